@@ -1,0 +1,72 @@
+//! One entry of a layer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One entry of a layer: what a tar member says, in our own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the root, without leading or trailing slash; empty for the root itself. Any bytes but NUL.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits with setuid, setgid and sticky: the lower 12 bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time in whole seconds since 1970.
+    pub mtime: i64,
+    /// Extended attributes that belong to content, by name.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file of this many bytes.
+    File(u64),
+    /// A symbolic link to this target, verbatim.
+    Symlink(Vec<u8>),
+    /// Another name of the file at this path (relative to the root), which comes earlier in the archive.
+    Hardlink(Vec<u8>),
+    /// A character device of this major and minor number.
+    CharDevice(u32, u32),
+    /// A block device of this major and minor number.
+    BlockDevice(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// The name is gone: hides what lower layers have there.
+    Whiteout,
+    /// Everything that lower layers have in the directory `path` is gone.
+    OpaqueWhiteout,
+}
+
+/// Compression of a layer's blob. Transport only: the layer's identity is its DiffID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// The tar as it is.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Encoding {
+    /// Returns the media type of a layer in this encoding.
+    ///
+    /// Source: OCI image-spec, `media-types.md`.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Encoding::None => "application/vnd.oci.image.layer.v1.tar",
+            Encoding::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Encoding::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! plywood presses diskimage-builder elements into cached, reproducible OCI layers, and the layers
+//! into bootable disks and builder containers.
+//!
+//! ```text
+//! read -> resolve -> plan -> build -> output
+//! ```
+//!
+//! The rooms, and who may import whom (`tests/architecture.rs` holds the code to it):
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`oci`] | digest, DiffID, ChainID, manifest, config, canonical JSON |
+//! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, what is masked at capture |
+//! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; each leans on `oci` alone |
+//! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
+//! | [`port`] | what the build needs of the world, in our own words |
+//! | [`load`], [`exec`], [`sandbox`], [`store`], [`block`], [`output`] | the edges: one danger each |
+//! | [`build`] | carries out a plan, through ports alone |
+//! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
+//!
+//! Core rooms import core rooms, downwards. Edges import core, `port` and `exec`. `build` imports core
+//! and `port`. Nothing imports `cli`.
+
+pub mod block;
+pub mod build;
+pub mod cli;
+pub mod disk;
+pub mod distro;
+pub mod element;
+pub mod exec;
+pub mod image;
+pub mod layer;
+pub mod load;
+pub mod oci;
+pub mod output;
+pub mod plan;
+pub mod port;
+pub mod sandbox;
+pub mod store;

@@ -1,0 +1,3 @@
+//! Process set-up.
+
+fn main() {}

@@ -1,0 +1,223 @@
+//! SHA-256 digests and the identities made of them.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+/// The SHA-256 digest of some bytes, written `sha256:` and 64 lower-case hex digits.
+///
+/// Other algorithms of the specification are refused: every digest that plywood records, it computes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+/// A text that is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a digest: expected `sha256:` and 64 hex digits")]
+pub struct DigestError(String);
+
+impl Digest {
+    /// Computes the digest of `bytes`.
+    pub fn of(bytes: impl AsRef<[u8]>) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Wraps 32 bytes that are a SHA-256 already.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the 32 bytes.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Returns the 64 hex digits, without the algorithm.
+    pub fn hex(&self) -> String {
+        use fmt::Write as _;
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// Returns the first 12 hex digits, for people to read.
+    pub fn short(&self) -> String {
+        self.hex()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let error = || DigestError(text.to_owned());
+        let hex = text.strip_prefix("sha256:").ok_or_else(error)?.as_bytes();
+        if hex.len() != 64 {
+            return Err(error());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+            let nibble = |digit: u8| match digit {
+                b'0'..=b'9' => Ok(digit - b'0'),
+                b'a'..=b'f' => Ok(digit - b'a' + 10),
+                _ => Err(error()),
+            };
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+crate::identity! {
+    /// The digest of a layer's *uncompressed* tar. The identity of a layer, whatever its compression.
+    DiffId
+}
+
+crate::identity! {
+    /// The identity of a stack of layers: the first DiffID, then the digest of "ChainID, space, next DiffID".
+    ///
+    /// Source: OCI image-spec, `config.md`, "Layer ChainID".
+    ChainId
+}
+
+impl ChainId {
+    /// Returns the identity of `stack` (lowest layer first), or `None` for an empty stack.
+    pub fn of(stack: &[DiffId]) -> Option<Self> {
+        let (first, rest) = stack.split_first()?;
+        Some(rest.iter().fold(Self(*first.digest()), |chain, diff_id| {
+            Self(Digest::of(format!("{chain} {diff_id}")))
+        }))
+    }
+}
+
+/// Computes a digest piece by piece.
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Returns the digest of all bytes added.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+/// Passes reads through, and counts and hashes what was read.
+pub struct HashingReader<R> {
+    inner: R,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl<R: Read> HashingReader<R> {
+    /// Starts at zero bytes.
+    pub fn new(inner: R) -> Self {
+        Self { inner, hasher: Hasher::default(), bytes: 0 }
+    }
+
+    /// Returns the digest and number of the bytes read so far.
+    pub fn finish(self) -> (Digest, u64) {
+        (self.hasher.finish(), self.bytes)
+    }
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+/// Passes writes through, and counts and hashes what was written.
+pub struct HashingWriter<W> {
+    inner: W,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    /// Starts at zero bytes.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hasher: Hasher::default(), bytes: 0 }
+    }
+
+    /// Returns the inner writer, and the digest and number of the bytes written.
+    pub fn finish(self) -> (W, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.bytes)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_round_trips_and_rejects_everything_else() {
+        let digest = Digest::of("plywood");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        let upper = digest.to_string().to_uppercase();
+        let long = format!("{digest}0");
+        for text in ["", "sha256:", "sha512:00", &upper, &long, &digest.to_string()[..70]] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+    }
+
+    /// The three layers of the specification's own formula, computed with coreutils' sha256sum.
+    #[test]
+    fn chain_id_follows_the_specification() {
+        let a = DiffId::new(Digest::of("a"));
+        let b = DiffId::new(Digest::of("b"));
+        assert_eq!(ChainId::of(&[]), None);
+        assert_eq!(ChainId::of(&[a]).unwrap().digest(), a.digest());
+        assert_eq!(
+            ChainId::of(&[a, b]).unwrap().digest(),
+            &Digest::of(format!("sha256:{} sha256:{}", a.hex(), b.hex())),
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! Identities, canonical JSON and image documents of the OCI image specification.
+//!
+//! Values in, values out: nothing here touches a file. Types of the specification's JSON
+//! come from the `oci-spec` crate; this room adds what it leaves open: one type an identity,
+//! and one byte form for every document that plywood writes.
+//!
+//! Source: OCI image-spec v1.1, `descriptor.md`, `config.md`, `image-layout.md`.
+
+mod digest;
+mod json;
+
+pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
+pub use json::canonical_json;
+
+/// Declares a newtype over [`Digest`] for one kind of identity, so that two kinds cannot be mixed up.
+#[macro_export]
+macro_rules! identity {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $name($crate::oci::Digest);
+
+        impl $name {
+            /// Wraps a digest that is known to be of this kind.
+            pub const fn new(digest: $crate::oci::Digest) -> Self {
+                Self(digest)
+            }
+
+            /// Returns the digest without its kind.
+            pub const fn digest(&self) -> &$crate::oci::Digest {
+                &self.0
+            }
+
+            /// Returns the 64 hex digits, without the algorithm.
+            pub fn hex(&self) -> String {
+                self.0.hex()
+            }
+
+            /// Returns the first 12 hex digits, for people to read.
+            pub fn short(&self) -> String {
+                self.0.short()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::oci::DigestError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Ok(Self(text.parse()?))
+            }
+        }
+    };
+}

@@ -1,0 +1,90 @@
+//! Cache keys.
+//!
+//! A key is the SHA-256 of a written form:
+//!
+//! ```text
+//! "plywood step" NUL version (u32)
+//! then per field, in order:   length of label (u64)  label  length of value (u64)  value
+//! ```
+//!
+//! Integers are little endian. Labels and lengths make it impossible for two lists of fields to share a form.
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::{ChainId, Digest, Hasher};
+
+crate::identity! {
+    /// Key of a step by the keys below it: known for the whole plan before anything runs.
+    InputKey
+}
+
+crate::identity! {
+    /// Key of a step by the content below it: finds its layer again after a lower step was rebuilt to the same bytes.
+    ContentKey
+}
+
+/// Version of the written form and of how hooks are run. Raised on purpose when a step run by this plywood could
+/// give other bytes than by the last one; every cached layer is then built again.
+const VERSION: u32 = 1;
+
+/// One thing a step depends on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Field {
+    /// What it is, for people too: `file install.d/50-nginx`, `variable DIB_RELEASE`.
+    pub label: String,
+    /// The value where it is short and no secret; otherwise a digest.
+    pub value: String,
+}
+
+/// What a step depends on, without what is below it. Sorted by label; labels are unique.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyFields(Vec<Field>);
+
+impl KeyFields {
+    /// Collects fields, in any order.
+    ///
+    /// # Panics
+    /// If two fields share a label: the key would not say which of them changed.
+    pub fn new(fields: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut fields: Vec<Field> =
+            fields.into_iter().map(|(label, value)| Field { label, value }).collect();
+        fields.sort();
+        if let Some(pair) = fields.windows(2).find(|pair| pair[0].label == pair[1].label) {
+            panic!("two key fields are called `{}`", pair[0].label);
+        }
+        Self(fields)
+    }
+
+    /// Returns the fields, sorted by label.
+    pub fn fields(&self) -> &[Field] {
+        &self.0
+    }
+
+    /// Returns the key of this step above the step `parent`; `None` for the lowest.
+    pub fn input_key(&self, parent: Option<InputKey>) -> InputKey {
+        InputKey::new(self.digest("parent key", parent.map(|key| key.to_string())))
+    }
+
+    /// Returns the key of this step above the stack `parent`; `None` for the lowest.
+    pub fn content_key(&self, parent: Option<ChainId>) -> ContentKey {
+        ContentKey::new(self.digest("parent chain", parent.map(|chain| chain.to_string())))
+    }
+
+    fn digest(&self, parent_label: &str, parent: Option<String>) -> Digest {
+        let mut hasher = Hasher::default();
+        hasher.update(b"plywood step\0");
+        hasher.update(&VERSION.to_le_bytes());
+        let mut add = |text: &str| {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        add(parent_label);
+        add(parent.as_deref().unwrap_or(""));
+        for field in &self.0 {
+            add(&field.label);
+            add(&field.value);
+        }
+        hasher.finish()
+    }
+}

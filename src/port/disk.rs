@@ -1,0 +1,84 @@
+//! Writing a disk, as the build sees it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::Layout;
+
+/// Makes raw disks.
+pub trait DiskWriter {
+    /// Makes the disk `raw` (which must not exist) by `layout`: partitions, file systems, and all of them mounted at
+    /// one directory, seen by this process and its children only. Nothing of it outlives the process but the file.
+    fn create(&self, layout: &Layout, raw: &Path) -> Result<Box<dyn OpenDisk>, DiskError>;
+}
+
+/// A disk whose file systems are mounted.
+pub trait OpenDisk {
+    /// Where its root file system is mounted, with the others below.
+    fn root(&self) -> &Path;
+
+    /// Copies everything below `source` (a merged root file system) onto the disk: content, owners, modes, times,
+    /// extended attributes, hard links, devices.
+    fn fill(&mut self, source: &Path) -> Result<(), DiskError>;
+
+    /// Moves the content of the EFI system partition's mount point into its file system, unmounts everything, writes the
+    /// boot images, and checks the file systems. After success the raw file is complete and synced.
+    fn finish(self: Box<Self>, boot: &BootImages) -> Result<(), DiskError>;
+}
+
+/// Boot code that is not in a file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BootImages {
+    /// GRUB's `boot.img` and `core.img` for the BIOS, if the disk is to boot by it.
+    pub bios: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A disk that could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// Reading or writing failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, in the imperative.
+        action: &'static str,
+        /// The file, directory or device.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A program that makes file systems or converts disks is not installed.
+    #[error("program `{program}` not found")]
+    ToolMissing {
+        /// Its name.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// A program failed.
+    #[error("`{command}` failed with {exit}: {stderr}")]
+    ToolFailed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        exit: String,
+        /// The end of its standard error.
+        stderr: String,
+    },
+    /// The content does not fit.
+    #[error("the content does not fit on a disk of {given_bytes} bytes: at least {needed_bytes} bytes are needed")]
+    TooSmall {
+        /// Of the disk.
+        given_bytes: u64,
+        /// For the content.
+        needed_bytes: u64,
+    },
+    /// Boot code does not fit its place or has an unexpected form.
+    #[error("boot code cannot be installed: {reason}")]
+    BootCode {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,14 @@
+//! What the build needs of the world, as small traits in our own words.
+//!
+//! `build` calls these; the edges implement them; `cli` joins the two. Each trait says per method
+//! whether it may be repeated, whether it is atomic, and what success promises.
+
+mod disk;
+mod event;
+mod sandbox;
+mod store;
+
+pub use disk::{BootImages, DiskError, DiskWriter, OpenDisk};
+pub use event::{Event, Events};
+pub use sandbox::{Access, Bind, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View};
+pub use store::{Commit, Layer, LayerStore, StoreError, Workspace};

@@ -1,0 +1,190 @@
+//! Running one program on a root file system, shut off from the machine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The directories that make one root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootSpec {
+    /// An overlay: `lowers` from the lowest layer up, and a writable top.
+    Overlay {
+        /// Unpacked layers, lowest first. May be empty.
+        lowers: Vec<PathBuf>,
+        /// Receives every change.
+        upper: PathBuf,
+        /// Overlayfs' own scratch directory, on the file system of `upper`.
+        work: PathBuf,
+    },
+    /// The merged view of `lowers` (lowest first), which nothing can change.
+    ReadOnly {
+        /// Unpacked layers, lowest first. At least one.
+        lowers: Vec<PathBuf>,
+    },
+    /// A directory that is a root file system already, such as a mounted disk.
+    Directory(PathBuf),
+}
+
+/// Opens roots. Mounts made for them are seen by this process and its children only, and vanish with them.
+pub trait Sandbox: Sync {
+    /// Mounts the root. Closing the result, or the end of the process, unmounts it.
+    fn open(&self, spec: &RootSpec) -> Result<Box<dyn Root>, SandboxError>;
+}
+
+/// An open root file system.
+pub trait Root {
+    /// Where this process sees the merged root file system.
+    fn path(&self) -> &Path;
+
+    /// Runs `job` to its end and hands every piece of its standard output and error to `output`.
+    ///
+    /// The job has its own mount, pid, uts and ipc namespace (and network namespace with [`Network::None`]).
+    /// No process of it outlives the call, whatever it started, nor the death of this process.
+    fn run(&self, job: &Job, output: &mut dyn FnMut(&[u8])) -> Result<Exit, SandboxError>;
+
+    /// Runs `job` on the caller's terminal: standard input, output and error are inherited.
+    fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError>;
+
+    /// Unmounts the root. Dropping does the same but loses the error.
+    fn close(self: Box<Self>) -> Result<(), SandboxError>;
+}
+
+/// One program to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The program, looked up in the `PATH` of `env` inside the root, and its arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// The working directory inside the root.
+    pub cwd: String,
+    /// Whose files the program sees.
+    pub view: View,
+    /// Further mounts, in order.
+    pub binds: Vec<Bind>,
+    /// Which network it sees.
+    pub network: Network,
+}
+
+/// Whose files a job sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// `/` is the root file system (diskimage-builder's chroot phases).
+    Target,
+    /// `/` is the machine's own root, read-only but for the target and a private `/tmp`; the target is
+    /// mounted, writable, at [`View::HOST_MOUNT`] (diskimage-builder's host phases).
+    Host,
+}
+
+impl View {
+    /// Where host phases find the target: `TMP_MOUNT_PATH`.
+    pub const HOST_MOUNT: &str = "/tmp/plywood/mnt";
+}
+
+/// A file or directory of the machine, shown inside the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// On the machine.
+    pub source: PathBuf,
+    /// Inside the job's view, absolute. Made (and removed after the job, where it was made) if absent;
+    /// symlinks are resolved beneath the root.
+    pub target: String,
+    /// Whether the job may write through it.
+    pub access: Access,
+}
+
+/// Whether something may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reads only.
+    ReadOnly,
+    /// Reads and writes.
+    ReadWrite,
+}
+
+/// Which network a job sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The machine's.
+    Host,
+    /// A loopback interface alone.
+    None,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status.
+    Status(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// Says whether the job ended with status 0.
+    pub fn is_success(self) -> bool {
+        self == Exit::Status(0)
+    }
+
+    /// Returns the status a shell would show: the status, or 128 and the signal.
+    pub fn shell_status(self) -> i32 {
+        match self {
+            Exit::Status(status) => status,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Status(status) => write!(f, "exit status {status}"),
+            Exit::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// A sandbox that could not be made or left.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Only root may make the namespaces and mounts.
+    #[error("running hooks needs root")]
+    NotRoot,
+    /// A mount failed.
+    #[error("cannot mount `{what}` at `{}`", target.display())]
+    Mount {
+        /// What was to be mounted.
+        what: String,
+        /// Where.
+        target: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Unmounting failed.
+    #[error("cannot unmount `{}`", target.display())]
+    Unmount {
+        /// What is still mounted.
+        target: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program of a job is not in the root.
+    #[error("program `{program}` not found in the root file system (PATH `{path}`)")]
+    ProgramNotFound {
+        /// As asked for.
+        program: String,
+        /// Where it was searched.
+        path: String,
+    },
+    /// Another step of making the sandbox failed.
+    #[error("cannot {action} for a sandbox")]
+    Setup {
+        /// What was tried, in the imperative.
+        action: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

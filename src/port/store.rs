@@ -1,0 +1,147 @@
+//! The store of layers, as the build sees it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::layer::{CaptureRules, Encoding};
+use crate::oci::{DiffId, Digest};
+use crate::plan::{ContentKey, InputKey, Record};
+
+/// A layer that the store holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Digest of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// Bytes of the uncompressed tar.
+    pub tar_bytes: u64,
+    /// Number of entries in the tar, whiteouts included.
+    pub entries: u64,
+    /// The blob that holds it.
+    pub blob: Digest,
+    /// Bytes of the blob.
+    pub blob_bytes: u64,
+    /// Compression of the blob.
+    pub encoding: Encoding,
+}
+
+/// Keys, layers and unpacked layers on disk.
+///
+/// Several processes may use one store at once.
+pub trait LayerStore: Sync {
+    /// Returns the record of this input key, if the store has it and its layer. Verifies that the blob is there and of
+    /// the recorded size, not its digest.
+    fn by_input(&self, key: InputKey) -> Result<Option<Record>, StoreError>;
+
+    /// Returns the record of this content key; otherwise as [`LayerStore::by_input`].
+    fn by_content(&self, key: ContentKey) -> Result<Option<Record>, StoreError>;
+
+    /// Returns every record, in no particular order: to explain a miss.
+    fn records(&self) -> Result<Vec<Record>, StoreError>;
+
+    /// Saves a record under both its keys. Atomic; a second save of the same key wins.
+    fn save(&self, record: &Record) -> Result<(), StoreError>;
+
+    /// Makes an empty workspace above `stack` (lowest first); unpacks layers that are not unpacked yet.
+    fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError>;
+
+    /// Returns a directory that is kept between builds and shared by them, for downloads of kind `name`
+    /// (`apt/archives`). Nothing in it may be needed for a right result.
+    fn cache(&self, name: &str) -> Result<PathBuf, StoreError>;
+}
+
+/// A place to make one layer in. Dropping it removes it; a crash leaves a directory that the next process removes.
+pub trait Workspace {
+    /// Unpacked layers below, lowest first.
+    fn lowers(&self) -> &[PathBuf];
+
+    /// Receives the changes: overlayfs' upper directory.
+    fn upper(&self) -> &Path;
+
+    /// Overlayfs' work directory.
+    fn work(&self) -> &Path;
+
+    /// Makes and returns a scratch directory of this name beside the layer; it never gets into it.
+    fn scratch(&self, name: &str) -> Result<PathBuf, StoreError>;
+
+    /// Turns what is in [`Workspace::upper`] into a layer: masks, normalises, drops what does not differ from below,
+    /// encodes, and keeps the unpacked form. `None` if nothing differs. The root must be closed before.
+    fn commit(self: Box<Self>, commit: &Commit) -> Result<Option<Layer>, StoreError>;
+}
+
+/// How a layer is captured.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// Latest modification time an entry may have, in seconds since 1970; later ones are clamped to it.
+    pub source_date_epoch: i64,
+    /// What is masked and rewritten.
+    pub rules: CaptureRules,
+}
+
+/// A store that cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Reading or writing failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, in the imperative: `write`, `rename`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The store was made by a later plywood.
+    #[error("store `{}` has format {found}, this plywood knows formats up to {known}", path.display())]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The directory holds something else than a store.
+    #[error("`{}` is not a plywood store: {reason}", path.display())]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// A blob that should be there is not.
+    #[error("blob {digest} is missing in the store")]
+    MissingBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A layer that should be there is not.
+    #[error("layer {diff_id} is missing in the store")]
+    MissingLayer {
+        /// The layer.
+        diff_id: DiffId,
+    },
+    /// Bytes do not have the digest they are stored under.
+    #[error("blob {expected} is damaged: its bytes have digest {found}")]
+    Damaged {
+        /// The name.
+        expected: Digest,
+        /// What the bytes give.
+        found: Digest,
+    },
+    /// A document in the store cannot be read.
+    #[error("`{}` is not valid: {reason}", path.display())]
+    Invalid {
+        /// The document.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A layer holds something that cannot be stored or applied.
+    #[error(transparent)]
+    Layer(#[from] crate::layer::LayerError),
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
