@@ -1,1 +1,27 @@
-//! element
+//! Elements as values: names, files, phases, hooks, package requests, dependencies.
+//!
+//! An element is a directory in diskimage-builder's layout. The room `load` reads it; everything here takes text and
+//! values and gives values, so that each rule can be tested as a table:
+//!
+//! ```text
+//! Element ──┬─ hooks(phase)         what runs, in dib-run-parts' order      hook, phase
+//!           ├─ mentions             which variables its texts may read      variables, relevance
+//!           ├─ package_installs     which packages it asks for              package_installs
+//!           └─ package_map …        how they are called on a distribution   package_map, service_map
+//! Catalog ──── resolve(requested)   which elements an image has, in order   catalog, resolve, native
+//! ```
+//!
+//! Source: diskimage-builder, `doc/source/developer/developing_elements.rst`, `lib/dib-run-parts`,
+//! `element_dependencies.py`.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod hook;
+mod model;
+mod name;
+mod phase;
+
+pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, run_parts_order};
+pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
+pub use name::{ElementName, ElementNameError};
+pub use phase::{Phase, PhaseClass, Place};

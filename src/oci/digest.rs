@@ -111,9 +111,10 @@ impl ChainId {
     /// Returns the identity of `stack` (lowest layer first), or `None` for an empty stack.
     pub fn of(stack: &[DiffId]) -> Option<Self> {
         let (first, rest) = stack.split_first()?;
-        Some(rest.iter().fold(Self(*first.digest()), |chain, diff_id| {
-            Self(Digest::of(format!("{chain} {diff_id}")))
-        }))
+        Some(
+            rest.iter()
+                .fold(Self(*first.digest()), |chain, diff_id| Self(Digest::of(format!("{chain} {diff_id}")))),
+        )
     }
 }
 

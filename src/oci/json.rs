@@ -64,10 +64,7 @@ mod tests {
     fn hash_maps_are_written_in_byte_order() {
         let labels: HashMap<String, u32> =
             [("b", 1), ("B", 2), ("a", 3), ("é", 4)].map(|(k, v)| (k.to_owned(), v)).into();
-        assert_eq!(
-            String::from_utf8(canonical_json(&labels)).unwrap(),
-            r#"{"B":2,"a":3,"b":1,"é":4}"#
-        );
+        assert_eq!(String::from_utf8(canonical_json(&labels)).unwrap(), r#"{"B":2,"a":3,"b":1,"é":4}"#);
     }
 
     #[test]

@@ -65,7 +65,9 @@ pub enum DiskError {
         stderr: String,
     },
     /// The content does not fit.
-    #[error("the content does not fit on a disk of {given_bytes} bytes: at least {needed_bytes} bytes are needed")]
+    #[error(
+        "the content does not fit on a disk of {given_bytes} bytes: at least {needed_bytes} bytes are needed"
+    )]
     TooSmall {
         /// Of the disk.
         given_bytes: u64,

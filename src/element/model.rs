@@ -1,0 +1,247 @@
+//! One element and its files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::ElementName;
+use crate::oci::Digest;
+
+/// An element: a directory in diskimage-builder's layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Element {
+    /// The last component of its directory.
+    pub name: ElementName,
+    /// Its directory, to copy from and to name in messages. No part of its identity.
+    pub root: PathBuf,
+    /// `element-deps`, in the order of the file.
+    pub deps: Vec<ElementName>,
+    /// `element-provides`.
+    pub provides: BTreeSet<ElementName>,
+    /// The files that [`belongs_to_identity`] lets in, by path relative to `root`.
+    pub files: BTreeMap<String, ElementFile>,
+    /// `README.md` or `README.rst`, for people.
+    pub readme: Option<String>,
+}
+
+/// One file of an element.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElementFile {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its permission bits, as far as they matter.
+    pub mode: Mode,
+    /// Its bytes, if it may be needed as text: everything outside `static/`, and programs in it.
+    pub text: Option<Arc<[u8]>>,
+}
+
+/// What a file of an element is. Symlinks are kept below `static/` alone, where they are content of the image;
+/// elsewhere they are followed, so that what they point at is in the element's identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File {
+        /// Of its bytes.
+        digest: Digest,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A symlink to this target, verbatim.
+    Symlink(String),
+    /// A directory without entries.
+    EmptyDirectory,
+}
+
+/// The permission bits of a file: those that git keeps, whatever the umask of the checkout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `0644`.
+    Plain,
+    /// `0755`.
+    Executable,
+}
+
+impl Mode {
+    /// Returns the permission bits.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Mode::Plain => 0o644,
+            Mode::Executable => 0o755,
+        }
+    }
+}
+
+impl Element {
+    /// Returns what its identity consists of: path, and a text of mode and content, in byte order of the paths.
+    ///
+    /// A layer's key takes these as fields, so that a miss can name the file.
+    pub fn identity(&self) -> impl Iterator<Item = (&str, String)> {
+        self.files.iter().map(|(path, file)| (path.as_str(), file.identity()))
+    }
+
+    /// Returns the bytes of the file at `path`, if it is there and kept as text.
+    pub fn text(&self, path: &str) -> Option<&[u8]> {
+        self.files.get(path)?.text.as_deref()
+    }
+
+    /// Returns the files below the directory `dir`: path relative to it, file.
+    pub fn files_below(&self, dir: &str) -> impl Iterator<Item = (&str, &ElementFile)> {
+        let prefix = format!("{dir}/");
+        self.files
+            .range(prefix.clone()..)
+            .take_while(move |(path, _)| path.starts_with(&prefix))
+            .map(move |(path, file)| (&path[dir_len(path, dir)..], file))
+    }
+
+    /// Returns the files directly in the directory `dir`: name, file.
+    pub fn files_in(&self, dir: &str) -> impl Iterator<Item = (&str, &ElementFile)> {
+        self.files_below(dir).filter(|(name, _)| !name.contains('/'))
+    }
+
+    /// Says whether it has anything below the directory `dir`.
+    pub fn has_dir(&self, dir: &str) -> bool {
+        self.files_below(dir).next().is_some()
+    }
+}
+
+/// Returns where the path relative to `dir` starts in `path`, which lies below it.
+fn dir_len(path: &str, dir: &str) -> usize {
+    debug_assert!(path.starts_with(dir));
+    dir.len() + 1
+}
+
+impl ElementFile {
+    fn identity(&self) -> String {
+        match &self.kind {
+            FileKind::File { digest, .. } => format!("{:04o} {digest}", self.mode.bits()),
+            FileKind::Symlink(target) => format!("symlink {target}"),
+            FileKind::EmptyDirectory => "directory".to_owned(),
+        }
+    }
+}
+
+/// Entries at the top of an element that no hook and no provider reads.
+const DOCUMENTATION: [&str; 7] =
+    ["LICENSE", "LICENCE", "COPYING", "NOTICE", "CHANGELOG", "AUTHORS", "README"];
+
+/// Directories at the top of an element that are for its developers. diskimage-builder does not show `tests` to hooks
+/// either.
+const DEVELOPMENT: [&str; 5] = ["tests", "test-elements", "docs", "doc", "examples"];
+
+/// Files that became values when the element was read.
+const DECLARATIONS: [&str; 2] = ["element-deps", "element-provides"];
+
+/// Says whether the file at `path` (relative to the element) is a part of the element's identity. What is not, no hook
+/// sees, and its change rebuilds nothing.
+///
+/// | left out | where | because |
+/// |---|---|---|
+/// | `README*`, `LICENSE*`, `CHANGELOG*` … | top | documentation |
+/// | `docs/`, `tests/`, `test-elements/`, `examples/` | top | for developers |
+/// | `element-deps`, `element-provides` | top | their meaning is in the resolved list of elements |
+/// | `*.pyc`, `__pycache__/` | but in `static/` | made by running a test or a hook |
+/// | names with a leading dot | but in `static/` | diskimage-builder copies none |
+/// | what `rsync --cvs-exclude` leaves out | in `static/` | diskimage-builder copies none |
+pub fn belongs_to_identity(path: &str) -> bool {
+    let (top, rest) = path.split_once('/').map_or((path, None), |(top, rest)| (top, Some(rest)));
+    match rest {
+        Some(below) if top == "static" => !below.split('/').any(is_cvs_excluded),
+        Some(_) if DEVELOPMENT.contains(&top) => false,
+        None if DECLARATIONS.contains(&top) || is_documentation(top) => false,
+        _ => !path.split('/').any(is_litter),
+    }
+}
+
+fn is_documentation(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name);
+    DOCUMENTATION.iter().any(|word| stem.eq_ignore_ascii_case(word))
+}
+
+fn is_litter(name: &str) -> bool {
+    name.starts_with('.') || name.ends_with(".pyc") || name == "__pycache__"
+}
+
+/// Names that `rsync -C` leaves out. Source: rsync(1), `--cvs-exclude`.
+fn is_cvs_excluded(name: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "RCS",
+        "SCCS",
+        "CVS",
+        "CVS.adm",
+        "RCSLOG",
+        "tags",
+        "TAGS",
+        ".make.state",
+        ".nse_depinfo",
+        "core",
+        ".svn",
+        ".git",
+        ".hg",
+        ".bzr",
+    ];
+    const PREFIXES: [&str; 6] = ["cvslog.", "#", ".#", ",", "_$", ".del-"];
+    const SUFFIXES: [&str; 16] = [
+        "~", "$", ".old", ".bak", ".BAK", ".orig", ".rej", ".a", ".olb", ".o", ".obj", ".so", ".exe", ".Z",
+        ".elc", ".ln",
+    ];
+    NAMES.contains(&name)
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_hooks_can_read_belongs_to_the_identity() {
+        let table = [
+            ("install.d/50-nginx", true),
+            ("install.d/README", true),
+            ("package-installs.yaml", true),
+            ("bin/tool", true),
+            ("static/README", true),
+            ("static/usr/lib/.keep", true),
+            ("static/usr/lib/x.pyc", true),
+            ("README", false),
+            ("README.rst", false),
+            ("readme.md", false),
+            ("LICENSE", false),
+            ("element-deps", false),
+            ("element-provides", false),
+            ("tests/install.d/10-x", false),
+            ("test-elements/t/install.d/10-x", false),
+            ("docs/a.md", false),
+            ("bin/__pycache__/x", false),
+            ("bin/x.pyc", false),
+            (".gitignore", false),
+            ("install.d/.50-nginx.swp", false),
+            ("static/etc/motd~", false),
+            ("static/.git/config", false),
+            ("static/etc/motd.orig", false),
+        ];
+        for (path, expected) in table {
+            assert_eq!(belongs_to_identity(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn files_below_a_directory_do_not_include_its_neighbours() {
+        let file = ElementFile { kind: FileKind::EmptyDirectory, mode: Mode::Plain, text: None };
+        let paths = ["install", "install.d/1", "install.d/x/2", "install.d-old/3", "install/4"];
+        let element = Element {
+            name: "e".parse().unwrap(),
+            root: PathBuf::new(),
+            deps: vec![],
+            provides: BTreeSet::new(),
+            files: paths.map(|path| (path.to_owned(), file.clone())).into(),
+            readme: None,
+        };
+        let names = |iter: &mut dyn Iterator<Item = (&str, &ElementFile)>| {
+            iter.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&mut element.files_below("install.d")), ["1", "x/2"]);
+        assert_eq!(names(&mut element.files_in("install.d")), ["1"]);
+        assert!(!element.has_dir("static"));
+    }
+}

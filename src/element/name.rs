@@ -1,0 +1,126 @@
+//! Names of elements.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The name of an element, or of something that an element provides (`operating-system`).
+///
+/// Letters, digits, `-` and `_`, not starting with `-`: what can be a directory name, a part of a hook's name and,
+/// with `-` turned into `_`, a part of a variable's name (`DIB_INSTALLTYPE_<name>`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-9A-Za-z_][0-9A-Za-z_-]*$"))]
+pub struct ElementName(String);
+
+/// A text that cannot name an element.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ElementNameError {
+    /// Nothing at all.
+    #[error("an element name is empty")]
+    Empty,
+    /// It would be taken for an option.
+    #[error("element name `{name}` starts with `-`")]
+    LeadingDash {
+        /// The text.
+        name: String,
+    },
+    /// A character that names of elements do not have.
+    #[error("element name `{name}` has {found:?}: only letters, digits, `-` and `_` can be in it")]
+    Character {
+        /// The text.
+        name: String,
+        /// The first such character.
+        found: char,
+    },
+}
+
+impl ElementName {
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the name as it stands in names of variables: `-` turned into `_`.
+    pub fn in_variable(&self) -> String {
+        self.0.replace('-', "_")
+    }
+}
+
+impl FromStr for ElementName {
+    type Err = ElementNameError;
+
+    fn from_str(name: &str) -> Result<Self, ElementNameError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() {
+            return Err(ElementNameError::Empty);
+        }
+        if let Some(found) = name.chars().find(|&c| !allowed(c)) {
+            return Err(ElementNameError::Character { name: name.to_owned(), found });
+        }
+        if name.starts_with('-') {
+            return Err(ElementNameError::LeadingDash { name: name.to_owned() });
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl TryFrom<String> for ElementName {
+    type Error = ElementNameError;
+
+    fn try_from(name: String) -> Result<Self, ElementNameError> {
+        name.parse()
+    }
+}
+
+impl From<ElementName> for String {
+    fn from(name: ElementName) -> Self {
+        name.0
+    }
+}
+
+impl AsRef<str> for ElementName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for ElementName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ElementName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_hook_and_variable_names_can_hold_are_taken() {
+        for name in ["base", "debian-minimal", "provides_virtual", "9p", "_x"] {
+            assert_eq!(name.parse::<ElementName>().unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused_with_their_reason() {
+        let table = [
+            ("", "an element name is empty"),
+            ("-x", "element name `-x` starts with `-`"),
+            ("nginx.d", "element name `nginx.d` has '.': only letters, digits, `-` and `_` can be in it"),
+            ("../etc", "element name `../etc` has '.': only letters, digits, `-` and `_` can be in it"),
+            ("a b", "element name `a b` has ' ': only letters, digits, `-` and `_` can be in it"),
+        ];
+        for (name, message) in table {
+            assert_eq!(name.parse::<ElementName>().unwrap_err().to_string(), message);
+        }
+    }
+}
