@@ -1,0 +1,55 @@
+# Everything that builds, checks and shows plywood. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install what building, testing and the demo need (Debian 12; as root)
+	@scripts/install-dependencies
+
+.PHONY: build
+build: ## Build the release binary, target/release/plywood
+	$(CARGO) build --release --locked
+
+.PHONY: check
+check: ## Format, lints, dependency rules, shell scripts; changes nothing
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	scripts/check-dependencies
+	scripts/check-shell
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need neither root nor anything installed
+	$(CARGO) test --locked
+
+.PHONY: test
+test: deps check ## Install what is needed, then run every check and every test (as root)
+	$(CARGO) test --locked --no-fail-fast --features system-tests
+
+.PHONY: bench
+bench: deps ## Run the benchmarks, each beside a floor or a peer
+	$(CARGO) bench --locked
+
+.PHONY: demo
+demo: deps build ## Build examples/contrail-builder, boot its disk, run its container
+	scripts/demo
+
+.PHONY: install
+install: build ## Install below PREFIX (default /usr/local), staged below DESTDIR
+	install -D -m 0755 target/release/plywood $(DESTDIR)$(PREFIX)/bin/plywood
+	install -d $(DESTDIR)$(PREFIX)/share/plywood
+	cp -R --no-preserve=ownership elements layers $(DESTDIR)$(PREFIX)/share/plywood/
+
+.PHONY: clean
+clean: ## Remove what was built; stores of layers stay
+	$(CARGO) clean

@@ -1,0 +1,273 @@
+//! Holds the rooms of `src/` to their import rules, as the table in `src/lib.rs` states them.
+//!
+//! | rule | why |
+//! |---|---|
+//! | a room imports only the rooms below it | what depends on nothing can be read, tested and changed alone |
+//! | core rooms name no file, process, environment, network, clock or sleep | a plan is a value: same inputs, same plan |
+//! | only `exec` and `sandbox` start programs | one place says what happens to streams, secrets and signals |
+//! | only `cli` and `main` print or exit | a library returns values; its caller decides what is shown |
+//!
+//! Test modules are exempt: a test may read a fixture.
+
+#[path = "architecture/source.rs"]
+mod source;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use source::{NamedPath, names};
+
+/// What a room is allowed to lean on, and whether it may touch the world.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// Values in, values out; leans on the rooms listed.
+    Core(&'static [&'static str]),
+    /// One danger each; leans on core, `port` and `exec`.
+    Edge,
+    /// Carries out a plan through ports; leans on core and `port`.
+    Build,
+    /// Wires edges to ports; leans on everything.
+    Cli,
+}
+
+const ROOMS: &[(&str, Kind)] = &[
+    ("oci", Kind::Core(&[])),
+    ("layer", Kind::Core(&["oci"])),
+    ("element", Kind::Core(&["oci"])),
+    ("distro", Kind::Core(&["oci"])),
+    ("image", Kind::Core(&["oci"])),
+    ("disk", Kind::Core(&["oci"])),
+    ("plan", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk"])),
+    ("port", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan"])),
+    ("load", Kind::Edge),
+    ("exec", Kind::Edge),
+    ("sandbox", Kind::Edge),
+    ("store", Kind::Edge),
+    ("block", Kind::Edge),
+    ("output", Kind::Edge),
+    ("build", Kind::Build),
+    ("cli", Kind::Cli),
+];
+
+/// What `main.rs` may name: it sets the process up, then hands over.
+const MAIN_IMPORTS: &[&str] = &["cli", "sandbox"];
+
+/// Effects that no core room may name. A bare `std::time` would hide which of its types is meant.
+const EFFECTS: &[&str] = &[
+    "std::fs",
+    "std::process",
+    "std::env",
+    "std::net",
+    "std::os::unix::net",
+    "std::time::SystemTime",
+    "std::time::Instant",
+    "std::thread::sleep",
+    "rustix",
+    "nix",
+    "libc",
+];
+
+const PRINTING: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"];
+
+/// A place that breaks a rule.
+#[derive(Debug, Clone, PartialEq)]
+struct Violation {
+    file: PathBuf,
+    line: usize,
+    named: String,
+    rule: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, named, rule } = self;
+        write!(f, "src/{}:{line}: `{named}`: {rule}", file.display())
+    }
+}
+
+fn kind(room: &str) -> Option<Kind> {
+    ROOMS.iter().find(|(name, _)| *name == room).map(|(_, kind)| *kind)
+}
+
+/// Returns the room of a file below `src/`: `oci/digest.rs` and `oci.rs` are in `oci`.
+fn room_of(file: &Path) -> String {
+    let first = file.iter().next().expect("a path below src/ has a component");
+    Path::new(first).file_stem().expect("a component has a stem").to_string_lossy().into_owned()
+}
+
+fn may_import(from: &str, to: &str) -> bool {
+    let is_core = |room| matches!(kind(room), Some(Kind::Core(_)));
+    from == to
+        || match kind(from) {
+            Some(Kind::Core(below)) => below.contains(&to),
+            Some(Kind::Edge) => is_core(to) || to == "exec",
+            Some(Kind::Build) => is_core(to),
+            Some(Kind::Cli) => true,
+            None => from == "main" && MAIN_IMPORTS.contains(&to),
+        }
+}
+
+/// Returns the room that a path leads into, if it starts at the crate's root.
+///
+/// `super` chains count from the depth of the file, so that they are no way round the rule. Exported macros
+/// live at the root whichever room defines them, and are left out.
+fn target_room(file: &Path, path: &NamedPath) -> Option<String> {
+    let segments: Vec<_> = path.segments.iter().map(String::as_str).collect();
+    let supers = segments.iter().take_while(|segment| **segment == "super").count();
+    let names_module = file.file_stem().is_some_and(|stem| stem != "mod" && stem != "lib" && stem != "main");
+    let depth = file.components().count() - 1 + usize::from(names_module);
+    match segments.as_slice() {
+        ["crate" | "plywood", name] if name.ends_with('!') => None,
+        ["crate" | "plywood", room, ..] => Some((*room).to_owned()),
+        _ if supers > 0 && supers >= depth => segments.get(supers).map(|room| (*room).to_owned()),
+        _ => None,
+    }
+}
+
+fn import_violation(file: &Path, path: &NamedPath) -> Option<String> {
+    let (from, to) = (room_of(file), target_room(file, path)?);
+    match kind(&to) {
+        _ if from == "lib" => None,
+        None => Some(format!("`{to}` is no room: import from the room that defines it")),
+        Some(_) if may_import(&from, &to) => None,
+        Some(_) => Some(format!("`{from}` may not import `{to}`")),
+    }
+}
+
+fn effect_violation(file: &Path, path: &NamedPath) -> Option<String> {
+    let room = room_of(file);
+    let full = path.segments.join("::");
+    let under = |prefix: &str| full == prefix || full.starts_with(&format!("{prefix}::"));
+    let is_core = matches!(kind(&room), Some(Kind::Core(_)));
+    if is_core && (EFFECTS.iter().any(|effect| under(effect)) || full == "std::time") {
+        return Some(format!("`{room}` is a core room: values in, values out"));
+    }
+    if under("std::process::Command") && !["exec", "sandbox"].contains(&room.as_str()) {
+        return Some("only `exec` and `sandbox` start programs".to_owned());
+    }
+    let speaks = PRINTING.contains(&full.as_str()) || under("std::process::exit");
+    (speaks && !["cli", "main"].contains(&room.as_str())).then(|| "only `cli` prints or exits".to_owned())
+}
+
+/// Returns every place in `text`, the source of `src/<file>`, that breaks a rule.
+fn violations(file: &Path, text: &str) -> Vec<Violation> {
+    let paths = names(text).paths;
+    let broken = paths.iter().filter_map(|path| {
+        let rule = import_violation(file, path).or_else(|| effect_violation(file, path))?;
+        Some(Violation { file: file.to_owned(), line: path.line, named: path.segments.join("::"), rule })
+    });
+    broken.collect()
+}
+
+fn source_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Returns the Rust files below `dir`, those of test modules left out.
+fn source_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let mut entries: Vec<_> = entries.map(|entry| entry.expect("a readable directory").path()).collect();
+    entries.sort();
+    let is_rust = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+    let test_modules: BTreeSet<String> =
+        entries.iter().filter(is_rust).flat_map(|path| names(&read(path)).test_modules).collect();
+    entries
+        .into_iter()
+        .filter(|path| !test_modules.contains(&*path.file_stem().unwrap_or_default().to_string_lossy()))
+        .flat_map(|path| if path.is_dir() { source_files(&path) } else { vec![path] })
+        .filter(|path| is_rust(&path))
+        .collect()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn imports_run_one_way_and_core_rooms_stay_pure() {
+    let root = source_root();
+    let broken: Vec<String> = source_files(&root)
+        .iter()
+        .flat_map(|path| violations(path.strip_prefix(&root).expect("a file below src/"), &read(path)))
+        .map(|violation| violation.to_string())
+        .collect();
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+#[test]
+fn every_room_of_the_crate_has_a_rule() {
+    let declared: BTreeSet<String> = read(&source_root().join("lib.rs"))
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned))
+        .collect();
+    let ruled: BTreeSet<String> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
+    assert_eq!(declared, ruled, "src/lib.rs on the left, the table of rules on the right");
+}
+
+/// Cases that the rules must refuse, with the line and the words of the refusal.
+#[test]
+fn a_forbidden_name_is_found_with_its_line() {
+    let cases: &[(&str, &str, usize, &str)] = &[
+        ("oci/digest.rs", "use crate::layer::Entry;", 1, "`oci` may not import `layer`"),
+        ("element/mod.rs", "use crate::plan::Plan;", 1, "`element` may not import `plan`"),
+        ("plan/key.rs", "\n\nuse crate::{oci::Digest,\n port::BlobStore};", 4, "may not import `port`"),
+        ("port/store.rs", "fn f() -> crate::store::Store {}", 1, "may not import `store`"),
+        ("store/mod.rs", "use crate::{exec, sandbox::{Child}};", 1, "may not import `sandbox`"),
+        ("sandbox/run.rs", "use crate::build::Builder;", 1, "may not import `build`"),
+        ("build/mod.rs", "use crate::exec::Program;", 1, "`build` may not import `exec`"),
+        ("block/mod.rs", "use crate::cli;", 1, "may not import `cli`"),
+        ("main.rs", "use plywood::store::Store;", 1, "`main` may not import `store`"),
+        ("oci/mod.rs", "use super::layer::Entry;", 1, "`oci` may not import `layer`"),
+        ("oci/digest.rs", "use super::super::layer::Entry;", 1, "`oci` may not import `layer`"),
+        ("disk.rs", "use super::plan::Plan;", 1, "`disk` may not import `plan`"),
+        ("oci/mod.rs", "macro_rules! m { () => { $crate::cli::run() } }", 1, "may not import `cli`"),
+        ("store/mod.rs", "use crate::*;", 1, "`*` is no room"),
+        ("plan/mod.rs", "use std::{collections::BTreeMap, fs::File};", 1, "`plan` is a core room"),
+        ("plan/mod.rs", "fn now() { let _ = std::time::SystemTime::now(); }", 1, "core room"),
+        ("layer/mod.rs", "use std::time;", 1, "core room"),
+        ("layer/mod.rs", "/* r\" */ fn f() {\n std::env::var(\"crate::cli\"); }", 2, "core room"),
+        ("disk/mod.rs", "use rustix::fs::openat2;", 1, "core room"),
+        ("store/mod.rs", "use std::process::Command;", 1, "start programs"),
+        ("load/mod.rs", "fn f<'a>(c: char) { if c == '\"' { println!(\"{c}\") } }", 1, "prints"),
+        ("build/mod.rs", "#[cfg(not(test))] fn f() { std::process::exit(1) }", 1, "exits"),
+    ];
+    for (file, text, line, rule) in cases {
+        let found = violations(Path::new(file), text);
+        assert_eq!(found.len(), 1, "{file}: {text}: {found:?}");
+        assert_eq!(found[0].line, *line, "{file}: {text}");
+        assert!(found[0].rule.contains(rule), "{file}: {text}: {}", found[0]);
+    }
+}
+
+/// Cases that look forbidden and are not.
+#[test]
+fn an_allowed_name_passes() {
+    let cases = [
+        ("layer/tar.rs", "use crate::oci::DiffId; use super::Entry; use std::io::{self, Read};"),
+        ("plan/mod.rs", "pub(crate) fn f() {} use crate::{oci, layer::entry, image::Image};"),
+        ("store/gc.rs", "use crate::{exec, port::BlobStore}; use std::fs::File;"),
+        ("exec/mod.rs", "use std::process::{Command, Stdio};"),
+        ("cli/mod.rs", "use crate::store::Store; fn f() { println!(); }"),
+        ("main.rs", "fn main() -> std::process::ExitCode { plywood::cli::main() }"),
+        ("oci/mod.rs", "/// See [`crate::cli`].\n// crate::cli\n/* crate::cli /* */ std::fs */ fn f() {}"),
+        ("oci/mod.rs", "const A: &str = \"crate::cli \\\" std::fs\"; const B: &[u8] = br#\"std::\"fs\"#;"),
+        ("oci/mod.rs", "#[cfg(test)] mod tests { use crate::store::Store; use std::fs; }"),
+        ("oci/mod.rs", "#[cfg(test)]\n#[path = \"x.rs\"]\nmod t;\n#[cfg(all(test, unix))] use std::fs;"),
+        (
+            "disk/mod.rs",
+            "use std::time::Duration; fn f(file: File) { file.fs::<u8>(); let env = env!(\"X\"); }",
+        ),
+    ];
+    for (file, text) in cases {
+        let found = violations(Path::new(file), text);
+        assert!(found.is_empty(), "{file}: {text}: {found:?}");
+    }
+}
+
+#[test]
+fn files_of_test_modules_are_known() {
+    let found = names("#[cfg(test)]\nmod tests;\nmod model;\n#[cfg(test)] mod inline { }").test_modules;
+    assert_eq!(found, ["tests"]);
+}
