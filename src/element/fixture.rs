@@ -15,7 +15,7 @@ pub(crate) fn element(name: &str) -> Builder {
     Builder(Element {
         name: name.parse().unwrap(),
         root: PathBuf::from("elements").join(name),
-        deps: Vec::new(),
+        deps: BTreeSet::new(),
         provides: BTreeSet::new(),
         files: Default::default(),
         readme: None,
@@ -29,7 +29,7 @@ pub(crate) fn names(names: &[&str]) -> Vec<ElementName> {
 
 impl Builder {
     pub(crate) fn deps(mut self, deps: &[&str]) -> Self {
-        self.0.deps = names(deps);
+        self.0.deps = names(deps).into_iter().collect();
         self
     }
 

@@ -14,14 +14,30 @@
 //! Source: diskimage-builder, `doc/source/developer/developing_elements.rst`, `lib/dib-run-parts`,
 //! `element_dependencies.py`.
 
+mod assignment;
+mod catalog;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hook;
 mod model;
 mod name;
+mod native;
+mod nearest;
+mod order;
 mod phase;
+mod relevance;
+mod resolve;
+mod variables;
 
+pub use assignment::Assignments;
+pub use catalog::Catalog;
 pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, run_parts_order};
 pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
-pub use phase::{Phase, PhaseClass, Place};
+pub use native::{NativeProvider, provider_variables};
+pub use nearest::nearest;
+pub use order::CycleError;
+pub use phase::{Phase, PhaseClass, PhaseError, Place};
+pub use relevance::{Fragment, relevant_fragments};
+pub use resolve::{Foundation, OPERATING_SYSTEM, Provider, Resolution, ResolveError, resolve};
+pub use variables::{Mentions, is_ambient};

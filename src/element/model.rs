@@ -14,8 +14,8 @@ pub struct Element {
     pub name: ElementName,
     /// Its directory, to copy from and to name in messages. No part of its identity.
     pub root: PathBuf,
-    /// `element-deps`, in the order of the file.
-    pub deps: Vec<ElementName>,
+    /// `element-deps`. A set: the order of its lines means nothing.
+    pub deps: BTreeSet<ElementName>,
     /// `element-provides`.
     pub provides: BTreeSet<ElementName>,
     /// The files that [`belongs_to_identity`] lets in, by path relative to `root`.
@@ -232,7 +232,7 @@ mod tests {
         let element = Element {
             name: "e".parse().unwrap(),
             root: PathBuf::new(),
-            deps: vec![],
+            deps: BTreeSet::new(),
             provides: BTreeSet::new(),
             files: paths.map(|path| (path.to_owned(), file.clone())).into(),
             readme: None,

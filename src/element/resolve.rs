@@ -1,0 +1,302 @@
+//! Which elements an image has.
+//!
+//! Expansion follows diskimage-builder: breadth first from what was requested; a name that is provided is not looked
+//! for; nobody provides a name twice; somebody provides `operating-system`. What diskimage-builder leaves open, the
+//! order, is in [`order`](super::order).
+//!
+//! Source: diskimage-builder, `element_dependencies.py`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use super::order::{CycleError, order};
+use super::{Catalog, Element, ElementName, NativeProvider, nearest};
+
+/// What every image needs one provider of.
+pub const OPERATING_SYSTEM: &str = "operating-system";
+
+/// What the lowest layer of an image brings with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Foundation<'a> {
+    /// The base's name, for messages.
+    pub base: &'a str,
+    /// The names it stands for: `operating-system`, and elements that are built into it.
+    pub provides: &'a BTreeSet<ElementName>,
+}
+
+/// The elements of an image.
+#[derive(Debug, Clone)]
+pub struct Resolution {
+    /// Each once, in the order of their layers.
+    pub elements: Vec<Arc<Element>>,
+    /// The elements among the requested and the dependencies whose work plywood does.
+    pub native: BTreeSet<NativeProvider>,
+    /// Who provides which name.
+    pub provided: BTreeMap<ElementName, Provider>,
+}
+
+/// Somebody who provides a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Provider {
+    /// The base of this name.
+    Base(String),
+    /// An element.
+    Element(ElementName),
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Provider::Base(name) => write!(f, "base `{name}`"),
+            Provider::Element(name) => write!(f, "element `{name}`"),
+        }
+    }
+}
+
+/// A list of elements that does not make an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No directory of the search path has this element.
+    #[error("element `{name}` not found{}", needed_by.as_ref().map(|by| format!(", which element `{by}` depends on")).unwrap_or_default())]
+    Unknown {
+        /// The element.
+        name: ElementName,
+        /// Who depends on it; `None` if the image asks for it.
+        needed_by: Option<ElementName>,
+        /// The known element with the most similar name.
+        nearest: Option<ElementName>,
+    },
+    /// Two provide the same name, so only one of them can be in the image.
+    #[error("`{name}` is provided by {first} and by element `{second}`")]
+    TwoProviders {
+        /// What they provide.
+        name: ElementName,
+        /// The one that came first.
+        first: Provider,
+        /// The other.
+        second: ElementName,
+    },
+    /// The image asks for an element that something else in it stands for.
+    #[error("element `{name}` was requested, but {provider} already provides it")]
+    AlreadyProvided {
+        /// The element.
+        name: ElementName,
+        /// What stands for it.
+        provider: Provider,
+    },
+    /// Nothing brings an operating system.
+    #[error("no element provides `operating-system`, and the image has no base")]
+    NoOperatingSystem,
+    /// Elements depend on each other in a circle, so that none can come first.
+    #[error(transparent)]
+    Cycle(#[from] CycleError),
+}
+
+/// Returns the elements of an image that asks for `requested`, on `foundation` if it has a base.
+///
+/// # Errors
+/// [`ResolveError`]; the first one that is met going breadth first.
+pub fn resolve(
+    catalog: &Catalog,
+    requested: &[ElementName],
+    foundation: Option<Foundation<'_>>,
+) -> Result<Resolution, ResolveError> {
+    let mut expansion = Expansion::new(catalog, foundation);
+    expansion.run(requested)?;
+    let Expansion { members, native, provided, .. } = expansion;
+    let members: BTreeMap<_, _> =
+        members.into_iter().filter(|(name, _)| !provided.contains_key(name)).collect();
+    let elements = order(&members, requested, &provided)?;
+    Ok(Resolution { elements, native, provided })
+}
+
+struct Expansion<'a> {
+    catalog: &'a Catalog,
+    /// Every element that was looked at, provided ones that came before their provider included.
+    members: BTreeMap<ElementName, Arc<Element>>,
+    native: BTreeSet<NativeProvider>,
+    provided: BTreeMap<ElementName, Provider>,
+}
+
+/// A name to look for, and who depends on it.
+type Wanted = (ElementName, Option<ElementName>);
+
+impl<'a> Expansion<'a> {
+    fn new(catalog: &'a Catalog, foundation: Option<Foundation<'_>>) -> Self {
+        let by_base = foundation.into_iter().flat_map(|foundation| {
+            let base = Provider::Base(foundation.base.to_owned());
+            foundation.provides.iter().map(move |name| (name.clone(), base.clone()))
+        });
+        Self { catalog, members: BTreeMap::new(), native: BTreeSet::new(), provided: by_base.collect() }
+    }
+
+    fn run(&mut self, requested: &[ElementName]) -> Result<(), ResolveError> {
+        let mut queue: VecDeque<Wanted> = requested.iter().map(|name| (name.clone(), None)).collect();
+        while let Some(wanted) = queue.pop_front() {
+            queue.extend(self.visit(wanted)?);
+        }
+        self.check_requested(requested)?;
+        match self.provided.contains_key(OPERATING_SYSTEM) {
+            true => Ok(()),
+            false => Err(ResolveError::NoOperatingSystem),
+        }
+    }
+
+    /// Takes one name in and returns what it depends on.
+    fn visit(&mut self, (name, needed_by): Wanted) -> Result<Vec<Wanted>, ResolveError> {
+        if self.provided.contains_key(&name) || self.members.contains_key(&name) {
+            return Ok(Vec::new());
+        }
+        if let Some(provider) = NativeProvider::of(&name) {
+            self.native.insert(provider);
+            return Ok(Vec::new());
+        }
+        let Some(element) = self.catalog.get(name.as_str()) else {
+            return Err(self.unknown(name, needed_by));
+        };
+        self.provide(element)?;
+        self.members.insert(name, Arc::clone(element));
+        Ok(element.deps.iter().map(|dep| (dep.clone(), Some(element.name.clone()))).collect())
+    }
+
+    fn provide(&mut self, element: &Element) -> Result<(), ResolveError> {
+        for name in &element.provides {
+            if let Some(first) = self.provided.get(name) {
+                let (name, first, second) = (name.clone(), first.clone(), element.name.clone());
+                return Err(ResolveError::TwoProviders { name, first, second });
+            }
+            self.provided.insert(name.clone(), Provider::Element(element.name.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_requested(&self, requested: &[ElementName]) -> Result<(), ResolveError> {
+        let conflict = requested.iter().find_map(|name| Some((name, self.provided.get(name)?)));
+        conflict.map_or(Ok(()), |(name, provider)| {
+            Err(ResolveError::AlreadyProvided { name: name.clone(), provider: provider.clone() })
+        })
+    }
+
+    fn unknown(&self, name: ElementName, needed_by: Option<ElementName>) -> ResolveError {
+        let known = self.catalog.iter().map(|element| element.name.as_str());
+        let nearest = nearest(name.as_str(), known)
+            .and_then(|found| self.catalog.get(found))
+            .map(|element| element.name.clone());
+        ResolveError::Unknown { name, needed_by, nearest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::fixture::{element, names};
+
+    /// The elements of diskimage-builder's own resolver tests.
+    fn catalog() -> Catalog {
+        let os = &["operating-system"];
+        Catalog::new([
+            element("requires-foo").deps(&["foo"]).build(),
+            element("foo").provides(os).build(),
+            element("requires-requires-foo").deps(&["requires-foo"]).build(),
+            element("self").deps(&["self"]).build(),
+            element("provides_virtual").provides(&["virtual"]).build(),
+            element("also_provides_virtual").provides(&["virtual"]).build(),
+            element("requires_virtual").deps(&["virtual"]).provides(os).build(),
+            element("virtual").deps(&["extra_dependency"]).build(),
+            element("extra_dependency").build(),
+            element("circular1").deps(&["circular2"]).provides(os).build(),
+            element("circular2").deps(&["circular1"]).build(),
+            element("provides_new_virtual").provides(&["new_virtual", "operating-system"]).build(),
+            element("requires_new_virtual").deps(&["new_virtual"]).build(),
+            element("needs-packages").deps(&["package-installs", "pkg-map"]).build(),
+        ])
+    }
+
+    fn resolved(requested: &[&str]) -> Result<Vec<String>, ResolveError> {
+        let resolution = resolve(&catalog(), &names(requested), None)?;
+        Ok(resolution.elements.iter().map(|element| element.name.to_string()).collect())
+    }
+
+    /// Source: diskimage-builder, `tests/test_elementdeps.py`; the order is ours.
+    #[test]
+    fn expansion_gives_the_sets_of_diskimage_builder() {
+        let table: [(&[&str], &[&str]); 6] = [
+            (&["requires-foo"], &["foo", "requires-foo"]),
+            (&["requires-requires-foo"], &["foo", "requires-foo", "requires-requires-foo"]),
+            (&["foo"], &["foo"]),
+            (&["self", "foo"], &["foo", "self"]),
+            (&["provides_virtual", "requires_virtual"], &["provides_virtual", "requires_virtual"]),
+            (
+                &["requires_new_virtual", "provides_new_virtual"],
+                &["provides_new_virtual", "requires_new_virtual"],
+            ),
+        ];
+        for (requested, expected) in table {
+            assert_eq!(resolved(requested).unwrap(), expected, "{requested:?}");
+        }
+    }
+
+    /// Source: diskimage-builder, `tests/test_elementdeps.py`. Circles are legal there and an error here.
+    #[test]
+    fn what_makes_no_image_is_an_error_that_names_it() {
+        let table: [(&[&str], &str); 8] = [
+            (&["fake"], "element `fake` not found"),
+            (
+                &["virtual", "provides_virtual"],
+                "element `virtual` was requested, but element `provides_virtual` already provides it",
+            ),
+            (
+                &["provides_virtual", "also_provides_virtual"],
+                "`virtual` is provided by element `provides_virtual` and by element `also_provides_virtual`",
+            ),
+            (&["provides_virtual"], "no element provides `operating-system`, and the image has no base"),
+            (
+                &["foo", "operating-system"],
+                "element `operating-system` was requested, but element `foo` already provides it",
+            ),
+            (&["circular1"], "elements depend on each other: `circular1` → `circular2` → `circular1`"),
+            (
+                &["foo", "circular1"],
+                "`operating-system` is provided by element `foo` and by element `circular1`",
+            ),
+            (&[], "no element provides `operating-system`, and the image has no base"),
+        ];
+        for (requested, message) in table {
+            assert_eq!(resolved(requested).unwrap_err().to_string(), message, "{requested:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_element_comes_with_who_needs_it_and_what_may_be_meant() {
+        let catalog = Catalog::new([
+            element("web").deps(&["openssh_server"]).build(),
+            element("openssh-server").build(),
+        ]);
+        let error = resolve(&catalog, &names(&["web"]), None).unwrap_err();
+        assert_eq!(error.to_string(), "element `openssh_server` not found, which element `web` depends on");
+        let ResolveError::Unknown { nearest, .. } = error else { panic!("{error}") };
+        assert_eq!(nearest.unwrap().as_str(), "openssh-server");
+    }
+
+    #[test]
+    fn a_base_stands_for_an_operating_system_and_native_providers_need_no_directory() {
+        let provides = BTreeSet::from_iter(names(&["operating-system", "dpkg"]));
+        let foundation = Foundation { base: "debian-bookworm", provides: &provides };
+        let catalog = catalog();
+        let resolution = resolve(&catalog, &names(&["needs-packages"]), Some(foundation)).unwrap();
+        assert_eq!(resolution.elements.len(), 1);
+        assert_eq!(resolution.native, [NativeProvider::PackageInstalls, NativeProvider::PackageMap].into());
+        assert!(resolve(&catalog, &[], Some(foundation)).unwrap().elements.is_empty());
+        let error = resolve(&catalog, &names(&["foo"]), Some(foundation)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`operating-system` is provided by base `debian-bookworm` and by element `foo`"
+        );
+        let error = resolve(&catalog, &names(&["dpkg"]), Some(foundation)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "element `dpkg` was requested, but base `debian-bookworm` already provides it"
+        );
+    }
+}

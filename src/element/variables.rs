@@ -1,0 +1,202 @@
+//! Which environment variables a text may read.
+//!
+//! A hook sees exactly the variables of its layer's key, so what is found here decides both. Nothing is parsed: a
+//! language's grammar would be one more way to overlook something. Instead every identifier counts as a mention, in
+//! whatever language, comments and documents included; and every way to look a variable up by a name that is not
+//! written down makes the text one that may read all of them. A key can so be too wide, never too narrow.
+
+use std::collections::BTreeSet;
+
+use super::Element;
+
+/// The variables that a text may read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mentions {
+    /// Every identifier of the text.
+    pub names: BTreeSet<String>,
+    /// Whether it also looks variables up by names that it computes, so that it may read any.
+    pub computed: bool,
+}
+
+impl Mentions {
+    /// Returns the mentions of a text.
+    pub fn of(text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
+        Self {
+            names: identifiers(&text).map(str::to_owned).collect(),
+            computed: looks_up_computed_names(&text),
+        }
+    }
+
+    /// Adds the mentions of another text.
+    pub fn merge(&mut self, other: Self) {
+        self.names.extend(other.names);
+        self.computed |= other.computed;
+    }
+
+    /// Says whether the variable `name` may be read.
+    pub fn includes(&self, name: &str) -> bool {
+        self.computed || self.names.contains(name)
+    }
+}
+
+impl FromIterator<Mentions> for Mentions {
+    fn from_iter<I: IntoIterator<Item = Mentions>>(texts: I) -> Self {
+        texts.into_iter().fold(Self::default(), |mut all, next| {
+            all.merge(next);
+            all
+        })
+    }
+}
+
+impl Element {
+    /// Returns what its files may read, those of `environment.d` left out: these are asked one by one.
+    pub fn mentions(&self) -> Mentions {
+        let texts = self.files.iter().filter(|(path, _)| !path.starts_with("environment.d/"));
+        texts.filter_map(|(_, file)| file.text.as_deref()).map(Mentions::of).collect()
+    }
+
+    /// Returns what its tools (`bin/`) may read: hooks of every element above it can call them.
+    pub fn tool_mentions(&self) -> Mentions {
+        self.files_below("bin").filter_map(|(_, file)| file.text.as_deref()).map(Mentions::of).collect()
+    }
+}
+
+/// Says whether programs may read this variable although no text mentions it: `PATH`, `http_proxy`, `PIP_INDEX_URL`.
+/// Only what starts with `DIB_` is known to be read by hooks alone.
+pub fn is_ambient(name: &str) -> bool {
+    !name.starts_with("DIB_")
+}
+
+pub(super) fn identifiers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !is_word_character(c)).filter(|word| is_identifier(word))
+}
+
+pub(super) fn is_word_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+pub(super) fn is_identifier(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+}
+
+/// Texts that read variables by computed names wherever they stand, even in a document that is fed to a shell.
+const COMPUTED_ANYWHERE: [&str; 7] =
+    ["declare -p", "export -p", "typeset -p", "readonly -p", "declare -n", "local -n", "typeset -n"];
+
+/// Words that do so where they are commands.
+const COMPUTED_WORDS: [&str; 7] = ["printenv", "compgen", "envsubst", "environ", "getenv", "ENV", "eval"];
+
+/// Lines with `eval` that are everywhere in diskimage-builder's elements and look nothing up.
+const HARMLESS_EVALS: [&str; 3] = ["get_image_element_array", "eval set --", "eval \"$(apt-config"];
+
+fn looks_up_computed_names(text: &str) -> bool {
+    has_indirection(text)
+        || COMPUTED_ANYWHERE.iter().any(|idiom| text.contains(idiom))
+        || text.lines().filter(|line| !is_comment(line)).any(line_looks_up)
+}
+
+pub(super) fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with('#')
+}
+
+/// Finds `${!name}` and `${!prefix*}`; `${!array[@]}` only lists an array's keys.
+fn has_indirection(text: &str) -> bool {
+    text.match_indices("${!").any(|(start, _)| {
+        let rest = text[start + 3..].trim_start_matches(is_word_character);
+        !(rest.starts_with("[@]}") || rest.starts_with("[*]}"))
+    })
+}
+
+fn line_looks_up(line: &str) -> bool {
+    let harmless = HARMLESS_EVALS.iter().any(|idiom| line.contains(idiom));
+    let word = |word: &str| !harmless && COMPUTED_WORDS.contains(&word);
+    identifiers(line).any(word) || lists_environment(line)
+}
+
+/// Finds `env` and `set` that list variables: without arguments, or with `-0`.
+fn lists_environment(line: &str) -> bool {
+    ["env", "set"].iter().any(|command| {
+        line.match_indices(command).any(|(start, _)| {
+            let before = line[..start].chars().next_back();
+            let after = line[start + command.len()..].trim_start_matches([' ', '\t']);
+            let whole = !before.is_some_and(|c| is_word_character(c) || c == '-' || c == '.');
+            whole
+                && (after.is_empty()
+                    || after.starts_with(['|', ')', ';', '&', '>', '`', '"'])
+                    || after.starts_with("-0"))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::fixture;
+
+    #[test]
+    fn every_identifier_is_a_mention_in_any_language() {
+        let table = [
+            ("echo \"${DIB_A:-$DIB_B}\"", vec!["DIB_A", "DIB_B", "echo"]),
+            ("os.environ['DIB_A']", vec!["DIB_A", "environ", "os"]),
+            ("# DIB_A decides\n", vec!["DIB_A", "decides"]),
+            ("x1=9y\u{e9}DIB_A", vec!["DIB_A", "x1"]),
+        ];
+        for (text, names) in table {
+            let found = Mentions::of(text.as_bytes());
+            assert_eq!(found.names, names.into_iter().map(str::to_owned).collect(), "{text}");
+        }
+    }
+
+    #[test]
+    fn looking_up_computed_names_is_recognised() {
+        let table = [
+            ("value=${!name}", true),
+            ("for name in ${!DIB_REPOREF_*}; do", true),
+            ("for key in ${!map[@]} ${!map[*]}; do", false),
+            ("env | grep ^DIB_", true),
+            ("vars=$(env)", true),
+            ("env -0 >file", true),
+            ("sudo env", true),
+            ("( set -o posix; set )", true),
+            ("set", true),
+            ("#!/usr/bin/env bash", false),
+            ("env DEBIAN_FRONTEND=noninteractive apt-get update", false),
+            ("env -u TMPDIR true", false),
+            ("set -eu", false),
+            ("set -o pipefail", false),
+            ("# the env", false),
+            ("dib-env", false),
+            ("declare -p DIB_A", true),
+            ("export -p", true),
+            ("compgen -v DIB_", true),
+            ("printenv", true),
+            ("envsubst <template", true),
+            ("for name in os.environ:", true),
+            ("os.getenv(name)", true),
+            ("$ENV{$name}", true),
+            ("local -n target=$1", true),
+            ("eval TYPE=\\$$name", true),
+            ("eval declare -A elements=($(get_image_element_array))", false),
+            ("eval set -- \"$TEMP\"", false),
+            ("echo \"$DIB_A\"", false),
+        ];
+        for (text, computed) in table {
+            assert_eq!(Mentions::of(text.as_bytes()).computed, computed, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_element_mentions_what_its_files_mention_but_for_its_environment() {
+        let element = fixture::element("e")
+            .hook("install.d/50-e", "$DIB_A")
+            .hook("bin/tool", "$DIB_B")
+            .file("package-installs.yaml", "x:\n  when: DIB_C = 1\n")
+            .file("environment.d/10-e", "DIB_D=1")
+            .build();
+        let mentions = element.mentions();
+        assert!(["DIB_A", "DIB_B", "DIB_C"].iter().all(|name| mentions.includes(name)));
+        assert!(!mentions.includes("DIB_D"));
+        assert_eq!(element.tool_mentions().names, [String::from("DIB_B")].into());
+    }
+}
