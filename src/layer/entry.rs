@@ -11,6 +11,20 @@ pub struct Entry {
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
+    /// Mode, owner, time and extended attributes. [`Meta::NONE`] for whiteouts, which have none of these.
+    pub meta: Meta,
+}
+
+impl Entry {
+    /// Returns the entry that hides what lower layers have at `path`.
+    pub fn whiteout(path: Vec<u8>) -> Self {
+        Self { path, kind: Kind::Whiteout, meta: Meta::NONE }
+    }
+}
+
+/// What an entry has beside its path and content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
     /// Permission bits with setuid, setgid and sticky: the lower 12 bits.
     pub mode: u32,
     /// Owner.
@@ -20,7 +34,19 @@ pub struct Entry {
     /// Modification time in whole seconds since 1970.
     pub mtime: i64,
     /// Extended attributes that belong to content, by name.
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub xattrs: Xattrs,
+}
+
+/// Extended attributes by name.
+pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+impl Meta {
+    /// Nothing, for entries that only say that something is gone.
+    pub const NONE: Self = Self { mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
+
+    /// Of a directory that is named by paths alone: root's, mode 0755, from 1970.
+    pub const IMPLIED_DIRECTORY: Self =
+        Self { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
 }
 
 /// What an entry is.
@@ -59,6 +85,9 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// Bytes that [`Encoding::detect`] wants to see.
+    pub const MAGIC_BYTES: usize = 4;
+
     /// Returns the media type of a layer in this encoding.
     ///
     /// Source: OCI image-spec, `media-types.md`.
@@ -67,6 +96,15 @@ impl Encoding {
             Encoding::None => "application/vnd.oci.image.layer.v1.tar",
             Encoding::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
             Encoding::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+
+    /// Tells the encoding of a file by its first bytes. What is neither gzip nor zstd counts as not compressed.
+    pub fn detect(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Encoding::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Encoding::Zstd,
+            _ => Encoding::None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What can be wrong with a layer.
 
+use std::io;
+
 /// A layer that cannot be encoded, decoded or applied.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -9,4 +11,56 @@ pub enum LayerError {
         /// The file.
         path: String,
     },
+    /// A path of the archive leads out of the root or cannot be a path at all.
+    #[error("archive member `{path}` {problem}")]
+    BadPath {
+        /// As the archive has it; bytes that are no UTF-8 replaced.
+        path: String,
+        /// What is wrong, to be read after the path.
+        problem: &'static str,
+    },
+    /// A member that no layer may hold.
+    #[error("archive member `{path}` is {what}, which a layer cannot hold")]
+    Unsupported {
+        /// The member.
+        path: String,
+        /// What it is.
+        what: String,
+    },
+    /// A number of a member's header cannot be read or does not fit.
+    #[error("archive member `{path}` has an invalid {field}")]
+    BadHeader {
+        /// The member.
+        path: String,
+        /// The field.
+        field: &'static str,
+        /// Why, where the archive's parser says so.
+        source: io::Error,
+    },
+    /// The archive cannot be read further.
+    #[error("cannot read the layer archive")]
+    Read(#[source] io::Error),
+    /// The archive cannot be written further.
+    #[error("cannot write `{path}` into the layer archive")]
+    Write {
+        /// The entry.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file became shorter or longer while it was read.
+    #[error("`{path}` changed while it was read: expected {expected} bytes, found {found}")]
+    SizeChanged {
+        /// The file.
+        path: String,
+        /// When it was listed.
+        expected: u64,
+        /// When it was read; a longer file counts as one byte more.
+        found: u64,
+    },
+}
+
+/// Shows a path of bytes to people.
+pub(crate) fn display(path: &[u8]) -> String {
+    if path.is_empty() { "/".to_owned() } else { String::from_utf8_lossy(path).into_owned() }
 }

@@ -1,9 +1,29 @@
 //! Layers as values: entries, changesets, tar encoding and decoding, and what is masked at capture.
+//!
+//! ```text
+//! upper tree ── capture rules ──> masked tree ── diff against below ──> changeset ── encode ──> tar
+//!   (Node)                                                               (Entry…)
+//! ```
+//!
+//! Nothing here touches a file: trees come in as values, contents as readers.
+//!
+//! Source: OCI image-spec v1.1, `layer.md`.
 
 mod capture;
+mod decode;
+mod diff;
+mod encode;
 mod entry;
 mod error;
+mod member;
+mod tree;
+mod xattr;
 
-pub use capture::CaptureRules;
-pub use entry::{Encoding, Entry, Kind};
+pub use capture::{Action, CaptureRules, Rewrite};
+pub use decode::{Content, Decoder};
+pub use diff::{Changeset, LowerDir, diff};
+pub use encode::Encoder;
+pub use entry::{Encoding, Entry, Kind, Meta, Xattrs};
 pub use error::LayerError;
+pub use tree::{FileId, Node, Opacity};
+pub use xattr::is_content;

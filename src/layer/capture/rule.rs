@@ -1,0 +1,249 @@
+//! The table of rules.
+
+use super::pattern::Pattern;
+use super::rewrite::Rewrite;
+use crate::layer::Kind;
+
+/// What becomes of a path at capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is captured as it is.
+    Keep,
+    /// It is dropped, with everything beneath it.
+    Drop,
+    /// It is captured without content.
+    Empty,
+    /// A part of its content is replaced.
+    Rewrite(Rewrite),
+}
+
+/// The rules of one capture. The default is [`CaptureRules::standard`].
+#[derive(Debug, Clone)]
+pub struct CaptureRules {
+    rules: &'static [Rule],
+}
+
+/// One row: the first whose pattern and kinds fit decides.
+#[derive(Debug)]
+struct Rule {
+    pattern: Pattern,
+    kinds: Kinds,
+    action: Action,
+}
+
+/// What kind of entry a rule is about.
+#[derive(Debug, Clone, Copy)]
+enum Kinds {
+    /// Regular files.
+    Files,
+    /// Everything but directories.
+    Leaves,
+    /// Everything.
+    All,
+}
+
+impl Kinds {
+    fn include(self, kind: &Kind) -> bool {
+        match self {
+            Kinds::Files => matches!(kind, Kind::File(_)),
+            Kinds::Leaves => *kind != Kind::Directory,
+            Kinds::All => true,
+        }
+    }
+}
+
+impl CaptureRules {
+    /// Returns the rules for every layer of a root file system.
+    pub const fn standard() -> Self {
+        Self { rules: STANDARD }
+    }
+
+    /// Returns no rules: everything is captured as it is.
+    pub const fn none() -> Self {
+        Self { rules: &[] }
+    }
+
+    /// Says what becomes of the entry of kind `kind` at `path` (relative to the root). Whiteouts are kept: a removal is
+    /// what the step meant, whatever it removed.
+    pub fn action(&self, path: &[u8], kind: &Kind) -> Action {
+        if *kind == Kind::Whiteout {
+            return Action::Keep;
+        }
+        let rule = self.rules.iter().find(|rule| rule.kinds.include(kind) && rule.pattern.matches(path));
+        rule.map_or(Action::Keep, |rule| rule.action)
+    }
+}
+
+impl Default for CaptureRules {
+    fn default() -> Self {
+        Self::standard()
+    }
+}
+
+const fn rule(pattern: &'static str, kinds: Kinds, action: Action) -> Rule {
+    Rule { pattern: Pattern(pattern), kinds, action }
+}
+
+const fn file(pattern: &'static str) -> Rule {
+    rule(pattern, Kinds::Files, Action::Drop)
+}
+
+const fn leaves(pattern: &'static str) -> Rule {
+    rule(pattern, Kinds::Leaves, Action::Drop)
+}
+
+/// What differs from build to build, or must not be shared by machines, and is not needed.
+const STANDARD: &[Rule] = &[
+    // What only a running system has. Pid files, sockets, device nodes of the sandbox. `/var/lock` leads to `/run/lock`
+    // in images that no init system has set up.
+    rule("run/lock", Kinds::All, Action::Keep),
+    rule("run/**", Kinds::All, Action::Drop),
+    rule("dev/**", Kinds::All, Action::Drop),
+    rule("proc/**", Kinds::All, Action::Drop),
+    rule("sys/**", Kinds::All, Action::Drop),
+    // Identities: random, and shared by every machine made from the image. systemd fills an empty machine-id at first
+    // boot, and needs the file to be there; D-Bus makes its own from it.
+    rule("etc/machine-id", Kinds::Files, Action::Empty),
+    file("var/lib/dbus/machine-id"),
+    file("etc/ssh/ssh_host_*"),
+    file("var/lib/systemd/random-seed"),
+    file("var/lib/urandom/random-seed"),
+    file("var/lib/systemd/credential.secret"),
+    file("etc/ssl/certs/ssl-cert-snakeoil.pem"),
+    file("etc/ssl/private/ssl-cert-snakeoil.key"),
+    // The build machine's arrays and clock.
+    file("etc/mdadm/mdadm.conf"),
+    file("etc/adjtime"),
+    // Logs have dates and durations. Those that package tools make anew are dropped; the others are kept empty, since
+    // daemons that write to `lastlog`, `wtmp` or `btmp` do not create them.
+    leaves("var/log/journal/**"),
+    file("var/log/apt/**"),
+    file("var/log/dpkg.log"),
+    file("var/log/alternatives.log"),
+    file("var/log/bootstrap.log"),
+    file("var/log/fontconfig.log"),
+    rule("var/log/**", Kinds::Files, Action::Empty),
+    // Caches of inode numbers, times or the order of a directory; made again when they are missing.
+    file("var/cache/ldconfig/aux-cache"),
+    file("var/cache/man/**"),
+    file("var/cache/fontconfig/**"),
+    file("var/lib/systemd/catalog/database"),
+    // Package indexes and downloads: as fresh as the minute of the build.
+    file("var/lib/apt/lists/**"),
+    file("var/cache/apt/pkgcache.bin"),
+    file("var/cache/apt/srcpkgcache.bin"),
+    file("var/cache/apt/archives/**"),
+    file("var/cache/dnf/**"),
+    file("var/cache/yum/**"),
+    // Names the kernels of the machine that ran apt.
+    file("etc/apt/apt.conf.d/01autoremove-kernels"),
+    // Backups hold the state before the last change, which depends on how many changes there were.
+    file("var/lib/dpkg/*-old"),
+    file("var/cache/debconf/*-old"),
+    file("var/lib/ucf/hashfile.*"),
+    file("var/lib/ucf/registry.*"),
+    file("etc/passwd-"),
+    file("etc/group-"),
+    file("etc/shadow-"),
+    file("etc/gshadow-"),
+    file("etc/subuid-"),
+    file("etc/subgid-"),
+    // The day of the build, for every user that a package made.
+    rule("etc/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
+    // The time of the source; without it Python compiles again at every start, as the source's own time is clamped.
+    rule("**/*.pyc", Kinds::Files, Action::Rewrite(Rewrite::PycHeader)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: Kind = Kind::File(1);
+
+    #[test]
+    fn every_row_covers_what_differs_between_builds() {
+        use Action::{Drop, Empty, Keep};
+        let shadow = Action::Rewrite(Rewrite::ShadowDays);
+        let pyc = Action::Rewrite(Rewrite::PycHeader);
+        for (path, expected) in [
+            ("run/sshd.pid", Drop),
+            ("run/systemd/x", Drop),
+            ("dev/null", Drop),
+            ("proc/1", Drop),
+            ("sys/kernel", Drop),
+            ("etc/machine-id", Empty),
+            ("var/lib/dbus/machine-id", Drop),
+            ("etc/ssh/ssh_host_rsa_key", Drop),
+            ("etc/ssh/ssh_host_ed25519_key.pub", Drop),
+            ("etc/ssh/sshd_config", Keep),
+            ("var/lib/systemd/random-seed", Drop),
+            ("var/lib/urandom/random-seed", Drop),
+            ("var/lib/systemd/credential.secret", Drop),
+            ("etc/ssl/certs/ssl-cert-snakeoil.pem", Drop),
+            ("etc/ssl/private/ssl-cert-snakeoil.key", Drop),
+            ("etc/ssl/certs/ca-certificates.crt", Keep),
+            ("etc/mdadm/mdadm.conf", Drop),
+            ("etc/adjtime", Drop),
+            ("var/log/journal/0/system.journal", Drop),
+            ("var/log/apt/history.log", Drop),
+            ("var/log/apt/eipp.log.xz", Drop),
+            ("var/log/dpkg.log", Drop),
+            ("var/log/alternatives.log", Drop),
+            ("var/log/bootstrap.log", Drop),
+            ("var/log/fontconfig.log", Drop),
+            ("var/log/wtmp", Empty),
+            ("var/log/postgresql/x.log", Empty),
+            ("var/cache/ldconfig/aux-cache", Drop),
+            ("var/cache/man/de/index.db", Drop),
+            ("var/cache/fontconfig/x.cache-8", Drop),
+            ("var/lib/systemd/catalog/database", Drop),
+            ("var/lib/apt/lists/mirror_InRelease", Drop),
+            ("var/lib/apt/lists/partial/x", Drop),
+            ("var/lib/apt/extended_states", Keep),
+            ("var/cache/apt/pkgcache.bin", Drop),
+            ("var/cache/apt/srcpkgcache.bin", Drop),
+            ("var/cache/apt/archives/a.deb", Drop),
+            ("var/cache/dnf/x.solv", Drop),
+            ("var/cache/yum/x", Drop),
+            ("etc/apt/apt.conf.d/01autoremove-kernels", Drop),
+            ("etc/apt/apt.conf.d/01autoremove", Keep),
+            ("var/lib/dpkg/status-old", Drop),
+            ("var/lib/dpkg/status", Keep),
+            ("var/cache/debconf/config.dat-old", Drop),
+            ("var/lib/ucf/hashfile.0", Drop),
+            ("var/lib/ucf/registry.3", Drop),
+            ("var/lib/ucf/registry", Keep),
+            ("etc/passwd-", Drop),
+            ("etc/group-", Drop),
+            ("etc/shadow-", Drop),
+            ("etc/gshadow-", Drop),
+            ("etc/subuid-", Drop),
+            ("etc/subgid-", Drop),
+            ("etc/passwd", Keep),
+            ("etc/shadow", shadow),
+            ("usr/lib/python3/dist-packages/__pycache__/apt.cpython-311.pyc", pyc),
+            ("usr/lib/python3/dist-packages/apt.py", Keep),
+        ] {
+            assert_eq!(CaptureRules::standard().action(path.as_bytes(), &FILE), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn directories_links_and_removals_stay_where_rules_are_about_files() {
+        let rules = CaptureRules::standard();
+        for (path, kind, expected) in [
+            ("var/lib/apt/lists/partial", Kind::Directory, Action::Keep),
+            ("var/log/apt", Kind::Directory, Action::Keep),
+            ("run", Kind::Directory, Action::Keep),
+            ("run/lock", Kind::Directory, Action::Keep),
+            ("run/sshd", Kind::Directory, Action::Drop),
+            ("var/lib/dbus/machine-id", Kind::Symlink(b"/etc/machine-id".to_vec()), Action::Keep),
+            ("var/lib/dbus/machine-id", Kind::Whiteout, Action::Keep),
+            ("dev/null", Kind::CharDevice(1, 3), Action::Drop),
+            ("dev/null", Kind::Whiteout, Action::Keep),
+        ] {
+            assert_eq!(rules.action(path.as_bytes(), &kind), expected, "{path} {kind:?}");
+        }
+        assert_eq!(CaptureRules::none().action(b"etc/machine-id", &FILE), Action::Keep);
+    }
+}

@@ -1,0 +1,312 @@
+//! Tar to entries, whoever wrote it.
+//!
+//! Reads what [`Encoder`](super::Encoder) writes, and ustar, GNU and PAX archives of docker, buildkit, umoci and GNU tar.
+//! Nothing is unpacked here. Paths come out relative, without `.` and empty components; `..` is refused. Extended
+//! attributes that are no content ([`is_content`]) are dropped, global PAX headers ignored.
+
+use std::io::{self, Read};
+
+use tar::EntryType;
+
+use super::encode::{OPAQUE, WHITEOUT, XATTR};
+use super::entry::{Entry, Kind, Meta, Xattrs};
+use super::error::{LayerError, display};
+use super::member::{Member, Members, parse_number};
+use super::xattr::is_content;
+
+/// Reads a layer's tar archive, entry by entry.
+pub struct Decoder<R> {
+    members: Members<R>,
+}
+
+impl<R: Read> Decoder<R> {
+    /// Starts at the beginning of an archive that is not compressed. Small reads are many: give it a buffer.
+    pub fn new(input: R) -> Self {
+        Self { members: Members::new(input) }
+    }
+
+    /// Returns the next entry with a reader of its content, or `None` at the end of the archive.
+    ///
+    /// # Errors
+    /// [`LayerError::Read`] where the archive is no tar archive or ends early, [`LayerError::BadPath`],
+    /// [`LayerError::BadHeader`] and [`LayerError::Unsupported`] for a member that no layer may hold.
+    pub fn next_entry(&mut self) -> Result<Option<(Entry, Content<'_, R>)>, LayerError> {
+        let Some(member) = self.members.next()? else { return Ok(None) };
+        Ok(Some((decode(member)?, Content(&mut self.members))))
+    }
+
+    /// Returns the reader, somewhere after the last entry that was read.
+    pub fn into_inner(self) -> R {
+        self.members.into_inner()
+    }
+}
+
+/// The bytes of a file in an archive; empty for everything else.
+pub struct Content<'a, R>(&'a mut Members<R>);
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+fn decode(member: Member) -> Result<Entry, LayerError> {
+    let path = normalise(&member.path)?;
+    let entry = match whiteout(&path)? {
+        Some(entry) => entry,
+        None => Entry { kind: kind(&member, &path)?, meta: meta(&member, &path)?, path },
+    };
+    if entry.path.is_empty() && !matches!(entry.kind, Kind::Directory | Kind::OpaqueWhiteout) {
+        let problem = "puts something else in the root's place";
+        return Err(LayerError::BadPath { path: display(&member.path), problem });
+    }
+    Ok(entry)
+}
+
+/// Makes a path of an archive relative and plain.
+fn normalise(raw: &[u8]) -> Result<Vec<u8>, LayerError> {
+    let bad = |problem| LayerError::BadPath { path: display(raw), problem };
+    if raw.contains(&0) {
+        return Err(bad("contains a NUL byte"));
+    }
+    let parts: Vec<&[u8]> =
+        raw.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    if parts.contains(&b"..".as_slice()) {
+        return Err(bad("contains `..`"));
+    }
+    Ok(parts.join(&b'/'))
+}
+
+fn whiteout(path: &[u8]) -> Result<Option<Entry>, LayerError> {
+    let split = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let (parent, name) = path.split_at(split);
+    if name == OPAQUE {
+        let path = parent.strip_suffix(b"/").unwrap_or(parent).to_vec();
+        return Ok(Some(Entry { path, kind: Kind::OpaqueWhiteout, meta: Meta::NONE }));
+    }
+    match name.strip_prefix(WHITEOUT) {
+        None => Ok(None),
+        Some(b"" | b"." | b"..") => {
+            Err(LayerError::BadPath { path: display(path), problem: "removes something that is no name" })
+        }
+        Some(hidden) => Ok(Some(Entry::whiteout([parent, hidden].concat()))),
+    }
+}
+
+fn kind(member: &Member, path: &[u8]) -> Result<Kind, LayerError> {
+    let sparse = member.pax.keys().any(|key| key.starts_with(b"GNU.sparse."));
+    Ok(match member.header.entry_type() {
+        EntryType::GNUSparse => return Err(unsupported(path, SPARSE)),
+        _ if sparse => return Err(unsupported(path, SPARSE)),
+        EntryType::Directory => Kind::Directory,
+        // Version 7 tar had no type for directories.
+        EntryType::Regular if member.path.ends_with(b"/") => Kind::Directory,
+        EntryType::Regular | EntryType::Continuous => Kind::File(member.bytes),
+        EntryType::Symlink => Kind::Symlink(link(member, path)?.to_vec()),
+        EntryType::Link => Kind::Hardlink(normalise(link(member, path)?)?),
+        EntryType::Char => device(member, path, Kind::CharDevice)?,
+        EntryType::Block => device(member, path, Kind::BlockDevice)?,
+        EntryType::Fifo => Kind::Fifo,
+        other => return Err(unsupported(path, &format!("of type {:?}", char::from(other.as_byte())))),
+    })
+}
+
+const SPARSE: &str = "a sparse file (make the archive without --sparse)";
+
+fn link<'m>(member: &'m Member, path: &[u8]) -> Result<&'m [u8], LayerError> {
+    let bad = |problem| LayerError::BadPath { path: display(path), problem };
+    match member.link.as_deref() {
+        Some(target) if target.contains(&0) => Err(bad("links to a name with a NUL byte")),
+        Some(target) if !target.is_empty() => Ok(target),
+        _ => Err(bad("is a link to nothing")),
+    }
+}
+
+fn device(member: &Member, path: &[u8], kind: fn(u32, u32) -> Kind) -> Result<Kind, LayerError> {
+    let number = |value: io::Result<Option<u32>>| {
+        Ok(value.map_err(|source| bad_header(path, "device number", source))?.unwrap_or(0))
+    };
+    Ok(kind(number(member.header.device_major())?, number(member.header.device_minor())?))
+}
+
+fn meta(member: &Member, path: &[u8]) -> Result<Meta, LayerError> {
+    let header = &member.header;
+    Ok(Meta {
+        mode: header.mode().map_err(|source| bad_header(path, "mode", source))? & 0o7777,
+        uid: owner(member, path, "uid", header.uid())?,
+        gid: owner(member, path, "gid", header.gid())?,
+        mtime: mtime(member, path)?,
+        xattrs: xattrs(member),
+    })
+}
+
+fn owner(
+    member: &Member,
+    path: &[u8],
+    key: &'static str,
+    in_header: io::Result<u64>,
+) -> Result<u32, LayerError> {
+    let number = match member.pax.get(key.as_bytes()) {
+        Some(text) => parse_number(text).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        None => in_header,
+    };
+    let narrow = |number| u32::try_from(number).map_err(|_| io::ErrorKind::InvalidData.into());
+    number.and_then(narrow).map_err(|source| bad_header(path, key, source))
+}
+
+fn mtime(member: &Member, path: &[u8]) -> Result<i64, LayerError> {
+    let seconds = match member.pax.get(b"mtime".as_slice()) {
+        Some(text) => parse_seconds(text).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        // Base-256 fields hold negative numbers, which `tar` returns as they lie in memory.
+        None => member.header.mtime().map(|seconds| seconds as i64),
+    };
+    seconds.map_err(|source| bad_header(path, "mtime", source))
+}
+
+/// Reads `-12.5` as whole seconds, rounded down as file systems without fractions do.
+fn parse_seconds(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let seconds: i64 = whole.parse().ok()?;
+    let below = whole.starts_with('-') && fraction.bytes().any(|digit| digit != b'0');
+    seconds.checked_sub(i64::from(below))
+}
+
+fn xattrs(member: &Member) -> Xattrs {
+    let named = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+        let name = key.strip_prefix(XATTR.as_bytes()).filter(|name| is_content(name))?;
+        Some((name.to_vec(), value.clone()))
+    };
+    member.pax.iter().filter_map(named).collect()
+}
+
+fn bad_header(path: &[u8], field: &'static str, source: io::Error) -> LayerError {
+    LayerError::BadHeader { path: display(path), field, source }
+}
+
+fn unsupported(path: &[u8], what: &str) -> LayerError {
+    LayerError::Unsupported { path: display(path), what: what.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tar::{Builder, Header};
+
+    use super::*;
+
+    /// Returns an archive of one member; names are written as they are.
+    fn archive(kind: EntryType, name: &[u8], link: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(0);
+        let old = header.as_old_mut();
+        old.name[..name.len()].copy_from_slice(name);
+        old.linkname[..link.len()].copy_from_slice(link);
+        header.set_cksum();
+        let mut builder = Builder::new(Vec::new());
+        builder.append(&header, io::empty()).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    fn decode_one(archive: &[u8]) -> Result<Entry, LayerError> {
+        let mut decoder = Decoder::new(archive);
+        let (entry, _) = decoder.next_entry()?.expect("an entry");
+        Ok(entry)
+    }
+
+    #[test]
+    fn paths_come_out_relative_and_plain() {
+        for (name, expected) in
+            [("/etc/x", "etc/x"), ("./etc//x", "etc/x"), ("etc/./x", "etc/x"), ("x..", "x..")]
+        {
+            let entry = decode_one(&archive(EntryType::Regular, name.as_bytes(), b"")).unwrap();
+            assert_eq!(entry.path, expected.as_bytes(), "{name}");
+        }
+        for name in ["./", "/", "."] {
+            assert_eq!(decode_one(&archive(EntryType::Directory, name.as_bytes(), b"")).unwrap().path, b"");
+        }
+    }
+
+    #[test]
+    fn what_leads_outside_or_nowhere_is_refused() {
+        for (kind, name, link) in [
+            (EntryType::Regular, "../x", ""),
+            (EntryType::Regular, "a/../../x", ""),
+            (EntryType::Link, "x", "../etc/passwd"),
+            (EntryType::Link, "x", ""),
+            (EntryType::Regular, "a/.wh...", ""),
+            (EntryType::Regular, ".wh..", ""),
+            (EntryType::Regular, ".wh.", ""),
+            (EntryType::Symlink, "/", "etc"),
+        ] {
+            let result = decode_one(&archive(kind, name.as_bytes(), link.as_bytes()));
+            assert!(matches!(result, Err(LayerError::BadPath { .. })), "{name} {link}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn foreign_forms_are_understood() {
+        let kind = |kind, name: &str, link: &str| {
+            decode_one(&archive(kind, name.as_bytes(), link.as_bytes())).map(|entry| entry.kind)
+        };
+        assert_eq!(kind(EntryType::Regular, "v7/", "").unwrap(), Kind::Directory);
+        assert_eq!(kind(EntryType::Continuous, "x", "").unwrap(), Kind::File(0));
+        assert_eq!(kind(EntryType::Link, "x", "/a/b").unwrap(), Kind::Hardlink(b"a/b".to_vec()));
+        assert_eq!(kind(EntryType::Symlink, "x", "/../b").unwrap(), Kind::Symlink(b"/../b".to_vec()));
+        assert_eq!(kind(EntryType::Regular, "a/.wh..wh..opq", "").unwrap(), Kind::OpaqueWhiteout);
+        assert!(matches!(kind(EntryType::new(b'V'), "volume", ""), Err(LayerError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn fractions_of_seconds_are_rounded_down() {
+        for (text, expected) in [
+            ("12", Some(12)),
+            ("12.999", Some(12)),
+            ("-5", Some(-5)),
+            ("-5.0", Some(-5)),
+            ("-5.1", Some(-6)),
+            ("-0.5", Some(-1)),
+            ("x", None),
+            ("1.x", None),
+        ] {
+            assert_eq!(parse_seconds(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_archive_that_ends_early_is_an_error() {
+        let bytes = archive(EntryType::Regular, b"x", b"");
+        let result = decode_one(&bytes[..300]);
+        assert!(matches!(result, Err(LayerError::Read(_))), "{result:?}");
+    }
+
+    #[test]
+    fn what_is_no_tar_archive_is_an_error() {
+        let result = decode_one(&[b'x'; 2048]);
+        assert!(matches!(result, Err(LayerError::Read(_))), "{result:?}");
+    }
+
+    #[test]
+    fn machine_dependent_attributes_are_dropped() {
+        let mut builder = Builder::new(Vec::new());
+        let records = [
+            ("SCHILY.xattr.security.selinux", b"x".as_slice()),
+            ("SCHILY.xattr.user.a", b"1"),
+            ("mtime", b"7.9"),
+        ];
+        builder.append_pax_extensions(records).unwrap();
+        let mut bytes = builder.into_inner().unwrap();
+        bytes.truncate(bytes.len() - 1024);
+        bytes.extend(archive(EntryType::Regular, b"x", b""));
+        let entry = decode_one(&bytes).unwrap();
+        assert_eq!(entry.meta.xattrs, Xattrs::from([(b"user.a".to_vec(), b"1".to_vec())]));
+        assert_eq!(entry.meta.mtime, 7);
+    }
+}

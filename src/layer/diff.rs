@@ -1,0 +1,444 @@
+//! What an upper tree changes.
+//!
+//! ```text
+//! below            upper (overlayfs)            changeset
+//! etc/             etc/                         etc/            parent of a change
+//!   motd             motd  (0/0 device)           .wh.motd      removed
+//!   passwd           passwd, equal                              dropped
+//! opt/a, opt/b     opt/  (opaque)               opt/
+//!                    b     changed                .wh.a         explicit, although overlayfs says "opaque"
+//!                                                 b
+//! ```
+//!
+//! Order: depth first; within a directory removals first, then the rest, each in byte order of the names. A directory
+//! comes before its content. Of several names of one file the first in this order is the file, the others are links.
+//!
+//! Not a change: a directory's time alone. Every temporary file moves it, and to tell so would store a layer
+//! whenever a hook looks at something.
+//!
+//! Source: OCI image-spec, `layer.md`, "Creating" and "Whiteouts".
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::encode::WHITEOUT;
+use super::entry::{Entry, Kind, Meta};
+use super::error::{LayerError, display};
+use super::tree::{FileId, Node, Opacity};
+
+/// One directory as the layers below have it, merged. `None` stands for a directory that they lack.
+pub trait LowerDir: Sized {
+    /// Why it cannot be read.
+    type Error: From<LayerError>;
+
+    /// Returns its own mode, owner, time and extended attributes.
+    fn meta(&self) -> Result<Meta, Self::Error>;
+
+    /// Returns the names of its entries, in any order.
+    fn names(&self) -> Result<Vec<Vec<u8>>, Self::Error>;
+
+    /// Returns the entry `name`, without children, or `None` if there is none.
+    fn node(&self, name: &[u8]) -> Result<Option<Node>, Self::Error>;
+
+    /// Returns the directory `name` in it, which is there.
+    fn enter(&self, name: &[u8]) -> Result<Self, Self::Error>;
+
+    /// Says whether its file `name` has the bytes of the upper tree's file at `path`. Their sizes are equal.
+    fn same_bytes(&self, name: &[u8], path: &[u8]) -> Result<bool, Self::Error>;
+}
+
+/// The difference between an upper tree and what is below it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changeset {
+    /// What changed, in the order of the archive. Empty if nothing did.
+    pub entries: Vec<Entry>,
+    /// Paths of the upper tree that say nothing new, each with everything beneath it.
+    pub dropped: Vec<Vec<u8>>,
+}
+
+/// Computes what the tree `upper` changes in `lower`.
+///
+/// Times of both are compared, and those of `upper` returned, as they are: clamp them before.
+///
+/// # Errors
+/// [`LayerError::ReservedName`] if `upper` holds a name starting with `.wh.`, and what `lower` reports.
+pub fn diff<L: LowerDir>(upper: &Node, lower: Option<&L>) -> Result<Changeset, L::Error> {
+    let mut drafts = Drafts::default();
+    drafts.add_directory(Vec::new(), upper, None, lower)?;
+    drafts.keep_links_together();
+    drafts.keep_parents();
+    Ok(drafts.into_changeset())
+}
+
+/// Whether a draft becomes an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Same,
+    Differs,
+}
+
+/// A name of the upper tree and what is known about it so far.
+struct Draft {
+    entry: Entry,
+    parent: Option<usize>,
+    verdict: Verdict,
+    file: Option<FileId>,
+    /// The file of the same name below, if it has several names too.
+    file_below: Option<FileId>,
+}
+
+#[derive(Default)]
+struct Drafts(Vec<Draft>);
+
+impl Drafts {
+    fn add_directory<L: LowerDir>(
+        &mut self,
+        path: Vec<u8>,
+        node: &Node,
+        parent: Option<usize>,
+        lower: Option<&L>,
+    ) -> Result<(), L::Error> {
+        let index = self.0.len();
+        let verdict = directory_verdict(&node.meta, lower.map(L::meta).transpose()?);
+        let entry = Entry { path: path.clone(), kind: Kind::Directory, meta: node.meta.clone() };
+        self.0.push(Draft { entry, parent, verdict, file: None, file_below: None });
+        for name in removals(node, lower)? {
+            let entry = Entry::whiteout(join(&path, &name));
+            self.0.push(Draft {
+                entry,
+                parent: Some(index),
+                verdict: Verdict::Differs,
+                file: None,
+                file_below: None,
+            });
+        }
+        for (name, child) in &node.children {
+            self.add(join(&path, name), name, child, index, lower)?;
+        }
+        Ok(())
+    }
+
+    fn add<L: LowerDir>(
+        &mut self,
+        path: Vec<u8>,
+        name: &[u8],
+        node: &Node,
+        parent: usize,
+        lower: Option<&L>,
+    ) -> Result<(), L::Error> {
+        if name.starts_with(WHITEOUT) {
+            return Err(LayerError::ReservedName { path: display(&path) }.into());
+        }
+        let below = lower.map(|dir| dir.node(name)).transpose()?.flatten();
+        match node.kind {
+            Kind::Whiteout => {}
+            Kind::Directory => {
+                let merged = below.is_some_and(|below| below.kind == Kind::Directory);
+                let lower = lower.filter(|_| merged).map(|dir| dir.enter(name)).transpose()?;
+                self.add_directory(path, node, Some(parent), lower.as_ref())?;
+            }
+            _ => {
+                let verdict = leaf_verdict(node, &path, name, below.as_ref().zip(lower))?;
+                let entry = Entry { path, kind: node.kind.clone(), meta: node.meta.clone() };
+                let file_below = below.and_then(|below| below.file);
+                self.0.push(Draft { entry, parent: Some(parent), verdict, file: node.file, file_below });
+            }
+        }
+        Ok(())
+    }
+
+    /// Emits all names of a file if one of them changed, or if they were not one file before: otherwise the result
+    /// would have two files where the upper tree has one.
+    fn keep_links_together(&mut self) {
+        let mut groups: BTreeMap<FileId, Vec<usize>> = BTreeMap::new();
+        for (index, draft) in self.0.iter().enumerate() {
+            if let Some(file) = draft.file {
+                groups.entry(file).or_default().push(index);
+            }
+        }
+        for group in groups.values().filter(|group| group.len() > 1) {
+            let below: HashSet<_> = group.iter().map(|index| self.0[*index].file_below).collect();
+            let linked_below = below.len() == 1 && !below.contains(&None);
+            let same = group.iter().all(|index| self.0[*index].verdict == Verdict::Same);
+            if !(linked_below && same) {
+                group.iter().for_each(|index| self.0[*index].verdict = Verdict::Differs);
+            }
+        }
+    }
+
+    /// Emits the parents of what is emitted: readers would otherwise make them up.
+    fn keep_parents(&mut self) {
+        for index in (0..self.0.len()).rev() {
+            let Draft { verdict, parent, .. } = self.0[index];
+            if let (Verdict::Differs, Some(parent)) = (verdict, parent) {
+                self.0[parent].verdict = Verdict::Differs;
+            }
+        }
+    }
+
+    fn into_changeset(self) -> Changeset {
+        let mut changeset = Changeset::default();
+        let mut first_names: HashMap<FileId, Vec<u8>> = HashMap::new();
+        let verdicts: Vec<Verdict> = self.0.iter().map(|draft| draft.verdict).collect();
+        for mut draft in self.0 {
+            if draft.verdict == Verdict::Same {
+                // Beneath a dropped directory everything is dropped: only the topmost is named.
+                if draft.parent.is_some_and(|parent| verdicts[parent] == Verdict::Differs) {
+                    changeset.dropped.push(draft.entry.path);
+                }
+                continue;
+            }
+            if let Some(file) = draft.file {
+                let path = draft.entry.path.clone();
+                let first = first_names.entry(file).or_insert(path);
+                if *first != draft.entry.path {
+                    draft.entry.kind = Kind::Hardlink(first.clone());
+                }
+            }
+            changeset.entries.push(draft.entry);
+        }
+        changeset
+    }
+}
+
+/// Returns the names of a directory that are below but no more, sorted.
+fn removals<L: LowerDir>(node: &Node, lower: Option<&L>) -> Result<Vec<Vec<u8>>, L::Error> {
+    let Some(lower) = lower else { return Ok(Vec::new()) };
+    let mut gone: Vec<Vec<u8>> = match node.opacity {
+        Opacity::Opaque => {
+            lower.names()?.into_iter().filter(|name| !node.children.contains_key(name)).collect()
+        }
+        Opacity::Merged => Vec::new(),
+    };
+    for (name, child) in &node.children {
+        if child.kind == Kind::Whiteout && lower.node(name)?.is_some() {
+            gone.push(name.clone());
+        }
+    }
+    gone.sort();
+    Ok(gone)
+}
+
+fn directory_verdict(meta: &Meta, below: Option<Meta>) -> Verdict {
+    match below {
+        Some(below) if below == (Meta { mtime: below.mtime, ..meta.clone() }) => Verdict::Same,
+        _ => Verdict::Differs,
+    }
+}
+
+fn leaf_verdict<L: LowerDir>(
+    node: &Node,
+    path: &[u8],
+    name: &[u8],
+    below: Option<(&Node, &L)>,
+) -> Result<Verdict, L::Error> {
+    let Some((below, lower)) = below.filter(|(below, _)| below.kind == node.kind && below.meta == node.meta)
+    else {
+        return Ok(Verdict::Differs);
+    };
+    let same = match below.kind {
+        Kind::File(bytes) => bytes == 0 || lower.same_bytes(name, path)?,
+        _ => true,
+    };
+    Ok(if same { Verdict::Same } else { Verdict::Differs })
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Xattrs;
+
+    /// A directory below, in memory. A file's bytes are its user number: all else being equal, they differ with it.
+    impl LowerDir for Node {
+        type Error = LayerError;
+
+        fn meta(&self) -> Result<Meta, LayerError> {
+            Ok(self.meta.clone())
+        }
+
+        fn names(&self) -> Result<Vec<Vec<u8>>, LayerError> {
+            Ok(self.children.keys().rev().cloned().collect())
+        }
+
+        fn node(&self, name: &[u8]) -> Result<Option<Node>, LayerError> {
+            Ok(self.children.get(name).cloned())
+        }
+
+        fn enter(&self, name: &[u8]) -> Result<Node, LayerError> {
+            Ok(self.children[name].clone())
+        }
+
+        fn same_bytes(&self, name: &[u8], path: &[u8]) -> Result<bool, LayerError> {
+            Ok(!(name == b"rewritten" || path.ends_with(b"rewritten")))
+        }
+    }
+
+    /// Reads a tree: one path a line, parents first; then words: a type (`dir`, `opaque`, `gone`, `->target`, or a number
+    /// of bytes), and optionally `@mtime`, `#inode`, `mode=…`.
+    fn tree(text: &str) -> Node {
+        let mut root = Node::new(Kind::Directory, meta());
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let mut words = line.split_whitespace();
+            let path = words.next().unwrap();
+            let node = words.fold(Node::new(Kind::Directory, meta()), apply_word);
+            let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let parent = parents
+                .split('/')
+                .filter(|part| !part.is_empty())
+                .fold(&mut root, |dir, part| dir.children.get_mut(part.as_bytes()).expect("parents first"));
+            parent.children.insert(name.as_bytes().to_vec(), node);
+        }
+        root
+    }
+
+    fn meta() -> Meta {
+        Meta { mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs: Xattrs::new() }
+    }
+
+    fn apply_word(mut node: Node, word: &str) -> Node {
+        match word.split_at(1) {
+            ("@", time) => node.meta.mtime = time.parse().unwrap(),
+            ("#", inode) => node.file = Some(FileId { device: 1, inode: inode.parse().unwrap() }),
+            ("-", target) => node.kind = Kind::Symlink(target[1..].as_bytes().to_vec()),
+            _ if word == "dir" => {}
+            _ if word == "opaque" => node.opacity = Opacity::Opaque,
+            _ if word == "gone" => node.kind = Kind::Whiteout,
+            ("m", rest) => node.meta.mode = u32::from_str_radix(rest.split_once('=').unwrap().1, 8).unwrap(),
+            _ => node.kind = Kind::File(word.parse().unwrap()),
+        }
+        node
+    }
+
+    /// Shows a changeset: `path`, `path/`, `-path` for removals, `path=first` for links, in order.
+    fn show(changeset: &Changeset) -> String {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let words = changeset.entries.iter().map(|entry| {
+            let path = text(&entry.path);
+            match &entry.kind {
+                Kind::Directory => format!("{path}/"),
+                Kind::Whiteout => format!("-{path}"),
+                Kind::Hardlink(first) => format!("{path}={}", text(first)),
+                _ => path,
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// What holds for every changeset: parents come first, no path comes twice, no link before its file.
+    fn check_invariants(changeset: &Changeset) {
+        let mut seen = HashSet::from([Vec::new()]);
+        for entry in &changeset.entries {
+            let parent = entry.path.rsplitn(2, |byte| *byte == b'/').nth(1).unwrap_or(b"");
+            assert!(seen.contains(parent), "{} before its parent", display(&entry.path));
+            assert!(
+                seen.insert(entry.path.clone()) || entry.path.is_empty(),
+                "{} twice",
+                display(&entry.path)
+            );
+            if let Kind::Hardlink(first) = &entry.kind {
+                assert!(seen.contains(first), "{} before its file", display(&entry.path));
+            }
+        }
+        for path in &changeset.dropped {
+            assert!(!seen.contains(path), "{} dropped and emitted", display(path));
+        }
+    }
+
+    #[track_caller]
+    fn assert_diff(lower: &str, upper: &str, expected: &str) {
+        let changeset = diff(&tree(upper), Some(&tree(lower))).unwrap();
+        check_invariants(&changeset);
+        assert_eq!(show(&changeset), expected, "{lower} -> {upper}");
+    }
+
+    #[test]
+    fn the_lowest_layer_has_everything_in_order() {
+        let upper = tree("b dir\n b/z 1\n b-c 1\n a 1\n B dir\n x gone");
+        let changeset = diff(&upper, None::<&Node>).unwrap();
+        check_invariants(&changeset);
+        assert_eq!(show(&changeset), "/ B/ a b/ b/z b-c", "and nothing is removed");
+    }
+
+    #[test]
+    fn what_does_not_differ_is_dropped() {
+        assert_diff("a 1\n d dir\n d/b 2", "a 1\n d dir\n d/b 2", "");
+        assert_diff("d dir\n d/b 2", "d dir @99", "");
+        assert_diff("l ->x", "l ->x", "");
+        assert_diff("empty 0", "empty 0", "");
+    }
+
+    #[test]
+    fn every_difference_counts() {
+        assert_diff("a 1", "a 2", "/ a");
+        assert_diff("a 1", "a 1 @5", "/ a");
+        assert_diff("a 1", "a 1 mode=755", "/ a");
+        assert_diff("a 1", "a ->x", "/ a");
+        assert_diff("a ->x", "a ->y", "/ a");
+        assert_diff("rewritten 1", "rewritten 1", "/ rewritten");
+        assert_diff("d dir", "d dir mode=700", "/ d/");
+    }
+
+    #[test]
+    fn parents_of_changes_are_emitted_and_siblings_are_not() {
+        assert_diff(
+            "a dir\n a/b dir\n a/c dir",
+            "a dir\n a/b dir\n a/b/new 1\n a/c dir",
+            "/ a/ a/b/ a/b/new",
+        );
+    }
+
+    #[test]
+    fn removals_come_first_and_only_for_what_is_below() {
+        assert_diff("d dir\n d/z 1", "d dir\n d/a 1\n d/z gone\n d/never gone", "/ d/ -d/z d/a");
+        assert_diff("a 1", "never gone", "");
+    }
+
+    #[test]
+    fn opaque_directories_become_removals_of_what_they_hide() {
+        assert_diff(
+            "d dir\n d/a 1\n d/b 1\n d/s dir\n d/s/x 1",
+            "d dir opaque\n d/b 1\n d/c 1\n d/a gone",
+            "/ d/ -d/a -d/s d/c",
+        );
+        assert_diff("d dir", "d dir opaque", "");
+    }
+
+    #[test]
+    fn a_change_of_type_needs_no_removal() {
+        assert_diff("d dir\n d/a 1", "d 1", "/ d");
+        assert_diff("d 1", "d dir\n d/a 1", "/ d/ d/a");
+    }
+
+    #[test]
+    fn the_first_of_several_names_is_the_file() {
+        assert_diff("", "b 1 #7\n a dir\n a/x 1 #7\n c 1 #8", "/ a/ a/x b=a/x c");
+    }
+
+    #[test]
+    fn names_of_one_file_stay_together() {
+        // A link to an unchanged file: the file comes along.
+        assert_diff("a 1", "a 1 #7\n b 1 #7", "/ a b=a");
+        // One file before and after.
+        assert_diff("a 1 #3\n b 1 #3", "a 1 #7\n b 1 #7", "");
+        // Two files became one.
+        assert_diff("a 1 #3\n b 1 #4", "a 1 #7\n b 1 #7", "/ a b=a");
+        assert_diff("a 1\n b 1", "a 1 #7\n b 1 #7", "/ a b=a");
+    }
+
+    #[test]
+    fn reserved_names_are_refused() {
+        let result = diff(&tree("d dir\n d/.wh.x 1"), None::<&Node>);
+        assert!(matches!(result, Err(LayerError::ReservedName { path }) if path == "d/.wh.x"));
+    }
+
+    #[test]
+    fn dropped_paths_are_the_topmost() {
+        let lower = "same dir\n same/a 1\n mixed dir\n mixed/a 1";
+        let upper = "same dir\n same/a 1\n mixed dir\n mixed/a 1\n mixed/b 1";
+        let changeset = diff(&tree(upper), Some(&tree(lower))).unwrap();
+        assert_eq!(changeset.dropped, [b"mixed/a".to_vec(), b"same".to_vec()]);
+    }
+}

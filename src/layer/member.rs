@@ -1,0 +1,211 @@
+//! Members of a tar archive: a header, what its extension headers add, and the content.
+//!
+//! Headers are parsed by the `tar` crate. Its iterator over members is not used: it splits PAX records at line ends
+//! instead of by their length, and so cannot read a file capability with a byte 10 in it, nor a name with a line end.
+//!
+//! Source: POSIX.1-2017 `pax`, "pax Header Block"; GNU tar manual, "Basic Tar Format".
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use tar::{EntryType, Header};
+
+use super::error::{LayerError, display};
+
+const BLOCK_BYTES: u64 = 512;
+/// More than any path and all attributes of a file take: 64 KiB a value at most, and a block of names on ext4.
+const EXTENSION_LIMIT_BYTES: u64 = 8 << 20;
+
+/// One member.
+pub(super) struct Member {
+    /// The main header.
+    pub header: Header,
+    /// Name, as the archive has it.
+    pub path: Vec<u8>,
+    /// Target of a link, as the archive has it.
+    pub link: Option<Vec<u8>>,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// PAX records by key.
+    pub pax: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Reads members one after the other.
+pub(super) struct Members<R> {
+    input: R,
+    /// Of the current member's content, not read yet.
+    content: u64,
+    /// Between its content and the next header.
+    padding: u64,
+}
+
+impl<R: Read> Members<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, content: 0, padding: 0 }
+    }
+
+    pub(super) fn into_inner(self) -> R {
+        self.input
+    }
+
+    /// Returns the next member, or `None` at the end of the archive. Skips what is left of the last one's content.
+    pub(super) fn next(&mut self) -> Result<Option<Member>, LayerError> {
+        let mut extensions = Extensions::default();
+        while let Some(header) = self.next_header()? {
+            let size = header.entry_size().map_err(|source| bad_header(&header, "size", source))?;
+            match header.entry_type() {
+                EntryType::XHeader => extensions.pax = parse_pax(&self.extension(&header, size)?)?,
+                EntryType::GNULongName => extensions.path = Some(until_nul(self.extension(&header, size)?)),
+                EntryType::GNULongLink => extensions.link = Some(until_nul(self.extension(&header, size)?)),
+                EntryType::XGlobalHeader => self.expect(size),
+                _ => return self.member(header, size, extensions).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads content of the current member.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = self.content.min(buffer.len() as u64) as usize;
+        let count = self.input.read(&mut buffer[..wanted])?;
+        if count == 0 && wanted > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within a file"));
+        }
+        self.content -= count as u64;
+        Ok(count)
+    }
+
+    fn member(&mut self, header: Header, size: u64, extensions: Extensions) -> Result<Member, LayerError> {
+        let Extensions { path, link, mut pax } = extensions;
+        let bytes = match pax.get(b"size".as_slice()) {
+            Some(text) => parse_number(text)
+                .ok_or_else(|| bad_header(&header, "size", io::Error::from(io::ErrorKind::InvalidData)))?,
+            None => size,
+        };
+        self.expect(bytes);
+        let path =
+            pax.remove(b"path".as_slice()).or(path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let link = pax.remove(b"linkpath".as_slice()).or(link);
+        let link = link.or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
+        Ok(Member { header, path, link, bytes, pax })
+    }
+
+    fn expect(&mut self, bytes: u64) {
+        self.content = bytes;
+        self.padding = (BLOCK_BYTES - bytes % BLOCK_BYTES) % BLOCK_BYTES;
+    }
+
+    fn next_header(&mut self) -> Result<Option<Header>, LayerError> {
+        self.skip()?;
+        let mut header = Header::new_old();
+        let count = read_block(&mut self.input, header.as_mut_bytes()).map_err(LayerError::Read)?;
+        // Some writers leave out the two zero blocks at the end.
+        if count == 0 || header.as_bytes().iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        if count < header.as_bytes().len() {
+            let end = io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within a header");
+            return Err(LayerError::Read(end));
+        }
+        verify_checksum(&header)?;
+        Ok(Some(header))
+    }
+
+    fn skip(&mut self) -> Result<(), LayerError> {
+        let bytes = self.content.checked_add(self.padding).ok_or_else(|| {
+            LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, "a member's size is no size"))
+        })?;
+        let skipped =
+            io::copy(&mut self.input.by_ref().take(bytes), &mut io::sink()).map_err(LayerError::Read)?;
+        if skipped < bytes {
+            let end = io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within a file");
+            return Err(LayerError::Read(end));
+        }
+        (self.content, self.padding) = (0, 0);
+        Ok(())
+    }
+
+    /// Returns the content of an extension header.
+    fn extension(&mut self, header: &Header, bytes: u64) -> Result<Vec<u8>, LayerError> {
+        if bytes > EXTENSION_LIMIT_BYTES {
+            let what = format!("an extension header of {bytes} bytes");
+            return Err(LayerError::Unsupported { path: display(&header.path_bytes()), what });
+        }
+        self.expect(bytes);
+        let mut content = vec![0; bytes as usize];
+        self.input.read_exact(&mut content).map_err(LayerError::Read)?;
+        self.content = 0;
+        Ok(content)
+    }
+}
+
+/// What extension headers say about the member after them.
+#[derive(Default)]
+struct Extensions {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    pax: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+fn read_block(input: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < block.len() {
+        match input.read(&mut block[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn verify_checksum(header: &Header) -> Result<(), LayerError> {
+    let bytes = header.as_bytes();
+    let blanks = 8 * u32::from(b' ');
+    let sum = bytes[..148].iter().chain(&bytes[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + blanks;
+    if header.cksum().is_ok_and(|expected| expected == sum) {
+        return Ok(());
+    }
+    let reason = "a header's checksum is wrong: this is no tar archive, or it is damaged";
+    Err(LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, reason)))
+}
+
+/// Reads records `<length> <key>=<value>\n`; of several for one key the last counts, and an empty one takes it back.
+fn parse_pax(mut records: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LayerError> {
+    let mut pax = BTreeMap::new();
+    while !records.is_empty() {
+        let (key, value, rest) = parse_record(records).ok_or_else(|| {
+            LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, "a PAX record is malformed"))
+        })?;
+        if value.is_empty() && !key.starts_with(super::encode::XATTR.as_bytes()) {
+            pax.remove(key);
+        } else {
+            pax.insert(key.to_vec(), value.to_vec());
+        }
+        records = rest;
+    }
+    Ok(pax)
+}
+
+fn parse_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let space = records.iter().position(|byte| *byte == b' ')?;
+    let length = usize::try_from(parse_number(&records[..space])?).ok()?;
+    let record = records.get(space + 1..length)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some((&record[..equals], &record[equals + 1..], &records[length..]))
+}
+
+/// Reads a decimal number.
+pub(super) fn parse_number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn until_nul(mut name: Vec<u8>) -> Vec<u8> {
+    name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
+    name
+}
+
+fn bad_header(header: &Header, field: &'static str, source: io::Error) -> LayerError {
+    LayerError::BadHeader { path: display(&header.path_bytes()), field, source }
+}

@@ -1,0 +1,39 @@
+//! Which extended attributes belong to a layer.
+
+/// Says whether the extended attribute `name` is part of a file's content, as layers see it:
+///
+/// | kept | why |
+/// |---|---|
+/// | `security.capability` | file capabilities: without it `ping` needs setuid |
+/// | `system.posix_acl_access`, `system.posix_acl_default` | permissions, as mode bits are |
+/// | `user.*` but `user.overlay.*` | belongs to whoever wrote the file |
+///
+/// Everything else depends on the machine: `security.selinux` on its policy, `security.ima` on its keys,
+/// `trusted.overlay.*` and `user.overlay.*` are overlayfs' own notes, and in a foreign layer an attack on it.
+pub fn is_content(name: &[u8]) -> bool {
+    match name {
+        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
+        _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_documented_names_are_content() {
+        for name in ["security.capability", "user.x", "user.overlayed", "system.posix_acl_default"] {
+            assert!(is_content(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "security.selinux",
+            "security.ima",
+            "trusted.overlay.opaque",
+            "user.overlay.redirect",
+            "trusted.x",
+        ] {
+            assert!(!is_content(name.as_bytes()), "{name}");
+        }
+    }
+}
