@@ -1,0 +1,1 @@
+export DIB_SELINUX_MODE="${DIB_SELINUX_MODE:-disabled}"
