@@ -80,24 +80,13 @@ pub(super) fn is_identifier(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
-/// Texts that read variables by computed names wherever they stand, even in a document that is fed to a shell.
-const COMPUTED_ANYWHERE: [&str; 7] =
-    ["declare -p", "export -p", "typeset -p", "readonly -p", "declare -n", "local -n", "typeset -n"];
-
-/// Words that do so where they are commands.
-const COMPUTED_WORDS: [&str; 7] = ["printenv", "compgen", "envsubst", "environ", "getenv", "ENV", "eval"];
-
-/// Lines with `eval` that are everywhere in diskimage-builder's elements and look nothing up.
-const HARMLESS_EVALS: [&str; 3] = ["get_image_element_array", "eval set --", "eval \"$(apt-config"];
-
-fn looks_up_computed_names(text: &str) -> bool {
-    has_indirection(text)
-        || COMPUTED_ANYWHERE.iter().any(|idiom| text.contains(idiom))
-        || text.lines().filter(|line| !is_comment(line)).any(line_looks_up)
-}
-
 pub(super) fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with('#')
+}
+
+fn looks_up_computed_names(text: &str) -> bool {
+    // A document fed to a shell may have comment lines in which variables are replaced all the same.
+    has_indirection(text) || text.lines().filter(|line| !is_comment(line)).any(line_looks_up)
 }
 
 /// Finds `${!name}` and `${!prefix*}`; `${!array[@]}` only lists an array's keys.
@@ -108,24 +97,62 @@ fn has_indirection(text: &str) -> bool {
     })
 }
 
+/// Words that look up or hand out variables.
+const LOOKING_UP: [&str; 4] = ["printenv", "compgen", "envsubst", "eval"];
+
+/// Lines with `eval` that are everywhere in diskimage-builder's elements and look nothing up.
+const HARMLESS: [&str; 2] = ["get_image_element_array", "eval set --"];
+
+/// Names under which other languages have the environment.
+const ENVIRONMENTS: [&str; 4] = ["environ", "getenv", "ENV", "ENVIRON"];
+
 fn line_looks_up(line: &str) -> bool {
-    let harmless = HARMLESS_EVALS.iter().any(|idiom| line.contains(idiom));
-    let word = |word: &str| !harmless && COMPUTED_WORDS.contains(&word);
-    identifiers(line).any(word) || lists_environment(line)
+    let harmless = HARMLESS.iter().any(|idiom| line.contains(idiom));
+    (!harmless && identifiers(line).any(|word| LOOKING_UP.contains(&word)))
+        || ENVIRONMENTS.iter().any(|name| indexes_by_value(line, name))
+        || lists_variables(line, "env", &['|', ')', ';', '&', '>', '`', '"'])
+        || lists_variables(line, "set", &['|', ')', ';', '&', '>', '`'])
+        || declares_reference(line)
+        || tests_computed_name(line)
 }
 
-/// Finds `env` and `set` that list variables: without arguments, or with `-0`.
-fn lists_environment(line: &str) -> bool {
-    ["env", "set"].iter().any(|command| {
-        line.match_indices(command).any(|(start, _)| {
-            let before = line[..start].chars().next_back();
-            let after = line[start + command.len()..].trim_start_matches([' ', '\t']);
-            let whole = !before.is_some_and(|c| is_word_character(c) || c == '-' || c == '.');
-            whole
-                && (after.is_empty()
-                    || after.starts_with(['|', ')', ';', '&', '>', '`', '"'])
-                    || after.starts_with("-0"))
-        })
+/// Finds uses of an environment without a quoted key: `os.environ.items()`, `$ENV{$name}`, but not `os.environ["X"]`.
+fn indexes_by_value(line: &str, environment: &str) -> bool {
+    line.match_indices(environment).any(|(start, _)| {
+        let rest = &line[start + environment.len()..];
+        let key = rest.trim_start_matches(".get").trim_start_matches(['[', '(', '{', 'b', ' ']);
+        is_word(line, start, environment) && !(key.len() < rest.len() && key.starts_with(['"', '\'']))
+    })
+}
+
+/// Finds `env` and `set` without arguments (or with `-0`), which list variables; `ends` can follow a command.
+fn lists_variables(line: &str, command: &str, ends: &[char]) -> bool {
+    line.match_indices(command).any(|(start, _)| {
+        let rest = line[start + command.len()..].trim_start_matches([' ', '\t']);
+        is_word(line, start, command) && (rest.is_empty() || rest.starts_with(ends) || rest.starts_with("-0"))
+    })
+}
+
+fn is_word(line: &str, start: usize, word: &str) -> bool {
+    let part_of_name = |c: char| is_word_character(c) || c == '-';
+    !line[..start].ends_with(part_of_name) && !line[start + word.len()..].starts_with(is_word_character)
+}
+
+/// Finds `declare -n`, `local -n`, `declare -p`, `export -p` and the like.
+fn declares_reference(line: &str) -> bool {
+    const DECLARING: [&str; 5] = ["declare", "typeset", "local", "export", "readonly"];
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.windows(2).any(|pair| {
+        let command = pair[0].trim_start_matches(|c: char| !is_word_character(c));
+        DECLARING.contains(&command) && pair[1].starts_with('-') && pair[1].contains(['n', 'p'])
+    })
+}
+
+/// Finds `[[ -v $name ]]`.
+fn tests_computed_name(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.windows(3).any(|words| {
+        matches!(words[0], "[" | "[[" | "test" | "!") && words[1] == "-v" && words[2].contains('$')
     })
 }
 
@@ -176,6 +203,16 @@ mod tests {
             ("os.getenv(name)", true),
             ("$ENV{$name}", true),
             ("local -n target=$1", true),
+            ("os.environ['DIB_A'] + os.environ.get(\"DIB_A\") + os.getenv('DIB_A')", false),
+            ("os.environ.copy()", true),
+            ("os.environ[name]", true),
+            ("awk '{ print ENVIRON[\"DIB_A\"] }'", false),
+            ("printf '%s' \"$ENVIRONMENT\"", false),
+            ("echo \"DIB_A is not set\"", false),
+            ("declare -gn target=x", true),
+            ("declare -A map", false),
+            ("[[ -v $name ]] || exit 1", true),
+            ("[[ -v DIB_A ]] || exit 1", false),
             ("eval TYPE=\\$$name", true),
             ("eval declare -A elements=($(get_image_element_array))", false),
             ("eval set -- \"$TEMP\"", false),
