@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`oci`] | digest, DiffID, ChainID, manifest, config, canonical JSON |
 //! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, what is masked at capture |
-//! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; each leans on `oci` alone |
+//! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` leans on `element`, `image` on both, all on `oci` |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`load`], [`exec`], [`sandbox`], [`store`], [`block`], [`output`] | the edges: one danger each |

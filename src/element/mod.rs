@@ -16,6 +16,7 @@
 
 mod assignment;
 mod catalog;
+mod family;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hook;
@@ -31,6 +32,7 @@ mod variables;
 
 pub use assignment::Assignments;
 pub use catalog::Catalog;
+pub use family::Family;
 pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, run_parts_order};
 pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};

@@ -1,1 +1,17 @@
-//! image
+//! The user's definitions: `plywood.toml`.
+//!
+//! The types here are the format: their doc comments are its reference, and the JSON schema is made from them. What a
+//! value may be is checked by its type, so that every error comes with line and column.
+
+mod definition;
+mod disk;
+mod name;
+mod project;
+mod value;
+
+pub use definition::{
+    Compression, ContainerSettings, ImageDefinition, OutputFormat, Qcow2Compression, Qcow2Settings,
+};
+pub use disk::{DiskSettings, DiskSize, FileSystem, Firmware};
+pub use name::{ImageName, ImageNameError};
+pub use project::{DEFAULT_EPOCH, EpochRequest, PackageSettings, Project, ProjectSettings};

@@ -1,0 +1,30 @@
+//! Families of distributions.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A family of distributions, as maps of packages and services name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// deb packages.
+    Debian,
+    /// ebuilds.
+    Gentoo,
+    /// rpm packages by yum or dnf.
+    Redhat,
+    /// rpm packages by zypper.
+    Suse,
+}
+
+impl Family {
+    /// Returns the family's name in maps.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Family::Debian => "debian",
+            Family::Gentoo => "gentoo",
+            Family::Redhat => "redhat",
+            Family::Suse => "suse",
+        }
+    }
+}

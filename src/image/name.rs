@@ -1,0 +1,120 @@
+//! Names of images.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The longest name: it has to leave room for extensions in a file name, and fit into a container's tag.
+const MAX_BYTES: usize = 128;
+
+/// The name of an image: the files of its outputs are called after it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-9A-Za-z][0-9A-Za-z._-]*$", "maxLength" = 128))]
+pub struct ImageName(String);
+
+/// A text that cannot name an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageNameError {
+    /// It is no directory: outputs are put where `-o` says.
+    #[error("image name `{0}` has a `/`: name the output directory with `-o` instead")]
+    Slash(String),
+    /// It does not start with a letter or digit.
+    #[error("image name `{0}` has to start with a letter or digit")]
+    Start(String),
+    /// A character that file names and tags do not share.
+    #[error("image name `{name}` has {found:?}: only letters, digits, `.`, `-` and `_` can be in it")]
+    Character {
+        /// The text.
+        name: String,
+        /// The first such character.
+        found: char,
+    },
+    /// It is too long.
+    #[error("image name `{0}` is longer than {MAX_BYTES} characters")]
+    TooLong(String),
+}
+
+impl ImageName {
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = ImageNameError;
+
+    fn from_str(name: &str) -> Result<Self, ImageNameError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let owned = || name.to_owned();
+        match name.chars().find(|&c| !allowed(c)) {
+            Some('/') => Err(ImageNameError::Slash(owned())),
+            Some(found) => Err(ImageNameError::Character { name: owned(), found }),
+            None if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) => {
+                Err(ImageNameError::Start(owned()))
+            }
+            None if name.len() > MAX_BYTES => Err(ImageNameError::TooLong(owned())),
+            None => Ok(Self(owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for ImageName {
+    type Error = ImageNameError;
+
+    fn try_from(name: String) -> Result<Self, ImageNameError> {
+        name.parse()
+    }
+}
+
+impl From<ImageName> for String {
+    fn from(name: ImageName) -> Self {
+        name.0
+    }
+}
+
+impl std::borrow::Borrow<str> for ImageName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_a_file_name_and_a_tag() {
+        let long = "x".repeat(129);
+        let table = [
+            ("builder", None),
+            ("debian-12.5_x", None),
+            (
+                "a/b",
+                Some("image name `a/b` has a `/`: name the output directory with `-o` instead".to_owned()),
+            ),
+            (".hidden", Some("image name `.hidden` has to start with a letter or digit".to_owned())),
+            ("-o", Some("image name `-o` has to start with a letter or digit".to_owned())),
+            ("", Some("image name `` has to start with a letter or digit".to_owned())),
+            (
+                "ä",
+                Some(
+                    "image name `ä` has 'ä': only letters, digits, `.`, `-` and `_` can be in it".to_owned(),
+                ),
+            ),
+            (&long, Some(format!("image name `{long}` is longer than 128 characters"))),
+        ];
+        for (name, message) in table {
+            assert_eq!(name.parse::<ImageName>().err().map(|error| error.to_string()), message);
+        }
+    }
+}

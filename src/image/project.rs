@@ -1,0 +1,150 @@
+//! A project: the whole of `plywood.toml`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::{ImageDefinition, ImageName};
+
+/// A project: the file `plywood.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Project {
+    /// What holds for all images.
+    pub project: ProjectSettings,
+    /// How packages are chosen.
+    pub packages: PackageSettings,
+    /// The images, by name.
+    pub image: BTreeMap<ImageName, ImageDefinition>,
+}
+
+/// What holds for all images of a project: the table `[project]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct ProjectSettings {
+    /// The latest time a file of an image can have, and what hooks see in `SOURCE_DATE_EPOCH`: seconds since 1970, or
+    /// `"git"` for the time of the project's last commit. Default: the start of 1980, the first time that zip files
+    /// can hold.
+    #[schemars(schema_with = "epoch_schema")]
+    pub source_date_epoch: EpochRequest,
+    /// Directories of elements, relative to the project; of two elements with one name the first is taken. Plywood's
+    /// own elements come after them.
+    pub elements: Vec<PathBuf>,
+}
+
+impl Default for ProjectSettings {
+    fn default() -> Self {
+        Self { source_date_epoch: EpochRequest::default(), elements: vec!["elements".into()] }
+    }
+}
+
+/// How packages are chosen: the table `[packages]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct PackageSettings {
+    /// A text of your choice that every layer's key depends on, such as a date. Layers that are cached keep the
+    /// package versions they were built with; change it to build all of them again with what the package repositories
+    /// hold now.
+    pub revision: String,
+}
+
+/// 1980-01-01T00:00:00Z.
+pub const DEFAULT_EPOCH: i64 = 315_532_800;
+
+/// A source date epoch as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpochRequest {
+    /// Seconds since 1970.
+    Seconds(i64),
+    /// The time of the project's last commit.
+    Git,
+}
+
+impl Default for EpochRequest {
+    fn default() -> Self {
+        EpochRequest::Seconds(DEFAULT_EPOCH)
+    }
+}
+
+impl Serialize for EpochRequest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            EpochRequest::Seconds(seconds) => serializer.serialize_i64(*seconds),
+            EpochRequest::Git => serializer.serialize_str("git"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for EpochRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Request;
+
+        impl Visitor<'_> for Request {
+            type Value = EpochRequest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("seconds since 1970, or `\"git\"`")
+            }
+
+            fn visit_i64<E: Error>(self, seconds: i64) -> Result<EpochRequest, E> {
+                match seconds {
+                    0.. => Ok(EpochRequest::Seconds(seconds)),
+                    _ => Err(E::custom("a source date epoch before 1970 cannot be written to layers")),
+                }
+            }
+
+            fn visit_u64<E: Error>(self, seconds: u64) -> Result<EpochRequest, E> {
+                i64::try_from(seconds).map(EpochRequest::Seconds).map_err(E::custom)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<EpochRequest, E> {
+                match text {
+                    "git" => Ok(EpochRequest::Git),
+                    other => Err(E::unknown_variant(other, &["git"])),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Request)
+    }
+}
+
+fn epoch_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "anyOf": [{ "type": "integer", "minimum": 0 }, { "const": "git" }]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Firmware, OutputFormat};
+
+    #[test]
+    fn a_project_has_defaults_for_everything() {
+        let project: Project = toml::from_str("[image.builder]\nbase = 'debian-bookworm'\n").unwrap();
+        assert_eq!(project.project.source_date_epoch, EpochRequest::Seconds(DEFAULT_EPOCH));
+        assert_eq!(project.project.elements, [PathBuf::from("elements")]);
+        let image = &project.image["builder"];
+        assert_eq!(image.outputs, [OutputFormat::Qcow2]);
+        assert_eq!(image.disk.firmware, [Firmware::Bios, Firmware::Uefi].into());
+    }
+
+    #[test]
+    fn an_epoch_is_seconds_or_git() {
+        for (text, expected) in [
+            ("1700000000", Some(EpochRequest::Seconds(1_700_000_000))),
+            ("'git'", Some(EpochRequest::Git)),
+            ("-1", None),
+            ("'now'", None),
+            ("1.5", None),
+        ] {
+            let parsed = toml::from_str::<Project>(&format!("[project]\nsource-date-epoch = {text}\n"));
+            assert_eq!(parsed.ok().map(|project| project.project.source_date_epoch), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Values that need more than their type's own check while they are read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+
+/// Reads a list in which nothing stands twice.
+pub(super) fn unique_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Ord + Clone + fmt::Display,
+{
+    struct List<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de> + Ord + Clone + fmt::Display> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let (mut list, mut seen) = (Vec::new(), BTreeSet::new());
+            while let Some(item) = items.next_element::<T>()? {
+                if !seen.insert(item.clone()) {
+                    return Err(A::Error::custom(format!("`{item}` stands twice in the list")));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(List(PhantomData))
+}
+
+/// Reads variables of the environment: names that a shell takes, texts as values.
+pub(super) fn environment<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let variables = BTreeMap::<VariableName, VariableValue>::deserialize(deserializer)?;
+    Ok(variables.into_iter().map(|(name, value)| (name.0, value.0)).collect())
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct VariableName(String);
+
+impl<'de> Deserialize<'de> for VariableName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        match starts && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            true => Ok(Self(name)),
+            false => Err(D::Error::custom(format!(
+                "`{name}` cannot name a variable: expected letters, digits and `_`, not starting with a digit"
+            ))),
+        }
+    }
+}
+
+struct VariableValue(String);
+
+impl<'de> Deserialize<'de> for VariableValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = VariableValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string (variables are text: put quotes around the value)")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<VariableValue, E> {
+                match value.contains('\0') {
+                    false => Ok(VariableValue(value.to_owned())),
+                    true => Err(E::custom("a variable's value cannot hold a NUL character")),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Text)
+    }
+}
