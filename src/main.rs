@@ -1,3 +1,9 @@
 //! Process set-up.
 
-fn main() {}
+use std::process::ExitCode;
+
+use plywood::sandbox;
+
+fn main() -> ExitCode {
+    sandbox::run_if_asked().unwrap_or(ExitCode::SUCCESS)
+}

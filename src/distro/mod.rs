@@ -5,10 +5,12 @@
 
 mod architecture;
 mod base;
+mod environment;
 mod name;
 mod source;
 
 pub use architecture::{Architecture, ArchitectureError};
 pub use base::BaseDefinition;
+pub use environment::{PRIVATE, TOOLS, base_environment};
 pub use name::{BaseName, BaseNameError};
 pub use source::{BaseSource, Mmdebstrap, StoredFile, Variant};

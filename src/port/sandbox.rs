@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// The directories that make one root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootSpec {
@@ -50,7 +52,10 @@ pub trait Root {
 }
 
 /// One program to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Inside, `/proc`, `/dev` and `/run` are its own and `/sys` is read-only, so that nothing a job writes there is kept.
+/// `/etc/resolv.conf` is the machine's, and [`crate::distro::TOOLS`] holds the commands that hooks may call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// The program, looked up in the `PATH` of `env` inside the root, and its arguments.
     pub argv: Vec<String>,
@@ -67,7 +72,7 @@ pub struct Job {
 }
 
 /// Whose files a job sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum View {
     /// `/` is the root file system (diskimage-builder's chroot phases).
     Target,
@@ -82,7 +87,7 @@ impl View {
 }
 
 /// A file or directory of the machine, shown inside the root.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
     /// On the machine.
     pub source: PathBuf,
@@ -94,7 +99,7 @@ pub struct Bind {
 }
 
 /// Whether something may be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// Reads only.
     ReadOnly,
@@ -103,7 +108,7 @@ pub enum Access {
 }
 
 /// Which network a job sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// The machine's.
     Host,
@@ -112,7 +117,7 @@ pub enum Network {
 }
 
 /// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// It exited with this status.
     Status(i32),

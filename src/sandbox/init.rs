@@ -1,0 +1,186 @@
+//! The first process of a sandbox: makes the job's view, starts the job, reaps, and takes everybody along when it ends.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::{ForkResult, Pid, fork};
+use rustix::fs::{Access as FileAccess, Mode, access};
+use rustix::process::{Resource, Rlimit, getrlimit, set_parent_process_death_signal, setrlimit, umask};
+use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set};
+
+use super::wire::{Letter, Order, Report, Terminal};
+use super::{setup, view};
+use crate::port::{Exit, Job, SandboxError};
+
+/// Where programs are looked for if the job's environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How many files a job may have open at first; some programs visit every possible descriptor when they start.
+const OPEN_FILES: u64 = 1024;
+
+/// What root in a sandbox cannot do: it would happen to the machine.
+const MACHINE_WIDE: [CapabilitySet; 4] =
+    [CapabilitySet::SYS_MODULE, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_BOOT, CapabilitySet::SYS_TIME];
+
+/// Is pid 1. `alive` reads end of file when the supervisor is dead.
+pub(super) fn run(order: &Order, report: &mut Letter, alive: &OwnedFd) {
+    let result = die_with_supervisor(alive).and_then(|()| run_job(order));
+    // Nobody is left to tell if that fails; plywood takes a missing report for a failure.
+    let _ = report.write(&Report::from(result));
+}
+
+fn die_with_supervisor(alive: &OwnedFd) -> Result<(), SandboxError> {
+    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(setup("follow the supervisor"))?;
+    match rustix::io::read(alive, &mut [0_u8; 1]) {
+        Err(rustix::io::Errno::AGAIN) => Ok(()),
+        _ => Err(setup("follow the supervisor")(io::Error::from(io::ErrorKind::ConnectionReset))),
+    }
+}
+
+/// Returns in pid 1 with how the job ended, and in the job's process only if it cannot become its program.
+fn run_job(order: &Order) -> Result<Exit, SandboxError> {
+    view::enter(order)?;
+    limit_resources().map_err(setup("set resource limits"))?;
+    drop_machine_wide_rights().map_err(setup("drop capabilities"))?;
+    umask(Mode::from_raw_mode(0o022));
+    rustix::process::chdir(&order.job.cwd).map_err(setup(format!("enter `{}`", order.job.cwd)))?;
+    let program = Program::find(&order.job)?;
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }.map_err(setup("start a process"))? {
+        ForkResult::Parent { child } => reap_until_end_of(child),
+        ForkResult::Child => match become_job(&program, order.terminal)? {},
+    }
+}
+
+/// Takes leave of every process that ends; returns when it is `job`.
+fn reap_until_end_of(job: Pid) -> Result<Exit, SandboxError> {
+    loop {
+        match wait() {
+            Ok(WaitStatus::Exited(pid, status)) if pid == job => return Ok(Exit::Status(status)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == job => return Ok(Exit::Signal(signal as i32)),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(setup("wait for a process")(error)),
+        }
+    }
+}
+
+fn limit_resources() -> io::Result<()> {
+    let files = getrlimit(Resource::Nofile);
+    let soft = files.maximum.map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum: files.maximum })?;
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+}
+
+fn drop_machine_wide_rights() -> io::Result<()> {
+    for capability in MACHINE_WIDE {
+        if capability_is_in_bounding_set(capability)? {
+            remove_capability_from_bounding_set(capability)?;
+        }
+    }
+    Ok(())
+}
+
+/// Turns this process into the job. Returns only if that fails.
+fn become_job(program: &Program, terminal: Terminal) -> Result<Infallible, SandboxError> {
+    match terminal {
+        Terminal::Detached => drop(rustix::process::setsid().map_err(setup("start a session"))?),
+        Terminal::Inherited => come_to_foreground()?,
+    }
+    reset_signals()?;
+    program.execute()
+}
+
+/// Makes this process a group of its own, and the one that the terminal (if there is one) listens to.
+fn come_to_foreground() -> Result<(), SandboxError> {
+    rustix::process::setpgid(None, None).map_err(setup("make a process group"))?;
+    let stdin = io::stdin();
+    match rustix::termios::tcsetpgrp(&stdin, rustix::process::getpid()) {
+        Ok(()) | Err(rustix::io::Errno::NOTTY) => Ok(()),
+        Err(error) => Err(setup("take the terminal")(error)),
+    }
+}
+
+fn reset_signals() -> Result<(), SandboxError> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default action installs no handler that could run.
+        unsafe { sigaction(signal, &default) }.map_err(setup("reset signals"))?;
+    }
+    SigSet::empty().thread_set_mask().map_err(setup("reset signals"))
+}
+
+/// A program that was found, with all it is started with.
+struct Program {
+    path: CString,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Program {
+    fn find(job: &Job) -> Result<Self, SandboxError> {
+        let program = job.argv.first().map_or("", String::as_str);
+        let search = job.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+        let path = search_program(program, search).ok_or_else(|| SandboxError::ProgramNotFound {
+            program: program.to_owned(),
+            path: search.to_owned(),
+        })?;
+        let terminated = |text: String| CString::new(text).map_err(setup("pass a NUL byte to a program"));
+        let env = job.env.iter().map(|(name, value)| format!("{name}={value}"));
+        Ok(Self {
+            path: terminated(path.to_string_lossy().into_owned())?,
+            argv: job.argv.iter().cloned().map(terminated).collect::<Result<_, _>>()?,
+            env: env.map(terminated).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Executes the program; like a shell, gives a text without `#!` line to `/bin/sh`.
+    fn execute(&self) -> Result<Infallible, SandboxError> {
+        let mut error = nix::unistd::execve(&self.path, &self.argv, &self.env);
+        if error == Err(Errno::ENOEXEC) {
+            let mut argv = vec![c"/bin/sh".to_owned(), self.path.clone()];
+            argv.extend(self.argv.iter().skip(1).cloned());
+            error = nix::unistd::execve(c"/bin/sh", &argv, &self.env);
+        }
+        error.map_err(setup(format!("execute `{}`", self.path.to_string_lossy())))
+    }
+}
+
+/// Finds `program` as a shell does: by its path if it has a `/`, else in the directories of `search`.
+fn search_program(program: &str, search: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Path::new(program).exists().then(|| PathBuf::from(program));
+    }
+    let candidates = search.split(':').map(|directory| Path::new(directory).join(program));
+    candidates.into_iter().find(|path| path.is_file() && access(path, FileAccess::EXEC_OK).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_as_a_shell_finds_them() {
+        let cases = [
+            ("sh", "/nonexistent:/bin", Some("/bin/sh")),
+            ("sh", "/nonexistent", None),
+            ("passwd", "/etc", None),
+            ("/bin/sh", "", Some("/bin/sh")),
+            ("/nonexistent/sh", "/bin", None),
+            ("", "/bin", None),
+        ];
+        for (program, search, expected) in cases {
+            assert_eq!(
+                search_program(program, search).as_deref(),
+                expected.map(Path::new),
+                "{program} {search}"
+            );
+        }
+    }
+}

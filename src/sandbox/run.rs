@@ -1,0 +1,229 @@
+//! plywood's side of a job: start the supervisor, pass on the output, wait, clean mount points up.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::termios::{tcgetpgrp, tcsetpgrp};
+
+use super::target::{MadeTargets, Shape};
+use super::wire::{Letter, Order, Report, Terminal};
+use super::{Namespaces, child, setup, view};
+use crate::port::{Exit, Job, SandboxError, View};
+
+/// How soon a wish to stop is noticed while a job is silent.
+const INTERRUPT_CHECK_MILLISECONDS: u16 = 100;
+
+/// How much output is passed on at once.
+const OUTPUT_BYTES: usize = 64 << 10;
+
+/// Runs `job` on the root mounted at `root`; see [`crate::port::Root::run`].
+pub(super) fn run(
+    sandbox: &Namespaces,
+    root: &Path,
+    job: &Job,
+    output: &mut dyn FnMut(&[u8]),
+) -> Result<Exit, SandboxError> {
+    with_targets(root, job, || {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
+        let stdio = [Stdio::null(), duplicate(&writer)?, Stdio::from(writer)];
+        let supervisor = Supervisor::start(sandbox, root, job, Terminal::Detached, stdio)?;
+        supervisor.pump(File::from(reader), &sandbox.interrupted, output)?;
+        supervisor.into_exit()
+    })
+}
+
+/// Runs `job` on the caller's terminal; see [`crate::port::Root::run_interactive`].
+pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> Result<Exit, SandboxError> {
+    with_targets(root, job, || {
+        let stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
+        let supervisor = Supervisor::start(sandbox, root, job, Terminal::Inherited, stdio)?;
+        let waited = supervisor.wait(&sandbox.interrupted);
+        take_terminal_back();
+        waited?;
+        supervisor.into_exit()
+    })
+}
+
+/// Makes the mount points of `job` that its root lacks, calls `body`, and removes them again.
+fn with_targets(
+    root: &Path,
+    job: &Job,
+    body: impl FnOnce() -> Result<Exit, SandboxError>,
+) -> Result<Exit, SandboxError> {
+    let mut targets = MadeTargets::default();
+    let result = make_targets(&mut targets, root, job).and_then(|()| body());
+    let removed = targets.remove().map_err(setup("remove mount points"));
+    let exit = result?;
+    removed.map(|()| exit)
+}
+
+fn make_targets(targets: &mut MadeTargets, root: &Path, job: &Job) -> Result<(), SandboxError> {
+    if job.view == View::Host {
+        return Ok(());
+    }
+    let make_failed = |target: &str| setup::<io::Error>(format!("make the mount point `{target}`"));
+    for target in view::OWN_MOUNTS {
+        targets.make(root, target, Shape::Directory, &[]).map_err(make_failed(target))?;
+    }
+    for target in view::OWN_FILES {
+        match targets.make(root, target, Shape::File, &view::OWN_MOUNTS) {
+            // The view does without.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+            other => other.map_err(make_failed(target))?,
+        }
+    }
+    for bind in &job.binds {
+        Shape::of(&bind.source)
+            .and_then(|shape| targets.make(root, &bind.target, shape, &view::OWN_MOUNTS))
+            .map_err(make_failed(&bind.target))?;
+    }
+    Ok(())
+}
+
+fn duplicate(descriptor: &OwnedFd) -> Result<Stdio, SandboxError> {
+    descriptor.try_clone().map(Stdio::from).map_err(setup("duplicate a pipe"))
+}
+
+/// A running supervisor. Dropping it kills it, and with it every process of its job.
+struct Supervisor {
+    child: Child,
+    handle: OwnedFd,
+    report: Letter,
+    /// Kept so that the supervisor can open it.
+    _order: Letter,
+}
+
+impl Supervisor {
+    fn start(
+        sandbox: &Namespaces,
+        root: &Path,
+        job: &Job,
+        terminal: Terminal,
+        [stdin, stdout, stderr]: [Stdio; 3],
+    ) -> Result<Self, SandboxError> {
+        let order = Order { job: job.clone(), root: root.to_owned(), terminal };
+        let order = Letter::with(&order).map_err(setup("write down the job"))?;
+        let report = Letter::empty().map_err(setup("make room for a report"))?;
+        let mut command = Command::new(&sandbox.launcher);
+        command.arg0(child::NAME).args([std::process::id().to_string(), order.number(), report.number()]);
+        command.stdin(stdin).stdout(stdout).stderr(stderr).env_clear();
+        if terminal == Terminal::Detached {
+            // Keys pressed on the caller's terminal are the caller's business.
+            command.process_group(0);
+        }
+        let mut child = command.spawn().map_err(setup("start a supervisor"))?;
+        match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+            Ok(handle) => Ok(Self { child, handle, report, _order: order }),
+            Err(error) => {
+                let _ = child.kill().and_then(|()| child.wait());
+                Err(setup("watch a supervisor")(error))
+            }
+        }
+    }
+
+    /// Hands everything from `pipe` to `output` until the supervisor has ended.
+    ///
+    /// Then every process that could write to the pipe is dead; whoever else may hold its end is not waited for.
+    fn pump(
+        &self,
+        mut pipe: File,
+        interrupted: &AtomicBool,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), SandboxError> {
+        let mut buffer = vec![0; OUTPUT_BYTES];
+        let mut open = true;
+        loop {
+            let pipe_first = [pipe.as_fd(), self.handle.as_fd()];
+            let (ready, watched) = poll_readable(if open { &pipe_first } else { &pipe_first[1..] })?;
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(SandboxError::Interrupted);
+            }
+            match ready {
+                Some(0) if watched == 2 => {
+                    let count = pipe.read(&mut buffer).map_err(setup("read the output of a job"))?;
+                    open = count > 0;
+                    output(&buffer[..count]);
+                }
+                Some(_) => return Ok(()),
+                None => {}
+            }
+        }
+    }
+
+    /// Waits until the supervisor has ended.
+    fn wait(&self, interrupted: &AtomicBool) -> Result<(), SandboxError> {
+        while poll_readable(&[self.handle.as_fd()])?.0.is_none() {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(SandboxError::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the report of a supervisor that has ended.
+    fn into_exit(mut self) -> Result<Exit, SandboxError> {
+        const ACTION: &str = "learn how a job ended";
+        let status = self.child.wait().map_err(setup(ACTION))?;
+        let report: Option<Report> = self.report.read().map_err(setup(ACTION))?;
+        let Some(report) = report else {
+            let message = format!("its supervisor ended with {status} and without a report");
+            return Err(setup(ACTION)(io::Error::other(message)));
+        };
+        report.into_result()
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        // After `into_exit` both do nothing: the child is known to have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits a moment; returns the first of `descriptors` that can be read or has ended, and how many there are.
+fn poll_readable(descriptors: &[BorrowedFd<'_>]) -> Result<(Option<usize>, usize), SandboxError> {
+    let mut entries: Vec<_> = descriptors.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    match poll(&mut entries, PollTimeout::from(INTERRUPT_CHECK_MILLISECONDS)) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => return Err(setup("wait for a job")(error)),
+    }
+    Ok((entries.iter().position(|entry| entry.any() == Some(true)), entries.len()))
+}
+
+/// Makes this process the foreground of its terminal again, if it has one.
+fn take_terminal_back() {
+    let stdin = io::stdin();
+    if tcgetpgrp(&stdin).is_ok() {
+        let _stopped = SignalBlock::of_background_writes();
+        let _ = tcsetpgrp(&stdin, rustix::process::getpgrp());
+    }
+}
+
+/// Blocks, until dropped, the signal by which a process in the background is stopped when it changes its terminal.
+struct SignalBlock;
+
+impl SignalBlock {
+    fn of_background_writes() -> Self {
+        let _ = background_writes().thread_block();
+        Self
+    }
+}
+
+impl Drop for SignalBlock {
+    fn drop(&mut self) {
+        let _ = background_writes().thread_unblock();
+    }
+}
+
+fn background_writes() -> nix::sys::signal::SigSet {
+    nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGTTOU)
+}

@@ -1,0 +1,272 @@
+//! What a job sees: its root, fresh kernel file systems, a `/run` and `/dev` of its own, and its binds.
+
+use std::fs::{self, Permissions};
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, openat2};
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+
+use super::mount::{self, Mount};
+use super::setup;
+use super::target::{MadeTargets, Shape};
+use super::tools::{SERVICE_POLICY, TOOLS};
+use super::wire::{Order, Terminal};
+use crate::distro::PRIVATE;
+use crate::port::{Access, Bind, Network, SandboxError, View};
+
+/// Where something of the sandbox is mounted over a job's root, relative to it. Nothing there is ever in a layer.
+pub(super) const OWN_MOUNTS: [&str; 4] = ["proc", "sys", "dev", "run"];
+
+/// Files that are mounted over a job's root where it has them, or where they can be made.
+pub(super) const OWN_FILES: [&str; 2] = [RESOLVER, POLICY];
+
+const RESOLVER: &str = "/etc/resolv.conf";
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Files of `/proc` that belong to the whole machine.
+const MACHINE_WIDE: [&str; 2] = ["/proc/sys", "/proc/sysrq-trigger"];
+
+/// The devices of a job: name, major and minor number. No disks, and nothing else of the machine.
+///
+/// Source: the kernel's `Documentation/admin-guide/devices.txt`.
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// Switches this process (alone in its mount namespace) to the view that `order` asks for.
+pub(super) fn enter(order: &Order) -> Result<(), SandboxError> {
+    let machine = Machine::read(order)?;
+    let root = Assembly::attach(order)?;
+    root.mount_kernel_files()?;
+    root.mount_devices()?;
+    root.mount_run(&machine.resolver)?;
+    for (bind, source) in order.job.binds.iter().zip(machine.sources) {
+        root.bind(source, bind)?;
+    }
+    if let Some(terminal) = machine.terminal {
+        root.mount(&terminal, "the terminal", "/dev/console")?;
+    }
+    leave_machine(&root.path)
+}
+
+/// What a job gets of the machine, taken before the machine is covered.
+struct Machine {
+    resolver: Vec<u8>,
+    sources: Vec<Mount>,
+    terminal: Option<Mount>,
+}
+
+impl Machine {
+    fn read(order: &Order) -> Result<Self, SandboxError> {
+        let resolver = match order.job.network {
+            Network::Host => fs::read(RESOLVER).unwrap_or_default(),
+            Network::None => Vec::new(),
+        };
+        let sources = order.job.binds.iter().map(source_of).collect::<Result<_, _>>()?;
+        Ok(Self { resolver, sources, terminal: terminal_of(order.terminal) })
+    }
+}
+
+fn source_of(bind: &Bind) -> Result<Mount, SandboxError> {
+    Mount::tree(&bind.source)
+        .and_then(|tree| match bind.access {
+            Access::ReadOnly => tree.with(MountAttrFlags::MOUNT_ATTR_RDONLY),
+            Access::ReadWrite => Ok(tree),
+        })
+        .map_err(mount::error(bind.source.display(), &bind.target))
+}
+
+/// Returns the caller's terminal, if standard input is one, for programs that ask for its name.
+fn terminal_of(terminal: Terminal) -> Option<Mount> {
+    let is_terminal = terminal == Terminal::Inherited && io::stdin().is_terminal();
+    is_terminal.then(|| fs::read_link("/proc/self/fd/0").and_then(|name| Mount::tree(&name)).ok()).flatten()
+}
+
+/// A job's root while it is put together, still inside the machine's.
+struct Assembly {
+    path: PathBuf,
+    root: OwnedFd,
+}
+
+impl Assembly {
+    /// Mounts the job's `/` on top of the place where plywood has mounted the target.
+    fn attach(order: &Order) -> Result<Self, SandboxError> {
+        let failed = || mount::error(order.root.display(), "/");
+        let target = Mount::tree(&order.root).map_err(failed())?;
+        match order.job.view {
+            View::Target => {
+                // Device nodes may be made, but open nothing: they would be the machine's.
+                let root = target.with(MountAttrFlags::MOUNT_ATTR_NODEV).map_err(failed())?;
+                Self::at(&root, &order.root).map_err(failed())
+            }
+            View::Host => {
+                let machine = Mount::tree("/".as_ref())
+                    .and_then(|machine| machine.with(MountAttrFlags::MOUNT_ATTR_RDONLY))
+                    .map_err(failed())?;
+                let root = Self::at(&machine, &order.root).map_err(failed())?;
+                root.mount_fresh("/tmp", "1777", |tmp| fs::create_dir_all(tmp.join(BELOW_TMP)))?;
+                root.mount(&target, &order.root.display().to_string(), View::HOST_MOUNT)?;
+                Ok(root)
+            }
+        }
+    }
+
+    fn at(mount: &Mount, path: &Path) -> io::Result<Self> {
+        mount.attach_at(path)?;
+        Ok(Self { path: path.to_owned(), root: mount::place(path)? })
+    }
+
+    fn mount_kernel_files(&self) -> Result<(), SandboxError> {
+        self.mount_kind("proc", &[], "/proc")?;
+        for path in MACHINE_WIDE {
+            match self.protect(path) {
+                // Not every kernel has every file.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(mount::error(path, path))?,
+            }
+        }
+        Mount::filesystem("sysfs", &[])
+            .and_then(|sysfs| {
+                sysfs.with(MountAttrFlags::MOUNT_ATTR_RDONLY)?.attach(self.place("/sys")?.as_fd())
+            })
+            .map_err(mount::error("sysfs", "/sys"))
+    }
+
+    /// Makes what is at `path` read-only.
+    fn protect(&self, path: &str) -> io::Result<()> {
+        self.tree(path)?.with(MountAttrFlags::MOUNT_ATTR_RDONLY)?.attach(self.place(path)?.as_fd())
+    }
+
+    fn mount_devices(&self) -> Result<(), SandboxError> {
+        self.mount_fresh("/dev", "0755", make_devices)?;
+        self.mount_kind("devpts", &[("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")], "/dev/pts")?;
+        self.mount_kind("tmpfs", &[("mode", "1777")], "/dev/shm")
+    }
+
+    /// Mounts an empty `/run` with what is the sandbox's own, and shows some of it in other places.
+    fn mount_run(&self, resolver: &[u8]) -> Result<(), SandboxError> {
+        self.mount_fresh("/run", "0755", |run| {
+            make_directory(&run.join("lock"), 0o1777)?;
+            let own = run.join("plywood");
+            write_file(&own.join("resolv.conf"), resolver, 0o644)?;
+            write_file(&own.join("policy-rc.d"), SERVICE_POLICY.as_bytes(), 0o755)?;
+            for (name, text) in TOOLS {
+                write_file(&own.join("bin").join(name), text.as_bytes(), 0o755)?;
+            }
+            Ok(())
+        })?;
+        for target in OWN_FILES {
+            let name = target.rsplit('/').next().unwrap_or(target);
+            self.show(&format!("{PRIVATE}/{name}"), target).map_err(mount::error(name, target))?;
+        }
+        Ok(())
+    }
+
+    /// Mounts a file of the assembled root over another, unless that is absent and cannot be made.
+    fn show(&self, source: &str, target: &str) -> io::Result<()> {
+        match MadeTargets::default().make(&self.path, target, Shape::File, &[]) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+            other => other.and_then(|()| self.tree(source)?.attach(self.place(target)?.as_fd())),
+        }
+    }
+
+    fn bind(&self, source: Mount, bind: &Bind) -> Result<(), SandboxError> {
+        source
+            .shape()
+            .and_then(|shape| MadeTargets::default().make(&self.path, &bind.target, shape, &[]))
+            .and_then(|()| source.attach(self.place(&bind.target)?.as_fd()))
+            .map_err(mount::error(bind.source.display(), &bind.target))
+    }
+
+    /// Mounts a tmpfs at `target` after `fill` has put its first content below the path that it is given.
+    fn mount_fresh(
+        &self,
+        target: &str,
+        mode: &str,
+        fill: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), SandboxError> {
+        Mount::filesystem("tmpfs", &[("mode", mode)])
+            .and_then(|tmpfs| {
+                fill(&tmpfs.path())?;
+                tmpfs.attach(self.place(target)?.as_fd())
+            })
+            .map_err(mount::error("tmpfs", target))
+    }
+
+    fn mount_kind(&self, kind: &str, options: &[(&str, &str)], target: &str) -> Result<(), SandboxError> {
+        Mount::filesystem(kind, options)
+            .and_then(|mount| mount.attach(self.place(target)?.as_fd()))
+            .map_err(mount::error(kind, target))
+    }
+
+    fn mount(&self, mount: &Mount, what: &str, target: &str) -> Result<(), SandboxError> {
+        self.place(target).and_then(|place| mount.attach(place.as_fd())).map_err(mount::error(what, target))
+    }
+
+    /// Copies the mount at `path`, as seen from inside the root.
+    fn tree(&self, path: &str) -> io::Result<Mount> {
+        Mount::tree(&mount::path_of(&self.place(path)?))
+    }
+
+    /// Opens `path` as seen from inside the root: no symlink leads out of it.
+    fn place(&self, path: &str) -> io::Result<OwnedFd> {
+        let beneath = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), beneath)?)
+    }
+}
+
+/// [`View::HOST_MOUNT`] below `/tmp`.
+const BELOW_TMP: &str = "plywood/mnt";
+
+fn make_devices(dev: &Path) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(0o666);
+    for (name, major, minor) in DEVICES {
+        mknodat(CWD, dev.join(name), FileType::CharacterDevice, mode, makedev(major, minor))?;
+        fs::set_permissions(dev.join(name), Permissions::from_mode(0o666))?;
+    }
+    for (name, target) in DEVICE_LINKS {
+        symlink(target, dev.join(name))?;
+    }
+    fs::write(dev.join("console"), "")?;
+    ["pts", "shm"].into_iter().try_for_each(|name| fs::create_dir(dev.join(name)))
+}
+
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn write_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    fs::write(path, content)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Makes `root` this process' `/` and leaves nothing of the machine's mounted in this namespace.
+fn leave_machine(root: &Path) -> Result<(), SandboxError> {
+    let left = rustix::process::chdir(root)
+        .and_then(|()| rustix::process::pivot_root(".", "."))
+        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .and_then(|()| rustix::process::chdir("/"));
+    left.map_err(setup("switch the root directory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_of_host_jobs_is_in_their_private_tmp() {
+        assert_eq!(View::HOST_MOUNT, format!("/tmp/{BELOW_TMP}"));
+    }
+}
