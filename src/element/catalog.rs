@@ -5,13 +5,14 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Element, ElementName};
+use super::{Element, ElementName, ElementNameError};
 
 /// The elements of a search path.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     elements: BTreeMap<ElementName, Arc<Element>>,
     hidden: Vec<(ElementName, PathBuf)>,
+    misnamed: Vec<(PathBuf, ElementNameError)>,
 }
 
 impl Catalog {
@@ -24,11 +25,17 @@ impl Catalog {
         catalog
     }
 
-    fn add(&mut self, element: Element) {
+    /// Adds an element, unless one of its name is there.
+    pub fn add(&mut self, element: Element) {
         match self.elements.entry(element.name.clone()) {
             Entry::Vacant(free) => drop(free.insert(Arc::new(element))),
             Entry::Occupied(_) => self.hidden.push((element.name, element.root)),
         }
+    }
+
+    /// Remembers a directory that cannot be an element because of its name.
+    pub fn add_misnamed(&mut self, root: PathBuf, error: ElementNameError) {
+        self.misnamed.push((root, error));
     }
 
     /// Returns the element called `name`.
@@ -44,6 +51,11 @@ impl Catalog {
     /// Returns the elements that another one of the same name hides: name, directory.
     pub fn hidden(&self) -> &[(ElementName, PathBuf)] {
         &self.hidden
+    }
+
+    /// Returns the directories that cannot be elements because of their names, and why.
+    pub fn misnamed(&self) -> &[(PathBuf, ElementNameError)] {
+        &self.misnamed
     }
 }
 

@@ -1,1 +1,21 @@
-//! load
+//! Reads definitions and elements from disk into values of the core.
+//!
+//! Nothing is decided here: what a file means is said by `element`, `distro` and `image`. Everything is read in byte
+//! order of the names, so that the result depends on the content alone.
+
+mod base;
+mod catalog;
+mod copy;
+mod data;
+mod definition;
+mod element;
+mod error;
+mod project;
+
+pub use base::{load_base, load_base_names, save_base};
+pub use catalog::load_catalog;
+pub use copy::copy_element;
+pub use data::data_dir;
+pub use definition::parse_definition;
+pub use error::{DefinitionError, LoadError};
+pub use project::{PROJECT_FILE, element_path, layer_path, load_project};

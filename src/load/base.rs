@@ -1,0 +1,132 @@
+//! Reads and writes `layers/*.toml`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{LoadError, parse_definition};
+use crate::distro::{BaseDefinition, BaseName};
+use crate::element::nearest;
+
+/// Reads the base `name` from the first directory of `layer_path` that has it.
+///
+/// # Errors
+/// [`LoadError::UnknownBase`] if none has it, [`LoadError::Definition`] if its file is wrong.
+pub fn load_base(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefinition, LoadError> {
+    for dir in layer_path {
+        let path = file_of(name, dir);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let mut base: BaseDefinition = parse_definition(&path, &text)?;
+                base.locate(dir);
+                return Ok(base);
+            }
+            Err(error) if is_absence(&error) => {}
+            Err(source) => return Err(LoadError::Io { action: "read", path, source }),
+        }
+    }
+    unknown(name, layer_path)
+}
+
+/// Returns the names of the bases that can be had.
+pub fn load_base_names(layer_path: &[PathBuf]) -> Result<BTreeSet<BaseName>, LoadError> {
+    let mut names = BTreeSet::new();
+    for dir in layer_path {
+        match fs::read_dir(dir) {
+            Ok(entries) => {
+                for entry in entries {
+                    names.extend(base_name(&entry.map_err(LoadError::io("read", dir))?.path()));
+                }
+            }
+            Err(error) if is_absence(&error) => {}
+            Err(error) => return Err(LoadError::io("read", dir)(error)),
+        }
+    }
+    Ok(names)
+}
+
+/// Writes the base `name` into the directory `dir`, which is made if it is not there, and returns the file's path.
+/// Atomic; replaces a base of that name.
+pub fn save_base(name: &BaseName, base: &BaseDefinition, dir: &Path) -> Result<PathBuf, LoadError> {
+    let path = file_of(name, dir);
+    let temporary = dir.join(format!(".{name}.toml.{}", std::process::id()));
+    let text = toml::to_string(base).expect("a base definition is a TOML table");
+    fs::create_dir_all(dir).map_err(LoadError::io("make directory", dir))?;
+    fs::write(&temporary, text).map_err(LoadError::io("write", &temporary))?;
+    fs::rename(&temporary, &path).map_err(LoadError::io("write", &path))?;
+    Ok(path)
+}
+
+fn file_of(name: &BaseName, dir: &Path) -> PathBuf {
+    dir.join(format!("{name}.toml"))
+}
+
+fn base_name(path: &Path) -> Option<BaseName> {
+    path.file_name()?.to_str()?.strip_suffix(".toml")?.parse().ok()
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn unknown(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefinition, LoadError> {
+    let known: Vec<_> = load_base_names(layer_path)?.into_iter().collect();
+    let nearest =
+        nearest(name.as_str(), known.iter().map(BaseName::as_str)).and_then(|name| name.parse().ok());
+    Err(LoadError::UnknownBase { name: name.clone(), known, nearest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::data_dir;
+
+    fn own() -> Vec<PathBuf> {
+        vec![data_dir().join("layers")]
+    }
+
+    #[test]
+    fn every_base_of_ours_can_be_read() {
+        let names = load_base_names(&own()).unwrap();
+        assert!(names.len() >= 3, "{names:?}");
+        for name in names {
+            let base = load_base(&name, &own()).unwrap();
+            assert_eq!(name.as_str(), format!("{}-{}", base.distro, base.release));
+        }
+    }
+
+    #[test]
+    fn an_unknown_base_comes_with_the_known_ones() {
+        let error = load_base(&"debian-bookwrom".parse().unwrap(), &own()).unwrap_err();
+        assert!(
+            error.to_string().starts_with("base `debian-bookwrom` not found: there are `debian-bookworm`"),
+            "{error}"
+        );
+        assert_eq!(error.hint().as_deref(), Some("did you mean `debian-bookworm`?"));
+    }
+
+    #[test]
+    fn the_first_directory_wins_and_what_was_saved_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut base = load_base(&"debian-bookworm".parse().unwrap(), &own()).unwrap();
+        base.release = "mine".to_owned();
+        let name = "debian-bookworm".parse().unwrap();
+        save_base(&name, &base, dir.path()).unwrap();
+        let path = [vec![dir.path().to_owned()], own()].concat();
+        assert_eq!(load_base(&name, &path).unwrap(), base);
+    }
+
+    #[test]
+    fn a_digest_that_is_none_is_found_at_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "distro = 'd'\nrelease = 'r'\nfamily = 'debian'\n[source.rootfs-tar]\npath = 'a.tar'\ndigest = 'md5:0'\n";
+        fs::write(dir.path().join("bad.toml"), text).unwrap();
+        let error = load_base(&"bad".parse().unwrap(), &[dir.path().to_owned()]).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.ends_with("bad.toml:6:10: `md5:0` is not a digest: expected `sha256:` and 64 hex digits"),
+            "{message}"
+        );
+    }
+}

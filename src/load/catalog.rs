@@ -1,0 +1,88 @@
+//! Reads all elements of a search path.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::LoadError;
+use super::element::load_element;
+use crate::element::{Catalog, Element, ElementName, ElementNameError};
+
+/// Reads every element in the directories of `element_path`, the first of which wins.
+///
+/// Each directory below an entry is an element, called as the last component of its real path. Those with a leading
+/// dot are none; those that no element can be called are remembered by [`Catalog::misnamed`].
+///
+/// # Errors
+/// [`LoadError::NoElementDirectory`] if an entry is no directory; whatever is wrong with a file of an element.
+pub fn load_catalog(element_path: &[PathBuf]) -> Result<Catalog, LoadError> {
+    let mut catalog = Catalog::default();
+    for dir in element_path {
+        if !dir.is_dir() {
+            return Err(LoadError::NoElementDirectory { path: dir.clone() });
+        }
+        for root in directories(dir)? {
+            match load_named(&root)? {
+                Ok(element) => catalog.add(element),
+                Err(error) => catalog.add_misnamed(root, error),
+            }
+        }
+    }
+    Ok(catalog)
+}
+
+fn directories(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(LoadError::io("read", dir))? {
+        let entry = entry.map_err(LoadError::io("read", dir))?;
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !hidden && entry.path().is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn load_named(root: &Path) -> Result<Result<Element, ElementNameError>, LoadError> {
+    let real = fs::canonicalize(root).map_err(LoadError::io("read", root))?;
+    let name = real.file_name().unwrap_or_default().to_string_lossy().parse::<ElementName>();
+    name.map_or_else(|error| Ok(Err(error)), |name| load_element(name, &real).map(Ok))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn files(dir: &Path, files: &[&str]) {
+        for file in files {
+            let path = dir.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_directory_is_an_element_by_its_real_name() {
+        let dir = tempfile::tempdir().unwrap();
+        files(
+            dir.path(),
+            &["one/a/pkg-map", "one/b/pkg-map", "one/.git/x", "one/file", "one/old.bak/x", "two/a/svc-map"],
+        );
+        symlink("../two", dir.path().join("one/c")).unwrap();
+        let path = ["one", "two"].map(|entry| dir.path().join(entry));
+        let catalog = load_catalog(&path).unwrap();
+        let names: Vec<_> = catalog.iter().map(|element| element.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "two"]);
+        assert!(catalog.get("a").unwrap().files.contains_key("pkg-map"));
+        assert_eq!(catalog.hidden().len(), 1);
+        assert_eq!(catalog.misnamed()[0].0, dir.path().join("one/old.bak"));
+    }
+
+    #[test]
+    fn an_entry_that_is_no_directory_is_named() {
+        let error = load_catalog(&["/not/a/dir".into()]).unwrap_err();
+        assert_eq!(error.to_string(), "`/not/a/dir` is in the search path of elements, but is no directory");
+    }
+}

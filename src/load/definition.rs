@@ -1,0 +1,126 @@
+//! From TOML text to a type, with errors that say where and what to try.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use super::DefinitionError;
+use crate::element::nearest;
+
+/// Reads `text`, the content of the file `path`.
+///
+/// # Errors
+/// The first thing that is wrong: no TOML, an unknown key, a value of the wrong type or that its type refuses.
+pub fn parse_definition<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, DefinitionError> {
+    toml::from_str(text).map_err(|error| {
+        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+        let (message, hint) = explain(error.message());
+        DefinitionError { path: path.to_owned(), line, column, message, hint }
+    })
+}
+
+/// Returns line and column of the byte at `offset`, both counted from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Says `key` where serde says "field", and turns its list of what would have been right into a hint.
+fn explain(message: &str) -> (String, Option<String>) {
+    let unknown = [("unknown field ", "key"), ("unknown variant ", "value")].into_iter();
+    let found = unknown.filter_map(|(prefix, what)| Some((message.strip_prefix(prefix)?, what))).next();
+    match found.and_then(|(rest, what)| Some((rest.split_once(", ")?, what))) {
+        Some(((name, expected), what)) => (format!("unknown {what} {name}"), Some(suggest(name, expected))),
+        None => (message.trim_end().replace("missing field", "missing key"), None),
+    }
+}
+
+fn suggest(name: &str, expected: &str) -> String {
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    match nearest(name.trim_matches('`'), known.iter().copied()) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None if known.is_empty() => "nothing can stand here".to_owned(),
+        None => format!(
+            "{}: `{}`",
+            if known.len() == 1 { "expected" } else { "expected one of" },
+            known.join("`, `")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Project;
+
+    /// File, what is wrong with it, what to try.
+    const CASES: [(&str, &str, Option<&str>); 17] = [
+        ("[image.a]\nelemnts = []\n", "2:1: unknown key `elemnts`", Some("did you mean `elements`?")),
+        (
+            "[image.a]\nzzz = 1\n",
+            "2:1: unknown key `zzz`",
+            Some(
+                "expected one of: `base`, `elements`, `env`, `packages`, `outputs`, `disk`, `qcow2`, `container`",
+            ),
+        ),
+        (
+            "[cache]\nfrom = []\n",
+            "1:2: unknown key `cache`",
+            Some("expected one of: `project`, `packages`, `image`"),
+        ),
+        ("[image.a]\n  outputs = [\"qcow\"]\n", "2:14: unknown value `qcow`", Some("did you mean `qcow2`?")),
+        (
+            "[image.a]\nenv = { DIB_X = 1 }\n",
+            "2:17: invalid type: integer `1`, expected a string (variables are text: put quotes around the value)",
+            None,
+        ),
+        (
+            "[image.a]\nenv = { DIB_X = true }\n",
+            "2:17: invalid type: boolean `true`, expected a string (variables are text: put quotes around the value)",
+            None,
+        ),
+        (
+            "[image.a]\nenv = { \"a-b\" = \"1\" }\n",
+            "2:9: `a-b` cannot name a variable: expected letters, digits and `_`, not starting with a digit",
+            None,
+        ),
+        ("[image.a]\nelements = [\"a\", \"b\", \"a\"]\n", "2:12: `a` stands twice in the list", None),
+        (
+            "[image.a]\nelements = [\"nginx.d\"]\n",
+            "2:12: element name `nginx.d` has '.': only letters, digits, `-` and `_` can be in it",
+            None,
+        ),
+        ("[image.a]\nelements = \"a\"\n", "2:12: invalid type: string \"a\", expected a list", None),
+        (
+            "[image.a]\nbase = \"../x\"\n",
+            "2:8: `../x` cannot name a base: expected letters, digits, `.`, `-` and `_`, starting with a letter or digit",
+            None,
+        ),
+        (
+            "[image.\"a/b\"]\n",
+            "1:8: image name `a/b` has a `/`: name the output directory with `-o` instead",
+            None,
+        ),
+        (
+            "[image.a]\ndisk = { size = \"8GB\" }\n",
+            "2:17: `8GB` is not a disk size: expected `auto`, or a number with `M`, `G` or `T`",
+            None,
+        ),
+        ("[project]\nsource-date-epoch = \"now\"\n", "2:21: unknown value `now`", Some("expected: `git`")),
+        ("[image.ä]\n", "1:8: invalid unquoted key, expected letters, numbers, `-`, `_`", None),
+        ("[image.a]\nbase = \n", "2:8: string values must be quoted, expected literal string", None),
+        ("[image.a]\nbase = \"a\"\nbase = \"b\"\n", "3:1: duplicate key", None),
+    ];
+
+    #[test]
+    fn an_error_says_where_what_and_what_to_try() {
+        let found = CASES.map(|(text, ..)| {
+            let error = parse_definition::<Project>(Path::new("plywood.toml"), text).unwrap_err();
+            (text, error.to_string(), error.hint)
+        });
+        let expected = CASES
+            .map(|(text, message, hint)| (text, format!("plywood.toml:{message}"), hint.map(str::to_owned)));
+        assert_eq!(found, expected);
+    }
+}

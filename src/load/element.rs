@@ -1,0 +1,251 @@
+//! Reads one element.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::LoadError;
+use crate::element::{Element, ElementFile, ElementName, FileKind, Mode, belongs_to_identity};
+use crate::oci::{Digest, HashingReader};
+
+/// Larger files are not kept as text: no script and no list is that long.
+const MAX_TEXT_BYTES: u64 = 4 << 20;
+
+/// Reads the element `name` in the directory `root`.
+pub(super) fn load_element(name: ElementName, root: &Path) -> Result<Element, LoadError> {
+    let mut walk = Walk { root, files: BTreeMap::new() };
+    walk.directory("", &mut Vec::new())?;
+    Ok(Element {
+        deps: load_names(root, "element-deps")?.into_iter().collect(),
+        provides: load_names(root, "element-provides")?.into_iter().collect(),
+        readme: load_readme(root)?,
+        files: walk.files,
+        name,
+        root: root.to_owned(),
+    })
+}
+
+/// Reads a file of one name a line; none if it is not there.
+fn load_names(root: &Path, file: &str) -> Result<Vec<ElementName>, LoadError> {
+    let path = root.join(file);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        result => result.map_err(LoadError::io("read", &path))?,
+    };
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
+    let names = lines.map(|(index, line)| {
+        line.parse().map_err(|source| LoadError::Declaration { path: path.clone(), line: index + 1, source })
+    });
+    names.collect()
+}
+
+fn load_readme(root: &Path) -> Result<Option<String>, LoadError> {
+    let existing =
+        ["README.md", "README.rst"].map(|name| root.join(name)).into_iter().find(|path| path.is_file());
+    existing
+        .map(|path| {
+            let bytes = fs::read(&path).map_err(LoadError::io("read", &path))?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        })
+        .transpose()
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    files: BTreeMap<String, ElementFile>,
+}
+
+impl Walk<'_> {
+    /// Takes in the directory at `path` (relative, empty for the element itself). `above` holds the real paths of the
+    /// directories it lies in.
+    fn directory(&mut self, path: &str, above: &mut Vec<PathBuf>) -> Result<(), LoadError> {
+        let dir = self.root.join(path);
+        let real = fs::canonicalize(&dir).map_err(LoadError::io("read", &dir))?;
+        if above.contains(&real) {
+            return Err(LoadError::Loop { path: dir });
+        }
+        above.push(real);
+        for name in entry_names(&dir)? {
+            let below = if path.is_empty() { name } else { format!("{path}/{name}") };
+            self.entry(below, above)?;
+        }
+        above.pop();
+        Ok(())
+    }
+
+    fn entry(&mut self, path: String, above: &mut Vec<PathBuf>) -> Result<(), LoadError> {
+        let full = self.root.join(&path);
+        let in_image = path.starts_with("static/");
+        let metadata = if in_image { fs::symlink_metadata(&full) } else { fs::metadata(&full) };
+        let metadata = match metadata {
+            // A dangling symlink outside of `static/` is nothing that could be read or copied.
+            Err(_) if !in_image && full.is_symlink() => return Ok(()),
+            result => result.map_err(LoadError::io("read", &full))?,
+        };
+        let is_dir = metadata.is_dir();
+        if !belongs_to_identity(&if is_dir { format!("{path}/") } else { path.clone() }) {
+            return Ok(());
+        }
+        let file = match metadata.file_type() {
+            kind if kind.is_dir() => return self.subdirectory(path, in_image, above),
+            kind if kind.is_symlink() => load_symlink(&full)?,
+            kind if kind.is_file() => load_file(&full, mode_of(&metadata), in_image)?,
+            _ => return Err(LoadError::Special { path: full }),
+        };
+        self.files.insert(path, file);
+        Ok(())
+    }
+
+    fn subdirectory(
+        &mut self,
+        path: String,
+        in_image: bool,
+        above: &mut Vec<PathBuf>,
+    ) -> Result<(), LoadError> {
+        let before = self.files.len();
+        self.directory(&path, above)?;
+        if in_image && self.files.len() == before {
+            let file = ElementFile { kind: FileKind::EmptyDirectory, mode: Mode::Plain, text: None };
+            self.files.insert(path, file);
+        }
+        Ok(())
+    }
+}
+
+fn entry_names(dir: &Path) -> Result<Vec<String>, LoadError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(LoadError::io("read", dir))? {
+        let entry = entry.map_err(LoadError::io("read", dir))?;
+        let name = entry.file_name().into_string();
+        names.push(name.map_err(|_| LoadError::NotUtf8 { path: entry.path() })?);
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn mode_of(metadata: &fs::Metadata) -> Mode {
+    match metadata.permissions().mode() & 0o111 {
+        0 => Mode::Plain,
+        _ => Mode::Executable,
+    }
+}
+
+fn load_symlink(path: &Path) -> Result<ElementFile, LoadError> {
+    let target = fs::read_link(path).map_err(LoadError::io("read", path))?;
+    let target = target.into_os_string().into_string();
+    let target = target.map_err(|_| LoadError::NotUtf8 { path: path.to_owned() })?;
+    Ok(ElementFile { kind: FileKind::Symlink(target), mode: Mode::Plain, text: None })
+}
+
+/// Reads a file; keeps what a hook, a provider or a search for variables may want to look into.
+fn load_file(path: &Path, mode: Mode, in_image: bool) -> Result<ElementFile, LoadError> {
+    let mut file = File::open(path).map_err(LoadError::io("read", path))?;
+    let mut text = Vec::new();
+    if !in_image || mode == Mode::Executable {
+        file.by_ref().take(MAX_TEXT_BYTES + 1).read_to_end(&mut text).map_err(LoadError::io("read", path))?;
+    }
+    let whole = text.len() as u64 <= MAX_TEXT_BYTES && (!in_image || mode == Mode::Executable);
+    if whole {
+        let kind = FileKind::File { digest: Digest::of(&text), bytes: text.len() as u64 };
+        return Ok(ElementFile { kind, mode, text: Some(Arc::from(text)) });
+    }
+    let mut reader = HashingReader::new(text.as_slice().chain(file));
+    io::copy(&mut reader, &mut io::sink()).map_err(LoadError::io("read", path))?;
+    let (digest, bytes) = reader.finish();
+    Ok(ElementFile { kind: FileKind::File { digest, bytes }, mode, text: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Makes an element of `path` or `path!` (executable) files, whose content is their path.
+    fn element_dir(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file.trim_end_matches('!'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, file).unwrap();
+            let mode = if file.ends_with('!') { 0o700 } else { 0o600 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        dir
+    }
+
+    fn load(dir: &tempfile::TempDir) -> Result<Element, LoadError> {
+        load_element("e".parse().unwrap(), dir.path())
+    }
+
+    #[test]
+    fn files_are_read_with_normal_modes_and_without_what_does_not_count() {
+        let dir = element_dir(&["install.d/50-x!", "static/etc/x", "README.md", "tests/x", "svc-map", ".x"]);
+        let element = load(&dir).unwrap();
+        let paths: Vec<_> = element.files.keys().collect();
+        assert_eq!(paths, ["install.d/50-x", "static/etc/x", "svc-map"]);
+        assert_eq!(element.files["install.d/50-x"].mode.bits(), 0o755);
+        assert_eq!(element.files["svc-map"].mode.bits(), 0o644);
+        assert_eq!(element.text("install.d/50-x"), Some(b"install.d/50-x!".as_slice()));
+        assert_eq!(element.text("static/etc/x"), None);
+        assert_eq!(element.readme.as_deref(), Some("README.md"));
+    }
+
+    #[test]
+    fn identity_does_not_depend_on_documentation_or_the_umask() {
+        let dir = element_dir(&["install.d/50-x!", "README.md"]);
+        let before = load(&dir).unwrap();
+        fs::write(dir.path().join("README.md"), "edited").unwrap();
+        fs::set_permissions(dir.path().join("install.d/50-x"), fs::Permissions::from_mode(0o775)).unwrap();
+        let after = load(&dir).unwrap();
+        assert!(before.identity().eq(after.identity()));
+        fs::set_permissions(dir.path().join("install.d/50-x"), fs::Permissions::from_mode(0o664)).unwrap();
+        assert!(!before.identity().eq(load(&dir).unwrap().identity()));
+    }
+
+    #[test]
+    fn symlinks_are_content_in_static_and_followed_elsewhere() {
+        let dir = element_dir(&["install.d/50-x!", "shared/data"]);
+        fs::create_dir_all(dir.path().join("static/empty")).unwrap();
+        symlink("/nowhere", dir.path().join("static/link")).unwrap();
+        symlink("50-x", dir.path().join("install.d/60-again")).unwrap();
+        symlink("shared", dir.path().join("post-install.d")).unwrap();
+        symlink("gone", dir.path().join("dangling")).unwrap();
+        let files = load(&dir).unwrap().files;
+        assert_eq!(files["static/link"].kind, FileKind::Symlink("/nowhere".to_owned()));
+        assert_eq!(files["static/empty"].kind, FileKind::EmptyDirectory);
+        assert_eq!(files["install.d/60-again"], files["install.d/50-x"]);
+        assert!(files.contains_key("post-install.d/data") && !files.contains_key("dangling"));
+    }
+
+    #[test]
+    fn a_loop_of_directories_is_an_error() {
+        let dir = element_dir(&["data/x"]);
+        symlink("..", dir.path().join("data/up")).unwrap();
+        let error = load(&dir).unwrap_err();
+        assert!(matches!(&error, LoadError::Loop { path } if path.ends_with("data/up")), "{error}");
+    }
+
+    #[test]
+    fn dependencies_are_lines_and_a_bad_one_is_named() {
+        let dir = element_dir(&[]);
+        fs::write(dir.path().join("element-deps"), "b\n\n  a \n").unwrap();
+        assert_eq!(load(&dir).unwrap().deps, ["a", "b"].map(|name| name.parse().unwrap()).into());
+        fs::write(dir.path().join("element-deps"), "a\nb # why\n").unwrap();
+        let error = load(&dir).unwrap_err();
+        assert!(error.to_string().ends_with("element-deps`, line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_large_file_is_hashed_but_not_kept() {
+        let dir = element_dir(&[]);
+        let bytes = vec![7; MAX_TEXT_BYTES as usize + 1];
+        fs::write(dir.path().join("blob"), &bytes).unwrap();
+        let file = &load(&dir).unwrap().files["blob"];
+        let kind = FileKind::File { digest: Digest::of(&bytes), bytes: bytes.len() as u64 };
+        assert_eq!((&file.kind, &file.text), (&kind, &None));
+    }
+}

@@ -1,0 +1,141 @@
+//! What can be wrong with definitions on disk.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::distro::BaseName;
+use crate::element::ElementNameError;
+use crate::oci::Digest;
+
+/// A definition that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Reading or writing failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, in the imperative.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The directory is no project.
+    #[error("`{}` has no `{}`", dir.display(), super::PROJECT_FILE)]
+    NoProject {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A TOML file is not what it should be.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// No directory of bases has this one.
+    #[error("base `{name}` not found{}", known_list(known))]
+    UnknownBase {
+        /// The base.
+        name: BaseName,
+        /// All that could be had.
+        known: Vec<BaseName>,
+        /// The one with the most similar name.
+        nearest: Option<BaseName>,
+    },
+    /// An entry of the search path of elements is something else.
+    #[error("`{}` is in the search path of elements, but is no directory", path.display())]
+    NoElementDirectory {
+        /// The entry.
+        path: PathBuf,
+    },
+    /// A line of `element-deps` or `element-provides` is no name.
+    #[error("`{}`, line {line}", path.display())]
+    Declaration {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: ElementNameError,
+    },
+    /// A file name or symlink target that no key could name.
+    #[error("`{}` has a name or target that is not UTF-8", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something else than a file, directory or symlink.
+    #[error("`{}` is neither file nor directory nor symlink, and elements hold nothing else", path.display())]
+    Special {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A symlink to a directory leads back to where it came from.
+    #[error("`{}` leads back to a directory that it lies in", path.display())]
+    Loop {
+        /// The symlink.
+        path: PathBuf,
+    },
+    /// A file of an element is no longer what it was when the plan was made.
+    #[error("`{}` changed while it was used", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// When it was read first.
+        expected: Digest,
+        /// When it was copied.
+        found: Digest,
+    },
+}
+
+impl LoadError {
+    /// Makes a function that wraps an I/O error.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| LoadError::Io { action, path, source }
+    }
+
+    /// Returns something to try, as a sentence without full stop.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            LoadError::Definition(error) => error.hint.clone(),
+            LoadError::UnknownBase { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `{nearest}`?"))
+            }
+            LoadError::NoProject { .. } => {
+                Some("name the project's directory with `--project DIR`".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn known_list(known: &[BaseName]) -> String {
+    let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    match names.is_empty() {
+        true => ": there are no bases at all".to_owned(),
+        false => format!(": there are {}", names.join(", ")),
+    }
+}
+
+/// A TOML file that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefinitionError {
+    /// The file.
+    pub path: PathBuf,
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+    /// What is wrong there.
+    pub message: String,
+    /// Something to try.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for DefinitionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, line, column, message, hint: _ } = self;
+        write!(f, "{}:{line}:{column}: {message}", path.display())
+    }
+}
+
+impl std::error::Error for DefinitionError {}
