@@ -130,7 +130,12 @@ impl Drafts {
         }
         let below = lower.map(|dir| dir.node(name)).transpose()?.flatten();
         match node.kind {
-            Kind::Whiteout => {}
+            // Of a name that is below, `removals` has taken care.
+            Kind::Whiteout if below.is_some() => {}
+            Kind::Whiteout => {
+                let (entry, verdict) = (Entry::whiteout(path), Verdict::Same);
+                self.0.push(Draft { entry, parent: Some(parent), verdict, file: None, file_below: None });
+            }
             Kind::Directory => {
                 let merged = below.is_some_and(|below| below.kind == Kind::Directory);
                 let lower = lower.filter(|_| merged).map(|dir| dir.enter(name)).transpose()?;
@@ -302,7 +307,7 @@ mod tests {
         match word.split_at(1) {
             ("@", time) => node.meta.mtime = time.parse().unwrap(),
             ("#", inode) => node.file = Some(FileId { device: 1, inode: inode.parse().unwrap() }),
-            ("-", target) => node.kind = Kind::Symlink(target[1..].as_bytes().to_vec()),
+            ("-", target) => node.kind = Kind::Symlink(target.as_bytes()[1..].to_vec()),
             _ if word == "dir" => {}
             _ if word == "opaque" => node.opacity = Opacity::Opaque,
             _ if word == "gone" => node.kind = Kind::Whiteout,
@@ -440,5 +445,7 @@ mod tests {
         let upper = "same dir\n same/a 1\n mixed dir\n mixed/a 1\n mixed/b 1";
         let changeset = diff(&tree(upper), Some(&tree(lower))).unwrap();
         assert_eq!(changeset.dropped, [b"mixed/a".to_vec(), b"same".to_vec()]);
+        let changeset = diff(&tree("never gone\n a 1"), Some(&tree("b 1"))).unwrap();
+        assert_eq!(changeset.dropped, [b"never".to_vec()]);
     }
 }

@@ -287,7 +287,7 @@ mod tests {
             Just(255),
             Just(256)
         ];
-        let long = edge.prop_flat_map(|length| name(length));
+        let long = edge.prop_flat_map(name);
         prop_oneof![proptest::collection::vec(name(1..40), 1..6).prop_map(|parts| parts.join(&b'/')), long,]
     }
 

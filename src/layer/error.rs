@@ -48,6 +48,14 @@ pub enum LayerError {
         /// Why.
         source: io::Error,
     },
+    /// An entry cannot be made in a directory.
+    #[error("cannot unpack `{path}`")]
+    Apply {
+        /// The entry.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A file became shorter or longer while it was read.
     #[error("`{path}` changed while it was read: expected {expected} bytes, found {found}")]
     SizeChanged {

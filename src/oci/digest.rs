@@ -119,7 +119,7 @@ impl ChainId {
 }
 
 /// Computes a digest piece by piece.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {

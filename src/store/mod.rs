@@ -1,1 +1,213 @@
-//! store
+//! Layers, records and unpacked layers in one directory, shared by every build of a machine.
+//!
+//! ```text
+//! plywood-store               {"format":1}: what makes the directory a store
+//! oci-layout, index.json      an OCI image layout: skopeo and umoci read it as it is
+//! blobs/sha256/<hex>          layers, configs, manifests
+//! records/input/<hex>.json    built steps by input key
+//! records/content/<hex>.json  the same by content key
+//! layers/<DiffID hex>.json    size of a layer, and its blobs in several encodings
+//! snapshots/<DiffID hex>/     a layer unpacked for overlayfs; removals are 0/0 character devices
+//! boot                        the boot of the machine that the snapshots belong to
+//! work/<start>-<pid>-<n>/     of one owner, who holds a lock on it; swept when the owner is gone
+//! cache/                      downloads, shared by builds
+//! quarantine/                 what was found damaged
+//! logs/                       output of hooks
+//! lock                        shared to use something, exclusive to take something away or to change an index
+//! ```
+//!
+//! Every document and blob is written to a temporary file, synced, then renamed. Blobs come before the layer that
+//! names them, layers before the record that names them: whatever a process sees is whole, also after SIGKILL or a power
+//! failure. Snapshots are not synced; those of an earlier boot are thrown away and unpacked again.
+//!
+//! Source: OCI image-spec v1.1, `image-layout.md`; kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
+
+mod below;
+mod blob;
+mod encoding;
+mod file;
+mod layout;
+mod pack;
+mod record;
+mod scan;
+mod scratch;
+mod unpack;
+mod workspace;
+mod xattr;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+pub use blob::{BlobReader, BlobWriter};
+
+use crate::oci::DiffId;
+use crate::plan::{ContentKey, InputKey, Record};
+use crate::port::{LayerStore, StoreError, Workspace};
+use file::{create_directories, failed, read_if_there, remove_path, write_whole};
+use layout::Layout;
+use scratch::Scratch;
+
+/// A store on disk. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    /// For temporary files of this process.
+    scratch: Scratch,
+    temporaries: AtomicU64,
+}
+
+/// A held lock on the store, released when dropped.
+#[derive(Debug)]
+struct Lock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
+
+impl Store {
+    /// Opens the store at `path`; makes one where there is nothing or an empty directory. Removes what killed processes
+    /// left.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStore`], [`StoreError::Newer`], [`StoreError::Io`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let layout = Layout::open(path)?;
+        sweep(&layout)?;
+        let _lock = lock(&layout, FlockOperation::LockShared)?;
+        let scratch = Scratch::create(&layout.work())?;
+        Ok(Self { inner: Arc::new(Inner { layout, scratch, temporaries: AtomicU64::new(0) }) })
+    }
+
+    /// Returns the store's directory, absolute.
+    pub fn path(&self) -> &Path {
+        self.layout().root()
+    }
+
+    /// Returns the directory for the output of hooks.
+    pub fn logs(&self) -> PathBuf {
+        self.layout().logs()
+    }
+
+    /// Returns the unpacked form of a layer for overlayfs; unpacks it first if need be.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingLayer`], [`StoreError::Damaged`], [`StoreError::Layer`], [`StoreError::Io`].
+    pub fn snapshot(&self, diff_id: &DiffId) -> Result<PathBuf, StoreError> {
+        let path = self.layout().snapshot(diff_id);
+        if path.is_dir() {
+            record::mark_used(&self.layout().layer(diff_id));
+        } else {
+            self.unpack(diff_id)?;
+        }
+        Ok(path)
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.inner.layout
+    }
+
+    /// Returns a path for a temporary file, which nobody else uses.
+    fn temporary(&self) -> PathBuf {
+        let number = self.inner.temporaries.fetch_add(1, Ordering::Relaxed);
+        self.inner.scratch.path().join(number.to_string())
+    }
+
+    /// Makes a directory of its own, on the store's file system, that vanishes with the result.
+    fn scratch(&self) -> Result<Scratch, StoreError> {
+        let _lock = self.lock_shared()?;
+        Scratch::create(&self.layout().work())
+    }
+
+    fn lock_shared(&self) -> Result<Lock, StoreError> {
+        lock(self.layout(), FlockOperation::LockShared)
+    }
+
+    fn lock_exclusive(&self) -> Result<Lock, StoreError> {
+        lock(self.layout(), FlockOperation::LockExclusive)
+    }
+}
+
+fn lock(layout: &Layout, operation: FlockOperation) -> Result<Lock, StoreError> {
+    let path = layout.lock();
+    let file = File::open(&path).map_err(failed("open", &path))?;
+    file::retry(|| rustix::fs::flock(&file, operation)).map_err(failed("lock", &path))?;
+    Ok(Lock(file))
+}
+
+/// Removes what killed processes left, and snapshots of an earlier boot. Left to the next if somebody is at work.
+fn sweep(layout: &Layout) -> Result<(), StoreError> {
+    let path = layout.lock();
+    let file = File::open(&path).map_err(failed("open", &path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(()),
+        result => result.map_err(failed("lock", &path))?,
+    }
+    discard_unsynced(layout)?;
+    let orphans = scratch::orphans(&layout.work())?;
+    drop(file);
+    // Without the lock, as it may take long. No two sweeps hurt each other.
+    orphans.iter().try_for_each(|path| remove_path(path))
+}
+
+/// Throws snapshots away that a power failure may have damaged: all of an earlier boot. Their blobs stay.
+fn discard_unsynced(layout: &Layout) -> Result<(), StoreError> {
+    let current = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let recorded = read_if_there(&layout.boot())?;
+    if recorded.as_deref() == Some(&current) {
+        return Ok(());
+    }
+    if recorded.is_some() {
+        let snapshots = layout.snapshots();
+        let orphan = layout.work().join(format!("0-snapshots-{}", std::process::id()));
+        std::fs::rename(&snapshots, &orphan).map_err(failed("move away", &snapshots))?;
+        create_directories(&snapshots)?;
+    }
+    write_whole(&layout.boot(), &layout.work().join(format!("0-boot-{}", std::process::id())), &current)
+}
+
+impl LayerStore for Store {
+    fn by_input(&self, key: InputKey) -> Result<Option<Record>, StoreError> {
+        self.find_record(self.layout().input_record(&key), |record| record.input_key == key)
+    }
+
+    fn by_content(&self, key: ContentKey) -> Result<Option<Record>, StoreError> {
+        self.find_record(self.layout().content_record(&key), |record| record.content_key == key)
+    }
+
+    fn records(&self) -> Result<Vec<Record>, StoreError> {
+        let directory = self.layout().input_records();
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(&directory).map_err(failed("read directory", &directory))? {
+            let path = entry.map_err(failed("read directory", &directory))?.path();
+            records.extend(self.read_document(&path)?);
+        }
+        Ok(records)
+    }
+
+    fn save(&self, record: &Record) -> Result<(), StoreError> {
+        let _lock = self.lock_shared()?;
+        for diff_id in &record.diff_ids {
+            if self.layer(diff_id)?.is_none() {
+                return Err(StoreError::MissingLayer { diff_id: *diff_id });
+            }
+        }
+        self.write_document(&self.layout().content_record(&record.content_key), record)?;
+        self.write_document(&self.layout().input_record(&record.input_key), record)
+    }
+
+    fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {
+        Ok(Box::new(workspace::LayerWorkspace::create(self.clone(), stack)?))
+    }
+
+    fn cache(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let path = self.layout().cache(name);
+        create_directories(&path)?;
+        Ok(path)
+    }
+}

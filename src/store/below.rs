@@ -1,0 +1,166 @@
+//! What is below an upper directory: unpacked layers, merged as overlayfs merges them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, openat, statat};
+use rustix::io::Errno;
+
+use super::file::{DIRECTORY, failed, names, open_beneath, open_directory};
+use super::scan::{file_id, kind, meta};
+use super::xattr;
+use crate::layer::{Kind, LowerDir, Meta, Node};
+use crate::port::StoreError;
+
+/// One merged directory.
+pub(super) struct MergedDir {
+    /// The same directory in the layers that have it and are not hidden, the highest first. At least one.
+    layers: Vec<OwnedFd>,
+    /// Within the root, for messages.
+    path: PathBuf,
+    context: Rc<Context>,
+}
+
+struct Context {
+    upper: OwnedFd,
+    /// Times are compared after clamping: an upper directory's are clamped too.
+    epoch: i64,
+}
+
+impl MergedDir {
+    /// Opens the root of unpacked layers, the lowest first; `None` if there are none. `upper` is what is compared with them.
+    pub(super) fn open(lowers: &[PathBuf], upper: OwnedFd, epoch: i64) -> Result<Option<Self>, StoreError> {
+        let layers = lowers.iter().rev().map(|path| open_directory(path)).collect::<Result<Vec<_>, _>>()?;
+        let context = Rc::new(Context { upper, epoch });
+        Ok((!layers.is_empty()).then(|| Self { layers, path: PathBuf::from("/"), context }))
+    }
+
+    /// Returns the highest layer's entry of this name, unless it is removed there.
+    fn find(&self, name: &[u8]) -> Result<Option<(&OwnedFd, Stat, Kind)>, Errno> {
+        for layer in &self.layers {
+            let Some(stat) = stat(layer, name)? else { continue };
+            return Ok(match kind(layer, name, &stat)? {
+                None | Some(Kind::Whiteout) => None,
+                Some(kind) => Some((layer, stat, kind)),
+            });
+        }
+        Ok(None)
+    }
+
+    fn read_node(&self, name: &[u8]) -> Result<Option<Node>, Errno> {
+        let Some((layer, stat, kind)) = self.find(name)? else { return Ok(None) };
+        let xattrs = xattr::content(layer, name)?;
+        let mut node = Node::new(kind, Meta { xattrs, ..meta(&stat, self.context.epoch) });
+        node.file = file_id(&stat, &node.kind);
+        Ok(Some(node))
+    }
+
+    /// Opens the directory `name` in every layer down to the first that hides what is below it.
+    fn open_layers(&self, name: &[u8]) -> Result<Vec<OwnedFd>, Errno> {
+        let mut layers = Vec::new();
+        for layer in &self.layers {
+            match openat(layer, name, DIRECTORY, Mode::empty()) {
+                Err(Errno::NOENT) => continue,
+                // A file, link or removal: nothing below is seen.
+                Err(Errno::NOTDIR | Errno::LOOP) => break,
+                opened => layers.push(opened?),
+            }
+            if xattr::is_opaque(layer, name)? {
+                break;
+            }
+        }
+        Ok(layers)
+    }
+
+    fn merged_names(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut merged: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
+        for layer in &self.layers {
+            for name in names(layer)? {
+                if merged.contains_key(&name) {
+                    continue;
+                }
+                let is_there = stat(layer, &name)?.is_some_and(|stat| !is_whiteout(&stat));
+                merged.insert(name, is_there);
+            }
+        }
+        Ok(merged.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect())
+    }
+
+    fn compare(&self, name: &[u8], path: &[u8]) -> io::Result<bool> {
+        let Some((layer, ..)) = self.find(name)? else { return Ok(false) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let below: File = openat(layer, name, flags, Mode::empty())?.into();
+        let above: File = open_beneath(&self.context.upper, path, flags)?.into();
+        equal(below, above)
+    }
+
+    fn absolute(&self, name: &[u8]) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name))
+    }
+}
+
+impl LowerDir for MergedDir {
+    type Error = StoreError;
+
+    fn meta(&self) -> Result<Meta, StoreError> {
+        let error = || failed::<Errno>("inspect below", &self.path);
+        let layer = &self.layers[0];
+        let stat = statat(layer, ".", AtFlags::SYMLINK_NOFOLLOW).map_err(error())?;
+        let xattrs = xattr::content(layer, b".").map_err(error())?;
+        Ok(Meta { xattrs, ..meta(&stat, self.context.epoch) })
+    }
+
+    fn names(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.merged_names().map_err(failed("read directory below", &self.path))
+    }
+
+    fn node(&self, name: &[u8]) -> Result<Option<Node>, StoreError> {
+        self.read_node(name).map_err(failed("inspect below", &self.absolute(name)))
+    }
+
+    fn enter(&self, name: &[u8]) -> Result<Self, StoreError> {
+        let path = self.absolute(name);
+        let layers = self.open_layers(name).map_err(failed("open below", &path))?;
+        Ok(Self { layers, path, context: self.context.clone() })
+    }
+
+    fn same_bytes(&self, name: &[u8], path: &[u8]) -> Result<bool, StoreError> {
+        self.compare(name, path).map_err(failed("compare with what is below", &self.absolute(name)))
+    }
+}
+
+fn stat(directory: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Errno> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_whiteout(stat: &Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
+        && stat.st_rdev == 0
+}
+
+fn equal(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
+    let (mut left, mut right) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
+    loop {
+        let count = a.read(&mut left)?;
+        if count == 0 {
+            return Ok(b.read(&mut right)? == 0);
+        }
+        match b.read_exact(&mut right[..count]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            result => result?,
+        }
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Files and directories of the store: errors with paths, whole writes, removal that stays where it should.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::port::StoreError;
+
+/// Returns a function that says what was tried with `path` when it failed.
+pub(super) fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> StoreError {
+    move |source| StoreError::Io { action, path: path.to_owned(), source: source.into() }
+}
+
+/// Makes a directory and those above it.
+pub(super) fn create_directories(path: &Path) -> Result<(), StoreError> {
+    std::fs::create_dir_all(path).map_err(failed("create directory", path))
+}
+
+/// Writes a file so that readers see all of `bytes` or what was there before, also after a power failure.
+/// `temporary` is on the same file system.
+pub(super) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut file = File::create(temporary).map_err(failed("create", temporary))?;
+    file.write_all(bytes).map_err(failed("write", temporary))?;
+    file.sync_all().map_err(failed("sync", temporary))?;
+    place(temporary, path)
+}
+
+/// Gives a complete, synced file its name.
+pub(super) fn place(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+    std::fs::rename(temporary, path).map_err(failed("rename a temporary file to", path))?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let directory = File::open(parent).map_err(failed("open", parent))?;
+    directory.sync_all().map_err(failed("sync", parent))
+}
+
+/// Reads a file, or returns `None` if there is none.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+/// Opens a directory without following a link at its end.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, StoreError> {
+    rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed("open directory", path))
+}
+
+/// How directories are opened.
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens `path`, of whose components none is a symbolic link, beneath `root`.
+pub(super) fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = if path.is_empty() { b"." } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    retry(|| rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
+}
+
+/// Repeats `openat2` while the kernel asks for it: a rename elsewhere may race with the resolution.
+pub(super) fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match open() {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Splits a path into its parent and its name.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// Returns the names in a directory, in no particular order.
+pub(super) fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
+}
+
+/// Removes `name` in `directory` and everything beneath it, if it is there. Follows no link and enters no other
+/// file system: where something is mounted it fails.
+pub(super) fn remove_tree(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        result => return result,
+    }
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let inner = retry(|| rustix::fs::openat2(directory, name, DIRECTORY, Mode::empty(), resolve))?;
+    for child in names(&inner)? {
+        remove_tree(inner.as_fd(), &child)?;
+    }
+    rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes `path` and everything beneath it, as [`remove_tree`].
+pub(super) fn remove_path(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::ffi::OsStrExt;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let directory = open_directory(parent)?;
+    remove_tree(directory.as_fd(), name.as_bytes()).map_err(failed("remove", path))
+}

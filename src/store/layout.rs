@@ -1,0 +1,241 @@
+//! Where things are in a store, and what makes a directory one.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::file::{create_directories, failed, open_directory, read_if_there, retry, write_whole};
+use crate::oci::{DiffId, Digest, canonical_json};
+use crate::plan::{ContentKey, InputKey};
+use crate::port::StoreError;
+
+/// The format this plywood writes, and the latest it reads.
+const FORMAT: u32 = 1;
+/// The file that makes a directory a store.
+const MARKER: &str = "plywood-store";
+
+/// The paths of a store.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    root: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    format: u32,
+}
+
+impl Layout {
+    /// Opens the store at `root`, or makes one where there is nothing or an empty directory.
+    pub(super) fn open(root: &Path) -> Result<Self, StoreError> {
+        create_directories(root)?;
+        // Paths get into overlay mounts and other processes: they do not depend on the working directory.
+        let root = root.canonicalize().map_err(failed("resolve", root))?;
+        let layout = Self { root };
+        // One at a time: what another process has half made looks like a foreign directory.
+        let directory = open_directory(&layout.root)?;
+        retry(|| flock(&directory, FlockOperation::LockExclusive)).map_err(failed("lock", &layout.root))?;
+        layout.claim()?;
+        layout.populate()?;
+        Ok(layout)
+    }
+
+    /// Verifies the marker, or writes it into an empty directory. The marker comes first: what has none and is not
+    /// empty belongs to somebody else, an OCI layout for example.
+    fn claim(&self) -> Result<(), StoreError> {
+        let marker = self.root.join(MARKER);
+        match read_if_there(&marker)? {
+            Some(bytes) => self.verify(&bytes),
+            None => match self.foreign_name()? {
+                Some(name) => Err(self.not_a_store(format!("it has no file `{MARKER}` but holds `{name}`"))),
+                None => write_whole(&marker, &self.temporary(), &canonical_json(&Marker { format: FORMAT })),
+            },
+        }
+    }
+
+    fn verify(&self, marker: &[u8]) -> Result<(), StoreError> {
+        let marker: Marker = serde_json::from_slice(marker)
+            .map_err(|error| self.not_a_store(format!("its file `{MARKER}` cannot be read: {error}")))?;
+        if marker.format > FORMAT {
+            return Err(StoreError::Newer { path: self.root.clone(), found: marker.format, known: FORMAT });
+        }
+        Ok(())
+    }
+
+    fn not_a_store(&self, reason: String) -> StoreError {
+        StoreError::NotAStore { path: self.root.clone(), reason }
+    }
+
+    /// Of the files made here. Left by a killed process, it is written again.
+    fn temporary(&self) -> PathBuf {
+        self.root.join(format!(".{MARKER}"))
+    }
+
+    /// Returns a name in the directory that no unfinished store has.
+    fn foreign_name(&self) -> Result<Option<String>, StoreError> {
+        for entry in std::fs::read_dir(&self.root).map_err(failed("read directory", &self.root))? {
+            let name = entry.map_err(failed("read directory", &self.root))?.file_name();
+            let name = name.to_string_lossy();
+            // `mkfs` leaves `lost+found` on a file system of its own.
+            if name.strip_prefix('.') != Some(MARKER) && name != "lost+found" {
+                return Ok(Some(name.into_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes what is missing.
+    fn populate(&self) -> Result<(), StoreError> {
+        for directory in [
+            "blobs/sha256",
+            "records/input",
+            "records/content",
+            "layers",
+            "snapshots",
+            "work",
+            "cache",
+            "quarantine",
+            "logs",
+        ] {
+            create_directories(&self.root.join(directory))?;
+        }
+        self.write_if_missing("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        self.write_if_missing("index.json", br#"{"manifests":[],"schemaVersion":2}"#)?;
+        self.write_if_missing("lock", b"")
+    }
+
+    fn write_if_missing(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.root.join(name);
+        if path.exists() { Ok(()) } else { write_whole(&path, &self.temporary(), bytes) }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    pub(super) fn input_record(&self, key: &InputKey) -> PathBuf {
+        self.input_records().join(json_name(key.digest()))
+    }
+
+    pub(super) fn input_records(&self) -> PathBuf {
+        self.root.join("records/input")
+    }
+
+    pub(super) fn content_record(&self, key: &ContentKey) -> PathBuf {
+        self.content_records().join(json_name(key.digest()))
+    }
+
+    pub(super) fn content_records(&self) -> PathBuf {
+        self.root.join("records/content")
+    }
+
+    pub(super) fn layer(&self, diff_id: &DiffId) -> PathBuf {
+        self.layers().join(json_name(diff_id.digest()))
+    }
+
+    pub(super) fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    pub(super) fn snapshot(&self, diff_id: &DiffId) -> PathBuf {
+        self.snapshots().join(diff_id.hex())
+    }
+
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    pub(super) fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    pub(super) fn cache(&self, name: &str) -> PathBuf {
+        self.root.join("cache").join(name)
+    }
+
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    pub(super) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The boot of the machine that the snapshots were made in.
+    pub(super) fn boot(&self) -> PathBuf {
+        self.root.join("boot")
+    }
+}
+
+fn json_name(digest: &Digest) -> String {
+    format!("{}.json", digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_made_where_there_is_nothing_and_opened_where_there_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b");
+        Layout::open(&path).unwrap();
+        std::fs::write(path.join("index.json"), "kept").unwrap();
+        Layout::open(&path).unwrap();
+        assert_eq!(std::fs::read(path.join("index.json")).unwrap(), b"kept");
+        assert!(path.join("blobs/sha256").is_dir());
+    }
+
+    #[test]
+    fn a_foreign_directory_is_refused_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("oci-layout"), "{}").unwrap();
+        let error = Layout::open(directory.path()).unwrap_err();
+        assert!(
+            matches!(&error, StoreError::NotAStore { reason, .. } if reason.contains("oci-layout")),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn later_and_unreadable_formats_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let marker = directory.path().join(MARKER);
+        std::fs::write(&marker, r#"{"format":99}"#).unwrap();
+        assert!(matches!(
+            Layout::open(directory.path()),
+            Err(StoreError::Newer { found: 99, known: FORMAT, .. })
+        ));
+        std::fs::write(&marker, "what").unwrap();
+        assert!(matches!(Layout::open(directory.path()), Err(StoreError::NotAStore { .. })));
+    }
+
+    #[test]
+    fn many_may_open_one_store_for_the_first_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        std::thread::scope(|scope| {
+            let opened: Vec<_> = (0..8).map(|_| scope.spawn(|| Layout::open(&path).map(|_| ()))).collect();
+            opened.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! A changeset to a blob, as a pipeline over threads.
+//!
+//! ```text
+//! files ──> tar ──┬──> DiffID
+//! (this thread)   └──> zstd (its own workers) ──> digest, blob
+//! ```
+//!
+//! Memory is a few chunks, whatever the size. zstd's output depends on its mode but not on its number of workers, so there
+//! is always at least one: with none, the bytes would be others.
+
+use std::io::{self, Write};
+use std::num::NonZero;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use rustix::fs::OFlags;
+
+use super::blob::BlobWriter;
+use super::file::{failed, open_beneath};
+use crate::layer::{Encoder, Encoding, Entry, Kind, LayerError};
+use crate::oci::{DiffId, Digest, Hasher};
+use crate::port::{Layer, StoreError};
+
+/// zstd's own default: three times as fast as gzip's, and smaller.
+const LEVEL: i32 = 3;
+const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks that may wait for a consumer.
+const QUEUE: usize = 4;
+
+type Chunk = Arc<Vec<u8>>;
+
+/// Writes `entries` of the upper directory as an archive, compressed, into `blob`.
+///
+/// # Errors
+/// [`LayerError`] where an entry cannot be encoded, [`StoreError::Io`].
+pub(super) fn pack(entries: &[Entry], upper: BorrowedFd<'_>, blob: BlobWriter) -> Result<Layer, StoreError> {
+    let (to_hash, hashed) = sync_channel(QUEUE);
+    let (to_blob, compressed) = sync_channel(QUEUE);
+    thread::scope(|scope| {
+        let hashing = scope.spawn(|| hash(hashed));
+        let compressing = scope.spawn(|| compress(compressed, blob));
+        let written = write_archive(entries, upper, Fanout::new([to_hash, to_blob]));
+        let (diff_id, tar_bytes) = hashing.join().expect("hashing does not panic");
+        // A full disk ends the compressor first, and then the archive, whose error would hide the cause.
+        let (blob, blob_bytes) = compressing.join().expect("compressing does not panic")?;
+        let entries = written?;
+        let encoding = Encoding::Zstd;
+        Ok(Layer { diff_id: DiffId::new(diff_id), tar_bytes, entries, blob, blob_bytes, encoding })
+    })
+}
+
+/// Returns how many threads compress.
+pub(super) fn workers() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn hash(chunks: Receiver<Chunk>) -> (Digest, u64) {
+    let (mut hasher, mut bytes) = (Hasher::default(), 0);
+    for chunk in chunks {
+        hasher.update(&chunk);
+        bytes += chunk.len() as u64;
+    }
+    (hasher.finish(), bytes)
+}
+
+fn compress(chunks: Receiver<Chunk>, blob: BlobWriter) -> Result<(Digest, u64), StoreError> {
+    let path = blob.path().to_owned();
+    let write = || -> io::Result<BlobWriter> {
+        let mut encoder = zstd_encoder(blob)?;
+        chunks.iter().try_for_each(|chunk| encoder.write_all(&chunk))?;
+        encoder.finish()
+    };
+    write().map_err(failed("write", &path))?.finish()
+}
+
+/// Starts a zstd frame in the one mode that plywood uses.
+pub(super) fn zstd_encoder<W: Write>(out: W) -> io::Result<zstd::Encoder<'static, W>> {
+    let mut encoder = zstd::Encoder::new(out, LEVEL)?;
+    encoder.multithread(workers() as u32)?;
+    Ok(encoder)
+}
+
+fn write_archive(entries: &[Entry], upper: BorrowedFd<'_>, out: Fanout) -> Result<u64, StoreError> {
+    let mut encoder = Encoder::new(out);
+    for entry in entries {
+        match entry.kind {
+            Kind::File(_) => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
+                let source = |source: rustix::io::Errno| LayerError::Write {
+                    path: String::from_utf8_lossy(&entry.path).into_owned(),
+                    source: source.into(),
+                };
+                let file = open_beneath(upper, &entry.path, flags).map_err(source)?;
+                encoder.append_file(entry, &mut std::fs::File::from(file))?;
+            }
+            _ => encoder.append(entry)?,
+        }
+    }
+    let (out, entries) = encoder.finish()?;
+    out.finish().map_err(|source| LayerError::Write { path: "/".to_owned(), source })?;
+    Ok(entries)
+}
+
+/// Collects bytes into chunks and gives each chunk to both consumers.
+struct Fanout {
+    consumers: [SyncSender<Chunk>; 2],
+    chunk: Vec<u8>,
+    /// Chunks on their way, oldest first: their memory is used again once both consumers are done.
+    sent: std::collections::VecDeque<Chunk>,
+}
+
+impl Fanout {
+    fn new(consumers: [SyncSender<Chunk>; 2]) -> Self {
+        Self { consumers, chunk: Vec::with_capacity(CHUNK_BYTES), sent: Default::default() }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let empty = self.recycled();
+        let chunk = Arc::new(std::mem::replace(&mut self.chunk, empty));
+        for consumer in &self.consumers {
+            let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the compressor ended early");
+            consumer.send(chunk.clone()).map_err(gone)?;
+        }
+        self.sent.push_back(chunk);
+        Ok(())
+    }
+
+    fn recycled(&mut self) -> Vec<u8> {
+        let oldest = self.sent.pop_front().map(Arc::try_unwrap);
+        match oldest {
+            Some(Ok(mut chunk)) => {
+                chunk.clear();
+                chunk
+            }
+            Some(Err(busy)) => {
+                self.sent.push_front(busy);
+                Vec::with_capacity(CHUNK_BYTES)
+            }
+            None => Vec::with_capacity(CHUNK_BYTES),
+        }
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.send()
+    }
+}
+
+impl Write for Fanout {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = buffer.len().min(CHUNK_BYTES - self.chunk.len());
+        self.chunk.extend_from_slice(&buffer[..count]);
+        if self.chunk.len() == CHUNK_BYTES {
+            self.send()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! Records of built steps, and what is known about layers.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::file::{failed, read_if_there, write_whole};
+use crate::layer::Encoding;
+use crate::oci::{DiffId, Digest, canonical_json};
+use crate::plan::Record;
+use crate::port::{Layer, StoreError};
+
+/// A layer and the blobs that hold it, one an encoding: `layers/<DiffID>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredLayer {
+    pub diff_id: DiffId,
+    pub tar_bytes: u64,
+    pub entries: u64,
+    /// Sorted by encoding.
+    pub blobs: Vec<StoredBlob>,
+}
+
+/// One blob of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredBlob {
+    pub encoding: Encoding,
+    pub digest: Digest,
+    pub bytes: u64,
+}
+
+impl StoredLayer {
+    /// Describes the layer by one of its blobs.
+    pub(super) fn with(&self, blob: &StoredBlob) -> Layer {
+        let StoredBlob { encoding, digest, bytes } = blob.clone();
+        let Self { diff_id, tar_bytes, entries, blobs: _ } = *self;
+        Layer { diff_id, tar_bytes, entries, blob: digest, blob_bytes: bytes, encoding }
+    }
+}
+
+impl Store {
+    /// Returns a layer by the blob that is decoded fastest, or `None` if the store has none of its blobs.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
+        let Some(stored) = self.stored_layer(diff_id)? else { return Ok(None) };
+        let speed = |blob: &&StoredBlob| match blob.encoding {
+            Encoding::None => 0,
+            Encoding::Zstd => 1,
+            Encoding::Gzip => 2,
+        };
+        let there = stored.blobs.iter().filter(|blob| self.blob_bytes(&blob.digest) == Some(blob.bytes));
+        Ok(there.min_by_key(speed).map(|blob| stored.with(blob)))
+    }
+
+    /// Remembers that a blob holds a layer, beside those known already.
+    pub(super) fn add_layer(&self, layer: &Layer) -> Result<(), StoreError> {
+        let Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding } = *layer;
+        let _lock = self.lock_exclusive()?;
+        let known = self.stored_layer(&diff_id)?.map_or_else(Vec::new, |stored| stored.blobs);
+        let mut blobs: Vec<_> = known.into_iter().filter(|known| known.encoding != encoding).collect();
+        blobs.push(StoredBlob { encoding, digest: blob, bytes: blob_bytes });
+        blobs.sort();
+        self.write_document(
+            &self.layout().layer(&diff_id),
+            &StoredLayer { diff_id, tar_bytes, entries, blobs },
+        )
+    }
+
+    pub(super) fn stored_layer(&self, diff_id: &DiffId) -> Result<Option<StoredLayer>, StoreError> {
+        let path = self.layout().layer(diff_id);
+        Ok(self.read_document(&path)?.filter(|layer: &StoredLayer| layer.diff_id == *diff_id))
+    }
+
+    /// Returns the record at `path` if it is whole, is the record of that name, and its layers are there; marks it used.
+    pub(super) fn find_record(
+        &self,
+        path: PathBuf,
+        is_it: impl Fn(&Record) -> bool,
+    ) -> Result<Option<Record>, StoreError> {
+        // A collector between the look at the layers and the mark would take them away.
+        let _lock = self.lock_shared()?;
+        let Some(record) = self.read_document::<Record>(&path)?.filter(is_it) else { return Ok(None) };
+        for diff_id in &record.diff_ids {
+            if self.layer(diff_id)?.is_none() {
+                return Ok(None);
+            }
+        }
+        mark_used(&path);
+        Ok(Some(record))
+    }
+
+    pub(super) fn write_document(&self, path: &Path, document: &impl Serialize) -> Result<(), StoreError> {
+        write_whole(path, &self.temporary(), &canonical_json(document))
+    }
+
+    /// Reads a JSON document. One that cannot be read is as good as none: it is put into quarantine, and what it said
+    /// is found out again.
+    pub(super) fn read_document<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
+        let Some(bytes) = read_if_there(path)? else { return Ok(None) };
+        match serde_json::from_slice(&bytes) {
+            Ok(document) => Ok(Some(document)),
+            Err(_) => {
+                self.quarantine(path)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes a damaged file out of use but keeps it for a look.
+    pub(super) fn quarantine(&self, path: &Path) -> Result<(), StoreError> {
+        let name = path.file_name().unwrap_or_default();
+        match std::fs::rename(path, self.layout().quarantine().join(name)) {
+            // Another process was faster.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(failed("move to quarantine", path)),
+        }
+    }
+}
+
+/// Dates the last use of a file, for the garbage collector. Failing to do so only makes it look older.
+pub(super) fn mark_used(path: &Path) {
+    use rustix::fs::{CWD, Timespec, Timestamps, UTIME_NOW};
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    let _ = rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+}

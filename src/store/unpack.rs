@@ -1,0 +1,260 @@
+//! A layer's archive to a directory for overlayfs.
+//!
+//! Every name is resolved by the kernel beneath the directory's handle (`RESOLVE_IN_ROOT`): whatever the archive
+//! holds, links to anywhere included, nothing outside can be read or written. The last component is never followed.
+//! Owners come before modes (chown clears setuid) and before attributes (chown clears file capabilities); directories
+//! get their meta data when all entries are there, as every entry moves their times.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+
+use super::file::{DIRECTORY, failed, open_directory, remove_tree, retry, split};
+use super::scan::timestamps;
+use super::workspace::make_whiteout;
+use super::{Store, encoding, xattr};
+use crate::layer::{Content, Decoder, Entry, Kind, LayerError, Meta};
+use crate::oci::{DiffId, HashingReader};
+use crate::port::StoreError;
+
+impl Store {
+    /// Unpacks a layer into its snapshot, and verifies its DiffID on the way.
+    pub(super) fn unpack(&self, diff_id: &DiffId) -> Result<(), StoreError> {
+        let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
+        let blob = self.open_blob(&layer.blob, layer.blob_bytes)?;
+        let scratch = self.scratch()?;
+        let directory = scratch.path().join("root");
+        std::fs::create_dir(&directory).map_err(failed("create directory", &directory))?;
+        let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
+        let mut archive = HashingReader::new(archive);
+        unpack(&mut archive, open_directory(&directory)?)?;
+        let (found, _) = archive.finish();
+        if found != *diff_id.digest() {
+            return Err(StoreError::Damaged { expected: *diff_id.digest(), found });
+        }
+        let snapshot = self.layout().snapshot(diff_id);
+        match std::fs::rename(&directory, &snapshot) {
+            // Unpacked by another process meanwhile: the same.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            result => result.map_err(failed("rename an unpacked layer to", &snapshot)),
+        }
+    }
+}
+
+/// Unpacks an archive into the empty directory `root`, and reads the archive to its very end.
+///
+/// # Errors
+/// [`LayerError`] where an entry cannot be read or applied.
+pub(super) fn unpack(archive: impl Read, root: OwnedFd) -> Result<(), LayerError> {
+    let mut decoder = Decoder::new(BufReader::with_capacity(BUFFER_BYTES, archive));
+    let mut unpacker = Unpacker::new(root);
+    while let Some((entry, mut content)) = decoder.next_entry()? {
+        unpacker.apply(&entry, &mut content).map_err(|source| cannot_apply(&entry, source))?;
+    }
+    unpacker.finish()?;
+    io::copy(&mut decoder.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
+    Ok(())
+}
+
+const BUFFER_BYTES: usize = 128 * 1024;
+
+fn cannot_apply(entry: &Entry, source: io::Error) -> LayerError {
+    let path = String::from_utf8_lossy(&entry.path).into_owned();
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => LayerError::Read(source),
+        _ => LayerError::Apply { path, source },
+    }
+}
+
+struct Unpacker {
+    root: OwnedFd,
+    /// The parent of the last entry: most entries have the same.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// Meta data of directories, the last word for each.
+    directories: BTreeMap<Vec<u8>, Meta>,
+}
+
+impl Unpacker {
+    fn new(root: OwnedFd) -> Self {
+        let directories = BTreeMap::from([(Vec::new(), Meta::IMPLIED_DIRECTORY)]);
+        Self { root, parent: None, directories }
+    }
+
+    fn apply<R: Read>(&mut self, entry: &Entry, content: &mut Content<'_, R>) -> io::Result<()> {
+        if entry.kind == Kind::OpaqueWhiteout {
+            return self.make_opaque(&entry.path);
+        }
+        if entry.path.is_empty() {
+            self.directories.insert(Vec::new(), entry.meta.clone());
+            return Ok(());
+        }
+        let (parent, name) = split(&entry.path);
+        let parent = self.open_parent(parent)?;
+        match &entry.kind {
+            Kind::Directory => {
+                self.directories.insert(entry.path.clone(), entry.meta.clone());
+                return Ok(make_directory(parent.as_fd(), name)?);
+            }
+            Kind::Whiteout => return Ok(remove_below(parent.as_fd(), name)?),
+            Kind::Hardlink(target) => return self.link(target, parent.as_fd(), name),
+            _ => {}
+        }
+        remove_tree(parent.as_fd(), name)?;
+        create(parent.as_fd(), name, &entry.kind, content)?;
+        Ok(apply_meta(parent.as_fd(), name, &entry.kind, &entry.meta)?)
+    }
+
+    fn link(&self, target: &[u8], parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        let (target_parent, target_name) = split(target);
+        let from = self.resolve(target_parent)?;
+        if same_file(from.as_fd(), target_name, parent, name) {
+            return Ok(());
+        }
+        remove_tree(parent, name)?;
+        Ok(rustix::fs::linkat(from, target_name, parent, name, AtFlags::empty())?)
+    }
+
+    fn make_opaque(&mut self, path: &[u8]) -> io::Result<()> {
+        let directory = self.open_parent(path)?;
+        Ok(xattr::set_opaque(directory, b".")?)
+    }
+
+    /// Opens a directory of the tree; makes it, and those above it, if the archive names it for the first time here.
+    fn open_parent(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        if let Some((cached, directory)) = &self.parent
+            && cached == path
+        {
+            return rustix::io::fcntl_dupfd_cloexec(directory, 0);
+        }
+        let directory = match self.resolve(path) {
+            Err(Errno::NOENT) => self.make_parent(path)?,
+            result => result?,
+        };
+        self.parent = Some((path.to_vec(), rustix::io::fcntl_dupfd_cloexec(&directory, 0)?));
+        Ok(directory)
+    }
+
+    fn make_parent(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        let (above, name) = split(path);
+        let parent = self.open_parent(above)?;
+        make_directory(parent.as_fd(), name)?;
+        self.directories.entry(path.to_vec()).or_insert(Meta::IMPLIED_DIRECTORY);
+        self.resolve(path)
+    }
+
+    fn resolve(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        retry(|| rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve))
+    }
+
+    /// Gives directories their meta data, deepest first.
+    fn finish(self) -> Result<(), LayerError> {
+        for (path, meta) in self.directories.iter().rev() {
+            let apply = || -> Result<(), Errno> {
+                let (parent, name) = split(path);
+                let name = if name.is_empty() { b"." } else { name };
+                let parent = self.resolve(parent)?;
+                match rustix::fs::openat(&parent, name, DIRECTORY, Mode::empty()) {
+                    // Replaced by a later entry of the archive.
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+                    opened => apply_meta(opened?.as_fd(), b".", &Kind::Directory, meta),
+                }
+            };
+            let path = || String::from_utf8_lossy(path).into_owned();
+            match apply() {
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                result => {
+                    result.map_err(|source| LayerError::Apply { path: path(), source: source.into() })?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn same_file(a: BorrowedFd<'_>, a_name: &[u8], b: BorrowedFd<'_>, b_name: &[u8]) -> bool {
+    let id = |directory, name: &[u8]| {
+        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    };
+    id(a, a_name).is_some() && id(a, a_name) == id(b, b_name)
+}
+
+/// Makes a directory, or keeps the one that is there. One in the place of a removal hides all that is below.
+fn make_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        Err(Errno::EXIST) => {}
+        result => return result,
+    }
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => return Ok(()),
+        file_type => {
+            remove_tree(parent, name)?;
+            rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
+            if file_type == FileType::CharacterDevice && stat.st_rdev == 0 {
+                xattr::set_opaque(parent, name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what lower layers have: entries of the same archive stay, whatever comes first.
+fn remove_below(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match make_whiteout(parent, name) {
+        Err(Errno::EXIST) => {}
+        result => return result,
+    }
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => xattr::set_opaque(parent, name),
+        _ => Ok(()),
+    }
+}
+
+fn create(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, content: &mut impl Read) -> io::Result<()> {
+    let node = |file_type, major, minor| {
+        rustix::fs::mknodat(
+            parent,
+            name,
+            file_type,
+            Mode::RUSR | Mode::WUSR,
+            rustix::fs::makedev(major, minor),
+        )
+    };
+    match kind {
+        Kind::File(_) => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut file = File::from(rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+            io::copy(content, &mut file)?;
+        }
+        Kind::Symlink(target) => rustix::fs::symlinkat(target.as_slice(), parent, name)?,
+        Kind::CharDevice(major, minor) => node(FileType::CharacterDevice, *major, *minor)?,
+        Kind::BlockDevice(major, minor) => node(FileType::BlockDevice, *major, *minor)?,
+        Kind::Fifo => node(FileType::Fifo, 0, 0)?,
+        Kind::Directory | Kind::Hardlink(_) | Kind::Whiteout | Kind::OpaqueWhiteout => {
+            unreachable!("applied elsewhere")
+        }
+    }
+    Ok(())
+}
+
+/// Gives the entry `name` owner, mode, attributes and times, in this order.
+pub(super) fn apply_meta(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, meta: &Meta) -> Result<(), Errno> {
+    let Meta { mode, uid, gid, mtime, xattrs } = meta;
+    let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    // Symbolic links have no mode of their own. The name was made here and is no link: nothing is followed.
+    if !matches!(kind, Kind::Symlink(_)) {
+        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(*mode), AtFlags::empty())?;
+    }
+    xattr::set_all(parent, name, xattrs)?;
+    rustix::fs::utimensat(parent, name, &timestamps(*mtime), AtFlags::SYMLINK_NOFOLLOW)
+}

@@ -1,0 +1,143 @@
+//! A place to make one layer in, and how it becomes one.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, makedev, mknodat, utimensat};
+use rustix::io::Errno;
+
+use super::Store;
+use super::below::MergedDir;
+use super::file::{create_directories, failed, open_beneath, open_directory, remove_tree, split};
+use super::pack::pack;
+use super::scan::{meta, scan, timestamps};
+use super::scratch::Scratch;
+use super::xattr;
+use crate::layer::{Changeset, Entry, Kind, Meta, diff};
+use crate::oci::DiffId;
+use crate::port::{Commit, Layer, StoreError, Workspace};
+
+/// A workspace in the store.
+pub(super) struct LayerWorkspace {
+    store: Store,
+    scratch: Scratch,
+    lowers: Vec<PathBuf>,
+    upper: PathBuf,
+    work: PathBuf,
+}
+
+impl LayerWorkspace {
+    pub(super) fn create(store: Store, stack: &[DiffId]) -> Result<Self, StoreError> {
+        let scratch = store.scratch()?;
+        let lowers = stack.iter().map(|diff_id| store.snapshot(diff_id)).collect::<Result<Vec<_>, _>>()?;
+        let (upper, work) = (scratch.path().join("upper"), scratch.path().join("work"));
+        for directory in [&upper, &work] {
+            let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
+            made.map_err(failed("create directory", directory))?;
+        }
+        prepare_root(&upper, lowers.last().map(PathBuf::as_path))?;
+        Ok(Self { store, scratch, lowers, upper, work })
+    }
+
+    /// Brings the upper directory into the form that unpacking the layer gives.
+    fn settle(&self, changeset: &Changeset) -> Result<(), StoreError> {
+        let root = open_directory(&self.upper)?;
+        let settle = || -> Result<(), Errno> {
+            for path in &changeset.dropped {
+                let (parent, name) = split(path);
+                remove_tree(open_beneath(&root, parent, super::file::DIRECTORY)?.as_fd(), name)?;
+            }
+            changeset.entries.iter().try_for_each(|entry| hide(root.as_fd(), entry))?;
+            // Last, as every change within a directory moves its time.
+            changeset.entries.iter().try_for_each(|entry| date(root.as_fd(), entry))
+        };
+        settle().map_err(failed("finish", &self.upper))
+    }
+
+    fn keep_snapshot(&self, diff_id: &DiffId) -> Result<(), StoreError> {
+        let snapshot = self.store.layout().snapshot(diff_id);
+        match std::fs::rename(&self.upper, &snapshot) {
+            // Made by another build meanwhile: the same.
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            result => result.map_err(failed("rename a finished layer to", &snapshot)),
+        }
+    }
+}
+
+impl Workspace for LayerWorkspace {
+    fn lowers(&self) -> &[PathBuf] {
+        &self.lowers
+    }
+
+    fn upper(&self) -> &Path {
+        &self.upper
+    }
+
+    fn work(&self) -> &Path {
+        &self.work
+    }
+
+    fn scratch(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let path = self.scratch.path().join("scratch").join(name);
+        create_directories(&path)?;
+        Ok(path)
+    }
+
+    fn commit(self: Box<Self>, commit: &Commit) -> Result<Option<Layer>, StoreError> {
+        let root = open_directory(&self.upper)?;
+        let tree = scan(root.as_fd(), &self.upper, commit)?;
+        let upper = open_directory(&self.upper)?;
+        let below = MergedDir::open(&self.lowers, upper, commit.source_date_epoch)?;
+        let changeset = diff(&tree, below.as_ref())?;
+        if changeset.entries.is_empty() {
+            return Ok(None);
+        }
+        let layer = pack(&changeset.entries, root.as_fd(), self.store.blob_writer()?)?;
+        self.store.add_layer(&layer)?;
+        self.settle(&changeset)?;
+        self.keep_snapshot(&layer.diff_id)?;
+        Ok(Some(layer))
+    }
+}
+
+/// Gives the upper directory the mode, owner and attributes of the root below: overlayfs shows those of the highest.
+fn prepare_root(upper: &Path, below: Option<&Path>) -> Result<(), StoreError> {
+    let to = open_directory(upper)?;
+    let meta = match below {
+        Some(path) => {
+            let from = open_directory(path)?;
+            let stat = rustix::fs::fstat(&from).map_err(failed("inspect", path))?;
+            let xattrs = xattr::content(&from, b".").map_err(failed("read the attributes of", path))?;
+            Meta { xattrs, ..meta(&stat, i64::MAX) }
+        }
+        None => Meta::IMPLIED_DIRECTORY,
+    };
+    let error = || failed::<Errno>("prepare", upper);
+    super::unpack::apply_meta(to.as_fd(), b".", &Kind::Directory, &meta).map_err(error())
+}
+
+/// Makes the removals that the changeset has and overlayfs expressed by an opaque directory.
+fn hide(root: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
+    if entry.kind != Kind::Whiteout {
+        return Ok(());
+    }
+    let (parent, name) = split(&entry.path);
+    match make_whiteout(open_beneath(root, parent, super::file::DIRECTORY)?.as_fd(), name) {
+        Err(Errno::EXIST) => Ok(()),
+        result => result,
+    }
+}
+
+/// Makes the device that overlayfs takes for a removal.
+pub(super) fn make_whiteout(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
+}
+
+fn date(root: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
+    if entry.kind != Kind::Directory {
+        return Ok(());
+    }
+    let directory = open_beneath(root, &entry.path, super::file::DIRECTORY)?;
+    utimensat(directory, ".", &timestamps(entry.meta.mtime), AtFlags::empty())
+}
