@@ -36,6 +36,10 @@ test-unit: ## Run the tests that need neither root nor anything installed
 test: deps check ## Install what is needed, then run every check and every test (as root)
 	$(CARGO) test --locked --no-fail-fast --features system-tests
 
+.PHONY: docs
+docs: ## Write the reference pages and schemas anew from the types
+	PLYWOOD_UPDATE_DOCS=1 $(CARGO) test --locked --test reference
+
 .PHONY: bench
 bench: deps ## Run the benchmarks, each beside a floor or a peer
 	$(CARGO) bench --locked

@@ -1,0 +1,123 @@
+//! Holds the reference pages and the published schemas to the types they describe.
+//!
+//! The doc comments of `image` and `distro` are the text; these pages are made from them. `make docs` writes them
+//! anew; here they only have to be up to date.
+
+#[path = "reference/markdown.rs"]
+mod markdown;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use plywood::distro::BaseDefinition;
+use plywood::image::Project;
+use serde_json::Value;
+
+/// Set by `make docs`.
+const UPDATE: &str = "PLYWOOD_UPDATE_DOCS";
+
+/// What stands above this line in a page is written by hand.
+const MARK: &str = "<!-- Below: made from the doc comments of the types, by `make docs`. -->\n";
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Compares `path` with what it should hold, or writes it.
+fn hold(path: &str, expected: &str) {
+    if std::env::var_os(UPDATE).is_some() {
+        fs::write(file(path), expected).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+    assert!(read(path) == expected, "{path} is stale: run `make docs`");
+}
+
+fn hold_page(path: &str, schema: &Value) {
+    let page = read(path);
+    let (by_hand, _) = page.split_once(MARK).unwrap_or_else(|| panic!("{path} has no line {MARK}"));
+    hold(path, &format!("{by_hand}{MARK}\n{}", markdown::sections(schema, "Top level").trim_start()));
+}
+
+fn hold_schema(path: &str, schema: &Value) {
+    hold(path, &format!("{schema:#}\n"));
+}
+
+#[test]
+fn the_reference_of_projects_is_up_to_date() {
+    let schema = schemars::schema_for!(Project).to_value();
+    hold_schema("docs/schema/plywood.schema.json", &schema);
+    hold_page("docs/plywood-toml.md", &schema);
+}
+
+#[test]
+fn the_reference_of_bases_is_up_to_date() {
+    let schema = schemars::schema_for!(BaseDefinition).to_value();
+    hold_schema("docs/schema/base.schema.json", &schema);
+    hold_page("docs/bases.md", &schema);
+}
+
+/// Every form of a value that a definition has, in small.
+#[test]
+fn a_schema_becomes_one_section_a_table_and_one_row_a_key() {
+    let schema = serde_json::json!({
+        "description": "A thing.",
+        "type": "object",
+        "properties": {
+            "count": { "description": "How\nmany.", "type": ["integer", "null"] },
+            "image": { "type": "object", "additionalProperties": false, "patternProperties": {
+                "^[a-z]+$": { "$ref": "#/$defs/Image" },
+            } },
+            "name": { "description": "What it is called.", "type": "string" },
+            "source": { "oneOf": [
+                { "description": "From a tar.", "properties": { "tar": { "$ref": "#/$defs/Image" } } },
+            ] },
+        },
+        "required": ["name"],
+        "$defs": {
+            "Image": { "description": "An image.", "type": "object", "properties": {
+                "form": { "type": "array", "default": ["a"], "items": { "$ref": "#/$defs/Form" } },
+            } },
+            "Form": { "oneOf": [
+                { "const": "a", "description": "The first." },
+                { "const": "b", "description": "The second." },
+            ] },
+        },
+    });
+    let image = "\
+An image.
+
+| key | value | default | meaning |
+|---|---|---|---|
+| `form` | list of `\"a\"` or `\"b\"` | `[\"a\"]` |  |
+
+An item of `form` is one of
+
+- `a`: The first.
+- `b`: The second.
+
+";
+    let expected = format!(
+        "\
+## Top
+
+A thing.
+
+| key | value | default | meaning |
+|---|---|---|---|
+| `name` | string | required | What it is called. |
+| `count` | integer |  | How many. |
+| `image` | tables by name |  |  |
+| `source` | one table of `tar` |  |  |
+
+## `[image.NAME]`
+
+{image}## `[source.tar]`
+
+{}",
+        image.replace("An image.", "From a tar.")
+    );
+    assert_eq!(markdown::sections(&schema, "Top"), expected);
+}
