@@ -59,6 +59,29 @@ fn the_reference_of_bases_is_up_to_date() {
     hold_page("docs/bases.md", &schema);
 }
 
+/// Returns the TOML examples of a page.
+fn examples(path: &str) -> Vec<String> {
+    let text = read(path);
+    let blocks = text.split("```toml\n").skip(1).map(|rest| {
+        let (block, _) = rest.split_once("```").unwrap_or_else(|| panic!("{path}: an example has no end"));
+        block.to_owned()
+    });
+    blocks.collect()
+}
+
+#[test]
+fn the_examples_of_the_pages_are_valid() {
+    for (page, example) in ["README.md", "docs/plywood-toml.md"].map(|page| (page, examples(page))) {
+        assert!(!example.is_empty(), "{page} has no example");
+        for text in example {
+            toml::from_str::<Project>(&text).unwrap_or_else(|error| panic!("{page}: {error}"));
+        }
+    }
+    for text in examples("docs/bases.md") {
+        toml::from_str::<BaseDefinition>(&text).unwrap_or_else(|error| panic!("docs/bases.md: {error}"));
+    }
+}
+
 /// Every form of a value that a definition has, in small.
 #[test]
 fn a_schema_becomes_one_section_a_table_and_one_row_a_key() {
