@@ -1,0 +1,100 @@
+# Functions of the element `contrail`: DIB_CONTRAIL_* to checked values, and where things are.
+# shellcheck shell=bash
+
+# What the image says about its own making.
+CONTRAIL_RECORD=/usr/share/contrail-builder
+
+contrail_die() {
+    echo "contrail: $*" >&2
+    exit 1
+}
+
+contrail_is_apt() {
+    command -v apt-get >/dev/null
+}
+
+# Prints the words of a space, comma or newline separated list, sorted, each once.
+contrail_words() {
+    tr -s ', \t\n' '\n' <<<"$1" | sed '/^$/d' | LC_ALL=C sort -u
+}
+
+# Prints the path of a file option: relative ones are files that the image definition hands over.
+contrail_file() {
+    case $1 in
+        /*) echo "$1" ;;
+        *) echo "/tmp/in_target.d/files/$1" ;;
+    esac
+}
+
+# Prints the address of the package repository in the state asked for, without a slash at its end.
+contrail_repository() {
+    local base=${DIB_CONTRAIL_REPO_BASE%/}
+    if [[ $base == file:* ]]; then
+        base=${base#file:}
+        base=file:$(contrail_file "${base#//}")
+    fi
+    echo "$base${DIB_CONTRAIL_REPO_SNAPSHOT:+/snapshots/$DIB_CONTRAIL_REPO_SNAPSHOT}"
+}
+
+# Says whether the package repository is one of the files handed over, which the finished image does not have.
+contrail_repository_is_temporary() {
+    [[ $(contrail_repository) == file:/tmp/in_target.d/* ]]
+}
+
+# Prints the suite that the package repository has for this distribution.
+contrail_suite() {
+    if contrail_is_apt; then
+        # shellcheck source=/dev/null
+        (. /etc/os-release && echo "contrail-${VERSION_CODENAME:-$DIB_RELEASE}")
+    else
+        echo "contrail-el$(rpm --eval '%{?rhel}')"
+    fi
+}
+
+contrail_check_options() {
+    local word file
+    [[ $DIB_CONTRAIL_RELEASE =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
+        contrail_die "DIB_CONTRAIL_RELEASE is \`$DIB_CONTRAIL_RELEASE\` (expected: such as master or R4.0)"
+    [[ $DIB_CONTRAIL_REPO_SNAPSHOT =~ ^([A-Za-z0-9][A-Za-z0-9:._-]*)?$ ]] ||
+        contrail_die "DIB_CONTRAIL_REPO_SNAPSHOT is \`$DIB_CONTRAIL_REPO_SNAPSHOT\` (expected: a snapshot's name or digest)"
+    for word in $(contrail_words "$DIB_CONTRAIL_PACKAGES"); do
+        [[ $word =~ ^[A-Za-z0-9][A-Za-z0-9+._~:=*-]*$ ]] ||
+            contrail_die "DIB_CONTRAIL_PACKAGES: \`$word\` is not a package (expected: name or name=version)"
+    done
+    for word in $(contrail_words "$DIB_CONTRAIL_BUILD_DEPS"); do
+        file=$(contrail_file "$word")
+        [[ -f $file ]] ||
+            contrail_die "DIB_CONTRAIL_BUILD_DEPS: no file \`$file\` (a relative path is looked up among the image's \`files\`)"
+        contrail_check_source "$file"
+    done
+    contrail_check_repository
+}
+
+# A control file names its source package in its first paragraph; a spec has a Name tag.
+contrail_check_source() {
+    if contrail_is_apt; then
+        grep -qE '^Source:' "$1" ||
+            contrail_die "DIB_CONTRAIL_BUILD_DEPS: \`$1\` has no field Source (expected: a debian/control file)"
+    else
+        grep -qiE '^Name:' "$1" || contrail_die "DIB_CONTRAIL_BUILD_DEPS: \`$1\` has no tag Name (expected: a .spec file)"
+    fi
+}
+
+contrail_check_repository() {
+    local key
+    if [[ -z $DIB_CONTRAIL_REPO_BASE ]]; then
+        [[ -z $DIB_CONTRAIL_REPO_KEY$DIB_CONTRAIL_REPO_SNAPSHOT ]] ||
+            contrail_die "DIB_CONTRAIL_REPO_KEY and DIB_CONTRAIL_REPO_SNAPSHOT need DIB_CONTRAIL_REPO_BASE, which is empty"
+        return
+    fi
+    [[ $DIB_CONTRAIL_REPO_BASE =~ ^(https?://[^[:space:]/]+|file:/*[^[:space:]/]+)[^[:space:]]*$ ]] ||
+        contrail_die "DIB_CONTRAIL_REPO_BASE is \`$DIB_CONTRAIL_REPO_BASE\` (expected: http://…, https://… or file:…)"
+    [[ -n $DIB_CONTRAIL_REPO_KEY ]] ||
+        contrail_die "DIB_CONTRAIL_REPO_KEY is empty: a package repository is used only with the key that signs it"
+    key=$(contrail_file "$DIB_CONTRAIL_REPO_KEY")
+    [[ -s $key ]] ||
+        contrail_die "DIB_CONTRAIL_REPO_KEY: no file \`$key\` (a relative path is looked up among the image's \`files\`)"
+    # A packet's first byte has its highest bit set (RFC 4880, section 4.2); 6 is a public key.
+    grep -q -- '-----BEGIN PGP PUBLIC KEY BLOCK-----' "$key" || [[ $(head -c 1 "$key" | od -An -tu1) -ge 128 ]] ||
+        contrail_die "DIB_CONTRAIL_REPO_KEY: \`$key\` is no OpenPGP public key"
+}

@@ -1,0 +1,1 @@
+export DIB_KERNEL_FLAVOUR="${DIB_KERNEL_FLAVOUR:-cloud}"

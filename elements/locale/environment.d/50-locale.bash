@@ -1,0 +1,1 @@
+export DIB_LOCALE="${DIB_LOCALE:-C.UTF-8}"
