@@ -18,6 +18,19 @@ pub enum Family {
 }
 
 impl Family {
+    /// Returns the family that a distribution is known to be of, by the value of `DISTRO_NAME`.
+    ///
+    /// Source: diskimage-builder, `pkg-map`.
+    pub fn of(distro: &str) -> Option<Self> {
+        match distro {
+            "almalinux" | "centos" | "fedora" | "openeuler" | "rhel" | "rocky" => Some(Family::Redhat),
+            "debian" | "ubuntu" => Some(Family::Debian),
+            "opensuse" => Some(Family::Suse),
+            "gentoo" => Some(Family::Gentoo),
+            _ => None,
+        }
+    }
+
     /// Returns the family's name in maps.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -16,15 +16,19 @@
 
 mod assignment;
 mod catalog;
+mod document;
 mod family;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hook;
 mod model;
 mod name;
+mod name_map;
 mod native;
 mod nearest;
 mod order;
+mod package_list;
+mod package_request;
 mod phase;
 mod relevance;
 mod resolve;
@@ -32,13 +36,19 @@ mod variables;
 
 pub use assignment::Assignments;
 pub use catalog::Catalog;
+pub use document::DocumentError;
 pub use family::Family;
 pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, run_parts_order};
 pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
+pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
 pub use native::{NativeProvider, provider_variables};
 pub use nearest::nearest;
 pub use order::CycleError;
+pub use package_list::{
+    Condition, PACKAGE_PHASES, PackageAction, PackageEntry, PackageList, PackageListError,
+};
+pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetVariableError, install_type};
 pub use phase::{Phase, PhaseClass, PhaseError, Place};
 pub use relevance::{Fragment, relevant_fragments};
 pub use resolve::{Foundation, OPERATING_SYSTEM, Provider, Resolution, ResolveError, resolve};
