@@ -56,9 +56,9 @@ fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line() as usize);
         let message = error.without_snippet().to_string();
-        // The parser says "error: line 1 column 2: …", and we the line.
-        let plain = message.split_once(": ").filter(|(head, _)| head.contains("line "));
-        (line, plain.map_or(message.as_str(), |(_, rest)| rest).lines().next().unwrap_or_default().to_owned())
+        // The position is said by us, and options of the parser mean nothing to a user.
+        let end = [" at line ", ", set "].iter().filter_map(|mark| message.find(mark)).min();
+        (line, message[..end.unwrap_or(message.len())].to_owned())
     })
 }
 

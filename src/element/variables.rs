@@ -52,8 +52,14 @@ impl FromIterator<Mentions> for Mentions {
 impl Element {
     /// Returns what its files may read, those of `environment.d` left out: these are asked one by one.
     pub fn mentions(&self) -> Mentions {
-        let texts = self.files.iter().filter(|(path, _)| !path.starts_with("environment.d/"));
-        texts.filter_map(|(_, file)| file.text.as_deref()).map(Mentions::of).collect()
+        let texts = self.files.iter().filter_map(|(path, file)| Some((path.as_str(), file.text.as_deref()?)));
+        let texts = texts.filter(|(path, _)| !path.starts_with("environment.d/"));
+        texts
+            .map(|(path, text)| {
+                let Mentions { names, computed } = Mentions::of(text);
+                Mentions { names, computed: computed && !LISTS.contains(&path) }
+            })
+            .collect()
     }
 
     /// Returns what its tools (`bin/`) may read: hooks of every element above it can call them.
@@ -61,6 +67,9 @@ impl Element {
         self.files_below("bin").filter_map(|(_, file)| file.text.as_deref()).map(Mentions::of).collect()
     }
 }
+
+/// Files that are data for providers, and run nothing.
+const LISTS: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
 
 /// Says whether programs may read this variable although no text mentions it: `PATH`, `http_proxy`, `PIP_INDEX_URL`.
 /// Only what starts with `DIB_` is known to be read by hooks alone.
@@ -116,13 +125,20 @@ fn line_looks_up(line: &str) -> bool {
         || tests_computed_name(line)
 }
 
-/// Finds uses of an environment without a quoted key: `os.environ.items()`, `$ENV{$name}`, but not `os.environ["X"]`.
+/// Finds uses of an environment without a literal key: `os.environ.items()`, `$ENV{$name}`, but neither
+/// `os.environ["X"]` nor `$ENV{X}`.
 fn indexes_by_value(line: &str, environment: &str) -> bool {
     line.match_indices(environment).any(|(start, _)| {
         let rest = &line[start + environment.len()..];
-        let key = rest.trim_start_matches(".get").trim_start_matches(['[', '(', '{', 'b', ' ']);
-        is_word(line, start, environment) && !(key.len() < rest.len() && key.starts_with(['"', '\'']))
+        is_word(line, start, environment) && !starts_with_literal_key(rest)
     })
+}
+
+fn starts_with_literal_key(rest: &str) -> bool {
+    let quoted = rest.trim_start_matches(".get").strip_prefix(['[', '(', '{']);
+    let quoted = quoted.is_some_and(|key| key.trim_start_matches([' ', 'b']).starts_with(['"', '\'']));
+    let bare = rest.strip_prefix('{').map(|key| key.trim_start_matches(is_word_character));
+    quoted || bare.is_some_and(|rest| rest.starts_with('}'))
 }
 
 /// Finds `env` and `set` without arguments (or with `-0`), which list variables; `ends` can follow a command.
@@ -208,6 +224,8 @@ mod tests {
             ("os.environ[name]", true),
             ("awk '{ print ENVIRON[\"DIB_A\"] }'", false),
             ("printf '%s' \"$ENVIRONMENT\"", false),
+            ("ENV{SYSTEMD_WANTS}+=\"x@$name.service\"", false),
+            ("$ENV{uc $name}", true),
             ("echo \"DIB_A is not set\"", false),
             ("declare -gn target=x", true),
             ("declare -A map", false),
@@ -228,12 +246,13 @@ mod tests {
         let element = fixture::element("e")
             .hook("install.d/50-e", "$DIB_A")
             .hook("bin/tool", "$DIB_B")
-            .file("package-installs.yaml", "x:\n  when: DIB_C = 1\n")
+            .file("package-installs.yaml", "env:\n  when: DIB_C = 1\n")
+            .file("pkg-map", "{\"default\": {\"env\": \"env\"}}")
             .file("environment.d/10-e", "DIB_D=1")
             .build();
         let mentions = element.mentions();
         assert!(["DIB_A", "DIB_B", "DIB_C"].iter().all(|name| mentions.includes(name)));
-        assert!(!mentions.includes("DIB_D"));
+        assert!(!mentions.includes("DIB_D") && !mentions.computed);
         assert_eq!(element.tool_mentions().names, [String::from("DIB_B")].into());
     }
 }
