@@ -6,11 +6,15 @@
 //!
 //! Source: OCI image-spec v1.1, `descriptor.md`, `config.md`, `image-layout.md`.
 
+mod config;
 mod digest;
 mod json;
+mod manifest;
 
+pub use config::{ConfigError, ContainerSettings, ImageConfig, parse_diff_ids};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
 pub use json::canonical_json;
+pub use manifest::{descriptor, image_manifest};
 
 /// Declares a newtype over [`Digest`] for one kind of identity, so that two kinds cannot be mixed up.
 #[macro_export]

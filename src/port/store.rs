@@ -138,6 +138,14 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// An image or archive from elsewhere cannot be taken in.
+    #[error("cannot import `{}`", path.display())]
+    Import {
+        /// What was to be imported.
+        path: PathBuf,
+        /// Why not.
+        source: Box<StoreError>,
+    },
     /// A layer holds something that cannot be stored or applied.
     #[error(transparent)]
     Layer(#[from] crate::layer::LayerError),

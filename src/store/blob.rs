@@ -98,8 +98,14 @@ impl BlobWriter {
     /// # Errors
     /// [`StoreError::Damaged`] if it is another, [`StoreError::Io`].
     pub fn finish_as(self, expected: &Digest) -> Result<u64, StoreError> {
+        self.verify(expected)?;
+        Ok(self.finish()?.1)
+    }
+
+    /// Fails unless the bytes so far have the digest `expected`.
+    pub(super) fn verify(&self, expected: &Digest) -> Result<(), StoreError> {
         match self.hasher.clone().finish() {
-            found if found == *expected => Ok(self.finish()?.1),
+            found if found == *expected => Ok(()),
             found => Err(StoreError::Damaged { expected: *expected, found }),
         }
     }

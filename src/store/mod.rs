@@ -22,10 +22,14 @@
 //!
 //! Source: OCI image-spec v1.1, `image-layout.md`; kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
 
+mod artifact;
 mod below;
 mod blob;
+mod docker;
 mod encoding;
 mod file;
+mod image;
+mod import;
 mod layout;
 mod pack;
 mod record;
@@ -43,7 +47,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+pub use artifact::Artifact;
 pub use blob::{BlobReader, BlobWriter};
+pub use import::Imported;
 
 use crate::oci::DiffId;
 use crate::plan::{ContentKey, InputKey, Record};

@@ -258,3 +258,133 @@ pub(super) fn apply_meta(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, meta:
     xattr::set_all(parent, name, xattrs)?;
     rustix::fs::utimensat(parent, name, &timestamps(*mtime), AtFlags::SYMLINK_NOFOLLOW)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::layer::{Encoder, Xattrs};
+
+    /// An archive of files and links whose owner is whoever runs the test.
+    fn archive(members: &[(&str, Kind, &str)]) -> Vec<u8> {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let meta = Meta { mode: 0o755, uid, gid, mtime: 77, xattrs: Xattrs::new() };
+        let mut encoder = Encoder::new(Vec::new());
+        let mut add = |path: &str, kind: &Kind, content: &str| {
+            let entry = Entry { path: path.into(), kind: kind.clone(), meta: meta.clone() };
+            encoder.append_file(&entry, &mut content.as_bytes()).unwrap();
+        };
+        add("", &Kind::Directory, "");
+        members.iter().for_each(|(path, kind, content)| add(path, kind, content));
+        encoder.finish().unwrap().0
+    }
+
+    fn file(path: &'static str, content: &'static str) -> (&'static str, Kind, &'static str) {
+        (path, Kind::File(content.len() as u64), content)
+    }
+
+    fn link(path: &'static str, target: &str) -> (&'static str, Kind, &'static str) {
+        (path, Kind::Symlink(target.into()), "")
+    }
+
+    fn hard_link(path: &'static str, target: &str) -> (&'static str, Kind, &'static str) {
+        (path, Kind::Hardlink(target.into()), "")
+    }
+
+    fn directory(path: &'static str) -> (&'static str, Kind, &'static str) {
+        (path, Kind::Directory, "")
+    }
+
+    /// Unpacks into `outer/root`, beside a file `outer/secret` that must stay as it is and alone.
+    fn unpack_in(members: &[(&str, Kind, &str)], look: impl FnOnce(&Path, Result<(), LayerError>)) {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(outer.path().join("secret"), "secret").unwrap();
+        let result = unpack(archive(members).as_slice(), open_directory(&root).unwrap());
+        assert_eq!(std::fs::read(outer.path().join("secret")).unwrap(), b"secret", "{members:?}");
+        assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 2, "{members:?}");
+        look(&root, result);
+    }
+
+    #[test]
+    fn nothing_is_written_outside() {
+        let outside = tempfile::tempdir().unwrap();
+        let absolute = outside.path().to_str().unwrap();
+        let attacks: &[&[(&str, Kind, &str)]] = &[
+            &[file("../secret", "x")],
+            &[file("a/../../secret", "x")],
+            &[file("/../secret", "x")],
+            &[link("l", ".."), file("l/secret", "x")],
+            &[link("l", "../../.."), file("l/tmp/x", "x")],
+            &[link("l", absolute), file("l/x", "x")],
+            &[link("l", absolute), directory("l/d"), file("l/d/x", "x")],
+            &[link("l", absolute), directory("l")],
+            &[directory("l"), link("l", absolute), file("l/x", "x")],
+            &[link("a", "b"), link("b", absolute), file("a/x", "x")],
+            &[link("l", "../secret"), file("l", "x")],
+            &[link("l", "../secret"), hard_link("h", "l"), file("h", "x")],
+            &[hard_link("h", "../secret"), file("h", "x")],
+            &[link("l", ".."), hard_link("h", "l/secret")],
+            &[link("l", "/proc/self/cwd"), file("l/x", "x")],
+        ];
+        for attack in attacks {
+            unpack_in(attack, |_, _| {});
+            assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "{attack:?}");
+        }
+    }
+
+    #[test]
+    fn links_lead_where_they_would_inside() {
+        unpack_in(
+            &[link("lib", "usr/lib"), directory("usr"), directory("usr/lib"), file("lib/x", "x")],
+            |root, result| {
+                result.unwrap();
+                assert_eq!(std::fs::read(root.join("usr/lib/x")).unwrap(), b"x");
+            },
+        );
+        unpack_in(&[directory("run"), link("var", "/run"), file("var/x", "x")], |root, result| {
+            result.unwrap();
+            assert_eq!(std::fs::read(root.join("run/x")).unwrap(), b"x");
+        });
+    }
+
+    #[test]
+    fn a_later_entry_takes_the_place_of_an_earlier_one() {
+        let kinds = || [file("x", "1"), directory("x"), link("x", "a")];
+        for first in kinds() {
+            for second in kinds() {
+                unpack_in(&[first.clone(), second.clone()], |root, result| {
+                    result.unwrap();
+                    let found = std::fs::symlink_metadata(root.join("x")).unwrap().file_type();
+                    let expected = (second.1 == Kind::Directory, matches!(second.1, Kind::Symlink(_)));
+                    assert_eq!((found.is_dir(), found.is_symlink()), expected, "{first:?} {second:?}");
+                });
+            }
+        }
+        unpack_in(&[directory("d"), file("d/x", "1"), file("d", "2")], |root, result| {
+            result.unwrap();
+            assert_eq!(std::fs::read(root.join("d")).unwrap(), b"2");
+        });
+    }
+
+    #[test]
+    fn times_of_directories_survive_their_content() {
+        use std::os::unix::fs::MetadataExt;
+        unpack_in(&[directory("d"), file("d/x", "1"), hard_link("d/y", "d/x")], |root, result| {
+            result.unwrap();
+            for path in ["", "d", "d/x"] {
+                assert_eq!(std::fs::metadata(root.join(path)).unwrap().mtime(), 77, "{path}");
+            }
+            assert_eq!(std::fs::metadata(root.join("d/x")).unwrap().nlink(), 2);
+        });
+    }
+
+    #[test]
+    fn a_link_to_nothing_in_the_archive_is_an_error() {
+        unpack_in(&[hard_link("h", "absent")], |_, result| {
+            assert!(matches!(result, Err(LayerError::Apply { path, .. }) if path == "h"));
+        });
+    }
+}

@@ -1,0 +1,276 @@
+//! Image configs: made new, or continued from a base image's.
+//!
+//! A base's config is edited in place as JSON. Reading it into a type and writing that again would lose what the type does
+//! not know: health checks, `OnBuild`, `Shell`, and whatever comes next year.
+//!
+//! Source: OCI image-spec v1.1, `config.md`.
+
+use std::collections::BTreeMap;
+
+use oci_spec::image::ImageConfiguration;
+use serde_json::{Map, Value, json};
+
+use super::{DiffId, canonical_json};
+
+/// A document that is no image config, or not one that can be continued.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is no JSON, or not of the form that the specification asks for.
+    #[error("the image config is not valid")]
+    Invalid(#[source] oci_spec::OciSpecError),
+    /// A DiffID in it is no digest that plywood reads.
+    #[error("the image config names a layer that cannot be read")]
+    DiffId(#[from] super::DigestError),
+    /// The source date epoch is no date.
+    #[error("{seconds} seconds since 1970 is no date that a config can hold")]
+    Epoch {
+        /// The source date epoch.
+        seconds: i64,
+    },
+}
+
+/// What a container of the image runs, and how. `None` and absent names leave the base's value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerSettings {
+    /// Environment variables by name.
+    pub env: BTreeMap<String, String>,
+    /// The program and its first arguments. Setting it takes the base's `cmd` away, whose words belong to another program.
+    pub entrypoint: Option<Vec<String>>,
+    /// Default arguments, or the program where there is no entrypoint.
+    pub cmd: Option<Vec<String>>,
+    /// User or `user:group`, by name or number.
+    pub user: Option<String>,
+    /// Working directory, absolute.
+    pub working_dir: Option<String>,
+    /// Labels by name.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The config of an image in the making.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageConfig {
+    document: Value,
+    created: String,
+}
+
+impl ImageConfig {
+    /// Starts the config of a Linux image without layers for `architecture` (in Go's words: `amd64`), made at the source
+    /// date epoch `epoch` (seconds since 1970).
+    ///
+    /// # Errors
+    /// [`ConfigError::Epoch`].
+    pub fn new(architecture: &str, epoch: i64) -> Result<Self, ConfigError> {
+        let document = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [] },
+            "history": [],
+        });
+        Self::dated(document, epoch)
+    }
+
+    /// Continues the config `base`, the bytes of a base image's. What it says stays, known to us or not.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`], [`ConfigError::DiffId`], [`ConfigError::Epoch`].
+    pub fn continue_from(base: &[u8], epoch: i64) -> Result<Self, ConfigError> {
+        let layers = parse_diff_ids(base)?.len();
+        // Parsed once already, so this cannot fail.
+        let document = serde_json::from_slice(base).map_err(|error| ConfigError::Invalid(error.into()))?;
+        let mut config = Self::dated(document, epoch)?;
+        config.repair_history(layers);
+        Ok(config)
+    }
+
+    fn dated(mut document: Value, epoch: i64) -> Result<Self, ConfigError> {
+        let created =
+            jiff::Timestamp::from_second(epoch).map_err(|_| ConfigError::Epoch { seconds: epoch })?;
+        let created = created.to_string();
+        document["created"] = json!(created);
+        Ok(Self { document, created })
+    }
+
+    /// Adds the layers of one step, lowest first, with one entry of history: `created_by` says what made them. A step
+    /// without layers leaves an entry that says so.
+    pub fn push_step(&mut self, created_by: &str, diff_ids: &[DiffId]) {
+        for diff_id in diff_ids {
+            list(&mut self.document["rootfs"]["diff_ids"]).push(json!(diff_id));
+            self.push_history(json!({ "created": self.created, "created_by": created_by }));
+        }
+        if diff_ids.is_empty() {
+            self.push_history(
+                json!({ "created": self.created, "created_by": created_by, "empty_layer": true }),
+            );
+        }
+    }
+
+    /// Applies `settings` over what is there.
+    pub fn apply(&mut self, settings: &ContainerSettings) {
+        let ContainerSettings { env, entrypoint, cmd, user, working_dir, labels } = settings;
+        let config = object(&mut self.document["config"]);
+        merge_env(list(config.entry("Env").or_insert(Value::Null)), env);
+        if let Some(entrypoint) = entrypoint {
+            config.insert("Entrypoint".to_owned(), json!(entrypoint));
+            config.remove("Cmd");
+        }
+        let single = [
+            ("Cmd", cmd.as_ref().map(|cmd| json!(cmd))),
+            ("User", user.as_ref().map(|user| json!(user))),
+            ("WorkingDir", working_dir.as_ref().map(|directory| json!(directory))),
+        ];
+        for (name, value) in single {
+            if let Some(value) = value {
+                config.insert(name.to_owned(), value);
+            }
+        }
+        if !labels.is_empty() {
+            let known = object(config.entry("Labels").or_insert(Value::Null));
+            known.extend(labels.iter().map(|(name, value)| (name.clone(), json!(value))));
+        }
+    }
+
+    /// Returns the document's bytes, in the one form that plywood writes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        canonical_json(&self.document)
+    }
+
+    fn push_history(&mut self, entry: Value) {
+        list(&mut self.document["history"]).push(entry);
+    }
+
+    /// Docker refuses an image whose history tells of another number of layers than it has. A base may have none.
+    fn repair_history(&mut self, layers: usize) {
+        let history = list(&mut self.document["history"]);
+        let told = history.iter().filter(|entry| entry["empty_layer"] != json!(true)).count();
+        if told != layers {
+            *history = vec![json!({ "created_by": "base image" }); layers];
+        }
+    }
+}
+
+/// Reads the DiffIDs of an image config, lowest first.
+///
+/// # Errors
+/// [`ConfigError::Invalid`], [`ConfigError::DiffId`].
+pub fn parse_diff_ids(config: &[u8]) -> Result<Vec<DiffId>, ConfigError> {
+    let config = ImageConfiguration::from_reader(config).map_err(ConfigError::Invalid)?;
+    Ok(config.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
+}
+
+/// Replaces variables of a name where they are, and adds the others, sorted.
+fn merge_env(list: &mut Vec<Value>, env: &BTreeMap<String, String>) {
+    for (name, value) in env {
+        let new = json!(format!("{name}={value}"));
+        let prefix = format!("{name}=");
+        match list.iter_mut().find(|old| old.as_str().is_some_and(|old| old.starts_with(&prefix))) {
+            Some(old) => *old = new,
+            None => list.push(new),
+        }
+    }
+}
+
+/// Returns the object in `value`; what is none (null, in configs of some tools) becomes an empty one.
+fn object(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = json!({});
+    }
+    value.as_object_mut().expect("it is one now")
+}
+
+fn list(value: &mut Value) -> &mut Vec<Value> {
+    if !value.is_array() {
+        *value = json!([]);
+    }
+    value.as_array_mut().expect("it is one now")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digest;
+
+    const EPOCH: i64 = 1_700_000_000;
+
+    fn layer(text: &str) -> DiffId {
+        DiffId::new(Digest::of(text))
+    }
+
+    fn settings() -> ContainerSettings {
+        ContainerSettings {
+            env: BTreeMap::from([("PATH".to_owned(), "/bin".to_owned()), ("A".to_owned(), "1".to_owned())]),
+            entrypoint: Some(vec!["/bin/bash".to_owned()]),
+            user: Some("builder".to_owned()),
+            working_dir: Some("/work".to_owned()),
+            labels: BTreeMap::from([("l".to_owned(), "v".to_owned())]),
+            ..ContainerSettings::default()
+        }
+    }
+
+    #[test]
+    fn a_new_config_is_valid_and_always_the_same() {
+        let mut config = ImageConfig::new("amd64", EPOCH).unwrap();
+        config.push_step("base", &[layer("a")]);
+        config.push_step("element docs", &[]);
+        config.apply(&settings());
+        let text = String::from_utf8(config.to_bytes()).unwrap();
+        let a = layer("a");
+        assert_eq!(
+            text,
+            format!(
+                r#"{{"architecture":"amd64","config":{{"Entrypoint":["/bin/bash"],"Env":["A=1","PATH=/bin"],"Labels":{{"l":"v"}},"User":"builder","WorkingDir":"/work"}},"created":"2023-11-14T22:13:20Z","history":[{{"created":"2023-11-14T22:13:20Z","created_by":"base"}},{{"created":"2023-11-14T22:13:20Z","created_by":"element docs","empty_layer":true}}],"os":"linux","rootfs":{{"diff_ids":["{a}"],"type":"layers"}}}}"#
+            )
+        );
+        assert_eq!(parse_diff_ids(text.as_bytes()).unwrap(), [a]);
+    }
+
+    fn base(history: Value) -> Vec<u8> {
+        let document = json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "created": "2020-01-01T00:00:00Z",
+            "config": {
+                "Env": ["PATH=/usr/bin", "LANG=C"],
+                "Cmd": ["old"],
+                "Healthcheck": { "Test": ["CMD", "true"] },
+                "Labels": null,
+            },
+            "x-unknown": { "kept": [1] },
+            "rootfs": { "type": "layers", "diff_ids": [layer("base")] },
+            "history": history,
+        });
+        serde_json::to_vec(&document).unwrap()
+    }
+
+    #[test]
+    fn what_a_base_says_stays() {
+        let history = json!([{ "created_by": "docker" }, { "created_by": "ENV", "empty_layer": true }]);
+        let mut config = ImageConfig::continue_from(&base(history), EPOCH).unwrap();
+        config.apply(&settings());
+        config.push_step("element a", &[layer("a")]);
+        let document = &config.document;
+        assert_eq!(document["config"]["Env"], json!(["PATH=/bin", "LANG=C", "A=1"]));
+        assert_eq!(document["config"]["Healthcheck"]["Test"], json!(["CMD", "true"]));
+        assert_eq!(document["config"].get("Cmd"), None, "it belonged to another entrypoint");
+        assert_eq!(document["x-unknown"], json!({ "kept": [1] }));
+        assert_eq!(document["rootfs"]["diff_ids"], json!([layer("base"), layer("a")]));
+        assert_eq!(document["history"].as_array().unwrap().len(), 3);
+        assert_eq!(document["created"], "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn a_history_that_does_not_fit_the_layers_is_made_anew() {
+        for history in [json!([]), json!([{}, {}]), json!([{ "empty_layer": true }])] {
+            let config = ImageConfig::continue_from(&base(history), EPOCH).unwrap();
+            assert_eq!(config.document["history"], json!([{ "created_by": "base image" }]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_config_is_refused() {
+        assert!(matches!(ImageConfig::continue_from(b"{}", EPOCH), Err(ConfigError::Invalid(_))));
+        let other = String::from_utf8(base(json!([]))).unwrap().replace("sha256:", "sha512:");
+        assert!(matches!(ImageConfig::continue_from(other.as_bytes(), EPOCH), Err(ConfigError::DiffId(_))));
+        assert!(matches!(ImageConfig::new("amd64", i64::MAX), Err(ConfigError::Epoch { .. })));
+    }
+}

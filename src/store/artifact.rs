@@ -1,0 +1,168 @@
+//! Small documents beside images: OCI artifacts, assembled by `ocipkg`.
+//!
+//! `ocipkg` puts the manifest together. Blobs and manifest are written here, the manifest in our one JSON form: `ocipkg`
+//! holds annotations in hash maps, which would give it another digest every time.
+//!
+//! Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage".
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::Context;
+use oci_spec::image::{Descriptor, ImageManifest, MediaType};
+use ocipkg::image::{Image, ImageBuilder, OciArtifact, OciArtifactBuilder};
+
+use super::Store;
+use super::import::{invalid, parse};
+use crate::oci::{Digest, canonical_json};
+use crate::port::StoreError;
+
+/// A document to be kept under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// What the document is for: `application/vnd.plywood.build.v1`.
+    pub artifact_type: String,
+    /// What form it has: `application/json`.
+    pub media_type: String,
+    /// The document.
+    pub content: Vec<u8>,
+    /// Annotations of its manifest, by name.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Keeps a document as an OCI artifact called `name` in the index, in place of what had the name; returns the digest of
+    /// its manifest. For small documents: it is held in memory.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Invalid`].
+    pub fn save_artifact(&self, name: &str, artifact: &Artifact) -> Result<Digest, StoreError> {
+        let saved = self.build_artifact(name, artifact).map_err(|error| self.unwrap_error(error))?;
+        Ok(saved.manifest)
+    }
+
+    /// Returns the document called `name` that [`Store::save_artifact`] kept, or `None`.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Invalid`].
+    pub fn artifact(&self, name: &str) -> Result<Option<Artifact>, StoreError> {
+        let images = self.images()?;
+        let Some((_, manifest)) = images.into_iter().find(|(known, _)| known == name) else {
+            return Ok(None);
+        };
+        let stored = StoredArtifact { store: self.clone(), name: name.to_owned(), manifest };
+        read_artifact(stored).map(Some).map_err(|error| self.unwrap_error(error))
+    }
+
+    fn build_artifact(&self, name: &str, artifact: &Artifact) -> anyhow::Result<StoredArtifact> {
+        let Artifact { artifact_type, media_type, content, annotations } = artifact;
+        let builder = ArtifactBuilder { store: self.clone(), name: name.to_owned() };
+        let mut builder = OciArtifactBuilder::new(builder, MediaType::from(artifact_type.as_str()))?;
+        builder.add_layer(MediaType::from(media_type.as_str()), content, HashMap::new())?;
+        for (name, value) in annotations {
+            builder.add_annotation(name.clone(), value.clone());
+        }
+        Ok(builder.build()?.clone())
+    }
+
+    /// Takes our own error out of `ocipkg`'s.
+    fn unwrap_error(&self, error: anyhow::Error) -> StoreError {
+        error.downcast().unwrap_or_else(|error| invalid(&self.layout().index(), format!("{error:#}")))
+    }
+}
+
+fn read_artifact(stored: StoredArtifact) -> anyhow::Result<Artifact> {
+    let mut artifact = OciArtifact::new(stored);
+    let manifest = artifact.get_manifest()?;
+    let (descriptor, content) = artifact.get_layers()?.into_iter().next().context("the artifact is empty")?;
+    Ok(Artifact {
+        artifact_type: artifact.artifact_type()?.to_string(),
+        media_type: descriptor.media_type().to_string(),
+        content,
+        annotations: manifest.annotations().clone().unwrap_or_default().into_iter().collect(),
+    })
+}
+
+/// Where `ocipkg` puts an artifact together.
+struct ArtifactBuilder {
+    store: Store,
+    name: String,
+}
+
+impl ImageBuilder for ArtifactBuilder {
+    type Image = StoredArtifact;
+
+    fn add_blob(&mut self, data: &[u8]) -> anyhow::Result<(oci_spec::image::Digest, u64)> {
+        let digest = self.store.put_blob(data)?;
+        let bytes = data.len() as u64;
+        let described: Descriptor = crate::oci::descriptor("application/octet-stream", &digest, bytes);
+        Ok((described.digest().clone(), bytes))
+    }
+
+    fn build(self, mut manifest: ImageManifest) -> anyhow::Result<StoredArtifact> {
+        manifest.set_media_type(Some(MediaType::ImageManifest));
+        let manifest = self.store.save_image(&self.name, &canonical_json(&manifest))?;
+        Ok(StoredArtifact { store: self.store, name: self.name, manifest })
+    }
+}
+
+/// An artifact in the store.
+#[derive(Clone)]
+struct StoredArtifact {
+    store: Store,
+    name: String,
+    manifest: Digest,
+}
+
+impl Image for StoredArtifact {
+    fn get_name(&mut self) -> anyhow::Result<ocipkg::ImageName> {
+        ocipkg::ImageName::parse(&self.name)
+    }
+
+    fn get_blob(&mut self, digest: &oci_spec::image::Digest) -> anyhow::Result<Vec<u8>> {
+        Ok(self.store.read_blob(&digest.to_string().parse()?)?)
+    }
+
+    fn get_manifest(&mut self) -> anyhow::Result<ImageManifest> {
+        let bytes = self.store.read_blob(&self.manifest)?;
+        Ok(parse(&self.store.layout().blob(&self.manifest), &bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_comes_back_and_its_manifest_is_always_the_same() {
+        let artifact = Artifact {
+            artifact_type: "application/vnd.plywood.build.v1".to_owned(),
+            media_type: "application/json".to_owned(),
+            content: b"{}".to_vec(),
+            annotations: ('a'..='h').map(|name| (name.to_string(), "x".to_owned())).collect(),
+        };
+        let save = || {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Store::open(directory.path()).unwrap();
+            let digest = store.save_artifact("image.manifest", &artifact).unwrap();
+            assert_eq!(store.artifact("image.manifest").unwrap().as_ref(), Some(&artifact));
+            assert_eq!(store.artifact("other").unwrap(), None);
+            digest
+        };
+        assert_eq!(save(), save());
+    }
+
+    #[test]
+    fn a_damaged_document_is_an_error_of_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let artifact = Artifact {
+            artifact_type: "a/b".to_owned(),
+            media_type: "a/c".to_owned(),
+            content: b"content".to_vec(),
+            annotations: BTreeMap::new(),
+        };
+        store.save_artifact("x", &artifact).unwrap();
+        std::fs::write(store.layout().blob(&Digest::of("content")), "changed").unwrap();
+        assert!(matches!(store.artifact("x"), Err(StoreError::Damaged { .. })));
+    }
+}

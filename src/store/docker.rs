@@ -1,0 +1,190 @@
+//! Archives of `docker save`.
+//!
+//! ```text
+//! manifest.json            [{"Config": "<name>", "RepoTags": ["name:tag"], "Layers": ["<name>", …]}]
+//! <config>.json
+//! <layer>/layer.tar        or a link to one that came before
+//! ```
+//!
+//! The members come in any order, so the archive is read twice: first the documents and the links, then the layers.
+//!
+//! Source: Docker image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::file::failed;
+use super::import::{Imported, cannot_import, expected_diff_ids, invalid, parse, verify_diff_id};
+use super::{Store, encoding};
+use crate::layer::{Decoder, Encoding, Entry, Kind, LayerError};
+use crate::oci::DiffId;
+use crate::port::StoreError;
+
+/// Documents are small; what is larger is no document.
+const DOCUMENT_LIMIT_BYTES: u64 = 4 << 20;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+impl Store {
+    /// Imports an image from an archive of `docker save`, compressed or not: the one with the tag `reference`, or the
+    /// only one.
+    ///
+    /// # Errors
+    /// [`StoreError::Import`] with the cause.
+    pub fn import_docker_archive(
+        &self,
+        file: &Path,
+        reference: Option<&str>,
+    ) -> Result<Imported, StoreError> {
+        DockerArchive { path: file }.import(self, reference).map_err(cannot_import(file))
+    }
+}
+
+struct DockerArchive<'a> {
+    path: &'a Path,
+}
+
+/// What the first reading finds.
+#[derive(Default)]
+struct Contents {
+    documents: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Names that stand for other names.
+    links: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl DockerArchive<'_> {
+    fn import(&self, store: &Store, reference: Option<&str>) -> Result<Imported, StoreError> {
+        let contents = self.read_documents()?;
+        let images: Vec<Image> = parse(self.path, self.document(&contents, "manifest.json")?)?;
+        let image = self.choose(&images, reference)?;
+        let config = self.document(&contents, &image.config)?.to_vec();
+        let diff_ids = expected_diff_ids(self.path, &config, image.layers.len())?;
+        let names = image.layers.iter().map(|name| contents.resolve(name.as_bytes()));
+        self.import_layers(store, names.zip(diff_ids.iter().copied()).collect())?;
+        Ok(Imported { diff_ids, config: Some(config), manifest: None })
+    }
+
+    fn document<'c>(&self, contents: &'c Contents, name: &str) -> Result<&'c [u8], StoreError> {
+        let found = contents.documents.get(&contents.resolve(name.as_bytes()));
+        found.map(Vec::as_slice).ok_or_else(|| {
+            invalid(self.path, format!("it has no `{name}`: is it an archive of `docker save`?"))
+        })
+    }
+
+    fn choose<'i>(&self, images: &'i [Image], reference: Option<&str>) -> Result<&'i Image, StoreError> {
+        let tags = |image: &Image| image.repo_tags.clone().unwrap_or_default();
+        let all = || images.iter().flat_map(tags).collect::<Vec<_>>().join("`, `");
+        match (reference, images) {
+            (None, [only]) => Ok(only),
+            (None, _) => {
+                Err(invalid(self.path, format!("it holds several images (choose one of `{}`)", all())))
+            }
+            (Some(reference), _) => {
+                let found = images.iter().find(|image| tags(image).iter().any(|tag| tag == reference));
+                found.ok_or_else(|| {
+                    invalid(self.path, format!("it has no image `{reference}` (but `{}`)", all()))
+                })
+            }
+        }
+    }
+
+    fn read_documents(&self) -> Result<Contents, StoreError> {
+        let mut contents = Contents::default();
+        self.each_member(|entry, content| {
+            match &entry.kind {
+                Kind::File(bytes) if *bytes <= DOCUMENT_LIMIT_BYTES => {
+                    let mut document = Vec::new();
+                    content.read_to_end(&mut document).map_err(LayerError::Read)?;
+                    if matches!(document.first(), Some(b'{' | b'[')) {
+                        contents.documents.insert(entry.path.clone(), document);
+                    }
+                }
+                Kind::Symlink(target) => {
+                    contents.links.insert(entry.path.clone(), target_path(&entry.path, target));
+                }
+                Kind::Hardlink(target) => {
+                    contents.links.insert(entry.path.clone(), target.clone());
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(contents)
+    }
+
+    fn import_layers(&self, store: &Store, layers: Vec<(Vec<u8>, DiffId)>) -> Result<(), StoreError> {
+        let mut missing: BTreeSet<_> = layers.iter().map(|(name, _)| name.clone()).collect();
+        self.each_member(|entry, content| {
+            if !matches!(entry.kind, Kind::File(_)) || !missing.remove(&entry.path) {
+                return Ok(());
+            }
+            let layer = store.ingest(content, self.path, None)?;
+            let mut expected = layers.iter().filter(|(name, _)| *name == entry.path);
+            expected.try_for_each(|(_, diff_id)| verify_diff_id(&layer, diff_id))
+        })?;
+        match missing.first() {
+            None => Ok(()),
+            Some(name) => {
+                Err(invalid(self.path, format!("its layer `{}` is missing", String::from_utf8_lossy(name))))
+            }
+        }
+    }
+
+    fn each_member(
+        &self,
+        mut visit: impl FnMut(&Entry, &mut dyn Read) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut file = File::open(self.path).map_err(failed("open", self.path))?;
+        let mut start = Vec::new();
+        (&mut file)
+            .take(Encoding::MAGIC_BYTES as u64)
+            .read_to_end(&mut start)
+            .map_err(failed("read", self.path))?;
+        file.rewind().map_err(failed("read", self.path))?;
+        let archive = encoding::decoder(Encoding::detect(&start), file).map_err(failed("read", self.path))?;
+        let mut decoder = Decoder::new(BufReader::with_capacity(128 * 1024, archive));
+        while let Some((entry, mut content)) = decoder.next_entry()? {
+            visit(&entry, &mut content)?;
+        }
+        Ok(())
+    }
+}
+
+impl Contents {
+    /// Follows links, no further than there are any.
+    fn resolve(&self, name: &[u8]) -> Vec<u8> {
+        let mut name = name.to_vec();
+        for _ in 0..self.links.len() {
+            match self.links.get(&name) {
+                Some(target) => name = target.clone(),
+                None => break,
+            }
+        }
+        name
+    }
+}
+
+/// Returns the name that a symbolic link at `path` leads to: `../a/layer.tar` from `b/layer.tar` is `a/layer.tar`.
+fn target_path(path: &[u8], target: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    parts.pop();
+    for part in target.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}

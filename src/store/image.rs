@@ -1,0 +1,167 @@
+//! Images: manifests with a name in `index.json`, layers in other encodings.
+
+use std::collections::HashMap;
+
+use oci_spec::image::{
+    ANNOTATION_REF_NAME, Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType,
+};
+
+use super::file::{failed, read_if_there};
+use super::import::{parse, parse_digest};
+use super::{Store, encoding};
+use crate::layer::{Encoding, LayerError};
+use crate::oci::{DiffId, Digest, HashingReader, descriptor};
+use crate::port::{Layer, StoreError};
+
+impl Store {
+    /// Returns a layer with a blob in `encoding`; compresses it if the store has none, once for ever.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingLayer`], [`StoreError::Damaged`], [`StoreError::Io`].
+    pub fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
+        let missing = || StoreError::MissingLayer { diff_id: *diff_id };
+        let stored = self.stored_layer(diff_id)?.ok_or_else(missing)?;
+        let there = stored
+            .blobs
+            .iter()
+            .find(|blob| blob.encoding == encoding && self.blob_bytes(&blob.digest) == Some(blob.bytes));
+        if let Some(blob) = there {
+            return Ok(stored.with(blob));
+        }
+        let layer = self.encode_again(&self.layer(diff_id)?.ok_or_else(missing)?, encoding)?;
+        self.add_layer(&layer)?;
+        Ok(layer)
+    }
+
+    fn encode_again(&self, layer: &Layer, encoding: Encoding) -> Result<Layer, StoreError> {
+        let source = self.open_blob(&layer.blob, layer.blob_bytes)?;
+        let archive = encoding::decoder(layer.encoding, source).map_err(LayerError::Read)?;
+        let mut archive = HashingReader::new(archive);
+        let writer = self.blob_writer()?;
+        let path = writer.path().to_owned();
+        let writer = encoding::encode(encoding, &mut archive, writer).map_err(failed("write", &path))?;
+        let (found, _) = archive.finish();
+        if found != *layer.diff_id.digest() {
+            return Err(StoreError::Damaged { expected: *layer.diff_id.digest(), found });
+        }
+        let (blob, blob_bytes) = writer.finish()?;
+        Ok(Layer { blob, blob_bytes, encoding, ..layer.clone() })
+    }
+
+    /// Stores an image's manifest (whose config and layers are stored already) and gives it a name in the index, in
+    /// place of the image that had it. Atomic.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingBlob`] if config or layers are not there, [`StoreError::Invalid`] if `manifest` is no
+    /// manifest, [`StoreError::Io`].
+    pub fn save_image(&self, name: &str, manifest: &[u8]) -> Result<Digest, StoreError> {
+        let index = self.layout().index();
+        let parsed: ImageManifest = parse(&index, manifest)?;
+        for blob in parsed.layers().iter().chain([parsed.config()]) {
+            let digest = parse_digest(&index, blob)?;
+            if self.blob_bytes(&digest) != Some(blob.size()) {
+                return Err(StoreError::MissingBlob { digest });
+            }
+        }
+        let digest = self.put_blob(manifest)?;
+        let mut named = descriptor(&MediaType::ImageManifest.to_string(), &digest, manifest.len() as u64);
+        named.set_artifact_type(parsed.artifact_type().clone());
+        named.set_annotations(Some(HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_owned())])));
+        self.change_index(|manifests| {
+            manifests.retain(|manifest| name_of(manifest) != Some(name));
+            manifests.push(named);
+        })?;
+        Ok(digest)
+    }
+
+    /// Takes a name out of the index; the blobs stay until they are collected.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], [`StoreError::Io`].
+    pub fn remove_image(&self, name: &str) -> Result<(), StoreError> {
+        self.change_index(|manifests| manifests.retain(|manifest| name_of(manifest) != Some(name)))
+    }
+
+    /// Returns the named images (and artifacts) and the digests of their manifests, sorted by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], [`StoreError::Io`].
+    pub fn images(&self) -> Result<Vec<(String, Digest)>, StoreError> {
+        let index = self.read_index()?;
+        let named = index.manifests().iter().filter_map(|manifest| Some((name_of(manifest)?, manifest)));
+        let path = self.layout().index();
+        named.map(|(name, manifest)| Ok((name.to_owned(), parse_digest(&path, manifest)?))).collect()
+    }
+
+    pub(super) fn read_index(&self) -> Result<ImageIndex, StoreError> {
+        let path = self.layout().index();
+        parse(&path, &read_if_there(&path)?.unwrap_or_default())
+    }
+
+    fn change_index(&self, change: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), StoreError> {
+        let _lock = self.lock_exclusive()?;
+        let mut manifests = self.read_index()?.manifests().clone();
+        change(&mut manifests);
+        manifests
+            .sort_by_key(|manifest| (name_of(manifest).map(str::to_owned), manifest.digest().to_string()));
+        let index = ImageIndexBuilder::default().schema_version(2u32).manifests(manifests).build();
+        self.write_document(&self.layout().index(), &index.expect("every required field is set"))
+    }
+}
+
+/// Returns the name that an index gives a manifest.
+pub(super) fn name_of(manifest: &Descriptor) -> Option<&str> {
+    manifest.annotations().as_ref()?.get(ANNOTATION_REF_NAME).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::oci::image_manifest;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_last_image_saved() {
+        let (_directory, store) = store();
+        let save = |name: &str, config: &[u8]| {
+            store.put_blob(config).unwrap();
+            store.save_image(name, &image_manifest(config, Vec::new(), &BTreeMap::new())).unwrap()
+        };
+        let (one, two, other) = (save("a", b"1"), save("a", b"2"), save("b", b"1"));
+        assert_eq!(
+            (one, store.images().unwrap()),
+            (other, vec![("a".to_owned(), two), ("b".to_owned(), other)])
+        );
+        store.remove_image("a").unwrap();
+        assert_eq!(store.images().unwrap(), [("b".to_owned(), other)]);
+    }
+
+    #[test]
+    fn an_image_without_its_blobs_is_refused() {
+        let (_directory, store) = store();
+        let manifest = image_manifest(b"absent", Vec::new(), &BTreeMap::new());
+        assert!(matches!(store.save_image("a", &manifest), Err(StoreError::MissingBlob { .. })));
+        assert!(matches!(store.save_image("a", b"{}"), Err(StoreError::Invalid { .. })));
+    }
+
+    #[test]
+    fn many_may_name_images_at_once() {
+        let (_directory, store) = store();
+        store.put_blob(b"{}").unwrap();
+        let manifest = image_manifest(b"{}", Vec::new(), &BTreeMap::new());
+        std::thread::scope(|scope| {
+            for name in 0..16 {
+                let (store, manifest) = (Store::open(store.path()).unwrap(), &manifest);
+                scope.spawn(move || store.save_image(&name.to_string(), manifest).unwrap());
+            }
+        });
+        assert_eq!(store.images().unwrap().len(), 16);
+    }
+}

@@ -1,0 +1,468 @@
+//! Bases from elsewhere: OCI layouts, docker archives, root file system archives.
+//!
+//! Everything streams, once: a blob is copied into the store while its digest, its DiffID and its entries are read. Nothing
+//! is unpacked here and nothing is fetched.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use serde::de::DeserializeOwned;
+
+use super::blob::BlobWriter;
+use super::file::failed;
+use super::image::name_of;
+use super::{Store, encoding};
+use crate::layer::{Decoder, Encoding, LayerError};
+use crate::oci::{DiffId, Digest, HashingReader, parse_diff_ids};
+use crate::port::{Layer, StoreError};
+
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// Its layers, lowest first.
+    pub diff_ids: Vec<DiffId>,
+    /// The source's image config, byte for byte. `None` for a bare root file system.
+    pub config: Option<Vec<u8>>,
+    /// Digest of the source's manifest, where it has one.
+    pub manifest: Option<Digest>,
+}
+
+impl Store {
+    /// Imports an image from the OCI layout `directory`: the one called `reference`, or the only one. From an
+    /// image for several platforms, Linux on `architecture` (in Go's words: `amd64`) is taken.
+    ///
+    /// # Errors
+    /// [`StoreError::Import`] with the cause.
+    pub fn import_oci_layout(
+        &self,
+        directory: &Path,
+        reference: Option<&str>,
+        architecture: &str,
+    ) -> Result<Imported, StoreError> {
+        let source = OciLayout { directory, architecture };
+        source.import(self, reference).map_err(cannot_import(directory))
+    }
+
+    /// Imports a root file system from a tar archive, compressed with gzip, zstd or not at all, as one layer.
+    ///
+    /// # Errors
+    /// [`StoreError::Import`] with the cause.
+    pub fn import_rootfs_tar(&self, file: &Path) -> Result<Imported, StoreError> {
+        let import = || {
+            let source = File::open(file).map_err(failed("open", file))?;
+            self.ingest(source, file, None)
+        };
+        let layer = import().map_err(cannot_import(file))?;
+        Ok(Imported { diff_ids: vec![layer.diff_id], config: None, manifest: None })
+    }
+
+    /// Takes in one layer: its encoding is told by its first bytes, its digest verified against `expected`, its
+    /// archive read to the end. `path` is for messages.
+    pub(super) fn ingest(
+        &self,
+        source: impl Read,
+        path: &Path,
+        expected: Option<&Digest>,
+    ) -> Result<Layer, StoreError> {
+        let mut tee = Tee { source, copy: self.blob_writer()? };
+        let mut start = Vec::new();
+        let magic = (&mut tee).take(Encoding::MAGIC_BYTES as u64 + 2).read_to_end(&mut start);
+        magic.map_err(failed("read", path))?;
+        refuse_other_compression(&start, path)?;
+        let encoding = Encoding::detect(&start);
+        let read = read_archive(encoding, start.chain(&mut tee));
+        // What a damaged blob decodes to says nothing: its digest does, once all of it is read.
+        io::copy(&mut tee, &mut io::sink()).map_err(failed("read", path))?;
+        if read.is_err()
+            && let Some(expected) = expected
+        {
+            tee.copy.verify(expected)?;
+        }
+        let (diff_id, tar_bytes, entries) = read?;
+        let (blob, blob_bytes) = match expected {
+            Some(expected) => (*expected, tee.copy.finish_as(expected)?),
+            None => tee.copy.finish()?,
+        };
+        let layer = Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding };
+        self.add_layer(&layer)?;
+        Ok(layer)
+    }
+}
+
+/// Reads an archive to its end; returns its DiffID, size and number of entries.
+fn read_archive(encoding: Encoding, blob: impl Read) -> Result<(DiffId, u64, u64), LayerError> {
+    let archive = encoding::decoder(encoding, blob).map_err(LayerError::Read)?;
+    let mut archive = HashingReader::new(archive);
+    let mut decoder = Decoder::new(io::BufReader::with_capacity(128 * 1024, &mut archive));
+    let mut entries = 0;
+    while decoder.next_entry()?.is_some() {
+        entries += 1;
+    }
+    io::copy(&mut decoder.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
+    let (digest, bytes) = archive.finish();
+    Ok((DiffId::new(digest), bytes, entries))
+}
+
+fn refuse_other_compression(start: &[u8], path: &Path) -> Result<(), StoreError> {
+    let program = match start {
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
+        [b'B', b'Z', b'h', ..] => "bzip2",
+        [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
+        _ => return Ok(()),
+    };
+    let reason =
+        format!("it is compressed with {program}: decompress it first (gzip and zstd are read as they are)");
+    Err(StoreError::Invalid { path: path.to_owned(), reason })
+}
+
+/// Copies what is read.
+struct Tee<R> {
+    source: R,
+    copy: BlobWriter,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.copy.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}
+
+pub(super) fn cannot_import(path: &Path) -> impl FnOnce(StoreError) -> StoreError {
+    move |source| StoreError::Import { path: path.to_owned(), source: Box::new(source) }
+}
+
+/// Reads a JSON document of `path`.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| invalid(path, error.to_string()))
+}
+
+/// Returns the digest that a descriptor in `path` names.
+pub(super) fn parse_digest(path: &Path, blob: &Descriptor) -> Result<Digest, StoreError> {
+    blob.digest()
+        .to_string()
+        .parse()
+        .map_err(|error: crate::oci::DigestError| invalid(path, error.to_string()))
+}
+
+/// Reads the DiffIDs of a config, of which there must be as many as layers.
+pub(super) fn expected_diff_ids(
+    path: &Path,
+    config: &[u8],
+    layers: usize,
+) -> Result<Vec<DiffId>, StoreError> {
+    let diff_ids = parse_diff_ids(config).map_err(|error| invalid(path, chain(&error)))?;
+    if diff_ids.len() != layers {
+        let reason = format!("the config names {} layers, the manifest {layers}", diff_ids.len());
+        return Err(invalid(path, reason));
+    }
+    Ok(diff_ids)
+}
+
+/// Says that a layer has another DiffID than its config says.
+pub(super) fn verify_diff_id(layer: &Layer, expected: &DiffId) -> Result<(), StoreError> {
+    if layer.diff_id == *expected {
+        return Ok(());
+    }
+    Err(StoreError::Damaged { expected: *expected.digest(), found: *layer.diff_id.digest() })
+}
+
+pub(super) fn invalid(path: &Path, reason: String) -> StoreError {
+    StoreError::Invalid { path: path.to_owned(), reason }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+/// An OCI layout on disk.
+struct OciLayout<'a> {
+    directory: &'a Path,
+    architecture: &'a str,
+}
+
+impl OciLayout<'_> {
+    fn import(&self, store: &Store, reference: Option<&str>) -> Result<Imported, StoreError> {
+        let path = self.directory.join("index.json");
+        let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
+        let index: ImageIndex = parse(&path, &bytes)?;
+        let mut image = self.choose(&path, index.manifests(), reference)?.clone();
+        while is_index(&image) {
+            let nested: ImageIndex = parse(&path, &self.read_blob(&image)?)?;
+            image = self.choose_platform(&path, nested.manifests())?.clone();
+        }
+        let manifest: ImageManifest = parse(&path, &self.read_blob(&image)?)?;
+        let config = self.read_blob(manifest.config())?;
+        let diff_ids = expected_diff_ids(&path, &config, manifest.layers().len())?;
+        for (layer, diff_id) in manifest.layers().iter().zip(&diff_ids) {
+            self.import_layer(store, layer, diff_id)?;
+        }
+        Ok(Imported { diff_ids, config: Some(config), manifest: Some(parse_digest(&path, &image)?) })
+    }
+
+    fn choose<'i>(
+        &self,
+        path: &Path,
+        images: &'i [Descriptor],
+        reference: Option<&str>,
+    ) -> Result<&'i Descriptor, StoreError> {
+        let names = || images.iter().filter_map(name_of).collect::<Vec<_>>().join("`, `");
+        match (reference, images) {
+            (None, [only]) => Ok(only),
+            (None, []) => Err(invalid(path, "it names no image".to_owned())),
+            // One image for several platforms, as some tools write it.
+            (None, several) if several.iter().all(|image| name_of(image).is_none()) => {
+                self.choose_platform(path, several)
+            }
+            (None, _) => Err(invalid(path, format!("it names several images (choose one of `{}`)", names()))),
+            (Some(reference), images) => {
+                let found = images.iter().find(|image| name_of(image) == Some(reference));
+                found.ok_or_else(|| {
+                    invalid(path, format!("it has no image `{reference}` (but `{}`)", names()))
+                })
+            }
+        }
+    }
+
+    fn choose_platform<'i>(
+        &self,
+        path: &Path,
+        images: &'i [Descriptor],
+    ) -> Result<&'i Descriptor, StoreError> {
+        let fits = |image: &&Descriptor| {
+            let platform = image.platform().as_ref();
+            platform.is_some_and(|platform| {
+                platform.os().to_string() == "linux"
+                    && platform.architecture().to_string() == self.architecture
+            })
+        };
+        let platforms = images.iter().filter_map(|image| image.platform().as_ref());
+        let known: Vec<_> =
+            platforms.map(|platform| format!("{}/{}", platform.os(), platform.architecture())).collect();
+        images.iter().find(fits).ok_or_else(|| {
+            let reason =
+                format!("it has no image for linux/{} (but for {})", self.architecture, known.join(", "));
+            invalid(path, reason)
+        })
+    }
+
+    fn import_layer(&self, store: &Store, layer: &Descriptor, diff_id: &DiffId) -> Result<(), StoreError> {
+        let (path, digest) = self.blob(layer)?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_foreign(layer) => {
+                let reason = format!("its layer {digest} is to be fetched from elsewhere, which is not done");
+                return Err(invalid(self.directory, reason));
+            }
+            result => result.map_err(failed("open", &path))?,
+        };
+        let bytes = file.metadata().map_err(failed("inspect", &path))?.len();
+        if bytes != layer.size() {
+            return Err(invalid(&path, format!("it has {bytes} bytes instead of {}", layer.size())));
+        }
+        verify_diff_id(&store.ingest(file, &path, Some(&digest))?, diff_id)
+    }
+
+    /// Reads a document: a manifest, an index, a config.
+    fn read_blob(&self, blob: &Descriptor) -> Result<Vec<u8>, StoreError> {
+        const LIMIT_BYTES: u64 = 16 << 20;
+        let (path, expected) = self.blob(blob)?;
+        if blob.size() > LIMIT_BYTES {
+            return Err(invalid(&path, format!("a document of {} bytes is too large", blob.size())));
+        }
+        let file = File::open(&path).map_err(failed("open", &path))?;
+        let mut bytes = Vec::new();
+        file.take(LIMIT_BYTES).read_to_end(&mut bytes).map_err(failed("read", &path))?;
+        match Digest::of(&bytes) {
+            found if found == expected => Ok(bytes),
+            found => Err(StoreError::Damaged { expected, found }),
+        }
+    }
+
+    fn blob(&self, blob: &Descriptor) -> Result<(std::path::PathBuf, Digest), StoreError> {
+        let digest = parse_digest(self.directory, blob)?;
+        Ok((self.directory.join("blobs/sha256").join(digest.hex()), digest))
+    }
+}
+
+fn is_index(image: &Descriptor) -> bool {
+    let media_type = image.media_type();
+    *media_type == MediaType::ImageIndex
+        || media_type.to_string() == "application/vnd.docker.distribution.manifest.list.v2+json"
+}
+
+fn is_foreign(layer: &Descriptor) -> bool {
+    let media_type = layer.media_type().to_string();
+    layer.urls().is_some() || media_type.contains("nondistributable") || media_type.contains("foreign")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::layer::{Encoder, Entry, Kind, Meta};
+    use crate::oci::{ImageConfig, descriptor, image_manifest};
+
+    const EPOCH: i64 = 1_700_000_000;
+
+    fn archive(name: &str) -> Vec<u8> {
+        let mut encoder = Encoder::new(Vec::new());
+        encoder
+            .append(&Entry { path: name.into(), kind: Kind::Directory, meta: Meta::IMPLIED_DIRECTORY })
+            .unwrap();
+        encoder.finish().unwrap().0
+    }
+
+    struct Source {
+        directory: tempfile::TempDir,
+        store: Store,
+    }
+
+    impl Source {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(directory.path().join("layout/blobs/sha256")).unwrap();
+            let store = Store::open(&directory.path().join("store")).unwrap();
+            Self { directory, store }
+        }
+
+        fn layout(&self) -> PathBuf {
+            self.directory.path().join("layout")
+        }
+
+        fn blob(&self, bytes: &[u8]) -> Digest {
+            let digest = Digest::of(bytes);
+            std::fs::write(self.layout().join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+            digest
+        }
+
+        /// Writes an image of one gzip layer; returns its descriptor as JSON.
+        fn image(&self, name: &str) -> Value {
+            self.image_of(&archive(name), DiffId::new(Digest::of(archive(name))))
+        }
+
+        fn image_of(&self, archive: &[u8], diff_id: DiffId) -> Value {
+            let layer = encoding::encode(Encoding::Gzip, &mut &*archive, Vec::new()).unwrap();
+            let mut config = ImageConfig::new("amd64", EPOCH).unwrap();
+            config.push_step("test", &[diff_id]);
+            let config = config.to_bytes();
+            self.blob(&config);
+            let layer = descriptor(Encoding::Gzip.media_type(), &self.blob(&layer), layer.len() as u64);
+            let manifest = image_manifest(&config, vec![layer], &BTreeMap::new());
+            let media_type = MediaType::ImageManifest.to_string();
+            json!({ "mediaType": media_type, "digest": self.blob(&manifest), "size": manifest.len() })
+        }
+
+        fn index(&self, manifests: &[Value]) {
+            let index = json!({ "schemaVersion": 2, "manifests": manifests });
+            std::fs::write(self.layout().join("index.json"), index.to_string()).unwrap();
+        }
+
+        fn import(&self, reference: Option<&str>) -> Result<Imported, String> {
+            self.store.import_oci_layout(&self.layout(), reference, "amd64").map_err(|error| chain(&error))
+        }
+    }
+
+    fn named(mut image: Value, name: &str) -> Value {
+        image["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        image
+    }
+
+    fn for_platform(mut image: Value, architecture: &str) -> Value {
+        image["platform"] = json!({ "os": "linux", "architecture": architecture });
+        image
+    }
+
+    #[test]
+    fn an_image_is_imported_with_its_config_as_it_is() {
+        let source = Source::new();
+        let image = source.image("a");
+        source.index(&[image.clone()]);
+        let imported = source.import(None).unwrap();
+        assert_eq!(imported.diff_ids, [DiffId::new(Digest::of(archive("a")))]);
+        assert_eq!(json!(imported.manifest), image["digest"]);
+        let layer = source.store.layer(&imported.diff_ids[0]).unwrap().unwrap();
+        assert_eq!((layer.entries, layer.encoding), (1, Encoding::Gzip));
+        assert_eq!(layer.tar_bytes, archive("a").len() as u64);
+        let config = imported.config.unwrap();
+        assert!(source.layout().join("blobs/sha256").join(Digest::of(config).hex()).exists());
+    }
+
+    #[test]
+    fn images_are_chosen_by_name_and_platform() {
+        let source = Source::new();
+        let (a, b) = (source.image("a"), source.image("b"));
+        source.index(&[named(a.clone(), "one"), named(b.clone(), "two")]);
+        assert_eq!(json!(source.import(Some("two")).unwrap().manifest), b["digest"]);
+        assert!(source.import(None).unwrap_err().contains("choose one of `one`, `two`"));
+        assert!(source.import(Some("three")).unwrap_err().contains("no image `three` (but `one`, `two`)"));
+        let nested = json!({
+            "schemaVersion": 2,
+            "manifests": [for_platform(a.clone(), "arm64"), for_platform(b.clone(), "amd64")],
+        });
+        let nested = nested.to_string();
+        let media_type = MediaType::ImageIndex.to_string();
+        source.index(&[json!({ "mediaType": media_type, "digest": source.blob(nested.as_bytes()), "size": nested.len() })]);
+        assert_eq!(json!(source.import(None).unwrap().manifest), b["digest"]);
+        source.index(&[for_platform(a, "arm64"), for_platform(b, "s390x")]);
+        assert!(source.import(None).unwrap_err().contains("linux/amd64 (but for linux/arm64, linux/s390x)"));
+    }
+
+    #[test]
+    fn wrong_bytes_are_noticed() {
+        let source = Source::new();
+        let image = source.image("a");
+        source.index(&[image.clone()]);
+        let layer = encoding::encode(Encoding::Gzip, &mut archive("a").as_slice(), Vec::new()).unwrap();
+        let path = source.layout().join("blobs/sha256").join(Digest::of(&layer).hex());
+        let mut damaged = layer.clone();
+        damaged[20] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(source.import(None).unwrap_err().contains("is damaged"));
+        std::fs::write(&path, &layer[..layer.len() - 1]).unwrap();
+        assert!(source.import(None).unwrap_err().contains("bytes instead of"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(source.import(None).unwrap_err().contains("cannot open"));
+        let manifest = source.layout().join("blobs/sha256").join(&image["digest"].as_str().unwrap()[7..]);
+        std::fs::write(manifest, "{}").unwrap();
+        assert!(source.import(None).unwrap_err().contains("is damaged"));
+    }
+
+    #[test]
+    fn a_layer_must_have_the_diff_id_of_the_config() {
+        let source = Source::new();
+        source.index(&[source.image_of(&archive("a"), DiffId::new(Digest::of("other")))]);
+        let error = source.import(None).unwrap_err();
+        assert!(error.contains("is damaged: its bytes have digest"), "{error}");
+    }
+
+    #[test]
+    fn a_root_file_system_is_one_layer_whatever_its_compression() {
+        let source = Source::new();
+        let file = source.directory.path().join("rootfs");
+        for encoding in [Encoding::None, Encoding::Gzip, Encoding::Zstd] {
+            let blob = encoding::encode(encoding, &mut archive("a").as_slice(), Vec::new()).unwrap();
+            std::fs::write(&file, &blob).unwrap();
+            let imported = source.store.import_rootfs_tar(&file).unwrap();
+            assert_eq!(imported.diff_ids, [DiffId::new(Digest::of(archive("a")))]);
+        }
+        for (content, expected) in [
+            (b"\xfd7zXZ\0rest".as_slice(), "compressed with xz"),
+            (&[b'x'; 1024], "no tar archive"),
+            (&archive("a")[..300], "ends within a header"),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            let error = chain(&source.store.import_rootfs_tar(&file).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
