@@ -28,17 +28,7 @@ contrail_file() {
 
 # Prints the address of the package repository in the state asked for, without a slash at its end.
 contrail_repository() {
-    local base=${DIB_CONTRAIL_REPO_BASE%/}
-    if [[ $base == file:* ]]; then
-        base=${base#file:}
-        base=file:$(contrail_file "${base#//}")
-    fi
-    echo "$base${DIB_CONTRAIL_REPO_SNAPSHOT:+/snapshots/$DIB_CONTRAIL_REPO_SNAPSHOT}"
-}
-
-# Says whether the package repository is one of the files handed over, which the finished image does not have.
-contrail_repository_is_temporary() {
-    [[ $(contrail_repository) == file:/tmp/in_target.d/* ]]
+    echo "${DIB_CONTRAIL_REPO_BASE%/}${DIB_CONTRAIL_REPO_SNAPSHOT:+/snapshots/$DIB_CONTRAIL_REPO_SNAPSHOT}"
 }
 
 # Prints the suite that the package repository has for this distribution.
@@ -87,8 +77,8 @@ contrail_check_repository() {
             contrail_die "DIB_CONTRAIL_REPO_KEY and DIB_CONTRAIL_REPO_SNAPSHOT need DIB_CONTRAIL_REPO_BASE, which is empty"
         return
     fi
-    [[ $DIB_CONTRAIL_REPO_BASE =~ ^(https?://[^[:space:]/]+|file:/*[^[:space:]/]+)[^[:space:]]*$ ]] ||
-        contrail_die "DIB_CONTRAIL_REPO_BASE is \`$DIB_CONTRAIL_REPO_BASE\` (expected: http://…, https://… or file:…)"
+    [[ $DIB_CONTRAIL_REPO_BASE =~ ^(https?://[^[:space:]/]+|file:/+[^[:space:]/]+)[^[:space:]]*$ ]] ||
+        contrail_die "DIB_CONTRAIL_REPO_BASE is \`$DIB_CONTRAIL_REPO_BASE\` (expected: https://…, http://… or file:/path/in/the/image)"
     [[ -n $DIB_CONTRAIL_REPO_KEY ]] ||
         contrail_die "DIB_CONTRAIL_REPO_KEY is empty: a package repository is used only with the key that signs it"
     key=$(contrail_file "$DIB_CONTRAIL_REPO_KEY")

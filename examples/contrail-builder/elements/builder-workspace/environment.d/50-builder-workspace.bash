@@ -1,0 +1,1 @@
+export DIB_BUILDER_WORKSPACE="${DIB_BUILDER_WORKSPACE:-/workspace}"
