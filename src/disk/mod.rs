@@ -1,5 +1,43 @@
-//! Disk layouts as values.
+//! Disks as values: where partitions and file systems lie, what they are called, what mounts them, what boots them.
+//!
+//! ```text
+//! Request + Content -> Layout -> fstab, mkfs arguments, GRUB configuration, QEMU arguments
+//! ```
+//!
+//! Nothing here touches a device. Every name that tools would draw at random (GUIDs, UUIDs, volume ids, hash
+//! seeds) is derived from the image's name and its role on the disk ([`Identity`]), so that the same request gives
+//! the same layout, byte for byte.
+//!
+//! The standard layout, a GPT with as much of this as the firmware needs:
+//!
+//! ```text
+//! 0        1 MiB        2 MiB                   130 MiB                         end - 1 MiB
+//! | MBR,   | BIOS boot  | EFI system partition  | root: ext4 or xfs             | GPT |
+//! | GPT    | GRUB core  | FAT32, /boot/efi      | grows with the disk: is last  | copy|
+//! ```
 
-/// A disk: partitions and file systems.
-#[derive(Debug, Clone)]
-pub struct Layout;
+mod bios;
+mod fstab;
+mod grub;
+mod identity;
+mod kernel;
+mod layout;
+mod machine;
+mod mkfs;
+mod size;
+
+#[cfg(test)]
+mod golden_tests;
+
+pub use bios::{BiosBoot, BootCodeError};
+pub use fstab::fstab;
+pub use grub::{Boot, GrubTarget};
+pub use identity::{Identity, VolumeId};
+pub use kernel::Kernel;
+pub use layout::{
+    Content, DiskSize, Extent, FileSystem, Firmware, FsKind, FsName, Layout, LayoutError, MountPoint,
+    Partition, PartitionKind, Request, RootFs,
+};
+pub use machine::{Machine, boot_command};
+pub use mkfs::{Maker, check_arguments, make_arguments};
+pub use size::{ByteSize, ByteSizeError};

@@ -1,0 +1,182 @@
+//! GRUB: its configuration and its images, made without probing.
+//!
+//! Three texts, one for each moment:
+//!
+//! | text | where | read by |
+//! |---|---|---|
+//! | [`Boot::early_config`] | inside the core images | GRUB, before it knows the disk: finds `/boot/grub` |
+//! | [`Boot::config`] | `/boot/grub/grub.cfg` | GRUB: the menu |
+//! | [`Boot::defaults`] | `/etc/default/grub.d/` | `update-grub` in the running system, after kernel upgrades |
+//!
+//! The last makes the first upgrade write a menu that starts the kernel the same way as ours.
+//!
+//! Source: GRUB manual, "Embedding a configuration file into GRUB", "Writing full configuration files".
+
+use std::fmt::Write as _;
+
+use super::kernel::Kernel;
+use super::{FileSystem, Layout};
+
+/// Where GRUB's files are in Debian and its like; `grub2` elsewhere.
+const DIRECTORY: &str = "/boot/grub";
+
+/// In both core images: what it takes to read our disks, to run our menu, and to run one that `update-grub` writes, without
+/// loading a module from the disk.
+const MODULES: &str = "part_gpt part_msdos ext2 xfs fat normal configfile linux search search_fs_uuid search_label \
+                       search_fs_file serial terminal terminfo echo test true regexp sleep keystatus loadenv gzio \
+                       xzio minicmd ls cat boot halt reboot font gfxterm all_video gettext";
+
+/// How a system is started from a disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Boot<'a> {
+    /// The disk.
+    pub layout: &'a Layout,
+    /// The name in the menu: `Debian GNU/Linux`.
+    pub title: &'a str,
+    /// Kernel arguments beside `root=`. A `console=ttyS0,115200` among them gives GRUB that serial console, too.
+    pub cmdline: &'a str,
+    /// How long the menu waits, in seconds.
+    pub timeout: u32,
+}
+
+impl Boot<'_> {
+    /// Returns `/boot/grub/grub.cfg` with an entry for each of `kernels`, the first being the default.
+    pub fn config(&self, kernels: &[Kernel]) -> String {
+        let timeout = self.timeout;
+        let mut text =
+            format!("# Written by plywood. update-grub replaces it.\nset default=0\nset timeout={timeout}\n");
+        if let Some((unit, speed)) = self.serial() {
+            let _ = writeln!(text, "serial --unit={unit} --speed={speed}");
+            text.push_str("terminal_input serial console\nterminal_output serial console\n");
+        }
+        if let Some((boot, directory)) = self.layout.locate("/boot") {
+            let _ = writeln!(text, "search --no-floppy --fs-uuid --set=root {}", boot.kind.uuid());
+            text.extend(kernels.iter().map(|kernel| self.entry(kernel, directory)));
+        }
+        text
+    }
+
+    /// Returns the commands inside a core image: they find the file system that holds `/boot/grub` by its UUID. Then GRUB enters
+    /// normal mode, which reads `grub.cfg` there.
+    pub fn early_config(&self) -> String {
+        let Some((file_system, directory)) = self.layout.locate(DIRECTORY) else { return String::new() };
+        let uuid = file_system.kind.uuid();
+        format!("search.fs_uuid {uuid} root\nset prefix=($root){directory}\n")
+    }
+
+    /// Returns a file for `/etc/default/grub.d`.
+    pub fn defaults(&self) -> String {
+        let mut text = String::from(
+            "# Written by plywood: what update-grub needs to start the system as the image did.\n",
+        );
+        let _ = writeln!(text, "GRUB_TIMEOUT={}", self.timeout);
+        let _ = writeln!(
+            text,
+            "GRUB_CMDLINE_LINUX_DEFAULT=\"\"\nGRUB_CMDLINE_LINUX=\"{}\"",
+            shell_text(self.cmdline)
+        );
+        // Other systems' disks, should some be attached, do not belong into this system's menu.
+        text.push_str("GRUB_DISABLE_OS_PROBER=true\n");
+        if let Some((unit, speed)) = self.serial() {
+            let _ = writeln!(text, "GRUB_TERMINAL=\"serial console\"");
+            let _ = writeln!(text, "GRUB_SERIAL_COMMAND=\"serial --unit={unit} --speed={speed}\"");
+        }
+        text
+    }
+
+    fn entry(&self, kernel: &Kernel, directory: &str) -> String {
+        let Kernel { version, image, initrd } = kernel;
+        let title = quote(&format!("{}, Linux {version}", self.title));
+        let root = self.layout.locate("/").map(|(root, _)| self.root_argument(root, kernel));
+        let words = root.iter().map(String::as_str).chain(["ro"]).chain(self.cmdline.split_whitespace());
+        let arguments: Vec<_> = words.map(quote).collect();
+        let mut text =
+            format!("menuentry {title} {{\n\tlinux {directory}/{} {}\n", quote(image), arguments.join(" "));
+        if let Some(initrd) = initrd {
+            let _ = writeln!(text, "\tinitrd {directory}/{}", quote(initrd));
+        }
+        text + "}\n"
+    }
+
+    /// A kernel without initramfs knows partitions, but no file systems' UUIDs.
+    fn root_argument(&self, root: &FileSystem, kernel: &Kernel) -> String {
+        match (&kernel.initrd, self.layout.partition_of(root)) {
+            (None, Some(partition)) => format!("root=PARTUUID={}", partition.guid),
+            _ => format!("root=UUID={}", root.kind.uuid()),
+        }
+    }
+
+    /// Returns unit and speed of the serial console that the kernel is told to use.
+    fn serial(&self) -> Option<(u32, u32)> {
+        let console = self.cmdline.split_whitespace().find_map(|word| word.strip_prefix("console=ttyS"))?;
+        let (unit, mode) = console.split_once(',').unwrap_or((console, "9600"));
+        let speed: String = mode.chars().take_while(char::is_ascii_digit).collect();
+        Some((unit.parse().ok()?, speed.parse().ok()?))
+    }
+}
+
+/// One of GRUB's platforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrubTarget {
+    /// A PC's BIOS.
+    I386Pc,
+    /// 64-bit UEFI.
+    X86_64Efi,
+}
+
+impl GrubTarget {
+    /// Returns GRUB's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            GrubTarget::I386Pc => "i386-pc",
+            GrubTarget::X86_64Efi => "x86_64-efi",
+        }
+    }
+
+    /// Returns the directory of its modules in a root file system.
+    pub fn modules_directory(self) -> String {
+        format!("/usr/lib/grub/{}", self.name())
+    }
+
+    /// Returns the Debian package that has its modules.
+    pub const fn package(self) -> &'static str {
+        match self {
+            GrubTarget::I386Pc => "grub-pc-bin",
+            GrubTarget::X86_64Efi => "grub-efi-amd64-bin",
+        }
+    }
+
+    /// Returns the arguments of the image's own `grub-mkimage` that make a core image at `output` with the text of
+    /// [`Boot::early_config`] from the file `config`.
+    pub fn mkimage_arguments(self, config: &str, output: &str) -> Vec<String> {
+        let directory = self.modules_directory();
+        let options = ["-O", self.name(), "-d", &directory, "-c", config, "-o", output, "-p", DIRECTORY];
+        let own: &[&str] = match self {
+            GrubTarget::I386Pc => &["biosdisk"],
+            GrubTarget::X86_64Efi => &["efi_gop", "efi_uga", "efifwsetup"],
+        };
+        let words = options.into_iter().chain(MODULES.split_whitespace()).chain(own.iter().copied());
+        words.map(str::to_owned).collect()
+    }
+}
+
+impl GrubTarget {
+    /// Where firmware looks for a boot loader on a disk that it does not know, from the root of the EFI system partition.
+    ///
+    /// Source: UEFI 2.10, 3.5.1.1, "Removable Media Boot Behavior".
+    pub const EFI_FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
+}
+
+/// Quotes a word of GRUB's language where it has to be.
+fn quote(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./=,:+%@~^".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// Escapes text for the inside of a shell's double quotes.
+fn shell_text(text: &str) -> String {
+    text.chars().flat_map(|c| ['\\'].into_iter().filter(move |_| "\"\\$`".contains(c)).chain([c])).collect()
+}

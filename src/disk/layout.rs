@@ -1,0 +1,480 @@
+//! Where things lie on a disk.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use super::{ByteSize, Identity, VolumeId};
+
+const MIB: u64 = 1 << 20;
+
+/// Partitions start and end on multiples of this: above every physical sector, page and erase block in use.
+const ALIGNMENT: u64 = MIB;
+
+/// GRUB's core image is 100 to 200 KiB; one unit of alignment is the least a partition can have.
+const BIOS_BOOT_BYTES: u64 = MIB;
+
+/// Room for shim, GRUB and a second copy of both (20 MiB), and for firmware updates that the guest leaves there.
+/// FAT32 needs 33 MiB at least. Empty space costs nothing in a sparse image.
+const ESP_BYTES: u64 = 128 * MIB;
+
+/// The smallest root file system worth making; xfs refuses less than 300 MiB.
+const MIN_ROOT_BYTES: u64 = 320 * MIB;
+
+/// A disk: partitions, and file systems on them.
+///
+/// Partitions are in the order of the table; file systems in the order in which they are made. A disk without
+/// partitions has no table: its one file system spans it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Of the whole disk, a multiple of 1 MiB.
+    pub bytes: u64,
+    /// The GPT's disk GUID.
+    pub guid: Uuid,
+    /// Numbered from 1 in this order.
+    pub partitions: Vec<Partition>,
+    /// None of them overlaps another.
+    pub file_systems: Vec<FileSystem>,
+    /// The time that tools are told to write, in seconds since 1970.
+    pub source_date_epoch: i64,
+}
+
+/// A range of the disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// From the start of the disk.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// An entry of the partition table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// The GPT's partition name.
+    pub name: String,
+    /// What it is for.
+    pub kind: PartitionKind,
+    /// The partition's own GUID.
+    pub guid: Uuid,
+    /// Where it lies.
+    pub extent: Extent,
+}
+
+/// What a partition is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionKind {
+    /// Holds GRUB's core image for the BIOS, without a file system.
+    BiosBoot,
+    /// What UEFI firmware reads.
+    EfiSystem,
+    /// A file system of Linux.
+    Linux,
+}
+
+impl PartitionKind {
+    /// Returns the type GUID.
+    ///
+    /// Source: UEFI 2.10, 5.3.3, table 5.7; GRUB manual, "BIOS installation"; Discoverable Partitions Specification.
+    pub const fn type_guid(self) -> Uuid {
+        Uuid::from_u128(match self {
+            PartitionKind::BiosBoot => 0x21686148_6449_6e6f_744e_656564454649,
+            PartitionKind::EfiSystem => 0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b,
+            PartitionKind::Linux => 0x0fc63daf_8483_4772_8e79_3d69d8477de4,
+        })
+    }
+}
+
+/// A file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Which one, with what its kind needs.
+    pub kind: FsKind,
+    /// Its label; empty for none.
+    pub label: String,
+    /// Where it lies.
+    pub extent: Extent,
+    /// Where it is mounted in the running system.
+    pub mount: MountPoint,
+}
+
+/// The kinds of file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsKind {
+    /// ext4, of this UUID, with this seed of its directory hashes.
+    Ext4(Uuid, Uuid),
+    /// XFS, of this UUID.
+    Xfs(Uuid),
+    /// FAT32, of this volume id.
+    Vfat(VolumeId),
+}
+
+impl FsKind {
+    /// Returns the kernel's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FsKind::Ext4(..) => "ext4",
+            FsKind::Xfs(_) => "xfs",
+            FsKind::Vfat(_) => "vfat",
+        }
+    }
+
+    /// Returns the UUID as `blkid`, `fstab` and GRUB write it.
+    pub fn uuid(self) -> String {
+        match self {
+            FsKind::Ext4(uuid, _) | FsKind::Xfs(uuid) => uuid.to_string(),
+            FsKind::Vfat(id) => id.to_string(),
+        }
+    }
+}
+
+/// A mount of the running system: a line of `/etc/fstab`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint {
+    /// Absolute: `/`, `/boot/efi`.
+    pub path: String,
+    /// As in the fourth field of fstab.
+    pub options: String,
+    /// Order of the check at boot, the sixth field: 0 never, 1 first, 2 later.
+    pub check: u8,
+    /// What the line names the file system by.
+    pub by: FsName,
+}
+
+/// What names a file system in `/etc/fstab`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsName {
+    /// `UUID=…`
+    Uuid,
+    /// `LABEL=…`
+    Label,
+}
+
+/// What a user asks of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The image's name, which all identities are derived from.
+    pub image: &'a str,
+    /// How large the disk is to be.
+    pub size: DiskSize,
+    /// What has to be able to boot it; may be empty.
+    pub firmware: BTreeSet<Firmware>,
+    /// The root file system.
+    pub root: RootFs,
+    /// Its label; [`RootFs::default_label`] if `None`.
+    pub label: Option<&'a str>,
+    /// What `/etc/fstab` names it by.
+    pub by: FsName,
+    /// The time that tools are told to write, in seconds since 1970.
+    pub source_date_epoch: i64,
+}
+
+/// How large a disk is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskSize {
+    /// As the content needs.
+    Auto,
+    /// This large, rounded up to whole MiB.
+    Given(ByteSize),
+}
+
+/// What starts a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Firmware {
+    /// A PC's BIOS.
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+/// The file system of `/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootFs {
+    /// ext4.
+    Ext4,
+    /// XFS.
+    Xfs,
+}
+
+impl RootFs {
+    /// Returns diskimage-builder's label of the root file system, which images of old may rely on.
+    pub const fn default_label(self) -> &'static str {
+        match self {
+            RootFs::Ext4 => "cloudimg-rootfs",
+            RootFs::Xfs => "img-rootfs",
+        }
+    }
+
+    /// Returns how many bytes a label may have.
+    const fn label_limit(self) -> usize {
+        match self {
+            RootFs::Ext4 => 16,
+            RootFs::Xfs => 12,
+        }
+    }
+}
+
+/// How much has to go onto a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Of all regular files together, each hard-linked file once.
+    pub bytes: u64,
+    /// Files, directories, links and devices.
+    pub entries: u64,
+}
+
+impl Content {
+    /// Returns the bytes it takes on a file system at most: every entry may waste most of a 4 KiB block.
+    const fn allocated_bytes(self) -> u64 {
+        self.bytes.saturating_add(self.entries.saturating_mul(4096))
+    }
+
+    /// Returns the size of a root file system for it that leaves a quarter free, and 256 MiB at least.
+    ///
+    /// On top of the content: 5 % for inode tables, bitmaps and the reserve of root, 64 MiB for the journal. The free part is
+    /// what a first boot needs before the root is grown: logs, package lists, keys.
+    const fn root_bytes(self) -> u64 {
+        let needed = self.minimum_bytes();
+        let free = needed / 4;
+        needed.saturating_add(if free < 256 * MIB { 256 * MIB } else { free })
+    }
+
+    /// Returns the least root file system that it fits on.
+    const fn minimum_bytes(self) -> u64 {
+        let allocated = self.allocated_bytes();
+        allocated.saturating_add(allocated / 20).saturating_add(64 * MIB)
+    }
+}
+
+/// A request that no disk can meet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// The size is too small.
+    #[error("a disk of {given} is too small: at least {needed} are needed (try: `size = \"auto\"`)")]
+    TooSmall {
+        /// As asked for.
+        given: ByteSize,
+        /// The least that works.
+        needed: ByteSize,
+    },
+    /// The file system cannot have the label.
+    #[error("label `{label}` does not fit: it must have 1 to {limit} printable ASCII characters")]
+    Label {
+        /// As asked for.
+        label: String,
+        /// How many bytes the file system takes.
+        limit: usize,
+    },
+}
+
+impl Layout {
+    /// Plans the standard disk for `content` (see the module's drawing): root is last, so that it can grow.
+    ///
+    /// # Errors
+    /// [`LayoutError::TooSmall`] if a given size cannot hold the content, [`LayoutError::Label`] if the label is too long.
+    pub fn standard(request: &Request, content: Content) -> Result<Self, LayoutError> {
+        let identity = Identity::new(request.image);
+        let mut partitions = boot_partitions(&request.firmware, &identity);
+        let offset = partitions.last().map_or(ALIGNMENT, |last| last.extent.offset + last.extent.bytes);
+        let bytes = disk_bytes(request.size, offset, content)?;
+        let extent = Extent { offset, bytes: bytes - ALIGNMENT - offset };
+        partitions.push(partition("root", PartitionKind::Linux, extent, &identity));
+        let mut file_systems = vec![root(request, extent, &identity)?];
+        let esp = partitions.iter().find(|partition| partition.kind == PartitionKind::EfiSystem);
+        file_systems.extend(esp.map(|partition| esp_file_system(partition.extent, &identity)));
+        let (guid, source_date_epoch) = (identity.uuid("disk"), request.source_date_epoch);
+        Ok(Self { bytes, guid, partitions, file_systems, source_date_epoch })
+    }
+
+    /// Returns the file systems by the paths they are mounted at, parents first.
+    pub fn mounts(&self) -> Vec<&FileSystem> {
+        let mut mounts: Vec<_> = self.file_systems.iter().collect();
+        mounts.sort_by_key(|file_system| file_system.mount.path.as_str());
+        mounts
+    }
+
+    /// Returns the file system that holds the absolute `path`, and the path within it.
+    pub fn locate<'a>(&self, path: &'a str) -> Option<(&FileSystem, &'a str)> {
+        let within = |file_system: &FileSystem| {
+            let mount = file_system.mount.path.trim_end_matches('/');
+            path.strip_prefix(mount).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.mounts().into_iter().rev().find_map(|file_system| Some((file_system, within(file_system)?)))
+    }
+
+    /// Returns the partition that a file system fills.
+    pub fn partition_of(&self, file_system: &FileSystem) -> Option<&Partition> {
+        self.partitions.iter().find(|partition| partition.extent == file_system.extent)
+    }
+
+    /// Returns where the BIOS boot partition lies, if there is one.
+    pub fn bios_boot(&self) -> Option<Extent> {
+        let bios = self.partitions.iter().find(|partition| partition.kind == PartitionKind::BiosBoot);
+        bios.map(|partition| partition.extent)
+    }
+}
+
+fn boot_partitions(firmware: &BTreeSet<Firmware>, identity: &Identity) -> Vec<Partition> {
+    let wanted = [
+        (Firmware::Bios, "bios", PartitionKind::BiosBoot, BIOS_BOOT_BYTES),
+        (Firmware::Uefi, "esp", PartitionKind::EfiSystem, ESP_BYTES),
+    ];
+    let mut offset = ALIGNMENT;
+    let mut partitions = Vec::new();
+    for (_, name, kind, bytes) in wanted.into_iter().filter(|wanted| firmware.contains(&wanted.0)) {
+        partitions.push(partition(name, kind, Extent { offset, bytes }, identity));
+        offset += bytes;
+    }
+    partitions
+}
+
+fn partition(name: &str, kind: PartitionKind, extent: Extent, identity: &Identity) -> Partition {
+    Partition { name: name.to_owned(), kind, guid: identity.uuid(&format!("partition {name}")), extent }
+}
+
+fn disk_bytes(size: DiskSize, root_offset: u64, content: Content) -> Result<u64, LayoutError> {
+    // The last MiB holds the second copy of the partition table.
+    let around = root_offset + ALIGNMENT;
+    let aligned = |bytes: u64| bytes.div_ceil(ALIGNMENT).saturating_mul(ALIGNMENT);
+    match size {
+        DiskSize::Auto => Ok(aligned(around.saturating_add(content.root_bytes().max(MIN_ROOT_BYTES)))),
+        DiskSize::Given(given) => {
+            let needed = aligned(around.saturating_add(content.minimum_bytes().max(MIN_ROOT_BYTES)));
+            let bytes = aligned(given.bytes());
+            let too_small = || LayoutError::TooSmall { given, needed: ByteSize::from_bytes(needed) };
+            if bytes < needed { Err(too_small()) } else { Ok(bytes) }
+        }
+    }
+}
+
+fn root(request: &Request, extent: Extent, identity: &Identity) -> Result<FileSystem, LayoutError> {
+    let (label, limit) = (request.label.unwrap_or(request.root.default_label()), request.root.label_limit());
+    if label.is_empty() || label.len() > limit || !label.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(LayoutError::Label { label: label.to_owned(), limit });
+    }
+    let uuid = identity.uuid("file system root");
+    let (kind, options, check) = match request.root {
+        RootFs::Ext4 => (FsKind::Ext4(uuid, identity.uuid("hash seed root")), "errors=remount-ro", 1),
+        // XFS checks itself when it is mounted; its fsck does nothing.
+        RootFs::Xfs => (FsKind::Xfs(uuid), "defaults", 0),
+    };
+    let mount = MountPoint { path: "/".to_owned(), options: options.to_owned(), check, by: request.by };
+    Ok(FileSystem { kind, label: label.to_owned(), extent, mount })
+}
+
+fn esp_file_system(extent: Extent, identity: &Identity) -> FileSystem {
+    FileSystem {
+        kind: FsKind::Vfat(identity.volume_id("file system esp")),
+        label: "ESP".to_owned(),
+        extent,
+        mount: MountPoint {
+            path: "/boot/efi".to_owned(),
+            // FAT has no owners: without a mask everyone could read and root's programs be replaced.
+            options: "umask=0077".to_owned(),
+            check: 2,
+            by: FsName::Uuid,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(firmware: &[Firmware]) -> Request<'static> {
+        Request {
+            image: "builder",
+            size: DiskSize::Given(ByteSize::from_mebibytes(4096)),
+            firmware: firmware.iter().copied().collect(),
+            root: RootFs::Ext4,
+            label: None,
+            by: FsName::Uuid,
+            source_date_epoch: 1_700_000_000,
+        }
+    }
+
+    /// What holds for every layout.
+    fn check(layout: &Layout) {
+        let mut end = ALIGNMENT;
+        for partition in &layout.partitions {
+            let Extent { offset, bytes } = partition.extent;
+            assert!(
+                offset >= end && offset % ALIGNMENT == 0 && bytes % ALIGNMENT == 0 && bytes > 0,
+                "{partition:?}"
+            );
+            end = offset + bytes;
+        }
+        assert!(end + ALIGNMENT <= layout.bytes);
+        assert!(layout.file_systems.iter().all(|fs| layout.partition_of(fs).is_some()));
+        assert_eq!(layout.partitions.last().unwrap().name, "root");
+    }
+
+    #[test]
+    fn the_firmware_decides_on_partitions() {
+        use Firmware::{Bios, Uefi};
+        for (firmware, names) in [
+            (&[][..], &["root"][..]),
+            (&[Bios], &["bios", "root"]),
+            (&[Uefi], &["esp", "root"]),
+            (&[Bios, Uefi], &["bios", "esp", "root"]),
+        ] {
+            let layout = Layout::standard(&request(firmware), Content::default()).unwrap();
+            check(&layout);
+            assert_eq!(layout.partitions.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), names);
+            assert_eq!(layout.bios_boot().is_some(), firmware.contains(&Bios));
+        }
+    }
+
+    #[test]
+    fn the_module_drawing_is_right() {
+        let both = request(&[Firmware::Bios, Firmware::Uefi]);
+        let layout = Layout::standard(&both, Content::default()).unwrap();
+        let offsets: Vec<_> = layout.partitions.iter().map(|p| p.extent.offset / MIB).collect();
+        assert_eq!(offsets, [1, 2, 130]);
+        assert_eq!(layout.partitions[2].extent.bytes, (4096 - 130 - 1) * MIB);
+    }
+
+    #[test]
+    fn automatic_sizes_leave_room_and_given_ones_are_checked() {
+        let content = Content { bytes: 1_700_000_000, entries: 72_000 };
+        let auto = Request { size: DiskSize::Auto, ..request(&[Firmware::Bios]) };
+        let layout = Layout::standard(&auto, content).unwrap();
+        check(&layout);
+        assert!((2_500 * MIB..2_700 * MIB).contains(&layout.bytes), "{}", layout.bytes);
+        let given = Request { size: DiskSize::Given("1G".parse().unwrap()), ..auto };
+        let error = Layout::standard(&given, content).unwrap_err();
+        let LayoutError::TooSmall { needed, .. } = error else { panic!("{error}") };
+        let least = Request { size: DiskSize::Given(needed), ..given };
+        check(&Layout::standard(&least, content).unwrap());
+    }
+
+    #[test]
+    fn absurd_content_is_an_error_and_no_overflow() {
+        let content = Content { bytes: u64::MAX, entries: u64::MAX };
+        assert!(Layout::standard(&request(&[]), content).is_err());
+    }
+
+    #[test]
+    fn labels_are_checked_against_the_file_system() {
+        for (root, label, fits) in [
+            (RootFs::Ext4, "sixteen-bytes-ok", true),
+            (RootFs::Ext4, "seventeen-bytes-x", false),
+            (RootFs::Xfs, "twelve-bytes", true),
+            (RootFs::Xfs, "cloudimg-rootfs", false),
+            (RootFs::Ext4, "", false),
+            (RootFs::Ext4, "a b", false),
+        ] {
+            let asked = Request { root, label: Some(label), ..request(&[]) };
+            assert_eq!(Layout::standard(&asked, Content::default()).is_ok(), fits, "{label}");
+        }
+    }
+
+    #[test]
+    fn paths_are_found_on_their_file_systems() {
+        let layout = Layout::standard(&request(&[Firmware::Uefi]), Content::default()).unwrap();
+        let locate = |path| layout.locate(path).map(|(fs, rest)| (fs.mount.path.as_str(), rest));
+        assert_eq!(locate("/boot/grub"), Some(("/", "/boot/grub")));
+        assert_eq!(locate("/boot/efi/EFI"), Some(("/boot/efi", "/EFI")));
+        assert_eq!(locate("/boot/efivars"), Some(("/", "/boot/efivars")));
+    }
+}

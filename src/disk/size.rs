@@ -1,0 +1,104 @@
+//! Sizes as people write them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A number of bytes.
+///
+/// Written as a whole number and a unit: `4G`, `512 MiB`, `500MB`, `1048576`. As in qemu-img, a single letter (`K`, `M`,
+/// `G`, `T`) and the IEC units (`KiB` …) count by 1024; the SI units (`KB` …) by 1000. No unit, or `B`, is bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteSize(u64);
+
+/// A text that is no size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a size: expected a whole number and a unit, such as `4G`, `512MiB` or `500MB`")]
+pub struct ByteSizeError(String);
+
+const UNITS: &[(&str, u64)] = &[
+    ("T", 1 << 40),
+    ("G", 1 << 30),
+    ("M", 1 << 20),
+    ("K", 1 << 10),
+    ("TIB", 1 << 40),
+    ("GIB", 1 << 30),
+    ("MIB", 1 << 20),
+    ("KIB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+    ("", 1),
+];
+
+impl ByteSize {
+    /// Wraps a number of bytes.
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// Wraps a number of mebibytes.
+    pub const fn from_mebibytes(mebibytes: u64) -> Self {
+        Self(mebibytes << 20)
+    }
+
+    /// Returns the number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = ByteSizeError;
+
+    fn from_str(text: &str) -> Result<Self, ByteSizeError> {
+        let error = || ByteSizeError(text.to_owned());
+        let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let (number, unit) = text.split_at(text.len() - digits.len());
+        let unit = unit.trim_start().to_ascii_uppercase();
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
+        let number: u64 = number.parse().map_err(|_| error())?;
+        number.checked_mul(*factor).map(Self).ok_or_else(error)
+    }
+}
+
+/// Writes the largest unit that needs no fraction: `4G`, `1536M`, `1000`.
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match UNITS[..4].iter().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor)) {
+            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read_and_written() {
+        for (text, bytes, written) in [
+            ("4G", 4 << 30, "4G"),
+            ("1536M", 1536 << 20, "1536M"),
+            ("2048MiB", 2 << 30, "2G"),
+            ("10 kib", 10 << 10, "10K"),
+            ("500MB", 500_000_000, "500000000"),
+            ("1T", 1 << 40, "1T"),
+            ("1000", 1000, "1000"),
+            ("0", 0, "0"),
+        ] {
+            let size: ByteSize = text.parse().unwrap();
+            assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, written), "{text}");
+            assert_eq!(written.parse(), Ok(size));
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in ["", "G", "4X", "-1G", "1.5G", "auto", "4 G B", "99999999999999999999", "99999999T"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+}

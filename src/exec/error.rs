@@ -1,0 +1,39 @@
+//! What can be wrong with a program.
+
+use std::io;
+use std::process::ExitStatus;
+
+/// A program that could not be run, or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// It is not installed.
+    #[error("program `{program}` not found (it is in the Debian package `{package}`)")]
+    Missing {
+        /// Its name.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// It could not be started, or not be talked to.
+    #[error("cannot run `{command}`")]
+    Start {
+        /// The command line, secrets hidden.
+        command: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It ran and failed.
+    #[error("`{command}` failed with {exit}{}", quoted(stderr))]
+    Failed {
+        /// The command line, secrets hidden.
+        command: String,
+        /// How it ended: `exit status: 1`, `signal: 9 (SIGKILL)`.
+        exit: ExitStatus,
+        /// The end of its standard error, secrets hidden.
+        stderr: String,
+    },
+}
+
+fn quoted(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
+}

@@ -1,0 +1,215 @@
+//! One call of a program.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+
+use super::ExecError;
+use super::tail::read_tail;
+
+/// Where programs are searched after the caller's `PATH`: root's directories are not in everyone's.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What stands for a secret in messages.
+const HIDDEN: &str = "***";
+
+/// A program of the machine, and where to get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// Its name, searched in `PATH`.
+    pub name: &'static str,
+    /// The Debian package that has it.
+    pub package: &'static str,
+}
+
+/// A program, its arguments and its environment.
+#[derive(Debug, Clone)]
+pub struct Run {
+    program: Program,
+    args: Vec<OsString>,
+    env: Vec<(String, OsString)>,
+    secrets: Vec<String>,
+}
+
+impl Run {
+    /// Calls `program` without arguments.
+    pub fn new(program: Program) -> Self {
+        Self { program, args: Vec::new(), env: Vec::new(), secrets: Vec::new() }
+    }
+
+    /// Adds one argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        args.into_iter().fold(self, Run::arg)
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Hides `text` wherever a message would show it.
+    pub fn secret(mut self, text: impl Into<String>) -> Self {
+        self.secrets.extend(Some(text.into()).filter(|text| !text.is_empty()));
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// [`ExecError::Missing`] if it is not installed, [`ExecError::Failed`] unless it exits with status 0.
+    pub fn run(&self) -> Result<(), ExecError> {
+        let mut child = self.spawn(Stdio::null(), Stdio::null(), Stdio::piped())?;
+        let stderr = read_tail(child.stderr.take().expect("standard error is piped"));
+        self.conclude(child.wait(), stderr)
+    }
+
+    /// Runs it to its end and returns its standard output.
+    ///
+    /// # Errors
+    /// As [`Run::run`].
+    pub fn capture(&self) -> Result<Vec<u8>, ExecError> {
+        let mut child = self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?;
+        let errors = child.stderr.take().expect("standard error is piped");
+        let errors = thread::spawn(move || read_tail(errors));
+        let mut output = Vec::new();
+        let read = child.stdout.take().expect("standard output is piped").read_to_end(&mut output);
+        let stderr = errors.join().expect("reading a pipe does not panic");
+        self.conclude(child.wait(), read.and(stderr))?;
+        Ok(output)
+    }
+
+    /// Runs it on the caller's terminal: its three streams are the caller's.
+    ///
+    /// # Errors
+    /// As [`Run::run`], without standard error in the text.
+    pub fn interactive(&self) -> Result<(), ExecError> {
+        let mut child = self.spawn(Stdio::inherit(), Stdio::inherit(), Stdio::inherit())?;
+        self.conclude(child.wait(), Ok(String::new()))
+    }
+
+    /// Returns the command line, secrets hidden.
+    pub fn command_line(&self) -> String {
+        let args = self.args.iter().map(|arg| arg.to_string_lossy());
+        let words: Vec<_> = std::iter::once(self.program.name.into()).chain(args).collect();
+        self.hide(words.join(" "))
+    }
+
+    pub(super) fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child, ExecError> {
+        let mut command = Command::new(self.program.name);
+        command.args(&self.args).env_clear().env("PATH", search_path()).env("LC_ALL", "C").env("TZ", "UTC");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        let parent = getpid();
+        // SAFETY: the closure runs between fork and exec; it makes two system calls and allocates nothing.
+        unsafe { command.pre_exec(move || die_with(parent)) };
+        command.spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => {
+                ExecError::Missing { program: self.program.name, package: self.program.package }
+            }
+            _ => self.broken(source),
+        })
+    }
+
+    /// Turns the two results of a finished child into one.
+    fn conclude(&self, exit: io::Result<ExitStatus>, stderr: io::Result<String>) -> Result<(), ExecError> {
+        let exit = exit.map_err(|source| self.broken(source))?;
+        let stderr = stderr.map_err(|source| self.broken(source))?;
+        if exit.success() {
+            return Ok(());
+        }
+        Err(ExecError::Failed { command: self.command_line(), exit, stderr: self.hide(stderr) })
+    }
+
+    pub(super) fn broken(&self, source: io::Error) -> ExecError {
+        ExecError::Start { command: self.command_line(), source }
+    }
+
+    fn hide(&self, text: String) -> String {
+        self.secrets.iter().fold(text, |text, secret| text.replace(secret, HIDDEN))
+    }
+}
+
+fn search_path() -> String {
+    match std::env::var("PATH") {
+        Ok(path) if !path.is_empty() => format!("{path}:{SYSTEM_PATH}"),
+        _ => SYSTEM_PATH.to_owned(),
+    }
+}
+
+/// Makes this process die with `parent`, also if that died before the kernel knew.
+fn die_with(parent: Pid) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    const SH: Program = Program { name: "sh", package: "dash" };
+
+    fn sh(script: &str) -> Run {
+        Run::new(SH).args(["-c", script])
+    }
+
+    #[test]
+    fn output_is_captured_and_input_is_empty() {
+        assert_eq!(sh("cat; echo out; echo err >&2").capture().unwrap(), b"out\n");
+        sh("cat").run().unwrap();
+    }
+
+    #[test]
+    fn only_what_is_said_reaches_the_environment() {
+        let env = sh("env").env("NAME", "value").capture().unwrap();
+        let mut names: Vec<_> = String::from_utf8(env)
+            .unwrap()
+            .lines()
+            .map(|line| line.split('=').next().unwrap().to_owned())
+            .collect();
+        names.retain(|name| !["_", "PWD", "SHLVL", "OLDPWD"].contains(&name.as_str()));
+        names.sort();
+        assert_eq!(names, ["LC_ALL", "NAME", "PATH", "TZ"]);
+    }
+
+    #[test]
+    fn a_failure_shows_command_exit_and_error_without_secrets() {
+        let error = sh("echo bad hunter2 >&2; exit 3").secret("hunter2").run().unwrap_err();
+        assert_eq!(error.to_string(), "`sh -c echo bad *** >&2; exit 3` failed with exit status: 3: bad ***",);
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let error = Run::new(Program { name: "no-such-program", package: "some-package" }).run().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "program `no-such-program` not found (it is in the Debian package `some-package`)"
+        );
+    }
+
+    #[test]
+    fn much_output_on_both_streams_does_not_block() {
+        let output = sh("seq 100000 >&2; seq 100000").capture().unwrap();
+        assert!(output.ends_with(b"\n100000\n"));
+    }
+
+    /// The signal is set per thread that starts the child: this one waits for it, as the module says.
+    #[test]
+    fn a_child_dies_with_the_thread_that_started_it() {
+        let start = || sh("exec sleep 60").spawn(Stdio::null(), Stdio::null(), Stdio::null()).unwrap();
+        let mut child = thread::spawn(start).join().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+    }
+}
