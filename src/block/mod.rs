@@ -1,1 +1,25 @@
-//! block
+//! Raw disks on loop devices: partition table, file systems, mounts, content, boot code.
+//!
+//! ```text
+//! create            fill                        finish
+//! sparse file,      copy of the merged tree     ESP content by our own FAT writer, trim, unmount,
+//! GPT, mkfs, mount                              check, boot code, sync
+//! ```
+//!
+//! Each partition is attached with a loop device of its own, by offset and size: nothing depends on the kernel scanning
+//! partition tables, on udev, or on device-mapper. All that is taken from the kernel it takes back when this process
+//! dies, also by SIGKILL: loop devices are attached with autoclear in one system call, mounts are made in the process's own mount
+//! namespace (which `main` enters at the start).
+
+mod boot;
+mod copy;
+mod error;
+mod fat;
+mod loop_device;
+mod mount;
+mod node;
+mod table;
+mod walk;
+mod writer;
+
+pub use writer::LoopWriter;

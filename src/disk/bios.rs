@@ -54,6 +54,9 @@ pub enum BootCodeError {
         /// Its length.
         bytes: usize,
     },
+    /// There is nowhere to put it.
+    #[error("the disk has no BIOS boot partition (try: `bios` among the firmware of the disk)")]
+    NoPartition,
     /// `core.img` is something else.
     #[error("`core.img` of {bytes} bytes is too short: it has at least two sectors")]
     ShortCore {

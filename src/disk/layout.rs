@@ -307,6 +307,12 @@ impl Layout {
         self.partitions.iter().find(|partition| partition.extent == file_system.extent)
     }
 
+    /// Returns the least size of this disk that `content` fits on.
+    pub fn needed_bytes(&self, content: Content) -> u64 {
+        let root = self.locate("/").map_or(0, |(root, _)| root.extent.bytes);
+        (self.bytes - root).saturating_add(content.minimum_bytes())
+    }
+
     /// Returns where the BIOS boot partition lies, if there is one.
     pub fn bios_boot(&self) -> Option<Extent> {
         let bios = self.partitions.iter().find(|partition| partition.kind == PartitionKind::BiosBoot);

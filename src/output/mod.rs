@@ -1,1 +1,18 @@
-//! output
+//! Results as files: disks in the formats of hypervisors, root file systems as archives.
+//!
+//! Every result is written under a temporary name in its own directory ([`Pending`]), synced, and renamed last: a file
+//! under its final name is complete. Beside each lies `<name>.sha256`, as `sha256sum --check` reads it.
+
+mod convert;
+mod error;
+mod format;
+mod pack;
+mod pending;
+mod qcow2;
+mod raw;
+mod stamp;
+
+pub use convert::{Converter, Written};
+pub use error::OutputError;
+pub use format::{Compatibility, DiskFormat, Qcow2Compression, Qcow2Options};
+pub use pending::Pending;

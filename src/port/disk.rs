@@ -3,10 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::Layout;
+use crate::disk::{BootCodeError, Content, Layout};
 
 /// Makes raw disks.
 pub trait DiskWriter {
+    /// Returns how much is below `source` (a merged root file system), to plan a disk for it.
+    fn measure(&self, source: &Path) -> Result<Content, DiskError>;
+
     /// Makes the disk `raw` (which must not exist) by `layout`: partitions, file systems, and all of them mounted at
     /// one directory, seen by this process and its children only. Nothing of it outlives the process but the file.
     fn create(&self, layout: &Layout, raw: &Path) -> Result<Box<dyn OpenDisk>, DiskError>;
@@ -47,7 +50,7 @@ pub enum DiskError {
         source: io::Error,
     },
     /// A program that makes file systems or converts disks is not installed.
-    #[error("program `{program}` not found")]
+    #[error("program `{program}` not found (it is in the Debian package `{package}`)")]
     ToolMissing {
         /// Its name.
         program: &'static str,
@@ -75,10 +78,23 @@ pub enum DiskError {
         needed_bytes: u64,
     },
     /// Boot code does not fit its place or has an unexpected form.
-    #[error("boot code cannot be installed: {reason}")]
-    BootCode {
-        /// What is wrong with it.
-        reason: String,
+    #[error("boot code cannot be installed")]
+    BootCode(#[from] BootCodeError),
+    /// The partition table could not be written.
+    #[error("cannot write the partition table of `{}`", path.display())]
+    PartitionTable {
+        /// The disk.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file system is still in use though everything that used it should have ended.
+    #[error("`{}` is still in use {seconds} s after it was unmounted", path.display())]
+    Busy {
+        /// The loop device.
+        path: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
     },
     /// The user asked to stop.
     #[error("interrupted")]

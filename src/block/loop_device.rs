@@ -1,0 +1,163 @@
+//! Loop devices.
+//!
+//! `loopdev` finds a free device and opens it. Attaching is our own, in one `LOOP_CONFIGURE`: in two calls (as `LOOP_SET_FD` and
+//! `LOOP_SET_STATUS64` are) the device would show the whole file for an instant, and a SIGKILL between them would leave it attached.
+//!
+//! Source: Linux, `include/uapi/linux/loop.h`; loop(4).
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use loopdev::{LoopControl, LoopDevice as Device};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::io::Errno;
+use rustix::ioctl;
+
+use crate::disk::Extent;
+
+const LOOP_CONFIGURE: ioctl::Opcode = 0x4c0a;
+
+/// Detach when the last user closes it: the process that has it open, or the file system mounted from it.
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+/// How long to compete with other programs for a device.
+const ATTACH_LIMIT: Duration = Duration::from_secs(20);
+
+/// `struct loop_config` with the `struct loop_info64` inside it.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+    reserved: [u64; 8],
+}
+
+/// A loop device that shows a range of a file. Dropping it detaches it, unless something is mounted from it: then the last unmount does.
+#[derive(Debug)]
+pub(super) struct LoopDevice {
+    /// Open, and so attached, as long as this lives.
+    _device: Device,
+    path: PathBuf,
+}
+
+impl LoopDevice {
+    /// Attaches `extent` of `backing`, which must be open for writing.
+    pub(super) fn attach(backing: &File, extent: Extent) -> io::Result<Self> {
+        let control = LoopControl::open()?;
+        let deadline = Instant::now() + ATTACH_LIMIT;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match Self::try_attach(&control, backing, extent) {
+                // Another program took the device between the question for a free one and our attaching.
+                Err(error)
+                    if error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
+                        && Instant::now() < deadline =>
+                {
+                    thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(100));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_attach(control: &LoopControl, backing: &File, extent: Extent) -> io::Result<Self> {
+        let device = match control.next_free() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_nodes()?;
+                control.next_free()?
+            }
+            result => result?,
+        };
+        configure(&device, backing, extent)?;
+        let path = device.path().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { _device: device, path })
+    }
+
+    /// Returns the device node.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until no file system uses the device, `limit` at most; says whether that is so.
+    ///
+    /// After an unmount here, mount namespaces of processes that have just been killed may hold the file system a moment longer.
+    /// Until the kernel has torn them down, not everything is written.
+    pub(super) fn wait_until_unused(&self, limit: Duration) -> io::Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            // For a block device, O_EXCL asks for it alone; a mounted file system has claimed it.
+            let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
+            match File::options().read(true).write(true).custom_flags(exclusive).open(&self.path) {
+                Ok(device) => return device.sync_all().map(|()| true),
+                Err(error) if error.raw_os_error() != Some(Errno::BUSY.raw_os_error()) => return Err(error),
+                Err(_) if Instant::now() >= deadline => return Ok(false),
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+}
+
+fn configure(device: &Device, backing: &File, extent: Extent) -> io::Result<()> {
+    let config = LoopConfig {
+        fd: backing.as_raw_fd() as u32,
+        offset: extent.offset,
+        size_limit: extent.bytes,
+        flags: LO_FLAGS_AUTOCLEAR,
+        // SAFETY: integers and arrays of integers, for which zero is the kernel's "not said".
+        ..unsafe { std::mem::zeroed() }
+    };
+    // SAFETY: the device is open as long as `device` is borrowed.
+    let fd = unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) };
+    // SAFETY: LOOP_CONFIGURE reads a `struct loop_config`, which `LoopConfig` is, field by field.
+    unsafe { ioctl::ioctl(fd, ioctl::Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) }?;
+    Ok(())
+}
+
+/// Makes the nodes of loop devices that the kernel has and `/dev` lacks: in containers no udev makes them.
+fn make_nodes() -> io::Result<()> {
+    for entry in fs::read_dir("/sys/block")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let node = Path::new("/dev").join(&name);
+        if name.starts_with("loop") && !node.exists() {
+            let number = fs::read_to_string(format!("/sys/block/{name}/dev"))?;
+            let (major, minor) = number.trim().split_once(':').ok_or(io::ErrorKind::InvalidData)?;
+            let parse = |text: &str| text.parse::<u32>().map_err(io::Error::other);
+            let device = makedev(parse(major)?, parse(minor)?);
+            match mknodat(CWD, &node, FileType::BlockDevice, Mode::from_raw_mode(0o660), device) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes of the kernel's structures: `sizeof(struct loop_config)` is 304.
+    #[test]
+    fn the_kernel_structure_has_the_kernels_size() {
+        assert_eq!(size_of::<LoopConfig>(), 8 + 232 + 64);
+        assert_eq!(std::mem::offset_of!(LoopConfig, flags), 8 + 52);
+    }
+}

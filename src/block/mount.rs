@@ -1,0 +1,120 @@
+//! A file system mounted from a loop device.
+
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::ioctl;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::error::{io_error, os_error};
+use super::loop_device::LoopDevice;
+use crate::disk::FsKind;
+use crate::port::DiskError;
+
+/// `_IOWR('X', 121, struct fstrim_range)`
+const FITRIM: ioctl::Opcode = 0xc018_5879;
+
+/// Killed processes are gone in milliseconds; a machine under load takes its time.
+const BUSY_LIMIT: Duration = Duration::from_secs(30);
+
+/// `struct fstrim_range`
+#[repr(C)]
+struct TrimRange {
+    start: u64,
+    length: u64,
+    least: u64,
+}
+
+/// A mounted file system. Dropping it unmounts it, but loses the error.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    target: PathBuf,
+    device: LoopDevice,
+    open: bool,
+}
+
+/// Safety against power cuts is bought with waiting, and worth nothing here: a disk that was interrupted is thrown away.
+/// XFS refuses a UUID that is mounted already, and two builds of one image at once have the same one.
+fn options(kind: FsKind) -> &'static CStr {
+    match kind {
+        FsKind::Ext4(..) => c"barrier=0,noauto_da_alloc,noinit_itable",
+        FsKind::Xfs(_) => c"nouuid",
+        FsKind::Vfat(_) => c"",
+    }
+}
+
+impl Mounted {
+    /// Mounts `device` at the directory `target`.
+    pub(super) fn new(device: LoopDevice, kind: FsKind, target: PathBuf) -> Result<Self, DiskError> {
+        mount(device.path(), &target, kind.name(), MountFlags::NOATIME, options(kind))
+            .map_err(os_error("mount a file system at", &target))?;
+        Ok(Self { target, device, open: true })
+    }
+
+    /// Punches a hole into the disk wherever the file system has no data: what was written and removed again would
+    /// otherwise stay in every image made of the disk.
+    pub(super) fn trim(&self) -> Result<(), DiskError> {
+        let root = File::open(&self.target).map_err(io_error("open", &self.target))?;
+        // Blocks that were freed can be trimmed only after the journal has committed that.
+        rustix::fs::syncfs(&root).map_err(os_error("sync", &self.target))?;
+        let mut range = TrimRange { start: 0, length: u64::MAX, least: 0 };
+        // SAFETY: FITRIM reads and writes a `struct fstrim_range`, which `TrimRange` is.
+        unsafe { ioctl::ioctl(&root, ioctl::Updater::<FITRIM, TrimRange>::new(&mut range)) }
+            .map_err(os_error("trim", &self.target))
+    }
+
+    /// Unmounts it, and waits until it is written and released. The device stays attached while the result lives.
+    pub(super) fn unmount(mut self) -> Result<ReleasedDevice, DiskError> {
+        self.open = false;
+        unmount(&self.target, UnmountFlags::NOFOLLOW).map_err(os_error("unmount", &self.target))?;
+        let path = self.device.path().to_owned();
+        match self.device.wait_until_unused(BUSY_LIMIT).map_err(io_error("sync", &path))? {
+            true => Ok(ReleasedDevice(path, self)),
+            false => Err(DiskError::Busy { path, seconds: BUSY_LIMIT.as_secs() }),
+        }
+    }
+}
+
+/// A device whose file system is complete and not mounted any more.
+pub(super) struct ReleasedDevice(PathBuf, #[expect(dead_code, reason = "keeps the device attached")] Mounted);
+
+impl ReleasedDevice {
+    /// Returns the device node.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.open {
+            // Lazily: on this way out something may be wrong, and nothing below may be deleted by anyone.
+            let _ = unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        }
+    }
+}
+
+/// A directory to mount at. Dropping it removes it if it is empty, and so never what is mounted there.
+#[derive(Debug)]
+pub(super) struct MountDirectory(PathBuf);
+
+impl MountDirectory {
+    /// Makes `path` and its parents.
+    pub(super) fn new(path: PathBuf) -> Result<Self, DiskError> {
+        fs::create_dir_all(&path).map_err(io_error("create", &path))?;
+        Ok(Self(path))
+    }
+
+    /// Returns the directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for MountDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}

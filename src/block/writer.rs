@@ -1,0 +1,182 @@
+//! The writer of disks.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::boot::write_boot_code;
+use super::copy::copy_tree;
+use super::error::io_error;
+use super::fat::{Stamp, write_fat};
+use super::loop_device::LoopDevice;
+use super::mount::{MountDirectory, Mounted};
+use super::table::write_table;
+use super::walk::measure;
+use crate::disk::{self, Content, FileSystem, FsKind, Layout, Maker};
+use crate::exec::{Program, Run};
+use crate::port::{BootImages, DiskError, DiskWriter, OpenDisk};
+
+/// Writes disks with the kernel's own file systems, on loop devices. Needs root.
+#[derive(Debug, Clone)]
+pub struct LoopWriter {
+    scratch: PathBuf,
+    interrupt: Arc<AtomicBool>,
+}
+
+impl LoopWriter {
+    /// Mounts below the directory `scratch`, and stops when `interrupt` becomes true.
+    ///
+    /// The process must be in a mount namespace of its own: other processes would see and hold the mounts otherwise.
+    pub fn new(scratch: PathBuf, interrupt: Arc<AtomicBool>) -> Self {
+        Self { scratch, interrupt }
+    }
+}
+
+impl DiskWriter for LoopWriter {
+    fn measure(&self, source: &Path) -> Result<Content, DiskError> {
+        measure(source)
+    }
+
+    fn create(&self, layout: &Layout, raw: &Path) -> Result<Box<dyn OpenDisk>, DiskError> {
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(raw)
+            .map_err(io_error("create", raw))?;
+        file.set_len(layout.bytes).map_err(io_error("size", raw))?;
+        write_table(layout, &mut file, raw)?;
+        let name = raw.file_name().unwrap_or_default();
+        let directory = MountDirectory::new(self.scratch.join(name).with_added_extension("mount"))?;
+        let mut disk = LoopDisk {
+            layout: layout.clone(),
+            raw: raw.to_owned(),
+            file,
+            mounts: Vec::new(),
+            directory,
+            interrupt: Arc::clone(&self.interrupt),
+        };
+        disk.mount_all()?;
+        Ok(Box::new(disk))
+    }
+}
+
+struct LoopDisk {
+    layout: Layout,
+    raw: PathBuf,
+    file: File,
+    /// Parents first, each with its place in the layout.
+    mounts: Vec<(FileSystem, Mounted)>,
+    /// Dropped last.
+    directory: MountDirectory,
+    interrupt: Arc<AtomicBool>,
+}
+
+impl OpenDisk for LoopDisk {
+    fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn fill(&mut self, source: &Path) -> Result<(), DiskError> {
+        copy_tree(source, self.root(), &self.interrupt).map_err(|error| match error {
+            DiskError::Io { source: ref why, .. } if why.kind() == io::ErrorKind::StorageFull => {
+                self.too_small(source).unwrap_or(error)
+            }
+            error => error,
+        })
+    }
+
+    fn finish(mut self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
+        self.write_own()?;
+        while let Some((file_system, mounted)) = self.mounts.pop() {
+            mounted.trim()?;
+            let device = mounted.unmount()?;
+            check(&file_system, device.path())?;
+        }
+        write_boot_code(&self.layout, boot, &self.file, &self.raw)?;
+        self.file.sync_all().map_err(io_error("sync", &self.raw))
+    }
+}
+
+impl LoopDisk {
+    /// Makes and mounts every file system that the kernel is to write; those that plywood writes itself stay directories until
+    /// [`OpenDisk::finish`].
+    fn mount_all(&mut self) -> Result<(), DiskError> {
+        for file_system in self.layout.mounts() {
+            if Maker::from(file_system.kind) == Maker::Own {
+                continue;
+            }
+            let device = LoopDevice::attach(&self.file, file_system.extent)
+                .map_err(io_error("attach a loop device to", &self.raw))?;
+            make(file_system, device.path(), self.layout.source_date_epoch)?;
+            let target = self.directory.path().join(file_system.mount.path.trim_start_matches('/'));
+            fs::create_dir_all(&target).map_err(io_error("create", &target))?;
+            self.mounts.push((file_system.clone(), Mounted::new(device, file_system.kind, target)?));
+        }
+        Ok(())
+    }
+
+    /// Moves what is below the mount points of our own file systems into these.
+    fn write_own(&self) -> Result<(), DiskError> {
+        for file_system in &self.layout.file_systems {
+            let FsKind::Vfat(id) = file_system.kind else { continue };
+            let stamp = Stamp { id, label: &file_system.label, time: self.layout.source_date_epoch };
+            let content = self.directory.path().join(file_system.mount.path.trim_start_matches('/'));
+            fs::create_dir_all(&content).map_err(io_error("create", &content))?;
+            write_fat(&self.file, file_system.extent, stamp, &content)
+                .map_err(io_error("write a FAT file system from", &content))?;
+            empty(&content).map_err(io_error("empty", &content))?;
+        }
+        Ok(())
+    }
+
+    /// Turns "no space left" into numbers, if the content can be measured.
+    fn too_small(&self, source: &Path) -> Option<DiskError> {
+        let needed_bytes = self.layout.needed_bytes(measure(source).ok()?);
+        Some(DiskError::TooSmall { given_bytes: self.layout.bytes, needed_bytes })
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        // Children before parents; a vector drops from its start.
+        while self.mounts.pop().is_some() {}
+    }
+}
+
+fn empty(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn make(file_system: &FileSystem, device: &Path, time: i64) -> Result<(), DiskError> {
+    let program = match Maker::from(file_system.kind) {
+        Maker::Ext4 => Program { name: "mkfs.ext4", package: "e2fsprogs" },
+        Maker::Xfs => Program { name: "mkfs.xfs", package: "xfsprogs" },
+        Maker::Own => return Ok(()),
+    };
+    let run = Run::new(program).args(disk::make_arguments(file_system, device));
+    // e2fsprogs before 1.47.1 knows the first name alone, and takes 0 for "no time given".
+    Ok(run
+        .env("E2FSPROGS_FAKE_TIME", time.max(1).to_string())
+        .env("SOURCE_DATE_EPOCH", time.to_string())
+        .run()?)
+}
+
+fn check(file_system: &FileSystem, device: &Path) -> Result<(), DiskError> {
+    let program = match Maker::from(file_system.kind) {
+        Maker::Ext4 => Program { name: "e2fsck", package: "e2fsprogs" },
+        Maker::Xfs => Program { name: "xfs_repair", package: "xfsprogs" },
+        Maker::Own => return Ok(()),
+    };
+    Ok(Run::new(program).args(disk::check_arguments(file_system, device)).run()?)
+}

@@ -1,0 +1,45 @@
+//! What can go wrong with a result.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::exec::ExecError;
+
+/// A result that could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// Reading or writing failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, in the imperative.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The program that converts the disk failed.
+    #[error(transparent)]
+    Program(#[from] ExecError),
+    /// A converted disk is not built as its format says.
+    #[error("`{}` is no {format} disk: {reason}", path.display())]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// The format.
+        format: &'static str,
+        /// What was not found.
+        reason: &'static str,
+    },
+    /// Options that exclude each other.
+    #[error("zstd compression needs `compat=1.1`: readers of version 0.10 know zlib alone")]
+    ZstdNeedsVersion3,
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Says what was tried, and where.
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> OutputError {
+    move |source| OutputError::Io { action, path: path.to_owned(), source }
+}
