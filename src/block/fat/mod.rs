@@ -1,0 +1,274 @@
+//! FAT32, written in one pass without the kernel: it may have no vfat, and its driver writes the time of the build.
+//!
+//! ```text
+//! reserved, 32 sectors      FAT    its copy    clusters, from number 2
+//! boot sector, FSInfo, and                     root directory, then each file and directory in
+//! copies of both at 6                          byte order of the paths, without gaps
+//! ```
+//!
+//! Every time is the one given; every id too. Equal content gives equal bytes.
+//!
+//! Source: Microsoft, "FAT32 File System Specification", 1.03; UEFI 2.10, 13.3, "File System Format".
+
+mod geometry;
+mod name;
+mod record;
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use self::geometry::{Geometry, SECTOR};
+use self::name::{Name, Names};
+use self::record::{Kind, RECORD_BYTES, Record};
+use crate::disk::{Extent, VolumeId};
+
+/// How much of a file is copied at once: a multiple of every cluster size.
+const BUFFER_BYTES: usize = 1 << 20;
+
+const ROOT_CLUSTER: u32 = 2;
+
+/// Marks the last cluster of a file.
+const END_OF_CHAIN: u32 = 0x0fff_ffff;
+
+/// What makes two file systems of the same content the same, byte for byte.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp<'a> {
+    /// The volume's id.
+    pub(super) id: VolumeId,
+    /// Its label, 11 ASCII characters at most.
+    pub(super) label: &'a str,
+    /// The time of everything on it, in seconds since 1970.
+    pub(super) time: i64,
+}
+
+/// Makes a FAT32 file system in `extent` of `disk`, which must read as zeros, with everything below the directory `content`.
+///
+/// Owners, modes and links have no place in FAT; symbolic links are refused.
+///
+/// # Errors
+/// If a name, a file or all of it does not fit, naming which.
+pub(super) fn write_fat(disk: &File, extent: Extent, stamp: Stamp, content: &Path) -> io::Result<()> {
+    let geometry = Geometry::new(extent)?;
+    let mut writer =
+        Writer { disk, extent, geometry, time: stamp.time, fat: vec![0x0fff_fff8, END_OF_CHAIN] };
+    let label = Record::label(stamp.label, stamp.time);
+    writer.directory(content, None, vec![label])?;
+    writer.finish(stamp)
+}
+
+struct Writer<'a> {
+    disk: &'a File,
+    extent: Extent,
+    geometry: Geometry,
+    time: i64,
+    /// For each cluster that is taken, the next of its file.
+    fat: Vec<u32>,
+}
+
+/// Something in a directory, before it is written.
+struct Child {
+    path: PathBuf,
+    name: Name,
+    /// `None` for a directory.
+    bytes: Option<u32>,
+}
+
+impl Writer<'_> {
+    /// Writes a directory and everything below it; returns its first cluster. It begins with `records`.
+    ///
+    /// Its clusters are taken first, so that those below can name it as their parent.
+    fn directory(&mut self, source: &Path, parent: Option<u32>, mut records: Vec<Record>) -> io::Result<u32> {
+        let children = children(source)?;
+        let dots = if parent.is_some() { 2 } else { 0 };
+        let slots = dots + records.len() + children.iter().map(|child| child.name.slots() + 1).sum::<usize>();
+        let first = self.take((slots * RECORD_BYTES) as u64)?;
+        records.extend(parent.into_iter().flat_map(|parent| Record::dots(first, parent, self.time)));
+        let mut bytes: Vec<u8> = records.iter().flat_map(Record::bytes).collect();
+        // The root directory is cluster 2, but its children's `..` says 0.
+        let own = if parent.is_some() { first } else { 0 };
+        for child in children {
+            let (cluster, kind) = match child.bytes {
+                None => (self.directory(&child.path, Some(own), Vec::new())?, Kind::Directory),
+                Some(size) => (self.file(&child.path, size)?, Kind::File(size)),
+            };
+            let record = Record { short: child.name.short(), kind, cluster, time: self.time };
+            bytes.extend(child.name.long_records());
+            bytes.extend(record.bytes());
+        }
+        self.disk.write_all_at(&bytes, self.place(first)?)?;
+        Ok(first)
+    }
+
+    /// Writes a file; returns its first cluster, or 0 if it is empty.
+    fn file(&mut self, source: &Path, size: u32) -> io::Result<u32> {
+        if size == 0 {
+            return Ok(0);
+        }
+        let first = self.take(u64::from(size))?;
+        let mut place = self.place(first)?;
+        let mut reader = File::open(source)?.take(u64::from(size));
+        let mut buffer = vec![0; BUFFER_BYTES.min(size as usize)];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(first),
+                count => self.disk.write_all_at(&buffer[..count], place)?,
+            }
+            place = self.place(first)? + u64::from(size) - reader.limit();
+        }
+    }
+
+    /// Takes clusters for `bytes`, one behind the other; returns the first.
+    fn take(&mut self, bytes: u64) -> io::Result<u32> {
+        let (first, count) = (self.fat.len() as u64, bytes.div_ceil(self.geometry.cluster_bytes()).max(1));
+        if first + count > u64::from(self.geometry.clusters) + u64::from(ROOT_CLUSTER) {
+            let room = self.extent.bytes;
+            let full = format!("a FAT file system of {room} bytes is too small for its content");
+            return Err(io::Error::new(io::ErrorKind::StorageFull, full));
+        }
+        self.fat.extend((first + 1..first + count).map(|next| next as u32).chain([END_OF_CHAIN]));
+        Ok(first as u32)
+    }
+
+    /// Returns where a cluster is on the disk.
+    fn place(&self, cluster: u32) -> io::Result<u64> {
+        let number = cluster.checked_sub(ROOT_CLUSTER).ok_or(io::ErrorKind::InvalidInput)?;
+        let within = self.geometry.first_cluster_offset() + u64::from(number) * self.geometry.cluster_bytes();
+        Ok(self.extent.offset + within)
+    }
+
+    fn finish(self, stamp: Stamp) -> io::Result<()> {
+        let table: Vec<u8> = self.fat.iter().flat_map(|next| next.to_le_bytes()).collect();
+        for offset in self.geometry.fat_offsets() {
+            self.disk.write_all_at(&table, self.extent.offset + offset)?;
+        }
+        let taken = self.fat.len() as u32 - ROOT_CLUSTER;
+        let sectors =
+            [self.geometry.boot_sector(stamp.id, stamp.label), self.geometry.info_sector(taken)].concat();
+        for sector in [0, geometry::BACKUP_SECTOR] {
+            self.disk.write_all_at(&sectors, self.extent.offset + u64::from(sector) * SECTOR)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns what is in a directory, in byte order of the names.
+fn children(source: &Path) -> io::Result<Vec<Child>> {
+    let mut entries = fs::read_dir(source)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    let mut names = Names::default();
+    entries.into_iter().map(|entry| child(&entry, &mut names)).collect()
+}
+
+fn child(entry: &fs::DirEntry, names: &mut Names) -> io::Result<Child> {
+    let path = entry.path();
+    let refuse =
+        |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` {why}", path.display()));
+    let name = entry.file_name();
+    let name = name.to_str().ok_or_else(|| refuse("has a name that is no UTF-8"))?;
+    let name = names.add(name).map_err(refuse)?;
+    let metadata = entry.metadata()?;
+    let bytes = if metadata.is_dir() {
+        None
+    } else if metadata.is_file() {
+        Some(
+            u32::try_from(metadata.len())
+                .map_err(|_| refuse("is larger than the 4 GiB that FAT can hold"))?,
+        )
+    } else {
+        return Err(refuse("is neither file nor directory, and FAT has nothing else"));
+    };
+    Ok(Child { path, name, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::*;
+
+    const EXTENT: Extent = Extent { offset: 1 << 20, bytes: 64 << 20 };
+    const STAMP: Stamp = Stamp { id: VolumeId(0x1234_abcd), label: "esp", time: 1_700_000_000 };
+
+    fn content() -> tempfile::TempDir {
+        let content = tempfile::tempdir().unwrap();
+        fs::create_dir_all(content.path().join("EFI/BOOT")).unwrap();
+        fs::write(content.path().join("EFI/BOOT/BOOTX64.EFI"), vec![7; 3_000_001]).unwrap();
+        fs::write(content.path().join("EFI/a long name.txt"), "text").unwrap();
+        fs::write(content.path().join("empty"), "").unwrap();
+        fs::create_dir(content.path().join("many")).unwrap();
+        for number in 0..100 {
+            fs::write(content.path().join(format!("many/a rather long name {number}")), [number]).unwrap();
+        }
+        content
+    }
+
+    fn disk(content: &Path) -> File {
+        let disk = tempfile::tempfile().unwrap();
+        disk.set_len(EXTENT.offset + EXTENT.bytes + (1 << 20)).unwrap();
+        write_fat(&disk, EXTENT, STAMP, content).unwrap();
+        disk
+    }
+
+    fn bytes(disk: &File) -> Vec<u8> {
+        let mut bytes = vec![0; disk.metadata().unwrap().len() as usize];
+        disk.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    /// Another program's reader: the crate `fatfs`, on a copy of the extent.
+    fn read(disk: &File) -> fatfs::FileSystem<File> {
+        let mut copy = tempfile::tempfile().unwrap();
+        copy.write_all(&bytes(disk)[EXTENT.offset as usize..][..EXTENT.bytes as usize]).unwrap();
+        copy.seek(SeekFrom::Start(0)).unwrap();
+        fatfs::FileSystem::new(copy, fatfs::FsOptions::new()).unwrap()
+    }
+
+    #[test]
+    fn content_is_read_back_with_the_stamps_time() {
+        let fat = read(&disk(content().path()));
+        assert_eq!((fat.volume_id(), fat.volume_label().as_str()), (0x1234_abcd, "ESP"));
+        assert_eq!(fat.fat_type(), fatfs::FatType::Fat32);
+        let read = |path: &str| {
+            let mut bytes = Vec::new();
+            fat.root_dir().open_file(path).unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        assert_eq!(read("efi/A LONG NAME.TXT"), b"text");
+        assert!(read("EFI/BOOT/bootx64.efi") == vec![7; 3_000_001]);
+        assert_eq!(read("empty"), b"");
+        assert_eq!(read("many/a rather long name 99"), [99]);
+        let modified = fat.root_dir().iter().find_map(|e| e.ok().filter(|e| e.is_dir())).unwrap().modified();
+        assert_eq!((modified.date.year, modified.date.month, modified.date.day), (2023, 11, 14));
+        assert_eq!((modified.time.hour, modified.time.min, modified.time.sec), (22, 13, 20));
+    }
+
+    #[test]
+    fn equal_content_gives_equal_bytes_and_nothing_outside() {
+        let (first, second) = (bytes(&disk(content().path())), bytes(&disk(content().path())));
+        assert!(first == second);
+        assert!(first[..1 << 20].iter().chain(&first[first.len() - (1 << 20)..]).all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn what_fat_cannot_hold_is_named() {
+        let refused = |make: &dyn Fn(&Path)| {
+            let content = tempfile::tempdir().unwrap();
+            make(content.path());
+            let disk = tempfile::tempfile().unwrap();
+            disk.set_len(EXTENT.offset + EXTENT.bytes).unwrap();
+            write_fat(&disk, EXTENT, STAMP, content.path()).unwrap_err().to_string()
+        };
+        let link = refused(&|root| std::os::unix::fs::symlink("x", root.join("link")).unwrap());
+        assert!(link.contains("/link` is neither file nor directory"), "{link}");
+        let case = refused(&|root| {
+            ["A", "a"].map(|name| fs::write(root.join(name), "").unwrap()).into_iter().collect()
+        });
+        assert!(case.contains("/a` differs from another name by case alone"), "{case}");
+        let large = refused(&|root| File::create(root.join("f")).unwrap().set_len(100 << 20).unwrap());
+        assert!(large.contains("too small"), "{large}");
+        let huge = refused(&|root| File::create(root.join("f")).unwrap().set_len(5 << 30).unwrap());
+        assert!(huge.contains("4 GiB"), "{huge}");
+    }
+}
