@@ -56,7 +56,7 @@ impl Node<'_> {
     }
 
     fn set_times(self, stat: &Stat) -> Result<(), Errno> {
-        let modified = Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as i64 };
+        let modified = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
         let times = Timestamps { last_access: modified, last_modification: modified };
         match self {
             Node::Open(fd) => fs::futimens(fd, &times),

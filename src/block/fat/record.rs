@@ -78,7 +78,7 @@ fn dos_time(seconds: i64) -> [u16; 2] {
     let time = TimeZone::UTC.to_datetime(time);
     let [hour, minute, second] = [time.hour(), time.minute(), time.second()].map(|part| part as u16);
     let [month, day] = [time.month(), time.day()].map(|part| part as u16);
-    [hour << 11 | minute << 5 | second / 2, (time.year() as u16 - 1980) << 9 | month << 5 | day]
+    [(hour << 11) | (minute << 5) | (second / 2), ((time.year() as u16 - 1980) << 9) | (month << 5) | day]
 }
 
 #[cfg(test)]
