@@ -8,8 +8,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plywood::layer::{CaptureRules, Decoder, Entry, Kind};
-use plywood::oci::{DiffId, Digest};
+use plywood::layer::{CaptureRules, Decoder, Encoding, Entry, Kind};
+use plywood::oci::{DiffId, Digest, ImageConfig, descriptor, image_manifest};
 use plywood::plan::{InputKey, KeyFields, Record};
 use plywood::port::{Commit, Layer, LayerStore, StoreError};
 use plywood::store::Store;
@@ -312,4 +312,199 @@ fn other_programs_read_the_archive() {
         .arg(&target);
     assert!(tar.status().expect("GNU tar and zstd are needed").success());
     assert_eq!(describe(&target), describe(&bench.snapshot(&layer.diff_id)));
+}
+
+#[test]
+fn a_changed_snapshot_is_found_and_made_again() {
+    let bench = Bench::new();
+    let layer = bench.layer(&[], make_everything).unwrap();
+    assert!(bench.store.check().unwrap().is_sound());
+    let snapshot = bench.snapshot(&layer.diff_id);
+    let before = describe(&snapshot);
+    fs::set_permissions(snapshot.join("etc/hosts"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(bench.store.check().unwrap().dropped_snapshots, [layer.diff_id]);
+    bench.store.snapshot(&layer.diff_id).unwrap();
+    assert_eq!(describe(&snapshot), before);
+}
+
+#[test]
+fn snapshots_of_an_earlier_boot_are_not_trusted() {
+    let bench = Bench::new();
+    let layer = bench.layer(&[], make_everything).unwrap();
+    let snapshot = bench.snapshot(&layer.diff_id);
+    let before = describe(&snapshot);
+    fs::write(bench.path.join("boot"), "another boot").unwrap();
+    let store = Store::open(&bench.path).unwrap();
+    assert!(!snapshot.exists());
+    store.snapshot(&layer.diff_id).unwrap();
+    assert_eq!(describe(&snapshot), before);
+}
+
+const CHILD_STORE: &str = "PLYWOOD_TEST_STORE";
+
+/// The program that `a_killed_process_leaves_a_sound_store` kills: makes layers until then.
+#[test]
+#[ignore = "runs as a child of another test, until it is killed"]
+fn committing_child() {
+    let store = Store::open(Path::new(&std::env::var_os(CHILD_STORE).expect("a store to work in"))).unwrap();
+    let mut stack = Vec::new();
+    for number in 0.. {
+        let workspace = store.workspace(&stack).unwrap();
+        for file in 0..20 {
+            write(
+                workspace.upper().join(format!("d{number}/{file}")),
+                &format!("{number} {file} ").repeat(20_000),
+            );
+        }
+        let layer = workspace.commit(&commit()).unwrap().unwrap();
+        let fields = KeyFields::new([("number".to_owned(), number.to_string())]);
+        let record = Record {
+            step: number.to_string(),
+            image: "i".to_owned(),
+            input_key: fields.input_key(None),
+            content_key: fields.content_key(None),
+            parent: None,
+            fields,
+            diff_ids: vec![layer.diff_id],
+        };
+        store.save(&record).unwrap();
+        stack = vec![layer.diff_id];
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_a_sound_store() {
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let mut found = 0;
+    for round in 0..12 {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--ignored", "--exact", "committing_child"]).env(CHILD_STORE, &path);
+        let mut child =
+            child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(60 + round * 83));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(&path).unwrap();
+        assert_eq!(
+            fs::read_dir(path.join("work")).unwrap().count(),
+            1,
+            "only this process has something in work"
+        );
+        let report = store.check().unwrap();
+        assert!(report.is_sound(), "round {round}: {report:#?}");
+        for record in store.records().unwrap() {
+            assert!(store.by_input(record.input_key).unwrap().is_some());
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no child got as far as a record");
+}
+
+#[test]
+fn two_processes_at_once_are_safe() {
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let run = || {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--ignored", "--exact", "committing_child"]).env(CHILD_STORE, &path);
+        child.stdout(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let mut children = [run(), run(), run()];
+    let store = Store::open(&path).unwrap();
+    for _ in 0..5 {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        store.gc(&Default::default()).unwrap();
+    }
+    for child in &mut children {
+        assert_eq!(child.try_wait().unwrap(), None, "a child failed beside the others and the collector");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let report = Store::open(&path).unwrap().check().unwrap();
+    assert!(report.is_sound(), "{report:#?}");
+    assert!(report.blobs > 2, "{report:#?}");
+}
+
+fn run(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("`{program}` is needed: {error}"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// An image of two layers, named `image:1`, in the store; returns its DiffIDs.
+fn save_image(bench: &Bench) -> Vec<DiffId> {
+    let base = bench.layer(&[], make_everything).unwrap();
+    let top = bench.layer(&[base.diff_id], |root| {
+        whiteout(&root.join("hosts"));
+        write(root.join("etc/new"), "new");
+    });
+    let diff_ids = vec![base.diff_id, top.unwrap().diff_id];
+    let mut config = ImageConfig::new("amd64", EPOCH).unwrap();
+    config.push_step("base", &diff_ids[..1]);
+    config.push_step("element a", &diff_ids[1..]);
+    let config = config.to_bytes();
+    bench.store.put_blob(&config).unwrap();
+    let layers = diff_ids.iter().map(|diff_id| {
+        let layer = bench.store.encoded(diff_id, Encoding::Gzip).unwrap();
+        descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)
+    });
+    let manifest = image_manifest(&config, layers.collect(), &BTreeMap::new());
+    bench.store.save_image("1", &manifest).unwrap();
+    diff_ids
+}
+
+#[test]
+fn skopeo_and_umoci_read_the_store_and_we_read_theirs() {
+    let bench = Bench::new();
+    let diff_ids = save_image(&bench);
+    let outside = bench.path.parent().unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let store = format!("oci:{}:1", text(&bench.path));
+    let (layout, archive) = (outside.join("layout"), outside.join("archive.tar"));
+    run("skopeo", &["copy", "--insecure-policy", &store, &format!("oci:{}:copy", text(&layout))]);
+    run(
+        "skopeo",
+        &["copy", "--insecure-policy", &store, &format!("docker-archive:{}:name:tag", text(&archive))],
+    );
+    let bundle = outside.join("bundle");
+    run("umoci", &["unpack", "--image", &format!("{}:1", text(&bench.path)), &text(&bundle)]);
+    assert!(bundle.join("rootfs/etc/new").exists() && !bundle.join("rootfs/hosts").is_symlink());
+
+    let other = Bench::new();
+    assert_eq!(other.store.import_oci_layout(&layout, Some("copy"), "amd64").unwrap().diff_ids, diff_ids);
+    assert_eq!(other.store.import_docker_archive(&archive, None).unwrap().diff_ids, diff_ids);
+    assert_eq!(other.store.import_docker_archive(&archive, Some("name:tag")).unwrap().diff_ids, diff_ids);
+    assert!(other.store.import_docker_archive(&archive, Some("name:other")).is_err());
+    let imported = other.store.snapshot(&diff_ids[1]).unwrap();
+    assert_eq!(describe(&imported), describe(&bench.snapshot(&diff_ids[1])));
+}
+
+#[test]
+fn an_archive_of_gnu_tar_is_unpacked_as_it_was() {
+    let bench = Bench::new();
+    let outside = bench.path.parent().unwrap();
+    let (tree, archive) = (outside.join("tree"), outside.join("rootfs.tar"));
+    fs::create_dir(&tree).unwrap();
+    make_everything(&tree);
+    rustix::fs::lremovexattr(tree.join("etc/hosts"), "trusted.overlay.origin").unwrap();
+    for format in ["gnu", "pax"] {
+        let (format, file, directory) =
+            (format!("--format={format}"), archive.to_str().unwrap(), tree.to_str().unwrap());
+        let mut args = vec![format.as_str(), "--numeric-owner", "-C", directory, "-cf", file, "."];
+        if format.ends_with("pax") {
+            args.splice(1..1, ["--xattrs", "--xattrs-include=*"]);
+        }
+        run("tar", &args);
+        let imported = bench.store.import_rootfs_tar(&archive).unwrap();
+        let snapshot = describe(&bench.store.snapshot(&imported.diff_ids[0]).unwrap());
+        // Fractions of seconds are dropped; GNU's form has no attributes.
+        let plain = |tree: BTreeMap<PathBuf, String>| -> Vec<_> {
+            let words = |text: String| text.split(") ").next().unwrap().to_owned();
+            tree.into_iter().map(|(path, text)| (path, words(text))).collect()
+        };
+        assert_eq!(plain(snapshot), plain(describe(&tree)), "{format}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
+use super::compare::equal_bytes;
 use super::file::{DIRECTORY, failed, names, open_beneath, open_directory};
 use super::scan::{file_id, kind, meta};
 use super::xattr;
@@ -97,7 +98,7 @@ impl MergedDir {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let below: File = openat(layer, name, flags, Mode::empty())?.into();
         let above: File = open_beneath(&self.context.upper, path, flags)?.into();
-        equal(below, above)
+        equal_bytes(below, above)
     }
 
     fn absolute(&self, name: &[u8]) -> PathBuf {
@@ -146,21 +147,4 @@ fn stat(directory: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Errno> {
 fn is_whiteout(stat: &Stat) -> bool {
     rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
         && stat.st_rdev == 0
-}
-
-fn equal(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
-    let (mut left, mut right) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
-    loop {
-        let count = a.read(&mut left)?;
-        if count == 0 {
-            return Ok(b.read(&mut right)? == 0);
-        }
-        match b.read_exact(&mut right[..count]) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            result => result?,
-        }
-        if left[..count] != right[..count] {
-            return Ok(false);
-        }
-    }
 }

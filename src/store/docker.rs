@@ -91,7 +91,8 @@ impl DockerArchive<'_> {
                 Err(invalid(self.path, format!("it holds several images (choose one of `{}`)", all())))
             }
             (Some(reference), _) => {
-                let found = images.iter().find(|image| tags(image).iter().any(|tag| tag == reference));
+                let is_it = |tag: &String| familiar(tag) == familiar(reference);
+                let found = images.iter().find(|image| tags(image).iter().any(is_it));
                 found.ok_or_else(|| {
                     invalid(self.path, format!("it has no image `{reference}` (but `{}`)", all()))
                 })
@@ -173,6 +174,12 @@ impl Contents {
         }
         name
     }
+}
+
+/// Returns a reference as people write it: skopeo writes `docker.io/library/name:tag` where docker writes `name:tag`.
+fn familiar(reference: &str) -> &str {
+    let reference = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    reference.strip_prefix("library/").unwrap_or(reference)
 }
 
 /// Returns the name that a symbolic link at `path` leads to: `../a/layer.tar` from `b/layer.tar` is `a/layer.tar`.

@@ -25,9 +25,13 @@
 mod artifact;
 mod below;
 mod blob;
+mod census;
+mod check;
+mod compare;
 mod docker;
 mod encoding;
 mod file;
+mod gc;
 mod image;
 mod import;
 mod layout;
@@ -49,6 +53,9 @@ use rustix::io::Errno;
 
 pub use artifact::Artifact;
 pub use blob::{BlobReader, BlobWriter};
+pub use census::ListedRecord;
+pub use check::CheckReport;
+pub use gc::{GcPolicy, GcReport};
 pub use import::Imported;
 
 use crate::oci::DiffId;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
@@ -22,25 +23,30 @@ use crate::oci::{DiffId, HashingReader};
 use crate::port::StoreError;
 
 impl Store {
-    /// Unpacks a layer into its snapshot, and verifies its DiffID on the way.
+    /// Unpacks a layer into its snapshot.
     pub(super) fn unpack(&self, diff_id: &DiffId) -> Result<(), StoreError> {
-        let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
-        let blob = self.open_blob(&layer.blob, layer.blob_bytes)?;
         let scratch = self.scratch()?;
         let directory = scratch.path().join("root");
-        std::fs::create_dir(&directory).map_err(failed("create directory", &directory))?;
-        let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
-        let mut archive = HashingReader::new(archive);
-        unpack(&mut archive, open_directory(&directory)?)?;
-        let (found, _) = archive.finish();
-        if found != *diff_id.digest() {
-            return Err(StoreError::Damaged { expected: *diff_id.digest(), found });
-        }
+        self.unpack_to(diff_id, &directory)?;
         let snapshot = self.layout().snapshot(diff_id);
         match std::fs::rename(&directory, &snapshot) {
             // Unpacked by another process meanwhile: the same.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             result => result.map_err(failed("rename an unpacked layer to", &snapshot)),
+        }
+    }
+
+    /// Unpacks a layer into the new directory `directory`, and verifies its DiffID on the way.
+    pub(super) fn unpack_to(&self, diff_id: &DiffId, directory: &Path) -> Result<(), StoreError> {
+        let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
+        let blob = self.open_blob(&layer.blob, layer.blob_bytes)?;
+        std::fs::create_dir(directory).map_err(failed("create directory", directory))?;
+        let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
+        let mut archive = HashingReader::new(archive);
+        unpack(&mut archive, open_directory(directory)?)?;
+        match archive.finish().0 {
+            found if found == *diff_id.digest() => Ok(()),
+            found => Err(StoreError::Damaged { expected: *diff_id.digest(), found }),
         }
     }
 }
@@ -261,8 +267,6 @@ pub(super) fn apply_meta(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, meta:
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::layer::{Encoder, Xattrs};
 

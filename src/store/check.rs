@@ -1,0 +1,285 @@
+//! Verifying a store and taking out of use what is damaged.
+//!
+//! Blobs are the truth: they are read and hashed, all of them. A layer without a good blob, a record without its layers,
+//! an image without its blobs are dropped, and the next build makes them again. Snapshots are compared with what their blob
+//! unpacks to.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use oci_spec::image::ImageManifest;
+
+use super::Store;
+use super::census::list_files;
+use super::compare::equal_trees;
+use super::file::{failed, open_directory};
+use super::import::{parse, parse_digest};
+use super::pack::workers;
+use super::record::StoredLayer;
+use crate::oci::{DiffId, Digest, Hasher};
+use crate::plan::Record;
+use crate::port::StoreError;
+
+/// What a check found. Everything named here has been taken out of use already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Blobs read.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Blobs whose bytes are wrong, by file; in quarantine now.
+    pub damaged_blobs: Vec<PathBuf>,
+    /// Layers that no good blob is left of.
+    pub dropped_layers: Vec<DiffId>,
+    /// Files of records that need such a layer or cannot be read.
+    pub dropped_records: Vec<PathBuf>,
+    /// Names of images that need a blob that is not there.
+    pub dropped_images: Vec<String>,
+    /// Layers whose unpacked form was not what their blob says.
+    pub dropped_snapshots: Vec<DiffId>,
+}
+
+impl CheckReport {
+    /// Says whether nothing was wrong.
+    pub fn is_sound(&self) -> bool {
+        *self == Self { blobs: self.blobs, bytes: self.bytes, ..Self::default() }
+    }
+}
+
+impl Store {
+    /// Verifies every blob, record, image and snapshot; drops what is damaged. Other processes may use the store meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where something cannot be read at all, [`StoreError::Invalid`] if the index is no index.
+    pub fn check(&self) -> Result<CheckReport, StoreError> {
+        let mut report = CheckReport::default();
+        self.check_blobs(&mut report)?;
+        self.check_layers(&mut report)?;
+        self.check_records(&mut report)?;
+        self.check_images(&mut report)?;
+        self.check_snapshots(&mut report)?;
+        Ok(report)
+    }
+
+    fn check_blobs(&self, report: &mut CheckReport) -> Result<(), StoreError> {
+        let paths = list_files(&self.layout().blobs())?;
+        for (path, result) in paths.iter().zip(hash_all(&paths)) {
+            // Removed by a collector meanwhile.
+            let Some((digest, bytes)) = result? else { continue };
+            report.blobs += 1;
+            report.bytes += bytes;
+            if path.file_name().unwrap_or_default() != digest.hex().as_str() {
+                self.quarantine(path)?;
+                report.damaged_blobs.push(path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_layers(&self, report: &mut CheckReport) -> Result<(), StoreError> {
+        for path in list_files(&self.layout().layers())? {
+            let _lock = self.lock_exclusive()?;
+            let Some(mut layer) = self.read_document::<StoredLayer>(&path)? else { continue };
+            let known = layer.blobs.len();
+            layer.blobs.retain(|blob| self.blob_bytes(&blob.digest) == Some(blob.bytes));
+            if layer.blobs.is_empty() {
+                std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+                report.dropped_layers.push(layer.diff_id);
+            } else if layer.blobs.len() < known {
+                self.write_document(&path, &layer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_records(&self, report: &mut CheckReport) -> Result<(), StoreError> {
+        for directory in [self.layout().input_records(), self.layout().content_records()] {
+            for path in list_files(&directory)? {
+                let _lock = self.lock_exclusive()?;
+                let is_good = match self.read_document::<Record>(&path)? {
+                    Some(record) => self.has_layers(&record)?,
+                    None => false,
+                };
+                if !is_good {
+                    // Unreadable ones are in quarantine already.
+                    let _ = std::fs::remove_file(&path);
+                    report.dropped_records.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_layers(&self, record: &Record) -> Result<bool, StoreError> {
+        for diff_id in &record.diff_ids {
+            if self.layer(diff_id)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn check_images(&self, report: &mut CheckReport) -> Result<(), StoreError> {
+        for (name, digest) in self.images()? {
+            if !self.has_blobs(&digest)? {
+                self.remove_image(&name)?;
+                report.dropped_images.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_blobs(&self, manifest: &Digest) -> Result<bool, StoreError> {
+        let path = self.layout().blob(manifest);
+        let bytes = match self.read_blob(manifest) {
+            Err(StoreError::MissingBlob { .. } | StoreError::Damaged { .. }) => return Ok(false),
+            result => result?,
+        };
+        let manifest: ImageManifest = parse(&path, &bytes)?;
+        for blob in manifest.layers().iter().chain([manifest.config()]) {
+            if self.blob_bytes(&parse_digest(&path, blob)?) != Some(blob.size()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn check_snapshots(&self, report: &mut CheckReport) -> Result<(), StoreError> {
+        let bin = self.scratch()?;
+        for path in list_files(&self.layout().snapshots())? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Ok(digest) = format!("sha256:{name}").parse() else { continue };
+            let diff_id = DiffId::new(digest);
+            if !self.is_snapshot_good(&diff_id, &path, &bin.path().join("again"))? {
+                std::fs::rename(&path, bin.path().join(&name)).map_err(failed("move away", &path))?;
+                report.dropped_snapshots.push(diff_id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares a snapshot with a fresh one, made at `again` and removed.
+    fn is_snapshot_good(&self, diff_id: &DiffId, path: &Path, again: &Path) -> Result<bool, StoreError> {
+        match self.unpack_to(diff_id, again) {
+            Err(StoreError::MissingLayer { .. }) => return Ok(false),
+            result => result?,
+        }
+        let (old, new) = (open_directory(path)?, open_directory(again)?);
+        let equal = equal_trees(old.as_fd(), new.as_fd()).map_err(failed("compare", path))?;
+        super::file::remove_path(again)?;
+        Ok(equal)
+    }
+}
+
+/// Hashes files on all processors; the results are in the files' order. `None` for a file that is gone.
+fn hash_all(paths: &[PathBuf]) -> Vec<Result<Option<(Digest, u64)>, StoreError>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let index = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(path) = paths.get(index)
+        {
+            done.push((index, hash(path)));
+        }
+        done
+    };
+    let mut results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers()).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("hashing does not panic")).collect()
+    });
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn hash(path: &Path) -> Result<Option<(Digest, u64)>, StoreError> {
+    use std::io::Read;
+    let mut file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(failed("open", path))?,
+    };
+    let (mut hasher, mut bytes, mut buffer) = (Hasher::default(), 0, vec![0; 256 * 1024]);
+    loop {
+        match file.read(&mut buffer).map_err(failed("read", path))? {
+            0 => return Ok(Some((hasher.finish(), bytes))),
+            count => {
+                hasher.update(&buffer[..count]);
+                bytes += count as u64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::{Encoder, Encoding};
+    use crate::plan::KeyFields;
+    use crate::port::LayerStore;
+
+    /// Returns a store with one recorded layer.
+    fn store() -> (tempfile::TempDir, Store, Record) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let file = directory.path().join("rootfs.tar");
+        std::fs::write(&file, Encoder::new(Vec::new()).finish().unwrap().0).unwrap();
+        let diff_ids = store.import_rootfs_tar(&file).unwrap().diff_ids;
+        let fields = KeyFields::default();
+        let (input_key, content_key) = (fields.input_key(None), fields.content_key(None));
+        let (step, image) = ("s".to_owned(), "i".to_owned());
+        let record = Record { step, image, input_key, content_key, parent: None, fields, diff_ids };
+        store.save(&record).unwrap();
+        (directory, store, record)
+    }
+
+    #[test]
+    fn a_sound_store_is_sound() {
+        let (_directory, store, record) = store();
+        let report = store.check().unwrap();
+        assert!(report.is_sound() && report.blobs == 1, "{report:?}");
+        assert_eq!(store.by_input(record.input_key).unwrap(), Some(record));
+    }
+
+    #[test]
+    fn a_damaged_blob_takes_with_it_what_needs_it() {
+        let (_directory, store, record) = store();
+        let layer = store.layer(&record.diff_ids[0]).unwrap().unwrap();
+        let mut bytes = store.read_blob(&layer.blob).unwrap();
+        bytes[0] ^= 1;
+        std::fs::write(store.layout().blob(&layer.blob), bytes).unwrap();
+        let report = store.check().unwrap();
+        assert_eq!(report.damaged_blobs, [store.layout().blob(&layer.blob)]);
+        assert_eq!(report.dropped_layers, record.diff_ids);
+        assert_eq!(report.dropped_records.len(), 2);
+        assert_eq!(store.by_input(record.input_key).unwrap(), None);
+        assert!(store.layout().quarantine().join(layer.blob.hex()).exists());
+        assert!(store.check().unwrap().is_sound());
+    }
+
+    #[test]
+    fn another_encoding_of_a_layer_saves_it() {
+        let (_directory, store, record) = store();
+        let plain = store.layer(&record.diff_ids[0]).unwrap().unwrap();
+        let gzip = store.encoded(&record.diff_ids[0], Encoding::Gzip).unwrap();
+        assert_eq!(store.encoded(&record.diff_ids[0], Encoding::Gzip).unwrap(), gzip, "remembered");
+        std::fs::write(store.layout().blob(&plain.blob), "damaged").unwrap();
+        let report = store.check().unwrap();
+        assert_eq!((report.damaged_blobs.len(), report.dropped_layers.len()), (1, 0));
+        assert_eq!(store.layer(&record.diff_ids[0]).unwrap(), Some(gzip));
+        assert_eq!(store.encoded(&record.diff_ids[0], Encoding::None).unwrap(), plain, "and made again");
+    }
+
+    #[test]
+    fn unreadable_documents_are_dropped() {
+        let (_directory, store, record) = store();
+        std::fs::write(store.layout().input_record(&record.input_key), "{").unwrap();
+        assert_eq!(store.by_input(record.input_key).unwrap(), None, "a miss, not an error");
+        store.save(&record).unwrap();
+        std::fs::write(store.layout().content_record(&record.content_key), "{").unwrap();
+        assert_eq!(
+            store.check().unwrap().dropped_records,
+            [store.layout().content_record(&record.content_key)]
+        );
+    }
+}

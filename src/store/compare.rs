@@ -1,0 +1,81 @@
+//! Comparing files and trees on disk.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
+
+use super::file::{DIRECTORY, names};
+use super::scan::{kind, meta};
+use super::xattr;
+use crate::layer::Kind;
+
+/// Says whether two readers give the same bytes.
+pub(super) fn equal_bytes(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
+    let (mut left, mut right) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
+    loop {
+        let count = a.read(&mut left)?;
+        if count == 0 {
+            return Ok(b.read(&mut right)? == 0);
+        }
+        match b.read_exact(&mut right[..count]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            result => result?,
+        }
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+    }
+}
+
+/// Says whether two unpacked layers are equal in all that a layer holds.
+pub(super) fn equal_trees(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<bool> {
+    let left: BTreeSet<_> = names(a)?.into_iter().collect();
+    if left != names(b)?.into_iter().collect() || !equal_nodes(a, b, b".")? {
+        return Ok(false);
+    }
+    for name in left {
+        if !equal_entries(a, b, &name)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn equal_entries(a: BorrowedFd<'_>, b: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
+    if !equal_nodes(a, b, name)? {
+        return Ok(false);
+    }
+    let stat = statat(a, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match kind(a, name, &stat)? {
+        Some(Kind::Directory) => {
+            let open = |parent| openat(parent, name, DIRECTORY, Mode::empty());
+            equal_trees(open(a)?.as_fd(), open(b)?.as_fd())
+        }
+        Some(Kind::File(_)) => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let open = |parent| openat(parent, name, flags, Mode::empty()).map(File::from);
+            equal_bytes(open(a)?, open(b)?)
+        }
+        _ => Ok(true),
+    }
+}
+
+fn equal_nodes(a: BorrowedFd<'_>, b: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
+    let describe = |parent| -> io::Result<_> {
+        let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(match kind(parent, name, &stat)? {
+            // A removal has no meta data.
+            Some(Kind::Whiteout) => None,
+            kind => Some((
+                kind,
+                meta(&stat, i64::MAX),
+                xattr::content(parent, name)?,
+                xattr::is_opaque(parent, name)?,
+            )),
+        })
+    };
+    Ok(describe(a)? == describe(b)?)
+}

@@ -1,0 +1,333 @@
+//! Removing what is not needed any more.
+//!
+//! Kept, whatever the policy: images and artifacts of the index, and all that was made or found since the oldest process
+//! that still has the store open began. Records go before layers, layers before blobs, all under the exclusive lock:
+//! nobody finds a record whose layer is about to vanish, and a kill in between leaves blobs without use, never uses without
+//! blobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use oci_spec::image::ImageManifest;
+
+use super::Store;
+use super::census::{KnownLayer, list_files, used};
+use super::file::failed;
+use super::import::{parse, parse_digest};
+use super::scratch::{Scratch, oldest_owner, seconds_now};
+use crate::oci::{DiffId, Digest};
+use crate::port::StoreError;
+
+/// What is removed beside what nothing refers to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcPolicy {
+    /// Records, downloads and logs that were not used for so long.
+    pub unused_for: Option<Duration>,
+    /// The records used longest ago, until layers take no more than this many bytes (unpacked ones included).
+    pub max_bytes: Option<u64>,
+}
+
+/// What a collection removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcReport {
+    /// Records, by input key and by content key.
+    pub records: u64,
+    /// Layers with everything they had.
+    pub layers: u64,
+    /// Blobs, those of layers included.
+    pub blobs: u64,
+    /// Bytes of all these.
+    pub freed_bytes: u64,
+    /// Bytes of the layers that are left.
+    pub kept_bytes: u64,
+}
+
+impl Store {
+    /// Removes what `policy` says and what nothing refers to. Other processes may use the store meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Invalid`] if the index or a manifest cannot be read: then nothing is removed.
+    pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport, StoreError> {
+        // Before the lock, which making it needs. Snapshots are moved there and removed after the lock is released.
+        let bin = self.scratch()?;
+        let report = {
+            let _lock = self.lock_exclusive()?;
+            let protected_since = oldest_owner(&self.layout().work())?.unwrap_or(0);
+            let mut collection = Collection {
+                store: self,
+                bin: &bin,
+                protected_since,
+                kept: BTreeSet::new(),
+                pinned: self.image_blobs()?,
+                report: GcReport::default(),
+            };
+            collection.run(policy)?;
+            collection.report
+        };
+        if let Some(age) = policy.unused_for {
+            let before = seconds_now().saturating_sub(age.as_secs());
+            for directory in [self.layout().cache(""), self.layout().logs(), self.layout().quarantine()] {
+                remove_old_files(&directory, before)?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Returns the blobs that the images of the index need.
+    fn image_blobs(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut blobs = BTreeSet::new();
+        for (_, digest) in self.images()? {
+            blobs.insert(digest);
+            let path = self.layout().blob(&digest);
+            let manifest: ImageManifest = parse(&path, &self.read_blob(&digest)?)?;
+            for blob in manifest.layers().iter().chain([manifest.config()]) {
+                blobs.insert(parse_digest(&path, blob)?);
+            }
+        }
+        Ok(blobs)
+    }
+}
+
+struct Collection<'a> {
+    store: &'a Store,
+    bin: &'a Scratch,
+    protected_since: u64,
+    kept: BTreeSet<DiffId>,
+    pinned: BTreeSet<Digest>,
+    report: GcReport,
+}
+
+impl Collection<'_> {
+    fn run(&mut self, policy: &GcPolicy) -> Result<(), StoreError> {
+        let layers = self.store.known_layers()?;
+        self.kept =
+            layers.values().filter(|layer| self.is_needed(layer)).map(|layer| layer.stored.diff_id).collect();
+        self.report.kept_bytes = self.kept.iter().map(|diff_id| bytes(&layers, diff_id)).sum();
+        self.collect_records(policy, &layers)?;
+        self.collect_layers(&layers)?;
+        self.collect_blobs(&layers)
+    }
+
+    /// Says whether a layer is needed without a record: by an image, or by a build that has not written it yet.
+    fn is_needed(&self, layer: &KnownLayer) -> bool {
+        layer.used >= self.protected_since
+            || layer.stored.blobs.iter().any(|blob| self.pinned.contains(&blob.digest))
+    }
+
+    fn collect_records(
+        &mut self,
+        policy: &GcPolicy,
+        layers: &BTreeMap<DiffId, KnownLayer>,
+    ) -> Result<(), StoreError> {
+        let layout = self.store.layout();
+        let mut files = self.store.record_files(&layout.input_records())?;
+        files.extend(self.store.record_files(&layout.content_records())?);
+        files.sort_by_key(|(_, record, used)| (std::cmp::Reverse(*used), record.input_key));
+        let before = policy.unused_for.map_or(0, |age| seconds_now().saturating_sub(age.as_secs()));
+        for (path, record, used) in files {
+            let new: BTreeSet<_> =
+                record.diff_ids.iter().copied().filter(|diff_id| !self.kept.contains(diff_id)).collect();
+            let new_bytes: u64 = new.iter().map(|diff_id| bytes(layers, diff_id)).sum();
+            let total = self.report.kept_bytes + new_bytes;
+            let fits = new_bytes == 0 || policy.max_bytes.is_none_or(|limit| total <= limit);
+            if used >= self.protected_since || (used >= before && fits) {
+                self.kept.extend(new);
+                self.report.kept_bytes = total;
+            } else {
+                std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+                self.report.records += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn collect_layers(&mut self, layers: &BTreeMap<DiffId, KnownLayer>) -> Result<(), StoreError> {
+        let layout = self.store.layout();
+        for (diff_id, layer) in layers.iter().filter(|(diff_id, _)| !self.kept.contains(diff_id)) {
+            let path = layout.layer(diff_id);
+            std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+            self.report.layers += 1;
+            self.report.freed_bytes += layer.unpacked_bytes();
+        }
+        let kept: BTreeSet<_> = self.kept.iter().map(|diff_id| layout.snapshot(diff_id)).collect();
+        for path in list_files(&layout.snapshots())?.iter().filter(|path| !kept.contains(*path)) {
+            let away = self.bin.path().join(path.file_name().unwrap_or_default());
+            std::fs::rename(path, away).map_err(failed("move away", path))?;
+        }
+        Ok(())
+    }
+
+    fn collect_blobs(&mut self, layers: &BTreeMap<DiffId, KnownLayer>) -> Result<(), StoreError> {
+        let layout = self.store.layout();
+        let of_layers = self.kept.iter().filter_map(|diff_id| layers.get(diff_id));
+        let of_layers = of_layers.flat_map(|layer| layer.stored.blobs.iter().map(|blob| blob.digest));
+        let needed: BTreeSet<_> =
+            of_layers.chain(self.pinned.iter().copied()).map(|digest| layout.blob(&digest)).collect();
+        for path in list_files(&layout.blobs())? {
+            // A new blob is named by nothing yet.
+            if needed.contains(&path) || used(&path) >= self.protected_since {
+                continue;
+            }
+            let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+            self.report.blobs += 1;
+            self.report.freed_bytes += bytes;
+        }
+        Ok(())
+    }
+}
+
+fn bytes(layers: &BTreeMap<DiffId, KnownLayer>, diff_id: &DiffId) -> u64 {
+    layers.get(diff_id).map_or(0, |layer| layer.blob_bytes() + layer.unpacked_bytes())
+}
+
+/// Removes files that came into `directory`, or anywhere beneath it, before a time. By the time of the inode: downloads
+/// carry the server's modification time.
+fn remove_old_files(directory: &Path, before: u64) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    for path in list_files(directory)? {
+        let metadata = std::fs::symlink_metadata(&path).map_err(failed("inspect", &path))?;
+        if metadata.is_dir() {
+            remove_old_files(&path, before)?;
+        } else if metadata.ctime() < before as i64 {
+            std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::layer::{Encoder, Entry, Kind, Meta};
+    use crate::plan::{KeyFields, Record};
+    use crate::port::LayerStore;
+
+    struct Bench {
+        directory: tempfile::TempDir,
+        store: Store,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Store::open(&directory.path().join("store")).unwrap();
+            Self { directory, store }
+        }
+
+        /// Stores a layer of about `kib` KiB and a record of it, both last used `days` ago.
+        fn step(&self, name: &str, kib: usize, days: u64) -> Record {
+            let content = name.repeat(kib * 1024 / name.len());
+            let entry = Entry { path: name.into(), kind: Kind::File(content.len() as u64), meta: Meta::NONE };
+            let mut encoder = Encoder::new(Vec::new());
+            encoder.append_file(&entry, &mut content.as_bytes()).unwrap();
+            let file = self.directory.path().join("rootfs.tar");
+            std::fs::write(&file, encoder.finish().unwrap().0).unwrap();
+            let diff_ids = self.store.import_rootfs_tar(&file).unwrap().diff_ids;
+            let fields = KeyFields::new([("name".to_owned(), name.to_owned())]);
+            let (input_key, content_key) = (fields.input_key(None), fields.content_key(None));
+            let (step, image) = (name.to_owned(), "i".to_owned());
+            let record = Record { step, image, input_key, content_key, parent: None, fields, diff_ids };
+            self.store.save(&record).unwrap();
+            let layer = self.store.layer(&record.diff_ids[0]).unwrap().unwrap();
+            let layout = self.store.layout();
+            for path in [
+                layout.input_record(&input_key),
+                layout.content_record(&content_key),
+                layout.layer(&record.diff_ids[0]),
+                layout.blob(&layer.blob),
+            ] {
+                date(path, days);
+            }
+            record
+        }
+
+        fn gc(&self, unused_days: Option<u64>, max_kib: Option<u64>) -> GcReport {
+            let unused_for = unused_days.map(|days| Duration::from_secs(days * 86400));
+            self.store.gc(&GcPolicy { unused_for, max_bytes: max_kib.map(|kib| kib * 1024) }).unwrap()
+        }
+
+        /// Names of the steps that are found, in order; each must still have its layer's blob.
+        fn left(&self) -> Vec<String> {
+            let mut left = Vec::new();
+            for listed in self.store.list().unwrap() {
+                assert_eq!(
+                    self.store.by_input(listed.record.input_key).unwrap(),
+                    Some(listed.record.clone())
+                );
+                left.push(listed.record.step);
+            }
+            left.sort();
+            left
+        }
+    }
+
+    fn date(path: PathBuf, days_ago: u64) {
+        let time = UNIX_EPOCH + Duration::from_secs(seconds_now() - days_ago * 86400);
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn old_records_go_with_their_layers() {
+        let bench = Bench::new();
+        bench.step("old", 10, 30);
+        bench.step("new", 10, 3);
+        let report = bench.gc(Some(7), None);
+        assert_eq!((report.records, report.layers, report.blobs), (2, 1, 1));
+        assert_eq!(bench.left(), ["new"]);
+        assert!(bench.store.check().unwrap().is_sound());
+    }
+
+    #[test]
+    fn the_longest_unused_go_until_the_rest_fits() {
+        let bench = Bench::new();
+        for (name, days) in [("a", 4), ("b", 3), ("c", 2), ("d", 1)] {
+            bench.step(name, 100, days);
+        }
+        let report = bench.gc(None, Some(250));
+        assert_eq!(bench.left(), ["c", "d"]);
+        assert!(report.kept_bytes <= 250 * 1024, "{report:?}");
+    }
+
+    #[test]
+    fn what_was_used_since_a_process_opened_the_store_stays() {
+        let bench = Bench::new();
+        let found = bench.step("found", 10, 30);
+        bench.step("forgotten", 10, 30);
+        bench.store.by_input(found.input_key).unwrap();
+        bench.gc(Some(0), Some(0));
+        assert_eq!(bench.left(), ["found"]);
+    }
+
+    #[test]
+    fn images_keep_their_layers() {
+        use crate::oci::{descriptor, image_manifest};
+        let bench = Bench::new();
+        let record = bench.step("imaged", 10, 30);
+        let layer = bench.store.layer(&record.diff_ids[0]).unwrap().unwrap();
+        bench.store.put_blob(b"{}").unwrap();
+        let layers = vec![descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)];
+        let manifest = bench.store.save_image("i", &image_manifest(b"{}", layers, &BTreeMap::new())).unwrap();
+        for digest in [manifest, Digest::of("{}")] {
+            date(bench.store.layout().blob(&digest), 30);
+        }
+        bench.gc(Some(7), None);
+        assert!(bench.store.check().unwrap().is_sound());
+        assert_eq!(bench.store.images().unwrap().len(), 1);
+        bench.store.remove_image("i").unwrap();
+        assert_eq!(bench.gc(Some(7), None).blobs, 3);
+    }
+
+    #[test]
+    fn blobs_that_nothing_names_go() {
+        let bench = Bench::new();
+        let blob = bench.store.put_blob(b"lost").unwrap();
+        assert_eq!(bench.gc(None, None).blobs, 0, "it may be about to be named");
+        date(bench.store.layout().blob(&blob), 1);
+        assert_eq!(bench.gc(None, None).blobs, 1);
+    }
+}
