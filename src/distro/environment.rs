@@ -1,6 +1,7 @@
 //! What every job finds in its environment, and where it finds what is plywood's.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The directory inside a job that is the sandbox's own: on no layer, gone after the job.
 pub const PRIVATE: &str = "/run/plywood";
@@ -8,6 +9,16 @@ pub const PRIVATE: &str = "/run/plywood";
 /// The commands a hook may call beside those of its root, first in `PATH`: `install-packages`, `pkg-map`, `svc-map`,
 /// `dib-init-system`, and stand-ins for commands that must wait (`update-initramfs`) or do nothing (`start-stop-daemon`).
 pub const TOOLS: &str = "/run/plywood/bin";
+
+/// Where a job sees the caller's certificate authorities.
+pub const CA_BUNDLE: &str = "/run/plywood/ca.crt";
+
+/// Variables that name a file of certificate authorities, in the order in which the caller's are looked at.
+const CA_VARIABLES: [&str; 5] =
+    ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO"];
+
+/// Variables that name a proxy, lower case; programs read either case.
+const PROXY_VARIABLES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
 
 /// Returns the part of a job's environment that is the same for every job and on every machine.
 ///
@@ -41,6 +52,31 @@ pub fn base_environment(source_date_epoch: i64) -> BTreeMap<String, String> {
     .collect()
 }
 
+/// Returns the file of certificate authorities that the caller's environment names, if any. Jobs see it as [`CA_BUNDLE`].
+pub fn ca_bundle(caller: &BTreeMap<String, String>) -> Option<&Path> {
+    CA_VARIABLES.iter().find_map(|name| non_empty(caller, name)).map(Path::new)
+}
+
+/// Returns the way to the network that the caller's environment names: proxies, and the file of certificate authorities
+/// under all the names by which programs look for one. It changes how bytes arrive, never which, so no key has it.
+pub fn network_environment(caller: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for lower in PROXY_VARIABLES {
+        let upper = lower.to_ascii_uppercase();
+        if let Some(value) = non_empty(caller, lower).or_else(|| non_empty(caller, &upper)) {
+            found.extend([lower.to_owned(), upper].map(|name| (name, value.to_owned())));
+        }
+    }
+    if ca_bundle(caller).is_some() {
+        found.extend(CA_VARIABLES.map(|name| (name.to_owned(), CA_BUNDLE.to_owned())));
+    }
+    found
+}
+
+fn non_empty<'a>(env: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +88,38 @@ mod tests {
         assert!(env["PATH"].starts_with("/run/plywood/bin:"));
         for (name, value) in base_environment(0) {
             assert!(name == "SOURCE_DATE_EPOCH" || env[&name] == value, "{name}");
+        }
+    }
+
+    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn proxies_are_taken_in_either_case() {
+        let caller = environment(&[
+            ("HTTPS_PROXY", "http://p:3128"),
+            ("no_proxy", "a"),
+            ("NO_PROXY", "b"),
+            ("HOME", "/x"),
+        ]);
+        let expected = environment(&[
+            ("HTTPS_PROXY", "http://p:3128"),
+            ("https_proxy", "http://p:3128"),
+            ("NO_PROXY", "a"),
+            ("no_proxy", "a"),
+        ]);
+        assert_eq!(network_environment(&caller), expected);
+        assert_eq!(ca_bundle(&caller), None);
+    }
+
+    #[test]
+    fn one_named_authority_file_serves_every_program() {
+        let caller = environment(&[("SSL_CERT_FILE", ""), ("PIP_CERT", "/etc/ssl/own.pem")]);
+        assert_eq!(ca_bundle(&caller), Some(Path::new("/etc/ssl/own.pem")));
+        let found = network_environment(&caller);
+        for name in CA_VARIABLES {
+            assert_eq!(found[name], CA_BUNDLE, "{name}");
         }
     }
 }

@@ -3,14 +3,20 @@
 //! A base stands for a distribution's root file system before any element. It says where that comes from, which
 //! names elements may take for granted, and which facts about the distribution they can rely on.
 
+pub mod apt;
 mod architecture;
 mod base;
 mod environment;
+mod mirror;
 mod name;
 mod source;
 
 pub use architecture::{Architecture, ArchitectureError};
 pub use base::BaseDefinition;
-pub use environment::{PRIVATE, TOOLS, base_environment};
+pub use environment::{CA_BUNDLE, PRIVATE, TOOLS, base_environment, ca_bundle, network_environment};
+pub use mirror::{
+    AptMachine, Keyring, Mirror, Mirrors, PackageSource, parse_source_lines, parse_source_stanzas,
+    parse_transport,
+};
 pub use name::{BaseName, BaseNameError};
 pub use source::{BaseSource, Mmdebstrap, StoredFile, Variant};

@@ -3,6 +3,7 @@
 //! Nothing is decided here: what a file means is said by `element`, `distro` and `image`. Everything is read in byte
 //! order of the names, so that the result depends on the content alone.
 
+mod apt;
 mod base;
 mod catalog;
 mod copy;
@@ -12,6 +13,7 @@ mod element;
 mod error;
 mod project;
 
+pub use apt::load_apt_sources;
 pub use base::{load_base, load_base_names, save_base};
 pub use catalog::load_catalog;
 pub use copy::copy_element;

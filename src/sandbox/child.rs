@@ -34,6 +34,7 @@ const KEYS: [Signal; 5] =
 
 /// Does a supervisor's work if this process was started as one, and returns what `main` is to return. To be called first
 /// in `main`.
+#[must_use]
 pub fn run_if_asked() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match arguments.as_slice() {

@@ -1,5 +1,7 @@
 //! What several system tests need: a real root file system, and a sandbox that starts the built program.
 
+#![allow(dead_code, reason = "each test program uses a part")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,172 @@
+//! apt and mmdebstrap: argument lists and configuration texts.
+//!
+//! An image holds the distribution's own package sources; a build reaches them through the machine's mirrors. What joins
+//! the two, all of it outside the layers: the text that [`configuration`] returns, which apt finds by `APT_CONFIG`, and the
+//! table that [`mirror_table`] returns, by which package sources are rewritten at the moment apt reads them.
+//!
+//! Source: apt.conf(5), mmdebstrap(1).
+
+use super::{Mmdebstrap, PRIVATE, TOOLS};
+
+/// What holds for every call of apt during a build.
+///
+/// | setting | without it |
+/// |---|---|
+/// | `Retries` | one lost connection ends a build |
+/// | `Error-Mode` | an index that could not be fetched is a warning, and the packages are old |
+/// | `Languages` | translations are fetched that no image needs |
+/// | `Install-Recommends` | images hold packages that nobody asked for; diskimage-builder's Debian does the same |
+/// | `Keep-Downloaded-Packages`, `pkgcache` | downloads are lost, and caches get into layers |
+/// | `DPkg::Options` | questions about configuration files; and dpkg waits for the disk with every file |
+/// | `DPkg::Path` | maintainer scripts would not find the sandbox's own commands |
+const FIXED: &str = r#"Acquire::Retries "3";
+Acquire::Languages "none";
+APT::Update::Error-Mode "any";
+APT::Install-Recommends "false";
+APT::Keep-Downloaded-Packages "true";
+Binary::apt::APT::Keep-Downloaded-Packages "true";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
+DPkg::Path "";
+DPkg::Use-Pty "false";
+"#;
+
+/// Returns the command that fetches the package indices.
+pub fn update() -> Vec<String> {
+    apt_get("update", std::iter::empty::<&str>())
+}
+
+/// Returns the command that installs packages and what they depend on.
+pub fn install<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Vec<String> {
+    apt_get("install", names)
+}
+
+/// Returns the command that removes packages; their configuration files stay.
+pub fn remove<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Vec<String> {
+    apt_get("remove", names)
+}
+
+fn apt_get<N: AsRef<str>>(action: &str, names: impl IntoIterator<Item = N>) -> Vec<String> {
+    let head = ["apt-get", "--assume-yes", "--quiet", action].map(str::to_owned);
+    head.into_iter().chain(names.into_iter().map(|name| name.as_ref().to_owned())).collect()
+}
+
+/// Returns the command that makes the initramfs of every kernel, to be run once when all else of a step is in place.
+pub fn make_initramfs() -> Vec<String> {
+    vec![format!("{TOOLS}/make-initramfs")]
+}
+
+/// Returns the command that makes a base's root file system in the empty directory `root`.
+///
+/// No mirror is named, so that the image gets the distribution's own package sources; the hooks put the machine's in
+/// their place for the time of the bootstrap. Downloads are kept: they are the machine's, mounted into the root.
+pub fn bootstrap(base: &Mmdebstrap, root: &str) -> Vec<String> {
+    let suites: Vec<_> = base.suites.iter().map(|suite| quoted(suite)).collect();
+    let mut argv = vec![
+        "mmdebstrap".to_owned(),
+        "--mode=root".to_owned(),
+        "--format=directory".to_owned(),
+        format!("--variant={}", base.variant.as_str()),
+        format!("--components={}", base.components.join(",")),
+        "--skip=essential/unlink,check/signed-by".to_owned(),
+        format!("--setup-hook={TOOLS}/bootstrap-setup \"$1\" {}", suites.join(" ")),
+        format!("--customize-hook={TOOLS}/bootstrap-finish \"$1\""),
+    ];
+    if !base.include.is_empty() {
+        argv.push(format!("--include={}", base.include.join(",")));
+    }
+    argv.extend(base.suites.first().cloned());
+    argv.push(root.to_owned());
+    argv
+}
+
+/// Quotes a word for a POSIX shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Returns apt's configuration for a build: what always holds, the machine's way to archives, and the file inside the job
+/// that holds the machine's certificate authorities.
+pub fn configuration(transport: &[(String, String)], ca_bundle: Option<&str>) -> String {
+    let ca_setting = ca_bundle.map(|file| ("Acquire::https::CAInfo", file));
+    let settings = transport.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(ca_setting);
+    // Quotes cannot be written inside a value.
+    let lines = settings.map(|(name, value)| format!("{name} \"{}\";\n", value.replace('"', "")));
+    std::iter::once(FIXED.to_owned()).chain(lines).collect()
+}
+
+/// An archive as jobs reach it: its address, and the name of its keyring below [`apt_directory`].
+pub type ReachedArchive<'a> = (&'a str, Option<&'a str>);
+
+/// Returns the table by which package sources of a release are rewritten: lines of `distro`, `release`, and an `archive`
+/// and `security` archive as far as there are.
+pub fn mirror_table(
+    distro: &str,
+    release: &str,
+    archive: Option<ReachedArchive<'_>>,
+    security: Option<ReachedArchive<'_>>,
+) -> String {
+    let mut table = format!("distro\t{distro}\nrelease\t{release}\n");
+    for (kind, reached) in [("archive", archive), ("security", security)] {
+        if let Some((uri, keyring)) = reached {
+            let keyring = keyring.map(|name| format!("{}/{name}", apt_directory())).unwrap_or_default();
+            table.push_str(&format!("{kind}\t{uri}\t{keyring}\n"));
+        }
+    }
+    table
+}
+
+/// Returns the directory inside a job that holds `apt.conf`, `mirrors.tsv` and keyrings.
+pub fn apt_directory() -> String {
+    format!("{PRIVATE}/apt")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Variant;
+    use super::*;
+
+    #[test]
+    fn packages_are_arguments() {
+        assert_eq!(install(["a", "b"]), ["apt-get", "--assume-yes", "--quiet", "install", "a", "b"]);
+        assert_eq!(remove(&["a".to_owned()]).last().unwrap(), "a");
+        assert_eq!(update(), ["apt-get", "--assume-yes", "--quiet", "update"]);
+    }
+
+    #[test]
+    fn a_bootstrap_names_suites_but_no_mirror() {
+        let base = Mmdebstrap {
+            variant: Variant::Minbase,
+            suites: vec!["bookworm".to_owned(), "bookworm-security".to_owned(), "it's".to_owned()],
+            components: vec!["main".to_owned(), "contrib".to_owned()],
+            include: vec!["ca-certificates".to_owned()],
+        };
+        let argv = bootstrap(&base, "/root");
+        assert_eq!(&argv[argv.len() - 3..], ["--include=ca-certificates", "bookworm", "/root"]);
+        assert!(argv.contains(&"--components=main,contrib".to_owned()));
+        let setup =
+            r#"--setup-hook=/run/plywood/bin/bootstrap-setup "$1" 'bookworm' 'bookworm-security' 'it'\''s'"#;
+        assert!(argv.contains(&setup.to_owned()), "{argv:?}");
+    }
+
+    #[test]
+    fn configuration_holds_the_machines_way_to_archives() {
+        let transport = [("Acquire::http::Proxy".to_owned(), "http://p:1\"".to_owned())];
+        let text = configuration(&transport, Some("/run/plywood/ca.crt"));
+        assert!(text.starts_with(FIXED));
+        let rest = "Acquire::http::Proxy \"http://p:1\";\nAcquire::https::CAInfo \"/run/plywood/ca.crt\";\n";
+        assert!(text.ends_with(rest), "{text}");
+        assert_eq!(configuration(&[], None), FIXED);
+    }
+
+    #[test]
+    fn the_table_holds_what_there_is() {
+        let table = mirror_table("debian", "bookworm", Some(("http://m/debian", Some("archive.gpg"))), None);
+        let expected =
+            "distro\tdebian\nrelease\tbookworm\narchive\thttp://m/debian\t/run/plywood/apt/archive.gpg\n";
+        assert_eq!(table, expected);
+        let table = mirror_table("debian", "sid", None, Some(("http://m/s", None)));
+        assert_eq!(table.lines().last(), Some("security\thttp://m/s\t"));
+    }
+}

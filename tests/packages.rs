@@ -1,0 +1,204 @@
+//! Debian roots, packages and initramfs images by real package managers. Needs root and the machine's package mirror.
+#![cfg(feature = "system-tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::{Scratch, run, sandbox, shell};
+use plywood::distro::{Mmdebstrap, PRIVATE, Variant, apt};
+use plywood::load::load_apt_sources;
+use plywood::oci::Digest;
+use plywood::port::{Access, Bind, Exit, Job, View};
+use plywood::sandbox::Namespaces;
+
+/// What a build keeps beside the layers: apt's configuration, downloads, indices.
+struct Apt {
+    directory: tempfile::TempDir,
+}
+
+impl Apt {
+    fn new(release: &str) -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        for name in ["apt", "archives", "lists", "state"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let machine = load_apt_sources(Path::new("/etc/apt")).unwrap();
+        let mirrors = machine.mirrors("debian", release);
+        let archive =
+            mirrors.archive.expect("this test needs a Debian mirror in the machine's apt configuration");
+        let security = mirrors.security.as_ref().map(|mirror| (mirror.uri.as_str(), None));
+        let table = apt::mirror_table("debian", release, Some((&archive.uri, None)), security);
+        fs::write(directory.path().join("apt/mirrors.tsv"), table).unwrap();
+        let configuration = apt::configuration(&machine.transport, None);
+        fs::write(directory.path().join("apt/apt.conf"), configuration).unwrap();
+        Self { directory }
+    }
+
+    fn bind(&self, name: &str, target: &str) -> Bind {
+        Bind { source: self.path(name), target: target.to_owned(), access: Access::ReadWrite }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn bootstrap(&self, release: &str) -> Job {
+        let base = Mmdebstrap {
+            variant: Variant::Minbase,
+            suites: ["", "-updates", "-security"].map(|suffix| format!("{release}{suffix}")).to_vec(),
+            components: vec!["main".to_owned()],
+            include: vec!["ca-certificates".to_owned()],
+        };
+        let binds = ["apt", "archives", "lists"].map(|name| self.bind(name, &format!("{PRIVATE}/{name}")));
+        Job {
+            argv: apt::bootstrap(&base, View::HOST_MOUNT),
+            view: View::Host,
+            binds: binds.to_vec(),
+            ..shell("")
+        }
+    }
+
+    fn in_target(&self, argv: Vec<String>) -> Job {
+        let mut job = Job { argv, ..shell("") };
+        job.env.insert("APT_CONFIG".to_owned(), format!("{PRIVATE}/apt/apt.conf"));
+        job.binds = vec![
+            self.bind("apt", "/run/plywood/apt"),
+            self.bind("state", "/run/plywood/state"),
+            self.bind("archives", "/var/cache/apt/archives"),
+            self.bind("lists", "/var/lib/apt/lists"),
+        ];
+        job
+    }
+
+    fn debs(&self) -> usize {
+        let names = fs::read_dir(self.path("archives")).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".deb")).count()
+    }
+}
+
+fn succeed(scratch: &Scratch, job: &Job) -> String {
+    let (exit, output) = run(scratch.root.as_ref(), job);
+    assert_eq!(exit, Exit::Status(0), "{:?}: {output}", job.argv);
+    output
+}
+
+/// Lists everything below `root` but for what a layer never keeps: path, type, mode, owner, content.
+fn inventory(root: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            let masked =
+                ["var/log/", "var/cache/ldconfig/", "etc/machine-id", "var/cache/apt/", "var/lib/apt/lists"];
+            if masked.iter().any(|prefix| name.starts_with(prefix)) {
+                continue;
+            }
+            let metadata = entry.metadata().unwrap();
+            let kind = metadata.file_type();
+            let content = if kind.is_symlink() {
+                fs::read_link(&path).unwrap().display().to_string()
+            } else if kind.is_file() {
+                Digest::of(fs::read(&path).unwrap()).to_string()
+            } else {
+                format!("{}", u8::from(kind.is_char_device()))
+            };
+            if kind.is_dir() {
+                pending.push(path);
+            }
+            found.insert(
+                name,
+                format!("{:o} {}:{} {content}", metadata.mode(), metadata.uid(), metadata.gid()),
+            );
+        }
+    }
+    found
+}
+
+fn bootstrapped(sandbox: &Namespaces, apt: &Apt, release: &str) -> Scratch {
+    let scratch = Scratch::on(sandbox, &[]);
+    succeed(&scratch, &apt.bootstrap(release));
+    scratch
+}
+
+fn assert_reproducible_base(release: &str) {
+    let sandbox = sandbox(&Arc::default());
+    let apt = Apt::new(release);
+    let first = bootstrapped(&sandbox, &apt, release);
+    let downloads = apt.debs();
+    assert!(downloads > 50, "{downloads} downloads were kept");
+    let second = bootstrapped(&sandbox, &apt, release);
+    assert_eq!(apt.debs(), downloads);
+    let (first, second) = (inventory(&first.upper()), inventory(&second.upper()));
+    let differing: Vec<_> = first.iter().filter(|(name, state)| second.get(*name) != Some(state)).collect();
+    assert!(differing.is_empty() && first.len() == second.len(), "{differing:#?}");
+}
+
+fn assert_image_names_no_mirror_of_the_machine(root: &Path, release: &str) {
+    let sources = fs::read_to_string(root.join("etc/apt/sources.list")).unwrap();
+    let suites: Vec<_> = sources.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+    assert_eq!(suites, ["", "-updates", "-security"].map(|suffix| format!("{release}{suffix}")));
+    assert!(!sources.contains("signed-by"), "{sources}");
+    assert_eq!(fs::read_to_string(root.join("etc/resolv.conf")).unwrap(), "");
+    assert_eq!(fs::read_to_string(root.join("etc/hostname")).unwrap(), "localhost\n");
+}
+
+/// Installs a kernel, makes its initramfs twice, at different times, and compares.
+fn assert_reproducible_initramfs(release: &str) {
+    let sandbox = sandbox(&Arc::default());
+    let apt = Apt::new(release);
+    let scratch = bootstrapped(&sandbox, &apt, release);
+    assert_image_names_no_mirror_of_the_machine(&scratch.upper(), release);
+    succeed(&scratch, &apt.in_target(apt::update()));
+    let output = succeed(
+        &scratch,
+        &apt.in_target(apt::install(["linux-image-cloud-amd64", "initramfs-tools", "zstd"])),
+    );
+    assert!(output.contains("put off until the end of this step"), "{output}");
+    assert!(!output.contains("Generating /boot/initrd.img"), "{output}");
+    assert!(apt.path("state/initramfs").exists());
+    let images = [(); 2].map(|()| {
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let job = apt.in_target(apt::make_initramfs());
+        succeed(&scratch, &job);
+        succeed(&scratch, &shell("sha256sum /boot/initrd.img-*"))
+    });
+    assert_eq!(images[0], images[1]);
+    assert_eq!(images[0].lines().count(), 1, "{}", images[0]);
+}
+
+#[test]
+fn bookworm_comes_out_the_same_twice() {
+    assert_reproducible_base("bookworm");
+}
+
+#[test]
+fn trixie_comes_out_the_same_twice() {
+    assert_reproducible_base("trixie");
+}
+
+#[test]
+fn bullseye_comes_out_the_same_twice() {
+    assert_reproducible_base("bullseye");
+}
+
+#[test]
+fn the_initramfs_of_bookworm_is_put_off_and_reproducible() {
+    assert_reproducible_initramfs("bookworm");
+}
+
+#[test]
+fn the_initramfs_of_trixie_is_put_off_and_reproducible() {
+    assert_reproducible_initramfs("trixie");
+}
+
+#[test]
+fn the_initramfs_of_bullseye_is_put_off_and_reproducible() {
+    assert_reproducible_initramfs("bullseye");
+}
