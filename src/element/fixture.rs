@@ -38,6 +38,11 @@ impl Builder {
         self
     }
 
+    pub(crate) fn readme(mut self, text: &str) -> Self {
+        self.0.readme = Some(text.to_owned());
+        self
+    }
+
     pub(crate) fn file(self, path: &str, text: &str) -> Self {
         self.add(path, text, Mode::Plain)
     }

@@ -18,6 +18,13 @@ pub struct Hook<'a> {
     pub file: &'a ElementFile,
 }
 
+impl Hook<'_> {
+    /// Returns its path in an element, if it is in the phase's own directory.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.phase, self.name)
+    }
+}
+
 /// A file in a phase's directory that does not run although it looks as if it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SkippedHook<'a> {
@@ -39,6 +46,17 @@ pub enum SkippedHook<'a> {
         /// The first such character.
         found: char,
     },
+}
+
+impl SkippedHook<'_> {
+    /// Returns its path in the element.
+    pub fn path(&self) -> String {
+        match self {
+            SkippedHook::NotExecutable { phase, name } | SkippedHook::Name { phase, name, .. } => {
+                format!("{phase}/{name}")
+            }
+        }
+    }
 }
 
 /// A file that two elements bring under one name, where hooks of both elements share a directory.

@@ -8,7 +8,9 @@
 //!           ├─ mentions             which variables its texts may read      variables, relevance
 //!           ├─ package_installs     which packages it asks for              package_installs
 //!           └─ package_map …        how they are called on a distribution   package_map, service_map
-//! Catalog ──── resolve(requested)   which elements an image has, in order   catalog, resolve, native
+//! Catalog ──── resolve(requested)   which elements an image has, in order   catalog, resolve, order, native
+//!         ├─── check_elements       what is wrong with them                 check
+//!         └─── graph_dot            how they hang together                  describe
 //! ```
 //!
 //! Source: diskimage-builder, `doc/source/developer/developing_elements.rst`, `lib/dib-run-parts`,
@@ -16,6 +18,8 @@
 
 mod assignment;
 mod catalog;
+mod check;
+mod describe;
 mod document;
 mod family;
 #[cfg(test)]
@@ -36,6 +40,8 @@ mod variables;
 
 pub use assignment::Assignments;
 pub use catalog::Catalog;
+pub use check::{Finding, Severity, check_elements};
+pub use describe::{Description, graph_dot};
 pub use document::DocumentError;
 pub use family::Family;
 pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, run_parts_order};

@@ -73,6 +73,13 @@ pub(super) fn order(
     Ok(sorted.into_iter().map(|name| Arc::clone(&members[name])).collect())
 }
 
+/// Returns a circle among the dependencies of `elements`, if there is one. What is provided is not followed: that
+/// depends on which elements are in an image.
+pub(super) fn find_cycle<'a>(elements: impl Iterator<Item = &'a Arc<Element>>) -> Option<CycleError> {
+    let members = elements.map(|element| (element.name.clone(), Arc::clone(element))).collect();
+    Graph::of(&members, &BTreeMap::new()).check_cycles().err()
+}
+
 fn provider_of<'a>(name: &str, provided: &'a BTreeMap<ElementName, Provider>) -> Option<&'a ElementName> {
     match provided.get(name)? {
         Provider::Element(provider) => Some(provider),

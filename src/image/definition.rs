@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DiskSettings;
-use super::value::{environment, unique_list};
+use super::value::{environment, packages, unique_list};
 use crate::distro::BaseName;
 use crate::element::ElementName;
 
@@ -27,7 +27,7 @@ pub struct ImageDefinition {
     #[serde(default, deserialize_with = "environment")]
     pub env: BTreeMap<String, String>,
     /// Packages to install beside those that elements ask for, by the distribution's names.
-    #[serde(default, deserialize_with = "unique_list")]
+    #[serde(default, deserialize_with = "packages")]
     pub packages: Vec<String>,
     /// What to make of it.
     #[serde(default = "default_outputs", deserialize_with = "unique_list")]

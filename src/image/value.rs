@@ -36,6 +36,18 @@ where
     deserializer.deserialize_seq(List(PhantomData))
 }
 
+/// Reads a list of packages, none of which a package manager could take for something else.
+pub(super) fn packages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let packages: Vec<String> = unique_list(deserializer)?;
+    let is_name = |name: &String| {
+        name.starts_with(|c: char| c.is_ascii_alphanumeric()) && !name.contains(char::is_whitespace)
+    };
+    match packages.iter().find(|name| !is_name(name)) {
+        Some(name) => Err(D::Error::custom(format!("`{name}` cannot name a package"))),
+        None => Ok(packages),
+    }
+}
+
 /// Reads variables of the environment: names that a shell takes, texts as values.
 pub(super) fn environment<'de, D: Deserializer<'de>>(
     deserializer: D,

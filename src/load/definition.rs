@@ -55,7 +55,7 @@ mod tests {
     use crate::image::Project;
 
     /// File, what is wrong with it, what to try.
-    const CASES: [(&str, &str, Option<&str>); 17] = [
+    const CASES: [(&str, &str, Option<&str>); 18] = [
         ("[image.a]\nelemnts = []\n", "2:1: unknown key `elemnts`", Some("did you mean `elements`?")),
         (
             "[image.a]\nzzz = 1\n",
@@ -91,6 +91,7 @@ mod tests {
             "2:12: element name `nginx.d` has '.': only letters, digits, `-` and `_` can be in it",
             None,
         ),
+        ("[image.a]\npackages = [\"--force\"]\n", "2:12: `--force` cannot name a package", None),
         ("[image.a]\nelements = \"a\"\n", "2:12: invalid type: string \"a\", expected a list", None),
         (
             "[image.a]\nbase = \"../x\"\n",

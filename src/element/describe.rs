@@ -1,0 +1,142 @@
+//! Elements as people want to see them: what one does, and how they hang together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{Catalog, Element, ElementName, Phase};
+
+/// What there is to know about an element at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Description<'a> {
+    /// Its name.
+    pub name: &'a ElementName,
+    /// Its directory.
+    pub path: String,
+    /// The first sentence of its README.
+    pub summary: Option<&'a str>,
+    /// What it depends on.
+    pub deps: &'a BTreeSet<ElementName>,
+    /// What it stands for.
+    pub provides: &'a BTreeSet<ElementName>,
+    /// Its hooks by phase, in the order they run. Phases without hooks are left out.
+    pub hooks: BTreeMap<Phase, Vec<&'a str>>,
+    /// The fragments of its `environment.d`.
+    pub environment: Vec<&'a str>,
+    /// The packages it may install or remove, by its own names.
+    pub packages: BTreeSet<String>,
+}
+
+impl Element {
+    /// Describes it. Lists of packages that cannot be read count as empty: to say so is the check's business.
+    pub fn describe(&self) -> Description<'_> {
+        let hooks = Phase::ALL
+            .into_iter()
+            .map(|phase| (phase, self.hooks(phase).into_iter().map(|hook| hook.name).collect::<Vec<_>>()));
+        let packages = self.package_list().unwrap_or_default().0;
+        Description {
+            name: &self.name,
+            path: self.root.display().to_string(),
+            summary: self.readme.as_deref().and_then(summary),
+            deps: &self.deps,
+            provides: &self.provides,
+            hooks: hooks.filter(|(_, names)| !names.is_empty()).collect(),
+            environment: self.environment_fragments().into_iter().map(|(name, _)| name).collect(),
+            packages: packages.into_iter().map(|entry| entry.package).collect(),
+        }
+    }
+}
+
+/// Returns the first line of a README that is neither a heading nor the line below one.
+fn summary(readme: &str) -> Option<&str> {
+    let paragraphs = readme.split("\n\n").map(str::trim).filter(|text| !text.is_empty());
+    let mut texts = paragraphs.filter_map(|text| text.lines().find(|line| is_prose(line, text)));
+    texts.next().map(str::trim)
+}
+
+fn is_prose(line: &str, paragraph: &str) -> bool {
+    let underline = |line: &str| line.len() > 2 && line.chars().all(|c| matches!(c, '=' | '-' | '~' | '*'));
+    let underlined = paragraph.lines().skip_while(|other| *other != line).nth(1).is_some_and(underline);
+    !(line.starts_with('#')
+        || line.starts_with("..")
+        || underline(line)
+        || underlined
+        || line.trim().is_empty())
+}
+
+/// Returns the dependencies among the elements of `catalog` as a graph in the language of Graphviz. An arrow leads from
+/// an element to what it depends on.
+///
+/// Source: https://graphviz.org/doc/info/lang.html
+pub fn graph_dot(catalog: &Catalog) -> String {
+    let mut text = "digraph elements {\n  rankdir = LR;\n  node [shape = box];\n".to_owned();
+    for element in catalog.iter() {
+        let _ = writeln!(text, "  \"{}\";", element.name);
+        for dep in &element.deps {
+            let _ = writeln!(text, "  \"{}\" -> \"{dep}\";", element.name);
+        }
+        for provided in &element.provides {
+            let _ = writeln!(text, "  \"{provided}\" -> \"{}\" [style = dashed];", element.name);
+        }
+    }
+    text + "}\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::fixture::element;
+
+    #[test]
+    fn the_summary_is_the_first_line_of_prose() {
+        let table = [
+            ("# hosts\n\nManages `/etc/hosts`.\nMore.\n", Some("Manages `/etc/hosts`.")),
+            ("=====\nhosts\n=====\n\nManages it.\n", Some("Manages it.")),
+            ("hosts\n-----\nManages it.\n", Some("Manages it.")),
+            (".. _x:\n\nText", Some("Text")),
+            ("# only a heading\n", None),
+            ("", None),
+        ];
+        for (readme, expected) in table {
+            assert_eq!(summary(readme), expected, "{readme}");
+        }
+    }
+
+    #[test]
+    fn a_description_says_what_an_element_does() {
+        let element = element("web")
+            .readme("# web\n\nServes.\n")
+            .deps(&["base"])
+            .provides(&["http"])
+            .hook("install.d/50-b", "")
+            .hook("install.d/9-a", "")
+            .file("environment.d/10-web", "")
+            .file("package-installs.yaml", "nginx:\napache2: {uninstall: true}")
+            .build();
+        assert_eq!(
+            serde_json::to_value(element.describe()).unwrap(),
+            serde_json::json!({
+                "name": "web",
+                "path": "elements/web",
+                "summary": "Serves.",
+                "deps": ["base"],
+                "provides": ["http"],
+                "hooks": { "install.d": ["9-a", "50-b"] },
+                "environment": ["10-web"],
+                "packages": ["apache2", "nginx"],
+            })
+        );
+    }
+
+    #[test]
+    fn a_graph_has_an_arrow_for_every_dependency() {
+        let catalog =
+            Catalog::new([element("a").deps(&["b"]).build(), element("b").provides(&["c"]).build()]);
+        assert_eq!(
+            graph_dot(&catalog),
+            "digraph elements {\n  rankdir = LR;\n  node [shape = box];\n  \"a\";\n  \"a\" -> \"b\";\n  \"b\";\n  \
+             \"c\" -> \"b\" [style = dashed];\n}\n"
+        );
+    }
+}
