@@ -54,6 +54,8 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::element::{Severity, check_elements};
+    use crate::load::{data_dir, load_base, load_base_names};
 
     fn files(dir: &Path, files: &[&str]) {
         for file in files {
@@ -78,6 +80,18 @@ mod tests {
         assert!(catalog.get("a").unwrap().files.contains_key("pkg-map"));
         assert_eq!(catalog.hidden().len(), 1);
         assert_eq!(catalog.misnamed()[0].0, dir.path().join("one/old.bak"));
+    }
+
+    #[test]
+    fn nothing_keeps_our_own_elements_from_being_built() {
+        let catalog = load_catalog(&[data_dir().join("elements")]).unwrap();
+        let layers = [data_dir().join("layers")];
+        let bases = load_base_names(&layers).unwrap();
+        let provided =
+            bases.iter().flat_map(|name| load_base(name, &layers).unwrap().provided_names()).collect();
+        let mut findings = check_elements(&catalog, &provided);
+        findings.retain(|finding| finding.severity == Severity::Error);
+        assert_eq!(findings, []);
     }
 
     #[test]
