@@ -31,6 +31,7 @@ mod name_map;
 mod native;
 mod nearest;
 mod order;
+mod package_file;
 mod package_list;
 mod package_request;
 mod phase;
