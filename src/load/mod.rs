@@ -10,8 +10,10 @@ mod copy;
 mod data;
 mod definition;
 mod element;
+mod epoch;
 mod error;
 mod project;
+mod syntax;
 
 pub use apt::load_apt_sources;
 pub use base::{load_base, load_base_names, save_base};
@@ -19,5 +21,7 @@ pub use catalog::load_catalog;
 pub use copy::copy_element;
 pub use data::data_dir;
 pub use definition::parse_definition;
+pub use epoch::{EpochError, load_epoch};
 pub use error::{DefinitionError, LoadError};
 pub use project::{PROJECT_FILE, element_path, layer_path, load_project};
+pub use syntax::check_syntax;
