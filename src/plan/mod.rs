@@ -1,7 +1,37 @@
 //! Ordered steps, their keys, and the reasons of a cache miss.
+//!
+//! ```text
+//! compose   an image's resolved parts -> steps           Request -> Plan
+//! tasks     an element -> what is done for it, in order
+//! key       what a step depends on -> its two keys       KeyFields -> InputKey, ContentKey
+//! seal      a secret -> what of it may be in a key
+//! miss      a step and earlier records -> why it has to be built
+//! ```
+//!
+//! What is in the key of a step, and what is left out on purpose:
+//!
+//! | in | left out |
+//! |---|---|
+//! | the key (input key) or the ChainID (content key) of what is below | time, host name, paths, user, umask |
+//! | every file its hooks can see: path, mode, digest | README, licences and tests of elements |
+//! | every variable its hooks can see | variables that nothing it runs mentions |
+//! | its tasks, in order, with resolved package names | job count, compression, outputs, disk |
+//! | architecture, source date epoch, the packages revision | mirrors, proxies, certificates |
+//! | the version of this form | the version of plywood |
 
+mod compose;
+mod error;
 mod key;
+mod miss;
 mod record;
+mod seal;
+mod step;
+mod tasks;
 
+pub use compose::{Request, plan_image};
+pub use error::PlanError;
 pub use key::{ContentKey, Field, InputKey, KeyFields};
+pub use miss::{Miss, explain_miss};
 pub use record::Record;
+pub use seal::Seal;
+pub use step::{Action, CopyModes, InputFile, Plan, Step, Task, Tasks, Work};

@@ -1,0 +1,38 @@
+//! Elements that cannot be put into layers.
+
+use crate::element::{ElementName, Phase};
+
+/// A request that has no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Two elements own the same file of the hooks directory.
+    #[error("elements `{first}` and `{second}` both have `{path}`")]
+    DuplicateHook {
+        /// Relative to the element.
+        path: String,
+        /// One of them.
+        first: ElementName,
+        /// The other.
+        second: ElementName,
+    },
+    /// An element has a hook of a phase that has no place above a base.
+    #[error(
+        "element `{element}` has the hook `{phase}/{hook}`, and plywood makes the root file system and the disk itself"
+    )]
+    Unplaceable {
+        /// The element.
+        element: ElementName,
+        /// The phase.
+        phase: Phase,
+        /// The hook.
+        hook: String,
+    },
+    /// An element's package requests or maps cannot be read.
+    #[error("package data of element `{element}` cannot be used")]
+    Packages {
+        /// The element.
+        element: ElementName,
+        /// Why.
+        source: crate::element::PackageDataError,
+    },
+}

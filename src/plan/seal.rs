@@ -1,0 +1,93 @@
+//! Secrets in keys.
+//!
+//! A secret has to be in the key of each layer that was made with it, or a change of it would go unnoticed; yet nobody
+//! who sees the key, or the record it was made of, shall be able to guess it. So its place in the key is taken by a
+//! hash that is keyed with random bytes, which never leave the store.
+
+use crate::oci::Hasher;
+
+/// Turns variables into key fields.
+#[derive(Clone)]
+pub struct Seal([u8; 32]);
+
+/// Endings and parts of names that mark a secret. Source: the names that CI systems mask.
+const SECRET_PARTS: [&str; 3] = ["PASSWORD", "TOKEN", "SECRET"];
+const SECRET_END: &str = "_KEY";
+
+impl Seal {
+    /// Makes a seal of 32 random bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns what stands for the variable `name` in a key: its value, or for a secret, a keyed hash of it.
+    pub fn field_value(&self, name: &str, value: &str) -> String {
+        if !is_secret(name, value) {
+            return value.to_owned();
+        }
+        // Twice, with the seal in front, as HMAC does: no length extension, and a digest tells nothing of its input.
+        let inner = self.hash(&[name.as_bytes(), b"=", value.as_bytes()]);
+        format!("sealed {}", self.hash(&[inner.as_bytes()]))
+    }
+
+    fn hash(&self, parts: &[&[u8]]) -> String {
+        let mut hasher = Hasher::default();
+        hasher.update(&self.0);
+        parts.iter().for_each(|part| hasher.update(part));
+        hasher.finish().hex()
+    }
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seal(…)")
+    }
+}
+
+/// Says whether the value of the variable `name` may not be shown, logged or stored.
+///
+/// Names decide. A `…_KEY` whose value is a path or a URL without credentials names a public file
+/// (`DIB_CONTRAIL_REPO_KEY`), and is none.
+pub fn is_secret(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET_PARTS.iter().any(|part| name.contains(part)) || (name.ends_with(SECRET_END) && !is_location(value))
+}
+
+fn is_location(value: &str) -> bool {
+    let one_line = !value.contains(char::is_whitespace);
+    one_line && !value.contains('@') && (value.contains('/') || value.contains('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_secrets_and_places_are_none() {
+        let table = [
+            ("DIB_DEV_USER_PASSWORD", "x", true),
+            ("RHEL_ACTIVATION_KEY", "abc", true),
+            ("GITHUB_TOKEN_FILE", "x", true),
+            ("client_secret", "x", true),
+            ("DIB_CONTRAIL_REPO_KEY", "contrail.asc", false),
+            ("DIB_CONTRAIL_REPO_KEY", "http://repo/key.asc", false),
+            ("DIB_CONTRAIL_REPO_KEY", "http://user:pw@repo/key.asc", true),
+            ("DIB_DEV_USER_AUTHORIZED_KEYS", "ssh-ed25519 AAAA", false),
+            ("DIB_RELEASE", "bookworm", false),
+        ];
+        for (name, value, secret) in table {
+            assert_eq!(is_secret(name, value), secret, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_sealed_value_depends_on_the_seal_and_on_the_value_and_shows_neither() {
+        let (a, b) = (Seal::new([1; 32]), Seal::new([2; 32]));
+        let sealed = a.field_value("X_PASSWORD", "hunter2");
+        assert!(sealed.starts_with("sealed ") && !sealed.contains("hunter2"));
+        assert_eq!(sealed, a.field_value("X_PASSWORD", "hunter2"));
+        assert_ne!(sealed, b.field_value("X_PASSWORD", "hunter2"));
+        assert_ne!(sealed, a.field_value("X_PASSWORD", "hunter3"));
+        assert_eq!(a.field_value("DIB_RELEASE", "bookworm"), "bookworm");
+    }
+}

@@ -1,0 +1,195 @@
+//! What is done, in order: the value that a plan is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{ContentKey, InputKey, KeyFields};
+use crate::distro::{Architecture, BaseDefinition};
+use crate::element::{Element, Phase};
+use crate::oci::{ChainId, Digest};
+
+/// Everything that makes one image's layers, and the final stage that makes its outputs.
+///
+/// Made without a file, process, clock or network; can be printed and compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The image's name.
+    pub image: String,
+    /// For which machines.
+    pub architecture: Architecture,
+    /// Latest modification time in any layer, in seconds since 1970; the time of every document.
+    pub source_date_epoch: i64,
+    /// Lowest first. The first one is the base.
+    pub steps: Vec<Step>,
+    /// The final stage: no layer of an element. For a disk it runs on the mounted disk, for a container it makes the top
+    /// layer, if it changes anything.
+    pub finish: Step,
+}
+
+impl Plan {
+    /// Returns the definition of the base.
+    ///
+    /// # Panics
+    /// Never on a plan of [`plan_image`](super::plan_image): its first step is the base.
+    pub fn base(&self) -> &BaseDefinition {
+        match &self.steps[0].work {
+            Work::Base(base) => base,
+            Work::Tasks(_) => unreachable!("the first step of a plan is its base"),
+        }
+    }
+}
+
+/// One step: what it depends on, and what it does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// An element, or one of [`Step::BASE`], [`Step::PACKAGES`], [`Step::LATE`], [`Step::FINAL`].
+    pub name: String,
+    /// What it depends on, without what is below.
+    pub fields: KeyFields,
+    /// The key of the step below; `None` for the base.
+    pub parent: Option<InputKey>,
+    /// Its key by the keys below.
+    pub input_key: InputKey,
+    /// What it does.
+    pub work: Work,
+}
+
+impl Step {
+    /// Name of the step that makes the root file system.
+    pub const BASE: &str = "base";
+    /// Name of the step that installs the packages of the image definition.
+    pub const PACKAGES: &str = "packages";
+    /// Name of the step that removes packages, after all elements.
+    pub const LATE: &str = "late";
+    /// Name of the final stage.
+    pub const FINAL: &str = "final";
+
+    /// Makes a step above `parent`.
+    pub fn new(name: impl Into<String>, fields: KeyFields, parent: Option<InputKey>, work: Work) -> Self {
+        let input_key = fields.input_key(parent);
+        Self { name: name.into(), fields, parent, input_key, work }
+    }
+
+    /// Says what it is, for the history of an image.
+    pub fn describe(&self) -> String {
+        match self.name.as_str() {
+            Step::BASE | Step::PACKAGES | Step::LATE | Step::FINAL => format!("plywood {}", self.name),
+            element => format!("plywood element {element}"),
+        }
+    }
+
+    /// Returns its key by the content below; `None` when nothing is below.
+    pub fn content_key(&self, parent: Option<ChainId>) -> ContentKey {
+        self.fields.content_key(parent)
+    }
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Makes or takes the root file system.
+    Base(Box<BaseDefinition>),
+    /// Runs tasks on what is below.
+    Tasks(Tasks),
+}
+
+/// Tasks on one root file system, and what they see.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tasks {
+    /// The hooks directory, `/tmp/in_target.d` inside the target: path, and the element the file comes from. Exactly
+    /// these files are in the step's key.
+    pub hooks: BTreeMap<String, Arc<Element>>,
+    /// The files of its `environment.d` that are sourced before each phase, in order.
+    pub fragments: Vec<String>,
+    /// The variables that are set before the fragments are sourced.
+    pub environment: BTreeMap<String, String>,
+    /// Files of the image definition, shown in the directory `files` of the hooks directory, by name.
+    pub files: BTreeMap<String, InputFile>,
+    /// Tables that `pkg-map` and `svc-map` look names up in, by file name: lines of a name, a tab, and what it is here.
+    pub maps: BTreeMap<String, String>,
+    /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`] go by.
+    pub requesting: Vec<Arc<Element>>,
+    /// In the order they run.
+    pub list: Vec<Task>,
+}
+
+/// A file of the image definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    /// Where it is. No part of any key.
+    pub path: PathBuf,
+    /// What it holds.
+    pub digest: Digest,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// In which phase.
+    pub phase: Phase,
+    /// The hook's file name, or the provider's name in the same form (`10-package-installs`).
+    pub name: String,
+    /// What it is.
+    pub action: Action,
+}
+
+impl std::fmt::Display for Task {
+    /// One line that says all of it: a field of the step's key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{} {}", self.phase, self.name, self.action)
+    }
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Runs the hook `<phase>/<name>` of the hooks directory.
+    Hook,
+    /// Copies this directory of the hooks directory onto that directory of the target.
+    Copy {
+        /// Below the hooks directory.
+        from: String,
+        /// In the target.
+        to: String,
+        /// How modes are set.
+        modes: CopyModes,
+    },
+    /// Removes what hooks left in `/tmp` and in root's home.
+    CleanUp,
+    /// Fetches package indices, unless this build has already, for these very package sources.
+    RefreshIndex,
+    /// Installs packages, by the distribution's own names.
+    Install(Vec<String>),
+    /// Installs what the package lists of [`Tasks::requesting`] ask for in this phase. Which entries hold depends on
+    /// variables that fragments may set, so it is found out when they are known.
+    InstallRequested,
+    /// Removes what those lists want removed, or wanted for the build alone.
+    RemoveUnwanted,
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Action::Hook => f.write_str("hook"),
+            Action::Copy { from, to, modes: CopyModes::Keep } => write!(f, "copy {from} to {to}"),
+            Action::Copy { from, to, modes: CopyModes::Executable } => {
+                write!(f, "copy {from} to {to} as programs")
+            }
+            Action::CleanUp => f.write_str("clean up"),
+            Action::RefreshIndex => f.write_str("refresh package indices"),
+            Action::Install(names) => write!(f, "install {}", names.join(" ")),
+            Action::InstallRequested => f.write_str("install requested packages"),
+            Action::RemoveUnwanted => f.write_str("remove unwanted packages"),
+        }
+    }
+}
+
+/// How modes are set by a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyModes {
+    /// As in the source.
+    Keep,
+    /// 0755 for every file.
+    Executable,
+}
