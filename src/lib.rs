@@ -14,7 +14,7 @@
 //! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` leans on `element`, `image` on both, all on `oci` |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
-//! | [`load`], [`exec`], [`sandbox`], [`store`], [`block`], [`output`] | the edges: one danger each |
+//! | [`load`], [`exec`], [`sandbox`], [`package`], [`store`], [`block`], [`output`] | the edges: one danger each |
 //! | [`build`] | carries out a plan, through ports alone |
 //! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
 //!
@@ -33,6 +33,7 @@ pub mod layer;
 pub mod load;
 pub mod oci;
 pub mod output;
+pub mod package;
 pub mod plan;
 pub mod port;
 pub mod sandbox;

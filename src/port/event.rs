@@ -76,8 +76,8 @@ pub enum Event {
         image: String,
         /// The step's name.
         step: String,
-        /// Its layer, unless it changed nothing.
-        diff_id: Option<DiffId>,
+        /// Its layers, lowest first; none if it changed nothing.
+        diff_ids: Vec<DiffId>,
         /// How long it took.
         milliseconds: u64,
     },

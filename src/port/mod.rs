@@ -3,12 +3,18 @@
 //! `build` calls these; the edges implement them; `cli` joins the two. Each trait says per method
 //! whether it may be repeated, whether it is atomic, and what success promises.
 
+mod blobs;
 mod disk;
 mod event;
+mod hooks;
+mod package;
 mod sandbox;
 mod store;
 
+pub use blobs::LayerBlobs;
 pub use disk::{BootImages, DiskError, DiskWriter, OpenDisk};
 pub use event::{Event, Events};
+pub use hooks::{HookFiles, HookFilesError, Logs};
+pub use package::{PackageError, PackageSession, Packages};
 pub use sandbox::{Access, Bind, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View};
-pub use store::{Commit, Layer, LayerStore, StoreError, Workspace};
+pub use store::{BaseImage, Commit, Layer, LayerStore, StoreError, Workspace};

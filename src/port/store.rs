@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::distro::{Architecture, BaseSource};
 use crate::layer::{CaptureRules, Encoding};
 use crate::oci::{DiffId, Digest};
 use crate::plan::{ContentKey, InputKey, Record};
@@ -26,6 +27,15 @@ pub struct Layer {
     pub encoding: Encoding,
 }
 
+/// A base that comes as layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseImage {
+    /// Its layers, lowest first.
+    pub diff_ids: Vec<DiffId>,
+    /// Its image config, byte for byte.
+    pub config: Vec<u8>,
+}
+
 /// Keys, layers and unpacked layers on disk.
 ///
 /// Several processes may use one store at once.
@@ -45,6 +55,9 @@ pub trait LayerStore: Sync {
 
     /// Makes an empty workspace above `stack` (lowest first); unpacks layers that are not unpacked yet.
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError>;
+
+    /// Returns the layers and the config of a base that comes as layers; takes it in if it is not here.
+    fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError>;
 
     /// Returns a directory that is kept between builds and shared by them, for downloads of kind `name`
     /// (`apt/archives`). Nothing in it may be needed for a right result.

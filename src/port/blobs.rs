@@ -1,0 +1,16 @@
+//! The bytes of layers, for whoever writes them somewhere else.
+
+use std::io::Read;
+
+use super::{Layer, StoreError};
+use crate::layer::Encoding;
+use crate::oci::DiffId;
+
+/// Gives out layers in the encoding that a reader wants.
+pub trait LayerBlobs {
+    /// Returns the layer with a blob of this encoding; makes that blob, once and for all, if it is not there.
+    fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError>;
+
+    /// Opens the blob of a layer. Reading its end fails if the bytes are not those that its digest names.
+    fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError>;
+}

@@ -1,0 +1,43 @@
+//! The hooks directory, and the logs of what ran.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::plan::Tasks;
+
+/// Lays out hooks directories.
+pub trait HookFiles: Sync {
+    /// Fills the empty directory `dir` with the files of the tasks' elements, the fragments in `environment.d`, and the
+    /// input files in `files`: what hooks see as `/tmp/in_target.d`. Owners, modes and content depend on the tasks alone.
+    ///
+    /// # Errors
+    /// [`HookFilesError::Changed`] if a file is not what it was when the plan was made.
+    fn lay_out(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError>;
+}
+
+/// A hooks directory that could not be laid out.
+#[derive(Debug, thiserror::Error)]
+pub enum HookFilesError {
+    /// Reading or writing failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, in the imperative.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file changed after the plan was made.
+    #[error("`{}` changed during the build", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Keeps what jobs print.
+pub trait Logs: Sync {
+    /// Starts the log of one task; an older one of the same name is replaced.
+    fn create(&self, image: &str, step: &str, task: &str) -> io::Result<(PathBuf, Box<dyn Write + Send>)>;
+}
