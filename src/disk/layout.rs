@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{ByteSize, Identity, VolumeId};
+use super::{ByteSize, ByteSizeError, Identity, VolumeId};
 
 const MIB: u64 = 1 << 20;
 
@@ -169,17 +171,40 @@ pub struct Request<'a> {
     pub source_date_epoch: i64,
 }
 
-/// How large a disk is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How large a disk is to be. Written `auto`, or as a [`ByteSize`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DiskSize {
     /// As the content needs.
+    #[default]
     Auto,
     /// This large, rounded up to whole MiB.
     Given(ByteSize),
 }
 
+impl TryFrom<String> for DiskSize {
+    type Error = ByteSizeError;
+
+    fn try_from(text: String) -> Result<Self, ByteSizeError> {
+        match text.as_str() {
+            "auto" => Ok(DiskSize::Auto),
+            size => size.parse().map(DiskSize::Given),
+        }
+    }
+}
+
+impl From<DiskSize> for String {
+    fn from(size: DiskSize) -> Self {
+        match size {
+            DiskSize::Auto => "auto".to_owned(),
+            DiskSize::Given(size) => size.to_string(),
+        }
+    }
+}
+
 /// What starts a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Firmware {
     /// A PC's BIOS.
     Bios,
@@ -188,9 +213,11 @@ pub enum Firmware {
 }
 
 /// The file system of `/`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum RootFs {
     /// ext4.
+    #[default]
     Ext4,
     /// XFS.
     Xfs,

@@ -1,13 +1,14 @@
 //! One base.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, BaseSource};
 use crate::element::{ElementName, Family, OPERATING_SYSTEM};
+use crate::oci::{Digest, canonical_json};
 
 /// A base: a file `layers/<name>.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +56,18 @@ impl BaseDefinition {
         ];
         let facts = facts.map(|(name, value)| (name.to_owned(), value.to_owned()));
         facts.into_iter().chain(self.env.clone()).collect()
+    }
+
+    /// Returns what makes it this base, wherever its files are: the paths are left out, their digests are in.
+    pub fn identity(&self) -> Digest {
+        let mut base = self.clone();
+        match &mut base.source {
+            BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
+                file.path = PathBuf::new();
+            }
+            BaseSource::Mmdebstrap(_) | BaseSource::Stored { .. } => {}
+        }
+        Digest::of(canonical_json(&base))
     }
 
     /// Makes the path in its source relative to `dir`, the directory of the file it was read from.

@@ -31,6 +31,7 @@ mod name_map;
 mod native;
 mod nearest;
 mod order;
+mod package_data;
 mod package_file;
 mod package_list;
 mod package_request;
@@ -52,6 +53,7 @@ pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, Ser
 pub use native::{NativeProvider, provider_variables};
 pub use nearest::nearest;
 pub use order::CycleError;
+pub use package_data::PackageDataError;
 pub use package_list::{
     Condition, PACKAGE_PHASES, PackageAction, PackageEntry, PackageList, PackageListError,
 };

@@ -111,7 +111,8 @@ fn dir_len(path: &str, dir: &str) -> usize {
 }
 
 impl ElementFile {
-    fn identity(&self) -> String {
+    /// Returns what makes it this file: a text of mode and content.
+    pub fn identity(&self) -> String {
         match &self.kind {
             FileKind::File { digest, .. } => format!("{:04o} {digest}", self.mode.bits()),
             FileKind::Symlink(target) => format!("symlink {target}"),

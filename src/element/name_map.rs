@@ -2,7 +2,7 @@
 //!
 //! Source: diskimage-builder, elements `pkg-map` and `svc-map`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -49,6 +49,14 @@ pub enum Mapping {
 }
 
 impl PackageMap {
+    /// Returns every name that the map translates anywhere, sorted, each once.
+    pub fn names(&self) -> BTreeSet<&str> {
+        let releases = self.release.values().flat_map(BTreeMap::values);
+        let sections =
+            self.family.values().chain(self.distro.values()).chain(releases).chain([&self.default]);
+        sections.flat_map(BTreeMap::keys).map(String::as_str).collect()
+    }
+
     /// Looks a package up: release before distribution before family before default.
     pub fn look_up(&self, package: &str, distribution: Distribution<'_>) -> Mapping {
         let Distribution { distro, family, release } = distribution;

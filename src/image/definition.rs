@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,10 @@ pub struct ImageDefinition {
     /// Packages to install beside those that elements ask for, by the distribution's names.
     #[serde(default, deserialize_with = "packages")]
     pub packages: Vec<String>,
+    /// Files of the project that hooks find by these names in `/tmp/in_target.d/files`. An element sees those that the
+    /// variables it reads name.
+    #[serde(default)]
+    pub files: BTreeMap<String, PathBuf>,
     /// What to make of it.
     #[serde(default = "default_outputs", deserialize_with = "unique_list")]
     pub outputs: Vec<OutputFormat>,
@@ -106,6 +112,22 @@ impl OutputFormat {
             OutputFormat::DockerArchive => "docker.tar",
             other => other.as_str(),
         }
+    }
+}
+
+/// A text that names no output format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a format: expected one of qcow2, raw, vhd, vmdk, vdi, tar, tgz, oci, docker-archive")]
+pub struct OutputFormatError(String);
+
+impl FromStr for OutputFormat {
+    type Err = OutputFormatError;
+
+    fn from_str(name: &str) -> Result<Self, OutputFormatError> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.as_str() == name)
+            .ok_or_else(|| OutputFormatError(name.to_owned()))
     }
 }
 

@@ -10,8 +10,9 @@ mod project;
 mod value;
 
 pub use definition::{
-    Compression, ContainerSettings, ImageDefinition, OutputFormat, Qcow2Compression, Qcow2Settings,
+    Compression, ContainerSettings, ImageDefinition, OutputFormat, OutputFormatError, Qcow2Compression,
+    Qcow2Settings,
 };
-pub use disk::{DiskSettings, DiskSize, FileSystem, Firmware};
+pub use disk::DiskSettings;
 pub use name::{ImageName, ImageNameError};
 pub use project::{DEFAULT_EPOCH, EpochRequest, PackageSettings, Project, ProjectSettings};

@@ -122,7 +122,8 @@ fn epoch_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Firmware, OutputFormat};
+    use crate::disk::Firmware;
+    use crate::image::OutputFormat;
 
     #[test]
     fn a_project_has_defaults_for_everything() {
