@@ -12,6 +12,8 @@ mod definition;
 mod element;
 mod epoch;
 mod error;
+mod hooks;
+mod input;
 mod project;
 mod syntax;
 
@@ -23,5 +25,7 @@ pub use data::data_dir;
 pub use definition::parse_definition;
 pub use epoch::{EpochError, load_epoch};
 pub use error::{DefinitionError, LoadError};
+pub use hooks::HookLayout;
+pub use input::load_input_files;
 pub use project::{PROJECT_FILE, element_path, layer_path, load_project};
 pub use syntax::check_syntax;

@@ -1,0 +1,68 @@
+//! The hooks directory of a step.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::input::copy_input_file;
+use super::{LoadError, copy_element};
+use crate::element::Element;
+use crate::plan::Tasks;
+use crate::port::{HookFiles, HookFilesError};
+
+/// Lays out hooks directories from the elements' own directories.
+#[derive(Debug, Clone, Copy)]
+pub struct HookLayout;
+
+impl HookFiles for HookLayout {
+    fn lay_out(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError> {
+        for (element, paths) in by_element(tasks) {
+            copy_element(&element, |path| paths.contains(&path).then_some(path), dir)?;
+        }
+        let files = dir.join("files");
+        make_directory(&files)?;
+        for (name, file) in &tasks.files {
+            copy_input_file(file, &files.join(name))?;
+        }
+        let maps = dir.join("maps");
+        make_directory(&maps)?;
+        for (name, text) in &tasks.maps {
+            let path = maps.join(name);
+            fs::write(&path, text).map_err(LoadError::io("write", &path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns which files the hooks directory has of each element.
+fn by_element(tasks: &Tasks) -> Vec<(Arc<Element>, Vec<&str>)> {
+    let mut elements: BTreeMap<&str, (Arc<Element>, Vec<&str>)> = BTreeMap::new();
+    for (path, element) in &tasks.hooks {
+        let (_, paths) =
+            elements.entry(element.name.as_str()).or_insert_with(|| (element.clone(), Vec::new()));
+        paths.push(path);
+    }
+    elements.into_values().collect()
+}
+
+fn make_directory(path: &Path) -> Result<(), LoadError> {
+    fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+        .map_err(LoadError::io("make directory", path))
+}
+
+impl From<LoadError> for HookFilesError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Io { action, path, source } => HookFilesError::Io { action, path, source },
+            LoadError::Changed { path, .. } => HookFilesError::Changed { path },
+            other => HookFilesError::Io {
+                action: "lay out",
+                path: Path::new("hooks").to_owned(),
+                source: std::io::Error::other(other),
+            },
+        }
+    }
+}
