@@ -1,6 +1,7 @@
 //! Images: manifests with a name in `index.json`, layers in other encodings.
 
 use std::collections::HashMap;
+use std::io::Read;
 
 use oci_spec::image::{
     ANNOTATION_REF_NAME, Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType,
@@ -11,7 +12,7 @@ use super::import::{parse, parse_digest};
 use super::{Store, encoding};
 use crate::layer::{Encoding, LayerError};
 use crate::oci::{DiffId, Digest, HashingReader, descriptor};
-use crate::port::{Layer, StoreError};
+use crate::port::{Layer, LayerBlobs, StoreError};
 
 impl Store {
     /// Returns a layer with a blob in `encoding`; compresses it if the store has none, once for ever.
@@ -106,6 +107,16 @@ impl Store {
             .sort_by_key(|manifest| (name_of(manifest).map(str::to_owned), manifest.digest().to_string()));
         let index = ImageIndexBuilder::default().schema_version(2u32).manifests(manifests).build();
         self.write_document(&self.layout().index(), &index.expect("every required field is set"))
+    }
+}
+
+impl LayerBlobs for Store {
+    fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
+        Store::encoded(self, diff_id, encoding)
+    }
+
+    fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError> {
+        Ok(Box::new(self.open_blob(&layer.blob, layer.blob_bytes)?))
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Imported {
 }
 
 impl Store {
-    /// Imports an image from the OCI layout `directory`: the one called `reference`, or the only one. From an
+    /// Imports an image from the OCI layout `directory`: the one with the name or digest `reference`, or the only one. From an
     /// image for several platforms, Linux on `architecture` (in Go's words: `amd64`) is taken.
     ///
     /// # Errors
@@ -222,7 +222,10 @@ impl OciLayout<'_> {
             }
             (None, _) => Err(invalid(path, format!("it names several images (choose one of `{}`)", names()))),
             (Some(reference), images) => {
-                let found = images.iter().find(|image| name_of(image) == Some(reference));
+                let is_it = |image: &&Descriptor| {
+                    name_of(image) == Some(reference) || image.digest().to_string() == reference
+                };
+                let found = images.iter().find(is_it);
                 found.ok_or_else(|| {
                     invalid(path, format!("it has no image `{reference}` (but `{}`)", names()))
                 })

@@ -23,6 +23,7 @@
 //! Source: OCI image-spec v1.1, `image-layout.md`; kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
 
 mod artifact;
+mod base;
 mod below;
 mod blob;
 mod census;
@@ -35,10 +36,12 @@ mod gc;
 mod image;
 mod import;
 mod layout;
+mod log;
 mod pack;
 mod record;
 mod scan;
 mod scratch;
+mod seal;
 mod unpack;
 mod workspace;
 mod xattr;
@@ -58,9 +61,10 @@ pub use check::CheckReport;
 pub use gc::{GcPolicy, GcReport};
 pub use import::Imported;
 
+use crate::distro::{Architecture, BaseSource};
 use crate::oci::DiffId;
 use crate::plan::{ContentKey, InputKey, Record};
-use crate::port::{LayerStore, StoreError, Workspace};
+use crate::port::{BaseImage, LayerStore, StoreError, Workspace};
 use file::{create_directories, failed, read_if_there, remove_path, write_whole};
 use layout::Layout;
 use scratch::Scratch;
@@ -212,6 +216,10 @@ impl LayerStore for Store {
         }
         self.write_document(&self.layout().content_record(&record.content_key), record)?;
         self.write_document(&self.layout().input_record(&record.input_key), record)
+    }
+
+    fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError> {
+        Store::base_image(self, source, architecture)
     }
 
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {

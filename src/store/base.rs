@@ -1,0 +1,115 @@
+//! Bases that come as layers: taken in once, and from then on images of the store, by the name `base/<digest of the source>`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::file::failed;
+use super::import::{Imported, cannot_import, invalid};
+use super::{Store, import};
+use crate::distro::{Architecture, BaseSource, StoredFile};
+use crate::oci::{Digest, HashingReader, ImageConfig, descriptor, image_manifest, parse_diff_ids};
+use crate::port::{BaseImage, StoreError};
+
+impl Store {
+    /// Returns the layers of a base that comes as layers, and its config; takes them in if they are not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Import`] with the cause: a source that is not there, or whose digest is another than the definition's.
+    pub(super) fn base_image(
+        &self,
+        source: &BaseSource,
+        architecture: Architecture,
+    ) -> Result<BaseImage, StoreError> {
+        let digest = match source {
+            BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
+                file.digest
+            }
+            BaseSource::Stored { digest } => return self.stored_base(digest),
+            BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base does not come as layers"),
+        };
+        let name = format!("base/{}", digest.hex());
+        if let Some((_, manifest)) = self.images()?.into_iter().find(|(known, _)| *known == name)
+            && let Ok(base) = self.stored_base(&manifest)
+        {
+            return Ok(base);
+        }
+        let (path, imported) = self.import_source(source, architecture)?;
+        let manifest = self.save_base(&name, &imported, architecture).map_err(cannot_import(path))?;
+        self.stored_base(&manifest)
+    }
+
+    fn import_source<'a>(
+        &self,
+        source: &'a BaseSource,
+        architecture: Architecture,
+    ) -> Result<(&'a Path, Imported), StoreError> {
+        let (go, _) = architecture.oci();
+        match source {
+            BaseSource::OciLayout(StoredFile { path, digest }) => {
+                Ok((path, self.import_oci_layout(path, Some(&digest.to_string()), go)?))
+            }
+            BaseSource::DockerArchive(StoredFile { path, digest }) => {
+                verify_file(path, digest).map_err(cannot_import(path))?;
+                Ok((path, self.import_docker_archive(path, None)?))
+            }
+            BaseSource::RootfsTar(StoredFile { path, digest }) => {
+                verify_file(path, digest).map_err(cannot_import(path))?;
+                Ok((path, self.import_rootfs_tar(path)?))
+            }
+            BaseSource::Mmdebstrap(_) | BaseSource::Stored { .. } => unreachable!("handled by the caller"),
+        }
+    }
+
+    /// Keeps what was imported as an image of this name: with its own config, or one that says nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::MissingLayer`].
+    pub fn save_base(
+        &self,
+        name: &str,
+        imported: &Imported,
+        architecture: Architecture,
+    ) -> Result<Digest, StoreError> {
+        let config = match &imported.config {
+            Some(config) => config.clone(),
+            None => plain_config(imported, architecture, self.path())?,
+        };
+        let mut layers = Vec::new();
+        for diff_id in &imported.diff_ids {
+            let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
+            layers.push(descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
+        }
+        self.put_blob(&config)?;
+        self.save_image(name, &image_manifest(&config, layers, &BTreeMap::new()))
+    }
+
+    fn stored_base(&self, manifest: &Digest) -> Result<BaseImage, StoreError> {
+        let path = self.layout().blob(manifest);
+        let parsed: oci_spec::image::ImageManifest = import::parse(&path, &self.read_blob(manifest)?)?;
+        let config = self.read_blob(&import::parse_digest(&path, parsed.config())?)?;
+        let diff_ids = parse_diff_ids(&config).map_err(|error| invalid(&path, error.to_string()))?;
+        for diff_id in &diff_ids {
+            self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
+        }
+        Ok(BaseImage { diff_ids, config })
+    }
+}
+
+fn plain_config(imported: &Imported, architecture: Architecture, path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut config =
+        ImageConfig::new(architecture.oci().0, 0).map_err(|error| invalid(path, error.to_string()))?;
+    config.push_step("imported root file system", &imported.diff_ids);
+    Ok(config.to_bytes())
+}
+
+fn verify_file(path: &Path, expected: &Digest) -> Result<(), StoreError> {
+    let mut reader = HashingReader::new(File::open(path).map_err(failed("open", path))?);
+    io::copy(&mut reader, &mut io::sink()).map_err(failed("read", path))?;
+    let (found, _) = reader.finish();
+    match found == *expected {
+        true => Ok(()),
+        false => Err(StoreError::Damaged { expected: *expected, found }),
+    }
+}

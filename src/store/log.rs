@@ -1,0 +1,18 @@
+//! What hooks printed: one file a task, below `logs/<image>/<step>/`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use super::Store;
+use crate::port::Logs;
+
+impl Logs for Store {
+    fn create(&self, image: &str, step: &str, task: &str) -> io::Result<(PathBuf, Box<dyn Write + Send>)> {
+        let directory = self.logs().join(image).join(step);
+        fs::create_dir_all(&directory)?;
+        let path = directory.join(format!("{task}.log"));
+        let file = File::create(&path)?;
+        Ok((path, Box::new(file)))
+    }
+}

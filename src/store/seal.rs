@@ -1,0 +1,54 @@
+//! The random bytes that stand between secrets and keys. They never leave the store.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::Store;
+use super::file::failed;
+use crate::plan::Seal;
+use crate::port::StoreError;
+
+impl Store {
+    /// Returns the store's seal; the first call makes it. Nobody but the store's owner can read its file.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Invalid`] if the file does not hold 32 bytes.
+    pub fn seal(&self) -> Result<Seal, StoreError> {
+        let path = self.path().join("seal");
+        match fs::read(&path) {
+            Ok(bytes) => <[u8; 32]>::try_from(bytes).map(Seal::new).map_err(|bytes| StoreError::Invalid {
+                path,
+                reason: format!("a seal has 32 bytes, not {}", bytes.len()),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_seal(),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+
+    fn make_seal(&self) -> Result<Seal, StoreError> {
+        let path = self.path().join("seal");
+        let mut bytes = [0; 32];
+        let random = Path::new("/dev/urandom");
+        File::open(random)
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .map_err(failed("read", random))?;
+        let temporary = path.with_added_extension(std::process::id().to_string());
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(failed("write", &temporary))?;
+        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write", &temporary))?;
+        // A link does not replace: of two first calls at once, one seal stays, and both return that.
+        let linked = fs::hard_link(&temporary, &path);
+        fs::remove_file(&temporary).map_err(failed("remove", &temporary))?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("write", &path)(error)),
+            _ => self.seal(),
+        }
+    }
+}
