@@ -1,0 +1,193 @@
+//! The package runs of one step.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::cache::{failed, harvest, link_files, replace_files};
+use super::{AptPackages, MIRROR};
+use crate::distro::{
+    BaseDefinition, BaseSource, CA_BUNDLE, Keyring, Mirror, PRIVATE, apt, base_environment, ca_bundle,
+    network_environment,
+};
+use crate::oci::{Digest, Hasher};
+use crate::port::{Access, Bind, Job, Network, PackageError, PackageSession, View};
+
+/// One step's own copies: subdirectories of its scratch directory.
+pub(super) struct AptSession<'a> {
+    packages: &'a AptPackages,
+    base: &'a BaseDefinition,
+    scratch: PathBuf,
+}
+
+impl<'a> AptSession<'a> {
+    pub(super) fn open(
+        packages: &'a AptPackages,
+        base: &'a BaseDefinition,
+        scratch: &Path,
+    ) -> Result<Self, PackageError> {
+        let session = Self { packages, base, scratch: scratch.to_owned() };
+        for name in ["apt", "state", "lists/partial", "archives/partial"] {
+            let path = session.scratch.join(name);
+            fs::create_dir_all(&path).map_err(failed("make directory", &path))?;
+        }
+        session.write_configuration()?;
+        link_files(&packages.cache.join("archives"), &session.scratch.join("archives"))?;
+        Ok(session)
+    }
+
+    /// Writes what `/run/plywood/apt` shows: apt's configuration, the mirrors, and their keyrings.
+    fn write_configuration(&self) -> Result<(), PackageError> {
+        let mirrors = self.packages.mirrors(self.base);
+        let archive = self.reached(mirrors.archive.as_ref(), "archive")?;
+        let security = self.reached(mirrors.security.as_ref(), "security")?;
+        let (distro, release) = (&self.base.distro, &self.base.release);
+        let [archive, security] = [&archive, &security]
+            .map(|mirror| mirror.as_ref().map(|(uri, keyring)| (uri.as_str(), keyring.as_deref())));
+        let table = apt::mirror_table(distro, release, archive, security);
+        let authorities = ca_bundle(&self.packages.caller).map(|_| CA_BUNDLE);
+        let configuration = apt::configuration(&self.packages.machine.transport, authorities);
+        self.write("apt/mirrors.tsv", table.as_bytes())?;
+        self.write("apt/apt.conf", configuration.as_bytes())
+    }
+
+    /// Copies a mirror's keyring beside the configuration; returns the mirror's URI and the keyring's name there.
+    fn reached(
+        &self,
+        mirror: Option<&Mirror>,
+        kind: &str,
+    ) -> Result<Option<(String, Option<String>)>, PackageError> {
+        let Some(Mirror { uri, keyring }) = mirror else { return Ok(None) };
+        let name = match keyring {
+            None => None,
+            Some(Keyring::Armoured(text)) => {
+                let name = format!("{kind}.asc");
+                self.write(&format!("apt/{name}"), text.as_bytes())?;
+                Some(name)
+            }
+            Some(Keyring::File(path)) => {
+                let extension = path.extension().unwrap_or_default().to_string_lossy();
+                let name = format!("{kind}.{extension}");
+                self.write(&format!("apt/{name}"), &fs::read(path).map_err(failed("read", path))?)?;
+                Some(name)
+            }
+        };
+        Ok(Some((uri.clone(), name)))
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), PackageError> {
+        let path = self.scratch.join(name);
+        fs::write(&path, content).map_err(failed("write", &path))
+    }
+
+    fn bind(&self, name: &str, target: impl Into<String>, access: Access) -> Bind {
+        Bind { source: self.scratch.join(name), target: target.into(), access }
+    }
+
+    fn private_binds(&self) -> Vec<Bind> {
+        let mut binds = vec![
+            self.bind("apt", format!("{PRIVATE}/apt"), Access::ReadOnly),
+            self.bind("state", format!("{PRIVATE}/state"), Access::ReadWrite),
+        ];
+        binds.extend(ca_bundle(&self.packages.caller).map(|bundle| Bind {
+            source: bundle.to_owned(),
+            target: CA_BUNDLE.to_owned(),
+            access: Access::ReadOnly,
+        }));
+        binds
+    }
+
+    /// Where the indices for these package sources are kept between builds.
+    fn kept_lists(&self, sources: &Digest) -> PathBuf {
+        self.packages.cache.join("lists").join(sources.hex())
+    }
+}
+
+impl PackageSession for AptSession<'_> {
+    fn bootstrap(&self, source_date_epoch: i64) -> Result<Job, PackageError> {
+        let BaseSource::Mmdebstrap(source) = &self.base.source else {
+            unreachable!("only bases of this kind are bootstrapped")
+        };
+        if self.packages.mirrors(self.base).archive.is_none() {
+            return Err(PackageError::NoMirror {
+                distro: self.base.distro.clone(),
+                release: self.base.release.clone(),
+                variable: MIRROR,
+                etc_apt: self.packages.etc_apt.clone(),
+            });
+        }
+        let mut binds = self.private_binds();
+        for name in ["archives", "lists"] {
+            binds.push(self.bind(name, format!("{PRIVATE}/{name}"), Access::ReadWrite));
+        }
+        let mut env = base_environment(source_date_epoch);
+        env.extend(network_environment(&self.packages.caller));
+        Ok(Job {
+            argv: apt::bootstrap(source, View::HOST_MOUNT),
+            env,
+            cwd: "/".to_owned(),
+            view: View::Host,
+            binds,
+            network: Network::Host,
+        })
+    }
+
+    fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
+        let mut binds = self.private_binds();
+        if root.join("var/lib/dpkg").is_dir() {
+            let lists = self.scratch.join("lists");
+            link_files(&self.kept_lists(&self.sources(root)?), &lists)?;
+            binds.push(self.bind("archives", "/var/cache/apt/archives", Access::ReadWrite));
+            binds.push(self.bind("lists", "/var/lib/apt/lists", Access::ReadWrite));
+        }
+        Ok(binds)
+    }
+
+    fn environment(&self) -> BTreeMap<String, String> {
+        let mut environment = network_environment(&self.packages.caller);
+        environment.insert("APT_CONFIG".to_owned(), format!("{PRIVATE}/apt/apt.conf"));
+        environment
+    }
+
+    fn is_index_stale(&self, root: &Path) -> Result<bool, PackageError> {
+        let sources = self.sources(root)?;
+        let fresh = self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner());
+        Ok(!fresh.contains(&sources))
+    }
+
+    fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {
+        let sources = self.sources(root)?;
+        replace_files(&self.scratch.join("lists"), &self.kept_lists(&sources))?;
+        self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).insert(sources);
+        Ok(())
+    }
+
+    fn take_initramfs_request(&self) -> bool {
+        fs::remove_file(self.scratch.join("state/initramfs")).is_ok()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), PackageError> {
+        harvest(&self.scratch.join("archives"), ".deb", &self.packages.cache.join("archives"))
+    }
+}
+
+impl AptSession<'_> {
+    /// Returns the identity of the package sources of the root at `root`, as this machine reaches them.
+    fn sources(&self, root: &Path) -> Result<Digest, PackageError> {
+        let mut files = vec![self.scratch.join("apt/mirrors.tsv"), root.join("etc/apt/sources.list")];
+        let parts = root.join("etc/apt/sources.list.d");
+        if let Ok(entries) = fs::read_dir(&parts) {
+            let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+            paths.sort();
+            files.extend(paths);
+        }
+        let mut hasher = Hasher::default();
+        for file in files {
+            match fs::read(&file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                content => hasher.update(Digest::of(content.map_err(failed("read", &file))?).bytes()),
+            }
+        }
+        Ok(hasher.finish())
+    }
+}
