@@ -18,7 +18,8 @@ use plywood::disk::{
     RootFs, boot_command, fstab,
 };
 use plywood::exec::{Ending, Program, Run};
-use plywood::output::{Converter, DiskFormat, Qcow2Compression, Qcow2Options};
+use plywood::image::Qcow2Compression;
+use plywood::output::{Converter, DiskFormat, Qcow2Options};
 use plywood::port::{BootImages, DiskError, DiskWriter};
 
 const CMDLINE: &str = "console=tty0 console=ttyS0,115200";

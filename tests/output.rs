@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use plywood::disk::Identity;
+use plywood::image::Qcow2Compression;
 use plywood::oci::Digest;
-use plywood::output::{Compatibility, Converter, DiskFormat, Qcow2Compression, Qcow2Options};
+use plywood::output::{Compatibility, Converter, DiskFormat, Qcow2Options};
 
 fn converter(qcow2: Qcow2Options) -> Converter {
     Converter {

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::error::{OutputError, io_error};
-use super::format::{Compatibility, DiskFormat, Qcow2Compression, Qcow2Options};
-use super::pending::{Pending, write_whole};
+use super::format::{Compatibility, DiskFormat, Qcow2Options};
+use super::pending::{Pending, write_file};
 use super::qcow2::write_qcow2;
 use super::raw::copy_sparse;
 use super::stamp::{Stamp, stamp};
 use crate::disk::Identity;
 use crate::exec::{Program, Run};
+use crate::image::Qcow2Compression;
 use crate::oci::{Digest, HashingReader};
 
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
@@ -92,7 +93,7 @@ fn qemu_img_arguments(raw: &Path, target: &Path, format: DiskFormat) -> Vec<OsSt
 }
 
 /// Gives a complete file its name, and its checksum beside it.
-fn publish(pending: Pending, target: &Path) -> Result<Written, OutputError> {
+pub(super) fn publish(pending: Pending, target: &Path) -> Result<Written, OutputError> {
     let (digest, bytes) = digest_of(pending.path())?;
     let checksum = target.with_added_extension("sha256");
     match fs::remove_file(&checksum) {
@@ -102,11 +103,11 @@ fn publish(pending: Pending, target: &Path) -> Result<Written, OutputError> {
         _ => pending.commit()?,
     }
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    write_whole(&checksum, format!("{}  {name}\n", digest.hex()).as_bytes())?;
+    write_file(&checksum, format!("{}  {name}\n", digest.hex()).as_bytes())?;
     Ok(Written { path: target.to_owned(), bytes, digest })
 }
 
-fn digest_of(path: &Path) -> Result<(Digest, u64), OutputError> {
+pub(super) fn digest_of(path: &Path) -> Result<(Digest, u64), OutputError> {
     let mut reader = io::BufReader::with_capacity(1 << 20, HashingReader::new(open(path)?));
     io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", path))?;
     Ok(reader.into_inner().finish())

@@ -31,6 +31,9 @@ pub enum OutputError {
         /// What was not found.
         reason: &'static str,
     },
+    /// A layer could not be read from the store.
+    #[error(transparent)]
+    Store(#[from] crate::port::StoreError),
     /// Options that exclude each other.
     #[error("zstd compression needs `compat=1.1`: readers of version 0.10 know zlib alone")]
     ZstdNeedsVersion3,

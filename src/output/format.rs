@@ -1,5 +1,7 @@
 //! Disk formats and their options.
 
+use crate::image::Qcow2Compression;
+
 /// A format of disk images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DiskFormat {
@@ -59,17 +61,6 @@ impl Default for Qcow2Options {
     fn default() -> Self {
         Self { compression: Qcow2Compression::Zlib, compatibility: Compatibility::V3 }
     }
-}
-
-/// Compression of a qcow2's clusters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Qcow2Compression {
-    /// None: largest and fastest.
-    None,
-    /// Deflate.
-    Zlib,
-    /// Zstandard: smaller and several times faster than deflate; QEMU before 5.1 (2020) refuses it.
-    Zstd,
 }
 
 /// Version of a qcow2, in the words of `qemu-img -o compat=`.

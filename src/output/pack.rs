@@ -18,8 +18,8 @@ use std::thread;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-use super::format::Qcow2Compression;
 use super::raw::next_data;
+use crate::image::Qcow2Compression;
 
 /// Clusters that travel together: 1 MiB makes channels and system calls cheap.
 const BATCH_CLUSTERS: usize = 16;

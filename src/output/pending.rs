@@ -77,8 +77,8 @@ impl Drop for Pending {
     }
 }
 
-/// Writes a small file whole.
-pub(super) fn write_whole(target: &Path, content: &[u8]) -> Result<(), OutputError> {
+/// Writes a small file whole: it appears complete, or not at all.
+pub fn write_file(target: &Path, content: &[u8]) -> Result<(), OutputError> {
     let pending = Pending::new(target)?;
     pending.file().write_all(content).map_err(io_error("write", target))?;
     pending.commit()
@@ -117,10 +117,10 @@ mod tests {
     fn a_committed_file_replaces_and_a_dropped_one_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("disk.qcow2");
-        write_whole(&target, b"old").unwrap();
+        write_file(&target, b"old").unwrap();
         drop(Pending::new(&target).unwrap());
         assert_eq!(fs::read(&target).unwrap(), b"old");
-        write_whole(&target, b"new").unwrap();
+        write_file(&target, b"new").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert_eq!(names(directory.path()), ["disk.qcow2"]);
     }

@@ -19,8 +19,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use super::format::{Compatibility, Qcow2Compression, Qcow2Options};
+use super::format::{Compatibility, Qcow2Options};
 use super::pack::{Packed, Packing, pack};
+use crate::image::Qcow2Compression;
 
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
