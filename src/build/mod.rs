@@ -1,1 +1,31 @@
-//! build
+//! Carries out a plan, through ports alone.
+//!
+//! ```text
+//! stack     for each step: key known? take its layers; else run it in a workspace and commit a layer
+//! step      one step's tasks on an open root: environment, hooks, packages, initramfs
+//! disk      the stack onto a disk, the final stage on it, boot code, conversion
+//! container the stack and the final stage's layer as an OCI image
+//! manifest  what an image is made of, as JSON
+//! ```
+
+mod boot;
+mod bootstrap;
+mod disk;
+mod environment;
+mod error;
+mod forecast;
+mod inventory;
+mod job;
+mod manifest;
+mod packages;
+mod shell;
+mod stack;
+mod stage;
+mod step;
+
+pub use error::{BuildError, Outcome};
+pub use forecast::{Forecast, Prospect, forecast};
+pub use inventory::Package;
+pub use manifest::{ImageManifest, LayerEntry, OutputEntry};
+pub use stack::{Builder, BuiltStep, Found, OnMiss, Ports, Reuse};
+pub use stage::Stage;

@@ -1,0 +1,168 @@
+//! Makes a disk bootable with the image's own GRUB, without probing.
+//!
+//! Stands in for diskimage-builder's element `bootloader`, whose variables it takes.
+
+use super::BuildError;
+use super::step::{Environment, StepRun};
+use crate::disk::{Boot, Firmware, GrubTarget, Kernel, Layout, fstab};
+use crate::element::Phase;
+use crate::port::{BootImages, Event, Root};
+
+/// Variables of the boot stage, and what they are where neither the image nor an element sets them.
+///
+/// Source: diskimage-builder, `elements/bootloader/README.rst`.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("DIB_BOOTLOADER_DEFAULT_CMDLINE", "nofb nomodeset gfxpayload=text"),
+    ("DIB_BOOTLOADER_VIRTUAL_TERMINAL", "tty0"),
+    ("DIB_BOOTLOADER_SERIAL_CONSOLE", "ttyS0,115200"),
+    ("DIB_GRUB_TIMEOUT", "5"),
+];
+
+/// Where the boot stage puts GRUB's image for the BIOS until it is read back.
+const CORE_IMAGE: &str = "/tmp/plywood-core.img";
+/// Where it puts the commands that go into both images.
+const EARLY_CONFIG: &str = "/tmp/plywood-early.cfg";
+
+/// The boot stage on a mounted disk.
+pub(super) struct BootStage<'a> {
+    pub(super) run: &'a StepRun<'a>,
+    pub(super) root: &'a dyn Root,
+    pub(super) layout: &'a Layout,
+    pub(super) firmware: &'a std::collections::BTreeSet<Firmware>,
+}
+
+impl BootStage<'_> {
+    /// Writes fstab, GRUB's configuration and its image for UEFI into the root; returns its images for the BIOS.
+    ///
+    /// # Errors
+    /// [`BuildError::NoBootLoader`] if there is a kernel to start, but no GRUB for one of the firmwares.
+    pub(super) fn install(&self) -> Result<BootImages, BuildError> {
+        self.write("/etc/fstab", &fstab(self.layout))?;
+        let kernels = self.kernels()?;
+        if kernels.is_empty() {
+            self.run.jobs.ports.events.emit(Event::Warning {
+                message: format!(
+                    "image `{}` has no kernel in `/boot`: its disk will not boot (element `kernel` installs one)",
+                    self.run.jobs.image
+                ),
+            });
+            return Ok(BootImages::default());
+        }
+        let environment = self.run.environment(self.root, Phase::Finalise)?;
+        let (title, cmdline) = (self.title()?, command_line(&environment));
+        let timeout = variable(&environment, "DIB_GRUB_TIMEOUT").parse().unwrap_or(5);
+        let boot = Boot { layout: self.layout, title: &title, cmdline: &cmdline, timeout };
+        self.write("/boot/grub/grub.cfg", &boot.config(&kernels))?;
+        self.write("/etc/default/grub.d/50-plywood.cfg", &boot.defaults())?;
+        self.images(&boot)
+    }
+
+    fn kernels(&self) -> Result<Vec<Kernel>, BuildError> {
+        let names = self.shell("ls -1 /boot 2>/dev/null || true", &[])?;
+        Ok(Kernel::find(String::from_utf8_lossy(&names).lines()))
+    }
+
+    fn title(&self) -> Result<String, BuildError> {
+        let script = r#"[ ! -r /etc/os-release ] || . /etc/os-release; printf %s "${PRETTY_NAME:-Linux}""#;
+        Ok(String::from_utf8_lossy(&self.shell(script, &[])?).into_owned())
+    }
+
+    fn images(&self, boot: &Boot<'_>) -> Result<BootImages, BuildError> {
+        self.write(EARLY_CONFIG, &boot.early_config())?;
+        let mut images = BootImages::default();
+        for firmware in self.firmware {
+            match firmware {
+                Firmware::Bios => {
+                    self.make_image(GrubTarget::I386Pc, CORE_IMAGE)?;
+                    let boot_image = format!("{}/boot.img", GrubTarget::I386Pc.modules_directory());
+                    images.bios = Some((self.read(&boot_image)?, self.read(CORE_IMAGE)?));
+                }
+                Firmware::Uefi => {
+                    let path = format!("/boot/efi/{}", GrubTarget::EFI_FALLBACK);
+                    self.make_image(GrubTarget::X86_64Efi, &path)?;
+                }
+            }
+        }
+        self.shell(r#"rm -f "$@""#, &[CORE_IMAGE, EARLY_CONFIG])?;
+        Ok(images)
+    }
+
+    fn make_image(&self, target: GrubTarget, output: &str) -> Result<(), BuildError> {
+        let modules = target.modules_directory();
+        let probe = r#"[ -d "$1" ] && command -v grub-mkimage >/dev/null && echo yes || echo no"#;
+        if self.shell(probe, &[&modules])? != b"yes\n" {
+            return Err(BuildError::NoBootLoader {
+                image: self.run.jobs.image.to_owned(),
+                target: target.name(),
+                package: target.package(),
+            });
+        }
+        let arguments = target.mkimage_arguments(EARLY_CONFIG, output);
+        let script = r#"mkdir -p "$(dirname "$1")" && shift && grub-mkimage "$@""#;
+        let arguments: Vec<_> = [output].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+        self.shell(script, &arguments).map(drop)
+    }
+
+    fn read(&self, path: &str) -> Result<Vec<u8>, BuildError> {
+        self.shell(r#"cat "$1""#, &[path])
+    }
+
+    fn write(&self, path: &str, text: &str) -> Result<(), BuildError> {
+        let script =
+            r#"mkdir -p "$(dirname "$1")" && printf %s "$2" >"$1" && touch -d "@$SOURCE_DATE_EPOCH" "$1""#;
+        self.shell(script, &[path, text]).map(drop)
+    }
+
+    /// Runs a shell script with arguments in the root, and returns what it prints.
+    fn shell(&self, script: &str, arguments: &[&str]) -> Result<Vec<u8>, BuildError> {
+        let head = ["sh", "-euc", script, "boot"];
+        let argv = head.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+        self.run.capture(self.root, "boot", argv)
+    }
+}
+
+/// Returns the kernel arguments beside `root=`; the last console is the one that gets the login prompt.
+fn command_line(environment: &Environment) -> String {
+    let consoles = ["DIB_BOOTLOADER_VIRTUAL_TERMINAL", "DIB_BOOTLOADER_SERIAL_CONSOLE"]
+        .map(|name| variable(environment, name))
+        .into_iter()
+        .filter(|console| !console.is_empty())
+        .map(|console| format!("console={console}"));
+    let arguments = variable(environment, "DIB_BOOTLOADER_DEFAULT_CMDLINE").to_owned();
+    [arguments].into_iter().chain(consoles).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn variable<'a>(environment: &'a Environment, name: &str) -> &'a str {
+    let default = DEFAULTS.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
+    environment.get(name).map_or(default, String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_serial_console_comes_last_and_empty_settings_leave_no_trace() {
+        let set = |pairs: &[(&str, &str)]| -> Environment {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let table = [
+            (set(&[]), "nofb nomodeset gfxpayload=text console=tty0 console=ttyS0,115200"),
+            (
+                set(&[("DIB_BOOTLOADER_DEFAULT_CMDLINE", "quiet"), ("DIB_BOOTLOADER_VIRTUAL_TERMINAL", "")]),
+                "quiet console=ttyS0,115200",
+            ),
+            (
+                set(&[
+                    ("DIB_BOOTLOADER_DEFAULT_CMDLINE", ""),
+                    ("DIB_BOOTLOADER_VIRTUAL_TERMINAL", ""),
+                    ("DIB_BOOTLOADER_SERIAL_CONSOLE", ""),
+                ]),
+                "",
+            ),
+        ];
+        for (environment, expected) in table {
+            assert_eq!(command_line(&environment), expected);
+        }
+    }
+}

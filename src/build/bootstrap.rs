@@ -1,0 +1,38 @@
+//! The base: the root file system that everything else stands on.
+
+use super::job::JobRun;
+use super::stack::overlay;
+use super::{BuildError, Builder};
+use crate::distro::{BaseDefinition, BaseSource};
+use crate::oci::DiffId;
+use crate::plan::{Plan, Step};
+
+/// Makes or takes the base's layers, lowest first.
+pub(super) fn make(
+    builder: &Builder<'_>,
+    plan: &Plan,
+    base: &BaseDefinition,
+) -> Result<Vec<DiffId>, BuildError> {
+    match &base.source {
+        BaseSource::Mmdebstrap(_) => Ok(bootstrap(builder, plan, base)?.into_iter().collect()),
+        layers => Ok(builder.ports.store.base_image(layers, plan.architecture)?.diff_ids),
+    }
+}
+
+fn bootstrap(
+    builder: &Builder<'_>,
+    plan: &Plan,
+    base: &BaseDefinition,
+) -> Result<Option<DiffId>, BuildError> {
+    const TASK: &str = "bootstrap";
+    let workspace = builder.ports.store.workspace(&[])?;
+    let packages = builder.ports.packages.session(base, &workspace.scratch("packages")?)?;
+    let root = builder.ports.sandbox.open(&overlay(workspace.as_ref()))?;
+    let jobs = JobRun { ports: &builder.ports, image: &plan.image, step: Step::BASE };
+    let outcome =
+        jobs.perform(root.as_ref(), &packages.bootstrap(plan.source_date_epoch)?, "root.d", TASK)?;
+    outcome.success().map_err(|outcome| jobs.task_failed(TASK, outcome))?;
+    packages.close()?;
+    root.close()?;
+    builder.commit(plan, workspace)
+}

@@ -1,0 +1,76 @@
+//! From a stack of layers to a raw disk: fill, final stage, boot code.
+
+use std::path::Path;
+
+use super::boot::BootStage;
+use super::stage::Stage;
+use super::{BuildError, Builder};
+use crate::disk::{Layout, Request};
+use crate::oci::DiffId;
+use crate::plan::{Plan, Tasks, Work};
+use crate::port::{BootImages, DiskWriter, OpenDisk, RootSpec, Workspace};
+
+impl Builder<'_> {
+    /// Writes the disk of `plan`, whose layers are `stack` (lowest first), to the file `raw`, which must not exist.
+    pub fn disk(
+        &self,
+        plan: &Plan,
+        stack: &[DiffId],
+        request: &Request<'_>,
+        writer: &dyn DiskWriter,
+        raw: &Path,
+    ) -> Result<(), BuildError> {
+        let workspace = self.ports.store.workspace(stack)?;
+        let (disk, layout) = self.filled_disk(plan, workspace.as_ref(), request, writer, raw)?;
+        let images = self.finalise_disk(plan, workspace.as_ref(), request, &layout, disk.as_ref())?;
+        let stage = Stage::start(self.ports.events, &plan.image, "close disk");
+        disk.finish(&images)?;
+        stage.end();
+        Ok(())
+    }
+
+    fn filled_disk(
+        &self,
+        plan: &Plan,
+        workspace: &dyn Workspace,
+        request: &Request<'_>,
+        writer: &dyn DiskWriter,
+        raw: &Path,
+    ) -> Result<(Box<dyn OpenDisk>, Layout), BuildError> {
+        let stage = Stage::start(self.ports.events, &plan.image, "fill disk");
+        let source = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
+        let layout = Layout::standard(request, writer.measure(source.path())?)?;
+        let mut disk = writer.create(&layout, raw)?;
+        disk.fill(source.path())?;
+        source.close()?;
+        stage.end();
+        Ok((disk, layout))
+    }
+
+    fn finalise_disk(
+        &self,
+        plan: &Plan,
+        workspace: &dyn Workspace,
+        request: &Request<'_>,
+        layout: &Layout,
+        disk: &dyn OpenDisk,
+    ) -> Result<BootImages, BuildError> {
+        let stage = Stage::start(self.ports.events, &plan.image, "final stage");
+        let root = self.ports.sandbox.open(&RootSpec::Directory(disk.root().to_owned()))?;
+        let run = self.prepare(plan, &plan.finish, final_tasks(plan), workspace)?;
+        run.run(root.as_ref())?;
+        let boot = BootStage { run: &run, root: root.as_ref(), layout, firmware: &request.firmware };
+        let images = boot.install()?;
+        run.close()?;
+        root.close()?;
+        stage.end();
+        Ok(images)
+    }
+}
+
+fn final_tasks(plan: &Plan) -> &Tasks {
+    match &plan.finish.work {
+        Work::Tasks(tasks) => tasks,
+        Work::Base(_) => unreachable!("the final stage of a plan is tasks"),
+    }
+}

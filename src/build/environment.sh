@@ -1,0 +1,14 @@
+# Sources environment.d files as dib-run-parts does, and prints what they export after a marker.
+#   $1     the marker, which no text of a file can have: it begins with NUL
+#   $2...  the files, in order
+# Source: diskimage-builder, lib/dib-run-parts.
+set -eu -o pipefail
+marker=$1
+shift
+for fragment in "$@"; do
+  set -x
+  source "$fragment"
+  { set +x; } 2>/dev/null
+done
+printf '\0%s\0' "$marker"
+exec env -0

@@ -1,0 +1,119 @@
+//! Why a build stopped.
+
+use std::path::PathBuf;
+
+use crate::port::{DiskError, Exit, HookFilesError, PackageError, SandboxError, StoreError};
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its status or signal.
+    pub exit: Exit,
+    /// The last lines it printed.
+    pub tail: Vec<String>,
+    /// The file with all it printed.
+    pub log: PathBuf,
+}
+
+impl Outcome {
+    /// Returns itself as error unless the job succeeded.
+    pub(super) fn success(self) -> Result<(), Box<Outcome>> {
+        if self.exit.is_success() { Ok(()) } else { Err(Box::new(self)) }
+    }
+}
+
+/// A build that did not reach its end. Nothing of it is in the store but the steps that were finished.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A hook failed.
+    #[error("hook `{phase}/{hook}` of element `{element}` failed with {}", outcome.exit)]
+    HookFailed {
+        /// The image.
+        image: String,
+        /// Whose hook it is; the step's name in the final stage.
+        element: String,
+        /// Its phase.
+        phase: String,
+        /// Its name.
+        hook: String,
+        /// How it ended.
+        outcome: Box<Outcome>,
+    },
+    /// Something that plywood does for an element failed: a package run, a copy, the bootstrap.
+    #[error("`{task}` of step `{step}` failed with {}", outcome.exit)]
+    TaskFailed {
+        /// The step.
+        step: String,
+        /// The task.
+        task: String,
+        /// How it ended.
+        outcome: Box<Outcome>,
+    },
+    /// The environment.d files of an image could not be sourced.
+    #[error("environment.d of phase `{phase}` failed with {} in step `{step}`", outcome.exit)]
+    EnvironmentFailed {
+        /// The image.
+        image: String,
+        /// The step.
+        step: String,
+        /// The phase.
+        phase: String,
+        /// How the shell ended; its output is traced.
+        outcome: Box<Outcome>,
+    },
+    /// A task's output could not be kept.
+    #[error("cannot write the log of `{task}`")]
+    Log {
+        /// The task.
+        task: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A disk shall boot by a firmware for which the image has no boot loader.
+    #[error(
+        "image `{image}` has a kernel, but no GRUB for {target}: `/usr/lib/grub/{target}` or `grub-mkimage` is missing"
+    )]
+    NoBootLoader {
+        /// The image.
+        image: String,
+        /// GRUB's name of the platform.
+        target: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// The content does not make a disk of the wanted kind.
+    #[error(transparent)]
+    Layout(#[from] crate::disk::LayoutError),
+    /// A step would have to be built, and the user said not to.
+    #[error("step `{step}` of image `{image}` is not in the store, and misses are not allowed")]
+    Miss {
+        /// The image.
+        image: String,
+        /// The step.
+        step: String,
+    },
+    /// The package lists of elements cannot be used.
+    #[error(transparent)]
+    PackageData(#[from] crate::element::PackageDataError),
+    /// A shell was asked for below the lowest step.
+    #[error("nothing is below step `{step}`")]
+    NothingBelow {
+        /// The step.
+        step: String,
+    },
+    /// The hooks directory could not be laid out.
+    #[error(transparent)]
+    HookFiles(#[from] HookFilesError),
+    /// Package repositories cannot be used.
+    #[error(transparent)]
+    Packages(#[from] PackageError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sandbox failed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}

@@ -1,0 +1,85 @@
+//! Which packages a root file system has, by its own package manager.
+
+use serde::{Deserialize, Serialize};
+
+use super::job::JobRun;
+use super::{BuildError, Builder};
+use crate::distro::base_environment;
+use crate::element::Phase;
+use crate::oci::DiffId;
+use crate::plan::{Plan, Step};
+use crate::port::{Job, Network, RootSpec, View};
+
+/// An installed package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version, as the package manager writes it.
+    pub version: String,
+    /// For which processor.
+    pub architecture: String,
+    /// The source package it was built from.
+    pub source: String,
+    /// The version of the source package.
+    pub source_version: String,
+}
+
+/// Prints the installed packages, one a line, fields separated by tabs; nothing on a root without package manager.
+const SCRIPT: &str = r#"
+if command -v dpkg-query >/dev/null; then
+  dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\n'
+elif command -v rpm >/dev/null; then
+  rpm -qa --qf '%{NAME}\t%{EVR}\t%{ARCH}\t%{SOURCERPM}\t%{EVR}\n'
+fi
+"#;
+
+impl Builder<'_> {
+    /// Returns the packages that are installed in the stack of layers, sorted.
+    pub fn inventory(&self, plan: &Plan, stack: &[DiffId]) -> Result<Vec<Package>, BuildError> {
+        let workspace = self.ports.store.workspace(stack)?;
+        let root = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
+        let jobs = JobRun { ports: &self.ports, image: &plan.image, step: Step::FINAL };
+        let job = Job {
+            argv: ["sh", "-euc", SCRIPT].map(str::to_owned).into(),
+            env: base_environment(plan.source_date_epoch),
+            cwd: "/".to_owned(),
+            view: View::Target,
+            binds: Vec::new(),
+            network: Network::None,
+        };
+        let printed = jobs.capture(root.as_ref(), &job, Phase::Cleanup, "inventory")?;
+        root.close()?;
+        Ok(parse(&String::from_utf8_lossy(&printed)))
+    }
+}
+
+fn parse(text: &str) -> Vec<Package> {
+    let mut packages: Vec<_> = text.lines().filter_map(parse_line).collect();
+    packages.sort();
+    packages
+}
+
+fn parse_line(line: &str) -> Option<Package> {
+    let mut fields = line.split('\t').map(str::to_owned);
+    Some(Package {
+        name: fields.next()?,
+        version: fields.next()?,
+        architecture: fields.next()?,
+        source: fields.next()?,
+        source_version: fields.next()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_packages_in_order_and_other_lines_nothing() {
+        let text = "zlib1g\t1:1.2\tamd64\tzlib\t1:1.2\nwarning: no such thing\nbash\t5.2\tamd64\tbash\t5.2\n";
+        let names: Vec<_> = parse(text).into_iter().map(|package| (package.name, package.source)).collect();
+        let expected = [("bash", "bash"), ("zlib1g", "zlib")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(names, expected);
+    }
+}

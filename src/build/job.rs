@@ -1,0 +1,168 @@
+//! Runs jobs, keeps what they print, and tells how they ended.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::error::Outcome;
+use super::step::Environment;
+use super::{BuildError, Ports, environment};
+use crate::element::Phase;
+use crate::port::{Event, Exit, Job, Root};
+
+/// How many lines of output an error shows.
+const TAIL_LINES: usize = 20;
+
+/// Runs the jobs of one step.
+#[derive(Clone, Copy)]
+pub(super) struct JobRun<'a> {
+    pub(super) ports: &'a Ports<'a>,
+    pub(super) image: &'a str,
+    pub(super) step: &'a str,
+}
+
+impl JobRun<'_> {
+    /// Runs `job`, called `task`, to its end; its output goes to its log and, line by line, into events.
+    pub(super) fn perform(
+        &self,
+        root: &dyn Root,
+        job: &Job,
+        phase: &str,
+        task: &str,
+    ) -> Result<Outcome, BuildError> {
+        self.announce(phase, task);
+        let started = Instant::now();
+        let mut output = self.output(phase, task)?;
+        let exit = root.run(job, &mut |bytes| output.take(bytes))?;
+        self.conclude(phase, task, exit, started, output)
+    }
+
+    /// Runs the job that sources environment.d files and returns the environment they leave.
+    pub(super) fn source_environment(
+        &self,
+        root: &dyn Root,
+        job: &Job,
+        phase: Phase,
+    ) -> Result<Environment, BuildError> {
+        const TASK: &str = "environment.d";
+        let started = Instant::now();
+        let mut printed = Vec::new();
+        let exit = root.run(job, &mut |bytes| printed.extend_from_slice(bytes))?;
+        let (text, environment) = environment::split(&printed);
+        let mut output = self.output(phase.dir(), TASK)?;
+        output.take(text);
+        let outcome = self.conclude(phase.dir(), TASK, exit, started, output)?;
+        environment.filter(|_| exit.is_success()).ok_or_else(|| BuildError::EnvironmentFailed {
+            image: self.image.to_owned(),
+            step: self.step.to_owned(),
+            phase: phase.to_string(),
+            outcome: Box::new(outcome),
+        })
+    }
+
+    /// Runs `job`, called `task`, and returns what it prints; only a failure leaves a log.
+    pub(super) fn capture(
+        &self,
+        root: &dyn Root,
+        job: &Job,
+        phase: Phase,
+        task: &str,
+    ) -> Result<Vec<u8>, BuildError> {
+        let started = Instant::now();
+        let mut printed = Vec::new();
+        let exit = root.run(job, &mut |bytes| printed.extend_from_slice(bytes))?;
+        if exit.is_success() {
+            return Ok(printed);
+        }
+        let mut output = self.output(phase.dir(), task)?;
+        output.take(&printed);
+        let outcome = self.conclude(phase.dir(), task, exit, started, output)?;
+        Err(self.task_failed(task, Box::new(outcome)))
+    }
+
+    /// Makes the error of a task that is plywood's own work.
+    pub(super) fn task_failed(&self, task: &str, outcome: Box<Outcome>) -> BuildError {
+        BuildError::TaskFailed { step: self.step.to_owned(), task: task.to_owned(), outcome }
+    }
+
+    fn announce(&self, phase: &str, task: &str) {
+        self.ports.events.emit(Event::TaskStarted {
+            image: self.image.to_owned(),
+            step: self.step.to_owned(),
+            phase: phase.to_owned(),
+            task: task.to_owned(),
+        });
+    }
+
+    fn output(&self, phase: &str, task: &str) -> Result<Output<'_>, BuildError> {
+        let name = format!("{phase}-{task}");
+        let (log, file) = self
+            .ports
+            .logs
+            .create(self.image, self.step, &name)
+            .map_err(|source| BuildError::Log { task: name, source })?;
+        Ok(Output { jobs: self, task: task.to_owned(), log, file, line: Vec::new(), tail: VecDeque::new() })
+    }
+
+    fn conclude(
+        &self,
+        phase: &str,
+        task: &str,
+        exit: Exit,
+        started: Instant,
+        mut output: Output<'_>,
+    ) -> Result<Outcome, BuildError> {
+        output.end_line();
+        output.file.flush().map_err(|source| BuildError::Log { task: task.to_owned(), source })?;
+        self.ports.events.emit(Event::TaskFinished {
+            step: self.step.to_owned(),
+            phase: phase.to_owned(),
+            task: task.to_owned(),
+            exit: exit.to_string(),
+            milliseconds: started.elapsed().as_millis() as u64,
+            log: output.log.clone(),
+        });
+        Ok(Outcome { exit, tail: output.tail.into(), log: output.log })
+    }
+}
+
+/// Takes a job's output apart into lines.
+struct Output<'a> {
+    jobs: &'a JobRun<'a>,
+    task: String,
+    log: PathBuf,
+    file: Box<dyn Write + Send>,
+    line: Vec<u8>,
+    tail: VecDeque<String>,
+}
+
+impl Output<'_> {
+    fn take(&mut self, bytes: &[u8]) {
+        // A log that cannot be written (a full disk) must not end the hook; the flush at its end reports it.
+        let _ = self.file.write_all(bytes);
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        if self.line.is_empty() {
+            return;
+        }
+        let line = String::from_utf8_lossy(self.line.trim_ascii_end()).into_owned();
+        self.line.clear();
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.clone());
+        self.jobs.ports.events.emit(Event::TaskOutput {
+            step: self.jobs.step.to_owned(),
+            task: self.task.clone(),
+            line,
+        });
+    }
+}
