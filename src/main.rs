@@ -1,9 +1,30 @@
 //! Process set-up.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use plywood::cli::{self, Process};
 use plywood::sandbox;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
-    sandbox::run_if_asked().unwrap_or(ExitCode::SUCCESS)
+    // The sandbox starts its jobs through this program again.
+    if let Some(status) = sandbox::run_if_asked() {
+        return status;
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // The second signal ends the process at once; what it held, the kernel releases.
+        let registered =
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, interrupted.clone())
+                .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()));
+        if let Err(error) = registered {
+            eprintln!("error: cannot take signal {signal}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    // Before any thread: a mount namespace belongs to a thread and those it starts.
+    let mounts = sandbox::enter_private_mounts().ok();
+    cli::run(&Process { mounts, interrupted })
 }

@@ -1,1 +1,67 @@
-//! cli
+//! Arguments, messages, progress, exit status; the one place that wires edges to ports.
+//!
+//! Exit status: 0 done; 1 the request cannot be met; 2 wrong command line.
+
+mod args;
+mod boot;
+mod build;
+mod context;
+mod elements;
+mod explain;
+mod hint;
+
+mod import;
+mod layers;
+mod outputs;
+mod plan;
+mod preflight;
+mod progress;
+mod report;
+mod shell;
+
+mod store;
+mod wiring;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use report::Failure;
+
+/// What the process was given at its start.
+pub struct Process {
+    /// The process' own mount namespace; `None` without root.
+    pub mounts: Option<crate::sandbox::PrivateMounts>,
+    /// Becomes true when the user asks to stop.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// Runs the command that the arguments of the process name, and returns its exit status.
+pub fn run(process: &Process) -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(&cli, process) {
+        Ok(status) => status,
+        Err(failure) => {
+            eprint!("{}", report::render(&failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, process: &Process) -> Result<ExitCode, Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Build(args) => build::run(global, args, process),
+        Command::Plan(args) => plan::run(global, args),
+        Command::Explain(args) => explain::run(global, args),
+        Command::Layers(args) => layers::run(global, args),
+        Command::Elements(command) => elements::run(global, command),
+        Command::Shell(args) => shell::run(global, args, process),
+        Command::Boot(args) => boot::run(args),
+        Command::Import(args) => import::run(global, args),
+        Command::Store(command) => store::run(global, command),
+    }
+}

@@ -1,0 +1,227 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and builder containers
+#[derive(Debug, Parser)]
+#[command(name = "plywood", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Read `plywood.toml` from this directory
+    #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "PLYWOOD_PROJECT")]
+    pub project: PathBuf,
+    /// Keep layers, records and downloads here [default: /var/cache/plywood as root, else $XDG_CACHE_HOME/plywood]
+    #[arg(long, global = true, value_name = "DIR", env = "PLYWOOD_STORE")]
+    pub store: Option<PathBuf>,
+    /// Show what hooks print, too
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Show errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the layers of images and write their outputs
+    Build(Build),
+    /// Show for each step whether its layer is there, and why not; run nothing
+    Plan(Plan),
+    /// Say why a step has to be built, field by field
+    Explain(Explain),
+    /// List the layers of an image
+    Layers(Layers),
+    /// Look at elements
+    #[command(subcommand)]
+    Elements(Elements),
+    /// Take a root file system from elsewhere as a base
+    ///
+    /// Writes `layers/NAME.toml` into the project. Images name it as `base = "NAME"`.
+    Import(Import),
+    /// Open a shell on an image's root file system; what it changes is thrown away
+    Shell(Shell),
+    /// Start a disk in QEMU, its serial console on this terminal
+    Boot(Boot),
+    /// Look after the store
+    #[command(subcommand)]
+    Store(Store),
+}
+
+/// Arguments of `plywood build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Images to build [default: all]
+    pub images: Vec<String>,
+    /// Write these formats instead of the definition's `outputs`; repeatable
+    #[arg(short, long, value_delimiter = ',', value_name = "FORMAT")]
+    pub format: Vec<crate::image::OutputFormat>,
+    /// Write outputs into this directory
+    #[arg(short, long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
+    /// Make every layer again
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Stop, without running anything, if a layer is not in the store
+    #[arg(long, conflicts_with = "no_cache")]
+    pub fail_on_miss: bool,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
+    pub progress: Progress,
+}
+
+/// How to show what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// A live display on a terminal, plain lines elsewhere
+    Auto,
+    /// One line for each thing that starts or ends
+    Plain,
+    /// One JSON object a line
+    Json,
+}
+
+/// Arguments of `plywood plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Images to plan [default: all]
+    pub images: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `plywood explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The image
+    pub image: String,
+    /// The element, or `base`, `packages`, `late`, `final` [default: every step]
+    pub step: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `plywood layers`.
+#[derive(Debug, Args)]
+pub struct Layers {
+    /// The image
+    pub image: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `plywood elements …`.
+#[derive(Debug, Subcommand)]
+pub enum Elements {
+    /// List all elements that can be found, one a line: name, where it is, what it is for
+    List,
+    /// Show an element: dependencies, hooks in their order, variables, packages
+    Show {
+        /// The element
+        element: String,
+    },
+    /// Print the dependencies of elements in Graphviz' language
+    Graph {
+        /// The image whose elements to draw [default: all elements]
+        image: Option<String>,
+    },
+    /// Look for mistakes in elements; exit with 1 if there are any
+    Check {
+        /// Elements to check [default: all]
+        elements: Vec<String>,
+    },
+}
+
+/// Arguments of `plywood import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// `oci:DIR[:TAG]`, `docker-archive:FILE`, or a root file system's tar
+    pub source: String,
+    /// Name of the new base
+    pub name: String,
+    /// The distribution, as elements see it in DISTRO_NAME [default: by /etc/os-release]
+    #[arg(long)]
+    pub distro: Option<String>,
+    /// The release, as elements see it in DIB_RELEASE [default: by /etc/os-release]
+    #[arg(long)]
+    pub release: Option<String>,
+}
+
+/// Arguments of `plywood shell`.
+#[derive(Debug, Args)]
+pub struct Shell {
+    /// The image
+    pub image: String,
+    /// Show the root file system as the hooks of this element find it, with the element at /tmp/in_target.d [default: the finished image]
+    #[arg(long, value_name = "ELEMENT")]
+    pub at: Option<String>,
+    /// Run this instead of a login shell
+    #[arg(last = true)]
+    pub command: Vec<String>,
+}
+
+/// Arguments of `plywood boot`.
+#[derive(Debug, Args)]
+pub struct Boot {
+    /// The disk; it is not changed
+    pub disk: PathBuf,
+    /// End as soon as the console shows this text; exit with 1 if it does not in time
+    #[arg(long, value_name = "TEXT")]
+    pub expect: Option<String>,
+    /// How long to wait for the text, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
+    /// What starts the disk
+    #[arg(long, value_enum, default_value_t = Firmware::Bios)]
+    pub firmware: Firmware,
+    /// Attach this file as a second, read-only drive: a cloud-init seed
+    #[arg(long, value_name = "FILE")]
+    pub seed: Option<PathBuf>,
+    /// Memory of the machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub memory: u32,
+}
+
+/// What starts a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Firmware {
+    /// SeaBIOS
+    Bios,
+    /// OVMF
+    Uefi,
+}
+
+/// `plywood store …`.
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// List what the store holds: layers, images, downloads, and their sizes
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove layers that no image and no recent build uses
+    Gc {
+        /// Remove what was not used for this many days
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        older_than: u64,
+        /// Then remove the longest unused until the store is no larger than this: `20G`
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<crate::disk::ByteSize>,
+    },
+    /// Verify every blob, record and unpacked layer; set damaged ones aside
+    Check,
+}

@@ -1,0 +1,101 @@
+//! `plywood elements`: what elements there are, and what is in them.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::args::{Elements, Global};
+use super::context::Context;
+use super::report::{Failure, Message};
+use crate::element::{Catalog, Element, ElementName, Finding, Severity, check_elements, graph_dot};
+use crate::load;
+
+/// Lists, shows, draws or checks elements.
+pub(super) fn run(global: &Global, command: &Elements) -> Result<ExitCode, Failure> {
+    let context = Context::load(global)?;
+    match command {
+        Elements::List => list(&context),
+        Elements::Show { element } => show(find(&context, element)?.as_ref()),
+        Elements::Graph { image } => graph(&context, image.as_deref())?,
+        Elements::Check { elements } => return check(&context, elements),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(context: &Context, name: &str) -> Result<Arc<Element>, Failure> {
+    context.catalog.get(name).cloned().ok_or_else(|| {
+        let places: Vec<_> = context.element_path.iter().map(|dir| format!("`{}`", dir.display())).collect();
+        Message::with_hint(
+            format!("element `{name}` not found in {}", places.join(", ")),
+            "plywood elements list",
+        )
+    })
+}
+
+fn list(context: &Context) {
+    let width = context.catalog.iter().map(|element| element.name.as_str().len()).max().unwrap_or_default();
+    for element in context.catalog.iter() {
+        println!("{:width$}  {}", element.name.as_str(), element.describe().summary.unwrap_or_default());
+    }
+}
+
+fn show(element: &Element) {
+    let description = element.describe();
+    println!("{}  {}", element.name, description.summary.unwrap_or_default());
+    println!("  directory: {}", element.root.display());
+    print_words("depends on", description.deps.iter().map(ElementName::as_str));
+    print_words("provides", description.provides.iter().map(ElementName::as_str));
+    for (phase, hooks) in &description.hooks {
+        print_words(phase.dir(), hooks.iter().copied());
+    }
+    print_words("environment.d", description.environment.iter().copied());
+    print_words("packages", description.packages.iter().map(String::as_str));
+    for skipped in element.skipped_hooks() {
+        println!("  warning: {skipped}");
+    }
+}
+
+fn print_words<'a>(label: &str, words: impl Iterator<Item = &'a str>) {
+    let words: Vec<_> = words.collect();
+    if !words.is_empty() {
+        println!("  {label}: {}", words.join(" "));
+    }
+}
+
+fn graph(context: &Context, image: Option<&str>) -> Result<(), Failure> {
+    let Some(image) = image else {
+        print!("{}", graph_dot(&context.catalog));
+        return Ok(());
+    };
+    let (name, image) = context.image(image)?;
+    let elements = context.elements(name, image)?;
+    print!("{}", graph_dot(&Catalog::new(elements.iter().map(|element| element.as_ref().clone()))));
+    Ok(())
+}
+
+fn check(context: &Context, wanted: &[String]) -> Result<ExitCode, Failure> {
+    for name in wanted {
+        find(context, name)?;
+    }
+    let mut provided = BTreeSet::new();
+    for name in load::load_base_names(&context.layer_path)? {
+        provided.extend(load::load_base(&name, &context.layer_path)?.provided_names());
+    }
+    let mut findings = check_elements(&context.catalog, &provided);
+    findings.extend(load::check_syntax(&context.catalog)?);
+    findings
+        .retain(|finding| wanted.is_empty() || wanted.iter().any(|name| name == finding.element.as_str()));
+    findings.iter().for_each(print);
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    eprintln!("{errors} errors, {} warnings", findings.len() - errors);
+    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(finding: &Finding) {
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let place = finding.file.as_ref().map(|file| format!("/{file}")).unwrap_or_default();
+    println!("{severity}: {}{place}: {}", finding.element, finding.message);
+}

@@ -1,0 +1,80 @@
+//! `plywood explain`: why a step has to be built, field by field.
+
+use std::process::ExitCode;
+
+use super::args::{Explain, Global};
+use super::context::{Context, open_store};
+use super::plan::describe;
+use super::report::{Failure, Message};
+use crate::build::{Forecast, Prospect, forecast};
+use crate::plan::{Plan, Step};
+
+/// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
+pub(super) fn run(global: &Global, args: &Explain) -> Result<ExitCode, Failure> {
+    let context = Context::load(global)?;
+    let (name, image) = context.image(&args.image)?;
+    let store = open_store(global)?;
+    let plan = context.plan(name, image, &store.seal()?)?;
+    let forecasts = forecast(&plan, &store)?;
+    let chosen = choose(&plan, forecasts, args.step.as_deref())?;
+    if args.json {
+        let document: Vec<_> = chosen.iter().map(|(step, forecast)| json(step, forecast)).collect();
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        let detail = if args.step.is_some() { Fields::Shown } else { Fields::Hidden };
+        chosen.iter().for_each(|(step, forecast)| print(step, forecast, detail));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the fields of a key are listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fields {
+    Shown,
+    Hidden,
+}
+
+fn choose<'a>(
+    plan: &'a Plan,
+    forecasts: Vec<Forecast>,
+    wanted: Option<&str>,
+) -> Result<Vec<(&'a Step, Forecast)>, Failure> {
+    let all = plan.steps.iter().zip(forecasts);
+    let chosen: Vec<_> = all.filter(|(step, _)| wanted.is_none_or(|wanted| step.name == wanted)).collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = plan.steps.iter().map(|step| format!("`{}`", step.name)).collect();
+        return Err(Message::with_hint(
+            format!("image `{}` has no step `{}`", plan.image, wanted.unwrap_or_default()),
+            format!("its steps are {}", names.join(", ")),
+        ));
+    }
+    Ok(chosen)
+}
+
+fn json(step: &Step, forecast: &Forecast) -> serde_json::Value {
+    serde_json::json!({
+        "step": step.name,
+        "input-key": step.input_key,
+        "parent": step.parent,
+        "outcome": forecast.outcome,
+        "fields": step.fields,
+    })
+}
+
+fn print(step: &Step, forecast: &Forecast, fields: Fields) {
+    println!("{}  {}", step.name, describe(&forecast.outcome));
+    if let Prospect::Miss { reasons } = &forecast.outcome
+        && reasons.len() > 1
+    {
+        reasons.iter().for_each(|reason| println!("  - {reason}"));
+    }
+    if fields == Fields::Shown {
+        println!("  key {}", step.input_key);
+        if let Some(parent) = step.parent {
+            println!("  above {parent}");
+        }
+        for field in step.fields.fields() {
+            println!("  {} = {}", field.label, field.value);
+        }
+    }
+}

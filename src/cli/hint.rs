@@ -1,0 +1,119 @@
+//! What to type next, by what failed.
+
+use std::error::Error;
+
+use crate::build::{BuildError, Outcome};
+use crate::element::ResolveError;
+use crate::load::LoadError;
+use crate::plan::PlanError;
+use crate::port::{DiskError, PackageError, StoreError};
+
+/// Returns lines that belong to an error beside its message: the end of a hook's output, and where all of it is.
+pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
+    let outcome = match error.downcast_ref::<BuildError>() {
+        Some(
+            BuildError::HookFailed { outcome, .. }
+            | BuildError::TaskFailed { outcome, .. }
+            | BuildError::EnvironmentFailed { outcome, .. },
+        ) => outcome,
+        _ => return Vec::new(),
+    };
+    let Outcome { tail, log, .. } = outcome.as_ref();
+    let lines = tail.iter().map(|line| format!("  | {line}"));
+    lines.chain([format!("  all of its output: {}", log.display())]).collect()
+}
+
+/// Returns what to type next after this error, where something is known.
+pub(super) fn for_error(error: &(dyn Error + 'static)) -> Option<String> {
+    error
+        .downcast_ref::<BuildError>()
+        .map(build)
+        .or_else(|| error.downcast_ref::<LoadError>().map(LoadError::hint))
+        .or_else(|| error.downcast_ref::<ResolveError>().map(resolve))
+        .or_else(|| error.downcast_ref::<PlanError>().map(plan))
+        .or_else(|| error.downcast_ref::<PackageError>().map(packages))
+        .or_else(|| error.downcast_ref::<StoreError>().map(store))
+        .or_else(|| error.downcast_ref::<DiskError>().map(disk))
+        .flatten()
+}
+
+fn build(error: &BuildError) -> Option<String> {
+    match error {
+        BuildError::HookFailed { image, element, .. } => {
+            Some(format!("to look inside: plywood shell {image} --at {element}"))
+        }
+        BuildError::EnvironmentFailed { image, step, .. } => {
+            Some(format!("to look inside: plywood shell {image} --at {step}"))
+        }
+        BuildError::Miss { image, .. } => Some(format!("plywood build {image}")),
+        BuildError::NoBootLoader { package, .. } => Some(format!(
+            "add the element `bootloader`, which installs {package}, or name the firmware under `disk` that the image is for"
+        )),
+        BuildError::Packages(error) => packages(error),
+        BuildError::Store(error) => store(error),
+        BuildError::Disk(error) => disk(error),
+        _ => None,
+    }
+}
+
+fn resolve(error: &ResolveError) -> Option<String> {
+    match error {
+        ResolveError::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+        ResolveError::Unknown { nearest: None, .. } => Some(
+            "plywood elements list (directories of elements are named by `elements` in `[project]`)"
+                .to_owned(),
+        ),
+        ResolveError::NoOperatingSystem => Some("add `base = \"debian-bookworm\"` to the image".to_owned()),
+        _ => None,
+    }
+}
+
+fn plan(error: &PlanError) -> Option<String> {
+    match error {
+        PlanError::DuplicateHook { .. } => {
+            Some("rename one of them: hooks of one image share a directory".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn packages(error: &PackageError) -> Option<String> {
+    match error {
+        PackageError::NoMirror { .. } => {
+            Some("DIB_DISTRIBUTION_MIRROR=http://MIRROR/debian plywood build …".to_owned())
+        }
+        PackageError::ToolMissing { package, .. } => Some(format!("apt-get install {package}")),
+        PackageError::Io { .. } => None,
+    }
+}
+
+fn store(error: &StoreError) -> Option<String> {
+    match error {
+        StoreError::Newer { .. } | StoreError::NotAStore { .. } => {
+            Some("choose another with `--store DIR`".to_owned())
+        }
+        StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } | StoreError::Damaged { .. } => {
+            Some("plywood store check".to_owned())
+        }
+        StoreError::Io { source, .. } => match source.kind() {
+            std::io::ErrorKind::StorageFull => {
+                Some("plywood store gc, or another disk with `--store DIR`".to_owned())
+            }
+            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                Some("choose a store that can be written with `--store DIR`".to_owned())
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn disk(error: &DiskError) -> Option<String> {
+    match error {
+        DiskError::ToolMissing { package, .. } => Some(format!("apt-get install {package}")),
+        DiskError::TooSmall { .. } => {
+            Some("use `size = \"auto\"`, or a larger size, under `disk`".to_owned())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,80 @@
+//! `plywood layers`: the layers of an image.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::args::{Global, Layers};
+use super::context::{Context, open_store};
+use super::progress::size;
+use super::report::{Failure, Message};
+use crate::build::{Prospect, forecast};
+use crate::oci::{DiffId, Digest};
+use crate::store::Store;
+
+/// One layer, as `--json` prints it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct LayerLine {
+    index: usize,
+    element: String,
+    diff_id: DiffId,
+    digest: Digest,
+    blob_bytes: u64,
+    tar_bytes: u64,
+    entries: u64,
+}
+
+/// Prints index, step, DiffID, digest, sizes and number of entries of each layer.
+pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
+    let context = Context::load(global)?;
+    let (name, image) = context.image(&args.image)?;
+    let store = open_store(global)?;
+    let plan = context.plan(name, image, &store.seal()?)?;
+    let mut lines = Vec::new();
+    for step in forecast(&plan, &store)? {
+        let Prospect::Hit { diff_ids } = step.outcome else {
+            return Err(Message::with_hint(
+                format!("step `{}` of image `{name}` is not in the store", step.step),
+                format!("plywood build {name}"),
+            ));
+        };
+        for diff_id in diff_ids {
+            lines.push(line(&store, lines.len(), &step.step, diff_id)?);
+        }
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&lines)?);
+    } else {
+        print(&lines);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(store: &Store, index: usize, element: &str, diff_id: DiffId) -> Result<LayerLine, Failure> {
+    let layer = store.layer(&diff_id)?.ok_or(crate::port::StoreError::MissingLayer { diff_id })?;
+    Ok(LayerLine {
+        index,
+        element: element.to_owned(),
+        diff_id,
+        digest: layer.blob,
+        blob_bytes: layer.blob_bytes,
+        tar_bytes: layer.tar_bytes,
+        entries: layer.entries,
+    })
+}
+
+fn print(lines: &[LayerLine]) {
+    let width = lines.iter().map(|line| line.element.len()).max().unwrap_or_default();
+    for line in lines {
+        println!(
+            "{:>3}  {:width$}  {}  {:>10}  {:>10}  {:>7} entries",
+            line.index,
+            line.element,
+            line.diff_id,
+            size(line.tar_bytes),
+            size(line.blob_bytes),
+            line.entries,
+        );
+    }
+}

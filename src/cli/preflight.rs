@@ -1,0 +1,78 @@
+//! What can be known to fail before the long work starts.
+
+use std::path::Path;
+
+use super::report::{Failure, Message};
+use crate::build::{Prospect, forecast};
+use crate::disk::RootFs;
+use crate::distro::BaseSource;
+use crate::image::{ImageDefinition, OutputFormat};
+use crate::plan::{Plan, Step};
+use crate::store::Store;
+
+/// Checks that the machine has the programs that the build will need, and that its clock is right.
+pub(super) fn check(
+    store: &Store,
+    plan: &Plan,
+    image: &ImageDefinition,
+    formats: &[OutputFormat],
+) -> Result<(), Failure> {
+    check_clock(plan)?;
+    let forecasts = forecast(plan, store)?;
+    let makes_base =
+        forecasts.iter().any(|step| step.step == Step::BASE && !matches!(step.outcome, Prospect::Hit { .. }));
+    if makes_base && matches!(plan.base().source, BaseSource::Mmdebstrap(_)) {
+        require("mmdebstrap", "mmdebstrap")?;
+    }
+    for (program, package) in output_programs(image, formats) {
+        require(program, package)?;
+    }
+    Ok(())
+}
+
+/// Refuses a source date epoch that files made now could not be clamped to.
+fn check_clock(plan: &Plan) -> Result<(), Failure> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    match u64::try_from(plan.source_date_epoch) {
+        Ok(epoch) if epoch > now => Err(Message::with_hint(
+            format!(
+                "source-date-epoch {epoch} lies in the future: files made by hooks would keep their own times"
+            ),
+            "set an earlier `source-date-epoch` in `[project]`, or this machine's clock",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the programs that these formats need, and the Debian packages that have them.
+fn output_programs(image: &ImageDefinition, formats: &[OutputFormat]) -> Vec<(&'static str, &'static str)> {
+    use OutputFormat::{DockerArchive, Oci, Qcow2, Raw, Tar, Tgz, Vdi, Vhd, Vmdk};
+    let mut programs = Vec::new();
+    for format in formats {
+        match format {
+            Qcow2 | Raw | Vhd | Vmdk | Vdi => {
+                programs.push(match image.disk.filesystem {
+                    RootFs::Ext4 => ("mke2fs", "e2fsprogs"),
+                    RootFs::Xfs => ("mkfs.xfs", "xfsprogs"),
+                });
+            }
+            Tar | Tgz | Oci | DockerArchive => {}
+        }
+        if matches!(format, Vhd | Vmdk | Vdi) {
+            programs.push(("qemu-img", "qemu-utils"));
+        }
+    }
+    programs
+}
+
+fn require(program: &str, package: &str) -> Result<(), Failure> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let directories = path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]);
+    match directories.map(|dir| Path::new(dir).join(program)).any(|path| path.is_file()) {
+        true => Ok(()),
+        false => Err(Message::with_hint(
+            format!("program `{program}` is needed and not installed"),
+            format!("apt-get install {package}"),
+        )),
+    }
+}

@@ -1,0 +1,17 @@
+//! One JSON object a line, for programs.
+
+use std::io::Write;
+
+use crate::port::{Event, Events};
+
+/// Writes each event as a line of JSON to standard error.
+pub(super) struct Json;
+
+impl Events for Json {
+    fn emit(&self, event: Event) {
+        let Ok(mut line) = serde_json::to_vec(&event) else { return };
+        line.push(b'\n');
+        // Whoever reads the lines may have gone; the build goes on.
+        let _ = std::io::stderr().lock().write_all(&line);
+    }
+}

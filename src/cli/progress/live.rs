@@ -1,0 +1,61 @@
+//! A live display: what is done scrolls by, what runs stands below it with its time.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::text::Narrator;
+use crate::port::{Event, Events};
+
+/// How often the time is drawn again.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Draws on standard error.
+pub(super) struct Live {
+    narrator: Mutex<Narrator>,
+    bar: ProgressBar,
+}
+
+impl Live {
+    /// Starts with nothing running.
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        Self { narrator: Mutex::default(), bar }
+    }
+
+    fn show_current(&self, image: &str, what: String) {
+        let position = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).position(image);
+        let to_go = position.steps.saturating_sub(position.step);
+        self.bar.set_prefix(format!("{image} {}/{} ({to_go} to go)", position.step, position.steps));
+        self.bar.set_message(what);
+        self.bar.reset_elapsed();
+        self.bar.enable_steady_tick(TICK);
+    }
+}
+
+impl Events for Live {
+    fn emit(&self, event: Event) {
+        let line = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).line(&event);
+        match &event {
+            Event::TaskStarted { image, step, phase, task } => {
+                self.show_current(image, format!("{step}: {phase}/{task}"));
+            }
+            Event::StageStarted { image, stage } => self.show_current(image, stage.clone()),
+            Event::StepStarted { image, step } => self.show_current(image, format!("{step}: building")),
+            _ => {
+                if let Some(line) = line {
+                    self.bar.println(line);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

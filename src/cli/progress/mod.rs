@@ -1,0 +1,34 @@
+//! Shows events: a live display on a terminal, plain lines elsewhere, JSON for programs. All of it on standard error.
+
+mod json;
+mod live;
+mod plain;
+mod text;
+
+pub(super) use text::size;
+
+use std::io::IsTerminal;
+
+use super::args;
+use crate::port::Events;
+
+/// How much to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Warnings.
+    Quiet,
+    /// What starts and ends.
+    Normal,
+    /// What hooks print, too.
+    Verbose,
+}
+
+/// Returns what shows events in this way.
+pub fn renderer(kind: args::Progress, detail: Detail) -> Box<dyn Events> {
+    let live = detail == Detail::Normal && std::io::stderr().is_terminal();
+    match kind {
+        args::Progress::Json => Box::new(json::Json),
+        args::Progress::Auto if live => Box::new(live::Live::new()),
+        args::Progress::Auto | args::Progress::Plain => Box::new(plain::Plain::new(detail)),
+    }
+}

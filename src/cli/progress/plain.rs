@@ -1,0 +1,42 @@
+//! Lines of text.
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use super::Detail;
+use super::text::Narrator;
+use crate::port::{Event, Events};
+
+/// Writes lines to standard error.
+pub(super) struct Plain {
+    detail: Detail,
+    narrator: Mutex<Narrator>,
+}
+
+impl Plain {
+    /// Starts with no image.
+    pub(super) fn new(detail: Detail) -> Self {
+        Self { detail, narrator: Mutex::default() }
+    }
+
+    fn text(&self, event: &Event) -> Option<String> {
+        match (self.detail, event) {
+            (Detail::Verbose, Event::TaskOutput { step, task, line }) => {
+                Some(format!("{step} {task} | {line}"))
+            }
+            _ => {
+                let line = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).line(event);
+                line.filter(|_| self.detail != Detail::Quiet || matches!(event, Event::Warning { .. }))
+            }
+        }
+    }
+}
+
+impl Events for Plain {
+    fn emit(&self, event: Event) {
+        if let Some(line) = self.text(&event) {
+            // Whoever reads the lines may have gone; the build goes on.
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `plywood store`: what it holds, what it can do without, whether it is sound.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::args::{Global, Store as Command};
+use super::context::open_store;
+use super::progress::size;
+use super::report::Failure;
+use crate::store::{CheckReport, GcPolicy, Store};
+
+/// Seconds of a day.
+const DAY: u64 = 24 * 60 * 60;
+
+/// Lists, collects or checks.
+pub(super) fn run(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
+    let store = open_store(global)?;
+    match command {
+        Command::List { json } => list(&store, *json),
+        Command::Gc { older_than, max_size } => {
+            let report = store.gc(&GcPolicy {
+                unused_for: Some(Duration::from_secs(older_than.saturating_mul(DAY))),
+                max_bytes: max_size.map(|size| size.bytes()),
+            })?;
+            println!(
+                "removed {} records, {} layers and {} blobs ({}); layers take {} now",
+                report.records,
+                report.layers,
+                report.blobs,
+                size(report.freed_bytes),
+                size(report.kept_bytes),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check => Ok(report_check(&store.check()?)),
+    }
+}
+
+fn list(store: &Store, json: bool) -> Result<ExitCode, Failure> {
+    let records = store.list()?;
+    if json {
+        let lines: Vec<_> = records
+            .iter()
+            .map(|listed| {
+                serde_json::json!({
+                    "image": listed.record.image,
+                    "step": listed.record.step,
+                    "input-key": listed.record.input_key,
+                    "diff-ids": listed.record.diff_ids,
+                    "last-used": listed.used,
+                    "blob-bytes": listed.blob_bytes,
+                    "unpacked-bytes": listed.unpacked_bytes,
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&lines)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = records.iter().map(|listed| listed.record.step.len()).max().unwrap_or_default();
+    for listed in &records {
+        let (record, blobs, unpacked) = (&listed.record, listed.blob_bytes, listed.unpacked_bytes);
+        println!(
+            "{}  {:width$}  {:>10} stored  {:>10} unpacked  first for {}",
+            record.input_key.short(),
+            record.step,
+            size(blobs),
+            size(unpacked),
+            record.image,
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report_check(report: &CheckReport) -> ExitCode {
+    println!("read {} blobs ({})", report.blobs, size(report.bytes));
+    let CheckReport {
+        damaged_blobs, dropped_layers, dropped_records, dropped_images, dropped_snapshots, ..
+    } = report;
+    for path in damaged_blobs {
+        println!("damaged: {} (set aside; steps that need it are built again)", path.display());
+    }
+    for diff_id in dropped_layers {
+        println!("layer {diff_id}: no good blob is left of it");
+    }
+    for path in dropped_records {
+        println!("record {}: dropped", path.display());
+    }
+    for name in dropped_images {
+        println!("image {name}: dropped");
+    }
+    for diff_id in dropped_snapshots {
+        println!("unpacked layer {diff_id}: was not what its blob says, dropped");
+    }
+    if report.is_sound() {
+        println!("sound");
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::FAILURE
+}

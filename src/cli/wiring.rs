@@ -1,0 +1,76 @@
+//! Joins edges to the ports that `build` sees.
+
+use std::env;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::Process;
+use super::args::Global;
+use super::context::open_store;
+use super::report::{Failure, Message};
+use crate::build::Ports;
+use crate::load::{self, HookLayout};
+use crate::package::AptPackages;
+use crate::plan::Seal;
+use crate::port::{Events, LayerStore};
+use crate::sandbox::Namespaces;
+use crate::store::Store;
+
+/// Where apt's configuration is on a machine.
+const ETC_APT: &str = "/etc/apt";
+
+/// The edges of one process.
+pub(super) struct Edges {
+    pub(super) store: Store,
+    pub(super) interrupted: Arc<AtomicBool>,
+    sandbox: Namespaces,
+    hooks: HookLayout,
+    packages: AptPackages,
+}
+
+impl Edges {
+    /// Opens the store and gets ready to run hooks.
+    ///
+    /// # Errors
+    /// If the process is not root: only root may mount.
+    pub(super) fn new(global: &Global, process: &Process) -> Result<Self, Failure> {
+        let mounts = process.mounts.ok_or_else(|| {
+            Message::with_hint(
+                "building needs root: hooks run in namespaces with mounts of their own",
+                "sudo plywood …",
+            )
+        })?;
+        let store = open_store(global)?;
+        let environment = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let etc_apt = PathBuf::from(ETC_APT);
+        let machine = load::load_apt_sources(&etc_apt)?;
+        let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?);
+        Ok(Self {
+            sandbox: Namespaces::new(mounts, process.interrupted.clone()),
+            hooks: HookLayout,
+            packages,
+            interrupted: process.interrupted.clone(),
+            store,
+        })
+    }
+
+    /// Returns what stands for secrets in this store's keys.
+    pub(super) fn seal(&self) -> Result<Seal, Failure> {
+        Ok(self.store.seal()?)
+    }
+
+    /// Returns the edges as ports, with `events` to learn what happens.
+    pub(super) fn ports<'a>(&'a self, events: &'a dyn Events) -> Ports<'a> {
+        Ports {
+            store: &self.store,
+            sandbox: &self.sandbox,
+            hooks: &self.hooks,
+            packages: &self.packages,
+            logs: &self.store,
+            events,
+        }
+    }
+}
