@@ -290,7 +290,7 @@ fn records_are_hits_only_while_their_layers_are_there() {
     let again = Store::open(&bench.path).unwrap();
     assert_eq!(again.by_input(record.input_key).unwrap(), Some(record.clone()));
     assert_eq!(again.by_content(record.content_key).unwrap(), Some(record.clone()));
-    assert_eq!(again.records().unwrap(), [record.clone()]);
+    assert_eq!(again.records().unwrap(), std::slice::from_ref(&record));
     assert_eq!(again.by_input(InputKey::new(Digest::of("other"))).unwrap(), None);
     let blob = bench.path.join("blobs/sha256").join(layer.blob.hex());
     fs::write(&blob, "short").unwrap();
@@ -325,6 +325,14 @@ fn a_changed_snapshot_is_found_and_made_again() {
     assert_eq!(bench.store.check().unwrap().dropped_snapshots, [layer.diff_id]);
     bench.store.snapshot(&layer.diff_id).unwrap();
     assert_eq!(describe(&snapshot), before);
+}
+
+#[test]
+fn unpacked_layers_are_for_root_alone() {
+    let bench = Bench::new();
+    for directory in ["snapshots", "work"] {
+        assert_eq!(fs::metadata(bench.path.join(directory)).unwrap().mode() & 0o777, 0o700, "{directory}");
+    }
 }
 
 #[test]

@@ -253,6 +253,8 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::layer::Xattrs;
 
@@ -447,5 +449,68 @@ mod tests {
         assert_eq!(changeset.dropped, [b"mixed/a".to_vec(), b"same".to_vec()]);
         let changeset = diff(&tree("never gone\n a 1"), Some(&tree("b 1"))).unwrap();
         assert_eq!(changeset.dropped, [b"never".to_vec()]);
+    }
+
+    /// A directory of random content: files, links and directories, of few names so that trees collide.
+    fn any_tree() -> impl Strategy<Value = Node> {
+        let leaf = prop_oneof![
+            (0u64..3).prop_map(Kind::File),
+            Just(Kind::Symlink(b"x".to_vec())),
+            Just(Kind::Fifo),
+            Just(Kind::Directory),
+        ];
+        let leaf = (leaf, 0u32..2, 0i64..2).prop_map(|(kind, mode, mtime)| {
+            // Times of directories alone are no change.
+            let mtime = if kind == Kind::Directory { 0 } else { mtime };
+            Node::new(kind, Meta { mode, mtime, ..meta() })
+        });
+        let directory = |children: BTreeMap<String, Node>| {
+            let children = children.into_iter().map(|(name, node)| (name.into_bytes(), node)).collect();
+            Node { children, ..Node::new(Kind::Directory, meta()) }
+        };
+        let inner = leaf.prop_recursive(3, 24, 4, move |inner| {
+            proptest::collection::btree_map("[a-c]", inner, 0..4).prop_map(directory)
+        });
+        proptest::collection::btree_map("[a-d]", inner, 0..5).prop_map(directory)
+    }
+
+    type Flat = BTreeMap<Vec<u8>, (Kind, Meta)>;
+
+    fn flatten(path: &[u8], node: &Node, flat: &mut Flat) {
+        flat.insert(path.to_vec(), (node.kind.clone(), node.meta.clone()));
+        node.children.iter().for_each(|(name, child)| flatten(&join(path, name), child, flat));
+    }
+
+    /// Applies a changeset as the specification says.
+    fn apply(changeset: &Changeset, tree: &mut Flat) {
+        for Entry { path, kind, meta } in &changeset.entries {
+            if *kind != Kind::Directory {
+                let inside = [path.as_slice(), b"/"].concat();
+                tree.retain(|known, _| known != path && !known.starts_with(&inside));
+            }
+            if *kind != Kind::Whiteout {
+                tree.insert(path.clone(), (kind.clone(), meta.clone()));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn applying_the_difference_gives_the_upper_tree(lower in any_tree(), mut upper in any_tree()) {
+            let (mut before, mut after) = (Flat::new(), Flat::new());
+            flatten(b"", &lower, &mut before);
+            flatten(b"", &upper, &mut after);
+            make_opaque(&mut upper);
+            let changeset = diff(&upper, Some(&lower)).unwrap();
+            check_invariants(&changeset);
+            apply(&changeset, &mut before);
+            prop_assert_eq!(before, after);
+        }
+    }
+
+    /// Says of a tree that it is all there is, as overlayfs does of directories that were made anew.
+    fn make_opaque(node: &mut Node) {
+        node.opacity = Opacity::Opaque;
+        node.children.values_mut().for_each(make_opaque);
     }
 }

@@ -20,8 +20,7 @@ pub fn image_manifest(
     layers: Vec<Descriptor>,
     annotations: &BTreeMap<String, String>,
 ) -> Vec<u8> {
-    let media_type = MediaType::ImageConfig.to_string();
-    let config = descriptor(&media_type, &Digest::of(config), config.len() as u64);
+    let config = descriptor(MediaType::ImageConfig.as_ref(), &Digest::of(config), config.len() as u64);
     let mut manifest = ImageManifestBuilder::default()
         .schema_version(2u32)
         .media_type(MediaType::ImageManifest)

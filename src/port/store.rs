@@ -143,6 +143,14 @@ pub enum StoreError {
         /// What the bytes give.
         found: Digest,
     },
+    /// A layer's archive is another one than its image or its record says.
+    #[error("layer {expected} is not what it should be: its archive has DiffID {found}")]
+    WrongLayer {
+        /// What it is said to be.
+        expected: DiffId,
+        /// What it is.
+        found: DiffId,
+    },
     /// A document in the store cannot be read.
     #[error("`{}` is not valid: {reason}", path.display())]
     Invalid {

@@ -132,7 +132,7 @@ impl DockerArchive<'_> {
             }
             let layer = store.ingest(content, self.path, None)?;
             let mut expected = layers.iter().filter(|(name, _)| *name == entry.path);
-            expected.try_for_each(|(_, diff_id)| verify_diff_id(&layer, diff_id))
+            expected.try_for_each(|(_, diff_id)| verify_diff_id(diff_id, *layer.diff_id.digest()))
         })?;
         match missing.first() {
             None => Ok(()),

@@ -20,6 +20,16 @@ pub(super) fn create_directories(path: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(path).map_err(failed("create directory", path))
 }
 
+/// Makes a directory that only its owner enters, if it is not there. Unpacked layers hold programs that run as root
+/// whoever starts them.
+pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result.map_err(failed("create directory", path)),
+    }
+}
+
 /// Writes a file so that readers see all of `bytes` or what was there before, also after a power failure.
 /// `temporary` is on the same file system.
 pub(super) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use oci_spec::image::{
 };
 
 use super::file::{failed, read_if_there};
-use super::import::{parse, parse_digest};
+use super::import::{parse, parse_digest, verify_diff_id};
 use super::{Store, encoding};
 use crate::layer::{Encoding, LayerError};
 use crate::oci::{DiffId, Digest, HashingReader, descriptor};
@@ -18,7 +18,7 @@ impl Store {
     /// Returns a layer with a blob in `encoding`; compresses it if the store has none, once for ever.
     ///
     /// # Errors
-    /// [`StoreError::MissingLayer`], [`StoreError::Damaged`], [`StoreError::Io`].
+    /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Io`].
     pub fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
         let missing = || StoreError::MissingLayer { diff_id: *diff_id };
         let stored = self.stored_layer(diff_id)?.ok_or_else(missing)?;
@@ -41,10 +41,7 @@ impl Store {
         let writer = self.blob_writer()?;
         let path = writer.path().to_owned();
         let writer = encoding::encode(encoding, &mut archive, writer).map_err(failed("write", &path))?;
-        let (found, _) = archive.finish();
-        if found != *layer.diff_id.digest() {
-            return Err(StoreError::Damaged { expected: *layer.diff_id.digest(), found });
-        }
+        verify_diff_id(&layer.diff_id, archive.finish().0)?;
         let (blob, blob_bytes) = writer.finish()?;
         Ok(Layer { blob, blob_bytes, encoding, ..layer.clone() })
     }
@@ -65,7 +62,7 @@ impl Store {
             }
         }
         let digest = self.put_blob(manifest)?;
-        let mut named = descriptor(&MediaType::ImageManifest.to_string(), &digest, manifest.len() as u64);
+        let mut named = descriptor(MediaType::ImageManifest.as_ref(), &digest, manifest.len() as u64);
         named.set_artifact_type(parsed.artifact_type().clone());
         named.set_annotations(Some(HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_owned())])));
         self.change_index(|manifests| {

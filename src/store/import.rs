@@ -162,12 +162,12 @@ pub(super) fn expected_diff_ids(
     Ok(diff_ids)
 }
 
-/// Says that a layer has another DiffID than its config says.
-pub(super) fn verify_diff_id(layer: &Layer, expected: &DiffId) -> Result<(), StoreError> {
-    if layer.diff_id == *expected {
-        return Ok(());
+/// Fails unless an archive has the DiffID that its image or record says.
+pub(super) fn verify_diff_id(expected: &DiffId, found: Digest) -> Result<(), StoreError> {
+    match DiffId::new(found) {
+        found if found == *expected => Ok(()),
+        found => Err(StoreError::WrongLayer { expected: *expected, found }),
     }
-    Err(StoreError::Damaged { expected: *expected.digest(), found: *layer.diff_id.digest() })
 }
 
 pub(super) fn invalid(path: &Path, reason: String) -> StoreError {
@@ -268,7 +268,8 @@ impl OciLayout<'_> {
         if bytes != layer.size() {
             return Err(invalid(&path, format!("it has {bytes} bytes instead of {}", layer.size())));
         }
-        verify_diff_id(&store.ingest(file, &path, Some(&digest))?, diff_id)
+        let imported = store.ingest(file, &path, Some(&digest))?;
+        verify_diff_id(diff_id, *imported.diff_id.digest())
     }
 
     /// Reads a document: a manifest, an index, a config.
@@ -389,7 +390,7 @@ mod tests {
     fn an_image_is_imported_with_its_config_as_it_is() {
         let source = Source::new();
         let image = source.image("a");
-        source.index(&[image.clone()]);
+        source.index(std::slice::from_ref(&image));
         let imported = source.import(None).unwrap();
         assert_eq!(imported.diff_ids, [DiffId::new(Digest::of(archive("a")))]);
         assert_eq!(json!(imported.manifest), image["digest"]);
@@ -424,7 +425,7 @@ mod tests {
     fn wrong_bytes_are_noticed() {
         let source = Source::new();
         let image = source.image("a");
-        source.index(&[image.clone()]);
+        source.index(std::slice::from_ref(&image));
         let layer = encoding::encode(Encoding::Gzip, &mut archive("a").as_slice(), Vec::new()).unwrap();
         let path = source.layout().join("blobs/sha256").join(Digest::of(&layer).hex());
         let mut damaged = layer.clone();
@@ -445,7 +446,7 @@ mod tests {
         let source = Source::new();
         source.index(&[source.image_of(&archive("a"), DiffId::new(Digest::of("other")))]);
         let error = source.import(None).unwrap_err();
-        assert!(error.contains("is damaged: its bytes have digest"), "{error}");
+        assert!(error.contains("its archive has DiffID"), "{error}");
     }
 
     #[test]

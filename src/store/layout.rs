@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::file::{create_directories, failed, open_directory, read_if_there, retry, write_whole};
+use super::file::{
+    create_directories, create_private, failed, open_directory, read_if_there, retry, write_whole,
+};
 use crate::oci::{DiffId, Digest, canonical_json};
 use crate::plan::{ContentKey, InputKey};
 use crate::port::StoreError;
@@ -88,19 +90,13 @@ impl Layout {
 
     /// Makes what is missing.
     fn populate(&self) -> Result<(), StoreError> {
-        for directory in [
-            "blobs/sha256",
-            "records/input",
-            "records/content",
-            "layers",
-            "snapshots",
-            "work",
-            "cache",
-            "quarantine",
-            "logs",
-        ] {
+        for directory in
+            ["blobs/sha256", "records/input", "records/content", "layers", "cache", "quarantine", "logs"]
+        {
             create_directories(&self.root.join(directory))?;
         }
+        create_private(&self.snapshots())?;
+        create_private(&self.work())?;
         self.write_if_missing("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         self.write_if_missing("index.json", br#"{"manifests":[],"schemaVersion":2}"#)?;
         self.write_if_missing("lock", b"")

@@ -65,7 +65,7 @@ use crate::distro::{Architecture, BaseSource};
 use crate::oci::DiffId;
 use crate::plan::{ContentKey, InputKey, Record};
 use crate::port::{BaseImage, LayerStore, StoreError, Workspace};
-use file::{create_directories, failed, read_if_there, remove_path, write_whole};
+use file::{create_directories, create_private, failed, read_if_there, remove_path, write_whole};
 use layout::Layout;
 use scratch::Scratch;
 
@@ -114,7 +114,7 @@ impl Store {
     /// Returns the unpacked form of a layer for overlayfs; unpacks it first if need be.
     ///
     /// # Errors
-    /// [`StoreError::MissingLayer`], [`StoreError::Damaged`], [`StoreError::Layer`], [`StoreError::Io`].
+    /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Layer`], [`StoreError::Io`].
     pub fn snapshot(&self, diff_id: &DiffId) -> Result<PathBuf, StoreError> {
         let path = self.layout().snapshot(diff_id);
         if path.is_dir() {
@@ -183,7 +183,7 @@ fn discard_unsynced(layout: &Layout) -> Result<(), StoreError> {
         let snapshots = layout.snapshots();
         let orphan = layout.work().join(format!("0-snapshots-{}", std::process::id()));
         std::fs::rename(&snapshots, &orphan).map_err(failed("move away", &snapshots))?;
-        create_directories(&snapshots)?;
+        create_private(&snapshots)?;
     }
     write_whole(&layout.boot(), &layout.work().join(format!("0-boot-{}", std::process::id())), &current)
 }

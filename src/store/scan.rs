@@ -55,7 +55,7 @@ pub(super) fn kind(
 
 /// Returns mode, owner and time of a file; the time is not after `epoch`.
 pub(super) fn meta(stat: &Stat, epoch: i64) -> Meta {
-    let mtime = i64::from(stat.st_mtime).min(epoch);
+    let mtime = stat.st_mtime.min(epoch);
     Meta {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
@@ -100,23 +100,22 @@ impl Scanner<'_> {
             statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("inspect", &absolute))?;
         let kind = kind(directory, name, &stat).map_err(failed("read link", &absolute))?;
         let action = kind.as_ref().map_or(Action::Drop, |kind| self.commit.rules.action(path, kind));
-        match (action, kind) {
+        let bytes = match (action, kind) {
             (Action::Drop, _) | (_, None) => {
                 remove_tree(directory, name).map_err(failed("remove", &absolute))?;
-                Ok(None)
+                return Ok(None);
             }
-            (Action::Keep, Some(kind)) => self.node(directory, name, path, &stat, kind).map(Some),
-            (Action::Empty, Some(_)) => {
-                open_to_write(directory, name)
-                    .and_then(|file| file.set_len(0))
-                    .map_err(failed("empty", &absolute))?;
-                self.node(directory, name, path, &stat, Kind::File(0)).map(Some)
+            (Action::Keep, Some(kind)) => return self.node(directory, name, path, &stat, kind).map(Some),
+            (Action::Empty, _) => empty(directory, name).map_err(failed("empty", &absolute))?,
+            (Action::Rewrite(rewrite), _) => {
+                let epoch = self.commit.source_date_epoch;
+                replace(directory, name, rewrite, epoch).map_err(failed("rewrite", &absolute))?
             }
-            (Action::Rewrite(rewrite), Some(_)) => {
-                let bytes = self.rewrite(directory, name, &absolute, rewrite)?;
-                self.node(directory, name, path, &stat, Kind::File(bytes)).map(Some)
-            }
-        }
+        };
+        let node = self.node(directory, name, path, &stat, Kind::File(bytes))?;
+        // Writing moved the time, which looked right when the file was inspected.
+        self.date(directory, name, path, &node.meta)?;
+        Ok(Some(node))
     }
 
     fn node(
@@ -181,27 +180,21 @@ impl Scanner<'_> {
         stat: &Stat,
         meta: &Meta,
     ) -> Result<(), StoreError> {
-        // Rewriting moved the time of a file that looked right when it was inspected.
-        let rewritten = self.commit.rules.action(path, &Kind::File(0)) != Action::Keep;
-        if i64::from(stat.st_mtime) == meta.mtime && stat.st_mtime_nsec == 0 && !rewritten {
+        if (stat.st_mtime, stat.st_mtime_nsec) == (meta.mtime, 0) {
             return Ok(());
         }
-        utimensat(directory, name, &timestamps(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("set the times of", &self.absolute(path)))
+        self.date(directory, name, path, meta)
     }
 
-    /// Replaces a part of a file and returns its size.
-    fn rewrite(
+    fn date(
         &self,
         directory: BorrowedFd<'_>,
         name: &[u8],
-        absolute: &Path,
-        rewrite: Rewrite,
-    ) -> Result<u64, StoreError> {
-        let file = open_to_write(directory, name).map_err(failed("open", absolute))?;
-        let new =
-            replace(&file, rewrite, self.commit.source_date_epoch).map_err(failed("rewrite", absolute))?;
-        Ok(new)
+        path: &[u8],
+        meta: &Meta,
+    ) -> Result<(), StoreError> {
+        utimensat(directory, name, &timestamps(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("set the times of", &self.absolute(path)))
     }
 
     fn absolute(&self, path: &[u8]) -> PathBuf {
@@ -209,11 +202,19 @@ impl Scanner<'_> {
     }
 }
 
-fn replace(mut file: &File, rewrite: Rewrite, epoch: i64) -> std::io::Result<u64> {
+/// Takes a file's content away and returns its size.
+fn empty(directory: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<u64> {
+    open_to_write(directory, name)?.set_len(0)?;
+    Ok(0)
+}
+
+/// Replaces a part of a file's content and returns its size.
+fn replace(directory: BorrowedFd<'_>, name: &[u8], rewrite: Rewrite, epoch: i64) -> std::io::Result<u64> {
     use std::io::{Seek, SeekFrom};
+    let mut file = open_to_write(directory, name)?;
     let mut head = Vec::new();
     let limit = rewrite.head_bytes().map_or(u64::MAX, |bytes| bytes as u64);
-    file.take(limit).read_to_end(&mut head)?;
+    (&mut file).take(limit).read_to_end(&mut head)?;
     if let Some(new) = rewrite.apply(&head, epoch) {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&new)?;

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use super::file::{DIRECTORY, failed, open_directory, remove_tree, retry, split};
+use super::import::verify_diff_id;
 use super::scan::timestamps;
 use super::workspace::make_whiteout;
 use super::{Store, encoding, xattr};
@@ -44,10 +45,7 @@ impl Store {
         let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
         let mut archive = HashingReader::new(archive);
         unpack(&mut archive, open_directory(directory)?)?;
-        match archive.finish().0 {
-            found if found == *diff_id.digest() => Ok(()),
-            found => Err(StoreError::Damaged { expected: *diff_id.digest(), found }),
-        }
+        verify_diff_id(diff_id, archive.finish().0)
     }
 }
 
