@@ -27,11 +27,7 @@ const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-syste
 
 /// Enters a mount namespace of this thread's own, as `main` does for the process.
 fn enter_namespace() {
-    use rustix::mount::{MountPropagationFlags, mount_change};
-    use rustix::thread::{UnshareFlags, unshare_unsafe};
-    // SAFETY: mounts and the working directory of this thread alone are shared with nobody afterwards.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.expect("a mount namespace (needs root)");
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+    plywood::sandbox::enter_private_mounts().expect("this test needs root and the right to mount");
 }
 
 fn writer(scratch: &Path) -> LoopWriter {
@@ -244,14 +240,41 @@ fn press(tree: &Path, root: RootFs, scratch: &Path) -> PathBuf {
     let write = |path: &str, content: &[u8]| fs::write(disk.root().join(path), content).unwrap();
     write("etc/fstab", fstab(&layout).as_bytes());
     write("boot/grub/grub.cfg", boot.config(&kernels).as_bytes());
-    fs::create_dir_all(disk.root().join("etc/default/grub.d")).unwrap();
-    write("etc/default/grub.d/50-plywood.cfg", boot.defaults().as_bytes());
     let efi = format!("boot/efi/{}", GrubTarget::EFI_FALLBACK);
     write(&efi, &grub_image(tree, &boot, GrubTarget::X86_64Efi));
     let boot_image = fs::read(tree.join("usr/lib/grub/i386-pc/boot.img")).unwrap();
     let bios = Some((boot_image, grub_image(tree, &boot, GrubTarget::I386Pc)));
     disk.finish(&BootImages { bios }).unwrap();
     raw
+}
+
+/// What the first boot does: the menu as a kernel upgrade would write it, and a start from that.
+const REWRITE_MENU: &str = "\
+[Unit]
+ConditionPathExists=!/etc/menu-rewritten
+Before=getty.target serial-getty@ttyS0.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'update-grub && touch /etc/menu-rewritten && echo menu rewritten >/dev/console && systemctl reboot && sleep 300'
+";
+
+/// What the element `bootloader` writes.
+const DEFAULTS: &str = "\
+GRUB_TIMEOUT=1
+GRUB_CMDLINE_LINUX=\"console=tty0 console=ttyS0,115200\"
+GRUB_DISABLE_OS_PROBER=true
+GRUB_TERMINAL=\"console serial\"
+GRUB_SERIAL_COMMAND=\"serial --unit=0 --speed=115200\"
+";
+
+/// Makes the tree rewrite its menu at the first boot.
+fn rewrite_menu_at_first_boot(tree: &Path) {
+    let units = tree.join("etc/systemd/system");
+    fs::create_dir_all(units.join("multi-user.target.wants")).unwrap();
+    fs::write(units.join("rewrite-menu.service"), REWRITE_MENU).unwrap();
+    let wanted = units.join("multi-user.target.wants/rewrite-menu.service");
+    std::os::unix::fs::symlink("../rewrite-menu.service", wanted).unwrap();
+    fs::write(tree.join("etc/default/grub"), DEFAULTS).unwrap();
 }
 
 fn boots(disk: &Path, format: &str, firmware: Firmware) {
@@ -263,20 +286,24 @@ fn boots(disk: &Path, format: &str, firmware: Firmware) {
         memory: ByteSize::from_mebibytes(1024),
         seed: None,
     };
-    let run = Run::new(QEMU).args(boot_command(&machine));
-    let watched = run.watch("pressed login:", Duration::from_secs(300), &mut |_| {}).unwrap();
+    // Here it is to reboot.
+    let arguments = boot_command(&machine).into_iter().filter(|argument| argument != "-no-reboot");
+    let run = Run::new(QEMU).args(arguments);
+    let watched = run.watch("pressed login:", Duration::from_secs(400), &mut |_| {}).unwrap();
     let transcript = String::from_utf8_lossy(&watched.transcript);
     assert!(matches!(watched.ending, Ending::Found), "{firmware:?} {:?}: {transcript}", watched.ending);
     assert!(transcript.contains("Mounted") && transcript.contains("/boot/efi"), "{transcript}");
+    assert!(transcript.contains("menu rewritten"), "{transcript}");
     assert!(!transcript.contains("[FAILED]"), "{transcript}");
 }
 
 #[test]
-fn a_debian_boots_by_bios_and_uefi_from_both_file_systems() {
+fn a_debian_boots_by_bios_and_uefi_and_again_from_the_menu_it_writes() {
     enter_namespace();
     let scratch = tempfile::tempdir().unwrap();
     let tree = scratch.path().join("tree");
     debian(&tree);
+    rewrite_menu_at_first_boot(&tree);
     for root in [RootFs::Ext4, RootFs::Xfs] {
         let raw = press(&tree, root, scratch.path());
         let converter = Converter {

@@ -7,6 +7,8 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{self, AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use crate::layer::is_content;
+
 /// A file system object, named in one of two ways.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Node<'a> {
@@ -15,13 +17,6 @@ pub(super) enum Node<'a> {
     /// A name in an open directory, for what cannot be opened: symbolic links, devices, pipes.
     Named(BorrowedFd<'a>, &'a CStr),
 }
-
-/// Attributes that belong to the machine or to overlayfs, and not to content.
-const FOREIGN_XATTRS: &[&[u8]] = &[
-    // The machine's policy labels every file it has; the image's own policy labels anew.
-    b"security.selinux",
-    b"trusted.overlay.",
-];
 
 /// The kernel's limit of a list of names, and of a value: `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`.
 const XATTR_LIMIT_BYTES: usize = 64 << 10;
@@ -66,8 +61,7 @@ impl Node<'_> {
 
     fn copy_xattrs(self, source: Node) -> Result<(), Errno> {
         let names = source.list_xattrs()?;
-        let ours = |name: &&[u8]| !FOREIGN_XATTRS.iter().any(|foreign| name.starts_with(foreign));
-        for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()).filter(ours) {
+        for name in names.split(|&byte| byte == 0).filter(|name| is_content(name)) {
             let name = CString::new(name).expect("names are split at NUL");
             self.set_xattr(&name, &source.get_xattr(&name)?)?;
         }

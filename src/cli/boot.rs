@@ -1,5 +1,6 @@
 //! `plywood boot`: a disk in QEMU, its serial console on this terminal.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use super::args::{self, Boot};
 use super::report::{Failure, Message};
 use crate::disk::{ByteSize, Firmware, Machine, boot_command};
 use crate::exec::{Ending, Program, Run};
+use crate::output::DiskFormat;
 
 /// The program, and where Debian has it.
 const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
@@ -60,22 +62,11 @@ fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Returns QEMU's name of the format of a disk, by the file's name.
+/// Returns QEMU's name of the format of a disk.
 fn format_of(disk: &Path) -> Result<&'static str, Failure> {
-    if !disk.is_file() {
-        return Err(Message::plain(format!("disk `{}` not found", disk.display())));
-    }
-    match disk.extension().and_then(|extension| extension.to_str()) {
-        Some("qcow2") => Ok("qcow2"),
-        Some("raw" | "img") => Ok("raw"),
-        Some("vhd") => Ok("vpc"),
-        Some("vmdk") => Ok("vmdk"),
-        Some("vdi") => Ok("vdi"),
-        _ => Err(Message::plain(format!(
-            "the name of `{}` does not tell its format: expected .qcow2, .raw, .img, .vhd, .vmdk or .vdi",
-            disk.display()
-        ))),
-    }
+    let format = File::open(disk).and_then(|file| DiskFormat::of_file(&file));
+    let unreadable = |error| Message::plain(format!("cannot read disk `{}`: {error}", disk.display()));
+    Ok(format.map_err(unreadable)?.qemu_name())
 }
 
 fn ovmf(firmware: args::Firmware) -> Result<&'static Path, Failure> {

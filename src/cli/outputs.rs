@@ -136,7 +136,8 @@ impl Outputs<'_> {
         target: &std::path::Path,
         compression: TarCompression,
     ) -> Result<Written, Failure> {
-        let written = self.builder.on_merged(layers, |root| write_tar(root, target, compression))?;
+        let written =
+            self.builder.on_merged(layers, |root| write_tar(root, target, compression, &self.interrupted))?;
         Ok(written?)
     }
 

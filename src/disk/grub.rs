@@ -8,7 +8,8 @@
 //! | [`Boot::config`] | `/boot/grub/grub.cfg` | GRUB: the menu |
 //! | [`Boot::defaults`] | `/etc/default/grub.d/` | `update-grub` in the running system, after kernel upgrades |
 //!
-//! The last makes the first upgrade write a menu that starts the kernel the same way as ours.
+//! The last makes the first upgrade write a menu that starts the kernel the same way as ours. All that such a menu uses is in our core
+//! images, so that nothing has to be installed again.
 //!
 //! Source: GRUB manual, "Embedding a configuration file into GRUB", "Writing full configuration files".
 
@@ -35,8 +36,8 @@ pub struct Boot<'a> {
     pub title: &'a str,
     /// Kernel arguments beside `root=`. A `console=ttyS0,115200` among them gives GRUB that serial console, too.
     pub cmdline: &'a str,
-    /// How long the menu waits, in seconds.
-    pub timeout: u32,
+    /// How long the menu waits, in seconds; -1 waits for a key.
+    pub timeout: i32,
 }
 
 impl Boot<'_> {

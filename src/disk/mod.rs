@@ -25,6 +25,7 @@ mod layout;
 mod machine;
 mod mkfs;
 mod size;
+mod standard;
 
 #[cfg(test)]
 mod golden_tests;
@@ -34,10 +35,8 @@ pub use fstab::fstab;
 pub use grub::{Boot, GrubTarget};
 pub use identity::{Identity, VolumeId};
 pub use kernel::Kernel;
-pub use layout::{
-    Content, DiskSize, Extent, FileSystem, Firmware, FsKind, FsName, Layout, LayoutError, MountPoint,
-    Partition, PartitionKind, Request, RootFs,
-};
+pub use layout::{Extent, FileSystem, FsKind, FsName, Layout, MountPoint, Partition, PartitionKind};
 pub use machine::{Machine, boot_command};
 pub use mkfs::{Maker, check_arguments, make_arguments};
 pub use size::{ByteSize, ByteSizeError};
+pub use standard::{Content, DiskSize, Firmware, LayoutError, Request, RootFs};

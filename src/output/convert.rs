@@ -84,7 +84,7 @@ impl Converter {
 fn qemu_img_arguments(raw: &Path, target: &Path, format: DiskFormat) -> Vec<OsString> {
     let options: &[&str] = match format {
         // Without this the size is rounded up to a whole number of CHS cylinders.
-        DiskFormat::Vhd => &["-o", "subformat=dynamic,force_size=on"],
+        DiskFormat::Vhd => &["-o", "subformat=fixed,force_size=on"],
         DiskFormat::Vmdk => &["-o", "subformat=streamOptimized"],
         DiskFormat::Qcow2 | DiskFormat::Raw | DiskFormat::Vdi => &[],
     };

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::exec::ExecError;
+use crate::layer::LayerError;
 
 /// A result that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,9 @@ pub enum OutputError {
     /// A layer could not be read from the store.
     #[error(transparent)]
     Store(#[from] crate::port::StoreError),
+    /// A root file system cannot be archived.
+    #[error(transparent)]
+    Archive(#[from] LayerError),
     /// Options that exclude each other.
     #[error("zstd compression needs `compat=1.1`: readers of version 0.10 know zlib alone")]
     ZstdNeedsVersion3,

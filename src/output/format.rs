@@ -1,5 +1,9 @@
 //! Disk formats and their options.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
 use crate::image::Qcow2Compression;
 
 /// A format of disk images.
@@ -9,7 +13,7 @@ pub enum DiskFormat {
     Qcow2,
     /// The disk byte for byte, with holes.
     Raw,
-    /// Microsoft's, for Hyper-V, Azure and Xen: dynamic, its size kept exactly.
+    /// Microsoft's, for Azure, Hyper-V and Xen: of fixed size, which Azure asks for. As a file it has holes.
     Vhd,
     /// VMware's: compressed (`streamOptimized`), as OVF packages hold it.
     Vmdk,
@@ -36,6 +40,26 @@ impl DiskFormat {
     /// Returns the format that goes by this name.
     pub fn from_extension(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.extension() == name)
+    }
+
+    /// Tells the format of a file by its signature; what has none is raw.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        let sector = length.min(512) as usize;
+        let (mut start, mut end) = ([0; 512], [0; 512]);
+        file.read_exact_at(&mut start[..sector], 0)?;
+        file.read_exact_at(&mut end[..sector], length - sector as u64)?;
+        let signatures = [
+            (&start[..], &b"QFI\xfb"[..], DiskFormat::Qcow2),
+            (&start[..], b"KDMV", DiskFormat::Vmdk),
+            (&start[0x40..], b"\x7f\x10\xda\xbe", DiskFormat::Vdi),
+            (&end[..], b"conectix", DiskFormat::Vhd),
+        ];
+        let found = signatures.into_iter().find(|(bytes, signature, _)| bytes.starts_with(signature));
+        Ok(found.map_or(DiskFormat::Raw, |(_, _, format)| format))
     }
 
     /// Returns QEMU's name of it.

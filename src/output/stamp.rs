@@ -2,7 +2,7 @@
 //!
 //! | format | place | what |
 //! |---|---|---|
-//! | vhd | both footers: 24, 64, 68 | seconds since 2000; checksum; UUID |
+//! | vhd | footer: 24, 64, 68 | seconds since 2000; checksum; UUID |
 //! | vmdk | the descriptor's line `CID=` | content id, 8 hex digits |
 //! | vdi | header: 0x188, 0x198 | UUIDs of the image and of its last snapshot |
 //!
@@ -59,15 +59,13 @@ pub(super) fn stamp(file: &File, path: &Path, format: DiskFormat, stamp: &Stamp)
 }
 
 fn stamp_vhd(file: &File, stamp: &Stamp) -> io::Result<bool> {
-    let last = file.metadata()?.len().saturating_sub(VHD_FOOTER_BYTES as u64);
-    for offset in [0, last] {
-        let mut footer = [0; VHD_FOOTER_BYTES];
-        file.read_exact_at(&mut footer, offset)?;
-        if !footer.starts_with(VHD_COOKIE) {
-            return Ok(false);
-        }
-        file.write_all_at(&stamped_footer(footer, stamp), offset)?;
+    let offset = file.metadata()?.len().saturating_sub(VHD_FOOTER_BYTES as u64);
+    let mut footer = [0; VHD_FOOTER_BYTES];
+    file.read_exact_at(&mut footer, offset)?;
+    if !footer.starts_with(VHD_COOKIE) {
+        return Ok(false);
     }
+    file.write_all_at(&stamped_footer(footer, stamp), offset)?;
     Ok(true)
 }
 

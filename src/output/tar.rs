@@ -1,13 +1,26 @@
-//! A root file system as one tar archive, by GNU tar: the same tree gives the same bytes.
+//! A root file system as one tar archive, in the form that layers have.
 
+use std::collections::HashMap;
+use std::fs::{self, DirEntry, File, Metadata};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use flate2::write::GzEncoder;
+use rustix::buffer::spare_capacity;
+use rustix::fs::{lgetxattr, llistxattr, major, minor};
+use rustix::io::Errno;
 
 use super::convert::publish;
+use super::error::io_error;
 use super::pending::Pending;
 use super::{OutputError, Written};
-use crate::exec::{Program, Run};
+use crate::layer::{Encoder, Entry, Kind, Meta, Xattrs, is_content};
 
-const TAR: Program = Program { name: "tar", package: "tar" };
+/// The kernel's limit of a list of names, and of a value: `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`.
+const XATTR_LIMIT_BYTES: usize = 64 << 10;
 
 /// Whether an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,34 +31,191 @@ pub enum TarCompression {
     Gzip,
 }
 
-/// Writes everything below `root` to the archive `target`, and `<target>.sha256`, in place of files that are there.
-pub fn write_tar(root: &Path, target: &Path, compression: TarCompression) -> Result<Written, OutputError> {
+/// Writes everything below the directory `root` to the archive `target`, and `<target>.sha256`, in place of files that are there.
+///
+/// Sockets are left out. Stops when `interrupt` becomes true.
+pub fn write_tar(
+    root: &Path,
+    target: &Path,
+    compression: TarCompression,
+    interrupt: &AtomicBool,
+) -> Result<Written, OutputError> {
     let pending = Pending::new(target)?;
-    Run::new(TAR)
-        .args(arguments(compression))
-        .arg("-f")
-        .arg(pending.path())
-        .arg("-C")
-        .arg(root)
-        .arg(".")
-        .run()?;
+    write_archive(root, &pending, compression, interrupt)?;
     publish(pending, target)
 }
 
-/// Source: GNU tar manual, "Making tar Archives More Reproducible".
-fn arguments(compression: TarCompression) -> Vec<&'static str> {
-    let mut words = vec![
-        "--create",
-        "--format=posix",
-        "--sort=name",
-        "--numeric-owner",
-        "--xattrs",
-        "--xattrs-include=*",
-        "--no-selinux",
-        "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-    ];
-    if compression == TarCompression::Gzip {
-        words.push("--use-compress-program=gzip -n -6");
+fn write_archive(
+    tree: &Path,
+    pending: &Pending,
+    compression: TarCompression,
+    interrupt: &AtomicBool,
+) -> Result<(), OutputError> {
+    let out = BufWriter::with_capacity(1 << 20, pending.file());
+    let failed = io_error("write", pending.path());
+    match compression {
+        TarCompression::None => write_entries(tree, out, interrupt)?.flush().map_err(failed),
+        TarCompression::Gzip => {
+            let gzip = GzEncoder::new(out, flate2::Compression::default());
+            let gzip = write_entries(tree, gzip, interrupt)?;
+            gzip.finish().and_then(|mut out| out.flush()).map_err(failed)
+        }
     }
-    words
+}
+
+fn write_entries<W: Write>(tree: &Path, out: W, interrupt: &AtomicBool) -> Result<W, OutputError> {
+    let mut walk = Walk { encoder: Encoder::new(out), interrupt, links: HashMap::new() };
+    let status = fs::symlink_metadata(tree).map_err(io_error("examine", tree))?;
+    walk.append(tree, Vec::new(), &status)?;
+    walk.directory(tree, &[])?;
+    Ok(walk.encoder.finish()?.0)
+}
+
+struct Walk<'a, W: Write> {
+    encoder: Encoder<W>,
+    interrupt: &'a AtomicBool,
+    /// Where in the archive the first name of a hard-linked file is.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<W: Write> Walk<'_, W> {
+    fn directory(&mut self, source: &Path, name: &[u8]) -> Result<(), OutputError> {
+        let entries = fs::read_dir(source).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries = entries.map_err(io_error("read directory", source))?;
+        entries.sort_by_key(DirEntry::file_name);
+        for entry in entries {
+            if self.interrupt.load(Ordering::Relaxed) {
+                return Err(OutputError::Interrupted);
+            }
+            let source = entry.path();
+            let name =
+                [name, entry.file_name().as_bytes()].join(if name.is_empty() { &b""[..] } else { b"/" });
+            let status = fs::symlink_metadata(&source).map_err(io_error("examine", &source))?;
+            self.append(&source, name.clone(), &status)?;
+            if status.is_dir() {
+                self.directory(&source, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, source: &Path, path: Vec<u8>, status: &Metadata) -> Result<(), OutputError> {
+        let Some(kind) = self.kind(source, &path, status).map_err(io_error("read", source))? else {
+            return Ok(());
+        };
+        let meta = Meta {
+            mode: status.mode() & 0o7777,
+            uid: status.uid(),
+            gid: status.gid(),
+            mtime: status.mtime(),
+            xattrs: xattrs(source).map_err(|errno| io_error("read attributes of", source)(errno.into()))?,
+        };
+        if let Kind::File(_) = kind {
+            let mut content = File::open(source).map_err(io_error("open", source))?;
+            return Ok(self.encoder.append_file(&Entry { path, kind, meta }, &mut content)?);
+        }
+        Ok(self.encoder.append(&Entry { path, kind, meta })?)
+    }
+
+    fn kind(&mut self, source: &Path, path: &[u8], status: &Metadata) -> io::Result<Option<Kind>> {
+        let device = (major(status.rdev()), minor(status.rdev()));
+        Ok(Some(match status.file_type() {
+            kind if kind.is_dir() => Kind::Directory,
+            kind if kind.is_symlink() => Kind::Symlink(fs::read_link(source)?.into_os_string().into_vec()),
+            kind if kind.is_file() => self.first_or_link(path, status),
+            kind if kind.is_char_device() => Kind::CharDevice(device.0, device.1),
+            kind if kind.is_block_device() => Kind::BlockDevice(device.0, device.1),
+            kind if kind.is_fifo() => Kind::Fifo,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn first_or_link(&mut self, path: &[u8], status: &Metadata) -> Kind {
+        let id = (status.dev(), status.ino());
+        match self.links.get(&id) {
+            Some(first) => Kind::Hardlink(first.clone()),
+            None => {
+                if status.nlink() > 1 {
+                    self.links.insert(id, path.to_vec());
+                }
+                Kind::File(status.len())
+            }
+        }
+    }
+}
+
+fn xattrs(path: &Path) -> Result<Xattrs, Errno> {
+    let mut names = Vec::with_capacity(XATTR_LIMIT_BYTES);
+    match llistxattr(path, spare_capacity(&mut names)) {
+        // A file system without attributes has none.
+        Ok(_) | Err(Errno::OPNOTSUPP) => {}
+        Err(errno) => return Err(errno),
+    }
+    let names = names.split(|&byte| byte == 0).filter(|name| is_content(name));
+    names.map(|name| Ok((name.to_vec(), xattr(path, name)?))).collect()
+}
+
+fn xattr(path: &Path, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut value = Vec::with_capacity(XATTR_LIMIT_BYTES);
+    lgetxattr(path, name, spare_capacity(&mut value))?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |name: &str| tree.path().join(name);
+        fs::create_dir(at("b")).unwrap();
+        fs::write(at("b/file"), "text").unwrap();
+        fs::write(at("a"), "linked").unwrap();
+        fs::hard_link(at("a"), at("b/also-a")).unwrap();
+        symlink("../nowhere", at("b/link")).unwrap();
+        UnixListener::bind(at("socket")).unwrap();
+        rustix::fs::setxattr(at("a"), "user.name", b"value", rustix::fs::XattrFlags::empty()).unwrap();
+        tree
+    }
+
+    fn archive(tree: &Path, compression: TarCompression) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let pending = Pending::new(&directory.path().join("root.tar")).unwrap();
+        write_archive(tree, &pending, compression, &AtomicBool::new(false)).unwrap();
+        fs::read(pending.path()).unwrap()
+    }
+
+    #[test]
+    fn an_archive_has_everything_but_sockets_in_order() {
+        let bytes = archive(tree().path(), TarCompression::None);
+        let mut decoder = crate::layer::Decoder::new(&bytes[..]);
+        let mut entries = Vec::new();
+        while let Some((entry, _)) = decoder.next_entry().unwrap() {
+            assert!(entry.meta.mtime > 1_700_000_000);
+            entries.push((String::from_utf8(entry.path).unwrap(), entry.kind, entry.meta.xattrs.len()));
+        }
+        let expected = [
+            ("", Kind::Directory, 0),
+            ("a", Kind::File(6), 1),
+            ("b", Kind::Directory, 0),
+            ("b/also-a", Kind::Hardlink(b"a".to_vec()), 1),
+            ("b/file", Kind::File(4), 0),
+            ("b/link", Kind::Symlink(b"../nowhere".to_vec()), 0),
+        ];
+        assert_eq!(entries, expected.map(|(path, kind, xattrs)| (path.to_owned(), kind, xattrs)));
+    }
+
+    #[test]
+    fn gzip_holds_the_same_bytes_and_no_time() {
+        let tree = tree();
+        let packed = archive(tree.path(), TarCompression::Gzip);
+        assert_eq!(packed[4..8], [0; 4]);
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        assert!(bytes == archive(tree.path(), TarCompression::None));
+    }
 }

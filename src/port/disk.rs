@@ -11,7 +11,8 @@ pub trait DiskWriter {
     fn measure(&self, source: &Path) -> Result<Content, DiskError>;
 
     /// Makes the disk `raw` (which must not exist) by `layout`: partitions, file systems, and all of them mounted at
-    /// one directory, seen by this process and its children only. Nothing of it outlives the process but the file.
+    /// one directory, seen by this process and its children only. Nothing of it outlives the process but the file, which
+    /// stays also after an error, here or later: the caller removes it.
     fn create(&self, layout: &Layout, raw: &Path) -> Result<Box<dyn OpenDisk>, DiskError>;
 }
 

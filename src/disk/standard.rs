@@ -1,0 +1,351 @@
+//! The standard disk, planned from what a user asks for.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::layout::{Extent, FileSystem, FsKind, FsName, Layout, MountPoint, Partition, PartitionKind};
+use super::{ByteSize, ByteSizeError, Identity};
+
+const MIB: u64 = 1 << 20;
+
+/// Partitions start and end on multiples of this: above every physical sector, page and erase block in use.
+const ALIGNMENT: u64 = MIB;
+
+/// GRUB's core image is 100 to 200 KiB; one unit of alignment is the least a partition can have.
+const BIOS_BOOT_BYTES: u64 = MIB;
+
+/// Room for shim, GRUB and a second copy of both (20 MiB), and for firmware updates that the guest leaves there.
+/// FAT32 needs 33 MiB at least. Empty space costs nothing in a sparse image.
+const ESP_BYTES: u64 = 128 * MIB;
+
+/// The smallest root file system worth making; xfs refuses less than 300 MiB.
+const MIN_ROOT_BYTES: u64 = 320 * MIB;
+
+/// What a user asks of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The image's name, which all identities are derived from.
+    pub image: &'a str,
+    /// How large the disk is to be.
+    pub size: DiskSize,
+    /// What has to be able to boot it; may be empty.
+    pub firmware: BTreeSet<Firmware>,
+    /// The root file system.
+    pub root: RootFs,
+    /// Its label; [`RootFs::default_label`] if `None`.
+    pub label: Option<&'a str>,
+    /// What `/etc/fstab` names it by.
+    pub by: FsName,
+    /// The time that tools are told to write, in seconds since 1970.
+    pub source_date_epoch: i64,
+}
+
+/// How large a disk is to be. Written `auto`, or as a [`ByteSize`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DiskSize {
+    /// As the content needs.
+    #[default]
+    Auto,
+    /// This large, rounded up to whole MiB.
+    Given(ByteSize),
+}
+
+impl TryFrom<String> for DiskSize {
+    type Error = ByteSizeError;
+
+    fn try_from(text: String) -> Result<Self, ByteSizeError> {
+        match text.as_str() {
+            "auto" => Ok(DiskSize::Auto),
+            size => size.parse().map(DiskSize::Given),
+        }
+    }
+}
+
+impl From<DiskSize> for String {
+    fn from(size: DiskSize) -> Self {
+        match size {
+            DiskSize::Auto => "auto".to_owned(),
+            DiskSize::Given(size) => size.to_string(),
+        }
+    }
+}
+
+/// What starts a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// A PC's BIOS.
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+/// The file system of `/`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RootFs {
+    /// ext4.
+    #[default]
+    Ext4,
+    /// XFS.
+    Xfs,
+}
+
+impl RootFs {
+    /// Returns diskimage-builder's label of the root file system, which images of old may rely on.
+    pub const fn default_label(self) -> &'static str {
+        match self {
+            RootFs::Ext4 => "cloudimg-rootfs",
+            RootFs::Xfs => "img-rootfs",
+        }
+    }
+
+    /// Returns how many bytes a label may have.
+    const fn label_limit(self) -> usize {
+        match self {
+            RootFs::Ext4 => 16,
+            RootFs::Xfs => 12,
+        }
+    }
+}
+
+/// How much has to go onto a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Of all regular files together, each hard-linked file once.
+    pub bytes: u64,
+    /// Files, directories, links and devices.
+    pub entries: u64,
+}
+
+impl Content {
+    /// Returns the bytes it takes on a file system at most: every entry may waste most of a 4 KiB block.
+    const fn allocated_bytes(self) -> u64 {
+        self.bytes.saturating_add(self.entries.saturating_mul(4096))
+    }
+
+    /// Returns the size of a root file system for it that leaves a quarter free, and 256 MiB at least.
+    ///
+    /// On top of the content: 5 % for inode tables, bitmaps and the reserve of root, 64 MiB for the journal. The free part is
+    /// what a first boot needs before the root is grown: logs, package lists, keys.
+    const fn root_bytes(self) -> u64 {
+        let needed = self.minimum_bytes();
+        let free = needed / 4;
+        needed.saturating_add(if free < 256 * MIB { 256 * MIB } else { free })
+    }
+
+    /// Returns the least root file system that it fits on.
+    pub(super) const fn minimum_bytes(self) -> u64 {
+        let allocated = self.allocated_bytes();
+        allocated.saturating_add(allocated / 20).saturating_add(64 * MIB)
+    }
+}
+
+/// A request that no disk can meet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// The size is too small.
+    #[error("a disk of {given} is too small: at least {needed} are needed (try: `size = \"auto\"`)")]
+    TooSmall {
+        /// As asked for.
+        given: ByteSize,
+        /// The least that works.
+        needed: ByteSize,
+    },
+    /// The file system cannot have the label.
+    #[error("label `{label}` does not fit: it must have 1 to {limit} printable ASCII characters")]
+    Label {
+        /// As asked for.
+        label: String,
+        /// How many bytes the file system takes.
+        limit: usize,
+    },
+}
+
+impl Layout {
+    /// Plans the standard disk for `content` (see the module's drawing): root is last, so that it can grow.
+    ///
+    /// # Errors
+    /// [`LayoutError::TooSmall`] if a given size cannot hold the content, [`LayoutError::Label`] if the label is too long.
+    pub fn standard(request: &Request, content: Content) -> Result<Self, LayoutError> {
+        let identity = Identity::new(request.image);
+        let mut partitions = boot_partitions(&request.firmware, &identity);
+        let offset = partitions.last().map_or(ALIGNMENT, |last| last.extent.offset + last.extent.bytes);
+        let bytes = disk_bytes(request.size, offset, content)?;
+        let extent = Extent { offset, bytes: bytes - ALIGNMENT - offset };
+        partitions.push(partition("root", PartitionKind::Linux, extent, &identity));
+        let mut file_systems = vec![root(request, extent, &identity)?];
+        let esp = partitions.iter().find(|partition| partition.kind == PartitionKind::EfiSystem);
+        file_systems.extend(esp.map(|partition| esp_file_system(partition.extent, &identity)));
+        let (guid, source_date_epoch) = (identity.uuid("disk"), request.source_date_epoch);
+        Ok(Self { bytes, guid, partitions, file_systems, source_date_epoch })
+    }
+}
+
+fn boot_partitions(firmware: &BTreeSet<Firmware>, identity: &Identity) -> Vec<Partition> {
+    let wanted = [
+        (Firmware::Bios, "bios", PartitionKind::BiosBoot, BIOS_BOOT_BYTES),
+        (Firmware::Uefi, "esp", PartitionKind::EfiSystem, ESP_BYTES),
+    ];
+    let mut offset = ALIGNMENT;
+    let mut partitions = Vec::new();
+    for (_, name, kind, bytes) in wanted.into_iter().filter(|wanted| firmware.contains(&wanted.0)) {
+        partitions.push(partition(name, kind, Extent { offset, bytes }, identity));
+        offset += bytes;
+    }
+    partitions
+}
+
+fn partition(name: &str, kind: PartitionKind, extent: Extent, identity: &Identity) -> Partition {
+    Partition { name: name.to_owned(), kind, guid: identity.uuid(&format!("partition {name}")), extent }
+}
+
+fn disk_bytes(size: DiskSize, root_offset: u64, content: Content) -> Result<u64, LayoutError> {
+    // The last MiB holds the second copy of the partition table.
+    let around = root_offset + ALIGNMENT;
+    let aligned = |bytes: u64| bytes.div_ceil(ALIGNMENT).saturating_mul(ALIGNMENT);
+    match size {
+        DiskSize::Auto => Ok(aligned(around.saturating_add(content.root_bytes().max(MIN_ROOT_BYTES)))),
+        DiskSize::Given(given) => {
+            let needed = aligned(around.saturating_add(content.minimum_bytes().max(MIN_ROOT_BYTES)));
+            let bytes = aligned(given.bytes());
+            let too_small = || LayoutError::TooSmall { given, needed: ByteSize::from_bytes(needed) };
+            if bytes < needed { Err(too_small()) } else { Ok(bytes) }
+        }
+    }
+}
+
+fn root(request: &Request, extent: Extent, identity: &Identity) -> Result<FileSystem, LayoutError> {
+    let (label, limit) = (request.label.unwrap_or(request.root.default_label()), request.root.label_limit());
+    if label.is_empty() || label.len() > limit || !label.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(LayoutError::Label { label: label.to_owned(), limit });
+    }
+    let uuid = identity.uuid("file system root");
+    let (kind, options, check) = match request.root {
+        RootFs::Ext4 => (FsKind::Ext4(uuid, identity.uuid("hash seed root")), "errors=remount-ro", 1),
+        // XFS checks itself when it is mounted; its fsck does nothing.
+        RootFs::Xfs => (FsKind::Xfs(uuid), "defaults", 0),
+    };
+    let mount = MountPoint { path: "/".to_owned(), options: options.to_owned(), check, by: request.by };
+    Ok(FileSystem { kind, label: label.to_owned(), extent, mount })
+}
+
+fn esp_file_system(extent: Extent, identity: &Identity) -> FileSystem {
+    FileSystem {
+        kind: FsKind::Vfat(identity.volume_id("file system esp")),
+        label: "ESP".to_owned(),
+        extent,
+        mount: MountPoint {
+            path: "/boot/efi".to_owned(),
+            // FAT has no owners: without a mask everyone could read and root's programs be replaced.
+            options: "umask=0077".to_owned(),
+            check: 2,
+            by: FsName::Uuid,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(firmware: &[Firmware]) -> Request<'static> {
+        Request {
+            image: "builder",
+            size: DiskSize::Given(ByteSize::from_mebibytes(4096)),
+            firmware: firmware.iter().copied().collect(),
+            root: RootFs::Ext4,
+            label: None,
+            by: FsName::Uuid,
+            source_date_epoch: 1_700_000_000,
+        }
+    }
+
+    /// What holds for every layout.
+    fn check(layout: &Layout) {
+        let mut end = ALIGNMENT;
+        for partition in &layout.partitions {
+            let Extent { offset, bytes } = partition.extent;
+            assert!(
+                offset >= end && offset % ALIGNMENT == 0 && bytes % ALIGNMENT == 0 && bytes > 0,
+                "{partition:?}"
+            );
+            end = offset + bytes;
+        }
+        assert!(end + ALIGNMENT <= layout.bytes);
+        assert!(layout.file_systems.iter().all(|fs| layout.partition_of(fs).is_some()));
+        assert_eq!(layout.partitions.last().unwrap().name, "root");
+    }
+
+    #[test]
+    fn the_firmware_decides_on_partitions() {
+        use Firmware::{Bios, Uefi};
+        for (firmware, names) in [
+            (&[][..], &["root"][..]),
+            (&[Bios], &["bios", "root"]),
+            (&[Uefi], &["esp", "root"]),
+            (&[Bios, Uefi], &["bios", "esp", "root"]),
+        ] {
+            let layout = Layout::standard(&request(firmware), Content::default()).unwrap();
+            check(&layout);
+            assert_eq!(layout.partitions.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), names);
+            assert_eq!(layout.bios_boot().is_some(), firmware.contains(&Bios));
+        }
+    }
+
+    #[test]
+    fn the_module_drawing_is_right() {
+        let both = request(&[Firmware::Bios, Firmware::Uefi]);
+        let layout = Layout::standard(&both, Content::default()).unwrap();
+        let offsets: Vec<_> = layout.partitions.iter().map(|p| p.extent.offset / MIB).collect();
+        assert_eq!(offsets, [1, 2, 130]);
+        assert_eq!(layout.partitions[2].extent.bytes, (4096 - 130 - 1) * MIB);
+    }
+
+    #[test]
+    fn automatic_sizes_leave_room_and_given_ones_are_checked() {
+        let content = Content { bytes: 1_700_000_000, entries: 72_000 };
+        let auto = Request { size: DiskSize::Auto, ..request(&[Firmware::Bios]) };
+        let layout = Layout::standard(&auto, content).unwrap();
+        check(&layout);
+        assert!((2_500 * MIB..2_700 * MIB).contains(&layout.bytes), "{}", layout.bytes);
+        let given = Request { size: DiskSize::Given("1G".parse().unwrap()), ..auto };
+        let error = Layout::standard(&given, content).unwrap_err();
+        let LayoutError::TooSmall { needed, .. } = error else { panic!("{error}") };
+        let least = Request { size: DiskSize::Given(needed), ..given };
+        check(&Layout::standard(&least, content).unwrap());
+    }
+
+    #[test]
+    fn absurd_content_is_an_error_and_no_overflow() {
+        let content = Content { bytes: u64::MAX, entries: u64::MAX };
+        assert!(Layout::standard(&request(&[]), content).is_err());
+    }
+
+    #[test]
+    fn labels_are_checked_against_the_file_system() {
+        for (root, label, fits) in [
+            (RootFs::Ext4, "sixteen-bytes-ok", true),
+            (RootFs::Ext4, "seventeen-bytes-x", false),
+            (RootFs::Xfs, "twelve-bytes", true),
+            (RootFs::Xfs, "cloudimg-rootfs", false),
+            (RootFs::Ext4, "", false),
+            (RootFs::Ext4, "a b", false),
+        ] {
+            let asked = Request { root, label: Some(label), ..request(&[]) };
+            assert_eq!(Layout::standard(&asked, Content::default()).is_ok(), fits, "{label}");
+        }
+    }
+
+    #[test]
+    fn paths_are_found_on_their_file_systems() {
+        let layout = Layout::standard(&request(&[Firmware::Uefi]), Content::default()).unwrap();
+        let locate = |path| layout.locate(path).map(|(fs, rest)| (fs.mount.path.as_str(), rest));
+        assert_eq!(locate("/boot/grub"), Some(("/", "/boot/grub")));
+        assert_eq!(locate("/boot/efi/EFI"), Some(("/boot/efi", "/EFI")));
+        assert_eq!(locate("/boot/efivars"), Some(("/", "/boot/efivars")));
+    }
+}
