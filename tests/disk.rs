@@ -277,23 +277,36 @@ fn rewrite_menu_at_first_boot(tree: &Path) {
     fs::write(tree.join("etc/default/grub"), DEFAULTS).unwrap();
 }
 
-fn boots(disk: &Path, format: &str, firmware: Firmware) {
-    let machine = Machine {
-        disk,
-        format,
-        firmware,
-        ovmf: Path::new(Machine::OVMF),
-        memory: ByteSize::from_mebibytes(1024),
-        seed: None,
-    };
-    // Here it is to reboot.
-    let arguments = boot_command(&machine).into_iter().filter(|argument| argument != "-no-reboot");
+/// Whether a machine's writes stay on the disk.
+#[derive(Clone, Copy, PartialEq)]
+enum Writes {
+    Stay,
+    Vanish,
+}
+
+/// Runs the disk until its console shows `text` or the machine ends, and returns what the console showed.
+fn console(disk: &Path, firmware: Firmware, writes: Writes, text: &str) -> (Ending, String) {
+    let ovmf = Path::new(Machine::OVMF);
+    let memory = ByteSize::from_mebibytes(1024);
+    let machine = Machine { disk, format: "qcow2", firmware, ovmf, memory, seed: None };
+    let arguments = boot_command(&machine).into_iter().map(|argument| match writes {
+        Writes::Stay => argument.replace("snapshot=on", "snapshot=off"),
+        Writes::Vanish => argument,
+    });
     let run = Run::new(QEMU).args(arguments);
-    let watched = run.watch("pressed login:", Duration::from_secs(400), &mut |_| {}).unwrap();
-    let transcript = String::from_utf8_lossy(&watched.transcript);
-    assert!(matches!(watched.ending, Ending::Found), "{firmware:?} {:?}: {transcript}", watched.ending);
+    let watched = run.watch(text, Duration::from_secs(400), &mut |_| {}).unwrap();
+    (watched.ending, String::from_utf8_lossy(&watched.transcript).into_owned())
+}
+
+/// Boots by our menu, has the system write its own, and boots by that.
+fn boots_and_boots_again(disk: &Path, firmware: Firmware) {
+    let (ending, transcript) = console(disk, firmware, Writes::Stay, "never on a console");
+    assert!(matches!(ending, Ending::Exited(status, _) if status.success()), "{firmware:?}: {transcript}");
+    assert!(transcript.contains("menu rewritten"), "{firmware:?}: {transcript}");
+    run("qemu-img", &["check", disk.to_str().unwrap()]);
+    let (ending, transcript) = console(disk, firmware, Writes::Vanish, "pressed login:");
+    assert!(matches!(ending, Ending::Found), "{firmware:?} {ending:?}: {transcript}");
     assert!(transcript.contains("Mounted") && transcript.contains("/boot/efi"), "{transcript}");
-    assert!(transcript.contains("menu rewritten"), "{transcript}");
     assert!(!transcript.contains("[FAILED]"), "{transcript}");
 }
 
@@ -304,7 +317,7 @@ fn a_debian_boots_by_bios_and_uefi_and_again_from_the_menu_it_writes() {
     let tree = scratch.path().join("tree");
     debian(&tree);
     rewrite_menu_at_first_boot(&tree);
-    for root in [RootFs::Ext4, RootFs::Xfs] {
+    for (root, firmware) in [(RootFs::Ext4, Firmware::Uefi), (RootFs::Xfs, Firmware::Bios)] {
         let raw = press(&tree, root, scratch.path());
         let converter = Converter {
             identity: plywood::disk::Identity::new("test"),
@@ -313,7 +326,6 @@ fn a_debian_boots_by_bios_and_uefi_and_again_from_the_menu_it_writes() {
             interrupt: Arc::new(AtomicBool::new(false)),
         };
         let disk = converter.convert(&raw, &raw.with_extension("qcow2"), DiskFormat::Qcow2).unwrap();
-        boots(&disk.path, "qcow2", Firmware::Bios);
-        boots(&disk.path, "qcow2", Firmware::Uefi);
+        boots_and_boots_again(&disk.path, firmware);
     }
 }
