@@ -293,7 +293,7 @@ fn a_root_opens_again_and_shows_what_was_written() {
 }
 
 #[test]
-fn an_empty_stack_is_written_directly() {
+fn a_first_layer_needs_nothing_below() {
     let scratch = Scratch::on(&sandbox(&Arc::default()), &[]);
     let mut job = shell(&format!("echo x >{}/x", View::HOST_MOUNT));
     job.view = View::Host;

@@ -75,10 +75,11 @@ fn new_mount_point() -> Result<PathBuf, SandboxError> {
 
 fn mount_spec(spec: &RootSpec) -> io::Result<Mount> {
     match spec {
-        RootSpec::Overlay { lowers, upper, .. } if lowers.is_empty() => Mount::tree(upper),
         RootSpec::Overlay { lowers, upper, work } => {
             check_depth(lowers)?;
             forget_earlier_mount(work)?;
+            let nothing = [empty_directory()?];
+            let lowers = if lowers.is_empty() { nothing.as_slice() } else { lowers };
             Mount::overlay(lowers, Some((upper, work)))
         }
         RootSpec::ReadOnly { lowers } => match lowers.as_slice() {
@@ -87,6 +88,14 @@ fn mount_spec(spec: &RootSpec) -> io::Result<Mount> {
         },
         RootSpec::Directory(path) => Mount::tree(path),
     }
+}
+
+/// Returns what stands below a first layer: an overlay wants something there, and spares that layer the waiting for the
+/// disk as it does all others.
+fn empty_directory() -> io::Result<PathBuf> {
+    let path = Path::new(ROOTS).join("empty");
+    fs::create_dir_all(&path)?;
+    Ok(path)
 }
 
 fn check_depth(lowers: &[PathBuf]) -> io::Result<()> {
