@@ -381,3 +381,46 @@ fn a_shell_on_a_terminal_has_job_control() {
     }
     assert!(!text.contains("no job control"), "{text}");
 }
+
+#[test]
+fn hooks_find_diskimage_builders_commands() {
+    let scratch = scratch();
+    let hooks = tempfile::tempdir().unwrap();
+    fs::create_dir(hooks.path().join("maps")).unwrap();
+    fs::write(hooks.path().join("maps/web.tsv"), "httpd\tapache2 libapache2-mod-wsgi\nnothing\t\n").unwrap();
+    fs::write(hooks.path().join("maps/svc-map.tsv"), "crond\tcron\n").unwrap();
+    let cases = [
+        ("pkg-map --element web httpd", 0, "apache2 libapache2-mod-wsgi\n"),
+        ("pkg-map --element=web --prefix = nothing httpd", 0, "=apache2 libapache2-mod-wsgi\n"),
+        ("pkg-map --element web --missing-ok other httpd 2>&1", 0, "other\napache2 libapache2-mod-wsgi\n"),
+        ("pkg-map --element web other 2>/dev/null", 1, ""),
+        ("pkg-map --element none httpd 2>/dev/null", 2, ""),
+        ("pkg-map --missing-ok --element none httpd", 0, "httpd\n"),
+        ("svc-map crond other", 0, "cron\nother\n"),
+        ("DIB_INIT_SYSTEM=sysv dib-init-system", 0, "sysv\n"),
+        (
+            "install-packages -m web nothing",
+            0,
+            "Not running install-packages install with empty packages list\n",
+        ),
+        ("install-packages -e", 0, "Not running install-packages remove with empty packages list\n"),
+        ("install-packages -m web other 2>/dev/null", 1, "bin/pkg-map error. \n"),
+        ("install-packages -d x 2>/dev/null", 1, ""),
+        (
+            "install-packages -h | head -n 1",
+            0,
+            "Installs, removes or updates packages: the command that diskimage-builder's elements call.\n",
+        ),
+        ("start-stop-daemon --start --exec /bin/true 2>/dev/null", 0, ""),
+        ("update-initramfs -u 2>/dev/null", 2, ""),
+    ];
+    for (script, status, expected) in cases {
+        let mut job = shell(script);
+        job.binds = vec![Bind {
+            source: hooks.path().to_owned(),
+            target: "/tmp/in_target.d".to_owned(),
+            access: Access::ReadOnly,
+        }];
+        assert_eq!(run(scratch.root.as_ref(), &job), (Exit::Status(status), expected.to_owned()), "{script}");
+    }
+}
