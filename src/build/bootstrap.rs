@@ -5,7 +5,7 @@ use super::stack::overlay;
 use super::{BuildError, Builder};
 use crate::distro::{BaseDefinition, BaseSource};
 use crate::oci::DiffId;
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 
 /// Makes or takes the base's layers, lowest first.
 pub(super) fn make(
@@ -28,10 +28,12 @@ fn bootstrap(
     let workspace = builder.ports.store.workspace(&[])?;
     let packages = builder.ports.packages.session(base, &workspace.scratch("packages")?)?;
     let root = builder.ports.sandbox.open(&overlay(workspace.as_ref()))?;
-    let jobs = JobRun { ports: &builder.ports, image: &plan.image, step: Step::BASE };
+    let jobs = JobRun { ports: &builder.ports, image: &plan.image, step: &plan.steps[0].name };
     let outcome =
         jobs.perform(root.as_ref(), &packages.bootstrap(plan.source_date_epoch)?, "root.d", TASK)?;
     outcome.success().map_err(|outcome| jobs.task_failed(TASK, outcome))?;
+    // The bootstrap has fetched the indices of the very sources that the root has now.
+    packages.index_refreshed(root.path())?;
     packages.close()?;
     root.close()?;
     builder.commit(plan, workspace)

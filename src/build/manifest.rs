@@ -30,7 +30,7 @@ pub struct ImageManifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LayerEntry {
-    /// The step that made it: an element's name, or `base`, `packages`, `late`.
+    /// The step that made it: an element's name, or `base:…`, `image:packages`, `image:late`.
     pub step: String,
     /// The key of that step.
     pub input_key: InputKey,

@@ -167,7 +167,7 @@ impl StepRun<'_> {
     fn job(&self, root: &Path, place: Place, argv: Vec<String>, env: Environment) -> Result<Job, BuildError> {
         let mut binds = match place {
             Place::Target => self.packages.binds(root)?,
-            Place::Host => Vec::new(),
+            Place::Host => self.packages.network_binds(),
         };
         binds.push(Bind {
             source: self.hooks.clone(),

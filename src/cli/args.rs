@@ -106,7 +106,7 @@ pub struct Plan {
 pub struct Explain {
     /// The image
     pub image: String,
-    /// The element, or `base`, `packages`, `late`, `final` [default: every step]
+    /// The element, or another step's name as `plywood plan` prints it [default: every step]
     pub step: Option<String>,
     /// Print JSON
     #[arg(long)]

@@ -109,6 +109,7 @@ impl Context {
             architecture,
             source_date_epoch: load::load_epoch(self.project.project.source_date_epoch, &self.dir)?,
             packages_revision: &self.project.packages.revision,
+            base_name: &base_name,
             base: &base,
             elements: &elements,
             variables: &variables,

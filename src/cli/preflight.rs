@@ -7,7 +7,7 @@ use crate::build::{Prospect, forecast};
 use crate::disk::RootFs;
 use crate::distro::BaseSource;
 use crate::image::{ImageDefinition, OutputFormat};
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use crate::store::Store;
 
 /// Checks that the machine has the programs that the build will need, and that its clock is right.
@@ -19,8 +19,7 @@ pub(super) fn check(
 ) -> Result<(), Failure> {
     check_clock(plan)?;
     let forecasts = forecast(plan, store)?;
-    let makes_base =
-        forecasts.iter().any(|step| step.step == Step::BASE && !matches!(step.outcome, Prospect::Hit { .. }));
+    let makes_base = !matches!(forecasts[0].outcome, Prospect::Hit { .. });
     if makes_base && matches!(plan.base().source, BaseSource::Mmdebstrap(_)) {
         require("mmdebstrap", "mmdebstrap")?;
     }

@@ -85,15 +85,9 @@ impl<'a> AptSession<'a> {
     }
 
     fn private_binds(&self) -> Vec<Bind> {
-        let mut binds = vec![
-            self.bind("apt", format!("{PRIVATE}/apt"), Access::ReadOnly),
-            self.bind("state", format!("{PRIVATE}/state"), Access::ReadWrite),
-        ];
-        binds.extend(ca_bundle(&self.packages.caller).map(|bundle| Bind {
-            source: bundle.to_owned(),
-            target: CA_BUNDLE.to_owned(),
-            access: Access::ReadOnly,
-        }));
+        let mut binds = self.network_binds();
+        binds.push(self.bind("apt", format!("{PRIVATE}/apt"), Access::ReadOnly));
+        binds.push(self.bind("state", format!("{PRIVATE}/state"), Access::ReadWrite));
         binds
     }
 
@@ -141,6 +135,15 @@ impl PackageSession for AptSession<'_> {
             binds.push(self.bind("lists", "/var/lib/apt/lists", Access::ReadWrite));
         }
         Ok(binds)
+    }
+
+    fn network_binds(&self) -> Vec<Bind> {
+        let bundle = ca_bundle(&self.packages.caller).map(|bundle| Bind {
+            source: bundle.to_owned(),
+            target: CA_BUNDLE.to_owned(),
+            access: Access::ReadOnly,
+        });
+        bundle.into_iter().collect()
     }
 
     fn environment(&self) -> BTreeMap<String, String> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::step::{InputFile, Plan, Step, Task, Tasks, Work};
 use super::tasks::{element_tasks, extra_packages, final_tasks, removals, translation_tables};
 use super::{InputKey, KeyFields, PlanError, Seal};
-use crate::distro::{Architecture, BaseDefinition};
+use crate::distro::{Architecture, BaseDefinition, BaseName};
 use crate::element::{
     DuplicateHook, Element, Fragment, Mentions, Phase, PhaseClass, duplicate_hooks, environment_order,
     provider_variables, relevant_fragments,
@@ -36,6 +36,8 @@ pub struct Request<'a> {
     pub source_date_epoch: i64,
     /// The user's word for the state of the package repositories: another word, other layers.
     pub packages_revision: &'a str,
+    /// The name of what it stands on: a file of `layers/`. No part of any key.
+    pub base_name: &'a BaseName,
     /// What it stands on.
     pub base: &'a BaseDefinition,
     /// In the order of their layers.
@@ -99,7 +101,12 @@ fn base_step(request: &Request<'_>) -> Step {
     let fields = common_fields(request, "base")
         .chain([("definition".to_owned(), request.base.identity().to_string())])
         .collect::<Vec<_>>();
-    Step::new(Step::BASE, KeyFields::new(fields), None, Work::Base(Box::new(request.base.clone())))
+    Step::new(
+        format!("base:{}", request.base_name),
+        KeyFields::new(fields),
+        None,
+        Work::Base(Box::new(request.base.clone())),
+    )
 }
 
 /// Adds a step, unless it has nothing to do.

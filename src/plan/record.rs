@@ -9,7 +9,7 @@ use crate::oci::DiffId;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// The step's name: an element, or `base`.
+    /// The step's name: an element, or `base:…`, `image:…`.
     pub step: String,
     /// The image it was built for first.
     pub image: String,

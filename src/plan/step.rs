@@ -43,7 +43,8 @@ impl Plan {
 /// One step: what it depends on, and what it does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// An element, or one of [`Step::BASE`], [`Step::PACKAGES`], [`Step::LATE`], [`Step::FINAL`].
+    /// An element; or with a colon, which no element's name has: `base:<its name>`, [`Step::PACKAGES`], [`Step::LATE`],
+    /// [`Step::FINAL`].
     pub name: String,
     /// What it depends on, without what is below.
     pub fields: KeyFields,
@@ -56,14 +57,12 @@ pub struct Step {
 }
 
 impl Step {
-    /// Name of the step that makes the root file system.
-    pub const BASE: &str = "base";
     /// Name of the step that installs the packages of the image definition.
-    pub const PACKAGES: &str = "packages";
+    pub const PACKAGES: &str = "image:packages";
     /// Name of the step that removes packages, after all elements.
-    pub const LATE: &str = "late";
+    pub const LATE: &str = "image:late";
     /// Name of the final stage.
-    pub const FINAL: &str = "final";
+    pub const FINAL: &str = "image:final";
 
     /// Makes a step above `parent`.
     pub fn new(name: impl Into<String>, fields: KeyFields, parent: Option<InputKey>, work: Work) -> Self {
@@ -73,10 +72,8 @@ impl Step {
 
     /// Says what it is, for the history of an image.
     pub fn describe(&self) -> String {
-        match self.name.as_str() {
-            Step::BASE | Step::PACKAGES | Step::LATE | Step::FINAL => format!("plywood {}", self.name),
-            element => format!("plywood element {element}"),
-        }
+        let kind = if self.name.contains(':') { "" } else { "element " };
+        format!("plywood {kind}{}", self.name)
     }
 
     /// Returns its key by the content below; `None` when nothing is below.

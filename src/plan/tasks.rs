@@ -174,7 +174,7 @@ pub(super) fn translation_tables(
     if let Some(names) = element.service_names().map_err(|e| error(e.into()))? {
         services.add(&element.name, &names, distribution).map_err(|e| error(e.into()))?;
         let table = services.iter().map(|(service, name)| format!("{service}\t{name}\n")).collect();
-        tables.insert("services.tsv".to_owned(), table);
+        tables.insert("svc-map.tsv".to_owned(), table);
     }
     Ok(tables)
 }

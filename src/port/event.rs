@@ -21,7 +21,7 @@ pub enum Event {
     StepHit {
         /// The image.
         image: String,
-        /// The step's name: an element, or `base`.
+        /// The step's name: an element, or `base:…`, `image:…`.
         step: String,
         /// Which of the two keys found it: `input` or `content`.
         by: &'static str,

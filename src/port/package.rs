@@ -27,6 +27,9 @@ pub trait PackageSession {
     /// they are asked for before each job.
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
 
+    /// Returns the mounts that every job needs to reach the network as the caller does, on the host, too.
+    fn network_binds(&self) -> Vec<Bind>;
+
     /// Returns the variables that go with the mounts: never a part of a key.
     fn environment(&self) -> BTreeMap<String, String>;
 
