@@ -13,6 +13,7 @@ use super::wiring::Edges;
 use crate::build::{Builder, ImageManifest, OnMiss, Reuse};
 use crate::image::{ImageDefinition, ImageName, OutputFormat};
 use crate::plan::{Plan, Seal};
+use crate::port::Event;
 
 /// Builds the images that the command line names.
 pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<ExitCode, Failure> {
@@ -28,6 +29,9 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         check(&edges.store, &request.plan, request.image, &request.formats)?;
     }
     let events = renderer(args.progress, detail(global));
+    requests.iter().flat_map(|request| &request.warnings).for_each(|message| {
+        events.emit(Event::Warning { message: message.clone() });
+    });
     let builder = Builder {
         ports: edges.ports(events.as_ref()),
         reuse: if args.no_cache { Reuse::Refused } else { Reuse::Allowed },
@@ -52,6 +56,7 @@ struct Request<'a> {
     image: &'a ImageDefinition,
     plan: Plan,
     formats: Vec<OutputFormat>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Request<'a> {
@@ -63,7 +68,8 @@ impl<'a> Request<'a> {
         image: &'a ImageDefinition,
     ) -> Result<Self, Failure> {
         let formats = if args.format.is_empty() { image.outputs.clone() } else { args.format.clone() };
-        Ok(Self { image, plan: context.plan(name, image, seal)?, formats })
+        let warnings = context.warnings(name, image)?;
+        Ok(Self { image, plan: context.plan(name, image, seal)?, formats, warnings })
     }
 
     fn build(&self, builder: &Builder<'_>, edges: &Edges, args: &Build) -> Result<(), Failure> {

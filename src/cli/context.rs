@@ -87,6 +87,15 @@ impl Context {
         Ok(resolve(&self.catalog, &image.elements, Some(foundation))?.elements)
     }
 
+    /// Returns what in an image's elements looks like a hook and does not run.
+    pub(super) fn warnings(&self, name: &ImageName, image: &ImageDefinition) -> Result<Vec<String>, Failure> {
+        let elements = self.elements(name, image)?;
+        let skipped = elements.iter().flat_map(|element| {
+            element.skipped_hooks().into_iter().map(|hook| format!("element `{}`: {hook}", element.name))
+        });
+        Ok(skipped.collect())
+    }
+
     /// Returns the plan of an image.
     pub(super) fn plan(
         &self,

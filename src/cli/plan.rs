@@ -23,6 +23,7 @@ pub(super) fn run(global: &Global, args: &Plan) -> Result<ExitCode, Failure> {
     let seal = store.seal()?;
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {
+        context.warnings(name, image)?.iter().for_each(|warning| eprintln!("warning: {warning}"));
         let plan = context.plan(name, image, &seal)?;
         images.push(ImageForecast { image: name.to_string(), steps: forecast(&plan, &store)? });
     }
