@@ -3,6 +3,8 @@
 //! The doc comments of `image` and `distro` are the text; these pages are made from them. `make docs` writes them
 //! anew; here they only have to be up to date.
 
+#[path = "reference/commands.rs"]
+mod commands;
 #[path = "reference/markdown.rs"]
 mod markdown;
 
@@ -35,10 +37,15 @@ fn hold(path: &str, expected: &str) {
     assert!(read(path) == expected, "{path} is stale: run `make docs`");
 }
 
-fn hold_page(path: &str, schema: &Value) {
+fn hold_page(path: &str, sections: &str) {
     let page = read(path);
     let (by_hand, _) = page.split_once(MARK).unwrap_or_else(|| panic!("{path} has no line {MARK}"));
-    hold(path, &format!("{by_hand}{MARK}\n{}", markdown::sections(schema, "Top level").trim_start()));
+    hold(path, &format!("{by_hand}{MARK}\n{}", sections.trim_start()));
+}
+
+#[test]
+fn the_page_of_commands_is_up_to_date() {
+    hold_page("docs/commands.md", &commands::sections(&plywood::cli::command_line()));
 }
 
 fn hold_schema(path: &str, schema: &Value) {
@@ -49,14 +56,14 @@ fn hold_schema(path: &str, schema: &Value) {
 fn the_reference_of_projects_is_up_to_date() {
     let schema = schemars::schema_for!(Project).to_value();
     hold_schema("docs/schema/plywood.schema.json", &schema);
-    hold_page("docs/plywood-toml.md", &schema);
+    hold_page("docs/plywood-toml.md", &markdown::sections(&schema, "Top level"));
 }
 
 #[test]
 fn the_reference_of_bases_is_up_to_date() {
     let schema = schemars::schema_for!(BaseDefinition).to_value();
     hold_schema("docs/schema/base.schema.json", &schema);
-    hold_page("docs/bases.md", &schema);
+    hold_page("docs/bases.md", &markdown::sections(&schema, "Top level"));
 }
 
 /// Returns the TOML examples of a page.

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use report::Failure;
@@ -37,6 +37,11 @@ pub struct Process {
     pub mounts: Option<crate::sandbox::PrivateMounts>,
     /// Becomes true when the user asks to stop.
     pub interrupted: Arc<AtomicBool>,
+}
+
+/// Returns the definition of the command line: for reference pages and shell completions.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the arguments of the process name, and returns its exit status.
