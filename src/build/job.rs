@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::error::Outcome;
+use super::mask::Mask;
 use super::step::Environment;
 use super::{BuildError, Ports, environment};
 use crate::element::Phase;
@@ -33,7 +34,7 @@ impl JobRun<'_> {
     ) -> Result<Outcome, BuildError> {
         self.announce(phase, task);
         let started = Instant::now();
-        let mut output = self.output(phase, task)?;
+        let mut output = self.output(job, phase, task)?;
         let exit = root.run(job, &mut |bytes| output.take(bytes))?;
         self.conclude(phase, task, exit, started, output)
     }
@@ -50,7 +51,7 @@ impl JobRun<'_> {
         let mut printed = Vec::new();
         let exit = root.run(job, &mut |bytes| printed.extend_from_slice(bytes))?;
         let (text, environment) = environment::split(&printed);
-        let mut output = self.output(phase.dir(), TASK)?;
+        let mut output = self.output(job, phase.dir(), TASK)?;
         output.take(text);
         let outcome = self.conclude(phase.dir(), TASK, exit, started, output)?;
         environment.filter(|_| exit.is_success()).ok_or_else(|| BuildError::EnvironmentFailed {
@@ -75,7 +76,7 @@ impl JobRun<'_> {
         if exit.is_success() {
             return Ok(printed);
         }
-        let mut output = self.output(phase.dir(), task)?;
+        let mut output = self.output(job, phase.dir(), task)?;
         output.take(&printed);
         let outcome = self.conclude(phase.dir(), task, exit, started, output)?;
         Err(self.task_failed(task, Box::new(outcome)))
@@ -95,14 +96,22 @@ impl JobRun<'_> {
         });
     }
 
-    fn output(&self, phase: &str, task: &str) -> Result<Output<'_>, BuildError> {
+    fn output(&self, job: &Job, phase: &str, task: &str) -> Result<Output<'_>, BuildError> {
         let name = format!("{phase}-{task}");
         let (log, file) = self
             .ports
             .logs
             .create(self.image, self.step, &name)
             .map_err(|source| BuildError::Log { task: name, source })?;
-        Ok(Output { jobs: self, task: task.to_owned(), log, file, line: Vec::new(), tail: VecDeque::new() })
+        Ok(Output {
+            jobs: self,
+            task: task.to_owned(),
+            mask: Mask::of(&job.env),
+            log,
+            file,
+            line: Vec::new(),
+            tail: VecDeque::new(),
+        })
     }
 
     fn conclude(
@@ -127,10 +136,11 @@ impl JobRun<'_> {
     }
 }
 
-/// Takes a job's output apart into lines.
+/// Takes a job's output apart into lines, without the secrets that the job was given.
 struct Output<'a> {
     jobs: &'a JobRun<'a>,
     task: String,
+    mask: Mask,
     log: PathBuf,
     file: Box<dyn Write + Send>,
     line: Vec<u8>,
@@ -139,8 +149,6 @@ struct Output<'a> {
 
 impl Output<'_> {
     fn take(&mut self, bytes: &[u8]) {
-        // A log that cannot be written (a full disk) must not end the hook; the flush at its end reports it.
-        let _ = self.file.write_all(bytes);
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
@@ -153,8 +161,11 @@ impl Output<'_> {
         if self.line.is_empty() {
             return;
         }
-        let line = String::from_utf8_lossy(self.line.trim_ascii_end()).into_owned();
+        let masked = self.mask.apply(&self.line);
         self.line.clear();
+        // A log that cannot be written (a full disk) must not end the hook; the flush at its end reports it.
+        let _ = self.file.write_all(&masked);
+        let line = String::from_utf8_lossy(masked.trim_ascii_end()).into_owned();
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
         }

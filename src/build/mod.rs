@@ -17,6 +17,7 @@ mod forecast;
 mod inventory;
 mod job;
 mod manifest;
+mod mask;
 mod packages;
 mod shell;
 mod stack;

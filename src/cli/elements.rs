@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::args::{Elements, Global};
 use super::context::Context;
 use super::report::{Failure, Message};
-use crate::element::{Catalog, Element, ElementName, Finding, Severity, check_elements, graph_dot};
+use crate::element::{Catalog, Element, ElementName, Finding, Severity, check_elements, graph_dot, nearest};
 use crate::load;
 
 /// Lists, shows, draws or checks elements.
@@ -25,9 +25,11 @@ pub(super) fn run(global: &Global, command: &Elements) -> Result<ExitCode, Failu
 fn find(context: &Context, name: &str) -> Result<Arc<Element>, Failure> {
     context.catalog.get(name).cloned().ok_or_else(|| {
         let places: Vec<_> = context.element_path.iter().map(|dir| format!("`{}`", dir.display())).collect();
+        let known = context.catalog.iter().map(|element| element.name.as_str());
+        let hint = nearest(name, known).map(|nearest| format!("did you mean `{nearest}`?"));
         Message::with_hint(
             format!("element `{name}` not found in {}", places.join(", ")),
-            "plywood elements list",
+            hint.unwrap_or_else(|| "plywood elements list".to_owned()),
         )
     })
 }

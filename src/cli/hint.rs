@@ -63,6 +63,13 @@ fn resolve(error: &ResolveError) -> Option<String> {
             "plywood elements list (directories of elements are named by `elements` in `[project]`)"
                 .to_owned(),
         ),
+        ResolveError::TwoProviders { .. } => Some(
+            "leave one of them out of the image's `elements`, and of the `element-deps` of the others"
+                .to_owned(),
+        ),
+        ResolveError::Cycle(_) => {
+            Some("remove one of these names from the file `element-deps` of the element before it".to_owned())
+        }
         ResolveError::NoOperatingSystem => Some("add `base = \"debian-bookworm\"` to the image".to_owned()),
         _ => None,
     }
@@ -95,6 +102,9 @@ fn store(error: &StoreError) -> Option<String> {
         StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } | StoreError::Damaged { .. } => {
             Some("plywood store check".to_owned())
         }
+        StoreError::WrongBase { found, .. } => Some(format!(
+            "get the file that was meant, or write `digest = \"{found}\"` into the base's definition"
+        )),
         StoreError::Io { source, .. } => match source.kind() {
             std::io::ErrorKind::StorageFull => {
                 Some("plywood store gc, or another disk with `--store DIR`".to_owned())

@@ -309,11 +309,11 @@ mod tests {
             ),
             (
                 good("a").file("package-installs.yaml", "x: {uninstal: 1}"),
-                "Error a package-installs.yaml: package `x` of element `a`: unknown key `uninstal`",
+                "Error a package-installs.yaml: package `x` of element `a`: unknown key `uninstal`: did you mean `uninstall`?",
             ),
             (
                 good("a").file("pkg-map", "{"),
-                "Error a pkg-map: `pkg-map` of element `a`, line 1: EOF while parsing an object",
+                "Error a pkg-map: `pkg-map` of element `a`, line 1, column 1: EOF while parsing an object",
             ),
             (
                 good("a").file("svc-map", "x: y"),

@@ -61,7 +61,7 @@ pub enum PackageListError {
     #[error(transparent)]
     Document(#[from] DocumentError),
     /// A key that no rule has.
-    #[error("package `{package}` of element `{element}`: unknown key `{key}`")]
+    #[error("package `{package}` of element `{element}`: unknown key `{key}`{}", suggestion(nearest))]
     UnknownKey {
         /// Whose list.
         element: ElementName,
@@ -69,6 +69,8 @@ pub enum PackageListError {
         package: String,
         /// The key.
         key: String,
+        /// The known key that is most like it.
+        nearest: Option<&'static str>,
     },
     /// A phase in which no package is installed.
     #[error(
@@ -112,6 +114,14 @@ pub enum PackageListError {
         /// The key.
         key: String,
     },
+}
+
+/// The keys that a rule can have.
+const KEYS: [&str; 8] =
+    ["phase", "installtype", "uninstall", "build-only", "arch", "not-arch", "dib_python_version", "when"];
+
+fn suggestion(nearest: &Option<&str>) -> String {
+    nearest.map(|key| format!(": did you mean `{key}`?")).unwrap_or_default()
 }
 
 impl Element {
@@ -177,6 +187,7 @@ impl RuleReader<'_> {
             Some(key) => Err(PackageListError::UnknownKey {
                 element: self.element.clone(),
                 package: self.package,
+                nearest: super::nearest(&key, KEYS),
                 key,
             }),
             None => Ok(entry),
@@ -342,10 +353,14 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
                 "a: {when: DIB_X}",
                 "package `a` of element `web`: `when: DIB_X` is not `VARIABLE = value` or `VARIABLE != value`",
             ),
-            ("a: {uninstal: true}", "package `a` of element `web`: unknown key `uninstal`"),
+            (
+                "a: {uninstal: true}",
+                "package `a` of element `web`: unknown key `uninstal`: did you mean `uninstall`?",
+            ),
+            ("a: {zzz: 1}", "package `a` of element `web`: unknown key `zzz`"),
             ("a: {phase: [x, y]}", "package `a` of element `web`: `phase` is a list, expected one value"),
-            ("a: install.d", "`package-installs.yaml` of element `web`, line 1: "),
-            ("- a\n- b\n", "`package-installs.yaml` of element `web`, line 1: "),
+            ("a: install.d", "`package-installs.yaml` of element `web`, line 1, column 1: "),
+            ("- a\n- b\n", "`package-installs.yaml` of element `web`, line 1, column 1: "),
         ];
         for (text, expected) in table {
             let error = list(text).unwrap_err().to_string();

@@ -33,5 +33,5 @@ pub use error::PlanError;
 pub use key::{ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
-pub use seal::Seal;
+pub use seal::{Seal, is_secret};
 pub use step::{Action, CopyModes, InputFile, Plan, Step, Task, Tasks, Work};

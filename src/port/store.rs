@@ -143,6 +143,16 @@ pub enum StoreError {
         /// What the bytes give.
         found: Digest,
     },
+    /// A base's file is another one than its definition says.
+    #[error("`{}` has digest {found}, but the base is defined by {expected}", path.display())]
+    WrongBase {
+        /// The file.
+        path: PathBuf,
+        /// As the definition has it.
+        expected: Digest,
+        /// What the bytes give.
+        found: Digest,
+    },
     /// A layer's archive is another one than its image or its record says.
     #[error("layer {expected} is not what it should be: its archive has DiffID {found}")]
     WrongLayer {

@@ -16,7 +16,7 @@ impl Store {
     /// Returns the layers of a base that comes as layers, and its config; takes them in if they are not here.
     ///
     /// # Errors
-    /// [`StoreError::Import`] with the cause: a source that is not there, or whose digest is another than the definition's.
+    /// [`StoreError::Import`] with the cause for a source that cannot be taken in, [`StoreError::WrongBase`] if its digest is another than the definition's.
     pub(super) fn base_image(
         &self,
         source: &BaseSource,
@@ -51,11 +51,11 @@ impl Store {
                 Ok((path, self.import_oci_layout(path, Some(&digest.to_string()), go)?))
             }
             BaseSource::DockerArchive(StoredFile { path, digest }) => {
-                verify_file(path, digest).map_err(cannot_import(path))?;
+                verify_file(path, digest)?;
                 Ok((path, self.import_docker_archive(path, None)?))
             }
             BaseSource::RootfsTar(StoredFile { path, digest }) => {
-                verify_file(path, digest).map_err(cannot_import(path))?;
+                verify_file(path, digest)?;
                 Ok((path, self.import_rootfs_tar(path)?))
             }
             BaseSource::Mmdebstrap(_) | BaseSource::Stored { .. } => unreachable!("handled by the caller"),
@@ -110,6 +110,6 @@ fn verify_file(path: &Path, expected: &Digest) -> Result<(), StoreError> {
     let (found, _) = reader.finish();
     match found == *expected {
         true => Ok(()),
-        false => Err(StoreError::Damaged { expected: *expected, found }),
+        false => Err(StoreError::WrongBase { path: path.to_owned(), expected: *expected, found }),
     }
 }

@@ -32,6 +32,12 @@ struct Marker {
 impl Layout {
     /// Opens the store at `root`, or makes one where there is nothing or an empty directory.
     pub(super) fn open(root: &Path) -> Result<Self, StoreError> {
+        if root.exists() && !root.is_dir() {
+            return Err(StoreError::NotAStore {
+                path: root.to_owned(),
+                reason: "it is no directory".to_owned(),
+            });
+        }
         create_directories(root)?;
         // Paths get into overlay mounts and other processes: they do not depend on the working directory.
         let root = root.canonicalize().map_err(failed("resolve", root))?;

@@ -1,6 +1,8 @@
-//! What several system tests need: a real root file system, and a sandbox that starts the built program.
+//! What several tests need: small projects, a real root file system, and a sandbox that starts the built program.
 
 #![allow(dead_code, reason = "each test program uses a part")]
+
+pub mod project;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,420 @@
+//! The command line as a user sees it, where it needs neither root nor network: messages, hints, exit status, and what
+//! `plan`, `explain` and `elements` say.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::project::Project;
+
+/// What is wrong, how it came to be, what is asked, and what is said to it.
+type Case = (&'static str, fn(&Project), &'static [&'static str], &'static str);
+
+#[track_caller]
+fn assert_refused(cases: &[Case]) {
+    for (name, spoil, args, expected) in cases {
+        let project = Project::of_elements(&["one"]);
+        spoil(&project);
+        let run = project.run(args);
+        assert_eq!(run.stderr.trim_end(), *expected, "{name}");
+        assert_eq!((run.status, run.stdout.as_str()), (Some(1), ""), "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_definition_is_refused_with_its_place_and_a_hint() {
+    assert_refused(&[
+        (
+            "no project",
+            |project| std::fs::remove_file(project.path().join("plywood.toml")).unwrap(),
+            &["plan"],
+            "error: `DIR/project` has no `plywood.toml`\n\nhint: name the project's directory with `--project DIR`",
+        ),
+        (
+            "no image",
+            |project| project.write("plywood.toml", ""),
+            &["plan"],
+            "error: `DIR/project/plywood.toml` defines no image\n\n\
+             hint: add a table such as `[image.builder]` with `base = \"debian-bookworm\"`",
+        ),
+        (
+            "an empty image",
+            |project| project.write("plywood.toml", "[image.tiny]\n"),
+            &["plan"],
+            "error: image `tiny` has no base\n\n\
+             hint: add `base = \"debian-bookworm\"`, or the name of another file of `layers/`",
+        ),
+        (
+            "no TOML",
+            |project| project.write("plywood.toml", "[image.tiny\n"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:1:12: unclosed table, expected `]`",
+        ),
+        (
+            "an unknown key",
+            |project| project.define("elemnts = []"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:3:1: unknown key `elemnts`\n\nhint: did you mean `elements`?",
+        ),
+        (
+            "an image that is a path",
+            |project| project.write("plywood.toml", "[image.\"a/b\"]\n"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:1:8: image name `a/b` has a `/`: \
+             name the output directory with `-o` instead",
+        ),
+        (
+            "an image that is not defined",
+            |_| {},
+            &["build", "tyni"],
+            "error: image `tyni` is not defined in `DIR/project/plywood.toml`\n\nhint: defined are `tiny`",
+        ),
+        (
+            "an unknown base",
+            |project| project.write("plywood.toml", "[image.tiny]\nbase = \"debian-bookwrm\"\n"),
+            &["plan"],
+            "error: base `debian-bookwrm` not found: \
+             there are `debian-bookworm`, `debian-bullseye`, `debian-trixie`\n\n\
+             hint: did you mean `debian-bookworm`?",
+        ),
+        (
+            "a base's digest that is none",
+            |project| {
+                project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\n");
+                let source = "[source.rootfs-tar]\npath = \"x.tar\"\ndigest = \"sha256:12\"\n";
+                let base = "distro = \"debian\"\nrelease = \"bookworm\"\nfamily = \"debian\"\n";
+                project.write("layers/mine.toml", &format!("{base}{source}"));
+            },
+            &["plan"],
+            "error: DIR/project/layers/mine.toml:6:10: \
+             `sha256:12` is not a digest: expected `sha256:` and 64 hex digits",
+        ),
+    ]);
+}
+
+#[test]
+fn elements_that_cannot_be_in_one_image_are_refused_by_name() {
+    assert_refused(&[
+        (
+            "an unknown element",
+            |project| project.define("elements = [\"onee\"]"),
+            &["plan"],
+            "error: element `onee` not found\n\nhint: did you mean `one`?",
+        ),
+        (
+            "an unknown dependency",
+            |project| project.write("elements/one/element-deps", "nothing-like-it-anywhere\n"),
+            &["plan"],
+            "error: element `nothing-like-it-anywhere` not found, which element `one` depends on\n\n\
+             hint: plywood elements list (directories of elements are named by `elements` in `[project]`)",
+        ),
+        (
+            "a cycle",
+            |project| {
+                project.element("two");
+                project.write("elements/one/element-deps", "two\n");
+                project.write("elements/two/element-deps", "one\n");
+            },
+            &["plan"],
+            "error: elements depend on each other: `one` → `two` → `one`\n\n\
+             hint: remove one of these names from the file `element-deps` of the element before it",
+        ),
+        (
+            "two providers",
+            |project| {
+                project.define("elements = [\"one\", \"two\"]");
+                project.element("two");
+                project.write("elements/one/element-provides", "bread\n");
+                project.write("elements/two/element-provides", "bread\n");
+            },
+            &["plan"],
+            "error: `bread` is provided by element `one` and by element `two`\n\n\
+             hint: leave one of them out of the image's `elements`, and of the `element-deps` of the others",
+        ),
+        (
+            "a duplicate hook",
+            |project| {
+                project.define("elements = [\"one\", \"two\"]");
+                project.hook("elements/two/install.d/50-one", "true");
+            },
+            &["plan"],
+            "error: elements `one` and `two` both have `install.d/50-one`\n\n\
+             hint: rename one of them: hooks of one image share a directory",
+        ),
+        (
+            "a hook that makes the root file system",
+            |project| project.hook("elements/one/root.d/10-debootstrap", "true"),
+            &["plan"],
+            "error: element `one` has the hook `root.d/10-debootstrap`, \
+             and plywood makes the root file system and the disk itself",
+        ),
+    ]);
+}
+
+#[test]
+fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
+    assert_refused(&[
+        (
+            "no YAML",
+            |project| project.write("elements/one/package-installs.yaml", "curl:\n  phase: [\n"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: `package-installs.yaml` of element `one`, line 2, column 10: unclosed bracket '['",
+        ),
+        (
+            "no JSON",
+            |project| project.write("elements/one/package-installs.json", "{\n  \"curl\": nul\n}\n"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: `package-installs.json` of element `one`, line 2, column 14: expected ident",
+        ),
+        (
+            "a map that is no JSON",
+            |project| project.write("elements/one/pkg-map", "{\"family\": {\"debian\": }}"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: `pkg-map` of element `one`, line 1, column 23: expected value",
+        ),
+        (
+            "an unknown key",
+            |project| project.write("elements/one/package-installs.yaml", "curl:\n  phaze: install.d\n"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: package `curl` of element `one`: unknown key `phaze`: did you mean `phase`?",
+        ),
+        (
+            "an unknown phase",
+            |project| project.write("elements/one/package-installs.yaml", "curl:\n  phase: install\n"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: package `curl` of element `one`: packages are installed in \
+             `pre-install.d`, `install.d` and `post-install.d`, not in `install`",
+        ),
+    ]);
+}
+
+#[test]
+fn a_store_that_is_none_or_too_new_is_refused() {
+    assert_refused(&[
+        (
+            "somebody else's directory",
+            |project| {
+                std::fs::create_dir(project.store()).unwrap();
+                std::fs::write(project.store().join("thesis.tex"), "").unwrap();
+            },
+            &["plan"],
+            "error: `DIR/store` is not a plywood store: it has no file `plywood-store` but holds `thesis.tex`\n\n\
+             hint: choose another with `--store DIR`",
+        ),
+        (
+            "a later version's",
+            |project| {
+                std::fs::create_dir(project.store()).unwrap();
+                std::fs::write(project.store().join("plywood-store"), r#"{"format":99}"#).unwrap();
+            },
+            &["store", "list"],
+            "error: store `DIR/store` has format 99, this plywood knows formats up to 1\n\n\
+             hint: choose another with `--store DIR`",
+        ),
+        (
+            "a file",
+            |project| std::fs::write(project.store(), "").unwrap(),
+            &["plan"],
+            "error: `DIR/store` is not a plywood store: it is no directory\n\n\
+             hint: choose another with `--store DIR`",
+        ),
+    ]);
+}
+
+#[test]
+fn names_that_do_not_exist_are_answered_by_those_that_do() {
+    assert_refused(&[
+        (
+            "a step",
+            |_| {},
+            &["explain", "tiny", "two"],
+            "error: image `tiny` has no step `two`\n\nhint: its steps are `base`, `one`",
+        ),
+        (
+            "an element",
+            |_| {},
+            &["elements", "show", "onne"],
+            "error: element `onne` not found in `DIR/project/elements`, `DATA/elements`\n\n\
+             hint: did you mean `one`?",
+        ),
+        (
+            "layers that were never built",
+            |_| {},
+            &["layers", "tiny"],
+            "error: step `base` of image `tiny` is not in the store\n\nhint: plywood build tiny",
+        ),
+        ("a disk", |_| {}, &["boot", "nothing.qcow2"], "error: disk `nothing.qcow2` not found"),
+    ]);
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_status_2() {
+    let project = Project::of_elements(&["one"]);
+    let table: [(&[&str], &str); 6] = [
+        (&[], "requires a subcommand"),
+        (&["biuld"], "unrecognized subcommand 'biuld'"),
+        (&["build", "--format", "qcow"], "`qcow` is not a format: expected one of qcow2"),
+        (&["build", "--no-cache", "--fail-on-miss"], "cannot be used with '--fail-on-miss'"),
+        (&["store", "gc", "--max-size", "much"], "`much` is not a size"),
+        (&["plan", "--verbose", "--quiet"], "cannot be used with"),
+    ];
+    for (args, message) in table {
+        let run = project.run(args);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(run.stderr.contains(message), "{args:?}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn files_that_look_like_hooks_and_do_not_run_are_warned_of_and_stop_nothing() {
+    let project = Project::of_elements(&["one"]);
+    project.hook("elements/one/install.d/60-dotted.sh", "true");
+    project.write("elements/one/install.d/70-plain", "#!/bin/sh\ntrue\n");
+    let run = project.run(&["plan"]);
+    assert_eq!(run.status, Some(0));
+    assert_eq!(
+        run.stderr,
+        "warning: element `one`: `install.d/60-dotted.sh` has '.' in its name, so it does not run\n\
+         warning: element `one`: `install.d/70-plain` is not executable, so it does not run\n"
+    );
+    let check = project.run(&["elements", "check", "one"]);
+    assert_eq!(
+        (check.status, check.stderr.as_str()),
+        (Some(0), "0 errors, 2 warnings\n"),
+        "{}",
+        check.stdout
+    );
+}
+
+#[test]
+fn a_plan_without_a_store_builds_everything_and_says_so() {
+    let run = Project::of_elements(&["one", "two"]).run(&["plan"]);
+    let words: Vec<_> = run.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!(words[0], ["tiny"]);
+    for (line, step) in words[1..].iter().zip(["base", "one", "two"]) {
+        assert_eq!((line[0], &line[2..]), (step, ["miss", "never", "built", "before"].as_slice()));
+    }
+    assert_eq!((run.status, words.len()), (Some(0), 4));
+}
+
+/// Returns the input key of each step.
+fn keys(project: &Project) -> BTreeMap<String, String> {
+    let forecast = project.run(&["plan", "--json"]).json();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let steps = forecast[0]["steps"].as_array().unwrap().iter();
+    steps.map(|step| (text(&step["step"]), text(&step["input_key"]))).collect()
+}
+
+/// Returns the steps whose keys differ.
+fn changed(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
+    assert!(before.keys().eq(after.keys()), "{before:?} {after:?}");
+    after.iter().filter(|(step, key)| before[*step] != **key).map(|(step, _)| step.clone()).collect()
+}
+
+#[test]
+fn a_key_depends_on_what_its_hooks_can_see_and_on_nothing_else() {
+    const IMAGE: &str = "elements = [\"a\", \"b\", \"c\"]";
+    let table: [(&str, fn(&Project), &[&str]); 8] = [
+        ("a README", |project| project.write("elements/b/README.md", "# other\n"), &[]),
+        (
+            "a variable that nothing names",
+            |project| project.define(&format!("{IMAGE}\nenv = {{ DIB_UNHEARD_OF = \"1\" }}")),
+            &[],
+        ),
+        (
+            "a variable that a hook names",
+            |project| project.define(&format!("{IMAGE}\nenv = {{ DIB_B_NAME = \"other\" }}")),
+            &["b", "c"],
+        ),
+        (
+            "another image's elements",
+            |project| {
+                let text = std::fs::read_to_string(project.path().join("plywood.toml")).unwrap();
+                project.write("plywood.toml", &format!("{text}[image.zoo]\nbase = \"debian-trixie\"\n"));
+            },
+            &[],
+        ),
+        (
+            "a comment in a hook",
+            |project| project.hook("elements/b/install.d/50-b", "# why\ntrue"),
+            &["b", "c"],
+        ),
+        ("a mode that git does not keep", |project| project.chmod("elements/b/install.d/50-b", 0o700), &[]),
+        ("a file in `static`", |project| project.write("elements/c/static/etc/motd", "hi\n"), &["c"]),
+        (
+            "the epoch",
+            |project| {
+                let text = std::fs::read_to_string(project.path().join("plywood.toml")).unwrap();
+                project.write("plywood.toml", &format!("{text}[project]\nsource-date-epoch = 1\n"));
+            },
+            &["a", "b", "base", "c"],
+        ),
+    ];
+    for (name, change, expected) in table {
+        let project = Project::of_elements(&["a", "b", "c"]);
+        project.define(IMAGE);
+        project.hook("elements/b/install.d/50-b", "echo \"${DIB_B_NAME:-}\" >/etc/b");
+        let before = keys(&project);
+        change(&project);
+        assert_eq!(changed(&before, &keys(&project)), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_key_does_not_depend_on_who_asks_where() {
+    let here = Project::of_elements(&["a", "b"]);
+    let there = Project::of_elements(&["b", "a"]);
+    there.define("elements = [\"a\", \"b\"]");
+    let mut command = there.command(&["plan", "--json"]);
+    command.envs([("TZ", "Asia/Tokyo"), ("LC_ALL", "de_DE.UTF-8"), ("HOME", "/nonexistent"), ("DIB_X", "1")]);
+    let output = command.output().unwrap();
+    let there: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(here.run(&["plan", "--json"]).json(), there);
+}
+
+#[test]
+fn a_secret_is_in_the_key_and_is_shown_nowhere() {
+    let project = Project::of_elements(&["one"]);
+    project.hook("elements/one/install.d/50-one", "echo \"$DIB_ONE_PASSWORD\" | sha256sum >/etc/one");
+    let with = |password: &str| {
+        project.define(&format!("elements = [\"one\"]\nenv = {{ DIB_ONE_PASSWORD = \"{password}\" }}"));
+        let explained = project.run(&["explain", "tiny", "one"]);
+        assert!(explained.stdout.contains("variable DIB_ONE_PASSWORD = sealed "), "{}", explained.stdout);
+        let shown = [&["plan", "--json"][..], &["explain", "tiny", "--json"], &["elements", "show", "one"]];
+        let shown = shown.map(|args| project.run(args).stdout).concat() + &explained.stdout;
+        assert!(!shown.contains(password), "{shown}");
+        keys(&project)
+    };
+    assert_eq!(changed(&with("correct horse"), &with("battery staple")), ["one"]);
+}
+
+#[test]
+fn elements_are_listed_shown_drawn_and_checked() {
+    let project = Project::of_elements(&["one", "two"]);
+    project.write("elements/two/element-deps", "one\n");
+    project.write("elements/two/package-installs.yaml", "curl:\n");
+    let list = project.run(&["elements", "list"]);
+    assert!(list.stdout.lines().any(|line| line.starts_with("one ") && line.ends_with("Writes `/etc/one`.")));
+    assert_eq!(
+        project.run(&["elements", "show", "two"]).stdout,
+        "two  Writes `/etc/two`.\n  directory: DIR/project/elements/two\n  depends on: one\n  \
+         install.d: 50-two\n  packages: curl\n"
+    );
+    let graph = project.run(&["elements", "graph", "tiny"]);
+    assert!(
+        graph.stdout.starts_with("digraph") && graph.stdout.contains("\"two\" -> \"one\""),
+        "{}",
+        graph.stdout
+    );
+    let check = project.run(&["elements", "check", "two"]);
+    assert_eq!((check.status, check.stderr.as_str()), (Some(0), "0 errors, 0 warnings\n"));
+    project.write("elements/two/element-deps", "onee\n");
+    let check = project.run(&["elements", "check", "two"]);
+    assert_eq!(check.status, Some(1));
+    assert_eq!(check.stdout, "error: two/element-deps: element `onee` not found: did you mean `one`?\n");
+}

@@ -1,0 +1,190 @@
+//! A small project in a directory of its own, and the built program run on it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A project with one image, `tiny`. Its store is beside it unless [`Project::with_store`] names another.
+pub struct Project {
+    directory: TempDir,
+    store: Option<PathBuf>,
+}
+
+impl Project {
+    /// Makes a project whose image `tiny` stands on `debian-bookworm` and has these further keys.
+    pub fn new(image: &str) -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let project = Self { directory, store: None };
+        project.define(image);
+        project
+    }
+
+    /// Makes a project whose image has these elements; the hook of each writes its name to `/etc/<name>`.
+    pub fn of_elements(names: &[&str]) -> Self {
+        let project = Self::new(&format!("elements = {names:?}\noutputs = [\"tar\"]"));
+        names.iter().for_each(|name| project.element(name));
+        project
+    }
+
+    /// Uses this store instead of one beside the project.
+    pub fn with_store(self, store: impl Into<PathBuf>) -> Self {
+        Self { store: Some(store.into()), ..self }
+    }
+
+    /// Writes `plywood.toml` anew, with these keys of the image.
+    pub fn define(&self, image: &str) {
+        self.write("plywood.toml", &format!("[image.tiny]\nbase = \"debian-bookworm\"\n{image}\n"));
+    }
+
+    /// Adds an element with a README and one hook.
+    pub fn element(&self, name: &str) {
+        self.write(&format!("elements/{name}/README.md"), &format!("# {name}\n\nWrites `/etc/{name}`.\n"));
+        self.hook(&format!("elements/{name}/install.d/50-{name}"), &format!("echo {name} >/etc/{name}"));
+    }
+
+    /// Writes an executable shell script.
+    pub fn hook(&self, path: &str, script: &str) {
+        self.write(path, &format!("#!/bin/bash\nset -eu\n{script}\n"));
+        self.chmod(path, 0o755);
+    }
+
+    /// Writes a file, and the directories it lies in.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Sets the mode of a file.
+    pub fn chmod(&self, path: &str, mode: u32) {
+        fs::set_permissions(self.path().join(path), Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Returns where `plywood.toml` is.
+    pub fn path(&self) -> PathBuf {
+        let path = self.directory.path().join("project");
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Returns where the store is.
+    pub fn store(&self) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| self.directory.path().join("store"))
+    }
+
+    /// Returns where outputs are written.
+    pub fn out(&self) -> PathBuf {
+        self.directory.path().join("out")
+    }
+
+    /// Returns the program with these arguments, in a clean environment.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
+        command.arg("--project").arg(self.path()).arg("--store").arg(self.store()).args(args);
+        for name in ["PLYWOOD_PROJECT", "PLYWOOD_STORE", "PLYWOOD_DATA_DIR"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, args: &[&str]) -> Run {
+        Run::of(self.command(args).output().unwrap(), self.directory.path())
+    }
+
+    /// Builds the image; returns what happened.
+    pub fn build(&self, args: &[&str]) -> Build {
+        let run = self.run_build(args);
+        assert_eq!(run.status, Some(0), "{}", run.stderr);
+        Build { events: run.json_lines() }
+    }
+
+    /// Starts a build that may fail.
+    pub fn run_build(&self, args: &[&str]) -> Run {
+        let out = self.out();
+        let common = ["build", "--progress", "json", "-o", out.to_str().unwrap()];
+        self.run(&[&common, args].concat())
+    }
+
+    /// Returns the manifest of the image that was built last.
+    pub fn manifest(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.out().join("tiny.manifest.json")).unwrap()).unwrap()
+    }
+
+    /// Returns step and DiffID of each layer, lowest first.
+    pub fn layers(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let manifest = self.manifest();
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers.map(|layer| (text(&layer["step"]), text(&layer["diff-id"]))).collect()
+    }
+}
+
+/// How the program ended, and what it wrote. The project's directory is written as `DIR`, plywood's own as `DATA`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    /// `None` after a signal.
+    pub status: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Run {
+    /// Takes what a process left.
+    pub fn of(output: Output, directory: &Path) -> Self {
+        let text = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes)
+                .replace(directory.to_str().unwrap(), "DIR")
+                .replace(env!("CARGO_MANIFEST_DIR"), "DATA")
+        };
+        Self { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Returns the lines of standard error that are JSON.
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Returns what it printed, as JSON.
+    pub fn json(&self) -> Value {
+        assert_eq!(self.status, Some(0), "{}", self.stderr);
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+/// What happened during a build.
+pub struct Build {
+    /// The lines of `--progress json`.
+    pub events: Vec<Value>,
+}
+
+impl Build {
+    /// Returns the steps of events of this kind, in order.
+    pub fn steps<'a>(&'a self, event: &'a str) -> Vec<&'a str> {
+        self.of(event).filter_map(|event| event["step"].as_str()).collect()
+    }
+
+    /// Returns the steps whose layer was made.
+    pub fn made(&self) -> Vec<&str> {
+        self.steps("step-started")
+    }
+
+    /// Returns the steps that were found by this key: `input` or `content`.
+    pub fn hits<'a>(&'a self, by: &'a str) -> Vec<&'a str> {
+        self.of("step-hit")
+            .filter(|event| event["by"] == by)
+            .filter_map(|event| event["step"].as_str())
+            .collect()
+    }
+
+    /// Returns the events of a kind.
+    pub fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.events.iter().filter(move |event| event["event"] == kind)
+    }
+}
