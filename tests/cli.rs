@@ -10,6 +10,9 @@ use common::project::Project;
 /// What is wrong, how it came to be, what is asked, and what is said to it.
 type Case = (&'static str, fn(&Project), &'static [&'static str], &'static str);
 
+/// What is changed, how, and which steps have another key then.
+type Change = (&'static str, fn(&Project), &'static [&'static str]);
+
 #[track_caller]
 fn assert_refused(cases: &[Case]) {
     for (name, spoil, args, expected) in cases {
@@ -233,7 +236,7 @@ fn names_that_do_not_exist_are_answered_by_those_that_do() {
             "a step",
             |_| {},
             &["explain", "tiny", "two"],
-            "error: image `tiny` has no step `two`\n\nhint: its steps are `base`, `one`",
+            "error: image `tiny` has no step `two`\n\nhint: its steps are `base:debian-bookworm`, `one`",
         ),
         (
             "an element",
@@ -246,9 +249,14 @@ fn names_that_do_not_exist_are_answered_by_those_that_do() {
             "layers that were never built",
             |_| {},
             &["layers", "tiny"],
-            "error: step `base` of image `tiny` is not in the store\n\nhint: plywood build tiny",
+            "error: step `base:debian-bookworm` of image `tiny` is not in the store\n\nhint: plywood build tiny",
         ),
-        ("a disk", |_| {}, &["boot", "nothing.qcow2"], "error: disk `nothing.qcow2` not found"),
+        (
+            "a disk",
+            |_| {},
+            &["boot", "nothing.qcow2"],
+            "error: cannot read disk `nothing.qcow2`: No such file or directory (os error 2)",
+        ),
     ]);
 }
 
@@ -296,7 +304,7 @@ fn a_plan_without_a_store_builds_everything_and_says_so() {
     let run = Project::of_elements(&["one", "two"]).run(&["plan"]);
     let words: Vec<_> = run.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     assert_eq!(words[0], ["tiny"]);
-    for (line, step) in words[1..].iter().zip(["base", "one", "two"]) {
+    for (line, step) in words[1..].iter().zip(["base:debian-bookworm", "one", "two"]) {
         assert_eq!((line[0], &line[2..]), (step, ["miss", "never", "built", "before"].as_slice()));
     }
     assert_eq!((run.status, words.len()), (Some(0), 4));
@@ -319,7 +327,7 @@ fn changed(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) 
 #[test]
 fn a_key_depends_on_what_its_hooks_can_see_and_on_nothing_else() {
     const IMAGE: &str = "elements = [\"a\", \"b\", \"c\"]";
-    let table: [(&str, fn(&Project), &[&str]); 8] = [
+    let table: [Change; 8] = [
         ("a README", |project| project.write("elements/b/README.md", "# other\n"), &[]),
         (
             "a variable that nothing names",
@@ -352,7 +360,7 @@ fn a_key_depends_on_what_its_hooks_can_see_and_on_nothing_else() {
                 let text = std::fs::read_to_string(project.path().join("plywood.toml")).unwrap();
                 project.write("plywood.toml", &format!("{text}[project]\nsource-date-epoch = 1\n"));
             },
-            &["a", "b", "base", "c"],
+            &["a", "b", "base:debian-bookworm", "c"],
         ),
     ];
     for (name, change, expected) in table {

@@ -317,7 +317,7 @@ mod tests {
             ),
             (
                 good("a").file("svc-map", "x: y"),
-                "Error a svc-map: `svc-map` of element `a`, line 1: expected mapping start",
+                "Error a svc-map: `svc-map` of element `a`, line 1, column 4: expected mapping start",
             ),
             (
                 good("a").deps(&["pakage-installs"]),

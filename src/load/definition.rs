@@ -61,7 +61,7 @@ mod tests {
             "[image.a]\nzzz = 1\n",
             "2:1: unknown key `zzz`",
             Some(
-                "expected one of: `base`, `elements`, `env`, `packages`, `outputs`, `disk`, `qcow2`, `container`",
+                "expected one of: `base`, `elements`, `env`, `packages`, `files`, `outputs`, `disk`, `qcow2`, `container`",
             ),
         ),
         (
@@ -104,8 +104,8 @@ mod tests {
             None,
         ),
         (
-            "[image.a]\ndisk = { size = \"8GB\" }\n",
-            "2:17: `8GB` is not a disk size: expected `auto`, or a number with `M`, `G` or `T`",
+            "[image.a]\ndisk = { size = \"8 parsecs\" }\n",
+            "2:17: `8 parsecs` is not a size: expected a whole number and a unit, such as `4G`, `512MiB` or `500MB`",
             None,
         ),
         ("[project]\nsource-date-epoch = \"now\"\n", "2:21: unknown value `now`", Some("expected: `git`")),

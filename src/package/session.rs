@@ -1,7 +1,8 @@
 //! The package runs of one step.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::cache::{failed, harvest, link_files, replace_files};
@@ -27,9 +28,8 @@ impl<'a> AptSession<'a> {
         scratch: &Path,
     ) -> Result<Self, PackageError> {
         let session = Self { packages, base, scratch: scratch.to_owned() };
-        for name in ["apt", "state", "lists/partial", "archives/partial"] {
-            let path = session.scratch.join(name);
-            fs::create_dir_all(&path).map_err(failed("make directory", &path))?;
+        for name in ["apt", "state", "lists", "lists/partial", "archives", "archives/partial"] {
+            session.make_directory(name)?;
         }
         session.write_configuration()?;
         link_files(&packages.cache.join("archives"), &session.scratch.join("archives"))?;
@@ -75,9 +75,16 @@ impl<'a> AptSession<'a> {
         Ok(Some((uri.clone(), name)))
     }
 
+    fn make_directory(&self, name: &str) -> Result<(), PackageError> {
+        let path = self.scratch.join(name);
+        fs::create_dir_all(&path).map_err(failed("make directory", &path))?;
+        publish(&path, 0o755)
+    }
+
     fn write(&self, name: &str, content: &[u8]) -> Result<(), PackageError> {
         let path = self.scratch.join(name);
-        fs::write(&path, content).map_err(failed("write", &path))
+        fs::write(&path, content).map_err(failed("write", &path))?;
+        publish(&path, 0o644)
     }
 
     fn bind(&self, name: &str, target: impl Into<String>, access: Access) -> Bind {
@@ -95,6 +102,12 @@ impl<'a> AptSession<'a> {
     fn kept_lists(&self, sources: &Digest) -> PathBuf {
         self.packages.cache.join("lists").join(sources.hex())
     }
+}
+
+/// Sets a mode whatever the user's umask: apt fetches as a user of its own, and where that one cannot read, it leaves
+/// directories with other owners in the layer.
+fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of", path))
 }
 
 impl PackageSession for AptSession<'_> {
