@@ -3,18 +3,14 @@
 use super::job::JobRun;
 use super::stack::overlay;
 use super::{BuildError, Builder};
-use crate::distro::{BaseDefinition, BaseSource};
+use crate::distro::{BaseSource, Mmdebstrap};
 use crate::oci::DiffId;
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 
-/// Makes or takes the base's layers, lowest first.
-pub(super) fn make(
-    builder: &Builder<'_>,
-    plan: &Plan,
-    base: &BaseDefinition,
-) -> Result<Vec<DiffId>, BuildError> {
-    match &base.source {
-        BaseSource::Mmdebstrap(_) => Ok(bootstrap(builder, plan, base)?.into_iter().collect()),
+/// Makes or takes the layers of the base of `plan`, lowest first; `step` is its step.
+pub(super) fn make(builder: &Builder<'_>, plan: &Plan, step: &Step) -> Result<Vec<DiffId>, BuildError> {
+    match &plan.base.source {
+        BaseSource::Mmdebstrap(source) => Ok(bootstrap(builder, plan, step, source)?.into_iter().collect()),
         layers => Ok(builder.ports.store.base_image(layers, plan.architecture)?.diff_ids),
     }
 }
@@ -22,15 +18,16 @@ pub(super) fn make(
 fn bootstrap(
     builder: &Builder<'_>,
     plan: &Plan,
-    base: &BaseDefinition,
+    step: &Step,
+    source: &Mmdebstrap,
 ) -> Result<Option<DiffId>, BuildError> {
     const TASK: &str = "bootstrap";
     let workspace = builder.ports.store.workspace(&[])?;
-    let packages = builder.ports.packages.session(base, &workspace.scratch("packages")?)?;
+    let packages = builder.ports.packages.session(&plan.base, &workspace.scratch("packages")?)?;
     let root = builder.ports.sandbox.open(&overlay(workspace.as_ref()))?;
-    let jobs = JobRun { ports: &builder.ports, image: &plan.image, step: &plan.steps[0].name };
-    let outcome =
-        jobs.perform(root.as_ref(), &packages.bootstrap(plan.source_date_epoch)?, "root.d", TASK)?;
+    let jobs = JobRun { ports: &builder.ports, image: &plan.image, step: &step.name };
+    let job = packages.bootstrap(source, plan.source_date_epoch)?;
+    let outcome = jobs.perform(root.as_ref(), &job, "root.d", TASK)?;
     outcome.success().map_err(|outcome| jobs.task_failed(TASK, outcome))?;
     // The bootstrap has fetched the indices of the very sources that the root has now.
     packages.index_refreshed(root.path())?;

@@ -25,7 +25,7 @@ impl Builder<'_> {
             Work::Tasks(tasks) => {
                 self.shell_at(plan, step, tasks, workspace.as_ref(), root.as_ref(), command)?
             }
-            Work::Base(_) => return Err(BuildError::NothingBelow { step: step.name.clone() }),
+            Work::Base => return Err(BuildError::NothingBelow { step: step.name.clone() }),
         };
         root.close()?;
         Ok(exit)

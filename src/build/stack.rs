@@ -169,7 +169,7 @@ impl Builder<'_> {
         let started = Instant::now();
         self.ports.events.emit(Event::StepStarted { image: plan.image.clone(), step: step.name.clone() });
         let diff_ids = match &step.work {
-            Work::Base(base) => bootstrap::make(self, plan, base)?,
+            Work::Base => bootstrap::make(self, plan, step)?,
             Work::Tasks(tasks) => self.run_tasks(plan, step, tasks, stack)?.into_iter().collect(),
         };
         self.ports.events.emit(Event::StepFinished {
@@ -207,7 +207,7 @@ impl Builder<'_> {
     ) -> Result<StepRun<'b>, BuildError> {
         let hooks = workspace.scratch("hooks")?;
         self.ports.hooks.lay_out(tasks, &hooks)?;
-        let packages = self.ports.packages.session(plan.base(), &workspace.scratch("packages")?)?;
+        let packages = self.ports.packages.session(&plan.base, &workspace.scratch("packages")?)?;
         Ok(StepRun {
             jobs: JobRun { ports: &self.ports, image: &plan.image, step: &step.name },
             tasks,

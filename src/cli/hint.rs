@@ -77,7 +77,7 @@ fn resolve(error: &ResolveError) -> Option<String> {
 
 fn plan(error: &PlanError) -> Option<String> {
     match error {
-        PlanError::DuplicateHook { .. } => {
+        PlanError::DuplicateHook(_) => {
             Some("rename one of them: hooks of one image share a directory".to_owned())
         }
         _ => None,

@@ -19,8 +19,8 @@ pub(super) fn check(
 ) -> Result<(), Failure> {
     check_clock(plan)?;
     let forecasts = forecast(plan, store)?;
-    let makes_base = !matches!(forecasts[0].outcome, Prospect::Hit { .. });
-    if makes_base && matches!(plan.base().source, BaseSource::Mmdebstrap(_)) {
+    let has_base = forecasts.first().is_some_and(|base| matches!(base.outcome, Prospect::Hit { .. }));
+    if !has_base && matches!(plan.base.source, BaseSource::Mmdebstrap(_)) {
         require("mmdebstrap", "mmdebstrap")?;
     }
     for (program, package) in output_programs(image, formats) {

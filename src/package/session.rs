@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::cache::{failed, harvest, link_files, replace_files};
 use super::{AptPackages, MIRROR};
 use crate::distro::{
-    BaseDefinition, BaseSource, CA_BUNDLE, Keyring, Mirror, PRIVATE, apt, base_environment, ca_bundle,
+    BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mmdebstrap, PRIVATE, apt, base_environment, ca_bundle,
     network_environment,
 };
 use crate::oci::{Digest, Hasher};
@@ -111,10 +111,7 @@ fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
 }
 
 impl PackageSession for AptSession<'_> {
-    fn bootstrap(&self, source_date_epoch: i64) -> Result<Job, PackageError> {
-        let BaseSource::Mmdebstrap(source) = &self.base.source else {
-            unreachable!("only bases of this kind are bootstrapped")
-        };
+    fn bootstrap(&self, source: &Mmdebstrap, source_date_epoch: i64) -> Result<Job, PackageError> {
         if self.packages.mirrors(self.base).archive.is_none() {
             return Err(PackageError::NoMirror {
                 distro: self.base.distro.clone(),

@@ -1,20 +1,13 @@
 //! Elements that cannot be put into layers.
 
-use crate::element::{ElementName, Phase};
+use crate::element::{DuplicateHook, ElementName, PackageDataError, Phase};
 
 /// A request that has no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Two elements own the same file of the hooks directory.
-    #[error("elements `{first}` and `{second}` both have `{path}`")]
-    DuplicateHook {
-        /// Relative to the element.
-        path: String,
-        /// One of them.
-        first: ElementName,
-        /// The other.
-        second: ElementName,
-    },
+    /// Two elements bring the same file into the hooks directory.
+    #[error(transparent)]
+    DuplicateHook(#[from] DuplicateHook),
     /// An element has a hook of a phase that has no place above a base.
     #[error(
         "element `{element}` has the hook `{phase}/{hook}`, and plywood makes the root file system and the disk itself"
@@ -33,6 +26,6 @@ pub enum PlanError {
         /// The element.
         element: ElementName,
         /// Why.
-        source: crate::element::PackageDataError,
+        source: PackageDataError,
     },
 }

@@ -88,3 +88,52 @@ impl KeyFields {
         hasher.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> KeyFields {
+        KeyFields::new(pairs.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn the_order_of_fields_means_nothing() {
+        let pairs = [("a", "1"), ("b", "2"), ("c", "3")];
+        let mut reversed = pairs;
+        reversed.reverse();
+        assert_eq!(fields(&pairs).input_key(None), fields(&reversed).input_key(None));
+    }
+
+    /// Pairs of field lists that a form without lengths would write alike.
+    #[test]
+    fn no_two_lists_of_fields_share_a_key() {
+        let lists: [&[(&str, &str)]; 6] = [
+            &[],
+            &[("a", "bc")],
+            &[("ab", "c")],
+            &[("a", "b"), ("c", "")],
+            &[("a", ""), ("bc", "")],
+            &[("parent chain", "")],
+        ];
+        let keys: std::collections::BTreeSet<_> =
+            lists.iter().map(|list| fields(list).input_key(None)).collect();
+        assert_eq!(keys.len(), lists.len());
+    }
+
+    #[test]
+    fn the_two_keys_differ_and_depend_on_what_is_below() {
+        let list = fields(&[("a", "1")]);
+        let below = list.input_key(None);
+        let chain = ChainId::new(*below.digest());
+        assert_ne!(list.input_key(Some(below)), below);
+        assert_ne!(list.content_key(Some(chain)), list.content_key(None));
+        assert_ne!(list.input_key(Some(below)).digest(), list.content_key(Some(chain)).digest());
+    }
+
+    #[test]
+    #[should_panic = "two key fields are called `a`"]
+    fn two_fields_of_one_label_are_a_mistake_of_the_caller() {
+        fields(&[("a", "1"), ("a", "2")]);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Record, Step};
+use super::{KeyFields, Record, Step};
 
 /// Why no layer was found for a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,10 +16,24 @@ pub enum Miss {
     Changed {
         /// Its label: `file install.d/50-nginx`.
         field: String,
-        /// In the nearest record; `None` if it had no such field.
-        old: Option<String>,
-        /// Now; `None` if it has no such field any more.
-        new: Option<String>,
+        /// In the nearest record.
+        old: String,
+        /// Now.
+        new: String,
+    },
+    /// The nearest record has no such field.
+    Added {
+        /// Its label.
+        field: String,
+        /// Now.
+        new: String,
+    },
+    /// The nearest record has a field that the step has no more.
+    Removed {
+        /// Its label.
+        field: String,
+        /// In the nearest record.
+        old: String,
     },
     /// The step is the same as one that was built, but on other layers.
     Below,
@@ -33,14 +47,11 @@ impl std::fmt::Display for Miss {
             Miss::NeverBuilt => f.write_str("never built before"),
             Miss::Below => f.write_str("a layer below is another one"),
             Miss::LayerGone => f.write_str("built before, but its layer is no longer in the store"),
-            Miss::Changed { field, old: Some(old), new: Some(new) } => {
+            Miss::Changed { field, old, new } => {
                 write!(f, "{field} changed: {} -> {}", brief(old), brief(new))
             }
-            Miss::Changed { field, old: None, new: Some(new) } => write!(f, "{field} is new: {}", brief(new)),
-            Miss::Changed { field, old: Some(old), new: None } => {
-                write!(f, "{field} is gone: {}", brief(old))
-            }
-            Miss::Changed { field, old: None, new: None } => write!(f, "{field} changed"),
+            Miss::Added { field, new } => write!(f, "{field} is new: {}", brief(new)),
+            Miss::Removed { field, old } => write!(f, "{field} is gone: {}", brief(old)),
         }
     }
 }
@@ -65,28 +76,128 @@ pub fn explain_miss(step: &Step, records: &[Record]) -> Vec<Miss> {
     let nearest = records
         .iter()
         .filter(|record| record.step == step.name)
-        .map(|record| (differences(step, record), record))
-        .min_by_key(|(differences, record)| (differences.len(), record.parent != step.parent));
+        .map(|record| (differences(&record.fields, &step.fields), record))
+        // The key decides between equals: a store gives its records in no particular order.
+        .min_by_key(|(misses, record)| (misses.len(), record.parent != step.parent, record.input_key));
     match nearest {
         None => vec![Miss::NeverBuilt],
-        Some((differences, _)) if !differences.is_empty() => differences,
+        Some((misses, _)) if !misses.is_empty() => misses,
         Some((_, record)) if record.parent == step.parent => vec![Miss::LayerGone],
         Some(_) => vec![Miss::Below],
     }
 }
 
-fn differences(step: &Step, record: &Record) -> Vec<Miss> {
-    let as_map = |fields: &super::KeyFields| -> BTreeMap<String, String> {
-        fields.fields().iter().map(|field| (field.label.clone(), field.value.clone())).collect()
-    };
-    let (mut old, new) = (as_map(&record.fields), as_map(&step.fields));
+/// Returns what differs: first what changed or is new, then what is gone, each sorted by label.
+fn differences(old: &KeyFields, new: &KeyFields) -> Vec<Miss> {
+    let mut old: BTreeMap<_, _> = pairs(old).collect();
     let mut misses = Vec::new();
-    for (field, value) in new {
-        let before = old.remove(&field);
-        if before.as_ref() != Some(&value) {
-            misses.push(Miss::Changed { field, old: before, new: Some(value) });
+    for (label, value) in pairs(new) {
+        let (field, new) = (label.to_owned(), value.to_owned());
+        match old.remove(label) {
+            Some(before) if before == value => {}
+            Some(before) => misses.push(Miss::Changed { field, old: before.to_owned(), new }),
+            None => misses.push(Miss::Added { field, new }),
         }
     }
-    misses.extend(old.into_iter().map(|(field, value)| Miss::Changed { field, old: Some(value), new: None }));
+    let gone = old.into_iter();
     misses
+        .extend(gone.map(|(label, value)| Miss::Removed { field: label.to_owned(), old: value.to_owned() }));
+    misses
+}
+
+fn pairs(fields: &KeyFields) -> impl Iterator<Item = (&str, &str)> {
+    fields.fields().iter().map(|field| (field.label.as_str(), field.value.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::fixture::Image;
+    use crate::plan::{InputKey, Plan};
+
+    fn record(step: &Step) -> Record {
+        Record {
+            step: step.name.clone(),
+            image: "vm".to_owned(),
+            input_key: step.input_key,
+            content_key: step.content_key(None),
+            parent: step.parent,
+            fields: step.fields.clone(),
+            diff_ids: Vec::new(),
+        }
+    }
+
+    fn records(plan: &Plan) -> Vec<Record> {
+        plan.steps.iter().map(record).collect()
+    }
+
+    /// Returns the reasons for the step `web` of `image`, as a user reads them.
+    fn reasons(image: &Image, records: &[Record]) -> Vec<String> {
+        let plan = image.plan();
+        let step = plan.steps.iter().find(|step| step.name == "web").unwrap();
+        explain_miss(step, records).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_miss_is_explained_by_the_nearest_record() {
+        let built = Image::full();
+        let mut far = Image::full();
+        far.set(&[("DIB_WEB_FILES", ""), ("DIB_TOOL", "x"), ("DIB_RELEASE", "sid")]);
+        let below = |image: &mut Image| image.base.release = "sid".to_owned();
+        type Case = (&'static str, fn(&mut Image), &'static [&'static str]);
+        let table: [Case; 5] = [
+            ("nothing", |_| (), &["built before, but its layer is no longer in the store"]),
+            ("below", below, &["a layer below is another one"]),
+            (
+                "below and here",
+                |i| {
+                    i.base.release = "sid".to_owned();
+                    i.set(&[("DIB_TOOL", "u")])
+                },
+                &["variable DIB_TOOL changed: t -> u"],
+            ),
+            (
+                "a variable more, another less",
+                |i| {
+                    i.variables.remove("DIB_TOOL");
+                    i.set(&[("DIB_SHARED", "s")])
+                },
+                &["variable DIB_SHARED is new: s", "variable DIB_TOOL is gone: t"],
+            ),
+            ("emptied", |i| i.set(&[("DIB_TOOL", "")]), &["variable DIB_TOOL changed: t -> (empty)"]),
+        ];
+        let mut stored = records(&far.plan());
+        stored.extend(records(&built.plan()));
+        for (case, change, expected) in table {
+            let mut image = built.clone();
+            change(&mut image);
+            assert_eq!(reasons(&image, &stored), expected, "{case}");
+            stored.reverse();
+            assert_eq!(reasons(&image, &stored), expected, "{case}, records reversed");
+        }
+        assert_eq!(reasons(&built, &[]), ["never built before"]);
+        assert_eq!(reasons(&built, &stored[..1]), ["never built before"], "a record of another step");
+    }
+
+    #[test]
+    fn of_two_records_as_near_the_one_on_the_same_layers_is_taken() {
+        let plan = Image::full().plan();
+        let step = &plan.steps[2];
+        let elsewhere =
+            Record { parent: None, input_key: InputKey::new(crate::oci::Digest::of("")), ..record(step) };
+        assert_eq!(explain_miss(step, &[elsewhere.clone(), record(step)]), [Miss::LayerGone]);
+        assert_eq!(explain_miss(step, &[elsewhere]), [Miss::Below]);
+    }
+
+    #[test]
+    fn digests_are_shortened_and_other_values_are_not() {
+        let digest = crate::oci::Digest::of("x").to_string();
+        for (value, text) in [
+            (format!("0755 {digest}"), format!("0755 {}", &digest[7..19])),
+            ("sha256:short".to_owned(), "sha256:short".to_owned()),
+            ("a  b".to_owned(), "a  b".to_owned()),
+        ] {
+            assert_eq!(brief(&value), text);
+        }
+    }
 }

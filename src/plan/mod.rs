@@ -3,6 +3,7 @@
 //! ```text
 //! compose   an image's resolved parts -> steps           Request -> Plan
 //! tasks     an element -> what is done for it, in order
+//! view      hooks -> the files and variables that they can see
 //! key       what a step depends on -> its two keys       KeyFields -> InputKey, ContentKey
 //! seal      a secret -> what of it may be in a key
 //! miss      a step and earlier records -> why it has to be built
@@ -21,12 +22,19 @@
 
 mod compose;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod golden_tests;
 mod key;
+#[cfg(test)]
+mod law_tests;
 mod miss;
 mod record;
 mod seal;
 mod step;
 mod tasks;
+mod view;
 
 pub use compose::{Request, plan_image};
 pub use error::PlanError;

@@ -20,24 +20,13 @@ pub struct Plan {
     pub architecture: Architecture,
     /// Latest modification time in any layer, in seconds since 1970; the time of every document.
     pub source_date_epoch: i64,
-    /// Lowest first. The first one is the base.
+    /// What it stands on.
+    pub base: BaseDefinition,
+    /// Lowest first. The first one makes the base.
     pub steps: Vec<Step>,
     /// The final stage: no layer of an element. For a disk it runs on the mounted disk, for a container it makes the top
     /// layer, if it changes anything.
     pub finish: Step,
-}
-
-impl Plan {
-    /// Returns the definition of the base.
-    ///
-    /// # Panics
-    /// Never on a plan of [`plan_image`](super::plan_image): its first step is the base.
-    pub fn base(&self) -> &BaseDefinition {
-        match &self.steps[0].work {
-            Work::Base(base) => base,
-            Work::Tasks(_) => unreachable!("the first step of a plan is its base"),
-        }
-    }
 }
 
 /// One step: what it depends on, and what it does.
@@ -85,14 +74,14 @@ impl Step {
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
-    /// Makes or takes the root file system.
-    Base(Box<BaseDefinition>),
+    /// Makes or takes the root file system that [`Plan::base`] defines.
+    Base,
     /// Runs tasks on what is below.
     Tasks(Tasks),
 }
 
 /// Tasks on one root file system, and what they see.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tasks {
     /// The hooks directory, `/tmp/in_target.d` inside the target: path, and the element the file comes from. Exactly
     /// these files are in the step's key.

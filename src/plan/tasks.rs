@@ -23,8 +23,8 @@ use super::PlanError;
 use super::compose::Request;
 use super::step::{Action, CopyModes, Task};
 use crate::element::{
-    Distribution, Element, Mapping, PackageAction, PackageList, Phase, PhaseClass, ServiceMap,
-    run_parts_order,
+    Distribution, Element, Mapping, PackageAction, PackageDataError, PackageList, Phase, PhaseClass,
+    ServiceMap, run_parts_order,
 };
 
 /// Returns the tasks of an element's own step.
@@ -68,9 +68,11 @@ fn provider_tasks(element: &Element, phase: Phase, request: &Request<'_>) -> Res
 }
 
 fn package_list(element: &Element) -> Result<PackageList, PlanError> {
-    element
-        .package_list()
-        .map_err(|error| PlanError::Packages { element: element.name.clone(), source: error.into() })
+    element.package_list().map_err(unusable(element))
+}
+
+fn unusable<E: Into<PackageDataError>>(element: &Element) -> impl Fn(E) -> PlanError {
+    move |error| PlanError::Packages { element: element.name.clone(), source: error.into() }
 }
 
 fn tree_tasks(element: &Element, request: &Request<'_>) -> impl Iterator<Item = Task> {
@@ -155,13 +157,9 @@ pub(super) fn translation_tables(
     element: &Element,
     request: &Request<'_>,
 ) -> Result<BTreeMap<String, String>, PlanError> {
-    let error = |error: crate::element::PackageDataError| PlanError::Packages {
-        element: element.name.clone(),
-        source: error,
-    };
     let distribution = Distribution::new(&request.base.distro, &request.base.release);
     let mut tables = BTreeMap::new();
-    if let Some(map) = element.package_map().map_err(|e| error(e.into()))? {
+    if let Some(map) = element.package_map().map_err(unusable(element))? {
         let mut table = String::new();
         for name in map.names() {
             if let Mapping::To(names) = map.look_up(name, distribution) {
@@ -171,8 +169,8 @@ pub(super) fn translation_tables(
         tables.insert(format!("{}.tsv", element.name), table);
     }
     let mut services = ServiceMap::default();
-    if let Some(names) = element.service_names().map_err(|e| error(e.into()))? {
-        services.add(&element.name, &names, distribution).map_err(|e| error(e.into()))?;
+    if let Some(names) = element.service_names().map_err(unusable(element))? {
+        services.add(&element.name, &names, distribution).map_err(unusable(element))?;
         let table = services.iter().map(|(service, name)| format!("{service}\t{name}\n")).collect();
         tables.insert("svc-map.tsv".to_owned(), table);
     }
@@ -197,4 +195,189 @@ fn task(phase: Phase, name: &str, action: Action) -> Task {
 
 fn copy(from: &str, to: &str, modes: CopyModes) -> Action {
     Action::Copy { from: from.to_owned(), to: to.to_owned(), modes }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::element::fixture::{Builder, element};
+    use crate::plan::fixture::{Image, tasks};
+    use crate::plan::{Plan, Step};
+
+    fn plan(elements: Vec<Builder>) -> Plan {
+        let elements = elements.into_iter().map(Builder::build).collect();
+        Image { elements, ..Image::bare() }.plan()
+    }
+
+    fn lines(plan: &Plan, step: &str) -> Vec<String> {
+        tasks(plan, step).list.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn providers_stand_among_hooks_by_their_numbers() {
+        let table: [(&str, Builder, &[&str]); 6] = [
+            (
+                "pre-install",
+                element("e")
+                    .file("bin/tool", "")
+                    .file("package-installs.yaml", "curl: { phase: pre-install.d }\n")
+                    .hook("pre-install.d/00-first", "")
+                    .hook("pre-install.d/05-between", "")
+                    .hook("pre-install.d/99-last", ""),
+                &[
+                    "pre-install.d/00-first hook",
+                    "pre-install.d/01-install-bin copy bin to /usr/local/bin as programs",
+                    "pre-install.d/05-between hook",
+                    "pre-install.d/refresh-package-index refresh package indices",
+                    "pre-install.d/10-package-installs install requested packages",
+                    "pre-install.d/99-last hook",
+                ],
+            ),
+            (
+                "install",
+                element("e")
+                    .file("static/etc/motd", "")
+                    .file("init-scripts/systemd/e.service", "")
+                    .file("init-scripts/upstart/e.conf", "")
+                    .file("package-installs.yaml", "nginx:\n")
+                    .hook("install.d/00-first", "")
+                    .hook("install.d/09-before", "")
+                    .hook("install.d/15-between", "")
+                    .hook("install.d/20-same", ""),
+                &[
+                    "install.d/00-first hook",
+                    "install.d/refresh-package-index refresh package indices",
+                    "install.d/01-package-installs install requested packages",
+                    "install.d/09-before hook",
+                    "install.d/10-install-static copy static to /",
+                    "install.d/15-between hook",
+                    "install.d/20-install-init-scripts copy init-scripts/systemd to /usr/lib/systemd/system",
+                    "install.d/20-same hook",
+                ],
+            ),
+            (
+                "phases in order",
+                element("e")
+                    .hook("post-root.d/10-e", "")
+                    .hook("post-install.d/10-e", "")
+                    .hook("install.d/50-e", "")
+                    .hook("pre-install.d/50-e", "")
+                    .hook("extra-data.d/90-e", ""),
+                &[
+                    "extra-data.d/90-e hook",
+                    "pre-install.d/50-e hook",
+                    "install.d/50-e hook",
+                    "post-install.d/10-e hook",
+                    "post-root.d/10-e hook",
+                ],
+            ),
+            (
+                "indices again after the element's own pre-install hooks",
+                element("e")
+                    .hook("pre-install.d/50-e", "apt-get -y install gnupg")
+                    .hook("install.d/50-e", "install-packages web")
+                    .hook("post-install.d/50-e", "apt-get clean"),
+                &[
+                    "pre-install.d/refresh-package-index refresh package indices",
+                    "pre-install.d/50-e hook",
+                    "install.d/refresh-package-index refresh package indices",
+                    "install.d/50-e hook",
+                    "post-install.d/50-e hook",
+                ],
+            ),
+            (
+                "no indices for hooks that install nothing",
+                element("e").hook("install.d/50-e", "echo e >/etc/e"),
+                &["install.d/50-e hook"],
+            ),
+            (
+                "packages of the last phase",
+                element("e")
+                    .file("package-installs.yaml", "a: { phase: post-install.d }\nb: { uninstall: true }\n"),
+                &[
+                    "post-install.d/refresh-package-index refresh package indices",
+                    "post-install.d/00-package-installs install requested packages",
+                ],
+            ),
+        ];
+        for (case, element, expected) in table {
+            assert_eq!(lines(&plan(vec![element]), "e"), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn init_scripts_go_where_the_init_system_looks() {
+        for (init, expected) in [
+            ("systemd", Some("copy init-scripts/systemd to /usr/lib/systemd/system")),
+            ("upstart", Some("copy init-scripts/upstart to /etc/init")),
+            ("sysv", Some("copy init-scripts/sysv to /etc/init.d as programs")),
+            ("openrc", None),
+            ("", None),
+        ] {
+            let mut image = Image::bare();
+            let scripts = ["systemd", "upstart", "sysv"].map(|name| format!("init-scripts/{name}/e"));
+            let element = scripts.iter().fold(element("e"), |element, path| element.file(path, ""));
+            image.elements = vec![element.hook("install.d/00-e", "").build()];
+            image.set(&[("DIB_INIT_SYSTEM", init)]);
+            let found = lines(&image.plan(), "e").into_iter().find(|line| line.contains("copy"));
+            let expected = expected.map(|copy| format!("install.d/20-install-init-scripts {copy}"));
+            assert_eq!(found, expected, "{init}");
+        }
+    }
+
+    #[test]
+    fn an_element_that_does_nothing_has_no_step() {
+        let plan = plan(vec![element("empty").file("environment.d/10-x", "export DIB_X=1")]);
+        assert_eq!(plan.steps.len(), 1);
+    }
+
+    #[test]
+    fn packages_are_removed_late_and_only_where_a_list_says_so() {
+        for (list, expected) in [
+            ("a:\n", None),
+            (
+                "a: { build-only: true }\n",
+                Some("post-install.d/95-package-uninstalls remove unwanted packages"),
+            ),
+            (
+                "a: { uninstall: true }\n",
+                Some("post-install.d/95-package-uninstalls remove unwanted packages"),
+            ),
+        ] {
+            let listing = element("listing").file("package-installs.yaml", list);
+            let above = element("above").hook("install.d/10-x", "");
+            let plan = plan(vec![listing, above]);
+            let last = plan.steps.last().unwrap();
+            assert_eq!(last.name == Step::LATE, expected.is_some(), "{list}");
+            if let Some(expected) = expected {
+                assert_eq!(lines(&plan, Step::LATE), [expected]);
+            }
+        }
+    }
+
+    #[test]
+    fn packages_of_the_image_come_after_those_of_elements() {
+        let plan = Image { packages: vec!["vim".to_owned(), "git".to_owned()], ..Image::bare() }.plan();
+        assert_eq!(
+            lines(&plan, Step::PACKAGES),
+            ["install.d/refresh-package-index refresh package indices", "install.d/packages install vim git",]
+        );
+    }
+
+    #[test]
+    fn hooks_of_the_final_stage_are_sorted_over_all_elements() {
+        let plan = plan(vec![
+            element("a").hook("finalise.d/90-a", "").hook("cleanup.d/10-a", ""),
+            element("b").hook("finalise.d/9-b", "").hook("pre-finalise.d/10-b", ""),
+        ]);
+        assert_eq!(
+            lines(&plan, Step::FINAL),
+            [
+                "pre-finalise.d/10-b hook",
+                "finalise.d/9-b hook",
+                "finalise.d/90-a hook",
+                "cleanup.d/10-a hook",
+                "cleanup.d/clean-up clean up",
+            ]
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Bind, Job};
-use crate::distro::BaseDefinition;
+use crate::distro::{BaseDefinition, Mmdebstrap};
 
 /// Gives steps access to package repositories. Mirrors, indices and downloads never get into a layer.
 pub trait Packages: Sync {
@@ -20,8 +20,8 @@ pub trait Packages: Sync {
 
 /// Package runs of one step.
 pub trait PackageSession {
-    /// Returns the job that makes the root file system of the base in an empty root.
-    fn bootstrap(&self, source_date_epoch: i64) -> Result<Job, PackageError>;
+    /// Returns the job that makes the root file system `source` in an empty root.
+    fn bootstrap(&self, source: &Mmdebstrap, source_date_epoch: i64) -> Result<Job, PackageError>;
 
     /// Returns the mounts that a job on the root at `root` needs. They change with the root's own package sources, so
     /// they are asked for before each job.

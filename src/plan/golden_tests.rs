@@ -1,0 +1,25 @@
+//! Pinned keys of one pinned image.
+//!
+//! A key that changes here makes every user build that layer, and all above it, again: a refactor shows no difference.
+//! Where other keys are wanted because steps would now give other bytes, raise `VERSION` in `key.rs` and take the new
+//! keys with `INSTA_UPDATE=always cargo test --lib plan::golden`.
+
+use super::fixture::{Image, all_steps};
+use crate::oci::{ChainId, DiffId, Digest};
+
+#[test]
+fn keys_are_pinned() {
+    let below = ChainId::of(&[DiffId::new(Digest::of("below"))]);
+    let keys: Vec<_> = all_steps(&Image::full().plan())
+        .map(|step| format!("{}\n  {}\n  {}", step.name, step.input_key, step.content_key(below)))
+        .collect();
+    insta::assert_snapshot!(keys.join("\n"));
+}
+
+#[test]
+fn fields_are_pinned() {
+    let plan = Image::full().plan();
+    let fields = plan.steps[2].fields.fields().iter();
+    let lines: Vec<_> = fields.map(|field| format!("{} = {}", field.label, field.value)).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
