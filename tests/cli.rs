@@ -141,7 +141,7 @@ fn elements_that_cannot_be_in_one_image_are_refused_by_name() {
                 project.hook("elements/two/install.d/50-one", "true");
             },
             &["plan"],
-            "error: elements `one` and `two` both have `install.d/50-one`\n\n\
+            "error: elements `one` and `two` both have a file `install.d/50-one`\n\n\
              hint: rename one of them: hooks of one image share a directory",
         ),
         (
