@@ -1,9 +1,10 @@
 //! A small project in a directory of its own, and the built program run on it.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -33,6 +34,13 @@ impl Project {
     /// Uses this store instead of one beside the project.
     pub fn with_store(self, store: impl Into<PathBuf>) -> Self {
         Self { store: Some(store.into()), ..self }
+    }
+
+    /// Puts the layer of `debian-bookworm` into the project's store, from one that is made once for all tests.
+    pub fn with_base(self) -> Self {
+        fs::create_dir_all(self.store()).unwrap();
+        copy_tree(&base_store().join("."), &self.store());
+        self
     }
 
     /// Writes `plywood.toml` anew, with these keys of the image.
@@ -122,6 +130,26 @@ impl Project {
         let layers = manifest["layers"].as_array().unwrap().iter();
         layers.map(|layer| (text(&layer["step"]), text(&layer["diff-id"]))).collect()
     }
+}
+
+/// Returns a store that holds `debian-bookworm` and nothing else. Nobody may write to it.
+fn base_store() -> &'static Path {
+    static STORE: OnceLock<PathBuf> = OnceLock::new();
+    STORE.get_or_init(|| {
+        let tests = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Test programs may run at the same time.
+        let lock = File::create(tests.join("base-store.lock")).unwrap();
+        lock.lock().unwrap();
+        // A base that is defined differently has another key, and is made now.
+        let project = Project::new("outputs = []").with_store(tests.join("base-store"));
+        project.build(&[]);
+        project.store()
+    })
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "cannot copy {} to {}", from.display(), to.display());
 }
 
 /// How the program ended, and what it wrote. The project's directory is written as `DIR`, plywood's own as `DATA`.

@@ -1,0 +1,313 @@
+//! Builds on a real Debian: what is made again, what is not, and what is said. Needs root and a package mirror.
+
+#![cfg(feature = "system-tests")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::DirEntryExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::project::Project;
+
+const NOTHING: [&str; 0] = [];
+
+/// Returns an image of three elements, built.
+fn built() -> Project {
+    let project = Project::of_elements(&["a", "b", "c"]).with_base();
+    assert_eq!(project.build(&[]).made(), ["a", "b", "c", "image:final"]);
+    project
+}
+
+/// Returns the files of a store that a build may add, with their inodes: what is written again has another.
+fn contents(store: &Path) -> BTreeSet<(String, u64)> {
+    let parts = [
+        "blobs/sha256",
+        "layers",
+        "records/input",
+        "records/content",
+        "snapshots",
+        "cache/apt/archives",
+        "logs/tiny/a",
+    ];
+    let entries =
+        parts.into_iter().flat_map(|part| fs::read_dir(store.join(part)).unwrap()).map(Result::unwrap);
+    entries.map(|entry| (entry.path().to_string_lossy().into_owned(), entry.ino())).collect()
+}
+
+#[test]
+fn an_unchanged_image_runs_nothing_fetches_nothing_and_writes_no_layer() {
+    let project = Project::new("elements = [\"a\"]\npackages = [\"hello\"]\noutputs = [\"oci\"]").with_base();
+    project.element("a");
+    assert_eq!(project.build(&[]).made(), ["a", "image:packages", "image:final"]);
+    let before = contents(&project.store());
+
+    let again = project.build(&[]);
+    assert_eq!(again.made(), NOTHING);
+    assert_eq!(again.of("task-started").count(), 0);
+    assert_eq!(again.hits("input"), ["base:debian-bookworm", "a", "image:packages", "image:final"]);
+    let written: Vec<_> = contents(&project.store()).symmetric_difference(&before).cloned().collect();
+    assert_eq!(written, []);
+
+    let started = Instant::now();
+    assert_eq!(project.run(&["plan"]).status, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+/// What is changed, how, which steps are made again, and which are found because what is below came out the same.
+type Change = (&'static str, fn(&Project), &'static [&'static str], &'static [&'static str]);
+
+#[test]
+fn a_change_makes_its_own_layer_again_and_those_above_unless_it_comes_out_the_same() {
+    let table: [Change; 7] = [
+        ("a README", |project| project.write("elements/a/README.md", "# a\n\nOther words.\n"), &[], &[]),
+        (
+            "a line of the last element",
+            |project| project.hook("elements/c/install.d/50-c", "echo other >/etc/c"),
+            &["c", "image:final"],
+            &[],
+        ),
+        (
+            "a line of an element in the middle",
+            |project| project.hook("elements/b/install.d/50-b", "echo other >/etc/b"),
+            &["b", "c", "image:final"],
+            &[],
+        ),
+        (
+            "a comment in a hook",
+            |project| project.hook("elements/a/install.d/50-a", "# why\necho a >/etc/a"),
+            &["a"],
+            &["b", "c", "image:final"],
+        ),
+        (
+            "another way to the same result",
+            |project| project.hook("elements/b/install.d/50-b", "printf 'b\\n' >/etc/b; touch /etc/b"),
+            &["b"],
+            &["c", "image:final"],
+        ),
+        (
+            "a hook that does nothing more",
+            |project| project.hook("elements/b/post-install.d/90-look", "ls -lR / >/dev/null 2>&1 || true"),
+            &["b"],
+            &["c", "image:final"],
+        ),
+        (
+            "a variable that nothing names",
+            |project| {
+                project
+                    .define("elements = [\"a\", \"b\", \"c\"]\noutputs = [\"tar\"]\nenv = { DIB_X = \"1\" }")
+            },
+            &[],
+            &[],
+        ),
+    ];
+    let project = built();
+    let original = project.layers();
+    for (name, change, made, by_content) in table {
+        change(&project);
+        let build = project.build(&[]);
+        assert_eq!((build.made().as_slice(), build.hits("content").as_slice()), (made, by_content), "{name}");
+        // Back to the start, which is all there.
+        for element in ["a", "b", "c"] {
+            fs::remove_dir_all(project.path().join("elements").join(element)).unwrap();
+            project.element(element);
+        }
+        assert_eq!(project.build(&[]).made(), NOTHING, "back from {name}");
+        assert_eq!(project.layers(), original, "back from {name}");
+    }
+}
+
+#[test]
+fn a_variable_changes_the_layers_of_hooks_that_name_it_and_those_above() {
+    let project = built();
+    project.hook("elements/b/install.d/50-b", "echo \"${DIB_B_NAME:-nobody}\" >/etc/b");
+    let with = |name: &str| {
+        let env = format!("env = {{ DIB_B_NAME = \"{name}\" }}");
+        project.define(&format!("elements = [\"a\", \"b\", \"c\"]\noutputs = [\"tar\"]\n{env}"));
+        let made = project.build(&[]).made().into_iter().map(str::to_owned).collect::<Vec<_>>();
+        (made, project.layers())
+    };
+    let (_, alice) = with("alice");
+    let (made, bob) = with("bob");
+    assert_eq!(made, ["b", "c", "image:final"]);
+    let differing: Vec<_> =
+        alice.iter().zip(&bob).filter(|(a, b)| a != b).map(|((step, _), _)| step).collect();
+    // Those above are made again on another layer, and have the same changes.
+    assert_eq!(differing, ["b"]);
+
+    let plan = project.run(&["plan"]);
+    assert!(!plan.stdout.contains("miss"), "{}", plan.stdout);
+    project.define("elements = [\"a\", \"b\", \"c\"]\noutputs = [\"tar\"]\nenv = { DIB_B_NAME = \"carol\" }");
+    let plan = project.run(&["plan"]).stdout;
+    assert!(plan.contains("miss  variable DIB_B_NAME changed: "), "{plan}");
+    assert!(plan.contains("maybe unless `b` comes out as another layer"), "{plan}");
+    let explained = project.run(&["explain", "tiny", "b", "--json"]).json();
+    let reason = &explained[0]["outcome"]["reasons"][0];
+    assert_eq!((&reason["field"], &reason["new"]), (&"variable DIB_B_NAME".into(), &"carol".into()));
+    assert!(["alice", "bob"].contains(&reason["old"].as_str().unwrap()), "{reason}");
+}
+
+#[test]
+fn no_cache_makes_all_again_to_the_same_layers_and_fail_on_miss_runs_nothing() {
+    let project = Project::of_elements(&["a"]).with_base();
+    let refused = project.run_build(&["--fail-on-miss"]);
+    assert_eq!(refused.status, Some(1));
+    assert!(
+        refused.stderr.contains("error: step `a` of image `tiny` is not in the store"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains("task-started"), "{}", refused.stderr);
+
+    project.build(&[]);
+    let before = project.layers();
+    assert_eq!(project.build(&["--fail-on-miss"]).made(), NOTHING);
+    let again = project.build(&["--no-cache"]);
+    assert_eq!(again.made(), ["base:debian-bookworm", "a", "image:final"]);
+    assert_eq!(project.layers(), before);
+}
+
+#[test]
+fn a_secret_reaches_its_hook_and_is_written_nowhere() {
+    const SECRET: &str = "correct horse 'battery' staple";
+    let project = Project::of_elements(&["a"]).with_base();
+    project.hook(
+        "elements/a/install.d/50-a",
+        "set -x\necho \"$DIB_A_PASSWORD\"\nprintf %s \"$DIB_A_PASSWORD\" | sha256sum >/etc/a",
+    );
+    project.write("elements/a/environment.d/10-a.bash", "export DIB_A_PASSWORD=${DIB_A_PASSWORD:-}\n");
+    project.define(&format!(
+        "elements = [\"a\"]\noutputs = [\"oci\"]\nenv = {{ DIB_A_PASSWORD = \"{SECRET}\" }}"
+    ));
+    let run = project.run_build(&["-v"]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("***"), "the hook printed it: {}", run.stderr);
+    for words in ["correct horse", "staple"] {
+        assert!(!run.stderr.contains(words), "{}", run.stderr);
+        let grep = ["records", "logs", "layers", "index.json"].map(|part| project.store().join(part));
+        let found =
+            std::process::Command::new("grep").args(["-rl", words]).args(grep).arg(project.out()).output();
+        assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+    }
+    let hash = project.run(&["shell", "tiny", "--", "cat", "/etc/a"]).stdout;
+    let expected =
+        std::process::Command::new("sh").args(["-c", "printf %s \"$1\" | sha256sum", "sh", SECRET]).output();
+    assert_eq!(hash, String::from_utf8(expected.unwrap().stdout).unwrap());
+}
+
+#[test]
+fn a_failed_hook_says_all_that_helps_and_is_never_cached() {
+    let project = Project::of_elements(&["a", "b"]).with_base();
+    project.hook("elements/b/install.d/50-b", "seq 1 30\necho 'no such package: foo' >&2\nexit 7");
+    let failed = project.run(&["build", "-o", project.out().to_str().unwrap()]);
+    assert_eq!(failed.status, Some(1));
+    let error = &failed.stderr[failed.stderr.find("error: ").unwrap()..];
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines[0], "error: hook `install.d/50-b` of element `b` failed with exit status 7");
+    assert_eq!((lines[1], lines[20]), ("  | 12", "  | no such package: foo"));
+    assert_eq!(lines[21], "  all of its output: DIR/store/logs/tiny/b/install.d-50-b.log");
+    assert_eq!(lines[23], "hint: to look inside: plywood shell tiny --at b");
+    let log = fs::read_to_string(project.store().join("logs/tiny/b/install.d-50-b.log")).unwrap();
+    assert!(log.starts_with("1\n2\n") && log.ends_with("no such package: foo\n"), "{log}");
+
+    // As hooks of the element find it: what is below is there, its own result is not, its files are.
+    let inside = "cat /etc/a; ls /etc/b /tmp/in_target.d/install.d; echo >/etc/lost";
+    let shell = project.run(&["shell", "tiny", "--at", "b", "--", "sh", "-c", inside]);
+    assert_eq!(shell.stdout, "a\n/tmp/in_target.d/install.d:\n50-b\n");
+    assert_eq!(project.run(&["shell", "tiny", "--at", "b", "--", "test", "-e", "/etc/lost"]).status, Some(1));
+    assert_eq!(project.run(&["shell", "tiny", "--at", "b", "--", "sh", "-c", "exit 42"]).status, Some(42));
+
+    let again = project.run_build(&[]);
+    assert_eq!(again.status, Some(1));
+    assert!(again.stderr.contains("\"task\":\"50-b\""), "the hook ran again: {}", again.stderr);
+    project.element("b");
+    assert_eq!(project.build(&[]).made(), ["b", "image:final"]);
+}
+
+#[test]
+fn an_image_of_a_base_alone_is_built() {
+    let project = Project::new("outputs = [\"tar\"]").with_base();
+    assert_eq!(project.build(&[]).made(), ["image:final"]);
+    assert_eq!(project.layers().len(), 1);
+    let layers = project.run(&["layers", "tiny", "--json"]).json();
+    assert_eq!(layers[0]["diff-id"], project.layers()[0].1.as_str());
+    assert_eq!((&layers[0]["index"], &layers[0]["element"]), (&0.into(), &"base:debian-bookworm".into()));
+    assert!(layers[0]["entries"].as_u64().unwrap() > 1000, "{layers}");
+}
+
+#[test]
+fn what_nobody_used_is_collected_and_what_is_left_is_sound() {
+    let project = built();
+    let before = project.layers();
+    project.hook("elements/c/install.d/50-c", "echo other >/etc/c");
+    project.build(&[]);
+    let kept = project.run(&["store", "gc"]);
+    assert!(kept.stdout.starts_with("removed 0 records, 0 layers"), "{}", kept.stdout);
+    let emptied = project.run(&["store", "gc", "--older-than", "0"]);
+    assert_eq!(emptied.status, Some(0), "{}", emptied.stderr);
+    assert!(!emptied.stdout.starts_with("removed 0 records"), "{}", emptied.stdout);
+    let check = project.run(&["store", "check"]);
+    assert_eq!((check.status, check.stdout.ends_with("sound\n")), (Some(0), true), "{}", check.stdout);
+    project.element("c");
+    project.build(&[]);
+    assert_eq!(project.layers(), before);
+}
+
+#[test]
+fn an_image_is_built_on_what_was_imported() {
+    let project =
+        Project::new("elements = [\"a\"]\noutputs = [\"oci\", \"docker-archive\", \"tar\"]").with_base();
+    project.element("a");
+    project.build(&[]);
+    let below = project.layers();
+    let out = project.out();
+    let sources = [
+        ("from-oci", format!("oci:{}", out.join("tiny.oci").display())),
+        ("from-docker", format!("docker-archive:{}", out.join("tiny.docker.tar").display())),
+        ("from-tar", out.join("tiny.tar").display().to_string()),
+    ];
+    project.element("b");
+    for (name, source) in &sources {
+        let imported = project.run(&["import", source, name]);
+        assert_eq!(imported.status, Some(0), "{name}: {}", imported.stderr);
+        let base = fs::read_to_string(project.path().join(format!("layers/{name}.toml"))).unwrap();
+        assert!(base.contains("distro = \"debian\"") && base.contains("release = \"bookworm\""), "{base}");
+        project.write(
+            "plywood.toml",
+            &format!("[image.tiny]\nbase = \"{name}\"\nelements = [\"b\"]\noutputs = []\n"),
+        );
+        project.build(&[]);
+        let layers = project.layers();
+        if *name != "from-tar" {
+            let ids =
+                |layers: &[(String, String)]| layers.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>();
+            assert_eq!(ids(&layers)[..2], ids(&below), "{name}");
+        }
+        assert_eq!(
+            project.run(&["shell", "tiny", "--", "cat", "/etc/a", "/etc/b"]).stdout,
+            "a\nb\n",
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_base_that_is_not_what_its_definition_says_is_refused() {
+    let project = Project::new("");
+    project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\noutputs = []\n");
+    let digest = "0".repeat(64);
+    let base = "distro = \"debian\"\nrelease = \"bookworm\"\nfamily = \"debian\"\n";
+    let source = format!("[source.rootfs-tar]\npath = \"x.tar\"\ndigest = \"sha256:{digest}\"\n");
+    project.write("layers/mine.toml", &format!("{base}{source}"));
+    project.write("layers/x.tar", "");
+    let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let run = project.run_build(&[]);
+    assert_eq!(run.status, Some(1));
+    let expected = format!(
+        "error: `DIR/project/layers/x.tar` has digest {empty}, but the base is defined by sha256:{digest}\n\n\
+         hint: get the file that was meant, or write `digest = \"{empty}\"` into the base's definition\n"
+    );
+    assert!(run.stderr.ends_with(&expected), "{}", run.stderr);
+}
