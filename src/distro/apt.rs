@@ -17,6 +17,7 @@ use super::{Mmdebstrap, PRIVATE, TOOLS};
 /// | `Languages` | translations are fetched that no image needs |
 /// | `Install-Recommends` | images hold packages that nobody asked for; diskimage-builder's Debian does the same |
 /// | `Keep-Downloaded-Packages`, `pkgcache` | downloads are lost, and caches get into layers |
+/// | `srcpkgcache` | every run of apt reads all indices anew |
 /// | `DPkg::Options` | questions about configuration files; and dpkg waits for the disk with every file |
 /// | `DPkg::Path` | maintainer scripts would not find the sandbox's own commands |
 const FIXED: &str = r#"Acquire::Retries "3";
@@ -26,11 +27,14 @@ APT::Install-Recommends "false";
 APT::Keep-Downloaded-Packages "true";
 Binary::apt::APT::Keep-Downloaded-Packages "true";
 Dir::Cache::pkgcache "";
-Dir::Cache::srcpkgcache "";
+Dir::Cache::srcpkgcache "/run/plywood/state/srcpkgcache.bin";
 DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
 DPkg::Path "";
 DPkg::Use-Pty "false";
 "#;
+
+/// The file among a job's state in which apt keeps what it has read from the package indices.
+pub const INDEX_DIGEST: &str = "srcpkgcache.bin";
 
 /// Returns the command that fetches the package indices.
 pub fn update() -> Vec<String> {
@@ -158,6 +162,8 @@ mod tests {
         let rest = "Acquire::http::Proxy \"http://p:1\";\nAcquire::https::CAInfo \"/run/plywood/ca.crt\";\n";
         assert!(text.ends_with(rest), "{text}");
         assert_eq!(configuration(&[], None), FIXED);
+        let digest = format!("Dir::Cache::srcpkgcache \"{PRIVATE}/state/{INDEX_DIGEST}\";\n");
+        assert!(FIXED.contains(&digest));
     }
 
     #[test]

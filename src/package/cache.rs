@@ -6,7 +6,10 @@ use std::path::Path;
 
 use crate::port::PackageError;
 
-/// Makes each file of the directory `from` appear in the directory `to`, which is made.
+/// Where apt notes who works in a directory. Shared, it would make two builds at once wait for each other.
+const LOCK: &str = "lock";
+
+/// Makes each file of the directory `from` appear in the directory `to`, which is made; but for locks.
 ///
 /// A file that somebody removes meanwhile is left out: everything here can be fetched again.
 pub(super) fn link_files(from: &Path, to: &Path) -> Result<(), PackageError> {
@@ -17,15 +20,15 @@ pub(super) fn link_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     };
     for entry in entries {
         let entry = entry.map_err(failed("read", from))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) && entry.file_name() != LOCK {
             link(&entry.path(), &to.join(entry.file_name()))?;
         }
     }
     Ok(())
 }
 
-/// Gives the file `from` the second name `to`, unless `to` is there; atomic.
-fn link(from: &Path, to: &Path) -> Result<(), PackageError> {
+/// Gives the file `from`, if it is there, the second name `to`, unless that is taken; atomic.
+pub(super) fn link(from: &Path, to: &Path) -> Result<(), PackageError> {
     match fs::hard_link(from, to) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
             Err(failed("link", to)(error))
@@ -44,6 +47,19 @@ pub(super) fn harvest(from: &Path, suffix: &str, to: &Path) -> Result<(), Packag
         }
     }
     Ok(())
+}
+
+/// Gives the file `from`, if it is there, the second name `to`, in place of what has that name; atomic.
+pub(super) fn replace_file(from: &Path, to: &Path) -> Result<(), PackageError> {
+    let next = to.with_added_extension(std::process::id().to_string());
+    link(from, &next)?;
+    let renamed = fs::rename(&next, to);
+    // Of two names of one file, renaming keeps both.
+    let _ = fs::remove_file(&next);
+    match renamed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("rename", &next)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the directory `to` hold just the files of `from`, in one step; of two processes at once the second wins.
@@ -67,4 +83,42 @@ pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> 
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PackageError {
     let path = path.to_owned();
     move |source| PackageError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn locks_are_not_shared() {
+        let directory = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
+        fs::create_dir_all(from.join("partial")).unwrap();
+        for name in ["lock", "Packages"] {
+            fs::write(from.join(name), "").unwrap();
+        }
+        link_files(&from, &to).unwrap();
+        assert_eq!(names(&to), ["Packages"]);
+    }
+
+    #[test]
+    fn a_file_is_replaced_by_another_by_itself_and_by_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let [new, kept, absent] = ["new", "kept", "absent"].map(|name| directory.path().join(name));
+        fs::write(&new, "new").unwrap();
+        fs::write(&kept, "old").unwrap();
+        for from in [&new, &new, &absent] {
+            replace_file(from, &kept).unwrap();
+            assert_eq!(fs::read_to_string(&kept).unwrap(), "new");
+            assert_eq!(names(directory.path()), ["kept", "new"]);
+        }
+    }
 }

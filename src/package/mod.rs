@@ -4,7 +4,8 @@
 //! ```text
 //! machine's /etc/apt ──► apt.conf, mirrors.tsv, keyrings ──► /run/plywood/apt        of every job
 //! cache/apt/archives ──► hard links ──► /var/cache/apt/archives   ──► new downloads back into the cache
-//! cache/apt/lists/…  ──► hard links ──► /var/lib/apt/lists        ──► after a refresh back into the cache
+//! cache/apt/lists/…  ──► hard links ──► /var/lib/apt/lists        ──► after a refresh back into the cache,
+//!                                                                     with what apt has digested of them
 //! ```
 //!
 //! Each step works on links of its own, so that two builds at once never wait for each other's locks, and a step that is killed

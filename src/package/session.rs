@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::cache::{failed, harvest, link_files, replace_files};
+use super::cache::{failed, harvest, link, link_files, replace_file, replace_files};
 use super::{AptPackages, MIRROR};
 use crate::distro::{
     BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mmdebstrap, PRIVATE, apt, base_environment, ca_bundle,
@@ -102,6 +102,16 @@ impl<'a> AptSession<'a> {
     fn kept_lists(&self, sources: &Digest) -> PathBuf {
         self.packages.cache.join("lists").join(sources.hex())
     }
+
+    /// Where apt's digest of these indices is kept: reading the indices anew is half of what a run of apt costs. apt itself
+    /// sees whether it fits them.
+    fn kept_digest(&self, sources: &Digest) -> PathBuf {
+        self.kept_lists(sources).with_added_extension("bin")
+    }
+
+    fn digest(&self) -> PathBuf {
+        self.scratch.join("state").join(apt::INDEX_DIGEST)
+    }
 }
 
 /// Sets a mode whatever the user's umask: apt fetches as a user of its own, and where that one cannot read, it leaves
@@ -139,8 +149,9 @@ impl PackageSession for AptSession<'_> {
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
         let mut binds = self.private_binds();
         if root.join("var/lib/dpkg").is_dir() {
-            let lists = self.scratch.join("lists");
-            link_files(&self.kept_lists(&self.sources(root)?), &lists)?;
+            let sources = self.sources(root)?;
+            link_files(&self.kept_lists(&sources), &self.scratch.join("lists"))?;
+            link(&self.kept_digest(&sources), &self.digest())?;
             binds.push(self.bind("archives", "/var/cache/apt/archives", Access::ReadWrite));
             binds.push(self.bind("lists", "/var/lib/apt/lists", Access::ReadWrite));
         }
@@ -171,6 +182,7 @@ impl PackageSession for AptSession<'_> {
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {
         let sources = self.sources(root)?;
         replace_files(&self.scratch.join("lists"), &self.kept_lists(&sources))?;
+        replace_file(&self.digest(), &self.kept_digest(&sources))?;
         self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).insert(sources);
         Ok(())
     }
