@@ -123,9 +123,9 @@ pub fn write_docker_archive(
     append(&mut archive, &config_name, image.config.len() as u64, image.config).map_err(wrote())?;
     let mut names = Vec::new();
     for diff_id in image.diff_ids {
-        let layer = blobs.encoded(diff_id, Encoding::None)?;
+        let (bytes, layer) = blobs.open_archive(diff_id)?;
         let name = format!("{}/layer.tar", diff_id.hex());
-        append(&mut archive, &name, layer.tar_bytes, blobs.open(&layer)?).map_err(wrote())?;
+        append(&mut archive, &name, bytes, layer).map_err(wrote())?;
         names.push(name);
     }
     let tag = format!("{}:{TAG}", image.name.to_ascii_lowercase());

@@ -13,4 +13,8 @@ pub trait LayerBlobs {
 
     /// Opens the blob of a layer. Reading its end fails if the bytes are not those that its digest names.
     fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError>;
+
+    /// Opens the uncompressed archive of a layer, and says how many bytes it has. Reading its end fails if the blob that it is
+    /// decoded from is damaged.
+    fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError>;
 }

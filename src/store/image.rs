@@ -35,15 +35,19 @@ impl Store {
     }
 
     fn encode_again(&self, layer: &Layer, encoding: Encoding) -> Result<Layer, StoreError> {
-        let source = self.open_blob(&layer.blob, layer.blob_bytes)?;
-        let archive = encoding::decoder(layer.encoding, source).map_err(LayerError::Read)?;
-        let mut archive = HashingReader::new(archive);
+        let mut archive = HashingReader::new(self.decoded(layer)?);
         let writer = self.blob_writer()?;
         let path = writer.path().to_owned();
         let writer = encoding::encode(encoding, &mut archive, writer).map_err(failed("write", &path))?;
         verify_diff_id(&layer.diff_id, archive.finish().0)?;
         let (blob, blob_bytes) = writer.finish()?;
         Ok(Layer { blob, blob_bytes, encoding, ..layer.clone() })
+    }
+
+    /// Opens the archive that a layer's blob holds.
+    pub(super) fn decoded(&self, layer: &Layer) -> Result<Box<dyn Read>, StoreError> {
+        let blob = self.open_blob(&layer.blob, layer.blob_bytes)?;
+        Ok(encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?)
     }
 
     /// Stores an image's manifest (whose config and layers are stored already) and gives it a name in the index, in
@@ -114,6 +118,11 @@ impl LayerBlobs for Store {
 
     fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError> {
         Ok(Box::new(self.open_blob(&layer.blob, layer.blob_bytes)?))
+    }
+
+    fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError> {
+        let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
+        Ok((layer.tar_bytes, self.decoded(&layer)?))
     }
 }
 

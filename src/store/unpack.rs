@@ -18,7 +18,7 @@ use super::file::{DIRECTORY, failed, open_directory, remove_tree, retry, split};
 use super::import::verify_diff_id;
 use super::scan::timestamps;
 use super::workspace::make_whiteout;
-use super::{Store, encoding, xattr};
+use super::{Store, xattr};
 use crate::layer::{Content, Decoder, Entry, Kind, LayerError, Meta};
 use crate::oci::{DiffId, HashingReader};
 use crate::port::StoreError;
@@ -40,10 +40,8 @@ impl Store {
     /// Unpacks a layer into the new directory `directory`, and verifies its DiffID on the way.
     pub(super) fn unpack_to(&self, diff_id: &DiffId, directory: &Path) -> Result<(), StoreError> {
         let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
-        let blob = self.open_blob(&layer.blob, layer.blob_bytes)?;
+        let mut archive = HashingReader::new(self.decoded(&layer)?);
         std::fs::create_dir(directory).map_err(failed("create directory", directory))?;
-        let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
-        let mut archive = HashingReader::new(archive);
         unpack(&mut archive, open_directory(directory)?)?;
         verify_diff_id(diff_id, archive.finish().0)
     }
