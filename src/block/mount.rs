@@ -70,7 +70,7 @@ impl Mounted {
         self.open = false;
         unmount(&self.target, UnmountFlags::NOFOLLOW).map_err(os_error("unmount", &self.target))?;
         let path = self.device.path().to_owned();
-        match self.device.wait_until_unused(BUSY_LIMIT).map_err(io_error("sync", &path))? {
+        match self.device.wait_until_unused(BUSY_LIMIT).map_err(io_error("open", &path))? {
             true => Ok(ReleasedDevice(path, self)),
             false => Err(DiskError::Busy { path, seconds: BUSY_LIMIT.as_secs() }),
         }

@@ -95,8 +95,7 @@ impl OpenDisk for LoopDisk {
             let device = mounted.unmount()?;
             check(&file_system, device.path())?;
         }
-        write_boot_code(&self.layout, boot, &self.file, &self.raw)?;
-        self.file.sync_all().map_err(io_error("sync", &self.raw))
+        write_boot_code(&self.layout, boot, &self.file, &self.raw)
     }
 }
 

@@ -26,7 +26,8 @@ pub trait OpenDisk {
     fn fill(&mut self, source: &Path) -> Result<(), DiskError>;
 
     /// Moves the content of the EFI system partition's mount point into its file system, unmounts everything, writes the
-    /// boot images, and checks the file systems. After success the raw file is complete and synced.
+    /// boot images, and checks the file systems. After success the raw file is complete; it is not synced: most are
+    /// converted and thrown away.
     fn finish(self: Box<Self>, boot: &BootImages) -> Result<(), DiskError>;
 }
 
