@@ -30,7 +30,7 @@ fn main() {
     convert(&raw, directory.path());
 }
 
-/// Flattening: what the kernel is given to write is the same in all ways but the first, which has no file system.
+/// Flattening. Nobody syncs: the disk is converted and thrown away. Only the first way makes no file system.
 fn fill(tree: &Path, directory: &Path) {
     let archive = directory.join("tree.tar");
     run(r#"tar -C "$1" -cf "$2" ."#, &[text(tree), text(&archive)]);
@@ -43,12 +43,12 @@ fn fill(tree: &Path, directory: &Path) {
     };
     let size = fs::metadata(directory.join("kept.raw")).unwrap().len().to_string();
     Race::new("Filling a disk")
-        .enter("floor: the same bytes into one file, sync", || write_sequentially(tree, &sequential))
-        .enter_prepared("**plywood, ext4: partition, mkfs, fill, trim, fsck, sync**", fresh, |raw| {
+        .enter("floor: the same bytes into one file", || write_sequentially(tree, &sequential))
+        .enter_prepared("**plywood, ext4: partition, mkfs, fill, trim, umount, fsck**", fresh, |raw| {
             write_disk(tree, &raw, RootFs::Ext4)
         })
         .enter_prepared("**plywood, xfs**", fresh, |raw| write_disk(tree, &raw, RootFs::Xfs))
-        .enter("mkfs.ext4, mount, tar x of one archive, umount, sync", || {
+        .enter("mkfs.ext4, mount, tar x of one archive, umount", || {
             run(TAR_TO_EXT4, &[text(&archive), text(&by_hand), &size])
         })
         .run();
@@ -56,14 +56,13 @@ fn fill(tree: &Path, directory: &Path) {
 
 const TAR_TO_EXT4: &str = r#"
     rm -f "$2"; truncate -s "$3" "$2"; mkfs.ext4 -qF "$2"; mkdir -p "$2.mount"
-    mount -o loop "$2" "$2.mount"; tar -C "$2.mount" -xf "$1"; umount "$2.mount"; sync "$2""#;
+    mount -o loop "$2" "$2.mount"; tar -C "$2.mount" -xf "$1"; umount "$2.mount""#;
 
 fn write_sequentially(tree: &Path, target: &Path) {
     let mut out = File::create(target).unwrap();
     for path in files(tree) {
         io::copy(&mut File::open(path).unwrap(), &mut out).unwrap();
     }
-    out.sync_all().unwrap();
 }
 
 fn write_disk(tree: &Path, raw: &Path, root: RootFs) {

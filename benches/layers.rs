@@ -5,16 +5,18 @@
 mod fixture;
 mod race;
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use fixture::{EPOCH, copy_tree, files, machine_tree, run, scratch, text};
 use plywood::layer::CaptureRules;
-use plywood::oci::{DiffId, Digest, Hasher};
+use plywood::oci::{Digest, Hasher, ImageConfig};
+use plywood::output::{ContainerImage, write_docker_archive};
 use plywood::port::{Commit, Layer, LayerStore, Workspace};
 use plywood::store::Store;
 use race::Race;
@@ -24,6 +26,7 @@ fn main() {
     let tree = machine_tree();
     create(&tree);
     unpack(&tree);
+    export(&tree);
 }
 
 /// A store of its own with a step's result in it.
@@ -67,24 +70,47 @@ fn create(tree: &Path) {
         .run();
 }
 
+/// Everything that is unpacked stays until the end: for a while after an inode was freed, ext4 searches for a better one.
 fn unpack(tree: &Path) {
     let (layer, store, directory) = Step::of(tree).commit();
     let blob = directory.path().join("store/blobs/sha256").join(layer.blob.hex());
+    let snapshot = store.path().join("snapshots").join(layer.diff_id.hex());
+    let (aside, number) = (scratch(), Cell::new(0));
+    let fresh = || {
+        number.set(number.get() + 1);
+        aside.path().join(number.get().to_string())
+    };
+    let arguments = |to: PathBuf| [text(&blob).to_owned(), text(&to).to_owned()];
     Race::new("Unpacking a layer")
-        .enter_prepared(r"zstd -d \| GNU tar x", scratch, |to| {
-            run(r#"zstd -qdc "$1" | tar -C "$2" -x"#, &[text(&blob), text(to.path())]);
-            to
-        })
+        .enter_prepared(
+            r"zstd -d \| GNU tar x",
+            || arguments(fresh()),
+            |[blob, to]| run(r#"mkdir "$2"; zstd -qdc "$1" | tar -C "$2" -x"#, &[&blob, &to]),
+        )
         .enter_prepared(
             "**plywood: verify, unpack**",
-            || drop_snapshot(&store, &layer.diff_id),
+            || fs::rename(&snapshot, fresh()).unwrap(),
             |()| store.snapshot(&layer.diff_id).unwrap(),
         )
         .run();
 }
 
-fn drop_snapshot(store: &Store, diff_id: &DiffId) {
-    fs::remove_dir_all(store.path().join("snapshots").join(diff_id.hex())).unwrap();
+/// A layer in the forms that engines read.
+fn export(tree: &Path) {
+    let (layer, store, directory) = Step::of(tree).commit();
+    let blob = directory.path().join("store/blobs/sha256").join(layer.blob.hex());
+    let config = ImageConfig::new("amd64", EPOCH).unwrap();
+    let config = config.to_bytes();
+    let image = ContainerImage { name: "bench", config: &config, diff_ids: &[layer.diff_id] };
+    let [archive, plain] = ["bench.docker.tar", "layer.tar"].map(|name| directory.path().join(name));
+    Race::new("A layer as a Docker archive")
+        .enter("floor: zstd -d to a file, sync", || {
+            run(r#"zstd -qdf "$1" -o "$2"; sync "$2""#, &[text(&blob), text(&plain)])
+        })
+        .enter("**plywood: verify, decode, archive, digest, sync**", || {
+            write_docker_archive(&image, &store, &archive).unwrap()
+        })
+        .run();
 }
 
 /// Reads every file once, hashes what it read, and compresses it into a file.
