@@ -31,8 +31,8 @@ pub struct ImageDefinition {
     /// Packages to install beside those that elements ask for, by the distribution's names.
     #[serde(default, deserialize_with = "packages")]
     pub packages: Vec<String>,
-    /// Files of the project that hooks find by these names in `/tmp/in_target.d/files`. An element sees those that the
-    /// variables it reads name.
+    /// Files and directories of the project that hooks find by these names in `/tmp/in_target.d/files`. An element sees
+    /// those that the variables it reads name.
     #[serde(default)]
     pub files: BTreeMap<String, PathBuf>,
     /// What to make of it.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::input::copy_input_file;
+use super::input::copy_input;
 use super::{LoadError, copy_element};
 use crate::element::Element;
 use crate::plan::Tasks;
@@ -24,7 +24,7 @@ impl HookFiles for HookLayout {
         let files = dir.join("files");
         make_directory(&files)?;
         for (name, file) in &tasks.files {
-            copy_input_file(file, &files.join(name))?;
+            copy_input(file, &files.join(name))?;
         }
         let maps = dir.join("maps");
         make_directory(&maps)?;

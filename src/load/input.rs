@@ -1,19 +1,20 @@
-//! Files that an image definition names.
+//! Files and directories that an image definition names.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
-use crate::oci::{Digest, HashingReader};
+use crate::oci::{Digest, Hasher, HashingReader};
 use crate::plan::InputFile;
 
-/// Reads the digests of the files that an image definition names; relative paths count from the project `dir`.
+/// Reads the digests of what an image definition names; relative paths count from the project `dir`.
 ///
 /// # Errors
-/// [`LoadError::Io`] if a file cannot be read.
+/// [`LoadError::Io`] if something cannot be read, [`LoadError::Special`] for anything else than files, directories and
+/// symlinks.
 pub fn load_input_files(
     dir: &Path,
     files: &BTreeMap<String, PathBuf>,
@@ -28,25 +29,103 @@ pub fn load_input_files(
         .collect()
 }
 
-fn digest_of(path: &Path) -> Result<Digest, LoadError> {
-    let mut reader = HashingReader::new(File::open(path).map_err(LoadError::io("read", path))?);
-    io::copy(&mut reader, &mut io::sink()).map_err(LoadError::io("read", path))?;
-    Ok(reader.finish().0)
-}
-
-/// Copies an input file, with mode 0644.
+/// Copies an input, with modes 0644 and 0755 whatever the umask.
 ///
 /// # Errors
 /// [`LoadError::Changed`] if it is no longer what it was when the plan was made.
-pub(super) fn copy_input_file(file: &InputFile, target: &Path) -> Result<(), LoadError> {
-    let source = File::open(&file.path).map_err(LoadError::io("read", &file.path))?;
-    let mut reader = HashingReader::new(source);
-    let mut copy = File::create_new(target).map_err(LoadError::io("write", target))?;
-    io::copy(&mut reader, &mut copy).and_then(|_| copy.flush()).map_err(LoadError::io("write", target))?;
-    fs::set_permissions(target, Permissions::from_mode(0o644)).map_err(LoadError::io("write", target))?;
-    let (found, _) = reader.finish();
+pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), LoadError> {
+    copy(&file.path, target)?;
+    let found = digest_of(target)?;
     match found == file.digest {
         true => Ok(()),
         false => Err(LoadError::Changed { path: file.path.clone(), expected: file.digest, found }),
+    }
+}
+
+/// Returns the digest of a file's bytes, or of a directory's names, kinds and contents in byte order of the names.
+fn digest_of(path: &Path) -> Result<Digest, LoadError> {
+    if !path.is_dir() {
+        let mut reader = HashingReader::new(File::open(path).map_err(LoadError::io("read", path))?);
+        io::copy(&mut reader, &mut io::sink()).map_err(LoadError::io("read", path))?;
+        return Ok(reader.finish().0);
+    }
+    let mut hasher = Hasher::default();
+    for entry in sorted_entries(path)? {
+        let kind = entry.symlink_metadata().map_err(LoadError::io("read", &entry))?.file_type();
+        let content = if kind.is_symlink() {
+            let target = fs::read_link(&entry).map_err(LoadError::io("read", &entry))?;
+            Digest::of(target.as_os_str().as_encoded_bytes())
+        } else if kind.is_dir() || kind.is_file() {
+            digest_of(&entry)?
+        } else {
+            return Err(LoadError::Special { path: entry });
+        };
+        let name = entry.file_name().unwrap_or_default().as_encoded_bytes();
+        let kind = if kind.is_symlink() { b'l' } else { b'd' + u8::from(kind.is_file()) };
+        hasher.update(&[kind]);
+        hasher.update(Digest::of(name).bytes());
+        hasher.update(content.bytes());
+    }
+    Ok(hasher.finish())
+}
+
+fn copy(source: &Path, target: &Path) -> Result<(), LoadError> {
+    if !source.is_dir() {
+        fs::copy(source, target).map_err(LoadError::io("copy", source))?;
+        return set_mode(target, 0o644);
+    }
+    fs::create_dir(target).map_err(LoadError::io("make directory", target))?;
+    set_mode(target, 0o755)?;
+    for entry in sorted_entries(source)? {
+        let copied = target.join(entry.file_name().unwrap_or_default());
+        if entry.is_symlink() {
+            let link = fs::read_link(&entry).map_err(LoadError::io("read", &entry))?;
+            symlink(link, &copied).map_err(LoadError::io("make symlink", &copied))?;
+        } else {
+            copy(&entry, &copied)?;
+        }
+    }
+    Ok(())
+}
+
+fn sorted_entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let entries = fs::read_dir(directory).map_err(LoadError::io("read", directory))?;
+    let mut paths = entries
+        .map(|entry| Ok(entry.map_err(LoadError::io("read", directory))?.path()))
+        .collect::<Result<Vec<_>, LoadError>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn set_mode(path: &Path, bits: u32) -> Result<(), LoadError> {
+    fs::set_permissions(path, Permissions::from_mode(bits)).map_err(LoadError::io("set the mode of", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(dir: &Path) -> InputFile {
+        let files = [("repository".to_owned(), PathBuf::from("repository"))].into();
+        load_input_files(dir, &files).unwrap().remove("repository").unwrap()
+    }
+
+    #[test]
+    fn a_directory_has_the_digest_of_all_that_is_in_it_and_is_copied_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("repository");
+        fs::create_dir_all(root.join("pool/a")).unwrap();
+        fs::write(root.join("pool/a/x.deb"), "x").unwrap();
+        symlink("pool", root.join("link")).unwrap();
+        let input = load(dir.path());
+        copy_input(&input, &dir.path().join("copy")).unwrap();
+        assert_eq!(fs::read(dir.path().join("copy/link/a/x.deb")).unwrap(), b"x");
+
+        for change in [("pool/a/x.deb", "y"), ("pool/a/z.deb", "x"), ("pool/empty", "")] {
+            fs::write(root.join(change.0), change.1).unwrap();
+            assert_ne!(load(dir.path()).digest, input.digest, "{change:?}");
+        }
+        let changed = copy_input(&input, &dir.path().join("other")).unwrap_err();
+        assert!(matches!(changed, LoadError::Changed { .. }), "{changed}");
     }
 }

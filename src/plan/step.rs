@@ -100,7 +100,7 @@ pub struct Tasks {
     pub list: Vec<Task>,
 }
 
-/// A file of the image definition.
+/// A file or directory of the image definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
     /// Where it is. No part of any key.

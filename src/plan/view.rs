@@ -131,7 +131,7 @@ fn fragments_of(element: &Arc<Element>) -> impl Iterator<Item = (&Arc<Element>, 
 
 /// Says whether a variable's value names the input file `name`: alone, or in a list or an assignment.
 fn names_file(value: &str, name: &str) -> bool {
-    value.split(|c: char| c.is_whitespace() || matches!(c, ',' | '=' | ';')).any(|word| word == name)
+    value.split([' ', ',', '\n', '=', ';', '/', ':']).any(|word| word == name)
 }
 
 fn only<V: Clone>(all: &BTreeMap<String, V>, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, V> {

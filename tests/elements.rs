@@ -1,0 +1,143 @@
+//! Shipped elements against real package repositories, on a real Debian. Needs root, the machine's package mirror and its
+//! Python package index.
+#![cfg(feature = "system-tests")]
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A project in a directory of its own, with layers that test runs share.
+struct Project {
+    directory: tempfile::TempDir,
+}
+
+impl Project {
+    /// Makes a project with the image `it` of these elements on bookworm.
+    fn new(elements: &str, rest: &str) -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let text = format!(
+            "[project]\nsource-date-epoch = 1700000000\nelements = []\n\
+             [image.it]\nbase = 'debian-bookworm'\nelements = [{elements}]\noutputs = []\n{rest}"
+        );
+        fs::write(directory.path().join("plywood.toml"), text).unwrap();
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn plywood(&self, arguments: &[&str]) -> Output {
+        let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("store");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
+        command.arg("--project").arg(self.directory.path()).arg("--store").arg(store).args(arguments);
+        command.output().unwrap()
+    }
+
+    fn build(&self) {
+        let built = self.plywood(&["build", "it"]);
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    }
+
+    /// Returns what a shell script prints in the finished image.
+    fn shell(&self, script: &str) -> String {
+        let output = self.plywood(&["shell", "it", "--", "sh", "-euc", script]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn make_package_repository(directory: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/make-package-repository");
+    let made = Command::new(script).arg(directory).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Serves a directory by HTTP until it is dropped.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(directory: &Path) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = address.port().to_string();
+        let process = Command::new("python3")
+            .args(["-m", "http.server", "--bind", "127.0.0.1", &port, "--directory"])
+            .arg(directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs the program `python3` (Debian package python3)");
+        while std::net::TcpStream::connect(address).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Self { process, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const TOY: &str = "cat /usr/share/libtoy/version; dpkg-query -W -f '${Version}\\n' libtoy-dev; \
+                   grep -c ^URIs: /etc/apt/sources.list.d/contrail.sources";
+
+#[test]
+fn contrail_takes_packages_from_a_signed_repository_of_a_release() {
+    let project = Project::new("'contrail'", "");
+    make_package_repository(&project.path("repository"));
+    let server = Server::start(&project.path("repository"));
+    let by_file = "file:/tmp/in_target.d/files/repository".to_owned();
+    for (base, release, version) in [
+        (by_file, "R4.0", "1.1-1contrail1~r40"),
+        (format!("http://{}", server.address), "master", "2.0-1contrail1"),
+    ] {
+        let text = format!(
+            "[project]\nsource-date-epoch = 1700000000\nelements = []\n[image.it]\nbase = 'debian-bookworm'\n\
+             elements = ['contrail']\noutputs = []\n\
+             files = {{ repository = 'repository', 'contrail.asc' = 'repository/contrail.asc' }}\n\
+             [image.it.env]\nDIB_CONTRAIL_RELEASE = '{release}'\nDIB_CONTRAIL_REPO_BASE = '{base}'\n\
+             DIB_CONTRAIL_REPO_KEY = 'contrail.asc'\nDIB_CONTRAIL_PACKAGES = 'libtoy-dev'\n"
+        );
+        fs::write(project.path("plywood.toml"), text).unwrap();
+        project.build();
+        assert_eq!(project.shell(TOY), format!("{version}\n{version}\n1\n"), "{base}");
+    }
+}
+
+#[test]
+fn contrail_refuses_a_repository_that_another_key_has_signed() {
+    let files = "files = { repository = 'repository', key = 'other/contrail.asc' }\n[image.it.env]\n\
+                 DIB_CONTRAIL_RELEASE = 'R4.0'\nDIB_CONTRAIL_REPO_BASE = 'file:/tmp/in_target.d/files/repository'\n\
+                 DIB_CONTRAIL_REPO_KEY = 'key'\n";
+    let project = Project::new("'contrail'", files);
+    make_package_repository(&project.path("repository"));
+    make_package_repository(&project.path("other"));
+    let built = project.plywood(&["build", "it"]);
+    let message = String::from_utf8_lossy(&built.stderr);
+    assert_eq!(built.status.code(), Some(1), "{message}");
+    assert!(message.contains("of step `contrail` failed") && message.contains("NO_PUBKEY"), "{message}");
+}
+
+#[test]
+fn ansible_has_the_version_that_was_asked_for_or_none() {
+    let env = |version: &str| {
+        format!("env = {{ DIB_ANSIBLE_SOURCE = 'venv', DIB_ANSIBLE_VERSION = '{version}' }}\n")
+    };
+    let project = Project::new("'ansible'", &env("core:2.16.14"));
+    project.build();
+    let version = project.shell("LC_ALL=C.UTF-8 ansible --version | head -n 1");
+    assert!(version.starts_with("ansible [core 2.16.14]"), "{version}");
+
+    let project = Project::new("'ansible'", &env("core:2.16.999"));
+    let built = project.plywood(&["build", "it"]);
+    let message = String::from_utf8_lossy(&built.stderr);
+    assert_eq!(built.status.code(), Some(1), "{message}");
+    assert!(message.contains("of element `ansible` failed") && message.contains("2.16.999"), "{message}");
+}
