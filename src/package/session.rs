@@ -197,15 +197,11 @@ impl PackageSession for AptSession<'_> {
 }
 
 impl AptSession<'_> {
-    /// Returns the identity of the package sources of the root at `root`, as this machine reaches them.
+    /// Returns the identity of the package sources of the root at `root`, as this machine reaches them: sources, pins, and the
+    /// keys they are trusted by.
     fn sources(&self, root: &Path) -> Result<Digest, PackageError> {
-        let mut files = vec![self.scratch.join("apt/mirrors.tsv"), root.join("etc/apt/sources.list")];
-        let parts = root.join("etc/apt/sources.list.d");
-        if let Ok(entries) = fs::read_dir(&parts) {
-            let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-            paths.sort();
-            files.extend(paths);
-        }
+        let mut files = vec![self.scratch.join("apt/mirrors.tsv")];
+        files_below(&root.join("etc/apt"), &mut files)?;
         let mut hasher = Hasher::default();
         for file in files {
             match fs::read(&file) {
@@ -215,4 +211,25 @@ impl AptSession<'_> {
         }
         Ok(hasher.finish())
     }
+}
+
+/// Adds the files below a directory, sorted; nothing if it is not there. Symlinks are not followed: in a root they may lead out
+/// of it.
+fn files_below(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), PackageError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed("read", directory))?,
+    };
+    let mut paths = entries
+        .map(|entry| Ok(entry.map_err(failed("read", directory))?.path()))
+        .collect::<Result<Vec<_>, PackageError>>()?;
+    paths.sort();
+    for path in paths {
+        match path.symlink_metadata().map_err(failed("read", &path))?.file_type() {
+            kind if kind.is_dir() => files_below(&path, files)?,
+            kind if kind.is_file() => files.push(path),
+            _ => {}
+        }
+    }
+    Ok(())
 }
