@@ -129,9 +129,10 @@ fn fragments_of(element: &Arc<Element>) -> impl Iterator<Item = (&Arc<Element>, 
     })
 }
 
-/// Says whether a variable's value names the input file `name`: alone, or in a list or an assignment.
+/// Says whether a variable's value names the input file `name`: alone, in a list, an assignment, a path or a URL.
 fn names_file(value: &str, name: &str) -> bool {
-    value.split([' ', ',', '\n', '=', ';', '/', ':']).any(|word| word == name)
+    let separates = |c: char| c.is_whitespace() || matches!(c, ',' | '=' | ';' | '/' | ':');
+    value.split(separates).any(|word| word == name)
 }
 
 fn only<V: Clone>(all: &BTreeMap<String, V>, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, V> {
