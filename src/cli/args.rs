@@ -207,18 +207,18 @@ pub enum Firmware {
 /// `plywood store …`.
 #[derive(Debug, Subcommand)]
 pub enum Store {
-    /// List what the store holds: layers, images, downloads, and their sizes
+    /// List the steps whose layers the store holds, and their sizes
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove layers that no image and no recent build uses
+    /// Remove layers that neither a recent build nor the last build of an image uses
     Gc {
-        /// Remove what was not used for this many days
+        /// Remove what was not used for this many days, but for the last build of each image
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         older_than: u64,
-        /// Then remove the longest unused until the store is no larger than this: `20G`
+        /// Then remove the longest unused, last builds too, until layers take no more than this: `20G`
         #[arg(long, value_name = "SIZE")]
         max_size: Option<crate::disk::ByteSize>,
     },

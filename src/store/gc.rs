@@ -1,7 +1,8 @@
 //! Removing what is not needed any more.
 //!
 //! Kept, whatever the policy: images and artifacts of the index, and all that was made or found since the oldest process
-//! that still has the store open began. Records go before layers, layers before blobs, all under the exclusive lock:
+//! that still has the store open began. Kept however old, as long as there is room: the steps of the last build of each
+//! image. Records go before layers, layers before blobs, all under the exclusive lock:
 //! nobody finds a record whose layer is about to vanish, and a kill in between leaves blobs without use, never uses without
 //! blobs.
 
@@ -17,12 +18,13 @@ use super::file::failed;
 use super::import::{parse, parse_digest};
 use super::scratch::{Scratch, oldest_owner, seconds_now};
 use crate::oci::{DiffId, Digest};
+use crate::plan::InputKey;
 use crate::port::StoreError;
 
 /// What is removed beside what nothing refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcPolicy {
-    /// Records, downloads and logs that were not used for so long.
+    /// Records, downloads and logs that were not used for so long, but for the records of the last build of each image.
     pub unused_for: Option<Duration>,
     /// The records used longest ago, until layers take no more than this many bytes (unpacked ones included).
     pub max_bytes: Option<u64>,
@@ -60,6 +62,7 @@ impl Store {
                 protected_since,
                 kept: BTreeSet::new(),
                 pinned: self.image_blobs()?,
+                last_built: self.last_built()?,
                 report: GcReport::default(),
             };
             collection.run(policy)?;
@@ -95,6 +98,7 @@ struct Collection<'a> {
     protected_since: u64,
     kept: BTreeSet<DiffId>,
     pinned: BTreeSet<Digest>,
+    last_built: BTreeSet<InputKey>,
     report: GcReport,
 }
 
@@ -131,7 +135,8 @@ impl Collection<'_> {
             let new_bytes: u64 = new.iter().map(|diff_id| bytes(layers, diff_id)).sum();
             let total = self.report.kept_bytes + new_bytes;
             let fits = new_bytes == 0 || policy.max_bytes.is_none_or(|limit| total <= limit);
-            if used >= self.protected_since || (used >= before && fits) {
+            let wanted = used >= before || self.last_built.contains(&record.input_key);
+            if used >= self.protected_since || (wanted && fits) {
                 self.kept.extend(new);
                 self.report.kept_bytes = total;
             } else {
@@ -251,6 +256,14 @@ mod tests {
             self.store.gc(&GcPolicy { unused_for, max_bytes: max_kib.map(|kib| kib * 1024) }).unwrap()
         }
 
+        /// Names of the steps that are there, in order, without a mark of use on them.
+        fn left_unused(&self) -> Vec<String> {
+            let mut left: Vec<_> =
+                self.store.list().unwrap().into_iter().map(|listed| listed.record.step).collect();
+            left.sort();
+            left
+        }
+
         /// Names of the steps that are found, in order; each must still have its layer's blob.
         fn left(&self) -> Vec<String> {
             let mut left = Vec::new();
@@ -301,6 +314,27 @@ mod tests {
         bench.store.by_input(found.input_key).unwrap();
         bench.gc(Some(0), Some(0));
         assert_eq!(bench.left(), ["found"]);
+    }
+
+    #[test]
+    fn the_last_build_of_an_image_stays_however_old_while_there_is_room() {
+        let bench = Bench::new();
+        let [first, second] = ["first", "second"].map(|name| bench.step(name, 100, 90));
+        let build = |steps: &[&Record]| {
+            let keys = steps.iter().map(|record| record.input_key);
+            bench.store.save_build("vm", b"{}".to_vec(), keys).unwrap()
+        };
+        build(&[&first]);
+        let manifest = build(&[&first, &second]);
+        date(bench.store.layout().blob(&manifest), 90);
+        bench.step("other", 100, 90);
+        bench.gc(Some(30), None);
+        assert_eq!(bench.left_unused(), ["first", "second"]);
+        build(&[&second]);
+        bench.gc(Some(30), None);
+        assert_eq!(bench.left_unused(), ["second"]);
+        bench.gc(Some(30), Some(50));
+        assert!(bench.left_unused().is_empty(), "a limit is a limit");
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod artifact;
 mod base;
 mod below;
 mod blob;
+mod build;
 mod census;
 mod check;
 mod compare;
