@@ -40,12 +40,11 @@ impl BootStage<'_> {
         self.write("/etc/fstab", &fstab(self.layout))?;
         let kernels = self.kernels()?;
         if kernels.is_empty() {
-            self.run.jobs.ports.events.emit(Event::Warning {
-                message: format!(
-                    "image `{}` has no kernel in `/boot`: its disk will not boot (element `kernel` installs one)",
-                    self.run.jobs.image
-                ),
-            });
+            let message = format!(
+                "image `{}` has no kernel in `/boot`: its disk will not boot (element `kernel` installs one)",
+                self.run.jobs.image
+            );
+            self.run.jobs.ports.events.emit(Event::Warning { message: &message });
             return Ok(BootImages::default());
         }
         let environment = self.run.environment(self.root, Phase::Finalise)?;

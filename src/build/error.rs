@@ -81,6 +81,14 @@ pub enum BuildError {
         /// The Debian package that has it.
         package: &'static str,
     },
+    /// The config of a container could not be made, or not continued from its base's.
+    #[error("the container of image `{image}` cannot have a config")]
+    Config {
+        /// The image.
+        image: String,
+        /// Why not.
+        source: crate::oci::ConfigError,
+    },
     /// The content does not make a disk of the wanted kind.
     #[error(transparent)]
     Layout(#[from] crate::disk::LayoutError),

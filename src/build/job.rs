@@ -15,6 +15,9 @@ use crate::port::{Event, Exit, Job, Root};
 /// How many lines of output an error shows.
 const TAIL_LINES: usize = 20;
 
+/// Where a line is cut: a progress bar or a binary may go on for ever without the end of one.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
 /// Runs the jobs of one step.
 #[derive(Clone, Copy)]
 pub(super) struct JobRun<'a> {
@@ -88,15 +91,10 @@ impl JobRun<'_> {
     }
 
     fn announce(&self, phase: &str, task: &str) {
-        self.ports.events.emit(Event::TaskStarted {
-            image: self.image.to_owned(),
-            step: self.step.to_owned(),
-            phase: phase.to_owned(),
-            task: task.to_owned(),
-        });
+        self.ports.events.emit(Event::TaskStarted { image: self.image, step: self.step, phase, task });
     }
 
-    fn output(&self, job: &Job, phase: &str, task: &str) -> Result<Output<'_>, BuildError> {
+    fn output<'b>(&'b self, job: &Job, phase: &str, task: &'b str) -> Result<Output<'b>, BuildError> {
         let name = format!("{phase}-{task}");
         let (log, file) = self
             .ports
@@ -105,7 +103,7 @@ impl JobRun<'_> {
             .map_err(|source| BuildError::Log { task: name, source })?;
         Ok(Output {
             jobs: self,
-            task: task.to_owned(),
+            task,
             mask: Mask::of(&job.env),
             log,
             file,
@@ -125,12 +123,13 @@ impl JobRun<'_> {
         output.end_line();
         output.file.flush().map_err(|source| BuildError::Log { task: task.to_owned(), source })?;
         self.ports.events.emit(Event::TaskFinished {
-            step: self.step.to_owned(),
-            phase: phase.to_owned(),
-            task: task.to_owned(),
-            exit: exit.to_string(),
+            image: self.image,
+            step: self.step,
+            phase,
+            task,
+            exit: &exit.to_string(),
             milliseconds: started.elapsed().as_millis() as u64,
-            log: output.log.clone(),
+            log: &output.log,
         });
         Ok(Outcome { exit, tail: output.tail.into(), log: output.log })
     }
@@ -139,7 +138,7 @@ impl JobRun<'_> {
 /// Takes a job's output apart into lines, without the secrets that the job was given.
 struct Output<'a> {
     jobs: &'a JobRun<'a>,
-    task: String,
+    task: &'a str,
     mask: Mask,
     log: PathBuf,
     file: Box<dyn Write + Send>,
@@ -151,7 +150,7 @@ impl Output<'_> {
     fn take(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
+            if piece.ends_with(b"\n") || self.line.len() >= MAX_LINE_BYTES {
                 self.end_line();
             }
         }
@@ -171,9 +170,10 @@ impl Output<'_> {
         }
         self.tail.push_back(line.clone());
         self.jobs.ports.events.emit(Event::TaskOutput {
-            step: self.jobs.step.to_owned(),
-            task: self.task.clone(),
-            line,
+            image: self.jobs.image,
+            step: self.jobs.step,
+            task: self.task,
+            line: &line,
         });
     }
 }

@@ -4,12 +4,13 @@
 //! stack     for each step: key known? take its layers; else run it in a workspace and commit a layer
 //! step      one step's tasks on an open root: environment, hooks, packages, initramfs
 //! disk      the stack onto a disk, the final stage on it, boot code, conversion
-//! container the stack and the final stage's layer as an OCI image
+//! container the config of an OCI image: the base's, and an entry of history for each step
 //! manifest  what an image is made of, as JSON
 //! ```
 
 mod boot;
 mod bootstrap;
+mod container;
 mod disk;
 mod environment;
 mod error;

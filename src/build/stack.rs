@@ -87,7 +87,7 @@ pub struct Builder<'a> {
 impl Builder<'_> {
     /// Returns every step of `plan` with its layers, lowest first; makes those that are missing.
     pub fn stack(&self, plan: &Plan) -> Result<Vec<BuiltStep>, BuildError> {
-        self.ports.events.emit(Event::ImageStarted { image: plan.image.clone(), steps: plan.steps.len() });
+        self.ports.events.emit(Event::ImageStarted { image: &plan.image, steps: plan.steps.len() });
         let mut stack = Vec::new();
         let mut built = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
@@ -116,10 +116,10 @@ impl Builder<'_> {
     pub(super) fn step(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
         if let Some((record, found)) = self.find(step, stack)? {
             self.ports.events.emit(Event::StepHit {
-                image: plan.image.clone(),
-                step: step.name.clone(),
+                image: &plan.image,
+                step: &step.name,
                 by: if found == Found::Input { "input" } else { "content" },
-                diff_ids: record.diff_ids.clone(),
+                diff_ids: &record.diff_ids,
             });
             return Ok(built_step(step, record.diff_ids, found));
         }
@@ -167,15 +167,15 @@ impl Builder<'_> {
 
     fn make(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<Vec<DiffId>, BuildError> {
         let started = Instant::now();
-        self.ports.events.emit(Event::StepStarted { image: plan.image.clone(), step: step.name.clone() });
+        self.ports.events.emit(Event::StepStarted { image: &plan.image, step: &step.name });
         let diff_ids = match &step.work {
             Work::Base => bootstrap::make(self, plan, step)?,
             Work::Tasks(tasks) => self.run_tasks(plan, step, tasks, stack)?.into_iter().collect(),
         };
         self.ports.events.emit(Event::StepFinished {
-            image: plan.image.clone(),
-            step: step.name.clone(),
-            diff_ids: diff_ids.clone(),
+            image: &plan.image,
+            step: &step.name,
+            diff_ids: &diff_ids,
             milliseconds: started.elapsed().as_millis() as u64,
         });
         Ok(diff_ids)

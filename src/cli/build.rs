@@ -10,7 +10,7 @@ use super::preflight::check;
 use super::progress::{Detail, renderer};
 use super::report::Failure;
 use super::wiring::Edges;
-use crate::build::{Builder, ImageManifest, OnMiss, Reuse};
+use crate::build::{Builder, OnMiss, Reuse};
 use crate::image::{ImageDefinition, ImageName, OutputFormat};
 use crate::plan::{Plan, Seal};
 use crate::port::Event;
@@ -30,7 +30,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     }
     let events = renderer(args.progress, detail(global));
     requests.iter().flat_map(|request| &request.warnings).for_each(|message| {
-        events.emit(Event::Warning { message: message.clone() });
+        events.emit(Event::Warning { message });
     });
     let builder = Builder {
         ports: edges.ports(events.as_ref()),
@@ -80,10 +80,11 @@ impl<'a> Request<'a> {
             builder,
             store: &edges.store,
             plan: &self.plan,
+            steps: &steps,
             image: self.image,
             directory: absolute(&args.output)?,
             interrupted: edges.interrupted.clone(),
         };
-        outputs.write(ImageManifest::new(&self.plan, &steps, packages), &self.formats)
+        outputs.write(packages, &self.formats)
     }
 }

@@ -1,17 +1,17 @@
 //! The outputs of one image, from its stack of layers.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::report::{Failure, Message};
 use crate::block::LoopWriter;
-use crate::build::{Builder, ImageManifest, OutputEntry, Stage};
+use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Package, Stage};
 use crate::disk::{FsName, Identity, Request};
 use crate::image::{Compression, ImageDefinition, OutputFormat};
 use crate::layer::Encoding;
-use crate::oci::{ContainerSettings, DiffId, ImageConfig};
+use crate::oci::DiffId;
 use crate::output::{
     Compatibility, ContainerImage, Converter, DiskFormat, Qcow2Options, TarCompression, Written,
     write_docker_archive, write_file, write_oci_layout, write_tar,
@@ -25,17 +25,21 @@ pub(super) struct Outputs<'a> {
     pub(super) builder: &'a Builder<'a>,
     pub(super) store: &'a Store,
     pub(super) plan: &'a Plan,
+    /// The steps of the plan, without the final stage.
+    pub(super) steps: &'a [BuiltStep],
     pub(super) image: &'a ImageDefinition,
     pub(super) directory: PathBuf,
     pub(super) interrupted: Arc<AtomicBool>,
 }
 
 impl Outputs<'_> {
-    /// Writes all `formats`, and the manifest last.
-    pub(super) fn write(&self, mut manifest: ImageManifest, formats: &[OutputFormat]) -> Result<(), Failure> {
+    /// Writes all `formats`, then the manifest, which the store keeps, too.
+    pub(super) fn write(&self, packages: Vec<Package>, formats: &[OutputFormat]) -> Result<(), Failure> {
         fs::create_dir_all(&self.directory).map_err(|error| {
             Message::plain(format!("cannot make directory `{}`: {error}", self.directory.display()))
         })?;
+        let mut manifest = ImageManifest::new(self.plan, self.steps, packages);
+        let mut steps = self.steps.to_vec();
         let stack = manifest.stack();
         let (disks, others): (Vec<_>, Vec<_>) =
             formats.iter().copied().partition(|format| disk_format(*format).is_some());
@@ -43,14 +47,15 @@ impl Outputs<'_> {
             self.write_disks(&mut manifest, &stack, &disks)?;
         }
         if !others.is_empty() {
-            let finish = self.builder.finish(self.plan, &stack)?;
-            let layers: Vec<_> = stack.iter().chain(&finish.diff_ids).copied().collect();
+            steps.push(self.builder.finish(self.plan, &stack)?);
             for format in others {
-                self.write_layers(&mut manifest, &layers, &finish.diff_ids, format)?;
+                self.write_layers(&mut manifest, &steps, format)?;
             }
         }
         let document = serde_json::to_vec_pretty(&manifest)?;
         write_file(&self.directory.join(format!("{}.manifest.json", self.plan.image)), &document)?;
+        let keys = steps.iter().map(|step| step.input_key);
+        self.store.save_build(&self.plan.image, document, keys)?;
         Ok(())
     }
 
@@ -70,7 +75,7 @@ impl Outputs<'_> {
                 let stage = self.stage(*format);
                 let written = self.converter().convert(&raw, &self.target(*format), disk_format)?;
                 stage.end();
-                self.note(manifest, *format, written, stack);
+                self.note(manifest, *format, written, stack.to_vec());
             }
         }
         Ok(())
@@ -101,39 +106,50 @@ impl Outputs<'_> {
         }
     }
 
-    /// Writes one output that is made of layers, not of a disk. `finish` are those of `layers` that the final stage made.
+    /// Writes one output that is made of layers, not of a disk: those of all `steps`, the final stage's included.
     fn write_layers(
         &self,
         manifest: &mut ImageManifest,
-        layers: &[DiffId],
-        finish: &[DiffId],
+        steps: &[BuiltStep],
         format: OutputFormat,
     ) -> Result<(), Failure> {
         let stage = self.stage(format);
+        let layers: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
         let target = self.target(format);
-        let config = self.config(manifest, finish)?;
-        let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: layers };
         let written = match format {
-            OutputFormat::Oci => {
-                let encoding = match self.image.container.compression {
-                    Compression::Gzip => Encoding::Gzip,
-                    Compression::Zstd => Encoding::Zstd,
-                };
-                write_oci_layout(&image, encoding, self.store, &target)?
+            OutputFormat::Oci | OutputFormat::DockerArchive => {
+                let config = self.builder.container_config(self.plan, steps, &self.image.container)?;
+                let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: &layers };
+                self.write_container(&image, format, &target)?
             }
-            OutputFormat::DockerArchive => write_docker_archive(&image, self.store, &target)?,
-            OutputFormat::Tgz => self.write_tar(layers, &target, TarCompression::Gzip)?,
-            _ => self.write_tar(layers, &target, TarCompression::None)?,
+            OutputFormat::Tgz => self.write_tar(&layers, &target, TarCompression::Gzip)?,
+            _ => self.write_tar(&layers, &target, TarCompression::None)?,
         };
         stage.end();
         self.note(manifest, format, written, layers);
         Ok(())
     }
 
+    fn write_container(
+        &self,
+        image: &ContainerImage<'_>,
+        format: OutputFormat,
+        target: &Path,
+    ) -> Result<Written, Failure> {
+        let encoding = match self.image.container.compression {
+            Compression::Gzip => Encoding::Gzip,
+            Compression::Zstd => Encoding::Zstd,
+        };
+        Ok(match format {
+            OutputFormat::DockerArchive => write_docker_archive(image, self.store, target)?,
+            _ => write_oci_layout(image, encoding, self.store, target)?,
+        })
+    }
+
     fn write_tar(
         &self,
         layers: &[DiffId],
-        target: &std::path::Path,
+        target: &Path,
         compression: TarCompression,
     ) -> Result<Written, Failure> {
         let written =
@@ -141,49 +157,25 @@ impl Outputs<'_> {
         Ok(written?)
     }
 
-    /// Returns the config of the container: what the base says, one entry of history a step, and the image's settings.
-    fn config(&self, manifest: &ImageManifest, finish: &[DiffId]) -> Result<Vec<u8>, Failure> {
-        let epoch = self.plan.source_date_epoch;
-        let (architecture, _) = self.plan.architecture.oci();
-        let mut config = ImageConfig::new(architecture, epoch)?;
-        for step in self.plan.steps.iter() {
-            let diff_ids: Vec<_> = manifest
-                .layers
-                .iter()
-                .filter(|layer| layer.step == step.name)
-                .map(|layer| layer.diff_id)
-                .collect();
-            config.push_step(&step.describe(), &diff_ids);
-        }
-        if !finish.is_empty() {
-            config.push_step(&self.plan.finish.describe(), finish);
-        }
-        let settings = &self.image.container;
-        let words = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
-        config.apply(&ContainerSettings {
-            env: settings.env.clone(),
-            entrypoint: words(&settings.entrypoint),
-            cmd: words(&settings.cmd),
-            user: settings.user.clone(),
-            working_dir: settings.workdir.clone(),
-            labels: settings.labels.clone(),
-        });
-        Ok(config.to_bytes())
-    }
-
     fn target(&self, format: OutputFormat) -> PathBuf {
         self.directory.join(format!("{}.{}", self.plan.image, format.extension()))
     }
 
     fn stage(&self, format: OutputFormat) -> Stage<'_> {
-        Stage::start(self.builder.ports.events, &self.plan.image, &format!("write {format}"))
+        Stage::start(self.builder.ports.events, &self.plan.image, format!("write {format}"))
     }
 
-    fn note(&self, manifest: &mut ImageManifest, format: OutputFormat, written: Written, layers: &[DiffId]) {
+    fn note(
+        &self,
+        manifest: &mut ImageManifest,
+        format: OutputFormat,
+        written: Written,
+        layers: Vec<DiffId>,
+    ) {
         self.builder.ports.events.emit(Event::OutputWritten {
-            image: self.plan.image.clone(),
-            format: format.to_string(),
-            path: written.path.clone(),
+            image: &self.plan.image,
+            format: format.as_str(),
+            path: &written.path,
             bytes: written.bytes,
         });
         manifest.outputs.push(OutputEntry {
@@ -191,7 +183,7 @@ impl Outputs<'_> {
             file: written.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             digest: written.digest,
             bytes: written.bytes,
-            diff_ids: layers.to_vec(),
+            diff_ids: layers,
         });
     }
 }

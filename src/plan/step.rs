@@ -59,10 +59,10 @@ impl Step {
         Self { name: name.into(), fields, parent, input_key, work }
     }
 
-    /// Says what it is, for the history of an image.
-    pub fn describe(&self) -> String {
-        let kind = if self.name.contains(':') { "" } else { "element " };
-        format!("plywood {kind}{}", self.name)
+    /// Says what the step called `name` is, for the history of an image.
+    pub fn describe(name: &str) -> String {
+        let kind = if name.contains(':') { "" } else { "element " };
+        format!("plywood {kind}{name}")
     }
 
     /// Returns its key by the content below; `None` when nothing is below.

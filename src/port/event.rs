@@ -1,122 +1,126 @@
 //! What happens during a build, for whoever shows it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::oci::DiffId;
 
 /// One thing that happened. Serialises to one JSON object with a field `event`: the lines of `--progress json`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Event {
+pub enum Event<'a> {
     /// An image's steps are known.
     ImageStarted {
         /// Its name.
-        image: String,
+        image: &'a str,
         /// How many steps it has.
         steps: usize,
     },
     /// A step's layer was found.
     StepHit {
         /// The image.
-        image: String,
+        image: &'a str,
         /// The step's name: an element, or `base:…`, `image:…`.
-        step: String,
+        step: &'a str,
         /// Which of the two keys found it: `input` or `content`.
         by: &'static str,
         /// Its layers.
-        diff_ids: Vec<DiffId>,
+        diff_ids: &'a [DiffId],
     },
     /// A step's layer has to be made.
     StepStarted {
         /// The image.
-        image: String,
+        image: &'a str,
         /// The step's name.
-        step: String,
+        step: &'a str,
     },
     /// A hook or a provider of a step starts.
     TaskStarted {
         /// The image.
-        image: String,
+        image: &'a str,
         /// The step's name.
-        step: String,
+        step: &'a str,
         /// The phase: `install.d`.
-        phase: String,
+        phase: &'a str,
         /// The hook's name, or the provider's.
-        task: String,
+        task: &'a str,
     },
     /// A line of a task's output.
     TaskOutput {
+        /// The image.
+        image: &'a str,
         /// The step's name.
-        step: String,
+        step: &'a str,
         /// The task's name.
-        task: String,
+        task: &'a str,
         /// Without its line end; bytes that are no UTF-8 replaced.
-        line: String,
+        line: &'a str,
     },
     /// A task ended.
     TaskFinished {
+        /// The image.
+        image: &'a str,
         /// The step's name.
-        step: String,
+        step: &'a str,
         /// The phase.
-        phase: String,
+        phase: &'a str,
         /// The task's name.
-        task: String,
+        task: &'a str,
         /// How it ended: `exit status 0`.
-        exit: String,
+        exit: &'a str,
         /// How long it ran.
         milliseconds: u64,
         /// Its log.
-        log: PathBuf,
+        log: &'a Path,
     },
     /// A step's layer is made and stored.
     StepFinished {
         /// The image.
-        image: String,
+        image: &'a str,
         /// The step's name.
-        step: String,
+        step: &'a str,
         /// Its layers, lowest first; none if it changed nothing.
-        diff_ids: Vec<DiffId>,
+        diff_ids: &'a [DiffId],
         /// How long it took.
         milliseconds: u64,
     },
     /// A part of the output starts: `fill disk`, `convert to qcow2`.
     StageStarted {
         /// The image.
-        image: String,
+        image: &'a str,
         /// What starts.
-        stage: String,
+        stage: &'a str,
     },
     /// The part of the output that started last is done.
     StageFinished {
         /// The image.
-        image: String,
+        image: &'a str,
         /// What is done.
-        stage: String,
+        stage: &'a str,
         /// How long it took.
         milliseconds: u64,
     },
     /// A result is in place.
     OutputWritten {
         /// The image.
-        image: String,
+        image: &'a str,
         /// Its format.
-        format: String,
+        format: &'a str,
         /// The file or directory.
-        path: PathBuf,
+        path: &'a Path,
         /// Its size.
         bytes: u64,
     },
     /// Something the user should know that does not stop the build.
     Warning {
         /// A sentence without full stop.
-        message: String,
+        message: &'a str,
     },
 }
 
 /// Receives events. Must not block for long: hooks wait for it.
 pub trait Events: Sync {
     /// Takes one event.
-    fn emit(&self, event: Event);
+    fn emit(&self, event: Event<'_>);
 }

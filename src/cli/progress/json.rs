@@ -8,7 +8,7 @@ use crate::port::{Event, Events};
 pub(super) struct Json;
 
 impl Events for Json {
-    fn emit(&self, event: Event) {
+    fn emit(&self, event: Event<'_>) {
         let Ok(mut line) = serde_json::to_vec(&event) else { return };
         line.push(b'\n');
         // Whoever reads the lines may have gone; the build goes on.

@@ -37,13 +37,13 @@ impl Live {
 }
 
 impl Events for Live {
-    fn emit(&self, event: Event) {
+    fn emit(&self, event: Event<'_>) {
         let line = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).line(&event);
-        match &event {
+        match event {
             Event::TaskStarted { image, step, phase, task } => {
                 self.show_current(image, format!("{step}: {phase}/{task}"));
             }
-            Event::StageStarted { image, stage } => self.show_current(image, stage.clone()),
+            Event::StageStarted { image, stage } => self.show_current(image, stage.to_owned()),
             Event::StepStarted { image, step } => self.show_current(image, format!("{step}: building")),
             _ => {
                 if let Some(line) = line {

@@ -19,9 +19,9 @@ impl Plain {
         Self { detail, narrator: Mutex::default() }
     }
 
-    fn text(&self, event: &Event) -> Option<String> {
+    fn text(&self, event: &Event<'_>) -> Option<String> {
         match (self.detail, event) {
-            (Detail::Verbose, Event::TaskOutput { step, task, line }) => {
+            (Detail::Verbose, Event::TaskOutput { step, task, line, .. }) => {
                 Some(format!("{step} {task} | {line}"))
             }
             _ => {
@@ -33,7 +33,7 @@ impl Plain {
 }
 
 impl Events for Plain {
-    fn emit(&self, event: Event) {
+    fn emit(&self, event: Event<'_>) {
         if let Some(line) = self.text(&event) {
             // Whoever reads the lines may have gone; the build goes on.
             let _ = writeln!(std::io::stderr().lock(), "{line}");

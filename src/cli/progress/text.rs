@@ -22,15 +22,15 @@ pub(super) struct Position {
 
 impl Narrator {
     /// Returns the line for an event, if it deserves one.
-    pub(super) fn line(&mut self, event: &Event) -> Option<String> {
-        match event {
+    pub(super) fn line(&mut self, event: &Event<'_>) -> Option<String> {
+        match *event {
             Event::ImageStarted { image, steps } => {
-                self.images.insert(image.clone(), Position { step: 0, steps: *steps });
+                self.images.insert(image.to_owned(), Position { step: 0, steps });
                 None
             }
             Event::StepHit { image, step, diff_ids, by } => {
                 let place = self.advance(image);
-                let why = if *by == "content" { ", rebuilt below to the same" } else { "" };
+                let why = if by == "content" { ", rebuilt below to the same" } else { "" };
                 Some(format!("{place} {step}: cached {}{why}", layers(diff_ids)))
             }
             Event::StepStarted { image, step } => Some(format!("{} {step}: building", self.advance(image))),
@@ -38,15 +38,15 @@ impl Narrator {
                 Some(format!("{} {step}: {phase}/{task}", self.place(image)))
             }
             Event::StepFinished { image, step, diff_ids, milliseconds } => {
-                let time = seconds(*milliseconds);
+                let time = seconds(milliseconds);
                 Some(format!("{} {step}: made {} in {time}", self.place(image), layers(diff_ids)))
             }
             Event::StageStarted { image, stage } => Some(format!("{image}: {stage}")),
             Event::StageFinished { image, stage, milliseconds } => {
-                Some(format!("{image}: {stage} took {}", seconds(*milliseconds)))
+                Some(format!("{image}: {stage} took {}", seconds(milliseconds)))
             }
             Event::OutputWritten { image, format, path, bytes } => {
-                Some(format!("{image}: wrote {} ({format}, {})", path.display(), size(*bytes)))
+                Some(format!("{image}: wrote {} ({format}, {})", path.display(), size(bytes)))
             }
             Event::Warning { message } => Some(format!("warning: {message}")),
             Event::TaskOutput { .. } | Event::TaskFinished { .. } => None,
@@ -116,14 +116,13 @@ mod tests {
     #[test]
     fn each_step_counts_once_whether_it_is_found_or_made() {
         let mut narrator = Narrator::default();
-        let image = || "vm".to_owned();
-        narrator.line(&Event::ImageStarted { image: image(), steps: 2 });
-        let hit = Event::StepHit { image: image(), step: "base".into(), by: "input", diff_ids: vec![] };
+        let image = "vm";
+        narrator.line(&Event::ImageStarted { image, steps: 2 });
+        let hit = Event::StepHit { image, step: "base", by: "input", diff_ids: &[] };
         assert_eq!(narrator.line(&hit).unwrap(), "vm 1/2 base: cached no layer: nothing changed");
-        let started = Event::StepStarted { image: image(), step: "web".into() };
+        let started = Event::StepStarted { image, step: "web" };
         assert_eq!(narrator.line(&started).unwrap(), "vm 2/2 web: building");
-        let finished =
-            Event::StepFinished { image: image(), step: "web".into(), diff_ids: vec![], milliseconds: 1500 };
+        let finished = Event::StepFinished { image, step: "web", diff_ids: &[], milliseconds: 1500 };
         assert_eq!(narrator.line(&finished).unwrap(), "vm 2/2 web: made no layer: nothing changed in 1.5 s");
     }
 }

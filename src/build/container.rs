@@ -1,0 +1,54 @@
+//! The config of a builder container.
+
+use super::{BuildError, Builder, BuiltStep};
+use crate::distro::BaseSource;
+use crate::image::ContainerSettings;
+use crate::oci::{self, ConfigError, ImageConfig};
+use crate::plan::{Plan, Step};
+
+impl Builder<'_> {
+    /// Returns the config of a container of `plan` whose layers are those of `steps` (all of the plan's, the final stage
+    /// last): what the base's own config says, an entry of history for each step, and over it `settings`.
+    pub fn container_config(
+        &self,
+        plan: &Plan,
+        steps: &[BuiltStep],
+        settings: &ContainerSettings,
+    ) -> Result<Vec<u8>, BuildError> {
+        let failed = |source| BuildError::Config { image: plan.image.clone(), source };
+        let mut config = match &plan.base.source {
+            BaseSource::Mmdebstrap(_) => bootstrapped(plan, steps).map_err(failed)?,
+            source => {
+                let base = self.ports.store.base_image(source, plan.architecture)?;
+                ImageConfig::continue_from(&base.config, plan.source_date_epoch).map_err(failed)?
+            }
+        };
+        for step in steps.iter().skip(1) {
+            config.push_step(&Step::describe(&step.name), &step.diff_ids);
+        }
+        config.apply(&overrides(settings));
+        Ok(config.to_bytes())
+    }
+}
+
+fn bootstrapped(plan: &Plan, steps: &[BuiltStep]) -> Result<ImageConfig, ConfigError> {
+    let (architecture, _) = plan.architecture.oci();
+    let mut config = ImageConfig::new(architecture, plan.source_date_epoch)?;
+    for base in steps.iter().take(1) {
+        config.push_step(&Step::describe(&base.name), &base.diff_ids);
+    }
+    Ok(config)
+}
+
+/// Returns what an image's definition says of its container; an empty list says nothing.
+fn overrides(settings: &ContainerSettings) -> oci::ContainerSettings {
+    let words = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
+    oci::ContainerSettings {
+        env: settings.env.clone(),
+        entrypoint: words(&settings.entrypoint),
+        cmd: words(&settings.cmd),
+        user: settings.user.clone(),
+        working_dir: settings.workdir.clone(),
+        labels: settings.labels.clone(),
+    }
+}
