@@ -121,4 +121,38 @@ mod tests {
             assert_eq!(names(directory.path()), ["kept", "new"]);
         }
     }
+
+    #[test]
+    fn downloads_go_into_a_session_and_new_ones_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cache, session) = (directory.path().join("cache"), directory.path().join("session"));
+        link_files(&cache, &session).unwrap();
+        assert_eq!(names(&session), [""; 0], "a cache that is not there yet is empty");
+        fs::write(session.join("a.deb"), "a").unwrap();
+        fs::write(session.join("lock"), "").unwrap();
+        fs::create_dir(session.join("partial")).unwrap();
+        harvest(&session, ".deb", &cache).unwrap();
+        assert_eq!(names(&cache), ["a.deb"]);
+
+        let other = directory.path().join("other");
+        link_files(&cache, &other).unwrap();
+        fs::write(other.join("b.deb"), "b").unwrap();
+        harvest(&other, ".deb", &cache).unwrap();
+        assert_eq!(names(&cache), ["a.deb", "b.deb"]);
+    }
+
+    #[test]
+    fn indices_are_replaced_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let (lists, kept) = (directory.path().join("lists"), directory.path().join("cache/kept"));
+        fs::create_dir_all(directory.path().join("cache")).unwrap();
+        for generation in ["old", "new"] {
+            fs::create_dir_all(&lists).unwrap();
+            fs::write(lists.join(generation), generation).unwrap();
+            replace_files(&lists, &kept).unwrap();
+            assert_eq!(names(&kept), [generation]);
+            fs::remove_dir_all(&lists).unwrap();
+        }
+        assert_eq!(names(&directory.path().join("cache")), ["kept"]);
+    }
 }
