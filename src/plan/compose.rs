@@ -12,43 +12,15 @@
 //! What a step's hooks can see is exactly what is in its key: the files of [`Tasks::hooks`], the variables of
 //! [`Tasks::environment`], the files of [`Tasks::files`]. Both are made from the same values here.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::step::{InputFile, Plan, Step, Tasks, Work};
+use super::request::Request;
+use super::step::{Plan, Step, Tasks, Work};
 use super::tasks::{element_tasks, extra_packages, final_tasks, removals};
 use super::view::{element_view, final_view, holds_package_names, late_view};
 use super::{KeyFields, PlanError, Seal};
-use crate::distro::{Architecture, BaseDefinition, BaseName};
 use crate::element::{Element, Phase, duplicate_hooks};
 use crate::oci::Digest;
-
-/// An image, with everything resolved that its steps depend on.
-#[derive(Debug, Clone)]
-pub struct Request<'a> {
-    /// The image's name.
-    pub image: &'a str,
-    /// For which machines.
-    pub architecture: Architecture,
-    /// Latest modification time in any layer, in seconds since 1970.
-    pub source_date_epoch: i64,
-    /// The user's word for the state of the package repositories: another word, other layers.
-    pub packages_revision: &'a str,
-    /// The name of what it stands on: a file of `layers/`. No part of any key.
-    pub base_name: &'a BaseName,
-    /// What it stands on.
-    pub base: &'a BaseDefinition,
-    /// In the order of their layers.
-    pub elements: &'a [Arc<Element>],
-    /// What the image definition and the base set.
-    pub variables: &'a BTreeMap<String, String>,
-    /// Input files by name.
-    pub files: &'a BTreeMap<String, InputFile>,
-    /// Packages that no element asks for.
-    pub packages: &'a [String],
-    /// Turns secrets into key fields.
-    pub seal: &'a Seal,
-}
 
 /// Returns the plan of an image.
 ///

@@ -31,15 +31,17 @@ mod key;
 mod law_tests;
 mod miss;
 mod record;
+mod request;
 mod seal;
 mod step;
 mod tasks;
 mod view;
 
-pub use compose::{Request, plan_image};
+pub use compose::plan_image;
 pub use error::PlanError;
 pub use key::{ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
+pub use request::Request;
 pub use seal::{Seal, is_secret};
 pub use step::{Action, CopyModes, InputFile, Plan, Step, Task, Tasks, Work};

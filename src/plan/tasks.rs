@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::PlanError;
-use super::compose::Request;
+use super::request::Request;
 use super::step::{Action, CopyModes, Task};
 use crate::element::{
     Distribution, Element, Mapping, PackageAction, PackageDataError, PackageList, Phase, PhaseClass,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::PlanError;
-use super::compose::Request;
+use super::request::Request;
 use super::step::Tasks;
 use super::tasks::translation_tables;
 use crate::element::{

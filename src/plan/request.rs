@@ -1,0 +1,36 @@
+//! What a plan is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Seal;
+use super::step::InputFile;
+use crate::distro::{Architecture, BaseDefinition, BaseName};
+use crate::element::Element;
+
+/// An image, with everything resolved that its steps depend on.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The image's name.
+    pub image: &'a str,
+    /// For which machines.
+    pub architecture: Architecture,
+    /// Latest modification time in any layer, in seconds since 1970.
+    pub source_date_epoch: i64,
+    /// The user's word for the state of the package repositories: another word, other layers.
+    pub packages_revision: &'a str,
+    /// The name of what it stands on: a file of `layers/`. No part of any key.
+    pub base_name: &'a BaseName,
+    /// What it stands on.
+    pub base: &'a BaseDefinition,
+    /// In the order of their layers.
+    pub elements: &'a [Arc<Element>],
+    /// What the image definition and the base set.
+    pub variables: &'a BTreeMap<String, String>,
+    /// Input files by name.
+    pub files: &'a BTreeMap<String, InputFile>,
+    /// Packages that no element asks for.
+    pub packages: &'a [String],
+    /// Turns secrets into key fields.
+    pub seal: &'a Seal,
+}
