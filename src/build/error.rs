@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::element::Phase;
 use crate::port::{DiskError, Exit, HookFilesError, PackageError, SandboxError, StoreError};
 
 /// How a job ended.
@@ -17,28 +18,35 @@ pub struct Outcome {
 
 impl Outcome {
     /// Returns itself as error unless the job succeeded.
-    pub(super) fn success(self) -> Result<(), Box<Outcome>> {
-        if self.exit.is_success() { Ok(()) } else { Err(Box::new(self)) }
+    pub(super) fn success(self) -> Result<(), Outcome> {
+        if self.exit.is_success() { Ok(()) } else { Err(self) }
     }
+}
+
+/// A hook that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("hook `{phase}/{hook}` of element `{element}` failed with {}", outcome.exit)]
+pub struct HookFailure {
+    /// The image.
+    pub image: String,
+    /// The step: the element's own, or the final stage.
+    pub step: String,
+    /// Whose hook it is.
+    pub element: String,
+    /// Its phase.
+    pub phase: Phase,
+    /// Its name.
+    pub hook: String,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// A build that did not reach its end. Nothing of it is in the store but the steps that were finished.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A hook failed.
-    #[error("hook `{phase}/{hook}` of element `{element}` failed with {}", outcome.exit)]
-    HookFailed {
-        /// The image.
-        image: String,
-        /// Whose hook it is; the step's name in the final stage.
-        element: String,
-        /// Its phase.
-        phase: String,
-        /// Its name.
-        hook: String,
-        /// How it ended.
-        outcome: Box<Outcome>,
-    },
+    #[error(transparent)]
+    HookFailed(Box<HookFailure>),
     /// Something that plywood does for an element failed: a package run, a copy, the bootstrap.
     #[error("`{task}` of step `{step}` failed with {}", outcome.exit)]
     TaskFailed {

@@ -82,12 +82,16 @@ impl JobRun<'_> {
         let mut output = self.output(job, phase.dir(), task)?;
         output.take(&printed);
         let outcome = self.conclude(phase.dir(), task, exit, started, output)?;
-        Err(self.task_failed(task, Box::new(outcome)))
+        Err(self.task_failed(task, outcome))
     }
 
     /// Makes the error of a task that is plywood's own work.
-    pub(super) fn task_failed(&self, task: &str, outcome: Box<Outcome>) -> BuildError {
-        BuildError::TaskFailed { step: self.step.to_owned(), task: task.to_owned(), outcome }
+    pub(super) fn task_failed(&self, task: &str, outcome: Outcome) -> BuildError {
+        BuildError::TaskFailed {
+            step: self.step.to_owned(),
+            task: task.to_owned(),
+            outcome: Box::new(outcome),
+        }
     }
 
     fn announce(&self, phase: &str, task: &str) {

@@ -14,6 +14,8 @@ mod container;
 mod disk;
 mod environment;
 mod error;
+#[cfg(test)]
+mod fake;
 mod forecast;
 mod inventory;
 mod job;
@@ -22,10 +24,14 @@ mod mask;
 mod packages;
 mod shell;
 mod stack;
+#[cfg(test)]
+mod stack_tests;
 mod stage;
 mod step;
+#[cfg(test)]
+mod step_tests;
 
-pub use error::{BuildError, Outcome};
+pub use error::{BuildError, HookFailure, Outcome};
 pub use forecast::{Forecast, Prospect, forecast};
 pub use inventory::Package;
 pub use manifest::{ImageManifest, LayerEntry, OutputEntry};

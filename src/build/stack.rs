@@ -12,7 +12,7 @@ use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId};
 use crate::plan::{InputKey, Plan, Record, Step, Tasks, Work};
 use crate::port::{
-    Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, RootSpec, Sandbox, Workspace,
+    Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, RootSpec, Sandbox, StoreError, Workspace,
 };
 
 /// The world, as a build sees it.
@@ -135,16 +135,13 @@ impl Builder<'_> {
         if self.reuse == Reuse::Refused {
             return Ok(None);
         }
-        if let Some(record) = self.ports.store.by_input(step.input_key)? {
-            return Ok(Some((record, Found::Input)));
+        let Some((record, found)) = find(self.ports.store, step, stack)? else { return Ok(None) };
+        if found == Found::Content {
+            // From now on the input key finds it, too.
+            let (input_key, parent) = (step.input_key, step.parent);
+            self.ports.store.save(&Record { input_key, parent, ..record.clone() })?;
         }
-        let Some(record) = self.ports.store.by_content(step.content_key(ChainId::of(stack)))? else {
-            return Ok(None);
-        };
-        // From now on the input key finds it too, before anything below is looked at.
-        let record = Record { input_key: step.input_key, parent: step.parent, ..record };
-        self.ports.store.save(&record)?;
-        Ok(Some((record, Found::Content)))
+        Ok(Some((record, found)))
     }
 
     fn save(
@@ -226,6 +223,24 @@ impl Builder<'_> {
         let commit = Commit { source_date_epoch: plan.source_date_epoch, rules: CaptureRules::default() };
         Ok(workspace.commit(&commit)?.map(|layer| layer.diff_id))
     }
+}
+
+/// Returns the record of a step whose layers were made on just this stack, and which key found it.
+///
+/// The input key alone does not do: a step below that was made again, because its layer was lost or the user refused it,
+/// may have come out as another one, with other packages. Nothing that stands on the old one fits the new one.
+pub(super) fn find(
+    store: &dyn LayerStore,
+    step: &Step,
+    stack: &[DiffId],
+) -> Result<Option<(Record, Found)>, StoreError> {
+    let content_key = step.content_key(ChainId::of(stack));
+    if let Some(record) = store.by_input(step.input_key)?
+        && record.content_key == content_key
+    {
+        return Ok(Some((record, Found::Input)));
+    }
+    Ok(store.by_content(content_key)?.map(|record| (record, Found::Content)))
 }
 
 /// Returns the root that a step of this workspace works on.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::BuildError;
 use super::environment;
-use super::error::Outcome;
+use super::error::{HookFailure, Outcome};
 use super::job::JobRun;
 use super::packages::{requested, unwanted};
 use crate::distro::{apt, base_environment};
@@ -181,16 +181,17 @@ impl StepRun<'_> {
         Ok(Job { argv, env, cwd: "/".to_owned(), view, binds, network: Network::Host })
     }
 
-    fn hook_failed(&self, task: &Task, outcome: Box<Outcome>) -> BuildError {
+    fn hook_failed(&self, task: &Task, outcome: Outcome) -> BuildError {
         let path = format!("{}/{}", task.phase, task.name);
         let owner = self.tasks.hooks.get(&path);
-        BuildError::HookFailed {
+        BuildError::HookFailed(Box::new(HookFailure {
             image: self.jobs.image.to_owned(),
+            step: self.jobs.step.to_owned(),
             element: owner.map_or(self.jobs.step, |element| element.name.as_str()).to_owned(),
-            phase: task.phase.to_string(),
+            phase: task.phase,
             hook: task.name.clone(),
             outcome,
-        }
+        }))
     }
 }
 

@@ -146,6 +146,15 @@ fn variables(
     variables
 }
 
+/// Says that an image has no step of this name, and which it has.
+pub(super) fn unknown_step(plan: &Plan, name: &str) -> Failure {
+    let names: Vec<_> = plan.steps.iter().map(|step| format!("`{}`", step.name)).collect();
+    Message::with_hint(
+        format!("image `{}` has no step `{name}`", plan.image),
+        format!("its steps are {}", names.join(", ")),
+    )
+}
+
 /// Returns for which machines images are built here.
 pub(super) fn machine_architecture() -> Result<Architecture, Failure> {
     let machine = rustix::system::uname();

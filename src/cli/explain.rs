@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::args::{Explain, Global};
-use super::context::{Context, open_store};
+use super::context::{Context, open_store, unknown_step};
 use super::plan::describe;
-use super::report::{Failure, Message};
+use super::report::Failure;
 use crate::build::{Forecast, Prospect, forecast};
 use crate::plan::{Plan, Step};
 
@@ -42,11 +42,7 @@ fn choose<'a>(
     let all = plan.steps.iter().zip(forecasts);
     let chosen: Vec<_> = all.filter(|(step, _)| wanted.is_none_or(|wanted| step.name == wanted)).collect();
     if chosen.is_empty() {
-        let names: Vec<_> = plan.steps.iter().map(|step| format!("`{}`", step.name)).collect();
-        return Err(Message::with_hint(
-            format!("image `{}` has no step `{}`", plan.image, wanted.unwrap_or_default()),
-            format!("its steps are {}", names.join(", ")),
-        ));
+        return Err(unknown_step(plan, wanted.unwrap_or_default()));
     }
     Ok(chosen)
 }

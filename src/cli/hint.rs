@@ -11,14 +11,13 @@ use crate::port::{DiskError, PackageError, StoreError};
 /// Returns lines that belong to an error beside its message: the end of a hook's output, and where all of it is.
 pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
     let outcome = match error.downcast_ref::<BuildError>() {
-        Some(
-            BuildError::HookFailed { outcome, .. }
-            | BuildError::TaskFailed { outcome, .. }
-            | BuildError::EnvironmentFailed { outcome, .. },
-        ) => outcome,
+        Some(BuildError::HookFailed(failure)) => &failure.outcome,
+        Some(BuildError::TaskFailed { outcome, .. } | BuildError::EnvironmentFailed { outcome, .. }) => {
+            outcome
+        }
         _ => return Vec::new(),
     };
-    let Outcome { tail, log, .. } = outcome.as_ref();
+    let Outcome { tail, log, .. } = outcome;
     let lines = tail.iter().map(|line| format!("  | {line}"));
     lines.chain([format!("  all of its output: {}", log.display())]).collect()
 }
@@ -39,12 +38,8 @@ pub(super) fn for_error(error: &(dyn Error + 'static)) -> Option<String> {
 
 fn build(error: &BuildError) -> Option<String> {
     match error {
-        BuildError::HookFailed { image, element, .. } => {
-            Some(format!("to look inside: plywood shell {image} --at {element}"))
-        }
-        BuildError::EnvironmentFailed { image, step, .. } => {
-            Some(format!("to look inside: plywood shell {image} --at {step}"))
-        }
+        BuildError::HookFailed(failure) => Some(look_inside(&failure.image, &failure.step)),
+        BuildError::EnvironmentFailed { image, step, .. } => Some(look_inside(image, step)),
         BuildError::Miss { image, .. } => Some(format!("plywood build {image}")),
         BuildError::NoBootLoader { package, .. } => Some(format!(
             "add the element `bootloader`, which installs {package}, or name the firmware under `disk` that the image is for"
@@ -54,6 +49,10 @@ fn build(error: &BuildError) -> Option<String> {
         BuildError::Disk(error) => disk(error),
         _ => None,
     }
+}
+
+fn look_inside(image: &str, step: &str) -> String {
+    format!("to look inside: plywood shell {image} --at {step}")
 }
 
 fn resolve(error: &ResolveError) -> Option<String> {

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use super::Process;
 use super::args::{Global, Shell};
-use super::context::Context;
+use super::context::{Context, unknown_step};
 use super::progress::{Detail, renderer};
-use super::report::{Failure, Message};
+use super::report::Failure;
 use super::wiring::Edges;
 use crate::build::{Builder, OnMiss, Reuse};
 use crate::plan::{Plan, Step};
@@ -17,20 +17,15 @@ pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<Ex
     let (name, image) = context.image(&args.image)?;
     let edges = Edges::new(global, process)?;
     let plan = context.plan(name, image, &edges.seal()?)?;
-    let at = args.at.as_deref().map(|at| position(&plan, at)).transpose()?;
+    let step = args.at.as_deref().map_or(Ok(&plan.finish), |at| find(&plan, at))?;
     let events = renderer(super::args::Progress::Plain, Detail::Quiet);
     let builder =
         Builder { ports: edges.ports(events.as_ref()), reuse: Reuse::Allowed, on_miss: OnMiss::Fail };
-    let exit = builder.shell(&plan, at, &args.command)?;
+    let exit = builder.shell(&plan, step, &args.command)?;
     Ok(ExitCode::from(u8::try_from(exit.shell_status()).unwrap_or(u8::MAX)))
 }
 
-fn position(plan: &Plan, name: &str) -> Result<usize, Failure> {
-    plan.steps.iter().position(|step| step.name == name).ok_or_else(|| {
-        let names: Vec<_> = plan.steps.iter().map(|step: &Step| format!("`{}`", step.name)).collect();
-        Message::with_hint(
-            format!("image `{}` has no step `{name}`", plan.image),
-            format!("its steps are {}", names.join(", ")),
-        )
-    })
+fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Step, Failure> {
+    let mut steps = plan.steps.iter().chain([&plan.finish]);
+    steps.find(|step| step.name == name).ok_or_else(|| unknown_step(plan, name))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{KeyFields, Record, Step};
+use super::{ContentKey, KeyFields, Record, Step};
 
 /// Why no layer was found for a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,20 +69,21 @@ fn brief(value: &str) -> String {
     }
 }
 
-/// Explains a miss of `step` by the records of a store.
+/// Explains a miss of `step`, which would have `content_key` (if what is below is known), by the records of a store.
 ///
 /// The nearest record is the one of the same name with the fewest fields that differ. Never empty.
-pub fn explain_miss(step: &Step, records: &[Record]) -> Vec<Miss> {
+pub fn explain_miss(step: &Step, content_key: Option<ContentKey>, records: &[Record]) -> Vec<Miss> {
+    let stood_on_the_same = |record: &Record| Some(record.content_key) == content_key;
     let nearest = records
         .iter()
         .filter(|record| record.step == step.name)
         .map(|record| (differences(&record.fields, &step.fields), record))
         // The key decides between equals: a store gives its records in no particular order.
-        .min_by_key(|(misses, record)| (misses.len(), record.parent != step.parent, record.input_key));
+        .min_by_key(|(misses, record)| (misses.len(), !stood_on_the_same(record), record.input_key));
     match nearest {
         None => vec![Miss::NeverBuilt],
         Some((misses, _)) if !misses.is_empty() => misses,
-        Some((_, record)) if record.parent == step.parent => vec![Miss::LayerGone],
+        Some((_, record)) if stood_on_the_same(record) => vec![Miss::LayerGone],
         Some(_) => vec![Miss::Below],
     }
 }
@@ -112,86 +113,88 @@ fn pairs(fields: &KeyFields) -> impl Iterator<Item = (&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::{ChainId, Digest};
+    use crate::plan::Plan;
     use crate::plan::fixture::Image;
-    use crate::plan::{InputKey, Plan};
 
-    fn record(step: &Step) -> Record {
+    /// Returns the record of a step that was built on the layers `below`.
+    fn record(step: &Step, below: Option<ChainId>) -> Record {
         Record {
             step: step.name.clone(),
             image: "vm".to_owned(),
             input_key: step.input_key,
-            content_key: step.content_key(None),
+            content_key: step.content_key(below),
             parent: step.parent,
             fields: step.fields.clone(),
             diff_ids: Vec::new(),
         }
     }
 
-    fn records(plan: &Plan) -> Vec<Record> {
-        plan.steps.iter().map(record).collect()
+    fn chain(text: &str) -> Option<ChainId> {
+        Some(ChainId::new(Digest::of(text)))
     }
 
-    /// Returns the reasons for the step `web` of `image`, as a user reads them.
-    fn reasons(image: &Image, records: &[Record]) -> Vec<String> {
-        let plan = image.plan();
-        let step = plan.steps.iter().find(|step| step.name == "web").unwrap();
-        explain_miss(step, records).iter().map(ToString::to_string).collect()
+    fn web(plan: &Plan) -> &Step {
+        plan.steps.iter().find(|step| step.name == "web").unwrap()
     }
 
     #[test]
     fn a_miss_is_explained_by_the_nearest_record() {
-        let built = Image::full();
-        let mut far = Image::full();
+        let image = Image::full();
+        let mut far = image.clone();
         far.set(&[("DIB_WEB_FILES", ""), ("DIB_TOOL", "x"), ("DIB_RELEASE", "sid")]);
-        let below = |image: &mut Image| image.base.release = "sid".to_owned();
+        let (near, far) = (image.plan(), far.plan());
+        let mut records: Vec<_> =
+            far.steps.iter().chain(&near.steps).map(|step| record(step, chain("old"))).collect();
         type Case = (&'static str, fn(&mut Image), &'static [&'static str]);
-        let table: [Case; 5] = [
-            ("nothing", |_| (), &["built before, but its layer is no longer in the store"]),
-            ("below", below, &["a layer below is another one"]),
+        let table: [Case; 4] = [
+            ("the same", |_| (), &["a layer below is another one"]),
+            ("a variable", |i| i.set(&[("DIB_TOOL", "u")]), &["variable DIB_TOOL changed: t -> u"]),
             (
-                "below and here",
-                |i| {
-                    i.base.release = "sid".to_owned();
-                    i.set(&[("DIB_TOOL", "u")])
-                },
-                &["variable DIB_TOOL changed: t -> u"],
+                "a variable emptied",
+                |i| i.set(&[("DIB_TOOL", "")]),
+                &["variable DIB_TOOL changed: t -> (empty)"],
             ),
             (
                 "a variable more, another less",
                 |i| {
                     i.variables.remove("DIB_TOOL");
-                    i.set(&[("DIB_SHARED", "s")])
+                    i.set(&[("DIB_SHARED", "s")]);
                 },
                 &["variable DIB_SHARED is new: s", "variable DIB_TOOL is gone: t"],
             ),
-            ("emptied", |i| i.set(&[("DIB_TOOL", "")]), &["variable DIB_TOOL changed: t -> (empty)"]),
         ];
-        let mut stored = records(&far.plan());
-        stored.extend(records(&built.plan()));
         for (case, change, expected) in table {
-            let mut image = built.clone();
+            let mut image = image.clone();
             change(&mut image);
-            assert_eq!(reasons(&image, &stored), expected, "{case}");
-            stored.reverse();
-            assert_eq!(reasons(&image, &stored), expected, "{case}, records reversed");
+            let plan = image.plan();
+            let content_key = Some(web(&plan).content_key(chain("new")));
+            for _ in 0..2 {
+                let misses = explain_miss(web(&plan), content_key, &records);
+                assert_eq!(misses.iter().map(ToString::to_string).collect::<Vec<_>>(), expected, "{case}");
+                records.reverse();
+            }
         }
-        assert_eq!(reasons(&built, &[]), ["never built before"]);
-        assert_eq!(reasons(&built, &stored[..1]), ["never built before"], "a record of another step");
+        assert_eq!(explain_miss(web(&near), None, &[]), [Miss::NeverBuilt]);
+        assert_eq!(explain_miss(web(&near), None, &[record(&near.steps[0], None)]), [Miss::NeverBuilt]);
     }
 
     #[test]
     fn of_two_records_as_near_the_one_on_the_same_layers_is_taken() {
         let plan = Image::full().plan();
-        let step = &plan.steps[2];
-        let elsewhere =
-            Record { parent: None, input_key: InputKey::new(crate::oci::Digest::of("")), ..record(step) };
-        assert_eq!(explain_miss(step, &[elsewhere.clone(), record(step)]), [Miss::LayerGone]);
-        assert_eq!(explain_miss(step, &[elsewhere]), [Miss::Below]);
+        let step = web(&plan);
+        let (here, elsewhere) = (record(step, chain("here")), record(step, chain("elsewhere")));
+        let key = Some(here.content_key);
+        for records in [[here.clone(), elsewhere.clone()], [elsewhere.clone(), here]] {
+            assert_eq!(explain_miss(step, key, &records), [Miss::LayerGone]);
+            assert_eq!(explain_miss(step, None, &records), [Miss::Below], "what is below is not known");
+        }
+        assert_eq!(explain_miss(step, key, &[elsewhere]), [Miss::Below]);
     }
 
     #[test]
     fn digests_are_shortened_and_other_values_are_not() {
-        let digest = crate::oci::Digest::of("x").to_string();
+        let digest = Digest::of("x").to_string();
         for (value, text) in [
             (format!("0755 {digest}"), format!("0755 {}", &digest[7..19])),
             ("sha256:short".to_owned(), "sha256:short".to_owned()),

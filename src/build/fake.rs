@@ -1,0 +1,364 @@
+//! A world in memory: a store without files, and jobs that only say what they would do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::step::Environment;
+use super::{BuildError, Builder, BuiltStep, OnMiss, Ports, Reuse};
+use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
+use crate::oci::{DiffId, Digest};
+use crate::plan::{ContentKey, InputKey, Plan, Record, Tasks};
+use crate::port::*;
+
+/// What a job does: whatever it writes becomes a part of the layer.
+#[derive(Clone, Default)]
+pub(super) struct Effect {
+    pub(super) prints: Vec<u8>,
+    pub(super) writes: String,
+    pub(super) status: i32,
+    pub(super) asks_for_initramfs: bool,
+}
+
+type Behaviour = Box<dyn Fn(&Job) -> Effect + Send>;
+
+/// The store, the sandbox and everything else that a build needs. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct World(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    records: Mutex<Vec<Record>>,
+    /// Layers that got lost.
+    lost: Mutex<BTreeSet<DiffId>>,
+    base: Mutex<Option<BaseImage>>,
+    behaviour: Mutex<Option<Behaviour>>,
+    workspaces: Mutex<u32>,
+    /// What was written into each upper directory.
+    written: Mutex<BTreeMap<PathBuf, String>>,
+    jobs: Mutex<Vec<Job>>,
+    logs: Mutex<BTreeMap<String, Vec<u8>>>,
+    events: Mutex<Vec<serde_json::Value>>,
+    index_is_fresh: Mutex<bool>,
+    initramfs_is_asked_for: Mutex<bool>,
+}
+
+impl World {
+    /// Lets jobs do this, in place of what [`usual`] says.
+    pub(super) fn behave(&self, behaviour: impl Fn(&Job) -> Effect + Send + 'static) {
+        *self.0.behaviour.lock().unwrap() = Some(Box::new(behaviour));
+    }
+
+    /// Gives bases that come as layers.
+    pub(super) fn import(&self, base: BaseImage) {
+        *self.0.base.lock().unwrap() = Some(base);
+    }
+
+    /// Lets a layer vanish from the store.
+    pub(super) fn lose(&self, diff_id: DiffId) {
+        self.0.lost.lock().unwrap().insert(diff_id);
+    }
+
+    /// Forgets that indices were refreshed, as a new process would.
+    pub(super) fn restart(&self) {
+        *self.0.index_is_fresh.lock().unwrap() = false;
+    }
+
+    /// Returns the jobs that ran since the last call, each as a line.
+    pub(super) fn take_jobs(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.jobs.lock().unwrap()).iter().map(brief).collect()
+    }
+
+    /// Returns the last job whose line is `line`.
+    pub(super) fn job(&self, line: &str) -> Job {
+        let jobs = self.0.jobs.lock().unwrap();
+        jobs.iter().rfind(|job| brief(job) == line).unwrap_or_else(|| panic!("{line}: {jobs:#?}")).clone()
+    }
+
+    /// Returns the names of the steps that have a record.
+    pub(super) fn recorded(&self) -> BTreeSet<String> {
+        self.0.records.lock().unwrap().iter().map(|record| record.step.clone()).collect()
+    }
+
+    /// Returns all logs as text, by `image/step/task`.
+    pub(super) fn logs(&self) -> BTreeMap<String, String> {
+        let logs = self.0.logs.lock().unwrap();
+        logs.iter().map(|(name, text)| (name.clone(), String::from_utf8_lossy(text).into_owned())).collect()
+    }
+
+    /// Returns the events of this kind, as JSON.
+    pub(super) fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+        let events = self.0.events.lock().unwrap();
+        events.iter().filter(|event| event["event"] == kind).cloned().collect()
+    }
+
+    pub(super) fn builder(&self) -> Builder<'_> {
+        let ports =
+            Ports { store: self, sandbox: self, hooks: self, packages: self, logs: self, events: self };
+        Builder { ports, reuse: Reuse::Allowed, on_miss: OnMiss::Build }
+    }
+
+    pub(super) fn stack(&self, plan: &Plan) -> Result<Vec<BuiltStep>, BuildError> {
+        self.builder().stack(plan)
+    }
+
+    fn find(&self, is_it: impl Fn(&Record) -> bool) -> Option<Record> {
+        let lost = self.0.lost.lock().unwrap();
+        let record = self.0.records.lock().unwrap().iter().rfind(|record| is_it(record)).cloned();
+        record.filter(|record| record.diff_ids.iter().all(|diff_id| !lost.contains(diff_id)))
+    }
+
+    fn perform(&self, job: &Job) -> Effect {
+        self.0.jobs.lock().unwrap().push(job.clone());
+        match &*self.0.behaviour.lock().unwrap() {
+            Some(behaviour) => behaviour(job),
+            None => usual(job),
+        }
+    }
+}
+
+/// Returns what jobs do: they write their own line, and fragments of `environment.d` set `DIB_FROM_FRAGMENT`.
+pub(super) fn usual(job: &Job) -> Effect {
+    if is_environment(job) {
+        let mut environment = job.env.clone();
+        environment.insert("DIB_FROM_FRAGMENT".to_owned(), "1".to_owned());
+        let mut prints = b"+ export\n\0plywood-environment\0".to_vec();
+        prints.extend(environment.iter().flat_map(|(name, value)| format!("{name}={value}\0").into_bytes()));
+        return Effect { prints, ..Effect::default() };
+    }
+    Effect { prints: b"done\n".to_vec(), writes: format!("{}\n", brief(job)), ..Effect::default() }
+}
+
+/// Returns what jobs of this line do, where it is not the usual.
+pub(super) fn but_for(line: &'static str, effect: Effect) -> impl Fn(&Job) -> Effect + Send {
+    move |job| if brief(job) == line { effect.clone() } else { usual(job) }
+}
+
+fn is_environment(job: &Job) -> bool {
+    job.argv.get(3).is_some_and(|name| name == "environment.d")
+}
+
+/// Returns a line for a job: the hook's path, `source` and fragments, or the command.
+fn brief(job: &Job) -> String {
+    let words = job.argv.iter().map(String::as_str);
+    let words: Vec<_> = match job.argv.first().map(String::as_str) {
+        _ if is_environment(job) => ["source"].into_iter().chain(words.skip(5)).collect(),
+        // A script of plywood's own: its name and arguments say enough.
+        Some("sh" | "bash") => words.filter(|word| !word.contains([' ', '\n'])).collect(),
+        _ => words.filter(|word| !word.starts_with('-')).collect(),
+    };
+    words.join(" ").replace("/tmp/in_target.d/", "")
+}
+
+impl LayerStore for World {
+    fn by_input(&self, key: InputKey) -> Result<Option<Record>, StoreError> {
+        Ok(self.find(|record| record.input_key == key))
+    }
+
+    fn by_content(&self, key: ContentKey) -> Result<Option<Record>, StoreError> {
+        Ok(self.find(|record| record.content_key == key))
+    }
+
+    fn records(&self) -> Result<Vec<Record>, StoreError> {
+        Ok(self.0.records.lock().unwrap().clone())
+    }
+
+    fn save(&self, record: &Record) -> Result<(), StoreError> {
+        self.0.records.lock().unwrap().push(record.clone());
+        Ok(())
+    }
+
+    fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {
+        let mut count = self.0.workspaces.lock().unwrap();
+        *count += 1;
+        let path = PathBuf::from(format!("work/{count}"));
+        let lowers = stack.iter().map(|diff_id| PathBuf::from(diff_id.short())).collect();
+        let (upper, work) = (path.join("upper"), path.join("work"));
+        Ok(Box::new(FakeWorkspace { world: self.clone(), path, lowers, upper, work }))
+    }
+
+    fn base_image(&self, _: &BaseSource, _: Architecture) -> Result<BaseImage, StoreError> {
+        Ok(self.0.base.lock().unwrap().clone().expect("a test of imported bases imports one"))
+    }
+
+    fn cache(&self, name: &str) -> Result<PathBuf, StoreError> {
+        Ok(PathBuf::from("cache").join(name))
+    }
+}
+
+struct FakeWorkspace {
+    world: World,
+    path: PathBuf,
+    lowers: Vec<PathBuf>,
+    upper: PathBuf,
+    work: PathBuf,
+}
+
+impl Workspace for FakeWorkspace {
+    fn lowers(&self) -> &[PathBuf] {
+        &self.lowers
+    }
+
+    fn upper(&self) -> &Path {
+        &self.upper
+    }
+
+    fn work(&self) -> &Path {
+        &self.work
+    }
+
+    fn scratch(&self, name: &str) -> Result<PathBuf, StoreError> {
+        Ok(self.path.join(name))
+    }
+
+    fn commit(self: Box<Self>, _: &Commit) -> Result<Option<Layer>, StoreError> {
+        let Some(text) = self.world.0.written.lock().unwrap().remove(&self.upper) else { return Ok(None) };
+        let digest = Digest::of(&text);
+        let diff_id = DiffId::new(digest);
+        self.world.0.lost.lock().unwrap().remove(&diff_id);
+        let bytes = text.len() as u64;
+        let encoding = crate::layer::Encoding::None;
+        Ok(Some(Layer { diff_id, tar_bytes: bytes, entries: 1, blob: digest, blob_bytes: bytes, encoding }))
+    }
+}
+
+impl Sandbox for World {
+    fn open(&self, spec: &RootSpec) -> Result<Box<dyn Root>, SandboxError> {
+        let path = match spec {
+            RootSpec::Overlay { upper, .. } => upper.clone(),
+            RootSpec::ReadOnly { .. } => PathBuf::from("merged"),
+            RootSpec::Directory(path) => path.clone(),
+        };
+        Ok(Box::new(FakeRoot { world: self.clone(), path }))
+    }
+}
+
+struct FakeRoot {
+    world: World,
+    path: PathBuf,
+}
+
+impl Root for FakeRoot {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn run(&self, job: &Job, output: &mut dyn FnMut(&[u8])) -> Result<Exit, SandboxError> {
+        let effect = self.world.perform(job);
+        // In pieces, as a pipe gives them.
+        effect.prints.chunks(3).for_each(output);
+        *self.world.0.initramfs_is_asked_for.lock().unwrap() |= effect.asks_for_initramfs;
+        if !effect.writes.is_empty() {
+            self.world
+                .0
+                .written
+                .lock()
+                .unwrap()
+                .entry(self.path.clone())
+                .or_default()
+                .push_str(&effect.writes);
+        }
+        Ok(Exit::Status(effect.status))
+    }
+
+    fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError> {
+        self.run(job, &mut |_| ())
+    }
+
+    fn close(self: Box<Self>) -> Result<(), SandboxError> {
+        Ok(())
+    }
+}
+
+impl HookFiles for World {
+    fn lay_out(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
+        Ok(())
+    }
+}
+
+impl Packages for World {
+    fn session<'a>(
+        &'a self,
+        _: &'a BaseDefinition,
+        _: &Path,
+    ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
+        Ok(Box::new(FakeSession { world: self }))
+    }
+}
+
+struct FakeSession<'a> {
+    world: &'a World,
+}
+
+impl PackageSession for FakeSession<'_> {
+    fn bootstrap(&self, source: &Mmdebstrap, _: i64) -> Result<Job, PackageError> {
+        Ok(Job {
+            argv: vec!["bootstrap".to_owned(), source.suites.join(" ")],
+            env: Environment::new(),
+            cwd: "/".to_owned(),
+            view: View::Host,
+            binds: Vec::new(),
+            network: Network::Host,
+        })
+    }
+
+    fn binds(&self, _: &Path) -> Result<Vec<Bind>, PackageError> {
+        Ok(Vec::new())
+    }
+
+    fn network_binds(&self) -> Vec<Bind> {
+        Vec::new()
+    }
+
+    fn environment(&self) -> BTreeMap<String, String> {
+        [("http_proxy".to_owned(), "http://proxy".to_owned())].into()
+    }
+
+    fn is_index_stale(&self, _: &Path) -> Result<bool, PackageError> {
+        Ok(!*self.world.0.index_is_fresh.lock().unwrap())
+    }
+
+    fn index_refreshed(&self, _: &Path) -> Result<(), PackageError> {
+        *self.world.0.index_is_fresh.lock().unwrap() = true;
+        Ok(())
+    }
+
+    fn take_initramfs_request(&self) -> bool {
+        std::mem::take(&mut *self.world.0.initramfs_is_asked_for.lock().unwrap())
+    }
+
+    fn close(self: Box<Self>) -> Result<(), PackageError> {
+        Ok(())
+    }
+}
+
+impl Logs for World {
+    fn create(&self, image: &str, step: &str, task: &str) -> io::Result<(PathBuf, Box<dyn Write + Send>)> {
+        let name = format!("{image}/{step}/{task}");
+        let log = FakeLog { world: self.clone(), name: name.clone() };
+        Ok((PathBuf::from(name), Box::new(log)))
+    }
+}
+
+struct FakeLog {
+    world: World,
+    name: String,
+}
+
+impl Write for FakeLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.world.0.logs.lock().unwrap().entry(self.name.clone()).or_default().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Events for World {
+    fn emit(&self, event: Event<'_>) {
+        self.0.events.lock().unwrap().push(serde_json::to_value(event).unwrap());
+    }
+}

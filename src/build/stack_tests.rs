@@ -1,0 +1,246 @@
+//! Which steps are made, which are found, and what is kept of them.
+
+use super::fake::{Effect, World, but_for};
+use super::*;
+use crate::element::fixture::element;
+use crate::oci::{DiffId, Digest};
+use crate::plan::Step;
+use crate::plan::fixture::Image;
+
+/// Returns three elements in a row; `comment` is in a hook of the middle one, and changes nothing that it does.
+fn image(comment: &str) -> Image {
+    let elements = ["low", "middle", "top"].map(|name| {
+        let text = if name == "middle" { comment } else { "" };
+        element(name).hook(&format!("install.d/50-{name}"), text).build()
+    });
+    Image { elements: elements.into(), ..Image::bare() }
+}
+
+/// Returns how each step was found, as `name found`.
+fn found(steps: &[BuiltStep]) -> Vec<String> {
+    let found = |step: &BuiltStep| serde_json::to_value(step.found).unwrap().as_str().unwrap().to_owned();
+    steps.iter().map(|step| format!("{} {}", step.name, found(step))).collect()
+}
+
+fn short(steps: &[BuiltStep]) -> Vec<String> {
+    found(steps).into_iter().filter_map(|line| line.split(' ').next_back().map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_second_build_runs_nothing_and_gives_the_same() {
+    let (world, plan) = (World::default(), image("").plan());
+    let first = world.stack(&plan).unwrap();
+    assert_eq!(found(&first), ["base:debian-bookworm built", "low built", "middle built", "top built"]);
+    assert_eq!(
+        world.take_jobs(),
+        ["bootstrap bookworm", "install.d/50-low", "install.d/50-middle", "install.d/50-top"]
+    );
+    let second = world.stack(&plan).unwrap();
+    assert_eq!(short(&second), ["input"; 4]);
+    assert!(world.take_jobs().is_empty());
+    let layers = |steps: &[BuiltStep]| steps.iter().map(|step| step.diff_ids.clone()).collect::<Vec<_>>();
+    assert_eq!(layers(&first), layers(&second));
+    let hits = world.events("step-hit");
+    assert_eq!((hits.len(), &hits[1]["by"], &hits[1]["step"]), (4, &"input".into(), &"low".into()));
+    assert_eq!(world.events("step-finished").len(), 4);
+}
+
+#[test]
+fn what_comes_out_the_same_stops_the_change() {
+    let world = World::default();
+    world.stack(&image("").plan()).unwrap();
+    world.take_jobs();
+    let plan = image("# a comment").plan();
+    assert_eq!(short(&world.stack(&plan).unwrap()), ["input", "input", "built", "content"]);
+    assert_eq!(world.take_jobs(), ["install.d/50-middle"]);
+    assert_eq!(short(&world.stack(&plan).unwrap()), ["input"; 4], "found by its new key from now on");
+}
+
+#[test]
+fn what_comes_out_different_changes_all_above() {
+    let world = World::default();
+    world.stack(&image("").plan()).unwrap();
+    world.behave(but_for("install.d/50-middle", Effect { writes: "other".to_owned(), ..Effect::default() }));
+    assert_eq!(short(&world.stack(&image("other").plan()).unwrap()), ["input", "input", "built", "built"]);
+}
+
+/// A lost layer that is made again may be another one: package repositories move on.
+#[test]
+fn nothing_is_stacked_on_other_layers_than_it_was_made_on() {
+    let (world, plan) = (World::default(), image("").plan());
+    let first = world.stack(&plan).unwrap();
+    world.lose(first[1].diff_ids[0]);
+    assert_eq!(short(&world.stack(&plan).unwrap()), ["input", "built", "input", "input"], "made the same");
+    world.lose(first[1].diff_ids[0]);
+    world.behave(but_for("install.d/50-low", Effect { writes: "newer".to_owned(), ..Effect::default() }));
+    assert_eq!(short(&world.stack(&plan).unwrap()), ["input", "built", "built", "built"]);
+    assert_eq!(short(&world.stack(&plan).unwrap()), ["input"; 4]);
+}
+
+#[test]
+fn a_step_that_changes_nothing_has_no_layer_and_is_found_all_the_same() {
+    let (world, plan) = (World::default(), image("").plan());
+    world.behave(but_for("install.d/50-middle", Effect::default()));
+    let steps = world.stack(&plan).unwrap();
+    assert_eq!(steps[2].diff_ids, []);
+    world.take_jobs();
+    assert_eq!(short(&world.stack(&plan).unwrap()), ["input"; 4]);
+}
+
+#[test]
+fn a_build_that_refuses_the_cache_makes_everything() {
+    let (world, plan) = (World::default(), image("").plan());
+    world.stack(&plan).unwrap();
+    let builder = Builder { reuse: Reuse::Refused, ..world.builder() };
+    assert_eq!(short(&builder.stack(&plan).unwrap()), ["built"; 4]);
+}
+
+#[test]
+fn a_build_that_may_not_miss_names_the_step_and_runs_nothing() {
+    let world = World::default();
+    world.stack(&image("").plan()).unwrap();
+    world.take_jobs();
+    let builder = Builder { on_miss: OnMiss::Fail, ..world.builder() };
+    let error = builder.stack(&image("# changed").plan()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "step `middle` of image `vm` is not in the store, and misses are not allowed"
+    );
+    assert!(world.take_jobs().is_empty());
+}
+
+#[test]
+fn a_failed_hook_names_its_element_and_leaves_no_record() {
+    let (world, plan) = (World::default(), image("").plan());
+    let lines: String = (1..=30).map(|number| format!("line {number}\n")).collect();
+    let effect = Effect { prints: lines.into_bytes(), status: 3, ..Effect::default() };
+    world.behave(but_for("install.d/50-middle", effect));
+    let error = world.stack(&plan).unwrap_err();
+    assert_eq!(error.to_string(), "hook `install.d/50-middle` of element `middle` failed with exit status 3");
+    let BuildError::HookFailed(failure) = error else { panic!("{error:?}") };
+    let HookFailure { step, outcome, .. } = *failure;
+    assert_eq!(step, "middle");
+    assert_eq!((outcome.tail.len(), outcome.tail[19].as_str()), (20, "line 30"));
+    assert_eq!(outcome.log.to_str(), Some("vm/middle/install.d-50-middle"));
+    assert_eq!(world.recorded(), ["base:debian-bookworm", "low"].map(str::to_owned).into());
+}
+
+#[test]
+fn a_failed_hook_of_the_final_stage_is_its_elements_and_not_of_its_step() {
+    let mut image = image("");
+    image.elements.push(element("last").hook("finalise.d/90-last", "").build());
+    let (world, plan) = (World::default(), image.plan());
+    world.behave(but_for("finalise.d/90-last", Effect { status: 1, ..Effect::default() }));
+    match world.builder().finish(&plan, &[]).unwrap_err() {
+        BuildError::HookFailed(failure) => {
+            assert_eq!((failure.element.as_str(), failure.step.as_str()), ("last", Step::FINAL));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_final_stage_is_found_like_any_step() {
+    let (world, plan) = (World::default(), image("").plan());
+    let stack: Vec<_> = world.stack(&plan).unwrap().into_iter().flat_map(|step| step.diff_ids).collect();
+    let first = world.builder().finish(&plan, &stack).unwrap();
+    let second = world.builder().finish(&plan, &stack).unwrap();
+    assert_eq!(short(&[first.clone(), second.clone()]), ["built", "input"]);
+    assert_eq!(first.diff_ids, second.diff_ids);
+}
+
+#[test]
+fn a_forecast_says_what_a_build_would_do_and_does_nothing() {
+    let world = World::default();
+    let lines = |image: &Image| -> Vec<String> {
+        let forecasts = forecast(&image.plan(), &world).unwrap();
+        let outcome = |forecast: Forecast| match forecast.outcome {
+            Prospect::Hit { .. } => "hit".to_owned(),
+            Prospect::Depends { on } => format!("depends on {on}"),
+            Prospect::Miss { reasons } => {
+                reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            }
+        };
+        forecasts.into_iter().map(outcome).collect()
+    };
+    assert_eq!(lines(&image("")), ["never built before"; 4]);
+    let built = world.stack(&image("").plan()).unwrap();
+    world.take_jobs();
+    assert_eq!(lines(&image("")), ["hit"; 4]);
+    let changed = lines(&image("# changed"));
+    assert_eq!(
+        (&changed[..2], &*changed[3]),
+        (&["hit".to_owned(), "hit".to_owned()][..], "depends on middle")
+    );
+    assert!(changed[2].starts_with("file install.d/50-middle changed: "), "{changed:?}");
+    world.lose(built[1].diff_ids[0]);
+    assert_eq!(
+        lines(&image("")),
+        ["hit", "built before, but its layer is no longer in the store", "depends on low", "depends on low"]
+    );
+    assert!(world.take_jobs().is_empty());
+}
+
+fn imported_base() -> (DiffId, crate::port::BaseImage) {
+    let layer = DiffId::new(Digest::of("base layer"));
+    let config = serde_json::json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": { "Env": ["LANG=C"], "Entrypoint": ["/init"], "Healthcheck": { "Test": ["NONE"] } },
+        "rootfs": { "type": "layers", "diff_ids": [layer] },
+        "history": [{ "created_by": "somebody" }],
+    });
+    (layer, crate::port::BaseImage { diff_ids: vec![layer], config: serde_json::to_vec(&config).unwrap() })
+}
+
+/// Returns the config of a container as JSON, and the words of its history.
+fn config(world: &World, image: &Image) -> (serde_json::Value, Vec<String>) {
+    let plan = image.plan();
+    let mut steps = world.stack(&plan).unwrap();
+    let stack: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
+    steps.push(world.builder().finish(&plan, &stack).unwrap());
+    let settings = crate::image::ContainerSettings {
+        env: [("HOME".to_owned(), "/work".to_owned())].into(),
+        ..Default::default()
+    };
+    let config = world.builder().container_config(&plan, &steps, &settings).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let history = config["history"].as_array().unwrap();
+    let words = history.iter().map(|entry| entry["created_by"].as_str().unwrap().to_owned()).collect();
+    let diff_ids: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
+    assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(diff_ids));
+    (config, words)
+}
+
+#[test]
+fn a_container_tells_of_every_step() {
+    let (config, history) = config(&World::default(), &image(""));
+    assert_eq!(
+        history,
+        [
+            "plywood base:debian-bookworm",
+            "plywood element low",
+            "plywood element middle",
+            "plywood element top",
+            "plywood image:final"
+        ]
+    );
+    assert_eq!(config["config"]["Env"], serde_json::json!(["HOME=/work"]));
+    assert_eq!(config["architecture"], "amd64");
+}
+
+#[test]
+fn a_container_continues_the_config_of_its_base() {
+    let world = World::default();
+    let (layer, base) = imported_base();
+    world.import(base);
+    let mut image = image("");
+    image.base.source = crate::distro::BaseSource::Stored { digest: Digest::of("manifest") };
+    let steps = world.stack(&image.plan()).unwrap();
+    assert_eq!(steps[0].diff_ids, [layer]);
+    let (config, history) = config(&world, &image);
+    assert_eq!(history[..2], ["somebody", "plywood element low"]);
+    assert_eq!(config["config"]["Env"], serde_json::json!(["LANG=C", "HOME=/work"]));
+    assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/init"]));
+    assert_eq!(config["config"]["Healthcheck"]["Test"], serde_json::json!(["NONE"]));
+}

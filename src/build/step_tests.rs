@@ -1,0 +1,202 @@
+//! What runs for one step, in which order, with which environment, and what of it is logged.
+
+use super::fake::{Effect, World, but_for, usual};
+use crate::element::fixture::{Builder as ElementBuilder, element};
+use crate::plan::Plan;
+use crate::plan::fixture::Image;
+use crate::port::View;
+
+fn image(elements: Vec<ElementBuilder>) -> Image {
+    Image { elements: elements.into_iter().map(ElementBuilder::build).collect(), ..Image::bare() }
+}
+
+/// Returns the jobs of the steps above the base.
+fn jobs(world: &World, plan: &Plan) -> Vec<String> {
+    world.stack(plan).unwrap();
+    let mut jobs = world.take_jobs();
+    jobs.retain(|job| !job.starts_with("bootstrap"));
+    jobs
+}
+
+#[test]
+fn tasks_run_in_order_after_the_fragments_of_their_phase() {
+    let element = element("web")
+        .file("environment.d/10-web", "export DIB_X=1")
+        .hook("extra-data.d/50-web", "")
+        .hook("install.d/50-web", "")
+        .hook("install.d/9-web", "")
+        .file("static/etc/motd", "")
+        .file("package-installs.yaml", "nginx:\ncurl: { arch: arm64 }\n")
+        .file("pkg-map", r#"{ "default": { "nginx": "nginx-light nginx-common" } }"#);
+    let world = World::default();
+    assert_eq!(
+        jobs(&world, &image(vec![element]).plan()),
+        [
+            "source /tmp/plywood/hooks/environment.d/10-web",
+            "/tmp/plywood/hooks/extra-data.d/50-web",
+            "source environment.d/10-web",
+            "apt-get install nginx-light nginx-common",
+            "install.d/9-web",
+            "bash -euo pipefail -c copy static / u+rwX,go+rX",
+            "install.d/50-web",
+        ]
+    );
+}
+
+#[test]
+fn lists_that_ask_for_nothing_run_nothing() {
+    let element = element("web").file("package-installs.yaml", "nginx: { arch: arm64 }\n");
+    let (world, plan) = (World::default(), image(vec![element]).plan());
+    assert_eq!(jobs(&world, &plan), [""; 0]);
+    assert_eq!(world.stack(&plan).unwrap()[1].diff_ids, []);
+}
+
+#[test]
+fn packages_wanted_for_the_build_alone_are_removed_late() {
+    let builder = element("builder").file("package-installs.yaml", "gcc: { build-only: true }\n");
+    let above = element("above").hook("install.d/50-above", "");
+    assert_eq!(
+        jobs(&World::default(), &image(vec![builder, above]).plan()),
+        ["apt-get install gcc", "install.d/50-above", "apt-get remove gcc"]
+    );
+}
+
+#[test]
+fn a_hook_has_the_variables_of_its_key_and_those_that_fragments_leave() {
+    let element = element("web")
+        .file("environment.d/10-web", "export DIB_FROM_FRAGMENT=1")
+        .hook("install.d/50-web", "echo $DIB_NAMED");
+    let mut image = image(vec![element]);
+    image.set(&[("DIB_NAMED", "n"), ("DIB_OTHER", "o")]);
+    let world = World::default();
+    world.stack(&image.plan()).unwrap();
+    let job = world.job("install.d/50-web");
+    assert_eq!(job.view, View::Target);
+    for (name, value) in [
+        ("DIB_NAMED", Some("n")),
+        ("DIB_FROM_FRAGMENT", Some("1")),
+        ("DIB_OTHER", None),
+        ("DIB_RELEASE", Some("bookworm")),
+        ("SOURCE_DATE_EPOCH", Some("1700000000")),
+        ("LC_ALL", Some("C")),
+        ("http_proxy", Some("http://proxy")),
+        ("TMP_MOUNT_PATH", None),
+    ] {
+        assert_eq!(job.env.get(name).map(String::as_str), value, "{name}");
+    }
+}
+
+#[test]
+fn a_hook_on_the_host_is_told_where_the_target_is() {
+    let element = element("web").hook("extra-data.d/50-web", "");
+    let world = World::default();
+    world.stack(&image(vec![element]).plan()).unwrap();
+    let job = world.job("/tmp/plywood/hooks/extra-data.d/50-web");
+    assert_eq!(job.view, View::Host);
+    assert_eq!(job.env["TMP_MOUNT_PATH"], View::HOST_MOUNT);
+    assert_eq!(job.env["TMP_HOOKS_PATH"], "/tmp/plywood/hooks");
+}
+
+#[test]
+fn indices_are_fetched_once_as_long_as_they_are_fresh() {
+    let hook = "apt-get -y install web";
+    let elements =
+        || vec![element("a").hook("install.d/50-a", hook), element("b").hook("install.d/50-b", hook)];
+    let (world, plan) = (World::default(), image(elements()).plan());
+    assert_eq!(jobs(&world, &plan), ["install.d/50-a", "install.d/50-b"], "the bootstrap has fetched them");
+    world.restart();
+    let plan = Image { revision: "2".to_owned(), ..image(elements()) }.plan();
+    let low = world.builder().step(&plan, &plan.steps[1], &[]).unwrap();
+    world.builder().step(&plan, &plan.steps[2], &low.diff_ids).unwrap();
+    assert_eq!(world.take_jobs(), ["apt-get update", "install.d/50-a", "install.d/50-b"]);
+}
+
+#[test]
+fn the_initramfs_is_made_once_at_the_end_of_a_step_that_asked_for_it() {
+    let kernel = element("kernel").hook("install.d/50-kernel", "").hook("post-install.d/60-kernel", "");
+    let above = element("above").hook("install.d/50-above", "");
+    let world = World::default();
+    world.behave(|job| Effect { asks_for_initramfs: job.argv[0].ends_with("-kernel"), ..usual(job) });
+    let jobs = jobs(&world, &image(vec![kernel, above]).plan());
+    assert_eq!(jobs[..2], ["install.d/50-kernel", "post-install.d/60-kernel"]);
+    assert!(jobs[2].contains("initramfs"), "{jobs:?}");
+    assert_eq!(jobs[3..], ["install.d/50-above"]);
+}
+
+#[test]
+fn secrets_are_in_no_log_and_no_event() {
+    let element = element("web")
+        .file("environment.d/10-web", "export DIB_WEB_PASSWORD")
+        .hook("install.d/50-web", "set -x; login $DIB_WEB_PASSWORD");
+    let mut image = image(vec![element]);
+    image.set(&[("DIB_WEB_PASSWORD", "hunter2")]);
+    let world = World::default();
+    let prints = b"+ login hunter2\n".to_vec();
+    world.behave(but_for("install.d/50-web", Effect { prints, ..Effect::default() }));
+    world.stack(&image.plan()).unwrap();
+    let logs = world.logs();
+    assert_eq!(logs["vm/web/install.d-50-web"], "+ login ***\n");
+    assert_eq!(logs["vm/web/install.d-environment.d"], "+ export\n", "and not the environment after it");
+    assert_eq!(world.job("install.d/50-web").env["DIB_WEB_PASSWORD"], "hunter2");
+    let lines = world.events("task-output");
+    assert!(!lines.is_empty() && lines.iter().all(|line| !line.to_string().contains("hunter")), "{lines:?}");
+}
+
+#[test]
+fn an_environment_that_was_not_left_whole_is_an_error() {
+    let failed = |prints: &[u8], status: i32| {
+        let element = element("web").file("environment.d/10-web", "").hook("install.d/50-web", "");
+        let world = World::default();
+        let effect = Effect { prints: prints.to_vec(), status, ..Effect::default() };
+        world.behave(but_for("source environment.d/10-web", effect));
+        let error = world.stack(&image(vec![element]).plan()).unwrap_err();
+        assert!(!world.recorded().contains("web"));
+        error.to_string()
+    };
+    assert_eq!(
+        failed(b"+ false\n", 1),
+        "environment.d of phase `install.d` failed with exit status 1 in step `web`"
+    );
+    assert_eq!(
+        failed(b"+ exit 0\n", 0),
+        "environment.d of phase `install.d` failed with exit status 0 in step `web`"
+    );
+}
+
+#[test]
+fn work_of_plywood_that_fails_is_named_by_its_task() {
+    let element = element("web").file("package-installs.yaml", "nginx:\n");
+    let world = World::default();
+    world.behave(but_for("apt-get install nginx", Effect { status: 100, ..Effect::default() }));
+    let error = world.stack(&image(vec![element]).plan()).unwrap_err();
+    assert_eq!(error.to_string(), "`01-package-installs` of step `web` failed with exit status 100");
+}
+
+#[test]
+fn a_line_without_end_is_cut() {
+    let element = element("web").hook("install.d/50-web", "");
+    let world = World::default();
+    world.behave(but_for("install.d/50-web", Effect { prints: vec![b'#'; 200_000], ..Effect::default() }));
+    world.stack(&image(vec![element]).plan()).unwrap();
+    assert_eq!(world.logs()["vm/web/install.d-50-web"].len(), 200_000);
+    let lines = world.events("task-output");
+    assert!(lines.iter().all(|line| line["line"].as_str().unwrap().len() < 70_000), "{}", lines.len());
+}
+
+#[test]
+fn a_shell_sees_what_the_hooks_of_a_step_see() {
+    let elements = vec![
+        element("low").hook("install.d/50-low", ""),
+        element("web").hook("install.d/50-web", "echo $DIB_NAMED"),
+    ];
+    let mut image = image(elements);
+    image.set(&[("DIB_NAMED", "n")]);
+    let (world, plan) = (World::default(), image.plan());
+    world.stack(&plan).unwrap();
+    world.builder().shell(&plan, &plan.steps[2], &["true".to_owned()]).unwrap();
+    assert_eq!(world.job("true").env["DIB_NAMED"], "n");
+    world.builder().shell(&plan, &plan.finish, &[]).unwrap();
+    assert_eq!(world.take_jobs().last().map(String::as_str), Some("bash -l"));
+    let error = world.builder().shell(&plan, &plan.steps[0], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "nothing is below step `base:debian-bookworm`");
+}
