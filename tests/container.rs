@@ -1,0 +1,122 @@
+//! Containers as others read them: skopeo, umoci and a Docker engine. Needs root, a package mirror and these programs.
+
+#![cfg(feature = "system-tests")]
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use common::project::Project;
+use serde_json::{Value, json};
+
+const IMAGE: &str = r#"
+elements = ["greeting"]
+packages = ["gcc", "libc6-dev"]
+outputs = ["qcow2", "oci", "docker-archive"]
+
+[image.tiny.container]
+entrypoint = ["/bin/sh", "-c"]
+cmd = ["cat /etc/greeting"]
+user = "nobody"
+workdir = "/tmp"
+env = { LANG = "C.UTF-8" }
+labels = { "org.example.purpose" = "test" }
+"#;
+
+/// Returns an image with a compiler, built once as disk and as container.
+fn built() -> &'static Project {
+    static PROJECT: OnceLock<Project> = OnceLock::new();
+    PROJECT.get_or_init(|| {
+        let project = Project::new(IMAGE).with_base();
+        project.element("greeting");
+        project.build(&[]);
+        project
+    })
+}
+
+#[track_caller]
+fn run(program: &str, args: &[&str]) -> Output {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("this test needs the program `{program}`: {error}"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn path(name: &str) -> String {
+    built().out().join(name).display().to_string()
+}
+
+/// Returns the config as skopeo reads it.
+fn config(image: &str) -> Value {
+    serde_json::from_slice(&run("skopeo", &["inspect", "--config", image]).stdout).unwrap()
+}
+
+#[test]
+fn a_disk_and_the_containers_of_an_image_consist_of_the_same_layers() {
+    let manifest = built().manifest();
+    let layers: Value = built().layers().into_iter().map(|(_, id)| id).collect();
+    let outputs = manifest["outputs"].as_array().unwrap();
+    let formats: Vec<_> = outputs.iter().map(|output| output["format"].as_str().unwrap()).collect();
+    assert_eq!(formats, ["qcow2", "oci", "docker-archive"]);
+    for output in outputs {
+        assert_eq!(output["diff-ids"], layers, "{output}");
+    }
+    assert_eq!(config(&format!("oci:{}", path("tiny.oci")))["rootfs"]["diff_ids"], layers);
+    assert_eq!(config(&format!("docker-archive:{}", path("tiny.docker.tar")))["rootfs"]["diff_ids"], layers);
+}
+
+#[test]
+fn a_config_says_what_the_definition_says_and_one_entry_of_history_a_step() {
+    let config = config(&format!("oci:{}", path("tiny.oci")));
+    assert_eq!(
+        config["config"],
+        json!({
+            "Entrypoint": ["/bin/sh", "-c"],
+            "Cmd": ["cat /etc/greeting"],
+            "User": "nobody",
+            "WorkingDir": "/tmp",
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
+            "Labels": { "org.example.purpose": "test" },
+        })
+    );
+    let history: Vec<_> =
+        config["history"].as_array().unwrap().iter().map(|entry| &entry["created_by"]).collect();
+    assert_eq!(history, ["x"]);
+    assert_eq!(config["created"], "1980-01-01T00:00:00Z");
+}
+
+#[test]
+fn skopeo_copies_and_umoci_unpacks_an_oci_layout() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    run(
+        "skopeo",
+        &[
+            "copy",
+            "--insecure-policy",
+            &format!("oci:{}", path("tiny.oci")),
+            &format!("oci:{}:copy", at("copy")),
+        ],
+    );
+    run("umoci", &["unpack", "--image", &format!("{}:copy", at("copy")), &at("bundle")]);
+    let root = directory.path().join("bundle/rootfs");
+    assert_eq!(fs::read_to_string(root.join("etc/greeting")).unwrap(), "greeting\n");
+    assert!(root.join("usr/bin/gcc").exists());
+    let bundle: Value =
+        serde_json::from_slice(&fs::read(directory.path().join("bundle/config.json")).unwrap()).unwrap();
+    assert_eq!(bundle["process"]["args"], json!(["/bin/sh", "-c", "cat /etc/greeting"]));
+    assert_eq!(
+        (&bundle["process"]["cwd"], &bundle["process"]["user"]["uid"]),
+        (&json!("/tmp"), &json!(65534))
+    );
+}
+
+#[test]
+fn a_docker_engine_loads_the_archive_and_compiles_c_in_it() {
+    let script = |name: &str| format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
+    let output = run(&script("with-docker-engine"), &[&script("try-container"), &path("tiny.docker.tar")]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("Hello from C, compiled by gcc 12"), "{said}");
+}

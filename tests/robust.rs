@@ -1,0 +1,304 @@
+//! Builds that are stopped, and machines that do not give what is needed. Needs root, loop devices and a package mirror.
+
+#![cfg(feature = "system-tests")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::project::Project;
+use plywood::sandbox::enter_private_mounts;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Returns an image whose build does everything that takes hold of something: hooks on the host and in the target, a
+/// package, a disk on a loop device.
+fn eventful() -> Project {
+    let project =
+        Project::new("elements = [\"slow\"]\npackages = [\"hello\"]\noutputs = [\"qcow2\", \"oci\"]")
+            .with_base();
+    project.hook("elements/slow/extra-data.d/10-slow", "sleep 0.5; echo host >$TMP_MOUNT_PATH/etc/host");
+    project.hook(
+        "elements/slow/install.d/10-slow",
+        "sleep 60 & setsid sleep 60 & sleep 1; echo target >/etc/target",
+    );
+    project.hook("elements/slow/finalise.d/10-slow", "sleep 0.5; echo final >/etc/final");
+    project
+}
+
+/// Returns everything on the machine that holds something below `path`: mounts, loop devices, processes.
+fn holders(path: &Path) -> Vec<String> {
+    let path = path.to_str().unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = mounts.lines().filter(|line| line.contains(path) || line.contains("/run/plywood"));
+    let loops = Command::new("losetup")
+        .args(["--list", "--noheadings", "--output", "NAME,BACK-FILE"])
+        .output()
+        .unwrap();
+    let loops = String::from_utf8(loops.stdout).unwrap();
+    let loops = loops.lines().filter(|line| line.contains(path));
+    mounts.chain(loops).map(str::to_owned).chain(processes(path)).collect()
+}
+
+/// Returns the processes that name `path` in their arguments, stand in it, or see mounts of it.
+fn processes(path: &str) -> Vec<String> {
+    let numbers = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let numbers = numbers.filter(|entry| entry.file_name().unwrap().to_str().unwrap().parse::<u32>().is_ok());
+    let holds = |process: &PathBuf| {
+        let text = |name: &str| {
+            String::from_utf8_lossy(&fs::read(process.join(name)).unwrap_or_default()).into_owned()
+        };
+        let link =
+            |name: &str| fs::read_link(process.join(name)).unwrap_or_default().to_string_lossy().into_owned();
+        [text("cmdline"), text("mountinfo"), link("cwd"), link("root")].iter().any(|text| text.contains(path))
+    };
+    numbers.filter(holds).map(|process| process.display().to_string()).collect()
+}
+
+/// Waits until nothing holds anything below `path` any more: the kernel ends namespaces a moment after their processes.
+#[track_caller]
+fn assert_nothing_left(path: &Path, when: &str) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !holders(path).is_empty() && Instant::now() < deadline {
+        sleep(Duration::from_millis(50));
+    }
+    assert_eq!(holders(path), Vec::<String>::new(), "{when}");
+}
+
+#[test]
+fn a_build_that_is_stopped_at_any_time_leaves_nothing_and_the_next_one_succeeds() {
+    let project = eventful();
+    let started = Instant::now();
+    project.build(&[]);
+    let (whole, expected) = (started.elapsed(), project.layers());
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let mut random = seed;
+    for round in 0..12 {
+        let signal = [Signal::KILL, Signal::TERM, Signal::INT][round % 3];
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = whole.mul_f64((random >> 33) as f64 / (1_u64 << 31) as f64);
+        let when = format!("{signal:?} after {moment:?} of {whole:?}, round {round} of seed {seed}");
+        forget_all_but_the_base(&project);
+        stop_after(&project, signal, moment, &when);
+        assert_nothing_left(project.store().parent().unwrap(), &when);
+    }
+    project.build(&[]);
+    assert_eq!(project.layers(), expected);
+    let check = project.run(&["store", "check"]);
+    assert!(check.stdout.ends_with("sound\n"), "{}", check.stdout);
+    assert_eq!(
+        fs::read_dir(project.store().join("work")).unwrap().count(),
+        0,
+        "a killed build left scratch files"
+    );
+}
+
+#[track_caller]
+fn assert_sound(project: &Project) {
+    let check = project.run(&["store", "check"]);
+    assert!(check.stdout.ends_with("sound\n"), "{} {}", check.stdout, check.stderr);
+}
+
+/// Removes the records of all steps above the base, so that they are made again.
+fn forget_all_but_the_base(project: &Project) {
+    for kind in ["input", "content"] {
+        for record in fs::read_dir(project.store().join("records").join(kind)).unwrap() {
+            let record = record.unwrap().path();
+            if !fs::read_to_string(&record).unwrap().contains("\"base:debian-bookworm\"") {
+                fs::remove_file(record).unwrap();
+            }
+        }
+    }
+}
+
+/// Starts a build and stops it at this moment.
+fn stop_after(project: &Project, signal: Signal, moment: Duration, when: &str) {
+    let out = project.out();
+    let mut command = project.command(&["build", "-o", out.to_str().unwrap()]);
+    let mut build = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    sleep(moment);
+    kill_process(Pid::from_child(&build), signal).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while build.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "still running: {when}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_bootstrap_that_is_stopped_leaves_nothing() {
+    let project = Project::new("outputs = []");
+    for (signal, seconds) in [(Signal::KILL, 3), (Signal::TERM, 6), (Signal::INT, 9)] {
+        let when = format!("{signal:?} after {seconds} s");
+        stop_after(&project, signal, Duration::from_secs(seconds), &when);
+        assert_nothing_left(project.store().parent().unwrap(), &when);
+        let records = fs::read_dir(project.store().join("records/input")).unwrap().count();
+        assert_eq!(records, 0, "{when}");
+    }
+}
+
+#[test]
+fn an_interrupted_build_says_so() {
+    let project = Project::of_elements(&["a"]).with_base();
+    project.hook("elements/a/install.d/50-a", "echo going; sleep 30");
+    let out = project.out();
+    let mut command = project.command(&["build", "-v", "-o", out.to_str().unwrap()]);
+    let build = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    sleep(Duration::from_secs(3));
+    kill_process(Pid::from_child(&build), Signal::INT).unwrap();
+    let output = build.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("error: interrupted"), "{message}");
+}
+
+#[test]
+fn two_builds_at_once_share_a_store() {
+    let project = Project::of_elements(&["a", "b", "c"]).with_base();
+    project.hook("elements/b/install.d/50-b", "sleep 1; echo b >/etc/b");
+    let [first, second] = ["one", "two"].map(|name| {
+        let out = project.out().join(name);
+        project.command(&["build", "-o", out.to_str().unwrap()]).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for build in [first, second] {
+        let output = build.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let manifest = |name: &str| fs::read(project.out().join(name).join("tiny.manifest.json")).unwrap();
+    assert_eq!(manifest("one"), manifest("two"));
+    assert_sound(&project);
+}
+
+/// Mounts an empty file system of this size, seen by this thread and its children alone.
+fn mount_tmpfs(path: &Path, options: &str) {
+    fs::create_dir_all(path).unwrap();
+    let status =
+        Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).status().unwrap();
+    assert!(status.success(), "this test needs the right to mount");
+}
+
+fn remount(path: &Path, options: &str) {
+    let options = format!("remount,{options}");
+    let status = Command::new("mount").args(["-o", &options]).arg(path).status().unwrap();
+    assert!(status.success(), "cannot remount {} with {options}", path.display());
+}
+
+#[test]
+fn a_store_on_a_full_disk_says_so_and_stays_sound() {
+    enter_private_mounts().expect("this test needs root and the right to mount");
+    let project = Project::of_elements(&["a"]);
+    mount_tmpfs(&project.store(), "size=2G");
+    let project = project.with_base();
+    let used = String::from_utf8(Command::new("du").arg("-sm").arg(project.store()).output().unwrap().stdout)
+        .unwrap();
+    let used: u64 = used.split_whitespace().next().unwrap().parse().unwrap();
+    // Room for the file, but not for the file and its layer.
+    remount(&project.store(), &format!("size={}M", used + 30));
+    project.hook("elements/a/install.d/50-a", "head -c 20M /dev/urandom >/etc/a");
+    let full = project.run_build(&[]);
+    assert_eq!(full.status, Some(1), "{}", full.stderr);
+    assert!(full.stderr.contains("Caused by: No space left on device"), "{}", full.stderr);
+    assert!(
+        full.stderr.contains("hint: plywood store gc, or another disk with `--store DIR`"),
+        "{}",
+        full.stderr
+    );
+    remount(&project.store(), "size=2G");
+    assert_sound(&project);
+    assert_eq!(project.build(&[]).made(), ["a", "image:final"]);
+}
+
+#[test]
+fn a_store_on_a_read_only_disk_says_so() {
+    enter_private_mounts().expect("this test needs root and the right to mount");
+    let project = Project::of_elements(&["a"]);
+    mount_tmpfs(&project.store(), "size=1M");
+    assert_eq!(project.run(&["plan"]).status, Some(0));
+    remount(&project.store(), "ro");
+    let run = project.run_build(&[]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("Caused by: Read-only file system"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("hint: choose a store that can be written with `--store DIR`"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn what_is_missing_is_named_before_anything_runs() {
+    let project = Project::of_elements(&["a"]);
+    let run = |path: &str| {
+        let output = project.command(&["build"]).env("PATH", path).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, message) = run("/nonexistent");
+    assert_eq!(status, Some(1));
+    let expected =
+        "error: program `mmdebstrap` is needed and not installed\n\nhint: apt-get install mmdebstrap\n";
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn building_without_root_says_so() {
+    let project = Project::of_elements(&["a"]);
+    // Where anybody may look.
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("plywood");
+    fs::copy(env!("CARGO_BIN_EXE_plywood"), &program).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(project.path()).arg(place.path()).status().unwrap();
+    assert!(copied.success());
+    let layers = Path::new(env!("CARGO_MANIFEST_DIR")).join("layers");
+    assert!(
+        Command::new("cp")
+            .arg("-r")
+            .arg(layers)
+            .arg(place.path().join("project"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let run = |command: &str| {
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).arg("--project");
+        nobody.arg(place.path().join("project")).arg("--store").arg("/tmp/plywood-of-nobody").arg(command);
+        let output = nobody.env("PLYWOOD_DATA_DIR", place.path()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, message) = run("build");
+    let expected = "error: building needs root: hooks run in namespaces with mounts of their own\n\nhint: sudo plywood …\n";
+    assert_eq!((status, message.as_str()), (Some(1), expected));
+    assert_eq!(run("plan"), (Some(0), String::new()));
+    fs::remove_dir_all("/tmp/plywood-of-nobody").unwrap();
+}
+
+#[test]
+fn a_mirror_that_is_unknown_or_does_not_answer_is_named() {
+    let project = Project::new("outputs = []");
+    let output = project
+        .command(&["build", "--progress", "json"])
+        .env("DIB_DISTRIBUTION_MIRROR", "http://127.0.0.1:9/debian")
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.contains("error: `bootstrap` of step `base:debian-bookworm` failed"), "{message}");
+    assert!(message.contains("127.0.0.1:9") && message.contains("Connection refused"), "{message}");
+
+    let base = "distro = \"mint\"\nrelease = \"nobody-has-it\"\nfamily = \"debian\"\n";
+    let source = "[source.mmdebstrap]\nvariant = \"minbase\"\nsuites = [\"nobody-has-it\"]\n";
+    project.write("layers/mine.toml", &format!("{base}{source}"));
+    project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\noutputs = []\n");
+    let run = project.run_build(&[]);
+    assert_eq!(run.status, Some(1));
+    assert!(
+        run.stderr.contains("nobody-has-it") && run.stderr.contains("hint: DIB_DISTRIBUTION_MIRROR="),
+        "{}",
+        run.stderr
+    );
+}
