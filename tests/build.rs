@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::project::Project;
@@ -187,13 +188,11 @@ fn a_secret_reaches_its_hook_and_is_written_nowhere() {
     for words in ["correct horse", "staple"] {
         assert!(!run.stderr.contains(words), "{}", run.stderr);
         let grep = ["records", "logs", "layers", "index.json"].map(|part| project.store().join(part));
-        let found =
-            std::process::Command::new("grep").args(["-rl", words]).args(grep).arg(project.out()).output();
+        let found = Command::new("grep").args(["-rl", words]).args(grep).arg(project.out()).output();
         assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
     }
     let hash = project.run(&["shell", "tiny", "--", "cat", "/etc/a"]).stdout;
-    let expected =
-        std::process::Command::new("sh").args(["-c", "printf %s \"$1\" | sha256sum", "sh", SECRET]).output();
+    let expected = Command::new("sh").args(["-c", "printf %s \"$1\" | sha256sum", "sh", SECRET]).output();
     assert_eq!(hash, String::from_utf8(expected.unwrap().stdout).unwrap());
 }
 
@@ -255,10 +254,16 @@ fn what_nobody_used_is_collected_and_what_is_left_is_sound() {
     assert_eq!(project.layers(), before);
 }
 
+fn skopeo_config(layout: &Path) -> serde_json::Value {
+    let image = format!("oci:{}", layout.display());
+    let run = Command::new("skopeo").args(["inspect", "--config", &image]).output();
+    serde_json::from_slice(&run.expect("this test needs the program `skopeo`").stdout).unwrap()
+}
+
 #[test]
 fn an_image_is_built_on_what_was_imported() {
     let project =
-        Project::new("elements = [\"a\"]\noutputs = [\"oci\", \"docker-archive\", \"tar\"]").with_base();
+        Project::new("elements = [\"a\"]\noutputs = [\"oci\", \"docker-archive\", \"tar\"]\ncontainer = { env = { SAID_BY = \"base\" } }").with_base();
     project.element("a");
     project.build(&[]);
     let below = project.layers();
@@ -276,7 +281,7 @@ fn an_image_is_built_on_what_was_imported() {
         assert!(base.contains("distro = \"debian\"") && base.contains("release = \"bookworm\""), "{base}");
         project.write(
             "plywood.toml",
-            &format!("[image.tiny]\nbase = \"{name}\"\nelements = [\"b\"]\noutputs = []\n"),
+            &format!("[image.tiny]\nbase = \"{name}\"\nelements = [\"b\"]\noutputs = [\"oci\"]\n"),
         );
         project.build(&[]);
         let layers = project.layers();
@@ -284,6 +289,10 @@ fn an_image_is_built_on_what_was_imported() {
             let ids =
                 |layers: &[(String, String)]| layers.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>();
             assert_eq!(ids(&layers)[..2], ids(&below), "{name}");
+            let config = skopeo_config(&out.join("tiny.oci"));
+            assert_eq!(config["config"]["Env"][1], "SAID_BY=base", "{name}");
+            assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 3, "{name}");
+            assert_eq!(config["history"][1]["created_by"], "plywood element a", "{name}");
         }
         assert_eq!(
             project.run(&["shell", "tiny", "--", "cat", "/etc/a", "/etc/b"]).stdout,

@@ -48,8 +48,8 @@ const BUILDS: [Conditions; 2] = [
 /// Copies the project, in an order of its own.
 const COPY: &str = r#"
     cd "$1"; mkdir -p "$2"
-    find . -mindepth 1 -type d | LC_ALL=C sort $3 | while read -r dir; do mkdir -p "$2/$dir"; done
-    find . -type f | LC_ALL=C sort $3 | while read -r file; do cp --preserve=mode "$file" "$2/$file"; done
+    find . -mindepth 1 -type d | LC_ALL=C sort ${3:-} | while read -r dir; do mkdir -p "$2/$dir"; done
+    find . -type f | LC_ALL=C sort ${3:-} | while read -r file; do cp --preserve=mode "$file" "$2/$file"; done
 "#;
 
 /// Builds as the conditions say.

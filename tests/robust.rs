@@ -149,6 +149,8 @@ fn an_interrupted_build_says_so() {
     let mut command = project.command(&["build", "-v", "-o", out.to_str().unwrap()]);
     let build = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     sleep(Duration::from_secs(3));
+    // What the tests above look for is there while a build runs.
+    assert!(holders(project.store().parent().unwrap()).len() > 1);
     kill_process(Pid::from_child(&build), Signal::INT).unwrap();
     let output = build.wait_with_output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();

@@ -46,6 +46,9 @@ pub struct ContainerSettings {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What a shell on Debian has. Always said, as containerd has a default only for configs without any variable.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The config of an image in the making.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageConfig {
@@ -63,7 +66,7 @@ impl ImageConfig {
         let document = json!({
             "architecture": architecture,
             "os": "linux",
-            "config": {},
+            "config": { "Env": [DEFAULT_PATH] },
             "rootfs": { "type": "layers", "diff_ids": [] },
             "history": [],
         });
@@ -218,7 +221,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                r#"{{"architecture":"amd64","config":{{"Entrypoint":["/bin/bash"],"Env":["A=1","PATH=/bin"],"Labels":{{"l":"v"}},"User":"builder","WorkingDir":"/work"}},"created":"2023-11-14T22:13:20Z","history":[{{"created":"2023-11-14T22:13:20Z","created_by":"base"}},{{"created":"2023-11-14T22:13:20Z","created_by":"element docs","empty_layer":true}}],"os":"linux","rootfs":{{"diff_ids":["{a}"],"type":"layers"}}}}"#
+                r#"{{"architecture":"amd64","config":{{"Entrypoint":["/bin/bash"],"Env":["PATH=/bin","A=1"],"Labels":{{"l":"v"}},"User":"builder","WorkingDir":"/work"}},"created":"2023-11-14T22:13:20Z","history":[{{"created":"2023-11-14T22:13:20Z","created_by":"base"}},{{"created":"2023-11-14T22:13:20Z","created_by":"element docs","empty_layer":true}}],"os":"linux","rootfs":{{"diff_ids":["{a}"],"type":"layers"}}}}"#
             )
         );
         assert_eq!(parse_diff_ids(text.as_bytes()).unwrap(), [a]);
