@@ -46,10 +46,11 @@ fn die_with_supervisor(alive: &OwnedFd) -> Result<(), SandboxError> {
 
 /// Returns in pid 1 with how the job ended, and in the job's process only if it cannot become its program.
 fn run_job(order: &Order) -> Result<Exit, SandboxError> {
+    // Before the view is made: users other than root have to enter the directories above a mount.
+    umask(Mode::from_raw_mode(0o022));
     view::enter(order)?;
     limit_resources().map_err(setup("set resource limits"))?;
     drop_machine_wide_rights().map_err(setup("drop capabilities"))?;
-    umask(Mode::from_raw_mode(0o022));
     rustix::process::chdir(&order.job.cwd).map_err(setup(format!("enter `{}`", order.job.cwd)))?;
     let program = Program::find(&order.job)?;
     // SAFETY: this process has one thread.
