@@ -1,0 +1,113 @@
+//! The plan of every image in `examples/`, and of every base in `layers/`, as text.
+//!
+//! A refactor shows no difference in `tests/golden/`; a change of an element, an example or the planner shows its effect in
+//! review. To take the new texts:
+//!
+//! ```text
+//! INSTA_UPDATE=always cargo test --test plans
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use plywood::distro::{Architecture, BaseName, BaseSource, apt};
+use plywood::element::{Foundation, resolve};
+use plywood::image::{ImageDefinition, ImageName};
+use plywood::load;
+use plywood::plan::{Plan, Request, Seal, Step, Work, plan_image};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the names of what is in a directory of the source tree, sorted.
+fn names_in(dir: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(root().join(dir)).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Plans an image of the project in `dir`, as the command line does.
+fn plan(dir: &Path, name: &ImageName, image: &ImageDefinition) -> Plan {
+    let project = load::load_project(dir).unwrap();
+    let catalog = load::load_catalog(&load::element_path(dir, &project.project, &root())).unwrap();
+    let base_name: BaseName = image.base.clone().expect("examples name their bases");
+    let base = load::load_base(&base_name, &load::layer_path(dir, &root())).unwrap();
+    let provides = base.provided_names();
+    let foundation = Foundation { base: base_name.as_str(), provides: &provides };
+    let elements = resolve(&catalog, &image.elements, Some(foundation)).unwrap().elements;
+    let mut variables = base.variables(Architecture::Amd64);
+    variables.extend(image.env.clone());
+    plan_image(&Request {
+        image: name.as_str(),
+        architecture: Architecture::Amd64,
+        source_date_epoch: 0,
+        packages_revision: "",
+        base_name: &base_name,
+        base: &base,
+        elements: &elements,
+        variables: &variables,
+        files: &load::load_input_files(dir, &image.files).unwrap(),
+        packages: &image.packages,
+        seal: &Seal::new([0; 32]),
+    })
+    .unwrap()
+}
+
+fn text(plan: &Plan) -> String {
+    plan.steps.iter().chain([&plan.finish]).fold(String::new(), |mut text, step| {
+        describe(step, &mut text);
+        text
+    })
+}
+
+/// Writes a step's name, and below it what it sees of the image definition and what it does.
+fn describe(step: &Step, text: &mut String) {
+    let _ = writeln!(text, "{}", step.name);
+    let Work::Tasks(tasks) = &step.work else { return };
+    for name in tasks.files.keys() {
+        let _ = writeln!(text, "  file {name}");
+    }
+    if !tasks.fragments.is_empty() {
+        let _ = writeln!(text, "  environment.d {}", tasks.fragments.join(" "));
+    }
+    for task in &tasks.list {
+        let _ = writeln!(text, "  {task}");
+    }
+}
+
+fn assert_golden(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+#[test]
+fn plans_of_examples_are_pinned() {
+    for example in names_in("examples") {
+        let dir = root().join("examples").join(&example);
+        let project = load::load_project(&dir).unwrap();
+        assert!(!project.image.is_empty(), "{example}");
+        for (name, image) in &project.image {
+            assert_golden(&format!("{example}-{name}"), &text(&plan(&dir, name, image)));
+        }
+    }
+}
+
+#[test]
+fn bases_are_pinned() {
+    let layers = root().join("layers");
+    let names = load::load_base_names(std::slice::from_ref(&layers)).unwrap();
+    assert!(!names.is_empty());
+    for name in names {
+        let base = load::load_base(&name, std::slice::from_ref(&layers)).unwrap();
+        let BaseSource::Mmdebstrap(source) = &base.source else { panic!("{name}: {:?}", base.source) };
+        let variables = base.variables(Architecture::Amd64);
+        let mut text = format!("base:{name} {}\n", base.identity());
+        variables.iter().for_each(|(name, value)| text += &format!("  variable {name} = {value}\n"));
+        apt::bootstrap(source, "/target").iter().for_each(|word| text += &format!("  word {word}\n"));
+        assert_golden(&format!("base-{name}"), &text);
+    }
+}
