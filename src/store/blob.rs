@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::file::{failed, place};
+use super::record::mark_used;
 use crate::oci::{Digest, Hasher};
 use crate::port::StoreError;
 
@@ -15,6 +16,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        // What is there already is not written again: an unchanged build leaves the store as it was. Marked before it is
+        // looked for, it is safe from a collection that starts in between.
+        mark_used(&self.layout().blob(&digest));
+        if self.blob_bytes(&digest) == Some(bytes.len() as u64) {
+            return Ok(digest);
+        }
         let mut writer = self.blob_writer()?;
         writer.write_all(bytes).map_err(failed("write", &writer.temporary))?;
         Ok(writer.finish()?.0)
