@@ -98,6 +98,10 @@ fn store(error: &StoreError) -> Option<String> {
         StoreError::Newer { .. } | StoreError::NotAStore { .. } => {
             Some("choose another with `--store DIR`".to_owned())
         }
+        StoreError::NoBase { .. } => Some(
+            "take it in with `plywood import SOURCE NAME`, or name the store that has it with `--store DIR`"
+                .to_owned(),
+        ),
         StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } | StoreError::Damaged { .. } => {
             Some("plywood store check".to_owned())
         }

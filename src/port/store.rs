@@ -161,6 +161,14 @@ pub enum StoreError {
         /// What it is.
         found: DiffId,
     },
+    /// A base that `plywood import` took in is not in this store.
+    #[error("base image {digest} is not in the store `{}`", path.display())]
+    NoBase {
+        /// Of its manifest.
+        digest: Digest,
+        /// The store.
+        path: PathBuf,
+    },
     /// A document in the store cannot be read.
     #[error("`{}` is not valid: {reason}", path.display())]
     Invalid {

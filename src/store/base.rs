@@ -26,7 +26,9 @@ impl Store {
             BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
                 file.digest
             }
-            BaseSource::Stored { digest } => return self.stored_base(digest),
+            BaseSource::Stored { digest } => {
+                return self.stored_base(digest).map_err(|error| self.no_base(digest, error));
+            }
             BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base does not come as layers"),
         };
         let name = format!("base/{}", digest.hex());
@@ -38,6 +40,15 @@ impl Store {
         let (path, imported) = self.import_source(source, architecture)?;
         let manifest = self.save_base(&name, &imported, architecture).map_err(cannot_import(path))?;
         self.stored_base(&manifest)
+    }
+
+    fn no_base(&self, manifest: &Digest, error: StoreError) -> StoreError {
+        match error {
+            StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } => {
+                StoreError::NoBase { digest: *manifest, path: self.path().to_owned() }
+            }
+            other => other,
+        }
     }
 
     fn import_source<'a>(
@@ -111,5 +122,20 @@ fn verify_file(path: &Path, expected: &Digest) -> Result<(), StoreError> {
     match found == *expected {
         true => Ok(()),
         false => Err(StoreError::WrongBase { path: path.to_owned(), expected: *expected, found }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_that_was_imported_elsewhere_is_named_with_the_store_that_lacks_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let source = BaseSource::Stored { digest: Digest::of("manifest") };
+        let error = store.base_image(&source, Architecture::Amd64).unwrap_err();
+        let StoreError::NoBase { digest, path } = error else { panic!("{error:?}") };
+        assert_eq!((digest, path.as_path()), (Digest::of("manifest"), store.path()));
     }
 }
