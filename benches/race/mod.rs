@@ -63,7 +63,7 @@ impl<'a> Race<'a> {
 
     /// Runs all rounds and prints a table.
     pub fn run(mut self) {
-        eprintln!("{}: {} contenders, {} rounds", self.title, self.contenders.len(), rounds());
+        eprintln!("{}: {} contenders, rounds: {}", self.title, self.contenders.len(), rounds());
         for _ in 0..rounds() {
             for contender in &mut self.contenders {
                 let cost = (contender.lap)();
