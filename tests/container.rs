@@ -83,7 +83,12 @@ fn a_config_says_what_the_definition_says_and_one_entry_of_history_a_step() {
     );
     let history: Vec<_> =
         config["history"].as_array().unwrap().iter().map(|entry| &entry["created_by"]).collect();
-    let steps = ["plywood base:debian-bookworm", "plywood element greeting", "plywood image:packages"];
+    let steps = [
+        "plywood base:debian-bookworm",
+        "plywood element greeting",
+        "plywood image:packages",
+        "plywood image:final",
+    ];
     assert_eq!(history, steps);
     assert_eq!(config["created"], "1980-01-01T00:00:00Z");
 }
