@@ -225,7 +225,8 @@ fn a_container_tells_of_every_step() {
             "plywood image:final"
         ]
     );
-    assert_eq!(config["config"]["Env"], serde_json::json!(["HOME=/work"]));
+    let variables = config["config"]["Env"].as_array().unwrap();
+    assert!(variables.contains(&"HOME=/work".into()), "{variables:?}");
     assert_eq!(config["architecture"], "amd64");
 }
 

@@ -18,9 +18,9 @@ impl Store {
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         // What is there already is not written again: an unchanged build leaves the store as it was. Marked before it is
-        // looked for, it is safe from a collection that starts in between.
+        // looked for, it is safe from a collection that starts in between. Read, as a damaged one is to be replaced.
         mark_used(&self.layout().blob(&digest));
-        if self.blob_bytes(&digest) == Some(bytes.len() as u64) {
+        if self.read_blob(&digest).is_ok() {
             return Ok(digest);
         }
         let mut writer = self.blob_writer()?;
