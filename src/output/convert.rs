@@ -75,7 +75,8 @@ impl Converter {
 
     fn convert_by_qemu(&self, raw: &Path, pending: &Pending, format: DiskFormat) -> Result<(), OutputError> {
         Run::new(QEMU_IMG).args(qemu_img_arguments(raw, pending.path(), format)).run()?;
-        let marks = Stamp { identity: &self.identity, time: self.source_date_epoch };
+        let name = pending.target().file_name().unwrap_or_default().to_string_lossy();
+        let marks = Stamp { identity: &self.identity, time: self.source_date_epoch, name: &name };
         stamp(pending.file(), pending.path(), format, &marks)
     }
 }

@@ -49,6 +49,11 @@ impl Pending {
         &self.file
     }
 
+    /// Returns its final name.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Returns its temporary name, for programs that want one.
     pub fn path(&self) -> &Path {
         &self.path

@@ -3,7 +3,7 @@
 //! | format | place | what |
 //! |---|---|---|
 //! | vhd | footer: 24, 64, 68 | seconds since 2000; checksum; UUID |
-//! | vmdk | the descriptor's line `CID=` | content id, 8 hex digits |
+//! | vmdk | the descriptor's line `CID=`, and its extent's | content id, 8 hex digits; the file's name |
 //! | vdi | header: 0x188, 0x198 | UUIDs of the image and of its last snapshot |
 //!
 //! Source: Microsoft, "Virtual Hard Disk Image Format Specification"; VMware, "Virtual Disk Format 5.0"; QEMU, `block/vdi.c`.
@@ -41,6 +41,8 @@ pub(super) struct Stamp<'a> {
     pub(super) identity: &'a Identity,
     /// In seconds since 1970.
     pub(super) time: i64,
+    /// The file's final name.
+    pub(super) name: &'a str,
 }
 
 /// Stamps the complete disk `file`; formats without time and id stay as they are.
@@ -83,10 +85,28 @@ fn stamped_footer(mut footer: [u8; VHD_FOOTER_BYTES], stamp: &Stamp) -> [u8; VHD
 fn stamp_vmdk(file: &File, stamp: &Stamp) -> io::Result<bool> {
     let mut descriptor = [0; VMDK_DESCRIPTOR_BYTES];
     file.read_exact_at(&mut descriptor, VMDK_DESCRIPTOR)?;
-    let Some(line) = descriptor.windows(5).position(|window| window == b"\nCID=") else { return Ok(false) };
-    let id = format!("{:08x}", stamp.identity.volume_id("vmdk").0);
-    file.write_all_at(id.as_bytes(), VMDK_DESCRIPTOR + line as u64 + 5)?;
+    let text =
+        String::from_utf8_lossy(descriptor.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned();
+    let stamped = stamped_descriptor(&text, stamp);
+    if stamped.len() > VMDK_DESCRIPTOR_BYTES || !text.contains("\nCID=") {
+        return Ok(false);
+    }
+    let mut area = [0; VMDK_DESCRIPTOR_BYTES];
+    area[..stamped.len()].copy_from_slice(stamped.as_bytes());
+    file.write_all_at(&area, VMDK_DESCRIPTOR)?;
     Ok(true)
+}
+
+/// Sets the content id, which qemu-img writes with one to eight digits, and the extent's name, for which it takes the name
+/// that the file has while it is written.
+fn stamped_descriptor(text: &str, stamp: &Stamp) -> String {
+    let id = stamp.identity.volume_id("vmdk").0;
+    let line = |line: &str| match line.split_once(" SPARSE ") {
+        _ if line.starts_with("CID=") => format!("CID={id:08x}\n"),
+        Some((extent, _)) => format!("{extent} SPARSE \"{}\"\n", stamp.name),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 fn stamp_vdi(file: &File, stamp: &Stamp) -> io::Result<bool> {
@@ -107,8 +127,10 @@ mod tests {
     #[test]
     fn a_footers_checksum_is_the_complement_of_its_sum() {
         let identity = Identity::new("builder");
-        let footer =
-            stamped_footer([1; VHD_FOOTER_BYTES], &Stamp { identity: &identity, time: VHD_EPOCH + 5 });
+        let footer = stamped_footer(
+            [1; VHD_FOOTER_BYTES],
+            &Stamp { identity: &identity, time: VHD_EPOCH + 5, name: "x" },
+        );
         assert_eq!(footer[VHD_TIME..][..4], [0, 0, 0, 5]);
         let checksum = u32::from_be_bytes(footer[VHD_CHECKSUM..][..4].try_into().unwrap());
         let others = footer[..VHD_CHECKSUM].iter().chain(&footer[VHD_CHECKSUM + 4..]);
@@ -116,11 +138,23 @@ mod tests {
     }
 
     #[test]
+    fn a_descriptor_has_one_form_however_short_its_id_was() {
+        let identity = Identity::new("builder");
+        let stamp = Stamp { identity: &identity, time: 0, name: "disk.vmdk" };
+        let of =
+            |id: &str, name: &str| format!("# Disk\nCID={id}\nparentCID=ffffffff\nRW 8 SPARSE \"{name}\"\n");
+        let stamped = stamped_descriptor(&of("3509b23b", ".disk.vmdk.0.part"), &stamp);
+        assert_eq!(stamped, stamped_descriptor(&of("9b23b", ".disk.vmdk.12.part"), &stamp));
+        assert_eq!(stamped, of(&format!("{:08x}", identity.volume_id("vmdk").0), "disk.vmdk"));
+    }
+
+    #[test]
     fn a_file_of_another_format_is_refused() {
         let (file, identity) = (tempfile::tempfile().unwrap(), Identity::new("builder"));
         file.set_len(1 << 20).unwrap();
         for format in [DiskFormat::Vhd, DiskFormat::Vmdk, DiskFormat::Vdi] {
-            let result = stamp(&file, Path::new("x"), format, &Stamp { identity: &identity, time: 0 });
+            let result =
+                stamp(&file, Path::new("x"), format, &Stamp { identity: &identity, time: 0, name: "x" });
             assert!(matches!(result, Err(OutputError::Unexpected { .. })));
         }
     }
