@@ -99,6 +99,13 @@ impl Encoding {
         }
     }
 
+    /// Tells the encoding of a layer by its media type; `None` for what is no layer of ours.
+    pub fn of_media_type(media_type: &str) -> Option<Self> {
+        [Encoding::None, Encoding::Gzip, Encoding::Zstd]
+            .into_iter()
+            .find(|encoding| encoding.media_type() == media_type)
+    }
+
     /// Tells the encoding of a file by its first bytes. What is neither gzip nor zstd counts as not compressed.
     pub fn detect(start: &[u8]) -> Self {
         match start {

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use super::hex::{decode_hex, encode_hex};
+
 /// The SHA-256 digest of some bytes, written `sha256:` and 64 lower-case hex digits.
 ///
 /// Other algorithms of the specification are refused: every digest that plywood records, it computes.
@@ -36,11 +38,7 @@ impl Digest {
 
     /// Returns the 64 hex digits, without the algorithm.
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        encode_hex(&self.0)
     }
 
     /// Returns the first 12 hex digits, for people to read.
@@ -66,20 +64,8 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let error = || DigestError(text.to_owned());
-        let hex = text.strip_prefix("sha256:").ok_or_else(error)?.as_bytes();
-        if hex.len() != 64 {
-            return Err(error());
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-            let nibble = |digit: u8| match digit {
-                b'0'..=b'9' => Ok(digit - b'0'),
-                b'a'..=b'f' => Ok(digit - b'a' + 10),
-                _ => Err(error()),
-            };
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Ok(Self(bytes))
+        let hex = text.strip_prefix("sha256:").ok_or_else(error)?;
+        decode_hex(hex).map(Self).ok_or_else(error)
     }
 }
 

@@ -8,11 +8,13 @@
 
 mod config;
 mod digest;
+mod hex;
 mod json;
 mod manifest;
 
 pub use config::{ConfigError, ContainerSettings, ImageConfig, parse_diff_ids};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
+pub use hex::{decode_hex, encode_hex};
 pub use json::canonical_json;
 pub use manifest::{descriptor, image_manifest};
 

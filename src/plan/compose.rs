@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use super::key::variable_label;
 use super::request::Request;
 use super::step::{Plan, Step, Tasks, Work};
 use super::tasks::{element_tasks, extra_packages, final_tasks, removals};
@@ -103,7 +104,7 @@ fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
     let Tasks { hooks, fragments, environment, files, maps, requesting, list } = tasks;
     let hooks = hooks.iter().map(|(path, element)| (format!("file {path}"), element.files[path].identity()));
     let variables =
-        environment.iter().map(|(name, value)| (format!("variable {name}"), seal.field_value(name, value)));
+        environment.iter().map(|(name, value)| (variable_label(name), seal.field_value(name, value)));
     let files = files.iter().map(|(name, file)| (format!("input file {name}"), file.digest.to_string()));
     let maps = maps.iter().map(|(name, text)| (format!("map {name}"), Digest::of(text).to_string()));
     let lists =

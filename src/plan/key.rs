@@ -11,6 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::seal;
 use crate::oci::{ChainId, Digest, Hasher};
 
 crate::identity! {
@@ -25,7 +26,10 @@ crate::identity! {
 
 /// Version of the written form and of how hooks are run. Raised on purpose when a step run by this plywood could
 /// give other bytes than by the last one; every cached layer is then built again.
-const VERSION: u32 = 1;
+pub const BEHAVIOUR_VERSION: u32 = 1;
+
+/// What the label of a variable starts with.
+const VARIABLE: &str = "variable ";
 
 /// One thing a step depends on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,10 +75,25 @@ impl KeyFields {
         ContentKey::new(self.digest("parent chain", parent.map(|chain| chain.to_string())))
     }
 
+    /// Returns the fields as strangers may see them: digests in place of what variables hold.
+    pub fn published(&self) -> Self {
+        let field = |field: &Field| Field {
+            label: field.label.clone(),
+            value: published(&field.label, &field.value),
+        };
+        Self(self.0.iter().map(field).collect())
+    }
+
+    /// Returns the names of the variables whose values are secret.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let sealed = self.0.iter().filter(|field| seal::is_sealed(&field.value));
+        sealed.filter_map(|field| field.label.strip_prefix(VARIABLE))
+    }
+
     fn digest(&self, parent_label: &str, parent: Option<String>) -> Digest {
         let mut hasher = Hasher::default();
         hasher.update(b"plywood step\0");
-        hasher.update(&VERSION.to_le_bytes());
+        hasher.update(&BEHAVIOUR_VERSION.to_le_bytes());
         let mut add = |text: &str| {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
@@ -86,6 +105,20 @@ impl KeyFields {
             add(&field.value);
         }
         hasher.finish()
+    }
+}
+
+/// Returns the label of the field of a variable.
+pub(super) fn variable_label(name: &str) -> String {
+    format!("{VARIABLE}{name}")
+}
+
+/// Returns what stands for a field's value where strangers may see it. With the label in the digest, equal values of two
+/// variables do not look equal.
+pub(super) fn published(label: &str, value: &str) -> String {
+    match label.starts_with(VARIABLE) {
+        true => Digest::of(format!("{label}={value}")).to_string(),
+        false => value.to_owned(),
     }
 }
 
@@ -129,6 +162,15 @@ mod tests {
         assert_ne!(list.input_key(Some(below)), below);
         assert_ne!(list.content_key(Some(chain)), list.content_key(None));
         assert_ne!(list.input_key(Some(below)).digest(), list.content_key(Some(chain)).digest());
+    }
+
+    #[test]
+    fn strangers_see_no_value_of_a_variable() {
+        let list = fields(&[("architecture", "amd64"), ("variable A", "x"), ("variable B", "x")]);
+        let published = list.published();
+        let values: Vec<_> = published.fields().iter().map(|field| field.value.as_str()).collect();
+        assert_eq!(values[0], "amd64");
+        assert!(values[1].starts_with("sha256:") && values[1] != values[2], "{values:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::key::published;
 use super::{ContentKey, KeyFields, Record, Step};
 
 /// Why no layer was found for a step.
@@ -88,14 +89,15 @@ pub fn explain_miss(step: &Step, content_key: Option<ContentKey>, records: &[Rec
     }
 }
 
-/// Returns what differs: first what changed or is new, then what is gone, each sorted by label.
+/// Returns what differs: first what changed or is new, then what is gone, each sorted by label. The values of `old` may be
+/// [published](KeyFields::published) ones.
 fn differences(old: &KeyFields, new: &KeyFields) -> Vec<Miss> {
     let mut old: BTreeMap<_, _> = pairs(old).collect();
     let mut misses = Vec::new();
     for (label, value) in pairs(new) {
         let (field, new) = (label.to_owned(), value.to_owned());
         match old.remove(label) {
-            Some(before) if before == value => {}
+            Some(before) if before == value || before == published(label, value) => {}
             Some(before) => misses.push(Miss::Changed { field, old: before.to_owned(), new }),
             None => misses.push(Miss::Added { field, new }),
         }

@@ -39,7 +39,7 @@ mod view;
 
 pub use compose::plan_image;
 pub use error::PlanError;
-pub use key::{ContentKey, Field, InputKey, KeyFields};
+pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
 pub use request::Request;

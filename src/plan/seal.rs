@@ -13,6 +13,8 @@ pub struct Seal([u8; 32]);
 /// Endings and parts of names that mark a secret. Source: the names that CI systems mask.
 const SECRET_PARTS: [&str; 3] = ["PASSWORD", "TOKEN", "SECRET"];
 const SECRET_END: &str = "_KEY";
+/// What marks a value that a seal has taken the place of.
+const SEALED: &str = "sealed ";
 
 impl Seal {
     /// Makes a seal of 32 random bytes.
@@ -27,7 +29,7 @@ impl Seal {
         }
         // Twice, with the seal in front, as HMAC does: no length extension, and a digest tells nothing of its input.
         let inner = self.hash(&[name.as_bytes(), b"=", value.as_bytes()]);
-        format!("sealed {}", self.hash(&[inner.as_bytes()]))
+        format!("{SEALED}{}", self.hash(&[inner.as_bytes()]))
     }
 
     fn hash(&self, parts: &[&[u8]]) -> String {
@@ -51,6 +53,11 @@ impl std::fmt::Debug for Seal {
 pub fn is_secret(name: &str, value: &str) -> bool {
     let name = name.to_ascii_uppercase();
     SECRET_PARTS.iter().any(|part| name.contains(part)) || (name.ends_with(SECRET_END) && !is_location(value))
+}
+
+/// Says whether a key field's value stands for a secret.
+pub(super) fn is_sealed(field_value: &str) -> bool {
+    field_value.starts_with(SEALED)
 }
 
 fn is_location(value: &str) -> bool {
