@@ -10,10 +10,12 @@
 //! | room | what it holds |
 //! |---|---|
 //! | [`oci`] | digest, DiffID, ChainID, manifest, config, canonical JSON |
+//! | [`trust`] | keys, signatures, whose word counts |
 //! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, what is masked at capture |
 //! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` leans on `element`, `image` on both, all on `oci` |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
+//! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
 //! | [`load`], [`exec`], [`sandbox`], [`package`], [`store`], [`block`], [`output`] | the edges: one danger each |
 //! | [`build`] | carries out a plan, through ports alone |
 //! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
@@ -37,4 +39,6 @@ pub mod package;
 pub mod plan;
 pub mod port;
 pub mod sandbox;
+pub mod share;
 pub mod store;
+pub mod trust;

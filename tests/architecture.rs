@@ -34,13 +34,15 @@ enum Kind {
 
 const ROOMS: &[(&str, Kind)] = &[
     ("oci", Kind::Core(&[])),
+    ("trust", Kind::Core(&["oci"])),
     ("layer", Kind::Core(&["oci"])),
     ("element", Kind::Core(&["oci"])),
     ("distro", Kind::Core(&["oci", "element"])),
-    ("image", Kind::Core(&["oci", "element", "distro", "disk"])),
+    ("image", Kind::Core(&["oci", "trust", "element", "distro", "disk"])),
     ("disk", Kind::Core(&["oci"])),
     ("plan", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk"])),
     ("port", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan"])),
+    ("share", Kind::Core(&["oci", "trust", "layer", "plan", "port"])),
     ("load", Kind::Edge),
     ("exec", Kind::Edge),
     ("sandbox", Kind::Edge),

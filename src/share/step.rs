@@ -1,0 +1,116 @@
+//! What is told of a built step.
+
+use oci_spec::image::Descriptor;
+
+use super::StepKey;
+use crate::plan::{ContentKey, InputKey, KeyFields, Record, Step};
+use crate::port::Layer;
+
+/// A built step, as it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedStep {
+    /// The step's name: an element, or `base:…`, `image:…`.
+    pub step: String,
+    /// The image it was built for first.
+    pub image: String,
+    /// By the keys below it.
+    pub input_key: InputKey,
+    /// By the content below it.
+    pub content_key: ContentKey,
+    /// The key of the step below; `None` for the lowest.
+    pub parent: Option<InputKey>,
+    /// What the keys were made of, [published](KeyFields::published).
+    pub fields: KeyFields,
+    /// Its layers and the blobs that hold them, lowest first: none if it changed nothing.
+    pub layers: Vec<Layer>,
+    /// The image config of a base that came as layers.
+    pub config: Option<Descriptor>,
+    /// When it was published, in seconds since 1970.
+    pub created: i64,
+}
+
+impl SharedStep {
+    /// Returns what may be told of the step with the record `record`, which gave `layers`.
+    pub fn new(record: &Record, layers: Vec<Layer>, config: Option<Descriptor>, created: i64) -> Self {
+        let Record { step, image, input_key, content_key, parent, fields, diff_ids: _ } = record.clone();
+        Self {
+            step,
+            image,
+            input_key,
+            content_key,
+            parent,
+            fields: fields.published(),
+            layers,
+            config,
+            created,
+        }
+    }
+
+    /// Says whether this is the step with that key.
+    pub fn answers(&self, key: &StepKey) -> bool {
+        match key {
+            StepKey::Input(key) => self.input_key == *key,
+            StepKey::Content(key) => self.content_key == *key,
+        }
+    }
+
+    /// Returns its two keys.
+    pub fn keys(&self) -> [StepKey; 2] {
+        // The content key first: where a step is published by its input key, it is by both.
+        [StepKey::Content(self.content_key), StepKey::Input(self.input_key)]
+    }
+
+    /// Returns the record that a miss can be explained by.
+    pub fn into_record(self) -> Record {
+        let Self { step, image, input_key, content_key, parent, fields, layers, config: _, created: _ } =
+            self;
+        let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        Record { step, image, input_key, content_key, parent, fields, diff_ids }
+    }
+}
+
+/// A step that is kept from others, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld {
+    /// The step's name.
+    pub step: String,
+    /// The secret variables that it was made with.
+    pub secrets: Vec<String>,
+}
+
+/// Returns how many of `steps` (lowest first) may be published, and what keeps the others back.
+///
+/// A layer that was made with a secret may hold it, and a file that a higher layer changes may bring it along: a password's
+/// hash in `/etc/shadow`, where the next element adds a user. So publication ends below the first step that sees a secret. Its
+/// key would find it in this store alone anyhow.
+pub fn publishable<'a>(steps: impl IntoIterator<Item = &'a Step>) -> (usize, Option<Withheld>) {
+    let mut count = 0;
+    for step in steps {
+        let secrets: Vec<_> = step.fields.secrets().map(str::to_owned).collect();
+        if !secrets.is_empty() {
+            return (count, Some(Withheld { step: step.name.clone(), secrets }));
+        }
+        count += 1;
+    }
+    (count, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::fixture::Image;
+
+    #[test]
+    fn nothing_at_or_above_a_step_with_a_secret_is_published() {
+        let mut image = Image::full();
+        let plan = image.plan();
+        let (count, withheld) = publishable(&plan.steps);
+        let names: Vec<_> = plan.steps[..count].iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["base:debian-bookworm", "tools"]);
+        let secrets = vec!["DIB_WEB_PASSWORD".to_owned()];
+        assert_eq!(withheld, Some(Withheld { step: "web".to_owned(), secrets }));
+        image.variables.remove("DIB_WEB_PASSWORD");
+        let plan = image.plan();
+        assert_eq!(publishable(&plan.steps), (plan.steps.len(), None));
+    }
+}

@@ -1,0 +1,88 @@
+//! The tags of a cache repository.
+//!
+//! Source: OCI distribution-spec v1.1, "Pulling manifests": `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::oci::Digest;
+use crate::plan::{ContentKey, InputKey};
+
+/// The longest tag.
+const MAX_BYTES: usize = 128;
+const IMAGE: &str = "i-";
+
+/// One of a step's two keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepKey {
+    /// By the keys below.
+    Input(InputKey),
+    /// By the content below.
+    Content(ContentKey),
+}
+
+impl StepKey {
+    /// Returns the tag of the step with this key.
+    pub fn tag(&self) -> String {
+        match self {
+            StepKey::Input(key) => format!("k-{}", key.hex()),
+            StepKey::Content(key) => format!("c-{}", key.hex()),
+        }
+    }
+
+    /// Returns the key that a tag is made of; `None` for a tag of something else.
+    pub fn of_tag(tag: &str) -> Option<Self> {
+        let (kind, hex) = tag.split_once('-')?;
+        let digest: Digest = format!("sha256:{hex}").parse().ok()?;
+        match kind {
+            "k" => Some(StepKey::Input(InputKey::new(digest))),
+            "c" => Some(StepKey::Content(ContentKey::new(digest))),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StepKey::Input(key) => write!(f, "input key {}", key.short()),
+            StepKey::Content(key) => write!(f, "content key {}", key.short()),
+        }
+    }
+}
+
+/// Returns the tag of the last published build of `image`.
+pub fn image_tag(image: &str) -> String {
+    match IMAGE.len() + image.len() <= MAX_BYTES {
+        true => format!("{IMAGE}{image}"),
+        false => format!("{IMAGE}{}", Digest::of(image).hex()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_comes_back_from_its_tag() {
+        let digest = Digest::of("key");
+        for key in [StepKey::Input(InputKey::new(digest)), StepKey::Content(ContentKey::new(digest))] {
+            assert_eq!(StepKey::of_tag(&key.tag()), Some(key));
+        }
+        for tag in ["latest", "k-", "x-1", &format!("i-{}", digest.hex()), &format!("k-{}0", digest.hex())] {
+            assert_eq!(StepKey::of_tag(tag), None, "{tag}");
+        }
+    }
+
+    #[test]
+    fn every_tag_is_one_that_registries_take() {
+        let long = "x".repeat(128);
+        for image in ["vm", "contrail.builder_1", &long] {
+            let tag = image_tag(image);
+            assert!(tag.len() <= MAX_BYTES, "{tag}");
+            assert!(tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)), "{tag}");
+        }
+    }
+}
