@@ -309,7 +309,7 @@ mod tests {
             ),
             (
                 good("a").file("package-installs.yaml", "x: {uninstal: 1}"),
-                "Error a package-installs.yaml: package `x` of element `a`: unknown key `uninstal`: did you mean `uninstall`?",
+                "Error a package-installs.yaml: `package-installs.yaml` of element `a`, line 1, column 4: unknown key `uninstal`: did you mean `uninstall`?",
             ),
             (
                 good("a").file("pkg-map", "{"),

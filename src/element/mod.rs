@@ -38,6 +38,7 @@ mod package_request;
 mod phase;
 mod relevance;
 mod resolve;
+mod source_repository;
 mod variables;
 
 pub use assignment::Assignments;
@@ -54,11 +55,13 @@ pub use native::{NativeProvider, provider_variables};
 pub use nearest::nearest;
 pub use order::CycleError;
 pub use package_data::PackageDataError;
-pub use package_list::{
-    Condition, PACKAGE_PHASES, PackageAction, PackageEntry, PackageList, PackageListError,
-};
+pub use package_list::{Condition, PACKAGE_PHASES, PackageAction, PackageEntry, PackageList};
 pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetVariableError, install_type};
 pub use phase::{Phase, PhaseClass, PhaseError, Place};
 pub use relevance::{Fragment, relevant_fragments};
 pub use resolve::{Foundation, OPERATING_SYSTEM, Provider, Resolution, ResolveError, resolve};
+pub use source_repository::{
+    GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
+    source_variables,
+};
 pub use variables::{Mentions, is_ambient};

@@ -1,35 +1,37 @@
 //! The shape of `package-installs.yaml`: packages, each with nothing, a map of keys, or a list of such maps.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor, value};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::package_list::{Condition, PACKAGE_PHASES, PackageAction};
+use super::{Phase, nearest};
 
 /// Packages in the order of the file.
-pub(super) struct RawList(pub(super) Vec<(String, RawRules)>);
+pub(super) struct PackageFile(pub(super) Vec<(String, Rules)>);
 
-impl<'de> Deserialize<'de> for RawList {
+impl<'de> Deserialize<'de> for PackageFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct List;
 
         impl<'de> Visitor<'de> for List {
-            type Value = RawList;
+            type Value = PackageFile;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map of packages")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawList, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PackageFile, A::Error> {
                 let mut list = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     list.push(entry);
                 }
-                Ok(RawList(list))
+                Ok(PackageFile(list))
             }
 
             /// A file of comments alone.
-            fn visit_unit<E>(self) -> Result<RawList, E> {
-                Ok(RawList(Vec::new()))
+            fn visit_unit<E>(self) -> Result<PackageFile, E> {
+                Ok(PackageFile(Vec::new()))
             }
         }
 
@@ -37,56 +39,195 @@ impl<'de> Deserialize<'de> for RawList {
     }
 }
 
-/// One rule of a package, by key.
+/// One rule of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) phase: Phase,
+    pub(super) action: PackageAction,
+    pub(super) conditions: Vec<Condition>,
+}
+
+/// The keys that a rule can have.
+const KEYS: [&str; 8] =
+    ["phase", "installtype", "uninstall", "build-only", "arch", "not-arch", "dib_python_version", "when"];
+
+/// A rule while it is read: an error is raised where the key stands, so that it has a line and a column.
 #[derive(Default)]
-pub(super) struct RawRule(pub(super) BTreeMap<String, Texts>);
+struct RuleReader {
+    phase: Option<Phase>,
+    uninstall: bool,
+    build_only: bool,
+    architectures: Option<Condition>,
+    conditions: Vec<Condition>,
+}
+
+impl RuleReader {
+    fn read<'de, A: MapAccess<'de>>(mut self, mut map: A) -> Result<Rule, A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            self.known(&key).map_err(A::Error::custom)?;
+            self.take(&key, map.next_value::<Texts>()?).map_err(A::Error::custom)?;
+        }
+        Ok(self.rule())
+    }
+
+    fn known(&self, key: &str) -> Result<(), String> {
+        match (KEYS.contains(&key), nearest(key, KEYS)) {
+            (true, _) => Ok(()),
+            (false, Some(near)) => Err(format!("unknown key `{key}`: did you mean `{near}`?")),
+            (false, None) => Err(format!("unknown key `{key}`")),
+        }
+    }
+
+    /// What `uninstall` and `build-only` are set to does not matter: diskimage-builder looks at their presence alone.
+    fn take(&mut self, key: &str, values: Texts) -> Result<(), String> {
+        match key {
+            "uninstall" => self.uninstall = true,
+            "build-only" => self.build_only = true,
+            "when" => {
+                let conditions = values.0.into_iter().map(comparison).collect::<Result<Vec<_>, _>>()?;
+                self.conditions.extend(conditions);
+            }
+            key => {
+                if let Some(value) = one(key, values)? {
+                    self.take_one(key, value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, key: &str, value: String) -> Result<(), String> {
+        match key {
+            "phase" => self.phase = Some(phase(&value)?),
+            "installtype" => self.conditions.push(Condition::InstallType(value)),
+            "dib_python_version" => self.conditions.push(Condition::PythonVersion(value)),
+            "arch" => self.only_on(Condition::Architecture(items(&value)))?,
+            _ => self.only_on(Condition::NotArchitecture(items(&value)))?,
+        }
+        Ok(())
+    }
+
+    fn only_on(&mut self, condition: Condition) -> Result<(), String> {
+        match self.architectures.replace(condition) {
+            None => Ok(()),
+            Some(_) => Err("`arch` and `not-arch` exclude each other".to_owned()),
+        }
+    }
+
+    fn rule(self) -> Rule {
+        let action = match (self.build_only, self.uninstall) {
+            (true, _) => PackageAction::BuildOnly,
+            (false, true) => PackageAction::Uninstall,
+            (false, false) => PackageAction::Install,
+        };
+        let conditions = self.architectures.into_iter().chain(self.conditions).collect();
+        Rule { phase: self.phase.unwrap_or(Phase::Install), action, conditions }
+    }
+}
+
+/// Returns the one value of a key; an empty one counts as none.
+fn one(key: &str, values: Texts) -> Result<Option<String>, String> {
+    match <[String; 1]>::try_from(values.0) {
+        Ok([value]) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(values) if values.is_empty() => Ok(None),
+        Err(_) => Err(format!("`{key}` is a list, expected one value")),
+    }
+}
+
+/// Takes a list with commas apart. Its items are not trimmed, as diskimage-builder does not trim them.
+fn items(list: &str) -> Vec<String> {
+    list.split(',').map(str::to_owned).collect()
+}
+
+fn phase(dir: &str) -> Result<Phase, String> {
+    let known = PACKAGE_PHASES.into_iter().find(|known| known.dir() == dir);
+    known.ok_or_else(|| {
+        format!("packages are installed in `pre-install.d`, `install.d` and `post-install.d`, not in `{dir}`")
+    })
+}
+
+fn comparison(when: String) -> Result<Condition, String> {
+    let end = when.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(when.len());
+    let (variable, rest) = when.split_at(end);
+    let (variable, rest) = (variable.to_owned(), rest.trim_start());
+    let value = |rest: &str| rest.trim_start().to_owned();
+    match (rest.strip_prefix('='), rest.strip_prefix("!=")) {
+        (Some(rest), _) if end > 0 => Ok(Condition::Equal(variable, value(rest))),
+        (_, Some(rest)) if end > 0 => Ok(Condition::NotEqual(variable, value(rest))),
+        _ => Err(format!("`when: {when}` is not `VARIABLE = value` or `VARIABLE != value`")),
+    }
+}
+
+impl<'de> Deserialize<'de> for Rule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Rule;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of keys")
+            }
+
+            fn visit_unit<E>(self) -> Result<Rule, E> {
+                Ok(RuleReader::default().rule())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rule, A::Error> {
+                RuleReader::default().read(map)
+            }
+        }
+
+        deserializer.deserialize_any(Keys)
+    }
+}
 
 /// The rules of a package: nothing (one rule without keys), a map, or a list of maps.
-pub(super) struct RawRules(pub(super) Vec<RawRule>);
+pub(super) struct Rules(pub(super) Vec<Rule>);
 
-impl<'de> Deserialize<'de> for RawRules {
+impl<'de> Deserialize<'de> for Rules {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Rules;
+        struct Either;
 
-        impl<'de> Visitor<'de> for Rules {
-            type Value = RawRules;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Rules;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("nothing, a map of keys, or a list of such maps")
             }
 
-            fn visit_unit<E>(self) -> Result<RawRules, E> {
-                Ok(RawRules(vec![RawRule::default()]))
+            fn visit_unit<E>(self) -> Result<Rules, E> {
+                Ok(Rules(vec![RuleReader::default().rule()]))
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawRules, E> {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Rules, E> {
                 match text {
                     "" => self.visit_unit(),
                     text => Err(E::invalid_type(serde::de::Unexpected::Str(text), &self)),
                 }
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawRules, A::Error> {
-                let rule = BTreeMap::deserialize(value::MapAccessDeserializer::new(map))?;
-                Ok(RawRules(vec![RawRule(rule)]))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rules, A::Error> {
+                Ok(Rules(vec![RuleReader::default().read(map)?]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawRules, A::Error> {
+            /// An empty list says as much as nothing.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Rules, A::Error> {
                 let mut rules = Vec::new();
                 while let Some(rule) = items.next_element()? {
-                    rules.push(RawRule(rule));
+                    rules.push(rule);
                 }
-                Ok(RawRules(rules))
+                if rules.is_empty() { self.visit_unit() } else { Ok(Rules(rules)) }
             }
         }
 
-        deserializer.deserialize_any(Rules)
+        deserializer.deserialize_any(Either)
     }
 }
 
 /// A scalar or a list of scalars, as texts.
 #[derive(Default)]
-pub(super) struct Texts(pub(super) Vec<String>);
+struct Texts(Vec<String>);
 
 impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -3,8 +3,8 @@
 //! Source: diskimage-builder, element `package-installs`.
 
 use super::document::parse_document;
-use super::package_file::{RawList, RawRule};
-use super::{DocumentError, Element, ElementName, Phase};
+use super::package_file::{PackageFile, Rule};
+use super::{DocumentError, Element, Phase};
 
 /// The phases in which packages are installed.
 pub const PACKAGE_PHASES: [Phase; 3] = [Phase::PreInstall, Phase::Install, Phase::PostInstall];
@@ -54,89 +54,18 @@ pub enum Condition {
     NotEqual(String, String),
 }
 
-/// A list of packages that says something impossible.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PackageListError {
-    /// Not of the expected shape.
-    #[error(transparent)]
-    Document(#[from] DocumentError),
-    /// A key that no rule has.
-    #[error("package `{package}` of element `{element}`: unknown key `{key}`{}", suggestion(nearest))]
-    UnknownKey {
-        /// Whose list.
-        element: ElementName,
-        /// The package.
-        package: String,
-        /// The key.
-        key: String,
-        /// The known key that is most like it.
-        nearest: Option<&'static str>,
-    },
-    /// A phase in which no package is installed.
-    #[error(
-        "package `{package}` of element `{element}`: packages are installed in `pre-install.d`, `install.d` and `post-install.d`, not in `{phase}`"
-    )]
-    Phase {
-        /// Whose list.
-        element: ElementName,
-        /// The package.
-        package: String,
-        /// What the list says.
-        phase: String,
-    },
-    /// Both `arch` and `not-arch`.
-    #[error("package `{package}` of element `{element}`: `arch` and `not-arch` exclude each other")]
-    BothArchitectures {
-        /// Whose list.
-        element: ElementName,
-        /// The package.
-        package: String,
-    },
-    /// A `when` that is no comparison.
-    #[error(
-        "package `{package}` of element `{element}`: `when: {when}` is not `VARIABLE = value` or `VARIABLE != value`"
-    )]
-    When {
-        /// Whose list.
-        element: ElementName,
-        /// The package.
-        package: String,
-        /// What the list says.
-        when: String,
-    },
-    /// A list where one text belongs.
-    #[error("package `{package}` of element `{element}`: `{key}` is a list, expected one value")]
-    NotOneValue {
-        /// Whose list.
-        element: ElementName,
-        /// The package.
-        package: String,
-        /// The key.
-        key: String,
-    },
-}
-
-/// The keys that a rule can have.
-const KEYS: [&str; 8] =
-    ["phase", "installtype", "uninstall", "build-only", "arch", "not-arch", "dib_python_version", "when"];
-
-fn suggestion(nearest: &Option<&str>) -> String {
-    nearest.map(|key| format!(": did you mean `{key}`?")).unwrap_or_default()
-}
-
 impl Element {
     /// Returns the packages it asks for: `package-installs.json`, `package-installs.yaml`, and the plain lists
     /// `<phase>/package-installs-<name>` of old.
-    pub fn package_list(&self) -> Result<PackageList, PackageListError> {
-        let mut entries = Vec::new();
+    pub fn package_list(&self) -> Result<PackageList, DocumentError> {
+        let mut list = Vec::new();
         for path in ["package-installs.json", "package-installs.yaml"] {
             if let Some(text) = self.text(path).filter(|text| !text.trim_ascii().is_empty()) {
-                let raw: RawList = parse_document(&self.name, path, text)?;
-                entries.extend(read_list(&self.name, raw)?);
+                list.extend(entries(parse_document(&self.name, path, text)?));
             }
         }
-        entries.extend(PACKAGE_PHASES.into_iter().flat_map(|phase| self.plain_entries(phase)));
-        Ok(PackageList(entries))
+        list.extend(PACKAGE_PHASES.into_iter().flat_map(|phase| self.plain_entries(phase)));
+        Ok(PackageList(list))
     }
 
     fn plain_entries(&self, phase: Phase) -> Vec<PackageEntry> {
@@ -160,112 +89,17 @@ fn plain_entry(phase: Phase, line: &str) -> Option<PackageEntry> {
     Some(PackageEntry { package: package.to_owned(), phase, action, conditions: Vec::new() })
 }
 
-fn read_list(element: &ElementName, raw: RawList) -> Result<Vec<PackageEntry>, PackageListError> {
-    let rules = raw
+fn entries(file: PackageFile) -> impl Iterator<Item = PackageEntry> {
+    let rules = file
         .0
         .into_iter()
         .flat_map(|(package, rules)| rules.0.into_iter().map(move |rule| (package.clone(), rule)));
-    rules.map(|(package, rule)| RuleReader { element, package, rule }.read()).collect()
-}
-
-/// Turns one rule of one package into an entry.
-struct RuleReader<'a> {
-    element: &'a ElementName,
-    package: String,
-    rule: RawRule,
-}
-
-impl RuleReader<'_> {
-    fn read(mut self) -> Result<PackageEntry, PackageListError> {
-        let entry = PackageEntry {
-            phase: self.phase()?,
-            action: self.action(),
-            conditions: self.conditions()?,
-            package: self.package.clone(),
-        };
-        match self.rule.0.into_keys().next() {
-            Some(key) => Err(PackageListError::UnknownKey {
-                element: self.element.clone(),
-                package: self.package,
-                nearest: super::nearest(&key, KEYS),
-                key,
-            }),
-            None => Ok(entry),
-        }
-    }
-
-    fn phase(&mut self) -> Result<Phase, PackageListError> {
-        let Some(phase) = self.one("phase")? else { return Ok(Phase::Install) };
-        let known = PACKAGE_PHASES.into_iter().find(|known| known.dir() == phase);
-        known.ok_or_else(|| PackageListError::Phase {
-            element: self.element.clone(),
-            package: self.package.clone(),
-            phase,
-        })
-    }
-
-    /// What the keys are set to does not matter: diskimage-builder looks at their presence alone.
-    fn action(&mut self) -> PackageAction {
-        let uninstall = self.rule.0.remove("uninstall").is_some();
-        match self.rule.0.remove("build-only") {
-            Some(_) => PackageAction::BuildOnly,
-            None if uninstall => PackageAction::Uninstall,
-            None => PackageAction::Install,
-        }
-    }
-
-    fn conditions(&mut self) -> Result<Vec<Condition>, PackageListError> {
-        let mut conditions = Vec::new();
-        conditions.extend(self.one("installtype")?.map(Condition::InstallType));
-        conditions.extend(self.architectures()?);
-        conditions.extend(self.one("dib_python_version")?.map(Condition::PythonVersion));
-        for when in self.rule.0.remove("when").unwrap_or_default().0 {
-            conditions.push(self.comparison(when)?);
-        }
-        Ok(conditions)
-    }
-
-    fn architectures(&mut self) -> Result<Option<Condition>, PackageListError> {
-        let list = |text: String| text.split(',').map(str::to_owned).collect();
-        match (self.one("arch")?, self.one("not-arch")?) {
-            (Some(_), Some(_)) => Err(PackageListError::BothArchitectures {
-                element: self.element.clone(),
-                package: self.package.clone(),
-            }),
-            (Some(only), None) => Ok(Some(Condition::Architecture(list(only)))),
-            (None, Some(not)) => Ok(Some(Condition::NotArchitecture(list(not)))),
-            (None, None) => Ok(None),
-        }
-    }
-
-    fn comparison(&self, when: String) -> Result<Condition, PackageListError> {
-        let end = when.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(when.len());
-        let (variable, rest) = when.split_at(end);
-        let (variable, rest) = (variable.to_owned(), rest.trim_start());
-        let value = |rest: &str| rest.trim_start().to_owned();
-        match (rest.strip_prefix('='), rest.strip_prefix("!=")) {
-            (Some(rest), _) if end > 0 => Ok(Condition::Equal(variable, value(rest))),
-            (_, Some(rest)) if end > 0 => Ok(Condition::NotEqual(variable, value(rest))),
-            _ => Err(PackageListError::When {
-                element: self.element.clone(),
-                package: self.package.clone(),
-                when,
-            }),
-        }
-    }
-
-    /// Takes the one value of a key out; an empty one counts as none.
-    fn one(&mut self, key: &str) -> Result<Option<String>, PackageListError> {
-        match self.rule.0.remove(key).unwrap_or_default().0.as_slice() {
-            [] => Ok(None),
-            [value] => Ok(Some(value.clone()).filter(|value| !value.is_empty())),
-            [_, _, ..] => Err(PackageListError::NotOneValue {
-                element: self.element.clone(),
-                package: self.package.clone(),
-                key: key.to_owned(),
-            }),
-        }
-    }
+    rules.map(|(package, Rule { phase, action, conditions })| PackageEntry {
+        package,
+        phase,
+        action,
+        conditions,
+    })
 }
 
 #[cfg(test)]
@@ -273,7 +107,7 @@ mod tests {
     use super::*;
     use crate::element::fixture::element;
 
-    fn list(text: &str) -> Result<Vec<PackageEntry>, PackageListError> {
+    fn list(text: &str) -> Result<Vec<PackageEntry>, DocumentError> {
         element("web").file("package-installs.yaml", text).build().package_list().map(|list| list.0)
     }
 
@@ -283,6 +117,7 @@ mod tests {
 # kernel
 plain:
 empty: ''
+none: []
 linux:
   - not-arch: arm64
     when: DIB_KERNEL = linux image
@@ -308,6 +143,7 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
             [
                 entry("plain", Phase::Install, install, none()),
                 entry("empty", Phase::Install, install, none()),
+                entry("none", Phase::Install, install, none()),
                 entry(
                     "linux",
                     Phase::Install,
@@ -339,33 +175,38 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
     }
 
     #[test]
-    fn what_cannot_be_meant_is_an_error_that_names_the_package() {
+    fn what_cannot_be_meant_is_an_error_that_names_the_place() {
         let table = [
+            ("a: {arch: x, not-arch: y}", "line 1, column 4: `arch` and `not-arch` exclude each other"),
             (
-                "a: {arch: x, not-arch: y}",
-                "package `a` of element `web`: `arch` and `not-arch` exclude each other",
-            ),
-            (
-                "a: {phase: root.d}",
-                "package `a` of element `web`: packages are installed in `pre-install.d`, `install.d` and `post-install.d`, not in `root.d`",
+                "a:\n  phase: root.d\n",
+                "line 2, column 3: packages are installed in `pre-install.d`, `install.d` and `post-install.d`, not in `root.d`",
             ),
             (
                 "a: {when: DIB_X}",
-                "package `a` of element `web`: `when: DIB_X` is not `VARIABLE = value` or `VARIABLE != value`",
+                "line 1, column 4: `when: DIB_X` is not `VARIABLE = value` or `VARIABLE != value`",
             ),
-            (
-                "a: {uninstal: true}",
-                "package `a` of element `web`: unknown key `uninstal`: did you mean `uninstall`?",
-            ),
-            ("a: {zzz: 1}", "package `a` of element `web`: unknown key `zzz`"),
-            ("a: {phase: [x, y]}", "package `a` of element `web`: `phase` is a list, expected one value"),
-            ("a: install.d", "`package-installs.yaml` of element `web`, line 1, column 1: "),
-            ("- a\n- b\n", "`package-installs.yaml` of element `web`, line 1, column 1: "),
+            ("a: {uninstal: true}", "line 1, column 4: unknown key `uninstal`: did you mean `uninstall`?"),
+            ("b:\na:\n  - arch: x\n    zzz: 1\n", "line 3, column 5: unknown key `zzz`"),
+            ("a: {phase: [x, y]}", "line 1, column 4: `phase` is a list, expected one value"),
+            ("a: install.d", "line 1, column 1: "),
+            ("- a\n- b\n", "line 1, column 1: "),
         ];
         for (text, expected) in table {
             let error = list(text).unwrap_err().to_string();
-            assert!(error.starts_with(expected), "{error}");
+            let expected = format!("`package-installs.yaml` of element `web`, {expected}");
+            assert!(error.starts_with(&expected), "{error}");
         }
+    }
+
+    #[test]
+    fn json_says_the_place_too() {
+        let element =
+            element("web").file("package-installs.json", "{\n  \"a\": {\n    \"zzz\": 1 } }").build();
+        assert_eq!(
+            element.package_list().unwrap_err().to_string(),
+            "`package-installs.json` of element `web`, line 3, column 9: unknown key `zzz`"
+        );
     }
 
     #[test]
