@@ -16,7 +16,7 @@
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
-//! | [`load`], [`exec`], [`sandbox`], [`package`], [`store`], [`block`], [`output`] | the edges: one danger each |
+//! | [`load`], [`exec`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`] | the edges: one danger each |
 //! | [`build`] | carries out a plan, through ports alone |
 //! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
 //!
@@ -40,5 +40,6 @@ pub mod plan;
 pub mod port;
 pub mod sandbox;
 pub mod share;
+pub mod source;
 pub mod store;
 pub mod trust;

@@ -47,6 +47,7 @@ const ROOMS: &[(&str, Kind)] = &[
     ("exec", Kind::Edge),
     ("sandbox", Kind::Edge),
     ("package", Kind::Edge),
+    ("source", Kind::Edge),
     ("store", Kind::Edge),
     ("block", Kind::Edge),
     ("output", Kind::Edge),

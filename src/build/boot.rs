@@ -3,9 +3,9 @@
 //! Stands in for diskimage-builder's element `bootloader`, whose variables it takes.
 
 use super::BuildError;
-use super::step::{Environment, StepRun};
+use super::step::StepRun;
 use crate::disk::{Boot, Firmware, GrubTarget, Kernel, Layout, fstab};
-use crate::element::Phase;
+use crate::element::{Environment, Phase};
 use crate::port::{BootImages, Event, Root};
 
 /// Variables of the boot stage, and what they are where neither the image nor an element sets them.

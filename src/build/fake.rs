@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::step::Environment;
 use super::{BuildError, Builder, BuiltStep, OnMiss, Ports, Reuse};
 use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
+use crate::element::Environment;
 use crate::oci::{DiffId, Digest};
 use crate::plan::{ContentKey, InputKey, Plan, Record, Tasks};
 use crate::port::*;

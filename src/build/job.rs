@@ -7,9 +7,8 @@ use std::time::Instant;
 
 use super::error::Outcome;
 use super::mask::Mask;
-use super::step::Environment;
-use super::{BuildError, Ports, environment};
-use crate::element::Phase;
+use super::{BuildError, Ports};
+use crate::element::{Environment, Phase, split_environment};
 use crate::port::{Event, Exit, Job, Root};
 
 /// How many lines of output an error shows.
@@ -53,7 +52,7 @@ impl JobRun<'_> {
         let started = Instant::now();
         let mut printed = Vec::new();
         let exit = root.run(job, &mut |bytes| printed.extend_from_slice(bytes))?;
-        let (text, environment) = environment::split(&printed);
+        let (text, environment) = split_environment(&printed);
         let mut output = self.output(job, phase.dir(), TASK)?;
         output.take(text);
         let outcome = self.conclude(phase.dir(), TASK, exit, started, output)?;

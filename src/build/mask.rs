@@ -1,6 +1,6 @@
 //! Secrets in what jobs print: `set -x`, a program's own trace, an error message.
 
-use super::step::Environment;
+use crate::element::Environment;
 use crate::plan::is_secret;
 
 /// What stands for a secret.

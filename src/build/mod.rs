@@ -12,7 +12,6 @@ mod boot;
 mod bootstrap;
 mod container;
 mod disk;
-mod environment;
 mod error;
 #[cfg(test)]
 mod fake;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::step::Environment;
 use crate::element::{
-    Distribution, Element, Mapping, PACKAGE_PHASES, PackageDataError, PackageRequest, PackageRequests, Phase,
+    Distribution, Element, Environment, Mapping, PACKAGE_PHASES, PackageDataError, PackageRequest,
+    PackageRequests, Phase,
 };
 
 /// Returns the packages to install in `phase`, by the distribution's names, in the order of the lists.

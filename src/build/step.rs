@@ -3,16 +3,14 @@
 //! Per phase: the environment.d files are sourced, where the phase runs, by a shell of its own; then each task runs as
 //! one job with the environment they left. That is what dib-run-parts does, with a sandbox around every hook.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::BuildError;
-use super::environment;
 use super::error::{HookFailure, Outcome};
 use super::job::JobRun;
 use super::packages::{requested, unwanted};
 use crate::distro::{apt, base_environment};
-use crate::element::{Phase, Place};
+use crate::element::{Environment, Phase, Place, environment_argv};
 use crate::plan::{Action, CopyModes, Task, Tasks};
 use crate::port::{Access, Bind, Exit, Job, Network, PackageSession, Root, View};
 
@@ -146,7 +144,7 @@ impl StepRun<'_> {
         }
         let hooks = hooks_path(phase.place());
         let fragments = self.tasks.fragments.iter().map(|f| format!("{hooks}/environment.d/{f}"));
-        let job = self.job(root.path(), phase.place(), environment::argv(fragments), start)?;
+        let job = self.job(root.path(), phase.place(), environment_argv(fragments), start)?;
         self.jobs.source_environment(root, &job, phase)
     }
 
@@ -194,9 +192,6 @@ impl StepRun<'_> {
         }))
     }
 }
-
-/// Variables of one job.
-pub(super) type Environment = BTreeMap<String, String>;
 
 const fn hooks_path(place: Place) -> &'static str {
     match place {

@@ -21,6 +21,7 @@ mod catalog;
 mod check;
 mod describe;
 mod document;
+mod environment;
 mod family;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -46,6 +47,7 @@ pub use catalog::Catalog;
 pub use check::{Finding, Severity, check_elements};
 pub use describe::{Description, graph_dot};
 pub use document::DocumentError;
+pub use environment::{Environment, environment_argv, split_environment};
 pub use family::Family;
 pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, run_parts_order};
 pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};

@@ -1,0 +1,157 @@
+//! What a shell makes of variables and lines of elements, before there is a plan.
+//!
+//! Some of what plywood does for elements depends on variables that their environment.d sets: what is fetched, which
+//! install type an element has. diskimage-builder finds that out on the machine, in its extra-data phase; so does this.
+//! Nothing else of an element runs here.
+
+use std::sync::Arc;
+
+use crate::element::{
+    Element, Environment, SourceLine, environment_argv, environment_order, split_environment,
+};
+use crate::exec::{ExecError, Program, Run};
+use crate::plan::is_secret;
+
+const BASH: Program = Program { name: "bash", package: "bash" };
+
+/// Expands its argument as diskimage-builder does: wildcards are left alone, for `*` is a reference.
+const EXPAND: &str = "set -euf; eval echo $1";
+
+/// Elements whose variables or lines a shell could not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ShellError {
+    /// A fragment of environment.d failed.
+    #[error("environment.d of the image's elements fails on this machine")]
+    Environment(#[source] ExecError),
+    /// A fragment ended the shell before its time.
+    #[error("environment.d of the image's elements ends the shell that sources it")]
+    Ended,
+    /// A line names a variable that is not set, or is no shell.
+    #[error("`{file}` of element `{element}`, line {line}, cannot be expanded")]
+    Line {
+        /// Whose line.
+        element: String,
+        /// The file.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// What the shell says.
+        source: ExecError,
+    },
+}
+
+/// Returns the variables that the fragments of environment.d of `elements` make of `variables`, on this machine.
+pub fn source_environment(
+    elements: &[Arc<Element>],
+    variables: &Environment,
+) -> Result<Environment, ShellError> {
+    let mut fragments: Vec<_> = elements
+        .iter()
+        .flat_map(|element| element.environment_fragments().into_iter().map(move |(name, _)| (name, element)))
+        .collect();
+    if fragments.is_empty() {
+        return Ok(variables.clone());
+    }
+    fragments.sort_by(|a, b| environment_order(a.0, b.0));
+    let paths = fragments.into_iter().map(|(name, element)| element.root.join("environment.d").join(name));
+    let argv = environment_argv(paths.map(|path| path.display().to_string()));
+    let printed = bash(variables).args(&argv[1..]).capture().map_err(ShellError::Environment)?;
+    split_environment(&printed).1.ok_or(ShellError::Ended)
+}
+
+/// Returns what a shell makes of a line of `element`, with these variables.
+pub fn expand_line(
+    element: &Element,
+    line: SourceLine<'_>,
+    variables: &Environment,
+) -> Result<String, ShellError> {
+    if !line.needs_shell() {
+        return Ok(line.text.to_owned());
+    }
+    let printed = bash(variables).args(["-c", EXPAND, "expand", line.text]).capture();
+    let printed = printed.map_err(|source| ShellError::Line {
+        element: element.name.to_string(),
+        file: line.file.to_owned(),
+        line: line.number,
+        source,
+    })?;
+    Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
+}
+
+fn bash(variables: &Environment) -> Run {
+    variables.iter().fold(Run::new(BASH), |run, (name, value)| {
+        let run = run.env(name, value);
+        if is_secret(name, value) { run.secret(value) } else { run }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::load::load_catalog;
+
+    fn elements(files: &[(&str, &str)]) -> (tempfile::TempDir, Vec<Arc<Element>>) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let catalog = load_catalog(&[dir.path().to_owned()]).unwrap();
+        let elements = catalog.iter().cloned().collect();
+        (dir, elements)
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn fragments_of_all_elements_are_sourced_in_one_order() {
+        let (_dir, elements) = elements(&[
+            ("a/environment.d/20-a", "export DIB_A=$DIB_B-a\n"),
+            ("b/environment.d/10-b", "export DIB_B=${DIB_B:-b}\nlocal_to_shell=1\n"),
+        ]);
+        for (given, expected) in [(&[][..], "b-a"), (&[("DIB_B", "x y")][..], "x y-a")] {
+            let found = source_environment(&elements, &variables(given)).unwrap();
+            assert_eq!(found["DIB_A"], expected);
+            assert!(!found.contains_key("local_to_shell"));
+        }
+    }
+
+    #[test]
+    fn a_fragment_that_fails_says_what_failed_and_no_secret() {
+        let (_dir, elements) =
+            elements(&[("a/environment.d/20-a", "export X=$DIB_PASSWORD\necho bad >&2\nfalse\n")]);
+        let error = source_environment(&elements, &variables(&[("DIB_PASSWORD", "hunter2")])).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("bad") && !cause.contains("hunter2"), "{cause}");
+    }
+
+    #[test]
+    fn lines_are_expanded_as_by_eval_echo() {
+        let element = crate::element::fixture::element("web").build();
+        let given = variables(&[("DIB_URL", "https://h/web"), ("DIB_NAME", "a b")]);
+        let table = [
+            ("web tar /opt $DIB_URL *", Some("web tar /opt https://h/web *")),
+            (
+                "web git \"/opt\"  ${DIB_URL}/${DIB_NAME// /-} ${DIB_REF:-v1}",
+                Some("web git /opt https://h/web/a-b v1"),
+            ),
+            ("web file /opt $(echo $DIB_URL) 'x'", Some("web file /opt https://h/web x")),
+            ("web git /opt $DIB_MISSING", None),
+        ];
+        for (text, expected) in table {
+            let line = SourceLine { file: "source-repository-web", number: 7, text };
+            let expanded = expand_line(&element, line, &given);
+            assert_eq!(expanded.as_deref().ok(), expected, "{text}");
+            if let Err(error) = expanded {
+                let place = "`source-repository-web` of element `web`, line 7, cannot be expanded";
+                assert_eq!(error.to_string(), place);
+                assert!(std::error::Error::source(&error).unwrap().to_string().contains("DIB_MISSING"));
+            }
+        }
+    }
+}

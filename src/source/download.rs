@@ -1,0 +1,71 @@
+//! Files and archives, kept by their content.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::{Reach, SourceError, Sources, local_path};
+use crate::exec::Program;
+use crate::oci::{Digest, HashingReader};
+
+const CURL: Program = Program { name: "curl", package: "curl" };
+
+/// How often curl asks again, and how long it waits for a connection, in seconds.
+const PATIENCE: [&str; 4] = ["--retry", "3", "--connect-timeout", "10"];
+
+/// The name of the file that was fetched last. Its time is that of the server's copy.
+const LATEST: &str = "latest";
+
+/// Fetches the file at `location` into the directory `place`, under its digest, unless the copy there is the newest.
+pub(super) fn fetch(sources: &Sources, place: &Path, location: &str) -> Result<Digest, SourceError> {
+    let latest = place.join(LATEST);
+    let arrived = place.join("arriving");
+    match (sources.reach, local_path(location)) {
+        (Reach::Offline, _) if latest.exists() => return digest_of(&latest),
+        (_, Some(path)) => fs::copy(path, &arrived).map(drop).map_err(SourceError::io("read", path))?,
+        (Reach::Offline, None) => return Err(SourceError::NotCached { location: location.to_owned() }),
+        (Reach::Online, None) => download(sources, location, &latest, &arrived)?,
+    }
+    if !arrived.exists() {
+        return digest_of(&latest);
+    }
+    keep(place, &arrived, &latest)
+}
+
+/// Downloads to `arrived`, unless the server's copy is no newer than `latest`.
+fn download(sources: &Sources, location: &str, latest: &Path, arrived: &Path) -> Result<(), SourceError> {
+    remove_if_there(arrived)?;
+    let mut curl = sources.call(CURL);
+    curl = curl.args(["--fail", "--silent", "--show-error", "--location", "--remote-time"]).args(PATIENCE);
+    if latest.exists() {
+        curl = curl.arg("--time-cond").arg(latest);
+    }
+    let curl = curl.arg("--output").arg(arrived).arg("--").arg(location);
+    curl.run().map_err(|source| SourceError::Fetch { location: location.to_owned(), source })?;
+    // A server that knows no conditions makes curl stop the transfer and leave an empty file.
+    let empty = fs::metadata(arrived).is_ok_and(|metadata| metadata.len() == 0);
+    if empty && latest.exists() { remove_if_there(arrived) } else { Ok(()) }
+}
+
+/// Names what arrived by its content, and calls it the latest.
+fn keep(place: &Path, arrived: &Path, latest: &Path) -> Result<Digest, SourceError> {
+    let digest = digest_of(arrived)?;
+    let named = place.join(digest.hex());
+    remove_if_there(&named)?;
+    fs::hard_link(arrived, &named).map_err(SourceError::io("link", &named))?;
+    fs::rename(arrived, latest).map_err(SourceError::io("rename", arrived))?;
+    Ok(digest)
+}
+
+fn digest_of(path: &Path) -> Result<Digest, SourceError> {
+    let mut reader = HashingReader::new(File::open(path).map_err(SourceError::io("read", path))?);
+    io::copy(&mut reader, &mut io::sink()).map_err(SourceError::io("read", path))?;
+    Ok(reader.finish().0)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), SourceError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(SourceError::io("remove", path)),
+    }
+}

@@ -1,0 +1,68 @@
+//! Why something could not be fetched.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::exec::ExecError;
+
+/// A source that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It was never fetched, and may not be now.
+    #[error("`{location}` was never fetched, and this build is offline")]
+    NotCached {
+        /// Where it is.
+        location: String,
+    },
+    /// The location cannot be reached, or has nothing.
+    #[error("cannot fetch `{location}`")]
+    Fetch {
+        /// Where it is.
+        location: String,
+        /// What git or curl says.
+        source: ExecError,
+    },
+    /// A git repository has no such branch, tag or commit.
+    #[error("`{location}` has no branch, tag or commit `{reference}`{}", if *offline { " as far as it was fetched, and this build is offline" } else { "" })]
+    NoReference {
+        /// Where the repository is.
+        location: String,
+        /// What was looked for.
+        reference: String,
+        /// Whether the repository could not be asked again.
+        offline: bool,
+    },
+    /// A git repository has no commit at all.
+    #[error("`{location}` has no commit on its default branch")]
+    Empty {
+        /// Where the repository is.
+        location: String,
+    },
+    /// git failed on a repository of the cache.
+    #[error("the copy of `{location}` in `{}` cannot be read", mirror.display())]
+    Mirror {
+        /// Where the repository is.
+        location: String,
+        /// The copy.
+        mirror: PathBuf,
+        /// What git says.
+        source: ExecError,
+    },
+    /// Reading or writing the cache failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, in the imperative.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl SourceError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| SourceError::Io { action, path, source }
+    }
+}
