@@ -17,6 +17,8 @@
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
 //! | [`load`], [`exec`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`] | the edges: one danger each |
+//! | [`load`], [`exec`], [`sandbox`], [`package`], [`store`], [`block`], [`output`] | the edges: one danger each |
+//! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
 //! | [`build`] | carries out a plan, through ports alone |
 //! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
 //!
@@ -28,6 +30,7 @@ pub mod build;
 pub mod cli;
 pub mod disk;
 pub mod distro;
+pub mod dropin;
 pub mod element;
 pub mod exec;
 pub mod image;

@@ -43,6 +43,7 @@ const ROOMS: &[(&str, Kind)] = &[
     ("plan", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk"])),
     ("port", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan"])),
     ("share", Kind::Core(&["oci", "trust", "layer", "plan", "port"])),
+    ("dropin", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan", "port"])),
     ("load", Kind::Edge),
     ("exec", Kind::Edge),
     ("sandbox", Kind::Edge),

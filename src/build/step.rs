@@ -15,9 +15,9 @@ use crate::plan::{Action, CopyModes, Task, Tasks};
 use crate::port::{Access, Bind, Exit, Job, Network, PackageSession, Root, View};
 
 /// Where hooks in the target find the hooks directory.
-pub(super) const HOOKS_IN_TARGET: &str = "/tmp/in_target.d";
+pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
 /// Where hooks on the host find it: `TMP_HOOKS_PATH`.
-const HOOKS_ON_HOST: &str = "/tmp/plywood/hooks";
+const HOOKS_ON_HOST: &str = View::Host.hooks();
 
 /// Runs the tasks of one step.
 pub(super) struct StepRun<'a> {

@@ -13,8 +13,8 @@ use crate::image::{Compression, ImageDefinition, OutputFormat};
 use crate::layer::Encoding;
 use crate::oci::DiffId;
 use crate::output::{
-    Compatibility, ContainerImage, Converter, DiskFormat, Qcow2Options, TarCompression, Written,
-    write_docker_archive, write_file, write_oci_layout, write_tar,
+    Compatibility, ContainerImage, Converter, DiskFormat, Qcow2Options, TarForm, Written,
+    app_container_manifest, write_docker_archive, write_file, write_oci_layout, write_squashfs, write_tar,
 };
 use crate::plan::Plan;
 use crate::port::{Event, LayerStore};
@@ -122,8 +122,15 @@ impl Outputs<'_> {
                 let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: &layers };
                 self.write_container(&image, format, &target)?
             }
-            OutputFormat::Tgz => self.write_tar(&layers, &target, TarCompression::Gzip)?,
-            _ => self.write_tar(&layers, &target, TarCompression::None)?,
+            OutputFormat::Squashfs => self.write_squashfs(&layers, &target)?,
+            OutputFormat::Aci => {
+                let name = self.plan.architecture.oci().0;
+                let manifest = app_container_manifest(&self.plan.image, name);
+                let time = self.plan.source_date_epoch;
+                self.write_tar(&layers, &target, TarForm::AppContainer { manifest: &manifest, time })?
+            }
+            OutputFormat::Tgz => self.write_tar(&layers, &target, TarForm::Gzip)?,
+            _ => self.write_tar(&layers, &target, TarForm::Plain)?,
         };
         stage.end();
         self.note(manifest, format, written, layers);
@@ -146,15 +153,15 @@ impl Outputs<'_> {
         })
     }
 
-    fn write_tar(
-        &self,
-        layers: &[DiffId],
-        target: &Path,
-        compression: TarCompression,
-    ) -> Result<Written, Failure> {
+    fn write_tar(&self, layers: &[DiffId], target: &Path, form: TarForm<'_>) -> Result<Written, Failure> {
         let written =
-            self.builder.on_merged(layers, |root| write_tar(root, target, compression, &self.interrupted))?;
+            self.builder.on_merged(layers, |root| write_tar(root, target, form, &self.interrupted))?;
         Ok(written?)
+    }
+
+    fn write_squashfs(&self, layers: &[DiffId], target: &Path) -> Result<Written, Failure> {
+        let time = self.plan.source_date_epoch;
+        Ok(self.builder.on_merged(layers, |root| write_squashfs(root, &target.into(), time))??)
     }
 
     fn target(&self, format: OutputFormat) -> PathBuf {
@@ -195,6 +202,6 @@ fn disk_format(format: OutputFormat) -> Option<DiskFormat> {
         OutputFormat::Vhd => Some(DiskFormat::Vhd),
         OutputFormat::Vmdk => Some(DiskFormat::Vmdk),
         OutputFormat::Vdi => Some(DiskFormat::Vdi),
-        OutputFormat::Tar | OutputFormat::Tgz | OutputFormat::Oci | OutputFormat::DockerArchive => None,
+        _ => None,
     }
 }

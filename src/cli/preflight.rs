@@ -45,7 +45,7 @@ fn check_clock(plan: &Plan) -> Result<(), Failure> {
 
 /// Returns the programs that these formats need, and the Debian packages that have them.
 fn output_programs(image: &ImageDefinition, formats: &[OutputFormat]) -> Vec<(&'static str, &'static str)> {
-    use OutputFormat::{DockerArchive, Oci, Qcow2, Raw, Tar, Tgz, Vdi, Vhd, Vmdk};
+    use OutputFormat::{Aci, DockerArchive, Oci, Qcow2, Raw, Squashfs, Tar, Tgz, Vdi, Vhd, Vmdk};
     let mut programs = Vec::new();
     for format in formats {
         match format {
@@ -55,7 +55,8 @@ fn output_programs(image: &ImageDefinition, formats: &[OutputFormat]) -> Vec<(&'
                     RootFs::Xfs => ("mkfs.xfs", "xfsprogs"),
                 });
             }
-            Tar | Tgz | Oci | DockerArchive => {}
+            Squashfs => programs.push(("mksquashfs", "squashfs-tools")),
+            Aci | Tar | Tgz | Oci | DockerArchive => {}
         }
         if matches!(format, Vhd | Vmdk | Vdi) {
             programs.push(("qemu-img", "qemu-utils"));

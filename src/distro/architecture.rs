@@ -54,6 +54,18 @@ impl Architecture {
     }
 }
 
+impl Architecture {
+    /// Takes Debian's name, or the kernel's.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn by_any_name(name: &str) -> Result<Self, ArchitectureError> {
+        use Architecture::{Amd64, Arm64, Armhf, Ppc64el, Riscv64, S390x};
+        let known = [Amd64, Arm64, Armhf, Ppc64el, Riscv64, S390x];
+        known.into_iter().find(|known| known.debian() == name).map_or_else(|| name.parse(), Ok)
+    }
+}
+
 impl FromStr for Architecture {
     type Err = ArchitectureError;
 
@@ -94,5 +106,9 @@ mod tests {
             assert_eq!((architecture.debian(), architecture.oci()), (debian, oci));
         }
         assert!("pdp11".parse::<Architecture>().is_err());
+        for name in ["arm64", "aarch64"] {
+            assert_eq!(Architecture::by_any_name(name), Ok(Architecture::Arm64));
+        }
+        assert!("arm64".parse::<Architecture>().is_err());
     }
 }

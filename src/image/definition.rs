@@ -71,6 +71,10 @@ pub enum OutputFormat {
     Tar,
     /// The same, compressed by gzip.
     Tgz,
+    /// The root file system as a SquashFS, `<image>.squash`.
+    Squashfs,
+    /// An App Container Image for rkt.
+    Aci,
     /// A container image in an OCI layout directory, `<image>.oci`.
     Oci,
     /// A container image for `docker load`, `<image>.docker.tar`.
@@ -79,7 +83,7 @@ pub enum OutputFormat {
 
 impl OutputFormat {
     /// All formats.
-    pub const ALL: [OutputFormat; 9] = [
+    pub const ALL: [OutputFormat; 11] = [
         OutputFormat::Qcow2,
         OutputFormat::Raw,
         OutputFormat::Vhd,
@@ -87,6 +91,8 @@ impl OutputFormat {
         OutputFormat::Vdi,
         OutputFormat::Tar,
         OutputFormat::Tgz,
+        OutputFormat::Squashfs,
+        OutputFormat::Aci,
         OutputFormat::Oci,
         OutputFormat::DockerArchive,
     ];
@@ -101,6 +107,8 @@ impl OutputFormat {
             OutputFormat::Vdi => "vdi",
             OutputFormat::Tar => "tar",
             OutputFormat::Tgz => "tgz",
+            OutputFormat::Squashfs => "squashfs",
+            OutputFormat::Aci => "aci",
             OutputFormat::Oci => "oci",
             OutputFormat::DockerArchive => "docker-archive",
         }
@@ -110,14 +118,23 @@ impl OutputFormat {
     pub const fn extension(self) -> &'static str {
         match self {
             OutputFormat::DockerArchive => "docker.tar",
+            OutputFormat::Squashfs => "squash",
             other => other.as_str(),
         }
+    }
+
+    /// Says whether it is a disk: the others are made of files alone.
+    pub const fn is_disk(self) -> bool {
+        use OutputFormat::{Qcow2, Raw, Vdi, Vhd, Vmdk};
+        matches!(self, Qcow2 | Raw | Vhd | Vmdk | Vdi)
     }
 }
 
 /// A text that names no output format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a format: expected one of qcow2, raw, vhd, vmdk, vdi, tar, tgz, oci, docker-archive")]
+#[error(
+    "`{0}` is not a format: expected one of qcow2, raw, vhd, vmdk, vdi, tar, tgz, squashfs, aci, oci, docker-archive"
+)]
 pub struct OutputFormatError(String);
 
 impl FromStr for OutputFormat {

@@ -3,12 +3,14 @@
 //! The types here are the format: their doc comments are its reference, and the JSON schema is made from them. What a
 //! value may be is checked by its type, so that every error comes with line and column.
 
+mod checksum;
 mod definition;
 mod disk;
 mod name;
 mod project;
 mod value;
 
+pub use checksum::Checksum;
 pub use definition::{
     Compression, ContainerSettings, ImageDefinition, OutputFormat, OutputFormatError, Qcow2Compression,
     Qcow2Settings,

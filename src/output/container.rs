@@ -21,9 +21,10 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
+use super::destination::{Destination, Sums, Written};
 use super::error::{OutputError, io_error};
 use super::pending::Pending;
-use super::{Written, convert};
+
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, canonical_json, descriptor, image_manifest};
 use crate::port::{Layer, LayerBlobs};
@@ -31,7 +32,7 @@ use crate::port::{Layer, LayerBlobs};
 /// An image, ready to be written.
 #[derive(Debug, Clone)]
 pub struct ContainerImage<'a> {
-    /// Its name: the tag `<name>:latest` in an archive, `latest` in a layout.
+    /// Its name: in an archive with the tag `latest`, unless it has one; in a layout it is always called `latest`.
     pub name: &'a str,
     /// The bytes of its config.
     pub config: &'a [u8],
@@ -102,7 +103,7 @@ fn lend_or_copy(layer: &Layer, blobs: &dyn LayerBlobs, store: &Path, old: &Path)
 
 /// Says whether the file is the layer's blob, by its bytes: a layout in an output directory is anybody's.
 fn is_blob(path: &Path, layer: &Layer) -> bool {
-    convert::digest_of(path).is_ok_and(|found| found == (layer.blob, layer.blob_bytes))
+    Sums::of(path, false).is_ok_and(|found| (found.sha256, found.bytes) == (layer.blob, layer.blob_bytes))
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), OutputError> {
@@ -128,11 +129,20 @@ pub fn write_docker_archive(
         append(&mut archive, &name, bytes, layer).map_err(wrote())?;
         names.push(name);
     }
-    let tag = format!("{}:{TAG}", image.name.to_ascii_lowercase());
+    let tag = tagged(image.name);
     let manifest = canonical_json(&json!([{ "Config": config_name, "RepoTags": [tag], "Layers": names }]));
     append(&mut archive, "manifest.json", manifest.len() as u64, manifest.as_slice()).map_err(wrote())?;
     archive.into_inner().and_then(|mut file| file.flush()).map_err(wrote())?;
-    convert::publish(pending, target)
+    Destination::from(target).publish(pending)
+}
+
+/// Returns the name as a reference, as engines take it: in lower case, and with a tag.
+fn tagged(name: &str) -> String {
+    let host = name.rfind('/').map_or(0, |slash| slash + 1);
+    match name[host..].split_once(':') {
+        Some((repository, tag)) => format!("{}{}:{tag}", &name[..host], repository.to_ascii_lowercase()),
+        None => format!("{}:{TAG}", name.to_ascii_lowercase()),
+    }
 }
 
 /// Adds a file whose owner, mode and time are always the same.

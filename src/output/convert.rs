@@ -1,22 +1,22 @@
 //! A raw disk in another format.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::destination::{Destination, Written};
 use super::error::{OutputError, io_error};
 use super::format::{Compatibility, DiskFormat, Qcow2Options};
-use super::pending::{Pending, write_file};
+use super::pending::Pending;
 use super::qcow2::write_qcow2;
 use super::raw::copy_sparse;
 use super::stamp::{Stamp, stamp};
 use crate::disk::Identity;
 use crate::exec::{Program, Run};
 use crate::image::Qcow2Compression;
-use crate::oci::{Digest, HashingReader};
 
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
 
@@ -33,23 +33,27 @@ pub struct Converter {
     pub interrupt: Arc<AtomicBool>,
 }
 
-/// A file in place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// Its path.
-    pub path: PathBuf,
-    /// Its length.
-    pub bytes: u64,
-    /// Its digest, also in the file `<path>.sha256`.
-    pub digest: Digest,
+/// A format of qemu-img that is written as its user says, and not made the same each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QemuFormat<'a> {
+    /// Its name there.
+    pub name: &'a str,
+    /// Whether qemu-img is asked to compress it.
+    pub compressed: bool,
+    /// What follows `-o`.
+    pub options: Option<&'a str>,
 }
 
 impl Converter {
-    /// Writes the complete disk `raw` to `target`, and `<target>.sha256`, in place of files that are there.
-    ///
-    /// Both appear complete or not at all; a checksum is never beside a file that it is not of.
-    pub fn convert(&self, raw: &Path, target: &Path, format: DiskFormat) -> Result<Written, OutputError> {
-        let pending = Pending::new(target)?;
+    /// Writes the complete disk `raw` to its destination, which appears complete or not at all.
+    pub fn convert(
+        &self,
+        raw: &Path,
+        destination: impl Into<Destination>,
+        format: DiskFormat,
+    ) -> Result<Written, OutputError> {
+        let destination = destination.into();
+        let pending = destination.pending()?;
         match format {
             DiskFormat::Qcow2 => self.write_qcow2(raw, &pending)?,
             DiskFormat::Raw => open(raw).and_then(|disk| {
@@ -57,7 +61,19 @@ impl Converter {
             })?,
             other => self.convert_by_qemu(raw, &pending, other)?,
         }
-        publish(pending, target)
+        destination.publish(pending)
+    }
+
+    /// Writes the complete disk `raw` in a format, and with options, that only qemu-img has to know.
+    pub fn convert_for_qemu(
+        &self,
+        raw: &Path,
+        destination: &Destination,
+        format: QemuFormat<'_>,
+    ) -> Result<Written, OutputError> {
+        let pending = destination.pending()?;
+        Run::new(QEMU_IMG).args(format.arguments(raw, pending.path())).run()?;
+        destination.publish(pending)
     }
 
     fn write_qcow2(&self, raw: &Path, pending: &Pending) -> Result<(), OutputError> {
@@ -81,6 +97,25 @@ impl Converter {
     }
 }
 
+impl QemuFormat<'_> {
+    /// Returns the arguments of `qemu-img` that turn `raw` into `target`.
+    fn arguments(&self, raw: &Path, target: &Path) -> Vec<OsString> {
+        let compress = self.compressed.then_some("-c");
+        let options = self.options.into_iter().flat_map(|options| ["-o", options]);
+        let words = ["convert", "-f", "raw", "-O", self.name].into_iter().chain(compress).chain(options);
+        words.map(OsString::from).chain([raw.into(), target.into()]).collect()
+    }
+}
+
+/// Returns the names of the formats that this machine's qemu-img knows.
+pub fn qemu_formats() -> Result<Vec<String>, OutputError> {
+    let help = Run::new(QEMU_IMG).arg("--help").capture()?;
+    let help = String::from_utf8_lossy(&help);
+    let formats = help.split_once("Supported formats:").map_or("", |(_, formats)| formats);
+    let words = formats.lines().take_while(|line| !line.is_empty()).flat_map(str::split_whitespace);
+    Ok(words.map(str::to_owned).collect())
+}
+
 /// Returns the arguments of `qemu-img` that turn `raw` into `target`.
 fn qemu_img_arguments(raw: &Path, target: &Path, format: DiskFormat) -> Vec<OsString> {
     let options: &[&str] = match format {
@@ -91,27 +126,6 @@ fn qemu_img_arguments(raw: &Path, target: &Path, format: DiskFormat) -> Vec<OsSt
     };
     let words = ["convert", "-f", "raw", "-O", format.qemu_name()].into_iter().chain(options.iter().copied());
     words.map(OsString::from).chain([raw.into(), target.into()]).collect()
-}
-
-/// Gives a complete file its name, and its checksum beside it.
-pub(super) fn publish(pending: Pending, target: &Path) -> Result<Written, OutputError> {
-    let (digest, bytes) = digest_of(pending.path())?;
-    let checksum = target.with_added_extension("sha256");
-    match fs::remove_file(&checksum) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("remove", &checksum)(error));
-        }
-        _ => pending.commit()?,
-    }
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    write_file(&checksum, format!("{}  {name}\n", digest.hex()).as_bytes())?;
-    Ok(Written { path: target.to_owned(), bytes, digest })
-}
-
-pub(super) fn digest_of(path: &Path) -> Result<(Digest, u64), OutputError> {
-    let mut reader = io::BufReader::with_capacity(1 << 20, HashingReader::new(open(path)?));
-    io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", path))?;
-    Ok(reader.into_inner().finish())
 }
 
 fn open(path: &Path) -> Result<File, OutputError> {

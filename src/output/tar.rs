@@ -13,61 +13,87 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{lgetxattr, llistxattr, major, minor};
 use rustix::io::Errno;
 
-use super::convert::publish;
+use super::OutputError;
+use super::destination::{Destination, Written};
 use super::error::io_error;
 use super::pending::Pending;
-use super::{OutputError, Written};
 use crate::layer::{Encoder, Entry, Kind, Meta, Xattrs, is_content};
 
 /// The kernel's limit of a list of names, and of a value: `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`.
 const XATTR_LIMIT_BYTES: usize = 64 << 10;
 
-/// Whether an archive is compressed.
+/// The form of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TarCompression {
+pub enum TarForm<'a> {
     /// As it is.
-    None,
-    /// gzip, without name and time in its header.
+    Plain,
+    /// Compressed by gzip, without name and time in its header.
     Gzip,
+    /// An App Container Image: the tree in the directory `rootfs`, beside it the file `manifest`.
+    ///
+    /// Source: App Container specification, `aci.md`, "Image Layout".
+    AppContainer {
+        /// The manifest's text.
+        manifest: &'a [u8],
+        /// Its time, in seconds since 1970.
+        time: i64,
+    },
 }
 
-/// Writes everything below the directory `root` to the archive `target`, and `<target>.sha256`, in place of files that are there.
+/// Writes everything below the directory `root` to an archive.
 ///
 /// Sockets are left out. Stops when `interrupt` becomes true.
 pub fn write_tar(
     root: &Path,
-    target: &Path,
-    compression: TarCompression,
+    destination: impl Into<Destination>,
+    form: TarForm<'_>,
     interrupt: &AtomicBool,
 ) -> Result<Written, OutputError> {
-    let pending = Pending::new(target)?;
-    write_archive(root, &pending, compression, interrupt)?;
-    publish(pending, target)
+    let destination = destination.into();
+    let pending = destination.pending()?;
+    write_archive(root, &pending, form, interrupt)?;
+    destination.publish(pending)
 }
 
 fn write_archive(
     tree: &Path,
     pending: &Pending,
-    compression: TarCompression,
+    form: TarForm<'_>,
     interrupt: &AtomicBool,
 ) -> Result<(), OutputError> {
     let out = BufWriter::with_capacity(1 << 20, pending.file());
     let failed = io_error("write", pending.path());
-    match compression {
-        TarCompression::None => write_entries(tree, out, interrupt)?.flush().map_err(failed),
-        TarCompression::Gzip => {
+    match form {
+        TarForm::Plain => write_entries(Encoder::new(out), tree, b"", interrupt)?.flush().map_err(failed),
+        TarForm::Gzip => {
             let gzip = GzEncoder::new(out, flate2::Compression::default());
-            let gzip = write_entries(tree, gzip, interrupt)?;
+            let gzip = write_entries(Encoder::new(gzip), tree, b"", interrupt)?;
             gzip.finish().and_then(|mut out| out.flush()).map_err(failed)
+        }
+        TarForm::AppContainer { manifest, time } => {
+            let mut encoder = Encoder::new(out);
+            encoder.append_file(&manifest_entry(manifest, time), &mut &*manifest)?;
+            write_entries(encoder, tree, b"rootfs", interrupt)?.flush().map_err(failed)
         }
     }
 }
 
-fn write_entries<W: Write>(tree: &Path, out: W, interrupt: &AtomicBool) -> Result<W, OutputError> {
-    let mut walk = Walk { encoder: Encoder::new(out), interrupt, links: HashMap::new() };
+fn manifest_entry(manifest: &[u8], time: i64) -> Entry {
+    let meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime: time, xattrs: Xattrs::default() };
+    Entry { path: b"manifest".to_vec(), kind: Kind::File(manifest.len() as u64), meta }
+}
+
+/// Adds the tree as the directory `name`; with an empty name, as the archive's own root.
+fn write_entries<W: Write>(
+    encoder: Encoder<W>,
+    tree: &Path,
+    name: &[u8],
+    interrupt: &AtomicBool,
+) -> Result<W, OutputError> {
+    let mut walk = Walk { encoder, interrupt, links: HashMap::new() };
     let status = fs::symlink_metadata(tree).map_err(io_error("examine", tree))?;
-    walk.append(tree, Vec::new(), &status)?;
-    walk.directory(tree, &[])?;
+    walk.append(tree, name.to_vec(), &status)?;
+    walk.directory(tree, name)?;
     Ok(walk.encoder.finish()?.0)
 }
 
@@ -182,16 +208,16 @@ mod tests {
         tree
     }
 
-    fn archive(tree: &Path, compression: TarCompression) -> Vec<u8> {
+    fn archive(tree: &Path, form: TarForm<'_>) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let pending = Pending::new(&directory.path().join("root.tar")).unwrap();
-        write_archive(tree, &pending, compression, &AtomicBool::new(false)).unwrap();
+        write_archive(tree, &pending, form, &AtomicBool::new(false)).unwrap();
         fs::read(pending.path()).unwrap()
     }
 
     #[test]
     fn an_archive_has_everything_but_sockets_in_order() {
-        let bytes = archive(tree().path(), TarCompression::None);
+        let bytes = archive(tree().path(), TarForm::Plain);
         let mut decoder = crate::layer::Decoder::new(&bytes[..]);
         let mut entries = Vec::new();
         while let Some((entry, _)) = decoder.next_entry().unwrap() {
@@ -210,12 +236,28 @@ mod tests {
     }
 
     #[test]
+    fn an_app_container_has_its_tree_in_a_directory_beside_its_manifest() {
+        let form = TarForm::AppContainer { manifest: b"{}", time: 5 };
+        let bytes = archive(tree().path(), form);
+        let mut decoder = crate::layer::Decoder::new(&bytes[..]);
+        let mut names = Vec::new();
+        while let Some((entry, _)) = decoder.next_entry().unwrap() {
+            if let Kind::Hardlink(first) = &entry.kind {
+                assert_eq!(first, b"rootfs/a");
+            }
+            names.push(String::from_utf8(entry.path).unwrap());
+        }
+        let expected = ["manifest", "rootfs", "rootfs/a", "rootfs/b", "rootfs/b/also-a", "rootfs/b/file"];
+        assert_eq!(names[..expected.len()], expected);
+    }
+
+    #[test]
     fn gzip_holds_the_same_bytes_and_no_time() {
         let tree = tree();
-        let packed = archive(tree.path(), TarCompression::Gzip);
+        let packed = archive(tree.path(), TarForm::Gzip);
         assert_eq!(packed[4..8], [0; 4]);
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
-        assert!(bytes == archive(tree.path(), TarCompression::None));
+        assert!(bytes == archive(tree.path(), TarForm::Plain));
     }
 }

@@ -84,6 +84,14 @@ pub enum View {
 impl View {
     /// Where host phases find the target: `TMP_MOUNT_PATH`.
     pub const HOST_MOUNT: &str = "/tmp/plywood/mnt";
+
+    /// Returns where a job finds the hooks directory: on the host, `TMP_HOOKS_PATH`.
+    pub const fn hooks(self) -> &'static str {
+        match self {
+            View::Target => "/tmp/in_target.d",
+            View::Host => "/tmp/plywood/hooks",
+        }
+    }
 }
 
 /// A file or directory of the machine, shown inside the root.

@@ -1,0 +1,171 @@
+//! A build, told as diskimage-builder tells it.
+
+use std::time::Duration;
+
+use super::profile::{PREFIX, Profile};
+use crate::element::Phase;
+use crate::element::Place;
+use crate::plan::Step;
+use crate::port::{Event, View};
+
+/// Turns events into lines of the log. Keeps the times of the phase that runs.
+#[derive(Debug, Default)]
+pub struct Narrator {
+    /// The step and phase that hooks run for, and their times.
+    running: Option<(String, String, Profile)>,
+}
+
+impl Narrator {
+    /// Returns the lines for an event, without times in front.
+    pub fn lines(&mut self, event: &Event<'_>) -> Vec<String> {
+        match *event {
+            Event::StepHit { step, .. } => self
+                .told_after_the_phase(format!("Layer of {} is cached: its hooks are not run", named(step))),
+            Event::StepStarted { step, .. } => {
+                self.told_after_the_phase(format!("Building the layer of {}", named(step)))
+            }
+            Event::TaskStarted { step, phase, task, .. } => self.started(step, phase, task),
+            Event::TaskOutput { line, .. } => vec![line.to_owned()],
+            Event::TaskFinished { step, phase, task, exit, milliseconds, .. } => {
+                self.finished(step, phase, task, exit, Duration::from_millis(milliseconds))
+            }
+            Event::StageStarted { stage, .. } => self.told_after_the_phase(format!("Starting: {stage}")),
+            Event::OutputWritten { path, .. } => {
+                self.told_after_the_phase(format!("Image file {} created...", path.display()))
+            }
+            Event::Warning { message } => vec![format!("WARNING: {message}")],
+            Event::StepFinished { .. } | Event::StageFinished { .. } => self.end(),
+            Event::ImageStarted { .. } => Vec::new(),
+        }
+    }
+
+    /// Returns the lines that end the phase that runs: its table of times.
+    pub fn end(&mut self) -> Vec<String> {
+        self.running.take().map(|(_, phase, profile)| profile.table(&phase)).unwrap_or_default()
+    }
+
+    fn told_after_the_phase(&mut self, line: String) -> Vec<String> {
+        self.end().into_iter().chain([line]).collect()
+    }
+
+    fn started(&mut self, step: &str, phase: &str, task: &str) -> Vec<String> {
+        let mut lines = self.enter(step, phase);
+        lines.push(format!("{PREFIX}Running {}/{phase}/{task}", hooks_directory(phase)));
+        lines
+    }
+
+    fn finished(&mut self, step: &str, phase: &str, task: &str, exit: &str, took: Duration) -> Vec<String> {
+        // A phase that fails has no table: what it says last is what the hook said.
+        if exit != "exit status 0" {
+            self.running = None;
+            return Vec::new();
+        }
+        let mut lines = self.enter(step, phase);
+        if task == "environment.d" {
+            return lines;
+        }
+        if let Some((_, _, profile)) = &mut self.running {
+            profile.add(task, took);
+        }
+        lines.push(format!("{PREFIX}{task} completed"));
+        lines
+    }
+
+    /// Goes over to a phase of a step, if it is another one.
+    fn enter(&mut self, step: &str, phase: &str) -> Vec<String> {
+        let is_running =
+            self.running.as_ref().is_some_and(|(a, b, _)| (a.as_str(), b.as_str()) == (step, phase));
+        if is_running {
+            return Vec::new();
+        }
+        let mut lines = self.end();
+        self.running = Some((step.to_owned(), phase.to_owned(), Profile::default()));
+        lines.push(format!("Running hooks from {}/{phase}", hooks_directory(phase)));
+        lines
+    }
+}
+
+/// Says what a step is.
+fn named(step: &str) -> String {
+    match step {
+        Step::FINAL => "the final stage".to_owned(),
+        step if step.contains(':') => step.to_owned(),
+        element => format!("element {element}"),
+    }
+}
+
+/// Returns where the hooks of a phase find the hooks directory.
+fn hooks_directory(phase: &str) -> &'static str {
+    match phase.parse::<Phase>().map(Phase::place) {
+        Ok(Place::Host) => View::Host.hooks(),
+        _ => View::Target.hooks(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn told(narrator: &mut Narrator, events: &[Event<'_>]) -> Vec<String> {
+        events.iter().flat_map(|event| narrator.lines(event)).collect()
+    }
+
+    fn started<'a>(step: &'a str, phase: &'a str, task: &'a str) -> Event<'a> {
+        Event::TaskStarted { image: "x", step, phase, task }
+    }
+
+    fn finished<'a>(step: &'a str, phase: &'a str, task: &'a str, exit: &'a str) -> Event<'a> {
+        Event::TaskFinished { image: "x", step, phase, task, exit, milliseconds: 1500, log: Path::new("log") }
+    }
+
+    #[test]
+    fn a_phase_is_told_hook_by_hook_and_ends_with_its_times() {
+        let mut narrator = Narrator::default();
+        let lines = told(
+            &mut narrator,
+            &[
+                Event::StepStarted { image: "x", step: "web" },
+                started("web", "install.d", "50-web"),
+                Event::TaskOutput { image: "x", step: "web", task: "50-web", line: "+ true" },
+                finished("web", "install.d", "50-web", "exit status 0"),
+                started("web", "post-root.d", "60-look"),
+            ],
+        );
+        let expected = [
+            "Building the layer of element web",
+            "Running hooks from /tmp/in_target.d/install.d",
+            "dib-run-parts Running /tmp/in_target.d/install.d/50-web",
+            "+ true",
+            "dib-run-parts 50-web completed",
+            "dib-run-parts ----------------------- PROFILING -----------------------",
+        ];
+        assert_eq!(lines[..expected.len()], expected);
+        assert!(lines.contains(&format!("dib-run-parts {:<40} {:>10}", "50-web", "1.500")));
+        assert_eq!(lines.last().unwrap(), "dib-run-parts Running /tmp/plywood/hooks/post-root.d/60-look");
+        assert_eq!(narrator.end().len(), 9, "a hook that has not ended is in no table");
+        assert!(narrator.end().is_empty());
+    }
+
+    #[test]
+    fn a_phase_that_fails_has_no_table() {
+        let mut narrator = Narrator::default();
+        narrator.lines(&started("web", "install.d", "50-web"));
+        assert!(narrator.lines(&finished("web", "install.d", "50-web", "exit status 3")).is_empty());
+        assert!(narrator.end().is_empty());
+    }
+
+    #[test]
+    fn a_cached_layer_says_so() {
+        let hit = |step| Event::StepHit { image: "x", step, by: "input", diff_ids: &[] };
+        let mut narrator = Narrator::default();
+        for (step, line) in [
+            ("web", "Layer of element web is cached: its hooks are not run"),
+            ("image:final", "Layer of the final stage is cached: its hooks are not run"),
+            ("base:debian", "Layer of base:debian is cached: its hooks are not run"),
+        ] {
+            assert_eq!(narrator.lines(&hit(step)), [line]);
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! What is to be built: a command line and the caller's environment, put together.
+
+use std::collections::BTreeSet;
+
+use super::arguments::Arguments;
+use super::breaks::BreakPoints;
+use super::checksum::wanted;
+use super::command::Command;
+use super::output::{OldImage, OutputName, OutputType, OutputTypeError};
+use super::root_disk::{RootDisk, RootDiskError};
+use super::variables::{Environment, for_hooks, number, text};
+use crate::distro::{Architecture, ArchitectureError};
+use crate::element::{ElementName, ElementNameError};
+use crate::image::{Checksum, Qcow2Compression};
+use crate::plan::is_secret;
+
+/// Everything that one call asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRequest {
+    /// Which command was called.
+    pub command: Command,
+    /// What outputs are called.
+    pub name: OutputName,
+    /// What logs and identities are called after: what callers who number their images keep the same.
+    pub title: String,
+    /// The elements to start from, those that come by themselves included.
+    pub elements: Vec<ElementName>,
+    /// Where elements are looked for, before plywood's own.
+    pub element_path: Vec<String>,
+    /// What to write, each once.
+    pub types: Vec<OutputType>,
+    /// For which machines.
+    pub architecture: Architecture,
+    /// Packages that no element asks for.
+    pub packages: Vec<String>,
+    /// Checksum files beside disks.
+    pub checksums: BTreeSet<Checksum>,
+    /// How a qcow2 is compressed.
+    pub compression: Qcow2Compression,
+    /// Options of `qemu-img convert -o`.
+    pub qemu_img_options: Option<String>,
+    /// Repository and tag in the Docker engine.
+    pub docker_target: Option<String>,
+    /// The file that becomes the manifest of an App Container Image.
+    pub aci_manifest: Option<String>,
+    /// The disk.
+    pub root_disk: RootDisk,
+    /// What becomes of an image of the same name.
+    pub old_image: OldImage,
+    /// Where the build stops for somebody to look at it.
+    pub breaks: BreakPoints,
+    /// What hooks may be shown.
+    pub variables: Environment,
+}
+
+/// A call that nothing can be built from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// There are no elements.
+    #[error("At least one distribution root element must be specified")]
+    NoElements,
+    /// A word that cannot name an element.
+    #[error(transparent)]
+    Element(#[from] ElementNameError),
+    /// A word that cannot name an image type.
+    #[error(transparent)]
+    Type(#[from] OutputTypeError),
+    /// A machine that no image can be built for.
+    #[error(transparent)]
+    Architecture(#[from] ArchitectureError),
+    /// The type `docker` needs a name.
+    #[error("Please set --docker-target.")]
+    NoDockerTarget,
+    /// A number of the disk is none.
+    #[error(transparent)]
+    RootDisk(#[from] RootDiskError),
+    /// The name ends in a slash, or is none at all.
+    #[error("output name `{0}` has no last component: name a file, without its ending, with `-o`")]
+    NoName(String),
+}
+
+impl BuildRequest {
+    /// Puts arguments and environment together, on a machine of this architecture.
+    ///
+    /// # Errors
+    /// [`RequestError`], in diskimage-builder's words where it has some.
+    pub fn new(
+        command: Command,
+        arguments: &Arguments,
+        caller: &Environment,
+        machine: Architecture,
+    ) -> Result<Self, RequestError> {
+        if arguments.elements.is_empty() {
+            return Err(RequestError::NoElements);
+        }
+        let types = arguments.types.clone().unwrap_or_else(|| vec!["qcow2".to_owned()]);
+        let name = arguments.name.as_deref().or(text(caller, "IMAGE_NAME")).unwrap_or("image");
+        let name = OutputName::new(name, &types);
+        if name.base().is_empty() {
+            return Err(RequestError::NoName(name.as_str().to_owned()));
+        }
+        let outputs = output_types(&types)?;
+        let docker_target = arguments.docker_target.clone().filter(|target| !target.is_empty());
+        if outputs.contains(&OutputType::Docker) && docker_target.is_none() {
+            return Err(RequestError::NoDockerTarget);
+        }
+        let architecture = architecture(arguments, caller, machine)?;
+        Ok(Self {
+            command,
+            title: title(text(caller, "DIB_IMAGE_NAME").unwrap_or(name.base())),
+            elements: start_list(command, arguments, caller, architecture)?,
+            element_path: element_path(caller),
+            types: outputs,
+            architecture,
+            packages: arguments.packages.clone(),
+            checksums: wanted(&checksum(arguments, caller)),
+            compression: match arguments.uncompressed {
+                true => Qcow2Compression::None,
+                false => Qcow2Compression::Zlib,
+            },
+            qemu_img_options: given(&arguments.qemu_img_options, caller, "QEMU_IMG_OPTIONS"),
+            docker_target,
+            aci_manifest: text(caller, "ACI_MANIFEST").map(str::to_owned),
+            root_disk: RootDisk::new(arguments, caller)?,
+            old_image: OldImage::of(caller),
+            breaks: BreakPoints::of(caller),
+            variables: variables(command, arguments, caller, architecture, &name),
+            name,
+        })
+    }
+
+    /// Says whether only what is made of layers is written: an element writes the image itself, or it is a ramdisk.
+    pub fn is_without_disk<'a>(&self, elements: impl IntoIterator<Item = &'a str>) -> bool {
+        let mut elements = elements.into_iter();
+        self.command == Command::RamdiskImageCreate || elements.any(|name| name == "no-final-image")
+    }
+}
+
+fn given(argument: &Option<String>, caller: &Environment, name: &str) -> Option<String> {
+    argument.clone().filter(|value| !value.is_empty()).or_else(|| text(caller, name).map(str::to_owned))
+}
+
+fn output_types(names: &[String]) -> Result<Vec<OutputType>, OutputTypeError> {
+    let mut types = Vec::new();
+    for name in names {
+        let output = OutputType::parse(name)?;
+        if !types.contains(&output) {
+            types.push(output);
+        }
+    }
+    Ok(types)
+}
+
+fn architecture(
+    arguments: &Arguments,
+    caller: &Environment,
+    machine: Architecture,
+) -> Result<Architecture, ArchitectureError> {
+    match given(&arguments.architecture, caller, "ARCH") {
+        Some(name) => Architecture::by_any_name(&name),
+        None => Ok(machine),
+    }
+}
+
+fn element_path(caller: &Environment) -> Vec<String> {
+    let path = text(caller, "ELEMENTS_PATH").unwrap_or_default();
+    path.split(':').filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+}
+
+/// Returns the elements that dependencies are looked up from: a disk for `vm` that names none, and `base` unless it is
+/// refused, in front of it the element that makes ramdisks.
+fn start_list(
+    command: Command,
+    arguments: &Arguments,
+    caller: &Environment,
+    architecture: Architecture,
+) -> Result<Vec<ElementName>, ElementNameError> {
+    let has_layout = arguments.elements.iter().any(|element| element.starts_with("block-device-"));
+    let needs_layout = arguments.elements.iter().any(|element| element == "vm") && !has_layout;
+    let layout = match architecture {
+        Architecture::Arm64 => "block-device-efi",
+        _ => "block-device-mbr",
+    };
+    let skips_base = arguments.no_base || text(caller, "SKIP_BASE") == Some("1");
+    let ramdisk = given(&arguments.ramdisk_element, caller, "RAMDISK_ELEMENT");
+    let ramdisk = ramdisk.unwrap_or_else(|| "ramdisk".to_owned());
+    let first = (command == Command::RamdiskImageCreate).then_some(ramdisk);
+    let base = (!skips_base).then(|| "base".to_owned());
+    let layout = needs_layout.then(|| layout.to_owned());
+    let given = arguments.elements.iter().cloned();
+    let mut names: Vec<ElementName> = Vec::new();
+    for name in first.into_iter().chain(base).chain(given).chain(layout) {
+        let name = name.parse()?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn checksum(arguments: &Arguments, caller: &Environment) -> String {
+    match arguments.checksum {
+        true => "1".to_owned(),
+        false => text(caller, "DIB_CHECKSUM").unwrap_or("0").to_owned(),
+    }
+}
+
+/// Returns a name made of what every store, container and file system takes.
+fn title(name: &str) -> String {
+    let keep = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let text: String = name.chars().map(|c| if keep(c) { c } else { '-' }).take(120).collect();
+    let text = text.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    if text.is_empty() { "image".to_owned() } else { text.to_owned() }
+}
+
+/// Returns what hooks may be shown: what the caller set, and what diskimage-builder sets for them.
+fn variables(
+    command: Command,
+    arguments: &Arguments,
+    caller: &Environment,
+    architecture: Architecture,
+    name: &OutputName,
+) -> Environment {
+    let trace = number(caller, "DIB_DEBUG_TRACE").unwrap_or(0) + i64::from(arguments.trace);
+    let ramdisk = command == Command::RamdiskImageCreate;
+    let arch = given(&arguments.architecture, caller, "ARCH");
+    let always = [
+        ("ARCH", arch.unwrap_or_else(|| architecture.debian().to_owned())),
+        ("IMAGE_NAME", name.as_str().to_owned()),
+        ("DIB_ARGS", arguments.words.join(" ")),
+        ("DIB_ENV", declarations(caller)),
+        ("DIB_CHECKSUM", checksum(arguments, caller)),
+        ("DIB_DEBUG_TRACE", trace.to_string()),
+    ];
+    let defaults = [
+        ("IMAGE_TYPE", "qcow2"),
+        ("FS_TYPE", "ext4"),
+        ("DIB_OFFLINE", ""),
+        ("DIB_NO_TMPFS", if ramdisk { "1" } else { "0" }),
+        ("DIB_MIN_TMPFS", if ramdisk { "1" } else { "2" }),
+        ("DIB_DEFAULT_INSTALLTYPE", "source"),
+        ("OUT_IMAGE_PATH", ""),
+    ];
+    let mut variables = Environment::new();
+    variables.extend(defaults.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables.extend(for_hooks(caller));
+    variables.extend(by_options(arguments).map(|(name, value)| (name.to_owned(), value)));
+    variables.extend(always.map(|(name, value)| (name.to_owned(), value)));
+    variables
+}
+
+/// Returns the variables that only options set.
+fn by_options(arguments: &Arguments) -> impl Iterator<Item = (&'static str, String)> {
+    let switch = |on: bool, value: &str| on.then(|| value.to_owned());
+    [
+        ("SKIP_BASE", switch(arguments.no_base, "1")),
+        ("COMPRESS_IMAGE", switch(arguments.uncompressed, "")),
+        ("DIB_OFFLINE", switch(arguments.offline, "1")),
+        ("DIB_NO_TMPFS", switch(arguments.no_tmpfs, "1")),
+        ("DIB_MIN_TMPFS", arguments.min_tmpfs.clone()),
+        ("DIB_IMAGE_SIZE", arguments.image_size.clone()),
+        ("DIB_IMAGE_EXTRA_SIZE", arguments.image_extra_size.clone()),
+        ("DIB_JOURNAL_SIZE", arguments.mkfs_journal_size.clone()),
+        ("MAX_ONLINE_RESIZE", arguments.max_online_resize.clone()),
+        ("DOCKER_TARGET", arguments.docker_target.clone()),
+        ("LOGFILE", arguments.log_file.clone()),
+        ("RAMDISK_ELEMENT", arguments.ramdisk_element.clone()),
+        ("DIB_DEFAULT_INSTALLTYPE", arguments.install_type.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+}
+
+/// Returns the caller's `DIB_*` variables as bash declares them, secrets masked: elements write this text into images.
+fn declarations(caller: &Environment) -> String {
+    let dib = caller.iter().filter(|(name, _)| name.starts_with("DIB_"));
+    let lines = dib.map(|(name, value)| {
+        let value = if is_secret(name, value) { "***".to_owned() } else { in_double_quotes(value) };
+        format!("declare -x {name}=\"{value}\"")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn in_double_quotes(value: &str) -> String {
+    let escape = |c: char| if matches!(c, '"' | '\\' | '$' | '`') { Some('\\') } else { None };
+    value.chars().flat_map(|c| escape(c).into_iter().chain([c])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dropin::Invocation;
+    use crate::dropin::variables::fixture::{Pairs, environment};
+    use crate::image::OutputFormat;
+
+    fn request_as(
+        command: Command,
+        line: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<BuildRequest, RequestError> {
+        let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        let Invocation::Build(arguments) = Invocation::parse(&words).unwrap() else { panic!("{line}") };
+        BuildRequest::new(command, &arguments, &environment(variables), Architecture::Amd64)
+    }
+
+    fn request(line: &str, variables: &[(&str, &str)]) -> BuildRequest {
+        request_as(Command::DiskImageCreate, line, variables).unwrap()
+    }
+
+    fn elements(request: &BuildRequest) -> String {
+        let names: Vec<_> = request.elements.iter().map(ElementName::as_str).collect();
+        names.join(" ")
+    }
+
+    #[test]
+    fn base_and_a_disk_for_vm_come_by_themselves() {
+        let table: [(&str, Pairs<'_>, &str); 7] = [
+            ("debian", &[], "base debian"),
+            ("-n debian", &[], "debian"),
+            ("debian", &[("SKIP_BASE", "1")], "debian"),
+            ("vm debian", &[], "base vm debian block-device-mbr"),
+            ("vm block-device-gpt debian", &[], "base vm block-device-gpt debian"),
+            ("-a arm64 vm debian", &[], "base vm debian block-device-efi"),
+            ("base debian base", &[], "base debian"),
+        ];
+        for (line, variables, expected) in table {
+            assert_eq!(elements(&request(line, variables)), expected, "{line}");
+        }
+        let ramdisk = |line| elements(&request_as(Command::RamdiskImageCreate, line, &[]).unwrap());
+        assert_eq!(ramdisk("deploy debian"), "ramdisk base deploy debian");
+        assert_eq!(ramdisk("--ramdisk-element dracut-ramdisk -n x"), "dracut-ramdisk x");
+    }
+
+    #[test]
+    fn a_call_says_what_to_write_and_where() {
+        let found = request("-o out/x.tar -t tar,docker,tar --docker-target a:b debian", &[]);
+        assert_eq!(found.types, [OutputType::File(OutputFormat::Tar), OutputType::Docker]);
+        assert_eq!((found.name.as_str(), found.title.as_str()), ("out/x.tar", "x.tar"));
+        assert_eq!(found.docker_target.as_deref(), Some("a:b"));
+        assert_eq!((found.compression, found.checksums.len()), (Qcow2Compression::Zlib, 0));
+        let found =
+            request("-u --checksum debian", &[("IMAGE_NAME", "y.qcow2"), ("DIB_IMAGE_NAME", "a b/ü")]);
+        assert_eq!((found.name.as_str(), found.title.as_str()), ("y", "a-b--"));
+        assert_eq!((found.compression, found.checksums.len()), (Qcow2Compression::None, 2));
+        assert_eq!(found.types, [OutputType::File(OutputFormat::Qcow2)]);
+    }
+
+    #[test]
+    fn hooks_are_shown_what_diskimage_builder_shows_them() {
+        let caller = [
+            ("DIB_RELEASE", "bookworm"),
+            ("DIB_DEV_USER_PASSWORD", "hunter2"),
+            ("DIB_TEXT", "a \"b\" $c"),
+            ("DIB_DEBUG_TRACE", "1"),
+            ("HOME", "/home/me"),
+        ];
+        let line = "-x -o x --offline --install-type package --image-size 2 --min-tmpfs 9 debian";
+        let found = request(line, &caller).variables;
+        for (name, value) in [
+            ("ARCH", "amd64"),
+            ("IMAGE_NAME", "x"),
+            ("IMAGE_TYPE", "qcow2"),
+            ("FS_TYPE", "ext4"),
+            ("DIB_OFFLINE", "1"),
+            ("DIB_DEFAULT_INSTALLTYPE", "package"),
+            ("DIB_IMAGE_SIZE", "2"),
+            ("DIB_NO_TMPFS", "0"),
+            ("DIB_MIN_TMPFS", "9"),
+            ("DIB_CHECKSUM", "0"),
+            ("DIB_DEBUG_TRACE", "2"),
+            ("DIB_RELEASE", "bookworm"),
+            ("DIB_DEV_USER_PASSWORD", "hunter2"),
+            ("DIB_ARGS", line),
+            (
+                "DIB_ENV",
+                "declare -x DIB_DEBUG_TRACE=\"1\"\ndeclare -x DIB_DEV_USER_PASSWORD=\"***\"\n\
+                 declare -x DIB_RELEASE=\"bookworm\"\ndeclare -x DIB_TEXT=\"a \\\"b\\\" \\$c\"",
+            ),
+        ] {
+            assert_eq!(found.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        for name in ["HOME", "SKIP_BASE", "COMPRESS_IMAGE", "DOCKER_TARGET"] {
+            assert!(!found.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_builds_nothing_is_told_before_anything_starts() {
+        let table: [(&str, Pairs<'_>, &str); 6] = [
+            ("-o x", &[], "At least one distribution root element must be specified"),
+            ("-t docker debian", &[], "Please set --docker-target."),
+            ("-a pdp11 debian", &[], "architecture `pdp11` is not known"),
+            (
+                "../debian",
+                &[],
+                "element name `../debian` has '.': only letters, digits, `-` and `_` can be in it",
+            ),
+            (
+                "-t a/b debian",
+                &[],
+                "`a/b` cannot name an image type: expected one such as `qcow2`, `raw` or `tar`",
+            ),
+            (
+                "-o out/ debian",
+                &[],
+                "output name `out/` has no last component: name a file, without its ending, with `-o`",
+            ),
+        ];
+        for (line, variables, message) in table {
+            let error = request_as(Command::DiskImageCreate, line, variables).unwrap_err();
+            assert_eq!(error.to_string(), message, "{line}");
+        }
+    }
+
+    #[test]
+    fn some_images_are_no_disk() {
+        assert!(!request("debian", &[]).is_without_disk(["debian"]));
+        assert!(request("debian", &[]).is_without_disk(["debian", "no-final-image"]));
+        let ramdisk = request_as(Command::RamdiskImageCreate, "debian", &[]).unwrap();
+        assert!(ramdisk.is_without_disk(["debian"]));
+    }
+}

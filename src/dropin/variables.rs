@@ -1,0 +1,121 @@
+//! The caller's environment, and what of it hooks may be shown.
+
+use std::collections::BTreeMap;
+
+use crate::distro::{base_environment, network_environment};
+
+/// Variables and their values.
+pub type Environment = BTreeMap<String, String>;
+
+/// What says where and how the caller works, and nothing of the image. Names that a job's own environment sets are no
+/// less the caller's own affair: `PATH`, `HOME`, `LC_ALL`.
+const SESSION: [&str; 16] = [
+    "_",
+    "COLUMNS",
+    "DISPLAY",
+    "EDITOR",
+    "HOSTNAME",
+    "LANG",
+    "LANGUAGE",
+    "LINES",
+    "LS_COLORS",
+    "MAIL",
+    "OLDPWD",
+    "PAGER",
+    "PWD",
+    "SHLVL",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+];
+
+/// Beginnings of the names of such variables.
+const SESSION_PREFIXES: [&str; 7] = ["BASH_", "DBUS_", "LC_", "PLYWOOD_", "SSH_", "SUDO_", "XDG_"];
+
+/// Variables that are addressed to the command itself.
+const OWN: [&str; 10] = [
+    "break",
+    "break_cmd",
+    "break_outside_target",
+    "CLEAR_ENV",
+    "DIB_LOCKFILES",
+    "DIB_NO_TIMESTAMP",
+    "DIB_QUIET",
+    "ELEMENTS_PATH",
+    "OVERWRITE_OLD_IMAGE",
+    "TMP_DIR",
+];
+
+/// Returns what of the caller's environment is meant for hooks: all but what belongs to the caller's session, to the
+/// command itself, or to the way to the network.
+pub(super) fn for_hooks(caller: &Environment) -> Environment {
+    let (fixed, network) = (base_environment(0), network_environment(caller));
+    let is_session = |name: &str| {
+        SESSION.contains(&name) || SESSION_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let given = caller.iter().filter(|(name, _)| {
+        let name = name.as_str();
+        let is_own = fixed.contains_key(name) || network.contains_key(name) || OWN.contains(&name);
+        is_name(name) && !is_own && !is_session(name)
+    });
+    given.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Says whether a shell takes it for a name: functions are exported under others.
+fn is_name(name: &str) -> bool {
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    starts && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Returns the value of a variable that is set and not empty.
+pub(super) fn text<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+/// Returns the value of a variable that is a whole number.
+pub(super) fn number(environment: &Environment, name: &str) -> Option<i64> {
+    text(environment, name)?.trim().parse().ok()
+}
+
+/// Says whether a variable is set and not empty.
+pub(super) fn flag(environment: &Environment, name: &str) -> bool {
+    text(environment, name).is_some()
+}
+
+#[cfg(test)]
+pub(super) mod fixture {
+    use super::Environment;
+
+    /// Variables and values, as tables of tests have them.
+    pub(crate) type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    pub(crate) fn environment(pairs: Pairs<'_>) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::environment;
+    use super::*;
+
+    #[test]
+    fn hooks_are_shown_what_is_meant_for_the_image() {
+        let caller = environment(&[
+            ("DIB_RELEASE", "bookworm"),
+            ("ANYTHING", "x"),
+            ("DIB_DEV_USER_PASSWORD", "hunter2"),
+            ("PATH", "/home/me/bin"),
+            ("HOME", "/home/me"),
+            ("PWD", "/home/me"),
+            ("LC_CTYPE", "C.UTF-8"),
+            ("SSH_AUTH_SOCK", "/tmp/x"),
+            ("BASH_FUNC_f%%", "() { :; }"),
+            ("a-b", "x"),
+            ("https_proxy", "http://proxy"),
+            ("ELEMENTS_PATH", "/elements"),
+            ("break_cmd", "sh"),
+        ]);
+        let names: Vec<_> = for_hooks(&caller).into_keys().collect();
+        assert_eq!(names, ["ANYTHING", "DIB_DEV_USER_PASSWORD", "DIB_RELEASE"]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Where a complete file goes, and what lies beside it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use md5::{Digest as _, Md5};
+
+use super::error::{OutputError, io_error};
+use super::pending::{Pending, write_file};
+use crate::image::Checksum;
+use crate::oci::{Digest, Hasher};
+
+/// How much of a file is read at once.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A file in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// The place of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The file's final name.
+    pub path: PathBuf,
+    /// The checksum files that are written beside it.
+    pub checksums: BTreeSet<Checksum>,
+    /// What it is called in them.
+    pub name: String,
+    /// Where a file that has the name already is moved, with its checksum files. Without it, it is replaced.
+    pub old: Option<PathBuf>,
+}
+
+/// As plywood's own commands have it: with its SHA-256 beside it, in place of a file that is there.
+impl From<&Path> for Destination {
+    fn from(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { path: path.to_owned(), checksums: [Checksum::Sha256].into(), name, old: None }
+    }
+}
+
+impl From<&PathBuf> for Destination {
+    fn from(path: &PathBuf) -> Self {
+        path.as_path().into()
+    }
+}
+
+impl Destination {
+    /// Makes the temporary file for it.
+    pub(super) fn pending(&self) -> Result<Pending, OutputError> {
+        Pending::new(&self.path)
+    }
+
+    /// Gives a complete file its name, and its checksums beside it. A checksum is never beside a file that it is not of.
+    pub(super) fn publish(&self, pending: Pending) -> Result<Written, OutputError> {
+        let sums = Sums::of(pending.path(), self.checksums.contains(&Checksum::Md5))?;
+        self.make_room()?;
+        pending.commit()?;
+        for checksum in &self.checksums {
+            let line = Checksum::line(&sums.hex(*checksum), &self.name);
+            write_file(&beside(&self.path, *checksum), line.as_bytes())?;
+        }
+        Ok(Written { path: self.path.clone(), bytes: sums.bytes, digest: sums.sha256 })
+    }
+
+    /// Moves a file that has the name, and its checksum files; without a place to move them to, removes the latter.
+    fn make_room(&self) -> Result<(), OutputError> {
+        let old = self.old.as_ref().filter(|_| self.path.is_file());
+        if let Some(old) = old {
+            fs::rename(&self.path, old).map_err(io_error("rename", &self.path))?;
+        }
+        for checksum in Checksum::ALL {
+            let path = beside(&self.path, checksum);
+            let moved = match old {
+                Some(old) => fs::rename(&path, beside(old, checksum)),
+                None => fs::remove_file(&path),
+            };
+            match moved {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn beside(path: &Path, checksum: Checksum) -> PathBuf {
+    path.with_added_extension(checksum.extension())
+}
+
+/// The sums of a file, read once.
+pub(super) struct Sums {
+    pub(super) sha256: Digest,
+    pub(super) bytes: u64,
+    md5: Option<String>,
+}
+
+impl Sums {
+    pub(super) fn of(path: &Path, with_md5: bool) -> Result<Self, OutputError> {
+        let failed = io_error("read", path);
+        let mut file = fs::File::open(path).map_err(&failed)?;
+        let (mut sha256, mut md5) = (Hasher::default(), with_md5.then(Md5::new));
+        let (mut buffer, mut bytes) = (vec![0; BUFFER_BYTES], 0);
+        loop {
+            let count = file.read(&mut buffer).map_err(&failed)?;
+            if count == 0 {
+                break;
+            }
+            sha256.update(&buffer[..count]);
+            if let Some(md5) = &mut md5 {
+                md5.update(&buffer[..count]);
+            }
+            bytes += count as u64;
+        }
+        let md5 = md5.map(|md5| md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+        Ok(Self { sha256: sha256.finish(), bytes, md5 })
+    }
+
+    fn hex(&self, checksum: Checksum) -> String {
+        match checksum {
+            Checksum::Md5 => self.md5.clone().unwrap_or_default(),
+            Checksum::Sha256 => self.sha256.hex(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn publish(destination: &Destination, content: &str) -> Written {
+        let pending = destination.pending().unwrap();
+        pending.file().write_all(content.as_bytes()).unwrap();
+        destination.publish(pending).unwrap()
+    }
+
+    fn files(directory: &Path) -> Vec<(String, String)> {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                (name, fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn expected(files: &[(&str, &str)]) -> Vec<(String, String)> {
+        files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    /// Sums as md5sum and sha256sum of coreutils print them.
+    const A: (&str, &str) = (
+        "0cc175b9c0f1b6a831c399e269772661",
+        "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
+    );
+
+    #[test]
+    fn sums_lie_beside_a_file_and_move_away_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.raw");
+        let destination = Destination {
+            checksums: Checksum::ALL.into(),
+            name: "out/x.raw".to_owned(),
+            old: Some(directory.path().join("x-old.raw")),
+            ..Destination::from(&path)
+        };
+        let written = publish(&destination, "a");
+        assert_eq!((written.bytes, written.digest), (1, Digest::of("a")));
+        let sums = (format!("{}  out/x.raw\n", A.0), format!("{}  out/x.raw\n", A.1));
+        let first = [("x.raw", "a"), ("x.raw.md5", &sums.0), ("x.raw.sha256", &sums.1)];
+        assert_eq!(files(directory.path()), expected(&first));
+        publish(&Destination { checksums: BTreeSet::new(), ..destination }, "b");
+        let second =
+            [("x-old.raw", "a"), ("x-old.raw.md5", &sums.0), ("x-old.raw.sha256", &sums.1), ("x.raw", "b")];
+        assert_eq!(files(directory.path()), expected(&second));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_leaves_no_sum_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.raw");
+        publish(&Destination { checksums: Checksum::ALL.into(), ..Destination::from(&path) }, "a");
+        publish(&Destination { checksums: [Checksum::Md5].into(), ..Destination::from(&path) }, "a");
+        let md5 = format!("{}  x.raw\n", A.0);
+        assert_eq!(files(directory.path()), expected(&[("x.raw", "a"), ("x.raw.md5", &md5)]));
+    }
+}

@@ -1,0 +1,28 @@
+//! A root file system as a SquashFS, written by mksquashfs.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::{Destination, OutputError, Written};
+use crate::exec::{Program, Run};
+
+const MKSQUASHFS: Program = Program { name: "mksquashfs", package: "squashfs-tools" };
+
+/// Writes everything below the directory `root` to the file system `destination`. The same tree and time always give
+/// the same bytes.
+///
+/// `time` is that of the file system itself, in seconds since 1970.
+pub fn write_squashfs(root: &Path, destination: &Destination, time: i64) -> Result<Written, OutputError> {
+    let pending = destination.pending()?;
+    Run::new(MKSQUASHFS).args(arguments(root, pending.path(), time)).run()?;
+    destination.publish(pending)
+}
+
+/// Returns the arguments of mksquashfs. What a kernel shows in `proc` and `sys` is nobody's content.
+fn arguments(root: &Path, target: &Path, time: i64) -> Vec<OsString> {
+    let time = time.to_string();
+    let options = ["-comp", "xz", "-noappend", "-no-recovery", "-no-progress", "-quiet", "-mkfs-time", &time];
+    let left_out = ["-wildcards", "-e", "proc/*", "sys/*"];
+    let files = [root.into(), target.into()];
+    files.into_iter().chain(options.into_iter().chain(left_out).map(OsString::from)).collect()
+}
