@@ -303,13 +303,18 @@ fn an_image_is_built_on_what_was_imported() {
 }
 
 #[test]
-fn a_base_that_is_not_what_its_definition_says_is_refused() {
+fn a_base_that_is_absent_or_not_what_its_definition_says_is_refused() {
     let project = Project::new("");
     project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\noutputs = []\n");
     let digest = "0".repeat(64);
     let base = "distro = \"debian\"\nrelease = \"bookworm\"\nfamily = \"debian\"\n";
     let source = format!("[source.rootfs-tar]\npath = \"x.tar\"\ndigest = \"sha256:{digest}\"\n");
     project.write("layers/mine.toml", &format!("{base}{source}"));
+    let absent = project.run_build(&[]);
+    let expected = "error: the base cannot be made from `DIR/project/layers/x.tar`: \
+                    No such file or directory (os error 2)\n\n\
+                    hint: its path counts from the file in `layers/` that names it\n";
+    assert_eq!((absent.status, absent.stderr.as_str()), (Some(1), expected), "no step may have been started");
     project.write("layers/x.tar", "");
     let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let run = project.run_build(&[]);

@@ -20,13 +20,29 @@ pub(super) fn check(
     check_clock(plan)?;
     let forecasts = forecast(plan, store)?;
     let has_base = forecasts.first().is_some_and(|base| matches!(base.outcome, Prospect::Hit { .. }));
-    if !has_base && matches!(plan.base.source, BaseSource::Mmdebstrap(_)) {
-        require("mmdebstrap", "mmdebstrap")?;
+    if !has_base {
+        check_base_source(&plan.base.source)?;
     }
     for (program, package) in output_programs(image, formats) {
         require(program, package)?;
     }
     Ok(())
+}
+
+/// Checks that what the base is made from is there.
+fn check_base_source(source: &BaseSource) -> Result<(), Failure> {
+    match source {
+        BaseSource::Mmdebstrap(_) => require("mmdebstrap", "mmdebstrap"),
+        BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
+            std::fs::metadata(&file.path).map(drop).map_err(|error| {
+                Message::with_hint(
+                    format!("the base cannot be made from `{}`: {error}", file.path.display()),
+                    "its path counts from the file in `layers/` that names it",
+                )
+            })
+        }
+        BaseSource::Stored { .. } => Ok(()),
+    }
 }
 
 /// Refuses a source date epoch that files made now could not be clamped to.
