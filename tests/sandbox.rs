@@ -4,11 +4,11 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -358,27 +358,54 @@ fn killing_plywood_leaves_nothing() {
     assert!(!mounts.contains("/run/plywood"), "{mounts}");
 }
 
+/// What a program wrote on its terminal.
+struct Screen {
+    output: ChildStdout,
+    text: String,
+}
+
+impl Screen {
+    /// Reads until `expected` is there.
+    fn wait_for(&mut self, expected: &str) {
+        let mut piece = [0; 4096];
+        while !self.text.contains(expected) {
+            let read = self.output.read(&mut piece).unwrap();
+            assert!(read > 0, "no `{expected}` in: {}", self.text);
+            self.text.push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+    }
+}
+
 #[test]
 fn a_shell_on_a_terminal_has_job_control() {
-    let mut command = Command::new("script");
-    command.args(["-qefc", &format!("{:?}", role_command("shell")).replace('\n', " "), "/dev/null"]);
+    let mut command = Command::new("timeout");
+    command.args([
+        "120",
+        "script",
+        "-qefc",
+        &format!("{:?}", role_command("shell")).replace('\n', " "),
+        "/dev/null",
+    ]);
     command.env(ROLE, "shell").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut terminal =
         command.spawn().expect("this test needs the program `script` (Debian package bsdutils)");
     let mut keys = terminal.stdin.take().unwrap();
-    std::thread::sleep(Duration::from_secs(1));
-    keys.write_all(b"tty; sleep 7334.5\n").unwrap();
-    std::thread::sleep(Duration::from_secs(1));
-    keys.write_all(b"\x1a").unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    keys.write_all(b"jobs; kill %1; exit 5\n").unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    keys.write_all(b"exit 5\n").unwrap();
-    let output = terminal.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    for expected in ["/dev/console", "Stopped", "ended with exit status 5"] {
-        assert!(text.contains(expected), "no `{expected}` in: {text}");
+    let mut screen = Screen { output: terminal.stdout.take().unwrap(), text: String::new() };
+    // What is typed is shown, too: each text to wait for differs from what was typed for it.
+    for (typed, expected) in [
+        ("", "# "),
+        ("echo $((7000 + 334)); tty\n", "7334"),
+        ("", "/dev/console"),
+        ("sh -c 'echo $((7000 + 335)); exec sleep 7334.5'\n", "7335"),
+        ("\x1a", "Stopped"),
+        ("exit 5\n", "There are stopped jobs"),
+        ("exit 5\n", "ended with exit status 5"),
+    ] {
+        keys.write_all(typed.as_bytes()).unwrap();
+        screen.wait_for(expected);
     }
+    terminal.wait().unwrap();
+    let text = screen.text;
     assert!(!text.contains("no job control"), "{text}");
 }
 
