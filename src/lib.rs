@@ -16,8 +16,7 @@
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
-//! | [`load`], [`exec`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`] | the edges: one danger each |
-//! | [`load`], [`exec`], [`sandbox`], [`package`], [`store`], [`block`], [`output`] | the edges: one danger each |
+//! | [`load`], [`exec`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
 //! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
 //! | [`build`] | carries out a plan, through ports alone |
 //! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
@@ -41,6 +40,7 @@ pub mod output;
 pub mod package;
 pub mod plan;
 pub mod port;
+pub mod registry;
 pub mod sandbox;
 pub mod share;
 pub mod source;

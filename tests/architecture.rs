@@ -52,6 +52,7 @@ const ROOMS: &[(&str, Kind)] = &[
     ("store", Kind::Edge),
     ("block", Kind::Edge),
     ("output", Kind::Edge),
+    ("registry", Kind::Edge),
     ("build", Kind::Build),
     ("cli", Kind::Cli),
 ];

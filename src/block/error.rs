@@ -20,6 +20,9 @@ impl From<ExecError> for DiskError {
     fn from(error: ExecError) -> Self {
         match error {
             ExecError::Missing { program, package } => DiskError::ToolMissing { program, package },
+            ExecError::NotFound { program } => {
+                DiskError::Io { action: "run", path: program.into(), source: io::ErrorKind::NotFound.into() }
+            }
             ExecError::Start { command, source } => {
                 DiskError::Io { action: "run", path: command.into(), source }
             }

@@ -35,7 +35,12 @@ impl Narrator {
             }
             Event::Warning { message } => vec![format!("WARNING: {message}")],
             Event::StepFinished { .. } | Event::StageFinished { .. } => self.end(),
-            Event::ImageStarted { .. } => Vec::new(),
+            Event::ImageStarted { .. }
+            | Event::TransfersStarted { .. }
+            | Event::TransferStarted { .. }
+            | Event::TransferProgress { .. }
+            | Event::TransferFinished { .. }
+            | Event::TransfersFinished { .. } => Vec::new(),
         }
     }
 

@@ -10,9 +10,15 @@ pub enum ExecError {
     #[error("program `{program}` not found (it is in the Debian package `{package}`)")]
     Missing {
         /// Its name.
-        program: &'static str,
+        program: String,
         /// The Debian package that has it.
         package: &'static str,
+    },
+    /// It is not installed, and the caller's settings name it, not plywood.
+    #[error("program `{program}` not found in PATH")]
+    NotFound {
+        /// Its name.
+        program: String,
     },
     /// It could not be started, or not be talked to.
     #[error("cannot run `{command}`")]

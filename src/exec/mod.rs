@@ -18,5 +18,5 @@ mod tail;
 mod watch;
 
 pub use error::ExecError;
-pub use run::{Program, Run};
+pub use run::{Answer, Program, Run};
 pub use watch::{Ending, Watched};

@@ -1,7 +1,7 @@
 //! One call of a program.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -29,16 +29,53 @@ pub struct Program {
 /// A program, its arguments and its environment.
 #[derive(Debug, Clone)]
 pub struct Run {
-    program: Program,
+    name: String,
+    /// The Debian package that has it, where plywood chose the program.
+    package: Option<&'static str>,
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
+    inherits: Inherits,
     secrets: Vec<String>,
+}
+
+/// Where a program's environment starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inherits {
+    Nothing,
+    Environment,
+}
+
+/// How a program answered a question.
+#[derive(Debug)]
+pub struct Answer {
+    /// How it ended.
+    pub exit: ExitStatus,
+    /// Its standard output.
+    pub output: Vec<u8>,
 }
 
 impl Run {
     /// Calls `program` without arguments.
     pub fn new(program: Program) -> Self {
-        Self { program, args: Vec::new(), env: Vec::new(), secrets: Vec::new() }
+        Self { package: Some(program.package), ..Self::named(program.name) }
+    }
+
+    /// Calls a program that the user's settings name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            package: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            inherits: Inherits::Nothing,
+            secrets: Vec::new(),
+        }
+    }
+
+    /// Gives it all of the caller's environment: it has settings there that plywood does not know.
+    pub fn inherit_environment(mut self) -> Self {
+        self.inherits = Inherits::Environment;
+        self
     }
 
     /// Adds one argument.
@@ -89,6 +126,23 @@ impl Run {
         Ok(output)
     }
 
+    /// Writes `question` to its standard input and returns what it answered, whatever its exit status. For short questions.
+    ///
+    /// # Errors
+    /// [`ExecError::NotFound`] or [`ExecError::Missing`] if it is not installed, [`ExecError::Start`] if it cannot be
+    /// talked to.
+    pub fn ask(&self, question: &[u8]) -> Result<Answer, ExecError> {
+        let mut child = self.spawn(Stdio::piped(), Stdio::piped(), Stdio::null())?;
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        // A program that answers without reading is no failure. Closing it ends the question.
+        let _ = stdin.write_all(question);
+        drop(stdin);
+        let mut output = Vec::new();
+        let read = child.stdout.take().expect("standard output is piped").read_to_end(&mut output);
+        let exit = child.wait().and_then(|exit| read.map(|_| exit)).map_err(|source| self.broken(source))?;
+        Ok(Answer { exit, output })
+    }
+
     /// Runs it on the caller's terminal: its three streams are the caller's.
     ///
     /// # Errors
@@ -101,22 +155,23 @@ impl Run {
     /// Returns the command line, secrets hidden.
     pub fn command_line(&self) -> String {
         let args = self.args.iter().map(|arg| arg.to_string_lossy());
-        let words: Vec<_> = std::iter::once(self.program.name.into()).chain(args).collect();
+        let words: Vec<_> = std::iter::once(self.name.as_str().into()).chain(args).collect();
         self.hide(words.join(" "))
     }
 
     pub(super) fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child, ExecError> {
-        let mut command = Command::new(self.program.name);
-        command.args(&self.args).env_clear().env("PATH", search_path()).env("LC_ALL", "C").env("TZ", "UTC");
+        let mut command = Command::new(&self.name);
+        if self.inherits == Inherits::Nothing {
+            command.env_clear().env("LC_ALL", "C").env("TZ", "UTC");
+        }
+        command.args(&self.args).env("PATH", search_path());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let parent = getpid();
         // SAFETY: the closure runs between fork and exec; it makes two system calls and allocates nothing.
         unsafe { command.pre_exec(move || die_with(parent)) };
         command.spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => {
-                ExecError::Missing { program: self.program.name, package: self.program.package }
-            }
+            io::ErrorKind::NotFound => self.not_found(),
             _ => self.broken(source),
         })
     }
@@ -133,6 +188,14 @@ impl Run {
 
     pub(super) fn broken(&self, source: io::Error) -> ExecError {
         ExecError::Start { command: self.command_line(), source }
+    }
+
+    fn not_found(&self) -> ExecError {
+        let program = self.name.clone();
+        match self.package {
+            Some(package) => ExecError::Missing { program, package },
+            None => ExecError::NotFound { program },
+        }
     }
 
     fn hide(&self, text: String) -> String {
@@ -196,6 +259,21 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "program `no-such-program` not found (it is in the Debian package `some-package`)"
+        );
+    }
+
+    #[test]
+    fn a_question_is_answered_whatever_the_exit_status() {
+        let answer = sh("read name; echo hello $name; exit 3").ask(b"world\n").unwrap();
+        assert_eq!((answer.exit.code(), answer.output.as_slice()), (Some(3), b"hello world\n".as_slice()));
+        assert_eq!(sh("echo deaf").ask(&[b'x'; 200_000]).unwrap().output, b"deaf\n");
+        let error = Run::named("no-such-program").ask(b"").unwrap_err();
+        assert_eq!(error.to_string(), "program `no-such-program` not found in PATH");
+        let home = Run::named("sh").args(["-c", "echo $HOME"]);
+        assert_eq!(home.ask(b"").unwrap().output, b"\n");
+        assert_eq!(
+            home.inherit_environment().ask(b"").unwrap().output,
+            format!("{}\n", env!("HOME")).into_bytes()
         );
     }
 

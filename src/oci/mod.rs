@@ -1,4 +1,5 @@
-//! Identities, canonical JSON and image documents of the OCI image specification.
+//! Identities, canonical JSON and image documents of the OCI image specification; references and challenges of the
+//! distribution specification.
 //!
 //! Values in, values out: nothing here touches a file. Types of the specification's JSON
 //! come from the `oci-spec` crate; this room adds what it leaves open: one type an identity,
@@ -6,17 +7,25 @@
 //!
 //! Source: OCI image-spec v1.1, `descriptor.md`, `config.md`, `image-layout.md`.
 
+mod challenge;
 mod config;
 mod digest;
+mod document;
 mod hex;
 mod json;
 mod manifest;
+mod reference;
 
+pub use challenge::{Challenge, parse_challenges};
 pub use config::{ConfigError, ContainerSettings, ImageConfig, parse_diff_ids};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
+pub use document::{
+    DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, MANIFEST_TYPES, ManifestError, RawManifest, is_index_type,
+};
 pub use hex::{decode_hex, encode_hex};
 pub use json::canonical_json;
 pub use manifest::{descriptor, image_manifest};
+pub use reference::{Reference, ReferenceError, Repository, TagOrDigest, is_loopback, split_port};
 
 /// Declares a newtype over [`Digest`] for one kind of identity, so that two kinds cannot be mixed up.
 #[macro_export]

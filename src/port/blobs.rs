@@ -1,6 +1,6 @@
 //! The bytes of layers, for whoever writes them somewhere else.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use super::{Layer, StoreError};
 use crate::layer::Encoding;
@@ -17,4 +17,17 @@ pub trait LayerBlobs {
     /// Opens the uncompressed archive of a layer, and says how many bytes it has. Reading its end fails if the blob that it is
     /// decoded from is damaged.
     fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError>;
+}
+
+/// Gives out the bytes of one blob, again and again: whoever sends them may have to start anew.
+pub trait BlobSource: Sync {
+    /// Opens the bytes from `offset` on.
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>>;
+}
+
+impl BlobSource for &[u8] {
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
+        Ok(Box::new(&self[start..]))
+    }
 }

@@ -55,7 +55,7 @@ pub enum DiskError {
     #[error("program `{program}` not found (it is in the Debian package `{package}`)")]
     ToolMissing {
         /// Its name.
-        program: &'static str,
+        program: String,
         /// The Debian package that has it.
         package: &'static str,
     },

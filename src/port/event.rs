@@ -1,10 +1,10 @@
-//! What happens during a build, for whoever shows it.
+//! What happens during a build or a transfer, for whoever shows it.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::oci::DiffId;
+use crate::oci::{DiffId, Digest};
 
 /// One thing that happened. Serialises to one JSON object with a field `event`: the lines of `--progress json`.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -112,11 +112,110 @@ pub enum Event<'a> {
         /// Its size.
         bytes: u64,
     },
+    /// Blobs start to go to a registry, or to come from one.
+    TransfersStarted {
+        /// The repository.
+        repository: &'a str,
+        /// Which way.
+        direction: Direction,
+        /// How many blobs.
+        blobs: usize,
+        /// Bytes of all of them.
+        bytes: u64,
+    },
+    /// A blob starts to move.
+    TransferStarted {
+        /// The repository.
+        repository: &'a str,
+        /// Which way.
+        direction: Direction,
+        /// The blob.
+        digest: &'a Digest,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A blob moves: sent a few times a second.
+    TransferProgress {
+        /// The repository.
+        repository: &'a str,
+        /// Which way.
+        direction: Direction,
+        /// The blob.
+        digest: &'a Digest,
+        /// How far this blob is.
+        blob: Pace,
+        /// How far all blobs are.
+        all: Pace,
+    },
+    /// A blob has arrived.
+    TransferFinished {
+        /// The repository.
+        repository: &'a str,
+        /// Which way.
+        direction: Direction,
+        /// The blob.
+        digest: &'a Digest,
+        /// Its size.
+        bytes: u64,
+        /// What it took to get it there.
+        how: How,
+        /// How long it took.
+        milliseconds: u64,
+    },
+    /// All blobs have arrived.
+    TransfersFinished {
+        /// The repository.
+        repository: &'a str,
+        /// Which way.
+        direction: Direction,
+        /// How many blobs.
+        blobs: usize,
+        /// Bytes that went over the wire.
+        moved: u64,
+        /// How long it took.
+        milliseconds: u64,
+    },
     /// Something the user should know that does not stop the build.
     Warning {
         /// A sentence without full stop.
         message: &'a str,
     },
+}
+
+/// Which way blobs go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// To the registry.
+    Push,
+    /// From the registry.
+    Pull,
+}
+
+/// What it took to get a blob where it was wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// Its bytes went over the wire.
+    Moved,
+    /// The registry had it in another repository.
+    Mounted,
+    /// It was there already.
+    There,
+}
+
+/// How far a transfer is, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pace {
+    /// Bytes that have moved.
+    pub done: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Bytes a second, over all of its time.
+    pub rate: u64,
+    /// Seconds to go at this rate. `None` while nothing has moved.
+    pub seconds_left: Option<u64>,
 }
 
 /// Receives events. Must not block for long: hooks wait for it.

@@ -11,9 +11,9 @@ mod package;
 mod sandbox;
 mod store;
 
-pub use blobs::LayerBlobs;
+pub use blobs::{BlobSource, LayerBlobs};
 pub use disk::{BootImages, DiskError, DiskWriter, OpenDisk};
-pub use event::{Event, Events};
+pub use event::{Direction, Event, Events, How, Pace};
 pub use hooks::{HookFiles, HookFilesError, Logs};
 pub use package::{PackageError, PackageSession, Packages};
 pub use sandbox::{Access, Bind, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View};

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
 
 use super::blob::BlobWriter;
@@ -15,7 +15,7 @@ use super::file::failed;
 use super::image::name_of;
 use super::{Store, encoding};
 use crate::layer::{Decoder, Encoding, LayerError};
-use crate::oci::{DiffId, Digest, HashingReader, parse_diff_ids};
+use crate::oci::{DiffId, Digest, HashingReader, is_index_type, parse_diff_ids};
 use crate::port::{Layer, StoreError};
 
 /// What was imported.
@@ -295,9 +295,7 @@ impl OciLayout<'_> {
 }
 
 fn is_index(image: &Descriptor) -> bool {
-    let media_type = image.media_type();
-    *media_type == MediaType::ImageIndex
-        || media_type.to_string() == "application/vnd.docker.distribution.manifest.list.v2+json"
+    is_index_type(image.media_type().as_ref())
 }
 
 fn is_foreign(layer: &Descriptor) -> bool {
@@ -310,6 +308,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
+    use oci_spec::image::MediaType;
     use serde_json::{Value, json};
 
     use super::*;

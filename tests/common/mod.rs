@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod project;
+pub mod registry;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::oci::DiffId;
-use crate::port::Event;
+use crate::port::{Direction, Event, How};
 
 /// Turns events into lines. Keeps where each image is.
 #[derive(Debug, Default)]
@@ -49,7 +49,26 @@ impl Narrator {
                 Some(format!("{image}: wrote {} ({format}, {})", path.display(), size(bytes)))
             }
             Event::Warning { message } => Some(format!("warning: {message}")),
-            Event::TaskOutput { .. } | Event::TaskFinished { .. } => None,
+            Event::TransfersStarted { repository, direction, blobs, bytes } => {
+                Some(format!("{repository}: {} {blobs} blobs ({})", verb(direction), size(bytes)))
+            }
+            Event::TransferFinished { repository, digest, bytes, how, milliseconds, .. } => {
+                let digest = digest.short();
+                Some(match how {
+                    How::Moved => {
+                        format!("{repository}: {digest} {} in {}", size(bytes), seconds(milliseconds))
+                    }
+                    How::Mounted => format!("{repository}: {digest} mounted from another repository"),
+                    How::There => format!("{repository}: {digest} is there"),
+                })
+            }
+            Event::TransfersFinished { repository, moved, milliseconds, .. } => {
+                Some(format!("{repository}: moved {} in {}", size(moved), seconds(milliseconds)))
+            }
+            Event::TransferStarted { .. }
+            | Event::TransferProgress { .. }
+            | Event::TaskOutput { .. }
+            | Event::TaskFinished { .. } => None,
         }
     }
 
@@ -76,6 +95,13 @@ fn layers(diff_ids: &[DiffId]) -> String {
     match diff_ids {
         [] => "no layer: nothing changed".to_owned(),
         ids => ids.iter().map(DiffId::short).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn verb(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Push => "pushing",
+        Direction::Pull => "pulling",
     }
 }
 

@@ -1,0 +1,325 @@
+//! References to images in registries: `host:port/path:tag@digest`.
+//!
+//! ```text
+//! debian                        docker.io/library/debian, tag `latest`
+//! registry.example:5000/a/b:1   host with port, two components, tag `1`
+//! [::1]:5000/a@sha256:…         IPv6 host, by digest
+//! ```
+//!
+//! Source: OCI distribution-spec v1.1, "Pulling manifests"; the defaults are those that every container tool shares.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use super::Digest;
+
+const DEFAULT_HOST: &str = "docker.io";
+/// Where the API of `docker.io` is served.
+const DEFAULT_API_HOST: &str = "registry-1.docker.io";
+/// Docker Hub's namespace of images that name none.
+const DEFAULT_NAMESPACE: &str = "library";
+const DEFAULT_TAG: &str = "latest";
+const MAX_TAG: usize = 128;
+/// Longer names are refused by registries.
+const MAX_NAME: usize = 255;
+
+/// A text that is no reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a reference: {reason}")]
+pub struct ReferenceError {
+    text: String,
+    reason: &'static str,
+}
+
+/// A repository: where it is, and its name there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Repository {
+    host: String,
+    path: String,
+}
+
+impl Repository {
+    /// Returns the registry as references write it: `docker.io`, `registry.example:5000`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns the host and port that serve the registry's API.
+    pub fn api_host(&self) -> &str {
+        if self.host == DEFAULT_HOST { DEFAULT_API_HOST } else { &self.host }
+    }
+
+    /// Returns the name in the registry: `library/debian`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns whether that is a repository of the same registry.
+    pub fn shares_registry(&self, other: &Self) -> bool {
+        self.host == other.host
+    }
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let (host, path) = match text.split_once('/') {
+            Some((host, path)) if is_host(host) => (host, path.to_owned()),
+            Some(_) => (DEFAULT_HOST, text.to_owned()),
+            None => (DEFAULT_HOST, format!("{DEFAULT_NAMESPACE}/{text}")),
+        };
+        let host = if host == "index.docker.io" { DEFAULT_HOST } else { host };
+        check_host(host)?;
+        if !path.split('/').all(is_component) {
+            return Err("a repository's name has lower-case letters, digits, and single `.`, `_`, `-` \
+                        between them");
+        }
+        if host.len() + path.len() >= MAX_NAME {
+            return Err("the name is longer than 255 bytes");
+        }
+        Ok(Self { host: host.to_ascii_lowercase(), path })
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.path)
+    }
+}
+
+impl FromStr for Repository {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let reference: Reference = text.parse()?;
+        match reference {
+            Reference { repository, tag: None, digest: None } => Ok(repository),
+            _ => Err(ReferenceError {
+                text: text.to_owned(),
+                reason: "a repository is expected, without tag or digest",
+            }),
+        }
+    }
+}
+
+/// What names a manifest in its repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TagOrDigest {
+    /// A name that may be given to another manifest tomorrow.
+    Tag(String),
+    /// The manifest itself.
+    Digest(Digest),
+}
+
+impl fmt::Display for TagOrDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => f.write_str(tag),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+impl From<Digest> for TagOrDigest {
+    fn from(digest: Digest) -> Self {
+        Self::Digest(digest)
+    }
+}
+
+/// A manifest in a repository, as people write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The repository.
+    pub repository: Repository,
+    /// The tag, where one is written.
+    pub tag: Option<String>,
+    /// The digest, where one is written. It says what is meant, whatever the tag says.
+    pub digest: Option<Digest>,
+}
+
+impl Reference {
+    /// Returns what to ask the registry for: the digest, else the tag, else `latest`.
+    pub fn target(&self) -> TagOrDigest {
+        match self.digest {
+            Some(digest) => TagOrDigest::Digest(digest),
+            None => TagOrDigest::Tag(self.tag.clone().unwrap_or_else(|| DEFAULT_TAG.to_owned())),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let (text, digest) = match text.split_once('@') {
+            Some((text, digest)) => (text, Some(digest)),
+            None => (text, None),
+        };
+        let digest = digest.map(|digest| digest.parse().map_err(|_| "after `@` stands a SHA-256 digest"));
+        let name = text.rfind('/').map_or(0, |slash| slash + 1);
+        let (repository, tag) = match text[name..].find(':') {
+            Some(colon) => (&text[..name + colon], Some(&text[name + colon + 1..])),
+            None => (text, None),
+        };
+        if !tag.is_none_or(is_tag) {
+            return Err("a tag has up to 128 letters, digits, `_`, `.`, `-`, the first no `.` or `-`");
+        }
+        let repository = Repository::parse(repository)?;
+        Ok(Self { repository, tag: tag.map(str::to_owned), digest: digest.transpose()? })
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repository.fmt(f)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        Self::parse(text).map_err(|reason| ReferenceError { text: text.to_owned(), reason })
+    }
+}
+
+/// Returns whether `host`, a name or address without port, is this machine.
+pub fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Splits a host and its port: `[::1]:5000` into `[::1]` and `5000`.
+pub fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    }
+}
+
+/// Tells a host from the first component of a name on Docker Hub.
+fn is_host(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+fn check_host(host: &str) -> Result<(), &'static str> {
+    let (name, port) = split_port(host);
+    if !port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return Err("a port is a number from 1 to 65535");
+    }
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        !label.is_empty()
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+            && bytes[0] != b'-'
+            && bytes[bytes.len() - 1] != b'-'
+    };
+    let is_right = match name.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']').is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+        None => name.split('.').all(is_label),
+    };
+    if is_right { Ok(()) } else { Err("before the first `/` stands a host, such as `registry.example:5000`") }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_component(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let ends_are_plain =
+        bytes.first().is_some_and(|b| is_plain(*b)) && bytes.last().is_some_and(|b| is_plain(*b));
+    let separators = bytes.split(|byte| is_plain(*byte));
+    ends_are_plain
+        && separators.filter(|separator| !separator.is_empty()).all(|separator| {
+            matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-')
+        })
+}
+
+fn is_tag(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let bytes = text.as_bytes();
+    bytes.len() <= MAX_TAG
+        && bytes.first().is_some_and(|first| is_word(*first))
+        && bytes.iter().all(|byte| is_word(*byte) || matches!(byte, b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_forms_stand_for_docker_hub() {
+        let digest = Digest::of("x");
+        let by_digest = format!("a.example/b:1@{digest}");
+        let cases = [
+            ("debian", "docker.io/library/debian", "latest"),
+            ("debian:12", "docker.io/library/debian:12", "12"),
+            ("user/image", "docker.io/user/image", "latest"),
+            ("index.docker.io/library/debian", "docker.io/library/debian", "latest"),
+            ("localhost/a", "localhost/a", "latest"),
+            ("localhost:5000/a/b__c.d--e:v1.0", "localhost:5000/a/b__c.d--e:v1.0", "v1.0"),
+            ("[::1]:5000/a", "[::1]:5000/a", "latest"),
+            ("[fe80::1]/a:t", "[fe80::1]/a:t", "t"),
+            ("Registry.Example/a", "registry.example/a", "latest"),
+            (&by_digest, &by_digest, &digest.to_string()),
+        ];
+        for (text, full, target) in cases {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(reference.to_string(), full, "{text}");
+            assert_eq!(reference.target().to_string(), target, "{text}");
+            assert_eq!(full.parse::<Reference>().unwrap(), reference, "{text}");
+        }
+        let hub: Reference = "debian".parse().unwrap();
+        assert_eq!((hub.repository.host(), hub.repository.api_host()), ("docker.io", "registry-1.docker.io"));
+    }
+
+    #[test]
+    fn what_is_no_reference_is_refused() {
+        let long = format!("a.example/{}", "a".repeat(260));
+        let tag = format!("a:{}", "t".repeat(129));
+        let texts = [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "A",
+            "a.example/B",
+            "a:",
+            "a:-x",
+            "a@",
+            "a@sha256:00",
+            "a_/b",
+            "a.example:0/x",
+            "a.example:99999/x",
+            "a.example:p/x",
+            "[::1/x",
+            "[x]/a",
+            "-a.example/x",
+            "a b",
+            "https://a.example/b",
+            "a..b/c",
+            &long,
+            &tag,
+        ];
+        for text in texts {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+        assert!("a.example/b:1".parse::<Repository>().is_err());
+        assert_eq!("a.example/b".parse::<Repository>().unwrap().path(), "b");
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_names() {
+        for host in ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "::1"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example", "10.0.0.1", "[::2]", "127.0.0.1.example"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+        assert_eq!(split_port("[::1]:80"), ("[::1]", Some("80")));
+        assert_eq!(split_port("[::1]"), ("[::1]", None));
+        assert_eq!(split_port("a:80"), ("a", Some("80")));
+    }
+}

@@ -1,0 +1,307 @@
+//! Who we are, to each registry.
+//!
+//! The first request to a registry is anonymous; its refusal says how to authenticate. From then on requests to it carry
+//! what it wants: name and password, or a token for what they are about. Tokens are kept by what they are good for, and
+//! fetched anew before they expire and when the registry refuses them.
+//!
+//! Source: the Distribution registry's "Token Authentication Specification" and "OAuth2 Token Authentication".
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use ureq::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use ureq::http::{HeaderValue, Method, Uri};
+
+use super::credential::{Account, Credentials};
+use super::error::RegistryError;
+use super::transport::{Answer, Body, Request, Transport, host_of};
+use crate::oci::{Challenge, Repository, parse_challenges};
+
+const CLIENT_ID: &str = "plywood";
+/// Services that do not say how long a token is good for mean this.
+const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// How long before its end a token is no longer used.
+const MARGIN: Duration = Duration::from_secs(10);
+/// Tokens are some kilobytes at most.
+const MAX_ANSWER_BYTES: u64 = 1 << 20;
+
+/// What a token is good for: `repository:a/b:pull`.
+pub(super) type Scopes = BTreeSet<String>;
+
+/// Accounts and tokens for all registries.
+pub(super) struct Auth {
+    credentials: Credentials,
+    hosts: Mutex<HashMap<String, Arc<Mutex<Host>>>>,
+}
+
+/// What is known of one registry.
+#[derive(Default)]
+struct Host {
+    challenge: Option<Challenge>,
+    accounts: HashMap<String, Option<Account>>,
+    tokens: HashMap<Scopes, Token>,
+}
+
+struct Token {
+    header: HeaderValue,
+    /// When to stop using it.
+    until: Instant,
+}
+
+/// A token service's answer. Services give the token either name.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+impl Auth {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        Self { credentials, hosts: Mutex::default() }
+    }
+
+    /// Returns what to send with a request about `repository`; `None` while its registry has not asked for anything.
+    pub(super) fn authorization(
+        &self,
+        transport: &Transport,
+        repository: &Repository,
+        scopes: &Scopes,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        let host = self.host(repository);
+        // Held while a token is fetched: the others wait for it instead of fetching their own.
+        let mut host = lock(&host);
+        match host.challenge.clone() {
+            None => Ok(None),
+            Some(Challenge::Basic) => {
+                let account = self.account(&mut host, repository)?;
+                Ok(account.as_ref().and_then(basic))
+            }
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                if let Some(token) = host.tokens.get(scopes).filter(|token| token.until > Instant::now()) {
+                    return Ok(Some(token.header.clone()));
+                }
+                let account = self.account(&mut host, repository)?;
+                let service =
+                    TokenService { transport, realm: &realm, service: service.as_deref(), repository };
+                let token = service.fetch(account.as_ref(), scopes)?;
+                let header = token.header.clone();
+                host.tokens.insert(scopes.clone(), token);
+                Ok(Some(header))
+            }
+        }
+    }
+
+    /// Learns from a refusal how to authenticate; forgets what was refused. Returns whether it is worth another try.
+    pub(super) fn learn(
+        &self,
+        repository: &Repository,
+        scopes: &Scopes,
+        refused: Option<&HeaderValue>,
+        answer: &Answer,
+    ) -> bool {
+        // A host that was redirected to has nothing to ask.
+        if host_of(&answer.url) != repository.api_host() {
+            return false;
+        }
+        let headers =
+            answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|header| header.to_str().ok());
+        let challenges: Vec<_> = headers.flat_map(parse_challenges).collect();
+        let is_token = |challenge: &&Challenge| matches!(challenge, Challenge::Bearer { .. });
+        let Some(challenge) = challenges.iter().find(is_token).or(challenges.first()) else { return false };
+        let host = self.host(repository);
+        let mut host = lock(&host);
+        let is_new = host.challenge.as_ref() != Some(challenge) && refused.is_none();
+        host.challenge = Some(challenge.clone());
+        // Another thread may have a new one already.
+        let is_current = host.tokens.get(scopes).is_some_and(|token| Some(&token.header) == refused);
+        if is_current {
+            host.tokens.remove(scopes);
+        }
+        is_new || matches!(challenge, Challenge::Bearer { .. })
+    }
+
+    /// Returns whether no account is known for a repository.
+    pub(super) fn is_anonymous(&self, repository: &Repository) -> bool {
+        let host = self.host(repository);
+        let mut host = lock(&host);
+        matches!(self.account(&mut host, repository), Ok(None))
+    }
+
+    fn account(&self, host: &mut Host, repository: &Repository) -> Result<Option<Account>, RegistryError> {
+        if let Some(known) = host.accounts.get(repository.path()) {
+            return Ok(known.clone());
+        }
+        let account = self.credentials.account(repository)?;
+        host.accounts.insert(repository.path().to_owned(), account.clone());
+        Ok(account)
+    }
+
+    fn host(&self, repository: &Repository) -> Arc<Mutex<Host>> {
+        lock(&self.hosts).entry(repository.api_host().to_owned()).or_default().clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|held| held.into_inner())
+}
+
+/// Where one registry's tokens come from.
+struct TokenService<'a> {
+    transport: &'a Transport,
+    realm: &'a str,
+    service: Option<&'a str>,
+    repository: &'a Repository,
+}
+
+impl TokenService<'_> {
+    fn fetch(&self, account: Option<&Account>, scopes: &Scopes) -> Result<Token, RegistryError> {
+        self.ask(account, scopes).map_err(|source| match source {
+            plain @ RegistryError::PlainHttp { .. } => plain,
+            source => RegistryError::NoToken {
+                host: self.repository.host().to_owned(),
+                repository: self.repository.path().to_owned(),
+                source: Box::new(source),
+            },
+        })
+    }
+
+    fn ask(&self, account: Option<&Account>, scopes: &Scopes) -> Result<Token, RegistryError> {
+        let form = self.form(account, scopes);
+        let answer = match account {
+            Some(Account::Identity(_)) => {
+                let request = Request::new(Method::POST, self.url("")?)
+                    .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                    .body(Body::Bytes(form.as_bytes()));
+                self.transport.exchange(&request, None)?
+            }
+            _ => {
+                let request = Request::new(Method::GET, self.url(&form)?);
+                self.transport.exchange(&request, account.and_then(basic).as_ref())?
+            }
+        };
+        let answer = answer.expect(&[200])?;
+        let request = answer.request.clone();
+        parse_token(&answer.read(MAX_ANSWER_BYTES)?)
+            .ok_or_else(|| RegistryError::Unexpected { request, reason: "it holds no token".to_owned() })
+    }
+
+    /// A service that is spoken to without encryption would show the account to everybody on the way.
+    fn url(&self, query: &str) -> Result<Uri, RegistryError> {
+        let separator = match (query, self.realm.contains('?')) {
+            ("", _) => "",
+            (_, true) => "&",
+            _ => "?",
+        };
+        let unusable = || RegistryError::Unexpected {
+            request: format!("GET {}", self.repository),
+            reason: "its token service is no URL".to_owned(),
+        };
+        let url: Uri = format!("{}{separator}{query}", self.realm).parse().map_err(|_| unusable())?;
+        let host = host_of(&url);
+        match url.scheme_str() {
+            Some("https") => Ok(url),
+            Some("http") if self.transport.settings().allows_plain(&host) => Ok(url),
+            Some("http") => Err(RegistryError::PlainHttp { host }),
+            _ => Err(unusable()),
+        }
+    }
+
+    fn form(&self, account: Option<&Account>, scopes: &Scopes) -> String {
+        let mut fields = vec![("client_id", CLIENT_ID.to_owned())];
+        fields.extend(self.service.map(|service| ("service", service.to_owned())));
+        match account {
+            Some(Account::Identity(token)) => {
+                let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
+                fields.extend([
+                    ("grant_type", "refresh_token".to_owned()),
+                    ("refresh_token", token.clone()),
+                    ("scope", scopes.join(" ")),
+                ]);
+            }
+            Some(Account::User { name, .. }) => {
+                fields.push(("account", name.clone()));
+                fields.extend(scopes.iter().map(|scope| ("scope", scope.clone())));
+            }
+            None => fields.extend(scopes.iter().map(|scope| ("scope", scope.clone()))),
+        }
+        let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        fields.join("&")
+    }
+}
+
+fn parse_token(bytes: &[u8]) -> Option<Token> {
+    let TokenAnswer { token, access_token, expires_in } = serde_json::from_slice(bytes).ok()?;
+    let token = token.filter(|token| !token.is_empty()).or(access_token)?;
+    let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    header.set_sensitive(true);
+    let life = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
+    Some(Token { header, until: Instant::now() + life.saturating_sub(MARGIN.min(life / 4)) })
+}
+
+fn basic(account: &Account) -> Option<HeaderValue> {
+    let Account::User { name, password } = account else { return None };
+    let encoded = BASE64_STANDARD.encode(format!("{name}:{password}"));
+    let mut header = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// Percent-encodes all but what is never special.
+///
+/// Source: RFC 3986, 2.3.
+pub(super) fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_either_name_and_ends_before_it_expires() {
+        let life = |text: &str| {
+            let token = parse_token(text.as_bytes())?;
+            assert_eq!(token.header, "Bearer t");
+            Some((token.until - Instant::now()).as_secs_f64().round() as u64)
+        };
+        assert_eq!(life(r#"{"token":"t","expires_in":300}"#), Some(290));
+        assert_eq!(life(r#"{"access_token":"t"}"#), Some(50));
+        assert_eq!(life(r#"{"token":"","access_token":"t","expires_in":4}"#), Some(3));
+        for text in ["{}", "<html>", r#"{"token":"a\nb"}"#] {
+            assert_eq!(life(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_form_asks_for_all_scopes() {
+        let transport = Transport::new(crate::registry::Settings::default());
+        let repository = "a.example/b".parse().unwrap();
+        let service = TokenService {
+            transport: &transport,
+            realm: "https://auth.example/token?x=1",
+            service: Some("a b"),
+            repository: &repository,
+        };
+        let scopes = ["repository:b:pull,push", "repository:c:pull"].map(str::to_owned).into();
+        assert_eq!(
+            service.form(None, &scopes),
+            "client_id=plywood&service=a%20b&scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Ac%3Apull"
+        );
+        let identity = service.form(Some(&Account::Identity("s&t".to_owned())), &scopes);
+        assert!(identity.contains("grant_type=refresh_token&refresh_token=s%26t&scope="), "{identity}");
+        assert_eq!(service.url("q=1").unwrap(), "https://auth.example/token?x=1&q=1");
+        let plain = TokenService { realm: "http://auth.example/token", ..service };
+        assert!(matches!(plain.url(""), Err(RegistryError::PlainHttp { .. })));
+    }
+}

@@ -1,0 +1,287 @@
+//! Whose account is used: the files that `docker login` and `podman login` write.
+//!
+//! | file | looked for |
+//! |---|---|
+//! | `$REGISTRY_AUTH_FILE` | first |
+//! | `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json` | after it, if `$DOCKER_CONFIG` is set; else last |
+//! | `$XDG_RUNTIME_DIR/containers/auth.json`, `$XDG_CONFIG_HOME/containers/auth.json` | in between |
+//!
+//! In each: a helper for the registry (`credHelpers`), then an entry for the repository or what it lies in (`auths`, the
+//! longest name wins), then the helper for everything (`credsStore`). The first file that knows the registry decides.
+//!
+//! Source: Docker CLI reference, "Configuration files", "Credential helper protocol"; containers-auth.json(5).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+
+use super::error::{HelperError, RegistryError};
+use crate::exec::Run;
+use crate::oci::Repository;
+
+/// What a helper answers as the name of a user who has an identity token instead of a password.
+const TOKEN_USER: &str = "<token>";
+/// Under which name Docker Hub's credentials are kept.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// An account.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Account {
+    /// A name and a password.
+    User {
+        /// The name.
+        name: String,
+        /// The password.
+        password: String,
+    },
+    /// A token that the token service exchanges for those of single repositories.
+    Identity(String),
+}
+
+/// Shows no secret.
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User { name, .. } => write!(f, "User({name}, ***)"),
+            Self::Identity(_) => f.write_str("Identity(***)"),
+        }
+    }
+}
+
+/// Where accounts are looked up.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    files: Vec<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct File {
+    auths: BTreeMap<String, Entry>,
+    cred_helpers: BTreeMap<String, String>,
+    creds_store: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase", default)]
+struct Entry {
+    auth: String,
+    username: String,
+    password: String,
+    identitytoken: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperAnswer {
+    username: String,
+    secret: String,
+}
+
+impl Credentials {
+    /// Looks accounts up in the files that the variables of `environment` lead to.
+    pub fn of_environment(environment: &BTreeMap<String, String>) -> Self {
+        let path = |name: &str, rest: &str| {
+            let value = environment.get(name).filter(|value| !value.is_empty())?;
+            Some(Path::new(value).join(rest))
+        };
+        let config = path("XDG_CONFIG_HOME", "containers/auth.json");
+        let files = [
+            environment.get("REGISTRY_AUTH_FILE").map(PathBuf::from),
+            path("DOCKER_CONFIG", "config.json"),
+            path("XDG_RUNTIME_DIR", "containers/auth.json"),
+            config.or_else(|| path("HOME", ".config/containers/auth.json")),
+            path("HOME", ".docker/config.json").filter(|_| !environment.contains_key("DOCKER_CONFIG")),
+        ];
+        Self { files: files.into_iter().flatten().collect() }
+    }
+
+    /// Returns the account for a repository, or `None` if no file knows one. Files are read each time: somebody may have
+    /// logged in.
+    ///
+    /// # Errors
+    /// [`RegistryError::Credentials`] for a file that cannot be read, [`RegistryError::Helper`].
+    pub fn account(&self, repository: &Repository) -> Result<Option<Account>, RegistryError> {
+        for path in &self.files {
+            let bytes = match std::fs::read(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                result => result.map_err(|error| unusable(path, error.to_string()))?,
+            };
+            // The text of a parse error shows places, no values.
+            let file: File = serde_json::from_slice(&bytes).map_err(|error| {
+                unusable(path, format!("no JSON of the right form at line {}", error.line()))
+            })?;
+            if let Some(account) = file.account(path, repository)? {
+                return Ok(Some(account));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl File {
+    fn account(&self, path: &Path, repository: &Repository) -> Result<Option<Account>, RegistryError> {
+        let keys = keys(repository);
+        let server = keys.last().map_or(repository.host(), String::as_str);
+        let helper = keys.iter().find_map(|key| self.cred_helpers.get(key));
+        if let Some(helper) = helper {
+            return ask_helper(helper, server);
+        }
+        let entry = keys.iter().find_map(|key| self.entry(key));
+        if let Some(account) = entry.map(|entry| entry.account(path)).transpose()?.flatten() {
+            return Ok(Some(account));
+        }
+        if self.creds_store.is_empty() { Ok(None) } else { ask_helper(&self.creds_store, server) }
+    }
+
+    /// Old entries are URLs: `https://registry.example/v2/`.
+    fn entry(&self, key: &str) -> Option<&Entry> {
+        let plain = |name: &str| {
+            let name = name.trim_start_matches("https://").trim_start_matches("http://");
+            let name = name.trim_end_matches('/');
+            name.strip_suffix("/v1").or_else(|| name.strip_suffix("/v2")).unwrap_or(name).to_owned()
+        };
+        self.auths
+            .get(key)
+            .or_else(|| self.auths.iter().find(|(name, _)| plain(name) == plain(key)).map(|(_, entry)| entry))
+    }
+}
+
+impl Entry {
+    fn account(&self, path: &Path) -> Result<Option<Account>, RegistryError> {
+        if !self.identitytoken.is_empty() {
+            return Ok(Some(Account::Identity(self.identitytoken.clone())));
+        }
+        if self.auth.is_empty() {
+            let user = Account::User { name: self.username.clone(), password: self.password.clone() };
+            return Ok(Some(user).filter(|_| !self.username.is_empty()));
+        }
+        let decoded =
+            BASE64_STANDARD.decode(self.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        // A password may have colons.
+        let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
+        let (name, password) = pair
+            .ok_or_else(|| unusable(path, "an `auth` in it is not `user:password` in Base64".to_owned()))?;
+        Ok(Some(Account::User {
+            name: name.to_owned(),
+            password: password.trim_end_matches('\0').to_owned(),
+        }))
+    }
+}
+
+/// Returns under which names an account for a repository may be, the most special first, the registry last.
+fn keys(repository: &Repository) -> Vec<String> {
+    let mut name = repository.to_string();
+    let mut keys = Vec::new();
+    while name.len() > repository.host().len() {
+        keys.push(name.clone());
+        name.truncate(name.rfind('/').unwrap_or_default());
+    }
+    keys.push(repository.host().to_owned());
+    if repository.host() == "docker.io" {
+        keys.push(DOCKER_HUB.to_owned());
+    }
+    keys
+}
+
+fn ask_helper(name: &str, server: &str) -> Result<Option<Account>, RegistryError> {
+    let program = format!("docker-credential-{name}");
+    let failed =
+        |source| RegistryError::Helper { program: program.clone(), server: server.to_owned(), source };
+    // A name with a slash would be a path, not a helper.
+    let run = Run::named(program.replace('/', "_")).arg("get").inherit_environment();
+    let answer = run.ask(server.as_bytes()).map_err(|error| failed(error.into()))?;
+    if !answer.exit.success() {
+        let said = String::from_utf8_lossy(&answer.output).trim().to_owned();
+        return match said.contains("credentials not found") {
+            true => Ok(None),
+            false => Err(failed(HelperError::Failed { exit: answer.exit, said })),
+        };
+    }
+    let answer: HelperAnswer =
+        serde_json::from_slice(&answer.output).map_err(|error| failed(HelperError::Answer(error)))?;
+    let HelperAnswer { username, secret } = answer;
+    Ok(Some(match username == TOKEN_USER {
+        true => Account::Identity(secret),
+        false => Account::User { name: username, password: secret },
+    }))
+}
+
+fn unusable(path: &Path, reason: String) -> RegistryError {
+    RegistryError::Credentials { path: path.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look_up(config: &str, repository: &str) -> Result<Option<Account>, RegistryError> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let path = directory.path().display().to_string();
+        let environment = BTreeMap::from([("DOCKER_CONFIG".to_owned(), path)]);
+        Credentials::of_environment(&environment).account(&repository.parse().unwrap())
+    }
+
+    fn user(name: &str, password: &str) -> Account {
+        Account::User { name: name.to_owned(), password: password.to_owned() }
+    }
+
+    #[test]
+    fn the_most_special_entry_wins() {
+        let encode = |text: &str| BASE64_STANDARD.encode(text);
+        let config = serde_json::json!({ "auths": {
+            "quay.example": { "auth": encode("all:p:with:colons") },
+            "quay.example/org": { "auth": encode("org:p") },
+            "https://old.example/v2/": { "auth": encode("old:p") },
+            "https://index.docker.io/v1/": { "auth": encode("hub:p") },
+            "token.example": { "auth": encode("x:"), "identitytoken": "secret" },
+            "plain.example": { "username": "u", "password": "p" },
+            "empty.example": {},
+        }})
+        .to_string();
+        let cases = [
+            ("quay.example/a", Some(user("all", "p:with:colons"))),
+            ("quay.example/org", Some(user("org", "p"))),
+            ("quay.example/org/a/b", Some(user("org", "p"))),
+            ("quay.example/organisation", Some(user("all", "p:with:colons"))),
+            ("old.example/a", Some(user("old", "p"))),
+            ("debian", Some(user("hub", "p"))),
+            ("token.example/a", Some(Account::Identity("secret".to_owned()))),
+            ("plain.example/a", Some(user("u", "p"))),
+            ("empty.example/a", None),
+            ("other.example/a", None),
+        ];
+        for (repository, expected) in cases {
+            assert_eq!(look_up(&config, repository).unwrap(), expected, "{repository}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_without_its_content() {
+        for config in
+            ["{", r#"{"auths":{"a.example":{"auth":"c2VjcmV0"}}}"#, r#"{"auths":{"a.example":"hunter2"}}"#]
+        {
+            let error = look_up(config, "a.example/b").unwrap_err().to_string();
+            assert!(error.contains("config.json") && !error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(Credentials::default().account(&"a.example/b".parse().unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_shows_a_secret() {
+        let shown = format!("{:?} {:?}", user("name", "hunter2"), Account::Identity("hunter2".to_owned()));
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_missing_helper_is_named() {
+        let error = look_up(r#"{"credsStore":"no-such"}"#, "a.example/b").unwrap_err();
+        assert!(error.to_string().contains("docker-credential-no-such"), "{error}");
+    }
+}

@@ -1,0 +1,213 @@
+//! Blobs on their way from a registry.
+//!
+//! A blob is read as one stream, however often the connection breaks: each time it is asked for from where the bytes stopped
+//! (`Range`), or read past that point where the registry cannot do so. Digest and size are those of the whole. A blob
+//! that comes out wrong is fetched again from the start; its reader never sees the end of a wrong one.
+//!
+//! Source: OCI distribution-spec v1.1, "Pulling blobs"; RFC 9110, 14.
+
+use std::io::{self, Read};
+use std::sync::atomic::Ordering;
+
+use ureq::http::Method;
+use ureq::http::header::RANGE;
+
+use super::error::RegistryError;
+use super::meter::{Transfer, Transfers};
+use super::remote::Remote;
+use super::retry::Attempts;
+use crate::oci::{Digest, Hasher};
+use crate::port::How;
+
+/// How often a blob that came out wrong is fetched.
+const MAX_FETCHES: u32 = 3;
+
+/// A blob that did not get from a registry to where it was wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError<E: std::error::Error + 'static> {
+    /// The registry did not give it.
+    #[error(transparent)]
+    Registry(RegistryError),
+    /// It could not be put where it was wanted.
+    #[error(transparent)]
+    Taking(E),
+}
+
+impl Remote {
+    /// Gives the bytes of a blob to `take`, which reads them to the end. If they turn out wrong, its read fails, and it is
+    /// called again, up to three times: it must keep nothing then.
+    ///
+    /// # Errors
+    /// [`PullError::Registry`] if the blob cannot be had, [`PullError::Taking`] if `take` fails for a reason of its own.
+    pub fn pull_blob<T, E: std::error::Error + 'static>(
+        &self,
+        digest: &Digest,
+        bytes: u64,
+        transfers: &Transfers<'_>,
+        mut take: impl FnMut(&mut dyn Read) -> Result<T, E>,
+    ) -> Result<T, PullError<E>> {
+        let transfer = transfers.blob(digest, bytes);
+        let mut fetches = 0;
+        loop {
+            let mut stream = Stream::new(self, *digest, bytes, &transfer);
+            let taken = take(&mut stream);
+            fetches += 1;
+            match (stream.failure, taken) {
+                (None, Ok(taken)) => {
+                    transfer.finish(How::Moved);
+                    return Ok(taken);
+                }
+                (Some(failure), _) if is_wrong(&failure) && fetches < MAX_FETCHES => transfer.restart(),
+                (Some(failure), _) => return Err(PullError::Registry(failure)),
+                (None, Err(error)) => return Err(PullError::Taking(error)),
+            }
+        }
+    }
+
+    /// Reads a small blob, such as a config, into memory.
+    ///
+    /// # Errors
+    /// If the blob cannot be had.
+    pub fn read_blob(
+        &self,
+        digest: &Digest,
+        bytes: u64,
+        transfers: &Transfers<'_>,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let read = |reader: &mut dyn Read| {
+            let mut content = Vec::new();
+            reader.read_to_end(&mut content).map(|_| content)
+        };
+        self.pull_blob(digest, bytes, transfers, read).map_err(|error| match error {
+            PullError::Registry(error) => error,
+            PullError::Taking(source) => RegistryError::BrokenOff {
+                request: format!("blob {digest} of {}", self.repository()),
+                source,
+            },
+        })
+    }
+}
+
+fn is_wrong(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })
+}
+
+/// The bytes of one blob, from as many answers as it takes.
+struct Stream<'a> {
+    remote: &'a Remote,
+    digest: Digest,
+    bytes: u64,
+    position: u64,
+    body: Option<Box<dyn Read>>,
+    hasher: Hasher,
+    attempts: Attempts<'a>,
+    transfer: &'a Transfer<'a>,
+    /// Why the last read failed.
+    failure: Option<RegistryError>,
+}
+
+impl<'a> Stream<'a> {
+    fn new(remote: &'a Remote, digest: Digest, bytes: u64, transfer: &'a Transfer<'a>) -> Self {
+        let attempts = remote.attempts(format_args!("pulling blob {digest}"));
+        let (position, body, hasher, failure) = (0, None, Hasher::default(), None);
+        Self { remote, digest, bytes, position, body, hasher, attempts, transfer, failure }
+    }
+
+    fn request(&self) -> String {
+        self.remote.request(Method::GET, &format!("blobs/{}", self.digest)).text()
+    }
+
+    /// Asks for the bytes from the position on.
+    fn open(&self) -> Result<Box<dyn Read>, RegistryError> {
+        let request = self.remote.request(Method::GET, &format!("blobs/{}", self.digest));
+        let position = self.position;
+        if position == 0 {
+            return Ok(Box::new(self.remote.call(&request, &[200])?.into_reader()));
+        }
+        let answer = self.remote.call(&request.header(RANGE, format!("bytes={position}-")), &[200, 206])?;
+        let starts_here =
+            |range: &str| range.trim_start_matches("bytes").trim_start().starts_with(&format!("{position}-"));
+        match (answer.status, answer.header("content-range")) {
+            (206, Some(range)) if starts_here(range) => Ok(Box::new(answer.into_reader())),
+            (206, _) => Err(RegistryError::Unexpected {
+                request: answer.request,
+                reason: format!("not the bytes from {position} on that were asked for"),
+            }),
+            _ => {
+                let request = answer.request.clone();
+                let mut reader = answer.into_reader();
+                let skipped = io::copy(&mut (&mut reader).take(position), &mut io::sink());
+                skipped.map_err(|source| RegistryError::BrokenOff { request, source })?;
+                Ok(Box::new(reader))
+            }
+        }
+    }
+
+    /// Reads some bytes; none at the end, which is verified.
+    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
+        loop {
+            if self.remote.interrupted().load(Ordering::Relaxed) {
+                return Err(RegistryError::Interrupted);
+            }
+            match self.read_some(buffer) {
+                Ok(0) if self.position == self.bytes => return self.verify().map(|()| 0),
+                Ok(0) => self.retry(RegistryError::BrokenOff {
+                    request: self.request(),
+                    source: io::ErrorKind::UnexpectedEof.into(),
+                })?,
+                Ok(count) => return self.count(&buffer[..count]),
+                Err(error) => self.retry(error)?,
+            }
+        }
+    }
+
+    fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
+        if self.body.is_none() {
+            self.body = Some(self.open()?);
+        }
+        let body = self.body.as_mut().expect("opened above");
+        body.read(buffer).map_err(|source| RegistryError::BrokenOff { request: self.request(), source })
+    }
+
+    fn retry(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        self.body = None;
+        self.attempts.again(error)
+    }
+
+    fn count(&mut self, bytes: &[u8]) -> Result<usize, RegistryError> {
+        self.position += bytes.len() as u64;
+        if self.position > self.bytes {
+            let (request, expected, found) = (self.request(), self.bytes, self.position);
+            return Err(RegistryError::WrongSize { request, expected, found });
+        }
+        self.hasher.update(bytes);
+        self.transfer.advance(bytes.len());
+        self.attempts.progressed();
+        Ok(bytes.len())
+    }
+
+    fn verify(&mut self) -> Result<(), RegistryError> {
+        match self.hasher.clone().finish() {
+            found if found == self.digest => Ok(()),
+            found => {
+                Err(RegistryError::WrongDigest { request: self.request(), expected: self.digest, found })
+            }
+        }
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if self.failure.is_some() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.next(buffer).map_err(|error| {
+            let text = error.to_string();
+            self.failure = Some(error);
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! What can go wrong between here and a registry.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::exec::ExecError;
+use crate::oci::{Digest, ManifestError};
+
+/// A registry that cannot be reached, refuses, or serves something else than it should.
+///
+/// No text in it holds a credential: URLs are without user and query, headers are never shown.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The request got no answer.
+    #[error("{request}: no answer")]
+    NoAnswer {
+        /// Method and URL.
+        request: String,
+        /// Why not.
+        source: Box<ureq::Error>,
+    },
+    /// The answer broke off.
+    #[error("{request}: the answer broke off")]
+    BrokenOff {
+        /// Method and URL.
+        request: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The registry said no.
+    #[error("{request}: the registry answered {status}{}", quoted(reason))]
+    Refused {
+        /// Method and URL.
+        request: String,
+        /// Status code of HTTP.
+        status: u16,
+        /// What it gave as reason; may be empty.
+        reason: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The answer makes no sense for the request.
+    #[error("{request}: unexpected answer: {reason}")]
+    Unexpected {
+        /// Method and URL.
+        request: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It was tried again and again.
+    #[error("gave up on {action} after {attempts} attempts in {} s", elapsed.as_secs())]
+    GaveUp {
+        /// What was tried: `blob sha256:… of registry.example/a`.
+        action: String,
+        /// How often.
+        attempts: u32,
+        /// For how long.
+        elapsed: Duration,
+        /// How the last attempt failed.
+        source: Box<RegistryError>,
+    },
+    /// The registry wants other credentials than it was given.
+    #[error("`{host}` refuses access to `{repository}` {}", if *anonymous { "without credentials" } else { "with the credentials for it" })]
+    Unauthorized {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// No credentials were found for it.
+        anonymous: bool,
+        /// What the registry said.
+        source: Box<RegistryError>,
+    },
+    /// The token service of a registry gave no token.
+    #[error("no token for `{repository}` from the token service of `{host}`")]
+    NoToken {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// What the service said.
+        source: Box<RegistryError>,
+    },
+    /// Bytes are not those that their digest names.
+    #[error("{request}: the answer has digest {found} instead of {expected}")]
+    WrongDigest {
+        /// Method and URL.
+        request: String,
+        /// As asked for, or as the registry says.
+        expected: Digest,
+        /// What the bytes give.
+        found: Digest,
+    },
+    /// A blob has another size than its descriptor says.
+    #[error("{request}: the answer has {found} bytes instead of {expected}")]
+    WrongSize {
+        /// Method and URL.
+        request: String,
+        /// As the descriptor says.
+        expected: u64,
+        /// What came; where there is more, what had come by then.
+        found: u64,
+    },
+    /// What was served as a manifest is none.
+    #[error("{request}: the answer (`{content_type}`) cannot be used")]
+    NoManifest {
+        /// Method and URL.
+        request: String,
+        /// As what it was served.
+        content_type: String,
+        /// Why not.
+        source: ManifestError,
+    },
+    /// A document is larger than any registry has to take.
+    #[error("{request}: the document is larger than {limit} bytes")]
+    TooLarge {
+        /// Method and URL.
+        request: String,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// Plain HTTP to a host that it is not allowed for.
+    #[error("`{host}` would be spoken to without encryption")]
+    PlainHttp {
+        /// Host and port.
+        host: String,
+    },
+    /// A file with credentials cannot be read.
+    #[error("cannot read credentials from `{}`: {reason}", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A credential helper failed.
+    #[error("credential helper `{program}` gave no credentials for `{server}`")]
+    Helper {
+        /// The program.
+        program: String,
+        /// The server that it was asked for.
+        server: String,
+        /// Why not.
+        source: HelperError,
+    },
+    /// A certificate or key cannot be used.
+    #[error("cannot use certificate or key `{}`: {reason}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A proxy of the environment cannot be used.
+    #[error("`{variable}` names no proxy that can be used")]
+    Proxy {
+        /// The variable. Its value may hold a password.
+        variable: &'static str,
+    },
+    /// The bytes to send cannot be read.
+    #[error("cannot read blob {digest} to send it")]
+    Source {
+        /// The blob.
+        digest: Digest,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// A credential helper that gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HelperError {
+    /// It cannot be run.
+    #[error(transparent)]
+    Run(#[from] ExecError),
+    /// It failed.
+    #[error("it ended with {exit}: {said}")]
+    Failed {
+        /// How it ended.
+        exit: std::process::ExitStatus,
+        /// What it said.
+        said: String,
+    },
+    /// It answered something that is no answer.
+    #[error("its answer is not what helpers answer")]
+    Answer(#[source] serde_json::Error),
+}
+
+impl RegistryError {
+    /// Returns whether the same may go well in a while.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::NoAnswer { source, .. } => is_transient(source),
+            Self::BrokenOff { .. } | Self::WrongSize { .. } | Self::WrongDigest { .. } => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
+            Self::NoToken { source, .. } => source.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Returns how long the registry asked to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::NoToken { source, .. } => source.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// Returns the status that the registry refused with, whatever was tried since.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            Self::GaveUp { source, .. }
+            | Self::Unauthorized { source, .. }
+            | Self::NoToken { source, .. } => source.status(),
+            _ => None,
+        }
+    }
+}
+
+/// Certificates do not get better by waiting; connections may.
+fn is_transient(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => !is_tls(error),
+        ureq::Error::Timeout(_)
+        | ureq::Error::HostNotFound
+        | ureq::Error::ConnectionFailed
+        | ureq::Error::Protocol(_)
+        | ureq::Error::BodyStalled => true,
+        _ => false,
+    }
+}
+
+/// Rustls reports a refused certificate as an I/O error.
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn quoted(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+}

@@ -1,0 +1,220 @@
+//! Manifests and tags of a repository.
+//!
+//! Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing manifests", "Content discovery", "Content management".
+
+use serde::Deserialize;
+use ureq::http::Method;
+use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
+
+use super::error::RegistryError;
+use super::remote::{Remote, refuse_page};
+use super::transport::{Answer, Body, Request};
+use crate::oci::{Digest, MANIFEST_TYPES, RawManifest, TagOrDigest};
+
+/// Registries have to take manifests up to this size, and refuse larger ones.
+pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+/// How many names of one answer are asked for.
+const PAGE: usize = 1000;
+/// A list that never ends is none.
+const MAX_PAGES: usize = 10_000;
+
+/// What became of a manifest that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone.
+    Deleted,
+    /// It was not there.
+    Missing,
+    /// The registry does not delete.
+    Unsupported,
+}
+
+#[derive(Deserialize)]
+struct TagList {
+    tags: Option<Vec<String>>,
+}
+
+impl Remote {
+    /// Returns a manifest byte for byte, or `None` if the repository has none of that name. Verified: its digest is the one
+    /// asked for, else the one that the registry says.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoManifest`], [`RegistryError::TooLarge`], [`RegistryError::WrongDigest`]; else as the registry
+    /// answers.
+    pub fn get_manifest(&self, target: &TagOrDigest) -> Result<Option<RawManifest>, RegistryError> {
+        let request = self.manifest(Method::GET, target);
+        let mut attempts = self.attempts(format_args!("reading manifest {target}"));
+        loop {
+            match self.try_get(&request, target) {
+                Err(error) => attempts.again(error)?,
+                manifest => return manifest,
+            }
+        }
+    }
+
+    fn try_get(
+        &self,
+        request: &Request<'_>,
+        target: &TagOrDigest,
+    ) -> Result<Option<RawManifest>, RegistryError> {
+        let answer = self.call(request, &[200, 404])?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let request = answer.request.clone();
+        let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
+        let expected = match target {
+            TagOrDigest::Digest(digest) => Some(*digest),
+            TagOrDigest::Tag(_) => digest_of(&answer),
+        };
+        let bytes = answer.read(MAX_MANIFEST_BYTES)?;
+        let found = Digest::of(&bytes);
+        let raw = RawManifest::new(&content_type, bytes);
+        // A page is not a damaged manifest, whatever its digest.
+        let raw = raw.map_err(|source| RegistryError::NoManifest {
+            request: request.clone(),
+            content_type,
+            source,
+        })?;
+        match expected {
+            Some(expected) if expected != found => {
+                Err(RegistryError::WrongDigest { request, expected, found })
+            }
+            _ => Ok(Some(raw)),
+        }
+    }
+
+    /// Returns the digest of a manifest, or `None` if the repository has none of that name.
+    ///
+    /// # Errors
+    /// As the registry answers.
+    pub fn head_manifest(&self, target: &TagOrDigest) -> Result<Option<Digest>, RegistryError> {
+        let request = self.manifest(Method::HEAD, target);
+        let answer = self.ask(format_args!("looking for manifest {target}"), &request, &[200, 404])?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        match digest_of(&refuse_page(answer)?) {
+            Some(digest) => Ok(Some(digest)),
+            // Old registries say it with the document only.
+            None => Ok(self.get_manifest(target)?.map(|manifest| manifest.digest())),
+        }
+    }
+
+    /// Writes a manifest, whose blobs must be there, under a tag or its own digest; returns its digest. Idempotent. Where the
+    /// registry does not link it to its subject, it is added to the subject's list of referrers.
+    ///
+    /// # Errors
+    /// [`RegistryError::TooLarge`], [`RegistryError::WrongDigest`] if the registry read something else; else as it answers.
+    pub fn put_manifest(
+        &self,
+        target: &TagOrDigest,
+        manifest: &RawManifest,
+    ) -> Result<Digest, RegistryError> {
+        let RawManifest { media_type, bytes } = manifest;
+        let request = self.request(Method::PUT, &format!("manifests/{target}"));
+        let request = request.header(CONTENT_TYPE, media_type).body(Body::Bytes(bytes));
+        if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+            return Err(RegistryError::TooLarge { request: request.text(), limit: MAX_MANIFEST_BYTES });
+        }
+        let answer = self.ask(format_args!("writing manifest {target}"), &request, &[200, 201, 202])?;
+        let (answer, digest) = (refuse_page(answer)?, manifest.digest());
+        if let Some(found) = digest_of(&answer).filter(|found| *found != digest) {
+            return Err(RegistryError::WrongDigest { request: answer.request, expected: digest, found });
+        }
+        if answer.header("oci-subject").is_none()
+            && let Some(subject) = manifest.subject()
+        {
+            self.add_referrer(&subject, manifest)?;
+        }
+        Ok(digest)
+    }
+
+    /// Deletes a manifest, and with it all tags that name it.
+    ///
+    /// # Errors
+    /// As the registry answers; that it does not delete is no error.
+    pub fn delete_manifest(&self, digest: &Digest) -> Result<Deletion, RegistryError> {
+        let request = self.request(Method::DELETE, &format!("manifests/{digest}"));
+        let expected = [200, 202, 204, 400, 404, 405, 501];
+        let answer = self.ask(format_args!("deleting manifest {digest}"), &request, &expected)?;
+        Ok(match answer.status {
+            404 => Deletion::Missing,
+            200 | 202 | 204 => Deletion::Deleted,
+            _ => Deletion::Unsupported,
+        })
+    }
+
+    /// Returns all tags of the repository, in the registry's order; none if there is no such repository.
+    ///
+    /// # Errors
+    /// As the registry answers.
+    pub fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        let mut tags = Vec::new();
+        let mut request = Some(self.request(Method::GET, &format!("tags/list?n={PAGE}")));
+        for _ in 0..MAX_PAGES {
+            let Some(current) = request else { break };
+            let answer = self.ask("listing tags", &current, &[200, 404])?;
+            if answer.status == 404 {
+                break;
+            }
+            request = self.next_page(&answer)?;
+            let list: TagList = read_json(answer)?;
+            tags.extend(list.tags.unwrap_or_default());
+        }
+        Ok(tags)
+    }
+
+    /// Returns the request for what follows a page, if something does.
+    pub(super) fn next_page(&self, answer: &Answer) -> Result<Option<Request<'static>>, RegistryError> {
+        let link = answer.header(LINK.as_str()).and_then(parse_next);
+        let url = link.map(|link| self.transport().resolve(answer, link)).transpose()?;
+        Ok(url.map(|url| Request::new(Method::GET, url)))
+    }
+
+    fn manifest(&self, method: Method, target: &TagOrDigest) -> Request<'static> {
+        self.request(method, &format!("manifests/{target}")).header(ACCEPT, MANIFEST_TYPES.join(", "))
+    }
+}
+
+/// Returns the digest that an answer names. One of another algorithm says nothing to us.
+fn digest_of(answer: &Answer) -> Option<Digest> {
+    answer.header("docker-content-digest")?.parse().ok()
+}
+
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(answer: Answer) -> Result<T, RegistryError> {
+    let answer = refuse_page(answer)?;
+    let request = answer.request.clone();
+    let bytes = answer.read(MAX_MANIFEST_BYTES)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| RegistryError::Unexpected { request, reason: error.to_string() })
+}
+
+/// Source: RFC 8288.
+fn parse_next(header: &str) -> Option<&str> {
+    header.split(',').find_map(|link| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = parameters.split(';').any(|parameter| {
+            parameter.trim().strip_prefix("rel=").is_some_and(|rel| rel.trim_matches('"') == "next")
+        });
+        is_next.then_some(target)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        let cases = [
+            (r#"</v2/a/tags/list?last=x&n=2>; rel="next""#, Some("/v2/a/tags/list?last=x&n=2")),
+            (r#"</first>; rel="first", </next>; title="t"; rel=next"#, Some("/next")),
+            (r#"</first>; rel="first""#, None),
+            ("", None),
+        ];
+        for (header, expected) in cases {
+            assert_eq!(parse_next(header), expected, "{header}");
+        }
+    }
+}

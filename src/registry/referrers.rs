@@ -1,0 +1,105 @@
+//! What refers to a manifest: signatures, records, attestations.
+//!
+//! Registries of the specification's version 1.1 keep the list themselves. For older ones, which answer 404, it is an index
+//! under a tag made of the subject's digest, and whoever writes a referrer keeps it.
+//!
+//! Source: OCI distribution-spec v1.1, "Listing Referrers", "Unavailable Referrers API", "Referrers Tag Schema".
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType};
+use ureq::http::Method;
+
+use super::auth::encode;
+use super::error::RegistryError;
+use super::manifest::read_json;
+use super::remote::Remote;
+use crate::oci::{Digest, RawManifest, TagOrDigest, canonical_json, descriptor};
+
+impl Remote {
+    /// Returns the descriptors of what refers to a manifest; those of one artifact type if that is named.
+    ///
+    /// # Errors
+    /// As the registry answers. A registry without such lists has an empty one.
+    pub fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, RegistryError> {
+        let filter = artifact_type.map(|kind| format!("?artifactType={}", encode(kind))).unwrap_or_default();
+        let request = self.request(Method::GET, &format!("referrers/{subject}{filter}"));
+        let mut answer = self.ask(format_args!("listing referrers of {subject}"), &request, &[200, 404])?;
+        let mut found = Vec::new();
+        if answer.status == 404 {
+            found = self.tagged_referrers(subject)?.map_or_else(Vec::new, |index| index.manifests().clone());
+        } else {
+            loop {
+                let next = self.next_page(&answer)?;
+                found.extend(read_json::<ImageIndex>(answer)?.manifests().iter().cloned());
+                let Some(next) = next else { break };
+                answer = self.ask(format_args!("listing referrers of {subject}"), &next, &[200])?;
+            }
+        }
+        // Registries may leave the filter to us.
+        let wanted = artifact_type.map(MediaType::from);
+        found.retain(|one| wanted.is_none() || *one.artifact_type() == wanted);
+        Ok(found)
+    }
+
+    /// Adds a manifest to its subject's tagged list.
+    pub(super) fn add_referrer(
+        &self,
+        subject: &Descriptor,
+        referrer: &RawManifest,
+    ) -> Result<(), RegistryError> {
+        let unreadable = |reason: String| RegistryError::Unexpected {
+            request: format!("referrers of {}", subject.digest()),
+            reason,
+        };
+        let subject: Digest = subject
+            .digest()
+            .to_string()
+            .parse()
+            .map_err(|_| unreadable("the subject's digest is no SHA-256".to_owned()))?;
+        let new = describe(referrer).map_err(|error| unreadable(error.to_string()))?;
+        let mut manifests =
+            self.tagged_referrers(&subject)?.map_or_else(Vec::new, |index| index.manifests().clone());
+        if manifests.iter().any(|known| known.digest() == new.digest()) {
+            return Ok(());
+        }
+        manifests.push(new);
+        let index = ImageIndexBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageIndex)
+            .manifests(manifests)
+            .build()
+            .expect("every required field is set");
+        let index =
+            RawManifest { media_type: MediaType::ImageIndex.to_string(), bytes: canonical_json(&index) };
+        self.put_manifest(&list_tag(&subject), &index).map(|_| ())
+    }
+
+    fn tagged_referrers(&self, subject: &Digest) -> Result<Option<ImageIndex>, RegistryError> {
+        let tag = list_tag(subject);
+        let Some(raw) = self.get_manifest(&tag)? else { return Ok(None) };
+        serde_json::from_slice(&raw.bytes).map(Some).map_err(|error| RegistryError::Unexpected {
+            request: self.request(Method::GET, &format!("manifests/{tag}")).text(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+fn list_tag(subject: &Digest) -> TagOrDigest {
+    TagOrDigest::Tag(format!("sha256-{}", subject.hex()))
+}
+
+/// Describes a referrer as its list does: with its artifact type and annotations.
+fn describe(referrer: &RawManifest) -> Result<Descriptor, serde_json::Error> {
+    let mut described = descriptor(&referrer.media_type, &referrer.digest(), referrer.bytes.len() as u64);
+    if referrer.is_index() {
+        return Ok(described);
+    }
+    let manifest: ImageManifest = serde_json::from_slice(&referrer.bytes)?;
+    let artifact_type = manifest.artifact_type().clone();
+    described.set_artifact_type(artifact_type.or_else(|| Some(manifest.config().media_type().clone())));
+    described.set_annotations(manifest.annotations().clone());
+    Ok(described)
+}

@@ -1,0 +1,183 @@
+//! A repository in a registry: who asks, for what, and how refusals are met.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use ureq::http::{Method, Uri};
+
+use super::auth::{Auth, Scopes};
+use super::credential::Credentials;
+use super::error::RegistryError;
+use super::retry::Attempts;
+use super::settings::Settings;
+use super::transport::{Answer, Request, Transport};
+use super::upload::Pieces;
+use crate::oci::Repository;
+
+/// Speaks to registries. Clones share connections, tokens and what was learned of each registry.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    transport: Transport,
+    auth: Auth,
+    pieces: Pieces,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// What is going to be done in a repository. Registries give tokens for that and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Pull,
+    /// Reading and writing.
+    Push,
+    /// Reading, writing and deleting.
+    Delete,
+}
+
+impl Client {
+    /// Connects to nothing yet. All transfers end soon after `interrupted` became true.
+    pub fn new(settings: Settings, credentials: Credentials, interrupted: Arc<AtomicBool>) -> Self {
+        let inner = Inner {
+            transport: Transport::new(settings),
+            auth: Auth::new(credentials),
+            pieces: Pieces::default(),
+            interrupted,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns a repository, for what is going to be done there. Asks nobody.
+    pub fn remote(&self, repository: &Repository, access: Access) -> Remote {
+        let scopes = [scope(repository, access)].into();
+        Remote { client: self.clone(), repository: repository.clone(), scopes }
+    }
+}
+
+fn scope(repository: &Repository, access: Access) -> String {
+    let actions = match access {
+        Access::Pull => "pull",
+        Access::Push => "pull,push",
+        Access::Delete => "pull,push,delete",
+    };
+    format!("repository:{}:{actions}", repository.path())
+}
+
+/// A repository in a registry. Methods say what can be repeated: all of them repeat themselves where that is sound.
+#[derive(Clone)]
+pub struct Remote {
+    client: Client,
+    repository: Repository,
+    scopes: Scopes,
+}
+
+impl Remote {
+    /// Returns which repository it is.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Returns how many blobs are to move at a time.
+    pub fn jobs(&self) -> usize {
+        self.transport().settings().jobs.max(1)
+    }
+
+    /// Returns the same repository for requests that read from another one, too.
+    pub(super) fn reading(&self, other: &Repository) -> Self {
+        let mut scopes = self.scopes.clone();
+        scopes.insert(scope(other, Access::Pull));
+        Self { scopes, ..self.clone() }
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        &self.client.inner.transport
+    }
+
+    pub(super) fn pieces(&self) -> &Pieces {
+        &self.client.inner.pieces
+    }
+
+    pub(super) fn interrupted(&self) -> &AtomicBool {
+        &self.client.inner.interrupted
+    }
+
+    /// Starts the attempts at `action` on this repository.
+    pub(super) fn attempts(&self, action: impl std::fmt::Display) -> Attempts<'_> {
+        let patience = self.transport().settings().patience;
+        Attempts::new(format!("{action} of {}", self.repository), patience, self.interrupted())
+    }
+
+    /// Returns the URL of something in the repository: `manifests/latest`.
+    pub(super) fn url(&self, rest: &str) -> Uri {
+        let host = self.repository.api_host();
+        let scheme = self.transport().settings().scheme(host);
+        let text = format!("{scheme}://{host}/v2/{}/{rest}", self.repository.path());
+        text.parse().expect("a repository's name has no character that is special in URLs")
+    }
+
+    /// Returns a request about something in the repository.
+    pub(super) fn request(&self, method: Method, rest: &str) -> Request<'static> {
+        Request::new(method, self.url(rest))
+    }
+
+    /// Sends a request, authorised as the registry wants it, and returns an answer with one of the `expected` statuses. A
+    /// refused token is replaced once; nothing else is tried again.
+    pub(super) fn call(&self, request: &Request<'_>, expected: &[u16]) -> Result<Answer, RegistryError> {
+        let Inner { transport, auth, .. } = &*self.client.inner;
+        let authorize = || auth.authorization(transport, &self.repository, &self.scopes);
+        // Sessions may lie on other hosts, to which no credential goes.
+        let is_ours = super::transport::host_of(&request.url) == self.repository.api_host();
+        let first = if is_ours { authorize()? } else { None };
+        let answer = transport.exchange(request, first.as_ref())?;
+        let is_refused = answer.status == 401 && is_ours;
+        if !is_refused || !auth.learn(&self.repository, &self.scopes, first.as_ref(), &answer) {
+            return self.conclude(answer, expected);
+        }
+        match authorize()? {
+            fresh if fresh == first => self.conclude(answer, expected),
+            fresh => self.conclude(transport.exchange(request, fresh.as_ref())?, expected),
+        }
+    }
+
+    /// As [`Remote::call`], and tries again what may get better. For requests that may be repeated.
+    pub(super) fn ask(
+        &self,
+        action: impl std::fmt::Display,
+        request: &Request<'_>,
+        expected: &[u16],
+    ) -> Result<Answer, RegistryError> {
+        let mut attempts = self.attempts(action);
+        loop {
+            match self.call(request, expected) {
+                Err(error) => attempts.again(error)?,
+                answer => return answer,
+            }
+        }
+    }
+
+    fn conclude(&self, answer: Answer, expected: &[u16]) -> Result<Answer, RegistryError> {
+        let status = answer.status;
+        answer.expect(expected).map_err(|source| match status {
+            401 | 403 => RegistryError::Unauthorized {
+                host: self.repository.host().to_owned(),
+                repository: self.repository.path().to_owned(),
+                anonymous: self.client.inner.auth.is_anonymous(&self.repository),
+                source: Box::new(source),
+            },
+            _ => source,
+        })
+    }
+}
+
+/// Fails if an answer is a page for people: what stands between us and the registry made it.
+pub(super) fn refuse_page(answer: Answer) -> Result<Answer, RegistryError> {
+    let is_page = answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+    if !is_page {
+        return Ok(answer);
+    }
+    let reason = "an HTML page, where a registry was expected".to_owned();
+    Err(RegistryError::Unexpected { request: answer.request, reason })
+}

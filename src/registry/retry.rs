@@ -1,0 +1,151 @@
+//! When to try again, and when to give up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::error::RegistryError;
+
+/// More would not help: by then half a minute has passed.
+const MAX_ATTEMPTS: u32 = 8;
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// How often a wait looks for the user's wish to stop.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// The attempts at one thing.
+pub(super) struct Attempts<'a> {
+    action: String,
+    patience: Duration,
+    interrupted: &'a AtomicBool,
+    started: Instant,
+    /// When there was progress last.
+    progress: Instant,
+    failed: u32,
+    /// Failures since there was progress.
+    in_a_row: u32,
+}
+
+impl<'a> Attempts<'a> {
+    /// Starts the first attempt at `action`, which a message can name: `reading tag …`.
+    pub(super) fn new(action: String, patience: Duration, interrupted: &'a AtomicBool) -> Self {
+        let now = Instant::now();
+        Self { action, patience, interrupted, started: now, progress: now, failed: 0, in_a_row: 0 }
+    }
+
+    /// Returns whether this is not the first attempt.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// Notes that something was achieved: patience starts anew.
+    pub(super) fn progressed(&mut self) {
+        self.progress = Instant::now();
+        self.in_a_row = 0;
+    }
+
+    /// Waits until it is time for another attempt.
+    ///
+    /// # Errors
+    /// `error` itself if it will not get better, [`RegistryError::GaveUp`] if it was tried often or long enough,
+    /// [`RegistryError::Interrupted`].
+    pub(super) fn again(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(RegistryError::Interrupted);
+        }
+        if !error.is_transient() {
+            return Err(error);
+        }
+        self.failed += 1;
+        self.in_a_row += 1;
+        let wait = back_off(self.in_a_row, random()).max(error.retry_after().unwrap_or_default());
+        if self.in_a_row >= MAX_ATTEMPTS || self.progress.elapsed() + wait > self.patience {
+            return Err(RegistryError::GaveUp {
+                action: self.action.clone(),
+                attempts: self.failed,
+                elapsed: self.started.elapsed(),
+                source: Box::new(error),
+            });
+        }
+        self.sleep(wait)
+    }
+
+    fn sleep(&self, wait: Duration) -> Result<(), RegistryError> {
+        let end = Instant::now() + wait;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(RegistryError::Interrupted);
+            }
+            thread::sleep(left.min(SLICE));
+        }
+        Ok(())
+    }
+}
+
+/// Doubles with each failure, and takes between half and all of that: clients that failed together do not return together.
+fn back_off(failures: u32, random: u16) -> Duration {
+    let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    let longest = doubled.min(LONGEST_WAIT);
+    longest / 2 + (longest / 2).mul_f64(f64::from(random) / f64::from(u16::MAX))
+}
+
+fn random() -> u16 {
+    let mut bytes = [0; 2];
+    // Without randomness all wait the longest, which is right as well.
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
+        Ok(2) => u16::from_le_bytes(bytes),
+        _ => u16::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, seconds: Option<u64>) -> RegistryError {
+        let retry_after = seconds.map(Duration::from_secs);
+        RegistryError::Refused { request: "GET x".to_owned(), status, reason: String::new(), retry_after }
+    }
+
+    #[test]
+    fn waits_double_up_to_a_bound() {
+        let milliseconds = |failures, random| back_off(failures, random).as_millis();
+        assert_eq!((milliseconds(1, 0), milliseconds(1, u16::MAX)), (125, 250));
+        assert_eq!((milliseconds(2, 0), milliseconds(2, u16::MAX)), (250, 500));
+        assert_eq!((milliseconds(60, 0), milliseconds(60, u16::MAX)), (7500, 15000));
+    }
+
+    #[test]
+    fn only_what_may_get_better_is_tried_again() {
+        let never = AtomicBool::new(false);
+        let patience = Duration::from_secs(5);
+        for status in [400, 401, 403, 404, 405, 413, 416, 501] {
+            let mut attempts = Attempts::new("x".to_owned(), patience, &never);
+            assert!(matches!(attempts.again(refused(status, None)), Err(RegistryError::Refused { .. })));
+        }
+        for status in [408, 429, 500, 502, 503, 504] {
+            let mut attempts = Attempts::new("x".to_owned(), patience, &never);
+            assert!(attempts.again(refused(status, None)).is_ok(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_registry_that_asks_for_more_time_than_there_is_ends_the_attempts() {
+        let never = AtomicBool::new(false);
+        let mut attempts = Attempts::new("reading it".to_owned(), Duration::from_secs(30), &never);
+        attempts.again(refused(503, None)).unwrap();
+        let error = attempts.again(refused(429, Some(3600))).unwrap_err();
+        assert_eq!(error.to_string(), "gave up on reading it after 2 attempts in 0 s");
+        assert_eq!(error.status(), Some(429));
+        let started = Instant::now();
+        Attempts::new("x".to_owned(), Duration::from_secs(30), &never).again(refused(429, Some(1))).unwrap();
+        assert!(started.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_wait_ends_when_the_user_asks_to_stop() {
+        let interrupted = AtomicBool::new(true);
+        let mut attempts = Attempts::new("x".to_owned(), Duration::from_secs(30), &interrupted);
+        assert!(matches!(attempts.again(refused(503, Some(20))), Err(RegistryError::Interrupted)));
+    }
+}

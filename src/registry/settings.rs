@@ -1,0 +1,103 @@
+//! How each registry is spoken to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::oci::{is_loopback, split_port};
+
+/// Where certificates for single registries are looked for, as container engines do: `<directory>/<host:port>/ca.crt`.
+pub const CERTIFICATE_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+
+/// Everything that is not in a request itself.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What is special about some registries, by host and port as references write them.
+    pub hosts: BTreeMap<String, HostSettings>,
+    /// The caller's environment variable of a name: proxies and certificates.
+    pub environment: BTreeMap<String, String>,
+    /// How long to go on without any progress.
+    pub patience: Duration,
+    /// How many blobs move at a time.
+    pub jobs: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hosts: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            patience: Duration::from_secs(120),
+            jobs: 4,
+        }
+    }
+}
+
+/// What is special about one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostSettings {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// A PEM file with certificate authorities, trusted beside the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM files with the certificate to show, and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Send blobs in pieces of this many bytes. `None`: whole, and in pieces of 64 MiB where the registry finds that
+    /// too large.
+    pub chunk_bytes: Option<u64>,
+}
+
+/// What a registry speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTPS; on this machine plain HTTP.
+    #[default]
+    Secure,
+    /// Plain HTTP: the user said so.
+    Plain,
+}
+
+impl Settings {
+    /// Returns the settings of a host and port.
+    pub(super) fn host(&self, host: &str) -> HostSettings {
+        self.hosts.get(host).cloned().unwrap_or_default()
+    }
+
+    /// Returns `http` or `https` for a host and port. A registry on this machine has HTTPS where certificates for it are set.
+    pub(super) fn scheme(&self, host: &str) -> &'static str {
+        let HostSettings { protocol, ca, client, .. } = self.host(host);
+        let is_local = is_loopback(split_port(host).0) && ca.is_none() && client.is_none();
+        if protocol == Protocol::Plain || is_local { "http" } else { "https" }
+    }
+
+    /// Returns whether a host and port may be spoken to without encryption.
+    pub(super) fn allows_plain(&self, host: &str) -> bool {
+        self.host(host).protocol == Protocol::Plain || is_loopback(split_port(host).0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_or_where_it_was_asked_for() {
+        let plain = HostSettings { protocol: Protocol::Plain, ..HostSettings::default() };
+        let ca = HostSettings { ca: Some("ca.crt".into()), ..HostSettings::default() };
+        let hosts = [("lab.example:5000", plain), ("localhost:5443", ca)];
+        let hosts = hosts.map(|(host, settings)| (host.to_owned(), settings)).into();
+        let settings = Settings { hosts, ..Settings::default() };
+        let cases = [
+            ("registry.example", "https", false),
+            ("lab.example:5000", "http", true),
+            ("lab.example", "https", false),
+            ("localhost:5000", "http", true),
+            ("[::1]:5000", "http", true),
+            ("localhost:5443", "https", true),
+            ("127.0.0.1.example:5000", "https", false),
+        ];
+        for (host, scheme, plain) in cases {
+            assert_eq!((settings.scheme(host), settings.allows_plain(host)), (scheme, plain), "{host}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Blobs on their way to a registry.
+//!
+//! ```text
+//! HEAD blob ──200──▶ there
+//!   │404
+//! POST uploads?mount=… ──201──▶ mounted
+//!   │202: a session
+//! PUT all of it                or   PATCH a piece, PATCH a piece, … PUT nothing
+//!   │201
+//! moved
+//! ```
+//!
+//! A session that broke is left to the registry, and the next attempt starts from the top: a piece that was cut kills the
+//! session in the registries that matter, and one whose answer got lost must not be sent twice. The `HEAD` at the top finds
+//! out when only the acknowledgement was lost.
+//!
+//! Source: OCI distribution-spec v1.1, "Pushing blobs".
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
+use ureq::http::{Method, Uri};
+
+use super::auth::encode;
+use super::error::RegistryError;
+use super::meter::{Transfer, Transfers};
+use super::parallel::each;
+use super::remote::{Remote, refuse_page};
+use super::transport::{Answer, Body, Request};
+use crate::oci::{Digest, Repository};
+use crate::port::{BlobSource, How};
+
+/// How large pieces are where a registry does not take blobs whole. Small ones cost time: each is a round trip.
+const PIECE_BYTES: u64 = 64 << 20;
+const OCTETS: &str = "application/octet-stream";
+
+/// A blob to send.
+pub struct Upload<'a> {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+    /// Its bytes.
+    pub source: &'a dyn BlobSource,
+    /// Another repository that may have it. Used if it is of the same registry.
+    pub mount_from: Option<&'a Repository>,
+}
+
+/// Which registries take blobs in pieces only, by host, and how large these are. Learned on the way.
+#[derive(Default)]
+pub(super) struct Pieces(Mutex<HashMap<String, u64>>);
+
+impl Pieces {
+    fn of(&self, host: &str) -> Option<u64> {
+        self.0.lock().unwrap_or_else(|held| held.into_inner()).get(host).copied()
+    }
+
+    fn need(&self, host: &str, bytes: u64) {
+        self.0.lock().unwrap_or_else(|held| held.into_inner()).insert(host.to_owned(), bytes);
+    }
+}
+
+impl Remote {
+    /// Returns the size of a blob that the repository has, as it says, or `None`.
+    ///
+    /// # Errors
+    /// If the registry cannot be asked.
+    pub fn head_blob(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        let request = self.request(Method::HEAD, &format!("blobs/{digest}"));
+        let answer = self.ask(format_args!("looking for blob {digest}"), &request, &[200, 404])?;
+        size_of(answer)
+    }
+
+    /// Sends several blobs at a time. Those that are there, or can be mounted, are not sent. Returns how each got there.
+    ///
+    /// # Errors
+    /// The first that occurs; blobs that had been sent by then stay.
+    pub fn push_blobs(
+        &self,
+        uploads: &[Upload<'_>],
+        transfers: &Transfers<'_>,
+    ) -> Result<Vec<How>, RegistryError> {
+        each(self.jobs(), uploads, |upload| self.push_blob(upload, transfers))
+    }
+
+    /// Sends a blob, unless it is there or can be mounted. Idempotent; the registry verifies the digest.
+    ///
+    /// # Errors
+    /// [`RegistryError::Source`] if its bytes cannot be read; else as the registry answers.
+    pub fn push_blob(&self, upload: &Upload<'_>, transfers: &Transfers<'_>) -> Result<How, RegistryError> {
+        let transfer = transfers.blob(&upload.digest, upload.bytes);
+        let mut attempts = self.attempts(format_args!("pushing blob {}", upload.digest));
+        loop {
+            match self.try_push(upload, &transfer) {
+                Ok(How::There) if attempts.is_repeated() => {
+                    // The attempt before had arrived: its acknowledgement was lost.
+                    transfer.finish(How::Moved);
+                    return Ok(How::Moved);
+                }
+                Ok(how) => {
+                    transfer.finish(how);
+                    return Ok(how);
+                }
+                Err(error) if self.is_new_limit(&error) => transfer.restart(),
+                Err(error) => {
+                    transfer.restart();
+                    attempts.again(error)?;
+                }
+            }
+        }
+    }
+
+    fn try_push(&self, upload: &Upload<'_>, transfer: &Transfer<'_>) -> Result<How, RegistryError> {
+        let head = self.request(Method::HEAD, &format!("blobs/{}", upload.digest));
+        if size_of(self.call(&head, &[200, 404])?)?.is_some() {
+            return Ok(How::There);
+        }
+        let Some(session) = self.open_session(upload)? else { return Ok(How::Mounted) };
+        let url = self.location(&session)?;
+        match self.piece_bytes(&session) {
+            Some(piece) => self.send_pieces(upload, url, piece, transfer)?,
+            None => self.send_whole(upload, &url, transfer)?,
+        }
+        Ok(How::Moved)
+    }
+
+    /// Opens a session to send a blob in. `None` if the blob could be mounted.
+    fn open_session(&self, upload: &Upload<'_>) -> Result<Option<Answer>, RegistryError> {
+        let from = upload
+            .mount_from
+            .filter(|from| from.shares_registry(self.repository()) && *from != self.repository());
+        if let Some(from) = from {
+            let query = format!(
+                "blobs/uploads/?mount={}&from={}",
+                encode(&upload.digest.to_string()),
+                encode(from.path())
+            );
+            let request = self.request(Method::POST, &query);
+            match self.reading(from).call(&request, &[201, 202]) {
+                Ok(answer) if answer.status == 201 => return Ok(None),
+                Ok(session) => return Ok(Some(session)),
+                Err(error) if error.is_transient() => return Err(error),
+                // A registry that does not know mounts, or does not let us read there. It may still let us send.
+                Err(_) => {}
+            }
+        }
+        self.call(&self.request(Method::POST, "blobs/uploads/"), &[202]).map(Some)
+    }
+
+    fn location(&self, answer: &Answer) -> Result<Uri, RegistryError> {
+        let missing = || RegistryError::Unexpected {
+            request: answer.request.clone(),
+            reason: "it has no `Location`".to_owned(),
+        };
+        self.transport().resolve(answer, answer.header(LOCATION.as_str()).ok_or_else(missing)?)
+    }
+
+    /// Returns how large pieces have to be, or `None` to send the whole.
+    fn piece_bytes(&self, session: &Answer) -> Option<u64> {
+        let host = self.repository().api_host();
+        let wanted = self.transport().settings().host(host).chunk_bytes.or_else(|| self.pieces().of(host))?;
+        let least = session.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
+        Some(wanted.max(least.unwrap_or(1)))
+    }
+
+    /// Learns that the registry does not take blobs whole. Returns whether that is news.
+    fn is_new_limit(&self, error: &RegistryError) -> bool {
+        let host = self.repository().api_host();
+        let is_news = error.status() == Some(413) && self.pieces().of(host).is_none();
+        if is_news {
+            self.pieces().need(host, PIECE_BYTES);
+        }
+        is_news
+    }
+
+    fn send_whole(
+        &self,
+        upload: &Upload<'_>,
+        url: &Uri,
+        transfer: &Transfer<'_>,
+    ) -> Result<(), RegistryError> {
+        let Upload { digest, bytes, source, .. } = upload;
+        let body = Body::Blob { digest, source: *source, offset: 0, bytes: *bytes, transfer };
+        let request = Request::new(Method::PUT, closing(url, digest)).header(CONTENT_TYPE, OCTETS).body(body);
+        self.accept(self.call(&request, &[200, 201, 204])?, digest)
+    }
+
+    fn send_pieces(
+        &self,
+        upload: &Upload<'_>,
+        mut url: Uri,
+        piece: u64,
+        transfer: &Transfer<'_>,
+    ) -> Result<(), RegistryError> {
+        let Upload { digest, source, .. } = upload;
+        let mut offset = 0;
+        while offset < upload.bytes {
+            let bytes = piece.min(upload.bytes - offset);
+            let body = Body::Blob { digest, source: *source, offset, bytes, transfer };
+            let request = Request::new(Method::PATCH, url)
+                .header(CONTENT_TYPE, OCTETS)
+                .header(CONTENT_RANGE, format!("{offset}-{}", offset + bytes - 1))
+                .body(body);
+            url = self.location(&self.call(&request, &[202])?)?;
+            offset += bytes;
+        }
+        let request = Request::new(Method::PUT, closing(&url, digest));
+        self.accept(self.call(&request, &[200, 201, 204])?, digest)
+    }
+
+    /// Checks that the registry took what we sent.
+    fn accept(&self, answer: Answer, sent: &Digest) -> Result<(), RegistryError> {
+        let answer = refuse_page(answer)?;
+        match answer.header("docker-content-digest").and_then(|text| text.parse().ok()) {
+            Some(found) if found != *sent => {
+                Err(RegistryError::WrongDigest { request: answer.request, expected: *sent, found })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Adds the digest that ends a session.
+fn closing(url: &Uri, digest: &Digest) -> Uri {
+    let separator = if url.query().is_some() { '&' } else { '?' };
+    let text = format!("{url}{separator}digest={}", encode(&digest.to_string()));
+    text.parse().expect("a URL with one more parameter is a URL")
+}
+
+fn size_of(answer: Answer) -> Result<Option<u64>, RegistryError> {
+    if answer.status == 404 {
+        return Ok(None);
+    }
+    let answer = refuse_page(answer)?;
+    Ok(Some(answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or_default()))
+}

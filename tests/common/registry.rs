@@ -1,0 +1,132 @@
+//! A registry of one's own: Debian's `docker-registry`, on a private port, with a directory that vanishes.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The account of registries that want one.
+pub const USER: &str = "tester";
+/// Its password.
+pub const PASSWORD: &str = "pass:word";
+
+/// How a registry is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Plain HTTP, for everybody.
+    Open,
+    /// TLS with a certificate of its own authority, and an account.
+    Guarded,
+}
+
+/// A running registry. Dropping it stops it.
+pub struct Server {
+    child: Child,
+    directory: TempDir,
+    port: u16,
+}
+
+impl Server {
+    /// Starts one and waits until it answers.
+    pub fn start(door: Door) -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let port = free_port();
+        fs::write(directory.path().join("config.yml"), config(directory.path(), port, door)).unwrap();
+        if door == Door::Guarded {
+            make_certificate(directory.path());
+            make_account(directory.path());
+        }
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(directory.path().join("config.yml"));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        // SAFETY: one system call between fork and exec, which allocates nothing.
+        unsafe {
+            command.pre_exec(|| {
+                Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+            })
+        };
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("this test needs `docker-registry` (Debian package docker-registry): {error}")
+        });
+        wait_for(port);
+        Self { child, directory, port }
+    }
+
+    /// Returns `localhost:<port>`.
+    pub fn host(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the directory of configuration, certificates (`ca.crt`) and data.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn config(directory: &Path, port: u16, door: Door) -> String {
+    let directory = directory.display();
+    let guard = match door {
+        Door::Open => String::new(),
+        Door::Guarded => format!(
+            "  tls:\n    certificate: {directory}/server.crt\n    key: {directory}/server.key\n\
+             auth:\n  htpasswd:\n    realm: test\n    path: {directory}/htpasswd\n"
+        ),
+    };
+    format!(
+        "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\n\
+         storage:\n  filesystem:\n    rootdirectory: {directory}/data\n  delete:\n    enabled: true\n\
+         http:\n  addr: 127.0.0.1:{port}\n{guard}"
+    )
+}
+
+/// Makes `ca.crt`, and `server.crt` with `server.key` for localhost.
+fn make_certificate(directory: &Path) {
+    let script = "
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj '/CN=Test CA' \
+            -keyout ca.key -out ca.crt
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
+            -keyout server.key -out server.csr
+        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\n' >server.ext
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -days 2 -extfile server.ext -out server.crt";
+    shell(directory, script);
+}
+
+fn make_account(directory: &Path) {
+    // The registry knows bcrypt only, which the C library's crypt() makes.
+    let crypt = format!("print crypt(q({PASSWORD}), q($2b$05$abcdefghijklmnopqrstuu))");
+    shell(directory, &format!("printf '{USER}:%s\\n' \"$(perl -e '{crypt}')\" >htpasswd"));
+}
+
+fn shell(directory: &Path, script: &str) {
+    let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Returns a port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn wait_for(port: u16) {
+    let start = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(30), "docker-registry does not listen on port {port}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
