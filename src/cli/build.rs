@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use super::Process;
 use super::args::{Build, Global};
 use super::context::{Context, absolute};
-use super::outputs::Outputs;
+use super::outputs::{Extras, InDirectory, Outputs};
 use super::preflight::check;
 use super::progress::{Detail, renderer};
 use super::report::Failure;
 use super::wiring::Edges;
-use crate::build::{Builder, OnMiss, Reuse};
-use crate::image::{ImageDefinition, ImageName, OutputFormat};
+use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Reuse};
+use crate::disk::{self, FsName};
+use crate::dropin::OutputType;
+use crate::image::{DiskSettings, ImageDefinition, ImageName, OutputFormat};
+use crate::output::write_file;
 use crate::plan::{Plan, Seal};
 use crate::port::Event;
 
@@ -75,16 +78,48 @@ impl<'a> Request<'a> {
     fn build(&self, builder: &Builder<'_>, edges: &Edges, args: &Build) -> Result<(), Failure> {
         let steps = builder.stack(&self.plan)?;
         let stack: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
-        let packages = builder.inventory(&self.plan, &stack)?;
+        let mut manifest = ImageManifest::new(&self.plan, &steps, builder.inventory(&self.plan, &stack)?);
+        let naming = InDirectory::new(absolute(&args.output)?, &self.plan.image)?;
         let outputs = Outputs {
             builder,
             store: &edges.store,
             plan: &self.plan,
             steps: &steps,
             image: self.image,
-            directory: absolute(&args.output)?,
+            disk: standard_disk(&self.plan, &self.image.disk),
+            naming: &naming,
+            extras: &Extras::default(),
             interrupted: edges.interrupted.clone(),
         };
-        outputs.write(packages, &self.formats)
+        let formats: Vec<_> = self.formats.iter().copied().map(OutputType::File).collect();
+        let steps = outputs.write(&mut manifest, &formats)?;
+        self.save(&manifest, &steps, &naming, edges)
+    }
+
+    /// Writes the manifest, which the store keeps, too.
+    fn save(
+        &self,
+        manifest: &ImageManifest,
+        steps: &[BuiltStep],
+        naming: &InDirectory<'_>,
+        edges: &Edges,
+    ) -> Result<(), Failure> {
+        let document = serde_json::to_vec_pretty(manifest)?;
+        write_file(&naming.file("manifest.json"), &document)?;
+        let keys = steps.iter().map(|step| step.input_key);
+        edges.store.save_build(&self.plan.image, document, keys)?;
+        Ok(())
+    }
+}
+
+fn standard_disk<'a>(plan: &'a Plan, settings: &DiskSettings) -> disk::Request<'a> {
+    disk::Request {
+        image: &plan.image,
+        size: settings.size,
+        firmware: settings.firmware.clone(),
+        root: settings.filesystem,
+        label: None,
+        by: FsName::Uuid,
+        source_date_epoch: plan.source_date_epoch,
     }
 }

@@ -1,20 +1,21 @@
 //! The outputs of one image, from its stack of layers.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::report::{Failure, Message};
 use crate::block::LoopWriter;
-use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Package, Stage};
-use crate::disk::{FsName, Identity, Request};
-use crate::image::{Compression, ImageDefinition, OutputFormat};
+use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Stage};
+use crate::disk::{Identity, Request};
+use crate::dropin::{Environment, OutputType};
+use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression};
 use crate::layer::Encoding;
 use crate::oci::DiffId;
 use crate::output::{
-    Compatibility, ContainerImage, Converter, DiskFormat, Qcow2Options, TarForm, Written,
-    app_container_manifest, write_docker_archive, write_file, write_oci_layout, write_squashfs, write_tar,
+    Compatibility, ContainerImage, Converter, Destination, DiskFormat, Qcow2Options, QemuFormat, TarForm,
+    Written, app_container_manifest, load_into_docker, write_docker_archive, write_oci_layout,
+    write_squashfs, write_tar,
 };
 use crate::plan::Plan;
 use crate::port::{Event, LayerStore};
@@ -28,35 +29,62 @@ pub(super) struct Outputs<'a> {
     /// The steps of the plan, without the final stage.
     pub(super) steps: &'a [BuiltStep],
     pub(super) image: &'a ImageDefinition,
-    pub(super) directory: PathBuf,
+    pub(super) disk: Request<'a>,
+    pub(super) naming: &'a dyn Naming,
+    pub(super) extras: &'a Extras,
     pub(super) interrupted: Arc<AtomicBool>,
 }
 
+/// Says where outputs go.
+pub(super) trait Naming {
+    /// Returns the place of an output whose name ends in a dot and `extension`.
+    fn destination(&self, output: &OutputType, extension: &str) -> Destination;
+
+    /// Takes notice of an output in place.
+    fn placed(&self, written: &Written) -> Result<(), Failure>;
+}
+
+/// What can be said of outputs beside an image's definition.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// Of `qemu-img convert -o`: for the qcow2, if there is one, else for what qemu-img writes.
+    pub(super) qemu_img_options: Option<String>,
+    /// Repository and tag in the Docker engine.
+    pub(super) docker_target: String,
+    /// The manifest of an App Container Image.
+    pub(super) aci_manifest: Option<Vec<u8>>,
+    /// Where the Docker engine is.
+    pub(super) environment: Environment,
+}
+
+/// Who writes a disk.
+enum Conversion<'a> {
+    /// plywood's converter.
+    Own(DiskFormat, Qcow2Options),
+    /// qemu-img, as the user says.
+    Qemu(QemuFormat<'a>),
+}
+
 impl Outputs<'_> {
-    /// Writes all `formats`, then the manifest, which the store keeps, too.
-    pub(super) fn write(&self, packages: Vec<Package>, formats: &[OutputFormat]) -> Result<(), Failure> {
-        fs::create_dir_all(&self.directory).map_err(|error| {
-            Message::plain(format!("cannot make directory `{}`: {error}", self.directory.display()))
-        })?;
-        let mut manifest = ImageManifest::new(self.plan, self.steps, packages);
+    /// Writes all `outputs` and notes them in the manifest; returns all steps that were made for them.
+    pub(super) fn write(
+        &self,
+        manifest: &mut ImageManifest,
+        outputs: &[OutputType],
+    ) -> Result<Vec<BuiltStep>, Failure> {
         let mut steps = self.steps.to_vec();
         let stack = manifest.stack();
-        let (disks, others): (Vec<_>, Vec<_>) =
-            formats.iter().copied().partition(|format| disk_format(*format).is_some());
+        let (disks, others): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| output.is_disk());
         if !disks.is_empty() {
-            self.write_disks(&mut manifest, &stack, &disks)?;
+            self.write_disks(manifest, &stack, &disks)?;
         }
         if !others.is_empty() {
             steps.push(self.builder.finish(self.plan, &stack)?);
-            for format in others {
-                self.write_layers(&mut manifest, &steps, format)?;
+            for output in others {
+                self.write_layers(manifest, &steps, output)?;
             }
         }
-        let document = serde_json::to_vec_pretty(&manifest)?;
-        write_file(&self.directory.join(format!("{}.manifest.json", self.plan.image)), &document)?;
-        let keys = steps.iter().map(|step| step.input_key);
-        self.store.save_build(&self.plan.image, document, keys)?;
-        Ok(())
+        Ok(steps)
     }
 
     /// Writes one raw disk and converts it to each of the formats.
@@ -64,44 +92,57 @@ impl Outputs<'_> {
         &self,
         manifest: &mut ImageManifest,
         stack: &[DiffId],
-        formats: &[OutputFormat],
+        outputs: &[&OutputType],
     ) -> Result<(), Failure> {
         let workspace = self.store.workspace(&[])?;
         let raw = workspace.scratch("disk")?.join("disk.raw");
         let writer = LoopWriter::new(workspace.scratch("mount")?, self.interrupted.clone());
-        self.builder.disk(self.plan, stack, &self.disk_request(), &writer, &raw)?;
-        for format in formats {
-            if let Some(disk_format) = disk_format(*format) {
-                let stage = self.stage(*format);
-                let written = self.converter().convert(&raw, &self.target(*format), disk_format)?;
-                stage.end();
-                self.note(manifest, *format, written, stack.to_vec());
-            }
+        self.builder.disk(self.plan, stack, &self.disk, &writer, &raw)?;
+        let has_qcow2 = outputs.contains(&&OutputType::File(OutputFormat::Qcow2));
+        for output in outputs {
+            let stage = self.stage(output);
+            // What is said of one format means nothing to another.
+            let is_meant = !has_qcow2 || **output == OutputType::File(OutputFormat::Qcow2);
+            let options = self.extras.qemu_img_options.as_deref().filter(|_| is_meant);
+            let written = self.convert(&raw, output, options)?;
+            stage.end();
+            self.note(manifest, output, written, stack.to_vec())?;
         }
         Ok(())
     }
 
-    fn disk_request(&self) -> Request<'_> {
-        let settings = &self.image.disk;
-        Request {
-            image: &self.plan.image,
-            size: settings.size,
-            firmware: settings.firmware.clone(),
-            root: settings.filesystem,
-            label: None,
-            by: FsName::Uuid,
-            source_date_epoch: self.plan.source_date_epoch,
+    fn convert(&self, raw: &Path, output: &OutputType, options: Option<&str>) -> Result<Written, Failure> {
+        let destination = self.destination(output);
+        Ok(match self.conversion(output, options) {
+            Conversion::Own(format, qcow2) => self.converter(qcow2).convert(raw, destination, format)?,
+            Conversion::Qemu(format) => {
+                self.converter(Qcow2Options::default()).convert_for_qemu(raw, &destination, format)?
+            }
+        })
+    }
+
+    /// Returns who writes a disk: plywood itself, unless that is beyond it.
+    fn conversion<'b>(&self, output: &'b OutputType, options: Option<&'b str>) -> Conversion<'b> {
+        let compression = self.image.qcow2.compression;
+        let qcow2 = Qcow2Options { compression, compatibility: Compatibility::V3 };
+        let extension = output.extension().unwrap_or_default();
+        let by_qemu = |name, compressed| Conversion::Qemu(QemuFormat { name, compressed, options });
+        match (DiskFormat::from_extension(extension), options) {
+            (None, _) => by_qemu(extension, false),
+            (Some(DiskFormat::Qcow2), Some(options)) => match qcow2.changed(options) {
+                Some(changed) => Conversion::Own(DiskFormat::Qcow2, changed),
+                None => by_qemu("qcow2", compression != Qcow2Compression::None),
+            },
+            (Some(format), None) | (Some(format @ DiskFormat::Raw), _) => Conversion::Own(format, qcow2),
+            (Some(format), Some(_)) => by_qemu(format.qemu_name(), false),
         }
     }
 
-    fn converter(&self) -> Converter {
+    fn converter(&self, qcow2: Qcow2Options) -> Converter {
         Converter {
             identity: Identity::new(&self.plan.image),
             source_date_epoch: self.plan.source_date_epoch,
-            qcow2: Qcow2Options {
-                compression: self.image.qcow2.compression,
-                compatibility: Compatibility::V3,
-            },
+            qcow2,
             interrupt: self.interrupted.clone(),
         }
     }
@@ -111,97 +152,137 @@ impl Outputs<'_> {
         &self,
         manifest: &mut ImageManifest,
         steps: &[BuiltStep],
-        format: OutputFormat,
+        output: &OutputType,
     ) -> Result<(), Failure> {
-        let stage = self.stage(format);
+        let stage = self.stage(output);
         let layers: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
-        let target = self.target(format);
-        let written = match format {
-            OutputFormat::Oci | OutputFormat::DockerArchive => {
-                let config = self.builder.container_config(self.plan, steps, &self.image.container)?;
-                let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: &layers };
-                self.write_container(&image, format, &target)?
+        let written = match output {
+            OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive) | OutputType::Docker => {
+                self.write_container(steps, &layers, output)?
             }
-            OutputFormat::Squashfs => self.write_squashfs(&layers, &target)?,
-            OutputFormat::Aci => {
-                let name = self.plan.architecture.oci().0;
-                let manifest = app_container_manifest(&self.plan.image, name);
-                let time = self.plan.source_date_epoch;
-                self.write_tar(&layers, &target, TarForm::AppContainer { manifest: &manifest, time })?
-            }
-            OutputFormat::Tgz => self.write_tar(&layers, &target, TarForm::Gzip)?,
-            _ => self.write_tar(&layers, &target, TarForm::Plain)?,
+            OutputType::File(OutputFormat::Squashfs) => self.write_squashfs(&layers, output)?,
+            OutputType::File(OutputFormat::Aci) => self.write_app_container(&layers, output)?,
+            OutputType::File(OutputFormat::Tgz) => self.write_tar(&layers, output, TarForm::Gzip)?,
+            _ => self.write_tar(&layers, output, TarForm::Plain)?,
         };
         stage.end();
-        self.note(manifest, format, written, layers);
-        Ok(())
+        self.note(manifest, output, written, layers)
     }
 
     fn write_container(
         &self,
-        image: &ContainerImage<'_>,
-        format: OutputFormat,
-        target: &Path,
+        steps: &[BuiltStep],
+        layers: &[DiffId],
+        output: &OutputType,
     ) -> Result<Written, Failure> {
+        let config = self.builder.container_config(self.plan, steps, &self.image.container)?;
+        let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: layers };
         let encoding = match self.image.container.compression {
             Compression::Gzip => Encoding::Gzip,
             Compression::Zstd => Encoding::Zstd,
         };
-        Ok(match format {
-            OutputFormat::DockerArchive => write_docker_archive(image, self.store, target)?,
-            _ => write_oci_layout(image, encoding, self.store, target)?,
+        Ok(match output {
+            OutputType::Docker => self.load_into_docker(&image)?,
+            OutputType::File(OutputFormat::DockerArchive) => {
+                write_docker_archive(&image, self.store, &self.destination(output).path)?
+            }
+            _ => write_oci_layout(&image, encoding, self.store, &self.destination(output).path)?,
         })
     }
 
-    fn write_tar(&self, layers: &[DiffId], target: &Path, form: TarForm<'_>) -> Result<Written, Failure> {
-        let written =
-            self.builder.on_merged(layers, |root| write_tar(root, target, form, &self.interrupted))?;
-        Ok(written?)
+    fn load_into_docker(&self, image: &ContainerImage<'_>) -> Result<Written, Failure> {
+        let workspace = self.store.workspace(&[])?;
+        let archive = workspace.scratch("docker")?.join("image.tar");
+        let image = ContainerImage { name: &self.extras.docker_target, ..image.clone() };
+        let written = write_docker_archive(&image, self.store, &archive)?;
+        load_into_docker(&archive, &self.extras.environment)?;
+        Ok(Written { path: PathBuf::from(&self.extras.docker_target), ..written })
     }
 
-    fn write_squashfs(&self, layers: &[DiffId], target: &Path) -> Result<Written, Failure> {
+    fn write_app_container(&self, layers: &[DiffId], output: &OutputType) -> Result<Written, Failure> {
+        let (architecture, time) = (self.plan.architecture.oci().0, self.plan.source_date_epoch);
+        let manifest = self.extras.aci_manifest.clone();
+        let manifest = manifest.unwrap_or_else(|| app_container_manifest(&self.plan.image, architecture));
+        self.write_tar(layers, output, TarForm::AppContainer { manifest: &manifest, time })
+    }
+
+    fn write_tar(
+        &self,
+        layers: &[DiffId],
+        output: &OutputType,
+        form: TarForm<'_>,
+    ) -> Result<Written, Failure> {
+        let destination = self.destination(output);
+        let write = |root: &Path| write_tar(root, destination, form, &self.interrupted);
+        Ok(self.builder.on_merged(layers, write)??)
+    }
+
+    fn write_squashfs(&self, layers: &[DiffId], output: &OutputType) -> Result<Written, Failure> {
         let time = self.plan.source_date_epoch;
-        Ok(self.builder.on_merged(layers, |root| write_squashfs(root, &target.into(), time))??)
+        let destination = self.destination(output);
+        Ok(self.builder.on_merged(layers, |root| write_squashfs(root, &destination, time))??)
     }
 
-    fn target(&self, format: OutputFormat) -> PathBuf {
-        self.directory.join(format!("{}.{}", self.plan.image, format.extension()))
+    fn destination(&self, output: &OutputType) -> Destination {
+        self.naming.destination(output, output.extension().unwrap_or_default())
     }
 
-    fn stage(&self, format: OutputFormat) -> Stage<'_> {
-        Stage::start(self.builder.ports.events, &self.plan.image, format!("write {format}"))
+    fn stage(&self, output: &OutputType) -> Stage<'_> {
+        Stage::start(self.builder.ports.events, &self.plan.image, format!("write {output}"))
     }
 
     fn note(
         &self,
         manifest: &mut ImageManifest,
-        format: OutputFormat,
+        output: &OutputType,
         written: Written,
         layers: Vec<DiffId>,
-    ) {
+    ) -> Result<(), Failure> {
+        self.naming.placed(&written)?;
         self.builder.ports.events.emit(Event::OutputWritten {
             image: &self.plan.image,
-            format: format.as_str(),
+            format: &output.to_string(),
             path: &written.path,
             bytes: written.bytes,
         });
         manifest.outputs.push(OutputEntry {
-            format: format.to_string(),
+            format: output.to_string(),
             file: written.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             digest: written.digest,
             bytes: written.bytes,
             diff_ids: layers,
         });
+        Ok(())
     }
 }
 
-fn disk_format(format: OutputFormat) -> Option<DiskFormat> {
-    match format {
-        OutputFormat::Qcow2 => Some(DiskFormat::Qcow2),
-        OutputFormat::Raw => Some(DiskFormat::Raw),
-        OutputFormat::Vhd => Some(DiskFormat::Vhd),
-        OutputFormat::Vmdk => Some(DiskFormat::Vmdk),
-        OutputFormat::Vdi => Some(DiskFormat::Vdi),
-        _ => None,
+/// As plywood's own commands have it: `<image>.<extension>` in one directory.
+pub(super) struct InDirectory<'a> {
+    directory: PathBuf,
+    image: &'a str,
+}
+
+impl<'a> InDirectory<'a> {
+    /// Makes the directory if it is not there.
+    pub(super) fn new(directory: PathBuf, image: &'a str) -> Result<Self, Failure> {
+        std::fs::create_dir_all(&directory).map_err(|error| {
+            Message::plain(format!("cannot make directory `{}`: {error}", directory.display()))
+        })?;
+        Ok(Self { directory, image })
+    }
+
+    /// Returns the path of the file with this ending.
+    pub(super) fn file(&self, extension: &str) -> PathBuf {
+        self.directory.join(format!("{}.{extension}", self.image))
+    }
+}
+
+impl Naming for InDirectory<'_> {
+    fn destination(&self, _: &OutputType, extension: &str) -> Destination {
+        (&self.file(extension)).into()
+    }
+
+    fn placed(&self, _: &Written) -> Result<(), Failure> {
+        Ok(())
     }
 }

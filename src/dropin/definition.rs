@@ -14,6 +14,7 @@ use super::command::Command;
 use super::property::{Becomes, Kind, PROPERTIES, Property};
 use super::variables::Environment;
 use crate::element::nearest;
+use crate::plan::is_secret;
 
 /// The name of an image that has none.
 const DEFAULT_NAME: &str = "image";
@@ -191,11 +192,12 @@ fn texts(value: &Value) -> BTreeMap<String, String> {
     pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// A line that a shell runs.
+/// A line that a shell runs, but for secrets, which are masked: it is printed.
 impl fmt::Display for ImageCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.environment {
-            write!(f, "{name}={} ", quoted(value))?;
+            let shown = if is_secret(name, value) { "***" } else { value };
+            write!(f, "{name}={} ", quoted(shown))?;
         }
         f.write_str(self.command.name())?;
         self.words.iter().try_for_each(|word| write!(f, " {}", quoted(word)))
@@ -294,7 +296,7 @@ mod tests {
   logfile: centos-minimal.log
 ";
         let second = "
-- environment: {foo: 'b z', one: two}
+- environment: {foo: 'b z', one: two, MY_PASSWORD: hunter2}
 - imagename: other
   elements: [x]
 - imagename: centos-minimal
@@ -303,7 +305,7 @@ mod tests {
         assert_eq!(
             lines(&[first, second]),
             [
-                "foo='b z' one=two zip=zap disk-image-create -o centos-minimal -x -x --logfile centos-minimal.log \
+                "MY_PASSWORD='***' foo='b z' one=two zip=zap disk-image-create -o centos-minimal -x -x --logfile centos-minimal.log \
                  centos vm devuser",
                 "disk-image-create -o other x",
             ]

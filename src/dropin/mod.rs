@@ -29,7 +29,6 @@ mod output;
 mod profile;
 mod property;
 mod request;
-mod root_disk;
 mod variables;
 
 pub use arguments::{Arguments, Invocation};
@@ -42,5 +41,4 @@ pub use log::{LogSettings, is_shown, stamped};
 pub use narrator::Narrator;
 pub use output::{OldImage, OutputName, OutputType, OutputTypeError};
 pub use request::{BuildRequest, RequestError};
-pub use root_disk::{RootDisk, RootDiskError};
 pub use variables::Environment;

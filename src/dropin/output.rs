@@ -1,5 +1,7 @@
 //! What is written, and what it is called.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use super::variables::{Environment, number};
@@ -55,6 +57,16 @@ impl OutputType {
     /// Says whether checksum files lie beside it.
     pub fn has_checksums(&self) -> bool {
         self.is_disk() || *self == OutputType::File(OutputFormat::Tgz)
+    }
+}
+
+impl fmt::Display for OutputType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OutputType::File(format) => format.fmt(f),
+            OutputType::Docker => f.pad("docker"),
+            OutputType::Qemu(format) => f.pad(format),
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use super::breaks::BreakPoints;
 use super::checksum::wanted;
 use super::command::Command;
 use super::output::{OldImage, OutputName, OutputType, OutputTypeError};
-use super::root_disk::{RootDisk, RootDiskError};
 use super::variables::{Environment, for_hooks, number, text};
 use crate::distro::{Architecture, ArchitectureError};
 use crate::element::{ElementName, ElementNameError};
@@ -43,8 +42,10 @@ pub struct BuildRequest {
     pub docker_target: Option<String>,
     /// The file that becomes the manifest of an App Container Image.
     pub aci_manifest: Option<String>,
-    /// The disk.
-    pub root_disk: RootDisk,
+    /// Further options of mkfs for the root file system.
+    pub mkfs_options: Option<String>,
+    /// The label of the root file system.
+    pub root_label: Option<String>,
     /// What becomes of an image of the same name.
     pub old_image: OldImage,
     /// Where the build stops for somebody to look at it.
@@ -71,9 +72,6 @@ pub enum RequestError {
     /// The type `docker` needs a name.
     #[error("Please set --docker-target.")]
     NoDockerTarget,
-    /// A number of the disk is none.
-    #[error(transparent)]
-    RootDisk(#[from] RootDiskError),
     /// The name ends in a slash, or is none at all.
     #[error("output name `{0}` has no last component: name a file, without its ending, with `-o`")]
     NoName(String),
@@ -121,12 +119,20 @@ impl BuildRequest {
             qemu_img_options: given(&arguments.qemu_img_options, caller, "QEMU_IMG_OPTIONS"),
             docker_target,
             aci_manifest: text(caller, "ACI_MANIFEST").map(str::to_owned),
-            root_disk: RootDisk::new(arguments, caller)?,
+            mkfs_options: arguments.mkfs_options.clone().filter(|options| !options.is_empty()),
+            root_label: given(&arguments.root_label, caller, "ROOT_LABEL"),
             old_image: OldImage::of(caller),
             breaks: BreakPoints::of(caller),
             variables: variables(command, arguments, caller, architecture, &name),
             name,
         })
+    }
+
+    /// Returns the variables that say how the disk is made: those for hooks, and two that hooks are not shown.
+    pub fn disk_variables(&self) -> Environment {
+        let own = [("MKFS_OPTS", &self.mkfs_options), ("ROOT_LABEL", &self.root_label)];
+        let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        self.variables.clone().into_iter().chain(own).collect()
     }
 
     /// Says whether only what is made of layers is written: an element writes the image itself, or it is a ramdisk.
@@ -410,6 +416,17 @@ mod tests {
             let error = request_as(Command::DiskImageCreate, line, variables).unwrap_err();
             assert_eq!(error.to_string(), message, "{line}");
         }
+    }
+
+    #[test]
+    fn the_disk_is_told_more_than_hooks_are() {
+        let found = request("--mkfs-options -Ofoo --root-label top --image-size 2 debian", &[]);
+        let disk = found.disk_variables();
+        assert_eq!(
+            (&*disk["MKFS_OPTS"], &*disk["ROOT_LABEL"], &*disk["DIB_IMAGE_SIZE"]),
+            ("-Ofoo", "top", "2")
+        );
+        assert!(!found.variables.contains_key("MKFS_OPTS"));
     }
 
     #[test]

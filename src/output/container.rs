@@ -25,6 +25,7 @@ use super::destination::{Destination, Sums, Written};
 use super::error::{OutputError, io_error};
 use super::pending::Pending;
 
+use crate::exec::{Program, Run};
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, canonical_json, descriptor, image_manifest};
 use crate::port::{Layer, LayerBlobs};
@@ -134,6 +135,16 @@ pub fn write_docker_archive(
     append(&mut archive, "manifest.json", manifest.len() as u64, manifest.as_slice()).map_err(wrote())?;
     archive.into_inner().and_then(|mut file| file.flush()).map_err(wrote())?;
     Destination::from(target).publish(pending)
+}
+
+const DOCKER: Program = Program { name: "docker", package: "docker.io" };
+
+/// Loads an archive into the Docker engine that `environment` names (`DOCKER_HOST` and the like), else this machine's.
+pub fn load_into_docker(archive: &Path, environment: &BTreeMap<String, String>) -> Result<(), OutputError> {
+    let is_dockers = |name: &str| name.starts_with("DOCKER_") || name == "HOME";
+    let run = Run::new(DOCKER).args(["load", "--quiet", "--input"]).arg(archive);
+    let named = environment.iter().filter(|(name, _)| is_dockers(name));
+    Ok(named.fold(run, |run, (name, value)| run.env(name, value)).run()?)
 }
 
 /// Returns the name as a reference, as engines take it: in lower case, and with a tag.

@@ -87,6 +87,20 @@ impl Default for Qcow2Options {
     }
 }
 
+impl Qcow2Options {
+    /// Returns the options changed as `qemu-img -o` has them (`compat=0.10`); `None` if something is asked for that only
+    /// qemu-img can do.
+    pub fn changed(self, options: &str) -> Option<Self> {
+        options.split(',').try_fold(self, |changed, option| match option.split_once('=')? {
+            ("compat", "0.10" | "v2") => Some(Self { compatibility: Compatibility::V2, ..changed }),
+            ("compat", "1.1" | "v3") => Some(Self { compatibility: Compatibility::V3, ..changed }),
+            ("compression_type", "zlib") => Some(Self { compression: Qcow2Compression::Zlib, ..changed }),
+            ("compression_type", "zstd") => Some(Self { compression: Qcow2Compression::Zstd, ..changed }),
+            _ => None,
+        })
+    }
+}
+
 /// Version of a qcow2, in the words of `qemu-img -o compat=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compatibility {
@@ -94,4 +108,27 @@ pub enum Compatibility {
     V2,
     /// `1.1`: version 3.
     V3,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_qemu_img_are_understood_or_left_to_it() {
+        use Compatibility::{V2, V3};
+        use Qcow2Compression::{Zlib, Zstd};
+        let table = [
+            ("compat=0.10", Some((Zlib, V2))),
+            ("compat=1.1", Some((Zlib, V3))),
+            ("compat=v3,compression_type=zstd", Some((Zstd, V3))),
+            ("compat=0.10,cluster_size=2M", None),
+            ("lazy_refcounts", None),
+            ("", None),
+        ];
+        for (options, expected) in table {
+            let changed = Qcow2Options::default().changed(options);
+            assert_eq!(changed.map(|it| (it.compression, it.compatibility)), expected, "{options}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ mod stamp;
 mod tar;
 
 pub use app_container::app_container_manifest;
-pub use container::{ContainerImage, write_docker_archive, write_oci_layout};
+pub use container::{ContainerImage, load_into_docker, write_docker_archive, write_oci_layout};
 pub use convert::{Converter, QemuFormat, qemu_formats};
 pub use destination::{Destination, Written};
 pub use error::OutputError;
