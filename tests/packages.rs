@@ -35,7 +35,7 @@ impl Apt {
         let security = mirrors.security.as_ref().map(|mirror| (mirror.uri.as_str(), None));
         let table = apt::mirror_table("debian", release, Some((&archive.uri, None)), security);
         fs::write(directory.path().join("apt/mirrors.tsv"), table).unwrap();
-        let configuration = apt::configuration(&machine.transport, None);
+        let configuration = apt::configuration(apt::Choices::Plywood, &machine.transport, None);
         fs::write(directory.path().join("apt/apt.conf"), configuration).unwrap();
         Self { directory }
     }
@@ -58,7 +58,7 @@ impl Apt {
         let binds = ["apt", "archives", "lists"].map(|name| self.bind(name, &format!("{PRIVATE}/{name}")));
         Job {
             argv: apt::bootstrap(&base, View::HOST_MOUNT),
-            view: View::Host,
+            view: View::HostBare,
             binds: binds.to_vec(),
             ..shell("")
         }

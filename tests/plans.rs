@@ -12,10 +12,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use plywood::distro::{Architecture, BaseName, BaseSource, apt};
-use plywood::element::{Foundation, resolve};
+use plywood::element::{BaseNames, resolve};
 use plywood::image::{ImageDefinition, ImageName};
 use plywood::load;
-use plywood::plan::{Plan, Request, Seal, Step, Work, plan_image};
+use plywood::plan::{Foundation, Plan, Request, Seal, Step, Work, plan_image};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -34,8 +34,8 @@ fn plan(dir: &Path, name: &ImageName, image: &ImageDefinition) -> Plan {
     let base_name: BaseName = image.base.clone().expect("examples name their bases");
     let base = load::load_base(&base_name, &load::layer_path(dir, &root())).unwrap();
     let provides = base.provided_names();
-    let foundation = Foundation { base: base_name.as_str(), provides: &provides };
-    let elements = resolve(&catalog, &image.elements, Some(foundation)).unwrap().elements;
+    let names = BaseNames { base: base_name.as_str(), provides: &provides };
+    let elements = resolve(&catalog, &image.elements, Some(names), image.order).unwrap().elements;
     let mut variables = base.variables(Architecture::Amd64);
     variables.extend(image.env.clone());
     plan_image(&Request {
@@ -43,8 +43,8 @@ fn plan(dir: &Path, name: &ImageName, image: &ImageDefinition) -> Plan {
         architecture: Architecture::Amd64,
         source_date_epoch: 0,
         packages_revision: "",
-        base_name: &base_name,
-        base: &base,
+        foundation: &Foundation::Base { name: base_name, definition: Box::new(base) },
+        order: image.order,
         elements: &elements,
         variables: &variables,
         files: &load::load_input_files(dir, &image.files).unwrap(),

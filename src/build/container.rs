@@ -16,9 +16,9 @@ impl Builder<'_> {
         settings: &ContainerSettings,
     ) -> Result<Vec<u8>, BuildError> {
         let failed = |source| BuildError::Config { image: plan.image.clone(), source };
-        let mut config = match &plan.base.source {
-            BaseSource::Mmdebstrap(_) => bootstrapped(plan, steps).map_err(failed)?,
-            source => {
+        let mut config = match plan.foundation.base().map(|base| &base.source) {
+            None | Some(BaseSource::Mmdebstrap(_)) => bootstrapped(plan, steps).map_err(failed)?,
+            Some(source) => {
                 let base = self.ports.store.base_image(source, plan.architecture)?;
                 ImageConfig::continue_from(&base.config, plan.source_date_epoch).map_err(failed)?
             }

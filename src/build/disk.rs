@@ -71,6 +71,6 @@ impl Builder<'_> {
 fn final_tasks(plan: &Plan) -> &Tasks {
     match &plan.finish.work {
         Work::Tasks(tasks) => tasks,
-        Work::Base => unreachable!("the final stage of a plan is tasks"),
+        Work::Base(_) => unreachable!("the final stage of a plan is tasks"),
     }
 }

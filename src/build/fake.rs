@@ -40,6 +40,7 @@ struct State {
     jobs: Mutex<Vec<Job>>,
     logs: Mutex<BTreeMap<String, Vec<u8>>>,
     events: Mutex<Vec<serde_json::Value>>,
+    tables: Mutex<BTreeMap<String, String>>,
     index_is_fresh: Mutex<bool>,
     initramfs_is_asked_for: Mutex<bool>,
 }
@@ -275,12 +276,21 @@ impl HookFiles for World {
     fn lay_out(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
         Ok(())
     }
+
+    fn show_elements(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
+        Ok(())
+    }
+
+    fn write_tables(&self, tables: &BTreeMap<String, String>, _: &Path) -> Result<(), HookFilesError> {
+        self.0.tables.lock().unwrap().clone_from(tables);
+        Ok(())
+    }
 }
 
 impl Packages for World {
     fn session<'a>(
         &'a self,
-        _: &'a BaseDefinition,
+        _: Option<&'a BaseDefinition>,
         _: &Path,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
         Ok(Box::new(FakeSession { world: self }))
@@ -297,7 +307,7 @@ impl PackageSession for FakeSession<'_> {
             argv: vec!["bootstrap".to_owned(), source.suites.join(" ")],
             env: Environment::new(),
             cwd: "/".to_owned(),
-            view: View::Host,
+            view: View::HostBare,
             binds: Vec::new(),
             network: Network::Host,
         })
@@ -311,7 +321,7 @@ impl PackageSession for FakeSession<'_> {
         Vec::new()
     }
 
-    fn environment(&self) -> BTreeMap<String, String> {
+    fn environment(&self, _: crate::element::Place) -> BTreeMap<String, String> {
         [("http_proxy".to_owned(), "http://proxy".to_owned())].into()
     }
 

@@ -10,9 +10,11 @@
 
 mod boot;
 mod bootstrap;
+mod command;
 mod container;
 mod disk;
 mod error;
+mod facts;
 #[cfg(test)]
 mod fake;
 mod forecast;
@@ -29,6 +31,7 @@ mod stage;
 mod step;
 #[cfg(test)]
 mod step_tests;
+mod translation;
 
 pub use error::{BuildError, HookFailure, Outcome};
 pub use forecast::{Forecast, Prospect, forecast};

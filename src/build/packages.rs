@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::translation::distribution;
 use crate::element::{
-    Distribution, Element, Environment, Mapping, PACKAGE_PHASES, PackageDataError, PackageRequest,
-    PackageRequests, Phase,
+    Element, Environment, Mapping, PackageDataError, PackageRequest, PackageRequests, Phase,
 };
 
 /// Returns the packages to install in `phase`, by the distribution's names, in the order of the lists.
@@ -18,13 +18,15 @@ pub(super) fn requested(
     translated(elements, install, variables)
 }
 
-/// Returns the packages to remove after all phases, by the distribution's names.
+/// Returns the packages to remove that were wanted for the build alone in `phases`, or not at all, by the distribution's
+/// names.
 pub(super) fn unwanted(
     elements: &[Arc<Element>],
+    phases: &[Phase],
     variables: &Environment,
 ) -> Result<Vec<String>, PackageDataError> {
     let requests = squash(elements, variables)?;
-    let phases = PACKAGE_PHASES.into_iter().filter_map(|phase| requests.phase(phase));
+    let phases = phases.iter().filter_map(|&phase| requests.phase(phase));
     let uninstall: Vec<_> = phases.flat_map(|requests| requests.uninstall.clone()).collect();
     translated(elements, &uninstall, variables)
 }
@@ -43,8 +45,7 @@ fn translated(
     requests: &[PackageRequest],
     variables: &Environment,
 ) -> Result<Vec<String>, PackageDataError> {
-    let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
-    let distribution = Distribution::new(value("DISTRO_NAME"), value("DIB_RELEASE"));
+    let distribution = distribution(variables);
     let mut names = Vec::new();
     for request in requests {
         let element = elements.iter().find(|element| element.name == request.element);

@@ -6,11 +6,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::job::JobRun;
-use super::step::StepRun;
+use super::step::{Places, StepRun};
 use super::{BuildError, bootstrap};
+use crate::distro::apt::Choices;
 use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId};
-use crate::plan::{InputKey, Plan, Record, Step, Tasks, Work};
+use crate::plan::{Foundation, InputKey, Plan, Record, Step, Tasks, Work};
 use crate::port::{
     Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, RootSpec, Sandbox, StoreError, Workspace,
 };
@@ -166,7 +167,7 @@ impl Builder<'_> {
         let started = Instant::now();
         self.ports.events.emit(Event::StepStarted { image: &plan.image, step: &step.name });
         let diff_ids = match &step.work {
-            Work::Base => bootstrap::make(self, plan, step)?,
+            Work::Base(base) => bootstrap::make(self, plan, step, base)?,
             Work::Tasks(tasks) => self.run_tasks(plan, step, tasks, stack)?.into_iter().collect(),
         };
         self.ports.events.emit(Event::StepFinished {
@@ -202,14 +203,25 @@ impl Builder<'_> {
         tasks: &'b Tasks,
         workspace: &dyn Workspace,
     ) -> Result<StepRun<'b>, BuildError> {
-        let hooks = workspace.scratch("hooks")?;
-        self.ports.hooks.lay_out(tasks, &hooks)?;
-        let packages = self.ports.packages.session(&plan.base, &workspace.scratch("packages")?)?;
+        let places = Places {
+            hooks: workspace.scratch("hooks")?,
+            elements: workspace.scratch("elements")?,
+            image: workspace.scratch("image")?,
+            cache: self.ports.store.cache("dib")?,
+        };
+        self.ports.hooks.lay_out(tasks, &places.hooks)?;
+        self.ports.hooks.show_elements(tasks, &places.elements)?;
+        let packages =
+            self.ports.packages.session(plan.foundation.base(), &workspace.scratch("packages")?)?;
         Ok(StepRun {
             jobs: JobRun { ports: &self.ports, image: &plan.image, step: &step.name },
             tasks,
             source_date_epoch: plan.source_date_epoch,
-            hooks,
+            choices: match plan.foundation {
+                Foundation::Base { .. } => Choices::Plywood,
+                Foundation::Elements { .. } => Choices::Image,
+            },
+            places,
             packages,
         })
     }

@@ -236,7 +236,7 @@ fn a_container_continues_the_config_of_its_base() {
     let (layer, base) = imported_base();
     world.import(base);
     let mut image = image("");
-    image.base.source = crate::distro::BaseSource::Stored { digest: Digest::of("manifest") };
+    image.base_mut().source = crate::distro::BaseSource::Stored { digest: Digest::of("manifest") };
     let steps = world.stack(&image.plan()).unwrap();
     assert_eq!(steps[0].diff_ids, [layer]);
     let (config, history) = config(&world, &image);

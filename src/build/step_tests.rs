@@ -80,7 +80,7 @@ fn a_hook_has_the_variables_of_its_key_and_those_that_fragments_leave() {
         ("SOURCE_DATE_EPOCH", Some("1700000000")),
         ("LC_ALL", Some("C")),
         ("http_proxy", Some("http://proxy")),
-        ("TMP_MOUNT_PATH", None),
+        ("TARGET_ROOT", None),
     ] {
         assert_eq!(job.env.get(name).map(String::as_str), value, "{name}");
     }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::report::{Failure, Message};
-use crate::distro::{Architecture, BaseDefinition, BaseName};
-use crate::element::{Catalog, Element, Foundation, resolve};
+use crate::distro::{Architecture, BaseDefinition};
+use crate::element::{
+    BaseNames, Catalog, Element, OPERATING_SYSTEM, Order, Provider, Resolution, ResolveError, resolve,
+};
 use crate::image::{ImageDefinition, ImageName, Project};
 use crate::load;
-use crate::plan::{Plan, Request, Seal, plan_image};
+use crate::plan::{Foundation, Plan, Request, Seal, element_variables, plan_image};
 use crate::store::Store;
 
 /// A project and the elements and bases it can use.
@@ -59,37 +61,49 @@ impl Context {
         })
     }
 
-    /// Returns what an image stands on.
-    pub(super) fn base(
+    /// Returns what an image stands on, and its elements in the order of their layers.
+    pub(super) fn resolve(
         &self,
         name: &ImageName,
         image: &ImageDefinition,
-    ) -> Result<(BaseName, BaseDefinition), Failure> {
-        let base = image.base.clone().ok_or_else(|| {
-            Message::with_hint(
-                format!("image `{name}` has no base"),
-                "add `base = \"debian-bookworm\"`, or the name of another file of `layers/`",
-            )
-        })?;
-        let definition = load::load_base(&base, &self.layer_path)?;
-        Ok((base, definition))
+        order: Order,
+    ) -> Result<Resolved, Failure> {
+        let Some(base) = &image.base else { return self.resolve_without_base(name, image, order) };
+        let definition = load::load_base(base, &self.layer_path)?;
+        let provides = definition.provided_names();
+        let names = BaseNames { base: base.as_str(), provides: &provides };
+        let elements = resolve(&self.catalog, &image.elements, Some(names), order)?.elements;
+        Ok(Resolved {
+            foundation: Foundation::Base { name: base.clone(), definition: Box::new(definition) },
+            elements,
+        })
     }
 
-    /// Returns the elements of an image, in the order of their layers.
-    pub(super) fn elements(
+    fn resolve_without_base(
         &self,
         name: &ImageName,
         image: &ImageDefinition,
-    ) -> Result<Vec<Arc<Element>>, Failure> {
-        let (base, definition) = self.base(name, image)?;
-        let provides = definition.provided_names();
-        let foundation = Foundation { base: base.as_str(), provides: &provides };
-        Ok(resolve(&self.catalog, &image.elements, Some(foundation))?.elements)
+        order: Order,
+    ) -> Result<Resolved, Failure> {
+        if image.elements.is_empty() {
+            return Err(Message::with_hint(
+                format!("image `{name}` has no base"),
+                "add `base = \"debian-bookworm\"`, or the name of another file of `layers/`",
+            ));
+        }
+        let Resolution { elements, provided, .. } = resolve(&self.catalog, &image.elements, None, order)?;
+        match provided.get(OPERATING_SYSTEM) {
+            Some(Provider::Element(provider)) => {
+                let foundation = Foundation::Elements { operating_system: provider.clone() };
+                Ok(Resolved { foundation, elements })
+            }
+            _ => Err(ResolveError::NoOperatingSystem.into()),
+        }
     }
 
     /// Returns what in an image's elements looks like a hook and does not run.
     pub(super) fn warnings(&self, name: &ImageName, image: &ImageDefinition) -> Result<Vec<String>, Failure> {
-        let elements = self.elements(name, image)?;
+        let elements = self.resolve(name, image, image.order)?.elements;
         let skipped = elements.iter().flat_map(|element| {
             element.skipped_hooks().into_iter().map(|hook| format!("element `{}`: {hook}", element.name))
         });
@@ -103,23 +117,24 @@ impl Context {
         image: &ImageDefinition,
         seal: &Seal,
     ) -> Result<Plan, Failure> {
-        let (base_name, base) = self.base(name, image)?;
         let architecture = machine_architecture()?;
-        if !base.architectures.contains(&architecture) {
+        let Resolved { foundation, elements } = self.resolve(name, image, image.order)?;
+        if let Foundation::Base { name, definition } = &foundation
+            && !definition.architectures.contains(&architecture)
+        {
             return Err(Message::plain(format!(
-                "base `{base_name}` is not to be had for this machine's architecture `{}`",
+                "base `{name}` is not to be had for this machine's architecture `{}`",
                 architecture.debian()
             )));
         }
-        let elements = self.elements(name, image)?;
-        let variables = variables(name, image, &base, architecture, &elements);
+        let variables = variables(name, image, foundation.base(), architecture, &elements);
         Ok(plan_image(&Request {
             image: name.as_str(),
             architecture,
             source_date_epoch: load::load_epoch(self.project.project.source_date_epoch, &self.dir)?,
             packages_revision: &self.project.packages.revision,
-            base_name: &base_name,
-            base: &base,
+            foundation: &foundation,
+            order: image.order,
             elements: &elements,
             variables: &variables,
             files: &load::load_input_files(&self.dir, &image.files)?,
@@ -129,19 +144,26 @@ impl Context {
     }
 }
 
+/// What an image is made of.
+pub(super) struct Resolved {
+    pub(super) foundation: Foundation,
+    /// In the order of their layers.
+    pub(super) elements: Vec<Arc<Element>>,
+}
+
 /// Returns everything that hooks may be shown: the base's facts, the image's own settings, and what
 /// diskimage-builder tells about the image.
 fn variables(
     name: &ImageName,
     image: &ImageDefinition,
-    base: &BaseDefinition,
+    base: Option<&BaseDefinition>,
     architecture: Architecture,
     elements: &[Arc<Element>],
 ) -> BTreeMap<String, String> {
-    let names: Vec<_> = elements.iter().map(|element| element.name.as_str()).collect();
-    let facts = [("IMAGE_NAME", name.as_str().to_owned()), ("IMAGE_ELEMENT", names.join(" "))];
-    let mut variables = base.variables(architecture);
-    variables.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+    let arch = [("ARCH".to_owned(), architecture.debian().to_owned())].into();
+    let mut variables = base.map_or(arch, |base| base.variables(architecture));
+    variables.insert("IMAGE_NAME".to_owned(), name.to_string());
+    variables.extend(element_variables(elements));
     variables.extend(image.env.clone());
     variables
 }

@@ -70,7 +70,7 @@ fn graph(context: &Context, image: Option<&str>) -> Result<(), Failure> {
         return Ok(());
     };
     let (name, image) = context.image(image)?;
-    let elements = context.elements(name, image)?;
+    let elements = context.resolve(name, image, image.order)?.elements;
     print!("{}", graph_dot(&Catalog::new(elements.iter().map(|element| element.as_ref().clone()))));
     Ok(())
 }

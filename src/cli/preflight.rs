@@ -20,8 +20,8 @@ pub(super) fn check(
     check_clock(plan)?;
     let forecasts = forecast(plan, store)?;
     let has_base = forecasts.first().is_some_and(|base| matches!(base.outcome, Prospect::Hit { .. }));
-    if !has_base {
-        check_base_source(&plan.base.source)?;
+    if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
+        check_base_source(&base.source)?;
     }
     for (program, package) in output_programs(image, formats) {
         require(program, package)?;

@@ -8,29 +8,44 @@
 
 use super::{Mmdebstrap, PRIVATE, TOOLS};
 
+/// Whose choices hold for what apt installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choices {
+    /// Plywood's, for an image on a base.
+    Plywood,
+    /// The image's own, as its elements configure them.
+    Image,
+}
+
 /// What holds for every call of apt during a build.
 ///
 /// | setting | without it |
 /// |---|---|
 /// | `Retries` | one lost connection ends a build |
-/// | `Error-Mode` | an index that could not be fetched is a warning, and the packages are old |
 /// | `Languages` | translations are fetched that no image needs |
-/// | `Install-Recommends` | images hold packages that nobody asked for; diskimage-builder's Debian does the same |
 /// | `Keep-Downloaded-Packages`, `pkgcache` | downloads are lost, and caches get into layers |
 /// | `srcpkgcache` | every run of apt reads all indices anew |
-/// | `DPkg::Options` | questions about configuration files; and dpkg waits for the disk with every file |
 /// | `DPkg::Path` | maintainer scripts would not find the sandbox's own commands |
 const FIXED: &str = r#"Acquire::Retries "3";
 Acquire::Languages "none";
-APT::Update::Error-Mode "any";
-APT::Install-Recommends "false";
 APT::Keep-Downloaded-Packages "true";
 Binary::apt::APT::Keep-Downloaded-Packages "true";
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "/run/plywood/state/srcpkgcache.bin";
-DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
 DPkg::Path "";
 DPkg::Use-Pty "false";
+"#;
+
+/// Plywood's choices.
+///
+/// | setting | without it |
+/// |---|---|
+/// | `Error-Mode` | an index that could not be fetched is a warning, and the packages are old |
+/// | `Install-Recommends` | images hold packages that nobody asked for; diskimage-builder's Debian does the same |
+/// | `DPkg::Options` | questions about configuration files; and dpkg waits for the disk with every file |
+const CHOICES: &str = r#"APT::Update::Error-Mode "any";
+APT::Install-Recommends "false";
+DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
 "#;
 
 /// The file among a job's state in which apt keeps what it has read from the package indices.
@@ -92,12 +107,16 @@ fn quoted(word: &str) -> String {
 
 /// Returns apt's configuration for a build: what always holds, the machine's way to archives, and the file inside the job
 /// that holds the machine's certificate authorities.
-pub fn configuration(transport: &[(String, String)], ca_bundle: Option<&str>) -> String {
+pub fn configuration(choices: Choices, transport: &[(String, String)], ca_bundle: Option<&str>) -> String {
+    let chosen = match choices {
+        Choices::Plywood => CHOICES,
+        Choices::Image => "",
+    };
     let ca_setting = ca_bundle.map(|file| ("Acquire::https::CAInfo", file));
     let settings = transport.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(ca_setting);
     // Quotes cannot be written inside a value.
     let lines = settings.map(|(name, value)| format!("{name} \"{}\";\n", value.replace('"', "")));
-    std::iter::once(FIXED.to_owned()).chain(lines).collect()
+    [FIXED, chosen].map(str::to_owned).into_iter().chain(lines).collect()
 }
 
 /// An archive as jobs reach it: its address, and the name of its keyring below [`apt_directory`].
@@ -157,11 +176,11 @@ mod tests {
     #[test]
     fn configuration_holds_the_machines_way_to_archives() {
         let transport = [("Acquire::http::Proxy".to_owned(), "http://p:1\"".to_owned())];
-        let text = configuration(&transport, Some("/run/plywood/ca.crt"));
-        assert!(text.starts_with(FIXED));
+        let text = configuration(Choices::Plywood, &transport, Some("/run/plywood/ca.crt"));
+        assert!(text.starts_with(&format!("{FIXED}{CHOICES}")));
         let rest = "Acquire::http::Proxy \"http://p:1\";\nAcquire::https::CAInfo \"/run/plywood/ca.crt\";\n";
         assert!(text.ends_with(rest), "{text}");
-        assert_eq!(configuration(&[], None), FIXED);
+        assert_eq!(configuration(Choices::Image, &[], None), FIXED);
         let digest = format!("Dir::Cache::srcpkgcache \"{PRIVATE}/state/{INDEX_DIGEST}\";\n");
         assert!(FIXED.contains(&digest));
     }

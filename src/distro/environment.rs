@@ -10,6 +10,16 @@ pub const PRIVATE: &str = "/run/plywood";
 /// `dib-init-system`, and stand-ins for commands that must wait (`update-initramfs`) or do nothing (`start-stop-daemon`).
 pub const TOOLS: &str = "/run/plywood/bin";
 
+/// The commands that come first in `PATH` in an image whose own elements bring its package manager: the initramfs still waits
+/// for the end of a step.
+pub const IMAGE_TOOLS: &str = "/run/plywood/image-bin";
+
+/// The commands that come first in `PATH` for hooks on the host: `sudo`, which they call for all they do.
+pub const HOST_TOOLS: &str = "/run/plywood/host-bin";
+
+/// The shell functions that hooks source: diskimage-builder's `_LIB`.
+pub const LIBRARY: &str = "/run/plywood/lib";
+
 /// Where a job sees the caller's certificate authorities.
 pub const CA_BUNDLE: &str = "/run/plywood/ca.crt";
 
@@ -20,11 +30,16 @@ const CA_VARIABLES: [&str; 5] =
 /// Variables that name a proxy, lower case; programs read either case.
 const PROXY_VARIABLES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
 
+/// Returns a `PATH` that begins with the directory `first`.
+pub fn search_path(first: &str) -> String {
+    format!("{first}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+}
+
 /// Returns the part of a job's environment that is the same for every job and on every machine.
 ///
 /// Clocks, hash seeds, languages and time zones end in files; here they are fixed.
 pub fn base_environment(source_date_epoch: i64) -> BTreeMap<String, String> {
-    let path = format!("{TOOLS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let path = search_path(TOOLS);
     let epoch = source_date_epoch.to_string();
     [
         ("PATH", path.as_str()),

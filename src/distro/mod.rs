@@ -13,7 +13,10 @@ mod source;
 
 pub use architecture::{Architecture, ArchitectureError};
 pub use base::BaseDefinition;
-pub use environment::{CA_BUNDLE, PRIVATE, TOOLS, base_environment, ca_bundle, network_environment};
+pub use environment::{
+    CA_BUNDLE, HOST_TOOLS, IMAGE_TOOLS, LIBRARY, PRIVATE, TOOLS, base_environment, ca_bundle,
+    network_environment, search_path,
+};
 pub use mirror::{
     AptMachine, Keyring, Mirror, Mirrors, PackageSource, parse_source_lines, parse_source_stanzas,
     parse_transport,

@@ -19,6 +19,7 @@
 mod assignment;
 mod catalog;
 mod check;
+mod class;
 mod describe;
 mod document;
 mod environment;
@@ -45,6 +46,7 @@ mod variables;
 pub use assignment::Assignments;
 pub use catalog::Catalog;
 pub use check::{Finding, Severity, check_elements};
+pub use class::{Slot, needs_phase_order, slot};
 pub use describe::{Description, graph_dot};
 pub use document::DocumentError;
 pub use environment::{Environment, environment_argv, split_environment};
@@ -55,13 +57,13 @@ pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
 pub use native::{NativeProvider, provider_variables};
 pub use nearest::nearest;
-pub use order::CycleError;
+pub use order::{CycleError, Order};
 pub use package_data::PackageDataError;
 pub use package_list::{Condition, PACKAGE_PHASES, PackageAction, PackageEntry, PackageList};
 pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetVariableError, install_type};
 pub use phase::{Phase, PhaseClass, PhaseError, Place};
 pub use relevance::{Fragment, relevant_fragments};
-pub use resolve::{Foundation, OPERATING_SYSTEM, Provider, Resolution, ResolveError, resolve};
+pub use resolve::{BaseNames, OPERATING_SYSTEM, Provider, Resolution, ResolveError, resolve};
 pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
     source_variables,

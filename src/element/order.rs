@@ -11,7 +11,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::resolve::{OPERATING_SYSTEM, Provider};
 use super::{Element, ElementName};
@@ -36,6 +40,34 @@ const HINTS: [(&str, &str, &str); 11] = [
     ("redhat-common", "disable-selinux", "edits a file of the SELinux packages"),
 ];
 
+/// In which order the hooks of an image run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Element by element, each in a layer of its own.
+    #[default]
+    Element,
+    /// Phase by phase, each in a layer of its own: diskimage-builder's order.
+    Phase,
+}
+
+/// A text that names no order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an order: expected `element` or `phase`")]
+pub struct OrderError(String);
+
+impl FromStr for Order {
+    type Err = OrderError;
+
+    fn from_str(name: &str) -> Result<Self, OrderError> {
+        match name {
+            "element" => Ok(Order::Element),
+            "phase" => Ok(Order::Phase),
+            other => Err(OrderError(other.to_owned())),
+        }
+    }
+}
+
 /// Elements that depend on each other in a circle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CycleError {
@@ -58,14 +90,18 @@ impl fmt::Display for CycleError {
 
 impl std::error::Error for CycleError {}
 
-/// Returns `members` in the order above.
+/// Returns `members` in the order above. Among elements that depend on each other in a circle, which phases do not mind,
+/// the one that is met first comes last.
 pub(super) fn order(
     members: &BTreeMap<ElementName, Arc<Element>>,
     requested: &[ElementName],
     provided: &BTreeMap<ElementName, Provider>,
+    order: Order,
 ) -> Result<Vec<Arc<Element>>, CycleError> {
     let mut graph = Graph::of(members, provided);
-    graph.check_cycles()?;
+    if order == Order::Element {
+        graph.check_cycles()?;
+    }
     graph.add_hints();
     let base = "base".parse().ok();
     let roots = provider_of(OPERATING_SYSTEM, provided).into_iter().chain(base.iter()).chain(requested);
@@ -188,7 +224,7 @@ mod tests {
 
     fn ordered(elements: Vec<Element>, requested: &[&str]) -> Vec<String> {
         let catalog = Catalog::new(elements);
-        let resolution = resolve(&catalog, &names(requested), None).unwrap();
+        let resolution = resolve(&catalog, &names(requested), None, Order::Element).unwrap();
         resolution.elements.iter().map(|element| element.name.to_string()).collect()
     }
 
@@ -249,8 +285,11 @@ mod tests {
             element("c").deps(&["d"]).build(),
             element("d").deps(&["b"]).build(),
         ]);
-        let error = resolve(&catalog, &names(&["a"]), None).unwrap_err();
+        let error = resolve(&catalog, &names(&["a"]), None, Order::Element).unwrap_err();
         assert_eq!(error.to_string(), "elements depend on each other: `b` → `c` → `d` → `b`");
+        let resolution = resolve(&catalog, &names(&["a"]), None, Order::Phase).unwrap();
+        let names: Vec<_> = resolution.elements.iter().map(|element| element.name.as_str()).collect();
+        assert_eq!(names, ["d", "c", "b", "a"]);
     }
 
     #[test]

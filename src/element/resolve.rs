@@ -10,15 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use super::order::{CycleError, order};
+use super::order::{CycleError, Order, order};
 use super::{Catalog, Element, ElementName, NativeProvider, nearest};
 
 /// What every image needs one provider of.
 pub const OPERATING_SYSTEM: &str = "operating-system";
 
-/// What the lowest layer of an image brings with it.
+/// What the base of an image brings with it.
 #[derive(Debug, Clone, Copy)]
-pub struct Foundation<'a> {
+pub struct BaseNames<'a> {
     /// The base's name, for messages.
     pub base: &'a str,
     /// The names it stands for: `operating-system`, and elements that are built into it.
@@ -93,26 +93,28 @@ pub enum ResolveError {
     Cycle(#[from] CycleError),
 }
 
-/// Returns the elements of an image that asks for `requested`, on `foundation` if it has a base.
+/// Returns the elements of an image that asks for `requested`, on `base` if it has one, for a build in this order.
 ///
 /// # Errors
 /// [`ResolveError`]; the first one that is met going breadth first.
 pub fn resolve(
     catalog: &Catalog,
     requested: &[ElementName],
-    foundation: Option<Foundation<'_>>,
+    base: Option<BaseNames<'_>>,
+    order_of_build: Order,
 ) -> Result<Resolution, ResolveError> {
-    let mut expansion = Expansion::new(catalog, foundation);
+    let mut expansion = Expansion::new(catalog, base);
     expansion.run(requested)?;
     let Expansion { members, native, provided, .. } = expansion;
     let members: BTreeMap<_, _> =
         members.into_iter().filter(|(name, _)| !provided.contains_key(name)).collect();
-    let elements = order(&members, requested, &provided)?;
+    let elements = order(&members, requested, &provided, order_of_build)?;
     Ok(Resolution { elements, native, provided })
 }
 
 struct Expansion<'a> {
     catalog: &'a Catalog,
+    has_base: bool,
     /// Every element that was looked at, provided ones that came before their provider included.
     members: BTreeMap<ElementName, Arc<Element>>,
     native: BTreeSet<NativeProvider>,
@@ -123,12 +125,18 @@ struct Expansion<'a> {
 type Wanted = (ElementName, Option<ElementName>);
 
 impl<'a> Expansion<'a> {
-    fn new(catalog: &'a Catalog, foundation: Option<Foundation<'_>>) -> Self {
-        let by_base = foundation.into_iter().flat_map(|foundation| {
-            let base = Provider::Base(foundation.base.to_owned());
-            foundation.provides.iter().map(move |name| (name.clone(), base.clone()))
+    fn new(catalog: &'a Catalog, base: Option<BaseNames<'_>>) -> Self {
+        let by_base = base.into_iter().flat_map(|base| {
+            let provider = Provider::Base(base.base.to_owned());
+            base.provides.iter().map(move |name| (name.clone(), provider.clone()))
         });
-        Self { catalog, members: BTreeMap::new(), native: BTreeSet::new(), provided: by_base.collect() }
+        Self {
+            catalog,
+            has_base: base.is_some(),
+            members: BTreeMap::new(),
+            native: BTreeSet::new(),
+            provided: by_base.collect(),
+        }
     }
 
     fn run(&mut self, requested: &[ElementName]) -> Result<(), ResolveError> {
@@ -150,7 +158,10 @@ impl<'a> Expansion<'a> {
         }
         if let Some(provider) = NativeProvider::of(&name) {
             self.native.insert(provider);
-            return Ok(Vec::new());
+            // Without a base their tools, packages and variables are a part of the image, as with diskimage-builder.
+            if self.has_base || self.catalog.get(name.as_str()).is_none() {
+                return Ok(Vec::new());
+            }
         }
         let Some(element) = self.catalog.get(name.as_str()) else {
             return Err(self.unknown(name, needed_by));
@@ -214,7 +225,7 @@ mod tests {
     }
 
     fn resolved(requested: &[&str]) -> Result<Vec<String>, ResolveError> {
-        let resolution = resolve(&catalog(), &names(requested), None)?;
+        let resolution = resolve(&catalog(), &names(requested), None, Order::Element)?;
         Ok(resolution.elements.iter().map(|element| element.name.to_string()).collect())
     }
 
@@ -273,7 +284,7 @@ mod tests {
             element("web").deps(&["openssh_server"]).build(),
             element("openssh-server").build(),
         ]);
-        let error = resolve(&catalog, &names(&["web"]), None).unwrap_err();
+        let error = resolve(&catalog, &names(&["web"]), None, Order::Element).unwrap_err();
         assert_eq!(error.to_string(), "element `openssh_server` not found, which element `web` depends on");
         let ResolveError::Unknown { nearest, .. } = error else { panic!("{error}") };
         assert_eq!(nearest.unwrap().as_str(), "openssh-server");
@@ -282,18 +293,18 @@ mod tests {
     #[test]
     fn a_base_stands_for_an_operating_system_and_native_providers_need_no_directory() {
         let provides = BTreeSet::from_iter(names(&["operating-system", "dpkg"]));
-        let foundation = Foundation { base: "debian-bookworm", provides: &provides };
+        let base = BaseNames { base: "debian-bookworm", provides: &provides };
         let catalog = catalog();
-        let resolution = resolve(&catalog, &names(&["needs-packages"]), Some(foundation)).unwrap();
+        let resolution = resolve(&catalog, &names(&["needs-packages"]), Some(base), Order::Element).unwrap();
         assert_eq!(resolution.elements.len(), 1);
         assert_eq!(resolution.native, [NativeProvider::PackageInstalls, NativeProvider::PackageMap].into());
-        assert!(resolve(&catalog, &[], Some(foundation)).unwrap().elements.is_empty());
-        let error = resolve(&catalog, &names(&["foo"]), Some(foundation)).unwrap_err();
+        assert!(resolve(&catalog, &[], Some(base), Order::Element).unwrap().elements.is_empty());
+        let error = resolve(&catalog, &names(&["foo"]), Some(base), Order::Element).unwrap_err();
         assert_eq!(
             error.to_string(),
             "`operating-system` is provided by base `debian-bookworm` and by element `foo`"
         );
-        let error = resolve(&catalog, &names(&["dpkg"]), Some(foundation)).unwrap_err();
+        let error = resolve(&catalog, &names(&["dpkg"]), Some(base), Order::Element).unwrap_err();
         assert_eq!(
             error.to_string(),
             "element `dpkg` was requested, but base `debian-bookworm` already provides it"

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::DiskSettings;
 use super::value::{environment, packages, unique_list};
 use crate::distro::BaseName;
-use crate::element::ElementName;
+use crate::element::{ElementName, Order};
 
 /// An image: a table `[image.<name>]`.
 ///
@@ -20,11 +20,16 @@ use crate::element::ElementName;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ImageDefinition {
-    /// The base it stands on: a file of `layers/`, named without `.toml`.
+    /// The base it stands on: a file of `layers/`, named without `.toml`. Without one, an element has to provide
+    /// `operating-system`.
     pub base: Option<BaseName>,
     /// Its elements. Those they depend on come by themselves, and before them.
     #[serde(default, deserialize_with = "unique_list")]
     pub elements: Vec<ElementName>,
+    /// In which order its hooks run: `element` by element, each in a layer of its own, or `phase` by phase, as
+    /// diskimage-builder does.
+    #[serde(default)]
+    pub order: Order,
     /// Variables for `environment.d` and hooks. Values are texts: write `"1"`, not `1`.
     #[serde(default, deserialize_with = "environment")]
     pub env: BTreeMap<String, String>,

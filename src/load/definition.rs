@@ -61,7 +61,7 @@ mod tests {
             "[image.a]\nzzz = 1\n",
             "2:1: unknown key `zzz`",
             Some(
-                "expected one of: `base`, `elements`, `env`, `packages`, `files`, `outputs`, `disk`, `qcow2`, `container`",
+                "expected one of: `base`, `elements`, `order`, `env`, `packages`, `files`, `outputs`, `disk`, `qcow2`, `container`",
             ),
         ),
         (

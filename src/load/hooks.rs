@@ -26,9 +26,20 @@ impl HookFiles for HookLayout {
         for (name, file) in &tasks.files {
             copy_input(file, &files.join(name))?;
         }
+        Ok(())
+    }
+
+    fn show_elements(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError> {
+        for element in &tasks.shown {
+            copy_element(element, Some, &dir.join(element.name.as_str()))?;
+        }
+        Ok(())
+    }
+
+    fn write_tables(&self, tables: &BTreeMap<String, String>, dir: &Path) -> Result<(), HookFilesError> {
         let maps = dir.join("maps");
         make_directory(&maps)?;
-        for (name, text) in &tasks.maps {
+        for (name, text) in tables {
             let path = maps.join(name);
             fs::write(&path, text).map_err(LoadError::io("write", &path))?;
         }

@@ -60,7 +60,7 @@ impl AptPackages {
 impl Packages for AptPackages {
     fn session<'a>(
         &'a self,
-        base: &'a BaseDefinition,
+        base: Option<&'a BaseDefinition>,
         scratch: &Path,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
         Ok(Box::new(AptSession::open(self, base, scratch)?))

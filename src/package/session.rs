@@ -7,24 +7,27 @@ use std::path::{Path, PathBuf};
 
 use super::cache::{failed, harvest, link, link_files, replace_file, replace_files};
 use super::{AptPackages, MIRROR};
+use crate::distro::apt::Choices;
 use crate::distro::{
     BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mmdebstrap, PRIVATE, apt, base_environment, ca_bundle,
     network_environment,
 };
+use crate::element::Place;
 use crate::oci::{Digest, Hasher};
 use crate::port::{Access, Bind, Job, Network, PackageError, PackageSession, View};
 
 /// One step's own copies: subdirectories of its scratch directory.
 pub(super) struct AptSession<'a> {
     packages: &'a AptPackages,
-    base: &'a BaseDefinition,
+    /// `None` if the image has package sources of its own.
+    base: Option<&'a BaseDefinition>,
     scratch: PathBuf,
 }
 
 impl<'a> AptSession<'a> {
     pub(super) fn open(
         packages: &'a AptPackages,
-        base: &'a BaseDefinition,
+        base: Option<&'a BaseDefinition>,
         scratch: &Path,
     ) -> Result<Self, PackageError> {
         let session = Self { packages, base, scratch: scratch.to_owned() };
@@ -38,17 +41,21 @@ impl<'a> AptSession<'a> {
 
     /// Writes what `/run/plywood/apt` shows: apt's configuration, the mirrors, and their keyrings.
     fn write_configuration(&self) -> Result<(), PackageError> {
-        let mirrors = self.packages.mirrors(self.base);
+        let authorities = ca_bundle(&self.packages.caller).map(|_| CA_BUNDLE);
+        let choices = if self.base.is_some() { Choices::Plywood } else { Choices::Image };
+        let configuration = apt::configuration(choices, &self.packages.machine.transport, authorities);
+        self.write("apt/apt.conf", configuration.as_bytes())?;
+        self.base.map_or(Ok(()), |base| self.write_mirrors(base))
+    }
+
+    fn write_mirrors(&self, base: &BaseDefinition) -> Result<(), PackageError> {
+        let mirrors = self.packages.mirrors(base);
         let archive = self.reached(mirrors.archive.as_ref(), "archive")?;
         let security = self.reached(mirrors.security.as_ref(), "security")?;
-        let (distro, release) = (&self.base.distro, &self.base.release);
         let [archive, security] = [&archive, &security]
             .map(|mirror| mirror.as_ref().map(|(uri, keyring)| (uri.as_str(), keyring.as_deref())));
-        let table = apt::mirror_table(distro, release, archive, security);
-        let authorities = ca_bundle(&self.packages.caller).map(|_| CA_BUNDLE);
-        let configuration = apt::configuration(&self.packages.machine.transport, authorities);
-        self.write("apt/mirrors.tsv", table.as_bytes())?;
-        self.write("apt/apt.conf", configuration.as_bytes())
+        let table = apt::mirror_table(&base.distro, &base.release, archive, security);
+        self.write("apt/mirrors.tsv", table.as_bytes())
     }
 
     /// Copies a mirror's keyring beside the configuration; returns the mirror's URI and the keyring's name there.
@@ -114,6 +121,11 @@ impl<'a> AptSession<'a> {
     }
 }
 
+/// Says whether the root at `root` has packages that apt looks after.
+fn has_dpkg(root: &Path) -> bool {
+    root.join("var/lib/dpkg").is_dir()
+}
+
 /// Sets a mode whatever the user's umask: apt fetches as a user of its own, and where that one cannot read, it leaves
 /// directories with other owners in the layer.
 fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
@@ -122,10 +134,12 @@ fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
 
 impl PackageSession for AptSession<'_> {
     fn bootstrap(&self, source: &Mmdebstrap, source_date_epoch: i64) -> Result<Job, PackageError> {
-        if self.packages.mirrors(self.base).archive.is_none() {
+        if let Some(base) = self.base
+            && self.packages.mirrors(base).archive.is_none()
+        {
             return Err(PackageError::NoMirror {
-                distro: self.base.distro.clone(),
-                release: self.base.release.clone(),
+                distro: base.distro.clone(),
+                release: base.release.clone(),
                 variable: MIRROR,
                 etc_apt: self.packages.etc_apt.clone(),
             });
@@ -140,7 +154,7 @@ impl PackageSession for AptSession<'_> {
             argv: apt::bootstrap(source, View::HOST_MOUNT),
             env,
             cwd: "/".to_owned(),
-            view: View::Host,
+            view: View::HostBare,
             binds,
             network: Network::Host,
         })
@@ -148,7 +162,7 @@ impl PackageSession for AptSession<'_> {
 
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
         let mut binds = self.private_binds();
-        if root.join("var/lib/dpkg").is_dir() {
+        if has_dpkg(root) {
             let sources = self.sources(root)?;
             link_files(&self.kept_lists(&sources), &self.scratch.join("lists"))?;
             link(&self.kept_digest(&sources), &self.digest())?;
@@ -167,13 +181,18 @@ impl PackageSession for AptSession<'_> {
         bundle.into_iter().collect()
     }
 
-    fn environment(&self) -> BTreeMap<String, String> {
+    fn environment(&self, place: Place) -> BTreeMap<String, String> {
         let mut environment = network_environment(&self.packages.caller);
-        environment.insert("APT_CONFIG".to_owned(), format!("{PRIVATE}/apt/apt.conf"));
+        if place == Place::Target {
+            environment.insert("APT_CONFIG".to_owned(), format!("{PRIVATE}/apt/apt.conf"));
+        }
         environment
     }
 
     fn is_index_stale(&self, root: &Path) -> Result<bool, PackageError> {
+        if !has_dpkg(root) {
+            return Ok(false);
+        }
         let sources = self.sources(root)?;
         let fresh = self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner());
         Ok(!fresh.contains(&sources))

@@ -1,62 +1,76 @@
 //! From an image's resolved parts to its steps.
 //!
 //! ```text
-//! base        the root file system
-//! element …   one step each: pre-install, install and post-install of that element, with the work of
-//!             diskimage-builder's provider elements done for it alone
-//! packages    those the image definition names itself
-//! late        removals, decided over all elements
-//! final       pre-finalise, finalise and cleanup of all elements: see [`Plan::finish`]
+//! in element order                                        in phase order
+//!
+//! base, or root     the root file system                  base, or root
+//! prepare           extra-data and pre-install of the     prepare        extra-data, pre-install
+//!                   operating system's elements, and      install        install, packages of the image
+//!                   what has to precede all others        post-install   post-install, post-root
+//! element …         the rest of one element
+//! packages          those the image definition names
+//! late              what needs all elements, removals
+//! final             pre-finalise, finalise and cleanup of all elements: see [`Plan::finish`]
 //! ```
 //!
 //! What a step's hooks can see is exactly what is in its key: the files of [`Tasks::hooks`], the variables of
 //! [`Tasks::environment`], the files of [`Tasks::files`]. Both are made from the same values here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::key::variable_label;
-use super::request::Request;
-use super::step::{Plan, Step, Tasks, Work};
-use super::tasks::{element_tasks, extra_packages, final_tasks, removals};
-use super::view::{element_view, final_view, holds_package_names, late_view};
+use super::request::{Foundation, Request};
+use super::step::{Action, Plan, Step, Tasks, Work};
+use super::tasks::{Removals, Share, check_data, extra_packages, task};
+use super::view::{final_view, is_provider_data, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal};
-use crate::element::{Element, Phase, duplicate_hooks};
+use crate::element::{Element, ElementName, Order, Phase, PhaseClass, Slot, duplicate_hooks, slot};
 use crate::oci::Digest;
+
+/// The phases of a layer above the root file system.
+const LAYER_PHASES: [Phase; 5] =
+    [Phase::ExtraData, Phase::PreInstall, Phase::Install, Phase::PostInstall, Phase::PostRoot];
+
+/// Those that come before anything is installed, and those after them.
+const PREPARING: [Phase; 2] = [Phase::ExtraData, Phase::PreInstall];
+const INSTALLING: [Phase; 3] = [Phase::Install, Phase::PostInstall, Phase::PostRoot];
 
 /// Returns the plan of an image.
 ///
 /// # Errors
-/// [`PlanError`], if the elements cannot be put into layers on a base.
+/// [`PlanError`], if the elements cannot be put into layers on its foundation.
 pub fn plan_image(request: &Request<'_>) -> Result<Plan, PlanError> {
     refuse_what_no_layer_can_hold(request)?;
-    let mut steps = vec![base_step(request)];
-    for element in request.elements {
-        let list = element_tasks(element, request)?;
-        push(&mut steps, request, element.name.as_str(), Tasks { list, ..element_view(request, element)? });
+    let mut composition = Composition::start(request)?;
+    match request.order {
+        Order::Element => composition.add_elements()?,
+        Order::Phase => composition.add_phases()?,
     }
-    let packages = Tasks { list: extra_packages(request.packages), ..Tasks::default() };
-    push(&mut steps, request, Step::PACKAGES, packages);
-    let late = Tasks { list: removals(request.elements)?, ..late_view(request) };
-    push(&mut steps, request, Step::LATE, late);
-    let last = Tasks { list: final_tasks(request.elements), ..final_view(request)? };
-    let finish = step_above(&steps, request, Step::FINAL, last);
+    let finish = composition.finish()?;
     Ok(Plan {
         image: request.image.to_owned(),
         architecture: request.architecture,
         source_date_epoch: request.source_date_epoch,
-        base: request.base.clone(),
-        steps,
+        foundation: request.foundation.clone(),
+        steps: composition.steps,
         finish,
     })
 }
 
-/// Refuses elements that share a file of the hooks directory, or have hooks of phases that have no place above a base.
+/// Refuses elements that share a file of the hooks directory, have hooks of phases that have no place, or data that cannot
+/// be read.
 fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError> {
     if let Some(duplicate) = duplicate_hooks(request.elements.iter().map(Arc::as_ref)).into_iter().next() {
         return Err(duplicate.into());
     }
+    let made_by_plywood: &[Phase] = match request.foundation {
+        Foundation::Base { .. } => &[Phase::Root, Phase::BlockDevice],
+        Foundation::Elements { .. } => &[Phase::BlockDevice],
+    };
     for element in request.elements {
-        for phase in [Phase::Root, Phase::BlockDevice] {
+        check_data(element)?;
+        for &phase in made_by_plywood {
             if let Some(hook) = element.hooks(phase).first() {
                 return Err(PlanError::Unplaceable {
                     element: element.name.clone(),
@@ -69,23 +83,177 @@ fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError>
     Ok(())
 }
 
-fn base_step(request: &Request<'_>) -> Step {
-    let definition = ("definition".to_owned(), request.base.identity().to_string());
-    let fields = common_fields(request, "base").chain([definition]);
-    Step::new(format!("base:{}", request.base_name), KeyFields::new(fields), None, Work::Base)
+/// The steps of an image, from the lowest up.
+struct Composition<'a> {
+    request: &'a Request<'a>,
+    /// The elements that make the operating system.
+    system: Vec<Arc<Element>>,
+    steps: Vec<Step>,
 }
 
-/// Adds a step, unless it has nothing to do.
-fn push(steps: &mut Vec<Step>, request: &Request<'_>, name: &str, tasks: Tasks) {
-    if !tasks.list.is_empty() {
-        steps.push(step_above(steps, request, name, tasks));
+impl<'a> Composition<'a> {
+    fn start(request: &'a Request<'a>) -> Result<Self, PlanError> {
+        let mut composition = Self { request, system: operating_system(request), steps: Vec::new() };
+        let lowest = match request.foundation {
+            Foundation::Base { name, definition } => {
+                let identity = ("definition".to_owned(), definition.identity().to_string());
+                let fields = common_fields(request, "base").chain([identity]);
+                Step::new(
+                    format!("base:{name}"),
+                    KeyFields::new(fields),
+                    None,
+                    Work::Base((**definition).clone()),
+                )
+            }
+            Foundation::Elements { operating_system } => {
+                let name = format!("root:{operating_system}");
+                composition.step(&name, composition.root_tasks()?)
+            }
+        };
+        composition.steps.push(lowest);
+        Ok(composition)
+    }
+
+    fn root_tasks(&self) -> Result<Tasks, PlanError> {
+        let share = Share { served: &[], ..self.share(&[Phase::Root], &|_, _, _| true) };
+        let mut list = share.tasks()?;
+        list.push(task(Phase::Root, "set-resolver-aside", Action::SetResolverAside));
+        Ok(Tasks { list, ..root_view(self.request, &self.system) })
+    }
+
+    /// Adds one step for each element, and what comes before and after all of them.
+    fn add_elements(&mut self) -> Result<(), PlanError> {
+        self.add_preparation()?;
+        for element in self.request.elements {
+            self.add_element(element)?;
+        }
+        let packages = Tasks { list: extra_packages(self.request.packages), ..Tasks::default() };
+        self.push(Step::PACKAGES, packages);
+        let late = |element: &Element, phase, hook: &str| slot(&element.name, phase, hook) == Slot::Late;
+        let share = Share { removals: Removals::AtOnce, served: &[], ..self.share(&LAYER_PHASES, &late) };
+        let list = share.tasks()?;
+        let view = late_view(self.request, &self.owners(Slot::Late), &LAYER_PHASES);
+        self.push(Step::LATE, Tasks { list, ..view });
+        Ok(())
+    }
+
+    fn add_preparation(&mut self) -> Result<(), PlanError> {
+        let first = |element: &Element, phase, hook: &str| match slot(&element.name, phase, hook) {
+            Slot::Own => self.is_of_system(element),
+            slot => slot == Slot::Prepare,
+        };
+        let served: Vec<_> =
+            self.request.elements.iter().filter(|element| self.is_prepared(element)).cloned().collect();
+        let list = Share { served: &served, ..self.share(&PREPARING, &first) }.tasks()?;
+        let mut owners = self.owners(Slot::Prepare);
+        owners.extend(self.system.iter().cloned());
+        let view = view_of(self.request, &owners, &PREPARING);
+        self.push(Step::PREPARE, Tasks { list, ..view });
+        Ok(())
+    }
+
+    fn add_element(&mut self, element: &Arc<Element>) -> Result<(), PlanError> {
+        let own = std::slice::from_ref(element);
+        let phases: &[Phase] = if self.is_prepared(element) { &INSTALLING } else { &LAYER_PHASES };
+        let takes = |element: &Element, phase, hook: &str| slot(&element.name, phase, hook) == Slot::Own;
+        let share = Share { elements: own, served: own, ..self.share(phases, &takes) };
+        let list = share.tasks()?;
+        self.push(element.name.as_str(), Tasks { list, ..view_of(self.request, own, phases) });
+        Ok(())
+    }
+
+    /// Adds one step for each phase, or two that belong together.
+    fn add_phases(&mut self) -> Result<(), PlanError> {
+        let steps: [(&str, &[Phase]); 3] = [
+            (Step::PREPARE, &PREPARING),
+            (Step::INSTALL, &INSTALLING[..1]),
+            (Step::POST_INSTALL, &INSTALLING[1..]),
+        ];
+        for (name, phases) in steps {
+            let share = Share { removals: Removals::InEachPhase, ..self.share(phases, &|_, _, _| true) };
+            let mut list = share.tasks()?;
+            if name == Step::INSTALL {
+                list.extend(extra_packages(self.request.packages));
+            }
+            let view = view_of(self.request, self.request.elements, phases);
+            self.push(name, Tasks { list, ..view });
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<Step, PlanError> {
+        let put_off = |element: &Element, phase: Phase, hook: &str| match self.request.order {
+            _ if phase.class() == PhaseClass::Final => true,
+            Order::Element => slot(&element.name, phase, hook) == Slot::Final,
+            Order::Phase => false,
+        };
+        let phases: Vec<_> = LAYER_PHASES.into_iter().chain(Phase::of_class(PhaseClass::Final)).collect();
+        let mut list = Share { served: &[], ..self.share(&phases, &put_off) }.tasks()?;
+        list.retain(|task| task.action != Action::RefreshIndex);
+        let hooks: Vec<_> = list.iter().map(|task| format!("{}/{}", task.phase, task.name)).collect();
+        list.push(task(Phase::Cleanup, "clean-up", Action::CleanUp));
+        if self.request.foundation.base().is_none() {
+            list.push(task(Phase::Cleanup, "put-resolver-back", Action::PutResolverBack));
+        }
+        Ok(self.step(Step::FINAL, Tasks { list, ..final_view(self.request, &hooks)? }))
+    }
+
+    /// Returns all elements' share of the work in these phases, with providers at work for all of them.
+    fn share<'b>(
+        &'b self,
+        phases: &'b [Phase],
+        takes: &'b dyn Fn(&Element, Phase, &str) -> bool,
+    ) -> Share<'b> {
+        let elements = self.request.elements;
+        Share { phases, elements, takes, served: elements, removals: Removals::Elsewhere }
+    }
+
+    /// Returns the elements that have hooks in this slot.
+    fn owners(&self, wanted: Slot) -> Vec<Arc<Element>> {
+        let has = |element: &Element| {
+            let hooks = LAYER_PHASES.into_iter().flat_map(|phase| element.hooks(phase));
+            hooks.into_iter().any(|hook| slot(&element.name, hook.phase, hook.name) == wanted)
+        };
+        self.request.elements.iter().filter(|element| has(element)).cloned().collect()
+    }
+
+    /// Says whether all that an element does before it installs anything is in the step for that.
+    fn is_prepared(&self, element: &Element) -> bool {
+        let hooks: Vec<_> = PREPARING.into_iter().flat_map(|phase| element.hooks(phase)).collect();
+        let early =
+            |hook: &crate::element::Hook<'_>| slot(&element.name, hook.phase, hook.name) == Slot::Prepare;
+        self.is_of_system(element) || (!hooks.is_empty() && hooks.iter().all(early))
+    }
+
+    fn is_of_system(&self, element: &Element) -> bool {
+        self.system.iter().any(|member| member.name == element.name)
+    }
+
+    /// Adds a step, unless it has nothing to do.
+    fn push(&mut self, name: &str, tasks: Tasks) {
+        if !tasks.list.is_empty() {
+            self.steps.push(self.step(name, tasks));
+        }
+    }
+
+    fn step(&self, name: &str, tasks: Tasks) -> Step {
+        let fields = common_fields(self.request, "tasks").chain(task_fields(self.request.seal, &tasks));
+        let parent = self.steps.last().map(|step| step.input_key);
+        Step::new(name, KeyFields::new(fields), parent, Work::Tasks(tasks))
     }
 }
 
-fn step_above(below: &[Step], request: &Request<'_>, name: &str, tasks: Tasks) -> Step {
-    let fields = common_fields(request, "tasks").chain(task_fields(request.seal, &tasks));
-    let parent = below.last().map(|step| step.input_key);
-    Step::new(name, KeyFields::new(fields), parent, Work::Tasks(tasks))
+/// Returns the elements that make the operating system of an image without a base: the one that provides it, and those it
+/// depends on, in their order.
+fn operating_system(request: &Request<'_>) -> Vec<Arc<Element>> {
+    let Foundation::Elements { operating_system } = request.foundation else { return Vec::new() };
+    let mut found = BTreeSet::from([operating_system]);
+    let mut open = vec![operating_system];
+    while let Some(name) = open.pop() {
+        let element = request.elements.iter().find(|element| element.name == *name);
+        open.extend(element.into_iter().flat_map(|element| &element.deps).filter(|&dep| found.insert(dep)));
+    }
+    request.elements.iter().filter(|element| found.contains::<ElementName>(&element.name)).cloned().collect()
 }
 
 fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (String, String)> {
@@ -101,12 +269,12 @@ fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (Str
 
 /// Returns the fields that say what tasks do and see. Takes the value apart so that nothing added to it is forgotten.
 fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
-    let Tasks { hooks, fragments, environment, files, maps, requesting, list } = tasks;
+    let Tasks { hooks, fragments, environment, files, requesting, shown, list } = tasks;
     let hooks = hooks.iter().map(|(path, element)| (format!("file {path}"), element.files[path].identity()));
     let variables =
         environment.iter().map(|(name, value)| (variable_label(name), seal.field_value(name, value)));
     let files = files.iter().map(|(name, file)| (format!("input file {name}"), file.digest.to_string()));
-    let maps = maps.iter().map(|(name, text)| (format!("map {name}"), Digest::of(text).to_string()));
+    let shown = shown.iter().map(|element| (format!("tree of {}", element.name), tree(element).to_string()));
     let lists =
         requesting.iter().map(|element| (format!("packages of {}", element.name), package_data(element)));
     let names: Vec<_> = requesting.iter().map(|element| element.name.as_str()).collect();
@@ -114,10 +282,15 @@ fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
     let orders = [("environment.d", fragments.join(" ")), ("package lists", names.join(" "))];
     let orders = orders.map(|(label, value)| (label.to_owned(), value));
     let tasks = list.iter().enumerate().map(|(place, task)| (format!("task {place:03}"), task.to_string()));
-    hooks.chain(variables).chain(files).chain(maps).chain(lists).chain(orders).chain(tasks).collect()
+    hooks.chain(variables).chain(files).chain(shown).chain(lists).chain(orders).chain(tasks).collect()
+}
+
+/// Returns what stands for all files of an element.
+fn tree(element: &Element) -> Digest {
+    Digest::of(element.identity().map(|(path, identity)| format!("{path} {identity}\n")).collect::<String>())
 }
 
 fn package_data(element: &Element) -> String {
-    let files = element.identity().filter(|(path, _)| holds_package_names(element, path));
+    let files = element.identity().filter(|(path, _)| is_provider_data(element, path));
     files.map(|(path, identity)| format!("{path} {identity}")).collect::<Vec<_>>().join(", ")
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{InputFile, Plan, PlanError, Request, Seal, Step, Tasks, Work, plan_image};
-use crate::distro::{Architecture, BaseDefinition, BaseName};
-use crate::element::Element;
+use super::{Foundation, InputFile, Plan, PlanError, Request, Seal, Step, Tasks, Work, plan_image};
+use crate::distro::{Architecture, BaseDefinition};
 use crate::element::fixture::element;
+use crate::element::{Element, Order};
 use crate::oci::Digest;
 
 /// Everything that a request borrows.
@@ -17,8 +17,8 @@ pub(crate) struct Image {
     pub(crate) architecture: Architecture,
     pub(crate) epoch: i64,
     pub(crate) revision: String,
-    pub(crate) base_name: BaseName,
-    pub(crate) base: BaseDefinition,
+    pub(crate) foundation: Foundation,
+    pub(crate) order: Order,
     pub(crate) elements: Vec<Element>,
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) files: BTreeMap<String, InputFile>,
@@ -35,9 +35,12 @@ impl Image {
             architecture: Architecture::Amd64,
             epoch: 1_700_000_000,
             revision: "1".to_owned(),
-            base_name: "debian-bookworm".parse().unwrap(),
             variables: base.variables(Architecture::Amd64),
-            base,
+            foundation: Foundation::Base {
+                name: "debian-bookworm".parse().unwrap(),
+                definition: Box::new(base),
+            },
+            order: Order::Element,
             elements: Vec::new(),
             files: BTreeMap::new(),
             packages: Vec::new(),
@@ -66,6 +69,21 @@ impl Image {
         image
     }
 
+    /// Returns an image that the element `system`, and those it depends on, make the operating system of.
+    pub(crate) fn of_elements(system: &str, elements: Vec<Element>) -> Self {
+        let foundation = Foundation::Elements { operating_system: system.parse().unwrap() };
+        let variables = [("ARCH".to_owned(), "amd64".to_owned())].into();
+        Self { foundation, elements, variables, ..Self::bare() }
+    }
+
+    /// Returns the base's definition.
+    pub(crate) fn base_mut(&mut self) -> &mut BaseDefinition {
+        match &mut self.foundation {
+            Foundation::Base { definition, .. } => definition,
+            Foundation::Elements { .. } => panic!("the image has no base"),
+        }
+    }
+
     pub(crate) fn set(&mut self, variables: &[(&str, &str)]) {
         let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.variables.extend(owned);
@@ -78,8 +96,8 @@ impl Image {
             architecture: self.architecture,
             source_date_epoch: self.epoch,
             packages_revision: &self.revision,
-            base_name: &self.base_name,
-            base: &self.base,
+            foundation: &self.foundation,
+            order: self.order,
             elements: &elements,
             variables: &self.variables,
             files: &self.files,

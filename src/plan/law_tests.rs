@@ -1,5 +1,6 @@
 //! What changes a step's keys, and what does not.
 
+use super::Foundation;
 use super::fixture::{Image, all_steps, tasks};
 use super::*;
 use crate::distro::Architecture;
@@ -68,7 +69,11 @@ fn what_a_step_does_and_sees_changes_its_keys_and_no_others() {
             |i| write(i, WEB, "package-installs.yaml", "gcc: { build-only: true }\n"),
             &["web", "image:late"],
         ),
-        ("a map of services", |i| write(i, WEB, "svc-map", "nginx: { default: nginx2 }\n"), &["web"]),
+        (
+            "a map of services",
+            |i| write(i, WEB, "svc-map", "nginx: { default: nginx2 }\n"),
+            &["web", "image:late"],
+        ),
         (
             "an input file's content",
             |i| i.files.get_mut("web.conf").unwrap().digest = Digest::of(""),
@@ -89,7 +94,7 @@ fn what_a_step_does_and_sees_changes_its_keys_and_no_others() {
         ("the seal", |i| i.seal = Seal::new([8; 32]), &["web"]),
         ("packages of the image", |i| i.packages.push("tmux".to_owned()), &["image:packages"]),
         ("the order of packages", |i| i.packages.reverse(), &["image:packages"]),
-        ("the base", |i| i.base.release = "trixie".to_owned(), &["base:debian-bookworm"]),
+        ("the base", |i| i.base_mut().release = "trixie".to_owned(), &["base:debian-bookworm"]),
     ]);
 }
 
@@ -137,7 +142,9 @@ fn what_no_hook_can_see_changes_no_key() {
         ("where an input file is", |i| i.files.get_mut("web.conf").unwrap().path = "/x".into(), &[]),
     ]);
     let mut renamed = Image::full();
-    renamed.base_name = "elsewhere".parse().unwrap();
+    if let Foundation::Base { name, .. } = &mut renamed.foundation {
+        *name = "elsewhere".parse().unwrap();
+    }
     let keys = |plan: &Plan| all_steps(plan).map(|step| step.input_key).collect::<Vec<_>>();
     assert_eq!(keys(&renamed.plan()), keys(&Image::full().plan()), "the base's name");
 }
@@ -169,7 +176,8 @@ fn what_is_visible_is_exactly_what_is_in_the_key() {
             step.name
         );
         assert_eq!(labelled("input file "), tasks.files.keys().cloned().collect::<Vec<_>>(), "{}", step.name);
-        assert_eq!(labelled("map "), tasks.maps.keys().cloned().collect::<Vec<_>>(), "{}", step.name);
+        let shown: Vec<_> = tasks.shown.iter().map(|element| element.name.to_string()).collect();
+        assert_eq!(labelled("tree of "), shown, "{}", step.name);
         assert_eq!(labelled("task ").len(), tasks.list.len(), "{}", step.name);
         for name in &tasks.fragments {
             assert!(tasks.hooks.contains_key(&format!("environment.d/{name}")), "{}: {name}", step.name);
@@ -209,8 +217,6 @@ fn a_hook_sees_its_own_files_and_what_they_name() {
         ]
     );
     assert_eq!(web.files.keys().collect::<Vec<_>>(), ["web.conf"]);
-    assert_eq!(web.maps["web.tsv"], "nginx\tnginx-light\n");
-    assert_eq!(web.maps["svc-map.tsv"], "nginx\tnginx\n");
     let last = tasks(&plan, Step::FINAL);
     let hooks: Vec<_> = last.hooks.keys().map(String::as_str).collect();
     assert_eq!(hooks, ["bin/tool", "environment.d/10-tools", "environment.d/60-leaf", "finalise.d/80-web"]);

@@ -30,12 +30,15 @@ mod key;
 #[cfg(test)]
 mod law_tests;
 mod miss;
+#[cfg(test)]
+mod order_tests;
 mod record;
 mod request;
 mod seal;
 mod source;
 mod step;
 mod tasks;
+mod variables;
 mod view;
 
 pub use compose::plan_image;
@@ -43,7 +46,8 @@ pub use error::PlanError;
 pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
-pub use request::Request;
+pub use request::{Foundation, Request};
 pub use seal::{Seal, is_secret};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
-pub use step::{Action, CopyModes, InputFile, Plan, Step, Task, Tasks, Work};
+pub use step::{Action, CopyModes, ELEMENTS_ON_HOST, InputFile, Plan, Step, Task, Tasks, Work};
+pub use variables::element_variables;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Seal;
 use super::step::InputFile;
 use crate::distro::{Architecture, BaseDefinition, BaseName};
-use crate::element::Element;
+use crate::element::{Element, ElementName, Order};
 
 /// An image, with everything resolved that its steps depend on.
 #[derive(Debug, Clone)]
@@ -19,10 +19,10 @@ pub struct Request<'a> {
     pub source_date_epoch: i64,
     /// The user's word for the state of the package repositories: another word, other layers.
     pub packages_revision: &'a str,
-    /// The name of what it stands on: a file of `layers/`. No part of any key.
-    pub base_name: &'a BaseName,
     /// What it stands on.
-    pub base: &'a BaseDefinition,
+    pub foundation: &'a Foundation,
+    /// In which order its hooks run.
+    pub order: Order,
     /// In the order of their layers.
     pub elements: &'a [Arc<Element>],
     /// What the image definition and the base set.
@@ -33,4 +33,31 @@ pub struct Request<'a> {
     pub packages: &'a [String],
     /// Turns secrets into key fields.
     pub seal: &'a Seal,
+}
+
+/// What an image stands on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Foundation {
+    /// A base.
+    Base {
+        /// A file of `layers/`. No part of any key.
+        name: BaseName,
+        /// What it says.
+        definition: Box<BaseDefinition>,
+    },
+    /// Nothing: the elements' own hooks of `root.d` make the root file system.
+    Elements {
+        /// The one that provides `operating-system`.
+        operating_system: ElementName,
+    },
+}
+
+impl Foundation {
+    /// Returns the base, if it is one.
+    pub fn base(&self) -> Option<&BaseDefinition> {
+        match self {
+            Foundation::Base { definition, .. } => Some(definition),
+            Foundation::Elements { .. } => None,
+        }
+    }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{ContentKey, InputKey, KeyFields};
+use super::{ContentKey, Foundation, InputKey, KeyFields};
 use crate::distro::{Architecture, BaseDefinition};
 use crate::element::{Element, Phase};
 use crate::oci::{ChainId, Digest};
+
+/// Where hooks on the host find whole elements.
+pub const ELEMENTS_ON_HOST: &str = "/tmp/plywood/elements";
 
 /// Everything that makes one image's layers, and the final stage that makes its outputs.
 ///
@@ -21,8 +24,8 @@ pub struct Plan {
     /// Latest modification time in any layer, in seconds since 1970; the time of every document.
     pub source_date_epoch: i64,
     /// What it stands on.
-    pub base: BaseDefinition,
-    /// Lowest first. The first one makes the base.
+    pub foundation: Foundation,
+    /// Lowest first. The first one makes the root file system.
     pub steps: Vec<Step>,
     /// The final stage: no layer of an element. For a disk it runs on the mounted disk, for a container it makes the top
     /// layer, if it changes anything.
@@ -32,8 +35,8 @@ pub struct Plan {
 /// One step: what it depends on, and what it does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// An element; or with a colon, which no element's name has: `base:<its name>`, [`Step::PACKAGES`], [`Step::LATE`],
-    /// [`Step::FINAL`].
+    /// An element; or with a colon, which no element's name has: `base:<its name>`, `root:<operating system>`, and the
+    /// constants below.
     pub name: String,
     /// What it depends on, without what is below.
     pub fields: KeyFields,
@@ -46,6 +49,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// Name of the step that has to come before anything is installed.
+    pub const PREPARE: &str = "image:prepare";
+    /// Name of the step with all hooks of `install.d`, in phase order.
+    pub const INSTALL: &str = "image:install";
+    /// Name of the step with all hooks of `post-install.d`, in phase order.
+    pub const POST_INSTALL: &str = "image:post-install";
     /// Name of the step that installs the packages of the image definition.
     pub const PACKAGES: &str = "image:packages";
     /// Name of the step that removes packages, after all elements.
@@ -74,8 +83,8 @@ impl Step {
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
-    /// Makes or takes the root file system that [`Plan::base`] defines.
-    Base,
+    /// Makes or takes the root file system that a base defines.
+    Base(BaseDefinition),
     /// Runs tasks on what is below.
     Tasks(Tasks),
 }
@@ -92,10 +101,11 @@ pub struct Tasks {
     pub environment: BTreeMap<String, String>,
     /// Files of the image definition, shown in the directory `files` of the hooks directory, by name.
     pub files: BTreeMap<String, InputFile>,
-    /// Tables that `pkg-map` and `svc-map` look names up in, by file name: lines of a name, a tab, and what it is here.
-    pub maps: BTreeMap<String, String>,
-    /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`] go by.
+    /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`] go by, and whose maps
+    /// `pkg-map` and `svc-map` know.
     pub requesting: Vec<Arc<Element>>,
+    /// The elements whose whole directories hooks on the host can look into. In the key with every file.
+    pub shown: Vec<Arc<Element>>,
     /// In the order they run.
     pub list: Vec<Task>,
 }
@@ -150,8 +160,14 @@ pub enum Action {
     /// Installs what the package lists of [`Tasks::requesting`] ask for in this phase. Which entries hold depends on
     /// variables that fragments may set, so it is found out when they are known.
     InstallRequested,
-    /// Removes what those lists want removed, or wanted for the build alone.
-    RemoveUnwanted,
+    /// Removes what those lists want removed in these phases, or wanted for the build alone.
+    RemoveUnwanted(Vec<Phase>),
+    /// Copies `init-scripts/<init system>/` to where that init system looks. Which one it is, fragments say.
+    InstallInitScripts,
+    /// Moves `/etc/resolv.conf` of a new root file system to `resolv.conf.ORIG`, where elements may change it.
+    SetResolverAside,
+    /// Moves it back.
+    PutResolverBack,
 }
 
 impl std::fmt::Display for Action {
@@ -166,7 +182,13 @@ impl std::fmt::Display for Action {
             Action::RefreshIndex => f.write_str("refresh package indices"),
             Action::Install(names) => write!(f, "install {}", names.join(" ")),
             Action::InstallRequested => f.write_str("install requested packages"),
-            Action::RemoveUnwanted => f.write_str("remove unwanted packages"),
+            Action::RemoveUnwanted(phases) => {
+                let phases: Vec<_> = phases.iter().map(|phase| phase.dir()).collect();
+                write!(f, "remove unwanted packages of {}", phases.join(" "))
+            }
+            Action::InstallInitScripts => f.write_str("install init scripts"),
+            Action::SetResolverAside => f.write_str("set resolver configuration aside"),
+            Action::PutResolverBack => f.write_str("put resolver configuration back"),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What is done for an element, in order.
+//! What is done in a step, in order.
 //!
-//! diskimage-builder's provider elements act on the data of all elements in one go. Here their work is done in each
-//! element's own step, on its own data, at the place that the provider's hook has by its number:
+//! diskimage-builder's provider elements act on the data of all elements in one go. Here their work is done in the step of
+//! each element, on its own data, at the place that the provider's hook has by its number:
 //!
 //! | phase | name | does |
 //! |---|---|---|
@@ -12,45 +12,120 @@
 //! | install.d | 20-install-init-scripts | `init-scripts/<init system>/` |
 //! | post-install.d | 00-package-installs | packages with `phase: post-install.d` |
 //!
-//! Package indices are fetched before the first task that may install something, and again after the element's own
+//! Package indices are fetched before the first task that may install something, and again after the step's own
 //! pre-install hooks, which may have added package sources.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::PlanError;
-use super::request::Request;
 use super::step::{Action, CopyModes, Task};
 use crate::element::{
-    Distribution, Element, Mapping, PackageAction, PackageDataError, PackageList, Phase, PhaseClass,
-    ServiceMap, run_parts_order,
+    Element, NativeProvider, PACKAGE_PHASES, PackageAction, PackageDataError, PackageList, Phase,
+    run_parts_order,
 };
 
-/// Returns the tasks of an element's own step.
-pub(super) fn element_tasks(element: &Element, request: &Request<'_>) -> Result<Vec<Task>, PlanError> {
-    let mut tasks = Vec::new();
-    for phase in [Phase::ExtraData, Phase::PreInstall, Phase::Install, Phase::PostInstall, Phase::PostRoot] {
-        let mut in_phase = hook_tasks(element, phase);
-        in_phase.extend(provider_tasks(element, phase, request)?);
-        in_phase.sort_by(|a, b| run_parts_order(&a.name, &b.name));
-        tasks.extend(in_phase);
+/// Name of the task that fetches package indices.
+const REFRESH: &str = "refresh-package-index";
+
+/// What a step does: in each of `phases` the hooks of `elements` that it `takes`, and the providers' work for `served`, by
+/// their numbers.
+pub(super) struct Share<'a> {
+    pub(super) phases: &'a [Phase],
+    pub(super) elements: &'a [Arc<Element>],
+    pub(super) takes: &'a dyn Fn(&Element, Phase, &str) -> bool,
+    pub(super) served: &'a [Arc<Element>],
+    pub(super) removals: Removals,
+}
+
+/// When packages are removed that a list wants removed, or wants for the build alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removals {
+    /// In another step.
+    Elsewhere,
+    /// At the end of each phase, as in diskimage-builder.
+    InEachPhase,
+    /// All of them at once, after all elements: a package that one element needs for its build alone, another may need, too.
+    AtOnce,
+}
+
+impl Share<'_> {
+    /// Returns the tasks, in order.
+    pub(super) fn tasks(&self) -> Result<Vec<Task>, PlanError> {
+        let mut tasks = Vec::new();
+        for &phase in self.phases {
+            let mut in_phase = self.hook_tasks(phase);
+            in_phase.extend(provider_tasks(self.served, phase)?);
+            in_phase.extend(self.removal_task(phase)?);
+            in_phase.sort_by(|a, b| run_parts_order(&a.name, &b.name));
+            tasks.extend(in_phase);
+        }
+        Ok(self.with_index_refresh(tasks))
     }
-    Ok(with_index_refresh(element, tasks))
+
+    fn hook_tasks(&self, phase: Phase) -> Vec<Task> {
+        let with_hooks = self.elements.iter().filter(|element| NativeProvider::of(&element.name).is_none());
+        let hooks = with_hooks.flat_map(|element| {
+            let taken = move |name: &str| (self.takes)(element, phase, name);
+            element.hooks(phase).into_iter().filter(move |hook| taken(hook.name))
+        });
+        hooks.map(|hook| task(phase, hook.name, Action::Hook)).collect()
+    }
+
+    fn removal_task(&self, phase: Phase) -> Result<Option<Task>, PlanError> {
+        let phases = match self.removals {
+            Removals::InEachPhase => vec![phase],
+            Removals::AtOnce if phase == Phase::PostInstall => PACKAGE_PHASES.to_vec(),
+            Removals::Elsewhere | Removals::AtOnce => Vec::new(),
+        };
+        if !removes_packages(self.elements, &phases)? {
+            return Ok(None);
+        }
+        let name = match phase {
+            Phase::PostInstall => "95-package-uninstalls",
+            _ => "99-package-uninstalls",
+        };
+        Ok(Some(task(phase, name, Action::RemoveUnwanted(phases))))
+    }
+
+    /// Adds a refresh of the package indices where one is needed.
+    fn with_index_refresh(&self, tasks: Vec<Task>) -> Vec<Task> {
+        let mut refreshed = false;
+        let mut result = Vec::with_capacity(tasks.len() + 2);
+        for task in tasks {
+            // Pre-install hooks may have changed the package sources.
+            refreshed &= result
+                .last()
+                .is_none_or(|before: &Task| before.phase == task.phase || before.phase != Phase::PreInstall);
+            if !refreshed && self.needs_index(&task) {
+                result.push(self::task(task.phase, REFRESH, Action::RefreshIndex));
+                refreshed = true;
+            }
+            result.push(task);
+        }
+        result
+    }
+
+    fn needs_index(&self, task: &Task) -> bool {
+        match &task.action {
+            Action::Install(_) | Action::InstallRequested => true,
+            Action::Hook => {
+                let path = format!("{}/{}", task.phase, task.name);
+                self.elements.iter().filter_map(|element| element.text(&path)).any(mentions_package_manager)
+            }
+            _ => false,
+        }
+    }
 }
 
-fn hook_tasks(element: &Element, phase: Phase) -> Vec<Task> {
-    let hooks = element.hooks(phase);
-    hooks.into_iter().map(|hook| task(phase, hook.name, Action::Hook)).collect()
+fn mentions_package_manager(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    ["apt", "install-packages"].iter().any(|word| text.contains(word))
 }
 
-fn provider_tasks(element: &Element, phase: Phase, request: &Request<'_>) -> Result<Vec<Task>, PlanError> {
+/// Returns what providers do for `elements` in a phase.
+fn provider_tasks(elements: &[Arc<Element>], phase: Phase) -> Result<Vec<Task>, PlanError> {
     let mut tasks = Vec::new();
-    if package_list(element)?
-        .0
-        .iter()
-        .any(|entry| entry.phase == phase && entry.action != PackageAction::Uninstall)
-    {
+    if asks_for_packages(elements, phase)? {
         let name = match phase {
             Phase::PreInstall => "10-package-installs",
             Phase::Install => "01-package-installs",
@@ -58,13 +133,38 @@ fn provider_tasks(element: &Element, phase: Phase, request: &Request<'_>) -> Res
         };
         tasks.push(task(phase, name, Action::InstallRequested));
     }
-    if phase == Phase::PreInstall && element.has_dir("bin") {
+    let has_dir = |dir: &str| elements.iter().any(|element| element.has_dir(dir));
+    if phase == Phase::PreInstall && has_dir("bin") {
         tasks.push(task(phase, "01-install-bin", copy("bin", "/usr/local/bin", CopyModes::Executable)));
     }
-    if phase == Phase::Install {
-        tasks.extend(tree_tasks(element, request));
+    if phase == Phase::Install && has_dir("static") {
+        tasks.push(task(phase, "10-install-static", copy("static", "/", CopyModes::Keep)));
+    }
+    if phase == Phase::Install && has_dir("init-scripts") {
+        tasks.push(task(phase, "20-install-init-scripts", Action::InstallInitScripts));
     }
     Ok(tasks)
+}
+
+fn asks_for_packages(elements: &[Arc<Element>], phase: Phase) -> Result<bool, PlanError> {
+    let mut asks = false;
+    for element in elements {
+        let list = package_list(element)?;
+        asks |= list.0.iter().any(|entry| entry.phase == phase && entry.action != PackageAction::Uninstall);
+    }
+    Ok(asks)
+}
+
+fn removes_packages(elements: &[Arc<Element>], phases: &[Phase]) -> Result<bool, PlanError> {
+    let mut removes = false;
+    for element in elements {
+        let list = package_list(element)?;
+        removes |= list
+            .0
+            .iter()
+            .any(|entry| phases.contains(&entry.phase) && entry.action != PackageAction::Install);
+    }
+    Ok(removes)
 }
 
 fn package_list(element: &Element) -> Result<PackageList, PlanError> {
@@ -75,59 +175,15 @@ fn unusable<E: Into<PackageDataError>>(element: &Element) -> impl Fn(E) -> PlanE
     move |error| PlanError::Packages { element: element.name.clone(), source: error.into() }
 }
 
-fn tree_tasks(element: &Element, request: &Request<'_>) -> impl Iterator<Item = Task> {
-    let statics = element
-        .has_dir("static")
-        .then(|| task(Phase::Install, "10-install-static", copy("static", "/", CopyModes::Keep)));
-    let init = request.variables.get("DIB_INIT_SYSTEM").map(String::as_str).unwrap_or_default();
-    let scripts = format!("init-scripts/{init}");
-    let init_scripts = (!init.is_empty() && element.has_dir(&scripts)).then(|| {
-        let (to, modes) = init_directory(init);
-        task(Phase::Install, "20-install-init-scripts", copy(&scripts, to, modes))
-    });
-    statics.into_iter().chain(init_scripts)
-}
-
-/// Where init scripts go. Source: diskimage-builder, element dib-init-system.
-fn init_directory(init: &str) -> (&'static str, CopyModes) {
-    match init {
-        "systemd" => ("/usr/lib/systemd/system", CopyModes::Keep),
-        "upstart" => ("/etc/init", CopyModes::Keep),
-        _ => ("/etc/init.d", CopyModes::Executable),
-    }
-}
-
-/// Adds a refresh of the package indices where one is needed.
-fn with_index_refresh(element: &Element, tasks: Vec<Task>) -> Vec<Task> {
-    let mut refreshed = false;
-    let mut result = Vec::with_capacity(tasks.len() + 2);
-    for task in tasks {
-        // Pre-install hooks may have changed the package sources.
-        refreshed &= result
-            .last()
-            .is_none_or(|before: &Task| before.phase == task.phase || before.phase != Phase::PreInstall);
-        if !refreshed && needs_index(element, &task) {
-            result.push(self::task(task.phase, "refresh-package-index", Action::RefreshIndex));
-            refreshed = true;
-        }
-        result.push(task);
-    }
-    result
-}
-
-fn needs_index(element: &Element, task: &Task) -> bool {
-    match &task.action {
-        Action::Install(_) | Action::InstallRequested => true,
-        Action::Hook => {
-            element.text(&format!("{}/{}", task.phase, task.name)).is_some_and(mentions_package_manager)
-        }
-        Action::CleanUp | Action::Copy { .. } | Action::RefreshIndex | Action::RemoveUnwanted => false,
-    }
-}
-
-fn mentions_package_manager(text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text);
-    ["apt", "install-packages"].iter().any(|word| text.contains(word))
+/// Reads what the providers will read of an element while an image is built.
+///
+/// # Errors
+/// [`PlanError::Packages`], before anything is built.
+pub(super) fn check_data(element: &Element) -> Result<(), PlanError> {
+    package_list(element)?;
+    element.package_map().map_err(unusable(element))?;
+    element.service_names().map_err(unusable(element))?;
+    Ok(())
 }
 
 /// Returns the tasks that install the packages of the image definition.
@@ -136,60 +192,12 @@ pub(super) fn extra_packages(names: &[String]) -> Vec<Task> {
         return Vec::new();
     }
     vec![
-        task(Phase::Install, "refresh-package-index", Action::RefreshIndex),
+        task(Phase::Install, REFRESH, Action::RefreshIndex),
         task(Phase::Install, "packages", Action::Install(names.to_vec())),
     ]
 }
 
-/// Returns the task that removes packages, if any list may want one removed. It comes after all elements: a package that
-/// one element needs for its build alone, another may need, too.
-pub(super) fn removals(elements: &[Arc<Element>]) -> Result<Vec<Task>, PlanError> {
-    for element in elements {
-        if package_list(element)?.0.iter().any(|entry| entry.action != PackageAction::Install) {
-            return Ok(vec![task(Phase::PostInstall, "95-package-uninstalls", Action::RemoveUnwanted)]);
-        }
-    }
-    Ok(Vec::new())
-}
-
-/// Returns the tables that `pkg-map` and `svc-map` look names up in.
-pub(super) fn translation_tables(
-    element: &Element,
-    request: &Request<'_>,
-) -> Result<BTreeMap<String, String>, PlanError> {
-    let distribution = Distribution::new(&request.base.distro, &request.base.release);
-    let mut tables = BTreeMap::new();
-    if let Some(map) = element.package_map().map_err(unusable(element))? {
-        let mut table = String::new();
-        for name in map.names() {
-            if let Mapping::To(names) = map.look_up(name, distribution) {
-                let _ = writeln!(table, "{name}\t{}", names.join(" "));
-            }
-        }
-        tables.insert(format!("{}.tsv", element.name), table);
-    }
-    let mut services = ServiceMap::default();
-    if let Some(names) = element.service_names().map_err(unusable(element))? {
-        services.add(&element.name, &names, distribution).map_err(unusable(element))?;
-        let table = services.iter().map(|(service, name)| format!("{service}\t{name}\n")).collect();
-        tables.insert("svc-map.tsv".to_owned(), table);
-    }
-    Ok(tables)
-}
-
-/// Returns the tasks of the final stage, in order.
-pub(super) fn final_tasks(elements: &[Arc<Element>]) -> Vec<Task> {
-    let mut tasks = Vec::new();
-    for phase in Phase::of_class(PhaseClass::Final) {
-        let mut in_phase: Vec<_> = elements.iter().flat_map(|element| hook_tasks(element, phase)).collect();
-        in_phase.sort_by(|a, b| run_parts_order(&a.name, &b.name));
-        tasks.extend(in_phase);
-    }
-    tasks.push(task(Phase::Cleanup, "clean-up", Action::CleanUp));
-    tasks
-}
-
-fn task(phase: Phase, name: &str, action: Action) -> Task {
+pub(super) fn task(phase: Phase, name: &str, action: Action) -> Task {
     Task { phase, name: name.to_owned(), action }
 }
 
@@ -250,7 +258,7 @@ mod tests {
                     "install.d/09-before hook",
                     "install.d/10-install-static copy static to /",
                     "install.d/15-between hook",
-                    "install.d/20-install-init-scripts copy init-scripts/systemd to /usr/lib/systemd/system",
+                    "install.d/20-install-init-scripts install init scripts",
                     "install.d/20-same hook",
                 ],
             ),
@@ -305,26 +313,6 @@ mod tests {
     }
 
     #[test]
-    fn init_scripts_go_where_the_init_system_looks() {
-        for (init, expected) in [
-            ("systemd", Some("copy init-scripts/systemd to /usr/lib/systemd/system")),
-            ("upstart", Some("copy init-scripts/upstart to /etc/init")),
-            ("sysv", Some("copy init-scripts/sysv to /etc/init.d as programs")),
-            ("openrc", None),
-            ("", None),
-        ] {
-            let mut image = Image::bare();
-            let scripts = ["systemd", "upstart", "sysv"].map(|name| format!("init-scripts/{name}/e"));
-            let element = scripts.iter().fold(element("e"), |element, path| element.file(path, ""));
-            image.elements = vec![element.hook("install.d/00-e", "").build()];
-            image.set(&[("DIB_INIT_SYSTEM", init)]);
-            let found = lines(&image.plan(), "e").into_iter().find(|line| line.contains("copy"));
-            let expected = expected.map(|copy| format!("install.d/20-install-init-scripts {copy}"));
-            assert_eq!(found, expected, "{init}");
-        }
-    }
-
-    #[test]
     fn an_element_that_does_nothing_has_no_step() {
         let plan = plan(vec![element("empty").file("environment.d/10-x", "export DIB_X=1")]);
         assert_eq!(plan.steps.len(), 1);
@@ -332,16 +320,11 @@ mod tests {
 
     #[test]
     fn packages_are_removed_late_and_only_where_a_list_says_so() {
+        let removal = "post-install.d/95-package-uninstalls remove unwanted packages of pre-install.d install.d post-install.d";
         for (list, expected) in [
             ("a:\n", None),
-            (
-                "a: { build-only: true }\n",
-                Some("post-install.d/95-package-uninstalls remove unwanted packages"),
-            ),
-            (
-                "a: { uninstall: true }\n",
-                Some("post-install.d/95-package-uninstalls remove unwanted packages"),
-            ),
+            ("a: { build-only: true }\n", Some(removal)),
+            ("a: { uninstall: true }\n", Some(removal)),
         ] {
             let listing = element("listing").file("package-installs.yaml", list);
             let above = element("above").hook("install.d/10-x", "");

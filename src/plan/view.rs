@@ -9,14 +9,11 @@ use std::sync::Arc;
 use super::PlanError;
 use super::request::Request;
 use super::step::Tasks;
-use super::tasks::translation_tables;
+use super::variables::mentioned_name;
 use crate::element::{
-    DuplicateHook, Element, Fragment, Mentions, Phase, PhaseClass, environment_order, provider_variables,
-    relevant_fragments,
+    DuplicateHook, Element, Fragment, Mentions, NativeProvider, Phase, PhaseClass, Place, environment_order,
+    provider_variables, relevant_fragments,
 };
-
-/// Files that package names are read from.
-const PACKAGE_DATA: [&str; 3] = ["package-installs.json", "package-installs.yaml", "pkg-map"];
 
 /// Files at the top of elements that providers read, and no hook.
 const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
@@ -24,36 +21,59 @@ const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yam
 /// The files of a hooks directory: path, and the element they come from.
 type Hooks = BTreeMap<String, Arc<Element>>;
 
-/// Says whether an element's package list or the names in it are read from the file at `path`.
-pub(super) fn holds_package_names(element: &Element, path: &str) -> bool {
-    PACKAGE_DATA.contains(&path) || path.ends_with(&format!("package-installs-{}", element.name))
+/// Says whether providers read the file at `path`.
+pub(super) fn is_provider_data(element: &Element, path: &str) -> bool {
+    PROVIDER_DATA.contains(&path) || path.ends_with(&format!("package-installs-{}", element.name))
 }
 
-/// Returns what the hooks of an element's own step see: its files, but for those of the final stage.
-pub(super) fn element_view(request: &Request<'_>, element: &Arc<Element>) -> Result<Tasks, PlanError> {
-    let seen = |path: &str| !is_final(path) && !path.starts_with("environment.d/");
-    let hooks = element.files.keys().filter(|path| seen(path)).map(|path| (path.clone(), element.clone()));
-    Ok(Tasks {
-        maps: translation_tables(element, request)?,
-        requesting: vec![element.clone()],
-        ..view(request, &[element], hooks.collect())
-    })
+/// Returns what hooks of these phases see that share a step: the files of `elements`, but for those of other phases.
+pub(super) fn view_of(request: &Request<'_>, elements: &[Arc<Element>], phases: &[Phase]) -> Tasks {
+    let hooks = hooks_of(elements, phases);
+    Tasks { requesting: elements.to_vec(), ..view(request, elements, hooks) }
 }
 
-/// Returns what the removal of packages goes by: the package lists of all elements.
-pub(super) fn late_view(request: &Request<'_>) -> Tasks {
-    let owners: Vec<_> = request.elements.iter().collect();
-    Tasks { requesting: request.elements.to_vec(), ..view(request, &owners, Hooks::new()) }
+/// Returns what hooks of `elements` see after all elements: their own files, and the package lists of all.
+pub(super) fn late_view(request: &Request<'_>, elements: &[Arc<Element>], phases: &[Phase]) -> Tasks {
+    let hooks = hooks_of(elements, phases);
+    Tasks { requesting: request.elements.to_vec(), ..view(request, request.elements, hooks) }
 }
 
-/// Returns what the hooks of the final stage see: their own phases' files, the tools and top-level files that they share
-/// with other phases, and the fragments of all elements.
+fn hooks_of(elements: &[Arc<Element>], phases: &[Phase]) -> Hooks {
+    let files = elements.iter().flat_map(|element| {
+        let seen = element.files.keys().filter(|path| is_seen(element, path, phases));
+        seen.map(|path| (path.clone(), element.clone()))
+    });
+    files.collect()
+}
+
+/// Returns what hooks of `root.d` see: their own files, and all that the elements of the operating system may need to make
+/// a root file system.
+pub(super) fn root_view(request: &Request<'_>, system: &[Arc<Element>]) -> Tasks {
+    let mut hooks = Hooks::new();
+    let mut owners = Vec::new();
+    for element in request.elements {
+        let belongs = system.contains(element);
+        let seen =
+            |path: &&String| is_seen(element, path, &[Phase::Root]) && (belongs || phase_of(path).is_some());
+        let before = hooks.len();
+        hooks.extend(element.files.keys().filter(seen).map(|path| (path.clone(), element.clone())));
+        if hooks.len() > before {
+            owners.push(element.clone());
+        }
+    }
+    view(request, &owners, hooks)
+}
+
+/// Returns what hooks of the final stage see, and those hooks of other phases that were put off until then (`late`, by
+/// path): their own phases' files, the tools and top-level files that they share with other phases, and the fragments of all
+/// elements.
 ///
 /// # Errors
 /// [`PlanError::DuplicateHook`] if two elements have different files of one name: a hook would find the wrong one.
-pub(super) fn final_view(request: &Request<'_>) -> Result<Tasks, PlanError> {
+pub(super) fn final_view(request: &Request<'_>, late: &[String]) -> Result<Tasks, PlanError> {
     let is_shared = |path: &str| !path.contains('/') && !PROVIDER_DATA.contains(&path);
-    let seen = |path: &str| is_final(path) || path.starts_with("bin/") || is_shared(path);
+    let seen =
+        |path: &String| is_final(path) || path.starts_with("bin/") || is_shared(path) || late.contains(path);
     let mut hooks = Hooks::new();
     for element in request.elements {
         for path in element.files.keys().filter(|path| seen(path)) {
@@ -63,8 +83,18 @@ pub(super) fn final_view(request: &Request<'_>) -> Result<Tasks, PlanError> {
             }
         }
     }
-    let owners: Vec<_> = request.elements.iter().collect();
-    Ok(view(request, &owners, hooks))
+    Ok(view(request, request.elements, hooks))
+}
+
+/// Says whether hooks of `phases` may look at the file at `path`: none of them reads another phase's hooks, nor those of
+/// providers whose work plywood does; and what is copied onto the root is read when that is done.
+fn is_seen(element: &Element, path: &str, phases: &[Phase]) -> bool {
+    match (path.split('/').next().unwrap_or_default(), phase_of(path)) {
+        (_, Some(phase)) => phases.contains(&phase) && NativeProvider::of(&element.name).is_none(),
+        ("environment.d", _) => false,
+        ("static" | "init-scripts", _) => phases.contains(&Phase::Install),
+        _ => true,
+    }
 }
 
 fn duplicate(path: &str, first: &Element, second: &Element) -> PlanError {
@@ -73,23 +103,39 @@ fn duplicate(path: &str, first: &Element, second: &Element) -> PlanError {
 }
 
 fn is_final(path: &str) -> bool {
-    let phase = path.split('/').next().and_then(|dir| dir.parse::<Phase>().ok());
-    phase.is_some_and(|phase| phase.class() == PhaseClass::Final)
+    phase_of(path).is_some_and(|phase| phase.class() == PhaseClass::Final)
+}
+
+/// Returns the phase in whose directory the file at `path` is.
+fn phase_of(path: &str) -> Option<Phase> {
+    path.split('/').next()?.parse().ok()
 }
 
 /// Returns a view of these files, the fragments that matter to them, and the variables that any of them names.
-fn view(request: &Request<'_>, owners: &[&Arc<Element>], mut hooks: Hooks) -> Tasks {
+fn view(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks) -> Tasks {
     let mut mentions = mentions(request, owners, &hooks);
     let fragments = add_fragments(request, owners, &mut hooks, &mut mentions);
-    let environment = only(request.variables, |name| mentions.includes(name));
+    let environment = only(request.variables, |name| mentions.includes(mentioned_name(name)));
     let files = only(request.files, |name| environment.values().any(|value| names_file(value, name)));
-    Tasks { hooks, fragments, environment, files, ..Tasks::default() }
+    let shown = if looks_into_elements(&hooks) { request.elements.to_vec() } else { Vec::new() };
+    Tasks { hooks, fragments, environment, files, shown, ..Tasks::default() }
+}
+
+/// Says whether a hook on the host asks where the elements are.
+fn looks_into_elements(hooks: &Hooks) -> bool {
+    const ASKING: [&str; 3] = ["get_image_element_array", "IMAGE_ELEMENT_YAML", "ELEMENTS_PATH"];
+    let on_host =
+        hooks.iter().filter(|(path, _)| phase_of(path).is_some_and(|phase| phase.place() == Place::Host));
+    on_host.filter_map(|(path, element)| element.text(path)).any(|text| {
+        let mentions = Mentions::of(text);
+        ASKING.iter().any(|name| mentions.names.contains(*name))
+    })
 }
 
 /// Returns what files may read, and what the providers read for the elements `owners`.
-fn mentions(request: &Request<'_>, owners: &[&Arc<Element>], hooks: &Hooks) -> Mentions {
+fn mentions(request: &Request<'_>, owners: &[Arc<Element>], hooks: &Hooks) -> Mentions {
     let texts = hooks.iter().filter_map(|(path, element)| element.text(path));
-    let data = owners.iter().flat_map(|owner| PACKAGE_DATA.iter().filter_map(|path| owner.text(path)));
+    let data = owners.iter().flat_map(|owner| PROVIDER_DATA.iter().filter_map(|path| owner.text(path)));
     let mut mentions: Mentions = texts.chain(data).map(Mentions::of).collect();
     // Hooks may call the tools that elements below have installed.
     let lowest = owners.first().map(|owner| &owner.name);
@@ -104,7 +150,7 @@ fn mentions(request: &Request<'_>, owners: &[&Arc<Element>], hooks: &Hooks) -> M
 /// Adds the fragments that matter to `hooks`, and what they read to `mentions`; returns their names in order.
 fn add_fragments(
     request: &Request<'_>,
-    owners: &[&Arc<Element>],
+    owners: &[Arc<Element>],
     hooks: &mut Hooks,
     mentions: &mut Mentions,
 ) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The hooks directory, and the logs of what ran.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,16 @@ pub trait HookFiles: Sync {
     /// # Errors
     /// [`HookFilesError::Changed`] if a file is not what it was when the plan was made.
     fn lay_out(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError>;
+
+    /// Copies the elements that hooks on the host can look into into the empty directory `dir`, each by its name.
+    ///
+    /// # Errors
+    /// As [`HookFiles::lay_out`].
+    fn show_elements(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError>;
+
+    /// Writes the tables that `pkg-map` and `svc-map` look names up in into the directory `maps` of the hooks directory `dir`,
+    /// by file name, over those of an earlier phase.
+    fn write_tables(&self, tables: &BTreeMap<String, String>, dir: &Path) -> Result<(), HookFilesError>;
 }
 
 /// A hooks directory that could not be laid out.

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::{Bind, Job};
 use crate::distro::{BaseDefinition, Mmdebstrap};
+use crate::element::Place;
 
 /// Gives steps access to package repositories. Mirrors, indices and downloads never get into a layer.
 pub trait Packages: Sync {
     /// Opens a session for one step: private copies of the shared downloads, in `scratch`, so that two builds at once do
-    /// not wait for each other's locks.
+    /// not wait for each other's locks. Without a base, the image has package sources of its own.
     fn session<'a>(
         &'a self,
-        base: &'a BaseDefinition,
+        base: Option<&'a BaseDefinition>,
         scratch: &Path,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError>;
 }
@@ -30,8 +31,8 @@ pub trait PackageSession {
     /// Returns the mounts that every job needs to reach the network as the caller does, on the host, too.
     fn network_binds(&self) -> Vec<Bind>;
 
-    /// Returns the variables that go with the mounts: never a part of a key.
-    fn environment(&self) -> BTreeMap<String, String>;
+    /// Returns the variables that go with the mounts of a job at `place`: never a part of a key.
+    fn environment(&self, place: Place) -> BTreeMap<String, String>;
 
     /// Says whether the package indices are older than the package sources of the root at `root`.
     fn is_index_stale(&self, root: &Path) -> Result<bool, PackageError>;

@@ -76,20 +76,27 @@ pub struct Job {
 pub enum View {
     /// `/` is the root file system (diskimage-builder's chroot phases).
     Target,
-    /// `/` is the machine's own root, read-only but for the target and a private `/tmp`; the target is
-    /// mounted, writable, at [`View::HOST_MOUNT`] (diskimage-builder's host phases).
+    /// `/` is the machine's own root, read-only but for the target and a private `/tmp`, and without homes; the target is
+    /// mounted, writable, at [`View::HOST_MOUNT`], ready for `chroot`: with `/proc`, `/sys`, `/dev` and the machine's
+    /// `/etc/resolv.conf` (diskimage-builder's host phases).
     Host,
+    /// The same, with the target as it is: while it is made (`root.d`), or put in order at the end.
+    HostBare,
 }
 
 impl View {
     /// Where host phases find the target: `TMP_MOUNT_PATH`.
     pub const HOST_MOUNT: &str = "/tmp/plywood/mnt";
 
+    /// Where host phases find a directory that builds share: `DIB_IMAGE_CACHE`. What a job mounts from there into the target
+    /// is noted.
+    pub const CACHE: &str = "/tmp/plywood/cache";
+
     /// Returns where a job finds the hooks directory: on the host, `TMP_HOOKS_PATH`.
     pub const fn hooks(self) -> &'static str {
         match self {
             View::Target => "/tmp/in_target.d",
-            View::Host => "/tmp/plywood/hooks",
+            View::Host | View::HostBare => "/tmp/plywood/hooks",
         }
     }
 }

@@ -66,19 +66,24 @@ fn with_targets(
 }
 
 fn make_targets(targets: &mut MadeTargets, root: &Path, job: &Job) -> Result<(), SandboxError> {
-    if job.view == View::Host {
-        return Ok(());
-    }
+    let (directories, files) = match job.view {
+        View::Target => (&view::OWN_MOUNTS[..], &view::OWN_FILES[..]),
+        View::Host => (&view::KERNEL_MOUNTS[..], &view::OWN_FILES[..1]),
+        View::HostBare => return Ok(()),
+    };
     let make_failed = |target: &str| setup::<io::Error>(format!("make the mount point `{target}`"));
-    for target in view::OWN_MOUNTS {
+    for target in directories {
         targets.make(root, target, Shape::Directory, &[]).map_err(make_failed(target))?;
     }
-    for target in view::OWN_FILES {
+    for target in files {
         match targets.make(root, target, Shape::File, &view::OWN_MOUNTS) {
             // The view does without.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             other => other.map_err(make_failed(target))?,
         }
+    }
+    if job.view == View::Host {
+        return Ok(());
     }
     for bind in &job.binds {
         Shape::of(&bind.source)

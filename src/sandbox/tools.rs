@@ -11,6 +11,12 @@ macro_rules! tools {
     };
 }
 
+macro_rules! library {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("lib/", $name)))),*]
+    };
+}
+
 /// The commands of [`crate::distro::TOOLS`].
 pub(super) const TOOLS: [Tool; 13] = tools![
     "apt" from "apt-get",
@@ -27,6 +33,19 @@ pub(super) const TOOLS: [Tool; 13] = tools![
     "svc-map" from "svc-map",
     "update-initramfs" from "update-initramfs",
 ];
+
+/// The commands of [`crate::distro::IMAGE_TOOLS`].
+pub(super) const IMAGE_TOOLS: [Tool; 2] = tools![
+    "make-initramfs" from "make-initramfs",
+    "update-initramfs" from "update-initramfs",
+];
+
+/// The commands of [`crate::distro::HOST_TOOLS`].
+pub(super) const HOST_TOOLS: [Tool; 1] = tools!["sudo" from "sudo"];
+
+/// The files of [`crate::distro::LIBRARY`].
+pub(super) const LIBRARY: [Tool; 5] =
+    library!["common-defaults", "common-functions", "die", "img-defaults", "img-functions"];
 
 /// Forbids maintainer scripts to start services.
 ///

@@ -12,13 +12,19 @@ use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use super::mount::{self, Mount};
 use super::setup;
 use super::target::{MadeTargets, Shape};
-use super::tools::{SERVICE_POLICY, TOOLS};
+use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, SERVICE_POLICY, TOOLS};
 use super::wire::{Order, Terminal};
 use crate::distro::PRIVATE;
 use crate::port::{Access, Bind, Network, SandboxError, View};
 
 /// Where something of the sandbox is mounted over a job's root, relative to it. Nothing there is ever in a layer.
 pub(super) const OWN_MOUNTS: [&str; 4] = ["proc", "sys", "dev", "run"];
+
+/// Those that a target beside the job has, too.
+pub(super) const KERNEL_MOUNTS: [&str; 3] = ["proc", "sys", "dev"];
+
+/// Homes of the machine's users: nothing that a hook may read unasked.
+const HOMES: [&str; 2] = ["/root", "/home"];
 
 /// Files that are mounted over a job's root where it has them, or where they can be made.
 pub(super) const OWN_FILES: [&str; 2] = [RESOLVER, POLICY];
@@ -50,6 +56,9 @@ pub(super) fn enter(order: &Order) -> Result<(), SandboxError> {
     root.mount_kernel_files()?;
     root.mount_devices()?;
     root.mount_run(&machine.resolver)?;
+    if order.job.view == View::Host {
+        root.mount_below_target()?;
+    }
     for (bind, source) in order.job.binds.iter().zip(machine.sources) {
         root.bind(source, bind)?;
     }
@@ -109,13 +118,16 @@ impl Assembly {
                 let root = target.with(MountAttrFlags::MOUNT_ATTR_NODEV).map_err(failed())?;
                 Self::at(&root, &order.root).map_err(failed())
             }
-            View::Host => {
+            View::Host | View::HostBare => {
                 let machine = Mount::tree("/".as_ref())
                     .and_then(|machine| machine.with(MountAttrFlags::MOUNT_ATTR_RDONLY))
                     .map_err(failed())?;
                 let root = Self::at(&machine, &order.root).map_err(failed())?;
                 root.mount_fresh("/tmp", "1777", |tmp| fs::create_dir_all(tmp.join(BELOW_TMP)))?;
                 root.mount(&target, &order.root.display().to_string(), View::HOST_MOUNT)?;
+                for home in HOMES.into_iter().filter(|home| Path::new(home).is_dir()) {
+                    root.mount_fresh(home, "0700", |_| Ok(()))?;
+                }
                 Ok(root)
             }
         }
@@ -160,14 +172,31 @@ impl Assembly {
             let own = run.join("plywood");
             write_file(&own.join("resolv.conf"), resolver, 0o644)?;
             write_file(&own.join("policy-rc.d"), SERVICE_POLICY.as_bytes(), 0o755)?;
-            for (name, text) in TOOLS {
-                write_file(&own.join("bin").join(name), text.as_bytes(), 0o755)?;
+            let tools = [("bin", &TOOLS[..]), ("image-bin", &IMAGE_TOOLS[..]), ("host-bin", &HOST_TOOLS[..])];
+            for (directory, tools) in tools {
+                for (name, text) in tools {
+                    write_file(&own.join(directory).join(name), text.as_bytes(), 0o755)?;
+                }
             }
-            Ok(())
+            LIBRARY
+                .iter()
+                .try_for_each(|(name, text)| write_file(&own.join("lib").join(name), text.as_bytes(), 0o644))
         })?;
         for target in OWN_FILES {
             let name = target.rsplit('/').next().unwrap_or(target);
             self.show(&format!("{PRIVATE}/{name}"), target).map_err(mount::error(name, target))?;
+        }
+        Ok(())
+    }
+
+    /// Mounts in a target beside the job what it would have as the job's own root, for hooks that `chroot`.
+    fn mount_below_target(&self) -> Result<(), SandboxError> {
+        let target = self.place(View::HOST_MOUNT).map_err(mount::error("the target", View::HOST_MOUNT))?;
+        let files = [("/run/plywood/resolv.conf", RESOLVER)];
+        let kernel = KERNEL_MOUNTS.map(|name| (name, name));
+        for (source, place) in kernel.into_iter().chain(files) {
+            let shown = self.tree(source).and_then(|tree| tree.attach(beneath(&target, place)?.as_fd()));
+            shown.map_err(mount::error(source, Path::new(View::HOST_MOUNT).join(place)))?;
         }
         Ok(())
     }
@@ -220,9 +249,14 @@ impl Assembly {
 
     /// Opens `path` as seen from inside the root: no symlink leads out of it.
     fn place(&self, path: &str) -> io::Result<OwnedFd> {
-        let beneath = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), beneath)?)
+        beneath(&self.root, path)
     }
+}
+
+/// Opens `path` as seen from inside `root`: no symlink leads out of it.
+fn beneath(root: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?)
 }
 
 /// [`View::HOST_MOUNT`] below `/tmp`.

@@ -265,7 +265,7 @@ mod tests {
             ("/annotations/plywood.content-key", other.clone().into()),
             ("/annotations/plywood.parent-key", other.into()),
             ("/annotations/plywood.step", "tools".into()),
-            ("/annotations/plywood.behaviour", "2".into()),
+            ("/annotations/plywood.behaviour", "999".into()),
             ("/layers", Value::Array(Vec::new())),
         ];
         let asked = StepKey::Input(step.input_key);

@@ -1,0 +1,62 @@
+//! What diskimage-builder tells hooks about a build, where it is the same for every build.
+//!
+//! What differs from image to image (`IMAGE_ELEMENT`), or can be set by the caller (`DIB_RELEASE`), is in the step's key, and
+//! stands over what is here.
+
+use crate::distro::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, apt::Choices, search_path};
+use crate::element::{Environment, Phase, Place};
+use crate::plan::ELEMENTS_ON_HOST;
+use crate::port::View;
+
+/// Where hooks on the host find the hooks directory: `TMP_HOOKS_PATH`.
+pub(super) const HOOKS_ON_HOST: &str = View::Host.hooks();
+
+/// Where they may leave what is neither in the image nor in a cache: `TMP_IMAGE_DIR`.
+pub(super) const IMAGE_DIR_ON_HOST: &str = "/tmp/plywood/image";
+
+/// The function that hooks on the host end with, as bash exports it.
+const DIE: &str = "() {  echo \"$*\" >&2\n exit 1\n}";
+
+/// Returns the variables of a phase.
+///
+/// Source: diskimage-builder, `lib/common-defaults`, `lib/img-defaults`, `lib/disk-image-create`.
+pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
+    let mut facts = vec![
+        ("DIB_ARGS", ""),
+        ("DIB_CHECKSUM", "0"),
+        ("DIB_DEBUG_TRACE", "0"),
+        ("DIB_ENV", ""),
+        ("DIB_IMAGE_CACHE", View::CACHE),
+        ("DIB_MIN_TMPFS", "2"),
+        ("DIB_NO_TMPFS", "0"),
+        ("DIB_OFFLINE", ""),
+        ("DIB_PYTHON_EXEC", "/usr/bin/python3"),
+        ("ELEMENTS_PATH", ELEMENTS_ON_HOST),
+        ("FS_TYPE", "ext4"),
+        ("IMAGE_TYPE", "qcow2"),
+        ("OUT_IMAGE_PATH", ""),
+        ("TMP_BUILD_DIR", "/tmp/plywood"),
+        ("TMP_HOOKS_PATH", HOOKS_ON_HOST),
+        ("TMP_IMAGE_DIR", IMAGE_DIR_ON_HOST),
+        ("TMP_MOUNT_PATH", View::HOST_MOUNT),
+        ("_LIB", LIBRARY),
+    ];
+    if matches!(phase, Phase::Root | Phase::Cleanup) {
+        facts.push(("TARGET_ROOT", View::HOST_MOUNT));
+    }
+    if phase.place() == Place::Host {
+        facts.push(("BASH_FUNC_die%%", DIE));
+    }
+    let owned = facts.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let path = first_in_path(phase.place(), choices).map(|tools| ("PATH".to_owned(), search_path(tools)));
+    owned.chain(path).collect()
+}
+
+/// Returns the directory of plywood's own commands for a phase, where it is not the usual one.
+fn first_in_path(place: Place, choices: Choices) -> Option<&'static str> {
+    match (place, choices) {
+        (Place::Host, _) => Some(HOST_TOOLS),
+        (Place::Target, Choices::Image) => Some(IMAGE_TOOLS),
+        (Place::Target, Choices::Plywood) => None,
+    }
+}

@@ -1,0 +1,105 @@
+//! The steps of images in element order and in phase order, with a base and without.
+
+use super::fixture::{Image, all_steps, tasks};
+use super::{Plan, Step};
+use crate::element::Order;
+use crate::element::fixture::{Builder, element};
+
+/// An operating system of two elements, a leaf, and one that has to come early, one late, one at the end.
+fn elements() -> Vec<crate::element::Element> {
+    let hooks = |name: &str, phases: &[&str]| {
+        let name = name.to_owned();
+        phases.iter().fold(element(&name), |built: Builder, hook| built.hook(hook, ""))
+    };
+    vec![
+        hooks("tools", &["root.d/50-tools", "pre-install.d/10-tools", "cleanup.d/10-tools"]).build(),
+        hooks("os", &["root.d/08-os", "install.d/10-os"])
+            .deps(&["tools"])
+            .provides(&["operating-system"])
+            .file("bin/install-packages", "")
+            .build(),
+        hooks(
+            "leaf",
+            &["root.d/60-leaf", "extra-data.d/50-leaf", "pre-install.d/05-leaf", "install.d/50-leaf"],
+        )
+        .file("package-installs.yaml", "gcc: { build-only: true }\n")
+        .build(),
+        hooks("apt-sources", &["extra-data.d/99-apt-sources"]).build(),
+        hooks("dkms", &["post-install.d/97-dkms"]).build(),
+        hooks("element-manifest", &["extra-data.d/75-manifest"]).build(),
+    ]
+}
+
+/// Returns each step, a colon, and what it does.
+fn outline(plan: &Plan) -> Vec<String> {
+    let steps = all_steps(plan).map(|step| {
+        let list = tasks(plan, &step.name).list.iter().map(|task| format!("{}/{}", task.phase, task.name));
+        format!("{}: {}", step.name, list.collect::<Vec<_>>().join(" "))
+    });
+    steps.collect()
+}
+
+#[test]
+fn in_element_order_only_what_has_to_leaves_its_elements_step() {
+    let plan = Image::of_elements("os", elements()).plan();
+    let expected = [
+        "root:os: root.d/08-os root.d/50-tools root.d/60-leaf root.d/set-resolver-aside",
+        "image:prepare: extra-data.d/99-apt-sources pre-install.d/01-install-bin pre-install.d/10-tools",
+        "os: install.d/10-os",
+        "leaf: extra-data.d/50-leaf pre-install.d/05-leaf install.d/refresh-package-index \
+         install.d/01-package-installs install.d/50-leaf",
+        "image:late: post-install.d/95-package-uninstalls post-install.d/97-dkms",
+        "image:final: extra-data.d/75-manifest cleanup.d/10-tools cleanup.d/clean-up cleanup.d/put-resolver-back",
+    ];
+    assert_eq!(outline(&plan), expected);
+}
+
+#[test]
+fn in_phase_order_all_elements_share_each_step() {
+    let mut image = Image::of_elements("os", elements());
+    image.order = Order::Phase;
+    image.packages = vec!["vim".to_owned()];
+    let expected = [
+        "root:os: root.d/08-os root.d/50-tools root.d/60-leaf root.d/set-resolver-aside",
+        "image:prepare: extra-data.d/50-leaf extra-data.d/75-manifest extra-data.d/99-apt-sources \
+         pre-install.d/01-install-bin pre-install.d/05-leaf pre-install.d/10-tools",
+        "image:install: install.d/refresh-package-index install.d/01-package-installs install.d/10-os \
+         install.d/50-leaf install.d/99-package-uninstalls install.d/refresh-package-index install.d/packages",
+        "image:post-install: post-install.d/97-dkms",
+        "image:final: cleanup.d/10-tools cleanup.d/clean-up cleanup.d/put-resolver-back",
+    ];
+    assert_eq!(outline(&image.plan()), expected);
+}
+
+/// What an element does after the packages are there must not make them be installed again.
+#[test]
+fn a_step_sees_no_hooks_of_phases_that_are_not_its_own() {
+    let steps_with = |order, path: &str| -> Vec<String> {
+        let mut image = Image::of_elements("os", elements());
+        image.order = order;
+        let plan = image.plan();
+        let sees = |step: &&Step| tasks(&plan, &step.name).hooks.contains_key(path);
+        all_steps(&plan).filter(sees).map(|step| step.name.clone()).collect()
+    };
+    for (order, path, expected) in [
+        (Order::Element, "root.d/60-leaf", vec!["root:os"]),
+        (Order::Element, "extra-data.d/50-leaf", vec!["leaf"]),
+        (Order::Element, "extra-data.d/99-apt-sources", vec!["image:prepare"]),
+        (Order::Element, "post-install.d/97-dkms", vec!["image:late"]),
+        (Order::Element, "bin/install-packages", vec!["root:os", "image:prepare", "os", "image:final"]),
+        (Order::Phase, "post-install.d/97-dkms", vec!["image:post-install"]),
+        (Order::Phase, "install.d/50-leaf", vec!["image:install"]),
+    ] {
+        assert_eq!(steps_with(order, path), expected, "{path}");
+    }
+}
+
+#[test]
+fn hooks_that_ask_where_elements_are_depend_on_all_of_them() {
+    let asking =
+        element("asking").hook("extra-data.d/50-x", "eval declare -A e=($(get_image_element_array))");
+    let inside = element("inside").hook("install.d/50-x", "echo $IMAGE_ELEMENT_YAML");
+    let plan = Image { elements: vec![asking.build(), inside.build()], ..Image::bare() }.plan();
+    let shown = |step: &str| tasks(&plan, step).shown.len();
+    assert_eq!((shown("asking"), shown("inside")), (2, 0));
+}
