@@ -7,6 +7,7 @@
 //! Rules look at what a step *wrote*. A removed file stays removed; a masked file of a lower layer is seen through
 //! where the step's own version is dropped.
 
+mod keystore;
 mod pattern;
 mod rewrite;
 mod rule;

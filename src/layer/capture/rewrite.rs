@@ -1,5 +1,7 @@
 //! Files of which a part is replaced.
 
+use super::keystore;
+
 /// How a file's content is made independent of the time of the build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewrite {
@@ -7,6 +9,8 @@ pub enum Rewrite {
     PycHeader,
     /// The days of the last password change in `/etc/shadow`.
     ShadowDays,
+    /// The times in a Java keystore of certificate authorities.
+    KeystoreTimes,
 }
 
 impl Rewrite {
@@ -14,7 +18,7 @@ impl Rewrite {
     pub fn head_bytes(self) -> Option<usize> {
         match self {
             Rewrite::PycHeader => Some(PYC_HEADER_BYTES),
-            Rewrite::ShadowDays => None,
+            Rewrite::ShadowDays | Rewrite::KeystoreTimes => None,
         }
     }
 
@@ -24,6 +28,7 @@ impl Rewrite {
         let new = match self {
             Rewrite::PycHeader => clamp_pyc(head, epoch),
             Rewrite::ShadowDays => Some(clamp_shadow(head, epoch)),
+            Rewrite::KeystoreTimes => keystore::clamp(head, epoch),
         };
         new.filter(|new| new != head)
     }

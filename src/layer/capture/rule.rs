@@ -150,6 +150,8 @@ const STANDARD: &[Rule] = &[
     file("etc/subgid-"),
     // The day of the build, for every user that a package made.
     rule("etc/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
+    // The time of the build, for every certificate.
+    rule("etc/ssl/certs/java/cacerts", Kinds::Files, Action::Rewrite(Rewrite::KeystoreTimes)),
     // The time of the source; without it Python compiles again at every start, as the source's own time is clamped.
     rule("**/*.pyc", Kinds::Files, Action::Rewrite(Rewrite::PycHeader)),
 ];
@@ -182,6 +184,7 @@ mod tests {
             ("etc/ssl/certs/ssl-cert-snakeoil.pem", Drop),
             ("etc/ssl/private/ssl-cert-snakeoil.key", Drop),
             ("etc/ssl/certs/ca-certificates.crt", Keep),
+            ("etc/ssl/certs/java/cacerts", Action::Rewrite(Rewrite::KeystoreTimes)),
             ("etc/mdadm/mdadm.conf", Drop),
             ("etc/adjtime", Drop),
             ("var/log/journal/0/system.journal", Drop),
