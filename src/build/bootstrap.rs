@@ -18,7 +18,7 @@ pub(super) fn make(
         BaseSource::Mmdebstrap(source) => {
             Ok(bootstrap(builder, plan, step, base, source)?.into_iter().collect())
         }
-        layers => Ok(builder.ports.store.base_image(layers, plan.architecture)?.diff_ids),
+        layers => Ok(builder.ports.store.base_image(layers, plan.architecture)?.diff_ids()),
     }
 }
 

@@ -1,13 +1,14 @@
 //! A world in memory: a store without files, and jobs that only say what they would do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{BuildError, Builder, BuiltStep, OnMiss, Ports, Reuse};
+use super::{BuildError, Builder, BuiltStep, OnMiss, Ports, Registries, Reuse};
 use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
 use crate::element::Environment;
+use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest};
 use crate::plan::{ContentKey, InputKey, Plan, Record, Tasks};
 use crate::port::*;
@@ -30,8 +31,8 @@ pub(super) struct World(Arc<State>);
 #[derive(Default)]
 struct State {
     records: Mutex<Vec<Record>>,
-    /// Layers that got lost.
-    lost: Mutex<BTreeSet<DiffId>>,
+    /// What the layers hold, and their descriptions.
+    layers: Mutex<BTreeMap<DiffId, (Layer, Vec<u8>)>>,
     base: Mutex<Option<BaseImage>>,
     behaviour: Mutex<Option<Behaviour>>,
     workspaces: Mutex<u32>,
@@ -51,14 +52,29 @@ impl World {
         *self.0.behaviour.lock().unwrap() = Some(Box::new(behaviour));
     }
 
-    /// Gives bases that come as layers.
-    pub(super) fn import(&self, base: BaseImage) {
-        *self.0.base.lock().unwrap() = Some(base);
+    /// Gives bases that come as one layer, which holds `text`.
+    pub(super) fn import(&self, text: &str, config: Vec<u8>) -> DiffId {
+        let layer = self.add_layer(text.as_bytes());
+        *self.0.base.lock().unwrap() = Some(BaseImage { layers: vec![layer.clone()], config });
+        layer.diff_id
     }
 
     /// Lets a layer vanish from the store.
     pub(super) fn lose(&self, diff_id: DiffId) {
-        self.0.lost.lock().unwrap().insert(diff_id);
+        self.0.layers.lock().unwrap().remove(&diff_id);
+    }
+
+    /// Returns the layers that are in the store.
+    pub(super) fn layers(&self) -> BTreeSet<DiffId> {
+        self.0.layers.lock().unwrap().keys().copied().collect()
+    }
+
+    fn add_layer(&self, bytes: &[u8]) -> Layer {
+        let blob = Digest::of(bytes);
+        let (diff_id, size, encoding) = (DiffId::new(blob), bytes.len() as u64, Encoding::None);
+        let layer = Layer { diff_id, tar_bytes: size, entries: 1, blob, blob_bytes: size, encoding };
+        self.0.layers.lock().unwrap().insert(diff_id, (layer.clone(), bytes.to_vec()));
+        layer
     }
 
     /// Forgets that indices were refreshed, as a new process would.
@@ -94,20 +110,26 @@ impl World {
         events.iter().filter(|event| event["event"] == kind).cloned().collect()
     }
 
-    pub(super) fn builder(&self) -> Builder<'_> {
-        let ports =
-            Ports { store: self, sandbox: self, hooks: self, packages: self, logs: self, events: self };
-        Builder { ports, reuse: Reuse::Allowed, on_miss: OnMiss::Build }
+    pub(super) fn ports(&self) -> Ports<'_> {
+        Ports { store: self, sandbox: self, hooks: self, packages: self, logs: self, events: self }
+    }
+
+    pub(super) fn builder<'a>(&'a self, registries: &'a Registries<'a>) -> Builder<'a> {
+        Builder { ports: self.ports(), reuse: Reuse::Allowed, on_miss: OnMiss::Build, registries }
     }
 
     pub(super) fn stack(&self, plan: &Plan) -> Result<Vec<BuiltStep>, BuildError> {
-        self.builder().stack(plan)
+        self.builder(&Registries::none(self)).stack(plan)
+    }
+
+    pub(super) fn finish(&self, plan: &Plan, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
+        self.builder(&Registries::none(self)).finish(plan, stack)
     }
 
     fn find(&self, is_it: impl Fn(&Record) -> bool) -> Option<Record> {
-        let lost = self.0.lost.lock().unwrap();
+        let layers = self.0.layers.lock().unwrap();
         let record = self.0.records.lock().unwrap().iter().rfind(|record| is_it(record)).cloned();
-        record.filter(|record| record.diff_ids.iter().all(|diff_id| !lost.contains(diff_id)))
+        record.filter(|record| record.diff_ids.iter().all(|diff_id| layers.contains_key(diff_id)))
     }
 
     fn perform(&self, job: &Job) -> Effect {
@@ -179,12 +201,56 @@ impl LayerStore for World {
         Ok(Box::new(FakeWorkspace { world: self.clone(), path, lowers, upper, work }))
     }
 
+    fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
+        Ok(self.0.layers.lock().unwrap().get(diff_id).map(|(layer, _)| layer.clone()))
+    }
+
+    fn receive(&self, layer: &Layer, source: &mut dyn Read) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        source.read_to_end(&mut bytes).unwrap();
+        match Digest::of(&bytes) {
+            found if found != layer.blob => Err(StoreError::Damaged { expected: layer.blob, found }),
+            found if found != *layer.diff_id.digest() => {
+                Err(StoreError::WrongLayer { expected: layer.diff_id, found: DiffId::new(found) })
+            }
+            _ => {
+                self.add_layer(&bytes);
+                Ok(())
+            }
+        }
+    }
+
     fn base_image(&self, _: &BaseSource, _: Architecture) -> Result<BaseImage, StoreError> {
-        Ok(self.0.base.lock().unwrap().clone().expect("a test of imported bases imports one"))
+        let missing = || StoreError::NoBase { digest: Digest::of("manifest"), path: "store".into() };
+        self.0.base.lock().unwrap().clone().ok_or_else(missing)
+    }
+
+    fn keep_base(&self, _: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
+        *self.0.base.lock().unwrap() = Some(base.clone());
+        Ok(())
     }
 
     fn cache(&self, name: &str) -> Result<PathBuf, StoreError> {
         Ok(PathBuf::from("cache").join(name))
+    }
+}
+
+impl LayerBlobs for World {
+    fn encoded(&self, diff_id: &DiffId, _: Encoding) -> Result<Layer, StoreError> {
+        LayerStore::layer(self, diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })
+    }
+
+    fn held(&self, diff_id: &DiffId, preferred: Encoding) -> Result<Layer, StoreError> {
+        self.encoded(diff_id, preferred)
+    }
+
+    fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError> {
+        Ok(Box::new(self.open_archive(&layer.diff_id)?.1))
+    }
+
+    fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError> {
+        let (_, bytes) = self.0.layers.lock().unwrap()[diff_id].clone();
+        Ok((bytes.len() as u64, Box::new(io::Cursor::new(bytes))))
     }
 }
 
@@ -215,12 +281,7 @@ impl Workspace for FakeWorkspace {
 
     fn commit(self: Box<Self>, _: &Commit) -> Result<Option<Layer>, StoreError> {
         let Some(text) = self.world.0.written.lock().unwrap().remove(&self.upper) else { return Ok(None) };
-        let digest = Digest::of(&text);
-        let diff_id = DiffId::new(digest);
-        self.world.0.lost.lock().unwrap().remove(&diff_id);
-        let bytes = text.len() as u64;
-        let encoding = crate::layer::Encoding::None;
-        Ok(Some(Layer { diff_id, tar_bytes: bytes, entries: 1, blob: digest, blob_bytes: bytes, encoding }))
+        Ok(Some(self.world.add_layer(text.as_bytes())))
     }
 }
 

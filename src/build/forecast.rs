@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::BuildError;
-use super::stack::find;
+use super::registries::{Refused, Registries};
+use super::stack::{Hit, find};
 use crate::oci::{ChainId, DiffId};
 use crate::plan::{InputKey, Miss, Plan, Record, Step, explain_miss};
 use crate::port::LayerStore;
@@ -27,11 +28,17 @@ pub enum Prospect {
     Hit {
         /// Lowest first.
         diff_ids: Vec<DiffId>,
+        /// The repository that has them, if it is not the store.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        registry: Option<String>,
     },
     /// It has to be built.
     Miss {
-        /// Why, most similar earlier build first. Never empty.
+        /// What differs from the most similar step that was built before. Never empty.
         reasons: Vec<Miss>,
+        /// What registries have for it and is not used.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        refused: Vec<Refused>,
     },
     /// It is unchanged itself, but a step below has to be built: unless that comes out the same, so has this one.
     Depends {
@@ -40,18 +47,25 @@ pub enum Prospect {
     },
 }
 
-/// Says for each step of `plan` what a build would do. Reads the store, runs nothing, writes nothing.
-pub fn forecast(plan: &Plan, store: &dyn LayerStore) -> Result<Vec<Forecast>, BuildError> {
-    let mut below = Below { stack: Vec::new(), missing: None };
+/// Says for each step of `plan` what a build would do. Reads the store, asks registries, runs nothing, writes nothing.
+///
+/// A miss is explained by what the store has and by what registries have of the image's last published build.
+pub fn forecast(
+    plan: &Plan,
+    store: &dyn LayerStore,
+    registries: &Registries<'_>,
+) -> Result<Vec<Forecast>, BuildError> {
+    registries.ask_for(plan, store)?;
+    let mut below = Below { store, registries, stack: Vec::new(), missing: None };
     let mut records = None;
     let mut forecasts = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
-        let outcome = match below.find(step, store)? {
-            Some(diff_ids) => Prospect::Hit { diff_ids },
+        let outcome = match below.find(step)? {
+            Some(hit) => hit,
             None => {
                 let records = match &mut records {
                     Some(records) => records,
-                    unread => unread.insert(store.records()?),
+                    unread => unread.insert([store.records()?, registries.records(plan)].concat()),
                 };
                 below.prospect(step, records)
             }
@@ -64,6 +78,8 @@ pub fn forecast(plan: &Plan, store: &dyn LayerStore) -> Result<Vec<Forecast>, Bu
 
 /// What is below a step.
 struct Below<'a> {
+    store: &'a dyn LayerStore,
+    registries: &'a Registries<'a>,
     /// The layers, as long as no step is missing.
     stack: Vec<DiffId>,
     /// The lowest step that has to be built.
@@ -72,11 +88,15 @@ struct Below<'a> {
 
 impl<'a> Below<'a> {
     /// Returns the layers of `step`, if it is known what is below, and that it was built on that.
-    fn find(&self, step: &Step, store: &dyn LayerStore) -> Result<Option<Vec<DiffId>>, BuildError> {
+    fn find(&self, step: &Step) -> Result<Option<Prospect>, BuildError> {
         if self.missing.is_some() {
             return Ok(None);
         }
-        Ok(find(store, step, &self.stack)?.map(|(record, _)| record.diff_ids))
+        let hit = find(self.store, self.registries, step, &self.stack)?;
+        Ok(hit.map(|Hit { record, offer, found: _ }| Prospect::Hit {
+            diff_ids: record.diff_ids,
+            registry: offer.map(|offer| self.registries.registry(offer.registry).name().to_owned()),
+        }))
     }
 
     fn prospect(&self, step: &Step, records: &[Record]) -> Prospect {
@@ -85,13 +105,16 @@ impl<'a> Below<'a> {
         let reasons = explain_miss(step, content_key, records);
         match self.missing {
             Some(on) if reasons == [Miss::Below] => Prospect::Depends { on: on.to_owned() },
-            _ => Prospect::Miss { reasons },
+            _ => {
+                let stack = self.missing.is_none().then_some(self.stack.as_slice());
+                Prospect::Miss { reasons, refused: self.registries.refusals(step, stack) }
+            }
         }
     }
 
     fn add(&mut self, step: &'a Step, outcome: &Prospect) {
         match outcome {
-            Prospect::Hit { diff_ids } => self.stack.extend_from_slice(diff_ids),
+            Prospect::Hit { diff_ids, .. } => self.stack.extend_from_slice(diff_ids),
             Prospect::Miss { .. } | Prospect::Depends { .. } => drop(self.missing.get_or_insert(&step.name)),
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! stack     for each step: key known? take its layers; else run it in a workspace and commit a layer
+//! registries  what registries have of steps, and what of it counts
+//! receive   layers of found steps, fetched where the store lacks them
+//! publish   built steps to a registry
 //! step      one step's tasks on an open root: environment, hooks, packages, initramfs
 //! disk      the stack onto a disk, the final stage on it, boot code, conversion
 //! container the config of an OCI image: the base's, and an entry of history for each step
@@ -17,12 +20,19 @@ mod error;
 mod facts;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fake_registry;
 mod forecast;
 mod inventory;
 mod job;
 mod manifest;
 mod mask;
 mod packages;
+mod publish;
+mod receive;
+mod registries;
+#[cfg(test)]
+mod share_tests;
 mod shell;
 mod stack;
 #[cfg(test)]
@@ -37,5 +47,7 @@ pub use error::{BuildError, HookFailure, Outcome};
 pub use forecast::{Forecast, Prospect, forecast};
 pub use inventory::Package;
 pub use manifest::{ImageManifest, LayerEntry, OutputEntry};
+pub use publish::{Publication, Publisher};
+pub use registries::{Refused, Registries};
 pub use stack::{Builder, BuiltStep, Found, OnMiss, Ports, Reuse};
 pub use stage::Stage;

@@ -16,10 +16,9 @@ impl Builder<'_> {
         let Work::Tasks(tasks) = &step.work else {
             return Err(BuildError::NothingBelow { step: step.name.clone() });
         };
-        let mut stack = Vec::new();
-        for below in plan.steps.iter().take_while(|below| below.name != step.name) {
-            stack.extend(self.step(plan, below, &stack)?.diff_ids);
-        }
+        let count = plan.steps.iter().take_while(|below| below.name != step.name).count();
+        let below = self.steps(plan, &plan.steps[..count], &[])?;
+        let stack: Vec<_> = below.into_iter().flat_map(|step| step.diff_ids).collect();
         let workspace = self.ports.store.workspace(&stack)?;
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
         let run = self.prepare(plan, step, tasks, workspace.as_ref())?;

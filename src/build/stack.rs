@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::job::JobRun;
+use super::registries::{Offer, Registries};
 use super::step::{Places, StepRun};
 use super::{BuildError, bootstrap};
 use crate::distro::apt::Choices;
@@ -83,25 +84,22 @@ pub struct Builder<'a> {
     pub reuse: Reuse,
     /// What happens when a step has no layer yet.
     pub on_miss: OnMiss,
+    /// Where else layers may be found.
+    pub registries: &'a Registries<'a>,
 }
 
 impl Builder<'_> {
     /// Returns every step of `plan` with its layers, lowest first; makes those that are missing.
     pub fn stack(&self, plan: &Plan) -> Result<Vec<BuiltStep>, BuildError> {
         self.ports.events.emit(Event::ImageStarted { image: &plan.image, steps: plan.steps.len() });
-        let mut stack = Vec::new();
-        let mut built = Vec::with_capacity(plan.steps.len());
-        for step in &plan.steps {
-            let step = self.step(plan, step, &stack)?;
-            stack.extend_from_slice(&step.diff_ids);
-            built.push(step);
-        }
-        Ok(built)
+        self.ask_registries(plan)?;
+        self.steps(plan, &plan.steps, &[])
     }
 
     /// Returns the final stage of `plan` above `stack`, with its layer if it changed anything: the top of a container.
     pub fn finish(&self, plan: &Plan, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
-        self.step(plan, &plan.finish, stack)
+        let mut steps = self.steps(plan, std::slice::from_ref(&plan.finish), stack)?;
+        Ok(steps.pop().expect("one step gives one"))
     }
 
     /// Mounts the merged view of `stack` and calls `work` with the place.
@@ -113,54 +111,84 @@ impl Builder<'_> {
         Ok(result)
     }
 
-    /// Finds or makes the layers of one step of `plan` above `stack`.
-    pub(super) fn step(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
-        if let Some((record, found)) = self.find(step, stack)? {
+    /// Finds or makes the layers of `steps` of `plan`, which stand on each other, the first on `below`.
+    ///
+    /// All that are found in a row are fetched together, and only when it is known that the build may go on after them.
+    pub(super) fn steps(
+        &self,
+        plan: &Plan,
+        steps: &[Step],
+        below: &[DiffId],
+    ) -> Result<Vec<BuiltStep>, BuildError> {
+        let mut built = Vec::with_capacity(steps.len());
+        while built.len() < steps.len() {
+            let (rest, stack) = (&steps[built.len()..], stacked(below, &built));
+            let hits = self.hits(rest, &stack)?;
+            match rest.get(hits.len()) {
+                Some(step) if self.on_miss == OnMiss::Fail => return Err(miss(plan, step)),
+                Some(step) if hits.is_empty() => built.push(self.build(plan, step, &stack)?),
+                _ => built.extend(self.take(plan, rest, hits)?),
+            }
+        }
+        Ok(built)
+    }
+
+    /// Returns what is known of the first of `steps`, up to one that is not found.
+    fn hits(&self, steps: &[Step], below: &[DiffId]) -> Result<Vec<Hit>, BuildError> {
+        let (mut hits, mut stack) = (Vec::new(), below.to_vec());
+        if self.reuse == Reuse::Refused {
+            return Ok(hits);
+        }
+        for step in steps {
+            let Some(hit) = find(self.ports.store, self.registries, step, &stack)? else { break };
+            stack.extend_from_slice(&hit.record.diff_ids);
+            hits.push(hit);
+        }
+        Ok(hits)
+    }
+
+    /// Makes sure that the layers of `hits` are in the store, and their records; stops before the first step of which a layer
+    /// could not be had.
+    fn take(&self, plan: &Plan, steps: &[Step], hits: Vec<Hit>) -> Result<Vec<BuiltStep>, BuildError> {
+        let offers: Vec<_> = hits.iter().filter_map(|hit| hit.offer.as_ref()).collect();
+        let unavailable = self.receive(plan, &offers)?;
+        let mut taken = Vec::with_capacity(hits.len());
+        for (step, hit) in steps.iter().zip(&hits) {
+            let Hit { record, found, offer } = hit;
+            let from = offer.as_ref().map(|offer| self.registries.registry(offer.registry).name());
+            let lacking = record.diff_ids.iter().find_map(|diff_id| unavailable.get(diff_id));
+            if let (Some(offer), Some(why)) = (offer, lacking) {
+                self.registries.refuse(offer, why.clone());
+                break;
+            }
+            // From now on the input key finds it in the store.
+            if offer.is_some() || *found == Found::Content {
+                self.ports.store.save(record)?;
+            }
             self.ports.events.emit(Event::StepHit {
                 image: &plan.image,
                 step: &step.name,
-                by: if found == Found::Input { "input" } else { "content" },
+                by: if *found == Found::Input { "input" } else { "content" },
+                from: from.unwrap_or("store"),
                 diff_ids: &record.diff_ids,
             });
-            return Ok(built_step(step, record.diff_ids, found));
+            taken.push(built_step(step, record.diff_ids.clone(), *found));
         }
-        if self.on_miss == OnMiss::Fail {
-            return Err(BuildError::Miss { image: plan.image.clone(), step: step.name.clone() });
-        }
+        Ok(taken)
+    }
+
+    fn build(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
         let diff_ids = self.make(plan, step, stack)?;
-        self.save(plan, step, stack, &diff_ids)?;
+        self.ports.store.save(&step.record(&plan.image, stack, diff_ids.clone()))?;
         Ok(built_step(step, diff_ids, Found::Built))
     }
 
-    fn find(&self, step: &Step, stack: &[DiffId]) -> Result<Option<(Record, Found)>, BuildError> {
-        if self.reuse == Reuse::Refused {
-            return Ok(None);
+    /// Asks registries for every step that the store does not know, all at once.
+    fn ask_registries(&self, plan: &Plan) -> Result<(), BuildError> {
+        match self.reuse {
+            Reuse::Allowed => self.registries.ask_for(plan, self.ports.store),
+            Reuse::Refused => Ok(()),
         }
-        let Some((record, found)) = find(self.ports.store, step, stack)? else { return Ok(None) };
-        if found == Found::Content {
-            // From now on the input key finds it, too.
-            let (input_key, parent) = (step.input_key, step.parent);
-            self.ports.store.save(&Record { input_key, parent, ..record.clone() })?;
-        }
-        Ok(Some((record, found)))
-    }
-
-    fn save(
-        &self,
-        plan: &Plan,
-        step: &Step,
-        stack: &[DiffId],
-        diff_ids: &[DiffId],
-    ) -> Result<(), BuildError> {
-        Ok(self.ports.store.save(&Record {
-            step: step.name.clone(),
-            image: plan.image.clone(),
-            input_key: step.input_key,
-            content_key: step.content_key(ChainId::of(stack)),
-            parent: step.parent,
-            fields: step.fields.clone(),
-            diff_ids: diff_ids.to_vec(),
-        })?)
     }
 
     fn make(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<Vec<DiffId>, BuildError> {
@@ -237,22 +265,51 @@ impl Builder<'_> {
     }
 }
 
-/// Returns the record of a step whose layers were made on just this stack, and which key found it.
+/// What is known of a step.
+pub(super) struct Hit {
+    /// Its record, under its own keys.
+    pub(super) record: Record,
+    /// Which key found it.
+    pub(super) found: Found,
+    /// Where it comes from, if not from the store.
+    pub(super) offer: Option<Offer>,
+}
+
+/// Returns what the store, or else a registry, has of a step whose layers were made on just this stack.
 ///
 /// The input key alone does not do: a step below that was made again, because its layer was lost or the user refused it,
 /// may have come out as another one, with other packages. Nothing that stands on the old one fits the new one.
 pub(super) fn find(
     store: &dyn LayerStore,
+    registries: &Registries<'_>,
     step: &Step,
     stack: &[DiffId],
-) -> Result<Option<(Record, Found)>, StoreError> {
+) -> Result<Option<Hit>, StoreError> {
     let content_key = step.content_key(ChainId::of(stack));
     if let Some(record) = store.by_input(step.input_key)?
         && record.content_key == content_key
     {
-        return Ok(Some((record, Found::Input)));
+        return Ok(Some(Hit { record, found: Found::Input, offer: None }));
     }
-    Ok(store.by_content(content_key)?.map(|record| (record, Found::Content)))
+    if let Some(record) = store.by_content(content_key)? {
+        let (input_key, parent) = (step.input_key, step.parent);
+        let record = Record { input_key, parent, ..record };
+        return Ok(Some(Hit { record, found: Found::Content, offer: None }));
+    }
+    Ok(registries.find(step, stack).map(|(offer, found)| {
+        // Of what a stranger says, nothing but the layers is kept.
+        let record = step.record(&offer.step.image, stack, offer.diff_ids());
+        Hit { record, found, offer: Some(offer) }
+    }))
+}
+
+fn stacked(below: &[DiffId], built: &[BuiltStep]) -> Vec<DiffId> {
+    let built = built.iter().flat_map(|step| &step.diff_ids);
+    below.iter().chain(built).copied().collect()
+}
+
+fn miss(plan: &Plan, step: &Step) -> BuildError {
+    BuildError::Miss { image: plan.image.clone(), step: step.name.clone() }
 }
 
 /// Returns the root that a step of this workspace works on.

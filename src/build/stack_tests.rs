@@ -91,7 +91,8 @@ fn a_step_that_changes_nothing_has_no_layer_and_is_found_all_the_same() {
 fn a_build_that_refuses_the_cache_makes_everything() {
     let (world, plan) = (World::default(), image("").plan());
     world.stack(&plan).unwrap();
-    let builder = Builder { reuse: Reuse::Refused, ..world.builder() };
+    let nowhere = Registries::none(&world);
+    let builder = Builder { reuse: Reuse::Refused, ..world.builder(&nowhere) };
     assert_eq!(short(&builder.stack(&plan).unwrap()), ["built"; 4]);
 }
 
@@ -100,7 +101,8 @@ fn a_build_that_may_not_miss_names_the_step_and_runs_nothing() {
     let world = World::default();
     world.stack(&image("").plan()).unwrap();
     world.take_jobs();
-    let builder = Builder { on_miss: OnMiss::Fail, ..world.builder() };
+    let nowhere = Registries::none(&world);
+    let builder = Builder { on_miss: OnMiss::Fail, ..world.builder(&nowhere) };
     let error = builder.stack(&image("# changed").plan()).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -131,7 +133,7 @@ fn a_failed_hook_of_the_final_stage_is_its_elements_and_not_of_its_step() {
     image.elements.push(element("last").hook("finalise.d/90-last", "").build());
     let (world, plan) = (World::default(), image.plan());
     world.behave(but_for("finalise.d/90-last", Effect { status: 1, ..Effect::default() }));
-    match world.builder().finish(&plan, &[]).unwrap_err() {
+    match world.finish(&plan, &[]).unwrap_err() {
         BuildError::HookFailed(failure) => {
             assert_eq!((failure.element.as_str(), failure.step.as_str()), ("last", Step::FINAL));
         }
@@ -143,8 +145,8 @@ fn a_failed_hook_of_the_final_stage_is_its_elements_and_not_of_its_step() {
 fn the_final_stage_is_found_like_any_step() {
     let (world, plan) = (World::default(), image("").plan());
     let stack: Vec<_> = world.stack(&plan).unwrap().into_iter().flat_map(|step| step.diff_ids).collect();
-    let first = world.builder().finish(&plan, &stack).unwrap();
-    let second = world.builder().finish(&plan, &stack).unwrap();
+    let first = world.finish(&plan, &stack).unwrap();
+    let second = world.finish(&plan, &stack).unwrap();
     assert_eq!(short(&[first.clone(), second.clone()]), ["built", "input"]);
     assert_eq!(first.diff_ids, second.diff_ids);
 }
@@ -153,11 +155,11 @@ fn the_final_stage_is_found_like_any_step() {
 fn a_forecast_says_what_a_build_would_do_and_does_nothing() {
     let world = World::default();
     let lines = |image: &Image| -> Vec<String> {
-        let forecasts = forecast(&image.plan(), &world).unwrap();
+        let forecasts = forecast(&image.plan(), &world, &Registries::none(&world)).unwrap();
         let outcome = |forecast: Forecast| match forecast.outcome {
             Prospect::Hit { .. } => "hit".to_owned(),
             Prospect::Depends { on } => format!("depends on {on}"),
-            Prospect::Miss { reasons } => {
+            Prospect::Miss { reasons, .. } => {
                 reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
         };
@@ -181,7 +183,8 @@ fn a_forecast_says_what_a_build_would_do_and_does_nothing() {
     assert!(world.take_jobs().is_empty());
 }
 
-fn imported_base() -> (DiffId, crate::port::BaseImage) {
+/// Lets bases come as a layer; returns it.
+fn import_base(world: &World) -> DiffId {
     let layer = DiffId::new(Digest::of("base layer"));
     let config = serde_json::json!({
         "architecture": "amd64",
@@ -190,7 +193,7 @@ fn imported_base() -> (DiffId, crate::port::BaseImage) {
         "rootfs": { "type": "layers", "diff_ids": [layer] },
         "history": [{ "created_by": "somebody" }],
     });
-    (layer, crate::port::BaseImage { diff_ids: vec![layer], config: serde_json::to_vec(&config).unwrap() })
+    world.import("base layer", serde_json::to_vec(&config).unwrap())
 }
 
 /// Returns the config of a container as JSON, and the words of its history.
@@ -198,12 +201,12 @@ fn config(world: &World, image: &Image) -> (serde_json::Value, Vec<String>) {
     let plan = image.plan();
     let mut steps = world.stack(&plan).unwrap();
     let stack: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
-    steps.push(world.builder().finish(&plan, &stack).unwrap());
+    steps.push(world.finish(&plan, &stack).unwrap());
     let settings = crate::image::ContainerSettings {
         env: [("HOME".to_owned(), "/work".to_owned())].into(),
         ..Default::default()
     };
-    let config = world.builder().container_config(&plan, &steps, &settings).unwrap();
+    let config = world.builder(&Registries::none(world)).container_config(&plan, &steps, &settings).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     let history = config["history"].as_array().unwrap();
     let words = history.iter().map(|entry| entry["created_by"].as_str().unwrap().to_owned()).collect();
@@ -233,8 +236,7 @@ fn a_container_tells_of_every_step() {
 #[test]
 fn a_container_continues_the_config_of_its_base() {
     let world = World::default();
-    let (layer, base) = imported_base();
-    world.import(base);
+    let layer = import_base(&world);
     let mut image = image("");
     image.base_mut().source = crate::distro::BaseSource::Stored { digest: Digest::of("manifest") };
     let steps = world.stack(&image.plan()).unwrap();

@@ -1,5 +1,6 @@
 //! What runs for one step, in which order, with which environment, and what of it is logged.
 
+use super::Registries;
 use super::fake::{Effect, World, but_for, usual};
 use crate::element::fixture::{Builder as ElementBuilder, element};
 use crate::plan::Plan;
@@ -106,8 +107,7 @@ fn indices_are_fetched_once_as_long_as_they_are_fresh() {
     assert_eq!(jobs(&world, &plan), ["install.d/50-a", "install.d/50-b"], "the bootstrap has fetched them");
     world.restart();
     let plan = Image { revision: "2".to_owned(), ..image(elements()) }.plan();
-    let low = world.builder().step(&plan, &plan.steps[1], &[]).unwrap();
-    world.builder().step(&plan, &plan.steps[2], &low.diff_ids).unwrap();
+    world.builder(&Registries::none(&world)).steps(&plan, &plan.steps[1..], &[]).unwrap();
     assert_eq!(world.take_jobs(), ["apt-get update", "install.d/50-a", "install.d/50-b"]);
 }
 
@@ -193,10 +193,10 @@ fn a_shell_sees_what_the_hooks_of_a_step_see() {
     image.set(&[("DIB_NAMED", "n")]);
     let (world, plan) = (World::default(), image.plan());
     world.stack(&plan).unwrap();
-    world.builder().shell(&plan, &plan.steps[2], &["true".to_owned()]).unwrap();
+    world.builder(&Registries::none(&world)).shell(&plan, &plan.steps[2], &["true".to_owned()]).unwrap();
     assert_eq!(world.job("true").env["DIB_NAMED"], "n");
-    world.builder().shell(&plan, &plan.finish, &[]).unwrap();
+    world.builder(&Registries::none(&world)).shell(&plan, &plan.finish, &[]).unwrap();
     assert_eq!(world.take_jobs().last().map(String::as_str), Some("bash -l"));
-    let error = world.builder().shell(&plan, &plan.steps[0], &[]).unwrap_err();
+    let error = world.builder(&Registries::none(&world)).shell(&plan, &plan.steps[0], &[]).unwrap_err();
     assert_eq!(error.to_string(), "nothing is below step `base:debian-bookworm`");
 }

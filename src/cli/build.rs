@@ -10,7 +10,7 @@ use super::preflight::check;
 use super::progress::{Detail, renderer};
 use super::report::Failure;
 use super::wiring::Edges;
-use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Reuse};
+use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Registries, Reuse};
 use crate::disk::{self, FsName};
 use crate::dropin::OutputType;
 use crate::image::{DiskSettings, ImageDefinition, ImageName, OutputFormat};
@@ -28,10 +28,11 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         .into_iter()
         .map(|(name, image)| Request::new(&context, args, &seal, name, image))
         .collect::<Result<Vec<_>, _>>()?;
-    for request in &requests {
-        check(&edges.store, &request.plan, request.image, &request.formats)?;
-    }
     let events = renderer(args.progress, detail(global));
+    let registries = Registries::none(events.as_ref());
+    for request in &requests {
+        check(&edges.store, &request.plan, request.image, &request.formats, &registries)?;
+    }
     requests.iter().flat_map(|request| &request.warnings).for_each(|message| {
         events.emit(Event::Warning { message });
     });
@@ -39,6 +40,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         ports: edges.ports(events.as_ref()),
         reuse: if args.no_cache { Reuse::Refused } else { Reuse::Allowed },
         on_miss: if args.fail_on_miss { OnMiss::Fail } else { OnMiss::Build },
+        registries: &registries,
     };
     for request in &requests {
         request.build(&builder, &edges, args)?;

@@ -2,20 +2,23 @@
 
 use std::process::ExitCode;
 
-use super::args::{Explain, Global};
+use super::args::{Explain, Global, Progress};
 use super::context::{Context, open_store, unknown_step};
 use super::plan::describe;
+use super::progress::{Detail, renderer};
 use super::report::Failure;
-use crate::build::{Forecast, Prospect, forecast};
+use crate::build::{Forecast, Prospect, Registries, forecast};
 use crate::plan::{Plan, Step};
 
 /// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
 pub(super) fn run(global: &Global, args: &Explain) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?;
+    let events = renderer(Progress::Plain, Detail::Quiet);
+    let registries = Registries::none(events.as_ref());
     let (name, image) = context.image(&args.image)?;
     let store = open_store(global)?;
     let plan = context.plan(name, image, &store.seal()?)?;
-    let forecasts = forecast(&plan, &store)?;
+    let forecasts = forecast(&plan, &store, &registries)?;
     let chosen = choose(&plan, forecasts, args.step.as_deref())?;
     if args.json {
         let document: Vec<_> = chosen.iter().map(|(step, forecast)| json(step, forecast)).collect();
@@ -59,9 +62,10 @@ fn json(step: &Step, forecast: &Forecast) -> serde_json::Value {
 
 fn print(step: &Step, forecast: &Forecast, fields: Fields) {
     println!("{}  {}", step.name, describe(&forecast.outcome));
-    if let Prospect::Miss { reasons } = &forecast.outcome
-        && reasons.len() > 1
+    if let Prospect::Miss { reasons, refused } = &forecast.outcome
+        && reasons.len() + refused.len() > 1
     {
+        refused.iter().for_each(|refused| println!("  - {refused}"));
         reasons.iter().for_each(|reason| println!("  - {reason}"));
     }
     if fields == Fields::Shown {

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::args::{Global, Layers};
+use super::args::{Global, Layers, Progress};
 use super::context::{Context, open_store};
-use super::progress::size;
+use super::progress::{Detail, renderer, size};
 use super::report::{Failure, Message};
-use crate::build::{Prospect, forecast};
+use crate::build::{Prospect, Registries, forecast};
 use crate::oci::{DiffId, Digest};
 use crate::store::Store;
 
@@ -32,8 +32,9 @@ pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
     let store = open_store(global)?;
     let plan = context.plan(name, image, &store.seal()?)?;
     let mut lines = Vec::new();
-    for step in forecast(&plan, &store)? {
-        let Prospect::Hit { diff_ids } = step.outcome else {
+    let events = renderer(Progress::Plain, Detail::Quiet);
+    for step in forecast(&plan, &store, &Registries::none(events.as_ref()))? {
+        let Prospect::Hit { diff_ids, .. } = step.outcome else {
             return Err(Message::with_hint(
                 format!("step `{}` of image `{name}` is not in the store", step.step),
                 format!("plywood build {name}"),

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::args::{Global, Plan};
+use super::args::{Global, Plan, Progress};
 use super::context::{Context, open_store};
+use super::progress::{Detail, renderer};
 use super::report::Failure;
-use crate::build::{Forecast, Prospect, forecast};
+use crate::build::{Forecast, Prospect, Registries, forecast};
 
 /// One image's forecast, as `--json` prints it.
 #[derive(Serialize)]
@@ -19,13 +20,15 @@ struct ImageForecast {
 /// Prints what a build would do.
 pub(super) fn run(global: &Global, args: &Plan) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?;
+    let events = renderer(Progress::Plain, Detail::Quiet);
+    let registries = Registries::none(events.as_ref());
     let store = open_store(global)?;
     let seal = store.seal()?;
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {
         context.warnings(name, image)?.iter().for_each(|warning| eprintln!("warning: {warning}"));
         let plan = context.plan(name, image, &seal)?;
-        images.push(ImageForecast { image: name.to_string(), steps: forecast(&plan, &store)? });
+        images.push(ImageForecast { image: name.to_string(), steps: forecast(&plan, &store, &registries)? });
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&images)?);
@@ -46,13 +49,17 @@ fn print(image: &ImageForecast) {
 /// Returns a line for people.
 pub(super) fn describe(outcome: &Prospect) -> String {
     match outcome {
-        Prospect::Hit { diff_ids } if diff_ids.is_empty() => "hit   no layer: nothing changes".to_owned(),
-        Prospect::Hit { diff_ids } => {
+        Prospect::Hit { diff_ids, registry } => {
+            let place = if registry.is_some() { "hit (registry)" } else { "hit  " };
             let ids: Vec<_> = diff_ids.iter().map(|id| id.short()).collect();
-            format!("hit   {}", ids.join(" "))
+            match ids.as_slice() {
+                [] => format!("{place} no layer: nothing changes"),
+                ids => format!("{place} {}", ids.join(" ")),
+            }
         }
         Prospect::Depends { on } => format!("maybe unless `{on}` comes out as another layer"),
-        Prospect::Miss { reasons } => match reasons.as_slice() {
+        Prospect::Miss { refused, .. } if !refused.is_empty() => format!("miss  {}", refused[0]),
+        Prospect::Miss { reasons, .. } => match reasons.as_slice() {
             [reason] => format!("miss  {reason}"),
             [first, rest @ ..] => format!("miss  {first}, and {} more", rest.len()),
             [] => "miss".to_owned(),

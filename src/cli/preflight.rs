@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::report::{Failure, Message};
-use crate::build::{Prospect, forecast};
+use crate::build::{Prospect, Registries, forecast};
 use crate::disk::RootFs;
 use crate::distro::BaseSource;
 use crate::image::{ImageDefinition, OutputFormat};
@@ -16,9 +16,10 @@ pub(super) fn check(
     plan: &Plan,
     image: &ImageDefinition,
     formats: &[OutputFormat],
+    registries: &Registries<'_>,
 ) -> Result<(), Failure> {
     check_clock(plan)?;
-    let forecasts = forecast(plan, store)?;
+    let forecasts = forecast(plan, store, registries)?;
     let has_base = forecasts.first().is_some_and(|base| matches!(base.outcome, Prospect::Hit { .. }));
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
         check_base_source(&base.source)?;

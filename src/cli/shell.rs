@@ -8,7 +8,7 @@ use super::context::{Context, unknown_step};
 use super::progress::{Detail, renderer};
 use super::report::Failure;
 use super::wiring::Edges;
-use crate::build::{Builder, OnMiss, Reuse};
+use crate::build::{Builder, OnMiss, Registries, Reuse};
 use crate::plan::{Plan, Step};
 
 /// Opens the shell; builds nothing.
@@ -19,8 +19,12 @@ pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<Ex
     let plan = context.plan(name, image, &edges.seal()?)?;
     let step = args.at.as_deref().map_or(Ok(&plan.finish), |at| find(&plan, at))?;
     let events = renderer(super::args::Progress::Plain, Detail::Quiet);
-    let builder =
-        Builder { ports: edges.ports(events.as_ref()), reuse: Reuse::Allowed, on_miss: OnMiss::Fail };
+    let builder = Builder {
+        ports: edges.ports(events.as_ref()),
+        reuse: Reuse::Allowed,
+        on_miss: OnMiss::Fail,
+        registries: &Registries::none(events.as_ref()),
+    };
     let exit = builder.shell(&plan, step, &args.command)?;
     Ok(ExitCode::from(u8::try_from(exit.shell_status()).unwrap_or(u8::MAX)))
 }

@@ -28,6 +28,19 @@ pub enum BaseSource {
     },
 }
 
+impl BaseSource {
+    /// Says whether the base comes as layers with an image config, not as a root file system that is made.
+    pub fn comes_as_layers(&self) -> bool {
+        match self {
+            BaseSource::Mmdebstrap(_) => false,
+            BaseSource::OciLayout(_)
+            | BaseSource::DockerArchive(_)
+            | BaseSource::RootfsTar(_)
+            | BaseSource::Stored { .. } => true,
+        }
+    }
+}
+
 /// A base made by `mmdebstrap`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{ContentKey, Foundation, InputKey, KeyFields};
-use crate::distro::{Architecture, BaseDefinition};
+use super::{ContentKey, Foundation, InputKey, KeyFields, Record};
+use crate::distro::{Architecture, BaseDefinition, BaseSource};
 use crate::element::{Element, Phase};
-use crate::oci::{ChainId, Digest};
+use crate::oci::{ChainId, DiffId, Digest};
 
 /// Where hooks on the host find whole elements.
 pub const ELEMENTS_ON_HOST: &str = "/tmp/plywood/elements";
@@ -66,6 +66,27 @@ impl Step {
     pub fn new(name: impl Into<String>, fields: KeyFields, parent: Option<InputKey>, work: Work) -> Self {
         let input_key = fields.input_key(parent);
         Self { name: name.into(), fields, parent, input_key, work }
+    }
+
+    /// Returns where its layers come from, if it takes a base that comes as layers.
+    pub fn imported_base(&self) -> Option<&BaseSource> {
+        match &self.work {
+            Work::Base(base) => Some(&base.source).filter(|source| source.comes_as_layers()),
+            Work::Tasks(_) => None,
+        }
+    }
+
+    /// Returns its record: built for `image` above the stack `below`, it gave `diff_ids`.
+    pub fn record(&self, image: &str, below: &[DiffId], diff_ids: Vec<DiffId>) -> Record {
+        Record {
+            step: self.name.clone(),
+            image: image.to_owned(),
+            input_key: self.input_key,
+            content_key: self.content_key(ChainId::of(below)),
+            parent: self.parent,
+            fields: self.fields.clone(),
+            diff_ids,
+        }
     }
 
     /// Says what the step called `name` is, for the history of an image.

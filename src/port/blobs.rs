@@ -7,9 +7,12 @@ use crate::layer::Encoding;
 use crate::oci::DiffId;
 
 /// Gives out layers in the encoding that a reader wants.
-pub trait LayerBlobs {
+pub trait LayerBlobs: Sync {
     /// Returns the layer with a blob of this encoding; makes that blob, once and for all, if it is not there.
     fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError>;
+
+    /// Returns the layer with a blob that is there: one of this encoding if there is any, else another. Makes none.
+    fn held(&self, diff_id: &DiffId, preferred: Encoding) -> Result<Layer, StoreError>;
 
     /// Opens the blob of a layer. Reading its end fails if the bytes are not those that its digest names.
     fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError>;

@@ -25,6 +25,8 @@ pub enum Event<'a> {
         step: &'a str,
         /// Which of the two keys found it: `input` or `content`.
         by: &'static str,
+        /// Where: `store`, or the repository it was fetched from.
+        from: &'a str,
         /// Its layers.
         diff_ids: &'a [DiffId],
     },

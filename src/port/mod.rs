@@ -8,6 +8,7 @@ mod disk;
 mod event;
 mod hooks;
 mod package;
+mod remote;
 mod sandbox;
 mod store;
 
@@ -16,5 +17,6 @@ pub use disk::{BootImages, DiskError, DiskWriter, OpenDisk};
 pub use event::{Direction, Event, Events, How, Pace};
 pub use hooks::{HookFiles, HookFilesError, Logs};
 pub use package::{PackageError, PackageSession, Packages};
+pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{Access, Bind, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View};
 pub use store::{BaseImage, Commit, Layer, LayerStore, StoreError, Workspace};

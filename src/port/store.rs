@@ -1,6 +1,6 @@
 //! The store of layers, as the build sees it.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -30,10 +30,17 @@ pub struct Layer {
 /// A base that comes as layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseImage {
-    /// Its layers, lowest first.
-    pub diff_ids: Vec<DiffId>,
+    /// Its layers, lowest first, and the blobs that its manifest names.
+    pub layers: Vec<Layer>,
     /// Its image config, byte for byte.
     pub config: Vec<u8>,
+}
+
+impl BaseImage {
+    /// Returns its layers, lowest first.
+    pub fn diff_ids(&self) -> Vec<DiffId> {
+        self.layers.iter().map(|layer| layer.diff_id).collect()
+    }
 }
 
 /// Keys, layers and unpacked layers on disk.
@@ -53,11 +60,22 @@ pub trait LayerStore: Sync {
     /// Saves a record under both its keys. Atomic; a second save of the same key wins.
     fn save(&self, record: &Record) -> Result<(), StoreError>;
 
+    /// Returns a layer with one of its blobs, or `None` if the store has no blob of it.
+    fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError>;
+
+    /// Takes in a layer from elsewhere: reads all of `source`, the bytes of its blob. Idempotent; stores the layer if digest,
+    /// size and DiffID are those of `layer`, and else nothing of it.
+    fn receive(&self, layer: &Layer, source: &mut dyn Read) -> Result<(), StoreError>;
+
     /// Makes an empty workspace above `stack` (lowest first); unpacks layers that are not unpacked yet.
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError>;
 
     /// Returns the layers and the config of a base that comes as layers; takes it in if it is not here.
     fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError>;
+
+    /// Keeps a base that came from elsewhere, whose layers are in the store, as that which `source` defines. Fails unless config and
+    /// layers belong together, and unless they are the image that `source` names by its manifest.
+    fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError>;
 
     /// Returns a directory that is kept between builds and shared by them, for downloads of kind `name`
     /// (`apt/archives`). Nothing in it may be needed for a right result.

@@ -9,7 +9,7 @@ use super::{Refusal, SharedStep, StepKey};
 use crate::layer::Encoding;
 use crate::oci::{Digest, canonical_json, descriptor};
 use crate::plan::{BEHAVIOUR_VERSION, KeyFields};
-use crate::port::Layer;
+use crate::port::{Blob, Layer};
 use crate::trust::{Policy, Purpose, Signature, SigningKey};
 
 /// What the artifact is.
@@ -34,7 +34,7 @@ const TAR_BYTES: &str = "plywood.tar-bytes";
 const ENTRIES: &str = "plywood.entries";
 
 /// Returns the descriptor of [`EMPTY`].
-pub fn empty_descriptor() -> Descriptor {
+fn empty_descriptor() -> Descriptor {
     descriptor(MediaType::EmptyJSON.as_ref(), &Digest::of(EMPTY), EMPTY.len() as u64)
 }
 
@@ -46,7 +46,7 @@ impl SharedStep {
             .schema_version(2u32)
             .media_type(MediaType::ImageManifest)
             .artifact_type(MediaType::from(ARTIFACT_TYPE))
-            .config(self.config.clone().unwrap_or_else(empty_descriptor))
+            .config(self.config.as_ref().map_or_else(empty_descriptor, config_descriptor))
             .layers(if layers.is_empty() { vec![empty_descriptor()] } else { layers })
             .annotations(self.annotations())
             .build()
@@ -106,6 +106,10 @@ impl SharedStep {
     }
 }
 
+fn config_descriptor(config: &Blob) -> Descriptor {
+    descriptor(MediaType::ImageConfig.as_ref(), &config.digest, config.bytes)
+}
+
 fn layer_descriptor(layer: &Layer) -> Descriptor {
     let mut described = descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes);
     let annotations = [
@@ -134,7 +138,7 @@ fn parse(document: Value) -> Result<SharedStep, Refusal> {
         parent: all.0.contains_key(PARENT_KEY).then(|| all.parse(PARENT_KEY)).transpose()?,
         fields: parse_fields(all.text(FIELDS)?)?,
         layers: layers.map(parse_layer).collect::<Result<_, _>>()?,
-        config: Some(manifest.config().clone()).filter(|config| !is_empty(config)),
+        config: (!is_empty(manifest.config())).then(|| parse_blob(manifest.config())).transpose()?,
         created: all.parse::<jiff::Timestamp>(CREATED)?.as_second(),
     })
 }
@@ -142,23 +146,38 @@ fn parse(document: Value) -> Result<SharedStep, Refusal> {
 fn parse_fields(text: &str) -> Result<KeyFields, Refusal> {
     let fields: BTreeMap<String, String> = serde_json::from_str(text)
         .map_err(|error| Refusal::malformed(format!("annotation `{FIELDS}`: {error}")))?;
+    fields.iter().flat_map(|(label, value)| [label, value]).try_for_each(|text| check_text(FIELDS, text))?;
     Ok(KeyFields::new(fields))
+}
+
+/// Refuses what would do something to a terminal: texts of strangers are shown to people.
+fn check_text(name: &str, text: &str) -> Result<(), Refusal> {
+    match text.contains(char::is_control) {
+        true => Err(Refusal::malformed(format!("annotation `{name}` holds control characters"))),
+        false => Ok(()),
+    }
 }
 
 fn parse_layer(layer: &Descriptor) -> Result<Layer, Refusal> {
     let media_type = layer.media_type().to_string();
     let encoding = Encoding::of_media_type(&media_type)
         .ok_or_else(|| Refusal::malformed(format!("`{media_type}` is no layer")))?;
-    let blob = layer.digest().to_string();
+    let Blob { digest: blob, bytes: blob_bytes } = parse_blob(layer)?;
     let all = Annotations::of(layer.annotations());
     Ok(Layer {
         diff_id: all.parse(DIFF_ID)?,
         tar_bytes: all.parse(TAR_BYTES)?,
         entries: all.parse(ENTRIES)?,
-        blob: blob.parse().map_err(|error: crate::oci::DigestError| Refusal::malformed(error.to_string()))?,
-        blob_bytes: layer.size(),
+        blob,
+        blob_bytes,
         encoding,
     })
+}
+
+fn parse_blob(blob: &Descriptor) -> Result<Blob, Refusal> {
+    let digest = blob.digest().to_string().parse();
+    let digest = digest.map_err(|error: crate::oci::DigestError| Refusal::malformed(error.to_string()))?;
+    Ok(Blob { digest, bytes: blob.size() })
 }
 
 fn is_empty(blob: &Descriptor) -> bool {
@@ -175,7 +194,9 @@ impl<'a> Annotations<'a> {
     }
 
     fn text(&self, name: &str) -> Result<&'a str, Refusal> {
-        self.0.get(name).copied().ok_or_else(|| Refusal::malformed(format!("annotation `{name}` is missing")))
+        let missing = || Refusal::malformed(format!("annotation `{name}` is missing"));
+        let text = self.0.get(name).copied().ok_or_else(missing)?;
+        check_text(name, text).map(|()| text)
     }
 
     fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<T, Refusal> {
@@ -221,7 +242,7 @@ mod tests {
     fn a_step_comes_back_by_either_key_and_its_manifest_is_always_the_same() {
         let key = SigningKey::new([1; 32]);
         let mut base = shared(&[layer("a"), layer("b")]);
-        base.config = Some(descriptor(MediaType::ImageConfig.as_ref(), &Digest::of("config"), 6));
+        base.config = Some(Blob::of(b"config"));
         base.parent = None;
         for step in [shared(&[]), shared(&[layer("a")]), base] {
             for signed in [None, Some(&key)] {
@@ -303,6 +324,10 @@ mod tests {
             (b"<html>".to_vec(), "expected value"),
             (image, "its artifactType is ``"),
             (good.replace("plywood.diff-id", "x").into(), "annotation `plywood.diff-id` is missing"),
+            (
+                good.replace("\"vm\"", "\"\\u001b[2J\"").into(),
+                "annotation `plywood.image` holds control characters",
+            ),
             (good.replace("\"10240\"", "\"-1\"").into(), "annotation `plywood.tar-bytes`: invalid digit"),
             (good.replace("tar+zstd", "tar+xz").into(), "is no layer"),
         ];

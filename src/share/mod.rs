@@ -41,7 +41,7 @@ mod step;
 mod tag;
 
 pub use index::{StepIndex, image_index};
-pub use manifest::{ARTIFACT_TYPE, EMPTY, empty_descriptor};
+pub use manifest::{ARTIFACT_TYPE, EMPTY};
 pub use refusal::Refusal;
 pub use step::{SharedStep, Withheld, publishable};
 pub use tag::{StepKey, image_tag};

@@ -1,10 +1,8 @@
 //! What is told of a built step.
 
-use oci_spec::image::Descriptor;
-
 use super::StepKey;
 use crate::plan::{ContentKey, InputKey, KeyFields, Record, Step};
-use crate::port::Layer;
+use crate::port::{Blob, Layer};
 
 /// A built step, as it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +22,14 @@ pub struct SharedStep {
     /// Its layers and the blobs that hold them, lowest first: none if it changed nothing.
     pub layers: Vec<Layer>,
     /// The image config of a base that came as layers.
-    pub config: Option<Descriptor>,
+    pub config: Option<Blob>,
     /// When it was published, in seconds since 1970.
     pub created: i64,
 }
 
 impl SharedStep {
     /// Returns what may be told of the step with the record `record`, which gave `layers`.
-    pub fn new(record: &Record, layers: Vec<Layer>, config: Option<Descriptor>, created: i64) -> Self {
+    pub fn new(record: &Record, layers: Vec<Layer>, config: Option<Blob>, created: i64) -> Self {
         let Record { step, image, input_key, content_key, parent, fields, diff_ids: _ } = record.clone();
         Self {
             step,

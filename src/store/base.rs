@@ -9,7 +9,8 @@ use super::file::failed;
 use super::import::{Imported, cannot_import, invalid};
 use super::{Store, import};
 use crate::distro::{Architecture, BaseSource, StoredFile};
-use crate::oci::{Digest, HashingReader, ImageConfig, descriptor, image_manifest, parse_diff_ids};
+use crate::layer::Encoding;
+use crate::oci::{Digest, HashingReader, ImageConfig, descriptor, image_manifest};
 use crate::port::{BaseImage, StoreError};
 
 impl Store {
@@ -31,7 +32,7 @@ impl Store {
             }
             BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base does not come as layers"),
         };
-        let name = format!("base/{}", digest.hex());
+        let name = base_name(&digest);
         if let Some((_, manifest)) = self.images()?.into_iter().find(|(known, _)| *known == name)
             && let Ok(base) = self.stored_base(&manifest)
         {
@@ -100,11 +101,54 @@ impl Store {
         let path = self.layout().blob(manifest);
         let parsed: oci_spec::image::ImageManifest = import::parse(&path, &self.read_blob(manifest)?)?;
         let config = self.read_blob(&import::parse_digest(&path, parsed.config())?)?;
-        let diff_ids = parse_diff_ids(&config).map_err(|error| invalid(&path, error.to_string()))?;
-        for diff_id in &diff_ids {
-            self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
+        let diff_ids = import::expected_diff_ids(&path, &config, parsed.layers().len())?;
+        let layers = diff_ids.iter().zip(parsed.layers()).map(|(diff_id, blob)| {
+            let missing = || StoreError::MissingLayer { diff_id: *diff_id };
+            let encoding = Encoding::of_media_type(&blob.media_type().to_string()).ok_or_else(missing)?;
+            self.held(diff_id, encoding)
+        });
+        Ok(BaseImage { layers: layers.collect::<Result<_, _>>()?, config })
+    }
+
+    /// Keeps a base that was fetched, whose layers are here, as that which `source` defines.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if the config names other layers, [`StoreError::Damaged`] if `source` names an image by its
+    /// manifest and this is another one.
+    pub(super) fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
+        let path = Path::new("the config of a fetched base");
+        if import::expected_diff_ids(path, &base.config, base.layers.len())? != base.diff_ids() {
+            return Err(invalid(path, "it names other layers than were fetched with it".to_owned()));
         }
-        Ok(BaseImage { diff_ids, config })
+        let layers = base.layers.iter();
+        let layers =
+            layers.map(|layer| descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
+        let manifest = image_manifest(&base.config, layers.collect(), &BTreeMap::new());
+        let name = match source {
+            BaseSource::Stored { digest } => {
+                verify_manifest(digest, &manifest)?;
+                base_name(digest)
+            }
+            BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
+                base_name(&file.digest)
+            }
+            BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base has no config"),
+        };
+        self.put_blob(&base.config)?;
+        self.save_image(&name, &manifest)?;
+        Ok(())
+    }
+}
+
+/// Returns the name in the index of the base that is defined by a file of this digest.
+fn base_name(digest: &Digest) -> String {
+    format!("base/{}", digest.hex())
+}
+
+fn verify_manifest(expected: &Digest, manifest: &[u8]) -> Result<(), StoreError> {
+    match Digest::of(manifest) {
+        found if found == *expected => Ok(()),
+        found => Err(StoreError::Damaged { expected: *expected, found }),
     }
 }
 

@@ -20,18 +20,31 @@ impl Store {
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Io`].
     pub fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
+        let held = self.held(diff_id, encoding)?;
+        if held.encoding == encoding {
+            return Ok(held);
+        }
+        let layer = self.encode_again(&held, encoding)?;
+        self.add_layer(&layer)?;
+        Ok(layer)
+    }
+
+    /// Returns a layer with a blob that is there: one in the encoding `preferred` if there is any, else the one that is decoded
+    /// fastest.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingLayer`], [`StoreError::Io`].
+    pub fn held(&self, diff_id: &DiffId, preferred: Encoding) -> Result<Layer, StoreError> {
         let missing = || StoreError::MissingLayer { diff_id: *diff_id };
         let stored = self.stored_layer(diff_id)?.ok_or_else(missing)?;
         let there = stored
             .blobs
             .iter()
-            .find(|blob| blob.encoding == encoding && self.blob_bytes(&blob.digest) == Some(blob.bytes));
-        if let Some(blob) = there {
-            return Ok(stored.with(blob));
+            .find(|blob| blob.encoding == preferred && self.blob_bytes(&blob.digest) == Some(blob.bytes));
+        match there {
+            Some(blob) => Ok(stored.with(blob)),
+            None => self.layer(diff_id)?.ok_or_else(missing),
         }
-        let layer = self.encode_again(&self.layer(diff_id)?.ok_or_else(missing)?, encoding)?;
-        self.add_layer(&layer)?;
-        Ok(layer)
     }
 
     fn encode_again(&self, layer: &Layer, encoding: Encoding) -> Result<Layer, StoreError> {
@@ -114,6 +127,10 @@ impl Store {
 impl LayerBlobs for Store {
     fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
         Store::encoded(self, diff_id, encoding)
+    }
+
+    fn held(&self, diff_id: &DiffId, preferred: Encoding) -> Result<Layer, StoreError> {
+        Store::held(self, diff_id, preferred)
     }
 
     fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError> {

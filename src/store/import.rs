@@ -66,6 +66,18 @@ impl Store {
         path: &Path,
         expected: Option<&Digest>,
     ) -> Result<Layer, StoreError> {
+        let layer = self.ingest_blob(source, path, expected)?;
+        self.add_layer(&layer)?;
+        Ok(layer)
+    }
+
+    /// The same, but leaves it to the caller to tell the store which layer the blob holds.
+    pub(super) fn ingest_blob(
+        &self,
+        source: impl Read,
+        path: &Path,
+        expected: Option<&Digest>,
+    ) -> Result<Layer, StoreError> {
         let mut tee = Tee { source, copy: self.blob_writer()? };
         let mut start = Vec::new();
         let magic = (&mut tee).take(Encoding::MAGIC_BYTES as u64 + 2).read_to_end(&mut start);
@@ -85,9 +97,7 @@ impl Store {
             Some(expected) => (*expected, tee.copy.finish_as(expected)?),
             None => tee.copy.finish()?,
         };
-        let layer = Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding };
-        self.add_layer(&layer)?;
-        Ok(layer)
+        Ok(Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding })
     }
 }
 

@@ -39,6 +39,7 @@ mod import;
 mod layout;
 mod log;
 mod pack;
+mod receive;
 mod record;
 mod scan;
 mod scratch;
@@ -48,6 +49,7 @@ mod workspace;
 mod xattr;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,7 +67,7 @@ pub use import::Imported;
 use crate::distro::{Architecture, BaseSource};
 use crate::oci::DiffId;
 use crate::plan::{ContentKey, InputKey, Record};
-use crate::port::{BaseImage, LayerStore, StoreError, Workspace};
+use crate::port::{BaseImage, Layer, LayerStore, StoreError, Workspace};
 use file::{create_directories, create_private, failed, read_if_there, remove_path, write_whole};
 use layout::Layout;
 use scratch::Scratch;
@@ -219,8 +221,20 @@ impl LayerStore for Store {
         self.write_document(&self.layout().input_record(&record.input_key), record)
     }
 
+    fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
+        Store::layer(self, diff_id)
+    }
+
+    fn receive(&self, layer: &Layer, source: &mut dyn Read) -> Result<(), StoreError> {
+        Store::receive(self, layer, source)
+    }
+
     fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError> {
         Store::base_image(self, source, architecture)
+    }
+
+    fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
+        Store::keep_base(self, source, base)
     }
 
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {

@@ -28,10 +28,11 @@ impl Narrator {
                 self.images.insert(image.to_owned(), Position { step: 0, steps });
                 None
             }
-            Event::StepHit { image, step, diff_ids, by } => {
+            Event::StepHit { image, step, diff_ids, by, from } => {
                 let place = self.advance(image);
                 let why = if by == "content" { ", rebuilt below to the same" } else { "" };
-                Some(format!("{place} {step}: cached {}{why}", layers(diff_ids)))
+                let from = if from == "store" { String::new() } else { format!(" in {from}") };
+                Some(format!("{place} {step}: cached {}{from}{why}", layers(diff_ids)))
             }
             Event::StepStarted { image, step } => Some(format!("{} {step}: building", self.advance(image))),
             Event::TaskStarted { image, step, phase, task } => {
@@ -144,7 +145,7 @@ mod tests {
         let mut narrator = Narrator::default();
         let image = "vm";
         narrator.line(&Event::ImageStarted { image, steps: 2 });
-        let hit = Event::StepHit { image, step: "base", by: "input", diff_ids: &[] };
+        let hit = Event::StepHit { image, step: "base", by: "input", from: "store", diff_ids: &[] };
         assert_eq!(narrator.line(&hit).unwrap(), "vm 1/2 base: cached no layer: nothing changed");
         let started = Event::StepStarted { image, step: "web" };
         assert_eq!(narrator.line(&started).unwrap(), "vm 2/2 web: building");

@@ -1,0 +1,150 @@
+//! A repository in memory.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use crate::oci::Digest;
+use crate::port::*;
+
+/// A repository of a registry. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Shelf(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    tags: Mutex<BTreeMap<String, Digest>>,
+    manifests: Mutex<BTreeMap<Digest, Vec<u8>>>,
+    blobs: Mutex<BTreeMap<Digest, Vec<u8>>>,
+    is_down: Mutex<bool>,
+    requests: Mutex<Vec<String>>,
+}
+
+impl Shelf {
+    /// Lets every request fail.
+    pub(super) fn go_down(&self) {
+        *self.0.is_down.lock().unwrap() = true;
+    }
+
+    /// Returns the requests since the last call: `get k`, `put c`, `fetch`, `send`, with the first letter of a tag.
+    pub(super) fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.requests.lock().unwrap())
+    }
+
+    /// Changes the manifests of all tags that start with `kind`.
+    pub(super) fn change(&self, kind: &str, change: impl Fn(&mut Value)) {
+        let tags: Vec<_> = self.all_tags().into_iter().filter(|tag| tag.starts_with(kind)).collect();
+        for tag in tags {
+            let mut manifest: Value = serde_json::from_slice(&self.manifest(&tag).unwrap()).unwrap();
+            change(&mut manifest);
+            self.put(&tag, serde_json::to_vec(&manifest).unwrap());
+        }
+    }
+
+    /// Changes what a blob holds.
+    pub(super) fn damage(&self, blob: &Digest) {
+        self.0.blobs.lock().unwrap().insert(*blob, b"damaged".to_vec());
+    }
+
+    /// Returns everything that it holds, as text.
+    pub(super) fn text(&self) -> String {
+        let (manifests, blobs) = (self.0.manifests.lock().unwrap(), self.0.blobs.lock().unwrap());
+        manifests
+            .values()
+            .chain(blobs.values())
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .collect()
+    }
+
+    /// Returns the manifest of a tag or digest.
+    pub(super) fn manifest(&self, reference: &str) -> Option<Vec<u8>> {
+        let digest =
+            self.0.tags.lock().unwrap().get(reference).copied().or_else(|| reference.parse().ok())?;
+        self.0.manifests.lock().unwrap().get(&digest).cloned()
+    }
+
+    /// Gives bytes a tag.
+    pub(super) fn put(&self, tag: &str, manifest: Vec<u8>) {
+        let digest = Digest::of(&manifest);
+        self.0.manifests.lock().unwrap().insert(digest, manifest);
+        self.0.tags.lock().unwrap().insert(tag.to_owned(), digest);
+    }
+
+    /// Takes a tag away.
+    pub(super) fn untag(&self, tag: &str) {
+        self.0.tags.lock().unwrap().remove(tag);
+    }
+
+    pub(super) fn all_tags(&self) -> Vec<String> {
+        self.0.tags.lock().unwrap().keys().cloned().collect()
+    }
+
+    fn request(&self, request: String) -> Result<(), RemoteError> {
+        self.0.requests.lock().unwrap().push(request);
+        match *self.0.is_down.lock().unwrap() {
+            false => Ok(()),
+            true => Err(RemoteError::Failed {
+                action: "reach",
+                repository: self.name().to_owned(),
+                source: "connection refused".into(),
+            }),
+        }
+    }
+
+    fn fetch_one(&self, blob: &Blob, take: &Take<'_>) -> Result<(), RemoteError> {
+        self.request("fetch".to_owned())?;
+        let bytes = self.0.blobs.lock().unwrap()[&blob.digest].clone();
+        Ok(take(blob, &mut bytes.as_slice())?)
+    }
+}
+
+impl RemoteCache for Shelf {
+    fn name(&self) -> &str {
+        "shelf/cache"
+    }
+
+    fn manifests(&self, references: &[String]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {
+        let get = |reference: &String| {
+            self.request(format!("get {}", &reference[..1]))?;
+            Ok(self.manifest(reference))
+        };
+        references.iter().map(get).collect()
+    }
+
+    fn fetch(&self, blobs: &[Blob], take: &Take<'_>) -> Vec<Result<(), RemoteError>> {
+        blobs.iter().map(|blob| self.fetch_one(blob, take)).collect()
+    }
+
+    fn send(&self, blobs: &[Blob], open: &Open<'_>) -> Result<(), RemoteError> {
+        for blob in blobs {
+            self.request("send".to_owned())?;
+            let mut bytes = Vec::new();
+            open(blob)?.read_to_end(&mut bytes).unwrap();
+            assert_eq!(Blob::of(&bytes), *blob);
+            self.0.blobs.lock().unwrap().insert(blob.digest, bytes);
+        }
+        Ok(())
+    }
+
+    fn publish(&self, manifests: &[Tagged]) -> Result<(), RemoteError> {
+        for Tagged { tag, bytes, .. } in manifests {
+            self.request(format!("put {}", &tag[..1]))?;
+            self.put(tag, bytes.clone());
+        }
+        Ok(())
+    }
+
+    fn tags(&self) -> Result<Vec<String>, RemoteError> {
+        self.request("tags".to_owned())?;
+        Ok(self.all_tags())
+    }
+
+    fn delete(&self, manifest: &Digest) -> Result<(), RemoteError> {
+        self.request("delete".to_owned())?;
+        self.0.manifests.lock().unwrap().remove(manifest);
+        self.0.tags.lock().unwrap().retain(|_, tagged| tagged != manifest);
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Built steps to a registry, for other machines.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use super::{BuiltStep, Ports};
+use crate::layer::Encoding;
+use crate::plan::{Plan, Record, Step};
+use crate::port::{Blob, Layer, LayerBlobs, RemoteCache, RemoteError, StoreError, Tagged};
+use crate::share::{EMPTY, SharedStep, StepKey, Withheld, image_index, image_tag, publishable};
+use crate::trust::{Policy, Requirement, SigningKey};
+
+/// Source: OCI image-spec, `media-types.md`.
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// Publishes the steps of images in one repository.
+pub struct Publisher<'a> {
+    /// The repository.
+    pub to: &'a dyn RemoteCache,
+    /// Gives out the layers.
+    pub blobs: &'a dyn LayerBlobs,
+    /// What is there already stays if this believes it.
+    pub policy: &'a Policy,
+    /// Signs.
+    pub key: Option<&'a SigningKey>,
+    /// Now, in seconds since 1970.
+    pub now: i64,
+}
+
+/// What became of the steps of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// How many steps others can find now.
+    pub steps: usize,
+    /// How many of them they could not find before.
+    pub new: usize,
+    /// What the others are kept back for.
+    pub withheld: Option<Withheld>,
+}
+
+/// A step as the repository has it, or is to have it.
+struct Entry {
+    name: String,
+    manifest: Vec<u8>,
+    /// `None` if it is there.
+    new: Option<New>,
+}
+
+/// A step that the repository does not have yet.
+struct New {
+    shared: SharedStep,
+    blobs: BTreeMap<Blob, Source>,
+}
+
+/// Where the bytes of a blob are.
+enum Source {
+    Layer(Layer),
+    Document(Vec<u8>),
+}
+
+impl Publisher<'_> {
+    /// Publishes the steps of `plan` that were built or found (the lowest first, all there are), but for those that secrets
+    /// keep back. What is there already costs one request a step. Blobs come before the manifests that name them, lower steps
+    /// before higher ones: stopped half-way, it leaves what can be used.
+    ///
+    /// Layers are published as the blobs that `encoding` has, where the store has such: so images and steps share them.
+    ///
+    /// # Errors
+    /// If the registry or the store fails.
+    pub fn publish(
+        &self,
+        ports: &Ports<'_>,
+        plan: &Plan,
+        built: &[BuiltStep],
+        encoding: Encoding,
+    ) -> Result<Publication, RemoteError> {
+        let steps: Vec<_> = plan.steps.iter().chain([&plan.finish]).take(built.len()).collect();
+        let (count, withheld) = publishable(steps.iter().copied());
+        let records = records(plan, &steps[..count], built);
+        let (there, index) = self.look(plan, &records)?;
+        let mut entries = Vec::with_capacity(count);
+        for ((step, record), there) in steps.iter().zip(&records).zip(there) {
+            entries.push(match there.filter(|manifest| self.is_good(manifest, record)) {
+                Some(manifest) => Entry { name: step.name.clone(), manifest, new: None },
+                None => self.prepare(ports, plan, step, record, encoding)?,
+            });
+        }
+        self.send(&entries)?;
+        self.to.publish(&documents(plan, &entries, index.as_deref()))?;
+        let new = entries.iter().filter(|entry| entry.new.is_some()).count();
+        Ok(Publication { steps: count, new, withheld })
+    }
+
+    /// Returns what the repository has under the tags of these steps and under that of the image.
+    #[expect(clippy::type_complexity, reason = "two kinds of documents from one look")]
+    fn look(
+        &self,
+        plan: &Plan,
+        records: &[Record],
+    ) -> Result<(Vec<Option<Vec<u8>>>, Option<Vec<u8>>), RemoteError> {
+        let tags = records.iter().map(|record| StepKey::Input(record.input_key).tag());
+        let tags: Vec<_> = tags.chain([image_tag(&plan.image)]).collect();
+        let mut there = self.to.manifests(&tags).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let index = there.pop().flatten();
+        Ok((there, index))
+    }
+
+    /// Says whether what the repository has for a step can stay: others would find the same layers by it, and believe it as
+    /// they would believe us.
+    fn is_good(&self, manifest: &[u8], record: &Record) -> bool {
+        let own = self.key.map(SigningKey::public);
+        let policy = Policy {
+            keys: self.policy.keys.iter().copied().chain(own).collect(),
+            requirement: if own.is_some() { Requirement::Required } else { self.policy.requirement },
+        };
+        let there = SharedStep::from_manifest(manifest, &StepKey::Input(record.input_key), &policy);
+        there.is_ok_and(|there| {
+            let same_layers = there.layers.iter().map(|layer| &layer.diff_id).eq(&record.diff_ids);
+            same_layers && there.content_key == record.content_key
+        })
+    }
+
+    fn prepare(
+        &self,
+        ports: &Ports<'_>,
+        plan: &Plan,
+        step: &Step,
+        record: &Record,
+        encoding: Encoding,
+    ) -> Result<Entry, StoreError> {
+        let (layers, config) = match step.imported_base() {
+            Some(source) => {
+                let base = ports.store.base_image(source, plan.architecture)?;
+                (base.layers, Some(base.config))
+            }
+            None => {
+                let held = record.diff_ids.iter().map(|diff_id| self.blobs.held(diff_id, encoding));
+                (held.collect::<Result<Vec<_>, _>>()?, None)
+            }
+        };
+        let blobs = layers.iter().map(|layer| (layer.into(), Source::Layer(layer.clone())));
+        let documents = [config.clone(), Some(EMPTY.to_vec())].into_iter().flatten();
+        let documents = documents.map(|document| (Blob::of(&document), Source::Document(document)));
+        let blobs = blobs.chain(documents).collect();
+        let shared = SharedStep::new(record, layers, config.as_deref().map(Blob::of), self.now);
+        let manifest = shared.to_manifest(self.key);
+        Ok(Entry { name: step.name.clone(), manifest, new: Some(New { shared, blobs }) })
+    }
+
+    fn send(&self, entries: &[Entry]) -> Result<(), RemoteError> {
+        let new = entries.iter().filter_map(|entry| entry.new.as_ref());
+        let sources: BTreeMap<_, _> = new.flat_map(|new| &new.blobs).collect();
+        let open = |blob: &Blob| -> Result<Box<dyn Read + '_>, StoreError> {
+            match sources[blob] {
+                Source::Layer(layer) => self.blobs.open(layer),
+                Source::Document(bytes) => Ok(Box::new(bytes.as_slice())),
+            }
+        };
+        let blobs: Vec<_> = sources.keys().map(|blob| **blob).collect();
+        if blobs.is_empty() { Ok(()) } else { self.to.send(&blobs, &open) }
+    }
+}
+
+/// Returns the records of the lowest steps of a plan, as they were built or found.
+fn records(plan: &Plan, steps: &[&Step], built: &[BuiltStep]) -> Vec<Record> {
+    let mut stack = Vec::new();
+    let record = |(step, built): (&&Step, &BuiltStep)| {
+        let record = step.record(&plan.image, &stack, built.diff_ids.clone());
+        stack.extend_from_slice(&built.diff_ids);
+        record
+    };
+    steps.iter().zip(built).map(record).collect()
+}
+
+/// Returns the manifests to publish, lowest step first, and the index of the image if it is another than `index`.
+fn documents(plan: &Plan, entries: &[Entry], index: Option<&[u8]>) -> Vec<Tagged> {
+    let mut documents = Vec::new();
+    for Entry { manifest, new, .. } in entries {
+        let keys = new.iter().flat_map(|new| new.shared.keys());
+        documents.extend(keys.map(|key| Tagged {
+            tag: key.tag(),
+            media_type: MANIFEST,
+            bytes: manifest.clone(),
+        }));
+    }
+    let bytes = image_index(entries.iter().map(|entry| (entry.name.as_str(), entry.manifest.as_slice())));
+    if !entries.is_empty() && index != Some(&bytes) {
+        documents.push(Tagged { tag: image_tag(&plan.image), media_type: INDEX, bytes });
+    }
+    documents
+}

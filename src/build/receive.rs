@@ -1,0 +1,115 @@
+//! Layers of found steps, fetched where the store lacks them.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Mutex;
+
+use super::registries::{Offer, chain};
+use super::{BuildError, Builder};
+use crate::distro::BaseSource;
+use crate::oci::{DiffId, Digest};
+use crate::plan::{Plan, Step};
+use crate::port::{BaseImage, Blob, Layer, RemoteError, StoreError};
+use crate::share::Refusal;
+
+/// The largest image config that is read.
+const CONFIG_LIMIT_BYTES: u64 = 16 << 20;
+
+/// How it went with the layers of some offers: those that could not be had.
+pub(super) type Unavailable = BTreeMap<DiffId, Refusal>;
+
+impl Builder<'_> {
+    /// Fetches the layers of `offers` that the store lacks, those of one registry at the same time.
+    ///
+    /// # Errors
+    /// If the store cannot take them. A layer that a registry does not have, or has wrong, is no error.
+    pub(super) fn receive(&self, plan: &Plan, offers: &[&Offer]) -> Result<Unavailable, BuildError> {
+        let mut lacking: BTreeMap<usize, BTreeMap<Blob, &Layer>> = BTreeMap::new();
+        for offer in offers {
+            for layer in &offer.step.layers {
+                if self.ports.store.layer(&layer.diff_id)?.is_none() {
+                    lacking.entry(offer.registry).or_default().insert(layer.into(), layer);
+                }
+            }
+        }
+        let mut unavailable = Unavailable::new();
+        for (registry, layers) in lacking {
+            unavailable.extend(self.fetch(registry, &layers)?);
+        }
+        let lowest = offers.iter().find(|offer| offer.step.parent.is_none());
+        if let (Some(base), Some(source)) = (lowest, plan.steps.first().and_then(Step::imported_base))
+            && !base.diff_ids().iter().any(|layer| unavailable.contains_key(layer))
+            && let Err(why) = self.receive_base(source, base)?
+        {
+            unavailable.extend(base.diff_ids().into_iter().map(|layer| (layer, why.clone())));
+        }
+        Ok(unavailable)
+    }
+
+    /// Keeps a base whose layers are here, with its config, so that containers can continue it.
+    fn receive_base(
+        &self,
+        source: &BaseSource,
+        offer: &Offer,
+    ) -> Result<Result<(), Refusal>, BuildError> {
+        let Some(config) = &offer.step.config else {
+            return Ok(Err(Refusal::Layer { reason: "the config of the base is missing".to_owned() }));
+        };
+        let document = Mutex::new(Vec::new());
+        let take = |_: &Blob, source: &mut dyn Read| {
+            let mut bytes = Vec::new();
+            source.take(CONFIG_LIMIT_BYTES).read_to_end(&mut bytes).map_err(unreadable(config.digest))?;
+            verify(&config.digest, &bytes)?;
+            *document.lock().unwrap_or_else(|held| held.into_inner()) = bytes;
+            Ok(())
+        };
+        let fetched = self.registries.registry(offer.registry).fetch(&[*config], &take);
+        if let Some(Err(error)) = fetched.into_iter().next() {
+            return Ok(Err(refusal(error)?));
+        }
+        let config = document.into_inner().unwrap_or_else(|held| held.into_inner());
+        let base = BaseImage { layers: offer.step.layers.clone(), config };
+        match self.ports.store.keep_base(source, &base) {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => Ok(Err(refusal(error.into())?)),
+        }
+    }
+
+    fn fetch(&self, registry: usize, layers: &BTreeMap<Blob, &Layer>) -> Result<Unavailable, BuildError> {
+        let blobs: Vec<_> = layers.keys().copied().collect();
+        let take = |blob: &Blob, source: &mut dyn Read| self.ports.store.receive(layers[blob], source);
+        let fetched = self.registries.registry(registry).fetch(&blobs, &take);
+        let mut unavailable = Unavailable::new();
+        for (layer, result) in layers.values().zip(fetched) {
+            if let Err(error) = result {
+                unavailable.insert(layer.diff_id, refusal(error)?);
+            }
+        }
+        Ok(unavailable)
+    }
+}
+
+fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+    match Digest::of(bytes) {
+        found if found == *expected => Ok(()),
+        found => Err(StoreError::Damaged { expected: *expected, found }),
+    }
+}
+
+fn unreadable(digest: Digest) -> impl FnOnce(std::io::Error) -> StoreError {
+    move |source| StoreError::Io { action: "read", path: format!("blob {digest}").into(), source }
+}
+
+/// Tells a layer that is not what it should be from a store that cannot take it.
+fn refusal(error: RemoteError) -> Result<Refusal, BuildError> {
+    match error {
+        RemoteError::Store(
+            wrong @ (StoreError::Damaged { .. }
+            | StoreError::WrongLayer { .. }
+            | StoreError::Layer(_)
+            | StoreError::Invalid { .. }),
+        ) => Ok(Refusal::Layer { reason: chain(&wrong) }),
+        RemoteError::Store(error) => Err(error.into()),
+        other => Ok(Refusal::Layer { reason: chain(&other) }),
+    }
+}

@@ -1,0 +1,240 @@
+//! What registries have of steps. Each key is asked for once.
+//!
+//! What a registry says is a proposal. It counts if the policy believes it, if it is the answer to what was asked, and if it was
+//! made on the very stack that the step is to stand on; and its layers, only if they have the DiffIDs that were promised.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+
+use serde::Serialize;
+
+use super::{BuildError, Found};
+use crate::oci::{ChainId, DiffId};
+use crate::plan::{Plan, Record, Step};
+use crate::port::{Event, Events, Layer, LayerStore, RemoteCache, RemoteError};
+use crate::share::{Refusal, SharedStep, StepIndex, StepKey, image_tag};
+use crate::trust::Policy;
+
+/// The registries that steps are looked up in, and what they have said.
+pub struct Registries<'a> {
+    from: Vec<&'a dyn RemoteCache>,
+    policy: Policy,
+    events: &'a dyn Events,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    answers: BTreeMap<StepKey, Answer>,
+    /// Registries that did not answer, by their place: they are left alone from then on.
+    silent: BTreeSet<usize>,
+    /// Layers that could not be had, and from where.
+    useless: Vec<(usize, Vec<Layer>)>,
+}
+
+/// What was said of one key.
+#[derive(Clone, Default)]
+struct Answer {
+    offers: Vec<Offer>,
+    refused: Vec<Refused>,
+}
+
+/// A step that a registry has.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Offer {
+    /// The registry, by its place.
+    pub(super) registry: usize,
+    /// The key that it was found by.
+    pub(super) key: StepKey,
+    pub(super) step: SharedStep,
+}
+
+/// What a registry has for a step and is not used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// The repository.
+    pub registry: String,
+    /// The tag that names it there.
+    pub tag: String,
+    /// Why it is not used.
+    pub why: Refusal,
+}
+
+impl Offer {
+    /// Returns the layers, lowest first.
+    pub(super) fn diff_ids(&self) -> Vec<DiffId> {
+        self.step.layers.iter().map(|layer| layer.diff_id).collect()
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "what `{}` has for it is not used: {}", self.registry, self.why)
+    }
+}
+
+impl<'a> Registries<'a> {
+    /// Looks steps up in these repositories, the first first; `policy` says what is believed, `events` learn
+    /// what fails.
+    pub fn new(from: Vec<&'a dyn RemoteCache>, policy: Policy, events: &'a dyn Events) -> Self {
+        Self { from, policy, events, known: Mutex::default() }
+    }
+
+    /// Looks nowhere.
+    pub fn none(events: &'a dyn Events) -> Self {
+        Self::new(Vec::new(), Policy::default(), events)
+    }
+
+    /// Asks for every step of `plan`, by its input key, that `store` does not have.
+    pub(super) fn ask_for(&self, plan: &Plan, store: &dyn LayerStore) -> Result<(), BuildError> {
+        let mut keys = Vec::new();
+        for step in plan.steps.iter().chain([&plan.finish]) {
+            if !self.from.is_empty() && store.by_input(step.input_key)?.is_none() {
+                keys.push(StepKey::Input(step.input_key));
+            }
+        }
+        self.ask(keys);
+        Ok(())
+    }
+
+    /// Asks for all these keys at once. What was asked before is not asked again.
+    pub(super) fn ask(&self, keys: impl IntoIterator<Item = StepKey>) {
+        let known = self.known();
+        let open = keys.into_iter().filter(|key| !known.answers.contains_key(key)).collect();
+        drop(known);
+        self.ask_from(0, open);
+    }
+
+    /// Asks one registry after the other, from the place `first` on, for what those before did not have.
+    fn ask_from(&self, first: usize, mut open: Vec<StepKey>) {
+        let mut answers: BTreeMap<_, Answer> = open.iter().map(|key| (*key, Answer::default())).collect();
+        for registry in first..self.from.len() {
+            self.ask_one(registry, &open, &mut answers);
+            open.retain(|key| answers[key].offers.is_empty());
+        }
+        let mut known = self.known();
+        for (key, Answer { offers, refused }) in answers {
+            let answer = known.answers.entry(key).or_default();
+            answer.offers.extend(offers);
+            answer.refused.extend(refused);
+        }
+    }
+
+    fn ask_one(&self, registry: usize, keys: &[StepKey], answers: &mut BTreeMap<StepKey, Answer>) {
+        if keys.is_empty() || self.known().silent.contains(&registry) {
+            return;
+        }
+        let tags: Vec<_> = keys.iter().map(StepKey::tag).collect();
+        let given = self.from[registry].manifests(&tags);
+        self.note_failures(registry, &given);
+        for (key, given) in keys.iter().zip(given) {
+            let Ok(Some(manifest)) = given else { continue };
+            let answer = answers.entry(*key).or_default();
+            match SharedStep::from_manifest(&manifest, key, &self.policy) {
+                Ok(step) => answer.offers.push(Offer { registry, key: *key, step }),
+                Err(why) => answer.refused.push(self.refused(registry, key, why)),
+            }
+        }
+    }
+
+    /// Tells what failed, once for a registry. One that answers nothing is not asked again.
+    fn note_failures(&self, registry: usize, given: &[Result<Option<Vec<u8>>, RemoteError>]) {
+        let mut failures = given.iter().filter_map(|given| given.as_ref().err());
+        let Some(first) = failures.next() else { return };
+        self.warn(&format!("{}; what it may have is built here", chain(first)));
+        if failures.count() + 1 == given.len() {
+            self.known().silent.insert(registry);
+        }
+    }
+
+    /// Returns the step that a registry has for `step` above `stack`, and which key found it.
+    pub(super) fn find(&self, step: &Step, stack: &[DiffId]) -> Option<(Offer, Found)> {
+        if self.from.is_empty() {
+            return None;
+        }
+        let content_key = step.content_key(ChainId::of(stack));
+        let by_input = StepKey::Input(step.input_key);
+        let by_content = StepKey::Content(content_key);
+        for (key, found) in [(by_input, Found::Input), (by_content, Found::Content)] {
+            self.ask([key]);
+            let offer = self.offers(&key).into_iter().find(|offer| offer.step.content_key == content_key);
+            if let Some(offer) = offer {
+                return Some((offer, found));
+            }
+        }
+        None
+    }
+
+    /// Refuses an offer whose layer turned out to be none: it is not made again, and the registries after it are asked.
+    pub(super) fn refuse(&self, offer: &Offer, why: Refusal) {
+        let refused = self.refused(offer.registry, &offer.key, why);
+        self.warn(&format!("step `{}`: {refused}", offer.step.step));
+        self.known().answers.entry(offer.key).or_default().refused.push(refused);
+        self.known().useless.push((offer.registry, offer.step.layers.clone()));
+        self.ask_from(offer.registry + 1, vec![offer.key]);
+    }
+
+    /// Returns what registries have for `step` above `stack` and is not used; the stack is `None` if it is not known.
+    pub(super) fn refusals(&self, step: &Step, stack: Option<&[DiffId]>) -> Vec<Refused> {
+        let by_content = stack.map(|stack| StepKey::Content(step.content_key(ChainId::of(stack))));
+        let keys = [Some(StepKey::Input(step.input_key)), by_content];
+        let known = self.known();
+        let answers = keys.iter().flatten().filter_map(|key| known.answers.get(key));
+        answers.flat_map(|answer| answer.refused.clone()).collect()
+    }
+
+    /// Returns the steps that `plan`'s image was last published with, as far as they are believed: what a miss is explained by.
+    pub(super) fn records(&self, plan: &Plan) -> Vec<Record> {
+        let places = (0..self.from.len()).filter(|place| !self.known().silent.contains(place));
+        let from = places.map(|place| self.from[place]).collect::<Vec<_>>();
+        from.into_iter().flat_map(|registry| self.last_published(registry, &plan.image)).collect()
+    }
+
+    fn last_published(&self, registry: &dyn RemoteCache, image: &str) -> Vec<Record> {
+        let index = registry.manifests(&[image_tag(image)]).into_iter().next();
+        let Some(Ok(Some(index))) = index else { return Vec::new() };
+        let steps = StepIndex::parse(&index).unwrap_or_default().steps;
+        let digests: Vec<_> = steps.iter().map(|(_, digest)| digest.to_string()).collect();
+        let manifests = registry.manifests(&digests).into_iter().filter_map(|given| given.ok().flatten());
+        let believed = manifests.filter_map(|manifest| SharedStep::read(&manifest, &self.policy).ok());
+        believed.map(SharedStep::into_record).collect()
+    }
+
+    /// Returns the repository of that place.
+    pub(super) fn registry(&self, place: usize) -> &'a dyn RemoteCache {
+        self.from[place]
+    }
+
+    /// Returns what was offered for a key, but for what turned out to be nothing.
+    fn offers(&self, key: &StepKey) -> Vec<Offer> {
+        let known = self.known();
+        let offers = known.answers.get(key).map(|answer| answer.offers.as_slice()).unwrap_or_default();
+        let is_useless = |offer: &Offer| {
+            known
+                .useless
+                .iter()
+                .any(|(registry, layers)| *registry == offer.registry && *layers == offer.step.layers)
+        };
+        offers.iter().filter(|offer| !is_useless(offer)).cloned().collect()
+    }
+
+    fn refused(&self, registry: usize, key: &StepKey, why: Refusal) -> Refused {
+        Refused { registry: self.from[registry].name().to_owned(), tag: key.tag(), why }
+    }
+
+    fn warn(&self, message: &str) {
+        self.events.emit(Event::Warning { message });
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(|held| held.into_inner())
+    }
+}
+
+/// Returns an error with its causes, as one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}

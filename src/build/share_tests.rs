@@ -1,0 +1,359 @@
+//! What machines share through a registry, and what they do not believe.
+
+use std::collections::BTreeSet;
+
+use super::fake::World;
+use super::fake_registry::Shelf;
+use super::*;
+use crate::element::fixture::element;
+use crate::layer::Encoding;
+use crate::oci::{DiffId, Digest};
+use crate::plan::Plan;
+use crate::plan::fixture::Image;
+use crate::port::RemoteCache;
+use crate::share::StepKey;
+use crate::trust::{Policy, Requirement, SigningKey};
+
+/// Returns two elements in a row; `text` is in the hook of the upper one.
+fn image(text: &str) -> Image {
+    let hook = |name: &str, text: &str| element(name).hook(&format!("install.d/50-{name}"), text).build();
+    Image { elements: vec![hook("low", ""), hook("top", text)], ..Image::bare() }
+}
+
+/// A machine: its store, and whom it trusts.
+struct Machine {
+    world: World,
+    policy: Policy,
+    key: Option<SigningKey>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { world: World::default(), policy: Policy::default(), key: None }
+    }
+
+    /// Returns a machine that signs with one key, and believes that key alone.
+    fn with_key(seed: u8) -> Self {
+        let key = SigningKey::new([seed; 32]);
+        let policy = Policy { keys: [key.public()].into(), requirement: Requirement::Required };
+        Self { policy, key: Some(key), ..Self::new() }
+    }
+
+    fn registries<'a>(&'a self, shelf: &'a Shelf) -> Registries<'a> {
+        Registries::new(vec![shelf], self.policy.clone(), &self.world)
+    }
+
+    /// Builds all of it; returns how each step was found, as `name found`.
+    fn build(&self, plan: &Plan, shelf: &Shelf) -> Vec<String> {
+        found(&self.steps(plan, shelf))
+    }
+
+    fn steps(&self, plan: &Plan, shelf: &Shelf) -> Vec<BuiltStep> {
+        let registries = self.registries(shelf);
+        let builder = self.world.builder(&registries);
+        let mut steps = builder.stack(plan).unwrap();
+        let stack: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
+        steps.push(builder.finish(plan, &stack).unwrap());
+        steps
+    }
+
+    fn publish(&self, plan: &Plan, shelf: &Shelf) -> Publication {
+        let steps = self.steps(plan, shelf);
+        shelf.take_requests();
+        let (policy, key) = (&self.policy, self.key.as_ref());
+        let publisher = Publisher { to: shelf, blobs: &self.world, policy, key, now: 1_700_000_000 };
+        publisher.publish(&self.world.ports(), plan, &steps, Encoding::Zstd).unwrap()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let warnings = self.world.events("warning").into_iter();
+        warnings.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn explained(&self, plan: &Plan, shelf: &Shelf) -> Vec<String> {
+        let forecasts = forecast(plan, &self.world, &self.registries(shelf)).unwrap();
+        let lines = forecasts.into_iter().map(|forecast| match forecast.outcome {
+            Prospect::Hit { registry, .. } => format!("hit {}", registry.unwrap_or_default()),
+            Prospect::Depends { on } => format!("depends on {on}"),
+            Prospect::Miss { reasons, refused } => {
+                let reasons = reasons.iter().map(ToString::to_string);
+                refused.iter().map(ToString::to_string).chain(reasons).collect::<Vec<_>>().join("; ")
+            }
+        });
+        lines.collect()
+    }
+}
+
+fn found(steps: &[BuiltStep]) -> Vec<String> {
+    let found = |step: &BuiltStep| serde_json::to_value(step.found).unwrap().as_str().unwrap().to_owned();
+    steps.iter().map(|step| format!("{} {}", step.name, found(step))).collect()
+}
+
+const ALL: [&str; 4] = ["base:debian-bookworm", "low", "top", "image:final"];
+
+fn all(found: &str) -> Vec<String> {
+    ALL.map(|name| format!("{name} {found}")).into()
+}
+
+/// Returns a shelf with all steps of the image, published by a machine with that key.
+fn published(plan: &Plan, machine: &Machine) -> Shelf {
+    let shelf = Shelf::default();
+    let publication = machine.publish(plan, &shelf);
+    assert_eq!((publication.steps, publication.new), (4, 4));
+    shelf
+}
+
+#[test]
+fn what_one_machine_has_built_another_finds() {
+    let plan = image("").plan();
+    let (a, b) = (Machine::with_key(1), Machine::with_key(1));
+    let shelf = published(&plan, &a);
+    shelf.take_requests();
+    let steps = b.steps(&plan, &shelf);
+    assert_eq!(found(&steps), all("input"));
+    assert!(b.world.take_jobs().is_empty());
+    assert_eq!(b.world.layers(), a.world.layers());
+    let hits = b.world.events("step-hit");
+    assert!(hits.iter().all(|hit| hit["from"] == "shelf/cache"), "{hits:?}");
+    // One request a step, and one a layer.
+    assert_eq!(shelf.take_requests(), [["get k"; 4], ["fetch"; 4]].concat());
+    assert_eq!(b.build(&plan, &shelf), all("input"));
+    assert_eq!(shelf.take_requests(), [""; 0], "it is all here now");
+}
+
+#[test]
+fn what_is_there_is_not_sent_again() {
+    let (plan, machine) = (image("").plan(), Machine::with_key(1));
+    let shelf = published(&plan, &machine);
+    assert_eq!(shelf.take_requests()[4..10], ["get i", "send", "send", "send", "send", "send"]);
+    let again = machine.publish(&plan, &shelf);
+    assert_eq!((again.steps, again.new), (4, 0));
+    assert_eq!(shelf.take_requests(), ["get k", "get k", "get k", "get k", "get i"]);
+    let changed = image("echo changed").plan();
+    assert_eq!(machine.publish(&changed, &shelf).new, 1 + 1, "the element and the final stage above it");
+}
+
+#[test]
+fn a_partial_chain_fetches_what_is_not_here() {
+    let plan = image("").plan();
+    let shelf = published(&plan, &Machine::new());
+    let b = Machine::new();
+    b.world.stack(&image("echo other").plan()).unwrap();
+    b.world.take_jobs();
+    shelf.take_requests();
+    assert_eq!(b.build(&plan, &shelf), all("input"));
+    assert_eq!(
+        shelf.take_requests(),
+        ["get k", "get k", "fetch"],
+        "all but the final stage's layer are here"
+    );
+}
+
+#[test]
+fn what_comes_out_the_same_is_found_by_content_in_a_registry() {
+    let shelf = published(&image("").plan(), &Machine::new());
+    let mut changed = image("");
+    changed.elements[0] = element("low").hook("install.d/50-low", "# a comment").build();
+    let b = Machine::new();
+    let found = b.build(&changed.plan(), &shelf);
+    assert_eq!(found, ["base:debian-bookworm input", "low built", "top content", "image:final content"]);
+    assert_eq!(b.world.take_jobs(), ["install.d/50-low"]);
+}
+
+#[test]
+fn a_record_that_nobody_vouches_for_is_a_miss_that_says_why() {
+    let plan = image("").plan();
+    let theirs = SigningKey::new([2; 32]).public();
+    let ours = SigningKey::new([1; 32]).public();
+    type Change = fn(&Shelf);
+    let cases: [(Machine, Change, String); 4] = [
+        (Machine::new(), |_| (), "it is not signed".to_owned()),
+        (Machine::with_key(2), |_| (), format!("it is signed by {theirs}, which is not trusted")),
+        (
+            Machine::with_key(1),
+            |shelf| shelf.change("k-", |manifest| manifest["layers"][0]["size"] = 1.into()),
+            format!("its signature by {ours} is wrong: it was changed after it was signed"),
+        ),
+        (
+            Machine::with_key(1),
+            |shelf| shelf.change("k-", |manifest| manifest["annotations"]["plywood.signature"] = "x".into()),
+            "its signature cannot be read".to_owned(),
+        ),
+    ];
+    let expected = Machine::new().world.stack(&plan).unwrap();
+    for (publisher, change, why) in cases {
+        let shelf = published(&plan, &publisher);
+        change(&shelf);
+        shelf.all_tags().iter().filter(|tag| tag.starts_with("c-")).for_each(|tag| shelf.untag(tag));
+        let b = Machine::with_key(1);
+        let explained = b.explained(&plan, &shelf);
+        assert!(
+            explained[0].contains(&format!("`shelf/cache` has for it is not used: {why}")),
+            "{explained:?}"
+        );
+        assert_eq!(b.build(&plan, &shelf), all("built"), "{why}");
+        assert_eq!(
+            b.world.stack(&plan).unwrap().iter().map(|step| &step.diff_ids).collect::<Vec<_>>(),
+            expected.iter().map(|step| &step.diff_ids).collect::<Vec<_>>()
+        );
+        // And what was not believed is published anew.
+        assert_eq!(b.publish(&plan, &shelf).new, 4);
+        assert_eq!(Machine::with_key(1).build(&plan, &shelf), all("input"));
+    }
+}
+
+/// A registry that maps keys to other steps, all of them rightly signed, gets none of them into an image.
+#[test]
+fn a_registry_cannot_swap_steps() {
+    let (a, plan, other) = (Machine::with_key(1), image("").plan(), image("echo other").plan());
+    let shelf = published(&plan, &a);
+    let other_shelf = published(&other, &a);
+    for (step, other) in
+        plan.steps.iter().chain([&plan.finish]).zip(other.steps.iter().chain([&other.finish]))
+    {
+        let tag = |step: &crate::plan::Step| StepKey::Input(step.input_key).tag();
+        shelf.put(&tag(step), other_shelf.manifest(&tag(other)).unwrap());
+    }
+    // Content keys still find the right ones.
+    let found = Machine::with_key(1).build(&plan, &shelf);
+    assert_eq!(found[2..], ["top content", "image:final content"]);
+    for tag in shelf.all_tags().into_iter().filter(|tag| tag.starts_with("c-")) {
+        shelf.put(&tag, other_shelf.manifest(&other_shelf.all_tags()[0]).unwrap());
+    }
+    let b = Machine::with_key(1);
+    assert!(b.explained(&plan, &shelf)[2].contains("but belongs to another key"));
+    assert_eq!(b.build(&plan, &shelf)[2..], ["top built", "image:final built"]);
+}
+
+#[test]
+fn a_changed_blob_is_refused_and_its_step_built() {
+    let (a, plan) = (Machine::with_key(1), image("").plan());
+    let shelf = published(&plan, &a);
+    let low = a.world.stack(&plan).unwrap()[1].diff_ids[0];
+    shelf.damage(low.digest());
+    let b = Machine::with_key(1);
+    let expected = ["base:debian-bookworm input", "low built", "top input", "image:final input"];
+    assert_eq!(b.build(&plan, &shelf), expected);
+    assert_eq!(b.world.take_jobs(), ["install.d/50-low"]);
+    let warnings = b.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("step `low`: what `shelf/cache` has for it is not used: its layer"),
+        "{warnings:?}"
+    );
+    assert!(warnings[0].contains("is damaged"), "{warnings:?}");
+}
+
+#[test]
+fn what_one_registry_has_wrong_the_next_may_have_right() {
+    let (a, plan) = (Machine::with_key(1), image("").plan());
+    let (bad, good) = (published(&plan, &a), published(&plan, &a));
+    let low = a.world.stack(&plan).unwrap()[1].diff_ids[0];
+    bad.damage(low.digest());
+    let b = Machine::with_key(1);
+    let registries = Registries::new(vec![&bad, &good], b.policy.clone(), &b.world);
+    assert_eq!(found(&b.world.builder(&registries).stack(&plan).unwrap()), all("input")[..3]);
+    assert!(b.world.take_jobs().is_empty());
+}
+
+#[test]
+fn a_registry_that_is_down_is_a_warning_and_asked_no_more() {
+    let (plan, shelf, machine) = (image("").plan(), Shelf::default(), Machine::new());
+    shelf.go_down();
+    assert_eq!(machine.build(&plan, &shelf), all("built"));
+    assert_eq!(shelf.take_requests(), ["get k"; 4]);
+    assert_eq!(
+        machine.warnings(),
+        ["cannot reach `shelf/cache`: connection refused; what it may have is built here"]
+    );
+}
+
+#[test]
+fn a_build_that_may_not_miss_fetches_nothing_in_vain() {
+    let shelf = published(&image("").plan(), &Machine::new());
+    let b = Machine::new();
+    let registries = b.registries(&shelf);
+    let builder = Builder { on_miss: OnMiss::Fail, ..b.world.builder(&registries) };
+    shelf.take_requests();
+    let error = builder.stack(&image("echo changed").plan()).unwrap_err();
+    assert_eq!(error.to_string(), "step `top` of image `vm` is not in the store, and misses are not allowed");
+    assert!(!shelf.take_requests().contains(&"fetch".to_owned()));
+    assert!(builder.stack(&image("").plan()).is_ok());
+}
+
+#[test]
+fn a_miss_is_explained_by_what_was_published_last() {
+    let mut image = image("echo $DIB_X $DIB_Y");
+    image.set(&[("DIB_X", "1")]);
+    let shelf = published(&image.plan(), &Machine::with_key(1));
+    let b = Machine::with_key(1);
+    assert_eq!(b.explained(&image.plan(), &shelf), ["hit shelf/cache"; 3]);
+    image.set(&[("DIB_X", "2"), ("DIB_Y", "y")]);
+    let explained = b.explained(&image.plan(), &shelf);
+    let old = Digest::of("variable DIB_X=1").short();
+    assert_eq!(explained[2], format!("variable DIB_X changed: {old} -> 2; variable DIB_Y is new: y"));
+    let stranger = Machine::with_key(2);
+    assert_eq!(
+        stranger.explained(&image.plan(), &shelf)[2],
+        "never built before",
+        "strangers explain nothing"
+    );
+}
+
+#[test]
+fn what_saw_a_secret_stays_here_with_all_above() {
+    let mut image = image("echo $DIB_PASSWORD");
+    image.elements.push(element("above").hook("install.d/60-above", "").build());
+    image.set(&[("DIB_PASSWORD", "hunter2")]);
+    let (machine, shelf) = (Machine::with_key(1), Shelf::default());
+    let publication = machine.publish(&image.plan(), &shelf);
+    assert_eq!((publication.steps, publication.new), (2, 2));
+    let withheld = publication.withheld.unwrap();
+    assert_eq!(
+        (withheld.step.as_str(), withheld.secrets.as_slice()),
+        ("top", ["DIB_PASSWORD".to_owned()].as_slice())
+    );
+    assert!(!shelf.text().contains("hunter2") && !shelf.text().contains("\"top\""), "{}", shelf.text());
+}
+
+#[test]
+fn a_step_that_changes_nothing_is_shared_too() {
+    let plan = image("").plan();
+    let quiet = || {
+        let machine = Machine::with_key(1);
+        let effect = super::fake::Effect::default();
+        machine.world.behave(super::fake::but_for("install.d/50-top", effect));
+        machine
+    };
+    let shelf = published(&plan, &quiet());
+    let b = quiet();
+    let steps = b.steps(&plan, &shelf);
+    assert_eq!((found(&steps), steps[2].diff_ids.len()), (all("input"), 0));
+}
+
+#[test]
+fn a_base_of_layers_comes_with_its_config() {
+    let layer = DiffId::new(Digest::of("base layer"));
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [layer] },
+    });
+    let mut image = image("");
+    image.base_mut().source = crate::distro::BaseSource::Stored { digest: Digest::of("manifest") };
+    let (plan, a) = (image.plan(), Machine::with_key(1));
+    a.world.import("base layer", serde_json::to_vec(&config).unwrap());
+    let shelf = published(&plan, &a);
+    let b = Machine::with_key(1);
+    assert_eq!(b.build(&plan, &shelf), all("input"));
+    let store: &dyn crate::port::LayerStore = &b.world;
+    let base = store.base_image(plan.steps[0].imported_base().unwrap(), plan.architecture).unwrap();
+    assert_eq!((base.diff_ids(), base.config), (vec![layer], serde_json::to_vec(&config).unwrap()));
+}
+
+#[test]
+fn no_two_kinds_of_tags_are_mixed_up() {
+    let shelf = published(&image("").plan(), &Machine::new());
+    let kinds: BTreeSet<_> =
+        RemoteCache::tags(&shelf).unwrap().into_iter().map(|tag| tag[..2].to_owned()).collect();
+    assert_eq!(kinds, ["c-", "i-", "k-"].map(str::to_owned).into());
+    RemoteCache::delete(&shelf, &Digest::of("unknown")).unwrap();
+}
