@@ -61,8 +61,8 @@ enum Source {
 
 impl Publisher<'_> {
     /// Publishes the steps of `plan` that were built or found (the lowest first, all there are), but for those that secrets
-    /// keep back. What is there already costs one request a step. Blobs come before the manifests that name them, lower steps
-    /// before higher ones: stopped half-way, it leaves what can be used.
+    /// keep back. What is there already costs one request a step. Blobs come before the manifests that name them: stopped
+    /// half-way, it leaves nothing that cannot be used.
     ///
     /// Layers are published as the blobs that `encoding` has, where the store has such: so images and steps share them.
     ///
@@ -87,7 +87,10 @@ impl Publisher<'_> {
             });
         }
         self.send(&entries)?;
-        self.to.publish(&documents(plan, &entries, index.as_deref()))?;
+        self.to.publish(&step_manifests(&entries))?;
+        // An index may only name what is there.
+        self.to
+            .publish(index_of(plan, &entries).filter(|new| index.as_ref() != Some(&new.bytes)).as_slice())?;
         let new = entries.iter().filter(|entry| entry.new.is_some()).count();
         Ok(Publication { steps: count, new, withheld })
     }
@@ -173,20 +176,19 @@ fn records(plan: &Plan, steps: &[&Step], built: &[BuiltStep]) -> Vec<Record> {
     steps.iter().zip(built).map(record).collect()
 }
 
-/// Returns the manifests to publish, lowest step first, and the index of the image if it is another than `index`.
-fn documents(plan: &Plan, entries: &[Entry], index: Option<&[u8]>) -> Vec<Tagged> {
-    let mut documents = Vec::new();
-    for Entry { manifest, new, .. } in entries {
-        let keys = new.iter().flat_map(|new| new.shared.keys());
-        documents.extend(keys.map(|key| Tagged {
-            tag: key.tag(),
-            media_type: MANIFEST,
-            bytes: manifest.clone(),
-        }));
-    }
-    let bytes = image_index(entries.iter().map(|entry| (entry.name.as_str(), entry.manifest.as_slice())));
-    if !entries.is_empty() && index != Some(&bytes) {
-        documents.push(Tagged { tag: image_tag(&plan.image), media_type: INDEX, bytes });
-    }
-    documents
+/// Returns the manifests of new steps, under both their keys.
+fn step_manifests(entries: &[Entry]) -> Vec<Tagged> {
+    let new = entries.iter().filter_map(|entry| Some((entry.new.as_ref()?, &entry.manifest)));
+    let tagged = |(new, manifest): (&New, &Vec<u8>)| {
+        let bytes = manifest.clone();
+        new.shared.keys().map(|key| Tagged { tag: key.tag(), media_type: MANIFEST, bytes: bytes.clone() })
+    };
+    new.flat_map(tagged).collect()
+}
+
+/// Returns the index of what the image consists of; `None` if nothing of it is published.
+fn index_of(plan: &Plan, entries: &[Entry]) -> Option<Tagged> {
+    let steps = entries.iter().map(|entry| (entry.name.as_str(), entry.manifest.as_slice()));
+    let index = Tagged { tag: image_tag(&plan.image), media_type: INDEX, bytes: image_index(steps) };
+    (!entries.is_empty()).then_some(index)
 }

@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_cached_layer_says_so() {
-        let hit = |step| Event::StepHit { image: "x", step, by: "input", diff_ids: &[] };
+        let hit = |step| Event::StepHit { image: "x", step, by: "input", from: "store", diff_ids: &[] };
         let mut narrator = Narrator::default();
         for (step, line) in [
             ("web", "Layer of element web is cached: its hooks are not run"),

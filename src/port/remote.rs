@@ -62,7 +62,7 @@ pub trait RemoteCache: Sync {
     /// Sees to it that the repository has these blobs: sends what it lacks. Idempotent.
     fn send(&self, blobs: &[Blob], open: &Open<'_>) -> Result<(), RemoteError>;
 
-    /// Publishes manifests, one after the other, whose blobs are there. Each is atomic and idempotent.
+    /// Publishes manifests, in no particular order; what they name is there. Each is atomic and idempotent.
     fn publish(&self, manifests: &[Tagged]) -> Result<(), RemoteError>;
 
     /// Returns all tags.

@@ -13,6 +13,7 @@
 //! Source: OCI distribution-spec v1.1.
 
 mod auth;
+mod cache;
 mod certificate;
 mod credential;
 mod download;
@@ -28,6 +29,7 @@ mod settings;
 mod transport;
 mod upload;
 
+pub use cache::CacheRepository;
 pub use credential::{Account, Credentials};
 pub use download::PullError;
 pub use error::{HelperError, RegistryError};

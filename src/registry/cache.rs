@@ -1,0 +1,144 @@
+//! A repository as a cache of built steps.
+
+use std::convert::Infallible;
+use std::io::{self, Read};
+
+use super::download::PullError;
+use super::error::RegistryError;
+use super::manifest::Deletion;
+use super::meter::Transfers;
+use super::parallel::each;
+use super::remote::Remote;
+use super::upload::Upload;
+use crate::oci::{Digest, RawManifest, TagOrDigest};
+use crate::port::{Blob, BlobSource, Direction, Events, Open, RemoteCache, RemoteError, Tagged, Take};
+
+/// How many manifests are read or written at a time: they are small, and what takes time is the way.
+const DOCUMENTS_AT_A_TIME: usize = 8;
+
+/// A repository that built steps are shared through.
+pub struct CacheRepository<'a> {
+    remote: Remote,
+    name: String,
+    events: &'a dyn Events,
+}
+
+impl<'a> CacheRepository<'a> {
+    /// Tells `events` of transfers.
+    pub fn new(remote: Remote, events: &'a dyn Events) -> Self {
+        Self { name: remote.repository().to_string(), remote, events }
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(RegistryError) -> RemoteError {
+        move |error| RemoteError::Failed { action, repository: self.name.clone(), source: error.into() }
+    }
+
+    fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        let target = match reference.parse() {
+            Ok(digest) => TagOrDigest::Digest(digest),
+            Err(_) => TagOrDigest::Tag(reference.to_owned()),
+        };
+        let manifest = self.remote.get_manifest(&target).map_err(self.failed("look up steps in"))?;
+        Ok(manifest.map(|manifest| manifest.bytes))
+    }
+
+    fn not_asked(&self) -> RemoteError {
+        let source = "the request before failed".into();
+        RemoteError::Failed { action: "look up steps in", repository: self.name.clone(), source }
+    }
+
+    fn pull(&self, blob: &Blob, transfers: &Transfers<'_>, take: &Take<'_>) -> Result<(), RemoteError> {
+        let pulled = self.remote.pull_blob(&blob.digest, blob.bytes, transfers, |source| take(blob, source));
+        pulled.map_err(|error| match error {
+            PullError::Registry(error) => self.failed("fetch a layer from")(error),
+            PullError::Taking(error) => RemoteError::Store(error),
+        })
+    }
+}
+
+impl RemoteCache for CacheRepository<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn manifests(&self, references: &[String]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {
+        let Some((first, rest)) = references.split_first() else { return Vec::new() };
+        // The first goes alone: it gets the token for all, and a registry that is down is not waited for by each.
+        let first = self.manifest(first);
+        let rest = match &first {
+            Ok(_) => each(DOCUMENTS_AT_A_TIME, rest, |reference| infallible(self.manifest(reference))),
+            Err(_) => Ok(rest.iter().map(|_| Err(self.not_asked())).collect()),
+        };
+        [first].into_iter().chain(certain(rest)).collect()
+    }
+
+    fn fetch(&self, blobs: &[Blob], take: &Take<'_>) -> Vec<Result<(), RemoteError>> {
+        let sizes = blobs.iter().map(|blob| blob.bytes);
+        let transfers = Transfers::start(self.events, self.remote.repository(), Direction::Pull, sizes);
+        let pull = |blob: &Blob| infallible(self.pull(blob, &transfers, take));
+        let pulled = certain(each(self.remote.jobs(), blobs, pull));
+        transfers.finish();
+        pulled
+    }
+
+    fn send(&self, blobs: &[Blob], open: &Open<'_>) -> Result<(), RemoteError> {
+        let sources: Vec<_> = blobs.iter().map(|blob| Opened { blob, open }).collect();
+        let uploads: Vec<_> = sources
+            .iter()
+            .map(|source| Upload {
+                digest: source.blob.digest,
+                bytes: source.blob.bytes,
+                source,
+                mount_from: None,
+            })
+            .collect();
+        let sizes = blobs.iter().map(|blob| blob.bytes);
+        let transfers = Transfers::start(self.events, self.remote.repository(), Direction::Push, sizes);
+        self.remote.push_blobs(&uploads, &transfers).map_err(self.failed("send layers to"))?;
+        transfers.finish();
+        Ok(())
+    }
+
+    fn publish(&self, manifests: &[Tagged]) -> Result<(), RemoteError> {
+        let publish = |Tagged { tag, media_type, bytes }: &Tagged| {
+            let manifest = RawManifest { media_type: (*media_type).to_owned(), bytes: bytes.clone() };
+            self.remote.put_manifest(&TagOrDigest::Tag(tag.clone()), &manifest)
+        };
+        let published = each(DOCUMENTS_AT_A_TIME, manifests, publish);
+        published.map(drop).map_err(self.failed("publish steps in"))
+    }
+
+    fn tags(&self) -> Result<Vec<String>, RemoteError> {
+        self.remote.tags().map_err(self.failed("list the tags of"))
+    }
+
+    fn delete(&self, manifest: &Digest) -> Result<(), RemoteError> {
+        match self.remote.delete_manifest(manifest).map_err(self.failed("delete steps from"))? {
+            Deletion::Deleted | Deletion::Missing => Ok(()),
+            Deletion::Unsupported => Err(RemoteError::KeepsAll { repository: self.name.clone() }),
+        }
+    }
+}
+
+fn infallible<T>(value: T) -> Result<T, Infallible> {
+    Ok(value)
+}
+
+fn certain<T>(result: Result<T, Infallible>) -> T {
+    let Ok(value) = result;
+    value
+}
+
+/// A blob that is opened anew for each attempt.
+struct Opened<'a, 'o> {
+    blob: &'a Blob,
+    open: &'a Open<'o>,
+}
+
+impl BlobSource for Opened<'_, '_> {
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
+        let mut source = (self.open)(self.blob).map_err(io::Error::other)?;
+        io::copy(&mut (&mut source).take(offset), &mut io::sink())?;
+        Ok(source)
+    }
+}
