@@ -9,7 +9,8 @@
 //! Source: OCI distribution-spec v1.1, "Pulling manifests"; the defaults are those that every container tool shares.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+// From `core`: addresses as values, without the sockets.
+use core::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::Digest;

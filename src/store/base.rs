@@ -104,7 +104,7 @@ impl Store {
         let diff_ids = import::expected_diff_ids(&path, &config, parsed.layers().len())?;
         let layers = diff_ids.iter().zip(parsed.layers()).map(|(diff_id, blob)| {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
-            let encoding = Encoding::of_media_type(&blob.media_type().to_string()).ok_or_else(missing)?;
+            let encoding = Encoding::of_media_type(blob.media_type().as_ref()).ok_or_else(missing)?;
             self.held(diff_id, encoding)
         });
         Ok(BaseImage { layers: layers.collect::<Result<_, _>>()?, config })
