@@ -77,7 +77,7 @@ fn small_tree(root: &Path) {
 
 /// Returns the bytes of `raw` before the root partition, and those behind it.
 fn around_root(raw: &Path, layout: &Layout) -> Vec<u8> {
-    let root = layout.locate("/").unwrap().0.extent;
+    let root = layout.locate("/").unwrap().0.place.extent().unwrap();
     let disk = File::open(raw).unwrap();
     let mut bytes = vec![0; root.offset as usize];
     disk.read_exact_at(&mut bytes, 0).unwrap();
@@ -120,7 +120,7 @@ fn both_file_systems_keep_everything_and_tables_are_the_same_twice() {
 }
 
 fn check_esp(raw: &Path, layout: &Layout, scratch: &Path) {
-    let esp = layout.locate("/boot/efi").unwrap().0.extent;
+    let esp = layout.locate("/boot/efi").unwrap().0.place.extent().unwrap();
     let mut bytes = vec![0; esp.bytes as usize];
     File::open(raw).unwrap().read_exact_at(&mut bytes, esp.offset).unwrap();
     let file = scratch.join("esp.img");

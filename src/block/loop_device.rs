@@ -18,7 +18,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
 use rustix::ioctl;
 
-use crate::disk::Extent;
+use crate::disk::{Extent, SectorSize};
 
 const LOOP_CONFIGURE: ioctl::Opcode = 0x4c0a;
 
@@ -58,13 +58,13 @@ pub(super) struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Attaches `extent` of `backing`, which must be open for writing.
-    pub(super) fn attach(backing: &File, extent: Extent) -> io::Result<Self> {
+    /// Attaches `extent` of `backing`, which must be open for writing, as a device of this sector size.
+    pub(super) fn attach(backing: &File, extent: Extent, sector: SectorSize) -> io::Result<Self> {
         let control = LoopControl::open()?;
         let deadline = Instant::now() + ATTACH_LIMIT;
         let mut pause = Duration::from_millis(1);
         loop {
-            match Self::try_attach(&control, backing, extent) {
+            match Self::try_attach(&control, backing, extent, sector) {
                 // Another program took the device between the question for a free one and our attaching.
                 Err(error)
                     if error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
@@ -78,7 +78,12 @@ impl LoopDevice {
         }
     }
 
-    fn try_attach(control: &LoopControl, backing: &File, extent: Extent) -> io::Result<Self> {
+    fn try_attach(
+        control: &LoopControl,
+        backing: &File,
+        extent: Extent,
+        sector: SectorSize,
+    ) -> io::Result<Self> {
         let device = match control.next_free() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 make_nodes()?;
@@ -86,7 +91,7 @@ impl LoopDevice {
             }
             result => result?,
         };
-        configure(&device, backing, extent)?;
+        configure(&device, backing, extent, sector)?;
         let path = device.path().ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { _device: device, path })
     }
@@ -95,30 +100,31 @@ impl LoopDevice {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
 
-    /// Waits until no file system uses the device, `limit` at most; says whether that is so.
-    ///
-    /// After an unmount here, mount namespaces of processes that have just been killed may hold the file system a moment longer.
-    /// Until the kernel has torn them down, not everything is written. Then it is, to the backing file: the last user of a block
-    /// device leaves nothing in its cache. Syncing the device would sync that file as well, which is for whoever keeps it.
-    pub(super) fn wait_until_unused(&self, limit: Duration) -> io::Result<bool> {
-        let deadline = Instant::now() + limit;
-        loop {
-            // For a block device, O_EXCL asks for it alone; a mounted file system has claimed it.
-            let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
-            match File::options().read(true).write(true).custom_flags(exclusive).open(&self.path) {
-                Ok(_) => return Ok(true),
-                Err(error) if error.raw_os_error() != Some(Errno::BUSY.raw_os_error()) => return Err(error),
-                Err(_) if Instant::now() >= deadline => return Ok(false),
-                Err(_) => thread::sleep(Duration::from_millis(5)),
-            }
+/// Waits until no file system uses the block device at `path`, `limit` at most; says whether that is so.
+///
+/// After an unmount here, mount namespaces of processes that have just been killed may hold the file system a moment longer.
+/// Until the kernel has torn them down, not everything is written. Then it is, to the backing file: the last user of a block
+/// device leaves nothing in its cache. Syncing the device would sync that file as well, which is for whoever keeps it.
+pub(super) fn wait_until_unused(path: &Path, limit: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + limit;
+    loop {
+        // For a block device, O_EXCL asks for it alone; a mounted file system has claimed it.
+        let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
+        match File::options().read(true).write(true).custom_flags(exclusive).open(path) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.raw_os_error() != Some(Errno::BUSY.raw_os_error()) => return Err(error),
+            Err(_) if Instant::now() >= deadline => return Ok(false),
+            Err(_) => thread::sleep(Duration::from_millis(5)),
         }
     }
 }
 
-fn configure(device: &Device, backing: &File, extent: Extent) -> io::Result<()> {
+fn configure(device: &Device, backing: &File, extent: Extent, sector: SectorSize) -> io::Result<()> {
     let config = LoopConfig {
         fd: backing.as_raw_fd() as u32,
+        block_size: sector.bytes() as u32,
         offset: extent.offset,
         size_limit: extent.bytes,
         flags: LO_FLAGS_AUTOCLEAR,

@@ -3,7 +3,7 @@
 //! ```text
 //! create            fill                        finish
 //! sparse file,      copy of the merged tree     ESP content by our own FAT writer, trim, unmount,
-//! GPT, mkfs, mount                              check, boot code, sync
+//! table, mkfs, mount                              check, boot code, sync
 //! ```
 //!
 //! Each partition is attached with a loop device of its own, by offset and size: nothing depends on the kernel scanning
@@ -16,10 +16,13 @@ mod copy;
 mod error;
 mod fat;
 mod loop_device;
+mod lvm;
+mod mbr;
 mod mount;
 mod node;
 mod table;
 mod walk;
 mod writer;
 
+pub use lvm::require_device_mapper;
 pub use writer::LoopWriter;

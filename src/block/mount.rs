@@ -9,8 +9,8 @@ use rustix::ioctl;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::error::{io_error, os_error};
-use super::loop_device::LoopDevice;
-use crate::disk::FsKind;
+use super::loop_device::{LoopDevice, wait_until_unused};
+use crate::disk::{ExtVersion, FsKind};
 use crate::port::DiskError;
 
 /// `_IOWR('X', 121, struct fstrim_range)`
@@ -27,11 +27,30 @@ struct TrimRange {
     least: u64,
 }
 
+/// What a file system is mounted from.
+#[derive(Debug)]
+pub(super) enum BlockDevice {
+    /// A part of the disk, attached as long as this lives.
+    Loop(LoopDevice),
+    /// A logical volume.
+    Volume(PathBuf),
+}
+
+impl BlockDevice {
+    /// Returns the device node.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            BlockDevice::Loop(device) => device.path(),
+            BlockDevice::Volume(path) => path,
+        }
+    }
+}
+
 /// A mounted file system. Dropping it unmounts it, but loses the error.
 #[derive(Debug)]
 pub(super) struct Mounted {
     target: PathBuf,
-    device: LoopDevice,
+    device: BlockDevice,
     open: bool,
 }
 
@@ -39,15 +58,18 @@ pub(super) struct Mounted {
 /// XFS refuses a UUID that is mounted already, and two builds of one image at once have the same one.
 fn options(kind: FsKind) -> &'static CStr {
     match kind {
-        FsKind::Ext4(..) => c"barrier=0,noauto_da_alloc,noinit_itable",
+        FsKind::Ext { version: ExtVersion::Ext2, .. } => c"",
+        FsKind::Ext { version: ExtVersion::Ext3, .. } => c"barrier=0",
+        FsKind::Ext { version: ExtVersion::Ext4, .. } => c"barrier=0,noauto_da_alloc,noinit_itable",
         FsKind::Xfs(_) => c"nouuid",
-        FsKind::Vfat(_) => c"",
+        FsKind::Btrfs(_) => c"nobarrier",
+        FsKind::Vfat(_) | FsKind::Swap(_) => c"",
     }
 }
 
 impl Mounted {
     /// Mounts `device` at the directory `target`.
-    pub(super) fn new(device: LoopDevice, kind: FsKind, target: PathBuf) -> Result<Self, DiskError> {
+    pub(super) fn new(device: BlockDevice, kind: FsKind, target: PathBuf) -> Result<Self, DiskError> {
         mount(device.path(), &target, kind.name(), MountFlags::NOATIME, options(kind))
             .map_err(os_error("mount a file system at", &target))?;
         Ok(Self { target, device, open: true })
@@ -70,7 +92,7 @@ impl Mounted {
         self.open = false;
         unmount(&self.target, UnmountFlags::NOFOLLOW).map_err(os_error("unmount", &self.target))?;
         let path = self.device.path().to_owned();
-        match self.device.wait_until_unused(BUSY_LIMIT).map_err(io_error("open", &path))? {
+        match wait_until_unused(&path, BUSY_LIMIT).map_err(io_error("open", &path))? {
             true => Ok(ReleasedDevice(path, self)),
             false => Err(DiskError::Busy { path, seconds: BUSY_LIMIT.as_secs() }),
         }

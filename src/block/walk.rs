@@ -56,8 +56,12 @@ fn measure_directory(
         let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(os_error("examine", &path))?;
         content.entries += 1;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if is_first(&stat, seen) => content.bytes += stat.st_size as u64,
+            FileType::RegularFile if is_first(&stat, seen) => {
+                content.bytes += stat.st_size as u64;
+                content.blocks += (stat.st_size as u64).div_ceil(4096);
+            }
             FileType::Directory => {
+                content.blocks += 1;
                 let directory = open_directory(directory, &name).map_err(os_error("open", &path))?;
                 measure_directory(&directory, &path, content, seen)?;
             }

@@ -11,10 +11,11 @@ use super::copy::copy_tree;
 use super::error::io_error;
 use super::fat::{Stamp, write_fat};
 use super::loop_device::LoopDevice;
-use super::mount::{MountDirectory, Mounted};
+use super::lvm::Volumes;
+use super::mount::{BlockDevice, MountDirectory, Mounted};
 use super::table::write_table;
 use super::walk::measure;
-use crate::disk::{self, Content, FileSystem, FsKind, Layout, Maker};
+use crate::disk::{self, Content, FileSystem, FsKind, Layout, Maker, Place};
 use crate::exec::{Program, Run};
 use crate::port::{BootImages, DiskError, DiskWriter, OpenDisk};
 
@@ -55,6 +56,7 @@ impl DiskWriter for LoopWriter {
             raw: raw.to_owned(),
             file,
             mounts: Vec::new(),
+            volumes: Volumes::default(),
             directory,
             interrupt: Arc::clone(&self.interrupt),
         };
@@ -69,6 +71,7 @@ struct LoopDisk {
     file: File,
     /// Parents first, each with its place in the layout.
     mounts: Vec<(FileSystem, Mounted)>,
+    volumes: Volumes,
     /// Dropped last.
     directory: MountDirectory,
     interrupt: Arc<AtomicBool>,
@@ -95,36 +98,72 @@ impl OpenDisk for LoopDisk {
             let device = mounted.unmount()?;
             check(&file_system, device.path())?;
         }
+        std::mem::take(&mut self.volumes).release()?;
         write_boot_code(&self.layout, boot, &self.file, &self.raw)
     }
 }
 
 impl LoopDisk {
-    /// Makes and mounts every file system that the kernel is to write; those that plywood writes itself stay directories until
-    /// [`OpenDisk::finish`].
+    /// Makes every file system that a program makes, and mounts those that the running system mounts; those that plywood writes itself
+    /// stay directories until [`OpenDisk::finish`].
     fn mount_all(&mut self) -> Result<(), DiskError> {
-        for file_system in self.layout.mounts() {
-            if Maker::from(file_system.kind) == Maker::Own {
+        self.volumes = Volumes::make(&self.layout, &self.file, &self.raw)?;
+        let layout = self.layout.clone();
+        let unmounted = layout.file_systems.iter().filter(|file_system| file_system.mount.is_none());
+        for file_system in layout.mounts().into_iter().chain(unmounted) {
+            let maker = Maker::from(file_system.kind);
+            if maker == Maker::Own {
                 continue;
             }
-            let device = LoopDevice::attach(&self.file, file_system.extent)
-                .map_err(io_error("attach a loop device to", &self.raw))?;
-            make(file_system, device.path(), self.layout.source_date_epoch)?;
-            let target = self.directory.path().join(file_system.mount.path.trim_start_matches('/'));
-            fs::create_dir_all(&target).map_err(io_error("create", &target))?;
-            self.mounts.push((file_system.clone(), Mounted::new(device, file_system.kind, target)?));
+            let device = self.device(&file_system.place)?;
+            make(file_system, device.path(), layout.source_date_epoch)?;
+            match file_system.mount_path() {
+                Some(path) if maker != Maker::Swap => self.mount(file_system, device, path)?,
+                _ => {}
+            }
         }
         Ok(())
     }
 
-    /// Moves what is below the mount points of our own file systems into these.
+    fn device(&self, place: &Place) -> Result<BlockDevice, DiskError> {
+        match place {
+            Place::Extent(extent) => LoopDevice::attach(&self.file, *extent, self.layout.sector)
+                .map(BlockDevice::Loop)
+                .map_err(io_error("attach a loop device to", &self.raw)),
+            Place::Volume(name) => Ok(BlockDevice::Volume(name.device().into())),
+        }
+    }
+
+    fn mount(&mut self, file_system: &FileSystem, device: BlockDevice, path: &str) -> Result<(), DiskError> {
+        let target = self.target(path)?;
+        self.mounts.push((file_system.clone(), Mounted::new(device, file_system.kind, target)?));
+        Ok(())
+    }
+
+    /// Returns the directory that stands for the absolute `path` of the running system, and makes it.
+    fn target(&self, path: &str) -> Result<PathBuf, DiskError> {
+        let target = self.directory.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(&target).map_err(io_error("create", &target))?;
+        Ok(target)
+    }
+
+    /// Moves what is below the mount points of our own file systems into these; what is mounted nowhere is empty.
     fn write_own(&self) -> Result<(), DiskError> {
         for file_system in &self.layout.file_systems {
-            let FsKind::Vfat(id) = file_system.kind else { continue };
-            let stamp = Stamp { id, label: &file_system.label, time: self.layout.source_date_epoch };
-            let content = self.directory.path().join(file_system.mount.path.trim_start_matches('/'));
-            fs::create_dir_all(&content).map_err(io_error("create", &content))?;
-            write_fat(&self.file, file_system.extent, stamp, &content)
+            let (FsKind::Vfat(id), Place::Extent(extent)) = (file_system.kind, &file_system.place) else {
+                continue;
+            };
+            let (time, sector) = (self.layout.source_date_epoch, self.layout.sector);
+            let stamp = Stamp { id, label: &file_system.label, time, sector };
+            // What is mounted nowhere is made of an empty directory.
+            let (content, _nothing) = match file_system.mount_path() {
+                Some(path) => (self.target(path)?, None),
+                None => {
+                    let nothing = MountDirectory::new(self.directory.path().with_added_extension("empty"))?;
+                    (nothing.path().to_owned(), Some(nothing))
+                }
+            };
+            write_fat(&self.file, *extent, stamp, &content)
                 .map_err(io_error("write a FAT file system from", &content))?;
             empty(&content).map_err(io_error("empty", &content))?;
         }
@@ -158,12 +197,8 @@ fn empty(directory: &Path) -> io::Result<()> {
 }
 
 fn make(file_system: &FileSystem, device: &Path, time: i64) -> Result<(), DiskError> {
-    let program = match Maker::from(file_system.kind) {
-        Maker::Ext4 => Program { name: "mkfs.ext4", package: "e2fsprogs" },
-        Maker::Xfs => Program { name: "mkfs.xfs", package: "xfsprogs" },
-        Maker::Own => return Ok(()),
-    };
-    let run = Run::new(program).args(disk::make_arguments(file_system, device));
+    let Some((name, package)) = Maker::from(file_system.kind).program() else { return Ok(()) };
+    let run = Run::new(Program { name, package }).args(disk::make_arguments(file_system, device));
     // e2fsprogs before 1.47.1 knows the first name alone, and takes 0 for "no time given".
     Ok(run
         .env("E2FSPROGS_FAKE_TIME", time.max(1).to_string())
@@ -172,10 +207,6 @@ fn make(file_system: &FileSystem, device: &Path, time: i64) -> Result<(), DiskEr
 }
 
 fn check(file_system: &FileSystem, device: &Path) -> Result<(), DiskError> {
-    let program = match Maker::from(file_system.kind) {
-        Maker::Ext4 => Program { name: "e2fsck", package: "e2fsprogs" },
-        Maker::Xfs => Program { name: "xfs_repair", package: "xfsprogs" },
-        Maker::Own => return Ok(()),
-    };
-    Ok(Run::new(program).args(disk::check_arguments(file_system, device)).run()?)
+    let Some((name, package)) = Maker::from(file_system.kind).checker() else { return Ok(()) };
+    Ok(Run::new(Program { name, package }).args(disk::check_arguments(file_system, device)).run()?)
 }

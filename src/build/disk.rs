@@ -5,7 +5,7 @@ use std::path::Path;
 use super::boot::BootStage;
 use super::stage::Stage;
 use super::{BuildError, Builder};
-use crate::disk::{Layout, Request};
+use crate::disk::{DiskRequest, Layout};
 use crate::oci::DiffId;
 use crate::plan::{Plan, Tasks, Work};
 use crate::port::{BootImages, DiskWriter, OpenDisk, RootSpec, Workspace};
@@ -16,7 +16,7 @@ impl Builder<'_> {
         &self,
         plan: &Plan,
         stack: &[DiffId],
-        request: &Request<'_>,
+        request: &DiskRequest<'_>,
         writer: &dyn DiskWriter,
         raw: &Path,
     ) -> Result<(), BuildError> {
@@ -33,13 +33,13 @@ impl Builder<'_> {
         &self,
         plan: &Plan,
         workspace: &dyn Workspace,
-        request: &Request<'_>,
+        request: &DiskRequest<'_>,
         writer: &dyn DiskWriter,
         raw: &Path,
     ) -> Result<(Box<dyn OpenDisk>, Layout), BuildError> {
         let stage = Stage::start(self.ports.events, &plan.image, "fill disk");
         let source = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
-        let layout = Layout::standard(request, writer.measure(source.path())?)?;
+        let layout = request.layout(writer.measure(source.path())?)?;
         let mut disk = writer.create(&layout, raw)?;
         disk.fill(source.path())?;
         source.close()?;
@@ -51,7 +51,7 @@ impl Builder<'_> {
         &self,
         plan: &Plan,
         workspace: &dyn Workspace,
-        request: &Request<'_>,
+        request: &DiskRequest<'_>,
         layout: &Layout,
         disk: &dyn OpenDisk,
     ) -> Result<BootImages, BuildError> {
@@ -59,7 +59,7 @@ impl Builder<'_> {
         let root = self.ports.sandbox.open(&RootSpec::Directory(disk.root().to_owned()))?;
         let run = self.prepare(plan, &plan.finish, final_tasks(plan), workspace)?;
         run.run(root.as_ref())?;
-        let boot = BootStage { run: &run, root: root.as_ref(), layout, firmware: &request.firmware };
+        let boot = BootStage { run: &run, root: root.as_ref(), layout, firmware: request.firmware() };
         let images = boot.install()?;
         run.close()?;
         root.close()?;

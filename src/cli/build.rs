@@ -11,7 +11,7 @@ use super::progress::{Detail, renderer};
 use super::report::Failure;
 use super::wiring::Edges;
 use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Registries, Reuse};
-use crate::disk::{self, FsName};
+use crate::disk::{self, DiskRequest, FsName};
 use crate::dropin::OutputType;
 use crate::image::{DiskSettings, ImageDefinition, ImageName, OutputFormat};
 use crate::output::write_file;
@@ -114,8 +114,8 @@ impl<'a> Request<'a> {
     }
 }
 
-fn standard_disk<'a>(plan: &'a Plan, settings: &DiskSettings) -> disk::Request<'a> {
-    disk::Request {
+fn standard_disk<'a>(plan: &'a Plan, settings: &DiskSettings) -> DiskRequest<'a> {
+    DiskRequest::Standard(disk::Request {
         image: &plan.image,
         size: settings.size,
         firmware: settings.firmware.clone(),
@@ -123,5 +123,5 @@ fn standard_disk<'a>(plan: &'a Plan, settings: &DiskSettings) -> disk::Request<'
         label: None,
         by: FsName::Uuid,
         source_date_epoch: plan.source_date_epoch,
-    }
+    })
 }

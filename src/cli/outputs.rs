@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::report::{Failure, Message};
 use crate::block::LoopWriter;
 use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Stage};
-use crate::disk::{Identity, Request};
+use crate::disk::{DiskRequest, Identity};
 use crate::dropin::{Environment, OutputType};
 use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression};
 use crate::layer::Encoding;
@@ -29,7 +29,7 @@ pub(super) struct Outputs<'a> {
     /// The steps of the plan, without the final stage.
     pub(super) steps: &'a [BuiltStep],
     pub(super) image: &'a ImageDefinition,
-    pub(super) disk: Request<'a>,
+    pub(super) disk: DiskRequest<'a>,
     pub(super) naming: &'a dyn Naming,
     pub(super) extras: &'a Extras,
     pub(super) interrupted: Arc<AtomicBool>,

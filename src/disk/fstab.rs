@@ -1,20 +1,19 @@
 //! `/etc/fstab`.
 
-use super::{FileSystem, FsName, Layout};
+use super::{FileSystem, FstabEntry, Layout, MountPoint};
 
 /// Returns the text of `/etc/fstab`: one line a file system, parents first.
 ///
 /// Source: fstab(5).
 pub fn fstab(layout: &Layout) -> String {
-    let lines: String = layout.mounts().into_iter().map(line).collect();
+    let lines: String = layout.mounts().into_iter().filter_map(line).collect();
     format!("# <file system> <mount point> <type> <options> <dump> <pass>\n{lines}")
 }
 
-fn line(file_system: &FileSystem) -> String {
-    let FileSystem { kind, label, mount, .. } = file_system;
-    let name = match mount.by {
-        FsName::Uuid => format!("UUID={}", kind.uuid()),
-        FsName::Label => format!("LABEL={label}"),
-    };
-    format!("{name} {} {} {} 0 {}\n", mount.path, kind.name(), mount.options, mount.check)
+fn line(file_system: &FileSystem) -> Option<String> {
+    let MountPoint { path, fstab } = file_system.mount.as_ref()?;
+    let FstabEntry { options, dump, check, .. } = fstab.as_ref()?;
+    // A space ends a field.
+    let name = file_system.name().replace(' ', "\\040");
+    Some(format!("{name} {path} {} {options} {dump} {check}\n", file_system.kind.name()))
 }

@@ -21,7 +21,8 @@ fn layout(root: RootFs) -> Layout {
 fn fstab_names_by_uuid_or_label() {
     insta::assert_snapshot!(fstab(&layout(RootFs::Ext4)));
     let mut by_label = layout(RootFs::Xfs);
-    by_label.file_systems.iter_mut().for_each(|file_system| file_system.mount.by = FsName::Label);
+    let mounts = by_label.file_systems.iter_mut().filter_map(|file_system| file_system.mount.as_mut());
+    mounts.filter_map(|mount| mount.fstab.as_mut()).for_each(|entry| entry.by = FsName::Label);
     insta::assert_snapshot!(fstab(&by_label));
 }
 

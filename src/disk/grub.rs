@@ -99,11 +99,11 @@ impl Boot<'_> {
         text + "}\n"
     }
 
-    /// A kernel without initramfs knows partitions, but no file systems' UUIDs.
+    /// A kernel without initramfs knows partitions, but no file systems' UUIDs and labels.
     fn root_argument(&self, root: &FileSystem, kernel: &Kernel) -> String {
         match (&kernel.initrd, self.layout.partition_of(root)) {
-            (None, Some(partition)) => format!("root=PARTUUID={}", partition.guid),
-            _ => format!("root=UUID={}", root.kind.uuid()),
+            (None, Some(partition)) => format!("root=PARTUUID={}", self.layout.partition_uuid(partition)),
+            _ => format!("root={}", root.name()),
         }
     }
 

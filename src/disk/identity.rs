@@ -33,6 +33,12 @@ impl Identity {
         VolumeId(u32::from_be_bytes([a, b, c, d]))
     }
 
+    /// Returns the disk's signature in a master boot record.
+    pub fn disk_id(&self) -> u32 {
+        let [a, b, c, d, ..] = self.bytes("disk signature");
+        u32::from_be_bytes([a, b, c, d])
+    }
+
     fn bytes(&self, role: &str) -> [u8; 16] {
         // Lengths keep apart ("a", "bc") and ("ab", "c").
         let text = format!("plywood disk 1\n{}:{}\n{}:{role}\n", self.image.len(), self.image, role.len());

@@ -2,24 +2,67 @@
 
 use uuid::Uuid;
 
-use super::{Content, VolumeId};
+use super::{Content, FileSystem, Lvm, Partition, PartitionEntry, PartitionKind};
 
 /// A disk: partitions, and file systems on them.
-///
-/// Partitions are in the order of the table; file systems in the order in which they are made. A disk without
-/// partitions has no table: its one file system spans it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Of the whole disk, a multiple of 1 MiB.
+    /// Of the whole disk, a multiple of the sector.
     pub bytes: u64,
-    /// The GPT's disk GUID.
-    pub guid: Uuid,
-    /// Numbered from 1 in this order.
+    /// The unit that the disk is addressed by.
+    pub sector: SectorSize,
+    /// What says where the partitions are.
+    pub table: Table,
+    /// In the order of the table.
     pub partitions: Vec<Partition>,
-    /// None of them overlaps another.
+    /// Volumes on partitions; mostly none.
+    pub lvm: Lvm,
+    /// In the order in which they are made. None of them overlaps another.
     pub file_systems: Vec<FileSystem>,
     /// The time that tools are told to write, in seconds since 1970.
     pub source_date_epoch: i64,
+}
+
+/// The unit that a disk is addressed by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SectorSize {
+    /// 512 bytes.
+    #[default]
+    B512,
+    /// 4096 bytes: "4k native". Firmware for the BIOS knows no such disks.
+    B4096,
+}
+
+impl SectorSize {
+    /// Reads `512` or `4096`.
+    pub fn parse(text: &str) -> Option<Self> {
+        [SectorSize::B512, SectorSize::B4096].into_iter().find(|size| size.bytes().to_string() == text.trim())
+    }
+
+    /// Returns the number of bytes.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            SectorSize::B512 => 512,
+            SectorSize::B4096 => 4096,
+        }
+    }
+}
+
+/// The kind of partition table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// None: one file system has the whole disk.
+    None,
+    /// A PC's master boot record.
+    Mbr {
+        /// The disk's signature. The kernel makes partitions' UUIDs of it.
+        id: u32,
+    },
+    /// A GUID partition table.
+    Gpt {
+        /// The disk's GUID.
+        guid: Uuid,
+    },
 }
 
 /// A range of the disk, in bytes.
@@ -31,120 +74,18 @@ pub struct Extent {
     pub bytes: u64,
 }
 
-/// An entry of the partition table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition {
-    /// The GPT's partition name.
-    pub name: String,
-    /// What it is for.
-    pub kind: PartitionKind,
-    /// The partition's own GUID.
-    pub guid: Uuid,
-    /// Where it lies.
-    pub extent: Extent,
-}
-
-/// What a partition is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PartitionKind {
-    /// Holds GRUB's core image for the BIOS, without a file system.
-    BiosBoot,
-    /// What UEFI firmware reads.
-    EfiSystem,
-    /// A file system of Linux.
-    Linux,
-}
-
-impl PartitionKind {
-    /// Returns the type GUID.
-    ///
-    /// Source: UEFI 2.10, 5.3.3, table 5.7; GRUB manual, "BIOS installation"; Discoverable Partitions Specification.
-    pub const fn type_guid(self) -> Uuid {
-        Uuid::from_u128(match self {
-            PartitionKind::BiosBoot => 0x21686148_6449_6e6f_744e_656564454649,
-            PartitionKind::EfiSystem => 0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b,
-            PartitionKind::Linux => 0x0fc63daf_8483_4772_8e79_3d69d8477de4,
-        })
-    }
-}
-
-/// A file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSystem {
-    /// Which one, with what its kind needs.
-    pub kind: FsKind,
-    /// Its label; empty for none.
-    pub label: String,
-    /// Where it lies.
-    pub extent: Extent,
-    /// Where it is mounted in the running system.
-    pub mount: MountPoint,
-}
-
-/// The kinds of file systems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FsKind {
-    /// ext4, of this UUID, with this seed of its directory hashes.
-    Ext4(Uuid, Uuid),
-    /// XFS, of this UUID.
-    Xfs(Uuid),
-    /// FAT32, of this volume id.
-    Vfat(VolumeId),
-}
-
-impl FsKind {
-    /// Returns the kernel's name of it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            FsKind::Ext4(..) => "ext4",
-            FsKind::Xfs(_) => "xfs",
-            FsKind::Vfat(_) => "vfat",
-        }
-    }
-
-    /// Returns the UUID as `blkid`, `fstab` and GRUB write it.
-    pub fn uuid(self) -> String {
-        match self {
-            FsKind::Ext4(uuid, _) | FsKind::Xfs(uuid) => uuid.to_string(),
-            FsKind::Vfat(id) => id.to_string(),
-        }
-    }
-}
-
-/// A mount of the running system: a line of `/etc/fstab`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountPoint {
-    /// Absolute: `/`, `/boot/efi`.
-    pub path: String,
-    /// As in the fourth field of fstab.
-    pub options: String,
-    /// Order of the check at boot, the sixth field: 0 never, 1 first, 2 later.
-    pub check: u8,
-    /// What the line names the file system by.
-    pub by: FsName,
-}
-
-/// What names a file system in `/etc/fstab`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FsName {
-    /// `UUID=…`
-    Uuid,
-    /// `LABEL=…`
-    Label,
-}
-
 impl Layout {
-    /// Returns the file systems by the paths they are mounted at, parents first.
+    /// Returns the file systems that are mounted in the running system, by their paths, parents first; swap space last.
     pub fn mounts(&self) -> Vec<&FileSystem> {
-        let mut mounts: Vec<_> = self.file_systems.iter().collect();
-        mounts.sort_by_key(|file_system| file_system.mount.path.as_str());
+        let mut mounts: Vec<_> = self.file_systems.iter().filter(|fs| fs.mount.is_some()).collect();
+        mounts.sort_by_key(|file_system| file_system.mount_path());
         mounts
     }
 
     /// Returns the file system that holds the absolute `path`, and the path within it.
     pub fn locate<'a>(&self, path: &'a str) -> Option<(&FileSystem, &'a str)> {
         let within = |file_system: &FileSystem| {
-            let mount = file_system.mount.path.trim_end_matches('/');
+            let mount = file_system.mount_path()?.trim_end_matches('/');
             path.strip_prefix(mount).filter(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.mounts().into_iter().rev().find_map(|file_system| Some((file_system, within(file_system)?)))
@@ -152,18 +93,40 @@ impl Layout {
 
     /// Returns the partition that a file system fills.
     pub fn partition_of(&self, file_system: &FileSystem) -> Option<&Partition> {
-        self.partitions.iter().find(|partition| partition.extent == file_system.extent)
+        self.partitions.iter().find(|partition| Some(partition.extent) == file_system.place.extent())
+    }
+
+    /// Returns what the kernel calls a partition without knowing what is on it: `PARTUUID=…` takes it.
+    pub fn partition_uuid(&self, partition: &Partition) -> String {
+        match (self.table, partition.entry) {
+            (_, PartitionEntry::Gpt { guid, .. }) => guid.to_string(),
+            (Table::Mbr { id }, _) => format!("{id:08x}-{:02x}", partition.number),
+            _ => String::new(),
+        }
     }
 
     /// Returns the least size of this disk that `content` fits on.
     pub fn needed_bytes(&self, content: Content) -> u64 {
-        let root = self.locate("/").map_or(0, |(root, _)| root.extent.bytes);
+        let root =
+            self.locate("/").and_then(|(root, _)| root.place.extent()).map_or(0, |extent| extent.bytes);
         (self.bytes - root).saturating_add(content.minimum_bytes())
     }
 
-    /// Returns where the BIOS boot partition lies, if there is one.
+    /// Returns where boot code for the BIOS can lie outside of file systems: in a GPT's BIOS boot partition, or behind an MBR,
+    /// before the first partition. No BIOS reads disks of large sectors.
     pub fn bios_boot(&self) -> Option<Extent> {
-        let bios = self.partitions.iter().find(|partition| partition.kind == PartitionKind::BiosBoot);
-        bios.map(|partition| partition.extent)
+        let first = self.partitions.iter().map(|partition| partition.extent.offset).min();
+        match self.table {
+            _ if self.sector != SectorSize::B512 => None,
+            Table::None => None,
+            Table::Mbr { .. } => {
+                let offset = self.sector.bytes();
+                first.map(|end| Extent { offset, bytes: end.saturating_sub(offset) })
+            }
+            Table::Gpt { .. } => {
+                let is_bios_boot = |partition: &&Partition| partition.is(PartitionKind::BIOS_BOOT);
+                self.partitions.iter().find(is_bios_boot).map(|partition| partition.extent)
+            }
+        }
     }
 }

@@ -5,7 +5,13 @@
 
 use std::path::Path;
 
-use super::{FileSystem, FsKind};
+use super::{ExtVersion, FileSystem, FsKind};
+
+/// What ext2 is, and all that e2fsprogs 1.47 makes of it.
+const EXT2_FEATURES: &str = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file";
+
+const EXT3_FEATURES: &str =
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file";
 
 /// What ext4 of Linux 4.4 and GRUB 2.02 read; also e2fsprogs 1.47's default less `metadata_csum_seed` and `orphan_file`.
 const EXT4_FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,\
@@ -18,9 +24,13 @@ const XFS_METADATA: &str = "crc=1,finobt=1,bigtime=1,inobtcount=1,reflink=1,rmap
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Maker {
     /// e2fsprogs' mke2fs and e2fsck.
-    Ext4,
+    Ext,
     /// xfsprogs' mkfs.xfs and xfs_repair.
     Xfs,
+    /// btrfs-progs' mkfs.btrfs and btrfs.
+    Btrfs,
+    /// util-linux' mkswap.
+    Swap,
     /// plywood itself.
     Own,
 }
@@ -28,40 +38,126 @@ pub enum Maker {
 impl From<FsKind> for Maker {
     fn from(kind: FsKind) -> Self {
         match kind {
-            FsKind::Ext4(..) => Maker::Ext4,
+            FsKind::Ext { .. } => Maker::Ext,
             FsKind::Xfs(_) => Maker::Xfs,
+            FsKind::Btrfs(_) => Maker::Btrfs,
+            FsKind::Swap(_) => Maker::Swap,
             FsKind::Vfat(_) => Maker::Own,
+        }
+    }
+}
+
+impl Maker {
+    /// Returns the name of the program, and the Debian package that has it; `None` for plywood itself.
+    pub const fn program(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Maker::Ext => Some(("mke2fs", "e2fsprogs")),
+            Maker::Xfs => Some(("mkfs.xfs", "xfsprogs")),
+            Maker::Btrfs => Some(("mkfs.btrfs", "btrfs-progs")),
+            Maker::Swap => Some(("mkswap", "util-linux")),
+            Maker::Own => None,
+        }
+    }
+
+    /// Returns the same of the program that checks what was made; `None` where there is nothing to check.
+    pub const fn checker(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Maker::Ext => Some(("e2fsck", "e2fsprogs")),
+            Maker::Xfs => Some(("xfs_repair", "xfsprogs")),
+            Maker::Btrfs => Some(("btrfs", "btrfs-progs")),
+            Maker::Swap | Maker::Own => None,
         }
     }
 }
 
 /// Returns the arguments that make `file_system` on `device`, which must read as zeros; none if plywood makes it itself.
 pub fn make_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
-    let device = device.display().to_string();
-    let label = file_system.label.as_str();
-    let words: Vec<String> = match file_system.kind {
-        FsKind::Ext4(uuid, hash_seed) => {
+    let words = match file_system.kind {
+        FsKind::Ext { version, hash_seed, .. } => {
+            let features = match version {
+                ExtVersion::Ext2 => EXT2_FEATURES,
+                ExtVersion::Ext3 => EXT3_FEATURES,
+                ExtVersion::Ext4 => EXT4_FEATURES,
+            };
+            let name = file_system.kind.name();
             // Nothing is left for the first boot to initialise: on a sparse file that costs nothing.
             let extended = format!("hash_seed={hash_seed},lazy_itable_init=0,lazy_journal_init=0,nodiscard");
-            let words =
-                format!("-q -F -t ext4 -b 4096 -I 256 -i 16384 -O {EXT4_FEATURES} -E {extended} -U {uuid}");
-            words.split(' ').map(str::to_owned).chain(["-L".to_owned(), label.to_owned()]).collect()
+            format!("-q -F -t {name} -b 4096 -I 256 -i 16384 -O {features} -E {extended}")
         }
-        FsKind::Xfs(uuid) => {
-            let words = format!("-q -f -K -m uuid={uuid},{XFS_METADATA} -i sparse=1,nrext64=0");
-            words.split(' ').map(str::to_owned).chain(["-L".to_owned(), label.to_owned()]).collect()
-        }
+        FsKind::Xfs(uuid) => format!("-q -f -K -m uuid={uuid},{XFS_METADATA} -i sparse=1,nrext64=0"),
+        FsKind::Btrfs(_) => "-q -f -K".to_owned(),
+        FsKind::Swap(_) => "-f -p 4096".to_owned(),
         FsKind::Vfat(_) => return Vec::new(),
     };
-    words.into_iter().chain([device]).collect()
+    let own = words.split(' ').map(str::to_owned).collect();
+    let identity = match file_system.kind {
+        FsKind::Xfs(_) => Vec::new(),
+        kind => vec!["-U".to_owned(), kind.uuid()],
+    };
+    let label = ["-L".to_owned(), file_system.label.clone(), device.display().to_string()];
+    overridden(own, &file_system.options).into_iter().chain(identity).chain(label).collect()
+}
+
+/// Adds the user's words. A flag whose value is a list of settings may stand only once: the lists are joined, the user's settings in
+/// place of ours. Of other flags the last one counts.
+fn overridden(mut words: Vec<String>, user: &[String]) -> Vec<String> {
+    let mut user = user.iter();
+    while let Some(word) = user.next() {
+        let value = words.iter().position(|own| own == word).map(|flag| flag + 1);
+        let settings = value.filter(|&value| words[value].contains([',', '=']));
+        match (settings, user.as_slice().first()) {
+            (Some(value), Some(settings)) => {
+                words[value] = joined(&words[value], settings);
+                user.next();
+            }
+            _ => words.push(word.clone()),
+        }
+    }
+    words
+}
+
+fn joined(own: &str, user: &str) -> String {
+    let name = |setting: &str| {
+        let name = setting.split('=').next().unwrap_or(setting);
+        name.trim_start_matches('^').to_owned()
+    };
+    let kept = own.split(',').filter(|own| user.split(',').all(|user| name(user) != name(own)));
+    kept.chain(user.split(',')).collect::<Vec<_>>().join(",")
 }
 
 /// Returns the arguments that check the unmounted `file_system` on `device` and change nothing.
 pub fn check_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
-    let flags = match Maker::from(file_system.kind) {
-        Maker::Ext4 => "-fn",
-        Maker::Xfs => "-n",
-        Maker::Own => return Vec::new(),
+    let flags: &[&str] = match Maker::from(file_system.kind) {
+        Maker::Ext => &["-fn"],
+        Maker::Xfs => &["-n"],
+        Maker::Btrfs => &["check", "--readonly"],
+        Maker::Swap | Maker::Own => return Vec::new(),
     };
-    vec![flags.to_owned(), device.display().to_string()]
+    flags.iter().map(|&flag| flag.to_owned()).chain([device.display().to_string()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_words_outweigh_ours() {
+        let own = "-q -i 16384 -O none,has_journal,metadata_csum -E hash_seed=1,nodiscard";
+        let own: Vec<_> = own.split(' ').map(str::to_owned).collect();
+        for (user, expected) in [
+            ("", "-q -i 16384 -O none,has_journal,metadata_csum -E hash_seed=1,nodiscard"),
+            (
+                "-i 4096 -J size=64",
+                "-q -i 16384 -O none,has_journal,metadata_csum -E hash_seed=1,nodiscard -i 4096 -J size=64",
+            ),
+            (
+                "-O ^metadata_csum -E resize=9,nodiscard",
+                "-q -i 16384 -O none,has_journal,^metadata_csum -E hash_seed=1,resize=9,nodiscard",
+            ),
+            ("-E", "-q -i 16384 -O none,has_journal,metadata_csum -E hash_seed=1,nodiscard -E"),
+        ] {
+            let user: Vec<_> = user.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(overridden(own.clone(), &user).join(" "), expected);
+        }
+    }
 }

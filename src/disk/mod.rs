@@ -17,13 +17,18 @@
 //! ```
 
 mod bios;
+mod block_device;
+mod file_system;
 mod fstab;
 mod grub;
 mod identity;
 mod kernel;
 mod layout;
+mod lvm;
 mod machine;
 mod mkfs;
+mod partition;
+mod request;
 mod size;
 mod standard;
 
@@ -31,12 +36,22 @@ mod standard;
 mod golden_tests;
 
 pub use bios::{BiosBoot, BootCodeError};
+pub use block_device::{
+    BlockDeviceError, BlockDevices, DiskSource, EspAllowance, ParameterError, Problem, RootParameters,
+    SizeError, implied_block_device,
+};
+pub use file_system::{ExtVersion, FileSystem, FsKind, FsName, FstabEntry, MountPoint, Place};
 pub use fstab::fstab;
 pub use grub::{Boot, GrubTarget};
 pub use identity::{Identity, VolumeId};
 pub use kernel::Kernel;
-pub use layout::{Extent, FileSystem, FsKind, FsName, Layout, MountPoint, Partition, PartitionKind};
+pub use layout::{Extent, Layout, SectorSize, Table};
+pub use lvm::{
+    LogicalVolume, Lvm, LvmCommand, PhysicalVolume, VolumeGroup, VolumeKind, VolumeName, VolumeSize,
+};
 pub use machine::{Machine, boot_command};
 pub use mkfs::{Maker, check_arguments, make_arguments};
+pub use partition::{BootFlag, Partition, PartitionEntry, PartitionKind};
+pub use request::DiskRequest;
 pub use size::{ByteSize, ByteSizeError};
 pub use standard::{Content, DiskSize, Firmware, LayoutError, Request, RootFs};

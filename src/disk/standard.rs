@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Extent, FileSystem, FsKind, FsName, Layout, MountPoint, Partition, PartitionKind};
-use super::{ByteSize, ByteSizeError, Identity};
+use super::{
+    ByteSize, ByteSizeError, ExtVersion, Extent, FileSystem, FsKind, FsName, FstabEntry, Identity, Layout,
+    Lvm, MountPoint, Partition, PartitionEntry, PartitionKind, Place, SectorSize, Table,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -119,9 +121,16 @@ pub struct Content {
     pub bytes: u64,
     /// Files, directories, links and devices.
     pub entries: u64,
+    /// Blocks of 4 KiB that files and directories take: what `du` counts.
+    pub blocks: u64,
 }
 
 impl Content {
+    /// Returns what `du` says of it, in KiB.
+    pub(super) const fn used_kibibytes(self) -> u64 {
+        self.blocks.saturating_mul(4)
+    }
+
     /// Returns the bytes it takes on a file system at most: every entry may waste most of a 4 KiB block.
     const fn allocated_bytes(self) -> u64 {
         self.bytes.saturating_add(self.entries.saturating_mul(4096))
@@ -155,6 +164,9 @@ pub enum LayoutError {
         /// The least that works.
         needed: ByteSize,
     },
+    /// A block-device file that does not describe a disk for this content.
+    #[error(transparent)]
+    BlockDevice(#[from] super::BlockDeviceError),
     /// The file system cannot have the label.
     #[error("label `{label}` does not fit: it must have 1 to {limit} printable ASCII characters")]
     Label {
@@ -176,31 +188,41 @@ impl Layout {
         let offset = partitions.last().map_or(ALIGNMENT, |last| last.extent.offset + last.extent.bytes);
         let bytes = disk_bytes(request.size, offset, content)?;
         let extent = Extent { offset, bytes: bytes - ALIGNMENT - offset };
-        partitions.push(partition("root", PartitionKind::Linux, extent, &identity));
+        let number = partitions.len() as u32 + 1;
+        partitions.push(partition(number, "root", PartitionKind::LINUX, extent, &identity));
         let mut file_systems = vec![root(request, extent, &identity)?];
-        let esp = partitions.iter().find(|partition| partition.kind == PartitionKind::EfiSystem);
+        let esp = partitions.iter().find(|partition| partition.is(PartitionKind::EFI_SYSTEM));
         file_systems.extend(esp.map(|partition| esp_file_system(partition.extent, &identity)));
-        let (guid, source_date_epoch) = (identity.uuid("disk"), request.source_date_epoch);
-        Ok(Self { bytes, guid, partitions, file_systems, source_date_epoch })
+        Ok(Self {
+            bytes,
+            sector: SectorSize::B512,
+            table: Table::Gpt { guid: identity.uuid("disk") },
+            partitions,
+            lvm: Lvm::default(),
+            file_systems,
+            source_date_epoch: request.source_date_epoch,
+        })
     }
 }
 
 fn boot_partitions(firmware: &BTreeSet<Firmware>, identity: &Identity) -> Vec<Partition> {
     let wanted = [
-        (Firmware::Bios, "bios", PartitionKind::BiosBoot, BIOS_BOOT_BYTES),
-        (Firmware::Uefi, "esp", PartitionKind::EfiSystem, ESP_BYTES),
+        (Firmware::Bios, "bios", PartitionKind::BIOS_BOOT, BIOS_BOOT_BYTES),
+        (Firmware::Uefi, "esp", PartitionKind::EFI_SYSTEM, ESP_BYTES),
     ];
     let mut offset = ALIGNMENT;
     let mut partitions = Vec::new();
     for (_, name, kind, bytes) in wanted.into_iter().filter(|wanted| firmware.contains(&wanted.0)) {
-        partitions.push(partition(name, kind, Extent { offset, bytes }, identity));
+        let number = partitions.len() as u32 + 1;
+        partitions.push(partition(number, name, kind, Extent { offset, bytes }, identity));
         offset += bytes;
     }
     partitions
 }
 
-fn partition(name: &str, kind: PartitionKind, extent: Extent, identity: &Identity) -> Partition {
-    Partition { name: name.to_owned(), kind, guid: identity.uuid(&format!("partition {name}")), extent }
+fn partition(number: u32, name: &str, kind: PartitionKind, extent: Extent, identity: &Identity) -> Partition {
+    let entry = PartitionEntry::Gpt { kind, guid: identity.uuid(&format!("partition {name}")) };
+    Partition { number, name: name.to_owned(), entry, extent }
 }
 
 fn disk_bytes(size: DiskSize, root_offset: u64, content: Content) -> Result<u64, LayoutError> {
@@ -225,26 +247,32 @@ fn root(request: &Request, extent: Extent, identity: &Identity) -> Result<FileSy
     }
     let uuid = identity.uuid("file system root");
     let (kind, options, check) = match request.root {
-        RootFs::Ext4 => (FsKind::Ext4(uuid, identity.uuid("hash seed root")), "errors=remount-ro", 1),
+        RootFs::Ext4 => {
+            let hash_seed = identity.uuid("hash seed root");
+            (FsKind::Ext { version: ExtVersion::Ext4, uuid, hash_seed }, "errors=remount-ro", 1)
+        }
         // XFS checks itself when it is mounted; its fsck does nothing.
         RootFs::Xfs => (FsKind::Xfs(uuid), "defaults", 0),
     };
-    let mount = MountPoint { path: "/".to_owned(), options: options.to_owned(), check, by: request.by };
-    Ok(FileSystem { kind, label: label.to_owned(), extent, mount })
+    let fstab = FstabEntry { by: request.by, options: options.to_owned(), dump: 0, check };
+    Ok(mounted(kind, label, extent, "/", fstab))
 }
 
 fn esp_file_system(extent: Extent, identity: &Identity) -> FileSystem {
+    // FAT has no owners: without a mask everyone could read and root's programs be replaced.
+    let options = "umask=0077".to_owned();
+    let fstab = FstabEntry { by: FsName::Uuid, options, dump: 0, check: 2 };
+    let kind = FsKind::Vfat(identity.volume_id("file system esp"));
+    mounted(kind, "ESP", extent, "/boot/efi", fstab)
+}
+
+fn mounted(kind: FsKind, label: &str, extent: Extent, path: &str, fstab: FstabEntry) -> FileSystem {
     FileSystem {
-        kind: FsKind::Vfat(identity.volume_id("file system esp")),
-        label: "ESP".to_owned(),
-        extent,
-        mount: MountPoint {
-            path: "/boot/efi".to_owned(),
-            // FAT has no owners: without a mask everyone could read and root's programs be replaced.
-            options: "umask=0077".to_owned(),
-            check: 2,
-            by: FsName::Uuid,
-        },
+        kind,
+        label: label.to_owned(),
+        place: Place::Extent(extent),
+        options: Vec::new(),
+        mount: Some(MountPoint { path: path.to_owned(), fstab: Some(fstab) }),
     }
 }
 
@@ -307,7 +335,7 @@ mod tests {
 
     #[test]
     fn automatic_sizes_leave_room_and_given_ones_are_checked() {
-        let content = Content { bytes: 1_700_000_000, entries: 72_000 };
+        let content = Content { bytes: 1_700_000_000, entries: 72_000, ..Content::default() };
         let auto = Request { size: DiskSize::Auto, ..request(&[Firmware::Bios]) };
         let layout = Layout::standard(&auto, content).unwrap();
         check(&layout);
@@ -321,7 +349,7 @@ mod tests {
 
     #[test]
     fn absurd_content_is_an_error_and_no_overflow() {
-        let content = Content { bytes: u64::MAX, entries: u64::MAX };
+        let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX };
         assert!(Layout::standard(&request(&[]), content).is_err());
     }
 
@@ -343,7 +371,7 @@ mod tests {
     #[test]
     fn paths_are_found_on_their_file_systems() {
         let layout = Layout::standard(&request(&[Firmware::Uefi]), Content::default()).unwrap();
-        let locate = |path| layout.locate(path).map(|(fs, rest)| (fs.mount.path.as_str(), rest));
+        let locate = |path| layout.locate(path).map(|(fs, rest)| (fs.mount_path().unwrap(), rest));
         assert_eq!(locate("/boot/grub"), Some(("/", "/boot/grub")));
         assert_eq!(locate("/boot/efi/EFI"), Some(("/boot/efi", "/EFI")));
         assert_eq!(locate("/boot/efivars"), Some(("/", "/boot/efivars")));

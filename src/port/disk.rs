@@ -34,7 +34,8 @@ pub trait OpenDisk {
 /// Boot code that is not in a file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BootImages {
-    /// GRUB's `boot.img` and `core.img` for the BIOS, if the disk is to boot by it.
+    /// GRUB's `boot.img` and `core.img` for the BIOS, if the disk is to boot by it: the first for the disk's first sector, the other
+    /// for the BIOS boot partition of a GPT or the gap behind an MBR.
     pub bios: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -98,6 +99,9 @@ pub enum DiskError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// The disk has logical volumes, and the kernel cannot show them.
+    #[error("the disk has logical volumes, and this kernel has no device mapper to make them with")]
+    NoDeviceMapper,
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -4,9 +4,10 @@ use std::io;
 
 use super::ROOT_CLUSTER;
 use super::record::padded;
-use crate::disk::{Extent, VolumeId};
+use crate::disk::{Extent, SectorSize, VolumeId};
 
-pub(super) const SECTOR: u64 = 512;
+/// How much of a sector is described, however large it is.
+const DESCRIBED_BYTES: usize = 512;
 
 /// The usual number; only eight are used.
 const RESERVED_SECTORS: u32 = 32;
@@ -14,17 +15,18 @@ const RESERVED_SECTORS: u32 = 32;
 const FATS: u32 = 2;
 
 /// Where the copies of boot sector and FSInfo begin.
-pub(super) const BACKUP_SECTOR: u16 = 6;
+pub(super) const BACKUP_SECTOR: u32 = 6;
 
 /// With fewer clusters readers take the file system for FAT16: the number is all they go by.
 const LEAST_CLUSTERS: u32 = 65_525;
 
-/// 4 KiB: a page.
-const MOST_SECTORS_PER_CLUSTER: u32 = 8;
+/// A page.
+const MOST_CLUSTER_BYTES: u32 = 4096;
 
 /// Sizes of one file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
+    sector_bytes: u32,
     first_sector: u64,
     sectors: u32,
     sectors_per_cluster: u32,
@@ -34,26 +36,28 @@ pub(super) struct Geometry {
 
 impl Geometry {
     /// Chooses the largest clusters that leave enough of them for FAT32.
-    pub(super) fn new(extent: Extent) -> io::Result<Self> {
-        let sizes = std::iter::successors(Some(MOST_SECTORS_PER_CLUSTER), |size| {
-            Some(size / 2).filter(|&size| size > 0)
-        });
-        let mut geometries = sizes.filter_map(|size| Self::with_clusters(extent, size));
+    pub(super) fn new(extent: Extent, sector: SectorSize) -> io::Result<Self> {
+        let most = MOST_CLUSTER_BYTES / sector.bytes() as u32;
+        let sizes = std::iter::successors(Some(most), |size| Some(size / 2).filter(|&size| size > 0));
+        let mut geometries = sizes.filter_map(|size| Self::with_clusters(extent, sector, size));
         geometries.find(|geometry| geometry.clusters >= LEAST_CLUSTERS).ok_or_else(|| {
             let bytes = extent.bytes;
-            let reason = format!("{bytes} bytes are no size for FAT32, which takes 33 MiB to 2 TiB");
+            let least = if sector == SectorSize::B512 { 33 } else { 257 };
+            let reason = format!("{bytes} bytes are no size for FAT32, which takes {least} MiB to 2 TiB");
             io::Error::new(io::ErrorKind::InvalidInput, reason)
         })
     }
 
-    fn with_clusters(extent: Extent, sectors_per_cluster: u32) -> Option<Self> {
-        let sectors = u32::try_from(extent.bytes / SECTOR).ok()?;
+    fn with_clusters(extent: Extent, sector: SectorSize, sectors_per_cluster: u32) -> Option<Self> {
+        let sector_bytes = sector.bytes() as u32;
+        let sectors = u32::try_from(extent.bytes / sector.bytes()).ok()?;
         let usable = sectors.checked_sub(RESERVED_SECTORS)?;
-        // A sector of the FAT describes 128 clusters. The specification's formula, at times a sector more than needed.
-        let fat_sectors = usable.div_ceil((256 * sectors_per_cluster + FATS) / 2);
+        // A cluster takes four bytes of the FAT. The specification's formula, at times a sector more than needed.
+        let fat_sectors = usable.div_ceil((sector_bytes / 2 * sectors_per_cluster + FATS) / 2);
         let clusters = usable.checked_sub(FATS * fat_sectors)? / sectors_per_cluster;
         Some(Self {
-            first_sector: extent.offset / SECTOR,
+            sector_bytes,
+            first_sector: extent.offset / sector.bytes(),
             sectors,
             sectors_per_cluster,
             fat_sectors,
@@ -62,23 +66,28 @@ impl Geometry {
     }
 
     pub(super) fn cluster_bytes(&self) -> u64 {
-        u64::from(self.sectors_per_cluster) * SECTOR
+        self.offset(self.sectors_per_cluster)
     }
 
     pub(super) fn fat_offsets(&self) -> [u64; 2] {
-        [0, self.fat_sectors].map(|sectors| u64::from(RESERVED_SECTORS + sectors) * SECTOR)
+        [0, self.fat_sectors].map(|sectors| self.offset(RESERVED_SECTORS + sectors))
     }
 
     pub(super) fn first_cluster_offset(&self) -> u64 {
-        u64::from(RESERVED_SECTORS + FATS * self.fat_sectors) * SECTOR
+        self.offset(RESERVED_SECTORS + FATS * self.fat_sectors)
     }
 
-    pub(super) fn boot_sector(&self, id: VolumeId, label: &str) -> [u8; SECTOR as usize] {
-        let mut sector = [0; SECTOR as usize];
+    /// Returns where a sector begins.
+    pub(super) fn offset(&self, sector: u32) -> u64 {
+        u64::from(sector) * u64::from(self.sector_bytes)
+    }
+
+    pub(super) fn boot_sector(&self, id: VolumeId, label: &str) -> [u8; DESCRIBED_BYTES] {
+        let mut sector = [0; DESCRIBED_BYTES];
         let mut put = |offset: usize, bytes: &[u8]| sector[offset..][..bytes.len()].copy_from_slice(bytes);
         put(0, &[0xeb, 0x58, 0x90]);
         put(3, b"plywood ");
-        put(11, &(SECTOR as u16).to_le_bytes());
+        put(11, &(self.sector_bytes as u16).to_le_bytes());
         put(13, &[self.sectors_per_cluster as u8]);
         put(14, &(RESERVED_SECTORS as u16).to_le_bytes());
         put(16, &[FATS as u8]);
@@ -90,7 +99,7 @@ impl Geometry {
         put(36, &self.fat_sectors.to_le_bytes());
         put(44, &ROOT_CLUSTER.to_le_bytes());
         put(48, &1u16.to_le_bytes());
-        put(50, &BACKUP_SECTOR.to_le_bytes());
+        put(50, &(BACKUP_SECTOR as u16).to_le_bytes());
         put(64, &[0x80, 0, 0x29]);
         put(67, &id.0.to_le_bytes());
         put(71, &padded::<11>(label));
@@ -100,8 +109,8 @@ impl Geometry {
     }
 
     /// The FSInfo sector: hints that spare readers a walk through the FAT.
-    pub(super) fn info_sector(&self, taken_clusters: u32) -> [u8; SECTOR as usize] {
-        let mut sector = [0; SECTOR as usize];
+    pub(super) fn info_sector(&self, taken_clusters: u32) -> [u8; DESCRIBED_BYTES] {
+        let mut sector = [0; DESCRIBED_BYTES];
         let mut put = |offset: usize, bytes: &[u8]| sector[offset..][..bytes.len()].copy_from_slice(bytes);
         put(0, b"RRaA");
         put(484, b"rrAa");
@@ -118,21 +127,25 @@ mod tests {
 
     #[test]
     fn there_are_always_enough_clusters_and_everything_fits() {
-        for mebibytes in [33, 34, 64, 128, 256, 260, 512, 1024, 550, 100_000] {
+        let sizes = [33, 34, 64, 128, 256, 260, 512, 1024, 550, 100_000].map(|size| (size, SectorSize::B512));
+        let large = [257, 260, 500, 1024, 100_000].map(|size| (size, SectorSize::B4096));
+        for (mebibytes, sector) in sizes.into_iter().chain(large) {
             let extent = Extent { offset: 1 << 20, bytes: mebibytes << 20 };
-            let geometry = Geometry::new(extent).unwrap();
+            let geometry = Geometry::new(extent, sector).unwrap();
             assert!(geometry.clusters >= LEAST_CLUSTERS, "{mebibytes}");
             let end =
                 geometry.first_cluster_offset() + u64::from(geometry.clusters) * geometry.cluster_bytes();
             assert!(end <= extent.bytes && extent.bytes - end < geometry.cluster_bytes(), "{mebibytes}");
-            assert!(u64::from(geometry.fat_sectors) * 128 >= u64::from(geometry.clusters) + 2, "{mebibytes}");
+            let described = u64::from(geometry.fat_sectors) * sector.bytes() / 4;
+            assert!(described >= u64::from(geometry.clusters) + 2, "{mebibytes}");
         }
     }
 
     #[test]
     fn sizes_that_fat32_cannot_have_are_refused() {
-        for bytes in [0, 1 << 20, 32 << 20, 3 << 40] {
-            assert!(Geometry::new(Extent { offset: 0, bytes }).is_err(), "{bytes}");
+        let small = [0, 1 << 20, 32 << 20, 3 << 40].map(|bytes| (bytes, SectorSize::B512));
+        for (bytes, sector) in small.into_iter().chain([(256 << 20, SectorSize::B4096)]) {
+            assert!(Geometry::new(Extent { offset: 0, bytes }, sector).is_err(), "{bytes}");
         }
     }
 }

@@ -19,10 +19,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use self::geometry::{Geometry, SECTOR};
+use self::geometry::Geometry;
 use self::name::{Name, Names};
 use self::record::{Kind, RECORD_BYTES, Record};
-use crate::disk::{Extent, VolumeId};
+use crate::disk::{Extent, SectorSize, VolumeId};
 
 /// How much of a file is copied at once: a multiple of every cluster size.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -41,6 +41,8 @@ pub(super) struct Stamp<'a> {
     pub(super) label: &'a str,
     /// The time of everything on it, in seconds since 1970.
     pub(super) time: i64,
+    /// The unit that the disk is addressed by: firmware and kernels refuse a file system of smaller sectors.
+    pub(super) sector: SectorSize,
 }
 
 /// Makes a FAT32 file system in `extent` of `disk`, which must read as zeros, with everything below the directory `content`.
@@ -50,7 +52,7 @@ pub(super) struct Stamp<'a> {
 /// # Errors
 /// If a name, a file or all of it does not fit, naming which.
 pub(super) fn write_fat(disk: &File, extent: Extent, stamp: Stamp, content: &Path) -> io::Result<()> {
-    let geometry = Geometry::new(extent)?;
+    let geometry = Geometry::new(extent, stamp.sector)?;
     let mut writer =
         Writer { disk, extent, geometry, time: stamp.time, fat: vec![0x0fff_fff8, END_OF_CHAIN] };
     let label = Record::label(stamp.label, stamp.time);
@@ -144,10 +146,11 @@ impl Writer<'_> {
             self.disk.write_all_at(&table, self.extent.offset + offset)?;
         }
         let taken = self.fat.len() as u32 - ROOT_CLUSTER;
-        let sectors =
-            [self.geometry.boot_sector(stamp.id, stamp.label), self.geometry.info_sector(taken)].concat();
-        for sector in [0, geometry::BACKUP_SECTOR] {
-            self.disk.write_all_at(&sectors, self.extent.offset + u64::from(sector) * SECTOR)?;
+        let sectors = [self.geometry.boot_sector(stamp.id, stamp.label), self.geometry.info_sector(taken)];
+        for first in [0, geometry::BACKUP_SECTOR] {
+            for (number, bytes) in (first..).zip(&sectors) {
+                self.disk.write_all_at(bytes, self.extent.offset + self.geometry.offset(number))?;
+            }
         }
         Ok(())
     }
@@ -189,7 +192,8 @@ mod tests {
     use super::*;
 
     const EXTENT: Extent = Extent { offset: 1 << 20, bytes: 64 << 20 };
-    const STAMP: Stamp = Stamp { id: VolumeId(0x1234_abcd), label: "esp", time: 1_700_000_000 };
+    const STAMP: Stamp =
+        Stamp { id: VolumeId(0x1234_abcd), label: "esp", time: 1_700_000_000, sector: SectorSize::B512 };
 
     fn content() -> tempfile::TempDir {
         let content = tempfile::tempdir().unwrap();

@@ -1,0 +1,77 @@
+//! Logical volumes, by the tools of LVM. They need the kernel's device mapper.
+//!
+//! Its devices outlive their process: unlike all else here they are not taken back after a SIGKILL, and a later build of the same
+//! volume group says so. There is no other way to write to a logical volume.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::error::io_error;
+use super::loop_device::LoopDevice;
+use crate::disk::{Layout, Lvm, LvmCommand};
+use crate::exec::{ExecError, Program, Run};
+use crate::port::DiskError;
+
+/// How the device mapper is talked to.
+const CONTROL: &str = "/dev/mapper/control";
+
+/// Says whether logical volumes can be made here.
+///
+/// # Errors
+/// [`DiskError::NoDeviceMapper`] if not.
+pub fn require_device_mapper() -> Result<(), DiskError> {
+    match Path::new(CONTROL).exists() {
+        true => Ok(()),
+        false => Err(DiskError::NoDeviceMapper),
+    }
+}
+
+/// The logical volumes of a disk, in use. Dropping them lets go of them, but loses the error.
+#[derive(Default)]
+pub(super) struct Volumes {
+    lvm: Lvm,
+    /// What the physical volumes lie on; attached as long as this lives.
+    _devices: Vec<LoopDevice>,
+}
+
+impl Volumes {
+    /// Makes those of `layout`, if it has any.
+    pub(super) fn make(layout: &Layout, file: &File, raw: &Path) -> Result<Self, DiskError> {
+        if layout.lvm.is_empty() {
+            return Ok(Self::default());
+        }
+        require_device_mapper()?;
+        let attach = |extent| {
+            let attached = LoopDevice::attach(file, extent, layout.sector);
+            attached.map_err(io_error("attach a loop device to", raw))
+        };
+        let physical = &layout.lvm.physical;
+        let devices = physical.iter().map(|volume| attach(volume.extent)).collect::<Result<Vec<_>, _>>()?;
+        let device = |name: &str| {
+            let volume = physical.iter().zip(&devices).find(|(volume, _)| volume.name == name);
+            volume.map_or_else(String::new, |(_, device)| device.path().display().to_string())
+        };
+        let commands = layout.lvm.create_commands(device);
+        let volumes = Self { lvm: layout.lvm.clone(), _devices: devices };
+        commands.iter().try_for_each(run)?;
+        Ok(volumes)
+    }
+
+    /// Lets go of them.
+    pub(super) fn release(mut self) -> Result<(), DiskError> {
+        let lvm = std::mem::take(&mut self.lvm);
+        Ok(lvm.release_commands().iter().try_for_each(run)?)
+    }
+}
+
+impl Drop for Volumes {
+    fn drop(&mut self) {
+        for command in self.lvm.release_commands() {
+            let _ = run(&command);
+        }
+    }
+}
+
+fn run(command: &LvmCommand) -> Result<(), ExecError> {
+    Run::new(Program { name: command.program, package: "lvm2" }).args(&command.arguments).run()
+}

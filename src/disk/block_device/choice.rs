@@ -1,0 +1,147 @@
+//! Which block-device file an image has.
+
+use std::collections::BTreeMap;
+
+/// Names a block-device file, or holds its text.
+const VARIABLE: &str = "DIB_BLOCK_DEVICE_CONFIG";
+
+/// The disk of images that say nothing of theirs: one file system without a partition table.
+const BARE: &str = "\
+- local_loop:
+    name: image0
+    mkfs:
+      name: mkfs_root
+      mount:
+        mount_point: /
+        fstab: { options: defaults, fsck-passno: 1 }
+";
+
+/// Where the description of a disk comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskSource<'a> {
+    /// Text in a variable.
+    Text(&'a str),
+    /// A file of the machine.
+    File(&'a str),
+    /// A file of an element.
+    Element {
+        /// The element's name.
+        element: &'a str,
+        /// Below the element's directory.
+        file: &'static str,
+    },
+    /// Nobody says anything.
+    Bare,
+}
+
+impl<'a> DiskSource<'a> {
+    /// Chooses: `DIB_BLOCK_DEVICE_CONFIG`, a text or `file://` and a path; else the file of the first of `elements` that has one for
+    /// this architecture or for all; else the bare disk. `has_file` says whether an element has a file.
+    pub fn choose(
+        variables: &'a BTreeMap<String, String>,
+        elements: impl IntoIterator<Item = &'a str>,
+        has_file: impl Fn(&str, &str) -> bool,
+    ) -> Self {
+        match variables.get(VARIABLE).map(String::as_str) {
+            Some(text) if !text.is_empty() => {
+                return text.strip_prefix("file://").map_or(DiskSource::Text(text), DiskSource::File);
+            }
+            _ => {}
+        }
+        let files = files(variables.get("ARCH").map_or("", String::as_str));
+        let file_of = |element| files.into_iter().find(|file| has_file(element, file));
+        let chosen = elements.into_iter().find_map(|element| Some((element, file_of(element)?)));
+        chosen.map_or(DiskSource::Bare, |(element, file)| DiskSource::Element { element, file })
+    }
+
+    /// Returns the text where it needs no file: of [`DiskSource::Text`] and [`DiskSource::Bare`].
+    pub const fn text(self) -> Option<&'a str> {
+        match self {
+            DiskSource::Text(text) => Some(text),
+            DiskSource::Bare => Some(BARE),
+            DiskSource::File(_) | DiskSource::Element { .. } => None,
+        }
+    }
+}
+
+/// Returns the files of an element that describe a disk for an architecture, the more special one first.
+fn files(architecture: &str) -> [&'static str; 2] {
+    let special = match architecture {
+        "amd64" => "block-device-amd64.yaml",
+        "x86_64" => "block-device-x86_64.yaml",
+        "arm64" => "block-device-arm64.yaml",
+        "aarch64" => "block-device-aarch64.yaml",
+        "armhf" => "block-device-armhf.yaml",
+        "i386" => "block-device-i386.yaml",
+        "s390x" => "block-device-s390x.yaml",
+        // One architecture, called differently by distributions.
+        ppc if ppc.starts_with("ppc64") => "block-device-ppc64el.yaml",
+        _ => "block-device-default.yaml",
+    };
+    [special, "block-device-default.yaml"]
+}
+
+/// Returns the element that makes the disk of a virtual machine where the request names `vm` and nothing that lays out a disk.
+///
+/// Source: diskimage-builder, `lib/common-functions`.
+pub fn implied_block_device<'a>(
+    requested: impl IntoIterator<Item = &'a str>,
+    architecture: &str,
+) -> Option<&'static str> {
+    let (mut is_vm, mut has_disk) = (false, false);
+    for name in requested {
+        is_vm |= name == "vm";
+        has_disk |= name.starts_with("block-device-");
+    }
+    let element = match architecture {
+        "arm64" | "aarch64" => "block-device-efi",
+        _ => "block-device-mbr",
+    };
+    (is_vm && !has_disk).then_some(element)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_variable_outweighs_elements_and_the_first_element_wins() {
+        let has = |element: &str, file: &str| match element {
+            "block-device-mbr" => ["block-device-default.yaml", "block-device-ppc64el.yaml"].contains(&file),
+            "mine" => file == "block-device-arm64.yaml",
+            _ => false,
+        };
+        let elements = ["base", "mine", "block-device-mbr"];
+        let of = |element, file| DiskSource::Element { element, file };
+        for (pairs, expected) in [
+            (&[("ARCH", "amd64")][..], of("block-device-mbr", "block-device-default.yaml")),
+            (&[("ARCH", "arm64")], of("mine", "block-device-arm64.yaml")),
+            (&[("ARCH", "ppc64le")], of("block-device-mbr", "block-device-ppc64el.yaml")),
+            (&[("ARCH", "ppc64")], of("block-device-mbr", "block-device-ppc64el.yaml")),
+            (&[(VARIABLE, "file:///etc/disk.yaml")], DiskSource::File("/etc/disk.yaml")),
+            (&[(VARIABLE, "- local_loop: {}")], DiskSource::Text("- local_loop: {}")),
+            (&[(VARIABLE, "")], of("block-device-mbr", "block-device-default.yaml")),
+        ] {
+            let variables = variables(pairs);
+            assert_eq!(DiskSource::choose(&variables, elements, has), expected, "{pairs:?}");
+        }
+        let nothing = variables(&[]);
+        assert_eq!(DiskSource::choose(&nothing, ["base"], has), DiskSource::Bare);
+    }
+
+    #[test]
+    fn a_virtual_machine_has_an_mbr_unless_it_says_otherwise() {
+        for (requested, architecture, expected) in [
+            (&["debian", "vm"][..], "amd64", Some("block-device-mbr")),
+            (&["debian", "vm"], "arm64", Some("block-device-efi")),
+            (&["vm", "block-device-gpt"], "amd64", None),
+            (&["debian"], "amd64", None),
+        ] {
+            assert_eq!(implied_block_device(requested.iter().copied(), architecture), expected);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The YAML text as a tree in which everything knows its place.
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{Location, Spanned};
+
+use super::fault::{Fault, Position, Problem};
+
+/// A value of the file, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) at: Position,
+    pub(super) value: Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    /// A scalar as it is written: `8E00` is no number here, nor `0700` an octal one.
+    Text(String),
+    List(Vec<Item>),
+    Map(Vec<(Item, Item)>),
+    Nothing,
+}
+
+impl Item {
+    /// Reads a YAML document.
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        let options = serde_saphyr::options! { with_snippet: false };
+        let tree = serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options);
+        tree.map(|tree| located(tree, text)).map_err(|error| {
+            let at = error.location().map_or(Position::default(), |location| position(&location));
+            let message = error.to_string();
+            // The position is said by us, and options of the parser mean nothing to a user.
+            let end = [" at line ", ", set "].iter().filter_map(|mark| message.find(mark)).min();
+            at.fault(Problem::Syntax(message[..end.unwrap_or(message.len())].to_owned()))
+        })
+    }
+
+    pub(super) fn text(&self, what: &'static str) -> Result<&str, Fault> {
+        match &self.value {
+            Value::Text(text) => Ok(text),
+            _ => Err(self.unexpected(what, "a text")),
+        }
+    }
+
+    pub(super) fn list(&self, what: &'static str) -> Result<&[Item], Fault> {
+        match &self.value {
+            Value::List(items) => Ok(items),
+            _ => Err(self.unexpected(what, "a list")),
+        }
+    }
+
+    pub(super) fn map(&self, what: &'static str) -> Result<&[(Item, Item)], Fault> {
+        match &self.value {
+            Value::Map(entries) => Ok(entries),
+            _ => Err(self.unexpected(what, "a map")),
+        }
+    }
+
+    fn unexpected(&self, what: &'static str, expected: &'static str) -> Fault {
+        let found = match &self.value {
+            Value::Text(text) => format!("the text `{text}`"),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a map".to_owned(),
+            Value::Nothing => "nothing".to_owned(),
+        };
+        self.at.fault(Problem::Unexpected { what, expected, found })
+    }
+}
+
+fn position(location: &Location) -> Position {
+    Position { line: location.line() as usize, column: location.column() as usize }
+}
+
+fn located(tree: Spanned<Raw>, text: &str) -> Item {
+    let at = position(&tree.referenced);
+    let value = match tree.value {
+        Raw::Text(text) => Value::Text(text),
+        Raw::Plain => Value::Text(written(&tree.defined, text)),
+        Raw::Nothing => Value::Nothing,
+        Raw::List(items) => Value::List(items.into_iter().map(|item| located(item, text)).collect()),
+        Raw::Map(entries) => {
+            let entries = entries.into_iter();
+            Value::Map(entries.map(|(key, value)| (located(key, text), located(value, text))).collect())
+        }
+    };
+    Item { at, value }
+}
+
+/// Returns the text of a scalar that the parser takes for a number or a truth value.
+fn written(location: &Location, text: &str) -> String {
+    let span = location.span();
+    text.chars().skip(span.offset() as usize).take(span.len() as usize).collect()
+}
+
+/// A value as the parser gives it.
+enum Raw {
+    Text(String),
+    /// A number or a truth value.
+    Plain,
+    Nothing,
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<Raw>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a value of a block-device file")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(text.to_owned()))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Raw, E> {
+        Ok(Raw::Plain)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Raw, E> {
+        Ok(Raw::Plain)
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Raw, E> {
+        Ok(Raw::Plain)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Raw, E> {
+        Ok(Raw::Plain)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Raw, E> {
+        Ok(Raw::Plain)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Raw, E> {
+        Ok(Raw::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Raw::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Raw::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_are_texts_as_they_are_written_and_know_their_places() {
+        let text =
+            "# ä\ntype: 8E00\nsize: 0700\nflag: yes\nquoted: '0x83'\nempty:\nshared: &x 1.50\nagain: *x\n";
+        let item = Item::parse(text).unwrap();
+        let found: Vec<_> = item
+            .map("test")
+            .unwrap()
+            .iter()
+            .map(|(key, value)| match &value.value {
+                Value::Text(text) => (key.at.line, value.at.column, text.as_str()),
+                _ => (key.at.line, value.at.column, "-"),
+            })
+            .collect();
+        let expected = [
+            (2, 7, "8E00"),
+            (3, 7, "0700"),
+            (4, 7, "yes"),
+            (5, 9, "0x83"),
+            (6, 6, "-"),
+            (7, 12, "1.50"),
+            (8, 8, "1.50"),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_said_with_its_place() {
+        for (text, expected) in [
+            ("- a: [\n", "line 1, column 6: unclosed bracket '['"),
+            ("- a: 1\n  a: 2\n", "line 2, column 3: duplicate mapping key: a"),
+        ] {
+            assert_eq!(Item::parse(text).unwrap_err().to_string(), expected);
+        }
+    }
+}

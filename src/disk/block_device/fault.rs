@@ -1,0 +1,197 @@
+//! What can be wrong with a block-device file.
+
+use std::fmt;
+
+use super::size::SizeError;
+
+/// A place in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// Counted from 1, in characters.
+    pub(super) column: usize,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self { line: 1, column: 1 }
+    }
+}
+
+impl Position {
+    pub(super) fn fault(self, problem: Problem) -> Fault {
+        Fault { at: self, problem }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// Something wrong in the file, without the file's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {problem}")]
+pub(super) struct Fault {
+    pub(super) at: Position,
+    pub(super) problem: Problem,
+}
+
+impl Fault {
+    pub(super) fn of(self, file: &str) -> BlockDeviceError {
+        let Position { line, column } = self.at;
+        BlockDeviceError { file: file.to_owned(), line, column, problem: self.problem }
+    }
+}
+
+/// A block-device file that describes no disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {problem}")]
+pub struct BlockDeviceError {
+    /// The file, or the variable, that holds the text.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What is wrong at a place of a block-device file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It is no YAML.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value of another form.
+    #[error("{what} is {found}: expected {expected}")]
+    Unexpected {
+        /// Whose value.
+        what: &'static str,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A node of the list with none or several keys.
+    #[error("a node has one key, its plugin; found {}", if .0.is_empty() { "none".to_owned() } else { .0.join(", ") })]
+    NotOnePlugin(Vec<String>),
+    /// No such plugin.
+    #[error("`{name}` is not a plugin: expected one of local_loop, partitioning, lvm, mkfs, mount, fstab")]
+    UnknownPlugin {
+        /// As written.
+        name: String,
+    },
+    /// A key that has to be there.
+    #[error("`{plugin}` has no `{key}`")]
+    Missing {
+        /// Whose key.
+        plugin: &'static str,
+        /// Which one.
+        key: &'static str,
+    },
+    /// Two nodes of one name.
+    #[error("the name `{name}` is taken by a node in line {line}")]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// Where the first one is.
+        line: usize,
+    },
+    /// A node stands on one that is not there, or is no such thing.
+    #[error("`{base}`, the base of `{name}`, is not {expected}")]
+    BadBase {
+        /// The node.
+        name: String,
+        /// What it stands on.
+        base: String,
+        /// What that would have to be.
+        expected: &'static str,
+    },
+    /// A value that is not one of the known ones.
+    #[error("`{value}` is not {what}: expected {expected}")]
+    BadValue {
+        /// As written.
+        value: String,
+        /// What it should be.
+        what: &'static str,
+        /// What would be right.
+        expected: String,
+    },
+    /// A size.
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    /// There is no disk, or another one than `image0`.
+    #[error("the disk is a `local_loop` called `image0`, and the only one; found {}", .0)]
+    Disk(String),
+    /// A second file system, partition table or volume in one place, or a second mount of one file system.
+    #[error("`{0}` is in use already")]
+    Occupied(String),
+    /// A label that its file system cannot have.
+    #[error("label `{label}` is too long for {kind}: {} characters, {limit} at most", .label.chars().count())]
+    LongLabel {
+        /// The label.
+        label: String,
+        /// The file system.
+        kind: &'static str,
+        /// How many characters it takes.
+        limit: usize,
+    },
+    /// Two file systems of one label.
+    #[error("label `{label}` is used by the file system in line {line}")]
+    DuplicateLabel {
+        /// The label.
+        label: String,
+        /// Where the first one is.
+        line: usize,
+    },
+    /// Two file systems at one place.
+    #[error("mount point `{path}` is used in line {line}")]
+    DuplicateMountPoint {
+        /// The path.
+        path: String,
+        /// Where the first one is.
+        line: usize,
+    },
+    /// Nothing is mounted at `/`.
+    #[error("nothing has the mount point `/`")]
+    NoRoot,
+    /// A primary partition behind a logical one.
+    #[error("primary partition `{0}` stands behind a logical one: primary partitions come first")]
+    LatePrimary(String),
+    /// An MBR has four entries.
+    #[error("an MBR has room for four primary partitions, or three and logical ones; `{0}` is one too many")]
+    ManyPrimaries(String),
+    /// A flag that GPTs do not have.
+    #[error("partitions of a GPT have no flag `primary`")]
+    PrimaryInGpt,
+    /// An MBR on a disk whose sectors it was not made for.
+    #[error("an MBR needs sectors of 512 bytes (`label: gpt` takes all sizes)")]
+    MbrSectors,
+    /// A partition that does not fit.
+    #[error("partition `{name}` of {wanted} bytes does not fit: {free} bytes are left")]
+    NoRoom {
+        /// The partition.
+        name: String,
+        /// Its size.
+        wanted: u64,
+        /// What is left before it.
+        free: u64,
+    },
+    /// An MBR counts 512-byte sectors in 32 bits.
+    #[error("an MBR describes 2 TiB at most (`label: gpt` takes more)")]
+    LargeMbr,
+    /// FAT32 has a least size.
+    #[error("`{name}` of {bytes} bytes is too small for FAT32: {least} bytes at least")]
+    SmallFat {
+        /// The node.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// What it takes.
+        least: u64,
+    },
+}

@@ -1,0 +1,89 @@
+//! Types of file systems, by name.
+
+use uuid::Uuid;
+
+use crate::disk::{ExtVersion, FsKind, Identity, SectorSize};
+
+/// A type of file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FsType {
+    Ext(ExtVersion),
+    Xfs,
+    Btrfs,
+    Vfat,
+    Swap,
+}
+
+impl FsType {
+    pub(super) const EXT4: Self = FsType::Ext(ExtVersion::Ext4);
+
+    /// All names, for messages.
+    pub(super) const NAMES: &str = "ext2, ext3, ext4, xfs, btrfs, vfat or swap";
+
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "ext2" => FsType::Ext(ExtVersion::Ext2),
+            "ext3" => FsType::Ext(ExtVersion::Ext3),
+            "ext4" => FsType::EXT4,
+            "xfs" => FsType::Xfs,
+            "btrfs" => FsType::Btrfs,
+            "vfat" | "fat" => FsType::Vfat,
+            "swap" => FsType::Swap,
+            _ => return None,
+        })
+    }
+
+    /// Returns how many characters a label may have.
+    pub(super) const fn label_limit(self) -> usize {
+        match self {
+            FsType::Ext(_) | FsType::Swap => 16,
+            FsType::Xfs => 12,
+            FsType::Btrfs => 255,
+            FsType::Vfat => 11,
+        }
+    }
+
+    /// Returns diskimage-builder's label of the root file system.
+    pub(super) const fn root_label(self) -> &'static str {
+        match self {
+            FsType::Xfs => "img-rootfs",
+            _ => "cloudimg-rootfs",
+        }
+    }
+
+    /// Returns the least size that it can be made in.
+    pub(super) const fn least_bytes(self, sector: SectorSize) -> u64 {
+        match (self, sector) {
+            // FAT32 has 65,525 clusters at least, and a cluster a sector.
+            (FsType::Vfat, SectorSize::B512) => 33 << 20,
+            (FsType::Vfat, SectorSize::B4096) => 257 << 20,
+            _ => 0,
+        }
+    }
+
+    /// Returns the file system called `name`, with what tools would draw at random for it.
+    pub(super) fn identified(self, name: &str, given: Option<Uuid>, identity: &Identity) -> FsKind {
+        let role = format!("file system {name}");
+        let uuid = given.unwrap_or_else(|| identity.uuid(&role));
+        match self {
+            FsType::Ext(version) => {
+                FsKind::Ext { version, uuid, hash_seed: identity.uuid(&format!("hash seed {name}")) }
+            }
+            FsType::Xfs => FsKind::Xfs(uuid),
+            FsType::Btrfs => FsKind::Btrfs(uuid),
+            FsType::Vfat => FsKind::Vfat(identity.volume_id(&role)),
+            FsType::Swap => FsKind::Swap(uuid),
+        }
+    }
+
+    /// Returns the kernel's name of it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            FsType::Ext(version) => version.name(),
+            FsType::Xfs => "xfs",
+            FsType::Btrfs => "btrfs",
+            FsType::Vfat => "vfat",
+            FsType::Swap => "swap",
+        }
+    }
+}

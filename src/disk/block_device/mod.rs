@@ -1,0 +1,133 @@
+//! Disks as diskimage-builder describes them: YAML, and a few variables.
+//!
+//! ```text
+//! document   text -> tree that knows its places
+//! tree       tree form, graph form -> nodes
+//! check      nodes + root parameters -> description: every name is there, labels fit
+//! layout     description + size -> Layout
+//! ```
+//!
+//! | plugin | keys (default) |
+//! |---|---|
+//! | `local_loop` | `name`: `image0`; `size` (what the content takes); `block_size`: 512 or 4096 (512) |
+//! | `partitioning` | `base`; `label`: mbr or gpt; `align` (1MiB, of an MBR); `partitions`: `name`, `size`, `type`, `flags` |
+//! | `lvm` | `pvs`, `vgs`, `lvs` |
+//! | `mkfs` | `base`, `type`, `label` (the node's name), `opts`, `uuid` |
+//! | `mount` | `base`, `mount_point` |
+//! | `fstab` | `base`, `options` (defaults), `dump-freq` (0), `fsck-passno` (2) |
+//!
+//! What diskimage-builder would find out while it makes the disk is found out before anything runs. Names that it draws at random
+//! are derived from the image's ([`Identity`]).
+//!
+//! Source: diskimage-builder, `doc/source/user_guide/building_an_image.rst`, `block_device/`.
+
+mod check;
+mod choice;
+mod document;
+mod fault;
+mod fields;
+#[cfg(test)]
+mod golden_tests;
+mod kind;
+mod layout;
+mod node;
+mod parameters;
+mod place;
+mod plugin;
+mod size;
+mod tree;
+
+pub use choice::{DiskSource, implied_block_device};
+pub use fault::{BlockDeviceError, Problem};
+pub use parameters::{EspAllowance, ParameterError, RootParameters};
+pub use size::SizeError;
+
+use self::check::Description;
+use self::document::Item;
+use self::layout::Target;
+use self::tree::Nodes;
+use super::{Content, Identity, Layout};
+
+/// A disk as a block-device file describes it, complete and consistent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockDevices {
+    file: String,
+    description: Description,
+    parameters: RootParameters,
+    warnings: Vec<String>,
+}
+
+impl BlockDevices {
+    /// Reads `text`, the content of `file` (a path, or the name of a variable, for messages).
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with line and column.
+    pub fn parse(file: &str, text: &str, parameters: &RootParameters) -> Result<Self, BlockDeviceError> {
+        let read = || {
+            let mut nodes = Nodes::read(&Item::parse(text)?)?;
+            let left_over = std::mem::take(&mut nodes.left_over);
+            Ok((Description::new(nodes, parameters)?, left_over))
+        };
+        let (description, left_over) = read().map_err(|fault: fault::Fault| fault.of(file))?;
+        let warnings = left_over.into_iter().map(|(at, text)| format!("{file}: {at}: {text}")).collect();
+        Ok(Self { file: file.to_owned(), description, parameters: parameters.clone(), warnings })
+    }
+
+    /// Returns a sentence for each key that means nothing.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Says whether the disk has logical volumes, for which the kernel needs the device mapper.
+    pub fn has_volumes(&self) -> bool {
+        !self.description.volumes.is_empty()
+    }
+
+    /// Returns the programs that make its file systems, each with the Debian package that has it.
+    pub fn programs(&self) -> Vec<(&'static str, &'static str)> {
+        let identity = Identity::new("");
+        let kinds = self.description.file_systems.iter().map(|fs| fs.kind.identified("", None, &identity));
+        kinds.filter_map(|kind| super::Maker::from(kind).program()).collect()
+    }
+
+    /// Returns the variables that hooks of every phase have: `DIB_ROOT_LABEL`, `DIB_ROOT_FSTYPE`, `DIB_BOOT_LABEL`,
+    /// `DIB_MOUNTPOINTS`.
+    pub fn variables(&self) -> [(&'static str, String); 4] {
+        let at = |path| self.description.mounted_at(path);
+        let label = |path| at(path).map_or_else(String::new, |fs| fs.label.clone());
+        let mounts = self.description.file_systems.iter().filter_map(|fs| fs.mount.as_ref());
+        let paths: Vec<_> = mounts.map(|mount| mount.path.as_str()).collect();
+        [
+            ("DIB_ROOT_LABEL", label("/")),
+            ("DIB_ROOT_FSTYPE", at("/").map_or_else(String::new, |fs| fs.kind.name().to_owned())),
+            ("DIB_BOOT_LABEL", label("/boot")),
+            ("DIB_MOUNTPOINTS", paths.join("|")),
+        ]
+    }
+
+    /// Lays the disk of the image called `image` out for `content`.
+    ///
+    /// # Errors
+    /// If the parts do not fit onto the disk, or cannot be parts of such a disk.
+    pub fn layout(
+        &self,
+        image: &str,
+        content: Content,
+        source_date_epoch: i64,
+    ) -> Result<Layout, BlockDeviceError> {
+        let Self { description, parameters, .. } = self;
+        let root = description.mounted_at("/").map_or(kind::FsType::EXT4, |fs| fs.kind);
+        let target = Target {
+            identity: &Identity::new(image),
+            bytes: description.disk.bytes.map_or_else(|| parameters.image_bytes(root, content), whole),
+            sector: parameters.sector.unwrap_or(description.disk.sector),
+            source_date_epoch,
+        };
+        description.layout(&target).map_err(|fault| fault.of(&self.file))
+    }
+}
+
+/// A disk ends where a sector of any size does, and a cluster of qcow2.
+const fn whole(bytes: u64) -> u64 {
+    bytes.saturating_add(0xffff) & !0xffff
+}

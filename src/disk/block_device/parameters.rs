@@ -1,0 +1,226 @@
+//! What variables say of a disk beside its block-device file.
+
+use std::collections::BTreeMap;
+
+use super::kind::FsType;
+use crate::disk::{Content, SectorSize};
+
+/// Journals of this size survive a resize to many times the size of the image.
+const JOURNAL_MEBIBYTES: u64 = 64;
+
+/// What an EFI system partition adds to the size of the image.
+const ESP_KIBIBYTES: u64 = 525 * 1024;
+
+/// Old versions of qemu-img cannot compress images that are no multiple of it.
+const SIZE_UNIT_KIBIBYTES: u64 = 64;
+
+/// Settings of the root file system and of the whole disk that are not in the block-device file.
+///
+/// Source: diskimage-builder, `lib/disk-image-create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RootParameters {
+    /// `FS_TYPE`: the type of the file system `mkfs_root`, where the file does not say.
+    pub kind: String,
+    /// `ROOT_LABEL`: its label, where the file does not say.
+    pub label: Option<String>,
+    /// `--mkfs-options`: further arguments of the program that makes it.
+    pub mkfs_options: String,
+    /// `MAX_ONLINE_RESIZE`: how many blocks it can grow to while it is mounted.
+    pub max_online_resize: Option<String>,
+    /// `DIB_JOURNAL_SIZE`: of its journal, in MiB.
+    pub journal_mebibytes: Option<u64>,
+    /// `DIB_IMAGE_SIZE`: of the disk, in GiB.
+    pub size_gibibytes: Option<f64>,
+    /// `DIB_IMAGE_EXTRA_SIZE`: how much larger than its content the disk is, in MiB.
+    pub extra_mebibytes: Option<f64>,
+    /// `DIB_BLOCK_SIZE`: the unit the disk is addressed by, whatever the file says.
+    pub sector: Option<SectorSize>,
+    /// Whether an element makes an EFI system partition.
+    pub esp: EspAllowance,
+    /// `DIB_RELEASE`: the release inside the image, which may be too old for today's features.
+    pub release: String,
+}
+
+/// Whether the size of the disk allows for an EFI system partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EspAllowance {
+    /// It does not.
+    #[default]
+    None,
+    /// 525 MiB are added, also to a given size.
+    Added,
+}
+
+/// A variable whose value cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable} is `{value}`: expected {expected}")]
+pub struct ParameterError {
+    /// Its name.
+    pub variable: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What would be right.
+    pub expected: &'static str,
+}
+
+impl Default for RootParameters {
+    fn default() -> Self {
+        Self {
+            kind: "ext4".to_owned(),
+            label: None,
+            mkfs_options: String::new(),
+            max_online_resize: None,
+            journal_mebibytes: None,
+            size_gibibytes: None,
+            extra_mebibytes: None,
+            sector: None,
+            esp: EspAllowance::None,
+            release: String::new(),
+        }
+    }
+}
+
+impl RootParameters {
+    /// Reads them from the variables of a build; an empty variable is none. `MKFS_OPTS` is that of `--mkfs-options`.
+    ///
+    /// # Errors
+    /// If a number is none.
+    pub fn of(variables: &BTreeMap<String, String>) -> Result<Self, ParameterError> {
+        let text = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let owned = |name: &str| text(name).map(str::to_owned);
+        let number = |variable: &'static str| match text(variable) {
+            None => Ok(None),
+            Some(value) => match value.trim().parse::<f64>() {
+                Ok(number) if number.is_finite() && number >= 0.0 => Ok(Some(number)),
+                _ => Err(ParameterError { variable, value: value.to_owned(), expected: "a number" }),
+            },
+        };
+        let elements = text("IMAGE_ELEMENT").unwrap_or_default();
+        Ok(Self {
+            kind: owned("FS_TYPE").unwrap_or_else(|| "ext4".to_owned()),
+            label: owned("ROOT_LABEL"),
+            mkfs_options: owned("MKFS_OPTS").unwrap_or_default(),
+            max_online_resize: owned("MAX_ONLINE_RESIZE"),
+            journal_mebibytes: number("DIB_JOURNAL_SIZE")?.map(|size| size as u64),
+            size_gibibytes: number("DIB_IMAGE_SIZE")?,
+            extra_mebibytes: number("DIB_IMAGE_EXTRA_SIZE")?,
+            sector: sector(text("DIB_BLOCK_SIZE"))?,
+            esp: if elements.contains("block-device-efi") { EspAllowance::Added } else { EspAllowance::None },
+            release: owned("DIB_RELEASE").unwrap_or_default(),
+        })
+    }
+
+    /// Returns the size of the disk for this content, in bytes, where the block-device file does not give it.
+    pub(super) fn image_bytes(&self, root: FsType, content: Content) -> u64 {
+        let used = content.used_kibibytes();
+        let journal = match root {
+            FsType::EXT4 => self.journal() * 1024,
+            _ => 0,
+        };
+        let kibibytes = match (self.size_gibibytes, self.extra_mebibytes) {
+            (Some(size), _) => (size * 1024.0 * 1024.0) as u64,
+            (None, Some(extra)) => used.saturating_add((extra * 1024.0) as u64).saturating_add(journal),
+            (None, None) => ((used as f64 / 0.6) as u64).saturating_add(journal),
+        };
+        let esp = if self.esp == EspAllowance::Added { ESP_KIBIBYTES } else { 0 };
+        let units = kibibytes.saturating_add(esp).div_ceil(SIZE_UNIT_KIBIBYTES);
+        units.saturating_mul(SIZE_UNIT_KIBIBYTES * 1024)
+    }
+
+    /// Returns the arguments that make the file system `mkfs_root`, where the file gives none.
+    pub(super) fn root_options(&self, root: FsType) -> Vec<String> {
+        let mut options = Vec::new();
+        if let Some(blocks) = &self.max_online_resize {
+            options.push(format!("-E resize={blocks}"));
+        }
+        if root == FsType::EXT4 {
+            // The fsck of Ubuntu 14.04 takes checksums for damage.
+            options.extend((self.release == "trusty").then(|| "-O ^metadata_csum".to_owned()));
+            options.push(format!("-i 4096 -J size={}", self.journal()));
+        }
+        options.push(self.mkfs_options.clone());
+        options.join(" ").split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn journal(&self) -> u64 {
+        self.journal_mebibytes.unwrap_or(JOURNAL_MEBIBYTES)
+    }
+}
+
+fn sector(text: Option<&str>) -> Result<Option<SectorSize>, ParameterError> {
+    let parse = |value: &str| {
+        SectorSize::parse(value).ok_or_else(|| ParameterError {
+            variable: "DIB_BLOCK_SIZE",
+            value: value.to_owned(),
+            expected: "512 or 4096",
+        })
+    };
+    text.map(parse).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(variables: &[(&str, &str)]) -> Result<RootParameters, ParameterError> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        RootParameters::of(&variables.collect())
+    }
+
+    /// 900,000 KiB of used space.
+    fn content() -> Content {
+        Content { bytes: 900_000 << 10, entries: 0, blocks: 225_000 }
+    }
+
+    #[test]
+    fn the_size_follows_the_rule_of_diskimage_builder() {
+        for (variables, root, kibibytes) in [
+            (&[][..], FsType::EXT4, 1_500_000 + 65_536),
+            (&[], FsType::Xfs, 1_500_032),
+            (&[("DIB_JOURNAL_SIZE", "128")], FsType::EXT4, 1_631_104),
+            (&[("DIB_IMAGE_SIZE", "5")], FsType::EXT4, 5 << 20),
+            (&[("DIB_IMAGE_SIZE", "2.5")], FsType::Xfs, 2_621_440),
+            (&[("DIB_IMAGE_EXTRA_SIZE", "100")], FsType::EXT4, 1_067_968),
+            (&[("IMAGE_ELEMENT", "base block-device-efi-4k vm")], FsType::EXT4, 2_103_168),
+            (&[("DIB_IMAGE_SIZE", "5"), ("IMAGE_ELEMENT", "block-device-efi")], FsType::EXT4, 5_780_480),
+        ] {
+            let bytes = parameters(variables).unwrap().image_bytes(root, content());
+            assert_eq!(bytes >> 10, u64::div_ceil(kibibytes, 64) * 64, "{variables:?}");
+            assert!(bytes.is_multiple_of(64 << 10));
+        }
+    }
+
+    #[test]
+    fn absurd_content_is_no_overflow() {
+        let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX };
+        assert!(parameters(&[]).unwrap().image_bytes(FsType::EXT4, content) > 1 << 60);
+    }
+
+    #[test]
+    fn options_of_the_root_stand_in_this_order() {
+        for (variables, root, expected) in [
+            (&[][..], FsType::EXT4, "-i 4096 -J size=64"),
+            (&[], FsType::Xfs, ""),
+            (
+                &[("MAX_ONLINE_RESIZE", "1000"), ("MKFS_OPTS", "-m  1"), ("DIB_JOURNAL_SIZE", "8")],
+                FsType::EXT4,
+                "-E resize=1000 -i 4096 -J size=8 -m 1",
+            ),
+            (&[("DIB_RELEASE", "trusty")], FsType::EXT4, "-O ^metadata_csum -i 4096 -J size=64"),
+            (&[("MKFS_OPTS", "-d agcount=2")], FsType::Xfs, "-d agcount=2"),
+        ] {
+            assert_eq!(parameters(variables).unwrap().root_options(root).join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_no_number_is_named() {
+        for (name, value, expected) in [
+            ("DIB_IMAGE_SIZE", "5G", "DIB_IMAGE_SIZE is `5G`: expected a number"),
+            ("DIB_BLOCK_SIZE", "1024", "DIB_BLOCK_SIZE is `1024`: expected 512 or 4096"),
+            ("DIB_JOURNAL_SIZE", "-1", "DIB_JOURNAL_SIZE is `-1`: expected a number"),
+        ] {
+            assert_eq!(parameters(&[(name, value)]).unwrap_err().to_string(), expected);
+        }
+    }
+}

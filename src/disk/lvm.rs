@@ -1,0 +1,158 @@
+//! Logical volumes: which there are, and the commands that make them.
+//!
+//! Source: lvm(8), pvcreate(8), vgcreate(8), lvcreate(8); diskimage-builder, `block_device/level1/lvm.py`.
+
+use super::{ByteSize, Extent};
+
+/// LVM hands out space in pieces of this size unless it is told otherwise.
+const PHYSICAL_EXTENT_BYTES: u64 = 4 << 20;
+
+/// All of LVM on a disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lvm {
+    /// In the order in which they are made.
+    pub physical: Vec<PhysicalVolume>,
+    /// In the order in which they are made.
+    pub groups: Vec<VolumeGroup>,
+    /// In the order in which they are made.
+    pub logical: Vec<LogicalVolume>,
+}
+
+/// A partition that gives its space to a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhysicalVolume {
+    /// The layout's name of it.
+    pub name: String,
+    /// Where it lies.
+    pub extent: Extent,
+    /// Further arguments of `pvcreate`.
+    pub options: Vec<String>,
+}
+
+/// The space of physical volumes, put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeGroup {
+    /// Its name.
+    pub name: String,
+    /// Names of physical volumes.
+    pub physical: Vec<String>,
+    /// Further arguments of `vgcreate`.
+    pub options: Vec<String>,
+}
+
+/// A part of a group, used like a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogicalVolume {
+    /// Its name.
+    pub name: VolumeName,
+    /// How much of the group.
+    pub size: VolumeSize,
+    /// How it takes its space.
+    pub kind: VolumeKind,
+    /// Further arguments of `lvcreate`.
+    pub options: Vec<String>,
+}
+
+/// What a logical volume is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeName {
+    /// The group it is of.
+    pub group: String,
+    /// Its name in the group.
+    pub name: String,
+}
+
+impl VolumeName {
+    /// Returns the device node that LVM makes for it.
+    pub fn device(&self) -> String {
+        format!("/dev/{}/{}", self.group, self.name)
+    }
+}
+
+/// How much of its group a logical volume has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSize {
+    /// So much, rounded down to whole physical extents.
+    Bytes(ByteSize),
+    /// In lvcreate's words: `100%FREE`, `23%VG`, `250`.
+    Extents(String),
+}
+
+/// How a logical volume takes its space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeKind {
+    /// At once.
+    Plain,
+    /// At once, for thin volumes to share.
+    ThinPool,
+    /// From this pool, when it is written to.
+    Thin(Option<String>),
+}
+
+/// A program of LVM, and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LvmCommand {
+    /// Its name.
+    pub program: &'static str,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Lvm {
+    /// Says whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.physical.is_empty() && self.groups.is_empty() && self.logical.is_empty()
+    }
+
+    /// Returns the commands that make all of it, in order. `device` returns the device node of
+    /// a physical volume, by its name.
+    pub fn create_commands(&self, device: impl Fn(&str) -> String) -> Vec<LvmCommand> {
+        let physical = self.physical.iter().map(|volume| {
+            command("pvcreate", [device(&volume.name)].into_iter().chain(volume.options.clone()))
+        });
+        let groups = self.groups.iter().map(|group| {
+            let devices = group.physical.iter().map(|name| device(name));
+            let words = [group.name.clone()].into_iter().chain(devices).chain(group.options.clone());
+            command("vgcreate", words)
+        });
+        let logical = self.logical.iter().map(LogicalVolume::create_command);
+        physical.chain(groups).chain(logical).collect()
+    }
+
+    /// Returns the commands that let go of the devices, in order: what is made stays on the disk.
+    pub fn release_commands(&self) -> Vec<LvmCommand> {
+        let off = |program, name: String| command(program, ["-an".to_owned(), name]);
+        let logical = self.logical.iter().map(|volume| off("lvchange", volume.name.device()));
+        let groups = self.groups.iter().map(|group| off("vgchange", group.name.clone()));
+        logical.chain(groups).collect()
+    }
+}
+
+impl LogicalVolume {
+    fn create_command(&self) -> LvmCommand {
+        let mut words = vec!["--name".to_owned(), self.name.name.clone()];
+        let mut add = |flag: &str, value: &str| words.extend([flag.to_owned(), value.to_owned()]);
+        match &self.kind {
+            VolumeKind::Plain => {}
+            VolumeKind::ThinPool => add("--type", "thin-pool"),
+            VolumeKind::Thin(pool) => {
+                add("--type", "thin");
+                pool.iter().for_each(|pool| add("--thin-pool", pool));
+            }
+        }
+        match &self.size {
+            VolumeSize::Bytes(size) => {
+                let whole = size.bytes() - size.bytes() % PHYSICAL_EXTENT_BYTES;
+                let flag = if matches!(self.kind, VolumeKind::Thin(_)) { "-V" } else { "-L" };
+                add(flag, &format!("{whole}B"));
+            }
+            VolumeSize::Extents(extents) => add("-l", extents),
+        }
+        let words = words.into_iter().chain(self.options.clone());
+        command("lvcreate", words.chain([self.name.group.clone()]))
+    }
+}
+
+fn command(program: &'static str, arguments: impl IntoIterator<Item = String>) -> LvmCommand {
+    LvmCommand { program, arguments: arguments.into_iter().collect() }
+}
