@@ -40,7 +40,6 @@ impl Volumes {
         if layout.lvm.is_empty() {
             return Ok(Self::default());
         }
-        require_device_mapper()?;
         let attach = |extent| {
             let attached = LoopDevice::attach(file, extent, layout.sector);
             attached.map_err(io_error("attach a loop device to", raw))

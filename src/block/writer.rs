@@ -11,7 +11,7 @@ use super::copy::copy_tree;
 use super::error::io_error;
 use super::fat::{Stamp, write_fat};
 use super::loop_device::LoopDevice;
-use super::lvm::Volumes;
+use super::lvm::{Volumes, require_device_mapper};
 use super::mount::{BlockDevice, MountDirectory, Mounted};
 use super::table::write_table;
 use super::walk::measure;
@@ -41,6 +41,9 @@ impl DiskWriter for LoopWriter {
     }
 
     fn create(&self, layout: &Layout, raw: &Path) -> Result<Box<dyn OpenDisk>, DiskError> {
+        if !layout.lvm.is_empty() {
+            require_device_mapper()?;
+        }
         let mut file = File::options()
             .read(true)
             .write(true)

@@ -61,6 +61,15 @@ impl FsType {
         }
     }
 
+    /// Returns the least size worth making a root of: XFS refuses less than 300 MiB, Btrfs less than 109.
+    pub(super) const fn least_root_bytes(self) -> u64 {
+        match self {
+            FsType::Xfs => 320 << 20,
+            FsType::Btrfs => 128 << 20,
+            FsType::Ext(_) | FsType::Vfat | FsType::Swap => 64 << 20,
+        }
+    }
+
     /// Returns the file system called `name`, with what tools would draw at random for it.
     pub(super) fn identified(self, name: &str, given: Option<Uuid>, identity: &Identity) -> FsKind {
         let role = format!("file system {name}");

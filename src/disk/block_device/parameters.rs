@@ -117,10 +117,13 @@ impl RootParameters {
             FsType::EXT4 => self.journal() * 1024,
             _ => 0,
         };
+        // Where diskimage-builder's rule makes a disk that is too small for any file system.
+        let least = (root.least_root_bytes() >> 10).max(journal);
+        let with_least = |kibibytes: u64| kibibytes.max(least).saturating_add(journal);
         let kibibytes = match (self.size_gibibytes, self.extra_mebibytes) {
             (Some(size), _) => (size * 1024.0 * 1024.0) as u64,
-            (None, Some(extra)) => used.saturating_add((extra * 1024.0) as u64).saturating_add(journal),
-            (None, None) => ((used as f64 / 0.6) as u64).saturating_add(journal),
+            (None, Some(extra)) => with_least(used.saturating_add((extra * 1024.0) as u64)),
+            (None, None) => with_least((used as f64 / 0.6) as u64),
         };
         let esp = if self.esp == EspAllowance::Added { ESP_KIBIBYTES } else { 0 };
         let units = kibibytes.saturating_add(esp).div_ceil(SIZE_UNIT_KIBIBYTES);
@@ -165,6 +168,18 @@ mod tests {
     fn parameters(variables: &[(&str, &str)]) -> Result<RootParameters, ParameterError> {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         RootParameters::of(&variables.collect())
+    }
+
+    #[test]
+    fn the_smallest_disk_has_room_for_a_file_system_and_its_journal() {
+        for (variables, root, mebibytes) in [
+            (&[][..], FsType::EXT4, 128),
+            (&[("DIB_JOURNAL_SIZE", "256")], FsType::EXT4, 512),
+            (&[], FsType::Xfs, 320),
+        ] {
+            let bytes = parameters(variables).unwrap().image_bytes(root, Content::default());
+            assert_eq!(bytes >> 20, mebibytes, "{variables:?}");
+        }
     }
 
     /// 900,000 KiB of used space.

@@ -1,0 +1,245 @@
+//! Disks of block-device files, written for real and read back by other programs.
+//!
+//! Needs root, loop devices, fdisk, gdisk, dosfstools, xfsprogs.
+#![cfg(feature = "system-tests")]
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use plywood::block::{LoopWriter, require_device_mapper};
+use plywood::disk::{
+    BlockDevices, Extent, FsKind, Layout, Partition, PartitionEntry, RootParameters, SectorSize, Table,
+};
+use plywood::port::{BootImages, DiskError, DiskWriter};
+
+const BARE: &str = "
+- local_loop:
+    name: image0
+    mkfs: { name: mkfs_root, mount: { mount_point: /, fstab: { fsck-passno: 1 } } }
+";
+
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/block-device").join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+fn writer(scratch: &Path) -> LoopWriter {
+    plywood::sandbox::enter_private_mounts().expect("this test needs root and the right to mount");
+    LoopWriter::new(scratch.to_owned(), Arc::new(AtomicBool::new(false)))
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{program} {arguments:?}: {text}");
+    text
+}
+
+/// A file below each mount point of the test's layouts.
+fn tree(scratch: &Path) -> PathBuf {
+    let tree = scratch.join("tree");
+    for path in ["", "boot", "boot/efi", "var", "var/log", "srv/data"] {
+        fs::create_dir_all(tree.join(path)).unwrap();
+        fs::write(tree.join(path).join("file"), vec![7; 100_000]).unwrap();
+    }
+    tree
+}
+
+/// Writes the disk twice, and returns it: both times its tables are the same.
+fn write(text: &str, tree: &Path, scratch: &Path) -> (Layout, PathBuf) {
+    let writer = writer(scratch);
+    let parameters = RootParameters { size_gibibytes: Some(1.0), ..RootParameters::default() };
+    let devices = BlockDevices::parse("disk.yaml", text, &parameters).unwrap();
+    let layout = devices.layout("test", writer.measure(tree).unwrap(), 1_700_000_000).unwrap();
+    let raws = ["first.raw", "second.raw"].map(|name| scratch.join(name));
+    for raw in &raws {
+        let mut disk = writer.create(&layout, raw).unwrap();
+        disk.fill(tree).unwrap();
+        for file_system in layout.mounts() {
+            let path = file_system.mount_path().unwrap();
+            if path != "none" {
+                let file = disk.root().join(path.trim_start_matches('/')).join("file");
+                assert_eq!(fs::metadata(&file).unwrap().len(), 100_000, "{}", file.display());
+            }
+        }
+        disk.finish(&BootImages::default()).unwrap();
+    }
+    assert!(outside(&raws[0], &layout) == outside(&raws[1], &layout), "{text}");
+    fs::remove_file(&raws[1]).unwrap();
+    (layout, raws.into_iter().next().unwrap())
+}
+
+/// Returns the bytes of the disk that are in no partition.
+fn outside(raw: &Path, layout: &Layout) -> Vec<u8> {
+    let disk = File::open(raw).unwrap();
+    let (mut bytes, mut position) = (Vec::new(), 0);
+    let end = Extent { offset: layout.bytes, bytes: 0 };
+    let partitions = layout.partitions.iter().map(|partition| partition.extent);
+    for extent in partitions.chain((layout.table != Table::None).then_some(end)) {
+        let mut gap = vec![0; (extent.offset - position) as usize];
+        disk.read_exact_at(&mut gap, position).unwrap();
+        bytes.extend(gap);
+        position = extent.offset + extent.bytes;
+    }
+    bytes
+}
+
+/// Checks every file system by its own program, and by what blkid says of it.
+fn check_file_systems(layout: &Layout, raw: &Path, scratch: &Path) {
+    for file_system in &layout.file_systems {
+        let extent = file_system.place.extent().unwrap();
+        let part = scratch.join("part.img");
+        copy(raw, extent, &part);
+        let part = part.to_str().unwrap();
+        match file_system.kind {
+            FsKind::Ext { .. } => drop(run("e2fsck", &["-fn", part])),
+            FsKind::Xfs(_) => drop(run("xfs_repair", &["-n", "-f", part])),
+            FsKind::Vfat(_) => {
+                run("fsck.fat", &["-n", part]);
+                assert!(run("mdir", &["-i", part, "-b", "::"]).contains("file"), "{file_system:?}");
+            }
+            FsKind::Btrfs(_) | FsKind::Swap(_) => {}
+        }
+        let found = run("blkid", &["--probe", "-o", "export", part]);
+        for line in [
+            format!("TYPE={}", file_system.kind.name()),
+            format!("LABEL={}", file_system.label),
+            format!("UUID={}", file_system.kind.uuid()),
+        ] {
+            assert!(found.lines().any(|found| found == line), "{line} is not in:\n{found}");
+        }
+    }
+}
+
+fn copy(raw: &Path, extent: Extent, part: &Path) {
+    let (from, to) = (File::open(raw).unwrap(), File::create(part).unwrap());
+    to.set_len(extent.bytes).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    for start in (0..extent.bytes).step_by(buffer.len()) {
+        let count = buffer.len().min((extent.bytes - start) as usize);
+        from.read_exact_at(&mut buffer[..count], extent.offset + start).unwrap();
+        if buffer[..count].iter().any(|byte| *byte != 0) {
+            to.write_all_at(&buffer[..count], start).unwrap();
+        }
+    }
+}
+
+/// What partx reads of the table: number, first and last sector, type.
+fn partx(raw: &Path) -> Vec<String> {
+    let columns = ["--raw", "--output", "NR,START,END,TYPE", "-g", "-b", "-"];
+    let text = run("partx", &[&columns[..], &[raw.to_str().unwrap()]].concat());
+    text.lines().map(str::to_owned).collect()
+}
+
+fn expected_by_partx(layout: &Layout) -> Vec<String> {
+    let line = |partition: &Partition| {
+        let Extent { offset, bytes } = partition.extent;
+        let kind = match partition.entry {
+            PartitionEntry::Gpt { kind, .. } => kind.0.to_string(),
+            PartitionEntry::Mbr { kind, .. } => format!("{kind:#x}"),
+        };
+        format!("{} {} {} {kind}", partition.number, offset / 512, (offset + bytes) / 512 - 1)
+    };
+    layout.partitions.iter().map(line).collect()
+}
+
+#[test]
+fn every_layout_is_read_back_by_other_programs() {
+    for name in ["bare", "mbr.yaml", "gpt.yaml", "efi.yaml", "many.yaml"] {
+        let scratch = tempfile::tempdir().unwrap();
+        let text = if name == "bare" { BARE.to_owned() } else { fixture(name) };
+        let (layout, raw) = write(&text, &tree(scratch.path()), scratch.path());
+        check_file_systems(&layout, &raw, scratch.path());
+        let found: Vec<_> = match layout.table {
+            Table::None => Vec::new(),
+            _ => partx(&raw).into_iter().filter(|line| !line.ends_with(" 0xf")).collect(),
+        };
+        assert_eq!(found, expected_by_partx(&layout), "{name}");
+        match layout.table {
+            Table::None => {}
+            Table::Gpt { .. } => {
+                assert!(run("sgdisk", &["-v", raw.to_str().unwrap()]).contains("No problems found"));
+            }
+            Table::Mbr { id } => {
+                let dump = run("sfdisk", &["--dump", raw.to_str().unwrap()]);
+                assert!(dump.contains(&format!("label-id: {id:#010x}")), "{dump}");
+                let bootable: Vec<_> = dump.lines().filter(|line| line.contains("bootable")).collect();
+                assert_eq!(bootable.len(), 1, "{dump}");
+                assert!(!run("sfdisk", &["--verify", raw.to_str().unwrap()]).contains("overlap"));
+            }
+        }
+        assert_eq!(fs::metadata(&raw).unwrap().size(), layout.bytes);
+    }
+}
+
+#[test]
+fn a_long_chain_of_logical_partitions_is_read_by_partx() {
+    let scratch = tempfile::tempdir().unwrap();
+    let swap = |number| format!("{{ name: p{number}, size: 10MiB, mkfs: {{ type: swap }} }}");
+    let chain: Vec<_> = (5..40).map(swap).collect();
+    let text = format!(
+        "- local_loop: {{ name: image0, size: 1GiB }}\n- partitioning: {{ base: image0, label: mbr, partitions: [\
+         {{ name: root, size: 400MiB, flags: [primary], mkfs: {{ mount: {{ mount_point: / }} }} }}, {}] }}\n",
+        chain.join(", ")
+    );
+    let (layout, raw) = write(&text, &tree(scratch.path()), scratch.path());
+    let mut expected = expected_by_partx(&layout);
+    expected.insert(1, "2 821248 2097151 0xf".to_owned());
+    assert_eq!(partx(&raw), expected);
+}
+
+/// A loop device that shows a file in large sectors.
+struct LargeSectors(String);
+
+impl LargeSectors {
+    fn of(raw: &Path) -> Self {
+        let options = ["--sector-size", "4096", "--find", "--show"];
+        Self(run("losetup", &[&options[..], &[raw.to_str().unwrap()]].concat()).trim().to_owned())
+    }
+}
+
+impl Drop for LargeSectors {
+    fn drop(&mut self) {
+        run("losetup", &["--detach", &self.0]);
+    }
+}
+
+#[test]
+fn a_disk_of_large_sectors_is_read_by_sgdisk_and_has_a_fat_that_fits_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (layout, raw) = write(&fixture("efi-4k.yaml"), &tree(scratch.path()), scratch.path());
+    assert_eq!(layout.sector, SectorSize::B4096);
+    let device = LargeSectors::of(&raw);
+    assert!(run("sgdisk", &["-v", &device.0]).contains("No problems found"));
+    let printed = run("sgdisk", &["-p", &device.0]);
+    for (partition, code) in layout.partitions.iter().zip(["EF00", "EF02", "8300"]) {
+        let first = (partition.extent.offset / 4096).to_string();
+        let line = printed.lines().find(|line| line.ends_with(&partition.name)).expect("a line a partition");
+        assert!(line.split_whitespace().nth(1) == Some(&first) && line.contains(code), "{printed}");
+    }
+    check_file_systems(&layout, &raw, scratch.path());
+}
+
+#[test]
+fn logical_volumes_are_made_where_the_kernel_can_and_refused_before_anything_is_written_where_not() {
+    let scratch = tempfile::tempdir().unwrap();
+    let text = fixture("efi-lvm.yaml").replace("40G", "2G").replace("57%VG", "30%VG");
+    let parameters = RootParameters { size_gibibytes: Some(3.0), ..RootParameters::default() };
+    let devices = BlockDevices::parse("disk.yaml", &text, &parameters).unwrap();
+    assert!(devices.has_volumes());
+    let layout = devices.layout("test", plywood::disk::Content::default(), 0).unwrap();
+    let made = writer(scratch.path()).create(&layout, &scratch.path().join("disk.raw"));
+    match require_device_mapper() {
+        Ok(()) => made.unwrap().finish(&BootImages::default()).unwrap(),
+        Err(refused) => {
+            eprintln!("logical volumes were not made here: {refused}");
+            assert!(matches!(made.err(), Some(DiskError::NoDeviceMapper)));
+            assert!(!scratch.path().join("disk.raw").exists());
+        }
+    }
+}
