@@ -14,7 +14,8 @@ pub const TOOLS: &str = "/run/plywood/bin";
 /// for the end of a step.
 pub const IMAGE_TOOLS: &str = "/run/plywood/image-bin";
 
-/// The commands that come first in `PATH` for hooks on the host: `sudo`, which they call for all they do.
+/// The commands that come first in `PATH` for jobs on the host: `sudo`, which hooks call for all they do, and
+/// `place-source`, which puts what was fetched into the target.
 pub const HOST_TOOLS: &str = "/run/plywood/host-bin";
 
 /// The shell functions that hooks source: diskimage-builder's `_LIB`.

@@ -41,7 +41,7 @@ pub(super) const IMAGE_TOOLS: [Tool; 2] = tools![
 ];
 
 /// The commands of [`crate::distro::HOST_TOOLS`].
-pub(super) const HOST_TOOLS: [Tool; 1] = tools!["sudo" from "sudo"];
+pub(super) const HOST_TOOLS: [Tool; 2] = tools!["place-source" from "place-source", "sudo" from "sudo"];
 
 /// The files of [`crate::distro::LIBRARY`].
 pub(super) const LIBRARY: [Tool; 5] =
@@ -55,12 +55,128 @@ pub(super) const SERVICE_POLICY: &str = "#!/bin/sh\nexit 101\n";
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 
     use super::*;
 
     const MIRRORS: &str =
         "distro\tdebian\nrelease\tbookworm\narchive\thttp://m/debian\t/k.gpg\nsecurity\thttp://m/sec\t\n";
+
+    /// Writes the command `name` and a file of this text, and returns a call of the one by `sh` and the path of the other.
+    fn call(name: &str, text: &str) -> (tempfile::TempDir, Command, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, program) = TOOLS.into_iter().find(|(known, _)| *known == name).unwrap();
+        let [script, file] = [(name, program), ("file", text)].map(|(name, text)| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        });
+        let mut sh = Command::new("sh");
+        sh.arg(script).env_clear().env("PATH", "/usr/bin:/bin");
+        (directory, sh, file)
+    }
+
+    /// Runs a command; returns its status and what it prints, lines joined by commas.
+    fn outcome(command: &mut Command) -> (i32, String) {
+        let done = command.output().expect("this test needs the programs `sh` and `awk`");
+        let printed = String::from_utf8(done.stdout).unwrap();
+        (done.status.code().unwrap(), printed.lines().collect::<Vec<_>>().join(","))
+    }
+
+    const MAP: &str = r#"
+        {"default": {"a": "a-default", "b": "b1 b2", "c": "c", "d": "d", "q\/": "say \"q\""},
+         "family": {"debian": {"a": "a-family", "c": ""}, "redhat": {"d": "d-redhat"}, "suse": {}},
+         "distro": {"ubuntu": {"a": "a-ubuntu"}, "centos": {"d": null}},
+         "release": {"ubuntu": {"noble": {"a": "a-noble"}}, "centos": {"8": {"a": "a-8"}}}}"#;
+
+    /// Source: diskimage-builder, `elements/pkg-map/bin/pkg-map`.
+    #[test]
+    fn names_of_packages_are_looked_up_as_diskimage_builder_does() {
+        let table: [(&str, i32, &str); 19] = [
+            ("--distro fedora a", 0, "a-default"),
+            ("--distro debian a b", 0, "a-family,b1 b2"),
+            ("--distro=ubuntu --release=jammy a", 0, "a-ubuntu"),
+            ("--distro ubuntu --release noble a", 0, "a-noble"),
+            ("--distro centos --release 8-stream a", 0, "a-8"),
+            ("--distro debian c d", 0, "d"),
+            ("--distro centos d", 0, ""),
+            ("--distro opensuse d q/", 0, "d,say \"q\""),
+            ("a --distro debian --debug d --prefix -", 0, "-a-family,-d"),
+            ("--dist debian --rel x --missing a x y", 0, "a-family,x,y"),
+            ("--distro debian --prefix + --missing-ok x", 0, "+x"),
+            ("--distro debian a x d", 1, "a-family"),
+            ("--distro debian -- a", 0, "a-family"),
+            ("--distro debian", 0, ""),
+            ("--d debian a", 2, ""),
+            ("--distro", 2, ""),
+            ("a", 1, ""),
+            ("--distro debian --element e a", 1, ""),
+            ("--help", 0, "*"),
+        ];
+        for (args, status, expected) in table {
+            let (_directory, mut command, file) = call("pkg-map", MAP);
+            let (found, printed) = outcome(command.args(["--pkg-map", &file]).args(args.split(' ')));
+            let printed = if expected == "*" { "*".to_owned() } else { printed };
+            assert_eq!((found, printed.as_str()), (status, expected), "{args}");
+        }
+    }
+
+    #[test]
+    fn a_map_that_is_not_there_or_not_readable_has_a_status_of_its_own() {
+        for (map, args, status, expected) in [
+            ("", "--element no-such-element a", 2, ""),
+            ("", "--element no-such-element --missing-ok a b", 0, "a,b"),
+            ("{\"default\": [", "--pkg-map FILE a", 1, ""),
+            ("{} x", "--pkg-map FILE a", 1, ""),
+            ("{}", "--pkg-map FILE --missing-ok a", 0, "a"),
+        ] {
+            let (_directory, mut command, file) = call("pkg-map", map);
+            command.env("DISTRO_NAME", "debian").env("DIB_RELEASE", "bookworm");
+            let args = args.split(' ').map(|word| if word == "FILE" { file.as_str() } else { word });
+            assert_eq!(outcome(command.args(args)), (status, expected.to_owned()), "{map}");
+        }
+    }
+
+    /// Calls `install-packages` with an `apt-get` and a `pkg-map` that print what they are called with.
+    #[test]
+    fn packages_are_installed_removed_and_updated_by_every_option() {
+        let table = [
+            ("a b", 0, "apt-get --assume-yes install a b"),
+            ("-e a", 0, "apt-get --assume-yes remove a"),
+            ("a -e b", 0, "apt-get --assume-yes remove a b"),
+            ("-m web a", 0, "apt-get --assume-yes install mapped --element web -- a"),
+            ("-mweb -e a", 0, "apt-get --assume-yes remove mapped --element web -- a"),
+            ("-em web a", 0, "apt-get --assume-yes remove mapped --element web -- a"),
+            ("-u", 0, "apt-get --assume-yes dist-upgrade"),
+            ("-d a", 1, ""),
+            ("-x a", 1, ""),
+            ("-m", 1, ""),
+            ("-- -a", 0, "apt-get --assume-yes install -a"),
+            ("-e", 0, "Not running install-packages remove with empty packages list"),
+        ];
+        for (args, status, expected) in table {
+            let (directory, mut command, _) = call("install-packages", "");
+            for (name, text) in [("apt-get", "echo \"apt-get $*\""), ("pkg-map", "echo \"mapped $*\"")] {
+                let path = directory.path().join(name);
+                std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            command.env("PATH", format!("{}:/usr/bin:/bin", directory.path().display()));
+            assert_eq!(outcome(command.args(args.split(' '))), (status, expected.to_owned()), "{args}");
+        }
+        let (_directory, mut command, _) = call("install-packages", "");
+        assert!(outcome(command.arg("-h")).1.contains("-e removes"));
+    }
+
+    #[test]
+    fn a_service_that_nothing_knows_keeps_its_name() {
+        let (_directory, mut command, _) = call("svc-map", "");
+        assert_eq!(
+            outcome(command.args(["no-such-service", "other"])),
+            (0, "no-such-service,other".to_owned())
+        );
+    }
 
     /// Runs `apt-sources` on a text, as the machine's own awk does.
     fn rewrite(sources: &str) -> String {
