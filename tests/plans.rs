@@ -7,12 +7,12 @@
 //! INSTA_UPDATE=always cargo test --test plans
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use plywood::distro::{Architecture, BaseName, BaseSource, apt};
-use plywood::element::{BaseNames, resolve};
+use plywood::element::{BaseNames, Resolution, resolve};
 use plywood::image::{ImageDefinition, ImageName};
 use plywood::load;
 use plywood::plan::{Foundation, Plan, Request, Seal, Step, Work, plan_image};
@@ -35,7 +35,8 @@ fn plan(dir: &Path, name: &ImageName, image: &ImageDefinition) -> Plan {
     let base = load::load_base(&base_name, &load::layer_path(dir, &root())).unwrap();
     let provides = base.provided_names();
     let names = BaseNames { base: base_name.as_str(), provides: &provides };
-    let elements = resolve(&catalog, &image.elements, Some(names), image.order).unwrap().elements;
+    let Resolution { elements, native, .. } =
+        resolve(&catalog, &image.elements, Some(names), image.order).unwrap();
     let mut variables = base.variables(Architecture::Amd64);
     variables.extend(image.env.clone());
     plan_image(&Request {
@@ -47,6 +48,9 @@ fn plan(dir: &Path, name: &ImageName, image: &ImageDefinition) -> Plan {
         order: image.order,
         elements: &elements,
         variables: &variables,
+        settings: &variables,
+        sources: &BTreeMap::new(),
+        native: &native,
         files: &load::load_input_files(dir, &image.files).unwrap(),
         packages: &image.packages,
         seal: &Seal::new([0; 32]),

@@ -1,27 +1,30 @@
 //! What plywood does for elements, as commands.
 
-use super::packages::{requested, unwanted};
+use super::packages::{distribution, requested, unwanted};
 use super::step::HOOKS_IN_TARGET;
 use crate::distro::{apt, apt::Choices};
-use crate::element::{Environment, PackageDataError};
-use crate::plan::{Action, CopyModes, Task, Tasks};
-use crate::port::View;
+use crate::element::{Environment, PackageDataError, Selection, ServiceMap, SourceRequest};
+use crate::plan::{Action, CopyModes, GitCheckout, ResolvedSource, SourceContent, Task, Tasks};
+use crate::port::{Access, Bind, View};
 
 /// A command, and whose files it sees.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) argv: Vec<String>,
     pub(super) view: View,
+    /// What it sees beside what every job sees.
+    pub(super) bind: Option<Bind>,
 }
 
 impl Command {
     fn in_target(argv: Vec<String>) -> Self {
-        Self { argv, view: View::Target }
+        Self { argv, view: View::Target, bind: None }
     }
 
     /// A script beside the target, which is at `TMP_MOUNT_PATH`: programs of the image may be gone by then.
-    fn on_host(script: &str) -> Self {
-        Self { argv: ["sh", "-euc", script].map(str::to_owned).into(), view: View::HostBare }
+    fn on_host(script: &str, arguments: &[&str]) -> Self {
+        let words = ["sh", "-euc", script, "plywood"].into_iter().chain(arguments.iter().copied());
+        Self { argv: words.map(str::to_owned).collect(), view: View::HostBare, bind: None }
     }
 }
 
@@ -39,9 +42,17 @@ pub(super) fn command(
         Action::Hook => None,
         Action::Copy { from, to, modes } => Some(Command::in_target(copy(from, to, *modes))),
         Action::InstallInitScripts => init_scripts(tasks, variables).map(Command::in_target),
-        Action::CleanUp => Some(Command::on_host(CLEAN_UP)),
-        Action::SetResolverAside => Some(Command::on_host(SET_RESOLVER_ASIDE)),
-        Action::PutResolverBack => Some(Command::on_host(PUT_RESOLVER_BACK)),
+        Action::Write { to, text } => Some(Command::on_host(WRITE, &[to, text])),
+        Action::AddServices => Some(Command::on_host(ADD_SERVICES, &[&services(tasks, variables)?])),
+        Action::Place(source) => Some(place(source)),
+        Action::WriteManifests(texts) => {
+            let words: Vec<_> =
+                texts.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()]).collect();
+            Some(Command::on_host(WRITE_MANIFESTS, &words))
+        }
+        Action::CleanUp => Some(Command::on_host(CLEAN_UP, &[])),
+        Action::SetResolverAside => Some(Command::on_host(SET_RESOLVER_ASIDE, &[])),
+        Action::PutResolverBack => Some(Command::on_host(PUT_RESOLVER_BACK, &[])),
         Action::RefreshIndex => Some(Command::in_target(apt::update())),
         Action::Install(names) => packages(PackageAction::Install, names),
         Action::InstallRequested => {
@@ -95,6 +106,63 @@ fn init_scripts(tasks: &Tasks, variables: &Environment) -> Option<Vec<String>> {
     };
     tasks.hooks.keys().any(|path| path.starts_with(&below)).then(|| copy(&from, to, modes))
 }
+
+/// Returns the services of elements as lines of a YAML document.
+fn services(tasks: &Tasks, variables: &Environment) -> Result<String, PackageDataError> {
+    let mut services = ServiceMap::default();
+    for element in &tasks.requesting {
+        if let Some(names) = element.service_names()? {
+            services.add(&element.name, &names, distribution(variables))?;
+        }
+    }
+    Ok(services.iter().map(|(service, name)| format!("{service}: {name}\n")).collect())
+}
+
+/// Puts what was fetched into the target; its bytes depend on what was found when the plan was made alone.
+fn place(ResolvedSource { request, content, path }: &ResolvedSource) -> Command {
+    const SOURCE: &str = "/tmp/plywood/source";
+    let (kind, rest) = match (content, &request.selection) {
+        (SourceContent::Git(checkout), _) => ("git", git_arguments(request, checkout)),
+        (SourceContent::File(_), Selection::Tar(directory)) => ("tar", vec![directory.clone()]),
+        (SourceContent::File(_), _) => ("file", Vec::new()),
+    };
+    let words = ["place-source", kind, SOURCE, &request.destination].map(str::to_owned);
+    Command {
+        argv: words.into_iter().chain(rest).collect(),
+        view: View::HostBare,
+        bind: Some(Bind { source: path.clone(), target: SOURCE.to_owned(), access: Access::ReadOnly }),
+    }
+}
+
+fn git_arguments(request: &SourceRequest, checkout: &GitCheckout) -> Vec<String> {
+    let GitCheckout { commit, branch, refs } = checkout;
+    let refs = refs.iter().map(|(name, object)| format!("{object}:{name}"));
+    [request.location.clone(), commit.clone(), branch.clone()].into_iter().chain(refs).collect()
+}
+
+const WRITE: &str = r#"file=$TMP_MOUNT_PATH$1
+mkdir -p "$(dirname "$file")"
+printf %s "$2" >"$file"
+chmod 0644 "$file""#;
+
+/// Each element's services come into one file, which is sorted as diskimage-builder's is.
+const ADD_SERVICES: &str = r#"file=$TMP_MOUNT_PATH/usr/share/svc-map/services
+mkdir -p "$(dirname "$file")"
+[ -e "$file" ] || : >"$file"
+printf %s "$1" | cat - "$file" | LC_ALL=C sort -o "$file"
+chmod 0644 "$file""#;
+
+/// What stands in the directory beside the image is what the output's `.d/` gets.
+///
+/// Source: diskimage-builder, element manifests.
+const WRITE_MANIFESTS: &str = r#"directory=$TMP_MOUNT_PATH${DIB_MANIFEST_IMAGE_DIR:-/etc/dib-manifests}
+mkdir -p "$directory"
+while [ $# -gt 0 ]; do
+    printf %s "$2" >"$directory/$1"
+    shift 2
+done
+cp -R "$directory" "$TMP_IMAGE_DIR/"
+find "$directory" -type f -exec chown 0:0 {} + -exec chmod 0600 {} +"#;
 
 /// What diskimage-builder does after the hooks of cleanup.d.
 ///

@@ -17,6 +17,11 @@ pub(super) const IMAGE_DIR_ON_HOST: &str = "/tmp/plywood/image";
 /// The function that hooks on the host end with, as bash exports it.
 const DIE: &str = "() {  echo \"$*\" >&2\n exit 1\n}";
 
+/// Returns the variables of the phases on the host that come before anything is installed.
+pub fn host_facts() -> Environment {
+    facts(Phase::ExtraData, Choices::Image)
+}
+
 /// Returns the variables of a phase.
 ///
 /// Source: diskimage-builder, `lib/common-defaults`, `lib/img-defaults`, `lib/disk-image-create`.

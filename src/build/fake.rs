@@ -41,7 +41,6 @@ struct State {
     jobs: Mutex<Vec<Job>>,
     logs: Mutex<BTreeMap<String, Vec<u8>>>,
     events: Mutex<Vec<serde_json::Value>>,
-    tables: Mutex<BTreeMap<String, String>>,
     index_is_fresh: Mutex<bool>,
     initramfs_is_asked_for: Mutex<bool>,
 }
@@ -339,11 +338,6 @@ impl HookFiles for World {
     }
 
     fn show_elements(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
-        Ok(())
-    }
-
-    fn write_tables(&self, tables: &BTreeMap<String, String>, _: &Path) -> Result<(), HookFilesError> {
-        self.0.tables.lock().unwrap().clone_from(tables);
         Ok(())
     }
 }

@@ -41,9 +41,9 @@ mod stage;
 mod step;
 #[cfg(test)]
 mod step_tests;
-mod translation;
 
 pub use error::{BuildError, HookFailure, Outcome};
+pub use facts::host_facts;
 pub use forecast::{Forecast, Prospect, forecast};
 pub use inventory::Package;
 pub use manifest::{ImageManifest, LayerEntry, OutputEntry};

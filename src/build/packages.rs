@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::translation::distribution;
 use crate::element::{
-    Element, Environment, Mapping, PackageDataError, PackageRequest, PackageRequests, Phase,
+    Distribution, Element, Environment, Mapping, PackageDataError, PackageRequest, PackageRequests, Phase,
 };
 
 /// Returns the packages to install in `phase`, by the distribution's names, in the order of the lists.
@@ -29,6 +28,12 @@ pub(super) fn unwanted(
     let phases = phases.iter().filter_map(|&phase| requests.phase(phase));
     let uninstall: Vec<_> = phases.flat_map(|requests| requests.uninstall.clone()).collect();
     translated(elements, &uninstall, variables)
+}
+
+/// Returns the distribution that these variables tell of.
+pub(super) fn distribution(variables: &Environment) -> Distribution<'_> {
+    let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+    Distribution::new(value("DISTRO_NAME"), value("DIB_RELEASE"))
 }
 
 fn squash(elements: &[Arc<Element>], variables: &Environment) -> Result<PackageRequests, PackageDataError> {

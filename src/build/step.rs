@@ -10,7 +10,6 @@ use super::command::{Command, command};
 use super::error::{HookFailure, Outcome};
 use super::facts::{HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, facts};
 use super::job::JobRun;
-use super::translation::tables;
 use crate::distro::{apt, apt::Choices, base_environment};
 use crate::element::{Environment, Phase, Place, environment_argv};
 use crate::plan::{Action, ELEMENTS_ON_HOST, Task, Tasks};
@@ -67,8 +66,6 @@ impl StepRun<'_> {
         for tasks in self.tasks.list.chunk_by(|a, b| a.phase == b.phase) {
             let phase = tasks[0].phase;
             let environment = self.environment(root, phase)?;
-            let tables = tables(&self.tasks.requesting, &environment)?;
-            self.jobs.ports.hooks.write_tables(&tables, &self.places.hooks)?;
             for task in tasks {
                 self.run_task(root, task, &environment)?;
             }
@@ -125,10 +122,11 @@ impl StepRun<'_> {
         if task.action == Action::RefreshIndex && !self.packages.is_index_stale(root.path())? {
             return Ok(());
         }
-        let Some(Command { argv, view }) = command(task, self.tasks, environment, self.choices)? else {
+        let Some(Command { argv, view, bind }) = command(task, self.tasks, environment, self.choices)? else {
             return Ok(());
         };
-        let job = self.job(root.path(), view, argv, environment.clone())?;
+        let mut job = self.job(root.path(), view, argv, environment.clone())?;
+        job.binds.extend(bind);
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))?;
         if task.action == Action::RefreshIndex {

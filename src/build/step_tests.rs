@@ -34,6 +34,7 @@ fn tasks_run_in_order_after_the_fragments_of_their_phase() {
         jobs(&world, &image(vec![element]).plan()),
         [
             "source /tmp/plywood/hooks/environment.d/10-web",
+            "sh -euc plywood /usr/share/pkg-map/web",
             "/tmp/plywood/hooks/extra-data.d/50-web",
             "source environment.d/10-web",
             "apt-get install nginx-light nginx-common",

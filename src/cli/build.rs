@@ -15,18 +15,18 @@ use crate::disk::{self, DiskRequest, FsName};
 use crate::dropin::OutputType;
 use crate::image::{DiskSettings, ImageDefinition, ImageName, OutputFormat};
 use crate::output::write_file;
-use crate::plan::{Plan, Seal};
+use crate::plan::Plan;
 use crate::port::Event;
+use crate::store::Store;
 
 /// Builds the images that the command line names.
 pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?;
     let images = context.select(&args.images)?;
     let edges = Edges::new(global, process)?;
-    let seal = edges.seal()?;
     let requests = images
         .into_iter()
-        .map(|(name, image)| Request::new(&context, args, &seal, name, image))
+        .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
         .collect::<Result<Vec<_>, _>>()?;
     let events = renderer(args.progress, detail(global));
     let registries = Registries::none(events.as_ref());
@@ -68,13 +68,13 @@ impl<'a> Request<'a> {
     fn new(
         context: &Context,
         args: &Build,
-        seal: &Seal,
+        store: &Store,
         name: &ImageName,
         image: &'a ImageDefinition,
     ) -> Result<Self, Failure> {
         let formats = if args.format.is_empty() { image.outputs.clone() } else { args.format.clone() };
         let warnings = context.warnings(name, image)?;
-        Ok(Self { image, plan: context.plan(name, image, seal)?, formats, warnings })
+        Ok(Self { image, plan: context.plan(name, image, store)?, formats, warnings })
     }
 
     fn build(&self, builder: &Builder<'_>, edges: &Edges, args: &Build) -> Result<(), Failure> {

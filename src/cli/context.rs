@@ -1,18 +1,20 @@
 //! A project, read and resolved: what every command starts from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Global;
 use super::report::{Failure, Message};
+use super::sources::{settings, sources};
 use crate::distro::{Architecture, BaseDefinition};
 use crate::element::{
-    BaseNames, Catalog, Element, OPERATING_SYSTEM, Order, Provider, Resolution, ResolveError, resolve,
+    BaseNames, Catalog, Element, NativeProvider, OPERATING_SYSTEM, Order, Provider, Resolution, ResolveError,
+    preset_variables, resolve,
 };
 use crate::image::{ImageDefinition, ImageName, Project};
 use crate::load;
-use crate::plan::{Foundation, Plan, Request, Seal, element_variables, plan_image};
+use crate::plan::{Foundation, Plan, Request, element_variables, plan_image};
 use crate::store::Store;
 
 /// A project and the elements and bases it can use.
@@ -72,10 +74,12 @@ impl Context {
         let definition = load::load_base(base, &self.layer_path)?;
         let provides = definition.provided_names();
         let names = BaseNames { base: base.as_str(), provides: &provides };
-        let elements = resolve(&self.catalog, &image.elements, Some(names), order)?.elements;
+        let Resolution { elements, native, .. } =
+            resolve(&self.catalog, &image.elements, Some(names), order)?;
         Ok(Resolved {
             foundation: Foundation::Base { name: base.clone(), definition: Box::new(definition) },
             elements,
+            native,
         })
     }
 
@@ -91,11 +95,11 @@ impl Context {
                 "add `base = \"debian-bookworm\"`, or the name of another file of `layers/`",
             ));
         }
-        let Resolution { elements, provided, .. } = resolve(&self.catalog, &image.elements, None, order)?;
+        let Resolution { elements, native, provided } = resolve(&self.catalog, &image.elements, None, order)?;
         match provided.get(OPERATING_SYSTEM) {
             Some(Provider::Element(provider)) => {
                 let foundation = Foundation::Elements { operating_system: provider.clone() };
-                Ok(Resolved { foundation, elements })
+                Ok(Resolved { foundation, elements, native })
             }
             _ => Err(ResolveError::NoOperatingSystem.into()),
         }
@@ -110,15 +114,15 @@ impl Context {
         Ok(skipped.collect())
     }
 
-    /// Returns the plan of an image.
+    /// Returns the plan of an image. Fetches what its elements ask for into the cache of `store`.
     pub(super) fn plan(
         &self,
         name: &ImageName,
         image: &ImageDefinition,
-        seal: &Seal,
+        store: &Store,
     ) -> Result<Plan, Failure> {
         let architecture = machine_architecture()?;
-        let Resolved { foundation, elements } = self.resolve(name, image, image.order)?;
+        let Resolved { foundation, elements, native } = self.resolve(name, image, image.order)?;
         if let Foundation::Base { name, definition } = &foundation
             && !definition.architectures.contains(&architecture)
         {
@@ -127,7 +131,8 @@ impl Context {
                 architecture.debian()
             )));
         }
-        let variables = variables(name, image, foundation.base(), architecture, &elements);
+        let variables = variables(name, image, foundation.base(), architecture, (&elements, &native));
+        let settings = settings(&elements, &variables)?;
         Ok(plan_image(&Request {
             image: name.as_str(),
             architecture,
@@ -137,9 +142,12 @@ impl Context {
             order: image.order,
             elements: &elements,
             variables: &variables,
+            settings: &settings,
+            sources: &sources(&elements, &settings, store)?,
+            native: &native,
             files: &load::load_input_files(&self.dir, &image.files)?,
             packages: &image.packages,
-            seal,
+            seal: &store.seal()?,
         })?)
     }
 }
@@ -149,6 +157,8 @@ pub(super) struct Resolved {
     pub(super) foundation: Foundation,
     /// In the order of their layers.
     pub(super) elements: Vec<Arc<Element>>,
+    /// Those whose work plywood does.
+    pub(super) native: BTreeSet<NativeProvider>,
 }
 
 /// Returns everything that hooks may be shown: the base's facts, the image's own settings, and what
@@ -158,12 +168,15 @@ fn variables(
     image: &ImageDefinition,
     base: Option<&BaseDefinition>,
     architecture: Architecture,
-    elements: &[Arc<Element>],
+    (elements, native): (&[Arc<Element>], &BTreeSet<NativeProvider>),
 ) -> BTreeMap<String, String> {
+    let names = elements.iter().map(|element| element.name.as_str());
+    let names = names.chain(native.iter().map(|provider| provider.name()));
     let arch = [("ARCH".to_owned(), architecture.debian().to_owned())].into();
     let mut variables = base.map_or(arch, |base| base.variables(architecture));
     variables.insert("IMAGE_NAME".to_owned(), name.to_string());
     variables.extend(element_variables(elements));
+    variables.extend(preset_variables(names));
     variables.extend(image.env.clone());
     variables
 }

@@ -17,7 +17,7 @@ pub(super) fn run(global: &Global, args: &Explain) -> Result<ExitCode, Failure> 
     let registries = Registries::none(events.as_ref());
     let (name, image) = context.image(&args.image)?;
     let store = open_store(global)?;
-    let plan = context.plan(name, image, &store.seal()?)?;
+    let plan = context.plan(name, image, &store)?;
     let forecasts = forecast(&plan, &store, &registries)?;
     let chosen = choose(&plan, forecasts, args.step.as_deref())?;
     if args.json {

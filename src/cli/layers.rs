@@ -30,7 +30,7 @@ pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?;
     let (name, image) = context.image(&args.image)?;
     let store = open_store(global)?;
-    let plan = context.plan(name, image, &store.seal()?)?;
+    let plan = context.plan(name, image, &store)?;
     let mut lines = Vec::new();
     let events = renderer(Progress::Plain, Detail::Quiet);
     for step in forecast(&plan, &store, &Registries::none(events.as_ref()))? {

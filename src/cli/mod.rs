@@ -19,6 +19,7 @@ mod progress;
 mod report;
 mod shell;
 
+mod sources;
 mod store;
 mod wiring;
 

@@ -23,11 +23,10 @@ pub(super) fn run(global: &Global, args: &Plan) -> Result<ExitCode, Failure> {
     let events = renderer(Progress::Plain, Detail::Quiet);
     let registries = Registries::none(events.as_ref());
     let store = open_store(global)?;
-    let seal = store.seal()?;
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {
         context.warnings(name, image)?.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        let plan = context.plan(name, image, &seal)?;
+        let plan = context.plan(name, image, &store)?;
         images.push(ImageForecast { image: name.to_string(), steps: forecast(&plan, &store, &registries)? });
     }
     if args.json {

@@ -16,7 +16,7 @@ pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<Ex
     let context = Context::load(global)?;
     let (name, image) = context.image(&args.image)?;
     let edges = Edges::new(global, process)?;
-    let plan = context.plan(name, image, &edges.seal()?)?;
+    let plan = context.plan(name, image, &edges.store)?;
     let step = args.at.as_deref().map_or(Ok(&plan.finish), |at| find(&plan, at))?;
     let events = renderer(super::args::Progress::Plain, Detail::Quiet);
     let builder = Builder {

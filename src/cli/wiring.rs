@@ -12,7 +12,6 @@ use super::report::{Failure, Message};
 use crate::build::Ports;
 use crate::load::{self, HookLayout};
 use crate::package::AptPackages;
-use crate::plan::Seal;
 use crate::port::{Events, LayerStore};
 use crate::sandbox::Namespaces;
 use crate::store::Store;
@@ -55,11 +54,6 @@ impl Edges {
             interrupted: process.interrupted.clone(),
             store,
         })
-    }
-
-    /// Returns what stands for secrets in this store's keys.
-    pub(super) fn seal(&self) -> Result<Seal, Failure> {
-        Ok(self.store.seal()?)
     }
 
     /// Returns the edges as ports, with `events` to learn what happens.

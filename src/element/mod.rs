@@ -27,6 +27,7 @@ mod family;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hook;
+mod install_type;
 mod model;
 mod name;
 mod name_map;
@@ -55,7 +56,9 @@ pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_or
 pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
-pub use native::{NativeProvider, provider_variables};
+pub use native::{
+    NativeProvider, is_done_natively, is_never_called, preset_variables, provider_variables,
+};
 pub use nearest::nearest;
 pub use order::{CycleError, Order};
 pub use package_data::PackageDataError;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ElementName;
+use super::{ElementName, Phase};
 
 /// An element of diskimage-builder that acts on the data of all others in one go.
 ///
@@ -70,6 +70,70 @@ impl NativeProvider {
     }
 }
 
+/// The phases in which plywood does what the hooks of an element would do, for each element's own data. Hooks of these
+/// elements in other phases run as everybody's do.
+///
+/// The last two are no [`NativeProvider`]: what else they do, they do themselves.
+const DONE_NATIVELY: [(&str, &[Phase]); 11] = [
+    ("dib-init-system", &[Phase::Install]),
+    ("install-bin", &[Phase::PreInstall]),
+    ("install-static", &[Phase::Install]),
+    ("install-types", &[Phase::ExtraData]),
+    ("manifests", &[Phase::Cleanup]),
+    ("package-installs", &[Phase::ExtraData, Phase::PreInstall, Phase::Install, Phase::PostInstall]),
+    ("pkg-map", &[Phase::ExtraData]),
+    ("source-repositories", &[Phase::ExtraData]),
+    ("svc-map", &[Phase::ExtraData]),
+    ("dracut-regenerate", &[Phase::ExtraData]),
+    ("modprobe", &[Phase::ExtraData]),
+];
+
+/// Says whether plywood does itself what the hooks of `element` in `phase` are for.
+pub fn is_done_natively(element: &ElementName, phase: Phase) -> bool {
+    DONE_NATIVELY.iter().any(|(name, phases)| *name == element.as_str() && phases.contains(&phase))
+}
+
+/// Tools that only hooks call whose work plywood does: nothing that runs reads what they read. Element, tool.
+const NEVER_CALLED: [(&str, &str); 1] = [("package-installs", "bin/package-installs-squash")];
+
+/// Says whether the file at `path` of `element` is a program that never runs while an image is built.
+pub fn is_never_called(element: &ElementName, path: &str) -> bool {
+    NEVER_CALLED.contains(&(element.as_str(), path))
+}
+
+/// Hooks that do over again what one of another element does, under the same name: element, hook, the other element.
+/// diskimage-builder refuses the two in one image.
+const REPEATED: [(&str, &str, &str); 1] =
+    [("modprobe-blacklist", "install.d/80-modprobe-blacklist", "modprobe")];
+
+/// Returns the hook of `element` that does nothing that another element of the image does not, if it has one.
+pub(super) fn repeated_hook(element: &ElementName, in_image: impl Fn(&str) -> bool) -> Option<&'static str> {
+    let row = REPEATED.iter().find(|(name, _, other)| *name == element.as_str() && in_image(other));
+    row.map(|(_, hook, _)| *hook)
+}
+
+/// Values of variables without which elements of diskimage-builder do not work today: element, variable, value, reason.
+const PRESETS: [(&str, &str, &str, &str); 2] = [
+    (
+        "dib-python",
+        "DIB_PYTHON_VERSION",
+        "3",
+        "its own default for Debian is 2, which no Debian has any more",
+    ),
+    (
+        "manifests",
+        "DIB_MANIFEST_IMAGE_DIR",
+        "/etc/dib-manifests",
+        "on a base, its environment.d is not there",
+    ),
+];
+
+/// Returns the variables that elements of these names need to have a value, unless the image gives them one.
+pub fn preset_variables<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = (String, String)> {
+    let presets = names.flat_map(|name| PRESETS.iter().filter(move |preset| preset.0 == name));
+    presets.map(|(_, variable, value, _)| ((*variable).to_owned(), (*value).to_owned()))
+}
+
 /// The variables that providers read on behalf of the element `name`, though none of its files need mention them.
 pub fn provider_variables(name: &ElementName) -> BTreeSet<String> {
     const ALWAYS: [&str; 6] = [
@@ -87,6 +151,22 @@ pub fn provider_variables(name: &ElementName) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hooks_that_plywood_stands_in_for_are_told_from_those_that_run() {
+        for (element, phase, expected) in [
+            ("package-installs", Phase::Install, true),
+            ("dib-init-system", Phase::Install, true),
+            ("dib-init-system", Phase::PreInstall, false),
+            ("modprobe", Phase::ExtraData, true),
+            ("modprobe", Phase::Install, false),
+            ("web", Phase::Install, false),
+        ] {
+            assert_eq!(is_done_natively(&element.parse().unwrap(), phase), expected, "{element} {phase}");
+        }
+        let presets: Vec<_> = preset_variables(["web", "dib-python"].into_iter()).collect();
+        assert_eq!(presets, [("DIB_PYTHON_VERSION".to_owned(), "3".to_owned())]);
+    }
 
     #[test]
     fn every_provider_is_found_by_its_name() {

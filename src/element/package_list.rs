@@ -3,6 +3,7 @@
 //! Source: diskimage-builder, element `package-installs`.
 
 use super::document::parse_document;
+use super::install_type::install_type_of;
 use super::package_file::{PackageFile, Rule};
 use super::{DocumentError, Element, Phase};
 
@@ -42,6 +43,8 @@ pub enum PackageAction {
 pub enum Condition {
     /// The element is installed in this way.
     InstallType(String),
+    /// What this variable chooses the install type of is installed in this way.
+    ChosenType(String, String),
     /// `ARCH` is one of these. They are not trimmed, as diskimage-builder does not trim them.
     Architecture(Vec<String>),
     /// `ARCH` is none of these.
@@ -69,15 +72,25 @@ impl Element {
     }
 
     fn plain_entries(&self, phase: Phase) -> Vec<PackageEntry> {
-        let lists = self.files_in(phase.dir()).filter(|(name, _)| name.starts_with("package-installs-"));
-        let texts = lists.filter_map(|(_, file)| file.text.as_deref()).map(String::from_utf8_lossy);
-        texts
-            .flat_map(|text| text.lines().filter_map(|line| plain_entry(phase, line)).collect::<Vec<_>>())
-            .collect()
+        let mut entries = Vec::new();
+        for (path, file) in self.files_below(phase.dir()) {
+            let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let chosen = if dir.is_empty() { Some(Vec::new()) } else { chosen_type(dir) };
+            let Some(conditions) = chosen.filter(|_| name.starts_with("package-installs-")) else { continue };
+            let text = String::from_utf8_lossy(file.text.as_deref().unwrap_or_default());
+            entries.extend(text.lines().filter_map(|line| plain_entry(phase, line, &conditions)));
+        }
+        entries
     }
 }
 
-fn plain_entry(phase: Phase, line: &str) -> Option<PackageEntry> {
+/// Returns what has to hold for a list in the directory of an install type to count.
+fn chosen_type(dir: &str) -> Option<Vec<Condition>> {
+    let (variable, kind) = install_type_of(dir)?;
+    Some(vec![Condition::ChosenType(variable, kind.to_owned())])
+}
+
+fn plain_entry(phase: Phase, line: &str, conditions: &[Condition]) -> Option<PackageEntry> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return None;
@@ -86,7 +99,7 @@ fn plain_entry(phase: Phase, line: &str) -> Option<PackageEntry> {
         Some(package) => (package, PackageAction::Uninstall),
         None => (line, PackageAction::Install),
     };
-    Some(PackageEntry { package: package.to_owned(), phase, action, conditions: Vec::new() })
+    Some(PackageEntry { package: package.to_owned(), phase, action, conditions: conditions.to_vec() })
 }
 
 fn entries(file: PackageFile) -> impl Iterator<Item = PackageEntry> {
@@ -215,6 +228,8 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
             .file("package-installs.json", "{\"a\": null}")
             .file("package-installs.yaml", "# nothing yet\n")
             .file("post-install.d/package-installs-web", "# comment\n\n b \n-c\n")
+            .file("install.d/web-package-install/package-installs-web", "d\n")
+            .file("install.d/other/package-installs-web", "e\n")
             .build();
         let entries = element.package_list().unwrap().0;
         let found: Vec<_> =
@@ -223,9 +238,12 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
             found,
             [
                 ("a", Phase::Install, PackageAction::Install),
+                ("d", Phase::Install, PackageAction::Install),
                 ("b", Phase::PostInstall, PackageAction::Install),
                 ("c", Phase::PostInstall, PackageAction::Uninstall),
             ]
         );
+        let chosen = Condition::ChosenType("DIB_INSTALLTYPE_web".to_owned(), "package".to_owned());
+        assert_eq!(entries[1].conditions, [chosen]);
     }
 }

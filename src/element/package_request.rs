@@ -141,6 +141,7 @@ fn judge(
     let value = |name: &str| variables.get(name).ok_or_else(|| name.to_owned());
     Ok(match condition {
         Condition::InstallType(wanted) => install_type(element, variables) == wanted,
+        Condition::ChosenType(variable, wanted) => chosen_type(variable, variables) == wanted,
         Condition::Architecture(list) => list.contains(value("ARCH")?),
         Condition::NotArchitecture(list) => !list.contains(value("ARCH")?),
         Condition::PythonVersion(wanted) => variables.get("DIB_PYTHON_VERSION") == Some(wanted),
@@ -151,7 +152,12 @@ fn judge(
 
 /// Returns how an element is installed: `DIB_INSTALLTYPE_<element>`, else `DIB_DEFAULT_INSTALLTYPE`, else `source`.
 pub fn install_type<'a>(element: &ElementName, variables: &'a BTreeMap<String, String>) -> &'a str {
-    let own = variables.get(&format!("DIB_INSTALLTYPE_{}", element.in_variable()));
+    chosen_type(&format!("DIB_INSTALLTYPE_{}", element.in_variable()), variables)
+}
+
+/// Returns the install type that `variable` chooses, else the default one.
+fn chosen_type<'a>(variable: &str, variables: &'a BTreeMap<String, String>) -> &'a str {
+    let own = variables.get(variable);
     own.or_else(|| variables.get("DIB_DEFAULT_INSTALLTYPE")).map_or("source", String::as_str)
 }
 

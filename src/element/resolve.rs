@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
+use super::native::repeated_hook;
 use super::order::{CycleError, Order, order};
 use super::{Catalog, Element, ElementName, NativeProvider, nearest};
 
@@ -108,8 +109,19 @@ pub fn resolve(
     let Expansion { members, native, provided, .. } = expansion;
     let members: BTreeMap<_, _> =
         members.into_iter().filter(|(name, _)| !provided.contains_key(name)).collect();
-    let elements = order(&members, requested, &provided, order_of_build)?;
+    let elements = order(&without_repeated(members), requested, &provided, order_of_build)?;
     Ok(Resolution { elements, native, provided })
+}
+
+/// Takes away hooks that do over again what one of another element does.
+fn without_repeated(mut members: BTreeMap<ElementName, Arc<Element>>) -> BTreeMap<ElementName, Arc<Element>> {
+    let names: BTreeSet<_> = members.keys().cloned().collect();
+    for (name, element) in &mut members {
+        if let Some(hook) = repeated_hook(name, |other| names.iter().any(|name| name.as_str() == other)) {
+            Arc::make_mut(element).files.remove(hook);
+        }
+    }
+    members
 }
 
 struct Expansion<'a> {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Element;
+use super::{Element, is_never_called};
 
 /// The variables that a text may read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +64,9 @@ impl Element {
 
     /// Returns what its tools (`bin/`) may read: hooks of every element above it can call them.
     pub fn tool_mentions(&self) -> Mentions {
-        self.files_below("bin").filter_map(|(_, file)| file.text.as_deref()).map(Mentions::of).collect()
+        let tools = self.files.iter().filter(|(path, _)| path.starts_with("bin/"));
+        let called = tools.filter(|(path, _)| !is_never_called(&self.name, path));
+        called.filter_map(|(_, file)| file.text.as_deref()).map(Mentions::of).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +11,9 @@ use super::{LoadError, copy_element};
 use crate::element::Element;
 use crate::plan::Tasks;
 use crate::port::{HookFiles, HookFilesError};
+
+/// The program by which hooks run directories of programs. diskimage-builder has it in the hooks directory.
+const RUN_PARTS: &str = include_str!("dib-run-parts");
 
 /// Lays out hooks directories from the elements' own directories.
 #[derive(Debug, Clone, Copy)]
@@ -26,22 +29,16 @@ impl HookFiles for HookLayout {
         for (name, file) in &tasks.files {
             copy_input(file, &files.join(name))?;
         }
-        Ok(())
+        for (path, target) in &tasks.links {
+            let link = dir.join(path);
+            symlink(target, &link).map_err(LoadError::io("make symlink", &link))?;
+        }
+        Ok(write_program(RUN_PARTS, &dir.join("dib-run-parts"))?)
     }
 
     fn show_elements(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError> {
         for element in &tasks.shown {
             copy_element(element, Some, &dir.join(element.name.as_str()))?;
-        }
-        Ok(())
-    }
-
-    fn write_tables(&self, tables: &BTreeMap<String, String>, dir: &Path) -> Result<(), HookFilesError> {
-        let maps = dir.join("maps");
-        make_directory(&maps)?;
-        for (name, text) in tables {
-            let path = maps.join(name);
-            fs::write(&path, text).map_err(LoadError::io("write", &path))?;
         }
         Ok(())
     }
@@ -56,6 +53,12 @@ fn by_element(tasks: &Tasks) -> Vec<(Arc<Element>, Vec<&str>)> {
         paths.push(path);
     }
     elements.into_values().collect()
+}
+
+fn write_program(text: &str, path: &Path) -> Result<(), LoadError> {
+    fs::write(path, text)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+        .map_err(LoadError::io("write", path))
 }
 
 fn make_directory(path: &Path) -> Result<(), LoadError> {

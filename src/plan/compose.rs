@@ -16,16 +16,20 @@
 //! What a step's hooks can see is exactly what is in its key: the files of [`Tasks::hooks`], the variables of
 //! [`Tasks::environment`], the files of [`Tasks::files`]. Both are made from the same values here.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::key::variable_label;
+use super::manifest::manifest_task;
 use super::request::{Foundation, Request};
-use super::step::{Action, Plan, Step, Tasks, Work};
+use super::step::{Action, Plan, Step, Task, Tasks, Work};
 use super::tasks::{Removals, Share, check_data, extra_packages, task};
 use super::view::{final_view, is_provider_data, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal};
-use crate::element::{Element, ElementName, Order, Phase, PhaseClass, Slot, duplicate_hooks, slot};
+use crate::element::{
+    Element, ElementName, Order, Phase, PhaseClass, Slot, duplicate_hooks, run_parts_order, slot,
+};
 use crate::oci::Digest;
 
 /// The phases of a layer above the root file system.
@@ -68,8 +72,8 @@ fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError>
         Foundation::Base { .. } => &[Phase::Root, Phase::BlockDevice],
         Foundation::Elements { .. } => &[Phase::BlockDevice],
     };
+    check_data(request.elements)?;
     for element in request.elements {
-        check_data(element)?;
         for &phase in made_by_plywood {
             if let Some(hook) = element.hooks(phase).first() {
                 return Err(PlanError::Unplaceable {
@@ -191,6 +195,9 @@ impl<'a> Composition<'a> {
         let mut list = Share { served: &[], ..self.share(&phases, &put_off) }.tasks()?;
         list.retain(|task| task.action != Action::RefreshIndex);
         let hooks: Vec<_> = list.iter().map(|task| format!("{}/{}", task.phase, task.name)).collect();
+        if let Some(task) = manifest_task(self.request) {
+            list.insert(place_of(&task, &list), task);
+        }
         list.push(task(Phase::Cleanup, "clean-up", Action::CleanUp));
         if self.request.foundation.base().is_none() {
             list.push(task(Phase::Cleanup, "put-resolver-back", Action::PutResolverBack));
@@ -205,7 +212,14 @@ impl<'a> Composition<'a> {
         takes: &'b dyn Fn(&Element, Phase, &str) -> bool,
     ) -> Share<'b> {
         let elements = self.request.elements;
-        Share { phases, elements, takes, served: elements, removals: Removals::Elsewhere }
+        Share {
+            request: self.request,
+            phases,
+            elements,
+            takes,
+            served: elements,
+            removals: Removals::Elsewhere,
+        }
     }
 
     /// Returns the elements that have hooks in this slot.
@@ -243,6 +257,14 @@ impl<'a> Composition<'a> {
     }
 }
 
+/// Returns the place of a task among those of its phase, the last one, by its number.
+fn place_of(task: &Task, list: &[Task]) -> usize {
+    let later = |other: &Task| {
+        other.phase == task.phase && run_parts_order(&other.name, &task.name) == Ordering::Greater
+    };
+    list.iter().position(later).unwrap_or(list.len())
+}
+
 /// Returns the elements that make the operating system of an image without a base: the one that provides it, and those it
 /// depends on, in their order.
 fn operating_system(request: &Request<'_>) -> Vec<Arc<Element>> {
@@ -269,11 +291,12 @@ fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (Str
 
 /// Returns the fields that say what tasks do and see. Takes the value apart so that nothing added to it is forgotten.
 fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
-    let Tasks { hooks, fragments, environment, files, requesting, shown, list } = tasks;
+    let Tasks { hooks, links, fragments, environment, files, requesting, shown, list } = tasks;
     let hooks = hooks.iter().map(|(path, element)| (format!("file {path}"), element.files[path].identity()));
     let variables =
         environment.iter().map(|(name, value)| (variable_label(name), seal.field_value(name, value)));
     let files = files.iter().map(|(name, file)| (format!("input file {name}"), file.digest.to_string()));
+    let links = links.iter().map(|(path, target)| (format!("link {path}"), target.clone()));
     let shown = shown.iter().map(|element| (format!("tree of {}", element.name), tree(element).to_string()));
     let lists =
         requesting.iter().map(|element| (format!("packages of {}", element.name), package_data(element)));
@@ -282,7 +305,15 @@ fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
     let orders = [("environment.d", fragments.join(" ")), ("package lists", names.join(" "))];
     let orders = orders.map(|(label, value)| (label.to_owned(), value));
     let tasks = list.iter().enumerate().map(|(place, task)| (format!("task {place:03}"), task.to_string()));
-    hooks.chain(variables).chain(files).chain(shown).chain(lists).chain(orders).chain(tasks).collect()
+    hooks
+        .chain(links)
+        .chain(variables)
+        .chain(files)
+        .chain(shown)
+        .chain(lists)
+        .chain(orders)
+        .chain(tasks)
+        .collect()
 }
 
 /// Returns what stands for all files of an element.

@@ -1,13 +1,15 @@
 //! A small image, made in memory, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Foundation, InputFile, Plan, PlanError, Request, Seal, Step, Tasks, Work, plan_image};
+use super::{
+    Foundation, InputFile, Plan, PlanError, Request, ResolvedSource, Seal, Step, Tasks, Work, plan_image,
+};
 use crate::distro::{Architecture, BaseDefinition};
 use crate::element::fixture::element;
-use crate::element::{Element, Order};
+use crate::element::{Element, ElementName, NativeProvider, Order};
 use crate::oci::Digest;
 
 /// Everything that a request borrows.
@@ -21,6 +23,8 @@ pub(crate) struct Image {
     pub(crate) order: Order,
     pub(crate) elements: Vec<Element>,
     pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) sources: BTreeMap<ElementName, Vec<ResolvedSource>>,
+    pub(crate) native: BTreeSet<NativeProvider>,
     pub(crate) files: BTreeMap<String, InputFile>,
     pub(crate) packages: Vec<String>,
     pub(crate) seal: Seal,
@@ -42,6 +46,8 @@ impl Image {
             },
             order: Order::Element,
             elements: Vec::new(),
+            sources: BTreeMap::new(),
+            native: BTreeSet::new(),
             files: BTreeMap::new(),
             packages: Vec::new(),
             seal: Seal::new([7; 32]),
@@ -100,6 +106,9 @@ impl Image {
             order: self.order,
             elements: &elements,
             variables: &self.variables,
+            settings: &self.variables,
+            sources: &self.sources,
+            native: &self.native,
             files: &self.files,
             packages: &self.packages,
             seal: &self.seal,

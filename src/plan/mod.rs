@@ -29,6 +29,7 @@ mod golden_tests;
 mod key;
 #[cfg(test)]
 mod law_tests;
+mod manifest;
 mod miss;
 #[cfg(test)]
 mod order_tests;

@@ -1,12 +1,12 @@
 //! What a plan is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Seal;
 use super::step::InputFile;
+use super::{ResolvedSource, Seal};
 use crate::distro::{Architecture, BaseDefinition, BaseName};
-use crate::element::{Element, ElementName, Order};
+use crate::element::{Element, ElementName, NativeProvider, Order};
 
 /// An image, with everything resolved that its steps depend on.
 #[derive(Debug, Clone)]
@@ -27,6 +27,12 @@ pub struct Request<'a> {
     pub elements: &'a [Arc<Element>],
     /// What the image definition and the base set.
     pub variables: &'a BTreeMap<String, String>,
+    /// Those variables as environment.d of all elements leaves them on the machine: install types depend on them.
+    pub settings: &'a BTreeMap<String, String>,
+    /// What elements want to have fetched.
+    pub sources: &'a BTreeMap<ElementName, Vec<ResolvedSource>>,
+    /// The elements among the requested and the dependencies whose work plywood does.
+    pub native: &'a BTreeSet<NativeProvider>,
     /// Input files by name.
     pub files: &'a BTreeMap<String, InputFile>,
     /// Packages that no element asks for.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{ContentKey, Foundation, InputKey, KeyFields, Record};
+use super::{ContentKey, Foundation, InputKey, KeyFields, Record, ResolvedSource};
 use crate::distro::{Architecture, BaseDefinition, BaseSource};
 use crate::element::{Element, Phase};
 use crate::oci::{ChainId, DiffId, Digest};
@@ -116,14 +116,17 @@ pub struct Tasks {
     /// The hooks directory, `/tmp/in_target.d` inside the target: path, and the element the file comes from. Exactly
     /// these files are in the step's key.
     pub hooks: BTreeMap<String, Arc<Element>>,
+    /// Entries of the hooks directory that are symlinks, by path; their targets are relative. Hooks of the chosen install
+    /// types stand so among the others.
+    pub links: BTreeMap<String, String>,
     /// The files of its `environment.d` that are sourced before each phase, in order.
     pub fragments: Vec<String>,
     /// The variables that are set before the fragments are sourced.
     pub environment: BTreeMap<String, String>,
     /// Files of the image definition, shown in the directory `files` of the hooks directory, by name.
     pub files: BTreeMap<String, InputFile>,
-    /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`] go by, and whose maps
-    /// `pkg-map` and `svc-map` know.
+    /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`] go by, and whose services
+    /// [`Action::AddServices`] adds.
     pub requesting: Vec<Arc<Element>>,
     /// The elements whose whole directories hooks on the host can look into. In the key with every file.
     pub shown: Vec<Arc<Element>>,
@@ -185,6 +188,19 @@ pub enum Action {
     RemoveUnwanted(Vec<Phase>),
     /// Copies `init-scripts/<init system>/` to where that init system looks. Which one it is, fragments say.
     InstallInitScripts,
+    /// Writes a text file of the target, readable by all.
+    Write {
+        /// Its absolute path.
+        to: String,
+        /// What it holds.
+        text: String,
+    },
+    /// Adds the services of elements to the table that `svc-map` looks names up in.
+    AddServices,
+    /// Puts into the target what was fetched.
+    Place(Box<ResolvedSource>),
+    /// Writes texts by their names into the image's directory of manifests, and leaves all that is in it to root alone.
+    WriteManifests(BTreeMap<String, String>),
     /// Moves `/etc/resolv.conf` of a new root file system to `resolv.conf.ORIG`, where elements may change it.
     SetResolverAside,
     /// Moves it back.
@@ -208,6 +224,14 @@ impl std::fmt::Display for Action {
                 write!(f, "remove unwanted packages of {}", phases.join(" "))
             }
             Action::InstallInitScripts => f.write_str("install init scripts"),
+            Action::Write { to, text } => write!(f, "write {to} {}", Digest::of(text)),
+            Action::AddServices => f.write_str("add services"),
+            Action::Place(source) => write!(f, "place {}", source.identity()),
+            Action::WriteManifests(texts) => {
+                let texts: Vec<_> =
+                    texts.iter().map(|(name, text)| format!("{name} {}", Digest::of(text))).collect();
+                write!(f, "write manifests {}", texts.join(", "))
+            }
             Action::SetResolverAside => f.write_str("set resolver configuration aside"),
             Action::PutResolverBack => f.write_str("put resolver configuration back"),
         }

@@ -5,6 +5,10 @@
 //!
 //! | phase | name | does |
 //! |---|---|---|
+//! | extra-data.d | 10-pkg-map-… | `pkg-map` to `/usr/share/pkg-map/<element>` |
+//! | extra-data.d | 11-svc-map | the services of `svc-map` into `/usr/share/svc-map/services` |
+//! | extra-data.d | 50-modprobe, 50-dracut-conf | `modprobe.d/`, `dracut.conf.d/` to `/etc` |
+//! | extra-data.d | 98-source-… | what `source-repository-<name>` asks for |
 //! | pre-install.d | 01-install-bin | `bin/` to `/usr/local/bin` |
 //! | pre-install.d | 10-package-installs | packages with `phase: pre-install.d` |
 //! | install.d | 01-package-installs | packages |
@@ -17,11 +21,11 @@
 
 use std::sync::Arc;
 
-use super::PlanError;
 use super::step::{Action, CopyModes, Task};
+use super::{PlanError, Request};
 use crate::element::{
-    Element, NativeProvider, PACKAGE_PHASES, PackageAction, PackageDataError, PackageList, Phase,
-    run_parts_order,
+    Distribution, Element, Hook, PACKAGE_PHASES, PackageAction, PackageDataError, PackageList, Phase,
+    ServiceMap, is_done_natively, run_parts_order,
 };
 
 /// Name of the task that fetches package indices.
@@ -30,6 +34,7 @@ const REFRESH: &str = "refresh-package-index";
 /// What a step does: in each of `phases` the hooks of `elements` that it `takes`, and the providers' work for `served`, by
 /// their numbers.
 pub(super) struct Share<'a> {
+    pub(super) request: &'a Request<'a>,
     pub(super) phases: &'a [Phase],
     pub(super) elements: &'a [Arc<Element>],
     pub(super) takes: &'a dyn Fn(&Element, Phase, &str) -> bool,
@@ -55,6 +60,7 @@ impl Share<'_> {
         for &phase in self.phases {
             let mut in_phase = self.hook_tasks(phase);
             in_phase.extend(provider_tasks(self.served, phase)?);
+            in_phase.extend(self.data_tasks(phase));
             in_phase.extend(self.removal_task(phase)?);
             in_phase.sort_by(|a, b| run_parts_order(&a.name, &b.name));
             tasks.extend(in_phase);
@@ -63,12 +69,39 @@ impl Share<'_> {
     }
 
     fn hook_tasks(&self, phase: Phase) -> Vec<Task> {
-        let with_hooks = self.elements.iter().filter(|element| NativeProvider::of(&element.name).is_none());
-        let hooks = with_hooks.flat_map(|element| {
+        self.hooks(phase).map(|hook| task(phase, hook.name, Action::Hook)).collect()
+    }
+
+    fn hooks(&self, phase: Phase) -> impl Iterator<Item = Hook<'_>> {
+        let with_hooks = self.elements.iter().filter(move |element| !is_done_natively(&element.name, phase));
+        with_hooks.flat_map(move |element| {
             let taken = move |name: &str| (self.takes)(element, phase, name);
-            element.hooks(phase).into_iter().filter(move |hook| taken(hook.name))
-        });
-        hooks.map(|hook| task(phase, hook.name, Action::Hook)).collect()
+            let hooks = element.chosen_hooks(phase, self.request.settings);
+            hooks.into_iter().filter(move |hook| taken(hook.name))
+        })
+    }
+
+    /// Returns what providers do with data of elements on the host.
+    fn data_tasks(&self, phase: Phase) -> Vec<Task> {
+        if phase != Phase::ExtraData {
+            return Vec::new();
+        }
+        let mut tasks: Vec<_> = self.served.iter().filter_map(|element| package_map_task(element)).collect();
+        let has = |what: &dyn Fn(&Element) -> bool| self.served.iter().any(|element| what(element));
+        if has(&|element| element.files.contains_key("svc-map")) {
+            tasks.push(task(phase, "11-svc-map", Action::AddServices));
+        }
+        for (name, dir) in [("50-modprobe", "modprobe.d"), ("50-dracut-conf", "dracut.conf.d")] {
+            if has(&|element| element.has_dir(dir)) {
+                tasks.push(task(phase, name, copy(dir, &format!("/etc/{dir}"), CopyModes::Keep)));
+            }
+        }
+        let sources = self.served.iter().filter_map(|element| self.request.sources.get(&element.name));
+        tasks.extend(sources.flatten().map(|source| {
+            let name = format!("98-source-{}", source.request.name.replace('/', "_"));
+            task(phase, &name, Action::Place(Box::new(source.clone())))
+        }));
+        tasks
     }
 
     fn removal_task(&self, phase: Phase) -> Result<Option<Task>, PlanError> {
@@ -109,8 +142,8 @@ impl Share<'_> {
         match &task.action {
             Action::Install(_) | Action::InstallRequested => true,
             Action::Hook => {
-                let path = format!("{}/{}", task.phase, task.name);
-                self.elements.iter().filter_map(|element| element.text(&path)).any(mentions_package_manager)
+                let mut hooks = self.hooks(task.phase).filter(|hook| hook.name == task.name);
+                hooks.any(|hook| hook.file.text.as_deref().is_some_and(mentions_package_manager))
             }
             _ => false,
         }
@@ -146,6 +179,12 @@ fn provider_tasks(elements: &[Arc<Element>], phase: Phase) -> Result<Vec<Task>, 
     Ok(tasks)
 }
 
+fn package_map_task(element: &Element) -> Option<Task> {
+    let text = String::from_utf8_lossy(element.text("pkg-map")?).into_owned();
+    let to = format!("/usr/share/pkg-map/{}", element.name);
+    Some(task(Phase::ExtraData, &format!("10-pkg-map-{}", element.name), Action::Write { to, text }))
+}
+
 fn asks_for_packages(elements: &[Arc<Element>], phase: Phase) -> Result<bool, PlanError> {
     let mut asks = false;
     for element in elements {
@@ -175,14 +214,19 @@ fn unusable<E: Into<PackageDataError>>(element: &Element) -> impl Fn(E) -> PlanE
     move |error| PlanError::Packages { element: element.name.clone(), source: error.into() }
 }
 
-/// Reads what the providers will read of an element while an image is built.
+/// Reads what the providers will read of elements while an image is built.
 ///
 /// # Errors
 /// [`PlanError::Packages`], before anything is built.
-pub(super) fn check_data(element: &Element) -> Result<(), PlanError> {
-    package_list(element)?;
-    element.package_map().map_err(unusable(element))?;
-    element.service_names().map_err(unusable(element))?;
+pub(super) fn check_data(elements: &[Arc<Element>]) -> Result<(), PlanError> {
+    let mut services = ServiceMap::default();
+    for element in elements {
+        package_list(element)?;
+        element.package_map().map_err(unusable(element))?;
+        if let Some(names) = element.service_names().map_err(unusable(element))? {
+            services.add(&element.name, &names, Distribution::new("", "")).map_err(unusable(element))?;
+        }
+    }
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use super::request::Request;
 use super::step::Tasks;
 use super::variables::mentioned_name;
 use crate::element::{
-    DuplicateHook, Element, Fragment, Mentions, NativeProvider, Phase, PhaseClass, Place, environment_order,
-    provider_variables, relevant_fragments,
+    DuplicateHook, Element, Fragment, Mentions, Phase, PhaseClass, Place, environment_order,
+    is_done_natively, is_never_called, provider_variables, relevant_fragments,
 };
 
 /// Files at the top of elements that providers read, and no hook.
@@ -28,8 +28,28 @@ pub(super) fn is_provider_data(element: &Element, path: &str) -> bool {
 
 /// Returns what hooks of these phases see that share a step: the files of `elements`, but for those of other phases.
 pub(super) fn view_of(request: &Request<'_>, elements: &[Arc<Element>], phases: &[Phase]) -> Tasks {
-    let hooks = hooks_of(elements, phases);
-    Tasks { requesting: elements.to_vec(), ..view(request, elements, hooks) }
+    let mut hooks = hooks_of(elements, phases);
+    let links = links_of(request, elements, phases, &mut hooks);
+    Tasks { requesting: elements.to_vec(), links, ..view(request, elements, hooks) }
+}
+
+/// Returns the links by which hooks of the chosen install types stand among the others of their phase; takes those away
+/// that they replace.
+fn links_of(
+    request: &Request<'_>,
+    elements: &[Arc<Element>],
+    phases: &[Phase],
+    hooks: &mut Hooks,
+) -> BTreeMap<String, String> {
+    let mut links = BTreeMap::new();
+    for element in elements.iter().filter(|_| phases.contains(&Phase::Install)) {
+        for (name, dir) in element.typed_entries(request.settings) {
+            let path = format!("{}/{name}", Phase::Install);
+            hooks.remove(&path);
+            links.insert(path, format!("{dir}/{name}"));
+        }
+    }
+    links
 }
 
 /// Returns what hooks of `elements` see after all elements: their own files, and the package lists of all.
@@ -90,7 +110,7 @@ pub(super) fn final_view(request: &Request<'_>, late: &[String]) -> Result<Tasks
 /// providers whose work plywood does; and what is copied onto the root is read when that is done.
 fn is_seen(element: &Element, path: &str, phases: &[Phase]) -> bool {
     match (path.split('/').next().unwrap_or_default(), phase_of(path)) {
-        (_, Some(phase)) => phases.contains(&phase) && NativeProvider::of(&element.name).is_none(),
+        (_, Some(phase)) => phases.contains(&phase) && !is_done_natively(&element.name, phase),
         ("environment.d", _) => false,
         ("static" | "init-scripts", _) => phases.contains(&Phase::Install),
         _ => true,
@@ -113,12 +133,28 @@ fn phase_of(path: &str) -> Option<Phase> {
 
 /// Returns a view of these files, the fragments that matter to them, and the variables that any of them names.
 fn view(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks) -> Tasks {
+    add_tools(request, &mut hooks);
     let mut mentions = mentions(request, owners, &hooks);
     let fragments = add_fragments(request, owners, &mut hooks, &mut mentions);
     let environment = only(request.variables, |name| mentions.includes(mentioned_name(name)));
     let files = only(request.files, |name| environment.values().any(|value| names_file(value, name)));
     let shown = if looks_into_elements(&hooks) { request.elements.to_vec() } else { Vec::new() };
     Tasks { hooks, fragments, environment, files, shown, ..Tasks::default() }
+}
+
+/// Adds the tools of all elements that hooks on the host name: they find them in the hooks directory.
+fn add_tools(request: &Request<'_>, hooks: &mut Hooks) {
+    let on_host =
+        hooks.iter().filter(|(path, _)| phase_of(path).is_some_and(|phase| phase.place() == Place::Host));
+    let texts = on_host.filter_map(|(path, element)| element.text(path));
+    let texts: Vec<_> = texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    for element in request.elements {
+        for (tool, _) in element.files_in("bin") {
+            if texts.iter().any(|text| text.contains(&format!("/bin/{tool}"))) {
+                hooks.entry(format!("bin/{tool}")).or_insert_with(|| element.clone());
+            }
+        }
+    }
 }
 
 /// Says whether a hook on the host asks where the elements are.
@@ -134,7 +170,8 @@ fn looks_into_elements(hooks: &Hooks) -> bool {
 
 /// Returns what files may read, and what the providers read for the elements `owners`.
 fn mentions(request: &Request<'_>, owners: &[Arc<Element>], hooks: &Hooks) -> Mentions {
-    let texts = hooks.iter().filter_map(|(path, element)| element.text(path));
+    let read = hooks.iter().filter(|(path, element)| !is_never_called(&element.name, path));
+    let texts = read.filter_map(|(path, element)| element.text(path));
     let data = owners.iter().flat_map(|owner| PROVIDER_DATA.iter().filter_map(|path| owner.text(path)));
     let mut mentions: Mentions = texts.chain(data).map(Mentions::of).collect();
     // Hooks may call the tools that elements below have installed.

@@ -1,6 +1,5 @@
 //! The hooks directory, and the logs of what ran.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,10 +19,6 @@ pub trait HookFiles: Sync {
     /// # Errors
     /// As [`HookFiles::lay_out`].
     fn show_elements(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError>;
-
-    /// Writes the tables that `pkg-map` and `svc-map` look names up in into the directory `maps` of the hooks directory `dir`,
-    /// by file name, over those of an earlier phase.
-    fn write_tables(&self, tables: &BTreeMap<String, String>, dir: &Path) -> Result<(), HookFilesError>;
 }
 
 /// A hooks directory that could not be laid out.

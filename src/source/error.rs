@@ -3,11 +3,24 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::element::{ElementName, SourceLine};
 use crate::exec::ExecError;
 
 /// A source that cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// A line of an element asks for something that cannot be had.
+    #[error("what line {line} of `{file}` of element `{element}` asks for cannot be had")]
+    Line {
+        /// Whose line.
+        element: ElementName,
+        /// The file.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// Why.
+        source: Box<SourceError>,
+    },
     /// It was never fetched, and may not be now.
     #[error("`{location}` was never fetched, and this build is offline")]
     NotCached {
@@ -61,6 +74,12 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Says which line of `element` asks for what cannot be had.
+    pub fn at(self, element: &ElementName, line: SourceLine<'_>) -> Self {
+        let (element, file) = (element.clone(), line.file.to_owned());
+        SourceError::Line { element, file, line: line.number, source: Box::new(self) }
+    }
+
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| SourceError::Io { action, path, source }

@@ -1,0 +1,157 @@
+//! What an image says about how it was made: texts for the directory `DIB_MANIFEST_IMAGE_DIR` in it.
+//!
+//! | file | holds | and not |
+//! |---|---|---|
+//! | `dib_environment` | the `DIB_` variables that the image sets, as bash declares them | secrets, paths and names of one build |
+//! | `dib_arguments` | the arguments of the drop-in command, else the elements | |
+//! | `dib-manifest-git-<image>` | name, destination, location and commit of each git repository | |
+//!
+//! diskimage-builder writes all variables of the caller. What differs from build to build would make every image another
+//! one, and an image is no place for a password.
+//!
+//! Source: diskimage-builder, elements `manifests` and `source-repositories`.
+
+use std::collections::BTreeMap;
+
+use super::request::Request;
+use super::step::{Action, Task};
+use super::{ResolvedSource, SourceContent, is_secret};
+use crate::element::{NativeProvider, Phase};
+
+/// Variables that name one build, or a place on the machine.
+const OF_ONE_BUILD: [&str; 8] = [
+    "DIB_ARGS",
+    "DIB_ENV",
+    "DIB_IMAGE_CACHE",
+    "DIB_IMAGE_FILENAME",
+    "DIB_IMAGE_NAME",
+    "DIB_LOCKFILES",
+    "DIB_MANIFEST_SAVE_DIR",
+    "DIB_PYTHON_EXEC",
+];
+
+/// What stands for a secret.
+const HIDDEN: &str = "***";
+
+/// Returns the task that writes the manifests, if something in the image wants them.
+pub(super) fn manifest_task(request: &Request<'_>) -> Option<Task> {
+    let wanting = [NativeProvider::Manifests, NativeProvider::SourceRepositories];
+    let wanted = wanting.iter().any(|provider| request.native.contains(provider));
+    wanted.then(|| Task {
+        phase: Phase::Cleanup,
+        name: "01-copy-manifests-dir".to_owned(),
+        action: Action::WriteManifests(texts(request)),
+    })
+}
+
+fn texts(request: &Request<'_>) -> BTreeMap<String, String> {
+    let variable = |name: &str| request.variables.get(name).cloned().filter(|value| !value.is_empty());
+    let arguments = variable("DIB_ARGS").or_else(|| variable("IMAGE_ELEMENT")).unwrap_or_default();
+    let mut texts = BTreeMap::from([
+        ("dib_arguments".to_owned(), format!("{arguments}\n")),
+        ("dib_environment".to_owned(), environment(request.variables)),
+    ]);
+    let sources = request.elements.iter().filter_map(|element| request.sources.get(&element.name));
+    let checkouts: String = sources.flatten().filter_map(checkout).collect();
+    if !checkouts.is_empty() {
+        let image = variable("IMAGE_NAME").unwrap_or_else(|| request.image.to_owned());
+        let base = image.rsplit('/').next().unwrap_or_default();
+        texts.insert(format!("dib-manifest-git-{base}"), checkouts);
+    }
+    texts
+}
+
+fn environment(variables: &BTreeMap<String, String>) -> String {
+    let told = |name: &str| name.starts_with("DIB_") && !OF_ONE_BUILD.contains(&name);
+    variables
+        .iter()
+        .filter(|(name, _)| told(name))
+        .map(|(name, value)| {
+            let value = if is_secret(name, value) { HIDDEN } else { value };
+            format!("declare -x {name}=\"{}\"\n", escaped(value))
+        })
+        .collect()
+}
+
+/// Writes a text as bash does between double quotes.
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, c| {
+        if matches!(c, '"' | '\\' | '$' | '`') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+        escaped
+    })
+}
+
+fn checkout(source: &ResolvedSource) -> Option<String> {
+    let SourceContent::Git(checkout) = &source.content else { return None };
+    let request = &source.request;
+    Some(format!("{} git {} {} {}\n", request.name, request.destination, request.location, checkout.commit))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::element::fixture::element;
+    use crate::element::{GitReference, Selection, SourceRequest};
+    use crate::plan::fixture::{Image, tasks};
+    use crate::plan::{GitCheckout, Step};
+
+    fn written(image: &Image) -> Option<BTreeMap<String, String>> {
+        tasks(&image.plan(), Step::FINAL).list.iter().find_map(|task| match &task.action {
+            Action::WriteManifests(texts) => Some(texts.clone()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn variables_are_told_without_secrets_and_what_names_one_build() {
+        let mut image = Image::bare();
+        assert_eq!(written(&image), None);
+        image.native.insert(NativeProvider::Manifests);
+        image.variables.clear();
+        image.set(&[
+            ("DIB_RELEASE", "book\"worm $x"),
+            ("DIB_DEV_USER_PASSWORD", "hunter2"),
+            ("DIB_IMAGE_NAME", "vm-0000000042"),
+            ("HOME", "/home/me"),
+            ("IMAGE_ELEMENT", "base vm"),
+        ]);
+        let expected =
+            "declare -x DIB_DEV_USER_PASSWORD=\"***\"\ndeclare -x DIB_RELEASE=\"book\\\"worm \\$x\"\n";
+        let texts = written(&image).unwrap();
+        assert_eq!(texts["dib_environment"], expected);
+        assert_eq!(texts["dib_arguments"], "base vm\n");
+        image.set(&[("DIB_ARGS", "-o vm base vm")]);
+        assert_eq!(written(&image).unwrap()["dib_arguments"], "-o vm base vm\n");
+    }
+
+    #[test]
+    fn checkouts_are_listed_with_their_commits() {
+        let mut image = Image { elements: vec![element("web").build()], ..Image::bare() };
+        image.native.insert(NativeProvider::SourceRepositories);
+        image.set(&[("IMAGE_NAME", "/out/vm")]);
+        let request = SourceRequest {
+            name: "web".to_owned(),
+            destination: "/opt/web".to_owned(),
+            location: "https://h/web".to_owned(),
+            selection: Selection::Git(GitReference::One("v1".to_owned())),
+        };
+        let checkout =
+            GitCheckout { commit: "c0ffee".to_owned(), branch: "trunk".to_owned(), refs: Vec::new() };
+        let source = ResolvedSource { request, content: SourceContent::Git(checkout), path: PathBuf::new() };
+        image.sources.insert("web".parse().unwrap(), vec![source]);
+        let texts = written(&image).unwrap();
+        assert_eq!(texts["dib-manifest-git-vm"], "web git /opt/web https://h/web c0ffee\n");
+        let plan = image.plan();
+        let placed = &tasks(&plan, "web").list[0];
+        assert_eq!(
+            placed.to_string(),
+            "extra-data.d/98-source-web place git v1 of https://h/web to /opt/web: c0ffee on trunk, refs \
+             sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+    }
+}
