@@ -4,8 +4,11 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
+use common::fault::{Fault, Proxy};
 use common::registry::{Door, PASSWORD, Server, USER};
 use plywood::oci::{Digest, RawManifest, Repository, TagOrDigest, descriptor, image_manifest};
 use plywood::port::{Direction, Event, Events, How};
@@ -92,24 +95,321 @@ fn blobs_manifests_and_tags_go_there_and_come_back() {
     assert_eq!(remote.tags().unwrap(), [""; 0]);
 }
 
+/// Returns settings that trust a guarded registry.
+fn guarded(server: &Server) -> Settings {
+    let host = HostSettings { ca: Some(server.path().join("ca.crt")), ..HostSettings::default() };
+    Settings { hosts: [(server.host(), host)].into(), ..Settings::default() }
+}
+
+/// Returns a client that has an account of a guarded registry.
+fn known(server: &Server) -> Client {
+    Client::new(guarded(server), account(&server.host(), server.path()), Arc::default())
+}
+
+/// Returns the test's account for a host, kept in a file in `directory`.
+fn account(host: &str, directory: &Path) -> Credentials {
+    let config = serde_json::json!({ "auths": { host: { "username": USER, "password": PASSWORD } } });
+    std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    Credentials::of_environment(&[("DOCKER_CONFIG".to_owned(), directory.display().to_string())].into())
+}
+
 #[test]
 fn a_registry_with_tls_and_accounts_wants_both() {
     let server = Server::start(Door::Guarded);
-    let host = HostSettings { ca: Some(server.path().join("ca.crt")), ..HostSettings::default() };
-    let hosts = [(server.host(), host)].into();
-    let settings = Settings { hosts, ..Settings::default() };
+    let settings = guarded(&server);
     let repository = repository(&server, "a");
 
-    let anonymous = client(settings.clone()).remote(&repository, Access::Push);
+    let anonymous = client(settings).remote(&repository, Access::Push);
     let error = push(&anonymous, b"x").unwrap_err();
     assert!(matches!(error, RegistryError::Unauthorized { anonymous: true, .. }), "{error:?}");
 
-    let config =
-        serde_json::json!({ "auths": { server.host(): { "username": USER, "password": PASSWORD } } });
-    std::fs::write(server.path().join("config.json"), config.to_string()).unwrap();
-    let environment = [("DOCKER_CONFIG".to_owned(), server.path().display().to_string())].into();
-    let credentials = Credentials::of_environment(&environment);
-    let known = Client::new(settings, credentials, Arc::default()).remote(&repository, Access::Push);
+    let known = known(&server).remote(&repository, Access::Push);
     assert_eq!(push(&known, b"x").unwrap(), How::Moved);
     assert_eq!(pull(&known, &Digest::of("x"), 1).unwrap(), b"x");
+}
+
+/// A registry, a proxy in front of it, and a repository through that.
+struct Bench {
+    server: Server,
+    proxy: Proxy,
+    remote: Remote,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| HostSettings::default())
+    }
+
+    fn with(host: impl Fn(&Server) -> HostSettings) -> Self {
+        let server = Server::start(Door::Open);
+        let proxy = Proxy::start(server.port());
+        let hosts = [(proxy.host(), host(&server))].into();
+        let settings = Settings { hosts, patience: Duration::from_secs(20), ..Settings::default() };
+        let repository = format!("{}/a", proxy.host()).parse().unwrap();
+        Self { remote: client(settings).remote(&repository, Access::Push), server, proxy }
+    }
+
+    /// Puts a blob into the registry, past the proxy.
+    fn store(&self, content: &[u8]) -> Digest {
+        let direct = client(Settings::default()).remote(&repository(&self.server, "a"), Access::Push);
+        push(&direct, content).unwrap();
+        Digest::of(content)
+    }
+
+    fn store_image(&self) -> RawManifest {
+        let direct = client(Settings::default()).remote(&repository(&self.server, "a"), Access::Push);
+        push(&direct, b"layer").unwrap();
+        push(&direct, b"{}").unwrap();
+        let manifest = image(b"layer");
+        direct.put_manifest(&tag("latest"), &manifest).unwrap();
+        manifest
+    }
+}
+
+fn tag(name: &str) -> TagOrDigest {
+    TagOrDigest::Tag(name.to_owned())
+}
+
+#[test]
+fn a_download_goes_on_where_it_was_cut() {
+    let bench = Bench::new();
+    let content = noise(2_000_000);
+    let digest = bench.store(&content);
+    bench.proxy.hurt("GET", "blobs", Fault::CutAnswer(500_000), 3);
+    assert!(pull(&bench.remote, &digest, 2_000_000).unwrap() == content);
+    let ranges: Vec<_> = bench.proxy.take().into_iter().map(|seen| seen.range).collect();
+    let from = |position: u64| Some(format!("bytes={position}-"));
+    assert_eq!(ranges, [None, from(500_000), from(1_000_000), from(1_500_000)]);
+}
+
+#[test]
+fn a_registry_without_ranges_is_read_past_the_cut() {
+    let bench = Bench::new();
+    let content = noise(300_000);
+    let digest = bench.store(&content);
+    bench.proxy.hurt("GET", "blobs", Fault::CutAnswer(100_000), 1);
+    bench.proxy.hurt("GET", "blobs", Fault::DropRange, 1);
+    assert!(pull(&bench.remote, &digest, 300_000).unwrap() == content);
+}
+
+#[test]
+fn what_comes_out_wrong_is_fetched_again_and_never_passed_on() {
+    let bench = Bench::new();
+    let content = noise(300_000);
+    let digest = bench.store(&content);
+    for fault in [Fault::Corrupt(123_456), Fault::Short(100_000)] {
+        bench.proxy.hurt("GET", "blobs", fault, 1);
+        assert!(pull(&bench.remote, &digest, 300_000).unwrap() == content);
+        assert_eq!(bench.proxy.lines().len(), 2);
+    }
+    bench.proxy.hurt("GET", "blobs", Fault::Corrupt(7), usize::MAX);
+    let error = pull(&bench.remote, &digest, 300_000).unwrap_err();
+    assert!(matches!(error, RegistryError::WrongDigest { .. }), "{error:?}");
+    assert_eq!(bench.proxy.lines().len(), 3);
+    let error = pull(&bench.remote, &digest, 200_000).unwrap_err();
+    assert!(matches!(error, RegistryError::WrongSize { expected: 200_000, .. }), "{error:?}");
+}
+
+#[test]
+fn a_page_in_place_of_a_blob_is_no_blob() {
+    let bench = Bench::new();
+    let page = Fault::Answer(200, &["Content-Type: text/html"], "<html>log in</html>");
+    bench.proxy.hurt("HEAD", "blobs", page.clone(), 1);
+    let error = push(&bench.remote, b"x").unwrap_err();
+    assert!(matches!(error, RegistryError::Unexpected { .. }), "{error:?}");
+    bench.proxy.take();
+    for method in ["GET", "HEAD"] {
+        bench.proxy.hurt(method, "manifests", page.clone(), 1);
+    }
+    let error = bench.remote.get_manifest(&tag("latest")).unwrap_err();
+    assert!(matches!(error, RegistryError::Unexpected { .. }), "{error:?}");
+    bench.proxy.hurt("GET", "manifests", Fault::Answer(200, &["Content-Type: text/plain"], "hello"), 1);
+    let error = bench.remote.get_manifest(&tag("latest")).unwrap_err();
+    assert!(matches!(error, RegistryError::NoManifest { .. }), "{error:?}");
+    assert!(bench.remote.head_manifest(&tag("latest")).is_err());
+}
+
+#[test]
+fn manifests_that_are_wrong_are_refused() {
+    let bench = Bench::new();
+    let manifest = bench.store_image();
+    bench.proxy.hurt("GET", "manifests", Fault::Corrupt(20), 1);
+    assert_eq!(bench.remote.get_manifest(&tag("latest")).unwrap(), Some(manifest));
+
+    let other = TagOrDigest::Digest(Digest::of("other"));
+    let lie = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
+    bench.proxy.hurt("GET", "manifests", Fault::Answer(200, &[], lie), usize::MAX);
+    let error = bench.remote.get_manifest(&other).unwrap_err();
+    assert!(
+        matches!(&error, RegistryError::GaveUp { source, .. } if matches!(**source, RegistryError::WrongDigest { .. })),
+        "{error:?}"
+    );
+    bench.proxy.take();
+
+    static LARGE: LazyLock<String> = LazyLock::new(|| " ".repeat((4 << 20) + 1));
+    bench.proxy.hurt("GET", "manifests", Fault::Answer(200, &[], &LARGE), 1);
+    let error = bench.remote.get_manifest(&tag("latest")).unwrap_err();
+    assert!(matches!(error, RegistryError::TooLarge { .. }), "{error:?}");
+}
+
+#[test]
+fn what_may_get_better_is_tried_again_when_the_registry_says() {
+    let bench = Bench::new();
+    let manifest = bench.store_image();
+    for status in [500, 502, 503] {
+        bench.proxy.hurt("GET", "manifests", Fault::Answer(status, &[], ""), 2);
+        assert_eq!(bench.remote.get_manifest(&tag("latest")).unwrap().as_ref(), Some(&manifest));
+    }
+    bench.proxy.hurt("GET", "manifests", Fault::Answer(429, &["Retry-After: 2"], ""), 1);
+    let started = Instant::now();
+    bench.remote.get_manifest(&tag("latest")).unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(2));
+
+    bench.proxy.hurt("GET", "manifests", Fault::Answer(503, &["Retry-After: 3600"], "busy"), 1);
+    let error = bench.remote.get_manifest(&tag("latest")).unwrap_err();
+    assert_eq!(error.status(), Some(503));
+    assert!(error.to_string().starts_with("gave up on reading manifest latest of localhost:"), "{error}");
+
+    bench.proxy.take();
+    bench.proxy.hurt(
+        "GET",
+        "manifests",
+        Fault::Answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"no"}]}"#),
+        1,
+    );
+    let error = bench.remote.get_manifest(&tag("latest")).unwrap_err();
+    assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error:?}");
+    assert_eq!(bench.proxy.lines().len(), 1, "what is forbidden stays forbidden");
+}
+
+#[test]
+fn an_upload_whose_acknowledgement_got_lost_has_arrived() {
+    let bench = Bench::new();
+    let content = noise(1_000_000);
+    bench.proxy.hurt("PUT", "blobs/uploads", Fault::LoseAnswer, 1);
+    assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
+    let methods: Vec<_> =
+        bench.proxy.lines().into_iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(methods, ["HEAD", "POST", "PUT", "HEAD"]);
+
+    push(&bench.remote, b"layer").unwrap();
+    push(&bench.remote, b"{}").unwrap();
+    bench.proxy.hurt("PUT", "manifests", Fault::LoseAnswer, 1);
+    bench.remote.put_manifest(&tag("latest"), &image(b"layer")).unwrap();
+}
+
+#[test]
+fn an_upload_that_is_cut_starts_again() {
+    let bench = Bench::new();
+    let content = noise(3_000_000);
+    bench.proxy.hurt("PUT", "blobs/uploads", Fault::CutRequest(1_000_000), 2);
+    assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
+    assert!(pull(&bench.remote, &Digest::of(&content), 3_000_000).unwrap() == content);
+}
+
+#[test]
+fn blobs_go_in_pieces_where_they_have_to() {
+    let bench = Bench::with(|_| HostSettings { chunk_bytes: Some(1 << 20), ..HostSettings::default() });
+    let content = noise(2_500_000);
+    bench.proxy.hurt("PATCH", "blobs/uploads", Fault::CutRequest(1000), 1);
+    assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
+    let pieces = bench.proxy.lines().iter().filter(|line| line.starts_with("PATCH")).count();
+    assert_eq!(pieces, 4, "one was cut, then three");
+    assert!(pull(&bench.remote, &Digest::of(&content), 2_500_000).unwrap() == content);
+
+    let bench = Bench::new();
+    bench.proxy.hurt("PUT", "blobs/uploads", Fault::Answer(413, &[], "too large"), 1);
+    assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
+    let lines = bench.proxy.lines();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("PATCH")).count(), 1, "{lines:?}");
+}
+
+#[test]
+fn a_registry_without_mounts_gets_the_bytes() {
+    let bench = Bench::new();
+    let content = noise(10_000);
+    bench.store(&content);
+    let other = client(Settings::default())
+        .remote(&format!("{}/b", bench.proxy.host()).parse().unwrap(), Access::Push);
+    for status in [404, 405] {
+        bench.proxy.hurt("POST", "mount=", Fault::Answer(status, &[], ""), 1);
+        let remote = client(Settings::default())
+            .remote(&format!("{}/b{status}", bench.proxy.host()).parse().unwrap(), Access::Push);
+        assert_eq!(push_from(&remote, &content, Some(bench.remote.repository())).unwrap(), How::Moved);
+    }
+    bench.proxy.take();
+    assert_eq!(push_from(&other, &content, Some(bench.remote.repository())).unwrap(), How::Mounted);
+    let lines = bench.proxy.lines();
+    assert!(!lines.iter().any(|line| line.starts_with("PUT")), "{lines:?}");
+}
+
+#[test]
+fn nothing_is_sent_when_all_is_there() {
+    let bench = Bench::new();
+    let layers: Vec<_> = (0..6u8).map(|number| noise(1000 + usize::from(number))).collect();
+    let mut blobs: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    let described = blobs.iter().map(|blob| descriptor("a/b", &Digest::of(blob), blob.len() as u64));
+    let manifest = image_manifest(b"{}", described.collect(), &Default::default());
+    let manifest = RawManifest::new("", manifest).unwrap();
+    blobs.push(b"{}");
+    let uploads: Vec<_> = blobs
+        .iter()
+        .map(|blob| Upload {
+            digest: Digest::of(blob),
+            bytes: blob.len() as u64,
+            source: blob,
+            mount_from: None,
+        })
+        .collect();
+    let push = || bench.remote.push_image(&tag("latest"), &manifest, &uploads, &Silent).unwrap();
+    push();
+    bench.proxy.take();
+    assert_eq!(push(), manifest.digest());
+    let lines = bench.proxy.lines();
+    assert!(lines.len() <= layers.len() + 3, "{lines:?}");
+    assert!(lines.iter().all(|line| line.starts_with("HEAD")), "{lines:?}");
+}
+
+#[test]
+fn no_other_host_hears_who_asks() {
+    let content = noise(1000);
+    // One registry redirects to the other, as to a storage.
+    let (bench, storage) = (Bench::new(), Bench::new());
+    let digest = storage.store(&content);
+    let url = format!("http://{}/v2/a/blobs/{digest}", storage.proxy.host());
+    bench.proxy.hurt("GET", "blobs", Fault::Answer(401, &["WWW-Authenticate: Basic realm=\"x\""], ""), 1);
+    bench.proxy.hurt("GET", "blobs", Fault::Redirect(url), 1);
+    let credentials = account(&bench.proxy.host(), bench.server.path());
+    let client = Client::new(Settings::default(), credentials, Arc::default());
+    let remote = client.remote(bench.remote.repository(), Access::Pull);
+    assert!(pull(&remote, &digest, 1000).unwrap() == content);
+    let authorized = |proxy: &Proxy| proxy.take().iter().map(|seen| seen.authorized).collect::<Vec<_>>();
+    assert_eq!((authorized(&bench.proxy), authorized(&storage.proxy)), (vec![false, true], vec![false]));
+}
+
+#[test]
+fn referrers_are_listed_also_where_the_registry_keeps_no_list() {
+    let bench = Bench::new();
+    let subject = bench.store_image();
+    let described = descriptor(&subject.media_type, &subject.digest(), subject.bytes.len() as u64);
+    for (number, kind) in ["application/a", "application/b"].into_iter().enumerate() {
+        let document = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": kind,
+            "config": descriptor("application/vnd.oci.empty.v1+json", &Digest::of("{}"), 2),
+            "layers": [descriptor("a/b", &Digest::of("layer"), 5)],
+            "subject": described,
+            "annotations": { "number": number.to_string() },
+        });
+        let referrer = RawManifest::new("", document.to_string().into_bytes()).unwrap();
+        for _ in 0..2 {
+            bench.remote.put_manifest(&referrer.digest().into(), &referrer).unwrap();
+        }
+    }
+    assert_eq!(bench.remote.referrers(&subject.digest(), None).unwrap().len(), 2);
+    let of_kind = bench.remote.referrers(&subject.digest(), Some("application/b")).unwrap();
+    let [one] = of_kind.as_slice() else { panic!("{of_kind:?}") };
+    assert_eq!(one.annotations().as_ref().unwrap()["number"], "1");
+    assert!(bench.remote.referrers(&Digest::of("nobody"), None).unwrap().is_empty());
 }

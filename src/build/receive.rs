@@ -47,11 +47,7 @@ impl Builder<'_> {
     }
 
     /// Keeps a base whose layers are here, with its config, so that containers can continue it.
-    fn receive_base(
-        &self,
-        source: &BaseSource,
-        offer: &Offer,
-    ) -> Result<Result<(), Refusal>, BuildError> {
+    fn receive_base(&self, source: &BaseSource, offer: &Offer) -> Result<Result<(), Refusal>, BuildError> {
         let Some(config) = &offer.step.config else {
             return Ok(Err(Refusal::Layer { reason: "the config of the base is missing".to_owned() }));
         };

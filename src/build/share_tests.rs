@@ -338,7 +338,8 @@ fn a_base_of_layers_comes_with_its_config() {
         "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [layer] },
     });
     let mut image = image("");
-    image.base_mut().source = crate::distro::BaseSource::Stored { digest: Digest::of("manifest") };
+    image.base_mut().source =
+        crate::distro::BaseSource::Stored { digest: Digest::of("manifest"), reference: None };
     let (plan, a) = (image.plan(), Machine::with_key(1));
     a.world.import("base layer", serde_json::to_vec(&config).unwrap());
     let shelf = published(&plan, &a);

@@ -238,7 +238,8 @@ fn a_container_continues_the_config_of_its_base() {
     let world = World::default();
     let layer = import_base(&world);
     let mut image = image("");
-    image.base_mut().source = crate::distro::BaseSource::Stored { digest: Digest::of("manifest") };
+    let source = crate::distro::BaseSource::Stored { digest: Digest::of("manifest"), reference: None };
+    image.base_mut().source = source;
     let steps = world.stack(&image.plan()).unwrap();
     assert_eq!(steps[0].diff_ids, [layer]);
     let (config, history) = config(&world, &image);

@@ -49,6 +49,14 @@ pub enum Command {
     ///
     /// Writes `layers/NAME.toml` into the project. Images name it as `base = "NAME"`.
     Import(Import),
+    /// Send an image to a registry: the container of its last build
+    ///
+    /// Sends the blobs that the registry lacks, then the manifest, and prints the reference with its digest.
+    Push(Push),
+    /// Fetch an image from a registry into the store
+    ///
+    /// An image for several platforms is fetched for this machine's. Layers that are there are not fetched again.
+    Pull(Pull),
     /// Open a shell on an image's root file system; what it changes is thrown away
     Shell(Shell),
     /// Start a disk in QEMU, its serial console on this terminal
@@ -148,7 +156,7 @@ pub enum Elements {
 /// Arguments of `plywood import`.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// `oci:DIR[:TAG]`, `docker-archive:FILE`, or a root file system's tar
+    /// `oci:DIR[:TAG]`, `docker-archive:FILE`, a root file system's tar, or an image in a registry: `HOST/NAME:TAG`, `NAME@DIGEST`
     pub source: String,
     /// Name of the new base
     pub name: String,
@@ -158,6 +166,31 @@ pub struct Import {
     /// The release, as elements see it in DIB_RELEASE [default: by /etc/os-release]
     #[arg(long)]
     pub release: Option<String>,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
+    pub progress: Progress,
+}
+
+/// Arguments of `plywood push`.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// An image of the project that was built, or one that was pulled
+    pub image: String,
+    /// Where to: `HOST/NAME:TAG` [default tag: latest]
+    pub reference: String,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
+    pub progress: Progress,
+}
+
+/// Arguments of `plywood pull`.
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// The image: `HOST/NAME:TAG` or `HOST/NAME@DIGEST`; `NAME` alone is one of Docker Hub
+    pub reference: String,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
+    pub progress: Progress,
 }
 
 /// Arguments of `plywood shell`.

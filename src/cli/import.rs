@@ -5,24 +5,41 @@ use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::Process;
 use super::args::{Global, Import};
+use super::build::detail;
 use super::context::{machine_architecture, open_store};
+use super::fetch::Fetch;
+use super::progress::renderer;
+use super::registry::client;
 use super::report::{Failure, Message};
 use crate::distro::{Architecture, BaseDefinition, BaseName, BaseSource};
 use crate::element::Family;
 use crate::load;
-use crate::oci::DiffId;
+use crate::oci::{DiffId, Digest, Reference};
 use crate::store::{Imported, Store};
 
+/// What was taken in.
+struct Taken {
+    diff_ids: Vec<DiffId>,
+    /// Of the manifest that the store has now.
+    manifest: Digest,
+    /// Where the same can be had again.
+    reference: Option<Reference>,
+}
+
 /// Stores the layers, and writes `layers/NAME.toml` into the project.
-pub(super) fn run(global: &Global, args: &Import) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, args: &Import, process: &Process) -> Result<ExitCode, Failure> {
     let name: BaseName = args.name.parse()?;
     load::load_project(&global.project)?;
     let store = open_store(global)?;
     let architecture = machine_architecture()?;
-    let imported = import(&store, &args.source, architecture)?;
-    let manifest = store.save_base(&format!("base/{name}"), &imported, architecture)?;
-    let (distro, release) = distribution(&store, args, &imported.diff_ids)?;
+    let Taken { diff_ids, manifest, reference } = match registry_reference(&args.source)? {
+        Some(reference) => from_registry(global, args, process, &store, &reference)?,
+        None => from_files(&store, args, architecture)?,
+    };
+    let (distro, release) = distribution(&store, args, &diff_ids)?;
+    let reference = reference.map(|reference| reference.to_string());
     let base = BaseDefinition {
         family: Family::of(&distro).ok_or_else(|| unknown_distribution(&args.source))?,
         distro,
@@ -30,11 +47,50 @@ pub(super) fn run(global: &Global, args: &Import) -> Result<ExitCode, Failure> {
         architectures: [architecture].into(),
         provides: Default::default(),
         env: Default::default(),
-        source: BaseSource::Stored { digest: manifest },
+        source: BaseSource::Stored { digest: manifest, reference },
     };
     let path = load::save_base(&name, &base, &global.project.join("layers"))?;
-    println!("imported {} layers as base `{name}`: {}", imported.diff_ids.len(), path.display());
+    println!("imported {} layers as base `{name}`: {}", diff_ids.len(), path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the reference that a source is, or `None` for one that lies in files: with a prefix, a path or an archive's name.
+fn registry_reference(source: &str) -> Result<Option<Reference>, Failure> {
+    if let Some(reference) = source.strip_prefix("docker://") {
+        return Ok(Some(reference.parse()?));
+    }
+    let is_prefixed = ["oci:", "docker-archive:"].iter().any(|prefix| source.starts_with(prefix));
+    let is_path = source.starts_with(['/', '.']) || Path::new(source).exists();
+    let is_archive = source.contains(".tar") || source.ends_with(".tgz");
+    if is_prefixed || is_path || is_archive {
+        return Ok(None);
+    }
+    Ok(Some(source.parse()?))
+}
+
+/// The digest that the tag has now is noted: the base stays what it is when the tag moves on.
+fn from_registry(
+    global: &Global,
+    args: &Import,
+    process: &Process,
+    store: &Store,
+    reference: &Reference,
+) -> Result<Taken, Failure> {
+    let events = renderer(args.progress, detail(global));
+    let client = client(global, process)?;
+    let fetched = Fetch { client: &client, store, events: events.as_ref() }.image(reference)?;
+    let manifest = store.save_layers(&format!("base/{}", args.name), &fetched.config, &fetched.layers)?;
+    Ok(Taken {
+        diff_ids: fetched.layers.iter().map(|layer| layer.diff_id).collect(),
+        manifest,
+        reference: Some(Reference { digest: Some(fetched.digest), ..reference.clone() }),
+    })
+}
+
+fn from_files(store: &Store, args: &Import, architecture: Architecture) -> Result<Taken, Failure> {
+    let imported = import(store, &args.source, architecture)?;
+    let manifest = store.save_base(&format!("base/{}", args.name), &imported, architecture)?;
+    Ok(Taken { diff_ids: imported.diff_ids, manifest, reference: None })
 }
 
 fn import(store: &Store, source: &str, architecture: Architecture) -> Result<Imported, Failure> {

@@ -8,6 +8,7 @@ mod build;
 mod context;
 mod elements;
 mod explain;
+mod fetch;
 mod hint;
 
 mod import;
@@ -16,6 +17,9 @@ mod outputs;
 mod plan;
 mod preflight;
 mod progress;
+mod pull;
+mod push;
+mod registry;
 mod report;
 mod shell;
 
@@ -67,7 +71,9 @@ fn dispatch(cli: &Cli, process: &Process) -> Result<ExitCode, Failure> {
         Command::Elements(command) => elements::run(global, command),
         Command::Shell(args) => shell::run(global, args, process),
         Command::Boot(args) => boot::run(args),
-        Command::Import(args) => import::run(global, args),
+        Command::Import(args) => import::run(global, args, process),
+        Command::Push(args) => push::run(global, args, process),
+        Command::Pull(args) => pull::run(global, args, process),
         Command::Store(command) => store::run(global, command),
     }
 }

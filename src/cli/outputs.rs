@@ -84,6 +84,7 @@ impl Outputs<'_> {
                 self.write_layers(manifest, &steps, output)?;
             }
         }
+        self.store.forget_old_container(&self.plan.image, &stack)?;
         Ok(steps)
     }
 
@@ -186,8 +187,19 @@ impl Outputs<'_> {
             OutputType::File(OutputFormat::DockerArchive) => {
                 write_docker_archive(&image, self.store, &self.destination(output).path)?
             }
-            _ => write_oci_layout(&image, encoding, self.store, &self.destination(output).path)?,
+            _ => {
+                self.keep_container(&image, encoding)?;
+                write_oci_layout(&image, encoding, self.store, &self.destination(output).path)?
+            }
         })
+    }
+
+    /// Keeps the container in the store, for `plywood push`: the same manifest as in the layout.
+    fn keep_container(&self, image: &ContainerImage<'_>, encoding: Encoding) -> Result<(), Failure> {
+        let layers = image.diff_ids.iter().map(|diff_id| self.store.encoded(diff_id, encoding));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        self.store.save_container(&self.plan.image, image.config, &layers)?;
+        Ok(())
     }
 
     fn load_into_docker(&self, image: &ContainerImage<'_>) -> Result<Written, Failure> {

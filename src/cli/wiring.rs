@@ -1,6 +1,8 @@
 //! Joins edges to the ports that `build` sees.
 
+use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -41,12 +43,9 @@ impl Edges {
             )
         })?;
         let store = open_store(global)?;
-        let environment = env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
-        let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?);
+        let packages = AptPackages::new(environment(), machine, etc_apt, store.cache("apt")?);
         Ok(Self {
             sandbox: Namespaces::new(mounts, process.interrupted.clone()),
             hooks: HookLayout,
@@ -67,4 +66,11 @@ impl Edges {
             events,
         }
     }
+}
+
+/// Returns the variables of the process that are text.
+pub(super) fn environment() -> BTreeMap<String, String> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    env::vars_os().filter_map(text).collect()
 }

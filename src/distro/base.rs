@@ -58,14 +58,15 @@ impl BaseDefinition {
         facts.into_iter().chain(self.env.clone()).collect()
     }
 
-    /// Returns what makes it this base, wherever its files are: the paths are left out, their digests are in.
+    /// Returns what makes it this base, wherever it comes from: paths and references are left out, their digests are in.
     pub fn identity(&self) -> Digest {
         let mut base = self.clone();
         match &mut base.source {
             BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
                 file.path = PathBuf::new();
             }
-            BaseSource::Mmdebstrap(_) | BaseSource::Stored { .. } => {}
+            BaseSource::Stored { reference, .. } => *reference = None,
+            BaseSource::Mmdebstrap(_) => {}
         }
         Digest::of(canonical_json(&base))
     }

@@ -25,6 +25,10 @@ pub enum BaseSource {
         /// Digest of its manifest.
         #[schemars(with = "String")]
         digest: Digest,
+        /// Where it was imported from, if that was a registry: with the digest that the tag had. A store that does not have
+        /// the image fetches it from there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
     },
 }
 

@@ -8,6 +8,7 @@ mod definition;
 mod disk;
 mod name;
 mod project;
+mod registry;
 mod value;
 
 pub use checksum::Checksum;
@@ -18,3 +19,4 @@ pub use definition::{
 pub use disk::DiskSettings;
 pub use name::{ImageName, ImageNameError};
 pub use project::{DEFAULT_EPOCH, EpochRequest, PackageSettings, Project, ProjectSettings};
+pub use registry::RegistrySettings;

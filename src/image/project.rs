@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{ImageDefinition, ImageName};
+use super::{ImageDefinition, ImageName, RegistrySettings};
 
 /// A project: the file `plywood.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,8 @@ pub struct Project {
     pub project: ProjectSettings,
     /// How packages are chosen.
     pub packages: PackageSettings,
+    /// How single registries are spoken to, by host and port as references have them.
+    pub registry: BTreeMap<String, RegistrySettings>,
     /// The images, by name.
     pub image: BTreeMap<ImageName, ImageDefinition>,
 }

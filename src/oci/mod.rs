@@ -14,6 +14,7 @@ mod document;
 mod hex;
 mod json;
 mod manifest;
+mod platform;
 mod reference;
 
 pub use challenge::{Challenge, parse_challenges};
@@ -25,6 +26,7 @@ pub use document::{
 pub use hex::{decode_hex, encode_hex};
 pub use json::canonical_json;
 pub use manifest::{descriptor, image_manifest};
+pub use platform::{PlatformError, choose_platform};
 pub use reference::{Reference, ReferenceError, Repository, TagOrDigest, is_loopback, split_port};
 
 /// Declares a newtype over [`Digest`] for one kind of identity, so that two kinds cannot be mixed up.

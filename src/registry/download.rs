@@ -15,12 +15,9 @@ use ureq::http::header::RANGE;
 use super::error::RegistryError;
 use super::meter::{Transfer, Transfers};
 use super::remote::Remote;
-use super::retry::Attempts;
+use super::retry::{Attempts, MAX_FETCHES};
 use crate::oci::{Digest, Hasher};
 use crate::port::How;
-
-/// How often a blob that came out wrong is fetched.
-const MAX_FETCHES: u32 = 3;
 
 /// A blob that did not get from a registry to where it was wanted.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +54,7 @@ impl Remote {
                     transfer.finish(How::Moved);
                     return Ok(taken);
                 }
-                (Some(failure), _) if is_wrong(&failure) && fetches < MAX_FETCHES => transfer.restart(),
+                (Some(failure), _) if failure.is_damage() && fetches < MAX_FETCHES => transfer.restart(),
                 (Some(failure), _) => return Err(PullError::Registry(failure)),
                 (None, Err(error)) => return Err(PullError::Taking(error)),
             }
@@ -86,10 +83,6 @@ impl Remote {
             },
         })
     }
-}
-
-fn is_wrong(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })
 }
 
 /// The bytes of one blob, from as many answers as it takes.

@@ -195,11 +195,17 @@ impl RegistryError {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::NoAnswer { source, .. } => is_transient(source),
-            Self::BrokenOff { .. } | Self::WrongSize { .. } | Self::WrongDigest { .. } => true,
+            Self::BrokenOff { .. } => true,
+            damage if damage.is_damage() => true,
             Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
             Self::NoToken { source, .. } => source.is_transient(),
             _ => false,
         }
+    }
+
+    /// Returns whether bytes came that are not those that were asked for: somebody damaged them on the way, or for good.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::WrongDigest { .. } | Self::WrongSize { .. })
     }
 
     /// Returns how long the registry asked to be left alone.

@@ -61,6 +61,7 @@ impl Remote {
         if answer.status == 404 {
             return Ok(None);
         }
+        let answer = refuse_page(answer)?;
         let request = answer.request.clone();
         let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
         let expected = match target {
@@ -69,19 +70,11 @@ impl Remote {
         };
         let bytes = answer.read(MAX_MANIFEST_BYTES)?;
         let found = Digest::of(&bytes);
-        let raw = RawManifest::new(&content_type, bytes);
-        // A page is not a damaged manifest, whatever its digest.
-        let raw = raw.map_err(|source| RegistryError::NoManifest {
-            request: request.clone(),
-            content_type,
-            source,
-        })?;
-        match expected {
-            Some(expected) if expected != found => {
-                Err(RegistryError::WrongDigest { request, expected, found })
-            }
-            _ => Ok(Some(raw)),
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(RegistryError::WrongDigest { request, expected, found });
         }
+        let raw = RawManifest::new(&content_type, bytes);
+        raw.map(Some).map_err(|source| RegistryError::NoManifest { request, content_type, source })
     }
 
     /// Returns the digest of a manifest, or `None` if the repository has none of that name.

@@ -18,6 +18,7 @@ mod certificate;
 mod credential;
 mod download;
 mod error;
+mod image;
 mod manifest;
 mod meter;
 mod parallel;

@@ -8,6 +8,8 @@ use super::error::RegistryError;
 
 /// More would not help: by then half a minute has passed.
 const MAX_ATTEMPTS: u32 = 8;
+/// How often is fetched what comes out wrong: what is damaged for good stays so.
+pub(super) const MAX_FETCHES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// How often a wait looks for the user's wish to stop.
@@ -59,7 +61,8 @@ impl<'a> Attempts<'a> {
         self.failed += 1;
         self.in_a_row += 1;
         let wait = back_off(self.in_a_row, random()).max(error.retry_after().unwrap_or_default());
-        if self.in_a_row >= MAX_ATTEMPTS || self.progress.elapsed() + wait > self.patience {
+        let most = if error.is_damage() { MAX_FETCHES } else { MAX_ATTEMPTS };
+        if self.in_a_row >= most || self.progress.elapsed() + wait > self.patience {
             return Err(RegistryError::GaveUp {
                 action: self.action.clone(),
                 attempts: self.failed,

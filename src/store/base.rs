@@ -27,7 +27,7 @@ impl Store {
             BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
                 file.digest
             }
-            BaseSource::Stored { digest } => {
+            BaseSource::Stored { digest, .. } => {
                 return self.stored_base(digest).map_err(|error| self.no_base(digest, error));
             }
             BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base does not come as layers"),
@@ -88,13 +88,11 @@ impl Store {
             Some(config) => config.clone(),
             None => plain_config(imported, architecture, self.path())?,
         };
-        let mut layers = Vec::new();
-        for diff_id in &imported.diff_ids {
-            let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
-            layers.push(descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
-        }
-        self.put_blob(&config)?;
-        self.save_image(name, &image_manifest(&config, layers, &BTreeMap::new()))
+        let layers = imported
+            .diff_ids
+            .iter()
+            .map(|diff_id| self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id }));
+        self.save_layers(name, &config, &layers.collect::<Result<Vec<_>, _>>()?)
     }
 
     fn stored_base(&self, manifest: &Digest) -> Result<BaseImage, StoreError> {
@@ -125,7 +123,7 @@ impl Store {
             layers.map(|layer| descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
         let manifest = image_manifest(&base.config, layers.collect(), &BTreeMap::new());
         let name = match source {
-            BaseSource::Stored { digest } => {
+            BaseSource::Stored { digest, .. } => {
                 verify_manifest(digest, &manifest)?;
                 base_name(digest)
             }
@@ -177,7 +175,7 @@ mod tests {
     fn a_base_that_was_imported_elsewhere_is_named_with_the_store_that_lacks_it() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let source = BaseSource::Stored { digest: Digest::of("manifest") };
+        let source = BaseSource::Stored { digest: Digest::of("manifest"), reference: None };
         let error = store.base_image(&source, Architecture::Amd64).unwrap_err();
         let StoreError::NoBase { digest, path } = error else { panic!("{error:?}") };
         assert_eq!((digest, path.as_path()), (Digest::of("manifest"), store.path()));

@@ -8,12 +8,14 @@ use oci_spec::image::ImageManifest;
 
 use super::import::parse;
 use super::{Artifact, Store};
-use crate::oci::Digest;
+use crate::oci::{DiffId, Digest, parse_diff_ids};
 use crate::plan::InputKey;
-use crate::port::StoreError;
+use crate::port::{Layer, StoreError};
 
 /// Where the index has builds.
 const PREFIX: &str = "build/";
+/// Where the index has the containers of builds.
+const CONTAINER_PREFIX: &str = "container/";
 /// What the artifact is. Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage".
 const ARTIFACT_TYPE: &str = "application/vnd.plywood.build.v1+json";
 /// The annotation that names the steps: their input keys, separated by spaces.
@@ -39,6 +41,31 @@ impl Store {
             annotations: BTreeMap::from([(KEYS.to_owned(), keys.join(" "))]),
         };
         self.save_artifact(&format!("{PREFIX}{image}"), &artifact)
+    }
+
+    /// Returns the name in the index of the container that was built last of `image`.
+    pub fn container_name(image: &str) -> String {
+        format!("{CONTAINER_PREFIX}{image}")
+    }
+
+    /// Keeps the container that was built of `image`: its config, and its layers (lowest first) in the blobs given.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingBlob`], [`StoreError::Io`].
+    pub fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
+        self.save_layers(&Self::container_name(image), config, layers)
+    }
+
+    /// Forgets the container of `image` unless it stands on the layers `stack`: it is of a build before the last.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], [`StoreError::Io`].
+    pub fn forget_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError> {
+        let name = Self::container_name(image);
+        let Some(container) = self.image(&name)? else { return Ok(()) };
+        let config = container.blobs.first().map(|config| self.read_blob(&config.digest)).transpose()?;
+        let diff_ids = config.and_then(|config| parse_diff_ids(&config).ok()).unwrap_or_default();
+        if diff_ids.starts_with(stack) { Ok(()) } else { self.remove_image(&name) }
     }
 
     /// Returns the keys of the steps that the last builds of all images were made of.

@@ -79,7 +79,8 @@ impl Store {
             }
         }
         let digest = self.put_blob(manifest)?;
-        let mut named = descriptor(MediaType::ImageManifest.as_ref(), &digest, manifest.len() as u64);
+        let media_type = parsed.media_type().clone().unwrap_or(MediaType::ImageManifest);
+        let mut named = descriptor(media_type.as_ref(), &digest, manifest.len() as u64);
         named.set_artifact_type(parsed.artifact_type().clone());
         named.set_annotations(Some(HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_owned())])));
         self.change_index(|manifests| {

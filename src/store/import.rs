@@ -15,7 +15,7 @@ use super::file::failed;
 use super::image::name_of;
 use super::{Store, encoding};
 use crate::layer::{Decoder, Encoding, LayerError};
-use crate::oci::{DiffId, Digest, HashingReader, is_index_type, parse_diff_ids};
+use crate::oci::{DiffId, Digest, HashingReader, choose_platform, is_index_type, parse_diff_ids};
 use crate::port::{Layer, StoreError};
 
 /// What was imported.
@@ -56,6 +56,23 @@ impl Store {
         };
         let layer = import().map_err(cannot_import(file))?;
         Ok(Imported { diff_ids: vec![layer.diff_id], config: None, manifest: None })
+    }
+
+    /// Takes in one layer of an image: its blob must have the digest `blob`, the archive in it the DiffID `diff_id`. `path` is
+    /// where it comes from, for messages.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], [`StoreError::WrongLayer`] if it is another; [`StoreError::Layer`], [`StoreError::Io`].
+    pub fn import_layer(
+        &self,
+        source: impl Read,
+        path: &Path,
+        blob: &Digest,
+        diff_id: &DiffId,
+    ) -> Result<Layer, StoreError> {
+        let layer = self.ingest(source, path, Some(blob))?;
+        verify_diff_id(diff_id, *layer.diff_id.digest())?;
+        Ok(layer)
     }
 
     /// Takes in one layer: its encoding is told by its first bytes, its digest verified against `expected`, its
@@ -248,21 +265,7 @@ impl OciLayout<'_> {
         path: &Path,
         images: &'i [Descriptor],
     ) -> Result<&'i Descriptor, StoreError> {
-        let fits = |image: &&Descriptor| {
-            let platform = image.platform().as_ref();
-            platform.is_some_and(|platform| {
-                platform.os().to_string() == "linux"
-                    && platform.architecture().to_string() == self.architecture
-            })
-        };
-        let platforms = images.iter().filter_map(|image| image.platform().as_ref());
-        let known: Vec<_> =
-            platforms.map(|platform| format!("{}/{}", platform.os(), platform.architecture())).collect();
-        images.iter().find(fits).ok_or_else(|| {
-            let reason =
-                format!("it has no image for linux/{} (but for {})", self.architecture, known.join(", "));
-            invalid(path, reason)
-        })
+        choose_platform(images, self.architecture).map_err(|error| invalid(path, error.to_string()))
     }
 
     fn import_layer(&self, store: &Store, layer: &Descriptor, diff_id: &DiffId) -> Result<(), StoreError> {
@@ -278,8 +281,7 @@ impl OciLayout<'_> {
         if bytes != layer.size() {
             return Err(invalid(&path, format!("it has {bytes} bytes instead of {}", layer.size())));
         }
-        let imported = store.ingest(file, &path, Some(&digest))?;
-        verify_diff_id(diff_id, *imported.diff_id.digest())
+        store.import_layer(file, &path, &digest, diff_id).map(|_| ())
     }
 
     /// Reads a document: a manifest, an index, a config.

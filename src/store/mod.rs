@@ -44,6 +44,7 @@ mod record;
 mod scan;
 mod scratch;
 mod seal;
+mod transfer;
 mod unpack;
 mod workspace;
 mod xattr;
@@ -63,6 +64,7 @@ pub use census::ListedRecord;
 pub use check::CheckReport;
 pub use gc::{GcPolicy, GcReport};
 pub use import::Imported;
+pub use transfer::{StoredBlob, StoredImage};
 
 use crate::distro::{Architecture, BaseSource};
 use crate::oci::DiffId;

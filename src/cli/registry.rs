@@ -1,0 +1,47 @@
+//! The way to registries: settings of the project, accounts of the user.
+
+use std::path::{Path, PathBuf};
+
+use super::Process;
+use super::args::Global;
+use super::report::{Failure, Message};
+use super::wiring::environment;
+use crate::image::RegistrySettings;
+use crate::load::{self, LoadError};
+use crate::registry::{Client, Credentials, HostSettings, Protocol, Settings};
+
+/// Gets ready to speak to registries, as the project says where there is one. Connects to nothing.
+pub(super) fn client(global: &Global, process: &Process) -> Result<Client, Failure> {
+    let tables = match load::load_project(&global.project) {
+        Ok(project) => project.registry,
+        Err(LoadError::NoProject { .. }) => Default::default(),
+        Err(error) => return Err(error.into()),
+    };
+    let hosts =
+        tables.iter().map(|(host, table)| Ok((host.clone(), host_settings(&global.project, host, table)?)));
+    let environment = environment();
+    let credentials = Credentials::of_environment(&environment);
+    let hosts = hosts.collect::<Result<_, Failure>>()?;
+    let settings = Settings { hosts, environment, ..Settings::default() };
+    Ok(Client::new(settings, credentials, process.interrupted.clone()))
+}
+
+fn host_settings(project: &Path, host: &str, table: &RegistrySettings) -> Result<HostSettings, Failure> {
+    let RegistrySettings { insecure, ca, client_cert, client_key, chunk_mib } = table;
+    let path = |path: &PathBuf| project.join(path);
+    let client = match (client_cert, client_key) {
+        (Some(cert), Some(key)) => Some((path(cert), path(key))),
+        (None, None) => None,
+        _ => {
+            return Err(Message::plain(format!(
+                "`[registry.\"{host}\"]` has one of `client-cert` and `client-key` without the other"
+            )));
+        }
+    };
+    Ok(HostSettings {
+        protocol: if *insecure { Protocol::Plain } else { Protocol::Secure },
+        ca: ca.as_ref().map(path),
+        client,
+        chunk_bytes: chunk_mib.map(|mebibytes| u64::from(mebibytes.max(1)) << 20),
+    })
+}

@@ -1,0 +1,123 @@
+//! What goes between the store and registries.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use oci_spec::image::ImageManifest;
+
+use super::Store;
+use super::import::{parse, parse_digest};
+use super::record::mark_used;
+use crate::oci::{DiffId, Digest, RawManifest, descriptor, image_manifest};
+use crate::port::{BlobSource, Layer, StoreError};
+
+/// A blob of the store, to be sent.
+#[derive(Debug, Clone)]
+pub struct StoredBlob {
+    store: Store,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Read from the start, the bytes are verified: their end is an error if they are damaged.
+impl BlobSource for StoredBlob {
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
+        if offset == 0 {
+            let reader = self.store.open_blob(&self.digest, self.bytes).map_err(io::Error::other)?;
+            return Ok(Box::new(reader));
+        }
+        let mut file = File::open(self.path())?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(file))
+    }
+}
+
+impl StoredBlob {
+    fn path(&self) -> PathBuf {
+        self.store.layout().blob(&self.digest)
+    }
+}
+
+/// An image of the store: its manifest, and the blobs that it names.
+#[derive(Debug, Clone)]
+pub struct StoredImage {
+    /// The manifest, byte for byte.
+    pub manifest: RawManifest,
+    /// Config and layers.
+    pub blobs: Vec<StoredBlob>,
+}
+
+impl Store {
+    /// Returns the image called `name` in the index, or `None`.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Invalid`].
+    pub fn image(&self, name: &str) -> Result<Option<StoredImage>, StoreError> {
+        let Some((_, digest)) = self.images()?.into_iter().find(|(known, _)| known == name) else {
+            return Ok(None);
+        };
+        let (path, bytes) = (self.layout().blob(&digest), self.read_blob(&digest)?);
+        let parsed: ImageManifest = parse(&path, &bytes)?;
+        let blobs = [parsed.config()].into_iter().chain(parsed.layers());
+        let blobs = blobs.map(|blob| {
+            let digest = parse_digest(&path, blob)?;
+            Ok(StoredBlob { store: self.clone(), digest, bytes: blob.size() })
+        });
+        let blobs = blobs.collect::<Result<_, StoreError>>()?;
+        let manifest = RawManifest::new("application/vnd.oci.image.manifest.v1+json", bytes);
+        let manifest = manifest.map_err(|error| super::import::invalid(&path, error.to_string()))?;
+        Ok(Some(StoredImage { manifest, blobs }))
+    }
+
+    /// Returns the layer if the store has it in this very blob. Verified is the blob's size, not its digest.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn layer_in(&self, diff_id: &DiffId, blob: &Digest) -> Result<Option<Layer>, StoreError> {
+        // Marked first: a collection that starts now keeps it.
+        [self.layout().layer(diff_id), self.layout().blob(blob)].iter().for_each(|path| mark_used(path));
+        let Some(stored) = self.stored_layer(diff_id)? else { return Ok(None) };
+        let known = stored.blobs.iter().find(|known| known.digest == *blob);
+        Ok(known.filter(|known| self.blob_bytes(blob) == Some(known.bytes)).map(|known| stored.with(known)))
+    }
+
+    /// Keeps an image of these layers (lowest first), in these blobs, under a name; returns the digest of its manifest, which
+    /// depends on nothing else.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingBlob`], [`StoreError::Io`].
+    pub fn save_layers(&self, name: &str, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
+        let blobs = layers.iter();
+        let blobs = blobs.map(|layer| descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
+        self.put_blob(config)?;
+        self.save_image(name, &image_manifest(config, blobs.collect(), &BTreeMap::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_gives_its_blobs_from_any_place_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let layer = store.put_blob(b"layer").unwrap();
+        store.put_blob(b"{}").unwrap();
+        let manifest = image_manifest(b"{}", vec![descriptor("a/b", &layer, 5)], &BTreeMap::new());
+        store.save_image("name", &manifest).unwrap();
+        let image = store.image("name").unwrap().unwrap();
+        assert_eq!(image.manifest.bytes, manifest);
+        let sizes: Vec<_> = image.blobs.iter().map(|blob| (blob.digest, blob.bytes)).collect();
+        assert_eq!(sizes, [(Digest::of("{}"), 2), (layer, 5)]);
+        let read = |offset| io::read_to_string(image.blobs[1].open_at(offset).unwrap());
+        assert_eq!((read(0).unwrap(), read(2).unwrap()), ("layer".to_owned(), "yer".to_owned()));
+        std::fs::write(store.layout().blob(&layer), "LAYER").unwrap();
+        assert_eq!(read(0).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(store.image("other").unwrap().is_none());
+    }
+}
