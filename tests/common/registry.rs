@@ -3,10 +3,11 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// The account of registries that want one.
@@ -40,18 +41,7 @@ impl Server {
             make_certificate(directory.path());
             make_account(directory.path());
         }
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(directory.path().join("config.yml"));
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: one system call between fork and exec, which allocates nothing.
-        unsafe {
-            command.pre_exec(|| {
-                Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
-            })
-        };
-        let child = command.spawn().unwrap_or_else(|error| {
-            panic!("this test needs `docker-registry` (Debian package docker-registry): {error}")
-        });
+        let child = spawn(directory.path().join("config.yml"));
         wait_for(port);
         Self { child, directory, port }
     }
@@ -77,6 +67,26 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts the program from a thread that lives as long as the test program: the kernel ends it with that.
+fn spawn(config: PathBuf) -> Child {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
+        let die = || Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?);
+        // SAFETY: one system call between fork and exec, which allocates nothing.
+        unsafe { command.pre_exec(die) };
+        let _ = sender.send(command.spawn());
+        loop {
+            std::thread::park();
+        }
+    });
+    let child = receiver.recv().unwrap();
+    child.unwrap_or_else(|error| {
+        panic!("this test needs `docker-registry` (Debian package docker-registry): {error}")
+    })
 }
 
 fn config(directory: &Path, port: u16, door: Door) -> String {

@@ -1,0 +1,204 @@
+//! Images through a registry, between plywood, skopeo, umoci and a Docker engine. Needs root, a package mirror and these programs.
+
+#![cfg(feature = "system-tests")]
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use common::fault::Proxy;
+use common::project::Project;
+use common::registry::{Door, Server};
+use serde_json::Value;
+
+/// A registry with a container that was built and pushed to it.
+struct Pushed {
+    server: Server,
+    project: Project,
+    /// What `plywood push` printed: the repository and the digest.
+    reference: String,
+}
+
+fn pushed() -> &'static Pushed {
+    static PUSHED: OnceLock<Pushed> = OnceLock::new();
+    PUSHED.get_or_init(|| {
+        let server = Server::start(Door::Open);
+        let project = Project::new("elements = [\"greeting\"]\noutputs = [\"oci\"]").with_base();
+        project.element("greeting");
+        project.build(&[]);
+        let push = project.run(&["push", "tiny", &format!("{}/team/tiny:1", server.host())]);
+        assert_eq!(push.status, Some(0), "{}", push.stderr);
+        Pushed { reference: push.stdout.trim().to_owned(), server, project }
+    })
+}
+
+impl Pushed {
+    fn reference(&self) -> String {
+        format!("{}/team/tiny:1", self.server.host())
+    }
+
+    /// Returns the DiffIDs of what was built.
+    fn diff_ids(&self) -> Vec<String> {
+        self.project.layers().into_iter().map(|(_, diff_id)| diff_id).collect()
+    }
+}
+
+#[track_caller]
+fn run(program: &str, args: &[&str]) -> Output {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("this test needs the program `{program}`: {error}"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn inspect(args: &[&str]) -> Value {
+    serde_json::from_slice(&run("skopeo", &[&["inspect", "--tls-verify=false"], args].concat()).stdout)
+        .unwrap()
+}
+
+#[test]
+fn what_plywood_pushes_skopeo_and_umoci_read() {
+    let pushed = pushed();
+    let image = format!("docker://{}", pushed.reference());
+    let config = inspect(&["--config", &image]);
+    let stack =
+        config["rootfs"]["diff_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
+    assert!(stack.collect::<Vec<_>>().starts_with(&pushed.diff_ids()));
+    let digest = inspect(&[&image])["Digest"].as_str().unwrap().to_owned();
+    assert!(pushed.reference.ends_with(&format!("/team/tiny@{digest}")), "{}", pushed.reference);
+
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let copy = format!("oci:{}:copy", at("copy"));
+    run("skopeo", &["copy", "--insecure-policy", "--src-tls-verify=false", &image, &copy]);
+    run("umoci", &["unpack", "--image", &format!("{}:copy", at("copy")), &at("bundle")]);
+    assert_eq!(
+        fs::read_to_string(directory.path().join("bundle/rootfs/etc/greeting")).unwrap(),
+        "greeting\n"
+    );
+}
+
+#[test]
+fn a_docker_engine_pulls_what_plywood_pushes_and_plywood_what_the_engine_pushes() {
+    let pushed = pushed();
+    let (ours, theirs) = (pushed.reference(), format!("{}/team/docker:1", pushed.server.host()));
+    let script = format!(
+        "docker pull --quiet {ours} >/dev/null
+         docker run --name box {ours} sh -c 'echo more >/etc/more; cat /etc/greeting'
+         docker commit box {theirs} >/dev/null
+         docker push --quiet {theirs} >/dev/null"
+    );
+    let engine = format!("{}/scripts/with-docker-engine", env!("CARGO_MANIFEST_DIR"));
+    let script = script.replace("docker run ", "docker run --network none ");
+    let said = run(&engine, &["sh", "-ec", &script]);
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "greeting\n");
+
+    // Docker writes its own form of manifests, and gzip.
+    let project = Project::new("elements = [\"top\"]\noutputs = [\"tar\"]");
+    project.hook("elements/top/install.d/50-top", "cat /etc/greeting /etc/more >/etc/top");
+    project.write("elements/top/README.md", "# top\n");
+    let import = project.run(&["import", &theirs, "from-docker"]);
+    assert_eq!(import.status, Some(0), "{}", import.stderr);
+    project.write(
+        "plywood.toml",
+        "[image.tiny]\nbase = \"from-docker\"\nelements = [\"top\"]\noutputs = [\"tar\"]\n",
+    );
+    project.build(&[]);
+    let tar = project.out().join("tiny.tar").display().to_string();
+    let top = run("tar", &["-xOf", &tar, "etc/top"]);
+    assert_eq!(String::from_utf8_lossy(&top.stdout), "greeting\nmore\n");
+}
+
+#[test]
+fn every_compression_that_skopeo_writes_is_a_base() {
+    let pushed = pushed();
+    let source = format!("docker://{}", pushed.reference());
+    for (name, args) in [
+        ("gzip", vec!["--dest-compress-format", "gzip"]),
+        ("zstd", vec!["--dest-compress-format", "zstd"]),
+        ("schema2", vec!["--format", "v2s2"]),
+    ] {
+        let target = format!("{}/team/{name}:1", pushed.server.host());
+        let image = format!("docker://{target}");
+        let common = ["copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false"];
+        run("skopeo", &[&common[..], &args, &[&source, &image]].concat());
+        let project = Project::new("");
+        let pull = project.run(&["pull", &target]);
+        assert_eq!(pull.status, Some(0), "{name}: {}", pull.stderr);
+        let import = project.run(&["import", &target, name]);
+        assert_eq!(import.status, Some(0), "{name}: {}", import.stderr);
+        let base = fs::read_to_string(project.path().join(format!("layers/{name}.toml"))).unwrap();
+        let digest = inspect(&[&image])["Digest"].as_str().unwrap().to_owned();
+        assert!(base.contains(&format!("reference = \"{target}@{digest}\"")), "{base}");
+    }
+}
+
+#[test]
+fn a_second_push_sends_nothing_and_a_second_pull_fetches_nothing() {
+    let pushed = pushed();
+    let proxy = Proxy::start(pushed.server.port());
+    let reference = format!("{}/team/tiny:1", proxy.host());
+    let push = pushed.project.run(&["push", "tiny", &reference]);
+    assert_eq!(push.status, Some(0), "{}", push.stderr);
+    let lines = proxy.lines();
+    assert!(lines.len() <= pushed.diff_ids().len() + 1 + 3, "{lines:?}");
+    assert!(lines.iter().all(|line| line.starts_with("HEAD")), "{lines:?}");
+
+    let project = Project::new("");
+    project.run(&["pull", &reference]);
+    proxy.take();
+    let pull = project.run(&["pull", "--progress", "json", &reference]);
+    assert_eq!(pull.status, Some(0), "{}", pull.stderr);
+    let layers = pull.json_lines().into_iter().filter(|event| event["event"] == "transfer-finished");
+    let moved: Vec<_> = layers.filter(|event| event["how"] == "moved").collect();
+    assert_eq!(moved.len(), 1, "the config: {moved:?}");
+    assert_eq!(proxy.lines().len(), 2);
+}
+
+#[test]
+fn an_index_for_several_platforms_gives_this_machines_image() {
+    let pushed = pushed();
+    let own: Value = serde_json::from_slice(
+        &run(
+            "skopeo",
+            &["inspect", "--tls-verify=false", "--raw", &format!("docker://{}", pushed.reference())],
+        )
+        .stdout,
+    )
+    .unwrap();
+    let host = pushed.server.host();
+    let architecture =
+        inspect(&["--config", &format!("docker://{}", pushed.reference())])["architecture"].clone();
+    let (_, digest) = pushed.reference.split_once('@').unwrap();
+    let entry = |architecture: &Value, digest: &str| {
+        serde_json::json!({
+            "mediaType": own["mediaType"], "size": own.to_string().len(), "digest": digest,
+            "platform": { "os": "linux", "architecture": architecture },
+        })
+    };
+    let index = |entries: Vec<Value>| {
+        serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries,
+        })
+    };
+    let put = |tag: &str, index: &Value| {
+        let url = format!("http://{host}/v2/team/tiny/manifests/{tag}");
+        let kind = "Content-Type: application/vnd.oci.image.index.v1+json";
+        run("curl", &["-sSf", "-X", "PUT", "-H", kind, "--data-binary", &index.to_string(), &url]);
+    };
+    put("many", &index(vec![entry(&"sparc64".into(), digest), entry(&architecture, digest)]));
+    put("foreign", &index(vec![entry(&"sparc64".into(), digest)]));
+    let project = Project::new("");
+    let pull = project.run(&["pull", &format!("{host}/team/tiny:many")]);
+    assert_eq!(pull.status, Some(0), "{}", pull.stderr);
+    assert!(pull.stdout.contains(digest), "{}", pull.stdout);
+    let pull = project.run(&["pull", &format!("{host}/team/tiny:foreign")]);
+    assert_eq!(pull.status, Some(1));
+    assert!(
+        pull.stderr.contains("no image for linux/") && pull.stderr.contains("linux/sparc64"),
+        "{}",
+        pull.stderr
+    );
+}
