@@ -57,7 +57,7 @@ impl Builder<'_> {
     ) -> Result<BootImages, BuildError> {
         let stage = Stage::start(self.ports.events, &plan.image, "final stage");
         let root = self.ports.sandbox.open(&RootSpec::Directory(disk.root().to_owned()))?;
-        let run = self.prepare(plan, &plan.finish, final_tasks(plan), workspace)?;
+        let run = self.prepare(plan, &plan.finish, final_tasks(plan), workspace, root.as_ref())?;
         run.run(root.as_ref())?;
         let boot = BootStage { run: &run, root: root.as_ref(), layout, firmware: request.firmware() };
         let images = boot.install()?;

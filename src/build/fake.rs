@@ -41,6 +41,7 @@ struct State {
     jobs: Mutex<Vec<Job>>,
     logs: Mutex<BTreeMap<String, Vec<u8>>>,
     events: Mutex<Vec<serde_json::Value>>,
+    cache_mounts: Mutex<Vec<CacheMount>>,
     index_is_fresh: Mutex<bool>,
     initramfs_is_asked_for: Mutex<bool>,
 }
@@ -110,7 +111,15 @@ impl World {
     }
 
     pub(super) fn ports(&self) -> Ports<'_> {
-        Ports { store: self, sandbox: self, hooks: self, packages: self, logs: self, events: self }
+        Ports {
+            store: self,
+            sandbox: self,
+            hooks: self,
+            packages: self,
+            logs: self,
+            events: self,
+            breaks: None,
+        }
     }
 
     pub(super) fn builder<'a>(&'a self, registries: &'a Registries<'a>) -> Builder<'a> {
@@ -323,6 +332,10 @@ impl Root for FakeRoot {
         Ok(Exit::Status(effect.status))
     }
 
+    fn cache_mounts(&self) -> Vec<CacheMount> {
+        self.world.0.cache_mounts.lock().unwrap().clone()
+    }
+
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError> {
         self.run(job, &mut |_| ())
     }
@@ -335,6 +348,14 @@ impl Root for FakeRoot {
 impl HookFiles for World {
     fn lay_out(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
         Ok(())
+    }
+
+    fn hand_over(&self, _: &Tasks, _: &[CacheMount], _: &Path, _: &Path) -> Result<(), HookFilesError> {
+        Ok(())
+    }
+
+    fn take_over(&self, _: &Path, _: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
+        Ok(Vec::new())
     }
 
     fn show_elements(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
@@ -378,6 +399,10 @@ impl PackageSession for FakeSession<'_> {
 
     fn environment(&self, _: crate::element::Place) -> BTreeMap<String, String> {
         [("http_proxy".to_owned(), "http://proxy".to_owned())].into()
+    }
+
+    fn serves(&self, _: &str) -> bool {
+        false
     }
 
     fn is_index_stale(&self, _: &Path) -> Result<bool, PackageError> {

@@ -28,6 +28,7 @@ mod job;
 mod manifest;
 mod mask;
 mod packages;
+mod places;
 mod publish;
 mod receive;
 mod registries;

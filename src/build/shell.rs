@@ -21,7 +21,7 @@ impl Builder<'_> {
         let stack: Vec<_> = below.into_iter().flat_map(|step| step.diff_ids).collect();
         let workspace = self.ports.store.workspace(&stack)?;
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
-        let run = self.prepare(plan, step, tasks, workspace.as_ref())?;
+        let run = self.prepare(plan, step, tasks, workspace.as_ref(), root.as_ref())?;
         let argv = match command {
             [] => vec!["bash".to_owned(), "-l".to_owned()],
             command => command.to_vec(),

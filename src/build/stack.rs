@@ -6,15 +6,17 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::job::JobRun;
+use super::places::Places;
 use super::registries::{Offer, Registries};
-use super::step::{Places, StepRun};
+use super::step::StepRun;
 use super::{BuildError, bootstrap};
 use crate::distro::apt::Choices;
 use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId};
 use crate::plan::{Foundation, InputKey, Plan, Record, Step, Tasks, Work};
 use crate::port::{
-    Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, RootSpec, Sandbox, StoreError, Workspace,
+    Breaks, Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, Root, RootSpec, Sandbox,
+    StoreError, Workspace,
 };
 
 /// The world, as a build sees it.
@@ -31,6 +33,8 @@ pub struct Ports<'a> {
     pub logs: &'a dyn Logs,
     /// Learns what happens.
     pub events: &'a dyn Events,
+    /// Is told where each step stands, if anybody wants to know.
+    pub breaks: Option<&'a dyn Breaks>,
 }
 
 /// Whether layers of earlier builds may be used.
@@ -216,29 +220,26 @@ impl Builder<'_> {
     ) -> Result<Option<DiffId>, BuildError> {
         let workspace = self.ports.store.workspace(stack)?;
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
-        let run = self.prepare(plan, step, tasks, workspace.as_ref())?;
+        let run = self.prepare(plan, step, tasks, workspace.as_ref(), root.as_ref())?;
         run.run(root.as_ref())?;
         run.close()?;
         root.close()?;
         self.commit(plan, workspace)
     }
 
-    /// Lays out what the tasks of a step see, beside the workspace's layer.
+    /// Lays out what the tasks of a step on `root` see, beside the workspace's layer.
     pub(super) fn prepare<'b>(
         &'b self,
         plan: &'b Plan,
         step: &'b Step,
         tasks: &'b Tasks,
         workspace: &dyn Workspace,
+        root: &dyn Root,
     ) -> Result<StepRun<'b>, BuildError> {
-        let places = Places {
-            hooks: workspace.scratch("hooks")?,
-            elements: workspace.scratch("elements")?,
-            image: workspace.scratch("image")?,
-            cache: self.ports.store.cache("dib")?,
-        };
+        let places = Places::make(workspace, self.ports.store)?;
         self.ports.hooks.lay_out(tasks, &places.hooks)?;
         self.ports.hooks.show_elements(tasks, &places.elements)?;
+        let below = self.ports.hooks.take_over(&places.hooks, root.path())?;
         let packages =
             self.ports.packages.session(plan.foundation.base(), &workspace.scratch("packages")?)?;
         Ok(StepRun {
@@ -250,6 +251,7 @@ impl Builder<'_> {
                 Foundation::Elements { .. } => Choices::Image,
             },
             places,
+            below,
             packages,
         })
     }

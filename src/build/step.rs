@@ -3,20 +3,22 @@
 //! Per phase: the environment.d files are sourced, where the phase runs, by a shell of its own; then each task runs as
 //! one job with the environment they left. That is what dib-run-parts does, with a sandbox around every hook.
 
-use std::path::{Path, PathBuf};
-
 use super::BuildError;
 use super::command::{Command, command};
 use super::error::{HookFailure, Outcome};
-use super::facts::{HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, facts};
+use super::facts::{HOOKS_ON_HOST, facts};
 use super::job::JobRun;
+use super::places::Places;
 use crate::distro::{apt, apt::Choices, base_environment};
-use crate::element::{Environment, Phase, Place, environment_argv};
-use crate::plan::{Action, ELEMENTS_ON_HOST, Task, Tasks};
-use crate::port::{Access, Bind, Exit, Job, Network, PackageSession, Root, View};
+use crate::element::{Environment, Phase, Place, environment_argv, environment_order};
+use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Task, Tasks};
+use crate::port::{CacheMount, Exit, Job, Moment, Network, PackageSession, Root, View};
 
 /// Where hooks in the target find the hooks directory.
 pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
+
+/// The default install type, which [`INSTALL_TYPE_FRAGMENT`] sets.
+const INSTALL_TYPE: &str = "DIB_DEFAULT_INSTALLTYPE";
 
 /// Runs the tasks of one step.
 pub(super) struct StepRun<'a> {
@@ -26,51 +28,47 @@ pub(super) struct StepRun<'a> {
     /// Whose choices hold for packages.
     pub(super) choices: Choices,
     pub(super) places: Places,
+    /// The caches that hooks of steps below have mounted.
+    pub(super) below: Vec<CacheMount>,
     pub(super) packages: Box<dyn PackageSession + 'a>,
-}
-
-/// Directories of the machine that hooks see.
-pub(super) struct Places {
-    /// The hooks directory, and below `elements` whole elements; filled by [`crate::port::HookFiles`].
-    pub(super) hooks: PathBuf,
-    pub(super) elements: PathBuf,
-    /// For what hooks on the host leave beside the image.
-    pub(super) image: PathBuf,
-    /// Kept between builds.
-    pub(super) cache: PathBuf,
-}
-
-impl Places {
-    fn binds(&self, view: View) -> Vec<Bind> {
-        let bind = |source: &PathBuf, target: &str, access| Bind {
-            source: source.clone(),
-            target: target.to_owned(),
-            access,
-        };
-        match view {
-            View::Target => vec![bind(&self.hooks, HOOKS_IN_TARGET, Access::ReadOnly)],
-            // Hooks on the host leave files in the hooks directory for those in the target.
-            View::Host | View::HostBare => vec![
-                bind(&self.hooks, HOOKS_ON_HOST, Access::ReadWrite),
-                bind(&self.elements, ELEMENTS_ON_HOST, Access::ReadOnly),
-                bind(&self.image, IMAGE_DIR_ON_HOST, Access::ReadWrite),
-                bind(&self.cache, View::CACHE, Access::ReadWrite),
-            ],
-        }
-    }
 }
 
 impl StepRun<'_> {
     /// Runs all tasks, in order, on `root`; then makes the initramfs again if any of them asked for it.
     pub(super) fn run(&self, root: &dyn Root) -> Result<(), BuildError> {
         for tasks in self.tasks.list.chunk_by(|a, b| a.phase == b.phase) {
-            let phase = tasks[0].phase;
-            let environment = self.environment(root, phase)?;
-            for task in tasks {
-                self.run_task(root, task, &environment)?;
-            }
+            self.run_phase(root, tasks[0].phase, tasks)?;
         }
         self.make_initramfs(root)
+    }
+
+    fn run_phase(&self, root: &dyn Root, phase: Phase, tasks: &[Task]) -> Result<(), BuildError> {
+        let environment = self.environment(root, phase)?;
+        self.pause(root, Moment::Before(phase), &environment)?;
+        let done = tasks.iter().try_for_each(|task| self.run_task(root, task, &environment));
+        let moment = if done.is_ok() { Moment::After(phase) } else { Moment::Failed(phase) };
+        self.pause(root, moment, &environment)?;
+        done?;
+        if phase.place() == Place::Host && tasks.iter().any(|task| task.action == Action::Hook) {
+            let mounts = self.mounts(root);
+            self.jobs.ports.hooks.hand_over(self.tasks, &mounts, &self.places.hooks, root.path())?;
+        }
+        Ok(())
+    }
+
+    fn pause(&self, root: &dyn Root, moment: Moment, environment: &Environment) -> Result<(), BuildError> {
+        let Some(breaks) = self.jobs.ports.breaks else { return Ok(()) };
+        let job = self.job(root, View::Target, vec!["bash".to_owned()], environment.clone())?;
+        Ok(breaks.reached(moment, root, job)?)
+    }
+
+    /// Returns the caches that hooks have mounted into the target, in steps below and up to now, but for those that package
+    /// runs have in a form of their own.
+    fn mounts(&self, root: &dyn Root) -> Vec<CacheMount> {
+        let mut mounts = self.below.clone();
+        mounts.extend(root.cache_mounts().into_iter().filter(|mount| !self.below.contains(mount)));
+        mounts.retain(|mount| !self.packages.serves(&mount.target));
+        mounts
     }
 
     /// Makes the initramfs once, if any task asked for it: in diskimage-builder every package does that again.
@@ -81,7 +79,7 @@ impl StepRun<'_> {
         }
         let phase = Phase::PostInstall;
         let argv = apt::make_initramfs();
-        let job = self.job(root.path(), View::Target, argv, self.start_environment(phase))?;
+        let job = self.job(root, View::Target, argv, self.start_environment(phase))?;
         let outcome = self.jobs.perform(root, &job, phase.dir(), TASK)?;
         outcome.success().map_err(|outcome| self.jobs.task_failed(TASK, outcome))
     }
@@ -94,7 +92,7 @@ impl StepRun<'_> {
         argv: Vec<String>,
     ) -> Result<Vec<u8>, BuildError> {
         let phase = Phase::Finalise;
-        let job = self.job(root.path(), View::Target, argv, self.start_environment(phase))?;
+        let job = self.job(root, View::Target, argv, self.start_environment(phase))?;
         self.jobs.capture(root, &job, phase, task)
     }
 
@@ -106,7 +104,7 @@ impl StepRun<'_> {
         argv: Vec<String>,
     ) -> Result<Exit, BuildError> {
         let environment = self.environment(root, phase)?;
-        let job = self.job(root.path(), View::Target, argv, environment)?;
+        let job = self.job(root, View::Target, argv, environment)?;
         Ok(root.run_interactive(&job)?)
     }
 
@@ -125,7 +123,7 @@ impl StepRun<'_> {
         let Some(Command { argv, view, bind }) = command(task, self.tasks, environment, self.choices)? else {
             return Ok(());
         };
-        let mut job = self.job(root.path(), view, argv, environment.clone())?;
+        let mut job = self.job(root, view, argv, environment.clone())?;
         job.binds.extend(bind);
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))?;
@@ -137,21 +135,32 @@ impl StepRun<'_> {
 
     fn run_hook(&self, root: &dyn Root, task: &Task, environment: &Environment) -> Result<(), BuildError> {
         let hook = format!("{}/{}/{}", hooks_path(task.phase.place()), task.phase, task.name);
-        let job = self.job(root.path(), view_of(task.phase), vec![hook], environment.clone())?;
+        let job = self.job(root, view_of(task.phase), vec![hook], environment.clone())?;
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         outcome.success().map_err(|outcome| self.hook_failed(task, outcome))
     }
 
     /// Returns the environment that a phase's tasks have: what is left after sourcing the environment.d files.
     pub(super) fn environment(&self, root: &dyn Root, phase: Phase) -> Result<Environment, BuildError> {
-        let start = self.start_environment(phase);
+        let mut start = self.start_environment(phase);
         if self.tasks.fragments.is_empty() {
+            if phase != Phase::Root {
+                start.entry(INSTALL_TYPE.to_owned()).or_insert_with(|| "source".to_owned());
+            }
             return Ok(start);
         }
         let hooks = hooks_path(phase.place());
-        let fragments = self.tasks.fragments.iter().map(|f| format!("{hooks}/environment.d/{f}"));
-        let job = self.job(root.path(), view_of(phase), environment_argv(fragments), start)?;
+        let fragments = self.fragments(phase).map(|name| format!("{hooks}/environment.d/{name}"));
+        let job = self.job(root, view_of(phase), environment_argv(fragments), start)?;
         self.jobs.source_environment(root, &job, phase)
+    }
+
+    /// Returns the names of the fragments that are sourced before a phase, in order.
+    fn fragments(&self, phase: Phase) -> impl Iterator<Item = String> {
+        let install_type = (phase != Phase::Root).then(|| INSTALL_TYPE_FRAGMENT.to_owned());
+        let mut names: Vec<_> = self.tasks.fragments.iter().cloned().chain(install_type).collect();
+        names.sort_by(|a, b| environment_order(a, b));
+        names.into_iter()
     }
 
     fn start_environment(&self, phase: Phase) -> Environment {
@@ -162,12 +171,19 @@ impl StepRun<'_> {
         environment
     }
 
-    fn job(&self, root: &Path, view: View, argv: Vec<String>, env: Environment) -> Result<Job, BuildError> {
+    fn job(
+        &self,
+        root: &dyn Root,
+        view: View,
+        argv: Vec<String>,
+        env: Environment,
+    ) -> Result<Job, BuildError> {
         let mut binds = match view {
-            View::Target => self.packages.binds(root)?,
+            View::Target => self.packages.binds(root.path())?,
             View::Host | View::HostBare => self.packages.network_binds(),
         };
         binds.extend(self.places.binds(view));
+        binds.extend(self.mounts(root).iter().map(|mount| self.places.cache_bind(mount, view)));
         Ok(Job { argv, env, cwd: "/".to_owned(), view, binds, network: Network::Host })
     }
 

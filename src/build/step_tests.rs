@@ -33,10 +33,10 @@ fn tasks_run_in_order_after_the_fragments_of_their_phase() {
     assert_eq!(
         jobs(&world, &image(vec![element]).plan()),
         [
-            "source /tmp/plywood/hooks/environment.d/10-web",
+            "source /tmp/plywood/hooks/environment.d/10-web /tmp/plywood/hooks/environment.d/11-dib-install-type.bash",
             "sh -euc plywood /usr/share/pkg-map/web",
             "/tmp/plywood/hooks/extra-data.d/50-web",
-            "source environment.d/10-web",
+            "source environment.d/10-web environment.d/11-dib-install-type.bash",
             "apt-get install nginx-light nginx-common",
             "install.d/9-web",
             "bash -euo pipefail -c copy static / u+rwX,go+rX",
@@ -149,7 +149,7 @@ fn an_environment_that_was_not_left_whole_is_an_error() {
         let element = element("web").file("environment.d/10-web", "").hook("install.d/50-web", "");
         let world = World::default();
         let effect = Effect { prints: prints.to_vec(), status, ..Effect::default() };
-        world.behave(but_for("source environment.d/10-web", effect));
+        world.behave(but_for("source environment.d/10-web environment.d/11-dib-install-type.bash", effect));
         let error = world.stack(&image(vec![element]).plan()).unwrap_err();
         assert!(!world.recorded().contains("web"));
         error.to_string()

@@ -77,6 +77,9 @@ pub struct Build {
     /// Write outputs into this directory
     #[arg(short, long, value_name = "DIR", default_value = "out")]
     pub output: PathBuf,
+    /// Run hooks element by element or phase by phase [default: the definition's `order`]
+    #[arg(long, value_name = "ORDER")]
+    pub order: Option<crate::element::Order>,
     /// Make every layer again
     #[arg(long)]
     pub no_cache: bool,
@@ -104,6 +107,9 @@ pub enum Progress {
 pub struct Plan {
     /// Images to plan [default: all]
     pub images: Vec<String>,
+    /// Run hooks element by element or phase by phase [default: the definition's `order`]
+    #[arg(long, value_name = "ORDER")]
+    pub order: Option<crate::element::Order>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -116,6 +122,9 @@ pub struct Explain {
     pub image: String,
     /// The element, or another step's name as `plywood plan` prints it [default: every step]
     pub step: Option<String>,
+    /// Run hooks element by element or phase by phase [default: the definition's `order`]
+    #[arg(long, value_name = "ORDER")]
+    pub order: Option<crate::element::Order>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -126,6 +135,9 @@ pub struct Explain {
 pub struct Layers {
     /// The image
     pub image: String,
+    /// Run hooks element by element or phase by phase [default: the definition's `order`]
+    #[arg(long, value_name = "ORDER")]
+    pub order: Option<crate::element::Order>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -201,6 +213,9 @@ pub struct Shell {
     /// Show the root file system as the hooks of this element find it, with the element at /tmp/in_target.d [default: the finished image]
     #[arg(long, value_name = "ELEMENT")]
     pub at: Option<String>,
+    /// Run hooks element by element or phase by phase [default: the definition's `order`]
+    #[arg(long, value_name = "ORDER")]
+    pub order: Option<crate::element::Order>,
     /// Run this instead of a login shell
     #[arg(last = true)]
     pub command: Vec<String>,

@@ -21,7 +21,7 @@ use crate::store::Store;
 
 /// Builds the images that the command line names.
 pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?;
+    let context = Context::load(global)?.in_order(args.order);
     let images = context.select(&args.images)?;
     let edges = Edges::new(global, process)?;
     let requests = images

@@ -10,7 +10,7 @@ use super::sources::{settings, sources};
 use crate::distro::{Architecture, BaseDefinition};
 use crate::element::{
     BaseNames, Catalog, Element, NativeProvider, OPERATING_SYSTEM, Order, Provider, Resolution, ResolveError,
-    preset_variables, resolve,
+    preset_variables, resolve, sandwiches,
 };
 use crate::image::{ImageDefinition, ImageName, Project};
 use crate::load;
@@ -36,6 +36,14 @@ impl Context {
         let catalog = load::load_catalog(&element_path)?;
         let layer_path = load::layer_path(&dir, &data_dir);
         Ok(Self { dir, project, catalog, element_path, layer_path })
+    }
+
+    /// Runs hooks of all images in this order, if it is one.
+    pub(super) fn in_order(mut self, order: Option<Order>) -> Self {
+        for image in self.project.image.values_mut() {
+            image.order = order.unwrap_or(image.order);
+        }
+        self
     }
 
     /// Returns the images of these names, all of them for an empty list, in the order they are asked for.
@@ -105,13 +113,18 @@ impl Context {
         }
     }
 
-    /// Returns what in an image's elements looks like a hook and does not run.
+    /// Returns what in an image's elements looks like a hook and does not run, and what may not be right in its order.
     pub(super) fn warnings(&self, name: &ImageName, image: &ImageDefinition) -> Result<Vec<String>, Failure> {
         let elements = self.resolve(name, image, image.order)?.elements;
         let skipped = elements.iter().flat_map(|element| {
             element.skipped_hooks().into_iter().map(|hook| format!("element `{}`: {hook}", element.name))
         });
-        Ok(skipped.collect())
+        let wrapped = match image.order {
+            Order::Element => sandwiches(&elements),
+            Order::Phase => Vec::new(),
+        };
+        let wrapped = wrapped.iter().map(|sandwich| format!("{sandwich} (`--order phase` keeps them so)"));
+        Ok(skipped.chain(wrapped).collect())
     }
 
     /// Returns the plan of an image. Fetches what its elements ask for into the cache of `store`.

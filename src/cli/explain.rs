@@ -12,7 +12,7 @@ use crate::plan::{Plan, Step};
 
 /// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
 pub(super) fn run(global: &Global, args: &Explain) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?;
+    let context = Context::load(global)?.in_order(args.order);
     let events = renderer(Progress::Plain, Detail::Quiet);
     let registries = Registries::none(events.as_ref());
     let (name, image) = context.image(&args.image)?;

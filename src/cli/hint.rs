@@ -67,18 +67,23 @@ fn resolve(error: &ResolveError) -> Option<String> {
                 .to_owned(),
         ),
         ResolveError::Cycle(_) => {
-            Some("remove one of these names from the file `element-deps` of the element before it".to_owned())
+            Some(format!("remove one of these names from the file `element-deps` of the element before it, or {PHASE_ORDER}"))
         }
-        ResolveError::NoOperatingSystem => Some("add `base = \"debian-bookworm\"` to the image".to_owned()),
+        ResolveError::NoOperatingSystem => Some(
+            "add `base = \"debian-bookworm\"` to the image, or an element that makes one, such as `debian-minimal`".to_owned(),
+        ),
         _ => None,
     }
 }
+
+const PHASE_ORDER: &str = "add `--order phase`, or `order = \"phase\"` to the image";
 
 fn plan(error: &PlanError) -> Option<String> {
     match error {
         PlanError::DuplicateHook(_) => {
             Some("rename one of them: hooks of one image share a directory".to_owned())
         }
+        PlanError::NeedsPhaseOrder { .. } => Some(PHASE_ORDER.to_owned()),
         _ => None,
     }
 }

@@ -27,7 +27,7 @@ struct LayerLine {
 
 /// Prints index, step, DiffID, digest, sizes and number of entries of each layer.
 pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?;
+    let context = Context::load(global)?.in_order(args.order);
     let (name, image) = context.image(&args.image)?;
     let store = open_store(global)?;
     let plan = context.plan(name, image, &store)?;

@@ -19,7 +19,7 @@ struct ImageForecast {
 
 /// Prints what a build would do.
 pub(super) fn run(global: &Global, args: &Plan) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?;
+    let context = Context::load(global)?.in_order(args.order);
     let events = renderer(Progress::Plain, Detail::Quiet);
     let registries = Registries::none(events.as_ref());
     let store = open_store(global)?;

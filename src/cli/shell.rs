@@ -13,7 +13,7 @@ use crate::plan::{Plan, Step};
 
 /// Opens the shell; builds nothing.
 pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?;
+    let context = Context::load(global)?.in_order(args.order);
     let (name, image) = context.image(&args.image)?;
     let edges = Edges::new(global, process)?;
     let plan = context.plan(name, image, &edges.store)?;

@@ -64,6 +64,7 @@ impl Edges {
             packages: &self.packages,
             logs: &self.store,
             events,
+            breaks: None,
         }
     }
 }

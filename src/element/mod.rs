@@ -41,6 +41,7 @@ mod package_request;
 mod phase;
 mod relevance;
 mod resolve;
+mod sandwich;
 mod source_repository;
 mod variables;
 
@@ -56,9 +57,7 @@ pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_or
 pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
-pub use native::{
-    NativeProvider, is_done_natively, is_never_called, preset_variables, provider_variables,
-};
+pub use native::{NativeProvider, is_done_natively, is_never_called, preset_variables, provider_variables};
 pub use nearest::nearest;
 pub use order::{CycleError, Order};
 pub use package_data::PackageDataError;
@@ -67,6 +66,7 @@ pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetV
 pub use phase::{Phase, PhaseClass, PhaseError, Place};
 pub use relevance::{Fragment, relevant_fragments};
 pub use resolve::{BaseNames, OPERATING_SYSTEM, Provider, Resolution, ResolveError, resolve};
+pub use sandwich::{Sandwich, sandwiches};
 pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
     source_variables,

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::input::copy_input;
-use super::{LoadError, copy_element};
+use super::{LoadError, copy_element, handover};
 use crate::element::Element;
-use crate::plan::Tasks;
-use crate::port::{HookFiles, HookFilesError};
+use crate::plan::{INSTALL_TYPE_FRAGMENT, Tasks};
+use crate::port::{CacheMount, HookFiles, HookFilesError};
 
 /// The program by which hooks run directories of programs. diskimage-builder has it in the hooks directory.
 const RUN_PARTS: &str = include_str!("dib-run-parts");
@@ -24,6 +24,7 @@ impl HookFiles for HookLayout {
         for (element, paths) in by_element(tasks) {
             copy_element(&element, |path| paths.contains(&path).then_some(path), dir)?;
         }
+        write_install_type(dir)?;
         let files = dir.join("files");
         make_directory(&files)?;
         for (name, file) in &tasks.files {
@@ -42,6 +43,31 @@ impl HookFiles for HookLayout {
         }
         Ok(())
     }
+
+    fn hand_over(
+        &self,
+        tasks: &Tasks,
+        mounts: &[CacheMount],
+        dir: &Path,
+        root: &Path,
+    ) -> Result<(), HookFilesError> {
+        Ok(handover::keep(tasks, mounts, dir, root)?)
+    }
+
+    fn take_over(&self, dir: &Path, root: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
+        Ok(handover::restore(dir, root)?)
+    }
+}
+
+/// Writes the fragment that gives elements without an install type of their own the default one.
+///
+/// Source: diskimage-builder, `lib/disk-image-create`.
+fn write_install_type(dir: &Path) -> Result<(), LoadError> {
+    const TEXT: &str = "export DIB_DEFAULT_INSTALLTYPE=${DIB_DEFAULT_INSTALLTYPE:-source}\n";
+    let fragments = dir.join("environment.d");
+    make_directory(&fragments)?;
+    let path = fragments.join(INSTALL_TYPE_FRAGMENT);
+    fs::write(&path, TEXT).map_err(LoadError::io("write", &path))
 }
 
 /// Returns which files the hooks directory has of each element.

@@ -13,6 +13,7 @@ mod element;
 mod environment;
 mod epoch;
 mod error;
+mod handover;
 mod hooks;
 mod input;
 mod project;

@@ -16,6 +16,10 @@ use crate::element::Place;
 use crate::oci::{Digest, Hasher};
 use crate::port::{Access, Bind, Job, Network, PackageError, PackageSession, View};
 
+/// Where a root has its downloads, and its package indices.
+const ARCHIVES: &str = "/var/cache/apt/archives";
+const LISTS: &str = "/var/lib/apt/lists";
+
 /// One step's own copies: subdirectories of its scratch directory.
 pub(super) struct AptSession<'a> {
     packages: &'a AptPackages,
@@ -166,10 +170,14 @@ impl PackageSession for AptSession<'_> {
             let sources = self.sources(root)?;
             link_files(&self.kept_lists(&sources), &self.scratch.join("lists"))?;
             link(&self.kept_digest(&sources), &self.digest())?;
-            binds.push(self.bind("archives", "/var/cache/apt/archives", Access::ReadWrite));
-            binds.push(self.bind("lists", "/var/lib/apt/lists", Access::ReadWrite));
+            binds.push(self.bind("archives", ARCHIVES, Access::ReadWrite));
+            binds.push(self.bind("lists", LISTS, Access::ReadWrite));
         }
         Ok(binds)
+    }
+
+    fn serves(&self, target: &str) -> bool {
+        [ARCHIVES, LISTS].contains(&target)
     }
 
     fn network_binds(&self) -> Vec<Bind> {

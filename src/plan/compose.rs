@@ -28,7 +28,8 @@ use super::tasks::{Removals, Share, check_data, extra_packages, task};
 use super::view::{final_view, is_provider_data, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal};
 use crate::element::{
-    Element, ElementName, Order, Phase, PhaseClass, Slot, duplicate_hooks, run_parts_order, slot,
+    Element, ElementName, Order, Phase, PhaseClass, Slot, duplicate_hooks, needs_phase_order,
+    run_parts_order, slot,
 };
 use crate::oci::Digest;
 
@@ -74,6 +75,9 @@ fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError>
     };
     check_data(request.elements)?;
     for element in request.elements {
+        if let Some(reason) = needs_phase_order(&element.name).filter(|_| request.order == Order::Element) {
+            return Err(PlanError::NeedsPhaseOrder { element: element.name.clone(), reason });
+        }
         for &phase in made_by_plywood {
             if let Some(hook) = element.hooks(phase).first() {
                 return Err(PlanError::Unplaceable {

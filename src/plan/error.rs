@@ -20,6 +20,14 @@ pub enum PlanError {
         /// The hook.
         hook: String,
     },
+    /// An element cannot be right with a step of its own.
+    #[error("element `{element}` cannot be put into element order: {reason}")]
+    NeedsPhaseOrder {
+        /// The element.
+        element: ElementName,
+        /// Why.
+        reason: &'static str,
+    },
     /// An element's package requests or maps cannot be read.
     #[error("package data of element `{element}` cannot be used")]
     Packages {

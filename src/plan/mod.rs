@@ -50,5 +50,7 @@ pub use record::Record;
 pub use request::{Foundation, Request};
 pub use seal::{Seal, is_secret};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
-pub use step::{Action, CopyModes, ELEMENTS_ON_HOST, InputFile, Plan, Step, Task, Tasks, Work};
+pub use step::{
+    Action, CopyModes, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task, Tasks, Work,
+};
 pub use variables::element_variables;

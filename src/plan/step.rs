@@ -9,6 +9,9 @@ use crate::distro::{Architecture, BaseDefinition, BaseSource};
 use crate::element::{Element, Phase};
 use crate::oci::{ChainId, DiffId, Digest};
 
+/// The fragment of `environment.d` that sets the default install type, from `extra-data.d` on.
+pub const INSTALL_TYPE_FRAGMENT: &str = "11-dib-install-type.bash";
+
 /// Where hooks on the host find whole elements.
 pub const ELEMENTS_ON_HOST: &str = "/tmp/plywood/elements";
 

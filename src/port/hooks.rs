@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::CacheMount;
 use crate::plan::Tasks;
 
 /// Lays out hooks directories.
@@ -19,6 +20,19 @@ pub trait HookFiles: Sync {
     /// # Errors
     /// As [`HookFiles::lay_out`].
     fn show_elements(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError>;
+
+    /// Keeps what hooks on the host left in the hooks directory `dir` (laid out for `tasks`), and the caches they mounted, for
+    /// later steps: in `/tmp/in_target.d` of the root at `root`, where hooks in the target see that directory.
+    fn hand_over(
+        &self,
+        tasks: &Tasks,
+        mounts: &[CacheMount],
+        dir: &Path,
+        root: &Path,
+    ) -> Result<(), HookFilesError>;
+
+    /// Adds to the hooks directory `dir` what hooks of steps below left there, and returns the caches they mounted.
+    fn take_over(&self, dir: &Path, root: &Path) -> Result<Vec<CacheMount>, HookFilesError>;
 }
 
 /// A hooks directory that could not be laid out.

@@ -4,6 +4,7 @@
 //! whether it may be repeated, whether it is atomic, and what success promises.
 
 mod blobs;
+mod breaks;
 mod disk;
 mod event;
 mod hooks;
@@ -13,10 +14,13 @@ mod sandbox;
 mod store;
 
 pub use blobs::{BlobSource, LayerBlobs};
+pub use breaks::{Breaks, Moment};
 pub use disk::{BootImages, DiskError, DiskWriter, OpenDisk};
 pub use event::{Direction, Event, Events, How, Pace};
 pub use hooks::{HookFiles, HookFilesError, Logs};
 pub use package::{PackageError, PackageSession, Packages};
 pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
-pub use sandbox::{Access, Bind, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View};
+pub use sandbox::{
+    Access, Bind, CacheMount, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View,
+};
 pub use store::{BaseImage, Commit, Layer, LayerStore, StoreError, Workspace};

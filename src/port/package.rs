@@ -28,6 +28,9 @@ pub trait PackageSession {
     /// they are asked for before each job.
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
 
+    /// Says whether package runs have something of their own at this place of the target.
+    fn serves(&self, target: &str) -> bool;
+
     /// Returns the mounts that every job needs to reach the network as the caller does, on the host, too.
     fn network_binds(&self) -> Vec<Bind>;
 

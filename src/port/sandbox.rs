@@ -47,6 +47,10 @@ pub trait Root {
     /// Runs `job` on the caller's terminal: standard input, output and error are inherited.
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError>;
 
+    /// Returns what jobs have mounted from [`View::CACHE`] into the target, and left so, since the root was opened. The mounts
+    /// themselves ended with their jobs.
+    fn cache_mounts(&self) -> Vec<CacheMount>;
+
     /// Unmounts the root. Dropping does the same but loses the error.
     fn close(self: Box<Self>) -> Result<(), SandboxError>;
 }
@@ -111,6 +115,15 @@ pub struct Bind {
     pub target: String,
     /// Whether the job may write through it.
     pub access: Access,
+}
+
+/// A directory that builds share, mounted into the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheMount {
+    /// Relative to [`View::CACHE`].
+    pub source: String,
+    /// In the target, absolute.
+    pub target: String,
 }
 
 /// Whether something may be written.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,10 @@ use rustix::fs::{Access as FileAccess, Mode, access};
 use rustix::process::{Resource, Rlimit, getrlimit, set_parent_process_death_signal, setrlimit, umask};
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set};
 
-use super::wire::{Letter, Order, Report, Terminal};
+use super::left::cache_mounts;
+use super::wire::{Ended, Letter, Order, Report, Terminal};
 use super::{setup, view};
-use crate::port::{Exit, Job, SandboxError};
+use crate::port::{CacheMount, Exit, Job, SandboxError, View};
 
 /// Where programs are looked for if the job's environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,7 +47,7 @@ fn die_with_supervisor(alive: &OwnedFd) -> Result<(), SandboxError> {
 }
 
 /// Returns in pid 1 with how the job ended, and in the job's process only if it cannot become its program.
-fn run_job(order: &Order) -> Result<Exit, SandboxError> {
+fn run_job(order: &Order) -> Result<Ended, SandboxError> {
     // Before the view is made: users other than root have to enter the directories above a mount.
     umask(Mode::from_raw_mode(0o022));
     view::enter(order)?;
@@ -55,9 +57,18 @@ fn run_job(order: &Order) -> Result<Exit, SandboxError> {
     let program = Program::find(&order.job)?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(setup("start a process"))? {
-        ForkResult::Parent { child } => reap_until_end_of(child),
+        ForkResult::Parent { child } => Ok((reap_until_end_of(child)?, left_mounts(order.job.view)?)),
         ForkResult::Child => match become_job(&program, order.terminal)? {},
     }
+}
+
+/// Returns the caches that a job on the host left mounted in the target.
+fn left_mounts(view: View) -> Result<Vec<CacheMount>, SandboxError> {
+    if view == View::Target {
+        return Ok(Vec::new());
+    }
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(setup("read the mounts of a job"))?;
+    Ok(cache_mounts(&mountinfo))
 }
 
 /// Takes leave of every process that ends; returns when it is `job`.

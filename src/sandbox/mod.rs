@@ -19,6 +19,7 @@
 
 mod child;
 mod init;
+mod left;
 mod mount;
 mod network;
 mod root;

@@ -1,5 +1,6 @@
 //! Roots that are open: an overlay, a read-only view or a directory, mounted for this process alone.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 
 use super::mount::{self, Mount};
+use super::wire::Ended;
 use super::{Namespaces, ROOTS, run, setup};
-use crate::port::{Exit, Job, Root, RootSpec, SandboxError};
+use crate::port::{CacheMount, Exit, Job, Root, RootSpec, SandboxError};
 
 /// The kernel's limit of lower layers in one overlay.
 const MOST_LOWERS: usize = 500;
@@ -19,6 +21,7 @@ pub(super) struct MountedRoot {
     path: PathBuf,
     sandbox: Namespaces,
     mounted: bool,
+    cache_mounts: RefCell<Vec<CacheMount>>,
 }
 
 impl MountedRoot {
@@ -27,7 +30,18 @@ impl MountedRoot {
         mount_spec(spec)
             .and_then(|mount| mount.attach_at(&path))
             .map_err(mount::error(describe(spec), &path))?;
-        Ok(Self { path, sandbox, mounted: true })
+        Ok(Self { path, sandbox, mounted: true, cache_mounts: RefCell::default() })
+    }
+
+    /// Keeps what a job has left mounted, and returns how it ended.
+    fn note(&self, (exit, mounts): Ended) -> Result<Exit, SandboxError> {
+        let mut known = self.cache_mounts.borrow_mut();
+        for mount in mounts {
+            if !known.contains(&mount) {
+                known.push(mount);
+            }
+        }
+        Ok(exit)
     }
 
     fn unmount(&mut self, flags: UnmountFlags) -> io::Result<()> {
@@ -45,11 +59,15 @@ impl Root for MountedRoot {
     }
 
     fn run(&self, job: &Job, output: &mut dyn FnMut(&[u8])) -> Result<Exit, SandboxError> {
-        run::run(&self.sandbox, &self.path, job, output)
+        self.note(run::run(&self.sandbox, &self.path, job, output)?)
     }
 
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError> {
-        run::run_interactive(&self.sandbox, &self.path, job)
+        self.note(run::run_interactive(&self.sandbox, &self.path, job)?)
+    }
+
+    fn cache_mounts(&self) -> Vec<CacheMount> {
+        self.cache_mounts.borrow().clone()
     }
 
     fn close(mut self: Box<Self>) -> Result<(), SandboxError> {

@@ -14,9 +14,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use super::target::{MadeTargets, Shape};
-use super::wire::{Letter, Order, Report, Terminal};
+use super::wire::{Ended, Letter, Order, Report, Terminal};
 use super::{Namespaces, child, setup, view};
-use crate::port::{Exit, Job, SandboxError, View};
+use crate::port::{Job, SandboxError, View};
 
 /// How soon a wish to stop is noticed while a job is silent.
 const INTERRUPT_CHECK_MILLISECONDS: u16 = 100;
@@ -30,25 +30,25 @@ pub(super) fn run(
     root: &Path,
     job: &Job,
     output: &mut dyn FnMut(&[u8]),
-) -> Result<Exit, SandboxError> {
+) -> Result<Ended, SandboxError> {
     with_targets(root, job, || {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
         let stdio = [Stdio::null(), duplicate(&writer)?, Stdio::from(writer)];
         let supervisor = Supervisor::start(sandbox, root, job, Terminal::Detached, stdio)?;
         supervisor.pump(File::from(reader), &sandbox.interrupted, output)?;
-        supervisor.into_exit()
+        supervisor.into_ended()
     })
 }
 
 /// Runs `job` on the caller's terminal; see [`crate::port::Root::run_interactive`].
-pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> Result<Exit, SandboxError> {
+pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> Result<Ended, SandboxError> {
     with_targets(root, job, || {
         let stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
         let supervisor = Supervisor::start(sandbox, root, job, Terminal::Inherited, stdio)?;
         let waited = supervisor.wait(&sandbox.interrupted);
         take_terminal_back();
         waited?;
-        supervisor.into_exit()
+        supervisor.into_ended()
     })
 }
 
@@ -56,13 +56,13 @@ pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> R
 fn with_targets(
     root: &Path,
     job: &Job,
-    body: impl FnOnce() -> Result<Exit, SandboxError>,
-) -> Result<Exit, SandboxError> {
+    body: impl FnOnce() -> Result<Ended, SandboxError>,
+) -> Result<Ended, SandboxError> {
     let mut targets = MadeTargets::default();
     let result = make_targets(&mut targets, root, job).and_then(|()| body());
     let removed = targets.remove().map_err(setup("remove mount points"));
-    let exit = result?;
-    removed.map(|()| exit)
+    let ended = result?;
+    removed.map(|()| ended)
 }
 
 fn make_targets(targets: &mut MadeTargets, root: &Path, job: &Job) -> Result<(), SandboxError> {
@@ -174,7 +174,7 @@ impl Supervisor {
     }
 
     /// Reads the report of a supervisor that has ended.
-    fn into_exit(mut self) -> Result<Exit, SandboxError> {
+    fn into_ended(mut self) -> Result<Ended, SandboxError> {
         const ACTION: &str = "learn how a job ended";
         let status = self.child.wait().map_err(setup(ACTION))?;
         let report: Option<Report> = self.report.read().map_err(setup(ACTION))?;
@@ -188,7 +188,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        // After `into_exit` both do nothing: the child is known to have ended.
+        // After `into_ended` both do nothing: the child is known to have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::port::{Exit, Job, SandboxError};
+use crate::port::{CacheMount, Exit, Job, SandboxError};
 
 /// What the supervisor is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,10 +32,13 @@ pub(super) enum Terminal {
     Detached,
 }
 
+/// How a job ended, and what it left mounted.
+pub(super) type Ended = (Exit, Vec<CacheMount>);
+
 /// How it went.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    Ended(Exit),
+    Ended { exit: Exit, mounts: Vec<CacheMount> },
     ProgramNotFound { program: String, path: String },
     MountFailed { what: String, target: PathBuf, cause: Cause },
     SetupFailed { action: String, cause: Cause },
@@ -48,10 +51,10 @@ pub(super) enum Cause {
     Text(String),
 }
 
-impl From<Result<Exit, SandboxError>> for Report {
-    fn from(result: Result<Exit, SandboxError>) -> Self {
+impl From<Result<Ended, SandboxError>> for Report {
+    fn from(result: Result<Ended, SandboxError>) -> Self {
         match result {
-            Ok(exit) => Report::Ended(exit),
+            Ok((exit, mounts)) => Report::Ended { exit, mounts },
             Err(SandboxError::ProgramNotFound { program, path }) => Report::ProgramNotFound { program, path },
             Err(SandboxError::Mount { what, target, source }) => {
                 Report::MountFailed { what, target, cause: source.into() }
@@ -67,9 +70,9 @@ impl From<Result<Exit, SandboxError>> for Report {
 }
 
 impl Report {
-    pub(super) fn into_result(self) -> Result<Exit, SandboxError> {
+    pub(super) fn into_result(self) -> Result<Ended, SandboxError> {
         Err(match self {
-            Report::Ended(exit) => return Ok(exit),
+            Report::Ended { exit, mounts } => return Ok((exit, mounts)),
             Report::ProgramNotFound { program, path } => SandboxError::ProgramNotFound { program, path },
             Report::MountFailed { what, target, cause } => {
                 SandboxError::Mount { what, target, source: cause.into() }
@@ -172,9 +175,9 @@ mod tests {
         assert!(letter.read::<Report>().unwrap().is_none());
         let process = std::process::id().to_string();
         let mut other_end = Letter::of_process(&process, &letter.number()).unwrap();
-        other_end.write(&Report::Ended(Exit::Signal(9))).unwrap();
-        other_end.write(&Report::Ended(Exit::Status(0))).unwrap();
+        other_end.write(&Report::Ended { exit: Exit::Signal(9), mounts: Vec::new() }).unwrap();
+        other_end.write(&Report::Ended { exit: Exit::Status(0), mounts: Vec::new() }).unwrap();
         let report = letter.read::<Report>().unwrap().unwrap();
-        assert_eq!(report.into_result().unwrap(), Exit::Signal(9));
+        assert_eq!(report.into_result().unwrap(), (Exit::Signal(9), Vec::new()));
     }
 }

@@ -1,0 +1,59 @@
+//! The directories of the machine that hooks of one step see.
+
+use std::path::{Path, PathBuf};
+
+use super::facts::{HOOKS_ON_HOST, IMAGE_DIR_ON_HOST};
+use super::step::HOOKS_IN_TARGET;
+use crate::plan::ELEMENTS_ON_HOST;
+use crate::port::{Access, Bind, CacheMount, LayerStore, StoreError, View, Workspace};
+
+/// Directories of the machine.
+pub(super) struct Places {
+    /// The hooks directory, filled by [`crate::port::HookFiles`].
+    pub(super) hooks: PathBuf,
+    /// Whole elements by name, filled likewise.
+    pub(super) elements: PathBuf,
+    /// For what hooks on the host leave beside the image.
+    image: PathBuf,
+    /// Kept between builds.
+    cache: PathBuf,
+}
+
+impl Places {
+    /// Makes the directories of a step beside its layer.
+    pub(super) fn make(workspace: &dyn Workspace, store: &dyn LayerStore) -> Result<Self, StoreError> {
+        Ok(Self {
+            hooks: workspace.scratch("hooks")?,
+            elements: workspace.scratch("elements")?,
+            image: workspace.scratch("image")?,
+            cache: store.cache("dib")?,
+        })
+    }
+
+    /// Returns what a job with this view sees of them.
+    pub(super) fn binds(&self, view: View) -> Vec<Bind> {
+        match view {
+            View::Target => vec![bind(&self.hooks, HOOKS_IN_TARGET, Access::ReadOnly)],
+            // Hooks on the host leave files in the hooks directory for those in the target.
+            View::Host | View::HostBare => vec![
+                bind(&self.hooks, HOOKS_ON_HOST, Access::ReadWrite),
+                bind(&self.elements, ELEMENTS_ON_HOST, Access::ReadOnly),
+                bind(&self.image, IMAGE_DIR_ON_HOST, Access::ReadWrite),
+                bind(&self.cache, View::CACHE, Access::ReadWrite),
+            ],
+        }
+    }
+
+    /// Returns a mount that a hook made, to be made again.
+    pub(super) fn cache_bind(&self, mount: &CacheMount, view: View) -> Bind {
+        let target = match view {
+            View::Target => mount.target.clone(),
+            View::Host | View::HostBare => format!("{}{}", View::HOST_MOUNT, mount.target),
+        };
+        bind(&self.cache.join(&mount.source), &target, Access::ReadWrite)
+    }
+}
+
+fn bind(source: &Path, target: &str, access: Access) -> Bind {
+    Bind { source: source.to_owned(), target: target.to_owned(), access }
+}

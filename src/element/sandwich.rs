@@ -1,0 +1,91 @@
+//! Hooks of one element that were meant to run around another's.
+//!
+//! In phase order an element may do something before and after a hook of an element that it depends on, by the numbers of
+//! its hooks. In element order all of the other's hooks come first.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Element, ElementName, Phase, Slot, run_parts_order, slot};
+
+/// Hooks of an element on both sides of a hook of one that it depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandwich {
+    /// In which phase.
+    pub phase: Phase,
+    /// Whose hooks are on both sides.
+    pub outer: ElementName,
+    /// The last one before, and the first one after.
+    pub around: [String; 2],
+    /// Whose hook is between them.
+    pub inner: ElementName,
+    /// That hook.
+    pub between: String,
+}
+
+impl fmt::Display for Sandwich {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { phase, outer, around: [before, after], inner, between } = self;
+        write!(
+            f,
+            "hooks `{before}` and `{after}` of element `{outer}` may be meant to run around `{between}` of element \
+             `{inner}` in `{phase}`; in element order both come after it"
+        )
+    }
+}
+
+/// Returns the first such place of each two elements in each phase.
+pub fn sandwiches(elements: &[Arc<Element>]) -> Vec<Sandwich> {
+    const PHASES: [Phase; 4] = [Phase::ExtraData, Phase::PreInstall, Phase::Install, Phase::PostInstall];
+    let mut found = Vec::new();
+    for outer in elements {
+        for inner in elements.iter().filter(|inner| outer.deps.contains(&inner.name)) {
+            found.extend(PHASES.into_iter().filter_map(|phase| sandwich(outer, inner, phase)));
+        }
+    }
+    found
+}
+
+fn sandwich(outer: &Element, inner: &Element, phase: Phase) -> Option<Sandwich> {
+    let own = |element: &Element| -> Vec<String> {
+        let hooks = element.hooks(phase).into_iter().map(|hook| hook.name.to_owned());
+        hooks.filter(|name| slot(&element.name, phase, name) == Slot::Own).collect()
+    };
+    let outer_hooks = own(outer);
+    own(inner).into_iter().find_map(|between| {
+        let place = outer_hooks.partition_point(|hook| run_parts_order(hook, &between) == Ordering::Less);
+        let around = [outer_hooks.get(place.checked_sub(1)?)?.clone(), outer_hooks.get(place)?.clone()];
+        let (outer, inner) = (outer.name.clone(), inner.name.clone());
+        Some(Sandwich { phase, outer, around, inner, between })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::fixture::element;
+
+    #[test]
+    fn hooks_around_those_of_a_dependency_are_found_by_their_numbers() {
+        let inner = || element("stow").hook("install.d/70-stow", "");
+        let outer = |hooks: &[&str]| {
+            let depending = element("test").deps(&["stow"]);
+            hooks.iter().fold(depending, |element, hook| element.hook(hook, ""))
+        };
+        for (hooks, expected) in [
+            (&["install.d/69-before", "install.d/71-after"][..], Some("69-before 71-after")),
+            (&["install.d/1-a", "install.d/9-b", "install.d/100-c"], Some("9-b 100-c")),
+            (&["install.d/71-a", "install.d/72-b"], None),
+            (&["install.d/60-a", "post-install.d/80-b"], None),
+            (&[], None),
+        ] {
+            let elements = [inner().build(), outer(hooks).build()].map(Arc::new);
+            let found = sandwiches(&elements).pop().map(|sandwich| sandwich.around.join(" "));
+            assert_eq!(found.as_deref(), expected);
+        }
+        let strangers =
+            [inner().build(), element("x").hook("install.d/1-x", "").hook("install.d/99-x", "").build()];
+        assert_eq!(sandwiches(&strangers.map(Arc::new)), []);
+    }
+}

@@ -1,0 +1,73 @@
+//! The mounts that a hook on the host leaves in the target.
+//!
+//! A hook of diskimage-builder mounts a cache into the image once, for all that comes after it. Here a mount ends with its
+//! job, so it is noted, and made again for each later job. Only what comes from [`View::CACHE`] is: of other mounts nobody
+//! could say what they depend on.
+//!
+//! Source: proc_pid_mountinfo(5).
+
+use crate::port::{CacheMount, View};
+
+/// Returns the directories of the cache that are mounted in the target, by a text in the form of `/proc/self/mountinfo`.
+pub(super) fn cache_mounts(mountinfo: &str) -> Vec<CacheMount> {
+    let mounts: Vec<_> = mountinfo.lines().filter_map(Mount::parse).collect();
+    let Some(cache) = mounts.iter().find(|mount| mount.place == View::CACHE) else { return Vec::new() };
+    let found = mounts.iter().filter(|mount| mount.device == cache.device).filter_map(|mount| {
+        let source = below(&mount.root, &cache.root)?;
+        let target = below(&mount.place, View::HOST_MOUNT).filter(|target| !target.is_empty())?;
+        Some(CacheMount { source: source.trim_start_matches('/').to_owned(), target: target.to_owned() })
+    });
+    found.collect()
+}
+
+/// Returns the rest of a path that is `directory` or below it.
+fn below<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(directory.trim_end_matches('/'))?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+struct Mount {
+    device: String,
+    /// Within its file system.
+    root: String,
+    place: String,
+}
+
+impl Mount {
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<_> = line.split(' ').collect();
+        let [_, _, device, root, place, ..] = fields.as_slice() else { return None };
+        Some(Self { device: (*device).to_owned(), root: unescaped(root), place: unescaped(place) })
+    }
+}
+
+/// Replaces what the kernel writes for white space and backslashes.
+fn unescaped(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_the_cache_in_the_target_are_found_and_nothing_else() {
+        let mountinfo = "\
+            1 0 8:1 / / ro - ext4 /dev/sda1 ro\n\
+            2 1 0:50 / /tmp/plywood/mnt rw - overlay overlay rw\n\
+            3 1 8:1 /var/cache/plywood/cache/dib /tmp/plywood/cache rw - ext4 /dev/sda1 rw\n\
+            4 2 8:1 /var/cache/plywood/cache/dib/pip /tmp/plywood/mnt/tmp/pip rw - ext4 /dev/sda1 rw\n\
+            5 2 8:1 /var/cache/plywood/cache/dib/a\\040b /tmp/plywood/mnt/c\\040d rw - ext4 /dev/sda1 rw\n\
+            6 2 8:1 /var/cache/plywood/cache/dib-other /tmp/plywood/mnt/x rw - ext4 /dev/sda1 rw\n\
+            7 2 8:1 /srv /tmp/plywood/mnt/srv rw - ext4 /dev/sda1 rw\n\
+            8 2 8:2 /var/cache/plywood/cache/dib/y /tmp/plywood/mnt/y rw - ext4 /dev/sdb rw\n\
+            9 2 0:60 / /tmp/plywood/mnt/proc rw - proc proc rw\n";
+        let found: Vec<_> =
+            cache_mounts(mountinfo).into_iter().map(|mount| (mount.source, mount.target)).collect();
+        let expected = [("pip", "/tmp/pip"), ("a b", "/c d")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(found, expected);
+        assert_eq!(cache_mounts("1 0 8:1 / / ro - ext4 /dev/sda1 ro\n"), []);
+    }
+}
