@@ -142,6 +142,11 @@ pub fn run_parts_order(a: &str, b: &str) -> Ordering {
     LeadingNumber::of(a).cmp(&LeadingNumber::of(b)).then_with(|| a.cmp(b))
 }
 
+/// Compares two names of hooks by leading number alone.
+pub(super) fn number_order(a: &str, b: &str) -> Ordering {
+    LeadingNumber::of(a).cmp(&LeadingNumber::of(b))
+}
+
 /// Compares two names in `environment.d`: bytewise, since diskimage-builder sorts full paths, whose leading number is 0.
 pub fn environment_order(a: &str, b: &str) -> Ordering {
     a.cmp(b)

@@ -7,7 +7,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Element, ElementName, Phase, Slot, run_parts_order, slot};
+use super::hook::number_order;
+use super::{Element, ElementName, NativeProvider, Phase, Slot, slot};
 
 /// Hooks of an element on both sides of a hook of one that it depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +50,18 @@ pub fn sandwiches(elements: &[Arc<Element>]) -> Vec<Sandwich> {
 
 fn sandwich(outer: &Element, inner: &Element, phase: Phase) -> Option<Sandwich> {
     let own = |element: &Element| -> Vec<String> {
+        if NativeProvider::of(&element.name).is_some() {
+            return Vec::new();
+        }
         let hooks = element.hooks(phase).into_iter().map(|hook| hook.name.to_owned());
         hooks.filter(|name| slot(&element.name, phase, name) == Slot::Own).collect()
     };
     let outer_hooks = own(outer);
     own(inner).into_iter().find_map(|between| {
-        let place = outer_hooks.partition_point(|hook| run_parts_order(hook, &between) == Ordering::Less);
-        let around = [outer_hooks.get(place.checked_sub(1)?)?.clone(), outer_hooks.get(place)?.clone()];
+        // Hooks of one number are in an order that nobody thought of.
+        let before = outer_hooks.iter().rfind(|hook| number_order(hook, &between) == Ordering::Less)?;
+        let after = outer_hooks.iter().find(|hook| number_order(hook, &between) == Ordering::Greater)?;
+        let around = [before.clone(), after.clone()];
         let (outer, inner) = (outer.name.clone(), inner.name.clone());
         Some(Sandwich { phase, outer, around, inner, between })
     })
@@ -77,6 +83,7 @@ mod tests {
             (&["install.d/69-before", "install.d/71-after"][..], Some("69-before 71-after")),
             (&["install.d/1-a", "install.d/9-b", "install.d/100-c"], Some("9-b 100-c")),
             (&["install.d/71-a", "install.d/72-b"], None),
+            (&["install.d/70-a", "install.d/72-b"], None),
             (&["install.d/60-a", "post-install.d/80-b"], None),
             (&[], None),
         ] {
