@@ -120,7 +120,7 @@ fn elements_that_cannot_be_in_one_image_are_refused_by_name() {
             },
             &["plan"],
             "error: elements depend on each other: `one` → `two` → `one`\n\n\
-             hint: remove one of these names from the file `element-deps` of the element before it",
+             hint: remove one of these names from the file `element-deps` of the element before it, or add `--order phase`, or `order = \"phase\"` to the image",
         ),
         (
             "two providers",

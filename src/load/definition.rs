@@ -67,7 +67,7 @@ mod tests {
         (
             "[cache]\nfrom = []\n",
             "1:2: unknown key `cache`",
-            Some("expected one of: `project`, `packages`, `image`"),
+            Some("expected one of: `project`, `packages`, `registry`, `image`"),
         ),
         ("[image.a]\n  outputs = [\"qcow\"]\n", "2:14: unknown value `qcow`", Some("did you mean `qcow2`?")),
         (

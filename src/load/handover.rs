@@ -145,6 +145,6 @@ mod tests {
         write(&hooks.join("keys"), "key");
         symlink(&outside, root.join("tmp/in_target.d")).unwrap();
         keep(&Tasks::default(), &[], &hooks, &root).unwrap();
-        assert_eq!(files_below(&outside).unwrap(), [PathBuf::new(); 0]);
+        assert!(files_below(&outside).unwrap().is_empty());
     }
 }
