@@ -44,6 +44,7 @@ pub(super) fn command(
         Action::InstallInitScripts => init_scripts(tasks, variables).map(Command::in_target),
         Action::Write { to, text } => Some(Command::on_host(WRITE, &[to, text])),
         Action::AddServices => Some(Command::on_host(ADD_SERVICES, &[&services(tasks, variables)?])),
+        Action::AddModuleSettings(dir) => Some(Command::in_target(module_settings(dir))),
         Action::Place(source) => Some(place(source)),
         Action::WriteManifests(texts) => {
             let words: Vec<_> =
@@ -105,6 +106,17 @@ fn init_scripts(tasks: &Tasks, variables: &Environment) -> Option<Vec<String>> {
         _ => ("/etc/init.d", CopyModes::Executable),
     };
     tasks.hooks.keys().any(|path| path.starts_with(&below)).then(|| copy(&from, to, modes))
+}
+
+/// Source: diskimage-builder, elements modprobe and dracut-regenerate.
+fn module_settings(dir: &str) -> Vec<String> {
+    const SCRIPT: &str = r#"mkdir -p "$2"
+for file in "$1"/*.conf; do
+    [ ! -e "$file" ] || install -m 0644 "$file" "$2/"
+done
+[ ! -d "$1" ] || [ ! -x /usr/sbin/update-initramfs ] || update-initramfs -u"#;
+    let (from, to) = (format!("{HOOKS_IN_TARGET}/{dir}"), format!("/etc/{dir}"));
+    ["sh", "-euc", SCRIPT, "settings", &from, &to].map(str::to_owned).into()
 }
 
 /// Returns the services of elements as lines of a YAML document.

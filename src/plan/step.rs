@@ -200,6 +200,9 @@ pub enum Action {
     },
     /// Adds the services of elements to the table that `svc-map` looks names up in.
     AddServices,
+    /// Copies the settings in this directory of the hooks directory to the directory of that name in `/etc`, which is made; and
+    /// has the initramfs made again, which holds them.
+    AddModuleSettings(String),
     /// Puts into the target what was fetched.
     Place(Box<ResolvedSource>),
     /// Writes texts by their names into the image's directory of manifests, and leaves all that is in it to root alone.
@@ -229,6 +232,7 @@ impl std::fmt::Display for Action {
             Action::InstallInitScripts => f.write_str("install init scripts"),
             Action::Write { to, text } => write!(f, "write {to} {}", Digest::of(text)),
             Action::AddServices => f.write_str("add services"),
+            Action::AddModuleSettings(dir) => write!(f, "add settings of {dir}"),
             Action::Place(source) => write!(f, "place {}", source.identity()),
             Action::WriteManifests(texts) => {
                 let texts: Vec<_> =

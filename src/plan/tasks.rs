@@ -28,6 +28,10 @@ use crate::element::{
     ServiceMap, is_done_natively, run_parts_order,
 };
 
+/// Settings of kernel modules and of what makes an initramfs: task, directory, and the element that is for them.
+const MODULE_SETTINGS: [(&str, &str, &str); 2] =
+    [("50-modprobe", "modprobe.d", "modprobe"), ("50-dracut-conf", "dracut.conf.d", "dracut-regenerate")];
+
 /// Name of the task that fetches package indices.
 const REFRESH: &str = "refresh-package-index";
 
@@ -91,9 +95,9 @@ impl Share<'_> {
         if has(&|element| element.files.contains_key("svc-map")) {
             tasks.push(task(phase, "11-svc-map", Action::AddServices));
         }
-        for (name, dir) in [("50-modprobe", "modprobe.d"), ("50-dracut-conf", "dracut.conf.d")] {
-            if has(&|element| element.has_dir(dir)) {
-                tasks.push(task(phase, name, copy(dir, &format!("/etc/{dir}"), CopyModes::Keep)));
+        for (name, dir, provider) in MODULE_SETTINGS {
+            if has(&|element| element.has_dir(dir) || element.name.as_str() == provider) {
+                tasks.push(task(phase, name, Action::AddModuleSettings(dir.to_owned())));
             }
         }
         let sources = self.served.iter().filter_map(|element| self.request.sources.get(&element.name));
