@@ -122,7 +122,7 @@ fn words(line: &str) -> Vec<&str> {
 
 /// Finds the words before `=`, `+=`, `:=`, `[…]=` and the operators of arithmetic that end in `=`.
 fn assigned_by_operator(line: &str) -> impl Iterator<Item = &str> {
-    line.match_indices('=').filter_map(|(end, _)| {
+    line.match_indices('=').filter(|(at, _)| !compares(line, *at)).filter_map(|(end, _)| {
         let before =
             line[..end].trim_end_matches(['+', '-', '*', '/', '%', ':', '|', '&', '^', '<', '>', ' ']);
         let before = match before.strip_suffix(']') {
@@ -134,10 +134,18 @@ fn assigned_by_operator(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Finds `source file`, `. file` and `eval`.
+/// Says whether the `=` at this place is a part of `==` or `=~`: no shell assigns where a space is before it.
+fn compares(line: &str, at: usize) -> bool {
+    let (before, after) = (&line[..at], &line[at + 1..]);
+    before.ends_with(" =") || (before.ends_with(char::is_whitespace) && after.starts_with(['=', '~']))
+}
+
+/// Finds `source file`, `. file` and `eval`, but for those in quotes.
 fn runs_other_text(line: &str) -> bool {
     let source = line.split_whitespace().any(|word| word == ".");
-    source || identifiers(line).any(|word| word == "source" || word == "eval")
+    let is_text = |word: &&str| word.starts_with(['"', '\'']) && !word.contains("$(") && !word.contains('`');
+    let code = words(line).into_iter().filter(|word| !is_text(word));
+    source || code.flat_map(identifiers).any(|word| word == "source" || word == "eval")
 }
 
 #[cfg(test)]
@@ -146,7 +154,10 @@ mod tests {
 
     #[test]
     fn whatever_may_assign_counts_as_an_assignment() {
-        let table: [(&str, &[&str]); 21] = [
+        let table: [(&str, &[&str]); 24] = [
+            ("[[ $DIB_A =~ \"x\" ]]", &[]),
+            ("[[ $DIB_A == x && $DIB_B != y ]]", &[]),
+            ("DIB_A==x", &["DIB_A"]),
             ("DIB_A=1", &["DIB_A"]),
             ("export DIB_A=${DIB_B:-x}", &["DIB_A"]),
             ("export DIB_A DIB_B", &["DIB_A", "DIB_B"]),
@@ -182,6 +193,10 @@ mod tests {
             (". /etc/os-release", true),
             ("if true; then . ./x; fi", true),
             ("[ -f x ] && . ./x", true),
+            ("true;source x", true),
+            ("x=\"$(source y)\"", true),
+            ("[[ $DIB_A == \"source\" ]]", false),
+            ("echo \"no 'source' install\"", false),
             ("eval \"$x\"", true),
             ("export \"$name=1\"", true),
             ("export DIB_$name=1", true),
