@@ -2,7 +2,7 @@
 //!
 //! Kept, whatever the policy: images and artifacts of the index, and all that was made or found since the oldest process
 //! that still has the store open began. Kept however old, as long as there is room: the steps of the last build of each
-//! image. Records go before layers, layers before blobs, all under the exclusive lock:
+//! image. No record is kept without those of the steps below it. Records go before layers, layers before blobs, all under the exclusive lock:
 //! nobody finds a record whose layer is about to vanish, and a kill in between leaves blobs without use, never uses without
 //! blobs.
 
@@ -18,7 +18,7 @@ use super::file::failed;
 use super::import::{parse, parse_digest};
 use super::scratch::{Scratch, oldest_owner, seconds_now};
 use crate::oci::{DiffId, Digest};
-use crate::plan::InputKey;
+use crate::plan::{InputKey, Record};
 use crate::port::StoreError;
 
 /// What is removed beside what nothing refers to.
@@ -129,20 +129,26 @@ impl Collection<'_> {
         files.extend(self.store.record_files(&layout.content_records())?);
         files.sort_by_key(|(_, record, used)| (std::cmp::Reverse(*used), record.input_key));
         let before = policy.unused_for.map_or(0, |age| seconds_now().saturating_sub(age.as_secs()));
-        for (path, record, used) in files {
-            let new: BTreeSet<_> =
-                record.diff_ids.iter().copied().filter(|diff_id| !self.kept.contains(diff_id)).collect();
+        let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
+        let mut kept = BTreeSet::new();
+        for (_, record, used) in &files {
+            // A layer is as young as what stands on it, and is of no use without what it stands on.
+            let chain = chain(record, &known);
+            let chain_layers = chain.iter().flat_map(|record| record.diff_ids.iter().copied());
+            let new: BTreeSet<_> = chain_layers.filter(|diff_id| !self.kept.contains(diff_id)).collect();
             let new_bytes: u64 = new.iter().map(|diff_id| bytes(layers, diff_id)).sum();
             let total = self.report.kept_bytes + new_bytes;
             let fits = new_bytes == 0 || policy.max_bytes.is_none_or(|limit| total <= limit);
-            let wanted = used >= before || self.last_built.contains(&record.input_key);
-            if used >= self.protected_since || (wanted && fits) {
+            let wanted = *used >= before || self.last_built.contains(&record.input_key);
+            if *used >= self.protected_since || (wanted && fits) {
                 self.kept.extend(new);
                 self.report.kept_bytes = total;
-            } else {
-                std::fs::remove_file(&path).map_err(failed("remove", &path))?;
-                self.report.records += 1;
+                kept.extend(chain.iter().map(|record| record.input_key));
             }
+        }
+        for (path, ..) in files.iter().filter(|(_, record, _)| !kept.contains(&record.input_key)) {
+            std::fs::remove_file(path).map_err(failed("remove", path))?;
+            self.report.records += 1;
         }
         Ok(())
     }
@@ -183,6 +189,13 @@ impl Collection<'_> {
     }
 }
 
+/// Returns a record and those of the steps below it, as far as they are `known`.
+fn chain<'a>(record: &'a Record, known: &BTreeMap<InputKey, &'a Record>) -> Vec<&'a Record> {
+    let below = |record: &&'a Record| known.get(&record.parent?).copied();
+    // A damaged record must not send us round in circles.
+    std::iter::successors(Some(record), below).take(known.len()).collect()
+}
+
 fn bytes(layers: &BTreeMap<DiffId, KnownLayer>, diff_id: &DiffId) -> u64 {
     layers.get(diff_id).map_or(0, |layer| layer.blob_bytes() + layer.unpacked_bytes())
 }
@@ -209,7 +222,7 @@ mod tests {
 
     use super::*;
     use crate::layer::{Encoder, Entry, Kind, Meta};
-    use crate::plan::{KeyFields, Record};
+    use crate::plan::KeyFields;
     use crate::port::LayerStore;
 
     struct Bench {
@@ -226,6 +239,10 @@ mod tests {
 
         /// Stores a layer of about `kib` KiB and a record of it, both last used `days` ago.
         fn step(&self, name: &str, kib: usize, days: u64) -> Record {
+            self.step_above(None, name, kib, days)
+        }
+
+        fn step_above(&self, parent: Option<&Record>, name: &str, kib: usize, days: u64) -> Record {
             let content = name.repeat(kib * 1024 / name.len());
             let entry = Entry { path: name.into(), kind: Kind::File(content.len() as u64), meta: Meta::NONE };
             let mut encoder = Encoder::new(Vec::new());
@@ -234,9 +251,10 @@ mod tests {
             std::fs::write(&file, encoder.finish().unwrap().0).unwrap();
             let diff_ids = self.store.import_rootfs_tar(&file).unwrap().diff_ids;
             let fields = KeyFields::new([("name".to_owned(), name.to_owned())]);
-            let (input_key, content_key) = (fields.input_key(None), fields.content_key(None));
+            let parent = parent.map(|parent| parent.input_key);
+            let (input_key, content_key) = (fields.input_key(parent), fields.content_key(None));
             let (step, image) = (name.to_owned(), "i".to_owned());
-            let record = Record { step, image, input_key, content_key, parent: None, fields, diff_ids };
+            let record = Record { step, image, input_key, content_key, parent, fields, diff_ids };
             self.store.save(&record).unwrap();
             let layer = self.store.layer(&record.diff_ids[0]).unwrap().unwrap();
             let layout = self.store.layout();
@@ -304,6 +322,35 @@ mod tests {
         let report = bench.gc(None, Some(250));
         assert_eq!(bench.left(), ["c", "d"]);
         assert!(report.kept_bytes <= 250 * 1024, "{report:?}");
+    }
+
+    #[test]
+    fn no_layer_stays_without_those_below_it() {
+        // What there is (name, KiB, days), what it stands on, the limit, and what is left.
+        type Case = (u64, &'static [&'static str]);
+        let cases: [Case; 4] =
+            [(1000, &["base", "big", "small"]), (700, &["base", "small"]), (520, &["base"]), (400, &[])];
+        for (limit, left) in cases {
+            let bench = Bench::new();
+            let base = bench.step("base", 500, 9);
+            let big = bench.step_above(Some(&base), "big", 300, 3);
+            bench.step_above(Some(&big), "small", 50, 1);
+            let left_alone = bench.step_above(Some(&base), "small", 50, 2);
+            assert_ne!(left_alone.input_key, big.input_key);
+            bench.gc(None, Some(limit));
+            let mut found = bench.left_unused();
+            found.dedup();
+            assert_eq!(found, left, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_base_is_as_young_as_what_stands_on_it() {
+        let bench = Bench::new();
+        let base = bench.step("base", 10, 90);
+        bench.step_above(Some(&base), "child", 10, 3);
+        bench.gc(Some(30), None);
+        assert_eq!(bench.left_unused(), ["base", "child"]);
     }
 
     #[test]

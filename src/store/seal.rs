@@ -1,9 +1,10 @@
 //! The random bytes that stand between secrets and keys. They never leave the store.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::Store;
 use super::file::failed;
@@ -30,10 +31,7 @@ impl Store {
     fn make_seal(&self) -> Result<Seal, StoreError> {
         let path = self.path().join("seal");
         let mut bytes = [0; 32];
-        let random = Path::new("/dev/urandom");
-        File::open(random)
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .map_err(failed("read", random))?;
+        getrandom(&mut bytes, GetRandomFlags::empty()).map_err(failed("make", &path))?;
         let temporary = path.with_added_extension(std::process::id().to_string());
         let mut file = OpenOptions::new()
             .write(true)
