@@ -5,6 +5,7 @@
 //! registries  what registries have of steps, and what of it counts
 //! receive   layers of found steps, fetched where the store lacks them
 //! publish   built steps to a registry
+//! prune     old ones out of it
 //! step      one step's tasks on an open root: environment, hooks, packages, initramfs
 //! disk      the stack onto a disk, the final stage on it, boot code, conversion
 //! container the config of an OCI image: the base's, and an entry of history for each step
@@ -29,6 +30,7 @@ mod manifest;
 mod mask;
 mod packages;
 mod places;
+mod prune;
 mod publish;
 mod receive;
 mod registries;
@@ -48,6 +50,7 @@ pub use facts::host_facts;
 pub use forecast::{Forecast, Prospect, forecast};
 pub use inventory::Package;
 pub use manifest::{ImageManifest, LayerEntry, OutputEntry};
+pub use prune::Pruning;
 pub use publish::{Publication, Publisher};
 pub use registries::{Refused, Registries};
 pub use stack::{Builder, BuiltStep, Found, OnMiss, Ports, Reuse};

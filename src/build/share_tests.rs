@@ -351,6 +351,23 @@ fn a_base_of_layers_comes_with_its_config() {
 }
 
 #[test]
+fn old_steps_are_pruned_and_what_is_left_is_found() {
+    let (machine, shelf) = (Machine::with_key(1), Shelf::default());
+    let (old, new) = (image("echo old").plan(), image("echo new").plan());
+    machine.publish(&old, &shelf);
+    machine.publish(&new, &shelf);
+    let policy = crate::share::PrunePolicy { since: 1_700_000_001, keep_last: 0 };
+    let pruning = Pruning::plan(&shelf, &policy).unwrap();
+    assert_eq!((pruning.steps, pruning.gone.len()), (6, 2), "`top` and the final stage of the old image");
+    pruning.carry_out(&shelf).unwrap();
+    assert_eq!(Machine::with_key(1).build(&new, &shelf), all("input"));
+    assert_eq!(Machine::with_key(1).build(&old, &shelf)[..2], all("input")[..2]);
+    assert_eq!(Pruning::plan(&shelf, &policy).unwrap().gone.len(), 0);
+    let recent = crate::share::PrunePolicy { since: 1_700_000_000, keep_last: 0 };
+    assert_eq!(Pruning::plan(&shelf, &recent).unwrap().gone.len(), 0);
+}
+
+#[test]
 fn no_two_kinds_of_tags_are_mixed_up() {
     let shelf = published(&image("").plan(), &Machine::new());
     let kinds: BTreeSet<_> =

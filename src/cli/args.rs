@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::oci::Repository;
+
 /// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and builder containers
 #[derive(Debug, Parser)]
 #[command(name = "plywood", version, disable_help_subcommand = true)]
@@ -64,6 +66,12 @@ pub enum Command {
     /// Look after the store
     #[command(subcommand)]
     Store(Store),
+    /// Look after a repository that steps are shared through
+    #[command(subcommand)]
+    Cache(Cache),
+    /// Look after the key that published steps are signed with
+    #[command(subcommand)]
+    Key(Key),
 }
 
 /// Arguments of `plywood build`.
@@ -83,12 +91,35 @@ pub struct Build {
     /// Make every layer again
     #[arg(long)]
     pub no_cache: bool,
-    /// Stop, without running anything, if a layer is not in the store
+    /// Stop, without running or fetching anything, if a layer is neither in the store nor in a registry
     #[arg(long, conflicts_with = "no_cache")]
     pub fail_on_miss: bool,
+    #[command(flatten)]
+    pub cache_from: CacheFrom,
+    #[command(flatten)]
+    pub cache_to: CacheTo,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,
+}
+
+/// Where steps are looked up beside the store.
+#[derive(Debug, Args)]
+pub struct CacheFrom {
+    /// Look steps up in this repository of a registry, too: `HOST/NAME`; repeatable, the first first [default: `from` in `[cache]`]
+    #[arg(long, value_name = "REF")]
+    pub cache_from: Vec<Repository>,
+}
+
+/// Where steps are published.
+#[derive(Debug, Args)]
+pub struct CacheTo {
+    /// Publish the steps in this repository of a registry after the build: `HOST/NAME` [default: `to` in `[cache]`]
+    #[arg(long, value_name = "REF")]
+    pub cache_to: Option<Repository>,
+    /// Sign what is published with the key in this file [default: `sign-with` in `[trust]`]
+    #[arg(long, value_name = "FILE", env = "PLYWOOD_SIGN_KEY")]
+    pub sign_key: Option<PathBuf>,
 }
 
 /// How to show what happens.
@@ -110,6 +141,8 @@ pub struct Plan {
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
     pub order: Option<crate::element::Order>,
+    #[command(flatten)]
+    pub cache_from: CacheFrom,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -125,6 +158,8 @@ pub struct Explain {
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
     pub order: Option<crate::element::Order>,
+    #[command(flatten)]
+    pub cache_from: CacheFrom,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -272,4 +307,42 @@ pub enum Store {
     },
     /// Verify every blob, record and unpacked layer; set damaged ones aside
     Check,
+}
+
+/// `plywood cache …`.
+#[derive(Debug, Subcommand)]
+pub enum Cache {
+    /// Delete old steps from a repository of a registry, where the registry allows it
+    ///
+    /// The steps of each image's last published build stay. Space is freed when the registry collects its own garbage.
+    Prune {
+        /// The repository: `HOST/NAME`
+        repository: Repository,
+        /// Delete what was published longer ago than so many days
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        older_than: u32,
+        /// Keep so many of each image's step, the newest, however old they are
+        #[arg(long, value_name = "COUNT", default_value_t = 0)]
+        keep_last: usize,
+        /// Say what would be deleted, and delete nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// `plywood key …`.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a signing key; print its public key
+    Generate {
+        /// Write the key into this file, which must not exist [default: /etc/plywood/signing.key as root, else $XDG_CONFIG_HOME/plywood/signing.key]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print the public key of a signing key, as `keys` in `[trust]` takes it
+    Show {
+        /// The file of the signing key [default: `sign-with` in `[trust]`, else where `plywood key generate` writes]
+        #[arg(long, value_name = "FILE", env = "PLYWOOD_SIGN_KEY")]
+        sign_key: Option<PathBuf>,
+    },
 }

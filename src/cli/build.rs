@@ -4,19 +4,22 @@ use std::process::ExitCode;
 
 use super::Process;
 use super::args::{Build, Global};
+use super::cache::now;
 use super::context::{Context, absolute};
-use super::outputs::{Extras, InDirectory, Outputs};
+use super::outputs::{Extras, InDirectory, Outputs, encoding};
 use super::preflight::check;
 use super::progress::{Detail, renderer};
+use super::registry::client;
 use super::report::Failure;
+use super::sharing::{NotPublished, Sources, Target};
 use super::wiring::Edges;
-use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Registries, Reuse};
+use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Publication, Reuse, Stage};
 use crate::disk::{self, DiskRequest, FsName};
 use crate::dropin::OutputType;
 use crate::image::{DiskSettings, ImageDefinition, ImageName, OutputFormat};
 use crate::output::write_file;
 use crate::plan::Plan;
-use crate::port::Event;
+use crate::port::{Event, RemoteCache};
 use crate::store::Store;
 
 /// Builds the images that the command line names.
@@ -29,7 +32,10 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
         .collect::<Result<Vec<_>, _>>()?;
     let events = renderer(args.progress, detail(global));
-    let registries = Registries::none(events.as_ref());
+    let client = client(global, process)?;
+    let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
+    let target = Target::new(&context, &args.cache_to, &client, events.as_ref())?;
+    let registries = sources.registries();
     for request in &requests {
         check(&edges.store, &request.plan, request.image, &request.formats, &registries)?;
     }
@@ -42,10 +48,15 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         on_miss: if args.fail_on_miss { OnMiss::Fail } else { OnMiss::Build },
         registries: &registries,
     };
+    // An image that could not be published is there all the same, and so are those after it.
+    let mut unpublished = Ok(());
     for request in &requests {
-        request.build(&builder, &edges, args)?;
+        let steps = request.build(&builder, &edges, args)?;
+        if let Some(target) = &target {
+            unpublished = unpublished.and(request.publish(target, &builder, &edges, &steps));
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    unpublished.map(|()| ExitCode::SUCCESS)
 }
 
 pub(super) fn detail(global: &Global) -> Detail {
@@ -77,7 +88,8 @@ impl<'a> Request<'a> {
         Ok(Self { image, plan: context.plan(name, image, store)?, formats, warnings })
     }
 
-    fn build(&self, builder: &Builder<'_>, edges: &Edges, args: &Build) -> Result<(), Failure> {
+    /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.
+    fn build(&self, builder: &Builder<'_>, edges: &Edges, args: &Build) -> Result<Vec<BuiltStep>, Failure> {
         let steps = builder.stack(&self.plan)?;
         let stack: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
         let mut manifest = ImageManifest::new(&self.plan, &steps, builder.inventory(&self.plan, &stack)?);
@@ -95,7 +107,37 @@ impl<'a> Request<'a> {
         };
         let formats: Vec<_> = self.formats.iter().copied().map(OutputType::File).collect();
         let steps = outputs.write(&mut manifest, &formats)?;
-        self.save(&manifest, &steps, &naming, edges)
+        self.save(&manifest, &steps, &naming, edges)?;
+        Ok(steps)
+    }
+
+    /// Lets other machines find the steps.
+    fn publish(
+        &self,
+        target: &Target<'_>,
+        builder: &Builder<'_>,
+        edges: &Edges,
+        steps: &[BuiltStep],
+    ) -> Result<(), Failure> {
+        let repository = target.repository.name();
+        let stage = Stage::start(builder.ports.events, &self.plan.image, format!("publish in {repository}"));
+        let published = target.publisher(&edges.store, now()?).publish(
+            &builder.ports,
+            &self.plan,
+            steps,
+            encoding(self.image.container.compression),
+        );
+        let Publication { steps, new, withheld } =
+            published.map_err(|source| NotPublished { image: self.plan.image.clone(), source })?;
+        stage.end();
+        builder.ports.events.emit(Event::StepsPublished {
+            image: &self.plan.image,
+            repository,
+            steps,
+            new,
+            withheld: withheld.as_ref().map(|withheld| withheld.step.as_str()),
+        });
+        Ok(())
     }
 
     /// Writes the manifest, which the store keeps, too.

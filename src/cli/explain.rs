@@ -2,19 +2,24 @@
 
 use std::process::ExitCode;
 
+use super::Process;
 use super::args::{Explain, Global, Progress};
 use super::context::{Context, open_store, unknown_step};
 use super::plan::describe;
 use super::progress::{Detail, renderer};
+use super::registry::client;
 use super::report::Failure;
-use crate::build::{Forecast, Prospect, Registries, forecast};
+use super::sharing::Sources;
+use crate::build::{Forecast, Prospect, forecast};
 use crate::plan::{Plan, Step};
 
 /// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
-pub(super) fn run(global: &Global, args: &Explain) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, args: &Explain, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let events = renderer(Progress::Plain, Detail::Quiet);
-    let registries = Registries::none(events.as_ref());
+    let client = client(global, process)?;
+    let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
+    let registries = sources.registries();
     let (name, image) = context.image(&args.image)?;
     let store = open_store(global)?;
     let plan = context.plan(name, image, &store)?;

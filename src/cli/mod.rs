@@ -5,6 +5,7 @@
 mod args;
 mod boot;
 mod build;
+mod cache;
 mod context;
 mod elements;
 mod explain;
@@ -12,6 +13,7 @@ mod fetch;
 mod hint;
 
 mod import;
+mod key;
 mod layers;
 mod outputs;
 mod plan;
@@ -21,6 +23,7 @@ mod pull;
 mod push;
 mod registry;
 mod report;
+mod sharing;
 mod shell;
 
 mod sources;
@@ -65,8 +68,8 @@ fn dispatch(cli: &Cli, process: &Process) -> Result<ExitCode, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Build(args) => build::run(global, args, process),
-        Command::Plan(args) => plan::run(global, args),
-        Command::Explain(args) => explain::run(global, args),
+        Command::Plan(args) => plan::run(global, args, process),
+        Command::Explain(args) => explain::run(global, args, process),
         Command::Layers(args) => layers::run(global, args),
         Command::Elements(command) => elements::run(global, command),
         Command::Shell(args) => shell::run(global, args, process),
@@ -75,5 +78,7 @@ fn dispatch(cli: &Cli, process: &Process) -> Result<ExitCode, Failure> {
         Command::Push(args) => push::run(global, args, process),
         Command::Pull(args) => pull::run(global, args, process),
         Command::Store(command) => store::run(global, command),
+        Command::Cache(command) => cache::run(global, command, process),
+        Command::Key(command) => key::run(global, command),
     }
 }

@@ -178,10 +178,7 @@ impl Outputs<'_> {
     ) -> Result<Written, Failure> {
         let config = self.builder.container_config(self.plan, steps, &self.image.container)?;
         let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: layers };
-        let encoding = match self.image.container.compression {
-            Compression::Gzip => Encoding::Gzip,
-            Compression::Zstd => Encoding::Zstd,
-        };
+        let encoding = encoding(self.image.container.compression);
         Ok(match output {
             OutputType::Docker => self.load_into_docker(&image)?,
             OutputType::File(OutputFormat::DockerArchive) => {
@@ -296,5 +293,13 @@ impl Naming for InDirectory<'_> {
 
     fn placed(&self, _: &Written) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// Returns the encoding of layers that are compressed so.
+pub(super) const fn encoding(compression: Compression) -> Encoding {
+    match compression {
+        Compression::Gzip => Encoding::Gzip,
+        Compression::Zstd => Encoding::Zstd,
     }
 }

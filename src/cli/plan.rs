@@ -4,11 +4,14 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::Process;
 use super::args::{Global, Plan, Progress};
 use super::context::{Context, open_store};
 use super::progress::{Detail, renderer};
+use super::registry::client;
 use super::report::Failure;
-use crate::build::{Forecast, Prospect, Registries, forecast};
+use super::sharing::Sources;
+use crate::build::{Forecast, Prospect, forecast};
 
 /// One image's forecast, as `--json` prints it.
 #[derive(Serialize)]
@@ -18,10 +21,12 @@ struct ImageForecast {
 }
 
 /// Prints what a build would do.
-pub(super) fn run(global: &Global, args: &Plan) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let events = renderer(Progress::Plain, Detail::Quiet);
-    let registries = Registries::none(events.as_ref());
+    let client = client(global, process)?;
+    let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
+    let registries = sources.registries();
     let store = open_store(global)?;
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {

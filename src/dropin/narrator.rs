@@ -36,6 +36,7 @@ impl Narrator {
             Event::Warning { message } => vec![format!("WARNING: {message}")],
             Event::StepFinished { .. } | Event::StageFinished { .. } => self.end(),
             Event::ImageStarted { .. }
+            | Event::StepsPublished { .. }
             | Event::TransfersStarted { .. }
             | Event::TransferStarted { .. }
             | Event::TransferProgress { .. }

@@ -9,6 +9,7 @@ mod disk;
 mod name;
 mod project;
 mod registry;
+mod sharing;
 mod value;
 
 pub use checksum::Checksum;
@@ -20,3 +21,4 @@ pub use disk::DiskSettings;
 pub use name::{ImageName, ImageNameError};
 pub use project::{DEFAULT_EPOCH, EpochRequest, PackageSettings, Project, ProjectSettings};
 pub use registry::RegistrySettings;
+pub use sharing::{CacheSettings, TrustSettings};

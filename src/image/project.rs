@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{ImageDefinition, ImageName, RegistrySettings};
+use super::{CacheSettings, ImageDefinition, ImageName, RegistrySettings, TrustSettings};
 
 /// A project: the file `plywood.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,10 @@ pub struct Project {
     pub packages: PackageSettings,
     /// How single registries are spoken to, by host and port as references have them.
     pub registry: BTreeMap<String, RegistrySettings>,
+    /// Where built layers are shared with other machines.
+    pub cache: CacheSettings,
+    /// Whose layers may be used.
+    pub trust: TrustSettings,
     /// The images, by name.
     pub image: BTreeMap<ImageName, ImageDefinition>,
 }

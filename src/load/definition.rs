@@ -65,9 +65,9 @@ mod tests {
             ),
         ),
         (
-            "[cache]\nfrom = []\n",
-            "1:2: unknown key `cache`",
-            Some("expected one of: `project`, `packages`, `registry`, `image`"),
+            "[layers]\nfrom = []\n",
+            "1:2: unknown key `layers`",
+            Some("expected one of: `project`, `packages`, `registry`, `cache`, `trust`, `image`"),
         ),
         ("[image.a]\n  outputs = [\"qcow\"]\n", "2:14: unknown value `qcow`", Some("did you mean `qcow2`?")),
         (

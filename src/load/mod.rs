@@ -16,6 +16,7 @@ mod error;
 mod handover;
 mod hooks;
 mod input;
+mod key;
 mod project;
 mod syntax;
 
@@ -30,5 +31,6 @@ pub use epoch::{EpochError, load_epoch};
 pub use error::{DefinitionError, LoadError};
 pub use hooks::HookLayout;
 pub use input::load_input_files;
+pub use key::{KeyFileError, generate_key, load_key};
 pub use project::{PROJECT_FILE, element_path, layer_path, load_project};
 pub use syntax::check_syntax;

@@ -13,6 +13,8 @@ use std::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::Digest;
 
 const DEFAULT_HOST: &str = "docker.io";
@@ -34,7 +36,8 @@ pub struct ReferenceError {
 }
 
 /// A repository: where it is, and its name there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Repository {
     host: String,
     path: String,
@@ -83,6 +86,20 @@ impl Repository {
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.host, self.path)
+    }
+}
+
+impl TryFrom<String> for Repository {
+    type Error = ReferenceError;
+
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
+        text.parse()
+    }
+}
+
+impl From<Repository> for String {
+    fn from(repository: Repository) -> Self {
+        repository.to_string()
     }
 }
 

@@ -177,6 +177,19 @@ pub enum Event<'a> {
         /// How long it took.
         milliseconds: u64,
     },
+    /// The steps of an image can be found by other machines.
+    StepsPublished {
+        /// The image.
+        image: &'a str,
+        /// The repository.
+        repository: &'a str,
+        /// How many steps.
+        steps: usize,
+        /// How many of them it did not have before.
+        new: usize,
+        /// The step that is kept back with all above, because it was made with secrets.
+        withheld: Option<&'a str>,
+    },
     /// Something the user should know that does not stop the build.
     Warning {
         /// A sentence without full stop.

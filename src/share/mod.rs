@@ -6,6 +6,7 @@
 //! manifest   the same as an OCI artifact manifest, signed            SharedStep <-> canonical bytes
 //! index      the steps that an image was last published with         what a miss is explained by
 //! refusal    why what a registry gave does not count
+//! prune      which of the published steps may go
 //! ```
 //!
 //! | tag | points at |
@@ -36,12 +37,14 @@
 
 mod index;
 mod manifest;
+mod prune;
 mod refusal;
 mod step;
 mod tag;
 
 pub use index::{StepIndex, image_index};
 pub use manifest::{ARTIFACT_TYPE, EMPTY};
+pub use prune::PrunePolicy;
 pub use refusal::Refusal;
 pub use step::{SharedStep, Withheld, publishable};
-pub use tag::{StepKey, image_tag};
+pub use tag::{StepKey, image_tag, is_image_tag};

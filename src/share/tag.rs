@@ -61,6 +61,11 @@ pub fn image_tag(image: &str) -> String {
     }
 }
 
+/// Says whether a tag is that of an image's last published build.
+pub fn is_image_tag(tag: &str) -> bool {
+    tag.starts_with(IMAGE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +86,7 @@ mod tests {
         let long = "x".repeat(128);
         for image in ["vm", "contrail.builder_1", &long] {
             let tag = image_tag(image);
-            assert!(tag.len() <= MAX_BYTES, "{tag}");
+            assert!(tag.len() <= MAX_BYTES && is_image_tag(&tag), "{tag}");
             assert!(tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)), "{tag}");
         }
     }

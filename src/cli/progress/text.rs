@@ -49,6 +49,12 @@ impl Narrator {
             Event::OutputWritten { image, format, path, bytes } => {
                 Some(format!("{image}: wrote {} ({format}, {})", path.display(), size(bytes)))
             }
+            Event::StepsPublished { image, repository, steps, new, withheld } => {
+                let rest = withheld.map_or_else(String::new, |step| {
+                    format!("; `{step}` and all above stay here, as a secret was in its making")
+                });
+                Some(format!("{image}: published {new} new steps, {steps} in all, in {repository}{rest}"))
+            }
             Event::Warning { message } => Some(format!("warning: {message}")),
             Event::TransfersStarted { repository, direction, blobs, bytes } => {
                 Some(format!("{repository}: {} {blobs} blobs ({})", verb(direction), size(bytes)))

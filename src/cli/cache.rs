@@ -1,0 +1,42 @@
+//! `plywood cache`: a repository that steps are shared through.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Process;
+use super::args::{Cache, Global, Progress};
+use super::build::detail;
+use super::progress::renderer;
+use super::registry::client;
+use super::report::Failure;
+use crate::build::Pruning;
+use crate::registry::{Access, CacheRepository};
+use crate::share::PrunePolicy;
+
+/// Seconds of a day.
+const DAY: i64 = 24 * 60 * 60;
+
+/// Deletes old steps.
+pub(super) fn run(global: &Global, command: &Cache, process: &Process) -> Result<ExitCode, Failure> {
+    let Cache::Prune { repository, older_than, keep_last, dry_run } = command;
+    let events = renderer(Progress::Plain, detail(global));
+    let access = if *dry_run { Access::Pull } else { Access::Delete };
+    let remote = CacheRepository::new(client(global, process)?.remote(repository, access), events.as_ref());
+    let policy = PrunePolicy { since: now()? - i64::from(*older_than) * DAY, keep_last: *keep_last };
+    let pruning = Pruning::plan(&remote, &policy)?;
+    let (gone, steps) = (pruning.gone.len(), pruning.steps);
+    if *dry_run {
+        println!("would delete {gone} of {steps} steps from {repository}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    pruning.carry_out(&remote)?;
+    println!(
+        "deleted {gone} of {steps} steps from {repository}; the registry's own garbage collection frees the space"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the seconds since 1970.
+pub(super) fn now() -> Result<i64, Failure> {
+    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?)
+}

@@ -1,0 +1,50 @@
+//! `plywood key`: the key that published steps are signed with.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::args::{Global, Key};
+use super::context::Context;
+use super::report::{Failure, Message};
+use super::sharing::signing_key;
+use crate::load;
+
+/// Makes a key, or shows the public half of one.
+pub(super) fn run(global: &Global, command: &Key) -> Result<ExitCode, Failure> {
+    match command {
+        Key::Generate { out } => generate(&out.clone().map_or_else(default_path, Ok)?),
+        Key::Show { sign_key } => show(global, sign_key.as_ref()),
+    }
+}
+
+fn generate(path: &Path) -> Result<ExitCode, Failure> {
+    let key = load::generate_key(path)?;
+    println!("{}", key.public());
+    eprintln!(
+        "wrote the signing key to {}\n\nhint: to sign with it and to believe it, write into plywood.toml:\n\n  \
+         [trust]\n  keys = [\"{}\"]\n  sign-with = \"{}\"",
+        path.display(),
+        key.public(),
+        path.display(),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(global: &Global, named: Option<&PathBuf>) -> Result<ExitCode, Failure> {
+    let of_project = || signing_key(&Context::load(global).ok()?, None);
+    let path = named.cloned().or_else(of_project).map_or_else(default_path, Ok)?;
+    println!("{}", load::load_key(&path)?.public());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns where a key is made that no place is named for.
+fn default_path() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/etc/plywood/signing.key"));
+    }
+    let home = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = home("XDG_CONFIG_HOME").or_else(|| home("HOME").map(|home| home.join(".config")));
+    config.map(|config| config.join("plywood/signing.key")).ok_or_else(|| {
+        Message::with_hint("there is no place for the key: HOME is not set", "add `--out FILE`")
+    })
+}

@@ -1,0 +1,88 @@
+//! What is shared through registries, as the command line and `plywood.toml` say.
+
+use std::path::PathBuf;
+
+use super::args::{CacheFrom, CacheTo};
+use super::context::Context;
+use super::report::Failure;
+use crate::build::{Publisher, Registries};
+use crate::load;
+use crate::oci::Repository;
+use crate::port::{Events, RemoteCache, RemoteError};
+use crate::registry::{Access, CacheRepository, Client};
+use crate::store::Store;
+use crate::trust::{Policy, SigningKey};
+
+/// The repositories that steps are looked up in, and whom they are believed.
+pub(super) struct Sources<'a> {
+    repositories: Vec<CacheRepository<'a>>,
+    policy: Policy,
+    events: &'a dyn Events,
+}
+
+impl<'a> Sources<'a> {
+    /// Takes the repositories that the command line names, else those of the project. Connects to nothing.
+    pub(super) fn new(context: &Context, args: &CacheFrom, client: &Client, events: &'a dyn Events) -> Self {
+        let named = if args.cache_from.is_empty() { &context.project.cache.from } else { &args.cache_from };
+        let remote = |repository: &Repository| client.remote(repository, Access::Pull);
+        let repositories =
+            named.iter().map(|repository| CacheRepository::new(remote(repository), events)).collect();
+        Self { repositories, policy: context.project.trust.policy(), events }
+    }
+
+    /// Returns them as the build sees them.
+    pub(super) fn registries(&self) -> Registries<'_> {
+        let from = self.repositories.iter().map(|repository| repository as &dyn RemoteCache).collect();
+        Registries::new(from, self.policy.clone(), self.events)
+    }
+}
+
+/// Where steps are published, and who vouches for them.
+pub(super) struct Target<'a> {
+    pub(super) repository: CacheRepository<'a>,
+    pub(super) policy: Policy,
+    pub(super) key: Option<SigningKey>,
+}
+
+impl<'a> Target<'a> {
+    /// Returns the repository that the command line names, else that of the project, if one does. Connects to nothing.
+    ///
+    /// # Errors
+    /// If the signing key cannot be read.
+    pub(super) fn new(
+        context: &Context,
+        args: &CacheTo,
+        client: &Client,
+        events: &'a dyn Events,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(to) = args.cache_to.as_ref().or(context.project.cache.to.as_ref()) else { return Ok(None) };
+        let trust = &context.project.trust;
+        let key = signing_key(context, args.sign_key.as_ref());
+        Ok(Some(Self {
+            repository: CacheRepository::new(client.remote(to, Access::Push), events),
+            policy: trust.policy(),
+            key: key.map(|path| load::load_key(&path)).transpose()?,
+        }))
+    }
+}
+
+impl Target<'_> {
+    /// Returns what publishes the layers of `store`; `now` is in seconds since 1970.
+    pub(super) fn publisher<'b>(&'b self, store: &'b Store, now: i64) -> Publisher<'b> {
+        Publisher { to: &self.repository, blobs: store, policy: &self.policy, key: self.key.as_ref(), now }
+    }
+}
+
+/// An image that was built, and whose steps other machines will not find.
+#[derive(Debug, thiserror::Error)]
+#[error("image `{image}` is built and its outputs are written, but its steps are not published")]
+pub(super) struct NotPublished {
+    pub(super) image: String,
+    pub(super) source: RemoteError,
+}
+
+/// Returns the file of the key that is to sign, if one is named.
+pub(super) fn signing_key(context: &Context, named: Option<&PathBuf>) -> Option<PathBuf> {
+    let of_project = || context.project.trust.sign_with.as_ref().map(|path| context.dir.join(path));
+    named.cloned().or_else(of_project)
+}

@@ -1,0 +1,106 @@
+//! Files of signing keys.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::trust::{KeyError, SigningKey};
+
+/// A key file that cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// Reading or writing failed.
+    #[error("cannot {action} the signing key `{}`", path.display())]
+    Io {
+        /// What was tried, in the imperative.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file is there: a key that is lost cannot be got back.
+    #[error("`{}` is there already, and a signing key is never overwritten", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It holds no key.
+    #[error("`{}` holds no signing key", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: KeyError,
+    },
+}
+
+/// Makes a new key and writes it to the file `path`, which only its owner can read. Makes the directory, if it is missing.
+///
+/// # Errors
+/// [`KeyFileError::Exists`], [`KeyFileError::Io`].
+pub fn generate_key(path: &Path) -> Result<SigningKey, KeyFileError> {
+    let mut seed = [0; 32];
+    let failed = |action| move |source| KeyFileError::Io { action, path: path.to_owned(), source };
+    getrandom(&mut seed, GetRandomFlags::empty()).map_err(io::Error::from).map_err(failed("make"))?;
+    let key = SigningKey::new(seed);
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(failed("make the directory of"))?;
+    }
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(KeyFileError::Exists { path: path.to_owned() });
+        }
+        result => result.map_err(failed("write"))?,
+    };
+    write_key(&mut file, &key).map_err(failed("write"))?;
+    Ok(key)
+}
+
+fn write_key(file: &mut File, key: &SigningKey) -> io::Result<()> {
+    file.write_all(key.to_text().as_bytes())?;
+    file.sync_all()
+}
+
+/// Reads the key in the file `path`.
+///
+/// # Errors
+/// [`KeyFileError::Invalid`], [`KeyFileError::Io`].
+pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|source| KeyFileError::Io { action: "read", path: path.to_owned(), source })?;
+    text.parse().map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_owners_alone_and_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys/signing.key");
+        let key = generate_key(&path).unwrap();
+        assert_eq!(load_key(&path).unwrap().public(), key.public());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(generate_key(&path), Err(KeyFileError::Exists { .. })));
+        assert_eq!(load_key(&path).unwrap().public(), key.public());
+        let other = generate_key(&directory.path().join("other")).unwrap();
+        assert_ne!(other.public(), key.public());
+    }
+
+    #[test]
+    fn what_holds_no_key_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        assert!(matches!(load_key(&path), Err(KeyFileError::Io { .. })));
+        std::fs::write(&path, "ssh-ed25519 AAAA").unwrap();
+        let error = load_key(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Invalid { .. }), "{error}");
+    }
+}
