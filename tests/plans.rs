@@ -52,6 +52,7 @@ fn plan(dir: &Path, name: &ImageName, image: &ImageDefinition) -> Plan {
         sources: &BTreeMap::new(),
         native: &native,
         files: &load::load_input_files(dir, &image.files).unwrap(),
+        machine: &[],
         packages: &image.packages,
         seal: &Seal::new([0; 32]),
     })

@@ -350,6 +350,10 @@ impl HookFiles for World {
         Ok(())
     }
 
+    fn show_machine_files(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
+        Ok(())
+    }
+
     fn hand_over(&self, _: &Tasks, _: &[CacheMount], _: &Path, _: &Path) -> Result<(), HookFilesError> {
         Ok(())
     }

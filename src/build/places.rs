@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::facts::{HOOKS_ON_HOST, IMAGE_DIR_ON_HOST};
 use super::step::HOOKS_IN_TARGET;
-use crate::plan::ELEMENTS_ON_HOST;
+use crate::plan::{ELEMENTS_ON_HOST, Tasks};
 use crate::port::{Access, Bind, CacheMount, LayerStore, StoreError, View, Workspace};
 
 /// Directories of the machine.
@@ -13,6 +13,8 @@ pub(super) struct Places {
     pub(super) hooks: PathBuf,
     /// Whole elements by name, filled likewise.
     pub(super) elements: PathBuf,
+    /// Copies of the machine's files, filled likewise.
+    pub(super) machine: PathBuf,
     /// For what hooks on the host leave beside the image.
     image: PathBuf,
     /// Kept between builds.
@@ -25,6 +27,7 @@ impl Places {
         Ok(Self {
             hooks: workspace.scratch("hooks")?,
             elements: workspace.scratch("elements")?,
+            machine: workspace.scratch("machine")?,
             image: workspace.scratch("image")?,
             cache: store.cache("dib")?,
         })
@@ -42,6 +45,12 @@ impl Places {
                 bind(&self.cache, View::CACHE, Access::ReadWrite),
             ],
         }
+    }
+
+    /// Returns the files of the machine that hooks on the host see.
+    pub(super) fn machine_binds<'a>(&'a self, tasks: &'a Tasks) -> impl Iterator<Item = Bind> + 'a {
+        let places = tasks.machine.keys().enumerate();
+        places.map(|(number, place)| bind(&self.machine.join(number.to_string()), place, Access::ReadOnly))
     }
 
     /// Returns a mount that a hook made, to be made again.

@@ -239,6 +239,7 @@ impl Builder<'_> {
         let places = Places::make(workspace, self.ports.store)?;
         self.ports.hooks.lay_out(tasks, &places.hooks)?;
         self.ports.hooks.show_elements(tasks, &places.elements)?;
+        self.ports.hooks.show_machine_files(tasks, &places.machine)?;
         let below = self.ports.hooks.take_over(&places.hooks, root.path())?;
         let packages =
             self.ports.packages.session(plan.foundation.base(), &workspace.scratch("packages")?)?;

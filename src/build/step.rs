@@ -183,6 +183,9 @@ impl StepRun<'_> {
             View::Host | View::HostBare => self.packages.network_binds(),
         };
         binds.extend(self.places.binds(view));
+        if view != View::Target {
+            binds.extend(self.places.machine_binds(self.tasks));
+        }
         binds.extend(self.mounts(root).iter().map(|mount| self.places.cache_bind(mount, view)));
         Ok(Job { argv, env, cwd: "/".to_owned(), view, binds, network: Network::Host })
     }

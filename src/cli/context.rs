@@ -159,6 +159,7 @@ impl Context {
             sources: &sources(&elements, &settings, store)?,
             native: &native,
             files: &load::load_input_files(&self.dir, &image.files)?,
+            machine: &load::load_machine_files(&variables, home().as_deref()),
             packages: &image.packages,
             seal: &store.seal()?,
         })?)
@@ -194,6 +195,11 @@ fn variables(
     variables
 }
 
+/// Returns the caller's home.
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 /// Says that an image has no step of this name, and which it has.
 pub(super) fn unknown_step(plan: &Plan, name: &str) -> Failure {
     let names: Vec<_> = plan.steps.iter().map(|step| format!("`{}`", step.name)).collect();
@@ -222,8 +228,8 @@ fn store_path(global: &Global) -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/cache/plywood"));
     }
-    let home = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = home("XDG_CACHE_HOME").or_else(|| home("HOME").map(|home| home.join(".cache")));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = cache.or_else(|| home().map(|home| home.join(".cache")));
     cache.map(|cache| cache.join("plywood")).ok_or_else(|| {
         Message::with_hint("there is no place for the store: HOME is not set", "add `--store DIR`")
     })

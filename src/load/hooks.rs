@@ -44,6 +44,13 @@ impl HookFiles for HookLayout {
         Ok(())
     }
 
+    fn show_machine_files(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError> {
+        for (number, file) in tasks.machine.values().enumerate() {
+            copy_input(file, &dir.join(number.to_string()))?;
+        }
+        Ok(())
+    }
+
     fn hand_over(
         &self,
         tasks: &Tasks,

@@ -43,7 +43,7 @@ pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), LoadErro
 }
 
 /// Returns the digest of a file's bytes, or of a directory's names, kinds and contents in byte order of the names.
-fn digest_of(path: &Path) -> Result<Digest, LoadError> {
+pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     if !path.is_dir() {
         let mut reader = HashingReader::new(File::open(path).map_err(LoadError::io("read", path))?);
         io::copy(&mut reader, &mut io::sink()).map_err(LoadError::io("read", path))?;

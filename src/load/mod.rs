@@ -17,6 +17,7 @@ mod handover;
 mod hooks;
 mod input;
 mod key;
+mod machine;
 mod project;
 mod syntax;
 
@@ -32,5 +33,6 @@ pub use error::{DefinitionError, LoadError};
 pub use hooks::HookLayout;
 pub use input::load_input_files;
 pub use key::{KeyFileError, generate_key, load_key};
+pub use machine::load_machine_files;
 pub use project::{PROJECT_FILE, element_path, layer_path, load_project};
 pub use syntax::check_syntax;

@@ -295,12 +295,14 @@ fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (Str
 
 /// Returns the fields that say what tasks do and see. Takes the value apart so that nothing added to it is forgotten.
 fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
-    let Tasks { hooks, links, fragments, environment, files, requesting, shown, list } = tasks;
+    let Tasks { hooks, links, fragments, environment, files, machine, requesting, shown, list } = tasks;
     let hooks = hooks.iter().map(|(path, element)| (format!("file {path}"), element.files[path].identity()));
     let variables =
         environment.iter().map(|(name, value)| (variable_label(name), seal.field_value(name, value)));
     let files = files.iter().map(|(name, file)| (format!("input file {name}"), file.digest.to_string()));
     let links = links.iter().map(|(path, target)| (format!("link {path}"), target.clone()));
+    let machine =
+        machine.iter().map(|(place, file)| (format!("machine file {place}"), file.digest.to_string()));
     let shown = shown.iter().map(|element| (format!("tree of {}", element.name), tree(element).to_string()));
     let lists =
         requesting.iter().map(|element| (format!("packages of {}", element.name), package_data(element)));
@@ -313,6 +315,7 @@ fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
         .chain(links)
         .chain(variables)
         .chain(files)
+        .chain(machine)
         .chain(shown)
         .chain(lists)
         .chain(orders)

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{
-    Foundation, InputFile, Plan, PlanError, Request, ResolvedSource, Seal, Step, Tasks, Work, plan_image,
+    Foundation, InputFile, MachineFile, Plan, PlanError, Request, ResolvedSource, Seal, Step, Tasks, Work,
+    plan_image,
 };
 use crate::distro::{Architecture, BaseDefinition};
 use crate::element::fixture::element;
@@ -26,6 +27,7 @@ pub(crate) struct Image {
     pub(crate) sources: BTreeMap<ElementName, Vec<ResolvedSource>>,
     pub(crate) native: BTreeSet<NativeProvider>,
     pub(crate) files: BTreeMap<String, InputFile>,
+    pub(crate) machine: Vec<MachineFile>,
     pub(crate) packages: Vec<String>,
     pub(crate) seal: Seal,
 }
@@ -49,6 +51,7 @@ impl Image {
             sources: BTreeMap::new(),
             native: BTreeSet::new(),
             files: BTreeMap::new(),
+            machine: Vec::new(),
             packages: Vec::new(),
             seal: Seal::new([7; 32]),
         }
@@ -110,6 +113,7 @@ impl Image {
             sources: &self.sources,
             native: &self.native,
             files: &self.files,
+            machine: &self.machine,
             packages: &self.packages,
             seal: &self.seal,
         })

@@ -47,7 +47,7 @@ pub use error::PlanError;
 pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
-pub use request::{Foundation, Request};
+pub use request::{Foundation, MachineFile, Request};
 pub use seal::{Seal, is_secret};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
 pub use step::{

@@ -1,9 +1,10 @@
 //! The steps of images in element order and in phase order, with a base and without.
 
 use super::fixture::{Image, all_steps, tasks};
-use super::{Plan, Step};
+use super::{InputFile, MachineFile, Plan, Step};
 use crate::element::Order;
 use crate::element::fixture::{Builder, element};
+use crate::oci::Digest;
 
 /// An operating system of two elements, a leaf, and one that has to come early, one late, one at the end.
 fn elements() -> Vec<crate::element::Element> {
@@ -102,4 +103,23 @@ fn hooks_that_ask_where_elements_are_depend_on_all_of_them() {
     let plan = Image { elements: vec![asking.build(), inside.build()], ..Image::bare() }.plan();
     let shown = |step: &str| tasks(&plan, step).shown.len();
     assert_eq!((shown("asking"), shown("inside")), (2, 0));
+}
+
+#[test]
+fn files_of_the_machine_are_seen_by_hooks_on_the_host_that_mention_them() {
+    let element = element("local")
+        .hook("extra-data.d/62-key", "cat ~/.ssh/authorized_keys")
+        .hook("install.d/62-key", "echo $DIB_KEY $DIB_OTHER");
+    let file = |mention: &str, place: &str| MachineFile {
+        place: place.to_owned(),
+        mention: mention.to_owned(),
+        file: InputFile { path: place.into(), digest: Digest::of(place) },
+    };
+    let machine = vec![file(".ssh", "/root/.ssh/authorized_keys"), file("DIB_KEY", "/srv/key")];
+    let plan = Image { elements: vec![element.build()], machine, ..Image::bare() }.plan();
+    let seen: Vec<_> = tasks(&plan, "local").machine.keys().map(String::as_str).collect();
+    assert_eq!(seen, ["/root/.ssh/authorized_keys"]);
+    let step = plan.steps.iter().find(|step| step.name == "local").unwrap();
+    let mut labels = step.fields.fields().iter().map(|field| field.label.as_str());
+    assert!(labels.any(|label| label == "machine file /root/.ssh/authorized_keys"));
 }

@@ -35,10 +35,23 @@ pub struct Request<'a> {
     pub native: &'a BTreeSet<NativeProvider>,
     /// Input files by name.
     pub files: &'a BTreeMap<String, InputFile>,
+    /// Files of the machine that hooks on the host may read.
+    pub machine: &'a [MachineFile],
     /// Packages that no element asks for.
     pub packages: &'a [String],
     /// Turns secrets into key fields.
     pub seal: &'a Seal,
+}
+
+/// A file or directory of the machine that hooks on the host may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineFile {
+    /// Where they find it: where it is, but for the caller's home, which is root's there.
+    pub place: String,
+    /// The text of a hook that reads it says this: the name of the variable that names it, or `.ssh`.
+    pub mention: String,
+    /// What it is.
+    pub file: InputFile,
 }
 
 /// What an image stands on.

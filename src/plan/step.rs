@@ -128,6 +128,8 @@ pub struct Tasks {
     pub environment: BTreeMap<String, String>,
     /// Files of the image definition, shown in the directory `files` of the hooks directory, by name.
     pub files: BTreeMap<String, InputFile>,
+    /// Files of the machine that hooks on the host read, by where they find them.
+    pub machine: BTreeMap<String, InputFile>,
     /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`] go by, and whose services
     /// [`Action::AddServices`] adds.
     pub requesting: Vec<Arc<Element>>,

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::PlanError;
-use super::request::Request;
-use super::step::Tasks;
+use super::request::{MachineFile, Request};
+use super::step::{InputFile, Tasks};
 use super::variables::mentioned_name;
 use crate::element::{
     DuplicateHook, Element, Fragment, Mentions, Phase, PhaseClass, Place, environment_order,
@@ -139,15 +139,13 @@ fn view(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks) -> Tas
     let environment = only(request.variables, |name| mentions.includes(mentioned_name(name)));
     let files = only(request.files, |name| environment.values().any(|value| names_file(value, name)));
     let shown = if looks_into_elements(&hooks) { request.elements.to_vec() } else { Vec::new() };
-    Tasks { hooks, fragments, environment, files, shown, ..Tasks::default() }
+    let machine = machine_files(request, &hooks);
+    Tasks { hooks, fragments, environment, files, machine, shown, ..Tasks::default() }
 }
 
 /// Adds the tools of all elements that hooks on the host name: they find them in the hooks directory.
 fn add_tools(request: &Request<'_>, hooks: &mut Hooks) {
-    let on_host =
-        hooks.iter().filter(|(path, _)| phase_of(path).is_some_and(|phase| phase.place() == Place::Host));
-    let texts = on_host.filter_map(|(path, element)| element.text(path));
-    let texts: Vec<_> = texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    let texts: Vec<_> = texts_on_host(hooks).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
     for element in request.elements {
         for (tool, _) in element.files_in("bin") {
             if texts.iter().any(|text| text.contains(&format!("/bin/{tool}"))) {
@@ -160,12 +158,25 @@ fn add_tools(request: &Request<'_>, hooks: &mut Hooks) {
 /// Says whether a hook on the host asks where the elements are.
 fn looks_into_elements(hooks: &Hooks) -> bool {
     const ASKING: [&str; 3] = ["get_image_element_array", "IMAGE_ELEMENT_YAML", "ELEMENTS_PATH"];
-    let on_host =
-        hooks.iter().filter(|(path, _)| phase_of(path).is_some_and(|phase| phase.place() == Place::Host));
-    on_host.filter_map(|(path, element)| element.text(path)).any(|text| {
+    texts_on_host(hooks).any(|text| {
         let mentions = Mentions::of(text);
         ASKING.iter().any(|name| mentions.names.contains(*name))
     })
+}
+
+/// Returns the files of the machine that hooks on the host mention.
+fn machine_files(request: &Request<'_>, hooks: &Hooks) -> BTreeMap<String, InputFile> {
+    let says =
+        |text: &[u8], mention: &str| text.windows(mention.len()).any(|part| part == mention.as_bytes());
+    let mentioned = |file: &&MachineFile| texts_on_host(hooks).any(|text| says(text, &file.mention));
+    let found = request.machine.iter().filter(mentioned);
+    found.map(|file| (file.place.clone(), file.file.clone())).collect()
+}
+
+/// Returns the texts of hooks that run on the host.
+fn texts_on_host(hooks: &Hooks) -> impl Iterator<Item = &[u8]> {
+    let on_host = |path: &str| phase_of(path).is_some_and(|phase| phase.place() == Place::Host);
+    hooks.iter().filter(move |(path, _)| on_host(path)).filter_map(|(path, element)| element.text(path))
 }
 
 /// Returns what files may read, and what the providers read for the elements `owners`.

@@ -21,6 +21,13 @@ pub trait HookFiles: Sync {
     /// As [`HookFiles::lay_out`].
     fn show_elements(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError>;
 
+    /// Copies the files of the machine that hooks on the host read into the empty directory `dir`: the first one is called
+    /// `0`, and so on.
+    ///
+    /// # Errors
+    /// As [`HookFiles::lay_out`].
+    fn show_machine_files(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError>;
+
     /// Keeps what hooks on the host left in the hooks directory `dir` (laid out for `tasks`), and the caches they mounted, for
     /// later steps: in `/tmp/in_target.d` of the root at `root`, where hooks in the target see that directory.
     fn hand_over(
