@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
@@ -25,7 +26,7 @@ fn pushed() -> &'static Pushed {
     static PUSHED: OnceLock<Pushed> = OnceLock::new();
     PUSHED.get_or_init(|| {
         let server = Server::start(Door::Open);
-        let project = Project::new("elements = [\"greeting\"]\noutputs = [\"oci\"]").with_base();
+        let project = Project::new("elements = [\"greeting\"]\noutputs = [\"oci\", \"qcow2\"]").with_base();
         project.element("greeting");
         project.build(&[]);
         let push = project.run(&["push", "tiny", &format!("{}/team/tiny:1", server.host())]);
@@ -201,4 +202,34 @@ fn an_index_for_several_platforms_gives_this_machines_image() {
         "{}",
         pull.stderr
     );
+}
+
+#[test]
+fn a_disk_goes_as_an_artifact_and_as_kubevirt_wants_it() {
+    let pushed = pushed();
+    let disk = pushed.project.out().join("tiny.qcow2");
+    let out = pushed.project.out().display().to_string();
+    let push = |format: &str| {
+        let reference = format!("{}/team/disk:{format}", pushed.server.host());
+        let push = pushed.project.run(&["push", "tiny", &reference, "-f", format, "-o", &out]);
+        assert_eq!(push.status, Some(0), "{}", push.stderr);
+        reference
+    };
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+
+    let artifact = push("qcow2");
+    let pull = pushed.project.run(&["pull", &artifact]);
+    assert!(pull.status == Some(1) && pull.stderr.contains("pull -o"), "{}", pull.stderr);
+    let pull = pushed.project.run(&["pull", &artifact, "-o", &at("pulled")]);
+    assert_eq!(pull.status, Some(0), "{}", pull.stderr);
+    run("cmp", &[disk.to_str().unwrap(), &at("pulled/tiny.qcow2")]);
+
+    let image = format!("docker://{}", push("containerdisk"));
+    let copy = format!("oci:{}:copy", at("copy"));
+    run("skopeo", &["copy", "--insecure-policy", "--src-tls-verify=false", &image, &copy]);
+    run("umoci", &["unpack", "--image", &format!("{}:copy", at("copy")), &at("bundle")]);
+    let inside = directory.path().join("bundle/rootfs/disk/tiny.qcow2");
+    run("cmp", &[disk.to_str().unwrap(), inside.to_str().unwrap()]);
+    assert_eq!(fs::metadata(inside).unwrap().uid(), 107);
 }

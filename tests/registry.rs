@@ -4,17 +4,26 @@
 
 mod common;
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use common::fault::{Fault, Proxy};
 use common::registry::{Door, PASSWORD, Server, USER};
-use plywood::oci::{Digest, RawManifest, Repository, TagOrDigest, descriptor, image_manifest};
-use plywood::port::{Direction, Event, Events, How};
+use plywood::oci::{
+    DiffId, Digest, HashingReader, ImageConfig, RawManifest, Repository, TagOrDigest, descriptor,
+    image_manifest,
+};
+use plywood::port::{BlobSource, Direction, Event, Events, How};
 use plywood::registry::{
     Access, Client, Credentials, Deletion, HostSettings, RegistryError, Remote, Settings, Transfers, Upload,
 };
+
+/// In Go's words.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 struct Silent;
 
@@ -412,4 +421,143 @@ fn referrers_are_listed_also_where_the_registry_keeps_no_list() {
     let [one] = of_kind.as_slice() else { panic!("{of_kind:?}") };
     assert_eq!(one.annotations().as_ref().unwrap()["number"], "1");
     assert!(bench.remote.referrers(&Digest::of("nobody"), None).unwrap().is_empty());
+}
+
+#[test]
+fn tokens_are_fetched_for_what_is_done_and_again_while_a_transfer_runs() {
+    let bench = Bench::new();
+    let content = noise(1_000_000);
+    let digest = bench.store(&content);
+    bench.proxy.guard(1);
+    bench.proxy.hurt("GET", "blobs", Fault::CutAnswer(300_000), 2);
+    assert!(pull(&bench.remote, &digest, 1_000_000).unwrap() == content);
+    let seen = bench.proxy.take();
+    let tokens: Vec<_> = seen.iter().filter(|seen| seen.line.starts_with("GET /token")).collect();
+    assert!(tokens.len() >= 2, "{seen:?}");
+    let form = "client_id=plywood&service=test&scope=repository%3Aa%3Apull%2Cpush";
+    assert!(tokens.iter().all(|seen| seen.line.ends_with(form) && !seen.authorized), "{tokens:?}");
+
+    // Each of HEAD, POST and PUT finds its token used up.
+    assert_eq!(push(&bench.remote, &noise(50_000)).unwrap(), How::Moved);
+
+    let anonymous = bench.remote.clone();
+    bench.proxy.hurt("GET", "/token", Fault::Answer(403, &[], r#"{"details":"go away"}"#), 1);
+    let error = pull(&anonymous, &digest, 1_000_000).unwrap_err();
+    let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+    assert!(matches!(error, RegistryError::NoToken { .. }) && text.contains("go away"), "{text}");
+}
+
+#[test]
+fn accounts_reach_the_token_service_as_it_wants_them() {
+    let bench = Bench::new();
+    let digest = bench.store(b"content");
+    bench.proxy.guard(100);
+    let client = |entry: serde_json::Value| {
+        let config = serde_json::json!({ "auths": { bench.proxy.host(): entry } });
+        std::fs::write(bench.server.path().join("config.json"), config.to_string()).unwrap();
+        let path = bench.server.path().display().to_string();
+        let credentials = Credentials::of_environment(&[("DOCKER_CONFIG".to_owned(), path)].into());
+        Client::new(Settings::default(), credentials, Arc::default())
+    };
+    let cases = [
+        (serde_json::json!({ "username": USER, "password": PASSWORD }), "GET /token?", true),
+        (serde_json::json!({ "identitytoken": "secret" }), "POST /token", false),
+    ];
+    for (entry, line, authorized) in cases {
+        let remote = client(entry).remote(bench.remote.repository(), Access::Pull);
+        assert_eq!(pull(&remote, &digest, 7).unwrap(), b"content");
+        let seen = bench.proxy.take();
+        let token = seen.iter().find(|seen| seen.line.contains("/token")).unwrap();
+        assert!(token.line.starts_with(line) && token.authorized == authorized, "{seen:?}");
+        assert!(!format!("{seen:?}").contains("secret"), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_helper_is_asked_for_the_account() {
+    let server = Server::start(Door::Guarded);
+    let directory = server.path();
+    let helper = directory.join("docker-credential-test");
+    let answer = format!(r#"{{"ServerURL":"x","Username":"{USER}","Secret":"{PASSWORD}"}}"#);
+    let script =
+        format!("#!/bin/sh\n[ \"$1\" = get ] && [ \"$(cat)\" = {} ] && echo '{answer}'\n", server.host());
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = serde_json::json!({ "credHelpers": { server.host(): "test" } });
+    std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    let project = common::project::Project::new("");
+    project.write("plywood.toml", &format!("[registry.\"{}\"]\nca = \"ca.crt\"\n", server.host()));
+    std::fs::copy(directory.join("ca.crt"), project.path().join("ca.crt")).unwrap();
+    let pull = |path: &str| {
+        let mut command = project.command(&["pull", &format!("{}/a:1", server.host())]);
+        command.env("DOCKER_CONFIG", directory).env("PATH", path);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    let path = std::env::var("PATH").unwrap();
+    let said = pull(&format!("{}:{path}", directory.display()));
+    assert!(said.contains("has no image `1`"), "it was let in: {said}");
+    let said = pull(&path);
+    assert!(said.contains("docker-credential-test") && !said.contains(PASSWORD), "{said}");
+}
+
+/// The kernel refuses the process more memory than this, stacks of threads included.
+const MEMORY_BYTES: u64 = 64 << 20;
+
+#[test]
+fn a_layer_that_is_larger_than_memory_goes_both_ways() {
+    struct OnDisk(PathBuf);
+
+    impl BlobSource for OnDisk {
+        fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
+            let mut file = File::open(&self.0)?;
+            file.seek(SeekFrom::Start(offset))?;
+            Ok(Box::new(file))
+        }
+    }
+
+    let server = Server::start(Door::Open);
+    let layer = server.path().join("layer.tar");
+    let content = 600_000_256;
+    let mut header = tar::Header::new_ustar();
+    header.set_path("zeros").unwrap();
+    header.set_size(content);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    std::fs::write(&layer, header.as_bytes()).unwrap();
+    let bytes = 512 + content.next_multiple_of(512) + 1024;
+    File::options().write(true).open(&layer).unwrap().set_len(bytes).unwrap();
+    let mut hashing = HashingReader::new(File::open(&layer).unwrap());
+    io::copy(&mut hashing, &mut io::sink()).unwrap();
+    let digest = hashing.finish().0;
+
+    let remote = client(Settings::default()).remote(&repository(&server, "large"), Access::Push);
+    let mut config = ImageConfig::new(ARCHITECTURE, 0).unwrap();
+    config.push_step("zeros", &[DiffId::new(digest)]);
+    let config = config.to_bytes();
+    push(&remote, &config).unwrap();
+    let transfers = Transfers::start(&Silent, remote.repository(), Direction::Push, [bytes]);
+    let upload = Upload { digest, bytes, source: &OnDisk(layer), mount_from: None };
+    remote.push_blob(&upload, &transfers).unwrap();
+    let described = descriptor("application/vnd.oci.image.layer.v1.tar", &digest, bytes);
+    let manifest = image_manifest(&config, vec![described], &Default::default());
+    remote.put_manifest(&tag("1"), &RawManifest::new("", manifest).unwrap()).unwrap();
+
+    let project = common::project::Project::new("");
+    let limited = |args: &[&str]| {
+        let program = project.command(args);
+        let mut command = std::process::Command::new("prlimit");
+        command.arg(format!("--data={MEMORY_BYTES}")).arg(program.get_program()).args(program.get_args());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let source = format!("{}/large:1", server.host());
+    limited(&["pull", &source]);
+    // Another registry, which has nothing yet.
+    let other = Server::start(Door::Open);
+    limited(&["push", &source, &format!("{}/large:1", other.host())]);
+    let copy = client(Settings::default()).remote(&repository(&other, "large"), Access::Pull);
+    assert_eq!(copy.head_blob(&digest).unwrap(), Some(bytes));
 }

@@ -51,11 +51,11 @@ pub enum Command {
     ///
     /// Writes `layers/NAME.toml` into the project. Images name it as `base = "NAME"`.
     Import(Import),
-    /// Send an image to a registry: the container of its last build
+    /// Send an image to a registry: the container of its last build, or its disk
     ///
     /// Sends the blobs that the registry lacks, then the manifest, and prints the reference with its digest.
     Push(Push),
-    /// Fetch an image from a registry into the store
+    /// Fetch an image from a registry into the store, or a disk into a directory
     ///
     /// An image for several platforms is fetched for this machine's. Layers that are there are not fetched again.
     Pull(Pull),
@@ -225,9 +225,26 @@ pub struct Push {
     pub image: String,
     /// Where to: `HOST/NAME:TAG` [default tag: latest]
     pub reference: String,
+    /// What to send
+    #[arg(short, long, value_enum, default_value_t = PushFormat::Oci, value_name = "FORMAT")]
+    pub format: PushFormat,
+    /// Where the build wrote the disk
+    #[arg(short, long, value_name = "DIR", default_value = "out")]
+    pub output: PathBuf,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,
+}
+
+/// What of an image goes to a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PushFormat {
+    /// The container
+    Oci,
+    /// The qcow2 disk, as an OCI artifact: `plywood pull -o` gets it back
+    Qcow2,
+    /// The qcow2 disk, as KubeVirt's `containerDisk` volumes have it
+    Containerdisk,
 }
 
 /// Arguments of `plywood pull`.
@@ -235,6 +252,9 @@ pub struct Push {
 pub struct Pull {
     /// The image: `HOST/NAME:TAG` or `HOST/NAME@DIGEST`; `NAME` alone is one of Docker Hub
     pub reference: String,
+    /// Write the files of an artifact, such as a disk, into this directory
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,

@@ -120,9 +120,12 @@ pub(super) fn digest_of(remote: &Remote, blob: &Descriptor) -> Result<Digest, Fa
 
 fn no_image(remote: &Remote, manifest: &ImageManifest) -> Failure {
     let kind = manifest.artifact_type().as_ref().unwrap_or(manifest.config().media_type());
-    unusable(remote, format!("it is no image but an artifact of type `{kind}`"))
+    Message::with_hint(
+        format!("`{}` holds no image there but an artifact of type `{kind}`", remote.repository()),
+        "to write the files of an artifact into a directory: plywood pull -o DIR REF",
+    )
 }
 
-fn unusable(remote: &Remote, reason: impl std::fmt::Display) -> Failure {
+pub(super) fn unusable(remote: &Remote, reason: impl std::fmt::Display) -> Failure {
     Message::plain(format!("what `{}` holds cannot be used: {reason}", remote.repository()))
 }

@@ -1,30 +1,104 @@
-//! `plywood pull`: an image of a registry in the store.
+//! `plywood pull`: an image of a registry in the store, or the files of an artifact in a directory.
 
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use oci_spec::image::{Descriptor, ImageManifest};
 
 use super::Process;
 use super::args::{Global, Pull};
 use super::build::detail;
 use super::context::open_store;
-use super::fetch::Fetch;
+use super::fetch::{Fetch, digest_of, manifest, parse, unusable};
 use super::progress::renderer;
 use super::registry::client;
-use super::report::Failure;
-use crate::oci::Reference;
+use super::report::{Failure, Message};
+use crate::oci::{Digest, Reference};
+use crate::output::write_stream;
+use crate::port::{Direction, Events};
+use crate::registry::{Access, Client, Remote, Transfers, each};
 
-/// Fetches the image and gives it its reference as name in the store's index.
+/// Fetches what the reference names.
 pub(super) fn run(global: &Global, args: &Pull, process: &Process) -> Result<ExitCode, Failure> {
     let reference: Reference = args.reference.parse()?;
-    let store = open_store(global)?;
-    let events = renderer(args.progress, detail(global));
     let client = client(global, process)?;
-    let fetch = Fetch { client: &client, store: &store, events: events.as_ref() };
-    let fetched = fetch.image(&reference)?;
+    let events = renderer(args.progress, detail(global));
+    let said = match &args.output {
+        Some(directory) => files(&client, &reference, directory, events.as_ref())?,
+        None => image(global, &client, &reference, events.as_ref())?,
+    };
     drop(events);
-    let digest = store.save_image(&reference.to_string(), &fetched.manifest.bytes)?;
-    println!("{reference}: {} layers, manifest {digest}", fetched.layers.len());
-    println!(
-        "in the store: `plywood push {reference} REF` sends it on, `plywood import {reference} NAME` makes it a base"
-    );
+    said.iter().for_each(|line| println!("{line}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches an image and gives it its reference as name in the store's index; returns what to say.
+fn image(
+    global: &Global,
+    client: &Client,
+    reference: &Reference,
+    events: &dyn Events,
+) -> Result<Vec<String>, Failure> {
+    let store = open_store(global)?;
+    let fetched = Fetch { client, store: &store, events }.image(reference)?;
+    let digest = store.save_image(&reference.to_string(), &fetched.manifest.bytes)?;
+    Ok(vec![
+        format!("{reference}: {} layers, manifest {digest}", fetched.layers.len()),
+        format!(
+            "it is in the store now: `plywood push {reference} REF` sends it on, \
+             `plywood import {reference} NAME` makes it a base"
+        ),
+    ])
+}
+
+/// Writes the files of an artifact; returns their paths.
+fn files(
+    client: &Client,
+    reference: &Reference,
+    directory: &Path,
+    events: &dyn Events,
+) -> Result<Vec<String>, Failure> {
+    let remote = client.remote(&reference.repository, Access::Pull);
+    let artifact: ImageManifest = parse(&remote, &manifest(&remote, &reference.target())?)?;
+    let files = artifact.layers().iter().filter_map(|layer| Some((layer, title(layer)?)));
+    let files = files.map(|(layer, title)| File::new(&remote, layer, title, directory));
+    let files = files.collect::<Result<Vec<_>, Failure>>()?;
+    if files.is_empty() {
+        return Err(Message::with_hint(
+            format!("`{reference}` holds no files that have names: it is an image"),
+            format!("plywood pull {reference}"),
+        ));
+    }
+    std::fs::create_dir_all(directory)?;
+    let sizes = files.iter().map(|file| file.bytes);
+    let transfers = Transfers::start(events, remote.repository(), Direction::Pull, sizes);
+    each(remote.jobs(), &files, |file| {
+        let write = |source: &mut dyn Read| write_stream(source, &file.path);
+        remote.pull_blob(&file.digest, file.bytes, &transfers, write)
+    })?;
+    transfers.finish();
+    Ok(files.iter().map(|file| file.path.display().to_string()).collect())
+}
+
+/// A file of an artifact.
+struct File {
+    digest: Digest,
+    bytes: u64,
+    path: PathBuf,
+}
+
+impl File {
+    /// A name that leads out of the directory is refused.
+    fn new(remote: &Remote, layer: &Descriptor, title: &str, directory: &Path) -> Result<Self, Failure> {
+        if title.is_empty() || title.starts_with('.') || title.contains(['/', '\0']) {
+            return Err(unusable(remote, format!("`{title}` is no name for a file")));
+        }
+        Ok(Self { digest: digest_of(remote, layer)?, bytes: layer.size(), path: directory.join(title) })
+    }
+}
+
+/// Source: OCI image-spec, `annotations.md`.
+fn title(layer: &Descriptor) -> Option<&str> {
+    layer.annotations().as_ref()?.get("org.opencontainers.image.title").map(String::as_str)
 }

@@ -1,34 +1,69 @@
 //! `plywood push`: an image to a registry.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Process;
-use super::args::{Global, Push};
+use super::args::{Global, Push, PushFormat};
 use super::build::detail;
-use super::context::open_store;
+use super::context::{machine_architecture, open_store};
 use super::progress::renderer;
 use super::registry::client;
 use super::report::{Failure, Message};
-use crate::oci::Reference;
-use crate::registry::{Access, Upload};
+use crate::build::ImageManifest;
+use crate::oci::{Digest, Reference};
+use crate::output::Shipment;
+use crate::port::Events;
+use crate::registry::{Access, Remote, Upload};
 use crate::store::{Store, StoredImage};
 
 /// Sends what the registry does not have of the image, then its manifest.
 pub(super) fn run(global: &Global, args: &Push, process: &Process) -> Result<ExitCode, Failure> {
     let reference: Reference = args.reference.parse()?;
+    if reference.digest.is_some() {
+        return Err(Message::with_hint(
+            format!("`{reference}` has a digest, which an image gets by being what it is"),
+            "name a tag, or nothing after the repository",
+        ));
+    }
     let store = open_store(global)?;
-    let image = stored_image(&store, &args.image)?;
-    let events = renderer(args.progress, detail(global));
     let remote = client(global, process)?.remote(&reference.repository, Access::Push);
-    let uploads: Vec<_> = image
-        .blobs
-        .iter()
-        .map(|blob| Upload { digest: blob.digest, bytes: blob.bytes, source: blob, mount_from: None })
-        .collect();
-    let digest = remote.push_image(&reference.target(), &image.manifest, &uploads, events.as_ref())?;
+    let events = renderer(args.progress, detail(global));
+    let push = Destination { remote: &remote, reference: &reference, events: events.as_ref() };
+    let digest = match args.format {
+        PushFormat::Oci => push.container(&stored_image(&store, &args.image)?)?,
+        PushFormat::Qcow2 => push.shipment(&built_disk(&store, args)?.artifact)?,
+        PushFormat::Containerdisk => push.shipment(&built_disk(&store, args)?.container()?)?,
+    };
     drop(events);
     println!("{}@{digest}", reference.repository);
     Ok(ExitCode::SUCCESS)
+}
+
+struct Destination<'a> {
+    remote: &'a Remote,
+    reference: &'a Reference,
+    events: &'a dyn Events,
+}
+
+impl Destination<'_> {
+    fn container(&self, image: &StoredImage) -> Result<Digest, Failure> {
+        let uploads = image.blobs.iter();
+        let uploads: Vec<_> = uploads
+            .map(|blob| Upload { digest: blob.digest, bytes: blob.bytes, source: blob, mount_from: None })
+            .collect();
+        Ok(self.remote.push_image(&self.reference.target(), &image.manifest, &uploads, self.events)?)
+    }
+
+    fn shipment(&self, disk: &Shipment) -> Result<Digest, Failure> {
+        let config = disk.config.as_slice();
+        let (digest, bytes) = (Digest::of(config), config.len() as u64);
+        let uploads = [
+            Upload { digest, bytes, source: &config, mount_from: None },
+            Upload { digest: disk.digest, bytes: disk.layer.len(), source: &disk.layer, mount_from: None },
+        ];
+        Ok(self.remote.push_image(&self.reference.target(), &disk.manifest, &uploads, self.events)?)
+    }
 }
 
 /// Returns the container of the image's last build, or a pulled image of that name.
@@ -41,7 +76,45 @@ fn stored_image(store: &Store, name: &str) -> Result<StoredImage, Failure> {
         }
     }
     Err(Message::with_hint(
-        format!("the store has no container image `{name}`"),
+        format!("the store has no container image `{name}` of its last build"),
         format!("plywood build {name} -f oci"),
     ))
+}
+
+/// The disk of an image's last build.
+struct BuiltDisk {
+    path: PathBuf,
+    source_date_epoch: i64,
+    artifact: Shipment,
+}
+
+impl BuiltDisk {
+    fn container(&self) -> Result<Shipment, Failure> {
+        let (architecture, _) = machine_architecture()?.oci();
+        Ok(Shipment::container_disk(&self.path, architecture, self.source_date_epoch)?)
+    }
+}
+
+/// Finds the disk of the image's last build where it was written, and verifies that it is that.
+fn built_disk(store: &Store, args: &Push) -> Result<BuiltDisk, Failure> {
+    let image = &args.image;
+    let failure = |message| {
+        let hint = format!("plywood build {image} -f qcow2 -o {}", args.output.display());
+        Message::with_hint(message, hint)
+    };
+    let unbuilt = || failure(format!("the last build of `{image}` wrote no qcow2"));
+    let manifest: ImageManifest = serde_json::from_slice(&store.last_build(image)?.ok_or_else(unbuilt)?)?;
+    let output = manifest.outputs.iter().find(|output| output.format == "qcow2").ok_or_else(unbuilt)?;
+    let path = args.output.join(&output.file);
+    if !path.is_file() {
+        return Err(failure(format!("`{}` is not there", path.display())));
+    }
+    let artifact = Shipment::artifact(&path)?;
+    match artifact.digest == output.digest {
+        true => Ok(BuiltDisk { path, source_date_epoch: manifest.source_date_epoch, artifact }),
+        false => Err(failure(format!(
+            "`{}` is another disk than the last build of `{image}` wrote",
+            path.display()
+        ))),
+    }
 }

@@ -43,6 +43,14 @@ impl Store {
         self.save_artifact(&format!("{PREFIX}{image}"), &artifact)
     }
 
+    /// Returns the manifest (JSON) of the last build of `image`, or `None`.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Invalid`].
+    pub fn last_build(&self, image: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.artifact(&format!("{PREFIX}{image}"))?.map(|artifact| artifact.content))
+    }
+
     /// Returns the name in the index of the container that was built last of `image`.
     pub fn container_name(image: &str) -> String {
         format!("{CONTAINER_PREFIX}{image}")

@@ -26,6 +26,10 @@ pub enum Fault {
     Answer(u16, &'static [&'static str], &'static str),
     /// As [`Fault::Answer`], a redirect to this URL.
     Redirect(String),
+    /// It is a request for a token, and gets this one.
+    Token(usize),
+    /// It has no token that is good, and is told where to get one.
+    Challenge,
     /// The request's `Range` gets lost.
     DropRange,
     /// The answer comes in pieces of this many bytes, each a millisecond after the other.
@@ -56,6 +60,17 @@ pub struct Seen {
 struct State {
     rules: VecDeque<Rule>,
     seen: Vec<Seen>,
+    gate: Option<Gate>,
+}
+
+/// Lets those in who have a token of its own service, `/token`.
+struct Gate {
+    /// For how many requests a token is good.
+    uses: usize,
+    /// How many have been given out.
+    given: usize,
+    /// For how many requests the last one still is good.
+    left: usize,
 }
 
 /// A running proxy. It ends with the test program.
@@ -93,6 +108,11 @@ impl Proxy {
     pub fn hurt(&self, method: &'static str, path: &str, fault: Fault, times: usize) {
         let rule = Rule { method, path: path.to_owned(), fault, times };
         self.state.lock().unwrap().rules.push_back(rule);
+    }
+
+    /// From now on wants a token with each request, and gives out ones that are good for so many.
+    pub fn guard(&self, uses: usize) {
+        self.state.lock().unwrap().gate = Some(Gate { uses, given: 0, left: 0 });
     }
 
     /// Returns the requests since the last call, in the order in which they came, and heals everything.
@@ -157,10 +177,27 @@ impl Head {
 fn serve(client: &TcpStream, upstream: u16, state: &Mutex<State>) -> io::Result<()> {
     let mut reader = BufReader::new(client);
     let mut request = Head::read(&mut reader)?;
-    let fault = note(state, &request);
+    let gate = pass_gate(state, &request);
+    note(state, &request);
+    // Who is not let in cannot be hurt.
+    let fault = match gate {
+        Some(Fault::Challenge) => gate,
+        token => hurt(state, &request).or(token),
+    };
     match &fault {
         Some(Fault::Answer(status, headers, body)) => {
             return answer(client, reader, &request, *status, headers, body);
+        }
+        Some(Fault::Token(number)) => {
+            let token = format!("{{\"token\":\"token-{number}\",\"expires_in\":300}}");
+            return answer(client, reader, &request, 200, &[], &token);
+        }
+        Some(Fault::Challenge) => {
+            let host = request.get("host").unwrap_or_default();
+            let challenge = format!(
+                "WWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"test\",scope=\"repository:a:pull,push\""
+            );
+            return answer(client, reader, &request, 401, &[&challenge], "{}");
         }
         Some(Fault::Redirect(url)) => {
             let location = format!("Location: {url}");
@@ -184,20 +221,38 @@ fn serve(client: &TcpStream, upstream: u16, state: &Mutex<State>) -> io::Result<
     }
 }
 
-/// Notes a request and returns what is to be done to it.
-fn note(state: &Mutex<State>, request: &Head) -> Option<Fault> {
-    let line = request.line.trim_end_matches(" HTTP/1.1").to_owned();
-    let (method, path) = line.split_once(' ').unwrap();
-    let mut state = state.lock().unwrap();
-    let is_meant = |rule: &&mut Rule| rule.times > 0 && rule.method == method && path.contains(&rule.path);
-    let fault = state.rules.iter_mut().find(is_meant).map(|rule| {
-        rule.times -= 1;
-        rule.fault.clone()
-    });
+fn note(state: &Mutex<State>, request: &Head) {
     let (authorized, range) =
         (request.get("authorization").is_some(), request.get("range").map(str::to_owned));
-    state.seen.push(Seen { line, authorized, range });
-    fault
+    let line = request.line.trim_end_matches(" HTTP/1.1").to_owned();
+    state.lock().unwrap().seen.push(Seen { line, authorized, range });
+}
+
+/// Returns what is to be done to a request.
+fn hurt(state: &Mutex<State>, request: &Head) -> Option<Fault> {
+    let (method, path) = request.line.split_once(' ').unwrap();
+    let mut state = state.lock().unwrap();
+    let is_meant = |rule: &&mut Rule| rule.times > 0 && rule.method == method && path.contains(&rule.path);
+    state.rules.iter_mut().find(is_meant).map(|rule| {
+        rule.times -= 1;
+        rule.fault.clone()
+    })
+}
+
+/// Gives out tokens, and sends away who has none that is good. Registries behind it see no token.
+fn pass_gate(state: &Mutex<State>, request: &Head) -> Option<Fault> {
+    let mut state = state.lock().unwrap();
+    let gate = state.gate.as_mut()?;
+    if request.line.contains(" /token") {
+        (gate.given, gate.left) = (gate.given + 1, gate.uses);
+        return Some(Fault::Token(gate.given));
+    }
+    let good = format!("Bearer token-{}", gate.given);
+    if request.get("authorization") != Some(&good) || gate.left == 0 {
+        return Some(Fault::Challenge);
+    }
+    gate.left -= 1;
+    None
 }
 
 /// Answers without asking the registry. Takes the request's body first, as servers that want to be heard do.

@@ -3,9 +3,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::text::Narrator;
+use super::transfer::TransferBars;
 use crate::port::{Event, Events};
 
 /// How often the time is drawn again.
@@ -14,16 +15,19 @@ const TICK: Duration = Duration::from_millis(100);
 /// Draws on standard error.
 pub(super) struct Live {
     narrator: Mutex<Narrator>,
+    display: MultiProgress,
     bar: ProgressBar,
+    transfers: TransferBars,
 }
 
 impl Live {
     /// Starts with nothing running.
     pub(super) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let display = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let bar = display.add(ProgressBar::no_length());
         let style = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        Self { narrator: Mutex::default(), bar }
+        Self { narrator: Mutex::default(), display, bar, transfers: TransferBars::default() }
     }
 
     fn show_current(&self, image: &str, what: String) {
@@ -34,12 +38,25 @@ impl Live {
         self.bar.reset_elapsed();
         self.bar.enable_steady_tick(TICK);
     }
+
+    fn show_transfers(&self, repository: &str) {
+        self.bar.set_prefix(repository.to_owned());
+        self.bar.set_message("looking what is there");
+        self.bar.reset_elapsed();
+        self.bar.enable_steady_tick(TICK);
+    }
 }
 
 impl Events for Live {
     fn emit(&self, event: Event<'_>) {
         let line = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).line(&event);
+        if let Some(all) = self.transfers.draw(&self.display, &event) {
+            self.bar.set_message(all);
+        }
         match event {
+            Event::TransfersStarted { repository, .. } => self.show_transfers(repository),
+            // The bars say it.
+            Event::TransferProgress { .. } => {}
             Event::TaskStarted { image, step, phase, task } => {
                 self.show_current(image, format!("{step}: {phase}/{task}"));
             }

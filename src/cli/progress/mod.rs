@@ -4,6 +4,7 @@ mod json;
 mod live;
 mod plain;
 mod text;
+mod transfer;
 
 pub(super) use text::size;
 

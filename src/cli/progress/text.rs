@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 
 use crate::oci::DiffId;
-use crate::port::{Direction, Event, How};
+use crate::port::{Direction, Event, How, Pace};
+
+/// Transfers of less are over before anybody asks how far they are.
+const LARGE_BYTES: u64 = 100_000_000;
 
 /// Turns events into lines. Keeps where each image is.
 #[derive(Debug, Default)]
 pub(super) struct Narrator {
     images: BTreeMap<String, Position>,
+    /// How many tenths of the transfers under way were told of.
+    told_tenths: u64,
 }
 
 /// Where an image is.
@@ -57,6 +62,7 @@ impl Narrator {
             }
             Event::Warning { message } => Some(format!("warning: {message}")),
             Event::TransfersStarted { repository, direction, blobs, bytes } => {
+                self.told_tenths = 0;
                 Some(format!("{repository}: {} {blobs} blobs ({})", verb(direction), size(bytes)))
             }
             Event::TransferFinished { repository, digest, bytes, how, milliseconds, .. } => {
@@ -72,11 +78,19 @@ impl Narrator {
             Event::TransfersFinished { repository, moved, milliseconds, .. } => {
                 Some(format!("{repository}: moved {} in {}", size(moved), seconds(milliseconds)))
             }
-            Event::TransferStarted { .. }
-            | Event::TransferProgress { .. }
-            | Event::TaskOutput { .. }
-            | Event::TaskFinished { .. } => None,
+            Event::TransferProgress { repository, all, .. } => self.tell_of_transfers(repository, &all),
+            Event::TransferStarted { .. } | Event::TaskOutput { .. } | Event::TaskFinished { .. } => None,
         }
+    }
+
+    /// Tells of each tenth of transfers that take their time.
+    fn tell_of_transfers(&mut self, repository: &str, all: &Pace) -> Option<String> {
+        let tenths = (10 * all.done).checked_div(all.bytes)?;
+        if tenths <= self.told_tenths || all.bytes < LARGE_BYTES {
+            return None;
+        }
+        self.told_tenths = tenths;
+        Some(format!("{repository}: {} of {}, {}", size(all.done), size(all.bytes), pace(all)))
     }
 
     /// Returns where `image` is.
@@ -102,6 +116,15 @@ fn layers(diff_ids: &[DiffId]) -> String {
     match diff_ids {
         [] => "no layer: nothing changed".to_owned(),
         ids => ids.iter().map(DiffId::short).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Returns how fast a transfer is, and how long it will take, for people.
+pub(super) fn pace(pace: &Pace) -> String {
+    let rate = format!("{}/s", size(pace.rate));
+    match pace.seconds_left {
+        Some(left) => format!("{rate}, {} left", seconds(left.saturating_mul(1000))),
+        None => rate,
     }
 }
 
@@ -144,6 +167,31 @@ mod tests {
         for (bytes, text) in sizes {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn long_transfers_are_told_of_by_tenths() {
+        let mut narrator = Narrator::default();
+        let digest = crate::oci::Digest::of("");
+        let mut tell = |done, bytes| {
+            let pace =
+                Pace { done, bytes, rate: 10_000_000, seconds_left: Some((bytes - done) / 10_000_000) };
+            let direction = Direction::Push;
+            narrator.line(&Event::TransferProgress {
+                repository: "r/a",
+                direction,
+                digest: &digest,
+                blob: pace,
+                all: pace,
+            })
+        };
+        assert_eq!(tell(5_000_000, 10_000_000), None);
+        assert_eq!(tell(9_000_000, 200_000_000), None);
+        assert_eq!(
+            tell(50_000_000, 200_000_000).unwrap(),
+            "r/a: 50.0 MB of 200.0 MB, 10.0 MB/s, 15.0 s left"
+        );
+        assert_eq!(tell(59_000_000, 200_000_000), None);
     }
 
     #[test]
