@@ -40,6 +40,13 @@ impl Pushed {
         format!("{}/team/tiny:1", self.server.host())
     }
 
+    /// Returns the DiffIDs of the container that was pushed.
+    fn container(&self) -> Vec<String> {
+        let config = inspect(&["--config", &format!("docker://{}", self.reference())]);
+        let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap().iter();
+        diff_ids.map(|id| id.as_str().unwrap().to_owned()).collect()
+    }
+
     /// Returns the DiffIDs of what was built.
     fn diff_ids(&self) -> Vec<String> {
         self.project.layers().into_iter().map(|(_, diff_id)| diff_id).collect()
@@ -63,10 +70,7 @@ fn inspect(args: &[&str]) -> Value {
 fn what_plywood_pushes_skopeo_and_umoci_read() {
     let pushed = pushed();
     let image = format!("docker://{}", pushed.reference());
-    let config = inspect(&["--config", &image]);
-    let stack =
-        config["rootfs"]["diff_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
-    assert!(stack.collect::<Vec<_>>().starts_with(&pushed.diff_ids()));
+    assert!(pushed.container().starts_with(&pushed.diff_ids()));
     let digest = inspect(&[&image])["Digest"].as_str().unwrap().to_owned();
     assert!(pushed.reference.ends_with(&format!("/team/tiny@{digest}")), "{}", pushed.reference);
 
@@ -133,6 +137,13 @@ fn every_compression_that_skopeo_writes_is_a_base() {
         let base = fs::read_to_string(project.path().join(format!("layers/{name}.toml"))).unwrap();
         let digest = inspect(&[&image])["Digest"].as_str().unwrap().to_owned();
         assert!(base.contains(&format!("reference = \"{target}@{digest}\"")), "{base}");
+
+        // Another machine has the project, and not the image.
+        project.write("plywood.toml", &format!("[image.tiny]\nbase = \"{name}\"\noutputs = [\"oci\"]\n"));
+        let elsewhere = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let project = project.with_store(elsewhere.path());
+        project.build(&[]);
+        assert!(project.layers().iter().map(|(_, diff_id)| diff_id).eq(&pushed.container()));
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::Process;
 use super::args::{Build, Global};
+use super::base::fetch_missing;
 use super::cache::now;
 use super::context::{Context, absolute};
 use super::outputs::{Extras, InDirectory, Outputs, encoding};
@@ -51,7 +52,11 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     // An image that could not be published is there all the same, and so are those after it.
     let mut unpublished = Ok(());
     for request in &requests {
-        let steps = request.build(&builder, &edges, args)?;
+        let build = || request.build(&builder, &edges, args);
+        let steps = build().or_else(|failure| {
+            fetch_missing(failure, global, process, &edges.store, &request.plan, events.as_ref())?;
+            build()
+        })?;
         if let Some(target) = &target {
             unpublished = unpublished.and(request.publish(target, &builder, &edges, &steps));
         }

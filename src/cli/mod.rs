@@ -3,6 +3,7 @@
 //! Exit status: 0 done; 1 the request cannot be met; 2 wrong command line.
 
 mod args;
+mod base;
 mod boot;
 mod build;
 mod cache;
