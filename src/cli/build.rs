@@ -10,11 +10,11 @@ use super::context::{Context, absolute};
 use super::outputs::{Extras, InDirectory, Outputs, encoding};
 use super::preflight::check;
 use super::progress::{Detail, renderer};
-use super::registry::client;
+use super::registry::{client, look_up_client};
 use super::report::Failure;
 use super::sharing::{NotPublished, Sources, Target};
 use super::wiring::Edges;
-use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Publication, Reuse, Stage};
+use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Publication, Registries, Reuse, Stage};
 use crate::disk::{self, DiskRequest, FsName};
 use crate::dropin::OutputType;
 use crate::image::{DiskSettings, ImageDefinition, ImageName, OutputFormat};
@@ -33,10 +33,14 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
         .collect::<Result<Vec<_>, _>>()?;
     let events = renderer(args.progress, detail(global));
-    let client = client(global, process)?;
-    let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
-    let target = Target::new(&context, &args.cache_to, &client, events.as_ref())?;
-    let registries = sources.registries();
+    let sources =
+        Sources::new(&context, &args.cache_from, &look_up_client(global, process)?, events.as_ref());
+    let target = Target::new(&context, &args.cache_to, &client(global, process)?, events.as_ref())?;
+    let reuse = if args.no_cache { Reuse::Refused } else { Reuse::Allowed };
+    let registries = match reuse {
+        Reuse::Allowed => sources.registries(),
+        Reuse::Refused => Registries::none(events.as_ref()),
+    };
     for request in &requests {
         check(&edges.store, &request.plan, request.image, &request.formats, &registries)?;
     }
@@ -45,7 +49,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     });
     let builder = Builder {
         ports: edges.ports(events.as_ref()),
-        reuse: if args.no_cache { Reuse::Refused } else { Reuse::Allowed },
+        reuse,
         on_miss: if args.fail_on_miss { OnMiss::Fail } else { OnMiss::Build },
         registries: &registries,
     };

@@ -7,7 +7,7 @@ use super::args::{Explain, Global, Progress};
 use super::context::{Context, open_store, unknown_step};
 use super::plan::describe;
 use super::progress::{Detail, renderer};
-use super::registry::client;
+use super::registry::look_up_client;
 use super::report::Failure;
 use super::sharing::Sources;
 use crate::build::{Forecast, Prospect, forecast};
@@ -17,7 +17,7 @@ use crate::plan::{Plan, Step};
 pub(super) fn run(global: &Global, args: &Explain, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let events = renderer(Progress::Plain, Detail::Quiet);
-    let client = client(global, process)?;
+    let client = look_up_client(global, process)?;
     let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
     let registries = sources.registries();
     let (name, image) = context.image(&args.image)?;

@@ -4,9 +4,9 @@ use std::error::Error;
 
 use crate::build::{BuildError, Outcome};
 use crate::element::ResolveError;
-use crate::load::LoadError;
+use crate::load::{KeyFileError, LoadError};
 use crate::plan::PlanError;
-use crate::port::{DiskError, PackageError, StoreError};
+use crate::port::{DiskError, PackageError, RemoteError, StoreError};
 
 /// Returns lines that belong to an error beside its message: the end of a hook's output, and where all of it is.
 pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -33,6 +33,8 @@ pub(super) fn for_error(error: &(dyn Error + 'static)) -> Option<String> {
         .or_else(|| error.downcast_ref::<PackageError>().map(packages))
         .or_else(|| error.downcast_ref::<StoreError>().map(store))
         .or_else(|| error.downcast_ref::<DiskError>().map(disk))
+        .or_else(|| error.downcast_ref::<RemoteError>().map(remote))
+        .or_else(|| error.downcast_ref::<KeyFileError>().map(key))
         .flatten()
 }
 
@@ -123,6 +125,27 @@ fn store(error: &StoreError) -> Option<String> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+fn remote(error: &RemoteError) -> Option<String> {
+    match error {
+        RemoteError::KeepsAll { .. } => Some(
+            "allow it in the registry's configuration (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true)"
+                .to_owned(),
+        ),
+        RemoteError::Store(error) => store(error),
+        RemoteError::Failed { .. } => None,
+    }
+}
+
+fn key(error: &KeyFileError) -> Option<String> {
+    match error {
+        KeyFileError::Exists { path } => Some(format!("plywood key show --sign-key {}", path.display())),
+        KeyFileError::Io { action: "read", path, .. } => {
+            Some(format!("plywood key generate --out {}", path.display()))
+        }
+        KeyFileError::Io { .. } | KeyFileError::Invalid { .. } => None,
     }
 }
 

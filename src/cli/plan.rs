@@ -8,7 +8,7 @@ use super::Process;
 use super::args::{Global, Plan, Progress};
 use super::context::{Context, open_store};
 use super::progress::{Detail, renderer};
-use super::registry::client;
+use super::registry::look_up_client;
 use super::report::Failure;
 use super::sharing::Sources;
 use crate::build::{Forecast, Prospect, forecast};
@@ -24,7 +24,7 @@ struct ImageForecast {
 pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let events = renderer(Progress::Plain, Detail::Quiet);
-    let client = client(global, process)?;
+    let client = look_up_client(global, process)?;
     let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
     let registries = sources.registries();
     let store = open_store(global)?;

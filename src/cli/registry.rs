@@ -1,6 +1,7 @@
 //! The way to registries: settings of the project, accounts of the user.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Process;
 use super::args::Global;
@@ -10,8 +11,20 @@ use crate::image::RegistrySettings;
 use crate::load::{self, LoadError};
 use crate::registry::{Client, Credentials, HostSettings, Protocol, Settings};
 
+/// How long a registry may be silent when a step is looked up or fetched that could be built as well.
+const LOOK_UP_PATIENCE: Duration = Duration::from_secs(15);
+
 /// Gets ready to speak to registries, as the project says where there is one. Connects to nothing.
 pub(super) fn client(global: &Global, process: &Process) -> Result<Client, Failure> {
+    patient_client(global, process, Settings::default().patience)
+}
+
+/// The same, for what can be done without.
+pub(super) fn look_up_client(global: &Global, process: &Process) -> Result<Client, Failure> {
+    patient_client(global, process, LOOK_UP_PATIENCE)
+}
+
+fn patient_client(global: &Global, process: &Process, patience: Duration) -> Result<Client, Failure> {
     let tables = match load::load_project(&global.project) {
         Ok(project) => project.registry,
         Err(LoadError::NoProject { .. }) => Default::default(),
@@ -22,7 +35,7 @@ pub(super) fn client(global: &Global, process: &Process) -> Result<Client, Failu
     let environment = environment();
     let credentials = Credentials::of_environment(&environment);
     let hosts = hosts.collect::<Result<_, Failure>>()?;
-    let settings = Settings { hosts, environment, ..Settings::default() };
+    let settings = Settings { hosts, environment, patience, ..Settings::default() };
     Ok(Client::new(settings, credentials, process.interrupted.clone()))
 }
 
