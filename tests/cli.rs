@@ -426,3 +426,34 @@ fn elements_are_listed_shown_drawn_and_checked() {
     assert_eq!(check.status, Some(1));
     assert_eq!(check.stdout, "error: two/element-deps: element `onee` not found: did you mean `one`?\n");
 }
+
+#[test]
+fn a_key_is_made_once_and_shown_as_definitions_take_it() {
+    let project = Project::of_elements(&["one"]);
+    let file = project.path().join("keys/signing.key");
+    let path = file.to_str().unwrap();
+    let made = project.run(&["key", "generate", "--out", path]);
+    assert_eq!(made.status, Some(0), "{}", made.stderr);
+    assert!(made.stdout.starts_with("ed25519:") && made.stdout.len() == 73, "{}", made.stdout);
+    assert!(made.stderr.contains("[trust]\n  keys = [\"ed25519:"), "{}", made.stderr);
+    assert_eq!(project.run(&["key", "show", "--sign-key", path]).stdout, made.stdout);
+    let definition = std::fs::read_to_string(project.path().join("plywood.toml")).unwrap();
+    let public = made.stdout.trim();
+    project.write(
+        "plywood.toml",
+        &format!("{definition}[trust]\nkeys = [\"{public}\"]\nsign-with = \"keys/signing.key\"\n"),
+    );
+    assert_eq!(project.run(&["key", "show"]).stdout, made.stdout);
+    let again = project.run(&["key", "generate", "--out", path]);
+    assert_eq!(
+        (again.status, again.stderr.as_str()),
+        (
+            Some(1),
+            "error: `DIR/project/keys/signing.key` is there already, and a signing key is never overwritten\n\n\
+             hint: plywood key show --sign-key DIR/project/keys/signing.key\n"
+        )
+    );
+    let secret = std::fs::read_to_string(&file).unwrap();
+    let secret = secret.lines().last().unwrap();
+    assert!(secret.starts_with("ed25519-secret:") && !made.stderr.contains(secret));
+}

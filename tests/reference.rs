@@ -78,7 +78,9 @@ fn examples(path: &str) -> Vec<String> {
 
 #[test]
 fn the_examples_of_the_pages_are_valid() {
-    for (page, example) in ["README.md", "docs/plywood-toml.md", "docs/sharing.md"].map(|page| (page, examples(page))) {
+    for (page, example) in
+        ["README.md", "docs/plywood-toml.md", "docs/sharing.md"].map(|page| (page, examples(page)))
+    {
         assert!(!example.is_empty(), "{page} has no example");
         for text in example {
             toml::from_str::<Project>(&text).unwrap_or_else(|error| panic!("{page}: {error}"));
