@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use plywood::block::LoopWriter;
 use plywood::disk::{
     Boot, ByteSize, Content, DiskSize, Firmware, FsName, GrubTarget, Kernel, Layout, Machine, Request,
-    RootFs, boot_command, fstab,
+    RootFs, boot_command, early_config, fstab,
 };
 use plywood::exec::{Ending, Program, Run};
 use plywood::image::Qcow2Compression;
@@ -218,8 +218,8 @@ fn debian(tree: &Path) {
 }
 
 /// Makes a core image with the GRUB of `tree`.
-fn grub_image(tree: &Path, boot: &Boot, target: GrubTarget) -> Vec<u8> {
-    fs::write(tree.join("tmp/early.cfg"), boot.early_config()).unwrap();
+fn grub_image(tree: &Path, layout: &Layout, target: GrubTarget) -> Vec<u8> {
+    fs::write(tree.join("tmp/early.cfg"), early_config(layout)).unwrap();
     let arguments = target.mkimage_arguments("/tmp/early.cfg", "/tmp/core");
     let mut words = vec![tree.to_str().unwrap(), "grub-mkimage"];
     words.extend(arguments.iter().map(String::as_str));
@@ -241,9 +241,9 @@ fn press(tree: &Path, root: RootFs, scratch: &Path) -> PathBuf {
     write("etc/fstab", fstab(&layout).as_bytes());
     write("boot/grub/grub.cfg", boot.config(&kernels).as_bytes());
     let efi = format!("boot/efi/{}", GrubTarget::EFI_FALLBACK);
-    write(&efi, &grub_image(tree, &boot, GrubTarget::X86_64Efi));
+    write(&efi, &grub_image(tree, &layout, GrubTarget::X86_64Efi));
     let boot_image = fs::read(tree.join("usr/lib/grub/i386-pc/boot.img")).unwrap();
-    let bios = Some((boot_image, grub_image(tree, &boot, GrubTarget::I386Pc)));
+    let bios = Some((boot_image, grub_image(tree, &layout, GrubTarget::I386Pc)));
     disk.finish(&BootImages { bios }).unwrap();
     raw
 }

@@ -2,10 +2,15 @@
 //!
 //! Stands in for diskimage-builder's element `bootloader`, whose variables it takes.
 
+use std::collections::BTreeSet;
+
 use super::BuildError;
 use super::step::StepRun;
-use crate::disk::{Boot, Firmware, GrubTarget, Kernel, Layout, fstab};
+use crate::disk::{
+    Boot, DiskRequest, FileSystem, Firmware, GrubTarget, Kernel, Layout, early_config, fstab, probe_answers,
+};
 use crate::element::{Environment, Phase};
+use crate::plan::Action;
 use crate::port::{BootImages, Event, Root};
 
 /// Variables of the boot stage, and what they are where neither the image nor an element sets them.
@@ -23,37 +28,74 @@ const CORE_IMAGE: &str = "/tmp/plywood-core.img";
 /// Where it puts the commands that go into both images.
 const EARLY_CONFIG: &str = "/tmp/plywood-early.cfg";
 
+/// What the element `bootloader` does on the disk, but for the boot code.
+const MENU: &str = include_str!("boot-loader.sh");
+
 /// The boot stage on a mounted disk.
 pub(super) struct BootStage<'a> {
     pub(super) run: &'a StepRun<'a>,
     pub(super) root: &'a dyn Root,
     pub(super) layout: &'a Layout,
-    pub(super) firmware: &'a std::collections::BTreeSet<Firmware>,
 }
 
 impl BootStage<'_> {
-    /// Writes fstab, GRUB's configuration and its image for UEFI into the root; returns its images for the BIOS.
+    /// Writes `/etc/fstab`. Hooks of the final stage find it there.
+    pub(super) fn write_fstab(&self) -> Result<(), BuildError> {
+        self.write("/etc/fstab", &fstab(self.layout))
+    }
+
+    /// Makes the disk bootable: as the elements say if they have a boot loader, else as `request` does. Writes GRUB's image for UEFI
+    /// into the root; returns its images for the BIOS.
     ///
     /// # Errors
     /// [`BuildError::NoBootLoader`] if there is a kernel to start, but no GRUB for one of the firmwares.
-    pub(super) fn install(&self) -> Result<BootImages, BuildError> {
-        self.write("/etc/fstab", &fstab(self.layout))?;
-        let kernels = self.kernels()?;
-        if kernels.is_empty() {
-            let message = format!(
-                "image `{}` has no kernel in `/boot`: its disk will not boot (element `kernel` installs one)",
-                self.run.jobs.image
-            );
-            self.run.jobs.ports.events.emit(Event::Warning { message: &message });
-            return Ok(BootImages::default());
+    pub(super) fn install(&self, request: &DiskRequest<'_>) -> Result<BootImages, BuildError> {
+        if self.run.tasks.list.iter().any(|task| task.action == Action::InstallBootLoader) {
+            return self.images(&self.firmware_of_elements()?);
         }
+        let firmware = request.firmware(self.layout);
+        let kernels = self.kernels()?;
+        match (request, kernels.is_empty()) {
+            (DiskRequest::Described { .. }, _) if firmware.is_empty() => Ok(BootImages::default()),
+            (_, true) => {
+                self.warn("has no kernel in `/boot`: its disk will not boot (element `kernel` installs one)");
+                Ok(BootImages::default())
+            }
+            (_, false) => {
+                self.write_menu(&kernels)?;
+                self.images(&firmware)
+            }
+        }
+    }
+
+    /// Returns what the elements want to boot the disk by, as far as it can be.
+    ///
+    /// Source: diskimage-builder, `elements/bootloader/finalise.d/50-bootloader`.
+    fn firmware_of_elements(&self) -> Result<BTreeSet<Firmware>, BuildError> {
+        let environment = self.run.environment(self.root, Phase::Finalise)?;
+        let wanted = match variable(&environment, "DIB_BLOCK_DEVICE") {
+            "efi" => [Firmware::Bios, Firmware::Uefi].into(),
+            "mbr" | "gpt" => [Firmware::Bios].into(),
+            _ => {
+                self.warn("has no element `block-device-…`: its disk will not boot");
+                BTreeSet::new()
+            }
+        };
+        Ok(&wanted & &self.layout.bootable_by())
+    }
+
+    fn write_menu(&self, kernels: &[Kernel]) -> Result<(), BuildError> {
         let environment = self.run.environment(self.root, Phase::Finalise)?;
         let (title, cmdline) = (self.title()?, command_line(&environment));
         let timeout = variable(&environment, "DIB_GRUB_TIMEOUT").parse().unwrap_or(5);
         let boot = Boot { layout: self.layout, title: &title, cmdline: &cmdline, timeout };
-        self.write("/boot/grub/grub.cfg", &boot.config(&kernels))?;
-        self.write("/etc/default/grub.d/50-plywood.cfg", &boot.defaults())?;
-        self.images(&boot)
+        self.write("/boot/grub/grub.cfg", &boot.config(kernels))?;
+        self.write("/etc/default/grub.d/50-plywood.cfg", &boot.defaults())
+    }
+
+    fn warn(&self, what: &str) {
+        let message = format!("image `{}` {what}", self.run.jobs.image);
+        self.run.jobs.ports.events.emit(Event::Warning { message: &message });
     }
 
     fn kernels(&self) -> Result<Vec<Kernel>, BuildError> {
@@ -66,10 +108,10 @@ impl BootStage<'_> {
         Ok(String::from_utf8_lossy(&self.shell(script, &[])?).into_owned())
     }
 
-    fn images(&self, boot: &Boot<'_>) -> Result<BootImages, BuildError> {
-        self.write(EARLY_CONFIG, &boot.early_config())?;
+    fn images(&self, firmware: &BTreeSet<Firmware>) -> Result<BootImages, BuildError> {
+        self.write(EARLY_CONFIG, &early_config(self.layout))?;
         let mut images = BootImages::default();
-        for firmware in self.firmware {
+        for firmware in firmware {
             match firmware {
                 Firmware::Bios => {
                     self.make_image(GrubTarget::I386Pc, CORE_IMAGE)?;
@@ -118,6 +160,16 @@ impl BootStage<'_> {
         let argv = head.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
         self.run.capture(self.root, "boot", argv)
     }
+}
+
+/// Returns the command that writes the settings and the menu of the element `bootloader` for this disk.
+pub(super) fn menu_argv(layout: &Layout) -> Vec<String> {
+    let name = |path: &str| {
+        layout.mounts().into_iter().find(|fs| fs.mount_path() == Some(path)).map(FileSystem::name)
+    };
+    let [root, boot] = ["/", "/boot"].map(|path| name(path).unwrap_or_default());
+    let words = ["bash".to_owned(), "-c".to_owned(), MENU.to_owned(), "boot-loader".to_owned()];
+    words.into_iter().chain([root, boot, probe_answers(layout)]).collect()
 }
 
 /// Returns the kernel arguments beside `root=`; the last console is the one that gets the login prompt.

@@ -39,7 +39,9 @@ pub(super) fn command(
         (!names.is_empty()).then(|| Command::in_target(package_argv(choices, action, names)))
     };
     Ok(match &task.action {
-        Action::Hook => None,
+        // Hooks are files, and a boot loader is for a disk: neither is a command.
+        Action::Hook | Action::InstallBootLoader => None,
+        Action::InstallBootPackages => boot_packages(variables).map(Command::in_target),
         Action::Copy { from, to, modes } => Some(Command::in_target(copy(from, to, *modes))),
         Action::InstallInitScripts => init_scripts(tasks, variables).map(Command::in_target),
         Action::Write { to, text } => Some(Command::on_host(WRITE, &[to, text])),
@@ -176,6 +178,24 @@ done
 cp -R "$directory" "$TMP_IMAGE_DIR/"
 find "$directory" -type f -exec chown 0:0 {} + -exec chmod 0600 {} +"#;
 
+/// Installs the packages of the element `bootloader`, by its own map of names.
+///
+/// Source: diskimage-builder, `elements/bootloader/finalise.d/50-bootloader`.
+fn boot_packages(variables: &Environment) -> Option<Vec<String>> {
+    let variable = |name: &str| variables.get(name).map_or("", String::as_str);
+    let architecture = variable("ARCH");
+    let for_efi = format!("grub-efi-{architecture}");
+    let names: &[&str] = match variable("DIB_BLOCK_DEVICE") {
+        _ if !matches!(variable("DIB_SKIP_GRUB_PACKAGE_INSTALL"), "" | "False") => return None,
+        _ if architecture.contains("ppc") => &["grub-ppc64"],
+        "efi" => &["grub-efi", &for_efi],
+        // Also where no element says how the disk starts: packages for both kinds exclude each other.
+        _ => &["grub-pc"],
+    };
+    let command = ["install-packages", "-m", "bootloader"];
+    Some(command.iter().chain(names).map(|word| (*word).to_owned()).collect())
+}
+
 /// What diskimage-builder does after the hooks of cleanup.d.
 ///
 /// Source: diskimage-builder, `lib/img-functions`, `finalise_base`.
@@ -224,6 +244,28 @@ mod tests {
             (Action::InstallRequested, Choices::Image, None),
         ] {
             assert_eq!(argv(action, &Tasks::default(), "systemd", choices).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn packages_of_the_boot_loader_follow_the_disk() {
+        for (device, architecture, skip, expected) in [
+            ("mbr", "amd64", "False", Some("install-packages -m bootloader grub-pc")),
+            ("gpt", "amd64", "", Some("install-packages -m bootloader grub-pc")),
+            ("efi", "amd64", "", Some("install-packages -m bootloader grub-efi grub-efi-amd64")),
+            ("efi", "arm64", "", Some("install-packages -m bootloader grub-efi grub-efi-arm64")),
+            ("mbr", "ppc64el", "", Some("install-packages -m bootloader grub-ppc64")),
+            ("", "amd64", "", Some("install-packages -m bootloader grub-pc")),
+            ("mbr", "amd64", "True", None),
+        ] {
+            let pairs = [
+                ("DIB_BLOCK_DEVICE", device),
+                ("ARCH", architecture),
+                ("DIB_SKIP_GRUB_PACKAGE_INSTALL", skip),
+            ];
+            let variables = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let found = boot_packages(&variables).map(|words| words.join(" "));
+            assert_eq!(found.as_deref(), expected, "{device} {architecture}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::boot::BootStage;
 use super::stage::Stage;
+use super::step::StepRun;
 use super::{BuildError, Builder};
 use crate::disk::{DiskRequest, Layout};
 use crate::oci::DiffId;
@@ -58,9 +59,11 @@ impl Builder<'_> {
         let stage = Stage::start(self.ports.events, &plan.image, "final stage");
         let root = self.ports.sandbox.open(&RootSpec::Directory(disk.root().to_owned()))?;
         let run = self.prepare(plan, &plan.finish, final_tasks(plan), workspace, root.as_ref())?;
+        let run = StepRun { layout: Some(layout), ..run };
+        let boot = BootStage { run: &run, root: root.as_ref(), layout };
+        boot.write_fstab()?;
         run.run(root.as_ref())?;
-        let boot = BootStage { run: &run, root: root.as_ref(), layout, firmware: request.firmware() };
-        let images = boot.install()?;
+        let images = boot.install(request)?;
         run.close()?;
         root.close()?;
         stage.end();

@@ -254,6 +254,7 @@ impl Builder<'_> {
             places,
             below,
             packages,
+            layout: None,
         })
     }
 

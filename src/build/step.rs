@@ -4,11 +4,13 @@
 //! one job with the environment they left. That is what dib-run-parts does, with a sandbox around every hook.
 
 use super::BuildError;
+use super::boot;
 use super::command::{Command, command};
 use super::error::{HookFailure, Outcome};
 use super::facts::{HOOKS_ON_HOST, facts};
 use super::job::JobRun;
 use super::places::Places;
+use crate::disk::Layout;
 use crate::distro::{apt, apt::Choices, base_environment};
 use crate::element::{Environment, Phase, Place, environment_argv, environment_order};
 use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Task, Tasks};
@@ -31,6 +33,8 @@ pub(super) struct StepRun<'a> {
     /// The caches that hooks of steps below have mounted.
     pub(super) below: Vec<CacheMount>,
     pub(super) packages: Box<dyn PackageSession + 'a>,
+    /// The disk that `/` is on, in its final stage.
+    pub(super) layout: Option<&'a Layout>,
 }
 
 impl StepRun<'_> {
@@ -117,6 +121,11 @@ impl StepRun<'_> {
         if task.action == Action::Hook {
             return self.run_hook(root, task, environment);
         }
+        if task.action == Action::InstallBootLoader {
+            return self
+                .layout
+                .map_or(Ok(()), |layout| self.write_boot_menu(root, task, layout, environment));
+        }
         if task.action == Action::RefreshIndex && !self.packages.is_index_stale(root.path())? {
             return Ok(());
         }
@@ -131,6 +140,18 @@ impl StepRun<'_> {
             self.packages.index_refreshed(root.path())?;
         }
         Ok(())
+    }
+
+    fn write_boot_menu(
+        &self,
+        root: &dyn Root,
+        task: &Task,
+        layout: &Layout,
+        environment: &Environment,
+    ) -> Result<(), BuildError> {
+        let job = self.job(root, View::Target, boot::menu_argv(layout), environment.clone())?;
+        let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
+        outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))
     }
 
     fn run_hook(&self, root: &dyn Root, task: &Task, environment: &Environment) -> Result<(), BuildError> {

@@ -7,6 +7,7 @@ use super::args::{Build, Global};
 use super::base::fetch_missing;
 use super::cache::now;
 use super::context::{Context, absolute};
+use super::disk::Disk;
 use super::outputs::{Extras, InDirectory, Outputs, encoding};
 use super::preflight::check;
 use super::progress::{Detail, renderer};
@@ -15,9 +16,8 @@ use super::report::Failure;
 use super::sharing::{NotPublished, Sources, Target};
 use super::wiring::Edges;
 use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Publication, Registries, Reuse, Stage};
-use crate::disk::{self, DiskRequest, FsName};
 use crate::dropin::OutputType;
-use crate::image::{DiskSettings, ImageDefinition, ImageName, OutputFormat};
+use crate::image::{ImageDefinition, ImageName, OutputFormat};
 use crate::output::write_file;
 use crate::plan::Plan;
 use crate::port::{Event, RemoteCache};
@@ -42,7 +42,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         Reuse::Refused => Registries::none(events.as_ref()),
     };
     for request in &requests {
-        check(&edges.store, &request.plan, request.image, &request.formats, &registries)?;
+        check(&edges.store, &request.plan, &request.disk, &request.formats, &registries)?;
     }
     requests.iter().flat_map(|request| &request.warnings).for_each(|message| {
         events.emit(Event::Warning { message });
@@ -80,6 +80,7 @@ pub(super) fn detail(global: &Global) -> Detail {
 struct Request<'a> {
     image: &'a ImageDefinition,
     plan: Plan,
+    disk: Disk,
     formats: Vec<OutputFormat>,
     warnings: Vec<String>,
 }
@@ -93,8 +94,10 @@ impl<'a> Request<'a> {
         image: &'a ImageDefinition,
     ) -> Result<Self, Failure> {
         let formats = if args.format.is_empty() { image.outputs.clone() } else { args.format.clone() };
-        let warnings = context.warnings(name, image)?;
-        Ok(Self { image, plan: context.plan(name, image, store)?, formats, warnings })
+        let disk = context.disk(name, image)?;
+        let mut warnings = context.warnings(name, image)?;
+        warnings.extend(disk.warnings());
+        Ok(Self { image, plan: context.plan(name, image, store)?, disk, formats, warnings })
     }
 
     /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.
@@ -109,7 +112,7 @@ impl<'a> Request<'a> {
             plan: &self.plan,
             steps: &steps,
             image: self.image,
-            disk: standard_disk(&self.plan, &self.image.disk),
+            disk: self.disk.request(&self.plan.image, self.plan.source_date_epoch),
             naming: &naming,
             extras: &Extras::default(),
             interrupted: edges.interrupted.clone(),
@@ -163,16 +166,4 @@ impl<'a> Request<'a> {
         edges.store.save_build(&self.plan.image, document, keys)?;
         Ok(())
     }
-}
-
-fn standard_disk<'a>(plan: &'a Plan, settings: &DiskSettings) -> DiskRequest<'a> {
-    DiskRequest::Standard(disk::Request {
-        image: &plan.image,
-        size: settings.size,
-        firmware: settings.firmware.clone(),
-        root: settings.filesystem,
-        label: None,
-        by: FsName::Uuid,
-        source_date_epoch: plan.source_date_epoch,
-    })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Global;
+use super::disk::Disk;
 use super::report::{Failure, Message};
 use super::sources::{settings, sources};
 use crate::distro::{Architecture, BaseDefinition};
@@ -127,6 +128,14 @@ impl Context {
         Ok(skipped.chain(wrapped).collect())
     }
 
+    /// Returns the disk of an image.
+    pub(super) fn disk(&self, name: &ImageName, image: &ImageDefinition) -> Result<Disk, Failure> {
+        let Resolved { foundation, elements, native } = self.resolve(name, image, image.order)?;
+        let variables =
+            variables(name, image, foundation.base(), machine_architecture()?, (&elements, &native));
+        Disk::load(&image.disk, &self.dir, &elements, &variables)
+    }
+
     /// Returns the plan of an image. Fetches what its elements ask for into the cache of `store`.
     pub(super) fn plan(
         &self,
@@ -144,7 +153,8 @@ impl Context {
                 architecture.debian()
             )));
         }
-        let variables = variables(name, image, foundation.base(), architecture, (&elements, &native));
+        let mut variables = variables(name, image, foundation.base(), architecture, (&elements, &native));
+        Disk::load(&image.disk, &self.dir, &elements, &variables)?.add_variables(&mut variables);
         let settings = settings(&elements, &variables)?;
         Ok(plan_image(&Request {
             image: name.as_str(),

@@ -8,6 +8,7 @@ mod boot;
 mod build;
 mod cache;
 mod context;
+mod disk;
 mod elements;
 mod explain;
 mod fetch;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use super::disk::Disk;
 use super::report::{Failure, Message};
+use crate::block::require_device_mapper;
 use crate::build::{Prospect, Registries, forecast};
-use crate::disk::RootFs;
 use crate::distro::BaseSource;
-use crate::image::{ImageDefinition, OutputFormat};
+use crate::image::OutputFormat;
 use crate::plan::Plan;
 use crate::store::Store;
 
@@ -14,7 +15,7 @@ use crate::store::Store;
 pub(super) fn check(
     store: &Store,
     plan: &Plan,
-    image: &ImageDefinition,
+    disk: &Disk,
     formats: &[OutputFormat],
     registries: &Registries<'_>,
 ) -> Result<(), Failure> {
@@ -24,10 +25,13 @@ pub(super) fn check(
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
         check_base_source(&base.source)?;
     }
-    for (program, package) in output_programs(image, formats) {
+    for (program, package) in output_programs(disk, formats) {
         require(program, package)?;
     }
-    Ok(())
+    match disk.has_volumes() && formats.iter().copied().any(is_disk) {
+        true => Ok(require_device_mapper()?),
+        false => Ok(()),
+    }
 }
 
 /// Checks that what the base is made from is there.
@@ -61,25 +65,26 @@ fn check_clock(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Returns the programs that these formats need, and the Debian packages that have them.
-fn output_programs(image: &ImageDefinition, formats: &[OutputFormat]) -> Vec<(&'static str, &'static str)> {
-    use OutputFormat::{Aci, DockerArchive, Oci, Qcow2, Raw, Squashfs, Tar, Tgz, Vdi, Vhd, Vmdk};
+fn output_programs(disk: &Disk, formats: &[OutputFormat]) -> Vec<(&'static str, &'static str)> {
+    use OutputFormat::{Squashfs, Vdi, Vhd, Vmdk};
     let mut programs = Vec::new();
     for format in formats {
-        match format {
-            Qcow2 | Raw | Vhd | Vmdk | Vdi => {
-                programs.push(match image.disk.filesystem {
-                    RootFs::Ext4 => ("mke2fs", "e2fsprogs"),
-                    RootFs::Xfs => ("mkfs.xfs", "xfsprogs"),
-                });
-            }
-            Squashfs => programs.push(("mksquashfs", "squashfs-tools")),
-            Aci | Tar | Tgz | Oci | DockerArchive => {}
+        if is_disk(*format) {
+            programs.extend(disk.programs());
+        }
+        if *format == Squashfs {
+            programs.push(("mksquashfs", "squashfs-tools"));
         }
         if matches!(format, Vhd | Vmdk | Vdi) {
             programs.push(("qemu-img", "qemu-utils"));
         }
     }
     programs
+}
+
+fn is_disk(format: OutputFormat) -> bool {
+    use OutputFormat::{Qcow2, Raw, Vdi, Vhd, Vmdk};
+    matches!(format, Qcow2 | Raw | Vhd | Vmdk | Vdi)
 }
 
 fn require(program: &str, package: &str) -> Result<(), Failure> {

@@ -50,7 +50,7 @@ fn grub_texts_are_pinned() {
     let boot = Boot { layout: &layout, title: "Tim's Linux", cmdline, timeout: 1 };
     let kernels = Kernel::find(["vmlinuz-6.1.0-9", "initrd.img-6.1.0-9", "vmlinuz-6.1.0-10"]);
     insta::assert_snapshot!(boot.config(&kernels));
-    insta::assert_snapshot!(boot.early_config());
+    insta::assert_snapshot!(early_config(&layout));
     insta::assert_snapshot!(boot.defaults());
     insta::assert_snapshot!(
         GrubTarget::I386Pc.mkimage_arguments("/tmp/early.cfg", "/tmp/core.img").join(" ")

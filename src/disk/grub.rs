@@ -4,7 +4,7 @@
 //!
 //! | text | where | read by |
 //! |---|---|---|
-//! | [`Boot::early_config`] | inside the core images | GRUB, before it knows the disk: finds `/boot/grub` |
+//! | [`early_config`] | inside the core images | GRUB, before it knows the disk: finds `/boot/grub` |
 //! | [`Boot::config`] | `/boot/grub/grub.cfg` | GRUB: the menu |
 //! | [`Boot::defaults`] | `/etc/default/grub.d/` | `update-grub` in the running system, after kernel upgrades |
 //!
@@ -23,7 +23,7 @@ const DIRECTORY: &str = "/boot/grub";
 
 /// In both core images: what it takes to read our disks, to run our menu, and to run one that `update-grub` writes, without
 /// loading a module from the disk.
-const MODULES: &str = "part_gpt part_msdos ext2 xfs fat normal configfile linux search search_fs_uuid search_label \
+const MODULES: &str = "part_gpt part_msdos lvm ext2 xfs btrfs fat normal configfile linux search search_fs_uuid search_label \
                        search_fs_file serial terminal terminfo echo test true regexp sleep keystatus loadenv gzio \
                        xzio minicmd ls cat boot halt reboot font gfxterm all_video gettext";
 
@@ -55,14 +55,6 @@ impl Boot<'_> {
             text.extend(kernels.iter().map(|kernel| self.entry(kernel, directory)));
         }
         text
-    }
-
-    /// Returns the commands inside a core image: they find the file system that holds `/boot/grub` by its UUID. Then GRUB enters
-    /// normal mode, which reads `grub.cfg` there.
-    pub fn early_config(&self) -> String {
-        let Some((file_system, directory)) = self.layout.locate(DIRECTORY) else { return String::new() };
-        let uuid = file_system.kind.uuid();
-        format!("search.fs_uuid {uuid} root\nset prefix=($root){directory}\n")
     }
 
     /// Returns a file for `/etc/default/grub.d`.
@@ -116,6 +108,14 @@ impl Boot<'_> {
     }
 }
 
+/// Returns the commands inside the core images of a disk: they find the file system that holds `/boot/grub` by its UUID. Then GRUB
+/// enters normal mode, which reads `grub.cfg` there.
+pub fn early_config(layout: &Layout) -> String {
+    let Some((file_system, directory)) = layout.locate(DIRECTORY) else { return String::new() };
+    let uuid = file_system.kind.uuid();
+    format!("search.fs_uuid {uuid} root\nset prefix=($root){directory}\n")
+}
+
 /// One of GRUB's platforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrubTarget {
@@ -148,7 +148,7 @@ impl GrubTarget {
     }
 
     /// Returns the arguments of the image's own `grub-mkimage` that make a core image at `output` with the text of
-    /// [`Boot::early_config`] from the file `config`.
+    /// [`early_config`] from the file `config`.
     pub fn mkimage_arguments(self, config: &str, output: &str) -> Vec<String> {
         let directory = self.modules_directory();
         let options = ["-O", self.name(), "-d", &directory, "-c", config, "-o", output, "-p", DIRECTORY];

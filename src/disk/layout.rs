@@ -1,8 +1,10 @@
 //! Where things lie on a disk.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
-use super::{Content, FileSystem, Lvm, Partition, PartitionEntry, PartitionKind};
+use super::{Content, FileSystem, Firmware, FsKind, Lvm, Partition, PartitionEntry, PartitionKind};
 
 /// A disk: partitions, and file systems on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +112,13 @@ impl Layout {
         let root =
             self.locate("/").and_then(|(root, _)| root.place.extent()).map_or(0, |extent| extent.bytes);
         (self.bytes - root).saturating_add(content.minimum_bytes())
+    }
+
+    /// Returns what could boot this disk: a BIOS if its boot code has a place, UEFI if it finds a partition of its own.
+    pub fn bootable_by(&self) -> BTreeSet<Firmware> {
+        let bios = self.bios_boot().map(|_| Firmware::Bios);
+        let uefi = self.locate("/boot/efi/EFI").filter(|(fs, _)| matches!(fs.kind, FsKind::Vfat(_)));
+        bios.into_iter().chain(uefi.map(|_| Firmware::Uefi)).collect()
     }
 
     /// Returns where boot code for the BIOS can lie outside of file systems: in a GPT's BIOS boot partition, or behind an MBR,

@@ -28,6 +28,7 @@ mod lvm;
 mod machine;
 mod mkfs;
 mod partition;
+mod probe;
 mod request;
 mod size;
 mod standard;
@@ -37,12 +38,12 @@ mod golden_tests;
 
 pub use bios::{BiosBoot, BootCodeError};
 pub use block_device::{
-    BlockDeviceError, BlockDevices, DiskSource, EspAllowance, ParameterError, Problem, RootParameters,
+    Allowance, BlockDeviceError, BlockDevices, DiskSource, ParameterError, Problem, RootParameters,
     SizeError, implied_block_device,
 };
 pub use file_system::{ExtVersion, FileSystem, FsKind, FsName, FstabEntry, MountPoint, Place};
 pub use fstab::fstab;
-pub use grub::{Boot, GrubTarget};
+pub use grub::{Boot, GrubTarget, early_config};
 pub use identity::{Identity, VolumeId};
 pub use kernel::Kernel;
 pub use layout::{Extent, Layout, SectorSize, Table};
@@ -52,6 +53,7 @@ pub use lvm::{
 pub use machine::{Machine, boot_command};
 pub use mkfs::{Maker, check_arguments, make_arguments};
 pub use partition::{BootFlag, Partition, PartitionEntry, PartitionKind};
+pub use probe::probe_answers;
 pub use request::DiskRequest;
 pub use size::{ByteSize, ByteSizeError};
 pub use standard::{Content, DiskSize, Firmware, LayoutError, Request, RootFs};

@@ -17,7 +17,7 @@ pub enum DiskRequest<'a> {
         image: &'a str,
         /// The time that tools are told to write, in seconds since 1970.
         source_date_epoch: i64,
-        /// What has to be able to boot it, where no element says.
+        /// What has to be able to boot it, as far as it can; an element may say otherwise.
         firmware: BTreeSet<Firmware>,
     },
 }
@@ -36,11 +36,19 @@ impl DiskRequest<'_> {
         }
     }
 
-    /// Returns what has to be able to boot it.
-    pub const fn firmware(&self) -> &BTreeSet<Firmware> {
+    /// Returns the variables that hooks of every phase have: see [`BlockDevices::variables`].
+    pub fn variables(&self) -> [(&'static str, String); 4] {
         match self {
-            DiskRequest::Standard(request) => &request.firmware,
-            DiskRequest::Described { firmware, .. } => firmware,
+            DiskRequest::Standard(request) => request.variables(),
+            DiskRequest::Described { devices, .. } => devices.variables(),
+        }
+    }
+
+    /// Returns what has to be able to boot `layout`, made by this request. Of a described disk that is what it has room for.
+    pub fn firmware(&self, layout: &Layout) -> BTreeSet<Firmware> {
+        match self {
+            DiskRequest::Standard(request) => request.firmware.clone(),
+            DiskRequest::Described { firmware, .. } => firmware & &layout.bootable_by(),
         }
     }
 }

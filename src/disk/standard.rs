@@ -44,6 +44,19 @@ pub struct Request<'a> {
     pub source_date_epoch: i64,
 }
 
+impl Request<'_> {
+    /// Returns what hooks are told of the disk before it is made.
+    pub(super) fn variables(&self) -> [(&'static str, String); 4] {
+        let mounts = if self.firmware.contains(&Firmware::Uefi) { "/boot/efi|/" } else { "/" };
+        [
+            ("DIB_ROOT_LABEL", self.label.unwrap_or(self.root.default_label()).to_owned()),
+            ("DIB_ROOT_FSTYPE", self.root.name().to_owned()),
+            ("DIB_BOOT_LABEL", String::new()),
+            ("DIB_MOUNTPOINTS", mounts.to_owned()),
+        ]
+    }
+}
+
 /// How large a disk is to be. Written `auto`, or as a [`ByteSize`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -102,6 +115,14 @@ impl RootFs {
         match self {
             RootFs::Ext4 => "cloudimg-rootfs",
             RootFs::Xfs => "img-rootfs",
+        }
+    }
+
+    /// Returns the kernel's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RootFs::Ext4 => "ext4",
+            RootFs::Xfs => "xfs",
         }
     }
 

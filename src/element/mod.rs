@@ -57,7 +57,10 @@ pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_or
 pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
-pub use native::{NativeProvider, is_done_natively, is_never_called, preset_variables, provider_variables};
+pub use native::{
+    BOOT_LOADER_HOOK, NativeProvider, is_boot_loader, is_done_natively, is_never_called, preset_variables,
+    provider_variables,
+};
 pub use nearest::nearest;
 pub use order::{CycleError, Order};
 pub use package_data::PackageDataError;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ElementName, Phase};
+use super::{Element, ElementName, Phase};
 
 /// An element of diskimage-builder that acts on the data of all others in one go.
 ///
@@ -134,6 +134,17 @@ pub fn preset_variables<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterat
     presets.map(|(_, variable, value, _)| ((*variable).to_owned(), (*value).to_owned()))
 }
 
+/// diskimage-builder's element that makes disks bootable.
+const BOOT_LOADER: &str = "bootloader";
+
+/// Its one hook. It would look for the disk among those of this machine, so plywood does its work, where the hook stands.
+pub const BOOT_LOADER_HOOK: &str = "finalise.d/50-bootloader";
+
+/// Says whether plywood makes disks bootable in place of this element.
+pub fn is_boot_loader(element: &Element) -> bool {
+    element.name.as_str() == BOOT_LOADER && element.files.contains_key(BOOT_LOADER_HOOK)
+}
+
 /// The variables that providers read on behalf of the element `name`, though none of its files need mention them.
 pub fn provider_variables(name: &ElementName) -> BTreeSet<String> {
     const ALWAYS: [&str; 6] = [
@@ -144,8 +155,10 @@ pub fn provider_variables(name: &ElementName) -> BTreeSet<String> {
         "DIB_RELEASE",
         "DISTRO_NAME",
     ];
+    const BOOT_PACKAGES: [&str; 2] = ["DIB_BLOCK_DEVICE", "DIB_SKIP_GRUB_PACKAGE_INSTALL"];
     let own = format!("DIB_INSTALLTYPE_{}", name.in_variable());
-    ALWAYS.into_iter().map(str::to_owned).chain([own]).collect()
+    let boot = BOOT_PACKAGES.into_iter().filter(|_| name.as_str() == BOOT_LOADER);
+    ALWAYS.into_iter().chain(boot).map(str::to_owned).chain([own]).collect()
 }
 
 #[cfg(test)]

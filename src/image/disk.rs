@@ -1,6 +1,7 @@
 //! How an image's disk is laid out.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ pub struct DiskSettings {
     pub firmware: BTreeSet<Firmware>,
     /// The root file system.
     pub filesystem: RootFs,
+    /// A block-device file of diskimage-builder that says how the disk is laid out, relative to the project. Default: that of an
+    /// element of the image, if one has any, else a GPT with what the firmware needs and a root partition.
+    pub layout: Option<PathBuf>,
 }
 
 impl Default for DiskSettings {
@@ -27,6 +31,7 @@ impl Default for DiskSettings {
             size: DiskSize::Auto,
             firmware: [Firmware::Bios, Firmware::Uefi].into(),
             filesystem: RootFs::Ext4,
+            layout: None,
         }
     }
 }

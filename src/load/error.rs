@@ -30,6 +30,9 @@ pub enum LoadError {
     /// A TOML file is not what it should be.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
+    /// A block-device file describes no disk.
+    #[error(transparent)]
+    BlockDevices(#[from] crate::disk::BlockDeviceError),
     /// No directory of bases has this one.
     #[error("base `{name}` not found{}", known_list(known))]
     UnknownBase {

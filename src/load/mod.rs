@@ -5,6 +5,7 @@
 
 mod apt;
 mod base;
+mod block_device;
 mod catalog;
 mod copy;
 mod data;
@@ -23,6 +24,7 @@ mod syntax;
 
 pub use apt::load_apt_sources;
 pub use base::{load_base, load_base_names, save_base};
+pub use block_device::load_block_devices;
 pub use catalog::load_catalog;
 pub use copy::copy_element;
 pub use data::data_dir;

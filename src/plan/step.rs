@@ -209,6 +209,10 @@ pub enum Action {
     Place(Box<ResolvedSource>),
     /// Writes texts by their names into the image's directory of manifests, and leaves all that is in it to root alone.
     WriteManifests(BTreeMap<String, String>),
+    /// Installs GRUB's packages. Which ones, fragments say.
+    InstallBootPackages,
+    /// Makes a disk bootable, in place of the hook of this name; nothing for a container.
+    InstallBootLoader,
     /// Moves `/etc/resolv.conf` of a new root file system to `resolv.conf.ORIG`, where elements may change it.
     SetResolverAside,
     /// Moves it back.
@@ -241,6 +245,8 @@ impl std::fmt::Display for Action {
                     texts.iter().map(|(name, text)| format!("{name} {}", Digest::of(text))).collect();
                 write!(f, "write manifests {}", texts.join(", "))
             }
+            Action::InstallBootPackages => f.write_str("install packages of the boot loader"),
+            Action::InstallBootLoader => f.write_str("install boot loader"),
             Action::SetResolverAside => f.write_str("set resolver configuration aside"),
             Action::PutResolverBack => f.write_str("put resolver configuration back"),
         }

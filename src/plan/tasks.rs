@@ -14,6 +14,7 @@
 //! | install.d | 01-package-installs | packages |
 //! | install.d | 10-install-static | `static/` onto `/` |
 //! | install.d | 20-install-init-scripts | `init-scripts/<init system>/` |
+//! | install.d | 50-bootloader-packages | GRUB, which diskimage-builder installs on the finished disk |
 //! | post-install.d | 00-package-installs | packages with `phase: post-install.d` |
 //!
 //! Package indices are fetched before the first task that may install something, and again after the step's own
@@ -24,8 +25,8 @@ use std::sync::Arc;
 use super::step::{Action, CopyModes, Task};
 use super::{PlanError, Request};
 use crate::element::{
-    Distribution, Element, Hook, PACKAGE_PHASES, PackageAction, PackageDataError, PackageList, Phase,
-    ServiceMap, is_done_natively, run_parts_order,
+    BOOT_LOADER_HOOK, Distribution, Element, Hook, PACKAGE_PHASES, PackageAction, PackageDataError,
+    PackageList, Phase, ServiceMap, is_boot_loader, is_done_natively, run_parts_order,
 };
 
 /// Settings of kernel modules and of what makes an initramfs: task, directory, and the element that is for them.
@@ -73,7 +74,12 @@ impl Share<'_> {
     }
 
     fn hook_tasks(&self, phase: Phase) -> Vec<Task> {
-        self.hooks(phase).map(|hook| task(phase, hook.name, Action::Hook)).collect()
+        self.hooks(phase).map(|hook| task(phase, hook.name, self.action(&hook))).collect()
+    }
+
+    fn action(&self, hook: &Hook<'_>) -> Action {
+        let is_native = hook.path() == BOOT_LOADER_HOOK && self.elements.iter().any(|e| is_boot_loader(e));
+        if is_native { Action::InstallBootLoader } else { Action::Hook }
     }
 
     fn hooks(&self, phase: Phase) -> impl Iterator<Item = Hook<'_>> {
@@ -144,7 +150,7 @@ impl Share<'_> {
 
     fn needs_index(&self, task: &Task) -> bool {
         match &task.action {
-            Action::Install(_) | Action::InstallRequested => true,
+            Action::Install(_) | Action::InstallRequested | Action::InstallBootPackages => true,
             Action::Hook => {
                 let mut hooks = self.hooks(task.phase).filter(|hook| hook.name == task.name);
                 hooks.any(|hook| hook.file.text.as_deref().is_some_and(mentions_package_manager))
@@ -169,6 +175,9 @@ fn provider_tasks(elements: &[Arc<Element>], phase: Phase) -> Result<Vec<Task>, 
             _ => "00-package-installs",
         };
         tasks.push(task(phase, name, Action::InstallRequested));
+    }
+    if phase == Phase::Install && elements.iter().any(|element| is_boot_loader(element)) {
+        tasks.push(task(phase, "50-bootloader-packages", Action::InstallBootPackages));
     }
     let has_dir = |dir: &str| elements.iter().any(|element| element.has_dir(dir));
     if phase == Phase::PreInstall && has_dir("bin") {

@@ -57,6 +57,14 @@ impl Description {
         Ok(Self { disk, table: nodes.tables.into_iter().next(), volumes: nodes.volumes, file_systems })
     }
 
+    /// Returns the bytes of the partitions of a fixed size, but for the root's.
+    pub(super) fn other_bytes(&self) -> u64 {
+        let root = self.mounted_at("/").map(|fs| fs.base.as_str());
+        let partitions = self.table.iter().flat_map(|table| &table.partitions);
+        let others = partitions.filter(|partition| Some(partition.name.text.as_str()) != root);
+        others.fold(0, |sum, partition| sum.saturating_add(partition.size.of(0)))
+    }
+
     /// Returns the file system that is mounted at `path`.
     pub(super) fn mounted_at(&self, path: &str) -> Option<&Described> {
         let is_there = |fs: &&Described| fs.mount.as_ref().is_some_and(|mount| mount.path == path);

@@ -2,20 +2,6 @@
 
 use std::collections::BTreeMap;
 
-/// Names a block-device file, or holds its text.
-const VARIABLE: &str = "DIB_BLOCK_DEVICE_CONFIG";
-
-/// The disk of images that say nothing of theirs: one file system without a partition table.
-const BARE: &str = "\
-- local_loop:
-    name: image0
-    mkfs:
-      name: mkfs_root
-      mount:
-        mount_point: /
-        fstab: { options: defaults, fsck-passno: 1 }
-";
-
 /// Where the description of a disk comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskSource<'a> {
@@ -35,6 +21,20 @@ pub enum DiskSource<'a> {
 }
 
 impl<'a> DiskSource<'a> {
+    /// Names a block-device file, or holds its text.
+    pub const VARIABLE: &'static str = "DIB_BLOCK_DEVICE_CONFIG";
+
+    /// The disk of images that say nothing of theirs: one file system without a partition table.
+    pub const BARE: &'static str = "\
+- local_loop:
+    name: image0
+    mkfs:
+      name: mkfs_root
+      mount:
+        mount_point: /
+        fstab: { options: defaults, fsck-passno: 1 }
+";
+
     /// Chooses: `DIB_BLOCK_DEVICE_CONFIG`, a text or `file://` and a path; else the file of the first of `elements` that has one for
     /// this architecture or for all; else the bare disk. `has_file` says whether an element has a file.
     pub fn choose(
@@ -42,7 +42,7 @@ impl<'a> DiskSource<'a> {
         elements: impl IntoIterator<Item = &'a str>,
         has_file: impl Fn(&str, &str) -> bool,
     ) -> Self {
-        match variables.get(VARIABLE).map(String::as_str) {
+        match variables.get(Self::VARIABLE).map(String::as_str) {
             Some(text) if !text.is_empty() => {
                 return text.strip_prefix("file://").map_or(DiskSource::Text(text), DiskSource::File);
             }
@@ -52,15 +52,6 @@ impl<'a> DiskSource<'a> {
         let file_of = |element| files.into_iter().find(|file| has_file(element, file));
         let chosen = elements.into_iter().find_map(|element| Some((element, file_of(element)?)));
         chosen.map_or(DiskSource::Bare, |(element, file)| DiskSource::Element { element, file })
-    }
-
-    /// Returns the text where it needs no file: of [`DiskSource::Text`] and [`DiskSource::Bare`].
-    pub const fn text(self) -> Option<&'a str> {
-        match self {
-            DiskSource::Text(text) => Some(text),
-            DiskSource::Bare => Some(BARE),
-            DiskSource::File(_) | DiskSource::Element { .. } => None,
-        }
     }
 }
 
@@ -122,9 +113,9 @@ mod tests {
             (&[("ARCH", "arm64")], of("mine", "block-device-arm64.yaml")),
             (&[("ARCH", "ppc64le")], of("block-device-mbr", "block-device-ppc64el.yaml")),
             (&[("ARCH", "ppc64")], of("block-device-mbr", "block-device-ppc64el.yaml")),
-            (&[(VARIABLE, "file:///etc/disk.yaml")], DiskSource::File("/etc/disk.yaml")),
-            (&[(VARIABLE, "- local_loop: {}")], DiskSource::Text("- local_loop: {}")),
-            (&[(VARIABLE, "")], of("block-device-mbr", "block-device-default.yaml")),
+            (&[(DiskSource::VARIABLE, "file:///etc/disk.yaml")], DiskSource::File("/etc/disk.yaml")),
+            (&[(DiskSource::VARIABLE, "- local_loop: {}")], DiskSource::Text("- local_loop: {}")),
+            (&[(DiskSource::VARIABLE, "")], of("block-device-mbr", "block-device-default.yaml")),
         ] {
             let variables = variables(pairs);
             assert_eq!(DiskSource::choose(&variables, elements, has), expected, "{pairs:?}");

@@ -39,7 +39,7 @@ mod tree;
 
 pub use choice::{DiskSource, implied_block_device};
 pub use fault::{BlockDeviceError, Problem};
-pub use parameters::{EspAllowance, ParameterError, RootParameters};
+pub use parameters::{Allowance, ParameterError, RootParameters};
 pub use size::SizeError;
 
 use self::check::Description;
@@ -119,7 +119,10 @@ impl BlockDevices {
         let root = description.mounted_at("/").map_or(kind::FsType::EXT4, |fs| fs.kind);
         let target = Target {
             identity: &Identity::new(image),
-            bytes: description.disk.bytes.map_or_else(|| parameters.image_bytes(root, content), whole),
+            bytes: description
+                .disk
+                .bytes
+                .map_or_else(|| parameters.image_bytes(root, description.other_bytes(), content), whole),
             sector: parameters.sector.unwrap_or(description.disk.sector),
             source_date_epoch,
         };

@@ -35,20 +35,22 @@ pub struct RootParameters {
     pub extra_mebibytes: Option<f64>,
     /// `DIB_BLOCK_SIZE`: the unit the disk is addressed by, whatever the file says.
     pub sector: Option<SectorSize>,
-    /// Whether an element makes an EFI system partition.
-    pub esp: EspAllowance,
+    /// What the size of the disk allows for beside the root file system.
+    pub allowance: Allowance,
     /// `DIB_RELEASE`: the release inside the image, which may be too old for today's features.
     pub release: String,
 }
 
-/// Whether the size of the disk allows for an EFI system partition.
+/// What the size of a disk allows for beside the root file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum EspAllowance {
-    /// It does not.
+pub enum Allowance {
+    /// Nothing.
     #[default]
     None,
-    /// 525 MiB are added, also to a given size.
-    Added,
+    /// An EFI system partition: diskimage-builder's 525 MiB, also on top of a given size.
+    Esp,
+    /// All other partitions whose sizes are given in bytes; not on top of a given size.
+    Partitions,
 }
 
 /// A variable whose value cannot be used.
@@ -74,7 +76,7 @@ impl Default for RootParameters {
             size_gibibytes: None,
             extra_mebibytes: None,
             sector: None,
-            esp: EspAllowance::None,
+            allowance: Allowance::None,
             release: String::new(),
         }
     }
@@ -105,29 +107,40 @@ impl RootParameters {
             size_gibibytes: number("DIB_IMAGE_SIZE")?,
             extra_mebibytes: number("DIB_IMAGE_EXTRA_SIZE")?,
             sector: sector(text("DIB_BLOCK_SIZE"))?,
-            esp: if elements.contains("block-device-efi") { EspAllowance::Added } else { EspAllowance::None },
+            allowance: match elements.contains("block-device-efi") {
+                true => Allowance::Esp,
+                false => Allowance::None,
+            },
             release: owned("DIB_RELEASE").unwrap_or_default(),
         })
     }
 
-    /// Returns the size of the disk for this content, in bytes, where the block-device file does not give it.
-    pub(super) fn image_bytes(&self, root: FsType, content: Content) -> u64 {
-        let used = content.used_kibibytes();
-        let journal = match root {
-            FsType::EXT4 => self.journal() * 1024,
-            _ => 0,
+    /// Returns the size of the disk for this content, in bytes, where the block-device file does not give it. `other_bytes` are those
+    /// of partitions beside the root's.
+    pub(super) fn image_bytes(&self, root: FsType, other_bytes: u64, content: Content) -> u64 {
+        let kibibytes = match (self.size_gibibytes, self.extra_mebibytes) {
+            (Some(size), _) => (size * 1024.0 * 1024.0) as u64,
+            (None, extra) => self.computed_kibibytes(root, other_bytes, extra, content.used_kibibytes()),
+        };
+        let esp = if self.allowance == Allowance::Esp { ESP_KIBIBYTES } else { 0 };
+        let units = kibibytes.saturating_add(esp).div_ceil(SIZE_UNIT_KIBIBYTES);
+        units.saturating_mul(SIZE_UNIT_KIBIBYTES * 1024)
+    }
+
+    fn computed_kibibytes(&self, root: FsType, other_bytes: u64, extra: Option<f64>, used: u64) -> u64 {
+        let journal = if root == FsType::EXT4 { self.journal() * 1024 } else { 0 };
+        let roomy = match extra {
+            Some(mebibytes) => used.saturating_add((mebibytes * 1024.0) as u64),
+            None => (used as f64 / 0.6) as u64,
         };
         // Where diskimage-builder's rule makes a disk that is too small for any file system.
         let least = (root.least_root_bytes() >> 10).max(journal);
-        let with_least = |kibibytes: u64| kibibytes.max(least).saturating_add(journal);
-        let kibibytes = match (self.size_gibibytes, self.extra_mebibytes) {
-            (Some(size), _) => (size * 1024.0 * 1024.0) as u64,
-            (None, Some(extra)) => with_least(used.saturating_add((extra * 1024.0) as u64)),
-            (None, None) => with_least((used as f64 / 0.6) as u64),
+        // Each partition begins on an alignment, and so may the end of the disk.
+        let others = match self.allowance {
+            Allowance::Partitions if other_bytes > 0 => (other_bytes >> 10).saturating_add(4 * 1024),
+            _ => 0,
         };
-        let esp = if self.esp == EspAllowance::Added { ESP_KIBIBYTES } else { 0 };
-        let units = kibibytes.saturating_add(esp).div_ceil(SIZE_UNIT_KIBIBYTES);
-        units.saturating_mul(SIZE_UNIT_KIBIBYTES * 1024)
+        roomy.max(least).saturating_add(journal).saturating_add(others)
     }
 
     /// Returns the arguments that make the file system `mkfs_root`, where the file gives none.
@@ -177,7 +190,7 @@ mod tests {
             (&[("DIB_JOURNAL_SIZE", "256")], FsType::EXT4, 512),
             (&[], FsType::Xfs, 320),
         ] {
-            let bytes = parameters(variables).unwrap().image_bytes(root, Content::default());
+            let bytes = parameters(variables).unwrap().image_bytes(root, 0, Content::default());
             assert_eq!(bytes >> 20, mebibytes, "{variables:?}");
         }
     }
@@ -199,16 +212,24 @@ mod tests {
             (&[("IMAGE_ELEMENT", "base block-device-efi-4k vm")], FsType::EXT4, 2_103_168),
             (&[("DIB_IMAGE_SIZE", "5"), ("IMAGE_ELEMENT", "block-device-efi")], FsType::EXT4, 5_780_480),
         ] {
-            let bytes = parameters(variables).unwrap().image_bytes(root, content());
+            let bytes = parameters(variables).unwrap().image_bytes(root, 558 << 20, content());
             assert_eq!(bytes >> 10, u64::div_ceil(kibibytes, 64) * 64, "{variables:?}");
             assert!(bytes.is_multiple_of(64 << 10));
         }
     }
 
     #[test]
+    fn other_partitions_can_be_allowed_for() {
+        let parameters = RootParameters { allowance: Allowance::Partitions, ..RootParameters::default() };
+        let bare = RootParameters::default().image_bytes(FsType::EXT4, 558 << 20, content());
+        assert_eq!(parameters.image_bytes(FsType::EXT4, 558 << 20, content()) - bare, 562 << 20);
+        assert_eq!(parameters.image_bytes(FsType::EXT4, 0, content()), bare);
+    }
+
+    #[test]
     fn absurd_content_is_no_overflow() {
         let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX };
-        assert!(parameters(&[]).unwrap().image_bytes(FsType::EXT4, content) > 1 << 60);
+        assert!(parameters(&[]).unwrap().image_bytes(FsType::EXT4, 0, content) > 1 << 60);
     }
 
     #[test]

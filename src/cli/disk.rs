@@ -1,0 +1,106 @@
+//! The disk of an image.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::report::Failure;
+use crate::disk::{
+    Allowance, BlockDevices, DiskRequest, DiskSize, DiskSource, FsName, ParameterError, Request, RootFs,
+    RootParameters,
+};
+use crate::element::Element;
+use crate::image::DiskSettings;
+use crate::load::load_block_devices;
+
+/// How an image's disk is laid out.
+pub(super) struct Disk {
+    settings: DiskSettings,
+    /// What a block-device file says, if there is one.
+    devices: Option<BlockDevices>,
+}
+
+impl Disk {
+    /// Reads the block-device file that the image's settings or variables name, or an element has; files count from `dir`.
+    pub(super) fn load(
+        settings: &DiskSettings,
+        dir: &Path,
+        elements: &[Arc<Element>],
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
+        let has_file = |name: &str, file: &str| {
+            elements.iter().any(|element| element.name.as_str() == name && element.files.contains_key(file))
+        };
+        let layout = settings.layout.as_deref().map(Path::to_string_lossy);
+        let names = elements.iter().map(|element| element.name.as_str());
+        let source = match &layout {
+            Some(file) => DiskSource::File(file),
+            None => DiskSource::choose(variables, names, has_file),
+        };
+        let devices = match source {
+            DiskSource::Bare => None,
+            source => Some(load_block_devices(source, dir, elements, &parameters(settings, variables)?)?),
+        };
+        Ok(Self { settings: settings.clone(), devices })
+    }
+
+    /// Returns what in the block-device file means nothing.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.devices.iter().flat_map(|devices| devices.warnings().iter().cloned())
+    }
+
+    /// Returns the programs that make its file systems, each with the Debian package that has it.
+    pub(super) fn programs(&self) -> Vec<(&'static str, &'static str)> {
+        match &self.devices {
+            Some(devices) => devices.programs(),
+            None => vec![match self.settings.filesystem {
+                RootFs::Ext4 => ("mke2fs", "e2fsprogs"),
+                RootFs::Xfs => ("mkfs.xfs", "xfsprogs"),
+            }],
+        }
+    }
+
+    /// Says whether it has logical volumes.
+    pub(super) fn has_volumes(&self) -> bool {
+        self.devices.as_ref().is_some_and(BlockDevices::has_volumes)
+    }
+
+    /// Returns what is asked of the disk of the image called `image`.
+    pub(super) fn request<'a>(&'a self, image: &'a str, source_date_epoch: i64) -> DiskRequest<'a> {
+        let firmware = self.settings.firmware.clone();
+        match &self.devices {
+            Some(devices) => DiskRequest::Described { devices, image, source_date_epoch, firmware },
+            None => DiskRequest::Standard(Request {
+                image,
+                size: self.settings.size,
+                firmware,
+                root: self.settings.filesystem,
+                label: None,
+                by: FsName::Uuid,
+                source_date_epoch,
+            }),
+        }
+    }
+
+    /// Adds what hooks are told of the disk.
+    pub(super) fn add_variables(&self, variables: &mut BTreeMap<String, String>) {
+        let told = self.request("", 0).variables();
+        variables.extend(told.map(|(name, value)| (name.to_owned(), value)));
+    }
+}
+
+/// Returns the parameters of a described disk: those of diskimage-builder's variables, over those of the settings.
+fn parameters(
+    settings: &DiskSettings,
+    variables: &BTreeMap<String, String>,
+) -> Result<RootParameters, ParameterError> {
+    let mut parameters = RootParameters::of(variables)?;
+    if !variables.contains_key("FS_TYPE") {
+        parameters.kind = settings.filesystem.name().to_owned();
+    }
+    if let (DiskSize::Given(size), None) = (settings.size, parameters.size_gibibytes) {
+        parameters.size_gibibytes = Some(size.bytes() as f64 / (1u64 << 30) as f64);
+    }
+    parameters.allowance = Allowance::Partitions;
+    Ok(parameters)
+}
