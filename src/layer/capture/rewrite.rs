@@ -11,6 +11,8 @@ pub enum Rewrite {
     ShadowDays,
     /// The times in a Java keystore of certificate authorities.
     KeystoreTimes,
+    /// The random name of a machine in an iSCSI network.
+    InitiatorName,
 }
 
 impl Rewrite {
@@ -18,7 +20,7 @@ impl Rewrite {
     pub fn head_bytes(self) -> Option<usize> {
         match self {
             Rewrite::PycHeader => Some(PYC_HEADER_BYTES),
-            Rewrite::ShadowDays | Rewrite::KeystoreTimes => None,
+            Rewrite::ShadowDays | Rewrite::KeystoreTimes | Rewrite::InitiatorName => None,
         }
     }
 
@@ -29,6 +31,7 @@ impl Rewrite {
             Rewrite::PycHeader => clamp_pyc(head, epoch),
             Rewrite::ShadowDays => Some(clamp_shadow(head, epoch)),
             Rewrite::KeystoreTimes => keystore::clamp(head, epoch),
+            Rewrite::InitiatorName => generate_initiator_name(head),
         };
         new.filter(|new| new != head)
     }
@@ -51,6 +54,18 @@ fn clamp_pyc(head: &[u8], epoch: i64) -> Option<Vec<u8>> {
     let mut new = header.to_vec();
     new[8..12].copy_from_slice(&clamped.to_le_bytes());
     Some(new)
+}
+
+/// Asks for a name to be made at the first start, where Debian's package has made one up: no two machines may share it. A
+/// name that somebody chose stays.
+///
+/// Source: Debian, package open-iscsi, `open-iscsi.postinst` and `startup-checks.sh`.
+fn generate_initiator_name(content: &[u8]) -> Option<Vec<u8>> {
+    const MADE_UP: &[u8] = b"InitiatorName=iqn.1993-08.org.debian:01:";
+    const WARNING: &[u8] = b"## DO NOT EDIT OR REMOVE THIS FILE!";
+    let mut lines = content.split(|&byte| byte == b'\n');
+    let made_up = content.starts_with(WARNING) && lines.any(|line| line.starts_with(MADE_UP));
+    made_up.then(|| b"GenerateName=yes\n".to_vec())
 }
 
 /// Clamps the third field of each line, the day of the last change counted from 1970, to the epoch's day. Lines of
@@ -77,6 +92,17 @@ mod tests {
     fn pyc(flags: u32, mtime: u32) -> Vec<u8> {
         let words = [flags, mtime, 77].map(u32::to_le_bytes).concat();
         [b"\xa7\x0d\r\n".as_slice(), &words].concat()
+    }
+
+    #[test]
+    fn a_made_up_name_of_an_iscsi_initiator_is_made_up_anew_and_a_chosen_one_stays() {
+        let made_up =
+            "## DO NOT EDIT OR REMOVE THIS FILE!\n## x\nInitiatorName=iqn.1993-08.org.debian:01:1f2e\n";
+        let apply = |content: &str| Rewrite::InitiatorName.apply(content.as_bytes(), 0);
+        assert_eq!(apply(made_up).as_deref(), Some(&b"GenerateName=yes\n"[..]));
+        for chosen in ["InitiatorName=iqn.2026-01.example:web\n", "GenerateName=yes\n", ""] {
+            assert_eq!(apply(chosen), None, "{chosen}");
+        }
     }
 
     #[test]

@@ -150,6 +150,8 @@ const STANDARD: &[Rule] = &[
     file("etc/subgid-"),
     // The day of the build, for every user that a package made.
     rule("etc/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
+    // Random, and shared by every machine made from the image.
+    rule("etc/iscsi/initiatorname.iscsi", Kinds::Files, Action::Rewrite(Rewrite::InitiatorName)),
     // The time of the build, for every certificate.
     rule("etc/ssl/certs/java/cacerts", Kinds::Files, Action::Rewrite(Rewrite::KeystoreTimes)),
     // The time of the source; without it Python compiles again at every start, as the source's own time is clamped.
