@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use plywood::cli::{self, Process};
 use plywood::sandbox;
@@ -14,11 +14,13 @@ fn main() -> ExitCode {
         return status;
     }
     let interrupted = Arc::new(AtomicBool::new(false));
+    let caught = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The second signal ends the process at once; what it held, the kernel releases.
         let registered =
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, interrupted.clone())
-                .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()));
+                .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
+                .and_then(|_| signal_hook::flag::register_usize(signal, caught.clone(), signal as usize));
         if let Err(error) = registered {
             eprintln!("error: cannot take signal {signal}: {error}");
             return ExitCode::FAILURE;
@@ -26,5 +28,10 @@ fn main() -> ExitCode {
     }
     // Before any thread: a mount namespace belongs to a thread and those it starts.
     let mounts = sandbox::enter_private_mounts().ok();
-    cli::run(&Process { mounts, interrupted })
+    let status = cli::run(&Process { mounts, interrupted });
+    match u8::try_from(caught.load(Ordering::Relaxed)) {
+        // As a shell shows the end of a program that a signal ended.
+        Ok(signal @ 1..) if status != ExitCode::SUCCESS => ExitCode::from(128 + signal),
+        _ => status,
+    }
 }

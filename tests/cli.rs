@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 use common::project::Project;
 
@@ -183,7 +184,8 @@ fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
             |project| project.write("elements/one/package-installs.yaml", "curl:\n  phaze: install.d\n"),
             &["plan"],
             "error: package data of element `one` cannot be used\n  \
-             Caused by: package `curl` of element `one`: unknown key `phaze`: did you mean `phase`?",
+             Caused by: `package-installs.yaml` of element `one`, line 2, column 3: unknown key `phaze`: \
+             did you mean `phase`?",
         ),
         (
             "an unknown phase",
@@ -456,4 +458,22 @@ fn a_key_is_made_once_and_shown_as_definitions_take_it() {
     let secret = std::fs::read_to_string(&file).unwrap();
     let secret = secret.lines().last().unwrap();
     assert!(secret.starts_with("ed25519-secret:") && !made.stderr.contains(secret));
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let project = Project::of_elements(&["one"]);
+    let mut listing =
+        project.command(&["elements", "list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(listing.stdout.take());
+    let output = listing.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = project.command(&["elements", "list"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "error: cannot write to standard output\n  Caused by: No space left on device (os error 28)\n\n\
+         hint: free some space on that disk, or name another with `-o DIR` or `--store DIR`\n"
+    );
 }

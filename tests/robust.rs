@@ -154,7 +154,7 @@ fn an_interrupted_build_says_so() {
     kill_process(Pid::from_child(&build), Signal::INT).unwrap();
     let output = build.wait_with_output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.contains("error: interrupted"), "{message}");
 }
 
@@ -204,11 +204,7 @@ fn a_store_on_a_full_disk_says_so_and_stays_sound() {
     let full = project.run_build(&[]);
     assert_eq!(full.status, Some(1), "{}", full.stderr);
     assert!(full.stderr.contains("Caused by: No space left on device"), "{}", full.stderr);
-    assert!(
-        full.stderr.contains("hint: plywood store gc, or another disk with `--store DIR`"),
-        "{}",
-        full.stderr
-    );
+    assert!(full.stderr.contains(" store gc, or another disk with `--store DIR`"), "{}", full.stderr);
     remount(&project.store(), "size=2G");
     assert_sound(&project);
     assert_eq!(project.build(&[]).made(), ["a", "image:final"]);

@@ -1,7 +1,8 @@
 //! The writer of disks.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -91,7 +92,8 @@ impl OpenDisk for LoopDisk {
                 self.too_small(source).unwrap_or(error)
             }
             error => error,
-        })
+        })?;
+        MOUNT_POINTS.iter().try_for_each(|(name, mode)| make_mount_point(&self.root().join(name), *mode))
     }
 
     fn finish(mut self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
@@ -185,6 +187,20 @@ impl Drop for LoopDisk {
         // Children before parents; a vector drops from its start.
         while self.mounts.pop().is_some() {}
     }
+}
+
+/// What a running system mounts file systems of the kernel on. A root that was taken in from an archive may lack them, and
+/// would not boot.
+const MOUNT_POINTS: [(&str, u32); 5] =
+    [("dev", 0o755), ("proc", 0o555), ("run", 0o755), ("sys", 0o555), ("tmp", 0o1777)];
+
+fn make_mount_point(path: &Path, mode: u32) -> Result<(), DiskError> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    fs::create_dir(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
+        .map_err(io_error("make directory", path))
 }
 
 fn empty(directory: &Path) -> io::Result<()> {

@@ -50,6 +50,8 @@ pub enum BuildError {
     /// Something that plywood does for an element failed: a package run, a copy, the bootstrap.
     #[error("`{task}` of step `{step}` failed with {}", outcome.exit)]
     TaskFailed {
+        /// The image.
+        image: String,
         /// The step.
         step: String,
         /// The task.

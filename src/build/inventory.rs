@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::JobRun;
+use super::stack::overlay;
 use super::{BuildError, Builder};
 use crate::distro::base_environment;
 use crate::element::Phase;
 use crate::oci::DiffId;
 use crate::plan::{Plan, Step};
-use crate::port::{Job, Network, RootSpec, View};
+use crate::port::{Job, Network, View};
 
 /// An installed package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,7 +39,8 @@ impl Builder<'_> {
     /// Returns the packages that are installed in the stack of layers, sorted.
     pub fn inventory(&self, plan: &Plan, stack: &[DiffId]) -> Result<Vec<Package>, BuildError> {
         let workspace = self.ports.store.workspace(stack)?;
-        let root = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
+        // Not read-only: a root may lack `/proc` and the like, and mount points are made in it.
+        let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
         let jobs = JobRun { ports: &self.ports, image: &plan.image, step: Step::FINAL };
         let job = Job {
             argv: ["sh", "-euc", SCRIPT].map(str::to_owned).into(),

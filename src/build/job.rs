@@ -87,6 +87,7 @@ impl JobRun<'_> {
     /// Makes the error of a task that is plywood's own work.
     pub(super) fn task_failed(&self, task: &str, outcome: Outcome) -> BuildError {
         BuildError::TaskFailed {
+            image: self.image.to_owned(),
             step: self.step.to_owned(),
             task: task.to_owned(),
             outcome: Box::new(outcome),

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -31,6 +31,18 @@ pub struct Global {
     /// Show errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
+}
+
+impl Global {
+    /// Returns how a command begins that is about the same project and store.
+    pub fn invocation(&self) -> String {
+        let mut words = vec!["plywood".to_owned()];
+        if self.project != Path::new(".") {
+            words.push(format!("--project {}", self.project.display()));
+        }
+        words.extend(self.store.iter().map(|store| format!("--store {}", store.display())));
+        words.join(" ")
+    }
 }
 
 /// What to do.
@@ -72,6 +84,19 @@ pub enum Command {
     /// Look after the key that published steps are signed with
     #[command(subcommand)]
     Key(Key),
+}
+
+impl Command {
+    /// Returns how it shows what happens, if it shows that at all.
+    pub fn progress(&self) -> Option<Progress> {
+        match self {
+            Command::Build(args) => Some(args.progress),
+            Command::Import(args) => Some(args.progress),
+            Command::Push(args) => Some(args.progress),
+            Command::Pull(args) => Some(args.progress),
+            _ => None,
+        }
+    }
 }
 
 /// Arguments of `plywood build`.

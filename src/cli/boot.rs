@@ -48,7 +48,7 @@ fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
     let disk = args.disk.display();
     match watched.ending {
         Ending::Found => {
-            println!();
+            let _ = stdout.write_all(b"\n");
             Ok(ExitCode::SUCCESS)
         }
         Ending::TimedOut => Err(Message::plain(format!(

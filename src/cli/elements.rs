@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::answer::say;
 use super::args::{Elements, Global};
 use super::context::Context;
 use super::report::{Failure, Message};
@@ -14,8 +15,8 @@ use crate::load;
 pub(super) fn run(global: &Global, command: &Elements) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?;
     match command {
-        Elements::List => list(&context),
-        Elements::Show { element } => show(find(&context, element)?.as_ref()),
+        Elements::List => list(&context)?,
+        Elements::Show { element } => show(find(&context, element)?.as_ref())?,
         Elements::Graph { image } => graph(&context, image.as_deref())?,
         Elements::Check { elements } => return check(&context, elements),
     }
@@ -34,45 +35,43 @@ fn find(context: &Context, name: &str) -> Result<Arc<Element>, Failure> {
     })
 }
 
-fn list(context: &Context) {
+fn list(context: &Context) -> Result<(), Failure> {
     let width = context.catalog.iter().map(|element| element.name.as_str().len()).max().unwrap_or_default();
     for element in context.catalog.iter() {
-        println!("{:width$}  {}", element.name.as_str(), element.describe().summary.unwrap_or_default());
+        say!("{:width$}  {}", element.name.as_str(), element.describe().summary.unwrap_or_default())?;
     }
+    Ok(())
 }
 
-fn show(element: &Element) {
+fn show(element: &Element) -> Result<(), Failure> {
     let description = element.describe();
-    println!("{}  {}", element.name, description.summary.unwrap_or_default());
-    println!("  directory: {}", element.root.display());
-    print_words("depends on", description.deps.iter().map(ElementName::as_str));
-    print_words("provides", description.provides.iter().map(ElementName::as_str));
+    say!("{}  {}", element.name, description.summary.unwrap_or_default())?;
+    say!("  directory: {}", element.root.display())?;
+    print_words("depends on", description.deps.iter().map(ElementName::as_str))?;
+    print_words("provides", description.provides.iter().map(ElementName::as_str))?;
     for (phase, hooks) in &description.hooks {
-        print_words(phase.dir(), hooks.iter().copied());
+        print_words(phase.dir(), hooks.iter().copied())?;
     }
-    print_words("environment.d", description.environment.iter().copied());
-    print_words("packages", description.packages.iter().map(String::as_str));
+    print_words("environment.d", description.environment.iter().copied())?;
+    print_words("packages", description.packages.iter().map(String::as_str))?;
     for skipped in element.skipped_hooks() {
-        println!("  warning: {skipped}");
+        say!("  warning: {skipped}")?;
     }
+    Ok(())
 }
 
-fn print_words<'a>(label: &str, words: impl Iterator<Item = &'a str>) {
+fn print_words<'a>(label: &str, words: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
     let words: Vec<_> = words.collect();
-    if !words.is_empty() {
-        println!("  {label}: {}", words.join(" "));
-    }
+    if words.is_empty() { Ok(()) } else { say!("  {label}: {}", words.join(" ")) }
 }
 
 fn graph(context: &Context, image: Option<&str>) -> Result<(), Failure> {
     let Some(image) = image else {
-        print!("{}", graph_dot(&context.catalog));
-        return Ok(());
+        return say!("{}", graph_dot(&context.catalog).trim_end());
     };
     let (name, image) = context.image(image)?;
     let elements = context.resolve(name, image, image.order)?.elements;
-    print!("{}", graph_dot(&Catalog::new(elements.iter().map(|element| element.as_ref().clone()))));
-    Ok(())
+    say!("{}", graph_dot(&Catalog::new(elements.iter().map(|element| element.as_ref().clone()))).trim_end())
 }
 
 fn check(context: &Context, wanted: &[String]) -> Result<ExitCode, Failure> {
@@ -87,17 +86,17 @@ fn check(context: &Context, wanted: &[String]) -> Result<ExitCode, Failure> {
     findings.extend(load::check_syntax(&context.catalog)?);
     findings
         .retain(|finding| wanted.is_empty() || wanted.iter().any(|name| name == finding.element.as_str()));
-    findings.iter().for_each(print);
+    findings.iter().try_for_each(print)?;
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     eprintln!("{errors} errors, {} warnings", findings.len() - errors);
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(finding: &Finding) {
+fn print(finding: &Finding) -> Result<(), Failure> {
     let severity = match finding.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
     let place = finding.file.as_ref().map(|file| format!("/{file}")).unwrap_or_default();
-    println!("{severity}: {}{place}: {}", finding.element, finding.message);
+    say!("{severity}: {}{place}: {}", finding.element, finding.message)
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::Process;
+use super::answer::{json, say};
 use super::args::{Explain, Global, Progress};
 use super::context::{Context, open_store, unknown_step};
 use super::plan::describe;
@@ -26,11 +27,12 @@ pub(super) fn run(global: &Global, args: &Explain, process: &Process) -> Result<
     let forecasts = forecast(&plan, &store, &registries)?;
     let chosen = choose(&plan, forecasts, args.step.as_deref())?;
     if args.json {
-        let document: Vec<_> = chosen.iter().map(|(step, forecast)| json(step, forecast)).collect();
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        let document: Vec<_> =
+            chosen.iter().map(|(step, forecast)| describe_in_full(step, forecast)).collect();
+        json(&document)?;
     } else {
         let detail = if args.step.is_some() { Fields::Shown } else { Fields::Hidden };
-        chosen.iter().for_each(|(step, forecast)| print(step, forecast, detail));
+        chosen.iter().try_for_each(|(step, forecast)| print(step, forecast, detail))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -55,7 +57,7 @@ fn choose<'a>(
     Ok(chosen)
 }
 
-fn json(step: &Step, forecast: &Forecast) -> serde_json::Value {
+fn describe_in_full(step: &Step, forecast: &Forecast) -> serde_json::Value {
     serde_json::json!({
         "step": step.name,
         "input-key": step.input_key,
@@ -65,21 +67,22 @@ fn json(step: &Step, forecast: &Forecast) -> serde_json::Value {
     })
 }
 
-fn print(step: &Step, forecast: &Forecast, fields: Fields) {
-    println!("{}  {}", step.name, describe(&forecast.outcome));
+fn print(step: &Step, forecast: &Forecast, fields: Fields) -> Result<(), Failure> {
+    say!("{}  {}", step.name, describe(&forecast.outcome))?;
     if let Prospect::Miss { reasons, refused } = &forecast.outcome
         && reasons.len() + refused.len() > 1
     {
-        refused.iter().for_each(|refused| println!("  - {refused}"));
-        reasons.iter().for_each(|reason| println!("  - {reason}"));
+        refused.iter().try_for_each(|refused| say!("  - {refused}"))?;
+        reasons.iter().try_for_each(|reason| say!("  - {reason}"))?;
     }
     if fields == Fields::Shown {
-        println!("  key {}", step.input_key);
+        say!("  key {}", step.input_key)?;
         if let Some(parent) = step.parent {
-            println!("  above {parent}");
+            say!("  above {parent}")?;
         }
         for field in step.fields.fields() {
-            println!("  {} = {}", field.label, field.value);
+            say!("  {} = {}", field.label, field.value)?;
         }
     }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! What to type next, by what failed.
 
 use std::error::Error;
+use std::io;
 
 use crate::build::{BuildError, Outcome};
 use crate::element::ResolveError;
@@ -22,39 +23,65 @@ pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
     lines.chain([format!("  all of its output: {}", log.display())]).collect()
 }
 
-/// Returns what to type next after this error, where something is known.
-pub(super) fn for_error(error: &(dyn Error + 'static)) -> Option<String> {
+/// Returns what to type next after this error, where something is known. `plywood` is how this program was called, with the
+/// options that say which project and which store.
+pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
     error
         .downcast_ref::<BuildError>()
-        .map(build)
+        .map(|error| build(error, plywood))
         .or_else(|| error.downcast_ref::<LoadError>().map(LoadError::hint))
         .or_else(|| error.downcast_ref::<ResolveError>().map(resolve))
         .or_else(|| error.downcast_ref::<PlanError>().map(plan))
         .or_else(|| error.downcast_ref::<PackageError>().map(packages))
-        .or_else(|| error.downcast_ref::<StoreError>().map(store))
+        .or_else(|| error.downcast_ref::<StoreError>().map(|error| store(error, plywood)))
         .or_else(|| error.downcast_ref::<DiskError>().map(disk))
-        .or_else(|| error.downcast_ref::<RemoteError>().map(remote))
+        .or_else(|| error.downcast_ref::<RemoteError>().map(|error| remote(error, plywood)))
         .or_else(|| error.downcast_ref::<KeyFileError>().map(key))
+        .or_else(|| error.downcast_ref::<io::Error>().map(full_disk))
         .flatten()
 }
 
-fn build(error: &BuildError) -> Option<String> {
+fn build(error: &BuildError, plywood: &str) -> Option<String> {
     match error {
-        BuildError::HookFailed(failure) => Some(look_inside(&failure.image, &failure.step)),
-        BuildError::EnvironmentFailed { image, step, .. } => Some(look_inside(image, step)),
-        BuildError::Miss { image, .. } => Some(format!("plywood build {image}")),
+        BuildError::HookFailed(failure) if has_no_room(&failure.outcome) => Some(make_room(plywood)),
+        BuildError::TaskFailed { outcome, .. } if has_no_room(outcome) => Some(make_room(plywood)),
+        BuildError::HookFailed(failure) => Some(look_inside(plywood, &failure.image, &failure.step)),
+        BuildError::EnvironmentFailed { image, step, .. } => Some(look_inside(plywood, image, step)),
+        BuildError::TaskFailed { image, step, .. } if !stands_on_nothing(step) => {
+            Some(look_inside(plywood, image, step))
+        }
+        BuildError::Miss { image, .. } => Some(format!("{plywood} build {image}")),
         BuildError::NoBootLoader { package, .. } => Some(format!(
             "add the element `bootloader`, which installs {package}, or name the firmware under `disk` that the image is for"
         )),
         BuildError::Packages(error) => packages(error),
-        BuildError::Store(error) => store(error),
+        BuildError::Store(error) => store(error, plywood),
         BuildError::Disk(error) => disk(error),
         _ => None,
     }
 }
 
-fn look_inside(image: &str, step: &str) -> String {
-    format!("to look inside: plywood shell {image} --at {step}")
+/// Says whether no layer is below a step, so that there is nothing to look into.
+fn stands_on_nothing(step: &str) -> bool {
+    ["base:", "root:"].iter().any(|lowest| step.starts_with(lowest))
+}
+
+fn look_inside(plywood: &str, image: &str, step: &str) -> String {
+    format!("to look inside: {plywood} shell {image} --at {step}")
+}
+
+/// Says whether a job ended because the disk of the store was full, by what it printed.
+fn has_no_room(outcome: &Outcome) -> bool {
+    outcome.tail.iter().any(|line| line.contains("No space left on device"))
+}
+
+fn make_room(plywood: &str) -> String {
+    format!("{plywood} store gc, or another disk with `--store DIR`")
+}
+
+fn full_disk(error: &io::Error) -> Option<String> {
+    let is_full = error.kind() == io::ErrorKind::StorageFull;
+    is_full.then(|| "free some space on that disk, or name another with `-o DIR` or `--store DIR`".to_owned())
 }
 
 fn resolve(error: &ResolveError) -> Option<String> {
@@ -100,7 +127,7 @@ fn packages(error: &PackageError) -> Option<String> {
     }
 }
 
-fn store(error: &StoreError) -> Option<String> {
+fn store(error: &StoreError, plywood: &str) -> Option<String> {
     match error {
         StoreError::Newer { .. } | StoreError::NotAStore { .. } => {
             Some("choose another with `--store DIR`".to_owned())
@@ -110,16 +137,14 @@ fn store(error: &StoreError) -> Option<String> {
                 .to_owned(),
         ),
         StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } | StoreError::Damaged { .. } => {
-            Some("plywood store check".to_owned())
+            Some(format!("{plywood} store check"))
         }
         StoreError::WrongBase { found, .. } => Some(format!(
             "get the file that was meant, or write `digest = \"{found}\"` into the base's definition"
         )),
         StoreError::Io { source, .. } => match source.kind() {
-            std::io::ErrorKind::StorageFull => {
-                Some("plywood store gc, or another disk with `--store DIR`".to_owned())
-            }
-            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+            io::ErrorKind::StorageFull => Some(make_room(plywood)),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 Some("choose a store that can be written with `--store DIR`".to_owned())
             }
             _ => None,
@@ -128,13 +153,13 @@ fn store(error: &StoreError) -> Option<String> {
     }
 }
 
-fn remote(error: &RemoteError) -> Option<String> {
+fn remote(error: &RemoteError, plywood: &str) -> Option<String> {
     match error {
         RemoteError::KeepsAll { .. } => Some(
             "allow it in the registry's configuration (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true)"
                 .to_owned(),
         ),
-        RemoteError::Store(error) => store(error),
+        RemoteError::Store(error) => store(error, plywood),
         RemoteError::Failed { .. } => None,
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::Process;
+use super::answer::say;
 use super::args::{Global, Import};
 use super::build::detail;
 use super::context::{machine_architecture, open_store};
@@ -32,6 +33,8 @@ struct Taken {
 pub(super) fn run(global: &Global, args: &Import, process: &Process) -> Result<ExitCode, Failure> {
     let name: BaseName = args.name.parse()?;
     load::load_project(&global.project)?;
+    let layers = global.project.join("layers");
+    refuse_to_replace(&name, &layers)?;
     let store = open_store(global)?;
     let architecture = machine_architecture()?;
     let Taken { diff_ids, manifest, reference } = match registry_reference(&args.source)? {
@@ -49,9 +52,28 @@ pub(super) fn run(global: &Global, args: &Import, process: &Process) -> Result<E
         env: Default::default(),
         source: BaseSource::Stored { digest: manifest, reference },
     };
-    let path = load::save_base(&name, &base, &global.project.join("layers"))?;
-    println!("imported {} layers as base `{name}`: {}", diff_ids.len(), path.display());
+    let path = load::save_base(&name, &base, &layers)?;
+    let layers = if diff_ids.len() == 1 { "layer" } else { "layers" };
+    say!("imported {} {layers} as base `{name}`: {}", diff_ids.len(), path.display())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to replace a base that somebody wrote: one that was imported may be imported again.
+fn refuse_to_replace(name: &BaseName, layers: &Path) -> Result<(), Failure> {
+    let here = [layers.to_owned()];
+    if !load::load_base_names(&here)?.contains(name) {
+        return Ok(());
+    }
+    match load::load_base(name, &here)?.source {
+        BaseSource::Stored { .. } => Ok(()),
+        _ => Err(Message::with_hint(
+            format!(
+                "`{}` defines a base that was not imported",
+                layers.join(format!("{name}.toml")).display()
+            ),
+            "choose another name, or remove that file",
+        )),
+    }
 }
 
 /// Returns the reference that a source is, or `None` for one that lies in files: with a prefix, a path or an archive's name.
@@ -79,7 +101,7 @@ fn from_registry(
     let events = renderer(args.progress, detail(global));
     let client = client(global, process)?;
     let fetched = Fetch { client: &client, store, events: events.as_ref() }.image(reference)?;
-    let manifest = store.save_layers(&format!("base/{}", args.name), &fetched.config, &fetched.layers)?;
+    let manifest = store.save_base_layers(&fetched.config, &fetched.layers)?;
     Ok(Taken {
         diff_ids: fetched.layers.iter().map(|layer| layer.diff_id).collect(),
         manifest,
@@ -89,7 +111,7 @@ fn from_registry(
 
 fn from_files(store: &Store, args: &Import, architecture: Architecture) -> Result<Taken, Failure> {
     let imported = import(store, &args.source, architecture)?;
-    let manifest = store.save_base(&format!("base/{}", args.name), &imported, architecture)?;
+    let manifest = store.save_base(&imported, architecture)?;
     Ok(Taken { diff_ids: imported.diff_ids, manifest, reference: None })
 }
 

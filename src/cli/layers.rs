@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::answer::{json, say};
 use super::args::{Global, Layers, Progress};
 use super::context::{Context, open_store};
 use super::progress::{Detail, renderer, size};
@@ -45,9 +46,9 @@ pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&lines)?);
+        json(&lines)?;
     } else {
-        print(&lines);
+        print(&lines)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,10 +66,10 @@ fn line(store: &Store, index: usize, element: &str, diff_id: DiffId) -> Result<L
     })
 }
 
-fn print(lines: &[LayerLine]) {
+fn print(lines: &[LayerLine]) -> Result<(), Failure> {
     let width = lines.iter().map(|line| line.element.len()).max().unwrap_or_default();
     for line in lines {
-        println!(
+        say!(
             "{:>3}  {:width$}  {}  {:>10}  {:>10}  {:>7} entries",
             line.index,
             line.element,
@@ -76,6 +77,7 @@ fn print(lines: &[LayerLine]) {
             size(line.tar_bytes),
             size(line.blob_bytes),
             line.entries,
-        );
+        )?;
     }
+    Ok(())
 }

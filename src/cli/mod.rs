@@ -1,7 +1,8 @@
 //! Arguments, messages, progress, exit status; the one place that wires edges to ports.
 //!
-//! Exit status: 0 done; 1 the request cannot be met; 2 wrong command line.
+//! Exit status: 0 done; 1 the request cannot be met; 2 wrong command line; 128 and the signal that ended it.
 
+mod answer;
 mod args;
 mod base;
 mod boot;
@@ -32,6 +33,7 @@ mod sources;
 mod store;
 mod wiring;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -59,8 +61,15 @@ pub fn run(process: &Process) -> ExitCode {
     let cli = Cli::parse();
     match dispatch(&cli, process) {
         Ok(status) => status,
+        Err(failure) if answer::is_enough(&failure) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprint!("{}", report::render(&failure));
+            let plywood = cli.global.invocation();
+            let text = match cli.command.progress() {
+                Some(args::Progress::Json) => report::render_json(&failure, &plywood),
+                _ => report::render(&failure, &plywood),
+            };
+            // Nobody is left to be told if this fails.
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
             ExitCode::FAILURE
         }
     }

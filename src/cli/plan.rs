@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::Process;
+use super::answer::{json, say};
 use super::args::{Global, Plan, Progress};
 use super::context::{Context, open_store};
 use super::progress::{Detail, renderer};
@@ -35,19 +36,20 @@ pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<Exi
         images.push(ImageForecast { image: name.to_string(), steps: forecast(&plan, &store, &registries)? });
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&images)?);
+        json(&images)?;
     } else {
-        images.iter().for_each(print);
+        images.iter().try_for_each(print)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(image: &ImageForecast) {
+fn print(image: &ImageForecast) -> Result<(), Failure> {
     let width = image.steps.iter().map(|step| step.step.len()).max().unwrap_or_default();
-    println!("{}", image.image);
+    say!("{}", image.image)?;
     for step in &image.steps {
-        println!("  {:width$}  {}  {}", step.step, step.input_key.short(), describe(&step.outcome));
+        say!("  {:width$}  {}  {}", step.step, step.input_key.short(), describe(&step.outcome))?;
     }
+    Ok(())
 }
 
 /// Returns a line for people.

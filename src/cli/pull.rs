@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use oci_spec::image::{Descriptor, ImageManifest};
 
 use super::Process;
+use super::answer::say;
 use super::args::{Global, Pull};
 use super::build::detail;
 use super::context::open_store;
@@ -29,7 +30,7 @@ pub(super) fn run(global: &Global, args: &Pull, process: &Process) -> Result<Exi
         None => image(global, &client, &reference, events.as_ref())?,
     };
     drop(events);
-    said.iter().for_each(|line| println!("{line}"));
+    said.iter().try_for_each(|line| say!("{line}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

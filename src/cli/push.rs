@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Process;
+use super::answer::say;
 use super::args::{Global, Push, PushFormat};
 use super::build::detail;
 use super::context::{machine_architecture, open_store};
@@ -36,7 +37,7 @@ pub(super) fn run(global: &Global, args: &Push, process: &Process) -> Result<Exi
         PushFormat::Containerdisk => push.shipment(&built_disk(&store, args)?.container()?)?,
     };
     drop(events);
-    println!("{}@{digest}", reference.repository);
+    say!("{}@{digest}", reference.repository)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -26,28 +26,54 @@ impl Message {
     }
 }
 
-/// Returns the text for an error: its chain of causes, then the output it has, then a hint.
-pub fn render(error: &Failure) -> String {
+/// Returns the text for an error: its chain of causes, then the output it has, then a hint. `plywood` begins the commands
+/// that hints name.
+pub fn render(error: &Failure, plywood: &str) -> String {
     let mut text = format!("error: {error}\n");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = writeln!(text, "  Caused by: {error}");
-        cause = error.source();
+    for cause in causes(error) {
+        let _ = writeln!(text, "  Caused by: {cause}");
     }
     for line in super::hint::details(error.as_ref()) {
-        let _ = writeln!(text, "{line}");
+        let _ = writeln!(text, "{}", printable(&line));
     }
-    if let Some(hint) = hint_of(error.as_ref()) {
+    if let Some(hint) = hint_of(error.as_ref(), plywood) {
         let _ = write!(text, "\nhint: {hint}\n");
     }
     text
 }
 
-fn hint_of(error: &(dyn Error + 'static)) -> Option<String> {
+/// Returns the same as the last line of `--progress json`.
+pub fn render_json(error: &Failure, plywood: &str) -> String {
+    let document = serde_json::json!({
+        "event": "failed",
+        "message": error.to_string(),
+        "causes": causes(error),
+        "details": super::hint::details(error.as_ref()),
+        "hint": hint_of(error.as_ref(), plywood),
+    });
+    format!("{document}\n")
+}
+
+fn causes(error: &Failure) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes
+}
+
+/// Takes from a hook's line what would command the terminal.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
     let mut current = Some(error);
     while let Some(error) = current {
         let own = error.downcast_ref::<Message>().and_then(|message| message.hint.clone());
-        if let Some(hint) = own.or_else(|| super::hint::for_error(error)) {
+        if let Some(hint) = own.or_else(|| super::hint::for_error(error, plywood)) {
             return Some(hint);
         }
         current = error.source();

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::answer::{self, say};
 use super::args::{Global, Store as Command};
 use super::context::open_store;
 use super::progress::size;
@@ -22,17 +23,17 @@ pub(super) fn run(global: &Global, command: &Command) -> Result<ExitCode, Failur
                 unused_for: Some(Duration::from_secs(older_than.saturating_mul(DAY))),
                 max_bytes: max_size.map(|size| size.bytes()),
             })?;
-            println!(
+            say!(
                 "removed {} records, {} layers and {} blobs ({}); layers take {} now",
                 report.records,
                 report.layers,
                 report.blobs,
                 size(report.freed_bytes),
                 size(report.kept_bytes),
-            );
+            )?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Check => Ok(report_check(&store.check()?)),
+        Command::Check => report_check(&store.check()?),
     }
 }
 
@@ -53,47 +54,47 @@ fn list(store: &Store, json: bool) -> Result<ExitCode, Failure> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&lines)?);
+        answer::json(&lines)?;
         return Ok(ExitCode::SUCCESS);
     }
     let width = records.iter().map(|listed| listed.record.step.len()).max().unwrap_or_default();
     for listed in &records {
         let (record, blobs, unpacked) = (&listed.record, listed.blob_bytes, listed.unpacked_bytes);
-        println!(
+        say!(
             "{}  {:width$}  {:>10} stored  {:>10} unpacked  first for {}",
             record.input_key.short(),
             record.step,
             size(blobs),
             size(unpacked),
             record.image,
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn report_check(report: &CheckReport) -> ExitCode {
-    println!("read {} blobs ({})", report.blobs, size(report.bytes));
+fn report_check(report: &CheckReport) -> Result<ExitCode, Failure> {
+    say!("read {} blobs ({})", report.blobs, size(report.bytes))?;
     let CheckReport {
         damaged_blobs, dropped_layers, dropped_records, dropped_images, dropped_snapshots, ..
     } = report;
     for path in damaged_blobs {
-        println!("damaged: {} (set aside; steps that need it are built again)", path.display());
+        say!("damaged: {} (set aside; steps that need it are built again)", path.display())?;
     }
     for diff_id in dropped_layers {
-        println!("layer {diff_id}: no good blob is left of it");
+        say!("layer {diff_id}: no good blob is left of it")?;
     }
     for path in dropped_records {
-        println!("record {}: dropped", path.display());
+        say!("record {}: dropped", path.display())?;
     }
     for name in dropped_images {
-        println!("image {name}: dropped");
+        say!("image {name}: dropped")?;
     }
     for diff_id in dropped_snapshots {
-        println!("unpacked layer {diff_id}: was not what its blob says, dropped");
+        say!("unpacked layer {diff_id}: was not what its blob says, dropped")?;
     }
     if report.is_sound() {
-        println!("sound");
-        return ExitCode::SUCCESS;
+        say!("sound")?;
+        return Ok(ExitCode::SUCCESS);
     }
-    ExitCode::FAILURE
+    Ok(ExitCode::FAILURE)
 }

@@ -15,6 +15,13 @@ pub struct ByteSize(u64);
 #[error("`{0}` is not a size: expected a whole number and a unit, such as `4G`, `512MiB` or `500MB`")]
 pub struct ByteSizeError(String);
 
+impl ByteSizeError {
+    /// Makes the error of this text.
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 const UNITS: &[(&str, u64)] = &[
     ("T", 1 << 40),
     ("G", 1 << 30),
@@ -53,7 +60,7 @@ impl FromStr for ByteSize {
     type Err = ByteSizeError;
 
     fn from_str(text: &str) -> Result<Self, ByteSizeError> {
-        let error = || ByteSizeError(text.to_owned());
+        let error = || ByteSizeError::of(text);
         let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
         let (number, unit) = text.split_at(text.len() - digits.len());
         let unit = unit.trim_start().to_ascii_uppercase();

@@ -74,7 +74,11 @@ impl TryFrom<String> for DiskSize {
     fn try_from(text: String) -> Result<Self, ByteSizeError> {
         match text.as_str() {
             "auto" => Ok(DiskSize::Auto),
-            size => size.parse().map(DiskSize::Given),
+            // Less than a MiB is a number whose unit was forgotten.
+            size => match size.parse()? {
+                small if small < ByteSize::from_mebibytes(1) => Err(ByteSizeError::of(size)),
+                size => Ok(DiskSize::Given(size)),
+            },
         }
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DiskSettings;
-use super::value::{environment, packages, unique_list};
+use super::value::{absolute_path, command, environment, packages, unique_list, user};
 use crate::distro::BaseName;
 use crate::element::{ElementName, Order};
 
@@ -185,12 +185,15 @@ pub enum Qcow2Compression {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ContainerSettings {
     /// The program it runs, and its first arguments.
+    #[serde(deserialize_with = "command")]
     pub entrypoint: Vec<String>,
     /// Further arguments, which `docker run IMAGE …` replaces; the program too if there is no entrypoint.
     pub cmd: Vec<String>,
     /// The user it runs as: a name or number of the image, optionally `:` and a group. Default: root.
+    #[serde(deserialize_with = "user")]
     pub user: Option<String>,
-    /// The directory it starts in. Default: `/`.
+    /// The directory it starts in, an absolute path. Default: `/`.
+    #[serde(deserialize_with = "absolute_path")]
     pub workdir: Option<String>,
     /// Its environment. Values are texts.
     #[serde(deserialize_with = "environment")]

@@ -16,7 +16,7 @@ pub struct DiskSettings {
     /// `512MiB`, `500MB`.
     #[schemars(with = "String")]
     pub size: DiskSize,
-    /// The firmware it boots under.
+    /// The firmware it boots under; empty for a disk that nothing boots from.
     pub firmware: BTreeSet<Firmware>,
     /// The root file system.
     pub filesystem: RootFs,

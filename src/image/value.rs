@@ -48,6 +48,33 @@ pub(super) fn packages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     }
 }
 
+/// Reads a program and its arguments.
+pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let words = Vec::<String>::deserialize(deserializer)?;
+    match words.first().is_some_and(String::is_empty) {
+        true => Err(D::Error::custom("the program's name is empty")),
+        false => Ok(words),
+    }
+}
+
+/// Reads an absolute path of an image.
+pub(super) fn absolute_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    match path.starts_with('/') {
+        true => Ok(Some(path)),
+        false => Err(D::Error::custom(format!("`{path}` is not an absolute path"))),
+    }
+}
+
+/// Reads a user of an image, and perhaps a group.
+pub(super) fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let user = String::deserialize(deserializer)?;
+    match user.is_empty() || user.contains(char::is_whitespace) {
+        true => Err(D::Error::custom(format!("`{user}` cannot name a user"))),
+        false => Ok(Some(user)),
+    }
+}
+
 /// Reads variables of the environment: names that a shell takes, texts as values.
 pub(super) fn environment<'de, D: Deserializer<'de>>(
     deserializer: D,

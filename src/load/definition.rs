@@ -55,7 +55,7 @@ mod tests {
     use crate::image::Project;
 
     /// File, what is wrong with it, what to try.
-    const CASES: [(&str, &str, Option<&str>); 18] = [
+    const CASES: [(&str, &str, Option<&str>); 22] = [
         ("[image.a]\nelemnts = []\n", "2:1: unknown key `elemnts`", Some("did you mean `elements`?")),
         (
             "[image.a]\nzzz = 1\n",
@@ -64,11 +64,7 @@ mod tests {
                 "expected one of: `base`, `elements`, `order`, `env`, `packages`, `files`, `outputs`, `disk`, `qcow2`, `container`",
             ),
         ),
-        (
-            "[layers]\nfrom = []\n",
-            "1:2: unknown key `layers`",
-            Some("expected one of: `project`, `packages`, `registry`, `cache`, `trust`, `image`"),
-        ),
+        ("[imag.a]\nelements = []\n", "1:2: unknown key `imag`", Some("did you mean `image`?")),
         ("[image.a]\n  outputs = [\"qcow\"]\n", "2:14: unknown value `qcow`", Some("did you mean `qcow2`?")),
         (
             "[image.a]\nenv = { DIB_X = 1 }\n",
@@ -108,6 +104,14 @@ mod tests {
             "2:17: `8 parsecs` is not a size: expected a whole number and a unit, such as `4G`, `512MiB` or `500MB`",
             None,
         ),
+        (
+            "[image.a]\ndisk = { size = \"8\" }\n",
+            "2:17: `8` is not a size: expected a whole number and a unit, such as `4G`, `512MiB` or `500MB`",
+            None,
+        ),
+        ("[image.a.container]\nworkdir = \"src\"\n", "2:11: `src` is not an absolute path", None),
+        ("[image.a.container]\nuser = \"no such\"\n", "2:8: `no such` cannot name a user", None),
+        ("[image.a.container]\nentrypoint = [\"\"]\n", "2:14: the program's name is empty", None),
         ("[project]\nsource-date-epoch = \"now\"\n", "2:21: unknown value `now`", Some("expected: `git`")),
         ("[image.ä]\n", "1:8: invalid unquoted key, expected letters, numbers, `-`, `_`", None),
         ("[image.a]\nbase = \n", "2:8: string values must be quoted, expected literal string", None),

@@ -1,10 +1,11 @@
 //! The first process of a sandbox: makes the job's view, starts the job, reaps, and takes everybody along when it ends.
 
 use std::convert::Infallible;
-use std::ffi::CString;
-use std::fs;
-use std::io;
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -22,6 +23,9 @@ use crate::port::{CacheMount, Exit, Job, SandboxError, View};
 
 /// Where programs are looked for if the job's environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The status of a job whose program exists and cannot run, as of a shell.
+const NO_INTERPRETER: i32 = 126;
 
 /// How many files a job may have open at first; some programs visit every possible descriptor when they start.
 const OPEN_FILES: u64 = 1024;
@@ -152,7 +156,8 @@ impl Program {
         })
     }
 
-    /// Executes the program; like a shell, gives a text without `#!` line to `/bin/sh`.
+    /// Executes the program; like a shell, gives a text without `#!` line to `/bin/sh`, and ends with a message and status
+    /// [`NO_INTERPRETER`] if the program that a `#!` line names is not there.
     fn execute(&self) -> Result<Infallible, SandboxError> {
         let mut error = nix::unistd::execve(&self.path, &self.argv, &self.env);
         if error == Err(Errno::ENOEXEC) {
@@ -160,7 +165,34 @@ impl Program {
             argv.extend(self.argv.iter().skip(1).cloned());
             error = nix::unistd::execve(c"/bin/sh", &argv, &self.env);
         }
+        if error == Err(Errno::ENOENT) {
+            eprintln!("{}: {}", self.path.to_string_lossy(), missing_interpreter(&first_line(&self.path)));
+            std::process::exit(NO_INTERPRETER);
+        }
         error.map_err(setup(format!("execute `{}`", self.path.to_string_lossy())))
+    }
+}
+
+fn first_line(path: &CStr) -> Vec<u8> {
+    let mut start = Vec::new();
+    let file = File::open(OsStr::from_bytes(path.to_bytes()));
+    // What cannot be read has no line to show.
+    let _ = file.and_then(|file| file.take(256).read_to_end(&mut start));
+    start.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec()
+}
+
+/// Says what is missing for a program that is there, by its first line.
+fn missing_interpreter(line: &[u8]) -> String {
+    let line = String::from_utf8_lossy(line);
+    match line.strip_prefix("#!") {
+        Some(rest) if rest.ends_with('\r') => {
+            "its lines end as on Windows, so its interpreter is not found".to_owned()
+        }
+        Some(rest) => {
+            let interpreter = rest.split_whitespace().next().unwrap_or_default();
+            format!("its interpreter `{interpreter}` is not there")
+        }
+        None => "the dynamic loader it was linked for is not there".to_owned(),
     }
 }
 
@@ -176,6 +208,17 @@ fn search_program(program: &str, search: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_line_tells_what_is_missing() {
+        for (line, expected) in [
+            ("#! /usr/bin/pythonx -u", "its interpreter `/usr/bin/pythonx` is not there"),
+            ("#!/bin/sh\r", "its lines end as on Windows, so its interpreter is not found"),
+            ("\x7fELF", "the dynamic loader it was linked for is not there"),
+        ] {
+            assert_eq!(missing_interpreter(line.as_bytes()), expected);
+        }
+    }
 
     #[test]
     fn programs_are_found_as_a_shell_finds_them() {

@@ -1,17 +1,17 @@
 //! Bases that come as layers: taken in once, and from then on images of the store, by the name `base/<digest of the source>`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use super::file::failed;
 use super::import::{Imported, cannot_import, invalid};
+use super::transfer::manifest_of;
 use super::{Store, import};
 use crate::distro::{Architecture, BaseSource, StoredFile};
 use crate::layer::Encoding;
-use crate::oci::{Digest, HashingReader, ImageConfig, descriptor, image_manifest};
-use crate::port::{BaseImage, StoreError};
+use crate::oci::{Digest, HashingReader, ImageConfig};
+use crate::port::{BaseImage, Layer, StoreError};
 
 impl Store {
     /// Returns the layers of a base that comes as layers, and its config; takes them in if they are not here.
@@ -39,7 +39,8 @@ impl Store {
             return Ok(base);
         }
         let (path, imported) = self.import_source(source, architecture)?;
-        let manifest = self.save_base(&name, &imported, architecture).map_err(cannot_import(path))?;
+        let (config, layers) = self.parts(&imported, architecture).map_err(cannot_import(path))?;
+        let manifest = self.save_layers(&name, &config, &layers)?;
         self.stored_base(&manifest)
     }
 
@@ -74,16 +75,32 @@ impl Store {
         }
     }
 
-    /// Keeps what was imported as an image of this name: with its own config, or one that says nothing.
+    /// Keeps what was imported as a base, with its own config, or one that says nothing; returns the digest of its manifest,
+    /// by which definitions name it.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::MissingLayer`].
-    pub fn save_base(
+    pub fn save_base(&self, imported: &Imported, architecture: Architecture) -> Result<Digest, StoreError> {
+        let (config, layers) = self.parts(imported, architecture)?;
+        self.save_base_layers(&config, &layers)
+    }
+
+    /// Keeps an image of these layers (lowest first) as a base; returns the digest of its manifest.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingBlob`], [`StoreError::Io`].
+    pub fn save_base_layers(&self, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
+        // The name a user gave it is one project's: of another project's base of that name nothing would be left.
+        let name = base_name(&Digest::of(manifest_of(config, layers)));
+        self.save_layers(&name, config, layers)
+    }
+
+    /// Returns config and layers of what was imported.
+    fn parts(
         &self,
-        name: &str,
         imported: &Imported,
         architecture: Architecture,
-    ) -> Result<Digest, StoreError> {
+    ) -> Result<(Vec<u8>, Vec<Layer>), StoreError> {
         let config = match &imported.config {
             Some(config) => config.clone(),
             None => plain_config(imported, architecture, self.path())?,
@@ -92,7 +109,7 @@ impl Store {
             .diff_ids
             .iter()
             .map(|diff_id| self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id }));
-        self.save_layers(name, &config, &layers.collect::<Result<Vec<_>, _>>()?)
+        Ok((config, layers.collect::<Result<_, _>>()?))
     }
 
     fn stored_base(&self, manifest: &Digest) -> Result<BaseImage, StoreError> {
@@ -118,10 +135,7 @@ impl Store {
         if import::expected_diff_ids(path, &base.config, base.layers.len())? != base.diff_ids() {
             return Err(invalid(path, "it names other layers than were fetched with it".to_owned()));
         }
-        let layers = base.layers.iter();
-        let layers =
-            layers.map(|layer| descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
-        let manifest = image_manifest(&base.config, layers.collect(), &BTreeMap::new());
+        let manifest = manifest_of(&base.config, &base.layers);
         let name = match source {
             BaseSource::Stored { digest, .. } => {
                 verify_manifest(digest, &manifest)?;

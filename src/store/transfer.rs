@@ -91,11 +91,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
     pub fn save_layers(&self, name: &str, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
-        let blobs = layers.iter();
-        let blobs = blobs.map(|layer| descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
         self.put_blob(config)?;
-        self.save_image(name, &image_manifest(config, blobs.collect(), &BTreeMap::new()))
+        self.save_image(name, &manifest_of(config, layers))
     }
+}
+
+/// Returns the manifest of an image of these layers, lowest first, in these blobs.
+pub(super) fn manifest_of(config: &[u8], layers: &[Layer]) -> Vec<u8> {
+    let blobs = layers.iter();
+    let blobs = blobs.map(|layer| descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
+    image_manifest(config, blobs.collect(), &BTreeMap::new())
 }
 
 #[cfg(test)]

@@ -1,0 +1,36 @@
+//! What a command answers: text on standard output.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+
+use serde::Serialize;
+
+use super::report::Failure;
+
+/// Standard output does not take what was to be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+struct NotTaken(#[source] io::Error);
+
+/// Writes a line to standard output: takes what `println!` takes, and returns an error where that panics.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::answer::line(format_args!($($text)*)) };
+}
+pub(super) use say;
+
+/// Writes one line.
+pub(super) fn line(text: fmt::Arguments<'_>) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{text}").and_then(|()| output.flush()).map_err(|error| NotTaken(error).into())
+}
+
+/// Writes a document for programs.
+pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
+    say!("{}", serde_json::to_string_pretty(document)?)
+}
+
+/// Says whether the reader of standard output has gone, as `head` does when it has enough: no failure of the command.
+pub(super) fn is_enough(failure: &Failure) -> bool {
+    let error = failure.downcast_ref::<NotTaken>();
+    error.is_some_and(|NotTaken(error)| error.kind() == ErrorKind::BrokenPipe)
+}
