@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirEntryExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -327,4 +327,59 @@ fn a_base_that_is_absent_or_not_what_its_definition_says_is_refused() {
          hint: get the file that was meant, or write `digest = \"{empty}\"` into the base's definition\n"
     );
     assert!(run.stderr.ends_with(&expected), "{}", run.stderr);
+}
+
+/// Makes an archive of the bookworm root without what a running system mounts, and with its own `/etc/mark`.
+fn archive(project: &Project, mark: &str) -> PathBuf {
+    let tree = project.path().join("tree");
+    let path = project.path().join("root.tar");
+    project.write("tree/etc/mark", mark);
+    let pack = |from: &Path, args: &[&str]| {
+        let mut tar = Command::new("tar");
+        tar.args(args).arg("-f").arg(&path).arg("-C").arg(from).arg(".");
+        assert!(tar.status().unwrap().success());
+    };
+    pack(
+        common::bookworm(),
+        &["-c", "--exclude=./proc", "--exclude=./sys", "--exclude=./dev", "--exclude=./run"],
+    );
+    pack(&tree, &["-r"]);
+    path
+}
+
+#[test]
+fn what_one_project_imported_stays_when_another_uses_its_name() {
+    let one = Project::of_elements(&["a"]);
+    let two = Project::of_elements(&["a"]).with_store(one.store());
+    for (project, mark) in [(&one, "1"), (&two, "2")] {
+        project.write(
+            "plywood.toml",
+            "[image.tiny]\nbase = \"mine\"\nelements = [\"a\"]\noutputs = [\"tar\"]\n",
+        );
+        let import = project.run(&["import", archive(project, mark).to_str().unwrap(), "mine"]);
+        assert_eq!(import.status, Some(0), "{}", import.stderr);
+    }
+    for _ in 0..2 {
+        assert_eq!(one.run(&["store", "gc", "--older-than", "0"]).status, Some(0));
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    for (project, mark) in [(&one, "1"), (&two, "2")] {
+        project.build(&[]);
+        assert_eq!(project.run(&["shell", "tiny", "--", "cat", "/etc/mark"]).stdout, mark);
+    }
+}
+
+#[test]
+fn an_import_replaces_no_base_that_somebody_wrote() {
+    let project = Project::new("outputs = []");
+    let written = "distro = \"debian\"\nrelease = \"bookworm\"\nfamily = \"debian\"\n\
+                   [source.mmdebstrap]\nvariant = \"minbase\"\nsuites = [\"bookworm\"]\n";
+    project.write("layers/mine.toml", written);
+    let import = project.run(&["import", "root.tar", "mine"]);
+    assert_eq!(
+        import.stderr,
+        "error: `DIR/project/layers/mine.toml` defines a base that was not imported\n\n\
+         hint: choose another name, or remove that file\n"
+    );
+    assert_eq!(fs::read_to_string(project.path().join("layers/mine.toml")).unwrap(), written);
 }

@@ -145,6 +145,21 @@ fn missing_programs_are_named() {
 }
 
 #[test]
+fn a_program_without_its_interpreter_ends_as_in_a_shell() {
+    let scratch = scratch();
+    for (line, missing) in [
+        ("#!/usr/bin/pythonx -u", "its interpreter `/usr/bin/pythonx` is not there"),
+        ("#!/bin/sh\\r", "its lines end as on Windows, so its interpreter is not found"),
+    ] {
+        scratch.shell(&format!("printf '{line}\\n' >/usr/bin/hook; chmod +x /usr/bin/hook"));
+        let mut job = shell("");
+        job.argv = vec!["/usr/bin/hook".to_owned()];
+        let expected = format!("/usr/bin/hook: {missing}\n");
+        assert_eq!(run(scratch.root.as_ref(), &job), (Exit::Status(126), expected));
+    }
+}
+
+#[test]
 fn scripts_without_interpreter_line_are_given_to_the_shell() {
     let scratch = scratch();
     let (exit, output) = scratch.shell("echo 'echo \"$1\"' >/script; chmod +x /script");

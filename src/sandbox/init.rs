@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -166,8 +166,11 @@ impl Program {
             error = nix::unistd::execve(c"/bin/sh", &argv, &self.env);
         }
         if error == Err(Errno::ENOENT) {
-            eprintln!("{}: {}", self.path.to_string_lossy(), missing_interpreter(&first_line(&self.path)));
-            std::process::exit(NO_INTERPRETER);
+            let missing = missing_interpreter(&first_line(&self.path));
+            // This process stands in for the program: what it writes is the program's output.
+            let _ = writeln!(io::stderr(), "{}: {missing}", self.path.to_string_lossy());
+            // SAFETY: ends the process at once; a forked process has nothing to clean up.
+            unsafe { nix::libc::_exit(NO_INTERPRETER) };
         }
         error.map_err(setup(format!("execute `{}`", self.path.to_string_lossy())))
     }
