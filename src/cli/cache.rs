@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Process;
+use super::answer::say;
 use super::args::{Cache, Global, Progress};
 use super::build::detail;
 use super::progress::renderer;
@@ -26,7 +27,7 @@ pub(super) fn run(global: &Global, command: &Cache, process: &Process) -> Result
     let pruning = Pruning::plan(&remote, &policy)?;
     let (gone, steps) = (pruning.gone.len(), pruning.steps);
     if *dry_run {
-        println!("would delete {gone} of {steps} steps from {repository}");
+        say!("would delete {gone} of {steps} steps from {repository}")?;
         return Ok(ExitCode::SUCCESS);
     }
     pruning.carry_out(&remote)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::answer::say;
 use super::args::{Global, Key};
 use super::context::Context;
 use super::report::{Failure, Message};
@@ -19,7 +20,7 @@ pub(super) fn run(global: &Global, command: &Key) -> Result<ExitCode, Failure> {
 
 fn generate(path: &Path) -> Result<ExitCode, Failure> {
     let key = load::generate_key(path)?;
-    println!("{}", key.public());
+    say!("{}", key.public())?;
     eprintln!(
         "wrote the signing key to {}\n\nhint: to sign with it and to believe it, write into plywood.toml:\n\n  \
          [trust]\n  keys = [\"{}\"]\n  sign-with = \"{}\"",
@@ -33,7 +34,7 @@ fn generate(path: &Path) -> Result<ExitCode, Failure> {
 fn show(global: &Global, named: Option<&PathBuf>) -> Result<ExitCode, Failure> {
     let of_project = || signing_key(&Context::load(global).ok()?, None);
     let path = named.cloned().or_else(of_project).map_or_else(default_path, Ok)?;
-    println!("{}", load::load_key(&path)?.public());
+    say!("{}", load::load_key(&path)?.public())?;
     Ok(ExitCode::SUCCESS)
 }
 
