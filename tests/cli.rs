@@ -192,7 +192,7 @@ fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
             |project| project.write("elements/one/package-installs.yaml", "curl:\n  phase: install\n"),
             &["plan"],
             "error: package data of element `one` cannot be used\n  \
-             Caused by: package `curl` of element `one`: packages are installed in \
+             Caused by: `package-installs.yaml` of element `one`, line 2, column 3: packages are installed in \
              `pre-install.d`, `install.d` and `post-install.d`, not in `install`",
         ),
     ]);
