@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 use plywood::block::{LoopWriter, require_device_mapper};
 use plywood::disk::{
     BlockDevices, Extent, FsKind, Layout, Partition, PartitionEntry, RootParameters, SectorSize, Table,
+    probe_answers,
 };
 use plywood::port::{BootImages, DiskError, DiskWriter};
 
@@ -191,6 +192,37 @@ fn a_long_chain_of_logical_partitions_is_read_by_partx() {
     let mut expected = expected_by_partx(&layout);
     expected.insert(1, "2 821248 2097151 0xf".to_owned());
     assert_eq!(partx(&raw), expected);
+}
+
+/// Asks the stand-in for grub-probe what grub-mkconfig asks it.
+fn ask(layout: &Layout, arguments: &[&str]) -> String {
+    let answers = probe_answers(layout);
+    run("sh", &[&["-c", &answers, "grub-probe"], arguments].concat()).trim_end().to_owned()
+}
+
+#[test]
+fn grub_mkconfig_is_answered_from_the_layout() {
+    let parameters = RootParameters::default();
+    let devices = BlockDevices::parse("disk.yaml", &fixture("many.yaml"), &parameters).unwrap();
+    let layout = devices.layout("test", plywood::disk::Content::default(), 0).unwrap();
+    let [root, boot] = ["/", "/boot"].map(|path| layout.locate(path).unwrap().0);
+    let device = ask(&layout, &["--target=device", "/"]);
+    assert_eq!(device, format!("/dev/disk/by-uuid/{}", root.kind.uuid()));
+    let partition = layout.partition_uuid(layout.partition_of(root).unwrap());
+    for (arguments, expected) in [
+        (&["--device", &device, "--target=fs_uuid"][..], root.kind.uuid()),
+        (&["-t", "fs", "/boot/grub"], "ext2".to_owned()),
+        (&["--target=fs_uuid", "/boot/grub"], boot.kind.uuid()),
+        (&["--target=fs", "/srv/data/x"], "fat".to_owned()),
+        (&["--target=fs", "/var/lib"], "xfs".to_owned()),
+        (&["--target=fs_label", "/usr/share"], "cloudimg-rootfs".to_owned()),
+        (&["--device", &device, "--target=partmap"], "msdos".to_owned()),
+        (&["--device", "LABEL=cloudimg-rootfs", "--target=abstraction"], String::new()),
+        (&["--device", &device, "--target=hints_string"], String::new()),
+        (&["--device", &device, "--target=partuuid"], partition),
+    ] {
+        assert_eq!(ask(&layout, arguments), expected, "{arguments:?}");
+    }
 }
 
 /// A loop device that shows a file in large sectors.

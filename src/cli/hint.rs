@@ -177,6 +177,10 @@ fn key(error: &KeyFileError) -> Option<String> {
 fn disk(error: &DiskError) -> Option<String> {
     match error {
         DiskError::ToolMissing { package, .. } => Some(format!("apt-get install {package}")),
+        DiskError::NoDeviceMapper => Some(
+            "lay the disk out without `lvm`, or build on a machine whose kernel has the module dm-mod"
+                .to_owned(),
+        ),
         DiskError::TooSmall { .. } => {
             Some("use `size = \"auto\"`, or a larger size, under `disk`".to_owned())
         }

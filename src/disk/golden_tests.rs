@@ -81,3 +81,8 @@ fn qemu_arguments_are_pinned() {
     let bios = Machine { firmware: Firmware::Bios, seed: None, ..machine };
     insta::assert_snapshot!(boot_command(&bios).join(" "));
 }
+
+#[test]
+fn answers_to_grub_mkconfig_are_pinned() {
+    insta::assert_snapshot!(probe_answers(&layout(RootFs::Ext4)));
+}

@@ -123,3 +123,18 @@ fn files_of_the_machine_are_seen_by_hooks_on_the_host_that_mention_them() {
     let mut labels = step.fields.fields().iter().map(|field| field.label.as_str());
     assert!(labels.any(|label| label == "machine file /root/.ssh/authorized_keys"));
 }
+
+#[test]
+fn the_boot_loader_has_its_packages_in_its_own_step_and_its_work_in_the_final_stage() {
+    for (order, step) in [(Order::Element, "bootloader"), (Order::Phase, Step::INSTALL)] {
+        let loader =
+            element("bootloader").hook("finalise.d/50-bootloader", "grub-install $IMAGE_BLOCK_DEVICE");
+        let other = element("other").hook("finalise.d/50-other", "");
+        let plan = Image { elements: vec![loader.build(), other.build()], order, ..Image::bare() }.plan();
+        let texts = |step| tasks(&plan, step).list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let packages = "install.d/50-bootloader-packages install packages of the boot loader";
+        assert_eq!(texts(step), ["install.d/refresh-package-index refresh package indices", packages]);
+        let last = ["finalise.d/50-bootloader install boot loader", "finalise.d/50-other hook"];
+        assert_eq!(texts(Step::FINAL)[..2], last);
+    }
+}
