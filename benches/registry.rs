@@ -139,9 +139,9 @@ fn pull(image: &Image) {
     let fresh = || numbered(image, &number);
     Race::new("Pull to an empty store")
         .enter_prepared("skopeo copy to an OCI layout", fresh, |to| skopeo_pull(&host, "whole", &to))
-        .enter_prepared("the same, sync", fresh, |to| {
+        .enter_prepared("the same, and sync what was written", fresh, |to| {
             skopeo_pull(&host, "whole", &to);
-            run(r#"find "$1" -type f -exec sync {} +"#, &[text(&to)]);
+            sync(&to);
         })
         .enter_prepared("**plywood pull: digests, DiffIDs, sync**", fresh, |to| {
             plywood_pull(&host, "whole", &to)
@@ -161,10 +161,24 @@ fn half_a_pull(image: &Image) {
         .enter_prepared(
             "skopeo copy to an OCI layout",
             || half(skopeo_pull),
-            |to| skopeo_pull(&host, "whole", &to),
+            |to| {
+                skopeo_pull(&host, "whole", &to);
+            },
+        )
+        .enter_prepared(
+            "the same, and sync what was written",
+            || half(skopeo_pull),
+            |to| {
+                skopeo_pull(&host, "whole", &to);
+                sync(&to);
+            },
         )
         .enter_prepared("**plywood pull**", || half(plywood_pull), |to| plywood_pull(&host, "whole", &to))
         .run();
+}
+
+fn sync(directory: &Path) {
+    run(r#"find "$1" -type f -exec sync {} +"#, &[text(directory)]);
 }
 
 /// Returns a path that nothing is at; removes what the last one was given for.

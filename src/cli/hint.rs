@@ -8,6 +8,7 @@ use crate::element::ResolveError;
 use crate::load::{KeyFileError, LoadError};
 use crate::plan::PlanError;
 use crate::port::{DiskError, PackageError, RemoteError, StoreError};
+use crate::registry::{RegistryError, TlsTrouble};
 
 /// Returns lines that belong to an error beside its message: the end of a hook's output, and where all of it is.
 pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -38,6 +39,7 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
         .or_else(|| error.downcast_ref::<RemoteError>().map(|error| remote(error, plywood)))
         .or_else(|| error.downcast_ref::<KeyFileError>().map(key))
         .or_else(|| error.downcast_ref::<io::Error>().map(full_disk))
+        .or_else(|| error.downcast_ref::<RegistryError>().map(registry))
         .flatten()
 }
 
@@ -186,4 +188,29 @@ fn disk(error: &DiskError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn registry(error: &RegistryError) -> Option<String> {
+    match error {
+        RegistryError::Unauthorized { host, .. } => Some(format!("docker login {host}")),
+        RegistryError::NoToken { host, source, .. } if matches!(source.status(), Some(401 | 403)) => {
+            Some(format!("docker login {host}"))
+        }
+        RegistryError::PlainHttp { host } => Some(format!(
+            "to let everybody on the way read along: `[registry.\"{host}\"]` with `insecure = true` in plywood.toml"
+        )),
+        error => error.tls_trouble().map(tls),
+    }
+}
+
+fn tls(trouble: TlsTrouble) -> String {
+    match trouble {
+        TlsTrouble::Certificate => {
+            "name the file of its certificate authority: `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
+        }
+        TlsTrouble::NoTls => {
+            "if it speaks plain HTTP, and everybody on the way may read along: `insecure = true` in the table `[registry.\"HOST\"]` of plywood.toml"
+        }
+    }
+    .to_owned()
 }

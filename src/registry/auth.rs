@@ -18,7 +18,8 @@ use ureq::http::{HeaderValue, Method, Uri};
 
 use super::credential::{Account, Credentials};
 use super::error::RegistryError;
-use super::transport::{Answer, Body, Request, Transport, host_of};
+use super::message::{Answer, Body, Request, host_of};
+use super::transport::Transport;
 use crate::oci::{Challenge, Repository, parse_challenges};
 
 const CLIENT_ID: &str = "plywood";

@@ -217,6 +217,16 @@ impl RegistryError {
         }
     }
 
+    /// Returns what is wrong with the encryption, if that is why there was no answer.
+    pub fn tls_trouble(&self) -> Option<TlsTrouble> {
+        let Self::NoAnswer { source, .. } = self else { return None };
+        match tls_error(source)? {
+            rustls::Error::InvalidCertificate(_) => Some(TlsTrouble::Certificate),
+            rustls::Error::InvalidMessage(_) => Some(TlsTrouble::NoTls),
+            _ => None,
+        }
+    }
+
     /// Returns the status that the registry refused with, whatever was tried since.
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -229,10 +239,19 @@ impl RegistryError {
     }
 }
 
+/// What can be wrong with the encryption of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsTrouble {
+    /// Nobody who is trusted vouches for the registry's certificate, or it is for another host.
+    Certificate,
+    /// The registry does not encrypt at all.
+    NoTls,
+}
+
 /// Certificates do not get better by waiting; connections may.
 fn is_transient(error: &ureq::Error) -> bool {
     match error {
-        ureq::Error::Io(error) => !is_tls(error),
+        ureq::Error::Io(_) => tls_error(error).is_none(),
         ureq::Error::Timeout(_)
         | ureq::Error::HostNotFound
         | ureq::Error::ConnectionFailed
@@ -242,9 +261,13 @@ fn is_transient(error: &ureq::Error) -> bool {
     }
 }
 
-/// Rustls reports a refused certificate as an I/O error.
-fn is_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+/// Rustls reports what it finds wrong as an I/O error.
+fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        ureq::Error::Rustls(error) => Some(error),
+        _ => None,
+    }
 }
 
 fn quoted(reason: &str) -> String {

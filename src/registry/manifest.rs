@@ -7,8 +7,8 @@ use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 
 use super::error::RegistryError;
+use super::message::{Answer, Body, Request};
 use super::remote::{Remote, refuse_page};
-use super::transport::{Answer, Body, Request};
 use crate::oci::{Digest, MANIFEST_TYPES, RawManifest, TagOrDigest};
 
 /// Registries have to take manifests up to this size, and refuse larger ones.

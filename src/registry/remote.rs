@@ -8,9 +8,10 @@ use ureq::http::{Method, Uri};
 use super::auth::{Auth, Scopes};
 use super::credential::Credentials;
 use super::error::RegistryError;
+use super::message::{Answer, Request, host_of};
 use super::retry::Attempts;
 use super::settings::Settings;
-use super::transport::{Answer, Request, Transport};
+use super::transport::Transport;
 use super::upload::Pieces;
 use crate::oci::Repository;
 
@@ -129,7 +130,7 @@ impl Remote {
         let Inner { transport, auth, .. } = &*self.client.inner;
         let authorize = || auth.authorization(transport, &self.repository, &self.scopes);
         // Sessions may lie on other hosts, to which no credential goes.
-        let is_ours = super::transport::host_of(&request.url) == self.repository.api_host();
+        let is_ours = host_of(&request.url) == self.repository.api_host();
         let first = if is_ours { authorize()? } else { None };
         let answer = transport.exchange(request, first.as_ref())?;
         let is_refused = answer.status == 401 && is_ours;

@@ -1,157 +1,29 @@
-//! One request, one answer: connections, certificates, proxies, redirects.
+//! How requests get there: connections, certificates, proxies, redirects.
 //!
 //! Redirects are followed here and not by the HTTP library, so that one place decides who sees a credential: the host that
 //! was asked, by the protocol that it was asked by, and nobody else.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
-use ureq::http::{self, HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION};
+use ureq::http::{self, HeaderValue, Method, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, AsSendBody, Body as AnswerBody, Proxy, SendBody};
 
 use super::certificate::{client_certificate, read_certificates, system_certificates};
 use super::error::RegistryError;
-use super::meter::Transfer;
+use super::message::{Answer, Body, Request, describe, host_of};
 use super::proxy::proxy_for;
 use super::settings::{CERTIFICATE_DIRECTORIES, Settings};
-use crate::oci::Digest;
-use crate::port::BlobSource;
 
 /// A registry that is further away than this is taken for unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection on which nothing moves for so long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
-/// How much of an error's text is read.
-const MAX_REASON_BYTES: u64 = 8 << 10;
-/// How much of it is shown.
-const MAX_REASON_CHARACTERS: usize = 300;
-
-/// A request, which can be sent again as it is.
-pub(super) struct Request<'a> {
-    pub(super) method: Method,
-    pub(super) url: Uri,
-    pub(super) headers: Vec<(HeaderName, String)>,
-    pub(super) body: Body<'a>,
-}
-
-/// What is sent with a request.
-pub(super) enum Body<'a> {
-    Empty,
-    Bytes(&'a [u8]),
-    Blob {
-        digest: &'a Digest,
-        source: &'a dyn BlobSource,
-        offset: u64,
-        bytes: u64,
-        transfer: &'a Transfer<'a>,
-    },
-}
-
-/// How many bytes there are, and these.
-type OpenBody<'b> = (u64, Box<dyn Read + 'b>);
-
-impl Body<'_> {
-    /// Opens what is to be sent, from the start.
-    fn open(&self) -> Result<Option<OpenBody<'_>>, RegistryError> {
-        match self {
-            Self::Empty => Ok(None),
-            Self::Bytes(bytes) => Ok(Some((bytes.len() as u64, Box::new(*bytes)))),
-            Self::Blob { digest, source, offset, bytes, transfer } => {
-                let opened = source.open_at(*offset);
-                let opened = opened.map_err(|source| RegistryError::Source { digest: **digest, source })?;
-                Ok(Some((*bytes, transfer.watch(opened.take(*bytes)))))
-            }
-        }
-    }
-}
-
-impl<'a> Request<'a> {
-    pub(super) fn new(method: Method, url: Uri) -> Self {
-        Self { method, url, headers: Vec::new(), body: Body::Empty }
-    }
-
-    pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    pub(super) fn body(self, body: Body<'a>) -> Self {
-        Self { body, ..self }
-    }
-
-    /// Method and URL for messages; what follows `?` may be a secret.
-    pub(super) fn text(&self) -> String {
-        describe(&self.method, &self.url)
-    }
-}
-
-fn describe(method: &Method, url: &Uri) -> String {
-    let host = host_of(url);
-    format!("{method} {}://{host}{}", url.scheme_str().unwrap_or_default(), url.path())
-}
-
-/// Returns host and port, without a user that a hostile `Location` may name.
-pub(super) fn host_of(url: &Uri) -> String {
-    match (url.host(), url.port_u16()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (host, _) => host.unwrap_or_default().to_owned(),
-    }
-}
-
-/// An answer: its head, and its body not read yet.
-pub(super) struct Answer {
-    /// Method and URL of the request, for messages.
-    pub(super) request: String,
-    /// Where it came from in the end.
-    pub(super) url: Uri,
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    body: AnswerBody,
-}
-
-impl Answer {
-    /// Returns a header as text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// Reads the whole body, which must not be larger than `limit`.
-    pub(super) fn read(self, limit: u64) -> Result<Vec<u8>, RegistryError> {
-        let Self { request, body, .. } = self;
-        let mut bytes = Vec::new();
-        let read = body.into_reader().take(limit + 1).read_to_end(&mut bytes);
-        match read {
-            Err(source) => Err(RegistryError::BrokenOff { request, source }),
-            Ok(count) if count as u64 > limit => Err(RegistryError::TooLarge { request, limit }),
-            Ok(_) => Ok(bytes),
-        }
-    }
-
-    /// Returns the body as a stream.
-    pub(super) fn into_reader(self) -> impl Read + 'static {
-        self.body.into_reader()
-    }
-
-    /// Turns an answer that is none of `expected` into an error.
-    pub(super) fn expect(self, expected: &[u16]) -> Result<Self, RegistryError> {
-        if expected.contains(&self.status) { Ok(self) } else { Err(self.refused()) }
-    }
-
-    /// Turns an answer into the error that it tells of.
-    pub(super) fn refused(self) -> RegistryError {
-        let Self { request, status, headers, body, .. } = self;
-        let retry_after = headers.get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?));
-        let mut text = Vec::new();
-        // What cannot be read is not known; the status says enough.
-        let _ = body.into_reader().take(MAX_REASON_BYTES).read_to_end(&mut text);
-        RegistryError::Refused { request, status, reason: reason(&text), retry_after }
-    }
-}
 
 /// Connections to all hosts, made when first needed.
 pub(super) struct Transport {
@@ -336,82 +208,16 @@ fn is_same_origin(a: &Uri, b: &Uri) -> bool {
     a.scheme_str() == b.scheme_str() && a.host() == b.host() && port(a) == port(b)
 }
 
-/// Reads `Retry-After`: seconds, or a date.
-///
-/// Source: RFC 9110, 10.2.3.
-fn parse_retry_after(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
-    let now = jiff::Timestamp::now().as_second();
-    Some(Duration::from_secs(u64::try_from(date.as_second() - now).unwrap_or_default()))
-}
-
-/// Returns what an error's body says: the messages of the specification's form, or its beginning if it is plain text.
-///
-/// Source: distribution-spec, "Error Codes"; RFC 6749, 5.2 for token services.
-fn reason(body: &[u8]) -> String {
-    let text = match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(document) => spoken(&document),
-        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
-    };
-    let is_page = text.starts_with('<');
-    let line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARACTERS).collect();
-    if is_page { "an HTML page".to_owned() } else { line }
-}
-
-fn spoken(document: &serde_json::Value) -> String {
-    let word = |value: &serde_json::Value, name: &str| value[name].as_str().map(str::to_owned);
-    let one = |error: &serde_json::Value| {
-        let words = [word(error, "code"), word(error, "message")];
-        words.into_iter().flatten().collect::<Vec<_>>().join(": ")
-    };
-    match document["errors"].as_array() {
-        Some(errors) => errors.iter().map(one).collect::<Vec<_>>().join("; "),
-        None => {
-            let names = ["details", "error_description", "message", "error"];
-            names.iter().find_map(|name| word(document, name)).unwrap_or_default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reasons_are_short_and_of_one_line() {
-        let cases = [
-            (r#"{"errors":[{"code":"DENIED","message":"no"},{"code":"X"}]}"#, "DENIED: no; X"),
-            (r#"{"details":"token service says no"}"#, "token service says no"),
-            (r#"{"error":"invalid_grant","error_description":"expired"}"#, "expired"),
-            ("plain\n\u{1b}[31mtext", "plain  [31mtext"),
-            ("<!DOCTYPE html><html>", "an HTML page"),
-            ("", ""),
-        ];
-        for (body, expected) in cases {
-            assert_eq!(reason(body.as_bytes()), expected, "{body}");
-        }
-        assert_eq!(reason(&vec![b'x'; 5000]).len(), MAX_REASON_CHARACTERS);
-    }
-
-    #[test]
-    fn a_wait_is_seconds_or_a_date() {
-        assert_eq!(parse_retry_after(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        let far = parse_retry_after("Wed, 21 Oct 2065 07:28:00 GMT").unwrap();
-        assert!(far > Duration::from_secs(1_000_000_000));
-        assert_eq!(parse_retry_after("soon"), None);
-    }
 
     fn answer(url: &str) -> Answer {
         Answer {
             request: "GET x".to_owned(),
             url: url.parse().unwrap(),
             status: 307,
-            headers: HeaderMap::new(),
+            headers: http::HeaderMap::new(),
             body: AnswerBody::builder().data(""),
         }
     }
@@ -447,11 +253,5 @@ mod tests {
         assert!(!same("https://a.example/x", "https://a.example:444/x"));
         assert!(!same("https://a.example/x", "http://a.example/x"));
         assert!(!same("https://a.example/x", "https://b.example/x"));
-    }
-
-    #[test]
-    fn messages_show_neither_user_nor_query() {
-        let url: Uri = "https://user:hunter2@a.example/path?token=hunter2".parse().unwrap();
-        assert_eq!(describe(&Method::GET, &url), "GET https://a.example/path");
     }
 }

@@ -24,10 +24,10 @@ use ureq::http::{Method, Uri};
 
 use super::auth::encode;
 use super::error::RegistryError;
+use super::message::{Answer, Body, Request};
 use super::meter::{Transfer, Transfers};
 use super::parallel::each;
 use super::remote::{Remote, refuse_page};
-use super::transport::{Answer, Body, Request};
 use crate::oci::{Digest, Repository};
 use crate::port::{BlobSource, How};
 
