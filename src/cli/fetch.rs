@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::context::machine_architecture;
 use super::report::{Failure, Message};
-use crate::oci::{DiffId, Digest, RawManifest, Reference, TagOrDigest, choose_platform, parse_diff_ids};
+use crate::oci::{
+    DiffId, Digest, RawManifest, Reference, TagOrDigest, choose_platform, is_foreign, parse_diff_ids,
+};
 use crate::port::{Direction, Events, How, Layer, StoreError};
 use crate::registry::{Access, Client, PullError, Remote, Transfers, each};
 use crate::store::Store;
@@ -62,6 +64,11 @@ impl Fetch<'_> {
 
     fn layers(&self, remote: &Remote, manifest: &RawManifest) -> Result<(Vec<u8>, Vec<Layer>), Failure> {
         let parsed: ImageManifest = parse(remote, manifest)?;
+        parsed
+            .layers()
+            .iter()
+            .filter(|layer| is_foreign(layer))
+            .try_for_each(|layer| is_there(remote, layer))?;
         let sizes = [parsed.config()].into_iter().chain(parsed.layers()).map(Descriptor::size);
         let transfers = Transfers::start(self.events, remote.repository(), Direction::Pull, sizes);
         let config =
@@ -116,6 +123,18 @@ pub(super) fn digest_of(remote: &Remote, blob: &Descriptor) -> Result<Digest, Fa
     let text = blob.digest().to_string();
     text.parse()
         .map_err(|_| unusable(remote, format!("it names a blob by `{text}`, which is no SHA-256 digest")))
+}
+
+/// Fails for a layer whose bytes are elsewhere only.
+fn is_there(remote: &Remote, layer: &Descriptor) -> Result<(), Failure> {
+    let digest = digest_of(remote, layer)?;
+    match remote.head_blob(&digest)? {
+        Some(_) => Ok(()),
+        None => {
+            let reason = format!("its layer {digest} is to be fetched from elsewhere, which is not done");
+            Err(unusable(remote, reason))
+        }
+    }
 }
 
 fn no_image(remote: &Remote, manifest: &ImageManifest) -> Failure {

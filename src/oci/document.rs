@@ -92,6 +92,13 @@ pub fn is_index_type(media_type: &str) -> bool {
     media_type == MediaType::ImageIndex.as_ref() || media_type == DOCKER_MANIFEST_LIST
 }
 
+/// Returns whether a layer's bytes need not be where its manifest is: they may not be passed on, and are to be fetched from URLs
+/// that the manifest names, which plywood does not do.
+pub fn is_foreign(layer: &Descriptor) -> bool {
+    let media_type = layer.media_type().as_ref();
+    layer.urls().is_some() || media_type.contains("nondistributable") || media_type.contains("foreign")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

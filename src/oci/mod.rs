@@ -21,7 +21,8 @@ pub use challenge::{Challenge, parse_challenges};
 pub use config::{ConfigError, ContainerSettings, ImageConfig, parse_diff_ids};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
 pub use document::{
-    DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, MANIFEST_TYPES, ManifestError, RawManifest, is_index_type,
+    DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, MANIFEST_TYPES, ManifestError, RawManifest, is_foreign,
+    is_index_type,
 };
 pub use hex::{decode_hex, encode_hex};
 pub use json::canonical_json;

@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_form_asks_for_all_scopes() {
-        let transport = Transport::new(crate::registry::Settings::default());
+        let transport = Transport::new(crate::registry::Settings::default(), Default::default());
         let repository = "a.example/b".parse().unwrap();
         let service = TokenService {
             transport: &transport,

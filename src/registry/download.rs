@@ -7,7 +7,6 @@
 //! Source: OCI distribution-spec v1.1, "Pulling blobs"; RFC 9110, 14.
 
 use std::io::{self, Read};
-use std::sync::atomic::Ordering;
 
 use ureq::http::Method;
 use ureq::http::header::RANGE;
@@ -139,9 +138,7 @@ impl<'a> Stream<'a> {
     /// Reads some bytes; none at the end, which is verified.
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
         loop {
-            if self.remote.interrupted().load(Ordering::Relaxed) {
-                return Err(RegistryError::Interrupted);
-            }
+            self.remote.transport().line().check()?;
             match self.read_some(buffer) {
                 Ok(0) if self.position == self.bytes => return self.verify().map(|()| 0),
                 Ok(0) => self.retry(RegistryError::BrokenOff {

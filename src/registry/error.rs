@@ -49,7 +49,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// It was tried again and again.
-    #[error("gave up on {action} after {attempts} attempts in {} s", elapsed.as_secs())]
+    #[error("gave up on {action} after {attempts} attempt{} in {} s", if *attempts == 1 { "" } else { "s" }, elapsed.as_secs())]
     GaveUp {
         /// What was tried: `blob sha256:… of registry.example/a`.
         action: String,
@@ -206,6 +206,17 @@ impl RegistryError {
     /// Returns whether bytes came that are not those that were asked for: somebody damaged them on the way, or for good.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self, Self::WrongDigest { .. } | Self::WrongSize { .. })
+    }
+
+    /// Returns whether nobody was there at all. A name that was mistyped looks like that, and stays so.
+    pub(super) fn is_absence(&self) -> bool {
+        let Self::NoAnswer { source, .. } = self else { return false };
+        match &**source {
+            ureq::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+            ureq::Error::Timeout(timeout) => *timeout == ureq::Timeout::Connect,
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+            _ => false,
+        }
     }
 
     /// Returns how long the registry asked to be left alone.

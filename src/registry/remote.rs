@@ -9,7 +9,7 @@ use super::auth::{Auth, Scopes};
 use super::credential::Credentials;
 use super::error::RegistryError;
 use super::message::{Answer, Request, host_of};
-use super::retry::Attempts;
+use super::retry::{Attempts, Line};
 use super::settings::Settings;
 use super::transport::Transport;
 use super::upload::Pieces;
@@ -25,7 +25,6 @@ struct Inner {
     transport: Transport,
     auth: Auth,
     pieces: Pieces,
-    interrupted: Arc<AtomicBool>,
 }
 
 /// What is going to be done in a repository. Registries give tokens for that and no more.
@@ -43,10 +42,9 @@ impl Client {
     /// Connects to nothing yet. All transfers end soon after `interrupted` became true.
     pub fn new(settings: Settings, credentials: Credentials, interrupted: Arc<AtomicBool>) -> Self {
         let inner = Inner {
-            transport: Transport::new(settings),
+            transport: Transport::new(settings, Line::new(interrupted)),
             auth: Auth::new(credentials),
             pieces: Pieces::default(),
-            interrupted,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -101,14 +99,10 @@ impl Remote {
         &self.client.inner.pieces
     }
 
-    pub(super) fn interrupted(&self) -> &AtomicBool {
-        &self.client.inner.interrupted
-    }
-
     /// Starts the attempts at `action` on this repository.
     pub(super) fn attempts(&self, action: impl std::fmt::Display) -> Attempts<'_> {
         let patience = self.transport().settings().patience;
-        Attempts::new(format!("{action} of {}", self.repository), patience, self.interrupted())
+        Attempts::new(format!("{action} of {}", self.repository), patience, self.transport().line())
     }
 
     /// Returns the URL of something in the repository: `manifests/latest`.

@@ -1,5 +1,6 @@
 //! When to try again, and when to give up.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,18 +9,46 @@ use super::error::RegistryError;
 
 /// More would not help: by then half a minute has passed.
 const MAX_ATTEMPTS: u32 = 8;
-/// How often is fetched what comes out wrong: what is damaged for good stays so.
+/// How often is tried what probably stays as it is: blobs that come out wrong, registries that never answered.
 pub(super) const MAX_FETCHES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// How often a wait looks for the user's wish to stop.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// What all attempts of a client share.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    interrupted: Arc<AtomicBool>,
+    answered: AtomicBool,
+}
+
+impl Line {
+    /// Everything ends soon after `interrupted` became true.
+    pub(super) fn new(interrupted: Arc<AtomicBool>) -> Self {
+        Self { interrupted, answered: AtomicBool::new(false) }
+    }
+
+    /// Fails if the user asked to stop.
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(RegistryError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Notes that somebody answered: from now on it is worth waiting for him.
+    pub(super) fn note_answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    fn was_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
 /// The attempts at one thing.
 pub(super) struct Attempts<'a> {
     action: String,
     patience: Duration,
-    interrupted: &'a AtomicBool,
+    line: &'a Line,
     started: Instant,
     /// When there was progress last.
     progress: Instant,
@@ -30,9 +59,9 @@ pub(super) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     /// Starts the first attempt at `action`, which a message can name: `reading tag …`.
-    pub(super) fn new(action: String, patience: Duration, interrupted: &'a AtomicBool) -> Self {
+    pub(super) fn new(action: String, patience: Duration, line: &'a Line) -> Self {
         let now = Instant::now();
-        Self { action, patience, interrupted, started: now, progress: now, failed: 0, in_a_row: 0 }
+        Self { action, patience, line, started: now, progress: now, failed: 0, in_a_row: 0 }
     }
 
     /// Returns whether this is not the first attempt.
@@ -52,16 +81,15 @@ impl<'a> Attempts<'a> {
     /// `error` itself if it will not get better, [`RegistryError::GaveUp`] if it was tried often or long enough,
     /// [`RegistryError::Interrupted`].
     pub(super) fn again(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            return Err(RegistryError::Interrupted);
-        }
+        self.line.check()?;
         if !error.is_transient() {
             return Err(error);
         }
         self.failed += 1;
         self.in_a_row += 1;
         let wait = back_off(self.in_a_row, random()).max(error.retry_after().unwrap_or_default());
-        let most = if error.is_damage() { MAX_FETCHES } else { MAX_ATTEMPTS };
+        let is_hopeless = error.is_damage() || (error.is_absence() && !self.line.was_answered());
+        let most = if is_hopeless { MAX_FETCHES } else { MAX_ATTEMPTS };
         if self.in_a_row >= most || self.progress.elapsed() + wait > self.patience {
             return Err(RegistryError::GaveUp {
                 action: self.action.clone(),
@@ -76,9 +104,7 @@ impl<'a> Attempts<'a> {
     fn sleep(&self, wait: Duration) -> Result<(), RegistryError> {
         let end = Instant::now() + wait;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Err(RegistryError::Interrupted);
-            }
+            self.line.check()?;
             thread::sleep(left.min(SLICE));
         }
         Ok(())
@@ -120,7 +146,7 @@ mod tests {
 
     #[test]
     fn only_what_may_get_better_is_tried_again() {
-        let never = AtomicBool::new(false);
+        let never = Line::default();
         let patience = Duration::from_secs(5);
         for status in [400, 401, 403, 404, 405, 413, 416, 501] {
             let mut attempts = Attempts::new("x".to_owned(), patience, &never);
@@ -134,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_registry_that_asks_for_more_time_than_there_is_ends_the_attempts() {
-        let never = AtomicBool::new(false);
+        let never = Line::default();
         let mut attempts = Attempts::new("reading it".to_owned(), Duration::from_secs(30), &never);
         attempts.again(refused(503, None)).unwrap();
         let error = attempts.again(refused(429, Some(3600))).unwrap_err();
@@ -147,8 +173,23 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_the_user_asks_to_stop() {
-        let interrupted = AtomicBool::new(true);
+        let interrupted = Line::new(Arc::new(AtomicBool::new(true)));
         let mut attempts = Attempts::new("x".to_owned(), Duration::from_secs(30), &interrupted);
         assert!(matches!(attempts.again(refused(503, Some(20))), Err(RegistryError::Interrupted)));
+    }
+
+    #[test]
+    fn a_registry_that_never_answered_is_not_waited_for_long() {
+        let absent = || {
+            let source = ureq::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
+            RegistryError::NoAnswer { request: "GET x".to_owned(), source: Box::new(source) }
+        };
+        let line = Line::default();
+        let mut attempts = Attempts::new("x".to_owned(), Duration::from_secs(60), &line);
+        let failed = std::iter::repeat_with(|| attempts.again(absent())).take_while(Result::is_ok).count();
+        assert_eq!(failed, 2);
+        line.note_answer();
+        let mut attempts = Attempts::new("x".to_owned(), Duration::from_secs(60), &line);
+        assert!((0..3).all(|_| attempts.again(absent()).is_ok()));
     }
 }

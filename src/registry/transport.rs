@@ -4,7 +4,7 @@
 //! was asked, by the protocol that it was asked by, and nobody else.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ use super::certificate::{client_certificate, read_certificates, system_certifica
 use super::error::RegistryError;
 use super::message::{Answer, Body, Request, describe, host_of};
 use super::proxy::proxy_for;
+use super::retry::Line;
 use super::settings::{CERTIFICATE_DIRECTORIES, Settings};
 
 /// A registry that is further away than this is taken for unreachable.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection on which nothing moves for so long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
@@ -28,13 +29,18 @@ const MAX_REDIRECTS: usize = 5;
 /// Connections to all hosts, made when first needed.
 pub(super) struct Transport {
     settings: Settings,
+    line: Line,
     agents: Mutex<HashMap<(String, String), Agent>>,
     system: OnceLock<RootCerts>,
 }
 
 impl Transport {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, agents: Mutex::default(), system: OnceLock::new() }
+    pub(super) fn new(settings: Settings, line: Line) -> Self {
+        Self { settings, line, agents: Mutex::default(), system: OnceLock::new() }
+    }
+
+    pub(super) fn line(&self) -> &Line {
+        &self.line
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -115,10 +121,14 @@ impl Transport {
             head = head.header(CONTENT_LENGTH, bytes);
         }
         let answer = match &mut body {
-            Some((_, reader)) => run(&agent, head.body(SendBody::from_reader(reader))),
+            Some((_, reader)) => {
+                let mut reader = Stoppable { reader, line: &self.line };
+                run(&agent, head.body(SendBody::from_reader(&mut reader)))
+            }
             None => run(&agent, head.body(())),
         };
         let (parts, body) = answer.map_err(|error| failed(request, &text, error))?.into_parts();
+        self.line.note_answer();
         Ok(Answer {
             request: text,
             url: url.clone(),
@@ -184,6 +194,19 @@ impl Transport {
     }
 }
 
+/// What is sent, until the user asks to stop.
+struct Stoppable<'l, R> {
+    reader: R,
+    line: &'l Line,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.line.check().map_err(io::Error::other)?;
+        self.reader.read(buffer)
+    }
+}
+
 fn run(
     agent: &Agent,
     request: http::Result<http::Request<impl AsSendBody>>,
@@ -224,7 +247,7 @@ mod tests {
 
     #[test]
     fn locations_are_resolved_and_never_lead_out_of_encryption() {
-        let transport = Transport::new(Settings::default());
+        let transport = Transport::new(Settings::default(), Line::default());
         let from = answer("https://a.example:5000/v2/x/blobs/uploads/");
         let cases = [
             ("/v2/y?_state=1", "https://a.example:5000/v2/y?_state=1"),

@@ -15,7 +15,7 @@ use super::file::failed;
 use super::image::name_of;
 use super::{Store, encoding};
 use crate::layer::{Decoder, Encoding, LayerError};
-use crate::oci::{DiffId, Digest, HashingReader, choose_platform, is_index_type, parse_diff_ids};
+use crate::oci::{DiffId, Digest, HashingReader, choose_platform, is_foreign, is_index_type, parse_diff_ids};
 use crate::port::{Layer, StoreError};
 
 /// What was imported.
@@ -308,11 +308,6 @@ impl OciLayout<'_> {
 
 fn is_index(image: &Descriptor) -> bool {
     is_index_type(image.media_type().as_ref())
-}
-
-fn is_foreign(layer: &Descriptor) -> bool {
-    let media_type = layer.media_type().to_string();
-    layer.urls().is_some() || media_type.contains("nondistributable") || media_type.contains("foreign")
 }
 
 #[cfg(test)]
