@@ -170,14 +170,17 @@ fn tamper(repository: &str) {
         serde_json::from_slice(&manifest.bytes).unwrap()
     };
     let tags: Vec<_> = [tags(repository, "k-"), tags(repository, "c-")].concat();
-    let other =
-        tags.iter().map(read).find(|manifest| manifest["annotations"]["plywood.step"] == "b").unwrap();
-    for tag in tags {
-        let mut manifest = read(&tag);
-        manifest["layers"] = other["layers"].clone();
+    let layers_of = |step: &str| -> Value {
+        let mut manifests = tags.iter().map(read);
+        manifests.find(|manifest| manifest["annotations"]["plywood.step"] == step).unwrap()["layers"].take()
+    };
+    let (a, b) = (layers_of("a"), layers_of("b"));
+    for tag in &tags {
+        let mut manifest = read(tag);
+        manifest["layers"] = if manifest["annotations"]["plywood.step"] == "b" { &a } else { &b }.clone();
         let bytes = serde_json::to_vec(&manifest).unwrap();
         let media_type = manifest["mediaType"].as_str().unwrap().to_owned();
-        remote.put_manifest(&TagOrDigest::Tag(tag), &RawManifest { media_type, bytes }).unwrap();
+        remote.put_manifest(&TagOrDigest::Tag(tag.clone()), &RawManifest { media_type, bytes }).unwrap();
     }
 }
 

@@ -174,13 +174,16 @@ impl<'a> Registries<'a> {
         self.ask_from(offer.registry + 1, vec![offer.key]);
     }
 
-    /// Returns what registries have for `step` above `stack` and is not used; the stack is `None` if it is not known.
+    /// Returns what registries have for `step` above `stack` and is not used, each reason of each registry once; the stack is
+    /// `None` if it is not known.
     pub(super) fn refusals(&self, step: &Step, stack: Option<&[DiffId]>) -> Vec<Refused> {
         let by_content = stack.map(|stack| StepKey::Content(step.content_key(ChainId::of(stack))));
         let keys = [Some(StepKey::Input(step.input_key)), by_content];
         let known = self.known();
         let answers = keys.iter().flatten().filter_map(|key| known.answers.get(key));
-        answers.flat_map(|answer| answer.refused.clone()).collect()
+        let mut refused: Vec<Refused> = answers.flat_map(|answer| answer.refused.clone()).collect();
+        refused.dedup_by(|later, earlier| later.registry == earlier.registry && later.why == earlier.why);
+        refused
     }
 
     /// Returns the steps that `plan`'s image was last published with, as far as they are believed: what a miss is explained by.

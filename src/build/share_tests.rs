@@ -192,6 +192,9 @@ fn a_record_that_nobody_vouches_for_is_a_miss_that_says_why() {
             "{explained:?}"
         );
         assert_eq!(b.build(&plan, &shelf), all("built"), "{why}");
+        let warnings = b.warnings();
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        assert_eq!(warnings[1], format!("step `low`: what `shelf/cache` has for it is not used: {why}"));
         assert_eq!(
             b.world.stack(&plan).unwrap().iter().map(|step| &step.diff_ids).collect::<Vec<_>>(),
             expected.iter().map(|step| &step.diff_ids).collect::<Vec<_>>()

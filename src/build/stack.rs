@@ -18,6 +18,7 @@ use crate::port::{
     Breaks, Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, Root, RootSpec, Sandbox,
     StoreError, Workspace,
 };
+use crate::share::Refusal;
 
 /// The world, as a build sees it.
 pub struct Ports<'a> {
@@ -182,9 +183,20 @@ impl Builder<'_> {
     }
 
     fn build(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
+        self.tell_refusals(step, stack);
         let diff_ids = self.make(plan, step, stack)?;
         self.ports.store.save(&step.record(&plan.image, stack, diff_ids.clone()))?;
         Ok(built_step(step, diff_ids, Found::Built))
+    }
+
+    /// Says why what registries have for a step does not spare its making.
+    fn tell_refusals(&self, step: &Step, stack: &[DiffId]) {
+        let refused = self.registries.refusals(step, Some(stack));
+        // Of layers that could not be taken it was said when that was found.
+        for refused in refused.iter().filter(|refused| !matches!(refused.why, Refusal::Layer { .. })) {
+            let message = format!("step `{}`: {refused}", step.name);
+            self.ports.events.emit(Event::Warning { message: &message });
+        }
     }
 
     /// Asks registries for every step that the store does not know, all at once.

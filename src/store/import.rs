@@ -70,8 +70,9 @@ impl Store {
         blob: &Digest,
         diff_id: &DiffId,
     ) -> Result<Layer, StoreError> {
-        let layer = self.ingest(source, path, Some(blob))?;
+        let layer = self.ingest_blob(source, path, Some(blob))?;
         verify_diff_id(diff_id, *layer.diff_id.digest())?;
+        self.add_layer(&layer)?;
         Ok(layer)
     }
 
@@ -89,7 +90,7 @@ impl Store {
     }
 
     /// The same, but leaves it to the caller to tell the store which layer the blob holds.
-    pub(super) fn ingest_blob(
+    fn ingest_blob(
         &self,
         source: impl Read,
         path: &Path,
