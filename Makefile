@@ -51,6 +51,9 @@ demo: deps build ## Build examples/contrail-builder, boot its disk, run its cont
 .PHONY: install
 install: build ## Install below PREFIX (default /usr/local), staged below DESTDIR
 	install -D -m 0755 target/release/plywood $(DESTDIR)$(PREFIX)/bin/plywood
+	for name in disk-image-create ramdisk-image-create diskimage-builder element-info; do \
+	    ln -sf plywood $(DESTDIR)$(PREFIX)/bin/$$name; \
+	done
 	install -d $(DESTDIR)$(PREFIX)/share/plywood
 	cp -R --no-preserve=ownership elements layers $(DESTDIR)$(PREFIX)/share/plywood/
 

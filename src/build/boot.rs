@@ -11,7 +11,7 @@ use crate::disk::{
 };
 use crate::element::{Environment, Phase};
 use crate::plan::Action;
-use crate::port::{BootImages, Event, Root};
+use crate::port::{BootImages, Event, Root, View};
 
 /// Variables of the boot stage, and what they are where neither the image nor an element sets them.
 ///
@@ -40,8 +40,12 @@ pub(super) struct BootStage<'a> {
 
 impl BootStage<'_> {
     /// Writes `/etc/fstab`. Hooks of the final stage find it there.
+    ///
+    /// An image may be without any program: this is done from outside.
     pub(super) fn write_fstab(&self) -> Result<(), BuildError> {
-        self.write("/etc/fstab", &fstab(self.layout))
+        let script = r#"mkdir -p "$TMP_MOUNT_PATH/etc" && cd "$TMP_MOUNT_PATH/etc" && rm -f fstab &&
+            printf %s "$1" >fstab && touch -d "@$SOURCE_DATE_EPOCH" fstab"#;
+        self.run_shell(View::HostBare, script, &[&fstab(self.layout)]).map(drop)
     }
 
     /// Makes the disk bootable: as the elements say if they have a boot loader, else as `request` does. Writes GRUB's image for UEFI
@@ -99,7 +103,8 @@ impl BootStage<'_> {
     }
 
     fn kernels(&self) -> Result<Vec<Kernel>, BuildError> {
-        let names = self.shell("ls -1 /boot 2>/dev/null || true", &[])?;
+        let script = r#"ls -1 "$TMP_MOUNT_PATH/boot" 2>/dev/null || true"#;
+        let names = self.run_shell(View::HostBare, script, &[])?;
         Ok(Kernel::find(String::from_utf8_lossy(&names).lines()))
     }
 
@@ -156,9 +161,13 @@ impl BootStage<'_> {
 
     /// Runs a shell script with arguments in the root, and returns what it prints.
     fn shell(&self, script: &str, arguments: &[&str]) -> Result<Vec<u8>, BuildError> {
+        self.run_shell(View::Target, script, arguments)
+    }
+
+    fn run_shell(&self, view: View, script: &str, arguments: &[&str]) -> Result<Vec<u8>, BuildError> {
         let head = ["sh", "-euc", script, "boot"];
         let argv = head.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
-        self.run.capture(self.root, "boot", argv)
+        self.run.capture(self.root, view, "boot", argv)
     }
 }
 

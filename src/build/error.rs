@@ -135,3 +135,16 @@ pub enum BuildError {
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
+
+impl BuildError {
+    /// Returns how the hook or task ended that made the build fail, if one did.
+    pub fn exit(&self) -> Option<Exit> {
+        match self {
+            BuildError::HookFailed(failure) => Some(failure.outcome.exit),
+            BuildError::TaskFailed { outcome, .. } | BuildError::EnvironmentFailed { outcome, .. } => {
+                Some(outcome.exit)
+            }
+            _ => None,
+        }
+    }
+}

@@ -123,7 +123,13 @@ impl World {
     }
 
     pub(super) fn builder<'a>(&'a self, registries: &'a Registries<'a>) -> Builder<'a> {
-        Builder { ports: self.ports(), reuse: Reuse::Allowed, on_miss: OnMiss::Build, registries }
+        Builder {
+            ports: self.ports(),
+            reuse: Reuse::Allowed,
+            on_miss: OnMiss::Build,
+            registries,
+            surroundings: None,
+        }
     }
 
     pub(super) fn stack(&self, plan: &Plan) -> Result<Vec<BuiltStep>, BuildError> {

@@ -44,6 +44,7 @@ mod stage;
 mod step;
 #[cfg(test)]
 mod step_tests;
+mod surroundings;
 
 pub use error::{BuildError, HookFailure, Outcome};
 pub use facts::host_facts;
@@ -55,3 +56,4 @@ pub use publish::{Publication, Publisher};
 pub use registries::{Refused, Registries};
 pub use stack::{Builder, BuiltStep, Found, OnMiss, Ports, Reuse};
 pub use stage::Stage;
+pub use surroundings::Surroundings;

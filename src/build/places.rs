@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::facts::{HOOKS_ON_HOST, IMAGE_DIR_ON_HOST};
 use super::step::HOOKS_IN_TARGET;
+use super::surroundings::Surroundings;
 use crate::plan::{ELEMENTS_ON_HOST, Tasks};
 use crate::port::{Access, Bind, CacheMount, LayerStore, StoreError, View, Workspace};
 
@@ -19,17 +20,24 @@ pub(super) struct Places {
     image: PathBuf,
     /// Kept between builds.
     cache: PathBuf,
+    /// Those of the caller, in the final stage.
+    surroundings: Option<Surroundings>,
 }
 
 impl Places {
-    /// Makes the directories of a step beside its layer.
-    pub(super) fn make(workspace: &dyn Workspace, store: &dyn LayerStore) -> Result<Self, StoreError> {
+    /// Makes the directories of a step beside its layer; `surroundings` are shown, too.
+    pub(super) fn make(
+        workspace: &dyn Workspace,
+        store: &dyn LayerStore,
+        surroundings: Option<Surroundings>,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
             hooks: workspace.scratch("hooks")?,
             elements: workspace.scratch("elements")?,
             machine: workspace.scratch("machine")?,
             image: workspace.scratch("image")?,
             cache: store.cache("dib")?,
+            surroundings,
         })
     }
 
@@ -38,12 +46,15 @@ impl Places {
         match view {
             View::Target => vec![bind(&self.hooks, HOOKS_IN_TARGET, Access::ReadOnly)],
             // Hooks on the host leave files in the hooks directory for those in the target.
-            View::Host | View::HostBare => vec![
-                bind(&self.hooks, HOOKS_ON_HOST, Access::ReadWrite),
-                bind(&self.elements, ELEMENTS_ON_HOST, Access::ReadOnly),
-                bind(&self.image, IMAGE_DIR_ON_HOST, Access::ReadWrite),
-                bind(&self.cache, View::CACHE, Access::ReadWrite),
-            ],
+            View::Host | View::HostBare => {
+                let own = [
+                    bind(&self.hooks, HOOKS_ON_HOST, Access::ReadWrite),
+                    bind(&self.elements, ELEMENTS_ON_HOST, Access::ReadOnly),
+                    bind(&self.image, IMAGE_DIR_ON_HOST, Access::ReadWrite),
+                    bind(&self.cache, View::CACHE, Access::ReadWrite),
+                ];
+                self.surroundings.iter().flat_map(Surroundings::binds).chain(own).collect()
+            }
         }
     }
 
@@ -51,6 +62,12 @@ impl Places {
     pub(super) fn machine_binds<'a>(&'a self, tasks: &'a Tasks) -> impl Iterator<Item = Bind> + 'a {
         let places = tasks.machine.keys().enumerate();
         places.map(|(number, place)| bind(&self.machine.join(number.to_string()), place, Access::ReadOnly))
+    }
+
+    /// Returns where a job with this view starts.
+    pub(super) fn working_directory(&self, view: View) -> String {
+        let callers = self.surroundings.as_ref().filter(|_| view != View::Target);
+        callers.map_or("/".to_owned(), |callers| callers.directory.to_string_lossy().into_owned())
     }
 
     /// Returns a mount that a hook made, to be made again.

@@ -9,6 +9,7 @@ use super::job::JobRun;
 use super::places::Places;
 use super::registries::{Offer, Registries};
 use super::step::StepRun;
+use super::surroundings::Surroundings;
 use super::{BuildError, bootstrap};
 use crate::distro::apt::Choices;
 use crate::layer::CaptureRules;
@@ -91,6 +92,8 @@ pub struct Builder<'a> {
     pub on_miss: OnMiss,
     /// Where else layers may be found.
     pub registries: &'a Registries<'a>,
+    /// What hooks of the final stage may write to. With it, that stage always runs: what it leaves there is in no layer.
+    pub surroundings: Option<Surroundings>,
 }
 
 impl Builder<'_> {
@@ -103,6 +106,9 @@ impl Builder<'_> {
 
     /// Returns the final stage of `plan` above `stack`, with its layer if it changed anything: the top of a container.
     pub fn finish(&self, plan: &Plan, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
+        if self.surroundings.is_some() {
+            return self.build(plan, &plan.finish, stack);
+        }
         let mut steps = self.steps(plan, std::slice::from_ref(&plan.finish), stack)?;
         Ok(steps.pop().expect("one step gives one"))
     }
@@ -248,7 +254,8 @@ impl Builder<'_> {
         workspace: &dyn Workspace,
         root: &dyn Root,
     ) -> Result<StepRun<'b>, BuildError> {
-        let places = Places::make(workspace, self.ports.store)?;
+        let surroundings = self.surroundings.clone().filter(|_| step.name == Step::FINAL);
+        let places = Places::make(workspace, self.ports.store, surroundings)?;
         self.ports.hooks.lay_out(tasks, &places.hooks)?;
         self.ports.hooks.show_elements(tasks, &places.elements)?;
         self.ports.hooks.show_machine_files(tasks, &places.machine)?;

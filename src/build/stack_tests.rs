@@ -248,3 +248,19 @@ fn a_container_continues_the_config_of_its_base() {
     assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/init"]));
     assert_eq!(config["config"]["Healthcheck"]["Test"], serde_json::json!(["NONE"]));
 }
+
+#[test]
+fn a_final_stage_that_writes_to_the_caller_always_runs() {
+    let mut image = image("");
+    image.elements.push(element("last").hook("cleanup.d/90-last", "").build());
+    let (world, plan) = (World::default(), image.plan());
+    let stack: Vec<_> = world.stack(&plan).unwrap().into_iter().flat_map(|step| step.diff_ids).collect();
+    let directory = std::path::PathBuf::from("/work");
+    let surroundings = Some(Surroundings { outputs: directory.join("out"), directory });
+    let registries = Registries::none(&world);
+    let builder = Builder { surroundings, ..world.builder(&registries) };
+    let steps = [builder.finish(&plan, &stack).unwrap(), builder.finish(&plan, &stack).unwrap()];
+    assert_eq!(short(&steps), ["built", "built"]);
+    let job = world.job("/tmp/plywood/hooks/cleanup.d/90-last");
+    assert_eq!((job.cwd.as_str(), job.binds.iter().any(|bind| bind.target == "/work")), ("/work", true));
+}

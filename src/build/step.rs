@@ -88,15 +88,16 @@ impl StepRun<'_> {
         outcome.success().map_err(|outcome| self.jobs.task_failed(TASK, outcome))
     }
 
-    /// Runs a command of plywood's own in the target and returns what it prints.
+    /// Runs a command of plywood's own and returns what it prints.
     pub(super) fn capture(
         &self,
         root: &dyn Root,
+        view: View,
         task: &str,
         argv: Vec<String>,
     ) -> Result<Vec<u8>, BuildError> {
         let phase = Phase::Finalise;
-        let job = self.job(root, View::Target, argv, self.start_environment(phase))?;
+        let job = self.job(root, view, argv, self.start_environment(phase))?;
         self.jobs.capture(root, &job, phase, task)
     }
 
@@ -208,7 +209,8 @@ impl StepRun<'_> {
             binds.extend(self.places.machine_binds(self.tasks));
         }
         binds.extend(self.mounts(root).iter().map(|mount| self.places.cache_bind(mount, view)));
-        Ok(Job { argv, env, cwd: "/".to_owned(), view, binds, network: Network::Host })
+        let cwd = self.places.working_directory(view);
+        Ok(Job { argv, env, cwd, view, binds, network: Network::Host })
     }
 
     fn hook_failed(&self, task: &Task, outcome: Outcome) -> BuildError {

@@ -14,10 +14,10 @@ use super::progress::{Detail, renderer};
 use super::registry::{client, look_up_client};
 use super::report::Failure;
 use super::sharing::{NotPublished, Sources, Target};
-use super::wiring::Edges;
+use super::wiring::{Edges, environment};
 use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Publication, Registries, Reuse, Stage};
 use crate::dropin::OutputType;
-use crate::image::{ImageDefinition, ImageName, OutputFormat};
+use crate::image::{ImageDefinition, ImageName};
 use crate::output::write_file;
 use crate::plan::Plan;
 use crate::port::{Event, RemoteCache};
@@ -27,7 +27,7 @@ use crate::store::Store;
 pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let images = context.select(&args.images)?;
-    let edges = Edges::new(global, process)?;
+    let edges = Edges::new(global, process, environment())?;
     let requests = images
         .into_iter()
         .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
@@ -42,7 +42,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         Reuse::Refused => Registries::none(events.as_ref()),
     };
     for request in &requests {
-        check(&edges.store, &request.plan, &request.disk, &request.formats, &registries)?;
+        check(&edges.store, &request.plan, &request.disk, &request.outputs, &registries)?;
     }
     requests.iter().flat_map(|request| &request.warnings).for_each(|message| {
         events.emit(Event::Warning { message });
@@ -52,6 +52,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         reuse,
         on_miss: if args.fail_on_miss { OnMiss::Fail } else { OnMiss::Build },
         registries: &registries,
+        surroundings: None,
     };
     // An image that could not be published is there all the same, and so are those after it.
     let mut unpublished = Ok(());
@@ -81,7 +82,7 @@ struct Request<'a> {
     image: &'a ImageDefinition,
     plan: Plan,
     disk: Disk,
-    formats: Vec<OutputFormat>,
+    outputs: Vec<OutputType>,
     warnings: Vec<String>,
 }
 
@@ -93,11 +94,12 @@ impl<'a> Request<'a> {
         name: &ImageName,
         image: &'a ImageDefinition,
     ) -> Result<Self, Failure> {
-        let formats = if args.format.is_empty() { image.outputs.clone() } else { args.format.clone() };
+        let formats = if args.format.is_empty() { &image.outputs } else { &args.format };
+        let outputs = formats.iter().copied().map(OutputType::File).collect();
         let disk = context.disk(name, image)?;
         let mut warnings = context.warnings(name, image)?;
         warnings.extend(disk.warnings());
-        Ok(Self { image, plan: context.plan(name, image, store)?, disk, formats, warnings })
+        Ok(Self { image, plan: context.plan(name, image, store)?, disk, outputs, warnings })
     }
 
     /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.
@@ -117,8 +119,7 @@ impl<'a> Request<'a> {
             extras: &Extras::default(),
             interrupted: edges.interrupted.clone(),
         };
-        let formats: Vec<_> = self.formats.iter().copied().map(OutputType::File).collect();
-        let steps = outputs.write(&mut manifest, &formats)?;
+        let steps = outputs.write(&mut manifest, &self.outputs)?;
         self.save(&manifest, &steps, &naming, edges)?;
         Ok(steps)
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Global;
-use super::disk::Disk;
+use super::disk::{Disk, DiskRules};
 use super::report::{Failure, Message};
 use super::sources::{settings, sources};
 use crate::distro::{Architecture, BaseDefinition};
@@ -25,6 +25,9 @@ pub(super) struct Context {
     pub(super) catalog: Catalog,
     pub(super) element_path: Vec<PathBuf>,
     pub(super) layer_path: Vec<PathBuf>,
+    /// For which machines images are built.
+    pub(super) architecture: Architecture,
+    pub(super) disk_rules: DiskRules,
 }
 
 impl Context {
@@ -36,7 +39,16 @@ impl Context {
         let element_path = load::element_path(&dir, &project.project, &data_dir);
         let catalog = load::load_catalog(&element_path)?;
         let layer_path = load::layer_path(&dir, &data_dir);
-        Ok(Self { dir, project, catalog, element_path, layer_path })
+        let architecture = machine_architecture()?;
+        Ok(Self {
+            dir,
+            project,
+            catalog,
+            element_path,
+            layer_path,
+            architecture,
+            disk_rules: DiskRules::Plywood,
+        })
     }
 
     /// Runs hooks of all images in this order, if it is one.
@@ -131,9 +143,8 @@ impl Context {
     /// Returns the disk of an image.
     pub(super) fn disk(&self, name: &ImageName, image: &ImageDefinition) -> Result<Disk, Failure> {
         let Resolved { foundation, elements, native } = self.resolve(name, image, image.order)?;
-        let variables =
-            variables(name, image, foundation.base(), machine_architecture()?, (&elements, &native));
-        Disk::load(&image.disk, &self.dir, &elements, &variables)
+        let variables = variables(name, image, foundation.base(), self.architecture, (&elements, &native));
+        Disk::load(&image.disk, &self.dir, &elements, &variables, self.disk_rules)
     }
 
     /// Returns the plan of an image. Fetches what its elements ask for into the cache of `store`.
@@ -143,7 +154,7 @@ impl Context {
         image: &ImageDefinition,
         store: &Store,
     ) -> Result<Plan, Failure> {
-        let architecture = machine_architecture()?;
+        let architecture = self.architecture;
         let Resolved { foundation, elements, native } = self.resolve(name, image, image.order)?;
         if let Foundation::Base { name, definition } = &foundation
             && !definition.architectures.contains(&architecture)
@@ -154,7 +165,8 @@ impl Context {
             )));
         }
         let mut variables = variables(name, image, foundation.base(), architecture, (&elements, &native));
-        Disk::load(&image.disk, &self.dir, &elements, &variables)?.add_variables(&mut variables);
+        Disk::load(&image.disk, &self.dir, &elements, &variables, self.disk_rules)?
+            .add_variables(&mut variables);
         let settings = settings(&elements, &variables)?;
         Ok(plan_image(&Request {
             image: name.as_str(),

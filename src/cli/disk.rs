@@ -13,6 +13,15 @@ use crate::element::Element;
 use crate::image::DiskSettings;
 use crate::load::load_block_devices;
 
+/// Whose rules hold for disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DiskRules {
+    /// A disk that nobody describes is the standard disk, and described ones have room for all their partitions.
+    Plywood,
+    /// A disk that nobody describes is a bare file system; the size follows diskimage-builder's formula.
+    Upstream,
+}
+
 /// How an image's disk is laid out.
 pub(super) struct Disk {
     settings: DiskSettings,
@@ -27,6 +36,7 @@ impl Disk {
         dir: &Path,
         elements: &[Arc<Element>],
         variables: &BTreeMap<String, String>,
+        rules: DiskRules,
     ) -> Result<Self, Failure> {
         let has_file = |name: &str, file: &str| {
             elements.iter().any(|element| element.name.as_str() == name && element.files.contains_key(file))
@@ -38,8 +48,14 @@ impl Disk {
             None => DiskSource::choose(variables, names, has_file),
         };
         let devices = match source {
-            DiskSource::Bare => None,
-            source => Some(load_block_devices(source, dir, elements, &parameters(settings, variables)?)?),
+            DiskSource::Bare if rules == DiskRules::Plywood => None,
+            source => {
+                let parameters = match rules {
+                    DiskRules::Plywood => parameters(settings, variables)?,
+                    DiskRules::Upstream => RootParameters::of(variables)?,
+                };
+                Some(load_block_devices(source, dir, elements, &parameters)?)
+            }
         };
         Ok(Self { settings: settings.clone(), devices })
     }

@@ -10,6 +10,7 @@ mod build;
 mod cache;
 mod context;
 mod disk;
+mod dropin;
 mod elements;
 mod explain;
 mod fetch;
@@ -58,6 +59,9 @@ pub fn command_line() -> clap::Command {
 
 /// Runs the command that the arguments of the process name, and returns its exit status.
 pub fn run(process: &Process) -> ExitCode {
+    if let Some((command, words)) = dropin::called(std::env::args_os()) {
+        return dropin::run(command, words, process);
+    }
     let cli = Cli::parse();
     match dispatch(&cli, process) {
         Ok(status) => status,

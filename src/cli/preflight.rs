@@ -7,7 +7,9 @@ use super::report::{Failure, Message};
 use crate::block::require_device_mapper;
 use crate::build::{Prospect, Registries, forecast};
 use crate::distro::BaseSource;
+use crate::dropin::OutputType;
 use crate::image::OutputFormat;
+use crate::output::qemu_formats;
 use crate::plan::Plan;
 use crate::store::Store;
 
@@ -16,7 +18,7 @@ pub(super) fn check(
     store: &Store,
     plan: &Plan,
     disk: &Disk,
-    formats: &[OutputFormat],
+    outputs: &[OutputType],
     registries: &Registries<'_>,
 ) -> Result<(), Failure> {
     check_clock(plan)?;
@@ -25,13 +27,13 @@ pub(super) fn check(
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
         check_base_source(&base.source)?;
     }
-    for (program, package) in output_programs(disk, formats) {
+    for (program, package) in output_programs(disk, outputs) {
         require(program, package)?;
     }
-    match disk.has_volumes() && formats.iter().copied().any(is_disk) {
-        true => Ok(require_device_mapper()?),
-        false => Ok(()),
+    if disk.has_volumes() && outputs.iter().any(OutputType::is_disk) {
+        require_device_mapper()?;
     }
+    outputs.iter().try_for_each(check_format)
 }
 
 /// Checks that what the base is made from is there.
@@ -64,27 +66,35 @@ fn check_clock(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// Returns the programs that these formats need, and the Debian packages that have them.
-fn output_programs(disk: &Disk, formats: &[OutputFormat]) -> Vec<(&'static str, &'static str)> {
+/// Returns the programs that these outputs need, and the Debian packages that have them.
+fn output_programs(disk: &Disk, outputs: &[OutputType]) -> Vec<(&'static str, &'static str)> {
     use OutputFormat::{Squashfs, Vdi, Vhd, Vmdk};
     let mut programs = Vec::new();
-    for format in formats {
-        if is_disk(*format) {
+    for output in outputs {
+        if output.is_disk() {
             programs.extend(disk.programs());
         }
-        if *format == Squashfs {
-            programs.push(("mksquashfs", "squashfs-tools"));
-        }
-        if matches!(format, Vhd | Vmdk | Vdi) {
-            programs.push(("qemu-img", "qemu-utils"));
-        }
+        programs.extend(match output {
+            OutputType::File(Vhd | Vmdk | Vdi) | OutputType::Qemu(_) => Some(("qemu-img", "qemu-utils")),
+            OutputType::File(Squashfs) => Some(("mksquashfs", "squashfs-tools")),
+            OutputType::Docker => Some(("docker", "docker.io")),
+            OutputType::File(_) => None,
+        });
     }
     programs
 }
 
-fn is_disk(format: OutputFormat) -> bool {
-    use OutputFormat::{Qcow2, Raw, Vdi, Vhd, Vmdk};
-    matches!(format, Qcow2 | Raw | Vhd | Vmdk | Vdi)
+/// Refuses a format that nobody knows, before it would turn out at the very end.
+fn check_format(output: &OutputType) -> Result<(), Failure> {
+    let OutputType::Qemu(name) = output else { return Ok(()) };
+    let known = qemu_formats()?;
+    match known.contains(name) {
+        true => Ok(()),
+        false => Err(Message::with_hint(
+            format!("image type `{name}` is neither plywood's nor a format of this machine's qemu-img"),
+            format!("qemu-img knows {}", known.join(", ")),
+        )),
+    }
 }
 
 fn require(program: &str, package: &str) -> Result<(), Failure> {

@@ -29,10 +29,7 @@ impl Message {
 /// Returns the text for an error: its chain of causes, then the output it has, then a hint. `plywood` begins the commands
 /// that hints name.
 pub fn render(error: &Failure, plywood: &str) -> String {
-    let mut text = format!("error: {error}\n");
-    for cause in causes(error) {
-        let _ = writeln!(text, "  Caused by: {cause}");
-    }
+    let mut text = chain(error);
     for line in super::hint::details(error.as_ref()) {
         let _ = writeln!(text, "{}", printable(&line));
     }
@@ -40,6 +37,12 @@ pub fn render(error: &Failure, plywood: &str) -> String {
         let _ = write!(text, "\nhint: {hint}\n");
     }
     text
+}
+
+/// Returns the text for an error with its chain of causes alone.
+pub fn chain(error: &Failure) -> String {
+    let causes = causes(error).into_iter().map(|cause| format!("  Caused by: {cause}\n"));
+    [format!("error: {error}\n")].into_iter().chain(causes).collect()
 }
 
 /// Returns the same as the last line of `--progress json`.

@@ -7,7 +7,7 @@ use super::args::{Global, Shell};
 use super::context::{Context, unknown_step};
 use super::progress::{Detail, renderer};
 use super::report::Failure;
-use super::wiring::Edges;
+use super::wiring::{Edges, environment};
 use crate::build::{Builder, OnMiss, Registries, Reuse};
 use crate::plan::{Plan, Step};
 
@@ -15,7 +15,7 @@ use crate::plan::{Plan, Step};
 pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let (name, image) = context.image(&args.image)?;
-    let edges = Edges::new(global, process)?;
+    let edges = Edges::new(global, process, environment())?;
     let plan = context.plan(name, image, &edges.store)?;
     let step = args.at.as_deref().map_or(Ok(&plan.finish), |at| find(&plan, at))?;
     let events = renderer(super::args::Progress::Plain, Detail::Quiet);
@@ -24,6 +24,7 @@ pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<Ex
         reuse: Reuse::Allowed,
         on_miss: OnMiss::Fail,
         registries: &Registries::none(events.as_ref()),
+        surroundings: None,
     };
     let exit = builder.shell(&plan, step, &args.command)?;
     Ok(ExitCode::from(u8::try_from(exit.shell_status()).unwrap_or(u8::MAX)))

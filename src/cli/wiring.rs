@@ -1,7 +1,5 @@
 //! Joins edges to the ports that `build` sees.
 
-use std::collections::BTreeMap;
-use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +10,7 @@ use super::args::Global;
 use super::context::open_store;
 use super::report::{Failure, Message};
 use crate::build::Ports;
+use crate::element::Environment;
 use crate::load::{self, HookLayout};
 use crate::package::AptPackages;
 use crate::port::{Events, LayerStore};
@@ -31,11 +30,11 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    /// Opens the store and gets ready to run hooks.
+    /// Opens the store and gets ready to run hooks, with the caller's way to the network.
     ///
     /// # Errors
     /// If the process is not root: only root may mount.
-    pub(super) fn new(global: &Global, process: &Process) -> Result<Self, Failure> {
+    pub(super) fn new(global: &Global, process: &Process, environment: Environment) -> Result<Self, Failure> {
         let mounts = process.mounts.ok_or_else(|| {
             Message::with_hint(
                 "building needs root: hooks run in namespaces with mounts of their own",
@@ -45,7 +44,7 @@ impl Edges {
         let store = open_store(global)?;
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
-        let packages = AptPackages::new(environment(), machine, etc_apt, store.cache("apt")?);
+        let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?);
         Ok(Self {
             sandbox: Namespaces::new(mounts, process.interrupted.clone()),
             hooks: HookLayout,
@@ -70,8 +69,8 @@ impl Edges {
 }
 
 /// Returns the variables of the process that are text.
-pub(super) fn environment() -> BTreeMap<String, String> {
+pub(super) fn environment() -> Environment {
     let text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    env::vars_os().filter_map(text).collect()
+    std::env::vars_os().filter_map(text).collect()
 }

@@ -1,4 +1,4 @@
-//! Points at which a build stops for somebody to look at it.
+//! Where a build stops for somebody to look at it.
 //!
 //! ```text
 //! break=before-install,after-error  break_cmd='cp …'  break_outside_target=1
@@ -7,51 +7,13 @@
 //! Source: diskimage-builder, `lib/common-functions`, `check_break`.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 
 use super::variables::{Environment, flag, text};
 use crate::element::Phase;
+use crate::port::Moment;
 
-/// A place in a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum BreakPoint {
-    /// Before the hooks of a phase.
-    Before(Phase),
-    /// After them.
-    After(Phase),
-    /// After a hook that failed, with the tree as it left it.
-    AfterError,
-}
-
-impl FromStr for BreakPoint {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let phase = |name: &str| Phase::ALL.into_iter().find(|phase| short_name(*phase) == name).ok_or(());
-        match text.split_once('-') {
-            Some(("after", "error")) => Ok(BreakPoint::AfterError),
-            Some(("before", name)) => phase(name).map(BreakPoint::Before),
-            Some(("after", name)) => phase(name).map(BreakPoint::After),
-            _ => Err(()),
-        }
-    }
-}
-
-impl fmt::Display for BreakPoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BreakPoint::Before(phase) => write!(f, "before-{}", short_name(*phase)),
-            BreakPoint::After(phase) => write!(f, "after-{}", short_name(*phase)),
-            BreakPoint::AfterError => f.write_str("after-error"),
-        }
-    }
-}
-
-/// Returns a phase's name without `.d`.
-fn short_name(phase: Phase) -> &'static str {
-    phase.dir().trim_end_matches(".d")
-}
+/// The point after a hook that failed.
+const AFTER_ERROR: &str = "after-error";
 
 /// Where what runs at a point has its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +27,7 @@ pub enum BreakPlace {
 /// Where a build stops, and what it runs there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakPoints {
-    /// The points.
-    pub points: BTreeSet<BreakPoint>,
+    points: BTreeSet<String>,
     /// A shell's command line.
     pub command: String,
     /// Where it runs.
@@ -78,7 +39,7 @@ impl BreakPoints {
     pub(super) fn of(environment: &Environment) -> Self {
         let list = text(environment, "break").unwrap_or_default();
         Self {
-            points: list.split(',').filter_map(|point| point.parse().ok()).collect(),
+            points: list.split(',').filter(|point| is_point(point)).map(str::to_owned).collect(),
             command: text(environment, "break_cmd").unwrap_or("bash").to_owned(),
             place: match flag(environment, "break_outside_target") {
                 true => BreakPlace::Outside,
@@ -86,6 +47,31 @@ impl BreakPoints {
             },
         }
     }
+
+    /// Returns the point that the build stops at in this moment, if it does.
+    pub fn at(&self, moment: Moment) -> Option<&str> {
+        self.points.get(&point(moment)).map(String::as_str)
+    }
+
+    /// Says whether a point would be missed if hooks did not run because their layer is there.
+    pub fn need_hooks(&self) -> bool {
+        self.points.iter().any(|point| point != AFTER_ERROR)
+    }
+}
+
+/// Returns what a moment is called.
+fn point(moment: Moment) -> String {
+    let short = |phase: Phase| phase.dir().trim_end_matches(".d");
+    match moment {
+        Moment::Before(phase) => format!("before-{}", short(phase)),
+        Moment::After(phase) => format!("after-{}", short(phase)),
+        Moment::Failed(_) => AFTER_ERROR.to_owned(),
+    }
+}
+
+fn is_point(name: &str) -> bool {
+    let moments = |phase| [Moment::Before(phase), Moment::After(phase), Moment::Failed(phase)];
+    Phase::ALL.into_iter().flat_map(moments).any(|moment| point(moment) == name)
 }
 
 #[cfg(test)]
@@ -94,28 +80,29 @@ mod tests {
     use crate::dropin::variables::fixture::environment;
 
     #[test]
-    fn every_point_has_one_name() {
-        for phase in Phase::ALL {
-            for point in [BreakPoint::Before(phase), BreakPoint::After(phase), BreakPoint::AfterError] {
-                assert_eq!(point.to_string().parse(), Ok(point));
-            }
+    fn a_build_stops_at_the_points_that_are_named() {
+        let breaks =
+            BreakPoints::of(&environment(&[("break", "after-error,before-lunch,after-pre-install")]));
+        for (moment, point) in [
+            (Moment::Failed(Phase::Install), Some("after-error")),
+            (Moment::After(Phase::PreInstall), Some("after-pre-install")),
+            (Moment::Before(Phase::PreInstall), None),
+            (Moment::After(Phase::Install), None),
+        ] {
+            assert_eq!(breaks.at(moment), point);
         }
-        assert_eq!("before-pre-install".parse(), Ok(BreakPoint::Before(Phase::PreInstall)));
-        for text in ["", "before", "before-error", "after-install.d", "install"] {
-            assert!(text.parse::<BreakPoint>().is_err(), "{text}");
-        }
+        assert!(breaks.need_hooks());
+        assert!(!BreakPoints::of(&environment(&[("break", "after-error,nonsense")])).need_hooks());
     }
 
     #[test]
-    fn three_variables_make_break_points() {
+    fn a_command_runs_where_it_is_wanted() {
         let none = BreakPoints::of(&environment(&[]));
-        assert_eq!((none.points.len(), none.command.as_str(), none.place), (0, "bash", BreakPlace::AsHooks));
-        let given = BreakPoints::of(&environment(&[
-            ("break", "after-error,before-lunch,after-install"),
-            ("break_cmd", "cp a b"),
-            ("break_outside_target", "1"),
-        ]));
-        assert_eq!(given.points, [BreakPoint::After(Phase::Install), BreakPoint::AfterError].into());
+        assert_eq!(
+            (none.need_hooks(), none.command.as_str(), none.place),
+            (false, "bash", BreakPlace::AsHooks)
+        );
+        let given = BreakPoints::of(&environment(&[("break_cmd", "cp a b"), ("break_outside_target", "1")]));
         assert_eq!((given.command.as_str(), given.place), ("cp a b", BreakPlace::Outside));
     }
 }

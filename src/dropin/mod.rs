@@ -32,7 +32,7 @@ mod request;
 mod variables;
 
 pub use arguments::{Arguments, Invocation};
-pub use breaks::{BreakPlace, BreakPoint, BreakPoints};
+pub use breaks::{BreakPlace, BreakPoints};
 pub use command::Command;
 pub use definition::{DefinitionError, ImageCommand, parse_definition};
 pub use getopt::UsageError;

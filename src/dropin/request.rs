@@ -128,7 +128,7 @@ impl BuildRequest {
         })
     }
 
-    /// Returns the variables that say how the disk is made: those for hooks, and two that hooks are not shown.
+    /// Returns the variables for hooks, and two more that say how the disk is made.
     pub fn disk_variables(&self) -> Environment {
         let own = [("MKFS_OPTS", &self.mkfs_options), ("ROOT_LABEL", &self.root_label)];
         let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));

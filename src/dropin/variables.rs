@@ -1,11 +1,7 @@
 //! The caller's environment, and what of it hooks may be shown.
 
-use std::collections::BTreeMap;
-
 use crate::distro::{base_environment, network_environment};
-
-/// Variables and their values.
-pub type Environment = BTreeMap<String, String>;
+pub use crate::element::Environment;
 
 /// What says where and how the caller works, and nothing of the image. Names that a job's own environment sets are no
 /// less the caller's own affair: `PATH`, `HOME`, `LC_ALL`.

@@ -152,6 +152,11 @@ impl Run {
         self.conclude(child.wait(), Ok(String::new()))
     }
 
+    /// Runs it in place of this process, on its streams; returns only if it cannot be started.
+    pub fn replace_process(&self) -> ExecError {
+        self.not_started(self.command().exec())
+    }
+
     /// Returns the command line, secrets hidden.
     pub fn command_line(&self) -> String {
         let args = self.args.iter().map(|arg| arg.to_string_lossy());
@@ -160,20 +165,29 @@ impl Run {
     }
 
     pub(super) fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child, ExecError> {
+        let mut command = self.command();
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        let parent = getpid();
+        // SAFETY: the closure runs between fork and exec; it makes two system calls and allocates nothing.
+        unsafe { command.pre_exec(move || die_with(parent)) };
+        command.spawn().map_err(|source| self.not_started(source))
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.name);
         if self.inherits == Inherits::Nothing {
             command.env_clear().env("LC_ALL", "C").env("TZ", "UTC");
         }
         command.args(&self.args).env("PATH", search_path());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.stdin(stdin).stdout(stdout).stderr(stderr);
-        let parent = getpid();
-        // SAFETY: the closure runs between fork and exec; it makes two system calls and allocates nothing.
-        unsafe { command.pre_exec(move || die_with(parent)) };
-        command.spawn().map_err(|source| match source.kind() {
+        command
+    }
+
+    fn not_started(&self, source: io::Error) -> ExecError {
+        match source.kind() {
             io::ErrorKind::NotFound => self.not_found(),
             _ => self.broken(source),
-        })
+        }
     }
 
     /// Turns the two results of a finished child into one.

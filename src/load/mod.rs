@@ -21,6 +21,7 @@ mod key;
 mod machine;
 mod project;
 mod syntax;
+mod upstream;
 
 pub use apt::load_apt_sources;
 pub use base::{load_base, load_base_names, save_base};
@@ -38,3 +39,4 @@ pub use key::{KeyFileError, generate_key, load_key};
 pub use machine::load_machine_files;
 pub use project::{PROJECT_FILE, element_path, layer_path, load_project};
 pub use syntax::check_syntax;
+pub use upstream::upstream_elements;

@@ -1,0 +1,67 @@
+//! Stops a build where its caller wants to look at it.
+
+use super::log::Log;
+use crate::dropin::{BreakPlace, BreakPoints, Environment};
+use crate::element::Place;
+use crate::exec::{Program, Run};
+use crate::port::{Breaks, Job, Moment, Root, SandboxError};
+
+const BASH: Program = Program { name: "bash", package: "bash" };
+
+/// Runs the caller's command at break points.
+pub(super) struct BreakIns<'a> {
+    pub(super) breaks: &'a BreakPoints,
+    pub(super) environment: &'a Environment,
+    pub(super) log: &'a Log,
+}
+
+impl Breaks for BreakIns<'_> {
+    fn reached(&self, moment: Moment, root: &dyn Root, job: Job) -> Result<(), SandboxError> {
+        let Some(point) = self.breaks.at(moment) else { return Ok(()) };
+        self.log.say("Starting debug shell. Exit to resume building.");
+        self.log.say(&format!("At stage {point}"));
+        match (self.breaks.place, place_of(moment)) {
+            (BreakPlace::AsHooks, Place::Target) => self.run_in_target(root, job)?,
+            _ => self.run_outside(root, &job),
+        }
+        self.log.say("Resuming");
+        Ok(())
+    }
+}
+
+/// Returns where the hooks of the moment's phase run.
+fn place_of(moment: Moment) -> Place {
+    match moment {
+        Moment::Before(phase) | Moment::After(phase) | Moment::Failed(phase) => phase.place(),
+    }
+}
+
+impl BreakIns<'_> {
+    fn run_in_target(&self, root: &dyn Root, job: Job) -> Result<(), SandboxError> {
+        let argv = ["sh", "-c", &self.breaks.command].map(str::to_owned).into();
+        let exit = root.run_interactive(&Job { argv, ..job })?;
+        if !exit.is_success() {
+            self.log.say(&format!("The command at the break point ended with {exit}"));
+        }
+        Ok(())
+    }
+
+    /// Runs the command on the machine itself: it can take files out of the target.
+    fn run_outside(&self, root: &dyn Root, job: &Job) {
+        let run = Run::new(BASH).args(["-c", &self.breaks.command]);
+        let run = job.env.iter().filter(|(name, _)| is_the_images(name)).fold(run, with);
+        let run = self.environment.iter().fold(run, with).env("TMP_MOUNT_PATH", root.path());
+        if let Err(error) = run.interactive() {
+            self.log.say(&format!("The command at the break point: {error}"));
+        }
+    }
+}
+
+/// Says whether a variable of a job means the same on the machine.
+fn is_the_images(name: &str) -> bool {
+    name.starts_with("DIB_") || name.starts_with("IMAGE_") || name == "DISTRO_NAME" || name == "ARCH"
+}
+
+fn with(run: Run, (name, value): (&String, &String)) -> Run {
+    run.env(name, value)
+}

@@ -1,0 +1,165 @@
+//! From an image's definition to its files, under diskimage-builder's names.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::Call;
+use super::breaks::BreakIns;
+use super::log::Log;
+use super::privilege::Owner;
+use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Ports, Registries, Reuse, Surroundings};
+use crate::cli::args::Global;
+use crate::cli::context::Context;
+use crate::cli::disk::Disk;
+use crate::cli::outputs::{Extras, Naming, Outputs};
+use crate::cli::preflight;
+use crate::cli::report::{Failure, Message};
+use crate::cli::wiring::Edges;
+use crate::dropin::{BuildRequest, Environment, OldImage, OutputType};
+use crate::image::{Checksum, ImageDefinition, ImageName};
+use crate::output::{Destination, Written};
+use crate::plan::Plan;
+use crate::port::{Event, Events};
+
+/// One image on its way.
+pub(super) struct Build<'a> {
+    pub(super) call: &'a Call<'a>,
+    pub(super) request: &'a BuildRequest,
+    pub(super) context: &'a Context,
+    pub(super) name: &'a ImageName,
+    pub(super) definition: &'a ImageDefinition,
+    /// The names of its elements.
+    pub(super) elements: &'a [&'a str],
+    pub(super) disk: &'a Disk,
+}
+
+impl Build<'_> {
+    /// Makes the layers, runs the final stage, writes the outputs.
+    pub(super) fn run(
+        &self,
+        global: &Global,
+        environment: &Environment,
+        extras: &Extras,
+        log: &Log,
+    ) -> Result<(), Failure> {
+        let edges = Edges::new(global, self.call.process, environment.clone())?;
+        let plan = self.plan(&edges, log)?;
+        let outputs = self.outputs();
+        let registries = Registries::none(log);
+        preflight::check(&edges.store, &plan, self.disk, &outputs, &registries)?;
+        let breaks = &self.request.breaks;
+        let pauses = BreakIns { breaks, environment, log };
+        let builder = Builder {
+            ports: Ports { breaks: Some(&pauses), ..edges.ports(log) },
+            reuse: if breaks.need_hooks() { Reuse::Refused } else { Reuse::Allowed },
+            on_miss: OnMiss::Build,
+            registries: &registries,
+            surroundings: Some(self.surroundings()?),
+        };
+        let steps = builder.stack(&plan)?;
+        self.write(&edges, &builder, &plan, &steps, &outputs, extras)
+    }
+
+    fn plan(&self, edges: &Edges, log: &Log) -> Result<Plan, Failure> {
+        let plan = self.context.plan(self.name, self.definition, &edges.store)?;
+        let own = self.context.warnings(self.name, self.definition)?;
+        for message in own.into_iter().chain(self.disk.warnings()) {
+            log.emit(Event::Warning { message: &message });
+        }
+        Ok(plan)
+    }
+
+    /// Returns what is to be written: no disk, where elements write the image themselves.
+    fn outputs(&self) -> Vec<OutputType> {
+        let without_disk = self.request.is_without_disk(self.elements.iter().copied());
+        let wanted = |output: &&OutputType| !without_disk || (!output.is_disk() && !output.has_checksums());
+        self.request.types.iter().filter(wanted).cloned().collect()
+    }
+
+    fn surroundings(&self) -> Result<Surroundings, Failure> {
+        let directory = std::env::current_dir()?;
+        let outputs = directory.join(self.request.name.as_str());
+        let outputs = outputs.parent().unwrap_or(&directory).to_owned();
+        if !outputs.is_dir() {
+            return Err(Message::with_hint(
+                format!("`{}` is no directory, so nothing can be written there", outputs.display()),
+                format!("mkdir -p {}", outputs.display()),
+            ));
+        }
+        Ok(Surroundings { directory, outputs })
+    }
+
+    fn write(
+        &self,
+        edges: &Edges,
+        builder: &Builder<'_>,
+        plan: &Plan,
+        steps: &[BuiltStep],
+        outputs: &[OutputType],
+        extras: &Extras,
+    ) -> Result<(), Failure> {
+        let mut manifest = ImageManifest::new(plan, steps, Vec::new());
+        if outputs.is_empty() {
+            // What hooks of the final stage write is all that is written.
+            builder.finish(plan, &manifest.stack())?;
+        }
+        let naming = Beside::new(self.request, Owner::of(&self.call.environment))?;
+        let written = Outputs {
+            builder,
+            store: &edges.store,
+            plan,
+            steps,
+            image: self.definition,
+            disk: self.disk.request(&plan.image, plan.source_date_epoch),
+            naming: &naming,
+            extras,
+            interrupted: edges.interrupted.clone(),
+        };
+        written.write(&mut manifest, outputs)?;
+        naming.hand_over_companions()
+    }
+}
+
+/// Outputs beside each other, all with one name and an ending.
+struct Beside<'a> {
+    request: &'a BuildRequest,
+    directory: PathBuf,
+    owner: Option<Owner>,
+}
+
+impl<'a> Beside<'a> {
+    fn new(request: &'a BuildRequest, owner: Option<Owner>) -> Result<Self, Failure> {
+        Ok(Self { request, directory: std::env::current_dir()?, owner })
+    }
+
+    /// Gives what hooks have left beside the image to who called.
+    fn hand_over_companions(&self) -> Result<(), Failure> {
+        self.hand_over(&self.directory.join(self.request.name.file("d")))
+    }
+
+    fn hand_over(&self, path: &std::path::Path) -> Result<(), Failure> {
+        let taken = self.owner.map_or(Ok(()), |owner| owner.take(path));
+        taken.map_err(|error| Message::plain(format!("cannot hand `{}` over: {error}", path.display())))
+    }
+}
+
+impl Naming for Beside<'_> {
+    fn destination(&self, output: &OutputType, extension: &str) -> Destination {
+        let name = self.request.name.file(extension);
+        // What has no checksum is overwritten, as it always was.
+        let is_kept = output.has_checksums() && self.request.old_image == OldImage::Renamed;
+        let old = is_kept.then(|| self.request.name.old_file(extension, Timestamp::now()));
+        let checksums =
+            if output.has_checksums() { self.request.checksums.clone() } else { Default::default() };
+        let path = self.directory.join(&name);
+        Destination { path, checksums, name, old: old.map(|old| self.directory.join(old)) }
+    }
+
+    fn placed(&self, written: &Written) -> Result<(), Failure> {
+        for checksum in Checksum::ALL {
+            self.hand_over(&written.path.with_added_extension(checksum.extension()))?;
+        }
+        self.hand_over(&written.path)
+    }
+}

@@ -1,0 +1,84 @@
+//! `disk-image-create` and `ramdisk-image-create`.
+
+use std::error::Error;
+
+use super::log::Log;
+use super::privilege::become_root;
+use super::{Call, PLYWOOD, UPSTREAM_VERSION, image};
+use crate::build::BuildError;
+use crate::cli::report::{self, Failure};
+use crate::dropin::{Arguments, Environment, Invocation, LogSettings, help};
+
+/// Carries out one call; returns its exit status.
+pub(super) fn run(call: &Call<'_>) -> u8 {
+    match Invocation::parse(&call.words) {
+        Ok(Invocation::Help) => print!("{}", help(call.command)),
+        Ok(Invocation::Version) => println!("{}", version()),
+        Ok(Invocation::Build(arguments)) => return build(call, &arguments),
+        Err(error) => {
+            eprintln!("{}: {error}", call.command);
+            return 1;
+        }
+    }
+    0
+}
+
+fn version() -> String {
+    format!("{UPSTREAM_VERSION} (plywood {})", env!("CARGO_PKG_VERSION"))
+}
+
+fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
+    // Without elements nothing is done, and so nothing needs root.
+    if call.process.mounts.is_none() && !arguments.elements.is_empty() {
+        eprint!("{}", report::render(&become_root(call), PLYWOOD));
+        return 1;
+    }
+    let environment = environment(call, arguments);
+    let settings = LogSettings::new(arguments.log_file.as_deref(), &environment);
+    if let Some(file) = &settings.file {
+        println!("Output logs going to: {file}");
+    }
+    let log = match Log::open(settings) {
+        Ok(log) => log,
+        Err(error) => {
+            let file = arguments.log_file.as_deref().unwrap_or_default();
+            eprintln!("error: cannot write the log `{file}`: {error}");
+            return 1;
+        }
+    };
+    log.say(&format!("diskimage-builder version {}", version()));
+    match image::build(call, arguments, &environment, &log) {
+        Ok(()) => {
+            log.say("Build completed successfully");
+            0
+        }
+        Err(failure) => {
+            log.say(&report::chain(&failure));
+            status_of(&failure)
+        }
+    }
+}
+
+/// Returns the variables that the build starts from: none, if that is asked for.
+fn environment(call: &Call<'_>, arguments: &Arguments) -> Environment {
+    let clears = arguments.clear || call.environment.get("CLEAR_ENV").is_some_and(|value| value == "1");
+    if !clears {
+        return call.environment.clone();
+    }
+    println!("Clearing the environment.");
+    println!("(note this will prevent much of the local-config element from working)");
+    Environment::new()
+}
+
+/// Returns the status of the hook that failed; 1 for everything else.
+fn status_of(failure: &Failure) -> u8 {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(failure.as_ref());
+    while let Some(error) = cause {
+        let exit = error.downcast_ref::<BuildError>().and_then(BuildError::exit);
+        if let Some(exit) = exit {
+            return u8::try_from(exit.shell_status()).ok().filter(|status| *status != 0).unwrap_or(1);
+        }
+        cause = error.source();
+    }
+    1
+}

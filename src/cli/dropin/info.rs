@@ -1,0 +1,59 @@
+//! `element-info`: the elements that an image would have.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::image::element_path;
+use super::{Call, PLYWOOD};
+use crate::cli::report::{Failure, render};
+use crate::dropin::{Environment, element_info};
+use crate::element::{Catalog, ElementName, Order, resolve};
+use crate::load;
+
+/// Display the elements that given ones depend on, themselves included
+#[derive(Debug, Parser)]
+#[command(name = "element-info", infer_long_args = true)]
+struct Arguments {
+    /// Print bash code that sets IMAGE_ELEMENT, IMAGE_ELEMENT_YAML and get_image_element_array
+    #[arg(short, long)]
+    env: bool,
+    /// The elements
+    #[arg(required = true)]
+    elements: Vec<ElementName>,
+}
+
+pub(super) fn run(call: &Call<'_>) -> u8 {
+    let words = [call.command.name().to_owned()].into_iter().chain(call.words.iter().cloned());
+    let arguments = Arguments::parse_from(words);
+    match text(&arguments, &call.environment) {
+        Ok(text) => {
+            print!("{text}");
+            0
+        }
+        Err(failure) => {
+            eprint!("{}", render(&failure, PLYWOOD));
+            1
+        }
+    }
+}
+
+fn text(arguments: &Arguments, environment: &Environment) -> Result<String, Failure> {
+    let catalog = load::load_catalog(&element_path(environment)?)?;
+    let places = places(&catalog, &arguments.elements)?;
+    let places: Vec<_> =
+        places.iter().map(|(name, path)| (name.as_str(), path.to_str().unwrap_or_default())).collect();
+    Ok(match arguments.env {
+        true => element_info::script(&places),
+        false => format!("{}\n", element_info::names(&places)),
+    })
+}
+
+/// Returns the elements and where they are: also those whose work plywood does, as far as they are there.
+fn places(catalog: &Catalog, requested: &[ElementName]) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let resolution = resolve(catalog, requested, None, Order::default())?;
+    let elements = resolution.elements.iter().map(|element| element.name.as_str());
+    let native = resolution.native.iter().map(|provider| provider.name());
+    let all = elements.chain(native).filter_map(|name| catalog.get(name));
+    Ok(all.map(|element| (element.name.to_string(), element.root.clone())).collect())
+}

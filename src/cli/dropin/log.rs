@@ -1,0 +1,51 @@
+//! The log of a build: on standard output, in a file, or both.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+
+use crate::dropin::{LogSettings, Narrator, is_shown, stamped};
+use crate::port::{Event, Events};
+
+/// Writes lines as they come; whoever reads them may do so while the build runs.
+pub(super) struct Log {
+    settings: LogSettings,
+    file: Option<File>,
+    narrator: Mutex<Narrator>,
+}
+
+impl Log {
+    /// Opens the file, to be continued, if there is to be one.
+    pub(super) fn open(settings: LogSettings) -> io::Result<Self> {
+        let open = |path: &String| File::options().create(true).append(true).open(path);
+        let file = settings.file.as_ref().map(open).transpose()?;
+        Ok(Self { settings, file, narrator: Mutex::default() })
+    }
+
+    /// Writes a text, line by line.
+    pub(super) fn say(&self, text: &str) {
+        text.lines().filter(|line| is_shown(line)).for_each(|line| self.line(line));
+    }
+
+    fn line(&self, line: &str) {
+        let line_with_time = stamped(Timestamp::now(), line);
+        // Whoever reads the log may have gone, and a disk may be full: the build goes on.
+        if self.settings.on_stdout {
+            let shown = if self.settings.timestamps { &line_with_time } else { line };
+            let mut stdout = io::stdout().lock();
+            let _ = writeln!(stdout, "{shown}").and_then(|()| stdout.flush());
+        }
+        if let Some(mut file) = self.file.as_ref() {
+            let _ = file.write_all(format!("{line_with_time}\n").as_bytes());
+        }
+    }
+}
+
+impl Events for Log {
+    fn emit(&self, event: Event<'_>) {
+        let lines = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).lines(&event);
+        lines.iter().filter(|line| is_shown(line)).for_each(|line| self.line(line));
+    }
+}

@@ -1,0 +1,79 @@
+//! diskimage-builder's commands: the same program under other names.
+//!
+//! Each is called by the program's own name (a symlink), or as the first word: `plywood disk-image-create …`.
+//! Exit status: 0, or that of the hook that failed, or 1; what `diskimage-builder` and `element-info` cannot read is 2.
+
+mod breaks;
+mod build;
+mod create;
+mod definition;
+mod image;
+mod info;
+mod log;
+mod privilege;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use super::Process;
+use super::wiring::environment;
+use crate::dropin::{Command, Environment};
+
+/// The version of diskimage-builder whose contract is kept.
+const UPSTREAM_VERSION: &str = "3.43.0";
+
+/// How hints call plywood.
+const PLYWOOD: &str = "plywood";
+
+/// One call of a command.
+struct Call<'a> {
+    command: Command,
+    /// Without the program's name.
+    words: Vec<String>,
+    environment: Environment,
+    process: &'a Process,
+}
+
+/// Returns the command that these arguments of the process (its name first) call, and the command's own words.
+pub(super) fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<(Command, Vec<String>)> {
+    let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned());
+    let program = words.next()?;
+    let command = Command::of_program(&program).or_else(|| {
+        let name = words.next()?;
+        Command::ALL.into_iter().find(|command| command.name() == name)
+    })?;
+    Some((command, words.collect()))
+}
+
+/// Runs a command and returns its exit status.
+pub(super) fn run(command: Command, words: Vec<String>, process: &Process) -> ExitCode {
+    let call = Call { command, words, environment: environment(), process };
+    ExitCode::from(match command {
+        Command::DiskImageCreate | Command::RamdiskImageCreate => create::run(&call),
+        Command::DiskimageBuilder => definition::run(&call),
+        Command::ElementInfo => info::run(&call),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_called_by_the_programs_name_or_as_its_first_word() {
+        type Called<'a> = Option<(Command, &'a [&'a str])>;
+        let table: [(&[&str], Called<'_>); 5] = [
+            (&["/usr/bin/disk-image-create", "-x", "vm"], Some((Command::DiskImageCreate, &["-x", "vm"]))),
+            (&["plywood", "element-info", "vm"], Some((Command::ElementInfo, &["vm"]))),
+            (&["plywood", "build"], None),
+            (&["plywood"], None),
+            (&[], None),
+        ];
+        for (arguments, expected) in table {
+            let found = called(arguments.iter().map(OsString::from));
+            let expected = expected
+                .map(|(command, words)| (command, words.iter().map(|word| (*word).to_owned()).collect()));
+            assert_eq!(found, expected, "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Building as an ordinary user: through sudo, as diskimage-builder does it.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::Call;
+use crate::cli::report::{Failure, Message};
+use crate::dropin::Environment;
+use crate::exec::{Program, Run};
+
+const SUDO: Program = Program { name: "sudo", package: "sudo" };
+
+/// Names the user and group who called, to the process that sudo starts: `1000:1000`.
+const OWNER: &str = "PLYWOOD_OWNER";
+
+/// Starts the call again as root, in place of this process. Returns only if that cannot be.
+pub(super) fn become_root(call: &Call<'_>) -> Failure {
+    let owner = format!("{}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("plywood"));
+    let sudo = Run::new(SUDO).args(["-n", "-E"]).arg(format!("{OWNER}={owner}"));
+    let sudo = sudo.arg("--").arg(program).arg(call.command.name()).args(&call.words);
+    let sudo = call.environment.iter().fold(sudo, |sudo, (name, value)| sudo.env(name, value));
+    Message::with_hint(
+        format!("{} needs root: {}", call.command, sudo.replace_process()),
+        "run it as root, or install sudo and allow this user to use it without a password, with the environment kept",
+    )
+}
+
+/// The user whose files the outputs are to be, if another one called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// Reads what [`become_root`] has left.
+    pub(super) fn of(environment: &Environment) -> Option<Self> {
+        let (uid, gid) = environment.get(OWNER)?.split_once(':')?;
+        Some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+    }
+
+    /// Hands over a file, or a directory and all that is in it; what is not there needs none.
+    pub(super) fn take(self, path: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(status) if status.is_dir() => {
+                for entry in fs::read_dir(path)? {
+                    self.take(&entry?.path())?;
+                }
+            }
+            Ok(_) => {}
+        }
+        std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_two_numbers() {
+        let of = |text: &str| Owner::of(&[(OWNER.to_owned(), text.to_owned())].into());
+        assert_eq!(of("1000:100"), Some(Owner { uid: 1000, gid: 100 }));
+        for text in ["", "1000", "a:b", "1000:-1"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+        assert_eq!(Owner::of(&Environment::new()), None);
+    }
+}

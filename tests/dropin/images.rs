@@ -1,0 +1,337 @@
+//! Calls that build: outputs, names, exit statuses, break points. Needs root, overlayfs, loop devices and qemu-utils.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::work::{Run, Work, names};
+
+/// Runs a program of the machine; returns what it prints.
+fn program(name: &str, words: &[&str], directory: &Path) -> String {
+    let run = Command::new(name).args(words).current_dir(directory).output();
+    let run = run.unwrap_or_else(|error| panic!("this test needs the program `{name}`: {error}"));
+    assert!(run.status.success(), "{name} {words:?}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// Returns a field of what `qemu-img info` says.
+fn qemu_img(work: &Work, file: &str) -> serde_json::Value {
+    serde_json::from_str(&program("qemu-img", &["info", "--output=json", file], &work.path())).unwrap()
+}
+
+#[test]
+fn every_type_is_written_alone_and_with_all_others() {
+    let work = Work::new();
+    let types = [
+        ("qcow2", "x.qcow2"),
+        ("raw", "x.raw"),
+        ("vhd", "x.vhd"),
+        ("vmdk", "x.vmdk"),
+        ("vhdx", "x.vhdx"),
+        ("tar", "x.tar"),
+        ("tgz", "x.tgz"),
+        ("squashfs", "x.squash"),
+        ("aci", "x.aci"),
+    ];
+    for (name, file) in types {
+        let stdout = work.create(&format!("-n -t {name} -o x tiny")).expect_success();
+        assert!(stdout.ends_with("Build completed successfully\n"), "{stdout}");
+        assert_eq!(work.files("."), [file], "{name}");
+        work.clear();
+    }
+    let all: Vec<_> = types.iter().map(|(name, _)| *name).collect();
+    work.create(&format!("-n -o x -t {} tiny", all.join(","))).expect_success();
+    let mut files: Vec<_> = types.iter().map(|(_, file)| (*file).to_owned()).collect();
+    files.sort();
+    assert_eq!(work.files("."), files);
+    assert_eq!(qemu_img(&work, "x.vmdk")["format"], "vmdk");
+    assert_eq!(program("tar", &["-xOf", "x.tgz", "etc/tiny"], &work.path()), "tiny\n");
+    assert_eq!(program("tar", &["-xOf", "x.aci", "rootfs/etc/tiny"], &work.path()), "tiny\n");
+    assert_eq!(program("unsquashfs", &["-cat", "x.squash", "etc/tiny"], &work.path()), "tiny\n");
+}
+
+#[test]
+fn an_archive_has_the_kernels_directories_and_nothing_of_the_machine() {
+    let work = Work::new();
+    work.hook("web", "install.d/50-web", "echo web >/tmp/left; echo log >/var/log/web; echo web >/etc/web");
+    work.create("-n -t tar -o x tiny web").expect_success();
+    let listing = program("tar", &["-tf", "x.tar"], &work.path());
+    let entries: Vec<_> =
+        listing.lines().map(|line| line.trim_start_matches("./").trim_end_matches('/')).collect();
+    for present in ["proc", "sys", "dev", "tmp", "etc/web"] {
+        assert!(entries.contains(&present), "{present} is not in {listing}");
+    }
+    let inside =
+        |entry: &&&str| ["proc/", "sys/", "dev/", "tmp/"].iter().any(|start| entry.starts_with(start));
+    assert_eq!(entries.iter().find(inside), None);
+}
+
+/// Source: nodepool 11, `builder.py`.
+#[test]
+fn the_call_of_nodepool_leaves_what_nodepool_looks_for() {
+    let work = Work::new();
+    work.hook("web", "install.d/50-web", "echo \"$DIB_RELEASE\" >/etc/web");
+    work.hook(
+        "web",
+        "cleanup.d/99-save",
+        "mkdir -p \"$IMAGE_NAME.d\"; echo made >\"$IMAGE_NAME.d/manifest\"",
+    );
+    work.write("images/.keep", "");
+    let images = work.path().join("images");
+    let build = |number: &str| {
+        let name = images.join(format!("debian-{number}"));
+        let line = format!(
+            "-x -t qcow2,raw --checksum --no-tmpfs --qemu-img-options compat=0.10 -o {} -n tiny web",
+            name.display()
+        );
+        let file = format!("{}.qcow2", name.display());
+        let variables = [
+            ("DIB_RELEASE", "bookworm"),
+            ("DIB_IMAGE_NAME", "debian"),
+            ("DIB_IMAGE_FILENAME", file.as_str()),
+        ];
+        work.create_with(&line, &variables).expect_success()
+    };
+    let first = build("0001");
+    assert!(first.contains("dib-run-parts Running /tmp/in_target.d/install.d/50-web"), "{first}");
+    let second = build("0002");
+    assert!(second.contains("Layer of element web is cached"), "{second}");
+    for number in ["0001", "0002"] {
+        let name = |ending: &str| format!("debian-{number}{ending}");
+        let endings = [".d", ".qcow2", ".qcow2.md5", ".qcow2.sha256", ".raw", ".raw.md5", ".raw.sha256"];
+        let found: Vec<_> = names(&images).into_iter().filter(|file| file.starts_with(&name(""))).collect();
+        assert_eq!(found, endings.map(name));
+        for (algorithm, digits) in [("md5", 32), ("sha256", 64)] {
+            let line = fs::read_to_string(images.join(name(&format!(".qcow2.{algorithm}")))).unwrap();
+            let path = images.join(name(".qcow2"));
+            assert_eq!(line[digits..], format!("  {}\n", path.display()));
+            program(&format!("{algorithm}sum"), &["--check", &name(&format!(".raw.{algorithm}"))], &images);
+        }
+        assert_eq!(fs::read_to_string(images.join(name(".d/manifest"))).unwrap(), "made\n");
+    }
+    let info = qemu_img(&work, "images/debian-0002.qcow2");
+    assert_eq!(info["format-specific"]["data"]["compat"], "0.10");
+}
+
+#[test]
+fn an_image_that_is_there_is_renamed_with_its_checksums() {
+    let work = Work::new();
+    let line = "-n -t raw --checksum -o out.d/x.raw tiny";
+    work.write("out.d/.keep", "");
+    work.create(line).expect_success();
+    let first = work.read("out.d/x.raw.md5");
+    work.create(line).expect_success();
+    let files = work.files("out.d");
+    let old: Vec<_> = files.iter().filter(|file| file.starts_with("x-20")).collect();
+    assert_eq!((files.len(), old.len()), (7, 3), "{files:?}");
+    assert_eq!(fs::read_to_string(work.path().join("out.d").join(old[1])).unwrap(), first);
+    assert!(old[1].ends_with(".raw.md5"), "{old:?}");
+    work.create_with(line, &[("OVERWRITE_OLD_IMAGE", "1")]).expect_success();
+    assert_eq!(work.files("out.d"), files);
+}
+
+#[test]
+fn the_status_of_a_hook_is_the_commands() {
+    let work = Work::new();
+    work.hook("bad", "install.d/50-bad", "exit 3");
+    work.hook("worse", "finalise.d/50-worse", "exit 4");
+    work.hook("other", "install.d/50-bad", "true");
+    for (elements, status, text) in [
+        ("tiny bad", 3, "error: hook `install.d/50-bad` of element `bad` failed with exit status 3\n"),
+        ("tiny worse", 4, "error: hook `finalise.d/50-worse` of element `worse` failed with exit status 4\n"),
+        ("tiny bad other", 1, "50-bad"),
+        ("tiny absent", 1, "error: element `absent` not found"),
+        ("bad", 1, "error: no element provides `operating-system`"),
+    ] {
+        let run = work.create(&format!("-n -t qcow2,tar -o x {elements}"));
+        assert_eq!(run.status, Some(status), "{elements}: {}", run.stdout);
+        assert!(run.stdout.contains(text), "{elements}: {}", run.stdout);
+        assert!(!run.stdout.contains("Build completed"), "{elements}");
+        assert_eq!(work.files("."), [""; 0], "{elements}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_said_before_anything_is_built() {
+    let work = Work::new();
+    for (line, text) in [
+        ("-n -t nonsense -o x tiny", "error: image type `nonsense` is neither plywood's nor a format of"),
+        ("-n -t tar -o absent/x tiny", "is no directory, so nothing can be written there"),
+        ("-n -t docker -o x tiny", "error: Please set --docker-target."),
+    ] {
+        let run = work.create(line);
+        assert_eq!(run.status, Some(1), "{line}");
+        assert!(run.stdout.contains(text), "{line}: {}", run.stdout);
+        assert!(!run.stdout.contains("Running hooks"), "{line}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn a_break_point_sees_what_its_hooks_see_or_the_target_from_outside() {
+    let work = Work::new();
+    work.hook("bad", "install.d/50-bad", "echo why >/tmp/dib-test-should-fail; exit 1");
+    let outside = [
+        ("break", "after-error"),
+        ("break_outside_target", "1"),
+        ("break_cmd", "cp $TMP_MOUNT_PATH/tmp/dib-test-should-fail found"),
+    ];
+    let run = work.create_with("-n -t tar -o x tiny bad", &outside);
+    assert_eq!((run.status, work.read("found").as_str()), (Some(1), "why\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("At stage after-error\n"), "{}", run.stdout);
+
+    work.hook("good", "install.d/50-good", "echo good >/etc/good");
+    let inside =
+        [("break", "after-install"), ("break_cmd", "cat /etc/good /tmp/in_target.d/install.d/50-good")];
+    for _ in 0..2 {
+        // A layer that is there is made again: nobody could look into it otherwise.
+        let stdout = work.create_with("-n -t tar -o x tiny good", &inside).expect_success();
+        assert!(stdout.contains("\ngood\n#!/bin/bash\n"), "{stdout}");
+    }
+}
+
+#[test]
+fn secrets_of_the_environment_are_nowhere() {
+    let work = Work::new();
+    work.hook("user", "install.d/50-user", "set -x; echo \"$DIB_USER_PASSWORD\" | cat >/dev/null; set +x");
+    work.hook("user", "cleanup.d/50-save", "mkdir -p x.d; echo \"$DIB_ENV\" >x.d/environment");
+    let secret = [("DIB_USER_PASSWORD", "correct-horse")];
+    let stdout = work.create_with("-n -t tar -o x tiny user", &secret).expect_success();
+    assert!(stdout.contains("echo '***'") || stdout.contains("echo ***"), "{stdout}");
+    assert!(work.read("x.d/environment").contains("DIB_USER_PASSWORD"));
+    let found =
+        Command::new("grep").args(["-rla", "correct-horse"]).arg(work.path()).arg(work.store()).output();
+    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+    assert!(!stdout.contains("correct-horse"), "{stdout}");
+}
+
+#[test]
+fn a_build_needs_neither_home_nor_terminal_nor_environment() {
+    let work = Work::new();
+    work.hook("look", "install.d/50-look", "[ \"${DIB_MINE:-unset}\" = \"$(cat /etc/expected)\" ]");
+    work.hook("tiny", "root.d/20-expected", "echo \"${DIB_EXPECTED:-unset}\" >\"$TARGET_ROOT/etc/expected\"");
+    let variables = [("DIB_MINE", "x"), ("DIB_EXPECTED", "x")];
+    work.create_with("-n -t tar -o x tiny look", &variables).expect_success();
+    // The elements are found without their path once they are where plywood's own are; here the path is gone, too.
+    let run = work.create_with("-c -n -t tar -o x tiny look", &variables);
+    assert!(run.stdout.contains("error: element `tiny` not found"), "{}", run.stdout);
+}
+
+#[test]
+fn a_killed_build_leaves_nothing_that_runs_is_mounted_or_looks_like_an_image() {
+    let work = Work::new();
+    work.hook("slow", "finalise.d/50-slow", "echo started; sleep 600");
+    let mut child = work
+        .command("disk-image-create", &["-n", "-t", "qcow2,raw", "-o", "x", "tiny", "slow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut text = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !String::from_utf8_lossy(&text).contains("\nstarted\n") {
+        assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&text));
+        let mut piece = [0; 4096];
+        let count = stdout.read(&mut piece).unwrap();
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&piece[..count]);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Whoever reads the log sees its end.
+    stdout.read_to_end(&mut text).unwrap();
+    let place = work.path().parent().unwrap().to_str().unwrap().to_owned();
+    let is_left = || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let loops = program("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"], Path::new("/"));
+        mounts.contains(&place) || loops.contains(&place)
+    };
+    while is_left() {
+        assert!(Instant::now() < deadline, "something is left");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let images: Vec<_> = work.files(".").into_iter().filter(|file| file.starts_with('x')).collect();
+    assert_eq!(images, [""; 0]);
+}
+
+#[test]
+fn definitions_are_built_one_after_the_other() {
+    let work = Work::new();
+    work.hook("bad", "install.d/50-bad", "exit 5");
+    work.hook("worse", "install.d/50-worse", "exit 6");
+    work.write(
+        "all.yaml",
+        "- {imagename: a, skip-base: true, types: [tar], elements: [tiny, bad]}\n\
+         - {imagename: b, skip-base: true, types: [tar], elements: [tiny], environment: {DIB_X: '1'}}\n\
+         - {imagename: c, skip-base: true, types: [tar], elements: [tiny, worse]}\n",
+    );
+    assert_eq!(work.run("diskimage-builder", &["all.yaml"]).status, Some(6));
+    assert_eq!(work.files("."), ["all.yaml", "b.tar"]);
+    fs::remove_file(work.path().join("b.tar")).unwrap();
+    assert_eq!(work.run("diskimage-builder", &["--stop-on-failure", "all.yaml"]).status, Some(5));
+    assert_eq!(work.files("."), ["all.yaml"]);
+}
+
+#[test]
+fn images_that_elements_write_themselves_are_no_disk() {
+    let work = Work::new();
+    work.write("../elements/no-final-image/README.rst", "No disk.\n");
+    work.hook("own", "cleanup.d/99-pack", "cat \"$TARGET_ROOT/etc/tiny\" >\"$IMAGE_NAME.initramfs\"");
+    work.create("-n -o x tiny own no-final-image").expect_success();
+    assert_eq!(work.files("."), ["x.initramfs"]);
+    // A second time, though nothing has changed.
+    fs::remove_file(work.path().join("x.initramfs")).unwrap();
+    work.create("-n -o y tiny own no-final-image").expect_success();
+    assert_eq!(
+        (work.files("."), work.read("y.initramfs").as_str()),
+        (vec!["y.initramfs".to_owned()], "tiny\n")
+    );
+}
+
+#[test]
+fn two_builds_share_a_store() {
+    let work = Work::new();
+    work.hook("web", "install.d/50-web", "echo web >/etc/web");
+    let start = |name: &str| {
+        let words = ["-n", "-t", "tar", "-o", name, "tiny", "web"];
+        work.command("disk-image-create", &words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for child in [start("a"), start("b")] {
+        Run::of(child.wait_with_output().unwrap()).expect_success();
+    }
+    assert_eq!(work.files("."), ["a.tar", "b.tar"]);
+}
+
+#[test]
+fn a_disk_is_as_large_and_as_labelled_as_it_is_asked_for() {
+    let work = Work::new();
+    work.hook(
+        "look",
+        "install.d/50-look",
+        "echo \"$DIB_ROOT_FSTYPE $DIB_ROOT_LABEL $DIB_MOUNTPOINTS\" >/etc/look",
+    );
+    work.create("-n -t raw,tar --image-size 0.5 --root-label top -o x tiny look").expect_success();
+    let bytes = fs::metadata(work.path().join("x.raw")).unwrap().len();
+    assert_eq!(bytes, 512 << 20);
+    let blkid = |file: &str| program("blkid", &["-o", "export", file], &work.path());
+    assert!(
+        blkid("x.raw").contains("LABEL=top\n") && blkid("x.raw").contains("TYPE=ext4\n"),
+        "{}",
+        blkid("x.raw")
+    );
+    assert_eq!(program("tar", &["-xOf", "x.tar", "etc/look"], &work.path()), "ext4 top /\n");
+    work.create_with("-n -t raw -o y tiny look", &[("FS_TYPE", "xfs")]).expect_success();
+    assert!(blkid("y.raw").contains("LABEL=img-rootfs\n"), "{}", blkid("y.raw"));
+    let config = "- local_loop: {name: image0}\n- partitioning:\n    base: image0\n    label: mbr\n    partitions:\n    \
+                  - {name: root, flags: [boot], size: 100%, mkfs: {name: mkfs_root, mount: {mount_point: /, fstab: {}}}}\n";
+    work.create_with("-n -t raw -o z tiny look", &[("DIB_BLOCK_DEVICE_CONFIG", config)]).expect_success();
+    assert!(blkid("z.raw").contains("PTTYPE=dos\n"), "{}", blkid("z.raw"));
+    let run = work.create_with("-n -t raw -o z tiny look", &[("DIB_IMAGE_SIZE", "big")]);
+    assert!(run.stdout.contains("DIB_IMAGE_SIZE is `big`"), "{}", run.stdout);
+}

@@ -1,0 +1,139 @@
+//! A directory to call the commands in, with elements of its own.
+
+#![allow(dead_code, reason = "calls that build nothing use a part")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A caller's directory, beside it elements and a store.
+pub struct Work {
+    directory: TempDir,
+}
+
+/// What makes an operating system small enough for a test: a shell, and what it needs.
+const TINY: &str = r#"
+cd "$TARGET_ROOT"
+mkdir -p bin dev etc proc root run sys tmp usr/bin var/log
+for program in bash sh cat cp find grep ls mkdir rm touch; do
+    path=$(command -v "$program")
+    cp -L "$path" bin/
+    for library in $(ldd "$path" | grep -o '/[^ ]*'); do
+        mkdir -p ".${library%/*}"
+        [ -e ".$library" ] || cp -L "$library" ".$library"
+    done
+done
+echo tiny >etc/tiny
+"#;
+
+impl Work {
+    /// Makes a directory with the element `tiny`, an operating system.
+    pub fn new() -> Self {
+        let work = Self { directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
+        fs::create_dir(work.path()).unwrap();
+        work.write("../elements/tiny/element-provides", "operating-system\n");
+        work.hook("tiny", "root.d/10-tiny", TINY);
+        work
+    }
+
+    /// Returns the caller's directory.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("work")
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    /// Writes a file, and the directories it lies in.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Gives an element an executable hook, a bash script.
+    pub fn hook(&self, element: &str, hook: &str, script: &str) {
+        let path = format!("../elements/{element}/{hook}");
+        self.write(&path, &format!("#!/bin/bash\nset -eu\n{script}\n"));
+        fs::set_permissions(self.path().join(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Returns one of the commands, called by its own name through a symlink, with these words.
+    pub fn command(&self, name: &str, words: &[&str]) -> Command {
+        let program = self.directory.path().join(name);
+        if !program.exists() {
+            symlink(env!("CARGO_BIN_EXE_plywood"), &program).unwrap();
+        }
+        let mut command = Command::new(program);
+        command.args(words).current_dir(self.path()).env_clear().env("PATH", env!("PATH"));
+        command.env("ELEMENTS_PATH", self.directory.path().join("elements"));
+        command.env("PLYWOOD_STORE", self.store()).env("DIB_NO_TIMESTAMP", "1");
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, name: &str, words: &[&str]) -> Run {
+        Run::of(self.command(name, words).output().unwrap())
+    }
+
+    /// Runs `disk-image-create` to its end; the words are separated by spaces.
+    pub fn create(&self, words: &str) -> Run {
+        self.create_with(words, &[])
+    }
+
+    /// Runs `disk-image-create` with these variables.
+    pub fn create_with(&self, words: &str, variables: &[(&str, &str)]) -> Run {
+        let words: Vec<_> = words.split(' ').collect();
+        let mut command = self.command("disk-image-create", &words);
+        Run::of(command.envs(variables.iter().copied()).output().unwrap())
+    }
+
+    /// Returns the names of the files in a directory, sorted.
+    pub fn files(&self, directory: &str) -> Vec<String> {
+        names(&self.path().join(directory))
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Removes everything from the caller's directory.
+    pub fn clear(&self) {
+        fs::remove_dir_all(self.path()).unwrap();
+        fs::create_dir(self.path()).unwrap();
+    }
+}
+
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// How a command ended, and what it wrote.
+#[derive(Debug)]
+pub struct Run {
+    /// `None` after a signal.
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    pub fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Returns the standard output of a run that has to end well.
+    #[track_caller]
+    pub fn expect_success(self) -> String {
+        assert_eq!(self.status, Some(0), "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+}
