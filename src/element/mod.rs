@@ -72,6 +72,5 @@ pub use resolve::{BaseNames, OPERATING_SYSTEM, Provider, Resolution, ResolveErro
 pub use sandwich::{Sandwich, sandwiches};
 pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
-    source_variables,
 };
 pub use variables::{Mentions, is_ambient};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Element, ElementName, Phase};
+use super::{Condition, Element, ElementName, Phase};
 
 /// An element of diskimage-builder that acts on the data of all others in one go.
 ///
@@ -145,25 +145,26 @@ pub fn is_boot_loader(element: &Element) -> bool {
     element.name.as_str() == BOOT_LOADER && element.files.contains_key(BOOT_LOADER_HOOK)
 }
 
-/// The variables that providers read on behalf of the element `name`, though none of its files need mention them.
-pub fn provider_variables(name: &ElementName) -> BTreeSet<String> {
-    const ALWAYS: [&str; 6] = [
-        "ARCH",
-        "DIB_DEFAULT_INSTALLTYPE",
-        "DIB_INIT_SYSTEM",
-        "DIB_PYTHON_VERSION",
-        "DIB_RELEASE",
-        "DISTRO_NAME",
-    ];
+/// The variables that providers read on behalf of `element`, though none of its files need mention them. Lists of packages
+/// that cannot be read name none: to say so is not this function's business.
+pub fn provider_variables(element: &Element) -> BTreeSet<String> {
+    const ALWAYS: [&str; 5] =
+        ["ARCH", "DIB_DEFAULT_INSTALLTYPE", "DIB_INIT_SYSTEM", "DIB_RELEASE", "DISTRO_NAME"];
     const BOOT_PACKAGES: [&str; 2] = ["DIB_BLOCK_DEVICE", "DIB_SKIP_GRUB_PACKAGE_INSTALL"];
-    let own = format!("DIB_INSTALLTYPE_{}", name.in_variable());
-    let boot = BOOT_PACKAGES.into_iter().filter(|_| name.as_str() == BOOT_LOADER);
-    ALWAYS.into_iter().chain(boot).map(str::to_owned).chain([own]).collect()
+    let conditions =
+        element.package_list().unwrap_or_default().0.into_iter().flat_map(|entry| entry.conditions);
+    let asks_for_python = conditions.into_iter().any(|it| matches!(it, Condition::PythonVersion(_)));
+    let python = asks_for_python.then(|| "DIB_PYTHON_VERSION".to_owned());
+    let own = format!("DIB_INSTALLTYPE_{}", element.name.in_variable());
+    let boot = BOOT_PACKAGES.into_iter().filter(|_| element.name.as_str() == BOOT_LOADER);
+    let names = ALWAYS.into_iter().chain(boot).map(str::to_owned).chain(python).chain([own]);
+    names.chain(element.install_type_variables()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::fixture::element;
 
     #[test]
     fn hooks_that_plywood_stands_in_for_are_told_from_those_that_run() {
@@ -190,8 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn the_install_type_of_an_element_has_its_name_in_a_variable() {
-        let variables = provider_variables(&"simple-init".parse().unwrap());
-        assert!(variables.contains("DIB_INSTALLTYPE_simple_init"), "{variables:?}");
+    fn providers_read_the_variables_that_an_elements_data_depends_on() {
+        let plain = element("simple-init").build();
+        let names = provider_variables(&plain);
+        assert!(names.contains("DIB_INSTALLTYPE_simple_init") && !names.contains("DIB_PYTHON_VERSION"));
+        let asking = element("web")
+            .file("package-installs.yaml", "x: { dib_python_version: 3 }")
+            .file("install.d/other-package-install/x", "")
+            .build();
+        let names = provider_variables(&asking);
+        assert!(names.contains("DIB_PYTHON_VERSION") && names.contains("DIB_INSTALLTYPE_other"));
     }
 }

@@ -212,17 +212,6 @@ fn variable(prefix: &str, request: &str) -> String {
     format!("{prefix}_{name}")
 }
 
-/// Returns the names of the variables that have a say in an element's requests, though no text mentions them.
-pub fn source_variables(lines: &[SourceLine<'_>]) -> Vec<String> {
-    let names = lines.iter().filter_map(|line| line.text.split_whitespace().next());
-    let own = names.flat_map(|name| {
-        ["DIB_REPOTYPE", "DIB_REPOLOCATION", "DIB_REPOREF", "DIB_INSTALLTYPE"]
-            .map(|prefix| variable(prefix, name))
-    });
-    own.chain(["DIB_GITREPOBASE", "NO_SOURCE_REPOSITORIES", "DIB_MANIFEST_IMAGE_DIR"].map(str::to_owned))
-        .collect()
-}
-
 /// Puts `base` in place of scheme, host, slash and user of a location: `https://host/~me/nova` to `<base>/nova`, and
 /// `https://host/nova` to `<base>nova`, as diskimage-builder does. A location of
 /// another form stays as it is.
@@ -357,6 +346,5 @@ mod tests {
             ("source-repository-zoo", 1, "zoo file /x /y", false),
         ];
         assert_eq!(found, expected);
-        assert!(source_variables(&lines).contains(&"DIB_REPOREF_zoo".to_owned()));
     }
 }

@@ -190,7 +190,7 @@ fn mentions(request: &Request<'_>, owners: &[Arc<Element>], hooks: &Hooks) -> Me
     let below = request.elements.iter().take_while(|element| Some(&element.name) != lowest);
     mentions.merge(below.map(|element| element.tool_mentions()).collect());
     for owner in owners {
-        mentions.names.extend(provider_variables(&owner.name));
+        mentions.names.extend(provider_variables(owner));
     }
     mentions
 }
