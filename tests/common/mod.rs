@@ -5,6 +5,7 @@
 pub mod fault;
 pub mod project;
 pub mod registry;
+pub mod upstream;
 
 use std::fs;
 use std::path::{Path, PathBuf};

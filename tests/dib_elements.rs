@@ -1,0 +1,184 @@
+//! diskimage-builder's own elements, unmodified, each looked at as a user would. Needs root, the machine's package mirror,
+//! its Python package index, and the network for diskimage-builder itself.
+//!
+//! What is found makes the table of docs/dib-compatibility.md: `PLYWOOD_UPDATE_DOCS=1` writes it, without that it has to be
+//! up to date.
+#![cfg(feature = "system-tests")]
+
+mod common;
+#[path = "dib_elements/images.rs"]
+mod images;
+#[path = "dib_elements/page.rs"]
+mod page;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::upstream;
+use images::IMAGES;
+
+/// One element, and how a user sees that it did its work.
+pub struct Check {
+    /// Its name.
+    pub element: &'static str,
+    /// What is to be expected of it.
+    pub status: Status,
+    /// What is looked at, in words.
+    pub what: &'static str,
+    /// A shell script that succeeds in the image's root directory if it is so.
+    pub script: &'static str,
+}
+
+/// What is to be expected of an element.
+#[derive(Clone, Copy)]
+pub enum Status {
+    /// It does what it says.
+    Works,
+    /// It fails with diskimage-builder too.
+    FailsUpstream,
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Status::Works => "works",
+            Status::FailsUpstream => "fails as with diskimage-builder",
+        }
+    }
+}
+
+/// Elements that are built together, and what is looked at in the result.
+pub struct Image {
+    /// Its name.
+    pub name: &'static str,
+    /// Its elements; those they depend on come by themselves.
+    pub elements: &'static [&'static str],
+    /// Further keys of the image, as TOML.
+    pub keys: &'static str,
+    /// Files of the project beside its definition: path, text. Scripts are executable.
+    pub files: &'static [(&'static str, &'static str)],
+    /// What is looked at.
+    pub checks: &'static [Check],
+}
+
+/// A project with one image of upstream's elements.
+struct Project {
+    directory: tempfile::TempDir,
+    image: &'static Image,
+}
+
+impl Project {
+    fn new(image: &'static Image) -> Self {
+        let project = Self { directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), image };
+        for (path, text) in image.files {
+            project.write(path, text);
+        }
+        make_repository(&project.path("repository"));
+        project.write("plywood.toml", &project.definition());
+        project
+    }
+
+    fn definition(&self) -> String {
+        let Image { name, elements, keys, .. } = self.image;
+        let upstream = upstream::elements();
+        let keys = keys.replace("PROJECT", &self.directory.path().display().to_string());
+        let mirrors = upstream::mirrors().map(|(name, uri)| format!("{name} = '{uri}'")).join("\n");
+        format!(
+            "[project]\nsource-date-epoch = 1700000000\nelements = ['elements', '{}']\n\
+             [image.{name}]\nelements = {elements:?}\noutputs = ['tar']\n{keys}\n{mirrors}\n",
+            upstream.display()
+        )
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn build(&self) -> Output {
+        let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dib-store");
+        fs::create_dir_all(self.path("elements")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
+        command.arg("--project").arg(self.directory.path()).arg("--store").arg(store);
+        command.args(["build", "--progress", "plain", "-o"]).arg(self.path("out")).arg(self.image.name);
+        command.output().unwrap()
+    }
+
+    /// Unpacks the image and runs every check in it; returns what did not hold.
+    fn look(&self) -> Vec<String> {
+        let root = self.path("root");
+        fs::create_dir_all(&root).unwrap();
+        let archive = self.path("out").join(format!("{}.tar", self.image.name));
+        let unpacked = Command::new("tar").arg("-C").arg(&root).arg("-xpf").arg(archive).status().unwrap();
+        assert!(unpacked.success(), "the image {} cannot be unpacked", self.image.name);
+        let failed = self.image.checks.iter().filter_map(|check| self.fault(&root, check));
+        failed.collect()
+    }
+
+    fn fault(&self, root: &Path, check: &Check) -> Option<String> {
+        let mut shell = Command::new("bash");
+        shell.current_dir(root).args(["-euo", "pipefail", "-c", check.script]).env("OUT", self.path("out"));
+        let run = shell.output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr).into_owned() + &String::from_utf8_lossy(&run.stdout);
+        (!run.status.success()).then(|| format!("{}: not so: {}\n{said}", check.element, check.what))
+    }
+}
+
+/// Makes a git repository with one file, a branch and a tag.
+fn make_repository(path: &Path) {
+    let script = "git init --quiet --initial-branch=trunk \"$0\"; cd \"$0\"; echo hello >hello; git add hello
+        export GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000'
+        git -c user.name=a -c user.email=a@b commit --quiet --message hello; git tag v1";
+    let made = Command::new("sh").args(["-euc", script]).arg(path).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Builds an image and returns what is not as it should be.
+fn faults(image: &'static Image) -> Vec<String> {
+    let project = Project::new(image);
+    let built = project.build();
+    let said = String::from_utf8_lossy(&built.stderr);
+    match built.status.success() {
+        true => project.look(),
+        false if image.checks.iter().any(|check| matches!(check.status, Status::FailsUpstream)) => {
+            let expected = image.checks.iter().filter(|check| !said.contains(check.script));
+            expected
+                .map(|check| format!("{}: failed otherwise than expected:\n{said}", check.element))
+                .collect()
+        }
+        false => vec![format!("{} was not built:\n{}", image.name, tail(&said))],
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+#[test]
+fn elements_do_what_their_users_expect() {
+    let faults: Vec<_> = IMAGES.iter().flat_map(faults).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
+}
+
+#[test]
+fn the_page_says_what_is_checked() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dib-compatibility.md");
+    let checks: Vec<_> = IMAGES.iter().flat_map(|image| image.checks).collect();
+    let expected = page::with_results(&fs::read_to_string(&path).unwrap(), &checks);
+    if std::env::var_os("PLYWOOD_UPDATE_DOCS").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    let page = fs::read_to_string(&path).unwrap();
+    assert!(page == expected, "docs/dib-compatibility.md is stale: run this test with PLYWOOD_UPDATE_DOCS=1");
+}
