@@ -141,6 +141,7 @@ const DECLARATIONS: [&str; 2] = ["element-deps", "element-provides"];
 /// | `docs/`, `tests/`, `test-elements/`, `examples/` | top | for developers |
 /// | `element-deps`, `element-provides` | top | their meaning is in the resolved list of elements |
 /// | `*.pyc`, `__pycache__/` | but in `static/` | made by running a test or a hook |
+/// | names with a `~` at the end | but in `static/` | left by editors; no hook of such a name runs |
 /// | names with a leading dot | but in `static/` | diskimage-builder copies none |
 /// | what `rsync --cvs-exclude` leaves out | in `static/` | diskimage-builder copies none |
 pub fn belongs_to_identity(path: &str) -> bool {
@@ -159,7 +160,7 @@ fn is_documentation(name: &str) -> bool {
 }
 
 fn is_litter(name: &str) -> bool {
-    name.starts_with('.') || name.ends_with(".pyc") || name == "__pycache__"
+    name.starts_with('.') || name.ends_with('~') || name.ends_with(".pyc") || name == "__pycache__"
 }
 
 /// Names that `rsync -C` leaves out. Source: rsync(1), `--cvs-exclude`.
@@ -215,6 +216,7 @@ mod tests {
             ("docs/a.md", false),
             ("bin/__pycache__/x", false),
             ("bin/x.pyc", false),
+            ("install.d/50-x~", false),
             (".gitignore", false),
             ("install.d/.50-nginx.swp", false),
             ("static/etc/motd~", false),

@@ -56,6 +56,7 @@ pub fn write_oci_layout(
     blobs: &dyn LayerBlobs,
     target: &Path,
 ) -> Result<Written, OutputError> {
+    refuse_to_replace(target)?;
     let pending = PendingDirectory::new(target)?;
     let store = pending.path.join("blobs/sha256");
     fs::create_dir_all(&store).map_err(io_error("create", &store))?;
@@ -168,6 +169,16 @@ fn append(archive: &mut Builder<impl Write>, name: &str, bytes: u64, content: im
     archive.append_data(&mut header, name, content)
 }
 
+/// Refuses to replace a directory that holds something else than an image.
+fn refuse_to_replace(target: &Path) -> Result<(), OutputError> {
+    let is_foreign = target.is_dir() && !target.join("oci-layout").is_file();
+    let is_empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    if is_foreign && !is_empty() {
+        return Err(OutputError::Occupied { path: target.to_owned() });
+    }
+    Ok(())
+}
+
 /// A directory that is not complete yet: `.<name>.part`, which no tool takes for an image. Dropping it removes it.
 struct PendingDirectory {
     path: PathBuf,
@@ -190,7 +201,7 @@ impl PendingDirectory {
         let exists = self.target.symlink_metadata().is_ok();
         let flags = if exists { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
         renameat_with(CWD, &self.path, CWD, &self.target, flags)
-            .map_err(|error| io_error("rename", &self.path)(error.into()))
+            .map_err(|error| io_error("put in place", &self.target)(error.into()))
     }
 }
 
@@ -206,5 +217,24 @@ fn remove(path: &Path) -> Result<(), OutputError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path).map_err(io_error("remove", path)),
         _ => fs::remove_file(path).map_err(io_error("remove", path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_layout_or_nothing_is_replaced_by_a_layout() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("web.oci");
+        assert!(refuse_to_replace(&target).is_ok(), "absent");
+        fs::create_dir(&target).unwrap();
+        assert!(refuse_to_replace(&target).is_ok(), "empty");
+        fs::write(target.join("thesis.tex"), "").unwrap();
+        let error = refuse_to_replace(&target).unwrap_err();
+        assert!(matches!(error, OutputError::Occupied { path } if path == target));
+        fs::write(target.join("oci-layout"), "").unwrap();
+        assert!(refuse_to_replace(&target).is_ok(), "a layout");
     }
 }

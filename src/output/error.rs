@@ -19,6 +19,12 @@ pub enum OutputError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The place of a result is taken by something that is none.
+    #[error("`{}` is no OCI image layout, and would be replaced by one", path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The program that converts the disk failed.
     #[error(transparent)]
     Program(#[from] ExecError),

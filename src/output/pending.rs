@@ -65,7 +65,7 @@ impl Pending {
     /// Then nothing has the final name that did not have it before.
     pub fn commit(mut self) -> Result<(), OutputError> {
         self.file.sync_all().map_err(io_error("sync", &self.path))?;
-        fs::rename(&self.path, &self.target).map_err(io_error("rename", &self.path))?;
+        fs::rename(&self.path, &self.target).map_err(io_error("put in place", &self.target))?;
         self.kept = true;
         let directory = self.target.parent().filter(|path| !path.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
