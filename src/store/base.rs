@@ -9,7 +9,6 @@ use super::import::{Imported, cannot_import, invalid};
 use super::transfer::manifest_of;
 use super::{Store, import};
 use crate::distro::{Architecture, BaseSource, StoredFile};
-use crate::layer::Encoding;
 use crate::oci::{Digest, HashingReader, ImageConfig};
 use crate::port::{BaseImage, Layer, StoreError};
 
@@ -119,8 +118,9 @@ impl Store {
         let diff_ids = import::expected_diff_ids(&path, &config, parsed.layers().len())?;
         let layers = diff_ids.iter().zip(parsed.layers()).map(|(diff_id, blob)| {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
-            let encoding = Encoding::of_media_type(blob.media_type().as_ref()).ok_or_else(missing)?;
-            self.held(diff_id, encoding)
+            let named = self.layer_in(diff_id, &import::parse_digest(&path, blob)?)?;
+            // Compressed again meanwhile, it is the same layer.
+            named.map_or_else(|| self.layer(diff_id)?.ok_or_else(missing), Ok)
         });
         Ok(BaseImage { layers: layers.collect::<Result<_, _>>()?, config })
     }
@@ -184,6 +184,39 @@ fn verify_file(path: &Path, expected: &Digest) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::{Encoder, Entry, Kind, Meta};
+
+    #[test]
+    fn a_base_of_one_store_is_kept_by_another_if_it_is_that_base() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = |name: &str| Store::open(&directory.path().join(name)).unwrap();
+        let (a, b) = (open("a"), open("b"));
+        let mut encoder = Encoder::new(Vec::new());
+        let entry = Entry { path: "etc".into(), kind: Kind::Directory, meta: Meta::IMPLIED_DIRECTORY };
+        encoder.append(&entry).unwrap();
+        let (file, archive) = (directory.path().join("rootfs.tar"), encoder.finish().unwrap().0);
+        std::fs::write(&file, &archive).unwrap();
+        let imported = a.import_rootfs_tar(&file).unwrap();
+        let digest = a.save_base(&imported, Architecture::Amd64).unwrap();
+        let source = BaseSource::Stored { digest, reference: None };
+        let base = a.base_image(&source, Architecture::Amd64).unwrap();
+
+        b.receive(&base.layers[0], &mut archive.as_slice()).unwrap();
+        let other = BaseSource::Stored { digest: Digest::of("other"), reference: None };
+        assert!(matches!(b.keep_base(&other, &base), Err(StoreError::Damaged { .. })));
+        let mut config = ImageConfig::new("amd64", 0).unwrap();
+        config.push_step("another", &[crate::oci::DiffId::new(Digest::of("another"))]);
+        let lie = BaseImage { config: config.to_bytes(), ..base.clone() };
+        assert!(matches!(b.keep_base(&source, &lie), Err(StoreError::Invalid { .. })));
+        assert!(b.base_image(&source, Architecture::Amd64).is_err());
+        b.keep_base(&source, &base).unwrap();
+        assert_eq!(b.base_image(&source, Architecture::Amd64).unwrap(), base);
+
+        let file = StoredFile { path: "absent.tar".into(), digest: Digest::of(&archive) };
+        let by_file = BaseSource::RootfsTar(file);
+        b.keep_base(&by_file, &base).unwrap();
+        assert_eq!(b.base_image(&by_file, Architecture::Amd64).unwrap(), base);
+    }
 
     #[test]
     fn a_base_that_was_imported_elsewhere_is_named_with_the_store_that_lacks_it() {
