@@ -38,6 +38,7 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
         ("DIB_PYTHON_EXEC", "/usr/bin/python3"),
         ("ELEMENTS_PATH", ELEMENTS_ON_HOST),
         ("FS_TYPE", "ext4"),
+        ("IMAGE_NAME", "image"),
         ("IMAGE_TYPE", "qcow2"),
         ("OUT_IMAGE_PATH", ""),
         ("TMP_BUILD_DIR", "/tmp/plywood"),

@@ -5,7 +5,7 @@ use super::fake::{Effect, World, but_for, usual};
 use crate::element::fixture::{Builder as ElementBuilder, element};
 use crate::plan::Plan;
 use crate::plan::fixture::Image;
-use crate::port::View;
+use crate::port::{Breaks, Job, Moment, Root, SandboxError, View};
 
 fn image(elements: Vec<ElementBuilder>) -> Image {
     Image { elements: elements.into_iter().map(ElementBuilder::build).collect(), ..Image::bare() }
@@ -200,4 +200,32 @@ fn a_shell_sees_what_the_hooks_of_a_step_see() {
     assert_eq!(world.take_jobs().last().map(String::as_str), Some("bash -l"));
     let error = world.builder(&Registries::none(&world)).shell(&plan, &plan.steps[0], &[]).unwrap_err();
     assert_eq!(error.to_string(), "nothing is below step `base:debian-bookworm`");
+}
+
+/// Notes every moment, and in which phase's environment a shell would run.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<Vec<String>>);
+
+impl Breaks for Notes {
+    fn reached(&self, moment: Moment, _: &dyn Root, job: Job) -> Result<(), SandboxError> {
+        assert_eq!((job.view, job.argv.as_slice()), (View::Target, &["bash".to_owned()][..]));
+        self.0.lock().unwrap().push(format!("{moment:?}"));
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_wants_to_know_is_told_of_each_phase_while_the_root_is_open() {
+    let element = element("web").hook("extra-data.d/50-web", "").hook("install.d/50-web", "");
+    let plan = image(vec![element]).plan();
+    for (status, last) in [(0, "After(Install)"), (3, "Failed(Install)")] {
+        let (world, notes) = (World::default(), Notes::default());
+        world.behave(but_for("install.d/50-web", Effect { status, ..Effect::default() }));
+        let registries = Registries::none(&world);
+        let mut builder = world.builder(&registries);
+        builder.ports.breaks = Some(&notes);
+        assert_eq!(builder.stack(&plan).is_ok(), status == 0);
+        let expected = ["Before(ExtraData)", "After(ExtraData)", "Before(Install)", last];
+        assert_eq!(*notes.0.lock().unwrap(), expected);
+    }
 }

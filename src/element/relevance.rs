@@ -6,9 +6,14 @@
 //! - it belongs to the layer's element; or
 //! - it may set a variable that the layer's hooks read, or that another fragment that matters reads; or
 //! - it may set a variable that programs read by themselves (`PATH`), or any variable at all.
+//!
+//! Where a fragment consists of independent assignments, those by the image's name are judged for themselves:
+//! `DIB_MANIFEST_SAVE_DIR=${IMAGE_NAME}.d/` must not put the name into the key of every layer that reads the variable of the line
+//! above. Callers give each build of an image another name.
 
 use std::collections::BTreeSet;
 
+use super::variables::{is_comment, is_identifier, is_word_character};
 use super::{Assignments, ElementName, Mentions};
 
 /// A fragment of `environment.d`, as far as relevance goes.
@@ -22,12 +27,39 @@ pub struct Fragment<'a> {
     pub mentions: Mentions,
     /// What it may set.
     pub assignments: Assignments,
+    /// What it can do.
+    pub reach: Reach,
 }
+
+/// What a fragment, or a line of one, can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Anything: it matters to its own element, whatever it sets.
+    Script,
+    /// Set variables by the image's name, and nothing else: it matters to those who read them.
+    Assignment,
+}
+
+/// A variable that is always set: to the image's name where that matters, and to a fixed word elsewhere.
+const ALWAYS_SET: &str = "IMAGE_NAME";
 
 impl<'a> Fragment<'a> {
     /// Reads a fragment's text.
     pub fn new(element: &'a ElementName, name: &'a str, text: &[u8]) -> Self {
-        Self { element, name, mentions: Mentions::of(text), assignments: Assignments::of(text) }
+        let (mentions, assignments) = (Mentions::of(text), Assignments::of(text));
+        Self { element, name, mentions, assignments, reach: Reach::Script }
+    }
+
+    /// Reads a fragment's text; as two, if it consists of independent assignments and some are by the image's name.
+    pub fn split(element: &'a ElementName, name: &'a str, text: &[u8]) -> Vec<Self> {
+        let whole = String::from_utf8_lossy(text);
+        let lines = whole.lines().map(str::trim).filter(|line| !line.is_empty() && !is_comment(line));
+        if !whole.contains(ALWAYS_SET) || !lines.clone().all(is_independent) {
+            return vec![Self::new(element, name, text)];
+        }
+        let (named, rest): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(ALWAYS_SET));
+        let read = |lines: &[&str]| Self::new(element, name, lines.join("\n").as_bytes());
+        vec![read(&rest), Self { reach: Reach::Assignment, ..read(&named) }]
     }
 
     fn sets_any_of(&self, wanted: &Mentions) -> bool {
@@ -47,13 +79,34 @@ pub fn relevant_fragments(
     let mut relevant = BTreeSet::new();
     loop {
         let found = fragments.iter().enumerate().find(|(place, fragment)| {
-            let matters = || fragment.element == element || fragment.sets_any_of(&wanted);
+            let own = fragment.element == element && fragment.reach == Reach::Script;
+            let matters = || own || fragment.sets_any_of(&wanted);
             !relevant.contains(place) && matters()
         });
         let Some((place, fragment)) = found else { return relevant };
         relevant.insert(place);
         wanted.merge(fragment.mentions.clone());
     }
+}
+
+/// Says whether a line assigns one variable by nothing but values of others that may be unset.
+fn is_independent(line: &str) -> bool {
+    let assignment = line.strip_prefix("export ").unwrap_or(line);
+    let Some((name, value)) = assignment.split_once('=') else { return false };
+    let quotes = value.matches('"').count();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,+@\"${}".contains(c);
+    is_identifier(name)
+        && name.chars().all(is_word_character)
+        && quotes.is_multiple_of(2)
+        && value.chars().all(|c| plain(c) || (quotes > 0 && c == ' '))
+        && value.split('$').skip(1).all(needs_nothing)
+}
+
+/// Says whether an expansion (what follows its `$`) is one of a variable that has a default, or is always set.
+fn needs_nothing(expansion: &str) -> bool {
+    let Some(inside) = expansion.strip_prefix('{') else { return false };
+    let rest = inside.trim_start_matches(is_word_character);
+    rest.starts_with(":-") || &inside[..inside.len() - rest.len()] == ALWAYS_SET
 }
 
 #[cfg(test)]
@@ -80,9 +133,34 @@ mod tests {
             ("reads any variable", vec![fragment(1, "DIB_Y=${!name}"), fragment(2, "DIB_X=1")], &[0, 1]),
         ];
         let hooks = Mentions::of(b"echo $DIB_READ");
+        let manifests =
+            "# c\nexport DIB_READ=${DIB_READ:-/etc}\n\nexport DIB_SAVE=${DIB_SAVE:-${IMAGE_NAME}.d/}\n";
+        let lines = Fragment::split(&elements[1], "14-manifests", manifests.as_bytes());
+        assert_eq!(relevant_fragments(&elements[1], &hooks, &lines), [0].into());
         for (case, fragments, expected) in table {
             let found = relevant_fragments(&elements[1], &hooks, &fragments);
             assert_eq!(found, expected.iter().copied().collect(), "{case}");
+        }
+    }
+
+    #[test]
+    fn only_assignments_that_need_nothing_are_judged_for_themselves() {
+        for (text, parts) in [
+            ("export DIB_A=${DIB_A:-1}\nDIB_B=${DIB_B:-\"a b\"}", 2),
+            ("DIB_A=$DIB_B", 1),
+            ("DIB_A=${DIB_B}", 1),
+            ("DIB_A=${DIB_B:-$DIB_C}", 1),
+            ("if true; then\nDIB_A=1\nfi", 1),
+            ("DIB_A=$(hostname)", 1),
+            ("DIB_A=\"one\ntwo\"", 1),
+            ("DIB_A=1 \\\n DIB_B=2", 1),
+            ("DIB_A=1 touch", 1),
+            ("source x", 1),
+        ] {
+            let element = &names(&["e"])[0];
+            let named = format!("{text}\nDIB_N=${{DIB_N:-${{IMAGE_NAME}}.d}}\n");
+            assert_eq!(Fragment::split(element, "10-x", named.as_bytes()).len(), parts, "{text}");
+            assert_eq!(Fragment::split(element, "10-x", text.as_bytes()).len(), 1, "{text}");
         }
     }
 }

@@ -25,6 +25,7 @@ use super::manifest::manifest_task;
 use super::request::{Foundation, Request};
 use super::step::{Action, Plan, Step, Task, Tasks, Work};
 use super::tasks::{Removals, Share, check_data, extra_packages, task};
+use super::variables::is_keyed;
 use super::view::{final_view, is_provider_data, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal};
 use crate::element::{
@@ -297,8 +298,8 @@ fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (Str
 fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
     let Tasks { hooks, links, fragments, environment, files, machine, requesting, shown, list } = tasks;
     let hooks = hooks.iter().map(|(path, element)| (format!("file {path}"), element.files[path].identity()));
-    let variables =
-        environment.iter().map(|(name, value)| (variable_label(name), seal.field_value(name, value)));
+    let keyed = environment.iter().filter(|(name, _)| is_keyed(name));
+    let variables = keyed.map(|(name, value)| (variable_label(name), seal.field_value(name, value)));
     let files = files.iter().map(|(name, file)| (format!("input file {name}"), file.digest.to_string()));
     let links = links.iter().map(|(path, target)| (format!("link {path}"), target.clone()));
     let machine =

@@ -271,3 +271,16 @@ fn elements_that_no_layer_can_hold_are_refused() {
     let same = vec![hook("a", "shared.conf", "x"), hook("b", "shared.conf", "x")];
     assert!(Image { elements: same, ..Image::bare() }.try_plan().is_ok(), "one file, whoever brings it");
 }
+
+#[test]
+fn how_hooks_are_traced_is_visible_to_them_and_in_no_key() {
+    let tracing = element("e").hook("install.d/50-e", "[ ${DIB_DEBUG_TRACE:-0} = 0 ] || set -x").build();
+    let plan_with = |value: &str| {
+        let mut image = Image { elements: vec![tracing.clone()], ..Image::bare() };
+        image.set(&[("DIB_DEBUG_TRACE", value)]);
+        image.plan()
+    };
+    let (silent, loud) = (plan_with("0"), plan_with("1"));
+    assert_eq!(tasks(&loud, "e").environment["DIB_DEBUG_TRACE"], "1");
+    assert_eq!(silent.steps[1].input_key, loud.steps[1].input_key);
+}

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | the key (input key) or the ChainID (content key) of what is below | time, host name, paths, user, umask |
 //! | every file its hooks can see: path, mode, digest | README, licences and tests of elements |
-//! | every variable its hooks can see | variables that nothing it runs mentions |
+//! | every variable its hooks can see | variables that nothing it runs mentions, or that say how it is run |
 //! | its tasks, in order, and the package lists they go by | job count, compression, outputs, disk |
 //! | architecture, source date epoch, the packages revision | mirrors, proxies, certificates |
 //! | the version of this form | the version of plywood |

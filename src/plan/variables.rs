@@ -26,6 +26,15 @@ pub fn element_variables(elements: &[Arc<Element>]) -> BTreeMap<String, String> 
     .into()
 }
 
+/// Variables that say how a step is run and logged, and never what it makes. Hooks see them; no key has them.
+const OF_THE_RUN: [&str; 6] =
+    ["DIB_CHECKSUM", "DIB_DEBUG_TRACE", "DIB_MIN_TMPFS", "DIB_NO_TIMESTAMP", "DIB_NO_TMPFS", "DIB_OFFLINE"];
+
+/// Says whether a variable is a part of keys.
+pub(super) fn is_keyed(name: &str) -> bool {
+    !OF_THE_RUN.contains(&name)
+}
+
 /// Returns the name by which a text mentions a variable: that of the function, if it is one.
 pub(super) fn mentioned_name(variable: &str) -> &str {
     variable.strip_prefix("BASH_FUNC_").and_then(|name| name.strip_suffix("%%")).unwrap_or(variable)

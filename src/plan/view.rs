@@ -213,13 +213,14 @@ fn add_fragments(
         names.push((*name).to_owned());
     }
     names.sort_by(|a, b| environment_order(a, b));
+    names.dedup();
     names
 }
 
 fn fragments_of(element: &Arc<Element>) -> impl Iterator<Item = (&Arc<Element>, Fragment<'_>)> {
-    element.environment_fragments().into_iter().map(move |(name, file)| {
+    element.environment_fragments().into_iter().flat_map(move |(name, file)| {
         let text = file.text.as_deref().unwrap_or_default();
-        (element, Fragment::new(&element.name, name, text))
+        Fragment::split(&element.name, name, text).into_iter().map(move |fragment| (element, fragment))
     })
 }
 
