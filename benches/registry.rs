@@ -12,7 +12,6 @@ mod fault;
 #[allow(dead_code, reason = "only open registries are used here")]
 mod registry;
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use fault::Proxy;
@@ -135,26 +134,30 @@ fn unchanged_push(image: &Image) {
 
 fn pull(image: &Image) {
     let server = image.served();
-    let (host, number) = (server.host(), Cell::new(0));
-    let fresh = || numbered(image, &number);
+    let host = server.host();
     Race::new("Pull to an empty store")
-        .enter_prepared("skopeo copy to an OCI layout", fresh, |to| skopeo_pull(&host, "whole", &to))
-        .enter_prepared("the same, and sync what was written", fresh, |to| {
-            skopeo_pull(&host, "whole", &to);
-            sync(&to);
+        .enter_prepared("skopeo copy to an OCI layout", scratch, |to| {
+            skopeo_pull(&host, "whole", to.path());
+            to
         })
-        .enter_prepared("**plywood pull: digests, DiffIDs, sync**", fresh, |to| {
-            plywood_pull(&host, "whole", &to)
+        .enter_prepared("the same, and sync what was written", scratch, |to| {
+            skopeo_pull(&host, "whole", to.path());
+            sync(to.path());
+            to
+        })
+        .enter_prepared("**plywood pull: digests, DiffIDs, sync**", scratch, |to| {
+            plywood_pull(&host, "whole", to.path());
+            to
         })
         .run();
 }
 
 fn half_a_pull(image: &Image) {
     let server = image.served();
-    let (host, number) = (server.host(), Cell::new(0));
+    let host = server.host();
     let half = |pull: fn(&str, &str, &Path)| {
-        let to = numbered(image, &number);
-        pull(&host, "half", &to);
+        let to = scratch();
+        pull(&host, "half", to.path());
         to
     };
     Race::new("Pull with half the blobs there")
@@ -162,29 +165,30 @@ fn half_a_pull(image: &Image) {
             "skopeo copy to an OCI layout",
             || half(skopeo_pull),
             |to| {
-                skopeo_pull(&host, "whole", &to);
+                skopeo_pull(&host, "whole", to.path());
+                to
             },
         )
         .enter_prepared(
             "the same, and sync what was written",
             || half(skopeo_pull),
             |to| {
-                skopeo_pull(&host, "whole", &to);
-                sync(&to);
+                skopeo_pull(&host, "whole", to.path());
+                sync(to.path());
+                to
             },
         )
-        .enter_prepared("**plywood pull**", || half(plywood_pull), |to| plywood_pull(&host, "whole", &to))
+        .enter_prepared(
+            "**plywood pull**",
+            || half(plywood_pull),
+            |to| {
+                plywood_pull(&host, "whole", to.path());
+                to
+            },
+        )
         .run();
 }
 
 fn sync(directory: &Path) {
     run(r#"find "$1" -type f -exec sync {} +"#, &[text(directory)]);
-}
-
-/// Returns a path that nothing is at; removes what the last one was given for.
-fn numbered(image: &Image, number: &Cell<u32>) -> PathBuf {
-    let path = |number: u32| image.directory.path().join(format!("pulled-{number}"));
-    let _ = std::fs::remove_dir_all(path(number.get()));
-    number.set(number.get() + 1);
-    path(number.get())
 }
