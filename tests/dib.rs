@@ -1,0 +1,178 @@
+//! One list of diskimage-builder's own elements, built by diskimage-builder and by plywood in both orders: the same files.
+//!
+//! Prints every difference, and fails on any that [`DIFFERENT`] does not know.
+
+#![cfg(feature = "system-tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use common::project::Project;
+use common::upstream;
+use plywood::oci::{Digest, HashingReader};
+
+/// Every class of element: an operating system, tools, ones that need others, one that lists the image.
+const ELEMENTS: [&str; 8] = [
+    "debian-minimal",
+    "openssh-server",
+    "cloud-init",
+    "cloud-init-datasources",
+    "growroot",
+    "dhcp-all-interfaces",
+    "devuser",
+    "element-manifest",
+];
+
+const VARIABLES: [(&str, &str); 4] = [
+    ("DIB_RELEASE", "bookworm"),
+    ("DIB_DEV_USER_USERNAME", "dev"),
+    ("DIB_CLOUD_INIT_DATASOURCES", "ConfigDrive, NoCloud"),
+    ("DIB_PYTHON_VERSION", "3"),
+];
+
+/// What differs, by the start of its path, and why. diskimage-builder itself gives others each time in those marked with a
+/// star.
+const DIFFERENT: [(&str, &str); 27] = [
+    ("boot/initrd.img-", "* times and order of its files"),
+    ("etc/dib-manifests/dib", "* order of elements; arguments and environment of the one that was called"),
+    ("etc/iscsi/initiatorname.iscsi", "* random: made up at the first start"),
+    ("var/cache/ldconfig/aux-cache", "* inode numbers: masked"),
+    ("etc/machine-id", "* random, or a word that systemd takes for none: empty"),
+    ("var/lib/dbus/machine-id", "* random: masked"),
+    ("etc/fstab", "the disk's, which a tar does not have"),
+    ("lost+found", "the disk's, which a tar does not have"),
+    ("dev/", "the machine's devices"),
+    ("proc", "left out there"),
+    ("sys", "left out there"),
+    ("run/", "what only a running system has: masked"),
+    ("etc/resolv.conf", "the machine's: masked"),
+    ("etc/group", "numbers in the order of installation; backups are masked"),
+    ("etc/gshadow", "numbers in the order of installation; backups are masked"),
+    ("usr/bin/ssh-agent", "its group's number, in the order of installation"),
+    ("etc/passwd-", "backups are masked"),
+    ("etc/shadow", "the day of the build: masked, as backups are"),
+    ("etc/subuid-", "backups are masked"),
+    ("etc/subgid-", "backups are masked"),
+    ("var/cache/debconf/", "backups are masked; questions in the order of installation"),
+    ("var/lib/dpkg/", "backups are masked; triggers in the order of installation"),
+    ("var/lib/ucf/", "backups are masked"),
+    ("var/lib/apt/extended_states", "in the order of installation"),
+    ("var/cache/apt/archives/lock", "a lock: masked"),
+    ("var/lib/systemd/catalog/database", "made again: masked"),
+    ("var/log/", "logs are masked"),
+];
+
+/// What a file is: kind, mode, owner, group, and content or target.
+type Entry = (tar::EntryType, u32, u64, u64, String);
+
+/// Source: PEP 552.
+const PYC_HEADER_BYTES: u64 = 16;
+
+#[test]
+fn diskimage_builder_and_plywood_make_the_same_files_of_the_same_elements() {
+    let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let reference = entries(&by_diskimage_builder(work.path()));
+    let project = Project::new("outputs = []");
+    define(&project);
+    let mut unknown = Vec::new();
+    for order in ["element", "phase"] {
+        project.build(&["--order", order]);
+        let found = entries(&project.out().join("tiny.tar"));
+        println!("{order} order: {} entries, diskimage-builder: {}", found.len(), reference.len());
+        unknown.extend(differences(&reference, &found).map(|line| format!("{order} order: {line}")));
+    }
+    assert!(unknown.is_empty(), "differences that nobody knows of:\n{}", unknown.join("\n"));
+}
+
+/// Defines the image `tiny` by diskimage-builder's elements, without a base.
+fn define(project: &Project) {
+    let variables =
+        VARIABLES.map(|(name, value)| (name, value.to_owned())).into_iter().chain(upstream::mirrors());
+    let env: Vec<_> = variables.map(|(name, value)| format!("{name} = {value:?}")).collect();
+    let text = format!(
+        "[project]\nelements = [{:?}]\n[image.tiny]\nelements = {ELEMENTS:?}\noutputs = [\"tar\"]\nenv = {{ {} }}\n",
+        upstream::elements(),
+        env.join(", ")
+    );
+    project.write("plywood.toml", &text);
+}
+
+/// Builds a tar with diskimage-builder, in a mount namespace that takes all its mounts along when it ends.
+fn by_diskimage_builder(work: &Path) -> std::path::PathBuf {
+    let tools = work.join("bin");
+    fs::create_dir(&tools).unwrap();
+    fs::write(tools.join("sudo"), include_str!("../src/sandbox/bin/sudo")).unwrap();
+    fs::set_permissions(tools.join("sudo"), Permissions::from_mode(0o755)).unwrap();
+    let programs = upstream::diskimage_builder().join("bin");
+    let path = format!("{}:{}:{}", tools.display(), programs.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "disk-image-create", "-n", "--no-tmpfs"]);
+    command.args(["-t", "tar", "-o", "reference"]).args(ELEMENTS).current_dir(work);
+    command.envs(VARIABLES).envs(upstream::mirrors()).env("PATH", path);
+    command.env("TMP_DIR", work).env("DIB_IMAGE_CACHE", work.join("cache")).env("HOME", work);
+    let run = command.output().expect("this test needs the program `unshare`");
+    let log = String::from_utf8_lossy(&run.stdout);
+    let tail: Vec<_> = log.lines().rev().take(40).collect();
+    assert!(run.status.success(), "{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+    work.join("reference.tar")
+}
+
+fn entries(archive: &Path) -> BTreeMap<String, Entry> {
+    let mut archive = tar::Archive::new(File::open(archive).unwrap());
+    let mut found: BTreeMap<String, Entry> = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = name(&entry.path_bytes());
+        let header = entry.header().clone();
+        let link = entry.link_name_bytes().map(|link| name(&link)).unwrap_or_default();
+        let facts = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());
+        let (mode, uid, gid) = facts;
+        let described = match header.entry_type() {
+            // Which of its names a file is stored under is chance.
+            tar::EntryType::Link => found[&link].clone(),
+            kind if kind.is_file() => {
+                if path.ends_with(".pyc") {
+                    // Where SOURCE_DATE_EPOCH is set, Python puts a hash of the source in place of its time.
+                    std::io::copy(&mut entry.by_ref().take(PYC_HEADER_BYTES), &mut std::io::sink()).unwrap();
+                }
+                let mut reader = HashingReader::new(&mut entry);
+                std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
+                let digest: Digest = reader.finish().0;
+                (tar::EntryType::Regular, mode, uid, gid, digest.short().to_owned())
+            }
+            kind => (kind, mode, uid, gid, link),
+        };
+        found.insert(path, described);
+    }
+    found
+}
+
+fn name(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).trim_start_matches("./").trim_end_matches('/').to_owned()
+}
+
+/// Prints what differs and returns what of it is in no table.
+fn differences<'a>(
+    reference: &'a BTreeMap<String, Entry>,
+    found: &'a BTreeMap<String, Entry>,
+) -> impl Iterator<Item = String> {
+    let names: std::collections::BTreeSet<_> = reference.keys().chain(found.keys()).collect();
+    let different = names.into_iter().filter_map(move |name| match (reference.get(name), found.get(name)) {
+        (Some(a), Some(b)) if a == b => None,
+        (Some(_), None) => Some((name, "missing".to_owned())),
+        (None, _) => Some((name, "added".to_owned())),
+        (Some(a), Some(b)) => Some((name, format!("{a:?}, now {b:?}"))),
+    });
+    let told = different.map(|(name, how)| {
+        let known = DIFFERENT.iter().find(|(start, _)| name.starts_with(start)).map(|(_, why)| *why);
+        println!("  {name}: {how} ({})", known.unwrap_or("unknown"));
+        (format!("{name}: {how}"), known)
+    });
+    told.filter(|(_, known)| known.is_none()).map(|(line, _)| line)
+}
