@@ -3,7 +3,7 @@
 //! | file | holds | and not |
 //! |---|---|---|
 //! | `dib_environment` | the `DIB_` variables that the image sets, as bash declares them | secrets, paths and names of one build |
-//! | `dib_arguments` | the arguments of the drop-in command, else the elements | |
+//! | `dib_arguments` | the arguments of the drop-in command, else the elements | where that command writes |
 //! | `dib-manifest-git-<image>` | name, destination, location and commit of each git repository | |
 //!
 //! diskimage-builder writes all variables of the caller. What differs from build to build would make every image another
@@ -46,7 +46,8 @@ pub(super) fn manifest_task(request: &Request<'_>) -> Option<Task> {
 
 fn texts(request: &Request<'_>) -> BTreeMap<String, String> {
     let variable = |name: &str| request.variables.get(name).cloned().filter(|value| !value.is_empty());
-    let arguments = variable("DIB_ARGS").or_else(|| variable("IMAGE_ELEMENT")).unwrap_or_default();
+    let arguments = variable("DIB_ARGS").map(|words| without_places(&words));
+    let arguments = arguments.or_else(|| variable("IMAGE_ELEMENT")).unwrap_or_default();
     let mut texts = BTreeMap::from([
         ("dib_arguments".to_owned(), format!("{arguments}\n")),
         ("dib_environment".to_owned(), environment(request.variables)),
@@ -59,6 +60,23 @@ fn texts(request: &Request<'_>) -> BTreeMap<String, String> {
         texts.insert(format!("dib-manifest-git-{base}"), checkouts);
     }
     texts
+}
+
+/// Options of the drop-in command that say where on the machine something is written.
+const PLACES: [&str; 3] = ["-o", "--image-cache", "--logfile"];
+
+/// Leaves out where the drop-in command writes: callers give every build another place.
+fn without_places(arguments: &str) -> String {
+    let mut words = arguments.split_whitespace();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match PLACES.contains(&word) {
+            true => drop(words.next()),
+            false if PLACES.iter().any(|place| word.starts_with(&format!("{place}="))) => {}
+            false => kept.push(word),
+        }
+    }
+    kept.join(" ")
 }
 
 fn environment(variables: &BTreeMap<String, String>) -> String {
@@ -125,8 +143,8 @@ mod tests {
         let texts = written(&image).unwrap();
         assert_eq!(texts["dib_environment"], expected);
         assert_eq!(texts["dib_arguments"], "base vm\n");
-        image.set(&[("DIB_ARGS", "-o vm base vm")]);
-        assert_eq!(written(&image).unwrap()["dib_arguments"], "-o vm base vm\n");
+        image.set(&[("DIB_ARGS", "-x -o /out/vm-42 --logfile=/log/42 -t qcow2 base vm")]);
+        assert_eq!(written(&image).unwrap()["dib_arguments"], "-x -t qcow2 base vm\n");
     }
 
     #[test]
