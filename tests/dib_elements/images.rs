@@ -186,7 +186,7 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "manifests",
-            "variables and arguments, for root alone, and copied beside the image",
+            "variables and arguments, for root alone",
             "grep -q DIB_RELEASE etc/dib-manifests/dib_environment; test -e etc/dib-manifests/dib_arguments; [ $(stat -c %a etc/dib-manifests/dib_environment) = 600 ]",
         ),
         check(
