@@ -248,8 +248,9 @@ fn a_registry_that_is_down_costs_a_warning_and_publishing_there_the_status() {
     let run = project.run_build(&["--cache-to", &nowhere]);
     assert_eq!(run.status, Some(1));
     assert!(project.out().join("tiny.manifest.json").exists());
-    let error = "error: image `tiny` is built and its outputs are written, but its steps are not published\n";
-    assert!(run.stderr.contains(error), "{}", run.stderr);
+    let failed = run.json_lines().pop().unwrap();
+    let message = "image `tiny` is built and its outputs are written, but its steps are not published";
+    assert_eq!((&failed["event"], &failed["message"]), (&"failed".into(), &message.into()), "{}", run.stderr);
 }
 
 #[test]

@@ -22,9 +22,10 @@ impl Seal {
         Self(bytes)
     }
 
-    /// Returns what stands for the variable `name` in a key: its value, or for a secret, a keyed hash of it.
+    /// Returns what stands for the variable `name` in a key: its value, or for a secret, a keyed hash of it. Nothing is no
+    /// secret.
     pub fn field_value(&self, name: &str, value: &str) -> String {
-        if !is_secret(name, value) {
+        if value.is_empty() || !is_secret(name, value) {
             return value.to_owned();
         }
         // Twice, with the seal in front, as HMAC does: no length extension, and a digest tells nothing of its input.
@@ -96,5 +97,6 @@ mod tests {
         assert_ne!(sealed, b.field_value("X_PASSWORD", "hunter2"));
         assert_ne!(sealed, a.field_value("X_PASSWORD", "hunter3"));
         assert_eq!(a.field_value("DIB_RELEASE", "bookworm"), "bookworm");
+        assert_eq!(a.field_value("X_PASSWORD", ""), "");
     }
 }
