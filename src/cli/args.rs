@@ -223,6 +223,15 @@ pub enum Elements {
         /// Elements to check [default: all]
         elements: Vec<String>,
     },
+    /// Build the tests that elements bring in `test-elements`, as diskimage-builder does; exit with 1 if one fails
+    Test {
+        /// Elements to test
+        #[arg(required = true)]
+        elements: Vec<String>,
+        /// Write a log and the outputs of each test below this directory
+        #[arg(short, long, value_name = "DIR", default_value = "out/element-tests")]
+        output: PathBuf,
+    },
 }
 
 /// Arguments of `plywood import`.

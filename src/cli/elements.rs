@@ -1,24 +1,28 @@
 //! `plywood elements`: what elements there are, and what is in them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::Process;
 use super::answer::say;
 use super::args::{Elements, Global};
 use super::context::Context;
+use super::dropin::{Verdict, tests_of};
 use super::report::{Failure, Message};
 use crate::element::{Catalog, Element, ElementName, Finding, Severity, check_elements, graph_dot, nearest};
 use crate::load;
 
 /// Lists, shows, draws or checks elements.
-pub(super) fn run(global: &Global, command: &Elements) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, command: &Elements, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?;
     match command {
         Elements::List => list(&context)?,
         Elements::Show { element } => show(find(&context, element)?.as_ref())?,
         Elements::Graph { image } => graph(&context, image.as_deref())?,
         Elements::Check { elements } => return check(&context, elements),
+        Elements::Test { elements, output } => return test(&context, global, elements, output, process),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,6 +94,29 @@ fn check(context: &Context, wanted: &[String]) -> Result<ExitCode, Failure> {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     eprintln!("{errors} errors, {} warnings", findings.len() - errors);
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn test(
+    context: &Context,
+    global: &Global,
+    wanted: &[String],
+    output: &Path,
+    process: &Process,
+) -> Result<ExitCode, Failure> {
+    let mut failures = 0;
+    for name in wanted {
+        let element = find(context, name)?;
+        for test in tests_of(&element)? {
+            let place = output.join(test.title());
+            let verdict = test.run(&context.element_path, global.store.as_deref(), &place, process)?;
+            match verdict {
+                Verdict::Passed => say!("passed  {}", test.title())?,
+                Verdict::Failed => say!("FAILED  {}: see {}", test.title(), place.join("log").display())?,
+            }
+            failures += usize::from(verdict == Verdict::Failed);
+        }
+    }
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print(finding: &Finding) -> Result<(), Failure> {

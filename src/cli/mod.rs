@@ -86,7 +86,7 @@ fn dispatch(cli: &Cli, process: &Process) -> Result<ExitCode, Failure> {
         Command::Plan(args) => plan::run(global, args, process),
         Command::Explain(args) => explain::run(global, args, process),
         Command::Layers(args) => layers::run(global, args),
-        Command::Elements(command) => elements::run(global, command),
+        Command::Elements(command) => elements::run(global, command, process),
         Command::Shell(args) => shell::run(global, args, process),
         Command::Boot(args) => boot::run(args),
         Command::Import(args) => import::run(global, args, process),

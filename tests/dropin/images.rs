@@ -335,3 +335,25 @@ fn a_disk_is_as_large_and_as_labelled_as_it_is_asked_for() {
     let run = work.create_with("-n -t raw -o z tiny look", &[("DIB_IMAGE_SIZE", "big")]);
     assert!(run.stdout.contains("DIB_IMAGE_SIZE is `big`"), "{}", run.stdout);
 }
+
+#[test]
+fn tests_that_elements_bring_pass_or_fail_as_they_are_meant_to() {
+    let work = Work::new();
+    work.write("plywood.toml", "[project]\nelements = [\"../elements\"]\n");
+    work.hook("web", "install.d/50-web", "echo web >/etc/web");
+    for (test, script) in [
+        ("good", "grep web /etc/web"),
+        ("meant-to-fail", "echo why >/tmp/dib-test-should-fail; exit 1"),
+        ("bad", "exit 1"),
+    ] {
+        work.write(&format!("../elements/web/test-elements/{test}/element-deps"), "tiny\n");
+        work.hook("web", &format!("test-elements/{test}/post-install.d/50-test"), script);
+    }
+    let run = work.run("plywood", &["elements", "test", "web"]);
+    let verdicts =
+        "FAILED  web/bad: see out/element-tests/web/bad/log\npassed  web/good\npassed  web/meant-to-fail\n";
+    let lines: Vec<_> =
+        run.stdout.lines().filter(|line| line.contains("web/") && !line.contains("Output")).collect();
+    assert_eq!((run.status, lines.join("\n") + "\n"), (Some(1), verdicts.to_owned()), "{}", run.stderr);
+    assert!(work.read("out/element-tests/web/good/log").contains("Build completed successfully"));
+}

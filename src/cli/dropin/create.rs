@@ -6,14 +6,15 @@ use super::log::Log;
 use super::privilege::become_root;
 use super::{Call, PLYWOOD, UPSTREAM_VERSION, image};
 use crate::build::BuildError;
+use crate::cli::answer::line;
 use crate::cli::report::{self, Failure};
 use crate::dropin::{Arguments, Environment, Invocation, LogSettings, help};
 
 /// Carries out one call; returns its exit status.
 pub(super) fn run(call: &Call<'_>) -> u8 {
     match Invocation::parse(&call.words) {
-        Ok(Invocation::Help) => print!("{}", help(call.command)),
-        Ok(Invocation::Version) => println!("{}", version()),
+        Ok(Invocation::Help) => shown(&help(call.command)),
+        Ok(Invocation::Version) => shown(&version()),
         Ok(Invocation::Build(arguments)) => return build(call, &arguments),
         Err(error) => {
             eprintln!("{}: {error}", call.command);
@@ -21,6 +22,11 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
         }
     }
     0
+}
+
+/// Writes to standard output, which may be closed: that ends no build.
+fn shown(text: &str) {
+    let _ = line(format_args!("{}", text.trim_end()));
 }
 
 fn version() -> String {
@@ -36,7 +42,7 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
     let environment = environment(call, arguments);
     let settings = LogSettings::new(arguments.log_file.as_deref(), &environment);
     if let Some(file) = &settings.file {
-        println!("Output logs going to: {file}");
+        shown(&format!("Output logs going to: {file}"));
     }
     let log = match Log::open(settings) {
         Ok(log) => log,
@@ -65,8 +71,9 @@ fn environment(call: &Call<'_>, arguments: &Arguments) -> Environment {
     if !clears {
         return call.environment.clone();
     }
-    println!("Clearing the environment.");
-    println!("(note this will prevent much of the local-config element from working)");
+    shown(
+        "Clearing the environment.\n(note this will prevent much of the local-config element from working)",
+    );
     Environment::new()
 }
 

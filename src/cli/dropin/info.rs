@@ -6,6 +6,7 @@ use clap::Parser;
 
 use super::image::element_path;
 use super::{Call, PLYWOOD};
+use crate::cli::answer::line;
 use crate::cli::report::{Failure, render};
 use crate::dropin::{Environment, element_info};
 use crate::element::{Catalog, ElementName, Order, resolve};
@@ -27,10 +28,7 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
     let words = [call.command.name().to_owned()].into_iter().chain(call.words.iter().cloned());
     let arguments = Arguments::parse_from(words);
     match text(&arguments, &call.environment) {
-        Ok(text) => {
-            print!("{text}");
-            0
-        }
+        Ok(text) => u8::from(line(format_args!("{}", text.trim_end())).is_err()),
         Err(failure) => {
             eprint!("{}", render(&failure, PLYWOOD));
             1

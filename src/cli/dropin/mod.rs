@@ -11,6 +11,7 @@ mod image;
 mod info;
 mod log;
 mod privilege;
+mod test;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ use std::process::ExitCode;
 use super::Process;
 use super::wiring::environment;
 use crate::dropin::{Command, Environment};
+
+pub(super) use test::{Verdict, tests_of};
 
 /// The version of diskimage-builder whose contract is kept.
 const UPSTREAM_VERSION: &str = "3.43.0";

@@ -11,6 +11,9 @@ const JOURNAL_MEBIBYTES: u64 = 64;
 /// What an EFI system partition adds to the size of the image.
 const ESP_KIBIBYTES: u64 = 525 * 1024;
 
+/// mke2fs wants a file system to be more than twice as large as its journal.
+const BESIDE_JOURNAL_KIBIBYTES: u64 = 4 * 1024;
+
 /// Old versions of qemu-img cannot compress images that are no multiple of it.
 const SIZE_UNIT_KIBIBYTES: u64 = 64;
 
@@ -134,7 +137,7 @@ impl RootParameters {
             None => (used as f64 / 0.6) as u64,
         };
         // Where diskimage-builder's rule makes a disk that is too small for any file system.
-        let least = (root.least_root_bytes() >> 10).max(journal);
+        let least = (root.least_root_bytes() >> 10).max(journal + BESIDE_JOURNAL_KIBIBYTES);
         // Each partition begins on an alignment, and so may the end of the disk.
         let others = match self.allowance {
             Allowance::Partitions if other_bytes > 0 => (other_bytes >> 10).saturating_add(4 * 1024),
@@ -186,8 +189,8 @@ mod tests {
     #[test]
     fn the_smallest_disk_has_room_for_a_file_system_and_its_journal() {
         for (variables, root, mebibytes) in [
-            (&[][..], FsType::EXT4, 128),
-            (&[("DIB_JOURNAL_SIZE", "256")], FsType::EXT4, 512),
+            (&[][..], FsType::EXT4, 132),
+            (&[("DIB_JOURNAL_SIZE", "256")], FsType::EXT4, 516),
             (&[], FsType::Xfs, 320),
         ] {
             let bytes = parameters(variables).unwrap().image_bytes(root, 0, Content::default());

@@ -1,0 +1,138 @@
+//! The functional tests that elements bring: `test-elements/<test>` of an element is built with it, as diskimage-builder's own
+//! test runner does.
+//!
+//! A test passes if the build succeeds and leaves no `/tmp/dib-test-should-fail` in the archive; or if it fails and has left one.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Call, create};
+use crate::cli::Process;
+use crate::cli::report::{Failure, Message};
+use crate::cli::wiring::environment;
+use crate::dropin::{Command, Environment, parse_definition};
+use crate::element::Element;
+use crate::layer::Decoder;
+
+/// What a test leaves in `/tmp` of its image if it is meant to fail.
+const SHOULD_FAIL: &str = "dib-test-should-fail";
+
+/// A test of an element.
+pub(in crate::cli) struct ElementTest<'a> {
+    element: &'a Element,
+    name: String,
+    /// What the outputs are, as the test says.
+    types: Vec<String>,
+}
+
+/// How a test ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Verdict {
+    Passed,
+    Failed,
+}
+
+/// Returns the tests of an element, by name.
+pub(in crate::cli) fn tests_of(element: &Element) -> Result<Vec<ElementTest<'_>>, Failure> {
+    let directory = element.root.join("test-elements");
+    if !directory.is_dir() {
+        return Err(Message::plain(format!("element `{}` has no directory `test-elements`", element.name)));
+    }
+    let mut tests = Vec::new();
+    for entry in fs::read_dir(&directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            tests.push(ElementTest { element, name, types: types(&path)? });
+        }
+    }
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tests)
+}
+
+fn types(test: &Path) -> Result<Vec<String>, Failure> {
+    let file = test.join("test-output-formats");
+    let text = if file.is_file() { fs::read_to_string(file)? } else { "tar".to_owned() };
+    let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+    Ok(words.map(str::to_owned).collect())
+}
+
+impl ElementTest<'_> {
+    /// Returns what it is called.
+    pub(in crate::cli) fn title(&self) -> String {
+        format!("{}/{}", self.element.name, self.name)
+    }
+
+    /// Builds it, with elements of `element_path` and layers of `store`; its log and outputs go into the directory `output`.
+    pub(in crate::cli) fn run(
+        &self,
+        element_path: &[PathBuf],
+        store: Option<&Path>,
+        output: &Path,
+        process: &Process,
+    ) -> Result<Verdict, Failure> {
+        if output.exists() {
+            fs::remove_dir_all(output)?;
+        }
+        fs::create_dir_all(output)?;
+        let output = &fs::canonicalize(output)?;
+        let [command] = &parse_definition([self.definition(element_path, output).as_str()])?[..] else {
+            return Err(Message::plain(format!("test {} defines no image", self.title())));
+        };
+        let mut environment = environment();
+        environment.extend(command.environment.clone());
+        environment.extend(store.map(|store| ("PLYWOOD_STORE".to_owned(), store.display().to_string())));
+        let status = self.create(&command.words, environment, process);
+        self.verdict(status, output)
+    }
+
+    fn create(&self, words: &[String], environment: Environment, process: &Process) -> u8 {
+        create::run(&Call { command: Command::DiskImageCreate, words: words.to_vec(), environment, process })
+    }
+
+    /// Returns the image definition that the test stands for.
+    fn definition(&self, element_path: &[PathBuf], output: &Path) -> String {
+        let own = self.element.root.join("test-elements");
+        let path: Vec<_> =
+            [&own].into_iter().chain(element_path).map(|dir| dir.display().to_string()).collect();
+        json!([{
+            "imagename": output.join("image"),
+            "logfile": output.join("log"),
+            "types": self.types,
+            "skip-base": true,
+            "debug-trace": 1,
+            "environment": {
+                "ELEMENTS_PATH": path.join(":"),
+                "break": "after-error",
+                "break_outside_target": "1",
+                "break_cmd": format!("cp \"$TMP_MOUNT_PATH/tmp/{SHOULD_FAIL}\" '{}'", output.display()),
+            },
+            "elements": [self.element.name, self.name],
+        }])
+        .to_string()
+    }
+
+    fn verdict(&self, status: u8, output: &Path) -> Result<Verdict, Failure> {
+        let passed = match status {
+            0 => !self.is_in_archive(&output.join("image.tar"))?,
+            _ => output.join(SHOULD_FAIL).exists(),
+        };
+        Ok(if passed { Verdict::Passed } else { Verdict::Failed })
+    }
+
+    fn is_in_archive(&self, archive: &Path) -> Result<bool, Failure> {
+        if !archive.is_file() {
+            return Ok(false);
+        }
+        let mut decoder = Decoder::new(BufReader::new(File::open(archive)?));
+        while let Some((entry, _)) = decoder.next_entry()? {
+            if entry.path == format!("tmp/{SHOULD_FAIL}").as_bytes() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
