@@ -201,8 +201,7 @@ fn a_store_on_a_full_disk_says_so_and_stays_sound() {
     // Room for the file, but not for the file and its layer.
     remount(&project.store(), &format!("size={}M", used + 30));
     project.hook("elements/a/install.d/50-a", "head -c 20M /dev/urandom >/etc/a");
-    let full = project.run_build(&[]);
-    assert_eq!(full.status, Some(1), "{}", full.stderr);
+    let full = project.refused(&[]);
     assert!(full.stderr.contains("Caused by: No space left on device"), "{}", full.stderr);
     assert!(full.stderr.contains(" store gc, or another disk with `--store DIR`"), "{}", full.stderr);
     remount(&project.store(), "size=2G");
@@ -217,8 +216,7 @@ fn a_store_on_a_read_only_disk_says_so() {
     mount_tmpfs(&project.store(), "size=1M");
     assert_eq!(project.run(&["plan"]).status, Some(0));
     remount(&project.store(), "ro");
-    let run = project.run_build(&[]);
-    assert_eq!(run.status, Some(1));
+    let run = project.refused(&[]);
     assert!(run.stderr.contains("Caused by: Read-only file system"), "{}", run.stderr);
     assert!(
         run.stderr.contains("hint: choose a store that can be written with `--store DIR`"),
@@ -279,7 +277,7 @@ fn building_without_root_says_so() {
 fn a_mirror_that_is_unknown_or_does_not_answer_is_named() {
     let project = Project::new("outputs = []");
     let output = project
-        .command(&["build", "--progress", "json"])
+        .command(&["build", "--progress", "plain"])
         .env("DIB_DISTRIBUTION_MIRROR", "http://127.0.0.1:9/debian")
         .output()
         .unwrap();
@@ -292,8 +290,7 @@ fn a_mirror_that_is_unknown_or_does_not_answer_is_named() {
     let source = "[source.mmdebstrap]\nvariant = \"minbase\"\nsuites = [\"nobody-has-it\"]\n";
     project.write("layers/mine.toml", &format!("{base}{source}"));
     project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\noutputs = []\n");
-    let run = project.run_build(&[]);
-    assert_eq!(run.status, Some(1));
+    let run = project.refused(&[]);
     assert!(
         run.stderr.contains("nobody-has-it") && run.stderr.contains("hint: DIB_DISTRIBUTION_MIRROR="),
         "{}",

@@ -427,10 +427,10 @@ fn a_shell_on_a_terminal_has_job_control() {
 #[test]
 fn hooks_find_diskimage_builders_commands() {
     let scratch = scratch();
-    let hooks = tempfile::tempdir().unwrap();
-    fs::create_dir(hooks.path().join("maps")).unwrap();
-    fs::write(hooks.path().join("maps/web.tsv"), "httpd\tapache2 libapache2-mod-wsgi\nnothing\t\n").unwrap();
-    fs::write(hooks.path().join("maps/svc-map.tsv"), "crond\tcron\n").unwrap();
+    let maps = tempfile::tempdir().unwrap();
+    let packages = r#"{ "family": { "debian": { "httpd": "apache2 libapache2-mod-wsgi", "nothing": "" } } }"#;
+    fs::write(maps.path().join("web"), packages).unwrap();
+    fs::write(maps.path().join("services"), "crond: cron\n").unwrap();
     let cases = [
         ("pkg-map --element web httpd", 0, "apache2 libapache2-mod-wsgi\n"),
         ("pkg-map --element=web --prefix = nothing httpd", 0, "=apache2 libapache2-mod-wsgi\n"),
@@ -458,11 +458,14 @@ fn hooks_find_diskimage_builders_commands() {
     ];
     for (script, status, expected) in cases {
         let mut job = shell(script);
-        job.binds = vec![Bind {
-            source: hooks.path().to_owned(),
-            target: "/tmp/in_target.d".to_owned(),
-            access: Access::ReadOnly,
-        }];
+        job.env.insert("DISTRO_NAME".to_owned(), "debian".to_owned());
+        job.binds = ["pkg-map", "svc-map"]
+            .map(|kind| Bind {
+                source: maps.path().to_owned(),
+                target: format!("/usr/share/{kind}"),
+                access: Access::ReadOnly,
+            })
+            .into();
         assert_eq!(run(scratch.root.as_ref(), &job), (Exit::Status(status), expected.to_owned()), "{script}");
     }
 }

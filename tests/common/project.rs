@@ -118,6 +118,15 @@ impl Project {
         self.run(&[&common, args].concat())
     }
 
+    /// Builds an image that cannot be built, for what is said in words.
+    pub fn refused(&self, args: &[&str]) -> Run {
+        let out = self.out();
+        let common = ["build", "--progress", "plain", "-o", out.to_str().unwrap()];
+        let run = self.run(&[&common, args].concat());
+        assert_eq!(run.status, Some(1), "{}", run.stderr);
+        run
+    }
+
     /// Returns the manifest of the image that was built last.
     pub fn manifest(&self) -> Value {
         serde_json::from_slice(&fs::read(self.out().join("tiny.manifest.json")).unwrap()).unwrap()
