@@ -37,8 +37,8 @@ mod tests {
             let surroundings = Surroundings { directory: directory.into(), outputs: outputs.into() };
             surroundings.binds().map(|bind| bind.target).collect()
         };
-        assert_eq!(targets("/work", "/work/out"), ["/work"]);
-        assert_eq!(targets("/work", "/images"), ["/work", "/images"]);
-        assert_eq!(targets("/work", "/work"), ["/work"]);
+        assert_eq!(targets("/srv", "/srv/out"), ["/srv"]);
+        assert_eq!(targets("/srv", "/images"), ["/srv", "/images"]);
+        assert_eq!(targets("/srv", "/srv"), ["/srv"]);
     }
 }
