@@ -6,6 +6,7 @@ pub mod fault;
 pub mod project;
 pub mod registry;
 pub mod upstream;
+pub mod work;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,6 @@
-//! Calls that build: outputs, names, exit statuses, break points. Needs root, overlayfs, loop devices and qemu-utils.
+//! diskimage-builder's commands as their callers see them, where they build: outputs, names, exit statuses, break points.
+//!
+//! Needs root, overlayfs, loop devices and qemu-utils; the operating system is a tiny element made here, without network.
 
 use std::fs;
 use std::io::Read;
@@ -7,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::work::{Run, Work, names};
+use crate::common::work::{Run, Work, names};
 
 /// Runs a program of the machine; returns what it prints.
 fn program(name: &str, words: &[&str], directory: &Path) -> String {

@@ -1,9 +1,5 @@
 //! Registries as they are: Debian's `docker-registry`, skopeo, and a proxy that does to connections what networks do.
 
-#![cfg(feature = "system-tests")]
-
-mod common;
-
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use common::fault::{Fault, Proxy};
-use common::registry::{Door, PASSWORD, Server, USER};
+use crate::common::fault::{Fault, Proxy};
+use crate::common::project::Project;
+use crate::common::registry::{Door, PASSWORD, Server, USER};
 use plywood::oci::{
     DiffId, Digest, HashingReader, ImageConfig, RawManifest, Repository, TagOrDigest, descriptor,
     image_manifest,
@@ -485,7 +482,7 @@ fn a_helper_is_asked_for_the_account() {
     std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
     let config = serde_json::json!({ "credHelpers": { server.host(): "test" } });
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
-    let project = common::project::Project::new("");
+    let project = Project::new("");
     project.write("plywood.toml", &format!("[registry.\"{}\"]\nca = \"ca.crt\"\n", server.host()));
     std::fs::copy(directory.join("ca.crt"), project.path().join("ca.crt")).unwrap();
     let pull = |path: &str| {
@@ -545,7 +542,7 @@ fn a_layer_that_is_larger_than_memory_goes_both_ways() {
     let manifest = image_manifest(&config, vec![described], &Default::default());
     remote.put_manifest(&tag("1"), &RawManifest::new("", manifest).unwrap()).unwrap();
 
-    let project = common::project::Project::new("");
+    let project = Project::new("");
     let limited = |args: &[&str]| {
         let program = project.command(args);
         let mut command = std::process::Command::new("prlimit");

@@ -1,5 +1,4 @@
 //! The store with what needs root: owners, devices, extended attributes of the system, overlayfs' own forms.
-#![cfg(feature = "system-tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -388,7 +387,7 @@ fn a_killed_process_leaves_a_sound_store() {
     let mut found = 0;
     for round in 0..12 {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--ignored", "--exact", "committing_child"]).env(CHILD_STORE, &path);
+        child.args(["--ignored", "--exact", "store::committing_child"]).env(CHILD_STORE, &path);
         let mut child =
             child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(60 + round * 83));
@@ -417,7 +416,7 @@ fn two_processes_at_once_are_safe() {
     let path = directory.path().join("store");
     let run = || {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--ignored", "--exact", "committing_child"]).env(CHILD_STORE, &path);
+        child.args(["--ignored", "--exact", "store::committing_child"]).env(CHILD_STORE, &path);
         child.stdout(std::process::Stdio::null()).spawn().unwrap()
     };
     let mut children = [run(), run(), run()];

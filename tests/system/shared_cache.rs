@@ -1,18 +1,14 @@
 //! Layers shared through a registry: what one machine has built, another does not build; and what is not believed.
 //! Needs root, a package mirror, docker-registry, QEMU.
 
-#![cfg(feature = "system-tests")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::project::{Build, Project, Run};
-use common::registry::{Door, Server, free_port};
+use crate::common::project::{Build, Project, Run};
+use crate::common::registry::{Door, Server, free_port};
 use plywood::oci::{RawManifest, Repository, TagOrDigest};
 use plywood::registry::{Access, Client, Credentials, Remote, Settings};
 use serde_json::Value;

@@ -1,7 +1,4 @@
 //! Jobs in real namespaces on a real root. Needs root, overlayfs, and a package mirror for the first run.
-#![cfg(feature = "system-tests")]
-
-mod common;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Scratch, bookworm, run, sandbox, shell};
+use crate::common::{Scratch, bookworm, run, sandbox, shell};
 use plywood::port::{Access, Bind, Exit, Job, Network, RootSpec, Sandbox, SandboxError, View};
 
 fn scratch() -> Scratch {
@@ -354,7 +351,7 @@ fn role() {
 
 fn role_command(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "role", "--nocapture"]).env(ROLE, role);
+    command.args(["--exact", "sandbox::role", "--nocapture"]).env(ROLE, role);
     command
 }
 

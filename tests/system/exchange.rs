@@ -1,17 +1,13 @@
 //! Images through a registry, between plywood, skopeo, umoci and a Docker engine. Needs root, a package mirror and these programs.
 
-#![cfg(feature = "system-tests")]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use common::fault::Proxy;
-use common::project::Project;
-use common::registry::{Door, Server};
+use crate::common::fault::Proxy;
+use crate::common::project::Project;
+use crate::common::registry::{Door, Server};
 use serde_json::Value;
 
 /// A registry with a container that was built and pushed to it.

@@ -2,10 +2,6 @@
 //!
 //! Prints every difference, and fails on any that [`DIFFERENT`] does not know.
 
-#![cfg(feature = "system-tests")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::Read;
@@ -13,8 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::project::Project;
-use common::upstream;
+use crate::common::project::Project;
+use crate::common::upstream;
 use plywood::oci::{Digest, HashingReader};
 
 /// Every class of element: an operating system, tools, ones that need others, one that lists the image.
@@ -107,7 +103,7 @@ fn define(project: &Project) {
 fn by_diskimage_builder(work: &Path) -> std::path::PathBuf {
     let tools = work.join("bin");
     fs::create_dir(&tools).unwrap();
-    fs::write(tools.join("sudo"), include_str!("../src/sandbox/bin/sudo")).unwrap();
+    fs::write(tools.join("sudo"), include_str!("../../src/sandbox/bin/sudo")).unwrap();
     fs::set_permissions(tools.join("sudo"), Permissions::from_mode(0o755)).unwrap();
     let programs = upstream::diskimage_builder().join("bin");
     let path = format!("{}:{}:{}", tools.display(), programs.display(), std::env::var("PATH").unwrap());

@@ -1,14 +1,10 @@
 //! Containers as others read them: skopeo, umoci and a Docker engine. Needs root, a package mirror and these programs.
 
-#![cfg(feature = "system-tests")]
-
-mod common;
-
 use std::fs;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use common::project::Project;
+use crate::common::project::Project;
 use serde_json::{Value, json};
 
 const IMAGE: &str = r#"

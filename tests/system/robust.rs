@@ -1,9 +1,5 @@
 //! Builds that are stopped, and machines that do not give what is needed. Needs root, loop devices and a package mirror.
 
-#![cfg(feature = "system-tests")]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::project::Project;
+use crate::common::project::Project;
 use plywood::sandbox::enter_private_mounts;
 use rustix::process::{Pid, Signal, kill_process};
 

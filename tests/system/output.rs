@@ -1,5 +1,4 @@
 //! Disk images as QEMU's own tools see them. Needs qemu-img (Debian: qemu-utils).
-#![cfg(feature = "system-tests")]
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

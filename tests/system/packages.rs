@@ -1,7 +1,4 @@
 //! Debian roots, packages and initramfs images by real package managers. Needs root and the machine's package mirror.
-#![cfg(feature = "system-tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Scratch, run, sandbox, shell};
+use crate::common::{Scratch, run, sandbox, shell};
 use plywood::distro::{Mmdebstrap, PRIVATE, Variant, apt};
 use plywood::load::load_apt_sources;
 use plywood::oci::Digest;

@@ -1,11 +1,11 @@
 //! The page of what was checked.
 
 use super::Check;
-use super::common::upstream::VERSION;
+use crate::common::upstream::VERSION;
 
 /// What stands above this line in the page is written by hand.
 const MARK: &str =
-    "<!-- Below: made from the results of tests/dib_elements.rs, by PLYWOOD_UPDATE_DOCS=1. -->\n";
+    "<!-- Below: made from the results of tests/system/dib_elements.rs, by PLYWOOD_UPDATE_DOCS=1. -->\n";
 
 /// Returns `page` with the table of what was checked.
 pub fn with_results(page: &str, checks: &[&Check]) -> String {

@@ -1,7 +1,5 @@
 //! A directory to call the commands in, with elements of its own.
 
-#![allow(dead_code, reason = "calls that build nothing use a part")]
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

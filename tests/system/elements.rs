@@ -1,6 +1,5 @@
 //! Shipped elements against real package repositories, on a real Debian. Needs root, the machine's package mirror and its
 //! Python package index.
-#![cfg(feature = "system-tests")]
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -1,8 +1,6 @@
 //! The same inputs give the same layers: the whole example, twice from nothing, under conditions that differ in all that
 //! must not matter. Needs root and a package mirror, and some minutes.
 
-#![cfg(feature = "system-tests")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,9 +1,5 @@
 //! Builds on a real Debian: what is made again, what is not, and what is said. Needs root and a package mirror.
 
-#![cfg(feature = "system-tests")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirEntryExt;
@@ -11,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::project::Project;
+use crate::common::bookworm;
+use crate::common::project::Project;
 
 const NOTHING: [&str; 0] = [];
 
@@ -337,10 +334,7 @@ fn archive(project: &Project, mark: &str) -> PathBuf {
         tar.args(args).arg("-f").arg(&path).arg("-C").arg(from).arg(".");
         assert!(tar.status().unwrap().success());
     };
-    pack(
-        common::bookworm(),
-        &["-c", "--exclude=./proc", "--exclude=./sys", "--exclude=./dev", "--exclude=./run"],
-    );
+    pack(bookworm(), &["-c", "--exclude=./proc", "--exclude=./sys", "--exclude=./dev", "--exclude=./run"]);
     pack(&tree, &["-r"]);
     path
 }

@@ -1,9 +1,6 @@
 //! Disks of block-device files, written for real and read back by other programs.
 //!
 //! Needs root, loop devices, fdisk, gdisk, dosfstools, mtools, xfsprogs; mmdebstrap and the machine's package mirror; qemu-system-x86, ovmf.
-#![cfg(feature = "system-tests")]
-
-mod common;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -19,7 +16,7 @@ use plywood::disk::{
 };
 use plywood::port::{BootImages, DiskError, DiskWriter};
 
-use common::project::Project;
+use crate::common::project::Project;
 
 const BARE: &str = "
 - local_loop:

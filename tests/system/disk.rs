@@ -1,7 +1,6 @@
 //! Real disks: written on loop devices, booted under both firmwares, killed in the middle.
 //!
 //! Needs root, loop devices, mmdebstrap, gdisk, dosfstools, xfsprogs, qemu-system-x86, ovmf, and the machine's own apt sources.
-#![cfg(feature = "system-tests")]
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -175,7 +174,7 @@ fn victim() {
 
 fn start_victim(scratch: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "victim", "--ignored"]).env(VICTIM_DIRECTORY, scratch);
+    command.args(["--exact", "disk::victim", "--ignored"]).env(VICTIM_DIRECTORY, scratch);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

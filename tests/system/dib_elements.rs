@@ -3,12 +3,8 @@
 //!
 //! What is found makes the table of docs/dib-compatibility.md: `PLYWOOD_UPDATE_DOCS=1` writes it, without that it has to be
 //! up to date.
-#![cfg(feature = "system-tests")]
 
-mod common;
-#[path = "dib_elements/images.rs"]
 mod images;
-#[path = "dib_elements/page.rs"]
 mod page;
 
 use std::fs;
@@ -16,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::upstream;
+use crate::common::upstream;
 use images::IMAGES;
 
 /// One element, and how a user sees that it did its work.

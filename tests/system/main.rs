@@ -1,0 +1,26 @@
+//! What needs root, loop devices, QEMU, a Docker engine or the network: one program, so that its tests run side by side and
+//! share what is costly to make. A part of them: `cargo test --features system-tests --test system disk::`.
+
+#![cfg(feature = "system-tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod block_device;
+mod build;
+mod cloud;
+mod container;
+mod dib;
+mod dib_elements;
+mod disk;
+mod dropin;
+mod elements;
+mod exchange;
+mod output;
+mod packages;
+mod registry;
+mod reproducible;
+mod robust;
+mod sandbox;
+mod shared_cache;
+mod store;
