@@ -102,6 +102,8 @@ fn refusal(error: RemoteError) -> Result<Refusal, BuildError> {
         RemoteError::Store(
             wrong @ (StoreError::Damaged { .. }
             | StoreError::WrongLayer { .. }
+            | StoreError::LargerThanSaid { .. }
+            | StoreError::NoRoom { .. }
             | StoreError::Layer(_)
             | StoreError::Invalid { .. }),
         ) => Ok(Refusal::Layer { reason: chain(&wrong) }),

@@ -8,7 +8,7 @@ use crate::element::ResolveError;
 use crate::load::{KeyFileError, LoadError};
 use crate::plan::PlanError;
 use crate::port::{DiskError, PackageError, RemoteError, StoreError};
-use crate::registry::{RegistryError, TlsTrouble};
+use crate::registry::{PullError, RegistryError, TlsTrouble};
 
 /// Returns lines that belong to an error beside its message: the end of a hook's output, and where all of it is.
 pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -40,6 +40,7 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
         .or_else(|| error.downcast_ref::<KeyFileError>().map(key))
         .or_else(|| error.downcast_ref::<io::Error>().map(full_disk))
         .or_else(|| error.downcast_ref::<RegistryError>().map(registry))
+        .or_else(|| error.downcast_ref::<PullError<StoreError>>().map(|error| pull(error, plywood)))
         .flatten()
 }
 
@@ -138,6 +139,7 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
             "take it in with `plywood import SOURCE NAME`, or name the store that has it with `--store DIR`"
                 .to_owned(),
         ),
+        StoreError::NoRoom { .. } => Some(make_room(plywood)),
         StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } | StoreError::Damaged { .. } => {
             Some(format!("{plywood} store check"))
         }
@@ -187,6 +189,13 @@ fn disk(error: &DiskError) -> Option<String> {
             Some("use `size = \"auto\"`, or a larger size, under `disk`".to_owned())
         }
         _ => None,
+    }
+}
+
+fn pull(error: &PullError<StoreError>, plywood: &str) -> Option<String> {
+    match error {
+        PullError::Registry(error) => registry(error),
+        PullError::Taking(error) => store(error, plywood),
     }
 }
 

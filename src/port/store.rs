@@ -179,6 +179,24 @@ pub enum StoreError {
         /// What it is.
         found: DiffId,
     },
+    /// A layer's archive goes on where its record says that it ends.
+    #[error("`{}` holds more than the {said} bytes that its record says", layer.display())]
+    LargerThanSaid {
+        /// Where the layer comes from.
+        layer: PathBuf,
+        /// How large it is said to be.
+        said: u64,
+    },
+    /// A layer is larger than the store can take. Its blob may be small.
+    #[error("`{}` holds more than the {room} bytes that there is room for in `{}`", layer.display(), path.display())]
+    NoRoom {
+        /// The layer, or where it comes from.
+        layer: PathBuf,
+        /// How large it may be.
+        room: u64,
+        /// The store.
+        path: PathBuf,
+    },
     /// A base that `plywood import` took in is not in this store.
     #[error("base image {digest} is not in the store `{}`", path.display())]
     NoBase {

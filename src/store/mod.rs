@@ -41,6 +41,7 @@ mod log;
 mod pack;
 mod receive;
 mod record;
+mod room;
 mod scan;
 mod scratch;
 mod seal;

@@ -40,6 +40,7 @@ impl Store {
     /// Unpacks a layer into the new directory `directory`, and verifies its DiffID on the way.
     pub(super) fn unpack_to(&self, diff_id: &DiffId, directory: &Path) -> Result<(), StoreError> {
         let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
+        self.room()?.admit_unpacked(&layer)?;
         let mut archive = HashingReader::new(self.decoded(&layer)?);
         std::fs::create_dir(directory).map_err(failed("create directory", directory))?;
         unpack(&mut archive, open_directory(directory)?)?;

@@ -497,6 +497,59 @@ fn a_helper_is_asked_for_the_account() {
     assert!(said.contains("docker-credential-test") && !said.contains(PASSWORD), "{said}");
 }
 
+/// Writes an archive of one file of zeros, which takes no room; returns its size.
+fn write_zeros(path: &Path, content: u64) -> u64 {
+    let mut header = tar::Header::new_ustar();
+    header.set_path("zeros").unwrap();
+    header.set_size(content);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    std::fs::write(path, header.as_bytes()).unwrap();
+    let bytes = 512 + content.next_multiple_of(512) + 1024;
+    File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+    bytes
+}
+
+/// Gives the tag `1` to an image of one layer, whose blob is there.
+fn tag_image(remote: &Remote, diff_id: &DiffId, media_type: &str, blob: &Digest, bytes: u64) {
+    let mut config = ImageConfig::new(ARCHITECTURE, 0).unwrap();
+    config.push_step("layer", &[*diff_id]);
+    let config = config.to_bytes();
+    push(remote, &config).unwrap();
+    let manifest = image_manifest(&config, vec![descriptor(media_type, blob, bytes)], &Default::default());
+    remote.put_manifest(&tag("1"), &RawManifest::new("", manifest).unwrap()).unwrap();
+}
+
+#[test]
+fn a_small_blob_that_holds_more_than_there_is_room_for_is_refused() {
+    let server = Server::start(Door::Open);
+    let archive = server.path().join("layer.tar");
+    write_zeros(&archive, 512 << 20);
+    let packed = std::process::Command::new("zstd").arg("-cq").arg(&archive).output();
+    let bomb = packed.expect("this test needs the program `zstd`").stdout;
+    assert!(bomb.len() < 100_000, "{}", bomb.len());
+    let remote = client(Settings::default()).remote(&repository(&server, "bomb"), Access::Push);
+    push(&remote, &bomb).unwrap();
+    let kind = "application/vnd.oci.image.layer.v1.tar+zstd";
+    tag_image(&remote, &DiffId::new(Digest::of("any")), kind, &Digest::of(&bomb), bomb.len() as u64);
+
+    let project = common::project::Project::new("");
+    std::fs::create_dir_all(project.store()).unwrap();
+    let pull = project.command(&["pull", &format!("{}/bomb:1", server.host())]);
+    // A store with little room, which vanishes with the last process that sees it.
+    let script = "mount -t tmpfs -o size=64m tmpfs \"$1\"; store=$1; shift
+        \"$@\" || echo \"status $?\"; find \"$store/blobs\" \"$store/layers\" \"$store/work\" -type f -size +1k";
+    let mut small = std::process::Command::new("unshare");
+    small.args(["--mount", "sh", "-ec", script, "sh"]).arg(project.store());
+    let run = small.arg(pull.get_program()).args(pull.get_args()).output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(String::from_utf8(run.stdout).unwrap(), "status 1\n", "{said}");
+    assert!(said.contains("that there is room for in") && said.contains("store gc"), "{said}");
+}
+
 /// The kernel refuses the process more memory than this, stacks of threads included.
 const MEMORY_BYTES: u64 = 64 << 20;
 
@@ -514,33 +567,16 @@ fn a_layer_that_is_larger_than_memory_goes_both_ways() {
 
     let server = Server::start(Door::Open);
     let layer = server.path().join("layer.tar");
-    let content = 600_000_256;
-    let mut header = tar::Header::new_ustar();
-    header.set_path("zeros").unwrap();
-    header.set_size(content);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_cksum();
-    std::fs::write(&layer, header.as_bytes()).unwrap();
-    let bytes = 512 + content.next_multiple_of(512) + 1024;
-    File::options().write(true).open(&layer).unwrap().set_len(bytes).unwrap();
+    let bytes = write_zeros(&layer, 600_000_256);
     let mut hashing = HashingReader::new(File::open(&layer).unwrap());
     io::copy(&mut hashing, &mut io::sink()).unwrap();
     let digest = hashing.finish().0;
 
     let remote = client(Settings::default()).remote(&repository(&server, "large"), Access::Push);
-    let mut config = ImageConfig::new(ARCHITECTURE, 0).unwrap();
-    config.push_step("zeros", &[DiffId::new(digest)]);
-    let config = config.to_bytes();
-    push(&remote, &config).unwrap();
     let transfers = Transfers::start(&Silent, remote.repository(), Direction::Push, [bytes]);
     let upload = Upload { digest, bytes, source: &OnDisk(layer), mount_from: None };
     remote.push_blob(&upload, &transfers).unwrap();
-    let described = descriptor("application/vnd.oci.image.layer.v1.tar", &digest, bytes);
-    let manifest = image_manifest(&config, vec![described], &Default::default());
-    remote.put_manifest(&tag("1"), &RawManifest::new("", manifest).unwrap()).unwrap();
+    tag_image(&remote, &DiffId::new(digest), "application/vnd.oci.image.layer.v1.tar", &digest, bytes);
 
     let project = Project::new("");
     let limited = |args: &[&str]| {
