@@ -129,7 +129,7 @@ pub struct Build {
 }
 
 /// Where steps are looked up beside the store.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct CacheFrom {
     /// Look steps up in this repository of a registry, too: `HOST/NAME`; repeatable, the first first [default: `from` in `[cache]`]
     #[arg(long, value_name = "REF")]
@@ -137,7 +137,7 @@ pub struct CacheFrom {
 }
 
 /// Where steps are published.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct CacheTo {
     /// Publish the steps in this repository of a registry after the build: `HOST/NAME` [default: `to` in `[cache]`]
     #[arg(long, value_name = "REF")]

@@ -5,22 +5,21 @@ use std::process::ExitCode;
 use super::Process;
 use super::args::{Build, Global};
 use super::base::fetch_missing;
-use super::cache::now;
 use super::context::{Context, absolute};
 use super::disk::Disk;
-use super::outputs::{Extras, InDirectory, Outputs, encoding};
+use super::outputs::{Extras, InDirectory, Outputs};
 use super::preflight::check;
 use super::progress::{Detail, renderer};
 use super::registry::{client, look_up_client};
 use super::report::Failure;
-use super::sharing::{NotPublished, Sources, Target};
+use super::sharing::{Sources, Target};
 use super::wiring::{Edges, environment};
-use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Publication, Registries, Reuse, Stage};
+use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Registries, Reuse};
 use crate::dropin::OutputType;
 use crate::image::{ImageDefinition, ImageName};
 use crate::output::write_file;
 use crate::plan::Plan;
-use crate::port::{Event, RemoteCache};
+use crate::port::Event;
 use crate::store::Store;
 
 /// Builds the images that the command line names.
@@ -63,7 +62,9 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
             build()
         })?;
         if let Some(target) = &target {
-            unpublished = unpublished.and(request.publish(target, &builder, &edges, &steps));
+            let compression = request.image.container.compression;
+            let published = target.publish(&builder, &edges.store, &request.plan, &steps, compression);
+            unpublished = unpublished.and(published);
         }
     }
     unpublished.map(|()| ExitCode::SUCCESS)
@@ -122,35 +123,6 @@ impl<'a> Request<'a> {
         let steps = outputs.write(&mut manifest, &self.outputs)?;
         self.save(&manifest, &steps, &naming, edges)?;
         Ok(steps)
-    }
-
-    /// Lets other machines find the steps.
-    fn publish(
-        &self,
-        target: &Target<'_>,
-        builder: &Builder<'_>,
-        edges: &Edges,
-        steps: &[BuiltStep],
-    ) -> Result<(), Failure> {
-        let repository = target.repository.name();
-        let stage = Stage::start(builder.ports.events, &self.plan.image, format!("publish in {repository}"));
-        let published = target.publisher(&edges.store, now()?).publish(
-            &builder.ports,
-            &self.plan,
-            steps,
-            encoding(self.image.container.compression),
-        );
-        let Publication { steps, new, withheld } =
-            published.map_err(|source| NotPublished { image: self.plan.image.clone(), source })?;
-        stage.end();
-        builder.ports.events.emit(Event::StepsPublished {
-            image: &self.plan.image,
-            repository,
-            steps,
-            new,
-            withheld: withheld.as_ref().map(|withheld| withheld.step.as_str()),
-        });
-        Ok(())
     }
 
     /// Writes the manifest, which the store keeps, too.

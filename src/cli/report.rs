@@ -45,6 +45,11 @@ pub fn chain(error: &Failure) -> String {
     [format!("error: {error}\n")].into_iter().chain(causes).collect()
 }
 
+/// Returns the same as one line.
+pub fn line(error: &Failure) -> String {
+    [error.to_string()].into_iter().chain(causes(error)).collect::<Vec<_>>().join(": ")
+}
+
 /// Returns the same as the last line of `--progress json`.
 pub fn render_json(error: &Failure, plywood: &str) -> String {
     let document = serde_json::json!({

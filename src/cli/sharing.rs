@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 
 use super::args::{CacheFrom, CacheTo};
+use super::cache::now;
 use super::context::Context;
+use super::outputs::encoding;
 use super::report::Failure;
-use crate::build::{Publisher, Registries};
+use crate::build::{Builder, BuiltStep, Publication, Publisher, Registries, Stage};
+use crate::image::Compression;
 use crate::load;
 use crate::oci::Repository;
-use crate::port::{Events, RemoteCache, RemoteError};
+use crate::plan::Plan;
+use crate::port::{Event, Events, RemoteCache, RemoteError};
 use crate::registry::{Access, CacheRepository, Client};
 use crate::store::Store;
 use crate::trust::{Policy, SigningKey};
@@ -39,9 +43,9 @@ impl<'a> Sources<'a> {
 
 /// Where steps are published, and who vouches for them.
 pub(super) struct Target<'a> {
-    pub(super) repository: CacheRepository<'a>,
-    pub(super) policy: Policy,
-    pub(super) key: Option<SigningKey>,
+    repository: CacheRepository<'a>,
+    policy: Policy,
+    key: Option<SigningKey>,
 }
 
 impl<'a> Target<'a> {
@@ -67,8 +71,32 @@ impl<'a> Target<'a> {
 }
 
 impl Target<'_> {
+    /// Lets other machines find the steps of an image whose outputs are written.
+    ///
+    /// # Errors
+    /// [`NotPublished`].
+    pub(super) fn publish(
+        &self,
+        builder: &Builder<'_>,
+        store: &Store,
+        plan: &Plan,
+        steps: &[BuiltStep],
+        compression: Compression,
+    ) -> Result<(), Failure> {
+        let (events, image, repository) = (builder.ports.events, plan.image.as_str(), self.repository.name());
+        let stage = Stage::start(events, image, format!("publish in {repository}"));
+        let published =
+            self.publisher(store, now()?).publish(&builder.ports, plan, steps, encoding(compression));
+        let Publication { steps, new, withheld } =
+            published.map_err(|source| NotPublished { image: image.to_owned(), source })?;
+        stage.end();
+        let withheld = withheld.as_ref().map(|withheld| withheld.step.as_str());
+        events.emit(Event::StepsPublished { image, repository, steps, new, withheld });
+        Ok(())
+    }
+
     /// Returns what publishes the layers of `store`; `now` is in seconds since 1970.
-    pub(super) fn publisher<'b>(&'b self, store: &'b Store, now: i64) -> Publisher<'b> {
+    fn publisher<'b>(&'b self, store: &'b Store, now: i64) -> Publisher<'b> {
         Publisher { to: &self.repository, blobs: store, policy: &self.policy, key: self.key.as_ref(), now }
     }
 }

@@ -3,15 +3,17 @@
 use std::process::ExitCode;
 
 use super::Process;
-use super::args::{Global, Shell};
+use super::args::{CacheFrom, Global, Shell};
 use super::context::{Context, unknown_step};
 use super::progress::{Detail, renderer};
+use super::registry::look_up_client;
 use super::report::Failure;
+use super::sharing::Sources;
 use super::wiring::{Edges, environment};
-use crate::build::{Builder, OnMiss, Registries, Reuse};
+use crate::build::{Builder, OnMiss, Reuse};
 use crate::plan::{Plan, Step};
 
-/// Opens the shell; builds nothing.
+/// Opens the shell; builds nothing, but takes what the project's registries have.
 pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let (name, image) = context.image(&args.image)?;
@@ -19,11 +21,13 @@ pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<Ex
     let plan = context.plan(name, image, &edges.store)?;
     let step = args.at.as_deref().map_or(Ok(&plan.finish), |at| find(&plan, at))?;
     let events = renderer(super::args::Progress::Plain, Detail::Quiet);
+    let client = look_up_client(global, process)?;
+    let sources = Sources::new(&context, &CacheFrom::default(), &client, events.as_ref());
     let builder = Builder {
         ports: edges.ports(events.as_ref()),
         reuse: Reuse::Allowed,
         on_miss: OnMiss::Fail,
-        registries: &Registries::none(events.as_ref()),
+        registries: &sources.registries(),
         surroundings: None,
     };
     let exit = builder.shell(&plan, step, &args.command)?;

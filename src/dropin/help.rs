@@ -48,6 +48,11 @@ Variables:
     break, break_cmd         where to stop, and what to run there (before-PHASE,after-PHASE,after-error)
     PLYWOOD_STORE            where layers and downloads are kept
     PLYWOOD_ORDER            element: a layer for each element (default); phase: diskimage-builder's own order
+    PLYWOOD_PACKAGES_REVISION  a text; with another one packages are installed anew (default: the day)
+    PLYWOOD_CACHE_FROM       repositories of registries that layers are looked up in, separated by commas
+    PLYWOOD_CACHE_TO         repository that layers are published in
+    PLYWOOD_TRUST_KEYS       public keys of which one must have signed what registries have, separated by commas
+    PLYWOOD_SIGN_KEY         file of the key that published layers are signed with
 
 One of the elements has to bring an operating system.
 ";

@@ -19,8 +19,11 @@ impl Narrator {
     /// Returns the lines for an event, without times in front.
     pub fn lines(&mut self, event: &Event<'_>) -> Vec<String> {
         match *event {
-            Event::StepHit { step, .. } => self
-                .told_after_the_phase(format!("Layer of {} is cached: its hooks are not run", named(step))),
+            Event::StepHit { step, from, .. } => self.told_after_the_phase(format!(
+                "Layer of {} is cached{}: its hooks are not run",
+                named(step),
+                if from == "store" { String::new() } else { format!(" in {from}") }
+            )),
             Event::StepStarted { step, .. } => {
                 self.told_after_the_phase(format!("Building the layer of {}", named(step)))
             }
@@ -35,8 +38,10 @@ impl Narrator {
             }
             Event::Warning { message } => vec![format!("WARNING: {message}")],
             Event::StepFinished { .. } | Event::StageFinished { .. } => self.end(),
+            Event::StepsPublished { repository, steps, new, .. } => {
+                vec![format!("Published {steps} layers in {repository}, {new} of them new")]
+            }
             Event::ImageStarted { .. }
-            | Event::StepsPublished { .. }
             | Event::TransfersStarted { .. }
             | Event::TransferStarted { .. }
             | Event::TransferProgress { .. }

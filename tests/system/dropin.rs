@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::registry::{Door, Server};
 use crate::common::work::{Run, Work, names};
 
 /// Runs a program of the machine; returns what it prints.
@@ -308,6 +309,40 @@ fn two_builds_share_a_store() {
         Run::of(child.wait_with_output().unwrap()).expect_success();
     }
     assert_eq!(work.files("."), ["a.tar", "b.tar"]);
+}
+
+#[test]
+fn what_one_machine_has_built_another_fetches() {
+    let server = Server::start(Door::Open);
+    let repository = format!("{}/team/cache", server.host());
+    let machine = || {
+        let work = Work::new();
+        work.hook("web", "install.d/50-web", "echo web >/etc/web");
+        work
+    };
+    let build = |work: &Work, variables: &[(&str, &str)]| {
+        work.create_with("-n -t tar -o x tiny web", variables).expect_success()
+    };
+    let a = machine();
+    let key = a.store().with_file_name("key").display().to_string();
+    let public = a.run("plywood", &["key", "generate", "--out", &key]).expect_success();
+    let published = build(&a, &[("PLYWOOD_CACHE_TO", &repository), ("PLYWOOD_SIGN_KEY", &key)]);
+    assert!(published.contains(&format!("Published 3 layers in {repository}, 3 of them new")), "{published}");
+
+    let b = machine();
+    let fetched = build(&b, &[("PLYWOOD_CACHE_FROM", &repository), ("PLYWOOD_TRUST_KEYS", public.trim())]);
+    assert!(fetched.contains(&format!("Layer of element web is cached in {repository}")), "{fetched}");
+    assert!(!fetched.contains("/root.d") && !fetched.contains("/install.d"), "{fetched}");
+    assert_eq!(fs::read(a.path().join("x.tar")).unwrap(), fs::read(b.path().join("x.tar")).unwrap());
+
+    let stranger = b.run("plywood", &["key", "generate", "--out", "stranger"]).expect_success();
+    let c = machine();
+    let built = build(&c, &[("PLYWOOD_CACHE_FROM", &repository), ("PLYWOOD_TRUST_KEYS", stranger.trim())]);
+    assert!(built.contains("which is not trusted") && built.contains("/install.d/50-web"), "{built}");
+    // Nobody throws an image away because others do not get its layers.
+    drop(server);
+    let alone = build(&c, &[("PLYWOOD_CACHE_FROM", &repository), ("PLYWOOD_CACHE_TO", &repository)]);
+    assert!(alone.contains("WARNING: image `x` is built and its outputs are written, but"), "{alone}");
 }
 
 #[test]

@@ -536,7 +536,7 @@ fn a_small_blob_that_holds_more_than_there_is_room_for_is_refused() {
     let kind = "application/vnd.oci.image.layer.v1.tar+zstd";
     tag_image(&remote, &DiffId::new(Digest::of("any")), kind, &Digest::of(&bomb), bomb.len() as u64);
 
-    let project = common::project::Project::new("");
+    let project = crate::common::project::Project::new("");
     std::fs::create_dir_all(project.store()).unwrap();
     let pull = project.command(&["pull", &format!("{}/bomb:1", server.host())]);
     // A store with little room, which vanishes with the last process that sees it.

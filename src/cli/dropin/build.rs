@@ -8,13 +8,15 @@ use super::Call;
 use super::breaks::BreakIns;
 use super::log::Log;
 use super::privilege::Owner;
-use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Ports, Registries, Reuse, Surroundings};
-use crate::cli::args::Global;
+use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Ports, Reuse, Surroundings};
+use crate::cli::args::{CacheFrom, CacheTo, Global};
 use crate::cli::context::Context;
 use crate::cli::disk::Disk;
 use crate::cli::outputs::{Extras, Naming, Outputs};
 use crate::cli::preflight;
-use crate::cli::report::{Failure, Message};
+use crate::cli::registry::{client, look_up_client};
+use crate::cli::report::{Failure, Message, line};
+use crate::cli::sharing::{Sources, Target};
 use crate::cli::wiring::Edges;
 use crate::dropin::{BuildRequest, Environment, OldImage, OutputType};
 use crate::image::{Checksum, ImageDefinition, ImageName};
@@ -46,7 +48,15 @@ impl Build<'_> {
         let edges = Edges::new(global, self.call.process, environment.clone())?;
         let plan = self.plan(&edges, log)?;
         let outputs = self.outputs();
-        let registries = Registries::none(log);
+        let sources = Sources::new(
+            self.context,
+            &CacheFrom::default(),
+            &look_up_client(global, self.call.process)?,
+            log,
+        );
+        let target =
+            Target::new(self.context, &CacheTo::default(), &client(global, self.call.process)?, log)?;
+        let registries = sources.registries();
         preflight::check(&edges.store, &plan, self.disk, &outputs, &registries)?;
         let breaks = &self.request.breaks;
         let pauses = BreakIns { breaks, environment, log };
@@ -58,7 +68,27 @@ impl Build<'_> {
             surroundings: Some(self.surroundings()?),
         };
         let steps = builder.stack(&plan)?;
-        self.write(&edges, &builder, &plan, &steps, &outputs, extras)
+        let steps = self.write(&edges, &builder, &plan, &steps, &outputs, extras)?;
+        if let Some(target) = &target {
+            self.publish(target, &builder, &edges, &plan, &steps);
+        }
+        Ok(())
+    }
+
+    /// Lets other machines find the layers. Callers throw an image away whose build fails: that nobody else has its layers is
+    /// no reason to.
+    fn publish(
+        &self,
+        target: &Target<'_>,
+        builder: &Builder<'_>,
+        edges: &Edges,
+        plan: &Plan,
+        steps: &[BuiltStep],
+    ) {
+        let compression = self.definition.container.compression;
+        if let Err(failure) = target.publish(builder, &edges.store, plan, steps, compression) {
+            builder.ports.events.emit(Event::Warning { message: &line(&failure) });
+        }
     }
 
     fn plan(&self, edges: &Edges, log: &Log) -> Result<Plan, Failure> {
@@ -98,7 +128,7 @@ impl Build<'_> {
         steps: &[BuiltStep],
         outputs: &[OutputType],
         extras: &Extras,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<BuiltStep>, Failure> {
         let mut manifest = ImageManifest::new(plan, steps, Vec::new());
         if outputs.is_empty() {
             // What hooks of the final stage write is all that is written.
@@ -116,8 +146,9 @@ impl Build<'_> {
             extras,
             interrupted: edges.interrupted.clone(),
         };
-        written.write(&mut manifest, outputs)?;
-        naming.hand_over_companions()
+        let steps = written.write(&mut manifest, outputs)?;
+        naming.hand_over_companions()?;
+        Ok(steps)
     }
 }
 

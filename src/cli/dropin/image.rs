@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-
 use super::Call;
 use super::build::Build;
 use super::log::Log;
-use crate::cli::args::Global;
+use super::settings::Settings;
 use crate::cli::context::{Context, machine_architecture};
 use crate::cli::disk::DiskRules;
 use crate::cli::outputs::Extras;
@@ -21,15 +19,6 @@ use crate::image::{
     ProjectSettings, Qcow2Settings,
 };
 use crate::load;
-
-/// Where layers are kept, as for plywood's own commands.
-const STORE: &str = "PLYWOOD_STORE";
-
-/// In which order hooks run: `element` or `phase`.
-const ORDER: &str = "PLYWOOD_ORDER";
-
-/// The user's word for the state of the package repositories; without it, the day.
-const PACKAGES_REVISION: &str = "PLYWOOD_PACKAGES_REVISION";
 
 /// Builds the image that a call asks for, and writes its outputs.
 pub(super) fn build(
@@ -62,31 +51,6 @@ pub(super) fn build(
     image.run(&settings.global, environment, &extras, log)
 }
 
-/// What the caller says to plywood, not to diskimage-builder.
-struct Settings {
-    global: Global,
-    order: Order,
-    packages_revision: String,
-}
-
-impl Settings {
-    fn of(caller: &Environment) -> Result<Self, Failure> {
-        let text = |name: &str| caller.get(name).filter(|value| !value.is_empty());
-        // Images are built again for the sake of newer packages.
-        let today = || Timestamp::now().strftime("%Y-%m-%d").to_string();
-        Ok(Self {
-            global: Global {
-                project: PathBuf::from("."),
-                store: text(STORE).map(PathBuf::from),
-                verbose: false,
-                quiet: false,
-            },
-            order: text(ORDER).map(|order| order.parse()).transpose()?.unwrap_or_default(),
-            packages_revision: text(PACKAGES_REVISION).cloned().unwrap_or_else(today),
-        })
-    }
-}
-
 fn context(
     request: &BuildRequest,
     environment: &Environment,
@@ -96,6 +60,8 @@ fn context(
     let project = Project {
         project: ProjectSettings { source_date_epoch: epoch(environment)?, elements: element_path.clone() },
         packages: PackageSettings { revision: settings.packages_revision.clone() },
+        cache: settings.cache.clone(),
+        trust: settings.trust.clone(),
         ..Project::default()
     };
     Ok(Context {

@@ -11,6 +11,7 @@ mod image;
 mod info;
 mod log;
 mod privilege;
+mod settings;
 mod test;
 
 use std::ffi::OsString;

@@ -1,0 +1,136 @@
+//! What the caller says to plywood, not to diskimage-builder: in variables that no hook sees.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+use crate::cli::args::Global;
+use crate::cli::report::{Failure, Message};
+use crate::dropin::Environment;
+use crate::element::Order;
+use crate::image::{CacheSettings, TrustSettings};
+
+/// Where layers are kept, as for plywood's own commands.
+const STORE: &str = "PLYWOOD_STORE";
+
+/// The directory whose `plywood.toml` says how single registries are spoken to; without it, the current one.
+const PROJECT: &str = "PLYWOOD_PROJECT";
+
+/// In which order hooks run: `element` or `phase`.
+const ORDER: &str = "PLYWOOD_ORDER";
+
+/// The user's word for the state of the package repositories; without it, the day.
+const PACKAGES_REVISION: &str = "PLYWOOD_PACKAGES_REVISION";
+
+/// Repositories that layers are looked up in, the first first.
+const CACHE_FROM: &str = "PLYWOOD_CACHE_FROM";
+
+/// The repository that layers are published in.
+const CACHE_TO: &str = "PLYWOOD_CACHE_TO";
+
+/// The public keys whose signatures count.
+const TRUST_KEYS: &str = "PLYWOOD_TRUST_KEYS";
+
+/// The file of the key that published layers are signed with.
+const SIGN_KEY: &str = "PLYWOOD_SIGN_KEY";
+
+/// All of it.
+pub(super) struct Settings {
+    pub(super) global: Global,
+    pub(super) order: Order,
+    pub(super) packages_revision: String,
+    pub(super) cache: CacheSettings,
+    pub(super) trust: TrustSettings,
+}
+
+impl Settings {
+    /// Reads what the caller has set; what is empty is not set.
+    pub(super) fn of(caller: &Environment) -> Result<Self, Failure> {
+        let caller = Caller(caller);
+        // Images are built again for the sake of newer packages.
+        let today = || Timestamp::now().strftime("%Y-%m-%d").to_string();
+        Ok(Self {
+            global: Global {
+                project: caller.text(PROJECT).map_or_else(|| PathBuf::from("."), PathBuf::from),
+                store: caller.text(STORE).map(PathBuf::from),
+                verbose: false,
+                quiet: false,
+            },
+            order: caller.list(ORDER)?.pop().unwrap_or_default(),
+            packages_revision: caller.text(PACKAGES_REVISION).map_or_else(today, str::to_owned),
+            cache: CacheSettings { from: caller.list(CACHE_FROM)?, to: caller.list(CACHE_TO)?.pop() },
+            trust: TrustSettings {
+                keys: caller.list(TRUST_KEYS)?.into_iter().collect::<BTreeSet<_>>(),
+                require: None,
+                sign_with: caller.text(SIGN_KEY).map(PathBuf::from),
+            },
+        })
+    }
+}
+
+struct Caller<'a>(&'a Environment);
+
+impl<'a> Caller<'a> {
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Returns the values in a variable, which commas or white space separate.
+    fn list<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Vec<T>, Failure> {
+        let words = self.text(name).unwrap_or_default().split(|c: char| c == ',' || c.is_whitespace());
+        let parse = |word: &str| word.parse().map_err(|error| Message::plain(format!("{name}: {error}")));
+        words.filter(|word| !word.is_empty()).map(parse).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::{Requirement, SigningKey};
+
+    fn settings(pairs: &[(&str, &str)]) -> Result<Settings, Failure> {
+        Settings::of(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn variables_say_what_is_shared_and_who_is_believed() {
+        let key = SigningKey::new([1; 32]).public();
+        let found = settings(&[
+            (CACHE_FROM, "localhost:5000/a, r.example/b"),
+            (CACHE_TO, "r.example/b"),
+            (TRUST_KEYS, &key.to_string()),
+            (SIGN_KEY, "/etc/key"),
+            (ORDER, "phase"),
+        ]);
+        let Settings { cache, trust, order, .. } = found.unwrap();
+        let from: Vec<_> = cache.from.iter().map(ToString::to_string).collect();
+        assert_eq!(from, ["localhost:5000/a", "r.example/b"]);
+        assert_eq!(cache.to.unwrap().to_string(), "r.example/b");
+        assert_eq!((trust.policy().requirement, order), (Requirement::Required, Order::Phase));
+        assert_eq!(trust.sign_with, Some("/etc/key".into()));
+    }
+
+    #[test]
+    fn what_is_not_said_is_not_shared() {
+        let Settings { cache, trust, order, global, .. } =
+            settings(&[(CACHE_FROM, ""), (ORDER, "")]).unwrap();
+        assert_eq!(
+            (cache, trust, order),
+            (CacheSettings::default(), TrustSettings::default(), Order::Element)
+        );
+        assert_eq!((global.store, global.project), (None, PathBuf::from(".")));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (name, value) in
+            [(CACHE_FROM, "r.example/a:tag"), (CACHE_TO, "R/"), (TRUST_KEYS, "ed25519:00"), (ORDER, "random")]
+        {
+            let error = settings(&[(name, value)]).err().unwrap().to_string();
+            assert!(error.starts_with(&format!("{name}: ")), "{error}");
+        }
+    }
+}
