@@ -166,7 +166,7 @@ mkdir -p "$(dirname "$file")"
 printf %s "$1" | cat - "$file" | LC_ALL=C sort -o "$file"
 chmod 0644 "$file""#;
 
-/// What stands in the directory beside the image is what the output's `.d/` gets.
+/// A copy is kept beside the image, where everybody who may read the image may read it.
 ///
 /// Source: diskimage-builder, element manifests.
 const WRITE_MANIFESTS: &str = r#"directory=$TMP_MOUNT_PATH${DIB_MANIFEST_IMAGE_DIR:-/etc/dib-manifests}
@@ -175,7 +175,9 @@ while [ $# -gt 0 ]; do
     printf %s "$2" >"$directory/$1"
     shift 2
 done
-cp -R "$directory" "$TMP_IMAGE_DIR/"
+save=${DIB_MANIFEST_SAVE_DIR:-$IMAGE_NAME.d/}
+mkdir -p "$save"
+cp -R --no-preserve=ownership "$directory" "$save"
 find "$directory" -type f -exec chown 0:0 {} + -exec chmod 0600 {} +"#;
 
 /// Installs the packages of the element `bootloader`, by its own map of names.

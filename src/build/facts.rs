@@ -14,6 +14,9 @@ pub(super) const HOOKS_ON_HOST: &str = View::Host.hooks();
 /// Where they may leave what is neither in the image nor in a cache: `TMP_IMAGE_DIR`.
 pub(super) const IMAGE_DIR_ON_HOST: &str = "/tmp/plywood/image";
 
+/// Where in the cache they find files to lock: `DIB_LOCKFILES`. All builds that share the cache see the same ones.
+pub(super) const LOCKS: &str = "lockfiles";
+
 /// The function that hooks on the host end with, as bash exports it.
 const DIE: &str = "() {  echo \"$*\" >&2\n exit 1\n}";
 
@@ -50,6 +53,8 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
     if matches!(phase, Phase::Root | Phase::Cleanup) {
         facts.push(("TARGET_ROOT", View::HOST_MOUNT));
     }
+    let locks = format!("{}/{LOCKS}", View::CACHE);
+    facts.push(("DIB_LOCKFILES", &locks));
     if phase.place() == Place::Host {
         facts.push(("BASH_FUNC_die%%", DIE));
     }

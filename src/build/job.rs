@@ -48,7 +48,8 @@ impl JobRun<'_> {
         job: &Job,
         phase: Phase,
     ) -> Result<Environment, BuildError> {
-        const TASK: &str = "environment.d";
+        const TASK: &str = Event::ENVIRONMENT;
+        self.announce(phase.dir(), TASK);
         let started = Instant::now();
         let mut printed = Vec::new();
         let exit = root.run(job, &mut |bytes| printed.extend_from_slice(bytes))?;

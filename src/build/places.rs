@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::facts::{HOOKS_ON_HOST, IMAGE_DIR_ON_HOST};
+use super::facts::{HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS};
 use super::step::HOOKS_IN_TARGET;
 use super::surroundings::Surroundings;
 use crate::plan::{ELEMENTS_ON_HOST, Tasks};
 use crate::port::{Access, Bind, CacheMount, LayerStore, StoreError, View, Workspace};
+
+/// What hooks on the host see as [`View::CACHE`], by its name in the store.
+const CACHE: &str = "dib";
 
 /// Directories of the machine.
 pub(super) struct Places {
@@ -31,12 +34,13 @@ impl Places {
         store: &dyn LayerStore,
         surroundings: Option<Surroundings>,
     ) -> Result<Self, StoreError> {
+        store.cache(&format!("{CACHE}/{LOCKS}"))?;
         Ok(Self {
             hooks: workspace.scratch("hooks")?,
             elements: workspace.scratch("elements")?,
             machine: workspace.scratch("machine")?,
             image: workspace.scratch("image")?,
-            cache: store.cache("dib")?,
+            cache: store.cache(CACHE)?,
             surroundings,
         })
     }
@@ -64,10 +68,13 @@ impl Places {
         places.map(|(number, place)| bind(&self.machine.join(number.to_string()), place, Access::ReadOnly))
     }
 
-    /// Returns where a job with this view starts.
+    /// Returns where a job with this view starts: hooks on the host may write there, as they do where diskimage-builder is called.
     pub(super) fn working_directory(&self, view: View) -> String {
-        let callers = self.surroundings.as_ref().filter(|_| view != View::Target);
-        callers.map_or("/".to_owned(), |callers| callers.directory.to_string_lossy().into_owned())
+        match (view, &self.surroundings) {
+            (View::Target, _) => "/".to_owned(),
+            (_, Some(callers)) => callers.directory.to_string_lossy().into_owned(),
+            (_, None) => IMAGE_DIR_ON_HOST.to_owned(),
+        }
     }
 
     /// Returns a mount that a hook made, to be made again.

@@ -1,6 +1,6 @@
 //! The caller's directories, as hooks of the final stage see them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::port::{Access, Bind};
 
@@ -10,17 +10,21 @@ use crate::port::{Access, Bind};
 pub struct Surroundings {
     /// Where the caller is, and these hooks start.
     pub directory: PathBuf,
-    /// Where outputs go.
-    pub outputs: PathBuf,
+    /// Where outputs go, and what else the caller names for what hooks leave.
+    pub further: Vec<PathBuf>,
 }
 
 impl Surroundings {
     /// Returns what a job needs to see them, each at its own path.
     pub(super) fn binds(&self) -> impl Iterator<Item = Bind> {
-        let is_inside = self.outputs.starts_with(&self.directory);
-        let outputs = (!is_inside).then_some(&self.outputs);
-        [Some(&self.directory), outputs].into_iter().flatten().map(|path| Bind {
-            source: path.clone(),
+        let mut seen: Vec<&Path> = vec![&self.directory];
+        for path in &self.further {
+            if !seen.iter().any(|outer| path.starts_with(outer)) {
+                seen.push(path);
+            }
+        }
+        seen.into_iter().map(|path| Bind {
+            source: path.to_owned(),
             target: path.to_string_lossy().into_owned(),
             access: Access::ReadWrite,
         })
@@ -32,13 +36,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_inside_the_other_is_seen_with_it() {
-        let targets = |directory: &str, outputs: &str| -> Vec<String> {
-            let surroundings = Surroundings { directory: directory.into(), outputs: outputs.into() };
+    fn a_directory_inside_another_is_seen_with_it() {
+        let targets = |directory: &str, further: &[&str]| -> Vec<String> {
+            let further = further.iter().map(PathBuf::from).collect();
+            let surroundings = Surroundings { directory: directory.into(), further };
             surroundings.binds().map(|bind| bind.target).collect()
         };
-        assert_eq!(targets("/srv", "/srv/out"), ["/srv"]);
-        assert_eq!(targets("/srv", "/images"), ["/srv", "/images"]);
-        assert_eq!(targets("/srv", "/srv"), ["/srv"]);
+        assert_eq!(targets("/srv", &["/srv/out"]), ["/srv"]);
+        assert_eq!(targets("/srv", &["/images", "/images/x.d", "/logs"]), ["/srv", "/images", "/logs"]);
+        assert_eq!(targets("/srv", &["/srv"]), ["/srv"]);
     }
 }

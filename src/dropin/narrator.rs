@@ -61,7 +61,9 @@ impl Narrator {
 
     fn started(&mut self, step: &str, phase: &str, task: &str) -> Vec<String> {
         let mut lines = self.enter(step, phase);
-        lines.push(format!("{PREFIX}Running {}/{phase}/{task}", hooks_directory(phase)));
+        if task != Event::ENVIRONMENT {
+            lines.push(format!("{PREFIX}Running {}/{phase}/{task}", hooks_directory(phase)));
+        }
         lines
     }
 
@@ -72,7 +74,7 @@ impl Narrator {
             return Vec::new();
         }
         let mut lines = self.enter(step, phase);
-        if task == "environment.d" {
+        if task == Event::ENVIRONMENT {
             return lines;
         }
         if let Some((_, _, profile)) = &mut self.running {
@@ -138,6 +140,8 @@ mod tests {
             &mut narrator,
             &[
                 Event::StepStarted { image: "x", step: "web" },
+                started("web", "install.d", Event::ENVIRONMENT),
+                finished("web", "install.d", Event::ENVIRONMENT, "exit status 0"),
                 started("web", "install.d", "50-web"),
                 Event::TaskOutput { image: "x", step: "web", task: "50-web", line: "+ true" },
                 finished("web", "install.d", "50-web", "exit status 0"),

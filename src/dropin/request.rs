@@ -46,6 +46,8 @@ pub struct BuildRequest {
     pub mkfs_options: Option<String>,
     /// The label of the root file system.
     pub root_label: Option<String>,
+    /// Where the manifests are kept, if not in `NAME.d`.
+    pub manifests: Option<String>,
     /// What becomes of an image of the same name.
     pub old_image: OldImage,
     /// Where the build stops for somebody to look at it.
@@ -121,6 +123,7 @@ impl BuildRequest {
             aci_manifest: text(caller, "ACI_MANIFEST").map(str::to_owned),
             mkfs_options: arguments.mkfs_options.clone().filter(|options| !options.is_empty()),
             root_label: given(&arguments.root_label, caller, "ROOT_LABEL"),
+            manifests: text(caller, "DIB_MANIFEST_SAVE_DIR").map(str::to_owned),
             old_image: OldImage::of(caller),
             breaks: BreakPoints::of(caller),
             variables: variables(command, arguments, caller, architecture, &name),

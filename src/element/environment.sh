@@ -6,6 +6,7 @@ set -eu -o pipefail
 marker=$1
 shift
 for fragment in "$@"; do
+  echo "dib-run-parts Sourcing environment file $fragment"
   set -x
   source "$fragment"
   { set +x; } 2>/dev/null

@@ -58,8 +58,8 @@ pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
 pub use native::{
-    BOOT_LOADER_HOOK, NativeProvider, is_boot_loader, is_done_natively, is_never_called, preset_variables,
-    provider_variables,
+    BOOT_LOADER_HOOK, NativeProvider, is_boot_loader, is_done_natively, is_never_called, library_variables,
+    preset_variables, provider_variables,
 };
 pub use nearest::nearest;
 pub use order::{CycleError, Order};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Condition, Element, ElementName, Phase};
+use super::{Condition, Element, ElementName, Mentions, Phase};
 
 /// An element of diskimage-builder that acts on the data of all others in one go.
 ///
@@ -145,6 +145,21 @@ pub fn is_boot_loader(element: &Element) -> bool {
     element.name.as_str() == BOOT_LOADER && element.files.contains_key(BOOT_LOADER_HOOK)
 }
 
+/// Variables that functions of `_LIB` read on behalf of the hooks that source them.
+const READ_BY_LIBRARY: [&str; 5] = [
+    "DIB_BAREMETAL_INITRD_PATTERN",
+    "DIB_BAREMETAL_KERNEL_PATTERN",
+    "DIB_LIB_UDEV_ROOT",
+    "DIB_MODULE_ROOT",
+    "RAMDISK_ELEMENT",
+];
+
+/// Returns the variables that functions of `_LIB` read, if hooks that mention these names can call them.
+pub fn library_variables(mentions: &Mentions) -> impl Iterator<Item = String> + use<> {
+    let reachable = mentions.names.contains("_LIB");
+    READ_BY_LIBRARY.into_iter().filter(move |_| reachable).map(str::to_owned)
+}
+
 /// The variables that providers read on behalf of `element`, though none of its files need mention them. Lists of packages
 /// that cannot be read name none: to say so is not this function's business.
 pub fn provider_variables(element: &Element) -> BTreeSet<String> {
@@ -201,5 +216,12 @@ mod tests {
             .build();
         let names = provider_variables(&asking);
         assert!(names.contains("DIB_PYTHON_VERSION") && names.contains("DIB_INSTALLTYPE_other"));
+    }
+
+    #[test]
+    fn hooks_that_source_the_library_read_what_it_reads() {
+        let read = |text: &str| library_variables(&Mentions::of(text.as_bytes())).collect::<Vec<_>>();
+        assert!(read("source $_LIB/img-functions").contains(&"DIB_BAREMETAL_KERNEL_PATTERN".to_owned()));
+        assert_eq!(read("source /etc/os-release"), [""; 0]);
     }
 }

@@ -22,7 +22,7 @@ use super::{Element, ElementName};
 
 /// Pairs of elements that do not depend on each other, yet have to come in this order if both are in an image.
 /// In diskimage-builder its phases and script numbers saw to it.
-const HINTS: [(&str, &str, &str); 11] = [
+const HINTS: [(&str, &str, &str); 13] = [
     (
         "cloud-init",
         "cloud-init-datasources",
@@ -38,6 +38,8 @@ const HINTS: [(&str, &str, &str); 11] = [
     ("devuser", "local-config", "gives that user the caller's ssh key"),
     ("ironic-python-agent", "proliant-tools", "installs into the agent's environment"),
     ("redhat-common", "disable-selinux", "edits a file of the SELinux packages"),
+    ("kernel", "disable-selinux", "edits the kernel command line that comes with the kernel"),
+    ("docker", "insecure-docker-registry", "edits the configuration of the engine"),
 ];
 
 /// In which order the hooks of an image run.

@@ -33,11 +33,22 @@ const OF_ONE_BUILD: [&str; 8] = [
 /// What stands for a secret.
 const HIDDEN: &str = "***";
 
+/// What says where the manifests go, in the image and beside it.
+const DIRECTORIES: [&str; 3] = ["DIB_MANIFEST_IMAGE_DIR", "DIB_MANIFEST_SAVE_DIR", "IMAGE_NAME"];
+
+/// Returns the variables that [`manifest_task`] reads.
+pub(super) fn manifest_variables(request: &Request<'_>) -> &'static [&'static str] {
+    if is_wanted(request) { &DIRECTORIES } else { &[] }
+}
+
+fn is_wanted(request: &Request<'_>) -> bool {
+    let wanting = [NativeProvider::Manifests, NativeProvider::SourceRepositories];
+    wanting.iter().any(|provider| request.native.contains(provider))
+}
+
 /// Returns the task that writes the manifests, if something in the image wants them.
 pub(super) fn manifest_task(request: &Request<'_>) -> Option<Task> {
-    let wanting = [NativeProvider::Manifests, NativeProvider::SourceRepositories];
-    let wanted = wanting.iter().any(|provider| request.native.contains(provider));
-    wanted.then(|| Task {
+    is_wanted(request).then(|| Task {
         phase: Phase::Cleanup,
         name: "01-copy-manifests-dir".to_owned(),
         action: Action::WriteManifests(texts(request)),

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::PlanError;
+use super::manifest::manifest_variables;
 use super::request::{MachineFile, Request};
 use super::step::{InputFile, Tasks};
 use super::variables::mentioned_name;
 use crate::element::{
     DuplicateHook, Element, Fragment, Mentions, Phase, PhaseClass, Place, environment_order,
-    is_done_natively, is_never_called, provider_variables, relevant_fragments,
+    is_done_natively, is_never_called, library_variables, provider_variables, relevant_fragments,
 };
 
 /// Files at the top of elements that providers read, and no hook.
@@ -103,7 +104,7 @@ pub(super) fn final_view(request: &Request<'_>, late: &[String]) -> Result<Tasks
             }
         }
     }
-    Ok(view(request, request.elements, hooks))
+    Ok(view_with(request, request.elements, hooks, manifest_variables(request)))
 }
 
 /// Says whether hooks of `phases` may look at the file at `path`: none of them reads another phase's hooks, nor those of
@@ -132,9 +133,15 @@ fn phase_of(path: &str) -> Option<Phase> {
 }
 
 /// Returns a view of these files, the fragments that matter to them, and the variables that any of them names.
-fn view(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks) -> Tasks {
+fn view(request: &Request<'_>, owners: &[Arc<Element>], hooks: Hooks) -> Tasks {
+    view_with(request, owners, hooks, &[])
+}
+
+/// Returns the same, where plywood's own work reads `variables`, too.
+fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, variables: &[&str]) -> Tasks {
     add_tools(request, &mut hooks);
     let mut mentions = mentions(request, owners, &hooks);
+    mentions.names.extend(variables.iter().map(|&name| name.to_owned()));
     let fragments = add_fragments(request, owners, &mut hooks, &mut mentions);
     let environment = only(request.variables, |name| mentions.includes(mentioned_name(name)));
     let files = only(request.files, |name| environment.values().any(|value| names_file(value, name)));
@@ -192,6 +199,7 @@ fn mentions(request: &Request<'_>, owners: &[Arc<Element>], hooks: &Hooks) -> Me
     for owner in owners {
         mentions.names.extend(provider_variables(owner));
     }
+    mentions.names.extend(library_variables(&mentions));
     mentions
 }
 

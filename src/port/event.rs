@@ -197,6 +197,11 @@ pub enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// The task that sources the files of `environment.d` before those of a phase.
+    pub const ENVIRONMENT: &'static str = "environment.d";
+}
+
 /// Which way blobs go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -44,8 +44,15 @@ pub(super) const IMAGE_TOOLS: [Tool; 2] = tools![
 pub(super) const HOST_TOOLS: [Tool; 2] = tools!["place-source" from "place-source", "sudo" from "sudo"];
 
 /// The files of [`crate::distro::LIBRARY`].
-pub(super) const LIBRARY: [Tool; 5] =
-    library!["common-defaults", "common-functions", "die", "img-defaults", "img-functions"];
+pub(super) const LIBRARY: [Tool; 7] = library![
+    "common-defaults",
+    "common-functions",
+    "die",
+    "img-defaults",
+    "img-functions",
+    "ramdisk-defaults",
+    "ramdisk-functions",
+];
 
 /// Forbids maintainer scripts to start services.
 ///

@@ -12,19 +12,28 @@ pub struct Work {
     directory: TempDir,
 }
 
-/// What makes an operating system small enough for a test: a shell, and what it needs.
+/// What makes an operating system small enough for a test.
 const TINY: &str = r#"
 cd "$TARGET_ROOT"
 mkdir -p bin dev etc proc root run sys tmp usr/bin var/log
-for program in bash sh cat cp find grep ls mkdir rm touch; do
+echo tiny >etc/tiny
+"#;
+
+/// What every test's operating system can run.
+const PROGRAMS: [&str; 11] =
+    ["bash", "sh", "cat", "cp", "find", "grep", "ls", "mkdir", "rm", "touch", "chmod"];
+
+/// Takes programs of the machine over, and what they need.
+const COPY: &str = r#"
+cd "$TARGET_ROOT"
+for program in $programs; do
     path=$(command -v "$program")
     cp -L "$path" bin/
-    for library in $(ldd "$path" | grep -o '/[^ ]*'); do
+    for library in $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*'); do
         mkdir -p ".${library%/*}"
         [ -e ".$library" ] || cp -L "$library" ".$library"
     done
 done
-echo tiny >etc/tiny
 "#;
 
 impl Work {
@@ -34,7 +43,14 @@ impl Work {
         fs::create_dir(work.path()).unwrap();
         work.write("../elements/tiny/element-provides", "operating-system\n");
         work.hook("tiny", "root.d/10-tiny", TINY);
+        work.programs("tiny", &PROGRAMS);
         work
+    }
+
+    /// Lets an element bring programs of this machine.
+    pub fn programs(&self, element: &str, names: &[&str]) {
+        let script = format!("programs='{}'{COPY}", names.join(" "));
+        self.hook(element, &format!("root.d/20-programs-{element}"), &script);
     }
 
     /// Returns the caller's directory.

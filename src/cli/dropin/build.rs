@@ -117,7 +117,12 @@ impl Build<'_> {
                 format!("mkdir -p {}", outputs.display()),
             ));
         }
-        Ok(Surroundings { directory, outputs })
+        let manifests = self.request.manifests.as_ref().map(|path| directory.join(path));
+        if let Some(path) = &manifests {
+            let failed = |error| format!("cannot make `{}` (DIB_MANIFEST_SAVE_DIR): {error}", path.display());
+            std::fs::create_dir_all(path).map_err(|error| Message::plain(failed(error)))?;
+        }
+        Ok(Surroundings { directory, further: [outputs].into_iter().chain(manifests).collect() })
     }
 
     fn write(
@@ -166,7 +171,9 @@ impl<'a> Beside<'a> {
 
     /// Gives what hooks have left beside the image to who called.
     fn hand_over_companions(&self) -> Result<(), Failure> {
-        self.hand_over(&self.directory.join(self.request.name.file("d")))
+        let own = self.request.name.file("d");
+        let kept = [Some(&own), self.request.manifests.as_ref()];
+        kept.into_iter().flatten().try_for_each(|path| self.hand_over(&self.directory.join(path)))
     }
 
     fn hand_over(&self, path: &std::path::Path) -> Result<(), Failure> {

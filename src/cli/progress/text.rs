@@ -40,6 +40,7 @@ impl Narrator {
                 Some(format!("{place} {step}: cached {}{from}{why}", layers(diff_ids)))
             }
             Event::StepStarted { image, step } => Some(format!("{} {step}: building", self.advance(image))),
+            Event::TaskStarted { task: Event::ENVIRONMENT, .. } => None,
             Event::TaskStarted { image, step, phase, task } => {
                 Some(format!("{} {step}: {phase}/{task}", self.place(image)))
             }

@@ -1,0 +1,141 @@
+//! What hooks can rely on when one of diskimage-builder's commands runs them. Needs root, overlayfs, loop devices, cpio.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::common::work::Work;
+
+#[test]
+fn what_an_image_is_made_of_lies_beside_it() {
+    let work = Work::new();
+    work.write("../elements/web/element-deps", "manifests\n");
+    work.hook(
+        "web",
+        "finalise.d/50-web",
+        "mkdir -p \"$DIB_MANIFEST_IMAGE_DIR\"; echo web >\"$DIB_MANIFEST_IMAGE_DIR/web\"",
+    );
+    work.write("out/.keep", "");
+    work.create("-n -t tar -o out/x tiny web").expect_success();
+    assert_eq!(work.files("out"), [".keep", "x.d", "x.tar"]);
+    assert_eq!(work.files("out/x.d/dib-manifests"), ["dib_arguments", "dib_environment", "web"]);
+    assert_eq!(work.read("out/x.d/dib-manifests/web"), "web\n");
+    let status = std::fs::metadata(work.path().join("out/x.d/dib-manifests/dib_environment")).unwrap();
+    assert_eq!(status.permissions().mode() & 0o777, 0o644);
+
+    let kept = work.path().parent().unwrap().join("kept");
+    let elsewhere = [("DIB_MANIFEST_SAVE_DIR", kept.to_str().unwrap())];
+    work.create_with("-n -t tar -o y tiny web", &elsewhere).expect_success();
+    assert_eq!(work.files("."), ["out", "y.tar"]);
+    assert_eq!(work.files("../kept/dib-manifests"), ["dib_arguments", "dib_environment", "web"]);
+}
+
+#[test]
+fn hooks_on_the_host_lock_files_and_write_where_they_are() {
+    let work = Work::new();
+    work.write("../elements/web/environment.d/10-web", "export WEB=1\n");
+    let script = "exec 9>\"$DIB_LOCKFILES/web.lock\"; flock 9; echo $WEB >here; [ \"$(cat here)\" = 1 ]";
+    work.hook("web", "extra-data.d/50-web", script);
+    let log = work.create("-n -t tar -o x tiny web").expect_success();
+    let expected = "Running hooks from /tmp/plywood/hooks/extra-data.d\n\
+                    dib-run-parts Sourcing environment file /tmp/plywood/hooks/environment.d/10-web\n\
+                    + source /tmp/plywood/hooks/environment.d/10-web\n\
+                    ++ export WEB=1\n";
+    assert!(log.contains(expected), "{log}");
+    assert_eq!(work.files("."), ["x.tar"]);
+}
+
+/// What upstream's `ramdisk` does in its hooks, on a kernel and a busybox that are none.
+const BUILD_RAMDISK: &str = r#"
+_LIB=/tmp/ramdisk-build
+for file in common-defaults img-defaults ramdisk-defaults common-functions img-functions ramdisk-functions; do
+    source "$_LIB/$file"
+done
+KERNEL_VERSION=${DIB_KERNEL_VERSION:-$(find_kernel_version)}
+MODULE_DIR=$MODULE_ROOT/lib/modules/$KERNEL_VERSION
+FIRMWARE_DIR=$MODULE_ROOT/lib/firmware
+LIB_UDEV=$LIB_UDEV_ROOT/lib/udev
+INIT=$_LIB/scripts/init
+FUNCTIONS_D=$_LIB/scripts/d
+BUSYBOX=${BUSYBOX:-$(type -p busybox)}
+mk_build_dir
+mkdir -p $TMP_BUILD_DIR/mnt
+export TMP_HOOKS_PATH=/tmp TMP_MOUNT_PATH=$TMP_BUILD_DIR/mnt
+create_ramdisk_base
+populate_lib
+populate_busybox
+populate_init
+populate_udev
+TMP_HOOKS_PATH=/tmp/in_target.d run_d ramdisk-install
+finalise_image
+save_image /tmp/ramdisk
+trap EXIT
+cp /boot/vmlinu[zx]-$KERNEL_VERSION /tmp/kernel
+"#;
+
+/// Makes an element called `ramdisk` with that hook, and the pieces that ramdisks are made of.
+fn ramdisk_element(work: &Work) {
+    let programs =
+        "awk basename cpio cut date dirname gzip head ldd ln mktemp mv readlink sed sort tail tr xargs";
+    work.programs("ramdisk", &programs.split(' ').collect::<Vec<_>>());
+    let image = r#"cd "$TARGET_ROOT"
+mkdir -p boot lib/modules/6.1-1/kernel lib/udev/rules.d
+for version in 6.1-1 5.10-9; do echo "kernel $version" >boot/vmlinuz-$version; done
+echo module >lib/modules/6.1-1/kernel/web.ko
+echo rule >lib/udev/rules.d/80-drivers.rules
+printf '#!/bin/sh\nprintf "%%s\\n" sh ip lsmod modprobe wget reboot\n' >bin/busybox
+for program in udevadm shutdown; do echo '#!/bin/sh' >bin/$program; done
+chmod +x bin/busybox bin/udevadm bin/shutdown"#;
+    work.hook("ramdisk", "root.d/30-kernel", image);
+    let inject = r#"build=$TMP_MOUNT_PATH/tmp/ramdisk-build
+mkdir -p $build
+for file in common-defaults common-functions ramdisk-defaults ramdisk-functions img-defaults img-functions; do
+    cp $_LIB/$file $build
+done
+cp -r $(dirname $0)/scripts $build"#;
+    work.hook("ramdisk", "extra-data.d/01-inject", inject);
+    work.write("../elements/ramdisk/extra-data.d/scripts/init", "#!/bin/bash\necho start\n");
+    work.write("../elements/ramdisk/extra-data.d/scripts/init-end", "echo end\n");
+    work.write("../elements/ramdisk/extra-data.d/scripts/d/init-func", "true\n");
+    work.write("../elements/ramdisk/init.d/10-web", "echo web\n");
+    work.write("../elements/ramdisk/udev.d/60-web.rules", "web\n");
+    work.hook("ramdisk", "ramdisk-install.d/50-web", "echo installed >$TMP_MOUNT_PATH/installed");
+    work.hook("ramdisk", "post-install.d/50-wanted", "echo ' cat grep' >/etc/dib_binary_deps");
+    work.hook("ramdisk", "post-install.d/99-build-ramdisk", BUILD_RAMDISK);
+    let extract = "cp $TMP_MOUNT_PATH/tmp/ramdisk $IMAGE_NAME.initramfs\ncp $TMP_MOUNT_PATH/tmp/kernel $IMAGE_NAME.kernel";
+    work.hook("ramdisk", "cleanup.d/99-extract", extract);
+}
+
+#[test]
+fn a_ramdisk_is_made_of_the_pieces_of_all_elements() {
+    let work = Work::new();
+    ramdisk_element(&work);
+    let run = |name: &str| {
+        let words = ["-n", "-o", name, "tiny"];
+        work.run("ramdisk-image-create", &words).expect_success()
+    };
+    let log = run("x");
+    assert!(log.contains("Image file /tmp/ramdisk created..."), "{log}");
+    assert_eq!(work.files("."), ["x.initramfs", "x.kernel"]);
+    assert_eq!(work.read("x.kernel"), "kernel 6.1-1\n");
+    let unpack = "mkdir root && gzip -dc x.initramfs | cpio -i -D root --quiet";
+    let done = Command::new("bash").args(["-euc", unpack]).current_dir(work.path()).status().unwrap();
+    assert!(done.success());
+    let init = "#!/bin/bash\necho start\n\n# init fragment from 10-web\necho web\necho end\n";
+    assert_eq!(work.read("root/init"), init);
+    assert_eq!(work.read("root/lib/modules/6.1-1/kernel/web.ko"), "module\n");
+    assert_eq!(work.read("root/lib/udev/rules.d/60-web.rules"), "web\n");
+    assert_eq!(work.read("root/installed"), "installed\n");
+    let programs = [
+        "bash", "busybox", "cat", "grep", "ip", "lsmod", "modprobe", "reboot", "sh", "shutdown", "udevadm",
+        "wget",
+    ];
+    assert_eq!(work.files("root/bin"), programs);
+    let run_bash = ["root", "/bin/bash", "-c", "echo runs"];
+    let bash = Command::new("chroot").args(run_bash).current_dir(work.path()).output().unwrap();
+    assert_eq!(bash.stdout, b"runs\n", "{}", String::from_utf8_lossy(&bash.stderr));
+
+    let first = std::fs::read(work.path().join("x.initramfs")).unwrap();
+    std::fs::remove_dir_all(work.store()).unwrap();
+    run("y");
+    assert!(first == std::fs::read(work.path().join("y.initramfs")).unwrap(), "the same files, other bytes");
+}
