@@ -217,6 +217,9 @@ fn tls(trouble: TlsTrouble) -> String {
         TlsTrouble::Certificate => {
             "name the file of its certificate authority: `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
         }
+        TlsTrouble::Client => {
+            "name the certificate that it wants to be shown: `client-cert` and `client-key` in the table `[registry.\"HOST\"]` of plywood.toml"
+        }
         TlsTrouble::NoTls => {
             "if it speaks plain HTTP, and everybody on the way may read along: `insecure = true` in the table `[registry.\"HOST\"]` of plywood.toml"
         }

@@ -7,9 +7,10 @@ use super::Process;
 use super::args::Global;
 use super::report::{Failure, Message};
 use super::wiring::environment;
+use crate::element::Environment;
 use crate::image::RegistrySettings;
 use crate::load::{self, LoadError};
-use crate::registry::{Client, Credentials, HostSettings, Protocol, Settings};
+use crate::registry::{CERTIFICATE_DIRECTORIES, Client, Credentials, HostSettings, Protocol, Settings};
 
 /// How long a registry may be silent when a step is looked up or fetched that could be built as well.
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(15);
@@ -35,8 +36,15 @@ fn patient_client(global: &Global, process: &Process, patience: Duration) -> Res
     let environment = environment();
     let credentials = Credentials::of_environment(&environment);
     let hosts = hosts.collect::<Result<_, Failure>>()?;
-    let settings = Settings { hosts, environment, patience, ..Settings::default() };
+    let certificates = certificate_directories(&environment);
+    let settings = Settings { hosts, certificates, environment, patience, ..Settings::default() };
     Ok(Client::new(settings, credentials, process.interrupted.clone()))
+}
+
+/// Returns where certificates for single registries are: the user's before the machine's.
+fn certificate_directories(environment: &Environment) -> Vec<PathBuf> {
+    let own = environment.get("HOME").map(|home| Path::new(home).join(".config/containers/certs.d"));
+    own.into_iter().chain(CERTIFICATE_DIRECTORIES.map(PathBuf::from)).collect()
 }
 
 fn host_settings(project: &Path, host: &str, table: &RegistrySettings) -> Result<HostSettings, Failure> {

@@ -15,6 +15,47 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// The files with certificates for one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Certificates {
+    /// Authorities, trusted beside the system's.
+    pub(super) authorities: Vec<PathBuf>,
+    /// The certificate to show, and its key.
+    pub(super) client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Certificates {
+    /// Finds what `directories` have for a host and port: every `.crt` is an authority, the first `.cert` the one to show, with
+    /// the `.key` of its name. The first directory that has a kind of them decides about that.
+    ///
+    /// Source: containers-certs.d(5); Docker manual, "Verify repository client with certificates".
+    pub(super) fn find(directories: &[PathBuf], host: &str) -> Self {
+        let found = directories.iter().map(|directory| Self::in_directory(&directory.join(host)));
+        found.fold(Self::default(), Self::or)
+    }
+
+    /// Takes from `other` what is not there.
+    pub(super) fn or(self, other: Self) -> Self {
+        let authorities = if self.authorities.is_empty() { other.authorities } else { self.authorities };
+        Self { authorities, client: self.client.or(other.client) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn in_directory(directory: &Path) -> Self {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
+        files.sort();
+        let of_kind = |kind: &'static str| {
+            files.iter().filter(move |path| path.extension().is_some_and(|is| is == kind))
+        };
+        let client = of_kind("cert").next().map(|path| (path.clone(), path.with_extension("key")));
+        Self { authorities: of_kind("crt").cloned().collect(), client }
+    }
+}
+
 /// Returns the authorities that the system trusts; `SSL_CERT_FILE` names others. None where there is no file: then no host is
 /// trusted whose authority is not set.
 pub(super) fn system_certificates(environment: &BTreeMap<String, String>) -> Vec<Certificate<'static>> {
@@ -61,6 +102,32 @@ fn unusable(path: &Path, reason: &str) -> RegistryError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_lie_where_engines_have_them_under_any_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
+        for path in [
+            "first/a.example/x.cert",
+            "second/a.example:5000/ca.crt",
+            "second/a.example/b.crt",
+            "second/a.example/a.crt",
+            "second/a.example/me.cert",
+            "second/a.example/README",
+        ] {
+            let path = directory.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let at = |path: &str| directory.path().join(path);
+        let directories = [first, second];
+        let found = Certificates::find(&directories, "a.example");
+        assert_eq!(found.authorities, [at("second/a.example/a.crt"), at("second/a.example/b.crt")]);
+        assert_eq!(found.client, Some((at("first/a.example/x.cert"), at("first/a.example/x.key"))));
+        let found = Certificates::find(&directories, "a.example:5000");
+        assert_eq!((found.authorities.len(), found.client), (1, None));
+        assert!(Certificates::find(&directories, "b.example").is_empty());
+    }
 
     #[test]
     fn a_file_without_what_is_needed_is_refused_by_name() {

@@ -263,6 +263,47 @@ mod tests {
     }
 
     #[test]
+    fn the_first_file_that_knows_the_registry_decides() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = [
+            ("REGISTRY_AUTH_FILE", "own.json", "own.json"),
+            ("DOCKER_CONFIG", "docker", "docker/config.json"),
+            ("XDG_RUNTIME_DIR", "run", "run/containers/auth.json"),
+            ("XDG_CONFIG_HOME", "config", "config/containers/auth.json"),
+            ("HOME", "home", "home/.config/containers/auth.json"),
+            ("HOME", "home", "home/.docker/config.json"),
+        ];
+        for (_, _, file) in places {
+            let path = directory.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let entry = serde_json::json!({ "username": file, "password": "p" });
+            std::fs::write(path, serde_json::json!({ "auths": { "a.example": entry } }).to_string()).unwrap();
+        }
+        let decides = |set: &[usize]| {
+            let value = |place: &str| directory.path().join(place).display().to_string();
+            let set = set.iter().map(|place| (places[*place].0.to_owned(), value(places[*place].1)));
+            let found = Credentials::of_environment(&set.collect()).account(&"a.example/b".parse().unwrap());
+            found
+                .unwrap()
+                .map(|account| places.iter().position(|place| account == user(place.2, "p")).unwrap())
+        };
+        let cases: [(&[usize], _); 7] = [
+            (&[0, 1, 2, 3, 4], Some(0)),
+            (&[1, 2, 3, 4], Some(1)),
+            (&[2, 3, 4], Some(2)),
+            (&[3, 4], Some(3)),
+            (&[4], Some(4)),
+            (&[], None),
+            (&[5], Some(4)),
+        ];
+        for (set, expected) in cases {
+            assert_eq!(decides(set), expected, "{set:?}");
+        }
+        std::fs::remove_file(directory.path().join(places[4].2)).unwrap();
+        assert_eq!(decides(&[5]), Some(5));
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_an_error_without_its_content() {
         for config in
             ["{", r#"{"auths":{"a.example":{"auth":"c2VjcmV0"}}}"#, r#"{"auths":{"a.example":"hunter2"}}"#]

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::AlertDescription;
+
 use crate::exec::ExecError;
 use crate::oci::{Digest, ManifestError};
 
@@ -234,6 +236,12 @@ impl RegistryError {
         match tls_error(source)? {
             rustls::Error::InvalidCertificate(_) => Some(TlsTrouble::Certificate),
             rustls::Error::InvalidMessage(_) => Some(TlsTrouble::NoTls),
+            rustls::Error::AlertReceived(
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::CertificateExpired,
+            ) => Some(TlsTrouble::Client),
             _ => None,
         }
     }
@@ -255,6 +263,8 @@ impl RegistryError {
 pub enum TlsTrouble {
     /// Nobody who is trusted vouches for the registry's certificate, or it is for another host.
     Certificate,
+    /// The registry wants to be shown another certificate than it was, or one at all.
+    Client,
     /// The registry does not encrypt at all.
     NoTls,
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::certificate::Certificates;
 use crate::oci::{is_loopback, split_port};
 
-/// Where certificates for single registries are looked for, as container engines do: `<directory>/<host:port>/ca.crt`.
+/// Where container engines keep certificates for single registries: `<directory>/<host:port>/ca.crt`.
 pub const CERTIFICATE_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 /// Everything that is not in a request itself.
@@ -14,6 +15,8 @@ pub const CERTIFICATE_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc
 pub struct Settings {
     /// What is special about some registries, by host and port as references write them.
     pub hosts: BTreeMap<String, HostSettings>,
+    /// Where certificates for single registries are looked for, where none are set: the first directory first.
+    pub certificates: Vec<PathBuf>,
     /// The caller's environment variable of a name: proxies and certificates.
     pub environment: BTreeMap<String, String>,
     /// How long to go on without any progress.
@@ -26,6 +29,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             hosts: BTreeMap::new(),
+            certificates: CERTIFICATE_DIRECTORIES.map(PathBuf::from).into(),
             environment: BTreeMap::new(),
             patience: Duration::from_secs(120),
             jobs: 4,
@@ -63,11 +67,17 @@ impl Settings {
         self.hosts.get(host).cloned().unwrap_or_default()
     }
 
-    /// Returns `http` or `https` for a host and port. A registry on this machine has HTTPS where certificates for it are set.
+    /// Returns the certificates for a host and port.
+    pub(super) fn certificates(&self, host: &str) -> Certificates {
+        let HostSettings { ca, client, .. } = self.host(host);
+        let set = Certificates { authorities: ca.into_iter().collect(), client };
+        set.or(Certificates::find(&self.certificates, host))
+    }
+
+    /// Returns `http` or `https` for a host and port. A registry on this machine has HTTPS where there are certificates for it.
     pub(super) fn scheme(&self, host: &str) -> &'static str {
-        let HostSettings { protocol, ca, client, .. } = self.host(host);
-        let is_local = is_loopback(split_port(host).0) && ca.is_none() && client.is_none();
-        if protocol == Protocol::Plain || is_local { "http" } else { "https" }
+        let is_local = || is_loopback(split_port(host).0) && self.certificates(host).is_empty();
+        if self.host(host).protocol == Protocol::Plain || is_local() { "http" } else { "https" }
     }
 
     /// Returns whether a host and port may be spoken to without encryption.

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION};
 use ureq::http::{self, HeaderValue, Method, Uri};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::tls::{Certificate, TlsConfig};
 use ureq::{Agent, AsSendBody, Body as AnswerBody, Proxy, SendBody};
 
-use super::certificate::{client_certificate, read_certificates, system_certificates};
+use super::certificate::{Certificates, client_certificate, read_certificates, system_certificates};
 use super::error::RegistryError;
 use super::message::{Answer, Body, Request, describe, host_of};
 use super::proxy::proxy_for;
 use super::retry::Line;
-use super::settings::{CERTIFICATE_DIRECTORIES, Settings};
+use super::settings::Settings;
 
 /// A registry that is further away than this is taken for unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ pub(super) struct Transport {
     settings: Settings,
     line: Line,
     agents: Mutex<HashMap<(String, String), Agent>>,
-    system: OnceLock<RootCerts>,
+    system: OnceLock<Vec<Certificate<'static>>>,
 }
 
 impl Transport {
@@ -171,23 +171,15 @@ impl Transport {
     }
 
     fn tls(&self, host: &str) -> Result<TlsConfig, RegistryError> {
-        let settings = self.settings.host(host);
-        let system = self.system.get_or_init(|| system_certificates(&self.settings.environment).into());
-        let directories = CERTIFICATE_DIRECTORIES.map(|directory| std::path::Path::new(directory).join(host));
-        let found =
-            |name: &str| directories.iter().map(|directory| directory.join(name)).find(|path| path.exists());
-        let client = settings.client.or_else(|| Some((found("client.cert")?, found("client.key")?)));
-        let own = settings.ca.or_else(|| found("ca.crt"));
-        let roots = match (own, system) {
-            (Some(path), RootCerts::Specific(system)) => {
-                let mut roots = read_certificates(&path)?;
-                roots.extend(system.iter().cloned());
-                roots.into()
-            }
-            _ => system.clone(),
-        };
+        let Certificates { authorities, client } = self.settings.certificates(host);
+        let mut roots = Vec::new();
+        for path in &authorities {
+            roots.extend(read_certificates(path)?);
+        }
+        let environment = &self.settings.environment;
+        roots.extend_from_slice(self.system.get_or_init(|| system_certificates(environment)));
         Ok(TlsConfig::builder()
-            .root_certs(roots)
+            .root_certs(roots.into())
             .client_cert(client.map(|(chain, key)| client_certificate(&chain, &key)).transpose()?)
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build())

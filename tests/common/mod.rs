@@ -5,6 +5,7 @@
 pub mod fault;
 pub mod project;
 pub mod registry;
+pub mod tunnel;
 pub mod upstream;
 pub mod work;
 

@@ -15,6 +15,9 @@ pub const USER: &str = "tester";
 /// Its password.
 pub const PASSWORD: &str = "pass:word";
 
+/// A name that registries have a certificate for, and that leads nowhere.
+pub const ELSEWHERE: &str = "registry.test";
+
 /// How a registry is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
@@ -22,6 +25,8 @@ pub enum Door {
     Open,
     /// TLS with a certificate of its own authority, and an account.
     Guarded,
+    /// TLS, for those who show a certificate of that authority: `client.crt` with `client.key`.
+    Mutual,
 }
 
 /// A running registry. Dropping it stops it.
@@ -37,8 +42,10 @@ impl Server {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let port = free_port();
         fs::write(directory.path().join("config.yml"), config(directory.path(), port, door)).unwrap();
+        if door != Door::Open {
+            make_certificates(directory.path());
+        }
         if door == Door::Guarded {
-            make_certificate(directory.path());
             make_account(directory.path());
         }
         let child = spawn(directory.path().join("config.yml"));
@@ -91,12 +98,13 @@ fn spawn(config: PathBuf) -> Child {
 
 fn config(directory: &Path, port: u16, door: Door) -> String {
     let directory = directory.display();
+    let tls = format!("  tls:\n    certificate: {directory}/server.crt\n    key: {directory}/server.key\n");
     let guard = match door {
         Door::Open => String::new(),
-        Door::Guarded => format!(
-            "  tls:\n    certificate: {directory}/server.crt\n    key: {directory}/server.key\n\
-             auth:\n  htpasswd:\n    realm: test\n    path: {directory}/htpasswd\n"
-        ),
+        Door::Guarded => {
+            format!("{tls}auth:\n  htpasswd:\n    realm: test\n    path: {directory}/htpasswd\n")
+        }
+        Door::Mutual => format!("{tls}    clientcas:\n      - {directory}/ca.crt\n"),
     };
     format!(
         "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\n\
@@ -105,15 +113,17 @@ fn config(directory: &Path, port: u16, door: Door) -> String {
     )
 }
 
-/// Makes `ca.crt`, and `server.crt` with `server.key` for localhost.
-fn make_certificate(directory: &Path) {
+/// Makes `ca.crt`, `server.crt` for localhost and [`ELSEWHERE`], and `client.crt`, each with its `.key`.
+fn make_certificates(directory: &Path) {
     let script = "
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj '/CN=Test CA' \
-            -keyout ca.key -out ca.crt
-        openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
-            -keyout server.key -out server.csr
-        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\n' >server.ext
-        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -days 2 -extfile server.ext -out server.crt";
+        new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+        openssl req -x509 $new -days 2 -subj '/CN=Test CA' -keyout ca.key -out ca.crt
+        for name in server client; do
+            openssl req $new -subj /CN=$name -keyout $name.key -out $name.csr
+            openssl x509 -req -in $name.csr -CA ca.crt -CAkey ca.key -days 2 -extfile names -out $name.crt
+        done";
+    let names = format!("subjectAltName=DNS:localhost,DNS:{ELSEWHERE},IP:127.0.0.1\n");
+    fs::write(directory.join("names"), names).unwrap();
     shell(directory, script);
 }
 

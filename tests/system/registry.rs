@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::common::fault::{Fault, Proxy};
 use crate::common::project::Project;
-use crate::common::registry::{Door, PASSWORD, Server, USER};
+use crate::common::registry::{Door, ELSEWHERE, PASSWORD, Server, USER};
+use crate::common::tunnel::Tunnel;
 use plywood::oci::{
     DiffId, Digest, HashingReader, ImageConfig, RawManifest, Repository, TagOrDigest, descriptor,
     image_manifest,
 };
 use plywood::port::{BlobSource, Direction, Event, Events, How};
 use plywood::registry::{
-    Access, Client, Credentials, Deletion, HostSettings, RegistryError, Remote, Settings, Transfers, Upload,
+    Access, Client, Credentials, Deletion, HostSettings, Protocol, RegistryError, Remote, Settings,
+    TlsTrouble, Transfers, Upload,
 };
 
 /// In Go's words.
@@ -132,6 +134,90 @@ fn a_registry_with_tls_and_accounts_wants_both() {
     let known = known(&server).remote(&repository, Access::Push);
     assert_eq!(push(&known, b"x").unwrap(), How::Moved);
     assert_eq!(pull(&known, &Digest::of("x"), 1).unwrap(), b"x");
+}
+
+#[test]
+fn a_registry_that_wants_to_see_a_certificate_is_shown_the_one_for_it() {
+    let server = Server::start(Door::Mutual);
+    let (repository, at) = (repository(&server, "a"), |name: &str| server.path().join(name));
+    let shown = HostSettings {
+        ca: Some(at("ca.crt")),
+        client: Some((at("client.crt"), at("client.key"))),
+        ..HostSettings::default()
+    };
+    let nothing = HostSettings { client: None, ..shown.clone() };
+    let of_host = |host| Settings { hosts: [(server.host(), host)].into(), ..Settings::default() };
+    let error = push(&client(of_host(nothing)).remote(&repository, Access::Push), b"x").unwrap_err();
+    assert_eq!(error.tls_trouble(), Some(TlsTrouble::Client), "{error:?}");
+    assert_eq!(push(&client(of_host(shown)).remote(&repository, Access::Push), b"x").unwrap(), How::Moved);
+
+    // As container engines keep them, under names of their own.
+    let kept = at("certs.d").join(server.host());
+    std::fs::create_dir_all(&kept).unwrap();
+    for (file, name) in [("ca.crt", "lab.crt"), ("client.crt", "me.cert"), ("client.key", "me.key")] {
+        std::fs::copy(at(file), kept.join(name)).unwrap();
+    }
+    let found = Settings { certificates: vec![at("certs.d")], ..Settings::default() };
+    assert_eq!(pull(&client(found).remote(&repository, Access::Pull), &Digest::of("x"), 1).unwrap(), b"x");
+
+    let project = Project::new("");
+    let keys = ["ca = \"ca.crt\"", "client-cert = \"client.crt\"", "client-key = \"client.key\""].join("\n");
+    project.write("plywood.toml", &format!("[registry.\"{}\"]\n{keys}\n", server.host()));
+    for name in ["ca.crt", "client.crt", "client.key"] {
+        std::fs::copy(at(name), project.path().join(name)).unwrap();
+    }
+    let said = project.run(&["pull", &format!("{}/a:1", server.host())]).stderr;
+    assert!(said.contains("has no image `1`"), "it was let in: {said}");
+}
+
+#[test]
+fn a_proxy_of_the_environment_leads_to_the_registry() {
+    let server = Server::start(Door::Guarded);
+    let tunnel = Tunnel::start();
+    let proxy = format!("http://me:sesame@{}", tunnel.host());
+    let through = |host: &str| {
+        let settings = HostSettings { ca: Some(server.path().join("ca.crt")), ..HostSettings::default() };
+        let settings = Settings {
+            hosts: [(host.to_owned(), settings)].into(),
+            environment: [("HTTPS_PROXY".to_owned(), proxy.clone())].into(),
+            ..Settings::default()
+        };
+        let client = Client::new(settings, account(host, server.path()), Arc::default());
+        client.remote(&format!("{host}/a").parse().unwrap(), Access::Push)
+    };
+    let host = format!("{ELSEWHERE}:{}", server.port());
+    let remote = through(&host);
+    let content = noise(300_000);
+    assert_eq!(push(&remote, &content).unwrap(), How::Moved);
+    assert!(pull(&remote, &Digest::of(&content), 300_000).unwrap() == content);
+    let seen = tunnel.take();
+    assert!(!seen.is_empty());
+    for head in seen {
+        assert_eq!(head[0], format!("CONNECT {host} HTTP/1.1"));
+        let text = head.join("\n").to_ascii_lowercase();
+        assert!(text.contains("proxy-authorization: basic bwu6c2vzyw1l"), "{text}");
+        assert!(!text.contains("\nauthorization:"), "the registry's account is none of its business: {text}");
+    }
+    // This machine is reached without.
+    assert_eq!(push(&through(&server.host()), &content).unwrap(), How::There);
+    assert_eq!(tunnel.take(), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn plain_http_is_spoken_through_a_proxy_where_that_is_allowed() {
+    let server = Server::start(Door::Open);
+    let tunnel = Tunnel::start();
+    let host = format!("{ELSEWHERE}:{}", server.port());
+    let settings = |protocol| Settings {
+        hosts: [(host.clone(), HostSettings { protocol, ..HostSettings::default() })].into(),
+        environment: [("ALL_PROXY".to_owned(), format!("http://{}", tunnel.host()))].into(),
+        ..Settings::default()
+    };
+    let remote =
+        |protocol| client(settings(protocol)).remote(&format!("{host}/a").parse().unwrap(), Access::Push);
+    assert_eq!(push(&remote(Protocol::Plain), b"x").unwrap(), How::Moved);
+    let error = push(&remote(Protocol::Secure), b"x").unwrap_err();
+    assert_eq!(error.tls_trouble(), Some(TlsTrouble::NoTls), "{error:?}");
 }
 
 /// A registry, a proxy in front of it, and a repository through that.
@@ -350,6 +436,54 @@ fn a_registry_without_mounts_gets_the_bytes() {
 }
 
 #[test]
+fn a_registry_that_takes_no_pieces_gets_the_whole() {
+    let bench = Bench::new();
+    bench.proxy.hurt("PATCH", "blobs/uploads", Fault::Answer(405, &[], "{}"), usize::MAX);
+    let content = noise(2_500_000);
+    assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
+    assert!(pull(&bench.remote, &Digest::of(&content), 2_500_000).unwrap() == content);
+}
+
+#[test]
+fn what_a_manifest_only_links_to_is_never_fetched() {
+    let bench = Bench::new();
+    let elsewhere = Proxy::start(bench.server.port());
+    // The end of an archive.
+    let layer = [0; 1024];
+    let digest = Digest::of(layer);
+    let config = format!(
+        r#"{{"architecture":"{ARCHITECTURE}","os":"linux","rootfs":{{"type":"layers","diff_ids":["{digest}"]}}}}"#
+    );
+    bench.store(config.as_bytes());
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &Digest::of(&config), config.len() as u64),
+        "layers": [{
+            "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar",
+            "digest": digest,
+            "size": layer.len(),
+            "urls": [format!("http://{}/v2/a/blobs/{digest}", elsewhere.host())],
+        }],
+    });
+    let served = Fault::Answer(200, &[], manifest.to_string().leak());
+    bench.proxy.hurt("GET", "manifests/1", served, usize::MAX);
+    let project = Project::new("");
+    let pull = || project.run(&["pull", &format!("{}/a:1", bench.proxy.host())]);
+    let missing = pull();
+    assert_eq!(missing.status, Some(1));
+    assert!(
+        missing.stderr.contains("is to be fetched from elsewhere, which is not done"),
+        "{}",
+        missing.stderr
+    );
+    // A registry may have it all the same.
+    bench.store(&layer);
+    assert_eq!(pull().status, Some(0));
+    assert_eq!(elsewhere.take(), []);
+}
+
+#[test]
 fn nothing_is_sent_when_all_is_there() {
     let bench = Bench::new();
     let layers: Vec<_> = (0..6u8).map(|number| noise(1000 + usize::from(number))).collect();
@@ -391,6 +525,16 @@ fn no_other_host_hears_who_asks() {
     assert!(pull(&remote, &digest, 1000).unwrap() == content);
     let authorized = |proxy: &Proxy| proxy.take().iter().map(|seen| seen.authorized).collect::<Vec<_>>();
     assert_eq!((authorized(&bench.proxy), authorized(&storage.proxy)), (vec![false, true], vec![false]));
+}
+
+#[test]
+fn no_redirect_leads_out_of_encryption() {
+    let bench = Bench::new();
+    let digest = bench.store(b"content");
+    bench.proxy.hurt("GET", "blobs", Fault::Redirect(format!("http://{ELSEWHERE}/blob")), 1);
+    let error = pull(&bench.remote, &digest, 7).unwrap_err();
+    assert!(matches!(&error, RegistryError::PlainHttp { host } if host == ELSEWHERE), "{error:?}");
+    assert_eq!(bench.proxy.lines().len(), 1, "it is not tried again");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::fault::{Fault, Proxy};
 use crate::common::project::{Build, Project, Run};
 use crate::common::registry::{Door, Server, free_port};
 use plywood::oci::{RawManifest, Repository, TagOrDigest};
@@ -263,6 +264,19 @@ fn old_steps_are_pruned_and_the_last_build_stays() {
     let prune = ["cache", "prune", repository.as_str(), "--older-than", "0"];
     let told = project.run(&[prune.as_slice(), &["--dry-run"]].concat());
     assert_eq!(told.stdout, format!("would delete 2 of 6 steps from {repository}\n"), "{}", told.stderr);
+    let forbidding = Proxy::start(server.port());
+    let unsupported = r#"{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}"#;
+    forbidding.hurt("DELETE", "manifests", Fault::Answer(405, &[], unsupported), usize::MAX);
+    let forbidden = format!("{}/cache", forbidding.host());
+    let kept = project.run(&["cache", "prune", &forbidden, "--older-than", "0"]);
+    assert_eq!((kept.status, kept.stdout.as_str()), (Some(1), ""));
+    assert!(
+        kept.stderr.contains(&format!("registry of `{forbidden}` does not allow manifests to be deleted")),
+        "{}",
+        kept.stderr
+    );
+    assert!(kept.stderr.contains("REGISTRY_STORAGE_DELETE_ENABLED"), "{}", kept.stderr);
+    assert_eq!(tags(&repository, "k-").len(), 6);
     let pruned = project.run(&prune);
     assert!(pruned.stdout.starts_with("deleted 2 of 6 steps"), "{}{}", pruned.stdout, pruned.stderr);
     assert_eq!(tags(&repository, "k-").len(), 4);
