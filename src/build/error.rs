@@ -147,4 +147,13 @@ impl BuildError {
             _ => None,
         }
     }
+
+    /// Returns the step in which a hook or task failed, if one did.
+    pub fn step(&self) -> Option<&str> {
+        match self {
+            BuildError::HookFailed(failure) => Some(&failure.step),
+            BuildError::TaskFailed { step, .. } | BuildError::EnvironmentFailed { step, .. } => Some(step),
+            _ => None,
+        }
+    }
 }

@@ -53,6 +53,11 @@ impl BreakPoints {
         self.points.get(&point(moment)).map(String::as_str)
     }
 
+    /// Says whether there is one.
+    pub fn any(&self) -> bool {
+        !self.points.is_empty()
+    }
+
     /// Says whether a point would be missed if hooks did not run because their layer is there.
     pub fn need_hooks(&self) -> bool {
         self.points.iter().any(|point| point != AFTER_ERROR)

@@ -47,7 +47,8 @@ Variables:
     DIB_CHECKSUM             which checksum files to write: md5,sha256
     break, break_cmd         where to stop, and what to run there (before-PHASE,after-PHASE,after-error)
     PLYWOOD_STORE            where layers and downloads are kept
-    PLYWOOD_ORDER            element: a layer for each element (default); phase: diskimage-builder's own order
+    PLYWOOD_ORDER            element: a layer for each element; phase: diskimage-builder's own order (default: element,
+                             and phase where that fails)
     PLYWOOD_PACKAGES_REVISION  a text; with another one packages are installed anew (default: the day)
     PLYWOOD_CACHE_FROM       repositories of registries that layers are looked up in, separated by commas
     PLYWOOD_CACHE_TO         repository that layers are published in

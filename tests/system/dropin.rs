@@ -158,6 +158,23 @@ fn the_status_of_a_hook_is_the_commands() {
 }
 
 #[test]
+fn elements_that_rely_on_later_ones_are_built_in_phase_order() {
+    let work = Work::new();
+    work.hook("first", "post-install.d/50-first", "cat /etc/second");
+    work.hook("second", "install.d/50-second", "echo two >/etc/second");
+    work.write("../elements/round/element-deps", "trip\n");
+    work.write("../elements/trip/element-deps", "round\n");
+    let again = "Building again in phase order";
+    for elements in ["tiny first second", "tiny round"] {
+        let line = format!("-n -t tar -o x {elements}");
+        let run = work.create_with(&line, &[("PLYWOOD_ORDER", "element")]);
+        assert_eq!((run.status, run.stdout.contains(again)), (Some(1), false), "{}", run.stdout);
+        assert!(work.create(&line).expect_success().contains(again), "{elements}");
+    }
+    assert!(!work.create("-n -t tar -o x tiny second first").expect_success().contains(again));
+}
+
+#[test]
 fn what_cannot_be_written_is_said_before_anything_is_built() {
     let work = Work::new();
     for (line, text) in [

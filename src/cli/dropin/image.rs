@@ -1,6 +1,7 @@
 //! A call as an image: the same plan, layers and outputs as `plywood build`, of a definition that is in no file.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,17 +9,20 @@ use super::Call;
 use super::build::Build;
 use super::log::Log;
 use super::settings::Settings;
+use crate::build::BuildError;
+use crate::cli::args::Global;
 use crate::cli::context::{Context, machine_architecture};
 use crate::cli::disk::DiskRules;
 use crate::cli::outputs::Extras;
-use crate::cli::report::{Failure, Message};
+use crate::cli::report::{self, Failure, Message};
 use crate::dropin::{Arguments, BuildRequest, Command, Environment};
-use crate::element::Order;
+use crate::element::{Order, ResolveError};
 use crate::image::{
     ContainerSettings, DiskSettings, EpochRequest, ImageDefinition, ImageName, PackageSettings, Project,
     ProjectSettings, Qcow2Settings,
 };
 use crate::load;
+use crate::plan::PlanError;
 
 /// Builds the image that a call asks for, and writes its outputs.
 pub(super) fn build(
@@ -32,23 +36,73 @@ pub(super) fn build(
     log.say(&format!("Building elements: {}", names.join(" ")));
     let settings = Settings::of(&call.environment)?;
     let context = context(&request, environment, &settings)?;
-    let name: ImageName = request.title.parse()?;
-    let definition = definition(&request, settings.order);
-    let elements = context.resolve(&name, &definition, definition.order)?.elements;
-    let names: Vec<_> = elements.iter().map(|element| element.name.as_str()).collect();
-    log.say(&format!("Expanded element dependencies to: {}", names.join(" ")));
-    let disk = context.disk(&name, &definition)?;
-    let extras = extras(&request, &call.environment)?;
-    let image = Build {
-        call,
-        request: &request,
-        context: &context,
-        name: &name,
-        definition: &definition,
-        elements: &names,
-        disk: &disk,
-    };
-    image.run(&settings.global, environment, &extras, log)
+    let image = Image { call, request, context, environment, log, global: &settings.global };
+    match image.order(&settings) {
+        Some(order) => image.build(order),
+        None => image.build(Order::Element).or_else(|failure| image.build_again(failure)),
+    }
+}
+
+/// An image that a call asks for.
+struct Image<'a> {
+    call: &'a Call<'a>,
+    request: BuildRequest,
+    context: Context,
+    environment: &'a Environment,
+    log: &'a Log,
+    global: &'a Global,
+}
+
+impl Image<'_> {
+    /// Returns the order of hooks that is not to be departed from.
+    fn order(&self, settings: &Settings) -> Option<Order> {
+        // A ramdisk is made of what all elements have left.
+        let is_ramdisk = self.request.command == Command::RamdiskImageCreate;
+        if is_ramdisk { Some(Order::Phase) } else { settings.order }
+    }
+
+    fn build(&self, order: Order) -> Result<(), Failure> {
+        let name: ImageName = self.request.title.parse()?;
+        let definition = definition(&self.request, order);
+        let elements = self.context.resolve(&name, &definition, order)?.elements;
+        let names: Vec<_> = elements.iter().map(|element| element.name.as_str()).collect();
+        self.log.say(&format!("Expanded element dependencies to: {}", names.join(" ")));
+        let build = Build {
+            call: self.call,
+            request: &self.request,
+            context: &self.context,
+            name: &name,
+            definition: &definition,
+            elements: &names,
+            disk: &self.context.disk(&name, &definition)?,
+        };
+        build.run(self.global, self.environment, &extras(&self.request, &self.call.environment)?, self.log)
+    }
+
+    /// Builds in phase order what could not be built in element order, if the order may have been why.
+    fn build_again(&self, failure: Failure) -> Result<(), Failure> {
+        if self.request.breaks.any() || !depends_on_order(failure.as_ref()) {
+            return Err(failure);
+        }
+        self.log.say(&report::chain(&failure));
+        self.log.say(PHASE_ORDER);
+        self.build(Order::Phase)
+    }
+}
+
+/// Elements may rely on hooks of others that they do not depend on: in phase order, all packages are there before the first
+/// hook of post-install.d.
+const PHASE_ORDER: &str = "Building again in phase order, as the element may rely on others that come after it \
+                           (PLYWOOD_ORDER=phase saves the first attempt, PLYWOOD_ORDER=element the second)";
+
+/// Says whether a failed build may succeed in phase order: elements cannot be put into element order, or it was in a step of
+/// one's own that something failed.
+fn depends_on_order(failure: &(dyn Error + 'static)) -> bool {
+    let unordered = matches!(failure.downcast_ref(), Some(PlanError::NeedsPhaseOrder { .. }))
+        || matches!(failure.downcast_ref(), Some(ResolveError::Cycle(_)));
+    let step = failure.downcast_ref().and_then(BuildError::step);
+    let own_step = step.is_some_and(|step| !step.contains(':'));
+    unordered || own_step || failure.source().is_some_and(depends_on_order)
 }
 
 fn context(
@@ -105,8 +159,7 @@ fn definition(request: &BuildRequest, order: Order) -> ImageDefinition {
     ImageDefinition {
         base: None,
         elements: request.elements.clone(),
-        // A ramdisk is made of what all elements have left.
-        order: if request.command == Command::RamdiskImageCreate { Order::Phase } else { order },
+        order,
         env: request.disk_variables(),
         packages: request.packages.clone(),
         files: BTreeMap::new(),

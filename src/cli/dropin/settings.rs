@@ -19,7 +19,7 @@ const STORE: &str = "PLYWOOD_STORE";
 /// The directory whose `plywood.toml` says how single registries are spoken to; without it, the current one.
 const PROJECT: &str = "PLYWOOD_PROJECT";
 
-/// In which order hooks run: `element` or `phase`.
+/// In which order hooks run: `element` or `phase`; without it, by element where that does.
 const ORDER: &str = "PLYWOOD_ORDER";
 
 /// The user's word for the state of the package repositories; without it, the day.
@@ -40,7 +40,8 @@ const SIGN_KEY: &str = "PLYWOOD_SIGN_KEY";
 /// All of it.
 pub(super) struct Settings {
     pub(super) global: Global,
-    pub(super) order: Order,
+    /// `None`: the one that does.
+    pub(super) order: Option<Order>,
     pub(super) packages_revision: String,
     pub(super) cache: CacheSettings,
     pub(super) trust: TrustSettings,
@@ -59,7 +60,7 @@ impl Settings {
                 verbose: false,
                 quiet: false,
             },
-            order: caller.list(ORDER)?.pop().unwrap_or_default(),
+            order: caller.list(ORDER)?.pop(),
             packages_revision: caller.text(PACKAGES_REVISION).map_or_else(today, str::to_owned),
             cache: CacheSettings { from: caller.list(CACHE_FROM)?, to: caller.list(CACHE_TO)?.pop() },
             trust: TrustSettings {
@@ -109,7 +110,7 @@ mod tests {
         let from: Vec<_> = cache.from.iter().map(ToString::to_string).collect();
         assert_eq!(from, ["localhost:5000/a", "r.example/b"]);
         assert_eq!(cache.to.unwrap().to_string(), "r.example/b");
-        assert_eq!((trust.policy().requirement, order), (Requirement::Required, Order::Phase));
+        assert_eq!((trust.policy().requirement, order), (Requirement::Required, Some(Order::Phase)));
         assert_eq!(trust.sign_with, Some("/etc/key".into()));
     }
 
@@ -117,10 +118,7 @@ mod tests {
     fn what_is_not_said_is_not_shared() {
         let Settings { cache, trust, order, global, .. } =
             settings(&[(CACHE_FROM, ""), (ORDER, "")]).unwrap();
-        assert_eq!(
-            (cache, trust, order),
-            (CacheSettings::default(), TrustSettings::default(), Order::Element)
-        );
+        assert_eq!((cache, trust, order), (CacheSettings::default(), TrustSettings::default(), None));
         assert_eq!((global.store, global.project), (None, PathBuf::from(".")));
     }
 
