@@ -111,6 +111,7 @@ fn write_qcow2(raw: &Path, target: &Path, compression: Qcow2Compression) -> Path
         identity: Identity::new("bench"),
         source_date_epoch: EPOCH,
         qcow2: Qcow2Options { compression, compatibility: Compatibility::V3 },
+        clusters: None,
         interrupt: Arc::new(AtomicBool::new(false)),
     };
     converter.convert(raw, target, DiskFormat::Qcow2).unwrap().path

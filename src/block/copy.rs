@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
-use rustix::fs::{fstat, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{fallocate, fstat, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat};
 use rustix::io::Errno;
 
 use super::error::{io_error, os_error};
@@ -130,7 +130,10 @@ impl Walk<'_> {
         let reading = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let making = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let from = openat(from, name, reading, Mode::empty())?.into();
-        let to = openat(to, name, making, Mode::RUSR | Mode::WUSR)?.into();
+        let to: File = openat(to, name, making, Mode::RUSR | Mode::WUSR)?.into();
+        if !has_holes(&stat) {
+            reserve(&to, stat.st_size as u64)?;
+        }
         // Nobody receives once every filler has failed; what they say counts.
         let _ = self.files.send(Unfilled { from, to, stat, path: self.source.join(path) });
         Ok(())
@@ -175,10 +178,28 @@ fn fill_files(files: &Mutex<Receiver<Unfilled>>, failed: &AtomicBool) -> Result<
     }
 }
 
+/// Says whether a file takes less room than it is long.
+fn has_holes(stat: &Stat) -> bool {
+    stat.st_blocks * 512 < stat.st_size
+}
+
+/// Takes room for a file before others are made. Otherwise the kernel chooses a place when it writes the file back, and disks of
+/// the same files are different everywhere.
+fn reserve(file: &File, bytes: u64) -> Result<(), Errno> {
+    match bytes {
+        0 => Ok(()),
+        _ => match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            // Of file systems that cannot, the kernel's choice is good enough.
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            result => result,
+        },
+    }
+}
+
 /// Copies a file's bytes; holes stay holes.
 fn copy_bytes(from: &mut File, to: &mut File, stat: &Stat, buffer: &mut [u8]) -> io::Result<()> {
     let size = stat.st_size as u64;
-    if stat.st_blocks as u64 * 512 >= size {
+    if !has_holes(stat) {
         return copy_range(from, to, u64::MAX, buffer);
     }
     to.set_len(size)?;

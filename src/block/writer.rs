@@ -141,7 +141,11 @@ impl LoopDisk {
 
     fn mount(&mut self, file_system: &FileSystem, device: BlockDevice, path: &str) -> Result<(), DiskError> {
         let target = self.target(path)?;
-        self.mounts.push((file_system.clone(), Mounted::new(device, file_system.kind, target)?));
+        let mounted = Mounted::new(device, file_system.kind, target)?;
+        // ext4 looks at its maps of free blocks now. Otherwise it reads them while files are made, and where those go
+        // depends on which maps are there already.
+        mounted.trim()?;
+        self.mounts.push((file_system.clone(), mounted));
         Ok(())
     }
 

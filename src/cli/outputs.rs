@@ -6,16 +6,16 @@ use std::sync::atomic::AtomicBool;
 
 use super::report::{Failure, Message};
 use crate::block::LoopWriter;
-use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Stage};
+use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage};
 use crate::disk::{DiskRequest, Identity};
 use crate::dropin::{Environment, OutputType};
 use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression};
 use crate::layer::Encoding;
 use crate::oci::DiffId;
 use crate::output::{
-    Compatibility, ContainerImage, Converter, Destination, DiskFormat, Qcow2Options, QemuFormat, TarForm,
-    Written, app_container_manifest, load_into_docker, write_docker_archive, write_oci_layout,
-    write_squashfs, write_tar,
+    ClusterCache, Compatibility, ContainerImage, Converter, Destination, DiskFormat, Qcow2Options,
+    QemuFormat, TarForm, Written, app_container_manifest, load_into_docker, write_docker_archive,
+    write_oci_layout, write_squashfs, write_tar,
 };
 use crate::plan::Plan;
 use crate::port::{Event, LayerStore};
@@ -115,9 +115,9 @@ impl Outputs<'_> {
     fn convert(&self, raw: &Path, output: &OutputType, options: Option<&str>) -> Result<Written, Failure> {
         let destination = self.destination(output);
         Ok(match self.conversion(output, options) {
-            Conversion::Own(format, qcow2) => self.converter(qcow2).convert(raw, destination, format)?,
+            Conversion::Own(format, qcow2) => self.converter(qcow2)?.convert(raw, destination, format)?,
             Conversion::Qemu(format) => {
-                self.converter(Qcow2Options::default()).convert_for_qemu(raw, &destination, format)?
+                self.converter(Qcow2Options::default())?.convert_for_qemu(raw, &destination, format)?
             }
         })
     }
@@ -139,13 +139,18 @@ impl Outputs<'_> {
         }
     }
 
-    fn converter(&self, qcow2: Qcow2Options) -> Converter {
-        Converter {
+    fn converter(&self, qcow2: Qcow2Options) -> Result<Converter, Failure> {
+        let clusters = match self.builder.reuse {
+            Reuse::Allowed => Some(ClusterCache::new(self.store.cache("clusters")?, &self.plan.image)),
+            Reuse::Refused => None,
+        };
+        Ok(Converter {
             identity: Identity::new(&self.plan.image),
             source_date_epoch: self.plan.source_date_epoch,
             qcow2,
+            clusters,
             interrupt: self.interrupted.clone(),
-        }
+        })
     }
 
     /// Writes one output that is made of layers, not of a disk: those of all `steps`, the final stage's included.

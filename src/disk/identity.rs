@@ -33,6 +33,12 @@ impl Identity {
         VolumeId(u32::from_be_bytes([a, b, c, d]))
     }
 
+    /// Returns the seed by which an ext4 of `role`, such as `root`, hashes names. It is that of every image: where a directory's
+    /// files lie depends on it, and disks with the same files shall have them in the same places.
+    pub fn hash_seed(role: &str) -> Uuid {
+        Self::new("").uuid(&format!("hash seed {role}"))
+    }
+
     /// Returns the disk's signature in a master boot record.
     pub fn disk_id(&self) -> u32 {
         let [a, b, c, d, ..] = self.bytes("disk signature");

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Nothing here touches a device. Every name that tools would draw at random (GUIDs, UUIDs, volume ids, hash
-//! seeds) is derived from the image's name and its role on the disk ([`Identity`]), so that the same request gives
+//! seeds) is derived from the image's name (but for the seeds) and its role on the disk ([`Identity`]), so that the same request gives
 //! the same layout, byte for byte.
 //!
 //! The standard layout, a GPT with as much of this as the firmware needs:

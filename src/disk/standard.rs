@@ -273,7 +273,7 @@ fn root(request: &Request, extent: Extent, identity: &Identity) -> Result<FileSy
     let uuid = identity.uuid("file system root");
     let (kind, options, check) = match request.root {
         RootFs::Ext4 => {
-            let hash_seed = identity.uuid("hash seed root");
+            let hash_seed = Identity::hash_seed("root");
             (FsKind::Ext { version: ExtVersion::Ext4, uuid, hash_seed }, "errors=remount-ro", 1)
         }
         // XFS checks itself when it is mounted; its fsck does nothing.

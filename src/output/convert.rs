@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::clusters::ClusterCache;
 use super::destination::{Destination, Written};
 use super::error::{OutputError, io_error};
 use super::format::{Compatibility, DiskFormat, Qcow2Options};
@@ -29,6 +30,8 @@ pub struct Converter {
     pub source_date_epoch: i64,
     /// How qcow2 files are written.
     pub qcow2: Qcow2Options,
+    /// Where the compressed clusters of earlier qcow2 files are, if they may be used.
+    pub clusters: Option<ClusterCache>,
     /// Stops the work when it becomes true.
     pub interrupt: Arc<AtomicBool>,
 }
@@ -81,12 +84,18 @@ impl Converter {
         if (options.compression, options.compatibility) == (Qcow2Compression::Zstd, Compatibility::V2) {
             return Err(OutputError::ZstdNeedsVersion3);
         }
-        write_qcow2(&open(raw)?, pending.file(), options, &self.interrupt).map_err(|error| {
-            match error.kind() {
-                io::ErrorKind::Interrupted => OutputError::Interrupted,
-                _ => io_error("write", pending.path())(error),
-            }
-        })
+        let cache = self.clusters.as_ref().filter(|_| options.compression != Qcow2Compression::None);
+        let known = cache.map(|cache| cache.load(options.compression));
+        let written = write_qcow2(&open(raw)?, pending.file(), options, known.as_ref(), &self.interrupt);
+        let clusters = written.map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => OutputError::Interrupted,
+            _ => io_error("write", pending.path())(error),
+        })?;
+        if let Some((cache, known)) = cache.zip(known) {
+            // Without it the next disk is compressed again: no reason to fail.
+            let _ = cache.keep(&known, pending.file(), &clusters);
+        }
+        Ok(())
     }
 
     fn convert_by_qemu(&self, raw: &Path, pending: &Pending, format: DiskFormat) -> Result<(), OutputError> {

@@ -5,6 +5,7 @@
 //! there, its [`Destination`] says.
 
 mod app_container;
+mod clusters;
 mod container;
 mod convert;
 mod destination;
@@ -20,6 +21,7 @@ mod stamp;
 mod tar;
 
 pub use app_container::app_container_manifest;
+pub use clusters::ClusterCache;
 pub use container::{ContainerImage, load_into_docker, write_docker_archive, write_oci_layout};
 pub use convert::{Converter, QemuFormat, qemu_formats};
 pub use destination::{Destination, Written};

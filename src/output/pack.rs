@@ -18,8 +18,10 @@ use std::thread;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
+use super::clusters::KnownClusters;
 use super::raw::next_data;
 use crate::image::Qcow2Compression;
+use crate::oci::Digest;
 
 /// Clusters that travel together: 1 MiB makes channels and system calls cheap.
 const BATCH_CLUSTERS: usize = 16;
@@ -41,16 +43,22 @@ pub(super) enum Packed {
     /// As it is, because compression does not shrink it or is not wanted.
     Plain(Vec<u8>),
     /// Compressed, and smaller than a cluster.
-    Compressed(Vec<u8>),
+    Compressed {
+        bytes: Vec<u8>,
+        /// The digest of what it holds, where that was looked for among known clusters.
+        content: Option<Digest>,
+    },
 }
 
 /// How clusters are packed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Packing {
+pub(super) struct Packing<'a> {
     /// The size of a cluster, a power of two.
     pub(super) cluster_bytes: usize,
     /// How it is compressed.
     pub(super) compression: Qcow2Compression,
+    /// Those that need not be compressed again, if any may be.
+    pub(super) known: Option<&'a KnownClusters>,
     /// How many packers run.
     pub(super) threads: usize,
 }
@@ -69,7 +77,7 @@ type PackedBatch = io::Result<(u64, Vec<Packed>)>;
 /// The first of reading, compressing or consuming; [`io::ErrorKind::Interrupted`] once `interrupt` is true.
 pub(super) fn pack(
     raw: &File,
-    packing: Packing,
+    packing: Packing<'_>,
     interrupt: &AtomicBool,
     mut consume: impl FnMut(u64, Packed) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -104,7 +112,7 @@ pub(super) fn pack(
 }
 
 /// Reads the data of `raw` in whole clusters and hands them to `send`, until that says no.
-fn read_batches(raw: &File, packing: Packing, send: impl Fn(Batch) -> bool) -> io::Result<()> {
+fn read_batches(raw: &File, packing: Packing<'_>, send: impl Fn(Batch) -> bool) -> io::Result<()> {
     let cluster = packing.cluster_bytes as u64;
     let size = raw.metadata()?.len();
     let mut position = 0;
@@ -136,8 +144,8 @@ fn read_padded(raw: &File, position: u64, bytes: u64, size: u64) -> io::Result<V
     Ok(buffer)
 }
 
-fn run_packer(packing: Packing, batches: &Mutex<Receiver<(Batch, SyncSender<PackedBatch>)>>) {
-    let mut packer = Packer::new(packing.compression);
+fn run_packer(packing: Packing<'_>, batches: &Mutex<Receiver<(Batch, SyncSender<PackedBatch>)>>) {
+    let mut packer = Packer::new(packing);
     loop {
         let next = batches.lock().expect("no packer panics").recv();
         let Ok((batch, reply)) = next else { return };
@@ -148,23 +156,15 @@ fn run_packer(packing: Packing, batches: &Mutex<Receiver<(Batch, SyncSender<Pack
     }
 }
 
-/// A compressor with its memory, kept from cluster to cluster.
-enum Packer {
-    None,
-    Zlib(Compress),
-    Zstd(zstd::bulk::Compressor<'static>),
+/// Packs clusters one after the other.
+struct Packer<'a> {
+    compressor: Compressor,
+    known: Option<&'a KnownClusters>,
 }
 
-impl Packer {
-    fn new(compression: Qcow2Compression) -> io::Result<Self> {
-        Ok(match compression {
-            Qcow2Compression::None => Packer::None,
-            Qcow2Compression::Zlib => {
-                let level = Compression::new(ZLIB_LEVEL);
-                Packer::Zlib(Compress::new_with_window_bits(level, false, ZLIB_WINDOW_BITS))
-            }
-            Qcow2Compression::Zstd => Packer::Zstd(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
-        })
+impl<'a> Packer<'a> {
+    fn new(packing: Packing<'a>) -> io::Result<Self> {
+        Ok(Self { compressor: Compressor::new(packing.compression)?, known: packing.known })
     }
 
     fn pack_batch(&mut self, bytes: &[u8], cluster_bytes: usize) -> io::Result<Vec<Packed>> {
@@ -175,13 +175,43 @@ impl Packer {
         if is_zero(cluster) {
             return Ok(Packed::Zero);
         }
-        let compressed = match self {
-            Packer::None => None,
-            Packer::Zlib(compress) => deflate(compress, cluster)?,
-            Packer::Zstd(compressor) => Some(compressor.compress(cluster)?),
+        let content = self.known.map(|_| Digest::of(cluster));
+        let known = self.known.zip(content.as_ref()).and_then(|(known, content)| known.find(content));
+        let compressed = match known {
+            Some(bytes) => Some(bytes),
+            None => self.compressor.compress(cluster)?,
         };
         let smaller = compressed.filter(|compressed| compressed.len() < cluster.len());
-        Ok(smaller.map_or_else(|| Packed::Plain(cluster.to_vec()), Packed::Compressed))
+        Ok(smaller
+            .map_or_else(|| Packed::Plain(cluster.to_vec()), |bytes| Packed::Compressed { bytes, content }))
+    }
+}
+
+/// A compressor with its memory, kept from cluster to cluster.
+enum Compressor {
+    None,
+    Zlib(Compress),
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl Compressor {
+    fn new(compression: Qcow2Compression) -> io::Result<Self> {
+        Ok(match compression {
+            Qcow2Compression::None => Compressor::None,
+            Qcow2Compression::Zlib => {
+                let level = Compression::new(ZLIB_LEVEL);
+                Compressor::Zlib(Compress::new_with_window_bits(level, false, ZLIB_WINDOW_BITS))
+            }
+            Qcow2Compression::Zstd => Compressor::Zstd(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+        })
+    }
+
+    fn compress(&mut self, cluster: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        match self {
+            Compressor::None => Ok(None),
+            Compressor::Zlib(compress) => deflate(compress, cluster),
+            Compressor::Zstd(compressor) => compressor.compress(cluster).map(Some),
+        }
     }
 }
 
@@ -207,7 +237,7 @@ mod tests {
     const CLUSTER: usize = 65536;
 
     fn packed(raw: &File, threads: usize, compression: Qcow2Compression) -> Vec<(u64, Packed)> {
-        let packing = Packing { cluster_bytes: CLUSTER, compression, threads };
+        let packing = Packing { cluster_bytes: CLUSTER, compression, known: None, threads };
         let mut all = Vec::new();
         pack(raw, packing, &AtomicBool::new(false), |number, cluster| {
             all.push((number, cluster));
@@ -248,7 +278,7 @@ mod tests {
     fn holes_are_skipped_noise_is_plain_and_text_is_compressed() {
         let all = packed(&disk(), 2, Qcow2Compression::Zlib);
         let find = |wanted| all.iter().find(|(number, _)| *number == wanted).map(|(_, cluster)| cluster);
-        assert!(matches!(find(0), Some(Packed::Compressed(bytes)) if bytes.len() < 1000));
+        assert!(matches!(find(0), Some(Packed::Compressed { bytes, .. }) if bytes.len() < 1000));
         assert!(matches!(find(100), Some(Packed::Plain(bytes)) if bytes.len() == CLUSTER));
         assert_eq!(find(101), Some(&Packed::Zero));
         assert_eq!(find(50), None);
@@ -256,7 +286,8 @@ mod tests {
 
     #[test]
     fn failures_of_the_consumer_and_interrupts_end_it() {
-        let packing = Packing { cluster_bytes: CLUSTER, compression: Qcow2Compression::Zlib, threads: 2 };
+        let packing =
+            Packing { cluster_bytes: CLUSTER, compression: Qcow2Compression::Zlib, known: None, threads: 2 };
         let full = |_, _| Err(io::ErrorKind::StorageFull.into());
         let error = pack(&disk(), packing, &AtomicBool::new(false), full).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -19,9 +19,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use super::clusters::{Cluster, KnownClusters};
 use super::format::{Compatibility, Qcow2Options};
 use super::pack::{Packed, Packing, pack};
 use crate::image::Qcow2Compression;
+use crate::oci::Digest;
 
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
@@ -45,15 +47,18 @@ const COMPRESSION_TYPE: u64 = 1 << 3;
 
 const HEADER_BYTES: usize = 112;
 
-/// Writes the disk `raw` to the empty file `target`.
+/// Writes the disk `raw` to the empty file `target`, with the clusters that are `known`; returns what it compressed, if anybody may
+/// want to know it later.
 pub(super) fn write_qcow2(
     raw: &File,
     target: &File,
     options: Qcow2Options,
+    known: Option<&KnownClusters>,
     interrupt: &AtomicBool,
-) -> io::Result<()> {
+) -> io::Result<Vec<Cluster>> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let packing = Packing { cluster_bytes: CLUSTER as usize, compression: options.compression, threads };
+    let packing =
+        Packing { cluster_bytes: CLUSTER as usize, compression: options.compression, known, threads };
     let mut image = Image::new(target, raw.metadata()?.len());
     pack(raw, packing, interrupt, |number, cluster| image.append(number, &cluster))?;
     image.finish(options)
@@ -69,6 +74,8 @@ struct Image<'a> {
     l2_number: u64,
     /// By cluster of the file; as long as the file is.
     refcounts: Vec<u16>,
+    /// Those that are compressed and whose content's digest is known.
+    clusters: Vec<Cluster>,
     /// Where the next compressed cluster goes, and the end of the clusters that are taken for such.
     packed: (u64, u64),
 }
@@ -83,6 +90,7 @@ impl<'a> Image<'a> {
             l2: vec![0; TABLE_ENTRIES as usize],
             l2_number: 0,
             refcounts: Vec::new(),
+            clusters: Vec::new(),
             packed: (0, 0),
         };
         image.take(1 + (l1_entries * 8).div_ceil(CLUSTER));
@@ -108,7 +116,7 @@ impl<'a> Image<'a> {
                 self.file.write_all_at(bytes, offset)?;
                 offset | COPIED
             }
-            Packed::Compressed(bytes) => self.append_compressed(bytes)?,
+            Packed::Compressed { bytes, content } => self.append_compressed(bytes, *content)?,
         };
         if number / TABLE_ENTRIES != self.l2_number {
             self.write_l2()?;
@@ -120,9 +128,11 @@ impl<'a> Image<'a> {
 
     /// Compressed clusters lie byte by byte behind each other, also across clusters of the file. The entry counts whole sectors, and
     /// so do the refcounts: a cluster of the file has as many users as compressed clusters have sectors in it.
-    fn append_compressed(&mut self, bytes: &[u8]) -> io::Result<u64> {
+    fn append_compressed(&mut self, bytes: &[u8], content: Option<Digest>) -> io::Result<u64> {
         let offset = self.room_for(bytes.len() as u64);
         self.file.write_all_at(bytes, offset)?;
+        let (length, checksum) = (bytes.len() as u32, crc32fast::hash(bytes));
+        self.clusters.extend(content.map(|content| Cluster { content, offset, length, checksum }));
         let last = offset + bytes.len() as u64 - 1;
         for cluster in offset / CLUSTER..=last / CLUSTER {
             self.refcounts[cluster as usize] += 1;
@@ -157,12 +167,13 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    fn finish(mut self, options: Qcow2Options) -> io::Result<()> {
+    fn finish(mut self, options: Qcow2Options) -> io::Result<Vec<Cluster>> {
         self.write_l2()?;
         self.file.write_all_at(&big_endian(&self.l1), CLUSTER)?;
         let (table, table_clusters) = self.write_refcounts()?;
         self.file.set_len(self.end())?;
-        self.file.write_all_at(&self.header(options, table, table_clusters), 0)
+        self.file.write_all_at(&self.header(options, table, table_clusters), 0)?;
+        Ok(self.clusters)
     }
 
     /// Writes the refcounts, their own clusters' included; returns where their table is and how many clusters it has.
@@ -226,7 +237,6 @@ fn big_endian(table: &[u64]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Digest;
 
     /// Two clusters of text around a hole that spans an L2 table, then noise.
     fn raw() -> File {
@@ -240,7 +250,7 @@ mod tests {
 
     fn written(options: Qcow2Options) -> Vec<u8> {
         let target = tempfile::tempfile().unwrap();
-        write_qcow2(&raw(), &target, options, &AtomicBool::new(false)).unwrap();
+        write_qcow2(&raw(), &target, options, None, &AtomicBool::new(false)).unwrap();
         let mut bytes = vec![0; target.metadata().unwrap().len() as usize];
         target.read_exact_at(&mut bytes, 0).unwrap();
         bytes

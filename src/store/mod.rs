@@ -10,7 +10,7 @@
 //! snapshots/<DiffID hex>/     a layer unpacked for overlayfs; removals are 0/0 character devices
 //! boot                        the boot of the machine that the snapshots belong to
 //! work/<start>-<pid>-<n>/     of one owner, who holds a lock on it; swept when the owner is gone
-//! cache/                      downloads, shared by builds
+//! cache/                      downloads, compressed clusters of the last disks; shared by builds
 //! quarantine/                 what was found damaged
 //! logs/                       output of hooks
 //! lock                        shared to use something, exclusive to take something away or to change an index

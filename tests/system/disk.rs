@@ -322,6 +322,7 @@ fn a_debian_boots_by_bios_and_uefi_and_again_from_the_menu_it_writes() {
             identity: plywood::disk::Identity::new("test"),
             source_date_epoch: 1_700_000_000,
             qcow2: Qcow2Options { compression: Qcow2Compression::Zstd, ..Qcow2Options::default() },
+            clusters: None,
             interrupt: Arc::new(AtomicBool::new(false)),
         };
         let disk = converter.convert(&raw, &raw.with_extension("qcow2"), DiskFormat::Qcow2).unwrap();

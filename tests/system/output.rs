@@ -17,6 +17,7 @@ fn converter(qcow2: Qcow2Options) -> Converter {
         identity: Identity::new("builder"),
         source_date_epoch: 1_700_000_000,
         qcow2,
+        clusters: None,
         interrupt: Arc::new(AtomicBool::new(false)),
     }
 }

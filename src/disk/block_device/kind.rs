@@ -75,9 +75,7 @@ impl FsType {
         let role = format!("file system {name}");
         let uuid = given.unwrap_or_else(|| identity.uuid(&role));
         match self {
-            FsType::Ext(version) => {
-                FsKind::Ext { version, uuid, hash_seed: identity.uuid(&format!("hash seed {name}")) }
-            }
+            FsType::Ext(version) => FsKind::Ext { version, uuid, hash_seed: Identity::hash_seed(name) },
             FsType::Xfs => FsKind::Xfs(uuid),
             FsType::Btrfs => FsKind::Btrfs(uuid),
             FsType::Vfat => FsKind::Vfat(identity.volume_id(&role)),
