@@ -9,7 +9,7 @@ use super::{BuildError, Builder, BuiltStep, OnMiss, Ports, Registries, Reuse};
 use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
 use crate::element::Environment;
 use crate::layer::Encoding;
-use crate::oci::{DiffId, Digest};
+use crate::oci::{BlobStream, DiffId, Digest};
 use crate::plan::{ContentKey, InputKey, Plan, Record, Tasks};
 use crate::port::*;
 
@@ -219,14 +219,13 @@ impl LayerStore for World {
         Ok(self.0.layers.lock().unwrap().get(diff_id).map(|(layer, _)| layer.clone()))
     }
 
-    fn receive(&self, layer: &Layer, source: &mut dyn Read) -> Result<(), StoreError> {
+    fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
-        source.read_to_end(&mut bytes).unwrap();
-        match Digest::of(&bytes) {
-            found if found != layer.blob => Err(StoreError::Damaged { expected: layer.blob, found }),
-            found if found != *layer.diff_id.digest() => {
-                Err(StoreError::WrongLayer { expected: layer.diff_id, found: DiffId::new(found) })
-            }
+        if blob.read_to_end(&mut bytes).is_err() {
+            return Err(blob.damage().unwrap().into());
+        }
+        match DiffId::new(Digest::of(&bytes)) {
+            found if found != layer.diff_id => Err(StoreError::WrongLayer { expected: layer.diff_id, found }),
             _ => {
                 self.add_layer(&bytes);
                 Ok(())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::oci::Digest;
+use crate::oci::{Digest, VerifyingReader};
 use crate::port::*;
 
 /// A repository of a registry. Clones share it.
@@ -96,7 +96,8 @@ impl Shelf {
     fn fetch_one(&self, blob: &Blob, take: &Take<'_>) -> Result<(), RemoteError> {
         self.request("fetch".to_owned())?;
         let bytes = self.0.blobs.lock().unwrap()[&blob.digest].clone();
-        Ok(take(blob, &mut bytes.as_slice())?)
+        let mut bytes = bytes.as_slice();
+        Ok(take(blob, &mut VerifyingReader::new(&mut bytes as &mut dyn Read, blob.digest))?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::registries::{Offer, chain};
 use super::{BuildError, Builder};
 use crate::distro::BaseSource;
-use crate::oci::{DiffId, Digest};
+use crate::oci::{BlobStream, DiffId, Digest};
 use crate::plan::{Plan, Step};
 use crate::port::{BaseImage, Blob, Layer, RemoteError, StoreError};
 use crate::share::Refusal;
@@ -52,10 +52,15 @@ impl Builder<'_> {
             return Ok(Err(Refusal::Layer { reason: "the config of the base is missing".to_owned() }));
         };
         let document = Mutex::new(Vec::new());
-        let take = |_: &Blob, source: &mut dyn Read| {
+        if config.bytes > CONFIG_LIMIT_BYTES {
+            let reason = format!("the config of the base has {} bytes", config.bytes);
+            return Ok(Err(Refusal::Layer { reason }));
+        }
+        let take = |_: &Blob, source: &mut BlobStream<'_>| {
             let mut bytes = Vec::new();
-            source.take(CONFIG_LIMIT_BYTES).read_to_end(&mut bytes).map_err(unreadable(config.digest))?;
-            verify(&config.digest, &bytes)?;
+            let read = source.read_to_end(&mut bytes);
+            source.damage().map_or(Ok(()), |damage| Err(StoreError::from(damage)))?;
+            read.map_err(unreadable(config.digest))?;
             *document.lock().unwrap_or_else(|held| held.into_inner()) = bytes;
             Ok(())
         };
@@ -73,7 +78,7 @@ impl Builder<'_> {
 
     fn fetch(&self, registry: usize, layers: &BTreeMap<Blob, &Layer>) -> Result<Unavailable, BuildError> {
         let blobs: Vec<_> = layers.keys().copied().collect();
-        let take = |blob: &Blob, source: &mut dyn Read| self.ports.store.receive(layers[blob], source);
+        let take = |blob: &Blob, source: &mut BlobStream<'_>| self.ports.store.receive(layers[blob], source);
         let fetched = self.registries.registry(registry).fetch(&blobs, &take);
         let mut unavailable = Unavailable::new();
         for (layer, result) in layers.values().zip(fetched) {
@@ -82,13 +87,6 @@ impl Builder<'_> {
             }
         }
         Ok(unavailable)
-    }
-}
-
-fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-    match Digest::of(bytes) {
-        found if found == *expected => Ok(()),
-        found => Err(StoreError::Damaged { expected: *expected, found }),
     }
 }
 

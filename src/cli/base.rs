@@ -34,7 +34,7 @@ pub(super) fn fetch_missing(
     let message = format!("the store does not have the base: fetching `{reference}`");
     events.emit(Event::Warning { message: &message });
     let client = client(global, process)?;
-    let fetched = Fetch { client: &client, store, events }.image(&reference.parse::<Reference>()?)?;
+    let fetched = Fetch { client: &client, store, events }.base(&reference.parse::<Reference>()?)?;
     store.keep_base(source, &BaseImage { layers: fetched.layers, config: fetched.config })?;
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! An image from a registry, into the store.
 
-use std::io::Read;
 use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
@@ -9,17 +8,18 @@ use serde::de::DeserializeOwned;
 use super::context::machine_architecture;
 use super::report::{Failure, Message};
 use crate::oci::{
-    DiffId, Digest, RawManifest, Reference, TagOrDigest, choose_platform, is_foreign, parse_diff_ids,
+    BlobStream, DiffId, Digest, RawManifest, Reference, TagOrDigest, choose_platform, is_foreign,
+    parse_diff_ids,
 };
-use crate::port::{Direction, Events, How, Layer, StoreError};
+use crate::port::{Blob, Direction, Events, How, Layer, StoreError};
 use crate::registry::{Access, Client, PullError, Remote, Transfers, each};
 use crate::store::Store;
 
 /// Indexes that name each other have no end.
 const MAX_DEPTH: usize = 4;
 
-/// An image whose layers are in the store now.
-pub(super) struct Fetched {
+/// An image whose blobs are in the store now.
+pub(super) struct Fetched<L> {
     /// Of what the reference names: an index for several platforms, or the manifest itself.
     pub(super) digest: Digest,
     /// The image's manifest.
@@ -27,7 +27,7 @@ pub(super) struct Fetched {
     /// Its config, byte for byte.
     pub(super) config: Vec<u8>,
     /// Its layers, lowest first, in the blobs that the manifest names.
-    pub(super) layers: Vec<Layer>,
+    pub(super) layers: Vec<L>,
 }
 
 /// Fetches images.
@@ -37,14 +37,42 @@ pub(super) struct Fetch<'a> {
     pub(super) events: &'a dyn Events,
 }
 
+/// Where the blobs of an image come from.
+struct Source<'a> {
+    remote: &'a Remote,
+    transfers: Transfers<'a>,
+}
+
 impl Fetch<'_> {
-    /// Fetches what the store does not have of an image.
-    pub(super) fn image(&self, reference: &Reference) -> Result<Fetched, Failure> {
+    /// Fetches what the store does not have of an image. Its blobs are what their digests name; whether the layers in them are
+    /// those of its config is found out when they are first used.
+    pub(super) fn image(&self, reference: &Reference) -> Result<Fetched<()>, Failure> {
+        self.fetch(reference, |source, _, blob| self.blob(source, blob))
+    }
+
+    /// Fetches what the store does not have of an image, to build on its layers.
+    pub(super) fn base(&self, reference: &Reference) -> Result<Fetched<Layer>, Failure> {
+        self.fetch(reference, |source, diff_id, blob| self.layer(source, diff_id, blob))
+    }
+
+    fn fetch<L: Send>(
+        &self,
+        reference: &Reference,
+        take: impl Fn(&Source<'_>, &DiffId, &Blob) -> Result<L, PullError<StoreError>> + Sync,
+    ) -> Result<Fetched<L>, Failure> {
         let remote = self.client.remote(&reference.repository, Access::Pull);
         let named = manifest(&remote, &reference.target())?;
         let digest = named.digest();
         let manifest = self.resolve(&remote, named)?;
-        let (config, layers) = self.layers(&remote, &manifest)?;
+        let parsed: ImageManifest = parse(&remote, &manifest)?;
+        let sizes = [parsed.config()].into_iter().chain(parsed.layers()).map(Descriptor::size);
+        let transfers = Transfers::start(self.events, remote.repository(), Direction::Pull, sizes);
+        let source = Source { remote: &remote, transfers };
+        let config = source.config(&parsed)?;
+        let layers = source.layers(&parsed, &config)?;
+        let layers = each(remote.jobs(), &layers, |(diff_id, blob)| take(&source, diff_id, blob))?;
+        source.transfers.finish();
+        self.store.put_blob(&config)?;
         Ok(Fetched { digest, manifest, config, layers })
     }
 
@@ -57,54 +85,60 @@ impl Fetch<'_> {
             let index: ImageIndex = parse(remote, &manifest)?;
             let chosen = choose_platform(index.manifests(), machine_architecture()?.oci().0);
             let chosen = chosen.map_err(|error| unusable(remote, error.to_string()))?;
-            manifest = self::manifest(remote, &digest_of(remote, chosen)?.into())?;
+            manifest = self::manifest(remote, &blob_of(remote, chosen)?.digest.into())?;
         }
         Err(unusable(remote, "its indexes have no end"))
     }
 
-    fn layers(&self, remote: &Remote, manifest: &RawManifest) -> Result<(Vec<u8>, Vec<Layer>), Failure> {
-        let parsed: ImageManifest = parse(remote, manifest)?;
-        parsed
-            .layers()
-            .iter()
-            .filter(|layer| is_foreign(layer))
-            .try_for_each(|layer| is_there(remote, layer))?;
-        let sizes = [parsed.config()].into_iter().chain(parsed.layers()).map(Descriptor::size);
-        let transfers = Transfers::start(self.events, remote.repository(), Direction::Pull, sizes);
-        let config =
-            remote.read_blob(&digest_of(remote, parsed.config())?, parsed.config().size(), &transfers)?;
-        let diff_ids = parse_diff_ids(&config).map_err(|_| no_image(remote, &parsed))?;
-        if diff_ids.len() != parsed.layers().len() {
-            let reason =
-                format!("its config names {} layers, its manifest {}", diff_ids.len(), parsed.layers().len());
-            return Err(unusable(remote, reason));
+    fn blob(&self, source: &Source<'_>, blob: &Blob) -> Result<(), PullError<StoreError>> {
+        if self.store.has_blob(blob) {
+            source.transfers.blob(&blob.digest, blob.bytes).finish(How::There);
+            return Ok(());
         }
-        let blobs = parsed.layers().iter().map(|layer| Ok((digest_of(remote, layer)?, layer.size())));
-        let blobs = blobs.collect::<Result<Vec<_>, Failure>>()?;
-        let pairs: Vec<_> = diff_ids.iter().zip(blobs).collect();
-        let layers = each(remote.jobs(), &pairs, |(diff_id, (blob, bytes))| {
-            self.layer(remote, &transfers, diff_id, blob, *bytes)
-        })?;
-        transfers.finish();
-        self.store.put_blob(&config)?;
-        Ok((config, layers))
+        source.pull(blob, |stream| self.store.receive_blob(stream))
     }
 
     fn layer(
         &self,
-        remote: &Remote,
-        transfers: &Transfers<'_>,
+        source: &Source<'_>,
         diff_id: &DiffId,
-        blob: &Digest,
-        bytes: u64,
+        blob: &Blob,
     ) -> Result<Layer, PullError<StoreError>> {
         if let Some(layer) = self.store.layer_in(diff_id, blob).map_err(PullError::Taking)? {
-            transfers.blob(blob, bytes).finish(How::There);
+            source.transfers.blob(&blob.digest, blob.bytes).finish(How::There);
             return Ok(layer);
         }
-        let name = format!("{}@{blob}", remote.repository());
-        let take = |source: &mut dyn Read| self.store.import_layer(source, Path::new(&name), blob, diff_id);
-        remote.pull_blob(blob, bytes, transfers, take)
+        let name = format!("{}@{}", source.remote.repository(), blob.digest);
+        source.pull(blob, |stream| self.store.receive_layer(stream, Path::new(&name), diff_id))
+    }
+}
+
+impl Source<'_> {
+    fn config(&self, manifest: &ImageManifest) -> Result<Vec<u8>, Failure> {
+        let config = blob_of(self.remote, manifest.config())?;
+        Ok(self.remote.read_blob(&config.digest, config.bytes, &self.transfers)?)
+    }
+
+    /// Returns the layers that a manifest and its config name, lowest first.
+    fn layers(&self, manifest: &ImageManifest, config: &[u8]) -> Result<Vec<(DiffId, Blob)>, Failure> {
+        let mut foreign = manifest.layers().iter().filter(|layer| is_foreign(layer));
+        foreign.try_for_each(|layer| is_there(self.remote, layer))?;
+        let diff_ids = parse_diff_ids(config).map_err(|_| no_image(self.remote, manifest))?;
+        let (named, blobs) = (diff_ids.len(), manifest.layers().len());
+        if named != blobs {
+            let reason = format!("its config names {named} layers, its manifest {blobs}");
+            return Err(unusable(self.remote, reason));
+        }
+        let blobs = manifest.layers().iter().map(|layer| blob_of(self.remote, layer));
+        diff_ids.into_iter().zip(blobs).map(|(diff_id, blob)| Ok((diff_id, blob?))).collect()
+    }
+
+    fn pull<T>(
+        &self,
+        blob: &Blob,
+        take: impl FnMut(&mut BlobStream<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, PullError<StoreError>> {
+        self.remote.pull_blob(&blob.digest, blob.bytes, &self.transfers, take)
     }
 }
 
@@ -119,15 +153,18 @@ pub(super) fn parse<T: DeserializeOwned>(remote: &Remote, manifest: &RawManifest
     serde_json::from_slice(&manifest.bytes).map_err(|error| unusable(remote, error.to_string()))
 }
 
-pub(super) fn digest_of(remote: &Remote, blob: &Descriptor) -> Result<Digest, Failure> {
+/// Returns the blob that a descriptor names.
+pub(super) fn blob_of(remote: &Remote, blob: &Descriptor) -> Result<Blob, Failure> {
     let text = blob.digest().to_string();
-    text.parse()
-        .map_err(|_| unusable(remote, format!("it names a blob by `{text}`, which is no SHA-256 digest")))
+    let digest = text
+        .parse()
+        .map_err(|_| unusable(remote, format!("it names a blob by `{text}`, which is no SHA-256 digest")))?;
+    Ok(Blob { digest, bytes: blob.size() })
 }
 
 /// Fails for a layer whose bytes are elsewhere only.
 fn is_there(remote: &Remote, layer: &Descriptor) -> Result<(), Failure> {
-    let digest = digest_of(remote, layer)?;
+    let Blob { digest, .. } = blob_of(remote, layer)?;
     match remote.head_blob(&digest)? {
         Some(_) => Ok(()),
         None => {

@@ -100,7 +100,7 @@ fn from_registry(
 ) -> Result<Taken, Failure> {
     let events = renderer(args.progress, detail(global));
     let client = client(global, process)?;
-    let fetched = Fetch { client: &client, store, events: events.as_ref() }.image(reference)?;
+    let fetched = Fetch { client: &client, store, events: events.as_ref() }.base(reference)?;
     let manifest = store.save_base_layers(&fetched.config, &fetched.layers)?;
     Ok(Taken {
         diff_ids: fetched.layers.iter().map(|layer| layer.diff_id).collect(),

@@ -1,6 +1,5 @@
 //! `plywood pull`: an image of a registry in the store, or the files of an artifact in a directory.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,13 +10,13 @@ use super::answer::say;
 use super::args::{Global, Pull};
 use super::build::detail;
 use super::context::open_store;
-use super::fetch::{Fetch, digest_of, manifest, parse, unusable};
+use super::fetch::{Fetch, blob_of, manifest, parse, unusable};
 use super::progress::renderer;
 use super::registry::client;
 use super::report::{Failure, Message};
-use crate::oci::{Digest, Reference};
+use crate::oci::{BlobStream, Reference};
 use crate::output::write_stream;
-use crate::port::{Direction, Events};
+use crate::port::{Blob, Direction, Events};
 use crate::registry::{Access, Client, Remote, Transfers, each};
 
 /// Fetches what the reference names.
@@ -72,11 +71,11 @@ fn files(
         ));
     }
     std::fs::create_dir_all(directory)?;
-    let sizes = files.iter().map(|file| file.bytes);
+    let sizes = files.iter().map(|file| file.blob.bytes);
     let transfers = Transfers::start(events, remote.repository(), Direction::Pull, sizes);
     each(remote.jobs(), &files, |file| {
-        let write = |source: &mut dyn Read| write_stream(source, &file.path);
-        remote.pull_blob(&file.digest, file.bytes, &transfers, write)
+        let write = |source: &mut BlobStream<'_>| write_stream(source, &file.path);
+        remote.pull_blob(&file.blob.digest, file.blob.bytes, &transfers, write)
     })?;
     transfers.finish();
     Ok(files.iter().map(|file| file.path.display().to_string()).collect())
@@ -84,8 +83,7 @@ fn files(
 
 /// A file of an artifact.
 struct File {
-    digest: Digest,
-    bytes: u64,
+    blob: Blob,
     path: PathBuf,
 }
 
@@ -95,7 +93,7 @@ impl File {
         if title.is_empty() || title.starts_with('.') || title.contains(['/', '\0']) {
             return Err(unusable(remote, format!("`{title}` is no name for a file")));
         }
-        Ok(Self { digest: digest_of(remote, layer)?, bytes: layer.size(), path: directory.join(title) })
+        Ok(Self { blob: blob_of(remote, layer)?, path: directory.join(title) })
     }
 }
 

@@ -161,6 +161,11 @@ impl<W: Write> HashingWriter<W> {
         Self { inner, hasher: Hasher::default(), bytes: 0 }
     }
 
+    /// Returns the inner writer.
+    pub fn get_ref(&self) -> &W {
+        &self.inner
+    }
+
     /// Returns the inner writer, and the digest and number of the bytes written.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.inner, self.hasher.finish(), self.bytes)

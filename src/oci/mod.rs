@@ -16,6 +16,7 @@ mod json;
 mod manifest;
 mod platform;
 mod reference;
+mod verify;
 
 pub use challenge::{Challenge, parse_challenges};
 pub use config::{ConfigError, ContainerSettings, ImageConfig, parse_diff_ids};
@@ -29,6 +30,7 @@ pub use json::canonical_json;
 pub use manifest::{descriptor, image_manifest};
 pub use platform::{PlatformError, choose_platform};
 pub use reference::{Reference, ReferenceError, Repository, TagOrDigest, is_loopback, split_port};
+pub use verify::{BlobStream, DamagedBlob, VerifyingReader};
 
 /// Declares a newtype over [`Digest`] for one kind of identity, so that two kinds cannot be mixed up.
 #[macro_export]

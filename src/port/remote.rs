@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::Read;
 
 use super::{Layer, StoreError};
-use crate::oci::Digest;
+use crate::oci::{BlobStream, Digest};
 
 /// A blob, as a manifest names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,8 +39,9 @@ pub struct Tagged {
     pub bytes: Vec<u8>,
 }
 
-/// Takes in a blob as it arrives. Called again, from the start, when a transfer has to be repeated.
-pub type Take<'a> = dyn Fn(&Blob, &mut dyn Read) -> Result<(), StoreError> + Sync + 'a;
+/// Takes in a blob as it arrives, and reads it to its end, which verifies it. Called again, from the start, when a transfer has
+/// to be repeated.
+pub type Take<'a> = dyn Fn(&Blob, &mut BlobStream<'_>) -> Result<(), StoreError> + Sync + 'a;
 
 /// Opens a blob that is to be sent. Called again when a transfer has to be repeated.
 pub type Open<'a> = dyn Fn(&Blob) -> Result<Box<dyn Read + 'a>, StoreError> + Sync + 'a;
@@ -56,7 +57,7 @@ pub trait RemoteCache: Sync {
     fn manifests(&self, references: &[String]) -> Vec<Result<Option<Vec<u8>>, RemoteError>>;
 
     /// Fetches blobs and hands each to `take`; returns in their order how it went. `take` sees at most as many bytes as
-    /// the blob has; whether they are the right ones, it has to verify itself.
+    /// the blob has.
     fn fetch(&self, blobs: &[Blob], take: &Take<'_>) -> Vec<Result<(), RemoteError>>;
 
     /// Sees to it that the repository has these blobs: sends what it lacks. Idempotent.

@@ -1,13 +1,13 @@
 //! The store of layers, as the build sees it.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::distro::{Architecture, BaseSource};
 use crate::layer::{CaptureRules, Encoding};
-use crate::oci::{DiffId, Digest};
+use crate::oci::{BlobStream, DamagedBlob, DiffId, Digest};
 use crate::plan::{ContentKey, InputKey, Record};
 
 /// A layer that the store holds.
@@ -63,9 +63,9 @@ pub trait LayerStore: Sync {
     /// Returns a layer with one of its blobs, or `None` if the store has no blob of it.
     fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError>;
 
-    /// Takes in a layer from elsewhere: reads all of `source`, the bytes of its blob. Idempotent; stores the layer if digest,
-    /// size and DiffID are those of `layer`, and else nothing of it.
-    fn receive(&self, layer: &Layer, source: &mut dyn Read) -> Result<(), StoreError>;
+    /// Takes in a layer from elsewhere: reads all of its blob. Idempotent; stores the layer if the blob is what it should be and
+    /// the archive in it has DiffID and size of `layer`, and else nothing of it.
+    fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError>;
 
     /// Makes an empty workspace above `stack` (lowest first); unpacks layers that are not unpacked yet.
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError>;
@@ -227,4 +227,10 @@ pub enum StoreError {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<DamagedBlob> for StoreError {
+    fn from(DamagedBlob { expected, found }: DamagedBlob) -> Self {
+        Self::Damaged { expected, found }
+    }
 }

@@ -4,6 +4,8 @@
 //! (`Range`), or read past that point where the registry cannot do so. Digest and size are those of the whole. A blob
 //! that comes out wrong is fetched again from the start; its reader never sees the end of a wrong one.
 //!
+//! A blob is hashed once, by the reader that it is handed out with.
+//!
 //! Source: OCI distribution-spec v1.1, "Pulling blobs"; RFC 9110, 14.
 
 use std::io::{self, Read};
@@ -15,7 +17,7 @@ use super::error::RegistryError;
 use super::meter::{Transfer, Transfers};
 use super::remote::Remote;
 use super::retry::{Attempts, MAX_FETCHES};
-use crate::oci::{Digest, Hasher};
+use crate::oci::{BlobStream, DamagedBlob, Digest, VerifyingReader};
 use crate::port::How;
 
 /// A blob that did not get from a registry to where it was wanted.
@@ -40,15 +42,16 @@ impl Remote {
         digest: &Digest,
         bytes: u64,
         transfers: &Transfers<'_>,
-        mut take: impl FnMut(&mut dyn Read) -> Result<T, E>,
+        mut take: impl FnMut(&mut BlobStream<'_>) -> Result<T, E>,
     ) -> Result<T, PullError<E>> {
         let transfer = transfers.blob(digest, bytes);
         let mut fetches = 0;
         loop {
             let mut stream = Stream::new(self, *digest, bytes, &transfer);
-            let taken = take(&mut stream);
+            let mut blob = VerifyingReader::new(&mut stream as &mut dyn Read, *digest);
+            let (taken, damage) = (take(&mut blob), blob.damage());
             fetches += 1;
-            match (stream.failure, taken) {
+            match (stream.failure(damage), taken) {
                 (None, Ok(taken)) => {
                     transfer.finish(How::Moved);
                     return Ok(taken);
@@ -70,7 +73,7 @@ impl Remote {
         bytes: u64,
         transfers: &Transfers<'_>,
     ) -> Result<Vec<u8>, RegistryError> {
-        let read = |reader: &mut dyn Read| {
+        let read = |reader: &mut BlobStream<'_>| {
             let mut content = Vec::new();
             reader.read_to_end(&mut content).map(|_| content)
         };
@@ -91,7 +94,6 @@ struct Stream<'a> {
     bytes: u64,
     position: u64,
     body: Option<Box<dyn Read>>,
-    hasher: Hasher,
     attempts: Attempts<'a>,
     transfer: &'a Transfer<'a>,
     /// Why the last read failed.
@@ -101,8 +103,7 @@ struct Stream<'a> {
 impl<'a> Stream<'a> {
     fn new(remote: &'a Remote, digest: Digest, bytes: u64, transfer: &'a Transfer<'a>) -> Self {
         let attempts = remote.attempts(format_args!("pulling blob {digest}"));
-        let (position, body, hasher, failure) = (0, None, Hasher::default(), None);
-        Self { remote, digest, bytes, position, body, hasher, attempts, transfer, failure }
+        Self { remote, digest, bytes, position: 0, body: None, attempts, transfer, failure: None }
     }
 
     fn request(&self) -> String {
@@ -135,17 +136,17 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Reads some bytes; none at the end, which is verified.
+    /// Reads some bytes; none at the end.
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
         loop {
             self.remote.transport().line().check()?;
             match self.read_some(buffer) {
-                Ok(0) if self.position == self.bytes => return self.verify().map(|()| 0),
+                Ok(0) if self.position == self.bytes => return Ok(0),
                 Ok(0) => self.retry(RegistryError::BrokenOff {
                     request: self.request(),
                     source: io::ErrorKind::UnexpectedEof.into(),
                 })?,
-                Ok(count) => return self.count(&buffer[..count]),
+                Ok(count) => return self.count(count),
                 Err(error) => self.retry(error)?,
             }
         }
@@ -164,25 +165,22 @@ impl<'a> Stream<'a> {
         self.attempts.again(error)
     }
 
-    fn count(&mut self, bytes: &[u8]) -> Result<usize, RegistryError> {
-        self.position += bytes.len() as u64;
+    fn count(&mut self, count: usize) -> Result<usize, RegistryError> {
+        self.position += count as u64;
         if self.position > self.bytes {
             let (request, expected, found) = (self.request(), self.bytes, self.position);
             return Err(RegistryError::WrongSize { request, expected, found });
         }
-        self.hasher.update(bytes);
-        self.transfer.advance(bytes.len());
+        self.transfer.advance(count);
         self.attempts.progressed();
-        Ok(bytes.len())
+        Ok(count)
     }
 
-    fn verify(&mut self) -> Result<(), RegistryError> {
-        match self.hasher.clone().finish() {
-            found if found == self.digest => Ok(()),
-            found => {
-                Err(RegistryError::WrongDigest { request: self.request(), expected: self.digest, found })
-            }
-        }
+    /// Returns why the blob could not be read, or that it was in vain.
+    fn failure(self, damage: Option<DamagedBlob>) -> Option<RegistryError> {
+        let request = self.request();
+        let wrong = |DamagedBlob { expected, found }| RegistryError::WrongDigest { request, expected, found };
+        self.failure.or(damage.map(wrong))
     }
 }
 

@@ -10,7 +10,7 @@ use super::transfer::manifest_of;
 use super::{Store, import};
 use crate::distro::{Architecture, BaseSource, StoredFile};
 use crate::oci::{Digest, HashingReader, ImageConfig};
-use crate::port::{BaseImage, Layer, StoreError};
+use crate::port::{BaseImage, Blob, Layer, StoreError};
 
 impl Store {
     /// Returns the layers of a base that comes as layers, and its config; takes them in if they are not here.
@@ -118,7 +118,8 @@ impl Store {
         let diff_ids = import::expected_diff_ids(&path, &config, parsed.layers().len())?;
         let layers = diff_ids.iter().zip(parsed.layers()).map(|(diff_id, blob)| {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
-            let named = self.layer_in(diff_id, &import::parse_digest(&path, blob)?)?;
+            let blob = Blob { digest: import::parse_digest(&path, blob)?, bytes: blob.size() };
+            let named = self.layer_in(diff_id, &blob)?;
             // Compressed again meanwhile, it is the same layer.
             named.map_or_else(|| self.layer(diff_id)?.ok_or_else(missing), Ok)
         });
@@ -185,6 +186,8 @@ fn verify_file(path: &Path, expected: &Digest) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::layer::{Encoder, Entry, Kind, Meta};
+    use crate::oci::VerifyingReader;
+    use crate::port::LayerStore;
 
     #[test]
     fn a_base_of_one_store_is_kept_by_another_if_it_is_that_base() {
@@ -201,7 +204,9 @@ mod tests {
         let source = BaseSource::Stored { digest, reference: None };
         let base = a.base_image(&source, Architecture::Amd64).unwrap();
 
-        b.receive(&base.layers[0], &mut archive.as_slice()).unwrap();
+        let (layer, mut bytes) = (&base.layers[0], archive.as_slice());
+        let mut blob = VerifyingReader::new(&mut bytes as &mut dyn io::Read, layer.blob);
+        LayerStore::receive(&b, layer, &mut blob).unwrap();
         let other = BaseSource::Stored { digest: Digest::of("other"), reference: None };
         assert!(matches!(b.keep_base(&other, &base), Err(StoreError::Damaged { .. })));
         let mut config = ImageConfig::new("amd64", 0).unwrap();

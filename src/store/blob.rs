@@ -1,13 +1,13 @@
 //! Blobs: files named by the digest of their bytes.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::file::{failed, place};
 use super::record::mark_used;
-use crate::oci::{Digest, Hasher};
+use crate::oci::{Digest, HashingWriter, VerifyingReader};
 use crate::port::StoreError;
 
 impl Store {
@@ -24,7 +24,8 @@ impl Store {
             return Ok(digest);
         }
         let mut writer = self.blob_writer()?;
-        writer.write_all(bytes).map_err(failed("write", &writer.temporary))?;
+        let path = writer.path().to_owned();
+        writer.write_all(bytes).map_err(failed("write", &path))?;
         Ok(writer.finish()?.0)
     }
 
@@ -33,24 +34,27 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
-        BlobWriter::create(self.clone())
+        Ok(BlobWriter(HashingWriter::new(NewBlob::create(self.clone())?)))
     }
 
-    /// Opens a blob of `bytes` bytes. The reader verifies digest and size: its last read fails if they are wrong.
+    /// Opens a blob of `bytes` bytes. Reading its end fails if they are not those that its digest names.
     ///
     /// # Errors
-    /// [`StoreError::MissingBlob`], [`StoreError::Io`].
-    pub fn open_blob(&self, digest: &Digest, bytes: u64) -> Result<BlobReader, StoreError> {
+    /// [`StoreError::MissingBlob`], [`StoreError::Invalid`] if it has another size, [`StoreError::Io`].
+    pub fn open_blob(&self, digest: &Digest, bytes: u64) -> Result<VerifyingReader<File>, StoreError> {
         let path = self.layout().blob(digest);
-        match File::open(&path) {
-            Ok(file) => {
-                Ok(BlobReader { file, expected: *digest, left: bytes, hasher: Some(Hasher::default()) })
-            }
+        let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(StoreError::MissingBlob { digest: *digest })
+                return Err(StoreError::MissingBlob { digest: *digest });
             }
-            Err(error) => Err(failed("open", &path)(error)),
+            result => result.map_err(failed("open", &path))?,
+        };
+        let found = file.metadata().map_err(failed("inspect", &path))?.len();
+        if found != bytes {
+            let reason = format!("it has {found} bytes instead of {bytes}");
+            return Err(StoreError::Invalid { path, reason });
         }
+        Ok(VerifyingReader::new(file, *digest))
     }
 
     /// Reads and verifies a small blob.
@@ -72,60 +76,37 @@ impl Store {
     }
 }
 
-/// Writes one blob. Dropped before [`BlobWriter::finish`], it leaves nothing.
-pub struct BlobWriter {
+/// A blob that has no name yet. Dropped before it has one, it leaves nothing.
+pub(super) struct NewBlob {
     store: Store,
     temporary: PathBuf,
     file: File,
-    hasher: Hasher,
-    bytes: u64,
 }
 
-impl BlobWriter {
-    fn create(store: Store) -> Result<Self, StoreError> {
+impl NewBlob {
+    pub(super) fn create(store: Store) -> Result<Self, StoreError> {
         let temporary = store.temporary();
         let file = File::create_new(&temporary).map_err(failed("create", &temporary))?;
-        Ok(Self { store, temporary, file, hasher: Hasher::default(), bytes: 0 })
+        Ok(Self { store, temporary, file })
     }
 
-    /// Ends the blob, syncs it and gives it its name; returns digest and size. A blob of that digest that was there is
+    /// Syncs the blob and gives it its name, which its bytes have: the caller knows. A blob of that name that was there is
     /// replaced, which heals a damaged one.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn finish(mut self) -> Result<(Digest, u64), StoreError> {
-        let digest = std::mem::take(&mut self.hasher).finish();
+    pub(super) fn place(self, digest: &Digest) -> Result<(), StoreError> {
         self.file.sync_all().map_err(failed("sync", &self.temporary))?;
         let _lock = self.store.lock_shared()?;
-        place(&self.temporary, &self.store.layout().blob(&digest))?;
-        Ok((digest, self.bytes))
+        place(&self.temporary, &self.store.layout().blob(digest))
     }
 
-    /// Fails unless the bytes so far have the digest `expected`.
-    pub(super) fn verify(&self, expected: &Digest) -> Result<(), StoreError> {
-        match self.hasher.clone().finish() {
-            found if found == *expected => Ok(()),
-            found => Err(StoreError::Damaged { expected: *expected, found }),
-        }
-    }
-
-    /// Returns how many bytes there are so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Where the bytes are before they have a digest, for messages.
+    /// Where the bytes are as yet, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.temporary
     }
 }
 
-impl Write for BlobWriter {
+impl Write for NewBlob {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        self.bytes += count as u64;
-        Ok(count)
+        self.file.write(buffer)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,52 +114,41 @@ impl Write for BlobWriter {
     }
 }
 
-impl Drop for BlobWriter {
+impl Drop for NewBlob {
     fn drop(&mut self) {
         // Renamed already after success; what stays is removed with the process's scratch directory.
         let _ = std::fs::remove_file(&self.temporary);
     }
 }
 
-/// Reads one blob and verifies it. The error of a damaged blob has the kind `InvalidData`.
-#[derive(Debug)]
-pub struct BlobReader {
-    file: File,
-    expected: Digest,
-    left: u64,
-    /// `None` once the end was reached and found right.
-    hasher: Option<Hasher>,
-}
+/// Writes a blob that is hashed on the way. Dropped before [`BlobWriter::finish`], it leaves nothing.
+pub struct BlobWriter(HashingWriter<NewBlob>);
 
-impl BlobReader {
-    fn verify(&mut self) -> io::Result<()> {
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
-        let found = hasher.finish();
-        // Also when the size is wrong: the digest then is another one.
-        if found == self.expected && self.left == 0 {
-            return Ok(());
-        }
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            StoreError::Damaged { expected: self.expected, found },
-        ))
+impl BlobWriter {
+    /// Ends the blob, syncs it and gives it its name; returns digest and size. A blob of that digest that was there is
+    /// replaced, which heals a damaged one.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn finish(self) -> Result<(Digest, u64), StoreError> {
+        let (blob, digest, bytes) = self.0.finish();
+        blob.place(&digest)?;
+        Ok((digest, bytes))
+    }
+
+    /// Where the bytes are before they have a digest, for messages.
+    pub(super) fn path(&self) -> &Path {
+        self.0.get_ref().path()
     }
 }
 
-impl Read for BlobReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        if count == 0 && !buffer.is_empty() {
-            self.verify()?;
-            return Ok(0);
-        }
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("blob {} is too long", self.expected))
-        })?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..count]);
-        }
-        Ok(count)
+impl Write for BlobWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -187,14 +157,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_fails_where_digest_or_size_is_wrong() {
+    fn a_blob_of_a_wrong_digest_or_size_is_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let digest = store.put_blob(b"content").unwrap();
         let read = |bytes: u64| io::read_to_string(store.open_blob(&digest, bytes).unwrap());
         assert_eq!(read(7).unwrap(), "content");
-        assert_eq!(read(6).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(read(8).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        for bytes in [6, 8] {
+            assert!(matches!(store.open_blob(&digest, bytes), Err(StoreError::Invalid { .. })));
+        }
         std::fs::write(store.layout().blob(&digest), "CONTENT").unwrap();
         assert_eq!(read(7).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(matches!(store.read_blob(&digest), Err(StoreError::Damaged { .. })));
@@ -209,7 +180,6 @@ mod tests {
         let mut writer = store.blob_writer().unwrap();
         writer.write_all(b"half").unwrap();
         let temporary = writer.path().to_owned();
-        assert!(matches!(writer.verify(&Digest::of("whole")), Err(StoreError::Damaged { .. })));
         drop(writer);
         assert!(!temporary.exists());
         assert_eq!(std::fs::read_dir(store.layout().blobs()).unwrap().count(), 0);

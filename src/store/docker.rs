@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::file::failed;
-use super::import::{Claims, Imported, cannot_import, expected_diff_ids, invalid, parse, verify_diff_id};
+use super::import::{Imported, cannot_import, expected_diff_ids, invalid, parse, verify_diff_id};
 use super::{Store, encoding};
 use crate::layer::{Decoder, Encoding, Entry, Kind, LayerError};
 use crate::oci::DiffId;
@@ -130,7 +130,7 @@ impl DockerArchive<'_> {
             if !matches!(entry.kind, Kind::File(_)) || !missing.remove(&entry.path) {
                 return Ok(());
             }
-            let layer = store.ingest(content, self.path, &Claims::default())?;
+            let layer = store.ingest(content, self.path)?;
             let mut expected = layers.iter().filter(|(name, _)| *name == entry.path);
             expected.try_for_each(|(_, diff_id)| verify_diff_id(diff_id, *layer.diff_id.digest()))
         })?;

@@ -4,20 +4,19 @@
 //! is unpacked here and nothing is fetched.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
 
-use super::blob::BlobWriter;
+use super::Store;
 use super::file::failed;
 use super::image::name_of;
-use super::room::Room;
-use super::{Store, encoding};
-use crate::layer::{Decoder, Encoding, LayerError};
-use crate::oci::{DiffId, Digest, HashingReader, choose_platform, is_foreign, is_index_type, parse_diff_ids};
-use crate::port::{Layer, StoreError};
+use crate::oci::{
+    DiffId, Digest, VerifyingReader, choose_platform, is_foreign, is_index_type, parse_diff_ids,
+};
+use crate::port::StoreError;
 
 /// What was imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,146 +52,10 @@ impl Store {
     pub fn import_rootfs_tar(&self, file: &Path) -> Result<Imported, StoreError> {
         let import = || {
             let source = File::open(file).map_err(failed("open", file))?;
-            self.ingest(source, file, &Claims::default())
+            self.ingest(source, file)
         };
         let layer = import().map_err(cannot_import(file))?;
         Ok(Imported { diff_ids: vec![layer.diff_id], config: None, manifest: None })
-    }
-
-    /// Takes in one layer of an image: its blob must have the digest `blob`, the archive in it the DiffID `diff_id`. `path` is
-    /// where it comes from, for messages.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`], [`StoreError::WrongLayer`] if it is another; [`StoreError::Layer`], [`StoreError::Io`].
-    pub fn import_layer(
-        &self,
-        source: impl Read,
-        path: &Path,
-        blob: &Digest,
-        diff_id: &DiffId,
-    ) -> Result<Layer, StoreError> {
-        self.ingest(source, path, &Claims { blob: Some(blob), diff_id: Some(diff_id), tar_bytes: None })
-    }
-
-    /// Takes in one layer: its encoding is told by its first bytes, its archive read to the end. Everything that is said of
-    /// it is verified. `path` is for messages.
-    pub(super) fn ingest(
-        &self,
-        source: impl Read,
-        path: &Path,
-        claims: &Claims<'_>,
-    ) -> Result<Layer, StoreError> {
-        let layer = self.ingest_blob(source, path, claims)?;
-        claims.diff_id.map_or(Ok(()), |said| verify_diff_id(said, *layer.diff_id.digest()))?;
-        self.add_layer(&layer)?;
-        Ok(layer)
-    }
-
-    /// The same, but leaves it to the caller to tell the store which layer the blob holds.
-    fn ingest_blob(&self, source: impl Read, path: &Path, claims: &Claims<'_>) -> Result<Layer, StoreError> {
-        let room = self.room()?;
-        let mut tee = Tee { source: source.take(room.bytes.saturating_add(1)), copy: self.blob_writer()? };
-        let mut start = Vec::new();
-        let magic = (&mut tee).take(Encoding::MAGIC_BYTES as u64 + 2).read_to_end(&mut start);
-        magic.map_err(failed("read", path))?;
-        refuse_other_compression(&start, path)?;
-        let encoding = Encoding::detect(&start);
-        let archive = read_archive(encoding, start.chain(&mut tee), claims.most(&room));
-        let blob_bytes = tee.copy_rest().map_err(failed("read", path))?;
-        room.admit(path, blob_bytes)?;
-        // What a damaged blob decodes to says nothing.
-        claims.blob.map_or(Ok(()), |said| tee.copy.verify(said))?;
-        let Archive { diff_id, bytes: tar_bytes, entries } = archive?;
-        claims.admit(path, tar_bytes)?;
-        room.admit(path, tar_bytes)?;
-        let entries = entries?;
-        let (blob, blob_bytes) = tee.copy.finish()?;
-        Ok(Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding })
-    }
-}
-
-/// What is said of a layer by those who have it, as far as they say anything.
-#[derive(Debug, Default)]
-pub(super) struct Claims<'a> {
-    /// The digest of its blob.
-    pub(super) blob: Option<&'a Digest>,
-    /// The digest of its archive.
-    pub(super) diff_id: Option<&'a DiffId>,
-    /// The size of its archive.
-    pub(super) tar_bytes: Option<u64>,
-}
-
-impl Claims<'_> {
-    /// Returns how much of an archive is worth reading: one byte more is enough to see that there is too much.
-    fn most(&self, room: &Room) -> u64 {
-        self.tar_bytes.unwrap_or(u64::MAX).min(room.bytes).saturating_add(1)
-    }
-
-    fn admit(&self, path: &Path, bytes: u64) -> Result<(), StoreError> {
-        match self.tar_bytes {
-            Some(said) if bytes > said => Err(StoreError::LargerThanSaid { layer: path.to_owned(), said }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// What was read of an archive.
-struct Archive {
-    diff_id: DiffId,
-    bytes: u64,
-    entries: Result<u64, LayerError>,
-}
-
-/// Reads an archive to its end, or until it has `most` bytes.
-fn read_archive(encoding: Encoding, blob: impl Read, most: u64) -> Result<Archive, LayerError> {
-    let archive = encoding::decoder(encoding, blob).map_err(LayerError::Read)?;
-    let mut archive = HashingReader::new(archive.take(most));
-    let entries = count_entries(&mut archive);
-    let (digest, bytes) = archive.finish();
-    Ok(Archive { diff_id: DiffId::new(digest), bytes, entries })
-}
-
-fn count_entries(archive: impl Read) -> Result<u64, LayerError> {
-    let mut decoder = Decoder::new(io::BufReader::with_capacity(128 * 1024, archive));
-    let mut entries = 0;
-    while decoder.next_entry()?.is_some() {
-        entries += 1;
-    }
-    io::copy(&mut decoder.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
-    Ok(entries)
-}
-
-fn refuse_other_compression(start: &[u8], path: &Path) -> Result<(), StoreError> {
-    let program = match start {
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
-        [b'B', b'Z', b'h', ..] => "bzip2",
-        [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
-        _ => return Ok(()),
-    };
-    let reason =
-        format!("it is compressed with {program}: decompress it first (gzip and zstd are read as they are)");
-    Err(StoreError::Invalid { path: path.to_owned(), reason })
-}
-
-/// Copies what is read.
-struct Tee<R> {
-    source: R,
-    copy: BlobWriter,
-}
-
-impl<R: Read> Tee<R> {
-    /// Copies all that has not been read; returns the size of the whole copy.
-    fn copy_rest(&mut self) -> io::Result<u64> {
-        io::copy(self, &mut io::sink())?;
-        Ok(self.copy.bytes())
-    }
-}
-
-impl<R: Read> Read for Tee<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.copy.write_all(&buffer[..count])?;
-        Ok(count)
     }
 }
 
@@ -319,7 +182,7 @@ impl OciLayout<'_> {
         if bytes != layer.size() {
             return Err(invalid(&path, format!("it has {bytes} bytes instead of {}", layer.size())));
         }
-        store.import_layer(file, &path, &digest, diff_id).map(|_| ())
+        store.receive_layer(&mut VerifyingReader::new(file, digest), &path, diff_id).map(|_| ())
     }
 
     /// Reads a document: a manifest, an index, a config.
@@ -357,8 +220,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::layer::{Encoder, Entry, Kind, Meta};
+    use crate::layer::{Encoder, Encoding, Entry, Kind, Meta};
     use crate::oci::{ImageConfig, descriptor, image_manifest};
+    use crate::store::encoding;
 
     const EPOCH: i64 = 1_700_000_000;
 

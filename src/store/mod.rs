@@ -51,7 +51,6 @@ mod workspace;
 mod xattr;
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,7 +59,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 pub use artifact::Artifact;
-pub use blob::{BlobReader, BlobWriter};
+pub use blob::BlobWriter;
 pub use census::ListedRecord;
 pub use check::CheckReport;
 pub use gc::{GcPolicy, GcReport};
@@ -68,7 +67,7 @@ pub use import::Imported;
 pub use transfer::{StoredBlob, StoredImage};
 
 use crate::distro::{Architecture, BaseSource};
-use crate::oci::DiffId;
+use crate::oci::{BlobStream, DiffId};
 use crate::plan::{ContentKey, InputKey, Record};
 use crate::port::{BaseImage, Layer, LayerStore, StoreError, Workspace};
 use file::{create_directories, create_private, failed, read_if_there, remove_path, write_whole};
@@ -228,8 +227,8 @@ impl LayerStore for Store {
         Store::layer(self, diff_id)
     }
 
-    fn receive(&self, layer: &Layer, source: &mut dyn Read) -> Result<(), StoreError> {
-        Store::receive(self, layer, source)
+    fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError> {
+        self.receive_recorded(layer, blob)
     }
 
     fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError> {

@@ -1,75 +1,393 @@
-//! Layers from other stores.
+//! Blobs from elsewhere, into the store.
+//!
+//! ```text
+//! source ──> blob              this thread: reads, and writes
+//!        └─> decode ──> DiffID another one: reads the archive to its end
+//! ```
+//!
+//! Whoever reads the source has hashed it by its end ([`VerifyingReader`]); it is not hashed again.
 
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread;
 
-use super::Store;
-use super::import::Claims;
-use crate::port::{Layer, StoreError};
+use super::blob::NewBlob;
+use super::file::failed;
+use super::import::{invalid, verify_diff_id};
+use super::room::Room;
+use super::{Store, encoding};
+use crate::layer::{Decoder, Encoding, LayerError};
+use crate::oci::{DiffId, Digest, HashingReader, VerifyingReader};
+use crate::port::{Blob, Layer, StoreError};
+
+/// How much is read at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Chunks that may wait to be decoded.
+const QUEUE: usize = 4;
+
+/// What is said of a layer by those who have it, as far as they say anything. Nothing of it is believed.
+#[derive(Debug, Default)]
+struct Claims<'a> {
+    /// The digest of its archive.
+    diff_id: Option<&'a DiffId>,
+    /// The size of its archive.
+    tar_bytes: Option<u64>,
+}
+
+impl Claims<'_> {
+    /// Returns how much of an archive is worth reading: one byte more is enough to see that there is too much.
+    fn most(&self, room: &Room) -> u64 {
+        self.tar_bytes.unwrap_or(u64::MAX).min(room.bytes).saturating_add(1)
+    }
+
+    fn admit(&self, path: &Path, bytes: u64) -> Result<(), StoreError> {
+        match self.tar_bytes {
+            Some(said) if bytes > said => Err(StoreError::LargerThanSaid { layer: path.to_owned(), said }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is in a blob.
+struct Archive {
+    encoding: Encoding,
+    diff_id: DiffId,
+    tar_bytes: u64,
+    entries: u64,
+}
+
+impl Archive {
+    fn layer(&self, blob: Digest, blob_bytes: u64) -> Layer {
+        let Self { encoding, diff_id, tar_bytes, entries } = *self;
+        Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding }
+    }
+}
 
 impl Store {
-    /// Takes in a layer from elsewhere: reads all of `source`, the bytes of its blob. Nothing is believed of `layer`: the digest of
-    /// the blob and the DiffID of the archive in it are computed, and a layer that differs is not stored. An archive that goes on
-    /// after its end is read no further.
+    /// Takes in a blob as it is. What is in it, nobody has looked at.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`], [`StoreError::WrongLayer`], [`StoreError::LargerThanSaid`], [`StoreError::Layer`] if it is
-    /// not that layer; [`StoreError::NoRoom`],
-    /// [`StoreError::Io`].
-    pub fn receive(&self, layer: &Layer, source: &mut dyn Read) -> Result<(), StoreError> {
-        // One byte more than there should be is enough to see that there are too many.
-        let source = source.take(layer.blob_bytes.saturating_add(1));
-        let name = format!("blob {}", layer.blob);
-        let Layer { blob, diff_id, tar_bytes, .. } = layer;
-        let claims = Claims { blob: Some(blob), diff_id: Some(diff_id), tar_bytes: Some(*tar_bytes) };
-        self.ingest(source, Path::new(&name), &claims).map(drop)
+    /// [`StoreError::Damaged`], [`StoreError::NoRoom`], [`StoreError::Io`].
+    pub fn receive_blob(&self, blob: &mut VerifyingReader<impl Read>) -> Result<(), StoreError> {
+        let path = name(blob);
+        let mut new = NewBlob::create(self.clone())?;
+        let copied = copy(blob, &path, &mut new, &self.room()?, Some);
+        refuse_damage(blob)?;
+        copied?;
+        new.place(blob.digest())
     }
+
+    /// Takes in one layer of an image: the archive in its blob must have the DiffID `diff_id`. `path` is where it comes from, for
+    /// messages.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], [`StoreError::WrongLayer`] if it is another; [`StoreError::Layer`], [`StoreError::NoRoom`],
+    /// [`StoreError::Io`].
+    pub fn receive_layer(
+        &self,
+        blob: &mut VerifyingReader<impl Read>,
+        path: &Path,
+        diff_id: &DiffId,
+    ) -> Result<Layer, StoreError> {
+        self.receive_claimed(blob, path, &Claims { diff_id: Some(diff_id), tar_bytes: None })
+    }
+
+    /// Takes in a layer from another store. An archive that goes on after its end is read no further.
+    ///
+    /// # Errors
+    /// As [`Store::receive_layer`]; [`StoreError::LargerThanSaid`].
+    pub(super) fn receive_recorded(
+        &self,
+        layer: &Layer,
+        blob: &mut VerifyingReader<impl Read>,
+    ) -> Result<(), StoreError> {
+        let claims = Claims { diff_id: Some(&layer.diff_id), tar_bytes: Some(layer.tar_bytes) };
+        self.receive_claimed(blob, &name(blob), &claims).map(drop)
+    }
+
+    fn receive_claimed(
+        &self,
+        blob: &mut VerifyingReader<impl Read>,
+        path: &Path,
+        claims: &Claims<'_>,
+    ) -> Result<Layer, StoreError> {
+        let taken = self.take_in(blob, path, claims);
+        refuse_damage(blob)?;
+        let (new, bytes, archive) = taken?;
+        let layer = archive.layer(*blob.digest(), bytes);
+        new.place(&layer.blob)?;
+        self.add_layer(&layer)?;
+        Ok(layer)
+    }
+
+    /// Takes in a layer of which nothing is known. `path` is for messages.
+    pub(super) fn ingest(&self, source: impl Read, path: &Path) -> Result<Layer, StoreError> {
+        let mut source = HashingReader::new(source);
+        let (new, bytes, archive) = self.take_in(&mut source, path, &Claims::default())?;
+        let (blob, _) = source.finish();
+        new.place(&blob)?;
+        let layer = archive.layer(blob, bytes);
+        self.add_layer(&layer)?;
+        Ok(layer)
+    }
+
+    /// Reads the layer in a blob that is here, and remembers it. `None` for a damaged blob.
+    pub(super) fn look_into(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
+        let path = self.layout().blob(&blob.digest);
+        let mut reader = self.open_blob(&blob.digest, blob.bytes)?;
+        let claims = Claims { diff_id: Some(diff_id), tar_bytes: None };
+        let archive = read_archive(&mut reader, &path, &claims, &self.room()?);
+        let rest = io::copy(&mut reader, &mut io::sink());
+        if reader.damage().is_some() {
+            return Ok(None);
+        }
+        rest.map_err(failed("read", &path))?;
+        let layer = archive?.layer(blob.digest, blob.bytes);
+        self.add_layer(&layer)?;
+        Ok(Some(layer))
+    }
+
+    /// Copies a source to its end, and reads the archive that is in it.
+    fn take_in(
+        &self,
+        source: &mut impl Read,
+        path: &Path,
+        claims: &Claims<'_>,
+    ) -> Result<(NewBlob, u64, Archive), StoreError> {
+        let (mut blob, room) = (NewBlob::create(self.clone())?, self.room()?);
+        let (to_reader, full) = sync_channel(QUEUE);
+        let (to_copier, empty) = channel();
+        let (copied, archive) = thread::scope(|scope| {
+            let chunks = Chunks { full, to_copier, current: Vec::new(), position: 0 };
+            let reading = scope.spawn(|| read_archive(chunks, path, claims, &room));
+            // A reader that has failed takes no more: the rest is copied all the same, to know whether the blob is damaged.
+            let copied = copy(source, path, &mut blob, &room, |chunk| {
+                to_reader.send(chunk).ok()?;
+                empty.try_recv().ok()
+            });
+            drop(to_reader);
+            (copied, reading.join().expect("reading does not panic"))
+        });
+        Ok((blob, copied?, archive?))
+    }
+}
+
+fn name<R>(blob: &VerifyingReader<R>) -> PathBuf {
+    format!("blob {}", blob.digest()).into()
+}
+
+/// Fails for a damaged blob. Asked before anything else is said of it: what it decodes to says nothing.
+fn refuse_damage<R>(blob: &VerifyingReader<R>) -> Result<(), StoreError> {
+    blob.damage().map_or(Ok(()), |damage| Err(damage.into()))
+}
+
+/// Copies all of `source`, as far as there is room, handing on each chunk that was written; `pass_on` may give another back to
+/// be filled. Returns the size.
+fn copy(
+    source: &mut impl Read,
+    path: &Path,
+    blob: &mut NewBlob,
+    room: &Room,
+    mut pass_on: impl FnMut(Vec<u8>) -> Option<Vec<u8>>,
+) -> Result<u64, StoreError> {
+    let mut source = source.take(room.bytes.saturating_add(1));
+    let (mut bytes, mut chunk) = (0, vec![0; CHUNK_BYTES]);
+    while fill(&mut source, &mut chunk).map_err(failed("read", path))? > 0 {
+        blob.write_all(&chunk).map_err(failed("write", blob.path()))?;
+        bytes += chunk.len() as u64;
+        chunk = pass_on(chunk).unwrap_or_else(|| vec![0; CHUNK_BYTES]);
+    }
+    room.admit(path, bytes).map(|()| bytes)
+}
+
+/// Fills a chunk, or makes it shorter where there is not enough; returns its length.
+fn fill(source: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<usize> {
+    chunk.resize(CHUNK_BYTES, 0);
+    let mut filled = 0;
+    while filled < CHUNK_BYTES {
+        match source.read(&mut chunk[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    chunk.truncate(filled);
+    Ok(filled)
+}
+
+/// The chunks of a blob that is being copied, as they come. Used ones go back.
+struct Chunks {
+    full: Receiver<Vec<u8>>,
+    to_copier: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position == self.current.len() {
+            let Ok(next) = self.full.recv() else { return Ok(0) };
+            // Nobody takes it back any more where all was read.
+            let _ = self.to_copier.send(std::mem::replace(&mut self.current, next));
+            self.position = 0;
+        }
+        let count = (&self.current[self.position..]).read(buffer)?;
+        self.position += count;
+        Ok(count)
+    }
+}
+
+/// Reads the archive in a blob, whose encoding its first bytes tell, to its end, and verifies what is said of it.
+fn read_archive(
+    mut blob: impl Read,
+    path: &Path,
+    claims: &Claims<'_>,
+    room: &Room,
+) -> Result<Archive, StoreError> {
+    let mut start = Vec::new();
+    let magic = (&mut blob).take(Encoding::MAGIC_BYTES as u64 + 2).read_to_end(&mut start);
+    magic.map_err(failed("read", path))?;
+    refuse_other_compression(&start, path)?;
+    let encoding = Encoding::detect(&start);
+    let archive = encoding::decoder(encoding, start.chain(blob)).map_err(LayerError::Read)?;
+    let mut archive = HashingReader::new(archive.take(claims.most(room)));
+    let entries = count_entries(&mut archive);
+    let (digest, tar_bytes) = archive.finish();
+    // Where it was not read to its end, what it looks like says nothing.
+    claims.admit(path, tar_bytes)?;
+    room.admit(path, tar_bytes)?;
+    let entries = entries?;
+    claims.diff_id.map_or(Ok(()), |said| verify_diff_id(said, digest))?;
+    Ok(Archive { encoding, diff_id: DiffId::new(digest), tar_bytes, entries })
+}
+
+fn count_entries(archive: impl Read) -> Result<u64, LayerError> {
+    let mut decoder = Decoder::new(BufReader::with_capacity(128 * 1024, archive));
+    let mut entries = 0;
+    while decoder.next_entry()?.is_some() {
+        entries += 1;
+    }
+    io::copy(&mut decoder.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
+    Ok(entries)
+}
+
+fn refuse_other_compression(start: &[u8], path: &Path) -> Result<(), StoreError> {
+    let program = match start {
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
+        [b'B', b'Z', b'h', ..] => "bzip2",
+        [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
+        _ => return Ok(()),
+    };
+    let reason =
+        format!("it is compressed with {program}: decompress it first (gzip and zstd are read as they are)");
+    Err(invalid(path, reason))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Encoder, Encoding, Entry, Kind, Meta};
-    use crate::oci::{DiffId, Digest};
+    use crate::layer::{Encoder, Entry, Kind, Meta};
 
-    fn blob(name: &str) -> (Layer, Vec<u8>) {
+    fn archive(name: &str) -> Vec<u8> {
         let mut encoder = Encoder::new(Vec::new());
         let entry = Entry { path: name.into(), kind: Kind::Directory, meta: Meta::IMPLIED_DIRECTORY };
         encoder.append(&entry).unwrap();
-        let bytes = encoder.finish().unwrap().0;
-        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
-        let layer = Layer {
-            diff_id: DiffId::new(digest),
-            tar_bytes: size,
-            entries: 1,
-            blob: digest,
-            blob_bytes: size,
-            encoding: Encoding::None,
-        };
-        (layer, bytes)
+        encoder.finish().unwrap().0
+    }
+
+    /// Returns an archive of one file that does not compress, of more than all chunks that may wait.
+    fn large() -> Vec<u8> {
+        let (mut state, bytes) = (7u64, (2 * QUEUE * CHUNK_BYTES) as u64 + 5);
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        });
+        let mut encoder = Encoder::new(Vec::new());
+        let entry = Entry { path: "file".into(), kind: Kind::File(bytes), meta: Meta::IMPLIED_DIRECTORY };
+        let content: Vec<u8> = noise.take(bytes as usize).collect();
+        encoder.append_file(&entry, &mut content.as_slice()).unwrap();
+        encoder.finish().unwrap().0
+    }
+
+    #[test]
+    fn a_blob_is_copied_whole_whether_or_not_somebody_reads_what_is_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let archive = large();
+        let gzip = encoding::encode(Encoding::Gzip, &mut archive.as_slice(), Vec::new()).unwrap();
+        let diff_id = DiffId::new(Digest::of(&archive));
+        let no_archive = vec![b'x'; archive.len()];
+        for bytes in [&archive, &gzip, &no_archive] {
+            let blob = Blob::of(bytes);
+            store.receive_blob(&mut VerifyingReader::new(bytes.as_slice(), blob.digest)).unwrap();
+            assert!(store.read_blob(&blob.digest).unwrap() == *bytes);
+            assert_eq!(store.layer(&diff_id).unwrap().filter(|layer| layer.blob == blob.digest), None);
+            let receive = || {
+                let mut reader = VerifyingReader::new(bytes.as_slice(), blob.digest);
+                store.receive_layer(&mut reader, Path::new("x"), &diff_id)
+            };
+            match store.layer_in(&diff_id, &blob) {
+                Ok(layer) => assert_eq!(layer.unwrap(), receive().unwrap()),
+                Err(error) => assert_eq!(error.to_string(), receive().unwrap_err().to_string()),
+            }
+        }
+        // A reader that gives up early does not hide that the blob is damaged.
+        let mut damaged = VerifyingReader::new(no_archive.as_slice(), Digest::of(&archive));
+        let error = store.receive_layer(&mut damaged, Path::new("x"), &diff_id).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+        let mut damaged = VerifyingReader::new(no_archive.as_slice(), Digest::of(&archive));
+        assert!(matches!(store.receive_blob(&mut damaged), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_was_taken_in_unread_is_a_layer_once_it_was_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let bytes = archive("a");
+        let (blob, diff_id) = (Blob::of(&bytes), DiffId::new(Digest::of(&bytes)));
+        assert_eq!(store.layer_in(&diff_id, &blob).unwrap(), None);
+        store.receive_blob(&mut VerifyingReader::new(bytes.as_slice(), blob.digest)).unwrap();
+        let lie = DiffId::new(Digest::of("other"));
+        assert!(matches!(store.layer_in(&lie, &blob), Err(StoreError::WrongLayer { .. })));
+        assert_eq!((store.layer(&lie).unwrap(), store.layer(&diff_id).unwrap()), (None, None));
+        let path = store.layout().blob(&blob.digest);
+        std::fs::write(&path, vec![0; bytes.len()]).unwrap();
+        assert_eq!(store.layer_in(&diff_id, &blob).unwrap(), None, "a damaged one is none");
+        std::fs::write(&path, &bytes).unwrap();
+        let layer = store.layer_in(&diff_id, &blob).unwrap();
+        assert!(layer.is_some() && layer == store.layer(&diff_id).unwrap());
     }
 
     #[test]
     fn a_layer_is_stored_if_it_is_what_it_is_said_to_be() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let (layer, bytes) = blob("a");
-        let (other, other_bytes) = blob("b");
+        let (bytes, other) = (archive("a"), archive("b"));
+        let (digest, diff_id) = (Digest::of(&bytes), DiffId::new(Digest::of(&bytes)));
+        let receive = |bytes: &[u8], diff_id: &DiffId| {
+            store.receive_layer(&mut VerifyingReader::new(bytes, digest), Path::new("x"), diff_id)
+        };
         let longer = [bytes.as_slice(), b"more"].concat();
-        for wrong in [&other_bytes, &bytes[..512], &longer] {
-            assert!(matches!(store.receive(&layer, &mut &*wrong), Err(StoreError::Damaged { .. })));
+        for wrong in [&other, &bytes[..512], &longer] {
+            assert!(matches!(receive(wrong, &diff_id), Err(StoreError::Damaged { .. })));
         }
         // The blob is right, but it does not hold the layer that the record says.
-        let lie = Layer { diff_id: other.diff_id, ..layer.clone() };
-        assert!(matches!(store.receive(&lie, &mut &*bytes), Err(StoreError::WrongLayer { .. })));
-        let shorter = Layer { tar_bytes: layer.tar_bytes - 1, ..layer.clone() };
-        let refused = store.receive(&shorter, &mut &*bytes).unwrap_err();
+        let lie = DiffId::new(Digest::of(&other));
+        assert!(matches!(receive(&bytes, &lie), Err(StoreError::WrongLayer { .. })));
+        let recorded = |tar_bytes| {
+            let archive = Archive { encoding: Encoding::None, diff_id, tar_bytes, entries: 1 };
+            archive.layer(digest, bytes.len() as u64)
+        };
+        let shorter = recorded(bytes.len() as u64 - 1);
+        let mut blob = VerifyingReader::new(bytes.as_slice(), digest);
+        let refused = store.receive_recorded(&shorter, &mut blob).unwrap_err();
         assert!(matches!(refused, StoreError::LargerThanSaid { said, .. } if said == shorter.tar_bytes));
-        assert_eq!(
-            (store.layer(&layer.diff_id).unwrap(), store.layer(&other.diff_id).unwrap()),
-            (None, None)
-        );
-        store.receive(&layer, &mut &*bytes).unwrap();
-        assert_eq!(store.layer(&layer.diff_id).unwrap(), Some(layer));
+        assert_eq!((store.layer(&diff_id).unwrap(), store.layer(&lie).unwrap()), (None, None));
+        assert_eq!(std::fs::read_dir(store.layout().blobs()).unwrap().count(), 0);
+        let layer = receive(&bytes, &diff_id).unwrap();
+        assert_eq!(layer, recorded(bytes.len() as u64));
+        assert_eq!(store.layer(&diff_id).unwrap(), Some(layer));
     }
 }

@@ -9,9 +9,9 @@ use oci_spec::image::ImageManifest;
 
 use super::Store;
 use super::import::{parse, parse_digest};
-use super::record::mark_used;
+use super::record::{StoredLayer, mark_used};
 use crate::oci::{DiffId, Digest, RawManifest, descriptor, image_manifest};
-use crate::port::{BlobSource, Layer, StoreError};
+use crate::port::{Blob, BlobSource, Layer, StoreError};
 
 /// A blob of the store, to be sent.
 #[derive(Debug, Clone)]
@@ -73,16 +73,29 @@ impl Store {
         Ok(Some(StoredImage { manifest, blobs }))
     }
 
-    /// Returns the layer if the store has it in this very blob. Verified is the blob's size, not its digest.
+    /// Says whether the store has a blob. Verified is its size, not its digest.
+    pub fn has_blob(&self, blob: &Blob) -> bool {
+        // Marked first: a collection that starts now keeps it.
+        mark_used(&self.layout().blob(&blob.digest));
+        self.blob_bytes(&blob.digest) == Some(blob.bytes)
+    }
+
+    /// Returns the layer if the store has it in this very blob. One that came with an image, and that nobody has looked into, is
+    /// read first; of others the size is verified, not the digest.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
-    pub fn layer_in(&self, diff_id: &DiffId, blob: &Digest) -> Result<Option<Layer>, StoreError> {
-        // Marked first: a collection that starts now keeps it.
-        [self.layout().layer(diff_id), self.layout().blob(blob)].iter().for_each(|path| mark_used(path));
-        let Some(stored) = self.stored_layer(diff_id)? else { return Ok(None) };
-        let known = stored.blobs.iter().find(|known| known.digest == *blob);
-        Ok(known.filter(|known| self.blob_bytes(blob) == Some(known.bytes)).map(|known| stored.with(known)))
+    /// [`StoreError::WrongLayer`], [`StoreError::Layer`] if the blob holds something else; [`StoreError::Io`].
+    pub fn layer_in(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
+        mark_used(&self.layout().layer(diff_id));
+        if !self.has_blob(blob) {
+            return Ok(None);
+        }
+        let stored = self.stored_layer(diff_id)?;
+        let known = |stored: StoredLayer| {
+            let known = stored.blobs.iter().find(|known| known.digest == blob.digest)?;
+            Some(stored.with(known))
+        };
+        stored.and_then(known).map_or_else(|| self.look_into(diff_id, blob), |layer| Ok(Some(layer)))
     }
 
     /// Keeps an image of these layers (lowest first), in these blobs, under a name; returns the digest of its manifest, which
