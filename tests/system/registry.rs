@@ -682,13 +682,13 @@ fn a_small_blob_that_holds_more_than_there_is_room_for_is_refused() {
 
     let project = crate::common::project::Project::new("");
     std::fs::create_dir_all(project.store()).unwrap();
-    let pull = project.command(&["pull", &format!("{}/bomb:1", server.host())]);
+    let import = project.command(&["import", &format!("{}/bomb:1", server.host()), "bomb"]);
     // A store with little room, which vanishes with the last process that sees it.
     let script = "mount -t tmpfs -o size=64m tmpfs \"$1\"; store=$1; shift
         \"$@\" || echo \"status $?\"; find \"$store/blobs\" \"$store/layers\" \"$store/work\" -type f -size +1k";
     let mut small = std::process::Command::new("unshare");
     small.args(["--mount", "sh", "-ec", script, "sh"]).arg(project.store());
-    let run = small.arg(pull.get_program()).args(pull.get_args()).output().unwrap();
+    let run = small.arg(import.get_program()).args(import.get_args()).output().unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!(String::from_utf8(run.stdout).unwrap(), "status 1\n", "{said}");
     assert!(said.contains("that there is room for in") && said.contains("store gc"), "{said}");
