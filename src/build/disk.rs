@@ -9,25 +9,46 @@ use super::{BuildError, Builder};
 use crate::disk::{DiskRequest, Layout};
 use crate::oci::DiffId;
 use crate::plan::{Plan, Tasks, Work};
-use crate::port::{BootImages, DiskWriter, OpenDisk, RootSpec, Workspace};
+use crate::port::{BootImages, DiskWriter, Events, OpenDisk, RootSpec, Workspace};
+
+/// A disk with all its content, still mounted.
+pub struct FinishedDisk<'a> {
+    events: &'a dyn Events,
+    image: &'a str,
+    disk: Box<dyn OpenDisk>,
+    boot: BootImages,
+}
+
+impl FinishedDisk<'_> {
+    /// Returns where its root file system is mounted, with the others below.
+    pub fn root(&self) -> &Path {
+        self.disk.root()
+    }
+
+    /// Unmounts it and writes its boot code. Then its file is complete.
+    pub fn close(self) -> Result<(), BuildError> {
+        let stage = Stage::start(self.events, self.image, "close disk");
+        self.disk.finish(&self.boot)?;
+        stage.end();
+        Ok(())
+    }
+}
 
 impl Builder<'_> {
-    /// Writes the disk of `plan`, whose layers are `stack` (lowest first), to the file `raw`, which must not exist.
-    pub fn disk(
-        &self,
-        plan: &Plan,
+    /// Writes the disk of `plan`, whose layers are `stack` (lowest first), to the file `raw`, which must not exist, and runs the
+    /// final stage on it.
+    pub fn disk<'b>(
+        &'b self,
+        plan: &'b Plan,
         stack: &[DiffId],
         request: &DiskRequest<'_>,
         writer: &dyn DiskWriter,
         raw: &Path,
-    ) -> Result<(), BuildError> {
+    ) -> Result<FinishedDisk<'b>, BuildError> {
         let workspace = self.ports.store.workspace(stack)?;
         let (disk, layout) = self.filled_disk(plan, workspace.as_ref(), request, writer, raw)?;
-        let images = self.finalise_disk(plan, workspace.as_ref(), request, &layout, disk.as_ref())?;
-        let stage = Stage::start(self.ports.events, &plan.image, "close disk");
-        disk.finish(&images)?;
-        stage.end();
-        Ok(())
+        let boot = self.finalise_disk(plan, workspace.as_ref(), request, &layout, disk.as_ref())?;
+        Ok(FinishedDisk { events: self.ports.events, image: &plan.image, disk, boot })
     }
 
     fn filled_disk(

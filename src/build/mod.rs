@@ -46,6 +46,7 @@ mod step;
 mod step_tests;
 mod surroundings;
 
+pub use disk::FinishedDisk;
 pub use error::{BuildError, HookFailure, Outcome};
 pub use facts::host_facts;
 pub use forecast::{Forecast, Prospect, forecast};

@@ -151,11 +151,20 @@ impl Builder<'_> {
             return Ok(hits);
         }
         for step in steps {
+            if self.is_awaited(step) {
+                break;
+            }
             let Some(hit) = find(self.ports.store, self.registries, step, &stack)? else { break };
             stack.extend_from_slice(&hit.record.diff_ids);
             hits.push(hit);
         }
         Ok(hits)
+    }
+
+    /// Says whether somebody wants to see how a step is made.
+    fn is_awaited(&self, step: &Step) -> bool {
+        let (Some(breaks), Work::Tasks(tasks)) = (self.ports.breaks, &step.work) else { return false };
+        tasks.list.iter().any(|task| breaks.await_phase(task.phase))
     }
 
     /// Makes sure that the layers of `hits` are in the store, and their records; stops before the first step of which a layer

@@ -2,6 +2,7 @@
 
 use super::Registries;
 use super::fake::{Effect, World, but_for, usual};
+use crate::element::Phase;
 use crate::element::fixture::{Builder as ElementBuilder, element};
 use crate::plan::Plan;
 use crate::plan::fixture::Image;
@@ -207,6 +208,10 @@ fn a_shell_sees_what_the_hooks_of_a_step_see() {
 struct Notes(std::sync::Mutex<Vec<String>>);
 
 impl Breaks for Notes {
+    fn await_phase(&self, phase: Phase) -> bool {
+        phase == Phase::ExtraData
+    }
+
     fn reached(&self, moment: Moment, _: &dyn Root, job: Job) -> Result<(), SandboxError> {
         assert_eq!((job.view, job.argv.as_slice()), (View::Target, &["bash".to_owned()][..]));
         self.0.lock().unwrap().push(format!("{moment:?}"));
@@ -226,6 +231,10 @@ fn whoever_wants_to_know_is_told_of_each_phase_while_the_root_is_open() {
         builder.ports.breaks = Some(&notes);
         assert_eq!(builder.stack(&plan).is_ok(), status == 0);
         let expected = ["Before(ExtraData)", "After(ExtraData)", "Before(Install)", last];
+        assert_eq!(*notes.0.lock().unwrap(), expected);
+        // Steps that nobody waits for are found; those of the awaited phase are made again.
+        notes.0.lock().unwrap().clear();
+        assert_eq!(builder.stack(&plan).is_ok(), status == 0);
         assert_eq!(*notes.0.lock().unwrap(), expected);
     }
 }

@@ -13,9 +13,9 @@ use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression}
 use crate::layer::Encoding;
 use crate::oci::DiffId;
 use crate::output::{
-    ClusterCache, Compatibility, ContainerImage, Converter, Destination, DiskFormat, Qcow2Options,
-    QemuFormat, TarForm, Written, app_container_manifest, load_into_docker, write_docker_archive,
-    write_oci_layout, write_squashfs, write_tar,
+    ClusterCache, Compatibility, ContainerImage, Converter, Destination, DiskFormat, MemberNames,
+    Qcow2Options, QemuFormat, TarForm, Written, app_container_manifest, load_into_docker,
+    write_docker_archive, write_oci_layout, write_squashfs, write_tar,
 };
 use crate::plan::Plan;
 use crate::port::{Event, LayerStore};
@@ -39,6 +39,9 @@ pub(super) struct Outputs<'a> {
 pub(super) trait Naming {
     /// Returns the place of an output whose name ends in a dot and `extension`.
     fn destination(&self, output: &OutputType, extension: &str) -> Destination;
+
+    /// Returns how members of archives are named.
+    fn members(&self) -> MemberNames;
 
     /// Takes notice of an output in place.
     fn placed(&self, written: &Written) -> Result<(), Failure>;
@@ -75,8 +78,10 @@ impl Outputs<'_> {
         let mut steps = self.steps.to_vec();
         let stack = manifest.stack();
         let (disks, others): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| output.is_disk());
+        let is_of_disk = |output: &&OutputType| self.archives_are_of(&disks) && output.is_archive();
+        let (archives, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_disk);
         if !disks.is_empty() {
-            self.write_disks(manifest, &stack, &disks)?;
+            self.write_disks(manifest, &stack, &disks, &archives)?;
         }
         if !others.is_empty() {
             steps.push(self.builder.finish(self.plan, &stack)?);
@@ -88,17 +93,31 @@ impl Outputs<'_> {
         Ok(steps)
     }
 
-    /// Writes one raw disk and converts it to each of the formats.
+    /// Says whether archives are made of what is on the disk. What hooks of the final stage leave with the caller, they leave
+    /// once; where they can leave nothing, archives are the same with and without a disk.
+    fn archives_are_of(&self, disks: &[&OutputType]) -> bool {
+        !disks.is_empty() && self.builder.surroundings.is_some()
+    }
+
+    /// Writes one raw disk, `archives` of what is on it, and converts it to each of the formats.
     fn write_disks(
         &self,
         manifest: &mut ImageManifest,
         stack: &[DiffId],
         outputs: &[&OutputType],
+        archives: &[&OutputType],
     ) -> Result<(), Failure> {
         let workspace = self.store.workspace(&[])?;
         let raw = workspace.scratch("disk")?.join("disk.raw");
         let writer = LoopWriter::new(workspace.scratch("mount")?, self.interrupted.clone());
-        self.builder.disk(self.plan, stack, &self.disk, &writer, &raw)?;
+        let disk = self.builder.disk(self.plan, stack, &self.disk, &writer, &raw)?;
+        for output in archives {
+            let stage = self.stage(output);
+            let written = self.write_archive(disk.root(), output)?;
+            stage.end();
+            self.note(manifest, output, written, stack.to_vec())?;
+        }
+        disk.close()?;
         let has_qcow2 = outputs.contains(&&OutputType::File(OutputFormat::Qcow2));
         for output in outputs {
             let stage = self.stage(output);
@@ -166,10 +185,7 @@ impl Outputs<'_> {
             OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive) | OutputType::Docker => {
                 self.write_container(steps, &layers, output)?
             }
-            OutputType::File(OutputFormat::Squashfs) => self.write_squashfs(&layers, output)?,
-            OutputType::File(OutputFormat::Aci) => self.write_app_container(&layers, output)?,
-            OutputType::File(OutputFormat::Tgz) => self.write_tar(&layers, output, TarForm::Gzip)?,
-            _ => self.write_tar(&layers, output, TarForm::Plain)?,
+            archive => self.builder.on_merged(&layers, |root| self.write_archive(root, archive))??,
         };
         stage.end();
         self.note(manifest, output, written, layers)
@@ -213,28 +229,29 @@ impl Outputs<'_> {
         Ok(Written { path: PathBuf::from(&self.extras.docker_target), ..written })
     }
 
-    fn write_app_container(&self, layers: &[DiffId], output: &OutputType) -> Result<Written, Failure> {
-        let (architecture, time) = (self.plan.architecture.oci().0, self.plan.source_date_epoch);
+    /// Writes one archive of the root file system at `root`.
+    fn write_archive(&self, root: &Path, output: &OutputType) -> Result<Written, Failure> {
+        let names = self.naming.members();
+        match output {
+            OutputType::File(OutputFormat::Squashfs) => {
+                Ok(write_squashfs(root, &self.destination(output), self.plan.source_date_epoch)?)
+            }
+            OutputType::File(OutputFormat::Aci) => self.write_app_container(root, output),
+            OutputType::File(OutputFormat::Tgz) => self.write_tar(root, output, TarForm::Gzip(names)),
+            _ => self.write_tar(root, output, TarForm::Plain(names)),
+        }
+    }
+
+    fn write_app_container(&self, root: &Path, output: &OutputType) -> Result<Written, Failure> {
+        let architecture = self.plan.architecture.oci().0;
         let manifest = self.extras.aci_manifest.clone();
         let manifest = manifest.unwrap_or_else(|| app_container_manifest(&self.plan.image, architecture));
-        self.write_tar(layers, output, TarForm::AppContainer { manifest: &manifest, time })
+        self.write_tar(root, output, TarForm::AppContainer { manifest: &manifest })
     }
 
-    fn write_tar(
-        &self,
-        layers: &[DiffId],
-        output: &OutputType,
-        form: TarForm<'_>,
-    ) -> Result<Written, Failure> {
-        let destination = self.destination(output);
-        let write = |root: &Path| write_tar(root, destination, form, &self.interrupted);
-        Ok(self.builder.on_merged(layers, write)??)
-    }
-
-    fn write_squashfs(&self, layers: &[DiffId], output: &OutputType) -> Result<Written, Failure> {
-        let time = self.plan.source_date_epoch;
-        let destination = self.destination(output);
-        Ok(self.builder.on_merged(layers, |root| write_squashfs(root, &destination, time))??)
+    fn write_tar(&self, root: &Path, output: &OutputType, form: TarForm<'_>) -> Result<Written, Failure> {
+        let (destination, latest) = (self.destination(output), self.plan.source_date_epoch);
+        Ok(write_tar(root, destination, form, latest, &self.interrupted)?)
     }
 
     fn destination(&self, output: &OutputType) -> Destination {
@@ -294,6 +311,10 @@ impl<'a> InDirectory<'a> {
 impl Naming for InDirectory<'_> {
     fn destination(&self, _: &OutputType, extension: &str) -> Destination {
         (&self.file(extension)).into()
+    }
+
+    fn members(&self) -> MemberNames {
+        MemberNames::Bare
     }
 
     fn placed(&self, _: &Written) -> Result<(), Failure> {

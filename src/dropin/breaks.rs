@@ -9,11 +9,8 @@
 use std::collections::BTreeSet;
 
 use super::variables::{Environment, flag, text};
-use crate::element::Phase;
+use crate::element::{Phase, PhaseClass};
 use crate::port::Moment;
-
-/// The point after a hook that failed.
-const AFTER_ERROR: &str = "after-error";
 
 /// Where what runs at a point has its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +35,10 @@ impl BreakPoints {
     /// Reads the variables `break`, `break_cmd` and `break_outside_target`. Names of no point are passed over, as ever.
     pub(super) fn of(environment: &Environment) -> Self {
         let list = text(environment, "break").unwrap_or_default();
+        let given: Vec<_> = list.split(',').collect();
+        let points = moments().map(point).filter(|point| given.contains(&point.as_str()));
         Self {
-            points: list.split(',').filter(|point| is_point(point)).map(str::to_owned).collect(),
+            points: points.collect(),
             command: text(environment, "break_cmd").unwrap_or("bash").to_owned(),
             place: match flag(environment, "break_outside_target") {
                 true => BreakPlace::Outside,
@@ -58,10 +57,23 @@ impl BreakPoints {
         !self.points.is_empty()
     }
 
-    /// Says whether a point would be missed if hooks did not run because their layer is there.
-    pub fn need_hooks(&self) -> bool {
-        self.points.iter().any(|point| point != AFTER_ERROR)
+    /// Says whether the build stops before or after a phase: a point would be missed if hooks did not run because their layer
+    /// is there.
+    pub fn await_phase(&self, phase: Phase) -> bool {
+        [Moment::Before(phase), Moment::After(phase)].into_iter().any(|moment| self.at(moment).is_some())
     }
+
+    /// Says whether it stops where, element by element, there is no one moment: before or after a phase of which each element has
+    /// its part.
+    pub fn need_phase_order(&self) -> bool {
+        let shared = Phase::of_class(PhaseClass::Layer).filter(|phase| *phase != Phase::Root);
+        shared.into_iter().any(|phase| self.await_phase(phase))
+    }
+}
+
+fn moments() -> impl Iterator<Item = Moment> {
+    let of_phase = |phase| [Moment::Before(phase), Moment::After(phase), Moment::Failed(phase)];
+    Phase::ALL.into_iter().flat_map(of_phase)
 }
 
 /// Returns what a moment is called.
@@ -70,13 +82,8 @@ fn point(moment: Moment) -> String {
     match moment {
         Moment::Before(phase) => format!("before-{}", short(phase)),
         Moment::After(phase) => format!("after-{}", short(phase)),
-        Moment::Failed(_) => AFTER_ERROR.to_owned(),
+        Moment::Failed(_) => "after-error".to_owned(),
     }
-}
-
-fn is_point(name: &str) -> bool {
-    let moments = |phase| [Moment::Before(phase), Moment::After(phase), Moment::Failed(phase)];
-    Phase::ALL.into_iter().flat_map(moments).any(|moment| point(moment) == name)
 }
 
 #[cfg(test)]
@@ -96,17 +103,27 @@ mod tests {
         ] {
             assert_eq!(breaks.at(moment), point);
         }
-        assert!(breaks.need_hooks());
-        assert!(!BreakPoints::of(&environment(&[("break", "after-error,nonsense")])).need_hooks());
+        assert!(breaks.await_phase(Phase::PreInstall) && !breaks.await_phase(Phase::Install));
+    }
+
+    #[test]
+    fn a_moment_of_all_elements_needs_the_order_that_has_it() {
+        for (points, expected) in [
+            ("after-install", true),
+            ("before-extra-data,after-error", true),
+            ("after-root", false),
+            ("before-finalise,after-cleanup", false),
+            ("after-error,nonsense", false),
+        ] {
+            let breaks = BreakPoints::of(&environment(&[("break", points)]));
+            assert_eq!(breaks.need_phase_order(), expected, "{points}");
+        }
     }
 
     #[test]
     fn a_command_runs_where_it_is_wanted() {
         let none = BreakPoints::of(&environment(&[]));
-        assert_eq!(
-            (none.need_hooks(), none.command.as_str(), none.place),
-            (false, "bash", BreakPlace::AsHooks)
-        );
+        assert_eq!((none.command.as_str(), none.place), ("bash", BreakPlace::AsHooks));
         let given = BreakPoints::of(&environment(&[("break_cmd", "cp a b"), ("break_outside_target", "1")]));
         assert_eq!((given.command.as_str(), given.place), ("cp a b", BreakPlace::Outside));
     }

@@ -54,6 +54,12 @@ impl OutputType {
         }
     }
 
+    /// Says whether it is an archive of the root file system, whatever that lies on.
+    pub fn is_archive(&self) -> bool {
+        use OutputFormat::{Aci, Squashfs, Tar, Tgz};
+        matches!(self, OutputType::File(Aci | Squashfs | Tar | Tgz))
+    }
+
     /// Says whether checksum files lie beside it.
     pub fn has_checksums(&self) -> bool {
         self.is_disk() || *self == OutputType::File(OutputFormat::Tgz)

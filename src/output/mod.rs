@@ -30,4 +30,4 @@ pub use format::{Compatibility, DiskFormat, Qcow2Options};
 pub use pending::{Pending, write_file};
 pub use shipment::{DISK_ARTIFACT, FramedFile, Shipment, write_stream};
 pub use squashfs::write_squashfs;
-pub use tar::{TarForm, write_tar};
+pub use tar::{MemberNames, TarForm, write_tar};

@@ -22,36 +22,53 @@ use crate::layer::{Encoder, Entry, Kind, Meta, Xattrs, is_content};
 /// The kernel's limit of a list of names, and of a value: `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`.
 const XATTR_LIMIT_BYTES: usize = 64 << 10;
 
+/// How the members of an archive are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberNames {
+    /// `etc/hosts`, as in layers.
+    Bare,
+    /// `./etc/hosts`, as `tar -C ROOT .` has them.
+    Dotted,
+}
+
+impl MemberNames {
+    const fn root(self) -> &'static [u8] {
+        match self {
+            MemberNames::Bare => b"",
+            MemberNames::Dotted => b".",
+        }
+    }
+}
+
 /// The form of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TarForm<'a> {
     /// As it is.
-    Plain,
+    Plain(MemberNames),
     /// Compressed by gzip, without name and time in its header.
-    Gzip,
+    Gzip(MemberNames),
     /// An App Container Image: the tree in the directory `rootfs`, beside it the file `manifest`.
     ///
     /// Source: App Container specification, `aci.md`, "Image Layout".
     AppContainer {
         /// The manifest's text.
         manifest: &'a [u8],
-        /// Its time, in seconds since 1970.
-        time: i64,
     },
 }
 
-/// Writes everything below the directory `root` to an archive.
+/// Writes everything below the directory `root` to an archive. No time in it is later than `latest`, in seconds since 1970.
 ///
 /// Sockets are left out. Stops when `interrupt` becomes true.
 pub fn write_tar(
     root: &Path,
     destination: impl Into<Destination>,
     form: TarForm<'_>,
+    latest: i64,
     interrupt: &AtomicBool,
 ) -> Result<Written, OutputError> {
     let destination = destination.into();
     let pending = destination.pending()?;
-    write_archive(root, &pending, form, interrupt)?;
+    write_archive(root, &pending, form, latest, interrupt)?;
     destination.publish(pending)
 }
 
@@ -59,21 +76,23 @@ fn write_archive(
     tree: &Path,
     pending: &Pending,
     form: TarForm<'_>,
+    latest: i64,
     interrupt: &AtomicBool,
 ) -> Result<(), OutputError> {
     let out = BufWriter::with_capacity(1 << 20, pending.file());
     let failed = io_error("write", pending.path());
+    let tree = Tree { root: tree, latest, interrupt };
     match form {
-        TarForm::Plain => write_entries(Encoder::new(out), tree, b"", interrupt)?.flush().map_err(failed),
-        TarForm::Gzip => {
+        TarForm::Plain(names) => tree.write(Encoder::new(out), names.root())?.flush().map_err(failed),
+        TarForm::Gzip(names) => {
             let gzip = GzEncoder::new(out, flate2::Compression::default());
-            let gzip = write_entries(Encoder::new(gzip), tree, b"", interrupt)?;
+            let gzip = tree.write(Encoder::new(gzip), names.root())?;
             gzip.finish().and_then(|mut out| out.flush()).map_err(failed)
         }
-        TarForm::AppContainer { manifest, time } => {
+        TarForm::AppContainer { manifest } => {
             let mut encoder = Encoder::new(out);
-            encoder.append_file(&manifest_entry(manifest, time), &mut &*manifest)?;
-            write_entries(encoder, tree, b"rootfs", interrupt)?.flush().map_err(failed)
+            encoder.append_file(&manifest_entry(manifest, latest), &mut &*manifest)?;
+            tree.write(encoder, b"rootfs")?.flush().map_err(failed)
         }
     }
 }
@@ -83,23 +102,29 @@ fn manifest_entry(manifest: &[u8], time: i64) -> Entry {
     Entry { path: b"manifest".to_vec(), kind: Kind::File(manifest.len() as u64), meta }
 }
 
-/// Adds the tree as the directory `name`; with an empty name, as the archive's own root.
-fn write_entries<W: Write>(
-    encoder: Encoder<W>,
-    tree: &Path,
-    name: &[u8],
-    interrupt: &AtomicBool,
-) -> Result<W, OutputError> {
-    let mut walk = Walk { encoder, interrupt, links: HashMap::new() };
-    let status = fs::symlink_metadata(tree).map_err(io_error("examine", tree))?;
-    walk.append(tree, name.to_vec(), &status)?;
-    walk.directory(tree, name)?;
-    Ok(walk.encoder.finish()?.0)
+/// What is written.
+#[derive(Clone, Copy)]
+struct Tree<'a> {
+    root: &'a Path,
+    /// No time is later.
+    latest: i64,
+    interrupt: &'a AtomicBool,
+}
+
+impl Tree<'_> {
+    /// Adds the tree as the directory `name`; with an empty name, as the archive's own root.
+    fn write<W: Write>(self, encoder: Encoder<W>, name: &[u8]) -> Result<W, OutputError> {
+        let mut walk = Walk { tree: self, encoder, links: HashMap::new() };
+        let status = fs::symlink_metadata(self.root).map_err(io_error("examine", self.root))?;
+        walk.append(self.root, name.to_vec(), &status)?;
+        walk.directory(self.root, name)?;
+        Ok(walk.encoder.finish()?.0)
+    }
 }
 
 struct Walk<'a, W: Write> {
+    tree: Tree<'a>,
     encoder: Encoder<W>,
-    interrupt: &'a AtomicBool,
     /// Where in the archive the first name of a hard-linked file is.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -110,7 +135,7 @@ impl<W: Write> Walk<'_, W> {
         let mut entries = entries.map_err(io_error("read directory", source))?;
         entries.sort_by_key(DirEntry::file_name);
         for entry in entries {
-            if self.interrupt.load(Ordering::Relaxed) {
+            if self.tree.interrupt.load(Ordering::Relaxed) {
                 return Err(OutputError::Interrupted);
             }
             let source = entry.path();
@@ -133,7 +158,7 @@ impl<W: Write> Walk<'_, W> {
             mode: status.mode() & 0o7777,
             uid: status.uid(),
             gid: status.gid(),
-            mtime: status.mtime(),
+            mtime: status.mtime().min(self.tree.latest),
             xattrs: xattrs(source).map_err(|errno| io_error("read attributes of", source)(errno.into()))?,
         };
         if let Kind::File(_) = kind {
@@ -208,20 +233,22 @@ mod tests {
         tree
     }
 
+    const LATEST: i64 = 1_600_000_000;
+
     fn archive(tree: &Path, form: TarForm<'_>) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let pending = Pending::new(&directory.path().join("root.tar")).unwrap();
-        write_archive(tree, &pending, form, &AtomicBool::new(false)).unwrap();
+        write_archive(tree, &pending, form, LATEST, &AtomicBool::new(false)).unwrap();
         fs::read(pending.path()).unwrap()
     }
 
     #[test]
     fn an_archive_has_everything_but_sockets_in_order() {
-        let bytes = archive(tree().path(), TarForm::Plain);
+        let bytes = archive(tree().path(), TarForm::Plain(MemberNames::Bare));
         let mut decoder = crate::layer::Decoder::new(&bytes[..]);
         let mut entries = Vec::new();
         while let Some((entry, _)) = decoder.next_entry().unwrap() {
-            assert!(entry.meta.mtime > 1_700_000_000);
+            assert_eq!(entry.meta.mtime, LATEST);
             entries.push((String::from_utf8(entry.path).unwrap(), entry.kind, entry.meta.xattrs.len()));
         }
         let expected = [
@@ -237,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_app_container_has_its_tree_in_a_directory_beside_its_manifest() {
-        let form = TarForm::AppContainer { manifest: b"{}", time: 5 };
+        let form = TarForm::AppContainer { manifest: b"{}" };
         let bytes = archive(tree().path(), form);
         let mut decoder = crate::layer::Decoder::new(&bytes[..]);
         let mut names = Vec::new();
@@ -252,12 +279,21 @@ mod tests {
     }
 
     #[test]
+    fn members_are_named_as_tar_names_what_is_in_a_directory() {
+        let bytes = archive(tree().path(), TarForm::Plain(MemberNames::Dotted));
+        for (place, name) in [(0, &b"./\0"[..]), (512, b"./a\0")] {
+            let place = bytes.windows(name.len()).skip(place).position(|bytes| bytes == name);
+            assert!(place.is_some(), "{}", String::from_utf8_lossy(name));
+        }
+    }
+
+    #[test]
     fn gzip_holds_the_same_bytes_and_no_time() {
         let tree = tree();
-        let packed = archive(tree.path(), TarForm::Gzip);
+        let packed = archive(tree.path(), TarForm::Gzip(MemberNames::Dotted));
         assert_eq!(packed[4..8], [0; 4]);
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
-        assert!(bytes == archive(tree.path(), TarForm::Plain));
+        assert!(bytes == archive(tree.path(), TarForm::Plain(MemberNames::Dotted)));
     }
 }

@@ -15,8 +15,20 @@ pub enum Moment {
     Failed(Phase),
 }
 
+impl Moment {
+    /// Returns the phase that it is a moment of.
+    pub const fn phase(self) -> Phase {
+        match self {
+            Moment::Before(phase) | Moment::After(phase) | Moment::Failed(phase) => phase,
+        }
+    }
+}
+
 /// Is told of the moments of each step that is built.
 pub trait Breaks: Sync {
+    /// Says whether steps with tasks of this phase have to be built, layers of them or not: somebody wants to look.
+    fn await_phase(&self, phase: Phase) -> bool;
+
     /// Takes one moment. `root` is open, and seen by this process and its children. `job` is a shell in the target with the
     /// environment of the phase, to be run as it is, or with another command; or not at all.
     fn reached(&self, moment: Moment, root: &dyn Root, job: Job) -> Result<(), SandboxError>;

@@ -51,7 +51,7 @@ fn every_type_is_written_alone_and_with_all_others() {
     files.sort();
     assert_eq!(work.files("."), files);
     assert_eq!(qemu_img(&work, "x.vmdk")["format"], "vmdk");
-    assert_eq!(program("tar", &["-xOf", "x.tgz", "etc/tiny"], &work.path()), "tiny\n");
+    assert_eq!(program("tar", &["-xOf", "x.tgz", "./etc/tiny"], &work.path()), "tiny\n");
     assert_eq!(program("tar", &["-xOf", "x.aci", "rootfs/etc/tiny"], &work.path()), "tiny\n");
     assert_eq!(program("unsquashfs", &["-cat", "x.squash", "etc/tiny"], &work.path()), "tiny\n");
 }
@@ -62,6 +62,7 @@ fn an_archive_has_the_kernels_directories_and_nothing_of_the_machine() {
     work.hook("web", "install.d/50-web", "echo web >/tmp/left; echo log >/var/log/web; echo web >/etc/web");
     work.create("-n -t tar -o x tiny web").expect_success();
     let listing = program("tar", &["-tf", "x.tar"], &work.path());
+    assert!(listing.lines().all(|line| line.starts_with("./")), "{listing}");
     let entries: Vec<_> =
         listing.lines().map(|line| line.trim_start_matches("./").trim_end_matches('/')).collect();
     for present in ["proc", "sys", "dev", "tmp", "etc/web"] {
@@ -203,12 +204,16 @@ fn a_break_point_sees_what_its_hooks_see_or_the_target_from_outside() {
     assert!(run.stdout.contains("At stage after-error\n"), "{}", run.stdout);
 
     work.hook("good", "install.d/50-good", "echo good >/etc/good");
-    let inside =
-        [("break", "after-install"), ("break_cmd", "cat /etc/good /tmp/in_target.d/install.d/50-good")];
+    work.hook("other", "install.d/10-other", "echo other >/etc/other");
+    let inside = [
+        ("break", "after-install"),
+        ("break_cmd", "cat /etc/other /etc/good /tmp/in_target.d/install.d/50-good"),
+    ];
     for _ in 0..2 {
         // A layer that is there is made again: nobody could look into it otherwise.
-        let stdout = work.create_with("-n -t tar -o x tiny good", &inside).expect_success();
-        assert!(stdout.contains("\ngood\n#!/bin/bash\n"), "{stdout}");
+        let stdout = work.create_with("-n -t tar -o x tiny good other", &inside).expect_success();
+        assert!(stdout.contains("\nother\ngood\n#!/bin/bash\n"), "{stdout}");
+        assert_eq!(stdout.matches("At stage after-install").count(), 1, "{stdout}");
     }
 }
 
@@ -379,7 +384,7 @@ fn a_disk_is_as_large_and_as_labelled_as_it_is_asked_for() {
         "{}",
         blkid("x.raw")
     );
-    assert_eq!(program("tar", &["-xOf", "x.tar", "etc/look"], &work.path()), "ext4 top /\n");
+    assert_eq!(program("tar", &["-xOf", "x.tar", "./etc/look"], &work.path()), "ext4 top /\n");
     work.create_with("-n -t raw -o y tiny look", &[("FS_TYPE", "xfs")]).expect_success();
     assert!(blkid("y.raw").contains("LABEL=img-rootfs\n"), "{}", blkid("y.raw"));
     let config = "- local_loop: {name: image0}\n- partitioning:\n    base: image0\n    label: mbr\n    partitions:\n    \

@@ -139,3 +139,21 @@ fn a_ramdisk_is_made_of_the_pieces_of_all_elements() {
     run("y");
     assert!(first == std::fs::read(work.path().join("y.initramfs")).unwrap(), "the same files, other bytes");
 }
+
+#[test]
+fn the_final_stage_runs_once_for_a_disk_and_the_archives_beside_it() {
+    let work = Work::new();
+    work.hook("web", "finalise.d/50-web", "echo final >/etc/final");
+    work.hook("web", "cleanup.d/50-count", "echo ran >>count");
+    work.create("-n -t tar,raw,squashfs -o x tiny web").expect_success();
+    assert_eq!(work.files("."), ["count", "x.raw", "x.squash", "x.tar"]);
+    assert_eq!(work.read("count"), "ran\n");
+    for (file, expected) in
+        [("./etc/final", "final\n"), ("./etc/fstab", "LABEL=cloudimg-rootfs / ext4 defaults 0 1\n")]
+    {
+        let tar =
+            Command::new("tar").args(["-xOf", "x.tar", file]).current_dir(work.path()).output().unwrap();
+        let text = String::from_utf8(tar.stdout).unwrap();
+        assert!(text.ends_with(expected), "{text}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::log::Log;
 use crate::dropin::{BreakPlace, BreakPoints, Environment};
-use crate::element::Place;
+use crate::element::{Phase, Place};
 use crate::exec::{Program, Run};
 use crate::port::{Breaks, Job, Moment, Root, SandboxError};
 
@@ -16,23 +16,20 @@ pub(super) struct BreakIns<'a> {
 }
 
 impl Breaks for BreakIns<'_> {
+    fn await_phase(&self, phase: Phase) -> bool {
+        self.breaks.await_phase(phase)
+    }
+
     fn reached(&self, moment: Moment, root: &dyn Root, job: Job) -> Result<(), SandboxError> {
         let Some(point) = self.breaks.at(moment) else { return Ok(()) };
         self.log.say("Starting debug shell. Exit to resume building.");
         self.log.say(&format!("At stage {point}"));
-        match (self.breaks.place, place_of(moment)) {
+        match (self.breaks.place, moment.phase().place()) {
             (BreakPlace::AsHooks, Place::Target) => self.run_in_target(root, job)?,
             _ => self.run_outside(root, &job),
         }
         self.log.say("Resuming");
         Ok(())
-    }
-}
-
-/// Returns where the hooks of the moment's phase run.
-fn place_of(moment: Moment) -> Place {
-    match moment {
-        Moment::Before(phase) | Moment::After(phase) | Moment::Failed(phase) => phase.place(),
     }
 }
 

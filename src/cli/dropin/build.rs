@@ -20,7 +20,7 @@ use crate::cli::sharing::{Sources, Target};
 use crate::cli::wiring::Edges;
 use crate::dropin::{BuildRequest, Environment, OldImage, OutputType};
 use crate::image::{Checksum, ImageDefinition, ImageName};
-use crate::output::{Destination, Written};
+use crate::output::{Destination, MemberNames, Written};
 use crate::plan::Plan;
 use crate::port::{Event, Events};
 
@@ -58,11 +58,10 @@ impl Build<'_> {
             Target::new(self.context, &CacheTo::default(), &client(global, self.call.process)?, log)?;
         let registries = sources.registries();
         preflight::check(&edges.store, &plan, self.disk, &outputs, &registries)?;
-        let breaks = &self.request.breaks;
-        let pauses = BreakIns { breaks, environment, log };
+        let pauses = BreakIns { breaks: &self.request.breaks, environment, log };
         let builder = Builder {
             ports: Ports { breaks: Some(&pauses), ..edges.ports(log) },
-            reuse: if breaks.need_hooks() { Reuse::Refused } else { Reuse::Allowed },
+            reuse: Reuse::Allowed,
             on_miss: OnMiss::Build,
             registries: &registries,
             surroundings: Some(self.surroundings()?),
@@ -192,6 +191,10 @@ impl Naming for Beside<'_> {
             if output.has_checksums() { self.request.checksums.clone() } else { Default::default() };
         let path = self.directory.join(&name);
         Destination { path, checksums, name, old: old.map(|old| self.directory.join(old)) }
+    }
+
+    fn members(&self) -> MemberNames {
+        MemberNames::Dotted
     }
 
     fn placed(&self, written: &Written) -> Result<(), Failure> {

@@ -58,7 +58,11 @@ impl Image<'_> {
     fn order(&self, settings: &Settings) -> Option<Order> {
         // A ramdisk is made of what all elements have left.
         let is_ramdisk = self.request.command == Command::RamdiskImageCreate;
-        if is_ramdisk { Some(Order::Phase) } else { settings.order }
+        match settings.order {
+            _ if is_ramdisk => Some(Order::Phase),
+            None if self.request.breaks.need_phase_order() => Some(Order::Phase),
+            wanted => wanted,
+        }
     }
 
     fn build(&self, order: Order) -> Result<(), Failure> {
