@@ -1,4 +1,4 @@
-//! Images through a registry, between plywood, skopeo, umoci and a Docker engine. Needs root, a package mirror and these programs.
+//! Images through a registry, between plywood, skopeo, umoci, podman and a Docker engine. Needs root, a package mirror and these programs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -97,19 +97,51 @@ fn a_docker_engine_pulls_what_plywood_pushes_and_plywood_what_the_engine_pushes(
     assert_eq!(String::from_utf8_lossy(&said.stdout), "greeting\n");
 
     // Docker writes its own form of manifests, and gzip.
+    is_a_base(&theirs, "from-docker");
+}
+
+/// Imports an image, and builds above it with what all who had a hand in it have left there.
+#[track_caller]
+fn is_a_base(reference: &str, name: &str) {
     let project = Project::new("elements = [\"top\"]\noutputs = [\"tar\"]");
     project.hook("elements/top/install.d/50-top", "cat /etc/greeting /etc/more >/etc/top");
     project.write("elements/top/README.md", "# top\n");
-    let import = project.run(&["import", &theirs, "from-docker"]);
+    let import = project.run(&["import", reference, name]);
     assert_eq!(import.status, Some(0), "{}", import.stderr);
     project.write(
         "plywood.toml",
-        "[image.tiny]\nbase = \"from-docker\"\nelements = [\"top\"]\noutputs = [\"tar\"]\n",
+        &format!("[image.tiny]\nbase = \"{name}\"\nelements = [\"top\"]\noutputs = [\"tar\"]\n"),
     );
     project.build(&[]);
     let tar = project.out().join("tiny.tar").display().to_string();
     let top = run("tar", &["-xOf", &tar, "etc/top"]);
     assert_eq!(String::from_utf8_lossy(&top.stdout), "greeting\nmore\n");
+}
+
+/// What podman mounts and keeps in shared memory vanishes with the script.
+#[test]
+fn podman_pulls_what_plywood_pushes_and_plywood_what_podman_pushes() {
+    let pushed = pushed();
+    let (ours, theirs) = (pushed.reference(), format!("{}/team/podman:1", pushed.server.host()));
+    let script = format!(
+        "mount -t tmpfs tmpfs /dev/shm
+         podman() {{
+             command podman --root \"$1/root\" --runroot \"$1/run\" --tmpdir \"$1/tmp\" \
+                 --storage-driver overlay --events-backend none \"${{@:2}}\"
+         }}
+         podman \"$1\" pull --quiet --tls-verify=false {ours} >/dev/null
+         cat \"$(podman \"$1\" image mount {ours})/etc/greeting\"
+         box=$(podman \"$1\" create --network none {ours} sh)
+         echo more >\"$1/more\"
+         podman \"$1\" cp \"$1/more\" \"$box:/etc/more\"
+         podman \"$1\" commit --quiet \"$box\" {theirs} >/dev/null
+         podman \"$1\" push --quiet --tls-verify=false {theirs}"
+    );
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let place = directory.path().to_str().unwrap();
+    let said = run("unshare", &["--mount", "bash", "-euc", &script, "bash", place]);
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "greeting\n");
+    is_a_base(&theirs, "from-podman");
 }
 
 #[test]
@@ -238,5 +270,15 @@ fn a_disk_goes_as_an_artifact_and_as_kubevirt_wants_it() {
     run("umoci", &["unpack", "--image", &format!("{}:copy", at("copy")), &at("bundle")]);
     let inside = directory.path().join("bundle/rootfs/disk/tiny.qcow2");
     run("cmp", &[disk.to_str().unwrap(), inside.to_str().unwrap()]);
-    assert_eq!(fs::metadata(inside).unwrap().uid(), 107);
+    // As the user guide makes one: FROM scratch, ADD --chown=107:107 to /disk/; QEMU there is this user.
+    let metadata = fs::metadata(&inside).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (107, 107, 0o440));
+    let names = |path: &str| -> Vec<_> {
+        let entries = fs::read_dir(directory.path().join("bundle/rootfs").join(path)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!((names(""), names("disk")), (vec!["disk".to_owned()], vec!["tiny.qcow2".to_owned()]));
+    let config = inspect(&["--config", &image]);
+    assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 1);
+    assert_eq!((&config["os"], config["architecture"].is_string()), (&"linux".into(), true));
 }
