@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::work::Work;
+
 /// A project with one image, `tiny`. Its store is beside it unless [`Project::with_store`] names another.
 pub struct Project {
     directory: TempDir,
@@ -40,6 +42,19 @@ impl Project {
     pub fn with_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&base_store().join("."), &self.store());
+        self
+    }
+
+    /// Has a root file system with little more than a shell as its base, which costs nearly nothing.
+    pub fn with_small_base(self) -> Self {
+        fs::create_dir_all(self.store()).unwrap();
+        copy_tree(&small_base().store().join("."), &self.store());
+        self.with_base_of(small_base())
+    }
+
+    /// Defines the base as another project does, whose store has it.
+    pub fn with_base_of(self, other: &Self) -> Self {
+        copy_tree(&other.path().join("layers"), &self.path());
         self
     }
 
@@ -153,6 +168,22 @@ fn base_store() -> &'static Path {
         let project = Project::new("outputs = []").with_store(tests.join("base-store"));
         project.build(&[]);
         project.store()
+    })
+}
+
+/// Returns a project that holds a base for [`Project::with_small_base`] and nothing else.
+fn small_base() -> &'static Project {
+    static BASE: OnceLock<Project> = OnceLock::new();
+    BASE.get_or_init(|| {
+        let work = Work::new();
+        work.create("-n -t tar -o root tiny").expect_success();
+        let archive = work.path().join("root.tar").display().to_string();
+        let base = Project::new("outputs = []");
+        let import =
+            base.run(&["import", &archive, "debian-bookworm", "--distro=debian", "--release=bookworm"]);
+        assert_eq!(import.status, Some(0), "{}", import.stderr);
+        base.build(&[]);
+        base
     })
 }
 

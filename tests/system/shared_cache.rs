@@ -27,7 +27,7 @@ fn project() -> Project {
 
 /// Returns an image of two elements, whose base is in the store, and which is quickly built.
 fn small() -> Project {
-    Project::of_elements(&["a", "b"]).with_base()
+    Project::of_elements(&["a", "b"]).with_small_base()
 }
 
 /// Builds where no package mirror can be reached.
@@ -102,6 +102,35 @@ fn what_one_machine_has_built_another_only_fetches() {
     let again = b.build(&from);
     assert!(again.of("step-hit").all(|hit| hit["from"] == "store"));
     assert_eq!(again.of("warning").count(), 0);
+}
+
+#[test]
+fn a_base_that_only_one_machine_has_is_shared_like_any_layer() {
+    const OUTPUTS: &str = "elements = [\"a\", \"b\"]\noutputs = [\"oci\"]";
+    let server = Server::start(Door::Open);
+    let repository = format!("{}/cache", server.host());
+    let a = small();
+    a.define(OUTPUTS);
+    a.build(&["--cache-to", &repository]);
+
+    let b = Project::of_elements(&["a", "b"]).with_base_of(&a);
+    b.define(OUTPUTS);
+    let alone = b.refused(&[]);
+    assert!(alone.stderr.contains("is not in the store"), "{}", alone.stderr);
+    // A shell finds it, too.
+    let from = format!("[cache]\nfrom = [\"{repository}\"]\n");
+    b.define(&format!("{OUTPUTS}\n{from}"));
+    let shell = b.run(&["shell", "tiny", "--", "cat", "/etc/a", "/etc/tiny"]);
+    assert_eq!((shell.status, shell.stdout.as_str()), (Some(0), "a\ntiny\n"), "{}", shell.stderr);
+
+    let build = b.build(&[]);
+    assert_eq!((build.made(), build.hits("input")), (vec![], ALL.to_vec()));
+    assert_eq!((a.layers(), digests(&a)), (b.layers(), digests(&b)));
+    let elsewhere = Project::of_elements(&["a", "b"]).with_base_of(&a);
+    elsewhere.define(OUTPUTS);
+    let build = elsewhere.build(&["--cache-from", &repository]);
+    assert!(build.of("step-hit").all(|hit| hit["from"] == repository.as_str()));
+    assert_eq!(digests(&elsewhere), digests(&a), "the config of the base has come along");
 }
 
 #[test]

@@ -13,6 +13,8 @@ use plywood::plan::{InputKey, KeyFields, Record};
 use plywood::port::{Commit, Layer, LayerStore, StoreError};
 use plywood::store::Store;
 
+use crate::common::project::Project;
+
 const EPOCH: i64 = 1_700_000_000;
 
 fn need_root() {
@@ -433,6 +435,54 @@ fn two_processes_at_once_are_safe() {
     let report = Store::open(&path).unwrap().check().unwrap();
     assert!(report.is_sound(), "{report:#?}");
     assert!(report.blobs > 2, "{report:#?}");
+}
+
+#[test]
+fn no_collection_takes_anything_from_a_build_that_runs() {
+    let project = || {
+        let project = Project::of_elements(&["a", "b", "c"]).with_small_base();
+        project.hook("elements/c/install.d/60-late", "read -t 0.5 <> <(:) || true");
+        project
+    };
+    let (quiet, busy) = (project(), project());
+    let collect = || {
+        let gc = busy.run(&["store", "gc", "--older-than", "0", "--max-size", "1"]);
+        assert_eq!(gc.status, Some(0), "{}", gc.stderr);
+    };
+    let age = || {
+        let age = "find blobs layers records -type f -exec touch -d -9days {} +";
+        run("sh", &["-ec", &format!("cd '{}'; {age}", busy.store().display())]);
+    };
+    for text in ["one", "two"] {
+        for project in [&quiet, &busy] {
+            project.hook("elements/b/install.d/50-b", &format!("echo {text} >/etc/b"));
+        }
+        quiet.build(&[]);
+        // All that is there is of no use to anybody else than this build.
+        age();
+        let collections = std::thread::scope(|scope| {
+            let build = scope.spawn(|| busy.build(&[]));
+            let collections = std::iter::repeat_with(collect).take_while(|()| !build.is_finished()).count();
+            build.join().unwrap();
+            collections
+        });
+        assert!(collections > 3, "{collections}");
+        assert_eq!(busy.layers(), quiet.layers());
+        // What stands on what is there, and is found from now on.
+        busy.build(&[]);
+    }
+    let check = busy.run(&["store", "check"]);
+    assert!(check.stdout.ends_with("sound\n"), "{}", check.stdout);
+    // Without a build nothing is left but the base, which was imported.
+    age();
+    collect();
+    let list = busy.run(&["store", "list"]);
+    assert!(
+        list.stdout.contains("base:debian-bookworm") && list.stdout.lines().count() == 1,
+        "{}",
+        list.stdout
+    );
+    assert_eq!(busy.build(&[]).made(), ["a", "b", "c", "image:final"]);
 }
 
 fn run(program: &str, args: &[&str]) {
