@@ -42,9 +42,6 @@ pub(super) trait Naming {
 
     /// Returns how members of archives are named.
     fn members(&self) -> MemberNames;
-
-    /// Takes notice of an output in place.
-    fn placed(&self, written: &Written) -> Result<(), Failure>;
 }
 
 /// What can be said of outputs beside an image's definition.
@@ -269,7 +266,6 @@ impl Outputs<'_> {
         written: Written,
         layers: Vec<DiffId>,
     ) -> Result<(), Failure> {
-        self.naming.placed(&written)?;
         self.builder.ports.events.emit(Event::OutputWritten {
             image: &self.plan.image,
             format: &output.to_string(),
@@ -315,10 +311,6 @@ impl Naming for InDirectory<'_> {
 
     fn members(&self) -> MemberNames {
         MemberNames::Bare
-    }
-
-    fn placed(&self, _: &Written) -> Result<(), Failure> {
-        Ok(())
     }
 }
 

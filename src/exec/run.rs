@@ -152,11 +152,6 @@ impl Run {
         self.conclude(child.wait(), Ok(String::new()))
     }
 
-    /// Runs it in place of this process, on its streams; returns only if it cannot be started.
-    pub fn replace_process(&self) -> ExecError {
-        self.not_started(self.command().exec())
-    }
-
     /// Returns the command line, secrets hidden.
     pub fn command_line(&self) -> String {
         let args = self.args.iter().map(|arg| arg.to_string_lossy());

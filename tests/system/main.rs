@@ -19,6 +19,7 @@ mod elements;
 mod exchange;
 mod output;
 mod packages;
+mod privilege;
 mod registry;
 mod reproducible;
 mod robust;

@@ -1,5 +1,7 @@
 //! From an image's definition to its files, under diskimage-builder's names.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -19,8 +21,8 @@ use crate::cli::report::{Failure, Message, line};
 use crate::cli::sharing::{Sources, Target};
 use crate::cli::wiring::Edges;
 use crate::dropin::{BuildRequest, Environment, OldImage, OutputType};
-use crate::image::{Checksum, ImageDefinition, ImageName};
-use crate::output::{Destination, MemberNames, Written};
+use crate::image::{ImageDefinition, ImageName};
+use crate::output::{Destination, MemberNames};
 use crate::plan::Plan;
 use crate::port::{Event, Events};
 
@@ -134,11 +136,11 @@ impl Build<'_> {
         extras: &Extras,
     ) -> Result<Vec<BuiltStep>, Failure> {
         let mut manifest = ImageManifest::new(plan, steps, Vec::new());
+        let naming = Beside::new(self.request, Owner::of(&self.call.environment))?;
         if outputs.is_empty() {
             // What hooks of the final stage write is all that is written.
             builder.finish(plan, &manifest.stack())?;
         }
-        let naming = Beside::new(self.request, Owner::of(&self.call.environment))?;
         let written = Outputs {
             builder,
             store: &edges.store,
@@ -150,9 +152,10 @@ impl Build<'_> {
             extras,
             interrupted: edges.interrupted.clone(),
         };
-        let steps = written.write(&mut manifest, outputs)?;
-        naming.hand_over_companions()?;
-        Ok(steps)
+        let steps = written.write(&mut manifest, outputs);
+        // Hooks leave things there also if they fail.
+        naming.hand_over()?;
+        steps
     }
 }
 
@@ -161,23 +164,47 @@ struct Beside<'a> {
     request: &'a BuildRequest,
     directory: PathBuf,
     owner: Option<Owner>,
+    /// In seconds since 1970.
+    started: i64,
 }
 
 impl<'a> Beside<'a> {
     fn new(request: &'a BuildRequest, owner: Option<Owner>) -> Result<Self, Failure> {
-        Ok(Self { request, directory: std::env::current_dir()?, owner })
+        Ok(Self {
+            request,
+            directory: std::env::current_dir()?,
+            owner,
+            started: Timestamp::now().as_second(),
+        })
     }
 
-    /// Gives what hooks have left beside the image to who called.
-    fn hand_over_companions(&self) -> Result<(), Failure> {
-        let own = self.request.name.file("d");
-        let kept = [Some(&own), self.request.manifests.as_ref()];
-        kept.into_iter().flatten().try_for_each(|path| self.hand_over(&self.directory.join(path)))
+    /// Gives the image, and what hooks have left beside it, to who called through sudo.
+    fn hand_over(&self) -> Result<(), Failure> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        let manifests = self.request.manifests.iter().map(|path| self.directory.join(path));
+        for path in self.made()?.into_iter().chain(manifests) {
+            let taken = owner.take(&path);
+            taken
+                .map_err(|error| Message::plain(format!("cannot hand `{}` over: {error}", path.display())))?;
+        }
+        Ok(())
     }
 
-    fn hand_over(&self, path: &std::path::Path) -> Result<(), Failure> {
-        let taken = self.owner.map_or(Ok(()), |owner| owner.take(path));
-        taken.map_err(|error| Message::plain(format!("cannot hand `{}` over: {error}", path.display())))
+    /// Returns what is new and has the image's name, with an ending (`x.vmlinuz`) or an addition (`x-boot.iso`).
+    fn made(&self) -> Result<Vec<PathBuf>, Failure> {
+        let directory = self.directory.join(self.request.name.file("d"));
+        let entries = fs::read_dir(directory.parent().unwrap_or(&self.directory))?;
+        let mut made = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let has_name =
+                name.strip_prefix(self.request.name.base()).is_some_and(|rest| rest.starts_with(['.', '-']));
+            if has_name && entry.metadata()?.ctime() >= self.started {
+                made.push(entry.path());
+            }
+        }
+        Ok(made)
     }
 }
 
@@ -195,12 +222,5 @@ impl Naming for Beside<'_> {
 
     fn members(&self) -> MemberNames {
         MemberNames::Dotted
-    }
-
-    fn placed(&self, written: &Written) -> Result<(), Failure> {
-        for checksum in Checksum::ALL {
-            self.hand_over(&written.path.with_added_extension(checksum.extension()))?;
-        }
-        self.hand_over(&written.path)
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use super::log::Log;
-use super::privilege::become_root;
+use super::privilege::{Owner, end_with_caller, run_as_root};
 use super::{Call, PLYWOOD, UPSTREAM_VERSION, image};
 use crate::build::BuildError;
 use crate::cli::answer::line;
@@ -36,15 +36,18 @@ fn version() -> String {
 fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
     // Without elements nothing is done, and so nothing needs root.
     if call.process.mounts.is_none() && !arguments.elements.is_empty() {
-        eprint!("{}", report::render(&become_root(call), PLYWOOD));
-        return 1;
+        return run_as_root(call).unwrap_or_else(|failure| {
+            eprint!("{}", report::render(&failure, PLYWOOD));
+            1
+        });
     }
+    end_with_caller(&call.environment);
     let environment = environment(call, arguments);
     let settings = LogSettings::new(arguments.log_file.as_deref(), &environment);
     if let Some(file) = &settings.file {
         shown(&format!("Output logs going to: {file}"));
     }
-    let log = match Log::open(settings) {
+    let log = match Log::open(settings, Owner::of(&call.environment)) {
         Ok(log) => log,
         Err(error) => {
             let file = arguments.log_file.as_deref().unwrap_or_default();

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Mutex;
 
 use jiff::Timestamp;
 
+use super::privilege::Owner;
 use crate::dropin::{LogSettings, Narrator, is_shown, stamped};
 use crate::port::{Event, Events};
 
@@ -17,9 +19,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the file, to be continued, if there is to be one.
-    pub(super) fn open(settings: LogSettings) -> io::Result<Self> {
-        let open = |path: &String| File::options().create(true).append(true).open(path);
+    /// Opens the file, to be continued, if there is to be one; it is the owner's.
+    pub(super) fn open(settings: LogSettings, owner: Option<Owner>) -> io::Result<Self> {
+        let open = |path: &String| -> io::Result<File> {
+            let file = File::options().create(true).append(true).open(path)?;
+            owner.map_or(Ok(()), |owner| owner.take(Path::new(path)))?;
+            Ok(file)
+        };
         let file = settings.file.as_ref().map(open).transpose()?;
         Ok(Self { settings, file, narrator: Mutex::default() })
     }

@@ -1,29 +1,60 @@
 //! Building as an ordinary user: through sudo, as diskimage-builder does it.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fs, io, thread};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Call;
 use crate::cli::report::{Failure, Message};
 use crate::dropin::Environment;
-use crate::exec::{Program, Run};
+use crate::exec::{ExecError, Program, Run};
 
 const SUDO: Program = Program { name: "sudo", package: "sudo" };
 
 /// Names the user and group who called, to the process that sudo starts: `1000:1000`.
 const OWNER: &str = "PLYWOOD_OWNER";
 
-/// Starts the call again as root, in place of this process. Returns only if that cannot be.
-pub(super) fn become_root(call: &Call<'_>) -> Failure {
+/// Names the process that called: who stops a build knows that one, and may do nothing to sudo.
+const CALLER: &str = "PLYWOOD_CALLER";
+
+/// Carries out the call as root; returns its exit status.
+pub(super) fn run_as_root(call: &Call<'_>) -> Result<u8, Failure> {
     let owner = format!("{}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("plywood"));
     let sudo = Run::new(SUDO).args(["-n", "-E"]).arg(format!("{OWNER}={owner}"));
+    let sudo = sudo.arg(format!("{CALLER}={}", std::process::id()));
     let sudo = sudo.arg("--").arg(program).arg(call.command.name()).args(&call.words);
     let sudo = call.environment.iter().fold(sudo, |sudo, (name, value)| sudo.env(name, value));
-    Message::with_hint(
-        format!("{} needs root: {}", call.command, sudo.replace_process()),
-        "run it as root, or install sudo and allow this user to use it without a password, with the environment kept",
-    )
+    match sudo.interactive() {
+        Ok(()) => Ok(0),
+        // sudo has said why, or the build has.
+        Err(ExecError::Failed { exit, .. }) => {
+            Ok(exit.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+        }
+        Err(error) => Err(Message::with_hint(
+            format!("{} needs root: {error}", call.command),
+            "run it as root, or install sudo and allow this user to use it without a password, with the environment kept",
+        )),
+    }
+}
+
+/// Ends this process as soon as the one has ended that called it by [`run_as_root`], be it by SIGKILL. What this one holds, the kernel
+/// releases.
+pub(super) fn end_with_caller(environment: &Environment) {
+    const KILLED: i32 = 128 + 9;
+    let caller = environment.get(CALLER).and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    let Some(caller) = caller else { return };
+    thread::spawn(move || {
+        if let Ok(caller) = pidfd_open(caller, PidfdFlags::empty()) {
+            let mut ended = [PollFd::new(caller.as_fd(), PollFlags::POLLIN)];
+            while poll(&mut ended, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        }
+        std::process::exit(KILLED)
+    });
 }
 
 /// The user whose files the outputs are to be, if another one called.
@@ -34,7 +65,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Reads what [`become_root`] has left.
+    /// Reads what [`run_as_root`] has left.
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let (uid, gid) = environment.get(OWNER)?.split_once(':')?;
         Some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
