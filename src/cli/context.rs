@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::Access;
+use rustix::io::Errno;
+
 use super::args::Global;
 use super::disk::{Disk, DiskRules};
 use super::report::{Failure, Message};
@@ -240,6 +243,21 @@ pub(super) fn machine_architecture() -> Result<Architecture, Failure> {
 /// Opens the store that the command line names, or the default one.
 pub(super) fn open_store(global: &Global) -> Result<Store, Failure> {
     Ok(Store::open(&store_path(global)?)?)
+}
+
+/// Opens the same to look into it. One that belongs to somebody else, whoever may read it can look into as it is.
+pub(super) fn open_store_to_read(global: &Global) -> Result<Store, Failure> {
+    let path = store_path(global)?;
+    match rustix::fs::access(&path, Access::WRITE_OK) {
+        Err(Errno::ACCESS | Errno::ROFS) => {
+            let path = path.display();
+            eprintln!(
+                "warning: store `{path}` may only be read: steps that saw a secret are not found in it"
+            );
+        }
+        _ => return Ok(Store::open(&path)?),
+    }
+    Ok(Store::open_to_read(&path)?)
 }
 
 /// Returns where the store is.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::Process;
 use super::answer::{json, say};
 use super::args::{Explain, Global, Progress};
-use super::context::{Context, open_store, unknown_step};
+use super::context::{Context, open_store_to_read, unknown_step};
 use super::plan::describe;
 use super::progress::{Detail, renderer};
 use super::registry::look_up_client;
@@ -22,7 +22,7 @@ pub(super) fn run(global: &Global, args: &Explain, process: &Process) -> Result<
     let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
     let registries = sources.registries();
     let (name, image) = context.image(&args.image)?;
-    let store = open_store(global)?;
+    let store = open_store_to_read(global)?;
     let plan = context.plan(name, image, &store)?;
     let forecasts = forecast(&plan, &store, &registries)?;
     let chosen = choose(&plan, forecasts, args.step.as_deref())?;

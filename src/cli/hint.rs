@@ -130,6 +130,8 @@ fn packages(error: &PackageError) -> Option<String> {
     }
 }
 
+const OTHER_STORE: &str = "choose a store that can be written with `--store DIR`";
+
 fn store(error: &StoreError, plywood: &str) -> Option<String> {
     match error {
         StoreError::Newer { .. } | StoreError::NotAStore { .. } => {
@@ -140,6 +142,7 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
                 .to_owned(),
         ),
         StoreError::NoRoom { .. } => Some(make_room(plywood)),
+        StoreError::ReadOnly { .. } => Some(OTHER_STORE.to_owned()),
         StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } | StoreError::Damaged { .. } => {
             Some(format!("{plywood} store check"))
         }
@@ -149,7 +152,7 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
         StoreError::Io { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull => Some(make_room(plywood)),
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                Some("choose a store that can be written with `--store DIR`".to_owned())
+                Some(OTHER_STORE.to_owned())
             }
             _ => None,
         },

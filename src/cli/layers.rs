@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::answer::{json, say};
 use super::args::{Global, Layers, Progress};
-use super::context::{Context, open_store};
+use super::context::{Context, open_store_to_read};
 use super::progress::{Detail, renderer, size};
 use super::report::{Failure, Message};
 use crate::build::{Prospect, Registries, forecast};
@@ -30,7 +30,7 @@ struct LayerLine {
 pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let (name, image) = context.image(&args.image)?;
-    let store = open_store(global)?;
+    let store = open_store_to_read(global)?;
     let plan = context.plan(name, image, &store)?;
     let mut lines = Vec::new();
     let events = renderer(Progress::Plain, Detail::Quiet);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Process;
 use super::answer::{json, say};
 use super::args::{Global, Plan, Progress};
-use super::context::{Context, open_store};
+use super::context::{Context, open_store_to_read};
 use super::progress::{Detail, renderer};
 use super::registry::look_up_client;
 use super::report::Failure;
@@ -28,7 +28,7 @@ pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<Exi
     let client = look_up_client(global, process)?;
     let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
     let registries = sources.registries();
-    let store = open_store(global)?;
+    let store = open_store_to_read(global)?;
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {
         context.warnings(name, image)?.iter().for_each(|warning| eprintln!("warning: {warning}"));

@@ -5,36 +5,35 @@ use std::time::Duration;
 
 use super::answer::{self, say};
 use super::args::{Global, Store as Command};
-use super::context::open_store;
+use super::context::{open_store, open_store_to_read};
 use super::progress::size;
 use super::report::Failure;
-use crate::store::{CheckReport, GcPolicy, Store};
+use crate::store::{CheckReport, GcPolicy, GcReport, Store};
 
 /// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 
 /// Lists, collects or checks.
 pub(super) fn run(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
-    let store = open_store(global)?;
     match command {
-        Command::List { json } => list(&store, *json),
+        Command::List { json } => list(&open_store_to_read(global)?, *json),
         Command::Gc { older_than, max_size } => {
-            let report = store.gc(&GcPolicy {
-                unused_for: Some(Duration::from_secs(older_than.saturating_mul(DAY))),
-                max_bytes: max_size.map(|size| size.bytes()),
-            })?;
-            say!(
-                "removed {} records, {} layers and {} blobs ({}); layers take {} now",
-                report.records,
-                report.layers,
-                report.blobs,
-                size(report.freed_bytes),
-                size(report.kept_bytes),
-            )?;
-            Ok(ExitCode::SUCCESS)
+            let unused_for = Some(Duration::from_secs(older_than.saturating_mul(DAY)));
+            let policy = GcPolicy { unused_for, max_bytes: max_size.map(|size| size.bytes()) };
+            report_gc(&open_store(global)?.gc(&policy)?)
         }
-        Command::Check => report_check(&store.check()?),
+        Command::Check => report_check(&open_store(global)?.check()?),
     }
+}
+
+fn report_gc(report: &GcReport) -> Result<ExitCode, Failure> {
+    let GcReport { records, layers, blobs, freed_bytes, kept_bytes } = report;
+    say!(
+        "removed {records} records, {layers} layers and {blobs} blobs ({}); layers take {} now",
+        size(*freed_bytes),
+        size(*kept_bytes),
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list(store: &Store, json: bool) -> Result<ExitCode, Failure> {

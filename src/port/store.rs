@@ -179,6 +179,12 @@ pub enum StoreError {
         /// What it is.
         found: DiffId,
     },
+    /// The store was opened to look into it.
+    #[error("store `{}` may only be read", path.display())]
+    ReadOnly {
+        /// The store.
+        path: PathBuf,
+    },
     /// A layer's archive goes on where its record says that it ends.
     #[error("`{}` holds more than the {said} bytes that its record says", layer.display())]
     LargerThanSaid {

@@ -85,7 +85,7 @@ pub(super) struct NewBlob {
 
 impl NewBlob {
     pub(super) fn create(store: Store) -> Result<Self, StoreError> {
-        let temporary = store.temporary();
+        let temporary = store.temporary()?;
         let file = File::create_new(&temporary).map_err(failed("create", &temporary))?;
         Ok(Self { store, temporary, file })
     }

@@ -50,6 +50,15 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Opens the store at `root` without changing anything.
+    pub(super) fn open_to_read(root: &Path) -> Result<Self, StoreError> {
+        let layout = Self { root: root.canonicalize().map_err(failed("resolve", root))? };
+        match read_if_there(&layout.root.join(MARKER))? {
+            Some(marker) => layout.verify(&marker).map(|()| layout),
+            None => Err(layout.not_a_store(format!("it has no file `{MARKER}`"))),
+        }
+    }
+
     /// Verifies the marker, or writes it into an empty directory. The marker comes first: what has none and is not
     /// empty belongs to somebody else, an OCI layout for example.
     fn claim(&self) -> Result<(), StoreError> {

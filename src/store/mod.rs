@@ -83,8 +83,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     layout: Layout,
-    /// For temporary files of this process.
-    scratch: Scratch,
+    /// For temporary files of this process. `None` where nothing may be written.
+    scratch: Option<Scratch>,
     temporaries: AtomicU64,
 }
 
@@ -103,7 +103,20 @@ impl Store {
         sweep(&layout)?;
         let _lock = lock(&layout, FlockOperation::LockShared)?;
         let scratch = Scratch::create(&layout.work())?;
-        Ok(Self { inner: Arc::new(Inner { layout, scratch, temporaries: AtomicU64::new(0) }) })
+        Ok(Self::new(layout, Some(scratch)))
+    }
+
+    /// Opens the store at `path` to look into it: for whoever may read it and no more. Changes nothing; what would, fails.
+    /// Which steps saw which secrets cannot be told then: see [`Store::seal`].
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::new(Layout::open_to_read(path)?, None))
+    }
+
+    fn new(layout: Layout, scratch: Option<Scratch>) -> Self {
+        Self { inner: Arc::new(Inner { layout, scratch, temporaries: AtomicU64::new(0) }) }
     }
 
     /// Returns the store's directory, absolute.
@@ -135,13 +148,23 @@ impl Store {
     }
 
     /// Returns a path for a temporary file, which nobody else uses.
-    fn temporary(&self) -> PathBuf {
+    fn temporary(&self) -> Result<PathBuf, StoreError> {
         let number = self.inner.temporaries.fetch_add(1, Ordering::Relaxed);
-        self.inner.scratch.path().join(number.to_string())
+        Ok(self.own_scratch()?.path().join(number.to_string()))
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.inner.scratch.is_none()
+    }
+
+    fn own_scratch(&self) -> Result<&Scratch, StoreError> {
+        let read_only = || StoreError::ReadOnly { path: self.path().to_owned() };
+        self.inner.scratch.as_ref().ok_or_else(read_only)
     }
 
     /// Makes a directory of its own, on the store's file system, that vanishes with the result.
     fn scratch(&self) -> Result<Scratch, StoreError> {
+        self.own_scratch()?;
         let _lock = self.lock_shared()?;
         Scratch::create(&self.layout().work())
     }

@@ -95,7 +95,7 @@ impl Store {
     }
 
     pub(super) fn write_document(&self, path: &Path, document: &impl Serialize) -> Result<(), StoreError> {
-        write_whole(path, &self.temporary(), &canonical_json(document))
+        write_whole(path, &self.temporary()?, &canonical_json(document))
     }
 
     /// Reads a JSON document. One that cannot be read is as good as none: it is put into quarantine, and what it said
@@ -105,7 +105,10 @@ impl Store {
         match serde_json::from_slice(&bytes) {
             Ok(document) => Ok(Some(document)),
             Err(_) => {
-                self.quarantine(path)?;
+                // Somebody who may write finds it, too.
+                if !self.is_read_only() {
+                    self.quarantine(path)?;
+                }
                 Ok(None)
             }
         }

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -12,7 +13,8 @@ use crate::plan::Seal;
 use crate::port::StoreError;
 
 impl Store {
-    /// Returns the store's seal; the first call makes it. Nobody but the store's owner can read its file.
+    /// Returns the store's seal; the first call makes it. Nobody but the store's owner can read its file: of a store that is
+    /// open to read it is one that nothing was sealed with, and no step that saw a secret is found by it.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`] if the file does not hold 32 bytes.
@@ -23,6 +25,7 @@ impl Store {
                 path,
                 reason: format!("a seal has 32 bytes, not {}", bytes.len()),
             }),
+            Err(error) if self.is_read_only() && is_withheld(&error) => random(&path).map(Seal::new),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_seal(),
             Err(error) => Err(failed("read", &path)(error)),
         }
@@ -30,8 +33,7 @@ impl Store {
 
     fn make_seal(&self) -> Result<Seal, StoreError> {
         let path = self.path().join("seal");
-        let mut bytes = [0; 32];
-        getrandom(&mut bytes, GetRandomFlags::empty()).map_err(failed("make", &path))?;
+        let bytes = random(&path)?;
         let temporary = path.with_added_extension(std::process::id().to_string());
         let mut file = OpenOptions::new()
             .write(true)
@@ -49,4 +51,14 @@ impl Store {
             _ => self.seal(),
         }
     }
+}
+
+fn is_withheld(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
+}
+
+fn random(path: &Path) -> Result<[u8; 32], StoreError> {
+    let mut bytes = [0; 32];
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(failed("make", path))?;
+    Ok(bytes)
 }

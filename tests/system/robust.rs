@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::common::project::Project;
+use crate::common::project::{Project, Run};
 use plywood::sandbox::enter_private_mounts;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -235,38 +235,92 @@ fn what_is_missing_is_named_before_anything_runs() {
     assert_eq!(message, expected);
 }
 
+/// An ordinary user with a copy of a project, plywood and its bases, and the store of somebody else.
+struct Nobody {
+    place: tempfile::TempDir,
+}
+
+impl Nobody {
+    fn with(project: &Project) -> Self {
+        // Where anybody may look.
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_plywood"), place.path().join("plywood")).unwrap();
+        let copy = |from: &Path, to: &str| {
+            let copied = Command::new("cp").arg("-a").arg(from).arg(place.path().join(to)).status().unwrap();
+            assert!(copied.success(), "{}", from.display());
+        };
+        copy(&project.path(), "project");
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("layers"), "layers");
+        if project.store().exists() {
+            copy(&project.store(), "store");
+        }
+        Self { place }
+    }
+
+    fn run(&self, store: &Path, words: &[&str]) -> Run {
+        let mut nobody = Command::new("setpriv");
+        nobody
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(self.place.path().join("plywood"));
+        nobody.arg("--project").arg(self.place.path().join("project")).arg("--store").arg(store).args(words);
+        Run::of(nobody.env("PLYWOOD_DATA_DIR", self.place.path()).output().unwrap(), self.place.path())
+    }
+}
+
 #[test]
 fn building_without_root_says_so() {
-    let project = Project::of_elements(&["a"]);
-    // Where anybody may look.
-    let place = tempfile::tempdir().unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = place.path().join("plywood");
-    fs::copy(env!("CARGO_BIN_EXE_plywood"), &program).unwrap();
-    let copied = Command::new("cp").arg("-r").arg(project.path()).arg(place.path()).status().unwrap();
-    assert!(copied.success());
-    let layers = Path::new(env!("CARGO_MANIFEST_DIR")).join("layers");
-    assert!(
-        Command::new("cp")
-            .arg("-r")
-            .arg(layers)
-            .arg(place.path().join("project"))
-            .status()
-            .unwrap()
-            .success()
-    );
-    let run = |command: &str| {
-        let mut nobody = Command::new("setpriv");
-        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).arg("--project");
-        nobody.arg(place.path().join("project")).arg("--store").arg("/tmp/plywood-of-nobody").arg(command);
-        let output = nobody.env("PLYWOOD_DATA_DIR", place.path()).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
-    };
-    let (status, message) = run("build");
+    let nobody = Nobody::with(&Project::of_elements(&["a"]));
+    let store = Path::new("/tmp/plywood-of-nobody");
+    let build = nobody.run(store, &["build"]);
     let expected = "error: building needs root: hooks run in namespaces with mounts of their own\n\nhint: sudo plywood …\n";
-    assert_eq!((status, message.as_str()), (Some(1), expected));
-    assert_eq!(run("plan"), (Some(0), String::new()));
-    fs::remove_dir_all("/tmp/plywood-of-nobody").unwrap();
+    assert_eq!((build.status, build.stderr.as_str()), (Some(1), expected));
+    let plan = nobody.run(store, &["plan"]);
+    assert_eq!((plan.status, plan.stderr.as_str()), (Some(0), ""));
+    fs::remove_dir_all(store).unwrap();
+}
+
+#[test]
+fn whoever_may_read_a_store_can_look_into_it() {
+    let project = Project::of_elements(&["a", "b"]).with_small_base();
+    project.hook("elements/b/install.d/50-b", "echo \"$B_PASSWORD\" >/dev/null; echo b >/etc/b");
+    project.define("elements = [\"a\", \"b\"]\noutputs = []\nenv = { B_PASSWORD = \"sesame\" }");
+    project.build(&[]);
+    let nobody = Nobody::with(&project);
+    let store = nobody.place.path().join("store");
+    let state = || {
+        let script = "find . -printf '%p %s %T@ %C@\\n' | sort";
+        Command::new("sh").args(["-c", script]).current_dir(&store).output().unwrap().stdout
+    };
+    let before = state();
+    let warning =
+        "warning: store `DIR/store` may only be read: steps that saw a secret are not found in it\n";
+    let look = |words: &[&str]| {
+        let run = nobody.run(&store, words);
+        assert_eq!(run.stderr.matches(warning).count(), 1, "{words:?}: {}", run.stderr);
+        (run.status, run.stdout)
+    };
+    let (status, plan) = look(&["plan"]);
+    assert_eq!(
+        (status, plan.matches("hit").count(), plan.matches("miss").count()),
+        (Some(0), 2, 1),
+        "{plan}"
+    );
+    let (status, explained) = look(&["explain", "tiny", "a"]);
+    assert!(status == Some(0) && explained.starts_with("a  hit"), "{explained}");
+    let (status, list) = look(&["store", "list"]);
+    assert!(status == Some(0) && list.contains("base:debian-bookworm"), "{list}");
+    let (status, _) = look(&["layers", "tiny"]);
+    assert_eq!(status, Some(1), "a layer is not found");
+    assert!(before == state(), "nothing has changed");
+    for words in [["store", "gc"], ["store", "check"]] {
+        let run = nobody.run(&store, &words);
+        assert!(
+            run.status == Some(1) && run.stderr.contains("choose a store that can be written"),
+            "{}",
+            run.stderr
+        );
+    }
 }
 
 #[test]
