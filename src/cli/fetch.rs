@@ -12,7 +12,7 @@ use crate::oci::{
     parse_diff_ids,
 };
 use crate::port::{Blob, Direction, Events, How, Layer, StoreError};
-use crate::registry::{Access, Client, PullError, Remote, Transfers, each};
+use crate::registry::{Access, Client, PullError, Remote, Transfers};
 use crate::store::Store;
 
 /// Indexes that name each other have no end.
@@ -70,7 +70,8 @@ impl Fetch<'_> {
         let source = Source { remote: &remote, transfers };
         let config = source.config(&parsed)?;
         let layers = source.layers(&parsed, &config)?;
-        let layers = each(remote.jobs(), &layers, |(diff_id, blob)| take(&source, diff_id, blob))?;
+        let take = |(diff_id, blob): &(DiffId, Blob)| take(&source, diff_id, blob);
+        let layers = source.transfers.each(remote.jobs(), &layers, take)?;
         source.transfers.finish();
         self.store.put_blob(&config)?;
         Ok(Fetched { digest, manifest, config, layers })

@@ -17,7 +17,7 @@ use super::report::{Failure, Message};
 use crate::oci::{BlobStream, Reference};
 use crate::output::write_stream;
 use crate::port::{Blob, Direction, Events};
-use crate::registry::{Access, Client, Remote, Transfers, each};
+use crate::registry::{Access, Client, Remote, Transfers};
 
 /// Fetches what the reference names.
 pub(super) fn run(global: &Global, args: &Pull, process: &Process) -> Result<ExitCode, Failure> {
@@ -73,7 +73,7 @@ fn files(
     std::fs::create_dir_all(directory)?;
     let sizes = files.iter().map(|file| file.blob.bytes);
     let transfers = Transfers::start(events, remote.repository(), Direction::Pull, sizes);
-    each(remote.jobs(), &files, |file| {
+    transfers.each(remote.jobs(), &files, |file| {
         let write = |source: &mut BlobStream<'_>| write_stream(source, &file.path);
         remote.pull_blob(&file.blob.digest, file.blob.bytes, &transfers, write)
     })?;

@@ -102,7 +102,7 @@ struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     fn new(remote: &'a Remote, digest: Digest, bytes: u64, transfer: &'a Transfer<'a>) -> Self {
-        let attempts = remote.attempts(format_args!("pulling blob {digest}"));
+        let attempts = remote.attempts(format_args!("pulling blob {digest}")).of(transfer);
         Self { remote, digest, bytes, position: 0, body: None, attempts, transfer, failure: None }
     }
 
@@ -139,7 +139,7 @@ impl<'a> Stream<'a> {
     /// Reads some bytes; none at the end.
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
         loop {
-            self.remote.transport().line().check()?;
+            self.attempts.check()?;
             match self.read_some(buffer) {
                 Ok(0) if self.position == self.bytes => return Ok(0),
                 Ok(0) => self.retry(RegistryError::BrokenOff {

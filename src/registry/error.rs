@@ -171,6 +171,9 @@ pub enum RegistryError {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+    /// Another transfer of the same push or pull has failed, whose error is the one to show.
+    #[error("stopped, as another transfer failed")]
+    Stopped,
 }
 
 /// A credential helper that gave nothing.

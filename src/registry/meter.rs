@@ -1,9 +1,11 @@
 //! How far transfers are, told as events a few times a second.
 
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::error::RegistryError;
+use super::parallel::each_until;
 use crate::oci::{Digest, Repository};
 use crate::port::{Direction, Event, Events, How, Pace};
 
@@ -22,6 +24,8 @@ pub struct Transfers<'a> {
     done: AtomicU64,
     /// Bytes that went over the wire.
     moved: AtomicU64,
+    /// One has failed for good: nobody needs the others.
+    stopped: AtomicBool,
     started: Instant,
 }
 
@@ -42,11 +46,26 @@ impl<'a> Transfers<'a> {
             bytes: sizes.iter().sum(),
             done: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
             started: Instant::now(),
         };
         let Self { repository, blobs, bytes, .. } = &this;
         events.emit(Event::TransfersStarted { repository, direction, blobs: *blobs, bytes: *bytes });
         this
+    }
+
+    /// Calls `work`, which moves one of them, on every item, `jobs` at a time; returns the results in the order of the items. After
+    /// the first error those that are under way are stopped, and nothing new is started.
+    ///
+    /// # Errors
+    /// The first that occurred.
+    pub fn each<T: Sync, R: Send, E: Send>(
+        &self,
+        jobs: usize,
+        items: &[T],
+        work: impl Fn(&T) -> Result<R, E> + Sync,
+    ) -> Result<Vec<R>, E> {
+        each_until(&self.stopped, jobs, items, work)
     }
 
     /// Announces one of them.
@@ -103,6 +122,14 @@ impl Transfer<'_> {
         });
     }
 
+    /// Fails if another one has failed for good.
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
+        match self.all.stopped.load(Ordering::Relaxed) {
+            true => Err(RegistryError::Stopped),
+            false => Ok(()),
+        }
+    }
+
     /// Counts bytes that moved.
     pub(super) fn advance(&self, count: usize) {
         let count = count as u64;
@@ -122,7 +149,7 @@ impl Transfer<'_> {
         self.all.done.fetch_sub(done, Ordering::Relaxed);
     }
 
-    /// Counts what is read from `reader`.
+    /// Counts what is read from `reader`, until another one fails.
     pub(super) fn watch<'r>(&'r self, reader: impl Read + 'r) -> Box<dyn Read + 'r> {
         Box::new(Watched { reader, transfer: self })
     }
@@ -146,6 +173,7 @@ struct Watched<'r, R> {
 
 impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.transfer.check().map_err(io::Error::other)?;
         let count = self.reader.read(buffer)?;
         self.transfer.advance(count);
         Ok(count)

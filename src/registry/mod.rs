@@ -37,7 +37,6 @@ pub use download::PullError;
 pub use error::{HelperError, RegistryError, TlsTrouble};
 pub use manifest::{Deletion, MAX_MANIFEST_BYTES};
 pub use meter::{Transfer, Transfers};
-pub use parallel::each;
 pub use remote::{Access, Client, Remote};
 pub use settings::{CERTIFICATE_DIRECTORIES, HostSettings, Protocol, Settings};
 pub use upload::Upload;

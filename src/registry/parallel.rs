@@ -1,7 +1,7 @@
 //! Several transfers at a time.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 /// Calls `work` on every item, `jobs` at a time, and returns the results in the order of the items. After the first error
@@ -9,7 +9,17 @@ use std::thread;
 ///
 /// # Errors
 /// The first that occurred.
-pub fn each<T: Sync, R: Send, E: Send>(
+pub(super) fn each<T: Sync, R: Send, E: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    each_until(&AtomicBool::new(false), jobs, items, work)
+}
+
+/// The same; sets `stopped` after the first error, for the work that is under way then to look at.
+pub(super) fn each_until<T: Sync, R: Send, E: Send>(
+    stopped: &AtomicBool,
     jobs: usize,
     items: &[T],
     work: impl Fn(&T) -> Result<R, E> + Sync,
@@ -24,6 +34,8 @@ pub fn each<T: Sync, R: Send, E: Send>(
                 Err(error) => {
                     next.store(items.len(), Ordering::Relaxed);
                     lock(&failure).get_or_insert(error);
+                    // Afterwards: what fails because of it must not come first.
+                    stopped.store(true, Ordering::Relaxed);
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::RegistryError;
+use super::meter::Transfer;
 
 /// More would not help: by then half a minute has passed.
 const MAX_ATTEMPTS: u32 = 8;
@@ -49,6 +50,8 @@ pub(super) struct Attempts<'a> {
     action: String,
     patience: Duration,
     line: &'a Line,
+    /// Whose attempts these are, if bytes move.
+    transfer: Option<&'a Transfer<'a>>,
     started: Instant,
     /// When there was progress last.
     progress: Instant,
@@ -61,7 +64,19 @@ impl<'a> Attempts<'a> {
     /// Starts the first attempt at `action`, which a message can name: `reading tag …`.
     pub(super) fn new(action: String, patience: Duration, line: &'a Line) -> Self {
         let now = Instant::now();
-        Self { action, patience, line, started: now, progress: now, failed: 0, in_a_row: 0 }
+        let (transfer, failed, in_a_row) = (None, 0, 0);
+        Self { action, patience, line, transfer, started: now, progress: now, failed, in_a_row }
+    }
+
+    /// Ends them when another transfer has failed.
+    pub(super) fn of(self, transfer: &'a Transfer<'a>) -> Self {
+        Self { transfer: Some(transfer), ..self }
+    }
+
+    /// Fails if no more attempts are wanted.
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
+        self.line.check()?;
+        self.transfer.map_or(Ok(()), Transfer::check)
     }
 
     /// Returns whether this is not the first attempt.
@@ -79,9 +94,9 @@ impl<'a> Attempts<'a> {
     ///
     /// # Errors
     /// `error` itself if it will not get better, [`RegistryError::GaveUp`] if it was tried often or long enough,
-    /// [`RegistryError::Interrupted`].
+    /// [`RegistryError::Interrupted`], [`RegistryError::Stopped`].
     pub(super) fn again(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        self.line.check()?;
+        self.check()?;
         if !error.is_transient() {
             return Err(error);
         }
@@ -104,7 +119,7 @@ impl<'a> Attempts<'a> {
     fn sleep(&self, wait: Duration) -> Result<(), RegistryError> {
         let end = Instant::now() + wait;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
-            self.line.check()?;
+            self.check()?;
             thread::sleep(left.min(SLICE));
         }
         Ok(())

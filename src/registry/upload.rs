@@ -26,7 +26,6 @@ use super::auth::encode;
 use super::error::RegistryError;
 use super::message::{Answer, Body, Request};
 use super::meter::{Transfer, Transfers};
-use super::parallel::each;
 use super::remote::{Remote, refuse_page};
 use crate::oci::{Digest, Repository};
 use crate::port::{BlobSource, How};
@@ -75,13 +74,13 @@ impl Remote {
     /// Sends several blobs at a time. Those that are there, or can be mounted, are not sent. Returns how each got there.
     ///
     /// # Errors
-    /// The first that occurs; blobs that had been sent by then stay.
+    /// The first that occurs, which stops the others; blobs that had been sent by then stay.
     pub fn push_blobs(
         &self,
         uploads: &[Upload<'_>],
         transfers: &Transfers<'_>,
     ) -> Result<Vec<How>, RegistryError> {
-        each(self.jobs(), uploads, |upload| self.push_blob(upload, transfers))
+        transfers.each(self.jobs(), uploads, |upload| self.push_blob(upload, transfers))
     }
 
     /// Sends a blob, unless it is there or can be mounted. Idempotent; the registry verifies the digest.
@@ -90,7 +89,7 @@ impl Remote {
     /// [`RegistryError::Source`] if its bytes cannot be read; else as the registry answers.
     pub fn push_blob(&self, upload: &Upload<'_>, transfers: &Transfers<'_>) -> Result<How, RegistryError> {
         let transfer = transfers.blob(&upload.digest, upload.bytes);
-        let mut attempts = self.attempts(format_args!("pushing blob {}", upload.digest));
+        let mut attempts = self.attempts(format_args!("pushing blob {}", upload.digest)).of(&transfer);
         loop {
             match self.try_push(upload, &transfer) {
                 Ok(How::There) if attempts.is_repeated() => {

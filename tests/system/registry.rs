@@ -510,6 +510,57 @@ fn nothing_is_sent_when_all_is_there() {
     assert!(lines.iter().all(|line| line.starts_with("HEAD")), "{lines:?}");
 }
 
+/// Bytes that come a thousand in a millisecond.
+struct Dripping<'a>(&'a [u8]);
+
+impl BlobSource for Dripping<'_> {
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(Dripping(&self.0[offset as usize..])))
+    }
+}
+
+impl Read for Dripping<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        std::thread::sleep(Duration::from_millis(1));
+        let wanted = buffer.len().min(1000);
+        self.0.read(&mut buffer[..wanted])
+    }
+}
+
+/// The slow one would take ten seconds.
+#[test]
+fn transfers_are_stopped_when_another_one_fails_for_good() {
+    let bench = Bench::new();
+    let (slow, bad) = (noise(10_000_000), noise(1000));
+    let blobs = [&slow, &bad].map(|blob| (Digest::of(blob), blob.len() as u64));
+    let transfers = |direction| {
+        Transfers::start(&Silent, bench.remote.repository(), direction, blobs.map(|(_, bytes)| bytes))
+    };
+    let refuse_bad = |method| {
+        let refusal = Fault::Answer(403, &["Connection: close"], "");
+        bench.proxy.hurt(method, &format!("blobs/{}", blobs[1].0), refusal, 1);
+    };
+    let failed_soon = |failed: Result<(), RegistryError>, started: Instant| {
+        assert!(matches!(failed, Err(RegistryError::Unauthorized { .. })), "{failed:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    };
+
+    refuse_bad("HEAD");
+    let sources: [&dyn BlobSource; 2] = [&Dripping(&slow), &bad.as_slice()];
+    let upload = |((digest, bytes), source)| Upload { digest, bytes, source, mount_from: None };
+    let uploads: Vec<_> = blobs.into_iter().zip(sources).map(upload).collect();
+    let started = Instant::now();
+    failed_soon(bench.remote.push_blobs(&uploads, &transfers(Direction::Push)).map(drop), started);
+    assert_eq!(bench.remote.head_blob(&blobs[0].0).unwrap(), None);
+
+    bench.store(&slow);
+    bench.proxy.hurt("GET", &format!("blobs/{}", blobs[0].0), Fault::Slow(1000), 1);
+    refuse_bad("GET");
+    let (started, transfers) = (Instant::now(), transfers(Direction::Pull));
+    let pull = |(digest, bytes): &(Digest, u64)| bench.remote.read_blob(digest, *bytes, &transfers);
+    failed_soon(transfers.each(2, &blobs, pull).map(drop), started);
+}
+
 #[test]
 fn no_other_host_hears_who_asks() {
     let content = noise(1000);
