@@ -1,34 +1,36 @@
 //! The config of a builder container.
 
-use super::{BuildError, Builder, BuiltStep};
+use super::{BuildError, BuiltStep};
 use crate::distro::BaseSource;
 use crate::image::ContainerSettings;
 use crate::oci::{self, ConfigError, ImageConfig};
 use crate::plan::{Plan, Step};
+use crate::port::LayerStore;
 
-impl Builder<'_> {
-    /// Returns the config of a container of `plan` whose layers are those of `steps` (all of the plan's, the final stage
-    /// last): what the base's own config says, an entry of history for each step, and over it `settings`.
-    pub fn container_config(
-        &self,
-        plan: &Plan,
-        steps: &[BuiltStep],
-        settings: &ContainerSettings,
-    ) -> Result<Vec<u8>, BuildError> {
-        let failed = |source| BuildError::Config { image: plan.image.clone(), source };
-        let mut config = match plan.foundation.base().map(|base| &base.source) {
-            None | Some(BaseSource::Mmdebstrap(_)) => bootstrapped(plan, steps).map_err(failed)?,
-            Some(source) => {
-                let base = self.ports.store.base_image(source, plan.architecture)?;
-                ImageConfig::continue_from(&base.config, plan.source_date_epoch).map_err(failed)?
-            }
-        };
-        for step in steps.iter().skip(1) {
-            config.push_step(&Step::describe(&step.name), &step.diff_ids);
+/// Returns the config of a container of `plan` whose layers are those of `steps` (all of the plan's, the final stage
+/// last): what the base's own config says, an entry of history for each step, and over it `settings`.
+///
+/// # Errors
+/// If the store does not have the base, or its config cannot be continued.
+pub fn container_config(
+    plan: &Plan,
+    steps: &[BuiltStep],
+    settings: &ContainerSettings,
+    store: &dyn LayerStore,
+) -> Result<Vec<u8>, BuildError> {
+    let failed = |source| BuildError::Config { image: plan.image.clone(), source };
+    let mut config = match plan.foundation.base().map(|base| &base.source) {
+        None | Some(BaseSource::Mmdebstrap(_)) => bootstrapped(plan, steps).map_err(failed)?,
+        Some(source) => {
+            let base = store.base_image(source, plan.architecture)?;
+            ImageConfig::continue_from(&base.config, plan.source_date_epoch).map_err(failed)?
         }
-        config.apply(&overrides(settings));
-        Ok(config.to_bytes())
+    };
+    for step in steps.iter().skip(1) {
+        config.push_step(&Step::describe(&step.name), &step.diff_ids);
     }
+    config.apply(&overrides(settings));
+    Ok(config.to_bytes())
 }
 
 fn bootstrapped(plan: &Plan, steps: &[BuiltStep]) -> Result<ImageConfig, ConfigError> {

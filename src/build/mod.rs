@@ -46,6 +46,7 @@ mod step;
 mod step_tests;
 mod surroundings;
 
+pub use container::container_config;
 pub use disk::FinishedDisk;
 pub use error::{BuildError, HookFailure, Outcome};
 pub use facts::host_facts;
@@ -55,6 +56,6 @@ pub use manifest::{ImageManifest, LayerEntry, OutputEntry};
 pub use prune::Pruning;
 pub use publish::{Publication, Publisher};
 pub use registries::{Refused, Registries};
-pub use stack::{Builder, BuiltStep, Found, OnMiss, Ports, Reuse};
+pub use stack::{Builder, BuiltStep, Found, OnMiss, Ports, Reuse, stored_steps};
 pub use stage::Stage;
 pub use surroundings::Surroundings;

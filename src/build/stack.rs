@@ -317,22 +317,46 @@ pub(super) fn find(
     step: &Step,
     stack: &[DiffId],
 ) -> Result<Option<Hit>, StoreError> {
-    let content_key = step.content_key(ChainId::of(stack));
-    if let Some(record) = store.by_input(step.input_key)?
-        && record.content_key == content_key
-    {
-        return Ok(Some(Hit { record, found: Found::Input, offer: None }));
-    }
-    if let Some(record) = store.by_content(content_key)? {
-        let (input_key, parent) = (step.input_key, step.parent);
-        let record = Record { input_key, parent, ..record };
-        return Ok(Some(Hit { record, found: Found::Content, offer: None }));
+    if let Some((record, found)) = stored(store, step, stack)? {
+        return Ok(Some(Hit { record, found, offer: None }));
     }
     Ok(registries.find(step, stack).map(|(offer, found)| {
         // Of what a stranger says, nothing but the layers is kept.
         let record = step.record(&offer.step.image, stack, offer.diff_ids());
         Hit { record, found, offer: Some(offer) }
     }))
+}
+
+/// Returns what the store has of a step on this stack, and the key that found it.
+fn stored(
+    store: &dyn LayerStore,
+    step: &Step,
+    stack: &[DiffId],
+) -> Result<Option<(Record, Found)>, StoreError> {
+    let content_key = step.content_key(ChainId::of(stack));
+    if let Some(record) = store.by_input(step.input_key)?
+        && record.content_key == content_key
+    {
+        return Ok(Some((record, Found::Input)));
+    }
+    let (input_key, parent) = (step.input_key, step.parent);
+    let found = store.by_content(content_key)?;
+    Ok(found.map(|record| (Record { input_key, parent, ..record }, Found::Content)))
+}
+
+/// Returns the steps of `plan` that the store has, lowest first, the final stage last: all of them, or those below the first
+/// that it lacks.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn stored_steps(plan: &Plan, store: &dyn LayerStore) -> Result<Vec<BuiltStep>, StoreError> {
+    let (mut steps, mut stack) = (Vec::new(), Vec::new());
+    for step in plan.steps.iter().chain([&plan.finish]) {
+        let Some((record, found)) = stored(store, step, &stack)? else { break };
+        stack.extend_from_slice(&record.diff_ids);
+        steps.push(built_step(step, record.diff_ids, found));
+    }
+    Ok(steps)
 }
 
 fn stacked(below: &[DiffId], built: &[BuiltStep]) -> Vec<DiffId> {

@@ -206,7 +206,7 @@ fn config(world: &World, image: &Image) -> (serde_json::Value, Vec<String>) {
         env: [("HOME".to_owned(), "/work".to_owned())].into(),
         ..Default::default()
     };
-    let config = world.builder(&Registries::none(world)).container_config(&plan, &steps, &settings).unwrap();
+    let config = container_config(&plan, &steps, &settings, world).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     let history = config["history"].as_array().unwrap();
     let words = history.iter().map(|entry| entry["created_by"].as_str().unwrap().to_owned()).collect();

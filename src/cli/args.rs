@@ -255,7 +255,7 @@ pub struct Import {
 /// Arguments of `plywood push`.
 #[derive(Debug, Args)]
 pub struct Push {
-    /// An image of the project that was built, or one that was pulled
+    /// An image of the project whose layers are in the store, or one that was pulled
     pub image: String,
     /// Where to: `HOST/NAME:TAG` [default tag: latest]
     pub reference: String,

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::answer::{json, say};
-use super::args::{Global, Layers, Progress};
+use super::args::{Global, Layers};
 use super::context::{Context, open_store_to_read};
-use super::progress::{Detail, renderer, size};
+use super::progress::size;
 use super::report::{Failure, Message};
-use crate::build::{Prospect, Registries, forecast};
+use crate::build::stored_steps;
+use crate::image::ImageName;
 use crate::oci::{DiffId, Digest};
 use crate::store::Store;
 
@@ -33,16 +34,13 @@ pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
     let store = open_store_to_read(global)?;
     let plan = context.plan(name, image, &store)?;
     let mut lines = Vec::new();
-    let events = renderer(Progress::Plain, Detail::Quiet);
-    for step in forecast(&plan, &store, &Registries::none(events.as_ref()))? {
-        let Prospect::Hit { diff_ids, .. } = step.outcome else {
-            return Err(Message::with_hint(
-                format!("step `{}` of image `{name}` is not in the store", step.step),
-                format!("plywood build {name}"),
-            ));
-        };
-        for diff_id in diff_ids {
-            lines.push(line(&store, lines.len(), &step.step, diff_id)?);
+    let steps = stored_steps(&plan, &store)?;
+    if let Some(step) = plan.steps.get(steps.len()) {
+        return Err(not_built(name, &step.name));
+    }
+    for step in steps.iter().take(plan.steps.len()) {
+        for diff_id in &step.diff_ids {
+            lines.push(line(&store, lines.len(), &step.name, *diff_id)?);
         }
     }
     if args.json {
@@ -51,6 +49,14 @@ pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
         print(&lines)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that a step has no layer yet.
+pub(super) fn not_built(image: &ImageName, step: &str) -> Failure {
+    Message::with_hint(
+        format!("step `{step}` of image `{image}` is not in the store"),
+        format!("plywood build {image}"),
+    )
 }
 
 fn line(store: &Store, index: usize, element: &str, diff_id: DiffId) -> Result<LayerLine, Failure> {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::report::{Failure, Message};
 use crate::block::LoopWriter;
-use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage};
+use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage, container_config};
 use crate::disk::{DiskRequest, Identity};
 use crate::dropin::{Environment, OutputType};
 use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression};
@@ -194,7 +194,7 @@ impl Outputs<'_> {
         layers: &[DiffId],
         output: &OutputType,
     ) -> Result<Written, Failure> {
-        let config = self.builder.container_config(self.plan, steps, &self.image.container)?;
+        let config = container_config(self.plan, steps, &self.image.container, self.store)?;
         let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: layers };
         let encoding = encoding(self.image.container.compression);
         Ok(match output {

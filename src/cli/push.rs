@@ -7,11 +7,14 @@ use super::Process;
 use super::answer::say;
 use super::args::{Global, Push, PushFormat};
 use super::build::detail;
-use super::context::{machine_architecture, open_store};
+use super::container::Assembly;
+use super::context::{Context, machine_architecture, open_store};
+use super::origin::Origins;
 use super::progress::renderer;
 use super::registry::client;
 use super::report::{Failure, Message};
 use crate::build::ImageManifest;
+use crate::load::{self, LoadError};
 use crate::oci::{Digest, Reference};
 use crate::output::Shipment;
 use crate::port::Events;
@@ -32,7 +35,10 @@ pub(super) fn run(global: &Global, args: &Push, process: &Process) -> Result<Exi
     let events = renderer(args.progress, detail(global));
     let push = Destination { remote: &remote, reference: &reference, events: events.as_ref() };
     let digest = match args.format {
-        PushFormat::Oci => push.container(&stored_image(&store, &args.image)?)?,
+        PushFormat::Oci => {
+            let origins = Origins::near(&reference.repository, global, &store)?;
+            push.container(&image(global, args, process, &store, events.as_ref())?, &origins)?
+        }
         PushFormat::Qcow2 => push.shipment(&built_disk(&store, args)?.artifact)?,
         PushFormat::Containerdisk => push.shipment(&built_disk(&store, args)?.container()?)?,
     };
@@ -48,11 +54,14 @@ struct Destination<'a> {
 }
 
 impl Destination<'_> {
-    fn container(&self, image: &StoredImage) -> Result<Digest, Failure> {
-        let uploads = image.blobs.iter();
-        let uploads: Vec<_> = uploads
-            .map(|blob| Upload { digest: blob.digest, bytes: blob.bytes, source: blob, mount_from: None })
-            .collect();
+    fn container(&self, image: &StoredImage, origins: &Origins) -> Result<Digest, Failure> {
+        let uploads = image.blobs.iter().map(|blob| Upload {
+            digest: blob.digest,
+            bytes: blob.bytes,
+            source: blob,
+            mount_from: origins.of(&blob.digest),
+        });
+        let uploads: Vec<_> = uploads.collect();
         Ok(self.remote.push_image(&self.reference.target(), &image.manifest, &uploads, self.events)?)
     }
 
@@ -67,8 +76,15 @@ impl Destination<'_> {
     }
 }
 
-/// Returns the container of the image's last build, or a pulled image of that name.
-fn stored_image(store: &Store, name: &str) -> Result<StoredImage, Failure> {
+/// Returns the container of the image's last build, a pulled image of that name, or what the layers of the image give.
+fn image(
+    global: &Global,
+    args: &Push,
+    process: &Process,
+    store: &Store,
+    events: &dyn Events,
+) -> Result<StoredImage, Failure> {
+    let name = &args.image;
     let pulled = name.parse::<Reference>().map(|reference| reference.to_string());
     let names = [Store::container_name(name)].into_iter().chain(pulled.ok());
     for name in names {
@@ -76,10 +92,22 @@ fn stored_image(store: &Store, name: &str) -> Result<StoredImage, Failure> {
             return Ok(image);
         }
     }
-    Err(Message::with_hint(
-        format!("the store has no container image `{name}` of its last build"),
-        format!("plywood build {name} -f oci"),
-    ))
+    if !is_defined(global, name)? {
+        return Err(Message::with_hint(
+            format!("`{name}` is no image of the project, and none that was pulled"),
+            format!("plywood pull {name}"),
+        ));
+    }
+    let context = Context::load(global)?;
+    let (name, image) = context.image(name)?;
+    Assembly { global, process, context: &context, store, events }.container(name, image)
+}
+
+fn is_defined(global: &Global, image: &str) -> Result<bool, LoadError> {
+    match load::load_project(&global.project) {
+        Err(LoadError::NoProject { .. }) => Ok(false),
+        project => Ok(project?.image.contains_key(image)),
+    }
 }
 
 /// The disk of an image's last build.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::file::failed;
 use super::import::{Imported, cannot_import, invalid};
 use super::transfer::manifest_of;
-use super::{Store, import};
+use super::{Store, StoredImage, import};
 use crate::distro::{Architecture, BaseSource, StoredFile};
 use crate::oci::{Digest, HashingReader, ImageConfig};
 use crate::port::{BaseImage, Blob, Layer, StoreError};
@@ -92,6 +92,14 @@ impl Store {
         // The name a user gave it is one project's: of another project's base of that name nothing would be left.
         let name = base_name(&Digest::of(manifest_of(config, layers)));
         self.save_layers(&name, config, layers)
+    }
+
+    /// Returns the image that a base is, by the digest of its manifest, if it is here.
+    ///
+    /// # Errors
+    /// As [`Store::image`].
+    pub fn base(&self, manifest: &Digest) -> Result<Option<StoredImage>, StoreError> {
+        self.image(&base_name(manifest))
     }
 
     /// Returns config and layers of what was imported.

@@ -60,17 +60,30 @@ impl Store {
         let Some((_, digest)) = self.images()?.into_iter().find(|(known, _)| known == name) else {
             return Ok(None);
         };
-        let (path, bytes) = (self.layout().blob(&digest), self.read_blob(&digest)?);
-        let parsed: ImageManifest = parse(&path, &bytes)?;
+        self.image_of(self.read_blob(&digest)?).map(Some)
+    }
+
+    /// Returns an image of these layers (lowest first), in these blobs, which has no name.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn unnamed_image(&self, config: &[u8], layers: &[Layer]) -> Result<StoredImage, StoreError> {
+        self.put_blob(config)?;
+        self.image_of(manifest_of(config, layers))
+    }
+
+    fn image_of(&self, manifest: Vec<u8>) -> Result<StoredImage, StoreError> {
+        let path = self.layout().blob(&Digest::of(&manifest));
+        let parsed: ImageManifest = parse(&path, &manifest)?;
         let blobs = [parsed.config()].into_iter().chain(parsed.layers());
         let blobs = blobs.map(|blob| {
             let digest = parse_digest(&path, blob)?;
             Ok(StoredBlob { store: self.clone(), digest, bytes: blob.size() })
         });
         let blobs = blobs.collect::<Result<_, StoreError>>()?;
-        let manifest = RawManifest::new("application/vnd.oci.image.manifest.v1+json", bytes);
+        let manifest = RawManifest::new("application/vnd.oci.image.manifest.v1+json", manifest);
         let manifest = manifest.map_err(|error| super::import::invalid(&path, error.to_string()))?;
-        Ok(Some(StoredImage { manifest, blobs }))
+        Ok(StoredImage { manifest, blobs })
     }
 
     /// Says whether the store has a blob. Verified is its size, not its digest.

@@ -197,6 +197,114 @@ fn a_second_push_sends_nothing_and_a_second_pull_fetches_nothing() {
     assert_eq!(proxy.lines().len(), 2);
 }
 
+/// Returns a project of its own with the elements and the store of the one that was pushed.
+fn neighbour(pushed: &Pushed, definitions: &str) -> Project {
+    let project = Project::new("").with_store(pushed.project.store());
+    project.element("greeting");
+    project.write("plywood.toml", definitions);
+    project
+}
+
+#[test]
+fn a_container_that_no_build_has_written_is_made_of_layers_that_are_there() {
+    let pushed = pushed();
+    let image = |name: &str, elements: &str| {
+        format!(
+            "[image.{name}]\nbase = \"debian-bookworm\"\nelements = [{elements}]\noutputs = [\"qcow2\"]\n"
+        )
+    };
+    let definitions = image("twin", "\"greeting\"")
+        + &image("topped", "\"greeting\", \"last\"")
+        + &image("unbuilt", "\"greeting\", \"other\"");
+    let project = neighbour(pushed, &definitions);
+    project.element("other");
+    project.hook("elements/last/finalise.d/50-last", "echo last >/etc/last");
+    project.write("elements/last/README.md", "# last\n");
+    let reference = |image: &str| format!("{}/made/{image}:1", pushed.server.host());
+    let push = |image: &str| project.run(&["push", image, &reference(image)]);
+
+    let twin = push("twin");
+    assert_eq!(twin.status, Some(0), "{}", twin.stderr);
+    let digest = |said: &str| said.trim().split_once('@').unwrap().1.to_owned();
+    assert_eq!(digest(&twin.stdout), digest(&pushed.reference));
+
+    // Its stack is there; what the final stage changes is not.
+    let topped = push("topped");
+    assert_eq!(topped.status, Some(0), "{}", topped.stderr);
+    let config = inspect(&["--config", &format!("docker://{}", reference("topped"))]);
+    let layers = config["rootfs"]["diff_ids"].as_array().unwrap();
+    let stack = pushed.diff_ids();
+    assert!(layers.len() > stack.len() && layers.iter().zip(&stack).all(|(layer, below)| layer == below));
+    assert_ne!(digest(&topped.stdout), digest(&twin.stdout));
+
+    let unbuilt = push("unbuilt");
+    assert_eq!(unbuilt.status, Some(1));
+    let hint = "step `other` of image `unbuilt` is not in the store";
+    assert!(
+        unbuilt.stderr.contains(hint) && unbuilt.stderr.contains("plywood build unbuilt"),
+        "{}",
+        unbuilt.stderr
+    );
+    let unknown = push("unknown");
+    assert!(
+        unknown.stderr.contains("no image of the project, and none that was pulled"),
+        "{}",
+        unknown.stderr
+    );
+}
+
+/// Pushes and returns how many blobs were mounted from `from`, how many sent, and how many bytes that took.
+fn mounted(project: &Project, proxy: &Proxy, image: &str, to: &str, from: &str) -> (usize, usize, u64) {
+    proxy.take();
+    let push = project.run(&["push", "--progress", "json", image, &format!("{}/{to}:1", proxy.host())]);
+    assert_eq!(push.status, Some(0), "{}", push.stderr);
+    let lines: Vec<_> = proxy.take().into_iter().map(|seen| seen.line).collect();
+    let asked = |line: &&String| line.starts_with("POST") && line.ends_with(&format!("&from={from}"));
+    let sent = lines.iter().filter(|line| line.starts_with("PUT") && line.contains("/blobs/")).count();
+    let events = push.json_lines();
+    let of = |kind: &'static str| events.iter().filter(move |event| event["event"] == kind);
+    let mounted = of("transfer-finished").filter(|event| event["how"] == "mounted").count();
+    assert!(lines.iter().filter(asked).count() >= mounted, "{lines:?}");
+    let bytes = of("transfers-finished").map(|event| event["moved"].as_u64().unwrap()).sum();
+    (mounted, sent, bytes)
+}
+
+#[test]
+fn what_another_repository_of_the_registry_has_is_mounted() {
+    let pushed = pushed();
+    let proxy = Proxy::start(pushed.server.port());
+    let source = format!("{}/team/tiny:1", proxy.host());
+    let layers = pushed.container().len();
+
+    let project = Project::new("");
+    let pull = project.run(&["pull", &source]);
+    assert_eq!(pull.status, Some(0), "{}", pull.stderr);
+    let from = "team%2Ftiny";
+    assert_eq!(mounted(&project, &proxy, &source, "mounted/pulled", from), (layers + 1, 0, 0));
+
+    // The layers of a base; the config of what stands on it is another one.
+    let project = Project::new("");
+    let import = project.run(&["import", &source, "imported"]);
+    assert_eq!(import.status, Some(0), "{}", import.stderr);
+    project.write("plywood.toml", "[image.tiny]\nbase = \"imported\"\noutputs = [\"oci\"]\n");
+    project.build(&[]);
+    let (of_base, sent, bytes) = mounted(&project, &proxy, "tiny", "mounted/based", from);
+    assert!(of_base == layers && sent <= 2 && bytes < 100_000, "{of_base} {sent} {bytes}");
+
+    // What was published as steps.
+    let project = neighbour(
+        pushed,
+        &format!(
+            "[cache]\nto = \"{}/team/cache\"\n[image.tiny]\nbase = \"debian-bookworm\"\n\
+             elements = [\"greeting\"]\noutputs = [\"oci\"]\n",
+            proxy.host()
+        ),
+    );
+    project.build(&[]);
+    let (of_cache, sent, bytes) = mounted(&project, &proxy, "tiny", "mounted/cached", "team%2Fcache");
+    assert!(of_cache == layers && sent == 1 && bytes < 100_000, "{of_cache} {sent} {bytes}");
+}
+
 #[test]
 fn an_index_for_several_platforms_gives_this_machines_image() {
     let pushed = pushed();

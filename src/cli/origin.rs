@@ -1,0 +1,69 @@
+//! Where else in a registry the blobs of an image are: what is there is mounted, and not sent.
+
+use std::collections::BTreeMap;
+
+use super::args::Global;
+use crate::distro::BaseSource;
+use crate::load::{self, LoadError};
+use crate::oci::{Digest, Reference, Repository};
+use crate::store::{Store, StoredImage};
+
+/// Repositories of one registry that may have blobs which another of its repositories is to have.
+///
+/// They are guesses: a registry that cannot mount a blob from there is sent it.
+pub(super) struct Origins {
+    /// Those that an image came from which has the blob.
+    known: BTreeMap<Digest, Repository>,
+    /// Where the project shares its steps: may have any.
+    cache: Option<Repository>,
+}
+
+impl Origins {
+    /// Looks for what the store and the project know of the registry of `target`. Asks nobody; what cannot be read is not known.
+    pub(super) fn near(target: &Repository, global: &Global, store: &Store) -> Result<Self, LoadError> {
+        let is_near = |other: &Repository| other.shares_registry(target) && other != target;
+        let project = match load::load_project(&global.project) {
+            Err(LoadError::NoProject { .. }) => None,
+            project => Some(project?),
+        };
+        let shared = project.as_ref().map(|project| project.cache.to.iter().chain(&project.cache.from));
+        let images = pulled(store).into_iter().chain(bases(global, store)?);
+        let known = images
+            .filter(|(repository, _)| is_near(repository))
+            .flat_map(|(repository, image)| {
+                image.blobs.into_iter().map(move |blob| (blob.digest, repository.clone()))
+            })
+            .collect();
+        Ok(Self { known, cache: shared.into_iter().flatten().find(|other| is_near(other)).cloned() })
+    }
+
+    /// Returns the repository to mount a blob from.
+    pub(super) fn of(&self, blob: &Digest) -> Option<&Repository> {
+        self.known.get(blob).or(self.cache.as_ref())
+    }
+}
+
+/// Returns the images that were pulled, and where from.
+fn pulled(store: &Store) -> Vec<(Repository, StoredImage)> {
+    let images = store.images().unwrap_or_default().into_iter();
+    let pulled = images.filter_map(|(name, _)| {
+        let reference: Reference = name.parse().ok()?;
+        // Other images have short names, which stand for something else among references.
+        let is_whole = reference.to_string() == name;
+        Some((reference.repository, store.image(&name).ok().flatten().filter(|_| is_whole)?))
+    });
+    pulled.collect()
+}
+
+/// Returns the bases of the project that were imported from registries.
+fn bases(global: &Global, store: &Store) -> Result<Vec<(Repository, StoredImage)>, LoadError> {
+    let path = load::layer_path(&global.project, &load::data_dir());
+    let base = |name: &_| match load::load_base(name, &path).ok()?.source {
+        BaseSource::Stored { digest, reference } => {
+            let reference: Reference = reference?.parse().ok()?;
+            Some((reference.repository, store.base(&digest).ok().flatten()?))
+        }
+        _ => None,
+    };
+    Ok(load::load_base_names(&path)?.iter().filter_map(base).collect())
+}
