@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use crate::common::project::Project;
+use crate::common::work::{Run, Work};
 use serde_json::{Value, json};
 
 const IMAGE: &str = r#"
@@ -121,4 +122,26 @@ fn a_docker_engine_loads_the_archive_and_compiles_c_in_it() {
     let output = run(&script("with-docker-engine"), &[&script("try-container"), &path("tiny.docker.tar")]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("Hello from C, compiled by gcc 12"), "{said}");
+}
+
+#[test]
+fn an_image_of_type_docker_is_in_the_engine_under_its_target_and_runs_there() {
+    let work = Work::new();
+    work.hook("web", "install.d/50-web", "echo web >/etc/web; echo \"$DOCKER_TARGET\" >/etc/target");
+    work.hook("web", "finalise.d/50-last", "echo last >/etc/last");
+    let command = work.command("disk-image-create", &[]);
+    let script = r#"
+        "$0" -n -t docker,tar --docker-target lab/web:1.0 -o x tiny web
+        "$0" -n -t docker --docker-target lab/web -o x tiny web
+        docker run --rm --network none lab/web:1.0 cat /etc/web /etc/target /etc/last
+        docker run --rm --network none lab/web find /dev /proc/self/fd -maxdepth 0
+        docker image ls --format '{{.Repository}}:{{.Tag}}' lab/web | sort"#;
+    let mut engine = Command::new(format!("{}/scripts/with-docker-engine", env!("CARGO_MANIFEST_DIR")));
+    engine.args(["sh", "-euc", script]).arg(command.get_program()).current_dir(work.path());
+    engine.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let stdout = Run::of(engine.output().unwrap()).expect_success();
+    let from_engine = stdout.rsplit_once("Build completed successfully\n").unwrap().1;
+    let expected = "web\nlab/web:1.0\nlast\n/dev\n/proc/self/fd\nlab/web:1.0\nlab/web:latest\n";
+    assert_eq!(from_engine, expected, "{stdout}");
+    assert_eq!(work.files("."), ["x.tar"]);
 }
