@@ -118,9 +118,8 @@ impl Publisher<'_> {
             requirement: if own.is_some() { Requirement::Required } else { self.policy.requirement },
         };
         let there = SharedStep::from_manifest(manifest, &StepKey::Input(record.input_key), &policy);
-        there.is_ok_and(|there| {
-            let same_layers = there.layers.iter().map(|layer| &layer.diff_id).eq(&record.diff_ids);
-            same_layers && there.content_key == record.content_key
+        there.is_ok_and(|SharedStep { record: there, .. }| {
+            there.diff_ids == record.diff_ids && there.content_key == record.content_key
         })
     }
 

@@ -36,7 +36,7 @@ impl Builder<'_> {
         for (registry, layers) in lacking {
             unavailable.extend(self.fetch(registry, &layers)?);
         }
-        let lowest = offers.iter().find(|offer| offer.step.parent.is_none());
+        let lowest = offers.iter().find(|offer| offer.step.record.parent.is_none());
         if let (Some(base), Some(source)) = (lowest, plan.steps.first().and_then(Step::imported_base))
             && !base.diff_ids().iter().any(|layer| unavailable.contains_key(layer))
             && let Err(why) = self.receive_base(source, base)?

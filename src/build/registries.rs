@@ -63,7 +63,7 @@ pub struct Refused {
 impl Offer {
     /// Returns the layers, lowest first.
     pub(super) fn diff_ids(&self) -> Vec<DiffId> {
-        self.step.layers.iter().map(|layer| layer.diff_id).collect()
+        self.step.record.diff_ids.clone()
     }
 }
 
@@ -157,7 +157,8 @@ impl<'a> Registries<'a> {
         let by_content = StepKey::Content(content_key);
         for (key, found) in [(by_input, Found::Input), (by_content, Found::Content)] {
             self.ask([key]);
-            let offer = self.offers(&key).into_iter().find(|offer| offer.step.content_key == content_key);
+            let offer =
+                self.offers(&key).into_iter().find(|offer| offer.step.record.content_key == content_key);
             if let Some(offer) = offer {
                 return Some((offer, found));
             }
@@ -168,7 +169,7 @@ impl<'a> Registries<'a> {
     /// Refuses an offer whose layer turned out to be none: it is not made again, and the registries after it are asked.
     pub(super) fn refuse(&self, offer: &Offer, why: Refusal) {
         let refused = self.refused(offer.registry, &offer.key, why);
-        self.warn(&format!("step `{}`: {refused}", offer.step.step));
+        self.warn(&format!("step `{}`: {refused}", offer.step.record.step));
         self.known().answers.entry(offer.key).or_default().refused.push(refused);
         self.known().useless.push((offer.registry, offer.step.layers.clone()));
         self.ask_from(offer.registry + 1, vec![offer.key]);
@@ -200,7 +201,7 @@ impl<'a> Registries<'a> {
         let digests: Vec<_> = steps.iter().map(|(_, digest)| digest.to_string()).collect();
         let manifests = registry.manifests(&digests).into_iter().filter_map(|given| given.ok().flatten());
         let believed = manifests.filter_map(|manifest| SharedStep::read(&manifest, &self.policy).ok());
-        believed.map(SharedStep::into_record).collect()
+        believed.map(|step| step.record).collect()
     }
 
     /// Returns the repository of that place.

@@ -322,7 +322,7 @@ pub(super) fn find(
     }
     Ok(registries.find(step, stack).map(|(offer, found)| {
         // Of what a stranger says, nothing but the layers is kept.
-        let record = step.record(&offer.step.image, stack, offer.diff_ids());
+        let record = step.record(&offer.step.record.image, stack, offer.diff_ids());
         Hit { record, found, offer: Some(offer) }
     }))
 }

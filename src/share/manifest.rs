@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Refusal, SharedStep, StepKey};
 use crate::layer::Encoding;
 use crate::oci::{Digest, canonical_json, descriptor};
-use crate::plan::{BEHAVIOUR_VERSION, KeyFields};
+use crate::plan::{BEHAVIOUR_VERSION, KeyFields, Record};
 use crate::port::{Blob, Layer};
 use crate::trust::{Policy, Purpose, Signature, SigningKey};
 
@@ -89,15 +89,16 @@ impl SharedStep {
     }
 
     fn annotations(&self) -> HashMap<String, String> {
+        let Record { step, image, input_key, content_key, parent, fields, diff_ids: _ } = &self.record;
         let fields: BTreeMap<_, _> =
-            self.fields.fields().iter().map(|field| (&field.label, &field.value)).collect();
+            fields.fields().iter().map(|field| (&field.label, &field.value)).collect();
         let fields = String::from_utf8(canonical_json(&fields)).expect("JSON is UTF-8");
-        let parent = self.parent.map(|key| (PARENT_KEY, key.to_string()));
+        let parent = parent.map(|key| (PARENT_KEY, key.to_string()));
         let all = [
-            (STEP, self.step.clone()),
-            (IMAGE, self.image.clone()),
-            (INPUT_KEY, self.input_key.to_string()),
-            (CONTENT_KEY, self.content_key.to_string()),
+            (STEP, step.clone()),
+            (IMAGE, image.clone()),
+            (INPUT_KEY, input_key.to_string()),
+            (CONTENT_KEY, content_key.to_string()),
             (FIELDS, fields),
             (BEHAVIOUR, BEHAVIOUR_VERSION.to_string()),
             (CREATED, jiff::Timestamp::from_second(self.created).unwrap_or_default().to_string()),
@@ -130,14 +131,19 @@ fn parse(document: Value) -> Result<SharedStep, Refusal> {
     }
     let all = Annotations::of(manifest.annotations());
     let layers = manifest.layers().iter().filter(|layer| !is_empty(layer));
-    Ok(SharedStep {
+    let layers = layers.map(parse_layer).collect::<Result<Vec<_>, _>>()?;
+    let record = Record {
         step: all.text(STEP)?.to_owned(),
         image: all.text(IMAGE)?.to_owned(),
         input_key: all.parse(INPUT_KEY)?,
         content_key: all.parse(CONTENT_KEY)?,
         parent: all.0.contains_key(PARENT_KEY).then(|| all.parse(PARENT_KEY)).transpose()?,
         fields: parse_fields(all.text(FIELDS)?)?,
-        layers: layers.map(parse_layer).collect::<Result<_, _>>()?,
+        diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
+    };
+    Ok(SharedStep {
+        record,
+        layers,
         config: (!is_empty(manifest.config())).then(|| parse_blob(manifest.config())).transpose()?,
         created: all.parse::<jiff::Timestamp>(CREATED)?.as_second(),
     })
@@ -209,7 +215,6 @@ impl<'a> Annotations<'a> {
 mod tests {
     use super::*;
     use crate::oci::{ChainId, DiffId};
-    use crate::plan::Record;
     use crate::plan::fixture::Image;
     use crate::trust::{Distrust, Requirement};
 
@@ -243,7 +248,7 @@ mod tests {
         let key = SigningKey::new([1; 32]);
         let mut base = shared(&[layer("a"), layer("b")]);
         base.config = Some(Blob::of(b"config"));
-        base.parent = None;
+        base.record.parent = None;
         for step in [shared(&[]), shared(&[layer("a")]), base] {
             for signed in [None, Some(&key)] {
                 let bytes = step.to_manifest(signed);
@@ -289,7 +294,7 @@ mod tests {
             ("/annotations/plywood.behaviour", "999".into()),
             ("/layers", Value::Array(Vec::new())),
         ];
-        let asked = StepKey::Input(step.input_key);
+        let asked = StepKey::Input(step.record.input_key);
         for (path, value) in changes {
             let mut changed = original.clone();
             *changed.pointer_mut(path).unwrap() = value;
@@ -331,7 +336,7 @@ mod tests {
             (good.replace("\"10240\"", "\"-1\"").into(), "annotation `plywood.tar-bytes`: invalid digit"),
             (good.replace("tar+zstd", "tar+xz").into(), "is no layer"),
         ];
-        let asked = StepKey::Input(shared(&[]).input_key);
+        let asked = StepKey::Input(shared(&[]).record.input_key);
         for (bytes, reason) in cases {
             let refusal = SharedStep::from_manifest(&bytes, &asked, &Policy::default()).unwrap_err();
             assert!(refusal.to_string().contains(reason), "{refusal}");

@@ -23,7 +23,7 @@ impl PrunePolicy {
     ) -> BTreeSet<Digest> {
         let mut kinds: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (digest, step) in published {
-            kinds.entry((&step.image, &step.step)).or_default().push((step.created, *digest));
+            kinds.entry((&step.record.image, &step.record.step)).or_default().push((step.created, *digest));
         }
         let mut gone = BTreeSet::new();
         for mut same in kinds.into_values() {
@@ -38,15 +38,16 @@ impl PrunePolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{InputKey, KeyFields};
+    use crate::plan::{InputKey, KeyFields, Record};
 
     fn step(name: &str, created: i64) -> (Digest, SharedStep) {
         let digest = Digest::of(format!("{name} {created}"));
         let fields = KeyFields::default();
         let (input_key, content_key) = (InputKey::new(digest), fields.content_key(None));
         let (step, image) = (name.to_owned(), "vm".to_owned());
-        let (parent, layers, config) = (None, Vec::new(), None);
-        (digest, SharedStep { step, image, input_key, content_key, parent, fields, layers, config, created })
+        let (parent, diff_ids) = (None, Vec::new());
+        let record = Record { step, image, input_key, content_key, parent, fields, diff_ids };
+        (digest, SharedStep { record, layers: Vec::new(), config: None, created })
     }
 
     #[test]
@@ -58,7 +59,7 @@ mod tests {
             let gone = PrunePolicy { since, keep_last }.select(&published, spared);
             let mut gone: Vec<_> = gone
                 .iter()
-                .map(|digest| (published[digest].step.clone(), published[digest].created))
+                .map(|digest| (published[digest].record.step.clone(), published[digest].created))
                 .collect();
             gone.sort();
             gone

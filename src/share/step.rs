@@ -1,25 +1,15 @@
 //! What is told of a built step.
 
 use super::StepKey;
-use crate::plan::{ContentKey, InputKey, KeyFields, Record, Step};
+use crate::plan::{Record, Step};
 use crate::port::{Blob, Layer};
 
 /// A built step, as it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedStep {
-    /// The step's name: an element, or `base:…`, `image:…`.
-    pub step: String,
-    /// The image it was built for first.
-    pub image: String,
-    /// By the keys below it.
-    pub input_key: InputKey,
-    /// By the content below it.
-    pub content_key: ContentKey,
-    /// The key of the step below; `None` for the lowest.
-    pub parent: Option<InputKey>,
-    /// What the keys were made of, [published](KeyFields::published).
-    pub fields: KeyFields,
-    /// Its layers and the blobs that hold them, lowest first: none if it changed nothing.
+    /// What a miss can be explained by; its key fields are [published](crate::plan::KeyFields::published).
+    pub record: Record,
+    /// Its layers and the blobs that hold them, lowest first: those of the record.
     pub layers: Vec<Layer>,
     /// The image config of a base that came as layers.
     pub config: Option<Blob>,
@@ -30,40 +20,22 @@ pub struct SharedStep {
 impl SharedStep {
     /// Returns what may be told of the step with the record `record`, which gave `layers`.
     pub fn new(record: &Record, layers: Vec<Layer>, config: Option<Blob>, created: i64) -> Self {
-        let Record { step, image, input_key, content_key, parent, fields, diff_ids: _ } = record.clone();
-        Self {
-            step,
-            image,
-            input_key,
-            content_key,
-            parent,
-            fields: fields.published(),
-            layers,
-            config,
-            created,
-        }
+        let record = Record { fields: record.fields.published(), ..record.clone() };
+        Self { record, layers, config, created }
     }
 
     /// Says whether this is the step with that key.
     pub fn answers(&self, key: &StepKey) -> bool {
         match key {
-            StepKey::Input(key) => self.input_key == *key,
-            StepKey::Content(key) => self.content_key == *key,
+            StepKey::Input(key) => self.record.input_key == *key,
+            StepKey::Content(key) => self.record.content_key == *key,
         }
     }
 
     /// Returns its two keys.
     pub fn keys(&self) -> [StepKey; 2] {
         // The content key first: where a step is published by its input key, it is by both.
-        [StepKey::Content(self.content_key), StepKey::Input(self.input_key)]
-    }
-
-    /// Returns the record that a miss can be explained by.
-    pub fn into_record(self) -> Record {
-        let Self { step, image, input_key, content_key, parent, fields, layers, config: _, created: _ } =
-            self;
-        let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
-        Record { step, image, input_key, content_key, parent, fields, diff_ids }
+        [StepKey::Content(self.record.content_key), StepKey::Input(self.record.input_key)]
     }
 }
 
