@@ -39,19 +39,7 @@ impl FromStr for BaseName {
     }
 }
 
-impl TryFrom<String> for BaseName {
-    type Error = BaseNameError;
-
-    fn try_from(name: String) -> Result<Self, BaseNameError> {
-        name.parse()
-    }
-}
-
-impl From<BaseName> for String {
-    fn from(name: BaseName) -> Self {
-        name.0
-    }
-}
+crate::serde_by_text!(BaseName);
 
 impl fmt::Display for BaseName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -67,19 +67,7 @@ impl FromStr for ElementName {
     }
 }
 
-impl TryFrom<String> for ElementName {
-    type Error = ElementNameError;
-
-    fn try_from(name: String) -> Result<Self, ElementNameError> {
-        name.parse()
-    }
-}
-
-impl From<ElementName> for String {
-    fn from(name: ElementName) -> Self {
-        name.0
-    }
-}
+crate::serde_by_text!(ElementName);
 
 impl AsRef<str> for ElementName {
     fn as_ref(&self) -> &str {

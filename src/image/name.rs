@@ -62,19 +62,7 @@ impl FromStr for ImageName {
     }
 }
 
-impl TryFrom<String> for ImageName {
-    type Error = ImageNameError;
-
-    fn try_from(name: String) -> Result<Self, ImageNameError> {
-        name.parse()
-    }
-}
-
-impl From<ImageName> for String {
-    fn from(name: ImageName) -> Self {
-        name.0
-    }
-}
+crate::serde_by_text!(ImageName);
 
 impl std::borrow::Borrow<str> for ImageName {
     fn borrow(&self) -> &str {

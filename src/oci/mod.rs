@@ -32,6 +32,26 @@ pub use platform::{PlatformError, choose_platform};
 pub use reference::{Reference, ReferenceError, Repository, TagOrDigest, is_loopback, split_port};
 pub use verify::{BlobStream, DamagedBlob, VerifyingReader};
 
+/// Makes `#[serde(try_from = "String", into = "String")]` right for a type: it is written as it is displayed, and read by its `FromStr`.
+#[macro_export]
+macro_rules! serde_by_text {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = <$name as std::str::FromStr>::Err;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+
 /// Declares a newtype over [`Digest`] for one kind of identity, so that two kinds cannot be mixed up.
 #[macro_export]
 macro_rules! identity {

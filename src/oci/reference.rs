@@ -89,19 +89,7 @@ impl fmt::Display for Repository {
     }
 }
 
-impl TryFrom<String> for Repository {
-    type Error = ReferenceError;
-
-    fn try_from(text: String) -> Result<Self, ReferenceError> {
-        text.parse()
-    }
-}
-
-impl From<Repository> for String {
-    fn from(repository: Repository) -> Self {
-        repository.to_string()
-    }
-}
+crate::serde_by_text!(Repository);
 
 impl FromStr for Repository {
     type Err = ReferenceError;
