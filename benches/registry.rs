@@ -145,7 +145,7 @@ fn pull(image: &Image) {
             sync(to.path());
             to
         })
-        .enter_prepared("**plywood pull: digests, DiffIDs, sync**", scratch, |to| {
+        .enter_prepared("**plywood pull: digests, sync**", scratch, |to| {
             plywood_pull(&host, "whole", to.path());
             to
         })
