@@ -75,6 +75,11 @@ impl Mounted {
         Ok(Self { target, device, open: true })
     }
 
+    /// Returns the node of the device that it is mounted from.
+    pub(super) fn device(&self) -> &Path {
+        self.device.path()
+    }
+
     /// Punches a hole into the disk wherever the file system has no data: what was written and removed again would
     /// otherwise stay in every image made of the disk.
     pub(super) fn trim(&self) -> Result<(), DiskError> {

@@ -16,9 +16,9 @@ use super::lvm::{Volumes, require_device_mapper};
 use super::mount::{BlockDevice, MountDirectory, Mounted};
 use super::table::write_table;
 use super::walk::measure;
-use crate::disk::{self, Content, FileSystem, FsKind, Layout, Maker, Place};
+use crate::disk::{self, Content, Extent, FileSystem, FsKind, Layout, Maker, Place};
 use crate::exec::{Program, Run};
-use crate::port::{BootImages, DiskError, DiskWriter, OpenDisk};
+use crate::port::{BootImages, DiskDevice, DiskError, DiskWriter, OpenDisk};
 
 /// Writes disks with the kernel's own file systems, on loop devices. Needs root.
 #[derive(Debug, Clone)]
@@ -60,6 +60,7 @@ impl DiskWriter for LoopWriter {
             raw: raw.to_owned(),
             file,
             mounts: Vec::new(),
+            devices: Vec::new(),
             volumes: Volumes::default(),
             directory,
             interrupt: Arc::clone(&self.interrupt),
@@ -75,6 +76,8 @@ struct LoopDisk {
     file: File,
     /// Parents first, each with its place in the layout.
     mounts: Vec<(FileSystem, Mounted)>,
+    /// Further ones, for hooks.
+    devices: Vec<LoopDevice>,
     volumes: Volumes,
     /// Dropped last.
     directory: MountDirectory,
@@ -96,7 +99,28 @@ impl OpenDisk for LoopDisk {
         MOUNT_POINTS.iter().try_for_each(|(name, mode)| make_mount_point(&self.root().join(name), *mode))
     }
 
+    fn devices(&mut self) -> Result<Vec<DiskDevice>, DiskError> {
+        let whole = ("image0".to_owned(), Extent { offset: 0, bytes: self.layout.bytes });
+        let partitions = self.layout.partitions.iter();
+        let partitions = partitions.map(|partition| (partition.name.clone(), partition.extent));
+        let parts: Vec<_> = [whole].into_iter().chain(partitions).collect();
+        let shown =
+            parts.into_iter().map(|(name, extent)| Ok(DiskDevice { name, path: self.attached(extent)? }));
+        let mut devices = shown.collect::<Result<Vec<_>, DiskError>>()?;
+        devices.extend(
+            self.layout.lvm.logical.iter().map(|volume| DiskDevice {
+                name: volume.name.name.clone(),
+                path: volume.name.device().into(),
+            }),
+        );
+        Ok(devices)
+    }
+
     fn finish(mut self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
+        for device in self.devices.drain(..) {
+            let path = device.path();
+            File::open(path).and_then(|file| file.sync_all()).map_err(io_error("sync", path))?;
+        }
         self.write_own()?;
         while let Some((file_system, mounted)) = self.mounts.pop() {
             mounted.trim()?;
@@ -137,6 +161,19 @@ impl LoopDisk {
                 .map_err(io_error("attach a loop device to", &self.raw)),
             Place::Volume(name) => Ok(BlockDevice::Volume(name.device().into())),
         }
+    }
+
+    /// Returns the device that shows this range of the disk; attaches one if there is none.
+    fn attached(&mut self, extent: Extent) -> Result<PathBuf, DiskError> {
+        let shows = |file_system: &FileSystem| file_system.place.extent() == Some(extent);
+        if let Some((_, mounted)) = self.mounts.iter().find(|(file_system, _)| shows(file_system)) {
+            return Ok(mounted.device().to_owned());
+        }
+        let device = LoopDevice::attach(&self.file, extent, self.layout.sector)
+            .map_err(io_error("attach a loop device to", &self.raw))?;
+        let path = device.path().to_owned();
+        self.devices.push(device);
+        Ok(path)
     }
 
     fn mount(&mut self, file_system: &FileSystem, device: BlockDevice, path: &str) -> Result<(), DiskError> {

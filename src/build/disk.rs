@@ -7,9 +7,44 @@ use super::stage::Stage;
 use super::step::StepRun;
 use super::{BuildError, Builder};
 use crate::disk::{DiskRequest, Layout};
+use crate::element::Environment;
 use crate::oci::DiffId;
 use crate::plan::{Plan, Tasks, Work};
-use crate::port::{BootImages, DiskWriter, Events, OpenDisk, RootSpec, Workspace};
+use crate::port::{Access, Bind, BootImages, DiskDevice, DiskWriter, Events, OpenDisk, RootSpec, Workspace};
+
+/// What hooks of the final stage know of the disk that they run on.
+pub(super) struct DiskUnderHooks<'a> {
+    pub(super) layout: &'a Layout,
+    /// Empty if no hook asks for them.
+    pub(super) devices: Vec<DiskDevice>,
+}
+
+impl DiskUnderHooks<'_> {
+    /// What hooks mention that look for its devices: also the beginnings of `IMAGE_BLOCK_DEVICES`, and of what `dib-block-device`
+    /// calls it.
+    const WANTING: [&'static str; 2] = ["IMAGE_BLOCK_DEVICE", "image-block-device"];
+
+    /// Returns what diskimage-builder tells of a disk that is there: its size in KiB, its devices.
+    ///
+    /// Source: diskimage-builder, `lib/disk-image-create`; `block_device/blockdevice.py`, `cmd_getval`.
+    pub(super) fn variables(&self) -> Environment {
+        let size = ("DIB_IMAGE_SIZE", (self.layout.bytes >> 10).to_string());
+        let whole = self.devices.first();
+        let whole = whole.map(|device| ("IMAGE_BLOCK_DEVICE", device.path.display().to_string()));
+        let pair = |device: &DiskDevice| format!(" [{}]={} ", device.name, device.path.display());
+        let all = whole.is_some().then(|| ("IMAGE_BLOCK_DEVICES", self.devices.iter().map(pair).collect()));
+        [size].into_iter().chain(whole).chain(all).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Returns what a job needs to reach the devices, each at its own path.
+    pub(super) fn binds(&self) -> impl Iterator<Item = Bind> {
+        self.devices.iter().map(|DiskDevice { path, .. }| Bind {
+            source: path.clone(),
+            target: path.to_string_lossy().into_owned(),
+            access: Access::ReadWrite,
+        })
+    }
+}
 
 /// A disk with all its content, still mounted.
 pub struct FinishedDisk<'a> {
@@ -46,8 +81,8 @@ impl Builder<'_> {
         raw: &Path,
     ) -> Result<FinishedDisk<'b>, BuildError> {
         let workspace = self.ports.store.workspace(stack)?;
-        let (disk, layout) = self.filled_disk(plan, workspace.as_ref(), request, writer, raw)?;
-        let boot = self.finalise_disk(plan, workspace.as_ref(), request, &layout, disk.as_ref())?;
+        let (mut disk, layout) = self.filled_disk(plan, workspace.as_ref(), request, writer, raw)?;
+        let boot = self.finalise_disk(plan, workspace.as_ref(), request, &layout, disk.as_mut())?;
         Ok(FinishedDisk { events: self.ports.events, image: &plan.image, disk, boot })
     }
 
@@ -75,12 +110,14 @@ impl Builder<'_> {
         workspace: &dyn Workspace,
         request: &DiskRequest<'_>,
         layout: &Layout,
-        disk: &dyn OpenDisk,
+        disk: &mut dyn OpenDisk,
     ) -> Result<BootImages, BuildError> {
         let stage = Stage::start(self.ports.events, &plan.image, "final stage");
         let root = self.ports.sandbox.open(&RootSpec::Directory(disk.root().to_owned()))?;
         let run = self.prepare(plan, &plan.finish, final_tasks(plan), workspace, root.as_ref())?;
-        let run = StepRun { layout: Some(layout), ..run };
+        let wanted = DiskUnderHooks::WANTING.iter().any(|word| final_tasks(plan).mention(word));
+        let devices = if wanted { disk.devices()? } else { Vec::new() };
+        let run = StepRun { disk: Some(DiskUnderHooks { layout, devices }), ..run };
         let boot = BootStage { run: &run, root: root.as_ref(), layout };
         boot.write_fstab()?;
         run.run(root.as_ref())?;

@@ -5,11 +5,14 @@
 
 use crate::distro::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, apt::Choices, search_path};
 use crate::element::{Environment, Phase, Place};
-use crate::plan::ELEMENTS_ON_HOST;
+use crate::plan::{DISK_PARAMETERS, ELEMENTS_ON_HOST};
 use crate::port::View;
 
 /// Where hooks on the host find the hooks directory: `TMP_HOOKS_PATH`.
 pub(super) const HOOKS_ON_HOST: &str = View::Host.hooks();
+
+/// Where they leave files for each other: `TMP_BUILD_DIR`.
+pub(super) const BUILD_DIR_ON_HOST: &str = "/tmp/plywood/build";
 
 /// Where they may leave what is neither in the image nor in a cache: `TMP_IMAGE_DIR`.
 pub(super) const IMAGE_DIR_ON_HOST: &str = "/tmp/plywood/image";
@@ -44,7 +47,7 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
         ("IMAGE_NAME", "image"),
         ("IMAGE_TYPE", "qcow2"),
         ("OUT_IMAGE_PATH", ""),
-        ("TMP_BUILD_DIR", "/tmp/plywood"),
+        ("TMP_BUILD_DIR", BUILD_DIR_ON_HOST),
         ("TMP_HOOKS_PATH", HOOKS_ON_HOST),
         ("TMP_IMAGE_DIR", IMAGE_DIR_ON_HOST),
         ("TMP_MOUNT_PATH", View::HOST_MOUNT),
@@ -54,13 +57,30 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
         facts.push(("TARGET_ROOT", View::HOST_MOUNT));
     }
     let locks = format!("{}/{LOCKS}", View::CACHE);
-    facts.push(("DIB_LOCKFILES", &locks));
+    let parameters = format!("{BUILD_DIR_ON_HOST}/{DISK_PARAMETERS}");
+    facts.extend([("DIB_LOCKFILES", locks.as_str()), ("DIB_BLOCK_DEVICE_PARAMS_YAML", &parameters)]);
     if phase.place() == Place::Host {
         facts.push(("BASH_FUNC_die%%", DIE));
     }
     let owned = facts.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let path = first_in_path(phase.place(), choices).map(|tools| ("PATH".to_owned(), search_path(tools)));
     owned.chain(path).collect()
+}
+
+/// Returns the file that `DIB_BLOCK_DEVICE_PARAMS_YAML` names, by the variables of a step.
+///
+/// Source: diskimage-builder, `lib/disk-image-create`.
+pub(super) fn disk_parameters(variables: &Environment) -> String {
+    let variable = |name: &str| variables.get(name).map_or("", String::as_str);
+    let root_type = Some(variable("FS_TYPE")).filter(|name| !name.is_empty()).unwrap_or("ext4");
+    let lines = [
+        ("image-dir", IMAGE_DIR_ON_HOST),
+        ("root-fs-type", root_type),
+        ("root-label", variable("ROOT_LABEL")),
+        ("mount-base", View::HOST_MOUNT),
+        ("build-dir", BUILD_DIR_ON_HOST),
+    ];
+    lines.map(|(key, value)| format!("{key}: {value}\n")).concat()
 }
 
 /// Returns the directory of plywood's own commands for a phase, where it is not the usual one.

@@ -359,11 +359,21 @@ impl HookFiles for World {
         Ok(())
     }
 
-    fn hand_over(&self, _: &Tasks, _: &[CacheMount], _: &Path, _: &Path) -> Result<(), HookFilesError> {
+    fn lay_out_build(&self, _: &str, _: &Path) -> Result<(), HookFilesError> {
         Ok(())
     }
 
-    fn take_over(&self, _: &Path, _: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
+    fn hand_over(
+        &self,
+        _: &Tasks,
+        _: &[CacheMount],
+        _: HostDirs<'_>,
+        _: &Path,
+    ) -> Result<(), HookFilesError> {
+        Ok(())
+    }
+
+    fn take_over(&self, _: HostDirs<'_>, _: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
         Ok(Vec::new())
     }
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::facts::{HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS};
+use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS};
 use super::step::HOOKS_IN_TARGET;
 use super::surroundings::Surroundings;
 use crate::plan::{ELEMENTS_ON_HOST, Tasks};
-use crate::port::{Access, Bind, CacheMount, LayerStore, StoreError, View, Workspace};
+use crate::port::{Access, Bind, CacheMount, HostDirs, LayerStore, StoreError, View, Workspace};
 
 /// What hooks on the host see as [`View::CACHE`], by its name in the store.
 const CACHE: &str = "dib";
@@ -15,6 +15,8 @@ const CACHE: &str = "dib";
 pub(super) struct Places {
     /// The hooks directory, filled by [`crate::port::HookFiles`].
     pub(super) hooks: PathBuf,
+    /// For what hooks on the host leave for each other, filled likewise.
+    pub(super) build: PathBuf,
     /// Whole elements by name, filled likewise.
     pub(super) elements: PathBuf,
     /// Copies of the machine's files, filled likewise.
@@ -37,12 +39,18 @@ impl Places {
         store.cache(&format!("{CACHE}/{LOCKS}"))?;
         Ok(Self {
             hooks: workspace.scratch("hooks")?,
+            build: workspace.scratch("build")?,
             elements: workspace.scratch("elements")?,
             machine: workspace.scratch("machine")?,
             image: workspace.scratch("image")?,
             cache: store.cache(CACHE)?,
             surroundings,
         })
+    }
+
+    /// Returns those in which hooks on the host leave files for each other.
+    pub(super) fn left(&self) -> HostDirs<'_> {
+        HostDirs { hooks: &self.hooks, build: &self.build }
     }
 
     /// Returns what a job with this view sees of them.
@@ -53,6 +61,7 @@ impl Places {
             View::Host | View::HostBare => {
                 let own = [
                     bind(&self.hooks, HOOKS_ON_HOST, Access::ReadWrite),
+                    bind(&self.build, BUILD_DIR_ON_HOST, Access::ReadWrite),
                     bind(&self.elements, ELEMENTS_ON_HOST, Access::ReadOnly),
                     bind(&self.image, IMAGE_DIR_ON_HOST, Access::ReadWrite),
                     bind(&self.cache, View::CACHE, Access::ReadWrite),

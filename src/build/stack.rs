@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::facts::disk_parameters;
 use super::job::JobRun;
 use super::places::Places;
 use super::registries::{Offer, Registries};
@@ -268,7 +269,8 @@ impl Builder<'_> {
         self.ports.hooks.lay_out(tasks, &places.hooks)?;
         self.ports.hooks.show_elements(tasks, &places.elements)?;
         self.ports.hooks.show_machine_files(tasks, &places.machine)?;
-        let below = self.ports.hooks.take_over(&places.hooks, root.path())?;
+        self.ports.hooks.lay_out_build(&disk_parameters(&tasks.environment), &places.build)?;
+        let below = self.ports.hooks.take_over(places.left(), root.path())?;
         let packages =
             self.ports.packages.session(plan.foundation.base(), &workspace.scratch("packages")?)?;
         Ok(StepRun {
@@ -282,7 +284,7 @@ impl Builder<'_> {
             places,
             below,
             packages,
-            layout: None,
+            disk: None,
         })
     }
 

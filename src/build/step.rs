@@ -6,13 +6,14 @@
 use super::BuildError;
 use super::boot;
 use super::command::{Command, command};
+use super::disk::DiskUnderHooks;
 use super::error::{HookFailure, Outcome};
 use super::facts::{HOOKS_ON_HOST, facts};
 use super::job::JobRun;
 use super::places::Places;
 use crate::disk::Layout;
 use crate::distro::{apt, apt::Choices, base_environment};
-use crate::element::{Environment, Phase, Place, environment_argv, environment_order};
+use crate::element::{Environment, Phase, PhaseClass, Place, environment_argv, environment_order};
 use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Task, Tasks};
 use crate::port::{CacheMount, Exit, Job, Moment, Network, PackageSession, Root, View};
 
@@ -34,7 +35,7 @@ pub(super) struct StepRun<'a> {
     pub(super) below: Vec<CacheMount>,
     pub(super) packages: Box<dyn PackageSession + 'a>,
     /// The disk that `/` is on, in its final stage.
-    pub(super) layout: Option<&'a Layout>,
+    pub(super) disk: Option<DiskUnderHooks<'a>>,
 }
 
 impl StepRun<'_> {
@@ -53,9 +54,11 @@ impl StepRun<'_> {
         let moment = if done.is_ok() { Moment::After(phase) } else { Moment::Failed(phase) };
         self.pause(root, moment, &environment)?;
         done?;
-        if phase.place() == Place::Host && tasks.iter().any(|task| task.action == Action::Hook) {
+        // What hooks of the final stage leave there, no step takes over.
+        let is_taken_over = phase.place() == Place::Host && phase.class() == PhaseClass::Layer;
+        if is_taken_over && tasks.iter().any(|task| task.action == Action::Hook) {
             let mounts = self.mounts(root);
-            self.jobs.ports.hooks.hand_over(self.tasks, &mounts, &self.places.hooks, root.path())?;
+            self.jobs.ports.hooks.hand_over(self.tasks, &mounts, self.places.left(), root.path())?;
         }
         Ok(())
     }
@@ -123,9 +126,8 @@ impl StepRun<'_> {
             return self.run_hook(root, task, environment);
         }
         if task.action == Action::InstallBootLoader {
-            return self
-                .layout
-                .map_or(Ok(()), |layout| self.write_boot_menu(root, task, layout, environment));
+            let disk = self.disk.as_ref();
+            return disk.map_or(Ok(()), |disk| self.write_boot_menu(root, task, disk.layout, environment));
         }
         if task.action == Action::RefreshIndex && !self.packages.is_index_stale(root.path())? {
             return Ok(());
@@ -190,6 +192,9 @@ impl StepRun<'_> {
         environment.extend(facts(phase, self.choices));
         environment.extend(self.packages.environment(phase.place()));
         environment.extend(self.tasks.environment.clone());
+        // There is a disk from the phase on that makes it.
+        let disk = self.disk.as_ref().filter(|_| phase.class() == PhaseClass::Final);
+        environment.extend(disk.map(DiskUnderHooks::variables).unwrap_or_default());
         environment
     }
 
@@ -205,6 +210,7 @@ impl StepRun<'_> {
             View::Host | View::HostBare => self.packages.network_binds(),
         };
         binds.extend(self.places.binds(view));
+        binds.extend(self.disk.iter().flat_map(DiskUnderHooks::binds));
         if view != View::Target {
             binds.extend(self.places.machine_binds(self.tasks));
         }

@@ -145,18 +145,25 @@ pub fn is_boot_loader(element: &Element) -> bool {
     element.name.as_str() == BOOT_LOADER && element.files.contains_key(BOOT_LOADER_HOOK)
 }
 
-/// Variables that functions of `_LIB` read on behalf of the hooks that source them.
-const READ_BY_LIBRARY: [&str; 5] = [
+/// Variables that files of `_LIB` read on behalf of the hooks that source or call them.
+const READ_BY_LIBRARY: [&str; 11] = [
     "DIB_BAREMETAL_INITRD_PATTERN",
     "DIB_BAREMETAL_KERNEL_PATTERN",
+    "DIB_BOOT_LABEL",
     "DIB_LIB_UDEV_ROOT",
     "DIB_MODULE_ROOT",
+    "DIB_MOUNTPOINTS",
+    "DIB_ROOT_FSTYPE",
+    "DIB_ROOT_LABEL",
+    "FS_TYPE",
     "RAMDISK_ELEMENT",
+    "ROOT_LABEL",
 ];
 
 /// Returns the variables that functions of `_LIB` read, if hooks that mention these names can call them.
 pub fn library_variables(mentions: &Mentions) -> impl Iterator<Item = String> + use<> {
-    let reachable = mentions.names.contains("_LIB");
+    let reachable =
+        ["_LIB", "DIB_BLOCK_DEVICE_PARAMS_YAML"].iter().any(|name| mentions.names.contains(*name));
     READ_BY_LIBRARY.into_iter().filter(move |_| reachable).map(str::to_owned)
 }
 

@@ -1,14 +1,19 @@
-//! What hooks on the host leave in the hooks directory, for hooks in the target: of their own step, and of later ones.
+//! What hooks on the host leave in the hooks directory, for hooks in the target, and in the build directory, for each other: of
+//! their own step, and of later ones.
 //!
-//! Between steps it lies in the layer, in `/tmp/in_target.d`. Hooks see the hooks directory mounted over it, and with all of
+//! Between steps it lies in the layer, below `/tmp`. Hooks see the hooks directory mounted over its part, and with all of
 //! `/tmp` it is removed at the end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
-use crate::plan::Tasks;
-use crate::port::CacheMount;
+use crate::plan::{DISK_PARAMETERS, Tasks};
+use crate::port::{CacheMount, HostDirs};
+
+/// Where in `/tmp` of a layer what is of the hooks directory lies, and what is of the build directory.
+const HOOKS: &str = "in_target.d";
+const BUILD: &str = "plywood-build";
 
 /// Where the mounts of caches are noted: lines of the directory in the cache, a tab, and the place in the target.
 const MOUNTS: &str = "cache-mounts.tsv";
@@ -16,37 +21,45 @@ const MOUNTS: &str = "cache-mounts.tsv";
 /// What plywood itself puts into a hooks directory.
 const OWN: [&str; 3] = ["dib-run-parts", "environment.d", "files"];
 
-/// Copies what is in the hooks directory `dir` beside the files of `tasks` into the root at `root`, with these mounts.
-pub(super) fn keep(tasks: &Tasks, mounts: &[CacheMount], dir: &Path, root: &Path) -> Result<(), LoadError> {
-    let added: Vec<_> = files_below(dir)?.into_iter().filter(|path| is_added(tasks, path)).collect();
-    if added.is_empty() && mounts.is_empty() {
-        return Ok(());
-    }
-    let Some(kept) = place(root) else { return Ok(()) };
-    for path in added {
-        copy(&dir.join(&path), &kept.join(&path))?;
-    }
+/// Copies what is in the hooks directory beside the files of `tasks`, and what is in the build directory, into the root at `root`,
+/// with these mounts.
+pub(super) fn keep(
+    tasks: &Tasks,
+    mounts: &[CacheMount],
+    left: HostDirs<'_>,
+    root: &Path,
+) -> Result<(), LoadError> {
+    keep_files(left.hooks, place(root, HOOKS), |path| is_added(tasks, path))?;
+    keep_files(left.build, place(root, BUILD), |path| path != Path::new(DISK_PARAMETERS))?;
     let lines: String = mounts.iter().map(|mount| format!("{}\t{}\n", mount.source, mount.target)).collect();
-    if !lines.is_empty() {
-        fs::create_dir_all(&kept).map_err(LoadError::io("make directory", &kept))?;
-        let path = kept.join(MOUNTS);
-        fs::write(&path, lines).map_err(LoadError::io("write", &path))?;
-    }
-    Ok(())
+    let Some(kept) = place(root, HOOKS).filter(|_| !lines.is_empty()) else { return Ok(()) };
+    fs::create_dir_all(&kept).map_err(LoadError::io("make directory", &kept))?;
+    let path = kept.join(MOUNTS);
+    fs::write(&path, lines).map_err(LoadError::io("write", &path))
 }
 
-/// Copies what steps below have kept into the hooks directory `dir`, and returns the mounts they noted.
-pub(super) fn restore(dir: &Path, root: &Path) -> Result<Vec<CacheMount>, LoadError> {
-    let Some(kept) = place(root).filter(|kept| kept.is_dir()) else { return Ok(Vec::new()) };
-    let mut mounts = Vec::new();
+fn keep_files(dir: &Path, kept: Option<PathBuf>, is_added: impl Fn(&Path) -> bool) -> Result<(), LoadError> {
+    let Some(kept) = kept else { return Ok(()) };
+    let added = files_below(dir)?.into_iter().filter(|path| is_added(path));
+    added.into_iter().try_for_each(|path| copy(&dir.join(&path), &kept.join(&path)))
+}
+
+/// Copies what steps below have kept into the directories, and returns the mounts they noted.
+pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, LoadError> {
+    restore_files(dirs.build, place(root, BUILD))?;
+    restore_files(dirs.hooks, place(root, HOOKS))?;
+    let mounts = place(root, HOOKS).map(|kept| kept.join(MOUNTS)).filter(|path| path.is_file());
+    mounts.map_or_else(|| Ok(Vec::new()), |path| read_mounts(&path))
+}
+
+fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
+    let Some(kept) = kept.filter(|kept| kept.is_dir()) else { return Ok(()) };
     for path in files_below(&kept)? {
-        if path == Path::new(MOUNTS) {
-            mounts = read_mounts(&kept.join(path))?;
-        } else if !dir.join(&path).exists() {
+        if path != Path::new(MOUNTS) && !dir.join(&path).exists() {
             copy(&kept.join(&path), &dir.join(&path))?;
         }
     }
-    Ok(mounts)
+    Ok(())
 }
 
 fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, LoadError> {
@@ -57,10 +70,10 @@ fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, LoadError> {
     Ok(mounts.collect())
 }
 
-/// Returns the place in a root; `None` if a symlink would lead out of it.
-fn place(root: &Path) -> Option<PathBuf> {
+/// Returns the place called `name` in a root; `None` if a symlink would lead out of it.
+fn place(root: &Path, name: &str) -> Option<PathBuf> {
     let tmp = root.join("tmp");
-    let kept = tmp.join("in_target.d");
+    let kept = tmp.join(name);
     let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|entry| entry.is_symlink());
     (tmp.is_dir() && !is_link(&tmp) && !is_link(&kept)).then_some(kept)
 }
@@ -114,7 +127,8 @@ mod tests {
     #[test]
     fn what_hooks_add_and_mount_reaches_later_steps_by_way_of_the_layer() {
         let work = tempfile::tempdir().unwrap();
-        let [first, second, root] = ["first", "second", "root"].map(|name| work.path().join(name));
+        let [first, second, build, later, root] =
+            ["first", "second", "build", "later", "root"].map(|name| work.path().join(name));
         let element = Arc::new(element("e").hook("install.d/50-e", "").build());
         let hooks = [("install.d/50-e".to_owned(), element)].into();
         let tasks = Tasks { hooks, ..Tasks::default() };
@@ -123,28 +137,34 @@ mod tests {
         {
             write(&first.join(path), text);
         }
-        fs::create_dir_all(root.join("tmp")).unwrap();
-        fs::create_dir_all(&second).unwrap();
+        write(&build.join("a/b"), "built");
+        write(&build.join(DISK_PARAMETERS), "of this step");
+        for directory in [&root.join("tmp"), &second, &later] {
+            fs::create_dir_all(directory).unwrap();
+        }
         let mounts = [CacheMount { source: "pip".to_owned(), target: "/tmp/pip".to_owned() }];
-        keep(&tasks, &mounts, &first, &root).unwrap();
-        assert_eq!(restore(&second, &root).unwrap(), mounts);
+        keep(&tasks, &mounts, HostDirs { hooks: &first, build: &build }, &root).unwrap();
+        assert_eq!(restore(HostDirs { hooks: &second, build: &later }, &root).unwrap(), mounts);
         let names: Vec<_> = files_below(&second).unwrap();
         assert_eq!(names, [Path::new("install.d/data"), Path::new("keys")]);
         assert_eq!(fs::read_to_string(second.join("keys")).unwrap(), "key");
+        assert_eq!(files_below(&later).unwrap(), [Path::new("a/b")]);
     }
 
     #[test]
     fn nothing_added_leaves_no_trace_and_no_link_is_followed() {
         let work = tempfile::tempdir().unwrap();
-        let [hooks, root, outside] = ["hooks", "root", "outside"].map(|name| work.path().join(name));
-        for directory in [&hooks, &root.join("tmp"), &outside] {
+        let [hooks, build, root, outside] =
+            ["hooks", "build", "root", "outside"].map(|name| work.path().join(name));
+        for directory in [&hooks, &build, &root.join("tmp"), &outside] {
             fs::create_dir_all(directory).unwrap();
         }
-        keep(&Tasks::default(), &[], &hooks, &root).unwrap();
+        let left = HostDirs { hooks: &hooks, build: &build };
+        keep(&Tasks::default(), &[], left, &root).unwrap();
         assert!(!root.join("tmp/in_target.d").exists());
         write(&hooks.join("keys"), "key");
         symlink(&outside, root.join("tmp/in_target.d")).unwrap();
-        keep(&Tasks::default(), &[], &hooks, &root).unwrap();
+        keep(&Tasks::default(), &[], left, &root).unwrap();
         assert!(files_below(&outside).unwrap().is_empty());
     }
 }

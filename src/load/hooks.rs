@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::input::copy_input;
 use super::{LoadError, copy_element, handover};
 use crate::element::Element;
-use crate::plan::{INSTALL_TYPE_FRAGMENT, Tasks};
-use crate::port::{CacheMount, HookFiles, HookFilesError};
+use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
+use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, View};
 
 /// The program by which hooks run directories of programs. diskimage-builder has it in the hooks directory.
 const RUN_PARTS: &str = include_str!("dib-run-parts");
@@ -51,18 +51,28 @@ impl HookFiles for HookLayout {
         Ok(())
     }
 
+    fn lay_out_build(&self, parameters: &str, dir: &Path) -> Result<(), HookFilesError> {
+        for (name, target) in [("hooks", View::Host.hooks()), ("mnt", View::HOST_MOUNT)] {
+            let link = dir.join(name);
+            symlink(target, &link).map_err(LoadError::io("make symlink", &link))?;
+        }
+        let file = dir.join(DISK_PARAMETERS);
+        make_directory(file.parent().unwrap_or(dir))?;
+        Ok(fs::write(&file, parameters).map_err(LoadError::io("write", &file))?)
+    }
+
     fn hand_over(
         &self,
         tasks: &Tasks,
         mounts: &[CacheMount],
-        dir: &Path,
+        left: HostDirs<'_>,
         root: &Path,
     ) -> Result<(), HookFilesError> {
-        Ok(handover::keep(tasks, mounts, dir, root)?)
+        Ok(handover::keep(tasks, mounts, left, root)?)
     }
 
-    fn take_over(&self, dir: &Path, root: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
-        Ok(handover::restore(dir, root)?)
+    fn take_over(&self, dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
+        Ok(handover::restore(dirs, root)?)
     }
 }
 

@@ -51,6 +51,7 @@ pub use request::{Foundation, MachineFile, Request};
 pub use seal::{Seal, is_secret};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
 pub use step::{
-    Action, CopyModes, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task, Tasks, Work,
+    Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,
+    Tasks, Work,
 };
 pub use variables::element_variables;

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use super::{ContentKey, Foundation, InputKey, KeyFields, Record, ResolvedSource};
 use crate::distro::{Architecture, BaseDefinition, BaseSource};
-use crate::element::{Element, Phase};
+use crate::element::{BOOT_LOADER_HOOK, Element, Phase};
 use crate::oci::{ChainId, DiffId, Digest};
 
 /// The fragment of `environment.d` that sets the default install type, from `extra-data.d` on.
 pub const INSTALL_TYPE_FRAGMENT: &str = "11-dib-install-type.bash";
+
+/// Where below `TMP_BUILD_DIR` hooks on the host find parameters of the disk.
+pub const DISK_PARAMETERS: &str = "block-device/params.yaml";
 
 /// Where hooks on the host find whole elements.
 pub const ELEMENTS_ON_HOST: &str = "/tmp/plywood/elements";
@@ -137,6 +140,15 @@ pub struct Tasks {
     pub shown: Vec<Arc<Element>>,
     /// In the order they run.
     pub list: Vec<Task>,
+}
+
+impl Tasks {
+    /// Says whether a file that hooks see has this word in it, but for the hook whose work plywood does.
+    pub fn mention(&self, word: &str) -> bool {
+        let has = |text: &[u8]| text.windows(word.len()).any(|part| part == word.as_bytes());
+        let mut files = self.hooks.iter().filter(|(path, _)| *path != BOOT_LOADER_HOOK);
+        files.any(|(path, element)| element.text(path).is_some_and(has))
+    }
 }
 
 /// A file or directory of the image definition.

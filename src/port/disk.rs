@@ -25,10 +25,23 @@ pub trait OpenDisk {
     /// extended attributes, hard links, devices.
     fn fill(&mut self, source: &Path) -> Result<(), DiskError>;
 
+    /// Returns the devices of the disk, for hooks that reach it past its file systems: the whole disk, then its partitions and
+    /// logical volumes, by their names in the layout. Attaches those that are not attached yet.
+    fn devices(&mut self) -> Result<Vec<DiskDevice>, DiskError>;
+
     /// Moves the content of the EFI system partition's mount point into its file system, unmounts everything, writes the
     /// boot images, and checks the file systems. After success the raw file is complete; it is not synced: most are
     /// converted and thrown away.
     fn finish(self: Box<Self>, boot: &BootImages) -> Result<(), DiskError>;
+}
+
+/// A device of an open disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskDevice {
+    /// The layout's name of what it shows.
+    pub name: String,
+    /// The device node.
+    pub path: PathBuf,
 }
 
 /// Boot code that is not in a file system.

@@ -28,18 +28,32 @@ pub trait HookFiles: Sync {
     /// As [`HookFiles::lay_out`].
     fn show_machine_files(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError>;
 
-    /// Keeps what hooks on the host left in the hooks directory `dir` (laid out for `tasks`), and the caches they mounted, for
-    /// later steps: in `/tmp/in_target.d` of the root at `root`, where hooks in the target see that directory.
+    /// Fills the empty directory `dir`, which hooks on the host see as `TMP_BUILD_DIR`: the target and the hooks directory by the
+    /// names that they have there, and `parameters` of the disk.
+    fn lay_out_build(&self, parameters: &str, dir: &Path) -> Result<(), HookFilesError>;
+
+    /// Keeps what hooks on the host left in their directories (laid out for `tasks`), and the caches they mounted, for
+    /// later steps: below `/tmp` of the root at `root`. What is of the hooks directory is in `/tmp/in_target.d`, where hooks in
+    /// the target see that directory.
     fn hand_over(
         &self,
         tasks: &Tasks,
         mounts: &[CacheMount],
-        dir: &Path,
+        left: HostDirs<'_>,
         root: &Path,
     ) -> Result<(), HookFilesError>;
 
-    /// Adds to the hooks directory `dir` what hooks of steps below left there, and returns the caches they mounted.
-    fn take_over(&self, dir: &Path, root: &Path) -> Result<Vec<CacheMount>, HookFilesError>;
+    /// Adds to the directories what hooks of steps below left there, and returns the caches they mounted.
+    fn take_over(&self, dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError>;
+}
+
+/// Directories of the machine in which hooks on the host leave files for each other.
+#[derive(Debug, Clone, Copy)]
+pub struct HostDirs<'a> {
+    /// The hooks directory, `TMP_HOOKS_PATH`.
+    pub hooks: &'a Path,
+    /// `TMP_BUILD_DIR`.
+    pub build: &'a Path,
 }
 
 /// A hooks directory that could not be laid out.

@@ -15,9 +15,9 @@ mod store;
 
 pub use blobs::{BlobSource, LayerBlobs};
 pub use breaks::{Breaks, Moment};
-pub use disk::{BootImages, DiskError, DiskWriter, OpenDisk};
+pub use disk::{BootImages, DiskDevice, DiskError, DiskWriter, OpenDisk};
 pub use event::{Direction, Event, Events, How, Pace};
-pub use hooks::{HookFiles, HookFilesError, Logs};
+pub use hooks::{HookFiles, HookFilesError, HostDirs, Logs};
 pub use package::{PackageError, PackageSession, Packages};
 pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{

@@ -44,9 +44,10 @@ pub(super) const IMAGE_TOOLS: [Tool; 2] = tools![
 pub(super) const HOST_TOOLS: [Tool; 2] = tools!["place-source" from "place-source", "sudo" from "sudo"];
 
 /// The files of [`crate::distro::LIBRARY`].
-pub(super) const LIBRARY: [Tool; 7] = library![
+pub(super) const LIBRARY: [Tool; 8] = library![
     "common-defaults",
     "common-functions",
+    "dib-block-device.py",
     "die",
     "img-defaults",
     "img-functions",

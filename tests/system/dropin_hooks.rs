@@ -157,3 +157,53 @@ fn the_final_stage_runs_once_for_a_disk_and_the_archives_beside_it() {
         assert!(text.ends_with(expected), "{text}");
     }
 }
+
+#[test]
+fn hooks_reach_the_disk_past_its_file_systems() {
+    let work = Work::new();
+    work.programs("web", &["dd", "blkid"]);
+    let config = "- local_loop: {name: image0}\n- partitioning:\n    base: image0\n    label: mbr\n    partitions:\n    \
+                  - {name: spare, flags: [primary], size: 1MiB}\n    \
+                  - {name: root, flags: [boot, primary], size: 100%, mkfs: {name: mkfs_root, mount: {mount_point: /, fstab: {}}}}\n";
+    // Boot code of one's own into the gap behind the MBR, a file into a partition without a file system.
+    let script = r#"[ $DIB_IMAGE_SIZE = 524288 ]
+eval declare -A devices=($IMAGE_BLOCK_DEVICES)
+[ ${devices[image0]} = $IMAGE_BLOCK_DEVICE ]
+[ "$(blkid -s LABEL -o value ${devices[root]})" = cloudimg-rootfs ]
+printf boot-code | dd of=$IMAGE_BLOCK_DEVICE bs=512 seek=1 conv=notrunc
+printf spare >${devices[spare]}"#;
+    work.hook("web", "finalise.d/50-web", script);
+    let ask = r#"ask() { $DIB_PYTHON_EXEC $_LIB/dib-block-device.py "$@"; }
+[ "$(ask getval image-block-device)" = $IMAGE_BLOCK_DEVICE ]
+[ "$(ask --params $DIB_BLOCK_DEVICE_PARAMS_YAML getval root-label)" = cloudimg-rootfs ]
+! ask create"#;
+    work.hook("web", "cleanup.d/50-web", ask);
+    let root = r#"[ "$($DIB_PYTHON_EXEC $_LIB/dib-block-device.py getval mount-points)" = / ]
+[ -z "${IMAGE_BLOCK_DEVICE:-}" ]"#;
+    work.hook("web", "root.d/50-web", root);
+    let variables = [("DIB_BLOCK_DEVICE_CONFIG", config), ("DIB_IMAGE_SIZE", "0.5")];
+    work.create_with("-n -t raw -o x tiny web", &variables).expect_success();
+    let disk = std::fs::read(work.path().join("x.raw")).unwrap();
+    assert_eq!(&disk[512..521], b"boot-code");
+    assert_eq!(&disk[1 << 20..(1 << 20) + 5], b"spare");
+}
+
+#[test]
+fn the_build_directory_lasts_from_the_first_hook_to_the_last() {
+    let work = Work::new();
+    let first = r#"echo root >$TMP_BUILD_DIR/root; [ $(readlink -f $TMP_BUILD_DIR/mnt) = $TARGET_ROOT ]
+grep -qx 'root-label: top' $DIB_BLOCK_DEVICE_PARAMS_YAML"#;
+    work.hook("web", "root.d/50-web", first);
+    work.hook("web", "extra-data.d/50-web", "mkdir $TMP_BUILD_DIR/web; echo extra >$TMP_BUILD_DIR/web/data");
+    work.hook("web", "install.d/50-web", "echo installed >/etc/web");
+    let last = r#"cat $TMP_BUILD_DIR/root $TMP_BUILD_DIR/web/data $TMP_BUILD_DIR/mnt/etc/web >found
+ls $TMP_BUILD_DIR/hooks/cleanup.d >>found"#;
+    work.hook("web", "cleanup.d/50-web", last);
+    for _ in 0..2 {
+        work.create("-n -t tar --root-label top -o x tiny web").expect_success();
+        assert_eq!(work.read("found"), "root\nextra\ninstalled\n50-web\n");
+    }
+    let listing = Command::new("tar").args(["-tf", "x.tar"]).current_dir(work.path()).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    assert!(!listing.lines().any(|line| line.starts_with("./tmp/") && line != "./tmp/"), "{listing}");
+}
