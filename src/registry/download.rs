@@ -20,6 +20,9 @@ use super::retry::{Attempts, MAX_FETCHES};
 use crate::oci::{BlobStream, DamagedBlob, Digest, VerifyingReader};
 use crate::port::How;
 
+/// No config comes near it. Who names a larger one is after our memory.
+const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+
 /// A blob that did not get from a registry to where it was wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError<E: std::error::Error + 'static> {
@@ -66,13 +69,17 @@ impl Remote {
     /// Reads a small blob, such as a config, into memory.
     ///
     /// # Errors
-    /// If the blob cannot be had.
+    /// [`RegistryError::TooLarge`] if it is not small; if it cannot be had.
     pub fn read_blob(
         &self,
         digest: &Digest,
         bytes: u64,
         transfers: &Transfers<'_>,
     ) -> Result<Vec<u8>, RegistryError> {
+        if bytes > MAX_DOCUMENT_BYTES {
+            let request = self.request(Method::GET, &format!("blobs/{digest}")).text();
+            return Err(RegistryError::TooLarge { request, limit: MAX_DOCUMENT_BYTES });
+        }
         let read = |reader: &mut BlobStream<'_>| {
             let mut content = Vec::new();
             reader.read_to_end(&mut content).map(|_| content)

@@ -32,6 +32,8 @@ pub enum Fault {
     Challenge,
     /// The request's `Range` gets lost.
     DropRange,
+    /// The registry hears of the request so much later.
+    Late(Duration),
     /// The answer comes in pieces of this many bytes, each a millisecond after the other.
     Slow(usize),
 }
@@ -203,6 +205,7 @@ fn serve(client: &TcpStream, upstream: u16, state: &Mutex<State>) -> io::Result<
             let location = format!("Location: {url}");
             return answer(client, reader, &request, 307, &[&location], "");
         }
+        Some(Fault::Late(time)) => thread::sleep(*time),
         Some(Fault::DropRange) => request.headers.retain(|(name, _)| name != "range"),
         _ => {}
     }

@@ -345,6 +345,14 @@ fn manifests_that_are_wrong_are_refused() {
 }
 
 #[test]
+fn a_document_that_would_fill_the_memory_is_not_even_asked_for() {
+    let bench = Bench::new();
+    let error = pull(&bench.remote, &Digest::of("config"), 1 << 40).unwrap_err();
+    assert!(matches!(error, RegistryError::TooLarge { .. }), "{error:?}");
+    assert_eq!(bench.proxy.take(), []);
+}
+
+#[test]
 fn what_may_get_better_is_tried_again_when_the_registry_says() {
     let bench = Bench::new();
     let manifest = bench.store_image();
@@ -663,6 +671,34 @@ fn accounts_reach_the_token_service_as_it_wants_them() {
         assert!(token.line.starts_with(line) && token.authorized == authorized, "{seen:?}");
         assert!(!format!("{seen:?}").contains("secret"), "{seen:?}");
     }
+}
+
+#[test]
+fn no_credential_is_in_anything_that_is_shown_or_kept() {
+    // Name and password as requests carry them.
+    const ENCODED: &str = "dGVzdGVyOnBhc3M6d29yZA==";
+    let bench = Bench::new();
+    bench.store_image();
+    bench.proxy.guard(usize::MAX);
+    account(&bench.proxy.host(), bench.server.path());
+    let project = Project::new("");
+    let run = |tag: &str| {
+        let reference = format!("{}/a:{tag}", bench.proxy.host());
+        let mut command = project.command(&["-v", "pull", "--progress", "json", &reference]);
+        let output = command.env("DOCKER_CONFIG", bench.server.path()).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let mut shown = vec![run("latest"), run("absent")];
+    assert!(bench.proxy.take().iter().filter(|seen| seen.authorized).count() > 4);
+    bench.proxy.hurt("GET", "/token", Fault::Answer(401, &[], r#"{"details":"wrong password"}"#), 1);
+    shown.push(run("latest"));
+    assert!(shown[1].contains("has no image `absent`") && shown[2].contains("wrong password"), "{shown:?}");
+    for secret in [PASSWORD, ENCODED, "token-"] {
+        assert!(!shown.iter().any(|text| text.contains(secret)), "{secret}: {shown:?}");
+    }
+    let search = ["-raF", "-e", PASSWORD, "-e", ENCODED];
+    let kept = std::process::Command::new("grep").args(search).arg(project.store()).output().unwrap();
+    assert_eq!((kept.status.code(), kept.stdout), (Some(1), Vec::new()), "nothing is found");
 }
 
 #[test]

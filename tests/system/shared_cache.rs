@@ -1,6 +1,7 @@
 //! Layers shared through a registry: what one machine has built, another does not build; and what is not believed.
 //! Needs root, a package mirror, docker-registry, QEMU.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,6 +103,23 @@ fn what_one_machine_has_built_another_only_fetches() {
     let again = b.build(&from);
     assert!(again.of("step-hit").all(|hit| hit["from"] == "store"));
     assert_eq!(again.of("warning").count(), 0);
+}
+
+#[test]
+fn the_whole_plan_is_looked_up_at_once() {
+    let server = Server::start(Door::Open);
+    let far = Proxy::start(server.port());
+    far.hurt("GET", "manifests/", Fault::Late(Duration::from_millis(300)), usize::MAX);
+    let names: Vec<_> = ('a'..='l').map(String::from).collect();
+    let project = Project::of_elements(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let started = Instant::now();
+    let plan = project.run(&["plan", "--cache-from", &format!("{}/cache", far.host())]);
+    assert_eq!((plan.status, plan.stdout.matches("miss").count()), (Some(0), names.len() + 1));
+    // One after the other they would take more than four seconds.
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let asked: Vec<_> = far.lines().into_iter().filter(|line| line.contains("/manifests/k-")).collect();
+    assert_eq!(asked.iter().collect::<BTreeSet<_>>().len(), names.len() + 2, "the base, the final stage");
+    assert_eq!(asked.len(), names.len() + 2, "each once");
 }
 
 #[test]
