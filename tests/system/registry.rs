@@ -408,6 +408,20 @@ fn an_upload_that_is_cut_starts_again() {
 }
 
 #[test]
+fn an_upload_waits_for_a_registry_that_is_busy_and_believes_no_page() {
+    let bench = Bench::new();
+    bench.proxy.hurt("POST", "blobs/uploads", Fault::Answer(429, &["Retry-After: 1"], ""), 1);
+    bench.proxy.hurt("PUT", "blobs/uploads", Fault::Answer(502, &[], ""), 1);
+    let started = Instant::now();
+    assert_eq!(push(&bench.remote, &noise(10_000)).unwrap(), How::Moved);
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    let page = Fault::Answer(201, &["Content-Type: text/html; charset=utf-8"], "<html>log in</html>");
+    bench.proxy.hurt("PUT", "blobs/uploads", page, 1);
+    let error = push(&bench.remote, b"x").unwrap_err();
+    assert!(matches!(error, RegistryError::Unexpected { .. }), "{error:?}");
+}
+
+#[test]
 fn blobs_go_in_pieces_where_they_have_to() {
     let bench = Bench::with(|_| HostSettings { chunk_bytes: Some(1 << 20), ..HostSettings::default() });
     let content = noise(2_500_000);
