@@ -30,6 +30,7 @@ mod build;
 mod census;
 mod check;
 mod compare;
+mod deferred;
 mod docker;
 mod encoding;
 mod file;

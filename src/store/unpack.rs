@@ -5,7 +5,6 @@
 //! Owners come before modes (chown clears setuid) and before attributes (chown clears file capabilities); directories
 //! get their meta data when all entries are there, as every entry moves their times.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
+use super::deferred::Deferred;
 use super::file::{DIRECTORY, failed, open_directory, remove_tree, retry, split};
 use super::import::verify_diff_id;
 use super::scan::timestamps;
@@ -77,14 +77,12 @@ struct Unpacker {
     root: OwnedFd,
     /// The parent of the last entry: most entries have the same.
     parent: Option<(Vec<u8>, OwnedFd)>,
-    /// Meta data of directories, the last word for each.
-    directories: BTreeMap<Vec<u8>, Meta>,
+    directories: Deferred,
 }
 
 impl Unpacker {
     fn new(root: OwnedFd) -> Self {
-        let directories = BTreeMap::from([(Vec::new(), Meta::IMPLIED_DIRECTORY)]);
-        Self { root, parent: None, directories }
+        Self { root, parent: None, directories: Deferred::new() }
     }
 
     fn apply<R: Read>(&mut self, entry: &Entry, content: &mut Content<'_, R>) -> io::Result<()> {
@@ -92,14 +90,13 @@ impl Unpacker {
             return self.make_opaque(&entry.path);
         }
         if entry.path.is_empty() {
-            self.directories.insert(Vec::new(), entry.meta.clone());
-            return Ok(());
+            return self.directories.set(&entry.path, &entry.meta);
         }
         let (parent, name) = split(&entry.path);
         let parent = self.open_parent(parent)?;
         match &entry.kind {
             Kind::Directory => {
-                self.directories.insert(entry.path.clone(), entry.meta.clone());
+                self.directories.set(&entry.path, &entry.meta)?;
                 return Ok(make_directory(parent.as_fd(), name)?);
             }
             Kind::Whiteout => return Ok(remove_below(parent.as_fd(), name)?),
@@ -127,11 +124,11 @@ impl Unpacker {
     }
 
     /// Opens a directory of the tree; makes it, and those above it, if the archive names it for the first time here.
-    fn open_parent(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
+    fn open_parent(&mut self, path: &[u8]) -> io::Result<OwnedFd> {
         if let Some((cached, directory)) = &self.parent
             && cached == path
         {
-            return rustix::io::fcntl_dupfd_cloexec(directory, 0);
+            return Ok(rustix::io::fcntl_dupfd_cloexec(directory, 0)?);
         }
         let directory = match self.resolve(path) {
             Err(Errno::NOENT) => self.make_parent(path)?,
@@ -141,12 +138,12 @@ impl Unpacker {
         Ok(directory)
     }
 
-    fn make_parent(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
+    fn make_parent(&mut self, path: &[u8]) -> io::Result<OwnedFd> {
         let (above, name) = split(path);
         let parent = self.open_parent(above)?;
         make_directory(parent.as_fd(), name)?;
-        self.directories.entry(path.to_vec()).or_insert(Meta::IMPLIED_DIRECTORY);
-        self.resolve(path)
+        self.directories.imply(path)?;
+        Ok(self.resolve(path)?)
     }
 
     fn resolve(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
@@ -158,7 +155,7 @@ impl Unpacker {
 
     /// Gives directories their meta data, deepest first.
     fn finish(self) -> Result<(), LayerError> {
-        for (path, meta) in self.directories.iter().rev() {
+        for (path, meta) in self.directories.deepest_first() {
             let apply = || -> Result<(), Errno> {
                 let (parent, name) = split(path);
                 let name = if name.is_empty() { b"." } else { name };

@@ -1,0 +1,79 @@
+//! What the directories of an archive get when all their entries are there.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::layer::Meta;
+
+/// A real system has a few hundred thousand directories at most, and attributes on few of them.
+const LIMIT_BYTES: usize = 256 << 20;
+/// What a directory takes in memory beside its path and attributes.
+const DIRECTORY_BYTES: usize = 200;
+
+/// Meta data of directories, which every entry in them would change again.
+pub(super) struct Deferred {
+    metas: BTreeMap<Vec<u8>, Meta>,
+    bytes: usize,
+}
+
+impl Deferred {
+    /// Notes what the root gets if the archive does not describe it.
+    pub(super) fn new() -> Self {
+        Self { metas: [(Vec::new(), Meta::IMPLIED_DIRECTORY)].into(), bytes: DIRECTORY_BYTES }
+    }
+
+    /// Notes what a directory gets: the last word counts. What an archive may have noted is bounded, as what it decodes to has nothing
+    /// to do with its size.
+    pub(super) fn set(&mut self, path: &[u8], meta: &Meta) -> io::Result<()> {
+        let attributes: usize = meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.bytes = self.bytes.saturating_add(DIRECTORY_BYTES + path.len() + attributes);
+        if self.bytes > LIMIT_BYTES {
+            return Err(io::Error::other(format!(
+                "the names and attributes of the archive's directories take more than {LIMIT_BYTES} bytes"
+            )));
+        }
+        self.metas.insert(path.to_vec(), meta.clone());
+        Ok(())
+    }
+
+    /// Notes what a directory gets that the archive does not describe, or has not yet.
+    pub(super) fn imply(&mut self, path: &[u8]) -> io::Result<()> {
+        match self.metas.contains_key(path) {
+            true => Ok(()),
+            false => self.set(path, &Meta::IMPLIED_DIRECTORY),
+        }
+    }
+
+    /// Returns paths and meta data, the deepest first.
+    pub(super) fn deepest_first(&self) -> impl Iterator<Item = (&Vec<u8>, &Meta)> {
+        self.metas.iter().rev()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_counts_and_an_implied_one_never_replaces() {
+        let mut deferred = Deferred::new();
+        let meta = |mode| Meta { mode, ..Meta::IMPLIED_DIRECTORY };
+        deferred.imply(b"a").unwrap();
+        deferred.set(b"a", &meta(0o700)).unwrap();
+        deferred.imply(b"a").unwrap();
+        deferred.set(b"a/b", &meta(0o711)).unwrap();
+        let found: Vec<_> =
+            deferred.deepest_first().map(|(path, meta)| (path.as_slice(), meta.mode)).collect();
+        let root = Meta::IMPLIED_DIRECTORY.mode;
+        assert_eq!(found, [(b"a/b".as_slice(), 0o711), (b"a", 0o700), (b"", root)]);
+    }
+
+    #[test]
+    fn an_archive_cannot_have_more_kept_than_there_is_memory_for() {
+        let large =
+            Meta { xattrs: [(b"user.a".to_vec(), vec![0; 8 << 20])].into(), ..Meta::IMPLIED_DIRECTORY };
+        let mut deferred = Deferred::new();
+        let kept = (0..100).take_while(|_| deferred.set(b"always/the/same", &large).is_ok()).count();
+        assert_eq!(kept, 31);
+    }
+}
