@@ -17,8 +17,8 @@ pub(super) const BUILD_DIR_ON_HOST: &str = "/tmp/plywood/build";
 /// Where they may leave what is neither in the image nor in a cache: `TMP_IMAGE_DIR`.
 pub(super) const IMAGE_DIR_ON_HOST: &str = "/tmp/plywood/image";
 
-/// Where in the cache they find files to lock: `DIB_LOCKFILES`. All builds that share the cache see the same ones.
-pub(super) const LOCKS: &str = "lockfiles";
+/// Where they find files to lock: `DIB_LOCKFILES`. All builds that share the store see the same ones.
+pub(super) const LOCKS_ON_HOST: &str = "/tmp/plywood/lockfiles";
 
 /// The function that hooks on the host end with, as bash exports it.
 const DIE: &str = "() {  echo \"$*\" >&2\n exit 1\n}";
@@ -38,6 +38,7 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
         ("DIB_DEBUG_TRACE", "0"),
         ("DIB_ENV", ""),
         ("DIB_IMAGE_CACHE", View::CACHE),
+        ("DIB_LOCKFILES", LOCKS_ON_HOST),
         ("DIB_MIN_TMPFS", "2"),
         ("DIB_NO_TMPFS", "0"),
         ("DIB_OFFLINE", ""),
@@ -56,9 +57,8 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
     if matches!(phase, Phase::Root | Phase::Cleanup) {
         facts.push(("TARGET_ROOT", View::HOST_MOUNT));
     }
-    let locks = format!("{}/{LOCKS}", View::CACHE);
     let parameters = format!("{BUILD_DIR_ON_HOST}/{DISK_PARAMETERS}");
-    facts.extend([("DIB_LOCKFILES", locks.as_str()), ("DIB_BLOCK_DEVICE_PARAMS_YAML", &parameters)]);
+    facts.push(("DIB_BLOCK_DEVICE_PARAMS_YAML", &parameters));
     if phase.place() == Place::Host {
         facts.push(("BASH_FUNC_die%%", DIE));
     }

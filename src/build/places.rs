@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS};
+use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS_ON_HOST};
 use super::step::HOOKS_IN_TARGET;
 use super::surroundings::Surroundings;
 use crate::plan::{ELEMENTS_ON_HOST, Tasks};
@@ -10,6 +10,9 @@ use crate::port::{Access, Bind, CacheMount, HostDirs, LayerStore, StoreError, Vi
 
 /// What hooks on the host see as [`View::CACHE`], by its name in the store.
 const CACHE: &str = "dib";
+
+/// What they see as `DIB_LOCKFILES`, likewise.
+const LOCKS: &str = "dib-lockfiles";
 
 /// Directories of the machine.
 pub(super) struct Places {
@@ -25,32 +28,35 @@ pub(super) struct Places {
     image: PathBuf,
     /// Kept between builds.
     cache: PathBuf,
+    /// Of files to lock.
+    locks: PathBuf,
     /// Those of the caller, in the final stage.
     surroundings: Option<Surroundings>,
 }
 
 impl Places {
-    /// Makes the directories of a step beside its layer; `surroundings` are shown, too.
+    /// Makes the directories of a step beside its layer, but for the caller's cache, if there is one; `surroundings` are shown, too.
     pub(super) fn make(
         workspace: &dyn Workspace,
         store: &dyn LayerStore,
+        cache: Option<PathBuf>,
         surroundings: Option<Surroundings>,
     ) -> Result<Self, StoreError> {
-        store.cache(&format!("{CACHE}/{LOCKS}"))?;
         Ok(Self {
             hooks: workspace.scratch("hooks")?,
             build: workspace.scratch("build")?,
             elements: workspace.scratch("elements")?,
             machine: workspace.scratch("machine")?,
             image: workspace.scratch("image")?,
-            cache: store.cache(CACHE)?,
+            cache: cache.map_or_else(|| store.cache(CACHE), Ok)?,
+            locks: store.cache(LOCKS)?,
             surroundings,
         })
     }
 
     /// Returns those in which hooks on the host leave files for each other.
     pub(super) fn left(&self) -> HostDirs<'_> {
-        HostDirs { hooks: &self.hooks, build: &self.build }
+        HostDirs { hooks: &self.hooks, build: &self.build, cache: &self.cache }
     }
 
     /// Returns what a job with this view sees of them.
@@ -65,6 +71,7 @@ impl Places {
                     bind(&self.elements, ELEMENTS_ON_HOST, Access::ReadOnly),
                     bind(&self.image, IMAGE_DIR_ON_HOST, Access::ReadWrite),
                     bind(&self.cache, View::CACHE, Access::ReadWrite),
+                    bind(&self.locks, LOCKS_ON_HOST, Access::ReadWrite),
                 ];
                 self.surroundings.iter().flat_map(Surroundings::binds).chain(own).collect()
             }

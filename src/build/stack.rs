@@ -265,7 +265,8 @@ impl Builder<'_> {
         root: &dyn Root,
     ) -> Result<StepRun<'b>, BuildError> {
         let surroundings = self.surroundings.clone().filter(|_| step.name == Step::FINAL);
-        let places = Places::make(workspace, self.ports.store, surroundings)?;
+        let cache = self.surroundings.as_ref().and_then(|callers| callers.cache.clone());
+        let places = Places::make(workspace, self.ports.store, cache, surroundings)?;
         self.ports.hooks.lay_out(tasks, &places.hooks)?;
         self.ports.hooks.show_elements(tasks, &places.elements)?;
         self.ports.hooks.show_machine_files(tasks, &places.machine)?;

@@ -256,7 +256,7 @@ fn a_final_stage_that_writes_to_the_caller_always_runs() {
     let (world, plan) = (World::default(), image.plan());
     let stack: Vec<_> = world.stack(&plan).unwrap().into_iter().flat_map(|step| step.diff_ids).collect();
     let directory = std::path::PathBuf::from("/work");
-    let surroundings = Some(Surroundings { further: vec![directory.join("out")], directory });
+    let surroundings = Some(Surroundings { further: vec![directory.join("out")], directory, cache: None });
     let registries = Registries::none(&world);
     let builder = Builder { surroundings, ..world.builder(&registries) };
     let steps = [builder.finish(&plan, &stack).unwrap(), builder.finish(&plan, &stack).unwrap()];

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use crate::port::{Access, Bind};
 
 /// Directories of the caller that hooks on the host may write to in the final stage, as those of diskimage-builder do: kernels
-/// beside an image, manifests, whole images of their own.
+/// beside an image, manifests, whole images of their own. And one for downloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// Where the caller is, and these hooks start.
     pub directory: PathBuf,
     /// Where outputs go, and what else the caller names for what hooks leave.
     pub further: Vec<PathBuf>,
+    /// What hooks of all phases see as `DIB_IMAGE_CACHE`, in place of the store's.
+    pub cache: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -39,7 +41,7 @@ mod tests {
     fn a_directory_inside_another_is_seen_with_it() {
         let targets = |directory: &str, further: &[&str]| -> Vec<String> {
             let further = further.iter().map(PathBuf::from).collect();
-            let surroundings = Surroundings { directory: directory.into(), further };
+            let surroundings = Surroundings { directory: directory.into(), further, cache: None };
             surroundings.binds().map(|bind| bind.target).collect()
         };
         assert_eq!(targets("/srv", &["/srv/out"]), ["/srv"]);

@@ -48,6 +48,8 @@ pub struct BuildRequest {
     pub root_label: Option<String>,
     /// Where the manifests are kept, if not in `NAME.d`.
     pub manifests: Option<String>,
+    /// Where hooks on the host keep downloads, if not in the store.
+    pub image_cache: Option<String>,
     /// What becomes of an image of the same name.
     pub old_image: OldImage,
     /// Where the build stops for somebody to look at it.
@@ -124,6 +126,7 @@ impl BuildRequest {
             mkfs_options: arguments.mkfs_options.clone().filter(|options| !options.is_empty()),
             root_label: given(&arguments.root_label, caller, "ROOT_LABEL"),
             manifests: text(caller, "DIB_MANIFEST_SAVE_DIR").map(str::to_owned),
+            image_cache: given(&arguments.image_cache, caller, "DIB_IMAGE_CACHE"),
             old_image: OldImage::of(caller),
             breaks: BreakPoints::of(caller),
             variables: variables(command, arguments, caller, architecture, &name),

@@ -27,18 +27,29 @@ const SESSION: [&str; 16] = [
 /// Beginnings of the names of such variables.
 const SESSION_PREFIXES: [&str; 7] = ["BASH_", "DBUS_", "LC_", "PLYWOOD_", "SSH_", "SUDO_", "XDG_"];
 
-/// Variables that are addressed to the command itself.
-const OWN: [&str; 10] = [
+/// Variables that are addressed to the command itself, or name places that hooks have by other names.
+const OWN: [&str; 21] = [
+    "_LIB",
     "break",
     "break_cmd",
     "break_outside_target",
     "CLEAR_ENV",
+    "DIB_BLOCK_DEVICE_PARAMS_YAML",
+    "DIB_IMAGE_CACHE",
     "DIB_LOCKFILES",
     "DIB_NO_TIMESTAMP",
+    "DIB_PYTHON_EXEC",
     "DIB_QUIET",
     "ELEMENTS_PATH",
+    "IMAGE_BLOCK_DEVICE",
+    "IMAGE_BLOCK_DEVICES",
     "OVERWRITE_OLD_IMAGE",
+    "TARGET_ROOT",
+    "TMP_BUILD_DIR",
     "TMP_DIR",
+    "TMP_HOOKS_PATH",
+    "TMP_IMAGE_DIR",
+    "TMP_MOUNT_PATH",
 ];
 
 /// Returns what of the caller's environment is meant for hooks: all but what belongs to the caller's session, to the
@@ -109,6 +120,8 @@ mod tests {
             ("a-b", "x"),
             ("https_proxy", "http://proxy"),
             ("ELEMENTS_PATH", "/elements"),
+            ("DIB_PYTHON_EXEC", "/venv/bin/python"),
+            ("DIB_IMAGE_CACHE", "/downloads"),
             ("break_cmd", "sh"),
         ]);
         let names: Vec<_> = for_hooks(&caller).into_keys().collect();

@@ -5,7 +5,7 @@
 //! `/tmp` it is removed at the end.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::LoadError;
 use crate::plan::{DISK_PARAMETERS, Tasks};
@@ -48,8 +48,15 @@ fn keep_files(dir: &Path, kept: Option<PathBuf>, is_added: impl Fn(&Path) -> boo
 pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, LoadError> {
     restore_files(dirs.build, place(root, BUILD))?;
     restore_files(dirs.hooks, place(root, HOOKS))?;
-    let mounts = place(root, HOOKS).map(|kept| kept.join(MOUNTS)).filter(|path| path.is_file());
-    mounts.map_or_else(|| Ok(Vec::new()), |path| read_mounts(&path))
+    let noted = place(root, HOOKS).map(|kept| kept.join(MOUNTS)).filter(|path| path.is_file());
+    let mounts = noted.map_or_else(|| Ok(Vec::new()), |path| read_mounts(&path))?;
+    for mount in &mounts {
+        let cache = dirs.cache.join(&mount.source);
+        if !cache.exists() {
+            fs::create_dir_all(&cache).map_err(LoadError::io("make directory", &cache))?;
+        }
+    }
+    Ok(mounts)
 }
 
 fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
@@ -62,9 +69,12 @@ fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Returns the mounts that are noted at `path`. The layer may be a stranger's: what leads out of the cache is none.
 fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, LoadError> {
     let text = fs::read_to_string(path).map_err(LoadError::io("read", path))?;
-    let pairs = text.lines().filter_map(|line| line.split_once('\t'));
+    let inside =
+        |source: &str| Path::new(source).components().all(|part| matches!(part, Component::Normal(_)));
+    let pairs = text.lines().filter_map(|line| line.split_once('\t')).filter(|(source, _)| inside(source));
     let mounts =
         pairs.map(|(source, target)| CacheMount { source: source.to_owned(), target: target.to_owned() });
     Ok(mounts.collect())
@@ -127,8 +137,8 @@ mod tests {
     #[test]
     fn what_hooks_add_and_mount_reaches_later_steps_by_way_of_the_layer() {
         let work = tempfile::tempdir().unwrap();
-        let [first, second, build, later, root] =
-            ["first", "second", "build", "later", "root"].map(|name| work.path().join(name));
+        let [first, second, build, later, cache, root] =
+            ["first", "second", "build", "later", "cache", "root"].map(|name| work.path().join(name));
         let element = Arc::new(element("e").hook("install.d/50-e", "").build());
         let hooks = [("install.d/50-e".to_owned(), element)].into();
         let tasks = Tasks { hooks, ..Tasks::default() };
@@ -142,9 +152,12 @@ mod tests {
         for directory in [&root.join("tmp"), &second, &later] {
             fs::create_dir_all(directory).unwrap();
         }
-        let mounts = [CacheMount { source: "pip".to_owned(), target: "/tmp/pip".to_owned() }];
-        keep(&tasks, &mounts, HostDirs { hooks: &first, build: &build }, &root).unwrap();
-        assert_eq!(restore(HostDirs { hooks: &second, build: &later }, &root).unwrap(), mounts);
+        let [pip, out, absolute] = ["pip", "../../etc", "/etc"]
+            .map(|source| CacheMount { source: source.to_owned(), target: "/tmp/pip".to_owned() });
+        let mounts = [pip.clone(), out, absolute];
+        keep(&tasks, &mounts, HostDirs { hooks: &first, build: &build, cache: &cache }, &root).unwrap();
+        assert_eq!(restore(HostDirs { hooks: &second, build: &later, cache: &cache }, &root).unwrap(), [pip]);
+        assert!(cache.join("pip").is_dir());
         let names: Vec<_> = files_below(&second).unwrap();
         assert_eq!(names, [Path::new("install.d/data"), Path::new("keys")]);
         assert_eq!(fs::read_to_string(second.join("keys")).unwrap(), "key");
@@ -159,7 +172,7 @@ mod tests {
         for directory in [&hooks, &build, &root.join("tmp"), &outside] {
             fs::create_dir_all(directory).unwrap();
         }
-        let left = HostDirs { hooks: &hooks, build: &build };
+        let left = HostDirs { hooks: &hooks, build: &build, cache: &outside };
         keep(&Tasks::default(), &[], left, &root).unwrap();
         assert!(!root.join("tmp/in_target.d").exists());
         write(&hooks.join("keys"), "key");

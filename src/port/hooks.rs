@@ -43,7 +43,8 @@ pub trait HookFiles: Sync {
         root: &Path,
     ) -> Result<(), HookFilesError>;
 
-    /// Adds to the directories what hooks of steps below left there, and returns the caches they mounted.
+    /// Adds to the directories what hooks of steps below left there, and returns the caches they mounted; makes those of them that
+    /// are not there, as on a machine that has only taken the layers over.
     fn take_over(&self, dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError>;
 }
 
@@ -54,6 +55,8 @@ pub struct HostDirs<'a> {
     pub hooks: &'a Path,
     /// `TMP_BUILD_DIR`.
     pub build: &'a Path,
+    /// What builds share, [`super::View::CACHE`].
+    pub cache: &'a Path,
 }
 
 /// A hooks directory that could not be laid out.

@@ -207,3 +207,13 @@ ls $TMP_BUILD_DIR/hooks/cleanup.d >>found"#;
     let listing = String::from_utf8(listing.stdout).unwrap();
     assert!(!listing.lines().any(|line| line.starts_with("./tmp/") && line != "./tmp/"), "{listing}");
 }
+
+#[test]
+fn what_hooks_download_is_where_the_caller_wants_it() {
+    let work = Work::new();
+    work.hook("web", "extra-data.d/50-web", "echo loaded >$DIB_IMAGE_CACHE/web; $DIB_PYTHON_EXEC --version");
+    let caller = [("DIB_IMAGE_CACHE", "elsewhere"), ("DIB_PYTHON_EXEC", "/absent/python")];
+    work.create_with("-n -t tar -o x --image-cache cache/of/mine tiny web", &caller).expect_success();
+    assert_eq!(work.files("."), ["cache", "x.tar"]);
+    assert_eq!(work.read("cache/of/mine/web"), "loaded\n");
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -118,12 +118,9 @@ impl Build<'_> {
                 format!("mkdir -p {}", outputs.display()),
             ));
         }
-        let manifests = self.request.manifests.as_ref().map(|path| directory.join(path));
-        if let Some(path) = &manifests {
-            let failed = |error| format!("cannot make `{}` (DIB_MANIFEST_SAVE_DIR): {error}", path.display());
-            std::fs::create_dir_all(path).map_err(|error| Message::plain(failed(error)))?;
-        }
-        Ok(Surroundings { directory, further: [outputs].into_iter().chain(manifests).collect() })
+        let manifests = own_directory(&directory, &self.request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
+        let cache = own_directory(&directory, &self.request.image_cache, "--image-cache")?;
+        Ok(Surroundings { directory, further: [outputs].into_iter().chain(manifests).collect(), cache })
     }
 
     fn write(
@@ -157,6 +154,21 @@ impl Build<'_> {
         naming.hand_over()?;
         steps
     }
+}
+
+/// Makes a directory that the caller names by `option`, from where the caller is.
+fn own_directory(
+    from: &Path,
+    name: &Option<String>,
+    option: &'static str,
+) -> Result<Option<PathBuf>, Failure> {
+    let path = name.as_ref().map(|name| from.join(name));
+    let made = path.as_ref().map_or(Ok(()), std::fs::create_dir_all);
+    made.map_err(|error| {
+        let name = name.as_deref().unwrap_or_default();
+        Message::plain(format!("cannot make `{name}` ({option}): {error}"))
+    })?;
+    Ok(path)
 }
 
 /// Outputs beside each other, all with one name and an ending.
