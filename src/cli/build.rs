@@ -31,7 +31,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         .into_iter()
         .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
         .collect::<Result<Vec<_>, _>>()?;
-    let events = renderer(args.progress, detail(global));
+    let events = renderer(args.progress, Detail::of(global));
     let sources =
         Sources::new(&context, &args.cache_from, &look_up_client(global, process)?, events.as_ref());
     let target = Target::new(&context, &args.cache_to, &client(global, process)?, events.as_ref())?;
@@ -68,14 +68,6 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         }
     }
     unpublished.map(|()| ExitCode::SUCCESS)
-}
-
-pub(super) fn detail(global: &Global) -> Detail {
-    match (global.quiet, global.verbose) {
-        (true, _) => Detail::Quiet,
-        (_, true) => Detail::Verbose,
-        _ => Detail::Normal,
-    }
 }
 
 /// One image to build.

@@ -1,15 +1,14 @@
 //! `plywood cache`: a repository that steps are shared through.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Process;
 use super::answer::say;
 use super::args::{Cache, Global, Progress};
-use super::build::detail;
-use super::progress::renderer;
+use super::progress::{Detail, renderer};
 use super::registry::client;
 use super::report::Failure;
+use super::sharing::now;
 use crate::build::Pruning;
 use crate::registry::{Access, CacheRepository};
 use crate::share::PrunePolicy;
@@ -20,7 +19,7 @@ const DAY: i64 = 24 * 60 * 60;
 /// Deletes old steps.
 pub(super) fn run(global: &Global, command: &Cache, process: &Process) -> Result<ExitCode, Failure> {
     let Cache::Prune { repository, older_than, keep_last, dry_run } = command;
-    let events = renderer(Progress::Plain, detail(global));
+    let events = renderer(Progress::Plain, Detail::of(global));
     let access = if *dry_run { Access::Pull } else { Access::Delete };
     let remote = CacheRepository::new(client(global, process)?.remote(repository, access), events.as_ref());
     let policy = PrunePolicy { since: now()? - i64::from(*older_than) * DAY, keep_last: *keep_last };
@@ -35,9 +34,4 @@ pub(super) fn run(global: &Global, command: &Cache, process: &Process) -> Result
         "deleted {gone} of {steps} steps from {repository}; the registry's own garbage collection frees the space"
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns the seconds since 1970.
-pub(super) fn now() -> Result<i64, Failure> {
-    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?)
 }

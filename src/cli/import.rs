@@ -8,10 +8,9 @@ use std::process::ExitCode;
 use super::Process;
 use super::answer::say;
 use super::args::{Global, Import};
-use super::build::detail;
 use super::context::{machine_architecture, open_store};
 use super::fetch::Fetch;
-use super::progress::renderer;
+use super::progress::{Detail, renderer};
 use super::registry::client;
 use super::report::{Failure, Message};
 use crate::distro::{Architecture, BaseDefinition, BaseName, BaseSource};
@@ -98,7 +97,7 @@ fn from_registry(
     store: &Store,
     reference: &Reference,
 ) -> Result<Taken, Failure> {
-    let events = renderer(args.progress, detail(global));
+    let events = renderer(args.progress, Detail::of(global));
     let client = client(global, process)?;
     let fetched = Fetch { client: &client, store, events: events.as_ref() }.base(reference)?;
     let manifest = store.save_base_layers(&fetched.config, &fetched.layers)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::disk::Disk;
 use super::report::{Failure, Message};
+use super::sharing::now;
 use crate::block::require_device_mapper;
 use crate::build::{Prospect, Registries, forecast};
 use crate::distro::BaseSource;
@@ -54,16 +55,16 @@ fn check_base_source(source: &BaseSource) -> Result<(), Failure> {
 
 /// Refuses a source date epoch that files made now could not be clamped to.
 fn check_clock(plan: &Plan) -> Result<(), Failure> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    match u64::try_from(plan.source_date_epoch) {
-        Ok(epoch) if epoch > now => Err(Message::with_hint(
-            format!(
-                "source-date-epoch {epoch} lies in the future: files made by hooks would keep their own times"
-            ),
-            "set an earlier `source-date-epoch` in `[project]`, or this machine's clock",
-        )),
-        _ => Ok(()),
+    let epoch = plan.source_date_epoch;
+    if epoch <= now()? {
+        return Ok(());
     }
+    Err(Message::with_hint(
+        format!(
+            "source-date-epoch {epoch} lies in the future: files made by hooks would keep their own times"
+        ),
+        "set an earlier `source-date-epoch` in `[project]`, or this machine's clock",
+    ))
 }
 
 /// Returns the programs that these outputs need, and the Debian packages that have them.

@@ -8,10 +8,9 @@ use oci_spec::image::{Descriptor, ImageManifest};
 use super::Process;
 use super::answer::say;
 use super::args::{Global, Pull};
-use super::build::detail;
 use super::context::open_store;
 use super::fetch::{Fetch, blob_of, manifest, parse, unusable};
-use super::progress::renderer;
+use super::progress::{Detail, renderer};
 use super::registry::client;
 use super::report::{Failure, Message};
 use crate::oci::{BlobStream, Reference};
@@ -23,7 +22,7 @@ use crate::registry::{Access, Client, Remote, Transfers};
 pub(super) fn run(global: &Global, args: &Pull, process: &Process) -> Result<ExitCode, Failure> {
     let reference: Reference = args.reference.parse()?;
     let client = client(global, process)?;
-    let events = renderer(args.progress, detail(global));
+    let events = renderer(args.progress, Detail::of(global));
     let said = match &args.output {
         Some(directory) => files(&client, &reference, directory, events.as_ref())?,
         None => image(global, &client, &reference, events.as_ref())?,

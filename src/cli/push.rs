@@ -6,11 +6,10 @@ use std::process::ExitCode;
 use super::Process;
 use super::answer::say;
 use super::args::{Global, Push, PushFormat};
-use super::build::detail;
 use super::container::Assembly;
 use super::context::{Context, machine_architecture, open_store};
 use super::origin::Origins;
-use super::progress::renderer;
+use super::progress::{Detail, renderer};
 use super::registry::client;
 use super::report::{Failure, Message};
 use crate::build::ImageManifest;
@@ -32,7 +31,7 @@ pub(super) fn run(global: &Global, args: &Push, process: &Process) -> Result<Exi
     }
     let store = open_store(global)?;
     let remote = client(global, process)?.remote(&reference.repository, Access::Push);
-    let events = renderer(args.progress, detail(global));
+    let events = renderer(args.progress, Detail::of(global));
     let push = Destination { remote: &remote, reference: &reference, events: events.as_ref() };
     let digest = match args.format {
         PushFormat::Oci => {

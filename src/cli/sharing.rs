@@ -1,9 +1,9 @@
 //! What is shared through registries, as the command line and `plywood.toml` say.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::args::{CacheFrom, CacheTo};
-use super::cache::now;
 use super::context::Context;
 use super::outputs::encoding;
 use super::report::Failure;
@@ -113,4 +113,9 @@ pub(super) struct NotPublished {
 pub(super) fn signing_key(context: &Context, named: Option<&PathBuf>) -> Option<PathBuf> {
     let of_project = || context.project.trust.sign_with.as_ref().map(|path| context.dir.join(path));
     named.cloned().or_else(of_project)
+}
+
+/// Returns the seconds since 1970.
+pub(super) fn now() -> Result<i64, Failure> {
+    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?)
 }

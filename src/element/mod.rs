@@ -38,7 +38,9 @@ mod package_data;
 mod package_file;
 mod package_list;
 mod package_request;
+mod package_rule;
 mod phase;
+mod provider;
 mod relevance;
 mod resolve;
 mod sandwich;
@@ -64,11 +66,13 @@ pub use native::{
 pub use nearest::nearest;
 pub use order::{CycleError, Order};
 pub use package_data::PackageDataError;
-pub use package_list::{Condition, PACKAGE_PHASES, PackageAction, PackageEntry, PackageList};
+pub use package_list::{PackageEntry, PackageList};
 pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetVariableError, install_type};
+pub use package_rule::{Condition, PACKAGE_PHASES, PackageAction};
 pub use phase::{Phase, PhaseClass, PhaseError, Place};
+pub use provider::{OPERATING_SYSTEM, Provider};
 pub use relevance::{Fragment, relevant_fragments};
-pub use resolve::{BaseNames, OPERATING_SYSTEM, Provider, Resolution, ResolveError, resolve};
+pub use resolve::{BaseNames, Resolution, ResolveError, resolve};
 pub use sandwich::{Sandwich, sandwiches};
 pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resolve::{OPERATING_SYSTEM, Provider};
+use super::provider::{OPERATING_SYSTEM, Provider};
 use super::{Element, ElementName};
 
 /// Pairs of elements that do not depend on each other, yet have to come in this order if both are in an image.

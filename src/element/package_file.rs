@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::package_list::{Condition, PACKAGE_PHASES, PackageAction};
+use super::package_rule::{Condition, PACKAGE_PHASES, PackageAction, Rule};
 use super::{Phase, nearest};
 
 /// Packages in the order of the file.
@@ -37,14 +37,6 @@ impl<'de> Deserialize<'de> for PackageFile {
 
         deserializer.deserialize_any(List)
     }
-}
-
-/// One rule of a package.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub(super) phase: Phase,
-    pub(super) action: PackageAction,
-    pub(super) conditions: Vec<Condition>,
 }
 
 /// The keys that a rule can have.

@@ -4,11 +4,9 @@
 
 use super::document::parse_document;
 use super::install_type::install_type_of;
-use super::package_file::{PackageFile, Rule};
+use super::package_file::PackageFile;
+use super::package_rule::{Condition, PACKAGE_PHASES, PackageAction, Rule};
 use super::{DocumentError, Element, Phase};
-
-/// The phases in which packages are installed.
-pub const PACKAGE_PHASES: [Phase; 3] = [Phase::PreInstall, Phase::Install, Phase::PostInstall];
 
 /// The packages an element asks for, in the order of its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,36 +23,6 @@ pub struct PackageEntry {
     pub action: PackageAction,
     /// What has to hold, or the entry does not count.
     pub conditions: Vec<Condition>,
-}
-
-/// What happens to a package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PackageAction {
-    /// It is installed.
-    Install,
-    /// It is removed, unless another element wants it.
-    Uninstall,
-    /// It is installed, and removed in the end, unless another element wants it.
-    BuildOnly,
-}
-
-/// Something that has to hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
-    /// The element is installed in this way.
-    InstallType(String),
-    /// What this variable chooses the install type of is installed in this way.
-    ChosenType(String, String),
-    /// `ARCH` is one of these. They are not trimmed, as diskimage-builder does not trim them.
-    Architecture(Vec<String>),
-    /// `ARCH` is none of these.
-    NotArchitecture(Vec<String>),
-    /// `DIB_PYTHON_VERSION` is this.
-    PythonVersion(String),
-    /// The variable has this value.
-    Equal(String, String),
-    /// The variable has another value than this.
-    NotEqual(String, String),
 }
 
 impl Element {

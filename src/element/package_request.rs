@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::package_list::{Condition, PackageAction, PackageEntry, PackageList};
+use super::package_list::{PackageEntry, PackageList};
+use super::package_rule::{Condition, PackageAction};
 use super::{ElementName, Phase};
 
 /// What is to be installed and removed, by phase.

@@ -7,15 +7,12 @@
 //! Source: diskimage-builder, `element_dependencies.py`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::sync::Arc;
 
 use super::native::repeated_hook;
 use super::order::{CycleError, Order, order};
+use super::provider::{OPERATING_SYSTEM, Provider};
 use super::{Catalog, Element, ElementName, NativeProvider, nearest};
-
-/// What every image needs one provider of.
-pub const OPERATING_SYSTEM: &str = "operating-system";
 
 /// What the base of an image brings with it.
 #[derive(Debug, Clone, Copy)]
@@ -35,24 +32,6 @@ pub struct Resolution {
     pub native: BTreeSet<NativeProvider>,
     /// Who provides which name.
     pub provided: BTreeMap<ElementName, Provider>,
-}
-
-/// Somebody who provides a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Provider {
-    /// The base of this name.
-    Base(String),
-    /// An element.
-    Element(ElementName),
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Provider::Base(name) => write!(f, "base `{name}`"),
-            Provider::Element(name) => write!(f, "element `{name}`"),
-        }
-    }
 }
 
 /// A list of elements that does not make an image.

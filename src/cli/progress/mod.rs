@@ -24,6 +24,17 @@ pub enum Detail {
     Verbose,
 }
 
+impl Detail {
+    /// Returns what the command line asks for.
+    pub fn of(global: &args::Global) -> Self {
+        match (global.quiet, global.verbose) {
+            (true, _) => Detail::Quiet,
+            (_, true) => Detail::Verbose,
+            _ => Detail::Normal,
+        }
+    }
+}
+
 /// Returns what shows events in this way.
 pub fn renderer(kind: args::Progress, detail: Detail) -> Box<dyn Events> {
     let live = detail == Detail::Normal && std::io::stderr().is_terminal();
