@@ -67,7 +67,7 @@ pub struct Arguments {
     pub docker_target: Option<String>,
     /// `--logfile`
     pub log_file: Option<String>,
-    /// The elements.
+    /// The elements: the operands, each of which may hold several or none.
     pub elements: Vec<String>,
 }
 
@@ -78,7 +78,8 @@ impl Invocation {
     /// In getopt's words, if they are no command line.
     pub fn parse(words: &[String]) -> Result<Self, UsageError> {
         let Parsed { options, operands } = parse(words)?;
-        let mut arguments = Arguments { words: words.to_vec(), elements: operands, ..Arguments::default() };
+        let mut arguments =
+            Arguments { words: words.to_vec(), elements: elements_of(&operands), ..Arguments::default() };
         for (option, value) in options {
             match option {
                 Opt::Help => return Ok(Invocation::Help),
@@ -128,6 +129,12 @@ fn words_of(list: &str) -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
+/// Takes operands apart as a shell does that expands them without quotes: callers give several elements in one word, and empty
+/// words where they have no option to give.
+fn elements_of(operands: &[String]) -> Vec<String> {
+    operands.iter().flat_map(|operand| operand.split_whitespace()).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +163,18 @@ mod tests {
         assert_eq!(found.name.as_deref(), Some("/images/deb-0001"));
         assert_eq!(found.elements, ["vm", "deb"]);
         assert_eq!(found.words.join(" "), line);
+    }
+
+    /// Source: octavia, `diskimage-create.sh`.
+    #[test]
+    fn the_call_of_octavia_is_understood() {
+        let words = ["", "-x", "-a", "amd64", "-o", "/images/amphora.qcow2", "-t", "qcow2", "", "base  vm ubuntu"];
+        let words = words.map(str::to_owned);
+        let Invocation::Build(found) = Invocation::parse(&words).unwrap() else { panic!() };
+        assert_eq!(found.elements, ["base", "vm", "ubuntu"]);
+        assert_eq!(found.words, words);
+        let Invocation::Build(none) = Invocation::parse(&[String::new()]).unwrap() else { panic!() };
+        assert_eq!(none.elements, [""; 0]);
     }
 
     #[test]

@@ -387,6 +387,11 @@ fn a_disk_is_as_large_and_as_labelled_as_it_is_asked_for() {
     assert_eq!(program("tar", &["-xOf", "x.tar", "./etc/look"], &work.path()), "ext4 top /\n");
     work.create_with("-n -t raw -o y tiny look", &[("FS_TYPE", "xfs")]).expect_success();
     assert!(blkid("y.raw").contains("LABEL=img-rootfs\n"), "{}", blkid("y.raw"));
+    for _ in 0..2 {
+        // Its UUID is that of the one that was there, which blkid has seen.
+        work.create_with("-n -t raw -o y tiny look", &[("FS_TYPE", "btrfs")]).expect_success();
+        assert!(blkid("y.raw").contains("TYPE=btrfs\n"), "{}", blkid("y.raw"));
+    }
     let config = "- local_loop: {name: image0}\n- partitioning:\n    base: image0\n    label: mbr\n    partitions:\n    \
                   - {name: root, flags: [boot], size: 100%, mkfs: {name: mkfs_root, mount: {mount_point: /, fstab: {}}}}\n";
     work.create_with("-n -t raw -o z tiny look", &[("DIB_BLOCK_DEVICE_CONFIG", config)]).expect_success();
