@@ -208,7 +208,11 @@ const CLEAN_UP: &str = r#"cd "$TMP_MOUNT_PATH"
 
 /// A tool that makes a root file system leaves a copy of the machine's resolver configuration in it, which is nobody else's
 /// business. Source: diskimage-builder, `lib/common-functions`, `create_base`.
+///
+/// It is also the first to notice that no hook has made one.
 const SET_RESOLVER_ASIDE: &str = r#"cd "$TMP_MOUNT_PATH"
+[ -n "$(ls | grep -v -x -e lost+found -e tmp)" ] || { echo 'Failed to deploy the root element.'; exit 1; }
+[ -d etc ] || { echo 'The root file system has no directory etc.'; exit 1; }
 [ -e etc/resolv.conf ] || [ -L etc/resolv.conf ] || { : >etc/resolv.conf; chmod 0777 etc/resolv.conf; exit; }
 [ -L etc/resolv.conf ] || ! cmp -s etc/resolv.conf /etc/resolv.conf || : >etc/resolv.conf
 mv etc/resolv.conf etc/resolv.conf.ORIG

@@ -168,7 +168,8 @@ mod tests {
     /// Source: octavia, `diskimage-create.sh`.
     #[test]
     fn the_call_of_octavia_is_understood() {
-        let words = ["", "-x", "-a", "amd64", "-o", "/images/amphora.qcow2", "-t", "qcow2", "", "base  vm ubuntu"];
+        let words =
+            ["", "-x", "-a", "amd64", "-o", "/images/amphora.qcow2", "-t", "qcow2", "", "base  vm ubuntu"];
         let words = words.map(str::to_owned);
         let Invocation::Build(found) = Invocation::parse(&words).unwrap() else { panic!() };
         assert_eq!(found.elements, ["base", "vm", "ubuntu"]);

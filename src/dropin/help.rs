@@ -16,7 +16,7 @@ Options:
     --checksum               write MD5 and SHA-256 files beside disks
     --image-size GIB         size of the disk
     --image-extra-size MIB   room beside the content of the disk
-    --image-cache DIR        taken and not used: downloads are in plywood's store
+    --image-cache DIR        where hooks keep downloads (default: in plywood's store)
     --max-online-resize N    up to how many blocks the root file system can be enlarged while mounted
     --min-tmpfs GIB          taken and not used: nothing is built in a tmpfs
     --mkfs-journal-size MIB  journal of the root file system

@@ -64,7 +64,8 @@ impl ClusterCache {
             return Ok(());
         }
         let pending = Pending::new(&self.directory.join(&self.image))?;
-        write_kept(pending.file(), qcow2, clusters, known.mark).map_err(io_error("write", pending.path()))?;
+        write_kept(pending.file(), qcow2, clusters, known.mark)
+            .map_err(io_error("write", pending.target()))?;
         pending.commit()?;
         self.newest_first().iter().skip(KEPT_FILES).try_for_each(|path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),

@@ -105,7 +105,8 @@ fn lend_or_copy(layer: &Layer, blobs: &dyn LayerBlobs, store: &Path, old: &Path)
 
 /// Says whether the file is the layer's blob, by its bytes: a layout in an output directory is anybody's.
 fn is_blob(path: &Path, layer: &Layer) -> bool {
-    Sums::of(path, false).is_ok_and(|found| (found.sha256, found.bytes) == (layer.blob, layer.blob_bytes))
+    let sums = File::open(path).and_then(|file| Sums::of(&file, false));
+    sums.is_ok_and(|found| (found.sha256, found.bytes) == (layer.blob, layer.blob_bytes))
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), OutputError> {
@@ -189,8 +190,8 @@ struct PendingDirectory {
 
 impl PendingDirectory {
     fn new(target: &Path) -> Result<Self, OutputError> {
-        let lock = Pending::new(target)?;
-        let path = lock.path().with_added_extension("d");
+        let lock = Pending::named(target)?;
+        let path = lock.part().unwrap_or(target).with_added_extension("d");
         remove(&path)?;
         fs::create_dir(&path).map_err(io_error("create", &path))?;
         Ok(Self { path, target: target.to_owned(), _lock: lock })

@@ -60,7 +60,7 @@ impl Converter {
         match format {
             DiskFormat::Qcow2 => self.write_qcow2(raw, &pending)?,
             DiskFormat::Raw => open(raw).and_then(|disk| {
-                copy_sparse(&disk, pending.file()).map_err(io_error("write", pending.path()))
+                copy_sparse(&disk, pending.file()).map_err(io_error("write", pending.target()))
             })?,
             other => self.convert_by_qemu(raw, &pending, other)?,
         }
@@ -75,7 +75,7 @@ impl Converter {
         format: QemuFormat<'_>,
     ) -> Result<Written, OutputError> {
         let pending = destination.pending()?;
-        Run::new(QEMU_IMG).args(format.arguments(raw, pending.path())).run()?;
+        run_qemu_img(format.arguments(raw, &pending.path_for_programs()), &pending)?;
         destination.publish(pending)
     }
 
@@ -89,7 +89,7 @@ impl Converter {
         let written = write_qcow2(&open(raw)?, pending.file(), options, known.as_ref(), &self.interrupt);
         let clusters = written.map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => OutputError::Interrupted,
-            _ => io_error("write", pending.path())(error),
+            _ => io_error("write", pending.target())(error),
         })?;
         if let Some((cache, known)) = cache.zip(known) {
             // Without it the next disk is compressed again: no reason to fail.
@@ -99,10 +99,10 @@ impl Converter {
     }
 
     fn convert_by_qemu(&self, raw: &Path, pending: &Pending, format: DiskFormat) -> Result<(), OutputError> {
-        Run::new(QEMU_IMG).args(qemu_img_arguments(raw, pending.path(), format)).run()?;
+        run_qemu_img(qemu_img_arguments(raw, &pending.path_for_programs(), format), pending)?;
         let name = pending.target().file_name().unwrap_or_default().to_string_lossy();
         let marks = Stamp { identity: &self.identity, time: self.source_date_epoch, name: &name };
-        stamp(pending.file(), pending.path(), format, &marks)
+        stamp(pending.file(), pending.target(), format, &marks)
     }
 }
 
@@ -123,6 +123,11 @@ pub fn qemu_formats() -> Result<Vec<String>, OutputError> {
     let formats = help.split_once("Supported formats:").map_or("", |(_, formats)| formats);
     let words = formats.lines().take_while(|line| !line.is_empty()).flat_map(str::split_whitespace);
     Ok(words.map(str::to_owned).collect())
+}
+
+fn run_qemu_img(arguments: Vec<OsString>, pending: &Pending) -> Result<(), OutputError> {
+    let run = Run::new(QEMU_IMG).args(arguments).run();
+    run.map_err(|error| OutputError::from(error).of_result(pending.target()))
 }
 
 /// Returns the arguments of `qemu-img` that turn `raw` into `target`.

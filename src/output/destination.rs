@@ -1,8 +1,9 @@
 //! Where a complete file goes, and what lies beside it.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use md5::{Digest as _, Md5};
@@ -61,7 +62,8 @@ impl Destination {
 
     /// Gives a complete file its name, and its checksums beside it. A checksum is never beside a file that it is not of.
     pub(super) fn publish(&self, pending: Pending) -> Result<Written, OutputError> {
-        let sums = Sums::of(pending.path(), self.checksums.contains(&Checksum::Md5))?;
+        let sums = Sums::of(pending.file(), self.checksums.contains(&Checksum::Md5));
+        let sums = sums.map_err(io_error("read", &self.path))?;
         self.make_room()?;
         pending.commit()?;
         for checksum in &self.checksums {
@@ -106,13 +108,11 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn of(path: &Path, with_md5: bool) -> Result<Self, OutputError> {
-        let failed = io_error("read", path);
-        let mut file = fs::File::open(path).map_err(&failed)?;
+    pub(super) fn of(file: &File, with_md5: bool) -> io::Result<Self> {
         let (mut sha256, mut md5) = (Hasher::default(), with_md5.then(Md5::new));
         let (mut buffer, mut bytes) = (vec![0; BUFFER_BYTES], 0);
         loop {
-            let count = file.read(&mut buffer).map_err(&failed)?;
+            let count = file.read_at(&mut buffer, bytes)?;
             if count == 0 {
                 break;
             }

@@ -44,12 +44,32 @@ pub enum OutputError {
     /// A root file system cannot be archived.
     #[error(transparent)]
     Archive(#[from] LayerError),
+    /// A result is not complete.
+    #[error("cannot write `{}`", path.display())]
+    Incomplete {
+        /// Its final name.
+        path: PathBuf,
+        /// Why it failed.
+        source: Box<OutputError>,
+    },
     /// Options that exclude each other.
     #[error("zstd compression needs `compat=1.1`: readers of version 0.10 know zlib alone")]
     ZstdNeedsVersion3,
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl OutputError {
+    /// Names the result that an archive's member, or a program, was meant for.
+    pub(super) fn of_result(self, path: &Path) -> Self {
+        match self {
+            OutputError::Archive(_) | OutputError::Program(_) => {
+                OutputError::Incomplete { path: path.to_owned(), source: Box::new(self) }
+            }
+            named => named,
+        }
+    }
 }
 
 /// Says what was tried, and where.

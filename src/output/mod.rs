@@ -1,7 +1,7 @@
 //! Results as files: disks in the formats of hypervisors, root file systems as archives.
 //!
-//! Every result is written under a temporary name in its own directory ([`Pending`]), synced, and renamed last: a file
-//! under its final name is complete. What lies beside each, and what becomes of one that was
+//! Every result is written to a file without a name in its own directory ([`Pending`]), synced, and named last: a file
+//! under its final name is complete, and nothing else is left of one that is not. What lies beside each, and what becomes of one that was
 //! there, its [`Destination`] says.
 
 mod app_container;

@@ -14,7 +14,8 @@ const MKSQUASHFS: Program = Program { name: "mksquashfs", package: "squashfs-too
 /// `time` is that of the file system itself, in seconds since 1970.
 pub fn write_squashfs(root: &Path, destination: &Destination, time: i64) -> Result<Written, OutputError> {
     let pending = destination.pending()?;
-    Run::new(MKSQUASHFS).args(arguments(root, pending.path(), time)).run()?;
+    let run = Run::new(MKSQUASHFS).args(arguments(root, &pending.path_for_programs(), time));
+    run.run().map_err(|error| OutputError::from(error).of_result(pending.target()))?;
     destination.publish(pending)
 }
 

@@ -68,7 +68,8 @@ pub fn write_tar(
 ) -> Result<Written, OutputError> {
     let destination = destination.into();
     let pending = destination.pending()?;
-    write_archive(root, &pending, form, latest, interrupt)?;
+    write_archive(root, &pending, form, latest, interrupt)
+        .map_err(|error| error.of_result(pending.target()))?;
     destination.publish(pending)
 }
 
@@ -80,7 +81,7 @@ fn write_archive(
     interrupt: &AtomicBool,
 ) -> Result<(), OutputError> {
     let out = BufWriter::with_capacity(1 << 20, pending.file());
-    let failed = io_error("write", pending.path());
+    let failed = io_error("write", pending.target());
     let tree = Tree { root: tree, latest, interrupt };
     match form {
         TarForm::Plain(names) => tree.write(Encoder::new(out), names.root())?.flush().map_err(failed),
@@ -239,7 +240,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let pending = Pending::new(&directory.path().join("root.tar")).unwrap();
         write_archive(tree, &pending, form, LATEST, &AtomicBool::new(false)).unwrap();
-        fs::read(pending.path()).unwrap()
+        fs::read(pending.path_for_programs()).unwrap()
     }
 
     #[test]

@@ -143,12 +143,15 @@ fn the_status_of_a_hook_is_the_commands() {
     work.hook("bad", "install.d/50-bad", "exit 3");
     work.hook("worse", "finalise.d/50-worse", "exit 4");
     work.hook("other", "install.d/50-bad", "true");
+    work.hook("empty", "root.d/10-empty", "mkdir -p \"$TARGET_ROOT/tmp/x\"");
+    work.write("../elements/empty/element-provides", "operating-system\n");
     for (elements, status, text) in [
         ("tiny bad", 3, "error: hook `install.d/50-bad` of element `bad` failed with exit status 3\n"),
         ("tiny worse", 4, "error: hook `finalise.d/50-worse` of element `worse` failed with exit status 4\n"),
         ("tiny bad other", 1, "50-bad"),
         ("tiny absent", 1, "error: element `absent` not found"),
         ("bad", 1, "error: no element provides `operating-system`"),
+        ("empty", 1, "Failed to deploy the root element.\n"),
     ] {
         let run = work.create(&format!("-n -t qcow2,tar -o x {elements}"));
         assert_eq!(run.status, Some(status), "{elements}: {}", run.stdout);

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::{Access, access};
 
 use super::Call;
 use super::breaks::BreakIns;
@@ -112,12 +113,7 @@ impl Build<'_> {
         let directory = std::env::current_dir()?;
         let outputs = directory.join(self.request.name.as_str());
         let outputs = outputs.parent().unwrap_or(&directory).to_owned();
-        if !outputs.is_dir() {
-            return Err(Message::with_hint(
-                format!("`{}` is no directory, so nothing can be written there", outputs.display()),
-                format!("mkdir -p {}", outputs.display()),
-            ));
-        }
+        require_directory(&outputs)?;
         let manifests = own_directory(&directory, &self.request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
         let cache = own_directory(&directory, &self.request.image_cache, "--image-cache")?;
         Ok(Surroundings { directory, further: [outputs].into_iter().chain(manifests).collect(), cache })
@@ -154,6 +150,19 @@ impl Build<'_> {
         naming.hand_over()?;
         steps
     }
+}
+
+/// Refuses a directory that nothing can be written to, before it would turn out at the very end.
+fn require_directory(path: &Path) -> Result<(), Failure> {
+    let name = path.display();
+    if !path.is_dir() {
+        return Err(Message::with_hint(
+            format!("`{name}` is no directory, so nothing can be written there"),
+            format!("mkdir -p {name}"),
+        ));
+    }
+    access(path, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| Message::plain(format!("nothing can be written in `{name}`: {error}")))
 }
 
 /// Makes a directory that the caller names by `option`, from where the caller is.

@@ -14,7 +14,8 @@ use crate::dropin::{Arguments, Environment, Invocation, LogSettings, help};
 pub(super) fn run(call: &Call<'_>) -> u8 {
     match Invocation::parse(&call.words) {
         Ok(Invocation::Help) => shown(&help(call.command)),
-        Ok(Invocation::Version) => shown(&version()),
+        // As it always was, and nothing more: callers compare versions.
+        Ok(Invocation::Version) => shown(UPSTREAM_VERSION),
         Ok(Invocation::Build(arguments)) => return build(call, &arguments),
         Err(error) => {
             eprintln!("{}: {error}", call.command);
@@ -27,10 +28,6 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
 /// Writes to standard output, which may be closed: that ends no build.
 fn shown(text: &str) {
     let _ = line(format_args!("{}", text.trim_end()));
-}
-
-fn version() -> String {
-    format!("{UPSTREAM_VERSION} (plywood {})", env!("CARGO_PKG_VERSION"))
 }
 
 fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
@@ -55,7 +52,7 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
             return 1;
         }
     };
-    log.say(&format!("diskimage-builder version {}", version()));
+    log.say(&format!("diskimage-builder version {UPSTREAM_VERSION} (plywood {})", env!("CARGO_PKG_VERSION")));
     match image::build(call, arguments, &environment, &log) {
         Ok(()) => {
             log.say("Build completed successfully");
