@@ -3,6 +3,8 @@
 //! Needs root, sudo, loop devices, the machine's package mirror, and the Python package index for diskimage-builder. Every lap of
 //! diskimage-builder downloads its packages again, and so does plywood's cold one.
 
+#[path = "../tests/common/cloud_image.rs"]
+mod cloud_image;
 mod fixture;
 mod race;
 #[allow(dead_code, reason = "tests use all of it")]
@@ -15,32 +17,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fixture::{need_root, run, scratch, text};
+use cloud_image::{ELEMENTS, VARIABLES, write_leaf, write_own_elements};
+use fixture::{need_root, scratch};
 use race::Race;
 use tempfile::TempDir;
-
-/// A cloud image; the last two are ours: one file, and two packages with one file.
-const ELEMENTS: [&str; 11] = [
-    "debian-minimal",
-    "openssh-server",
-    "cloud-init",
-    "cloud-init-datasources",
-    "growroot",
-    "dhcp-all-interfaces",
-    "devuser",
-    "element-manifest",
-    "journal-to-console",
-    "early",
-    "leaf",
-];
-
-const VARIABLES: [(&str, &str); 5] = [
-    ("DIB_RELEASE", "bookworm"),
-    ("DIB_CLOUD_INIT_DATASOURCES", "ConfigDrive"),
-    ("DIB_DEV_USER_USERNAME", "builder"),
-    ("DIB_DEV_USER_PWDLESS_SUDO", "yes"),
-    ("DIB_PYTHON_VERSION", "3"),
-];
 
 fn main() {
     need_root();
@@ -59,7 +39,7 @@ fn main() {
     let leaf = Cell::new(0);
     let change_leaf = || {
         leaf.set(leaf.get() + 1);
-        bench.write_leaf(leaf.get());
+        write_leaf(&bench.path("elements"), leaf.get());
     };
     bench.again("A line of the last element changed", change_leaf, store.path());
 }
@@ -71,27 +51,13 @@ impl Bench {
     fn new() -> Self {
         let bench = Self(scratch());
         symlink(env!("CARGO_BIN_EXE_plywood"), bench.path("disk-image-create")).unwrap();
-        bench.write("elements/early/install.d/05-early", "#!/bin/bash\necho early >/etc/early\n");
-        bench.write("elements/leaf/element-deps", "package-installs\n");
-        bench.write("elements/leaf/package-installs.yaml", "jq:\ngit:\n");
-        bench.write_leaf(0);
+        write_own_elements(&bench.path("elements"));
         fs::create_dir(bench.path("out")).unwrap();
         bench
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, content).unwrap();
-        run(r#"chmod +x "$1""#, &[text(&path)]);
-    }
-
-    fn write_leaf(&self, number: u32) {
-        self.write("elements/leaf/install.d/70-leaf", &format!("#!/bin/bash\necho {number} >/etc/leaf\n"));
     }
 
     /// Lets both build what both have built before.

@@ -9,28 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::cloud_image::{ELEMENTS, VARIABLES, write_own_elements};
 use crate::common::project::Project;
 use crate::common::upstream;
 use plywood::oci::{Digest, HashingReader};
-
-/// Every class of element: an operating system, tools, ones that need others, one that lists the image.
-const ELEMENTS: [&str; 8] = [
-    "debian-minimal",
-    "openssh-server",
-    "cloud-init",
-    "cloud-init-datasources",
-    "growroot",
-    "dhcp-all-interfaces",
-    "devuser",
-    "element-manifest",
-];
-
-const VARIABLES: [(&str, &str); 4] = [
-    ("DIB_RELEASE", "bookworm"),
-    ("DIB_DEV_USER_USERNAME", "dev"),
-    ("DIB_CLOUD_INIT_DATASOURCES", "ConfigDrive, NoCloud"),
-    ("DIB_PYTHON_VERSION", "3"),
-];
 
 /// What differs, by the start of its path, and why. diskimage-builder itself gives others each time in those marked with a
 /// star.
@@ -73,9 +55,11 @@ const PYC_HEADER_BYTES: u64 = 16;
 #[test]
 fn diskimage_builder_and_plywood_make_the_same_files_of_the_same_elements() {
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let reference = entries(&by_diskimage_builder(work.path()));
+    let own = work.path().join("elements");
+    write_own_elements(&own);
+    let reference = entries(&by_diskimage_builder(work.path(), &own));
     let project = Project::new("outputs = []");
-    define(&project);
+    define(&project, &own);
     let mut unknown = Vec::new();
     for order in ["element", "phase"] {
         project.build(&["--order", order]);
@@ -87,12 +71,12 @@ fn diskimage_builder_and_plywood_make_the_same_files_of_the_same_elements() {
 }
 
 /// Defines the image `tiny` by diskimage-builder's elements, without a base.
-fn define(project: &Project) {
+fn define(project: &Project, own: &Path) {
     let variables =
         VARIABLES.map(|(name, value)| (name, value.to_owned())).into_iter().chain(upstream::mirrors());
     let env: Vec<_> = variables.map(|(name, value)| format!("{name} = {value:?}")).collect();
     let text = format!(
-        "[project]\nelements = [{:?}]\n[image.tiny]\nelements = {ELEMENTS:?}\noutputs = [\"tar\"]\nenv = {{ {} }}\n",
+        "[project]\nelements = [{own:?}, {:?}]\n[image.tiny]\nelements = {ELEMENTS:?}\noutputs = [\"tar\"]\nenv = {{ {} }}\n",
         upstream::elements(),
         env.join(", ")
     );
@@ -100,7 +84,7 @@ fn define(project: &Project) {
 }
 
 /// Builds a tar with diskimage-builder, in a mount namespace that takes all its mounts along when it ends.
-fn by_diskimage_builder(work: &Path) -> std::path::PathBuf {
+fn by_diskimage_builder(work: &Path, own: &Path) -> std::path::PathBuf {
     let tools = work.join("bin");
     fs::create_dir(&tools).unwrap();
     fs::write(tools.join("sudo"), include_str!("../../src/sandbox/bin/sudo")).unwrap();
@@ -108,10 +92,14 @@ fn by_diskimage_builder(work: &Path) -> std::path::PathBuf {
     let programs = upstream::diskimage_builder().join("bin");
     let path = format!("{}:{}:{}", tools.display(), programs.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "disk-image-create", "-n", "--no-tmpfs"]);
+    command.args(["--mount", "--propagation", "private", "disk-image-create", "--no-tmpfs"]);
     command.args(["-t", "tar", "-o", "reference"]).args(ELEMENTS).current_dir(work);
     command.envs(VARIABLES).envs(upstream::mirrors()).env("PATH", path);
-    command.env("TMP_DIR", work).env("DIB_IMAGE_CACHE", work.join("cache")).env("HOME", work);
+    command
+        .env("ELEMENTS_PATH", own)
+        .env("TMP_DIR", work)
+        .env("DIB_IMAGE_CACHE", work.join("cache"))
+        .env("HOME", work);
     let run = command.output().expect("this test needs the program `unshare`");
     let log = String::from_utf8_lossy(&run.stdout);
     let tail: Vec<_> = log.lines().rev().take(40).collect();
