@@ -26,6 +26,9 @@ impl From<ExecError> for DiskError {
             ExecError::Start { command, source } => {
                 DiskError::Io { action: "run", path: command.into(), source }
             }
+            ExecError::TimedOut { command, .. } => {
+                DiskError::Io { action: "run", path: command.into(), source: io::ErrorKind::TimedOut.into() }
+            }
             ExecError::Failed { command, exit, stderr } => {
                 DiskError::ToolFailed { command, exit: exit.to_string(), stderr }
             }

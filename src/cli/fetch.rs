@@ -1,5 +1,7 @@
 //! An image from a registry, into the store.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
@@ -55,7 +57,7 @@ impl Fetch<'_> {
         self.fetch(reference, |source, diff_id, blob| self.layer(source, diff_id, blob))
     }
 
-    fn fetch<L: Send>(
+    fn fetch<L: Clone + Send>(
         &self,
         reference: &Reference,
         take: impl Fn(&Source<'_>, &DiffId, &Blob) -> Result<L, PullError<StoreError>> + Sync,
@@ -65,16 +67,35 @@ impl Fetch<'_> {
         let digest = named.digest();
         let manifest = self.resolve(&remote, named)?;
         let parsed: ImageManifest = parse(&remote, &manifest)?;
-        let sizes = [parsed.config()].into_iter().chain(parsed.layers()).map(Descriptor::size);
-        let transfers = Transfers::start(self.events, remote.repository(), Direction::Pull, sizes);
+        let blobs = [parsed.config()].into_iter().chain(parsed.layers());
+        let sizes: BTreeMap<_, _> = blobs.map(|blob| (blob.digest().to_string(), blob.size())).collect();
+        let transfers =
+            Transfers::start(self.events, remote.repository(), Direction::Pull, sizes.into_values());
         let source = Source { remote: &remote, transfers };
-        let config = source.config(&parsed)?;
+        let config = self.config(&source, &parsed)?;
         let layers = source.layers(&parsed, &config)?;
-        let take = |(diff_id, blob): &(DiffId, Blob)| take(&source, diff_id, blob);
-        let layers = source.transfers.each(remote.jobs(), &layers, take)?;
+        // An image may name a layer many times: empty ones were common once. The largest begins first, or all wait for it in the end.
+        let mut distinct: Vec<_> = layers.iter().collect::<BTreeSet<_>>().into_iter().collect();
+        distinct.sort_by_key(|(_, blob)| Reverse(blob.bytes));
+        let take = |layer: &&(DiffId, Blob)| take(&source, &layer.0, &layer.1).map(|taken| (**layer, taken));
+        let taken = source.transfers.each(remote.jobs(), &distinct, take)?;
         source.transfers.finish();
         self.store.put_blob(&config)?;
+        let taken: BTreeMap<_, _> = taken.into_iter().collect();
+        let layers = layers.iter().map(|layer| taken[layer].clone()).collect();
         Ok(Fetched { digest, manifest, config, layers })
+    }
+
+    /// Returns an image's config, which the store may have.
+    fn config(&self, source: &Source<'_>, manifest: &ImageManifest) -> Result<Vec<u8>, Failure> {
+        let config = blob_of(source.remote, manifest.config())?;
+        if self.store.has_blob(&config)
+            && let Ok(bytes) = self.store.read_blob(&config.digest)
+        {
+            source.transfers.blob(&config.digest, config.bytes).finish(How::There);
+            return Ok(bytes);
+        }
+        Ok(source.remote.read_blob(&config.digest, config.bytes, &source.transfers)?)
     }
 
     /// Follows indexes to the image for this machine.
@@ -115,11 +136,6 @@ impl Fetch<'_> {
 }
 
 impl Source<'_> {
-    fn config(&self, manifest: &ImageManifest) -> Result<Vec<u8>, Failure> {
-        let config = blob_of(self.remote, manifest.config())?;
-        Ok(self.remote.read_blob(&config.digest, config.bytes, &self.transfers)?)
-    }
-
     /// Returns the layers that a manifest and its config name, lowest first.
     fn layers(&self, manifest: &ImageManifest, config: &[u8]) -> Result<Vec<(DiffId, Blob)>, Failure> {
         let mut foreign = manifest.layers().iter().filter(|layer| is_foreign(layer));

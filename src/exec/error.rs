@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 /// A program that could not be run, or failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,14 @@ pub enum ExecError {
         command: String,
         /// Why not.
         source: io::Error,
+    },
+    /// It was asked something, and took too long.
+    #[error("`{command}` has not answered within {} s", limit.as_secs())]
+    TimedOut {
+        /// The command line, secrets hidden.
+        command: String,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// It ran and failed.
     #[error("`{command}` failed with {exit}{}", quoted(stderr))]

@@ -4,19 +4,21 @@
 //!
 //! | stream | what happens to it |
 //! |---|---|
-//! | standard input | empty, but in [`Run::interactive`] |
-//! | standard output | thrown away by [`Run::run`], returned by [`Run::capture`], watched by [`Run::watch`] |
+//! | standard input | empty, but in [`Run::ask`] and [`Run::interactive`] |
+//! | standard output | thrown away by [`Run::run`], returned by [`Run::capture`] and [`Run::ask`], watched by [`Run::watch`] |
 //! | standard error | its last 4 KiB are kept for the error |
 //! | environment | `PATH`, `LC_ALL=C`, `TZ=UTC`, and what [`Run::env`] adds |
 //!
 //! Every child gets `PR_SET_PDEATHSIG`: it dies with the thread that started it, so no child outlives plywood,
 //! whatever ends it. A thread that starts a program must therefore wait for it.
 
+mod ask;
 mod error;
 mod run;
 mod tail;
 mod watch;
 
+pub use ask::Answer;
 pub use error::ExecError;
-pub use run::{Answer, Program, Run};
+pub use run::{Program, Run};
 pub use watch::{Ending, Watched};

@@ -1,7 +1,7 @@
 //! One call of a program.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -43,15 +43,6 @@ pub struct Run {
 enum Inherits {
     Nothing,
     Environment,
-}
-
-/// How a program answered a question.
-#[derive(Debug)]
-pub struct Answer {
-    /// How it ended.
-    pub exit: ExitStatus,
-    /// Its standard output.
-    pub output: Vec<u8>,
 }
 
 impl Run {
@@ -124,23 +115,6 @@ impl Run {
         let stderr = errors.join().expect("reading a pipe does not panic");
         self.conclude(child.wait(), read.and(stderr))?;
         Ok(output)
-    }
-
-    /// Writes `question` to its standard input and returns what it answered, whatever its exit status. For short questions.
-    ///
-    /// # Errors
-    /// [`ExecError::NotFound`] or [`ExecError::Missing`] if it is not installed, [`ExecError::Start`] if it cannot be
-    /// talked to.
-    pub fn ask(&self, question: &[u8]) -> Result<Answer, ExecError> {
-        let mut child = self.spawn(Stdio::piped(), Stdio::piped(), Stdio::null())?;
-        let mut stdin = child.stdin.take().expect("standard input is piped");
-        // A program that answers without reading is no failure. Closing it ends the question.
-        let _ = stdin.write_all(question);
-        drop(stdin);
-        let mut output = Vec::new();
-        let read = child.stdout.take().expect("standard output is piped").read_to_end(&mut output);
-        let exit = child.wait().and_then(|exit| read.map(|_| exit)).map_err(|source| self.broken(source))?;
-        Ok(Answer { exit, output })
     }
 
     /// Runs it on the caller's terminal: its three streams are the caller's.
@@ -268,21 +242,6 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "program `no-such-program` not found (it is in the Debian package `some-package`)"
-        );
-    }
-
-    #[test]
-    fn a_question_is_answered_whatever_the_exit_status() {
-        let answer = sh("read name; echo hello $name; exit 3").ask(b"world\n").unwrap();
-        assert_eq!((answer.exit.code(), answer.output.as_slice()), (Some(3), b"hello world\n".as_slice()));
-        assert_eq!(sh("echo deaf").ask(&[b'x'; 200_000]).unwrap().output, b"deaf\n");
-        let error = Run::named("no-such-program").ask(b"").unwrap_err();
-        assert_eq!(error.to_string(), "program `no-such-program` not found in PATH");
-        let home = Run::named("sh").args(["-c", "echo $HOME"]);
-        assert_eq!(home.ask(b"").unwrap().output, b"\n");
-        assert_eq!(
-            home.inherit_environment().ask(b"").unwrap().output,
-            format!("{}\n", env!("HOME")).into_bytes()
         );
     }
 

@@ -77,7 +77,7 @@ enum Heard {
 }
 
 /// Reads on a thread of its own, so that waiting can time out. The thread ends with the program or the receiver.
-fn read_pieces(mut stdout: ChildStdout) -> Receiver<Vec<u8>> {
+pub(super) fn read_pieces(mut stdout: ChildStdout) -> Receiver<Vec<u8>> {
     let (sender, receiver): (SyncSender<Vec<u8>>, _) = sync_channel(16);
     thread::spawn(move || {
         let mut buffer = vec![0; PIECE_BYTES];

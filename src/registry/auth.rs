@@ -25,6 +25,8 @@ use crate::oci::{Challenge, Repository, parse_challenges};
 const CLIENT_ID: &str = "plywood";
 /// Services that do not say how long a token is good for mean this.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// No token is used for longer, whatever its service says.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long before its end a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(10);
 /// Tokens are some kilobytes at most.
@@ -206,7 +208,11 @@ impl TokenService<'_> {
         let host = host_of(&url);
         match url.scheme_str() {
             Some("https") => Ok(url),
-            Some("http") if self.transport.settings().allows_plain(&host) => Ok(url),
+            Some("http")
+                if self.transport.settings().may_lead_to_plain(self.repository.api_host(), &host) =>
+            {
+                Ok(url)
+            }
             Some("http") => Err(RegistryError::PlainHttp { host }),
             _ => Err(unusable()),
         }
@@ -240,7 +246,7 @@ fn parse_token(bytes: &[u8]) -> Option<Token> {
     let token = token.filter(|token| !token.is_empty()).or(access_token)?;
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
-    let life = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
+    let life = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(LONGEST_LIFE);
     Some(Token { header, until: Instant::now() + life.saturating_sub(MARGIN.min(life / 4)) })
 }
 
@@ -278,6 +284,7 @@ mod tests {
         };
         assert_eq!(life(r#"{"token":"t","expires_in":300}"#), Some(290));
         assert_eq!(life(r#"{"access_token":"t"}"#), Some(50));
+        assert_eq!(life(&format!(r#"{{"token":"t","expires_in":{}}}"#, u64::MAX)), Some(86_390));
         assert_eq!(life(r#"{"token":"","access_token":"t","expires_in":4}"#), Some(3));
         for text in ["{}", "<html>", r#"{"token":"a\nb"}"#] {
             assert_eq!(life(text), None, "{text}");
@@ -302,7 +309,9 @@ mod tests {
         let identity = service.form(Some(&Account::Identity("s&t".to_owned())), &scopes);
         assert!(identity.contains("grant_type=refresh_token&refresh_token=s%26t&scope="), "{identity}");
         assert_eq!(service.url("q=1").unwrap(), "https://auth.example/token?x=1&q=1");
-        let plain = TokenService { realm: "http://auth.example/token", ..service };
-        assert!(matches!(plain.url(""), Err(RegistryError::PlainHttp { .. })));
+        for realm in ["http://auth.example/token", "http://127.0.0.1:8080/token"] {
+            let plain = TokenService { realm, ..service };
+            assert!(matches!(plain.url(""), Err(RegistryError::PlainHttp { .. })), "{realm}");
+        }
     }
 }

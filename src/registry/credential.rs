@@ -15,12 +15,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
 use super::error::{HelperError, RegistryError};
+use super::message::one_line;
 use crate::exec::Run;
 use crate::oci::Repository;
 
@@ -28,6 +30,8 @@ use crate::oci::Repository;
 const TOKEN_USER: &str = "<token>";
 /// Under which name Docker Hub's credentials are kept.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+/// A helper may have to ask its user for the password of his passwords.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An account.
 #[derive(Clone, PartialEq, Eq)]
@@ -195,16 +199,15 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Account>, RegistryError
         |source| RegistryError::Helper { program: program.clone(), server: server.to_owned(), source };
     // A name with a slash would be a path, not a helper.
     let run = Run::named(program.replace('/', "_")).arg("get").inherit_environment();
-    let answer = run.ask(server.as_bytes()).map_err(|error| failed(error.into()))?;
+    let answer = run.ask(server.as_bytes(), HELPER_TIMEOUT).map_err(|error| failed(error.into()))?;
     if !answer.exit.success() {
-        let said = String::from_utf8_lossy(&answer.output).trim().to_owned();
+        let said = one_line(&answer.output);
         return match said.contains("credentials not found") {
             true => Ok(None),
             false => Err(failed(HelperError::Failed { exit: answer.exit, said })),
         };
     }
-    let answer: HelperAnswer =
-        serde_json::from_slice(&answer.output).map_err(|error| failed(HelperError::Answer(error)))?;
+    let answer = serde_json::from_slice(&answer.output).map_err(|_| failed(HelperError::Answer))?;
     let HelperAnswer { username, secret } = answer;
     Ok(Some(match username == TOKEN_USER {
         true => Account::Identity(secret),

@@ -14,8 +14,9 @@ use ureq::http::Method;
 use ureq::http::header::RANGE;
 
 use super::error::RegistryError;
+use super::message::{Answer, Request};
 use super::meter::{Transfer, Transfers};
-use super::remote::Remote;
+use super::remote::{Remote, refuse_page};
 use super::retry::{Attempts, MAX_FETCHES};
 use crate::oci::{BlobStream, DamagedBlob, Digest, VerifyingReader};
 use crate::port::How;
@@ -100,71 +101,129 @@ struct Stream<'a> {
     digest: Digest,
     bytes: u64,
     position: u64,
-    body: Option<Box<dyn Read>>,
+    body: Option<Body>,
+    /// The registry has not yet failed to go on in the middle.
+    has_ranges: bool,
     attempts: Attempts<'a>,
     transfer: &'a Transfer<'a>,
     /// Why the last read failed.
     failure: Option<RegistryError>,
 }
 
+/// The bytes of one answer.
+struct Body {
+    reader: Box<dyn Read>,
+    /// How many are left to come, where the answer says so.
+    left: Option<u64>,
+    /// How many of them we have already, from an answer before.
+    known: u64,
+}
+
+impl Body {
+    fn new(answer: Answer, known: u64) -> Self {
+        Self { left: answer.length(), reader: Box::new(answer.into_reader()), known }
+    }
+
+    /// Reads some bytes, either all of them known or none; no bytes at the end of the connection, be it that of the answer or not.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Piece> {
+        let most = match usize::try_from(self.known).unwrap_or(usize::MAX) {
+            0 => buffer.len(),
+            known => known.min(buffer.len()),
+        };
+        let count = self.reader.read(&mut buffer[..most])?;
+        self.left = self.left.map(|left| left.saturating_sub(count as u64));
+        let known = self.known > 0;
+        self.known -= if known { count as u64 } else { 0 };
+        Ok(match count {
+            0 => Piece::End,
+            _ if known => Piece::Known(count),
+            _ => Piece::New(count),
+        })
+    }
+}
+
+/// What a read gave.
+enum Piece {
+    /// So many bytes that we had.
+    Known(usize),
+    /// So many bytes that we want.
+    New(usize),
+    /// None: no more come.
+    End,
+}
+
 impl<'a> Stream<'a> {
     fn new(remote: &'a Remote, digest: Digest, bytes: u64, transfer: &'a Transfer<'a>) -> Self {
         let attempts = remote.attempts(format_args!("pulling blob {digest}")).of(transfer);
-        Self { remote, digest, bytes, position: 0, body: None, attempts, transfer, failure: None }
+        let (position, body, has_ranges, failure) = (0, None, true, None);
+        Self { remote, digest, bytes, position, body, has_ranges, attempts, transfer, failure }
     }
 
-    fn request(&self) -> String {
-        self.remote.request(Method::GET, &format!("blobs/{}", self.digest)).text()
+    fn request(&self) -> Request<'static> {
+        self.remote.request(Method::GET, &format!("blobs/{}", self.digest))
     }
 
-    /// Asks for the bytes from the position on.
-    fn open(&self) -> Result<Box<dyn Read>, RegistryError> {
-        let request = self.remote.request(Method::GET, &format!("blobs/{}", self.digest));
+    /// Asks for the bytes from the position on, where the registry can go on in the middle; else for all of them.
+    fn open(&mut self) -> Result<Body, RegistryError> {
         let position = self.position;
-        if position == 0 {
-            return Ok(Box::new(self.remote.call(&request, &[200])?.into_reader()));
-        }
-        let answer = self.remote.call(&request.header(RANGE, format!("bytes={position}-")), &[200, 206])?;
-        let starts_here =
-            |range: &str| range.trim_start_matches("bytes").trim_start().starts_with(&format!("{position}-"));
-        match (answer.status, answer.header("content-range")) {
-            (206, Some(range)) if starts_here(range) => Ok(Box::new(answer.into_reader())),
-            (206, _) => Err(RegistryError::Unexpected {
-                request: answer.request,
-                reason: format!("not the bytes from {position} on that were asked for"),
-            }),
-            _ => {
-                let request = answer.request.clone();
-                let mut reader = answer.into_reader();
-                let skipped = io::copy(&mut (&mut reader).take(position), &mut io::sink());
-                skipped.map_err(|source| RegistryError::BrokenOff { request, source })?;
-                Ok(Box::new(reader))
+        if position > 0 && self.has_ranges {
+            let request = self.request().header(RANGE, format!("bytes={position}-"));
+            let answer = self.remote.call(&request, &[200, 206, 416])?;
+            match answer.status {
+                200 => return self.whole(answer),
+                206 if starts_at(&answer, position) => return Ok(Body::new(answer, 0)),
+                _ => self.has_ranges = false,
             }
         }
+        self.whole(self.remote.call(&self.request(), &[200])?)
+    }
+
+    /// Takes an answer with the whole blob. A page for people has another size.
+    fn whole(&self, answer: Answer) -> Result<Body, RegistryError> {
+        let is_blob = answer.length() == Some(self.bytes);
+        let answer = if is_blob { answer } else { refuse_page(answer)? };
+        Ok(Body::new(answer, self.position))
     }
 
     /// Reads some bytes; none at the end.
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
         loop {
             self.attempts.check()?;
+            if let Some(elapsed) = self.attempts.stalled() {
+                self.retry(RegistryError::Stalled { request: self.request().text(), elapsed })?;
+            }
+            let is_complete = self.position == self.bytes;
             match self.read_some(buffer) {
-                Ok(0) if self.position == self.bytes => return Ok(0),
-                Ok(0) => self.retry(RegistryError::BrokenOff {
-                    request: self.request(),
-                    source: io::ErrorKind::UnexpectedEof.into(),
-                })?,
-                Ok(count) => return self.count(count),
+                Ok(Piece::New(count)) => return self.count(count),
+                Ok(Piece::Known(count)) => self.attempts.progressed(count),
+                Ok(Piece::End) if is_complete => return Ok(0),
+                Ok(Piece::End) => self.end()?,
+                // All is there: how the connection ends is no matter.
+                Err(RegistryError::BrokenOff { .. }) if is_complete => return Ok(0),
                 Err(error) => self.retry(error)?,
             }
         }
     }
 
-    fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
+    fn read_some(&mut self, buffer: &mut [u8]) -> Result<Piece, RegistryError> {
         if self.body.is_none() {
             self.body = Some(self.open()?);
         }
         let body = self.body.as_mut().expect("opened above");
-        body.read(buffer).map_err(|source| RegistryError::BrokenOff { request: self.request(), source })
+        body.read(buffer)
+            .map_err(|source| RegistryError::BrokenOff { request: self.request().text(), source })
+    }
+
+    /// Tells a blob that ends too early from an answer that broke off.
+    fn end(&mut self) -> Result<(), RegistryError> {
+        let (request, expected, found) = (self.request().text(), self.bytes, self.position);
+        match &self.body {
+            Some(Body { left: Some(0), .. }) => Err(RegistryError::WrongSize { request, expected, found }),
+            _ => {
+                let source = io::ErrorKind::UnexpectedEof.into();
+                self.retry(RegistryError::BrokenOff { request, source })
+            }
+        }
     }
 
     fn retry(&mut self, error: RegistryError) -> Result<(), RegistryError> {
@@ -175,17 +234,17 @@ impl<'a> Stream<'a> {
     fn count(&mut self, count: usize) -> Result<usize, RegistryError> {
         self.position += count as u64;
         if self.position > self.bytes {
-            let (request, expected, found) = (self.request(), self.bytes, self.position);
+            let (request, expected, found) = (self.request().text(), self.bytes, self.position);
             return Err(RegistryError::WrongSize { request, expected, found });
         }
         self.transfer.advance(count);
-        self.attempts.progressed();
+        self.attempts.progressed(count);
         Ok(count)
     }
 
     /// Returns why the blob could not be read, or that it was in vain.
     fn failure(self, damage: Option<DamagedBlob>) -> Option<RegistryError> {
-        let request = self.request();
+        let request = self.request().text();
         let wrong = |DamagedBlob { expected, found }| RegistryError::WrongDigest { request, expected, found };
         self.failure.or(damage.map(wrong))
     }
@@ -199,10 +258,19 @@ impl Read for Stream<'_> {
         if self.failure.is_some() {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        self.next(buffer).map_err(|error| {
+        self.attempts.resume();
+        let read = self.next(buffer);
+        self.attempts.pause();
+        read.map_err(|error| {
             let text = error.to_string();
             self.failure = Some(error);
             io::Error::new(io::ErrorKind::InvalidData, text)
         })
     }
+}
+
+/// Returns whether an answer says that its bytes are those from `position` on.
+fn starts_at(answer: &Answer, position: u64) -> bool {
+    let range = answer.header("content-range").unwrap_or_default();
+    range.trim_start_matches("bytes").trim_start().starts_with(&format!("{position}-"))
 }

@@ -30,6 +30,14 @@ pub enum RegistryError {
         /// Why.
         source: io::Error,
     },
+    /// The answer comes, but so slowly that it would take for ever.
+    #[error("{request}: next to nothing came in {} s", elapsed.as_secs())]
+    Stalled {
+        /// Method and URL.
+        request: String,
+        /// For how long.
+        elapsed: Duration,
+    },
     /// The registry said no.
     #[error("{request}: the registry answered {status}{}", quoted(reason))]
     Refused {
@@ -190,9 +198,9 @@ pub enum HelperError {
         /// What it said.
         said: String,
     },
-    /// It answered something that is no answer.
+    /// It answered something that is no answer. What that was is not said: there may be a password in it.
     #[error("its answer is not what helpers answer")]
-    Answer(#[source] serde_json::Error),
+    Answer,
 }
 
 impl RegistryError {
@@ -200,7 +208,7 @@ impl RegistryError {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::NoAnswer { source, .. } => is_transient(source),
-            Self::BrokenOff { .. } => true,
+            Self::BrokenOff { .. } | Self::Stalled { .. } => true,
             damage if damage.is_damage() => true,
             Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=504),
             Self::NoToken { source, .. } => source.is_transient(),

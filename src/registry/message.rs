@@ -1,10 +1,10 @@
 //! Requests, and the answers to them.
 
-use std::io::Read;
-use std::time::Duration;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use ureq::Body as AnswerBody;
-use ureq::http::header::RETRY_AFTER;
+use ureq::http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, Method, Uri};
 
 use super::error::RegistryError;
@@ -12,6 +12,8 @@ use super::meter::Transfer;
 use crate::oci::Digest;
 use crate::port::BlobSource;
 
+/// How long a document may take: manifests, tokens, errors. The largest is 4 MiB.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of an error's text is read.
 const MAX_REASON_BYTES: u64 = 8 << 10;
 /// How much of it is shown.
@@ -106,15 +108,19 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Reads the whole body, which must not be larger than `limit`.
+    /// Returns how long the body is, where the answer says so.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.header(CONTENT_LENGTH.as_str())?.parse().ok()
+    }
+
+    /// Reads the whole body, which must not be larger than `limit`. For documents.
     pub(super) fn read(self, limit: u64) -> Result<Vec<u8>, RegistryError> {
         let Self { request, body, .. } = self;
         let mut bytes = Vec::new();
-        let read = body.into_reader().take(limit + 1).read_to_end(&mut bytes);
-        match read {
+        match read_document(body.into_reader(), limit + 1, &mut bytes) {
             Err(source) => Err(RegistryError::BrokenOff { request, source }),
-            Ok(count) if count as u64 > limit => Err(RegistryError::TooLarge { request, limit }),
-            Ok(_) => Ok(bytes),
+            Ok(()) if bytes.len() as u64 > limit => Err(RegistryError::TooLarge { request, limit }),
+            Ok(()) => Ok(bytes),
         }
     }
 
@@ -134,8 +140,25 @@ impl Answer {
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?));
         let mut text = Vec::new();
         // What cannot be read is not known; the status says enough.
-        let _ = body.into_reader().take(MAX_REASON_BYTES).read_to_end(&mut text);
+        let _ = read_document(body.into_reader(), MAX_REASON_BYTES, &mut text);
         RegistryError::Refused { request, status, reason: reason(&text), retry_after }
+    }
+}
+
+/// Reads up to `limit` bytes. A document that drips is given up in time.
+fn read_document(reader: impl Read, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let (started, mut reader) = (Instant::now(), reader.take(limit));
+    let mut piece = [0; 8 << 10];
+    loop {
+        match reader.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if started.elapsed() > DOCUMENT_TIMEOUT {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
 }
 
@@ -159,10 +182,14 @@ fn reason(body: &[u8]) -> String {
         Ok(document) => spoken(&document),
         Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
     };
-    let is_page = text.starts_with('<');
-    let line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARACTERS).collect();
-    if is_page { "an HTML page".to_owned() } else { line }
+    if text.starts_with('<') { "an HTML page".to_owned() } else { one_line(text.as_bytes()) }
+}
+
+/// Returns the beginning of what somebody said, fit for a message.
+pub(super) fn one_line(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let characters = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    characters.take(MAX_REASON_CHARACTERS).collect()
 }
 
 fn spoken(document: &serde_json::Value) -> String {

@@ -43,7 +43,8 @@ impl<'a> Transfers<'a> {
             repository: repository.to_string(),
             direction,
             blobs: sizes.len(),
-            bytes: sizes.iter().sum(),
+            // What a manifest says of sizes may be anything.
+            bytes: sizes.iter().fold(0, |all, bytes| all.saturating_add(*bytes)),
             done: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             stopped: AtomicBool::new(false),

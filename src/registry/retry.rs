@@ -14,6 +14,8 @@ const MAX_ATTEMPTS: u32 = 8;
 pub(super) const MAX_FETCHES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// Fewer bytes are no progress: a registry that drips could hold us for ever.
+const PROGRESS_BYTES: u64 = 16 << 10;
 /// How often a wait looks for the user's wish to stop.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -55,17 +57,31 @@ pub(super) struct Attempts<'a> {
     started: Instant,
     /// When there was progress last.
     progress: Instant,
+    /// Since when nothing is waited for.
+    paused: Option<Instant>,
     failed: u32,
     /// Failures since there was progress.
     in_a_row: u32,
+    /// Bytes since there was progress.
+    bytes: u64,
 }
 
 impl<'a> Attempts<'a> {
     /// Starts the first attempt at `action`, which a message can name: `reading tag …`.
     pub(super) fn new(action: String, patience: Duration, line: &'a Line) -> Self {
         let now = Instant::now();
-        let (transfer, failed, in_a_row) = (None, 0, 0);
-        Self { action, patience, line, transfer, started: now, progress: now, failed, in_a_row }
+        Self {
+            action,
+            patience,
+            line,
+            transfer: None,
+            started: now,
+            progress: now,
+            paused: None,
+            failed: 0,
+            in_a_row: 0,
+            bytes: 0,
+        }
     }
 
     /// Ends them when another transfer has failed.
@@ -84,10 +100,28 @@ impl<'a> Attempts<'a> {
         self.failed > 0
     }
 
-    /// Notes that something was achieved: patience starts anew.
-    pub(super) fn progressed(&mut self) {
-        self.progress = Instant::now();
-        self.in_a_row = 0;
+    /// Notes that bytes were achieved: when there are enough of them, patience starts anew.
+    pub(super) fn progressed(&mut self, count: usize) {
+        self.bytes += count as u64;
+        if self.bytes >= PROGRESS_BYTES {
+            (self.progress, self.in_a_row, self.bytes) = (Instant::now(), 0, 0);
+        }
+    }
+
+    /// Says that nothing is waited for, until [`Attempts::resume`]: whoever takes the bytes is busy with them.
+    pub(super) fn pause(&mut self) {
+        self.paused = Some(Instant::now());
+    }
+
+    /// Goes on: the time since [`Attempts::pause`] does not count.
+    pub(super) fn resume(&mut self) {
+        let paused = self.paused.take().map_or(Duration::ZERO, |since| since.elapsed());
+        self.progress += paused;
+    }
+
+    /// Returns for how long there has been no progress, if that is longer than is waited for it.
+    pub(super) fn stalled(&self) -> Option<Duration> {
+        Some(self.progress.elapsed()).filter(|elapsed| *elapsed > self.patience)
     }
 
     /// Waits until it is time for another attempt.
@@ -105,7 +139,7 @@ impl<'a> Attempts<'a> {
         let wait = back_off(self.in_a_row, random()).max(error.retry_after().unwrap_or_default());
         let is_hopeless = error.is_damage() || (error.is_absence() && !self.line.was_answered());
         let most = if is_hopeless { MAX_FETCHES } else { MAX_ATTEMPTS };
-        if self.in_a_row >= most || self.progress.elapsed() + wait > self.patience {
+        if self.in_a_row >= most || self.progress.elapsed().saturating_add(wait) > self.patience {
             return Err(RegistryError::GaveUp {
                 action: self.action.clone(),
                 attempts: self.failed,
@@ -184,6 +218,21 @@ mod tests {
         let started = Instant::now();
         Attempts::new("x".to_owned(), Duration::from_secs(30), &never).again(refused(429, Some(1))).unwrap();
         assert!(started.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn patience_begins_anew_with_enough_bytes_and_not_while_they_are_taken() {
+        let line = Line::default();
+        let mut attempts = Attempts::new("x".to_owned(), Duration::from_millis(200), &line);
+        attempts.pause();
+        thread::sleep(Duration::from_millis(250));
+        attempts.resume();
+        assert_eq!(attempts.stalled(), None);
+        thread::sleep(Duration::from_millis(250));
+        attempts.progressed(PROGRESS_BYTES as usize - 1);
+        assert!(attempts.stalled().is_some());
+        attempts.progressed(1);
+        assert_eq!(attempts.stalled(), None);
     }
 
     #[test]

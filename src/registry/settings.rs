@@ -80,9 +80,11 @@ impl Settings {
         if self.host(host).protocol == Protocol::Plain || is_local() { "http" } else { "https" }
     }
 
-    /// Returns whether a host and port may be spoken to without encryption.
-    pub(super) fn allows_plain(&self, host: &str) -> bool {
-        self.host(host).protocol == Protocol::Plain || is_loopback(split_port(host).0)
+    /// Returns whether what `from` answers may lead to a host and port that is spoken to without encryption. What listens on this
+    /// machine is often for its users alone, and no registry elsewhere has any business there.
+    pub(super) fn may_lead_to_plain(&self, from: &str, host: &str) -> bool {
+        let is_here = |host: &str| is_loopback(split_port(host).0);
+        self.host(host).protocol == Protocol::Plain || (is_here(from) && is_here(host))
     }
 }
 
@@ -98,16 +100,18 @@ mod tests {
         let hosts = hosts.map(|(host, settings)| (host.to_owned(), settings)).into();
         let settings = Settings { hosts, ..Settings::default() };
         let cases = [
-            ("registry.example", "https", false),
-            ("lab.example:5000", "http", true),
-            ("lab.example", "https", false),
-            ("localhost:5000", "http", true),
-            ("[::1]:5000", "http", true),
-            ("localhost:5443", "https", true),
-            ("127.0.0.1.example:5000", "https", false),
+            ("registry.example", "https", false, false),
+            ("lab.example:5000", "http", true, true),
+            ("lab.example", "https", false, false),
+            ("localhost:5000", "http", true, false),
+            ("[::1]:5000", "http", true, false),
+            ("localhost:5443", "https", true, false),
+            ("127.0.0.1.example:5000", "https", false, false),
         ];
-        for (host, scheme, plain) in cases {
-            assert_eq!((settings.scheme(host), settings.allows_plain(host)), (scheme, plain), "{host}");
+        for (host, scheme, from_here, from_elsewhere) in cases {
+            let leads = |from| settings.may_lead_to_plain(from, host);
+            let found = (settings.scheme(host), leads("127.0.0.1"), leads("registry.example"));
+            assert_eq!(found, (scheme, from_here, from_elsewhere), "{host}");
         }
     }
 }

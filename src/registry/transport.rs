@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, LOCATION};
 use ureq::http::{self, HeaderValue, Method, Uri};
 use ureq::tls::{Certificate, TlsConfig};
 use ureq::{Agent, AsSendBody, Body as AnswerBody, Proxy, SendBody};
@@ -25,6 +25,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection on which nothing moves for so long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
+/// Of larger bodies the registry is asked first whether it wants them. One that refuses may close the connection while they are
+/// being sent, and nobody hears why.
+///
+/// Source: RFC 9110, 10.1.1.
+const ASK_FIRST_BYTES: u64 = 1 << 20;
+/// How long it is waited for its word: not every server knows the question.
+const ASK_FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections to all hosts, made when first needed.
 pub(super) struct Transport {
@@ -94,7 +101,7 @@ impl Transport {
             let path = url.path_and_query().map_or("/", |path| path.as_str());
             return format!("{scheme}://{host}{path}").parse().map_err(|_| invalid());
         }
-        if url.scheme_str() == Some("http") && !self.settings.allows_plain(&host) {
+        if url.scheme_str() == Some("http") && !self.settings.may_lead_to_plain(&host_of(base), &host) {
             return Err(RegistryError::PlainHttp { host });
         }
         Ok(url)
@@ -119,6 +126,9 @@ impl Transport {
         let may_have_body = !matches!(request.method, Method::GET | Method::HEAD);
         if let Some(bytes) = body.as_ref().map(|(bytes, _)| *bytes).or(may_have_body.then_some(0)) {
             head = head.header(CONTENT_LENGTH, bytes);
+            if bytes > ASK_FIRST_BYTES {
+                head = head.header(EXPECT, "100-continue");
+            }
         }
         let answer = match &mut body {
             Some((_, reader)) => {
@@ -162,6 +172,8 @@ impl Transport {
             .proxy(proxy.transpose()?)
             .user_agent(concat!("plywood/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_await_100(Some(ASK_FIRST_TIMEOUT))
+            .timeout_recv_response(Some(STALL_TIMEOUT))
             .timeout_per_read(Some(STALL_TIMEOUT))
             .timeout_per_write(Some(STALL_TIMEOUT))
             .max_idle_connections_per_host(self.settings.jobs.max(4))
@@ -247,15 +259,22 @@ mod tests {
             ("https://s3.example/b?sig=1", "https://s3.example/b?sig=1"),
             ("http://a.example:5000/v2/y", "https://a.example:5000/v2/y"),
             ("//b.example/c", "https://b.example/c"),
-            ("http://127.0.0.1:1/c", "http://127.0.0.1:1/c"),
         ];
         for (location, expected) in cases {
             assert_eq!(transport.resolve(&from, location).unwrap(), expected, "{location}");
         }
-        assert!(matches!(
-            transport.resolve(&from, "http://s3.example/b"),
-            Err(RegistryError::PlainHttp { host }) if host == "s3.example"
-        ));
+        for host in ["s3.example", "169.254.169.254", "127.0.0.1:1", "localhost", "[::1]:80"] {
+            let found = transport.resolve(&from, &format!("http://{host}/b"));
+            assert!(
+                matches!(found, Err(RegistryError::PlainHttp { host: named }) if named == host),
+                "{host}"
+            );
+        }
+        let here = answer("http://localhost:5000/v2/x");
+        assert!(
+            transport.resolve(&here, "http://127.0.0.1:1/c").is_ok(),
+            "one place on this machine to another"
+        );
         for location in ["ftp://a.example/x", "http://", "https:// /"] {
             assert!(transport.resolve(&from, location).is_err(), "{location}");
         }

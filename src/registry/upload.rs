@@ -1,7 +1,7 @@
 //! Blobs on their way to a registry.
 //!
 //! ```text
-//! HEAD blob ──200──▶ there
+//! HEAD each blob, all at once ──200──▶ there
 //!   │404
 //! POST uploads?mount=… ──201──▶ mounted
 //!   │202: a session
@@ -10,13 +10,14 @@
 //! moved
 //! ```
 //!
-//! A session that broke is left to the registry, and the next attempt starts from the top: a piece that was cut kills the
-//! session in the registries that matter, and one whose answer got lost must not be sent twice. The `HEAD` at the top finds
+//! A session that broke is left to the registry, and the next attempt starts from the top, with a `HEAD` again: a piece that was
+//! cut kills the session in the registries that matter, and one whose answer got lost must not be sent twice. The `HEAD` finds
 //! out when only the acknowledgement was lost.
 //!
 //! Source: OCI distribution-spec v1.1, "Pushing blobs".
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
@@ -32,6 +33,9 @@ use crate::port::{BlobSource, How};
 
 /// How large pieces are where a registry does not take blobs whole. Small ones cost time: each is a round trip.
 const PIECE_BYTES: u64 = 64 << 20;
+/// How many questions what is there are asked at a time. They cost a round trip and next to nothing else: all of an ordinary image
+/// take one.
+const QUESTIONS: usize = 32;
 const OCTETS: &str = "application/octet-stream";
 
 /// A blob to send.
@@ -71,32 +75,40 @@ impl Remote {
         size_of(answer)
     }
 
-    /// Sends several blobs at a time. Those that are there, or can be mounted, are not sent. Returns how each got there.
+    /// Sends blobs, several at a time. Those that are there, or can be mounted, are not sent; none is sent twice. Returns how those
+    /// that the repository lacked got there, the largest first. Idempotent; the registry verifies digests.
     ///
     /// # Errors
-    /// The first that occurs, which stops the others; blobs that had been sent by then stay.
+    /// The first that occurs, which stops the others; blobs that had been sent by then stay. [`RegistryError::Source`] if the
+    /// bytes of one cannot be read; else as the registry answers.
     pub fn push_blobs(
         &self,
         uploads: &[Upload<'_>],
         transfers: &Transfers<'_>,
     ) -> Result<Vec<How>, RegistryError> {
-        transfers.each(self.jobs(), uploads, |upload| self.push_blob(upload, transfers))
+        let digests: BTreeSet<_> = uploads.iter().map(|upload| upload.digest).collect();
+        let digests: Vec<_> = digests.into_iter().collect();
+        let is_there = |digest: &Digest| Ok((*digest, self.head_blob(digest)?.is_some()));
+        let asked = transfers.each(QUESTIONS, &digests, is_there)?;
+        let lacks = asked.into_iter().filter(|(_, is_there)| !is_there);
+        let mut lacks: BTreeSet<_> = lacks.map(|(digest, _)| digest).collect();
+        // Where a blob is named twice, it is there when the second of them is looked at.
+        let (mut missing, there): (Vec<_>, Vec<_>) =
+            uploads.iter().partition(|upload| lacks.remove(&upload.digest));
+        for Upload { digest, bytes, .. } in there {
+            transfers.blob(digest, *bytes).finish(How::There);
+        }
+        // Begun last, the largest would be waited for in the end.
+        missing.sort_by_key(|upload| Reverse(upload.bytes));
+        transfers.each(self.jobs(), &missing, |upload| self.push_blob(upload, transfers))
     }
 
-    /// Sends a blob, unless it is there or can be mounted. Idempotent; the registry verifies the digest.
-    ///
-    /// # Errors
-    /// [`RegistryError::Source`] if its bytes cannot be read; else as the registry answers.
-    pub fn push_blob(&self, upload: &Upload<'_>, transfers: &Transfers<'_>) -> Result<How, RegistryError> {
+    /// Sends a blob that is not there, unless it can be mounted.
+    fn push_blob(&self, upload: &Upload<'_>, transfers: &Transfers<'_>) -> Result<How, RegistryError> {
         let transfer = transfers.blob(&upload.digest, upload.bytes);
         let mut attempts = self.attempts(format_args!("pushing blob {}", upload.digest)).of(&transfer);
         loop {
-            match self.try_push(upload, &transfer) {
-                Ok(How::There) if attempts.is_repeated() => {
-                    // The attempt before had arrived: its acknowledgement was lost.
-                    transfer.finish(How::Moved);
-                    return Ok(How::Moved);
-                }
+            match self.try_push(upload, &transfer, attempts.is_repeated()) {
                 Ok(how) => {
                     transfer.finish(how);
                     return Ok(how);
@@ -110,10 +122,16 @@ impl Remote {
         }
     }
 
-    fn try_push(&self, upload: &Upload<'_>, transfer: &Transfer<'_>) -> Result<How, RegistryError> {
-        let head = self.request(Method::HEAD, &format!("blobs/{}", upload.digest));
-        if size_of(self.call(&head, &[200, 404])?)?.is_some() {
-            return Ok(How::There);
+    fn try_push(
+        &self,
+        upload: &Upload<'_>,
+        transfer: &Transfer<'_>,
+        is_repeated: bool,
+    ) -> Result<How, RegistryError> {
+        // The attempt before may have arrived, and its acknowledgement been lost.
+        let head = || self.request(Method::HEAD, &format!("blobs/{}", upload.digest));
+        if is_repeated && size_of(self.call(&head(), &[200, 404])?)?.is_some() {
+            return Ok(How::Moved);
         }
         let Some(session) = self.open_session(upload)? else { return Ok(How::Mounted) };
         let url = self.location(&session)?;

@@ -14,6 +14,8 @@ use std::time::Duration;
 pub enum Fault {
     /// The connection is cut after so many bytes of the answer's body.
     CutAnswer(u64),
+    /// The answer does not say how long it is, and is cut after its last byte.
+    CutEnd,
     /// The connection is cut after so many bytes of the request's body.
     CutRequest(u64),
     /// The answer is complete, and so many bytes long only.
@@ -24,6 +26,8 @@ pub enum Fault {
     LoseAnswer,
     /// The answer is this, and the registry never hears of the request: status, headers, body.
     Answer(u16, &'static [&'static str], &'static str),
+    /// The answer is this status, and the connection is closed without a look at the request's body.
+    Deaf(u16),
     /// As [`Fault::Answer`], a redirect to this URL.
     Redirect(String),
     /// It is a request for a token, and gets this one.
@@ -160,6 +164,11 @@ impl Head {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.headers.iter().position(|(known, _)| known == name)?;
+        Some(self.headers.remove(at).1)
+    }
+
     fn set(&mut self, name: &str, value: impl Into<String>) {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.to_owned(), value.into()));
@@ -186,6 +195,12 @@ fn serve(client: &TcpStream, upstream: u16, state: &Mutex<State>) -> io::Result<
         Some(Fault::Challenge) => gate,
         token => hurt(state, &request).or(token),
     };
+    if let Some(Fault::Deaf(status)) = fault {
+        return refuse_and_close(client, status);
+    }
+    if request.take("expect").is_some() {
+        write!(&mut &*client, "HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
     match &fault {
         Some(Fault::Answer(status, headers, body)) => {
             return answer(client, reader, &request, *status, headers, body);
@@ -206,7 +221,7 @@ fn serve(client: &TcpStream, upstream: u16, state: &Mutex<State>) -> io::Result<
             return answer(client, reader, &request, 307, &[&location], "");
         }
         Some(Fault::Late(time)) => thread::sleep(*time),
-        Some(Fault::DropRange) => request.headers.retain(|(name, _)| name != "range"),
+        Some(Fault::DropRange) => drop(request.take("range")),
         _ => {}
     }
     request.set("connection", "close");
@@ -258,6 +273,13 @@ fn pass_gate(state: &Mutex<State>, request: &Head) -> Option<Fault> {
     None
 }
 
+/// Answers and closes the connection at once: whoever is still sending hears nothing of it.
+fn refuse_and_close(mut client: &TcpStream, status: u16) -> io::Result<()> {
+    write!(client, "HTTP/1.1 {status} Fault\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    // The kernel resets connections that are closed with bytes unread.
+    client.shutdown(Shutdown::Both)
+}
+
 /// Answers without asking the registry. Takes the request's body first, as servers that want to be heard do.
 fn answer(
     mut client: &TcpStream,
@@ -284,6 +306,13 @@ fn relay(
     head.set("connection", "close");
     if let Some(Fault::Short(bytes)) = fault {
         head.set("content-length", bytes.to_string());
+    }
+    if let Some(Fault::CutEnd) = fault {
+        let length = head.take("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        head.set("transfer-encoding", "chunked");
+        head.write(&mut client)?;
+        write!(client, "{length:x}\r\n")?;
+        return io::copy(&mut reader.take(length), &mut client).map(|_| ());
     }
     head.write(&mut client)?;
     if request.line.starts_with("HEAD") {

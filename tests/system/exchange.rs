@@ -193,8 +193,8 @@ fn a_second_push_sends_nothing_and_a_second_pull_fetches_nothing() {
     assert_eq!(pull.status, Some(0), "{}", pull.stderr);
     let layers = pull.json_lines().into_iter().filter(|event| event["event"] == "transfer-finished");
     let moved: Vec<_> = layers.filter(|event| event["how"] == "moved").collect();
-    assert_eq!(moved.len(), 1, "the config: {moved:?}");
-    assert_eq!(proxy.lines().len(), 2);
+    assert!(moved.is_empty(), "{moved:?}");
+    assert_eq!(proxy.lines().len(), 1, "the manifest");
 }
 
 /// Returns a project of its own with the elements and the store of the one that was pushed.

@@ -46,7 +46,8 @@ fn push_from(remote: &Remote, content: &[u8], mount_from: Option<&Repository>) -
     let bytes = content.len() as u64;
     let transfers = Transfers::start(&Silent, remote.repository(), Direction::Push, [bytes]);
     let upload = Upload { digest: Digest::of(content), bytes, source: &content, mount_from };
-    remote.push_blob(&upload, &transfers)
+    let pushed = remote.push_blobs(&[upload], &transfers)?;
+    Ok(pushed.first().copied().unwrap_or(How::There))
 }
 
 fn pull(remote: &Remote, digest: &Digest, bytes: u64) -> Result<Vec<u8>, RegistryError> {
@@ -233,10 +234,18 @@ impl Bench {
     }
 
     fn with(host: impl Fn(&Server) -> HostSettings) -> Self {
+        Self::start(host, Duration::from_secs(20))
+    }
+
+    fn patient(patience: Duration) -> Self {
+        Self::start(|_| HostSettings::default(), patience)
+    }
+
+    fn start(host: impl Fn(&Server) -> HostSettings, patience: Duration) -> Self {
         let server = Server::start(Door::Open);
         let proxy = Proxy::start(server.port());
         let hosts = [(proxy.host(), host(&server))].into();
-        let settings = Settings { hosts, patience: Duration::from_secs(20), ..Settings::default() };
+        let settings = Settings { hosts, patience, ..Settings::default() };
         let repository = format!("{}/a", proxy.host()).parse().unwrap();
         Self { remote: client(settings).remote(&repository, Access::Push), server, proxy }
     }
@@ -282,6 +291,59 @@ fn a_registry_without_ranges_is_read_past_the_cut() {
     bench.proxy.hurt("GET", "blobs", Fault::CutAnswer(100_000), 1);
     bench.proxy.hurt("GET", "blobs", Fault::DropRange, 1);
     assert!(pull(&bench.remote, &digest, 300_000).unwrap() == content);
+}
+
+#[test]
+fn a_registry_that_cannot_go_on_in_the_middle_is_read_from_the_start() {
+    let bench = Bench::new();
+    let content = noise(300_000);
+    let digest = bench.store(&content);
+    const WRONG: [&str; 1] = ["Content-Range: bytes 0-299999/300000"];
+    for fault in [Fault::Answer(416, &[], ""), Fault::Answer(206, &WRONG, "x"), Fault::Answer(206, &[], "x")]
+    {
+        bench.proxy.hurt("GET", "blobs", Fault::CutAnswer(100_000), 1);
+        bench.proxy.hurt("GET", "blobs", fault.clone(), 1);
+        bench.proxy.hurt("GET", "blobs", Fault::CutAnswer(200_000), 1);
+        assert!(pull(&bench.remote, &digest, 300_000).unwrap() == content, "{fault:?}");
+        let ranges = bench.proxy.take().iter().filter(|seen| seen.range.is_some()).count();
+        assert_eq!(ranges, 1, "it is not asked again for what it cannot do");
+    }
+}
+
+/// What the registry has under a digest may be less than it should be, and all there is.
+#[test]
+fn a_blob_that_is_too_short_is_said_to_be() {
+    let bench = Bench::new();
+    let digest = bench.store(b"content");
+    let error = pull(&bench.remote, &digest, 1000).unwrap_err();
+    assert!(matches!(error, RegistryError::WrongSize { expected: 1000, found: 7, .. }), "{error:?}");
+    let page = Fault::Answer(200, &["Content-Type: text/html"], "<html>log in</html>");
+    bench.proxy.hurt("GET", "blobs", page, 1);
+    let error = pull(&bench.remote, &digest, 7).unwrap_err();
+    assert!(matches!(error, RegistryError::Unexpected { .. }), "{error:?}");
+}
+
+/// Its end is not told from a connection that broke.
+#[test]
+fn an_answer_that_never_ends_is_over_when_all_is_there() {
+    let bench = Bench::new();
+    let content = noise(300_000);
+    let digest = bench.store(&content);
+    bench.proxy.hurt("GET", "blobs", Fault::CutEnd, 1);
+    assert!(pull(&bench.remote, &digest, 300_000).unwrap() == content);
+    assert_eq!(bench.proxy.lines().len(), 1);
+}
+
+#[test]
+fn a_registry_that_drips_is_given_up() {
+    let bench = Bench::patient(Duration::from_secs(2));
+    let digest = bench.store(&noise(100_000));
+    bench.proxy.hurt("GET", "blobs", Fault::Slow(1), 1);
+    let started = Instant::now();
+    let error = pull(&bench.remote, &digest, 100_000).unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.ends_with("next to nothing came in 2 s"), "{error}: {source}");
 }
 
 #[test]
@@ -421,6 +483,17 @@ fn an_upload_waits_for_a_registry_that_is_busy_and_believes_no_page() {
     assert!(matches!(error, RegistryError::Unexpected { .. }), "{error:?}");
 }
 
+/// Whoever sends all of it first never hears why it was refused.
+#[test]
+fn a_refusal_of_a_large_upload_is_heard() {
+    let bench = Bench::new();
+    let content = noise(8_000_000);
+    bench.proxy.hurt("PUT", "blobs/uploads", Fault::Deaf(413), 1);
+    assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
+    let lines = bench.proxy.lines();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("PATCH")).count(), 1, "{lines:?}");
+}
+
 #[test]
 fn blobs_go_in_pieces_where_they_have_to() {
     let bench = Bench::with(|_| HostSettings { chunk_bytes: Some(1 << 20), ..HostSettings::default() });
@@ -530,6 +603,47 @@ fn nothing_is_sent_when_all_is_there() {
     let lines = bench.proxy.lines();
     assert!(lines.len() <= layers.len() + 3, "{lines:?}");
     assert!(lines.iter().all(|line| line.starts_with("HEAD")), "{lines:?}");
+}
+
+/// Takes one round trip for the manifest and one for all blobs, where each request takes as long as the slowest.
+#[test]
+fn what_is_there_is_asked_all_at_once() {
+    const LATENCY: Duration = Duration::from_millis(300);
+    let bench = Bench::new();
+    let blobs: Vec<_> = (0..20u8).map(|number| vec![number; 100]).collect();
+    let described = blobs.iter().map(|blob| descriptor("a/b", &Digest::of(blob), 100));
+    let manifest = image_manifest(b"{}", described.collect(), &Default::default());
+    let manifest = RawManifest::new("", manifest).unwrap();
+    let sources: Vec<_> = blobs.iter().map(Vec::as_slice).chain([b"{}".as_slice()]).collect();
+    let uploads: Vec<_> = sources
+        .iter()
+        .map(|source| Upload {
+            digest: Digest::of(source),
+            bytes: source.len() as u64,
+            source,
+            mount_from: None,
+        })
+        .collect();
+    let push = || bench.remote.push_image(&tag("latest"), &manifest, &uploads, &Silent).unwrap();
+    push();
+    bench.proxy.take();
+    bench.proxy.hurt("HEAD", "", Fault::Late(LATENCY), usize::MAX);
+    let started = Instant::now();
+    push();
+    assert!(started.elapsed() < 3 * LATENCY, "{:?}", started.elapsed());
+    assert!(bench.proxy.lines().len() <= blobs.len() + 3);
+}
+
+#[test]
+fn a_blob_that_an_image_names_twice_is_sent_once() {
+    let bench = Bench::new();
+    let content = noise(100_000);
+    let (source, digest) = (content.as_slice(), Digest::of(&content));
+    let upload = || Upload { digest, bytes: 100_000, source: &source, mount_from: None };
+    let transfers = Transfers::start(&Silent, bench.remote.repository(), Direction::Push, [100_000; 3]);
+    let pushed = bench.remote.push_blobs(&[upload(), upload(), upload()], &transfers).unwrap();
+    assert_eq!(pushed, [How::Moved]);
+    assert_eq!(bench.proxy.lines().iter().filter(|line| line.starts_with("PUT")).count(), 1);
 }
 
 /// Bytes that come a thousand in a millisecond.
@@ -740,6 +854,10 @@ fn a_helper_is_asked_for_the_account() {
     assert!(said.contains("has no image `1`"), "it was let in: {said}");
     let said = pull(&path);
     assert!(said.contains("docker-credential-test") && !said.contains(PASSWORD), "{said}");
+    // A program that takes no care: what it says may be a password.
+    std::fs::write(&helper, format!("#!/bin/sh\necho '\"{PASSWORD}\"'\n")).unwrap();
+    let said = pull(&format!("{}:{path}", directory.display()));
+    assert!(said.contains("not what helpers answer") && !said.contains(PASSWORD), "{said}");
 }
 
 /// Writes an archive of one file of zeros, which takes no room; returns its size.
@@ -820,7 +938,7 @@ fn a_layer_that_is_larger_than_memory_goes_both_ways() {
     let remote = client(Settings::default()).remote(&repository(&server, "large"), Access::Push);
     let transfers = Transfers::start(&Silent, remote.repository(), Direction::Push, [bytes]);
     let upload = Upload { digest, bytes, source: &OnDisk(layer), mount_from: None };
-    remote.push_blob(&upload, &transfers).unwrap();
+    remote.push_blobs(&[upload], &transfers).unwrap();
     tag_image(&remote, &DiffId::new(digest), "application/vnd.oci.image.layer.v1.tar", &digest, bytes);
 
     let project = Project::new("");

@@ -1,0 +1,96 @@
+//! Asking a program that is not trusted to answer.
+
+use std::io::Write;
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use super::watch::read_pieces;
+use super::{ExecError, Run};
+
+/// Who answers more has not understood the question.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// How a program answered a question.
+#[derive(Debug)]
+pub struct Answer {
+    /// How it ended.
+    pub exit: ExitStatus,
+    /// Its standard output.
+    pub output: Vec<u8>,
+}
+
+impl Run {
+    /// Writes `question`, a short one, to its standard input and returns what it answered, whatever its exit status. A program that does not stop
+    /// answering is killed, which its exit status says.
+    ///
+    /// # Errors
+    /// [`ExecError::NotFound`] or [`ExecError::Missing`] if it is not installed, [`ExecError::Start`] if it cannot be
+    /// talked to, [`ExecError::TimedOut`] if it has not answered within `limit`, and was killed.
+    pub fn ask(&self, question: &[u8], limit: Duration) -> Result<Answer, ExecError> {
+        let deadline = Instant::now() + limit;
+        let mut child = self.spawn(Stdio::piped(), Stdio::piped(), Stdio::null())?;
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        // A program that answers without reading is no failure. Closing it ends the question.
+        let _ = stdin.write_all(question);
+        drop(stdin);
+        let pieces = read_pieces(child.stdout.take().expect("standard output is piped"));
+        let mut output = Vec::new();
+        let ending = loop {
+            match pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(piece) => output.extend_from_slice(&piece),
+                Err(ending) => break ending,
+            }
+            if output.len() > MAX_ANSWER_BYTES {
+                // One that has ended in between cannot be killed, and need not be.
+                let _ = child.kill();
+                break RecvTimeoutError::Disconnected;
+            }
+        };
+        drop(pieces);
+        if ending == RecvTimeoutError::Timeout {
+            let _ = child.kill();
+        }
+        let exit = child.wait().map_err(|source| self.broken(source))?;
+        match ending {
+            RecvTimeoutError::Timeout => Err(ExecError::TimedOut { command: self.command_line(), limit }),
+            RecvTimeoutError::Disconnected => Ok(Answer { exit, output }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn sh(script: &str) -> Run {
+        Run::named("sh").args(["-c", script])
+    }
+
+    #[test]
+    fn a_question_is_answered_whatever_the_exit_status() {
+        let answer = sh("read name; echo hello $name; exit 3").ask(b"world\n", LIMIT).unwrap();
+        assert_eq!((answer.exit.code(), answer.output.as_slice()), (Some(3), b"hello world\n".as_slice()));
+        assert_eq!(sh("echo deaf").ask(&[b'x'; 200_000], LIMIT).unwrap().output, b"deaf\n");
+        let error = Run::named("no-such-program").ask(b"", LIMIT).unwrap_err();
+        assert_eq!(error.to_string(), "program `no-such-program` not found in PATH");
+        let home = sh("echo $HOME");
+        assert_eq!(home.ask(b"", LIMIT).unwrap().output, b"\n");
+        assert_eq!(
+            home.inherit_environment().ask(b"", LIMIT).unwrap().output,
+            format!("{}\n", env!("HOME")).into_bytes()
+        );
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_or_does_not_end_is_not_waited_for() {
+        let started = Instant::now();
+        let error = sh("exec sleep 60").ask(b"", Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.to_string(), "`sh -c exec sleep 60` has not answered within 0 s");
+        let endless = sh("exec yes").ask(b"", LIMIT).unwrap();
+        assert!(!endless.exit.success() && endless.output.len() < 2 * MAX_ANSWER_BYTES);
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+}
