@@ -1,7 +1,8 @@
 //! What refers to a manifest: signatures, records, attestations.
 //!
 //! Registries of the specification's version 1.1 keep the list themselves. For older ones, which answer 404, it is an index
-//! under a tag made of the subject's digest, and whoever writes a referrer keeps it.
+//! under a tag made of the subject's digest, and whoever writes a referrer keeps it. Two who do that at the same time overwrite each
+//! other's list, so whoever has written it looks again a little later.
 //!
 //! Source: OCI distribution-spec v1.1, "Listing Referrers", "Unavailable Referrers API", "Referrers Tag Schema".
 
@@ -13,6 +14,9 @@ use super::error::RegistryError;
 use super::manifest::read_json;
 use super::remote::Remote;
 use crate::oci::{Digest, RawManifest, TagOrDigest, canonical_json, descriptor};
+
+/// How often a list is written that others write, too.
+const MAX_ROUNDS: u32 = 8;
 
 impl Remote {
     /// Returns the descriptors of what refers to a manifest; those of one artifact type if that is named.
@@ -44,7 +48,7 @@ impl Remote {
         Ok(found)
     }
 
-    /// Adds a manifest to its subject's tagged list.
+    /// Adds a manifest to its subject's tagged list, and sees to it that it stays there.
     pub(super) fn add_referrer(
         &self,
         subject: &Descriptor,
@@ -60,21 +64,18 @@ impl Remote {
             .parse()
             .map_err(|_| unreadable("the subject's digest is no SHA-256".to_owned()))?;
         let new = describe(referrer).map_err(|error| unreadable(error.to_string()))?;
-        let mut manifests =
-            self.tagged_referrers(&subject)?.map_or_else(Vec::new, |index| index.manifests().clone());
-        if manifests.iter().any(|known| known.digest() == new.digest()) {
-            return Ok(());
+        let _turn = self.list_of_referrers();
+        for round in 1..=MAX_ROUNDS {
+            let listed = self.tagged_referrers(&subject)?;
+            let mut manifests = listed.map_or_else(Vec::new, |index| index.manifests().clone());
+            if manifests.iter().any(|known| known.digest() == new.digest()) {
+                return Ok(());
+            }
+            manifests.push(new.clone());
+            self.put_manifest(&list_tag(&subject), &index_of(manifests))?;
+            self.attempts("listing a referrer").wait(round)?;
         }
-        manifests.push(new);
-        let index = ImageIndexBuilder::default()
-            .schema_version(2u32)
-            .media_type(MediaType::ImageIndex)
-            .manifests(manifests)
-            .build()
-            .expect("every required field is set");
-        let index =
-            RawManifest { media_type: MediaType::ImageIndex.to_string(), bytes: canonical_json(&index) };
-        self.put_manifest(&list_tag(&subject), &index).map(|_| ())
+        Err(unreadable("others overwrite their list again and again".to_owned()))
     }
 
     fn tagged_referrers(&self, subject: &Digest) -> Result<Option<ImageIndex>, RegistryError> {
@@ -85,6 +86,16 @@ impl Remote {
             reason: error.to_string(),
         })
     }
+}
+
+fn index_of(manifests: Vec<Descriptor>) -> RawManifest {
+    let index = ImageIndexBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests)
+        .build()
+        .expect("every required field is set");
+    RawManifest { media_type: MediaType::ImageIndex.to_string(), bytes: canonical_json(&index) }
 }
 
 fn list_tag(subject: &Digest) -> TagOrDigest {

@@ -1,7 +1,7 @@
 //! A repository in a registry: who asks, for what, and how refusals are met.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ureq::http::{Method, Uri};
 
@@ -25,6 +25,8 @@ struct Inner {
     transport: Transport,
     auth: Auth,
     pieces: Pieces,
+    /// Held while a list of referrers is changed.
+    referrers: Mutex<()>,
 }
 
 /// What is going to be done in a repository. Registries give tokens for that and no more.
@@ -45,6 +47,7 @@ impl Client {
             transport: Transport::new(settings, Line::new(interrupted)),
             auth: Auth::new(credentials),
             pieces: Pieces::default(),
+            referrers: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -97,6 +100,11 @@ impl Remote {
 
     pub(super) fn pieces(&self) -> &Pieces {
         &self.client.inner.pieces
+    }
+
+    /// Waits for its turn to change a list of referrers.
+    pub(super) fn list_of_referrers(&self) -> MutexGuard<'_, ()> {
+        self.client.inner.referrers.lock().unwrap_or_else(|held| held.into_inner())
     }
 
     /// Starts the attempts at `action` on this repository.

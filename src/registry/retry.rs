@@ -150,6 +150,14 @@ impl<'a> Attempts<'a> {
         self.sleep(wait)
     }
 
+    /// Waits as long as after so many failures, without one.
+    ///
+    /// # Errors
+    /// As [`Attempts::check`].
+    pub(super) fn wait(&self, failures: u32) -> Result<(), RegistryError> {
+        self.sleep(back_off(failures, random()))
+    }
+
     fn sleep(&self, wait: Duration) -> Result<(), RegistryError> {
         let end = Instant::now() + wait;
         while let Some(left) = end.checked_duration_since(Instant::now()) {

@@ -724,22 +724,26 @@ fn no_redirect_leads_out_of_encryption() {
     assert_eq!(bench.proxy.lines().len(), 1, "it is not tried again");
 }
 
+/// Returns a manifest that refers to another one.
+fn referrer(subject: &RawManifest, kind: &str, number: usize) -> RawManifest {
+    let document = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": kind,
+        "config": descriptor("application/vnd.oci.empty.v1+json", &Digest::of("{}"), 2),
+        "layers": [descriptor("a/b", &Digest::of("layer"), 5)],
+        "subject": descriptor(&subject.media_type, &subject.digest(), subject.bytes.len() as u64),
+        "annotations": { "number": number.to_string() },
+    });
+    RawManifest::new("", document.to_string().into_bytes()).unwrap()
+}
+
 #[test]
 fn referrers_are_listed_also_where_the_registry_keeps_no_list() {
     let bench = Bench::new();
     let subject = bench.store_image();
-    let described = descriptor(&subject.media_type, &subject.digest(), subject.bytes.len() as u64);
     for (number, kind) in ["application/a", "application/b"].into_iter().enumerate() {
-        let document = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "artifactType": kind,
-            "config": descriptor("application/vnd.oci.empty.v1+json", &Digest::of("{}"), 2),
-            "layers": [descriptor("a/b", &Digest::of("layer"), 5)],
-            "subject": described,
-            "annotations": { "number": number.to_string() },
-        });
-        let referrer = RawManifest::new("", document.to_string().into_bytes()).unwrap();
+        let referrer = referrer(&subject, kind, number);
         for _ in 0..2 {
             bench.remote.put_manifest(&referrer.digest().into(), &referrer).unwrap();
         }
@@ -749,6 +753,23 @@ fn referrers_are_listed_also_where_the_registry_keeps_no_list() {
     let [one] = of_kind.as_slice() else { panic!("{of_kind:?}") };
     assert_eq!(one.annotations().as_ref().unwrap()["number"], "1");
     assert!(bench.remote.referrers(&Digest::of("nobody"), None).unwrap().is_empty());
+}
+
+#[test]
+fn who_adds_a_referrer_at_the_same_time_as_others_overwrites_none() {
+    let bench = Bench::new();
+    let subject = bench.store_image();
+    // Three programs, each of which writes two at once.
+    std::thread::scope(|scope| {
+        for program in 0..3 {
+            let remote = client(Settings::default()).remote(bench.remote.repository(), Access::Push);
+            for number in [2 * program, 2 * program + 1] {
+                let (remote, referrer) = (remote.clone(), referrer(&subject, "application/a", number));
+                scope.spawn(move || remote.put_manifest(&referrer.digest().into(), &referrer).unwrap());
+            }
+        }
+    });
+    assert_eq!(bench.remote.referrers(&subject.digest(), None).unwrap().len(), 6);
 }
 
 #[test]
