@@ -203,7 +203,7 @@ fn boot_packages(variables: &Environment) -> Option<Vec<String>> {
 /// Source: diskimage-builder, `lib/img-functions`, `finalise_base`.
 const CLEAN_UP: &str = r#"cd "$TMP_MOUNT_PATH"
 [ ! -d tmp ] || find tmp -xdev -mindepth 1 -delete
-[ ! -d root ] || find root -xdev -maxdepth 1 -type f -name '*.log' -delete
+[ ! -d root ] || find root -xdev -type f -name '*.log' -delete
 [ ! -d var/log ] || find var/log -xdev -type f -size +0 -exec truncate -s 0 {} +"#;
 
 /// A tool that makes a root file system leaves a copy of the machine's resolver configuration in it, which is nobody else's

@@ -61,6 +61,8 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
     facts.push(("DIB_BLOCK_DEVICE_PARAMS_YAML", &parameters));
     if phase.place() == Place::Host {
         facts.push(("BASH_FUNC_die%%", DIE));
+        // Programs of hooks import modules of diskimage-builder.
+        facts.push(("PYTHONPATH", LIBRARY));
     }
     let owned = facts.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let path = first_in_path(phase.place(), choices).map(|tools| ("PATH".to_owned(), search_path(tools)));

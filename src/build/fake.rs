@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{BuildError, Builder, BuiltStep, OnMiss, Ports, Registries, Reuse};
 use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
-use crate::element::Environment;
+use crate::element::{Environment, Phase};
 use crate::layer::Encoding;
 use crate::oci::{BlobStream, DiffId, Digest};
 use crate::plan::{ContentKey, InputKey, Plan, Record, Tasks};
@@ -378,6 +378,18 @@ impl HookFiles for World {
     }
 
     fn show_elements(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
+        Ok(())
+    }
+
+    fn added_hooks(&self, _: &Tasks, _: Phase, _: &Path) -> Result<Vec<String>, HookFilesError> {
+        Ok(Vec::new())
+    }
+
+    fn added_fragments(&self, _: &Tasks, _: &Path) -> Result<Vec<String>, HookFilesError> {
+        Ok(Vec::new())
+    }
+
+    fn forget_hooks(&self, _: Phase, _: &[String], _: &Path) -> Result<(), HookFilesError> {
         Ok(())
     }
 }

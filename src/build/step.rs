@@ -3,6 +3,9 @@
 //! Per phase: the environment.d files are sourced, where the phase runs, by a shell of its own; then each task runs as
 //! one job with the environment they left. That is what dib-run-parts does, with a sandbox around every hook.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
 use super::BuildError;
 use super::boot;
 use super::command::{Command, command};
@@ -13,7 +16,9 @@ use super::job::JobRun;
 use super::places::Places;
 use crate::disk::Layout;
 use crate::distro::{apt, apt::Choices, base_environment};
-use crate::element::{Environment, Phase, PhaseClass, Place, environment_argv, environment_order};
+use crate::element::{
+    Environment, Phase, PhaseClass, Place, environment_argv, environment_order, run_parts_order,
+};
 use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Task, Tasks};
 use crate::port::{CacheMount, Exit, Job, Moment, Network, PackageSession, Root, View};
 
@@ -39,12 +44,27 @@ pub(super) struct StepRun<'a> {
 }
 
 impl StepRun<'_> {
-    /// Runs all tasks, in order, on `root`; then makes the initramfs again if any of them asked for it.
+    /// Runs all tasks, in order, on `root`, and the hooks that hooks have added; then makes the initramfs again if any of them
+    /// asked for it.
     pub(super) fn run(&self, root: &dyn Root) -> Result<(), BuildError> {
-        for tasks in self.tasks.list.chunk_by(|a, b| a.phase == b.phase) {
-            self.run_phase(root, tasks[0].phase, tasks)?;
+        let planned = self.tasks.list.iter().map(|task| task.phase);
+        let phases: BTreeSet<_> = planned.chain(self.tasks.phases.iter().copied()).collect();
+        for phase in phases {
+            let added = self.added_hooks(phase)?;
+            let tasks = with_added(&self.tasks.list, phase, &added);
+            if !tasks.is_empty() {
+                self.run_phase(root, phase, &tasks)?;
+                self.jobs.ports.hooks.forget_hooks(phase, &added, root.path())?;
+            }
         }
         self.make_initramfs(root)
+    }
+
+    fn added_hooks(&self, phase: Phase) -> Result<Vec<String>, BuildError> {
+        if !self.tasks.phases.contains(&phase) {
+            return Ok(Vec::new());
+        }
+        Ok(self.jobs.ports.hooks.added_hooks(self.tasks, phase, self.places.left().hooks)?)
     }
 
     fn run_phase(&self, root: &dyn Root, phase: Phase, tasks: &[Task]) -> Result<(), BuildError> {
@@ -167,22 +187,24 @@ impl StepRun<'_> {
     /// Returns the environment that a phase's tasks have: what is left after sourcing the environment.d files.
     pub(super) fn environment(&self, root: &dyn Root, phase: Phase) -> Result<Environment, BuildError> {
         let mut start = self.start_environment(phase);
-        if self.tasks.fragments.is_empty() {
+        let added = self.jobs.ports.hooks.added_fragments(self.tasks, self.places.left().hooks)?;
+        if self.tasks.fragments.is_empty() && added.is_empty() {
             if phase != Phase::Root {
                 start.entry(INSTALL_TYPE.to_owned()).or_insert_with(|| "source".to_owned());
             }
             return Ok(start);
         }
         let hooks = hooks_path(phase.place());
-        let fragments = self.fragments(phase).map(|name| format!("{hooks}/environment.d/{name}"));
+        let fragments = self.fragments(phase, added).map(|name| format!("{hooks}/environment.d/{name}"));
         let job = self.job(root, view_of(phase), environment_argv(fragments), start)?;
         self.jobs.source_environment(root, &job, phase)
     }
 
     /// Returns the names of the fragments that are sourced before a phase, in order.
-    fn fragments(&self, phase: Phase) -> impl Iterator<Item = String> {
+    fn fragments(&self, phase: Phase, added: Vec<String>) -> impl Iterator<Item = String> {
         let install_type = (phase != Phase::Root).then(|| INSTALL_TYPE_FRAGMENT.to_owned());
-        let mut names: Vec<_> = self.tasks.fragments.iter().cloned().chain(install_type).collect();
+        let mut names: Vec<_> =
+            self.tasks.fragments.iter().cloned().chain(added).chain(install_type).collect();
         names.sort_by(|a, b| environment_order(a, b));
         names.into_iter()
     }
@@ -233,6 +255,20 @@ impl StepRun<'_> {
     }
 }
 
+/// Returns the tasks of a phase, with these hooks among them by their numbers.
+fn with_added(planned: &[Task], phase: Phase, added: &[String]) -> Vec<Task> {
+    let mut tasks: Vec<_> = planned.iter().filter(|task| task.phase == phase).cloned().collect();
+    for name in added {
+        // Other names stand where they do for another reason.
+        let is_numbered =
+            |task: &Task| task.action == Action::Hook || task.name.starts_with(|c: char| c.is_ascii_digit());
+        let before = |task: &Task| is_numbered(task) && run_parts_order(&task.name, name) == Ordering::Less;
+        let place = tasks.iter().rposition(before).map_or(0, |last| last + 1);
+        tasks.insert(place, Task { phase, name: name.clone(), action: Action::Hook });
+    }
+    tasks
+}
+
 /// Returns whose files hooks of a phase see.
 const fn view_of(phase: Phase) -> View {
     match (phase, phase.place()) {
@@ -246,5 +282,29 @@ const fn hooks_path(place: Place) -> &'static str {
     match place {
         Place::Host => HOOKS_ON_HOST,
         Place::Target => HOOKS_IN_TARGET,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn added_hooks_stand_among_the_others_by_their_numbers() {
+        let task = |name: &str, action: Action| Task { phase: Phase::Install, name: name.to_owned(), action };
+        let planned = [
+            task("refresh-package-index", Action::RefreshIndex),
+            task("01-package-installs", Action::InstallRequested),
+            task("nonum", Action::Hook),
+            task("50-web", Action::Hook),
+            task("packages", Action::Install(Vec::new())),
+        ];
+        let added = ["00-first", "10-x", "60-x"].map(str::to_owned);
+        let tasks = with_added(&planned, Phase::Install, &added);
+        let names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
+        let expected = ["00-first", "refresh-package-index", "01-package-installs", "nonum"];
+        assert_eq!(names[..4], expected);
+        assert_eq!(names[4..], ["10-x", "50-web", "60-x", "packages"]);
+        assert!(with_added(&planned, Phase::PostInstall, &[]).is_empty());
     }
 }

@@ -250,7 +250,6 @@ fn variables(
         ("DIB_OFFLINE", ""),
         ("DIB_NO_TMPFS", if ramdisk { "1" } else { "0" }),
         ("DIB_MIN_TMPFS", if ramdisk { "1" } else { "2" }),
-        ("DIB_DEFAULT_INSTALLTYPE", "source"),
         ("OUT_IMAGE_PATH", ""),
     ];
     let mut variables = Environment::new();

@@ -133,7 +133,8 @@ fn offending_character(name: &str) -> Option<char> {
     name.chars().find(|&c| !is_hook_character(c))
 }
 
-fn is_hook_character(c: char) -> bool {
+/// Says whether a hook that runs may have this character in its name.
+pub fn is_hook_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }
 

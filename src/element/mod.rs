@@ -55,7 +55,9 @@ pub use describe::{Description, graph_dot};
 pub use document::DocumentError;
 pub use environment::{Environment, environment_argv, split_environment};
 pub use family::Family;
-pub use hook::{DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, run_parts_order};
+pub use hook::{
+    DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, is_hook_character, run_parts_order,
+};
 pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};

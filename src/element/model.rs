@@ -72,6 +72,13 @@ impl Mode {
 }
 
 impl Element {
+    /// Returns the files that say what it needs and what it stands for, where it says anything: name and text.
+    pub fn declarations(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let lines = |names: &BTreeSet<ElementName>| names.iter().map(|name| format!("{name}\n")).collect();
+        let texts: [String; 2] = [lines(&self.deps), lines(&self.provides)];
+        DECLARATIONS.into_iter().zip(texts).filter(|(_, text)| !text.is_empty())
+    }
+
     /// Returns what its identity consists of: path, and a text of mode and content, in byte order of the paths.
     ///
     /// A layer's key takes these as fields, so that a miss can name the file.

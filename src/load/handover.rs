@@ -5,21 +5,27 @@
 //! `/tmp` it is removed at the end.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::LoadError;
-use crate::plan::{DISK_PARAMETERS, Tasks};
+use crate::element::{Phase, is_hook_character, run_parts_order};
+use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
 use crate::port::{CacheMount, HostDirs};
 
 /// Where in `/tmp` of a layer what is of the hooks directory lies, and what is of the build directory.
 const HOOKS: &str = "in_target.d";
 const BUILD: &str = "plywood-build";
 
+/// The directory of what is sourced before each phase.
+const ENVIRONMENT: &str = "environment.d";
+
 /// Where the mounts of caches are noted: lines of the directory in the cache, a tab, and the place in the target.
 const MOUNTS: &str = "cache-mounts.tsv";
 
 /// What plywood itself puts into a hooks directory.
-const OWN: [&str; 3] = ["dib-run-parts", "environment.d", "files"];
+const OWN: [&str; 2] = ["dib-run-parts", "files"];
 
 /// Copies what is in the hooks directory beside the files of `tasks`, and what is in the build directory, into the root at `root`,
 /// with these mounts.
@@ -29,7 +35,8 @@ pub(super) fn keep(
     left: HostDirs<'_>,
     root: &Path,
 ) -> Result<(), LoadError> {
-    keep_files(left.hooks, place(root, HOOKS), |path| is_added(tasks, path))?;
+    let is_kept = |path: &Path| is_added(tasks, path) && !runs_here(tasks, left.hooks, path);
+    keep_files(left.hooks, place(root, HOOKS), is_kept)?;
     keep_files(left.build, place(root, BUILD), |path| path != Path::new(DISK_PARAMETERS))?;
     let lines: String = mounts.iter().map(|mount| format!("{}\t{}\n", mount.source, mount.target)).collect();
     let Some(kept) = place(root, HOOKS).filter(|_| !lines.is_empty()) else { return Ok(()) };
@@ -88,10 +95,66 @@ fn place(root: &Path, name: &str) -> Option<PathBuf> {
     (tmp.is_dir() && !is_link(&tmp) && !is_link(&kept)).then_some(kept)
 }
 
+/// Returns the names of the hooks of `phase` that are in the hooks directory `dir` beside those of `tasks`, as dib-run-parts would
+/// take them, in its order.
+pub(super) fn added_hooks(tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, LoadError> {
+    let is_hook = |name: &str| name.chars().all(is_hook_character);
+    let mut names = added_names(tasks, phase.dir(), dir)?;
+    let runs = |name: &String| is_hook(name) && is_executable(&dir.join(phase.dir()).join(name));
+    names.retain(runs);
+    names.sort_by(|a, b| run_parts_order(a, b));
+    Ok(names)
+}
+
+/// Returns the names of the files in its `environment.d` beside those of `tasks`, in byte order.
+pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, LoadError> {
+    let is_fragment = |name: &str| name.chars().all(|c| is_hook_character(c) || c == '.');
+    let mut names = added_names(tasks, ENVIRONMENT, dir)?;
+    names.retain(|name| is_fragment(name));
+    Ok(names)
+}
+
+/// Removes what was kept of these hooks in the root at `root`.
+pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Result<(), LoadError> {
+    let kept = place(root, HOOKS).map(|kept| kept.join(phase.dir()));
+    for path in kept.iter().flat_map(|kept| names.iter().map(|name| kept.join(name))) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(LoadError::io("remove", &path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns the names of the regular files that are directly in `dir/below` and not of `tasks`, in byte order.
+fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, LoadError> {
+    let path = dir.join(below);
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    let files = files_below(&path)?.into_iter().filter_map(|file| file.to_str().map(str::to_owned));
+    let added = |name: &String| !name.contains('/') && is_added(tasks, &Path::new(below).join(name));
+    Ok(files.filter(added).collect())
+}
+
+/// Says whether the file at `path` of the hooks directory `dir` is a hook of a phase of these tasks: no later step runs it.
+fn runs_here(tasks: &Tasks, dir: &Path, path: &Path) -> bool {
+    let Some((phase, name)) = path.to_str().and_then(|path| path.split_once('/')) else { return false };
+    let is_here = tasks.phases.iter().any(|own| own.dir() == phase);
+    is_here && name.chars().all(is_hook_character) && is_executable(&dir.join(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|entry| entry.permissions().mode() & 0o111 != 0)
+}
+
 fn is_added(tasks: &Tasks, path: &Path) -> bool {
     let text = path.to_string_lossy();
     let top = text.split('/').next().unwrap_or_default();
-    !OWN.contains(&top) && !tasks.hooks.contains_key(text.as_ref())
+    let is_own = OWN.contains(&top) || path == Path::new(ENVIRONMENT).join(INSTALL_TYPE_FRAGMENT);
+    !is_own && !tasks.hooks.contains_key(text.as_ref())
 }
 
 /// Returns the regular files below a directory, relative to it, in byte order.
@@ -162,6 +225,38 @@ mod tests {
         assert_eq!(names, [Path::new("install.d/data"), Path::new("keys")]);
         assert_eq!(fs::read_to_string(second.join("keys")).unwrap(), "key");
         assert_eq!(files_below(&later).unwrap(), [Path::new("a/b")]);
+    }
+
+    #[test]
+    fn added_hooks_are_told_from_what_was_laid_out_and_run_in_one_step_alone() {
+        let work = tempfile::tempdir().unwrap();
+        let [hooks, build, root] = ["hooks", "build", "root"].map(|name| work.path().join(name));
+        let element = Arc::new(element("e").hook("install.d/50-e", "").build());
+        let laid_out = [("install.d/50-e".to_owned(), element)].into();
+        let tasks = Tasks { hooks: laid_out, phases: vec![Phase::Install], ..Tasks::default() };
+        let fragment = format!("environment.d/{INSTALL_TYPE_FRAGMENT}");
+        let executable =
+            ["install.d/50-e", "install.d/9-x", "install.d/10-x", "install.d/x.sh", "finalise.d/10-x"];
+        for path in executable.into_iter().chain(["install.d/data", "environment.d/60-x.sh", &fragment]) {
+            write(&hooks.join(path), "");
+        }
+        for path in executable {
+            fs::set_permissions(hooks.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for directory in [&build, &root.join("tmp")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let added = added_hooks(&tasks, Phase::Install, &hooks).unwrap();
+        assert_eq!(added, ["9-x", "10-x"]);
+        assert!(added_hooks(&tasks, Phase::PostInstall, &hooks).unwrap().is_empty());
+        assert_eq!(added_fragments(&tasks, &hooks).unwrap(), ["60-x.sh"]);
+        keep(&tasks, &[], HostDirs { hooks: &hooks, build: &build, cache: &build }, &root).unwrap();
+        let kept = || files_below(&root.join("tmp/in_target.d")).unwrap();
+        let expected = ["environment.d/60-x.sh", "finalise.d/10-x", "install.d/data", "install.d/x.sh"]
+            .map(PathBuf::from);
+        assert_eq!(kept(), expected);
+        forget_hooks(Phase::Finalise, &["10-x".to_owned(), "absent".to_owned()], &root).unwrap();
+        assert_eq!(kept().len(), 3);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::input::copy_input;
 use super::{LoadError, copy_element, handover};
-use crate::element::Element;
+use crate::element::{Element, Phase};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
 use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, View};
 
@@ -39,7 +39,13 @@ impl HookFiles for HookLayout {
 
     fn show_elements(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError> {
         for element in &tasks.shown {
-            copy_element(element, Some, &dir.join(element.name.as_str()))?;
+            let dir = dir.join(element.name.as_str());
+            copy_element(element, Some, &dir)?;
+            make_directory(&dir)?;
+            for (name, text) in element.declarations() {
+                let path = dir.join(name);
+                fs::write(&path, text).map_err(LoadError::io("write", &path))?;
+            }
         }
         Ok(())
     }
@@ -73,6 +79,18 @@ impl HookFiles for HookLayout {
 
     fn take_over(&self, dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
         Ok(handover::restore(dirs, root)?)
+    }
+
+    fn added_hooks(&self, tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, HookFilesError> {
+        Ok(handover::added_hooks(tasks, phase, dir)?)
+    }
+
+    fn added_fragments(&self, tasks: &Tasks, dir: &Path) -> Result<Vec<String>, HookFilesError> {
+        Ok(handover::added_fragments(tasks, dir)?)
+    }
+
+    fn forget_hooks(&self, phase: Phase, names: &[String], root: &Path) -> Result<(), HookFilesError> {
+        Ok(handover::forget_hooks(phase, names, root)?)
     }
 }
 

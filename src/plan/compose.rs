@@ -127,7 +127,7 @@ impl<'a> Composition<'a> {
         let share = Share { served: &[], ..self.share(&[Phase::Root], &|_, _, _| true) };
         let mut list = share.tasks()?;
         list.push(task(Phase::Root, "set-resolver-aside", Action::SetResolverAside));
-        Ok(Tasks { list, ..root_view(self.request, &self.system) })
+        Ok(Tasks { list, phases: vec![Phase::Root], ..root_view(self.request, &self.system) })
     }
 
     /// Adds one step for each element, and what comes before and after all of them.
@@ -157,7 +157,7 @@ impl<'a> Composition<'a> {
         let mut owners = self.owners(Slot::Prepare);
         owners.extend(self.system.iter().cloned());
         let view = view_of(self.request, &owners, &PREPARING);
-        self.push(Step::PREPARE, Tasks { list, ..view });
+        self.push(Step::PREPARE, Tasks { list, phases: PREPARING.to_vec(), ..view });
         Ok(())
     }
 
@@ -167,7 +167,8 @@ impl<'a> Composition<'a> {
         let takes = |element: &Element, phase, hook: &str| slot(&element.name, phase, hook) == Slot::Own;
         let share = Share { elements: own, served: own, ..self.share(phases, &takes) };
         let list = share.tasks()?;
-        self.push(element.name.as_str(), Tasks { list, ..view_of(self.request, own, phases) });
+        let view = view_of(self.request, own, phases);
+        self.push(element.name.as_str(), Tasks { list, phases: phases.to_vec(), ..view });
         Ok(())
     }
 
@@ -185,7 +186,7 @@ impl<'a> Composition<'a> {
                 list.extend(extra_packages(self.request.packages));
             }
             let view = view_of(self.request, self.request.elements, phases);
-            self.push(name, Tasks { list, ..view });
+            self.push(name, Tasks { list, phases: phases.to_vec(), ..view });
         }
         Ok(())
     }
@@ -207,7 +208,8 @@ impl<'a> Composition<'a> {
         if self.request.foundation.base().is_none() {
             list.push(task(Phase::Cleanup, "put-resolver-back", Action::PutResolverBack));
         }
-        Ok(self.step(Step::FINAL, Tasks { list, ..final_view(self.request, &hooks)? }))
+        let phases = Phase::of_class(PhaseClass::Final).collect();
+        Ok(self.step(Step::FINAL, Tasks { list, phases, ..final_view(self.request, &hooks)? }))
     }
 
     /// Returns all elements' share of the work in these phases, with providers at work for all of them.
@@ -296,7 +298,8 @@ fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (Str
 
 /// Returns the fields that say what tasks do and see. Takes the value apart so that nothing added to it is forgotten.
 fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
-    let Tasks { hooks, links, fragments, environment, files, machine, requesting, shown, list } = tasks;
+    let Tasks { hooks, links, fragments, environment, files, machine, requesting, shown, list, phases } =
+        tasks;
     let hooks = hooks.iter().map(|(path, element)| (format!("file {path}"), element.files[path].identity()));
     let keyed = environment.iter().filter(|(name, _)| is_keyed(name));
     let variables = keyed.map(|(name, value)| (variable_label(name), seal.field_value(name, value)));
@@ -309,7 +312,12 @@ fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
         requesting.iter().map(|element| (format!("packages of {}", element.name), package_data(element)));
     let names: Vec<_> = requesting.iter().map(|element| element.name.as_str()).collect();
     // What one list asks for, a later one may take back; and a later fragment may set a variable again.
-    let orders = [("environment.d", fragments.join(" ")), ("package lists", names.join(" "))];
+    let phases: Vec<_> = phases.iter().map(|phase| phase.dir()).collect();
+    let orders = [
+        ("environment.d", fragments.join(" ")),
+        ("package lists", names.join(" ")),
+        ("phases", phases.join(" ")),
+    ];
     let orders = orders.map(|(label, value)| (label.to_owned(), value));
     let tasks = list.iter().enumerate().map(|(place, task)| (format!("task {place:03}"), task.to_string()));
     hooks
@@ -326,7 +334,9 @@ fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
 
 /// Returns what stands for all files of an element.
 fn tree(element: &Element) -> Digest {
-    Digest::of(element.identity().map(|(path, identity)| format!("{path} {identity}\n")).collect::<String>())
+    let declared = element.declarations().map(|(name, text)| format!("{name} {}\n", text.replace('\n', " ")));
+    let files = element.identity().map(|(path, identity)| format!("{path} {identity}\n"));
+    Digest::of(files.chain(declared).collect::<String>())
 }
 
 fn package_data(element: &Element) -> String {

@@ -140,6 +140,9 @@ pub struct Tasks {
     pub shown: Vec<Arc<Element>>,
     /// In the order they run.
     pub list: Vec<Task>,
+    /// The phases that take place here: a hook of another phase, or of an earlier one, may have put more hooks into their
+    /// directories.
+    pub phases: Vec<Phase>,
 }
 
 impl Tasks {

@@ -140,6 +140,7 @@ fn view(request: &Request<'_>, owners: &[Arc<Element>], hooks: Hooks) -> Tasks {
 /// Returns the same, where plywood's own work reads `variables`, too.
 fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, variables: &[&str]) -> Tasks {
     add_tools(request, &mut hooks);
+    add_named(request, &mut hooks);
     let mut mentions = mentions(request, owners, &hooks);
     mentions.names.extend(variables.iter().map(|&name| name.to_owned()));
     let fragments = add_fragments(request, owners, &mut hooks, &mut mentions);
@@ -162,12 +163,53 @@ fn add_tools(request: &Request<'_>, hooks: &mut Hooks) {
     }
 }
 
+/// Adds what hooks name of the rest of the hooks directory, which has all elements' files in diskimage-builder: files at the
+/// top, directories of data, and files beside the hooks of other phases.
+fn add_named(request: &Request<'_>, hooks: &mut Hooks) {
+    // Names that stand for something else nearly everywhere: hooks on the host have tools by name, the others are copied.
+    const ELSEWHERE: [&str; 4] = ["bin", "environment.d", "init-scripts", "static"];
+    let texts = hooks.iter().filter_map(|(path, element)| element.text(path));
+    let names: BTreeSet<_> = texts.filter(|text| finds_hooks_directory(text)).flat_map(words).collect();
+    let wanted = |element: &Element, path: &str| {
+        let top = path.split('/').next().unwrap_or_default();
+        let is_hook_of_provider = phase_of(path).is_some_and(|phase| is_done_natively(&element.name, phase));
+        !ELSEWHERE.contains(&top)
+            && !is_provider_data(element, path)
+            && !is_hook_of_provider
+            && names.contains(top)
+    };
+    for element in request.elements {
+        for path in element.files.keys().filter(|path| wanted(element, path)) {
+            hooks.entry(path.clone()).or_insert_with(|| element.clone());
+        }
+    }
+}
+
+/// Says whether a text may know where the hooks directory is: by its own place, or by name.
+fn finds_hooks_directory(text: &[u8]) -> bool {
+    const WAYS: [&str; 6] = ["in_target.d", "TMP_HOOKS_PATH", "BASH_SOURCE", "$0", "${0", "__file__"];
+    let text = String::from_utf8_lossy(text);
+    WAYS.iter().any(|way| text.contains(way))
+}
+
+/// Returns what could be names of files in a text.
+fn words(text: &[u8]) -> Vec<String> {
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c));
+    String::from_utf8_lossy(text).split(ends).map(str::to_owned).collect()
+}
+
 /// Says whether a hook on the host asks where the elements are.
 fn looks_into_elements(hooks: &Hooks) -> bool {
-    const ASKING: [&str; 3] = ["get_image_element_array", "IMAGE_ELEMENT_YAML", "ELEMENTS_PATH"];
+    const ASKING: [&str; 5] = [
+        "get_image_element_array",
+        "IMAGE_ELEMENT_YAML",
+        "ELEMENTS_PATH",
+        "element_dependencies",
+        "element-info",
+    ];
     texts_on_host(hooks).any(|text| {
-        let mentions = Mentions::of(text);
-        ASKING.iter().any(|name| mentions.names.contains(*name))
+        let text = String::from_utf8_lossy(text);
+        ASKING.iter().any(|word| text.contains(word))
     })
 }
 

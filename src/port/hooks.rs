@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::CacheMount;
+use crate::element::Phase;
 use crate::plan::Tasks;
 
 /// Lays out hooks directories.
@@ -46,6 +47,16 @@ pub trait HookFiles: Sync {
     /// Adds to the directories what hooks of steps below left there, and returns the caches they mounted; makes those of them that
     /// are not there, as on a machine that has only taken the layers over.
     fn take_over(&self, dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError>;
+
+    /// Returns the names of the hooks of `phase` that other hooks have put into the hooks directory `dir`, which was laid out for
+    /// `tasks`, as they would run.
+    fn added_hooks(&self, tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, HookFilesError>;
+
+    /// Returns the names of the fragments that hooks have put into its `environment.d`, in byte order.
+    fn added_fragments(&self, tasks: &Tasks, dir: &Path) -> Result<Vec<String>, HookFilesError>;
+
+    /// Takes away what [`HookFiles::hand_over`] has kept of these hooks in the root at `root`, for no later step to run them again.
+    fn forget_hooks(&self, phase: Phase, names: &[String], root: &Path) -> Result<(), HookFilesError>;
 }
 
 /// Directories of the machine in which hooks on the host leave files for each other.

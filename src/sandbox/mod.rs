@@ -22,6 +22,7 @@ mod init;
 mod left;
 mod mount;
 mod network;
+mod resolver;
 mod root;
 mod run;
 mod target;

@@ -13,6 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
+use super::resolver::{Planted, RESOLVER};
 use super::target::{MadeTargets, Shape};
 use super::wire::{Ended, Letter, Order, Report, Terminal};
 use super::{Namespaces, child, setup, view};
@@ -52,23 +53,42 @@ pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> R
     })
 }
 
-/// Makes the mount points of `job` that its root lacks, calls `body`, and removes them again.
+/// Makes what `job` needs in its root and that lacks, calls `body`, and removes it again.
 fn with_targets(
     root: &Path,
     job: &Job,
     body: impl FnOnce() -> Result<Ended, SandboxError>,
 ) -> Result<Ended, SandboxError> {
     let mut targets = MadeTargets::default();
-    let result = make_targets(&mut targets, root, job).and_then(|()| body());
+    let result = make_targets(&mut targets, root, job).and_then(|()| {
+        let planted = plant_resolver(&mut targets, root, job)?;
+        let result = body();
+        let removed = planted.map_or(Ok(()), Planted::remove).map_err(setup("remove the resolver"));
+        result.and_then(|ended| removed.map(|()| ended))
+    });
     let removed = targets.remove().map_err(setup("remove mount points"));
     let ended = result?;
     removed.map(|()| ended)
 }
 
+fn plant_resolver(
+    targets: &mut MadeTargets,
+    root: &Path,
+    job: &Job,
+) -> Result<Option<Planted>, SandboxError> {
+    let elsewhere = match job.view {
+        View::Target => &view::OWN_MOUNTS[..],
+        View::Host => &view::KERNEL_MOUNTS[..],
+        View::HostBare => return Ok(None),
+    };
+    let text = view::resolver_of(job);
+    Planted::plant(root, targets, elsewhere, &text).map_err(setup(format!("write `{RESOLVER}`")))
+}
+
 fn make_targets(targets: &mut MadeTargets, root: &Path, job: &Job) -> Result<(), SandboxError> {
     let (directories, files) = match job.view {
-        View::Target => (&view::OWN_MOUNTS[..], &view::OWN_FILES[..]),
-        View::Host => (&view::KERNEL_MOUNTS[..], &view::OWN_FILES[..1]),
+        View::Target => (&view::OWN_MOUNTS[..], &[view::POLICY][..]),
+        View::Host => (&view::KERNEL_MOUNTS[..], &[][..]),
         View::HostBare => return Ok(()),
     };
     let make_failed = |target: &str| setup::<io::Error>(format!("make the mount point `{target}`"));
@@ -79,7 +99,7 @@ fn make_targets(targets: &mut MadeTargets, root: &Path, job: &Job) -> Result<(),
         match targets.make(root, target, Shape::File, &view::OWN_MOUNTS) {
             // The view does without.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
-            other => other.map_err(make_failed(target))?,
+            other => drop(other.map_err(make_failed(target))?),
         }
     }
     if job.view == View::Host {

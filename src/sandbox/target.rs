@@ -40,8 +40,9 @@ struct Made {
 }
 
 impl MadeTargets {
-    /// Makes `target` and the directories above it where absent, resolving symlinks beneath `root`. Nothing is made at or
-    /// below the paths `elsewhere` (relative to `root`): something else will be mounted there.
+    /// Makes `target` and the directories above it where absent, resolving symlinks beneath `root`; returns its place below `root`.
+    /// Nothing is made at or below the paths `elsewhere` (relative to `root`): something else will be mounted there, and `None`
+    /// is returned.
     ///
     /// No other process may change `root` meanwhile.
     pub(super) fn make(
@@ -50,7 +51,7 @@ impl MadeTargets {
         target: &str,
         shape: Shape,
         elsewhere: &[&str],
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<PathBuf>> {
         let mut pending = components_reversed(Path::new(target));
         let mut here = PathBuf::new();
         let mut links = 0;
@@ -61,7 +62,7 @@ impl MadeTargets {
             }
             let path = here.join(&name);
             if elsewhere.iter().any(|mount| path == Path::new(mount)) {
-                return Ok(());
+                return Ok(None);
             }
             match fs::symlink_metadata(root.join(&path)) {
                 Ok(entry) if entry.is_symlink() => {
@@ -84,10 +85,10 @@ impl MadeTargets {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(Some(here))
     }
 
-    /// Removes what was made, unless something was put into it, and puts the times of the directories back.
+    /// Removes what was made, unless something was put into it or in its place, and puts the times of the directories back.
     pub(super) fn remove(self) -> io::Result<()> {
         self.0.into_iter().rev().try_for_each(Made::remove)
     }
@@ -107,7 +108,9 @@ impl Made {
 
     fn remove(self) -> io::Result<()> {
         let Some(time) = absent_is_none(modification_time(&self.parent))? else { return Ok(()) };
+        let is_replaced = fs::symlink_metadata(&self.path).is_ok_and(|entry| entry.is_symlink());
         let removed = match self.shape {
+            _ if is_replaced => return Ok(()),
             Shape::File => fs::remove_file(&self.path),
             Shape::Directory => fs::remove_dir(&self.path),
         };

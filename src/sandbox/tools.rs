@@ -44,11 +44,15 @@ pub(super) const IMAGE_TOOLS: [Tool; 2] = tools![
 pub(super) const HOST_TOOLS: [Tool; 2] = tools!["place-source" from "place-source", "sudo" from "sudo"];
 
 /// The files of [`crate::distro::LIBRARY`].
-pub(super) const LIBRARY: [Tool; 8] = library![
+pub(super) const LIBRARY: [Tool; 12] = library![
     "common-defaults",
     "common-functions",
     "dib-block-device.py",
     "die",
+    "diskimage_builder/__init__.py",
+    "diskimage_builder/element_dependencies.py",
+    "diskimage_builder/logging_config.py",
+    "element-info.py",
     "img-defaults",
     "img-functions",
     "ramdisk-defaults",

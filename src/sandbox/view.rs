@@ -10,12 +10,13 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, op
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 
 use super::mount::{self, Mount};
+use super::resolver::RESOLVER;
 use super::setup;
 use super::target::{MadeTargets, Shape};
 use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, SERVICE_POLICY, TOOLS};
 use super::wire::{Order, Terminal};
 use crate::distro::PRIVATE;
-use crate::port::{Access, Bind, Network, SandboxError, View};
+use crate::port::{Access, Bind, Job, Network, SandboxError, View};
 
 /// Where something of the sandbox is mounted over a job's root, relative to it. Nothing there is ever in a layer.
 pub(super) const OWN_MOUNTS: [&str; 4] = ["proc", "sys", "dev", "run"];
@@ -26,11 +27,11 @@ pub(super) const KERNEL_MOUNTS: [&str; 3] = ["proc", "sys", "dev"];
 /// Homes of the machine's users: nothing that a hook may read unasked.
 const HOMES: [&str; 2] = ["/root", "/home"];
 
-/// Files that are mounted over a job's root where it has them, or where they can be made.
-pub(super) const OWN_FILES: [&str; 2] = [RESOLVER, POLICY];
+/// Says that no service may be started. Mounted over a job's root where that has it, or where it can be made.
+pub(super) const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-const RESOLVER: &str = "/etc/resolv.conf";
-const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Where the machine's resolver configuration is in every sandbox.
+const MACHINES_RESOLVER: &str = "/run/plywood/resolv.conf";
 
 /// Files of `/proc` that belong to the whole machine.
 const MACHINE_WIDE: [&str; 2] = ["/proc/sys", "/proc/sysrq-trigger"];
@@ -77,12 +78,17 @@ struct Machine {
 
 impl Machine {
     fn read(order: &Order) -> Result<Self, SandboxError> {
-        let resolver = match order.job.network {
-            Network::Host => fs::read(RESOLVER).unwrap_or_default(),
-            Network::None => Vec::new(),
-        };
+        let resolver = resolver_of(&order.job);
         let sources = order.job.binds.iter().map(source_of).collect::<Result<_, _>>()?;
         Ok(Self { resolver, sources, terminal: terminal_of(order.terminal) })
+    }
+}
+
+/// Returns the resolver configuration that `job` has: the machine's, or none without a network.
+pub(super) fn resolver_of(job: &Job) -> Vec<u8> {
+    match job.network {
+        Network::Host => fs::read(RESOLVER).unwrap_or_default(),
+        Network::None => Vec::new(),
     }
 }
 
@@ -182,21 +188,28 @@ impl Assembly {
                 .iter()
                 .try_for_each(|(name, text)| write_file(&own.join("lib").join(name), text.as_bytes(), 0o644))
         })?;
-        for target in OWN_FILES {
-            let name = target.rsplit('/').next().unwrap_or(target);
-            self.show(&format!("{PRIVATE}/{name}"), target).map_err(mount::error(name, target))?;
+        let policy = format!("{PRIVATE}/policy-rc.d");
+        self.show(&policy, POLICY).map_err(mount::error(&policy, POLICY))?;
+        // Where it is not written into the root itself.
+        if self.content(RESOLVER).is_some_and(|found| found == resolver) {
+            return Ok(());
         }
-        Ok(())
+        self.show(MACHINES_RESOLVER, RESOLVER).map_err(mount::error(MACHINES_RESOLVER, RESOLVER))
+    }
+
+    /// Returns what is in a regular file, as seen from inside the root.
+    fn content(&self, path: &str) -> Option<Vec<u8>> {
+        let place = self.place(path).ok()?;
+        let file = mount::path_of(&place);
+        fs::metadata(&file).is_ok_and(|entry| entry.is_file()).then(|| fs::read(&file).ok()).flatten()
     }
 
     /// Mounts in a target beside the job what it would have as the job's own root, for hooks that `chroot`.
     fn mount_below_target(&self) -> Result<(), SandboxError> {
         let target = self.place(View::HOST_MOUNT).map_err(mount::error("the target", View::HOST_MOUNT))?;
-        let files = [("/run/plywood/resolv.conf", RESOLVER)];
-        let kernel = KERNEL_MOUNTS.map(|name| (name, name));
-        for (source, place) in kernel.into_iter().chain(files) {
-            let shown = self.tree(source).and_then(|tree| tree.attach(beneath(&target, place)?.as_fd()));
-            shown.map_err(mount::error(source, Path::new(View::HOST_MOUNT).join(place)))?;
+        for name in KERNEL_MOUNTS {
+            let shown = self.tree(name).and_then(|tree| tree.attach(beneath(&target, name)?.as_fd()));
+            shown.map_err(mount::error(name, Path::new(View::HOST_MOUNT).join(name)))?;
         }
         Ok(())
     }
@@ -205,7 +218,7 @@ impl Assembly {
     fn show(&self, source: &str, target: &str) -> io::Result<()> {
         match MadeTargets::default().make(&self.path, target, Shape::File, &[]) {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
-            other => other.and_then(|()| self.tree(source)?.attach(self.place(target)?.as_fd())),
+            other => other.and_then(|_| self.tree(source)?.attach(self.place(target)?.as_fd())),
         }
     }
 
@@ -213,7 +226,7 @@ impl Assembly {
         source
             .shape()
             .and_then(|shape| MadeTargets::default().make(&self.path, &bind.target, shape, &[]))
-            .and_then(|()| source.attach(self.place(&bind.target)?.as_fd()))
+            .and_then(|_| source.attach(self.place(&bind.target)?.as_fd()))
             .map_err(mount::error(bind.source.display(), &bind.target))
     }
 

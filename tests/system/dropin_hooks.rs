@@ -217,3 +217,116 @@ fn what_hooks_download_is_where_the_caller_wants_it() {
     assert_eq!(work.files("."), ["cache", "x.tar"]);
     assert_eq!(work.read("cache/of/mine/web"), "loaded\n");
 }
+
+/// Both orders, by the variable that chooses.
+const ORDERS: [(&str, &str); 2] = [("PLYWOOD_ORDER", "element"), ("PLYWOOD_ORDER", "phase")];
+
+/// Returns the text of a file in a tar, and nothing if there is no such file.
+fn in_tar(work: &Work, tar: &str, file: &str) -> String {
+    let tar = Command::new("tar").args(["-xOf", tar, file]).current_dir(work.path()).output().unwrap();
+    String::from_utf8(tar.stdout).unwrap()
+}
+
+#[test]
+fn hooks_that_hooks_add_run_once_and_fragments_are_sourced_from_then_on() {
+    let work = Work::new();
+    work.programs("web", &["env"]);
+    let add = r#"for phase in extra-data pre-install install post-install finalise; do
+    mkdir -p $TMP_HOOKS_PATH/$phase.d
+    printf '#!/bin/sh\necho added-%s $DIB_ADDED >>/etc/ran\n' $phase >$TMP_HOOKS_PATH/$phase.d/60-added-$phase
+    chmod 0755 $TMP_HOOKS_PATH/$phase.d/60-added-$phase
+done
+mkdir -p $TMP_HOOKS_PATH/environment.d
+echo 'export DIB_ADDED=sourced' >$TMP_HOOKS_PATH/environment.d/60-added"#;
+    work.hook("web", "extra-data.d/50-web", add);
+    work.hook("web", "install.d/70-web", "echo web >>/etc/ran");
+    work.hook("web", "post-root.d/50-web", "true");
+    work.hook("other", "install.d/50-other", "echo other $DIB_ADDED >>/etc/ran");
+    work.hook("other", "cleanup.d/50-other", "[ $DIB_ADDED = sourced ]");
+    for (order, expected) in ORDERS.into_iter().zip([
+        "added-pre-install sourced\nadded-install sourced\nweb\nadded-post-install sourced\nother sourced\nadded-finalise sourced\n",
+        "added-pre-install sourced\nother sourced\nadded-install sourced\nweb\nadded-post-install sourced\nadded-finalise sourced\n",
+    ]) {
+        work.create_with("-n -t tar -o x tiny web other", &[order]).expect_success();
+        assert_eq!(in_tar(&work, "x.tar", "./etc/ran"), expected, "{order:?}");
+    }
+}
+
+#[test]
+fn hooks_find_the_data_of_all_elements_in_one_directory_in_every_phase() {
+    let work = Work::new();
+    work.programs("web", &["dirname"]);
+    work.write("../elements/web/sites.d/web", "web\n");
+    work.write("../elements/web/web.conf", "conf\n");
+    work.write("../elements/other/sites.d/other", "other\n");
+    let look = r#"hooks=$(dirname $0)/..
+[ "$(cat $hooks/sites.d/web $hooks/sites.d/other $hooks/web.conf)" = "web
+other
+conf" ]"#;
+    for phase in ["extra-data.d", "install.d", "pre-finalise.d", "finalise.d", "cleanup.d"] {
+        work.hook("other", &format!("{phase}/50-other"), look);
+    }
+    for order in ORDERS {
+        work.create_with("-n -t tar -o x tiny web other", &[order]).expect_success();
+    }
+}
+
+#[test]
+fn a_hook_may_put_something_else_in_the_place_of_the_resolver_configuration() {
+    let work = Work::new();
+    work.programs("web", &["ln", "mv"]);
+    work.hook("tiny", "root.d/30-resolver", "echo nameserver 192.0.2.1 >$TARGET_ROOT/etc/resolv.conf");
+    let link = "ln -sf /run/NetworkManager/resolv.conf /etc/resolv.conf";
+    for (phase, script, expected) in [
+        ("install.d", link, "link"),
+        ("finalise.d", link, "link"),
+        ("install.d", "echo mine >/etc/new; mv /etc/new /etc/resolv.conf", "nameserver 192.0.2.1\n"),
+        ("install.d", "echo nameserver 192.0.2.2 >/etc/resolv.conf.ORIG", "nameserver 192.0.2.2\n"),
+        ("install.d", "rm /etc/resolv.conf", "nameserver 192.0.2.1\n"),
+    ] {
+        let _ = std::fs::remove_dir_all(work.path().join("../elements/web/install.d"));
+        let _ = std::fs::remove_dir_all(work.path().join("../elements/web/finalise.d"));
+        work.hook("web", &format!("{phase}/50-web"), script);
+        work.create("-n -t tar -o x tiny web").expect_success();
+        let listing = Command::new("tar").args(["-tvf", "x.tar"]).current_dir(work.path()).output().unwrap();
+        let listing = String::from_utf8(listing.stdout).unwrap();
+        let is_link = listing.contains("./etc/resolv.conf -> /run/NetworkManager/resolv.conf");
+        let found = if is_link { "link".to_owned() } else { in_tar(&work, "x.tar", "./etc/resolv.conf") };
+        assert_eq!(found, expected, "{phase}: {script}");
+        assert!(!listing.contains("resolv.conf.ORIG"), "{listing}");
+    }
+}
+
+#[test]
+fn programs_of_hooks_import_what_diskimage_builder_lends_them() {
+    let work = Work::new();
+    work.write("../elements/web/element-deps", "lib\n");
+    work.write("../elements/lib/README.rst", "Nothing.\n");
+    let script = r#"elements=$($DIB_PYTHON_EXEC - <<'END'
+import os
+from diskimage_builder import logging_config
+from diskimage_builder.element_dependencies import get_elements
+logging_config.setup()
+print(*[name for name, path in get_elements(["web"]) if os.path.isdir(path)])
+END
+)
+[ "$elements" = "lib web" ]
+[ "$($DIB_PYTHON_EXEC $_LIB/element-info.py tiny web)" = "lib tiny web" ]
+eval "$($DIB_PYTHON_EXEC $_LIB/element-info.py --env tiny web)"
+[ "$IMAGE_ELEMENT" = "lib tiny web" ]
+eval declare -A paths=($(get_image_element_array))
+[ -f ${paths[web]}/element-deps ]"#;
+    work.hook("web", "extra-data.d/50-web", script);
+    work.create("-n -t tar -o x tiny web").expect_success();
+}
+
+#[test]
+fn logs_anywhere_below_the_home_of_root_are_removed() {
+    let work = Work::new();
+    let script = "mkdir -p /root/below; touch /root/a.log /root/below/b.log /root/below/kept";
+    work.hook("web", "install.d/50-web", script);
+    work.create("-n -t tar -o x tiny web").expect_success();
+    let listing =
+        Command::new("tar").args(["-tf", "x.tar", "./root"]).current_dir(work.path()).output().unwrap();
+    assert_eq!(String::from_utf8(listing.stdout).unwrap(), "./root/\n./root/below/\n./root/below/kept\n");
+}

@@ -1,0 +1,134 @@
+//! The machine's resolver configuration in a root: there while a job runs, and in no layer.
+//!
+//! It is written and not mounted: over a mount point nothing can be moved, linked or removed, and hooks may well want to make
+//! `/etc/resolv.conf` a symlink. What such a hook leaves there stays; a regular file becomes again what it was.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::libc::O_NOFOLLOW;
+
+use super::target::{MadeTargets, Shape};
+
+/// Where programs look for it.
+pub(super) const RESOLVER: &str = "/etc/resolv.conf";
+
+/// A file that holds the machine's configuration for a while.
+pub(super) struct Planted {
+    path: PathBuf,
+    content: Vec<u8>,
+    modified: SystemTime,
+}
+
+impl Planted {
+    /// Writes `text` to the resolver configuration of `root`, which `targets` makes where it is absent.
+    ///
+    /// `None` where that cannot be, and something has to be mounted instead: the root is read-only, or the configuration is a
+    /// symlink into one of the paths `elsewhere` (relative to `root`).
+    pub(super) fn plant(
+        root: &Path,
+        targets: &mut MadeTargets,
+        elsewhere: &[&str],
+        text: &[u8],
+    ) -> io::Result<Option<Self>> {
+        let found = match targets.make(root, RESOLVER, Shape::File, elsewhere) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(None),
+            found => found?,
+        };
+        let Some(path) = found.map(|path| root.join(path)) else { return Ok(None) };
+        let entry = fs::symlink_metadata(&path)?;
+        if !entry.is_file() {
+            return Ok(None);
+        }
+        let planted = Self { content: fs::read(&path)?, modified: entry.modified()?, path };
+        match planted.write(text) {
+            Ok(_) => Ok(Some(planted)),
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the machine's configuration away, if a regular file is still where it was written.
+    pub(super) fn remove(self) -> io::Result<()> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(entry) if entry.is_file() => self.write(&self.content)?.set_modified(self.modified),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, content: &[u8]) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).truncate(true).custom_flags(O_NOFOLLOW).open(&self.path)?;
+        file.write_all(content)?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Plants the text `machine` in a root with this `/etc/resolv.conf`, lets a job have its way, and takes it away.
+    fn after(own: Option<&str>, job: impl Fn(&Path)) -> (PathBuf, tempfile::TempDir) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("etc/resolv.conf");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        own.into_iter().for_each(|own| fs::write(&path, own).unwrap());
+        let mut targets = MadeTargets::default();
+        let planted = Planted::plant(root.path(), &mut targets, &["run"], b"machine").unwrap().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "machine");
+        job(&path);
+        planted.remove().unwrap();
+        targets.remove().unwrap();
+        (path, root)
+    }
+
+    #[test]
+    fn what_a_job_writes_there_is_gone_and_what_it_puts_in_its_place_stays() {
+        let link = |path: &Path| {
+            fs::remove_file(path).unwrap();
+            symlink("../run/stub.conf", path).unwrap();
+        };
+        let write = |path: &Path| fs::write(path, "job").unwrap();
+        let remove = |path: &Path| fs::remove_file(path).unwrap();
+        for own in [Some("own"), Some(""), None] {
+            let (path, _root) = after(own, write);
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), own);
+            let (path, _root) = after(own, link);
+            assert_eq!(fs::read_link(&path).unwrap(), Path::new("../run/stub.conf"));
+            let (path, _root) = after(own, remove);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn the_time_of_the_roots_own_file_is_put_back() {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("etc/resolv.conf");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(&path, "own").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        let mut targets = MadeTargets::default();
+        let planted = Planted::plant(root.path(), &mut targets, &[], b"machine").unwrap().unwrap();
+        planted.remove().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), time);
+    }
+
+    #[test]
+    fn a_symlink_to_where_something_is_mounted_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        symlink("../run/stub.conf", root.path().join("etc/resolv.conf")).unwrap();
+        let mut targets = MadeTargets::default();
+        assert!(Planted::plant(root.path(), &mut targets, &["run"], b"machine").unwrap().is_none());
+        assert!(!root.path().join("run").exists());
+    }
+}
