@@ -1,7 +1,7 @@
-//! Secrets in what jobs print: `set -x`, a program's own trace, an error message.
+//! Secrets in what is printed of jobs: `set -x`, a program's own trace, an error message.
 
 use crate::element::Environment;
-use crate::plan::is_secret;
+use crate::plan::secret_texts;
 
 /// What stands for a secret.
 const STARS: &[u8] = b"***";
@@ -9,8 +9,8 @@ const STARS: &[u8] = b"***";
 /// Shorter texts (`yes`, `1`) keep nothing secret, and masking them would spoil every log.
 const MIN_BYTES: usize = 4;
 
-/// The secrets of one job.
-pub(super) struct Mask {
+/// The secrets of one environment.
+pub struct Mask {
     /// The longest first, as one may be part of another.
     secrets: Vec<Vec<u8>>,
 }
@@ -18,17 +18,17 @@ pub(super) struct Mask {
 impl Mask {
     /// Returns a mask for the secrets among these variables. Output is masked line by line, so each line of a secret
     /// counts for itself.
-    pub(super) fn of(environment: &Environment) -> Self {
-        let values =
-            environment.iter().filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value);
-        let mut secrets: Vec<_> = values
-            .flat_map(|value| value.lines().map(str::trim))
-            .filter(|line| line.len() >= MIN_BYTES)
-            .flat_map(spellings)
-            .collect();
+    pub fn of(environment: &Environment) -> Self {
+        let texts = environment.iter().flat_map(|(name, value)| secret_texts(name, value));
+        let mut secrets: Vec<_> = texts.filter(|line| line.len() >= MIN_BYTES).flat_map(spellings).collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         Self { secrets }
+    }
+
+    /// Returns a line of text without secrets.
+    pub fn text(&self, line: &str) -> String {
+        String::from_utf8_lossy(&self.apply(line.as_bytes())).into_owned()
     }
 
     /// Returns `line` without secrets.
@@ -69,6 +69,7 @@ mod tests {
             ("DIB_D_SECRET", "first line\n  second line\n"),
             ("DIB_PASSWORD_LOGIN", "yes"),
             ("DIB_RELEASE", "bookworm"),
+            ("DIB_REPOLOCATION_x", "https://me:pass@git.example/x"),
         ];
         let mask = Mask::of(&variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         for (line, expected) in [
@@ -79,6 +80,8 @@ mod tests {
             ("it's me", "***"),
             ("second line", "***"),
             ("yes bookworm", "yes bookworm"),
+            ("curl --user me:pass https://git.example/x", "curl --user me:*** https://git.example/x"),
+            ("cloning https://me:pass@git.example/x", "cloning https://me:***@git.example/x"),
             ("", ""),
         ] {
             assert_eq!(String::from_utf8(mask.apply(line.as_bytes())).unwrap(), expected, "{line}");

@@ -53,6 +53,7 @@ pub use facts::host_facts;
 pub use forecast::{Forecast, Prospect, forecast};
 pub use inventory::Package;
 pub use manifest::{ImageManifest, LayerEntry, OutputEntry};
+pub use mask::Mask;
 pub use prune::Pruning;
 pub use publish::{Publication, Publisher};
 pub use registries::{Refused, Registries};

@@ -74,14 +74,31 @@ pub fn parse_definition<'a>(
 ) -> Result<Vec<ImageCommand>, DefinitionError> {
     let mut entries: Vec<Entry> = Vec::new();
     for text in texts {
-        let list: Vec<Entry> =
-            serde_saphyr::from_str(text).map_err(|error| DefinitionError::Yaml(error.to_string()))?;
-        entries.extend(list);
+        entries.extend(list_in(text)?);
     }
-    for (place, entry) in entries.iter().enumerate() {
+    for (place, entry) in entries.iter_mut().enumerate() {
+        entry.iter_mut().for_each(|(key, value)| read_switch(key, value));
         check(place + 1, entry)?;
     }
     Ok(merged(entries).iter().map(ImageCommand::new).collect())
+}
+
+fn list_in(text: &str) -> Result<Vec<Entry>, DefinitionError> {
+    // Else `y` were no name for an image.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let list: Option<_> = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| DefinitionError::Yaml(error.to_string()))?;
+    list.ok_or_else(|| DefinitionError::Yaml("it is empty".to_owned()))
+}
+
+/// Takes the words of YAML 1.1 for true and false where one of these has to be.
+fn read_switch(key: &str, value: &mut Value) {
+    let is_switch = Property::of(key).is_some_and(|property| property.kind == Kind::Switch);
+    match value.as_str().map(str::to_ascii_lowercase).as_deref() {
+        Some("yes" | "on") if is_switch => *value = Value::Bool(true),
+        Some("no" | "off") if is_switch => *value = Value::Bool(false),
+        _ => {}
+    }
 }
 
 fn check(number: usize, entry: &Entry) -> Result<(), DefinitionError> {
@@ -268,6 +285,16 @@ mod tests {
     }
 
     #[test]
+    fn words_for_true_and_false_are_that_where_one_is_expected() {
+        let text = "- {imagename: y, checksum: yes, skip-base: On, offline: No, environment: {A: n, B: yes}, elements: [on]}";
+        assert_eq!(lines(&[text]), ["A=n B=yes disk-image-create -o y --checksum -n on"]);
+        let anchors = "- &a {imagename: a, elements: [x], environment: &e {A: b}}\n\
+                       - {<<: *a, imagename: b, environment: {<<: *e, C: d}}\n";
+        let expected = ["A=b disk-image-create -o a x", "A=b C=d disk-image-create -o b x"];
+        assert_eq!(lines(&[anchors]), expected);
+    }
+
+    #[test]
     fn two_images_are_two_commands() {
         let text = "
 - imagename: centos-minimal
@@ -342,7 +369,7 @@ mod tests {
                 "entry 1, key `environment`: expected a map of strings, found `{\"A\":1}`",
             ),
             ("- {imagename: 1}", "entry 1, key `imagename`: expected a string, found `1`"),
-            ("- {skip-base: 'yes'}", "entry 1, key `skip-base`: expected true or false, found `\"yes\"`"),
+            ("- {skip-base: 'y'}", "entry 1, key `skip-base`: expected true or false, found `\"y\"`"),
             ("- {elements: a}", "entry 1, key `elements`: expected a list of strings, found `\"a\"`"),
             (
                 "- {types: [vmdk]}",
@@ -353,7 +380,7 @@ mod tests {
         for (text, message) in table {
             assert_eq!(parse_definition([text]).unwrap_err().to_string(), message, "{text}");
         }
-        for text in ["{imagename: a}", "- a", "- {", "5"] {
+        for text in ["{imagename: a}", "- a", "- {", "5", "", "# nothing"] {
             let error = parse_definition([text]).unwrap_err().to_string();
             assert!(error.starts_with("no list of image definitions: "), "{text}: {error}");
         }

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use super::request::Request;
+use super::seal::HIDDEN;
 use super::step::{Action, Task};
 use super::{ResolvedSource, SourceContent, is_secret};
 use crate::element::{NativeProvider, Phase};
@@ -29,9 +30,6 @@ const OF_ONE_BUILD: [&str; 8] = [
     "DIB_MANIFEST_SAVE_DIR",
     "DIB_PYTHON_EXEC",
 ];
-
-/// What stands for a secret.
-const HIDDEN: &str = "***";
 
 /// What says where the manifests go, in the image and beside it.
 const DIRECTORIES: [&str; 3] = ["DIB_MANIFEST_IMAGE_DIR", "DIB_MANIFEST_SAVE_DIR", "IMAGE_NAME"];
@@ -116,7 +114,13 @@ fn escaped(text: &str) -> String {
 fn checkout(source: &ResolvedSource) -> Option<String> {
     let SourceContent::Git(checkout) = &source.content else { return None };
     let request = &source.request;
-    Some(format!("{} git {} {} {}\n", request.name, request.destination, request.location, checkout.commit))
+    Some(format!(
+        "{} git {} {} {}\n",
+        request.name,
+        request.destination,
+        source.shown_location(),
+        checkout.commit
+    ))
 }
 
 #[cfg(test)]
@@ -166,7 +170,7 @@ mod tests {
         let request = SourceRequest {
             name: "web".to_owned(),
             destination: "/opt/web".to_owned(),
-            location: "https://h/web".to_owned(),
+            location: "https://me:pass@h/web".to_owned(),
             selection: Selection::Git(GitReference::One("v1".to_owned())),
         };
         let checkout =
@@ -174,12 +178,12 @@ mod tests {
         let source = ResolvedSource { request, content: SourceContent::Git(checkout), path: PathBuf::new() };
         image.sources.insert("web".parse().unwrap(), vec![source]);
         let texts = written(&image).unwrap();
-        assert_eq!(texts["dib-manifest-git-vm"], "web git /opt/web https://h/web c0ffee\n");
+        assert_eq!(texts["dib-manifest-git-vm"], "web git /opt/web https://me:***@h/web c0ffee\n");
         let plan = image.plan();
         let placed = &tasks(&plan, "web").list[0];
         assert_eq!(
             placed.to_string(),
-            "extra-data.d/98-source-web place git v1 of https://h/web to /opt/web: c0ffee on trunk, refs \
+            "extra-data.d/98-source-web place git v1 of https://me:***@h/web to /opt/web: c0ffee on trunk, refs \
              sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
     }

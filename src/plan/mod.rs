@@ -48,7 +48,7 @@ pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
 pub use request::{Foundation, MachineFile, Request};
-pub use seal::{Seal, is_secret};
+pub use seal::{Seal, is_secret, secret_texts};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
 pub use step::{
     Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,

@@ -11,8 +11,10 @@ use crate::oci::Hasher;
 pub struct Seal([u8; 32]);
 
 /// Endings and parts of names that mark a secret. Source: the names that CI systems mask.
-const SECRET_PARTS: [&str; 3] = ["PASSWORD", "TOKEN", "SECRET"];
+const SECRET_PARTS: [&str; 5] = ["PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "SECRET"];
 const SECRET_END: &str = "_KEY";
+/// What stands for a secret where somebody may read it.
+pub(super) const HIDDEN: &str = "***";
 /// What marks a value that a seal has taken the place of.
 const SEALED: &str = "sealed ";
 
@@ -49,11 +51,45 @@ impl std::fmt::Debug for Seal {
 
 /// Says whether the value of the variable `name` may not be shown, logged or stored.
 ///
-/// Names decide. A `…_KEY` whose value is a path or a URL without credentials names a public file
+/// Names decide, and credentials in a URL. A `…_KEY` whose value is a path or a URL without any names a public file
 /// (`DIB_CONTRAIL_REPO_KEY`), and is none.
 pub fn is_secret(name: &str, value: &str) -> bool {
+    is_secret_by_name(name, value) || credentials(value).next().is_some()
+}
+
+fn is_secret_by_name(name: &str, value: &str) -> bool {
     let name = name.to_ascii_uppercase();
     SECRET_PARTS.iter().any(|part| name.contains(part)) || (name.ends_with(SECRET_END) && !is_location(value))
+}
+
+/// Returns what of the value of the variable `name` is to be masked in other texts: each of its lines, or no more than the credentials of
+/// its URLs, as whoever reads of a failure wants to know the place.
+pub fn secret_texts<'a>(name: &str, value: &'a str) -> Vec<&'a str> {
+    let all = is_secret_by_name(name, value).then(|| value.lines().map(str::trim));
+    all.into_iter().flatten().chain(credentials(value)).collect()
+}
+
+/// Returns the passwords in the URLs of a text, and the names of users that stand alone before a web server's: tokens.
+///
+/// Source: RFC 3986, 3.2.1.
+fn credentials(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices("://").filter_map(|(at, mark)| {
+        let authority =
+            text[at + mark.len()..].split(|c: char| "/?#\"'".contains(c) || c.is_whitespace()).next()?;
+        let (user, _) = authority.rsplit_once('@')?;
+        let secret = match user.split_once(':') {
+            Some((_, password)) => password,
+            None if text[..at].ends_with("http") || text[..at].ends_with("https") => user,
+            None => "",
+        };
+        Some(secret).filter(|secret| !secret.is_empty())
+    })
+}
+
+/// Returns a text without the [`credentials`] in it.
+pub(super) fn without_credentials(text: &str) -> String {
+    credentials(text)
+        .fold(text.to_owned(), |shown, secret| shown.replace(&format!("{secret}@"), &format!("{HIDDEN}@")))
 }
 
 /// Says whether a key field's value stands for a secret.
@@ -82,10 +118,21 @@ mod tests {
             ("DIB_CONTRAIL_REPO_KEY", "http://user:pw@repo/key.asc", true),
             ("DIB_DEV_USER_AUTHORIZED_KEYS", "ssh-ed25519 AAAA", false),
             ("DIB_RELEASE", "bookworm", false),
+            ("DIB_REPOLOCATION_x", "https://me:pw@git.example/x.git", true),
+            ("DIB_REPOLOCATION_x", "https://ghp_0@git.example/x.git", true),
+            ("DIB_REPOLOCATION_x", "ssh://git@git.example:22/x.git", false),
+            ("DIB_REPOLOCATION_x", "https://git.example/@scope/x:y@1", false),
         ];
         for (name, value, secret) in table {
             assert_eq!(is_secret(name, value), secret, "{name}={value}");
         }
+    }
+
+    #[test]
+    fn credentials_are_found_in_every_url_of_a_text() {
+        let text = "deb http://a:p@w@mirror/debian x\nhttps://token@b ssh://git@c ftp://d:@e 'http://f:'";
+        assert_eq!(credentials(text).collect::<Vec<_>>(), ["p@w", "token"]);
+        assert_eq!(without_credentials("https://a:pw@h/pw"), "https://a:***@h/pw");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::seal::without_credentials;
 use crate::element::SourceRequest;
 use crate::oci::Digest;
 
@@ -41,8 +42,13 @@ pub struct GitCheckout {
 impl ResolvedSource {
     /// Returns what the layer that holds it depends on.
     pub fn identity(&self) -> String {
-        let SourceRequest { destination, location, selection, .. } = &self.request;
-        format!("{selection} of {location} to {destination}: {}", self.content)
+        let SourceRequest { destination, selection, .. } = &self.request;
+        format!("{selection} of {} to {destination}: {}", self.shown_location(), self.content)
+    }
+
+    /// Returns where it was found. Who was allowed to fetch it is nobody's business, and makes no difference to what it is.
+    pub(super) fn shown_location(&self) -> String {
+        without_credentials(&self.request.location)
     }
 }
 

@@ -225,7 +225,14 @@ fn secrets_of_the_environment_are_nowhere() {
     let work = Work::new();
     work.hook("user", "install.d/50-user", "set -x; echo \"$DIB_USER_PASSWORD\" | cat >/dev/null; set +x");
     work.hook("user", "cleanup.d/50-save", "mkdir -p x.d; echo \"$DIB_ENV\" >x.d/environment");
-    let secret = [("DIB_USER_PASSWORD", "correct-horse")];
+    work.write("../elements/far/source-repository-user", "user git /opt/user https://localhost:9/user.git\n");
+    let secret = [
+        ("DIB_USER_PASSWORD", "correct-horse"),
+        ("DIB_REPOLOCATION_user", "https://me:correct-horse@localhost:9/user.git"),
+    ];
+    let failed = work.create_with("-n -t tar -o x tiny far", &secret).stdout;
+    let place = "cannot fetch `https://me:***@localhost:9/user.git`";
+    assert!(failed.contains(place) && !failed.contains("correct-horse"), "{failed}");
     let stdout = work.create_with("-n -t tar -o x tiny user", &secret).expect_success();
     assert!(stdout.contains("echo '***'") || stdout.contains("echo ***"), "{stdout}");
     assert!(work.read("x.d/environment").contains("DIB_USER_PASSWORD"));

@@ -44,7 +44,7 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
     if let Some(file) = &settings.file {
         shown(&format!("Output logs going to: {file}"));
     }
-    let log = match Log::open(settings, Owner::of(&call.environment)) {
+    let log = match Log::open(settings, Owner::of(&call.environment), &call.environment) {
         Ok(log) => log,
         Err(error) => {
             let file = arguments.log_file.as_deref().unwrap_or_default();

@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 
 use super::privilege::Owner;
-use crate::dropin::{LogSettings, Narrator, is_shown, stamped};
+use crate::build::Mask;
+use crate::dropin::{Environment, LogSettings, Narrator, is_shown, stamped};
 use crate::port::{Event, Events};
 
 /// Writes lines as they come; whoever reads them may do so while the build runs.
@@ -16,23 +17,28 @@ pub(super) struct Log {
     settings: LogSettings,
     file: Option<File>,
     narrator: Mutex<Narrator>,
+    mask: Mask,
 }
 
 impl Log {
-    /// Opens the file, to be continued, if there is to be one; it is the owner's.
-    pub(super) fn open(settings: LogSettings, owner: Option<Owner>) -> io::Result<Self> {
+    /// Opens the file, to be continued, if there is to be one; it is the owner's. What is secret in `environment` is not shown.
+    pub(super) fn open(
+        settings: LogSettings,
+        owner: Option<Owner>,
+        environment: &Environment,
+    ) -> io::Result<Self> {
         let open = |path: &String| -> io::Result<File> {
             let file = File::options().create(true).append(true).open(path)?;
             owner.map_or(Ok(()), |owner| owner.take(Path::new(path)))?;
             Ok(file)
         };
         let file = settings.file.as_ref().map(open).transpose()?;
-        Ok(Self { settings, file, narrator: Mutex::default() })
+        Ok(Self { settings, file, narrator: Mutex::default(), mask: Mask::of(environment) })
     }
 
     /// Writes a text, line by line.
     pub(super) fn say(&self, text: &str) {
-        text.lines().filter(|line| is_shown(line)).for_each(|line| self.line(line));
+        text.lines().filter(|line| is_shown(line)).for_each(|line| self.line(&self.mask.text(line)));
     }
 
     fn line(&self, line: &str) {
