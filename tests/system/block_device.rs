@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicBool;
 
 use plywood::block::{LoopWriter, require_device_mapper};
 use plywood::disk::{
-    BlockDevices, Extent, FsKind, Layout, Partition, PartitionEntry, RootParameters, SectorSize, Table,
-    probe_answers,
+    BlockDevices, Extent, FsKind, Layout, Partition, PartitionEntry, PartitionKind, RootParameters,
+    SectorSize, Table, probe_answers,
 };
 use plywood::port::{BootImages, DiskError, DiskWriter};
 
@@ -177,6 +177,30 @@ fn every_layout_is_read_back_by_other_programs() {
         }
         assert_eq!(fs::metadata(&raw).unwrap().size(), layout.bytes);
     }
+}
+
+/// A name is a role in the image; a code that meant another type than sgdisk's would be found by no tool.
+#[test]
+fn codes_of_partition_types_are_sgdisks() {
+    let scratch = tempfile::tempdir().unwrap();
+    let codes = [
+        "0700", "0c01", "2700", "3000", "3001", "4100", "8200", "8300", "8301", "8302", "8303", "8304",
+        "8305", "8306", "8307", "8308", "8309", "830a", "830b", "830c", "830d", "830e", "830f", "8310",
+        "8311", "8312", "8313", "8314", "8315", "8316", "8317", "8318", "8319", "831a", "831b", "8e00",
+        "ea00", "ef00", "ef02", "fd00",
+    ];
+    let raw = scratch.path().join("disk.raw");
+    File::create(&raw).unwrap().set_len(64 << 20).unwrap();
+    let mut arguments = Vec::new();
+    for (number, code) in (1..).zip(codes) {
+        arguments.extend([format!("--new={number}:0:+1M"), format!("--typecode={number}:{code}")]);
+    }
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).chain([raw.to_str().unwrap()]).collect();
+    run("sgdisk", &arguments);
+    let ours = codes.map(|code| PartitionKind::parse(code).unwrap().0.to_string());
+    let theirs: Vec<_> =
+        partx(&raw).iter().map(|line| line.rsplit(' ').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(theirs, ours);
 }
 
 #[test]

@@ -62,8 +62,10 @@ fn files(architecture: &str) -> [&'static str; 2] {
         "x86_64" => "block-device-x86_64.yaml",
         "arm64" => "block-device-arm64.yaml",
         "aarch64" => "block-device-aarch64.yaml",
+        "armel" => "block-device-armel.yaml",
         "armhf" => "block-device-armhf.yaml",
         "i386" => "block-device-i386.yaml",
+        "riscv64" => "block-device-riscv64.yaml",
         "s390x" => "block-device-s390x.yaml",
         // One architecture, called differently by distributions.
         ppc if ppc.starts_with("ppc64") => "block-device-ppc64el.yaml",
@@ -103,7 +105,7 @@ mod tests {
     fn the_variable_outweighs_elements_and_the_first_element_wins() {
         let has = |element: &str, file: &str| match element {
             "block-device-mbr" => ["block-device-default.yaml", "block-device-ppc64el.yaml"].contains(&file),
-            "mine" => file == "block-device-arm64.yaml",
+            "mine" => ["block-device-arm64.yaml", "block-device-riscv64.yaml"].contains(&file),
             _ => false,
         };
         let elements = ["base", "mine", "block-device-mbr"];
@@ -111,6 +113,7 @@ mod tests {
         for (pairs, expected) in [
             (&[("ARCH", "amd64")][..], of("block-device-mbr", "block-device-default.yaml")),
             (&[("ARCH", "arm64")], of("mine", "block-device-arm64.yaml")),
+            (&[("ARCH", "riscv64")], of("mine", "block-device-riscv64.yaml")),
             (&[("ARCH", "ppc64le")], of("block-device-mbr", "block-device-ppc64el.yaml")),
             (&[("ARCH", "ppc64")], of("block-device-mbr", "block-device-ppc64el.yaml")),
             (&[(DiskSource::VARIABLE, "file:///etc/disk.yaml")], DiskSource::File("/etc/disk.yaml")),

@@ -107,6 +107,14 @@ fn primary_and_logical_partitions_lie_as_diskimage_builder_puts_them() {
     assert_eq!(sectors(&many), expected);
 }
 
+/// A FAT32 partition, as diskimage-builder's tests have it.
+#[test]
+fn a_partition_has_the_type_that_is_asked_for() {
+    let layout = layout(&table("mbr", &partitions(1, "size: 10MiB, type: 0x0c, flags: [primary]")));
+    let PartitionEntry::Mbr { kind, .. } = layout.partitions[0].entry else { panic!("{layout:?}") };
+    assert_eq!((kind, sectors(&layout)), (0x0c, vec![(1, 2048, 22527)]));
+}
+
 #[test]
 fn partitions_of_a_gpt_are_whole_mebibytes_and_percents_of_what_is_left() {
     let three = "{ name: esp, size: 8MiB, type: EF00 }, { name: bsp, size: 8MiB, type: EF02 }, { name: p0, size: 100% }";
@@ -243,7 +251,7 @@ fn large(text: &str) -> Layout {
 }
 
 /// Old text, new text, what is wrong then.
-const SLIPS: [(&str, &str, &str, &str); 27] = [
+const SLIPS: [(&str, &str, &str, &str); 29] = [
     (
         MBR,
         "- partitioning:",
@@ -325,7 +333,7 @@ const SLIPS: [(&str, &str, &str, &str); 27] = [
         EFI,
         "type: 8300",
         "type: 83",
-        "17:15: `83` is not a type of GPT partition: expected 0700, 4100, 8200, 8300, 8301, 8302, 8303, 8304, 8305, 8306, 8307, 8e00, ef00, ef02, fd00 or a GUID",
+        "17:15: `83` is not a type of GPT partition: expected a code such as 8300, ef00, ef02, 8200, 8e00, or a GUID",
     ),
     (
         EFI,
@@ -341,6 +349,18 @@ const SLIPS: [(&str, &str, &str, &str); 27] = [
     ),
     (VOLUMES, "base: [pv_root]", "base: [pv]", "16:33: `pv`, the base of `vg_root`, is not one of the pvs"),
     (VOLUMES, "base: vg_root, size: 100M", "base: vg_root", "20:9: `lvs` has no `size` or `extents`"),
+    (
+        VOLUMES,
+        "base: vg_root, size: 100M",
+        "base: pv1, size: 1M",
+        "20:31: `pv1`, the base of `lv_tmp`, is not one of the vgs",
+    ),
+    (
+        VOLUMES,
+        "type: thin-pool",
+        "type: pool",
+        "23:44: `pool` is not a type of volume: expected thin or thin-pool",
+    ),
 ];
 
 #[test]

@@ -73,8 +73,7 @@ impl Placer<'_> {
         let kind = match &node.kind {
             None => PartitionKind::LINUX,
             Some(word) => PartitionKind::parse(&word.text).ok_or_else(|| {
-                let codes: Vec<_> = PartitionKind::codes().collect();
-                bad(word, "a type of GPT partition", format!("{} or a GUID", codes.join(", ")))
+                bad(word, "a type of GPT partition", "a code such as 8300, ef00, ef02, 8200, 8e00, or a GUID")
             })?,
         };
         // The last MiB holds the copy of the table.
