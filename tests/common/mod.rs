@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod bench;
 pub mod cloud_image;
 pub mod fault;
 pub mod project;

@@ -26,3 +26,4 @@ mod robust;
 mod sandbox;
 mod shared_cache;
 mod store;
+mod transfer;
