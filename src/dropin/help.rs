@@ -43,6 +43,7 @@ Variables:
     ELEMENTS_PATH            directories of elements, separated by colons; plywood's own come last
     DIB_NO_TIMESTAMP         1: no time in front of lines
     DIB_QUIET                1: nothing on standard output; 0: also with --logfile
+    DIB_SHOW_IMAGE_USAGE     1: what takes 10 MiB of room and more; with DIB_SHOW_IMAGE_USAGE_FULL=1, everything
     OVERWRITE_OLD_IMAGE      1: replace an image of the same name instead of renaming it
     DIB_CHECKSUM             which checksum files to write: md5,sha256
     break, break_cmd         where to stop, and what to run there (before-PHASE,after-PHASE,after-error)

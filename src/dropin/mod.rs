@@ -7,6 +7,7 @@
 //! | [`BuildRequest`] | arguments and the caller's environment into what is to be built |
 //! | [`ImageCommand`] | an image definition in YAML into command lines |
 //! | [`Narrator`] | what happens during a build into the lines of diskimage-builder's log |
+//! | [`UsageReport`] | sizes of files into the report of them |
 //! | [`element_info`] | elements into what `element-info` prints |
 //!
 //! Nothing here reads a file or the environment: both are passed in.
@@ -29,6 +30,7 @@ mod output;
 mod profile;
 mod property;
 mod request;
+mod usage;
 mod variables;
 
 pub use arguments::{Arguments, Invocation};
@@ -41,4 +43,5 @@ pub use log::{LogSettings, is_shown, stamped};
 pub use narrator::Narrator;
 pub use output::{OldImage, OutputName, OutputType, OutputTypeError};
 pub use request::{BuildRequest, RequestError};
+pub use usage::UsageReport;
 pub use variables::Environment;

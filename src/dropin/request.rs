@@ -7,6 +7,7 @@ use super::breaks::BreakPoints;
 use super::checksum::wanted;
 use super::command::Command;
 use super::output::{OldImage, OutputName, OutputType, OutputTypeError};
+use super::usage::UsageReport;
 use super::variables::{Environment, for_hooks, number, text};
 use crate::distro::{Architecture, ArchitectureError};
 use crate::element::{ElementName, ElementNameError};
@@ -50,6 +51,8 @@ pub struct BuildRequest {
     pub manifests: Option<String>,
     /// Where hooks on the host keep downloads, if not in the store.
     pub image_cache: Option<String>,
+    /// What is told of the room that files take.
+    pub usage: Option<UsageReport>,
     /// What becomes of an image of the same name.
     pub old_image: OldImage,
     /// Where the build stops for somebody to look at it.
@@ -127,6 +130,7 @@ impl BuildRequest {
             root_label: given(&arguments.root_label, caller, "ROOT_LABEL"),
             manifests: text(caller, "DIB_MANIFEST_SAVE_DIR").map(str::to_owned),
             image_cache: given(&arguments.image_cache, caller, "DIB_IMAGE_CACHE"),
+            usage: UsageReport::of(caller),
             old_image: OldImage::of(caller),
             breaks: BreakPoints::of(caller),
             variables: variables(command, arguments, caller, architecture, &name),

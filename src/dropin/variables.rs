@@ -28,7 +28,7 @@ const SESSION: [&str; 16] = [
 const SESSION_PREFIXES: [&str; 7] = ["BASH_", "DBUS_", "LC_", "PLYWOOD_", "SSH_", "SUDO_", "XDG_"];
 
 /// Variables that are addressed to the command itself, or name places that hooks have by other names.
-const OWN: [&str; 21] = [
+const OWN: [&str; 23] = [
     "_LIB",
     "break",
     "break_cmd",
@@ -40,6 +40,8 @@ const OWN: [&str; 21] = [
     "DIB_NO_TIMESTAMP",
     "DIB_PYTHON_EXEC",
     "DIB_QUIET",
+    "DIB_SHOW_IMAGE_USAGE",
+    "DIB_SHOW_IMAGE_USAGE_FULL",
     "ELEMENTS_PATH",
     "IMAGE_BLOCK_DEVICE",
     "IMAGE_BLOCK_DEVICES",

@@ -30,6 +30,22 @@ fn what_an_image_is_made_of_lies_beside_it() {
 }
 
 #[test]
+fn what_takes_room_is_told_to_who_asks() {
+    let work = Work::new();
+    work.hook("blob", "install.d/50-blob", "cat /bin/bash{,,,,,,,,,,,} >/var/blob");
+    let report =
+        |variables: &[(&str, &str)]| work.create_with("-n -t tar -o x tiny blob", variables).expect_success();
+    let large = report(&[("DIB_SHOW_IMAGE_USAGE", "1")]);
+    assert!(
+        large.contains("\nImage size report (files > 10MiB)\n") && large.contains("MiB ./var/blob\n"),
+        "{large}"
+    );
+    assert!(!large.contains("./etc/tiny\n"), "{large}");
+    let full = report(&[("DIB_SHOW_IMAGE_USAGE", "1"), ("DIB_SHOW_IMAGE_USAGE_FULL", "1")]);
+    assert!(full.contains("KiB ./etc/tiny\n"), "{full}");
+}
+
+#[test]
 fn hooks_on_the_host_lock_files_and_write_where_they_are() {
     let work = Work::new();
     work.write("../elements/web/environment.d/10-web", "export WEB=1\n");

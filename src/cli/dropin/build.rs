@@ -11,6 +11,7 @@ use super::Call;
 use super::breaks::BreakIns;
 use super::log::Log;
 use super::privilege::Owner;
+use super::usage;
 use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Ports, Reuse, Surroundings};
 use crate::cli::args::{CacheFrom, CacheTo, Global};
 use crate::cli::context::Context;
@@ -70,11 +71,18 @@ impl Build<'_> {
             surroundings: Some(self.surroundings()?),
         };
         let steps = builder.stack(&plan)?;
+        self.show_usage(&builder, &steps, log)?;
         let steps = self.write(&edges, &builder, &plan, &steps, &outputs, extras)?;
         if let Some(target) = &target {
             self.publish(target, &builder, &edges, &plan, &steps);
         }
         Ok(())
+    }
+
+    fn show_usage(&self, builder: &Builder<'_>, steps: &[BuiltStep], log: &Log) -> Result<(), Failure> {
+        let Some(report) = self.request.usage else { return Ok(()) };
+        let layers: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
+        builder.on_merged(&layers, |root| usage::show(report, root, log))?
     }
 
     /// Lets other machines find the layers. Callers throw an image away whose build fails: that nobody else has its layers is

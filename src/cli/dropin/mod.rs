@@ -13,6 +13,7 @@ mod log;
 mod privilege;
 mod settings;
 mod test;
+mod usage;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
