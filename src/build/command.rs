@@ -85,10 +85,20 @@ fn package_argv(choices: Choices, action: PackageAction, names: &[String]) -> Ve
 }
 
 /// Copies a directory of the hooks directory onto one of the target, through symlinks such as `/lib -> usr/lib`, which
-/// rsync and cp would replace or refuse. Owners are root; directories that exist keep theirs.
+/// rsync and cp would replace or refuse. Owners are root; directories that exist stay as they are. Needs no more than coreutils and
+/// find, as hooks do.
 fn copy(from: &str, to: &str, modes: CopyModes) -> Vec<String> {
-    const SCRIPT: &str = r#"tar -C "$1" --owner=0 --group=0 --mode="$3" -cf - . |
-        tar -C "$2" -xpf - --keep-directory-symlink --no-overwrite-dir"#;
+    const SCRIPT: &str = r#"umask 022
+        cd "$1"
+        find . -mindepth 1 -print0 | while IFS= read -r -d "" name; do
+            if [[ -d $name && ! -L $name ]]; then
+                [[ -d $2/$name ]] || mkdir "$2/$name"
+                continue
+            fi
+            rm -f "$2/$name"
+            cp -P "$name" "$2/$name"
+            [[ -L $name ]] || chmod "$3" "$2/$name"
+        done"#;
     let mode = match modes {
         CopyModes::Keep => "u+rwX,go+rX",
         CopyModes::Executable => "0755",

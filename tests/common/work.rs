@@ -122,6 +122,14 @@ impl Work {
     }
 }
 
+/// Runs a program of the machine; returns what it prints.
+pub fn program(name: &str, words: &[&str], directory: &Path) -> String {
+    let run = Command::new(name).args(words).current_dir(directory).output();
+    let run = run.unwrap_or_else(|error| panic!("this test needs the program `{name}`: {error}"));
+    assert!(run.status.success(), "{name} {words:?}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -10,15 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::registry::{Door, Server};
-use crate::common::work::{Run, Work, names};
-
-/// Runs a program of the machine; returns what it prints.
-fn program(name: &str, words: &[&str], directory: &Path) -> String {
-    let run = Command::new(name).args(words).current_dir(directory).output();
-    let run = run.unwrap_or_else(|error| panic!("this test needs the program `{name}`: {error}"));
-    assert!(run.status.success(), "{name} {words:?}: {}", String::from_utf8_lossy(&run.stderr));
-    String::from_utf8(run.stdout).unwrap()
-}
+use crate::common::work::{Run, Work, names, program};
 
 /// Returns a field of what `qemu-img info` says.
 fn qemu_img(work: &Work, file: &str) -> serde_json::Value {

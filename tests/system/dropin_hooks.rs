@@ -1,9 +1,9 @@
 //! What hooks can rely on when one of diskimage-builder's commands runs them. Needs root, overlayfs, loop devices, cpio.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use crate::common::work::Work;
+use crate::common::work::{Work, program};
 
 #[test]
 fn what_an_image_is_made_of_lies_beside_it() {
@@ -345,4 +345,33 @@ fn logs_anywhere_below_the_home_of_root_are_removed() {
     let listing =
         Command::new("tar").args(["-tf", "x.tar", "./root"]).current_dir(work.path()).output().unwrap();
     assert_eq!(String::from_utf8(listing.stdout).unwrap(), "./root/\n./root/below/\n./root/below/kept\n");
+}
+
+#[test]
+fn files_of_elements_reach_an_image_that_has_no_tar_and_go_through_its_symlinks() {
+    let work = Work::new();
+    work.hook(
+        "web",
+        "root.d/30-web",
+        "mkdir -p \"$TARGET_ROOT/opt\" \"$TARGET_ROOT/usr/local/bin\"; ln -s opt \"$TARGET_ROOT/srv\"",
+    );
+    work.hook("web", "bin/web-tool", "echo web");
+    work.write("../elements/web/static/srv/a name/page", "page\n");
+    work.write("../elements/web/element-deps", "install-bin\ninstall-static\n");
+    symlink("a name", work.path().join("../elements/web/static/srv/link")).unwrap();
+    work.hook("web", "install.d/50-web", "web-tool >/etc/web\ncat '/srv/a name/page' >>/etc/web");
+    work.create("-n -t tar -o x tiny web").expect_success();
+    let listing =
+        program("tar", &["-tvf", "x.tar", "./srv", "./opt", "./usr/local/bin/web-tool"], &work.path());
+    let lines: Vec<_> = listing.lines().map(|line| (&line[..10], line.split("./").nth(1).unwrap())).collect();
+    let expected = [
+        ("drwxr-xr-x", "opt/"),
+        ("drwxr-xr-x", "opt/a name/"),
+        ("-rw-r--r--", "opt/a name/page"),
+        ("lrwxrwxrwx", "opt/link -> a name"),
+        ("lrwxrwxrwx", "srv -> opt"),
+        ("-rwxr-xr-x", "usr/local/bin/web-tool"),
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(program("tar", &["-xOf", "x.tar", "./etc/web"], &work.path()), "web\npage\n");
 }
