@@ -64,7 +64,7 @@ pub trait LayerStore: Sync {
     fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError>;
 
     /// Takes in a layer from elsewhere: reads all of its blob. Idempotent; stores the layer if the blob is what it should be and
-    /// the archive in it has DiffID and size of `layer`, and else nothing of it.
+    /// the archive in it has DiffID and size of `layer` and can be unpacked, and else nothing of it.
     fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError>;
 
     /// Makes an empty workspace above `stack` (lowest first); unpacks layers that are not unpacked yet.

@@ -60,6 +60,14 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> 
     }
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(failed("remove", path)),
+    }
+}
+
 /// Opens a directory without following a link at its end.
 pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, StoreError> {
     rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed("open directory", path))
@@ -108,11 +116,18 @@ pub(super) fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
 }
 
 /// Removes `name` in `directory` and everything beneath it, if it is there. Follows no link and enters no other
-/// file system: where something is mounted it fails.
+/// file system: where something is mounted it fails. Several may remove the same tree at once.
 pub(super) fn remove_tree(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match remove_what_is_there(directory, name) {
+        // Another process sweeps up here, too.
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
+    }
+}
+
+fn remove_what_is_there(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
-        Err(Errno::NOENT) => return Ok(()),
         result => return result,
     }
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
@@ -129,4 +144,27 @@ pub(super) fn remove_path(path: &Path) -> Result<(), StoreError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let directory = open_directory(parent)?;
     remove_tree(directory.as_fd(), name.as_bytes()).map_err(failed("remove", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Whatever a killed build left, every process that opens the store afterwards wants to remove.
+    #[test]
+    fn several_remove_the_same_tree_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("left");
+        for inner in 0..100 {
+            create_directories(&tree.join(format!("{inner}/deep/deeper"))).unwrap();
+        }
+        thread::scope(|scope| {
+            let sweeps: Vec<_> = (0..4).map(|_| scope.spawn(|| remove_path(&tree))).collect();
+            sweeps.into_iter().for_each(|sweep| sweep.join().unwrap().unwrap());
+        });
+        assert!(!tree.exists());
+        remove_path(&tree).unwrap();
+    }
 }

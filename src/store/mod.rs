@@ -252,7 +252,8 @@ impl LayerStore for Store {
     }
 
     fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError> {
-        self.receive_recorded(layer, blob)
+        self.receive_recorded(layer, blob)?;
+        self.prove(&layer.diff_id)
     }
 
     fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError> {

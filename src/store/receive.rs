@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 use super::blob::NewBlob;
-use super::file::failed;
+use super::file::{failed, remove_if_there};
 use super::import::{invalid, verify_diff_id};
 use super::room::Room;
 use super::{Store, encoding};
@@ -104,6 +104,21 @@ impl Store {
     ) -> Result<(), StoreError> {
         let claims = Claims { diff_id: Some(&layer.diff_id), tar_bytes: Some(layer.tar_bytes) };
         self.receive_claimed(blob, &name(blob), &claims).map(drop)
+    }
+
+    /// Unpacks a layer that was just taken in, as the build will that stands on it. A well-formed archive can hold what no
+    /// directory can, such as a hard link to nothing: such a layer is forgotten, so that no later build finds it.
+    ///
+    /// # Errors
+    /// As [`Store::snapshot`].
+    pub(super) fn prove(&self, diff_id: &DiffId) -> Result<(), StoreError> {
+        let unpacked = self.snapshot(diff_id).map(drop);
+        if unpacked.is_err() {
+            let _lock = self.lock_exclusive()?;
+            let path = self.layout().layer(diff_id);
+            remove_if_there(&path)?;
+        }
+        unpacked
     }
 
     fn receive_claimed(
@@ -289,6 +304,7 @@ fn refuse_other_compression(start: &[u8], path: &Path) -> Result<(), StoreError>
 mod tests {
     use super::*;
     use crate::layer::{Encoder, Entry, Kind, Meta};
+    use crate::port::LayerStore;
 
     fn archive(name: &str) -> Vec<u8> {
         let mut encoder = Encoder::new(Vec::new());
@@ -358,6 +374,25 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let layer = store.layer_in(&diff_id, &blob).unwrap();
         assert!(layer.is_some() && layer == store.layer(&diff_id).unwrap());
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_unpacked_is_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let mut encoder = Encoder::new(Vec::new());
+        let kind = Kind::Hardlink(b"nothing".to_vec());
+        encoder.append(&Entry { path: "link".into(), kind, meta: Meta::IMPLIED_DIRECTORY }).unwrap();
+        let bytes = encoder.finish().unwrap().0;
+        let (blob, diff_id) = (Digest::of(&bytes), DiffId::new(Digest::of(&bytes)));
+        let archive =
+            Archive { encoding: Encoding::None, diff_id, tar_bytes: bytes.len() as u64, entries: 1 };
+        let layer = archive.layer(blob, bytes.len() as u64);
+        let mut source = bytes.as_slice();
+        let mut reader = VerifyingReader::new(&mut source as &mut dyn Read, blob);
+        let refused = LayerStore::receive(&store, &layer, &mut reader).unwrap_err();
+        assert!(matches!(refused, StoreError::Layer(LayerError::Apply { .. })), "{refused:?}");
+        assert_eq!(store.layer(&diff_id).unwrap(), None);
     }
 
     #[test]
