@@ -162,6 +162,8 @@ impl Transport {
     }
 
     fn new_agent(&self, scheme: &str, host: &str) -> Result<Agent, RegistryError> {
+        // Who waits for a quarter of a minute in all does not wait for a whole one here.
+        let stall = STALL_TIMEOUT.min(self.settings.patience);
         let proxy = proxy_for(scheme, host, &self.settings.environment);
         let proxy =
             proxy.map(|(variable, value)| Proxy::new(value).map_err(|_| RegistryError::Proxy { variable }));
@@ -173,9 +175,9 @@ impl Transport {
             .user_agent(concat!("plywood/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_await_100(Some(ASK_FIRST_TIMEOUT))
-            .timeout_recv_response(Some(STALL_TIMEOUT))
-            .timeout_per_read(Some(STALL_TIMEOUT))
-            .timeout_per_write(Some(STALL_TIMEOUT))
+            .timeout_recv_response(Some(stall))
+            .timeout_per_read(Some(stall))
+            .timeout_per_write(Some(stall))
             .max_idle_connections_per_host(self.settings.jobs.max(4))
             .max_idle_connections(4 * self.settings.jobs.max(4));
         let config = if scheme == "https" { config.tls_config(self.tls(host)?) } else { config };
