@@ -157,9 +157,12 @@ impl<'a> Registries<'a> {
         let by_content = StepKey::Content(content_key);
         for (key, found) in [(by_input, Found::Input), (by_content, Found::Content)] {
             self.ask([key]);
-            let offer =
-                self.offers(&key).into_iter().find(|offer| offer.step.record.content_key == content_key);
-            if let Some(offer) = offer {
+            // Only a base that came as layers may have several, and a config with them.
+            let fits = |offer: &Offer| {
+                offer.step.record.content_key == content_key
+                    && offer.step.config.is_some() == step.imported_base().is_some()
+            };
+            if let Some(offer) = self.offers(&key).into_iter().find(fits) {
                 return Some((offer, found));
             }
         }
@@ -191,14 +194,17 @@ impl<'a> Registries<'a> {
     pub(super) fn records(&self, plan: &Plan) -> Vec<Record> {
         let places = (0..self.from.len()).filter(|place| !self.known().silent.contains(place));
         let from = places.map(|place| self.from[place]).collect::<Vec<_>>();
-        from.into_iter().flat_map(|registry| self.last_published(registry, &plan.image)).collect()
+        from.into_iter().flat_map(|registry| self.last_published(registry, plan)).collect()
     }
 
-    fn last_published(&self, registry: &dyn RemoteCache, image: &str) -> Vec<Record> {
-        let index = registry.manifests(&[image_tag(image)]).into_iter().next();
+    fn last_published(&self, registry: &dyn RemoteCache, plan: &Plan) -> Vec<Record> {
+        let index = registry.manifests(&[image_tag(&plan.image)]).into_iter().next();
         let Some(Ok(Some(index))) = index else { return Vec::new() };
-        let steps = StepIndex::parse(&index).unwrap_or_default().steps;
-        let digests: Vec<_> = steps.iter().map(|(_, digest)| digest.to_string()).collect();
+        // An index of a stranger may name thousands of manifests: of each step, one explains.
+        let published: BTreeMap<_, _> =
+            StepIndex::parse(&index).unwrap_or_default().steps.into_iter().collect();
+        let named = plan.steps.iter().filter_map(|step| published.get(&step.name));
+        let digests: Vec<_> = named.map(ToString::to_string).collect();
         let manifests = registry.manifests(&digests).into_iter().filter_map(|given| given.ok().flatten());
         let believed = manifests.filter_map(|manifest| SharedStep::read(&manifest, &self.policy).ok());
         believed.map(|step| step.record).collect()

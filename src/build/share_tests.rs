@@ -304,6 +304,38 @@ fn a_miss_is_explained_by_what_was_published_last() {
 }
 
 #[test]
+fn an_index_of_a_stranger_costs_one_request_a_step() {
+    let shelf = published(&image("").plan(), &Machine::new());
+    shelf.change("i-", |index| {
+        let manifests = index["manifests"].as_array().unwrap();
+        index["manifests"] = std::iter::repeat_n(manifests, 1000).flatten().cloned().collect();
+    });
+    shelf.take_requests();
+    let explained = Machine::new().explained(&image("echo changed").plan(), &shelf);
+    assert!(explained[2].starts_with("file install.d/50-top changed"), "{explained:?}");
+    let manifests = shelf.take_requests().into_iter().filter(|request| request == "get s").count();
+    assert_eq!(manifests, 3);
+}
+
+#[test]
+fn only_a_base_that_came_as_layers_may_have_several() {
+    let plan = image("").plan();
+    let shelf = published(&plan, &Machine::new());
+    let many = |manifest: &mut serde_json::Value| {
+        let config = serde_json::to_value(crate::oci::descriptor(
+            "application/vnd.oci.image.config.v1+json",
+            &Digest::of("{}"),
+            2,
+        ));
+        manifest["config"] = config.unwrap();
+        let layer = manifest["layers"][0].clone();
+        manifest["layers"] = vec![layer; 100].into();
+    };
+    ["k-", "c-"].iter().for_each(|kind| shelf.change(kind, many));
+    assert_eq!(Machine::new().build(&plan, &shelf), all("built"));
+}
+
+#[test]
 fn what_saw_a_secret_stays_here_with_all_above() {
     let mut image = image("echo $DIB_PASSWORD");
     image.elements.push(element("above").hook("install.d/60-above", "").build());

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
-use super::report::Failure;
+use super::report::{Failure, printable};
 
 /// Standard output does not take what was to be written.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,9 @@ pub(super) use say;
 /// Writes one line.
 pub(super) fn line(text: fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
-    writeln!(output, "{text}").and_then(|()| output.flush()).map_err(|error| NotTaken(error).into())
+    writeln!(output, "{}", printable(&text.to_string()))
+        .and_then(|()| output.flush())
+        .map_err(|error| NotTaken(error).into())
 }
 
 /// Writes a document for programs.

@@ -42,7 +42,7 @@ pub fn render(error: &Failure, plywood: &str) -> String {
 /// Returns the text for an error with its chain of causes alone.
 pub fn chain(error: &Failure) -> String {
     let causes = causes(error).into_iter().map(|cause| format!("  Caused by: {cause}\n"));
-    [format!("error: {error}\n")].into_iter().chain(causes).collect()
+    printable(&[format!("error: {error}\n")].into_iter().chain(causes).collect::<String>())
 }
 
 /// Returns the same as one line.
@@ -72,9 +72,11 @@ fn causes(error: &Failure) -> Vec<String> {
     causes
 }
 
-/// Takes from a hook's line what would command the terminal.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+/// Takes from a text what would command the terminal: hooks print what they like, registries and archives name things as
+/// they like.
+pub fn printable(text: &str) -> String {
+    let is_harmless = |c: char| !c.is_control() || matches!(c, '\t' | '\n');
+    text.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
 fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
@@ -87,4 +89,15 @@ fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
         current = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_commands_the_terminal() {
+        let text = chain(&Message::plain("`a\u{1b}]0;owned\u{7}b`\n\tis no layer"));
+        assert_eq!(text, "error: `a\u{fffd}]0;owned\u{fffd}b`\n\tis no layer\n");
+    }
 }

@@ -29,6 +29,8 @@ const FIELDS: &str = "plywood.fields";
 const BEHAVIOUR: &str = "plywood.behaviour";
 const CREATED: &str = "org.opencontainers.image.created";
 const SIGNATURE: &str = "plywood.signature";
+/// No container engine runs more, and no kernel stacks many more.
+const MAX_LAYERS: usize = 127;
 const DIFF_ID: &str = "plywood.diff-id";
 const TAR_BYTES: &str = "plywood.tar-bytes";
 const ENTRIES: &str = "plywood.entries";
@@ -132,6 +134,10 @@ fn parse(document: Value) -> Result<SharedStep, Refusal> {
     let all = Annotations::of(manifest.annotations());
     let layers = manifest.layers().iter().filter(|layer| !is_empty(layer));
     let layers = layers.map(parse_layer).collect::<Result<Vec<_>, _>>()?;
+    let config = (!is_empty(manifest.config())).then(|| parse_blob(manifest.config())).transpose()?;
+    if layers.len() > if config.is_some() { MAX_LAYERS } else { 1 } {
+        return Err(Refusal::malformed(format!("it has {} layers", layers.len())));
+    }
     let record = Record {
         step: all.text(STEP)?.to_owned(),
         image: all.text(IMAGE)?.to_owned(),
@@ -141,12 +147,7 @@ fn parse(document: Value) -> Result<SharedStep, Refusal> {
         fields: parse_fields(all.text(FIELDS)?)?,
         diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
     };
-    Ok(SharedStep {
-        record,
-        layers,
-        config: (!is_empty(manifest.config())).then(|| parse_blob(manifest.config())).transpose()?,
-        created: all.parse::<jiff::Timestamp>(CREATED)?.as_second(),
-    })
+    Ok(SharedStep { record, layers, config, created: all.parse::<jiff::Timestamp>(CREATED)?.as_second() })
 }
 
 fn parse_fields(text: &str) -> Result<KeyFields, Refusal> {
@@ -335,6 +336,7 @@ mod tests {
             ),
             (good.replace("\"10240\"", "\"-1\"").into(), "annotation `plywood.tar-bytes`: invalid digit"),
             (good.replace("tar+zstd", "tar+xz").into(), "is no layer"),
+            (shared(&[layer("a"), layer("b")]).to_manifest(None), "it has 2 layers"),
         ];
         let asked = StepKey::Input(shared(&[]).record.input_key);
         for (bytes, reason) in cases {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::cli::report::printable;
 use crate::oci::DiffId;
 use crate::port::{Direction, Event, How, Pace};
 
@@ -28,6 +29,10 @@ pub(super) struct Position {
 impl Narrator {
     /// Returns the line for an event, if it deserves one.
     pub(super) fn line(&mut self, event: &Event<'_>) -> Option<String> {
+        self.text(event).map(|text| printable(&text))
+    }
+
+    fn text(&mut self, event: &Event<'_>) -> Option<String> {
         match *event {
             Event::ImageStarted { image, steps } => {
                 self.images.insert(image.to_owned(), Position { step: 0, steps });
