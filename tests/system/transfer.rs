@@ -90,6 +90,18 @@ fn a_registry_that_drips_is_given_up() {
     assert!(source.ends_with("next to nothing came in 2 s"), "{error}: {source}");
 }
 
+/// One that is up, and yet says nothing, must not hold up what can be done without it.
+#[test]
+fn a_registry_that_says_nothing_is_waited_for_no_longer_than_patience_lasts() {
+    let bench = Bench::patient(Duration::from_millis(300));
+    bench.store_image();
+    bench.proxy.hurt("GET", "manifests", Fault::Late(Duration::from_secs(30)), usize::MAX);
+    let started = Instant::now();
+    let error = bench.remote.get_manifest(&tag("latest")).unwrap_err();
+    assert!(error.to_string().starts_with("gave up on reading manifest latest"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
 #[test]
 fn what_comes_out_wrong_is_fetched_again_and_never_passed_on() {
     let bench = Bench::new();
