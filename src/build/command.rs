@@ -3,7 +3,7 @@
 use super::packages::{distribution, requested, unwanted};
 use super::step::HOOKS_IN_TARGET;
 use crate::distro::{apt, apt::Choices};
-use crate::element::{Environment, PackageDataError, Selection, ServiceMap, SourceRequest};
+use crate::element::{Environment, PackageDataError, Selection, ServiceMap};
 use crate::plan::{Action, CopyModes, GitCheckout, ResolvedSource, SourceContent, Task, Tasks};
 use crate::port::{Access, Bind, View};
 
@@ -143,10 +143,11 @@ fn services(tasks: &Tasks, variables: &Environment) -> Result<String, PackageDat
 }
 
 /// Puts what was fetched into the target; its bytes depend on what was found when the plan was made alone.
-fn place(ResolvedSource { request, content, path }: &ResolvedSource) -> Command {
+fn place(resolved: &ResolvedSource) -> Command {
+    let ResolvedSource { request, content, path } = resolved;
     const SOURCE: &str = "/tmp/plywood/source";
     let (kind, rest) = match (content, &request.selection) {
-        (SourceContent::Git(checkout), _) => ("git", git_arguments(request, checkout)),
+        (SourceContent::Git(checkout), _) => ("git", git_arguments(resolved, checkout)),
         (SourceContent::File(_), Selection::Tar(directory)) => ("tar", vec![directory.clone()]),
         (SourceContent::File(_), _) => ("file", Vec::new()),
     };
@@ -158,10 +159,11 @@ fn place(ResolvedSource { request, content, path }: &ResolvedSource) -> Command 
     }
 }
 
-fn git_arguments(request: &SourceRequest, checkout: &GitCheckout) -> Vec<String> {
+/// The location is kept in the checkout's configuration, and so in a layer.
+fn git_arguments(resolved: &ResolvedSource, checkout: &GitCheckout) -> Vec<String> {
     let GitCheckout { commit, branch, refs } = checkout;
     let refs = refs.iter().map(|(name, object)| format!("{object}:{name}"));
-    [request.location.clone(), commit.clone(), branch.clone()].into_iter().chain(refs).collect()
+    [resolved.shown_location(), commit.clone(), branch.clone()].into_iter().chain(refs).collect()
 }
 
 const WRITE: &str = r#"file=$TMP_MOUNT_PATH$1
@@ -242,12 +244,27 @@ fi"#;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::element::{Phase, fixture::element};
+    use crate::element::{GitReference, Phase, SourceRequest, fixture::element};
 
     fn argv(action: Action, tasks: &Tasks, init: &str, choices: Choices) -> Option<String> {
         let task = Task { phase: Phase::Install, name: "x".to_owned(), action };
         let variables = [("DIB_INIT_SYSTEM".to_owned(), init.to_owned())].into();
         command(&task, tasks, &variables, choices).unwrap().map(|command| command.argv.join(" "))
+    }
+
+    #[test]
+    fn a_checkout_does_not_tell_who_fetched_it() {
+        let request = SourceRequest {
+            name: "web".to_owned(),
+            destination: "/opt/web".to_owned(),
+            location: "https://me:hunter2@h/web".to_owned(),
+            selection: Selection::Git(GitReference::One("v1".to_owned())),
+        };
+        let checkout =
+            GitCheckout { commit: "c0ffee".to_owned(), branch: "trunk".to_owned(), refs: Vec::new() };
+        let source = ResolvedSource { request, content: SourceContent::Git(checkout), path: "mirror".into() };
+        let placed = argv(Action::Place(Box::new(source)), &Tasks::default(), "", Choices::Plywood).unwrap();
+        assert!(placed.ends_with("/opt/web https://me:***@h/web c0ffee trunk"), "{placed}");
     }
 
     #[test]

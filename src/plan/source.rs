@@ -47,7 +47,7 @@ impl ResolvedSource {
     }
 
     /// Returns where it was found. Who was allowed to fetch it is nobody's business, and makes no difference to what it is.
-    pub(super) fn shown_location(&self) -> String {
+    pub fn shown_location(&self) -> String {
         without_credentials(&self.request.location)
     }
 }
