@@ -28,6 +28,9 @@ pub(super) fn run(global: &Global, command: &Elements, process: &Process) -> Res
 }
 
 fn find(context: &Context, name: &str) -> Result<Arc<Element>, Failure> {
+    if let Some(unusable) = context.catalog.unusable().get(name) {
+        return Err(unusable.clone().into());
+    }
     context.catalog.get(name).cloned().ok_or_else(|| {
         let places: Vec<_> = context.element_path.iter().map(|dir| format!("`{}`", dir.display())).collect();
         let known = context.catalog.iter().map(|element| element.name.as_str());

@@ -408,7 +408,7 @@ mod tests {
             (
                 "../debian",
                 &[],
-                "element name `../debian` has '.': only letters, digits, `-` and `_` can be in it",
+                "element name `../debian` has '/': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
             ),
             (
                 "-t a/b debian",

@@ -5,14 +5,24 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Element, ElementName, ElementNameError};
+use super::{Element, ElementName};
 
 /// The elements of a search path.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     elements: BTreeMap<ElementName, Arc<Element>>,
+    unusable: BTreeMap<ElementName, Unusable>,
     hidden: Vec<(ElementName, PathBuf)>,
-    misnamed: Vec<(PathBuf, ElementNameError)>,
+}
+
+/// A directory of a search path that holds what no element can hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unusable {
+    /// Where it is.
+    pub root: PathBuf,
+    /// What is wrong with it, with the file.
+    pub reason: String,
 }
 
 impl Catalog {
@@ -28,14 +38,20 @@ impl Catalog {
     /// Adds an element, unless one of its name is there.
     pub fn add(&mut self, element: Element) {
         match self.elements.entry(element.name.clone()) {
-            Entry::Vacant(free) => drop(free.insert(Arc::new(element))),
-            Entry::Occupied(_) => self.hidden.push((element.name, element.root)),
+            Entry::Vacant(free) if !self.unusable.contains_key(free.key()) => {
+                free.insert(Arc::new(element));
+            }
+            _ => self.hidden.push((element.name, element.root)),
         }
     }
 
-    /// Remembers a directory that cannot be an element because of its name.
-    pub fn add_misnamed(&mut self, root: PathBuf, error: ElementNameError) {
-        self.misnamed.push((root, error));
+    /// Remembers a directory that stands for `name` and cannot be used, unless there is an element of that name: a search path
+    /// may hold much that is no element, or not finished, and whoever does not ask for it need not know.
+    pub fn add_unusable(&mut self, name: ElementName, unusable: Unusable) {
+        match self.elements.contains_key(&name) || self.unusable.contains_key(&name) {
+            true => self.hidden.push((name, unusable.root)),
+            false => drop(self.unusable.insert(name, unusable)),
+        }
     }
 
     /// Returns the element called `name`.
@@ -53,9 +69,9 @@ impl Catalog {
         &self.hidden
     }
 
-    /// Returns the directories that cannot be elements because of their names, and why.
-    pub fn misnamed(&self) -> &[(PathBuf, ElementNameError)] {
-        &self.misnamed
+    /// Returns the directories that cannot be used, by the name of the element they stand for.
+    pub fn unusable(&self) -> &BTreeMap<ElementName, Unusable> {
+        &self.unusable
     }
 }
 
@@ -72,5 +88,17 @@ mod tests {
         let catalog = Catalog::new([first.clone(), second]);
         assert_eq!(catalog.get("base").map(Arc::as_ref), Some(&first));
         assert_eq!(catalog.hidden(), [("base".parse().unwrap(), "/elsewhere/base".into())]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_hides_too_as_nobody_asked_for_the_second() {
+        let mut catalog = Catalog::default();
+        let unusable =
+            Unusable { root: "/first/base".into(), reason: "`/first/base/x` is a socket".to_owned() };
+        catalog.add_unusable("base".parse().unwrap(), unusable.clone());
+        catalog.add(fixture::element("base").build());
+        assert!(catalog.get("base").is_none());
+        assert_eq!(catalog.unusable()["base"], unusable);
+        assert_eq!(catalog.hidden().len(), 1);
     }
 }

@@ -37,6 +37,12 @@ pub enum Severity {
 pub fn check_elements(catalog: &Catalog, provided: &BTreeSet<ElementName>) -> Vec<Finding> {
     let known = Known::new(catalog, provided);
     let mut findings: Vec<_> = catalog.iter().flat_map(|element| check_element(element, &known)).collect();
+    findings.extend(catalog.unusable().iter().map(|(element, unusable)| Finding {
+        element: element.clone(),
+        file: None,
+        severity: Severity::Error,
+        message: unusable.to_string(),
+    }));
     findings.extend(check_duplicates(catalog));
     findings.extend(check_cycles(catalog));
     findings.sort();

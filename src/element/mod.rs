@@ -48,7 +48,7 @@ mod source_repository;
 mod variables;
 
 pub use assignment::Assignments;
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Unusable};
 pub use check::{Finding, Severity, check_elements};
 pub use class::{Slot, needs_phase_order, slot};
 pub use describe::{Description, graph_dot};

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 /// The name of an element, or of something that an element provides (`operating-system`).
 ///
-/// Letters, digits, `-` and `_`, not starting with `-`: what can be a directory name, a part of a hook's name and,
-/// with `-` turned into `_`, a part of a variable's name (`DIB_INSTALLTYPE_<name>`).
+/// Letters, digits and `-_.+@`, starting with a letter, a digit or `_`: what can be a directory's name, and stands as one word in
+/// the lists that hooks read (`IMAGE_ELEMENT`, the pairs of `get_image_element_array`), which bash evaluates.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(extend("pattern" = "^[0-9A-Za-z_][0-9A-Za-z_-]*$"))]
+#[schemars(extend("pattern" = "^[0-9A-Za-z_][0-9A-Za-z_.+@-]*$"))]
 pub struct ElementName(String);
 
 /// A text that cannot name an element.
@@ -21,14 +21,18 @@ pub enum ElementNameError {
     /// Nothing at all.
     #[error("an element name is empty")]
     Empty,
-    /// It would be taken for an option.
-    #[error("element name `{name}` starts with `-`")]
-    LeadingDash {
+    /// It would be taken for an option, or is hidden from a search path.
+    #[error("element name `{name}` starts with {start:?}: it has to start with a letter, a digit or `_`")]
+    Start {
         /// The text.
         name: String,
+        /// Its first character.
+        start: char,
     },
     /// A character that names of elements do not have.
-    #[error("element name `{name}` has {found:?}: only letters, digits, `-` and `_` can be in it")]
+    #[error(
+        "element name `{name}` has {found:?}: only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it"
+    )]
     Character {
         /// The text.
         name: String,
@@ -43,7 +47,7 @@ impl ElementName {
         &self.0
     }
 
-    /// Returns the name as it stands in names of variables: `-` turned into `_`.
+    /// Returns the name as it stands in names of variables (`DIB_INSTALLTYPE_<name>`): `-` turned into `_`.
     pub fn in_variable(&self) -> String {
         self.0.replace('-', "_")
     }
@@ -53,15 +57,14 @@ impl FromStr for ElementName {
     type Err = ElementNameError;
 
     fn from_str(name: &str) -> Result<Self, ElementNameError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() {
-            return Err(ElementNameError::Empty);
-        }
+        let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let allowed = |c: char| first(c) || "-.+@".contains(c);
+        let start = name.chars().next().ok_or(ElementNameError::Empty)?;
         if let Some(found) = name.chars().find(|&c| !allowed(c)) {
             return Err(ElementNameError::Character { name: name.to_owned(), found });
         }
-        if name.starts_with('-') {
-            return Err(ElementNameError::LeadingDash { name: name.to_owned() });
+        if !first(start) {
+            return Err(ElementNameError::Start { name: name.to_owned(), start });
         }
         Ok(Self(name.to_owned()))
     }
@@ -92,8 +95,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_hook_and_variable_names_can_hold_are_taken() {
-        for name in ["base", "debian-minimal", "provides_virtual", "9p", "_x"] {
+    fn names_that_directories_have_are_taken() {
+        for name in ["base", "debian-minimal", "provides_virtual", "9p", "_x", "python3.11", "g++", "a@b"] {
             assert_eq!(name.parse::<ElementName>().unwrap().as_str(), name);
         }
     }
@@ -102,10 +105,16 @@ mod tests {
     fn other_names_are_refused_with_their_reason() {
         let table = [
             ("", "an element name is empty"),
-            ("-x", "element name `-x` starts with `-`"),
-            ("nginx.d", "element name `nginx.d` has '.': only letters, digits, `-` and `_` can be in it"),
-            ("../etc", "element name `../etc` has '.': only letters, digits, `-` and `_` can be in it"),
-            ("a b", "element name `a b` has ' ': only letters, digits, `-` and `_` can be in it"),
+            ("-x", "element name `-x` starts with '-': it has to start with a letter, a digit or `_`"),
+            (".git", "element name `.git` starts with '.': it has to start with a letter, a digit or `_`"),
+            (
+                "../x",
+                "element name `../x` has '/': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
+            ),
+            (
+                "a b",
+                "element name `a b` has ' ': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
+            ),
         ];
         for (name, message) in table {
             assert_eq!(name.parse::<ElementName>().unwrap_err().to_string(), message);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::native::repeated_hook;
 use super::order::{CycleError, Order, order};
 use super::provider::{OPERATING_SYSTEM, Provider};
-use super::{Catalog, Element, ElementName, NativeProvider, nearest};
+use super::{Catalog, Element, ElementName, NativeProvider, Unusable, nearest};
 
 /// What the base of an image brings with it.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ pub struct Resolution {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// No directory of the search path has this element.
-    #[error("element `{name}` not found{}", needed_by.as_ref().map(|by| format!(", which element `{by}` depends on")).unwrap_or_default())]
+    #[error("element `{name}` not found{}", needed_by_text(needed_by.as_ref()))]
     Unknown {
         /// The element.
         name: ElementName,
@@ -46,6 +46,16 @@ pub enum ResolveError {
         needed_by: Option<ElementName>,
         /// The known element with the most similar name.
         nearest: Option<ElementName>,
+    },
+    /// The search path has a directory of this name, with something in it that no element can have.
+    #[error("element `{name}`{} cannot be used", needed_by_text(needed_by.as_ref()))]
+    Unusable {
+        /// The element.
+        name: ElementName,
+        /// Who depends on it; `None` if the image asks for it.
+        needed_by: Option<ElementName>,
+        /// What is wrong with it.
+        source: Unusable,
     },
     /// Two provide the same name, so only one of them can be in the image.
     #[error("`{name}` is provided by {first} and by element `{second}`")]
@@ -71,6 +81,10 @@ pub enum ResolveError {
     /// Elements depend on each other in a circle, so that none can come first.
     #[error(transparent)]
     Cycle(#[from] CycleError),
+}
+
+fn needed_by_text(element: Option<&ElementName>) -> String {
+    element.map(|by| format!(", which element `{by}` depends on")).unwrap_or_default()
 }
 
 /// Returns the elements of an image that asks for `requested`, on `base` if it has one, for a build in this order.
@@ -155,7 +169,7 @@ impl<'a> Expansion<'a> {
             }
         }
         let Some(element) = self.catalog.get(name.as_str()) else {
-            return Err(self.unknown(name, needed_by));
+            return Err(self.missing(name, needed_by));
         };
         self.provide(element)?;
         self.members.insert(name, Arc::clone(element));
@@ -180,7 +194,10 @@ impl<'a> Expansion<'a> {
         })
     }
 
-    fn unknown(&self, name: ElementName, needed_by: Option<ElementName>) -> ResolveError {
+    fn missing(&self, name: ElementName, needed_by: Option<ElementName>) -> ResolveError {
+        if let Some(unusable) = self.catalog.unusable().get(&name) {
+            return ResolveError::Unusable { name, needed_by, source: unusable.clone() };
+        }
         let known = self.catalog.iter().map(|element| element.name.as_str());
         let nearest = nearest(name.as_str(), known)
             .and_then(|found| self.catalog.get(found))

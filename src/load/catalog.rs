@@ -1,19 +1,21 @@
 //! Reads all elements of a search path.
 
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
 use super::element::load_element;
-use crate::element::{Catalog, Element, ElementName, ElementNameError};
+use crate::element::{Catalog, ElementName, Unusable};
 
 /// Reads every element in the directories of `element_path`, the first of which wins.
 ///
 /// Each directory below an entry is an element, called as the last component of its real path. Those with a leading
-/// dot are none; those that no element can be called are remembered by [`Catalog::misnamed`].
+/// dot, or with another name that no element can have, are none. What is wrong with a file of an element is remembered by
+/// [`Catalog::unusable`].
 ///
 /// # Errors
-/// [`LoadError::NoElementDirectory`] if an entry is no directory; whatever is wrong with a file of an element.
+/// [`LoadError::NoElementDirectory`] if an entry is no directory, [`LoadError::Io`] if it cannot be read.
 pub fn load_catalog(element_path: &[PathBuf]) -> Result<Catalog, LoadError> {
     let mut catalog = Catalog::default();
     for dir in element_path {
@@ -21,9 +23,16 @@ pub fn load_catalog(element_path: &[PathBuf]) -> Result<Catalog, LoadError> {
             return Err(LoadError::NoElementDirectory { path: dir.clone() });
         }
         for root in directories(dir)? {
-            match load_named(&root)? {
+            let real = fs::canonicalize(&root).map_err(LoadError::io("read", &root))?;
+            let Ok(name) = real.file_name().unwrap_or_default().to_string_lossy().parse::<ElementName>()
+            else {
+                continue;
+            };
+            match load_element(name.clone(), &real) {
                 Ok(element) => catalog.add(element),
-                Err(error) => catalog.add_misnamed(root, error),
+                Err(error) => {
+                    catalog.add_unusable(name, Unusable { root: real, reason: with_causes(&error) })
+                }
             }
         }
     }
@@ -43,10 +52,9 @@ fn directories(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(found)
 }
 
-fn load_named(root: &Path) -> Result<Result<Element, ElementNameError>, LoadError> {
-    let real = fs::canonicalize(root).map_err(LoadError::io("read", root))?;
-    let name = real.file_name().unwrap_or_default().to_string_lossy().parse::<ElementName>();
-    name.map_or_else(|error| Ok(Err(error)), |name| load_element(name, &real).map(Ok))
+fn with_causes(error: &LoadError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn Error), |error: &&dyn Error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
@@ -70,7 +78,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         files(
             dir.path(),
-            &["one/a/pkg-map", "one/b/pkg-map", "one/.git/x", "one/file", "one/old.bak/x", "two/a/svc-map"],
+            &["one/a/pkg-map", "one/b/pkg-map", "one/.git/x", "one/file", "one/old bak/x", "two/a/svc-map"],
         );
         symlink("../two", dir.path().join("one/c")).unwrap();
         let path = ["one", "two"].map(|entry| dir.path().join(entry));
@@ -79,7 +87,25 @@ mod tests {
         assert_eq!(names, ["a", "b", "two"]);
         assert!(catalog.get("a").unwrap().files.contains_key("pkg-map"));
         assert_eq!(catalog.hidden().len(), 1);
-        assert_eq!(catalog.misnamed()[0].0, dir.path().join("one/old.bak"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_element_is_a_matter_of_those_who_use_it() {
+        let dir = tempfile::tempdir().unwrap();
+        files(dir.path(), &["good/pkg-map", "deps/element-deps", "loop/a/x"]);
+        fs::write(dir.path().join("deps/element-deps"), "base\n# and then\n").unwrap();
+        symlink("..", dir.path().join("loop/a/b")).unwrap();
+        let catalog = load_catalog(&[dir.path().to_owned()]).unwrap();
+        assert!(catalog.get("good").is_some());
+        let reasons: Vec<_> = catalog.unusable().values().map(|unusable| &unusable.reason).collect();
+        let place = fs::canonicalize(dir.path()).unwrap();
+        let place = place.display();
+        assert!(
+            reasons[0]
+                .starts_with(&format!("`{place}/deps/element-deps`, line 2: element name `# and then` has")),
+            "{reasons:?}"
+        );
+        assert_eq!(*reasons[1], format!("`{place}/loop/a/b` leads back to a directory that it lies in"));
     }
 
     #[test]

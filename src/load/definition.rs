@@ -83,8 +83,8 @@ mod tests {
         ),
         ("[image.a]\nelements = [\"a\", \"b\", \"a\"]\n", "2:12: `a` stands twice in the list", None),
         (
-            "[image.a]\nelements = [\"nginx.d\"]\n",
-            "2:12: element name `nginx.d` has '.': only letters, digits, `-` and `_` can be in it",
+            "[image.a]\nelements = [\"nginx/d\"]\n",
+            "2:12: element name `nginx/d` has '/': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
             None,
         ),
         ("[image.a]\npackages = [\"--force\"]\n", "2:12: `--force` cannot name a package", None),
