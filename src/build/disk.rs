@@ -115,8 +115,7 @@ impl Builder<'_> {
         let stage = Stage::start(self.ports.events, &plan.image, "final stage");
         let root = self.ports.sandbox.open(&RootSpec::Directory(disk.root().to_owned()))?;
         let run = self.prepare(plan, &plan.finish, final_tasks(plan), workspace, root.as_ref())?;
-        let wanted = DiskUnderHooks::WANTING.iter().any(|word| final_tasks(plan).mention(word));
-        let devices = if wanted { disk.devices()? } else { Vec::new() };
+        let devices = if hooks_look_at_disk(plan) { disk.devices()? } else { Vec::new() };
         let run = StepRun { disk: Some(DiskUnderHooks { layout, devices }), ..run };
         let boot = BootStage { run: &run, root: root.as_ref(), layout };
         boot.write_fstab()?;
@@ -127,6 +126,11 @@ impl Builder<'_> {
         stage.end();
         Ok(images)
     }
+}
+
+/// Says whether hooks of the final stage look for the devices of a disk: they do not go without one.
+pub fn hooks_look_at_disk(plan: &Plan) -> bool {
+    DiskUnderHooks::WANTING.iter().any(|word| final_tasks(plan).mention(word))
 }
 
 fn final_tasks(plan: &Plan) -> &Tasks {

@@ -47,7 +47,7 @@ mod step_tests;
 mod surroundings;
 
 pub use container::container_config;
-pub use disk::FinishedDisk;
+pub use disk::{FinishedDisk, hooks_look_at_disk};
 pub use error::{BuildError, HookFailure, Outcome};
 pub use facts::host_facts;
 pub use forecast::{Forecast, Prospect, forecast};

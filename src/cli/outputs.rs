@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use super::report::{Failure, Message};
 use crate::block::LoopWriter;
-use crate::build::{Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage, container_config};
+use crate::build::{
+    Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage, container_config, hooks_look_at_disk,
+};
 use crate::disk::{DiskRequest, Identity};
 use crate::dropin::{Environment, OutputType};
 use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression};
@@ -77,7 +79,7 @@ impl Outputs<'_> {
         let (disks, others): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| output.is_disk());
         let is_of_disk = |output: &&OutputType| self.archives_are_of(&disks) && output.is_archive();
         let (archives, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_disk);
-        if !disks.is_empty() {
+        if !disks.is_empty() || !archives.is_empty() {
             self.write_disks(manifest, &stack, &disks, &archives)?;
         }
         if !others.is_empty() {
@@ -90,10 +92,11 @@ impl Outputs<'_> {
         Ok(steps)
     }
 
-    /// Says whether archives are made of what is on the disk. What hooks of the final stage leave with the caller, they leave
-    /// once; where they can leave nothing, archives are the same with and without a disk.
+    /// Says whether archives are made of what is on a disk: if hooks want one, or there is one beside them and hooks of the final
+    /// stage leave things with the caller, which they do once. Else archives are the same with and without a disk.
     fn archives_are_of(&self, disks: &[&OutputType]) -> bool {
-        !disks.is_empty() && self.builder.surroundings.is_some()
+        let leave_things = self.builder.surroundings.is_some();
+        hooks_look_at_disk(self.plan) || (leave_things && !disks.is_empty())
     }
 
     /// Writes one raw disk, `archives` of what is on it, and converts it to each of the formats.

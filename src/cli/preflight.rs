@@ -6,7 +6,7 @@ use super::disk::Disk;
 use super::report::{Failure, Message};
 use super::sharing::now;
 use crate::block::require_device_mapper;
-use crate::build::{Prospect, Registries, forecast};
+use crate::build::{Prospect, Registries, forecast, hooks_look_at_disk};
 use crate::distro::BaseSource;
 use crate::dropin::OutputType;
 use crate::image::OutputFormat;
@@ -28,10 +28,15 @@ pub(super) fn check(
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
         check_base_source(&base.source)?;
     }
-    for (program, package) in output_programs(disk, outputs) {
+    for (program, package) in output_programs(outputs) {
         require(program, package)?;
     }
-    if disk.has_volumes() && outputs.iter().any(OutputType::is_disk) {
+    let for_archive = hooks_look_at_disk(plan) && outputs.iter().any(OutputType::is_archive);
+    let makes_disk = for_archive || outputs.iter().any(OutputType::is_disk);
+    if makes_disk {
+        disk.programs().into_iter().try_for_each(|(program, package)| require(program, package))?;
+    }
+    if makes_disk && disk.has_volumes() {
         require_device_mapper()?;
     }
     outputs.iter().try_for_each(check_format)
@@ -67,22 +72,15 @@ fn check_clock(plan: &Plan) -> Result<(), Failure> {
     ))
 }
 
-/// Returns the programs that these outputs need, and the Debian packages that have them.
-fn output_programs(disk: &Disk, outputs: &[OutputType]) -> Vec<(&'static str, &'static str)> {
+/// Returns the programs that these outputs need beside those for a disk, and the Debian packages that have them.
+fn output_programs(outputs: &[OutputType]) -> impl Iterator<Item = (&'static str, &'static str)> {
     use OutputFormat::{Squashfs, Vdi, Vhd, Vmdk};
-    let mut programs = Vec::new();
-    for output in outputs {
-        if output.is_disk() {
-            programs.extend(disk.programs());
-        }
-        programs.extend(match output {
-            OutputType::File(Vhd | Vmdk | Vdi) | OutputType::Qemu(_) => Some(("qemu-img", "qemu-utils")),
-            OutputType::File(Squashfs) => Some(("mksquashfs", "squashfs-tools")),
-            OutputType::Docker => Some(("docker", "docker.io")),
-            OutputType::File(_) => None,
-        });
-    }
-    programs
+    outputs.iter().filter_map(|output| match output {
+        OutputType::File(Vhd | Vmdk | Vdi) | OutputType::Qemu(_) => Some(("qemu-img", "qemu-utils")),
+        OutputType::File(Squashfs) => Some(("mksquashfs", "squashfs-tools")),
+        OutputType::Docker => Some(("docker", "docker.io")),
+        OutputType::File(_) => None,
+    })
 }
 
 /// Refuses a format that nobody knows, before it would turn out at the very end.

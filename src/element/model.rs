@@ -149,7 +149,7 @@ const DECLARATIONS: [&str; 2] = ["element-deps", "element-provides"];
 /// | `element-deps`, `element-provides` | top | their meaning is in the resolved list of elements |
 /// | `*.pyc`, `__pycache__/` | but in `static/` | made by running a test or a hook |
 /// | names with a `~` at the end | but in `static/` | left by editors; no hook of such a name runs |
-/// | names with a leading dot | but in `static/` | diskimage-builder copies none |
+/// | names with a leading dot | top, and in directories there but `static/` | diskimage-builder copies none |
 /// | what `rsync --cvs-exclude` leaves out | in `static/` | diskimage-builder copies none |
 pub fn belongs_to_identity(path: &str) -> bool {
     let (top, rest) = path.split_once('/').map_or((path, None), |(top, rest)| (top, Some(rest)));
@@ -157,7 +157,7 @@ pub fn belongs_to_identity(path: &str) -> bool {
         Some(below) if top == "static" => !below.split('/').any(is_cvs_excluded),
         Some(_) if DEVELOPMENT.contains(&top) => false,
         None if DECLARATIONS.contains(&top) || is_documentation(top) => false,
-        _ => !path.split('/').any(is_litter),
+        _ => !path.split('/').any(is_litter) && !path.split('/').take(2).any(|name| name.starts_with('.')),
     }
 }
 
@@ -167,7 +167,7 @@ fn is_documentation(name: &str) -> bool {
 }
 
 fn is_litter(name: &str) -> bool {
-    name.starts_with('.') || name.ends_with('~') || name.ends_with(".pyc") || name == "__pycache__"
+    name.ends_with('~') || name.ends_with(".pyc") || name == "__pycache__"
 }
 
 /// Names that `rsync -C` leaves out. Source: rsync(1), `--cvs-exclude`.
@@ -226,6 +226,8 @@ mod tests {
             ("install.d/50-x~", false),
             (".gitignore", false),
             ("install.d/.50-nginx.swp", false),
+            ("install.d/home/.bashrc", true),
+            ("install.d/home/.bashrc~", false),
             ("static/etc/motd~", false),
             ("static/.git/config", false),
             ("static/etc/motd.orig", false),

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use super::LoadError;
@@ -48,7 +48,7 @@ pub(super) fn keep(
 fn keep_files(dir: &Path, kept: Option<PathBuf>, is_added: impl Fn(&Path) -> bool) -> Result<(), LoadError> {
     let Some(kept) = kept else { return Ok(()) };
     let added = files_below(dir)?.into_iter().filter(|path| is_added(path));
-    added.into_iter().try_for_each(|path| copy(&dir.join(&path), &kept.join(&path)))
+    added.into_iter().try_for_each(|path| copy(&path, dir, &kept))
 }
 
 /// Copies what steps below have kept into the directories, and returns the mounts they noted.
@@ -69,8 +69,8 @@ pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>
 fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
     let Some(kept) = kept.filter(|kept| kept.is_dir()) else { return Ok(()) };
     for path in files_below(&kept)? {
-        if path != Path::new(MOUNTS) && !dir.join(&path).exists() {
-            copy(&kept.join(&path), &dir.join(&path))?;
+        if path != Path::new(MOUNTS) && dir.join(&path).symlink_metadata().is_err() {
+            copy(&path, &kept, dir)?;
         }
     }
     Ok(())
@@ -128,7 +128,7 @@ pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Resul
     Ok(())
 }
 
-/// Returns the names of the regular files that are directly in `dir/below` and not of `tasks`, in byte order.
+/// Returns the names of the files and symlinks that are directly in `dir/below` and not of `tasks`, in byte order.
 fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, LoadError> {
     let path = dir.join(below);
     if !path.is_dir() {
@@ -147,17 +147,17 @@ fn runs_here(tasks: &Tasks, dir: &Path, path: &Path) -> bool {
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|entry| entry.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|entry| entry.is_file() && entry.permissions().mode() & 0o111 != 0)
 }
 
 fn is_added(tasks: &Tasks, path: &Path) -> bool {
     let text = path.to_string_lossy();
     let top = text.split('/').next().unwrap_or_default();
     let is_own = OWN.contains(&top) || path == Path::new(ENVIRONMENT).join(INSTALL_TYPE_FRAGMENT);
-    !is_own && !tasks.hooks.contains_key(text.as_ref())
+    !is_own && !tasks.hooks.contains_key(text.as_ref()) && !tasks.links.contains_key(text.as_ref())
 }
 
-/// Returns the regular files below a directory, relative to it, in byte order.
+/// Returns the files and symlinks below a directory, relative to it, in byte order.
 fn files_below(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::new()];
@@ -167,7 +167,7 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
             let entry = entry.map_err(LoadError::io("read", &path))?;
             let kind = entry.file_type().map_err(LoadError::io("read", &path))?;
             let name = below.join(entry.file_name());
-            match (kind.is_dir(), kind.is_file()) {
+            match (kind.is_dir(), kind.is_file() || kind.is_symlink()) {
                 (true, _) => open.push(name),
                 (_, true) => found.push(name),
                 _ => {}
@@ -178,15 +178,39 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(found)
 }
 
-fn copy(source: &Path, target: &Path) -> Result<(), LoadError> {
-    let parent = target.parent().unwrap_or(target);
-    fs::create_dir_all(parent).map_err(LoadError::io("make directory", parent))?;
-    fs::copy(source, target).map(drop).map_err(LoadError::io("copy", source))
+/// Copies the file or symlink at `path` below `from` to the same place below `to`.
+fn copy(path: &Path, from: &Path, to: &Path) -> Result<(), LoadError> {
+    let (source, target) = (from.join(path), to.join(path));
+    make_parents(path, to)?;
+    remove_link(&target)?;
+    if source.is_symlink() {
+        let link = fs::read_link(&source).map_err(LoadError::io("read", &source))?;
+        return symlink(link, &target).map_err(LoadError::io("make symlink", &target));
+    }
+    fs::copy(&source, &target).map(drop).map_err(LoadError::io("copy", &source))
+}
+
+/// Makes the directories that `path` is in below `to`. A symlink in the place of one, which may lead out of there, is removed.
+fn make_parents(path: &Path, to: &Path) -> Result<(), LoadError> {
+    let mut parents: Vec<_> =
+        path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+    parents.reverse();
+    for parent in parents.into_iter().map(|parent| to.join(parent)) {
+        remove_link(&parent)?;
+        fs::create_dir_all(&parent).map_err(LoadError::io("make directory", &parent))?;
+    }
+    fs::create_dir_all(to).map_err(LoadError::io("make directory", to))
+}
+
+fn remove_link(path: &Path) -> Result<(), LoadError> {
+    if path.is_symlink() {
+        fs::remove_file(path).map_err(LoadError::io("remove", path))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
     use std::sync::Arc;
 
     use super::*;
@@ -273,6 +297,27 @@ mod tests {
         write(&hooks.join("keys"), "key");
         symlink(&outside, root.join("tmp/in_target.d")).unwrap();
         keep(&Tasks::default(), &[], left, &root).unwrap();
+        assert!(files_below(&outside).unwrap().is_empty());
+    }
+
+    #[test]
+    fn links_are_handed_over_and_lead_nobody_out() {
+        let work = tempfile::tempdir().unwrap();
+        let [hooks, build, root, outside] =
+            ["hooks", "build", "root", "outside"].map(|name| work.path().join(name));
+        for directory in [&hooks.join("install.d"), &build, &root.join("tmp"), &outside] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let left = HostDirs { hooks: &hooks, build: &build, cache: &outside };
+        symlink("../lib/x", hooks.join("install.d/50-x")).unwrap();
+        symlink(&outside, hooks.join("d")).unwrap();
+        keep(&Tasks::default(), &[], left, &root).unwrap();
+        let kept = root.join("tmp/in_target.d");
+        assert_eq!(fs::read_link(kept.join("install.d/50-x")).unwrap(), Path::new("../lib/x"));
+        fs::remove_file(hooks.join("d")).unwrap();
+        write(&hooks.join("d/file"), "inside");
+        keep(&Tasks::default(), &[], left, &root).unwrap();
+        assert_eq!(fs::read_to_string(kept.join("d/file")).unwrap(), "inside");
         assert!(files_below(&outside).unwrap().is_empty());
     }
 }

@@ -24,6 +24,8 @@ impl HookFiles for HookLayout {
         for (element, paths) in by_element(tasks) {
             copy_element(&element, |path| paths.contains(&path).then_some(path), dir)?;
         }
+        // Hooks on the host put others beside those of any phase.
+        Phase::ALL.into_iter().try_for_each(|phase| make_directory(&dir.join(phase.dir())))?;
         write_install_type(dir)?;
         let files = dir.join("files");
         make_directory(&files)?;

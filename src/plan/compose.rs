@@ -29,8 +29,8 @@ use super::variables::is_keyed;
 use super::view::{final_view, is_provider_data, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal};
 use crate::element::{
-    Element, ElementName, Order, Phase, PhaseClass, Slot, duplicate_hooks, needs_phase_order,
-    run_parts_order, slot,
+    Element, ElementName, NativeProvider, Order, Phase, PhaseClass, Place, Slot, duplicate_hooks,
+    needs_phase_order, run_parts_order, slot,
 };
 use crate::oci::Digest;
 
@@ -186,9 +186,27 @@ impl<'a> Composition<'a> {
                 list.extend(extra_packages(self.request.packages));
             }
             let view = view_of(self.request, self.request.elements, phases);
-            self.push(name, Tasks { list, phases: phases.to_vec(), ..view });
+            let tasks = Tasks { list, phases: phases.to_vec(), ..view };
+            match phases.iter().any(|&phase| self.may_get_hooks(phase)) {
+                true => self.steps.push(self.step(name, tasks)),
+                false => self.push(name, tasks),
+            }
         }
         Ok(())
+    }
+
+    /// Says whether hooks on the host may put hooks into a phase: if they name its directory.
+    fn may_get_hooks(&self, phase: Phase) -> bool {
+        let makers =
+            self.request.elements.iter().filter(|element| NativeProvider::of(&element.name).is_none());
+        let mut hooks = makers.flat_map(|element| {
+            let on_host = LAYER_PHASES.into_iter().filter(|phase| phase.place() == Place::Host);
+            on_host.flat_map(|phase| element.hooks(phase))
+        });
+        hooks.any(|hook| {
+            let text = hook.file.text.as_deref().unwrap_or_default();
+            String::from_utf8_lossy(text).contains(&format!("/{phase}"))
+        })
     }
 
     fn finish(&self) -> Result<Step, PlanError> {

@@ -31,6 +31,7 @@ mod key;
 mod law_tests;
 mod manifest;
 mod miss;
+mod named;
 #[cfg(test)]
 mod order_tests;
 mod record;

@@ -1,9 +1,9 @@
 //! The steps of images in element order and in phase order, with a base and without.
 
 use super::fixture::{Image, all_steps, tasks};
-use super::{InputFile, MachineFile, Plan, Step};
-use crate::element::Order;
+use super::{InputFile, MachineFile, Plan, ResolvedSource, SourceContent, Step};
 use crate::element::fixture::{Builder, element};
+use crate::element::{Order, Selection, SourceRequest};
 use crate::oci::Digest;
 
 /// An operating system of two elements, a leaf, and one that has to come early, one late, one at the end.
@@ -137,4 +137,63 @@ fn the_boot_loader_has_its_packages_in_its_own_step_and_its_work_in_the_final_st
         let last = ["finalise.d/50-bootloader install boot loader", "finalise.d/50-other hook"];
         assert_eq!(texts(Step::FINAL)[..2], last);
     }
+}
+
+#[test]
+fn files_of_other_elements_are_seen_by_the_hooks_that_name_them() {
+    let functions = element("functions").file("install.d/functions.sh", ". $(dirname $0)/more.sh\n");
+    let elements = vec![
+        element("os").hook("root.d/08-os", "").provides(&["operating-system"]).build(),
+        element("collector")
+            .hook("install.d/90-collect", "cp -r $(dirname $0)/../templates.d /etc\n")
+            .build(),
+        element("plain").hook("install.d/50-plain", "echo /templates.d\n").build(),
+        element("user").hook("install.d/50-user", "#!/bin/bash\nsource $(dirname $0)/functions.sh\n").build(),
+        functions.file("install.d/more.sh", "echo $DIB_MORE").build(),
+        element("data")
+            .file("templates.d/data", "data\n")
+            .file("top.conf", "x\n")
+            .file(
+                "environment.d/10-data",
+                "source $(dirname ${BASH_SOURCE[0]})/../top.conf\nexport DIB_MORE=1\n",
+            )
+            .hook("install.d/50-data", "")
+            .build(),
+    ];
+    let plan = Image::of_elements("os", elements).plan();
+    for (step, expected) in [
+        ("collector", "install.d/90-collect templates.d/data"),
+        ("plain", "install.d/50-plain"),
+        ("user", "install.d/50-user install.d/functions.sh install.d/more.sh"),
+    ] {
+        let seen = tasks(&plan, step)
+            .hooks
+            .keys()
+            .filter(|path| !["environment.d/10-data", "top.conf"].contains(&path.as_str()));
+        assert_eq!(seen.cloned().collect::<Vec<_>>().join(" "), expected, "{step}");
+    }
+    let user = tasks(&plan, "user");
+    assert!(user.hooks.contains_key("environment.d/10-data") && user.hooks.contains_key("top.conf"));
+}
+
+#[test]
+fn what_is_fetched_is_put_in_place_in_the_order_in_which_it_is_asked_for() {
+    let elements = vec![
+        element("os").hook("root.d/08-os", "").provides(&["operating-system"]).build(),
+        element("web").file("source-repository-web", "").hook("extra-data.d/98-z", "").build(),
+    ];
+    let mut image = Image::of_elements("os", elements);
+    let source = |name: &str| ResolvedSource {
+        request: SourceRequest {
+            name: name.to_owned(),
+            destination: format!("/opt/{name}"),
+            location: "file:///x".to_owned(),
+            selection: Selection::File,
+        },
+        content: SourceContent::File(Digest::of("x")),
+        path: "/x".into(),
+    };
+    image.sources.insert("web".parse().unwrap(), ["outer", "inner"].map(source).into());
+    let expected = "web: extra-data.d/98-source-outer extra-data.d/98-source-inner extra-data.d/98-z";
+    assert_eq!(outline(&image.plan())[1], expected);
 }

@@ -67,7 +67,7 @@ impl Share<'_> {
             in_phase.extend(provider_tasks(self.served, phase)?);
             in_phase.extend(self.data_tasks(phase));
             in_phase.extend(self.removal_task(phase)?);
-            in_phase.sort_by(|a, b| run_parts_order(&a.name, &b.name));
+            in_phase.sort_by(|a, b| run_parts_order(place_name(a), place_name(b)));
             tasks.extend(in_phase);
         }
         Ok(self.with_index_refresh(tasks))
@@ -157,6 +157,15 @@ impl Share<'_> {
             }
             _ => false,
         }
+    }
+}
+
+/// Returns the name by which a task is in order. Things to fetch are in that in which they are asked for: one may go into a
+/// directory that another makes.
+fn place_name(task: &Task) -> &str {
+    match task.action {
+        Action::Place(_) => "98-source-repositories",
+        _ => &task.name,
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::PlanError;
 use super::manifest::manifest_variables;
+use super::named::add_named;
 use super::request::{MachineFile, Request};
 use super::step::{InputFile, Tasks};
 use super::variables::mentioned_name;
@@ -20,7 +21,7 @@ use crate::element::{
 const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
 
 /// The files of a hooks directory: path, and the element they come from.
-type Hooks = BTreeMap<String, Arc<Element>>;
+pub(super) type Hooks = BTreeMap<String, Arc<Element>>;
 
 /// Says whether providers read the file at `path`.
 pub(super) fn is_provider_data(element: &Element, path: &str) -> bool {
@@ -128,7 +129,7 @@ fn is_final(path: &str) -> bool {
 }
 
 /// Returns the phase in whose directory the file at `path` is.
-fn phase_of(path: &str) -> Option<Phase> {
+pub(super) fn phase_of(path: &str) -> Option<Phase> {
     path.split('/').next()?.parse().ok()
 }
 
@@ -140,10 +141,19 @@ fn view(request: &Request<'_>, owners: &[Arc<Element>], hooks: Hooks) -> Tasks {
 /// Returns the same, where plywood's own work reads `variables`, too.
 fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, variables: &[&str]) -> Tasks {
     add_tools(request, &mut hooks);
-    add_named(request, &mut hooks);
+    add_named(request.elements, &mut hooks);
     let mut mentions = mentions(request, owners, &hooks);
     mentions.names.extend(variables.iter().map(|&name| name.to_owned()));
-    let fragments = add_fragments(request, owners, &mut hooks, &mut mentions);
+    let fragments = loop {
+        let fragments = add_fragments(request, owners, &mut hooks, &mut mentions);
+        // Fragments source files, too, and these may read what further fragments set.
+        let named = add_named(request.elements, &mut hooks);
+        if named.is_empty() {
+            break fragments;
+        }
+        let texts = named.iter().filter_map(|(path, element)| element.text(path));
+        mentions.merge(texts.map(Mentions::of).collect());
+    };
     let environment = only(request.variables, |name| mentions.includes(mentioned_name(name)));
     let files = only(request.files, |name| environment.values().any(|value| names_file(value, name)));
     let shown = if looks_into_elements(&hooks) { request.elements.to_vec() } else { Vec::new() };
@@ -161,41 +171,6 @@ fn add_tools(request: &Request<'_>, hooks: &mut Hooks) {
             }
         }
     }
-}
-
-/// Adds what hooks name of the rest of the hooks directory, which has all elements' files in diskimage-builder: files at the
-/// top, directories of data, and files beside the hooks of other phases.
-fn add_named(request: &Request<'_>, hooks: &mut Hooks) {
-    // Names that stand for something else nearly everywhere: hooks on the host have tools by name, the others are copied.
-    const ELSEWHERE: [&str; 4] = ["bin", "environment.d", "init-scripts", "static"];
-    let texts = hooks.iter().filter_map(|(path, element)| element.text(path));
-    let names: BTreeSet<_> = texts.filter(|text| finds_hooks_directory(text)).flat_map(words).collect();
-    let wanted = |element: &Element, path: &str| {
-        let top = path.split('/').next().unwrap_or_default();
-        let is_hook_of_provider = phase_of(path).is_some_and(|phase| is_done_natively(&element.name, phase));
-        !ELSEWHERE.contains(&top)
-            && !is_provider_data(element, path)
-            && !is_hook_of_provider
-            && names.contains(top)
-    };
-    for element in request.elements {
-        for path in element.files.keys().filter(|path| wanted(element, path)) {
-            hooks.entry(path.clone()).or_insert_with(|| element.clone());
-        }
-    }
-}
-
-/// Says whether a text may know where the hooks directory is: by its own place, or by name.
-fn finds_hooks_directory(text: &[u8]) -> bool {
-    const WAYS: [&str; 6] = ["in_target.d", "TMP_HOOKS_PATH", "BASH_SOURCE", "$0", "${0", "__file__"];
-    let text = String::from_utf8_lossy(text);
-    WAYS.iter().any(|way| text.contains(way))
-}
-
-/// Returns what could be names of files in a text.
-fn words(text: &[u8]) -> Vec<String> {
-    let ends = |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c));
-    String::from_utf8_lossy(text).split(ends).map(str::to_owned).collect()
 }
 
 /// Says whether a hook on the host asks where the elements are.

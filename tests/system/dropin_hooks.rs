@@ -205,6 +205,57 @@ printf spare >${devices[spare]}"#;
 }
 
 #[test]
+fn hooks_find_the_disk_that_only_an_archive_is_made_of() {
+    let work = Work::new();
+    work.programs("web", &["blkid"]);
+    work.hook("web", "pre-finalise.d/50-web", "test -b $IMAGE_BLOCK_DEVICE");
+    work.hook("web", "finalise.d/50-web", "blkid -s LABEL -o value $IMAGE_BLOCK_DEVICE >/etc/label");
+    work.create("-n -t tar --root-label top -o x tiny web").expect_success();
+    assert_eq!(work.files("."), ["x.tar"]);
+    let label = Command::new("tar").args(["-xOf", "x.tar", "./etc/label"]).current_dir(work.path()).output();
+    assert_eq!(label.unwrap().stdout, b"top\n");
+}
+
+/// Hooks that hooks on the host make, by what they are made in, made for, and called.
+const MADE: [(&str, &str); 3] =
+    [("install.d", "55-made"), ("post-install.d", "10-made"), ("finalise.d", "60-made")];
+
+#[test]
+fn hooks_and_links_that_hooks_make_run_in_each_order_also_where_nothing_else_would() {
+    for order in ["element", "phase"] {
+        let work = Work::new();
+        let make = MADE.map(|(phase, name)| {
+            format!("printf '#!/bin/bash\\necho {phase} >>/etc/made\\n' >$TMP_HOOKS_PATH/{phase}/{name}\nchmod +x $TMP_HOOKS_PATH/{phase}/{name}\n")
+        });
+        let link = "mkdir $TMP_HOOKS_PATH/lib; mv $TMP_HOOKS_PATH/install.d/55-made $TMP_HOOKS_PATH/lib/x\n\
+                    ln -s ../lib/x $TMP_HOOKS_PATH/install.d/55-made";
+        work.hook("web", "extra-data.d/50-web", &(make.concat() + link));
+        work.hook("web", "install.d/50-web", "echo before >/etc/made");
+        work.hook("web", "install.d/60-web", "echo after >>/etc/made");
+        work.hook("other", "install.d/50-other", "true");
+        work.create_with("-n -t tar -o x tiny web other", &[("PLYWOOD_ORDER", order)]).expect_success();
+        let made =
+            Command::new("tar").args(["-xOf", "x.tar", "./etc/made"]).current_dir(work.path()).output();
+        let made = String::from_utf8(made.unwrap().stdout).unwrap();
+        assert_eq!(made, "before\ninstall.d\nafter\npost-install.d\nfinalise.d\n", "{order}");
+    }
+}
+
+#[test]
+fn one_element_works_through_what_others_put_into_a_directory_of_its_own() {
+    let work = Work::new();
+    work.hook("collector", "install.d/50-collect", "for part in ${0%/*}/../parts.d/*; do . $part; done");
+    work.write("../elements/python3.11/parts.d/10-first", "echo first >>/etc/parts\n");
+    work.write("../elements/last/parts.d/20-last", "echo last >>/etc/parts\n");
+    work.write("../elements/junk/element-deps", "# no name\n");
+    work.create("-n -t tar -o x tiny collector python3.11 last").expect_success();
+    let parts = Command::new("tar").args(["-xOf", "x.tar", "./etc/parts"]).current_dir(work.path()).output();
+    assert_eq!(parts.unwrap().stdout, b"first\nlast\n");
+    let log = work.create("-n -t tar -o x tiny junk").stdout;
+    assert!(log.contains("element `junk` cannot be used\n"), "{log}");
+}
+
+#[test]
 fn the_build_directory_lasts_from_the_first_hook_to_the_last() {
     let work = Work::new();
     let first = r#"echo root >$TMP_BUILD_DIR/root; [ $(readlink -f $TMP_BUILD_DIR/mnt) = $TARGET_ROOT ]

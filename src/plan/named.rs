@@ -1,0 +1,65 @@
+//! Files of other elements that hooks of a step name.
+//!
+//! diskimage-builder copies the files of all elements into one directory. Elements rely on it: one brings functions that hooks of
+//! others source, another works through the data that the others have put into a directory of its own. Such files are known
+//! before anything runs, so they need no order of elements; a step sees those that its texts name.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::view::{Hooks, is_provider_data, phase_of};
+use crate::element::{Element, Phase, is_done_natively};
+
+/// Directories whose names stand for something else nearly everywhere: hooks on the host have tools by name, the others are
+/// copied.
+const ELSEWHERE: [&str; 4] = ["bin", "environment.d", "init-scripts", "static"];
+
+/// Adds the files of `elements` that texts among `hooks` name; returns those it added.
+pub(super) fn add_named(elements: &[Arc<Element>], hooks: &mut Hooks) -> Hooks {
+    let mut added = Hooks::new();
+    loop {
+        let texts = hooks.iter().filter_map(|(path, element)| element.text(path));
+        let names: BTreeSet<_> = texts.filter(|text| finds_hooks_directory(text)).flat_map(words).collect();
+        let wanted = elements.iter().flat_map(|element| {
+            let named = element.files.keys().filter(|path| is_named(element, path, &names));
+            named.map(|path| (path.clone(), Arc::clone(element)))
+        });
+        let new: Hooks = wanted.filter(|(path, _)| !hooks.contains_key(path)).collect();
+        if new.is_empty() {
+            return added;
+        }
+        hooks.extend(new.clone());
+        added.extend(new);
+    }
+}
+
+/// Says whether one of `names` leads to the file at `path`: its own, that of its directory at the top of the element, or that of an
+/// entry beside the hooks of a phase.
+fn is_named(element: &Element, path: &str, names: &BTreeSet<String>) -> bool {
+    let mut parts = path.split('/');
+    let (top, below) = (parts.next().unwrap_or_default(), parts.next());
+    if ELSEWHERE.contains(&top) || is_provider_data(element, path) {
+        return false;
+    }
+    let Some(phase) = phase_of(path) else { return names.contains(top) };
+    let is_data = |name| names.contains(name) && !is_hook(element, phase, name);
+    !is_done_natively(&element.name, phase) && (names.contains(top) || below.is_some_and(is_data))
+}
+
+/// Says whether something runs by itself in its phase: short names such as `50-web` are no reason to depend on it.
+fn is_hook(element: &Element, phase: Phase, name: &str) -> bool {
+    element.hooks(phase).iter().any(|hook| hook.name == name)
+}
+
+/// Says whether a text may know where the hooks directory is: by its own place, or by name.
+fn finds_hooks_directory(text: &[u8]) -> bool {
+    const WAYS: [&str; 6] = ["in_target.d", "TMP_HOOKS_PATH", "BASH_SOURCE", "$0", "${0", "__file__"];
+    let text = String::from_utf8_lossy(text);
+    WAYS.iter().any(|way| text.contains(way))
+}
+
+/// Returns what could be names of files in a text.
+fn words(text: &[u8]) -> Vec<String> {
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || "._-+@".contains(c));
+    String::from_utf8_lossy(text).split(ends).map(str::to_owned).collect()
+}
