@@ -271,7 +271,11 @@ impl Builder<'_> {
         self.ports.hooks.show_elements(tasks, &places.elements)?;
         self.ports.hooks.show_machine_files(tasks, &places.machine)?;
         self.ports.hooks.lay_out_build(&disk_parameters(&tasks.environment), &places.build)?;
-        let below = self.ports.hooks.take_over(places.left(), root.path())?;
+        let mut below = self.ports.hooks.take_over(places.left(), root.path())?;
+        if step.name == Step::FINAL {
+            // In diskimage-builder they are gone when the tree is copied onto the disk: what hooks clean up now is the image.
+            below.clear();
+        }
         let packages =
             self.ports.packages.session(plan.foundation.base(), &workspace.scratch("packages")?)?;
         Ok(StepRun {

@@ -155,7 +155,11 @@ impl StepRun<'_> {
         let Some(Command { argv, view, bind }) = command(task, self.tasks, environment, self.choices)? else {
             return Ok(());
         };
-        let mut job = self.job(root, view, argv, environment.clone())?;
+        let mut job = match task.phase {
+            // What hooks of the final stage have mounted is nothing to clean up.
+            Phase::Cleanup => self.job_without_mounts(root, view, argv, environment.clone())?,
+            _ => self.job(root, view, argv, environment.clone())?,
+        };
         job.binds.extend(bind);
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))?;
@@ -227,6 +231,19 @@ impl StepRun<'_> {
         argv: Vec<String>,
         env: Environment,
     ) -> Result<Job, BuildError> {
+        let mut job = self.job_without_mounts(root, view, argv, env)?;
+        job.binds.extend(self.mounts(root).iter().map(|mount| self.places.cache_bind(mount, view)));
+        Ok(job)
+    }
+
+    /// Returns a job that does not see the caches that hooks have mounted.
+    fn job_without_mounts(
+        &self,
+        root: &dyn Root,
+        view: View,
+        argv: Vec<String>,
+        env: Environment,
+    ) -> Result<Job, BuildError> {
         let mut binds = match view {
             View::Target => self.packages.binds(root.path())?,
             View::Host | View::HostBare => self.packages.network_binds(),
@@ -236,7 +253,6 @@ impl StepRun<'_> {
         if view != View::Target {
             binds.extend(self.places.machine_binds(self.tasks));
         }
-        binds.extend(self.mounts(root).iter().map(|mount| self.places.cache_bind(mount, view)));
         let cwd = self.places.working_directory(view);
         Ok(Job { argv, env, cwd, view, binds, network: Network::Host })
     }

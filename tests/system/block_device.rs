@@ -1,6 +1,7 @@
 //! Disks of block-device files, written for real and read back by other programs.
 //!
-//! Needs root, loop devices, fdisk, gdisk, dosfstools, mtools, xfsprogs; mmdebstrap and the machine's package mirror; qemu-system-x86, ovmf.
+//! Needs root, loop devices, fdisk, gdisk, dosfstools, mtools, xfsprogs. Disks are booted with diskimage-builder's elements, in
+//! `dib_elements`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -15,8 +16,6 @@ use plywood::disk::{
     SectorSize, Table, probe_answers,
 };
 use plywood::port::{BootImages, DiskError, DiskWriter};
-
-use crate::common::project::Project;
 
 const BARE: &str = "
 - local_loop:
@@ -298,55 +297,5 @@ fn logical_volumes_are_made_where_the_kernel_can_and_refused_before_anything_is_
             assert!(matches!(made.err(), Some(DiskError::NoDeviceMapper)));
             assert!(!scratch.path().join("disk.raw").exists());
         }
-    }
-}
-
-/// diskimage-builder's element that makes disks bootable, whose hook plywood stands in for.
-const BOOT_LOADER: [(&str, &str); 3] = [
-    (
-        "environment.d/10-bootloader",
-        "export DIB_BOOTLOADER_DEFAULT_CMDLINE=net.ifnames=0\nexport DIB_BOOTLOADER_VIRTUAL_TERMINAL=tty0\n",
-    ),
-    (
-        "pkg-map",
-        r#"{ "default": { "grub-pc": "grub-pc", "grub-efi": "efibootmgr", "grub-efi-amd64": "grub-efi grub-pc-bin" } }"#,
-    ),
-    (
-        "finalise.d/50-bootloader",
-        "#!/bin/sh\necho this never runs, $IMAGE_BLOCK_DEVICE $DIB_BLOCK_DEVICE\nexit 1\n",
-    ),
-];
-
-/// Boots the disk of a project's image until somebody could log in.
-fn boots(project: &Project, firmware: &str) {
-    let disk = project.out().join("tiny.raw");
-    let words =
-        ["boot", disk.to_str().unwrap(), "--firmware", firmware, "--expect", "login:", "--timeout", "400"];
-    let booted = project.run(&words);
-    assert_eq!(booted.status, Some(0), "{firmware}: {}", booted.stdout);
-    assert!(booted.stdout.contains("net.ifnames=0"), "{firmware}: {}", booted.stdout);
-    assert!(!booted.stdout.contains("[FAILED]"), "{firmware}: {}", booted.stdout);
-}
-
-#[test]
-fn a_debian_with_the_element_bootloader_boots_from_an_mbr_by_bios_and_from_a_gpt_by_uefi() {
-    let project = Project::new("").with_base();
-    for (path, text) in BOOT_LOADER {
-        project.write(&format!("elements/bootloader/{path}"), text);
-    }
-    project.chmod("elements/bootloader/finalise.d/50-bootloader", 0o755);
-    for (name, file, firmware) in [("mbr", "mbr.yaml", "bios"), ("efi", "efi.yaml", "uefi")] {
-        let element = format!("elements/block-device-{name}");
-        project.write(&format!("{element}/block-device-default.yaml"), &fixture(file));
-        project.write(
-            &format!("{element}/environment.d/10-{name}"),
-            &format!("export DIB_BLOCK_DEVICE={name}\n"),
-        );
-        project.define(&format!(
-            "elements = ['kernel', 'bootloader', 'block-device-{name}']\npackages = ['systemd-sysv']\n\
-             env = {{ DIB_GRUB_TIMEOUT = '1' }}\noutputs = ['raw']\n"
-        ));
-        project.build(&[]);
-        boots(&project, firmware);
     }
 }

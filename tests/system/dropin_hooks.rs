@@ -276,6 +276,23 @@ ls $TMP_BUILD_DIR/hooks/cleanup.d >>found"#;
 }
 
 #[test]
+fn mounts_of_hooks_end_before_the_final_stage_and_keep_nothing_from_being_cleaned_up() {
+    let work = Work::new();
+    let mount = r#"mkdir -p $DIB_IMAGE_CACHE/web $TMP_MOUNT_PATH/tmp/$0; echo kept >$DIB_IMAGE_CACHE/web/file
+mount --bind $DIB_IMAGE_CACHE/web $TMP_MOUNT_PATH/tmp/$0"#;
+    for (phase, place) in [("root.d", "early"), ("pre-finalise.d", "late")] {
+        work.hook("web", &format!("{phase}/50-web"), &mount.replace("$0", place));
+    }
+    work.hook("web", "install.d/50-web", "[ $(</tmp/early/file) = kept ]");
+    work.hook("web", "finalise.d/50-web", "[ ! -e /tmp/early/file ]; [ $(</tmp/late/file) = kept ]");
+    work.create("-n -t tar -o x --image-cache cache tiny web").expect_success();
+    assert_eq!(work.read("cache/web/file"), "kept\n");
+    let listing = Command::new("tar").args(["-tf", "x.tar"]).current_dir(work.path()).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    assert!(!listing.lines().any(|line| line.starts_with("./tmp/") && line != "./tmp/"), "{listing}");
+}
+
+#[test]
 fn what_hooks_download_is_where_the_caller_wants_it() {
     let work = Work::new();
     work.hook("web", "extra-data.d/50-web", "echo loaded >$DIB_IMAGE_CACHE/web; $DIB_PYTHON_EXEC --version");

@@ -1,18 +1,30 @@
 //! The images, and what is looked at in them.
 
-use super::Status::{FailsUpstream, Works};
+use super::Status::Works;
+use super::disks::{DISKS, FAILING};
+use super::metal::METAL;
 use super::{Check, Image, Status};
 
-const fn check(element: &'static str, what: &'static str, script: &'static str) -> Check {
+/// Something that works.
+pub const fn check(element: &'static str, what: &'static str, script: &'static str) -> Check {
     Check { element, status: Works, what, script }
 }
 
-const fn expected(element: &'static str, status: Status, what: &'static str, script: &'static str) -> Check {
+/// Something that is to be expected otherwise.
+pub const fn expected(
+    element: &'static str,
+    status: Status,
+    what: &'static str,
+    script: &'static str,
+) -> Check {
     Check { element, status, what, script }
 }
 
 /// All images. They share their lowest layers.
-pub const IMAGES: [Image; 4] = [CLOUD, DEBIAN, INIT, NAMES];
+pub fn images() -> impl Iterator<Item = &'static Image> {
+    const OTHERS: [Image; 4] = [CLOUD, DEBIAN, INIT, METAL];
+    OTHERS.iter().chain(&DISKS).chain(&FAILING)
+}
 
 /// What a cloud image is made of, and an element of our own that calls what the providers give it.
 const CLOUD: Image = Image {
@@ -40,8 +52,21 @@ const CLOUD: Image = Image {
         "iscsi-boot",
         "dkms",
         "cleanup-kernel-initrd",
+        "baremetal",
+        "cloud-init-growpart",
+        "disable-nouveau",
+        "dynamic-login",
+        "epel",
+        "grub2",
+        "growvols",
+        "ibft-interfaces",
+        "nm-dhcp-ib-interfaces",
+        "select-boot-kernel-initrd",
+        "selinux-fixfiles-restore",
+        "selinux-permissive",
         "probe",
     ],
+    outputs: "'tar'",
     keys: r#"
 packages = ["jq"]
 files = { "apt.conf" = "data/apt.conf", "pins.json" = "data/pins.json", "sources.list" = "data/sources.list" }
@@ -49,6 +74,8 @@ files = { "apt.conf" = "data/apt.conf", "pins.json" = "data/pins.json", "sources
 DIB_RELEASE = "bookworm"
 DIB_AVOID_PACKAGES_UPDATE = "1"
 DIB_CLOUD_INIT_DATASOURCES = "ConfigDrive"
+DIB_CLOUD_INIT_GROWPART_DEVICES = "[/dev/vda1]"
+DIB_GROWVOLS_TRIGGER = "systemd"
 DIB_DEV_USER_USERNAME = "stack"
 DIB_DEV_USER_PWDLESS_SUDO = "yes"
 DIB_DEV_USER_GROUPS = "adm"
@@ -110,6 +137,15 @@ DIB_PROBE_BASE = "PROJECT"
              svc-map probe-service >/etc/probe-service\npkg-map --element probe probe-package >/etc/probe-package\n\
              dib-python -c 'print(3)' >/etc/probe-python\nprobe-tool >/etc/probe-tool\n\
              sysctl-write-value net.ipv4.ip_forward 1\nsystemctl enable probe.service || true\n",
+        ),
+        (
+            "elements/probe/finalise.d/60-probe",
+            "#!/bin/bash\nset -eu\nselect-boot-kernel-initrd >/etc/probe-kernel\n",
+        ),
+        (
+            "elements/probe/cleanup.d/99-probe",
+            "#!/bin/bash\nset -eu\ntest -s $IMAGE_NAME.vmlinuz -a -s $IMAGE_NAME.initrd\n\
+             sudo touch $TARGET_ROOT/etc/probe-baremetal\n",
         ),
     ],
     checks: &[
@@ -263,6 +299,50 @@ DIB_PROBE_BASE = "PROJECT"
             "grep -q fetched etc/probe-cached; test -x usr/local/bin/cache-url",
         ),
         check(
+            "baremetal",
+            "kernel and initramfs, where hooks leave things beside the image",
+            "test -e etc/probe-baremetal",
+        ),
+        check(
+            "cloud-init-growpart",
+            "the devices in cloud-init's configuration, and growpart",
+            "grep -q '/dev/vda1' etc/cloud/cloud.cfg.d/55-growpart.cfg; test -x usr/bin/growpart",
+        ),
+        check(
+            "disable-nouveau",
+            "its settings in `modprobe.d`",
+            "grep -q 'blacklist nouveau' etc/modprobe.d/disable-nouveau.conf",
+        ),
+        check(
+            "dynamic-login",
+            "its unit is enabled, its program there",
+            "test -L etc/systemd/system/multi-user.target.wants/dynamic-login.service; test -x usr/local/bin/dynamic-login",
+        ),
+        check("epel", "nothing on Debian, as it says", "test ! -e etc/yum.repos.d"),
+        check("grub2", "GRUB's signed programs", "test -s usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
+        check(
+            "growvols",
+            "its unit is enabled, its settings there",
+            "test -L etc/systemd/system/multi-user.target.wants/growvols.service; test -e etc/default/growvols",
+        ),
+        check(
+            "ibft-interfaces",
+            "its unit is enabled, its modules are listed",
+            "test -L etc/systemd/system/multi-user.target.wants/init-ibft-interfaces.service; grep -q iscsi_ibft etc/modules-load.d/ibft.conf",
+        ),
+        check(
+            "nm-dhcp-ib-interfaces",
+            "the connection, for root alone",
+            "[ $(stat -c %a etc/NetworkManager/system-connections/infiniband.nmconnection) = 600 ]",
+        ),
+        check(
+            "select-boot-kernel-initrd",
+            "its answer in a hook of the final stage; nothing of its functions in the image",
+            "grep -q ^vmlinuz-.*:initrd.img- etc/probe-kernel; test ! -e lib/diskimage-builder",
+        ),
+        check("selinux-fixfiles-restore", "nothing without a policy", "test ! -e etc/selinux/targeted"),
+        check("selinux-permissive", "SELinux's mode", "grep -qx SELINUX=permissive etc/selinux/config"),
+        check(
             "sysctl",
             "a setting that a hook made",
             "grep -q 'net.ipv4.ip_forward = 1' etc/sysctl.d/net.ipv4.ip_forward.conf",
@@ -274,6 +354,7 @@ DIB_PROBE_BASE = "PROJECT"
 const DEBIAN: Image = Image {
     name: "debian",
     elements: &["debian"],
+    outputs: "'tar'",
     keys: "[image.debian.env]\nDIB_RELEASE = 'bookworm'\n",
     files: &[],
     checks: &[
@@ -294,25 +375,12 @@ const DEBIAN: Image = Image {
 const INIT: Image = Image {
     name: "init",
     elements: &["debian-minimal", "base", "simple-init"],
+    outputs: "'tar'",
     keys: "[image.init.env]\nDIB_RELEASE = 'bookworm'\nDIB_AVOID_PACKAGES_UPDATE = '1'\nDIB_INSTALLTYPE_glean = 'package'\n",
     files: &[],
     checks: &[check(
         "simple-init",
         "type `source`: glean, from the Python package index, is there and set up to run",
-        "test -x usr/glean/bin/glean; grep -q 8021q etc/modules; ls etc/udev/rules.d lib/systemd/system | grep -q glean",
-    )],
-};
-
-/// A package that Debian has no more.
-const NAMES: Image = Image {
-    name: "names",
-    elements: &["debian-minimal", "stable-interface-names"],
-    keys: "[image.names.env]\nDIB_RELEASE = 'bookworm'\n",
-    files: &[],
-    checks: &[expected(
-        "stable-interface-names",
-        FailsUpstream,
-        "its package `biosdevname` is gone from Debian",
-        "biosdevname",
+        "test -x usr/glean/bin/glean; grep -q 8021q etc/modules; ls etc/udev/rules.d lib/systemd/system | grep glean",
     )],
 };
