@@ -95,7 +95,10 @@ impl Mounted {
     /// Unmounts it, and waits until it is written and released. The device stays attached while the result lives.
     pub(super) fn unmount(mut self) -> Result<ReleasedDevice, DiskError> {
         self.open = false;
-        unmount(&self.target, UnmountFlags::NOFOLLOW).map_err(os_error("unmount", &self.target))?;
+        // Lazily, as the wait is for the last user anyway: a child that another thread has just forked has each file
+        // open that this process has, until it executes its program.
+        unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+            .map_err(os_error("unmount", &self.target))?;
         let path = self.device.path().to_owned();
         match wait_until_unused(&path, BUSY_LIMIT).map_err(io_error("open", &path))? {
             true => Ok(ReleasedDevice(path, self)),

@@ -107,7 +107,7 @@ pub enum DiskError {
     /// A file system is still in use though everything that used it should have ended.
     #[error("`{}` is still in use {seconds} s after it was unmounted", path.display())]
     Busy {
-        /// The loop device.
+        /// The device.
         path: PathBuf,
         /// How long it was waited for.
         seconds: u64,
