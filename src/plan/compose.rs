@@ -20,13 +20,14 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::hooks::is_provider_data;
 use super::key::variable_label;
 use super::manifest::manifest_task;
 use super::request::{Foundation, Request};
 use super::step::{Action, Plan, Step, Task, Tasks, Work};
 use super::tasks::{Removals, Share, check_data, extra_packages, task};
 use super::variables::is_keyed;
-use super::view::{final_view, is_provider_data, late_view, root_view, view_of};
+use super::view::{final_view, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal};
 use crate::element::{
     Element, ElementName, NativeProvider, Order, Phase, PhaseClass, Place, Slot, duplicate_hooks,

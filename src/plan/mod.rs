@@ -26,6 +26,7 @@ mod error;
 pub(crate) mod fixture;
 #[cfg(test)]
 mod golden_tests;
+mod hooks;
 mod key;
 #[cfg(test)]
 mod law_tests;

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::view::{Hooks, is_provider_data, phase_of};
+use super::hooks::{Hooks, is_provider_data, phase_of};
 use crate::element::{Element, Phase, is_done_natively};
 
 /// Directories whose names stand for something else nearly everywhere: hooks on the host have tools by name, the others are

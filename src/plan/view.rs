@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::PlanError;
+use super::hooks::{Hooks, PROVIDER_DATA, phase_of};
 use super::manifest::manifest_variables;
 use super::named::add_named;
 use super::request::{MachineFile, Request};
@@ -16,17 +17,6 @@ use crate::element::{
     DuplicateHook, Element, Fragment, Mentions, Phase, PhaseClass, Place, environment_order,
     is_done_natively, is_never_called, library_variables, provider_variables, relevant_fragments,
 };
-
-/// Files at the top of elements that providers read, and no hook.
-const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
-
-/// The files of a hooks directory: path, and the element they come from.
-pub(super) type Hooks = BTreeMap<String, Arc<Element>>;
-
-/// Says whether providers read the file at `path`.
-pub(super) fn is_provider_data(element: &Element, path: &str) -> bool {
-    PROVIDER_DATA.contains(&path) || path.ends_with(&format!("package-installs-{}", element.name))
-}
 
 /// Returns what hooks of these phases see that share a step: the files of `elements`, but for those of other phases.
 pub(super) fn view_of(request: &Request<'_>, elements: &[Arc<Element>], phases: &[Phase]) -> Tasks {
@@ -126,11 +116,6 @@ fn duplicate(path: &str, first: &Element, second: &Element) -> PlanError {
 
 fn is_final(path: &str) -> bool {
     phase_of(path).is_some_and(|phase| phase.class() == PhaseClass::Final)
-}
-
-/// Returns the phase in whose directory the file at `path` is.
-pub(super) fn phase_of(path: &str) -> Option<Phase> {
-    path.split('/').next()?.parse().ok()
 }
 
 /// Returns a view of these files, the fragments that matter to them, and the variables that any of them names.

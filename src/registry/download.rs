@@ -16,7 +16,7 @@ use ureq::http::header::RANGE;
 use super::error::RegistryError;
 use super::message::{Answer, Request};
 use super::meter::{Transfer, Transfers};
-use super::remote::{Remote, refuse_page};
+use super::remote::Remote;
 use super::retry::{Attempts, MAX_FETCHES};
 use crate::oci::{BlobStream, DamagedBlob, Digest, VerifyingReader};
 use crate::port::How;
@@ -181,7 +181,7 @@ impl<'a> Stream<'a> {
     /// Takes an answer with the whole blob. A page for people has another size.
     fn whole(&self, answer: Answer) -> Result<Body, RegistryError> {
         let is_blob = answer.length() == Some(self.bytes);
-        let answer = if is_blob { answer } else { refuse_page(answer)? };
+        let answer = if is_blob { answer } else { answer.refuse_page()? };
         Ok(Body::new(answer, self.position))
     }
 

@@ -8,7 +8,7 @@ use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 
 use super::error::RegistryError;
 use super::message::{Answer, Body, Request};
-use super::remote::{Remote, refuse_page};
+use super::remote::Remote;
 use crate::oci::{Digest, MANIFEST_TYPES, RawManifest, TagOrDigest};
 
 /// Registries have to take manifests up to this size, and refuse larger ones.
@@ -61,7 +61,7 @@ impl Remote {
         if answer.status == 404 {
             return Ok(None);
         }
-        let answer = refuse_page(answer)?;
+        let answer = answer.refuse_page()?;
         let request = answer.request.clone();
         let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
         let expected = match target {
@@ -87,7 +87,7 @@ impl Remote {
         if answer.status == 404 {
             return Ok(None);
         }
-        match digest_of(&refuse_page(answer)?) {
+        match digest_of(&answer.refuse_page()?) {
             Some(digest) => Ok(Some(digest)),
             // Old registries say it with the document only.
             None => Ok(self.get_manifest(target)?.map(|manifest| manifest.digest())),
@@ -111,7 +111,7 @@ impl Remote {
             return Err(RegistryError::TooLarge { request: request.text(), limit: MAX_MANIFEST_BYTES });
         }
         let answer = self.ask(format_args!("writing manifest {target}"), &request, &[200, 201, 202])?;
-        let (answer, digest) = (refuse_page(answer)?, manifest.digest());
+        let (answer, digest) = (answer.refuse_page()?, manifest.digest());
         if let Some(found) = digest_of(&answer).filter(|found| *found != digest) {
             return Err(RegistryError::WrongDigest { request: answer.request, expected: digest, found });
         }
@@ -176,7 +176,7 @@ fn digest_of(answer: &Answer) -> Option<Digest> {
 }
 
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(answer: Answer) -> Result<T, RegistryError> {
-    let answer = refuse_page(answer)?;
+    let answer = answer.refuse_page()?;
     let request = answer.request.clone();
     let bytes = answer.read(MAX_MANIFEST_BYTES)?;
     serde_json::from_slice(&bytes)

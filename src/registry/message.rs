@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use ureq::Body as AnswerBody;
-use ureq::http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, Method, Uri};
 
 use super::error::RegistryError;
@@ -132,6 +132,16 @@ impl Answer {
     /// Turns an answer that is none of `expected` into an error.
     pub(super) fn expect(self, expected: &[u16]) -> Result<Self, RegistryError> {
         if expected.contains(&self.status) { Ok(self) } else { Err(self.refused()) }
+    }
+
+    /// Fails if it is a page for people: what stands between us and the registry made it.
+    pub(super) fn refuse_page(self) -> Result<Self, RegistryError> {
+        let is_page = self.header(CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/html"));
+        if !is_page {
+            return Ok(self);
+        }
+        let reason = "an HTML page, where a registry was expected".to_owned();
+        Err(RegistryError::Unexpected { request: self.request, reason })
     }
 
     /// Turns an answer into the error that it tells of.

@@ -23,6 +23,7 @@ mod manifest;
 mod message;
 mod meter;
 mod parallel;
+mod pieces;
 mod proxy;
 mod referrers;
 mod remote;

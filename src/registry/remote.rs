@@ -9,10 +9,10 @@ use super::auth::{Auth, Scopes};
 use super::credential::Credentials;
 use super::error::RegistryError;
 use super::message::{Answer, Request, host_of};
+use super::pieces::Pieces;
 use super::retry::{Attempts, Line};
 use super::settings::Settings;
 use super::transport::Transport;
-use super::upload::Pieces;
 use crate::oci::Repository;
 
 /// Speaks to registries. Clones share connections, tokens and what was learned of each registry.
@@ -173,14 +173,4 @@ impl Remote {
             _ => source,
         })
     }
-}
-
-/// Fails if an answer is a page for people: what stands between us and the registry made it.
-pub(super) fn refuse_page(answer: Answer) -> Result<Answer, RegistryError> {
-    let is_page = answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
-    if !is_page {
-        return Ok(answer);
-    }
-    let reason = "an HTML page, where a registry was expected".to_owned();
-    Err(RegistryError::Unexpected { request: answer.request, reason })
 }

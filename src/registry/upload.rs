@@ -17,8 +17,7 @@
 //! Source: OCI distribution-spec v1.1, "Pushing blobs".
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::collections::BTreeSet;
 
 use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use ureq::http::{Method, Uri};
@@ -27,7 +26,7 @@ use super::auth::encode;
 use super::error::RegistryError;
 use super::message::{Answer, Body, Request};
 use super::meter::{Transfer, Transfers};
-use super::remote::{Remote, refuse_page};
+use super::remote::Remote;
 use crate::oci::{Digest, Repository};
 use crate::port::{BlobSource, How};
 
@@ -48,20 +47,6 @@ pub struct Upload<'a> {
     pub source: &'a dyn BlobSource,
     /// Another repository that may have it. Used if it is of the same registry.
     pub mount_from: Option<&'a Repository>,
-}
-
-/// Which registries take blobs in pieces only, by host, and how large these are. Learned on the way.
-#[derive(Default)]
-pub(super) struct Pieces(Mutex<HashMap<String, u64>>);
-
-impl Pieces {
-    fn of(&self, host: &str) -> Option<u64> {
-        self.0.lock().unwrap_or_else(|held| held.into_inner()).get(host).copied()
-    }
-
-    fn need(&self, host: &str, bytes: u64) {
-        self.0.lock().unwrap_or_else(|held| held.into_inner()).insert(host.to_owned(), bytes);
-    }
 }
 
 impl Remote {
@@ -228,7 +213,7 @@ impl Remote {
 
     /// Checks that the registry took what we sent.
     fn accept(&self, answer: Answer, sent: &Digest) -> Result<(), RegistryError> {
-        let answer = refuse_page(answer)?;
+        let answer = answer.refuse_page()?;
         match answer.header("docker-content-digest").and_then(|text| text.parse().ok()) {
             Some(found) if found != *sent => {
                 Err(RegistryError::WrongDigest { request: answer.request, expected: *sent, found })
@@ -249,6 +234,6 @@ fn size_of(answer: Answer) -> Result<Option<u64>, RegistryError> {
     if answer.status == 404 {
         return Ok(None);
     }
-    let answer = refuse_page(answer)?;
+    let answer = answer.refuse_page()?;
     Ok(Some(answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or_default()))
 }

@@ -12,7 +12,7 @@ use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use ocipkg::image::{Image, ImageBuilder, OciArtifact, OciArtifactBuilder};
 
 use super::Store;
-use super::import::{invalid, parse};
+use super::document::{invalid, parse};
 use crate::oci::{Digest, canonical_json};
 use crate::port::StoreError;
 

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use super::document::{self, invalid};
 use super::file::failed;
-use super::import::{Imported, cannot_import, invalid};
+use super::import::{Imported, cannot_import};
 use super::transfer::manifest_of;
-use super::{Store, StoredImage, import};
+use super::{Store, StoredImage};
 use crate::distro::{Architecture, BaseSource, StoredFile};
 use crate::oci::{Digest, HashingReader, ImageConfig};
 use crate::port::{BaseImage, Blob, Layer, StoreError};
@@ -121,12 +122,12 @@ impl Store {
 
     fn stored_base(&self, manifest: &Digest) -> Result<BaseImage, StoreError> {
         let path = self.layout().blob(manifest);
-        let parsed: oci_spec::image::ImageManifest = import::parse(&path, &self.read_blob(manifest)?)?;
-        let config = self.read_blob(&import::parse_digest(&path, parsed.config())?)?;
-        let diff_ids = import::expected_diff_ids(&path, &config, parsed.layers().len())?;
+        let parsed: oci_spec::image::ImageManifest = document::parse(&path, &self.read_blob(manifest)?)?;
+        let config = self.read_blob(&document::parse_digest(&path, parsed.config())?)?;
+        let diff_ids = document::expected_diff_ids(&path, &config, parsed.layers().len())?;
         let layers = diff_ids.iter().zip(parsed.layers()).map(|(diff_id, blob)| {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
-            let blob = Blob { digest: import::parse_digest(&path, blob)?, bytes: blob.size() };
+            let blob = Blob { digest: document::parse_digest(&path, blob)?, bytes: blob.size() };
             let named = self.layer_in(diff_id, &blob)?;
             // Compressed again meanwhile, it is the same layer.
             named.map_or_else(|| self.layer(diff_id)?.ok_or_else(missing), Ok)
@@ -141,7 +142,7 @@ impl Store {
     /// manifest and this is another one.
     pub(super) fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
         let path = Path::new("the config of a fetched base");
-        if import::expected_diff_ids(path, &base.config, base.layers.len())? != base.diff_ids() {
+        if document::expected_diff_ids(path, &base.config, base.layers.len())? != base.diff_ids() {
             return Err(invalid(path, "it names other layers than were fetched with it".to_owned()));
         }
         let manifest = manifest_of(&base.config, &base.layers);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::image::ImageManifest;
 
-use super::import::parse;
+use super::document::parse;
 use super::{Artifact, Store};
 use crate::oci::{DiffId, Digest, parse_diff_ids};
 use crate::plan::InputKey;

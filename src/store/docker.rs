@@ -17,8 +17,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::document::{expected_diff_ids, invalid, parse, verify_diff_id};
 use super::file::failed;
-use super::import::{Imported, cannot_import, expected_diff_ids, invalid, parse, verify_diff_id};
+use super::import::{Imported, cannot_import};
 use super::{Store, encoding};
 use crate::layer::{Decoder, Encoding, Entry, Kind, LayerError};
 use crate::oci::DiffId;

@@ -14,8 +14,8 @@ use oci_spec::image::ImageManifest;
 
 use super::Store;
 use super::census::{KnownLayer, list_files, used};
+use super::document::{parse, parse_digest};
 use super::file::failed;
-use super::import::{parse, parse_digest};
 use super::scratch::{Scratch, oldest_owner, seconds_now};
 use crate::oci::{DiffId, Digest};
 use crate::plan::{InputKey, Record};

@@ -7,8 +7,8 @@ use oci_spec::image::{
     ANNOTATION_REF_NAME, Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType,
 };
 
+use super::document::{name_of, parse, parse_digest, verify_diff_id};
 use super::file::{failed, read_if_there};
-use super::import::{parse, parse_digest, verify_diff_id};
 use super::{Store, encoding};
 use crate::layer::{Encoding, LayerError};
 use crate::oci::{DiffId, Digest, HashingReader, descriptor};
@@ -142,11 +142,6 @@ impl LayerBlobs for Store {
         let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
         Ok((layer.tar_bytes, self.decoded(&layer)?))
     }
-}
-
-/// Returns the name that an index gives a manifest.
-pub(super) fn name_of(manifest: &Descriptor) -> Option<&str> {
-    manifest.annotations().as_ref()?.get(ANNOTATION_REF_NAME).map(String::as_str)
 }
 
 #[cfg(test)]

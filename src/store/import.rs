@@ -8,14 +8,11 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
-use serde::de::DeserializeOwned;
 
 use super::Store;
+use super::document::{expected_diff_ids, invalid, name_of, parse, parse_digest};
 use super::file::failed;
-use super::image::name_of;
-use crate::oci::{
-    DiffId, Digest, VerifyingReader, choose_platform, is_foreign, is_index_type, parse_diff_ids,
-};
+use crate::oci::{DiffId, Digest, VerifyingReader, choose_platform, is_foreign, is_index_type};
 use crate::port::StoreError;
 
 /// What was imported.
@@ -61,52 +58,6 @@ impl Store {
 
 pub(super) fn cannot_import(path: &Path) -> impl FnOnce(StoreError) -> StoreError {
     move |source| StoreError::Import { path: path.to_owned(), source: Box::new(source) }
-}
-
-/// Reads a JSON document of `path`.
-pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(bytes).map_err(|error| invalid(path, error.to_string()))
-}
-
-/// Returns the digest that a descriptor in `path` names.
-pub(super) fn parse_digest(path: &Path, blob: &Descriptor) -> Result<Digest, StoreError> {
-    blob.digest()
-        .to_string()
-        .parse()
-        .map_err(|error: crate::oci::DigestError| invalid(path, error.to_string()))
-}
-
-/// Reads the DiffIDs of a config, of which there must be as many as layers.
-pub(super) fn expected_diff_ids(
-    path: &Path,
-    config: &[u8],
-    layers: usize,
-) -> Result<Vec<DiffId>, StoreError> {
-    let diff_ids = parse_diff_ids(config).map_err(|error| invalid(path, chain(&error)))?;
-    if diff_ids.len() != layers {
-        let reason = format!("the config names {} layers, the manifest {layers}", diff_ids.len());
-        return Err(invalid(path, reason));
-    }
-    Ok(diff_ids)
-}
-
-/// Fails unless an archive has the DiffID that its image or record says.
-pub(super) fn verify_diff_id(expected: &DiffId, found: Digest) -> Result<(), StoreError> {
-    match DiffId::new(found) {
-        found if found == *expected => Ok(()),
-        found => Err(StoreError::WrongLayer { expected: *expected, found }),
-    }
-}
-
-pub(super) fn invalid(path: &Path, reason: String) -> StoreError {
-    StoreError::Invalid { path: path.to_owned(), reason }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
 }
 
 /// An OCI layout on disk.
@@ -222,6 +173,7 @@ mod tests {
     use super::*;
     use crate::layer::{Encoder, Encoding, Entry, Kind, Meta};
     use crate::oci::{ImageConfig, descriptor, image_manifest};
+    use crate::store::document::chain;
     use crate::store::encoding;
 
     const EPOCH: i64 = 1_700_000_000;

@@ -13,8 +13,8 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 use super::blob::NewBlob;
+use super::document::{invalid, verify_diff_id};
 use super::file::{failed, remove_if_there};
-use super::import::{invalid, verify_diff_id};
 use super::room::Room;
 use super::{Store, encoding};
 use crate::layer::{Decoder, Encoding, LayerError};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use oci_spec::image::ImageManifest;
 
 use super::Store;
-use super::import::{parse, parse_digest};
+use super::document::{invalid, parse, parse_digest};
 use super::record::{StoredLayer, mark_used};
 use crate::oci::{DiffId, Digest, RawManifest, descriptor, image_manifest};
 use crate::port::{Blob, BlobSource, Layer, StoreError};
@@ -82,7 +82,7 @@ impl Store {
         });
         let blobs = blobs.collect::<Result<_, StoreError>>()?;
         let manifest = RawManifest::new("application/vnd.oci.image.manifest.v1+json", manifest);
-        let manifest = manifest.map_err(|error| super::import::invalid(&path, error.to_string()))?;
+        let manifest = manifest.map_err(|error| invalid(&path, error.to_string()))?;
         Ok(StoredImage { manifest, blobs })
     }
 

@@ -10,16 +10,15 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::deferred::Deferred;
+use super::document::verify_diff_id;
 use super::file::{DIRECTORY, failed, open_directory, remove_tree, retry, split};
-use super::import::verify_diff_id;
-use super::scan::timestamps;
-use super::workspace::make_whiteout;
+use super::node::{apply_meta, make_whiteout};
 use super::{Store, xattr};
-use crate::layer::{Content, Decoder, Entry, Kind, LayerError, Meta};
+use crate::layer::{Content, Decoder, Entry, Kind, LayerError};
 use crate::oci::{DiffId, HashingReader};
 use crate::port::StoreError;
 
@@ -246,23 +245,10 @@ fn create(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, content: &mut impl R
     Ok(())
 }
 
-/// Gives the entry `name` owner, mode, attributes and times, in this order.
-pub(super) fn apply_meta(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, meta: &Meta) -> Result<(), Errno> {
-    let Meta { mode, uid, gid, mtime, xattrs } = meta;
-    let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    // Symbolic links have no mode of their own. The name was made here and is no link: nothing is followed.
-    if !matches!(kind, Kind::Symlink(_)) {
-        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(*mode), AtFlags::empty())?;
-    }
-    xattr::set_all(parent, name, xattrs)?;
-    rustix::fs::utimensat(parent, name, &timestamps(*mtime), AtFlags::SYMLINK_NOFOLLOW)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Encoder, Xattrs};
+    use crate::layer::{Encoder, Meta, Xattrs};
 
     /// An archive of files and links whose owner is whoever runs the test.
     fn archive(members: &[(&str, Kind, &str)]) -> Vec<u8> {

@@ -4,12 +4,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, makedev, mknodat, utimensat};
+use rustix::fs::{AtFlags, utimensat};
 use rustix::io::Errno;
 
 use super::Store;
 use super::below::MergedDir;
 use super::file::{create_directories, failed, open_beneath, open_directory, remove_tree, split};
+use super::node::{apply_meta, make_whiteout};
 use super::pack::pack;
 use super::scan::{meta, scan, timestamps};
 use super::scratch::Scratch;
@@ -114,7 +115,7 @@ fn prepare_root(upper: &Path, below: Option<&Path>) -> Result<(), StoreError> {
         None => Meta::IMPLIED_DIRECTORY,
     };
     let error = || failed::<Errno>("prepare", upper);
-    super::unpack::apply_meta(to.as_fd(), b".", &Kind::Directory, &meta).map_err(error())
+    apply_meta(to.as_fd(), b".", &Kind::Directory, &meta).map_err(error())
 }
 
 /// Makes the removals that the changeset has and overlayfs expressed by an opaque directory.
@@ -127,11 +128,6 @@ fn hide(root: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
         Err(Errno::EXIST) => Ok(()),
         result => result,
     }
-}
-
-/// Makes the device that overlayfs takes for a removal.
-pub(super) fn make_whiteout(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
 }
 
 fn date(root: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {

@@ -1,0 +1,23 @@
+//! Hooks directories, and what their paths say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::element::{Element, Phase};
+
+/// Files at the top of elements that providers read, and no hook.
+pub(super) const PROVIDER_DATA: [&str; 4] =
+    ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
+
+/// The files of a hooks directory: path, and the element they come from.
+pub(super) type Hooks = BTreeMap<String, Arc<Element>>;
+
+/// Says whether providers read the file at `path`.
+pub(super) fn is_provider_data(element: &Element, path: &str) -> bool {
+    PROVIDER_DATA.contains(&path) || path.ends_with(&format!("package-installs-{}", element.name))
+}
+
+/// Returns the phase in whose directory the file at `path` is.
+pub(super) fn phase_of(path: &str) -> Option<Phase> {
+    path.split('/').next()?.parse().ok()
+}
