@@ -117,3 +117,15 @@ fn elements_are_listed_with_what_they_depend_on() {
     assert!(run.stderr.starts_with("error: element `absent` not found"), "{}", run.stderr);
     assert_eq!(run.status, Some(1));
 }
+
+#[test]
+fn an_element_is_listed_once_whoever_does_its_work_and_may_depend_on_those_that_depend_on_it() {
+    let work = Work::new();
+    work.hook("manifests", "cleanup.d/01-manifests", "true");
+    work.write("../elements/here/element-deps", "there\nmanifests\n");
+    work.write("../elements/there/element-deps", "here\n");
+    let names = work.run("element-info", &["tiny", "here"]).expect_success();
+    let mut names: Vec<_> = names.split_whitespace().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["here", "manifests", "there", "tiny"]);
+}

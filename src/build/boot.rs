@@ -65,6 +65,13 @@ impl BootStage<'_> {
                 self.warn("has no kernel in `/boot`: its disk will not boot (element `kernel` installs one)");
                 Ok(BootImages::default())
             }
+            // Whoever describes a disk may have another boot loader: only the element `bootloader` asks for GRUB there.
+            (DiskRequest::Described { .. }, false) if self.lacks_grub(&firmware)? => {
+                self.warn(
+                    "has no GRUB: its disk boots by what else is on it (element `bootloader` installs GRUB)",
+                );
+                Ok(BootImages::default())
+            }
             (_, false) => {
                 self.write_menu(&kernels)?;
                 self.images(&firmware)
@@ -133,10 +140,23 @@ impl BootStage<'_> {
         Ok(images)
     }
 
-    fn make_image(&self, target: GrubTarget, output: &str) -> Result<(), BuildError> {
-        let modules = target.modules_directory();
+    fn has_grub(&self, target: GrubTarget) -> Result<bool, BuildError> {
         let probe = r#"[ -d "$1" ] && command -v grub-mkimage >/dev/null && echo yes || echo no"#;
-        if self.shell(probe, &[&modules])? != b"yes\n" {
+        Ok(self.shell(probe, &[&target.modules_directory()])? == b"yes\n")
+    }
+
+    /// Says whether there is no GRUB for any of `firmware`.
+    fn lacks_grub(&self, firmware: &BTreeSet<Firmware>) -> Result<bool, BuildError> {
+        for firmware in firmware {
+            if self.has_grub((*firmware).into())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn make_image(&self, target: GrubTarget, output: &str) -> Result<(), BuildError> {
+        if !self.has_grub(target)? {
             return Err(BuildError::NoBootLoader {
                 image: self.run.jobs.image.to_owned(),
                 target: target.name(),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{BuildError, Found};
 use crate::oci::{ChainId, DiffId};
 use crate::plan::{Plan, Record, Step};
-use crate::port::{Event, Events, Layer, LayerStore, RemoteCache, RemoteError};
+use crate::port::{Event, Events, Layer, LayerStore, RemoteCache, RemoteError, StoreError};
 use crate::share::{Refusal, SharedStep, StepIndex, StepKey, image_tag};
 use crate::trust::Policy;
 
@@ -28,6 +28,8 @@ struct Known {
     answers: BTreeMap<StepKey, Answer>,
     /// Registries that did not answer, by their place: they are left alone from then on.
     silent: BTreeSet<usize>,
+    /// Whether the user asked to stop while they were asked.
+    is_interrupted: bool,
     /// Layers that could not be had, and from where.
     useless: Vec<(usize, Vec<Layer>)>,
 }
@@ -94,7 +96,7 @@ impl<'a> Registries<'a> {
             }
         }
         self.ask(keys);
-        Ok(())
+        if self.known().is_interrupted { Err(StoreError::Interrupted.into()) } else { Ok(()) }
     }
 
     /// Asks for all these keys at once. What was asked before is not asked again.
@@ -141,6 +143,10 @@ impl<'a> Registries<'a> {
     fn note_failures(&self, registry: usize, given: &[Result<Option<Vec<u8>>, RemoteError>]) {
         let mut failures = given.iter().filter_map(|given| given.as_ref().err());
         let Some(first) = failures.next() else { return };
+        if matches!(first, RemoteError::Interrupted) {
+            self.known().is_interrupted = true;
+            return;
+        }
         self.warn(&format!("{}; what it may have is built here", chain(first)));
         if failures.count() + 1 == given.len() {
             self.known().silent.insert(registry);

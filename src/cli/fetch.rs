@@ -107,7 +107,16 @@ impl Fetch<'_> {
             let index: ImageIndex = parse(remote, &manifest)?;
             let chosen = choose_platform(index.manifests(), machine_architecture()?.oci().0);
             let chosen = chosen.map_err(|error| unusable(remote, error.to_string()))?;
-            manifest = self::manifest(remote, &blob_of(remote, chosen)?.digest.into())?;
+            let named = blob_of(remote, chosen)?;
+            manifest = self::manifest(remote, &named.digest.into())?;
+            let (expected, found) = (named.bytes, manifest.bytes.len() as u64);
+            if found != expected {
+                let reason = format!(
+                    "its index says {expected} bytes of manifest {}, which has {found}",
+                    named.digest
+                );
+                return Err(unusable(remote, reason));
+            }
         }
         Err(unusable(remote, "its indexes have no end"))
     }

@@ -167,7 +167,7 @@ fn remote(error: &RemoteError, plywood: &str) -> Option<String> {
                 .to_owned(),
         ),
         RemoteError::Store(error) => store(error, plywood),
-        RemoteError::Failed { .. } => None,
+        RemoteError::Failed { .. } | RemoteError::Interrupted => None,
     }
 }
 
@@ -219,6 +219,9 @@ fn tls(trouble: TlsTrouble) -> String {
     match trouble {
         TlsTrouble::Certificate => {
             "name the file of its certificate authority: `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
+        }
+        TlsTrouble::Authority => {
+            "the registry shows the certificate of an authority as its own: make one for the registry (with openssl req -x509, `-addext basicConstraints=critical,CA:FALSE`), and name its file as `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
         }
         TlsTrouble::Client => {
             "name the certificate that it wants to be shown: `client-cert` and `client-key` in the table `[registry.\"HOST\"]` of plywood.toml"

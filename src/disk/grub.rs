@@ -16,7 +16,7 @@
 use std::fmt::Write as _;
 
 use super::kernel::Kernel;
-use super::{FileSystem, Layout};
+use super::{FileSystem, Firmware, Layout};
 
 /// Where GRUB's files are in Debian and its like; `grub2` elsewhere.
 const DIRECTORY: &str = "/boot/grub";
@@ -123,6 +123,15 @@ pub enum GrubTarget {
     I386Pc,
     /// 64-bit UEFI.
     X86_64Efi,
+}
+
+impl From<Firmware> for GrubTarget {
+    fn from(firmware: Firmware) -> Self {
+        match firmware {
+            Firmware::Bios => GrubTarget::I386Pc,
+            Firmware::Uefi => GrubTarget::X86_64Efi,
+        }
+    }
 }
 
 impl GrubTarget {

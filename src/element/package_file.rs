@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::package_rule::{Condition, PACKAGE_PHASES, PackageAction, Rule};
 use super::{Phase, nearest};
@@ -56,18 +56,14 @@ struct RuleReader {
 impl RuleReader {
     fn read<'de, A: MapAccess<'de>>(mut self, mut map: A) -> Result<Rule, A::Error> {
         while let Some(key) = map.next_key::<String>()? {
-            self.known(&key).map_err(A::Error::custom)?;
-            self.take(&key, map.next_value::<Texts>()?).map_err(A::Error::custom)?;
+            if KEYS.contains(&key.as_str()) {
+                self.take(&key, map.next_value::<Texts>()?).map_err(A::Error::custom)?;
+            } else {
+                not_mistyped(&key).map_err(A::Error::custom)?;
+                map.next_value::<IgnoredAny>()?;
+            }
         }
         Ok(self.rule())
-    }
-
-    fn known(&self, key: &str) -> Result<(), String> {
-        match (KEYS.contains(&key), nearest(key, KEYS)) {
-            (true, _) => Ok(()),
-            (false, Some(near)) => Err(format!("unknown key `{key}`: did you mean `{near}`?")),
-            (false, None) => Err(format!("unknown key `{key}`")),
-        }
     }
 
     /// What `uninstall` and `build-only` are set to does not matter: diskimage-builder looks at their presence alone.
@@ -115,6 +111,12 @@ impl RuleReader {
         let conditions = self.architectures.into_iter().chain(self.conditions).collect();
         Rule { phase: self.phase.unwrap_or(Phase::Install), action, conditions }
     }
+}
+
+/// Refuses a key that is nearly one of those that can be. Others are passed over as diskimage-builder does: elements have
+/// remarks there.
+fn not_mistyped(key: &str) -> Result<(), String> {
+    nearest(key, KEYS).map_or(Ok(()), |near| Err(format!("unknown key `{key}`: did you mean `{near}`?")))
 }
 
 /// Returns the one value of a key; an empty one counts as none.

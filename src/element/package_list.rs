@@ -168,7 +168,10 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
                 "line 1, column 4: `when: DIB_X` is not `VARIABLE = value` or `VARIABLE != value`",
             ),
             ("a: {uninstal: true}", "line 1, column 4: unknown key `uninstal`: did you mean `uninstall`?"),
-            ("b:\na:\n  - arch: x\n    zzz: 1\n", "line 3, column 5: unknown key `zzz`"),
+            (
+                "b:\na:\n  - arch: x\n    pase: 1\n",
+                "line 3, column 5: unknown key `pase`: did you mean `phase`?",
+            ),
             ("a: {phase: [x, y]}", "line 1, column 4: `phase` is a list, expected one value"),
             ("a: install.d", "line 1, column 1: "),
             ("- a\n- b\n", "line 1, column 1: "),
@@ -181,12 +184,18 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
     }
 
     #[test]
+    fn remarks_are_passed_over() {
+        let remarked = "a: {description: for tests, owners: [me, {too: 1}], arch: x}";
+        assert_eq!(list(remarked).unwrap(), list("a: {arch: x}").unwrap());
+    }
+
+    #[test]
     fn json_says_the_place_too() {
         let element =
-            element("web").file("package-installs.json", "{\n  \"a\": {\n    \"zzz\": 1 } }").build();
+            element("web").file("package-installs.json", "{\n  \"a\": {\n    \"pase\": 1 } }").build();
         assert_eq!(
             element.package_list().unwrap_err().to_string(),
-            "`package-installs.json` of element `web`, line 3, column 9: unknown key `zzz`"
+            "`package-installs.json` of element `web`, line 3, column 10: unknown key `pase`: did you mean `phase`?"
         );
     }
 

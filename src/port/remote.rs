@@ -92,6 +92,9 @@ pub enum RemoteError {
         /// The repository.
         repository: String,
     },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// The store has failed to take or to give a blob.
     #[error(transparent)]
     Store(#[from] StoreError),

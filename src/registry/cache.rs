@@ -30,7 +30,10 @@ impl<'a> CacheRepository<'a> {
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(RegistryError) -> RemoteError {
-        move |error| RemoteError::Failed { action, repository: self.name.clone(), source: error.into() }
+        move |error| match error {
+            RegistryError::Interrupted => RemoteError::Interrupted,
+            error => RemoteError::Failed { action, repository: self.name.clone(), source: error.into() },
+        }
     }
 
     fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>, RemoteError> {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError, OtherError};
 
 use crate::exec::ExecError;
 use crate::oci::{Digest, ManifestError};
@@ -245,6 +245,9 @@ impl RegistryError {
     pub fn tls_trouble(&self) -> Option<TlsTrouble> {
         let Self::NoAnswer { source, .. } = self else { return None };
         match tls_error(source)? {
+            rustls::Error::InvalidCertificate(CertificateError::Other(reason)) if is_authority(reason) => {
+                Some(TlsTrouble::Authority)
+            }
             rustls::Error::InvalidCertificate(_) => Some(TlsTrouble::Certificate),
             rustls::Error::InvalidMessage(_) => Some(TlsTrouble::NoTls),
             rustls::Error::AlertReceived(
@@ -274,6 +277,8 @@ impl RegistryError {
 pub enum TlsTrouble {
     /// Nobody who is trusted vouches for the registry's certificate, or it is for another host.
     Certificate,
+    /// The registry's certificate is that of a certificate authority, which may vouch for others and not for itself.
+    Authority,
     /// The registry wants to be shown another certificate than it was, or one at all.
     Client,
     /// The registry does not encrypt at all.
@@ -291,6 +296,11 @@ fn is_transient(error: &ureq::Error) -> bool {
         | ureq::Error::BodyStalled => true,
         _ => false,
     }
+}
+
+/// Says whether a certificate is refused for being one of an authority. Rustls passes this on as webpki says it.
+fn is_authority(reason: &OtherError) -> bool {
+    reason.0.to_string() == "CaUsedAsEndEntity"
 }
 
 /// Rustls reports what it finds wrong as an I/O error.

@@ -1,7 +1,9 @@
 //! A repository in a registry: who asks, for what, and how refusals are met.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
 
 use ureq::http::{Method, Uri};
 
@@ -14,6 +16,9 @@ use super::retry::{Attempts, Line};
 use super::settings::Settings;
 use super::transport::Transport;
 use crate::oci::Repository;
+
+/// How often somebody looks whether the user wants to stop.
+const WATCH: Duration = Duration::from_millis(50);
 
 /// Speaks to registries. Clones share connections, tokens and what was learned of each registry.
 #[derive(Clone)]
@@ -44,12 +49,14 @@ impl Client {
     /// Connects to nothing yet. All transfers end soon after `interrupted` became true.
     pub fn new(settings: Settings, credentials: Credentials, interrupted: Arc<AtomicBool>) -> Self {
         let inner = Inner {
-            transport: Transport::new(settings, Line::new(interrupted)),
+            transport: Transport::new(settings, Line::new(Arc::clone(&interrupted))),
             auth: Auth::new(credentials),
             pieces: Pieces::default(),
             referrers: Mutex::default(),
         };
-        Self { inner: Arc::new(inner) }
+        let inner = Arc::new(inner);
+        hang_up_when(interrupted, &inner);
+        Self { inner }
     }
 
     /// Returns a repository, for what is going to be done there. Asks nobody.
@@ -57,6 +64,20 @@ impl Client {
         let scopes = [scope(repository, access)].into();
         Remote { client: self.clone(), repository: repository.clone(), scopes }
     }
+}
+
+/// Ends all connections as soon as `interrupted` is true: a request that waits for its answer hears nothing else.
+fn hang_up_when(interrupted: Arc<AtomicBool>, inner: &Arc<Inner>) {
+    let inner = Arc::downgrade(inner);
+    thread::spawn(move || {
+        while let Some(inner) = inner.upgrade() {
+            if interrupted.load(Ordering::Relaxed) {
+                return inner.transport.hang_up();
+            }
+            drop(inner);
+            thread::sleep(WATCH);
+        }
+    });
 }
 
 fn scope(repository: &Repository, access: Access) -> String {

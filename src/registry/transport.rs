@@ -157,6 +157,11 @@ impl Transport {
         Ok(self.agents().entry(key).or_insert(agent).clone())
     }
 
+    /// Ends every connection; requests on it fail.
+    pub(super) fn hang_up(&self) {
+        self.agents().values().cloned().for_each(Agent::shutdown);
+    }
+
     fn agents(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Agent>> {
         self.agents.lock().unwrap_or_else(|held| held.into_inner())
     }

@@ -156,14 +156,16 @@ impl Program {
         })
     }
 
-    /// Executes the program; like a shell, gives a text without `#!` line to `/bin/sh`, and ends with a message and status
-    /// [`NO_INTERPRETER`] if the program that a `#!` line names is not there.
+    /// Executes the program; gives a text without `#!` line to bash, as diskimage-builder's bash does, or to `sh` where there is no
+    /// bash; ends with a message and status [`NO_INTERPRETER`] if the program that a `#!` line names is not there.
     fn execute(&self) -> Result<Infallible, SandboxError> {
         let mut error = nix::unistd::execve(&self.path, &self.argv, &self.env);
         if error == Err(Errno::ENOEXEC) {
-            let mut argv = vec![c"/bin/sh".to_owned(), self.path.clone()];
-            argv.extend(self.argv.iter().skip(1).cloned());
-            error = nix::unistd::execve(c"/bin/sh", &argv, &self.env);
+            for shell in [c"/bin/bash", c"/bin/sh"] {
+                let mut argv = vec![shell.to_owned(), self.path.clone()];
+                argv.extend(self.argv.iter().skip(1).cloned());
+                error = nix::unistd::execve(shell, &argv, &self.env);
+            }
         }
         if error == Err(Errno::ENOENT) {
             let missing = missing_interpreter(&first_line(&self.path));

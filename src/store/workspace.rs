@@ -31,7 +31,7 @@ pub(super) struct LayerWorkspace {
 impl LayerWorkspace {
     pub(super) fn create(store: Store, stack: &[DiffId]) -> Result<Self, StoreError> {
         let scratch = store.scratch()?;
-        let lowers = stack.iter().map(|diff_id| store.snapshot(diff_id)).collect::<Result<Vec<_>, _>>()?;
+        let lowers = distinct(stack).map(|diff_id| store.snapshot(diff_id)).collect::<Result<Vec<_>, _>>()?;
         let (upper, work) = (scratch.path().join("upper"), scratch.path().join("work"));
         for directory in [&upper, &work] {
             let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
@@ -100,6 +100,13 @@ impl Workspace for LayerWorkspace {
         self.keep_snapshot(&layer.diff_id)?;
         Ok(Some(layer))
     }
+}
+
+/// Returns the layers of a stack, of each that is there several times the highest: it has in it all that shows of the others, and
+/// overlayfs takes no directory twice.
+fn distinct(stack: &[DiffId]) -> impl Iterator<Item = &DiffId> {
+    let is_last = |(place, diff_id): &(usize, &DiffId)| !stack[place + 1..].contains(diff_id);
+    stack.iter().enumerate().filter(is_last).map(|(_, diff_id)| diff_id)
 }
 
 /// Gives the upper directory the mode, owner and attributes of the root below: overlayfs shows those of the highest.

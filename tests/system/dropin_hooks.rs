@@ -14,9 +14,8 @@ fn what_an_image_is_made_of_lies_beside_it() {
         "finalise.d/50-web",
         "mkdir -p \"$DIB_MANIFEST_IMAGE_DIR\"; echo web >\"$DIB_MANIFEST_IMAGE_DIR/web\"",
     );
-    work.write("out/.keep", "");
     work.create("-n -t tar -o out/x tiny web").expect_success();
-    assert_eq!(work.files("out"), [".keep", "x.d", "x.tar"]);
+    assert_eq!(work.files("out"), ["x.d", "x.tar"]);
     assert_eq!(work.files("out/x.d/dib-manifests"), ["dib_arguments", "dib_environment", "web"]);
     assert_eq!(work.read("out/x.d/dib-manifests/web"), "web\n");
     let status = std::fs::metadata(work.path().join("out/x.d/dib-manifests/dib_environment")).unwrap();
@@ -442,4 +441,42 @@ fn files_of_elements_reach_an_image_that_has_no_tar_and_go_through_its_symlinks(
     ];
     assert_eq!(lines, expected);
     assert_eq!(program("tar", &["-xOf", "x.tar", "./etc/web"], &work.path()), "web\npage\n");
+}
+
+#[test]
+fn a_hook_that_names_no_interpreter_is_run_by_bash() {
+    let work = Work::new();
+    work.hook("web", "install.d/50-web", "true");
+    for hook in ["install.d/50-web", "extra-data.d/50-web"] {
+        work.hook("web", hook, "");
+        work.write(&format!("../elements/web/{hook}"), "set -e\nwords=(a b)\n[[ ${words[1]} = b ]]\n");
+    }
+    work.create("-n -t tar -o x tiny web").expect_success();
+}
+
+#[test]
+fn a_described_disk_needs_no_boot_loader_of_ours() {
+    let work = Work::new();
+    work.hook("web", "install.d/50-web", "mkdir -p /boot; : >/boot/vmlinuz-6.1 >/boot/initrd.img-6.1");
+    let config = "- local_loop: {name: image0}\n- partitioning:\n    base: image0\n    label: mbr\n    partitions:\n    \
+                  - {name: root, flags: [boot, primary], size: 100%, mkfs: {mount: {mount_point: /, fstab: {}}}}\n";
+    let run = work.create_with("-n -t raw -o x tiny web", &[("DIB_BLOCK_DEVICE_CONFIG", config)]);
+    let said = run.expect_success();
+    assert!(said.contains("has no GRUB: its disk boots by what else is on it"), "{said}");
+    assert_eq!(work.files("."), ["x.raw"]);
+}
+
+#[test]
+fn a_layer_may_lie_in_a_stack_twice() {
+    let work = Work::new();
+    for (element, mode) in [("a", "1"), ("b", "2"), ("c", "1")] {
+        work.hook(element, &format!("install.d/50-{element}"), &format!("echo {mode} >/etc/mode"));
+    }
+    // Each after the one before, and nothing but the file.
+    work.write("../elements/b/element-deps", "a\n");
+    work.write("../elements/c/element-deps", "b\n");
+    work.create("-n -t tar -o out/x tiny c").expect_success();
+    let mode =
+        Command::new("tar").args(["-xOf", "out/x.tar", "./etc/mode"]).current_dir(work.path()).output();
+    assert_eq!(mode.unwrap().stdout, b"1\n");
 }

@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::bench::{
@@ -13,7 +16,9 @@ use crate::common::project::Project;
 use crate::common::registry::{Door, Server};
 use plywood::oci::{DiffId, Digest, HashingReader, ImageConfig, RawManifest, descriptor, image_manifest};
 use plywood::port::{BlobSource, Direction, How};
-use plywood::registry::{Access, HostSettings, RegistryError, Remote, Settings, Transfers, Upload};
+use plywood::registry::{
+    Access, Client, Credentials, HostSettings, RegistryError, Remote, Settings, Transfers, Upload,
+};
 
 #[test]
 fn a_download_goes_on_where_it_was_cut() {
@@ -99,6 +104,26 @@ fn a_registry_that_says_nothing_is_waited_for_no_longer_than_patience_lasts() {
     let started = Instant::now();
     let error = bench.remote.get_manifest(&tag("latest")).unwrap_err();
     assert!(error.to_string().starts_with("gave up on reading manifest latest"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn who_asks_to_stop_need_not_wait_for_an_answer() {
+    let bench = Bench::new();
+    bench.store_image();
+    bench.proxy.hurt("GET", "manifests", Fault::Late(Duration::from_secs(30)), usize::MAX);
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let client = Client::new(Settings::default(), Credentials::default(), Arc::clone(&interrupted));
+    let remote = client.remote(bench.remote.repository(), Access::Pull);
+    let started = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(300));
+            interrupted.store(true, Ordering::Relaxed);
+        });
+        let error = remote.get_manifest(&tag("latest")).unwrap_err();
+        assert!(matches!(error, RegistryError::Interrupted), "{error}");
+    });
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 

@@ -121,7 +121,7 @@ impl Build<'_> {
         let directory = std::env::current_dir()?;
         let outputs = directory.join(self.request.name.as_str());
         let outputs = outputs.parent().unwrap_or(&directory).to_owned();
-        require_directory(&outputs)?;
+        output_directory(&outputs, Owner::of(&self.call.environment))?;
         let manifests = own_directory(&directory, &self.request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
         let cache = own_directory(&directory, &self.request.image_cache, "--image-cache")?;
         Ok(Surroundings { directory, further: [outputs].into_iter().chain(manifests).collect(), cache })
@@ -160,15 +160,17 @@ impl Build<'_> {
     }
 }
 
-/// Refuses a directory that nothing can be written to, before it would turn out at the very end.
-fn require_directory(path: &Path) -> Result<(), Failure> {
+/// Makes the directory of the outputs, for who called through sudo; refuses one that nothing can be written to, before it would turn out
+/// at the very end. With diskimage-builder it is the element `manifests` that makes it.
+fn output_directory(path: &Path, owner: Option<Owner>) -> Result<(), Failure> {
     let name = path.display();
-    if !path.is_dir() {
-        return Err(Message::with_hint(
-            format!("`{name}` is no directory, so nothing can be written there"),
-            format!("mkdir -p {name}"),
-        ));
-    }
+    let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).last();
+    let made = fs::create_dir_all(path);
+    let handed_over = made.and_then(|()| match (missing, owner) {
+        (Some(highest), Some(owner)) => owner.take(highest),
+        _ => Ok(()),
+    });
+    handed_over.map_err(|error| Message::plain(format!("cannot make the directory `{name}`: {error}")))?;
     access(path, Access::WRITE_OK | Access::EXEC_OK)
         .map_err(|error| Message::plain(format!("nothing can be written in `{name}`: {error}")))
 }

@@ -49,9 +49,12 @@ fn text(arguments: &Arguments, environment: &Environment) -> Result<String, Fail
 
 /// Returns the elements and where they are: also those whose work plywood does, as far as they are there.
 fn places(catalog: &Catalog, requested: &[ElementName]) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let resolution = resolve(catalog, requested, None, Order::default())?;
+    // Phases do not mind elements that depend on each other in a circle.
+    let resolution = resolve(catalog, requested, None, Order::Phase)?;
     let elements = resolution.elements.iter().map(|element| element.name.as_str());
+    // Some of them have hooks beside what plywood does, and are elements, too.
     let native = resolution.native.iter().map(|provider| provider.name());
-    let all = elements.chain(native).filter_map(|name| catalog.get(name));
+    let native = native.filter(|name| elements.clone().all(|element| element != *name));
+    let all = elements.clone().chain(native).filter_map(|name| catalog.get(name));
     Ok(all.map(|element| (element.name.to_string(), element.root.clone())).collect())
 }
