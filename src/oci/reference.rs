@@ -151,6 +151,9 @@ impl Reference {
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.contains("://") {
+            return Err("it begins with the registry or the name, without a protocol");
+        }
         let (text, digest) = match text.split_once('@') {
             Some((text, digest)) => (text, Some(digest)),
             None => (text, None),
@@ -312,6 +315,8 @@ mod tests {
         for text in texts {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
+        let error = "https://a.example/b".parse::<Reference>().unwrap_err().to_string();
+        assert!(error.ends_with("without a protocol"), "{error}");
         assert!("a.example/b:1".parse::<Repository>().is_err());
         assert_eq!("a.example/b".parse::<Repository>().unwrap().path(), "b");
     }
