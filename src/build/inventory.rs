@@ -26,13 +26,14 @@ pub struct Package {
     pub source_version: String,
 }
 
-/// Prints the installed packages, one a line, fields separated by tabs; nothing on a root without package manager.
+/// Prints the installed packages, one a line, fields separated by tabs; nothing on a root without package manager. Busybox has an `rpm` of
+/// its own, which lists nothing.
 const SCRIPT: &str = r#"
 if command -v dpkg-query >/dev/null; then
   dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\n'
-elif command -v rpm >/dev/null; then
+else case $(rpm --version 2>/dev/null) in RPM*)
   rpm -qa --qf '%{NAME}\t%{EVR}\t%{ARCH}\t%{SOURCERPM}\t%{EVR}\n'
-fi
+esac; fi
 "#;
 
 impl Builder<'_> {

@@ -375,3 +375,11 @@ fn an_import_replaces_no_base_that_somebody_wrote() {
     );
     assert_eq!(fs::read_to_string(project.path().join("layers/mine.toml")).unwrap(), written);
 }
+
+#[test]
+fn an_image_may_have_an_rpm_that_lists_nothing() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let applet = r"printf '#!/bin/sh\nexit 1\n' >/bin/rpm; chmod +x /bin/rpm";
+    project.hook("elements/a/install.d/50-a", applet);
+    project.build(&[]);
+}
