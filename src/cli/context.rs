@@ -129,18 +129,26 @@ impl Context {
         }
     }
 
-    /// Returns what in an image's elements looks like a hook and does not run, and what may not be right in its order.
+    /// Returns what in an image's elements is ignored though it looks as if it should count, and what may not be right in its
+    /// order.
     pub(super) fn warnings(&self, name: &ImageName, image: &ImageDefinition) -> Result<Vec<String>, Failure> {
         let elements = self.resolve(name, image, image.order)?.elements;
         let skipped = elements.iter().flat_map(|element| {
             element.skipped_hooks().into_iter().map(|hook| format!("element `{}`: {hook}", element.name))
         });
+        let all = elements.iter().map(AsRef::as_ref);
+        let strays = elements.iter().flat_map(|element| {
+            let strays = element.strays(all.clone()).into_iter();
+            strays.map(move |stray| format!("element `{}`: {stray}", element.name))
+        });
+        let repeated = elements.iter().flat_map(|element| element.repeated_keys());
+        let repeated = repeated.map(|repeated| repeated.to_string());
         let wrapped = match image.order {
             Order::Element => sandwiches(&elements),
             Order::Phase => Vec::new(),
         };
         let wrapped = wrapped.iter().map(|sandwich| format!("{sandwich} (`--order phase` keeps them so)"));
-        Ok(skipped.chain(wrapped).collect())
+        Ok(skipped.chain(strays).chain(repeated).chain(wrapped).collect())
     }
 
     /// Returns the disk of an image.

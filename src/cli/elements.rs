@@ -64,6 +64,9 @@ fn show(element: &Element) -> Result<(), Failure> {
     for skipped in element.skipped_hooks() {
         say!("  warning: {skipped}")?;
     }
+    for stray in element.strays([element].into_iter()) {
+        say!("  warning: {stray}")?;
+    }
     Ok(())
 }
 

@@ -84,8 +84,11 @@ pub fn parse_definition<'a>(
 }
 
 fn list_in(text: &str) -> Result<Vec<Entry>, DefinitionError> {
-    // Else `y` were no name for an image.
-    let options = serde_saphyr::options! { strict_booleans: true };
+    // With loose booleans, `y` would not be a name for an image. Of two equal keys Python's YAML takes the last one.
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+    };
     let list: Option<_> = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| DefinitionError::Yaml(error.to_string()))?;
     list.ok_or_else(|| DefinitionError::Yaml("it is empty".to_owned()))
@@ -129,7 +132,8 @@ fn is_valid(kind: Kind, value: &Value) -> bool {
         Kind::Choice(choices) => is_choice(value, choices),
         Kind::Switch => value.is_boolean(),
         Kind::Level(most) => value.as_u64().is_some_and(|level| level <= most),
-        Kind::Number => value.as_u64().is_some_and(|number| number >= 1),
+        // JSON Schema's integers include 2.0, which diskimage-builder passes on as it is.
+        Kind::Number => value.as_f64().is_some_and(|number| number >= 1.0 && number.fract() == 0.0),
         Kind::List => each(&Value::is_string),
         Kind::ChoiceList(choices) => each(&|value| is_choice(value, choices)),
         Kind::Map => value.as_object().is_some_and(|map| map.values().all(Value::is_string)),
@@ -282,6 +286,22 @@ mod tests {
         let text =
             "- {imagename: '', types: [], debug-trace: 0, checksum: false, packages: [], elements: []}";
         assert_eq!(lines(&[text]), ["disk-image-create"]);
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_counts() {
+        let text =
+            "- {imagename: a, imagename: b, environment: {A: '1', A: '2'}, elements: [x], elements: [y]}";
+        assert_eq!(lines(&[text]), ["A=2 disk-image-create -o b y"]);
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        assert_eq!(lines(&["- {image-size: 2.0, elements: [x]}"]), ["disk-image-create --image-size 2.0 x"]);
+        for size in ["2.5", "0.0", "-1", "x"] {
+            let text = format!("- {{image-size: {size}, elements: [x]}}");
+            assert!(parse_definition([text.as_str()]).is_err(), "{size}");
+        }
     }
 
     #[test]

@@ -53,7 +53,9 @@ fn check_element(element: &Element, known: &Known<'_>) -> Vec<Finding> {
     let mut report = Report { element, findings: Vec::new() };
     report.hooks();
     report.directories();
+    report.strays(known);
     report.lists();
+    report.repeated_keys();
     report.dependencies(known);
     report.documentation(known);
     report.findings
@@ -61,6 +63,7 @@ fn check_element(element: &Element, known: &Known<'_>) -> Vec<Finding> {
 
 /// What the elements of a catalog have together.
 struct Known<'a> {
+    elements: Vec<&'a Element>,
     /// Everything that may be named in `element-deps`.
     names: BTreeSet<&'a str>,
     /// Every `DIB_` variable that some text mentions.
@@ -74,6 +77,7 @@ impl<'a> Known<'a> {
         let native = NativeProvider::ALL.map(NativeProvider::name);
         let by_bases = provided.iter().map(ElementName::as_str).chain([OPERATING_SYSTEM]);
         Self {
+            elements: catalog.iter().map(AsRef::as_ref).collect(),
             names: own.chain(by_elements).chain(native).chain(by_bases).collect(),
             variables: catalog.iter().map(|element| (&element.name, dib_variables(element))).collect(),
         }
@@ -117,7 +121,7 @@ impl Report<'_> {
         }
     }
 
-    /// Finds phases that are spelled wrong, and those whose work is plywood's.
+    /// Finds phases whose work is plywood's.
     fn directories(&mut self) {
         let top = self.element.files.keys().filter_map(|path| path.split_once('/')).map(|(dir, _)| dir);
         for dir in top.collect::<BTreeSet<_>>() {
@@ -132,17 +136,16 @@ impl Report<'_> {
                     Some(dir.to_owned()),
                     "hooks in `block-device.d` do not run: plywood makes the disk",
                 ),
-                Err(_) if dir.ends_with(".d") && !DATA_DIRECTORIES.contains(&dir) => {
-                    let hint = nearest(dir, Phase::ALL.map(Phase::dir).into_iter().chain(["environment.d"]));
-                    let hint = hint.map(|hint| format!(": did you mean `{hint}`?")).unwrap_or_default();
-                    self.add(
-                        Severity::Warning,
-                        Some(dir.to_owned()),
-                        format!("`{dir}` is not a phase{hint}"),
-                    );
-                }
                 _ => {}
             }
+        }
+    }
+
+    /// Finds what is ignored because of a slip in its name.
+    fn strays(&mut self, known: &Known<'_>) {
+        for stray in self.element.strays(known.elements.iter().copied()) {
+            let file = stray.name.trim_end_matches('/').to_owned();
+            self.add(Severity::Error, Some(file), stray);
         }
     }
 
@@ -159,6 +162,12 @@ impl Report<'_> {
             if let Err(message) = result {
                 self.add(Severity::Error, Some(file.to_owned()), message);
             }
+        }
+    }
+
+    fn repeated_keys(&mut self) {
+        for repeated in self.element.repeated_keys() {
+            self.add(Severity::Warning, Some(repeated.path.clone()), repeated);
         }
     }
 
@@ -202,19 +211,6 @@ impl Report<'_> {
         names.filter(|name| name.starts_with("DIB_")).collect()
     }
 }
-
-/// Directories of data that elements of diskimage-builder have, and `environment.d`.
-const DATA_DIRECTORIES: [&str; 9] = [
-    "environment.d",
-    "binary-deps.d",
-    "dracut-drivers.d",
-    "dracut.conf.d",
-    "init.d",
-    "modprobe.d",
-    "ramdisk-install.d",
-    "udev.d",
-    "yum.repos.d",
-];
 
 /// Says whether a README names a variable rather than a group of them: `DIB_INSTALLTYPE_<element>`.
 fn is_name(variable: &str) -> bool {
@@ -290,8 +286,8 @@ mod tests {
                 "Warning a install.d/50-x: `install.d/50-x` is not executable, so it does not run",
             ),
             (
-                good("a").hook("install.d/x.sh", "#!"),
-                "Warning a install.d/x.sh: `install.d/x.sh` has '.' in its name, so it does not run",
+                good("a").hook("install.d/50-x.sh", "#!"),
+                "Warning a install.d/50-x.sh: `install.d/50-x.sh` has '.' in its name, so it does not run",
             ),
             (
                 good("a").hook("install.d/x", "echo"),
@@ -303,7 +299,7 @@ mod tests {
             ),
             (
                 good("a").file("finalize.d/x", ""),
-                "Warning a finalize.d: `finalize.d` is not a phase: did you mean `finalise.d`?",
+                "Error a finalize.d: `finalize.d/` is ignored: did you mean `finalise.d/`?",
             ),
             (
                 good("a").hook("root.d/x", "#!"),
@@ -316,6 +312,10 @@ mod tests {
             (
                 good("a").file("package-installs.yaml", "x: {uninstal: 1}"),
                 "Error a package-installs.yaml: `package-installs.yaml` of element `a`, line 1, column 4: unknown key `uninstal`: did you mean `uninstall`?",
+            ),
+            (
+                good("a").file("package-installs.yaml", "x:\ny:\nx:\n"),
+                "Warning a package-installs.yaml: `package-installs.yaml` of element `a`, line 3, column 1: `x` is there twice: the last one counts",
             ),
             (
                 good("a").file("pkg-map", "{"),

@@ -1,6 +1,11 @@
 //! YAML and JSON files of elements.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_saphyr::DuplicateKeyPolicy;
 
 use super::ElementName;
 
@@ -33,13 +38,54 @@ pub(super) fn parse_document<T: DeserializeOwned>(
     path: &str,
     text: &[u8],
 ) -> Result<T, DocumentError> {
-    parse(path, text).map_err(|Fault { line, column, message }| DocumentError {
-        element: element.clone(),
-        path: path.to_owned(),
-        line,
-        column,
-        message,
-    })
+    parse(path, text).map_err(|fault| fault.of(element, path))
+}
+
+/// Finds a key that a map of the file `path` of `element` has twice. As in diskimage-builder, the last one counts.
+pub(super) fn repeated_key(element: &ElementName, path: &str, text: &[u8]) -> Option<DocumentError> {
+    // JSON is near enough to YAML for this, and its own parser does not tell.
+    let fault = parse_yaml::<IgnoredAny>(std::str::from_utf8(text).ok()?, DuplicateKeyPolicy::Error).err()?;
+    let key = fault.message.strip_prefix("duplicate mapping key: ")?;
+    let message = format!("`{key}` is there twice: the last one counts");
+    Some(Fault { message, ..fault }.of(element, path))
+}
+
+impl Fault {
+    fn of(self, element: &ElementName, path: &str) -> DocumentError {
+        let Fault { line, column, message } = self;
+        DocumentError { element: element.clone(), path: path.to_owned(), line, column, message }
+    }
+}
+
+/// The entries of a map in the order of their keys; of two with one key, the last one's value at the place of the first, as
+/// Python's readers of JSON and YAML have it.
+pub(super) struct Entries<T>(pub(super) Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+struct EntriesVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
+    type Value = Entries<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
+        let mut entries: Vec<(String, T)> = Vec::new();
+        while let Some((key, value)) = map.next_entry::<String, T>()? {
+            match entries.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, earlier)) => *earlier = value,
+                None => entries.push((key, value)),
+            }
+        }
+        Ok(Entries(entries))
+    }
 }
 
 fn parse<T: DeserializeOwned>(path: &str, text: &[u8]) -> Result<T, Fault> {
@@ -49,7 +95,7 @@ fn parse<T: DeserializeOwned>(path: &str, text: &[u8]) -> Result<T, Fault> {
     })?;
     match path.ends_with(".json") || path == "pkg-map" {
         true => parse_json(text),
-        false => parse_yaml(text),
+        false => parse_yaml(text, DuplicateKeyPolicy::LastWins),
     }
 }
 
@@ -66,8 +112,9 @@ fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     })
 }
 
-fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
-    serde_saphyr::from_str(text).map_err(|error| {
+fn parse_yaml<T: DeserializeOwned>(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<T, Fault> {
+    let options = serde_saphyr::options! { duplicate_keys: duplicate_keys };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let (line, column) = error
             .location()
             .map_or((1, 1), |location| (location.line() as usize, location.column() as usize));
@@ -104,12 +151,7 @@ mod tests {
 
     #[test]
     fn an_error_names_element_file_and_place() {
-        let table: [(&str, &[u8], &str); 6] = [
-            (
-                "svc-map",
-                b"a: b\na: c\n",
-                "`svc-map` of element `web`, line 2, column 1: duplicate mapping key: a",
-            ),
+        let table: [(&str, &[u8], &str); 5] = [
             (
                 "pkg-map",
                 b"{\n \"a\": \"b\",\n}",
@@ -136,6 +178,30 @@ mod tests {
             let found = message(path, text);
             assert!(found.starts_with(expected), "{found}");
         }
+    }
+
+    /// Python's `json.loads` and `yaml.safe_load` give the same.
+    #[test]
+    fn of_two_equal_keys_the_last_one_counts_and_is_reported() {
+        let name = "web".parse().unwrap();
+        for (path, text, place) in [
+            ("svc-map", "a: b\nc: d\na: e\n", "line 3, column 1"),
+            ("pkg-map", "{\"a\": \"b\", \"c\": \"d\", \"a\": \"e\"}", "line 1, column 22"),
+        ] {
+            let map: BTreeMap<String, String> = parse_document(&name, path, text.as_bytes()).unwrap();
+            assert_eq!(map["a"], "e", "{path}");
+            let Entries(entries) = parse_document::<Entries<String>>(&name, path, text.as_bytes()).unwrap();
+            assert_eq!(
+                entries,
+                [("a", "e"), ("c", "d")].map(|(a, b)| (a.to_owned(), b.to_owned())),
+                "{path}"
+            );
+            let repeated = repeated_key(&name, path, text.as_bytes()).unwrap().to_string();
+            let expected =
+                format!("`{path}` of element `web`, {place}: `a` is there twice: the last one counts");
+            assert_eq!(repeated, expected);
+        }
+        assert_eq!(repeated_key(&name, "svc-map", b"a: [b\n"), None);
     }
 
     #[test]

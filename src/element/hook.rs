@@ -25,7 +25,7 @@ impl Hook<'_> {
     }
 }
 
-/// A file in a phase's directory that does not run although it looks as if it should.
+/// A file in a phase's directory that looks like a hook, does not run, and is named by no other file of the element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SkippedHook<'a> {
     /// Nobody may execute it.
@@ -110,11 +110,22 @@ impl Element {
     }
 
     fn skipped_hooks_of(&self, phase: Phase) -> impl Iterator<Item = SkippedHook<'_>> {
-        self.files_in(phase.dir()).filter_map(move |(name, file)| match offending_character(name) {
-            Some(found) if runs(file) => Some(SkippedHook::Name { phase, name, found }),
+        let files = self.files_in(phase.dir());
+        let unmentioned = files.filter(|(name, _)| !self.mentions_file(name));
+        unmentioned.filter_map(move |(name, file)| match offending_character(name) {
+            Some(found) if is_numbered(name) && runs(file) && is_script(file) => {
+                Some(SkippedHook::Name { phase, name, found })
+            }
             None if looks_like_script(name, file) => Some(SkippedHook::NotExecutable { phase, name }),
             _ => None,
         })
+    }
+
+    /// Says whether a file names another one of this name: hooks install what lies beside them.
+    fn mentions_file(&self, name: &str) -> bool {
+        let texts = self.files.iter().filter_map(|(path, file)| Some((path, file.text.as_deref()?)));
+        let mut others = texts.filter(|(path, _)| path.rsplit('/').next() != Some(name));
+        others.any(|(_, text)| text.windows(name.len()).any(|part| part == name.as_bytes()))
     }
 }
 
@@ -124,9 +135,15 @@ fn runs(file: &ElementFile) -> bool {
 
 /// Says whether a file that is not executable was meant to be: data files beside hooks are common.
 fn looks_like_script(name: &str, file: &ElementFile) -> bool {
-    let numbered = name.starts_with(|c: char| c.is_ascii_digit());
-    let interpreted = file.text.as_deref().is_some_and(|text| text.starts_with(b"#!"));
-    file.mode == Mode::Plain && (numbered || interpreted)
+    file.mode == Mode::Plain && (is_numbered(name) || is_script(file))
+}
+
+fn is_numbered(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn is_script(file: &ElementFile) -> bool {
+    file.text.as_deref().is_some_and(|text| text.starts_with(b"#!"))
 }
 
 fn offending_character(name: &str) -> Option<char> {
@@ -262,7 +279,13 @@ mod tests {
     fn files_that_do_not_run_are_reported_unless_they_are_data() {
         let element = fixture::element("e")
             .hook("install.d/50-good", "")
-            .hook("install.d/60-dot.sh", "")
+            .hook("install.d/60-dot.sh", "#!/bin/sh\n")
+            .hook("install.d/61-data.bin", "")
+            .hook("install.d/init.sh", "#!/bin/sh\n")
+            .hook("install.d/62-used.sh", "#!/bin/sh\n")
+            .file("install.d/63-used", "#!/bin/sh\n")
+            .file("install.d/64-used", "")
+            .hook("post-install.d/50-use", "cp $(dirname $0)/../install.d/{62-used.sh,63-used,64-used} /opt")
             .file("install.d/70-plain", "")
             .file("install.d/script", "#!/bin/bash\n")
             .file("install.d/data.conf", "")

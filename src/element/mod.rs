@@ -45,6 +45,7 @@ mod relevance;
 mod resolve;
 mod sandwich;
 mod source_repository;
+mod stray;
 mod variables;
 
 pub use assignment::Assignments;
@@ -79,4 +80,5 @@ pub use sandwich::{Sandwich, sandwiches};
 pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
 };
-pub use variables::{Mentions, is_ambient};
+pub use stray::Stray;
+pub use variables::{Mentions, PROVIDER_DATA, is_ambient};

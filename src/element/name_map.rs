@@ -3,11 +3,12 @@
 //! Source: diskimage-builder, elements `pkg-map` and `svc-map`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::document::parse_document;
-use super::{DocumentError, Element, ElementName, Family};
+use super::document::{parse_document, repeated_key};
+use super::{DocumentError, Element, ElementName, Family, PROVIDER_DATA};
 
 /// The distribution that names are looked up for.
 #[derive(Debug, Clone, Copy)]
@@ -30,13 +31,43 @@ impl<'a> Distribution<'a> {
 type Names = BTreeMap<String, Option<String>>;
 
 /// An element's `pkg-map`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackageMap {
     default: Names,
     family: BTreeMap<String, Names>,
     distro: BTreeMap<String, Names>,
     release: BTreeMap<String, BTreeMap<String, Names>>,
+}
+
+/// By hand, as a derived reader refuses a section that is there twice.
+impl<'de> Deserialize<'de> for PackageMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sections;
+
+        impl<'de> Visitor<'de> for Sections {
+            type Value = PackageMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of sections")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut sections: A) -> Result<PackageMap, A::Error> {
+                let mut map = PackageMap::default();
+                while let Some(section) = sections.next_key::<String>()? {
+                    match section.as_str() {
+                        "default" => map.default = sections.next_value()?,
+                        "family" => map.family = sections.next_value()?,
+                        "distro" => map.distro = sections.next_value()?,
+                        "release" => map.release = sections.next_value()?,
+                        _ => drop(sections.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(map)
+            }
+        }
+
+        deserializer.deserialize_map(Sections)
+    }
 }
 
 /// What a package is called.
@@ -133,6 +164,12 @@ impl Element {
         self.text("pkg-map").map(|text| parse_document(&self.name, "pkg-map", text)).transpose()
     }
 
+    /// Returns the keys that are twice in one map of its package lists or maps: the first of each file.
+    pub fn repeated_keys(&self) -> Vec<DocumentError> {
+        let files = PROVIDER_DATA.into_iter().filter_map(|path| Some((path, self.text(path)?)));
+        files.filter_map(|(path, text)| repeated_key(&self.name, path, text)).collect()
+    }
+
     /// Returns its `svc-map`, if it has one.
     pub fn service_names(&self) -> Result<Option<ServiceNames>, DocumentError> {
         self.text("svc-map").map(|text| parse_document(&self.name, "svc-map", text)).transpose()
@@ -208,6 +245,18 @@ cinder-scheduler: {debian: cinder-scheduler, default: openstack-cinder-scheduler
                 })
                 .collect();
             assert_eq!(map.0, expected, "{distro}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_equal_sections_or_keys_counts() {
+        let text = r#"{"default": {"a": "1"}, "distro": {"debian": {"b": "1", "b": "2"}, "debian": {"b": "3"}},
+                       "default": {"c": "1", "c": "2"}}"#;
+        let map = element("web").file("pkg-map", text).build().package_map().unwrap().unwrap();
+        let debian = Distribution::new("debian", "bookworm");
+        for (package, expected) in [("a", None), ("b", Some("3")), ("c", Some("2"))] {
+            let expected = expected.map_or(Mapping::Absent, |name| Mapping::To(vec![name.to_owned()]));
+            assert_eq!(map.look_up(package, debian), expected, "{package}");
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::document::Entries;
 use super::package_rule::{Condition, PACKAGE_PHASES, PackageAction, Rule};
 use super::{Phase, nearest};
 
@@ -21,11 +23,8 @@ impl<'de> Deserialize<'de> for PackageFile {
                 f.write_str("a map of packages")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PackageFile, A::Error> {
-                let mut list = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    list.push(entry);
-                }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PackageFile, A::Error> {
+                let Entries(list) = Entries::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(PackageFile(list))
             }
 
@@ -50,7 +49,8 @@ struct RuleReader {
     uninstall: bool,
     build_only: bool,
     architectures: Option<Condition>,
-    conditions: Vec<Condition>,
+    /// By key: of two equal keys the last one counts.
+    conditions: Vec<(String, Vec<Condition>)>,
 }
 
 impl RuleReader {
@@ -73,7 +73,7 @@ impl RuleReader {
             "build-only" => self.build_only = true,
             "when" => {
                 let conditions = values.0.into_iter().map(comparison).collect::<Result<Vec<_>, _>>()?;
-                self.conditions.extend(conditions);
+                self.only_if(key, conditions);
             }
             key => {
                 if let Some(value) = one(key, values)? {
@@ -87,18 +87,26 @@ impl RuleReader {
     fn take_one(&mut self, key: &str, value: String) -> Result<(), String> {
         match key {
             "phase" => self.phase = Some(phase(&value)?),
-            "installtype" => self.conditions.push(Condition::InstallType(value)),
-            "dib_python_version" => self.conditions.push(Condition::PythonVersion(value)),
+            "installtype" => self.only_if(key, vec![Condition::InstallType(value)]),
+            "dib_python_version" => self.only_if(key, vec![Condition::PythonVersion(value)]),
             "arch" => self.only_on(Condition::Architecture(items(&value)))?,
             _ => self.only_on(Condition::NotArchitecture(items(&value)))?,
         }
         Ok(())
     }
 
+    fn only_if(&mut self, key: &str, conditions: Vec<Condition>) {
+        self.conditions.retain(|(earlier, _)| earlier != key);
+        self.conditions.push((key.to_owned(), conditions));
+    }
+
     fn only_on(&mut self, condition: Condition) -> Result<(), String> {
+        let kind = std::mem::discriminant(&condition);
         match self.architectures.replace(condition) {
-            None => Ok(()),
-            Some(_) => Err("`arch` and `not-arch` exclude each other".to_owned()),
+            Some(other) if std::mem::discriminant(&other) != kind => {
+                Err("`arch` and `not-arch` exclude each other".to_owned())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -108,7 +116,8 @@ impl RuleReader {
             (false, true) => PackageAction::Uninstall,
             (false, false) => PackageAction::Install,
         };
-        let conditions = self.architectures.into_iter().chain(self.conditions).collect();
+        let conditions = self.conditions.into_iter().flat_map(|(_, conditions)| conditions);
+        let conditions = self.architectures.into_iter().chain(conditions).collect();
         Rule { phase: self.phase.unwrap_or(Phase::Install), action, conditions }
     }
 }

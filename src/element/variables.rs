@@ -57,7 +57,7 @@ impl Element {
         texts
             .map(|(path, text)| {
                 let Mentions { names, computed } = Mentions::of(text);
-                Mentions { names, computed: computed && !LISTS.contains(&path) }
+                Mentions { names, computed: computed && !PROVIDER_DATA.contains(&path) }
             })
             .collect()
     }
@@ -70,8 +70,8 @@ impl Element {
     }
 }
 
-/// Files that are data for providers, and run nothing.
-const LISTS: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
+/// Files at the top of elements that are data for providers, and run nothing.
+pub const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
 
 /// Says whether programs may read this variable although no text mentions it: `PATH`, `http_proxy`, `PIP_INDEX_URL`.
 /// Only what starts with `DIB_` is known to be read by hooks alone.

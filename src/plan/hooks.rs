@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::element::{Element, Phase};
-
-/// Files at the top of elements that providers read, and no hook.
-pub(super) const PROVIDER_DATA: [&str; 4] =
-    ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
+use crate::element::{Element, PROVIDER_DATA, Phase};
 
 /// The files of a hooks directory: path, and the element they come from.
 pub(super) type Hooks = BTreeMap<String, Arc<Element>>;

@@ -252,10 +252,6 @@ fn elements_that_no_layer_can_hold_are_refused() {
             "elements `a` and `b` both have a file `finalise.d/data/x`",
         ),
         (
-            vec![hook("a", "shared.conf", "a"), hook("b", "shared.conf", "b")],
-            "elements `a` and `b` both have a file `shared.conf`",
-        ),
-        (
             vec![hook("os", "root.d/10-os", "")],
             "element `os` has the hook `root.d/10-os`, and plywood makes the root file system and the disk itself",
         ),
@@ -268,8 +264,12 @@ fn elements_that_no_layer_can_hold_are_refused() {
         let image = Image { elements, ..Image::bare() };
         assert_eq!(image.try_plan().unwrap_err().to_string(), expected);
     }
-    let same = vec![hook("a", "shared.conf", "x"), hook("b", "shared.conf", "x")];
+    let same = vec![hook("a", "finalise.d/data/x", "x"), hook("b", "finalise.d/data/x", "x")];
     assert!(Image { elements: same, ..Image::bare() }.try_plan().is_ok(), "one file, whoever brings it");
+    let shared = vec![hook("a", "schema.yaml", "a"), hook("b", "schema.yaml", "b")];
+    let plan = Image { elements: shared, ..Image::bare() }.try_plan().unwrap();
+    let owner = &tasks(&plan, Step::FINAL).hooks["schema.yaml"];
+    assert_eq!(owner.name.as_str(), "b", "of top-level files the last element's counts");
 }
 
 #[test]

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::PlanError;
-use super::hooks::{Hooks, PROVIDER_DATA, phase_of};
+use super::hooks::{Hooks, phase_of};
 use super::manifest::manifest_variables;
 use super::named::add_named;
 use super::request::{MachineFile, Request};
 use super::step::{InputFile, Tasks};
 use super::variables::mentioned_name;
 use crate::element::{
-    DuplicateHook, Element, Fragment, Mentions, Phase, PhaseClass, Place, environment_order,
+    DuplicateHook, Element, Fragment, Mentions, PROVIDER_DATA, Phase, PhaseClass, Place, environment_order,
     is_done_natively, is_never_called, library_variables, provider_variables, relevant_fragments,
 };
 
@@ -78,10 +78,10 @@ pub(super) fn root_view(request: &Request<'_>, system: &[Arc<Element>]) -> Tasks
 
 /// Returns what hooks of the final stage see, and those hooks of other phases that were put off until then (`late`, by
 /// path): their own phases' files, the tools and top-level files that they share with other phases, and the fragments of all
-/// elements.
+/// elements. Of top-level files with one name, the last element's is there, as in diskimage-builder.
 ///
 /// # Errors
-/// [`PlanError::DuplicateHook`] if two elements have different files of one name: a hook would find the wrong one.
+/// [`PlanError::DuplicateHook`] if two elements have different files of one name in a directory: a hook would find the wrong one.
 pub(super) fn final_view(request: &Request<'_>, late: &[String]) -> Result<Tasks, PlanError> {
     let is_shared = |path: &str| !path.contains('/') && !PROVIDER_DATA.contains(&path);
     let seen =
@@ -89,6 +89,10 @@ pub(super) fn final_view(request: &Request<'_>, late: &[String]) -> Result<Tasks
     let mut hooks = Hooks::new();
     for element in request.elements {
         for path in element.files.keys().filter(|path| seen(path)) {
+            if is_shared(path) {
+                hooks.insert(path.clone(), element.clone());
+                continue;
+            }
             let first = hooks.entry(path.clone()).or_insert_with(|| element.clone());
             if first.files[path] != element.files[path] {
                 return Err(duplicate(path, first, element));
