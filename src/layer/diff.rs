@@ -63,7 +63,7 @@ pub struct Changeset {
 /// [`LayerError::ReservedName`] if `upper` holds a name starting with `.wh.`, and what `lower` reports.
 pub fn diff<L: LowerDir>(upper: &Node, lower: Option<&L>) -> Result<Changeset, L::Error> {
     let mut drafts = Drafts::default();
-    drafts.add_directory(Vec::new(), upper, None, lower)?;
+    drafts.add_directory(Vec::new(), upper, upper.opacity, None, lower)?;
     drafts.keep_links_together();
     drafts.keep_parents();
     Ok(drafts.into_changeset())
@@ -94,6 +94,7 @@ impl Drafts {
         &mut self,
         path: Vec<u8>,
         node: &Node,
+        opacity: Opacity,
         parent: Option<usize>,
         lower: Option<&L>,
     ) -> Result<(), L::Error> {
@@ -101,7 +102,7 @@ impl Drafts {
         let verdict = directory_verdict(&node.meta, lower.map(L::meta).transpose()?);
         let entry = Entry { path: path.clone(), kind: Kind::Directory, meta: node.meta.clone() };
         self.0.push(Draft { entry, parent, verdict, file: None, file_below: None });
-        for name in removals(node, lower)? {
+        for name in removals(node, opacity, lower)? {
             let entry = Entry::whiteout(join(&path, &name));
             self.0.push(Draft {
                 entry,
@@ -112,7 +113,9 @@ impl Drafts {
             });
         }
         for (name, child) in &node.children {
-            self.add(join(&path, name), name, child, index, lower)?;
+            // Overlayfs marks the topmost directory alone: what is made anew within it sees nothing below either.
+            let opacity = if opacity == Opacity::Opaque { opacity } else { child.opacity };
+            self.add(join(&path, name), name, child, opacity, index, lower)?;
         }
         Ok(())
     }
@@ -122,6 +125,7 @@ impl Drafts {
         path: Vec<u8>,
         name: &[u8],
         node: &Node,
+        opacity: Opacity,
         parent: usize,
         lower: Option<&L>,
     ) -> Result<(), L::Error> {
@@ -139,7 +143,7 @@ impl Drafts {
             Kind::Directory => {
                 let merged = below.is_some_and(|below| below.kind == Kind::Directory);
                 let lower = lower.filter(|_| merged).map(|dir| dir.enter(name)).transpose()?;
-                self.add_directory(path, node, Some(parent), lower.as_ref())?;
+                self.add_directory(path, node, opacity, Some(parent), lower.as_ref())?;
             }
             _ => {
                 let verdict = leaf_verdict(node, &path, name, below.as_ref().zip(lower))?;
@@ -205,10 +209,10 @@ impl Drafts {
     }
 }
 
-/// Returns the names of a directory that are below but no more, sorted.
-fn removals<L: LowerDir>(node: &Node, lower: Option<&L>) -> Result<Vec<Vec<u8>>, L::Error> {
+/// Returns the names of a directory that are below but no more, sorted. A directory within an opaque one is opaque, too.
+fn removals<L: LowerDir>(node: &Node, opacity: Opacity, lower: Option<&L>) -> Result<Vec<Vec<u8>>, L::Error> {
     let Some(lower) = lower else { return Ok(Vec::new()) };
-    let mut gone: Vec<Vec<u8>> = match node.opacity {
+    let mut gone: Vec<Vec<u8>> = match opacity {
         Opacity::Opaque => {
             lower.names()?.into_iter().filter(|name| !node.children.contains_key(name)).collect()
         }
@@ -411,6 +415,11 @@ mod tests {
             "/ d/ -d/a -d/s d/c",
         );
         assert_diff("d dir", "d dir opaque", "");
+        assert_diff(
+            "d dir\n d/e dir\n d/e/f dir\n d/e/f/old 1\n d/e/old 1",
+            "d dir opaque\n d/e dir\n d/e/f dir\n d/e/new 1",
+            "/ d/ d/e/ -d/e/old d/e/f/ -d/e/f/old d/e/new",
+        );
     }
 
     #[test]
@@ -500,17 +509,12 @@ mod tests {
             let (mut before, mut after) = (Flat::new(), Flat::new());
             flatten(b"", &lower, &mut before);
             flatten(b"", &upper, &mut after);
-            make_opaque(&mut upper);
+            // All there is. Overlayfs says so of the topmost directory alone.
+            upper.opacity = Opacity::Opaque;
             let changeset = diff(&upper, Some(&lower)).unwrap();
             check_invariants(&changeset);
             apply(&changeset, &mut before);
             prop_assert_eq!(before, after);
         }
-    }
-
-    /// Says of a tree that it is all there is, as overlayfs does of directories that were made anew.
-    fn make_opaque(node: &mut Node) {
-        node.opacity = Opacity::Opaque;
-        node.children.values_mut().for_each(make_opaque);
     }
 }
