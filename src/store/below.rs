@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -56,7 +56,7 @@ impl MergedDir {
 
     fn read_node(&self, name: &[u8]) -> Result<Option<Node>, Errno> {
         let Some((layer, stat, kind)) = self.find(name)? else { return Ok(None) };
-        let xattrs = xattr::content(layer, name)?;
+        let xattrs = xattr::content(layer.as_fd(), name)?;
         let mut node = Node::new(kind, Meta { xattrs, ..meta(&stat, self.context.epoch) });
         node.file = file_id(&stat, &node.kind);
         Ok(Some(node))
@@ -72,7 +72,7 @@ impl MergedDir {
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
                 opened => layers.push(opened?),
             }
-            if xattr::is_opaque(layer, name)? {
+            if xattr::is_opaque(layer.as_fd(), name)? {
                 break;
             }
         }
@@ -113,7 +113,7 @@ impl LowerDir for MergedDir {
         let error = || failed::<Errno>("inspect below", &self.path);
         let layer = &self.layers[0];
         let stat = statat(layer, ".", AtFlags::SYMLINK_NOFOLLOW).map_err(error())?;
-        let xattrs = xattr::content(layer, b".").map_err(error())?;
+        let xattrs = xattr::content(layer.as_fd(), b".").map_err(error())?;
         Ok(Meta { xattrs, ..meta(&stat, self.context.epoch) })
     }
 

@@ -119,7 +119,7 @@ impl Unpacker {
 
     fn make_opaque(&mut self, path: &[u8]) -> io::Result<()> {
         let directory = self.open_parent(path)?;
-        Ok(xattr::set_opaque(directory, b".")?)
+        Ok(xattr::set_opaque(directory.as_fd(), b".")?)
     }
 
     /// Opens a directory of the tree; makes it, and those above it, if the archive names it for the first time here.

@@ -116,7 +116,8 @@ fn prepare_root(upper: &Path, below: Option<&Path>) -> Result<(), StoreError> {
         Some(path) => {
             let from = open_directory(path)?;
             let stat = rustix::fs::fstat(&from).map_err(failed("inspect", path))?;
-            let xattrs = xattr::content(&from, b".").map_err(failed("read the attributes of", path))?;
+            let xattrs =
+                xattr::content(from.as_fd(), b".").map_err(failed("read the attributes of", path))?;
             Meta { xattrs, ..meta(&stat, i64::MAX) }
         }
         None => Meta::IMPLIED_DIRECTORY,

@@ -1,9 +1,10 @@
 //! Extended attributes of a name in an open directory.
 //!
 //! The kernel has no `*at` calls for them before 6.13; the name is reached through the directory's entry in `/proc`, which
-//! resolves to that very directory, and links at the end are not followed.
+//! resolves to that very directory, and links at the end are not followed. All functions borrow the directory: the path is
+//! good only while its handle is open.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
 use rustix::io::Errno;
@@ -14,14 +15,14 @@ use crate::layer::{Xattrs, is_content};
 pub(super) const OPAQUE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"user.overlay.opaque"];
 
 /// Where `name` in `directory` can be reached by path. `.` is the directory itself.
-fn path(directory: impl AsFd, name: &[u8]) -> Vec<u8> {
-    let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
+fn path(directory: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path
 }
 
 /// Returns the names of all extended attributes. None where the file system knows none.
-pub(super) fn list(directory: impl AsFd, name: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+pub(super) fn list(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
     let path = path(directory, name);
     let mut buffer = [0u8; 1024];
     let bytes = match llistxattr(path.as_slice(), &mut buffer) {
@@ -34,7 +35,7 @@ pub(super) fn list(directory: impl AsFd, name: &[u8]) -> Result<Vec<Vec<u8>>, Er
 }
 
 /// Returns the value of an extended attribute, or `None` if there is none of that name.
-pub(super) fn get(directory: impl AsFd, name: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+pub(super) fn get(directory: BorrowedFd<'_>, name: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
     let path = path(directory, name);
     let mut buffer = [0u8; 256];
     match lgetxattr(path.as_slice(), key, &mut buffer) {
@@ -46,10 +47,10 @@ pub(super) fn get(directory: impl AsFd, name: &[u8], key: &[u8]) -> Result<Optio
 }
 
 /// Returns the extended attributes that belong to content.
-pub(super) fn content(directory: impl AsFd, name: &[u8]) -> Result<Xattrs, Errno> {
+pub(super) fn content(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Xattrs, Errno> {
     let mut xattrs = Xattrs::new();
-    for key in list(&directory, name)?.into_iter().filter(|key| is_content(key)) {
-        if let Some(value) = get(&directory, name, &key)? {
+    for key in list(directory, name)?.into_iter().filter(|key| is_content(key)) {
+        if let Some(value) = get(directory, name, &key)? {
             xattrs.insert(key, value);
         }
     }
@@ -57,20 +58,20 @@ pub(super) fn content(directory: impl AsFd, name: &[u8]) -> Result<Xattrs, Errno
 }
 
 /// Sets extended attributes, beside those that are there.
-pub(super) fn set_all(directory: impl AsFd, name: &[u8], xattrs: &Xattrs) -> Result<(), Errno> {
+pub(super) fn set_all(directory: BorrowedFd<'_>, name: &[u8], xattrs: &Xattrs) -> Result<(), Errno> {
     let path = path(directory, name);
     xattrs.iter().try_for_each(|(key, value)| lsetxattr(path.as_slice(), key, value, XattrFlags::empty()))
 }
 
 /// Removes an extended attribute.
-pub(super) fn remove(directory: impl AsFd, name: &[u8], key: &[u8]) -> Result<(), Errno> {
+pub(super) fn remove(directory: BorrowedFd<'_>, name: &[u8], key: &[u8]) -> Result<(), Errno> {
     lremovexattr(path(directory, name).as_slice(), key)
 }
 
 /// Says whether overlayfs hides what is below this directory.
-pub(super) fn is_opaque(directory: impl AsFd, name: &[u8]) -> Result<bool, Errno> {
+pub(super) fn is_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
     for key in OPAQUE {
-        if get(&directory, name, key)?.as_deref() == Some(b"y") {
+        if get(directory, name, key)?.as_deref() == Some(b"y") {
             return Ok(true);
         }
     }
@@ -78,7 +79,7 @@ pub(super) fn is_opaque(directory: impl AsFd, name: &[u8]) -> Result<bool, Errno
 }
 
 /// Hides what is below this directory.
-pub(super) fn set_opaque(directory: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     lsetxattr(path(directory, name).as_slice(), OPAQUE[0], b"y", XattrFlags::empty())
 }
 
