@@ -3,14 +3,13 @@
 //! A hook of diskimage-builder mounts a cache into the image once, for all that comes after it. Here a mount ends with its
 //! job, so it is noted, and made again for each later job. Only what comes from [`View::CACHE`] is: of other mounts nobody
 //! could say what they depend on.
-//!
-//! Source: proc_pid_mountinfo(5).
 
+use super::mountinfo::Line;
 use crate::port::{CacheMount, View};
 
 /// Returns the directories of the cache that are mounted in the target, by a text in the form of `/proc/self/mountinfo`.
 pub(super) fn cache_mounts(mountinfo: &str) -> Vec<CacheMount> {
-    let mounts: Vec<_> = mountinfo.lines().filter_map(Mount::parse).collect();
+    let mounts: Vec<_> = Line::all(mountinfo).collect();
     let Some(cache) = mounts.iter().find(|mount| mount.place == View::CACHE) else { return Vec::new() };
     let found = mounts.iter().filter(|mount| mount.device == cache.device).filter_map(|mount| {
         let source = below(&mount.root, &cache.root)?;
@@ -24,28 +23,6 @@ pub(super) fn cache_mounts(mountinfo: &str) -> Vec<CacheMount> {
 fn below<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
     let rest = path.strip_prefix(directory.trim_end_matches('/'))?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
-}
-
-struct Mount {
-    device: String,
-    /// Within its file system.
-    root: String,
-    place: String,
-}
-
-impl Mount {
-    fn parse(line: &str) -> Option<Self> {
-        let fields: Vec<_> = line.split(' ').collect();
-        let [_, _, device, root, place, ..] = fields.as_slice() else { return None };
-        Some(Self { device: (*device).to_owned(), root: unescaped(root), place: unescaped(place) })
-    }
-}
-
-/// Replaces what the kernel writes for white space and backslashes.
-fn unescaped(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ mod child;
 mod init;
 mod left;
 mod mount;
+mod mountinfo;
 mod network;
+mod overlay;
 mod resolver;
 mod root;
 mod run;
@@ -35,7 +37,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
 use crate::port::{Root, RootSpec, Sandbox, SandboxError};
@@ -64,9 +65,7 @@ pub fn enter_private_mounts() -> Result<PrivateMounts, SandboxError> {
     // SAFETY: no descriptors are unshared, only the namespace.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
         .map_err(setup("make a mount namespace"))?;
-    for propagation in [MountPropagationFlags::DOWNSTREAM, MountPropagationFlags::SHARED] {
-        mount_change("/", propagation | MountPropagationFlags::REC).map_err(setup("separate mounts"))?;
-    }
+    mount::part_from_original("/".as_ref()).map_err(setup("separate mounts"))?;
     std::fs::create_dir_all(ROOTS).map_err(setup("make `/run/plywood`"))?;
     mount::Mount::filesystem("tmpfs", &[("mode", "0700")])
         .and_then(|tmpfs| tmpfs.attach_at(ROOTS.as_ref()))

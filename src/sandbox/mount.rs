@@ -1,25 +1,29 @@
 //! Mounts as values: made detached, given their attributes, then attached to a place.
 //!
-//! Source: fsopen(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2); the kernel's
-//! `Documentation/filesystems/overlayfs.rst`.
+//! Linux 5.10 has all of these calls but mount_setattr(2), which came with 5.12; [`Mount::with`] does without it where it is
+//! missing.
+//!
+//! Source: fsopen(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2), mount(2).
 
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::libc;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
+    mount_remount, move_mount, open_tree, unmount,
 };
 
+use super::ROOTS;
+use super::mountinfo::Line;
 use super::target::Shape;
 use crate::port::SandboxError;
-
-/// What makes a layer depend on nothing but itself and the names below it: no renames that point into a lower layer,
-/// no files that are only half copied, no index beside the layer.
-const SELF_CONTAINED: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
 
 /// A mount that is attached nowhere yet.
 pub(super) struct Mount(OwnedFd);
@@ -30,25 +34,6 @@ impl Mount {
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (key, value) in options {
             fsconfig_set_string(context.as_fd(), *key, *value)?;
-        }
-        Self::create(context)
-    }
-
-    /// Makes the merged view of `lowers`, lowest first; with a writable top if `top` names its upper and work directory.
-    ///
-    /// The top is volatile: nothing waits for the disk, since a layer that is not committed is worth nothing.
-    pub(super) fn overlay(lowers: &[PathBuf], top: Option<(&Path, &Path)>) -> io::Result<Self> {
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        for lower in lowers.iter().rev() {
-            fsconfig_set_string(context.as_fd(), "lowerdir+", lower)?;
-        }
-        for (key, value) in SELF_CONTAINED {
-            fsconfig_set_string(context.as_fd(), key, value)?;
-        }
-        if let Some((upper, work)) = top {
-            fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
-            fsconfig_set_string(context.as_fd(), "workdir", work)?;
-            fsconfig_set_flag(context.as_fd(), "volatile")?;
         }
         Self::create(context)
     }
@@ -67,9 +52,16 @@ impl Mount {
     }
 
     /// Sets attributes on this mount and all below it.
-    pub(super) fn with(self, attributes: MountAttrFlags) -> io::Result<Self> {
+    pub(super) fn with(self, attributes: Attributes) -> io::Result<Self> {
+        match self.set(attributes) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => self.remounted_with(attributes),
+            result => result.map(|()| self),
+        }
+    }
+
+    fn set(&self, attributes: Attributes) -> io::Result<()> {
         let change = libc::mount_attr {
-            attr_set: u64::from(attributes.bits()),
+            attr_set: u64::from(attributes.attr().bits()),
             attr_clr: 0,
             propagation: 0,
             userns_fd: 0,
@@ -86,7 +78,24 @@ impl Mount {
                 size_of::<libc::mount_attr>(),
             )
         };
-        if status == 0 { Ok(self) } else { Err(io::Error::last_os_error()) }
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Does what [`Mount::with`] does, on kernels without mount_setattr(2): they change attributes of attached mounts only,
+    /// and one mount at a time.
+    fn remounted_with(&self, attributes: Attributes) -> io::Result<Self> {
+        let place = TemporaryPlace::new(self.shape()?)?;
+        self.attach_at(&place.0)?;
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+        for mount in Line::all(&mountinfo).filter(|mount| Path::new(&mount.place).starts_with(&place.0)) {
+            let flags = MountFlags::BIND | attributes.flags() | flags_of(&mount.options);
+            match mount_remount(mount.place.as_str(), flags, c"") {
+                // Another mount covers it, so that no path leads to it.
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Self::tree(&place.0)
     }
 
     /// Returns a path to what is mounted, valid for this process while the mount is held.
@@ -109,6 +118,92 @@ impl Mount {
     pub(super) fn attach_at(&self, path: &Path) -> io::Result<()> {
         self.attach(place(path)?.as_fd())
     }
+}
+
+/// What a mount forbids to those who reach files through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attributes {
+    ReadOnly,
+    /// Device nodes may be made, but not opened.
+    NoDevices,
+}
+
+impl Attributes {
+    fn attr(self) -> MountAttrFlags {
+        match self {
+            Self::ReadOnly => MountAttrFlags::MOUNT_ATTR_RDONLY,
+            Self::NoDevices => MountAttrFlags::MOUNT_ATTR_NODEV,
+        }
+    }
+
+    /// Returns the same for mount(2).
+    fn flags(self) -> MountFlags {
+        match self {
+            Self::ReadOnly => MountFlags::RDONLY,
+            Self::NoDevices => MountFlags::NODEV,
+        }
+    }
+}
+
+/// Returns the flags that a remount has to repeat, by the options in a line of mountinfo. The kernel keeps those about
+/// access times by itself.
+fn flags_of(options: &str) -> MountFlags {
+    let flag = |option: &str| match option {
+        "ro" => MountFlags::RDONLY,
+        "nosuid" => MountFlags::NOSUID,
+        "nodev" => MountFlags::NODEV,
+        "noexec" => MountFlags::NOEXEC,
+        _ => MountFlags::empty(),
+    };
+    options.split(',').map(flag).fold(MountFlags::empty(), |all, one| all | one)
+}
+
+/// A mount point below [`ROOTS`] for a moment. Dropping it unmounts what is there, and removes it.
+pub(super) struct TemporaryPlace(PathBuf);
+
+impl TemporaryPlace {
+    pub(super) fn new(shape: Shape) -> io::Result<Self> {
+        let path = make_unused(|path| match shape {
+            Shape::File => File::create_new(path).map(drop),
+            Shape::Directory => fs::create_dir(path),
+        })?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TemporaryPlace {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        // On the tmpfs of this process: what stays takes a name and ends with it.
+        let _ = fs::remove_dir(&self.0).or_else(|_| fs::remove_file(&self.0));
+    }
+}
+
+/// Makes something below [`ROOTS`] with `make`, which fails where there is something already, and returns its path.
+///
+/// Sandboxes that are just starting see the same directory and do the same.
+pub(super) fn make_unused(make: impl Fn(&Path) -> io::Result<()>) -> io::Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let path = Path::new(ROOTS).join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+        match make(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| path),
+        }
+    }
+}
+
+/// Lets mounts and unmounts at and below `path` reach the copies that are made of these mounts from now on, but no longer those that
+/// they are copies of.
+pub(super) fn part_from_original(path: &Path) -> io::Result<()> {
+    for propagation in [MountPropagationFlags::DOWNSTREAM, MountPropagationFlags::SHARED] {
+        mount_change(path, propagation | MountPropagationFlags::REC)?;
+    }
+    Ok(())
 }
 
 /// Opens a directory or file as a place to mount on.

@@ -4,33 +4,33 @@ use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::mount::{UnmountFlags, unmount};
 
-use super::mount::{self, Mount};
+use super::mount::{self, Attributes, Mount};
+use super::overlay::{self, Top};
 use super::wire::Ended;
-use super::{Namespaces, ROOTS, run, setup};
+use super::{Namespaces, run, setup};
 use crate::port::{CacheMount, Exit, Job, Root, RootSpec, SandboxError};
 
-/// The kernel's limit of lower layers in one overlay.
-const MOST_LOWERS: usize = 500;
-
-/// A root that is mounted below [`ROOTS`].
+/// A root that is mounted below [`super::ROOTS`].
 pub(super) struct MountedRoot {
     path: PathBuf,
     sandbox: Namespaces,
-    mounted: bool,
+    /// How it is unmounted; `None` when it is.
+    unmount: Option<UnmountFlags>,
     cache_mounts: RefCell<Vec<CacheMount>>,
 }
 
 impl MountedRoot {
     pub(super) fn open(spec: &RootSpec, sandbox: Namespaces) -> Result<Self, SandboxError> {
         let path = new_mount_point()?;
+        // A copy of a disk parts from it: unmounting the copy would unmount the disk's own file systems as well.
         mount_spec(spec)
             .and_then(|mount| mount.attach_at(&path))
+            .and_then(|()| mount::part_from_original(&path))
             .map_err(mount::error(describe(spec), &path))?;
-        Ok(Self { path, sandbox, mounted: true, cache_mounts: RefCell::default() })
+        Ok(Self { path, sandbox, unmount: Some(unmount_flags(spec)), cache_mounts: RefCell::default() })
     }
 
     /// Keeps what a job has left mounted, and returns how it ended.
@@ -45,8 +45,8 @@ impl MountedRoot {
     }
 
     fn unmount(&mut self, flags: UnmountFlags) -> io::Result<()> {
-        if std::mem::take(&mut self.mounted) {
-            unmount(&self.path, flags)?;
+        if let Some(own) = self.unmount.take() {
+            unmount(&self.path, own | flags)?;
             fs::remove_dir(&self.path)?;
         }
         Ok(())
@@ -85,52 +85,43 @@ impl Drop for MountedRoot {
 
 /// Makes an empty directory that no other root of this process has.
 fn new_mount_point() -> Result<PathBuf, SandboxError> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let path = Path::new(ROOTS).join(format!("root-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-    fs::create_dir(&path).map_err(setup(format!("make `{}`", path.display())))?;
-    Ok(path)
+    mount::make_unused(|path| fs::create_dir(path)).map_err(setup("make a mount point"))
 }
 
 fn mount_spec(spec: &RootSpec) -> io::Result<Mount> {
     match spec {
         RootSpec::Overlay { lowers, upper, work } => {
-            check_depth(lowers)?;
-            forget_earlier_mount(work)?;
-            let nothing = [empty_directory()?];
+            let nothing = [empty_directory(work)?];
             let lowers = if lowers.is_empty() { nothing.as_slice() } else { lowers };
-            Mount::overlay(lowers, Some((upper, work)))
+            overlay::mount(lowers, Some(Top { upper, work }))
         }
         RootSpec::ReadOnly { lowers } => match lowers.as_slice() {
-            [single] => Mount::tree(single)?.with(MountAttrFlags::MOUNT_ATTR_RDONLY),
-            several => check_depth(several).and_then(|()| Mount::overlay(several, None)),
+            [single] => Mount::tree(single)?.with(Attributes::ReadOnly),
+            several => overlay::mount(several, None),
         },
         RootSpec::Directory(path) => Mount::tree(path),
     }
 }
 
+/// A directory comes with what is mounted below it (the file systems of a disk), and one call unmounts them together only if it
+/// does not ask whether they are in use. Whoever mounted them waits for their last user. An overlay's upper directory is read as
+/// soon as this returns, so that a user who is left there is an error.
+fn unmount_flags(spec: &RootSpec) -> UnmountFlags {
+    match spec {
+        RootSpec::Directory(_) => UnmountFlags::DETACH,
+        RootSpec::Overlay { .. } | RootSpec::ReadOnly { .. } => UnmountFlags::empty(),
+    }
+}
+
 /// Returns what stands below a first layer: an overlay wants something there, and spares that layer the waiting for the
 /// disk as it does all others.
-fn empty_directory() -> io::Result<PathBuf> {
-    let path = Path::new(ROOTS).join("empty");
+///
+/// It is on the file system of the upper directory: else overlayfs numbers directories as they come into memory, and a directory
+/// that the kernel forgot for want of memory has another number afterwards. Programs such as tar then take it for another one.
+fn empty_directory(work: &Path) -> io::Result<PathBuf> {
+    let path = work.with_added_extension("empty");
     fs::create_dir_all(&path)?;
     Ok(path)
-}
-
-fn check_depth(lowers: &[PathBuf]) -> io::Result<()> {
-    if lowers.len() <= MOST_LOWERS {
-        return Ok(());
-    }
-    let message = format!("{} layers, and the kernel stacks {MOST_LOWERS} at most", lowers.len());
-    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
-}
-
-/// Removes the mark by which a volatile overlay refuses to be mounted again. It guards against a crash of the machine
-/// in between, and no workspace outlives the process that made it.
-fn forget_earlier_mount(work: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(work.join("work/incompat")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn describe(spec: &RootSpec) -> String {
@@ -138,27 +129,5 @@ fn describe(spec: &RootSpec) -> String {
         RootSpec::Overlay { upper, .. } => format!("overlay of `{}`", upper.display()),
         RootSpec::ReadOnly { lowers } => format!("read-only view of {} layers", lowers.len()),
         RootSpec::Directory(path) => path.display().to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn too_many_layers_are_refused_with_the_limit() {
-        let layers = vec![PathBuf::from("/layer"); MOST_LOWERS + 1];
-        let refusal = check_depth(&layers).unwrap_err().to_string();
-        assert_eq!(refusal, "501 layers, and the kernel stacks 500 at most");
-        assert!(check_depth(&layers[1..]).is_ok());
-    }
-
-    #[test]
-    fn forgetting_an_earlier_mount_needs_none() {
-        let work = tempfile::tempdir().unwrap();
-        forget_earlier_mount(work.path()).unwrap();
-        fs::create_dir_all(work.path().join("work/incompat/volatile")).unwrap();
-        forget_earlier_mount(work.path()).unwrap();
-        assert!(!work.path().join("work/incompat").exists());
     }
 }

@@ -7,9 +7,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, openat2};
-use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, mount_move, unmount};
 
-use super::mount::{self, Mount};
+use super::mount::{self, Attributes, Mount};
 use super::resolver::RESOLVER;
 use super::setup;
 use super::target::{MadeTargets, Shape};
@@ -95,7 +96,7 @@ pub(super) fn resolver_of(job: &Job) -> Vec<u8> {
 fn source_of(bind: &Bind) -> Result<Mount, SandboxError> {
     Mount::tree(&bind.source)
         .and_then(|tree| match bind.access {
-            Access::ReadOnly => tree.with(MountAttrFlags::MOUNT_ATTR_RDONLY),
+            Access::ReadOnly => tree.with(Attributes::ReadOnly),
             Access::ReadWrite => Ok(tree),
         })
         .map_err(mount::error(bind.source.display(), &bind.target))
@@ -121,12 +122,12 @@ impl Assembly {
         match order.job.view {
             View::Target => {
                 // Device nodes may be made, but open nothing: they would be the machine's.
-                let root = target.with(MountAttrFlags::MOUNT_ATTR_NODEV).map_err(failed())?;
+                let root = target.with(Attributes::NoDevices).map_err(failed())?;
                 Self::at(&root, &order.root).map_err(failed())
             }
             View::Host | View::HostBare => {
                 let machine = Mount::tree("/".as_ref())
-                    .and_then(|machine| machine.with(MountAttrFlags::MOUNT_ATTR_RDONLY))
+                    .and_then(|machine| machine.with(Attributes::ReadOnly))
                     .map_err(failed())?;
                 let root = Self::at(&machine, &order.root).map_err(failed())?;
                 root.mount_fresh("/tmp", "1777", |tmp| fs::create_dir_all(tmp.join(BELOW_TMP)))?;
@@ -154,15 +155,13 @@ impl Assembly {
             }
         }
         Mount::filesystem("sysfs", &[])
-            .and_then(|sysfs| {
-                sysfs.with(MountAttrFlags::MOUNT_ATTR_RDONLY)?.attach(self.place("/sys")?.as_fd())
-            })
+            .and_then(|sysfs| sysfs.with(Attributes::ReadOnly)?.attach(self.place("/sys")?.as_fd()))
             .map_err(mount::error("sysfs", "/sys"))
     }
 
     /// Makes what is at `path` read-only.
     fn protect(&self, path: &str) -> io::Result<()> {
-        self.tree(path)?.with(MountAttrFlags::MOUNT_ATTR_RDONLY)?.attach(self.place(path)?.as_fd())
+        self.tree(path)?.with(Attributes::ReadOnly)?.attach(self.place(path)?.as_fd())
     }
 
     fn mount_devices(&self) -> Result<(), SandboxError> {
@@ -302,8 +301,11 @@ fn write_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 /// Makes `root` this process' `/` and leaves nothing of the machine's mounted in this namespace.
 fn leave_machine(root: &Path) -> Result<(), SandboxError> {
     let left = rustix::process::chdir(root)
-        .and_then(|()| rustix::process::pivot_root(".", "."))
-        .and_then(|()| unmount(".", UnmountFlags::DETACH))
+        .and_then(|()| match rustix::process::pivot_root(".", ".") {
+            // The machine runs in its initramfs, whose root can only be covered.
+            Err(Errno::INVAL) => mount_move(".", "/").and_then(|()| rustix::process::chroot(".")),
+            pivoted => pivoted.and_then(|()| unmount(".", UnmountFlags::DETACH)),
+        })
         .and_then(|()| rustix::process::chdir("/"));
     left.map_err(setup("switch the root directory"))
 }

@@ -17,6 +17,7 @@ mod dropin;
 mod dropin_hooks;
 mod elements;
 mod exchange;
+mod mounts;
 mod output;
 mod packages;
 mod privilege;
