@@ -19,7 +19,7 @@ mod member;
 mod tree;
 mod xattr;
 
-pub use capture::{Action, CaptureRules, Rewrite};
+pub use capture::{Action, CaptureRules, Rewrite, Times};
 pub use decode::{Content, Decoder};
 pub use diff::{Changeset, LowerDir, diff};
 pub use encode::Encoder;

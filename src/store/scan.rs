@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, op
 
 use super::file::{DIRECTORY, failed, names, remove_tree};
 use super::xattr;
-use crate::layer::{Action, FileId, Kind, LayerError, Meta, Node, Opacity, Rewrite, is_content};
+use crate::layer::{Action, FileId, Kind, LayerError, Meta, Node, Opacity, Rewrite, Times, is_content};
 use crate::port::{Commit, StoreError};
 
 /// Attributes that say that a directory or file of the upper layer is not all there is of it.
@@ -24,12 +24,17 @@ const INCOMPLETE: [&[u8]; 4] = [
     b"user.overlay.metacopy",
 ];
 
-/// Reads the upper directory `root`, which is `path`, and applies `commit` to it.
+/// Reads the upper directory `root`, which is `path`, and applies `commit` to it; the hooks that filled it ran in `times`.
 ///
 /// # Errors
 /// [`LayerError::Unsupported`] if overlayfs kept only a part of a file or directory there, [`StoreError::Io`].
-pub(super) fn scan(root: BorrowedFd<'_>, path: &Path, commit: &Commit) -> Result<Node, StoreError> {
-    let scanner = Scanner { root: path, commit };
+pub(super) fn scan(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    commit: &Commit,
+    times: &Times,
+) -> Result<Node, StoreError> {
+    let scanner = Scanner { root: path, commit, times };
     let stat = statat(root, ".", AtFlags::SYMLINK_NOFOLLOW).map_err(failed("inspect", path))?;
     scanner.node(root, b".", b"", &stat, Kind::Directory)
 }
@@ -80,6 +85,7 @@ pub(super) fn timestamps(mtime: i64) -> Timestamps {
 struct Scanner<'a> {
     root: &'a Path,
     commit: &'a Commit,
+    times: &'a Times,
 }
 
 impl Scanner<'_> {
@@ -108,8 +114,7 @@ impl Scanner<'_> {
             (Action::Keep, Some(kind)) => return self.node(directory, name, path, &stat, kind).map(Some),
             (Action::Empty, _) => empty(directory, name).map_err(failed("empty", &absolute))?,
             (Action::Rewrite(rewrite), _) => {
-                let epoch = self.commit.source_date_epoch;
-                replace(directory, name, rewrite, epoch).map_err(failed("rewrite", &absolute))?
+                replace(directory, name, rewrite, self.times).map_err(failed("rewrite", &absolute))?
             }
         };
         let node = self.node(directory, name, path, &stat, Kind::File(bytes))?;
@@ -203,19 +208,24 @@ impl Scanner<'_> {
 }
 
 /// Takes a file's content away and returns its size.
-fn empty(directory: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<u64> {
+pub(super) fn empty(directory: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<u64> {
     open_to_write(directory, name)?.set_len(0)?;
     Ok(0)
 }
 
 /// Replaces a part of a file's content and returns its size.
-fn replace(directory: BorrowedFd<'_>, name: &[u8], rewrite: Rewrite, epoch: i64) -> std::io::Result<u64> {
+pub(super) fn replace(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    rewrite: Rewrite,
+    times: &Times,
+) -> std::io::Result<u64> {
     use std::io::{Seek, SeekFrom};
     let mut file = open_to_write(directory, name)?;
     let mut head = Vec::new();
     let limit = rewrite.head_bytes().map_or(u64::MAX, |bytes| bytes as u64);
     (&mut file).take(limit).read_to_end(&mut head)?;
-    if let Some(new) = rewrite.apply(&head, epoch) {
+    if let Some(new) = rewrite.apply(&head, times) {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&new)?;
         if rewrite.head_bytes().is_none() {

@@ -13,9 +13,9 @@ use super::file::{create_directories, failed, open_beneath, open_directory, remo
 use super::node::{apply_meta, make_whiteout};
 use super::pack::pack;
 use super::scan::{meta, scan, timestamps};
-use super::scratch::Scratch;
+use super::scratch::{Scratch, seconds_now};
 use super::xattr;
-use crate::layer::{Changeset, Entry, Kind, Meta, diff};
+use crate::layer::{Changeset, Entry, Kind, Meta, Times, diff};
 use crate::oci::DiffId;
 use crate::port::{Commit, Layer, StoreError, Workspace};
 
@@ -26,6 +26,7 @@ pub(super) struct LayerWorkspace {
     lowers: Vec<PathBuf>,
     upper: PathBuf,
     work: PathBuf,
+    created: i64,
 }
 
 impl LayerWorkspace {
@@ -38,7 +39,7 @@ impl LayerWorkspace {
             made.map_err(failed("create directory", directory))?;
         }
         prepare_root(&upper, lowers.last().map(PathBuf::as_path))?;
-        Ok(Self { store, scratch, lowers, upper, work })
+        Ok(Self { store, scratch, lowers, upper, work, created: seconds_now() as i64 })
     }
 
     /// Brings the upper directory into the form that unpacking the layer gives.
@@ -87,7 +88,9 @@ impl Workspace for LayerWorkspace {
 
     fn commit(self: Box<Self>, commit: &Commit) -> Result<Option<Layer>, StoreError> {
         let root = open_directory(&self.upper)?;
-        let tree = scan(root.as_fd(), &self.upper, commit)?;
+        let times =
+            Times { epoch: commit.source_date_epoch, started: self.created, ended: seconds_now() as i64 };
+        let tree = scan(root.as_fd(), &self.upper, commit, &times)?;
         let upper = open_directory(&self.upper)?;
         let below = MergedDir::open(&self.lowers, upper, commit.source_date_epoch)?;
         let changeset = diff(&tree, below.as_ref())?;

@@ -11,6 +11,7 @@ mod keystore;
 mod pattern;
 mod rewrite;
 mod rule;
+mod shadow;
 
-pub use rewrite::Rewrite;
+pub use rewrite::{Rewrite, Times};
 pub use rule::{Action, CaptureRules};

@@ -1,8 +1,8 @@
 //! Files of which a part is replaced.
 
-use super::keystore;
+use super::{keystore, shadow};
 
-/// How a file's content is made independent of the time of the build.
+/// How a file's content is made independent of the build's time and machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewrite {
     /// The time of its source in the header of a compiled Python file.
@@ -13,6 +13,23 @@ pub enum Rewrite {
     KeystoreTimes,
     /// The random name of a machine in an iSCSI network.
     InitiatorName,
+    /// The random id in `/etc/machine-id`.
+    MachineId,
+    /// The drift of the build machine's clock in `/etc/adjtime`.
+    ClockDrift,
+    /// The build machine's arrays in the `mdadm.conf` that its package generates.
+    Arrays,
+}
+
+/// The times that a rewrite depends on, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The source date epoch: no later time remains.
+    pub epoch: i64,
+    /// When the hooks whose changes are captured began.
+    pub started: i64,
+    /// When they had ended.
+    pub ended: i64,
 }
 
 impl Rewrite {
@@ -20,40 +37,81 @@ impl Rewrite {
     pub fn head_bytes(self) -> Option<usize> {
         match self {
             Rewrite::PycHeader => Some(PYC_HEADER_BYTES),
-            Rewrite::ShadowDays | Rewrite::KeystoreTimes | Rewrite::InitiatorName => None,
+            Rewrite::ShadowDays
+            | Rewrite::KeystoreTimes
+            | Rewrite::InitiatorName
+            | Rewrite::MachineId
+            | Rewrite::ClockDrift
+            | Rewrite::Arrays => None,
         }
     }
 
     /// Returns what takes the place of `head`, the bytes that [`Rewrite::head_bytes`] asked for, or `None` if they may
-    /// stay. No time after `epoch` (seconds since 1970) remains.
-    pub fn apply(self, head: &[u8], epoch: i64) -> Option<Vec<u8>> {
+    /// stay.
+    pub fn apply(self, head: &[u8], times: &Times) -> Option<Vec<u8>> {
         let new = match self {
-            Rewrite::PycHeader => clamp_pyc(head, epoch),
-            Rewrite::ShadowDays => Some(clamp_shadow(head, epoch)),
-            Rewrite::KeystoreTimes => keystore::clamp(head, epoch),
+            Rewrite::PycHeader => clamp_pyc(head, times.epoch),
+            Rewrite::ShadowDays => Some(shadow::normalize(head, times)),
+            Rewrite::KeystoreTimes => keystore::clamp(head, times.epoch),
             Rewrite::InitiatorName => generate_initiator_name(head),
+            Rewrite::MachineId => is_machine_id(head).then(Vec::new),
+            Rewrite::ClockDrift => Some(forget_drift(head)),
+            Rewrite::Arrays => forget_arrays(head),
         };
         new.filter(|new| new != head)
     }
 }
 
 const PYC_HEADER_BYTES: usize = 16;
-const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 /// Clamps the source's time as the source's own time is clamped, so that Python still takes the file as fresh.
 ///
 /// Header since Python 3.7: magic (two bytes, CR LF), flags, time, size; little endian, four bytes each. Flag 1 says
-/// that a hash stands in place of time and size. Source: PEP 552.
+/// that a hash stands in place of time and size. Before, there were no flags. Source: PEP 552; CPython,
+/// `importlib/_bootstrap_external.py`, on magic numbers.
 fn clamp_pyc(head: &[u8], epoch: i64) -> Option<Vec<u8>> {
+    /// Magic numbers of Python 3.0 to 3.6, and of Python 2 from this one on.
+    const WITHOUT_FLAGS: (std::ops::RangeInclusive<u16>, u16) = (3000..=3379, 20_000);
     let header: [u8; PYC_HEADER_BYTES] = head.try_into().ok()?;
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    if &header[2..4] != b"\r\n" || word(4) != 0 {
+    let magic = u16::from_le_bytes([header[0], header[1]]);
+    let has_flags = !WITHOUT_FLAGS.0.contains(&magic) && magic < WITHOUT_FLAGS.1;
+    if &header[2..4] != b"\r\n" || (has_flags && word(4) != 0) {
         return None;
     }
-    let clamped = i64::from(word(8)).min(epoch.max(0)) as u32;
+    let at = if has_flags { 8 } else { 4 };
+    let clamped = i64::from(word(at)).min(epoch.max(0)) as u32;
     let mut new = header.to_vec();
-    new[8..12].copy_from_slice(&clamped.to_le_bytes());
+    new[at..at + 4].copy_from_slice(&clamped.to_le_bytes());
     Some(new)
+}
+
+/// Says whether this is an id. Somebody who writes `uninitialized` wants systemd to treat the next boot as the first:
+/// presets are applied, and units with `ConditionFirstBoot=` run. An empty file does not do that.
+///
+/// Source: machine-id(5), "First Boot Semantics".
+fn is_machine_id(content: &[u8]) -> bool {
+    let id = content.trim_ascii_end();
+    id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Keeps whether the hardware clock is in local time, and nothing that was measured. Source: adjtime_config(5).
+fn forget_drift(content: &[u8]) -> Vec<u8> {
+    match content.split(|&byte| byte == b'\n').nth(2) {
+        Some(line) if line.starts_with(b"LOCAL") => b"0.0 0 0.0\n0\nLOCAL\n".to_vec(),
+        _ => b"0.0 0 0.0\n0\nUTC\n".to_vec(),
+    }
+}
+
+/// Removes from a generated `mdadm.conf` the arrays that were found and the date; a file that somebody wrote stays.
+///
+/// Source: Debian, package mdadm, `mkconf`.
+fn forget_arrays(content: &[u8]) -> Option<Vec<u8>> {
+    const GENERATED: &[u8] = b"# This configuration was auto-generated on ";
+    let is_generated = |line: &&[u8]| line.starts_with(GENERATED);
+    content.split(|&byte| byte == b'\n').find(is_generated)?;
+    let stays = |line: &&[u8]| !is_generated(line) && !line.starts_with(b"ARRAY ");
+    Some(content.split(|&byte| byte == b'\n').filter(stays).collect::<Vec<_>>().join(&b'\n'))
 }
 
 /// Asks for a name to be made at the first start, where Debian's package has made one up: no two machines may share it. A
@@ -68,26 +126,13 @@ fn generate_initiator_name(content: &[u8]) -> Option<Vec<u8>> {
     made_up.then(|| b"GenerateName=yes\n".to_vec())
 }
 
-/// Clamps the third field of each line, the day of the last change counted from 1970, to the epoch's day. Lines of
-/// another form stay as they are. Source: shadow(5).
-fn clamp_shadow(content: &[u8], epoch: i64) -> Vec<u8> {
-    let last_day = epoch.div_euclid(SECONDS_A_DAY);
-    let clamp_line = |line: &[u8]| {
-        let mut fields: Vec<Vec<u8>> = line.split(|byte| *byte == b':').map(<[u8]>::to_vec).collect();
-        if let Some(day) = fields.get_mut(2) {
-            let number = std::str::from_utf8(day).ok().and_then(|day| day.parse::<i64>().ok());
-            if number.is_some_and(|number| number > last_day) {
-                *day = last_day.to_string().into_bytes();
-            }
-        }
-        fields.join(&b':')
-    };
-    content.split(|byte| *byte == b'\n').map(clamp_line).collect::<Vec<_>>().join(&b'\n')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn times(epoch: i64) -> Times {
+        Times { epoch, started: epoch, ended: epoch }
+    }
 
     fn pyc(flags: u32, mtime: u32) -> Vec<u8> {
         let words = [flags, mtime, 77].map(u32::to_le_bytes).concat();
@@ -98,7 +143,7 @@ mod tests {
     fn a_made_up_name_of_an_iscsi_initiator_is_made_up_anew_and_a_chosen_one_stays() {
         let made_up =
             "## DO NOT EDIT OR REMOVE THIS FILE!\n## x\nInitiatorName=iqn.1993-08.org.debian:01:1f2e\n";
-        let apply = |content: &str| Rewrite::InitiatorName.apply(content.as_bytes(), 0);
+        let apply = |content: &str| Rewrite::InitiatorName.apply(content.as_bytes(), &times(0));
         assert_eq!(apply(made_up).as_deref(), Some(&b"GenerateName=yes\n"[..]));
         for chosen in ["InitiatorName=iqn.2026-01.example:web\n", "GenerateName=yes\n", ""] {
             assert_eq!(apply(chosen), None, "{chosen}");
@@ -107,7 +152,7 @@ mod tests {
 
     #[test]
     fn pyc_times_are_clamped_and_hashes_are_kept() {
-        let apply = |head: &[u8]| Rewrite::PycHeader.apply(head, 1000);
+        let apply = |head: &[u8]| Rewrite::PycHeader.apply(head, &times(1000));
         assert_eq!(apply(&pyc(0, 2000)), Some(pyc(0, 1000)));
         assert_eq!(apply(&pyc(0, 1000)), None, "nothing to do");
         assert_eq!(apply(&pyc(1, 2000)), None, "unchecked hash");
@@ -117,10 +162,44 @@ mod tests {
     }
 
     #[test]
-    fn shadow_days_are_clamped_to_the_day_of_the_epoch() {
-        let before = b"root:*:19999:0:99999:7:::\nold:!:10:0::::::\nempty:!:::::::\n+broken\n";
-        let after = b"root:*:19675:0:99999:7:::\nold:!:10:0::::::\nempty:!:::::::\n+broken\n";
-        assert_eq!(Rewrite::ShadowDays.apply(before, 1_700_000_000).as_deref(), Some(after.as_slice()));
-        assert_eq!(Rewrite::ShadowDays.apply(after, 1_700_000_000), None);
+    fn pyc_of_older_pythons_have_their_time_in_another_place() {
+        let pyc = |magic: u16, mtime: u32| {
+            let words = [mtime, 77, 1234].map(u32::to_le_bytes).concat();
+            [&magic.to_le_bytes()[..], b"\r\n", &words].concat()
+        };
+        for (magic, python) in [(3379, "3.6"), (3000, "3.0"), (62_211, "2.7")] {
+            let clamped = Rewrite::PycHeader.apply(&pyc(magic, 2000), &times(1000));
+            assert_eq!(clamped, Some(pyc(magic, 1000)), "Python {python}");
+        }
+    }
+
+    #[test]
+    fn a_random_machine_id_is_removed_and_a_first_boot_that_is_asked_for_stays() {
+        let apply = |content: &str| Rewrite::MachineId.apply(content.as_bytes(), &times(0));
+        assert_eq!(apply("0123456789abcdef0123456789abcdef\n"), Some(Vec::new()));
+        assert_eq!(apply("0123456789abcdef0123456789abcdef"), Some(Vec::new()));
+        for kept in ["uninitialized\n", "uninitialized", "", "\n", "text\n"] {
+            assert_eq!(apply(kept), None, "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_in_local_time_stays_so() {
+        let apply = |content: &str| Rewrite::ClockDrift.apply(content.as_bytes(), &times(0));
+        let utc = Some(b"0.0 0 0.0\n0\nUTC\n".to_vec());
+        assert_eq!(apply("-0.9 1790000000 0.0\n1790000000\nUTC\n"), utc);
+        assert_eq!(apply("1.5 17 0\n17\nLOCAL\n"), Some(b"0.0 0 0.0\n0\nLOCAL\n".to_vec()));
+        for kept in ["0.0 0 0.0\n0\nLOCAL\n", "0.0 0 0.0\n0\nUTC\n"] {
+            assert_eq!(apply(kept), None, "{kept}");
+        }
+    }
+
+    #[test]
+    fn arrays_that_were_found_are_forgotten_and_those_that_somebody_wrote_stay() {
+        let generated = "HOMEHOST <system>\nMAILADDR root\nARRAY /dev/md/0 UUID=1:2\n\n\
+            # This configuration was auto-generated on Mon, 30 Nov 2026 12:00:00 +0000 by mkconf\n";
+        let apply = |content: &str| Rewrite::Arrays.apply(content.as_bytes(), &times(0));
+        assert_eq!(apply(generated).as_deref(), Some(&b"HOMEHOST <system>\nMAILADDR root\n\n"[..]));
+        assert_eq!(apply("MAILADDR ops@example.org\nARRAY /dev/md/0 UUID=1:2\n"), None);
     }
 }

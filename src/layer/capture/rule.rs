@@ -63,6 +63,11 @@ impl CaptureRules {
         Self { rules: &[] }
     }
 
+    /// Returns the path patterns of all rules, in their order.
+    pub fn patterns(&self) -> impl Iterator<Item = &'static str> {
+        self.rules.iter().map(|rule| rule.pattern.0)
+    }
+
     /// Says what becomes of the entry of kind `kind` at `path` (relative to the root). Whiteouts are kept: a removal is
     /// what the step meant, whatever it removed.
     pub fn action(&self, path: &[u8], kind: &Kind) -> Action {
@@ -93,6 +98,9 @@ const fn leaves(pattern: &'static str) -> Rule {
 }
 
 /// What differs from build to build, or must not be shared by machines, and is not needed.
+///
+/// Each rule keeps the meaning that the file has at first boot, in a container and on an upgrade:
+/// `docs/normalization.md` says how.
 const STANDARD: &[Rule] = &[
     // What only a running system has. Pid files, sockets, device nodes of the sandbox. `/var/lock` leads to `/run/lock`
     // in images that no init system has set up.
@@ -103,17 +111,21 @@ const STANDARD: &[Rule] = &[
     rule("sys/**", Kinds::All, Action::Drop),
     // Identities: random, and shared by every machine made from the image. systemd fills an empty machine-id at first
     // boot, and needs the file to be there; D-Bus makes its own from it.
-    rule("etc/machine-id", Kinds::Files, Action::Empty),
+    rule("etc/machine-id", Kinds::Files, Action::Rewrite(Rewrite::MachineId)),
     file("var/lib/dbus/machine-id"),
     file("etc/ssh/ssh_host_*"),
     file("var/lib/systemd/random-seed"),
     file("var/lib/urandom/random-seed"),
+    // systemd-boot's, on the EFI system partition: two machines with one seed would draw the same numbers.
+    file("boot/efi/loader/random-seed"),
+    file("boot/loader/random-seed"),
+    file("efi/loader/random-seed"),
     file("var/lib/systemd/credential.secret"),
     file("etc/ssl/certs/ssl-cert-snakeoil.pem"),
     file("etc/ssl/private/ssl-cert-snakeoil.key"),
     // The build machine's arrays and clock.
-    file("etc/mdadm/mdadm.conf"),
-    file("etc/adjtime"),
+    rule("etc/mdadm/mdadm.conf", Kinds::Files, Action::Rewrite(Rewrite::Arrays)),
+    rule("etc/adjtime", Kinds::Files, Action::Rewrite(Rewrite::ClockDrift)),
     // Logs have dates and durations. Those that package tools make anew are dropped; the others are kept empty, since
     // daemons that write to `lastlog`, `wtmp` or `btmp` do not create them.
     leaves("var/log/journal/**"),
@@ -134,6 +146,7 @@ const STANDARD: &[Rule] = &[
     file("var/cache/apt/srcpkgcache.bin"),
     file("var/cache/apt/archives/**"),
     file("var/cache/dnf/**"),
+    file("var/cache/libdnf5/**"),
     file("var/cache/yum/**"),
     // Names the kernels of the machine that ran apt.
     file("etc/apt/apt.conf.d/01autoremove-kernels"),
@@ -150,6 +163,7 @@ const STANDARD: &[Rule] = &[
     file("etc/subgid-"),
     // The day of the build, for every user that a package made.
     rule("etc/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
+    rule("var/lib/extrausers/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
     // Random, and shared by every machine made from the image.
     rule("etc/iscsi/initiatorname.iscsi", Kinds::Files, Action::Rewrite(Rewrite::InitiatorName)),
     // The time of the build, for every certificate.
@@ -168,6 +182,7 @@ mod tests {
     fn every_row_covers_what_differs_between_builds() {
         use Action::{Drop, Empty, Keep};
         let shadow = Action::Rewrite(Rewrite::ShadowDays);
+        let machine_id = Action::Rewrite(Rewrite::MachineId);
         let pyc = Action::Rewrite(Rewrite::PycHeader);
         for (path, expected) in [
             ("run/sshd.pid", Drop),
@@ -175,20 +190,24 @@ mod tests {
             ("dev/null", Drop),
             ("proc/1", Drop),
             ("sys/kernel", Drop),
-            ("etc/machine-id", Empty),
+            ("etc/machine-id", machine_id),
             ("var/lib/dbus/machine-id", Drop),
             ("etc/ssh/ssh_host_rsa_key", Drop),
             ("etc/ssh/ssh_host_ed25519_key.pub", Drop),
             ("etc/ssh/sshd_config", Keep),
             ("var/lib/systemd/random-seed", Drop),
             ("var/lib/urandom/random-seed", Drop),
+            ("boot/efi/loader/random-seed", Drop),
+            ("boot/loader/random-seed", Drop),
+            ("efi/loader/random-seed", Drop),
+            ("boot/efi/loader/loader.conf", Keep),
             ("var/lib/systemd/credential.secret", Drop),
             ("etc/ssl/certs/ssl-cert-snakeoil.pem", Drop),
             ("etc/ssl/private/ssl-cert-snakeoil.key", Drop),
             ("etc/ssl/certs/ca-certificates.crt", Keep),
             ("etc/ssl/certs/java/cacerts", Action::Rewrite(Rewrite::KeystoreTimes)),
-            ("etc/mdadm/mdadm.conf", Drop),
-            ("etc/adjtime", Drop),
+            ("etc/mdadm/mdadm.conf", Action::Rewrite(Rewrite::Arrays)),
+            ("etc/adjtime", Action::Rewrite(Rewrite::ClockDrift)),
             ("var/log/journal/0/system.journal", Drop),
             ("var/log/apt/history.log", Drop),
             ("var/log/apt/eipp.log.xz", Drop),
@@ -209,6 +228,7 @@ mod tests {
             ("var/cache/apt/srcpkgcache.bin", Drop),
             ("var/cache/apt/archives/a.deb", Drop),
             ("var/cache/dnf/x.solv", Drop),
+            ("var/cache/libdnf5/x.solv", Drop),
             ("var/cache/yum/x", Drop),
             ("etc/apt/apt.conf.d/01autoremove-kernels", Drop),
             ("etc/apt/apt.conf.d/01autoremove", Keep),
@@ -226,6 +246,8 @@ mod tests {
             ("etc/subgid-", Drop),
             ("etc/passwd", Keep),
             ("etc/shadow", shadow),
+            ("var/lib/extrausers/shadow", shadow),
+            ("etc/iscsi/initiatorname.iscsi", Action::Rewrite(Rewrite::InitiatorName)),
             ("usr/lib/python3/dist-packages/__pycache__/apt.cpython-311.pyc", pyc),
             ("usr/lib/python3/dist-packages/apt.py", Keep),
         ] {
