@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::boot::BootStage;
+use super::stack::commit;
 use super::stage::Stage;
 use super::step::StepRun;
 use super::{BuildError, Builder};
@@ -113,6 +114,7 @@ impl Builder<'_> {
         disk: &mut dyn OpenDisk,
     ) -> Result<BootImages, BuildError> {
         let stage = Stage::start(self.ports.events, &plan.image, "final stage");
+        let observed = self.ports.store.observe(disk.root())?;
         let root = self.ports.sandbox.open(&RootSpec::Directory(disk.root().to_owned()))?;
         let run = self.prepare(plan, &plan.finish, final_tasks(plan), workspace, root.as_ref())?;
         let devices = if hooks_look_at_disk(plan) { disk.devices()? } else { Vec::new() };
@@ -123,6 +125,9 @@ impl Builder<'_> {
         let images = boot.install(request)?;
         run.close()?;
         root.close()?;
+        let below = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
+        observed.normalize(below.path(), &commit(plan))?;
+        below.close()?;
         stage.end();
         Ok(images)
     }

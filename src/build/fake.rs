@@ -243,6 +243,10 @@ impl LayerStore for World {
         Ok(())
     }
 
+    fn observe(&self, _: &Path) -> Result<Box<dyn ObservedTree>, StoreError> {
+        unreachable!("these tests have no disks")
+    }
+
     fn cache(&self, name: &str) -> Result<PathBuf, StoreError> {
         Ok(PathBuf::from("cache").join(name))
     }

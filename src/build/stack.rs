@@ -299,9 +299,13 @@ impl Builder<'_> {
         plan: &Plan,
         workspace: Box<dyn Workspace>,
     ) -> Result<Option<DiffId>, BuildError> {
-        let commit = Commit { source_date_epoch: plan.source_date_epoch, rules: CaptureRules::default() };
-        Ok(workspace.commit(&commit)?.map(|layer| layer.diff_id))
+        Ok(workspace.commit(&commit(plan))?.map(|layer| layer.diff_id))
     }
+}
+
+/// Returns how what hooks of `plan` change is normalized: in layers and on disks alike.
+pub(super) fn commit(plan: &Plan) -> Commit {
+    Commit { source_date_epoch: plan.source_date_epoch, rules: CaptureRules::default() }
 }
 
 /// What is known of a step.

@@ -23,4 +23,4 @@ pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{
     Access, Bind, CacheMount, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View,
 };
-pub use store::{BaseImage, Commit, Layer, LayerStore, StoreError, Workspace};
+pub use store::{BaseImage, Commit, Layer, LayerStore, ObservedTree, StoreError, Workspace};

@@ -77,6 +77,9 @@ pub trait LayerStore: Sync {
     /// layers belong together, and unless they are the image that `source` names by its manifest.
     fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError>;
 
+    /// Begins to tell what changes below `root`, which is complete, from what is there now.
+    fn observe(&self, root: &Path) -> Result<Box<dyn ObservedTree>, StoreError>;
+
     /// Returns a directory that is kept between builds and shared by them, for downloads of kind `name`
     /// (`apt/archives`). Nothing in it may be needed for a right result.
     fn cache(&self, name: &str) -> Result<PathBuf, StoreError>;
@@ -99,6 +102,13 @@ pub trait Workspace {
     /// Turns what is in [`Workspace::upper`] into a layer: masks, normalises, drops what does not differ from below,
     /// encodes, and keeps the unpacked form. `None` if nothing differs. The root must be closed before.
     fn commit(self: Box<Self>, commit: &Commit) -> Result<Option<Layer>, StoreError>;
+}
+
+/// A tree in which hooks change files in place: a mounted disk.
+pub trait ObservedTree {
+    /// Gives everything that changed since the observation began the form that a layer would have: what the rules of
+    /// `commit` drop, empty or rewrite, and times. `below` is the tree as it was.
+    fn normalize(self: Box<Self>, below: &Path, commit: &Commit) -> Result<(), StoreError>;
 }
 
 /// How a layer is captured.

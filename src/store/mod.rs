@@ -41,6 +41,7 @@ mod import;
 mod layout;
 mod log;
 mod node;
+mod observe;
 mod pack;
 mod receive;
 mod record;
@@ -72,7 +73,7 @@ pub use transfer::{StoredBlob, StoredImage};
 use crate::distro::{Architecture, BaseSource};
 use crate::oci::{BlobStream, DiffId};
 use crate::plan::{ContentKey, InputKey, Record};
-use crate::port::{BaseImage, Layer, LayerStore, StoreError, Workspace};
+use crate::port::{BaseImage, Layer, LayerStore, ObservedTree, StoreError, Workspace};
 use file::{create_directories, create_private, failed, read_if_there, remove_path, write_whole};
 use layout::Layout;
 use scratch::Scratch;
@@ -268,6 +269,10 @@ impl LayerStore for Store {
 
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {
         Ok(Box::new(workspace::LayerWorkspace::create(self.clone(), stack)?))
+    }
+
+    fn observe(&self, root: &Path) -> Result<Box<dyn ObservedTree>, StoreError> {
+        Ok(Box::new(observe::Observed::start(root)))
     }
 
     fn cache(&self, name: &str) -> Result<PathBuf, StoreError> {
