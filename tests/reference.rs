@@ -153,3 +153,11 @@ A thing.
     );
     assert_eq!(markdown::sections(&schema, "Top"), expected);
 }
+
+#[test]
+fn every_capture_rule_is_in_the_table_of_its_page() {
+    let page = read("docs/normalization.md");
+    for pattern in plywood::layer::CaptureRules::standard().patterns() {
+        assert!(page.contains(&format!("`{pattern}`")), "docs/normalization.md lacks `{pattern}`");
+    }
+}

@@ -19,7 +19,7 @@ use crate::distro::{apt, apt::Choices, base_environment};
 use crate::element::{
     Environment, Phase, PhaseClass, Place, environment_argv, environment_order, run_parts_order,
 };
-use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Task, Tasks};
+use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Step, Task, Tasks};
 use crate::port::{CacheMount, Exit, Job, Moment, Network, PackageSession, Root, View};
 
 /// Where hooks in the target find the hooks directory.
@@ -27,6 +27,9 @@ pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
 
 /// The default install type, which [`INSTALL_TYPE_FRAGMENT`] sets.
 const INSTALL_TYPE: &str = "DIB_DEFAULT_INSTALLTYPE";
+
+/// Looks at the target from outside: an image may be without any program.
+const FIRST_BOOT: &str = include_str!("first-boot.sh");
 
 /// Runs the tasks of one step.
 pub(super) struct StepRun<'a> {
@@ -57,7 +60,15 @@ impl StepRun<'_> {
                 self.jobs.ports.hooks.forget_hooks(phase, &added, root.path())?;
             }
         }
-        self.make_initramfs(root)
+        self.make_initramfs(root)?;
+        if self.jobs.step == Step::FINAL { self.prepare_first_boot(root) } else { Ok(()) }
+    }
+
+    /// Adds the units that make, at first boot, what capture rules keep out of images: see `docs/normalization.md`.
+    fn prepare_first_boot(&self, root: &dyn Root) -> Result<(), BuildError> {
+        const TASK: &str = "first-boot";
+        let argv = ["sh", "-euc", FIRST_BOOT, TASK].map(str::to_owned).to_vec();
+        self.capture(root, View::HostBare, TASK, argv).map(drop)
     }
 
     fn added_hooks(&self, phase: Phase) -> Result<Vec<String>, BuildError> {

@@ -18,6 +18,7 @@ mod dropin_hooks;
 mod elements;
 mod exchange;
 mod mounts;
+mod normalize;
 mod output;
 mod packages;
 mod privilege;
