@@ -1,11 +1,12 @@
 //! The directories of the machine that hooks of one step see.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
 use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS_ON_HOST};
 use super::step::HOOKS_IN_TARGET;
 use super::surroundings::Surroundings;
-use crate::plan::{ELEMENTS_ON_HOST, Tasks};
+use crate::plan::{ELEMENTS_ON_HOST, Tasks, WORK_DIR_ON_HOST};
 use crate::port::{Access, Bind, CacheMount, HostDirs, LayerStore, StoreError, View, Workspace};
 
 /// What hooks on the host see as [`View::CACHE`], by its name in the store.
@@ -24,8 +25,12 @@ pub(super) struct Places {
     pub(super) elements: PathBuf,
     /// Copies of the machine's files, filled likewise.
     pub(super) machine: PathBuf,
-    /// For what hooks on the host leave beside the image.
+    /// For what hooks on the host need while they run.
     image: PathBuf,
+    /// For what hooks on the host leave in the caller's directory.
+    work: PathBuf,
+    /// For what they leave beside the image, if that is somewhere else: and where they find it.
+    beside: Option<(PathBuf, String)>,
     /// Kept between builds.
     cache: PathBuf,
     /// Of files to lock.
@@ -41,8 +46,28 @@ impl Places {
         store: &dyn LayerStore,
         cache: Option<PathBuf>,
         surroundings: Option<Surroundings>,
+        tasks: &Tasks,
     ) -> Result<Self, StoreError> {
+        let work = workspace.scratch("work")?;
+        let image = tasks.environment.get("IMAGE_NAME").map(String::as_str).unwrap_or_default();
+        let beside = match ImagePlace::of(image) {
+            // In the final stage the caller's own directories are shown.
+            _ if surroundings.is_some() => None,
+            ImagePlace::Within(below) => {
+                let path = work.join(below);
+                fs::create_dir_all(&path).map_err(|source| StoreError::Io {
+                    action: "make directory",
+                    path,
+                    source,
+                })?;
+                None
+            }
+            ImagePlace::At(directory) => Some((workspace.scratch("beside")?, directory)),
+            ImagePlace::Hidden => None,
+        };
         Ok(Self {
+            work,
+            beside,
             hooks: workspace.scratch("hooks")?,
             build: workspace.scratch("build")?,
             elements: workspace.scratch("elements")?,
@@ -56,7 +81,13 @@ impl Places {
 
     /// Returns those in which hooks on the host leave files for each other.
     pub(super) fn left(&self) -> HostDirs<'_> {
-        HostDirs { hooks: &self.hooks, build: &self.build, cache: &self.cache }
+        HostDirs {
+            hooks: &self.hooks,
+            build: &self.build,
+            cache: &self.cache,
+            work: &self.work,
+            beside: self.beside.as_ref().map(|(path, _)| path.as_path()),
+        }
     }
 
     /// Returns what a job with this view sees of them.
@@ -73,15 +104,24 @@ impl Places {
                     bind(&self.cache, View::CACHE, Access::ReadWrite),
                     bind(&self.locks, LOCKS_ON_HOST, Access::ReadWrite),
                 ];
-                self.surroundings.iter().flat_map(Surroundings::binds).chain(own).collect()
+                let work = bind(&self.work, WORK_DIR_ON_HOST, Access::ReadWrite);
+                let beside = self.beside.iter().map(|(path, place)| bind(path, place, Access::ReadWrite));
+                let surroundings = self.surroundings.iter().flat_map(Surroundings::binds);
+                surroundings.chain(beside).chain(own).chain([work]).collect()
             }
         }
     }
 
     /// Returns the files of the machine that hooks on the host see.
     pub(super) fn machine_binds<'a>(&'a self, tasks: &'a Tasks) -> impl Iterator<Item = Bind> + 'a {
-        let places = tasks.machine.keys().enumerate();
-        places.map(|(number, place)| bind(&self.machine.join(number.to_string()), place, Access::ReadOnly))
+        let inputs = tasks
+            .machine
+            .keys()
+            .enumerate()
+            .map(|(number, place)| bind(&self.machine.join(number.to_string()), place, Access::ReadOnly));
+        // A log may have been removed since the plan was made.
+        let written = tasks.written.iter().filter(|(_, path)| path.exists());
+        inputs.chain(written.map(|(place, path)| bind(path, place, Access::ReadWrite)))
     }
 
     /// Returns where a job with this view starts: hooks on the host may write there, as they do where diskimage-builder is called.
@@ -89,7 +129,7 @@ impl Places {
         match (view, &self.surroundings) {
             (View::Target, _) => "/".to_owned(),
             (_, Some(callers)) => callers.directory.to_string_lossy().into_owned(),
-            (_, None) => IMAGE_DIR_ON_HOST.to_owned(),
+            (_, None) => WORK_DIR_ON_HOST.to_owned(),
         }
     }
 
@@ -103,6 +143,67 @@ impl Places {
     }
 }
 
+/// The directory of an image, as hooks see it by `IMAGE_NAME`.
+#[derive(Debug, PartialEq, Eq)]
+enum ImagePlace {
+    /// Below the directory that they start in.
+    Within(String),
+    /// This one.
+    At(String),
+    /// One that holds plywood's own directories: nothing can be shown in its place.
+    Hidden,
+}
+
+impl ImagePlace {
+    fn of(image: &str) -> Self {
+        let directory = Path::new(image).parent().unwrap_or(Path::new(""));
+        let steps = directory.components();
+        if steps.clone().all(|step| matches!(step, Component::Normal(_) | Component::CurDir)) {
+            return ImagePlace::Within(directory.to_string_lossy().into_owned());
+        }
+        let place = normal(&Path::new(WORK_DIR_ON_HOST).join(directory));
+        let is_free = |own: &str| !Path::new(own).starts_with(&place);
+        match place == Path::new("/tmp") || is_free(WORK_DIR_ON_HOST) && is_free(View::HOST_MOUNT) {
+            true => ImagePlace::At(place.to_string_lossy().into_owned()),
+            false => ImagePlace::Hidden,
+        }
+    }
+}
+
+/// Returns an absolute path without steps up.
+fn normal(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::from("/"), |mut normal, step| {
+        match step {
+            Component::ParentDir => drop(normal.pop()),
+            Component::Normal(name) => normal.push(name),
+            _ => {}
+        }
+        normal
+    })
+}
+
 fn bind(source: &Path, target: &str, access: Access) -> Bind {
     Bind { source: source.to_owned(), target: target.to_owned(), access }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_beside_what_its_name_says() {
+        let at = |place: &str| ImagePlace::At(place.to_owned());
+        for (image, expected) in [
+            ("web", ImagePlace::Within(String::new())),
+            ("out/web", ImagePlace::Within("out".to_owned())),
+            ("/srv/images/web", at("/srv/images")),
+            ("/srv/x/../web", at("/srv")),
+            ("../out/web", at("/tmp/plywood/caller/up/up/up/out")),
+            ("/tmp/web", at("/tmp")),
+            ("/tmp/plywood/web", ImagePlace::Hidden),
+            ("/web", ImagePlace::Hidden),
+        ] {
+            assert_eq!(ImagePlace::of(image), expected, "{image}");
+        }
+    }
 }

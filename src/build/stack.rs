@@ -13,9 +13,10 @@ use super::step::StepRun;
 use super::surroundings::Surroundings;
 use super::{BuildError, bootstrap};
 use crate::distro::apt::Choices;
+use crate::element::Place;
 use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId};
-use crate::plan::{Foundation, InputKey, Plan, Record, Step, Tasks, Work};
+use crate::plan::{Action, Foundation, InputKey, Plan, Record, Step, Tasks, Work};
 use crate::port::{
     Breaks, Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, Root, RootSpec, Sandbox,
     StoreError, Workspace,
@@ -121,6 +122,23 @@ impl Builder<'_> {
         let result = work(root.path());
         root.close()?;
         Ok(result)
+    }
+
+    /// Calls `work` with each unpacked layer of `steps` of `plan`, lowest first, if hooks may have left files for the caller there.
+    ///
+    /// # Errors
+    /// If a layer cannot be unpacked, or as `work` says.
+    pub fn on_left<E: From<StoreError>>(
+        &self,
+        plan: &Plan,
+        steps: &[BuiltStep],
+        mut work: impl FnMut(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !plan.steps.iter().any(has_hooks_on_host) {
+            return Ok(());
+        }
+        let workspace = self.ports.store.workspace(&stacked(&[], steps))?;
+        workspace.lowers().iter().try_for_each(|layer| work(layer))
     }
 
     /// Finds or makes the layers of `steps` of `plan`, which stand on each other, the first on `below`.
@@ -266,7 +284,7 @@ impl Builder<'_> {
     ) -> Result<StepRun<'b>, BuildError> {
         let surroundings = self.surroundings.clone().filter(|_| step.name == Step::FINAL);
         let cache = self.surroundings.as_ref().and_then(|callers| callers.cache.clone());
-        let places = Places::make(workspace, self.ports.store, cache, surroundings)?;
+        let places = Places::make(workspace, self.ports.store, cache, surroundings, tasks)?;
         self.ports.hooks.lay_out(tasks, &places.hooks)?;
         self.ports.hooks.show_elements(tasks, &places.elements)?;
         self.ports.hooks.show_machine_files(tasks, &places.machine)?;
@@ -368,6 +386,11 @@ pub fn stored_steps(plan: &Plan, store: &dyn LayerStore) -> Result<Vec<BuiltStep
         steps.push(built_step(step, record.diff_ids, found));
     }
     Ok(steps)
+}
+
+fn has_hooks_on_host(step: &Step) -> bool {
+    let Work::Tasks(tasks) = &step.work else { return false };
+    tasks.list.iter().any(|task| task.action == Action::Hook && task.phase.place() == Place::Host)
 }
 
 fn stacked(below: &[DiffId], built: &[BuiltStep]) -> Vec<DiffId> {

@@ -6,6 +6,7 @@ use super::Process;
 use super::args::{Build, Global};
 use super::base::fetch_missing;
 use super::context::{Context, absolute};
+use super::delivery::Delivery;
 use super::disk::Disk;
 use super::outputs::{Extras, InDirectory, Outputs};
 use super::preflight::check;
@@ -112,6 +113,9 @@ impl<'a> Request<'a> {
             extras: &Extras::default(),
             interrupted: edges.interrupted.clone(),
         };
+        let directory = absolute(&args.output)?;
+        let delivery = Delivery { work: &directory, beside: &directory, own: &|_| Ok(()) };
+        delivery.run(builder, &self.plan, &steps)?;
         let steps = outputs.write(&mut manifest, &self.outputs)?;
         self.save(&manifest, &steps, &naming, edges)?;
         Ok(steps)

@@ -179,6 +179,8 @@ impl Context {
         Disk::load(&image.disk, &self.dir, &elements, &variables, self.disk_rules)?
             .add_variables(&mut variables);
         let settings = settings(&elements, &variables)?;
+        // What fragments make of variables may be paths, too.
+        let named: BTreeMap<_, _> = settings.clone().into_iter().chain(variables.clone()).collect();
         Ok(plan_image(&Request {
             image: name.as_str(),
             architecture,
@@ -192,7 +194,12 @@ impl Context {
             sources: &sources(&elements, &settings, store)?,
             native: &native,
             files: &load::load_input_files(&self.dir, &image.files)?,
-            machine: &load::load_machine_files(&variables, home().as_deref()),
+            machine: &load::load_machine_files(&load::MachineView {
+                elements: &elements,
+                variables: &named,
+                home: home().as_deref(),
+                directory: &absolute(&self.dir)?,
+            }),
             packages: &image.packages,
             seal: &store.seal()?,
         })?)

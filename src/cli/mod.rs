@@ -10,6 +10,7 @@ mod build;
 mod cache;
 mod container;
 mod context;
+mod delivery;
 mod disk;
 mod dropin;
 mod elements;

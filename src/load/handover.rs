@@ -1,5 +1,5 @@
 //! What hooks on the host leave in the hooks directory, for hooks in the target, and in the build directory, for each other: of
-//! their own step, and of later ones.
+//! their own step, and of later ones; and what they leave beside the image, for the caller.
 //!
 //! Between steps it lies in the layer, below `/tmp`. Hooks see the hooks directory mounted over its part, and with all of
 //! `/tmp` it is removed at the end.
@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::LoadError;
 use crate::element::{Phase, is_hook_character, run_parts_order};
-use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
+use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks, WORK_DIR_ON_HOST};
 use crate::port::{CacheMount, HostDirs};
 
 /// Where in `/tmp` of a layer what is of the hooks directory lies, and what is of the build directory.
@@ -27,6 +27,14 @@ const MOUNTS: &str = "cache-mounts.tsv";
 /// What plywood itself puts into a hooks directory.
 const OWN: [&str; 2] = ["dib-run-parts", "files"];
 
+/// Where in `/tmp` of a layer lies what is for the caller's directory, and what is for the image's, if that is another one.
+const LEFT: &str = "plywood-left";
+const IN_WORK: &str = "work";
+const BESIDE: &str = "beside";
+
+/// The directory of plywood's own mount points in a `/tmp` that hooks on the host leave files in.
+const MOUNT_POINTS: &str = "plywood";
+
 /// Copies what is in the hooks directory beside the files of `tasks`, and what is in the build directory, into the root at `root`,
 /// with these mounts.
 pub(super) fn keep(
@@ -38,6 +46,17 @@ pub(super) fn keep(
     let is_kept = |path: &Path| is_added(tasks, path) && !runs_here(tasks, left.hooks, path);
     keep_files(left.hooks, place(root, HOOKS), is_kept)?;
     keep_files(left.build, place(root, BUILD), |path| path != Path::new(DISK_PARAMETERS))?;
+    let is_shown = |path: &Path| {
+        let place = Path::new(WORK_DIR_ON_HOST).join(path);
+        let shown = tasks.machine.keys().chain(tasks.written.keys());
+        shown.map(Path::new).any(|shown| place.starts_with(shown))
+    };
+    let kept = place(root, LEFT);
+    keep_files(left.work, kept.as_ref().map(|kept| kept.join(IN_WORK)), |path| !is_shown(path))?;
+    if let Some(beside) = left.beside {
+        let is_left = |path: &Path| !path.starts_with(MOUNT_POINTS);
+        keep_files(beside, kept.as_ref().map(|kept| kept.join(BESIDE)), is_left)?;
+    }
     let lines: String = mounts.iter().map(|mount| format!("{}\t{}\n", mount.source, mount.target)).collect();
     let Some(kept) = place(root, HOOKS).filter(|_| !lines.is_empty()) else { return Ok(()) };
     fs::create_dir_all(&kept).map_err(LoadError::io("make directory", &kept))?;
@@ -46,7 +65,7 @@ pub(super) fn keep(
 }
 
 fn keep_files(dir: &Path, kept: Option<PathBuf>, is_added: impl Fn(&Path) -> bool) -> Result<(), LoadError> {
-    let Some(kept) = kept else { return Ok(()) };
+    let Some(kept) = kept.filter(|_| dir.is_dir()) else { return Ok(()) };
     let added = files_below(dir)?.into_iter().filter(|path| is_added(path));
     added.into_iter().try_for_each(|path| copy(&path, dir, &kept))
 }
@@ -54,6 +73,11 @@ fn keep_files(dir: &Path, kept: Option<PathBuf>, is_added: impl Fn(&Path) -> boo
 /// Copies what steps below have kept into the directories, and returns the mounts they noted.
 pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, LoadError> {
     restore_files(dirs.build, place(root, BUILD))?;
+    let kept = place(root, LEFT);
+    restore_files(dirs.work, kept.as_ref().map(|kept| kept.join(IN_WORK)))?;
+    if let Some(beside) = dirs.beside {
+        restore_files(beside, kept.as_ref().map(|kept| kept.join(BESIDE)))?;
+    }
     restore_files(dirs.hooks, place(root, HOOKS))?;
     let noted = place(root, HOOKS).map(|kept| kept.join(MOUNTS)).filter(|path| path.is_file());
     let mounts = noted.map_or_else(|| Ok(Vec::new()), |path| read_mounts(&path))?;
@@ -64,6 +88,43 @@ pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>
         }
     }
     Ok(mounts)
+}
+
+/// A file that a hook has left for the caller, in an unpacked layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftFile {
+    /// Where it is.
+    pub source: PathBuf,
+    /// Whether it is for the directory of the image, or else for that in which the caller is.
+    pub is_beside_image: bool,
+    /// Relative to that directory. Without steps up.
+    pub path: PathBuf,
+}
+
+impl LeftFile {
+    /// Says whether it may be taken out of the layer: somebody else's layer could use a symlink to lead elsewhere, and a hidden
+    /// file to set up the caller's tools.
+    pub fn is_deliverable(&self) -> bool {
+        let is_hidden = self.path.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
+        !is_hidden && !self.source.is_symlink()
+    }
+}
+
+/// Returns what hooks have left for the caller in an unpacked layer, in byte order of the paths.
+///
+/// # Errors
+/// If the layer cannot be read.
+pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, LoadError> {
+    let Some(left) = place(layer, LEFT) else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    for (name, is_beside_image) in [(IN_WORK, false), (BESIDE, true)] {
+        let kept = left.join(name);
+        if kept.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
+            let found = files_below(&kept)?.into_iter();
+            files.extend(found.map(|path| LeftFile { source: kept.join(&path), is_beside_image, path }));
+        }
+    }
+    Ok(files)
 }
 
 fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
@@ -215,6 +276,48 @@ mod tests {
 
     use super::*;
     use crate::element::fixture::element;
+    use crate::oci::Digest;
+    use crate::plan::InputFile;
+
+    /// Returns directories of hooks that leave nothing for the caller.
+    fn dirs<'a>(hooks: &'a Path, build: &'a Path, cache: &'a Path) -> HostDirs<'a> {
+        HostDirs { hooks, build, cache, work: Path::new("/nonexistent"), beside: None }
+    }
+
+    #[test]
+    fn what_hooks_leave_for_the_caller_gets_there_by_way_of_the_layer() {
+        let work = tempfile::tempdir().unwrap();
+        let [left, beside, empty, root, caller, images, later] =
+            ["left", "beside", "empty", "root", "caller", "images", "later"]
+                .map(|name| work.path().join(name));
+        for directory in [&empty, &root.join("tmp"), &caller, &images, &later] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        for path in ["web-schema.yaml", "out/notes", ".hidden", "ca.pem", "escape"] {
+            write(&left.join(path), path);
+        }
+        fs::remove_file(left.join("escape")).unwrap();
+        symlink("/etc/shadow", left.join("escape")).unwrap();
+        write(&beside.join("web.vmlinuz"), "kernel");
+        write(&beside.join("plywood/mnt/x"), "mount point");
+        let shown = InputFile { path: PathBuf::new(), digest: Digest::of(""), content: None };
+        let machine = [(format!("{WORK_DIR_ON_HOST}/ca.pem"), shown)].into();
+        let tasks = Tasks { machine, ..Tasks::default() };
+        let dirs = |work, beside| HostDirs { hooks: &empty, build: &empty, cache: &empty, work, beside };
+        keep(&tasks, &[], dirs(&left, Some(&beside)), &root).unwrap();
+        restore(dirs(&later, None), &root).unwrap();
+        assert_eq!(fs::read_to_string(later.join("web-schema.yaml")).unwrap(), "web-schema.yaml");
+        assert!(!later.join("ca.pem").exists(), "it is shown anew to every step");
+
+        let delivered = |file: &LeftFile| (file.is_beside_image, file.path.to_string_lossy().into_owned());
+        let files = left_files(&root).unwrap();
+        let (deliverable, refused): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.is_deliverable());
+        let found: Vec<_> = deliverable.into_iter().map(delivered).collect();
+        let expected = [(false, "out/notes"), (false, "web-schema.yaml"), (true, "web.vmlinuz")];
+        assert_eq!(found, expected.map(|(beside, path)| (beside, path.to_owned())));
+        let refused: Vec<_> = refused.into_iter().map(|file| file.path.as_path()).collect();
+        assert_eq!(refused, [Path::new(".hidden"), Path::new("escape")]);
+    }
 
     fn write(path: &Path, text: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -242,8 +345,8 @@ mod tests {
         let [pip, out, absolute] = ["pip", "../../etc", "/etc"]
             .map(|source| CacheMount { source: source.to_owned(), target: "/tmp/pip".to_owned() });
         let mounts = [pip.clone(), out, absolute];
-        keep(&tasks, &mounts, HostDirs { hooks: &first, build: &build, cache: &cache }, &root).unwrap();
-        assert_eq!(restore(HostDirs { hooks: &second, build: &later, cache: &cache }, &root).unwrap(), [pip]);
+        keep(&tasks, &mounts, dirs(&first, &build, &cache), &root).unwrap();
+        assert_eq!(restore(dirs(&second, &later, &cache), &root).unwrap(), [pip]);
         assert!(cache.join("pip").is_dir());
         let names: Vec<_> = files_below(&second).unwrap();
         assert_eq!(names, [Path::new("install.d/data"), Path::new("keys")]);
@@ -274,7 +377,7 @@ mod tests {
         assert_eq!(added, ["9-x", "10-x"]);
         assert!(added_hooks(&tasks, Phase::PostInstall, &hooks).unwrap().is_empty());
         assert_eq!(added_fragments(&tasks, &hooks).unwrap(), ["60-x.sh"]);
-        keep(&tasks, &[], HostDirs { hooks: &hooks, build: &build, cache: &build }, &root).unwrap();
+        keep(&tasks, &[], dirs(&hooks, &build, &build), &root).unwrap();
         let kept = || files_below(&root.join("tmp/in_target.d")).unwrap();
         let expected = ["environment.d/60-x.sh", "finalise.d/10-x", "install.d/data", "install.d/x.sh"]
             .map(PathBuf::from);
@@ -291,7 +394,7 @@ mod tests {
         for directory in [&hooks, &build, &root.join("tmp"), &outside] {
             fs::create_dir_all(directory).unwrap();
         }
-        let left = HostDirs { hooks: &hooks, build: &build, cache: &outside };
+        let left = dirs(&hooks, &build, &outside);
         keep(&Tasks::default(), &[], left, &root).unwrap();
         assert!(!root.join("tmp/in_target.d").exists());
         write(&hooks.join("keys"), "key");
@@ -308,7 +411,7 @@ mod tests {
         for directory in [&hooks.join("install.d"), &build, &root.join("tmp"), &outside] {
             fs::create_dir_all(directory).unwrap();
         }
-        let left = HostDirs { hooks: &hooks, build: &build, cache: &outside };
+        let left = dirs(&hooks, &build, &outside);
         symlink("../lib/x", hooks.join("install.d/50-x")).unwrap();
         symlink(&outside, hooks.join("d")).unwrap();
         keep(&Tasks::default(), &[], left, &root).unwrap();

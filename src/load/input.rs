@@ -24,16 +24,20 @@ pub fn load_input_files(
         .map(|(name, path)| {
             let path = dir.join(path);
             let digest = digest_of(&path)?;
-            Ok((name.clone(), InputFile { path, digest }))
+            Ok((name.clone(), InputFile { path, digest, content: None }))
         })
         .collect()
 }
 
-/// Copies an input, with modes 0644 and 0755 whatever the umask.
+/// Copies an input, with modes 0644 and 0755 whatever the umask; as it was when the plan was made, if that was kept.
 ///
 /// # Errors
 /// [`LoadError::Changed`] if it is no longer what it was when the plan was made.
 pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), LoadError> {
+    if let Some(content) = &file.content {
+        fs::write(target, content).map_err(LoadError::io("write", target))?;
+        return set_mode(target, 0o644);
+    }
     copy(&file.path, target)?;
     let found = digest_of(target)?;
     match found == file.digest {

@@ -1,10 +1,24 @@
-//! Files of the machine that hooks on the host read because a variable names them: keys, package sources, configurations.
+//! Files of the build host that hooks on the host read because a variable names them: keys, package sources, configurations.
+//!
+//! Their digests are in keys, so hooks are shown what was read then: small files are kept in memory, and a file that changes while
+//! the image is built does no harm. Files that a build writes to, such as logs, are no inputs: hooks get them as they are, and no
+//! key has them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::input::digest_of;
-use crate::plan::{InputFile, MachineFile};
+use crate::element::Element;
+use crate::oci::Digest;
+use crate::plan::{
+    InputFile, MachineContent, MachineFile, WORK_DIR_ON_HOST, is_about_the_call, mentions_variable,
+    names_log, names_written_file,
+};
 
 /// Where no file of the caller's is: what is there belongs to the machine, as the programs that hooks call do.
 const OF_THE_SYSTEM: [&str; 8] = ["/bin", "/dev", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
@@ -12,77 +26,238 @@ const OF_THE_SYSTEM: [&str; 8] = ["/bin", "/dev", "/lib", "/lib64", "/proc", "/s
 /// Variables that name places to write to.
 const WRITTEN_TO: [&str; 3] = ["DIB_IMAGE_CACHE", "DIB_LOCKFILES", "DIB_MANIFEST_SAVE_DIR"];
 
+/// The variable that names plywood's own log.
+const LOG: &str = "LOGFILE";
+
 /// What hooks look for in the caller's home: keys that anybody may see.
 const PUBLIC_KEYS: [&str; 4] = ["authorized_keys", "id_dsa.pub", "id_ed25519.pub", "id_rsa.pub"];
 
-/// Returns the files and directories that `variables` name, and the public ssh keys in the caller's `home`, as far as they
-/// are there and can be read.
-pub fn load_machine_files(variables: &BTreeMap<String, String>, home: Option<&Path>) -> Vec<MachineFile> {
+/// Larger files are not kept in memory.
+const MAX_KEPT_BYTES: u64 = 4 << 20;
+
+/// How many steps up a relative path may go: [`WORK_DIR_ON_HOST`] has that many directories of its own.
+const MAX_STEPS_UP: usize = 4;
+
+/// Where to look for files.
+pub struct MachineView<'a> {
+    /// The elements of the image: only variables that one of their texts mentions are looked at.
+    pub elements: &'a [Arc<Element>],
+    /// What hooks may be shown.
+    pub variables: &'a BTreeMap<String, String>,
+    /// The caller's.
+    pub home: Option<&'a Path>,
+    /// Where relative paths start.
+    pub directory: &'a Path,
+}
+
+/// Returns the files and directories that variables name, and the public ssh keys in the caller's home, as far as they exist and
+/// can be read.
+pub fn load_machine_files(view: &MachineView<'_>) -> Vec<MachineFile> {
+    let identities = own_output(view);
     let mut files = Vec::new();
-    for (name, value) in variables.iter().filter(|(name, _)| !WRITTEN_TO.contains(&name.as_str())) {
-        let paths = words(value).filter(|path| can_be_shown(name, Path::new(path)));
-        files.extend(paths.filter_map(|path| machine_file(path, name, Path::new(path))));
+    let is_looked_at = |name: &str| {
+        !WRITTEN_TO.contains(&name) && !is_about_the_call(name) && is_mentioned(view.elements, name)
+    };
+    for (name, value) in view.variables.iter().filter(|(name, _)| is_looked_at(name)) {
+        for word in words(value) {
+            let Some(named) = NamedFile::find(name, word, view.directory) else { continue };
+            let is_written = names_written_file(name)
+                || (names_log(name) && named.entry.is_file())
+                || identities.contains(&identity(&named.entry));
+            files.extend(named.load(name, is_written));
+        }
     }
     for key in PUBLIC_KEYS {
-        let path = home.map(|home| home.join(".ssh").join(key)).filter(|path| path.is_file());
-        files.extend(path.and_then(|path| machine_file(&format!("/root/.ssh/{key}"), ".ssh", &path)));
+        let path = view.home.map(|home| home.join(".ssh").join(key)).filter(|path| path.is_file());
+        files.extend(path.and_then(|path| {
+            let content = MachineContent::Input(input(&path)?);
+            Some(MachineFile { place: format!("/root/.ssh/{key}"), mention: ".ssh".to_owned(), content })
+        }));
     }
     files
 }
 
-fn machine_file(place: &str, mention: &str, path: &Path) -> Option<MachineFile> {
-    let digest = digest_of(path).ok()?;
-    let file = InputFile { path: path.to_owned(), digest };
-    Some(MachineFile { place: place.to_owned(), mention: mention.to_owned(), file })
+fn is_mentioned(elements: &[Arc<Element>], variable: &str) -> bool {
+    let files = elements.iter().flat_map(|element| element.files.values());
+    files.filter_map(|file| file.text.as_deref()).any(|text| mentions_variable(text, variable))
 }
 
-/// Returns the absolute paths in a value: alone, in a list, or as a `file://` URL.
+/// Returns the identities of the files that this process writes to: its standard output and error, and its log.
+fn own_output(view: &MachineView<'_>) -> Vec<(u64, u64)> {
+    let streams = [io::stdout().as_fd().try_clone_to_owned(), io::stderr().as_fd().try_clone_to_owned()];
+    let streams = streams.into_iter().filter_map(|stream| File::from(stream.ok()?).metadata().ok());
+    let log = view.variables.get(LOG).and_then(|log| fs::metadata(view.directory.join(log)).ok());
+    streams.chain(log).filter(Metadata::is_file).map(|entry| identity(&entry)).collect()
+}
+
+fn identity(entry: &Metadata) -> (u64, u64) {
+    (entry.dev(), entry.ino())
+}
+
+/// A file or directory that a variable names.
+struct NamedFile {
+    /// Where hooks find it.
+    place: String,
+    path: PathBuf,
+    entry: Metadata,
+}
+
+impl NamedFile {
+    fn find(variable: &str, word: &str, directory: &Path) -> Option<Self> {
+        let path = directory.join(word);
+        let entry = fs::metadata(&path).ok()?;
+        let is_relative = !word.starts_with('/');
+        let shown = if is_relative { is_inside(word) } else { !is_of_system(&path) };
+        if !shown || !(entry.is_file() || is_directory_shown(variable, word, &entry)) {
+            return None;
+        }
+        let place = if is_relative { format!("{WORK_DIR_ON_HOST}/{word}") } else { word.to_owned() };
+        Some(Self { place, path, entry })
+    }
+
+    fn load(self, variable: &str, is_written: bool) -> Option<MachineFile> {
+        let content = match is_written {
+            true => MachineContent::Written(self.path),
+            false => MachineContent::Input(input(&self.path)?),
+        };
+        Some(MachineFile { place: self.place, mention: variable.to_owned(), content })
+    }
+}
+
+/// Reads a file that is small enough to be kept; of others, no more than the digest.
+fn input(path: &Path) -> Option<InputFile> {
+    let mut content = Vec::new();
+    if path.is_file() {
+        File::open(path).ok()?.take(MAX_KEPT_BYTES + 1).read_to_end(&mut content).ok()?;
+        if content.len() as u64 <= MAX_KEPT_BYTES {
+            let (digest, content) = (Digest::of(&content), Some(Arc::from(content)));
+            return Some(InputFile { path: path.to_owned(), digest, content });
+        }
+    }
+    Some(InputFile { path: path.to_owned(), digest: digest_of(path).ok()?, content: None })
+}
+
+/// Returns the words of a value that may be paths: alone, in a list, or as a `file://` URL.
 fn words(value: &str) -> impl Iterator<Item = &str> {
     let words = value.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';'));
-    words.map(|word| word.strip_prefix("file://").unwrap_or(word)).filter(|word| word.starts_with('/'))
+    words.map(|word| word.strip_prefix("file://").unwrap_or(word)).filter(|word| !word.is_empty())
 }
 
-fn can_be_shown(variable: &str, path: &Path) -> bool {
-    let is_of_system = OF_THE_SYSTEM.iter().any(|directory| path.starts_with(directory));
-    // A mount point or a home is no configuration.
-    let is_small_directory =
-        || variable.starts_with("DIB_") && path.is_dir() && path.components().count() > 2;
-    !is_of_system && (path.is_file() || is_small_directory())
+fn is_of_system(path: &Path) -> bool {
+    OF_THE_SYSTEM.iter().any(|directory| path.starts_with(directory))
+}
+
+/// Says whether a relative path leads to something that hooks can be shown.
+fn is_inside(path: &str) -> bool {
+    let steps = Path::new(path).components();
+    steps.filter(|step| matches!(step, Component::ParentDir)).count() <= MAX_STEPS_UP
+}
+
+/// A mount point, a home, or the directory that the caller is in is no configuration; and a word such as `debian` is no directory
+/// because there happens to be one.
+fn is_directory_shown(variable: &str, word: &str, entry: &Metadata) -> bool {
+    let steps = Path::new(word).components().filter(|step| matches!(step, Component::Normal(_))).count();
+    let is_meant = match word.starts_with('/') {
+        true => steps > 1,
+        false => steps > 0 && (word.contains('/') || variable.contains("DIR") || variable.contains("PATH")),
+    };
+    entry.is_dir() && variable.starts_with("DIB_") && is_meant
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
+    use crate::element::fixture::element;
+
+    fn files(machine: &Path, names: &[&str]) {
+        for name in names {
+            fs::create_dir_all(machine.join(name).parent().unwrap()).unwrap();
+            fs::write(machine.join(name), "").unwrap();
+        }
+    }
 
     #[test]
-    fn what_variables_name_is_found_and_nothing_else() {
+    fn files_that_mentioned_variables_name_are_found_and_nothing_else() {
         let machine = tempfile::tempdir().unwrap();
         let at = |name: &str| machine.path().join(name).to_string_lossy().into_owned();
-        for file in ["apt/sources", "keys/a", "home/.ssh/id_rsa.pub", "home/.ssh/id_rsa"] {
-            fs::create_dir_all(machine.path().join(file).parent().unwrap()).unwrap();
-            fs::write(machine.path().join(file), "").unwrap();
-        }
+        files(
+            machine.path(),
+            &[
+                "apt/sources",
+                "keys/a",
+                "home/.ssh/id_rsa.pub",
+                "home/.ssh/id_rsa",
+                "work/ca.pem",
+                "bookworm/x",
+            ],
+        );
+        let text = "DIB_APT_SOURCES DIB_CONFIG DIB_ADD_APT_KEYS OTHER_DIRECTORY DIB_SHELL DIB_MOUNTPOINTS DIB_IMAGE_CACHE \
+                    DIB_RELEASE DIB_CA DIB_KEYS_DIR DIB_ROOT DIB_ARGS ${!DIB_SET_*}";
+        let elements = [Arc::new(element("e").hook("extra-data.d/50-e", text).build())];
         let variables = [
             ("DIB_APT_SOURCES", at("apt/sources")),
             ("DIB_CONFIG", format!("file://{}", at("apt/sources"))),
             ("DIB_ADD_APT_KEYS", format!("{}, {}", at("keys"), at("absent"))),
             ("OTHER_DIRECTORY", at("keys")),
+            ("UNMENTIONED", at("keys/a")),
+            ("DIB_SET_1", at("keys/a")),
             ("DIB_SHELL", "/bin/sh".to_owned()),
             ("DIB_MOUNTPOINTS", "/".to_owned()),
             ("DIB_IMAGE_CACHE", at("keys")),
             ("DIB_RELEASE", "bookworm".to_owned()),
+            ("DIB_CA", "work/ca.pem".to_owned()),
+            ("DIB_KEYS_DIR", "keys".to_owned()),
+            ("DIB_ROOT", ".".to_owned()),
+            ("DIB_ARGS", at("apt/sources")),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
-        let found = load_machine_files(&variables, Some(&machine.path().join("home")));
+        let home = machine.path().join("home");
+        let found = load_machine_files(&MachineView {
+            elements: &elements,
+            variables: &variables,
+            home: Some(&home),
+            directory: machine.path(),
+        });
         let found: Vec<_> = found.iter().map(|file| (file.mention.as_str(), file.place.clone())).collect();
         let expected = [
             ("DIB_ADD_APT_KEYS", at("keys")),
             ("DIB_APT_SOURCES", at("apt/sources")),
+            ("DIB_CA", format!("{WORK_DIR_ON_HOST}/work/ca.pem")),
             ("DIB_CONFIG", at("apt/sources")),
+            ("DIB_KEYS_DIR", format!("{WORK_DIR_ON_HOST}/keys")),
+            ("DIB_SET_1", at("keys/a")),
             (".ssh", "/root/.ssh/id_rsa.pub".to_owned()),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn files_that_a_build_writes_to_are_no_inputs() {
+        let machine = tempfile::tempdir().unwrap();
+        files(machine.path(), &["build.log", "github", "ca.pem"]);
+        let at = |name: &str| machine.path().join(name).to_string_lossy().into_owned();
+        let variables: BTreeMap<_, _> = [
+            ("LOGFILE", "build.log".to_owned()),
+            ("DIB_SAME_FILE", at("build.log")),
+            ("GITHUB_ENV", at("github")),
+            ("WEB_LOG", at("github")),
+            ("DIB_LOG_CA", at("ca.pem")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let text = variables.keys().cloned().collect::<Vec<_>>().join(" ");
+        let elements = [Arc::new(element("e").hook("extra-data.d/50-e", &text).build())];
+        let found = load_machine_files(&MachineView {
+            elements: &elements,
+            variables: &variables,
+            home: None,
+            directory: machine.path(),
+        });
+        let inputs: Vec<_> = found
+            .iter()
+            .filter(|file| matches!(file.content, MachineContent::Input(_)))
+            .map(|file| file.mention.as_str())
+            .collect();
+        assert_eq!((found.len(), inputs), (5, vec!["DIB_LOG_CA"]));
     }
 }

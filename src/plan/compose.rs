@@ -317,8 +317,8 @@ fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (Str
 
 /// Returns the fields that say what tasks do and see. Takes the value apart so that nothing added to it is forgotten.
 fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
-    let Tasks { hooks, links, fragments, environment, files, machine, requesting, shown, list, phases } =
-        tasks;
+    let Tasks { hooks, links, fragments, environment, files, machine, written: _, .. } = tasks;
+    let Tasks { requesting, shown, list, phases, .. } = tasks;
     let hooks = hooks.iter().map(|(path, element)| (format!("file {path}"), element.files[path].identity()));
     let keyed = environment.iter().filter(|(name, _)| is_keyed(name));
     let variables = keyed.map(|(name, value)| (variable_label(name), seal.field_value(name, value)));

@@ -49,11 +49,11 @@ pub use error::PlanError;
 pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
-pub use request::{Foundation, MachineFile, Request};
+pub use request::{Foundation, MachineContent, MachineFile, Request};
 pub use seal::{Seal, is_secret, secret_texts};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
 pub use step::{
     Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,
-    Tasks, Work,
+    Tasks, WORK_DIR_ON_HOST, Work,
 };
-pub use variables::element_variables;
+pub use variables::{element_variables, is_about_the_call, mentions_variable, names_log, names_written_file};

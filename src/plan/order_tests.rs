@@ -1,7 +1,7 @@
 //! The steps of images in element order and in phase order, with a base and without.
 
 use super::fixture::{Image, all_steps, tasks};
-use super::{InputFile, MachineFile, Plan, ResolvedSource, SourceContent, Step};
+use super::{InputFile, MachineContent, MachineFile, Plan, ResolvedSource, SourceContent, Step};
 use crate::element::fixture::{Builder, element};
 use crate::element::{Order, Selection, SourceRequest};
 use crate::oci::Digest;
@@ -113,7 +113,11 @@ fn files_of_the_machine_are_seen_by_hooks_on_the_host_that_mention_them() {
     let file = |mention: &str, place: &str| MachineFile {
         place: place.to_owned(),
         mention: mention.to_owned(),
-        file: InputFile { path: place.into(), digest: Digest::of(place) },
+        content: MachineContent::Input(InputFile {
+            path: place.into(),
+            digest: Digest::of(place),
+            content: None,
+        }),
     };
     let machine = vec![file(".ssh", "/root/.ssh/authorized_keys"), file("DIB_KEY", "/srv/key")];
     let plan = Image { elements: vec![element.build()], machine, ..Image::bare() }.plan();

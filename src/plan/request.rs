@@ -1,6 +1,7 @@
 //! What a plan is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::step::InputFile;
@@ -50,8 +51,17 @@ pub struct MachineFile {
     pub place: String,
     /// The text of a hook that reads it says this: the name of the variable that names it, or `.ssh`.
     pub mention: String,
-    /// What it is.
-    pub file: InputFile,
+    /// What it is to them.
+    pub content: MachineContent,
+}
+
+/// What a file of the machine is to hooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineContent {
+    /// They read it: keys have its digest.
+    Input(InputFile),
+    /// They may write to it, as others do while an image is built: a log. No key has it.
+    Written(PathBuf),
 }
 
 /// What an image stands on.

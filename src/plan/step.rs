@@ -15,6 +15,10 @@ pub const INSTALL_TYPE_FRAGMENT: &str = "11-dib-install-type.bash";
 /// Where below `TMP_BUILD_DIR` hooks on the host find parameters of the disk.
 pub const DISK_PARAMETERS: &str = "block-device/params.yaml";
 
+/// Where hooks on the host start: in place of the caller's directory, which is another one on each machine. Relative paths may lead
+/// four steps up without meeting anything else.
+pub const WORK_DIR_ON_HOST: &str = "/tmp/plywood/caller/up/up/up/here";
+
 /// Where hooks on the host find whole elements.
 pub const ELEMENTS_ON_HOST: &str = "/tmp/plywood/elements";
 
@@ -133,6 +137,8 @@ pub struct Tasks {
     pub files: BTreeMap<String, InputFile>,
     /// Files of the machine that hooks on the host read, by where they find them.
     pub machine: BTreeMap<String, InputFile>,
+    /// Files of the machine that hooks on the host may write to, such as logs, by where they find them. In no key.
+    pub written: BTreeMap<String, PathBuf>,
     /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`] go by, and whose services
     /// [`Action::AddServices`] adds.
     pub requesting: Vec<Arc<Element>>,
@@ -161,6 +167,8 @@ pub struct InputFile {
     pub path: PathBuf,
     /// What it holds.
     pub digest: Digest,
+    /// Its bytes, if they were kept: they are shown whatever the file holds by then.
+    pub content: Option<Arc<[u8]>>,
 }
 
 /// One thing to do.

@@ -30,9 +30,48 @@ pub fn element_variables(elements: &[Arc<Element>]) -> BTreeMap<String, String> 
 const OF_THE_RUN: [&str; 6] =
     ["DIB_CHECKSUM", "DIB_DEBUG_TRACE", "DIB_MIN_TMPFS", "DIB_NO_TIMESTAMP", "DIB_NO_TMPFS", "DIB_OFFLINE"];
 
+/// Variables that name files which are written while a build runs, under another name or with other content each time: the log, and
+/// those by which a step of a CI job talks to the next.
+const WRITTEN: [&str; 7] = [
+    "GITHUB_ENV",
+    "GITHUB_OUTPUT",
+    "GITHUB_PATH",
+    "GITHUB_STATE",
+    "GITHUB_STEP_SUMMARY",
+    "HISTFILE",
+    "LOGFILE",
+];
+
+/// Variables that tell of the call or the image, and name no file to read.
+const ABOUT_THE_CALL: [&str; 5] =
+    ["DIB_ARGS", "DIB_ENV", "IMAGE_ELEMENT", "IMAGE_ELEMENT_YAML", "IMAGE_NAME"];
+
 /// Says whether a variable is a part of keys.
 pub(super) fn is_keyed(name: &str) -> bool {
-    !OF_THE_RUN.contains(&name)
+    !OF_THE_RUN.contains(&name) && !names_written_file(name)
+}
+
+/// Says whether a variable names a file that is written while a build runs, and nothing that an image is made of.
+pub fn names_written_file(name: &str) -> bool {
+    WRITTEN.contains(&name)
+}
+
+/// Says whether a variable names a log by its own name: what is in that file is no input, though its path may be one.
+pub fn names_log(name: &str) -> bool {
+    ["_LOG", "_LOGFILE", "_LOG_FILE"].iter().any(|end| name.ends_with(end))
+}
+
+/// Says whether the words of a variable are no paths.
+pub fn is_about_the_call(name: &str) -> bool {
+    ABOUT_THE_CALL.contains(&name)
+}
+
+/// Says whether a text mentions a variable: by its name, or by the beginning that it shares with others (`${!DIB_KEY_*}`).
+pub fn mentions_variable(text: &[u8], variable: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let words = text.split(|byte| !is_word(*byte)).filter(|word| !word.is_empty());
+    let name = variable.as_bytes();
+    words.into_iter().any(|word| word == name || (word.ends_with(b"_") && name.starts_with(word)))
 }
 
 /// Returns the name by which a text mentions a variable: that of the function, if it is one.
@@ -44,6 +83,21 @@ pub(super) fn mentioned_name(variable: &str) -> &str {
 mod tests {
     use super::*;
     use crate::element::fixture::element;
+
+    #[test]
+    fn a_variable_is_mentioned_by_its_name_or_its_beginning() {
+        for (text, expected) in [
+            ("cp $DIB_KEY_1 x", true),
+            ("for key in ${!DIB_KEY_*}", true),
+            ("env | grep ^DIB_", true),
+            ("cp $DIB_KEY x", false),
+            ("cp $DIB_KEY_12 x", false),
+            ("_", false),
+        ] {
+            assert_eq!(mentions_variable(text.as_bytes(), "DIB_KEY_1"), expected, "{text}");
+        }
+        assert!(names_log("WEB_LOG") && !names_log("DIB_CHANGELOG"));
+    }
 
     #[test]
     fn elements_are_listed_in_every_form_that_hooks_know() {

@@ -10,9 +10,9 @@ use super::PlanError;
 use super::hooks::{Hooks, phase_of};
 use super::manifest::manifest_variables;
 use super::named::add_named;
-use super::request::{MachineFile, Request};
-use super::step::{InputFile, Tasks};
-use super::variables::mentioned_name;
+use super::request::{MachineContent, MachineFile, Request};
+use super::step::Tasks;
+use super::variables::{mentioned_name, mentions_variable};
 use crate::element::{
     DuplicateHook, Element, Fragment, Mentions, PROVIDER_DATA, Phase, PhaseClass, Place, environment_order,
     is_done_natively, is_never_called, library_variables, provider_variables, relevant_fragments,
@@ -146,8 +146,9 @@ fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, v
     let environment = only(request.variables, |name| mentions.includes(mentioned_name(name)));
     let files = only(request.files, |name| environment.values().any(|value| names_file(value, name)));
     let shown = if looks_into_elements(&hooks) { request.elements.to_vec() } else { Vec::new() };
-    let machine = machine_files(request, &hooks);
-    Tasks { hooks, fragments, environment, files, machine, shown, ..Tasks::default() }
+    let mut tasks = Tasks { hooks, fragments, environment, files, shown, ..Tasks::default() };
+    add_machine_files(request, &mut tasks);
+    tasks
 }
 
 /// Adds the tools of all elements that hooks on the host name: they find them in the hooks directory.
@@ -177,13 +178,29 @@ fn looks_into_elements(hooks: &Hooks) -> bool {
     })
 }
 
-/// Returns the files of the machine that hooks on the host mention.
-fn machine_files(request: &Request<'_>, hooks: &Hooks) -> BTreeMap<String, InputFile> {
-    let says =
-        |text: &[u8], mention: &str| text.windows(mention.len()).any(|part| part == mention.as_bytes());
-    let mentioned = |file: &&MachineFile| texts_on_host(hooks).any(|text| says(text, &file.mention));
-    let found = request.machine.iter().filter(mentioned);
-    found.map(|file| (file.place.clone(), file.file.clone())).collect()
+/// Adds the files of the machine that hooks on the host mention, or what these source or call.
+fn add_machine_files(request: &Request<'_>, tasks: &mut Tasks) {
+    if texts_on_host(&tasks.hooks).next().is_none() {
+        return;
+    }
+    let in_target = |path: &str| phase_of(path).is_some_and(|phase| phase.place() == Place::Target);
+    let texts = tasks.hooks.iter().filter(|(path, _)| !in_target(path));
+    let texts: Vec<_> = texts.filter_map(|(path, element)| element.text(path)).collect();
+    for MachineFile { place, mention, content } in request.machine {
+        if !texts.iter().any(|text| says(text, mention)) {
+            continue;
+        }
+        match content {
+            MachineContent::Input(file) => drop(tasks.machine.insert(place.clone(), file.clone())),
+            MachineContent::Written(path) => drop(tasks.written.insert(place.clone(), path.clone())),
+        }
+    }
+}
+
+/// Says whether a text has a mention: a variable, or another word.
+fn says(text: &[u8], mention: &str) -> bool {
+    let is_there = || text.windows(mention.len()).any(|part| part == mention.as_bytes());
+    mentions_variable(text, mention) || (mention.starts_with('.') && is_there())
 }
 
 /// Returns the texts of hooks that run on the host.

@@ -68,6 +68,10 @@ pub struct HostDirs<'a> {
     pub build: &'a Path,
     /// What builds share, [`super::View::CACHE`].
     pub cache: &'a Path,
+    /// The directory that they start in, [`crate::plan::WORK_DIR_ON_HOST`].
+    pub work: &'a Path,
+    /// The directory that the image is to be in, if that is another one.
+    pub beside: Option<&'a Path>,
 }
 
 /// A hooks directory that could not be laid out.

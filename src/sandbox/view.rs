@@ -53,8 +53,8 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 
 /// Switches this process (alone in its mount namespace) to the view that `order` asks for.
 pub(super) fn enter(order: &Order) -> Result<(), SandboxError> {
-    let machine = Machine::read(order)?;
-    let root = Assembly::attach(order)?;
+    let mut machine = Machine::read(order)?;
+    let root = Assembly::attach(order, &mut machine)?;
     root.mount_kernel_files()?;
     root.mount_devices()?;
     root.mount_run(&machine.resolver)?;
@@ -62,7 +62,7 @@ pub(super) fn enter(order: &Order) -> Result<(), SandboxError> {
         root.mount_below_target()?;
     }
     for (bind, source) in order.job.binds.iter().zip(machine.sources) {
-        root.bind(source, bind)?;
+        source.map_or(Ok(()), |source| root.bind(source, bind))?;
     }
     if let Some(terminal) = machine.terminal {
         root.mount(&terminal, "the terminal", "/dev/console")?;
@@ -73,15 +73,23 @@ pub(super) fn enter(order: &Order) -> Result<(), SandboxError> {
 /// What a job gets of the machine, taken before the machine is covered.
 struct Machine {
     resolver: Vec<u8>,
-    sources: Vec<Mount>,
+    /// What is to be mounted by each of the job's binds; `None` once it is.
+    sources: Vec<Option<Mount>>,
     terminal: Option<Mount>,
 }
 
 impl Machine {
     fn read(order: &Order) -> Result<Self, SandboxError> {
         let resolver = resolver_of(&order.job);
-        let sources = order.job.binds.iter().map(source_of).collect::<Result<_, _>>()?;
+        let sources =
+            order.job.binds.iter().map(|bind| source_of(bind).map(Some)).collect::<Result<_, _>>()?;
         Ok(Self { resolver, sources, terminal: terminal_of(order.terminal) })
+    }
+
+    /// Takes what is to be mounted at `target`, if anything is.
+    fn take(&mut self, order: &Order, target: &str) -> Option<Mount> {
+        let place = order.job.binds.iter().position(|bind| bind.target == target)?;
+        self.sources[place].take()
     }
 }
 
@@ -116,7 +124,7 @@ struct Assembly {
 
 impl Assembly {
     /// Mounts the job's `/` on top of the place where plywood has mounted the target.
-    fn attach(order: &Order) -> Result<Self, SandboxError> {
+    fn attach(order: &Order, host: &mut Machine) -> Result<Self, SandboxError> {
         let failed = || mount::error(order.root.display(), "/");
         let target = Mount::tree(&order.root).map_err(failed())?;
         match order.job.view {
@@ -130,7 +138,13 @@ impl Assembly {
                     .and_then(|machine| machine.with(Attributes::ReadOnly))
                     .map_err(failed())?;
                 let root = Self::at(&machine, &order.root).map_err(failed())?;
-                root.mount_fresh("/tmp", "1777", |tmp| fs::create_dir_all(tmp.join(BELOW_TMP)))?;
+                match host.take(order, "/tmp") {
+                    // The target is below it, so it has to come first.
+                    Some(tmp) => root.mount_tmp(tmp)?,
+                    None => {
+                        root.mount_fresh("/tmp", "1777", |tmp| fs::create_dir_all(tmp.join(BELOW_TMP)))?
+                    }
+                }
                 root.mount(&target, &order.root.display().to_string(), View::HOST_MOUNT)?;
                 for home in HOMES.into_iter().filter(|home| Path::new(home).is_dir()) {
                     root.mount_fresh(home, "0700", |_| Ok(()))?;
@@ -138,6 +152,14 @@ impl Assembly {
                 Ok(root)
             }
         }
+    }
+
+    /// Mounts a directory in place of a fresh `/tmp`.
+    fn mount_tmp(&self, tmp: Mount) -> Result<(), SandboxError> {
+        let attached = self.place("/tmp").and_then(|place| tmp.attach(place.as_fd()));
+        let targets = &mut MadeTargets::default();
+        let made = attached.and_then(|()| targets.make(&self.path, View::HOST_MOUNT, Shape::Directory, &[]));
+        made.map(drop).map_err(mount::error("a directory", "/tmp"))
     }
 
     fn at(mount: &Mount, path: &Path) -> io::Result<Self> {

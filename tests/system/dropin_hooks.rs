@@ -56,7 +56,7 @@ fn hooks_on_the_host_lock_files_and_write_where_they_are() {
                     + source /tmp/plywood/hooks/environment.d/10-web\n\
                     ++ export WEB=1\n";
     assert!(log.contains(expected), "{log}");
-    assert_eq!(work.files("."), ["x.tar"]);
+    assert_eq!(work.files("."), ["here", "x.tar"]);
 }
 
 /// What upstream's `ramdisk` does in its hooks, on a kernel and a busybox that are none.

@@ -14,6 +14,7 @@ mod dib;
 mod dib_elements;
 mod disk;
 mod dropin;
+mod dropin_files;
 mod dropin_hooks;
 mod elements;
 mod exchange;

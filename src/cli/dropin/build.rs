@@ -15,6 +15,7 @@ use super::usage;
 use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Ports, Reuse, Surroundings};
 use crate::cli::args::{CacheFrom, CacheTo, Global};
 use crate::cli::context::Context;
+use crate::cli::delivery::Delivery;
 use crate::cli::disk::Disk;
 use crate::cli::outputs::{Extras, Naming, Outputs};
 use crate::cli::preflight;
@@ -72,11 +73,22 @@ impl Build<'_> {
         };
         let steps = builder.stack(&plan)?;
         self.show_usage(&builder, &steps, log)?;
+        self.deliver(&builder, &plan, &steps)?;
         let steps = self.write(&edges, &builder, &plan, &steps, &outputs, extras)?;
         if let Some(target) = &target {
             self.publish(target, &builder, &edges, &plan, &steps);
         }
         Ok(())
+    }
+
+    /// Puts what hooks have left for the caller where diskimage-builder's hooks leave it.
+    fn deliver(&self, builder: &Builder<'_>, plan: &Plan, steps: &[BuiltStep]) -> Result<(), Failure> {
+        let directory = std::env::current_dir()?;
+        let image = directory.join(self.request.name.as_str());
+        let owner = Owner::of(&self.call.environment);
+        let own = |path: &Path| owner.map_or(Ok(()), |owner| owner.take(path));
+        let beside = image.parent().unwrap_or(&directory);
+        Delivery { work: &directory, beside, own: &own }.run(builder, plan, steps)
     }
 
     fn show_usage(&self, builder: &Builder<'_>, steps: &[BuiltStep], log: &Log) -> Result<(), Failure> {

@@ -1,0 +1,156 @@
+//! Files that pass between hooks on the host and the caller: those that variables name, and those that hooks leave behind. Needs
+//! root and overlayfs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::common::work::{Work, program};
+
+/// What a log says when a hook of `web` runs.
+const RUNS: &str = "dib-run-parts Running /tmp/plywood/hooks/extra-data.d/50-web";
+
+/// Returns a file of an archive.
+fn member(work: &Work, archive: &str, path: &str) -> String {
+    program("tar", &["-xOf", archive, path], &work.path())
+}
+
+#[test]
+fn a_variable_may_name_a_file_relative_to_the_caller() {
+    let work = Work::new();
+    let script = "[ ! -f \"$DIB_X_FILE\" ] || cp \"$DIB_X_FILE\" $TMP_MOUNT_PATH/etc/ca.pem
+        cp -r \"$DIB_X_DIR\" $TMP_MOUNT_PATH/etc/conf";
+    work.hook("web", "extra-data.d/50-web", script);
+    work.write("ca.pem", "one");
+    work.write("../shared/conf/a", "a");
+    let named = [("DIB_X_FILE", "ca.pem"), ("DIB_X_DIR", "../shared/conf")];
+    let create = || work.create_with("-n -t tar -o x tiny web", &named).expect_success();
+    create();
+    assert_eq!(member(&work, "x.tar", "./etc/ca.pem"), "one");
+    assert_eq!(member(&work, "x.tar", "./etc/conf/a"), "a");
+    assert!(!create().contains(RUNS), "nothing has changed");
+    work.write("ca.pem", "two");
+    assert!(create().contains(RUNS), "the file is in the key by its digest");
+    assert_eq!(member(&work, "x.tar", "./etc/ca.pem"), "two");
+    work.write("../shared/conf/b", "b");
+    assert!(create().contains(RUNS), "so is the directory");
+    assert_eq!(work.files("."), ["ca.pem", "x.tar"]);
+}
+
+#[test]
+fn files_that_are_written_during_a_build_are_no_inputs() {
+    let work = Work::new();
+    // Something writes to all of them while hooks run, and one hook looks at every variable there is.
+    let script = "env >/dev/null; echo from hook >>\"$NAME_LOG\"; cp \"$DIB_DATA\" $TMP_MOUNT_PATH/etc/data
+        echo $LOGFILE $GITHUB_ENV >/dev/null; echo started >here; sleep 1";
+    work.hook("web", "extra-data.d/50-web", script);
+    for file in ["x.log", "name.log", "github", "data"] {
+        work.write(file, "before\n");
+    }
+    let at = |name: &str| work.path().join(name).to_string_lossy().into_owned();
+    let create = || {
+        let words = ["--logfile", "x.log", "-n", "-t", "tar", "-o", "x", "tiny", "web"];
+        let mut command = work.command("disk-image-create", &words);
+        command.env("DIB_QUIET", "0").env("NAME_LOG", at("name.log")).env("DIB_DATA", "data");
+        command.env("GITHUB_ENV", at("github")).env("HISTFILE", at("github"));
+        let child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        for file in ["name.log", "github"] {
+            work.write(file, &format!("{}more\n", work.read(file)));
+        }
+        let run = child.wait_with_output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        String::from_utf8(run.stdout).unwrap()
+    };
+    assert!(create().contains(RUNS));
+    assert_eq!(member(&work, "x.tar", "./etc/data"), "before\n");
+    assert!(work.read("name.log").contains("from hook"), "hooks write into the log itself");
+    assert!(!create().contains(RUNS), "none of them is in a key");
+    work.write("data", "after\n");
+    assert!(create().contains(RUNS), "what is no log is");
+}
+
+#[test]
+fn what_hooks_leave_beside_the_image_is_there_also_when_they_do_not_run_again() {
+    for (image, directory) in [("x", "."), ("out/x", "out"), ("../images/x", "../images")] {
+        let work = Work::new();
+        work.hook("web", "extra-data.d/50-web", "echo extra >\"$IMAGE_NAME-schema.yaml\"; echo n >notes");
+        work.hook(
+            "web",
+            "post-root.d/50-web",
+            "cat \"$IMAGE_NAME-schema.yaml\"; echo post >$IMAGE_NAME.list",
+        );
+        work.hook("web", "root.d/50-web", "echo root >\"$IMAGE_NAME-root\"");
+        work.hook("web", "cleanup.d/50-web", "grep extra \"$IMAGE_NAME-schema.yaml\"");
+        let line = format!("-n -t tar -o {image} tiny web");
+        for round in ["built", "cached"] {
+            let log = work.create(&line).expect_success();
+            assert_eq!(log.contains(RUNS), round == "built", "{log}");
+            let beside = work.files(directory);
+            for name in ["x-root", "x-schema.yaml", "x.list", "x.tar"] {
+                assert!(beside.iter().any(|file| file == name), "{round} {image}: {beside:?}");
+            }
+            assert_eq!(work.read("notes"), "n\n", "{round}");
+            assert_eq!(work.read(&format!("{directory}/x.list")), "post\n");
+            let listing = program("tar", &["-tf", &format!("{image}.tar")], &work.path());
+            assert!(!listing.contains("plywood"), "{listing}");
+            fs::remove_file(work.path().join("notes")).unwrap();
+            fs::remove_dir_all(work.path().join("../images")).ok();
+            for name in ["x-root", "x-schema.yaml", "x.list", "x.tar"] {
+                fs::remove_file(work.path().join(directory).join(name)).ok();
+            }
+        }
+    }
+}
+
+#[test]
+fn absolute_names_of_images_work_wherever_they_lead() {
+    let work = Work::new();
+    work.hook("web", "extra-data.d/50-web", "echo extra >\"$IMAGE_NAME-schema.yaml\"");
+    let in_tmp = tempfile::Builder::new().prefix("plywood-test-").tempdir_in("/tmp").unwrap();
+    let flat = format!("/tmp/{}-flat", in_tmp.path().file_name().unwrap().to_str().unwrap());
+    let beside = format!("{}/x", in_tmp.path().display());
+    for image in [flat.as_str(), beside.as_str()] {
+        for _ in 0..2 {
+            work.create(&format!("-n -t tar -o {image} tiny web")).expect_success();
+            for ending in ["-schema.yaml", ".tar"] {
+                let file = format!("{image}{ending}");
+                fs::remove_file(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn files_that_hooks_leave_lead_nowhere_else() {
+    let work = Work::new();
+    work.hook("web", "extra-data.d/50-web", "echo web >x-a; echo h >.hidden; ln -s /etc/passwd x-link");
+    work.write("../victim", "untouched");
+    symlink("../victim", work.path().join("x-a")).unwrap();
+    let log = work.create("-n -t tar -o x tiny web").expect_success();
+    assert_eq!((work.read("x-a"), work.read("../victim")), ("web\n".to_owned(), "untouched".to_owned()));
+    assert!(!work.path().join("x-link").is_symlink() && !work.path().join(".hidden").exists());
+    for name in ["x-link", ".hidden"] {
+        let warning =
+            format!("a hook left `{name}` for the caller: hidden files and symlinks stay in the layer");
+        assert!(log.contains(&warning), "{log}");
+    }
+}
+
+#[test]
+fn the_last_of_equal_files_and_keys_counts() {
+    let work = Work::new();
+    for (element, text) in [("one", "1"), ("two", "2")] {
+        work.write(&format!("../elements/{element}/schema.yaml"), text);
+        work.hook(element, &format!("install.d/50-{element}"), "true");
+    }
+    work.write("../elements/two/svc-map", "ssh:\n  default: a\nssh:\n  default: b\n");
+    work.hook(
+        "two",
+        "finalise.d/90-two",
+        "cp ${0%/*}/../schema.yaml /etc/; cp /usr/share/svc-map/services /etc/",
+    );
+    let log = work.create("-n -t tar -o x tiny one two").expect_success();
+    assert_eq!(member(&work, "x.tar", "./etc/schema.yaml"), "2");
+    assert_eq!(member(&work, "x.tar", "./etc/services"), "ssh: b\n");
+    assert!(log.contains("line 3, column 1: `ssh` is there twice: the last one counts"), "{log}");
+}
