@@ -6,6 +6,7 @@ use super::{BuildError, Builder};
 use crate::distro::{BaseDefinition, BaseSource, Mmdebstrap};
 use crate::oci::DiffId;
 use crate::plan::{Plan, Step};
+use crate::port::{EarlierDownloads, Workspace};
 
 /// Makes or takes the layers of `base`, the base of `plan`, lowest first; `step` is its step.
 pub(super) fn make(
@@ -29,17 +30,51 @@ fn bootstrap(
     base: &BaseDefinition,
     source: &Mmdebstrap,
 ) -> Result<Option<DiffId>, BuildError> {
-    const TASK: &str = "bootstrap";
-    let workspace = builder.ports.store.workspace(&[])?;
-    let packages = builder.ports.packages.session(Some(base), &workspace.scratch("packages")?)?;
-    let root = builder.ports.sandbox.open(&overlay(workspace.as_ref()))?;
-    let jobs = JobRun { ports: &builder.ports, image: &plan.image, step: &step.name };
-    let job = packages.bootstrap(source, plan.source_date_epoch)?;
-    let outcome = jobs.perform(root.as_ref(), &job, "root.d", TASK)?;
-    outcome.success().map_err(|outcome| jobs.task_failed(TASK, outcome))?;
-    // The bootstrap has fetched the indices of the very sources that the root has now.
-    packages.index_refreshed(root.path())?;
-    packages.close()?;
-    root.close()?;
-    builder.commit(plan, workspace)
+    let bootstrap = Bootstrap { builder, plan, step, base, source };
+    let workspace = match bootstrap.attempt(EarlierDownloads::Offered)? {
+        // apt has looked at the sizes of earlier downloads, and not at their digests.
+        Attempt::UnfitDownloads => bootstrap.attempt(EarlierDownloads::Withheld)?,
+        done => done,
+    };
+    match workspace {
+        Attempt::Done(workspace) => builder.commit(plan, workspace),
+        Attempt::UnfitDownloads => unreachable!("a bootstrap without earlier downloads uses none"),
+    }
+}
+
+struct Bootstrap<'a> {
+    builder: &'a Builder<'a>,
+    plan: &'a Plan,
+    step: &'a Step,
+    base: &'a BaseDefinition,
+    source: &'a Mmdebstrap,
+}
+
+enum Attempt {
+    /// The workspace holds the root file system.
+    Done(Box<dyn Workspace>),
+    /// The root file system may hold an earlier download that is none of its packages.
+    UnfitDownloads,
+}
+
+impl Bootstrap<'_> {
+    fn attempt(&self, earlier: EarlierDownloads) -> Result<Attempt, BuildError> {
+        const TASK: &str = "bootstrap";
+        let ports = &self.builder.ports;
+        let workspace = ports.store.workspace(&[])?;
+        let packages = ports.packages.session(Some(self.base), &workspace.scratch("packages")?)?;
+        let root = ports.sandbox.open(&overlay(workspace.as_ref()))?;
+        let jobs = JobRun { ports, image: &self.plan.image, step: &self.step.name };
+        let job = packages.bootstrap(self.source, self.plan.source_date_epoch, earlier)?;
+        let outcome = jobs.perform(root.as_ref(), &job, "root.d", TASK)?;
+        if earlier == EarlierDownloads::Offered && !packages.downloads_fitted()? {
+            return Ok(Attempt::UnfitDownloads);
+        }
+        outcome.success().map_err(|outcome| jobs.task_failed(TASK, outcome))?;
+        // The bootstrap has fetched the indices of the very sources that the root has now.
+        packages.index_refreshed(root.path())?;
+        packages.close()?;
+        root.close()?;
+        Ok(Attempt::Done(workspace))
+    }
 }

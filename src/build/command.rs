@@ -39,8 +39,8 @@ pub(super) fn command(
         (!names.is_empty()).then(|| Command::in_target(package_argv(choices, action, names)))
     };
     Ok(match &task.action {
-        // Hooks are files, and a boot loader is for a disk: neither is a command.
-        Action::Hook | Action::InstallBootLoader => None,
+        // Hooks are files, a boot loader is for a disk, and a refresh sees other mounts than a command.
+        Action::Hook | Action::InstallBootLoader | Action::RefreshIndex => None,
         Action::InstallBootPackages => boot_packages(variables).map(Command::in_target),
         Action::Copy { from, to, modes } => Some(Command::in_target(copy(from, to, *modes))),
         Action::InstallInitScripts => init_scripts(tasks, variables).map(Command::in_target),
@@ -56,7 +56,6 @@ pub(super) fn command(
         Action::CleanUp => Some(Command::on_host(CLEAN_UP, &[])),
         Action::SetResolverAside => Some(Command::on_host(SET_RESOLVER_ASIDE, &[])),
         Action::PutResolverBack => Some(Command::on_host(PUT_RESOLVER_BACK, &[])),
-        Action::RefreshIndex => Some(Command::in_target(apt::update())),
         Action::Install(names) => packages(PackageAction::Install, names),
         Action::InstallRequested => {
             packages(PackageAction::Install, &requested(&tasks.requesting, task.phase, variables)?)

@@ -43,6 +43,7 @@ struct State {
     events: Mutex<Vec<serde_json::Value>>,
     cache_mounts: Mutex<Vec<CacheMount>>,
     index_is_fresh: Mutex<bool>,
+    downloads_are_wrong: Mutex<bool>,
     initramfs_is_asked_for: Mutex<bool>,
 }
 
@@ -80,6 +81,11 @@ impl World {
     /// Forgets that indices were refreshed, as a new process would.
     pub(super) fn restart(&self) {
         *self.0.index_is_fresh.lock().unwrap() = false;
+    }
+
+    /// Lets a bootstrap find that earlier downloads are not what its indices name.
+    pub(super) fn spoil_downloads(&self) {
+        *self.0.downloads_are_wrong.lock().unwrap() = true;
     }
 
     /// Returns the jobs that ran since the last call, each as a line.
@@ -408,14 +414,21 @@ impl Packages for World {
     }
 }
 
+fn bootstrap_program(earlier: EarlierDownloads) -> &'static str {
+    match earlier {
+        EarlierDownloads::Offered => "bootstrap",
+        EarlierDownloads::Withheld => "bootstrap-afresh",
+    }
+}
+
 struct FakeSession<'a> {
     world: &'a World,
 }
 
 impl PackageSession for FakeSession<'_> {
-    fn bootstrap(&self, source: &Mmdebstrap, _: i64) -> Result<Job, PackageError> {
+    fn bootstrap(&self, source: &Mmdebstrap, _: i64, earlier: EarlierDownloads) -> Result<Job, PackageError> {
         Ok(Job {
-            argv: vec!["bootstrap".to_owned(), source.suites.join(" ")],
+            argv: vec![bootstrap_program(earlier).to_owned(), source.suites.join(" ")],
             env: Environment::new(),
             cwd: "/".to_owned(),
             view: View::HostBare,
@@ -440,8 +453,17 @@ impl PackageSession for FakeSession<'_> {
         false
     }
 
-    fn is_index_stale(&self, _: &Path) -> Result<bool, PackageError> {
-        Ok(!*self.world.0.index_is_fresh.lock().unwrap())
+    fn downloads_fitted(&self) -> Result<bool, PackageError> {
+        Ok(!*self.world.0.downloads_are_wrong.lock().unwrap())
+    }
+
+    fn refresh_binds(&self, _: &Path) -> Result<Vec<Bind>, PackageError> {
+        Ok(Vec::new())
+    }
+
+    fn prepare_index(&self, _: &Path) -> Result<IndexState, PackageError> {
+        let is_fresh = *self.world.0.index_is_fresh.lock().unwrap();
+        Ok(if is_fresh { IndexState::Fresh } else { IndexState::Stale })
     }
 
     fn index_refreshed(&self, _: &Path) -> Result<(), PackageError> {

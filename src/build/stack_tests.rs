@@ -45,6 +45,15 @@ fn a_second_build_runs_nothing_and_gives_the_same() {
     assert_eq!(world.events("step-finished").len(), 4);
 }
 
+/// apt takes a file that it finds for a package if its size is right.
+#[test]
+fn a_bootstrap_that_may_have_used_wrong_downloads_is_made_again_without_them() {
+    let (world, plan) = (World::default(), image("").plan());
+    world.spoil_downloads();
+    assert_eq!(short(&world.stack(&plan).unwrap()), ["built"; 4]);
+    assert_eq!(world.take_jobs()[..2], ["bootstrap bookworm", "bootstrap-afresh bookworm"]);
+}
+
 #[test]
 fn what_comes_out_the_same_stops_the_change() {
     let world = World::default();

@@ -20,7 +20,7 @@ use crate::element::{
     Environment, Phase, PhaseClass, Place, environment_argv, environment_order, run_parts_order,
 };
 use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Step, Task, Tasks};
-use crate::port::{CacheMount, Exit, Job, Moment, Network, PackageSession, Root, View};
+use crate::port::{CacheMount, Exit, IndexState, Job, Moment, Network, PackageSession, Root, View};
 
 /// Where hooks in the target find the hooks directory.
 pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
@@ -160,8 +160,8 @@ impl StepRun<'_> {
             let disk = self.disk.as_ref();
             return disk.map_or(Ok(()), |disk| self.write_boot_menu(root, task, disk.layout, environment));
         }
-        if task.action == Action::RefreshIndex && !self.packages.is_index_stale(root.path())? {
-            return Ok(());
+        if task.action == Action::RefreshIndex {
+            return self.refresh_index(root, task, environment);
         }
         let Some(Command { argv, view, bind }) = command(task, self.tasks, environment, self.choices)? else {
             return Ok(());
@@ -173,11 +173,33 @@ impl StepRun<'_> {
         };
         job.binds.extend(bind);
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
-        outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))?;
-        if task.action == Action::RefreshIndex {
-            self.packages.index_refreshed(root.path())?;
+        outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))
+    }
+
+    /// Fetches the package indices if they have to be. No mounts of hooks: what they wrote must not get into indices that
+    /// builds share.
+    fn refresh_index(
+        &self,
+        root: &dyn Root,
+        task: &Task,
+        environment: &Environment,
+    ) -> Result<(), BuildError> {
+        if self.packages.prepare_index(root.path())? == IndexState::Fresh {
+            return Ok(());
         }
-        Ok(())
+        let mut env = environment.clone();
+        env.extend(self.packages.environment(task.phase.place()));
+        let job = Job {
+            argv: apt::update(),
+            env,
+            cwd: "/".to_owned(),
+            view: View::Target,
+            binds: self.packages.refresh_binds(root.path())?,
+            network: Network::Host,
+        };
+        let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
+        outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))?;
+        Ok(self.packages.index_refreshed(root.path())?)
     }
 
     fn write_boot_menu(

@@ -51,9 +51,9 @@ DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
 /// The file among a job's state in which apt keeps what it has read from the package indices.
 pub const INDEX_DIGEST: &str = "srcpkgcache.bin";
 
-/// Returns the command that fetches the package indices.
+/// Returns the command that fetches the package indices. They are kept as text, whatever the image prefers: plywood reads them.
 pub fn update() -> Vec<String> {
-    apt_get("update", std::iter::empty::<&str>())
+    apt_get("update", ["--option=Acquire::GzipIndexes=false"])
 }
 
 /// Returns the command that installs packages and what they depend on.
@@ -154,7 +154,7 @@ mod tests {
     fn packages_are_arguments() {
         assert_eq!(install(["a", "b"]), ["apt-get", "--assume-yes", "--quiet", "install", "a", "b"]);
         assert_eq!(remove(&["a".to_owned()]).last().unwrap(), "a");
-        assert_eq!(update(), ["apt-get", "--assume-yes", "--quiet", "update"]);
+        assert_eq!(update()[..4], ["apt-get", "--assume-yes", "--quiet", "update"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Files that builds share, by hard links.
+//! Files that builds share: links where nobody writes, copies where somebody may.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -10,9 +10,18 @@ use crate::port::PackageError;
 const LOCK: &str = "lock";
 
 /// Makes each file of the directory `from` appear in the directory `to`, which is made; but for locks.
+pub(super) fn link_files(from: &Path, to: &Path) -> Result<(), PackageError> {
+    for_each_file(from, to, link)
+}
+
+/// Calls `take` with each file of `from` and its place in `to`, which is made; but for locks.
 ///
 /// A file that somebody removes meanwhile is left out: everything here can be fetched again.
-pub(super) fn link_files(from: &Path, to: &Path) -> Result<(), PackageError> {
+fn for_each_file(
+    from: &Path,
+    to: &Path,
+    take: impl Fn(&Path, &Path) -> Result<(), PackageError>,
+) -> Result<(), PackageError> {
     fs::create_dir_all(to).map_err(failed("make directory", to))?;
     let entries = match fs::read_dir(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -21,7 +30,7 @@ pub(super) fn link_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     for entry in entries {
         let entry = entry.map_err(failed("read", from))?;
         if entry.file_type().is_ok_and(|kind| kind.is_file()) && entry.file_name() != LOCK {
-            link(&entry.path(), &to.join(entry.file_name()))?;
+            take(&entry.path(), &to.join(entry.file_name()))?;
         }
     }
     Ok(())
@@ -37,22 +46,53 @@ pub(super) fn link(from: &Path, to: &Path) -> Result<(), PackageError> {
     }
 }
 
-/// Links the files of `from` whose names end with `suffix` into the directory `to`, where they are not there yet.
-pub(super) fn harvest(from: &Path, suffix: &str, to: &Path) -> Result<(), PackageError> {
-    fs::create_dir_all(to).map_err(failed("make directory", to))?;
-    for entry in fs::read_dir(from).map_err(failed("read", from))? {
-        let entry = entry.map_err(failed("read", from))?;
-        if entry.file_name().to_string_lossy().ends_with(suffix) {
-            link(&entry.path(), &to.join(entry.file_name()))?;
-        }
+/// Copies the files of the directory `from`, with their times, into the directory `to`, which is made; but for locks. What is
+/// written to the copies stays in them.
+pub(super) fn copy_files(from: &Path, to: &Path) -> Result<(), PackageError> {
+    for_each_file(from, to, copy)
+}
+
+/// Copies the file `from`, if it is there, to the new file `to`, with its time.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PackageError> {
+    let copied = fs::copy(from, to).and_then(|_| {
+        // By size and time, apt sees whether its digest fits an index.
+        let modified = fs::metadata(from)?.modified()?;
+        File::options().write(true).open(to)?.set_modified(modified)
+    });
+    match copied {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("copy", from)(error)),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<(), PackageError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes everything in a directory, and makes it if it is not there.
+pub(super) fn empty(directory: &Path) -> Result<(), PackageError> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("empty", directory)(error)),
+        _ => fs::create_dir(directory).map_err(failed("make directory", directory)),
+    }
 }
 
 /// Gives the file `from`, if it is there, the second name `to`, in place of what has that name; atomic.
 pub(super) fn replace_file(from: &Path, to: &Path) -> Result<(), PackageError> {
+    replace_with(to, |next| link(from, next))
+}
+
+/// Puts what `make` writes to the path that it is given in the place of `to`; atomic. Does nothing if it writes nothing.
+pub(super) fn replace_with(
+    to: &Path,
+    make: impl FnOnce(&Path) -> Result<(), PackageError>,
+) -> Result<(), PackageError> {
     let next = to.with_added_extension(std::process::id().to_string());
-    link(from, &next)?;
+    make(&next)?;
     let renamed = fs::rename(&next, to);
     // Of two names of one file, renaming keeps both.
     let _ = fs::remove_file(&next);
@@ -123,22 +163,22 @@ mod tests {
     }
 
     #[test]
-    fn downloads_go_into_a_session_and_new_ones_come_back() {
+    fn a_copy_has_the_time_and_not_the_fate_of_its_original() {
         let directory = tempfile::tempdir().unwrap();
-        let (cache, session) = (directory.path().join("cache"), directory.path().join("session"));
-        link_files(&cache, &session).unwrap();
-        assert_eq!(names(&session), [""; 0], "a cache that is not there yet is empty");
-        fs::write(session.join("a.deb"), "a").unwrap();
-        fs::write(session.join("lock"), "").unwrap();
-        fs::create_dir(session.join("partial")).unwrap();
-        harvest(&session, ".deb", &cache).unwrap();
-        assert_eq!(names(&cache), ["a.deb"]);
-
-        let other = directory.path().join("other");
-        link_files(&cache, &other).unwrap();
-        fs::write(other.join("b.deb"), "b").unwrap();
-        harvest(&other, ".deb", &cache).unwrap();
-        assert_eq!(names(&cache), ["a.deb", "b.deb"]);
+        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
+        copy_files(&from, &to).unwrap();
+        assert_eq!(names(&to), [""; 0], "a cache that is not there yet is empty");
+        fs::create_dir(&from).unwrap();
+        let (original, copy) = (from.join("Packages"), to.join("Packages"));
+        fs::write(&original, "right").unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        File::options().write(true).open(&original).unwrap().set_modified(long_ago).unwrap();
+        copy_files(&from, &to).unwrap();
+        assert_eq!(fs::metadata(&copy).unwrap().modified().unwrap(), long_ago);
+        fs::write(&copy, "wrong").unwrap();
+        assert_eq!(fs::read_to_string(&original).unwrap(), "right");
+        empty(&to).unwrap();
+        assert_eq!(names(&to), [""; 0]);
     }
 
     #[test]

@@ -3,15 +3,19 @@
 //!
 //! ```text
 //! machine's /etc/apt ──► apt.conf, mirrors.tsv, keyrings ──► /run/plywood/apt        of every job
-//! cache/apt/archives ──► hard links ──► /var/cache/apt/archives   ──► new downloads back into the cache
-//! cache/apt/lists/…  ──► hard links ──► /var/lib/apt/lists        ──► after a refresh back into the cache,
-//!                                                                     with what apt has digested of them
+//! cache/apt/packages ──► what the indices name ──► below /var/cache/apt/archives ──► new downloads, by their digests
+//! cache/apt/lists/…  ──► links                 ──► below /var/lib/apt/lists
+//!        └─────────────► copies ──► plywood's own refresh ──► back into the cache, with what apt has digested of them
 //! ```
 //!
-//! Each step works on links of its own, so that two builds at once never wait for each other's locks, and a step that is killed
-//! leaves nothing half-written in the cache. Nothing of it gets into a layer.
+//! Hooks write to a layer of their own above the shared files: nothing that they leave there reaches another step, and two
+//! builds at once never wait for each other's locks. A step that is killed leaves nothing half-written in the cache. Nothing of
+//! it gets into a layer.
 
 mod cache;
+mod downloads;
+mod identity;
+mod index;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +26,7 @@ use crate::distro::{AptMachine, BaseDefinition, Mirror, Mirrors};
 use crate::oci::Digest;
 use crate::port::{PackageError, PackageSession, Packages};
 
+use downloads::Downloads;
 use session::AptSession;
 
 /// Variables by which a caller names mirrors, as for diskimage-builder. Never in a key: mirrors have the same content.
@@ -34,6 +39,7 @@ pub struct AptPackages {
     machine: AptMachine,
     etc_apt: PathBuf,
     cache: PathBuf,
+    downloads: Downloads,
     /// Package sources whose indices this process has refreshed.
     fresh: Mutex<BTreeSet<Digest>>,
 }
@@ -47,7 +53,8 @@ impl AptPackages {
         etc_apt: PathBuf,
         cache: PathBuf,
     ) -> Self {
-        Self { caller, machine, etc_apt, cache, fresh: Mutex::default() }
+        let downloads = Downloads::new(&cache);
+        Self { caller, machine, etc_apt, cache, downloads, fresh: Mutex::default() }
     }
 
     fn mirrors(&self, base: &BaseDefinition) -> Mirrors {

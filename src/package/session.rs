@@ -1,11 +1,16 @@
 //! The package runs of one step.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::cache::{failed, harvest, link, link_files, replace_file, replace_files};
+use super::cache::{
+    copy, copy_files, empty, failed, link, link_files, remove_file, replace_file, replace_files,
+};
+use super::downloads::Download;
+use super::identity::Identity;
 use super::{AptPackages, MIRROR};
 use crate::distro::apt::Choices;
 use crate::distro::{
@@ -14,18 +19,42 @@ use crate::distro::{
 };
 use crate::element::Place;
 use crate::oci::{Digest, Hasher};
-use crate::port::{Access, Bind, Job, Network, PackageError, PackageSession, View};
+use crate::port::{
+    Access, Bind, EarlierDownloads, IndexState, Job, Network, PackageError, PackageSession, View,
+};
 
 /// Where a root has its downloads, and its package indices.
 const ARCHIVES: &str = "/var/cache/apt/archives";
 const LISTS: &str = "/var/lib/apt/lists";
 
-/// One step's own copies: subdirectories of its scratch directory.
+/// Below a session's scratch directory: what jobs see of shared files, and what they add.
+const LAYERED: [&str; 3] = ["archives", "lists", "state"];
+
+/// Where the indices are fetched: no hook sees these directories.
+const FRESH_LISTS: &str = "fresh/lists";
+const FRESH_STATE: &str = "fresh/state";
+
+/// One step's view of the shared files: subdirectories of its scratch directory.
+///
+/// ```text
+/// apt/                      apt's configuration
+/// {archives,lists,state}/   see `Bind::LAYERS`: what hooks write goes to `own`, and no further
+/// fresh/{lists,state}/      what plywood's own refresh of the indices sees; the shared indices come from here alone
+/// ```
 pub(super) struct AptSession<'a> {
     packages: &'a AptPackages,
     /// `None` if the image has package sources of its own.
     base: Option<&'a BaseDefinition>,
     scratch: PathBuf,
+    /// Of what is in `apt/`.
+    configuration: Digest,
+    /// The package sources as they were last, and those whose indices jobs see.
+    identity: RefCell<Option<Identity>>,
+    shown: RefCell<Option<Digest>>,
+    /// Those whose indices are being fetched.
+    refreshing: RefCell<Option<Digest>>,
+    /// What the bootstrap was offered.
+    offered: RefCell<BTreeSet<Download>>,
 }
 
 impl<'a> AptSession<'a> {
@@ -34,13 +63,30 @@ impl<'a> AptSession<'a> {
         base: Option<&'a BaseDefinition>,
         scratch: &Path,
     ) -> Result<Self, PackageError> {
-        let session = Self { packages, base, scratch: scratch.to_owned() };
-        for name in ["apt", "state", "lists", "lists/partial", "archives", "archives/partial"] {
+        let mut session = Self {
+            packages,
+            base,
+            scratch: scratch.to_owned(),
+            configuration: Digest::of(""),
+            identity: RefCell::default(),
+            shown: RefCell::default(),
+            refreshing: RefCell::default(),
+            offered: RefCell::default(),
+        };
+        session.make_directory("apt")?;
+        for name in LAYERED {
+            session.make_layers(name)?;
+        }
+        for name in ["lists/own/partial", "archives/own/partial"] {
             session.make_directory(name)?;
         }
         session.write_configuration()?;
-        link_files(&packages.cache.join("archives"), &session.scratch.join("archives"))?;
+        session.configuration = digest_of_files(&session.scratch.join("apt"))?;
         Ok(session)
+    }
+
+    fn make_layers(&self, name: &str) -> Result<(), PackageError> {
+        Bind::LAYERS.iter().try_for_each(|layer| self.make_directory(&format!("{name}/{layer}")))
     }
 
     /// Writes what `/run/plywood/apt` shows: apt's configuration, the mirrors, and their keyrings.
@@ -102,10 +148,10 @@ impl<'a> AptSession<'a> {
         Bind { source: self.scratch.join(name), target: target.into(), access }
     }
 
-    fn private_binds(&self) -> Vec<Bind> {
+    /// Returns the mounts that each job needs that runs apt.
+    fn configuration_binds(&self) -> Vec<Bind> {
         let mut binds = self.network_binds();
         binds.push(self.bind("apt", format!("{PRIVATE}/apt"), Access::ReadOnly));
-        binds.push(self.bind("state", format!("{PRIVATE}/state"), Access::ReadWrite));
         binds
     }
 
@@ -120,8 +166,46 @@ impl<'a> AptSession<'a> {
         self.kept_lists(sources).with_added_extension("bin")
     }
 
-    fn digest(&self) -> PathBuf {
-        self.scratch.join("state").join(apt::INDEX_DIGEST)
+    /// Returns the identity of the package sources of the root at `root`, as this machine reaches them.
+    fn sources(&self, root: &Path) -> Result<Digest, PackageError> {
+        let last = self.identity.take();
+        let identity = Identity::of(root, &self.configuration, last)?;
+        let digest = identity.digest;
+        self.identity.replace(Some(identity));
+        Ok(digest)
+    }
+
+    /// Lets jobs see the kept indices of these package sources beneath what they write themselves.
+    fn show_lists(&self, sources: &Digest) -> Result<(), PackageError> {
+        if self.shown.borrow().as_ref() == Some(sources) {
+            return Ok(());
+        }
+        let [lists, state] = ["lists/below", "state/below"].map(|name| self.scratch.join(name));
+        empty(&lists)?;
+        empty(&state)?;
+        link_files(&self.kept_lists(sources), &lists)?;
+        link(&self.kept_digest(sources), &state.join(apt::INDEX_DIGEST))?;
+        self.shown.replace(Some(*sources));
+        Ok(())
+    }
+
+    /// Lets jobs see the downloads that the indices name which they see.
+    fn offer_downloads(&self) -> Result<(), PackageError> {
+        self.packages.downloads.offer(&self.scratch.join("lists/below"), &self.scratch.join("archives/below"))
+    }
+
+    /// Makes empty directories for indices.
+    fn clear_fresh(&self) -> Result<[PathBuf; 2], PackageError> {
+        for name in ["fresh", FRESH_LISTS, FRESH_STATE] {
+            self.make_directory(name)?;
+        }
+        let fresh = [FRESH_LISTS, FRESH_STATE].map(|name| self.scratch.join(name));
+        fresh.iter().try_for_each(|directory| empty(directory))?;
+        for name in [FRESH_LISTS, FRESH_STATE] {
+            publish(&self.scratch.join(name), 0o755)?;
+        }
+        self.make_directory("fresh/lists/partial")?;
+        Ok(fresh)
     }
 }
 
@@ -137,7 +221,12 @@ fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
 }
 
 impl PackageSession for AptSession<'_> {
-    fn bootstrap(&self, source: &Mmdebstrap, source_date_epoch: i64) -> Result<Job, PackageError> {
+    fn bootstrap(
+        &self,
+        source: &Mmdebstrap,
+        source_date_epoch: i64,
+        earlier: EarlierDownloads,
+    ) -> Result<Job, PackageError> {
         if let Some(base) = self.base
             && self.packages.mirrors(base).archive.is_none()
         {
@@ -148,10 +237,17 @@ impl PackageSession for AptSession<'_> {
                 etc_apt: self.packages.etc_apt.clone(),
             });
         }
-        let mut binds = self.private_binds();
-        for name in ["archives", "lists"] {
-            binds.push(self.bind(name, format!("{PRIVATE}/{name}"), Access::ReadWrite));
+        self.clear_fresh()?;
+        self.make_directory("archives/below")?;
+        empty(&self.scratch.join("archives/below"))?;
+        if earlier == EarlierDownloads::Offered {
+            let offered = self.packages.downloads.offer_all(&self.scratch.join("archives/below"))?;
+            self.offered.replace(offered);
         }
+        let mut binds = self.configuration_binds();
+        binds.push(self.bind("archives", format!("{PRIVATE}/archives"), Access::CopyOnWrite));
+        binds.push(self.bind(FRESH_LISTS, format!("{PRIVATE}/lists"), Access::ReadWrite));
+        binds.push(self.bind(FRESH_STATE, format!("{PRIVATE}/state"), Access::ReadWrite));
         let mut env = base_environment(source_date_epoch);
         env.extend(network_environment(&self.packages.caller));
         Ok(Job {
@@ -164,15 +260,30 @@ impl PackageSession for AptSession<'_> {
         })
     }
 
+    fn downloads_fitted(&self) -> Result<bool, PackageError> {
+        Download::all_fit(&self.offered.borrow(), &self.scratch.join(FRESH_LISTS))
+    }
+
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
-        let mut binds = self.private_binds();
+        let mut binds = self.configuration_binds();
         if has_dpkg(root) {
-            let sources = self.sources(root)?;
-            link_files(&self.kept_lists(&sources), &self.scratch.join("lists"))?;
-            link(&self.kept_digest(&sources), &self.digest())?;
-            binds.push(self.bind("archives", ARCHIVES, Access::ReadWrite));
-            binds.push(self.bind("lists", LISTS, Access::ReadWrite));
+            self.show_lists(&self.sources(root)?)?;
+            binds.push(self.bind("archives", ARCHIVES, Access::CopyOnWrite));
+            binds.push(self.bind("lists", LISTS, Access::CopyOnWrite));
         }
+        binds.push(self.bind("state", format!("{PRIVATE}/state"), Access::CopyOnWrite));
+        Ok(binds)
+    }
+
+    fn refresh_binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
+        let sources = self.sources(root)?;
+        self.refreshing.replace(Some(sources));
+        let [lists, state] = self.clear_fresh()?;
+        copy_files(&self.kept_lists(&sources), &lists)?;
+        copy(&self.kept_digest(&sources), &state.join(apt::INDEX_DIGEST))?;
+        let mut binds = self.configuration_binds();
+        binds.push(self.bind(FRESH_LISTS, LISTS, Access::ReadWrite));
+        binds.push(self.bind(FRESH_STATE, format!("{PRIVATE}/state"), Access::ReadWrite));
         Ok(binds)
     }
 
@@ -197,66 +308,58 @@ impl PackageSession for AptSession<'_> {
         environment
     }
 
-    fn is_index_stale(&self, root: &Path) -> Result<bool, PackageError> {
+    fn prepare_index(&self, root: &Path) -> Result<IndexState, PackageError> {
         if !has_dpkg(root) {
-            return Ok(false);
+            return Ok(IndexState::Fresh);
         }
         let sources = self.sources(root)?;
-        let fresh = self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner());
-        Ok(!fresh.contains(&sources))
+        if !self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).contains(&sources) {
+            return Ok(IndexState::Stale);
+        }
+        self.show_lists(&sources)?;
+        self.offer_downloads()?;
+        Ok(IndexState::Fresh)
     }
 
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {
-        let sources = self.sources(root)?;
-        replace_files(&self.scratch.join("lists"), &self.kept_lists(&sources))?;
-        replace_file(&self.digest(), &self.kept_digest(&sources))?;
+        // A refresh decides by what it found before it ran programs of the root; a bootstrap makes the sources itself.
+        let refreshed = self.refreshing.take();
+        let sources = refreshed.map_or_else(|| self.sources(root), Ok)?;
+        let digest = Path::new(FRESH_STATE).join(apt::INDEX_DIGEST);
+        replace_files(&self.scratch.join(FRESH_LISTS), &self.kept_lists(&sources))?;
+        replace_file(&self.scratch.join(digest), &self.kept_digest(&sources))?;
         self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).insert(sources);
-        Ok(())
+        self.shown.replace(None);
+        self.show_lists(&sources)?;
+        if refreshed.is_none() {
+            return Ok(());
+        }
+        // What hooks made of the old indices would lie above the new ones.
+        empty(&self.scratch.join("lists/own"))?;
+        publish(&self.scratch.join("lists/own"), 0o755)?;
+        self.make_directory("lists/own/partial")?;
+        remove_file(&self.scratch.join("state/own").join(apt::INDEX_DIGEST))?;
+        self.offer_downloads()
     }
 
     fn take_initramfs_request(&self) -> bool {
-        fs::remove_file(self.scratch.join("state/initramfs")).is_ok()
+        fs::remove_file(self.scratch.join("state/own/initramfs")).is_ok()
     }
 
     fn close(self: Box<Self>) -> Result<(), PackageError> {
-        harvest(&self.scratch.join("archives"), ".deb", &self.packages.cache.join("archives"))
+        self.packages.downloads.keep(&self.scratch.join("archives/own"), &self.scratch.join("lists/below"))
     }
 }
 
-impl AptSession<'_> {
-    /// Returns the identity of the package sources of the root at `root`, as this machine reaches them: sources, pins, and the
-    /// keys they are trusted by.
-    fn sources(&self, root: &Path) -> Result<Digest, PackageError> {
-        let mut files = vec![self.scratch.join("apt/mirrors.tsv")];
-        files_below(&root.join("etc/apt"), &mut files)?;
-        let mut hasher = Hasher::default();
-        for file in files {
-            match fs::read(&file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                content => hasher.update(Digest::of(content.map_err(failed("read", &file))?).bytes()),
-            }
-        }
-        Ok(hasher.finish())
-    }
-}
-
-/// Adds the files below a directory, sorted; nothing if it is not there. Symlinks are not followed: in a root they may lead out
-/// of it.
-fn files_below(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), PackageError> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(failed("read", directory))?,
-    };
-    let mut paths = entries
-        .map(|entry| Ok(entry.map_err(failed("read", directory))?.path()))
-        .collect::<Result<Vec<_>, PackageError>>()?;
-    paths.sort();
+/// Returns the digest of the names and contents of the files in a directory.
+fn digest_of_files(directory: &Path) -> Result<Digest, PackageError> {
+    let entries = fs::read_dir(directory).map_err(failed("read", directory))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(failed("read", directory))?.path()));
+    let paths = paths.collect::<Result<BTreeSet<_>, PackageError>>()?;
+    let mut hasher = Hasher::default();
     for path in paths {
-        match path.symlink_metadata().map_err(failed("read", &path))?.file_type() {
-            kind if kind.is_dir() => files_below(&path, files)?,
-            kind if kind.is_file() => files.push(path),
-            _ => {}
-        }
+        hasher.update(Digest::of(path.file_name().unwrap_or_default().as_encoded_bytes()).bytes());
+        hasher.update(Digest::of(fs::read(&path).map_err(failed("read", &path))?).bytes());
     }
-    Ok(())
+    Ok(hasher.finish())
 }

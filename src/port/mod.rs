@@ -18,7 +18,7 @@ pub use breaks::{Breaks, Moment};
 pub use disk::{BootImages, DiskDevice, DiskError, DiskWriter, OpenDisk};
 pub use event::{Direction, Event, Events, How, Pace};
 pub use hooks::{HookFiles, HookFilesError, HostDirs, Logs};
-pub use package::{PackageError, PackageSession, Packages};
+pub use package::{EarlierDownloads, IndexState, PackageError, PackageSession, Packages};
 pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{
     Access, Bind, CacheMount, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View,

@@ -22,11 +22,23 @@ pub trait Packages: Sync {
 /// Package runs of one step.
 pub trait PackageSession {
     /// Returns the job that makes the root file system `source` in an empty root.
-    fn bootstrap(&self, source: &Mmdebstrap, source_date_epoch: i64) -> Result<Job, PackageError>;
+    fn bootstrap(
+        &self,
+        source: &Mmdebstrap,
+        source_date_epoch: i64,
+        earlier: EarlierDownloads,
+    ) -> Result<Job, PackageError>;
+
+    /// Returns false if the bootstrap may have used an earlier download that its package indices name with another digest.
+    fn downloads_fitted(&self) -> Result<bool, PackageError>;
 
     /// Returns the mounts that a job on the root at `root` needs. They change with the root's own package sources, so
     /// they are asked for before each job.
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
+
+    /// Returns the mounts of the job that refreshes the package indices of the root at `root`. It alone may change the indices
+    /// that builds share, and starts from those: it sees nothing that hooks wrote to theirs.
+    fn refresh_binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
 
     /// Says whether package runs have something of their own at this place of the target.
     fn serves(&self, target: &str) -> bool;
@@ -37,10 +49,12 @@ pub trait PackageSession {
     /// Returns the variables that go with the mounts of a job at `place`: never a part of a key.
     fn environment(&self, place: Place) -> BTreeMap<String, String>;
 
-    /// Says whether the package indices are older than the package sources of the root at `root`.
-    fn is_index_stale(&self, root: &Path) -> Result<bool, PackageError>;
+    /// Gets ready for package runs on the root at `root`: says whether its package indices have to be refreshed. If not, jobs see
+    /// the earlier downloads that they name.
+    fn prepare_index(&self, root: &Path) -> Result<IndexState, PackageError>;
 
-    /// Notes that the indices were refreshed for the root at `root`.
+    /// Keeps the indices that a refresh or a bootstrap has fetched for the root at `root`; jobs see them, and the earlier downloads
+    /// that they name.
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError>;
 
     /// Says whether an update of the initramfs was asked for and put off, and forgets it.
@@ -48,6 +62,24 @@ pub trait PackageSession {
 
     /// Hands new downloads to later builds.
     fn close(self: Box<Self>) -> Result<(), PackageError>;
+}
+
+/// Whether a bootstrap sees packages that were downloaded earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlierDownloads {
+    /// It does. Its indices are not known before, so [`PackageSession::downloads_fitted`] tells afterwards.
+    Offered,
+    /// It downloads everything.
+    Withheld,
+}
+
+/// How package indices stand to the package sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexState {
+    /// This process has fetched them, or there are no package sources.
+    Fresh,
+    /// They have to be fetched.
+    Stale,
 }
 
 /// Package repositories that cannot be used.

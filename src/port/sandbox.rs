@@ -117,6 +117,11 @@ pub struct Bind {
     pub access: Access,
 }
 
+impl Bind {
+    /// The directories below the source of an [`Access::CopyOnWrite`].
+    pub const LAYERS: [&str; 3] = ["below", "own", "work"];
+}
+
 /// A directory that builds share, mounted into the target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheMount {
@@ -133,6 +138,9 @@ pub enum Access {
     ReadOnly,
     /// Reads and writes.
     ReadWrite,
+    /// Reads and writes, and what it writes stays apart. The source holds the three directories of [`Bind::LAYERS`]: the job
+    /// sees the files of the first, its changes go to the second, and the third is the kernel's.
+    CopyOnWrite,
 }
 
 /// Which network a job sees.

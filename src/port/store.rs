@@ -81,7 +81,7 @@ pub trait LayerStore: Sync {
     fn observe(&self, root: &Path) -> Result<Box<dyn ObservedTree>, StoreError>;
 
     /// Returns a directory that is kept between builds and shared by them, for downloads of kind `name`
-    /// (`apt/archives`). Nothing in it may be needed for a right result.
+    /// (`sources`). Nothing in it may be needed for a right result.
     fn cache(&self, name: &str) -> Result<PathBuf, StoreError>;
 }
 

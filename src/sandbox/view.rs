@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 
 use super::mount::{self, Attributes, Mount};
+use super::overlay::{self, Top};
 use super::resolver::RESOLVER;
 use super::setup;
 use super::target::{MadeTargets, Shape};
@@ -102,12 +103,30 @@ pub(super) fn resolver_of(job: &Job) -> Vec<u8> {
 }
 
 fn source_of(bind: &Bind) -> Result<Mount, SandboxError> {
-    Mount::tree(&bind.source)
-        .and_then(|tree| match bind.access {
-            Access::ReadOnly => tree.with(Attributes::ReadOnly),
-            Access::ReadWrite => Ok(tree),
-        })
-        .map_err(mount::error(bind.source.display(), &bind.target))
+    let tree = match bind.access {
+        Access::ReadOnly => Mount::tree(&bind.source).and_then(|tree| tree.with(Attributes::ReadOnly)),
+        Access::ReadWrite => Mount::tree(&bind.source),
+        Access::CopyOnWrite => copy_on_write(&bind.source),
+    };
+    tree.map_err(mount::error(bind.source.display(), &bind.target))
+}
+
+/// Mounts two layers of files; where the file system cannot be a part of an overlay, copies the lower files.
+fn copy_on_write(source: &Path) -> io::Result<Mount> {
+    let [below, own, work] = Bind::LAYERS.map(|name| source.join(name));
+    let top = Top { upper: &own, work: &work };
+    overlay::mount(std::slice::from_ref(&below), Some(top)).or_else(|_| {
+        for entry in fs::read_dir(&below)? {
+            let entry = entry?;
+            let copy = own.join(entry.file_name());
+            if entry.file_type()?.is_file() && !copy.exists() {
+                fs::copy(entry.path(), &copy)?;
+                // By size and time, apt sees whether its digest fits an index.
+                fs::File::options().write(true).open(copy)?.set_modified(entry.metadata()?.modified()?)?;
+            }
+        }
+        Mount::tree(&own)
+    })
 }
 
 /// Returns the caller's terminal, if standard input is one, for programs that ask for its name.

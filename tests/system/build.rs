@@ -27,7 +27,7 @@ fn contents(store: &Path) -> BTreeSet<(String, u64)> {
         "records/input",
         "records/content",
         "snapshots",
-        "cache/apt/archives",
+        "cache/apt/packages",
         "logs/tiny/a",
     ];
     let entries =

@@ -8,6 +8,7 @@ mod common;
 
 mod block_device;
 mod build;
+mod caches;
 mod cloud;
 mod container;
 mod dib;

@@ -94,7 +94,7 @@ fn what_one_machine_has_built_another_only_fetches() {
     assert_eq!((build.made().as_slice(), build.of("task-started").count()), (NOTHING.as_slice(), 0));
     assert_eq!(build.hits("input"), all);
     assert!(build.of("step-hit").all(|hit| hit["from"] == repository.as_str()));
-    let downloads = b.store().join("cache/apt/archives");
+    let downloads = b.store().join("cache/apt/packages");
     assert!(!downloads.exists() || fs::read_dir(downloads).unwrap().count() == 0);
     assert_eq!((a.layers(), digests(&a)), (b.layers(), digests(&b)));
 
