@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use plywood::cli::{self, Process};
 use plywood::sandbox;
@@ -27,11 +27,11 @@ fn main() -> ExitCode {
         }
     }
     // Before any thread: a mount namespace belongs to a thread and those it starts.
-    let mounts = sandbox::enter_private_mounts().ok();
-    let status = cli::run(&Process { mounts, interrupted });
-    match u8::try_from(caught.load(Ordering::Relaxed)) {
-        // As a shell shows the end of a program that a signal ended.
-        Ok(signal @ 1..) if status != ExitCode::SUCCESS => ExitCode::from(128 + signal),
+    let mounts = sandbox::enter_private_mounts();
+    let process = Process { mounts, interrupted, caught };
+    let status = cli::run(&process);
+    match process.signal_status() {
+        Some(of_signal) if status != ExitCode::SUCCESS => ExitCode::from(of_signal),
         _ => status,
     }
 }

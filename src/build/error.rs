@@ -1,6 +1,7 @@
 //! Why a build stopped.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::element::Phase;
 use crate::port::{DiskError, Exit, HookFilesError, PackageError, SandboxError, StoreError};
@@ -110,6 +111,18 @@ pub enum BuildError {
         /// The step.
         step: String,
     },
+    /// The user asked to stop while a hook or task was running.
+    #[error("interrupted: `{phase}/{task}` of step `{step}` was running for {}", duration(*.ran))]
+    Interrupted {
+        /// The step.
+        step: String,
+        /// The phase.
+        phase: String,
+        /// The hook or task.
+        task: String,
+        /// How long it had been running.
+        ran: Duration,
+    },
     /// The package lists of elements cannot be used.
     #[error(transparent)]
     PackageData(#[from] crate::element::PackageDataError),
@@ -134,6 +147,14 @@ pub enum BuildError {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
+}
+
+/// Returns a duration for people: `12 s`, `3 min 5 s`.
+fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
 }
 
 impl BuildError {

@@ -9,7 +9,7 @@ use super::error::Outcome;
 use super::mask::Mask;
 use super::{BuildError, Ports};
 use crate::element::{Environment, Phase, split_environment};
-use crate::port::{Event, Exit, Job, Root};
+use crate::port::{Event, Exit, Job, Root, SandboxError};
 
 /// How many lines of output an error shows.
 const TAIL_LINES: usize = 20;
@@ -37,7 +37,7 @@ impl JobRun<'_> {
         self.announce(phase, task);
         let started = Instant::now();
         let mut output = self.output(job, phase, task)?;
-        let exit = root.run(job, &mut |bytes| output.take(bytes))?;
+        let exit = self.until(phase, task, started, root.run(job, &mut |bytes| output.take(bytes)))?;
         self.conclude(phase, task, exit, started, output)
     }
 
@@ -52,7 +52,8 @@ impl JobRun<'_> {
         self.announce(phase.dir(), TASK);
         let started = Instant::now();
         let mut printed = Vec::new();
-        let exit = root.run(job, &mut |bytes| printed.extend_from_slice(bytes))?;
+        let ran = root.run(job, &mut |bytes| printed.extend_from_slice(bytes));
+        let exit = self.until(phase.dir(), TASK, started, ran)?;
         let (text, environment) = split_environment(&printed);
         let mut output = self.output(job, phase.dir(), TASK)?;
         output.take(text);
@@ -75,7 +76,8 @@ impl JobRun<'_> {
     ) -> Result<Vec<u8>, BuildError> {
         let started = Instant::now();
         let mut printed = Vec::new();
-        let exit = root.run(job, &mut |bytes| printed.extend_from_slice(bytes))?;
+        let ran = root.run(job, &mut |bytes| printed.extend_from_slice(bytes));
+        let exit = self.until(phase.dir(), task, started, ran)?;
         if exit.is_success() {
             return Ok(printed);
         }
@@ -93,6 +95,25 @@ impl JobRun<'_> {
             task: task.to_owned(),
             outcome: Box::new(outcome),
         }
+    }
+
+    /// Says of a job that the user stopped which one it was, and how long it ran.
+    fn until(
+        &self,
+        phase: &str,
+        task: &str,
+        started: Instant,
+        ran: Result<Exit, SandboxError>,
+    ) -> Result<Exit, BuildError> {
+        ran.map_err(|error| match error {
+            SandboxError::Interrupted => BuildError::Interrupted {
+                step: self.step.to_owned(),
+                phase: phase.to_owned(),
+                task: task.to_owned(),
+                ran: started.elapsed(),
+            },
+            other => other.into(),
+        })
     }
 
     fn announce(&self, phase: &str, task: &str) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
+use super::Process;
 use super::args::Global;
 use super::disk::{Disk, DiskRules};
 use super::report::{Failure, Message};
@@ -256,8 +257,8 @@ pub(super) fn machine_architecture() -> Result<Architecture, Failure> {
 }
 
 /// Opens the store that the command line names, or the default one.
-pub(super) fn open_store(global: &Global) -> Result<Store, Failure> {
-    Ok(Store::open(&store_path(global)?)?)
+pub(super) fn open_store(global: &Global, process: &Process) -> Result<Store, Failure> {
+    Ok(Store::open_until(&store_path(global)?, process.interrupted.clone())?)
 }
 
 /// Opens the same to look into it. One that belongs to somebody else, whoever may read it can look into as it is.

@@ -1,7 +1,5 @@
 //! `plywood import`: a root file system from elsewhere as a base.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -34,7 +32,7 @@ pub(super) fn run(global: &Global, args: &Import, process: &Process) -> Result<E
     load::load_project(&global.project)?;
     let layers = global.project.join("layers");
     refuse_to_replace(&name, &layers)?;
-    let store = open_store(global)?;
+    let store = open_store(global, process)?;
     let architecture = machine_architecture()?;
     let Taken { diff_ids, manifest, reference } = match registry_reference(&args.source)? {
         Some(reference) => from_registry(global, args, process, &store, &reference)?,
@@ -128,6 +126,9 @@ fn import(store: &Store, source: &str, architecture: Architecture) -> Result<Imp
 
 /// Returns the distribution and its release: as given, or as the root file system says itself.
 fn distribution(store: &Store, args: &Import, stack: &[DiffId]) -> Result<(String, String), Failure> {
+    if let (Some(distro), Some(release)) = (&args.distro, &args.release) {
+        return Ok((distro.clone(), release.clone()));
+    }
     let told = os_release(store, stack)?;
     let value = |given: &Option<String>, keys: &[&str]| {
         let said = keys.iter().find_map(|key| told.iter().find(|(name, _)| name == key));
@@ -145,18 +146,13 @@ fn unknown_distribution(source: &str) -> Failure {
     )
 }
 
-/// Reads the variables of `/usr/lib/os-release` in the highest layer that has the file.
+/// Reads the variables of `os-release` in the highest layer that has the file. From the archive: unpacking it would need root.
 fn os_release(store: &Store, stack: &[DiffId]) -> Result<Vec<(String, String)>, Failure> {
+    const LIMIT_BYTES: u64 = 64 << 10;
     for diff_id in stack.iter().rev() {
-        let snapshot = store.snapshot(diff_id)?;
-        for path in ["usr/lib/os-release", "etc/os-release"] {
-            let path = snapshot.join(path);
-            // A symlink in a layer may lead out of it.
-            if path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-                let mut text = String::new();
-                File::open(&path)?.take(64 << 10).read_to_string(&mut text)?;
-                return Ok(text.lines().filter_map(assignment).collect());
-            }
+        let text = store.peek(diff_id, &["usr/lib/os-release", "etc/os-release"], LIMIT_BYTES)?;
+        if let Some(text) = text {
+            return Ok(String::from_utf8_lossy(&text).lines().filter_map(assignment).collect());
         }
     }
     Ok(Vec::new())

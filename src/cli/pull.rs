@@ -17,6 +17,7 @@ use crate::oci::{BlobStream, Reference};
 use crate::output::write_stream;
 use crate::port::{Blob, Direction, Events};
 use crate::registry::{Access, Client, Remote, Transfers};
+use crate::store::Store;
 
 /// Fetches what the reference names.
 pub(super) fn run(global: &Global, args: &Pull, process: &Process) -> Result<ExitCode, Failure> {
@@ -25,7 +26,7 @@ pub(super) fn run(global: &Global, args: &Pull, process: &Process) -> Result<Exi
     let events = renderer(args.progress, Detail::of(global));
     let said = match &args.output {
         Some(directory) => files(&client, &reference, directory, events.as_ref())?,
-        None => image(global, &client, &reference, events.as_ref())?,
+        None => image(&open_store(global, process)?, &client, &reference, events.as_ref())?,
     };
     drop(events);
     said.iter().try_for_each(|line| say!("{line}"))?;
@@ -34,13 +35,12 @@ pub(super) fn run(global: &Global, args: &Pull, process: &Process) -> Result<Exi
 
 /// Fetches an image and gives it its reference as name in the store's index; returns what to say.
 fn image(
-    global: &Global,
+    store: &Store,
     client: &Client,
     reference: &Reference,
     events: &dyn Events,
 ) -> Result<Vec<String>, Failure> {
-    let store = open_store(global)?;
-    let fetched = Fetch { client, store: &store, events }.image(reference)?;
+    let fetched = Fetch { client, store, events }.image(reference)?;
     let digest = store.save_image(&reference.to_string(), &fetched.manifest.bytes)?;
     Ok(vec![
         format!("{reference}: {} layers, manifest {digest}", fetched.layers.len()),

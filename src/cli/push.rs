@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, args: &Push, process: &Process) -> Result<Exi
             "name a tag, or nothing after the repository",
         ));
     }
-    let store = open_store(global)?;
+    let store = open_store(global, process)?;
     let remote = client(global, process)?.remote(&reference.repository, Access::Push);
     let events = renderer(args.progress, Detail::of(global));
     let push = Destination { remote: &remote, reference: &reference, events: events.as_ref() };

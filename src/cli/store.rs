@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::Process;
 use super::answer::{self, say};
 use super::args::{Global, Store as Command};
 use super::context::{open_store, open_store_to_read};
@@ -14,15 +15,15 @@ use crate::store::{CheckReport, GcPolicy, GcReport, Store};
 const DAY: u64 = 24 * 60 * 60;
 
 /// Lists, collects or checks.
-pub(super) fn run(global: &Global, command: &Command) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, command: &Command, process: &Process) -> Result<ExitCode, Failure> {
     match command {
         Command::List { json } => list(&open_store_to_read(global)?, *json),
         Command::Gc { older_than, max_size } => {
             let unused_for = Some(Duration::from_secs(older_than.saturating_mul(DAY)));
             let policy = GcPolicy { unused_for, max_bytes: max_size.map(|size| size.bytes()) };
-            report_gc(&open_store(global)?.gc(&policy)?)
+            report_gc(&open_store(global, process)?.gc(&policy)?)
         }
-        Command::Check => report_check(&open_store(global)?.check()?),
+        Command::Check => report_check(&open_store(global, process)?.check()?),
     }
 }
 

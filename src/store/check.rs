@@ -16,6 +16,7 @@ use super::census::list_files;
 use super::compare::equal_trees;
 use super::document::{parse, parse_digest};
 use super::file::{failed, open_directory};
+use super::interrupt::Interrupt;
 use super::pack::workers;
 use super::record::StoredLayer;
 use crate::oci::{DiffId, Digest, Hasher};
@@ -65,7 +66,7 @@ impl Store {
 
     fn check_blobs(&self, report: &mut CheckReport) -> Result<(), StoreError> {
         let paths = list_files(&self.layout().blobs())?;
-        for (path, result) in paths.iter().zip(hash_all(&paths)) {
+        for (path, result) in paths.iter().zip(hash_all(&paths, self.interrupt())) {
             // Removed by a collector meanwhile.
             let Some((digest, bytes)) = result? else { continue };
             report.blobs += 1;
@@ -174,14 +175,14 @@ impl Store {
 }
 
 /// Hashes files on all processors; the results are in the files' order. `None` for a file that is gone.
-fn hash_all(paths: &[PathBuf]) -> Vec<Result<Option<(Digest, u64)>, StoreError>> {
+fn hash_all(paths: &[PathBuf], interrupt: &Interrupt) -> Vec<Result<Option<(Digest, u64)>, StoreError>> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
         while let index = next.fetch_add(1, Ordering::Relaxed)
             && let Some(path) = paths.get(index)
         {
-            done.push((index, hash(path)));
+            done.push((index, hash(path, interrupt)));
         }
         done
     };
@@ -193,12 +194,13 @@ fn hash_all(paths: &[PathBuf]) -> Vec<Result<Option<(Digest, u64)>, StoreError>>
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-fn hash(path: &Path) -> Result<Option<(Digest, u64)>, StoreError> {
+fn hash(path: &Path, interrupt: &Interrupt) -> Result<Option<(Digest, u64)>, StoreError> {
     use std::io::Read;
-    let mut file = match std::fs::File::open(path) {
+    let file = match std::fs::File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(failed("open", path))?,
     };
+    let mut file = interrupt.reader(file);
     let (mut hasher, mut bytes, mut buffer) = (Hasher::default(), 0, vec![0; 256 * 1024]);
     loop {
         match file.read(&mut buffer).map_err(failed("read", path))? {

@@ -60,7 +60,9 @@ impl Store {
     /// Opens the archive that a layer's blob holds.
     pub(super) fn decoded(&self, layer: &Layer) -> Result<Box<dyn Read>, StoreError> {
         let blob = self.open_blob(&layer.blob, layer.blob_bytes)?;
-        Ok(encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?)
+        let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
+        // Around what is decoded: a small blob may hold hours of zeros.
+        Ok(Box::new(self.interrupt().reader(archive)))
     }
 
     /// Stores an image's manifest (whose config and layers are stored already) and gives it a name in the index, in

@@ -38,17 +38,20 @@ mod file;
 mod gc;
 mod image;
 mod import;
+mod interrupt;
 mod layout;
 mod log;
 mod node;
 mod observe;
 mod pack;
+mod peek;
 mod receive;
 mod record;
 mod room;
 mod scan;
 mod scratch;
 mod seal;
+mod sparse;
 mod transfer;
 mod unpack;
 mod workspace;
@@ -57,7 +60,7 @@ mod xattr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -75,6 +78,7 @@ use crate::oci::{BlobStream, DiffId};
 use crate::plan::{ContentKey, InputKey, Record};
 use crate::port::{BaseImage, Layer, LayerStore, ObservedTree, StoreError, Workspace};
 use file::{create_directories, create_private, failed, read_if_there, remove_path, write_whole};
+use interrupt::Interrupt;
 use layout::Layout;
 use scratch::Scratch;
 
@@ -90,6 +94,7 @@ struct Inner {
     /// For temporary files of this process. `None` where nothing may be written.
     scratch: Option<Scratch>,
     temporaries: AtomicU64,
+    interrupt: Interrupt,
 }
 
 /// A held lock on the store, released when dropped.
@@ -103,11 +108,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotAStore`], [`StoreError::Newer`], [`StoreError::Io`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_until(path, Arc::default())
+    }
+
+    /// Opens the store as [`Store::open`]. Whatever reads or writes layers in it fails soon after `interrupted` became true.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_until(path: &Path, interrupted: Arc<AtomicBool>) -> Result<Self, StoreError> {
         let layout = Layout::open(path)?;
         sweep(&layout)?;
         let _lock = lock(&layout, FlockOperation::LockShared)?;
         let scratch = Scratch::create(&layout.work())?;
-        Ok(Self::new(layout, Some(scratch)))
+        Ok(Self::new(layout, Some(scratch), Interrupt::when(interrupted)))
     }
 
     /// Opens the store at `path` to look into it: for whoever may read it and no more. Changes nothing; what would, fails.
@@ -116,11 +129,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::new(Layout::open_to_read(path)?, None))
+        Ok(Self::new(Layout::open_to_read(path)?, None, Interrupt::default()))
     }
 
-    fn new(layout: Layout, scratch: Option<Scratch>) -> Self {
-        Self { inner: Arc::new(Inner { layout, scratch, temporaries: AtomicU64::new(0) }) }
+    fn new(layout: Layout, scratch: Option<Scratch>, interrupt: Interrupt) -> Self {
+        Self { inner: Arc::new(Inner { layout, scratch, temporaries: AtomicU64::new(0), interrupt }) }
     }
 
     /// Returns the store's directory, absolute.
@@ -145,6 +158,11 @@ impl Store {
             self.unpack(diff_id)?;
         }
         Ok(path)
+    }
+
+    /// Returns what tells long work to end.
+    fn interrupt(&self) -> &Interrupt {
+        &self.inner.interrupt
     }
 
     fn layout(&self) -> &Layout {

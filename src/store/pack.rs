@@ -19,6 +19,8 @@ use rustix::fs::OFlags;
 
 use super::blob::BlobWriter;
 use super::file::{failed, open_beneath};
+use super::interrupt::Interrupt;
+use super::sparse;
 use crate::layer::{Encoder, Encoding, Entry, Kind, LayerError};
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::port::{Layer, StoreError};
@@ -35,13 +37,18 @@ type Chunk = Arc<Vec<u8>>;
 ///
 /// # Errors
 /// [`LayerError`] where an entry cannot be encoded, [`StoreError::Io`].
-pub(super) fn pack(entries: &[Entry], upper: BorrowedFd<'_>, blob: BlobWriter) -> Result<Layer, StoreError> {
+pub(super) fn pack(
+    entries: &[Entry],
+    upper: BorrowedFd<'_>,
+    blob: BlobWriter,
+    interrupt: &Interrupt,
+) -> Result<Layer, StoreError> {
     let (to_hash, hashed) = sync_channel(QUEUE);
     let (to_blob, compressed) = sync_channel(QUEUE);
     thread::scope(|scope| {
         let hashing = scope.spawn(|| hash(hashed));
         let compressing = scope.spawn(|| compress(compressed, blob));
-        let written = write_archive(entries, upper, Fanout::new([to_hash, to_blob]));
+        let written = write_archive(entries, upper, Fanout::new([to_hash, to_blob]), interrupt);
         let (diff_id, tar_bytes) = hashing.join().expect("hashing does not panic");
         // A full disk ends the compressor first, and then the archive, whose error would hide the cause.
         let (blob, blob_bytes) = compressing.join().expect("compressing does not panic")?;
@@ -82,7 +89,12 @@ pub(super) fn zstd_encoder<W: Write>(out: W) -> io::Result<zstd::Encoder<'static
     Ok(encoder)
 }
 
-fn write_archive(entries: &[Entry], upper: BorrowedFd<'_>, out: Fanout) -> Result<u64, StoreError> {
+fn write_archive(
+    entries: &[Entry],
+    upper: BorrowedFd<'_>,
+    out: Fanout,
+    interrupt: &Interrupt,
+) -> Result<u64, StoreError> {
     let mut encoder = Encoder::new(out);
     for entry in entries {
         match entry.kind {
@@ -93,7 +105,11 @@ fn write_archive(entries: &[Entry], upper: BorrowedFd<'_>, out: Fanout) -> Resul
                     source: source.into(),
                 };
                 let file = open_beneath(upper, &entry.path, flags).map_err(source)?;
-                encoder.append_file(entry, &mut std::fs::File::from(file))?;
+                let content = sparse::content(file.into()).map_err(|source| LayerError::Write {
+                    path: String::from_utf8_lossy(&entry.path).into_owned(),
+                    source,
+                })?;
+                encoder.append_file(entry, &mut interrupt.reader(content))?;
             }
             _ => encoder.append(entry)?,
         }

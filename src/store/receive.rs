@@ -72,7 +72,8 @@ impl Store {
     pub fn receive_blob(&self, blob: &mut VerifyingReader<impl Read>) -> Result<(), StoreError> {
         let path = name(blob);
         let mut new = NewBlob::create(self.clone())?;
-        let copied = copy(blob, &path, &mut new, &self.room()?, Some);
+        let mut source = self.interrupt().reader(&mut *blob);
+        let copied = copy(&mut source, &path, &mut new, &self.room()?, Some);
         refuse_damage(blob)?;
         copied?;
         new.place(blob.digest())
@@ -177,7 +178,8 @@ impl Store {
             let chunks = Chunks { full, to_copier, current: Vec::new(), position: 0 };
             let reading = scope.spawn(|| read_archive(chunks, path, claims, &room));
             // A reader that has failed takes no more: the rest is copied all the same, to know whether the blob is damaged.
-            let copied = copy(source, path, &mut blob, &room, |chunk| {
+            let mut source = self.interrupt().reader(source);
+            let copied = copy(&mut source, path, &mut blob, &room, |chunk| {
                 to_reader.send(chunk).ok()?;
                 empty.try_recv().ok()
             });

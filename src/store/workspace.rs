@@ -97,7 +97,8 @@ impl Workspace for LayerWorkspace {
         if changeset.entries.is_empty() {
             return Ok(None);
         }
-        let layer = pack(&changeset.entries, root.as_fd(), self.store.blob_writer()?)?;
+        let layer =
+            pack(&changeset.entries, root.as_fd(), self.store.blob_writer()?, self.store.interrupt())?;
         self.store.add_layer(&layer)?;
         self.settle(&changeset)?;
         self.keep_snapshot(&layer.diff_id)?;

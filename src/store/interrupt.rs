@@ -1,0 +1,58 @@
+//! Long work that ends when the user asks for it.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Tells whatever moves the bytes of layers when to end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Asks to end once `flag` is true.
+    pub(super) fn when(flag: Arc<AtomicBool>) -> Self {
+        Self(flag)
+    }
+
+    /// Fails once the user asked to end. Not with [`io::ErrorKind::Interrupted`]: every loop over a reader takes that for
+    /// a reason to try again.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("interrupted")),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns `reader`, which fails from then on.
+    pub(super) fn reader<R: Read>(&self, reader: R) -> Interruptible<R> {
+        Interruptible { interrupt: self.clone(), reader }
+    }
+}
+
+/// A reader that ends with an error when the user asks to end.
+pub(super) struct Interruptible<R> {
+    interrupt: Interrupt,
+    reader: R,
+}
+
+impl<R: Read> Read for Interruptible<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.interrupt.check()?;
+        self.reader.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_loop_goes_on_reading_after_the_interrupt() {
+        let flag = Arc::new(AtomicBool::new(false));
+        let mut reader = Interrupt::when(flag.clone()).reader(io::repeat(0));
+        reader.read_exact(&mut [0; 100]).unwrap();
+        flag.store(true, Ordering::Relaxed);
+        assert_eq!(io::copy(&mut reader, &mut io::sink()).unwrap_err().to_string(), "interrupted");
+        assert!(reader.read_to_end(&mut Vec::new()).is_err());
+    }
+}

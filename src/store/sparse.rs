@@ -1,0 +1,102 @@
+//! Files with holes, read without their holes.
+//!
+//! An archive holds the zeros of a hole all the same. Reading them from the file would fill the page cache with zeros, page
+//! by page: for a file of 200 GiB with a few bytes in it, that is all of the host's memory.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+/// Bytes of a block in `st_blocks`. Source: stat(3type).
+const BLOCK_BYTES: u64 = 512;
+
+/// Returns the content of a file: itself, or where it has holes, a reader that knows them.
+pub(super) fn content(file: File) -> io::Result<Box<dyn Read>> {
+    let metadata = file.metadata()?;
+    if metadata.blocks().saturating_mul(BLOCK_BYTES) >= metadata.len() {
+        return Ok(Box::new(file));
+    }
+    Ok(Box::new(SparseFile { file, position: 0, part: Part::Data(0) }))
+}
+
+/// A file with holes.
+struct SparseFile {
+    file: File,
+    position: u64,
+    part: Part,
+}
+
+/// What is at the position, and where it ends.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Data(u64),
+    Hole(u64),
+}
+
+impl SparseFile {
+    /// Finds out what is at the position. At the end of the file it is data of no length, which reads as the end.
+    fn look(&mut self) -> io::Result<Part> {
+        match seek(&self.file, SeekFrom::Data(self.position)) {
+            Ok(start) if start > self.position => Ok(Part::Hole(start)),
+            Ok(_) => Ok(Part::Data(seek(&self.file, SeekFrom::Hole(self.position))?)),
+            // No data follows.
+            Err(Errno::NXIO) => Ok(Part::Hole(self.file.metadata()?.len())),
+            // The file system does not tell.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Part::Data(u64::MAX)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Read for SparseFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (Part::Data(end) | Part::Hole(end)) = self.part;
+        if self.position >= end {
+            self.part = self.look()?;
+        }
+        let wanted = |end: u64| buffer.len().min(usize::try_from(end - self.position).unwrap_or(usize::MAX));
+        let count = match self.part {
+            Part::Hole(end) if end > self.position => {
+                let count = wanted(end);
+                buffer[..count].fill(0);
+                count
+            }
+            Part::Data(end) if end > self.position => {
+                let count = wanted(end);
+                self.file.read_at(&mut buffer[..count], self.position)?
+            }
+            _ => self.file.read_at(buffer, self.position)?,
+        };
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_file_with_holes_reads_as_if_it_had_none() {
+        const MIB: u64 = 1 << 20;
+        for parts in [&[][..], &[0], &[3], &[0, 3], &[1, 2, 7]] {
+            let mut file = tempfile::tempfile().unwrap();
+            for part in parts {
+                file.seek(io::SeekFrom::Start(part * MIB)).unwrap();
+                file.write_all(format!("part {part}").as_bytes()).unwrap();
+            }
+            file.set_len(8 * MIB + 77).unwrap();
+            let mut expected = vec![0; 8 * MIB as usize + 77];
+            file.read_exact_at(&mut expected, 0).unwrap();
+            let mut found = Vec::new();
+            let mut reader = SparseFile { file, position: 0, part: Part::Data(0) };
+            reader.read_to_end(&mut found).unwrap();
+            assert!(found == expected, "{parts:?}");
+        }
+    }
+}

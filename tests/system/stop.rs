@@ -1,0 +1,99 @@
+//! Commands that are asked to stop: each ends within a moment, wherever it is, says so, and leaves nothing.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::project::Project;
+
+/// How long a command may go on. On an idle machine it is less than two seconds.
+const LIMIT: Duration = Duration::from_secs(3);
+
+const GIB: u64 = 1 << 30;
+
+fn start(mut command: Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Reads the child's standard error up to a line that contains `text`.
+fn wait_for(child: &mut Child, text: &str) -> BufReader<std::process::ChildStderr> {
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "the command ended before it said `{text}`");
+    }
+    lines
+}
+
+/// Sends a signal; returns the status and how long the command went on.
+fn stop(child: &mut Child, signal: Signal) -> (Option<i32>, Duration) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+    let sent = Instant::now();
+    let status = child.wait().unwrap();
+    (status.code(), sent.elapsed())
+}
+
+#[test]
+fn a_build_that_captures_an_endless_layer_ends_within_two_seconds_of_a_signal() {
+    let project = Project::new("elements = [\"big\"]\noutputs = []").with_small_base();
+    project.hook("elements/big/extra-data.d/50-big", "truncate -s 200G \"$TMP_MOUNT_PATH/big\"");
+    let mut build = start(project.command(&["build", "--progress", "json"]));
+    let mut rest = wait_for(&mut build, "task-finished");
+    thread::sleep(Duration::from_secs(1));
+    let (status, took) = stop(&mut build, Signal::TERM);
+    let mut said = String::new();
+    rest.read_to_string(&mut said).unwrap();
+    assert_eq!(status, Some(143), "{said}");
+    assert!(took < LIMIT, "{took:?}");
+    assert!(said.contains("\"message\":\"interrupted\""), "{said}");
+    assert_eq!(fs::read_dir(project.store().join("work")).unwrap().count(), 0, "scratch files are left");
+}
+
+#[test]
+fn a_check_of_a_large_store_ends_within_two_seconds_and_drops_nothing() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let blob = project.store().join("blobs/sha256").join("0".repeat(64));
+    File::create(&blob).unwrap().set_len(200 * GIB).unwrap();
+    let mut check = start(project.command(&["store", "check"]));
+    thread::sleep(Duration::from_secs(1));
+    let (status, took) = stop(&mut check, Signal::TERM);
+    assert_eq!(status, Some(143));
+    assert!(took < LIMIT, "{took:?}");
+    assert!(blob.exists(), "what was not read to its end is not judged");
+}
+
+/// Nothing there can look whether anybody wants to stop: a lock is waited for in the kernel.
+#[test]
+fn a_command_that_waits_for_a_lock_ends_within_two_seconds() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let lock = File::open(project.store().join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut gc = start(project.command(&["store", "gc"]));
+        thread::sleep(Duration::from_millis(500));
+        let (status, took) = stop(&mut gc, signal);
+        assert_eq!(status, Some(expected));
+        assert!(took < LIMIT, "{took:?}");
+    }
+}
+
+#[test]
+fn a_hook_that_hangs_is_named_with_how_long_it_ran() {
+    let project = Project::new("elements = [\"slow\"]\noutputs = []").with_small_base();
+    project.hook("elements/slow/install.d/50-slow", "while :; do read -t 1 </dev/zero || true; done");
+    let mut build = start(project.command(&["build", "--progress", "plain"]));
+    let mut rest = wait_for(&mut build, "install.d/50-slow");
+    thread::sleep(Duration::from_millis(1500));
+    let (status, took) = stop(&mut build, Signal::INT);
+    let mut said = String::new();
+    rest.read_to_string(&mut said).unwrap();
+    assert_eq!(status, Some(130), "{said}");
+    assert!(took < LIMIT, "{took:?}");
+    let expected = "error: interrupted: `install.d/50-slow` of step `slow` was running for 1 s\n";
+    assert!(said.contains(expected), "{said}");
+}
