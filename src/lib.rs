@@ -13,10 +13,11 @@
 //! | [`trust`] | keys, signatures, whose word counts |
 //! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, what is masked at capture |
 //! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` leans on `element`, `image` on both, all on `oci` |
+//! | [`host`] | what a build asks of its host: checks, findings, cures |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
-//! | [`load`], [`exec`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
+//! | [`load`], [`exec`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
 //! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
 //! | [`build`] | carries out a plan, through ports alone |
 //! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
@@ -32,6 +33,7 @@ pub mod distro;
 pub mod dropin;
 pub mod element;
 pub mod exec;
+pub mod host;
 pub mod image;
 pub mod layer;
 pub mod load;
@@ -40,6 +42,7 @@ pub mod output;
 pub mod package;
 pub mod plan;
 pub mod port;
+pub mod probe;
 pub mod registry;
 pub mod sandbox;
 pub mod share;

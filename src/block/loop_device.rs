@@ -102,6 +102,21 @@ impl LoopDevice {
     }
 }
 
+/// Attaches a file without a name in `directory` and detaches it again: says whether this host can do that.
+///
+/// # Errors
+/// What the kernel says.
+pub fn try_loop_device(directory: &Path) -> io::Result<()> {
+    const TRIED_BYTES: u64 = 1 << 20;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    let path = directory.join("loop-trial");
+    let file =
+        File::from(rustix::fs::open(&path, flags | rustix::fs::OFlags::CREATE, Mode::RUSR | Mode::WUSR)?);
+    fs::remove_file(&path)?;
+    file.set_len(TRIED_BYTES)?;
+    LoopDevice::attach(&file, Extent { offset: 0, bytes: TRIED_BYTES }, SectorSize::B512).map(drop)
+}
+
 /// Waits until no file system uses the block device at `path`, `limit` at most; says whether that is so.
 ///
 /// After an unmount here, mount namespaces of processes that have just been killed may hold the file system a moment longer.

@@ -15,15 +15,14 @@ use crate::port::DiskError;
 /// How the device mapper is talked to.
 const CONTROL: &str = "/dev/mapper/control";
 
-/// Says whether logical volumes can be made here.
-///
-/// # Errors
-/// [`DiskError::NoDeviceMapper`] if not.
-pub fn require_device_mapper() -> Result<(), DiskError> {
-    match Path::new(CONTROL).exists() {
-        true => Ok(()),
-        false => Err(DiskError::NoDeviceMapper),
-    }
+/// Says whether the kernel has the device mapper, without which no logical volume can be made.
+pub fn has_device_mapper() -> bool {
+    Path::new(CONTROL).exists()
+}
+
+/// Refuses to go on where there is none.
+pub(super) fn require_device_mapper() -> Result<(), DiskError> {
+    if has_device_mapper() { Ok(()) } else { Err(DiskError::NoDeviceMapper) }
 }
 
 /// The logical volumes of a disk, in use. Dropping them lets go of them, but loses the error.

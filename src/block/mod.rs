@@ -24,5 +24,6 @@ mod table;
 mod walk;
 mod writer;
 
-pub use lvm::require_device_mapper;
+pub use loop_device::try_loop_device;
+pub use lvm::has_device_mapper;
 pub use writer::LoopWriter;

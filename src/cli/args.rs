@@ -75,6 +75,12 @@ pub enum Command {
     Shell(Shell),
     /// Start a disk in QEMU, its serial console on this terminal
     Boot(Boot),
+    /// Check what this host has for builds and what it lacks, with a cure for each
+    ///
+    /// Tries what builds do: namespaces, an overlay and a loop device in the store, a guest under KVM, connections to
+    /// package mirrors. Exits with 1 if nothing can be built here; missing programs that only some outputs need are
+    /// listed as limits.
+    Doctor(Doctor),
     /// Look after the store
     #[command(subcommand)]
     Store(Store),
@@ -308,6 +314,14 @@ pub struct Shell {
     /// Run this instead of a login shell
     #[arg(last = true)]
     pub command: Vec<String>,
+}
+
+/// Arguments of `plywood doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `plywood boot`.

@@ -8,6 +8,7 @@ use super::base::fetch_missing;
 use super::context::{Context, absolute};
 use super::delivery::Delivery;
 use super::disk::Disk;
+use super::host::Host;
 use super::outputs::{Extras, InDirectory, Outputs};
 use super::preflight::check;
 use super::progress::{Detail, renderer};
@@ -41,8 +42,9 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         Reuse::Allowed => sources.registries(),
         Reuse::Refused => Registries::none(events.as_ref()),
     };
+    let host = Host::of(process);
     for request in &requests {
-        check(&edges.store, &request.plan, &request.disk, &request.outputs, &registries)?;
+        check(&host, &edges.store, &request.plan, &request.disk, &request.outputs, &registries)?;
     }
     requests.iter().flat_map(|request| &request.warnings).for_each(|message| {
         events.emit(Event::Warning { message });

@@ -46,7 +46,7 @@ impl Assembly<'_> {
     }
 
     fn finish(&self, plan: &Plan, stack: &[DiffId]) -> Result<BuiltStep, Failure> {
-        if self.process.mounts.is_none() {
+        if self.process.mounts.is_err() {
             return Err(Message::with_hint(
                 format!(
                     "the final stage of image `{}` has not run for a container, which needs root",

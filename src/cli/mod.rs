@@ -12,13 +12,15 @@ mod container;
 mod context;
 mod delivery;
 mod disk;
+mod doctor;
 mod dropin;
 mod elements;
 mod explain;
 mod fetch;
 mod hint;
-
+mod host;
 mod import;
+mod interrupt;
 mod key;
 mod layers;
 mod origin;
@@ -37,22 +39,33 @@ mod sources;
 mod store;
 mod wiring;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command};
+use args::{Cli, Command, Progress};
 use report::Failure;
 
 /// What the process was given at its start.
 pub struct Process {
-    /// The process' own mount namespace; `None` without root.
-    pub mounts: Option<crate::sandbox::PrivateMounts>,
+    /// The process' own mount namespace, or why it has none.
+    pub mounts: Result<crate::sandbox::PrivateMounts, crate::port::SandboxError>,
     /// Becomes true when the user asks to stop.
     pub interrupted: Arc<AtomicBool>,
+    /// The signal that asked, or 0.
+    pub caught: Arc<AtomicUsize>,
+}
+
+impl Process {
+    /// Returns the exit status of a process that a signal ended, as a shell shows it; `None` if none was caught.
+    pub fn signal_status(&self) -> Option<u8> {
+        match u8::try_from(self.caught.load(Ordering::Relaxed)) {
+            Ok(signal @ 1..) => Some(128 + signal),
+            _ => None,
+        }
+    }
 }
 
 /// Returns the definition of the command line: for reference pages and shell completions.
@@ -63,20 +76,19 @@ pub fn command_line() -> clap::Command {
 /// Runs the command that the arguments of the process name, and returns its exit status.
 pub fn run(process: &Process) -> ExitCode {
     if let Some((command, words)) = dropin::called(std::env::args_os()) {
+        interrupt::end_in_time(process, Progress::Plain);
         return dropin::run(command, words, process);
     }
     let cli = Cli::parse();
-    match dispatch(&cli, process) {
+    let progress = cli.command.progress().unwrap_or(Progress::Plain);
+    interrupt::end_in_time(process, progress);
+    let done = dispatch(&cli, process).map_err(|failure| interrupt::reason(process, failure));
+    match done {
         Ok(status) => status,
         Err(failure) if answer::is_enough(&failure) => ExitCode::SUCCESS,
         Err(failure) => {
             let plywood = cli.global.invocation();
-            let text = match cli.command.progress() {
-                Some(args::Progress::Json) => report::render_json(&failure, &plywood),
-                _ => report::render(&failure, &plywood),
-            };
-            // Nobody is left to be told if this fails.
-            let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            interrupt::tell(&failure, progress, &plywood);
             ExitCode::FAILURE
         }
     }
@@ -95,8 +107,9 @@ fn dispatch(cli: &Cli, process: &Process) -> Result<ExitCode, Failure> {
         Command::Import(args) => import::run(global, args, process),
         Command::Push(args) => push::run(global, args, process),
         Command::Pull(args) => pull::run(global, args, process),
-        Command::Store(command) => store::run(global, command),
+        Command::Store(command) => store::run(global, command, process),
         Command::Cache(command) => cache::run(global, command, process),
+        Command::Doctor(args) => doctor::run(global, args, process),
         Command::Key(command) => key::run(global, command),
     }
 }

@@ -1,21 +1,21 @@
 //! What can be known to fail before the long work starts.
 
-use std::path::Path;
-
 use super::disk::Disk;
+use super::host::{Host, require, require_whole, tool};
 use super::report::{Failure, Message};
 use super::sharing::now;
-use crate::block::require_device_mapper;
 use crate::build::{Prospect, Registries, forecast, hooks_look_at_disk};
 use crate::distro::BaseSource;
 use crate::dropin::OutputType;
+use crate::host::{space, tool_named};
 use crate::image::OutputFormat;
 use crate::output::qemu_formats;
 use crate::plan::Plan;
 use crate::store::Store;
 
-/// Checks that the machine has the programs that the build will need, and that its clock is right.
+/// Checks that the host has what the build will need, and that its clock is right.
 pub(super) fn check(
+    host: &Host<'_>,
     store: &Store,
     plan: &Plan,
     disk: &Disk,
@@ -24,28 +24,43 @@ pub(super) fn check(
 ) -> Result<(), Failure> {
     check_clock(plan)?;
     let forecasts = forecast(plan, store, registries)?;
+    let is_built = !forecasts.iter().all(|step| matches!(step.outcome, Prospect::Hit { .. }));
     let has_base = forecasts.first().is_some_and(|base| matches!(base.outcome, Prospect::Hit { .. }));
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
         check_base_source(&base.source)?;
     }
-    for (program, package) in output_programs(outputs) {
-        require(program, package)?;
+    for program in output_programs(outputs) {
+        require_tool(program)?;
     }
     let for_archive = hooks_look_at_disk(plan) && outputs.iter().any(OutputType::is_archive);
     let makes_disk = for_archive || outputs.iter().any(OutputType::is_disk);
     if makes_disk {
-        disk.programs().into_iter().try_for_each(|(program, package)| require(program, package))?;
+        disk.programs().into_iter().try_for_each(|(program, _)| require_tool(program))?;
     }
     if makes_disk && disk.has_volumes() {
-        require_device_mapper()?;
+        require_whole(host.device_mapper())?;
+    }
+    if is_built {
+        check_store(host, store)?;
+    }
+    if makes_disk {
+        require_whole(host.loop_devices(store)?)?;
     }
     outputs.iter().try_for_each(check_format)
+}
+
+/// Checks that layers can be made in the store.
+fn check_store(host: &Host<'_>, store: &Store) -> Result<(), Failure> {
+    let facts = host.store_facts(store)?;
+    require(host.store(&facts))?;
+    require(space(&facts))?;
+    require(host.overlay(store, &facts)?)
 }
 
 /// Checks that what the base is made from is there.
 fn check_base_source(source: &BaseSource) -> Result<(), Failure> {
     match source {
-        BaseSource::Mmdebstrap(_) => require("mmdebstrap", "mmdebstrap"),
+        BaseSource::Mmdebstrap(_) => require_tool("mmdebstrap"),
         BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
             std::fs::metadata(&file.path).map(drop).map_err(|error| {
                 Message::with_hint(
@@ -72,13 +87,13 @@ fn check_clock(plan: &Plan) -> Result<(), Failure> {
     ))
 }
 
-/// Returns the programs that these outputs need beside those for a disk, and the Debian packages that have them.
-fn output_programs(outputs: &[OutputType]) -> impl Iterator<Item = (&'static str, &'static str)> {
+/// Returns the programs that these outputs need beside those for a disk.
+fn output_programs(outputs: &[OutputType]) -> impl Iterator<Item = &'static str> {
     use OutputFormat::{Squashfs, Vdi, Vhd, Vmdk};
     outputs.iter().filter_map(|output| match output {
-        OutputType::File(Vhd | Vmdk | Vdi) | OutputType::Qemu(_) => Some(("qemu-img", "qemu-utils")),
-        OutputType::File(Squashfs) => Some(("mksquashfs", "squashfs-tools")),
-        OutputType::Docker => Some(("docker", "docker.io")),
+        OutputType::File(Vhd | Vmdk | Vdi) | OutputType::Qemu(_) => Some("qemu-img"),
+        OutputType::File(Squashfs) => Some("mksquashfs"),
+        OutputType::Docker => Some("docker"),
         OutputType::File(_) => None,
     })
 }
@@ -96,14 +111,6 @@ fn check_format(output: &OutputType) -> Result<(), Failure> {
     }
 }
 
-fn require(program: &str, package: &str) -> Result<(), Failure> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let directories = path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]);
-    match directories.map(|dir| Path::new(dir).join(program)).any(|path| path.is_file()) {
-        true => Ok(()),
-        false => Err(Message::with_hint(
-            format!("program `{program}` is needed and not installed"),
-            format!("apt-get install {package}"),
-        )),
-    }
+fn require_tool(name: &str) -> Result<(), Failure> {
+    require_whole(tool(&tool_named(name)))
 }

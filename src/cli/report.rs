@@ -79,7 +79,8 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
-fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
+/// Returns what to type next after an error, where something is known.
+pub fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
     let mut current = Some(error);
     while let Some(error) = current {
         let own = error.downcast_ref::<Message>().and_then(|message| message.hint.clone());

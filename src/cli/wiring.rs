@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicBool;
 use super::Process;
 use super::args::Global;
 use super::context::open_store;
-use super::report::{Failure, Message};
+use super::host::Host;
+use super::report::Failure;
 use crate::build::Ports;
 use crate::element::Environment;
 use crate::load::{self, HookLayout};
@@ -18,7 +19,7 @@ use crate::sandbox::Namespaces;
 use crate::store::Store;
 
 /// Where apt's configuration is on a machine.
-const ETC_APT: &str = "/etc/apt";
+pub(super) const ETC_APT: &str = "/etc/apt";
 
 /// The edges of one process.
 pub(super) struct Edges {
@@ -33,15 +34,10 @@ impl Edges {
     /// Opens the store and gets ready to run hooks, with the caller's way to the network.
     ///
     /// # Errors
-    /// If the process is not root: only root may mount.
+    /// If the kernel is too old, or the process has not the rights that a build needs.
     pub(super) fn new(global: &Global, process: &Process, environment: Environment) -> Result<Self, Failure> {
-        let mounts = process.mounts.ok_or_else(|| {
-            Message::with_hint(
-                "building needs root: hooks run in namespaces with mounts of their own",
-                "sudo plywood …",
-            )
-        })?;
-        let store = open_store(global)?;
+        let mounts = Host::of(process).mounts()?;
+        let store = open_store(global, process)?;
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
         let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?);

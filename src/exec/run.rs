@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
@@ -191,6 +192,13 @@ fn search_path() -> String {
         Ok(path) if !path.is_empty() => format!("{path}:{SYSTEM_PATH}"),
         _ => SYSTEM_PATH.to_owned(),
     }
+}
+
+/// Returns where the program `name` is, which may also be the absolute path of a file. `None` if it is not installed.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = search_path();
+    // An absolute path takes the place of the directory it is joined to.
+    path.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
 }
 
 /// Makes this process die with `parent`, also if that died before the kernel knew.

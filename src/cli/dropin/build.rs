@@ -17,6 +17,7 @@ use crate::cli::args::{CacheFrom, CacheTo, Global};
 use crate::cli::context::Context;
 use crate::cli::delivery::Delivery;
 use crate::cli::disk::Disk;
+use crate::cli::host::Host;
 use crate::cli::outputs::{Extras, Naming, Outputs};
 use crate::cli::preflight;
 use crate::cli::registry::{client, look_up_client};
@@ -62,7 +63,8 @@ impl Build<'_> {
         let target =
             Target::new(self.context, &CacheTo::default(), &client(global, self.call.process)?, log)?;
         let registries = sources.registries();
-        preflight::check(&edges.store, &plan, self.disk, &outputs, &registries)?;
+        let host = Host::of(self.call.process);
+        preflight::check(&host, &edges.store, &plan, self.disk, &outputs, &registries)?;
         let pauses = BreakIns { breaks: &self.request.breaks, environment, log };
         let builder = Builder {
             ports: Ports { breaks: Some(&pauses), ..edges.ports(log) },

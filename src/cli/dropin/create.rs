@@ -32,7 +32,7 @@ fn shown(text: &str) {
 
 fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
     // Without elements nothing is done, and so nothing needs root.
-    if call.process.mounts.is_none() && !arguments.elements.is_empty() {
+    if !rustix::process::geteuid().is_root() && !arguments.elements.is_empty() {
         return run_as_root(call).unwrap_or_else(|failure| {
             eprint!("{}", report::render(&failure, PLYWOOD));
             1

@@ -1,0 +1,162 @@
+//! The checks of the host, joined to what they look at: for `plywood doctor`, and for whatever stops a build first.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+
+use super::Process;
+use super::report::{Failure, Message};
+use crate::block;
+use crate::host::{self, Finding, Rights, Standing, StoreFacts, Tool, Trial};
+use crate::port::{LayerStore, RootSpec, Sandbox, SandboxError, Workspace};
+use crate::probe;
+use crate::sandbox::{Namespaces, PrivateMounts};
+use crate::store::Store;
+
+/// The host, as this process finds it.
+pub(super) struct Host<'a> {
+    process: &'a Process,
+    rights: Rights,
+}
+
+impl<'a> Host<'a> {
+    /// Reads what the process may do.
+    pub(super) fn of(process: &'a Process) -> Self {
+        Self { process, rights: probe::rights() }
+    }
+
+    /// Returns the process' own mounts.
+    ///
+    /// # Errors
+    /// What is lacking, if the process could not get them.
+    pub(super) fn mounts(&self) -> Result<PrivateMounts, Failure> {
+        require(self.kernel())?;
+        match &self.process.mounts {
+            Ok(mounts) => require(self.privileges()).map(|()| *mounts),
+            Err(error) => {
+                require(self.privileges())?;
+                Err(failure(host::namespaces(&trial_of(error), &self.rights)))
+            }
+        }
+    }
+
+    /// Checks the kernel.
+    pub(super) fn kernel(&self) -> Finding {
+        host::kernel(&probe::kernel_release())
+    }
+
+    /// Checks root's rights.
+    pub(super) fn privileges(&self) -> Finding {
+        host::privileges(&self.rights)
+    }
+
+    /// Checks all kinds of namespaces.
+    pub(super) fn namespaces(&self) -> Finding {
+        let trial = match &self.process.mounts {
+            Ok(_) => probe::namespaces(),
+            Err(error) => trial_of(error),
+        };
+        host::namespaces(&trial, &self.rights)
+    }
+
+    /// Says whether what needs root and mounts can be tried at all.
+    pub(super) fn may_try(&self) -> bool {
+        self.process.mounts.is_ok()
+    }
+
+    /// Measures the store, and tries in it what unpacking a layer does.
+    pub(super) fn store_facts(&self, store: &Store) -> Result<StoreFacts, Failure> {
+        let workspace = store.workspace(&[])?;
+        let facts = probe::store(store.path(), &workspace.scratch("trial")?, self.may_try());
+        facts.map_err(|error| {
+            Message::plain(format!("cannot measure the store `{}`: {error}", store.path().display()))
+        })
+    }
+
+    /// Checks that layers can be unpacked in the store.
+    pub(super) fn store(&self, facts: &StoreFacts) -> Finding {
+        host::store(facts, &self.rights)
+    }
+
+    /// Checks that layers can be stacked: opens a root in the store, as each step does.
+    pub(super) fn overlay(&self, store: &Store, facts: &StoreFacts) -> Result<Finding, Failure> {
+        let Ok(mounts) = &self.process.mounts else { return Ok(Finding::untried("overlayfs")) };
+        let workspace = store.workspace(&[])?;
+        let sandbox = Namespaces::new(*mounts, self.process.interrupted.clone());
+        let opened = sandbox.open(&overlay(workspace.as_ref())).and_then(|root| root.close());
+        let trial = opened.map_or_else(|error| trial_of(&error), |()| Trial::Works);
+        Ok(host::overlay(&trial, facts, &self.rights))
+    }
+
+    /// Checks that disks can be laid out: attaches a file of the store.
+    pub(super) fn loop_devices(&self, store: &Store) -> Result<Finding, Failure> {
+        let workspace = store.workspace(&[])?;
+        let scratch = workspace.scratch("trial")?;
+        let trial = probe::try_action("attach a loop device", || block::try_loop_device(&scratch));
+        Ok(host::loop_devices(&trial, &self.rights))
+    }
+
+    /// Checks that logical volumes can be made.
+    pub(super) fn device_mapper(&self) -> Finding {
+        host::device_mapper(block::has_device_mapper())
+    }
+}
+
+fn overlay(workspace: &dyn Workspace) -> RootSpec {
+    RootSpec::Overlay {
+        lowers: workspace.lowers().to_vec(),
+        upper: workspace.upper().to_owned(),
+        work: workspace.work().to_owned(),
+    }
+}
+
+/// Checks that a tool is installed.
+pub(super) fn tool(tool: &Tool) -> Finding {
+    host::tool(tool, probe::is_installed(tool))
+}
+
+/// Checks that a mirror answers, or the proxy before it. `None` for an address that no connection leads to.
+pub(super) fn mirror(uri: &str, proxy: Option<&str>) -> Option<Finding> {
+    if let Some(path) = uri.strip_prefix("file:").or_else(|| uri.strip_prefix("copy:")) {
+        let path = format!("/{}", path.trim_start_matches('/'));
+        let trial = probe::try_action("read", || Path::new(&path).metadata().map(drop));
+        return Some(host::mirror(uri, None, &trial));
+    }
+    let endpoint = host::endpoint(proxy.unwrap_or(uri))?;
+    Some(host::mirror(uri, proxy, &probe::mirror(&endpoint)))
+}
+
+/// Refuses to go on with a finding without which nothing can be built.
+pub(super) fn require(finding: Finding) -> Result<(), Failure> {
+    if finding.standing == Standing::Lacking { Err(failure(finding)) } else { Ok(()) }
+}
+
+/// Refuses to go on with a finding that limits what is wanted now.
+pub(super) fn require_whole(finding: Finding) -> Result<(), Failure> {
+    match finding.standing {
+        Standing::Lacking | Standing::Limited => Err(failure(finding)),
+        Standing::Ok | Standing::Untried => Ok(()),
+    }
+}
+
+fn failure(finding: Finding) -> Failure {
+    match finding.cure {
+        Some(cure) => Message::with_hint(finding.found, cure),
+        None => Message::plain(finding.found),
+    }
+}
+
+/// Returns what the kernel said when a sandbox could not be made.
+fn trial_of(error: &SandboxError) -> Trial {
+    let action = match error {
+        SandboxError::Setup { action, .. } => action.clone(),
+        SandboxError::Mount { what, .. } => format!("mount {what}"),
+        other => other.to_string(),
+    };
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    Trial::Fails {
+        action,
+        errno: cause.and_then(io::Error::raw_os_error),
+        reason: cause.map_or_else(|| error.to_string(), io::Error::to_string),
+    }
+}

@@ -1,0 +1,74 @@
+//! The result of one check.
+
+use serde::Serialize;
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was checked: `kernel`, `program mmdebstrap`.
+    pub check: String,
+    /// Whether builds work with it.
+    pub standing: Standing,
+    /// What was found, as a sentence without full stop.
+    pub found: String,
+    /// What to do about it: a command, or an edit that the user can make.
+    pub cure: Option<String>,
+}
+
+/// Whether builds work with what a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// As needed.
+    Ok,
+    /// Some outputs, bases or commands do not work without it. The finding says which.
+    Limited,
+    /// Nothing can be built without it.
+    Lacking,
+    /// It could not be tried: something else is lacking first.
+    Untried,
+}
+
+impl Standing {
+    /// Returns the word that shows it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Standing::Ok => "ok",
+            Standing::Limited => "limited",
+            Standing::Lacking => "lacking",
+            Standing::Untried => "untried",
+        }
+    }
+}
+
+impl Finding {
+    /// Makes a finding that needs no cure.
+    pub fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { check: check.into(), standing: Standing::Ok, found: found.into(), cure: None }
+    }
+
+    /// Makes a finding without which nothing can be built.
+    pub fn lacking(check: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::with_cure(Standing::Lacking, check, found, cure)
+    }
+
+    /// Makes a finding that stands in the way of some builds only.
+    pub fn limited(check: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::with_cure(Standing::Limited, check, found, cure)
+    }
+
+    /// Makes the finding of a check that could not be tried without root.
+    pub fn untried(check: impl Into<String>) -> Self {
+        let found = "was not tried: it needs root and the right to mount".to_owned();
+        Self { check: check.into(), standing: Standing::Untried, found, cure: None }
+    }
+
+    fn with_cure(
+        standing: Standing,
+        check: impl Into<String>,
+        found: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self { check: check.into(), standing, found: found.into(), cure: Some(cure.into()) }
+    }
+}

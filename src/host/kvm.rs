@@ -1,0 +1,45 @@
+//! Virtual machines with the processor's help.
+
+use super::Finding;
+use super::tool::{self, QEMU_SYSTEM};
+
+/// How running a guest under KVM went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KvmTrial {
+    /// A guest ran.
+    Works,
+    /// There is no `/dev/kvm`.
+    NoDevice,
+    /// `/dev/kvm` cannot be opened by this user.
+    NoAccess,
+    /// QEMU is not installed, so no guest could be run.
+    NoProgram,
+    /// `/dev/kvm` can be opened, and a guest does not run.
+    Fails(String),
+}
+
+/// Checks that disks can be booted at the processor's speed.
+pub fn kvm(trial: &KvmTrial) -> Finding {
+    const CHECK: &str = "kvm";
+    const SLOW: &str = "`plywood boot` works, several times slower, by emulation";
+    match trial {
+        KvmTrial::Works => Finding::ok(CHECK, "a guest ran under KVM"),
+        KvmTrial::NoProgram => Finding { check: CHECK.to_owned(), ..tool::tool(&QEMU_SYSTEM, false) },
+        KvmTrial::NoDevice => Finding::limited(
+            CHECK,
+            format!("there is no /dev/kvm: {SLOW}"),
+            "modprobe kvm_intel or kvm_amd; in a virtual machine allow nested virtualization; in a container add \
+             `--device /dev/kvm`",
+        ),
+        KvmTrial::NoAccess => Finding::limited(
+            CHECK,
+            format!("/dev/kvm may not be opened: {SLOW}"),
+            "add this user to the group `kvm`, or run as root",
+        ),
+        KvmTrial::Fails(reason) => Finding::limited(
+            CHECK,
+            format!("/dev/kvm is there, but no guest runs under it ({reason}): {SLOW}"),
+            "see `dmesg`; in a virtual machine allow nested virtualization",
+        ),
+    }
+}

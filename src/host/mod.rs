@@ -1,0 +1,27 @@
+//! What a build asks of its host: one function for each check.
+//!
+//! ```text
+//! facts (read or tried by `probe`) ──► a check ──► Finding: standing, what was found, cure
+//! ```
+//!
+//! `plywood doctor` shows all findings. `plywood build` stops at the first one that stands in its way, so both say the same.
+
+mod container;
+mod file_system;
+mod finding;
+mod kernel;
+mod kvm;
+mod mirror;
+mod rights;
+mod tool;
+mod trial;
+
+pub use container::{Container, ContainerSigns};
+pub use file_system::{FileSystem, StoreFacts, overlay, space, store};
+pub use finding::{Finding, Standing};
+pub use kernel::{OLDEST_KERNEL, kernel};
+pub use kvm::{KvmTrial, kvm};
+pub use mirror::{Endpoint, endpoint, mirror, no_mirrors, without_credentials};
+pub use rights::{Rights, privileges};
+pub use tool::{OVMF, QEMU_SYSTEM, TOOLS, Tool, tool, tool_named};
+pub use trial::{Trial, device_mapper, loop_devices, namespaces};

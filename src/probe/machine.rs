@@ -1,0 +1,69 @@
+//! The kernel, this process' rights, and programs.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+
+use rustix::thread::UnshareFlags;
+
+use crate::exec;
+use crate::host::{Container, ContainerSigns, Rights, Tool, Trial};
+
+/// Returns the release of the running kernel.
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// Reads what this process may do, and whether it is in a container.
+pub fn rights() -> Rights {
+    // What cannot be read tells nothing; the trials that follow do.
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    // A container's pid 1 has the variable also where `sudo` or `env -i` took it from this process.
+    let of_first = fs::read("/proc/1/environ").unwrap_or_default();
+    let of_first = String::from_utf8_lossy(&of_first).into_owned();
+    let of_first = of_first.split('\0').find_map(|entry| entry.strip_prefix("container=")).map(str::to_owned);
+    let variable = std::env::var("container").ok().or(of_first);
+    let container = Container::of(&ContainerSigns {
+        dockerenv: Path::new("/.dockerenv").exists(),
+        containerenv: Path::new("/run/.containerenv").exists(),
+        kubernetes: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+        variable: variable.as_deref(),
+        cgroup: &read("/proc/self/cgroup"),
+    });
+    let uid = rustix::process::geteuid().as_raw();
+    Rights::read(uid, &read("/proc/self/status"), &read("/proc/self/uid_map"), container)
+}
+
+/// Makes the namespaces of a sandbox, in a thread that ends at once and takes them along.
+pub fn namespaces() -> Trial {
+    const EACH: [(UnshareFlags, &str); 5] = [
+        (UnshareFlags::NEWNS, "make a mount namespace"),
+        (UnshareFlags::NEWPID, "make a pid namespace"),
+        (UnshareFlags::NEWUTS, "make a uts namespace"),
+        (UnshareFlags::NEWIPC, "make an ipc namespace"),
+        (UnshareFlags::NEWNET, "make a network namespace"),
+    ];
+    let trial = thread::spawn(|| {
+        // SAFETY: only namespaces are unshared, in a thread that does nothing else afterwards.
+        let unshare = |flags| unsafe { rustix::thread::unshare_unsafe(flags) };
+        let mut trials = EACH.into_iter().map(|(flags, action)| try_action(action, || Ok(unshare(flags)?)));
+        trials.find(|trial| *trial != Trial::Works).unwrap_or(Trial::Works)
+    });
+    trial.join().expect("making namespaces does not panic")
+}
+
+/// Says whether a program is in `PATH` or root's directories, or a file at its absolute path.
+pub fn is_installed(tool: &Tool) -> bool {
+    exec::find(tool.name).is_some()
+}
+
+/// Tries one action and keeps why it fails.
+pub fn try_action(action: impl Into<String>, tried: impl FnOnce() -> io::Result<()>) -> Trial {
+    match tried() {
+        Ok(()) => Trial::Works,
+        Err(error) => {
+            Trial::Fails { action: action.into(), errno: error.raw_os_error(), reason: error.to_string() }
+        }
+    }
+}

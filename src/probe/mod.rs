@@ -1,0 +1,14 @@
+//! Reads and tries what the host has, as facts for the checks of [`crate::host`].
+//!
+//! Each function is thin: it asks the kernel, a program or the network once and judges nothing. Nothing that is tried
+//! here outlives the trial.
+
+mod kvm;
+mod machine;
+mod mirror;
+mod store;
+
+pub use kvm::{kvm, run_guest};
+pub use machine::{is_installed, kernel_release, namespaces, rights, try_action};
+pub use mirror::mirror;
+pub use store::store;

@@ -1,0 +1,51 @@
+//! The directory of a store.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{chown, symlink};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, statfs, statvfs};
+
+use super::machine::try_action;
+use crate::host::{FileSystem, StoreFacts, Trial};
+
+/// Measures the store at `path`, and tries in its empty directory `scratch` what unpacking a layer does. Without root only
+/// writing is tried: an ordinary user unpacks nothing.
+///
+/// # Errors
+/// If the file system cannot be asked.
+pub fn store(path: &Path, scratch: &Path, is_root: bool) -> io::Result<StoreFacts> {
+    let (kind, room) = (statfs(path)?, statvfs(path)?);
+    // Btrfs makes inodes as they are needed, and says 0 of 0.
+    let free_inodes = (room.f_files > 0).then_some(room.f_favail);
+    Ok(StoreFacts {
+        path: path.display().to_string(),
+        file_system: FileSystem(kind.f_type as u64),
+        unpacking: unpack(scratch, is_root),
+        free_bytes: room.f_bavail.saturating_mul(room.f_frsize),
+        free_inodes,
+    })
+}
+
+fn unpack(scratch: &Path, is_root: bool) -> Trial {
+    let (file, link, device) = (scratch.join("file"), scratch.join("link"), scratch.join("device"));
+    let write = try_action("write a file", || fs::write(&file, b"plywood"));
+    if !is_root || write != Trial::Works {
+        return write;
+    }
+    let trials: [(&str, &dyn Fn() -> io::Result<()>); 5] = [
+        ("give a file to another user", &|| chown(&file, Some(1), Some(1))),
+        ("make a symlink", &|| symlink("file", &link)),
+        ("make a hard link", &|| fs::hard_link(&file, scratch.join("second"))),
+        // Removals in layers and opaque directories are marked so.
+        ("make a device that marks a removal", &|| {
+            Ok(mknodat(CWD, &device, FileType::CharacterDevice, Mode::empty(), 0)?)
+        }),
+        ("set an extended attribute `trusted.*`", &|| {
+            Ok(rustix::fs::setxattr(scratch, "trusted.plywood", b"y", XattrFlags::empty())?)
+        }),
+    ];
+    let mut trials = trials.into_iter().map(|(action, tried)| try_action(action, tried));
+    trials.find(|trial| *trial != Trial::Works).unwrap_or(Trial::Works)
+}

@@ -1,0 +1,145 @@
+//! Hosts that lack something: what `plywood doctor` finds there, and how `plywood build` refuses with the same words.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::common::project::Project;
+use crate::common::work::{Run, Work};
+use plywood::host::KvmTrial;
+use plywood::probe;
+
+/// Runs plywood in a world that `words` make: a program and arguments that execute what follows them.
+fn run_in(project: &Project, words: &[&str], args: &[&str]) -> Output {
+    let plywood = project.command(args);
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(plywood.get_program()).args(plywood.get_args());
+    command.output().unwrap_or_else(|error| panic!("this test needs the program `{}`: {error}", words[0]))
+}
+
+/// Hides a file of the host from one program.
+fn without(file: &str) -> [String; 5] {
+    let script = format!("mount --bind /dev/null {file} && exec \"$@\"");
+    ["unshare", "-m", "sh", "-euc", &script].map(str::to_owned)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Returns the finding of one check.
+fn finding(document: &Value, check: &str) -> Value {
+    let checks = document["checks"].as_array().unwrap();
+    checks
+        .iter()
+        .find(|finding| finding["check"] == check)
+        .unwrap_or_else(|| panic!("{check}: {document}"))
+        .clone()
+}
+
+fn doctor_in(project: &Project, words: &[&str]) -> (Option<i32>, Value) {
+    let output = run_in(project, words, &["doctor", "--json"]);
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn a_host_that_builds_is_found_fit_and_nothing_is_left_of_the_trials() {
+    let project = Project::of_elements(&["a"]);
+    let loops = || text(&Command::new("losetup").arg("--list").output().unwrap().stdout).lines().count();
+    let before = loops();
+    let (status, document) = doctor_in(&project, &["env"]);
+    assert_eq!((status, &document["ok"]), (Some(0), &Value::Bool(true)), "{document:#}");
+    for check in ["kernel", "privileges", "namespaces", "store", "overlayfs", "loop devices"] {
+        assert_eq!(finding(&document, check)["standing"], "ok", "{document:#}");
+    }
+    assert!(loops() <= before, "a loop device is left");
+    assert_eq!(fs::read_dir(project.store().join("work")).unwrap().count(), 0);
+}
+
+#[test]
+fn root_without_a_capability_learns_its_name_from_doctor_and_build() {
+    let project = Project::of_elements(&["a"]);
+    let words = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
+    let (status, document) = doctor_in(&project, &words);
+    let found = finding(&document, "privileges");
+    assert_eq!((status, found["standing"].as_str()), (Some(1), Some("lacking")), "{document:#}");
+    assert!(found["found"].as_str().unwrap().ends_with("lacks the capability CAP_SYS_ADMIN"), "{found}");
+    let build = run_in(&project, &words, &["build"]);
+    let message = text(&build.stderr);
+    assert_eq!(build.status.code(), Some(1));
+    assert!(message.starts_with(&format!("error: {}\n", found["found"].as_str().unwrap())), "{message}");
+    assert!(message.contains(&format!("hint: {}\n", found["cure"].as_str().unwrap())), "{message}");
+}
+
+#[test]
+fn root_of_a_user_namespace_is_told_so() {
+    let project = Project::of_elements(&["a"]);
+    let build = run_in(&project, &["unshare", "--user", "--map-root-user"], &["build"]);
+    let message = text(&build.stderr);
+    assert_eq!(build.status.code(), Some(1));
+    assert!(message.contains("(a user namespace)") && message.contains("hint: "), "{message}");
+}
+
+#[test]
+fn what_only_disks_need_stops_only_disks() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let without = without("/dev/loop-control");
+    let words: Vec<_> = without.iter().map(String::as_str).chain(["sh"]).collect();
+    let archive = run_in(&project, &words, &["build"]);
+    assert!(archive.status.success(), "{}", text(&archive.stderr));
+    let disk = run_in(&project, &words, &["build", "-f", "raw"]);
+    let message = text(&disk.stderr);
+    assert_eq!(disk.status.code(), Some(1));
+    assert!(message.starts_with("error: no disk can be made, only containers and archives: "), "{message}");
+    let (status, document) = doctor_in(&project, &words);
+    assert_eq!(status, Some(0), "{document:#}");
+    assert_eq!(finding(&document, "loop devices")["standing"], "limited");
+}
+
+#[test]
+fn a_missing_program_is_named_with_its_package_and_what_needs_it() {
+    let project = Project::of_elements(&["a"]);
+    let without = without("/usr/bin/mmdebstrap");
+    let words: Vec<_> = without.iter().map(String::as_str).chain(["sh"]).collect();
+    let build = run_in(&project, &words, &["build"]);
+    let expected = "error: program `mmdebstrap` is needed and not installed (for bases that are bootstrapped: \
+                    Debian, Ubuntu)\n\nhint: apt-get install mmdebstrap\n";
+    assert_eq!((build.status.code(), text(&build.stderr).as_str()), (Some(1), expected));
+}
+
+/// Where KVM is there and does not work, that is not the fault of the guest that tries it.
+#[test]
+fn the_guest_that_tries_kvm_runs_by_emulation() {
+    assert_eq!(probe::run_guest("tcg").unwrap(), KvmTrial::Works);
+}
+
+#[test]
+fn a_container_without_privileges_says_which_capability_is_missing_and_how_to_give_it() {
+    let work = Work::new();
+    work.programs("tiny", &["bash", "sh", "cat", "cp", "grep", "ls", "mkdir", env!("CARGO_BIN_EXE_plywood")]);
+    work.write("plywood.toml", "[image.x]\nelements = [\"tiny\"]\noutputs = [\"tar\"]\n");
+    let command = work.command("disk-image-create", &[]);
+    let script = r#"
+        "$0" -n -t docker --docker-target lab/plywood -o x tiny >/dev/null 2>&1
+        run() { docker run --rm --network none -v "$PWD:/work" -v "$PWD/../elements:/work/elements" "$@"; }
+        echo "--- plain"
+        run lab/plywood plywood --project /work --store /work/inner build 2>&1 || echo "status $?"
+        echo "--- granted"
+        run --cap-add SYS_ADMIN --security-opt apparmor=unconfined lab/plywood plywood --project /work --store /work/inner doctor"#;
+    let mut engine = Command::new(format!("{}/scripts/with-docker-engine", env!("CARGO_MANIFEST_DIR")));
+    engine.args(["sh", "-euc", script]).arg(command.get_program()).current_dir(work.path());
+    engine.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let stdout = Run::of(engine.output().unwrap()).expect_success();
+    let (plain, granted) = stdout.split_once("--- granted").unwrap();
+    assert!(plain.contains("root in a Docker container lacks the capability CAP_SYS_ADMIN"), "{stdout}");
+    assert!(plain.contains("hint: start it with `docker run --cap-add SYS_ADMIN"), "{stdout}");
+    assert!(plain.contains("status 1"), "{stdout}");
+    for check in ["privileges", "namespaces", "overlayfs"] {
+        assert!(granted.contains(&format!("ok       {check}")), "{check}: {stdout}");
+    }
+    assert!(
+        granted.contains("limited  loop devices") && granted.contains("docker run --privileged"),
+        "{stdout}"
+    );
+}
