@@ -15,7 +15,7 @@ use fixture::{EPOCH, files, machine_tree, run, scratch, text};
 use plywood::block::LoopWriter;
 use plywood::disk::{DiskSize, Firmware, FsName, Identity, Layout, Request, RootFs};
 use plywood::image::Qcow2Compression;
-use plywood::output::{Compatibility, Converter, DiskFormat, Qcow2Options};
+use plywood::output::{Compatibility, Converter, Destination, DiskFormat, Qcow2Options};
 use plywood::port::{BootImages, DiskWriter};
 use plywood::sandbox::enter_private_mounts;
 use race::Race;
@@ -114,5 +114,5 @@ fn write_qcow2(raw: &Path, target: &Path, compression: Qcow2Compression) -> Path
         clusters: None,
         interrupt: Arc::new(AtomicBool::new(false)),
     };
-    converter.convert(raw, target, DiskFormat::Qcow2).unwrap().path
+    converter.convert(raw, &Destination::at(target).unwrap(), DiskFormat::Qcow2).unwrap().path
 }

@@ -16,7 +16,7 @@ use std::thread;
 use fixture::{EPOCH, copy_tree, files, machine_tree, run, scratch, text};
 use plywood::layer::CaptureRules;
 use plywood::oci::{Digest, Hasher, ImageConfig};
-use plywood::output::{ContainerImage, write_docker_archive};
+use plywood::output::{ContainerImage, Destination, write_docker_archive};
 use plywood::port::{Commit, Layer, LayerStore, Workspace};
 use plywood::store::Store;
 use race::Race;
@@ -108,7 +108,7 @@ fn export(tree: &Path) {
             run(r#"zstd -qdf "$1" -o "$2"; sync "$2""#, &[text(&blob), text(&plain)])
         })
         .enter("**plywood: verify, decode, archive, digest, sync**", || {
-            write_docker_archive(&image, &store, &archive).unwrap()
+            write_docker_archive(&image, &store, &Destination::at(&archive).unwrap()).unwrap()
         })
         .run();
 }

@@ -17,17 +17,19 @@
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
+//! | [`directory`] | directories that other users may write to: nobody leads a write astray |
 //! | [`load`], [`exec`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
 //! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
 //! | [`build`] | carries out a plan, through ports alone |
 //! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
 //!
-//! Core rooms import core rooms, downwards. Edges import core, `port` and `exec`. `build` imports core
+//! Core rooms import core rooms, downwards. Edges import core, `port`, `exec` and `directory`. `build` imports core
 //! and `port`. Nothing imports `cli`.
 
 pub mod block;
 pub mod build;
 pub mod cli;
+pub mod directory;
 pub mod disk;
 pub mod distro;
 pub mod dropin;

@@ -24,7 +24,7 @@ use source::{NamedPath, names};
 enum Kind {
     /// Values in, values out; leans on the rooms listed.
     Core(&'static [&'static str]),
-    /// One danger each; leans on core, `port` and `exec`.
+    /// One danger each; leans on core, `port`, `exec` and `directory`.
     Edge,
     /// Carries out a plan through ports; leans on core and `port`.
     Build,
@@ -45,6 +45,7 @@ const ROOMS: &[(&str, Kind)] = &[
     ("port", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan"])),
     ("share", Kind::Core(&["oci", "trust", "layer", "plan", "port"])),
     ("dropin", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan", "port"])),
+    ("directory", Kind::Edge),
     ("load", Kind::Edge),
     ("exec", Kind::Edge),
     ("probe", Kind::Edge),
@@ -110,7 +111,7 @@ fn may_import(from: &str, to: &str) -> bool {
     from == to
         || match kind(from) {
             Some(Kind::Core(below)) => below.contains(&to),
-            Some(Kind::Edge) => is_core(to) || to == "exec",
+            Some(Kind::Edge) => is_core(to) || ["exec", "directory"].contains(&to),
             Some(Kind::Build) => is_core(to),
             Some(Kind::Cli) => true,
             None => from == "main" && MAIN_IMPORTS.contains(&to),

@@ -44,7 +44,8 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     };
     let host = Host::of(process);
     for request in &requests {
-        check(&host, &edges.store, &request.plan, &request.disk, &request.outputs, &registries)?;
+        let found = check(&host, &edges.store, &request.plan, &request.disk, &request.outputs, &registries)?;
+        found.iter().for_each(|message| events.emit(Event::Warning { message }));
     }
     requests.iter().flat_map(|request| &request.warnings).for_each(|message| {
         events.emit(Event::Warning { message });
@@ -103,7 +104,7 @@ impl<'a> Request<'a> {
         let steps = builder.stack(&self.plan)?;
         let stack: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
         let mut manifest = ImageManifest::new(&self.plan, &steps, builder.inventory(&self.plan, &stack)?);
-        let naming = InDirectory::new(absolute(&args.output)?, &self.plan.image)?;
+        let naming = InDirectory::new(&absolute(&args.output)?, &self.plan.image)?;
         let outputs = Outputs {
             builder,
             store: &edges.store,
@@ -132,7 +133,7 @@ impl<'a> Request<'a> {
         edges: &Edges,
     ) -> Result<(), Failure> {
         let document = serde_json::to_vec_pretty(manifest)?;
-        write_file(&naming.file("manifest.json"), &document)?;
+        write_file(naming.directory(), &naming.file("manifest.json"), &document)?;
         let keys = steps.iter().map(|step| step.input_key);
         edges.store.save_build(&self.plan.image, document, keys)?;
         Ok(())

@@ -1,5 +1,7 @@
 //! The outputs of one image, from its stack of layers.
 
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,6 +11,7 @@ use crate::block::LoopWriter;
 use crate::build::{
     Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage, container_config, hooks_look_at_disk,
 };
+use crate::directory::Directory;
 use crate::disk::{DiskRequest, Identity};
 use crate::dropin::{Environment, OutputType};
 use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression};
@@ -134,7 +137,7 @@ impl Outputs<'_> {
     fn convert(&self, raw: &Path, output: &OutputType, options: Option<&str>) -> Result<Written, Failure> {
         let destination = self.destination(output);
         Ok(match self.conversion(output, options) {
-            Conversion::Own(format, qcow2) => self.converter(qcow2)?.convert(raw, destination, format)?,
+            Conversion::Own(format, qcow2) => self.converter(qcow2)?.convert(raw, &destination, format)?,
             Conversion::Qemu(format) => {
                 self.converter(Qcow2Options::default())?.convert_for_qemu(raw, &destination, format)?
             }
@@ -203,11 +206,11 @@ impl Outputs<'_> {
         Ok(match output {
             OutputType::Docker => self.load_into_docker(&image)?,
             OutputType::File(OutputFormat::DockerArchive) => {
-                write_docker_archive(&image, self.store, &self.destination(output).path)?
+                write_docker_archive(&image, self.store, &self.destination(output))?
             }
             _ => {
                 self.keep_container(&image, encoding)?;
-                write_oci_layout(&image, encoding, self.store, &self.destination(output).path)?
+                write_oci_layout(&image, encoding, self.store, &self.destination(output))?
             }
         })
     }
@@ -224,7 +227,7 @@ impl Outputs<'_> {
         let workspace = self.store.workspace(&[])?;
         let archive = workspace.scratch("docker")?.join("image.tar");
         let image = ContainerImage { name: &self.extras.docker_target, ..image.clone() };
-        let written = write_docker_archive(&image, self.store, &archive)?;
+        let written = write_docker_archive(&image, self.store, &Destination::at(&archive)?)?;
         load_into_docker(&archive, &self.extras.environment)?;
         Ok(Written { path: PathBuf::from(&self.extras.docker_target), ..written })
     }
@@ -251,7 +254,7 @@ impl Outputs<'_> {
 
     fn write_tar(&self, root: &Path, output: &OutputType, form: TarForm<'_>) -> Result<Written, Failure> {
         let (destination, latest) = (self.destination(output), self.plan.source_date_epoch);
-        Ok(write_tar(root, destination, form, latest, &self.interrupted)?)
+        Ok(write_tar(root, &destination, form, latest, &self.interrupted)?)
     }
 
     fn destination(&self, output: &OutputType) -> Destination {
@@ -288,28 +291,37 @@ impl Outputs<'_> {
 
 /// As plywood's own commands have it: `<image>.<extension>` in one directory.
 pub(super) struct InDirectory<'a> {
-    directory: PathBuf,
+    directory: Directory,
     image: &'a str,
 }
 
 impl<'a> InDirectory<'a> {
-    /// Makes the directory if it is not there.
-    pub(super) fn new(directory: PathBuf, image: &'a str) -> Result<Self, Failure> {
-        std::fs::create_dir_all(&directory).map_err(|error| {
-            Message::plain(format!("cannot make directory `{}`: {error}", directory.display()))
-        })?;
+    /// Opens the directory; makes it if it is missing.
+    pub(super) fn new(path: &Path, image: &'a str) -> Result<Self, Failure> {
+        let directory = Directory::create(path);
+        let directory = directory.map_err(|error| cannot_use(path, &error))?;
         Ok(Self { directory, image })
     }
 
-    /// Returns the path of the file with this ending.
-    pub(super) fn file(&self, extension: &str) -> PathBuf {
-        self.directory.join(format!("{}.{extension}", self.image))
+    /// Returns the directory.
+    pub(super) const fn directory(&self) -> &Directory {
+        &self.directory
     }
+
+    /// Returns the name of the file with this ending.
+    pub(super) fn file(&self, extension: &str) -> OsString {
+        format!("{}.{extension}", self.image).into()
+    }
+}
+
+/// Says that a directory cannot be made or opened.
+pub(super) fn cannot_use(directory: &Path, error: &io::Error) -> Failure {
+    Message::plain(format!("cannot make or open the directory `{}`: {error}", directory.display()))
 }
 
 impl Naming for InDirectory<'_> {
     fn destination(&self, _: &OutputType, extension: &str) -> Destination {
-        (&self.file(extension)).into()
+        Destination::new(&self.directory, &self.file(extension))
     }
 
     fn members(&self) -> MemberNames {

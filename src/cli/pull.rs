@@ -1,6 +1,6 @@
 //! `plywood pull`: an image of a registry in the store, or the files of an artifact in a directory.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use oci_spec::image::{Descriptor, ImageManifest};
@@ -10,11 +10,13 @@ use super::answer::say;
 use super::args::{Global, Pull};
 use super::context::open_store;
 use super::fetch::{Fetch, blob_of, manifest, parse, unusable};
+use super::outputs::cannot_use;
 use super::progress::{Detail, renderer};
 use super::registry::client;
 use super::report::{Failure, Message};
+use crate::directory::Directory;
 use crate::oci::{BlobStream, Reference};
-use crate::output::write_stream;
+use crate::output::{Destination, write_stream};
 use crate::port::{Blob, Direction, Events};
 use crate::registry::{Access, Client, Remote, Transfers};
 use crate::store::Store;
@@ -61,7 +63,7 @@ fn files(
     let remote = client.remote(&reference.repository, Access::Pull);
     let artifact: ImageManifest = parse(&remote, &manifest(&remote, &reference.target())?)?;
     let files = artifact.layers().iter().filter_map(|layer| Some((layer, title(layer)?)));
-    let files = files.map(|(layer, title)| File::new(&remote, layer, title, directory));
+    let files = files.map(|(layer, title)| File::new(&remote, layer, title));
     let files = files.collect::<Result<Vec<_>, Failure>>()?;
     if files.is_empty() {
         return Err(Message::with_hint(
@@ -69,30 +71,35 @@ fn files(
             format!("plywood pull {reference}"),
         ));
     }
-    std::fs::create_dir_all(directory)?;
+    let directory = Directory::create(directory).map_err(|error| cannot_use(directory, &error))?;
     let sizes = files.iter().map(|file| file.blob.bytes);
     let transfers = Transfers::start(events, remote.repository(), Direction::Pull, sizes);
     transfers.each(remote.jobs(), &files, |file| {
-        let write = |source: &mut BlobStream<'_>| write_stream(source, &file.path);
+        let write = |source: &mut BlobStream<'_>| write_stream(source, &file.destination(&directory));
         remote.pull_blob(&file.blob.digest, file.blob.bytes, &transfers, write)
     })?;
     transfers.finish();
-    Ok(files.iter().map(|file| file.path.display().to_string()).collect())
+    Ok(files.iter().map(|file| file.destination(&directory).path().display().to_string()).collect())
 }
 
 /// A file of an artifact.
 struct File {
     blob: Blob,
-    path: PathBuf,
+    title: String,
 }
 
 impl File {
     /// A name that leads out of the directory is refused.
-    fn new(remote: &Remote, layer: &Descriptor, title: &str, directory: &Path) -> Result<Self, Failure> {
-        if title.is_empty() || title.starts_with('.') || title.contains(['/', '\0']) {
-            return Err(unusable(remote, format!("`{title}` is no name for a file")));
+    fn new(remote: &Remote, layer: &Descriptor, title: &str) -> Result<Self, Failure> {
+        let is_unsafe = |c: char| c == '/' || c.is_control();
+        if title.is_empty() || title.starts_with('.') || title.contains(is_unsafe) {
+            return Err(unusable(remote, format!("`{}` is no name for a file", title.escape_debug())));
         }
-        Ok(Self { blob: blob_of(remote, layer)?, path: directory.join(title) })
+        Ok(Self { blob: blob_of(remote, layer)?, title: title.to_owned() })
+    }
+
+    fn destination(&self, directory: &Directory) -> Destination {
+        Destination::new(directory, self.title.as_ref())
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{LoadError, parse_definition};
+use crate::directory::{Directory, random_name};
 use crate::distro::{BaseDefinition, BaseName};
 use crate::element::nearest;
 
@@ -50,11 +51,14 @@ pub fn load_base_names(layer_path: &[PathBuf]) -> Result<BTreeSet<BaseName>, Loa
 /// Atomic; replaces a base of that name.
 pub fn save_base(name: &BaseName, base: &BaseDefinition, dir: &Path) -> Result<PathBuf, LoadError> {
     let path = file_of(name, dir);
-    let temporary = dir.join(format!(".{name}.toml.{}", std::process::id()));
     let text = toml::to_string(base).expect("a base definition is a TOML table");
-    fs::create_dir_all(dir).map_err(LoadError::io("make directory", dir))?;
-    fs::write(&temporary, text).map_err(LoadError::io("write", &temporary))?;
-    fs::rename(&temporary, &path).map_err(LoadError::io("write", &path))?;
+    let directory = Directory::create(dir).map_err(LoadError::io("make directory", dir))?;
+    let write = || {
+        let temporary = random_name(".plywood.", ".toml.part")?;
+        directory.create_file(&temporary, 0o644)?.write_all(text.as_bytes())?;
+        directory.rename(&temporary, path.file_name().unwrap_or_default())
+    };
+    write().map_err(LoadError::io("write", &path))?;
     Ok(path)
 }
 

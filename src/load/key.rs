@@ -1,12 +1,12 @@
 //! Files of signing keys.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::directory::{Directory, parent};
 use crate::trust::{KeyError, SigningKey};
 
 /// A key file that cannot be made or used.
@@ -47,10 +47,8 @@ pub fn generate_key(path: &Path) -> Result<SigningKey, KeyFileError> {
     let failed = |action| move |source| KeyFileError::Io { action, path: path.to_owned(), source };
     getrandom(&mut seed, GetRandomFlags::empty()).map_err(io::Error::from).map_err(failed("make"))?;
     let key = SigningKey::new(seed);
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory).map_err(failed("make the directory of"))?;
-    }
-    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    let directory = Directory::create(parent(path)).map_err(failed("make the directory of"))?;
+    let mut file = match directory.create_file(path.file_name().unwrap_or_default(), 0o600) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(KeyFileError::Exists { path: path.to_owned() });
         }

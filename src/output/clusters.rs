@@ -22,6 +22,7 @@ use std::time::SystemTime;
 use super::OutputError;
 use super::error::io_error;
 use super::pending::Pending;
+use crate::directory::Directory;
 use crate::image::Qcow2Compression;
 use crate::oci::Digest;
 
@@ -63,7 +64,9 @@ impl ClusterCache {
         if known.take_stock() * 10 >= clusters.len() as u64 * 9 {
             return Ok(());
         }
-        let pending = Pending::new(&self.directory.join(&self.image))?;
+        let directory =
+            Directory::open(&self.directory).map_err(io_error("open directory", &self.directory))?;
+        let pending = Pending::new(&directory, self.image.as_ref())?;
         write_kept(pending.file(), qcow2, clusters, known.mark)
             .map_err(io_error("write", pending.target()))?;
         pending.commit()?;

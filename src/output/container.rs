@@ -12,19 +12,19 @@
 //! Source: OCI image-spec, `image-layout.md`; Docker image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use oci_spec::image::{ImageIndexBuilder, MediaType};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
 use super::destination::{Destination, Sums, Written};
 use super::error::{OutputError, io_error};
-use super::pending::Pending;
-
+use super::pending::{DIRECTORY_SUFFIX, Pending};
+use crate::directory::Directory;
 use crate::exec::{Program, Run};
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, canonical_json, descriptor, image_manifest};
@@ -46,7 +46,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The only tag of what is written here.
 const TAG: &str = "latest";
 
-/// Writes the image as OCI image layout into the directory `target`, in place of one that is there.
+/// Writes the image as OCI image layout into a directory of the name `target`, in place of one that is there.
 ///
 /// The digest of the result is the manifest's. A layout that is there already is replaced in one step, and lends
 /// the blobs that it has.
@@ -54,29 +54,31 @@ pub fn write_oci_layout(
     image: &ContainerImage<'_>,
     encoding: Encoding,
     blobs: &dyn LayerBlobs,
-    target: &Path,
+    target: &Destination,
 ) -> Result<Written, OutputError> {
-    refuse_to_replace(target)?;
+    let old = Old::open(target)?;
     let pending = PendingDirectory::new(target)?;
-    let store = pending.path.join("blobs/sha256");
-    fs::create_dir_all(&store).map_err(io_error("create", &store))?;
+    let store = create(&pending.content, "blobs").and_then(|blobs| create(&blobs, "sha256"))?;
     let mut descriptors = Vec::new();
     let mut bytes = 0;
     for diff_id in image.diff_ids {
         let layer = blobs.encoded(diff_id, encoding)?;
-        lend_or_copy(&layer, blobs, &store, target)?;
+        if !old.lend(&layer, &store) {
+            copy(&layer, blobs, &store)?;
+        }
         bytes += layer.blob_bytes;
         descriptors.push(descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
     }
     let manifest = image_manifest(image.config, descriptors, &BTreeMap::new());
     for document in [image.config, &manifest] {
-        write(&store.join(Digest::of(document).hex()), document)?;
+        write(&store, &Digest::of(document).hex(), document)?;
         bytes += document.len() as u64;
     }
-    write(&pending.path.join("index.json"), &index(&manifest))?;
-    write(&pending.path.join("oci-layout"), &canonical_json(&json!({ "imageLayoutVersion": "1.0.0" })))?;
+    let content = &pending.content;
+    write(content, "index.json", &index(&manifest))?;
+    write(content, "oci-layout", &canonical_json(&json!({ "imageLayoutVersion": "1.0.0" })))?;
     pending.commit()?;
-    Ok(Written { path: target.to_owned(), bytes, digest: Digest::of(&manifest) })
+    Ok(Written { path: target.path(), bytes, digest: Digest::of(&manifest) })
 }
 
 fn index(manifest: &[u8]) -> Vec<u8> {
@@ -91,38 +93,75 @@ fn index(manifest: &[u8]) -> Vec<u8> {
     canonical_json(&index.expect("every required field is set"))
 }
 
-/// Puts a layer's blob into the directory `store`: as another name of the old layout's, where that has it.
-fn lend_or_copy(layer: &Layer, blobs: &dyn LayerBlobs, store: &Path, old: &Path) -> Result<(), OutputError> {
-    let path = store.join(layer.blob.hex());
-    let lent = old.join("blobs/sha256").join(layer.blob.hex());
-    if is_blob(&lent, layer) && fs::hard_link(&lent, &path).is_ok() {
-        return Ok(());
+/// Puts a layer's blob into the directory `store`.
+fn copy(layer: &Layer, blobs: &dyn LayerBlobs, store: &Directory) -> Result<(), OutputError> {
+    let name = layer.blob.hex();
+    let failed = |action| io_error(action, &store.path().join(&name));
+    let mut file = store.create_file(name.as_ref(), 0o644).map_err(failed("create"))?;
+    io::copy(&mut blobs.open(layer)?, &mut file).map_err(failed("write"))?;
+    file.sync_all().map_err(failed("sync"))
+}
+
+fn create(directory: &Directory, name: &str) -> Result<Directory, OutputError> {
+    directory.create_directory(name.as_ref()).map_err(io_error("create", &directory.path().join(name)))
+}
+
+fn write(directory: &Directory, name: &str, content: &[u8]) -> Result<(), OutputError> {
+    let write = || {
+        let mut file = directory.create_file(name.as_ref(), 0o644)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(io_error("write", &directory.path().join(name)))
+}
+
+/// The layout that is replaced, if there is one.
+struct Old {
+    blobs: Option<Directory>,
+}
+
+impl Old {
+    /// Refuses to replace a directory that holds something else than an image.
+    fn open(target: &Destination) -> Result<Self, OutputError> {
+        let failed = || io_error("read directory", &target.path());
+        let Ok(directory) = target.directory.open_directory(&target.file) else {
+            return Ok(Self { blobs: None });
+        };
+        let names = directory.names().map_err(failed())?;
+        if !names.is_empty() && !directory.has_file("oci-layout".as_ref()).map_err(failed())? {
+            return Err(OutputError::Occupied { path: target.path() });
+        }
+        let blobs = directory.open_directory("blobs".as_ref());
+        Ok(Self { blobs: blobs.and_then(|blobs| blobs.open_directory("sha256".as_ref())).ok() })
     }
-    let mut file = File::create(&path).map_err(io_error("create", &path))?;
-    io::copy(&mut blobs.open(layer)?, &mut file).map_err(io_error("write", &path))?;
-    file.sync_all().map_err(io_error("sync", &path))
-}
 
-/// Says whether the file is the layer's blob, by its bytes: a layout in an output directory is anybody's.
-fn is_blob(path: &Path, layer: &Layer) -> bool {
-    let sums = File::open(path).and_then(|file| Sums::of(&file, false));
-    sums.is_ok_and(|found| (found.sha256, found.bytes) == (layer.blob, layer.blob_bytes))
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<(), OutputError> {
-    let mut file = File::create(path).map_err(io_error("create", path))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(io_error("write", path))
+    /// Gives its blob of the layer a further name in `store`; says no if it has none, if its bytes are others, or if another user
+    /// could change them later.
+    fn lend(&self, layer: &Layer, store: &Directory) -> bool {
+        let name = layer.blob.hex();
+        let Some(Ok(file)) = self.blobs.as_ref().map(|blobs| blobs.open_regular(name.as_ref())) else {
+            return false;
+        };
+        let is_own = file.metadata().is_ok_and(|status| {
+            status.uid() == rustix::process::geteuid().as_raw() && status.mode() & 0o022 == 0
+        });
+        let is_blob = || {
+            Sums::of(&file, false)
+                .is_ok_and(|found| (found.sha256, found.bytes) == (layer.blob, layer.blob_bytes))
+        };
+        is_own && is_blob() && store.link(&file, name.as_ref()).is_ok()
+    }
 }
 
 /// Writes the image as an archive for `docker load`, and `<target>.sha256`.
 pub fn write_docker_archive(
     image: &ContainerImage<'_>,
     blobs: &dyn LayerBlobs,
-    target: &Path,
+    target: &Destination,
 ) -> Result<Written, OutputError> {
-    let pending = Pending::new(target)?;
+    let pending = target.pending()?;
     let mut archive = Builder::new(BufWriter::with_capacity(1 << 20, pending.file()));
-    let wrote = || io_error("write", target);
+    let wrote = || io_error("write", pending.target());
     let config_name = format!("{}.json", Digest::of(image.config).hex());
     append(&mut archive, &config_name, image.config.len() as u64, image.config).map_err(wrote())?;
     let mut names = Vec::new();
@@ -136,7 +175,7 @@ pub fn write_docker_archive(
     let manifest = canonical_json(&json!([{ "Config": config_name, "RepoTags": [tag], "Layers": names }]));
     append(&mut archive, "manifest.json", manifest.len() as u64, manifest.as_slice()).map_err(wrote())?;
     archive.into_inner().and_then(|mut file| file.flush()).map_err(wrote())?;
-    Destination::from(target).publish(pending)
+    target.publish(pending)
 }
 
 const DOCKER: Program = Program { name: "docker", package: "docker.io" };
@@ -170,72 +209,57 @@ fn append(archive: &mut Builder<impl Write>, name: &str, bytes: u64, content: im
     archive.append_data(&mut header, name, content)
 }
 
-/// Refuses to replace a directory that holds something else than an image.
-fn refuse_to_replace(target: &Path) -> Result<(), OutputError> {
-    let is_foreign = target.is_dir() && !target.join("oci-layout").is_file();
-    let is_empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-    if is_foreign && !is_empty() {
-        return Err(OutputError::Occupied { path: target.to_owned() });
-    }
-    Ok(())
-}
-
-/// A directory that is not complete yet: `.<name>.part`, which no tool takes for an image. Dropping it removes it.
+/// A directory that is not complete yet, which no tool takes for an image. Dropping it removes it.
 struct PendingDirectory {
-    path: PathBuf,
-    target: PathBuf,
-    /// Holds the lock of the name, so that no other process writes the same directory.
+    place: Destination,
+    name: OsString,
+    content: Directory,
+    /// The file that locks its name.
     _lock: Pending,
 }
 
 impl PendingDirectory {
-    fn new(target: &Path) -> Result<Self, OutputError> {
-        let lock = Pending::named(target)?;
-        let path = lock.part().unwrap_or(target).with_added_extension("d");
-        remove(&path)?;
-        fs::create_dir(&path).map_err(io_error("create", &path))?;
-        Ok(Self { path, target: target.to_owned(), _lock: lock })
+    fn new(place: &Destination) -> Result<Self, OutputError> {
+        let lock = Pending::named(&place.directory, &place.file)?;
+        let name: OsString =
+            [lock.part().unwrap_or_default(), OsStr::new(DIRECTORY_SUFFIX)].into_iter().collect();
+        let content = place.directory.create_directory(&name).map_err(io_error("create", &place.path()))?;
+        Ok(Self { place: place.clone(), name, content, _lock: lock })
     }
 
-    /// Gives the directory its name; one that has it already changes places with it and is removed.
+    /// Gives the directory its name; what has it already changes places with it and is removed.
     fn commit(self) -> Result<(), OutputError> {
-        let exists = self.target.symlink_metadata().is_ok();
-        let flags = if exists { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-        renameat_with(CWD, &self.path, CWD, &self.target, flags)
-            .map_err(|error| io_error("put in place", &self.target)(error.into()))
+        let Destination { directory, file, .. } = &self.place;
+        let named = directory.exchange(&self.name, file).and_then(|()| directory.sync());
+        named.map_err(io_error("put in place", &self.place.path()))
     }
 }
 
 impl Drop for PendingDirectory {
     fn drop(&mut self) {
-        // After a commit this is the old directory, or nothing.
-        let _ = remove(&self.path);
-    }
-}
-
-fn remove(path: &Path) -> Result<(), OutputError> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path).map_err(io_error("remove", path)),
-        _ => fs::remove_file(path).map_err(io_error("remove", path)),
+        // After a commit this is the old directory, or nothing. What cannot be removed now, the next writer removes.
+        let _ = self.place.directory.remove(&self.name);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn only_a_layout_or_nothing_is_replaced_by_a_layout() {
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("web.oci");
-        assert!(refuse_to_replace(&target).is_ok(), "absent");
+        let refuse_to_replace = || Old::open(&Destination::at(&target).unwrap()).map(drop);
+        assert!(refuse_to_replace().is_ok(), "absent");
         fs::create_dir(&target).unwrap();
-        assert!(refuse_to_replace(&target).is_ok(), "empty");
+        assert!(refuse_to_replace().is_ok(), "empty");
         fs::write(target.join("thesis.tex"), "").unwrap();
-        let error = refuse_to_replace(&target).unwrap_err();
+        let error = refuse_to_replace().unwrap_err();
         assert!(matches!(error, OutputError::Occupied { path } if path == target));
         fs::write(target.join("oci-layout"), "").unwrap();
-        assert!(refuse_to_replace(&target).is_ok(), "a layout");
+        assert!(refuse_to_replace().is_ok(), "a layout");
     }
 }

@@ -52,10 +52,9 @@ impl Converter {
     pub fn convert(
         &self,
         raw: &Path,
-        destination: impl Into<Destination>,
+        destination: &Destination,
         format: DiskFormat,
     ) -> Result<Written, OutputError> {
-        let destination = destination.into();
         let pending = destination.pending()?;
         match format {
             DiskFormat::Qcow2 => self.write_qcow2(raw, &pending)?,

@@ -1,7 +1,8 @@
 //! Where a complete file goes, and what lies beside it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use md5::{Digest as _, Md5};
 
 use super::error::{OutputError, io_error};
 use super::pending::{Pending, write_file};
+use crate::directory::Directory;
 use crate::image::Checksum;
 use crate::oci::{Digest, Hasher};
 
@@ -28,66 +30,81 @@ pub struct Written {
 }
 
 /// The place of an output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Destination {
-    /// The file's final name.
-    pub path: PathBuf,
+    /// The directory that the file is written in.
+    pub directory: Directory,
+    /// The file's final name in it.
+    pub file: OsString,
     /// The checksum files that are written beside it.
     pub checksums: BTreeSet<Checksum>,
     /// What it is called in them.
     pub name: String,
-    /// Where a file that has the name already is moved, with its checksum files. Without it, it is replaced.
-    pub old: Option<PathBuf>,
-}
-
-/// As plywood's own commands have it: with its SHA-256 beside it, in place of a file that is there.
-impl From<&Path> for Destination {
-    fn from(path: &Path) -> Self {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { path: path.to_owned(), checksums: [Checksum::Sha256].into(), name, old: None }
-    }
-}
-
-impl From<&PathBuf> for Destination {
-    fn from(path: &PathBuf) -> Self {
-        path.as_path().into()
-    }
+    /// How a file that has the name already is renamed, with its checksum files. Without it, it is replaced.
+    pub old: Option<OsString>,
 }
 
 impl Destination {
+    /// Returns the place of a file as plywood's own commands have it: with its SHA-256 beside it, in place of a file that is there.
+    pub fn new(directory: &Directory, file: &OsStr) -> Self {
+        Self {
+            directory: directory.clone(),
+            file: file.to_owned(),
+            checksums: [Checksum::Sha256].into(),
+            name: file.to_string_lossy().into_owned(),
+            old: None,
+        }
+    }
+
+    /// Returns the same for a path.
+    ///
+    /// # Errors
+    /// [`OutputError::Io`] if its directory cannot be opened.
+    pub fn at(path: &Path) -> Result<Self, OutputError> {
+        let (directory, file) = Directory::of_file(path).map_err(io_error("open the directory of", path))?;
+        Ok(Self::new(&directory, &file))
+    }
+
+    /// Returns the file's path, for messages.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join(&self.file)
+    }
+
     /// Makes the temporary file for it.
     pub(super) fn pending(&self) -> Result<Pending, OutputError> {
-        Pending::new(&self.path)
+        Pending::new(&self.directory, &self.file)
     }
 
     /// Gives a complete file its name, and its checksums beside it. A checksum is never beside a file that it is not of.
     pub(super) fn publish(&self, pending: Pending) -> Result<Written, OutputError> {
         let sums = Sums::of(pending.file(), self.checksums.contains(&Checksum::Md5));
-        let sums = sums.map_err(io_error("read", &self.path))?;
+        let sums = sums.map_err(io_error("read", pending.target()))?;
         self.make_room()?;
         pending.commit()?;
         for checksum in &self.checksums {
             let line = Checksum::line(&sums.hex(*checksum), &self.name);
-            write_file(&beside(&self.path, *checksum), line.as_bytes())?;
+            write_file(&self.directory, &beside(&self.file, *checksum), line.as_bytes())?;
         }
-        Ok(Written { path: self.path.clone(), bytes: sums.bytes, digest: sums.sha256 })
+        Ok(Written { path: self.path(), bytes: sums.bytes, digest: sums.sha256 })
     }
 
     /// Moves a file that has the name, and its checksum files; without a place to move them to, removes the latter.
     fn make_room(&self) -> Result<(), OutputError> {
-        let old = self.old.as_ref().filter(|_| self.path.is_file());
+        let failed = |action, name: &OsStr| io_error(action, &self.directory.path().join(name));
+        let is_there = self.directory.has_file(&self.file).map_err(failed("examine", &self.file))?;
+        let old = self.old.as_ref().filter(|_| is_there);
         if let Some(old) = old {
-            fs::rename(&self.path, old).map_err(io_error("rename", &self.path))?;
+            self.directory.rename(&self.file, old).map_err(failed("rename", &self.file))?;
         }
         for checksum in Checksum::ALL {
-            let path = beside(&self.path, checksum);
+            let name = beside(&self.file, checksum);
             let moved = match old {
-                Some(old) => fs::rename(&path, beside(old, checksum)),
-                None => fs::remove_file(&path),
+                Some(old) => self.directory.rename(&name, &beside(old, checksum)),
+                None => self.directory.remove(&name),
             };
             match moved {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error("remove", &path)(error));
+                    return Err(failed("remove", &name)(error));
                 }
                 _ => {}
             }
@@ -96,8 +113,8 @@ impl Destination {
     }
 }
 
-fn beside(path: &Path, checksum: Checksum) -> PathBuf {
-    path.with_added_extension(checksum.extension())
+fn beside(file: &OsStr, checksum: Checksum) -> OsString {
+    [file, OsStr::new("."), OsStr::new(checksum.extension())].into_iter().collect()
 }
 
 /// The sums of a file, read once.
@@ -136,6 +153,7 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write as _;
 
     use super::*;
@@ -175,8 +193,8 @@ mod tests {
         let destination = Destination {
             checksums: Checksum::ALL.into(),
             name: "out/x.raw".to_owned(),
-            old: Some(directory.path().join("x-old.raw")),
-            ..Destination::from(&path)
+            old: Some("x-old.raw".into()),
+            ..Destination::at(&path).unwrap()
         };
         let written = publish(&destination, "a");
         assert_eq!((written.bytes, written.digest), (1, Digest::of("a")));
@@ -193,8 +211,8 @@ mod tests {
     fn a_file_that_is_replaced_leaves_no_sum_behind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.raw");
-        publish(&Destination { checksums: Checksum::ALL.into(), ..Destination::from(&path) }, "a");
-        publish(&Destination { checksums: [Checksum::Md5].into(), ..Destination::from(&path) }, "a");
+        publish(&Destination { checksums: Checksum::ALL.into(), ..Destination::at(&path).unwrap() }, "a");
+        publish(&Destination { checksums: [Checksum::Md5].into(), ..Destination::at(&path).unwrap() }, "a");
         let md5 = format!("{}  x.raw\n", A.0);
         assert_eq!(files(directory.path()), expected(&[("x.raw", "a"), ("x.raw.md5", &md5)]));
     }

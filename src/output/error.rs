@@ -73,6 +73,7 @@ impl OutputError {
 }
 
 /// Says what was tried, and where.
-pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> OutputError {
-    move |source| OutputError::Io { action, path: path.to_owned(), source }
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> OutputError + use<> {
+    let path = path.to_owned();
+    move |source| OutputError::Io { action, path: path.clone(), source }
 }

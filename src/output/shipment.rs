@@ -178,10 +178,9 @@ impl BlobSource for FramedFile {
 ///
 /// # Errors
 /// [`OutputError::Io`].
-pub fn write_stream(source: &mut dyn Read, target: &Path) -> Result<Written, OutputError> {
-    let destination = Destination::from(target);
+pub fn write_stream(source: &mut dyn Read, destination: &Destination) -> Result<Written, OutputError> {
     let pending = destination.pending()?;
-    io::copy(source, &mut pending.file()).map_err(io_error("write", target))?;
+    io::copy(source, &mut pending.file()).map_err(io_error("write", pending.target()))?;
     destination.publish(pending)
 }
 

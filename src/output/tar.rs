@@ -61,12 +61,11 @@ pub enum TarForm<'a> {
 /// Sockets are left out. Stops when `interrupt` becomes true.
 pub fn write_tar(
     root: &Path,
-    destination: impl Into<Destination>,
+    destination: &Destination,
     form: TarForm<'_>,
     latest: i64,
     interrupt: &AtomicBool,
 ) -> Result<Written, OutputError> {
-    let destination = destination.into();
     let pending = destination.pending()?;
     write_archive(root, &pending, form, latest, interrupt)
         .map_err(|error| error.of_result(pending.target()))?;
@@ -238,7 +237,7 @@ mod tests {
 
     fn archive(tree: &Path, form: TarForm<'_>) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
-        let pending = Pending::new(&directory.path().join("root.tar")).unwrap();
+        let pending = Destination::at(&directory.path().join("root.tar")).unwrap().pending().unwrap();
         write_archive(tree, &pending, form, LATEST, &AtomicBool::new(false)).unwrap();
         fs::read(pending.path_for_programs()).unwrap()
     }

@@ -151,6 +151,14 @@ pub enum StoreError {
         /// What was found.
         reason: String,
     },
+    /// Another user could put anything into the store that root would run or write to.
+    #[error("store `{}` {reason}, who could plant links and layers in it", path.display())]
+    NotOwn {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is: `belongs to user 1000`.
+        reason: String,
+    },
     /// A blob that should be there is not.
     #[error("blob {digest} is missing in the store")]
     MissingBlob {

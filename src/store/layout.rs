@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
 
-use super::file::{
-    create_directories, create_private, failed, open_directory, read_if_there, retry, write_whole,
-};
+use super::file::{create_directories, create_private, failed, read_if_there, retry, write_whole};
+use crate::directory::{Directory, Writers};
 use crate::oci::{DiffId, Digest, canonical_json};
 use crate::plan::{ContentKey, InputKey};
 use crate::port::StoreError;
@@ -38,13 +38,13 @@ impl Layout {
                 reason: "it is no directory".to_owned(),
             });
         }
-        create_directories(root)?;
+        let directory = Directory::create(root).map_err(failed("open or make directory", root))?;
         // Paths get into overlay mounts and other processes: they do not depend on the working directory.
-        let root = root.canonicalize().map_err(failed("resolve", root))?;
-        let layout = Self { root };
+        let path = directory.resolve().map_err(failed("resolve", root))?;
+        let layout = Self { root: path };
         // One at a time: what another process has half made looks like a foreign directory.
-        let directory = open_directory(&layout.root)?;
         retry(|| flock(&directory, FlockOperation::LockExclusive)).map_err(failed("lock", &layout.root))?;
+        layout.own(&directory)?;
         layout.claim()?;
         layout.populate()?;
         Ok(layout)
@@ -57,6 +57,25 @@ impl Layout {
             Some(marker) => layout.verify(&marker).map(|()| layout),
             None => Err(layout.not_a_store(format!("it has no file `{MARKER}`"))),
         }
+    }
+
+    /// Refuses, for root, a store that another user owns or that everybody can write to. An empty directory becomes root's alone.
+    fn own(&self, directory: &Directory) -> Result<(), StoreError> {
+        let failed = || failed("take over", &self.root);
+        let access = directory.access().map_err(failed())?;
+        let reason = match access {
+            _ if !geteuid().is_root() => return Ok(()),
+            Writers::Trusted => return Ok(()),
+            _ if self.is_empty()? => return directory.take_over().map_err(failed()),
+            Writers::Owner(owner) => format!("belongs to user {owner}"),
+            Writers::Everybody => "can be written by everybody".to_owned(),
+        };
+        Err(StoreError::NotOwn { path: self.root.clone(), reason })
+    }
+
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        let has_marker = self.root.join(MARKER).symlink_metadata().is_ok();
+        Ok(!has_marker && self.foreign_name()?.is_none())
     }
 
     /// Verifies the marker, or writes it into an empty directory. The marker comes first: what has none and is not

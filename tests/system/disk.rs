@@ -18,7 +18,7 @@ use plywood::disk::{
 };
 use plywood::exec::{Ending, Program, Run};
 use plywood::image::Qcow2Compression;
-use plywood::output::{Converter, DiskFormat, Qcow2Options};
+use plywood::output::{Converter, Destination, DiskFormat, Qcow2Options};
 use plywood::port::{BootImages, DiskError, DiskWriter};
 
 const CMDLINE: &str = "console=tty0 console=ttyS0,115200";
@@ -325,7 +325,9 @@ fn a_debian_boots_by_bios_and_uefi_and_again_from_the_menu_it_writes() {
             clusters: None,
             interrupt: Arc::new(AtomicBool::new(false)),
         };
-        let disk = converter.convert(&raw, &raw.with_extension("qcow2"), DiskFormat::Qcow2).unwrap();
+        let disk = converter
+            .convert(&raw, &Destination::at(&raw.with_extension("qcow2")).unwrap(), DiskFormat::Qcow2)
+            .unwrap();
         boots_and_boots_again(&disk.path, firmware);
     }
 }

@@ -24,6 +24,7 @@ mod mounts;
 mod normalize;
 mod output;
 mod packages;
+mod planted;
 mod privilege;
 mod registry;
 mod reproducible;

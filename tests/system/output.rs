@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use plywood::disk::Identity;
 use plywood::image::Qcow2Compression;
 use plywood::oci::Digest;
-use plywood::output::{Compatibility, Converter, DiskFormat, Qcow2Options};
+use plywood::output::{Compatibility, Converter, Destination, DiskFormat, Qcow2Options};
 
 fn converter(qcow2: Qcow2Options) -> Converter {
     Converter {
@@ -61,8 +61,9 @@ fn every_qcow2_is_clean_and_has_the_disks_content() {
     ] {
         let target = at(&format!("{name}.qcow2"));
         let converter = converter(Qcow2Options { compression, compatibility });
-        let first = converter.convert(&raw, &target, DiskFormat::Qcow2).unwrap();
-        assert_eq!(converter.convert(&raw, &target, DiskFormat::Qcow2).unwrap(), first);
+        let destination = Destination::at(&target).unwrap();
+        let first = converter.convert(&raw, &destination, DiskFormat::Qcow2).unwrap();
+        assert_eq!(converter.convert(&raw, &destination, DiskFormat::Qcow2).unwrap(), first);
         let target = target.to_str().unwrap();
         let check = qemu_img(&["check", "-f", "qcow2", target]);
         assert!(check.contains("No errors were found") && !check.contains("leak"), "{name}: {check}");
@@ -84,9 +85,10 @@ fn every_other_format_has_the_disks_content_and_the_same_bytes_twice() {
     for format in DiskFormat::ALL {
         let target = at(&format!("disk.{}", format.extension()));
         let converter = converter(Qcow2Options::default());
-        let first = converter.convert(&raw_disk, &target, format).unwrap();
+        let destination = Destination::at(&target).unwrap();
+        let first = converter.convert(&raw_disk, &destination, format).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1100));
-        assert_eq!(converter.convert(&raw_disk, &target, format).unwrap(), first, "{format:?}");
+        assert_eq!(converter.convert(&raw_disk, &destination, format).unwrap(), first, "{format:?}");
         let (raw, image) = (raw_disk.to_str().unwrap(), target.to_str().unwrap());
         qemu_img(&["compare", "-f", "raw", "-F", format.qemu_name(), raw, image]);
         let mut check = Command::new("sha256sum");

@@ -1,11 +1,12 @@
 //! From an image's definition to its files, under diskimage-builder's names.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, AtFlags, accessat};
 
 use super::Call;
 use super::breaks::BreakIns;
@@ -18,12 +19,13 @@ use crate::cli::context::Context;
 use crate::cli::delivery::Delivery;
 use crate::cli::disk::Disk;
 use crate::cli::host::Host;
-use crate::cli::outputs::{Extras, Naming, Outputs};
+use crate::cli::outputs::{Extras, Naming, Outputs, cannot_use};
 use crate::cli::preflight;
 use crate::cli::registry::{client, look_up_client};
 use crate::cli::report::{Failure, Message, line};
 use crate::cli::sharing::{Sources, Target};
 use crate::cli::wiring::Edges;
+use crate::directory::Directory;
 use crate::dropin::{BuildRequest, Environment, OldImage, OutputType};
 use crate::image::{ImageDefinition, ImageName};
 use crate::output::{Destination, MemberNames};
@@ -54,6 +56,7 @@ impl Build<'_> {
         let edges = Edges::new(global, self.call.process, environment.clone())?;
         let plan = self.plan(&edges, log)?;
         let outputs = self.outputs();
+        let naming = Beside::new(self.request, Owner::of(&self.call.environment))?;
         let sources = Sources::new(
             self.context,
             &CacheFrom::default(),
@@ -64,19 +67,20 @@ impl Build<'_> {
             Target::new(self.context, &CacheTo::default(), &client(global, self.call.process)?, log)?;
         let registries = sources.registries();
         let host = Host::of(self.call.process);
-        preflight::check(&host, &edges.store, &plan, self.disk, &outputs, &registries)?;
+        let found = preflight::check(&host, &edges.store, &plan, self.disk, &outputs, &registries)?;
+        found.iter().for_each(|message| log.emit(Event::Warning { message }));
         let pauses = BreakIns { breaks: &self.request.breaks, environment, log };
         let builder = Builder {
             ports: Ports { breaks: Some(&pauses), ..edges.ports(log) },
             reuse: Reuse::Allowed,
             on_miss: OnMiss::Build,
             registries: &registries,
-            surroundings: Some(self.surroundings()?),
+            surroundings: Some(self.surroundings(&naming)?),
         };
         let steps = builder.stack(&plan)?;
         self.show_usage(&builder, &steps, log)?;
         self.deliver(&builder, &plan, &steps)?;
-        let steps = self.write(&edges, &builder, &plan, &steps, &outputs, extras)?;
+        let steps = self.write(&edges, &builder, &plan, &steps, &outputs, &naming, extras)?;
         if let Some(target) = &target {
             self.publish(target, &builder, &edges, &plan, &steps);
         }
@@ -131,14 +135,12 @@ impl Build<'_> {
         self.request.types.iter().filter(wanted).cloned().collect()
     }
 
-    fn surroundings(&self) -> Result<Surroundings, Failure> {
+    fn surroundings(&self, naming: &Beside<'_>) -> Result<Surroundings, Failure> {
         let directory = std::env::current_dir()?;
-        let outputs = directory.join(self.request.name.as_str());
-        let outputs = outputs.parent().unwrap_or(&directory).to_owned();
-        output_directory(&outputs, Owner::of(&self.call.environment))?;
         let manifests = own_directory(&directory, &self.request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
         let cache = own_directory(&directory, &self.request.image_cache, "--image-cache")?;
-        Ok(Surroundings { directory, further: [outputs].into_iter().chain(manifests).collect(), cache })
+        let further = [naming.outputs.path().to_owned()].into_iter().chain(manifests).collect();
+        Ok(Surroundings { directory, further, cache })
     }
 
     fn write(
@@ -148,10 +150,10 @@ impl Build<'_> {
         plan: &Plan,
         steps: &[BuiltStep],
         outputs: &[OutputType],
+        naming: &Beside<'_>,
         extras: &Extras,
     ) -> Result<Vec<BuiltStep>, Failure> {
         let mut manifest = ImageManifest::new(plan, steps, Vec::new());
-        let naming = Beside::new(self.request, Owner::of(&self.call.environment))?;
         if outputs.is_empty() {
             // What hooks of the final stage write is all that is written.
             builder.finish(plan, &manifest.stack())?;
@@ -163,7 +165,7 @@ impl Build<'_> {
             steps,
             image: self.definition,
             disk: self.disk.request(&plan.image, plan.source_date_epoch),
-            naming: &naming,
+            naming,
             extras,
             interrupted: edges.interrupted.clone(),
         };
@@ -174,19 +176,23 @@ impl Build<'_> {
     }
 }
 
-/// Makes the directory of the outputs, for who called through sudo; refuses one that nothing can be written to, before it would turn out
-/// at the very end. With diskimage-builder it is the element `manifests` that makes it.
-fn output_directory(path: &Path, owner: Option<Owner>) -> Result<(), Failure> {
-    let name = path.display();
+/// Opens the directory of the outputs. Makes it, for the caller through sudo, if it is missing; refuses one that nothing can be
+/// written to, before it would turn out at the very end. With diskimage-builder the element `manifests` makes it.
+fn output_directory(path: &Path, owner: Option<Owner>) -> Result<Directory, Failure> {
     let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).last();
-    let made = fs::create_dir_all(path);
-    let handed_over = made.and_then(|()| match (missing, owner) {
-        (Some(highest), Some(owner)) => owner.take(highest),
-        _ => Ok(()),
-    });
-    handed_over.map_err(|error| Message::plain(format!("cannot make the directory `{name}`: {error}")))?;
-    access(path, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| Message::plain(format!("nothing can be written in `{name}`: {error}")))
+    let make = || -> io::Result<Directory> {
+        let directory = Directory::create(path)?;
+        if let Some((highest, owner)) = missing.zip(owner) {
+            let (around, name) = Directory::of_file(highest)?;
+            owner.take(&around, &name)?;
+        }
+        Ok(directory)
+    };
+    let directory = make().map_err(|error| cannot_use(path, &error))?;
+    accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).map_err(|error| {
+        Message::plain(format!("nothing can be written in `{}`: {error}", path.display()))
+    })?;
+    Ok(directory)
 }
 
 /// Makes a directory that the caller names by `option`, from where the caller is.
@@ -196,7 +202,7 @@ fn own_directory(
     option: &'static str,
 ) -> Result<Option<PathBuf>, Failure> {
     let path = name.as_ref().map(|name| from.join(name));
-    let made = path.as_ref().map_or(Ok(()), std::fs::create_dir_all);
+    let made = path.as_ref().map_or(Ok(()), |path| Directory::create(path).map(drop));
     made.map_err(|error| {
         let name = name.as_deref().unwrap_or_default();
         Message::plain(format!("cannot make `{name}` ({option}): {error}"))
@@ -207,46 +213,50 @@ fn own_directory(
 /// Outputs beside each other, all with one name and an ending.
 struct Beside<'a> {
     request: &'a BuildRequest,
-    directory: PathBuf,
+    /// Where the outputs are.
+    outputs: Directory,
+    /// What hooks leave for the caller: a directory's, and its name there.
+    manifests: Option<(Directory, OsString)>,
     owner: Option<Owner>,
     /// In seconds since 1970.
     started: i64,
 }
 
 impl<'a> Beside<'a> {
+    /// Opens the directory of the outputs, which is the same to the end, whatever becomes of its name.
     fn new(request: &'a BuildRequest, owner: Option<Owner>) -> Result<Self, Failure> {
-        Ok(Self {
-            request,
-            directory: std::env::current_dir()?,
-            owner,
-            started: Timestamp::now().as_second(),
-        })
+        let here = std::env::current_dir()?;
+        let path = here.join(request.name.as_str());
+        let outputs = output_directory(path.parent().unwrap_or(&here), owner)?;
+        let manifests = own_directory(&here, &request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
+        let manifests = manifests.map(|path| Directory::of_file(&path)).transpose()?;
+        Ok(Self { request, outputs, manifests, owner, started: Timestamp::now().as_second() })
     }
 
     /// Gives the image, and what hooks have left beside it, to who called through sudo.
     fn hand_over(&self) -> Result<(), Failure> {
         let Some(owner) = self.owner else { return Ok(()) };
-        let manifests = self.request.manifests.iter().map(|path| self.directory.join(path));
-        for path in self.made()?.into_iter().chain(manifests) {
-            let taken = owner.take(&path);
-            taken
-                .map_err(|error| Message::plain(format!("cannot hand `{}` over: {error}", path.display())))?;
+        let made = self.made()?;
+        let made = made.iter().map(|name| (&self.outputs, name));
+        for (directory, name) in made.chain(self.manifests.iter().map(|(directory, name)| (directory, name)))
+        {
+            owner.take(directory, name).map_err(|error| {
+                let path = directory.path().join(name);
+                Message::plain(format!("cannot hand `{}` over: {error}", path.display()))
+            })?;
         }
         Ok(())
     }
 
     /// Returns what is new and has the image's name, with an ending (`x.vmlinuz`) or an addition (`x-boot.iso`).
-    fn made(&self) -> Result<Vec<PathBuf>, Failure> {
-        let directory = self.directory.join(self.request.name.file("d"));
-        let entries = fs::read_dir(directory.parent().unwrap_or(&self.directory))?;
+    fn made(&self) -> Result<Vec<OsString>, Failure> {
         let mut made = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let has_name =
-                name.strip_prefix(self.request.name.base()).is_some_and(|rest| rest.starts_with(['.', '-']));
-            if has_name && entry.metadata()?.ctime() >= self.started {
-                made.push(entry.path());
+        for name in self.outputs.names()? {
+            let rest = name.as_bytes().strip_prefix(self.request.name.base().as_bytes());
+            let has_name = rest.is_some_and(|rest| matches!(rest.first(), Some(b'.' | b'-')));
+            let status = if has_name { self.outputs.status(&name)? } else { None };
+            if status.is_some_and(|status| status.st_ctime >= self.started) {
+                made.push(name);
             }
         }
         Ok(made)
@@ -256,13 +266,13 @@ impl<'a> Beside<'a> {
 impl Naming for Beside<'_> {
     fn destination(&self, output: &OutputType, extension: &str) -> Destination {
         let name = self.request.name.file(extension);
+        let file = |name: &str| Path::new(name).file_name().unwrap_or(OsStr::new(name)).to_owned();
         // What has no checksum is overwritten, as it always was.
         let is_kept = output.has_checksums() && self.request.old_image == OldImage::Renamed;
-        let old = is_kept.then(|| self.request.name.old_file(extension, Timestamp::now()));
+        let old = is_kept.then(|| file(&self.request.name.old_file(extension, Timestamp::now())));
         let checksums =
             if output.has_checksums() { self.request.checksums.clone() } else { Default::default() };
-        let path = self.directory.join(&name);
-        Destination { path, checksums, name, old: old.map(|old| self.directory.join(old)) }
+        Destination { directory: self.outputs.clone(), file: file(&name), checksums, name, old }
     }
 
     fn members(&self) -> MemberNames {

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 
 use super::privilege::Owner;
 use crate::build::Mask;
+use crate::cli::report::shown;
+use crate::directory::open_to_append;
 use crate::dropin::{Environment, LogSettings, Narrator, is_shown, stamped};
 use crate::port::{Event, Events};
 
@@ -28,8 +30,8 @@ impl Log {
         environment: &Environment,
     ) -> io::Result<Self> {
         let open = |path: &String| -> io::Result<File> {
-            let file = File::options().create(true).append(true).open(path)?;
-            owner.map_or(Ok(()), |owner| owner.take(Path::new(path)))?;
+            let (file, is_new) = open_to_append(Path::new(path))?;
+            owner.filter(|_| is_new).map_or(Ok(()), |owner| owner.take_file(&file))?;
             Ok(file)
         };
         let file = settings.file.as_ref().map(open).transpose()?;
@@ -58,6 +60,9 @@ impl Log {
 impl Events for Log {
     fn emit(&self, event: Event<'_>) {
         let lines = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).lines(&event);
-        lines.iter().filter(|line| is_shown(line)).for_each(|line| self.line(line));
+        // What hooks print is passed on as it is, as diskimage-builder does it; everything else may name what others have named.
+        let is_output = matches!(event, Event::TaskOutput { .. });
+        let text = |line: &String| if is_output { line.clone() } else { shown(line) };
+        lines.iter().filter(|line| is_shown(line)).for_each(|line| self.line(&text(line)));
     }
 }

@@ -1,8 +1,10 @@
 //! Building as an ordinary user: through sudo, as diskimage-builder does it.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::{fs, io, thread};
+use std::path::PathBuf;
+use std::{io, thread};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Call;
 use crate::cli::report::{Failure, Message};
+use crate::directory::Directory;
 use crate::dropin::Environment;
 use crate::exec::{ExecError, Program, Run};
 
@@ -71,19 +74,14 @@ impl Owner {
         Some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
     }
 
-    /// Hands over a file, or a directory and all that is in it; what is not there needs none.
-    pub(super) fn take(self, path: &Path) -> io::Result<()> {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-            Ok(status) if status.is_dir() => {
-                for entry in fs::read_dir(path)? {
-                    self.take(&entry?.path())?;
-                }
-            }
-            Ok(_) => {}
-        }
-        std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))
+    /// Gives this user what is called `name` in the directory, and everything below it.
+    pub(super) fn take(self, directory: &Directory, name: &OsStr) -> io::Result<()> {
+        directory.give(name, self.uid, self.gid)
+    }
+
+    /// Gives this user an open file.
+    pub(super) fn take_file(self, file: &File) -> io::Result<()> {
+        std::os::unix::fs::fchown(file, Some(self.uid), Some(self.gid))
     }
 }
 
