@@ -2,7 +2,8 @@
 //!
 //! The first request to a registry is anonymous; its refusal says how to authenticate. From then on requests to it carry
 //! what it wants: name and password, or a token for what they are about. Tokens are kept by what they are good for, and
-//! fetched anew before they expire and when the registry refuses them.
+//! fetched anew before they expire and when the registry refuses them. One refresh serves all workers. Where tokens live so
+//! short that other workers use them up first, a worker fetches one that nobody else gets ([`Auth::alone`]).
 //!
 //! Source: the Distribution registry's "Token Authentication Specification" and "OAuth2 Token Authentication".
 
@@ -78,17 +79,27 @@ impl Auth {
         let host = self.host(repository);
         // Held while a token is fetched: the others wait for it instead of fetching their own.
         let mut host = lock(&host);
+        self.authorize(&mut host, transport, repository, scopes)
+    }
+
+    fn authorize(
+        &self,
+        host: &mut Host,
+        transport: &Transport,
+        repository: &Repository,
+        scopes: &Scopes,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
         match host.challenge.clone() {
             None => Ok(None),
             Some(Challenge::Basic) => {
-                let account = self.account(&mut host, repository)?;
+                let account = self.account(host, repository)?;
                 Ok(account.as_ref().and_then(basic))
             }
             Some(Challenge::Bearer { realm, service, .. }) => {
                 if let Some(token) = host.tokens.get(scopes).filter(|token| token.until > Instant::now()) {
                     return Ok(Some(token.header.clone()));
                 }
-                let account = self.account(&mut host, repository)?;
+                let account = self.account(host, repository)?;
                 let service =
                     TokenService { transport, realm: &realm, service: service.as_deref(), repository };
                 let token = service.fetch(account.as_ref(), scopes)?;
@@ -97,6 +108,22 @@ impl Auth {
                 Ok(Some(header))
             }
         }
+    }
+
+    /// Sends a request with a token that was fetched for it, and that nobody else uses before it. Other requests to the registry
+    /// that need a token wait meanwhile.
+    pub(super) fn alone<T>(
+        &self,
+        transport: &Transport,
+        repository: &Repository,
+        scopes: &Scopes,
+        send: impl FnOnce(Option<&HeaderValue>) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let host = self.host(repository);
+        let mut host = lock(&host);
+        host.tokens.remove(scopes);
+        let header = self.authorize(&mut host, transport, repository, scopes)?;
+        send(header.as_ref())
     }
 
     /// Learns from a refusal how to authenticate; forgets what was refused. Returns whether it is worth another try.

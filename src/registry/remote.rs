@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use ureq::http::{Method, Uri};
+use ureq::http::{HeaderValue, Method, Uri};
 
 use super::auth::{Auth, Scopes};
 use super::credential::Credentials;
@@ -33,6 +33,10 @@ struct Inner {
     /// Held while a list of referrers is changed.
     referrers: Mutex<()>,
 }
+
+/// How many attempts share their tokens with other workers: without one, with the one that all have, with a new one. A registry
+/// that means its refusal is asked once more.
+const TOKENS: u32 = 3;
 
 /// What is going to be done in a repository. Registries give tokens for that and no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,22 +152,29 @@ impl Remote {
     }
 
     /// Sends a request, authorised as the registry wants it, and returns an answer with one of the `expected` statuses. A
-    /// refused token is replaced once; nothing else is tried again.
+    /// refused token is replaced [`TOKENS`] times; nothing else is tried again.
     pub(super) fn call(&self, request: &Request<'_>, expected: &[u16]) -> Result<Answer, RegistryError> {
         let Inner { transport, auth, .. } = &*self.client.inner;
-        let authorize = || auth.authorization(transport, &self.repository, &self.scopes);
         // Sessions may lie on other hosts, to which no credential goes.
-        let is_ours = host_of(&request.url) == self.repository.api_host();
-        let first = if is_ours { authorize()? } else { None };
-        let answer = transport.exchange(request, first.as_ref())?;
-        let is_refused = answer.status == 401 && is_ours;
-        if !is_refused || !auth.learn(&self.repository, &self.scopes, first.as_ref(), &answer) {
-            return self.conclude(answer, expected);
+        if host_of(&request.url) != self.repository.api_host() {
+            return self.conclude(transport.exchange(request, None)?, expected);
         }
-        match authorize()? {
-            fresh if fresh == first => self.conclude(answer, expected),
-            fresh => self.conclude(transport.exchange(request, fresh.as_ref())?, expected),
+        let authorize = || auth.authorization(transport, &self.repository, &self.scopes);
+        let mut header = authorize()?;
+        for _ in 0..TOKENS {
+            let answer = transport.exchange(request, header.as_ref())?;
+            if answer.status != 401 || !auth.learn(&self.repository, &self.scopes, header.as_ref(), &answer) {
+                return self.conclude(answer, expected);
+            }
+            let fresh = authorize()?;
+            if fresh == header {
+                return self.conclude(answer, expected);
+            }
+            header = fresh;
         }
+        // Other workers may have used up each of these tokens before.
+        let send = |header: Option<&HeaderValue>| transport.exchange(request, header);
+        self.conclude(auth.alone(transport, &self.repository, &self.scopes, send)?, expected)
     }
 
     /// As [`Remote::call`], and tries again what may get better. For requests that may be repeated.

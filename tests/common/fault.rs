@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What happens to a request.
 #[derive(Debug, Clone)]
@@ -73,10 +73,10 @@ struct State {
 struct Gate {
     /// For how many requests a token is good.
     uses: usize,
-    /// How many have been given out.
-    given: usize,
-    /// For how many requests the last one still is good.
-    left: usize,
+    /// For how long it is good.
+    life: Duration,
+    /// Those that were given out: since when, and how many requests they still are good for.
+    tokens: Vec<(Instant, usize)>,
 }
 
 /// A running proxy. It ends with the test program.
@@ -118,7 +118,12 @@ impl Proxy {
 
     /// From now on wants a token with each request, and gives out ones that are good for so many.
     pub fn guard(&self, uses: usize) {
-        self.state.lock().unwrap().gate = Some(Gate { uses, given: 0, left: 0 });
+        self.guard_for(uses, Duration::MAX);
+    }
+
+    /// As [`Proxy::guard`]; tokens end after a while as well, and sooner than they say.
+    pub fn guard_for(&self, uses: usize, life: Duration) {
+        self.state.lock().unwrap().gate = Some(Gate { uses, life, tokens: Vec::new() });
     }
 
     /// Returns the requests since the last call, in the order in which they came, and heals everything.
@@ -262,15 +267,18 @@ fn pass_gate(state: &Mutex<State>, request: &Head) -> Option<Fault> {
     let mut state = state.lock().unwrap();
     let gate = state.gate.as_mut()?;
     if request.line.contains(" /token") {
-        (gate.given, gate.left) = (gate.given + 1, gate.uses);
-        return Some(Fault::Token(gate.given));
+        gate.tokens.push((Instant::now(), gate.uses));
+        return Some(Fault::Token(gate.tokens.len()));
     }
-    let good = format!("Bearer token-{}", gate.given);
-    if request.get("authorization") != Some(&good) || gate.left == 0 {
-        return Some(Fault::Challenge);
+    let number = request.get("authorization").and_then(|text| text.strip_prefix("Bearer token-"));
+    let number = number.and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+    match gate.tokens.get_mut(number.wrapping_sub(1)) {
+        Some((since, left)) if *left > 0 && since.elapsed() < gate.life => {
+            *left -= 1;
+            None
+        }
+        _ => Some(Fault::Challenge),
     }
-    gate.left -= 1;
-    None
 }
 
 /// Answers and closes the connection at once: whoever is still sending hears nothing of it.
