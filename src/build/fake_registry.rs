@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::oci::{Digest, VerifyingReader};
+use crate::oci::{Digest, Tag, TagOrDigest, VerifyingReader};
 use crate::port::*;
 
 /// A repository of a registry. Clones share it.
@@ -106,10 +106,11 @@ impl RemoteCache for Shelf {
         "shelf/cache"
     }
 
-    fn manifests(&self, references: &[String]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {
-        let get = |reference: &String| {
+    fn manifests(&self, references: &[TagOrDigest]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {
+        let get = |reference: &TagOrDigest| {
+            let reference = reference.to_string();
             self.request(format!("get {}", &reference[..1]))?;
-            Ok(self.manifest(reference))
+            Ok(self.manifest(&reference))
         };
         references.iter().map(get).collect()
     }
@@ -131,15 +132,15 @@ impl RemoteCache for Shelf {
 
     fn publish(&self, manifests: &[Tagged]) -> Result<(), RemoteError> {
         for Tagged { tag, bytes, .. } in manifests {
-            self.request(format!("put {}", &tag[..1]))?;
-            self.put(tag, bytes.clone());
+            self.request(format!("put {}", &tag.as_str()[..1]))?;
+            self.put(tag.as_str(), bytes.clone());
         }
         Ok(())
     }
 
-    fn tags(&self) -> Result<Vec<String>, RemoteError> {
+    fn tags(&self) -> Result<Vec<Tag>, RemoteError> {
         self.request("tags".to_owned())?;
-        Ok(self.all_tags())
+        Ok(self.all_tags().iter().map(|tag| tag.parse().unwrap()).collect())
     }
 
     fn delete(&self, manifest: &Digest) -> Result<(), RemoteError> {

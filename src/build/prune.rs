@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::oci::Digest;
+use crate::oci::{Digest, Tag, TagOrDigest};
 use crate::port::{RemoteCache, RemoteError};
 use crate::share::{PrunePolicy, SharedStep, StepIndex, StepKey, is_image_tag};
 use crate::trust::Policy;
@@ -23,9 +23,8 @@ impl Pruning {
     /// If the registry does not answer.
     pub fn plan(repository: &dyn RemoteCache, policy: &PrunePolicy) -> Result<Self, RemoteError> {
         let tags = repository.tags()?;
-        let of_kind = |is_it: fn(&str) -> bool| -> Vec<String> {
-            tags.iter().filter(|tag| is_it(tag)).cloned().collect()
-        };
+        let of_kind =
+            |is_it: fn(&Tag) -> bool| tags.iter().filter(|tag| is_it(tag)).cloned().collect::<Vec<_>>();
         let mut published = BTreeMap::new();
         for manifest in all(repository, &of_kind(|tag| StepKey::of_tag(tag).is_some()))? {
             if let Ok(step) = SharedStep::read(&manifest, &Policy::default()) {
@@ -48,7 +47,8 @@ impl Pruning {
 }
 
 /// Returns the manifests of these tags; those that vanished meanwhile are left out.
-fn all(repository: &dyn RemoteCache, tags: &[String]) -> Result<Vec<Vec<u8>>, RemoteError> {
-    let manifests = repository.manifests(tags).into_iter().collect::<Result<Vec<_>, _>>()?;
+fn all(repository: &dyn RemoteCache, tags: &[Tag]) -> Result<Vec<Vec<u8>>, RemoteError> {
+    let tags: Vec<_> = tags.iter().cloned().map(TagOrDigest::from).collect();
+    let manifests = repository.manifests(&tags).into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(manifests.into_iter().flatten().collect())
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use super::{BuiltStep, Ports};
 use crate::layer::Encoding;
+use crate::oci::TagOrDigest;
 use crate::plan::{Plan, Record, Step};
 use crate::port::{Blob, Layer, LayerBlobs, RemoteCache, RemoteError, StoreError, Tagged};
 use crate::share::{EMPTY, SharedStep, StepKey, Withheld, image_index, image_tag, publishable};
@@ -103,7 +104,7 @@ impl Publisher<'_> {
         records: &[Record],
     ) -> Result<(Vec<Option<Vec<u8>>>, Option<Vec<u8>>), RemoteError> {
         let tags = records.iter().map(|record| StepKey::Input(record.input_key).tag());
-        let tags: Vec<_> = tags.chain([image_tag(&plan.image)]).collect();
+        let tags: Vec<_> = tags.chain([image_tag(&plan.image)]).map(TagOrDigest::from).collect();
         let mut there = self.to.manifests(&tags).into_iter().collect::<Result<Vec<_>, _>>()?;
         let index = there.pop().flatten();
         Ok((there, index))

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use super::{BuildError, Found};
-use crate::oci::{ChainId, DiffId};
+use crate::oci::{ChainId, DiffId, Tag, TagOrDigest};
 use crate::plan::{Plan, Record, Step};
 use crate::port::{Event, Events, Layer, LayerStore, RemoteCache, RemoteError, StoreError};
 use crate::share::{Refusal, SharedStep, StepIndex, StepKey, image_tag};
@@ -57,7 +57,7 @@ pub struct Refused {
     /// The repository.
     pub registry: String,
     /// The tag that names it there.
-    pub tag: String,
+    pub tag: Tag,
     /// Why it is not used.
     pub why: Refusal,
 }
@@ -126,7 +126,7 @@ impl<'a> Registries<'a> {
         if keys.is_empty() || self.known().silent.contains(&registry) {
             return;
         }
-        let tags: Vec<_> = keys.iter().map(StepKey::tag).collect();
+        let tags: Vec<_> = keys.iter().map(|key| TagOrDigest::from(key.tag())).collect();
         let given = self.from[registry].manifests(&tags);
         self.note_failures(registry, &given);
         for (key, given) in keys.iter().zip(given) {
@@ -204,13 +204,13 @@ impl<'a> Registries<'a> {
     }
 
     fn last_published(&self, registry: &dyn RemoteCache, plan: &Plan) -> Vec<Record> {
-        let index = registry.manifests(&[image_tag(&plan.image)]).into_iter().next();
+        let index = registry.manifests(&[image_tag(&plan.image).into()]).into_iter().next();
         let Some(Ok(Some(index))) = index else { return Vec::new() };
         // An index of a stranger may name thousands of manifests: of each step, one explains.
         let published: BTreeMap<_, _> =
             StepIndex::parse(&index).unwrap_or_default().steps.into_iter().collect();
         let named = plan.steps.iter().filter_map(|step| published.get(&step.name));
-        let digests: Vec<_> = named.map(ToString::to_string).collect();
+        let digests: Vec<_> = named.map(|digest| TagOrDigest::from(*digest)).collect();
         let manifests = registry.manifests(&digests).into_iter().filter_map(|given| given.ok().flatten());
         let believed = manifests.filter_map(|manifest| SharedStep::read(&manifest, &self.policy).ok());
         believed.map(|step| step.record).collect()

@@ -25,13 +25,19 @@ pub(super) fn run(global: &Global, command: &Cache, process: &Process) -> Result
     let policy = PrunePolicy { since: now()? - i64::from(*older_than) * DAY, keep_last: *keep_last };
     let pruning = Pruning::plan(&remote, &policy)?;
     let (gone, steps) = (pruning.gone.len(), pruning.steps);
-    if *dry_run {
-        say!("would delete {gone} of {steps} steps from {repository}")?;
-        return Ok(ExitCode::SUCCESS);
+    match (steps, gone) {
+        (0, _) => say!("nothing to delete: {repository} holds no steps")?,
+        (_, 0) => say!(
+            "nothing to delete: none of the {steps} steps in {repository} is older than {older_than} days and \
+             not among those to keep"
+        )?,
+        _ if *dry_run => say!("would delete {gone} of {steps} steps from {repository}")?,
+        _ => {
+            pruning.carry_out(&remote)?;
+            say!(
+                "deleted {gone} of {steps} steps from {repository}; the registry's own garbage collection frees the space"
+            )?;
+        }
     }
-    pruning.carry_out(&remote)?;
-    println!(
-        "deleted {gone} of {steps} steps from {repository}; the registry's own garbage collection frees the space"
-    );
     Ok(ExitCode::SUCCESS)
 }

@@ -29,7 +29,9 @@ pub use hex::{decode_hex, encode_hex};
 pub use json::canonical_json;
 pub use manifest::{descriptor, image_manifest};
 pub use platform::{PlatformError, choose_platform};
-pub use reference::{Reference, ReferenceError, Repository, TagOrDigest, is_loopback, split_port};
+pub use reference::{
+    Reference, ReferenceError, Repository, Tag, TagError, TagOrDigest, is_loopback, split_port,
+};
 pub use verify::{BlobStream, DamagedBlob, VerifyingReader};
 
 /// Makes `#[serde(try_from = "String", into = "String")]` right for a type: it is written as it is displayed, and read by its `FromStr`.

@@ -29,7 +29,7 @@ const MAX_NAME: usize = 255;
 
 /// A text that is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a reference: {reason}")]
+#[error("`{}` is not a reference: {reason}", escaped(text))]
 pub struct ReferenceError {
     text: String,
     reason: &'static str,
@@ -106,11 +106,58 @@ impl FromStr for Repository {
     }
 }
 
+/// A tag: the only texts that get into URLs and onto terminals as tags, whoever names them.
+///
+/// Source: OCI distribution-spec v1.1, "Pulling manifests": `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tag(String);
+
+/// A text that is not a tag. Shown with escapes and without its end, as it may be anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{}` is not a tag: a tag has up to 128 letters, digits, `_`, `.`, `-`, the first no `.` or `-`",
+    escaped(text)
+)]
+pub struct TagError {
+    text: String,
+}
+
+impl Tag {
+    /// Returns the tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Tag {
+    type Err = TagError;
+
+    fn from_str(text: &str) -> Result<Self, TagError> {
+        if is_tag(text) { Ok(Self(text.to_owned())) } else { Err(TagError { text: text.to_owned() }) }
+    }
+}
+
+crate::serde_by_text!(Tag);
+
+/// Returns the beginning of a text from outside as it may be shown: in one line, without what commands a terminal.
+fn escaped(text: &str) -> String {
+    const SHOWN: usize = 200;
+    let rest = if text.chars().count() > SHOWN { "…" } else { "" };
+    format!("{}{rest}", text.chars().take(SHOWN).collect::<String>().escape_debug())
+}
+
 /// What names a manifest in its repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TagOrDigest {
     /// A name that may be given to another manifest tomorrow.
-    Tag(String),
+    Tag(Tag),
     /// The manifest itself.
     Digest(Digest),
 }
@@ -118,9 +165,15 @@ pub enum TagOrDigest {
 impl fmt::Display for TagOrDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tag(tag) => f.write_str(tag),
+            Self::Tag(tag) => tag.fmt(f),
             Self::Digest(digest) => digest.fmt(f),
         }
+    }
+}
+
+impl From<Tag> for TagOrDigest {
+    fn from(tag: Tag) -> Self {
+        Self::Tag(tag)
     }
 }
 
@@ -136,7 +189,7 @@ pub struct Reference {
     /// The repository.
     pub repository: Repository,
     /// The tag, where one is written.
-    pub tag: Option<String>,
+    pub tag: Option<Tag>,
     /// The digest, where one is written. It says what is meant, whatever the tag says.
     pub digest: Option<Digest>,
 }
@@ -146,7 +199,7 @@ impl Reference {
     pub fn target(&self) -> TagOrDigest {
         match self.digest {
             Some(digest) => TagOrDigest::Digest(digest),
-            None => TagOrDigest::Tag(self.tag.clone().unwrap_or_else(|| DEFAULT_TAG.to_owned())),
+            None => TagOrDigest::Tag(self.tag.clone().unwrap_or_else(|| Tag(DEFAULT_TAG.to_owned()))),
         }
     }
 
@@ -164,11 +217,11 @@ impl Reference {
             Some(colon) => (&text[..name + colon], Some(&text[name + colon + 1..])),
             None => (text, None),
         };
-        if !tag.is_none_or(is_tag) {
-            return Err("a tag has up to 128 letters, digits, `_`, `.`, `-`, the first no `.` or `-`");
-        }
+        let tag = tag.map(str::parse).transpose();
+        let tag =
+            tag.map_err(|_| "a tag has up to 128 letters, digits, `_`, `.`, `-`, the first no `.` or `-`")?;
         let repository = Repository::parse(repository)?;
-        Ok(Self { repository, tag: tag.map(str::to_owned), digest: digest.transpose()? })
+        Ok(Self { repository, tag, digest: digest.transpose()? })
     }
 }
 
@@ -319,6 +372,18 @@ mod tests {
         assert!(error.ends_with("without a protocol"), "{error}");
         assert!("a.example/b:1".parse::<Repository>().is_err());
         assert_eq!("a.example/b".parse::<Repository>().unwrap().path(), "b");
+    }
+
+    #[test]
+    fn texts_that_are_no_tags_are_shown_with_escapes() {
+        let long = "x".repeat(5000);
+        for text in ["", "a\nb", "a\u{1b}]0;owned\u{7}", "../a", "a?b", "ä", "a b", "-a", &long] {
+            let error = text.parse::<Tag>().unwrap_err().to_string();
+            assert!(!error.contains(char::is_control) && error.len() < 400, "{error}");
+        }
+        let error = "a\nb".parse::<Tag>().unwrap_err().to_string();
+        assert!(error.starts_with(r"`a\nb` is not a tag"), "{error}");
+        assert_eq!("k-0.1_A".parse::<Tag>().unwrap().as_str(), "k-0.1_A");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::Read;
 
 use super::{Layer, StoreError};
-use crate::oci::{BlobStream, Digest};
+use crate::oci::{BlobStream, Digest, Tag, TagOrDigest};
 
 /// A blob, as a manifest names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +32,7 @@ impl From<&Layer> for Blob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tagged {
     /// The tag it gets, taken from what had it.
-    pub tag: String,
+    pub tag: Tag,
     /// What the document is.
     pub media_type: &'static str,
     /// The document, in the bytes that its digest is of.
@@ -54,7 +54,7 @@ pub trait RemoteCache: Sync {
 
     /// Returns the manifests that these tags or digests name, in their order; `None` where nothing has the name. One by digest
     /// is verified.
-    fn manifests(&self, references: &[String]) -> Vec<Result<Option<Vec<u8>>, RemoteError>>;
+    fn manifests(&self, references: &[TagOrDigest]) -> Vec<Result<Option<Vec<u8>>, RemoteError>>;
 
     /// Fetches blobs and hands each to `take`; returns in their order how it went. `take` sees at most as many bytes as
     /// the blob has.
@@ -67,7 +67,10 @@ pub trait RemoteCache: Sync {
     fn publish(&self, manifests: &[Tagged]) -> Result<(), RemoteError>;
 
     /// Returns all tags.
-    fn tags(&self) -> Result<Vec<String>, RemoteError>;
+    ///
+    /// # Errors
+    /// [`RemoteError::Failed`], also if the registry lists a text that is not a tag.
+    fn tags(&self) -> Result<Vec<Tag>, RemoteError>;
 
     /// Deletes a manifest, with every tag that it has. One that is gone already is no error.
     fn delete(&self, manifest: &Digest) -> Result<(), RemoteError>;

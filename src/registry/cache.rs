@@ -10,7 +10,7 @@ use super::meter::Transfers;
 use super::parallel::each;
 use super::remote::Remote;
 use super::upload::Upload;
-use crate::oci::{Digest, RawManifest, TagOrDigest};
+use crate::oci::{Digest, RawManifest, Tag, TagOrDigest};
 use crate::port::{Blob, BlobSource, Direction, Events, Open, RemoteCache, RemoteError, Tagged, Take};
 
 /// How many manifests are read or written at a time: they are small, and what takes time is the way.
@@ -36,12 +36,8 @@ impl<'a> CacheRepository<'a> {
         }
     }
 
-    fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>, RemoteError> {
-        let target = match reference.parse() {
-            Ok(digest) => TagOrDigest::Digest(digest),
-            Err(_) => TagOrDigest::Tag(reference.to_owned()),
-        };
-        let manifest = self.remote.get_manifest(&target).map_err(self.failed("look up steps in"))?;
+    fn manifest(&self, target: &TagOrDigest) -> Result<Option<Vec<u8>>, RemoteError> {
+        let manifest = self.remote.get_manifest(target).map_err(self.failed("look up steps in"))?;
         Ok(manifest.map(|manifest| manifest.bytes))
     }
 
@@ -64,7 +60,7 @@ impl RemoteCache for CacheRepository<'_> {
         &self.name
     }
 
-    fn manifests(&self, references: &[String]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {
+    fn manifests(&self, references: &[TagOrDigest]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {
         let Some((first, rest)) = references.split_first() else { return Vec::new() };
         // The first goes alone: it gets the token for all, and a registry that is down is not waited for by each.
         let first = self.manifest(first);
@@ -105,13 +101,13 @@ impl RemoteCache for CacheRepository<'_> {
     fn publish(&self, manifests: &[Tagged]) -> Result<(), RemoteError> {
         let publish = |Tagged { tag, media_type, bytes }: &Tagged| {
             let manifest = RawManifest { media_type: (*media_type).to_owned(), bytes: bytes.clone() };
-            self.remote.put_manifest(&TagOrDigest::Tag(tag.clone()), &manifest)
+            self.remote.put_manifest(&tag.clone().into(), &manifest)
         };
         let published = each(DOCUMENTS_AT_A_TIME, manifests, publish);
         published.map(drop).map_err(self.failed("publish steps in"))
     }
 
-    fn tags(&self) -> Result<Vec<String>, RemoteError> {
+    fn tags(&self) -> Result<Vec<Tag>, RemoteError> {
         self.remote.tags().map_err(self.failed("list the tags of"))
     }
 

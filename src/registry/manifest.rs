@@ -9,7 +9,7 @@ use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 use super::error::RegistryError;
 use super::message::{Answer, Body, Request};
 use super::remote::Remote;
-use crate::oci::{Digest, MANIFEST_TYPES, RawManifest, TagOrDigest};
+use crate::oci::{Digest, MANIFEST_TYPES, RawManifest, Tag, TagError, TagOrDigest};
 
 /// Registries have to take manifests up to this size, and refuse larger ones.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
@@ -141,8 +141,8 @@ impl Remote {
     /// Returns all tags of the repository, in the registry's order; none if there is no such repository.
     ///
     /// # Errors
-    /// As the registry answers.
-    pub fn tags(&self) -> Result<Vec<String>, RegistryError> {
+    /// [`RegistryError::Unexpected`] if a text in the list is not a tag; else as the registry answers.
+    pub fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         let mut tags = Vec::new();
         let mut request = Some(self.request(Method::GET, &format!("tags/list?n={PAGE}")));
         for _ in 0..MAX_PAGES {
@@ -152,8 +152,15 @@ impl Remote {
                 break;
             }
             request = self.next_page(&answer)?;
+            let described = answer.request.clone();
             let list: TagList = read_json(answer)?;
-            tags.extend(list.tags.unwrap_or_default());
+            for text in list.tags.unwrap_or_default() {
+                let tag = text.parse().map_err(|error: TagError| RegistryError::Unexpected {
+                    request: described.clone(),
+                    reason: error.to_string(),
+                })?;
+                tags.push(tag);
+            }
         }
         Ok(tags)
     }

@@ -99,7 +99,8 @@ fn index_of(manifests: Vec<Descriptor>) -> RawManifest {
 }
 
 fn list_tag(subject: &Digest) -> TagOrDigest {
-    TagOrDigest::Tag(format!("sha256-{}", subject.hex()))
+    let tag = format!("sha256-{}", subject.hex()).parse();
+    TagOrDigest::Tag(tag.expect("letters, digits and `-` make a tag"))
 }
 
 /// Describes a referrer as its list does: with its artifact type and annotations.

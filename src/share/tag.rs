@@ -6,11 +6,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::oci::Digest;
+use crate::oci::{Digest, Tag};
 use crate::plan::{ContentKey, InputKey};
 
-/// The longest tag.
-const MAX_BYTES: usize = 128;
 const IMAGE: &str = "i-";
 
 /// One of a step's two keys.
@@ -25,16 +23,17 @@ pub enum StepKey {
 
 impl StepKey {
     /// Returns the tag of the step with this key.
-    pub fn tag(&self) -> String {
-        match self {
+    pub fn tag(&self) -> Tag {
+        let text = match self {
             StepKey::Input(key) => format!("k-{}", key.hex()),
             StepKey::Content(key) => format!("c-{}", key.hex()),
-        }
+        };
+        text.parse().expect("letters, digits and `-` make a tag")
     }
 
     /// Returns the key that a tag is made of; `None` for a tag of something else.
-    pub fn of_tag(tag: &str) -> Option<Self> {
-        let (kind, hex) = tag.split_once('-')?;
+    pub fn of_tag(tag: &Tag) -> Option<Self> {
+        let (kind, hex) = tag.as_str().split_once('-')?;
         let digest: Digest = format!("sha256:{hex}").parse().ok()?;
         match kind {
             "k" => Some(StepKey::Input(InputKey::new(digest))),
@@ -54,16 +53,15 @@ impl fmt::Display for StepKey {
 }
 
 /// Returns the tag of the last published build of `image`.
-pub fn image_tag(image: &str) -> String {
-    match IMAGE.len() + image.len() <= MAX_BYTES {
-        true => format!("{IMAGE}{image}"),
-        false => format!("{IMAGE}{}", Digest::of(image).hex()),
-    }
+pub fn image_tag(image: &str) -> Tag {
+    let named = format!("{IMAGE}{image}").parse();
+    let by_digest = || format!("{IMAGE}{}", Digest::of(image).hex()).parse();
+    named.or_else(|_| by_digest()).expect("letters, digits and `-` make a tag")
 }
 
 /// Says whether a tag is that of an image's last published build.
-pub fn is_image_tag(tag: &str) -> bool {
-    tag.starts_with(IMAGE)
+pub fn is_image_tag(tag: &Tag) -> bool {
+    tag.as_str().starts_with(IMAGE)
 }
 
 #[cfg(test)]
@@ -77,17 +75,16 @@ mod tests {
             assert_eq!(StepKey::of_tag(&key.tag()), Some(key));
         }
         for tag in ["latest", "k-", "x-1", &format!("i-{}", digest.hex()), &format!("k-{}0", digest.hex())] {
-            assert_eq!(StepKey::of_tag(tag), None, "{tag}");
+            assert_eq!(StepKey::of_tag(&tag.parse().unwrap()), None, "{tag}");
         }
     }
 
     #[test]
     fn every_tag_is_one_that_registries_take() {
         let long = "x".repeat(128);
-        for image in ["vm", "contrail.builder_1", &long] {
-            let tag = image_tag(image);
-            assert!(tag.len() <= MAX_BYTES && is_image_tag(&tag), "{tag}");
-            assert!(tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)), "{tag}");
+        for image in ["vm", "contrail.builder_1", "my image", &long] {
+            assert!(is_image_tag(&image_tag(image)), "{image}");
         }
+        assert_eq!(image_tag("vm").as_str(), "i-vm");
     }
 }

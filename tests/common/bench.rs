@@ -137,5 +137,5 @@ impl Bench {
 
 /// Returns a tag.
 pub fn tag(name: &str) -> TagOrDigest {
-    TagOrDigest::Tag(name.to_owned())
+    TagOrDigest::Tag(name.parse().unwrap())
 }

@@ -11,10 +11,11 @@ use crate::common::fault::{Fault, Proxy};
 use crate::common::project::Project;
 use crate::common::registry::{Door, ELSEWHERE, PASSWORD, Server, USER};
 use crate::common::tunnel::Tunnel;
-use plywood::oci::{Digest, RawManifest, TagOrDigest, descriptor};
+use plywood::oci::{Digest, RawManifest, Tag, TagOrDigest, descriptor};
 use plywood::port::How;
 use plywood::registry::{
-    Access, Client, Credentials, Deletion, HostSettings, Protocol, RegistryError, Settings, TlsTrouble,
+    Access, Client, Credentials, Deletion, HostSettings, Protocol, RegistryError, Remote, Settings,
+    TlsTrouble,
 };
 
 #[test]
@@ -33,20 +34,25 @@ fn blobs_manifests_and_tags_go_there_and_come_back() {
     assert_eq!(push(&remote, b"{}").unwrap(), How::Moved);
     let manifest = image(&layer);
     for tag in ["one", "two"] {
-        let tag = TagOrDigest::Tag(tag.to_owned());
+        let tag = TagOrDigest::Tag(tag.parse().unwrap());
         assert_eq!(remote.get_manifest(&tag).unwrap(), None);
         assert_eq!(remote.head_manifest(&tag).unwrap(), None);
         assert_eq!(remote.put_manifest(&tag, &manifest).unwrap(), manifest.digest());
         assert_eq!(remote.get_manifest(&tag).unwrap().as_ref(), Some(&manifest));
         assert_eq!(remote.head_manifest(&tag).unwrap(), Some(manifest.digest()));
     }
-    assert_eq!(remote.tags().unwrap(), ["one", "two"]);
+    assert_eq!(tags(&remote), ["one", "two"]);
 
     let other = client.remote(&repository(&server, "other"), Access::Push);
     assert_eq!(push_from(&other, &layer, Some(remote.repository())).unwrap(), How::Mounted);
     assert_eq!(remote.delete_manifest(&manifest.digest()).unwrap(), Deletion::Deleted);
     assert_eq!(remote.delete_manifest(&manifest.digest()).unwrap(), Deletion::Missing);
-    assert_eq!(remote.tags().unwrap(), [""; 0]);
+    assert_eq!(tags(&remote), [""; 0]);
+}
+
+/// Returns the tags as text.
+fn tags(remote: &Remote) -> Vec<String> {
+    remote.tags().unwrap().iter().map(Tag::to_string).collect()
 }
 
 /// Returns settings that trust a guarded registry.
@@ -367,6 +373,70 @@ fn tokens_are_fetched_for_what_is_done_and_again_while_a_transfer_runs() {
     let error = pull(&anonymous, &digest, 1_000_000).unwrap_err();
     let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
     assert!(matches!(error, RegistryError::NoToken { .. }) && text.contains("go away"), "{text}");
+}
+
+#[test]
+fn texts_of_a_registry_reach_neither_a_url_nor_the_terminal_as_they_are() {
+    let bench = Bench::new();
+    let project = Project::new("");
+    let repository = format!("{}/a", bench.proxy.host());
+    let prune = |tags: &'static str| {
+        bench.proxy.hurt(
+            "GET",
+            "tags/list",
+            Fault::Answer(200, &["Content-Type: application/json"], tags),
+            1,
+        );
+        project.run(&["cache", "prune", "--older-than", "1", &repository])
+    };
+    for (tags, shown) in [
+        (r#"{"tags":["k-1","i-a\nb"]}"#, r"`i-a\nb` is not a tag"),
+        (r#"{"tags":["\u001b]0;owned\u0007"]}"#, r"`\u{1b}]0;owned\u{7}` is not a tag"),
+        (r#"{"tags":["i-../../x/manifests/y"]}"#, "`i-../../x/manifests/y` is not a tag"),
+    ] {
+        let run = prune(tags);
+        assert_eq!(run.status, Some(1), "{}", run.stderr);
+        assert!(run.stderr.contains(shown), "{}", run.stderr);
+        assert!(!run.stderr.contains(|c: char| c.is_control() && c != '\n'), "{:?}", run.stderr);
+        assert_eq!(bench.proxy.lines(), ["GET /v2/a/tags/list"]);
+    }
+}
+
+/// Some services give tokens for seconds, others for a handful of requests: with many workers, each token is used up by others.
+#[test]
+fn short_lived_tokens_last_for_many_workers() {
+    let bench = Bench::new();
+    let content: Vec<_> = (0..48u8).map(|number| vec![number; 1000]).collect();
+    let digests: Vec<_> = content.iter().map(|content| bench.store(content)).collect();
+    let pull_all = |workers: usize| {
+        let remote = client(Settings::default()).remote(bench.remote.repository(), Access::Pull);
+        std::thread::scope(|scope| {
+            for worker in 0..workers {
+                let (remote, content, digests) = (&remote, &content, &digests);
+                scope.spawn(move || {
+                    for number in (worker..content.len()).step_by(workers) {
+                        assert!(pull(remote, &digests[number], 1000).unwrap() == content[number]);
+                    }
+                });
+            }
+        });
+        let seen = bench.proxy.take();
+        seen.iter().filter(|seen| seen.line.starts_with("GET /token")).count()
+    };
+    bench.proxy.guard(100);
+    assert_eq!(pull_all(32), 1, "one refresh for all workers");
+    for (uses, life) in [(1, Duration::MAX), (3, Duration::MAX), (usize::MAX, Duration::from_millis(300))] {
+        bench.proxy.guard_for(uses, life);
+        bench.proxy.hurt("GET", "blobs", Fault::Late(Duration::from_millis(30)), usize::MAX);
+        for workers in [4, 32] {
+            pull_all(workers);
+        }
+    }
+    // A registry that means no is not asked for ever.
+    bench.proxy.guard(0);
+    let error = pull(&bench.remote, &digests[0], 1000).unwrap_err();
+    assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error}");
+    assert!(bench.proxy.take().len() < 10);
 }
 
 #[test]

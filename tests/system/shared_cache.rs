@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::common::fault::{Fault, Proxy};
 use crate::common::project::{Build, Project, Run};
 use crate::common::registry::{Door, Server, free_port};
-use plywood::oci::{RawManifest, Repository, TagOrDigest};
+use plywood::oci::{RawManifest, Repository, Tag, TagOrDigest};
 use plywood::registry::{Access, Client, Credentials, Remote, Settings};
 use serde_json::Value;
 
@@ -65,7 +65,8 @@ fn remote(repository: &str) -> Remote {
 }
 
 fn tags(repository: &str, kind: &str) -> Vec<String> {
-    remote(repository).tags().unwrap().into_iter().filter(|tag| tag.starts_with(kind)).collect()
+    let tags = remote(repository).tags().unwrap();
+    tags.iter().map(Tag::to_string).filter(|tag| tag.starts_with(kind)).collect()
 }
 
 fn digests(project: &Project) -> Vec<(String, String)> {
@@ -210,7 +211,7 @@ fn what_nobody_vouches_for_is_built_with_the_reason() {
 fn tamper(repository: &str) {
     let remote = remote(repository);
     let read = |tag: &String| -> Value {
-        let manifest = remote.get_manifest(&TagOrDigest::Tag(tag.clone())).unwrap().unwrap();
+        let manifest = remote.get_manifest(&TagOrDigest::Tag(tag.parse().unwrap())).unwrap().unwrap();
         serde_json::from_slice(&manifest.bytes).unwrap()
     };
     let tags: Vec<_> = [tags(repository, "k-"), tags(repository, "c-")].concat();
@@ -224,7 +225,9 @@ fn tamper(repository: &str) {
         manifest["layers"] = if manifest["annotations"]["plywood.step"] == "b" { &a } else { &b }.clone();
         let bytes = serde_json::to_vec(&manifest).unwrap();
         let media_type = manifest["mediaType"].as_str().unwrap().to_owned();
-        remote.put_manifest(&TagOrDigest::Tag(tag.clone()), &RawManifest { media_type, bytes }).unwrap();
+        remote
+            .put_manifest(&TagOrDigest::Tag(tag.parse().unwrap()), &RawManifest { media_type, bytes })
+            .unwrap();
     }
 }
 
