@@ -176,20 +176,32 @@ impl Output<'_> {
     fn take(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.line.len() >= MAX_LINE_BYTES {
+            if piece.ends_with(b"\n") {
                 self.end_line();
+            } else if self.line.len() >= MAX_LINE_BYTES {
+                self.cut_line();
             }
         }
     }
 
     fn end_line(&mut self) {
-        if self.line.is_empty() {
-            return;
+        if !self.line.is_empty() {
+            let masked = self.mask.apply(&self.line);
+            self.line.clear();
+            self.show(&masked);
         }
-        let masked = self.mask.apply(&self.line);
-        self.line.clear();
+    }
+
+    /// Ends the line here, and begins another with what may be the beginning of a secret.
+    fn cut_line(&mut self) {
+        let (masked, covered) = self.mask.apply_to_beginning(&self.line);
+        self.line.drain(..covered);
+        self.show(&masked);
+    }
+
+    fn show(&mut self, masked: &[u8]) {
         // A log that cannot be written (a full disk) must not end the hook; the flush at its end reports it.
-        let _ = self.file.write_all(&masked);
+        let _ = self.file.write_all(masked);
         let line = String::from_utf8_lossy(masked.trim_ascii_end()).into_owned();
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();

@@ -1,4 +1,12 @@
 //! Secrets in what is printed of jobs: `set -x`, a program's own trace, an error message.
+//!
+//! A secret is found as it is and as programs commonly write it: quoted by a shell's trace, escaped in JSON or in a URL, and in
+//! base64 at each of its three alignments. Base64 that is wrapped in the middle of a secret, and every other encoding, is not.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
 use crate::element::Environment;
 use crate::plan::secret_texts;
@@ -9,10 +17,22 @@ const STARS: &[u8] = b"***";
 /// Shorter texts (`yes`, `1`) keep nothing secret, and masking them would spoil every log.
 const MIN_BYTES: usize = 4;
 
+/// As [`MIN_BYTES`], for the characters of base64 that depend on the secret alone.
+const MIN_BASE64: usize = 6;
+
 /// The secrets of one environment.
 pub struct Mask {
-    /// The longest first, as one may be part of another.
-    secrets: Vec<Vec<u8>>,
+    /// By the first byte; the longest first, as one may be part of another.
+    secrets: Vec<Vec<Vec<u8>>>,
+}
+
+/// What becomes of the bytes at one place.
+enum Found {
+    /// A secret of this length.
+    Secret(usize),
+    /// What may become a secret with more bytes behind it.
+    Beginning,
+    Plain,
 }
 
 impl Mask {
@@ -20,9 +40,14 @@ impl Mask {
     /// counts for itself.
     pub fn of(environment: &Environment) -> Self {
         let texts = environment.iter().flat_map(|(name, value)| secret_texts(name, value));
-        let mut secrets: Vec<_> = texts.filter(|line| line.len() >= MIN_BYTES).flat_map(spellings).collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.dedup();
+        let spelled: BTreeSet<_> = texts.filter(|line| line.len() >= MIN_BYTES).flat_map(spellings).collect();
+        let mut secrets = vec![Vec::new(); 256];
+        for secret in spelled {
+            secrets[usize::from(secret[0])].push(secret);
+        }
+        secrets
+            .iter_mut()
+            .for_each(|same: &mut Vec<Vec<u8>>| same.sort_by_key(|secret| std::cmp::Reverse(secret.len())));
         Self { secrets }
     }
 
@@ -33,45 +58,107 @@ impl Mask {
 
     /// Returns `line` without secrets.
     pub(super) fn apply(&self, line: &[u8]) -> Vec<u8> {
-        let mut masked = Vec::with_capacity(line.len());
-        let mut rest = line;
-        while let Some(&byte) = rest.first() {
-            match self.secrets.iter().find(|secret| rest.starts_with(secret)) {
-                Some(secret) => {
+        self.run(line, |found| matches!(found, Found::Secret(_))).0
+    }
+
+    /// As [`Mask::apply`] for the beginning of a line. Returns as well how many bytes of `line` that covers: at its end, what may
+    /// be the beginning of a secret is left for later.
+    pub(super) fn apply_to_beginning(&self, line: &[u8]) -> (Vec<u8>, usize) {
+        self.run(line, |found| !matches!(found, Found::Plain))
+    }
+
+    fn run(&self, line: &[u8], counts: impl Fn(&Found) -> bool) -> (Vec<u8>, usize) {
+        let (mut masked, mut at) = (Vec::with_capacity(line.len()), 0);
+        while at < line.len() {
+            match self.find(&line[at..], &counts) {
+                Found::Secret(bytes) => {
                     masked.extend_from_slice(STARS);
-                    rest = &rest[secret.len()..];
+                    at += bytes;
                 }
-                None => {
-                    masked.push(byte);
-                    rest = &rest[1..];
+                Found::Beginning => break,
+                Found::Plain => {
+                    masked.push(line[at]);
+                    at += 1;
                 }
             }
         }
-        masked
+        (masked, at)
+    }
+
+    /// Returns the first that `counts` of what the secrets say to these bytes, the longest secret first.
+    fn find(&self, rest: &[u8], counts: impl Fn(&Found) -> bool) -> Found {
+        let say = |secret: &Vec<u8>| match () {
+            () if rest.starts_with(secret) => Found::Secret(secret.len()),
+            () if secret.starts_with(rest) => Found::Beginning,
+            () => Found::Plain,
+        };
+        let same = self.secrets[usize::from(rest[0])].iter();
+        same.map(say).find(counts).unwrap_or(Found::Plain)
     }
 }
 
-/// Returns how a text is printed: as it is, and as a shell's trace quotes it.
-fn spellings(text: &str) -> [Vec<u8>; 2] {
-    [text.as_bytes().to_vec(), text.replace('\'', r"'\''").into_bytes()]
+/// Returns how a text is printed: as it is, as a shell's trace quotes it, in JSON, in URLs, in base64.
+fn spellings(text: &str) -> Vec<Vec<u8>> {
+    let json = serde_json::Value::from(text).to_string();
+    let mut spelled = vec![
+        text.to_owned(),
+        text.replace('\'', r"'\''"),
+        json[1..json.len() - 1].to_owned(),
+        in_url(text, "-._~", "%20"),
+        in_url(text, "-._~/", "%20"),
+        in_url(text, "-._~", "+"),
+    ];
+    spelled.extend((0..3).flat_map(|before| in_base64(text.as_bytes(), before)));
+    spelled.into_iter().map(String::into_bytes).collect()
+}
+
+/// Percent-encodes all but letters, digits and `kept`.
+///
+/// Source: RFC 3986, 2.1; HTML, "application/x-www-form-urlencoded", for `+`.
+fn in_url(text: &str, kept: &str, space: &str) -> String {
+    let encode = |byte: u8| match char::from(byte) {
+        ' ' => space.to_owned(),
+        plain if plain.is_ascii_alphanumeric() || kept.contains(plain) => plain.to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// Returns what stands in base64 for a text that has so many bytes before it, whatever they are, without the characters at the ends
+/// that depend on the text's neighbors as well. In both alphabets.
+///
+/// Source: RFC 4648, 4 and 5.
+fn in_base64(text: &[u8], before: usize) -> Vec<String> {
+    let padded = [&vec![0; before], text].concat();
+    // A character holds six bits.
+    let own = (before * 8).div_ceil(6)..padded.len() * 8 / 6;
+    let encoded = [BASE64_STANDARD_NO_PAD.encode(&padded), BASE64_URL_SAFE_NO_PAD.encode(&padded)];
+    encoded.iter().map(|text| text[own.clone()].to_owned()).filter(|text| text.len() >= MIN_BASE64).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
+
+    fn mask(variables: &[(&str, &str)]) -> Mask {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Mask::of(&variables.iter().map(owned).collect())
+    }
 
     #[test]
     fn secrets_are_masked_in_every_spelling_and_nothing_else_is() {
-        let variables = [
+        let mask = mask(&[
             ("DIB_A_PASSWORD", "hunter2"),
             ("DIB_B_PASSWORD", "hunter22"),
             ("DIB_C_TOKEN", "it's me"),
             ("DIB_D_SECRET", "first line\n  second line\n"),
+            ("DIB_E_SECRET", "a/b+\"c\" d"),
             ("DIB_PASSWORD_LOGIN", "yes"),
             ("DIB_RELEASE", "bookworm"),
             ("DIB_REPOLOCATION_x", "https://me:pass@git.example/x"),
-        ];
-        let mask = Mask::of(&variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        ]);
         for (line, expected) in [
             ("+ export DIB_A_PASSWORD=hunter2\n", "+ export DIB_A_PASSWORD=***\n"),
             ("hunter22hunter2", "******"),
@@ -79,12 +166,56 @@ mod tests {
             (r"+ login 'it'\''s me'", "+ login '***'"),
             ("it's me", "***"),
             ("second line", "***"),
+            (r#"{"secret":"a/b+\"c\" d"}"#, r#"{"secret":"***"}"#),
+            ("?a=a%2Fb%2B%22c%22%20d&b=a/b%2B%22c%22%20d&c=a%2Fb%2B%22c%22+d", "?a=***&b=***&c=***"),
             ("yes bookworm", "yes bookworm"),
             ("curl --user me:pass https://git.example/x", "curl --user me:*** https://git.example/x"),
             ("cloning https://me:pass@git.example/x", "cloning https://me:***@git.example/x"),
             ("", ""),
         ] {
             assert_eq!(String::from_utf8(mask.apply(line.as_bytes())).unwrap(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn base64_tells_no_more_than_the_ends_of_a_secret() {
+        let secret = "correct-horse-?>battery";
+        let mask = mask(&[("DIB_PASSWORD", secret)]);
+        for before in ["", "u", "us", "user:", "a name: "] {
+            for after in ["", "\n", "@x", "and more"] {
+                for engine in [&BASE64_STANDARD, &base64::prelude::BASE64_URL_SAFE] {
+                    let encoded = engine.encode(format!("{before}{secret}{after}"));
+                    let shown = mask.text(&format!("Authorization: Basic {encoded}"));
+                    let parts: Vec<_> = shown.split("***").collect();
+                    assert_eq!(parts.len(), 2, "{before} {after}: {shown}");
+                    let own = encoded.len() - (parts.concat().len() - "Authorization: Basic ".len());
+                    assert!(own + 2 >= secret.len() * 8 / 6, "{before} {after}: {shown}");
+                }
+            }
+        }
+    }
+
+    /// Wherever a line is cut, and however its bytes come.
+    #[test]
+    fn a_secret_across_a_cut_is_masked() {
+        let mask = mask(&[("DIB_A_PASSWORD", "hunter2"), ("DIB_B_PASSWORD", "hunter22-long")]);
+        let line = b"xxhunter2xhunter22-lonhunter22-longhunter2";
+        let expected = b"xx***x***2-lon******".to_vec();
+        assert_eq!(mask.apply(line), expected);
+        for first in 0..line.len() {
+            for second in first..line.len() {
+                let (mut shown, mut held) = (Vec::new(), Vec::new());
+                for piece in [&line[..first], &line[first..second]] {
+                    held.extend_from_slice(piece);
+                    let (masked, covered) = mask.apply_to_beginning(&held);
+                    shown.extend(masked);
+                    held.drain(..covered);
+                    assert!(held.len() < "hunter22-long".len());
+                }
+                held.extend_from_slice(&line[second..]);
+                shown.extend(mask.apply(&held));
+                assert_eq!(shown, expected, "{first} {second}");
+            }
         }
     }
 }

@@ -144,6 +144,31 @@ fn secrets_are_in_no_log_and_no_event() {
     assert!(!lines.is_empty() && lines.iter().all(|line| !line.to_string().contains("hunter")), "{lines:?}");
 }
 
+/// A progress bar, or a binary, has lines that never end: they are cut.
+#[test]
+fn a_secret_across_the_cut_of_a_long_line_is_in_no_log_and_no_event() {
+    const SECRET: &str = "correct-horse-battery";
+    const CUT: usize = 64 << 10;
+    let element =
+        element("web").file("environment.d/10-web", "export DIB_WEB_PASSWORD").hook("install.d/50-web", "x");
+    for before in CUT - SECRET.len() - 1..=CUT {
+        let mut image = image(vec![element.clone()]);
+        image.set(&[("DIB_WEB_PASSWORD", SECRET)]);
+        let world = World::default();
+        let prints = ["x".repeat(before), SECRET.repeat(2), "y".repeat(CUT)].concat().into_bytes();
+        world.behave(but_for("install.d/50-web", Effect { prints, ..Effect::default() }));
+        world.stack(&image.plan()).unwrap();
+        let log = &world.logs()["vm/web/install.d-50-web"];
+        assert_eq!(*log, ["x".repeat(before), "******".to_owned(), "y".repeat(CUT)].concat(), "{before}");
+        let lines = world.events("task-output");
+        let lines: Vec<_> = lines.iter().filter_map(|event| event["line"].as_str()).collect();
+        assert!(
+            lines.concat().contains("x******y") && lines.iter().all(|line| line.len() <= CUT + 2),
+            "{before}"
+        );
+    }
+}
+
 #[test]
 fn an_environment_that_was_not_left_whole_is_an_error() {
     let failed = |prints: &[u8], status: i32| {
