@@ -3,12 +3,16 @@
 use std::error::Error;
 use std::io;
 
+use super::report::cut;
 use crate::build::{BuildError, Outcome};
 use crate::element::ResolveError;
 use crate::load::{KeyFileError, LoadError};
 use crate::plan::PlanError;
 use crate::port::{DiskError, PackageError, RemoteError, StoreError};
 use crate::registry::{PullError, RegistryError, TlsTrouble};
+
+/// How much is shown of each line of a hook's output.
+const TAIL_CHARACTERS: usize = 500;
 
 /// Returns lines that belong to an error beside its message: the end of a hook's output, and where all of it is.
 pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -20,7 +24,8 @@ pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
         _ => return Vec::new(),
     };
     let Outcome { tail, log, .. } = outcome;
-    let lines = tail.iter().map(|line| format!("  | {line}"));
+    let lines =
+        tail.iter().map(|line| format!("  | {}", cut(line.clone(), TAIL_CHARACTERS, TAIL_CHARACTERS - 100)));
     lines.chain([format!("  all of its output: {}", log.display())]).collect()
 }
 
@@ -137,6 +142,10 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
         StoreError::Newer { .. } | StoreError::NotAStore { .. } => {
             Some("choose another with `--store DIR`".to_owned())
         }
+        StoreError::NotOwn { path, .. } => Some(format!(
+            "if you trust what is in it: chown -R root: {0} && chmod go-w {0}. Else choose another with `--store DIR`",
+            path.display()
+        )),
         StoreError::NoBase { .. } => Some(
             "take it in with `plywood import SOURCE NAME`, or name the store that has it with `--store DIR`"
                 .to_owned(),

@@ -4,7 +4,7 @@ use super::disk::Disk;
 use super::host::{Host, require, require_whole, tool};
 use super::report::{Failure, Message};
 use super::sharing::now;
-use crate::build::{Prospect, Registries, forecast, hooks_look_at_disk};
+use crate::build::{Forecast, Prospect, Registries, forecast, hooks_look_at_disk};
 use crate::distro::BaseSource;
 use crate::dropin::OutputType;
 use crate::host::{space, tool_named};
@@ -13,7 +13,12 @@ use crate::output::qemu_formats;
 use crate::plan::Plan;
 use crate::store::Store;
 
-/// Checks that the host has what the build will need, and that its clock is right.
+/// The most layers of an image that Docker engines load (`max depth exceeded`).
+///
+/// Source: moby, `layer/layer_store.go`, `maxLayerDepth`; tried with Docker 28.
+const DOCKER_LAYERS: usize = 125;
+
+/// Checks that the host has what the build will need, and that its clock is right. Returns warnings.
 pub(super) fn check(
     host: &Host<'_>,
     store: &Store,
@@ -21,7 +26,7 @@ pub(super) fn check(
     disk: &Disk,
     outputs: &[OutputType],
     registries: &Registries<'_>,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     check_clock(plan)?;
     let forecasts = forecast(plan, store, registries)?;
     let is_built = !forecasts.iter().all(|step| matches!(step.outcome, Prospect::Hit { .. }));
@@ -46,7 +51,30 @@ pub(super) fn check(
     if makes_disk {
         require_whole(host.loop_devices(store)?)?;
     }
-    outputs.iter().try_for_each(check_format)
+    outputs.iter().try_for_each(check_format)?;
+    Ok(too_many_layers(&forecasts, outputs).into_iter().collect())
+}
+
+/// Warns of an image that Docker engines will not load. Layers that are not made yet are counted as one for each step.
+fn too_many_layers(forecasts: &[Forecast], outputs: &[OutputType]) -> Option<String> {
+    let is_container = |output: &OutputType| {
+        matches!(
+            output,
+            OutputType::Docker | OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive)
+        )
+    };
+    let made = forecasts.iter().map(|forecast| match &forecast.outcome {
+        Prospect::Hit { diff_ids, .. } => diff_ids.len(),
+        _ => 1,
+    });
+    // One more is the final stage's.
+    let layers = made.sum::<usize>() + 1;
+    (layers > DOCKER_LAYERS && outputs.iter().any(is_container)).then(|| {
+        format!(
+            "the container image has up to {layers} layers, and Docker engines load no more than {DOCKER_LAYERS}: \
+             join elements, or squash the base"
+        )
+    })
 }
 
 /// Checks that layers can be made in the store.
@@ -113,4 +141,29 @@ fn check_format(output: &OutputType) -> Result<(), Failure> {
 
 fn require_tool(name: &str) -> Result<(), Failure> {
     require_whole(tool(&tool_named(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{DiffId, Digest};
+    use crate::plan::InputKey;
+
+    #[test]
+    fn containers_with_more_layers_than_engines_load_are_warned_of() {
+        let forecasts = |layers: usize| {
+            let key = Digest::of("key");
+            let outcome = Prospect::Hit { diff_ids: vec![DiffId::new(key); layers - 1], registry: None };
+            let base = Forecast { step: "base".to_owned(), input_key: InputKey::new(key), outcome };
+            let outcome = Prospect::Depends { on: "base".to_owned() };
+            vec![base, Forecast { step: "a".to_owned(), input_key: InputKey::new(key), outcome }]
+        };
+        let (oci, tar) = (OutputType::File(OutputFormat::Oci), OutputType::File(OutputFormat::Tar));
+        assert_eq!(too_many_layers(&forecasts(124), &[oci.clone()]), None);
+        assert_eq!(too_many_layers(&forecasts(140), &[tar.clone()]), None);
+        for output in [oci, OutputType::Docker] {
+            let warning = too_many_layers(&forecasts(125), &[tar.clone(), output]).unwrap();
+            assert!(warning.contains("up to 126 layers"), "{warning}");
+        }
+    }
 }

@@ -31,33 +31,33 @@ impl Message {
 pub fn render(error: &Failure, plywood: &str) -> String {
     let mut text = chain(error);
     for line in super::hint::details(error.as_ref()) {
-        let _ = writeln!(text, "{}", printable(&line));
+        let _ = writeln!(text, "{}", shown(&line));
     }
     if let Some(hint) = hint_of(error.as_ref(), plywood) {
-        let _ = write!(text, "\nhint: {hint}\n");
+        let _ = write!(text, "\nhint: {}\n", shown(&hint));
     }
     text
 }
 
 /// Returns the text for an error with its chain of causes alone.
 pub fn chain(error: &Failure) -> String {
-    let causes = causes(error).into_iter().map(|cause| format!("  Caused by: {cause}\n"));
-    printable(&[format!("error: {error}\n")].into_iter().chain(causes).collect::<String>())
+    let causes = causes(error).into_iter().map(|cause| format!("  Caused by: {}\n", printable(&cause)));
+    [format!("error: {}\n", shown(&error.to_string()))].into_iter().chain(causes).collect()
 }
 
 /// Returns the same as one line.
 pub fn line(error: &Failure) -> String {
-    [error.to_string()].into_iter().chain(causes(error)).collect::<Vec<_>>().join(": ")
+    bounded([error.to_string()].into_iter().chain(causes(error)).collect::<Vec<_>>().join(": "))
 }
 
 /// Returns the same as the last line of `--progress json`.
 pub fn render_json(error: &Failure, plywood: &str) -> String {
     let document = serde_json::json!({
         "event": "failed",
-        "message": error.to_string(),
+        "message": bounded(error.to_string()),
         "causes": causes(error),
         "details": super::hint::details(error.as_ref()),
-        "hint": hint_of(error.as_ref(), plywood),
+        "hint": hint_of(error.as_ref(), plywood).map(bounded),
     });
     format!("{document}\n")
 }
@@ -66,10 +66,38 @@ fn causes(error: &Failure) -> Vec<String> {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
-        causes.push(error.to_string());
+        causes.push(bounded(error.to_string()));
         cause = error.source();
     }
     causes
+}
+
+/// The most characters of a message. Paths and names from archives, registries and hooks are as long as others like.
+const MAX_CHARACTERS: usize = 2000;
+/// How many of them are its beginning, if there are more; the others are its end.
+const BEGINNING: usize = 1500;
+
+/// Returns a message without its middle, if it is too long to be read.
+pub fn bounded(text: String) -> String {
+    cut(text, MAX_CHARACTERS, BEGINNING)
+}
+
+/// Returns the beginning and the end of a text of more than `most` characters.
+pub fn cut(text: String, most: usize, beginning: usize) -> String {
+    // A text of fewer bytes has fewer characters: nearly all are.
+    let characters = if text.len() <= most { 0 } else { text.chars().count() };
+    if characters <= most {
+        return text;
+    }
+    let end = most - beginning;
+    let (head, tail): (String, String) =
+        (text.chars().take(beginning).collect(), text.chars().skip(characters - end).collect());
+    format!("{head} […{} characters left out…] {tail}", characters - most)
+}
+
+/// Returns a message as it may be shown on a terminal.
+pub fn shown(text: &str) -> String {
+    printable(&bounded(text.to_owned()))
 }
 
 /// Takes from a text what would command the terminal: hooks print what they like, registries and archives name things as
@@ -95,6 +123,20 @@ pub fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_messages_lose_their_middle() {
+        let path = format!("/{}/end", "é".repeat(5000));
+        let failure = Message::with_hint(format!("cannot read `{path}`"), format!("rm {path}"));
+        let texts =
+            [chain(&failure), line(&failure), render(&failure, "plywood"), render_json(&failure, "p")];
+        for text in texts {
+            assert!(text.chars().count() < 5000 && text.contains("characters left out"), "{text}");
+            assert!(text.contains("cannot read `/é") && text.contains("é/end`"), "{text}");
+        }
+        assert_eq!(bounded("é".repeat(2000)).chars().count(), 2000);
+        assert_eq!(cut("0123456789".to_owned(), 4, 3), "012 […6 characters left out…] 9");
+    }
 
     #[test]
     fn no_text_commands_the_terminal() {

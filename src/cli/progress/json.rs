@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::cli::report::bounded;
 use crate::port::{Event, Events};
 
 /// Writes each event as a line of JSON to standard error.
@@ -9,6 +10,12 @@ pub(super) struct Json;
 
 impl Events for Json {
     fn emit(&self, event: Event<'_>) {
+        // Lines of output are cut already.
+        let message = match event {
+            Event::Warning { message } => bounded(message.to_owned()),
+            _ => String::new(),
+        };
+        let event = if message.is_empty() { event } else { Event::Warning { message: &message } };
         let Ok(mut line) = serde_json::to_vec(&event) else { return };
         line.push(b'\n');
         // Whoever reads the lines may have gone; the build goes on.

@@ -7,6 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::text::Narrator;
 use super::transfer::TransferBars;
+use crate::cli::report::shown;
 use crate::port::{Event, Events};
 
 /// How often the time is drawn again.
@@ -34,7 +35,7 @@ impl Live {
         let position = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).position(image);
         let to_go = position.steps.saturating_sub(position.step);
         self.bar.set_prefix(format!("{image} {}/{} ({to_go} to go)", position.step, position.steps));
-        self.bar.set_message(what);
+        self.bar.set_message(shown(&what));
         self.bar.reset_elapsed();
         self.bar.enable_steady_tick(TICK);
     }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use super::Detail;
 use super::text::Narrator;
+use crate::cli::report::printable;
 use crate::port::{Event, Events};
 
 /// Writes lines to standard error.
@@ -22,7 +23,7 @@ impl Plain {
     fn text(&self, event: &Event<'_>) -> Option<String> {
         match (self.detail, event) {
             (Detail::Verbose, Event::TaskOutput { step, task, line, .. }) => {
-                Some(format!("{step} {task} | {line}"))
+                Some(printable(&format!("{step} {task} | {line}")))
             }
             _ => {
                 let line = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).line(event);

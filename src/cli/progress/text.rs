@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::report::printable;
+use crate::cli::report::shown;
 use crate::oci::DiffId;
 use crate::port::{Direction, Event, How, Pace};
 
@@ -29,7 +29,7 @@ pub(super) struct Position {
 impl Narrator {
     /// Returns the line for an event, if it deserves one.
     pub(super) fn line(&mut self, event: &Event<'_>) -> Option<String> {
-        self.text(event).map(|text| printable(&text))
+        self.text(event).map(|text| shown(&text))
     }
 
     fn text(&mut self, event: &Event<'_>) -> Option<String> {
