@@ -149,10 +149,11 @@ fn secrets_are_in_no_log_and_no_event() {
 fn a_secret_across_the_cut_of_a_long_line_is_in_no_log_and_no_event() {
     const SECRET: &str = "correct-horse-battery";
     const CUT: usize = 64 << 10;
-    let element =
-        element("web").file("environment.d/10-web", "export DIB_WEB_PASSWORD").hook("install.d/50-web", "x");
     for before in CUT - SECRET.len() - 1..=CUT {
-        let mut image = image(vec![element.clone()]);
+        let element = element("web")
+            .file("environment.d/10-web", "export DIB_WEB_PASSWORD")
+            .hook("install.d/50-web", "x");
+        let mut image = image(vec![element]);
         image.set(&[("DIB_WEB_PASSWORD", SECRET)]);
         let world = World::default();
         let prints = ["x".repeat(before), SECRET.repeat(2), "y".repeat(CUT)].concat().into_bytes();

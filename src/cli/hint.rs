@@ -230,7 +230,7 @@ fn tls(trouble: TlsTrouble) -> String {
             "name the file of its certificate authority: `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
         }
         TlsTrouble::Authority => {
-            "the registry shows the certificate of an authority as its own: make one for the registry (with openssl req -x509, `-addext basicConstraints=critical,CA:FALSE`), and name its file as `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
+            "the registry shows the certificate of an authority as its own: if that is the one that you trust, name its file as `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
         }
         TlsTrouble::Client => {
             "name the certificate that it wants to be shown: `client-cert` and `client-key` in the table `[registry.\"HOST\"]` of plywood.toml"

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::RegistryError;
 
@@ -58,19 +59,16 @@ impl Certificates {
 
 /// Returns the authorities that the system trusts; `SSL_CERT_FILE` names others. None where there is no file: then no host is
 /// trusted whose authority is not set.
-pub(super) fn system_certificates(environment: &BTreeMap<String, String>) -> Vec<Certificate<'static>> {
+pub(super) fn system_certificates(environment: &BTreeMap<String, String>) -> Vec<CertificateDer<'static>> {
     let named = environment.get("SSL_CERT_FILE").map(PathBuf::from);
     let bundles = named.into_iter().chain(SYSTEM_BUNDLES.map(PathBuf::from));
     bundles.filter_map(|path| read_certificates(&path).ok()).next().unwrap_or_default()
 }
 
 /// Reads the certificates in a PEM file, of which there must be one.
-pub(super) fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>, RegistryError> {
-    let certificates = items(path)?.into_iter().filter_map(|item| match item {
-        PemItem::Certificate(certificate) => Some(certificate),
-        _ => None,
-    });
-    let certificates: Vec<_> = certificates.collect();
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let certificates = certificates.map_err(|error| unusable(path, &error.to_string()))?;
     if certificates.is_empty() {
         Err(unusable(path, "it holds no certificate in PEM form"))
     } else {
@@ -78,21 +76,23 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>
     }
 }
 
-/// Reads the certificate to show, with those that vouch for it, and its key.
-pub(super) fn client_certificate(chain: &Path, key: &Path) -> Result<ClientCert, RegistryError> {
-    let found = items(key)?.into_iter().find_map(|item| match item {
-        PemItem::PrivateKey(key) => Some(key),
-        _ => None,
-    });
-    let private: PrivateKey<'static> =
-        found.ok_or_else(|| unusable(key, "it holds no private key in PEM form without password"))?;
-    Ok(ClientCert::new_with_certs(&read_certificates(chain)?, private))
+/// A certificate to show to a registry.
+#[derive(Debug)]
+pub(super) struct ClientCertificate {
+    /// It, and those that vouch for it.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
 }
 
-fn items(path: &Path) -> Result<Vec<PemItem<'static>>, RegistryError> {
-    let bytes = std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))?;
-    let items: Result<Vec<_>, _> = parse_pem(&bytes).collect();
-    items.map_err(|error| unusable(path, &error.to_string()))
+/// Reads a certificate to show, with those that vouch for it, and its key.
+pub(super) fn client_certificate(chain: &Path, key: &Path) -> Result<ClientCertificate, RegistryError> {
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?)
+        .map_err(|_| unusable(key, "it holds no private key in PEM form without password"))?;
+    Ok(ClientCertificate { chain: read_certificates(chain)?, key: private })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
+    std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))
 }
 
 fn unusable(path: &Path, reason: &str) -> RegistryError {

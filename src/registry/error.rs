@@ -15,10 +15,12 @@ use crate::oci::{Digest, ManifestError};
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The request got no answer.
-    #[error("{request}: no answer")]
+    #[error("{request}: no answer{}", through(proxy.as_deref()))]
     NoAnswer {
         /// Method and URL.
         request: String,
+        /// The proxy that was to lead there: `proxy.example:3128, which https_proxy names`.
+        proxy: Option<String>,
         /// Why not.
         source: Box<ureq::Error>,
     },
@@ -163,7 +165,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// A proxy of the environment cannot be used.
-    #[error("`{variable}` names no proxy that can be used")]
+    #[error("`{variable}` names no proxy that can be used: expected `http://HOST:PORT`")]
     Proxy {
         /// The variable. Its value may hold a password.
         variable: &'static str,
@@ -299,7 +301,7 @@ fn is_transient(error: &ureq::Error) -> bool {
 }
 
 /// Says whether a certificate is refused for being one of an authority. Rustls passes this on as webpki says it.
-fn is_authority(reason: &OtherError) -> bool {
+pub(super) fn is_authority(reason: &OtherError) -> bool {
     reason.0.to_string() == "CaUsedAsEndEntity"
 }
 
@@ -310,6 +312,10 @@ fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
         ureq::Error::Rustls(error) => Some(error),
         _ => None,
     }
+}
+
+fn through(proxy: Option<&str>) -> String {
+    proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"))
 }
 
 fn quoted(reason: &str) -> String {

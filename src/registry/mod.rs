@@ -29,6 +29,7 @@ mod referrers;
 mod remote;
 mod retry;
 mod settings;
+mod tls;
 mod transport;
 mod upload;
 

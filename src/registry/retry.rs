@@ -254,7 +254,7 @@ mod tests {
     fn a_registry_that_never_answered_is_not_waited_for_long() {
         let absent = || {
             let source = ureq::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
-            RegistryError::NoAnswer { request: "GET x".to_owned(), source: Box::new(source) }
+            RegistryError::NoAnswer { request: "GET x".to_owned(), proxy: None, source: Box::new(source) }
         };
         let line = Line::default();
         let mut attempts = Attempts::new("x".to_owned(), Duration::from_secs(60), &line);

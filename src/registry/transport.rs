@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, LOCATION};
 use ureq::http::{self, HeaderValue, Method, Uri};
-use ureq::tls::{Certificate, TlsConfig};
-use ureq::{Agent, AsSendBody, Body as AnswerBody, Proxy, SendBody};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
+use ureq::{Agent, AsSendBody, Body as AnswerBody, Proxy, ProxyProtocol, SendBody};
 
 use super::certificate::{Certificates, client_certificate, read_certificates, system_certificates};
 use super::error::RegistryError;
@@ -19,6 +21,7 @@ use super::message::{Answer, Body, Request, describe, host_of};
 use super::proxy::proxy_for;
 use super::retry::Line;
 use super::settings::Settings;
+use super::tls::Tls;
 
 /// A registry that is further away than this is taken for unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,13 +40,21 @@ const ASK_FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Transport {
     settings: Settings,
     line: Line,
-    agents: Mutex<HashMap<(String, String), Agent>>,
-    system: OnceLock<Vec<Certificate<'static>>>,
+    routes: Mutex<HashMap<(String, String), Route>>,
+    system: OnceLock<Vec<CertificateDer<'static>>>,
+}
+
+/// The way to a host.
+#[derive(Clone)]
+struct Route {
+    agent: Agent,
+    /// The proxy that leads there, for messages: without its password.
+    proxy: Option<String>,
 }
 
 impl Transport {
     pub(super) fn new(settings: Settings, line: Line) -> Self {
-        Self { settings, line, agents: Mutex::default(), system: OnceLock::new() }
+        Self { settings, line, routes: Mutex::default(), system: OnceLock::new() }
     }
 
     pub(super) fn line(&self) -> &Line {
@@ -114,7 +125,7 @@ impl Transport {
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, RegistryError> {
         let text = describe(&request.method, url);
-        let agent = self.agent(url)?;
+        let Route { agent, proxy } = self.route(url)?;
         let mut head = http::Request::builder().method(request.method.clone()).uri(url.clone());
         for (name, value) in &request.headers {
             head = head.header(name, value);
@@ -137,7 +148,7 @@ impl Transport {
             }
             None => run(&agent, head.body(())),
         };
-        let (parts, body) = answer.map_err(|error| failed(request, &text, error))?.into_parts();
+        let (parts, body) = answer.map_err(|error| failed(request, &text, proxy, error))?.into_parts();
         self.line.note_answer();
         Ok(Answer {
             request: text,
@@ -148,35 +159,35 @@ impl Transport {
         })
     }
 
-    fn agent(&self, url: &Uri) -> Result<Agent, RegistryError> {
+    fn route(&self, url: &Uri) -> Result<Route, RegistryError> {
         let key = (url.scheme_str().unwrap_or_default().to_owned(), host_of(url));
-        if let Some(agent) = self.agents().get(&key) {
-            return Ok(agent.clone());
+        if let Some(route) = self.routes().get(&key) {
+            return Ok(route.clone());
         }
-        let agent = self.new_agent(&key.0, &key.1)?;
-        Ok(self.agents().entry(key).or_insert(agent).clone())
+        let route = self.new_route(&key.0, &key.1)?;
+        Ok(self.routes().entry(key).or_insert(route).clone())
     }
 
     /// Ends every connection; requests on it fail.
     pub(super) fn hang_up(&self) {
-        self.agents().values().cloned().for_each(Agent::shutdown);
+        self.routes().values().for_each(|route| route.agent.clone().shutdown());
     }
 
-    fn agents(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Agent>> {
-        self.agents.lock().unwrap_or_else(|held| held.into_inner())
+    fn routes(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Route>> {
+        self.routes.lock().unwrap_or_else(|held| held.into_inner())
     }
 
-    fn new_agent(&self, scheme: &str, host: &str) -> Result<Agent, RegistryError> {
+    fn new_route(&self, scheme: &str, host: &str) -> Result<Route, RegistryError> {
         // Who waits for a quarter of a minute in all does not wait for a whole one here.
         let stall = STALL_TIMEOUT.min(self.settings.patience);
         let proxy = proxy_for(scheme, host, &self.settings.environment);
-        let proxy =
-            proxy.map(|(variable, value)| Proxy::new(value).map_err(|_| RegistryError::Proxy { variable }));
+        let proxy = proxy.map(|(variable, value)| usable_proxy(variable, value)).transpose()?;
+        let (proxy, described) = proxy.unzip();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(proxy.transpose()?)
+            .proxy(proxy)
             .user_agent(concat!("plywood/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_await_100(Some(ASK_FIRST_TIMEOUT))
@@ -185,23 +196,25 @@ impl Transport {
             .timeout_per_write(Some(stall))
             .max_idle_connections_per_host(self.settings.jobs.max(4))
             .max_idle_connections(4 * self.settings.jobs.max(4));
-        let config = if scheme == "https" { config.tls_config(self.tls(host)?) } else { config };
-        Ok(config.build().new_agent())
+        let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+        // A proxy may be spoken to by HTTPS, too.
+        let connector = connector.chain(self.tls(host)?);
+        let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
+        Ok(Route { agent, proxy: described })
     }
 
-    fn tls(&self, host: &str) -> Result<TlsConfig, RegistryError> {
+    fn tls(&self, host: &str) -> Result<Tls, RegistryError> {
         let Certificates { authorities, client } = self.settings.certificates(host);
-        let mut roots = Vec::new();
+        let mut own = Vec::new();
         for path in &authorities {
-            roots.extend(read_certificates(path)?);
+            own.extend(read_certificates(path)?);
         }
-        let environment = &self.settings.environment;
-        roots.extend_from_slice(self.system.get_or_init(|| system_certificates(environment)));
-        Ok(TlsConfig::builder()
-            .root_certs(roots.into())
-            .client_cert(client.map(|(chain, key)| client_certificate(&chain, &key)).transpose()?)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build())
+        let system = self.system.get_or_init(|| system_certificates(&self.settings.environment));
+        let shown = client.as_ref().map(|(chain, key)| client_certificate(chain, key)).transpose()?;
+        Tls::new(own, system, shown).map_err(|error| RegistryError::Certificate {
+            path: client.map(|(chain, _)| chain).unwrap_or_default(),
+            reason: error.to_string(),
+        })
     }
 }
 
@@ -225,15 +238,25 @@ fn run(
     agent.run(request?)
 }
 
+/// Returns the proxy that a variable names, and what messages call it.
+fn usable_proxy(variable: &'static str, value: &str) -> Result<(Proxy, String), RegistryError> {
+    let proxy = Proxy::new(value)
+        .ok()
+        .filter(|proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https));
+    let proxy = proxy.ok_or(RegistryError::Proxy { variable })?;
+    let described = format!("{}:{}, which {variable} names", proxy.host(), proxy.port());
+    Ok((proxy, described))
+}
+
 /// Tells what the network did from what our own bytes did.
-fn failed(request: &Request<'_>, text: &str, error: ureq::Error) -> RegistryError {
+fn failed(request: &Request<'_>, text: &str, proxy: Option<String>, error: ureq::Error) -> RegistryError {
     match (error, &request.body) {
         (ureq::Error::Io(source), Body::Blob { digest, .. })
             if source.kind() == io::ErrorKind::InvalidData =>
         {
             RegistryError::Source { digest: **digest, source }
         }
-        (source, _) => RegistryError::NoAnswer { request: text.to_owned(), source: Box::new(source) },
+        (source, _) => RegistryError::NoAnswer { request: text.to_owned(), proxy, source: Box::new(source) },
     }
 }
 

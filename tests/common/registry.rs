@@ -27,6 +27,8 @@ pub enum Door {
     Guarded,
     /// TLS, for those who show a certificate of that authority: `client.crt` with `client.key`.
     Mutual,
+    /// TLS with a certificate that vouches for itself, as an authority's does: `server.crt`.
+    SelfSigned,
 }
 
 /// A running registry. Dropping it stops it.
@@ -43,7 +45,7 @@ impl Server {
         let port = free_port();
         fs::write(directory.path().join("config.yml"), config(directory.path(), port, door)).unwrap();
         if door != Door::Open {
-            make_certificates(directory.path());
+            make_certificates(directory.path(), door);
         }
         if door == Door::Guarded {
             make_account(directory.path());
@@ -101,6 +103,7 @@ fn config(directory: &Path, port: u16, door: Door) -> String {
     let tls = format!("  tls:\n    certificate: {directory}/server.crt\n    key: {directory}/server.key\n");
     let guard = match door {
         Door::Open => String::new(),
+        Door::SelfSigned => tls,
         Door::Guarded => {
             format!("{tls}auth:\n  htpasswd:\n    realm: test\n    path: {directory}/htpasswd\n")
         }
@@ -114,7 +117,7 @@ fn config(directory: &Path, port: u16, door: Door) -> String {
 }
 
 /// Makes `ca.crt`, `server.crt` for localhost and [`ELSEWHERE`], and `client.crt`, each with its `.key`.
-fn make_certificates(directory: &Path) {
+fn make_certificates(directory: &Path, door: Door) {
     let script = "
         new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
         openssl req -x509 $new -days 2 -subj '/CN=Test CA' -keyout ca.key -out ca.crt
@@ -122,9 +125,12 @@ fn make_certificates(directory: &Path) {
             openssl req $new -subj /CN=$name -keyout $name.key -out $name.csr
             openssl x509 -req -in $name.csr -CA ca.crt -CAkey ca.key -days 2 -extfile names -out $name.crt
         done";
+    let alone = "
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=lab \\
+            -addext subjectAltName=DNS:localhost -keyout server.key -out server.crt";
     let names = format!("subjectAltName=DNS:localhost,DNS:{ELSEWHERE},IP:127.0.0.1\n");
     fs::write(directory.join("names"), names).unwrap();
-    shell(directory, script);
+    shell(directory, if door == Door::SelfSigned { alone } else { script });
 }
 
 fn make_account(directory: &Path) {

@@ -116,6 +116,38 @@ fn a_registry_that_wants_to_see_a_certificate_is_shown_the_one_for_it() {
 }
 
 #[test]
+fn a_certificate_that_vouches_for_itself_is_believed_where_it_is_set() {
+    let server = Server::start(Door::SelfSigned);
+    let of_host = |ca| {
+        let host = HostSettings { ca, ..HostSettings::default() };
+        let settings = Settings { hosts: [(server.host(), host)].into(), ..Settings::default() };
+        client(settings).remote(&repository(&server, "a"), Access::Push)
+    };
+    assert_eq!(push(&of_host(Some(server.path().join("server.crt"))), b"x").unwrap(), How::Moved);
+    let other = Server::start(Door::SelfSigned);
+    let error = push(&of_host(Some(other.path().join("server.crt"))), b"x").unwrap_err();
+    assert_eq!(error.tls_trouble(), Some(TlsTrouble::Authority), "{error:?}");
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_named() {
+    let host = format!("{ELSEWHERE}:5000");
+    let error = |proxy: &str| {
+        let environment = [("HTTPS_PROXY".to_owned(), proxy.to_owned())].into();
+        let settings = Settings { environment, patience: Duration::ZERO, ..Settings::default() };
+        let remote = client(settings).remote(&format!("{host}/a").parse().unwrap(), Access::Pull);
+        let error = remote.tags().unwrap_err();
+        format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default())
+    };
+    let port = crate::common::registry::free_port();
+    let dead = error(&format!("http://me:sesame@127.0.0.1:{port}"));
+    assert!(dead.contains(&format!("through the proxy 127.0.0.1:{port}, which HTTPS_PROXY names")), "{dead}");
+    assert!(!dead.contains("sesame"), "{dead}");
+    let unknown = error("socks5://127.0.0.1:1");
+    assert!(unknown.contains("`HTTPS_PROXY` names no proxy that can be used"), "{unknown}");
+}
+
+#[test]
 fn a_proxy_of_the_environment_leads_to_the_registry() {
     let server = Server::start(Door::Guarded);
     let tunnel = Tunnel::start();
