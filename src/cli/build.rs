@@ -116,8 +116,8 @@ impl<'a> Request<'a> {
             extras: &Extras::default(),
             interrupted: edges.interrupted.clone(),
         };
-        let directory = absolute(&args.output)?;
-        let delivery = Delivery { work: &directory, beside: &directory, own: &|_| Ok(()) };
+        let directory = naming.directory();
+        let delivery = Delivery { work: directory, beside: directory, own: &|_, _| Ok(()) };
         delivery.run(builder, &self.plan, &steps)?;
         let steps = outputs.write(&mut manifest, &self.outputs)?;
         self.save(&manifest, &steps, &naming, edges)?;

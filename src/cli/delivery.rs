@@ -1,12 +1,14 @@
 //! What hooks have left for the caller while layers were made: beside the image, as with diskimage-builder.
 
-use std::fs::{self, File, Permissions};
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::report::{Failure, Message};
 use crate::build::{Builder, BuiltStep};
+use crate::directory::Directory;
 use crate::load::{LeftFile, left_files};
 use crate::output::Pending;
 use crate::plan::Plan;
@@ -15,11 +17,11 @@ use crate::port::Event;
 /// Where it goes.
 pub(super) struct Delivery<'a> {
     /// What is left in the directory that hooks start in.
-    pub(super) work: &'a Path,
+    pub(super) work: &'a Directory,
     /// What is left beside the image, where its name says that this is elsewhere.
-    pub(super) beside: &'a Path,
-    /// Hands a file to who called.
-    pub(super) own: &'a dyn Fn(&Path) -> io::Result<()>,
+    pub(super) beside: &'a Directory,
+    /// Hands a file or directory of this name to who called.
+    pub(super) own: &'a dyn Fn(&Directory, &OsStr) -> io::Result<()>,
 }
 
 impl Delivery<'_> {
@@ -40,39 +42,37 @@ impl Delivery<'_> {
             return Ok(());
         }
         let directory = if file.is_beside_image { self.beside } else { self.work };
-        let target = directory.join(&file.path);
-        self.make_parents(directory, &file.path)?;
-        let pending = Pending::new(&target)?;
+        let (directory, name) = self.parent(directory, &file.path)?;
+        let pending = Pending::new(&directory, name)?;
         let mut source = File::open(&file.source)?;
         let mode = source.metadata()?.permissions().mode() & 0o755 | 0o644;
         io::copy(&mut source, &mut pending.file())
             .and_then(|_| pending.file().set_permissions(Permissions::from_mode(mode)))
-            .map_err(|error| Message::plain(format!("cannot write `{}`: {error}", target.display())))?;
+            .map_err(|error| {
+                Message::plain(format!("cannot write `{}`: {error}", pending.target().display()))
+            })?;
         pending.commit()?;
-        Ok((self.own)(&target)?)
+        Ok((self.own)(&directory, name)?)
     }
 
-    /// Makes the directories that `path` is in below `directory`; follows no symlink that somebody has put there.
-    fn make_parents(&self, directory: &Path, path: &Path) -> Result<(), Failure> {
-        fs::create_dir_all(directory)?;
-        let mut here: PathBuf = directory.to_owned();
+    /// Opens the directory below `directory` that `path` is in, and makes it if it is missing; follows no symlink that somebody has
+    /// put there. Returns it with the name of the file.
+    fn parent<'p>(&self, directory: &Directory, path: &'p Path) -> Result<(Directory, &'p OsStr), Failure> {
+        let mut here = directory.clone();
         for part in path.parent().into_iter().flat_map(Path::iter) {
-            here.push(part);
-            match fs::symlink_metadata(&here) {
-                Ok(entry) if entry.is_dir() => continue,
-                Ok(_) => {
-                    let place = here.display();
-                    return Err(Message::with_hint(
-                        format!(
-                            "a hook left `{}` for the caller, and `{place}` is no directory",
-                            path.display()
-                        ),
-                        format!("move `{place}` out of the way"),
-                    ));
-                }
-                Err(_) => fs::create_dir(&here).and_then(|()| (self.own)(&here))?,
+            if here.status(part)?.is_none() {
+                here.create_directory(part)?;
+                (self.own)(&here, part)?;
             }
+            here = here.open_directory(part).map_err(|_| {
+                let place = here.path().join(part);
+                let place = place.display();
+                Message::with_hint(
+                    format!("a hook left `{}` for the caller, and `{place}` is no directory", path.display()),
+                    format!("move `{place}` out of the way"),
+                )
+            })?;
         }
-        Ok(())
+        Ok((here, path.file_name().unwrap_or_default()))
     }
 }

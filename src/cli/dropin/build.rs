@@ -79,7 +79,7 @@ impl Build<'_> {
         };
         let steps = builder.stack(&plan)?;
         self.show_usage(&builder, &steps, log)?;
-        self.deliver(&builder, &plan, &steps)?;
+        self.deliver(&builder, &plan, &steps, &naming)?;
         let steps = self.write(&edges, &builder, &plan, &steps, &outputs, &naming, extras)?;
         if let Some(target) = &target {
             self.publish(target, &builder, &edges, &plan, &steps);
@@ -88,13 +88,18 @@ impl Build<'_> {
     }
 
     /// Puts what hooks have left for the caller where diskimage-builder's hooks leave it.
-    fn deliver(&self, builder: &Builder<'_>, plan: &Plan, steps: &[BuiltStep]) -> Result<(), Failure> {
-        let directory = std::env::current_dir()?;
-        let image = directory.join(self.request.name.as_str());
-        let owner = Owner::of(&self.call.environment);
-        let own = |path: &Path| owner.map_or(Ok(()), |owner| owner.take(path));
-        let beside = image.parent().unwrap_or(&directory);
-        Delivery { work: &directory, beside, own: &own }.run(builder, plan, steps)
+    fn deliver(
+        &self,
+        builder: &Builder<'_>,
+        plan: &Plan,
+        steps: &[BuiltStep],
+        naming: &Beside<'_>,
+    ) -> Result<(), Failure> {
+        let work = Directory::open(&std::env::current_dir()?)?;
+        let own = |directory: &Directory, name: &OsStr| {
+            naming.owner.map_or(Ok(()), |owner| owner.take(directory, name))
+        };
+        Delivery { work: &work, beside: &naming.outputs, own: &own }.run(builder, plan, steps)
     }
 
     fn show_usage(&self, builder: &Builder<'_>, steps: &[BuiltStep], log: &Log) -> Result<(), Failure> {
