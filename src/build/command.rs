@@ -60,6 +60,7 @@ pub(super) fn command(
         Action::InstallRequested => {
             packages(PackageAction::Install, &requested(&tasks.requesting, task.phase, variables)?)
         }
+        Action::InstallAdded(list) => Some(Command::in_target(added_packages(list))),
         Action::RemoveUnwanted(phases) => {
             packages(PackageAction::Remove, &unwanted(&tasks.requesting, phases, variables)?)
         }
@@ -111,12 +112,39 @@ fn init_scripts(tasks: &Tasks, variables: &Environment) -> Option<Vec<String>> {
     let init = variables.get("DIB_INIT_SYSTEM").filter(|init| !init.is_empty())?;
     let from = format!("init-scripts/{init}");
     let below = format!("{from}/");
-    let (to, modes) = match init.as_str() {
+    let (to, modes) = init_directory(init);
+    tasks.hooks.keys().any(|path| path.starts_with(&below)).then(|| copy(&from, to, modes))
+}
+
+/// Returns where an init system looks for its scripts, and with which modes.
+pub(super) fn init_directory(init: &str) -> (&'static str, CopyModes) {
+    match init {
         "systemd" => ("/usr/lib/systemd/system", CopyModes::Keep),
         "upstart" => ("/etc/init", CopyModes::Keep),
         _ => ("/etc/init.d", CopyModes::Executable),
-    };
-    tasks.hooks.keys().any(|path| path.starts_with(&below)).then(|| copy(&from, to, modes))
+    }
+}
+
+/// Installs the packages of a plain list, by the map of the element that the list's name ends with, if that has one.
+///
+/// Source: diskimage-builder, `elements/package-installs/bin/package-installs`.
+fn added_packages(list: &str) -> Vec<String> {
+    const SCRIPT: &str = r#"list=$1 element=${1##*/package-installs-}
+        mapped() {
+            if [ -e "/usr/share/pkg-map/$element" ]; then pkg-map --element "$element" "$1" && return; fi
+            printf '%s\n' "$1"
+        }
+        wanted= unwanted=
+        while read -r package || [ -n "$package" ]; do
+            case $package in
+            '' | '#'*) ;;
+            -*) unwanted="$unwanted $(mapped "${package#-}")" ;;
+            *) wanted="$wanted $(mapped "$package")" ;;
+            esac
+        done <"$list"
+        [ -z "$wanted" ] || install-packages $wanted
+        [ -z "$unwanted" ] || install-packages -e $unwanted"#;
+    ["sh", "-euc", SCRIPT, "packages", &format!("{HOOKS_IN_TARGET}/{list}")].map(str::to_owned).into()
 }
 
 /// Source: diskimage-builder, elements modprobe and dracut-regenerate.

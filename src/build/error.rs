@@ -132,6 +132,9 @@ pub enum BuildError {
         /// The step.
         step: String,
     },
+    /// Something that a hook asked for could not be fetched.
+    #[error(transparent)]
+    AddedSource(#[from] crate::port::AddedSourceError),
     /// The hooks directory could not be laid out.
     #[error(transparent)]
     HookFiles(#[from] HookFilesError),

@@ -10,7 +10,7 @@ use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
 use crate::element::{Environment, Phase};
 use crate::layer::Encoding;
 use crate::oci::{BlobStream, DiffId, Digest};
-use crate::plan::{ContentKey, InputKey, Plan, Record, Tasks};
+use crate::plan::{ContentKey, InputKey, Plan, Record, ResolvedSource, Tasks};
 use crate::port::*;
 
 /// What a job does: whatever it writes becomes a part of the layer.
@@ -122,6 +122,7 @@ impl World {
             sandbox: self,
             hooks: self,
             packages: self,
+            sources: self,
             logs: self,
             events: self,
             breaks: None,
@@ -399,6 +400,14 @@ impl HookFiles for World {
         Ok(Vec::new())
     }
 
+    fn added_data(&self, _: &Tasks, _: &Path, _: &Path) -> Result<Vec<String>, HookFilesError> {
+        Ok(Vec::new())
+    }
+
+    fn note_acted(&self, _: &[String], _: &Path) -> Result<(), HookFilesError> {
+        Ok(())
+    }
+
     fn forget_hooks(&self, _: Phase, _: &[String], _: &Path) -> Result<(), HookFilesError> {
         Ok(())
     }
@@ -507,5 +516,11 @@ impl Write for FakeLog {
 impl Events for World {
     fn emit(&self, event: Event<'_>) {
         self.0.events.lock().unwrap().push(serde_json::to_value(event).unwrap());
+    }
+}
+
+impl AddedSources for World {
+    fn fetch(&self, _: &Path, _: &Environment) -> Result<Vec<ResolvedSource>, AddedSourceError> {
+        Ok(Vec::new())
     }
 }

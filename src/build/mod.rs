@@ -12,6 +12,7 @@
 //! manifest  what an image is made of, as JSON
 //! ```
 
+mod added;
 mod boot;
 mod bootstrap;
 mod command;

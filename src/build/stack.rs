@@ -18,8 +18,8 @@ use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId};
 use crate::plan::{Action, Foundation, InputKey, Plan, Record, Step, Tasks, Work};
 use crate::port::{
-    Breaks, Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, Root, RootSpec, Sandbox,
-    StoreError, Workspace,
+    AddedSources, Breaks, Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, Root, RootSpec,
+    Sandbox, StoreError, Workspace,
 };
 use crate::share::Refusal;
 
@@ -33,6 +33,8 @@ pub struct Ports<'a> {
     pub hooks: &'a dyn HookFiles,
     /// Package repositories.
     pub packages: &'a dyn Packages,
+    /// Fetches what hooks ask for.
+    pub sources: &'a dyn AddedSources,
     /// Keeps what hooks print.
     pub logs: &'a dyn Logs,
     /// Learns what happens.

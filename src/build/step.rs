@@ -6,7 +6,6 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::BuildError;
 use super::boot;
 use super::command::{Command, command};
 use super::disk::DiskUnderHooks;
@@ -14,10 +13,12 @@ use super::error::{HookFailure, Outcome};
 use super::facts::{HOOKS_ON_HOST, facts};
 use super::job::JobRun;
 use super::places::Places;
+use super::{BuildError, added};
 use crate::disk::Layout;
 use crate::distro::{apt, apt::Choices, base_environment};
 use crate::element::{
-    Environment, Phase, PhaseClass, Place, environment_argv, environment_order, run_parts_order,
+    Environment, Phase, PhaseClass, Place, environment_argv, environment_order, is_source_list,
+    run_parts_order,
 };
 use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Step, Task, Tasks};
 use crate::port::{CacheMount, Exit, IndexState, Job, Moment, Network, PackageSession, Root, View};
@@ -52,13 +53,20 @@ impl StepRun<'_> {
     pub(super) fn run(&self, root: &dyn Root) -> Result<(), BuildError> {
         let planned = self.tasks.list.iter().map(|task| task.phase);
         let phases: BTreeSet<_> = planned.chain(self.tasks.phases.iter().copied()).collect();
+        if self.jobs.step == Step::FINAL {
+            // At the end, `/tmp` is empty.
+            self.warn_of_ignored(root)?;
+        }
         for phase in phases {
             let added = self.added_hooks(phase)?;
             let tasks = with_added(&self.tasks.list, phase, &added);
-            if !tasks.is_empty() {
+            if !tasks.is_empty() || self.has_added_data(root, phase)? {
                 self.run_phase(root, phase, &tasks)?;
                 self.jobs.ports.hooks.forget_hooks(phase, &added, root.path())?;
             }
+        }
+        if self.jobs.step != Step::FINAL {
+            self.warn_of_ignored(root)?;
         }
         self.make_initramfs(root)?;
         if self.jobs.step == Step::FINAL { self.prepare_first_boot(root) } else { Ok(()) }
@@ -78,10 +86,21 @@ impl StepRun<'_> {
         Ok(self.jobs.ports.hooks.added_hooks(self.tasks, phase, self.places.left().hooks)?)
     }
 
+    fn has_added_data(&self, root: &dyn Root, phase: Phase) -> Result<bool, BuildError> {
+        if !self.tasks.phases.contains(&phase) {
+            return Ok(false);
+        }
+        let is_for_phase = |path: &String| match phase {
+            Phase::ExtraData => is_source_list(path),
+            _ => added::is_for(phase, path),
+        };
+        Ok(self.added_data(root)?.iter().any(is_for_phase))
+    }
+
     fn run_phase(&self, root: &dyn Root, phase: Phase, tasks: &[Task]) -> Result<(), BuildError> {
         let environment = self.environment(root, phase)?;
         self.pause(root, Moment::Before(phase), &environment)?;
-        let done = tasks.iter().try_for_each(|task| self.run_task(root, task, &environment));
+        let done = self.run_tasks(root, phase, tasks, &environment);
         let moment = if done.is_ok() { Moment::After(phase) } else { Moment::Failed(phase) };
         self.pause(root, moment, &environment)?;
         done?;
@@ -92,6 +111,36 @@ impl StepRun<'_> {
             self.jobs.ports.hooks.hand_over(self.tasks, &mounts, self.places.left(), root.path())?;
         }
         Ok(())
+    }
+
+    /// Runs the tasks of a phase, and what plywood does with data that hooks have added, by their numbers.
+    fn run_tasks(
+        &self,
+        root: &dyn Root,
+        phase: Phase,
+        tasks: &[Task],
+        environment: &Environment,
+    ) -> Result<(), BuildError> {
+        let mut all = tasks.to_vec();
+        if self.tasks.phases.contains(&phase) {
+            let data = self.added_data(root)?;
+            added::tasks(phase, tasks, &data, environment)
+                .into_iter()
+                .rev()
+                .for_each(|task| insert(&mut all, task));
+        }
+        let after_sources = |task: &Task| run_parts_order(&task.name, added::SOURCES) == Ordering::Greater;
+        let sources = all.iter().position(after_sources).unwrap_or(all.len());
+        for (place, task) in all.iter().enumerate() {
+            if place == sources && phase == Phase::ExtraData {
+                self.place_added(root, environment)?;
+            }
+            self.run_task(root, task, environment)?;
+        }
+        if sources == all.len() && phase == Phase::ExtraData {
+            self.place_added(root, environment)?;
+        }
+        self.note_acted(root, phase)
     }
 
     fn pause(&self, root: &dyn Root, moment: Moment, environment: &Environment) -> Result<(), BuildError> {
@@ -152,7 +201,12 @@ impl StepRun<'_> {
         Ok(self.packages.close()?)
     }
 
-    fn run_task(&self, root: &dyn Root, task: &Task, environment: &Environment) -> Result<(), BuildError> {
+    pub(super) fn run_task(
+        &self,
+        root: &dyn Root,
+        task: &Task,
+        environment: &Environment,
+    ) -> Result<(), BuildError> {
         if task.action == Action::Hook {
             return self.run_hook(root, task, environment);
         }
@@ -308,14 +362,20 @@ impl StepRun<'_> {
 fn with_added(planned: &[Task], phase: Phase, added: &[String]) -> Vec<Task> {
     let mut tasks: Vec<_> = planned.iter().filter(|task| task.phase == phase).cloned().collect();
     for name in added {
-        // Other names stand where they do for another reason.
-        let is_numbered =
-            |task: &Task| task.action == Action::Hook || task.name.starts_with(|c: char| c.is_ascii_digit());
-        let before = |task: &Task| is_numbered(task) && run_parts_order(&task.name, name) == Ordering::Less;
-        let place = tasks.iter().rposition(before).map_or(0, |last| last + 1);
-        tasks.insert(place, Task { phase, name: name.clone(), action: Action::Hook });
+        insert(&mut tasks, Task { phase, name: name.clone(), action: Action::Hook });
     }
     tasks
+}
+
+/// Puts a task among others of its phase by its number.
+fn insert(tasks: &mut Vec<Task>, task: Task) {
+    // Other names stand where they do for another reason.
+    let is_numbered =
+        |task: &Task| task.action == Action::Hook || task.name.starts_with(|c: char| c.is_ascii_digit());
+    let before =
+        |other: &Task| is_numbered(other) && run_parts_order(&other.name, &task.name) == Ordering::Less;
+    let place = tasks.iter().rposition(before).map_or(0, |last| last + 1);
+    tasks.insert(place, task);
 }
 
 /// Returns whose files hooks of a phase see.

@@ -1,15 +1,17 @@
 //! What the elements of an image want to have fetched, found out before there is a plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::report::Failure;
 use crate::build::host_facts;
-use crate::element::{Element, ElementName, Environment, read_source_line};
+use crate::element::{Element, ElementFile, ElementName, Environment, FileKind, Mode, read_source_line};
 use crate::load::{expand_line, source_environment};
+use crate::oci::Digest;
 use crate::plan::ResolvedSource;
-use crate::port::LayerStore;
+use crate::port::{AddedSourceError, AddedSources, LayerStore};
 use crate::source::{Reach, Sources};
 use crate::store::Store;
 
@@ -38,7 +40,7 @@ pub(super) fn sources(
         for line in element.source_lines() {
             let expanded = expand_line(element, line, settings)?;
             if let Some(request) = read_source_line(&element.name, line, &expanded, settings)? {
-                let fetched = fetcher(settings, store)?.resolve(request);
+                let fetched = fetcher(settings, store.cache("sources")?).resolve(request);
                 let source = fetched.map_err(|error| error.at(&element.name, line))?;
                 found.entry(element.name.clone()).or_insert_with(Vec::new).push(source);
             }
@@ -47,10 +49,61 @@ pub(super) fn sources(
     Ok(found)
 }
 
-fn fetcher(settings: &Environment, store: &Store) -> Result<Sources, Failure> {
+/// Fetches what hooks ask for while an image is built, into the cache of a store.
+pub(super) struct SourcesOfHooks {
+    store: PathBuf,
+}
+
+impl SourcesOfHooks {
+    pub(super) fn new(store: &Store) -> Result<Self, Failure> {
+        Ok(Self { store: store.cache("sources")? })
+    }
+
+    fn resolve(
+        &self,
+        file: &str,
+        path: &Path,
+        variables: &Environment,
+    ) -> Result<Vec<ResolvedSource>, Failure> {
+        let element = as_element(file, std::fs::read(path)?)?;
+        let mut found = Vec::new();
+        for line in element.source_lines() {
+            let expanded = expand_line(&element, line, variables)?;
+            if let Some(request) = read_source_line(&element.name, line, &expanded, variables)? {
+                let fetched = fetcher(variables, self.store.clone()).resolve(request);
+                found.push(fetched.map_err(|error| error.at(&element.name, line))?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl AddedSources for SourcesOfHooks {
+    fn fetch(&self, path: &Path, variables: &Environment) -> Result<Vec<ResolvedSource>, AddedSourceError> {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.resolve(&file, path, variables).map_err(|source| AddedSourceError { file, source })
+    }
+}
+
+/// Returns an element with nothing but a list that a hook has written: it is read as those of elements are.
+fn as_element(file: &str, text: Vec<u8>) -> Result<Element, Failure> {
+    let name = file.strip_prefix("source-repository-").unwrap_or(file).parse()?;
+    let kind = FileKind::File { digest: Digest::of(&text), bytes: text.len() as u64 };
+    let list = ElementFile { kind, mode: Mode::Plain, text: Some(Arc::from(text)) };
+    Ok(Element {
+        name,
+        root: PathBuf::new(),
+        deps: BTreeSet::new(),
+        provides: BTreeSet::new(),
+        files: [(file.to_owned(), list)].into(),
+        readme: None,
+    })
+}
+
+fn fetcher(settings: &Environment, cache: PathBuf) -> Sources {
     let offline = settings.get("DIB_OFFLINE").is_some_and(|value| !value.is_empty());
     let reach = if offline { Reach::Offline } else { Reach::Online };
     let caller = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Ok(Sources::new(store.cache("sources")?, caller.collect(), reach))
+    Sources::new(cache, caller.collect(), reach)
 }

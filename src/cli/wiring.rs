@@ -10,6 +10,7 @@ use super::args::Global;
 use super::context::open_store;
 use super::host::Host;
 use super::report::Failure;
+use super::sources::SourcesOfHooks;
 use crate::build::Ports;
 use crate::element::Environment;
 use crate::load::{self, HookLayout};
@@ -28,6 +29,7 @@ pub(super) struct Edges {
     sandbox: Namespaces,
     hooks: HookLayout,
     packages: AptPackages,
+    sources: SourcesOfHooks,
 }
 
 impl Edges {
@@ -45,6 +47,7 @@ impl Edges {
             sandbox: Namespaces::new(mounts, process.interrupted.clone()),
             hooks: HookLayout,
             packages,
+            sources: SourcesOfHooks::new(&store)?,
             interrupted: process.interrupted.clone(),
             store,
         })
@@ -57,6 +60,7 @@ impl Edges {
             sandbox: &self.sandbox,
             hooks: &self.hooks,
             packages: &self.packages,
+            sources: &self.sources,
             logs: &self.store,
             events,
             breaks: None,

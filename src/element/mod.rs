@@ -63,8 +63,9 @@ pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
 pub use native::{
-    BOOT_LOADER_HOOK, NativeProvider, is_boot_loader, is_done_natively, is_never_called, library_variables,
-    preset_variables, provider_variables,
+    BOOT_LOADER_HOOK, NativeProvider, is_boot_loader, is_data_for_plywood, is_done_natively, is_never_called,
+    is_source_list, is_source_variable, library_variables, plain_list_phase, preset_variables,
+    provider_variables,
 };
 pub use nearest::nearest;
 pub use order::{CycleError, Order};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Condition, Element, ElementName, Mentions, Phase};
+use super::{Condition, Element, ElementName, Mentions, PACKAGE_PHASES, PROVIDER_DATA, Phase};
 
 /// An element of diskimage-builder that acts on the data of all others in one go.
 ///
@@ -91,6 +91,37 @@ const DONE_NATIVELY: [(&str, &[Phase]); 11] = [
 /// Says whether plywood does itself what the hooks of `element` in `phase` are for.
 pub fn is_done_natively(element: &ElementName, phase: Phase) -> bool {
     DONE_NATIVELY.iter().any(|(name, phases)| *name == element.as_str() && phases.contains(&phase))
+}
+
+/// Directories whose files the providers copy into the image.
+const COPIED: [&str; 3] = ["bin", "init-scripts", "static"];
+
+/// Says whether a file of the hooks directory is for one of the providers, whose work plywood does.
+pub fn is_data_for_plywood(path: &str) -> bool {
+    match path.split_once('/') {
+        None => is_source_list(path) || PROVIDER_DATA.contains(&path),
+        Some((dir, _)) => COPIED.contains(&dir) || plain_list_phase(path).is_some(),
+    }
+}
+
+/// Says whether a file at the top of the hooks directory asks for things to be fetched.
+pub fn is_source_list(name: &str) -> bool {
+    name.starts_with("source-repository-") && !name.ends_with('~') && !name.contains('/')
+}
+
+/// Returns the phase in which the packages of a plain list are installed, by its path: `install.d/package-installs-web`.
+pub fn plain_list_phase(path: &str) -> Option<Phase> {
+    let (dir, name) = path.split_once('/')?;
+    let phase = PACKAGE_PHASES.into_iter().find(|phase| phase.dir() == dir)?;
+    (name.starts_with("package-installs-") && !name.contains('/')).then_some(phase)
+}
+
+/// Says whether a variable has a say in what is fetched.
+pub fn is_source_variable(name: &str) -> bool {
+    const PREFIXES: [&str; 4] = ["DIB_REPOTYPE_", "DIB_REPOLOCATION_", "DIB_REPOREF_", "DIB_INSTALLTYPE_"];
+    const NAMES: [&str; 4] =
+        ["DIB_GITREPOBASE", "DIB_DEFAULT_INSTALLTYPE", "DIB_OFFLINE", "NO_SOURCE_REPOSITORIES"];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Tools that only hooks call whose work plywood does: nothing that runs reads what they read. Element, tool.

@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use super::LoadError;
-use crate::element::{Phase, is_hook_character, run_parts_order};
+use crate::element::{Phase, is_data_for_plywood, is_hook_character, run_parts_order};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks, WORK_DIR_ON_HOST};
 use crate::port::{CacheMount, HostDirs};
 
@@ -23,6 +23,12 @@ const ENVIRONMENT: &str = "environment.d";
 
 /// Where the mounts of caches are noted: lines of the directory in the cache, a tab, and the place in the target.
 const MOUNTS: &str = "cache-mounts.tsv";
+
+/// Where it is noted which files of the hooks directory plywood has acted on, one a line.
+const ACTED: &str = "acted-on.list";
+
+/// Directories that plywood copies into the image once: in the place of a later step they would undo what came between.
+const COPIED_ONCE: [&str; 2] = ["init-scripts", "static"];
 
 /// What plywood itself puts into a hooks directory.
 const OWN: [&str; 2] = ["dib-run-parts", "files"];
@@ -129,8 +135,14 @@ pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, LoadError> {
 
 fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
     let Some(kept) = kept.filter(|kept| kept.is_dir()) else { return Ok(()) };
+    let acted = acted(&kept)?;
+    let is_done = |path: &Path| {
+        COPIED_ONCE.iter().any(|dir| path.starts_with(dir))
+            && acted.iter().any(|done| path == Path::new(done))
+    };
     for path in files_below(&kept)? {
-        if path != Path::new(MOUNTS) && dir.join(&path).symlink_metadata().is_err() {
+        let is_note = path == Path::new(MOUNTS) || path == Path::new(ACTED);
+        if !is_note && !is_done(&path) && dir.join(&path).symlink_metadata().is_err() {
             copy(&path, &kept, dir)?;
         }
     }
@@ -173,6 +185,40 @@ pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, 
     let mut names = added_names(tasks, ENVIRONMENT, dir)?;
     names.retain(|name| is_fragment(name));
     Ok(names)
+}
+
+/// Returns the files of the hooks directory `dir` that hooks have put there for plywood's own work, but for those that it is noted in
+/// the root at `root` to have acted on.
+pub(super) fn added_data(tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, LoadError> {
+    let acted = place(root, HOOKS).map_or_else(|| Ok(Vec::new()), |kept| acted(&kept))?;
+    let paths = files_below(dir)?.into_iter().filter(|path| is_added(tasks, path));
+    let paths = paths.filter_map(|path| path.to_str().map(str::to_owned));
+    Ok(paths.filter(|path| is_data_for_plywood(path) && !acted.contains(path)).collect())
+}
+
+/// Notes in the root at `root` that plywood has acted on these files of the hooks directory.
+pub(super) fn note_acted(paths: &[String], root: &Path) -> Result<(), LoadError> {
+    let Some(kept) = place(root, HOOKS).filter(|_| !paths.is_empty()) else { return Ok(()) };
+    fs::create_dir_all(&kept).map_err(LoadError::io("make directory", &kept))?;
+    let mut lines = acted(&kept)?;
+    lines.extend_from_slice(paths);
+    lines.sort();
+    lines.dedup();
+    let path = kept.join(ACTED);
+    remove_link(&path)?;
+    fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+        .map_err(LoadError::io("write", &path))
+}
+
+fn acted(kept: &Path) -> Result<Vec<String>, LoadError> {
+    let path = kept.join(ACTED);
+    match path.symlink_metadata() {
+        Ok(entry) if entry.is_file() => {
+            let text = fs::read_to_string(&path).map_err(LoadError::io("read", &path))?;
+            Ok(text.lines().map(str::to_owned).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Removes what was kept of these hooks in the root at `root`.

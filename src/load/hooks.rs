@@ -91,6 +91,14 @@ impl HookFiles for HookLayout {
         Ok(handover::added_fragments(tasks, dir)?)
     }
 
+    fn added_data(&self, tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, HookFilesError> {
+        Ok(handover::added_data(tasks, dir, root)?)
+    }
+
+    fn note_acted(&self, paths: &[String], root: &Path) -> Result<(), HookFilesError> {
+        Ok(handover::note_acted(paths, root)?)
+    }
+
     fn forget_hooks(&self, phase: Phase, names: &[String], root: &Path) -> Result<(), HookFilesError> {
         Ok(handover::forget_hooks(phase, names, root)?)
     }

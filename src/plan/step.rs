@@ -212,6 +212,8 @@ pub enum Action {
     /// Installs what the package lists of [`Tasks::requesting`] ask for in this phase. Which entries hold depends on
     /// variables that fragments may set, so it is found out when they are known.
     InstallRequested,
+    /// Installs what the plain list at this path of the hooks directory asks for, which a hook has written.
+    InstallAdded(String),
     /// Removes what those lists want removed in these phases, or wanted for the build alone.
     RemoveUnwanted(Vec<Phase>),
     /// Copies `init-scripts/<init system>/` to where that init system looks. Which one it is, fragments say.
@@ -254,6 +256,7 @@ impl std::fmt::Display for Action {
             Action::RefreshIndex => f.write_str("refresh package indices"),
             Action::Install(names) => write!(f, "install {}", names.join(" ")),
             Action::InstallRequested => f.write_str("install requested packages"),
+            Action::InstallAdded(list) => write!(f, "install packages of {list}"),
             Action::RemoveUnwanted(phases) => {
                 let phases: Vec<_> = phases.iter().map(|phase| phase.dir()).collect();
                 write!(f, "remove unwanted packages of {}", phases.join(" "))

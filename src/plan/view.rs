@@ -15,7 +15,8 @@ use super::step::Tasks;
 use super::variables::{mentioned_name, mentions_variable};
 use crate::element::{
     DuplicateHook, Element, Fragment, Mentions, PROVIDER_DATA, Phase, PhaseClass, Place, environment_order,
-    is_done_natively, is_never_called, library_variables, provider_variables, relevant_fragments,
+    is_done_natively, is_never_called, is_source_variable, library_variables, provider_variables,
+    relevant_fragments,
 };
 
 /// Returns what hooks of these phases see that share a step: the files of `elements`, but for those of other phases.
@@ -133,6 +134,10 @@ fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, v
     add_named(request.elements, &mut hooks);
     let mut mentions = mentions(request, owners, &hooks);
     mentions.names.extend(variables.iter().map(|&name| name.to_owned()));
+    if texts_on_host(&hooks).any(|text| String::from_utf8_lossy(text).contains("init-scripts")) {
+        // A hook that adds some does not have to say for which init system.
+        mentions.names.insert("DIB_INIT_SYSTEM".to_owned());
+    }
     let fragments = loop {
         let fragments = add_fragments(request, owners, &mut hooks, &mut mentions);
         // Fragments source files, too, and these may read what further fragments set.
@@ -143,12 +148,20 @@ fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, v
         let texts = named.iter().filter_map(|(path, element)| element.text(path));
         mentions.merge(texts.map(Mentions::of).collect());
     };
-    let environment = only(request.variables, |name| mentions.includes(mentioned_name(name)));
+    let asks_for_sources = texts_on_host(&hooks).any(asks_for_sources);
+    let environment = only(request.variables, |name| {
+        mentions.includes(mentioned_name(name)) || (asks_for_sources && is_source_variable(name))
+    });
     let files = only(request.files, |name| environment.values().any(|value| names_file(value, name)));
     let shown = if looks_into_elements(&hooks) { request.elements.to_vec() } else { Vec::new() };
     let mut tasks = Tasks { hooks, fragments, environment, files, shown, ..Tasks::default() };
     add_machine_files(request, &mut tasks);
     tasks
+}
+
+/// Says whether a hook may write a list of things to fetch.
+fn asks_for_sources(text: &[u8]) -> bool {
+    String::from_utf8_lossy(text).contains("source-repository-")
 }
 
 /// Adds the tools of all elements that hooks on the host name: they find them in the hooks directory.

@@ -55,6 +55,13 @@ pub trait HookFiles: Sync {
     /// Returns the names of the fragments that hooks have put into its `environment.d`, in byte order.
     fn added_fragments(&self, tasks: &Tasks, dir: &Path) -> Result<Vec<String>, HookFilesError>;
 
+    /// Returns the files in the hooks directory `dir` that hooks have put there for plywood's own work, and that it has not acted on
+    /// yet by the notes in the root at `root`: paths, in byte order.
+    fn added_data(&self, tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, HookFilesError>;
+
+    /// Notes in the root at `root` that these files have been acted on.
+    fn note_acted(&self, paths: &[String], root: &Path) -> Result<(), HookFilesError>;
+
     /// Takes away what [`HookFiles::hand_over`] has kept of these hooks in the root at `root`, for no later step to run them again.
     fn forget_hooks(&self, phase: Phase, names: &[String], root: &Path) -> Result<(), HookFilesError>;
 }

@@ -11,6 +11,7 @@ mod hooks;
 mod package;
 mod remote;
 mod sandbox;
+mod sources;
 mod store;
 
 pub use blobs::{BlobSource, LayerBlobs};
@@ -23,4 +24,5 @@ pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{
     Access, Bind, CacheMount, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View,
 };
+pub use sources::{AddedSourceError, AddedSources};
 pub use store::{BaseImage, Commit, Layer, LayerStore, ObservedTree, StoreError, Workspace};

@@ -154,3 +154,75 @@ fn the_last_of_equal_files_and_keys_counts() {
     assert_eq!(member(&work, "x.tar", "./etc/services"), "ssh: b\n");
     assert!(log.contains("line 3, column 1: `ssh` is there twice: the last one counts"), "{log}");
 }
+
+#[test]
+fn what_hooks_add_to_the_hooks_directory_is_acted_on() {
+    let work = Work::new();
+    work.programs("web", &["dirname", "env", "seq"]);
+    let repository = work.path().join("../repository");
+    fs::create_dir_all(&repository).unwrap();
+    let git = |words: &[&str]| program("git", words, &repository);
+    git(&["init", "--quiet", "--initial-branch=main", "."]);
+    fs::write(repository.join("source"), "of a repository").unwrap();
+    git(&["add", "source"]);
+    git(&["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "one"]);
+    work.write("../plain", "plain file");
+    let at = |name: &str| work.path().join(name).to_string_lossy().into_owned();
+    let script = format!(
+        "mkdir -p $TMP_HOOKS_PATH/bin $TMP_HOOKS_PATH/static/etc $TMP_HOOKS_PATH/init-scripts/systemd
+         echo 'echo tool' >$TMP_HOOKS_PATH/bin/web-tool
+         echo static >$TMP_HOOKS_PATH/static/etc/web
+         echo unit >$TMP_HOOKS_PATH/init-scripts/systemd/web.service
+         echo '{{}}' >$TMP_HOOKS_PATH/pkg-map
+         echo web >$TMP_HOOKS_PATH/install.d/package-installs-web
+         cat >$TMP_HOOKS_PATH/source-repository-web <<'END'
+# a remark
+code git /opt/code {} main
+plain file /opt/plain {}
+END",
+        at("../repository"),
+        at("nowhere"),
+    );
+    work.hook("web", "extra-data.d/50-web", &script);
+    work.hook("web", "extra-data.d/99-web", "cat $TMP_MOUNT_PATH/opt/code/source");
+    work.hook("web", "install.d/50-web", "[ -x /usr/local/bin/web-tool ]; cat /etc/web");
+    // A later element has the same kinds of data, and changes what the first one brought.
+    work.write("../elements/later/element-deps", "web\n");
+    work.write("../elements/later/static/etc/later", "later");
+    work.hook("later", "install.d/05-later", "echo changed >/etc/web");
+    work.write("../elements/tiny/environment.d/10-tiny", "export DIB_INIT_SYSTEM=systemd\n");
+    let install = "#!/bin/sh\necho \"$@\" >>/etc/packages\n";
+    work.hook(
+        "tiny",
+        "root.d/30-tiny",
+        &format!(
+            "cd $TARGET_ROOT; mkdir -p usr/local/bin usr/lib/systemd/system opt
+        printf '%s' '{install}' >usr/local/bin/install-packages; chmod +x usr/local/bin/install-packages"
+        ),
+    );
+    let location = [("DIB_REPOLOCATION_plain", format!("file://{}", at("../plain")))];
+    let location: Vec<_> = location.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let log = work.create_with("-n -t tar -o x tiny web later", &location).expect_success();
+    for (path, expected) in [
+        ("./usr/local/bin/web-tool", "echo tool\n"),
+        ("./etc/web", "changed\n"),
+        ("./usr/lib/systemd/system/web.service", "unit\n"),
+        ("./opt/code/source", "of a repository"),
+        ("./opt/plain", "plain file"),
+        ("./etc/packages", "web\n"),
+        ("./etc/later", "later"),
+    ] {
+        assert_eq!(member(&work, "x.tar", path), expected, "{path}: {log}");
+    }
+    let warning = "a hook put `pkg-map` into the hooks directory: such files count in elements alone";
+    assert_eq!(
+        (log.matches(warning).count(), log.matches("into the hooks directory").count()),
+        (1, 1),
+        "{log}"
+    );
+
+    work.write("../elements/tiny/environment.d/10-tiny", "");
+    work.hook("tiny", "root.d/40-tiny", "echo a file /b c >$TMP_HOOKS_PATH/source-repository-late");
+    let log = work.create("-n -t tar -o x tiny").expect_success();
+    assert!(log.contains("a hook put `source-repository-late` into the hooks directory: the phase"), "{log}");
+}

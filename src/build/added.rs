@@ -1,0 +1,169 @@
+//! What hooks put into the hooks directory for plywood to act on, as diskimage-builder's providers do: `bin/`, `static/`,
+//! `init-scripts/`, plain lists of packages, and files that ask for things to be fetched.
+
+use super::BuildError;
+use super::command::init_directory;
+use super::step::StepRun;
+use crate::element::{Environment, PROVIDER_DATA, Phase, is_source_list, plain_list_phase};
+use crate::plan::{Action, CopyModes, Step, Task};
+use crate::port::{Event, Root};
+
+/// The number of diskimage-builder's hook that fetches things.
+pub(super) const SOURCES: &str = "98-source-repositories";
+
+/// Name of the task that fetches package indices.
+const REFRESH: &str = "refresh-package-index";
+
+/// Returns what is to be done in a phase with `data`, which hooks have added, besides the `planned` tasks.
+pub(super) fn tasks(phase: Phase, planned: &[Task], data: &[String], environment: &Environment) -> Vec<Task> {
+    let task = |name: &str, action: Action| Task { phase, name: name.to_owned(), action };
+    let copied = |dir: &str| planned.iter().any(|task| copies(&task.action, dir));
+    let has = |dir: &str| data.iter().any(|path| is_below(path, dir)) && !copied(dir);
+    let copy = |name: &str, from: &str, to: &str, modes| {
+        let action = Action::Copy { from: from.to_owned(), to: to.to_owned(), modes };
+        has(from).then(|| task(name, action))
+    };
+    let mut tasks: Vec<_> = match phase {
+        Phase::PreInstall => {
+            copy("01-install-bin", "bin", "/usr/local/bin", CopyModes::Executable).into_iter().collect()
+        }
+        Phase::Install => {
+            let init = environment.get("DIB_INIT_SYSTEM").map_or("", String::as_str);
+            let (to, modes) = init_directory(init);
+            let scripts = copy("20-install-init-scripts", &format!("init-scripts/{init}"), to, modes);
+            let files = copy("10-install-static", "static", "/", CopyModes::Keep);
+            files.into_iter().chain(scripts.filter(|_| !init.is_empty())).collect()
+        }
+        _ => Vec::new(),
+    };
+    let name = match phase {
+        Phase::PreInstall => "10-package-installs",
+        Phase::Install => "01-package-installs",
+        _ => "00-package-installs",
+    };
+    let lists = data.iter().filter(|path| plain_list_phase(path) == Some(phase));
+    for list in lists {
+        tasks.push(task(REFRESH, Action::RefreshIndex));
+        tasks.push(task(name, Action::InstallAdded(list.clone())));
+    }
+    tasks
+}
+
+/// Says whether what hooks have added is acted on in this phase.
+pub(super) fn is_for(phase: Phase, path: &str) -> bool {
+    match phase {
+        Phase::PreInstall => is_below(path, "bin") || plain_list_phase(path) == Some(phase),
+        Phase::Install => {
+            is_below(path, "static")
+                || is_below(path, "init-scripts")
+                || plain_list_phase(path) == Some(phase)
+        }
+        Phase::PostInstall => plain_list_phase(path) == Some(phase),
+        _ => false,
+    }
+}
+
+fn copies(action: &Action, dir: &str) -> bool {
+    match action {
+        Action::Copy { from, .. } => from == dir,
+        Action::InstallInitScripts => is_below(dir, "init-scripts"),
+        _ => false,
+    }
+}
+
+fn is_below(path: &str, dir: &str) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+}
+
+impl StepRun<'_> {
+    /// Fetches what hooks have asked for in this phase or before, and puts it into the image.
+    pub(super) fn place_added(&self, root: &dyn Root, environment: &Environment) -> Result<(), BuildError> {
+        let data = self.added_data(root)?;
+        let lists: Vec<_> = data.into_iter().filter(|path| is_source_list(path)).collect();
+        for list in &lists {
+            let path = self.places.left().hooks.join(list);
+            for source in self.jobs.ports.sources.fetch(&path, environment)? {
+                let name = format!("98-source-{}", source.request.name.replace('/', "_"));
+                let action = Action::Place(Box::new(source));
+                self.run_task(root, &Task { phase: Phase::ExtraData, name, action }, environment)?;
+            }
+        }
+        Ok(self.jobs.ports.hooks.note_acted(&lists, root.path())?)
+    }
+
+    /// Returns the files in the hooks directory that nothing has acted on.
+    pub(super) fn added_data(&self, root: &dyn Root) -> Result<Vec<String>, BuildError> {
+        Ok(self.jobs.ports.hooks.added_data(self.tasks, self.places.left().hooks, root.path())?)
+    }
+
+    /// Notes that what hooks have added for this phase has been acted on.
+    pub(super) fn note_acted(&self, root: &dyn Root, phase: Phase) -> Result<(), BuildError> {
+        let acted: Vec<_> = self.added_data(root)?.into_iter().filter(|path| is_for(phase, path)).collect();
+        Ok(self.jobs.ports.hooks.note_acted(&acted, root.path())?)
+    }
+
+    /// Warns of what hooks have put into the hooks directory in vain: once, in the step in which that turns out.
+    pub(super) fn warn_of_ignored(&self, root: &dyn Root) -> Result<(), BuildError> {
+        let is_final = self.jobs.step == Step::FINAL;
+        let mut ignored = self.added_data(root)?;
+        ignored.retain(|path| is_final || PROVIDER_DATA.contains(&path.as_str()));
+        for path in &ignored {
+            let reason = match PROVIDER_DATA.contains(&path.as_str()) {
+                true => "such files count in elements alone, as with diskimage-builder",
+                false => "the phase that would act on it was over, or the image has no hooks in it",
+            };
+            let message =
+                format!("step `{}`: a hook put `{path}` into the hooks directory: {reason}", self.jobs.step);
+            self.jobs.ports.events.emit(Event::Warning { message: &message });
+        }
+        match is_final {
+            true => Ok(()),
+            false => Ok(self.jobs.ports.hooks.note_acted(&ignored, root.path())?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hooks_add_is_acted_on_in_its_phase_unless_that_is_planned() {
+        let data = [
+            "bin/tool",
+            "init-scripts/systemd/x.service",
+            "install.d/package-installs-web",
+            "pkg-map",
+            "source-repository-x",
+            "static/etc/x",
+        ]
+        .map(str::to_owned);
+        let environment = [("DIB_INIT_SYSTEM".to_owned(), "systemd".to_owned())].into();
+        let names = |phase, planned: &[Task]| {
+            let tasks = tasks(phase, planned, &data, &environment);
+            tasks.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(Phase::PreInstall, &[]),
+            ["pre-install.d/01-install-bin copy bin to /usr/local/bin as programs"]
+        );
+        let install = names(Phase::Install, &[]);
+        assert_eq!(
+            install,
+            [
+                "install.d/10-install-static copy static to /",
+                "install.d/20-install-init-scripts copy init-scripts/systemd to /usr/lib/systemd/system",
+                "install.d/refresh-package-index refresh package indices",
+                "install.d/01-package-installs install packages of install.d/package-installs-web",
+            ]
+        );
+        let planned = tasks(Phase::Install, &[], &data, &environment);
+        assert_eq!(names(Phase::Install, &planned), install[2..]);
+        assert!(names(Phase::PostInstall, &[]).is_empty());
+        let acted: Vec<_> = data.iter().filter(|path| is_for(Phase::Install, path)).collect();
+        assert_eq!(
+            acted,
+            ["init-scripts/systemd/x.service", "install.d/package-installs-web", "static/etc/x"]
+        );
+    }
+}
