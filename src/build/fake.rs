@@ -226,6 +226,10 @@ impl LayerStore for World {
         Ok(self.0.layers.lock().unwrap().get(diff_id).map(|(layer, _)| layer.clone()))
     }
 
+    fn prove(&self, _stack: &[DiffId]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
         if blob.read_to_end(&mut bytes).is_err() {

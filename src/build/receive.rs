@@ -95,7 +95,7 @@ fn unreadable(digest: Digest) -> impl FnOnce(std::io::Error) -> StoreError {
 }
 
 /// Tells a layer that is not what it should be from a store that cannot take it.
-fn refusal(error: RemoteError) -> Result<Refusal, BuildError> {
+pub(super) fn refusal(error: RemoteError) -> Result<Refusal, BuildError> {
     match error {
         RemoteError::Store(
             wrong @ (StoreError::Damaged { .. }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::facts::disk_parameters;
 use super::job::JobRun;
 use super::places::Places;
+use super::receive::{Unavailable, refusal};
 use super::registries::{Offer, Registries};
 use super::step::StepRun;
 use super::surroundings::Surroundings;
@@ -159,7 +160,7 @@ impl Builder<'_> {
             match rest.get(hits.len()) {
                 Some(step) if self.on_miss == OnMiss::Fail => return Err(miss(plan, step)),
                 Some(step) if hits.is_empty() => built.push(self.build(plan, step, &stack)?),
-                _ => built.extend(self.take(plan, rest, hits)?),
+                _ => built.extend(self.take(plan, rest, hits, &stack)?),
             }
         }
         Ok(built)
@@ -188,18 +189,26 @@ impl Builder<'_> {
         tasks.list.iter().any(|task| breaks.await_phase(task.phase))
     }
 
-    /// Makes sure that the layers of `hits` are in the store, and their records; stops before the first step of which a layer
-    /// could not be had.
-    fn take(&self, plan: &Plan, steps: &[Step], hits: Vec<Hit>) -> Result<Vec<BuiltStep>, BuildError> {
+    /// Makes sure that the layers of `hits`, the first above `stack`, are in the store, and their records; stops before the
+    /// first step of which a layer could not be had.
+    fn take(
+        &self,
+        plan: &Plan,
+        steps: &[Step],
+        hits: Vec<Hit>,
+        stack: &[DiffId],
+    ) -> Result<Vec<BuiltStep>, BuildError> {
         let offers: Vec<_> = hits.iter().filter_map(|hit| hit.offer.as_ref()).collect();
         let unavailable = self.receive(plan, &offers)?;
-        let mut taken = Vec::with_capacity(hits.len());
+        let (mut taken, mut stack) = (Vec::with_capacity(hits.len()), stack.to_vec());
         for (step, hit) in steps.iter().zip(&hits) {
             let Hit { record, found, offer } = hit;
             let from = offer.as_ref().map(|offer| self.registries.registry(offer.registry).name());
-            let lacking = record.diff_ids.iter().find_map(|diff_id| unavailable.get(diff_id));
-            if let (Some(offer), Some(why)) = (offer, lacking) {
-                self.registries.refuse(offer, why.clone());
+            stack.extend_from_slice(&record.diff_ids);
+            if let Some(offer) = offer
+                && let Some(why) = self.flaw(&record.diff_ids, &stack, &unavailable)?
+            {
+                self.registries.refuse(offer, why);
                 break;
             }
             // From now on the input key finds it in the store.
@@ -216,6 +225,23 @@ impl Builder<'_> {
             taken.push(built_step(step, record.diff_ids.clone(), *found));
         }
         Ok(taken)
+    }
+
+    /// Returns why fetched layers, the highest of `stack`, cannot be used, if they cannot.
+    fn flaw(
+        &self,
+        layers: &[DiffId],
+        stack: &[DiffId],
+        unavailable: &Unavailable,
+    ) -> Result<Option<Refusal>, BuildError> {
+        match layers.iter().find_map(|diff_id| unavailable.get(diff_id)) {
+            Some(why) => Ok(Some(why.clone())),
+            None => self
+                .ports
+                .store
+                .prove(stack)
+                .map_or_else(|error| refusal(error.into()).map(Some), |()| Ok(None)),
+        }
     }
 
     fn build(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {

@@ -14,6 +14,12 @@ use super::error::{LayerError, display};
 use super::member::{Member, Members, parse_number};
 use super::xattr::is_content;
 
+/// Beginning of names in the root where AUFS keeps its own: `.wh..wh.aufs`, `.wh..wh.orph`, `.wh..wh.plnk`. They come out
+/// as the entries that they are, and are no part of the layer; hard links may lead to those in the last.
+///
+/// Source: `aufs(5)`; moby `pkg/archive/whiteouts.go`.
+pub const AUFS: &[u8] = b".wh..wh.";
+
 /// Reads a layer's tar archive, entry by entry.
 pub struct Decoder<R> {
     members: Members<R>,
@@ -54,7 +60,11 @@ fn decode(member: Member) -> Result<Entry, LayerError> {
     let path = normalise(&member.path)?;
     let entry = match whiteout(&path)? {
         Some(entry) => entry,
-        None => Entry { kind: kind(&member, &path)?, meta: meta(&member, &path)?, path },
+        None => match kind(&member, &path)? {
+            // Overlayfs takes the device for a removal wherever it comes from, and so does every engine that uses it.
+            Kind::CharDevice(0, 0) => Entry::whiteout(path),
+            kind => Entry { kind, meta: meta(&member, &path)?, path },
+        },
     };
     if entry.path.is_empty() && !matches!(entry.kind, Kind::Directory | Kind::OpaqueWhiteout) {
         let problem = "puts something else in the root's place";
@@ -86,6 +96,7 @@ fn whiteout(path: &[u8]) -> Result<Option<Entry>, LayerError> {
     }
     match name.strip_prefix(WHITEOUT) {
         None => Ok(None),
+        Some(_) if parent.is_empty() && name.starts_with(AUFS) => Ok(None),
         Some(b"" | b"." | b"..") => {
             Err(LayerError::BadPath { path: display(path), problem: "removes something that is no name" })
         }

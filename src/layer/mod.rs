@@ -20,10 +20,11 @@ mod tree;
 mod xattr;
 
 pub use capture::{Action, CaptureRules, Rewrite, Times};
-pub use decode::{Content, Decoder};
+pub use decode::{AUFS, Content, Decoder};
 pub use diff::{Changeset, LowerDir, diff};
 pub use encode::Encoder;
 pub use entry::{Encoding, Entry, Kind, Meta, Xattrs};
 pub use error::LayerError;
+pub(crate) use error::display;
 pub use tree::{FileId, Node, Opacity};
 pub use xattr::is_content;

@@ -64,8 +64,12 @@ pub trait LayerStore: Sync {
     fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError>;
 
     /// Takes in a layer from elsewhere: reads all of its blob. Idempotent; stores the layer if the blob is what it should be and
-    /// the archive in it has DiffID and size of `layer` and can be unpacked, and else nothing of it.
+    /// the archive in it has DiffID and size of `layer`, and else nothing of it.
     fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError>;
+
+    /// Verifies that the layers of `stack` (lowest first) can be unpacked, each above those below it. A layer that cannot
+    /// is removed.
+    fn prove(&self, stack: &[DiffId]) -> Result<(), StoreError>;
 
     /// Makes an empty workspace above `stack` (lowest first); unpacks layers that are not unpacked yet.
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError>;

@@ -54,7 +54,37 @@ impl MergedDir {
         Ok(None)
     }
 
-    fn read_node(&self, name: &[u8]) -> Result<Option<Node>, Errno> {
+    /// Returns what the entry `name` is, or `None` if there is none.
+    pub(super) fn kind(&self, name: &[u8]) -> Result<Option<Kind>, Errno> {
+        Ok(self.find(name)?.map(|(_, _, kind)| kind))
+    }
+
+    /// Returns the directory `name`, or `None` if there is none.
+    pub(super) fn directory(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
+        if self.kind(name)? != Some(Kind::Directory) {
+            return Ok(None);
+        }
+        let layers = self.open_layers(name)?;
+        Ok(Some(Self { layers, path: self.absolute(name), context: self.context.clone() }))
+    }
+
+    /// Opens the file `name`, which is there.
+    pub(super) fn open_file(&self, name: &[u8]) -> Result<File, Errno> {
+        let (layer, ..) = self.find(name)?.ok_or(Errno::NOENT)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(layer, name, flags, Mode::empty())?.into())
+    }
+
+    /// Returns the directory's own mode, owner, time and attributes.
+    pub(super) fn read_meta(&self) -> Result<Meta, Errno> {
+        let layer = &self.layers[0];
+        let stat = statat(layer, ".", AtFlags::SYMLINK_NOFOLLOW)?;
+        let xattrs = xattr::content(layer.as_fd(), b".")?;
+        Ok(Meta { xattrs, ..meta(&stat, self.context.epoch) })
+    }
+
+    /// Returns the entry `name` without children.
+    pub(super) fn read_node(&self, name: &[u8]) -> Result<Option<Node>, Errno> {
         let Some((layer, stat, kind)) = self.find(name)? else { return Ok(None) };
         let xattrs = xattr::content(layer.as_fd(), name)?;
         let mut node = Node::new(kind, Meta { xattrs, ..meta(&stat, self.context.epoch) });
@@ -79,7 +109,8 @@ impl MergedDir {
         Ok(layers)
     }
 
-    fn merged_names(&self) -> Result<Vec<Vec<u8>>, Errno> {
+    /// Returns the names of its entries, sorted.
+    pub(super) fn merged_names(&self) -> Result<Vec<Vec<u8>>, Errno> {
         let mut merged: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
         for layer in &self.layers {
             for name in names(layer)? {
@@ -94,10 +125,11 @@ impl MergedDir {
     }
 
     fn compare(&self, name: &[u8], path: &[u8]) -> io::Result<bool> {
-        let Some((layer, ..)) = self.find(name)? else { return Ok(false) };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let below: File = openat(layer, name, flags, Mode::empty())?.into();
-        let above: File = open_beneath(&self.context.upper, path, flags)?.into();
+        let below = match self.open_file(name) {
+            Err(Errno::NOENT) => return Ok(false),
+            opened => opened?,
+        };
+        let above: File = open_beneath(&self.context.upper, path, OFlags::RDONLY | OFlags::NOFOLLOW)?.into();
         equal_bytes(below, above)
     }
 
@@ -106,15 +138,21 @@ impl MergedDir {
     }
 }
 
+#[cfg(test)]
+impl MergedDir {
+    /// Returns true for a directory of one layer that holds removals: overlayfs does not merge it, and would show them.
+    pub(super) fn shows_removals(&self) -> bool {
+        let removed =
+            |name: &Vec<u8>| stat(&self.layers[0], name).unwrap().is_some_and(|stat| is_whiteout(&stat));
+        self.layers.len() == 1 && names(&self.layers[0]).unwrap().iter().any(removed)
+    }
+}
+
 impl LowerDir for MergedDir {
     type Error = StoreError;
 
     fn meta(&self) -> Result<Meta, StoreError> {
-        let error = || failed::<Errno>("inspect below", &self.path);
-        let layer = &self.layers[0];
-        let stat = statat(layer, ".", AtFlags::SYMLINK_NOFOLLOW).map_err(error())?;
-        let xattrs = xattr::content(layer.as_fd(), b".").map_err(error())?;
-        Ok(Meta { xattrs, ..meta(&stat, self.context.epoch) })
+        self.read_meta().map_err(failed("inspect below", &self.path))
     }
 
     fn names(&self) -> Result<Vec<Vec<u8>>, StoreError> {

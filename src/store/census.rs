@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Store;
 use super::file::failed;
 use super::record::StoredLayer;
-use crate::oci::DiffId;
-use crate::plan::Record;
+use crate::oci::{ChainId, DiffId, Digest, parse_diff_ids};
+use crate::plan::{InputKey, Record};
 use crate::port::StoreError;
 
 /// One record of a built step, for people and for the garbage collector.
@@ -28,7 +28,8 @@ pub struct ListedRecord {
 pub(super) struct KnownLayer {
     pub stored: StoredLayer,
     pub used: u64,
-    pub is_unpacked: bool,
+    /// How often it is unpacked: a layer that leans on those below it once for each stack.
+    pub unpacked: u64,
 }
 
 impl KnownLayer {
@@ -37,7 +38,7 @@ impl KnownLayer {
     }
 
     pub(super) fn unpacked_bytes(&self) -> u64 {
-        if self.is_unpacked { self.stored.tar_bytes } else { 0 }
+        self.unpacked * self.stored.tar_bytes
     }
 }
 
@@ -63,14 +64,58 @@ impl Store {
     }
 
     pub(super) fn known_layers(&self) -> Result<BTreeMap<DiffId, KnownLayer>, StoreError> {
-        let mut layers = BTreeMap::new();
+        let (mut layers, mut unpacked) = (BTreeMap::new(), BTreeMap::new());
+        for snapshot in self.known_snapshots()? {
+            *unpacked.entry(snapshot.diff_id).or_default() += 1;
+        }
         for path in list_files(&self.layout().layers())? {
             if let Some(stored) = self.read_document::<StoredLayer>(&path)? {
-                let is_unpacked = self.layout().snapshot(&stored.diff_id).is_dir();
-                layers.insert(stored.diff_id, KnownLayer { stored, used: used(&path), is_unpacked });
+                let unpacked = unpacked.get(&stored.diff_id).copied().unwrap_or_default();
+                layers.insert(stored.diff_id, KnownLayer { stored, used: used(&path), unpacked });
             }
         }
         Ok(layers)
+    }
+
+    /// Returns the unpacked layers.
+    pub(super) fn known_snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
+        Ok(list_files(&self.layout().snapshots())?.into_iter().filter_map(Snapshot::at).collect())
+    }
+
+    /// Returns the stacks that records and images of the store have, and all that these stand on.
+    pub(super) fn stacks(&self) -> Result<BTreeMap<ChainId, Vec<DiffId>>, StoreError> {
+        let files = self.record_files(&self.layout().input_records())?;
+        let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
+        let mut stacks = BTreeMap::new();
+        let mut add = |stack: &[DiffId]| {
+            for height in (1..=stack.len()).rev() {
+                let Some(chain) = ChainId::of(&stack[..height]) else { return };
+                if stacks.insert(chain, stack[..height].to_vec()).is_some() {
+                    return;
+                }
+            }
+        };
+        for record in known.values() {
+            let mut records = chain(record, &known);
+            records.reverse();
+            let stack: Vec<_> = records.iter().flat_map(|record| record.diff_ids.iter().copied()).collect();
+            add(&stack);
+        }
+        for (name, _) in self.images()? {
+            add(&self.stack_of(&name)?);
+        }
+        Ok(stacks)
+    }
+
+    /// Returns the layers of an image by its config, lowest first; none of something that is no image.
+    fn stack_of(&self, name: &str) -> Result<Vec<DiffId>, StoreError> {
+        let Some(image) = self.image(name)? else { return Ok(Vec::new()) };
+        let Some(config) = image.blobs.first() else { return Ok(Vec::new()) };
+        Ok(self
+            .read_blob(&config.digest)
+            .ok()
+            .and_then(|config| parse_diff_ids(&config).ok())
+            .unwrap_or_default())
     }
 
     /// Returns the readable records of a directory with their files and last uses.
@@ -84,6 +129,34 @@ impl Store {
         }
         Ok(records)
     }
+}
+
+/// A layer where it is unpacked.
+pub(super) struct Snapshot {
+    pub path: PathBuf,
+    pub diff_id: DiffId,
+    /// Of the stack that it is the highest layer of, if it leans on the others.
+    pub chain: Option<ChainId>,
+}
+
+impl Snapshot {
+    fn at(path: PathBuf) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let (diff_id, chain) = name.split_once('@').map_or((name, None), |(name, chain)| (name, Some(chain)));
+        let digest = |hex: &str| format!("sha256:{hex}").parse::<Digest>().ok();
+        let chain = match chain {
+            Some(hex) => Some(ChainId::new(digest(hex)?)),
+            None => None,
+        };
+        Some(Self { diff_id: DiffId::new(digest(diff_id)?), chain, path })
+    }
+}
+
+/// Returns a record and those of the steps below it, as far as they are `known`.
+pub(super) fn chain<'a>(record: &'a Record, known: &BTreeMap<InputKey, &'a Record>) -> Vec<&'a Record> {
+    let below = |record: &&'a Record| known.get(&record.parent?).copied();
+    // A damaged record must not send us round in circles.
+    std::iter::successors(Some(record), below).take(known.len()).collect()
 }
 
 /// Returns the entries of a directory, sorted.

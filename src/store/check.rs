@@ -12,13 +12,14 @@ use std::thread;
 use oci_spec::image::ImageManifest;
 
 use super::Store;
-use super::census::list_files;
+use super::census::{Snapshot, list_files};
 use super::compare::equal_trees;
 use super::document::{parse, parse_digest};
 use super::file::{failed, open_directory};
 use super::interrupt::Interrupt;
 use super::pack::workers;
 use super::record::StoredLayer;
+use super::unpack::BelowRoot;
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::plan::Record;
 use crate::port::StoreError;
@@ -148,27 +149,50 @@ impl Store {
     }
 
     fn check_snapshots(&self, report: &mut CheckReport) -> Result<(), StoreError> {
-        let bin = self.scratch()?;
-        for path in list_files(&self.layout().snapshots())? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Ok(digest) = format!("sha256:{name}").parse() else { continue };
-            let diff_id = DiffId::new(digest);
-            if !self.is_snapshot_good(&diff_id, &path, &bin.path().join("again"))? {
-                std::fs::rename(&path, bin.path().join(&name)).map_err(failed("move away", &path))?;
+        let (bin, stacks) = (self.scratch()?, self.stacks()?);
+        // A layer that leans on others is compared with what it unpacks to above them: the lowest come first.
+        let mut snapshots = self.known_snapshots()?;
+        let height = |snapshot: &Snapshot| snapshot.chain.and_then(|chain| stacks.get(&chain)).map(Vec::len);
+        snapshots.sort_by_key(height);
+        for Snapshot { path, diff_id, chain } in snapshots {
+            let stack = chain.map(|chain| stacks.get(&chain));
+            let is_needed = stack != Some(None);
+            if is_needed
+                && self.is_snapshot_good(&diff_id, stack.flatten(), &path, &bin.path().join("again"))?
+            {
+                continue;
+            }
+            let name = path.file_name().unwrap_or_default();
+            std::fs::rename(&path, bin.path().join(name)).map_err(failed("move away", &path))?;
+            if is_needed {
                 report.dropped_snapshots.push(diff_id);
             }
         }
         Ok(())
     }
 
-    /// Compares a snapshot with a fresh one, made at `again` and removed.
-    fn is_snapshot_good(&self, diff_id: &DiffId, path: &Path, again: &Path) -> Result<bool, StoreError> {
-        match self.unpack_to(diff_id, again) {
+    /// Compares a snapshot with a fresh one, made at `again` and removed; `stack` is the one that it leans on, with itself.
+    fn is_snapshot_good(
+        &self,
+        diff_id: &DiffId,
+        stack: Option<&Vec<DiffId>>,
+        path: &Path,
+        again: &Path,
+    ) -> Result<bool, StoreError> {
+        let unpack = || match stack {
+            None => self.unpack_to(diff_id, again, BelowRoot::Unknown).map(|leans| !leans),
+            Some(stack) => {
+                let below = self.snapshots(&stack[..stack.len() - 1])?;
+                self.unpack_to(diff_id, again, BelowRoot::Layers(&below))
+            }
+        };
+        let is_of_its_form = match unpack() {
             Err(StoreError::MissingLayer { .. }) => return Ok(false),
             result => result?,
-        }
+        };
         let (old, new) = (open_directory(path)?, open_directory(again)?);
-        let equal = equal_trees(old.as_fd(), new.as_fd()).map_err(failed("compare", path))?;
+        let equal =
+            is_of_its_form && equal_trees(old.as_fd(), new.as_fd()).map_err(failed("compare", path))?;
         super::file::remove_path(again)?;
         Ok(equal)
     }

@@ -13,13 +13,14 @@ const DIRECTORY_BYTES: usize = 200;
 /// Meta data of directories, which every entry in them would change again.
 pub(super) struct Deferred {
     metas: BTreeMap<Vec<u8>, Meta>,
+    nowhere: Meta,
     bytes: usize,
 }
 
 impl Deferred {
-    /// Notes what the root gets if the archive does not describe it.
-    pub(super) fn new() -> Self {
-        Self { metas: [(Vec::new(), Meta::IMPLIED_DIRECTORY)].into(), bytes: DIRECTORY_BYTES }
+    /// Starts without any; `nowhere` is what directories get that are nowhere.
+    pub(super) fn new(nowhere: Meta) -> Self {
+        Self { metas: BTreeMap::new(), nowhere, bytes: 0 }
     }
 
     /// Notes what a directory gets: the last word counts. What an archive may have noted is bounded, as what it decodes to has nothing
@@ -36,12 +37,25 @@ impl Deferred {
         Ok(())
     }
 
-    /// Notes what a directory gets that the archive does not describe, or has not yet.
-    pub(super) fn imply(&mut self, path: &[u8]) -> io::Result<()> {
-        match self.metas.contains_key(path) {
-            true => Ok(()),
-            false => self.set(path, &Meta::IMPLIED_DIRECTORY),
-        }
+    /// Notes what a directory gets that the archive does not list, or has not yet: `meta`, which it has below, or what
+    /// those get that are nowhere.
+    pub(super) fn imply(&mut self, path: &[u8], meta: Option<Meta>) -> io::Result<()> {
+        let meta = meta.unwrap_or_else(|| self.nowhere.clone());
+        self.set(path, &meta)
+    }
+
+    /// Returns true if something is noted for this directory.
+    pub(super) fn contains(&self, path: &[u8]) -> bool {
+        self.metas.contains_key(path)
+    }
+
+    /// Forgets a directory that is no more, and all beneath it.
+    pub(super) fn forget(&mut self, path: &[u8]) {
+        let inside = [path, b"/"].concat();
+        self.metas.remove(path);
+        let gone = self.metas.range(inside.clone()..).map(|(path, _)| path.clone());
+        let gone: Vec<_> = gone.take_while(|path| path.starts_with(&inside)).collect();
+        gone.iter().for_each(|path| drop(self.metas.remove(path)));
     }
 
     /// Returns paths and meta data, the deepest first.
@@ -55,24 +69,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_counts_and_an_implied_one_never_replaces() {
-        let mut deferred = Deferred::new();
+    fn the_last_word_counts_and_what_is_gone_is_forgotten() {
+        let mut deferred = Deferred::new(Meta::IMPLIED_DIRECTORY);
         let meta = |mode| Meta { mode, ..Meta::IMPLIED_DIRECTORY };
-        deferred.imply(b"a").unwrap();
+        deferred.imply(b"a", None).unwrap();
         deferred.set(b"a", &meta(0o700)).unwrap();
-        deferred.imply(b"a").unwrap();
-        deferred.set(b"a/b", &meta(0o711)).unwrap();
+        deferred.imply(b"a/b", Some(meta(0o711))).unwrap();
+        deferred.imply(b"", None).unwrap();
+        for path in [b"x".as_slice(), b"x/y", b"x/y/z", b"x-y", b"xx"] {
+            deferred.set(path, &meta(0o777)).unwrap();
+        }
+        deferred.forget(b"x");
         let found: Vec<_> =
             deferred.deepest_first().map(|(path, meta)| (path.as_slice(), meta.mode)).collect();
         let root = Meta::IMPLIED_DIRECTORY.mode;
-        assert_eq!(found, [(b"a/b".as_slice(), 0o711), (b"a", 0o700), (b"", root)]);
+        assert_eq!(
+            found,
+            [(b"xx".as_slice(), 0o777), (b"x-y", 0o777), (b"a/b", 0o711), (b"a", 0o700), (b"", root)]
+        );
     }
 
     #[test]
     fn an_archive_cannot_have_more_kept_than_there_is_memory_for() {
         let large =
             Meta { xattrs: [(b"user.a".to_vec(), vec![0; 8 << 20])].into(), ..Meta::IMPLIED_DIRECTORY };
-        let mut deferred = Deferred::new();
+        let mut deferred = Deferred::new(Meta::IMPLIED_DIRECTORY);
         let kept = (0..100).take_while(|_| deferred.set(b"always/the/same", &large).is_ok()).count();
         assert_eq!(kept, 31);
     }

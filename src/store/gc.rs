@@ -13,12 +13,12 @@ use std::time::Duration;
 use oci_spec::image::ImageManifest;
 
 use super::Store;
-use super::census::{KnownLayer, list_files, used};
+use super::census::{KnownLayer, Snapshot, chain, list_files, used};
 use super::document::{parse, parse_digest};
 use super::file::failed;
 use super::scratch::{Scratch, oldest_owner, seconds_now};
 use crate::oci::{DiffId, Digest};
-use crate::plan::{InputKey, Record};
+use crate::plan::InputKey;
 use crate::port::StoreError;
 
 /// What is removed beside what nothing refers to.
@@ -161,7 +161,20 @@ impl Collection<'_> {
             self.report.layers += 1;
             self.report.freed_bytes += layer.unpacked_bytes();
         }
-        let kept: BTreeSet<_> = self.kept.iter().map(|diff_id| layout.snapshot(diff_id)).collect();
+        let stacks = self.store.stacks()?;
+        let is_new =
+            |diff_id: &DiffId| layers.get(diff_id).is_some_and(|layer| layer.used >= self.protected_since);
+        let kept: BTreeSet<_> = self
+            .store
+            .known_snapshots()?
+            .into_iter()
+            .filter(|Snapshot { diff_id, chain, .. }| {
+                let has_stack = chain.is_none_or(|chain| stacks.contains_key(&chain));
+                // The record of a build that is under way names its stack when it ends.
+                self.kept.contains(diff_id) && (has_stack || is_new(diff_id))
+            })
+            .map(|snapshot| snapshot.path)
+            .collect();
         for path in list_files(&layout.snapshots())?.iter().filter(|path| !kept.contains(*path)) {
             let away = self.bin.path().join(path.file_name().unwrap_or_default());
             std::fs::rename(path, away).map_err(failed("move away", path))?;
@@ -187,13 +200,6 @@ impl Collection<'_> {
         }
         Ok(())
     }
-}
-
-/// Returns a record and those of the steps below it, as far as they are `known`.
-fn chain<'a>(record: &'a Record, known: &BTreeMap<InputKey, &'a Record>) -> Vec<&'a Record> {
-    let below = |record: &&'a Record| known.get(&record.parent?).copied();
-    // A damaged record must not send us round in circles.
-    std::iter::successors(Some(record), below).take(known.len()).collect()
 }
 
 fn bytes(layers: &BTreeMap<DiffId, KnownLayer>, diff_id: &DiffId) -> u64 {
@@ -222,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::layer::{Encoder, Entry, Kind, Meta};
-    use crate::plan::KeyFields;
+    use crate::plan::{KeyFields, Record};
     use crate::port::LayerStore;
 
     struct Bench {

@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 
 use super::file::{create_directories, create_private, failed, read_if_there, retry, write_whole};
 use crate::directory::{Directory, Writers};
-use crate::oci::{DiffId, Digest, canonical_json};
+use crate::oci::{ChainId, DiffId, Digest, canonical_json};
 use crate::plan::{ContentKey, InputKey};
 use crate::port::StoreError;
 
@@ -179,6 +179,11 @@ impl Layout {
 
     pub(super) fn snapshot(&self, diff_id: &DiffId) -> PathBuf {
         self.snapshots().join(diff_id.hex())
+    }
+
+    /// Of a layer that leans on the layers below it, in the stack with this ChainID, which it is the highest layer of.
+    pub(super) fn snapshot_above(&self, diff_id: &DiffId, chain: &ChainId) -> PathBuf {
+        self.snapshots().join(format!("{}@{}", diff_id.hex(), chain.hex()))
     }
 
     pub(super) fn snapshots(&self) -> PathBuf {

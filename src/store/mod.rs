@@ -8,6 +8,7 @@
 //! records/content/<hex>.json  the same by content key
 //! layers/<DiffID hex>.json    size of a layer, and its blobs in several encodings
 //! snapshots/<DiffID hex>/     a layer unpacked for overlayfs; removals are 0/0 character devices
+//! snapshots/<DiffID hex>@<ChainID hex>/  one that leans on the layers below it, in this stack
 //! boot                        the boot of the machine that the snapshots belong to
 //! work/<start>-<pid>-<n>/     of one owner, who holds a lock on it; swept when the owner is gone
 //! cache/                      downloads, compressed clusters of the last disks; shared by builds
@@ -22,6 +23,9 @@
 //!
 //! Source: OCI image-spec v1.1, `image-layout.md`; kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
 
+mod apply;
+#[cfg(test)]
+mod apply_tests;
 mod artifact;
 mod base;
 mod below;
@@ -36,6 +40,7 @@ mod document;
 mod encoding;
 mod file;
 mod gc;
+mod holes;
 mod image;
 mod import;
 mod interrupt;
@@ -146,20 +151,6 @@ impl Store {
         self.layout().logs()
     }
 
-    /// Returns the unpacked form of a layer for overlayfs; unpacks it first if need be.
-    ///
-    /// # Errors
-    /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Layer`], [`StoreError::Io`].
-    pub fn snapshot(&self, diff_id: &DiffId) -> Result<PathBuf, StoreError> {
-        let path = self.layout().snapshot(diff_id);
-        if path.is_dir() {
-            record::mark_used(&self.layout().layer(diff_id));
-        } else {
-            self.unpack(diff_id)?;
-        }
-        Ok(path)
-    }
-
     /// Returns what tells long work to end.
     fn interrupt(&self) -> &Interrupt {
         &self.inner.interrupt
@@ -222,9 +213,13 @@ fn sweep(layout: &Layout) -> Result<(), StoreError> {
     orphans.iter().try_for_each(|path| remove_path(path))
 }
 
+/// Goes up when layers are unpacked in another way: snapshots of an earlier plywood are thrown away.
+const SNAPSHOTS_FORM: &[u8] = b"form 2\n";
+
 /// Throws snapshots away that a power failure may have damaged: all of an earlier boot. Their blobs stay.
 fn discard_unsynced(layout: &Layout) -> Result<(), StoreError> {
-    let current = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut current = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    current.extend_from_slice(SNAPSHOTS_FORM);
     let recorded = read_if_there(&layout.boot())?;
     if recorded.as_deref() == Some(&current) {
         return Ok(());
@@ -273,8 +268,11 @@ impl LayerStore for Store {
     }
 
     fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError> {
-        self.receive_recorded(layer, blob)?;
-        self.prove(&layer.diff_id)
+        self.receive_recorded(layer, blob)
+    }
+
+    fn prove(&self, stack: &[DiffId]) -> Result<(), StoreError> {
+        Store::prove(self, stack)
     }
 
     fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError> {

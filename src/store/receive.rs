@@ -14,10 +14,10 @@ use std::thread;
 
 use super::blob::NewBlob;
 use super::document::{invalid, verify_diff_id};
-use super::file::{failed, remove_if_there};
+use super::file::failed;
 use super::room::Room;
 use super::{Store, encoding};
-use crate::layer::{Decoder, Encoding, LayerError};
+use crate::layer::{Decoder, Encoding, Kind, LayerError};
 use crate::oci::{DiffId, Digest, HashingReader, VerifyingReader};
 use crate::port::{Blob, Layer, StoreError};
 
@@ -55,11 +55,13 @@ struct Archive {
     diff_id: DiffId,
     tar_bytes: u64,
     entries: u64,
+    /// False if it must lean on the layers below it: see [`apply`](super::apply).
+    may_be_whole: bool,
 }
 
 impl Archive {
     fn layer(&self, blob: Digest, blob_bytes: u64) -> Layer {
-        let Self { encoding, diff_id, tar_bytes, entries } = *self;
+        let Self { encoding, diff_id, tar_bytes, entries, may_be_whole: _ } = *self;
         Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding }
     }
 }
@@ -91,10 +93,12 @@ impl Store {
         path: &Path,
         diff_id: &DiffId,
     ) -> Result<Layer, StoreError> {
-        self.receive_claimed(blob, path, &Claims { diff_id: Some(diff_id), tar_bytes: None })
+        let claims = Claims { diff_id: Some(diff_id), tar_bytes: None };
+        self.receive_claimed(blob, path, &claims).map(|(layer, _)| layer)
     }
 
-    /// Takes in a layer from another store. An archive that goes on after its end is read no further.
+    /// Takes in a layer from another store, and unpacks it if that does not depend on what is below. An archive that goes
+    /// on after its end is read no further.
     ///
     /// # Errors
     /// As [`Store::receive_layer`]; [`StoreError::LargerThanSaid`].
@@ -104,22 +108,9 @@ impl Store {
         blob: &mut VerifyingReader<impl Read>,
     ) -> Result<(), StoreError> {
         let claims = Claims { diff_id: Some(&layer.diff_id), tar_bytes: Some(layer.tar_bytes) };
-        self.receive_claimed(blob, &name(blob), &claims).map(drop)
-    }
-
-    /// Unpacks a layer that was just taken in, as the build will that stands on it. A well-formed archive can hold what no
-    /// directory can, such as a hard link to nothing: such a layer is forgotten, so that no later build finds it.
-    ///
-    /// # Errors
-    /// As [`Store::snapshot`].
-    pub(super) fn prove(&self, diff_id: &DiffId) -> Result<(), StoreError> {
-        let unpacked = self.snapshot(diff_id).map(drop);
-        if unpacked.is_err() {
-            let _lock = self.lock_exclusive()?;
-            let path = self.layout().layer(diff_id);
-            remove_if_there(&path)?;
-        }
-        unpacked
+        let (_, may_be_whole) = self.receive_claimed(blob, &name(blob), &claims)?;
+        let unpack = || if may_be_whole { self.unpack_whole(&layer.diff_id) } else { Ok(()) };
+        unpack().or_else(|error| self.forget_layer(&layer.diff_id).and(Err(error)))
     }
 
     fn receive_claimed(
@@ -127,14 +118,14 @@ impl Store {
         blob: &mut VerifyingReader<impl Read>,
         path: &Path,
         claims: &Claims<'_>,
-    ) -> Result<Layer, StoreError> {
+    ) -> Result<(Layer, bool), StoreError> {
         let taken = self.take_in(blob, path, claims);
         refuse_damage(blob)?;
         let (new, bytes, archive) = taken?;
         let layer = archive.layer(*blob.digest(), bytes);
         new.place(&layer.blob)?;
         self.add_layer(&layer)?;
-        Ok(layer)
+        Ok((layer, archive.may_be_whole))
     }
 
     /// Takes in a layer of which nothing is known. `path` is for messages.
@@ -270,24 +261,27 @@ fn read_archive(
     let encoding = Encoding::detect(&start);
     let archive = encoding::decoder(encoding, start.chain(blob)).map_err(LayerError::Read)?;
     let mut archive = HashingReader::new(archive.take(claims.most(room)));
-    let entries = count_entries(&mut archive);
+    let survey = survey(&mut archive);
     let (digest, tar_bytes) = archive.finish();
     // Where it was not read to its end, what it looks like says nothing.
     claims.admit(path, tar_bytes)?;
     room.admit(path, tar_bytes)?;
-    let entries = entries?;
+    let (entries, may_be_whole) = survey?;
     claims.diff_id.map_or(Ok(()), |said| verify_diff_id(said, digest))?;
-    Ok(Archive { encoding, diff_id: DiffId::new(digest), tar_bytes, entries })
+    Ok(Archive { encoding, diff_id: DiffId::new(digest), tar_bytes, entries, may_be_whole })
 }
 
-fn count_entries(archive: impl Read) -> Result<u64, LayerError> {
+/// Returns the number of entries, and whether the layer may lean on none below it.
+fn survey(archive: impl Read) -> Result<(u64, bool), LayerError> {
     let mut decoder = Decoder::new(BufReader::with_capacity(128 * 1024, archive));
-    let mut entries = 0;
-    while decoder.next_entry()?.is_some() {
+    let (mut entries, mut has_root, mut removes) = (0, false, false);
+    while let Some((entry, _)) = decoder.next_entry()? {
         entries += 1;
+        has_root |= entry.path.is_empty();
+        removes |= matches!(entry.kind, Kind::Whiteout | Kind::OpaqueWhiteout);
     }
     io::copy(&mut decoder.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
-    Ok(entries)
+    Ok((entries, has_root && !removes))
 }
 
 fn refuse_other_compression(start: &[u8], path: &Path) -> Result<(), StoreError> {
@@ -305,7 +299,7 @@ fn refuse_other_compression(start: &[u8], path: &Path) -> Result<(), StoreError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Encoder, Entry, Kind, Meta};
+    use crate::layer::{Encoder, Entry, Meta};
     use crate::port::LayerStore;
 
     fn archive(name: &str) -> Vec<u8> {
@@ -387,12 +381,20 @@ mod tests {
         encoder.append(&Entry { path: "link".into(), kind, meta: Meta::IMPLIED_DIRECTORY }).unwrap();
         let bytes = encoder.finish().unwrap().0;
         let (blob, diff_id) = (Digest::of(&bytes), DiffId::new(Digest::of(&bytes)));
-        let archive =
-            Archive { encoding: Encoding::None, diff_id, tar_bytes: bytes.len() as u64, entries: 1 };
+        let archive = Archive {
+            encoding: Encoding::None,
+            diff_id,
+            tar_bytes: bytes.len() as u64,
+            entries: 1,
+            may_be_whole: true,
+        };
         let layer = archive.layer(blob, bytes.len() as u64);
         let mut source = bytes.as_slice();
         let mut reader = VerifyingReader::new(&mut source as &mut dyn Read, blob);
-        let refused = LayerStore::receive(&store, &layer, &mut reader).unwrap_err();
+        // It may be in a layer below.
+        LayerStore::receive(&store, &layer, &mut reader).unwrap();
+        assert_eq!(store.layer(&diff_id).unwrap(), Some(layer));
+        let refused = LayerStore::prove(&store, &[diff_id]).unwrap_err();
         assert!(matches!(refused, StoreError::Layer(LayerError::Apply { .. })), "{refused:?}");
         assert_eq!(store.layer(&diff_id).unwrap(), None);
     }
@@ -414,7 +416,8 @@ mod tests {
         let lie = DiffId::new(Digest::of(&other));
         assert!(matches!(receive(&bytes, &lie), Err(StoreError::WrongLayer { .. })));
         let recorded = |tar_bytes| {
-            let archive = Archive { encoding: Encoding::None, diff_id, tar_bytes, entries: 1 };
+            let archive =
+                Archive { encoding: Encoding::None, diff_id, tar_bytes, entries: 1, may_be_whole: true };
             archive.layer(digest, bytes.len() as u64)
         };
         let shorter = recorded(bytes.len() as u64 - 1);

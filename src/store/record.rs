@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::file::{failed, read_if_there, write_whole};
+use super::file::{failed, read_if_there, remove_if_there, write_whole};
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, canonical_json};
 use crate::plan::Record;
@@ -69,6 +69,16 @@ impl Store {
             &self.layout().layer(&diff_id),
             &StoredLayer { diff_id, tar_bytes, entries, blobs },
         )
+    }
+
+    /// Takes a layer out of use that could not be unpacked, unless the user has stopped that. Its blobs stay until the next
+    /// collection.
+    pub(super) fn forget_layer(&self, diff_id: &DiffId) -> Result<(), StoreError> {
+        if self.interrupt().check().is_err() {
+            return Ok(());
+        }
+        let _lock = self.lock_exclusive()?;
+        remove_if_there(&self.layout().layer(diff_id))
     }
 
     pub(super) fn stored_layer(&self, diff_id: &DiffId) -> Result<Option<StoredLayer>, StoreError> {

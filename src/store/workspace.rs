@@ -16,13 +16,14 @@ use super::scan::{meta, scan, timestamps};
 use super::scratch::{Scratch, seconds_now};
 use super::xattr;
 use crate::layer::{Changeset, Entry, Kind, Meta, Times, diff};
-use crate::oci::DiffId;
+use crate::oci::{ChainId, DiffId};
 use crate::port::{Commit, Layer, StoreError, Workspace};
 
 /// A workspace in the store.
 pub(super) struct LayerWorkspace {
     store: Store,
     scratch: Scratch,
+    stack: Vec<DiffId>,
     lowers: Vec<PathBuf>,
     upper: PathBuf,
     work: PathBuf,
@@ -32,14 +33,15 @@ pub(super) struct LayerWorkspace {
 impl LayerWorkspace {
     pub(super) fn create(store: Store, stack: &[DiffId]) -> Result<Self, StoreError> {
         let scratch = store.scratch()?;
-        let lowers = distinct(stack).map(|diff_id| store.snapshot(diff_id)).collect::<Result<Vec<_>, _>>()?;
+        let lowers = store.snapshots(stack)?;
         let (upper, work) = (scratch.path().join("upper"), scratch.path().join("work"));
         for directory in [&upper, &work] {
             let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
             made.map_err(failed("create directory", directory))?;
         }
         prepare_root(&upper, lowers.last().map(PathBuf::as_path))?;
-        Ok(Self { store, scratch, lowers, upper, work, created: seconds_now() as i64 })
+        let created = seconds_now() as i64;
+        Ok(Self { store, scratch, stack: stack.to_vec(), lowers, upper, work, created })
     }
 
     /// Brings the upper directory into the form that unpacking the layer gives.
@@ -57,13 +59,11 @@ impl LayerWorkspace {
         settle().map_err(failed("finish", &self.upper))
     }
 
-    fn keep_snapshot(&self, diff_id: &DiffId) -> Result<(), StoreError> {
-        let snapshot = self.store.layout().snapshot(diff_id);
-        match std::fs::rename(&self.upper, &snapshot) {
-            // Made by another build meanwhile: the same.
-            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
-            result => result.map_err(failed("rename a finished layer to", &snapshot)),
-        }
+    fn keep_snapshot(&self, diff_id: &DiffId, changeset: &Changeset) -> Result<(), StoreError> {
+        // All else that an archive can lean on is in the changeset: see [`apply`](super::apply).
+        let leans = changeset.entries.iter().any(|entry| entry.kind == Kind::Whiteout);
+        let chain = if leans { ChainId::of(&[self.stack.as_slice(), &[*diff_id]].concat()) } else { None };
+        self.store.keep_snapshot(&self.upper, diff_id, chain.as_ref()).map(drop)
     }
 }
 
@@ -101,16 +101,9 @@ impl Workspace for LayerWorkspace {
             pack(&changeset.entries, root.as_fd(), self.store.blob_writer()?, self.store.interrupt())?;
         self.store.add_layer(&layer)?;
         self.settle(&changeset)?;
-        self.keep_snapshot(&layer.diff_id)?;
+        self.keep_snapshot(&layer.diff_id, &changeset)?;
         Ok(Some(layer))
     }
-}
-
-/// Returns the layers of a stack, of each that is there several times the highest: it has in it all that shows of the others, and
-/// overlayfs takes no directory twice.
-fn distinct(stack: &[DiffId]) -> impl Iterator<Item = &DiffId> {
-    let is_last = |(place, diff_id): &(usize, &DiffId)| !stack[place + 1..].contains(diff_id);
-    stack.iter().enumerate().filter(is_last).map(|(_, diff_id)| diff_id)
 }
 
 /// Gives the upper directory the mode, owner and attributes of the root below: overlayfs shows those of the highest.

@@ -78,9 +78,14 @@ pub(super) fn is_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, 
     Ok(false)
 }
 
-/// Hides what is below this directory.
+/// Hides what is below this directory. An ordinary user cannot set the attribute of root's mounts.
 pub(super) fn set_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    lsetxattr(path(directory, name).as_slice(), OPAQUE[0], b"y", XattrFlags::empty())
+    let path = path(directory, name);
+    let set = |key: &[u8]| lsetxattr(path.as_slice(), key, b"y", XattrFlags::empty());
+    match set(OPAQUE[0]) {
+        Err(Errno::PERM) => set(OPAQUE[1]),
+        result => result,
+    }
 }
 
 /// Reads with a buffer as large as any attribute or list of names may be.

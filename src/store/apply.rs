@@ -1,0 +1,617 @@
+//! Entries of an archive, applied to an upper directory of overlayfs above the layers below.
+//!
+//! Container engines apply a layer to the merged tree of those below it. An upper directory gives the same tree, but
+//! what has to be in it depends on what is below in these cases:
+//!
+//! | entry | depends on |
+//! |---|---|
+//! | in a directory that the archive does not list | owner, mode, attributes and time that it has below |
+//! | through a symbolic link of a lower layer | where the link leads |
+//! | hard link to a file of a lower layer | the file, which is copied up |
+//! | removal | whether the name is there: overlayfs shows a removal in a directory that it does not merge |
+//!
+//! A layer without any of these is *whole*: it unpacks to the same directory above every stack.
+//!
+//! Every name is resolved beneath the directory's handle, component by component, as in a chroot: whatever the archive
+//! and the layers below hold, nothing outside can be read or written. The last component is never followed. Owners
+//! come before modes (chown clears setuid) and before attributes (chown clears file capabilities); directories get
+//! their metadata when all entries are there, as every entry moves their times.
+//!
+//! Removals hide what lower layers have and never entries of the same archive, whatever comes first.
+//!
+//! Source: OCI image-spec, `layer.md`, "Applying Changesets"; containerd `archive/tar.go`; umoci `oci/layer/unpack.go`;
+//! kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
+
+use super::below::MergedDir;
+use super::deferred::Deferred;
+use super::file::{DIRECTORY, names, open_beneath, remove_tree, split};
+use super::holes;
+use super::node::{apply_meta, make_whiteout};
+use super::scan::kind;
+use super::xattr;
+use crate::layer::{AUFS, Entry, Kind, LayerError, Meta};
+
+/// As many as the kernel of a container engine's `chroot` would follow, and some.
+const MAX_LINKS: usize = 255;
+/// What an entry takes on a disk beside its content.
+const ENTRY_BYTES: u64 = 4096;
+
+/// What is below the upper directory.
+pub(super) enum Below {
+    /// Nobody knows yet. An entry that depends on it is an error, and [`Applier::leans`] is true then.
+    Unknown,
+    /// These layers, or none.
+    Layers(Option<Rc<MergedDir>>),
+}
+
+/// An upper directory that entries are applied to.
+pub(super) struct Applier {
+    root: OwnedFd,
+    below: Below,
+    /// The parent of the last entry, by the name that the archive gave it: most entries have the same.
+    last: Option<(Vec<u8>, Rc<Dir>)>,
+    /// The same of the last removal, if the one before this entry was one; `None` within for a directory that has nothing
+    /// below.
+    last_removal: Option<(Vec<u8>, Option<Rc<Dir>>)>,
+    directories: Deferred,
+    /// Removals that were made, by paths.
+    removals: Vec<Vec<u8>>,
+    /// Directories that are there for removals alone. No entry keeps them from being removed themselves.
+    bare: BTreeSet<Vec<u8>>,
+    /// Copies of files of lower layers, made for hard links, by the path of the original.
+    copies: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Whether a directory was made opaque, so that removals in it may be needless.
+    has_opaque: bool,
+    leans: bool,
+    /// Bytes that may still be written.
+    budget: u64,
+}
+
+/// A directory of the upper tree.
+struct Dir {
+    /// From the root, without links.
+    path: Vec<u8>,
+    handle: OwnedFd,
+    /// What it hides or is merged with, once somebody has asked.
+    below: OnceCell<Option<Rc<MergedDir>>>,
+}
+
+impl Dir {
+    fn new(path: Vec<u8>, handle: OwnedFd) -> Self {
+        Self { path, handle, below: OnceCell::new() }
+    }
+
+    fn child(&self, name: &[u8]) -> Vec<u8> {
+        join(&self.path, name)
+    }
+}
+
+impl Applier {
+    /// Starts with the empty directory `root`. Content and entries may take `budget` bytes; a directory that neither the
+    /// archive lists nor a layer below has gets `nowhere`.
+    pub(super) fn new(root: OwnedFd, below: Below, budget: u64, nowhere: Meta) -> Self {
+        Self {
+            root,
+            below,
+            last: None,
+            last_removal: None,
+            directories: Deferred::new(nowhere),
+            removals: Vec::new(),
+            bare: BTreeSet::new(),
+            copies: BTreeMap::new(),
+            has_opaque: false,
+            leans: false,
+            budget,
+        }
+    }
+
+    /// Returns true if something in the archive depends on what is below.
+    pub(super) fn leans(&self) -> bool {
+        self.leans
+    }
+
+    /// Returns true if the archive wanted more bytes than the budget has.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.budget == 0
+    }
+
+    /// Applies the next entry; `content` is what a file holds.
+    pub(super) fn apply(&mut self, entry: &Entry, content: &mut impl Read) -> io::Result<()> {
+        self.spend(ENTRY_BYTES)?;
+        let (above, name) = split(&entry.path);
+        match &entry.kind {
+            Kind::Whiteout => return self.apply_removal(above, Some(name)),
+            Kind::OpaqueWhiteout => return self.apply_removal(&entry.path, None),
+            _ => self.last_removal = None,
+        }
+        if entry.path.is_empty() {
+            return self.directories.set(&entry.path, &entry.meta);
+        }
+        let parent = self.parent(above)?;
+        match &entry.kind {
+            Kind::Directory => {
+                self.make_directory(&parent, name)?;
+                self.bare.remove(&parent.child(name));
+                self.directories.set(&parent.child(name), &entry.meta)
+            }
+            Kind::Hardlink(target) => self.link(target, &parent, name),
+            _ => {
+                self.remove(&parent, name)?;
+                self.create(&parent, name, &entry.kind, &entry.meta, content)
+            }
+        }
+    }
+
+    /// Completes the directory after the last entry.
+    ///
+    /// # Errors
+    /// [`LayerError::Apply`].
+    pub(super) fn finish(&mut self) -> Result<(), LayerError> {
+        self.link_originals().map_err(cannot_apply(b""))?;
+        self.complete_root().map_err(cannot_apply(b""))?;
+        self.drop_needless_removals().map_err(cannot_apply(b""))?;
+        for (path, meta) in self.directories.deepest_first() {
+            match open_beneath(&self.root, path, DIRECTORY) {
+                // Replaced by a later entry of the archive.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+                opened => {
+                    opened.and_then(|directory| apply_meta(directory.as_fd(), b".", &Kind::Directory, meta))
+                }
+            }
+            .map_err(|error| cannot_apply(path)(error.into()))?;
+        }
+        Ok(())
+    }
+
+    fn spend(&mut self, bytes: u64) -> io::Result<()> {
+        self.budget = self.budget.saturating_sub(bytes);
+        if self.is_exhausted() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// Gives the root what it has below if the archive does not list it, and removes what AUFS keeps in it.
+    fn complete_root(&mut self) -> io::Result<()> {
+        for name in names(&self.root)?.iter().filter(|name| name.starts_with(AUFS)) {
+            remove_tree(self.root.as_fd(), name)?;
+        }
+        if !self.directories.contains(b"") {
+            let meta = self.below_root()?.map(|below| below.read_meta()).transpose()?;
+            self.directories.imply(b"", meta)?;
+        }
+        Ok(())
+    }
+
+    /// Removes removals in directories that were made opaque after them: overlayfs does not merge these, and would show
+    /// each as a name that cannot be examined.
+    fn drop_needless_removals(&mut self) -> io::Result<()> {
+        let removals = if self.has_opaque { std::mem::take(&mut self.removals) } else { Vec::new() };
+        for path in removals {
+            let (parent, name) = split(&path);
+            if self.below(parent)?.is_none()
+                && let Ok(directory) = open_beneath(&self.root, parent, DIRECTORY)
+                && is_whiteout(&directory, name)?
+            {
+                rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the directory `path`, as the layers below and the archive so far lead there; makes it if need be.
+    fn parent(&mut self, path: &[u8]) -> io::Result<Rc<Dir>> {
+        if let Some((known, directory)) = &self.last
+            && known == path
+        {
+            return Ok(directory.clone());
+        }
+        let directory = match open_beneath(&self.root, path, DIRECTORY) {
+            // Something is missing, is a link or was removed.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                let path = self.resolve(path)?;
+                self.open(&path)?
+            }
+            opened => Dir::new(path.to_vec(), opened?),
+        };
+        for end in if self.bare.is_empty() { 0..0 } else { 0..directory.path.len() + 1 } {
+            self.bare.remove(&directory.path[..end]);
+        }
+        let directory = Rc::new(directory);
+        self.last = Some((path.to_vec(), directory.clone()));
+        Ok(directory)
+    }
+
+    /// Opens the directory `path`, which has no links in it; makes it if need be.
+    fn open(&mut self, path: &[u8]) -> io::Result<Dir> {
+        let mut directory = Dir::new(Vec::new(), open_beneath(&self.root, b"", DIRECTORY)?);
+        for name in components(path) {
+            directory = self.enter(&directory, name)?;
+        }
+        Ok(directory)
+    }
+
+    /// Follows all links in `path`, within the root. What is missing is taken for a directory.
+    fn resolve(&mut self, path: &[u8]) -> io::Result<Vec<u8>> {
+        let mut rest: VecDeque<Vec<u8>> = components(path).map(<[u8]>::to_vec).collect();
+        let (mut done, mut links) = (Vec::new(), 0);
+        while let Some(name) = rest.pop_front() {
+            match name.as_slice() {
+                b"." => continue,
+                b".." => {
+                    done.truncate(split(&done).0.len());
+                    continue;
+                }
+                _ => {}
+            }
+            match self.look_up(&done, &name)? {
+                None | Some(Kind::Directory) => done = join(&done, &name),
+                Some(Kind::Symlink(target)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Errno::LOOP.into());
+                    }
+                    if target.starts_with(b"/") {
+                        done.clear();
+                    }
+                    components(&target).rev().for_each(|part| rest.push_front(part.to_vec()));
+                }
+                Some(_) => return Err(Errno::NOTDIR.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Returns what the merged tree has under `name` in `directory`, a path without links.
+    fn look_up(&mut self, directory: &[u8], name: &[u8]) -> io::Result<Option<Kind>> {
+        let path = join(directory, name);
+        match statat(&self.root, path.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(kind(&self.root, &path, &stat)?.filter(|kind| *kind != Kind::Whiteout)),
+            Err(Errno::NOENT | Errno::NOTDIR) => match self.below(directory)? {
+                Some(below) => Ok(below.kind(name)?),
+                None => Ok(None),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens the directory `name`, and makes it, with what it has below, if the archive has not listed it yet.
+    fn enter(&mut self, parent: &Dir, name: &[u8]) -> io::Result<Dir> {
+        let open = || openat(&parent.handle, name, DIRECTORY, Mode::empty());
+        let path = parent.child(name);
+        let meta = match open() {
+            Ok(handle) => return Ok(Dir::new(path, handle)),
+            Err(Errno::NOENT) => match self.below_of(parent)? {
+                Some(below) => below.directory(name)?.map(|below| below.read_meta()).transpose()?,
+                None => None,
+            },
+            // Removed: what is below counts no more.
+            Err(Errno::NOTDIR) => None,
+            Err(error) => return Err(error.into()),
+        };
+        self.make_directory(parent, name)?;
+        self.directories.imply(&path, meta)?;
+        self.bare.insert(path.clone());
+        Ok(Dir::new(path, open()?))
+    }
+
+    /// Makes a directory, or keeps the one that is there.
+    fn make_directory(&mut self, parent: &Dir, name: &[u8]) -> io::Result<()> {
+        match rustix::fs::mkdirat(&parent.handle, name, Mode::RWXU) {
+            Err(Errno::EXIST) => {}
+            result => return Ok(result?),
+        }
+        let stat = statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Ok(());
+        }
+        // What was here, a removal or an entry, has hidden what is below; the directory must not show it again.
+        self.remove(parent, name)?;
+        rustix::fs::mkdirat(&parent.handle, name, Mode::RWXU)?;
+        Ok(self.set_opaque(parent, name)?)
+    }
+
+    fn set_opaque(&mut self, parent: &Dir, name: &[u8]) -> Result<(), Errno> {
+        self.has_opaque = true;
+        xattr::set_opaque(parent.handle.as_fd(), name)
+    }
+
+    /// Removes what the archive itself has put there.
+    fn remove(&mut self, parent: &Dir, name: &[u8]) -> io::Result<()> {
+        let stat = match statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            result => result?,
+        };
+        let path = parent.child(name);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            self.directories.forget(&path);
+        }
+        self.copies.values_mut().for_each(|copies| copies.retain(|copy| !is_within(copy, &path)));
+        Ok(remove_tree(parent.handle.as_fd(), name)?)
+    }
+
+    /// Removes `name` in `directory`, or everything in it, from what the layers below have.
+    fn apply_removal(&mut self, directory: &[u8], name: Option<&[u8]>) -> io::Result<()> {
+        let Some(directory) = self.parent_of_removal(directory)? else { return Ok(()) };
+        self.last = None;
+        match name {
+            Some(name) => self.remove_below(&directory, name),
+            None => self.make_opaque(&directory),
+        }
+    }
+
+    /// Opens the directory `path` if the layers below show something in it.
+    fn parent_of_removal(&mut self, path: &[u8]) -> io::Result<Option<Rc<Dir>>> {
+        if let Some((known, directory)) = &self.last_removal
+            && known == path
+        {
+            return Ok(directory.clone());
+        }
+        let directory = match self.resolve(path) {
+            // Nothing is below a file.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
+            resolved => {
+                let resolved = resolved?;
+                let below = self.below(&resolved)?;
+                below.map(|_| self.open(&resolved)).transpose()?.map(Rc::new)
+            }
+        };
+        self.last_removal = Some((path.to_vec(), directory.clone()));
+        Ok(directory)
+    }
+
+    /// Hides what the layers below have under a name.
+    fn remove_below(&mut self, parent: &Dir, name: &[u8]) -> io::Result<()> {
+        let Some(below) = self.below_of(parent)? else { return Ok(()) };
+        let Some(hidden) = below.kind(name)? else { return Ok(()) };
+        let path = parent.child(name);
+        if self.bare.contains(&path) {
+            self.remove(parent, name)?;
+        }
+        match make_whiteout(parent.handle.as_fd(), name) {
+            Ok(()) => self.removals.push(path),
+            Err(Errno::EXIST) => {
+                let stat = statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                // Anything else hides it already.
+                if is_directory && hidden == Kind::Directory {
+                    self.remove_bare(&path)?;
+                    self.set_opaque(parent, name)?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Hides all that the layers below have in a directory.
+    fn make_opaque(&mut self, directory: &Dir) -> io::Result<()> {
+        if directory.path.is_empty() {
+            // Overlayfs merges the roots of all layers, opaque or not.
+            let below = self.below_of(directory)?;
+            let names = below.map_or(Ok(Vec::new()), |below| below.merged_names())?;
+            return names.iter().try_for_each(|name| self.remove_below(directory, name));
+        }
+        self.remove_bare(&directory.path)?;
+        self.last_removal = None;
+        Ok(self.set_opaque(directory, b".")?)
+    }
+
+    /// Removes directories beneath `path` that are there for removals alone.
+    fn remove_bare(&mut self, path: &[u8]) -> io::Result<()> {
+        let bare = std::mem::take(&mut self.bare);
+        let (gone, kept) = bare.into_iter().partition(|bare| bare != path && is_within(bare, path));
+        self.bare = kept;
+        let gone: BTreeSet<Vec<u8>> = gone;
+        for path in gone {
+            let (parent, name) = split(&path);
+            // With the directory that it was in, it may be gone already.
+            if let Ok(directory) = open_beneath(&self.root, parent, DIRECTORY) {
+                self.directories.forget(&path);
+                remove_tree(directory.as_fd(), name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, target: &[u8], parent: &Dir, name: &[u8]) -> io::Result<()> {
+        let (above, target) = split(target);
+        let above = self.resolve(above)?;
+        let (original, path) = (join(&above, target), parent.child(name));
+        if is_within(&original, &path) {
+            // What it would replace is the directory that its original is in.
+            if original != path {
+                return Err(Errno::NOENT.into());
+            }
+            return self.look_up(&above, target)?.map(drop).ok_or(Errno::NOENT.into());
+        }
+        let from = match self.in_archive(&above, target)? {
+            Some(above) => (above, target.to_vec()),
+            None => match self.copies.get(&original).and_then(|copies| copies.first()) {
+                Some(copy) => {
+                    let (above, copy) = split(copy);
+                    (open_beneath(&self.root, above, DIRECTORY)?, copy.to_vec())
+                }
+                None => return self.copy_up(&above, target, parent, name),
+            },
+        };
+        if same_file(&from.0, &from.1, &parent.handle, name) {
+            return Ok(());
+        }
+        self.remove(parent, name)?;
+        // It may have been a directory that is remembered as somebody's parent.
+        self.last = None;
+        rustix::fs::linkat(&from.0, from.1, &parent.handle, name, AtFlags::empty())?;
+        if let Some(copies) = self.copies.get_mut(&original) {
+            copies.insert(path);
+        }
+        Ok(())
+    }
+
+    /// Opens the directory `above` if the archive has an entry `name` in it.
+    ///
+    /// # Errors
+    /// [`Errno::NOENT`] if the archive removes it.
+    fn in_archive(&self, above: &[u8], name: &[u8]) -> Result<Option<OwnedFd>, Errno> {
+        let directory = match open_beneath(&self.root, above, DIRECTORY) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened?,
+        };
+        match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+            Ok(_) if is_whiteout(&directory, name)? => Err(Errno::NOENT),
+            Ok(_) => Ok(Some(directory)),
+        }
+    }
+
+    /// Copies the entry `original` in the directory `above` of the layers below, with all it has beside its names.
+    fn copy_up(&mut self, above: &[u8], original: &[u8], parent: &Dir, name: &[u8]) -> io::Result<()> {
+        let below = self.below(above)?.ok_or(Errno::NOENT)?;
+        let node = below.read_node(original)?.ok_or(Errno::NOENT)?;
+        if node.kind == Kind::Directory {
+            return Err(Errno::PERM.into());
+        }
+        self.remove(parent, name)?;
+        self.last = None;
+        match node.kind {
+            Kind::File(_) => {
+                self.create(parent, name, &node.kind, &node.meta, &mut below.open_file(original)?)?;
+            }
+            _ => self.create(parent, name, &node.kind, &node.meta, &mut io::empty())?,
+        }
+        self.copies.entry(join(above, original)).or_default().insert(parent.child(name));
+        Ok(())
+    }
+
+    /// Makes copies of lower files and their originals one file again: those that the archive has neither replaced nor
+    /// removed.
+    fn link_originals(&mut self) -> io::Result<()> {
+        for (original, copies) in std::mem::take(&mut self.copies) {
+            let (above, name) = split(&original);
+            let Some(copy) = copies.first() else { continue };
+            let is_below = match self.below(above)? {
+                Some(below) => below.kind(name)?.is_some_and(|kind| kind != Kind::Directory),
+                None => false,
+            };
+            if is_below && statat(&self.root, original.as_slice(), AtFlags::SYMLINK_NOFOLLOW).is_err() {
+                let parent = self.open(above)?;
+                let links = AtFlags::empty();
+                rustix::fs::linkat(&self.root, copy.as_slice(), &parent.handle, name, links)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        parent: &Dir,
+        name: &[u8],
+        kind: &Kind,
+        meta: &Meta,
+        content: &mut impl Read,
+    ) -> io::Result<()> {
+        let directory = &parent.handle;
+        let node = |file_type, major, minor| {
+            let device = rustix::fs::makedev(major, minor);
+            rustix::fs::mknodat(directory, name, file_type, Mode::RUSR | Mode::WUSR, device)
+        };
+        match kind {
+            Kind::File(_) => {
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = File::from(openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
+                holes::copy(content, &file, |bytes| self.spend(bytes))?;
+            }
+            Kind::Symlink(target) => rustix::fs::symlinkat(target.as_slice(), directory, name)?,
+            Kind::CharDevice(major, minor) => node(FileType::CharacterDevice, *major, *minor)?,
+            Kind::BlockDevice(major, minor) => node(FileType::BlockDevice, *major, *minor)?,
+            Kind::Fifo => node(FileType::Fifo, 0, 0)?,
+            Kind::Directory | Kind::Hardlink(_) | Kind::Whiteout | Kind::OpaqueWhiteout => {
+                unreachable!("applied elsewhere")
+            }
+        }
+        Ok(apply_meta(directory.as_fd(), name, kind, meta)?)
+    }
+
+    fn below_root(&mut self) -> io::Result<Option<Rc<MergedDir>>> {
+        self.leans = true;
+        match &self.below {
+            Below::Unknown => Err(io::Error::other("the layer depends on the layers below it")),
+            Below::Layers(below) => Ok(below.clone()),
+        }
+    }
+
+    fn below_of(&mut self, directory: &Dir) -> io::Result<Option<Rc<MergedDir>>> {
+        self.leans = true;
+        if let Some(below) = directory.below.get() {
+            return Ok(below.clone());
+        }
+        let below = self.below(&directory.path)?;
+        Ok(directory.below.get_or_init(|| below).clone())
+    }
+
+    /// Returns what the layers below show in the directory `path` of the upper tree, a path without links; `None` if
+    /// they have no such directory or the upper tree hides it.
+    fn below(&mut self, path: &[u8]) -> io::Result<Option<Rc<MergedDir>>> {
+        let Some(mut below) = self.below_root()? else { return Ok(None) };
+        let mut upper = Some(open_beneath(&self.root, b"", DIRECTORY)?);
+        for name in components(path) {
+            if let Some(directory) = upper {
+                upper = match openat(&directory, name, DIRECTORY, Mode::empty()) {
+                    Ok(inner) if xattr::is_opaque(inner.as_fd(), b".")? => return Ok(None),
+                    Ok(inner) => Some(inner),
+                    Err(Errno::NOENT) => None,
+                    Err(Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                };
+            }
+            match below.directory(name)? {
+                Some(inner) => below = Rc::new(inner),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(below))
+    }
+}
+
+/// Returns a function that names the entry that could not be applied.
+pub(super) fn cannot_apply(path: &[u8]) -> impl FnOnce(io::Error) -> LayerError {
+    move |source| LayerError::Apply { path: crate::layer::display(path), source }
+}
+
+fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
+}
+
+/// Returns true for `directory` and all paths beneath it.
+fn is_within(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+fn is_whiteout(directory: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(kind(directory, name, &stat)? == Some(Kind::Whiteout)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn same_file(a: &OwnedFd, a_name: &[u8], b: &OwnedFd, b_name: &[u8]) -> bool {
+    let id = |directory: &OwnedFd, name: &[u8]| {
+        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    };
+    id(a, a_name).is_some() && id(a, a_name) == id(b, b_name)
+}
