@@ -90,7 +90,7 @@ fn unpack(tree: &Path) {
         .enter_prepared(
             "**plywood: verify, unpack**",
             || fs::rename(&snapshot, fresh()).unwrap(),
-            |()| store.snapshot(&layer.diff_id).unwrap(),
+            |()| store.snapshots(&[layer.diff_id]).unwrap(),
         )
         .run();
 }
