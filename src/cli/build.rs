@@ -94,8 +94,7 @@ impl<'a> Request<'a> {
         let formats = if args.format.is_empty() { &image.outputs } else { &args.format };
         let outputs = formats.iter().copied().map(OutputType::File).collect();
         let disk = context.disk(name, image)?;
-        let mut warnings = context.warnings(name, image)?;
-        warnings.extend(disk.warnings());
+        let warnings = context.warnings(name, image)?;
         Ok(Self { image, plan: context.plan(name, image, store)?, disk, outputs, warnings })
     }
 

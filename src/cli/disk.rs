@@ -60,11 +60,6 @@ impl Disk {
         Ok(Self { settings: settings.clone(), devices })
     }
 
-    /// Returns what in the block-device file means nothing.
-    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.devices.iter().flat_map(|devices| devices.warnings().iter().cloned())
-    }
-
     /// Returns the programs that make its file systems, each with the Debian package that has it.
     pub(super) fn programs(&self) -> Vec<(&'static str, &'static str)> {
         match &self.devices {

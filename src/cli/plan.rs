@@ -32,6 +32,8 @@ pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<Exi
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {
         context.warnings(name, image)?.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        // A block-device file that is wrong fails a build; a plan says so as well.
+        context.disk(name, image)?;
         let plan = context.plan(name, image, &store)?;
         images.push(ImageForecast { image: name.to_string(), steps: forecast(&plan, &store, &registries)? });
     }

@@ -126,8 +126,7 @@ impl Build<'_> {
 
     fn plan(&self, edges: &Edges, log: &Log) -> Result<Plan, Failure> {
         let plan = self.context.plan(self.name, self.definition, &edges.store)?;
-        let own = self.context.warnings(self.name, self.definition)?;
-        for message in own.into_iter().chain(self.disk.warnings()) {
+        for message in self.context.warnings(self.name, self.definition)? {
             log.emit(Event::Warning { message: &message });
         }
         Ok(plan)

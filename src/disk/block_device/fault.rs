@@ -85,6 +85,21 @@ pub enum Problem {
         /// As written.
         name: String,
     },
+    /// A key that means nothing at its place.
+    #[error("`{what}` has no key `{name}`: {}", match .nearest {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("expected one of {known}"),
+    })]
+    UnknownKey {
+        /// What the key is in.
+        what: &'static str,
+        /// As written.
+        name: String,
+        /// The key that looks most like it.
+        nearest: Option<String>,
+        /// All keys that there could be.
+        known: String,
+    },
     /// A key that has to be there.
     #[error("`{plugin}` has no `{key}`")]
     Missing {

@@ -3,6 +3,7 @@
 use super::document::{Item, Value};
 use super::fault::{Fault, Position, Problem};
 use super::plugin::Plugin;
+use crate::element::nearest;
 
 /// A text of the file, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) struct Fields<'a> {
     what: &'static str,
     at: Position,
     entries: Vec<(&'a Item, &'a Item)>,
+    /// Every key that was asked for.
+    known: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -25,14 +28,16 @@ impl<'a> Fields<'a> {
             Value::Nothing => &[],
             _ => item.map(what)?,
         };
-        Ok(Self { what, at: item.at, entries: entries.iter().map(|(key, value)| (key, value)).collect() })
+        let entries = entries.iter().map(|(key, value)| (key, value)).collect();
+        Ok(Self { what, at: item.at, entries, known: Vec::new() })
     }
 
     pub(super) fn at(&self) -> Position {
         self.at
     }
 
-    fn take(&mut self, key: &str) -> Option<&'a Item> {
+    fn take(&mut self, key: &'static str) -> Option<&'a Item> {
+        self.known.push(key);
         let has = |item: &Item| matches!(&item.value, Value::Text(text) if text == key);
         let place = self.entries.iter().position(|(name, _)| has(name))?;
         Some(self.entries.remove(place).1)
@@ -65,7 +70,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads and throws away a key that means nothing here.
-    pub(super) fn skip(&mut self, key: &str) {
+    pub(super) fn skip(&mut self, key: &'static str) {
         self.take(key);
     }
 
@@ -77,16 +82,16 @@ impl<'a> Fields<'a> {
         };
         let nested = self.entries.iter().filter_map(|(key, value)| Some((plugin(key)?, *value))).collect();
         self.entries.retain(|(key, _)| plugin(key).is_none());
+        self.known.extend(Plugin::ALL.map(Plugin::name));
         nested
     }
 
-    /// Returns a sentence for each key that nobody took.
-    pub(super) fn left_over(&self) -> impl Iterator<Item = (Position, String)> {
-        self.entries.iter().filter_map(|(key, _)| match &key.value {
-            Value::Text(name) => {
-                Some((key.at, format!("`{}` has no key `{name}`: it is not used", self.what)))
-            }
-            _ => None,
-        })
+    /// Fails if there is a key that nobody took: a disk without what the key asks for, such as encryption, would look right.
+    pub(super) fn finish(&self) -> Result<(), Fault> {
+        let Some((key, _)) = self.entries.first() else { return Ok(()) };
+        let name = key.text("a key")?.to_owned();
+        let nearest = nearest(&name, self.known.iter().copied()).map(str::to_owned);
+        let known = self.known.join(", ");
+        Err(key.at.fault(Problem::UnknownKey { what: self.what, name, nearest, known }))
     }
 }

@@ -413,13 +413,42 @@ fn an_mbr_has_four_entries() {
 }
 
 #[test]
-fn keys_that_mean_nothing_are_told() {
-    let devices = parse(&MBR.replace("fsck-passno", "fck-passno"));
-    assert_eq!(
-        devices.warnings(),
-        ["disk.yaml: line 13, column 41: `fstab` has no key `fck-passno`: it is not used"]
-    );
-    assert!(parse(MANY).warnings().is_empty());
+fn a_key_that_means_nothing_is_an_error_with_its_place_and_the_nearest_key() {
+    for (text, old, new, expected) in [
+        (MBR, "fsck-passno", "fck-passno", "`fstab` has no key `fck-passno`: did you mean `fsck-passno`?"),
+        (MBR, "options:", "optoins:", "`fstab` has no key `optoins`: did you mean `options`?"),
+        (
+            MBR,
+            "mount_point:",
+            "luks: yes\n            mount_point:",
+            "`mount` has no key `luks`: expected one of ",
+        ),
+        (
+            MBR,
+            "partitions:",
+            "verity: yes\n    partitions:",
+            "`partitioning` has no key `verity`: expected one of ",
+        ),
+        (
+            MANY,
+            "extents: 28%VG",
+            "extents: 28%VG, encrypt: yes",
+            "`lvs` has no key `encrypt`: expected one of ",
+        ),
+    ] {
+        assert!(text.contains(old), "{old}");
+        let error = BlockDevices::parse("disk.yaml", &text.replacen(old, new, 1), &RootParameters::default());
+        let error = error.expect_err(new).to_string();
+        assert!(error.contains(expected), "{error}");
+        let (line, column) = place(&text.replacen(old, new, 1), new.split([' ', ':']).next().unwrap());
+        assert!(error.starts_with(&format!("disk.yaml:{line}:{column}: ")), "{error}");
+    }
+}
+
+/// Returns line and column of a word, counted from 1.
+fn place(text: &str, word: &str) -> (usize, usize) {
+    let found = text.lines().enumerate().find_map(|(line, text)| Some((line + 1, text.find(word)? + 1)));
+    found.unwrap_or_else(|| panic!("{word} is not in\n{text}"))
 }
 
 #[test]

@@ -54,7 +54,6 @@ pub struct BlockDevices {
     file: String,
     description: Description,
     parameters: RootParameters,
-    warnings: Vec<String>,
 }
 
 impl BlockDevices {
@@ -63,19 +62,9 @@ impl BlockDevices {
     /// # Errors
     /// The first thing that is wrong, with line and column.
     pub fn parse(file: &str, text: &str, parameters: &RootParameters) -> Result<Self, BlockDeviceError> {
-        let read = || {
-            let mut nodes = Nodes::read(&Item::parse(text)?)?;
-            let left_over = std::mem::take(&mut nodes.left_over);
-            Ok((Description::new(nodes, parameters)?, left_over))
-        };
-        let (description, left_over) = read().map_err(|fault: fault::Fault| fault.of(file))?;
-        let warnings = left_over.into_iter().map(|(at, text)| format!("{file}: {at}: {text}")).collect();
-        Ok(Self { file: file.to_owned(), description, parameters: parameters.clone(), warnings })
-    }
-
-    /// Returns a sentence for each key that means nothing.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        let read = || Description::new(Nodes::read(&Item::parse(text)?)?, parameters);
+        let description = read().map_err(|fault: fault::Fault| fault.of(file))?;
+        Ok(Self { file: file.to_owned(), description, parameters: parameters.clone() })
     }
 
     /// Says whether the disk has logical volumes, for which the kernel needs the device mapper.

@@ -184,7 +184,12 @@ fn each<T>(
     key: &'static str,
     read: impl Fn(&mut Fields<'_>) -> Result<T, Fault>,
 ) -> Result<Vec<T>, Fault> {
-    fields.items(key)?.iter().map(|item| read(&mut Fields::open(key, item)?)).collect()
+    let one = |item| {
+        let mut fields = Fields::open(key, item)?;
+        let node = read(&mut fields)?;
+        fields.finish().map(|()| node)
+    };
+    fields.items(key)?.iter().map(one).collect()
 }
 
 fn options(fields: &mut Fields<'_>) -> Result<Vec<String>, Fault> {

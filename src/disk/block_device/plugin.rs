@@ -18,7 +18,7 @@ pub(super) enum Plugin {
 }
 
 impl Plugin {
-    const ALL: [Plugin; 6] =
+    pub(super) const ALL: [Plugin; 6] =
         [Plugin::LocalLoop, Plugin::Partitioning, Plugin::Lvm, Plugin::Mkfs, Plugin::Mount, Plugin::Fstab];
 
     pub(super) fn of(name: &str) -> Option<Self> {

@@ -4,7 +4,7 @@
 //! stands in, without `name` it is called `<plugin>_<base>`. The graph form is the same without nesting.
 
 use super::document::Item;
-use super::fault::{Fault, Position, Problem};
+use super::fault::{Fault, Problem};
 use super::fields::{Fields, Word};
 use super::node::{Fstab, LocalLoop, Mkfs, Mount, PartitionNode, Partitioning, Volumes};
 use super::plugin::Plugin;
@@ -18,8 +18,6 @@ pub(super) struct Nodes {
     pub(super) file_systems: Vec<Mkfs>,
     pub(super) mounts: Vec<Mount>,
     pub(super) fstabs: Vec<Fstab>,
-    /// Keys that mean nothing, with a sentence about each.
-    pub(super) left_over: Vec<(Position, String)>,
 }
 
 impl Nodes {
@@ -55,7 +53,7 @@ impl Nodes {
             (Plugin::Mount, Some(base)) => self.mounts.push(Mount::read(own, base, fields)?),
             (Plugin::Fstab, Some(base)) => self.fstabs.push(Fstab::read(own, base, fields)?),
         }
-        self.left_over.extend(fields.left_over());
+        fields.finish()?;
         nested.into_iter().try_for_each(|(plugin, item)| self.node(plugin, item, Some(&name)))
     }
 
@@ -69,7 +67,7 @@ impl Nodes {
             let partition = PartitionNode::read(&mut fields)?;
             let name = partition.name.clone();
             self.tables[place].partitions.push(partition);
-            self.left_over.extend(fields.left_over());
+            fields.finish()?;
             nested.into_iter().try_for_each(|(plugin, item)| self.node(plugin, item, Some(&name)))?;
         }
         Ok(())
