@@ -39,7 +39,7 @@ const ROOMS: &[(&str, Kind)] = &[
     ("element", Kind::Core(&["oci"])),
     ("distro", Kind::Core(&["oci", "element"])),
     ("image", Kind::Core(&["oci", "trust", "element", "distro", "disk"])),
-    ("disk", Kind::Core(&["oci"])),
+    ("disk", Kind::Core(&["oci", "element"])),
     ("host", Kind::Core(&[])),
     ("plan", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk"])),
     ("port", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan"])),

@@ -55,28 +55,60 @@ impl BootStage<'_> {
     /// [`BuildError::NoBootLoader`] if there is a kernel to start, but no GRUB for one of the firmwares.
     pub(super) fn install(&self, request: &DiskRequest<'_>) -> Result<BootImages, BuildError> {
         if self.run.tasks.list.iter().any(|task| task.action == Action::InstallBootLoader) {
-            return self.images(&self.firmware_of_elements()?);
+            let firmware = self.firmware_of_elements()?;
+            let found = self.with_grub(&firmware)?;
+            return self.images(if found.is_empty() { &firmware } else { &found });
         }
         let firmware = request.firmware(self.layout);
         let kernels = self.kernels()?;
         match (request, kernels.is_empty()) {
-            (DiskRequest::Described { .. }, _) if firmware.is_empty() => Ok(BootImages::default()),
+            // Nothing boots from this disk: `firmware = []`, or no place for boot code.
+            _ if firmware.is_empty() => Ok(BootImages::default()),
             (_, true) => {
                 self.warn("has no kernel in `/boot`: its disk will not boot (element `kernel` installs one)");
                 Ok(BootImages::default())
             }
-            // Whoever describes a disk may have another boot loader: only the element `bootloader` asks for GRUB there.
-            (DiskRequest::Described { .. }, false) if self.lacks_grub(&firmware)? => {
-                self.warn(
-                    "has no GRUB: its disk boots by what else is on it (element `bootloader` installs GRUB)",
-                );
-                Ok(BootImages::default())
-            }
-            (_, false) => {
+            (DiskRequest::Described { .. }, false) => self.install_on_described(&firmware, &kernels),
+            (DiskRequest::Standard(_), false) => {
                 self.write_menu(&kernels)?;
                 self.images(&firmware)
             }
         }
+    }
+
+    /// Whoever describes a disk may have another boot loader: only the element `bootloader` asks for GRUB there.
+    fn install_on_described(
+        &self,
+        firmware: &BTreeSet<Firmware>,
+        kernels: &[Kernel],
+    ) -> Result<BootImages, BuildError> {
+        let firmware = self.with_grub(firmware)?;
+        if firmware.is_empty() {
+            self.warn(
+                "has no GRUB: its disk boots by what else is on it (element `bootloader` installs GRUB)",
+            );
+            return Ok(BootImages::default());
+        }
+        self.write_menu(kernels)?;
+        self.images(&firmware)
+    }
+
+    /// Returns those of `firmware` that the image has GRUB for. Where it has it for some alone, says what the others lack.
+    fn with_grub(&self, firmware: &BTreeSet<Firmware>) -> Result<BTreeSet<Firmware>, BuildError> {
+        let mut found = BTreeSet::new();
+        for firmware in firmware {
+            if self.has_grub((*firmware).into())? {
+                found.insert(*firmware);
+            }
+        }
+        for lacking in firmware.difference(&found).filter(|_| !found.is_empty()) {
+            let package = GrubTarget::from(*lacking).package();
+            self.warn(&format!(
+                "has no GRUB for {}: its disk does not boot there (package {package})",
+                lacking.name()
+            ));
+        }
+        Ok(found)
     }
 
     /// Returns what the elements want to boot the disk by, as far as it can be.
@@ -143,16 +175,6 @@ impl BootStage<'_> {
     fn has_grub(&self, target: GrubTarget) -> Result<bool, BuildError> {
         let probe = r#"[ -d "$1" ] && command -v grub-mkimage >/dev/null && echo yes || echo no"#;
         Ok(self.shell(probe, &[&target.modules_directory()])? == b"yes\n")
-    }
-
-    /// Says whether there is no GRUB for any of `firmware`.
-    fn lacks_grub(&self, firmware: &BTreeSet<Firmware>) -> Result<bool, BuildError> {
-        for firmware in firmware {
-            if self.has_grub((*firmware).into())? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     fn make_image(&self, target: GrubTarget, output: &str) -> Result<(), BuildError> {

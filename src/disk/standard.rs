@@ -102,6 +102,16 @@ pub enum Firmware {
     Uefi,
 }
 
+impl Firmware {
+    /// Returns its name for messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Firmware::Bios => "the BIOS",
+            Firmware::Uefi => "UEFI",
+        }
+    }
+}
+
 /// The file system of `/`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

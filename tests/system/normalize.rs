@@ -46,7 +46,9 @@ fn hooks_of_the_final_stage_leave_the_same_on_disks_as_in_archives() {
     let project = Project::of_elements(&["a"]).with_small_base();
     project.define(image);
     project.hook("elements/a/finalise.d/50-a", FINALISE);
-    project.build(&[]);
+    let build = project.build(&[]);
+    // Nothing is to boot from it, so nothing is said about that.
+    assert_eq!(build.of("warning").count(), 0);
     let (disk, archive) = (project.out().join("disk"), project.out().join("archive"));
     unpack_disk(&project.out().join("tiny.raw"), &disk);
     run(r#"mkdir "$2" && tar -xf "$1" -C "$2""#, &[&project.out().join("tiny.tar"), &archive]);
