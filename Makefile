@@ -6,6 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 
 CARGO ?= cargo
+BINARY ?= target/release/plywood
 PREFIX ?= /usr/local
 DESTDIR ?=
 
@@ -48,9 +49,11 @@ bench: deps ## Run the benchmarks, each beside a floor or a peer
 demo: deps build ## Build examples/contrail-builder, boot its disk, run its container
 	scripts/demo
 
+# Does not depend on `build`: root would compile, with another toolchain, and leave files that you cannot replace.
 .PHONY: install
-install: build ## Install below PREFIX (default /usr/local), staged below DESTDIR
-	install -D -m 0755 target/release/plywood $(DESTDIR)$(PREFIX)/bin/plywood
+install: ## Install what `make build` built below PREFIX (default /usr/local), staged below DESTDIR
+	@[[ -x $(BINARY) ]] || { echo "make: cannot install: '$(BINARY)' is not there; run 'make build' first, without sudo" >&2; exit 1; }
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/plywood
 	for name in disk-image-create ramdisk-image-create diskimage-builder element-info; do \
 	    ln -sf plywood $(DESTDIR)$(PREFIX)/bin/$$name; \
 	done
