@@ -4,6 +4,7 @@
 //! value may be is checked by its type, so that every error comes with line and column.
 
 mod checksum;
+mod date;
 mod definition;
 mod disk;
 mod name;

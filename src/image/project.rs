@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{CacheSettings, ImageDefinition, ImageName, RegistrySettings, TrustSettings};
@@ -32,9 +32,9 @@ pub struct Project {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ProjectSettings {
-    /// The latest time a file of an image can have, and what hooks see in `SOURCE_DATE_EPOCH`: seconds since 1970, or
-    /// `"git"` for the time of the project's last commit. Default: the start of 1980, the first time that zip files
-    /// can hold.
+    /// The latest time a file of an image can have, and what hooks see in `SOURCE_DATE_EPOCH`: seconds since 1970, a date
+    /// such as `"2024-01-01"` or `"2024-01-01T12:00:00Z"` (in UTC), or `"git"` for the time of the project's last commit.
+    /// Default: the start of 1980, the first time that zip files can hold.
     #[schemars(schema_with = "epoch_schema")]
     pub source_date_epoch: EpochRequest,
     /// Directories of elements, relative to the project; of two elements with one name the first is taken. Plywood's
@@ -60,6 +60,9 @@ pub struct PackageSettings {
 
 /// 1980-01-01T00:00:00Z.
 pub const DEFAULT_EPOCH: i64 = 315_532_800;
+
+/// How a source date epoch can be written.
+const EPOCH_FORMS: &str = "seconds since 1970, a date such as `\"2024-01-01\"`, or `\"git\"`";
 
 /// A source date epoch as it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,11 +92,11 @@ impl<'de> Deserialize<'de> for EpochRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Request;
 
-        impl Visitor<'_> for Request {
+        impl<'de> Visitor<'de> for Request {
             type Value = EpochRequest;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("seconds since 1970, or `\"git\"`")
+                f.write_str(EPOCH_FORMS)
             }
 
             fn visit_i64<E: Error>(self, seconds: i64) -> Result<EpochRequest, E> {
@@ -107,10 +110,20 @@ impl<'de> Deserialize<'de> for EpochRequest {
                 i64::try_from(seconds).map(EpochRequest::Seconds).map_err(E::custom)
             }
 
+            /// TOML's own dates, without quotes.
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EpochRequest, A::Error> {
+                let (_, text): (String, String) =
+                    map.next_entry()?.ok_or_else(|| A::Error::custom(format!("expected {EPOCH_FORMS}")))?;
+                self.visit_str(&text)
+            }
+
             fn visit_str<E: Error>(self, text: &str) -> Result<EpochRequest, E> {
-                match text {
-                    "git" => Ok(EpochRequest::Git),
-                    other => Err(E::unknown_variant(other, &["git"])),
+                match (text, super::date::seconds(text)) {
+                    ("git", _) => Ok(EpochRequest::Git),
+                    (_, Some(seconds)) => self.visit_i64(seconds),
+                    (other, None) => {
+                        Err(E::custom(format!("`{other}` is not a time: expected {EPOCH_FORMS}")))
+                    }
                 }
             }
         }
@@ -121,7 +134,11 @@ impl<'de> Deserialize<'de> for EpochRequest {
 
 fn epoch_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
-        "anyOf": [{ "type": "integer", "minimum": 0 }, { "const": "git" }]
+        "anyOf": [
+            { "type": "integer", "minimum": 0 },
+            { "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}[Zz])?$" },
+            { "const": "git" }
+        ]
     })
 }
 
@@ -142,10 +159,16 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_is_seconds_or_git() {
+    fn an_epoch_is_seconds_a_date_or_git() {
         for (text, expected) in [
             ("1700000000", Some(EpochRequest::Seconds(1_700_000_000))),
             ("'git'", Some(EpochRequest::Git)),
+            ("'2024-01-01'", Some(EpochRequest::Seconds(1_704_067_200))),
+            ("2024-01-01", Some(EpochRequest::Seconds(1_704_067_200))),
+            ("2024-01-01T00:00:05Z", Some(EpochRequest::Seconds(1_704_067_205))),
+            ("'1969-12-31'", None),
+            ("'2024-02-30'", None),
+            ("{ a = 'b' }", None),
             ("-1", None),
             ("'now'", None),
             ("1.5", None),

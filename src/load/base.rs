@@ -76,9 +76,27 @@ fn is_absence(error: &io::Error) -> bool {
 
 fn unknown(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefinition, LoadError> {
     let known: Vec<_> = load_base_names(layer_path)?.into_iter().collect();
-    let nearest =
-        nearest(name.as_str(), known.iter().map(BaseName::as_str)).and_then(|name| name.parse().ok());
+    let nearest = meant(name.as_str(), &known).cloned();
     Err(LoadError::UnknownBase { name: name.clone(), known, nearest })
+}
+
+/// Numbers and names of Debian's releases.
+const RELEASES: [(&str, &str); 5] =
+    [("10", "buster"), ("11", "bullseye"), ("12", "bookworm"), ("13", "trixie"), ("14", "forky")];
+
+/// Returns the base of `known` that was probably meant by `name`: by the number of its release, by a part of its name, or by a slip.
+fn meant<'a>(name: &str, known: &'a [BaseName]) -> Option<&'a BaseName> {
+    let part = |part: &str| known.iter().find(|base| base.as_str().contains(part));
+    let distro = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number = &name[distro.len()..];
+    if number.is_empty() {
+        let slip = || nearest(name, known.iter().map(BaseName::as_str));
+        return part(name).or_else(|| known.iter().find(|base| Some(base.as_str()) == slip()));
+    }
+    // Another number is another release, however much the names look alike.
+    let is_debian = matches!(distro.trim_end_matches(['-', '_', '.']), "debian" | "");
+    let (_, release) = RELEASES.iter().find(|(of, _)| is_debian && *of == number)?;
+    part(release)
 }
 
 #[cfg(test)]
@@ -108,6 +126,26 @@ mod tests {
             "{error}"
         );
         assert_eq!(error.hint().as_deref(), Some("did you mean `debian-bookworm`?"));
+    }
+
+    #[test]
+    fn a_base_can_be_meant_by_its_number_or_a_part_of_its_name() {
+        let known = ["debian-bookworm", "debian-bullseye", "debian-trixie"].map(|name| name.parse().unwrap());
+        for (name, expected) in [
+            ("debian-12", Some("debian-bookworm")),
+            ("debian12", Some("debian-bookworm")),
+            ("12", Some("debian-bookworm")),
+            ("debian-11", Some("debian-bullseye")),
+            ("debian-13", Some("debian-trixie")),
+            ("debian-14", None),
+            ("debian-9", None),
+            ("ubuntu-12", None),
+            ("trixie", Some("debian-trixie")),
+            ("debian-bulseye", Some("debian-bullseye")),
+            ("fedora", None),
+        ] {
+            assert_eq!(meant(name, &known).map(BaseName::as_str), expected, "{name}");
+        }
     }
 
     #[test]

@@ -112,7 +112,11 @@ mod tests {
         ("[image.a.container]\nworkdir = \"src\"\n", "2:11: `src` is not an absolute path", None),
         ("[image.a.container]\nuser = \"no such\"\n", "2:8: `no such` cannot name a user", None),
         ("[image.a.container]\nentrypoint = [\"\"]\n", "2:14: the program's name is empty", None),
-        ("[project]\nsource-date-epoch = \"now\"\n", "2:21: unknown value `now`", Some("expected: `git`")),
+        (
+            "[project]\nsource-date-epoch = \"now\"\n",
+            "2:21: `now` is not a time: expected seconds since 1970, a date such as `\"2024-01-01\"`, or `\"git\"`",
+            None,
+        ),
         ("[image.ä]\n", "1:8: invalid unquoted key, expected letters, numbers, `-`, `_`", None),
         ("[image.a]\nbase = \n", "2:8: string values must be quoted, expected literal string", None),
         ("[image.a]\nbase = \"a\"\nbase = \"b\"\n", "3:1: duplicate key", None),

@@ -38,6 +38,6 @@ pub use hooks::HookLayout;
 pub use input::load_input_files;
 pub use key::{KeyFileError, generate_key, load_key};
 pub use machine::{MachineView, load_machine_files};
-pub use project::{PROJECT_FILE, element_path, layer_path, load_project};
+pub use project::{PROJECT_FILE, element_path, find_project, layer_path, load_project};
 pub use syntax::check_syntax;
 pub use upstream::upstream_elements;
