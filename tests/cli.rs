@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::project::Project;
 
@@ -476,4 +476,95 @@ fn a_reader_that_has_enough_is_no_failure() {
         "error: cannot write to standard output\n  Caused by: No space left on device (os error 28)\n\n\
          hint: free some space on that disk, or name another with `-o DIR` or `--store DIR`\n"
     );
+}
+
+#[test]
+fn elements_can_be_looked_at_without_a_project() {
+    let project = Project::of_elements(&["one"]);
+    std::fs::remove_file(project.path().join("plywood.toml")).unwrap();
+    let readme = "# one\n\nWrites a file that\nsays one. Nothing more.\n";
+    project.write("elements/one/README.md", readme);
+    project.write("elements/one/environment.d/10-one", "export DIB_ONE_PORT=${DIB_ONE_PORT:-80}\n");
+    project.hook("elements/one/install.d/50-one", "echo $DIB_ONE_PORT $DIB_ONE_KEY >/etc/one");
+    project.write("others/one/README.md", "# one\n\nAnother.\n");
+    project.hook("elements/one/test-elements/builds/install.d/50-x", "true");
+    let run = |args: &[&str]| {
+        let mut command = project.command(args);
+        let path = ["elements", "others"].map(|name| project.path().join(name).display().to_string());
+        command.env("ELEMENTS_PATH", path.join(":")).env_remove("VIRTUAL_ENV");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let dir = project.path().canonicalize().unwrap().display().to_string();
+        String::from_utf8(output.stdout).unwrap().replace(&dir, "DIR")
+    };
+    let list = run(&["elements", "list"]);
+    let line = list.lines().find(|line| line.starts_with("one ")).unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(words.join(" "), "one DIR/elements/one Writes a file that says one. (hides DIR/others/one)");
+    assert!(list.contains("\nopenssh-server "), "plywood's own are there, too: {list}");
+    let show = run(&["elements", "show", "one"]);
+    assert_eq!(
+        show,
+        "one  Writes a file that says one.\n  directory: DIR/elements/one\n  hides: DIR/others/one\n  \
+         install.d: 50-one\n  environment.d: 10-one\n  options (default; read by):\n    \
+         DIB_ONE_KEY (no default; install.d/50-one)\n    \
+         DIB_ONE_PORT (80; environment.d/10-one, install.d/50-one)\n"
+    );
+    run(&["elements", "check", "one"]);
+}
+
+#[test]
+fn a_project_is_found_upwards_and_help_is_near() {
+    let project = Project::of_elements(&["one"]);
+    let run = |directory: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
+        command.current_dir(project.path().join(directory)).args(args).env_remove("PLYWOOD_PROJECT");
+        let output = command.env("PLYWOOD_STORE", project.store()).output().unwrap();
+        (output.status.code(), [output.stdout, output.stderr].concat())
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    for directory in [".", "elements", "elements/one/install.d"] {
+        let (status, printed) = run(directory, &["plan"]);
+        assert_eq!(status, Some(0), "{directory}: {}", text(printed));
+    }
+    let (status, printed) = run("..", &["plan"]);
+    assert_eq!(status, Some(1));
+    assert!(text(printed).contains("error: `.` has no `plywood.toml`"));
+    for (args, status) in [(&[][..], Some(2)), (&["help"], Some(0)), (&["help", "build"], Some(0))] {
+        let (found, printed) = run(".", args);
+        assert_eq!(found, status, "{args:?}");
+        assert!(text(printed).contains("Usage: plywood"), "{args:?}");
+    }
+}
+
+#[test]
+fn quiet_commands_print_no_warnings() {
+    let project = Project::of_elements(&["one"]);
+    project.write("elements/one/install.d/60-one", "#!/bin/sh\n");
+    let warning = "warning: element `one`: `install.d/60-one` is not executable, so it does not run\n";
+    assert_eq!(project.run(&["plan"]).stderr, warning);
+    let quiet = project.run(&["plan", "-q"]);
+    assert_eq!((quiet.status, quiet.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn installing_copies_what_was_built_and_runs_no_cargo() {
+    let directory = tempfile::tempdir().unwrap();
+    let install = |binary: &str| {
+        let mut make = Command::new("make");
+        make.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--no-print-directory", "install"]);
+        make.args(["CARGO=false", &format!("BINARY={binary}")]);
+        make.arg(format!("DESTDIR={}", directory.path().display())).output().unwrap()
+    };
+    let missing = install("/nonexistent/plywood");
+    assert_eq!(missing.status.code(), Some(2));
+    let text = String::from_utf8(missing.stderr).unwrap();
+    assert!(
+        text.contains("'/nonexistent/plywood' is not there; run 'make build' first, without sudo"),
+        "{text}"
+    );
+    assert!(install(env!("CARGO_BIN_EXE_plywood")).status.success());
+    let info =
+        Command::new(directory.path().join("usr/local/bin/element-info")).arg("base").output().unwrap();
+    assert!(info.status.success(), "{}", String::from_utf8_lossy(&info.stderr));
 }

@@ -8,7 +8,7 @@ use crate::oci::Repository;
 
 /// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and builder containers
 #[derive(Debug, Parser)]
-#[command(name = "plywood", version, disable_help_subcommand = true)]
+#[command(name = "plywood", version, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -19,8 +19,15 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Read `plywood.toml` from this directory
-    #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "PLYWOOD_PROJECT")]
+    /// Read `plywood.toml` from this directory [default: the nearest one with that file, from the current directory upwards]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = ".",
+        hide_default_value = true,
+        env = "PLYWOOD_PROJECT"
+    )]
     pub project: PathBuf,
     /// Keep layers, records and downloads here [default: /var/cache/plywood as root, else $XDG_CACHE_HOME/plywood]
     #[arg(long, global = true, value_name = "DIR", env = "PLYWOOD_STORE")]
@@ -34,6 +41,11 @@ pub struct Global {
 }
 
 impl Global {
+    /// Returns where outputs are written: into `directory`, else into `out` of the project.
+    pub fn output_directory(&self, directory: Option<&Path>) -> PathBuf {
+        directory.map_or_else(|| self.project.join("out"), Path::to_owned)
+    }
+
     /// Returns how a command begins that is about the same project and store.
     pub fn invocation(&self) -> String {
         let mut words = vec!["plywood".to_owned()];
@@ -56,7 +68,7 @@ pub enum Command {
     Explain(Explain),
     /// List the layers of an image
     Layers(Layers),
-    /// Look at elements
+    /// Look at elements: those of the project; without one, those of ELEMENTS_PATH and plywood's own
     #[command(subcommand)]
     Elements(Elements),
     /// Take a root file system from elsewhere as a base
@@ -113,9 +125,9 @@ pub struct Build {
     /// Write these formats instead of the definition's `outputs`; repeatable
     #[arg(short, long, value_delimiter = ',', value_name = "FORMAT")]
     pub format: Vec<crate::image::OutputFormat>,
-    /// Write outputs into this directory
-    #[arg(short, long, value_name = "DIR", default_value = "out")]
-    pub output: PathBuf,
+    /// Write outputs into this directory [default: `out` in the project]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
     pub order: Option<crate::element::Order>,
@@ -234,9 +246,9 @@ pub enum Elements {
         /// Elements to test
         #[arg(required = true)]
         elements: Vec<String>,
-        /// Write a log and the outputs of each test below this directory
-        #[arg(short, long, value_name = "DIR", default_value = "out/element-tests")]
-        output: PathBuf,
+        /// Write a log and the outputs of each test below this directory [default: `out/element-tests` in the project]
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<PathBuf>,
     },
 }
 
@@ -268,9 +280,9 @@ pub struct Push {
     /// What to send
     #[arg(short, long, value_enum, default_value_t = PushFormat::Oci, value_name = "FORMAT")]
     pub format: PushFormat,
-    /// Where the build wrote the disk
-    #[arg(short, long, value_name = "DIR", default_value = "out")]
-    pub output: PathBuf,
+    /// Where the build wrote the disk [default: `out` in the project]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,

@@ -1,5 +1,6 @@
 //! `plywood build`: layers, then outputs.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::Process;
@@ -57,10 +58,11 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         registries: &registries,
         surroundings: None,
     };
+    let output = global.output_directory(args.output.as_deref());
     // An image that could not be published is there all the same, and so are those after it.
     let mut unpublished = Ok(());
     for request in &requests {
-        let build = || request.build(&builder, &edges, args);
+        let build = || request.build(&builder, &edges, &output);
         let steps = build().or_else(|failure| {
             fetch_missing(failure, global, process, &edges.store, &request.plan, events.as_ref())?;
             build()
@@ -99,11 +101,11 @@ impl<'a> Request<'a> {
     }
 
     /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.
-    fn build(&self, builder: &Builder<'_>, edges: &Edges, args: &Build) -> Result<Vec<BuiltStep>, Failure> {
+    fn build(&self, builder: &Builder<'_>, edges: &Edges, output: &Path) -> Result<Vec<BuiltStep>, Failure> {
         let steps = builder.stack(&self.plan)?;
         let stack: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
         let mut manifest = ImageManifest::new(&self.plan, &steps, builder.inventory(&self.plan, &stack)?);
-        let naming = InDirectory::new(&absolute(&args.output)?, &self.plan.image)?;
+        let naming = InDirectory::new(&absolute(output)?, &self.plan.image)?;
         let outputs = Outputs {
             builder,
             store: &edges.store,

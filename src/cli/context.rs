@@ -10,15 +10,17 @@ use rustix::io::Errno;
 use super::Process;
 use super::args::Global;
 use super::disk::{Disk, DiskRules};
+use super::dropin;
 use super::report::{Failure, Message};
 use super::sources::{settings, sources};
+use super::wiring::environment;
 use crate::distro::{Architecture, BaseDefinition};
 use crate::element::{
     BaseNames, Catalog, Element, NativeProvider, OPERATING_SYSTEM, Order, Provider, Resolution, ResolveError,
     preset_variables, resolve, sandwiches,
 };
 use crate::image::{ImageDefinition, ImageName, Project};
-use crate::load;
+use crate::load::{self, LoadError};
 use crate::plan::{Foundation, Plan, Request, element_variables, plan_image};
 use crate::store::Store;
 
@@ -51,6 +53,24 @@ impl Context {
             element_path,
             layer_path,
             architecture,
+            disk_rules: DiskRules::Plywood,
+        })
+    }
+
+    /// The same, for commands about elements: without a project, those that `disk-image-create` finds.
+    pub(super) fn load_elements(global: &Global) -> Result<Self, Failure> {
+        match Self::load(global) {
+            Err(failure) if is_no_project(&failure) => {}
+            result => return result,
+        }
+        let element_path = dropin::element_path(&environment())?;
+        Ok(Self {
+            dir: global.project.clone(),
+            project: Project::default(),
+            catalog: load::load_catalog(&element_path)?,
+            element_path,
+            layer_path: vec![load::data_dir().join("layers")],
+            architecture: machine_architecture()?,
             disk_rules: DiskRules::Plywood,
         })
     }
@@ -236,6 +256,10 @@ fn variables(
     variables
 }
 
+fn is_no_project(failure: &Failure) -> bool {
+    matches!(failure.downcast_ref(), Some(LoadError::NoProject { .. }))
+}
+
 /// Returns the caller's home.
 fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
@@ -267,9 +291,11 @@ pub(super) fn open_store_to_read(global: &Global) -> Result<Store, Failure> {
     match rustix::fs::access(&path, Access::WRITE_OK) {
         Err(Errno::ACCESS | Errno::ROFS) => {
             let path = path.display();
-            eprintln!(
-                "warning: store `{path}` may only be read: steps that saw a secret are not found in it"
-            );
+            if !global.quiet {
+                eprintln!(
+                    "warning: store `{path}` may only be read: steps that saw a secret are not found in it"
+                );
+            }
         }
         _ => return Ok(Store::open(&path)?),
     }

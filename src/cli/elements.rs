@@ -11,18 +11,24 @@ use super::args::{Elements, Global};
 use super::context::Context;
 use super::dropin::{Verdict, tests_of};
 use super::report::{Failure, Message};
-use crate::element::{Catalog, Element, ElementName, Finding, Severity, check_elements, graph_dot, nearest};
+use crate::element::{
+    Catalog, Element, ElementName, ElementOption, Finding, Severity, check_elements, graph_dot, nearest,
+};
 use crate::load;
 
 /// Lists, shows, draws or checks elements.
 pub(super) fn run(global: &Global, command: &Elements, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?;
+    let context = Context::load_elements(global)?;
     match command {
         Elements::List => list(&context)?,
-        Elements::Show { element } => show(find(&context, element)?.as_ref())?,
+        Elements::Show { element } => show(&context, find(&context, element)?.as_ref())?,
         Elements::Graph { image } => graph(&context, image.as_deref())?,
         Elements::Check { elements } => return check(&context, elements),
-        Elements::Test { elements, output } => return test(&context, global, elements, output, process),
+        Elements::Test { elements, output } => {
+            let default = || global.output_directory(None).join("element-tests");
+            let output = output.clone().unwrap_or_else(default);
+            return test(&context, global, elements, &output, process);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -43,17 +49,42 @@ fn find(context: &Context, name: &str) -> Result<Arc<Element>, Failure> {
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
-    let width = context.catalog.iter().map(|element| element.name.as_str().len()).max().unwrap_or_default();
+    let mut rows = Vec::new();
     for element in context.catalog.iter() {
-        say!("{:width$}  {}", element.name.as_str(), element.describe().summary.unwrap_or_default())?;
+        let what = element.describe().summary.unwrap_or_default();
+        rows.push((element.name.as_str(), element.root.display().to_string(), what));
+    }
+    for (name, unusable) in context.catalog.unusable() {
+        rows.push((
+            name.as_str(),
+            unusable.root.display().to_string(),
+            format!("cannot be used: {unusable}"),
+        ));
+    }
+    rows.sort();
+    let width = |texts: &mut dyn Iterator<Item = &str>| texts.map(str::len).max().unwrap_or_default();
+    let names = width(&mut rows.iter().map(|(name, ..)| *name));
+    let places = width(&mut rows.iter().map(|(_, place, _)| place.as_str()));
+    for (name, place, what) in &rows {
+        let hidden: Vec<_> = hidden(context, name).map(|place| format!(" (hides {place})")).collect();
+        say!("{}", format!("{name:names$}  {place:places$}  {what}{}", hidden.concat()).trim_end())?;
     }
     Ok(())
 }
 
-fn show(element: &Element) -> Result<(), Failure> {
+/// Returns the directories of the elements that the one called `name` hides.
+fn hidden<'a>(context: &'a Context, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let hidden = context.catalog.hidden().iter().filter(move |(hidden, _)| hidden.as_str() == name);
+    hidden.map(|(_, root)| root.display().to_string())
+}
+
+fn show(context: &Context, element: &Element) -> Result<(), Failure> {
     let description = element.describe();
     say!("{}  {}", element.name, description.summary.unwrap_or_default())?;
     say!("  directory: {}", element.root.display())?;
+    for place in hidden(context, element.name.as_str()) {
+        say!("  hides: {place}")?;
+    }
     print_words("depends on", description.deps.iter().map(ElementName::as_str))?;
     print_words("provides", description.provides.iter().map(ElementName::as_str))?;
     for (phase, hooks) in &description.hooks {
@@ -61,11 +92,25 @@ fn show(element: &Element) -> Result<(), Failure> {
     }
     print_words("environment.d", description.environment.iter().copied())?;
     print_words("packages", description.packages.iter().map(String::as_str))?;
+    print_options(&description.options)?;
     for skipped in element.skipped_hooks() {
         say!("  warning: {skipped}")?;
     }
-    for stray in element.strays([element].into_iter()) {
-        say!("  warning: {stray}")?;
+    Ok(())
+}
+
+fn print_options(options: &[ElementOption<'_>]) -> Result<(), Failure> {
+    if options.is_empty() {
+        return Ok(());
+    }
+    say!("  options (default; read by):")?;
+    for ElementOption { name, default, files } in options {
+        let default = match default.as_deref() {
+            None => "no default",
+            Some("") => "empty",
+            Some(default) => default,
+        };
+        say!("    {name} ({default}; {})", files.join(", "))?;
     }
     Ok(())
 }

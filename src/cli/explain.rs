@@ -17,7 +17,7 @@ use crate::plan::{Plan, Step};
 /// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
 pub(super) fn run(global: &Global, args: &Explain, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
-    let events = renderer(Progress::Plain, Detail::Quiet);
+    let events = renderer(Progress::Plain, Detail::beside_answer(global));
     let client = look_up_client(global, process)?;
     let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
     let registries = sources.registries();

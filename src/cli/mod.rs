@@ -39,6 +39,7 @@ mod sources;
 mod store;
 mod wiring;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -79,7 +80,10 @@ pub fn run(process: &Process) -> ExitCode {
         interrupt::end_in_time(process, Progress::Plain);
         return dropin::run(command, words, process);
     }
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if cli.global.project == Path::new(".") {
+        cli.global.project = crate::load::find_project();
+    }
     let progress = cli.command.progress().unwrap_or(Progress::Plain);
     interrupt::end_in_time(process, progress);
     let done = dispatch(&cli, process).map_err(|failure| interrupt::reason(process, failure));

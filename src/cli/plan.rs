@@ -13,6 +13,7 @@ use super::registry::look_up_client;
 use super::report::Failure;
 use super::sharing::Sources;
 use crate::build::{Forecast, Prospect, forecast};
+use crate::port::Event;
 
 /// One image's forecast, as `--json` prints it.
 #[derive(Serialize)]
@@ -24,14 +25,16 @@ struct ImageForecast {
 /// Prints what a build would do.
 pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
-    let events = renderer(Progress::Plain, Detail::Quiet);
+    let events = renderer(Progress::Plain, Detail::beside_answer(global));
     let client = look_up_client(global, process)?;
     let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
     let registries = sources.registries();
     let store = open_store_to_read(global)?;
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {
-        context.warnings(name, image)?.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        for message in &context.warnings(name, image)? {
+            events.emit(Event::Warning { message });
+        }
         // A block-device file that is wrong fails a build; a plan says so as well.
         context.disk(name, image)?;
         let plan = context.plan(name, image, &store)?;

@@ -1,6 +1,6 @@
 //! `plywood push`: an image to a registry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::Process;
@@ -32,14 +32,15 @@ pub(super) fn run(global: &Global, args: &Push, process: &Process) -> Result<Exi
     let store = open_store(global, process)?;
     let remote = client(global, process)?.remote(&reference.repository, Access::Push);
     let events = renderer(args.progress, Detail::of(global));
+    let directory = global.output_directory(args.output.as_deref());
     let push = Destination { remote: &remote, reference: &reference, events: events.as_ref() };
     let digest = match args.format {
         PushFormat::Oci => {
             let origins = Origins::near(&reference.repository, global, &store)?;
             push.container(&image(global, args, process, &store, events.as_ref())?, &origins)?
         }
-        PushFormat::Qcow2 => push.shipment(&built_disk(&store, args)?.artifact)?,
-        PushFormat::Containerdisk => push.shipment(&built_disk(&store, args)?.container()?)?,
+        PushFormat::Qcow2 => push.shipment(&built_disk(&store, args, &directory)?.artifact)?,
+        PushFormat::Containerdisk => push.shipment(&built_disk(&store, args, &directory)?.container()?)?,
     };
     drop(events);
     say!("{}@{digest}", reference.repository)?;
@@ -124,16 +125,16 @@ impl BuiltDisk {
 }
 
 /// Finds the disk of the image's last build where it was written, and verifies that it is that.
-fn built_disk(store: &Store, args: &Push) -> Result<BuiltDisk, Failure> {
+fn built_disk(store: &Store, args: &Push, directory: &Path) -> Result<BuiltDisk, Failure> {
     let image = &args.image;
     let failure = |message| {
-        let hint = format!("plywood build {image} -f qcow2 -o {}", args.output.display());
+        let hint = format!("plywood build {image} -f qcow2 -o {}", directory.display());
         Message::with_hint(message, hint)
     };
     let unbuilt = || failure(format!("the last build of `{image}` wrote no qcow2"));
     let manifest: ImageManifest = serde_json::from_slice(&store.last_build(image)?.ok_or_else(unbuilt)?)?;
     let output = manifest.outputs.iter().find(|output| output.format == "qcow2").ok_or_else(unbuilt)?;
-    let path = args.output.join(&output.file);
+    let path = directory.join(&output.file);
     if !path.is_file() {
         return Err(failure(format!("`{}` is not there", path.display())));
     }

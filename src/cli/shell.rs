@@ -20,7 +20,7 @@ pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<Ex
     let edges = Edges::new(global, process, environment())?;
     let plan = context.plan(name, image, &edges.store)?;
     let step = args.at.as_deref().map_or(Ok(&plan.finish), |at| find(&plan, at))?;
-    let events = renderer(super::args::Progress::Plain, Detail::Quiet);
+    let events = renderer(super::args::Progress::Plain, Detail::beside_answer(global));
     let client = look_up_client(global, process)?;
     let sources = Sources::new(&context, &CacheFrom::default(), &client, events.as_ref());
     let builder = Builder {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Catalog, Element, ElementName, Phase};
+use super::{Catalog, Element, ElementName, ElementOption, Phase};
 
 /// What there is to know about an element at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,7 +15,7 @@ pub struct Description<'a> {
     /// Its directory.
     pub path: String,
     /// The first sentence of its README.
-    pub summary: Option<&'a str>,
+    pub summary: Option<String>,
     /// What it depends on.
     pub deps: &'a BTreeSet<ElementName>,
     /// What it stands for.
@@ -24,6 +24,8 @@ pub struct Description<'a> {
     pub hooks: BTreeMap<Phase, Vec<&'a str>>,
     /// The fragments of its `environment.d`.
     pub environment: Vec<&'a str>,
+    /// The variables by which it is configured.
+    pub options: Vec<ElementOption<'a>>,
     /// The packages it may install or remove, by its own names.
     pub packages: BTreeSet<String>,
 }
@@ -43,16 +45,28 @@ impl Element {
             provides: &self.provides,
             hooks: hooks.filter(|(_, names)| !names.is_empty()).collect(),
             environment: self.environment_fragments().into_iter().map(|(name, _)| name).collect(),
+            options: self.options(),
             packages: packages.into_iter().map(|entry| entry.package).collect(),
         }
     }
 }
 
-/// Returns the first line of a README that is neither a heading nor the line below one.
-fn summary(readme: &str) -> Option<&str> {
-    let paragraphs = readme.split("\n\n").map(str::trim).filter(|text| !text.is_empty());
-    let mut texts = paragraphs.filter_map(|text| text.lines().find(|line| is_prose(line, text)));
-    texts.next().map(str::trim)
+/// Returns the first sentence of a README, however its lines are wrapped.
+fn summary(readme: &str) -> Option<String> {
+    let readme = readme.replace('\r', "");
+    let prose = |paragraph: &str| {
+        let lines = paragraph.lines().filter(|line| is_prose(line, paragraph));
+        lines.map(str::trim).collect::<Vec<_>>().join(" ")
+    };
+    let mut texts = readme.split("\n\n").map(str::trim).map(prose);
+    texts.find(|text| !text.is_empty()).map(|text| first_sentence(&text).to_owned())
+}
+
+/// A full stop ends a sentence if a space and something else than a small letter follow: "e.g. this" goes on.
+fn first_sentence(text: &str) -> &str {
+    let ends = |at: &usize| text[at + 2..].starts_with(|c: char| !c.is_lowercase());
+    let end = text.match_indices(". ").map(|(at, _)| at).find(ends);
+    end.map_or(text, |end| &text[..=end])
 }
 
 fn is_prose(line: &str, paragraph: &str) -> bool {
@@ -89,17 +103,22 @@ mod tests {
     use crate::element::fixture::element;
 
     #[test]
-    fn the_summary_is_the_first_line_of_prose() {
+    fn the_summary_is_the_first_sentence() {
         let table = [
             ("# hosts\n\nManages `/etc/hosts`.\nMore.\n", Some("Manages `/etc/hosts`.")),
             ("=====\nhosts\n=====\n\nManages it.\n", Some("Manages it.")),
             ("hosts\n-----\nManages it.\n", Some("Manages it.")),
+            (
+                "# x\n\nTakes what is\nwrapped, e.g. this, whole. And\nno more.\n",
+                Some("Takes what is wrapped, e.g. this, whole."),
+            ),
+            ("# x\r\n\r\nOf Windows\r\nand whole\r\n\r\nMore\r\n", Some("Of Windows and whole")),
             (".. _x:\n\nText", Some("Text")),
             ("# only a heading\n", None),
             ("", None),
         ];
         for (readme, expected) in table {
-            assert_eq!(summary(readme), expected, "{readme}");
+            assert_eq!(summary(readme).as_deref(), expected, "{readme}");
         }
     }
 
@@ -124,6 +143,7 @@ mod tests {
                 "provides": ["http"],
                 "hooks": { "install.d": ["9-a", "50-b"] },
                 "environment": ["10-web"],
+                "options": [],
                 "packages": ["apache2", "nginx"],
             })
         );

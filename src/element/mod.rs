@@ -33,6 +33,7 @@ mod name;
 mod name_map;
 mod native;
 mod nearest;
+mod option;
 mod order;
 mod package_data;
 mod package_file;
@@ -68,6 +69,7 @@ pub use native::{
     provider_variables,
 };
 pub use nearest::nearest;
+pub use option::ElementOption;
 pub use order::{CycleError, Order};
 pub use package_data::PackageDataError;
 pub use package_list::{PackageEntry, PackageList};

@@ -134,7 +134,7 @@ fn context(
 }
 
 /// Returns where elements are looked for: what `ELEMENTS_PATH` names, an installed diskimage-builder's, plywood's own.
-pub(super) fn element_path(environment: &Environment) -> Result<Vec<PathBuf>, Failure> {
+pub(in crate::cli) fn element_path(environment: &Environment) -> Result<Vec<PathBuf>, Failure> {
     let named = environment.get("ELEMENTS_PATH").map(String::as_str).unwrap_or_default();
     let named = named.split(':').filter(|entry| !entry.is_empty()).map(PathBuf::from);
     let mut path = named.map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;

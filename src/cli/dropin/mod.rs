@@ -22,6 +22,7 @@ use super::Process;
 use super::wiring::environment;
 use crate::dropin::{Command, Environment};
 
+pub(super) use image::element_path;
 pub(super) use test::{Verdict, tests_of};
 
 /// The version of diskimage-builder whose contract is kept.

@@ -16,8 +16,10 @@ use crate::port::Events;
 /// How much to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Warnings.
+    /// Nothing. The error that ends a command is reported by its caller.
     Quiet,
+    /// Warnings.
+    Warnings,
     /// What starts and ends.
     Normal,
     /// What hooks print, too.
@@ -32,6 +34,11 @@ impl Detail {
             (_, true) => Detail::Verbose,
             _ => Detail::Normal,
         }
+    }
+
+    /// Returns the same for commands that print an answer, and beside it warnings at most.
+    pub fn beside_answer(global: &args::Global) -> Self {
+        if global.quiet { Detail::Quiet } else { Detail::Warnings }
     }
 }
 

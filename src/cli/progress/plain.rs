@@ -27,7 +27,11 @@ impl Plain {
             }
             _ => {
                 let line = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).line(event);
-                line.filter(|_| self.detail != Detail::Quiet || matches!(event, Event::Warning { .. }))
+                line.filter(|_| match self.detail {
+                    Detail::Quiet => false,
+                    Detail::Warnings => matches!(event, Event::Warning { .. }),
+                    Detail::Normal | Detail::Verbose => true,
+                })
             }
         }
     }
