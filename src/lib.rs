@@ -12,12 +12,8 @@
 //! | [`oci`] | digest, DiffID, ChainID, manifest, config, canonical JSON |
 //! | [`trust`] | keys, signatures, whose word counts |
 //! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, what is masked at capture |
-<<<<<<< HEAD
-//! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` leans on `element`, `image` on both, all on `oci` |
-//! | [`host`] | what a build asks of its host: checks, findings, cures |
-=======
 //! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` and `disk` lean on `element`, `image` on all three, all on `oci` |
->>>>>>> cc5e083 (build: a described disk with GRUB for one firmware boots by that; firmware = [] is not warned of; disk: nearest keys)
+//! | [`host`] | what a build asks of its host: checks, findings, cures |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
