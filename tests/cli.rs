@@ -564,7 +564,8 @@ fn installing_copies_what_was_built_and_runs_no_cargo() {
         "{text}"
     );
     assert!(install(env!("CARGO_BIN_EXE_plywood")).status.success());
-    let info =
-        Command::new(directory.path().join("usr/local/bin/element-info")).arg("base").output().unwrap();
-    assert!(info.status.success(), "{}", String::from_utf8_lossy(&info.stderr));
+    let plywood =
+        Command::new(directory.path().join("usr/local/bin/plywood")).arg("--version").output().unwrap();
+    assert!(plywood.status.success(), "{}", String::from_utf8_lossy(&plywood.stderr));
+    assert!(directory.path().join("usr/local/share/plywood/elements/base").is_dir());
 }

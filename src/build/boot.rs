@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use super::BuildError;
 use super::step::StepRun;
 use crate::disk::{
-    Boot, DiskRequest, FileSystem, Firmware, GrubTarget, Kernel, Layout, early_config, fstab, probe_answers,
+    Boot, DiskRequest, FileSystem, Firmware, GrubTarget, Kernel, Layout, Signed, SignedFile, early_config,
+    fstab, probe_answers, signed_config,
 };
 use crate::element::{Environment, Phase};
 use crate::plan::Action;
@@ -27,6 +28,9 @@ const DEFAULTS: [(&str, &str); 4] = [
 const CORE_IMAGE: &str = "/tmp/plywood-core.img";
 /// Where it puts the commands that go into both images.
 const EARLY_CONFIG: &str = "/tmp/plywood-early.cfg";
+
+/// Where the EFI system partition is mounted.
+const ESP: &str = "/boot/efi";
 
 /// What the element `bootloader` does on the disk, but for the boot code.
 const MENU: &str = include_str!("boot-loader.sh");
@@ -97,7 +101,7 @@ impl BootStage<'_> {
     fn with_grub(&self, firmware: &BTreeSet<Firmware>) -> Result<BTreeSet<Firmware>, BuildError> {
         let mut found = BTreeSet::new();
         for firmware in firmware {
-            if self.has_grub((*firmware).into())? {
+            if self.can_boot_by(*firmware)? {
                 found.insert(*firmware);
             }
         }
@@ -162,14 +166,48 @@ impl BootStage<'_> {
                     let boot_image = format!("{}/boot.img", GrubTarget::I386Pc.modules_directory());
                     images.bios = Some((self.read(&boot_image)?, self.read(CORE_IMAGE)?));
                 }
-                Firmware::Uefi => {
-                    let path = format!("/boot/efi/{}", GrubTarget::EFI_FALLBACK);
-                    self.make_image(GrubTarget::X86_64Efi, &path)?;
-                }
+                Firmware::Uefi => self.install_for_uefi()?,
             }
         }
         self.shell(r#"rm -f "$@""#, &[CORE_IMAGE, EARLY_CONFIG])?;
         Ok(images)
+    }
+
+    /// Copies the distribution's signed loaders if all of them are there; else makes one, which Secure Boot refuses.
+    fn install_for_uefi(&self) -> Result<(), BuildError> {
+        match self.signed()? {
+            Signed::Complete(chain) => {
+                for SignedFile { from, to } in &chain.files {
+                    let script = r#"mkdir -p "$(dirname "$2")" && cp -f "$1" "$2" &&
+                        touch -d "@$SOURCE_DATE_EPOCH" "$2""#;
+                    self.shell(script, &[from, &format!("{ESP}/{to}")])?;
+                }
+                return self.write(&format!("{ESP}/{}", chain.config), &signed_config(self.layout));
+            }
+            Signed::Partial(packages) => self.warn(&format!(
+                "has a part of the signed boot loaders: its own is unsigned, and Secure Boot refuses it (packages {packages})"
+            )),
+            Signed::Nothing => {}
+        }
+        self.make_image(GrubTarget::X86_64Efi, &format!("{ESP}/{}", GrubTarget::EFI_FALLBACK))
+    }
+
+    /// Returns what the image has of its distribution's signed loaders.
+    fn signed(&self) -> Result<Signed, BuildError> {
+        let script = r#"[ ! -r /etc/os-release ] || . /etc/os-release; printf %s "${ID:-}""#;
+        let id = String::from_utf8_lossy(&self.shell(script, &[])?).into_owned();
+        let candidates = Signed::candidates(&id);
+        let candidates: Vec<_> = candidates.iter().map(String::as_str).collect();
+        let script = r#"for path; do [ ! -f "$path" ] || printf '%s\n' "$path"; done"#;
+        let there = String::from_utf8_lossy(&self.shell(script, &candidates)?).into_owned();
+        Ok(Signed::find(&id, &there.lines().collect::<Vec<_>>()))
+    }
+
+    fn can_boot_by(&self, firmware: Firmware) -> Result<bool, BuildError> {
+        if self.has_grub(firmware.into())? {
+            return Ok(true);
+        }
+        Ok(firmware == Firmware::Uefi && matches!(self.signed()?, Signed::Complete(_)))
     }
 
     fn has_grub(&self, target: GrubTarget) -> Result<bool, BuildError> {

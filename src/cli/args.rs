@@ -43,7 +43,11 @@ pub struct Global {
 impl Global {
     /// Returns where outputs are written: into `directory`, else into `out` of the project.
     pub fn output_directory(&self, directory: Option<&Path>) -> PathBuf {
-        directory.map_or_else(|| self.project.join("out"), Path::to_owned)
+        match directory {
+            Some(directory) => directory.to_owned(),
+            None if self.project == Path::new(".") => PathBuf::from("out"),
+            None => self.project.join("out"),
+        }
     }
 
     /// Returns how a command begins that is about the same project and store.

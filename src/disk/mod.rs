@@ -30,6 +30,7 @@ mod mkfs;
 mod partition;
 mod probe;
 mod request;
+mod secure_boot;
 mod size;
 mod standard;
 
@@ -55,5 +56,6 @@ pub use mkfs::{Maker, check_arguments, make_arguments};
 pub use partition::{BootFlag, Partition, PartitionEntry, PartitionKind};
 pub use probe::probe_answers;
 pub use request::DiskRequest;
+pub use secure_boot::{Signed, SignedChain, SignedFile, signed_config};
 pub use size::{ByteSize, ByteSizeError};
 pub use standard::{Content, DiskSize, Firmware, LayoutError, Request, RootFs};
