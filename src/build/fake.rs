@@ -10,13 +10,19 @@ use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
 use crate::element::{Environment, Phase};
 use crate::layer::Encoding;
 use crate::oci::{BlobStream, DiffId, Digest};
-use crate::plan::{ContentKey, InputKey, Plan, Record, ResolvedSource, Tasks};
+use crate::plan::{Aspect, ContentKey, InputKey, Plan, Record, ResolvedSource, Stamp, Tasks};
 use crate::port::*;
 
 /// What a job does: whatever it writes becomes a part of the layer.
 #[derive(Clone, Default)]
 pub(super) struct Effect {
     pub(super) prints: Vec<u8>,
+    /// Files of the host.
+    pub(super) opens: Vec<&'static str>,
+    /// A file of the host that gets another text while the job runs.
+    pub(super) changes_host: Option<(&'static str, &'static str)>,
+    /// Why some of what it opens is not known.
+    pub(super) gap: Option<&'static str>,
     pub(super) writes: String,
     pub(super) status: i32,
     pub(super) asks_for_initramfs: bool,
@@ -42,6 +48,8 @@ struct State {
     logs: Mutex<BTreeMap<String, Vec<u8>>>,
     events: Mutex<Vec<serde_json::Value>>,
     cache_mounts: Mutex<Vec<CacheMount>>,
+    host: Mutex<BTreeMap<String, String>>,
+    host_opens: Mutex<HostOpens>,
     index_is_fresh: Mutex<bool>,
     downloads_are_wrong: Mutex<bool>,
     initramfs_is_asked_for: Mutex<bool>,
@@ -58,6 +66,12 @@ impl World {
         let layer = self.add_layer(text.as_bytes());
         *self.0.base.lock().unwrap() = Some(BaseImage { layers: vec![layer.clone()], config });
         layer.diff_id
+    }
+
+    /// Lets the host have files with these texts, and no others.
+    pub(super) fn host(&self, files: &[(&str, &str)]) {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
+        *self.0.host.lock().unwrap() = files.collect();
     }
 
     /// Lets a layer vanish from the store.
@@ -119,6 +133,7 @@ impl World {
     pub(super) fn ports(&self) -> Ports<'_> {
         Ports {
             store: self,
+            host: self,
             sandbox: self,
             hooks: self,
             packages: self,
@@ -263,6 +278,29 @@ impl LayerStore for World {
     }
 }
 
+/// A host of files: a text is its own stamp, and settled.
+impl HostFiles for World {
+    fn stamp(&self, path: &str) -> Option<Stamp> {
+        self.0.host.lock().unwrap().get(path).map(|text| stamp(text))
+    }
+
+    fn observe(&self, path: &str, _: Aspect) -> Option<Observation> {
+        let host = self.0.host.lock().unwrap();
+        let text = host.get(path)?;
+        Some(Observation { digest: Digest::of(text), stamp: Some(stamp(text)), is_settled: true })
+    }
+
+    fn names(&self) -> BTreeMap<String, Digest> {
+        let host = self.0.host.lock().unwrap();
+        let names = host.keys().filter(|path| path.starts_with("/etc/"));
+        names.map(|path| (path.clone(), Digest::of(""))).collect()
+    }
+}
+
+fn stamp(text: &str) -> Stamp {
+    Stamp::new(text.len() as u64, (0, text.bytes().map(u32::from).sum()), (0, 0))
+}
+
 impl LayerBlobs for World {
     fn encoded(&self, diff_id: &DiffId, _: Encoding) -> Result<Layer, StoreError> {
         LayerStore::layer(self, diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })
@@ -339,6 +377,18 @@ impl Root for FakeRoot {
         // In pieces, as a pipe gives them.
         effect.prints.chunks(3).for_each(output);
         *self.world.0.initramfs_is_asked_for.lock().unwrap() |= effect.asks_for_initramfs;
+        if job.traced {
+            let open = |path: &&str| {
+                let (path, aspect) = ((*path).to_owned(), Aspect::Content);
+                Some(HostOpen { stamp: self.world.stamp(&path)?, path, aspect })
+            };
+            let mut opens = self.world.0.host_opens.lock().unwrap();
+            opens.files.extend(effect.opens.iter().filter_map(open));
+            opens.gap = effect.gap.map(str::to_owned);
+            if let Some((path, text)) = effect.changes_host {
+                self.world.0.host.lock().unwrap().insert(path.to_owned(), text.to_owned());
+            }
+        }
         if !effect.writes.is_empty() {
             self.world
                 .0
@@ -354,6 +404,10 @@ impl Root for FakeRoot {
 
     fn cache_mounts(&self) -> Vec<CacheMount> {
         self.world.0.cache_mounts.lock().unwrap().clone()
+    }
+
+    fn take_host_opens(&self) -> HostOpens {
+        std::mem::take(&mut *self.world.0.host_opens.lock().unwrap())
     }
 
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError> {
@@ -447,6 +501,7 @@ impl PackageSession for FakeSession<'_> {
             view: View::HostBare,
             binds: Vec::new(),
             network: Network::Host,
+            traced: false,
         })
     }
 

@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::BuildError;
 use super::registries::{Refused, Registries};
-use super::stack::{Hit, find};
+use super::stack::{Hit, Sources, find, host_misses};
 use crate::oci::{ChainId, DiffId};
 use crate::plan::{InputKey, Miss, Plan, Record, Step, explain_miss};
-use crate::port::LayerStore;
+use crate::port::{HostFiles, LayerStore};
 
 /// What a build would do with one step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,10 +53,12 @@ pub enum Prospect {
 pub fn forecast(
     plan: &Plan,
     store: &dyn LayerStore,
+    host: &dyn HostFiles,
     registries: &Registries<'_>,
 ) -> Result<Vec<Forecast>, BuildError> {
     registries.ask_for(plan, store)?;
-    let mut below = Below { store, registries, stack: Vec::new(), missing: None };
+    let sources = Sources { store, host, registries };
+    let mut below = Below { sources, stack: Vec::new(), missing: None };
     let mut records = None;
     let mut forecasts = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
@@ -67,7 +69,7 @@ pub fn forecast(
                     Some(records) => records,
                     unread => unread.insert([store.records()?, registries.records(plan)].concat()),
                 };
-                below.prospect(step, records)
+                below.prospect(step, records)?
             }
         };
         below.add(step, &outcome);
@@ -78,8 +80,7 @@ pub fn forecast(
 
 /// What is below a step.
 struct Below<'a> {
-    store: &'a dyn LayerStore,
-    registries: &'a Registries<'a>,
+    sources: Sources<'a>,
     /// The layers, as long as no step is missing.
     stack: Vec<DiffId>,
     /// The lowest step that has to be built.
@@ -92,24 +93,29 @@ impl<'a> Below<'a> {
         if self.missing.is_some() {
             return Ok(None);
         }
-        let hit = find(self.store, self.registries, step, &self.stack)?;
+        let hit = find(&self.sources, step, &self.stack)?;
         Ok(hit.map(|Hit { record, offer, found: _ }| Prospect::Hit {
             diff_ids: record.diff_ids,
-            registry: offer.map(|offer| self.registries.registry(offer.registry).name().to_owned()),
+            registry: offer.map(|offer| self.sources.registries.registry(offer.registry).name().to_owned()),
         }))
     }
 
-    fn prospect(&self, step: &Step, records: &[Record]) -> Prospect {
+    fn prospect(&self, step: &Step, records: &[Record]) -> Result<Prospect, BuildError> {
+        let Sources { store, host, registries } = self.sources;
         let chain = ChainId::of(&self.stack);
         let content_key = self.missing.is_none().then(|| step.content_key(chain));
-        let reasons = explain_miss(step, content_key, records);
-        match self.missing {
+        let host = match self.missing {
+            Some(_) => Vec::new(),
+            None => host_misses(store, host, step, &self.stack)?,
+        };
+        let reasons = if host.is_empty() { explain_miss(step, content_key, records) } else { host };
+        Ok(match self.missing {
             Some(on) if reasons == [Miss::Below] => Prospect::Depends { on: on.to_owned() },
             _ => {
                 let stack = self.missing.is_none().then_some(self.stack.as_slice());
-                Prospect::Miss { reasons, refused: self.registries.refusals(step, stack) }
+                Prospect::Miss { reasons, refused: registries.refusals(step, stack) }
             }
-        }
+        })
     }
 
     fn add(&mut self, step: &'a Step, outcome: &Prospect) {

@@ -50,6 +50,7 @@ impl Builder<'_> {
             view: View::Target,
             binds: Vec::new(),
             network: Network::None,
+            traced: false,
         };
         let printed = jobs.capture(root.as_ref(), &job, Phase::Cleanup, "inventory")?;
         root.close()?;

@@ -6,6 +6,7 @@
 //! receive   layers of found steps, fetched where the store lacks them
 //! publish   built steps to a registry
 //! prune     old ones out of it
+//! evidence  what hooks read of the host, and whether it is still so
 //! step      one step's tasks on an open root: environment, hooks, packages, initramfs
 //! disk      the stack onto a disk, the final stage on it, boot code, conversion
 //! container the config of an OCI image: the base's, and an entry of history for each step
@@ -19,6 +20,9 @@ mod command;
 mod container;
 mod disk;
 mod error;
+mod evidence;
+#[cfg(test)]
+mod evidence_tests;
 mod facts;
 #[cfg(test)]
 mod fake;

@@ -6,8 +6,8 @@ use std::io::Read;
 use super::{BuiltStep, Ports};
 use crate::layer::Encoding;
 use crate::oci::TagOrDigest;
-use crate::plan::{Plan, Record, Step};
-use crate::port::{Blob, Layer, LayerBlobs, RemoteCache, RemoteError, StoreError, Tagged};
+use crate::plan::{Evidence, Plan, Record, Step};
+use crate::port::{Blob, Layer, LayerBlobs, LayerStore, RemoteCache, RemoteError, StoreError, Tagged};
 use crate::share::{EMPTY, SharedStep, StepKey, Withheld, image_index, image_tag, publishable};
 use crate::trust::{Policy, Requirement, SigningKey};
 
@@ -78,7 +78,7 @@ impl Publisher<'_> {
     ) -> Result<Publication, RemoteError> {
         let steps: Vec<_> = plan.steps.iter().chain([&plan.finish]).take(built.len()).collect();
         let (count, withheld) = publishable(steps.iter().copied());
-        let records = records(plan, &steps[..count], built);
+        let records = records(ports.store, plan, &steps[..count], built)?;
         let (there, index) = self.look(plan, &records)?;
         let mut entries = Vec::with_capacity(count);
         for ((step, record), there) in steps.iter().zip(&records).zip(there) {
@@ -120,7 +120,9 @@ impl Publisher<'_> {
         };
         let there = SharedStep::from_manifest(manifest, &StepKey::Input(record.input_key), &policy);
         there.is_ok_and(|SharedStep { record: there, .. }| {
-            there.diff_ids == record.diff_ids && there.content_key == record.content_key
+            there.diff_ids == record.diff_ids
+                && there.content_key == record.content_key
+                && there.evidence == record.evidence.as_ref().map(Evidence::published)
         })
     }
 
@@ -166,12 +168,23 @@ impl Publisher<'_> {
 }
 
 /// Returns the records of the lowest steps of a plan, as they were built or found.
-fn records(plan: &Plan, steps: &[&Step], built: &[BuiltStep]) -> Vec<Record> {
+fn records(
+    store: &dyn LayerStore,
+    plan: &Plan,
+    steps: &[&Step],
+    built: &[BuiltStep],
+) -> Result<Vec<Record>, StoreError> {
     let mut stack = Vec::new();
     let record = |(step, built): (&&Step, &BuiltStep)| {
         let record = step.record(&plan.image, &stack, built.diff_ids.clone());
         stack.extend_from_slice(&built.diff_ids);
-        record
+        // What hooks read of the host is said by the store alone.
+        let stored = store.by_input(record.input_key)?;
+        let is_it = |stored: &Record| {
+            (stored.content_key, &stored.diff_ids) == (record.content_key, &record.diff_ids)
+        };
+        let evidence = stored.filter(is_it).and_then(|stored| stored.evidence);
+        Ok(Record { evidence, ..record })
     };
     steps.iter().zip(built).map(record).collect()
 }

@@ -8,10 +8,11 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde::Serialize;
 
+use super::evidence::misses;
 use super::{BuildError, Found};
 use crate::oci::{ChainId, DiffId, Tag, TagOrDigest};
 use crate::plan::{Plan, Record, Step};
-use crate::port::{Event, Events, Layer, LayerStore, RemoteCache, RemoteError, StoreError};
+use crate::port::{Event, Events, HostFiles, Layer, LayerStore, RemoteCache, RemoteError, StoreError};
 use crate::share::{Refusal, SharedStep, StepIndex, StepKey, image_tag};
 use crate::trust::Policy;
 
@@ -154,7 +155,9 @@ impl<'a> Registries<'a> {
     }
 
     /// Returns the step that a registry has for `step` above `stack`, and which key found it.
-    pub(super) fn find(&self, step: &Step, stack: &[DiffId]) -> Option<(Offer, Found)> {
+    ///
+    /// What its hooks read of the host where it was built has to be the same on this `host`.
+    pub(super) fn find(&self, step: &Step, stack: &[DiffId], host: &dyn HostFiles) -> Option<(Offer, Found)> {
         if self.from.is_empty() {
             return None;
         }
@@ -168,8 +171,11 @@ impl<'a> Registries<'a> {
                 offer.step.record.content_key == content_key
                     && offer.step.config.is_some() == step.imported_base().is_some()
             };
-            if let Some(offer) = self.offers(&key).into_iter().find(fits) {
-                return Some((offer, found));
+            for offer in self.offers(&key).into_iter().filter(fits) {
+                match misses(step, &offer.step.record, host).first() {
+                    None => return Some((offer, found)),
+                    Some(miss) => drop(self.note_refusal(&offer, Refusal::Host { reason: miss.to_string() })),
+                }
             }
         }
         None
@@ -177,11 +183,21 @@ impl<'a> Registries<'a> {
 
     /// Refuses an offer whose layer turned out to be none: it is not made again, and the registries after it are asked.
     pub(super) fn refuse(&self, offer: &Offer, why: Refusal) {
-        let refused = self.refused(offer.registry, &offer.key, why);
+        let refused = self.note_refusal(offer, why);
         self.warn(&format!("step `{}`: {refused}", offer.step.record.step));
-        self.known().answers.entry(offer.key).or_default().refused.push(refused);
         self.known().useless.push((offer.registry, offer.step.layers.clone()));
         self.ask_from(offer.registry + 1, vec![offer.key]);
+    }
+
+    /// Remembers why an offer does not count; once, however often it is looked at.
+    fn note_refusal(&self, offer: &Offer, why: Refusal) -> Refused {
+        let refused = self.refused(offer.registry, &offer.key, why);
+        let mut known = self.known();
+        let all = &mut known.answers.entry(offer.key).or_default().refused;
+        if !all.contains(&refused) {
+            all.push(refused.clone());
+        }
+        refused
     }
 
     /// Returns what registries have for `step` above `stack` and is not used, each reason of each registry once; the stack is

@@ -71,7 +71,7 @@ impl Machine {
     }
 
     fn explained(&self, plan: &Plan, shelf: &Shelf) -> Vec<String> {
-        let forecasts = forecast(plan, &self.world, &self.registries(shelf)).unwrap();
+        let forecasts = forecast(plan, &self.world, &self.world, &self.registries(shelf)).unwrap();
         let lines = forecasts.into_iter().map(|forecast| match forecast.outcome {
             Prospect::Hit { registry, .. } => format!("hit {}", registry.unwrap_or_default()),
             Prospect::Depends { on } => format!("depends on {on}"),

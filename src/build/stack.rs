@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::evidence::{Witness, misses};
 use super::facts::disk_parameters;
 use super::job::JobRun;
 use super::places::Places;
@@ -17,10 +18,10 @@ use crate::distro::apt::Choices;
 use crate::element::Place;
 use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId};
-use crate::plan::{Action, Foundation, InputKey, Plan, Record, Step, Tasks, Work};
+use crate::plan::{Action, Evidence, Foundation, InputKey, Miss, Plan, Record, Step, Tasks, Work};
 use crate::port::{
-    AddedSources, Breaks, Commit, Event, Events, HookFiles, LayerStore, Logs, Packages, Root, RootSpec,
-    Sandbox, StoreError, Workspace,
+    AddedSources, Breaks, Commit, Event, Events, HookFiles, HostFiles, LayerStore, Logs, Packages, Root,
+    RootSpec, Sandbox, StoreError, Workspace,
 };
 use crate::share::Refusal;
 
@@ -28,6 +29,8 @@ use crate::share::Refusal;
 pub struct Ports<'a> {
     /// Keys and layers.
     pub store: &'a dyn LayerStore,
+    /// The build host's own files.
+    pub host: &'a dyn HostFiles,
     /// Runs hooks.
     pub sandbox: &'a dyn Sandbox,
     /// Lays out what hooks see.
@@ -176,11 +179,15 @@ impl Builder<'_> {
             if self.is_awaited(step) {
                 break;
             }
-            let Some(hit) = find(self.ports.store, self.registries, step, &stack)? else { break };
+            let Some(hit) = find(&self.sources(), step, &stack)? else { break };
             stack.extend_from_slice(&hit.record.diff_ids);
             hits.push(hit);
         }
         Ok(hits)
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources { store: self.ports.store, host: self.ports.host, registries: self.registries }
     }
 
     /// Says whether somebody wants to see how a step is made.
@@ -246,9 +253,23 @@ impl Builder<'_> {
 
     fn build(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
         self.tell_refusals(step, stack);
-        let diff_ids = self.make(plan, step, stack)?;
-        self.ports.store.save(&step.record(&plan.image, stack, diff_ids.clone()))?;
+        let (diff_ids, evidence) = self.make(plan, step, stack)?;
+        self.tell_gap(step, evidence.as_ref());
+        let record = step.record(&plan.image, stack, diff_ids.clone());
+        self.ports.store.save(&Record { evidence, ..record })?;
         Ok(built_step(step, diff_ids, Found::Built))
+    }
+
+    /// Says why a step will not be found again, if that is so.
+    fn tell_gap(&self, step: &Step, evidence: Option<&Evidence>) {
+        if let Some(gap) = evidence.and_then(|evidence| evidence.gap.as_ref()) {
+            let message = format!(
+                "step `{}` will be built again by the next build: what its hooks read of the build host is not known for \
+                 sure ({gap})",
+                step.name
+            );
+            self.ports.events.emit(Event::Warning { message: &message });
+        }
     }
 
     /// Says why what registries have for a step does not spare its making.
@@ -269,12 +290,13 @@ impl Builder<'_> {
         }
     }
 
-    fn make(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<Vec<DiffId>, BuildError> {
+    /// Makes the layers of a step; returns them, and what its hooks read of the host.
+    fn make(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<Made, BuildError> {
         let started = Instant::now();
         self.ports.events.emit(Event::StepStarted { image: &plan.image, step: &step.name });
-        let diff_ids = match &step.work {
-            Work::Base(base) => bootstrap::make(self, plan, step, base)?,
-            Work::Tasks(tasks) => self.run_tasks(plan, step, tasks, stack)?.into_iter().collect(),
+        let (diff_ids, evidence) = match &step.work {
+            Work::Base(base) => (bootstrap::make(self, plan, step, base)?, None),
+            Work::Tasks(tasks) => self.run_tasks(plan, step, tasks, stack)?,
         };
         self.ports.events.emit(Event::StepFinished {
             image: &plan.image,
@@ -282,7 +304,7 @@ impl Builder<'_> {
             diff_ids: &diff_ids,
             milliseconds: started.elapsed().as_millis() as u64,
         });
-        Ok(diff_ids)
+        Ok((diff_ids, evidence))
     }
 
     fn run_tasks(
@@ -291,14 +313,14 @@ impl Builder<'_> {
         step: &Step,
         tasks: &Tasks,
         stack: &[DiffId],
-    ) -> Result<Option<DiffId>, BuildError> {
+    ) -> Result<Made, BuildError> {
         let workspace = self.ports.store.workspace(stack)?;
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
         let run = self.prepare(plan, step, tasks, workspace.as_ref(), root.as_ref())?;
         run.run(root.as_ref())?;
-        run.close()?;
+        let evidence = run.close()?;
         root.close()?;
-        self.commit(plan, workspace)
+        Ok((self.commit(plan, workspace)?.into_iter().collect(), evidence))
     }
 
     /// Lays out what the tasks of a step on `root` see, beside the workspace's layer.
@@ -335,6 +357,7 @@ impl Builder<'_> {
             places,
             below,
             packages,
+            witness: Witness::new(self.ports.host),
             disk: None,
         })
     }
@@ -354,6 +377,16 @@ pub(super) fn commit(plan: &Plan) -> Commit {
     Commit { source_date_epoch: plan.source_date_epoch, rules: CaptureRules::default() }
 }
 
+/// The layers of a step that was made, and what its hooks read of the host.
+type Made = (Vec<DiffId>, Option<Evidence>);
+
+/// Where steps are looked up, and the host that they have to fit.
+pub(super) struct Sources<'a> {
+    pub(super) store: &'a dyn LayerStore,
+    pub(super) host: &'a dyn HostFiles,
+    pub(super) registries: &'a Registries<'a>,
+}
+
 /// What is known of a step.
 pub(super) struct Hit {
     /// Its record, under its own keys.
@@ -368,48 +401,65 @@ pub(super) struct Hit {
 ///
 /// The input key alone does not do: a step below that was made again, because its layer was lost or the user refused it,
 /// may have come out as another one, with other packages. Nothing that stands on the old one fits the new one.
-pub(super) fn find(
-    store: &dyn LayerStore,
-    registries: &Registries<'_>,
-    step: &Step,
-    stack: &[DiffId],
-) -> Result<Option<Hit>, StoreError> {
-    if let Some((record, found)) = stored(store, step, stack)? {
-        return Ok(Some(Hit { record, found, offer: None }));
+pub(super) fn find(sources: &Sources<'_>, step: &Step, stack: &[DiffId]) -> Result<Option<Hit>, StoreError> {
+    let Sources { store, host, registries } = *sources;
+    for (record, found) in stored(store, step, stack)? {
+        if misses(step, &record, host).is_empty() {
+            return Ok(Some(Hit { record, found, offer: None }));
+        }
     }
-    Ok(registries.find(step, stack).map(|(offer, found)| {
-        // Of what a stranger says, nothing but the layers is kept.
+    Ok(registries.find(step, stack, host).map(|(offer, found)| {
+        // Of what a stranger says, nothing but the layers is kept, and what they depend on.
         let record = step.record(&offer.step.record.image, stack, offer.diff_ids());
+        let record = Record { evidence: offer.step.record.evidence.clone(), ..record };
         Hit { record, found, offer: Some(offer) }
     }))
 }
 
-/// Returns what the store has of a step on this stack, and the key that found it.
-fn stored(
+/// Returns why nothing that the store has under the keys of a step on this stack counts, whatever its hooks read of the host;
+/// empty if there is nothing, or if it counts.
+pub(super) fn host_misses(
     store: &dyn LayerStore,
+    host: &dyn HostFiles,
     step: &Step,
     stack: &[DiffId],
-) -> Result<Option<(Record, Found)>, StoreError> {
+) -> Result<Vec<Miss>, StoreError> {
+    let records = stored(store, step, stack)?;
+    let first = records.first().map(|(record, _)| misses(step, record, host));
+    Ok(first.unwrap_or_default())
+}
+
+/// Returns what the store has of a step on this stack, by either key, and the key that found it; whether it fits the host is
+/// not said.
+fn stored(store: &dyn LayerStore, step: &Step, stack: &[DiffId]) -> Result<Vec<(Record, Found)>, StoreError> {
     let content_key = step.content_key(ChainId::of(stack));
+    let mut found = Vec::new();
     if let Some(record) = store.by_input(step.input_key)?
         && record.content_key == content_key
     {
-        return Ok(Some((record, Found::Input)));
+        found.push((record, Found::Input));
     }
     let (input_key, parent) = (step.input_key, step.parent);
-    let found = store.by_content(content_key)?;
-    Ok(found.map(|record| (Record { input_key, parent, ..record }, Found::Content)))
+    let by_content = store.by_content(content_key)?;
+    found.extend(by_content.map(|record| (Record { input_key, parent, ..record }, Found::Content)));
+    Ok(found)
 }
 
 /// Returns the steps of `plan` that the store has, lowest first, the final stage last: all of them, or those below the first
-/// that it lacks.
+/// that it lacks, or that does not fit the host any more.
 ///
 /// # Errors
 /// If the store cannot be read.
-pub fn stored_steps(plan: &Plan, store: &dyn LayerStore) -> Result<Vec<BuiltStep>, StoreError> {
+pub fn stored_steps(
+    plan: &Plan,
+    store: &dyn LayerStore,
+    host: &dyn HostFiles,
+) -> Result<Vec<BuiltStep>, StoreError> {
     let (mut steps, mut stack) = (Vec::new(), Vec::new());
     for step in plan.steps.iter().chain([&plan.finish]) {
-        let Some((record, found)) = stored(store, step, &stack)? else { break };
+        let records = stored(store, step, &stack)?;
+        let fitting = records.into_iter().find(|(record, _)| misses(step, record, host).is_empty());
+        let Some((record, found)) = fitting else { break };
         stack.extend_from_slice(&record.diff_ids);
         steps.push(built_step(step, record.diff_ids, found));
     }

@@ -164,7 +164,7 @@ fn the_final_stage_is_found_like_any_step() {
 fn a_forecast_says_what_a_build_would_do_and_does_nothing() {
     let world = World::default();
     let lines = |image: &Image| -> Vec<String> {
-        let forecasts = forecast(&image.plan(), &world, &Registries::none(&world)).unwrap();
+        let forecasts = forecast(&image.plan(), &world, &world, &Registries::none(&world)).unwrap();
         let outcome = |forecast: Forecast| match forecast.outcome {
             Prospect::Hit { .. } => "hit".to_owned(),
             Prospect::Depends { on } => format!("depends on {on}"),

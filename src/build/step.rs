@@ -10,6 +10,7 @@ use super::boot;
 use super::command::{Command, command};
 use super::disk::DiskUnderHooks;
 use super::error::{HookFailure, Outcome};
+use super::evidence::Witness;
 use super::facts::{HOOKS_ON_HOST, facts};
 use super::job::JobRun;
 use super::places::Places;
@@ -20,11 +21,14 @@ use crate::element::{
     Environment, Phase, PhaseClass, Place, environment_argv, environment_order, is_source_list,
     run_parts_order,
 };
-use crate::plan::{Action, INSTALL_TYPE_FRAGMENT, Step, Task, Tasks};
-use crate::port::{CacheMount, Exit, IndexState, Job, Moment, Network, PackageSession, Root, View};
+use crate::plan::{Action, Evidence, INSTALL_TYPE_FRAGMENT, Step, Task, Tasks};
+use crate::port::{CacheMount, Event, Exit, IndexState, Job, Moment, Network, PackageSession, Root, View};
 
 /// Where hooks in the target find the hooks directory.
 pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
+
+/// What stands for the job that sources the fragments of `environment.d`.
+const ENVIRONMENT: &str = Event::ENVIRONMENT;
 
 /// The default install type, which [`INSTALL_TYPE_FRAGMENT`] sets.
 const INSTALL_TYPE: &str = "DIB_DEFAULT_INSTALLTYPE";
@@ -43,6 +47,7 @@ pub(super) struct StepRun<'a> {
     /// The caches that hooks of steps below have mounted.
     pub(super) below: Vec<CacheMount>,
     pub(super) packages: Box<dyn PackageSession + 'a>,
+    pub(super) witness: Witness<'a>,
     /// The disk that `/` is on, in its final stage.
     pub(super) disk: Option<DiskUnderHooks<'a>>,
 }
@@ -196,9 +201,10 @@ impl StepRun<'_> {
         Ok(root.run_interactive(&job)?)
     }
 
-    /// Hands new downloads to later builds.
-    pub(super) fn close(self) -> Result<(), BuildError> {
-        Ok(self.packages.close()?)
+    /// Hands new downloads to later builds, and returns what hooks read of the host; `None` if none ran there.
+    pub(super) fn close(self) -> Result<Option<Evidence>, BuildError> {
+        self.packages.close()?;
+        Ok(self.witness.conclude())
     }
 
     pub(super) fn run_task(
@@ -250,6 +256,7 @@ impl StepRun<'_> {
             view: View::Target,
             binds: self.packages.refresh_binds(root.path())?,
             network: Network::Host,
+            traced: false,
         };
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))?;
@@ -270,8 +277,12 @@ impl StepRun<'_> {
 
     fn run_hook(&self, root: &dyn Root, task: &Task, environment: &Environment) -> Result<(), BuildError> {
         let hook = format!("{}/{}/{}", hooks_path(task.phase.place()), task.phase, task.name);
-        let job = self.job(root, view_of(task.phase), vec![hook], environment.clone())?;
+        let path = format!("{}/{}", task.phase, task.name);
+        let mut job = self.job(root, view_of(task.phase), vec![hook], environment.clone())?;
+        let text = self.tasks.hooks.get(&path).and_then(|element| element.text(&path));
+        self.trace(&mut job, &path, text);
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
+        self.witness.end(&path, root.take_host_opens());
         outcome.success().map_err(|outcome| self.hook_failed(task, outcome))
     }
 
@@ -287,8 +298,21 @@ impl StepRun<'_> {
         }
         let hooks = hooks_path(phase.place());
         let fragments = self.fragments(phase, added).map(|name| format!("{hooks}/environment.d/{name}"));
-        let job = self.job(root, view_of(phase), environment_argv(fragments), start)?;
-        self.jobs.source_environment(root, &job, phase)
+        let mut job = self.job(root, view_of(phase), environment_argv(fragments), start)?;
+        let paths = self.tasks.hooks.iter().filter(|(path, _)| path.starts_with("environment.d/"));
+        self.trace(&mut job, ENVIRONMENT, paths.filter_map(|(path, element)| element.text(path)));
+        let environment = self.jobs.source_environment(root, &job, phase);
+        self.witness.end(ENVIRONMENT, root.take_host_opens());
+        environment
+    }
+
+    /// Has it noted what `job` reads of the host, if it runs there: the job of `hook`, with these texts. On a disk nothing is: no
+    /// record says what was done there.
+    fn trace<'t>(&self, job: &mut Job, hook: &str, texts: impl IntoIterator<Item = &'t [u8]>) {
+        if job.view != View::Target && self.disk.is_none() {
+            job.traced = true;
+            self.witness.begin(hook, texts);
+        }
     }
 
     /// Returns the names of the fragments that are sourced before a phase, in order.
@@ -341,7 +365,7 @@ impl StepRun<'_> {
             binds.extend(self.places.machine_binds(self.tasks));
         }
         let cwd = self.places.working_directory(view);
-        Ok(Job { argv, env, cwd, view, binds, network: Network::Host })
+        Ok(Job { argv, env, cwd, view, binds, network: Network::Host, traced: false })
     }
 
     fn hook_failed(&self, task: &Task, outcome: Outcome) -> BuildError {

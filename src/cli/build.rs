@@ -45,7 +45,15 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     };
     let host = Host::of(process);
     for request in &requests {
-        let found = check(&host, &edges.store, &request.plan, &request.disk, &request.outputs, &registries)?;
+        let found = check(
+            &host,
+            &edges.store,
+            &edges.files,
+            &request.plan,
+            &request.disk,
+            &request.outputs,
+            &registries,
+        )?;
         found.iter().for_each(|message| events.emit(Event::Warning { message }));
     }
     requests.iter().flat_map(|request| &request.warnings).for_each(|message| {

@@ -9,6 +9,7 @@ use super::report::{Failure, Message};
 use super::wiring::{Edges, environment};
 use crate::build::{Builder, BuiltStep, OnMiss, Registries, Reuse, container_config, stored_steps};
 use crate::image::{ImageDefinition, ImageName};
+use crate::load::HostFileSystem;
 use crate::oci::DiffId;
 use crate::plan::Plan;
 use crate::port::Events;
@@ -31,7 +32,7 @@ impl Assembly<'_> {
         image: &ImageDefinition,
     ) -> Result<StoredImage, Failure> {
         let plan = self.context.plan(name, image, self.store)?;
-        let mut steps = stored_steps(&plan, self.store)?;
+        let mut steps = stored_steps(&plan, self.store, &HostFileSystem::default())?;
         if let Some(step) = plan.steps.get(steps.len()) {
             return Err(not_built(name, &step.name));
         }

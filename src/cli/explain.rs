@@ -12,6 +12,7 @@ use super::registry::look_up_client;
 use super::report::Failure;
 use super::sharing::Sources;
 use crate::build::{Forecast, Prospect, forecast};
+use crate::load::HostFileSystem;
 use crate::plan::{Plan, Step};
 
 /// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
@@ -24,7 +25,7 @@ pub(super) fn run(global: &Global, args: &Explain, process: &Process) -> Result<
     let (name, image) = context.image(&args.image)?;
     let store = open_store_to_read(global)?;
     let plan = context.plan(name, image, &store)?;
-    let forecasts = forecast(&plan, &store, &registries)?;
+    let forecasts = forecast(&plan, &store, &HostFileSystem::default(), &registries)?;
     let chosen = choose(&plan, forecasts, args.step.as_deref())?;
     if args.json {
         let document: Vec<_> =

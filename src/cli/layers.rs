@@ -11,6 +11,7 @@ use super::progress::size;
 use super::report::{Failure, Message};
 use crate::build::stored_steps;
 use crate::image::ImageName;
+use crate::load::HostFileSystem;
 use crate::oci::{DiffId, Digest};
 use crate::store::Store;
 
@@ -34,7 +35,7 @@ pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
     let store = open_store_to_read(global)?;
     let plan = context.plan(name, image, &store)?;
     let mut lines = Vec::new();
-    let steps = stored_steps(&plan, &store)?;
+    let steps = stored_steps(&plan, &store, &HostFileSystem::default())?;
     if let Some(step) = plan.steps.get(steps.len()) {
         return Err(not_built(name, &step.name));
     }

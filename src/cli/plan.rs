@@ -13,6 +13,7 @@ use super::registry::look_up_client;
 use super::report::Failure;
 use super::sharing::Sources;
 use crate::build::{Forecast, Prospect, forecast};
+use crate::load::HostFileSystem;
 use crate::port::Event;
 
 /// One image's forecast, as `--json` prints it.
@@ -30,6 +31,7 @@ pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<Exi
     let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
     let registries = sources.registries();
     let store = open_store_to_read(global)?;
+    let host = HostFileSystem::default();
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {
         for message in &context.warnings(name, image)? {
@@ -38,7 +40,10 @@ pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<Exi
         // A block-device file that is wrong fails a build; a plan says so as well.
         context.disk(name, image)?;
         let plan = context.plan(name, image, &store)?;
-        images.push(ImageForecast { image: name.to_string(), steps: forecast(&plan, &store, &registries)? });
+        images.push(ImageForecast {
+            image: name.to_string(),
+            steps: forecast(&plan, &store, &host, &registries)?,
+        });
     }
     if args.json {
         json(&images)?;

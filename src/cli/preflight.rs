@@ -9,6 +9,7 @@ use crate::distro::BaseSource;
 use crate::dropin::OutputType;
 use crate::host::{space, tool_named};
 use crate::image::OutputFormat;
+use crate::load::HostFileSystem;
 use crate::output::qemu_formats;
 use crate::plan::Plan;
 use crate::store::Store;
@@ -22,13 +23,14 @@ const DOCKER_LAYERS: usize = 125;
 pub(super) fn check(
     host: &Host<'_>,
     store: &Store,
+    files: &HostFileSystem,
     plan: &Plan,
     disk: &Disk,
     outputs: &[OutputType],
     registries: &Registries<'_>,
 ) -> Result<Vec<String>, Failure> {
     check_clock(plan)?;
-    let forecasts = forecast(plan, store, registries)?;
+    let forecasts = forecast(plan, store, files, registries)?;
     let is_built = !forecasts.iter().all(|step| matches!(step.outcome, Prospect::Hit { .. }));
     let has_base = forecasts.first().is_some_and(|base| matches!(base.outcome, Prospect::Hit { .. }));
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {

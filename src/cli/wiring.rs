@@ -13,7 +13,7 @@ use super::report::Failure;
 use super::sources::SourcesOfHooks;
 use crate::build::Ports;
 use crate::element::Environment;
-use crate::load::{self, HookLayout};
+use crate::load::{self, HookLayout, HostFileSystem};
 use crate::package::AptPackages;
 use crate::port::{Events, LayerStore};
 use crate::sandbox::Namespaces;
@@ -27,6 +27,7 @@ pub(super) struct Edges {
     pub(super) store: Store,
     pub(super) interrupted: Arc<AtomicBool>,
     sandbox: Namespaces,
+    pub(super) files: HostFileSystem,
     hooks: HookLayout,
     packages: AptPackages,
     sources: SourcesOfHooks,
@@ -45,6 +46,7 @@ impl Edges {
         let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?);
         Ok(Self {
             sandbox: Namespaces::new(mounts, process.interrupted.clone()),
+            files: HostFileSystem::default(),
             hooks: HookLayout,
             packages,
             sources: SourcesOfHooks::new(&store)?,
@@ -57,6 +59,7 @@ impl Edges {
     pub(super) fn ports<'a>(&'a self, events: &'a dyn Events) -> Ports<'a> {
         Ports {
             store: &self.store,
+            host: &self.files,
             sandbox: &self.sandbox,
             hooks: &self.hooks,
             packages: &self.packages,

@@ -257,6 +257,8 @@ impl PackageSession for AptSession<'_> {
             view: View::HostBare,
             binds,
             network: Network::Host,
+            // The base's key says all that it depends on.
+            traced: false,
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::key::published;
-use super::{ContentKey, KeyFields, Record, Step};
+use super::{ContentKey, HostChange, KeyFields, Record, Step};
 
 /// Why no layer was found for a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,12 +40,23 @@ pub enum Miss {
     Below,
     /// A record is there, but a layer it names is not.
     LayerGone,
+    /// A hook would read something else of the build host than when the step was built.
+    Host(HostChange),
+    /// Nobody knows what hooks would read of the build host.
+    HostUnknown {
+        /// Why not.
+        why: String,
+    },
 }
 
 impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Miss::NeverBuilt => f.write_str("never built before"),
+            Miss::Host(change) => write!(f, "{change}"),
+            Miss::HostUnknown { why } => {
+                write!(f, "what its hooks read of the build host is not known for sure: {why}")
+            }
             Miss::Below => f.write_str("a layer below is another one"),
             Miss::LayerGone => f.write_str("built before, but its layer is no longer in the store"),
             Miss::Changed { field, old, new } => {
@@ -129,6 +140,7 @@ mod tests {
             parent: step.parent,
             fields: step.fields.clone(),
             diff_ids: Vec::new(),
+            evidence: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! view      hooks -> the files and variables that they can see
 //! key       what a step depends on -> its two keys       KeyFields -> InputKey, ContentKey
 //! seal      a secret -> what of it may be in a key
+//! evidence  what hooks read of the build host, beside what a key covers
 //! miss      a step and earlier records -> why it has to be built
 //! ```
 //!
@@ -21,7 +22,9 @@
 //! | the version of this form | the version of plywood |
 
 mod compose;
+mod distribution;
 mod error;
+mod evidence;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
@@ -45,7 +48,11 @@ mod variables;
 mod view;
 
 pub use compose::plan_image;
+pub use distribution::belongs_to_distribution;
 pub use error::PlanError;
+pub use evidence::{
+    Aspect, Evidence, HostChange, HostDifference, HostRead, NAMES, NOT_OF_HOST, Stamp, literal_paths,
+};
 pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;

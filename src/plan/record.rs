@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentKey, InputKey, KeyFields};
+use super::{ContentKey, Evidence, InputKey, KeyFields};
 use crate::oci::DiffId;
 
 /// A built step: its keys, what they were made of, and the layers it gave.
@@ -23,4 +23,7 @@ pub struct Record {
     pub fields: KeyFields,
     /// The layers it gave, lowest first: none if it changed nothing, several for a base that was imported.
     pub diff_ids: Vec<DiffId>,
+    /// What its hooks read of the build host; `None` if no hook ran there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }

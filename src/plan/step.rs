@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{ContentKey, Foundation, InputKey, KeyFields, Record, ResolvedSource};
 use crate::distro::{Architecture, BaseDefinition, BaseSource};
-use crate::element::{BOOT_LOADER_HOOK, Element, Phase};
+use crate::element::{BOOT_LOADER_HOOK, Element, Phase, Place};
 use crate::oci::{ChainId, DiffId, Digest};
 
 /// The fragment of `environment.d` that sets the default install type, from `extra-data.d` on.
@@ -86,7 +86,14 @@ impl Step {
         }
     }
 
-    /// Returns its record: built for `image` above the stack `below`, it gave `diff_ids`.
+    /// Says whether hooks or fragments of it run on the build host, so that its record has evidence of what they read there.
+    pub fn reads_host(&self) -> bool {
+        let Work::Tasks(tasks) = &self.work else { return false };
+        let on_host = tasks.list.iter().filter(|task| task.phase.place() == Place::Host);
+        on_host.into_iter().any(|task| task.action == Action::Hook || !tasks.fragments.is_empty())
+    }
+
+    /// Returns its record, without evidence: built for `image` above the stack `below`, it gave `diff_ids`.
     pub fn record(&self, image: &str, below: &[DiffId], diff_ids: Vec<DiffId>) -> Record {
         Record {
             step: self.name.clone(),
@@ -96,6 +103,7 @@ impl Step {
             parent: self.parent,
             fields: self.fields.clone(),
             diff_ids,
+            evidence: None,
         }
     }
 

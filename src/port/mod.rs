@@ -8,6 +8,7 @@ mod breaks;
 mod disk;
 mod event;
 mod hooks;
+mod host;
 mod package;
 mod remote;
 mod sandbox;
@@ -19,6 +20,7 @@ pub use breaks::{Breaks, Moment};
 pub use disk::{BootImages, DiskDevice, DiskError, DiskWriter, OpenDisk};
 pub use event::{Direction, Event, Events, How, Pace};
 pub use hooks::{HookFiles, HookFilesError, HostDirs, Logs};
+pub use host::{HostFiles, HostOpen, HostOpens, Observation};
 pub use package::{EarlierDownloads, IndexState, PackageError, PackageSession, Packages};
 pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::HostOpens;
+
 /// The directories that make one root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootSpec {
@@ -51,6 +53,10 @@ pub trait Root {
     /// themselves ended with their jobs.
     fn cache_mounts(&self) -> Vec<CacheMount>;
 
+    /// Returns what traced jobs with the host's view have opened of the host's own files since the last call, whatever
+    /// process of theirs, by whatever way. Binds of a job, and what the sandbox mounts, are no files of the host.
+    fn take_host_opens(&self) -> HostOpens;
+
     /// Unmounts the root. Dropping does the same but loses the error.
     fn close(self: Box<Self>) -> Result<(), SandboxError>;
 }
@@ -73,6 +79,8 @@ pub struct Job {
     pub binds: Vec<Bind>,
     /// Which network it sees.
     pub network: Network,
+    /// Whether to note what it opens of the host's own files: see [`Root::take_host_opens`].
+    pub traced: bool,
 }
 
 /// Whose files a job sees.

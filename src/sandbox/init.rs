@@ -4,19 +4,24 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::sys::wait::{WaitStatus, wait};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use rustix::fs::{Access as FileAccess, Mode, access};
-use rustix::process::{Resource, Rlimit, getrlimit, set_parent_process_death_signal, setrlimit, umask};
+use rustix::process::{
+    Resource, Rlimit, getrlimit, set_parent_process_death_signal, setpriority_process, setrlimit, umask,
+};
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set};
 
 use super::left::cache_mounts;
+use super::watch::Watch;
 use super::wire::{Ended, Letter, Order, Report, Terminal};
 use super::{setup, view};
 use crate::port::{CacheMount, Exit, Job, SandboxError, View};
@@ -54,15 +59,79 @@ fn die_with_supervisor(alive: &OwnedFd) -> Result<(), SandboxError> {
 fn run_job(order: &Order) -> Result<Ended, SandboxError> {
     // Before the view is made: users other than root have to enter the directories above a mount.
     umask(Mode::from_raw_mode(0o022));
-    view::enter(order)?;
+    let mut trace = view::enter(order)?;
+    let events = trace.watch().map(Events::begin).transpose().map_err(setup("watch what hooks open"))?;
     limit_resources().map_err(setup("set resource limits"))?;
     drop_machine_wide_rights().map_err(setup("drop capabilities"))?;
     rustix::process::chdir(&order.job.cwd).map_err(setup(format!("enter `{}`", order.job.cwd)))?;
     let program = Program::find(&order.job)?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(setup("start a process"))? {
-        ForkResult::Parent { child } => Ok((reap_until_end_of(child)?, left_mounts(order.job.view)?)),
+        ForkResult::Parent { child } => {
+            let exit = match (&events, trace.watch()) {
+                (Some(events), Some(watch)) => events.reap_until_end_of(child, watch)?,
+                _ => reap_until_end_of(child)?,
+            };
+            Ok(Ended { exit, mounts: left_mounts(order.job.view)?, opens: trace.finish() })
+        }
         ForkResult::Child => match become_job(&program, order.terminal)? {},
+    }
+}
+
+/// Wakes this process when a process ends, while it reads what processes open.
+struct Events {
+    ended: SignalFd,
+}
+
+impl Events {
+    /// Gets ready, before the job starts.
+    fn begin(watch: &mut Watch) -> io::Result<Self> {
+        watch.begin()?;
+        let ends = SigSet::from(Signal::SIGCHLD);
+        // Else it would not wait in the descriptor. The job unblocks all signals.
+        ends.thread_block()?;
+        Ok(Self { ended: SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
+    }
+
+    /// Takes leave of every process that ends, and of what they open; when it is `job`, ends all others, so that nothing is
+    /// opened after the last event that is read.
+    fn reap_until_end_of(&self, job: Pid, watch: &mut Watch) -> Result<Exit, SandboxError> {
+        let failed = |error: Errno| setup("wait for a process")(error);
+        // A mount namespace that ends before its events are read takes the paths of what was opened there along.
+        let _ = setpriority_process(None, -20);
+        loop {
+            let mut ready = [self.ended.as_fd(), watch.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            watch.drain();
+            while self.ended.read_signal().map_err(failed)?.is_some() {}
+            if let Some(exit) = reap(job)? {
+                match nix::sys::signal::kill(Pid::from_raw(-1), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(error) => return Err(failed(error)),
+                }
+                while wait() != Err(Errno::ECHILD) {}
+                return Ok(exit);
+            }
+        }
+    }
+}
+
+/// Takes leave of every process that has ended; returns how `job` did, if it is among them.
+fn reap(job: Pid) -> Result<Option<Exit>, SandboxError> {
+    let mut exit = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid == job => exit = Some(Exit::Status(status)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == job => {
+                exit = Some(Exit::Signal(signal as i32))
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(exit),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(setup("wait for a process")(error)),
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 mod child;
 mod init;
 mod left;
+mod machine;
 mod mount;
 mod mountinfo;
 mod network;
@@ -30,6 +31,7 @@ mod run;
 mod target;
 mod tools;
 mod view;
+mod watch;
 mod wire;
 
 use std::io;

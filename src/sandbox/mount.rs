@@ -38,6 +38,29 @@ impl Mount {
         Self::create(context)
     }
 
+    /// Makes a read-only view of the directory `lower` alone, without what is mounted below it: a file system of its own, whose
+    /// files have the numbers and times that they have there. `nothing` is an empty directory.
+    pub(super) fn view_of(lower: &Path, nothing: &Path, attributes: MountAttrFlags) -> io::Result<Self> {
+        let lowers = [place(lower)?, place(nothing)?];
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        // By descriptors, as colons and commas in a path mean something there. An overlay without a top wants two directories.
+        let lowers = lowers.each_ref().map(|lower| path_of(lower).display().to_string()).join(":");
+        // Else files would have other device numbers than their directories: tar and find would not go on to them.
+        let options =
+            [("lowerdir", lowers.as_str()), ("xino", "on"), ("redirect_dir", "off"), ("metacopy", "off")];
+        for (key, value) in options {
+            fsconfig_set_string(context.as_fd(), key, value)?;
+        }
+        fsconfig_create(context.as_fd())?;
+        let attributes = attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        Ok(Self(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?))
+    }
+
+    /// Copies the mount at `path` without those below it.
+    pub(super) fn alone(path: &Path) -> io::Result<Self> {
+        Ok(Self(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?))
+    }
+
     fn create(context: OwnedFd) -> io::Result<Self> {
         fsconfig_create(context.as_fd())?;
         let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
@@ -96,6 +119,11 @@ impl Mount {
             }
         }
         Self::tree(&place.0)
+    }
+
+    /// Returns the mount's root directory or file.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Returns a path to what is mounted, valid for this process while the mount is held.

@@ -5,6 +5,8 @@
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
+    /// As statx(2) gives it.
+    pub(super) id: u64,
     /// Major and minor number.
     pub(super) device: String,
     /// The directory or file of the file system that is shown, absolute within it.
@@ -22,8 +24,9 @@ impl Line {
 
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<_> = line.split(' ').collect();
-        let [_, _, device, root, place, options, ..] = fields.as_slice() else { return None };
+        let [id, _, device, root, place, options, ..] = fields.as_slice() else { return None };
         Some(Self {
+            id: id.parse().ok()?,
             device: (*device).to_owned(),
             root: unescaped(root),
             place: unescaped(place),

@@ -11,7 +11,7 @@ use super::mount::{self, Attributes, Mount};
 use super::overlay::{self, Top};
 use super::wire::Ended;
 use super::{Namespaces, run, setup};
-use crate::port::{CacheMount, Exit, Job, Root, RootSpec, SandboxError};
+use crate::port::{CacheMount, Exit, HostOpens, Job, Root, RootSpec, SandboxError};
 
 /// A root that is mounted below [`super::ROOTS`].
 pub(super) struct MountedRoot {
@@ -20,6 +20,7 @@ pub(super) struct MountedRoot {
     /// How it is unmounted; `None` when it is.
     unmount: Option<UnmountFlags>,
     cache_mounts: RefCell<Vec<CacheMount>>,
+    host_opens: RefCell<HostOpens>,
 }
 
 impl MountedRoot {
@@ -30,11 +31,22 @@ impl MountedRoot {
             .and_then(|mount| mount.attach_at(&path))
             .and_then(|()| mount::part_from_original(&path))
             .map_err(mount::error(describe(spec), &path))?;
-        Ok(Self { path, sandbox, unmount: Some(unmount_flags(spec)), cache_mounts: RefCell::default() })
+        Ok(Self {
+            path,
+            sandbox,
+            unmount: Some(unmount_flags(spec)),
+            cache_mounts: RefCell::default(),
+            host_opens: RefCell::default(),
+        })
     }
 
-    /// Keeps what a job has left mounted, and returns how it ended.
-    fn note(&self, (exit, mounts): Ended) -> Result<Exit, SandboxError> {
+    /// Keeps what a job has left mounted and opened, and returns how it ended.
+    fn note(&self, Ended { exit, mounts, opens }: Ended) -> Result<Exit, SandboxError> {
+        let HostOpens { files, gap } = opens.unwrap_or_default();
+        let mut opens = self.host_opens.borrow_mut();
+        opens.files.extend(files);
+        opens.gap = opens.gap.take().or(gap);
+
         let mut known = self.cache_mounts.borrow_mut();
         for mount in mounts {
             if !known.contains(&mount) {
@@ -68,6 +80,10 @@ impl Root for MountedRoot {
 
     fn cache_mounts(&self) -> Vec<CacheMount> {
         self.cache_mounts.borrow().clone()
+    }
+
+    fn take_host_opens(&self) -> HostOpens {
+        self.host_opens.take()
     }
 
     fn close(mut self: Box<Self>) -> Result<(), SandboxError> {

@@ -10,12 +10,14 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, op
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 
+use super::machine;
 use super::mount::{self, Attributes, Mount};
 use super::overlay::{self, Top};
 use super::resolver::RESOLVER;
 use super::setup;
 use super::target::{MadeTargets, Shape};
 use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, SERVICE_POLICY, TOOLS};
+use super::watch::{Trace, Watch};
 use super::wire::{Order, Terminal};
 use crate::distro::PRIVATE;
 use crate::port::{Access, Bind, Job, Network, SandboxError, View};
@@ -53,9 +55,11 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 ];
 
 /// Switches this process (alone in its mount namespace) to the view that `order` asks for.
-pub(super) fn enter(order: &Order) -> Result<(), SandboxError> {
+///
+/// Returns what watches the files of the host that the job opens, if that is asked for, and, if it cannot be watched, why not.
+pub(super) fn enter(order: &Order) -> Result<Trace, SandboxError> {
     let mut machine = Machine::read(order)?;
-    let root = Assembly::attach(order, &mut machine)?;
+    let (root, trace) = Assembly::attach(order, &mut machine)?;
     root.mount_kernel_files()?;
     root.mount_devices()?;
     root.mount_run(&machine.resolver)?;
@@ -68,7 +72,8 @@ pub(super) fn enter(order: &Order) -> Result<(), SandboxError> {
     if let Some(terminal) = machine.terminal {
         root.mount(&terminal, "the terminal", "/dev/console")?;
     }
-    leave_machine(&root.path)
+    leave_machine(&root.path)?;
+    Ok(trace)
 }
 
 /// What a job gets of the machine, taken before the machine is covered.
@@ -143,20 +148,17 @@ struct Assembly {
 
 impl Assembly {
     /// Mounts the job's `/` on top of the place where plywood has mounted the target.
-    fn attach(order: &Order, host: &mut Machine) -> Result<Self, SandboxError> {
+    fn attach(order: &Order, host: &mut Machine) -> Result<(Self, Trace), SandboxError> {
         let failed = || mount::error(order.root.display(), "/");
         let target = Mount::tree(&order.root).map_err(failed())?;
         match order.job.view {
             View::Target => {
                 // Device nodes may be made, but open nothing: they would be the machine's.
                 let root = target.with(Attributes::NoDevices).map_err(failed())?;
-                Self::at(&root, &order.root).map_err(failed())
+                Ok((Self::at(&root, &order.root).map_err(failed())?, Trace::NotAsked))
             }
             View::Host | View::HostBare => {
-                let machine = Mount::tree("/".as_ref())
-                    .and_then(|machine| machine.with(Attributes::ReadOnly))
-                    .map_err(failed())?;
-                let root = Self::at(&machine, &order.root).map_err(failed())?;
+                let (root, trace) = Self::machine(order)?;
                 match host.take(order, "/tmp") {
                     // The target is below it, so it has to come first.
                     Some(tmp) => root.mount_tmp(tmp)?,
@@ -168,7 +170,7 @@ impl Assembly {
                 for home in HOMES.into_iter().filter(|home| Path::new(home).is_dir()) {
                     root.mount_fresh(home, "0700", |_| Ok(()))?;
                 }
-                Ok(root)
+                Ok((root, trace))
             }
         }
     }
@@ -179,6 +181,26 @@ impl Assembly {
         let targets = &mut MadeTargets::default();
         let made = attached.and_then(|()| targets.make(&self.path, View::HOST_MOUNT, Shape::Directory, &[]));
         made.map(drop).map_err(mount::error("a directory", "/tmp"))
+    }
+
+    /// Mounts the machine's own root, read-only; in a form that can be watched, if that is asked for and the kernel can do it.
+    fn machine(order: &Order) -> Result<(Self, Trace), SandboxError> {
+        let failed = || mount::error(order.root.display(), "/");
+        let watch = order.job.traced.then(Watch::new);
+        let trace = match watch {
+            Some(Ok(watch)) => {
+                let (root, watch) = machine::attach(watch, &order.root).map_err(failed())?;
+                return Ok((Self { path: order.root.clone(), root }, Trace::Watched(watch)));
+            }
+            Some(Err(error)) => {
+                Trace::Impossible(format!("the kernel does not tell what hooks open: {error}"))
+            }
+            None => Trace::NotAsked,
+        };
+        let machine = Mount::tree("/".as_ref())
+            .and_then(|machine| machine.with(Attributes::ReadOnly))
+            .map_err(failed())?;
+        Ok((Self::at(&machine, &order.root).map_err(failed())?, trace))
     }
 
     fn at(mount: &Mount, path: &Path) -> io::Result<Self> {

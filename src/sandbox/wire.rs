@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::port::{CacheMount, Exit, Job, SandboxError};
+use crate::port::{CacheMount, Exit, HostOpens, Job, SandboxError};
 
 /// What the supervisor is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,13 +32,18 @@ pub(super) enum Terminal {
     Detached,
 }
 
-/// How a job ended, and what it left mounted.
-pub(super) type Ended = (Exit, Vec<CacheMount>);
+/// How a job ended, what it left mounted, and what it opened of the host if that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ended {
+    pub(super) exit: Exit,
+    pub(super) mounts: Vec<CacheMount>,
+    pub(super) opens: Option<HostOpens>,
+}
 
 /// How it went.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    Ended { exit: Exit, mounts: Vec<CacheMount> },
+    Ended(Ended),
     ProgramNotFound { program: String, path: String },
     MountFailed { what: String, target: PathBuf, cause: Cause },
     SetupFailed { action: String, cause: Cause },
@@ -54,7 +59,7 @@ pub(super) enum Cause {
 impl From<Result<Ended, SandboxError>> for Report {
     fn from(result: Result<Ended, SandboxError>) -> Self {
         match result {
-            Ok((exit, mounts)) => Report::Ended { exit, mounts },
+            Ok(ended) => Report::Ended(ended),
             Err(SandboxError::ProgramNotFound { program, path }) => Report::ProgramNotFound { program, path },
             Err(SandboxError::Mount { what, target, source }) => {
                 Report::MountFailed { what, target, cause: source.into() }
@@ -72,7 +77,7 @@ impl From<Result<Ended, SandboxError>> for Report {
 impl Report {
     pub(super) fn into_result(self) -> Result<Ended, SandboxError> {
         Err(match self {
-            Report::Ended { exit, mounts } => return Ok((exit, mounts)),
+            Report::Ended(ended) => return Ok(ended),
             Report::ProgramNotFound { program, path } => SandboxError::ProgramNotFound { program, path },
             Report::MountFailed { what, target, cause } => {
                 SandboxError::Mount { what, target, source: cause.into() }
@@ -175,9 +180,10 @@ mod tests {
         assert!(letter.read::<Report>().unwrap().is_none());
         let process = std::process::id().to_string();
         let mut other_end = Letter::of_process(&process, &letter.number()).unwrap();
-        other_end.write(&Report::Ended { exit: Exit::Signal(9), mounts: Vec::new() }).unwrap();
-        other_end.write(&Report::Ended { exit: Exit::Status(0), mounts: Vec::new() }).unwrap();
+        let ended = |exit| Ended { exit, mounts: Vec::new(), opens: None };
+        other_end.write(&Report::Ended(ended(Exit::Signal(9)))).unwrap();
+        other_end.write(&Report::Ended(ended(Exit::Status(0)))).unwrap();
         let report = letter.read::<Report>().unwrap().unwrap();
-        assert_eq!(report.into_result().unwrap(), (Exit::Signal(9), Vec::new()));
+        assert_eq!(report.into_result().unwrap(), ended(Exit::Signal(9)));
     }
 }

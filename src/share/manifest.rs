@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Refusal, SharedStep, StepKey};
 use crate::layer::Encoding;
 use crate::oci::{Digest, canonical_json, descriptor};
-use crate::plan::{BEHAVIOUR_VERSION, KeyFields, Record};
+use crate::plan::{BEHAVIOUR_VERSION, Evidence, KeyFields, Record};
 use crate::port::{Blob, Layer};
 use crate::trust::{Policy, Purpose, Signature, SigningKey};
 
@@ -26,6 +26,7 @@ const INPUT_KEY: &str = "plywood.input-key";
 const CONTENT_KEY: &str = "plywood.content-key";
 const PARENT_KEY: &str = "plywood.parent-key";
 const FIELDS: &str = "plywood.fields";
+const HOST: &str = "plywood.host";
 const BEHAVIOUR: &str = "plywood.behaviour";
 const CREATED: &str = "org.opencontainers.image.created";
 const SIGNATURE: &str = "plywood.signature";
@@ -91,7 +92,8 @@ impl SharedStep {
     }
 
     fn annotations(&self) -> HashMap<String, String> {
-        let Record { step, image, input_key, content_key, parent, fields, diff_ids: _ } = &self.record;
+        let Record { step, image, input_key, content_key, parent, fields, diff_ids: _, evidence } =
+            &self.record;
         let fields: BTreeMap<_, _> =
             fields.fields().iter().map(|field| (&field.label, &field.value)).collect();
         let fields = String::from_utf8(canonical_json(&fields)).expect("JSON is UTF-8");
@@ -105,7 +107,9 @@ impl SharedStep {
             (BEHAVIOUR, BEHAVIOUR_VERSION.to_string()),
             (CREATED, jiff::Timestamp::from_second(self.created).unwrap_or_default().to_string()),
         ];
-        all.into_iter().chain(parent).map(|(name, value)| (name.to_owned(), value)).collect()
+        let json = |evidence| String::from_utf8(canonical_json(evidence)).expect("JSON is UTF-8");
+        let host = evidence.as_ref().map(|evidence| (HOST, json(evidence)));
+        all.into_iter().chain(parent).chain(host).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
@@ -146,6 +150,7 @@ fn parse(document: Value) -> Result<SharedStep, Refusal> {
         parent: all.0.contains_key(PARENT_KEY).then(|| all.parse(PARENT_KEY)).transpose()?,
         fields: parse_fields(all.text(FIELDS)?)?,
         diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
+        evidence: all.0.contains_key(HOST).then(|| parse_evidence(all.text(HOST)?)).transpose()?,
     };
     Ok(SharedStep { record, layers, config, created: all.parse::<jiff::Timestamp>(CREATED)?.as_second() })
 }
@@ -155,6 +160,14 @@ fn parse_fields(text: &str) -> Result<KeyFields, Refusal> {
         .map_err(|error| Refusal::malformed(format!("annotation `{FIELDS}`: {error}")))?;
     fields.iter().flat_map(|(label, value)| [label, value]).try_for_each(|text| check_text(FIELDS, text))?;
     Ok(KeyFields::new(fields))
+}
+
+fn parse_evidence(text: &str) -> Result<Evidence, Refusal> {
+    let evidence: Evidence = serde_json::from_str(text)
+        .map_err(|error| Refusal::malformed(format!("annotation `{HOST}`: {error}")))?;
+    let texts = evidence.reads.iter().flat_map(|read| [&read.path, &read.by]).chain(&evidence.gap);
+    texts.into_iter().try_for_each(|text| check_text(HOST, text))?;
+    Ok(evidence)
 }
 
 /// Refuses what would do something to a terminal: texts of strangers are shown to people.
@@ -236,6 +249,7 @@ mod tests {
             parent: step.parent,
             fields: step.fields.clone(),
             diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
+            evidence: None,
         };
         SharedStep::new(&record, layers.to_vec(), None, 1_700_000_000)
     }

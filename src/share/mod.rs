@@ -23,6 +23,7 @@
 //! | `plywood.step`, `plywood.image` | its name, and the image it was built for first |
 //! | `plywood.input-key`, `plywood.content-key`, `plywood.parent-key` | its keys, and the input key of the step below |
 //! | `plywood.fields` | what the keys were made of, as a JSON object: digests in place of the values of variables |
+//! | `plywood.host` | what its hooks read of the build host, as far as it counts on other machines; if any ran there |
 //! | `plywood.behaviour` | the version of how hooks are run |
 //! | `org.opencontainers.image.created` | when it was published |
 //! | `plywood.signature` | who vouches for all of the above and for the layers |

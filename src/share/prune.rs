@@ -46,7 +46,7 @@ mod tests {
         let (input_key, content_key) = (InputKey::new(digest), fields.content_key(None));
         let (step, image) = (name.to_owned(), "vm".to_owned());
         let (parent, diff_ids) = (None, Vec::new());
-        let record = Record { step, image, input_key, content_key, parent, fields, diff_ids };
+        let record = Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
         (digest, SharedStep { record, layers: Vec::new(), config: None, created })
     }
 

@@ -24,6 +24,12 @@ pub enum Refusal {
     /// Nobody who counts vouches for it.
     #[error(transparent)]
     Distrusted(Distrust),
+    /// Its hooks would read something else on this host.
+    #[error("{reason}")]
+    Host {
+        /// What is different, and which hook read it.
+        reason: String,
+    },
     /// A layer could not be had, or is not what the record says.
     #[error("its layer could not be taken: {reason}")]
     Layer {

@@ -1,7 +1,7 @@
 //! What is told of a built step.
 
 use super::StepKey;
-use crate::plan::{Record, Step};
+use crate::plan::{Evidence, Record, Step};
 use crate::port::{Blob, Layer};
 
 /// A built step, as it is published.
@@ -20,7 +20,8 @@ pub struct SharedStep {
 impl SharedStep {
     /// Returns what may be told of the step with the record `record`, which gave `layers`.
     pub fn new(record: &Record, layers: Vec<Layer>, config: Option<Blob>, created: i64) -> Self {
-        let record = Record { fields: record.fields.published(), ..record.clone() };
+        let evidence = record.evidence.as_ref().map(Evidence::published);
+        let record = Record { fields: record.fields.published(), evidence, ..record.clone() };
         Self { record, layers, config, created }
     }
 

@@ -254,7 +254,8 @@ mod tests {
         let fields = KeyFields::default();
         let (input_key, content_key) = (fields.input_key(None), fields.content_key(None));
         let (step, image) = ("s".to_owned(), "i".to_owned());
-        let record = Record { step, image, input_key, content_key, parent: None, fields, diff_ids };
+        let record =
+            Record { step, image, input_key, content_key, parent: None, fields, diff_ids, evidence: None };
         store.save(&record).unwrap();
         (directory, store, record)
     }

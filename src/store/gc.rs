@@ -260,7 +260,8 @@ mod tests {
             let parent = parent.map(|parent| parent.input_key);
             let (input_key, content_key) = (fields.input_key(parent), fields.content_key(None));
             let (step, image) = (name.to_owned(), "i".to_owned());
-            let record = Record { step, image, input_key, content_key, parent, fields, diff_ids };
+            let record =
+                Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
             self.store.save(&record).unwrap();
             let layer = self.store.layer(&record.diff_ids[0]).unwrap().unwrap();
             let layout = self.store.layout();

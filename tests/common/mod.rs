@@ -88,6 +88,7 @@ pub fn shell(script: &str) -> Job {
         view: View::Target,
         binds: Vec::new(),
         network: Network::Host,
+        traced: false,
     }
 }
 

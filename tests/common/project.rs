@@ -251,6 +251,11 @@ impl Build {
             .collect()
     }
 
+    /// Returns the texts of warnings.
+    pub fn warnings(&self) -> Vec<&str> {
+        self.of("warning").filter_map(|event| event["message"].as_str()).collect()
+    }
+
     /// Returns the events of a kind.
     pub fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
         self.events.iter().filter(move |event| event["event"] == kind)

@@ -20,6 +20,7 @@ mod dropin_hooks;
 mod elements;
 mod exchange;
 mod host;
+mod host_reads;
 mod mounts;
 mod normalize;
 mod output;

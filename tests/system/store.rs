@@ -286,6 +286,7 @@ fn records_are_hits_only_while_their_layers_are_there() {
         parent: None,
         fields,
         diff_ids: vec![layer.diff_id],
+        evidence: None,
     };
     bench.store.save(&record).unwrap();
     let again = Store::open(&bench.path).unwrap();
@@ -375,6 +376,7 @@ fn committing_child() {
             parent: None,
             fields,
             diff_ids: vec![layer.diff_id],
+            evidence: None,
         };
         store.save(&record).unwrap();
         stack = vec![layer.diff_id];

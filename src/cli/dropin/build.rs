@@ -67,7 +67,8 @@ impl Build<'_> {
             Target::new(self.context, &CacheTo::default(), &client(global, self.call.process)?, log)?;
         let registries = sources.registries();
         let host = Host::of(self.call.process);
-        let found = preflight::check(&host, &edges.store, &plan, self.disk, &outputs, &registries)?;
+        let found =
+            preflight::check(&host, &edges.store, &edges.files, &plan, self.disk, &outputs, &registries)?;
         found.iter().for_each(|message| log.emit(Event::Warning { message }));
         let pauses = BreakIns { breaks: &self.request.breaks, environment, log };
         let builder = Builder {

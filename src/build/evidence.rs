@@ -1,0 +1,129 @@
+//! What hooks read of the build host: noted while a step runs, compared with the host when its record is found.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::oci::Digest;
+use crate::plan::{
+    Aspect, Evidence, HostChange, HostDifference, HostRead, Miss, Record, Step, literal_paths,
+};
+use crate::port::{HostFiles, HostOpen, HostOpens};
+
+/// Notes what the hooks of one step read of the host.
+pub(super) struct Witness<'a> {
+    host: &'a dyn HostFiles,
+    /// `None` until something runs on the host.
+    seen: RefCell<Option<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    reads: BTreeMap<(String, Aspect), HostRead>,
+    names: BTreeMap<String, Digest>,
+    gap: Option<String>,
+}
+
+impl<'a> Witness<'a> {
+    pub(super) fn new(host: &'a dyn HostFiles) -> Self {
+        Self { host, seen: RefCell::default() }
+    }
+
+    /// Notes what cannot be traced, before `hook` with these texts runs: the names on the host, and what is at the paths that the
+    /// texts have.
+    ///
+    /// What changes between now and the hook's look at it makes the next look-up a miss.
+    pub(super) fn begin<'t>(&self, hook: &str, texts: impl IntoIterator<Item = &'t [u8]>) {
+        let mut seen = self.seen.borrow_mut();
+        let seen = seen.get_or_insert_with(|| Seen { names: self.host.names(), ..Seen::default() });
+        for text in texts {
+            for path in literal_paths(&String::from_utf8_lossy(text)) {
+                let read = self.read(path, Aspect::Entry, hook);
+                seen.reads.entry((read.path.clone(), read.aspect)).or_insert(read);
+            }
+        }
+    }
+
+    /// Notes what `hook` has opened.
+    pub(super) fn end(&self, hook: &str, HostOpens { files, gap }: HostOpens) {
+        let mut seen = self.seen.borrow_mut();
+        let Some(seen) = seen.as_mut() else { return };
+        seen.gap = seen.gap.take().or(gap);
+        for HostOpen { path, aspect, stamp } in files {
+            if seen.reads.contains_key(&(path.clone(), aspect)) {
+                continue;
+            }
+            // What is there now is what the hook has read only if nothing was written since.
+            match self.host.observe(&path, aspect) {
+                Some(found) if found.stamp.as_ref() == Some(&stamp) => {
+                    let stamp = found.is_settled.then_some(stamp);
+                    let (digest, by) = (Some(found.digest), hook.to_owned());
+                    let read = HostRead { path: path.clone(), aspect, digest, by, stamp };
+                    seen.reads.insert((path, aspect), read);
+                }
+                _ => drop(seen.gap.get_or_insert(format!("`{path}` changed while `{hook}` ran"))),
+            }
+        }
+    }
+
+    /// Returns what was noted; `None` if nothing ran on the host.
+    pub(super) fn conclude(self) -> Option<Evidence> {
+        let Seen { reads, names, gap } = self.seen.into_inner()?;
+        Some(Evidence { reads: reads.into_values().collect(), names, gap })
+    }
+
+    fn read(&self, path: String, aspect: Aspect, hook: &str) -> HostRead {
+        let found = self.host.observe(&path, aspect);
+        let stamp = found.as_ref().filter(|found| found.is_settled).and_then(|found| found.stamp.clone());
+        HostRead { path, aspect, digest: found.map(|found| found.digest), by: hook.to_owned(), stamp }
+    }
+}
+
+/// Returns why a record of `step` does not count on this host although its key is the right one; empty if it does.
+pub(super) fn misses(step: &Step, record: &Record, host: &dyn HostFiles) -> Vec<Miss> {
+    match &record.evidence {
+        None if step.reads_host() => {
+            vec![Miss::HostUnknown { why: "the record does not say what its hooks read".to_owned() }]
+        }
+        None => Vec::new(),
+        Some(Evidence { gap: Some(gap), .. }) => vec![Miss::HostUnknown { why: gap.clone() }],
+        Some(evidence) => changes(evidence, host).into_iter().map(Miss::Host).collect(),
+    }
+}
+
+/// Returns what is not as it was when `evidence` was noted.
+fn changes(evidence: &Evidence, host: &dyn HostFiles) -> Vec<HostChange> {
+    let mut changes: Vec<_> = evidence.reads.iter().filter_map(|read| change(read, host)).collect();
+    if !evidence.names.is_empty() {
+        changes.extend(changed_names(&evidence.names, &host.names()));
+    }
+    changes
+}
+
+fn change(read: &HostRead, host: &dyn HostFiles) -> Option<HostChange> {
+    // Digests are computed only where the stamp does not spare it.
+    if read.stamp.is_some() && read.stamp == host.stamp(&read.path) {
+        return None;
+    }
+    let now = host.observe(&read.path, read.aspect).map(|found| found.digest);
+    let difference = difference(read.digest, now)?;
+    let (path, by) = (read.path.clone(), Some(read.by.clone()));
+    Some(HostChange { path, aspect: Some(read.aspect), difference, by })
+}
+
+fn changed_names(old: &BTreeMap<String, Digest>, new: &BTreeMap<String, Digest>) -> Vec<HostChange> {
+    let added = new.keys().filter(|path| !old.contains_key(*path));
+    let changed = old.keys().chain(added).filter_map(|path| {
+        let difference = difference(old.get(path).copied(), new.get(path).copied())?;
+        Some(HostChange { path: path.clone(), aspect: None, difference, by: None })
+    });
+    changed.collect()
+}
+
+fn difference(old: Option<Digest>, new: Option<Digest>) -> Option<HostDifference> {
+    match (old, new) {
+        (old, new) if old == new => None,
+        (None, _) => Some(HostDifference::Appeared),
+        (_, None) => Some(HostDifference::Gone),
+        _ => Some(HostDifference::Changed),
+    }
+}

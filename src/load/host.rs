@@ -1,0 +1,227 @@
+//! The build host's own files, for evidence of what hooks read there.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::oci::{Digest, Hasher, HashingReader};
+use crate::plan::{Aspect, NAMES, Stamp};
+use crate::port::{HostFiles, Observation};
+
+/// How old the last change of a file has to be for its stamp to tell any later one: file systems keep times in steps, of two
+/// seconds at most (FAT).
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+/// How long the names of the host count.
+const NAMES_LAST: Duration = Duration::from_secs(1);
+
+/// How many names of each entry of the directories [`NAMES`] are looked at, the highest levels first: `/opt` may hold whole
+/// distributions.
+const MOST_NAMES: usize = 10_000;
+
+/// The files of the machine that this process runs on.
+#[derive(Default)]
+pub struct HostFileSystem {
+    /// Digests that were computed before, by what they are of.
+    digests: Mutex<HashMap<(String, Aspect, Stamp), Digest>>,
+    names: Mutex<Option<(Instant, BTreeMap<String, Digest>)>>,
+}
+
+impl HostFiles for HostFileSystem {
+    fn stamp(&self, path: &str) -> Option<Stamp> {
+        fs::symlink_metadata(path).ok().map(|found| stamp_of(&found))
+    }
+
+    fn observe(&self, path: &str, aspect: Aspect) -> Option<Observation> {
+        let found = fs::symlink_metadata(path).ok()?;
+        let is_settled = is_settled(&found);
+        let before = stamp_of(&found);
+        let known = (path.to_owned(), aspect, before.clone());
+        if let Some(digest) = lock(&self.digests).get(&known).filter(|_| is_settled) {
+            return Some(Observation { digest: *digest, stamp: Some(before), is_settled });
+        }
+        let digest = digest(Path::new(path), &found, aspect).ok()?;
+        let stamp = Some(before).filter(|before| self.stamp(path).as_ref() == Some(before));
+        if stamp.is_some() {
+            lock(&self.digests).insert(known, digest);
+        }
+        Some(Observation { digest, stamp, is_settled })
+    }
+
+    fn names(&self) -> BTreeMap<String, Digest> {
+        let mut known = lock(&self.names);
+        match known.as_ref() {
+            Some((when, names)) if when.elapsed() < NAMES_LAST => names.clone(),
+            _ => known.insert((Instant::now(), all_names(&NAMES))).1.clone(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn stamp_of(found: &Metadata) -> Stamp {
+    let nanoseconds = |time: i64| u32::try_from(time).unwrap_or_default();
+    let modified = (found.mtime(), nanoseconds(found.mtime_nsec()));
+    Stamp::new(found.size(), modified, (found.ctime(), nanoseconds(found.ctime_nsec())))
+}
+
+/// Says whether a later change of a file would give it another stamp.
+fn is_settled(found: &Metadata) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let age = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(found.ctime());
+    age >= SETTLED_AFTER.as_secs() as i64
+}
+
+fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
+    match aspect {
+        Aspect::Content if found.is_file() => {
+            let mut reader = HashingReader::new(File::open(path)?);
+            io::copy(&mut reader, &mut io::sink())?;
+            Ok(reader.finish().0)
+        }
+        Aspect::Listing if found.is_dir() => listing(path),
+        Aspect::Entry => {
+            let mut hasher = Hasher::default();
+            add_entry(&mut hasher, path, found);
+            Ok(hasher.finish())
+        }
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+fn listing(path: &Path) -> io::Result<Digest> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let kind = u8::from(kind.is_dir()) + 2 * u8::from(kind.is_symlink()) + 4 * u8::from(kind.is_file());
+        names.push((entry.file_name(), kind));
+    }
+    names.sort();
+    let mut hasher = Hasher::default();
+    for (name, kind) in names {
+        add(&mut hasher, name.as_bytes());
+        hasher.update(&[kind]);
+    }
+    Ok(hasher.finish())
+}
+
+/// Adds type, mode, owner and link target.
+fn add_entry(hasher: &mut Hasher, path: &Path, found: &Metadata) {
+    for number in [found.mode(), found.uid(), found.gid()] {
+        hasher.update(&number.to_le_bytes());
+    }
+    if found.is_symlink() {
+        // One that cannot be read is as one that leads nowhere.
+        add(hasher, fs::read_link(path).unwrap_or_default().as_os_str().as_bytes());
+    }
+}
+
+fn add(hasher: &mut Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+/// Returns a digest of all names below each entry of `directories`. What cannot be read has none.
+fn all_names(directories: &[&str]) -> BTreeMap<String, Digest> {
+    let entries = directories.iter().flat_map(|directory| sorted_entries(Path::new(directory)));
+    entries.map(|path| (path.to_string_lossy().into_owned(), names_below(&path))).collect()
+}
+
+/// Returns a digest of a path and all names below it, the highest level first, up to [`MOST_NAMES`].
+fn names_below(path: &Path) -> Digest {
+    let mut hasher = Hasher::default();
+    let mut next = VecDeque::from([path.to_owned()]);
+    let mut count = 0;
+    while let Some(path) = next.pop_front().filter(|_| count < MOST_NAMES) {
+        count += 1;
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        add(&mut hasher, path.as_os_str().as_bytes());
+        add_entry(&mut hasher, &path, &found);
+        if found.is_dir() {
+            next.extend(sorted_entries(&path));
+        }
+    }
+    hasher.finish()
+}
+
+fn sorted_entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn each_aspect_sees_what_a_hook_can_see_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let reset = || {
+            fs::remove_dir_all(at("d")).ok();
+            fs::create_dir_all(at("d/sub")).unwrap();
+            fs::write(at("d/a"), "a").unwrap();
+            symlink("a", at("d/link")).unwrap();
+        };
+        let seen = || {
+            let host = HostFileSystem::default();
+            let path = |name: &str| at(name).to_str().unwrap().to_owned();
+            let of = |name, aspect| host.observe(&path(name), aspect).map(|found| found.digest);
+            let names = all_names(&[dir.path().to_str().unwrap()]);
+            (of("d/a", Aspect::Content), of("d", Aspect::Listing), of("d/link", Aspect::Entry), names)
+        };
+        type Change = (&'static str, fn(&Path), [bool; 4]);
+        let table: [Change; 6] = [
+            ("nothing", |_| (), [false, false, false, false]),
+            ("content", |d| fs::write(d.join("a"), "b").unwrap(), [true, false, false, false]),
+            (
+                "mode",
+                |d| fs::set_permissions(d.join("a"), Permissions::from_mode(0o600)).unwrap(),
+                [false, false, false, true],
+            ),
+            ("a name more", |d| fs::write(d.join("b"), "").unwrap(), [false, true, false, true]),
+            ("a name more below", |d| fs::write(d.join("sub/b"), "").unwrap(), [false, false, false, true]),
+            (
+                "a link that leads elsewhere",
+                |d| {
+                    fs::remove_file(d.join("link")).unwrap();
+                    symlink("b", d.join("link")).unwrap();
+                },
+                [false, false, true, true],
+            ),
+        ];
+        for (case, change, expected) in table {
+            reset();
+            let before = seen();
+            change(&at("d"));
+            let after = seen();
+            let differs =
+                [before.0 != after.0, before.1 != after.1, before.2 != after.2, before.3 != after.3];
+            assert_eq!(differs, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_or_of_another_kind_is_not_observed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let host = HostFileSystem::default();
+        assert_eq!(host.observe(path, Aspect::Content), None);
+        assert_eq!(host.observe(&format!("{path}/absent"), Aspect::Entry), None);
+        assert!(!host.observe(path, Aspect::Listing).unwrap().is_settled, "it is just made");
+        assert!(host.observe("/etc", Aspect::Entry).unwrap().is_settled);
+    }
+}

@@ -1,0 +1,102 @@
+//! The machine's own root as hooks see it, in a form in which it can be watched what they open.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::MountAttrFlags;
+
+use super::ROOTS;
+use super::mount::{self, Attributes, Mount};
+use super::mountinfo::Line;
+use super::watch::Watch;
+use crate::plan::NOT_OF_HOST;
+
+/// Mounts at `target` a read-only view of each of the machine's mounts, as they are nested, but for those that the sandbox covers.
+/// Returns its root directory and `watch`, which watches all of them.
+pub(super) fn attach(mut watch: Box<Watch>, target: &Path) -> io::Result<(OwnedFd, Box<Watch>)> {
+    // The list comes first: the view itself would be in it.
+    let mounts = machine_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
+    let nothing = Path::new(ROOTS).join("empty");
+    fs::create_dir_all(&nothing)?;
+    for (path, attributes) in mounts {
+        let within = target.join(path.strip_prefix("/").unwrap_or(&path));
+        match attach_one(&mut watch, &path, &nothing, attributes, &within) {
+            // Another mount covers it, so that no path leads to it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path != Path::new("/") => {}
+            attached => attached?,
+        }
+    }
+    Ok((mount::place(target)?, watch))
+}
+
+fn attach_one(
+    watch: &mut Watch,
+    path: &Path,
+    nothing: &Path,
+    attributes: MountAttrFlags,
+    target: &Path,
+) -> io::Result<()> {
+    let place = mount::place(target)?;
+    if !path.is_dir() {
+        Mount::alone(path)?.with(Attributes::ReadOnly)?.attach(place.as_fd())?;
+        return watch.assume(path);
+    }
+    let view = match Mount::view_of(path, nothing, attributes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+        // A file system that cannot be a part of an overlay, or overlays that are as high as they can be.
+        Err(_) => Mount::alone(path)?.with(Attributes::ReadOnly)?,
+        Ok(view) => view,
+    };
+    view.attach(place.as_fd())?;
+    watch.add(view.as_fd(), path)
+}
+
+/// Returns the mounts that hooks can see, those that hold others first, and what they forbid. Of several at one place, the last one
+/// counts.
+fn machine_mounts(mountinfo: &str) -> BTreeMap<PathBuf, MountAttrFlags> {
+    let is_covered = |path: &Path| NOT_OF_HOST.iter().any(|place| path.starts_with(place));
+    let lines = Line::all(mountinfo).map(|line| (PathBuf::from(line.place), attributes(&line.options)));
+    lines.filter(|(path, _)| !is_covered(path)).collect()
+}
+
+/// Returns what a mount forbids, by its options.
+fn attributes(options: &str) -> MountAttrFlags {
+    let flag = |option: &str| match option {
+        "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
+        "nodev" => MountAttrFlags::MOUNT_ATTR_NODEV,
+        "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
+        _ => MountAttrFlags::empty(),
+    };
+    options.split(',').map(flag).fold(MountAttrFlags::empty(), |all, one| all | one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_that_the_sandbox_covers_are_left_out_and_parents_come_first() {
+        let mountinfo = "\
+            9 1 8:1 / /srv/data rw,nosuid - ext4 /dev/sda1 rw\n\
+            2 1 0:5 / /proc/sys/fs rw - proc proc rw\n\
+            3 1 8:2 / /srv rw - ext4 /dev/sda2 rw\n\
+            4 1 8:3 / /home/x rw - ext4 /dev/sda3 rw\n\
+            5 1 8:3 / /homes rw,nodev,noexec - ext4 /dev/sda3 rw\n\
+            6 3 8:2 / /srv rw,nodev - ext4 /dev/sda2 rw\n\
+            1 0 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        let mounts = machine_mounts(mountinfo);
+        let mounts: Vec<_> = mounts.iter().map(|(path, flags)| (path.to_str().unwrap(), *flags)).collect();
+        let no_programs = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let none = MountAttrFlags::empty();
+        let expected = [
+            ("/", none),
+            ("/homes", no_programs),
+            ("/srv", MountAttrFlags::MOUNT_ATTR_NODEV),
+            ("/srv/data", MountAttrFlags::MOUNT_ATTR_NOSUID),
+        ];
+        assert_eq!(mounts, expected);
+    }
+}

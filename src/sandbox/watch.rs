@@ -1,0 +1,265 @@
+//! Traces which files of the host a job opens, by fanotify.
+//!
+//! The job sees each of the host's mounts through a read-only overlay of its own. A mark on an overlay's file system reports
+//! every open there and nothing else: through `chroot`, bind mounts, and mount namespaces that the job makes, but none of the
+//! opens of other processes of the host, and none in the target. A mount that overlayfs refuses is marked itself; opens of
+//! other processes then come from outside of the job's pid namespace and are left out.
+//!
+//! Pid 1 of the sandbox reads the events. When the job has ended it kills what the job left running, so that the queue it then
+//! empties is complete.
+//!
+//! Source: fanotify(7), fanotify_init(2), fanotify_mark(2). All that is used here is in Linux 5.1; mount ids of statx(2) are
+//! in Linux 5.8.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, readlinkat, statx};
+
+use super::mount;
+use super::mountinfo::Line;
+use crate::plan::{Aspect, Stamp};
+use crate::port::{HostOpen, HostOpens};
+
+/// Whether the files of the host that a job opens are known.
+pub(super) enum Trace {
+    /// Nobody wants to know.
+    NotAsked,
+    /// They cannot be, for this reason.
+    Impossible(String),
+    /// They are noted.
+    Watched(Box<Watch>),
+}
+
+impl Trace {
+    /// Returns the watch, if there is one.
+    pub(super) fn watch(&mut self) -> Option<&mut Watch> {
+        match self {
+            Trace::Watched(watch) => Some(watch),
+            Trace::NotAsked | Trace::Impossible(_) => None,
+        }
+    }
+
+    /// Returns what was opened; `None` if nobody wants to know.
+    pub(super) fn finish(self) -> Option<HostOpens> {
+        match self {
+            Trace::NotAsked => None,
+            Trace::Impossible(gap) => Some(HostOpens { files: Vec::new(), gap: Some(gap) }),
+            Trace::Watched(watch) => Some(watch.finish()),
+        }
+    }
+}
+
+/// Which files of the host a job has opened.
+pub(super) struct Watch {
+    group: Fanotify,
+    /// Where each watched mount is on the host, by its mount id.
+    mounts: HashMap<u64, PathBuf>,
+    /// The same by the device number of its file system.
+    devices: HashMap<String, PathBuf>,
+    /// `/proc` of the job, and the descriptors of this process in it: the job may cover them.
+    proc: Option<[OwnedFd; 2]>,
+    /// Other mounts in the mount namespaces of the job, by mount id: where they are, and what of the host they show.
+    made: HashMap<u64, (PathBuf, PathBuf)>,
+    /// Files whose path is known, by device and inode number.
+    named: HashMap<(u32, u32, u64), Stamp>,
+    opened: BTreeMap<(String, Aspect), Stamp>,
+    gap: Option<String>,
+}
+
+impl Watch {
+    /// Makes a watch that watches nothing yet.
+    ///
+    /// # Errors
+    /// Without `CAP_SYS_ADMIN` in the first user namespace, or if the kernel has no fanotify.
+    pub(super) fn new() -> io::Result<Box<Self>> {
+        let flags = InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK | InitFlags::FAN_UNLIMITED_QUEUE;
+        // Without blocking: a fifo is opened for its event, too.
+        let files = EventFFlags::O_RDONLY
+            | EventFFlags::O_CLOEXEC
+            | EventFFlags::O_NONBLOCK
+            | EventFFlags::O_NOATIME
+            | EventFFlags::O_LARGEFILE;
+        Ok(Box::new(Self {
+            group: Fanotify::init(flags, files)?,
+            mounts: HashMap::new(),
+            devices: HashMap::new(),
+            proc: None,
+            made: HashMap::new(),
+            named: HashMap::new(),
+            opened: BTreeMap::new(),
+            gap: None,
+        }))
+    }
+
+    /// Watches the file system of `mount`, which shows what is at `path` on the host.
+    pub(super) fn add(&mut self, mount: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+        // A mount that is attached nowhere has no other name, and a descriptor made by O_PATH cannot be marked.
+        let name = format!("/proc/self/fd/{}", mount.as_raw_fd());
+        let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
+        self.group.mark(flags, MaskFlags::FAN_OPEN | MaskFlags::FAN_ONDIR, mount, Some(name.as_str()))?;
+        let found = examine(mount)?;
+        self.mounts.insert(found.stx_mnt_id, path.to_owned());
+        let device = format!("{}:{}", found.stx_dev_major, found.stx_dev_minor);
+        self.devices.insert(device, path.to_owned());
+        Ok(())
+    }
+
+    /// Takes it for given that the job opens the file at `path`.
+    pub(super) fn assume(&mut self, path: &Path) -> io::Result<()> {
+        let found = examine(mount::place(path)?.as_fd())?;
+        let name = path.to_str().ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
+        self.opened.insert((name.to_owned(), aspect_of(&found)), stamp_of(&found));
+        Ok(())
+    }
+
+    /// Gets ready to name what is opened. To be called when the view is complete, before the job starts.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        let open = |path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        self.proc = Some([open("/proc")?, open("/proc/self/fd")?]);
+        Ok(())
+    }
+
+    /// Reads all events that have come.
+    pub(super) fn drain(&mut self) {
+        loop {
+            match self.group.read_events() {
+                Ok(events) => events.iter().for_each(|event| self.note(event)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                Err(error) => {
+                    self.lose(format!("cannot read what hooks open: {}", io::Error::from(error)));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Returns what was opened.
+    pub(super) fn finish(mut self) -> HostOpens {
+        self.drain();
+        let opened = self.opened.into_iter();
+        let files = opened.map(|((path, aspect), stamp)| HostOpen { path, aspect, stamp }).collect();
+        HostOpens { files, gap: self.gap }
+    }
+
+    fn note(&mut self, event: &FanotifyEvent) {
+        let Some(file) = event.fd() else {
+            return self.lose("the kernel has lost track of what hooks open".to_owned());
+        };
+        // Not of the job, or this process, while it makes the job's view.
+        if matches!(event.pid(), 0 | 1) {
+            return;
+        }
+        match self.opened(file, event.pid()) {
+            Ok(Some((path, aspect, stamp))) => drop(self.opened.entry((path, aspect)).or_insert(stamp)),
+            Ok(None) => {}
+            Err(error) => self.lose(format!("cannot tell what a hook has opened: {error}")),
+        }
+    }
+
+    /// Remembers the first reason for which the trace is incomplete.
+    fn lose(&mut self, reason: String) {
+        self.gap.get_or_insert(reason);
+    }
+
+    /// Returns what of a file was opened; `None` if that is known already.
+    fn opened(&mut self, file: BorrowedFd<'_>, process: i32) -> io::Result<Option<(String, Aspect, Stamp)>> {
+        let found = examine(file)?;
+        let (number, stamp) = ((found.stx_dev_major, found.stx_dev_minor, found.stx_ino), stamp_of(&found));
+        let [_, descriptors] = self.proc.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let name = readlinkat(descriptors, file.as_raw_fd().to_string(), Vec::new())?;
+        let name = name.into_string().map_err(|_| io::Error::other("its name is not UTF-8"))?;
+        match self.path_on_host(&found, Path::new(&name), process) {
+            Some(path) => {
+                self.named.insert(number, stamp.clone());
+                let path = path.into_os_string().into_string().expect("made of text");
+                Ok(Some((path, aspect_of(&found), stamp)))
+            }
+            // The same file by a path that nobody knows any more.
+            None if self.named.get(&number) == Some(&stamp) => Ok(None),
+            None => Err(io::Error::other(format!("`{name}` is in a mount that is gone"))),
+        }
+    }
+
+    /// Returns where on the host a file is that a process opened by `name`.
+    fn path_on_host(&mut self, found: &Statx, name: &Path, process: i32) -> Option<PathBuf> {
+        let id = found.stx_mnt_id;
+        if self.mounts.contains_key(&id) {
+            // Shown where it is.
+            return Some(name.to_owned());
+        }
+        if !self.made.contains_key(&id) {
+            // The process may have ended, while others still are in its mount namespace.
+            let others = self.processes();
+            let all = ["self".to_owned(), process.to_string()].into_iter().chain(others);
+            for process in all {
+                self.learn_mounts(&process);
+                if self.made.contains_key(&id) {
+                    break;
+                }
+            }
+        }
+        let (target, source) = self.made.get(&id)?;
+        Some(join(source, name.strip_prefix(target).ok()?))
+    }
+
+    /// Returns the processes of the job.
+    fn processes(&self) -> Vec<String> {
+        let Some([proc, _]) = &self.proc else { return Vec::new() };
+        let entries = fs::read_dir(mount::path_of(proc)).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect()
+    }
+
+    /// Learns the mounts in the mount namespace of a process. It may be gone soon.
+    fn learn_mounts(&mut self, process: &str) {
+        let Some([proc, _]) = &self.proc else { return };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(proc, format!("{process}/mountinfo"), flags, Mode::empty());
+        let text = file.map_err(io::Error::from).and_then(|file| io::read_to_string(fs::File::from(file)));
+        for Line { id, device, root, place, .. } in Line::all(&text.unwrap_or_default()) {
+            let Some(host) = self.devices.get(&device) else { continue };
+            let source = join(host, Path::new(root.trim_start_matches('/')));
+            self.made.insert(id, (place.into(), source));
+        }
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+}
+
+fn examine(file: BorrowedFd<'_>) -> io::Result<Statx> {
+    let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+    match StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID) {
+        true => Ok(found),
+        false => Err(io::Error::other("the kernel has no mount ids: Linux 5.8 has")),
+    }
+}
+
+/// Returns what of a file whoever opens it learns.
+fn aspect_of(found: &Statx) -> Aspect {
+    match FileType::from_raw_mode(found.stx_mode.into()) {
+        FileType::Directory => Aspect::Listing,
+        FileType::RegularFile => Aspect::Content,
+        _ => Aspect::Entry,
+    }
+}
+
+fn stamp_of(found: &Statx) -> Stamp {
+    let time = |time: StatxTimestamp| (time.tv_sec, time.tv_nsec);
+    Stamp::new(found.stx_size, time(found.stx_mtime), time(found.stx_ctime))
+}
+
+/// Joins paths without a slash at the end where `rest` is empty.
+fn join(path: &Path, rest: &Path) -> PathBuf {
+    path.components().chain(rest.components()).collect()
+}
