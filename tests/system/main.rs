@@ -7,6 +7,7 @@
 mod common;
 
 mod block_device;
+mod boot_loader;
 mod build;
 mod caches;
 mod cloud;
@@ -34,4 +35,5 @@ mod sandbox;
 mod shared_cache;
 mod stop;
 mod store;
+mod tour;
 mod transfer;

@@ -1,0 +1,64 @@
+//! Which boot loader a disk gets, by what the image has.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::project::Project;
+
+/// For UEFI and the BIOS.
+const LAYOUT: &str = include_str!("../fixtures/block-device/efi.yaml");
+
+/// A Debian with a kernel and GRUB for UEFI, as far as the build looks at it.
+const SYSTEM: &str = r#"
+echo ID=debian >/etc/os-release
+mkdir -p /boot /usr/bin /usr/lib/grub/x86_64-efi /usr/lib/shim /usr/lib/grub/x86_64-efi-signed
+touch /boot/vmlinuz-6.1.0
+printf '#!/bin/bash\necho "${1%%/*}"\n' >/bin/dirname
+printf '#!/bin/bash\nwhile [ $1 != -o ]; do shift; done; echo own >$2\n' >/usr/bin/grub-mkimage
+chmod +x /bin/dirname /usr/bin/grub-mkimage
+"#;
+
+const SHIM: &str = "\necho shim >/usr/lib/shim/shimx64.efi.signed\n";
+const SIGNED_GRUB: &str = "\necho grub >/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed\n";
+
+fn build(project: &Project, system: &str) -> Vec<String> {
+    project.hook("elements/a/install.d/50-a", system);
+    let build = project.build(&[]);
+    build.of("warning").map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Returns a file of the EFI system partition, the first of the disk.
+fn on_esp(raw: &Path, file: &str) -> String {
+    let image = format!("{}@@1M", raw.display());
+    let output = Command::new("mtype").args(["-i", &image, &format!("::{file}")]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_disk_boots_by_what_the_image_has() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    project.define("elements = [\"a\"]\noutputs = [\"raw\"]\ndisk = { layout = \"disk.yaml\" }");
+    project.write("disk.yaml", LAYOUT);
+    let raw = project.out().join("tiny.raw");
+    let lacks_bios =
+        "image `tiny` has no GRUB for the BIOS: its disk does not boot there (package grub-pc-bin)";
+
+    let warnings = build(&project, SYSTEM);
+    assert_eq!(warnings, [lacks_bios]);
+    assert_eq!(on_esp(&raw, "EFI/BOOT/BOOTX64.EFI"), "own\n");
+
+    let warnings = build(&project, &[SYSTEM, SHIM].concat());
+    let partial = "image `tiny` has a part of the signed boot loaders: its own is unsigned, and Secure Boot \
+                   refuses it (packages shim-signed and grub-efi-amd64-signed)";
+    assert_eq!(warnings, [lacks_bios, partial]);
+    assert_eq!(on_esp(&raw, "EFI/BOOT/BOOTX64.EFI"), "own\n");
+
+    let warnings = build(&project, &[SYSTEM, SHIM, SIGNED_GRUB].concat());
+    assert_eq!(warnings, [lacks_bios]);
+    assert_eq!(on_esp(&raw, "EFI/BOOT/BOOTX64.EFI"), "shim\n");
+    assert_eq!(on_esp(&raw, "EFI/BOOT/grubx64.efi"), "grub\n");
+    let config = on_esp(&raw, "EFI/debian/grub.cfg");
+    let lines: Vec<_> = config.lines().collect();
+    assert!(lines[0].starts_with("search.fs_uuid ") && lines[0].ends_with(" root"), "{config}");
+    assert_eq!(lines[1..], ["set prefix=($root)/boot/grub", "configfile $prefix/grub.cfg"]);
+}
