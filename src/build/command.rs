@@ -258,11 +258,17 @@ mv etc/resolv.conf etc/resolv.conf.ORIG
 : >etc/resolv.conf
 chmod 0777 etc/resolv.conf"#;
 
+/// The machine's configuration is in no layer, so that a file with text is a hook's own. It stays, unless a hook wrote
+/// `resolv.conf.ORIG` after it: both are places for the image's configuration. The mode is that of [`SET_RESOLVER_ASIDE`].
+///
 /// Source: diskimage-builder, `lib/img-functions`, `finalise_base`.
 const PUT_RESOLVER_BACK: &str = r#"cd "$TMP_MOUNT_PATH/etc"
 case $(lsattr -d resolv.conf 2>/dev/null) in ????i*) kept=yes ;; *) kept= ;; esac
 if [ -L resolv.conf ] || [ -n "$kept" ]; then
     rm -f resolv.conf.ORIG
+elif [ -s resolv.conf ] && ! [ resolv.conf.ORIG -nt resolv.conf ]; then
+    rm -f resolv.conf.ORIG
+    [ "$(stat -c %a resolv.conf)" != 777 ] || chmod 0644 resolv.conf
 else
     rm -f resolv.conf
     [ ! -e resolv.conf.ORIG ] && [ ! -L resolv.conf.ORIG ] || mv resolv.conf.ORIG resolv.conf

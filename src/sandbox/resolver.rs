@@ -1,7 +1,8 @@
 //! The machine's resolver configuration in a root: there while a job runs, and in no layer.
 //!
 //! It is written and not mounted: over a mount point nothing can be moved, linked or removed, and hooks may well want to make
-//! `/etc/resolv.conf` a symlink. What such a hook leaves there stays; a regular file becomes again what it was.
+//! `/etc/resolv.conf` a symlink. A symlink or text that a hook leaves there stays. Where it left the machine's text, the file
+//! becomes again what it was.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ pub(super) struct Planted {
     path: PathBuf,
     content: Vec<u8>,
     modified: SystemTime,
+    text: Vec<u8>,
 }
 
 impl Planted {
@@ -43,7 +45,8 @@ impl Planted {
         if !entry.is_file() {
             return Ok(None);
         }
-        let planted = Self { content: fs::read(&path)?, modified: entry.modified()?, path };
+        let (content, modified) = (fs::read(&path)?, entry.modified()?);
+        let planted = Self { path, content, modified, text: text.to_owned() };
         match planted.write(text) {
             Ok(_) => Ok(Some(planted)),
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(None),
@@ -51,13 +54,25 @@ impl Planted {
         }
     }
 
-    /// Takes the machine's configuration away, if a regular file is still where it was written.
+    /// Takes the machine's configuration away, if a regular file is still where it was written. A text that a job wrote in its
+    /// place stays; of lines that a job appended, the machine's are taken away.
     pub(super) fn remove(self) -> io::Result<()> {
         match fs::symlink_metadata(&self.path) {
-            Ok(entry) if entry.is_file() => self.write(&self.content)?.set_modified(self.modified),
+            Ok(entry) if entry.is_file() => self.replace(&fs::read(&self.path)?),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces `found`, which is in the file, by what the file would have without the machine's configuration.
+    fn replace(&self, found: &[u8]) -> io::Result<()> {
+        match found.strip_prefix(self.text.as_slice()) {
+            Some([]) => self.write(&self.content)?.set_modified(self.modified),
+            Some(appended) if !self.text.is_empty() => {
+                self.write(&[&self.content, appended].concat()).map(drop)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -91,16 +106,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_job_writes_there_is_gone_and_what_it_puts_in_its_place_stays() {
+    fn a_job_may_write_append_link_and_remove() {
         let link = |path: &Path| {
             fs::remove_file(path).unwrap();
             symlink("../run/stub.conf", path).unwrap();
         };
         let write = |path: &Path| fs::write(path, "job").unwrap();
+        let append = |path: &Path| {
+            let machine = fs::read_to_string(path).unwrap();
+            fs::write(path, machine + "\njob").unwrap();
+        };
         let remove = |path: &Path| fs::remove_file(path).unwrap();
         for own in [Some("own"), Some(""), None] {
-            let (path, _root) = after(own, write);
+            let (path, _root) = after(own, |_| ());
             assert_eq!(fs::read_to_string(&path).ok().as_deref(), own);
+            let (path, _root) = after(own, write);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "job");
+            let (path, _root) = after(own, append);
+            assert_eq!(fs::read_to_string(&path).unwrap(), own.unwrap_or_default().to_owned() + "\njob");
             let (path, _root) = after(own, link);
             assert_eq!(fs::read_link(&path).unwrap(), Path::new("../run/stub.conf"));
             let (path, _root) = after(own, remove);

@@ -108,9 +108,9 @@ impl Made {
 
     fn remove(self) -> io::Result<()> {
         let Some(time) = absent_is_none(modification_time(&self.parent))? else { return Ok(()) };
-        let is_replaced = fs::symlink_metadata(&self.path).is_ok_and(|entry| entry.is_symlink());
+        let is_used = |entry: fs::Metadata| entry.is_symlink() || entry.is_file() && entry.len() > 0;
         let removed = match self.shape {
-            _ if is_replaced => return Ok(()),
+            _ if fs::symlink_metadata(&self.path).is_ok_and(is_used) => return Ok(()),
             Shape::File => fs::remove_file(&self.path),
             Shape::Directory => fs::remove_dir(&self.path),
         };
@@ -137,12 +137,12 @@ fn components_reversed(path: &Path) -> Vec<OsString> {
         .collect()
 }
 
-fn modification_time(path: &Path) -> io::Result<Timespec> {
+pub(super) fn modification_time(path: &Path) -> io::Result<Timespec> {
     let entry = fs::symlink_metadata(path)?;
     Ok(Timespec { tv_sec: entry.mtime(), tv_nsec: entry.mtime_nsec() })
 }
 
-fn set_modification_time(path: &Path, time: Timespec) -> io::Result<()> {
+pub(super) fn set_modification_time(path: &Path, time: Timespec) -> io::Result<()> {
     let untouched = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     let times = Timestamps { last_access: untouched, last_modification: time };
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)

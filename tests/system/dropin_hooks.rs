@@ -363,7 +363,11 @@ fn a_hook_may_put_something_else_in_the_place_of_the_resolver_configuration() {
     for (phase, script, expected) in [
         ("install.d", link, "link"),
         ("finalise.d", link, "link"),
-        ("install.d", "echo mine >/etc/new; mv /etc/new /etc/resolv.conf", "nameserver 192.0.2.1\n"),
+        ("install.d", "echo mine >/etc/new; mv /etc/new /etc/resolv.conf", "mine\n"),
+        ("install.d", "echo mine >/etc/resolv.conf", "mine\n"),
+        ("finalise.d", "echo mine >/etc/resolv.conf", "mine\n"),
+        ("finalise.d", "echo search example.org >>/etc/resolv.conf", "search example.org\n"),
+        ("install.d", "cat /etc/resolv.conf >/dev/null", "nameserver 192.0.2.1\n"),
         ("install.d", "echo nameserver 192.0.2.2 >/etc/resolv.conf.ORIG", "nameserver 192.0.2.2\n"),
         ("install.d", "rm /etc/resolv.conf", "nameserver 192.0.2.1\n"),
     ] {
