@@ -23,7 +23,7 @@ use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capabi
 use super::left::cache_mounts;
 use super::watch::Watch;
 use super::wire::{Ended, Letter, Order, Report, Terminal};
-use super::{setup, view};
+use super::{devices, setup, view};
 use crate::port::{CacheMount, Exit, Job, SandboxError, View};
 
 /// Where programs are looked for if the job's environment does not say.
@@ -63,6 +63,9 @@ fn run_job(order: &Order) -> Result<Ended, SandboxError> {
     let events = trace.watch().map(Events::begin).transpose().map_err(setup("watch what hooks open"))?;
     limit_resources().map_err(setup("set resource limits"))?;
     drop_machine_wide_rights().map_err(setup("drop capabilities"))?;
+    if order.job.view == View::Target {
+        devices::forbid_making_others().map_err(setup("restrict device nodes (seccomp)"))?;
+    }
     rustix::process::chdir(&order.job.cwd).map_err(setup(format!("enter `{}`", order.job.cwd)))?;
     let program = Program::find(&order.job)?;
     // SAFETY: this process has one thread.

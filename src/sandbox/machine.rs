@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::MountAttrFlags;
 
 use super::ROOTS;
-use super::mount::{self, Attributes, Mount};
+use super::mount::{self, Mount};
 use super::mountinfo::Line;
 use super::watch::Watch;
 use crate::plan::NOT_OF_HOST;
@@ -41,13 +41,13 @@ fn attach_one(
 ) -> io::Result<()> {
     let place = mount::place(target)?;
     if !path.is_dir() {
-        Mount::alone(path)?.with(Attributes::ReadOnly)?.attach(place.as_fd())?;
+        Mount::alone(path)?.read_only()?.attach(place.as_fd())?;
         return watch.assume(path);
     }
     let view = match Mount::view_of(path, nothing, attributes) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
         // A file system that cannot be a part of an overlay, or overlays that are as high as they can be.
-        Err(_) => Mount::alone(path)?.with(Attributes::ReadOnly)?,
+        Err(_) => Mount::alone(path)?.read_only()?,
         Ok(view) => view,
     };
     view.attach(place.as_fd())?;

@@ -18,11 +18,13 @@
 //! - Paths inside a root are resolved beneath it, whatever symlinks it holds.
 
 mod child;
+mod devices;
 mod init;
 mod left;
 mod machine;
 mod mount;
 mod mountinfo;
+mod moved;
 mod network;
 mod overlay;
 mod resolver;

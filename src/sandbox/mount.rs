@@ -1,6 +1,6 @@
 //! Mounts as values: made detached, given their attributes, then attached to a place.
 //!
-//! Linux 5.10 has all of these calls but mount_setattr(2), which came with 5.12; [`Mount::with`] does without it where it is
+//! Linux 5.10 has all of these calls but mount_setattr(2), which came with 5.12; [`Mount::read_only`] does without it where it is
 //! missing.
 //!
 //! Source: fsopen(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2), mount(2).
@@ -74,17 +74,17 @@ impl Mount {
         Ok(Self(open_tree(CWD, path, flags)?))
     }
 
-    /// Sets attributes on this mount and all below it.
-    pub(super) fn with(self, attributes: Attributes) -> io::Result<Self> {
-        match self.set(attributes) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => self.remounted_with(attributes),
+    /// Makes this mount and all below it read-only.
+    pub(super) fn read_only(self) -> io::Result<Self> {
+        match self.set(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => self.remounted_read_only(),
             result => result.map(|()| self),
         }
     }
 
-    fn set(&self, attributes: Attributes) -> io::Result<()> {
+    fn set(&self, attributes: MountAttrFlags) -> io::Result<()> {
         let change = libc::mount_attr {
-            attr_set: u64::from(attributes.attr().bits()),
+            attr_set: u64::from(attributes.bits()),
             attr_clr: 0,
             propagation: 0,
             userns_fd: 0,
@@ -104,14 +104,14 @@ impl Mount {
         if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Does what [`Mount::with`] does, on kernels without mount_setattr(2): they change attributes of attached mounts only,
+    /// Does what [`Mount::read_only`] does, on kernels without mount_setattr(2): they change attributes of attached mounts only,
     /// and one mount at a time.
-    fn remounted_with(&self, attributes: Attributes) -> io::Result<Self> {
+    fn remounted_read_only(&self) -> io::Result<Self> {
         let place = TemporaryPlace::new(self.shape()?)?;
         self.attach_at(&place.0)?;
         let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
         for mount in Line::all(&mountinfo).filter(|mount| Path::new(&mount.place).starts_with(&place.0)) {
-            let flags = MountFlags::BIND | attributes.flags() | flags_of(&mount.options);
+            let flags = MountFlags::BIND | MountFlags::RDONLY | flags_of(&mount.options);
             match mount_remount(mount.place.as_str(), flags, c"") {
                 // Another mount covers it, so that no path leads to it.
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => {}
@@ -145,31 +145,6 @@ impl Mount {
     /// Attaches the mount on top of `path`, a directory or file of this process' view.
     pub(super) fn attach_at(&self, path: &Path) -> io::Result<()> {
         self.attach(place(path)?.as_fd())
-    }
-}
-
-/// What a mount forbids to those who reach files through it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attributes {
-    ReadOnly,
-    /// Device nodes may be made, but not opened.
-    NoDevices,
-}
-
-impl Attributes {
-    fn attr(self) -> MountAttrFlags {
-        match self {
-            Self::ReadOnly => MountAttrFlags::MOUNT_ATTR_RDONLY,
-            Self::NoDevices => MountAttrFlags::MOUNT_ATTR_NODEV,
-        }
-    }
-
-    /// Returns the same for mount(2).
-    fn flags(self) -> MountFlags {
-        match self {
-            Self::ReadOnly => MountFlags::RDONLY,
-            Self::NoDevices => MountFlags::NODEV,
-        }
     }
 }
 

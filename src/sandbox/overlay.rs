@@ -66,12 +66,12 @@ fn forget_earlier_mount(work: &Path) -> io::Result<()> {
 /// Returns the options of an overlay whose directories have the names of [`Names`].
 ///
 /// A layer must depend on nothing but itself and the names below it: no files that are only half copied, no index beside the
-/// layer, no renames that point into a lower layer. The top is volatile: nothing waits for the disk, since a layer that is not
-/// committed is worth nothing.
+/// layer. Directories below may be moved, and the layer is completed afterwards (see [`super::moved`]). The top is volatile:
+/// nothing waits for the disk, since a layer that is not committed is worth nothing.
 fn options(lowers: usize, has_top: bool) -> String {
     let highest_first: Vec<_> = (0..lowers).rev().map(|number| number.to_string()).collect();
-    let top = if has_top { ",upperdir=u,workdir=w,volatile" } else { "" };
-    format!("lowerdir={}{top},redirect_dir=off,metacopy=off,index=off", highest_first.join(":"))
+    let top = if has_top { "upperdir=u,workdir=w,volatile,redirect_dir=on" } else { "redirect_dir=off" };
+    format!("lowerdir={},{top},metacopy=off,index=off", highest_first.join(":"))
 }
 
 /// A directory of symlinks to the directories of an overlay: lower ones by their number, the lowest is 0. Removed when dropped.
@@ -138,7 +138,7 @@ mod tests {
         assert!(options(MOST_LOWERS, true).len() < 4096);
         assert_eq!(
             options(3, true),
-            "lowerdir=2:1:0,upperdir=u,workdir=w,volatile,redirect_dir=off,metacopy=off,index=off"
+            "lowerdir=2:1:0,upperdir=u,workdir=w,volatile,redirect_dir=on,metacopy=off,index=off"
         );
         assert_eq!(options(2, false), "lowerdir=1:0,redirect_dir=off,metacopy=off,index=off");
     }

@@ -1,17 +1,18 @@
 //! Roots that are open: an overlay, a read-only view or a directory, mounted for this process alone.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::mount::{self, Attributes, Mount};
+use super::mount::{self, Mount};
 use super::overlay::{self, Top};
 use super::wire::Ended;
-use super::{Namespaces, run, setup};
-use crate::port::{CacheMount, Exit, HostOpens, Job, Root, RootSpec, SandboxError};
+use super::{Namespaces, moved, run, setup};
+use crate::port::{CacheMount, Exit, HostOpens, Job, Network, Root, RootSpec, SandboxError, View};
 
 /// A root that is mounted below [`super::ROOTS`].
 pub(super) struct MountedRoot {
@@ -21,6 +22,8 @@ pub(super) struct MountedRoot {
     unmount: Option<UnmountFlags>,
     cache_mounts: RefCell<Vec<CacheMount>>,
     host_opens: RefCell<HostOpens>,
+    /// What receives the changes of an overlay.
+    upper: Option<PathBuf>,
 }
 
 impl MountedRoot {
@@ -31,12 +34,18 @@ impl MountedRoot {
             .and_then(|mount| mount.attach_at(&path))
             .and_then(|()| mount::part_from_original(&path))
             .map_err(mount::error(describe(spec), &path))?;
+        let upper = match spec {
+            RootSpec::Overlay { upper, .. } => Some(upper.clone()),
+            RootSpec::ReadOnly { .. } | RootSpec::Directory(_) => None,
+        };
+        let unmount = Some(unmount_flags(spec));
         Ok(Self {
             path,
             sandbox,
-            unmount: Some(unmount_flags(spec)),
+            unmount,
             cache_mounts: RefCell::default(),
             host_opens: RefCell::default(),
+            upper,
         })
     }
 
@@ -54,6 +63,38 @@ impl MountedRoot {
             }
         }
         Ok(exit)
+    }
+
+    /// Makes whole what overlayfs keeps of moved directories.
+    fn complete_moved(&self) -> Result<(), SandboxError> {
+        let Some(upper) = &self.upper else { return Ok(()) };
+        for path in moved::find(upper).map_err(setup("look for moved directories"))? {
+            moved::replace(&self.path, &path, |from, to| self.copy(from, to))?;
+        }
+        Ok(())
+    }
+
+    /// Copies a directory of this root within it, with all that belongs to its files. As a job, it ends when plywood is to end.
+    fn copy(&self, from: &Path, to: &Path) -> Result<(), SandboxError> {
+        let absolute = |path: &Path| Path::new(View::HOST_MOUNT).join(path).into_os_string().into_string();
+        let [from, to] = [absolute(from), absolute(to)].map(|path| {
+            path.map_err(|path| {
+                let problem = io::Error::other(format!("{path:?} is not UTF-8"));
+                setup("copy a moved directory")(problem)
+            })
+        });
+        let argv = ["cp", "-a", "-T", "--"].map(str::to_owned).into_iter().chain([from?, to?]).collect();
+        let (view, network) = (View::HostBare, Network::None);
+        let (env, binds) = (BTreeMap::new(), Vec::new());
+        let job = Job { argv, env, cwd: "/".to_owned(), view, binds, network, traced: false };
+        let mut said = Vec::new();
+        let Ended { exit, .. } =
+            run::run(&self.sandbox, &self.path, &job, &mut |output| said.extend_from_slice(output))?;
+        if exit.is_success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&said).trim_end().to_owned();
+        Err(setup("copy a moved directory")(io::Error::other(format!("{exit}: {said}"))))
     }
 
     fn unmount(&mut self, flags: UnmountFlags) -> io::Result<()> {
@@ -87,6 +128,7 @@ impl Root for MountedRoot {
     }
 
     fn close(mut self: Box<Self>) -> Result<(), SandboxError> {
+        self.complete_moved()?;
         self.unmount(UnmountFlags::empty())
             .map_err(|source| SandboxError::Unmount { target: self.path.clone(), source })
     }
@@ -112,7 +154,7 @@ fn mount_spec(spec: &RootSpec) -> io::Result<Mount> {
             overlay::mount(lowers, Some(Top { upper, work }))
         }
         RootSpec::ReadOnly { lowers } => match lowers.as_slice() {
-            [single] => Mount::tree(single)?.with(Attributes::ReadOnly),
+            [single] => Mount::tree(single)?.read_only(),
             several => overlay::mount(several, None),
         },
         RootSpec::Directory(path) => Mount::tree(path),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 
 use super::machine;
-use super::mount::{self, Attributes, Mount};
+use super::mount::{self, Mount};
 use super::overlay::{self, Top};
 use super::resolver::RESOLVER;
 use super::setup;
@@ -109,7 +109,7 @@ pub(super) fn resolver_of(job: &Job) -> Vec<u8> {
 
 fn source_of(bind: &Bind) -> Result<Mount, SandboxError> {
     let tree = match bind.access {
-        Access::ReadOnly => Mount::tree(&bind.source).and_then(|tree| tree.with(Attributes::ReadOnly)),
+        Access::ReadOnly => Mount::tree(&bind.source).and_then(|tree| tree.read_only()),
         Access::ReadWrite => Mount::tree(&bind.source),
         Access::CopyOnWrite => copy_on_write(&bind.source),
     };
@@ -152,11 +152,7 @@ impl Assembly {
         let failed = || mount::error(order.root.display(), "/");
         let target = Mount::tree(&order.root).map_err(failed())?;
         match order.job.view {
-            View::Target => {
-                // Device nodes may be made, but open nothing: they would be the machine's.
-                let root = target.with(Attributes::NoDevices).map_err(failed())?;
-                Ok((Self::at(&root, &order.root).map_err(failed())?, Trace::NotAsked))
-            }
+            View::Target => Ok((Self::at(&target, &order.root).map_err(failed())?, Trace::NotAsked)),
             View::Host | View::HostBare => {
                 let (root, trace) = Self::machine(order)?;
                 match host.take(order, "/tmp") {
@@ -197,9 +193,7 @@ impl Assembly {
             }
             None => Trace::NotAsked,
         };
-        let machine = Mount::tree("/".as_ref())
-            .and_then(|machine| machine.with(Attributes::ReadOnly))
-            .map_err(failed())?;
+        let machine = Mount::tree("/".as_ref()).and_then(|machine| machine.read_only()).map_err(failed())?;
         Ok((Self::at(&machine, &order.root).map_err(failed())?, trace))
     }
 
@@ -218,13 +212,13 @@ impl Assembly {
             }
         }
         Mount::filesystem("sysfs", &[])
-            .and_then(|sysfs| sysfs.with(Attributes::ReadOnly)?.attach(self.place("/sys")?.as_fd()))
+            .and_then(|sysfs| sysfs.read_only()?.attach(self.place("/sys")?.as_fd()))
             .map_err(mount::error("sysfs", "/sys"))
     }
 
     /// Makes what is at `path` read-only.
     fn protect(&self, path: &str) -> io::Result<()> {
-        self.tree(path)?.with(Attributes::ReadOnly)?.attach(self.place(path)?.as_fd())
+        self.tree(path)?.read_only()?.attach(self.place(path)?.as_fd())
     }
 
     fn mount_devices(&self) -> Result<(), SandboxError> {

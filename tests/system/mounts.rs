@@ -57,21 +57,18 @@ fn directories_of_a_first_layer_keep_their_numbers_when_the_kernel_forgets_them(
     assert_eq!(on_host(&scratch, numbers), before);
 }
 
-/// Every file system that a disk may have beside its root.
-const MANY: &str = "
-- local_loop: { name: image0 }
-- partitioning:
-    base: image0
-    label: gpt
-    partitions:
-      - { name: boot, size: 64MiB, mkfs: { type: ext4, mount: { mount_point: /boot, fstab: { } } } }
-      - { name: swap, size: 64MiB, mkfs: { type: swap, label: swap, mount: { mount_point: none, fstab: { } } } }
-      - { name: var, size: 64MiB, mkfs: { type: ext4, mount: { mount_point: /var, fstab: { } } } }
-      - { name: lib, size: 64MiB, mkfs: { type: ext4, mount: { mount_point: /var/lib, fstab: { } } } }
-      - { name: srv, size: 64MiB, mkfs: { type: ext4, mount: { mount_point: /srv, fstab: { } } } }
-      - { name: home, size: 64MiB, mkfs: { type: ext4, mount: { mount_point: /home, fstab: { } } } }
-      - { name: root, size: 100%, mkfs: { mount: { mount_point: /, fstab: { } } } }
-";
+/// A disk of these partitions.
+fn disk_of(partitions: &[&str]) -> String {
+    let head = "- local_loop: { name: image0 }\n- partitioning: { base: image0, label: gpt, partitions: [";
+    format!("{head}{}]}}\n", partitions.join(", "))
+}
+
+/// A partition with ext4.
+fn ext4(name: &str, size: &str, place: &str) -> String {
+    format!(
+        "{{ name: {name}, size: {size}, mkfs: {{ type: ext4, mount: {{ mount_point: {place}, fstab: {{ }} }} }} }}"
+    )
+}
 
 /// Returns what debugfs prints of a file in a partition.
 fn read_from(raw: &Path, partition: &str, file: &str) -> String {
@@ -83,8 +80,24 @@ fn read_from(raw: &Path, partition: &str, file: &str) -> String {
     program("debugfs", &["-R", &format!("cat {file}"), &disk], Path::new("/"))
 }
 
+/// The smallest image of all, with a disk of two file systems and what hooks leave on it. Old kernels build it too.
 #[test]
-fn several_file_systems_of_one_disk_are_filled_by_layers_and_by_hooks() {
+fn an_image_and_its_disk_are_built() {
+    let work = Work::new();
+    work.hook("tiny", "install.d/50-data", "mkdir /srv; echo layer >/srv/layer");
+    let resolver = "echo nameserver 192.0.2.53 >/etc/resolv.conf";
+    work.hook("tiny", "finalise.d/50-data", &format!("echo hook >/srv/hook; {resolver}"));
+    let config = disk_of(&[&ext4("srv", "16MiB", "/srv"), &ext4("root", "100%", "/")]);
+    let variables = [("DIB_BLOCK_DEVICE_CONFIG", config.as_str()), ("DIB_IMAGE_SIZE", "0.2")];
+    work.create_with("-n -t raw -o x tiny", &variables).expect_success();
+    let raw = work.path().join("x.raw");
+    assert_eq!(read_from(&raw, "srv", "/layer"), "layer\n");
+    assert_eq!(read_from(&raw, "srv", "/hook"), "hook\n");
+    assert_eq!(read_from(&raw, "root", "/etc/resolv.conf"), "nameserver 192.0.2.53\n");
+}
+
+#[test]
+fn many_file_systems_of_one_disk_are_filled_by_layers_and_by_hooks() {
     let work = Work::new();
     work.hook(
         "tiny",
@@ -96,7 +109,13 @@ fn several_file_systems_of_one_disk_are_filled_by_layers_and_by_hooks() {
         "finalise.d/50-data",
         "for d in boot var var/lib srv home; do echo hook >/$d/hook; done",
     );
-    let variables = [("DIB_BLOCK_DEVICE_CONFIG", MANY), ("DIB_IMAGE_SIZE", "1")];
+    let small = [("boot", "/boot"), ("var", "/var"), ("lib", "/var/lib"), ("srv", "/srv"), ("home", "/home")];
+    let small = small.map(|(name, place)| ext4(name, "64MiB", place));
+    let swap = "{ name: swap, size: 64MiB, mkfs: { type: swap, mount: { mount_point: none, fstab: { } } } }";
+    let root = ext4("root", "100%", "/");
+    let partitions: Vec<_> = small.iter().map(String::as_str).chain([swap, &root]).collect();
+    let config = disk_of(&partitions);
+    let variables = [("DIB_BLOCK_DEVICE_CONFIG", config.as_str()), ("DIB_IMAGE_SIZE", "1")];
     work.create_with("-n -t raw -o x tiny", &variables).expect_success();
     let raw = work.path().join("x.raw");
     for partition in ["boot", "var", "srv", "home"] {
@@ -108,6 +127,60 @@ fn several_file_systems_of_one_disk_are_filled_by_layers_and_by_hooks() {
     for place in ["/boot", "none", "/var", "/var/lib", "/srv", "/home", "/"] {
         assert!(fstab.lines().any(|line| line.split_whitespace().nth(1) == Some(place)), "{place}: {fstab}");
     }
+}
+
+/// rustup, npm and others rename directories that an earlier step installed.
+#[test]
+fn moved_directories_of_a_lower_layer_are_whole_in_the_layer() {
+    let lower = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for directory in ["old/sub/deep", "other", "kept"] {
+        fs::create_dir_all(lower.path().join(directory)).unwrap();
+    }
+    for file in ["old/file", "old/gone", "old/sub/deep/file", "other/file"] {
+        fs::write(lower.path().join(file), file).unwrap();
+    }
+    fs::hard_link(lower.path().join("old/file"), lower.path().join("old/sub/linked")).unwrap();
+    let sandbox = sandbox(&Arc::default());
+    let scratch = Scratch::on(&sandbox, &[lower.path()]);
+    let at = |path: &str| scratch.root.path().join(path);
+    fs::rename(at("old"), at("kept/new")).expect("as on any file system");
+    fs::rename(at("kept/new/sub"), at("sub")).unwrap();
+    fs::remove_file(at("kept/new/gone")).unwrap();
+    fs::write(at("kept/new/added"), "added").unwrap();
+    fs::remove_dir_all(at("other")).unwrap();
+    fs::rename(at("sub/deep"), at("other")).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    fs::File::open(at("kept")).unwrap().set_modified(time).unwrap();
+    scratch.root.close().unwrap();
+    let upper = scratch.directory.path().join("upper");
+    assert_eq!(fs::metadata(upper.join("kept")).unwrap().modified().unwrap(), time);
+    let listing = program("find", &[".", "-type", "f"], &upper);
+    let mut listing: Vec<_> = listing.lines().collect();
+    listing.sort_unstable();
+    assert_eq!(listing, ["./kept/new/added", "./kept/new/file", "./other/file", "./sub/linked"]);
+    let marks = program("getfattr", &["-R", "-h", "-d", "-m", "redirect", "."], &upper);
+    assert_eq!(marks, "");
+    let merged = sandbox.open(&RootSpec::ReadOnly { lowers: vec![lower.path().to_owned(), upper] }).unwrap();
+    let listing = program("find", &[".", "-mindepth", "1"], merged.path());
+    let mut listing: Vec<_> = listing.lines().collect();
+    listing.sort_unstable();
+    let expected =
+        ["./kept", "./kept/new", "./kept/new/added", "./kept/new/file", "./other", "./other/file", "./sub"];
+    assert_eq!(listing, [&expected[..], &["./sub/linked"]].concat());
+    assert_eq!(fs::read_to_string(merged.path().join("other/file")).unwrap(), "old/sub/deep/file");
+}
+
+/// As a container's own disk is.
+#[test]
+fn a_store_on_overlayfs_is_refused_before_a_hook_runs_with_the_option_that_names_another() {
+    let work = Work::new();
+    let layer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let scratch = Scratch::on(&sandbox(&Arc::default()), &[layer.path()]);
+    let store = scratch.root.path().join("store");
+    let run = work.create_with("-n -t tar -o x tiny", &[("PLYWOOD_STORE", store.to_str().unwrap())]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("is on overlayfs") && run.stderr.contains("--store"), "{}", run.stderr);
+    assert!(!run.stderr.contains("10-tiny"), "{}", run.stderr);
 }
 
 #[test]

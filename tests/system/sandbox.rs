@@ -79,11 +79,16 @@ fn a_job_sees_nothing_of_the_machine() {
 }
 
 #[test]
-fn devices_work_and_device_nodes_of_the_root_do_not() {
+fn device_nodes_that_every_system_has_work_and_no_others_can_be_made() {
     let scratch = scratch();
     let (exit, output) = scratch.shell(
         "set -e; echo x >/dev/null; test $(head -c 4 /dev/zero | wc -c) = 4; echo text >/dev/shm/x
-         mknod /disk c 1 3; if echo x >/disk; then echo opened; fi
+         mkdir -p /chroot/dev; mknod /chroot/dev/null c 1 3; echo x >/chroot/dev/null
+         test $(stat -c %t:%T /chroot/dev/null) = 1:3; mkfifo /pipe
+         for node in 'b 8 0' 'b 7 0' 'c 1 1' 'c 10 237'; do
+             if mknod /disk $node; then echo made $node; fi
+         done
+         if mknod /dev/disk b 8 0; then echo made in dev; fi
          if echo 1 >/proc/sys/vm/overcommit_memory; then echo tuned; fi
          if mkdir /sys/x; then echo made; fi; if date -s @0; then echo turned; fi",
     );
