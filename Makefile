@@ -18,9 +18,11 @@ help: ## Show this list
 deps: ## Install what building, testing and the demo need (Debian 12; as root)
 	@scripts/install-dependencies
 
+# Linked with its C library: the binary runs on systems with an older one, or another. What cargo compiles is else the same.
 .PHONY: build
+build: BUILD ?= --release
 build: ## Build the release binary, target/release/plywood
-	$(CARGO) build --release --locked
+	$(CARGO) rustc --locked --bin plywood $(BUILD) -- -C target-feature=+crt-static
 
 .PHONY: check
 check: ## Format, lints, dependency rules, shell scripts; changes nothing

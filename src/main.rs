@@ -13,6 +13,8 @@ fn main() -> ExitCode {
     if let Some(status) = sandbox::run_if_asked() {
         return status;
     }
+    #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+    look_hosts_up_without_plugins();
     let interrupted = Arc::new(AtomicBool::new(false));
     let caught = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -34,4 +36,19 @@ fn main() -> ExitCode {
         Some(of_signal) if status != ExitCode::SUCCESS => ExitCode::from(of_signal),
         _ => status,
     }
+}
+
+/// Has glibc look host names up by what is linked into this program, `/etc/hosts` and DNS.
+///
+/// What else `/etc/nsswitch.conf` may name is a library of the machine, which comes with the machine's own glibc. Two
+/// different ones in a process do not get on with each other.
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+fn look_hosts_up_without_plugins() {
+    use std::ffi::{c_char, c_int};
+    // Source: glibc, `nss/nss.h`.
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
+    }
+    // SAFETY: both are terminated strings, and no other thread is there yet. It fails for unknown databases alone.
+    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
 }

@@ -22,6 +22,7 @@ mod elements;
 mod exchange;
 mod host;
 mod host_reads;
+mod kernels;
 mod mounts;
 mod normalize;
 mod output;
