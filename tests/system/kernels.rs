@@ -62,6 +62,13 @@ fn installed_plywood() -> &'static Path {
         let compiled = temporary().parent().unwrap();
         let mut make = Command::new("make");
         make.args(["build", "BUILD=--features system-tests"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo says to this program about its own package would make crates that read it be compiled anew.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
+            make.env_remove(name);
+        }
+        make.env_remove("CARGO_MANIFEST_DIR")
+            .env_remove("CARGO_MANIFEST_PATH")
+            .env_remove("CARGO_MANIFEST_LINKS");
         run(make.env("CARGO_BUILD_BUILD_DIR", compiled).env("CARGO_TARGET_DIR", &target));
         target.join("debug/plywood")
     })
