@@ -29,6 +29,7 @@ impl From<ExecError> for DiskError {
             ExecError::TimedOut { command, .. } => {
                 DiskError::Io { action: "run", path: command.into(), source: io::ErrorKind::TimedOut.into() }
             }
+            ExecError::Interrupted { .. } => DiskError::Interrupted,
             ExecError::Failed { command, exit, stderr } => {
                 DiskError::ToolFailed { command, exit: exit.to_string(), stderr }
             }

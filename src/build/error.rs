@@ -15,6 +15,8 @@ pub struct Outcome {
     pub tail: Vec<String>,
     /// The file with all it printed.
     pub log: PathBuf,
+    /// Whether the store keeps the state that it left.
+    pub is_kept: bool,
 }
 
 impl Outcome {
@@ -126,6 +128,16 @@ pub enum BuildError {
     /// The package lists of elements cannot be used.
     #[error(transparent)]
     PackageData(#[from] crate::element::PackageDataError),
+    /// A shell was asked for at a hook that the step does not have.
+    #[error("step `{step}` has no hook `{hook}`")]
+    NoSuchHook {
+        /// The step.
+        step: String,
+        /// The phase and the name that were asked for.
+        hook: String,
+        /// Those that the step has, in their order.
+        known: Vec<String>,
+    },
     /// A shell was asked for below the lowest step.
     #[error("nothing is below step `{step}`")]
     NothingBelow {
@@ -169,6 +181,27 @@ impl BuildError {
                 Some(outcome.exit)
             }
             _ => None,
+        }
+    }
+
+    /// Returns the phase and the name of the hook or task that failed, if one did. A task of plywood's own has no phase.
+    pub(super) fn failed_task(&self) -> Option<(String, String)> {
+        match self {
+            BuildError::HookFailed(failure) => Some((failure.phase.to_string(), failure.hook.clone())),
+            BuildError::TaskFailed { task, .. } => Some((String::new(), task.clone())),
+            BuildError::EnvironmentFailed { phase, .. } => Some((phase.clone(), "environment.d".to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Notes that the store keeps the state that the failed hook or task left.
+    pub(super) fn note_kept(&mut self) {
+        match self {
+            BuildError::HookFailed(failure) => failure.outcome.is_kept = true,
+            BuildError::TaskFailed { outcome, .. } | BuildError::EnvironmentFailed { outcome, .. } => {
+                outcome.is_kept = true;
+            }
+            _ => {}
         }
     }
 

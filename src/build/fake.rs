@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{BuildError, Builder, BuiltStep, OnMiss, Ports, Registries, Reuse};
+use super::{BuildError, Builder, BuiltStep, OnFailure, OnMiss, Ports, Registries, Reuse};
 use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
 use crate::element::{Environment, Phase};
 use crate::layer::Encoding;
@@ -44,6 +44,7 @@ struct State {
     workspaces: Mutex<u32>,
     /// What was written into each upper directory.
     written: Mutex<BTreeMap<PathBuf, String>>,
+    failed: Mutex<Vec<FailedStep>>,
     jobs: Mutex<Vec<Job>>,
     logs: Mutex<BTreeMap<String, Vec<u8>>>,
     events: Mutex<Vec<serde_json::Value>>,
@@ -149,6 +150,7 @@ impl World {
             ports: self.ports(),
             reuse: Reuse::Allowed,
             on_miss: OnMiss::Build,
+            on_failure: OnFailure::Discard,
             registries,
             surroundings: None,
         }
@@ -348,6 +350,11 @@ impl Workspace for FakeWorkspace {
     fn commit(self: Box<Self>, _: &Commit) -> Result<Option<Layer>, StoreError> {
         let Some(text) = self.world.0.written.lock().unwrap().remove(&self.upper) else { return Ok(None) };
         Ok(Some(self.world.add_layer(text.as_bytes())))
+    }
+
+    fn keep_failed(self: Box<Self>, failed: &FailedStep) -> Result<(), StoreError> {
+        self.world.0.failed.lock().unwrap().push(failed.clone());
+        Ok(())
     }
 }
 

@@ -157,7 +157,7 @@ impl JobRun<'_> {
             milliseconds: started.elapsed().as_millis() as u64,
             log: &output.log,
         });
-        Ok(Outcome { exit, tail: output.tail.into(), log: output.log })
+        Ok(Outcome { exit, tail: output.tail.into(), log: output.log, is_kept: false })
     }
 }
 

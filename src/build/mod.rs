@@ -62,6 +62,7 @@ pub use mask::Mask;
 pub use prune::Pruning;
 pub use publish::{Publication, Publisher};
 pub use registries::{Refused, Registries};
-pub use stack::{Builder, BuiltStep, Found, OnMiss, Ports, Reuse, stored_steps};
+pub use shell::ShellAt;
+pub use stack::{Builder, BuiltStep, Found, OnFailure, OnMiss, Ports, Reuse, stored_steps};
 pub use stage::Stage;
 pub use surroundings::Surroundings;

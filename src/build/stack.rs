@@ -20,7 +20,7 @@ use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId};
 use crate::plan::{Action, Evidence, Foundation, InputKey, Miss, Plan, Record, Step, Tasks, Work};
 use crate::port::{
-    AddedSources, Breaks, Commit, Event, Events, HookFiles, HostFiles, LayerStore, Logs, Packages, Root,
+    AddedSources, Breaks, Commit, Event, Events, FailedStep, HookFiles, HostFiles, LayerStore, Logs, Packages, Root,
     RootSpec, Sandbox, StoreError, Workspace,
 };
 use crate::share::Refusal;
@@ -65,6 +65,15 @@ pub enum OnMiss {
     Fail,
 }
 
+/// What becomes of the state that a failed hook left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It is thrown away.
+    Discard,
+    /// The store keeps it, one for each image.
+    Keep,
+}
+
 /// A step whose layers are in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BuiltStep {
@@ -98,6 +107,8 @@ pub struct Builder<'a> {
     pub reuse: Reuse,
     /// What happens when a step has no layer yet.
     pub on_miss: OnMiss,
+    /// What becomes of the state that a failed hook left.
+    pub on_failure: OnFailure,
     /// Where else layers may be found.
     pub registries: &'a Registries<'a>,
     /// What hooks of the final stage may write to. With it, that stage always runs: what it leaves there is in no layer.
@@ -317,10 +328,43 @@ impl Builder<'_> {
         let workspace = self.ports.store.workspace(stack)?;
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
         let run = self.prepare(plan, step, tasks, workspace.as_ref(), root.as_ref())?;
-        run.run(root.as_ref())?;
+        if let Err(error) = run.run(root.as_ref()) {
+            drop(run);
+            root.close()?;
+            return Err(self.failed(plan, step, stack, workspace, error));
+        }
         let evidence = run.close()?;
         root.close()?;
         Ok((self.commit(plan, workspace)?.into_iter().collect(), evidence))
+    }
+
+    /// Keeps what a failed hook or task left, if the user wants that; returns its error, which then says so.
+    fn failed(
+        &self,
+        plan: &Plan,
+        step: &Step,
+        stack: &[DiffId],
+        workspace: Box<dyn Workspace>,
+        mut error: BuildError,
+    ) -> BuildError {
+        let Some((phase, task)) = error.failed_task().filter(|_| self.on_failure == OnFailure::Keep) else {
+            return error;
+        };
+        let failed = FailedStep {
+            image: plan.image.clone(),
+            step: step.name.clone(),
+            phase,
+            task,
+            stack: stack.to_vec(),
+        };
+        match workspace.keep_failed(&failed) {
+            Ok(()) => error.note_kept(),
+            Err(why) => {
+                let message = format!("the state that `{}` left could not be kept: {why}", failed.task);
+                self.ports.events.emit(Event::Warning { message: &message });
+            }
+        }
+        error
     }
 
     /// Lays out what the tasks of a step on `root` see, beside the workspace's layer.

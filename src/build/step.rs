@@ -56,13 +56,11 @@ impl StepRun<'_> {
     /// Runs all tasks, in order, on `root`, and the hooks that hooks have added; then makes the initramfs again if any of them
     /// asked for it.
     pub(super) fn run(&self, root: &dyn Root) -> Result<(), BuildError> {
-        let planned = self.tasks.list.iter().map(|task| task.phase);
-        let phases: BTreeSet<_> = planned.chain(self.tasks.phases.iter().copied()).collect();
         if self.jobs.step == Step::FINAL {
             // At the end, `/tmp` is empty.
             self.warn_of_ignored(root)?;
         }
-        for phase in phases {
+        for phase in self.phases() {
             let added = self.added_hooks(phase)?;
             let tasks = with_added(&self.tasks.list, phase, &added);
             if !tasks.is_empty() || self.has_added_data(root, phase)? {
@@ -75,6 +73,44 @@ impl StepRun<'_> {
         }
         self.make_initramfs(root)?;
         if self.jobs.step == Step::FINAL { self.prepare_first_boot(root) } else { Ok(()) }
+    }
+
+    /// Runs all tasks before a hook, so that the root is as that hook finds it.
+    ///
+    /// # Errors
+    /// [`BuildError::NoSuchHook`] if the step has no such hook.
+    pub(super) fn run_before(&self, root: &dyn Root, phase: Phase, hook: &str) -> Result<(), BuildError> {
+        for earlier in self.phases().into_iter().filter(|earlier| *earlier <= phase) {
+            let added = self.added_hooks(earlier)?;
+            let tasks = with_added(&self.tasks.list, earlier, &added);
+            if earlier == phase {
+                let place = tasks.iter().position(|task| task.name == hook);
+                let place = place.ok_or_else(|| self.no_such_hook(phase, hook))?;
+                return match &tasks[..place] {
+                    [] => Ok(()),
+                    before => self.run_phase(root, phase, before),
+                };
+            }
+            if !tasks.is_empty() || self.has_added_data(root, earlier)? {
+                self.run_phase(root, earlier, &tasks)?;
+                self.jobs.ports.hooks.forget_hooks(earlier, &added, root.path())?;
+            }
+        }
+        Err(self.no_such_hook(phase, hook))
+    }
+
+    fn no_such_hook(&self, phase: Phase, hook: &str) -> BuildError {
+        BuildError::NoSuchHook {
+            step: self.jobs.step.to_owned(),
+            hook: format!("{phase}/{hook}"),
+            known: self.tasks.list.iter().map(|task| format!("{}/{}", task.phase, task.name)).collect(),
+        }
+    }
+
+    /// Returns the phases that have something to do, in their order.
+    fn phases(&self) -> BTreeSet<Phase> {
+        let planned = self.tasks.list.iter().map(|task| task.phase);
+        planned.chain(self.tasks.phases.iter().copied()).collect()
     }
 
     /// Adds the units that make, at first boot, what capture rules keep out of images: see `docs/normalization.md`.
@@ -104,10 +140,11 @@ impl StepRun<'_> {
 
     fn run_phase(&self, root: &dyn Root, phase: Phase, tasks: &[Task]) -> Result<(), BuildError> {
         let environment = self.environment(root, phase)?;
-        self.pause(root, Moment::Before(phase), &environment)?;
+        self.pause(root, Moment::Before(phase), &environment, None)?;
         let done = self.run_tasks(root, phase, tasks, &environment);
         let moment = if done.is_ok() { Moment::After(phase) } else { Moment::Failed(phase) };
-        self.pause(root, moment, &environment)?;
+        let failure = done.as_ref().err().map(ToString::to_string);
+        self.pause(root, moment, &environment, failure.as_deref())?;
         done?;
         // What hooks of the final stage leave there, no step takes over.
         let is_taken_over = phase.place() == Place::Host && phase.class() == PhaseClass::Layer;
@@ -148,10 +185,16 @@ impl StepRun<'_> {
         self.note_acted(root, phase)
     }
 
-    fn pause(&self, root: &dyn Root, moment: Moment, environment: &Environment) -> Result<(), BuildError> {
+    fn pause(
+        &self,
+        root: &dyn Root,
+        moment: Moment,
+        environment: &Environment,
+        failure: Option<&str>,
+    ) -> Result<(), BuildError> {
         let Some(breaks) = self.jobs.ports.breaks else { return Ok(()) };
         let job = self.job(root, View::Target, vec!["bash".to_owned()], environment.clone())?;
-        Ok(breaks.reached(moment, root, job)?)
+        Ok(breaks.reached(moment, root, job, failure)?)
     }
 
     /// Returns the caches that hooks have mounted into the target, in steps below and up to now, but for those that package
@@ -189,7 +232,7 @@ impl StepRun<'_> {
         self.jobs.capture(root, &job, phase, task)
     }
 
-    /// Runs a command in the target on the caller's terminal, with the environment of `phase`.
+    /// Runs a command on the caller's terminal, where the hooks of `phase` run, with their environment.
     pub(super) fn interactive(
         &self,
         root: &dyn Root,
@@ -197,7 +240,7 @@ impl StepRun<'_> {
         argv: Vec<String>,
     ) -> Result<Exit, BuildError> {
         let environment = self.environment(root, phase)?;
-        let job = self.job(root, View::Target, argv, environment)?;
+        let job = self.job(root, view_of(phase), argv, environment)?;
         Ok(root.run_interactive(&job)?)
     }
 

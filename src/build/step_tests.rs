@@ -221,11 +221,17 @@ fn a_shell_sees_what_the_hooks_of_a_step_see() {
     image.set(&[("DIB_NAMED", "n")]);
     let (world, plan) = (World::default(), image.plan());
     world.stack(&plan).unwrap();
-    world.builder(&Registries::none(&world)).shell(&plan, &plan.steps[2], &["true".to_owned()]).unwrap();
+    world
+        .builder(&Registries::none(&world))
+        .shell(&plan, ShellAt::Step(&plan.steps[2]), &["true".to_owned()])
+        .unwrap();
     assert_eq!(world.job("true").env["DIB_NAMED"], "n");
-    world.builder(&Registries::none(&world)).shell(&plan, &plan.finish, &[]).unwrap();
+    world.builder(&Registries::none(&world)).shell(&plan, ShellAt::Step(&plan.finish), &[]).unwrap();
     assert_eq!(world.take_jobs().last().map(String::as_str), Some("bash -l"));
-    let error = world.builder(&Registries::none(&world)).shell(&plan, &plan.steps[0], &[]).unwrap_err();
+    let error = world
+        .builder(&Registries::none(&world))
+        .shell(&plan, ShellAt::Step(&plan.steps[0]), &[])
+        .unwrap_err();
     assert_eq!(error.to_string(), "nothing is below step `base:debian-bookworm`");
 }
 
@@ -238,7 +244,14 @@ impl Breaks for Notes {
         phase == Phase::ExtraData
     }
 
-    fn reached(&self, moment: Moment, _: &dyn Root, job: Job) -> Result<(), SandboxError> {
+    fn reached(
+        &self,
+        moment: Moment,
+        _: &dyn Root,
+        job: Job,
+        failure: Option<&str>,
+    ) -> Result<(), SandboxError> {
+        assert_eq!(failure.is_some(), matches!(moment, Moment::Failed(_)));
         assert_eq!((job.view, job.argv.as_slice()), (View::Target, &["bash".to_owned()][..]));
         self.0.lock().unwrap().push(format!("{moment:?}"));
         Ok(())

@@ -141,6 +141,12 @@ pub struct Build {
     /// Stop, without running or fetching anything, if a layer is neither in the store nor in a registry
     #[arg(long, conflicts_with = "no_cache")]
     pub fail_on_miss: bool,
+    /// What to do when a hook fails: stop, or first open a shell on the state that it left
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = OnError::Stop)]
+    pub on_error: OnError,
+    /// Keep the state that a failed hook left, for `plywood shell IMAGE --failed`; one for each image
+    #[arg(long)]
+    pub keep_failed: bool,
     #[command(flatten)]
     pub cache_from: CacheFrom,
     #[command(flatten)]
@@ -148,6 +154,15 @@ pub struct Build {
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,
+}
+
+/// What to do when a hook fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnError {
+    /// End the build
+    Stop,
+    /// Open a shell on the state that the hook left; the build ends when the shell does
+    Shell,
 }
 
 /// Where steps are looked up beside the store.
@@ -321,9 +336,16 @@ pub struct Pull {
 pub struct Shell {
     /// The image
     pub image: String,
-    /// Show the root file system as the hooks of this element find it, with the element at /tmp/in_target.d [default: the finished image]
-    #[arg(long, value_name = "ELEMENT")]
+    /// Show the root file system as the hooks of this element find it, or as one hook does: `ELEMENT` or `ELEMENT:PHASE/HOOK`, such as `web:install.d/50-web`
+    ///
+    /// The element's hooks are at /tmp/in_target.d. For one hook, the hooks of its step before it are run first; for a
+    /// hook that runs on the build host, so does the shell, with the root file system at $TMP_MOUNT_PATH.
+    /// [default: the finished image]
+    #[arg(long, value_name = "ELEMENT[:HOOK]")]
     pub at: Option<String>,
+    /// Show the state that a failed hook left, as `plywood build --keep-failed` kept it
+    #[arg(long, conflicts_with_all = ["at", "order"])]
+    pub failed: bool,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
     pub order: Option<crate::element::Order>,
@@ -343,12 +365,12 @@ pub struct Doctor {
 /// Arguments of `plywood boot`.
 #[derive(Debug, Args)]
 pub struct Boot {
-    /// The disk; it is not changed
+    /// The disk; it is not changed unless `--write` is given
     pub disk: PathBuf,
     /// End as soon as the console shows this text; exit with 1 if it does not in time
     #[arg(long, value_name = "TEXT")]
     pub expect: Option<String>,
-    /// How long to wait for the text, in seconds
+    /// How long to wait for the text or for ssh, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub timeout: u64,
     /// What starts the disk
@@ -360,6 +382,41 @@ pub struct Boot {
     /// Memory of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub memory: u32,
+    /// Let a TCP port of this host's loopback interface lead to one of the machine: `8080:80`; can be given several times
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub forward: Vec<crate::disk::Forward>,
+    /// Wait until the machine's ssh server answers, run ssh as this user, and end the machine afterwards
+    ///
+    /// The command after `--` runs there in place of a shell. ssh reads its own configuration for keys; the host key
+    /// is not checked, as each start may make a new one.
+    #[arg(long, value_name = "USER", conflicts_with = "expect")]
+    pub ssh: Option<String>,
+    /// Give ssh this private key
+    #[arg(long, value_name = "FILE", requires = "ssh")]
+    pub ssh_key: Option<PathBuf>,
+    /// Show the machine a larger disk: `20G`. The file stays as it is
+    #[arg(long, value_name = "SIZE", conflicts_with = "write")]
+    pub disk_size: Option<crate::disk::ByteSize>,
+    /// Keep in the disk what the machine writes
+    #[arg(long)]
+    pub write: bool,
+    /// What executes the machine's instructions
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    pub accel: Accel,
+    /// Run this by ssh instead of a login shell
+    #[arg(last = true, requires = "ssh")]
+    pub command: Vec<String>,
+}
+
+/// What executes a machine's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    /// KVM if a test guest runs under it, else emulation
+    Auto,
+    /// The processor
+    Kvm,
+    /// Emulation, which works everywhere
+    Tcg,
 }
 
 /// What starts a disk.

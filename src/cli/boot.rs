@@ -1,41 +1,89 @@
-//! `plywood boot`: a disk in QEMU, its serial console on this terminal.
+//! `plywood boot`: a disk in QEMU, its serial console on this terminal, or ssh.
 
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use super::args::{self, Boot};
+use rustix::fs::{Mode, OFlags};
+
+use super::Process;
+use super::args::{self, Accel, Boot, Global};
+use super::host::{require_whole, tool};
 use super::report::{Failure, Message};
-use crate::disk::{ByteSize, Firmware, Machine, boot_command};
-use crate::exec::{Ending, Program, Run};
+use crate::disk::{Accelerator, ByteSize, Console, Firmware, Forward, Machine, Writes, boot_command};
+use crate::exec::{Background, Ending, ExecError, Program, Run};
+use crate::host::{self, KvmTrial, OVMF, QEMU_SYSTEM, tool_named};
 use crate::output::DiskFormat;
+use crate::probe;
 
-/// The program, and where Debian has it.
-const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
+const QEMU: Program = Program { name: QEMU_SYSTEM.name, package: QEMU_SYSTEM.package };
+const SSH: Program = Program { name: "ssh", package: "openssh-client" };
 
-/// Starts the disk; with a text to expect, ends when it comes.
-pub(super) fn run(args: &Boot) -> Result<ExitCode, Failure> {
+/// The port of an ssh server.
+const SSH_PORT: u16 = 22;
+
+/// Starts the disk; with a text to expect, ends when it comes; with a user for ssh, ends when ssh does.
+pub(super) fn run(global: &Global, args: &Boot, process: &Process) -> Result<ExitCode, Failure> {
+    let format = format_of(&args.disk)?;
+    require_whole(tool(&QEMU_SYSTEM))?;
+    if args.firmware == args::Firmware::Uefi {
+        require_whole(tool(&OVMF))?;
+    }
+    let overlay = args.disk_size.map(|size| Overlay::of(&args.disk, format, size)).transpose()?;
+    let kept = if args.write || overlay.is_some() { Writes::Kept } else { Writes::Discarded };
     let machine = Machine {
-        disk: &args.disk,
-        format: format_of(&args.disk)?,
+        disk: overlay.as_ref().map_or(&args.disk, |overlay| &overlay.path),
+        format: if overlay.is_some() { "qcow2" } else { format },
         firmware: match args.firmware {
             args::Firmware::Bios => Firmware::Bios,
             args::Firmware::Uefi => Firmware::Uefi,
         },
-        ovmf: ovmf(args.firmware)?,
+        ovmf: Path::new(OVMF.name),
         memory: ByteSize::from_mebibytes(args.memory.into()),
         seed: args.seed.as_deref(),
+        accelerator: accelerator(global, args.accel)?,
+        console: Console::Output,
+        writes: kept,
+        forwards: &args.forward,
     };
-    let qemu = Run::new(QEMU).args(boot_command(&machine));
-    match &args.expect {
-        None => {
-            qemu.interactive()?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(text) => expect(&qemu, args, text),
+    match (&args.expect, &args.ssh) {
+        (Some(text), _) => expect(&Run::new(QEMU).args(boot_command(&machine)), args, text),
+        (None, Some(user)) => by_ssh(&machine, args, user, process),
+        (None, None) => on_terminal(&machine, process),
     }
+}
+
+/// Chooses KVM only where a guest runs under it.
+fn accelerator(global: &Global, wanted: Accel) -> Result<Accelerator, Failure> {
+    let trial = match wanted {
+        Accel::Tcg => return Ok(Accelerator::Tcg),
+        Accel::Auto | Accel::Kvm => probe::kvm(),
+    };
+    if trial == KvmTrial::Works {
+        return Ok(Accelerator::Kvm);
+    }
+    let finding = host::kvm(&trial);
+    if wanted == Accel::Kvm {
+        require_whole(finding)?;
+    } else if !global.quiet {
+        eprintln!("remark: {}", finding.found);
+    }
+    Ok(Accelerator::Tcg)
+}
+
+fn on_terminal(machine: &Machine<'_>, process: &Process) -> Result<ExitCode, Failure> {
+    if std::io::stdin().is_terminal() {
+        eprintln!(
+            "remark: Ctrl-A X ends the machine, Ctrl-A C opens QEMU's monitor, all other keys go to the machine"
+        );
+    }
+    let machine = Machine { console: Console::Terminal, ..*machine };
+    Run::new(QEMU).args(boot_command(&machine)).interactive_until(&process.interrupted)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
@@ -62,20 +110,141 @@ fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Runs ssh into the machine; returns its exit status.
+fn by_ssh(machine: &Machine<'_>, args: &Boot, user: &str, process: &Process) -> Result<ExitCode, Failure> {
+    require_whole(tool(&tool_named(SSH.name)))?;
+    let port = match args.forward.iter().find(|forward| forward.guest == SSH_PORT) {
+        Some(forward) => forward.host,
+        None => probe::free_port()?,
+    };
+    let mut forwards = args.forward.clone();
+    forwards.retain(|forward| forward.guest != SSH_PORT);
+    forwards.push(Forward { host: port, guest: SSH_PORT });
+    let mut console = Unnamed::new()?;
+    let machine = Machine { console: Console::File(&console.path), forwards: &forwards, ..*machine };
+    let qemu = Run::new(QEMU).args(boot_command(&machine)).background()?;
+    let ssh = ssh(user, port, args);
+    eprintln!("remark: waiting for ssh; from another terminal: {}", ssh.command_line());
+    let _qemu = wait_for_ssh(qemu, port, args, process, &mut console)?;
+    match ssh.interactive_until(&process.interrupted) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(ExecError::Failed { exit, .. }) => {
+            Ok(exit.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn ssh(user: &str, port: u16, args: &Boot) -> Run {
+    let ssh = Run::new(SSH).inherit_environment().args(["-p", &port.to_string()]);
+    let ssh = ssh.args([
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "LogLevel=ERROR",
+    ]);
+    let ssh = args.ssh_key.iter().fold(ssh, |ssh, key| ssh.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(key));
+    ssh.arg(format!("{user}@127.0.0.1")).args(&args.command)
+}
+
+/// Waits until the ssh server answers; returns the machine, which still runs.
+fn wait_for_ssh(
+    mut qemu: Background,
+    port: u16,
+    args: &Boot,
+    process: &Process,
+    console: &mut Unnamed,
+) -> Result<Background, Failure> {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let disk = args.disk.display();
+    while !probe::ssh_answers(port) {
+        if process.interrupted.load(Ordering::Relaxed) {
+            return Err(Message::plain("interrupted"));
+        }
+        if let Some(status) = qemu.ended()? {
+            let end = console.end()?;
+            return Err(Message::plain(format!(
+                "the machine of `{disk}` ended ({status}) before ssh answered{end}"
+            )));
+        }
+        if Instant::now() >= deadline {
+            let end = console.end()?;
+            return Err(Message::with_hint(
+                format!(
+                    "no ssh server answered in the machine of `{disk}` within {} seconds{end}",
+                    args.timeout
+                ),
+                "the image needs an ssh server and a network that is configured at boot; see its console with `plywood boot`",
+            ));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(qemu)
+}
+
+/// A temporary file without a name, which another program opens by its path in `/proc`. Nothing has to remove it.
+struct Unnamed {
+    file: File,
+    path: PathBuf,
+}
+
+impl Unnamed {
+    /// Makes it where QEMU puts its own temporary files: `/tmp` may be memory.
+    fn new() -> Result<Self, Failure> {
+        let directory = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&directory, flags, Mode::RUSR | Mode::WUSR).map_err(|error| {
+            Message::with_hint(
+                format!("cannot make a temporary file in `{}`: {error}", directory.display()),
+                "name another directory with TMPDIR",
+            )
+        })?;
+        let file = File::from(file);
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+        Ok(Self { file, path })
+    }
+
+    /// Returns its last lines, for a message.
+    fn end(&mut self) -> Result<String, Failure> {
+        const LAST_BYTES: u64 = 2000;
+        let length = self.file.metadata()?.len();
+        self.file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes).replace('\r', "");
+        let lines: Vec<_> = text.lines().rev().take(10).map(|line| format!("\n  | {line}")).collect();
+        Ok(lines.into_iter().rev().collect())
+    }
+}
+
+/// A larger disk that has the content of another one, and takes what the machine writes.
+struct Overlay {
+    path: PathBuf,
+    _file: Unnamed,
+}
+
+impl Overlay {
+    fn of(disk: &Path, format: &str, size: ByteSize) -> Result<Self, Failure> {
+        let qemu_img = tool_named("qemu-img");
+        require_whole(tool(&qemu_img))?;
+        let file = Unnamed::new()?;
+        let backing = disk.canonicalize().map_err(|error| unreadable(disk, &error))?;
+        let run = Run::new(Program { name: qemu_img.name, package: qemu_img.package });
+        let run = run.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(backing);
+        run.arg(&file.path).arg(size.bytes().to_string()).run()?;
+        Ok(Self { path: file.path.clone(), _file: file })
+    }
+}
+
 /// Returns QEMU's name of the format of a disk.
 fn format_of(disk: &Path) -> Result<&'static str, Failure> {
     let format = File::open(disk).and_then(|file| DiskFormat::of_file(&file));
-    let unreadable = |error| Message::plain(format!("cannot read disk `{}`: {error}", disk.display()));
-    Ok(format.map_err(unreadable)?.qemu_name())
+    Ok(format.map_err(|error| unreadable(disk, &error))?.qemu_name())
 }
 
-fn ovmf(firmware: args::Firmware) -> Result<&'static Path, Failure> {
-    let ovmf = Path::new(Machine::OVMF);
-    match firmware {
-        args::Firmware::Uefi if !ovmf.is_file() => Err(Message::with_hint(
-            format!("the UEFI firmware `{}` is not there", ovmf.display()),
-            "apt-get install ovmf",
-        )),
-        _ => Ok(ovmf),
-    }
+fn unreadable(disk: &Path, error: &std::io::Error) -> Failure {
+    Message::plain(format!("cannot read disk `{}`: {error}", disk.display()))
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::Process;
-use super::args::{Build, Global};
+use super::args::{Build, Global, OnError, Progress};
 use super::base::fetch_missing;
+use super::breaks::BreakIns;
 use super::context::{Context, absolute};
 use super::delivery::Delivery;
 use super::disk::Disk;
@@ -17,12 +18,12 @@ use super::registry::{client, look_up_client};
 use super::report::Failure;
 use super::sharing::{Sources, Target};
 use super::wiring::{Edges, environment};
-use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Registries, Reuse};
-use crate::dropin::OutputType;
+use crate::build::{Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, Ports, Registries, Reuse};
+use crate::dropin::{BreakPoints, OutputType};
 use crate::image::{ImageDefinition, ImageName};
 use crate::output::write_file;
 use crate::plan::Plan;
-use crate::port::Event;
+use crate::port::{Breaks, Event};
 use crate::store::Store;
 
 /// Builds the images that the command line names.
@@ -34,7 +35,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         .into_iter()
         .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
         .collect::<Result<Vec<_>, _>>()?;
-    let events = renderer(args.progress, Detail::of(global));
+    let events = renderer(progress(args), Detail::of(global));
     let sources =
         Sources::new(&context, &args.cache_from, &look_up_client(global, process)?, events.as_ref());
     let target = Target::new(&context, &args.cache_to, &client(global, process)?, events.as_ref())?;
@@ -59,10 +60,22 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     requests.iter().flat_map(|request| &request.warnings).for_each(|message| {
         events.emit(Event::Warning { message });
     });
+    let points = BreakPoints::after_error();
+    let caller = environment();
+    let say = |message: &str| events.emit(Event::Warning { message });
+    let breaks = (args.on_error == OnError::Shell).then(|| BreakIns {
+        breaks: &points,
+        environment: &caller,
+        say: &say,
+    });
     let builder = Builder {
-        ports: edges.ports(events.as_ref()),
+        ports: Ports {
+            breaks: breaks.as_ref().map(|breaks| breaks as &dyn Breaks),
+            ..edges.ports(events.as_ref())
+        },
         reuse,
         on_miss: if args.fail_on_miss { OnMiss::Fail } else { OnMiss::Build },
+        on_failure: if args.keep_failed { OnFailure::Keep } else { OnFailure::Discard },
         registries: &registries,
         surroundings: None,
     };
@@ -82,6 +95,14 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         }
     }
     unpublished.map(|()| ExitCode::SUCCESS)
+}
+
+/// A shell and a live display cannot share a terminal.
+fn progress(args: &Build) -> Progress {
+    match (args.progress, args.on_error) {
+        (Progress::Auto, OnError::Shell) => Progress::Plain,
+        (progress, _) => progress,
+    }
 }
 
 /// One image to build.
@@ -130,6 +151,7 @@ impl<'a> Request<'a> {
         delivery.run(builder, &self.plan, &steps)?;
         let steps = outputs.write(&mut manifest, &self.outputs)?;
         self.save(&manifest, &steps, &naming, edges)?;
+        edges.store.forget_failed(&self.plan.image)?;
         Ok(steps)
     }
 

@@ -7,7 +7,9 @@ use super::layers::not_built;
 use super::outputs::encoding;
 use super::report::{Failure, Message};
 use super::wiring::{Edges, environment};
-use crate::build::{Builder, BuiltStep, OnMiss, Registries, Reuse, container_config, stored_steps};
+use crate::build::{
+    Builder, BuiltStep, OnFailure, OnMiss, Registries, Reuse, container_config, stored_steps,
+};
 use crate::image::{ImageDefinition, ImageName};
 use crate::load::HostFileSystem;
 use crate::oci::DiffId;
@@ -61,6 +63,7 @@ impl Assembly<'_> {
             ports: edges.ports(self.events),
             reuse: Reuse::Allowed,
             on_miss: OnMiss::Build,
+            on_failure: OnFailure::Discard,
             registries: &Registries::none(self.events),
             surroundings: None,
         };

@@ -53,11 +53,24 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
     match error {
         BuildError::HookFailed(failure) if has_no_room(&failure.outcome) => Some(make_room(plywood)),
         BuildError::TaskFailed { outcome, .. } if has_no_room(outcome) => Some(make_room(plywood)),
-        BuildError::HookFailed(failure) => Some(look_inside(plywood, &failure.image, &failure.step)),
+        BuildError::HookFailed(failure) if failure.outcome.is_kept => {
+            Some(look_at_failed(plywood, &failure.image))
+        }
+        BuildError::EnvironmentFailed { image, outcome, .. }
+        | BuildError::TaskFailed { image, outcome, .. }
+            if outcome.is_kept =>
+        {
+            Some(look_at_failed(plywood, image))
+        }
+        BuildError::HookFailed(failure) => {
+            let hook = format!("{}:{}/{}", failure.step, failure.phase, failure.hook);
+            Some(look_inside(plywood, &failure.image, &hook))
+        }
         BuildError::EnvironmentFailed { image, step, .. } => Some(look_inside(plywood, image, step)),
         BuildError::TaskFailed { image, step, .. } if !stands_on_nothing(step) => {
             Some(look_inside(plywood, image, step))
         }
+        BuildError::NoSuchHook { known, .. } => Some(format!("its hooks and tasks are {}", known.join(", "))),
         BuildError::Miss { image, .. } => Some(format!("{plywood} build {image}")),
         BuildError::NoBootLoader { package, .. } => Some(format!(
             "add the element `bootloader`, which installs {package}, or name the firmware under `disk` that the image is for"
@@ -74,8 +87,16 @@ fn stands_on_nothing(step: &str) -> bool {
     ["base:", "root:"].iter().any(|lowest| step.starts_with(lowest))
 }
 
-fn look_inside(plywood: &str, image: &str, step: &str) -> String {
-    format!("to look inside: {plywood} shell {image} --at {step}")
+/// Says how to see the state before a step or hook, and the one after it.
+fn look_inside(plywood: &str, image: &str, at: &str) -> String {
+    format!(
+        "for a shell on what it left: {plywood} build {image} --on-error shell; \
+         on what it found: {plywood} shell {image} --at {at}"
+    )
+}
+
+fn look_at_failed(plywood: &str, image: &str) -> String {
+    format!("for a shell on what it left: {plywood} shell {image} --failed")
 }
 
 /// Says whether a job ended because the disk of the store was full, by what it printed.

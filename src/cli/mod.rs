@@ -6,6 +6,7 @@ mod answer;
 mod args;
 mod base;
 mod boot;
+mod breaks;
 mod build;
 mod cache;
 mod container;
@@ -107,7 +108,7 @@ fn dispatch(cli: &Cli, process: &Process) -> Result<ExitCode, Failure> {
         Command::Layers(args) => layers::run(global, args),
         Command::Elements(command) => elements::run(global, command, process),
         Command::Shell(args) => shell::run(global, args, process),
-        Command::Boot(args) => boot::run(args),
+        Command::Boot(args) => boot::run(global, args, process),
         Command::Import(args) => import::run(global, args, process),
         Command::Push(args) => push::run(global, args, process),
         Command::Pull(args) => pull::run(global, args, process),

@@ -7,11 +7,13 @@ use super::args::{CacheFrom, Global, Shell};
 use super::context::{Context, unknown_step};
 use super::progress::{Detail, renderer};
 use super::registry::look_up_client;
-use super::report::Failure;
+use super::report::{Failure, Message};
 use super::sharing::Sources;
 use super::wiring::{Edges, environment};
-use crate::build::{Builder, OnMiss, Reuse};
+use crate::build::{Builder, OnFailure, OnMiss, Reuse, ShellAt};
+use crate::element::Phase;
 use crate::plan::{Plan, Step};
+use crate::port::Event;
 
 /// Opens the shell; builds nothing, but takes what the project's registries have.
 pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<ExitCode, Failure> {
@@ -19,22 +21,52 @@ pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<Ex
     let (name, image) = context.image(&args.image)?;
     let edges = Edges::new(global, process, environment())?;
     let plan = context.plan(name, image, &edges.store)?;
-    let step = args.at.as_deref().map_or(Ok(&plan.finish), |at| find(&plan, at))?;
-    let events = renderer(super::args::Progress::Plain, Detail::beside_answer(global));
+    // Hooks that have to run first take their time.
+    let detail = if args.at.is_some() { Detail::of(global) } else { Detail::beside_answer(global) };
+    let events = renderer(super::args::Progress::Plain, detail);
     let client = look_up_client(global, process)?;
     let sources = Sources::new(&context, &CacheFrom::default(), &client, events.as_ref());
     let builder = Builder {
         ports: edges.ports(events.as_ref()),
         reuse: Reuse::Allowed,
         on_miss: OnMiss::Fail,
+        on_failure: OnFailure::Discard,
         registries: &sources.registries(),
         surroundings: None,
     };
-    let exit = builder.shell(&plan, step, &args.command)?;
+    let kept = match args.failed {
+        true => Some(edges.store.failed(name.as_str())?.ok_or_else(|| nothing_kept(global, &args.image))?),
+        false => None,
+    };
+    let at = match (&kept, args.at.as_deref()) {
+        (Some((failed, upper)), _) => {
+            let message = format!("`{}` of step `{}` failed here", failed.task, failed.step);
+            events.emit(Event::Warning { message: &message });
+            ShellAt::Failed(find(&plan, &failed.step)?, failed, upper)
+        }
+        (None, Some(at)) => place(&plan, at)?,
+        (None, None) => ShellAt::Step(&plan.finish),
+    };
+    let exit = builder.shell(&plan, at, &args.command)?;
     Ok(ExitCode::from(u8::try_from(exit.shell_status()).unwrap_or(u8::MAX)))
+}
+
+/// Finds the step, or the hook of a step, that `at` names. Names of steps may hold colons, too.
+fn place<'a>(plan: &'a Plan, at: &'a str) -> Result<ShellAt<'a>, Failure> {
+    let hook = at.rsplit_once(':').and_then(|(step, hook)| Some((step, hook.split_once('/')?)));
+    let Some((step, (phase, hook))) = hook else { return Ok(ShellAt::Step(find(plan, at)?)) };
+    let phase: Phase = phase.parse()?;
+    Ok(ShellAt::Hook(find(plan, step)?, phase, hook))
 }
 
 fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Step, Failure> {
     let mut steps = plan.steps.iter().chain([&plan.finish]);
     steps.find(|step| step.name == name).ok_or_else(|| unknown_step(plan, name))
+}
+
+fn nothing_kept(global: &Global, image: &str) -> Failure {
+    Message::with_hint(
+        format!("no state of a failed hook of image `{image}` was kept"),
+        format!("{} build {image} --keep-failed", global.invocation()),
+    )
 }

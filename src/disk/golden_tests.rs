@@ -73,13 +73,21 @@ fn qemu_arguments_are_pinned() {
         disk: Path::new("/out/a,b.qcow2"),
         format: "qcow2",
         firmware: Firmware::Uefi,
-        ovmf: Path::new(Machine::OVMF),
+        ovmf: Path::new("/usr/share/ovmf/OVMF.fd"),
         memory: ByteSize::from_mebibytes(1024),
         seed: Some(Path::new("/out/seed.img")),
+        accelerator: Accelerator::Tcg,
+        console: Console::Output,
+        writes: Writes::Discarded,
+        forwards: &[],
     };
     insta::assert_snapshot!(boot_command(&machine).join(" "));
     let bios = Machine { firmware: Firmware::Bios, seed: None, ..machine };
     insta::assert_snapshot!(boot_command(&bios).join(" "));
+    let forwards = &[Forward { host: 8080, guest: 80 }, Forward { host: 2222, guest: 22 }];
+    let (accelerator, console) = (Accelerator::Kvm, Console::Terminal);
+    let on_terminal = Machine { accelerator, console, forwards, writes: Writes::Kept, ..bios };
+    insta::assert_snapshot!(boot_command(&on_terminal).join(" "));
 }
 
 #[test]

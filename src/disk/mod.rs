@@ -51,7 +51,7 @@ pub use layout::{Extent, Layout, SectorSize, Table};
 pub use lvm::{
     LogicalVolume, Lvm, LvmCommand, PhysicalVolume, VolumeGroup, VolumeKind, VolumeName, VolumeSize,
 };
-pub use machine::{Machine, boot_command};
+pub use machine::{Accelerator, Console, Forward, Machine, Writes, boot_command};
 pub use mkfs::{Maker, check_arguments, make_arguments};
 pub use partition::{BootFlag, Partition, PartitionEntry, PartitionKind};
 pub use probe::probe_answers;

@@ -47,6 +47,15 @@ impl BreakPoints {
         }
     }
 
+    /// Stops with a shell after an error alone.
+    pub fn after_error() -> Self {
+        Self {
+            points: [point(Moment::Failed(Phase::Install))].into(),
+            command: "bash".to_owned(),
+            place: BreakPlace::AsHooks,
+        }
+    }
+
     /// Returns the point that the build stops at in this moment, if it does.
     pub fn at(&self, moment: Moment) -> Option<&str> {
         self.points.get(&point(moment)).map(String::as_str)

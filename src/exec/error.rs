@@ -37,6 +37,12 @@ pub enum ExecError {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// The user asked to stop while it ran.
+    #[error("`{command}` was interrupted")]
+    Interrupted {
+        /// The command line, secrets hidden.
+        command: String,
+    },
     /// It ran and failed.
     #[error("`{command}` failed with {exit}{}", quoted(stderr))]
     Failed {

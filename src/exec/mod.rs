@@ -20,5 +20,5 @@ mod watch;
 
 pub use ask::Answer;
 pub use error::ExecError;
-pub use run::{Program, Run, find};
+pub use run::{Background, Program, Run, find};
 pub use watch::{Ending, Watched};

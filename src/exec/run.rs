@@ -5,15 +5,20 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
 
 use super::ExecError;
 use super::tail::read_tail;
 
 /// Where programs are searched after the caller's `PATH`: root's directories are not in everyone's.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How soon the end of a program, and a wish to stop, are noticed.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What stands for a secret in messages.
 const HIDDEN: &str = "***";
@@ -127,6 +132,36 @@ impl Run {
         self.conclude(child.wait(), Ok(String::new()))
     }
 
+    /// Runs it on the caller's terminal until it ends or `interrupted` is true; then asks it to end, and kills it if it does
+    /// not within a second. So a program that has changed the terminal can set it right.
+    ///
+    /// # Errors
+    /// As [`Run::interactive`]; [`ExecError::Interrupted`].
+    pub fn interactive_until(&self, interrupted: &AtomicBool) -> Result<(), ExecError> {
+        let mut child = self.spawn(Stdio::inherit(), Stdio::inherit(), Stdio::inherit())?;
+        loop {
+            if let Some(exit) = child.try_wait().map_err(|source| self.broken(source))? {
+                return self.conclude(Ok(exit), Ok(String::new()));
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                end(&mut child);
+                return Err(ExecError::Interrupted { command: self.command_line() });
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Starts it without input and output. It ends with the result, and with the thread that calls this.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn background(&self) -> Result<Background, ExecError> {
+        Ok(Background {
+            child: self.spawn(Stdio::null(), Stdio::null(), Stdio::inherit())?,
+            run: self.clone(),
+        })
+    }
+
     /// Returns the command line, secrets hidden.
     pub fn command_line(&self) -> String {
         let args = self.args.iter().map(|arg| arg.to_string_lossy());
@@ -185,6 +220,41 @@ impl Run {
     fn hide(&self, text: String) -> String {
         self.secrets.iter().fold(text, |text, secret| text.replace(secret, HIDDEN))
     }
+}
+
+/// A program that runs beside its caller. Dropping it ends it.
+pub struct Background {
+    child: Child,
+    run: Run,
+}
+
+impl Background {
+    /// Returns how it ended, or `None` while it runs.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, ExecError> {
+        self.child.try_wait().map_err(|source| self.run.broken(source))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Asks a program to end, and kills it if it does not.
+fn end(child: &mut Child) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    // A child that has ended and was waited for cannot be asked, and need not be.
+    let _ = kill_process(Pid::from_child(child), Signal::TERM);
+    let asked = Instant::now();
+    while asked.elapsed() < PATIENCE && matches!(child.try_wait(), Ok(None)) {
+        thread::sleep(LOOK);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn search_path() -> String {

@@ -49,6 +49,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "curl", package: "curl", purpose: "elements with sources that are downloaded" },
     QEMU_SYSTEM,
     OVMF,
+    Tool { name: "ssh", package: "openssh-client", purpose: "plywood boot --ssh" },
 ];
 
 /// Returns the tool of this name, which must be one of [`TOOLS`].

@@ -31,5 +31,12 @@ pub trait Breaks: Sync {
 
     /// Takes one moment. `root` is open, and seen by this process and its children. `job` is a shell in the target with the
     /// environment of the phase, to be run as it is, or with another command; or not at all.
-    fn reached(&self, moment: Moment, root: &dyn Root, job: Job) -> Result<(), SandboxError>;
+    /// `failure` says what failed, in a moment after a failure.
+    fn reached(
+        &self,
+        moment: Moment,
+        root: &dyn Root,
+        job: Job,
+        failure: Option<&str>,
+    ) -> Result<(), SandboxError>;
 }

@@ -27,4 +27,4 @@ pub use sandbox::{
     Access, Bind, CacheMount, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View,
 };
 pub use sources::{AddedSourceError, AddedSources};
-pub use store::{BaseImage, Commit, Layer, LayerStore, ObservedTree, StoreError, Workspace};
+pub use store::{BaseImage, Commit, FailedStep, Layer, LayerStore, ObservedTree, StoreError, Workspace};

@@ -106,6 +106,25 @@ pub trait Workspace {
     /// Turns what is in [`Workspace::upper`] into a layer: masks, normalises, drops what does not differ from below,
     /// encodes, and keeps the unpacked form. `None` if nothing differs. The root must be closed before.
     fn commit(self: Box<Self>, commit: &Commit) -> Result<Option<Layer>, StoreError>;
+
+    /// Keeps what is in [`Workspace::upper`] as the state that a failed hook left, in place of the one that was kept before
+    /// for the same image. The root must be closed before.
+    fn keep_failed(self: Box<Self>, failed: &FailedStep) -> Result<(), StoreError>;
+}
+
+/// A step that failed, and what it stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStep {
+    /// The image.
+    pub image: String,
+    /// The step's name.
+    pub step: String,
+    /// The phase in which it failed: `install.d`.
+    pub phase: String,
+    /// The hook or task that failed.
+    pub task: String,
+    /// The layers below the step, lowest first.
+    pub stack: Vec<DiffId>,
 }
 
 /// A tree in which hooks change files in place: a mounted disk.

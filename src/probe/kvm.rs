@@ -11,7 +11,7 @@ use crate::exec::{Ending, ExecError, Program, Run};
 use crate::host::{KvmTrial, QEMU_SYSTEM};
 
 /// How long the guest may take. It needs a tenth of a second, and QEMU itself some more.
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// The size of the guest's firmware: what lies below 1 MiB in a PC.
 const ROM_BYTES: usize = 64 << 10;

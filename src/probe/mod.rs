@@ -6,9 +6,11 @@
 mod kvm;
 mod machine;
 mod mirror;
+mod port;
 mod store;
 
 pub use kvm::{kvm, run_guest};
 pub use machine::{is_installed, kernel_release, namespaces, rights, try_action};
 pub use mirror::mirror;
+pub use port::{free_port, ssh_answers};
 pub use store::store;

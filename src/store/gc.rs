@@ -73,6 +73,7 @@ impl Store {
             for directory in [self.layout().cache(""), self.layout().logs(), self.layout().quarantine()] {
                 remove_old_files(&directory, before)?;
             }
+            self.forget_old_failures(before)?;
         }
         Ok(report)
     }

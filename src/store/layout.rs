@@ -202,6 +202,10 @@ impl Layout {
         self.root.join("quarantine")
     }
 
+    pub(super) fn failed(&self) -> PathBuf {
+        self.root.join("failed")
+    }
+
     pub(super) fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }

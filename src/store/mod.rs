@@ -14,6 +14,7 @@
 //! cache/                      downloads, compressed clusters of the last disks; shared by builds
 //! quarantine/                 what was found damaged
 //! logs/                       output of hooks
+//! failed/<image>/             what a failed hook left, if the user asked to keep it
 //! lock                        shared to use something, exclusive to take something away or to change an index
 //! ```
 //!
@@ -38,6 +39,7 @@ mod deferred;
 mod docker;
 mod document;
 mod encoding;
+mod failed;
 mod file;
 mod gc;
 mod holes;

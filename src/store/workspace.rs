@@ -17,7 +17,7 @@ use super::scratch::{Scratch, seconds_now};
 use super::xattr;
 use crate::layer::{Changeset, Entry, Kind, Meta, Times, diff};
 use crate::oci::{ChainId, DiffId};
-use crate::port::{Commit, Layer, StoreError, Workspace};
+use crate::port::{Commit, FailedStep, Layer, StoreError, Workspace};
 
 /// A workspace in the store.
 pub(super) struct LayerWorkspace {
@@ -103,6 +103,10 @@ impl Workspace for LayerWorkspace {
         self.settle(&changeset)?;
         self.keep_snapshot(&layer.diff_id, &changeset)?;
         Ok(Some(layer))
+    }
+
+    fn keep_failed(self: Box<Self>, failed: &FailedStep) -> Result<(), StoreError> {
+        self.store.keep_failed(failed, &self.upper)
     }
 }
 

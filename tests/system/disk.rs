@@ -285,9 +285,20 @@ enum Writes {
 
 /// Runs the disk until its console shows `text` or the machine ends, and returns what the console showed.
 fn console(disk: &Path, firmware: Firmware, writes: Writes, text: &str) -> (Ending, String) {
-    let ovmf = Path::new(Machine::OVMF);
+    let ovmf = Path::new(plywood::host::OVMF.name);
     let memory = ByteSize::from_mebibytes(1024);
-    let machine = Machine { disk, format: "qcow2", firmware, ovmf, memory, seed: None };
+    let machine = Machine {
+        disk,
+        format: "qcow2",
+        firmware,
+        ovmf,
+        memory,
+        seed: None,
+        accelerator: plywood::disk::Accelerator::Tcg,
+        console: plywood::disk::Console::Output,
+        writes: plywood::disk::Writes::Discarded,
+        forwards: &[],
+    };
     let arguments = boot_command(&machine).into_iter().map(|argument| match writes {
         Writes::Stay => argument.replace("snapshot=on", "snapshot=off"),
         Writes::Vanish => argument,

@@ -7,6 +7,7 @@
 mod common;
 
 mod block_device;
+mod boot;
 mod boot_loader;
 mod build;
 mod caches;
@@ -20,6 +21,7 @@ mod dropin_files;
 mod dropin_hooks;
 mod elements;
 mod exchange;
+mod failed;
 mod host;
 mod host_reads;
 mod kernels;

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use rustix::fs::{Access, AtFlags, accessat};
 
 use super::Call;
-use super::breaks::BreakIns;
 use super::log::Log;
 use super::privilege::Owner;
 use super::usage;
-use crate::build::{Builder, BuiltStep, ImageManifest, OnMiss, Ports, Reuse, Surroundings};
+use crate::build::{Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, Ports, Reuse, Surroundings};
 use crate::cli::args::{CacheFrom, CacheTo, Global};
+use crate::cli::breaks::BreakIns;
 use crate::cli::context::Context;
 use crate::cli::delivery::Delivery;
 use crate::cli::disk::Disk;
@@ -70,11 +70,13 @@ impl Build<'_> {
         let found =
             preflight::check(&host, &edges.store, &edges.files, &plan, self.disk, &outputs, &registries)?;
         found.iter().for_each(|message| log.emit(Event::Warning { message }));
-        let pauses = BreakIns { breaks: &self.request.breaks, environment, log };
+        let say = |message: &str| log.say(message);
+        let pauses = BreakIns { breaks: &self.request.breaks, environment, say: &say };
         let builder = Builder {
             ports: Ports { breaks: Some(&pauses), ..edges.ports(log) },
             reuse: Reuse::Allowed,
             on_miss: OnMiss::Build,
+            on_failure: OnFailure::Discard,
             registries: &registries,
             surroundings: Some(self.surroundings(&naming)?),
         };

@@ -3,7 +3,6 @@
 //! Each is called by the program's own name (a symlink), or as the first word: `plywood disk-image-create …`.
 //! Exit status: 0, or that of the hook that failed, or 1; what `diskimage-builder` and `element-info` cannot read is 2.
 
-mod breaks;
 mod build;
 mod create;
 mod definition;

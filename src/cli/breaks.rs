@@ -1,6 +1,5 @@
 //! Stops a build where its caller wants to look at it.
 
-use super::log::Log;
 use crate::dropin::{BreakPlace, BreakPoints, Environment};
 use crate::element::{Phase, Place};
 use crate::exec::{Program, Run};
@@ -12,7 +11,8 @@ const BASH: Program = Program { name: "bash", package: "bash" };
 pub(super) struct BreakIns<'a> {
     pub(super) breaks: &'a BreakPoints,
     pub(super) environment: &'a Environment,
-    pub(super) log: &'a Log,
+    /// Tells the user.
+    pub(super) say: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Breaks for BreakIns<'_> {
@@ -20,15 +20,24 @@ impl Breaks for BreakIns<'_> {
         self.breaks.await_phase(phase)
     }
 
-    fn reached(&self, moment: Moment, root: &dyn Root, job: Job) -> Result<(), SandboxError> {
+    fn reached(
+        &self,
+        moment: Moment,
+        root: &dyn Root,
+        job: Job,
+        failure: Option<&str>,
+    ) -> Result<(), SandboxError> {
         let Some(point) = self.breaks.at(moment) else { return Ok(()) };
-        self.log.say("Starting debug shell. Exit to resume building.");
-        self.log.say(&format!("At stage {point}"));
+        if let Some(failure) = failure {
+            (self.say)(failure);
+        }
+        (self.say)("Starting debug shell. Exit to resume building.");
+        (self.say)(&format!("At stage {point}"));
         match (self.breaks.place, moment.phase().place()) {
             (BreakPlace::AsHooks, Place::Target) => self.run_in_target(root, job)?,
             _ => self.run_outside(root, &job),
         }
-        self.log.say("Resuming");
+        (self.say)("Resuming");
         Ok(())
     }
 }
@@ -38,7 +47,7 @@ impl BreakIns<'_> {
         let argv = ["sh", "-c", &self.breaks.command].map(str::to_owned).into();
         let exit = root.run_interactive(&Job { argv, ..job })?;
         if !exit.is_success() {
-            self.log.say(&format!("The command at the break point ended with {exit}"));
+            (self.say)(&format!("The command at the break point ended with {exit}"));
         }
         Ok(())
     }
@@ -49,7 +58,7 @@ impl BreakIns<'_> {
         let run = job.env.iter().filter(|(name, _)| is_the_images(name)).fold(run, with);
         let run = self.environment.iter().fold(run, with).env("TMP_MOUNT_PATH", root.path());
         if let Err(error) = run.interactive() {
-            self.log.say(&format!("The command at the break point: {error}"));
+            (self.say)(&format!("The command at the break point: {error}"));
         }
     }
 }
