@@ -37,7 +37,15 @@ impl JobRun<'_> {
         self.announce(phase, task);
         let started = Instant::now();
         let mut output = self.output(job, phase, task)?;
-        let exit = self.until(phase, task, started, root.run(job, &mut |bytes| output.take(bytes)))?;
+        let mut minutes = Minutes::since(started);
+        let ran = root.run(job, &mut |bytes| {
+            output.take(bytes);
+            if let Some(milliseconds) = minutes.passed() {
+                let (image, step) = (self.image, self.step);
+                self.ports.events.emit(Event::TaskRunning { image, step, phase, task, milliseconds });
+            }
+        });
+        let exit = self.until(phase, task, started, ran)?;
         self.conclude(phase, task, exit, started, output)
     }
 
@@ -158,6 +166,29 @@ impl JobRun<'_> {
             log: &output.log,
         });
         Ok(Outcome { exit, tail: output.tail.into(), log: output.log, is_kept: false })
+    }
+}
+
+/// Tells once for each minute that a job runs.
+struct Minutes {
+    started: Instant,
+    told: u64,
+}
+
+impl Minutes {
+    fn since(started: Instant) -> Self {
+        Self { started, told: 0 }
+    }
+
+    /// Returns how long the job has been running, in milliseconds, if a minute has passed since the last time.
+    fn passed(&mut self) -> Option<u64> {
+        let elapsed = self.started.elapsed();
+        let minutes = elapsed.as_secs() / 60;
+        if minutes <= self.told {
+            return None;
+        }
+        self.told = minutes;
+        Some(elapsed.as_millis() as u64)
     }
 }
 

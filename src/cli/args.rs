@@ -151,9 +151,25 @@ pub struct Build {
     pub cache_from: CacheFrom,
     #[command(flatten)]
     pub cache_to: CacheTo,
+    #[command(flatten)]
+    pub limits: Limits,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,
+}
+
+/// What each hook may take.
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// End a hook that runs longer than this many seconds [default: `hook-timeout` in `[limits]`]
+    #[arg(long, value_name = "SECONDS")]
+    pub hook_timeout: Option<u64>,
+    /// Let a hook have no more than this many processes and threads at a time [default: `hook-processes` in `[limits]`]
+    #[arg(long, value_name = "COUNT")]
+    pub hook_processes: Option<u64>,
+    /// Let a hook take no more memory than this: `2G` [default: `hook-memory` in `[limits]`]
+    #[arg(long, value_name = "SIZE")]
+    pub hook_memory: Option<crate::disk::ByteSize>,
 }
 
 /// What to do when a hook fails.

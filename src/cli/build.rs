@@ -19,18 +19,19 @@ use super::report::Failure;
 use super::sharing::{Sources, Target};
 use super::wiring::{Edges, environment};
 use crate::build::{Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, Ports, Registries, Reuse};
+use crate::disk::ByteSize;
 use crate::dropin::{BreakPoints, OutputType};
 use crate::image::{ImageDefinition, ImageName};
 use crate::output::write_file;
 use crate::plan::Plan;
-use crate::port::{Breaks, Event};
+use crate::port::{Breaks, Event, Limits};
 use crate::store::Store;
 
 /// Builds the images that the command line names.
 pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let images = context.select(&args.images)?;
-    let edges = Edges::new(global, process, environment())?;
+    let edges = Edges::new(global, process, environment())?.limited(limits(args, &context))?;
     let requests = images
         .into_iter()
         .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
@@ -95,6 +96,16 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         }
     }
     unpublished.map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns what hooks may take: as the command line says, else the project.
+fn limits(args: &Build, context: &Context) -> Limits {
+    let (given, set) = (&args.limits, &context.project.limits);
+    Limits {
+        time: given.hook_timeout.or(set.hook_timeout),
+        processes: given.hook_processes.or(set.hook_processes),
+        memory: given.hook_memory.or(set.hook_memory).map(ByteSize::bytes),
+    }
 }
 
 /// A shell and a live display cannot share a terminal.

@@ -8,7 +8,7 @@ use crate::build::{BuildError, Outcome};
 use crate::element::ResolveError;
 use crate::load::{KeyFileError, LoadError};
 use crate::plan::PlanError;
-use crate::port::{DiskError, PackageError, RemoteError, StoreError};
+use crate::port::{DiskError, Exit, Limit, PackageError, RemoteError, StoreError};
 use crate::registry::{PullError, RegistryError, TlsTrouble};
 
 /// How much is shown of each line of a hook's output.
@@ -53,6 +53,12 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
     match error {
         BuildError::HookFailed(failure) if has_no_room(&failure.outcome) => Some(make_room(plywood)),
         BuildError::TaskFailed { outcome, .. } if has_no_room(outcome) => Some(make_room(plywood)),
+        BuildError::HookFailed(failure) if let Exit::OverLimit(limit) = failure.outcome.exit => {
+            Some(raise(limit))
+        }
+        BuildError::TaskFailed { outcome, .. } if let Exit::OverLimit(limit) = outcome.exit => {
+            Some(raise(limit))
+        }
         BuildError::HookFailed(failure) if failure.outcome.is_kept => {
             Some(look_at_failed(plywood, &failure.image))
         }
@@ -85,6 +91,13 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
 /// Says whether no layer is below a step, so that there is nothing to look into.
 fn stands_on_nothing(step: &str) -> bool {
     ["base:", "root:"].iter().any(|lowest| step.starts_with(lowest))
+}
+
+fn raise(limit: Limit) -> String {
+    let key = limit.key();
+    format!(
+        "if it needs more: raise the limit with `--{key}`, or with `{key}` in the table `[limits]` of plywood.toml"
+    )
 }
 
 /// Says how to see the state before a step or hook, and the one after it.

@@ -15,7 +15,7 @@ use crate::build::Ports;
 use crate::element::Environment;
 use crate::load::{self, HookLayout, HostFileSystem};
 use crate::package::AptPackages;
-use crate::port::{Events, LayerStore};
+use crate::port::{Events, LayerStore, Limits};
 use crate::sandbox::Namespaces;
 use crate::store::Store;
 
@@ -53,6 +53,14 @@ impl Edges {
             interrupted: process.interrupted.clone(),
             store,
         })
+    }
+
+    /// Gives each hook these limits.
+    ///
+    /// # Errors
+    /// If this host cannot hold them.
+    pub(super) fn limited(self, limits: Limits) -> Result<Self, Failure> {
+        Ok(Self { sandbox: self.sandbox.limited(limits)?, ..self })
     }
 
     /// Returns the edges as ports, with `events` to learn what happens.

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A number of bytes.
 ///
 /// Written as a whole number and a unit: `4G`, `512 MiB`, `500MB`, `1048576`. As in qemu-img, a single letter (`K`, `M`,
 /// `G`, `T`) and the IEC units (`KiB` …) count by 1024; the SI units (`KB` …) by 1000. No unit, or `B`, is bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ByteSize(u64);
 
 /// A text that is no size.
@@ -67,6 +70,20 @@ impl FromStr for ByteSize {
         let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
         let number: u64 = number.parse().map_err(|_| error())?;
         number.checked_mul(*factor).map(Self).ok_or_else(error)
+    }
+}
+
+impl TryFrom<String> for ByteSize {
+    type Error = ByteSizeError;
+
+    fn try_from(text: String) -> Result<Self, ByteSizeError> {
+        text.parse()
+    }
+}
+
+impl From<ByteSize> for String {
+    fn from(size: ByteSize) -> Self {
+        size.to_string()
     }
 }
 

@@ -41,6 +41,9 @@ impl Narrator {
             Event::StepsPublished { repository, steps, new, .. } => {
                 vec![format!("Published {steps} layers in {repository}, {new} of them new")]
             }
+            Event::TaskRunning { phase, task, milliseconds, .. } => {
+                vec![format!("{PREFIX}{phase}/{task} has been running for {} s", milliseconds / 1000)]
+            }
             Event::ImageStarted { .. }
             | Event::TransfersStarted { .. }
             | Event::TransferStarted { .. }

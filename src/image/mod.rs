@@ -7,6 +7,7 @@ mod checksum;
 mod date;
 mod definition;
 mod disk;
+mod limits;
 mod name;
 mod project;
 mod registry;
@@ -19,6 +20,7 @@ pub use definition::{
     Qcow2Settings,
 };
 pub use disk::DiskSettings;
+pub use limits::LimitSettings;
 pub use name::{ImageName, ImageNameError};
 pub use project::{DEFAULT_EPOCH, EpochRequest, PackageSettings, Project, ProjectSettings};
 pub use registry::RegistrySettings;

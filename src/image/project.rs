@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{CacheSettings, ImageDefinition, ImageName, RegistrySettings, TrustSettings};
+use super::{CacheSettings, ImageDefinition, ImageName, LimitSettings, RegistrySettings, TrustSettings};
 
 /// A project: the file `plywood.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,8 @@ pub struct Project {
     pub cache: CacheSettings,
     /// Whose layers may be used.
     pub trust: TrustSettings,
+    /// What hooks may take.
+    pub limits: LimitSettings,
     /// The images, by name.
     pub image: BTreeMap<ImageName, ImageDefinition>,
 }

@@ -59,6 +59,19 @@ pub enum Event<'a> {
         /// Without its line end; bytes that are no UTF-8 replaced.
         line: &'a str,
     },
+    /// A task is still running: sent once a minute.
+    TaskRunning {
+        /// The image.
+        image: &'a str,
+        /// The step's name.
+        step: &'a str,
+        /// The phase.
+        phase: &'a str,
+        /// The task's name.
+        task: &'a str,
+        /// How long it has been running.
+        milliseconds: u64,
+    },
     /// A task ended.
     TaskFinished {
         /// The image.

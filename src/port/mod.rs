@@ -24,7 +24,7 @@ pub use host::{HostFiles, HostOpen, HostOpens, Observation};
 pub use package::{EarlierDownloads, IndexState, PackageError, PackageSession, Packages};
 pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{
-    Access, Bind, CacheMount, Exit, Job, Network, Root, RootSpec, Sandbox, SandboxError, View,
+    Access, Bind, CacheMount, Exit, Job, Limit, Limits, Network, Root, RootSpec, Sandbox, SandboxError, View,
 };
 pub use sources::{AddedSourceError, AddedSources};
 pub use store::{BaseImage, Commit, FailedStep, Layer, LayerStore, ObservedTree, StoreError, Workspace};

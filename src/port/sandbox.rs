@@ -40,7 +40,8 @@ pub trait Root {
     /// Where this process sees the merged root file system.
     fn path(&self) -> &Path;
 
-    /// Runs `job` to its end and hands every piece of its standard output and error to `output`.
+    /// Runs `job` to its end and hands every piece of its standard output and error to `output`. While the job is silent,
+    /// `output` is called several times a second with nothing.
     ///
     /// The job has its own mount, pid, uts and ipc namespace (and network namespace with [`Network::None`]).
     /// No process of it outlives the call, whatever it started, nor the death of this process.
@@ -160,6 +161,51 @@ pub enum Network {
     None,
 }
 
+/// What each job may take. By default all that there is. Limits are in no key: they change whether a job succeeds, never
+/// what it makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Seconds.
+    pub time: Option<u64>,
+    /// Processes and threads at a time.
+    pub processes: Option<u64>,
+    /// Bytes of main memory, pages of files that it reads and writes included as far as they are in use.
+    pub memory: Option<u64>,
+}
+
+/// A limit that a job ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// Seconds.
+    Time(u64),
+    /// Processes and threads.
+    Processes(u64),
+    /// Bytes of memory.
+    Memory(u64),
+}
+
+impl Limit {
+    /// Returns the key of `plywood.toml` that sets it; the option has the same name.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Limit::Time(_) => "hook-timeout",
+            Limit::Processes(_) => "hook-processes",
+            Limit::Memory(_) => "hook-memory",
+        }
+    }
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Limit::Time(seconds) => write!(f, "a timeout after {seconds} s")?,
+            Limit::Processes(count) => write!(f, "more than {count} processes")?,
+            Limit::Memory(bytes) => write!(f, "more than {bytes} bytes of memory")?,
+        }
+        write!(f, " (limit `{}`)", self.key())
+    }
+}
+
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
@@ -167,6 +213,8 @@ pub enum Exit {
     Status(i32),
     /// This signal ended it.
     Signal(i32),
+    /// It was ended because it took more than it may.
+    OverLimit(Limit),
 }
 
 impl Exit {
@@ -180,6 +228,9 @@ impl Exit {
         match self {
             Exit::Status(status) => status,
             Exit::Signal(signal) => 128 + signal,
+            // As of timeout(1); the others are killed.
+            Exit::OverLimit(Limit::Time(_)) => 124,
+            Exit::OverLimit(_) => 128 + 9,
         }
     }
 }
@@ -189,6 +240,7 @@ impl std::fmt::Display for Exit {
         match self {
             Exit::Status(status) => write!(f, "exit status {status}"),
             Exit::Signal(signal) => write!(f, "signal {signal}"),
+            Exit::OverLimit(limit) => write!(f, "{limit}"),
         }
     }
 }
@@ -224,6 +276,14 @@ pub enum SandboxError {
         program: String,
         /// Where it was searched.
         path: String,
+    },
+    /// A limit cannot be held on this host.
+    #[error(
+        "jobs cannot be limited here: no control group that plywood can make has the controller `{controller}`"
+    )]
+    NoController {
+        /// The kernel's name of the controller.
+        controller: &'static str,
     },
     /// Another step of making the sandbox failed.
     #[error("cannot {action} for a sandbox")]

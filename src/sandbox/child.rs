@@ -71,6 +71,9 @@ fn die_with(owner: &str) -> io::Result<()> {
 }
 
 fn run_namespaces(order: &Order, report: &mut Letter) -> Result<(), SandboxError> {
+    for door in &order.doors {
+        fs::write(door, "0").map_err(setup(format!("enter the control group of `{}`", door.display())))?;
+    }
     inherit_nothing_further().map_err(setup("close inherited descriptors"))?;
     if order.terminal == Terminal::Inherited {
         ignore_keys()?;

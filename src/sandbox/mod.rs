@@ -21,6 +21,7 @@ mod child;
 mod devices;
 mod init;
 mod left;
+mod limit;
 mod machine;
 mod mount;
 mod mountinfo;
@@ -43,7 +44,7 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::thread::UnshareFlags;
 
-use crate::port::{Root, RootSpec, Sandbox, SandboxError};
+use crate::port::{Limits, Root, RootSpec, Sandbox, SandboxError};
 
 pub use child::run_if_asked;
 
@@ -82,12 +83,23 @@ pub fn enter_private_mounts() -> Result<PrivateMounts, SandboxError> {
 pub struct Namespaces {
     launcher: PathBuf,
     interrupted: Arc<AtomicBool>,
+    limits: Limits,
 }
 
 impl Namespaces {
     /// Makes a sandbox that starts its jobs through this very program, and ends them once `interrupted` is true.
     pub fn new(_mounts: PrivateMounts, interrupted: Arc<AtomicBool>) -> Self {
-        Self { launcher: PathBuf::from("/proc/self/exe"), interrupted }
+        Self { launcher: PathBuf::from("/proc/self/exe"), interrupted, limits: Limits::default() }
+    }
+
+    /// Gives each job that is not interactive these limits.
+    ///
+    /// # Errors
+    /// [`SandboxError::NoController`] if this host cannot hold them.
+    pub fn limited(self, limits: Limits) -> Result<Self, SandboxError> {
+        // Now, and not at the first hook.
+        limit::Groups::make(&limits)?;
+        Ok(Self { limits, ..self })
     }
 
     /// Starts jobs through `launcher`, a program whose `main` begins with [`run_if_asked`].

@@ -4,20 +4,22 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
+use super::limit::Groups;
 use super::resolver::{Planted, RESOLVER};
 use super::target::{MadeTargets, Shape};
 use super::wire::{Ended, Letter, Order, Report, Terminal};
 use super::{Namespaces, child, setup, view};
-use crate::port::{Job, SandboxError, View};
+use crate::port::{Exit, Job, Limit, SandboxError, View};
 
 /// How soon a wish to stop is noticed while a job is silent.
 const INTERRUPT_CHECK_MILLISECONDS: u16 = 100;
@@ -35,9 +37,19 @@ pub(super) fn run(
     with_targets(root, job, || {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
         let stdio = [Stdio::null(), duplicate(&writer)?, Stdio::from(writer)];
-        let supervisor = Supervisor::start(sandbox, root, job, Terminal::Detached, stdio)?;
-        supervisor.pump(File::from(reader), &sandbox.interrupted, output)?;
-        supervisor.into_ended()
+        let groups = Groups::make(&sandbox.limits)?;
+        let supervisor = Supervisor::start(sandbox, root, job, Terminal::Detached, stdio, groups.doors())?;
+        let pumped = supervisor.pump(File::from(reader), sandbox, output)?;
+        if let Pumped::TimeIsUp(seconds) = pumped {
+            return Ok((Exit::OverLimit(Limit::Time(seconds)), Vec::new()));
+        }
+        let ended = supervisor.into_ended();
+        let is_success = matches!(&ended, Ok((exit, _)) if exit.is_success());
+        match groups.exceeded().filter(|_| !is_success) {
+            // Also where it was the supervisor that the kernel chose to kill.
+            Some(limit) => Ok((Exit::OverLimit(limit), Vec::new())),
+            None => ended,
+        }
     })
 }
 
@@ -45,7 +57,7 @@ pub(super) fn run(
 pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> Result<Ended, SandboxError> {
     with_targets(root, job, || {
         let stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
-        let supervisor = Supervisor::start(sandbox, root, job, Terminal::Inherited, stdio)?;
+        let supervisor = Supervisor::start(sandbox, root, job, Terminal::Inherited, stdio, Vec::new())?;
         let waited = supervisor.wait(&sandbox.interrupted);
         take_terminal_back();
         waited?;
@@ -117,6 +129,14 @@ fn duplicate(descriptor: &OwnedFd) -> Result<Stdio, SandboxError> {
     descriptor.try_clone().map(Stdio::from).map_err(setup("duplicate a pipe"))
 }
 
+/// How passing on the output of a job ended.
+enum Pumped {
+    /// The job has ended.
+    Ended,
+    /// It runs, and has had its seconds.
+    TimeIsUp(u64),
+}
+
 /// A running supervisor. Dropping it kills it, and with it every process of its job.
 struct Supervisor {
     child: Child,
@@ -133,8 +153,9 @@ impl Supervisor {
         job: &Job,
         terminal: Terminal,
         [stdin, stdout, stderr]: [Stdio; 3],
+        doors: Vec<PathBuf>,
     ) -> Result<Self, SandboxError> {
-        let order = Order { job: job.clone(), root: root.to_owned(), terminal };
+        let order = Order { job: job.clone(), root: root.to_owned(), terminal, doors };
         let order = Letter::with(&order).map_err(setup("write down the job"))?;
         let report = Letter::empty().map_err(setup("make room for a report"))?;
         let mut command = Command::new(&sandbox.launcher);
@@ -160,15 +181,21 @@ impl Supervisor {
     fn pump(
         &self,
         mut pipe: File,
-        interrupted: &AtomicBool,
+        sandbox: &Namespaces,
         output: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), SandboxError> {
+    ) -> Result<Pumped, SandboxError> {
         let mut buffer = vec![0; OUTPUT_BYTES];
         let mut open = true;
+        let started = Instant::now();
         loop {
+            if let Some(seconds) = sandbox.limits.time
+                && started.elapsed().as_secs() >= seconds
+            {
+                return Ok(Pumped::TimeIsUp(seconds));
+            }
             let pipe_first = [pipe.as_fd(), self.handle.as_fd()];
             let (ready, watched) = poll_readable(if open { &pipe_first } else { &pipe_first[1..] })?;
-            if interrupted.load(Ordering::Relaxed) {
+            if sandbox.interrupted.load(Ordering::Relaxed) {
                 return Err(SandboxError::Interrupted);
             }
             match ready {
@@ -177,8 +204,8 @@ impl Supervisor {
                     open = count > 0;
                     output(&buffer[..count]);
                 }
-                Some(_) => return Ok(()),
-                None => {}
+                Some(_) => return Ok(Pumped::Ended),
+                None => output(&[]),
             }
         }
     }

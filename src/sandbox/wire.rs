@@ -21,6 +21,8 @@ pub(super) struct Order {
     /// Where plywood has mounted the root.
     pub(super) root: PathBuf,
     pub(super) terminal: Terminal,
+    /// The files by which the supervisor enters the job's control groups.
+    pub(super) doors: Vec<PathBuf>,
 }
 
 /// Who owns standard input, output and error of a job.

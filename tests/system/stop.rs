@@ -97,3 +97,65 @@ fn a_hook_that_hangs_is_named_with_how_long_it_ran() {
     let expected = "error: interrupted: `install.d/50-slow` of step `slow` was running for 1 s\n";
     assert!(said.contains(expected), "{said}");
 }
+
+#[test]
+fn hooks_end_at_their_limits_and_the_error_says_which_and_how_to_raise_it() {
+    let project = Project::new("elements = [\"greedy\"]\noutputs = []").with_small_base();
+    const FORKS: &str =
+        "perl -e 'for (1..12) { defined(my $child = fork) or exit 1; $child or (sleep(3), exit 0) }'";
+    let cases = [
+        (
+            "--hook-timeout=2",
+            "install.d",
+            "while :; do :; done",
+            "a timeout after 2 s (limit `hook-timeout`)",
+        ),
+        ("--hook-processes=8", "extra-data.d", FORKS, "more than 8 processes (limit `hook-processes`)"),
+        (
+            "--hook-memory=64M",
+            "install.d",
+            "x=0123456789abcdef; while :; do x=$x$x; done",
+            "more than 67108864 bytes of memory (limit `hook-memory`)",
+        ),
+    ];
+    for (option, phase, script, expected) in cases {
+        project.hook(&format!("elements/greedy/{phase}/50-greedy"), script);
+        let build = project.run_build(&[option]);
+        let error = format!("error: hook `{phase}/50-greedy` of element `greedy` failed with {expected}\n");
+        assert_eq!(build.status, Some(1), "{option}: {}", build.stderr);
+        assert!(build.stderr.contains(&error), "{option}: {}", build.stderr);
+        fs::remove_dir_all(project.path().join("elements/greedy")).unwrap();
+        let name = option.split('=').next().unwrap();
+        assert!(
+            build.stderr.contains(&format!("hint: if it needs more: raise the limit with `{name}`")),
+            "{}",
+            build.stderr
+        );
+    }
+    assert!(groups().is_empty(), "control groups are left: {:?}", groups());
+    // A limit that is not reached changes nothing, and no key.
+    project.hook("elements/greedy/install.d/50-greedy", "echo modest >/etc/modest");
+    project.write(
+        "plywood.toml",
+        &format!(
+            "{}\n[limits]\nhook-timeout = 60\nhook-memory = \"1G\"\n",
+            fs::read_to_string(project.path().join("plywood.toml")).unwrap()
+        ),
+    );
+    let limited = project.build(&[]);
+    assert_eq!(limited.made(), ["greedy"]);
+    project.define("elements = [\"greedy\"]\noutputs = []");
+    assert_eq!(project.build(&[]).hits("input").len(), 2);
+}
+
+/// Returns the control groups that this test's processes have left.
+fn groups() -> Vec<std::path::PathBuf> {
+    let found =
+        Command::new("find").args(["/sys/fs/cgroup", "-name", "plywood-*", "-type", "d"]).output().unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    let alive = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.split('-').nth(1).is_some_and(|pid| std::path::Path::new("/proc").join(pid).exists())
+    };
+    found.lines().map(std::path::PathBuf::from).filter(|path| !alive(path)).collect()
+}

@@ -57,7 +57,7 @@ impl Events for Live {
         match event {
             Event::TransfersStarted { repository, .. } => self.show_transfers(repository),
             // The bars say it.
-            Event::TransferProgress { .. } => {}
+            Event::TransferProgress { .. } | Event::TaskRunning { .. } => {}
             Event::TaskStarted { image, step, phase, task } => {
                 self.show_current(image, format!("{step}: {phase}/{task}"));
             }

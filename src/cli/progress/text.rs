@@ -49,6 +49,10 @@ impl Narrator {
             Event::TaskStarted { image, step, phase, task } => {
                 Some(format!("{} {step}: {phase}/{task}", self.place(image)))
             }
+            Event::TaskRunning { image, step, phase, task, milliseconds } => {
+                let time = seconds(milliseconds);
+                Some(format!("{} {step}: {phase}/{task} has been running for {time}", self.place(image)))
+            }
             Event::StepFinished { image, step, diff_ids, milliseconds } => {
                 let time = seconds(milliseconds);
                 Some(format!("{} {step}: made {} in {time}", self.place(image), layers(diff_ids)))

@@ -1,0 +1,20 @@
+//! Limits for hooks.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::ByteSize;
+
+/// What each hook, and each task of plywood's own, may take: the table `[limits]`. Without it, all that there is. Limits are in no
+/// key: they decide whether a build succeeds, never what it makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct LimitSettings {
+    /// Seconds after which a hook is ended.
+    pub hook_timeout: Option<u64>,
+    /// Processes and threads that a hook may have at a time. Needs the kernel's controller `pids`.
+    pub hook_processes: Option<u64>,
+    /// Memory that a hook may take, such as `"2G"`. Needs the kernel's controller `memory`.
+    #[schemars(with = "Option<String>")]
+    pub hook_memory: Option<ByteSize>,
+}
