@@ -20,8 +20,8 @@ use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId};
 use crate::plan::{Action, Evidence, Foundation, InputKey, Miss, Plan, Record, Step, Tasks, Work};
 use crate::port::{
-    AddedSources, Breaks, Commit, Event, Events, FailedStep, HookFiles, HostFiles, LayerStore, Logs, Packages, Root,
-    RootSpec, Sandbox, StoreError, Workspace,
+    AddedSources, Breaks, Commit, Event, Events, FailedStep, HookFiles, HostFiles, LayerStore, Logs,
+    Packages, Root, RootSpec, Sandbox, StoreError, Workspace,
 };
 use crate::share::Refusal;
 

@@ -1,7 +1,7 @@
 //! What runs for one step, in which order, with which environment, and what of it is logged.
 
-use super::Registries;
 use super::fake::{Effect, World, but_for, usual};
+use super::{Registries, ShellAt};
 use crate::element::Phase;
 use crate::element::fixture::{Builder as ElementBuilder, element};
 use crate::plan::Plan;

@@ -41,16 +41,21 @@ pub(super) fn run(
         let supervisor = Supervisor::start(sandbox, root, job, Terminal::Detached, stdio, groups.doors())?;
         let pumped = supervisor.pump(File::from(reader), sandbox, output)?;
         if let Pumped::TimeIsUp(seconds) = pumped {
-            return Ok((Exit::OverLimit(Limit::Time(seconds)), Vec::new()));
+            return Ok(over(Limit::Time(seconds)));
         }
         let ended = supervisor.into_ended();
-        let is_success = matches!(&ended, Ok((exit, _)) if exit.is_success());
+        let is_success = matches!(&ended, Ok(ended) if ended.exit.is_success());
         match groups.exceeded().filter(|_| !is_success) {
             // Also where it was the supervisor that the kernel chose to kill.
-            Some(limit) => Ok((Exit::OverLimit(limit), Vec::new())),
+            Some(limit) => Ok(over(limit)),
             None => ended,
         }
     })
+}
+
+/// Returns how a job ended that ran into a limit: nothing that it did is of use.
+fn over(limit: Limit) -> Ended {
+    Ended { exit: Exit::OverLimit(limit), mounts: Vec::new(), opens: None }
 }
 
 /// Runs `job` on the caller's terminal; see [`crate::port::Root::run_interactive`].
