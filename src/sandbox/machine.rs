@@ -24,9 +24,11 @@ pub(super) fn attach(mut watch: Box<Watch>, target: &Path) -> io::Result<(OwnedF
     for (path, attributes) in mounts {
         let within = target.join(path.strip_prefix("/").unwrap_or(&path));
         match attach_one(&mut watch, &path, &nothing, attributes, &within) {
+            Err(error) if path == Path::new("/") => return Err(error),
             // Another mount covers it, so that no path leads to it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path != Path::new("/") => {}
-            attached => attached?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => watch.lose(format!("`{}` cannot be watched: {error}", path.display())),
+            Ok(()) => {}
         }
     }
     Ok((mount::place(target)?, watch))
@@ -40,18 +42,22 @@ fn attach_one(
     target: &Path,
 ) -> io::Result<()> {
     let place = mount::place(target)?;
-    if !path.is_dir() {
-        Mount::alone(path)?.read_only()?.attach(place.as_fd())?;
-        return watch.assume(path);
+    let as_it_is = || Mount::alone(path)?.read_only();
+    match fs::metadata(path) {
+        // A user's FUSE file system, which hooks cannot read either.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => as_it_is()?.attach(place.as_fd()),
+        Ok(found) if !found.is_dir() => {
+            as_it_is()?.attach(place.as_fd())?;
+            watch.assume(path)
+        }
+        found => {
+            found?;
+            // Not every file system can be a part of an overlay, nor can overlays that are as high as they can be.
+            let view = Mount::view_of(path, nothing, attributes).or_else(|_| as_it_is())?;
+            view.attach(place.as_fd())?;
+            watch.add(view.as_fd(), path)
+        }
     }
-    let view = match Mount::view_of(path, nothing, attributes) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
-        // A file system that cannot be a part of an overlay, or overlays that are as high as they can be.
-        Err(_) => Mount::alone(path)?.read_only()?,
-        Ok(view) => view,
-    };
-    view.attach(place.as_fd())?;
-    watch.add(view.as_fd(), path)
 }
 
 /// Returns the mounts that hooks can see, those that hold others first, and what they forbid. Of several at one place, the last one

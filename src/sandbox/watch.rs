@@ -164,7 +164,7 @@ impl Watch {
     }
 
     /// Remembers the first reason for which the trace is incomplete.
-    fn lose(&mut self, reason: String) {
+    pub(super) fn lose(&mut self, reason: String) {
         self.gap.get_or_insert(reason);
     }
 

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
-use crate::common::project::Project;
+use crate::common::project::{Project, Run};
 
 /// Returns a project whose element `web` has this script in `extra-data.d`, and a directory of the host for it to read, which
 /// the script has as `HOST`.
@@ -19,7 +20,10 @@ fn project(script: &str) -> (Project, tempfile::TempDir) {
 
 /// Says whether the step `web` is found, and if not, why.
 fn outcome(project: &Project) -> String {
-    let plan = project.run(&["plan", "tiny"]);
+    said_of_web(&project.run(&["plan", "tiny"]))
+}
+
+fn said_of_web(plan: &Run) -> String {
     let line = plan.stdout.lines().find(|line| line.trim_start().starts_with("web ")).unwrap().to_owned();
     line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ")
 }
@@ -145,4 +149,47 @@ fn what_a_hook_did_not_read_does_not_count() {
     assert_hit(&project, "another file");
     write(host.path().join("a"), "1");
     assert_hit(&project, "written again with the same bytes");
+}
+
+/// Returns the program with these arguments, where `directory` is in the place of the host's `place`: other tests see the host's own.
+fn with_place(project: &Project, directory: &Path, place: &str, args: &[&str]) -> Run {
+    let program = project.command(args);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-euc", "mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"", "sh"]);
+    command.arg(directory).arg(place).arg(program.get_program()).args(program.get_args());
+    let run = Run::of(command.output().unwrap(), project.path().parent().unwrap());
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    run
+}
+
+#[test]
+fn names_that_a_hook_puts_together_and_apts_configuration_of_the_host_count() {
+    type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
+    let table: [Case; 2] = [
+        (
+            "a name that is put together, of a file that appears",
+            "/opt",
+            "d=/op; if [ -e ${d}t/info.sh ]; then echo there; fi",
+            "info.sh",
+            "host names at and below `/opt/info.sh` have appeared",
+        ),
+        (
+            "apt's configuration",
+            "/etc/apt/apt.conf.d",
+            "d=/etc/ap; cat ${d}t/apt.conf.d/*",
+            "99-company",
+            "host directory `/etc/apt/apt.conf.d`, which `extra-data.d/50-read` listed, has changed, and 1 more",
+        ),
+    ];
+    for (case, place, script, name, reason) in table {
+        let (project, host) = project(script);
+        write(host.path().join("10-first"), "");
+        let out = project.out().to_str().unwrap().to_owned();
+        let run = |args: &[&str]| with_place(&project, host.path(), place, args);
+        run(&["build", "-o", &out]);
+        let plan = said_of_web(&run(&["plan", "tiny"]));
+        assert!(plan.starts_with("hit"), "{case}: {plan}");
+        write(host.path().join(name), "");
+        assert_eq!(said_of_web(&run(&["plan", "tiny"])), format!("miss {reason}"), "{case}");
+    }
 }
