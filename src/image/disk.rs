@@ -12,8 +12,8 @@ use crate::disk::{DiskSize, Firmware, RootFs};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct DiskSettings {
-    /// Size of the disk: `auto`, which leaves some room beside the content, or a whole number and a unit: `8G`,
-    /// `512MiB`, `500MB`.
+    /// Size of the disk: `auto`, which leaves some space beside the content, or a whole number and a unit: `8G`,
+    /// `512MiB`, `500MB`. Rounded up to a MiB.
     #[schemars(with = "String")]
     pub size: DiskSize,
     /// The firmware it boots under; empty for a disk that nothing boots from.

@@ -126,6 +126,17 @@ fn partitions_of_a_gpt_are_whole_mebibytes_and_percents_of_what_is_left() {
     assert_eq!(mebibytes(&layout(&table("gpt", halves))), [(1, 511), (512, 255), (767, 256)]);
 }
 
+/// Azure takes no other vhd, and a disk is the same in every format.
+#[test]
+fn every_disk_is_whole_mebibytes() {
+    for (size, mebibytes) in [("500MB", 477), ("500MiB", 500), ("524288001", 501)] {
+        let text = format!(
+            "- local_loop: {{ name: image0, size: {size} }}\n- mkfs: {{ name: root, base: image0, type: ext4, mount: {{ mount_point: / }} }}\n"
+        );
+        assert_eq!(layout(&text).bytes, mebibytes << 20, "{size}");
+    }
+}
+
 #[test]
 fn one_of_everything_is_pinned() {
     let layout = layout(MANY);
@@ -293,7 +304,7 @@ const SLIPS: [(&str, &str, &str, &str); 29] = [
         MBR,
         "100%",
         "1TiB",
-        "7:15: partition `root` of 1099511627776 bytes does not fit: 1854603264 bytes are left",
+        "7:15: partition `root` of 1099511627776 bytes does not fit: 1854930944 bytes are left",
     ),
     (MBR, "boot, primary", "boot, first", "9:23: `first` is not a flag: expected boot or primary"),
     (MBR, "        size: 100%\n", "", "7:9: `partition` has no `size`"),

@@ -108,10 +108,12 @@ impl BlockDevices {
         let root = description.mounted_at("/").map_or(kind::FsType::EXT4, |fs| fs.kind);
         let target = Target {
             identity: &Identity::new(image),
-            bytes: description
-                .disk
-                .bytes
-                .map_or_else(|| parameters.image_bytes(root, description.other_bytes(), content), whole),
+            bytes: whole(
+                description
+                    .disk
+                    .bytes
+                    .unwrap_or_else(|| parameters.image_bytes(root, description.other_bytes(), content)),
+            ),
             sector: parameters.sector.unwrap_or(description.disk.sector),
             source_date_epoch,
         };
@@ -119,7 +121,8 @@ impl BlockDevices {
     }
 }
 
-/// A disk ends where a sector of any size does, and a cluster of qcow2.
+/// Rounds up to a MiB, as the standard disk does: Azure takes no vhd of another size, and the disk is the same in all formats.
 const fn whole(bytes: u64) -> u64 {
-    bytes.saturating_add(0xffff) & !0xffff
+    const MIB: u64 = 1 << 20;
+    bytes.saturating_add(MIB - 1) / MIB * MIB
 }
