@@ -48,6 +48,11 @@ impl Shelf {
         self.0.blobs.lock().unwrap().insert(*blob, b"damaged".to_vec());
     }
 
+    /// Loses a blob.
+    pub(super) fn lose(&self, blob: &Digest) {
+        self.0.blobs.lock().unwrap().remove(blob);
+    }
+
     /// Returns everything that it holds, as text.
     pub(super) fn text(&self) -> String {
         let (manifests, blobs) = (self.0.manifests.lock().unwrap(), self.0.blobs.lock().unwrap());
@@ -95,7 +100,12 @@ impl Shelf {
 
     fn fetch_one(&self, blob: &Blob, take: &Take<'_>) -> Result<(), RemoteError> {
         self.request("fetch".to_owned())?;
-        let bytes = self.0.blobs.lock().unwrap()[&blob.digest].clone();
+        let bytes = self.0.blobs.lock().unwrap().get(&blob.digest).cloned();
+        let bytes = bytes.ok_or_else(|| RemoteError::Failed {
+            action: "fetch a layer from",
+            repository: self.name().to_owned(),
+            source: "404".into(),
+        })?;
         let mut bytes = bytes.as_slice();
         Ok(take(blob, &mut VerifyingReader::new(&mut bytes as &mut dyn Read, blob.digest))?)
     }

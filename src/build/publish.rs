@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use super::{BuiltStep, Ports};
+use super::{BuiltStep, Found, Ports};
 use crate::layer::Encoding;
 use crate::oci::TagOrDigest;
 use crate::plan::{Evidence, Plan, Record, Step};
@@ -44,13 +44,9 @@ pub struct Publication {
 struct Entry {
     name: String,
     manifest: Vec<u8>,
-    /// `None` if it is there.
-    new: Option<New>,
-}
-
-/// A step that the repository does not have yet.
-struct New {
-    shared: SharedStep,
+    /// `None` if the manifest is there.
+    new: Option<SharedStep>,
+    /// What the repository may lack.
     blobs: BTreeMap<Blob, Source>,
 }
 
@@ -58,6 +54,17 @@ struct New {
 enum Source {
     Layer(Layer),
     Document(Vec<u8>),
+}
+
+impl Entry {
+    /// Keeps the manifest that is there, if it names the same blobs.
+    fn or_as(self, there: &SharedStep, manifest: Vec<u8>) -> Self {
+        let blobs = |step: &SharedStep| step.layers.iter().map(Blob::from).collect::<Vec<_>>();
+        match self.new.as_ref().is_some_and(|new| blobs(new) == blobs(there)) {
+            true => Self { manifest, new: None, ..self },
+            false => self,
+        }
+    }
 }
 
 impl Publisher<'_> {
@@ -81,10 +88,16 @@ impl Publisher<'_> {
         let records = records(ports.store, plan, &steps[..count], built)?;
         let (there, index) = self.look(plan, &records)?;
         let mut entries = Vec::with_capacity(count);
-        for ((step, record), there) in steps.iter().zip(&records).zip(there) {
-            entries.push(match there.filter(|manifest| self.is_good(manifest, record)) {
-                Some(manifest) => Entry { name: step.name.clone(), manifest, new: None },
-                None => self.prepare(ports, plan, step, record, encoding)?,
+        for (((step, record), there), built) in steps.iter().zip(&records).zip(there).zip(built) {
+            let there = there.and_then(|manifest| Some((self.good(&manifest, record)?, manifest)));
+            let prepare = || self.prepare(ports, plan, step, record, encoding);
+            entries.push(match there {
+                // Made here although it is there: the registry may have lost its blobs.
+                Some((there, manifest)) if built.found == Found::Built => prepare()?.or_as(&there, manifest),
+                Some((_, manifest)) => {
+                    Entry { name: step.name.clone(), manifest, new: None, blobs: BTreeMap::new() }
+                }
+                None => prepare()?,
             });
         }
         self.send(&entries)?;
@@ -110,16 +123,16 @@ impl Publisher<'_> {
         Ok((there, index))
     }
 
-    /// Says whether what the repository has for a step can stay: others would find the same layers by it, and believe it as
+    /// Returns what the repository has for a step if it can stay: others would find the same layers by it, and believe it as
     /// they would believe us.
-    fn is_good(&self, manifest: &[u8], record: &Record) -> bool {
+    fn good(&self, manifest: &[u8], record: &Record) -> Option<SharedStep> {
         let own = self.key.map(SigningKey::public);
         let policy = Policy {
             keys: self.policy.keys.iter().copied().chain(own).collect(),
             requirement: if own.is_some() { Requirement::Required } else { self.policy.requirement },
         };
         let there = SharedStep::from_manifest(manifest, &StepKey::Input(record.input_key), &policy);
-        there.is_ok_and(|SharedStep { record: there, .. }| {
+        there.ok().filter(|SharedStep { record: there, .. }| {
             there.diff_ids == record.diff_ids
                 && there.content_key == record.content_key
                 && there.evidence == record.evidence.as_ref().map(Evidence::published)
@@ -150,12 +163,11 @@ impl Publisher<'_> {
         let blobs = blobs.chain(documents).collect();
         let shared = SharedStep::new(record, layers, config.as_deref().map(Blob::of), self.now);
         let manifest = shared.to_manifest(self.key);
-        Ok(Entry { name: step.name.clone(), manifest, new: Some(New { shared, blobs }) })
+        Ok(Entry { name: step.name.clone(), manifest, new: Some(shared), blobs })
     }
 
     fn send(&self, entries: &[Entry]) -> Result<(), RemoteError> {
-        let new = entries.iter().filter_map(|entry| entry.new.as_ref());
-        let sources: BTreeMap<_, _> = new.flat_map(|new| &new.blobs).collect();
+        let sources: BTreeMap<_, _> = entries.iter().flat_map(|entry| &entry.blobs).collect();
         let open = |blob: &Blob| -> Result<Box<dyn Read + '_>, StoreError> {
             match sources[blob] {
                 Source::Layer(layer) => self.blobs.open(layer),
@@ -192,9 +204,9 @@ fn records(
 /// Returns the manifests of new steps, under both their keys.
 fn step_manifests(entries: &[Entry]) -> Vec<Tagged> {
     let new = entries.iter().filter_map(|entry| Some((entry.new.as_ref()?, &entry.manifest)));
-    let tagged = |(new, manifest): (&New, &Vec<u8>)| {
+    let tagged = |(new, manifest): (&SharedStep, &Vec<u8>)| {
         let bytes = manifest.clone();
-        new.shared.keys().map(|key| Tagged { tag: key.tag(), media_type: MANIFEST, bytes: bytes.clone() })
+        new.keys().map(|key| Tagged { tag: key.tag(), media_type: MANIFEST, bytes: bytes.clone() })
     };
     new.flat_map(tagged).collect()
 }

@@ -250,6 +250,20 @@ fn a_changed_blob_is_refused_and_its_step_built() {
 }
 
 #[test]
+fn a_blob_that_a_registry_lost_is_published_again() {
+    let (a, plan) = (Machine::with_key(1), image("").plan());
+    let shelf = published(&plan, &a);
+    let low = a.world.stack(&plan).unwrap()[1].diff_ids[0];
+    let manifests = shelf.all_tags();
+    shelf.lose(low.digest());
+    let b = Machine::with_key(1);
+    let published = b.publish(&plan, &shelf);
+    assert_eq!((published.new, shelf.all_tags()), (0, manifests));
+    let c = Machine::with_key(1);
+    assert_eq!(c.build(&plan, &shelf), all("input"), "{:?}", c.warnings());
+}
+
+#[test]
 fn what_one_registry_has_wrong_the_next_may_have_right() {
     let (a, plan) = (Machine::with_key(1), image("").plan());
     let (bad, good) = (published(&plan, &a), published(&plan, &a));
