@@ -10,15 +10,11 @@ use serde::de::DeserializeOwned;
 use super::context::machine_architecture;
 use super::report::{Failure, Message};
 use crate::oci::{
-    BlobStream, DiffId, Digest, RawManifest, Reference, TagOrDigest, choose_platform, is_foreign,
-    parse_diff_ids,
+    BlobStream, DiffId, Digest, RawManifest, Reference, TagOrDigest, find_image, is_foreign, parse_diff_ids,
 };
 use crate::port::{Blob, Direction, Events, How, Layer, StoreError};
 use crate::registry::{Access, Client, PullError, Remote, Transfers};
 use crate::store::Store;
-
-/// Indexes that name each other have no end.
-const MAX_DEPTH: usize = 4;
 
 /// An image whose blobs are in the store now.
 pub(super) struct Fetched<L> {
@@ -99,26 +95,17 @@ impl Fetch<'_> {
     }
 
     /// Follows indexes to the image for this machine.
-    fn resolve(&self, remote: &Remote, mut manifest: RawManifest) -> Result<RawManifest, Failure> {
-        for _ in 0..MAX_DEPTH {
-            if !manifest.is_index() {
-                return Ok(manifest);
-            }
-            let index: ImageIndex = parse(remote, &manifest)?;
-            let chosen = choose_platform(index.manifests(), machine_architecture()?.oci().0);
-            let chosen = chosen.map_err(|error| unusable(remote, error.to_string()))?;
-            let named = blob_of(remote, chosen)?;
-            manifest = self::manifest(remote, &named.digest.into())?;
-            let (expected, found) = (named.bytes, manifest.bytes.len() as u64);
-            if found != expected {
-                let reason = format!(
-                    "its index says {expected} bytes of manifest {}, which has {found}",
-                    named.digest
-                );
-                return Err(unusable(remote, reason));
-            }
+    fn resolve(&self, remote: &Remote, manifest: RawManifest) -> Result<RawManifest, Failure> {
+        if !manifest.is_index() {
+            return Ok(manifest);
         }
-        Err(unusable(remote, "its indexes have no end"))
+        let index: ImageIndex = parse(remote, &manifest)?;
+        let mut read = |nested: &Descriptor| -> Result<_, Failure> {
+            let index: ImageIndex = parse(remote, &named(remote, nested)?)?;
+            Ok(index.manifests().clone())
+        };
+        let found = find_image(index.manifests(), machine_architecture()?.oci().0, &mut read)?;
+        named(remote, &found.map_err(|error| unusable(remote, error.to_string()))?)
     }
 
     fn blob(&self, source: &Source<'_>, blob: &Blob) -> Result<(), PullError<StoreError>> {
@@ -141,6 +128,20 @@ impl Fetch<'_> {
         }
         let name = format!("{}@{}", source.remote.repository(), blob.digest);
         source.pull(blob, |stream| self.store.receive_layer(stream, Path::new(&name), diff_id))
+    }
+}
+
+/// Reads a manifest that an index names.
+fn named(remote: &Remote, image: &Descriptor) -> Result<RawManifest, Failure> {
+    let blob = blob_of(remote, image)?;
+    let manifest = manifest(remote, &blob.digest.into())?;
+    match manifest.bytes.len() as u64 {
+        found if found == blob.bytes => Ok(manifest),
+        found => {
+            let reason =
+                format!("its index says {} bytes of manifest {}, which has {found}", blob.bytes, blob.digest);
+            Err(unusable(remote, reason))
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 
 use oci_spec::image::Descriptor;
 
+use super::is_index_type;
+
 /// An index without an image for the platform that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it has no image for linux/{architecture}{}", but_for(known))]
@@ -22,7 +24,7 @@ fn but_for(known: &[String]) -> String {
 ///
 /// # Errors
 /// If there is none.
-pub fn choose_platform<'i>(
+fn choose_platform<'i>(
     images: &'i [Descriptor],
     architecture: &str,
 ) -> Result<&'i Descriptor, PlatformError> {
@@ -39,6 +41,59 @@ pub fn choose_platform<'i>(
             .map(|(_, platform)| format!("{}/{}", platform.os(), platform.architecture()))
             .collect(),
     })
+}
+
+/// How deep indexes may be nested. Digests make a circle impossible; this bounds what a stranger can make us read.
+const MAX_DEPTH: usize = 4;
+/// How many nested indexes are read in all.
+const MAX_INDEXES: usize = 16;
+
+/// Finds the image for Linux on `architecture` among `images`, in indexes that these name as well: first where the platform
+/// fits, then in nested indexes that do not say what they are for, in their order. `read` returns what an index names.
+///
+/// # Errors
+/// As `read`. The inner error if there is none.
+pub fn find_image<E>(
+    images: &[Descriptor],
+    architecture: &str,
+    read: &mut dyn FnMut(&Descriptor) -> Result<Vec<Descriptor>, E>,
+) -> Result<Result<Descriptor, PlatformError>, E> {
+    Search { architecture, read, left: MAX_INDEXES }.among(images, MAX_DEPTH)
+}
+
+struct Search<'a, E> {
+    architecture: &'a str,
+    read: &'a mut dyn FnMut(&Descriptor) -> Result<Vec<Descriptor>, E>,
+    left: usize,
+}
+
+impl<E> Search<'_, E> {
+    fn among(&mut self, images: &[Descriptor], depth: usize) -> Result<Result<Descriptor, PlatformError>, E> {
+        let error = match choose_platform(images, self.architecture) {
+            Ok(chosen) if !is_index(chosen) => return Ok(Ok(chosen.clone())),
+            Ok(chosen) => return self.within(chosen, depth),
+            Err(error) => error,
+        };
+        for nested in images.iter().filter(|image| is_index(image) && image.platform().is_none()) {
+            if let Ok(found) = self.within(nested, depth)? {
+                return Ok(Ok(found));
+            }
+        }
+        Ok(Err(error))
+    }
+
+    fn within(&mut self, index: &Descriptor, depth: usize) -> Result<Result<Descriptor, PlatformError>, E> {
+        if depth == 0 || self.left == 0 {
+            return Ok(Err(PlatformError { architecture: self.architecture.to_owned(), known: Vec::new() }));
+        }
+        self.left -= 1;
+        let images = (self.read)(index)?;
+        self.among(&images, depth - 1)
+    }
+}
+
+fn is_index(image: &Descriptor) -> bool {
+    is_index_type(image.media_type().as_ref())
 }
 
 #[cfg(test)]
@@ -71,5 +126,39 @@ mod tests {
         let refused = |images: &[Option<&str>]| chosen(images).unwrap_err();
         assert_eq!(refused(&[Some("arm64")]), "it has no image for linux/amd64 (but for linux/arm64)");
         assert_eq!(refused(&[None, None]), "it has no image for linux/amd64");
+    }
+
+    #[test]
+    fn images_are_found_in_nested_indexes() {
+        let index = "application/vnd.oci.image.index.v1+json";
+        let named = |size: u64, media_type: &str, platform: Option<&str>| {
+            let digest = format!("sha256:{size:064x}");
+            let mut image = json!({ "mediaType": media_type, "digest": digest, "size": size });
+            if let Some(architecture) = platform {
+                image["platform"] = json!({ "os": "linux", "architecture": architecture });
+            }
+            serde_json::from_value::<Descriptor>(image).unwrap()
+        };
+        let tree = |size: u64| match size {
+            1 => vec![named(10, "x", Some("arm64")), named(11, "x", Some("riscv64"))],
+            2 => vec![named(3, index, None), named(1, index, None)],
+            3 => vec![named(30, "x", Some("arm64")), named(31, "x", Some("amd64"))],
+            // Deeper and deeper.
+            deeper => vec![named(deeper + 1, index, None), named(deeper + 2, index, None)],
+        };
+        let find = |images: &[Descriptor]| {
+            let mut reads = 0;
+            let found = find_image(images, "amd64", &mut |index| {
+                reads += 1;
+                Ok::<_, ()>(tree(index.size()))
+            });
+            assert!(reads <= MAX_INDEXES, "{reads}");
+            found.unwrap().map(|image| image.size()).map_err(|error| error.to_string())
+        };
+        assert_eq!(find(&[named(1, index, None), named(2, index, None)]), Ok(31));
+        assert_eq!(find(&[named(2, index, Some("amd64")), named(9, "x", Some("arm64"))]), Ok(31));
+        assert_eq!(find(&[named(9, "x", Some("amd64")), named(2, index, None)]), Ok(9));
+        assert!(find(&[named(1, index, None), named(9, "x", Some("arm64"))]).is_err());
+        assert!(find(&[named(100, index, None)]).unwrap_err().contains("no image for linux/amd64"));
     }
 }

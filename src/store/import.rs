@@ -12,7 +12,7 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use super::Store;
 use super::document::{expected_diff_ids, invalid, name_of, parse, parse_digest};
 use super::file::failed;
-use crate::oci::{DiffId, Digest, VerifyingReader, choose_platform, is_foreign, is_index_type};
+use crate::oci::{DiffId, Digest, VerifyingReader, find_image, is_foreign, is_index_type};
 use crate::port::StoreError;
 
 /// What was imported.
@@ -71,11 +71,10 @@ impl OciLayout<'_> {
         let path = self.directory.join("index.json");
         let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
         let index: ImageIndex = parse(&path, &bytes)?;
-        let mut image = self.choose(&path, index.manifests(), reference)?.clone();
-        while is_index(&image) {
-            let nested: ImageIndex = parse(&path, &self.read_blob(&image)?)?;
-            image = self.choose_platform(&path, nested.manifests())?.clone();
-        }
+        let image = match self.choose(&path, index.manifests(), reference)? {
+            [only] if !is_index(only) => only.clone(),
+            several => self.find(&path, several)?,
+        };
         let manifest: ImageManifest = parse(&path, &self.read_blob(&image)?)?;
         let config = self.read_blob(manifest.config())?;
         let diff_ids = expected_diff_ids(&path, &config, manifest.layers().len())?;
@@ -90,21 +89,19 @@ impl OciLayout<'_> {
         path: &Path,
         images: &'i [Descriptor],
         reference: Option<&str>,
-    ) -> Result<&'i Descriptor, StoreError> {
+    ) -> Result<&'i [Descriptor], StoreError> {
         let names = || images.iter().filter_map(name_of).collect::<Vec<_>>().join("`, `");
         match (reference, images) {
-            (None, [only]) => Ok(only),
+            (None, [_]) => Ok(images),
             (None, []) => Err(invalid(path, "it names no image".to_owned())),
             // One image for several platforms, as some tools write it.
-            (None, several) if several.iter().all(|image| name_of(image).is_none()) => {
-                self.choose_platform(path, several)
-            }
+            (None, several) if several.iter().all(|image| name_of(image).is_none()) => Ok(several),
             (None, _) => Err(invalid(path, format!("it names several images (choose one of `{}`)", names()))),
             (Some(reference), images) => {
                 let is_it = |image: &&Descriptor| {
                     name_of(image) == Some(reference) || image.digest().to_string() == reference
                 };
-                let found = images.iter().find(is_it);
+                let found = images.iter().find(is_it).map(std::slice::from_ref);
                 found.ok_or_else(|| {
                     invalid(path, format!("it has no image `{reference}` (but `{}`)", names()))
                 })
@@ -112,12 +109,14 @@ impl OciLayout<'_> {
         }
     }
 
-    fn choose_platform<'i>(
-        &self,
-        path: &Path,
-        images: &'i [Descriptor],
-    ) -> Result<&'i Descriptor, StoreError> {
-        choose_platform(images, self.architecture).map_err(|error| invalid(path, error.to_string()))
+    /// Finds the image for this machine, also in indexes that are nested.
+    fn find(&self, path: &Path, images: &[Descriptor]) -> Result<Descriptor, StoreError> {
+        let mut read = |nested: &Descriptor| -> Result<_, StoreError> {
+            let index: ImageIndex = parse(path, &self.read_blob(nested)?)?;
+            Ok(index.manifests().clone())
+        };
+        let found = find_image(images, self.architecture, &mut read)?;
+        found.map_err(|error| invalid(path, error.to_string()))
     }
 
     fn import_layer(&self, store: &Store, layer: &Descriptor, diff_id: &DiffId) -> Result<(), StoreError> {
