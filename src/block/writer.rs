@@ -41,6 +41,15 @@ impl DiskWriter for LoopWriter {
         measure(source)
     }
 
+    fn ask_for_space(&self, content: Content, raw: &Path) -> Result<(), DiskError> {
+        let needed_bytes = content.bytes.min(content.blocks.saturating_mul(BLOCK_BYTES));
+        let (path, free_bytes) = free_space(raw)?;
+        match free_bytes < needed_bytes {
+            true => Err(DiskError::NoRoom { path, free_bytes, needed_bytes }),
+            false => Ok(()),
+        }
+    }
+
     fn create(&self, layout: &Layout, raw: &Path) -> Result<Box<dyn OpenDisk>, DiskError> {
         if !layout.lvm.is_empty() {
             require_device_mapper()?;
@@ -65,7 +74,7 @@ impl DiskWriter for LoopWriter {
             directory,
             interrupt: Arc::clone(&self.interrupt),
         };
-        disk.mount_all()?;
+        disk.mount_all().map_err(|error| full(raw, error))?;
         Ok(Box::new(disk))
     }
 }
@@ -90,7 +99,8 @@ impl OpenDisk for LoopDisk {
     }
 
     fn fill(&mut self, source: &Path) -> Result<(), DiskError> {
-        copy_tree(source, self.root(), &self.interrupt).map_err(|error| match error {
+        let copied = copy_tree(source, self.root(), &self.interrupt);
+        copied.map_err(|error| full(&self.raw, error)).map_err(|error| match error {
             DiskError::Io { source: ref why, .. } if why.kind() == io::ErrorKind::StorageFull => {
                 self.too_small(source).unwrap_or(error)
             }
@@ -116,7 +126,38 @@ impl OpenDisk for LoopDisk {
         Ok(devices)
     }
 
-    fn finish(mut self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
+    fn finish(self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
+        let raw = self.raw.clone();
+        self.close(boot).map_err(|error| full(&raw, error))
+    }
+}
+
+/// Of the file systems on which raw disks lie.
+const BLOCK_BYTES: u64 = 4096;
+
+/// A file system with less free space is taken for full: the last blocks are often nobody's.
+const FULL_BYTES: u64 = 1 << 20;
+
+/// Returns the directory that `raw` is in, and the free space there in bytes.
+fn free_space(raw: &Path) -> Result<(PathBuf, u64), DiskError> {
+    let directory = raw.parent().unwrap_or(Path::new("."));
+    let status =
+        rustix::fs::statvfs(directory).map_err(|error| io_error("measure", directory)(error.into()))?;
+    Ok((directory.to_owned(), status.f_bavail.saturating_mul(status.f_frsize)))
+}
+
+/// Tells of a full file system in place of what came of it: under a loop device, that is an I/O error of whatever writes to it.
+fn full(raw: &Path, error: DiskError) -> DiskError {
+    match free_space(raw) {
+        Ok((path, free_bytes)) if free_bytes < FULL_BYTES && !matches!(error, DiskError::Interrupted) => {
+            DiskError::NoRoom { path, free_bytes, needed_bytes: FULL_BYTES }
+        }
+        _ => error,
+    }
+}
+
+impl LoopDisk {
+    fn close(mut self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
         for device in self.devices.drain(..) {
             let path = device.path();
             File::open(path).and_then(|file| file.sync_all()).map_err(io_error("sync", path))?;
@@ -130,9 +171,7 @@ impl OpenDisk for LoopDisk {
         std::mem::take(&mut self.volumes).release()?;
         write_boot_code(&self.layout, boot, &self.file, &self.raw)
     }
-}
 
-impl LoopDisk {
     /// Makes every file system that a program makes, and mounts those that the running system mounts; those that plywood writes itself
     /// stay directories until [`OpenDisk::finish`].
     fn mount_all(&mut self) -> Result<(), DiskError> {
@@ -271,4 +310,23 @@ fn make(file_system: &FileSystem, device: &Path, time: i64) -> Result<(), DiskEr
 fn check(file_system: &FileSystem, device: &Path) -> Result<(), DiskError> {
     let Some((name, package)) = Maker::from(file_system.kind).checker() else { return Ok(()) };
     Ok(Run::new(Program { name, package }).args(disk::check_arguments(file_system, device)).run()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn space_is_asked_for_before_a_disk_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let raw = directory.path().join("disk.raw");
+        let writer = LoopWriter::new(directory.path().to_owned(), Arc::default());
+        let content = |bytes: u64| Content { bytes, entries: 1, blocks: bytes.div_ceil(BLOCK_BYTES) };
+        writer.ask_for_space(content(1), &raw).unwrap();
+        // A sparse file takes what its blocks take.
+        writer.ask_for_space(Content { bytes: 1 << 60, ..content(1) }, &raw).unwrap();
+        let error = writer.ask_for_space(content(1 << 60), &raw).unwrap_err();
+        let DiskError::NoRoom { path, needed_bytes, .. } = error else { panic!("{error}") };
+        assert_eq!((path.as_path(), needed_bytes), (directory.path(), 1 << 60));
+    }
 }

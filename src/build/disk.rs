@@ -97,7 +97,9 @@ impl Builder<'_> {
     ) -> Result<(Box<dyn OpenDisk>, Layout), BuildError> {
         let stage = Stage::start(self.ports.events, &plan.image, "fill disk");
         let source = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
-        let layout = request.layout(writer.measure(source.path())?)?;
+        let content = writer.measure(source.path())?;
+        let layout = request.layout(content)?;
+        writer.ask_for_space(content, raw)?;
         let mut disk = writer.create(&layout, raw)?;
         disk.fill(source.path())?;
         source.close()?;

@@ -7,6 +7,7 @@ use super::report::cut;
 use crate::build::{BuildError, Outcome};
 use crate::element::ResolveError;
 use crate::load::{KeyFileError, LoadError};
+use crate::output::OutputError;
 use crate::plan::PlanError;
 use crate::port::{DiskError, Exit, Limit, PackageError, RemoteError, StoreError};
 use crate::registry::{PullError, RegistryError, TlsTrouble};
@@ -40,10 +41,11 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
         .or_else(|| error.downcast_ref::<PlanError>().map(plan))
         .or_else(|| error.downcast_ref::<PackageError>().map(packages))
         .or_else(|| error.downcast_ref::<StoreError>().map(|error| store(error, plywood)))
-        .or_else(|| error.downcast_ref::<DiskError>().map(disk))
+        .or_else(|| error.downcast_ref::<DiskError>().map(|error| disk(error, plywood)))
         .or_else(|| error.downcast_ref::<RemoteError>().map(|error| remote(error, plywood)))
         .or_else(|| error.downcast_ref::<KeyFileError>().map(key))
         .or_else(|| error.downcast_ref::<io::Error>().map(full_disk))
+        .or_else(|| error.downcast_ref::<OutputError>().map(output))
         .or_else(|| error.downcast_ref::<RegistryError>().map(registry))
         .or_else(|| error.downcast_ref::<PullError<StoreError>>().map(|error| pull(error, plywood)))
         .flatten()
@@ -83,7 +85,7 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
         )),
         BuildError::Packages(error) => packages(error),
         BuildError::Store(error) => store(error, plywood),
-        BuildError::Disk(error) => disk(error),
+        BuildError::Disk(error) => disk(error, plywood),
         _ => None,
     }
 }
@@ -124,6 +126,16 @@ fn make_room(plywood: &str) -> String {
 fn full_disk(error: &io::Error) -> Option<String> {
     let is_full = error.kind() == io::ErrorKind::StorageFull;
     is_full.then(|| "free some space on that disk, or name another with `-o DIR` or `--store DIR`".to_owned())
+}
+
+fn output(error: &OutputError) -> Option<String> {
+    let is_full = match error {
+        OutputError::NoRoom { .. } => true,
+        // What qemu-img and mksquashfs say of it.
+        OutputError::Program(error) => error.to_string().contains("No space left on device"),
+        _ => false,
+    };
+    is_full.then(|| "free some space on that disk, or name another with `-o DIR`".to_owned())
 }
 
 fn resolve(error: &ResolveError) -> Option<String> {
@@ -217,20 +229,29 @@ fn remote(error: &RemoteError, plywood: &str) -> Option<String> {
 fn key(error: &KeyFileError) -> Option<String> {
     match error {
         KeyFileError::Exists { path } => Some(format!("plywood key show --sign-key {}", path.display())),
-        KeyFileError::Io { action: "read", path, .. } => {
+        KeyFileError::Io { action: "read", path, source } if source.kind() == io::ErrorKind::NotFound => {
             Some(format!("plywood key generate --out {}", path.display()))
+        }
+        KeyFileError::Io { action: "read", path, source }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            Some(format!(
+                "build as the user who owns `{}`, or name another with `--sign-key`",
+                path.display()
+            ))
         }
         KeyFileError::Io { .. } | KeyFileError::Invalid { .. } => None,
     }
 }
 
-fn disk(error: &DiskError) -> Option<String> {
+fn disk(error: &DiskError, plywood: &str) -> Option<String> {
     match error {
         DiskError::ToolMissing { package, .. } => Some(format!("apt-get install {package}")),
         DiskError::NoDeviceMapper => Some(
             "lay the disk out without `lvm`, or build on a machine whose kernel has the module dm-mod"
                 .to_owned(),
         ),
+        DiskError::NoRoom { .. } => Some(make_room(plywood)),
         DiskError::TooSmall { .. } => {
             Some("use `size = \"auto\"`, or a larger size, under `disk`".to_owned())
         }

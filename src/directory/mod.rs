@@ -201,6 +201,12 @@ impl Directory {
         std::fs::read_link(path_of(self))
     }
 
+    /// Returns the free space of its file system, in bytes.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let status = rustix::fs::fstatvfs(&self.fd)?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
     /// Returns who may write to it beside the users that this process trusts, and their groups.
     pub fn access(&self) -> io::Result<Writers> {
         const EVERYBODY: u32 = 0o002;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -55,6 +56,10 @@ impl Converter {
         destination: &Destination,
         format: DiskFormat,
     ) -> Result<Written, OutputError> {
+        if matches!(format, DiskFormat::Raw | DiskFormat::Vhd) {
+            // Others compress, nobody knows how well.
+            destination.ask_for_space(data_bytes(raw)?)?;
+        }
         let pending = destination.pending()?;
         match format {
             DiskFormat::Qcow2 => self.write_qcow2(raw, &pending)?,
@@ -139,6 +144,13 @@ fn qemu_img_arguments(raw: &Path, target: &Path, format: DiskFormat) -> Vec<OsSt
     };
     let words = ["convert", "-f", "raw", "-O", format.qemu_name()].into_iter().chain(options.iter().copied());
     words.map(OsString::from).chain([raw.into(), target.into()]).collect()
+}
+
+/// Returns how much of a file is no hole, in bytes.
+fn data_bytes(path: &Path) -> Result<u64, OutputError> {
+    const SECTOR: u64 = 512;
+    let status = std::fs::metadata(path).map_err(io_error("examine", path))?;
+    Ok(status.blocks().saturating_mul(SECTOR).min(status.len()))
 }
 
 fn open(path: &Path) -> Result<File, OutputError> {

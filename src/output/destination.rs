@@ -70,6 +70,15 @@ impl Destination {
         self.directory.path().join(&self.file)
     }
 
+    /// Fails if its file system has no space for so many bytes.
+    pub(super) fn ask_for_space(&self, needed_bytes: u64) -> Result<(), OutputError> {
+        let free_bytes = self.directory.free_bytes().map_err(io_error("measure", self.directory.path()))?;
+        match free_bytes < needed_bytes {
+            true => Err(OutputError::NoRoom { path: self.path(), needed_bytes, free_bytes }),
+            false => Ok(()),
+        }
+    }
+
     /// Makes the temporary file for it.
     pub(super) fn pending(&self) -> Result<Pending, OutputError> {
         Pending::new(&self.directory, &self.file)
@@ -205,6 +214,15 @@ mod tests {
         let second =
             [("x-old.raw", "a"), ("x-old.raw.md5", &sums.0), ("x-old.raw.sha256", &sums.1), ("x.raw", "b")];
         assert_eq!(files(directory.path()), expected(&second));
+    }
+
+    #[test]
+    fn space_is_asked_for_by_the_bytes_that_a_file_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        let destination = Destination::at(&directory.path().join("x.raw")).unwrap();
+        destination.ask_for_space(1).unwrap();
+        let error = destination.ask_for_space(1 << 60).unwrap_err();
+        assert!(matches!(error, OutputError::NoRoom { needed_bytes, .. } if needed_bytes == 1 << 60));
     }
 
     #[test]

@@ -52,6 +52,16 @@ pub enum OutputError {
         /// Why it failed.
         source: Box<OutputError>,
     },
+    /// The file system of a result has no space for it.
+    #[error("`{}` needs {needed_bytes} bytes, and its file system has {free_bytes} bytes of free space", path.display())]
+    NoRoom {
+        /// The result.
+        path: PathBuf,
+        /// What it takes at least.
+        needed_bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+    },
     /// Options that exclude each other.
     #[error("zstd compression needs `compat=1.1`: readers of version 0.10 know zlib alone")]
     ZstdNeedsVersion3,

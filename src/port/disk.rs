@@ -10,6 +10,9 @@ pub trait DiskWriter {
     /// Returns how much is below `source` (a merged root file system), to plan a disk for it.
     fn measure(&self, source: &Path) -> Result<Content, DiskError>;
 
+    /// Fails if there is no space for a disk with this content beside `raw`.
+    fn ask_for_space(&self, content: Content, raw: &Path) -> Result<(), DiskError>;
+
     /// Makes the disk `raw` (which must not exist) by `layout`: partitions, file systems, and all of them mounted at
     /// one directory, seen by this process and its children only. Nothing of it outlives the process but the file, which
     /// stays also after an error, here or later: the caller removes it.
@@ -91,6 +94,16 @@ pub enum DiskError {
         /// Of the disk.
         given_bytes: u64,
         /// For the content.
+        needed_bytes: u64,
+    },
+    /// The file system that the raw disk lies on is full, or would be.
+    #[error("`{}` has {free_bytes} bytes of free space, and the disk takes {needed_bytes} there while it is made", path.display())]
+    NoRoom {
+        /// A directory of that file system.
+        path: PathBuf,
+        /// What is free.
+        free_bytes: u64,
+        /// What the content takes at least.
         needed_bytes: u64,
     },
     /// Boot code does not fit its place or has an unexpected form.
