@@ -10,6 +10,7 @@ use super::wiring::environment;
 use crate::element::Environment;
 use crate::image::RegistrySettings;
 use crate::load::{self, LoadError};
+use crate::oci::Repository;
 use crate::registry::{CERTIFICATE_DIRECTORIES, Client, Credentials, HostSettings, Protocol, Settings};
 
 /// How long a registry may be silent when a step is looked up or fetched that could be built as well.
@@ -31,6 +32,14 @@ fn patient_client(global: &Global, process: &Process, patience: Duration) -> Res
         Err(LoadError::NoProject { .. }) => Default::default(),
         Err(error) => return Err(error.into()),
     };
+    if let Some(host) = tables.keys().find(|host| !is_host(host)) {
+        let bare = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
+        let bare = bare.split('/').next().unwrap_or_default();
+        return Err(Message::with_hint(
+            format!("`[registry.\"{}\"]` names no host: expected `HOST` or `HOST:PORT`", host.escape_debug()),
+            format!("[registry.\"{}\"]", bare.escape_debug()),
+        ));
+    }
     let hosts =
         tables.iter().map(|(host, table)| Ok((host.clone(), host_settings(&global.project, host, table)?)));
     let environment = environment();
@@ -41,6 +50,11 @@ fn patient_client(global: &Global, process: &Process, patience: Duration) -> Res
     Ok(Client::new(settings, credentials, process.interrupted.clone()))
 }
 
+/// Returns true for a host, perhaps with a port, as references write it.
+fn is_host(text: &str) -> bool {
+    format!("{text}/name").parse::<Repository>().is_ok_and(|repository| repository.host() == text)
+}
+
 /// Returns where certificates for single registries are: the user's before the machine's.
 fn certificate_directories(environment: &Environment) -> Vec<PathBuf> {
     let own = environment.get("HOME").map(|home| Path::new(home).join(".config/containers/certs.d"));
@@ -49,6 +63,12 @@ fn certificate_directories(environment: &Environment) -> Vec<PathBuf> {
 
 fn host_settings(project: &Path, host: &str, table: &RegistrySettings) -> Result<HostSettings, Failure> {
     let RegistrySettings { insecure, ca, client_cert, client_key, chunk_mib } = table;
+    if *chunk_mib == Some(0) {
+        return Err(Message::with_hint(
+            format!("`[registry.\"{host}\"]` has `chunk-mib = 0`: a piece has at least 1 MiB"),
+            "leave `chunk-mib` out to send blobs whole",
+        ));
+    }
     let path = |path: &PathBuf| project.join(path);
     let client = match (client_cert, client_key) {
         (Some(cert), Some(key)) => Some((path(cert), path(key))),
@@ -63,6 +83,6 @@ fn host_settings(project: &Path, host: &str, table: &RegistrySettings) -> Result
         protocol: if *insecure { Protocol::Plain } else { Protocol::Secure },
         ca: ca.as_ref().map(path),
         client,
-        chunk_bytes: chunk_mib.map(|mebibytes| u64::from(mebibytes.max(1)) << 20),
+        chunk_bytes: chunk_mib.map(|mebibytes| u64::from(mebibytes) << 20),
     })
 }

@@ -62,6 +62,13 @@ impl<'a> Target<'a> {
         let Some(to) = args.cache_to.as_ref().or(context.project.cache.to.as_ref()) else { return Ok(None) };
         let trust = &context.project.trust;
         let key = signing_key(context, args.sign_key.as_ref());
+        if let Some((path, mode)) = key.as_ref().and_then(|path| Some((path, load::exposed_key(path)?))) {
+            let path = path.display();
+            let message = format!(
+                "the signing key `{path}` has mode {mode:04o}: other users can sign with it (chmod 600 {path})"
+            );
+            events.emit(Event::Warning { message: &message });
+        }
         Ok(Some(Self {
             repository: CacheRepository::new(client.remote(to, Access::Push), events),
             policy: trust.policy(),

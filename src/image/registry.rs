@@ -18,7 +18,8 @@ pub struct RegistrySettings {
     pub client_cert: Option<PathBuf>,
     /// A PEM file with the key of `client-cert`, without password.
     pub client_key: Option<PathBuf>,
-    /// Send blobs in pieces of this many MiB. Default: whole, and in pieces of 64 MiB where the registry finds that too
+    /// Send blobs in pieces of this many MiB, at least 1. Default: whole, and in pieces of 64 MiB where the registry finds that too
     /// large.
+    #[schemars(range(min = 1))]
     pub chunk_mib: Option<u32>,
 }

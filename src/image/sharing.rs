@@ -29,7 +29,9 @@ pub struct TrustSettings {
     /// The public keys whose signatures count, as `plywood key show` prints them.
     pub keys: BTreeSet<PublicKey>,
     /// Whether a step from a registry needs the signature of one of these keys. What has none is built here, and the reason is said.
-    /// Default: `true` if there are `keys`. Without, whoever may write to the registry decides what gets into images.
+    /// Default: `true` if there are `keys`. With `false`, steps that are not signed, or that
+    /// other keys have signed, are used as well, so whoever may write to the registry decides what gets into images. A step that was
+    /// changed after it was signed is never used.
     pub require: Option<bool>,
     /// The file of the key that published steps are signed with, relative to the project. `--sign-key` takes its place.
     pub sign_with: Option<PathBuf>,

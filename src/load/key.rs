@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -73,10 +74,15 @@ pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
     text.parse().map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
 }
 
+/// Returns the mode of a key file that other users can read, and so sign with; `None` for one that they cannot.
+pub fn exposed_key(path: &Path) -> Option<u32> {
+    const OTHERS: u32 = 0o077;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & OTHERS != 0).then_some(mode)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -86,6 +92,9 @@ mod tests {
         let key = generate_key(&path).unwrap();
         assert_eq!(load_key(&path).unwrap().public(), key.public());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(exposed_key(&path), None);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(exposed_key(&path), Some(0o640));
         assert!(matches!(generate_key(&path), Err(KeyFileError::Exists { .. })));
         assert_eq!(load_key(&path).unwrap().public(), key.public());
         let other = generate_key(&directory.path().join("other")).unwrap();

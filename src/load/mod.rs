@@ -38,7 +38,7 @@ pub use handover::{LeftFile, left_files};
 pub use hooks::HookLayout;
 pub use host::HostFileSystem;
 pub use input::load_input_files;
-pub use key::{KeyFileError, generate_key, load_key};
+pub use key::{KeyFileError, exposed_key, generate_key, load_key};
 pub use machine::{MachineView, load_machine_files};
 pub use project::{PROJECT_FILE, element_path, find_project, layer_path, load_project};
 pub use syntax::check_syntax;
