@@ -316,8 +316,8 @@ fn a_plan_without_a_store_builds_everything_and_says_so() {
 fn keys(project: &Project) -> BTreeMap<String, String> {
     let forecast = project.run(&["plan", "--json"]).json();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    let steps = forecast[0]["steps"].as_array().unwrap().iter();
-    steps.map(|step| (text(&step["step"]), text(&step["input_key"]))).collect()
+    let steps = forecast["images"][0]["steps"].as_array().unwrap().iter();
+    steps.map(|step| (text(&step["step"]), text(&step["input-key"]))).collect()
 }
 
 /// Returns the steps whose keys differ.

@@ -11,6 +11,7 @@ mod markdown;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use plywood::build::{ExplainDocument, ImageManifest, LayersDocument, PlanDocument};
 use plywood::distro::BaseDefinition;
 use plywood::image::Project;
 use serde_json::Value;
@@ -64,6 +65,24 @@ fn the_reference_of_bases_is_up_to_date() {
     let schema = schemars::schema_for!(BaseDefinition).to_value();
     hold_schema("docs/schema/base.schema.json", &schema);
     hold_page("docs/bases.md", &markdown::sections(&schema, "Top level"));
+}
+
+#[test]
+fn the_schemas_of_json_documents_are_up_to_date() {
+    for (name, schema) in [
+        ("manifest", schemars::schema_for!(ImageManifest)),
+        ("plan", schemars::schema_for!(PlanDocument)),
+        ("explain", schemars::schema_for!(ExplainDocument)),
+        ("layers", schemars::schema_for!(LayersDocument)),
+    ] {
+        let schema = schema.to_value();
+        hold_schema(&format!("docs/schema/{name}.schema.json"), &schema);
+        let text = schema.to_string();
+        let names: Vec<_> = text.split('"').collect();
+        // One spelling: no key, and no word that stands for one, has another.
+        let other = names.iter().find(|name| name.contains('_') && !name.contains(' '));
+        assert_eq!(other, None, "{name}");
+    }
 }
 
 /// Returns the TOML examples of a page.

@@ -1,5 +1,6 @@
 //! What a build would do, without doing it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::BuildError;
@@ -10,7 +11,8 @@ use crate::plan::{InputKey, Miss, Plan, Record, Step, explain_miss};
 use crate::port::{HostFiles, LayerStore};
 
 /// What a build would do with one step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub struct Forecast {
     /// The step's name.
     pub step: String,
@@ -21,8 +23,8 @@ pub struct Forecast {
 }
 
 /// What would happen to one step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "status", rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "status", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Prospect {
     /// Its layers are there.
     Hit {

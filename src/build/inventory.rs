@@ -1,5 +1,6 @@
 //! Which packages a root file system has, by its own package manager.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::job::JobRun;
@@ -12,7 +13,8 @@ use crate::plan::{Plan, Step};
 use crate::port::{Job, Network, View};
 
 /// An installed package.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub struct Package {
     /// Its name.
     pub name: String,
@@ -23,6 +25,8 @@ pub struct Package {
     /// The source package it was built from.
     pub source: String,
     /// The version of the source package.
+    // As manifests of earlier versions spell it, which are in stores.
+    #[serde(alias = "source_version")]
     pub source_version: String,
 }
 

@@ -1,15 +1,22 @@
 //! What an image is made of: the file `<image>.manifest.json` beside its outputs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BuiltStep, Package};
 use crate::oci::{ChainId, DiffId, Digest};
 use crate::plan::{InputKey, Plan};
 
+/// The form of the manifest. It goes up when something in it changes its meaning or vanishes.
+const VERSION: u32 = 1;
+
 /// The manifest of an image. Depends on the image's content alone: no times, no paths, nothing of how it was built.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ImageManifest {
+    /// The form of this document: 1. Fields may be added without a new version.
+    #[serde(default)]
+    pub version: u32,
     /// The image's name.
     pub image: String,
     /// In Debian's terms.
@@ -22,12 +29,15 @@ pub struct ImageManifest {
     pub layers: Vec<LayerEntry>,
     /// The installed packages, with the source packages they were built from.
     pub packages: Vec<Package>,
-    /// The files and directories that were written.
+    /// The files and directories that are there and consist of these layers.
     pub outputs: Vec<OutputEntry>,
+    /// Outputs of earlier builds that are still beside the manifest and consist of other layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale_outputs: Vec<OutputEntry>,
 }
 
 /// One layer of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct LayerEntry {
     /// The step that made it: an element's name, or `base:…`, `image:packages`, `image:late`.
@@ -39,7 +49,7 @@ pub struct LayerEntry {
 }
 
 /// One output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct OutputEntry {
     /// Its format.
@@ -60,6 +70,7 @@ impl ImageManifest {
         let layers: Vec<_> = steps.iter().flat_map(layer_entries).collect();
         let stack: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
         Self {
+            version: VERSION,
             image: plan.image.clone(),
             architecture: plan.architecture.debian().to_owned(),
             source_date_epoch: plan.source_date_epoch,
@@ -67,7 +78,22 @@ impl ImageManifest {
             layers,
             packages,
             outputs: Vec::new(),
+            stale_outputs: Vec::new(),
         }
+    }
+
+    /// Takes over the outputs of the manifest that was there before, as far as they still are: those of the same layers are
+    /// this image's, others are stale.
+    pub fn take_over(&mut self, earlier: ImageManifest, is_there: impl Fn(&OutputEntry) -> bool) {
+        let is_same = (&earlier.image, &earlier.layers) == (&self.image, &self.layers);
+        let written: Vec<_> = self.outputs.iter().map(|output| output.file.clone()).collect();
+        let is_left = |output: &OutputEntry| !written.contains(&output.file) && is_there(output);
+        let (current, stale) = match is_same {
+            true => (earlier.outputs, earlier.stale_outputs),
+            false => (Vec::new(), [earlier.outputs, earlier.stale_outputs].concat()),
+        };
+        self.outputs.extend(current.into_iter().filter(is_left));
+        self.stale_outputs.extend(stale.into_iter().filter(is_left));
     }
 
     /// Returns the layers, lowest first.
@@ -82,4 +108,45 @@ fn layer_entries(step: &BuiltStep) -> impl Iterator<Item = LayerEntry> {
         input_key: step.input_key,
         diff_id: *diff_id,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(file: &str) -> OutputEntry {
+        let digest = Digest::of(file);
+        OutputEntry { format: "x".to_owned(), file: file.to_owned(), digest, bytes: 1, diff_ids: Vec::new() }
+    }
+
+    fn manifest(layer: &str, outputs: &[&str], stale: &[&str]) -> ImageManifest {
+        let key = InputKey::new(Digest::of("key"));
+        let layer =
+            LayerEntry { step: "a".to_owned(), input_key: key, diff_id: DiffId::new(Digest::of(layer)) };
+        ImageManifest {
+            version: VERSION,
+            image: "vm".to_owned(),
+            architecture: "amd64".to_owned(),
+            source_date_epoch: 0,
+            chain_id: None,
+            layers: vec![layer],
+            packages: Vec::new(),
+            outputs: outputs.iter().map(|file| output(file)).collect(),
+            stale_outputs: stale.iter().map(|file| output(file)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_manifest_tells_of_what_earlier_builds_have_left() {
+        let earlier = manifest("one", &["vm.qcow2", "vm.oci", "vm.gone"], &["vm.raw", "vm.tar"]);
+        let is_there = |output: &OutputEntry| output.file != "vm.gone";
+        for (layer, outputs, stale) in [
+            ("one", &["vm.oci", "vm.tar", "vm.qcow2"][..], &["vm.raw"][..]),
+            ("two", &["vm.oci", "vm.tar"], &["vm.qcow2", "vm.raw"]),
+        ] {
+            let mut new = manifest(layer, &["vm.oci", "vm.tar"], &[]);
+            new.take_over(earlier.clone(), is_there);
+            assert_eq!(new, manifest(layer, outputs, stale));
+        }
+    }
 }

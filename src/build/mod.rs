@@ -19,6 +19,7 @@ mod bootstrap;
 mod command;
 mod container;
 mod disk;
+mod document;
 mod error;
 mod evidence;
 #[cfg(test)]
@@ -53,6 +54,9 @@ mod surroundings;
 
 pub use container::container_config;
 pub use disk::{FinishedDisk, hooks_look_at_disk};
+pub use document::{
+    ExplainDocument, ImageForecast, LayerLine, LayersDocument, PlanDocument, StepExplanation,
+};
 pub use error::{BuildError, HookFailure, Outcome};
 pub use facts::host_facts;
 pub use forecast::{Forecast, Prospect, forecast};

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::evidence::misses;
@@ -53,7 +54,8 @@ pub(super) struct Offer {
 }
 
 /// What a registry has for a step and is not used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub struct Refused {
     /// The repository.
     pub registry: String,

@@ -18,7 +18,9 @@ use super::registry::{client, look_up_client};
 use super::report::Failure;
 use super::sharing::{Sources, Target};
 use super::wiring::{Edges, environment};
-use crate::build::{Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, Ports, Registries, Reuse};
+use crate::build::{
+    Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, OutputEntry, Ports, Registries, Reuse,
+};
 use crate::disk::ByteSize;
 use crate::dropin::{BreakPoints, OutputType};
 use crate::image::{ImageDefinition, ImageName};
@@ -26,6 +28,9 @@ use crate::output::write_file;
 use crate::plan::Plan;
 use crate::port::{Breaks, Event, Limits};
 use crate::store::Store;
+
+/// How the name of an image's manifest ends.
+const MANIFEST: &str = "manifest.json";
 
 /// Builds the images that the command line names.
 pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<ExitCode, Failure> {
@@ -161,9 +166,37 @@ impl<'a> Request<'a> {
         let delivery = Delivery { work: directory, beside: directory, own: &|_, _| Ok(()) };
         delivery.run(builder, &self.plan, &steps)?;
         let steps = outputs.write(&mut manifest, &self.outputs)?;
+        self.take_over_earlier(builder, &mut manifest, &naming);
         self.save(&manifest, &steps, &naming, edges)?;
         edges.store.forget_failed(&self.plan.image)?;
         Ok(steps)
+    }
+
+    /// Notes what earlier builds have left beside what was written now, and warns of what is stale.
+    fn take_over_earlier(
+        &self,
+        builder: &Builder<'_>,
+        manifest: &mut ImageManifest,
+        naming: &InDirectory<'_>,
+    ) {
+        let directory = naming.directory();
+        // One that cannot be read is replaced, as it always was.
+        let earlier = directory.open_regular(&naming.file(MANIFEST)).map(serde_json::from_reader);
+        let Ok(Ok(earlier)) = earlier else { return };
+        // Only names beside the manifest: others are none that plywood has written.
+        let is_plain = |file: &str| Path::new(file).file_name().is_some_and(|name| name == file);
+        manifest.take_over(earlier, |output: &OutputEntry| {
+            is_plain(&output.file) && matches!(directory.status(output.file.as_ref()), Ok(Some(_)))
+        });
+        for output in &manifest.stale_outputs {
+            let path = directory.path().join(&output.file);
+            let message = format!(
+                "`{}` is of an earlier build, with other layers: build it again with `-f {}`, or remove it",
+                path.display(),
+                output.format
+            );
+            builder.ports.events.emit(Event::Warning { message: &message });
+        }
     }
 
     /// Writes the manifest, which the store keeps, too.
@@ -175,7 +208,7 @@ impl<'a> Request<'a> {
         edges: &Edges,
     ) -> Result<(), Failure> {
         let document = serde_json::to_vec_pretty(manifest)?;
-        write_file(naming.directory(), &naming.file("manifest.json"), &document)?;
+        write_file(naming.directory(), &naming.file(MANIFEST), &document)?;
         let keys = steps.iter().map(|step| step.input_key);
         edges.store.save_build(&self.plan.image, document, keys)?;
         Ok(())

@@ -11,7 +11,7 @@ use super::progress::{Detail, renderer};
 use super::registry::look_up_client;
 use super::report::Failure;
 use super::sharing::Sources;
-use crate::build::{Forecast, Prospect, forecast};
+use crate::build::{ExplainDocument, Forecast, Prospect, StepExplanation, forecast};
 use crate::load::HostFileSystem;
 use crate::plan::{Plan, Step};
 
@@ -28,9 +28,8 @@ pub(super) fn run(global: &Global, args: &Explain, process: &Process) -> Result<
     let forecasts = forecast(&plan, &store, &HostFileSystem::default(), &registries)?;
     let chosen = choose(&plan, forecasts, args.step.as_deref())?;
     if args.json {
-        let document: Vec<_> =
-            chosen.iter().map(|(step, forecast)| describe_in_full(step, forecast)).collect();
-        json(&document)?;
+        let steps = chosen.into_iter().map(|(step, forecast)| describe_in_full(step, forecast)).collect();
+        json(&ExplainDocument::new(name.to_string(), steps))?;
     } else {
         let detail = if args.step.is_some() { Fields::Shown } else { Fields::Hidden };
         chosen.iter().try_for_each(|(step, forecast)| print(step, forecast, detail))?;
@@ -58,14 +57,14 @@ fn choose<'a>(
     Ok(chosen)
 }
 
-fn describe_in_full(step: &Step, forecast: &Forecast) -> serde_json::Value {
-    serde_json::json!({
-        "step": step.name,
-        "input-key": step.input_key,
-        "parent": step.parent,
-        "outcome": forecast.outcome,
-        "fields": step.fields,
-    })
+fn describe_in_full(step: &Step, forecast: Forecast) -> StepExplanation {
+    StepExplanation {
+        step: step.name.clone(),
+        input_key: step.input_key,
+        parent: step.parent,
+        outcome: forecast.outcome,
+        fields: step.fields.clone(),
+    }
 }
 
 fn print(step: &Step, forecast: &Forecast, fields: Fields) -> Result<(), Failure> {

@@ -2,31 +2,16 @@
 
 use std::process::ExitCode;
 
-use serde::Serialize;
-
 use super::answer::{json, say};
 use super::args::{Global, Layers};
 use super::context::{Context, open_store_to_read};
 use super::progress::size;
 use super::report::{Failure, Message};
-use crate::build::stored_steps;
+use crate::build::{LayerLine, LayersDocument, stored_steps};
 use crate::image::ImageName;
 use crate::load::HostFileSystem;
-use crate::oci::{DiffId, Digest};
+use crate::oci::DiffId;
 use crate::store::Store;
-
-/// One layer, as `--json` prints it.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct LayerLine {
-    index: usize,
-    element: String,
-    diff_id: DiffId,
-    digest: Digest,
-    blob_bytes: u64,
-    tar_bytes: u64,
-    entries: u64,
-}
 
 /// Prints index, step, DiffID, digest, sizes and number of entries of each layer.
 pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
@@ -45,7 +30,7 @@ pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
         }
     }
     if args.json {
-        json(&lines)?;
+        json(&LayersDocument::new(name.to_string(), lines))?;
     } else {
         print(&lines)?;
     }
@@ -60,11 +45,11 @@ pub(super) fn not_built(image: &ImageName, step: &str) -> Failure {
     )
 }
 
-fn line(store: &Store, index: usize, element: &str, diff_id: DiffId) -> Result<LayerLine, Failure> {
+fn line(store: &Store, index: usize, step: &str, diff_id: DiffId) -> Result<LayerLine, Failure> {
     let layer = store.layer(&diff_id)?.ok_or(crate::port::StoreError::MissingLayer { diff_id })?;
     Ok(LayerLine {
         index,
-        element: element.to_owned(),
+        step: step.to_owned(),
         diff_id,
         digest: layer.blob,
         blob_bytes: layer.blob_bytes,
@@ -74,12 +59,12 @@ fn line(store: &Store, index: usize, element: &str, diff_id: DiffId) -> Result<L
 }
 
 fn print(lines: &[LayerLine]) -> Result<(), Failure> {
-    let width = lines.iter().map(|line| line.element.len()).max().unwrap_or_default();
+    let width = lines.iter().map(|line| line.step.len()).max().unwrap_or_default();
     for line in lines {
         say!(
             "{:>3}  {:width$}  {}  {:>10}  {:>10}  {:>7} entries",
             line.index,
-            line.element,
+            line.step,
             line.diff_id,
             size(line.tar_bytes),
             size(line.blob_bytes),

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use serde::Serialize;
-
 use super::Process;
 use super::answer::{json, say};
 use super::args::{Global, Plan, Progress};
@@ -12,16 +10,9 @@ use super::progress::{Detail, renderer};
 use super::registry::look_up_client;
 use super::report::Failure;
 use super::sharing::Sources;
-use crate::build::{Forecast, Prospect, forecast};
+use crate::build::{ImageForecast, PlanDocument, Prospect, forecast};
 use crate::load::HostFileSystem;
 use crate::port::Event;
-
-/// One image's forecast, as `--json` prints it.
-#[derive(Serialize)]
-struct ImageForecast {
-    image: String,
-    steps: Vec<Forecast>,
-}
 
 /// Prints what a build would do.
 pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<ExitCode, Failure> {
@@ -46,7 +37,7 @@ pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<Exi
         });
     }
     if args.json {
-        json(&images)?;
+        json(&PlanDocument::new(images))?;
     } else {
         images.iter().try_for_each(print)?;
     }

@@ -28,7 +28,7 @@ pub use document::{
 pub use hex::{decode_hex, encode_hex};
 pub use json::canonical_json;
 pub use manifest::{descriptor, image_manifest};
-pub use platform::{PlatformError, choose_platform};
+pub use platform::{PlatformError, find_image};
 pub use reference::{
     Reference, ReferenceError, Repository, Tag, TagError, TagOrDigest, is_loopback, split_port,
 };
@@ -59,8 +59,20 @@ macro_rules! serde_by_text {
 macro_rules! identity {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[derive(
+            Clone,
+            Copy,
+            PartialEq,
+            Eq,
+            PartialOrd,
+            Ord,
+            Hash,
+            serde::Serialize,
+            serde::Deserialize,
+            schemars::JsonSchema,
+        )]
         #[serde(transparent)]
+        #[schemars(inline)]
         pub struct $name($crate::oci::Digest);
 
         impl $name {

@@ -13,6 +13,7 @@ use std::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
@@ -109,8 +110,9 @@ impl FromStr for Repository {
 /// A tag: the only texts that get into URLs and onto terminals as tags, whoever names them.
 ///
 /// Source: OCI distribution-spec v1.1, "Pulling manifests": `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, with = "String")]
 pub struct Tag(String);
 
 /// A text that is not a tag. Shown with escapes and without its end, as it may be anything.

@@ -9,6 +9,7 @@
 //!
 //! Integers are little endian. Labels and lengths make it impossible for two lists of fields to share a form.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::seal;
@@ -32,7 +33,7 @@ pub const BEHAVIOUR_VERSION: u32 = 6;
 const VARIABLE: &str = "variable ";
 
 /// One thing a step depends on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Field {
     /// What it is, for people too: `file install.d/50-nginx`, `variable DIB_RELEASE`.
     pub label: String,
@@ -41,7 +42,7 @@ pub struct Field {
 }
 
 /// What a step depends on, without what is below it. Sorted by label; labels are unique.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct KeyFields(Vec<Field>);
 

@@ -8,7 +8,7 @@ use crate::oci::{DiffId, Digest};
 
 /// One thing that happened. Serialises to one JSON object with a field `event`: the lines of `--progress json`.
 #[derive(Debug, Clone, Copy, Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Event<'a> {
     /// An image's steps are known.
     ImageStarted {

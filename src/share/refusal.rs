@@ -1,13 +1,14 @@
 //! Why what a registry gave for a key does not count.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::StepKey;
 use crate::trust::Distrust;
 
 /// Why a published step is not used. Never an error: the step is looked for elsewhere, or built.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(tag = "refusal", rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
+#[serde(tag = "refusal", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Refusal {
     /// The manifest is no step's, or one of a later form.
     #[error("it is no step that this plywood can read: {reason}")]

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::oci::{Digest, Tag};
@@ -12,7 +13,7 @@ use crate::plan::{ContentKey, InputKey};
 const IMAGE: &str = "i-";
 
 /// One of a step's two keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepKey {
     /// By the keys below.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{PublicKey, Purpose, Signature};
@@ -26,8 +27,8 @@ pub struct Policy {
 }
 
 /// Why nobody vouches for a statement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(tag = "distrust", rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
+#[serde(tag = "distrust", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Distrust {
     /// It has no signature.
     #[error("it is not signed")]

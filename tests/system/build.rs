@@ -142,7 +142,7 @@ fn a_variable_changes_the_layers_of_hooks_that_name_it_and_those_above() {
     assert!(plan.contains("miss  variable DIB_B_NAME changed: "), "{plan}");
     assert!(plan.contains("maybe unless `b` comes out as another layer"), "{plan}");
     let explained = project.run(&["explain", "tiny", "b", "--json"]).json();
-    let reason = &explained[0]["outcome"]["reasons"][0];
+    let reason = &explained["steps"][0]["outcome"]["reasons"][0];
     assert_eq!((&reason["field"], &reason["new"]), (&"variable DIB_B_NAME".into(), &"carol".into()));
     assert!(["alice", "bob"].contains(&reason["old"].as_str().unwrap()), "{reason}");
 }
@@ -230,9 +230,9 @@ fn an_image_of_a_base_alone_is_built() {
     let project = Project::new("outputs = [\"tar\"]").with_base();
     assert_eq!(project.build(&[]).made(), ["image:final"]);
     assert_eq!(project.layers().len(), 1);
-    let layers = project.run(&["layers", "tiny", "--json"]).json();
+    let layers = &project.run(&["layers", "tiny", "--json"]).json()["layers"];
     assert_eq!(layers[0]["diff-id"], project.layers()[0].1.as_str());
-    assert_eq!((&layers[0]["index"], &layers[0]["element"]), (&0.into(), &"base:debian-bookworm".into()));
+    assert_eq!((&layers[0]["index"], &layers[0]["step"]), (&0.into(), &"base:debian-bookworm".into()));
     assert!(layers[0]["entries"].as_u64().unwrap() > 1000, "{layers}");
 }
 
@@ -383,4 +383,28 @@ fn an_image_may_have_an_rpm_that_lists_nothing() {
     let applet = r"printf '#!/bin/sh\nexit 1\n' >/bin/rpm; chmod +x /bin/rpm";
     project.hook("elements/a/install.d/50-a", applet);
     project.build(&[]);
+}
+
+#[test]
+fn a_manifest_tells_of_outputs_that_are_still_there() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let files = |key: &str| -> Vec<String> {
+        let manifest = project.manifest();
+        let outputs = manifest[key].as_array().cloned().unwrap_or_default();
+        outputs.iter().map(|output| output["file"].as_str().unwrap().to_owned()).collect()
+    };
+    project.build(&["-f", "tar"]);
+    project.build(&["-f", "oci"]);
+    assert_eq!((files("outputs"), files("stale-outputs")), (names(&["tiny.oci", "tiny.tar"]), names(&[])));
+    project.hook("elements/a/install.d/50-a", "echo changed >/etc/a");
+    let warnings = project.build(&["-f", "oci"]);
+    assert_eq!((files("outputs"), files("stale-outputs")), (names(&["tiny.oci"]), names(&["tiny.tar"])));
+    let warning = warnings.of("warning").next().unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(warning.contains("tiny.tar` is of an earlier build"), "{warning}");
+    project.build(&["-f", "tar"]);
+    assert_eq!((files("outputs"), files("stale-outputs")), (names(&["tiny.tar", "tiny.oci"]), names(&[])));
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }

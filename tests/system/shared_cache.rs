@@ -238,7 +238,7 @@ fn a_changed_blob_is_built_and_everything_else_is_found() {
     let a = small();
     a.build(&["--cache-to", &repository]);
     let layers = a.run(&["layers", "tiny", "--json"]).json();
-    let digest = layers[1]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    let digest = layers["layers"][1]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
     let blob =
         server.path().join(format!("data/docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2]));
     let mut bytes = fs::read(&blob).unwrap();
