@@ -23,6 +23,12 @@ pub(super) const LOCKS_ON_HOST: &str = "/tmp/plywood/lockfiles";
 /// The function that hooks on the host end with, as bash exports it.
 const DIE: &str = "() {  echo \"$*\" >&2\n exit 1\n}";
 
+/// The function that says where a traced command is, as bash exports it: `PS4='+ $(_ps4): '`.
+///
+/// Source: diskimage-builder, `lib/disk-image-create`.
+const PS4: &str = "() {  local IFS=' '\n local called=($(caller 0))\n local f=$(readlink -f \"${called[2]}\")\n \
+                   printf '%-80s ' \"${f##*site-packages/}:${called[1]}:${called[0]}\"\n}";
+
 /// Returns the variables of the phases on the host that come before anything is installed.
 pub fn host_facts() -> Environment {
     facts(Phase::ExtraData, Choices::Image)
@@ -61,6 +67,7 @@ pub(super) fn facts(phase: Phase, choices: Choices) -> Environment {
     facts.push(("DIB_BLOCK_DEVICE_PARAMS_YAML", &parameters));
     if phase.place() == Place::Host {
         facts.push(("BASH_FUNC_die%%", DIE));
+        facts.push(("BASH_FUNC__ps4%%", PS4));
         // Programs of hooks import modules of diskimage-builder.
         facts.push(("PYTHONPATH", LIBRARY));
     }

@@ -228,7 +228,8 @@ impl StepRun<'_> {
         argv: Vec<String>,
     ) -> Result<Vec<u8>, BuildError> {
         let phase = Phase::Finalise;
-        let job = self.job(root, view, argv, self.start_environment(phase))?;
+        // Nor is a mount of hooks made again, whose place would be left in the image.
+        let job = self.job_without_mounts(root, view, argv, self.start_environment(phase))?;
         self.jobs.capture(root, &job, phase, task)
     }
 

@@ -33,33 +33,41 @@ impl Breaks for BreakIns<'_> {
         }
         (self.say)("Starting debug shell. Exit to resume building.");
         (self.say)(&format!("At stage {point}"));
-        match (self.breaks.place, moment.phase().place()) {
+        let ended = match (self.breaks.place, moment.phase().place()) {
             (BreakPlace::AsHooks, Place::Target) => self.run_in_target(root, job)?,
             _ => self.run_outside(root, &job),
+        };
+        match ended {
+            // As with diskimage-builder, whose shell stops at the first command that fails.
+            Some(reason) if !matches!(moment, Moment::Failed(_)) => {
+                Err(SandboxError::Break { point: point.to_owned(), reason })
+            }
+            Some(reason) => {
+                (self.say)(&format!("The command at the break point: {reason}"));
+                Ok(())
+            }
+            None => {
+                (self.say)("Resuming");
+                Ok(())
+            }
         }
-        (self.say)("Resuming");
-        Ok(())
     }
 }
 
 impl BreakIns<'_> {
-    fn run_in_target(&self, root: &dyn Root, job: Job) -> Result<(), SandboxError> {
+    /// Runs the command as a hook of the phase; returns how it failed, if it did.
+    fn run_in_target(&self, root: &dyn Root, job: Job) -> Result<Option<String>, SandboxError> {
         let argv = ["sh", "-c", &self.breaks.command].map(str::to_owned).into();
         let exit = root.run_interactive(&Job { argv, ..job })?;
-        if !exit.is_success() {
-            (self.say)(&format!("The command at the break point ended with {exit}"));
-        }
-        Ok(())
+        Ok((!exit.is_success()).then(|| exit.to_string()))
     }
 
-    /// Runs the command on the machine itself: it can take files out of the target.
-    fn run_outside(&self, root: &dyn Root, job: &Job) {
+    /// Runs the command on the machine itself: it can take files out of the target. Returns how it failed, if it did.
+    fn run_outside(&self, root: &dyn Root, job: &Job) -> Option<String> {
         let run = Run::new(BASH).args(["-c", &self.breaks.command]);
         let run = job.env.iter().filter(|(name, _)| is_the_images(name)).fold(run, with);
         let run = self.environment.iter().fold(run, with).env("TMP_MOUNT_PATH", root.path());
-        if let Err(error) = run.interactive() {
-            (self.say)(&format!("The command at the break point: {error}"));
-        }
+        run.interactive().err().map(|error| error.to_string())
     }
 }
 

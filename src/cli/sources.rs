@@ -16,10 +16,12 @@ use crate::source::{Reach, Sources};
 use crate::store::Store;
 
 /// Returns `variables` as environment.d of `elements` leaves them on this machine, if any of the elements has something that
-/// depends on that; else as they are.
+/// depends on that, or a fragment that may refuse the image; else as they are.
 pub(super) fn settings(elements: &[Arc<Element>], variables: &Environment) -> Result<Environment, Failure> {
     let depends = |element: &Element| {
-        !element.source_lines().is_empty() || !element.install_type_variables().is_empty()
+        !element.source_lines().is_empty()
+            || !element.install_type_variables().is_empty()
+            || element.environment_fragments().iter().any(|(_, file)| may_end_the_build(file))
     };
     if !elements.iter().any(|element| depends(element)) {
         return Ok(variables.clone());
@@ -27,6 +29,14 @@ pub(super) fn settings(elements: &[Arc<Element>], variables: &Environment) -> Re
     let mut given = host_facts();
     given.extend(variables.clone());
     Ok(source_environment(elements, &given)?)
+}
+
+/// Says whether a fragment may only be there to check something: it would be heard in the final stage, if no layer's hooks read what
+/// it sets.
+fn may_end_the_build(fragment: &ElementFile) -> bool {
+    let text = String::from_utf8_lossy(fragment.text.as_deref().unwrap_or_default());
+    let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
+    words.any(|word| matches!(word, "exit" | "die"))
 }
 
 /// Fetches what `elements` ask for under `settings` into the cache of `store`.

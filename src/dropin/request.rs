@@ -11,6 +11,7 @@ use super::usage::UsageReport;
 use super::variables::{Environment, for_hooks, number, text};
 use crate::distro::{Architecture, ArchitectureError};
 use crate::element::{ElementName, ElementNameError};
+use crate::image::OutputFormat;
 use crate::image::{Checksum, Qcow2Compression};
 use crate::plan::is_secret;
 
@@ -79,6 +80,16 @@ pub enum RequestError {
     /// The type `docker` needs a name.
     #[error("Please set --docker-target.")]
     NoDockerTarget,
+    /// A variable that asks for something that plywood does not do.
+    #[error("{name} is `{value}`, and {reason}")]
+    Unsupported {
+        /// The variable.
+        name: &'static str,
+        /// What it is set to.
+        value: String,
+        /// Why that cannot be.
+        reason: &'static str,
+    },
     /// The name ends in a slash, or is none at all.
     #[error("output name `{0}` has no last component: name a file, without its ending, with `-o`")]
     NoName(String),
@@ -110,6 +121,7 @@ impl BuildRequest {
             return Err(RequestError::NoDockerTarget);
         }
         let architecture = architecture(arguments, caller, machine)?;
+        refuse_unsupported(caller, &outputs)?;
         Ok(Self {
             command,
             title: title(text(caller, "DIB_IMAGE_NAME").unwrap_or(name.base())),
@@ -149,6 +161,29 @@ impl BuildRequest {
     pub fn is_without_disk<'a>(&self, elements: impl IntoIterator<Item = &'a str>) -> bool {
         let mut elements = elements.into_iter();
         self.command == Command::RamdiskImageCreate || elements.any(|name| name == "no-final-image")
+    }
+}
+
+/// Refuses what would be ignored: the caller relies on it.
+fn refuse_unsupported(caller: &Environment, outputs: &[OutputType]) -> Result<(), RequestError> {
+    const USUAL_NAMES: &str = "^[0-9A-Za-z_-]+$";
+    const GZIPS: [&str; 3] = ["gzip", "pigz", "igzip"];
+    let refused =
+        |name, value: &str, reason| Err(RequestError::Unsupported { name, value: value.to_owned(), reason });
+    if let Some(value) = text(caller, "RUN_PARTS_REGEX").filter(|value| *value != USUAL_NAMES) {
+        return refused(
+            "RUN_PARTS_REGEX",
+            value,
+            "plywood runs hooks whose names have letters, digits, `-` and `_` alone: unset it, and rename the others",
+        );
+    }
+    let compressor =
+        text(caller, "DIB_GZIP_BIN").filter(|_| outputs.contains(&OutputType::File(OutputFormat::Tgz)));
+    match compressor {
+        Some(value) if !GZIPS.contains(&value.rsplit('/').next().unwrap_or(value)) => {
+            refused("DIB_GZIP_BIN", value, "plywood compresses a tgz itself, with gzip's format: unset it")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -306,7 +341,6 @@ mod tests {
     use super::*;
     use crate::dropin::Invocation;
     use crate::dropin::variables::fixture::{Pairs, environment};
-    use crate::image::OutputFormat;
 
     fn request_as(
         command: Command,
@@ -401,7 +435,18 @@ mod tests {
 
     #[test]
     fn what_builds_nothing_is_told_before_anything_starts() {
-        let table: [(&str, Pairs<'_>, &str); 6] = [
+        let table: [(&str, Pairs<'_>, &str); 8] = [
+            (
+                "debian",
+                &[("RUN_PARTS_REGEX", ".*")],
+                "RUN_PARTS_REGEX is `.*`, and plywood runs hooks whose names have letters, digits, `-` and `_` alone: \
+                 unset it, and rename the others",
+            ),
+            (
+                "-t tgz debian",
+                &[("DIB_GZIP_BIN", "/usr/bin/zstd")],
+                "DIB_GZIP_BIN is `/usr/bin/zstd`, and plywood compresses a tgz itself, with gzip's format: unset it",
+            ),
             ("-o x", &[], "At least one distribution root element must be specified"),
             ("-t docker debian", &[], "Please set --docker-target."),
             ("-a pdp11 debian", &[], "architecture `pdp11` is not known"),
@@ -425,6 +470,12 @@ mod tests {
             let error = request_as(Command::DiskImageCreate, line, variables).unwrap_err();
             assert_eq!(error.to_string(), message, "{line}");
         }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_allowed() {
+        request("debian", &[("RUN_PARTS_REGEX", "^[0-9A-Za-z_-]+$"), ("DIB_GZIP_BIN", "zstd")]);
+        request("-t tgz debian", &[("DIB_GZIP_BIN", "/usr/bin/pigz")]);
     }
 
     #[test]

@@ -41,7 +41,16 @@ impl Assignments {
     }
 
     fn read_builtin(&mut self, builtin: Builtin, arguments: &[&str]) {
-        let reach = if builtin == Builtin::Export { Reach::Programs } else { Reach::Shell };
+        // Functions and arrays reach shells that name them, and no other program.
+        let is_shells = arguments
+            .iter()
+            .take_while(|word| word.starts_with('-'))
+            .any(|word| word.contains(['f', 'a', 'A']));
+        let reach = match builtin {
+            Builtin::Export if is_shells => Reach::Named,
+            Builtin::Export => Reach::Programs,
+            _ => Reach::Shell,
+        };
         for argument in builtin.targets(arguments) {
             let text = argument.trim_start_matches(['"', '\'']);
             let name = text.split(|c: char| !is_word_character(c)).next().unwrap_or_default();
@@ -55,7 +64,8 @@ impl Assignments {
     fn add(&mut self, name: &str, reach: Reach) {
         // A shell's own variable is lower case by custom; programs look at none of these but the proxies.
         let known_to_programs = name.contains(|c: char| c.is_ascii_uppercase()) || name.ends_with("_proxy");
-        self.ambient |= is_ambient(name) && (reach == Reach::Programs || known_to_programs);
+        let is_seen = reach == Reach::Programs || (reach == Reach::Shell && known_to_programs);
+        self.ambient |= is_ambient(name) && is_seen;
         self.names.insert(name.to_owned());
     }
 }
@@ -67,6 +77,8 @@ enum Reach {
     Shell,
     /// Programs too.
     Programs,
+    /// Nothing but shells that name it.
+    Named,
 }
 
 /// Commands of the shell that set variables named by their arguments.
@@ -151,6 +163,19 @@ fn runs_other_text(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_and_arrays_reach_nobody_but_shells_that_name_them() {
+        for (text, ambient) in [
+            ("export -f web_install", false),
+            ("declare -fx web_install", false),
+            ("declare -ax web_list", false),
+            ("export web_list", true),
+        ] {
+            let found = Assignments::of(text.as_bytes());
+            assert_eq!((found.ambient, found.computed, found.names.len()), (ambient, false, 1), "{text}");
+        }
+    }
 
     #[test]
     fn whatever_may_assign_counts_as_an_assignment() {

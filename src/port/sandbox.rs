@@ -293,6 +293,14 @@ pub enum SandboxError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The command at a break point failed.
+    #[error("the command at the break point `{point}` failed: {reason}")]
+    Break {
+        /// `before-install`.
+        point: String,
+        /// How it ended.
+        reason: String,
+    },
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -44,7 +44,7 @@ pub(super) const IMAGE_TOOLS: [Tool; 2] = tools![
 pub(super) const HOST_TOOLS: [Tool; 2] = tools!["place-source" from "place-source", "sudo" from "sudo"];
 
 /// The files of [`crate::distro::LIBRARY`].
-pub(super) const LIBRARY: [Tool; 12] = library![
+pub(super) const LIBRARY: [Tool; 13] = library![
     "common-defaults",
     "common-functions",
     "dib-block-device.py",
@@ -55,9 +55,13 @@ pub(super) const LIBRARY: [Tool; 12] = library![
     "element-info.py",
     "img-defaults",
     "img-functions",
+    "outfilter.py",
     "ramdisk-defaults",
     "ramdisk-functions",
 ];
+
+/// The program by which hooks run directories of programs: it is in the hooks directory and, as a program, in the library.
+pub(super) const RUN_PARTS: &str = include_str!("../load/dib-run-parts");
 
 /// Forbids maintainer scripts to start services.
 ///

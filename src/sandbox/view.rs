@@ -16,7 +16,7 @@ use super::overlay::{self, Top};
 use super::resolver::RESOLVER;
 use super::setup;
 use super::target::{MadeTargets, Shape};
-use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, SERVICE_POLICY, TOOLS};
+use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, RUN_PARTS, SERVICE_POLICY, TOOLS};
 use super::watch::{Trace, Watch};
 use super::wire::{Order, Terminal};
 use crate::distro::PRIVATE;
@@ -240,6 +240,7 @@ impl Assembly {
                     write_file(&own.join(directory).join(name), text.as_bytes(), 0o755)?;
                 }
             }
+            write_file(&own.join("lib/dib-run-parts"), RUN_PARTS.as_bytes(), 0o755)?;
             LIBRARY
                 .iter()
                 .try_for_each(|(name, text)| write_file(&own.join("lib").join(name), text.as_bytes(), 0o644))

@@ -1,5 +1,5 @@
-//! Files that pass between hooks on the host and the caller: those that variables name, and those that hooks leave behind. Needs
-//! root and overlayfs.
+//! Files that pass between hooks on the host and the caller: those that variables name, and those that hooks leave behind; and
+//! what else hooks and callers rely on. Needs root, overlayfs, git, python3.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -225,4 +225,73 @@ END",
     work.hook("tiny", "root.d/40-tiny", "echo a file /b c >$TMP_HOOKS_PATH/source-repository-late");
     let log = work.create("-n -t tar -o x tiny").expect_success();
     assert!(log.contains("a hook put `source-repository-late` into the hooks directory: the phase"), "{log}");
+}
+
+#[test]
+fn hooks_find_what_they_call_in_the_library() {
+    let work = Work::new();
+    work.write("../elements/web/data.d/.keep", "");
+    work.hook("web", "data.d/10-data", "echo ran as data");
+    let script = "$_LIB/dib-run-parts $TMP_HOOKS_PATH/data.d
+        echo 'set +o xtrace' | cat - <(echo line) | python3 $_LIB/outfilter.py -v -b
+        python3 $_LIB/dib-block-device.py init
+        where() { echo \"at $(_ps4)\"; }; where";
+    work.hook("web", "extra-data.d/50-web", script);
+    let log = work.create("-n -t tar -o x tiny web").expect_success();
+    for line in ["\nran as data\n", "\nline\n", "\nat /tmp/plywood/hooks/extra-data.d/50-web:"] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+}
+
+#[test]
+fn a_fragment_that_refuses_the_image_is_heard_first() {
+    let work = Work::new();
+    work.write("../elements/web/environment.d/10-web", "[ \"${DIB_WEB:-}\" = yes ] || exit 6\n");
+    work.programs("web", &["env"]);
+    work.hook("web", "finalise.d/50-web", "true");
+    let run = work.create("-n -t tar -o x tiny web");
+    assert_eq!(run.status, Some(6), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("environment.d of the image's elements fails") && !run.stdout.contains("Running")
+    );
+    work.create_with("-n -t tar -o x tiny web", &[("DIB_WEB", "yes")]).expect_success();
+}
+
+#[test]
+fn a_break_command_that_fails_ends_the_build() {
+    let work = Work::new();
+    work.hook("web", "install.d/50-web", "echo web");
+    for outside in ["", "1"] {
+        let breaks =
+            [("break", "before-install"), ("break_cmd", "exit 3"), ("break_outside_target", outside)];
+        let run = work.create_with("-n -t tar -o x tiny web", &breaks);
+        assert_eq!(run.status, Some(1), "{}", run.stdout);
+        assert!(
+            run.stdout.contains("the command at the break point `before-install` failed"),
+            "{}",
+            run.stdout
+        );
+        assert!(!work.path().join("x.tar").exists());
+    }
+}
+
+#[test]
+fn an_empty_environment_finds_the_elements_of_a_virtual_environment() {
+    let work = Work::new();
+    let place = "../venv/lib/python3/site-packages/diskimage_builder/elements";
+    fs::create_dir_all(work.path().join(place)).unwrap();
+    let elements = work.path().join("../elements");
+    fs::rename(elements.join("tiny"), work.path().join(place).join("tiny")).unwrap();
+    let venv = work.path().join("../venv").to_string_lossy().into_owned();
+    work.create_with("-c -n -t tar -o x tiny", &[("VIRTUAL_ENV", &venv)]).expect_success();
+}
+
+#[test]
+fn an_element_that_provides_something_is_named_once() {
+    let work = Work::new();
+    let run = work.run("element-info", &["tiny", "tiny"]);
+    assert_eq!(run.status, Some(1), "{}", run.stdout);
+    assert!(run.stderr.contains("element `tiny` is named twice"), "{}", run.stderr);
+    work.write("../elements/plain/README.md", "x");
+    work.run("element-info", &["tiny", "plain", "plain"]).expect_success();
 }

@@ -9,6 +9,8 @@ use crate::build::BuildError;
 use crate::cli::answer::line;
 use crate::cli::report::{self, Failure};
 use crate::dropin::{Arguments, Environment, Invocation, LogSettings, help};
+use crate::exec::ExecError;
+use crate::load::ShellError;
 
 /// Carries out one call; returns its exit status.
 pub(super) fn run(call: &Call<'_>) -> u8 {
@@ -65,7 +67,7 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
     }
 }
 
-/// Returns the variables that the build starts from: none, if that is asked for.
+/// Returns the variables that the build starts from: none for hooks, if that is asked for.
 fn environment(call: &Call<'_>, arguments: &Arguments) -> Environment {
     let clears = arguments.clear || call.environment.get("CLEAR_ENV").is_some_and(|value| value == "1");
     if !clears {
@@ -74,7 +76,9 @@ fn environment(call: &Call<'_>, arguments: &Arguments) -> Environment {
     shown(
         "Clearing the environment.\n(note this will prevent much of the local-config element from working)",
     );
-    Environment::new()
+    // Elements are found by it, and no hook sees it.
+    let kept = call.environment.get_key_value("VIRTUAL_ENV");
+    kept.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Returns the status of the hook that failed; 1 for everything else.
@@ -84,6 +88,9 @@ fn status_of(failure: &Failure) -> u8 {
         let exit = error.downcast_ref::<BuildError>().and_then(BuildError::exit);
         if let Some(exit) = exit {
             return u8::try_from(exit.shell_status()).ok().filter(|status| *status != 0).unwrap_or(1);
+        }
+        if let Some(ShellError::Environment(ExecError::Failed { exit, .. })) = error.downcast_ref() {
+            return exit.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
         }
         cause = error.source();
     }

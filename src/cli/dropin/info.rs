@@ -7,7 +7,7 @@ use clap::Parser;
 use super::image::element_path;
 use super::{Call, PLYWOOD};
 use crate::cli::answer::line;
-use crate::cli::report::{Failure, render};
+use crate::cli::report::{Failure, Message, render};
 use crate::dropin::{Environment, element_info};
 use crate::element::{Catalog, ElementName, Order, resolve};
 use crate::load;
@@ -47,8 +47,23 @@ fn text(arguments: &Arguments, environment: &Environment) -> Result<String, Fail
     })
 }
 
+/// Returns an element that is requested twice and provides something: diskimage-builder refuses it, as the second one provides
+/// what the first one has provided.
+fn twice<'a>(catalog: &Catalog, requested: &'a [ElementName]) -> Option<&'a ElementName> {
+    let provides =
+        |name: &ElementName| catalog.get(name.as_str()).is_some_and(|element| !element.provides.is_empty());
+    let mut places = requested.iter().enumerate();
+    places.find(|(place, name)| requested[..*place].contains(name) && provides(name)).map(|(_, name)| name)
+}
+
 /// Returns the elements and where they are: also those whose work plywood does, as far as they are there.
 fn places(catalog: &Catalog, requested: &[ElementName]) -> Result<Vec<(String, PathBuf)>, Failure> {
+    if let Some(name) = twice(catalog, requested) {
+        return Err(Message::with_hint(
+            format!("element `{name}` is named twice, and provides something: it would be provided twice"),
+            format!("name `{name}` once"),
+        ));
+    }
     // Phases do not mind elements that depend on each other in a circle.
     let resolution = resolve(catalog, requested, None, Order::Phase)?;
     let elements = resolution.elements.iter().map(|element| element.name.as_str());

@@ -1,6 +1,9 @@
 """Says what hooks may ask of the disk, as diskimage-builder's file of this name does. Making the disk is plywood's own work.
 
     dib-block-device.py [--params FILE] getval SYMBOL
+    dib-block-device.py [--params FILE] init
+
+`init` does nothing: the description of the disk was read before the first hook ran.
 """
 
 import os
@@ -21,7 +24,7 @@ def value_of(words):
     if words[:1] == ["--params"]:
         words = words[2:]
     if words[:1] != ["getval"] or len(words) != 2:
-        raise SystemExit("dib-block-device: plywood makes the disk itself; hooks may ask by: getval SYMBOL")
+        raise SystemExit("dib-block-device: plywood makes the disk itself; hooks may call: init, getval SYMBOL")
     variable = SYMBOLS.get(words[1])
     if variable is None:
         raise SystemExit(f"dib-block-device: no symbol {words[1]}: there are {', '.join(SYMBOLS)}")
@@ -30,4 +33,5 @@ def value_of(words):
     return os.environ[variable]
 
 
-print(value_of(sys.argv[1:]))
+if sys.argv[-1] != "init":
+    print(value_of(sys.argv[1:]))
