@@ -19,10 +19,16 @@ struct State {
     manifests: Mutex<BTreeMap<Digest, Vec<u8>>>,
     blobs: Mutex<BTreeMap<Digest, Vec<u8>>>,
     is_down: Mutex<bool>,
+    is_absent: Mutex<bool>,
     requests: Mutex<Vec<String>>,
 }
 
 impl Shelf {
+    /// Is no repository of the registry.
+    pub(super) fn be_absent(&self) {
+        *self.0.is_absent.lock().unwrap() = true;
+    }
+
     /// Lets every request fail.
     pub(super) fn go_down(&self) {
         *self.0.is_down.lock().unwrap() = true;
@@ -114,6 +120,10 @@ impl Shelf {
 impl RemoteCache for Shelf {
     fn name(&self) -> &str {
         "shelf/cache"
+    }
+
+    fn exists(&self) -> Result<bool, RemoteError> {
+        Ok(!*self.0.is_absent.lock().unwrap())
     }
 
     fn manifests(&self, references: &[TagOrDigest]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {

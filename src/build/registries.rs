@@ -30,6 +30,8 @@ struct Known {
     answers: BTreeMap<StepKey, Answer>,
     /// Registries that did not answer, by their place: they are left alone from then on.
     silent: BTreeSet<usize>,
+    /// Registries whose repository was looked for, by their place.
+    looked_for: BTreeSet<usize>,
     /// Whether the user asked to stop while they were asked.
     is_interrupted: bool,
     /// Layers that could not be had, and from where.
@@ -132,6 +134,9 @@ impl<'a> Registries<'a> {
         let tags: Vec<_> = keys.iter().map(|key| TagOrDigest::from(key.tag())).collect();
         let given = self.from[registry].manifests(&tags);
         self.note_failures(registry, &given);
+        if given.iter().all(|given| matches!(given, Ok(None))) {
+            self.note_absence(registry);
+        }
         for (key, given) in keys.iter().zip(given) {
             let Ok(Some(manifest)) = given else { continue };
             let answer = answers.entry(*key).or_default();
@@ -139,6 +144,18 @@ impl<'a> Registries<'a> {
                 Ok(step) => answer.offers.push(Offer { registry, key: *key, step }),
                 Err(why) => answer.refused.push(self.refused(registry, key, why)),
             }
+        }
+    }
+
+    /// Tells of a repository that is not there, once: a miss in it says nothing of the steps. It is not asked again.
+    fn note_absence(&self, registry: usize) {
+        let is_first = self.known().looked_for.insert(registry);
+        if is_first && matches!(self.from[registry].exists(), Ok(false)) {
+            let name = self.from[registry].name();
+            self.warn(&format!(
+                "`{name}` is not there: nothing was published in it yet, or its name is wrong"
+            ));
+            self.known().silent.insert(registry);
         }
     }
 

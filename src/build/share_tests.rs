@@ -288,6 +288,20 @@ fn a_registry_that_is_down_is_a_warning_and_asked_no_more() {
 }
 
 #[test]
+fn a_repository_that_is_not_there_is_told_of_and_asked_no_more() {
+    let (plan, shelf, machine) = (image("").plan(), Shelf::default(), Machine::new());
+    shelf.be_absent();
+    assert_eq!(machine.build(&plan, &shelf), all("built"));
+    assert_eq!(shelf.take_requests(), ["get k"; 4]);
+    let expected = "`shelf/cache` is not there: nothing was published in it yet, or its name is wrong";
+    assert_eq!(machine.warnings(), [expected]);
+    // One that is there and has nothing of it is asked by the other keys as well.
+    let (empty, machine) = (Shelf::default(), Machine::new());
+    machine.build(&plan, &empty);
+    assert!(empty.take_requests().contains(&"get c".to_owned()) && machine.warnings().is_empty());
+}
+
+#[test]
 fn a_build_that_may_not_miss_fetches_nothing_in_vain() {
     let shelf = published(&image("").plan(), &Machine::new());
     let b = Machine::new();

@@ -52,6 +52,9 @@ pub trait RemoteCache: Sync {
     /// Returns its name: `registry.example/team/cache`.
     fn name(&self) -> &str;
 
+    /// Returns false if the registry has no repository of this name. Most make it with the first push.
+    fn exists(&self) -> Result<bool, RemoteError>;
+
     /// Returns the manifests that these tags or digests name, in their order; `None` where nothing has the name. One by digest
     /// is verified.
     fn manifests(&self, references: &[TagOrDigest]) -> Vec<Result<Option<Vec<u8>>, RemoteError>>;

@@ -60,6 +60,10 @@ impl RemoteCache for CacheRepository<'_> {
         &self.name
     }
 
+    fn exists(&self) -> Result<bool, RemoteError> {
+        self.remote.exists().map_err(self.failed("look for"))
+    }
+
     fn manifests(&self, references: &[TagOrDigest]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {
         let Some((first, rest)) = references.split_first() else { return Vec::new() };
         // The first goes alone: it gets the token for all, and a registry that is down is not waited for by each.

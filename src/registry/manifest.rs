@@ -138,6 +138,15 @@ impl Remote {
         })
     }
 
+    /// Returns false if the registry has no such repository.
+    ///
+    /// # Errors
+    /// As the registry answers.
+    pub fn exists(&self) -> Result<bool, RegistryError> {
+        let request = self.request(Method::GET, "tags/list?n=1");
+        Ok(self.ask("looking for the repository", &request, &[200, 404])?.status == 200)
+    }
+
     /// Returns all tags of the repository, in the registry's order; none if there is no such repository.
     ///
     /// # Errors
