@@ -81,7 +81,7 @@ impl Builder<'_> {
         writer: &dyn DiskWriter,
         raw: &Path,
     ) -> Result<FinishedDisk<'b>, BuildError> {
-        let workspace = self.ports.store.workspace(stack)?;
+        let workspace = self.workspace(stack)?;
         let (mut disk, layout) = self.filled_disk(plan, workspace.as_ref(), request, writer, raw)?;
         let boot = self.finalise_disk(plan, workspace.as_ref(), request, &layout, disk.as_mut())?;
         Ok(FinishedDisk { events: self.ports.events, image: &plan.image, disk, boot })

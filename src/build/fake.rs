@@ -335,6 +335,10 @@ impl Workspace for FakeWorkspace {
         &self.lowers
     }
 
+    fn renewed(&self) -> &[DiffId] {
+        &[]
+    }
+
     fn upper(&self) -> &Path {
         &self.upper
     }

@@ -43,7 +43,7 @@ esac; fi
 impl Builder<'_> {
     /// Returns the packages that are installed in the stack of layers, sorted.
     pub fn inventory(&self, plan: &Plan, stack: &[DiffId]) -> Result<Vec<Package>, BuildError> {
-        let workspace = self.ports.store.workspace(stack)?;
+        let workspace = self.workspace(stack)?;
         // Not read-only: a root may lack `/proc` and the like, and mount points are made in it.
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
         let jobs = JobRun { ports: &self.ports, image: &plan.image, step: Step::FINAL };

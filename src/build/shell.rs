@@ -49,7 +49,7 @@ impl Builder<'_> {
         let Work::Tasks(tasks) = &step.work else {
             return Err(BuildError::NothingBelow { step: step.name.clone() });
         };
-        let workspace = self.ports.store.workspace(&self.stack_below(plan, &at)?)?;
+        let workspace = self.workspace(&self.stack_below(plan, &at)?)?;
         let mut spec = overlay(workspace.as_ref());
         if let (ShellAt::Failed(.., upper), RootSpec::Overlay { lowers, .. }) = (&at, &mut spec) {
             lowers.push(upper.to_path_buf());

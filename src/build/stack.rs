@@ -134,7 +134,7 @@ impl Builder<'_> {
 
     /// Mounts the merged view of `stack` and calls `work` with the place.
     pub fn on_merged<T>(&self, stack: &[DiffId], work: impl FnOnce(&Path) -> T) -> Result<T, BuildError> {
-        let workspace = self.ports.store.workspace(stack)?;
+        let workspace = self.workspace(stack)?;
         let root = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
         let result = work(root.path());
         root.close()?;
@@ -154,7 +154,7 @@ impl Builder<'_> {
         if !plan.steps.iter().any(has_hooks_on_host) {
             return Ok(());
         }
-        let workspace = self.ports.store.workspace(&stacked(&[], steps))?;
+        let workspace = self.workspace(&stacked(&[], steps))?;
         workspace.lowers().iter().try_for_each(|layer| work(layer))
     }
 
@@ -325,7 +325,7 @@ impl Builder<'_> {
         tasks: &Tasks,
         stack: &[DiffId],
     ) -> Result<Made, BuildError> {
-        let workspace = self.ports.store.workspace(stack)?;
+        let workspace = self.workspace(stack)?;
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
         let run = self.prepare(plan, step, tasks, workspace.as_ref(), root.as_ref())?;
         if let Err(error) = run.run(root.as_ref()) {
@@ -404,6 +404,19 @@ impl Builder<'_> {
             witness: Witness::new(self.ports.host),
             disk: None,
         })
+    }
+
+    /// Makes a workspace above `stack`; says which layers below had been changed in the store.
+    pub(super) fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {
+        let workspace = self.ports.store.workspace(stack)?;
+        for diff_id in workspace.renewed() {
+            let message = format!(
+                "the unpacked layer {diff_id} in the store was changed, and is unpacked again \
+                 (`plywood store check` looks for more damage)"
+            );
+            self.ports.events.emit(Event::Warning { message: &message });
+        }
+        Ok(workspace)
     }
 
     /// Turns what was changed in the workspace into a layer.

@@ -94,6 +94,9 @@ pub trait Workspace {
     /// Unpacked layers below, lowest first.
     fn lowers(&self) -> &[PathBuf];
 
+    /// Returns the layers below whose unpacked form had been changed by others. They were unpacked again.
+    fn renewed(&self) -> &[DiffId];
+
     /// Receives the changes: overlayfs' upper directory.
     fn upper(&self) -> &Path;
 

@@ -4,6 +4,7 @@
 //! an image without its blobs are dropped, and the next build makes them again. Snapshots are compared with what their blob
 //! unpacks to.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +13,11 @@ use std::thread;
 use oci_spec::image::ImageManifest;
 
 use super::Store;
-use super::census::{Snapshot, list_files};
+use super::census::{Snapshot, chain, list_files};
 use super::compare::equal_trees;
 use super::document::{parse, parse_digest};
-use super::file::{failed, open_directory};
+use super::file::{failed, open_directory, remove_if_there};
+use super::imprint::SnapshotState;
 use super::interrupt::Interrupt;
 use super::pack::workers;
 use super::record::StoredLayer;
@@ -160,12 +162,45 @@ impl Store {
             if is_needed
                 && self.is_snapshot_good(&diff_id, stack.flatten(), &path, &bin.path().join("again"))?
             {
+                if self.snapshot_state(&path)? != SnapshotState::Intact {
+                    // Moved or touched, and all of its content is right.
+                    self.note_imprint(&path, &path)?;
+                }
                 continue;
             }
             let name = path.file_name().unwrap_or_default();
             std::fs::rename(&path, bin.path().join(name)).map_err(failed("move away", &path))?;
             if is_needed {
                 report.dropped_snapshots.push(diff_id);
+            }
+        }
+        // Those that were found changed on the way.
+        report.dropped_snapshots.extend(self.take_renewed());
+        let damaged = report.dropped_snapshots.iter().copied().collect();
+        self.check_what_stands_on(&damaged, report)
+    }
+
+    /// Drops the records of steps above these layers: they may have been made while the snapshots were wrong.
+    fn check_what_stands_on(
+        &self,
+        damaged: &BTreeSet<DiffId>,
+        report: &mut CheckReport,
+    ) -> Result<(), StoreError> {
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let layout = self.layout();
+        let mut files = self.record_files(&layout.input_records())?;
+        files.extend(self.record_files(&layout.content_records())?);
+        let known = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
+        for (path, record, _) in &files {
+            let chain = chain(record, &known);
+            let is_whole = chain.last().is_none_or(|lowest| lowest.parent.is_none());
+            let mut below = chain.iter().skip(1).flat_map(|record| &record.diff_ids);
+            if !is_whole || below.any(|diff_id| damaged.contains(diff_id)) {
+                let _lock = self.lock_exclusive()?;
+                remove_if_there(path)?;
+                report.dropped_records.push(path.clone());
             }
         }
         Ok(())

@@ -180,7 +180,7 @@ impl Collection<'_> {
             let away = self.bin.path().join(path.file_name().unwrap_or_default());
             std::fs::rename(path, away).map_err(failed("move away", path))?;
         }
-        Ok(())
+        self.store.collect_imprints()
     }
 
     fn collect_blobs(&mut self, layers: &BTreeMap<DiffId, KnownLayer>) -> Result<(), StoreError> {

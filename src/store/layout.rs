@@ -124,9 +124,16 @@ impl Layout {
 
     /// Makes what is missing.
     fn populate(&self) -> Result<(), StoreError> {
-        for directory in
-            ["blobs/sha256", "records/input", "records/content", "layers", "cache", "quarantine", "logs"]
-        {
+        for directory in [
+            "blobs/sha256",
+            "records/input",
+            "records/content",
+            "layers",
+            "imprints",
+            "cache",
+            "quarantine",
+            "logs",
+        ] {
             create_directories(&self.root.join(directory))?;
         }
         create_private(&self.snapshots())?;
@@ -188,6 +195,10 @@ impl Layout {
 
     pub(super) fn snapshots(&self) -> PathBuf {
         self.root.join("snapshots")
+    }
+
+    pub(super) fn imprints(&self) -> PathBuf {
+        self.root.join("imprints")
     }
 
     pub(super) fn work(&self) -> PathBuf {

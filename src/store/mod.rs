@@ -9,6 +9,7 @@
 //! layers/<DiffID hex>.json    size of a layer, and its blobs in several encodings
 //! snapshots/<DiffID hex>/     a layer unpacked for overlayfs; removals are 0/0 character devices
 //! snapshots/<DiffID hex>@<ChainID hex>/  one that leans on the layers below it, in this stack
+//! imprints/                   states of the files in snapshots, by which changes are noticed
 //! boot                        the boot of the machine that the snapshots belong to
 //! work/<start>-<pid>-<n>/     of one owner, who holds a lock on it; swept when the owner is gone
 //! cache/                      downloads, compressed clusters of the last disks; shared by builds
@@ -45,6 +46,7 @@ mod gc;
 mod holes;
 mod image;
 mod import;
+mod imprint;
 mod interrupt;
 mod layout;
 mod log;
@@ -64,10 +66,11 @@ mod unpack;
 mod workspace;
 mod xattr;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -102,6 +105,10 @@ struct Inner {
     scratch: Option<Scratch>,
     temporaries: AtomicU64,
     interrupt: Interrupt,
+    /// Snapshots that this process has found as they should be.
+    intact: Mutex<BTreeSet<PathBuf>>,
+    /// Layers whose snapshots it has found changed.
+    renewed: Mutex<Vec<DiffId>>,
 }
 
 /// A held lock on the store, released when dropped.
@@ -140,7 +147,8 @@ impl Store {
     }
 
     fn new(layout: Layout, scratch: Option<Scratch>, interrupt: Interrupt) -> Self {
-        Self { inner: Arc::new(Inner { layout, scratch, temporaries: AtomicU64::new(0), interrupt }) }
+        let (temporaries, intact, renewed) = Default::default();
+        Self { inner: Arc::new(Inner { layout, scratch, temporaries, interrupt, intact, renewed }) }
     }
 
     /// Returns the store's directory, absolute.

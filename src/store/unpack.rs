@@ -60,9 +60,11 @@ impl Store {
             unreachable!("a stack has a highest layer");
         };
         let forms = [self.layout().snapshot(diff_id), self.layout().snapshot_above(diff_id, &chain)];
-        if let Some(known) = forms.into_iter().find(|form| form.is_dir()) {
-            mark_used(&self.layout().layer(diff_id));
-            return Ok(known);
+        for form in forms {
+            if self.has_intact(&form, diff_id)? {
+                mark_used(&self.layout().layer(diff_id));
+                return Ok(form);
+            }
         }
         let scratch = self.scratch()?;
         let directory = scratch.path().join("root");
@@ -83,6 +85,7 @@ impl Store {
             Some(chain) => self.layout().snapshot_above(diff_id, chain),
             None => self.layout().snapshot(diff_id),
         };
+        self.note_imprint(directory, &snapshot)?;
         match std::fs::rename(directory, &snapshot) {
             // Unpacked by another process meanwhile: the same.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(snapshot),
@@ -97,7 +100,7 @@ impl Store {
     /// # Errors
     /// As [`Store::snapshots`].
     pub(super) fn unpack_whole(&self, diff_id: &DiffId) -> Result<(), StoreError> {
-        if self.layout().snapshot(diff_id).is_dir() {
+        if self.has_intact(&self.layout().snapshot(diff_id), diff_id)? {
             mark_used(&self.layout().layer(diff_id));
             return Ok(());
         }

@@ -25,6 +25,7 @@ pub(super) struct LayerWorkspace {
     scratch: Scratch,
     stack: Vec<DiffId>,
     lowers: Vec<PathBuf>,
+    renewed: Vec<DiffId>,
     upper: PathBuf,
     work: PathBuf,
     created: i64,
@@ -34,6 +35,7 @@ impl LayerWorkspace {
     pub(super) fn create(store: Store, stack: &[DiffId]) -> Result<Self, StoreError> {
         let scratch = store.scratch()?;
         let lowers = store.snapshots(stack)?;
+        let renewed = store.take_renewed();
         let (upper, work) = (scratch.path().join("upper"), scratch.path().join("work"));
         for directory in [&upper, &work] {
             let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
@@ -41,7 +43,7 @@ impl LayerWorkspace {
         }
         prepare_root(&upper, lowers.last().map(PathBuf::as_path))?;
         let created = seconds_now() as i64;
-        Ok(Self { store, scratch, stack: stack.to_vec(), lowers, upper, work, created })
+        Ok(Self { store, scratch, stack: stack.to_vec(), lowers, renewed, upper, work, created })
     }
 
     /// Brings the upper directory into the form that unpacking the layer gives.
@@ -70,6 +72,10 @@ impl LayerWorkspace {
 impl Workspace for LayerWorkspace {
     fn lowers(&self) -> &[PathBuf] {
         &self.lowers
+    }
+
+    fn renewed(&self) -> &[DiffId] {
+        &self.renewed
     }
 
     fn upper(&self) -> &Path {

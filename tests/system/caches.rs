@@ -2,8 +2,8 @@
 //! machine's package mirror.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::project::Project;
@@ -55,4 +55,77 @@ fn what_a_hook_writes_to_packages_and_indices_reaches_no_other_image() {
     let archive = project.out().join("tiny.tar");
     let hello = Command::new("tar").arg("-xOf").arg(archive).arg("usr/bin/hello").output().unwrap();
     assert!(hello.stdout.starts_with(b"\x7fELF"), "{}", String::from_utf8_lossy(&hello.stderr));
+}
+
+/// Writes the same number of other bytes to a file, and puts its time back.
+fn flip(path: &Path) {
+    let (bytes, modified) = (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified().unwrap());
+    fs::write(path, bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()).unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+/// An image of three elements; the upper ones copy what the lower one wrote.
+fn stacked() -> Project {
+    let project = Project::of_elements(&["low", "high", "top"]).with_small_base();
+    for name in ["high", "top"] {
+        project.hook(&format!("elements/{name}/install.d/50-{name}"), &format!("cat /etc/low >/etc/{name}"));
+    }
+    project
+}
+
+/// Returns a file of the unpacked layer of the step `low`.
+fn file_of_low(project: &Project) -> PathBuf {
+    let diff_id = project.layers().into_iter().find(|(step, _)| step == "low").unwrap().1;
+    project.store().join("snapshots").join(diff_id.trim_start_matches("sha256:")).join("etc/low")
+}
+
+fn tar(project: &Project) -> Digest {
+    Digest::of(fs::read(project.out().join("tiny.tar")).unwrap())
+}
+
+#[test]
+fn an_unpacked_layer_that_was_changed_is_unpacked_again() {
+    let project = stacked();
+    project.build(&[]);
+    let expected = tar(&project);
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 5] = [
+        ("flipped", flip),
+        ("truncated", |path| fs::write(path, "").unwrap()),
+        ("removed", |path| fs::remove_file(path).unwrap()),
+        ("removed with its directory", |path| fs::remove_dir_all(path.parent().unwrap()).unwrap()),
+        ("joined by another", |path| fs::write(path.with_file_name("more"), "x").unwrap()),
+    ];
+    for (what, damage) in damages {
+        let file = file_of_low(&project);
+        damage(&file);
+        let build = project.build(&[]);
+        assert_eq!((build.made().len(), tar(&project)), (0, expected), "{what}");
+        let warnings: Vec<_> = build.of("warning").map(|event| event["message"].as_str().unwrap()).collect();
+        assert!(
+            warnings.iter().any(|text| text.contains("was changed, and is unpacked again")),
+            "{what}: {warnings:?}"
+        );
+        assert_eq!(fs::read_to_string(file).unwrap(), "low\n", "{what}");
+        assert_eq!(project.build(&[]).of("warning").count(), 0, "{what}: mended");
+    }
+    // What is built on it is right, too.
+    flip(&file_of_low(&project));
+    project.hook("elements/top/install.d/50-top", "# again\ncat /etc/low >/etc/top");
+    assert_eq!(project.build(&[]).made(), ["top"]);
+    assert_eq!(tar(&project), expected);
+}
+
+#[test]
+fn a_check_drops_what_was_built_on_a_wrong_layer() {
+    let project = stacked();
+    project.build(&[]);
+    let expected = tar(&project);
+    assert_eq!(project.run(&["store", "check"]).status, Some(0));
+    flip(&file_of_low(&project));
+    let check = project.run(&["store", "check"]);
+    assert_eq!(check.status, Some(1), "{}", check.stdout);
+    assert!(check.stdout.contains("was not what its blob says"), "{}", check.stdout);
+    assert_eq!(project.build(&[]).made(), ["high", "top", "image:final"]);
+    assert_eq!(tar(&project), expected);
 }
