@@ -138,12 +138,19 @@ impl JobRun<'_> {
         Ok(Output {
             jobs: self,
             task,
-            mask: Mask::of(&job.env),
+            mask: self.mask(job),
             log,
             file,
             line: Vec::new(),
             tail: VecDeque::new(),
         })
+    }
+
+    /// Returns a mask for the secrets of a job's environment, and for those that package managers read from files.
+    fn mask(&self, job: &Job) -> Mask {
+        let mut environment = self.ports.packages.secrets();
+        environment.extend(job.env.clone());
+        Mask::of(&environment)
     }
 
     fn conclude(

@@ -6,7 +6,7 @@
 //!
 //! Source: apt.conf(5), mmdebstrap(1).
 
-use super::{Mmdebstrap, PRIVATE, TOOLS};
+use super::{Mmdebstrap, PRIVATE, Setting, TOOLS};
 
 /// Whose choices hold for what apt installs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,9 @@ DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
 
 /// The file among a job's state in which apt keeps what it has read from the package indices.
 pub const INDEX_DIGEST: &str = "srcpkgcache.bin";
+
+/// The file of accounts at archives, beside apt's configuration.
+pub const ACCOUNTS: &str = "auth.conf";
 
 /// Returns the command that fetches the package indices. They are kept as text, whatever the image prefers: plywood reads them.
 pub fn update() -> Vec<String> {
@@ -107,7 +110,7 @@ fn quoted(word: &str) -> String {
 
 /// Returns apt's configuration for a build: what always holds, the machine's way to archives, and the file inside the job
 /// that holds the machine's certificate authorities.
-pub fn configuration(choices: Choices, transport: &[(String, String)], ca_bundle: Option<&str>) -> String {
+pub fn configuration(choices: Choices, transport: &[Setting], ca_bundle: Option<&str>) -> String {
     let chosen = match choices {
         Choices::Plywood => CHOICES,
         Choices::Image => "",
@@ -138,6 +141,11 @@ pub fn mirror_table(
         }
     }
     table
+}
+
+/// Returns the setting by which apt finds the machine's accounts at archives.
+pub fn accounts_setting() -> Setting {
+    ("Dir::Etc::netrc".to_owned(), format!("{}/{ACCOUNTS}", apt_directory()))
 }
 
 /// Returns the directory inside a job that holds `apt.conf`, `mirrors.tsv` and keyrings.

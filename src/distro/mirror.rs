@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use deb822_fast::Deb822;
 
+use super::transport::Setting;
+
 /// What one entry of a machine's package sources says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageSource {
@@ -33,8 +35,10 @@ pub enum Keyring {
 pub struct AptMachine {
     /// The package sources for binary packages.
     pub sources: Vec<PackageSource>,
-    /// How archives are reached: settings such as `Acquire::http::Proxy` and their values.
-    pub transport: Vec<(String, String)>,
+    /// How archives are reached: the settings below `Acquire`.
+    pub acquire: Vec<Setting>,
+    /// Accounts at archives, in the form of apt_auth.conf(5).
+    pub accounts: String,
 }
 
 /// Where the packages of one release are to be had.
@@ -151,86 +155,6 @@ fn last_segment(uri: &str) -> &str {
     uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
-/// Returns those settings of an apt configuration file that say how archives are reached: proxies, and whether dates are
-/// checked (a mirror that is a snapshot needs that).
-pub fn parse_transport(text: &str) -> Vec<(String, String)> {
-    let mut settings = Vec::new();
-    let mut scopes: Vec<String> = Vec::new();
-    let mut statement = Vec::new();
-    for token in tokens(text) {
-        match token {
-            Token::Word(word) => statement.push(word),
-            Token::Open => scopes.push(std::mem::take(&mut statement).concat()),
-            Token::Close => drop(scopes.pop()),
-            Token::End => {
-                if let [name, value] = std::mem::take(&mut statement).as_slice() {
-                    let path = scopes.iter().chain([name]).map(String::as_str).collect::<Vec<_>>();
-                    settings.push((path.join("::"), value.clone()));
-                }
-            }
-        }
-    }
-    settings.retain(|(name, _)| concerns_transport(name));
-    settings
-}
-
-fn concerns_transport(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let parts: Vec<_> = name.split("::").collect();
-    matches!(
-        parts.as_slice(),
-        ["acquire", "http" | "https" | "ftp", "proxy", ..] | ["acquire", "check-valid-until" | "check-date"]
-    )
-}
-
-/// A piece of an apt configuration file. Source: apt.conf(5), "SYNTAX".
-enum Token {
-    Word(String),
-    Open,
-    Close,
-    End,
-}
-
-fn tokens(text: &str) -> Vec<Token> {
-    let text = without_comments(text);
-    let mut rest = text.as_str();
-    let mut found = Vec::new();
-    while let Some(first) = rest.chars().next() {
-        let mark = match first {
-            '{' => Some(Token::Open),
-            '}' => Some(Token::Close),
-            ';' => Some(Token::End),
-            _ => None,
-        };
-        if mark.is_some() || first.is_whitespace() {
-            found.extend(mark);
-            rest = &rest[first.len_utf8()..];
-        } else if let Some(quoted) = rest.strip_prefix('"') {
-            let (word, after) = quoted.split_once('"').unwrap_or((quoted, ""));
-            found.push(Token::Word(word.to_owned()));
-            rest = after;
-        } else {
-            let end = rest.find(|c: char| c.is_whitespace() || "{};\"".contains(c)).unwrap_or(rest.len());
-            found.push(Token::Word(rest[..end].to_owned()));
-            rest = &rest[end..];
-        }
-    }
-    found
-}
-
-/// Drops comments: from `//` or `#` at the beginning of a line, or after white space, to the end of the line. Comments in
-/// the style of C are not looked for; what they hold is no statement that concerns transport, or is harmless.
-fn without_comments(text: &str) -> String {
-    let code = text.lines().map(|line| {
-        let starts = |(at, _): &(usize, &str)| {
-            line[..*at].trim_end().is_empty() || line[..*at].ends_with([' ', '\t', ';'])
-        };
-        let comment = line.match_indices("//").chain(line.match_indices('#')).find(starts);
-        comment.map_or(line, |(at, _)| &line[..at])
-    });
-    code.flat_map(|line| [line, "\n"]).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,7 +212,7 @@ mod tests {
                 source("http://old/x", &["bullseye"]),
                 source("http://old/x", &["bullseye-updates"]),
             ],
-            transport: Vec::new(),
+            ..AptMachine::default()
         };
         let uris = |release| {
             let mirrors = machine.mirrors("debian", release);
@@ -299,20 +223,5 @@ mod tests {
         assert_eq!(uris("trixie"), both);
         assert_eq!(uris("bullseye")[0].as_deref(), Some("http://old/x"));
         assert_eq!(machine.mirrors("ubuntu", "noble"), Mirrors::default());
-    }
-
-    #[test]
-    fn transport_is_taken_from_every_form_of_setting() {
-        let text = "// Acquire::http::Proxy \"no\";\nAcquire::Check-Valid-Until \"false\"; # why\n\
-                    Acquire { http { Proxy \"http://p:3128/\"; Pipeline-Depth 0; }; https::Proxy::host DIRECT; };\n\
-                    DPkg::Post-Invoke { \"rm -f /var/cache; true\"; };\nAcquire::Languages \"none\"\n;";
-        let expected = [
-            ("Acquire::Check-Valid-Until", "false"),
-            ("Acquire::http::Proxy", "http://p:3128/"),
-            ("Acquire::https::Proxy::host", "DIRECT"),
-        ];
-        let settings = parse_transport(text);
-        let found: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(found, expected);
     }
 }

@@ -10,6 +10,7 @@ mod environment;
 mod mirror;
 mod name;
 mod source;
+mod transport;
 
 pub use architecture::{Architecture, ArchitectureError};
 pub use base::BaseDefinition;
@@ -19,7 +20,7 @@ pub use environment::{
 };
 pub use mirror::{
     AptMachine, Keyring, Mirror, Mirrors, PackageSource, parse_source_lines, parse_source_stanzas,
-    parse_transport,
 };
 pub use name::{BaseName, BaseNameError};
 pub use source::{BaseSource, Mmdebstrap, StoredFile, Variant};
+pub use transport::{Setting, is_taken, names_file, parse_acquire, passwords, proxy_detector};

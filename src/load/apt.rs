@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
-use crate::distro::{AptMachine, parse_source_lines, parse_source_stanzas, parse_transport};
+use crate::distro::{AptMachine, parse_acquire, parse_source_lines, parse_source_stanzas};
 
 /// Reads how this machine reaches package repositories, from its apt configuration in the directory `etc_apt`
 /// (`/etc/apt`). A machine without apt has none.
@@ -19,12 +19,35 @@ pub fn load_apt_sources(etc_apt: &Path) -> Result<AptMachine, LoadError> {
             _ => Vec::new(),
         });
     }
-    for file in configuration_files(etc_apt, "apt.conf", "apt.conf.d")? {
-        machine
-            .transport
-            .extend(read_if_there(&file)?.map(|text| parse_transport(&text)).unwrap_or_default());
+    // apt reads the directory first, so that the file has the last word. A statement may go on in no other file.
+    let mut settings = String::new();
+    for file in parts_first(configuration_files(etc_apt, "apt.conf", "apt.conf.d")?) {
+        if is_read(&file, &["conf"]) {
+            settings.extend(read_if_there(&file)?.into_iter().chain(["\n;\n".to_owned()]));
+        }
+    }
+    machine.acquire = parse_acquire(&settings);
+    for file in configuration_files(etc_apt, "auth.conf", "auth.conf.d")? {
+        if is_read(&file, &["conf"]) {
+            machine.accounts.extend(read_if_there(&file)?.into_iter().chain(["\n".to_owned()]));
+        }
     }
     Ok(machine)
+}
+
+/// Puts the single file behind those of the directory.
+fn parts_first(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
+    files.rotate_left(1);
+    files
+}
+
+/// Says whether apt reads a file of a directory: it has one of these extensions or none.
+fn is_read(file: &Path, extensions: &[&str]) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    match name.rsplit_once('.') {
+        Some((stem, extension)) => !stem.is_empty() && extensions.contains(&extension),
+        None => true,
+    }
 }
 
 /// Returns the single file and those of the directory, in byte order of their names.
@@ -56,7 +79,7 @@ mod tests {
     #[test]
     fn both_styles_and_the_settings_are_read_in_order() {
         let etc_apt = tempfile::tempdir().unwrap();
-        for directory in ["sources.list.d/nested.list", "apt.conf.d"] {
+        for directory in ["sources.list.d/nested.list", "apt.conf.d", "auth.conf.d"] {
             fs::create_dir_all(etc_apt.path().join(directory)).unwrap();
         }
         for (name, text) in [
@@ -65,15 +88,20 @@ mod tests {
             ("sources.list.d/a.sources", "Types: deb\nURIs: http://a/\nSuites: y\nComponents: main\n"),
             ("sources.list.d/c.list.disabled", "deb http://c/ x main\n"),
             ("apt.conf.d/99proxy", "Acquire::http::Proxy \"http://p:1\";"),
+            ("apt.conf.d/50unattended.bak", "Acquire::ForceIPv6 true;"),
             ("apt.conf", "Acquire::Check-Date false;"),
+            ("auth.conf", "machine a login b password c"),
+            ("auth.conf.d/x.conf", "machine d login e password f"),
+            ("auth.conf.d/x.conf.save", "machine g login h password i"),
         ] {
             fs::write(etc_apt.path().join(name), text).unwrap();
         }
         let machine = load_apt_sources(etc_apt.path()).unwrap();
         let uris: Vec<_> = machine.sources.iter().map(|source| source.uris[0].as_str()).collect();
         assert_eq!(uris, ["http://m/debian", "http://a/", "http://b/"]);
-        let names: Vec<_> = machine.transport.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["Acquire::Check-Date", "Acquire::http::Proxy"]);
+        let names: Vec<_> = machine.acquire.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["Acquire::http::Proxy", "Acquire::Check-Date"]);
+        assert_eq!(machine.accounts, "machine a login b password c\nmachine d login e password f\n");
     }
 
     #[test]

@@ -81,6 +81,15 @@ impl Identity {
     }
 }
 
+/// Returns the accounts at archives that the root at `root` has itself.
+pub(super) fn own_accounts(root: &Path) -> Result<Vec<u8>, PackageError> {
+    let root = Root::open(root)?;
+    match root.place(Path::new("etc/apt/auth.conf"))? {
+        Some(place) if place.path.is_file() => fs::read(&place.path).map_err(failed("read", root.path)),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// A root, in which links lead where they would for programs inside.
 struct Root<'a> {
     path: &'a Path,

@@ -22,7 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::distro::{AptMachine, BaseDefinition, Mirror, Mirrors};
+use crate::distro::{AptMachine, BaseDefinition, Mirror, Mirrors, Setting, passwords, proxy_detector};
+use crate::element::Environment;
+use crate::exec::Run;
 use crate::oci::Digest;
 use crate::port::{PackageError, PackageSession, Packages};
 
@@ -40,6 +42,8 @@ pub struct AptPackages {
     etc_apt: PathBuf,
     cache: PathBuf,
     downloads: Downloads,
+    /// What programs of the machine answered when asked for the proxy of a URI.
+    detected: Mutex<BTreeMap<String, Option<String>>>,
     /// Package sources whose indices this process has refreshed.
     fresh: Mutex<BTreeSet<Digest>>,
 }
@@ -54,7 +58,46 @@ impl AptPackages {
         cache: PathBuf,
     ) -> Self {
         let downloads = Downloads::new(&cache);
-        Self { caller, machine, etc_apt, cache, downloads, fresh: Mutex::default() }
+        Self {
+            caller,
+            machine,
+            etc_apt,
+            cache,
+            downloads,
+            detected: Mutex::default(),
+            fresh: Mutex::default(),
+        }
+    }
+
+    /// Returns the proxies that programs of the machine name for the archives of an image, as apt would ask them.
+    fn detected_proxies(&self, base: Option<&BaseDefinition>) -> Result<Vec<Setting>, PackageError> {
+        let mirrors = base.map(|base| self.mirrors(base)).unwrap_or_default();
+        let mut settings = Vec::new();
+        for uri in [mirrors.archive, mirrors.security].into_iter().flatten().map(|mirror| mirror.uri) {
+            let Some((scheme, rest)) = uri.split_once("://") else { continue };
+            let Some(program) = proxy_detector(&self.machine.acquire, scheme) else { continue };
+            let host = rest.split(['/', ':']).next().unwrap_or(rest);
+            let answer = self.ask_detector(program, &uri)?;
+            settings.extend(answer.map(|proxy| (format!("Acquire::{scheme}::Proxy::{host}"), proxy)));
+        }
+        Ok(settings)
+    }
+
+    /// Returns what a program answers for a URI; each is asked once.
+    fn ask_detector(&self, program: &str, uri: &str) -> Result<Option<String>, PackageError> {
+        let mut answers = self.detected.lock().unwrap_or_else(|held| held.into_inner());
+        if let Some(answer) = answers.get(uri) {
+            return Ok(answer.clone());
+        }
+        let printed = Run::named(program).inherit_environment().arg(uri).capture();
+        let printed = printed.map_err(|source| PackageError::ProxyDetector {
+            program: program.to_owned(),
+            source: Box::new(source),
+        })?;
+        let text = String::from_utf8_lossy(&printed);
+        let answer = text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+        answers.insert(uri.to_owned(), answer.clone());
+        Ok(answer)
     }
 
     fn mirrors(&self, base: &BaseDefinition) -> Mirrors {
@@ -71,5 +114,14 @@ impl Packages for AptPackages {
         scratch: &Path,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
         Ok(Box::new(AptSession::open(self, base, scratch)?))
+    }
+
+    fn secrets(&self) -> Environment {
+        let settings = self.machine.acquire.iter().map(|(_, value)| value.as_str());
+        let sources = self.machine.sources.iter().flat_map(|source| &source.uris).map(String::as_str);
+        let named = [MIRROR, SECURITY_MIRROR].into_iter().filter_map(|name| self.caller.get(name));
+        let urls = settings.chain(sources).chain(named.map(String::as_str));
+        let passwords = passwords(&self.machine.accounts, urls).into_iter().enumerate();
+        passwords.map(|(number, text)| (format!("ARCHIVE_PASSWORD_{number}"), text)).collect()
     }
 }

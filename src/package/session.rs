@@ -10,12 +10,12 @@ use super::cache::{
     copy, copy_files, empty, failed, link, link_files, remove_file, replace_file, replace_files,
 };
 use super::downloads::Download;
-use super::identity::Identity;
+use super::identity::{self, Identity};
 use super::{AptPackages, MIRROR};
 use crate::distro::apt::Choices;
 use crate::distro::{
-    BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mmdebstrap, PRIVATE, apt, base_environment, ca_bundle,
-    network_environment,
+    BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mmdebstrap, PRIVATE, Setting, apt, base_environment,
+    ca_bundle, is_taken, names_file, network_environment,
 };
 use crate::element::Place;
 use crate::oci::{Digest, Hasher};
@@ -82,6 +82,7 @@ impl<'a> AptSession<'a> {
         }
         session.write_configuration()?;
         session.configuration = digest_of_files(&session.scratch.join("apt"))?;
+        session.write_accounts(None)?;
         Ok(session)
     }
 
@@ -93,9 +94,66 @@ impl<'a> AptSession<'a> {
     fn write_configuration(&self) -> Result<(), PackageError> {
         let authorities = ca_bundle(&self.packages.caller).map(|_| CA_BUNDLE);
         let choices = if self.base.is_some() { Choices::Plywood } else { Choices::Image };
-        let configuration = apt::configuration(choices, &self.packages.machine.transport, authorities);
+        let configuration = apt::configuration(choices, &self.transport()?, authorities);
         self.write("apt/apt.conf", configuration.as_bytes())?;
         self.base.map_or(Ok(()), |base| self.write_mirrors(base))
+    }
+
+    /// Returns the machine's way to archives, with the files that it names where jobs see them.
+    fn transport(&self) -> Result<Vec<Setting>, PackageError> {
+        let machine = &self.packages.machine;
+        let mut settings = Vec::new();
+        for (number, (name, value)) in
+            machine.acquire.iter().enumerate().filter(|(_, (name, _))| is_taken(name))
+        {
+            let value = if names_file(name) { self.shown_file(number, value)? } else { value.clone() };
+            settings.push((name.clone(), value));
+        }
+        settings.extend(self.packages.detected_proxies(self.base)?);
+        if !machine.accounts.trim().is_empty() {
+            settings.push(apt::accounts_setting());
+        }
+        Ok(settings)
+    }
+
+    /// Copies a file or a directory of files that a setting names beside the configuration; returns where jobs see it. apt reads
+    /// it as another user.
+    fn shown_file(&self, number: usize, value: &str) -> Result<String, PackageError> {
+        let (source, name) = (Path::new(value), format!("setting-{number}"));
+        let copied = |from: &Path, to: &str| {
+            let content = fs::read(from).map_err(failed("read", from))?;
+            self.write(to, &content)
+        };
+        if source.is_dir() {
+            self.make_directory(&format!("apt/{name}"))?;
+            for entry in fs::read_dir(source).map_err(failed("read", source))? {
+                let path = entry.map_err(failed("read", source))?.path();
+                if path.is_file() {
+                    let inner = path.file_name().unwrap_or_default().to_string_lossy();
+                    copied(&path, &format!("apt/{name}/{inner}"))?;
+                }
+            }
+        } else if source.is_file() {
+            copied(source, &format!("apt/{name}"))?;
+        } else {
+            // apt says what it misses if it comes to need it.
+            return Ok(value.to_owned());
+        }
+        Ok(format!("{}/{name}", apt::apt_directory()))
+    }
+
+    /// Writes the machine's accounts at archives behind those that the root at `root` has: of several, apt takes the first.
+    fn write_accounts(&self, root: Option<&Path>) -> Result<(), PackageError> {
+        let accounts = &self.packages.machine.accounts;
+        if accounts.trim().is_empty() {
+            return Ok(());
+        }
+        let own = root.map_or_else(|| Ok(Vec::new()), identity::own_accounts)?;
+        let path = self.scratch.join("apt").join(apt::ACCOUNTS);
+        fs::write(&path, [&own, b"\n".as_slice(), accounts.as_bytes()].concat())
+            .map_err(failed("write", &path))?;
+        // apt reads it before it becomes another user.
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("set the mode of", &path))
     }
 
     fn write_mirrors(&self, base: &BaseDefinition) -> Result<(), PackageError> {
@@ -268,6 +326,7 @@ impl PackageSession for AptSession<'_> {
 
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
         let mut binds = self.configuration_binds();
+        self.write_accounts(Some(root))?;
         if has_dpkg(root) {
             self.show_lists(&self.sources(root)?)?;
             binds.push(self.bind("archives", ARCHIVES, Access::CopyOnWrite));
@@ -278,6 +337,7 @@ impl PackageSession for AptSession<'_> {
     }
 
     fn refresh_binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError> {
+        self.write_accounts(Some(root))?;
         let sources = self.sources(root)?;
         self.refreshing.replace(Some(sources));
         let [lists, state] = self.clear_fresh()?;
@@ -361,7 +421,9 @@ fn digest_of_files(directory: &Path) -> Result<Digest, PackageError> {
     let mut hasher = Hasher::default();
     for path in paths {
         hasher.update(Digest::of(path.file_name().unwrap_or_default().as_encoded_bytes()).bytes());
-        hasher.update(Digest::of(fs::read(&path).map_err(failed("read", &path))?).bytes());
+        if path.is_file() {
+            hasher.update(Digest::of(fs::read(&path).map_err(failed("read", &path))?).bytes());
+        }
     }
     Ok(hasher.finish())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Bind, Job};
 use crate::distro::{BaseDefinition, Mmdebstrap};
-use crate::element::Place;
+use crate::element::{Environment, Place};
 
 /// Gives steps access to package repositories. Mirrors, indices and downloads never get into a layer.
 pub trait Packages: Sync {
@@ -17,6 +17,9 @@ pub trait Packages: Sync {
         base: Option<&'a BaseDefinition>,
         scratch: &Path,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError>;
+
+    /// Returns passwords of the machine that jobs can read, each under the name of a secret: no output shows them.
+    fn secrets(&self) -> Environment;
 }
 
 /// Package runs of one step.
@@ -104,6 +107,14 @@ pub enum PackageError {
         program: &'static str,
         /// The Debian package that has it.
         package: &'static str,
+    },
+    /// The program that tells apt's proxy failed.
+    #[error("cannot ask `{program}` for the proxy of a package archive (`Acquire::http::Proxy-Auto-Detect`)")]
+    ProxyDetector {
+        /// As apt's configuration names it.
+        program: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Reading or writing failed.
     #[error("cannot {action} `{}`", path.display())]

@@ -32,7 +32,7 @@ impl Apt {
         let security = mirrors.security.as_ref().map(|mirror| (mirror.uri.as_str(), None));
         let table = apt::mirror_table("debian", release, Some((&archive.uri, None)), security);
         fs::write(directory.path().join("apt/mirrors.tsv"), table).unwrap();
-        let configuration = apt::configuration(apt::Choices::Plywood, &machine.transport, None);
+        let configuration = apt::configuration(apt::Choices::Plywood, &machine.acquire, None);
         fs::write(directory.path().join("apt/apt.conf"), configuration).unwrap();
         Self { directory }
     }
