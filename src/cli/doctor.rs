@@ -120,7 +120,7 @@ fn of_mirrors(environment: &Environment) -> Vec<Finding> {
 fn proxy_of(uri: &str, machine: &AptMachine, environment: &Environment) -> Option<String> {
     let scheme = uri.split_once("://").map_or("http", |(scheme, _)| scheme).to_ascii_lowercase();
     let setting = format!("acquire::{scheme}::proxy");
-    let of_apt = machine.transport.iter().rev().find(|(name, _)| name.to_ascii_lowercase() == setting);
+    let of_apt = machine.acquire.iter().rev().find(|(name, _)| name.to_ascii_lowercase() == setting);
     let variable = format!("{scheme}_proxy");
     let named = of_apt.map(|(_, value)| value).or_else(|| environment.get(&variable))?;
     (!named.is_empty() && named != "DIRECT").then(|| named.clone())

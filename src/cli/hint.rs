@@ -177,6 +177,9 @@ fn packages(error: &PackageError) -> Option<String> {
             Some("DIB_DISTRIBUTION_MIRROR=http://MIRROR/debian plywood build …".to_owned())
         }
         PackageError::ToolMissing { package, .. } => Some(format!("apt-get install {package}")),
+        PackageError::ProxyDetector { program, .. } => Some(format!(
+            "run `{program} URL` to see what it answers, or set `Acquire::http::Proxy` in its place"
+        )),
         PackageError::Io { .. } => None,
     }
 }

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
-use crate::common::project::Project;
+use crate::common::project::{Project, Run};
 use plywood::oci::Digest;
 
 /// Leaves a file of the right name and size where apt looks for `hello`, and damages the package indices.
@@ -128,4 +131,154 @@ fn a_check_drops_what_was_built_on_a_wrong_layer() {
     assert!(check.stdout.contains("was not what its blob says"), "{}", check.stdout);
     assert_eq!(project.build(&[]).made(), ["high", "top", "image:final"]);
     assert_eq!(tar(&project), expected);
+}
+
+/// Serves a directory to those who know the password.
+struct Repository {
+    process: Child,
+    address: SocketAddr,
+}
+
+const SERVE: &str = r#"
+import base64, functools, http.server, sys
+port, directory, account = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+expected = "Basic " + base64.b64encode(account.encode()).decode()
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.headers.get("Authorization") == expected:
+            return super().do_GET()
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", "Basic realm=toys")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+handler = functools.partial(Handler, directory=directory)
+http.server.ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
+"#;
+
+impl Repository {
+    /// Makes the repository of the fixture in `directory` and serves it for `account`.
+    fn start(directory: &Path, account: &str) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/make-package-repository");
+        let made = Command::new(script).arg(directory).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let process = Command::new("python3")
+            .args(["-c", SERVE, &address.port().to_string()])
+            .arg(directory)
+            .arg(account)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs the program `python3` (Debian package python3)");
+        while TcpStream::connect(address).is_err() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        Self { process, address }
+    }
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A machine whose `/etc/apt` has the account of a repository, and an image that takes a package from there.
+struct Customer {
+    project: Project,
+    etc_apt: PathBuf,
+    repository: Repository,
+}
+
+impl Customer {
+    fn new() -> Self {
+        let project =
+            Project::new("elements = [\"toy\"]\npackages = [\"libtoy\"]\noutputs = [\"tar\"]").with_base();
+        let repository = Repository::start(&project.path().join("repository"), "me:open-sesame");
+        let etc_apt = project.path().join("etc-apt");
+        assert!(Command::new("cp").args(["-a", "/etc/apt"]).arg(&etc_apt).status().unwrap().success());
+        let address = repository.address;
+        project.write("ca.pem", "a certificate\n");
+        let ca = project.path().join("ca.pem");
+        project.write(
+            "etc-apt/auth.conf.d/toys.conf",
+            &format!("machine http://{address} login me password open-sesame\n"),
+        );
+        project.write(
+            "etc-apt/apt.conf.d/99toys",
+            &format!(
+                "Acquire::ForceIPv4 \"true\"; Acquire::Languages \"de\";\n\
+                 Acquire::https::toys.example::CAInfo \"{}\";\n",
+                ca.display()
+            ),
+        );
+        let source = format!("deb [trusted=yes] http://{address} contrail-bookworm master");
+        project.hook(
+            "elements/toy/pre-install.d/10-toy",
+            &format!("echo '{source}' >/etc/apt/sources.list.d/toy.list\ncat /run/plywood/apt/auth.conf"),
+        );
+        project.hook(
+            "elements/toy/install.d/10-toy",
+            "apt-config dump | grep -E 'ForceIPv4|Languages'\n\
+             eval \"$(apt-config shell ca Acquire::https::toys.example::CAInfo)\"\ncat \"$ca\"",
+        );
+        Self { project, etc_apt, repository }
+    }
+
+    /// Builds on that machine, without a network if `programs` says so.
+    fn build(&self, unshare: &[&str], args: &[&str]) -> Run {
+        let (out, etc_apt) = (self.project.out(), self.etc_apt.display().to_string());
+        let build = ["build", "--progress", "json", "-o", out.to_str().unwrap()];
+        let plywood = self.project.command(&[&build, args].concat());
+        let mut command = Command::new("unshare");
+        command.args(unshare).args([
+            "--mount",
+            "sh",
+            "-c",
+            "mount --bind \"$0\" /etc/apt && exec \"$@\"",
+            &etc_apt,
+        ]);
+        command.arg(plywood.get_program()).args(plywood.get_args());
+        for (name, value) in plywood.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Run::of(command.output().unwrap(), &self.project.path())
+    }
+
+    /// Returns what a hook printed.
+    fn printed(run: &Run) -> Vec<String> {
+        let lines = run.json_lines().into_iter().filter(|event| event["event"] == "task-output");
+        lines.map(|event| event["line"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn has_toy(&self) -> bool {
+        let archive = self.project.out().join("tiny.tar");
+        let listed =
+            Command::new("tar").arg("-xOf").arg(archive).arg("usr/share/libtoy/version").output().unwrap();
+        listed.stdout.starts_with(b"2.0")
+    }
+}
+
+#[test]
+fn accounts_and_settings_of_the_machine_reach_apt_and_no_layer() {
+    let customer = Customer::new();
+    let run = customer.build(&[], &[]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    assert!(customer.has_toy());
+    let printed = Customer::printed(&run);
+    for line in [
+        "Acquire::ForceIPv4 \"true\";",
+        "Acquire::Languages \"none\";",
+        "a certificate",
+        &format!("machine http://{} login me password ***", customer.repository.address),
+    ] {
+        assert!(printed.iter().any(|printed| printed == line), "{line}: {printed:#?}");
+    }
+    assert!(!run.stderr.contains("open-sesame"));
+    let found =
+        Command::new("grep").arg("-rlF").arg("open-sesame").arg(customer.project.store()).output().unwrap();
+    assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
 }
