@@ -233,15 +233,18 @@ impl<'a> AptSession<'a> {
         Ok(digest)
     }
 
-    /// Lets jobs see the kept indices of these package sources beneath what they write themselves.
+    /// Lets jobs see the kept indices of these package sources beneath what they write themselves. As long as there are none,
+    /// those of the sources before stay: apt takes from them what the new sources have, too.
     fn show_lists(&self, sources: &Digest) -> Result<(), PackageError> {
-        if self.shown.borrow().as_ref() == Some(sources) {
+        let kept = self.kept_lists(sources);
+        let is_shown = self.shown.borrow().as_ref() == Some(sources);
+        if is_shown || (self.shown.borrow().is_some() && !kept.is_dir()) {
             return Ok(());
         }
         let [lists, state] = ["lists/below", "state/below"].map(|name| self.scratch.join(name));
         empty(&lists)?;
         empty(&state)?;
-        link_files(&self.kept_lists(sources), &lists)?;
+        link_files(&kept, &lists)?;
         link(&self.kept_digest(sources), &state.join(apt::INDEX_DIGEST))?;
         self.shown.replace(Some(*sources));
         Ok(())
@@ -341,8 +344,10 @@ impl PackageSession for AptSession<'_> {
         let sources = self.sources(root)?;
         self.refreshing.replace(Some(sources));
         let [lists, state] = self.clear_fresh()?;
-        copy_files(&self.kept_lists(&sources), &lists)?;
-        copy(&self.kept_digest(&sources), &state.join(apt::INDEX_DIGEST))?;
+        // What the sources before had, too, need not be fetched again.
+        self.show_lists(&sources)?;
+        copy_files(&self.scratch.join("lists/below"), &lists)?;
+        copy(&self.scratch.join("state/below").join(apt::INDEX_DIGEST), &state.join(apt::INDEX_DIGEST))?;
         let mut binds = self.configuration_binds();
         binds.push(self.bind(FRESH_LISTS, LISTS, Access::ReadWrite));
         binds.push(self.bind(FRESH_STATE, format!("{PRIVATE}/state"), Access::ReadWrite));

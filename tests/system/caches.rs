@@ -271,7 +271,7 @@ fn accounts_and_settings_of_the_machine_reach_apt_and_no_layer() {
     let printed = Customer::printed(&run);
     for line in [
         "Acquire::ForceIPv4 \"true\";",
-        "Acquire::Languages \"none\";",
+        "Acquire::Languages:: \"none\";",
         "a certificate",
         &format!("machine http://{} login me password ***", customer.repository.address),
     ] {
