@@ -53,6 +53,7 @@ struct State {
     host_opens: Mutex<HostOpens>,
     index_is_fresh: Mutex<bool>,
     downloads_are_wrong: Mutex<bool>,
+    indices_are_kept: Mutex<bool>,
     initramfs_is_asked_for: Mutex<bool>,
 }
 
@@ -96,6 +97,11 @@ impl World {
     /// Forgets that indices were refreshed, as a new process would.
     pub(super) fn restart(&self) {
         *self.0.index_is_fresh.lock().unwrap() = false;
+    }
+
+    /// Lets there be indices of an earlier build that do where they cannot be fetched.
+    pub(super) fn keep_indices(&self) {
+        *self.0.indices_are_kept.lock().unwrap() = true;
     }
 
     /// Lets a bootstrap find that earlier downloads are not what its indices name.
@@ -542,6 +548,14 @@ impl PackageSession for FakeSession<'_> {
 
     fn refresh_binds(&self, _: &Path) -> Result<Vec<Bind>, PackageError> {
         Ok(Vec::new())
+    }
+
+    fn use_kept_indices(&self, _: &Path) -> Result<bool, PackageError> {
+        Ok(*self.world.0.indices_are_kept.lock().unwrap())
+    }
+
+    fn is_offline(&self) -> bool {
+        false
     }
 
     fn prepare_index(&self, _: &Path) -> Result<IndexState, PackageError> {

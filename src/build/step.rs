@@ -22,7 +22,9 @@ use crate::element::{
     run_parts_order,
 };
 use crate::plan::{Action, Evidence, INSTALL_TYPE_FRAGMENT, Step, Task, Tasks};
-use crate::port::{CacheMount, Event, Exit, IndexState, Job, Moment, Network, PackageSession, Root, View};
+use crate::port::{
+    CacheMount, Event, Exit, IndexState, Job, Moment, Network, PackageError, PackageSession, Root, View,
+};
 
 /// Where hooks in the target find the hooks directory.
 pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
@@ -276,6 +278,7 @@ impl StepRun<'_> {
             _ => self.job(root, view, argv, environment.clone())?,
         };
         job.binds.extend(bind);
+        self.require_downloads(root, &job, task)?;
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))
     }
@@ -288,8 +291,13 @@ impl StepRun<'_> {
         task: &Task,
         environment: &Environment,
     ) -> Result<(), BuildError> {
-        if self.packages.prepare_index(root.path())? == IndexState::Fresh {
-            return Ok(());
+        match self.packages.prepare_index(root.path())? {
+            IndexState::Fresh => return Ok(()),
+            IndexState::Kept => {
+                self.tell_of_kept_indices();
+                return Ok(());
+            }
+            IndexState::Stale => {}
         }
         let mut env = environment.clone();
         env.extend(self.packages.environment(task.phase.place()));
@@ -303,8 +311,34 @@ impl StepRun<'_> {
             traced: false,
         };
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
-        outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))?;
-        Ok(self.packages.index_refreshed(root.path())?)
+        match outcome.success() {
+            Ok(()) => Ok(self.packages.index_refreshed(root.path())?),
+            Err(_) if self.packages.use_kept_indices(root.path())? => {
+                self.tell_of_kept_indices();
+                Ok(())
+            }
+            Err(outcome) => Err(self.jobs.task_failed(&task.name, outcome)),
+        }
+    }
+
+    fn tell_of_kept_indices(&self) {
+        let message = format!(
+            "step `{}`: package indices are those of an earlier build, as this build or machine is offline",
+            self.jobs.step
+        );
+        self.jobs.ports.events.emit(Event::Warning { message: &message });
+    }
+
+    /// Fails with the names of the packages that a run of apt would have to download, if this build is offline.
+    fn require_downloads(&self, root: &dyn Root, job: &Job, task: &Task) -> Result<(), BuildError> {
+        if !self.packages.is_offline() || job.argv.first().is_none_or(|program| program != "apt-get") {
+            return Ok(());
+        }
+        let mut job = job.clone();
+        job.argv.extend(["--print-uris", "--quiet=2"].map(str::to_owned));
+        let printed = self.jobs.capture(root, &job, task.phase, &task.name)?;
+        let files = apt::files_to_download(&String::from_utf8_lossy(&printed));
+        if files.is_empty() { Ok(()) } else { Err(PackageError::NotDownloaded { files }.into()) }
     }
 
     fn write_boot_menu(

@@ -147,6 +147,9 @@ pub struct Build {
     /// Keep the state that a failed hook left, for `plywood shell IMAGE --failed`; one for each image
     #[arg(long)]
     pub keep_failed: bool,
+    /// Use no network: do with what the store has, or say what is missing
+    #[arg(long, conflicts_with_all = ["cache_from", "cache_to"])]
+    pub offline: bool,
     #[command(flatten)]
     pub cache_from: CacheFrom,
     #[command(flatten)]

@@ -25,6 +25,7 @@ use crate::disk::ByteSize;
 use crate::dropin::{BreakPoints, OutputType};
 use crate::image::{ImageDefinition, ImageName};
 use crate::output::write_file;
+use crate::package::Reach;
 use crate::plan::Plan;
 use crate::port::{Breaks, Event, Limits};
 use crate::store::Store;
@@ -34,9 +35,10 @@ const MANIFEST: &str = "manifest.json";
 
 /// Builds the images that the command line names.
 pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?.in_order(args.order);
+    let context = Context::load(global)?.in_order(args.order).offline(args.offline);
     let images = context.select(&args.images)?;
-    let edges = Edges::new(global, process, environment())?.limited(limits(args, &context))?;
+    let reach = if args.offline { Reach::Offline } else { Reach::Online };
+    let edges = Edges::new(global, process, environment(), reach)?.limited(limits(args, &context))?;
     let requests = images
         .into_iter()
         .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
@@ -44,11 +46,14 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     let events = renderer(progress(args), Detail::of(global));
     let sources =
         Sources::new(&context, &args.cache_from, &look_up_client(global, process)?, events.as_ref());
-    let target = Target::new(&context, &args.cache_to, &client(global, process)?, events.as_ref())?;
+    let target = match reach {
+        Reach::Offline => None,
+        _ => Target::new(&context, &args.cache_to, &client(global, process)?, events.as_ref())?,
+    };
     let reuse = if args.no_cache { Reuse::Refused } else { Reuse::Allowed };
     let registries = match reuse {
-        Reuse::Allowed => sources.registries(),
-        Reuse::Refused => Registries::none(events.as_ref()),
+        Reuse::Allowed if !args.offline => sources.registries(),
+        _ => Registries::none(events.as_ref()),
     };
     let host = Host::of(process);
     for request in &requests {
@@ -91,6 +96,9 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     for request in &requests {
         let build = || request.build(&builder, &edges, &output);
         let steps = build().or_else(|failure| {
+            if args.offline {
+                return Err(failure);
+            }
             fetch_missing(failure, global, process, &edges.store, &request.plan, events.as_ref())?;
             build()
         })?;

@@ -13,6 +13,7 @@ use crate::build::{
 use crate::image::{ImageDefinition, ImageName};
 use crate::load::HostFileSystem;
 use crate::oci::DiffId;
+use crate::package::Reach;
 use crate::plan::Plan;
 use crate::port::Events;
 use crate::store::{Store, StoredImage};
@@ -58,7 +59,7 @@ impl Assembly<'_> {
                 format!("sudo plywood build {} -f oci", plan.image),
             ));
         }
-        let edges = Edges::new(self.global, self.process, environment())?;
+        let edges = Edges::new(self.global, self.process, environment(), Reach::Online)?;
         let builder = Builder {
             ports: edges.ports(self.events),
             reuse: Reuse::Allowed,

@@ -34,6 +34,8 @@ pub(super) struct Context {
     /// For which machines images are built.
     pub(super) architecture: Architecture,
     pub(super) disk_rules: DiskRules,
+    /// Whether sources have to be in the store already.
+    pub(super) offline: bool,
 }
 
 impl Context {
@@ -54,6 +56,7 @@ impl Context {
             layer_path,
             architecture,
             disk_rules: DiskRules::Plywood,
+            offline: false,
         })
     }
 
@@ -72,7 +75,13 @@ impl Context {
             layer_path: vec![load::data_dir().join("layers")],
             architecture: machine_architecture()?,
             disk_rules: DiskRules::Plywood,
+            offline: false,
         })
+    }
+
+    /// Fetches no sources if `offline`; hooks are told, as by diskimage-builder.
+    pub(super) fn offline(self, offline: bool) -> Self {
+        Self { offline, ..self }
     }
 
     /// Runs hooks of all images in this order, if it is one.
@@ -199,6 +208,9 @@ impl Context {
         let mut variables = variables(name, image, foundation.base(), architecture, (&elements, &native));
         Disk::load(&image.disk, &self.dir, &elements, &variables, self.disk_rules)?
             .add_variables(&mut variables);
+        if self.offline {
+            variables.insert("DIB_OFFLINE".to_owned(), "1".to_owned());
+        }
         let settings = settings(&elements, &variables)?;
         // What fragments make of variables may be paths, too.
         let named: BTreeMap<_, _> = settings.clone().into_iter().chain(variables.clone()).collect();

@@ -180,6 +180,9 @@ fn packages(error: &PackageError) -> Option<String> {
         PackageError::ProxyDetector { program, .. } => Some(format!(
             "run `{program} URL` to see what it answers, or set `Acquire::http::Proxy` in its place"
         )),
+        PackageError::OfflineBase { .. } | PackageError::NoIndices | PackageError::NotDownloaded { .. } => {
+            Some("build once without `--offline`: the store keeps what is downloaded".to_owned())
+        }
         PackageError::Io { .. } => None,
     }
 }

@@ -12,6 +12,7 @@ use super::sharing::Sources;
 use super::wiring::{Edges, environment};
 use crate::build::{Builder, OnFailure, OnMiss, Reuse, ShellAt};
 use crate::element::Phase;
+use crate::package::Reach;
 use crate::plan::{Plan, Step};
 use crate::port::Event;
 
@@ -19,7 +20,7 @@ use crate::port::Event;
 pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<ExitCode, Failure> {
     let context = Context::load(global)?.in_order(args.order);
     let (name, image) = context.image(&args.image)?;
-    let edges = Edges::new(global, process, environment())?;
+    let edges = Edges::new(global, process, environment(), Reach::Online)?;
     let plan = context.plan(name, image, &edges.store)?;
     // Hooks that have to run first take their time.
     let detail = if args.at.is_some() { Detail::of(global) } else { Detail::beside_answer(global) };

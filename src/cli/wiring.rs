@@ -14,7 +14,7 @@ use super::sources::SourcesOfHooks;
 use crate::build::Ports;
 use crate::element::Environment;
 use crate::load::{self, HookLayout, HostFileSystem};
-use crate::package::AptPackages;
+use crate::package::{AptPackages, Reach};
 use crate::port::{Events, LayerStore, Limits};
 use crate::sandbox::Namespaces;
 use crate::store::Store;
@@ -38,14 +38,20 @@ impl Edges {
     ///
     /// # Errors
     /// If the kernel is too old, or the process has not the rights that a build needs.
-    pub(super) fn new(global: &Global, process: &Process, environment: Environment) -> Result<Self, Failure> {
+    pub(super) fn new(
+        global: &Global,
+        process: &Process,
+        environment: Environment,
+        reach: Reach,
+    ) -> Result<Self, Failure> {
         let mounts = Host::of(process).mounts()?;
         let store = open_store(global, process)?;
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
-        let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?);
+        let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?, reach);
+        let sandbox = Namespaces::new(mounts, process.interrupted.clone());
         Ok(Self {
-            sandbox: Namespaces::new(mounts, process.interrupted.clone()),
+            sandbox: if reach == Reach::Offline { sandbox.offline() } else { sandbox },
             files: HostFileSystem::default(),
             hooks: HookLayout,
             packages,

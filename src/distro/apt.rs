@@ -69,6 +69,12 @@ pub fn remove<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Vec<String> 
     apt_get("remove", names)
 }
 
+/// Returns the files that apt would download, by what it prints for `--print-uris`.
+pub fn files_to_download(printed: &str) -> Vec<String> {
+    let lines = printed.lines().filter(|line| line.starts_with('\''));
+    lines.filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned)).collect()
+}
+
 fn apt_get<N: AsRef<str>>(action: &str, names: impl IntoIterator<Item = N>) -> Vec<String> {
     let head = ["apt-get", "--assume-yes", "--quiet", action].map(str::to_owned);
     head.into_iter().chain(names.into_iter().map(|name| name.as_ref().to_owned())).collect()
@@ -163,6 +169,12 @@ mod tests {
         assert_eq!(install(["a", "b"]), ["apt-get", "--assume-yes", "--quiet", "install", "a", "b"]);
         assert_eq!(remove(&["a".to_owned()]).last().unwrap(), "a");
         assert_eq!(update()[..4], ["apt-get", "--assume-yes", "--quiet", "update"]);
+    }
+
+    #[test]
+    fn what_apt_would_download_is_read_from_its_list() {
+        let printed = "Reading...\n'http://m/pool/a_1_all.deb' a_1_all.deb 10 SHA256:00\n";
+        assert_eq!(files_to_download(printed), ["a_1_all.deb"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! it gets into a layer.
 
 mod cache;
+mod connection;
 mod downloads;
 mod identity;
 mod index;
@@ -35,12 +36,24 @@ use session::AptSession;
 const MIRROR: &str = "DIB_DISTRIBUTION_MIRROR";
 const SECURITY_MIRROR: &str = "DIB_DEBIAN_SECURITY_MIRROR";
 
+/// How much the network may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Indices are fetched once for each process.
+    Online,
+    /// Indices of an earlier build do, where there are some.
+    KeptFirst,
+    /// Nothing is fetched.
+    Offline,
+}
+
 /// Package repositories of Debian and its like.
 pub struct AptPackages {
     caller: BTreeMap<String, String>,
     machine: AptMachine,
     etc_apt: PathBuf,
     cache: PathBuf,
+    reach: Reach,
     downloads: Downloads,
     /// What programs of the machine answered when asked for the proxy of a URI.
     detected: Mutex<BTreeMap<String, Option<String>>>,
@@ -56,6 +69,7 @@ impl AptPackages {
         machine: AptMachine,
         etc_apt: PathBuf,
         cache: PathBuf,
+        reach: Reach,
     ) -> Self {
         let downloads = Downloads::new(&cache);
         Self {
@@ -63,6 +77,7 @@ impl AptPackages {
             machine,
             etc_apt,
             cache,
+            reach,
             downloads,
             detected: Mutex::default(),
             fresh: Mutex::default(),

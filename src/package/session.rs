@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use super::cache::{
     copy, copy_files, empty, failed, link, link_files, remove_file, replace_file, replace_files,
 };
+use super::connection::Connection;
 use super::downloads::Download;
 use super::identity::{self, Identity};
-use super::{AptPackages, MIRROR};
+use super::{AptPackages, MIRROR, Reach};
 use crate::distro::apt::Choices;
 use crate::distro::{
     BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mmdebstrap, PRIVATE, Setting, apt, base_environment,
@@ -250,6 +251,16 @@ impl<'a> AptSession<'a> {
         Ok(())
     }
 
+    /// Lets jobs see the indices of an earlier build, and the downloads that they name; returns false if there are none.
+    fn show_kept(&self, sources: &Digest) -> Result<bool, PackageError> {
+        if !self.kept_lists(sources).is_dir() {
+            return Ok(false);
+        }
+        self.show_lists(sources)?;
+        self.offer_downloads()?;
+        Ok(true)
+    }
+
     /// Lets jobs see the downloads that the indices name which they see.
     fn offer_downloads(&self) -> Result<(), PackageError> {
         self.packages.downloads.offer(&self.scratch.join("lists/below"), &self.scratch.join("archives/below"))
@@ -288,6 +299,12 @@ impl PackageSession for AptSession<'_> {
         source_date_epoch: i64,
         earlier: EarlierDownloads,
     ) -> Result<Job, PackageError> {
+        if let Some(base) = self.base
+            && self.is_offline()
+        {
+            let (distro, release) = (base.distro.clone(), base.release.clone());
+            return Err(PackageError::OfflineBase { distro, release });
+        }
         if let Some(base) = self.base
             && self.packages.mirrors(base).archive.is_none()
         {
@@ -380,12 +397,30 @@ impl PackageSession for AptSession<'_> {
             return Ok(IndexState::Fresh);
         }
         let sources = self.sources(root)?;
-        if !self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).contains(&sources) {
-            return Ok(IndexState::Stale);
+        if self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).contains(&sources) {
+            self.show_lists(&sources)?;
+            self.offer_downloads()?;
+            return Ok(IndexState::Fresh);
         }
-        self.show_lists(&sources)?;
-        self.offer_downloads()?;
-        Ok(IndexState::Fresh)
+        // Where nothing can be reached, apt would try for a while and say so for each index.
+        let may_do_with_kept =
+            self.packages.reach != Reach::Online || Connection::of_this_machine() == Connection::Nothing;
+        match may_do_with_kept && self.show_kept(&sources)? {
+            true => Ok(IndexState::Kept),
+            false if self.is_offline() => Err(PackageError::NoIndices),
+            false => Ok(IndexState::Stale),
+        }
+    }
+
+    fn use_kept_indices(&self, root: &Path) -> Result<bool, PackageError> {
+        if Connection::of_this_machine() == Connection::Routed {
+            return Ok(false);
+        }
+        self.show_kept(&self.sources(root)?)
+    }
+
+    fn is_offline(&self) -> bool {
+        self.packages.reach == Reach::Offline
     }
 
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {

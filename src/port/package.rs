@@ -54,7 +54,17 @@ pub trait PackageSession {
 
     /// Gets ready for package runs on the root at `root`: says whether its package indices have to be refreshed. If not, jobs see
     /// the earlier downloads that they name.
+    ///
+    /// # Errors
+    /// [`PackageError::NoIndices`] in an offline build without indices.
     fn prepare_index(&self, root: &Path) -> Result<IndexState, PackageError>;
+
+    /// Lets jobs use the indices of an earlier build in place of those that could not be fetched; returns false if there are none,
+    /// or if this machine has a network, so that something is wrong.
+    fn use_kept_indices(&self, root: &Path) -> Result<bool, PackageError>;
+
+    /// Says whether this build must not use the network.
+    fn is_offline(&self) -> bool;
 
     /// Keeps the indices that a refresh or a bootstrap has fetched for the root at `root`; jobs see them, and the earlier downloads
     /// that they name.
@@ -83,6 +93,8 @@ pub enum IndexState {
     Fresh,
     /// They have to be fetched.
     Stale,
+    /// An earlier build has fetched them, and they cannot or need not be fetched again.
+    Kept,
 }
 
 /// Package repositories that cannot be used.
@@ -107,6 +119,23 @@ pub enum PackageError {
         program: &'static str,
         /// The Debian package that has it.
         package: &'static str,
+    },
+    /// The base has to be made from package archives.
+    #[error("cannot make the base {distro} `{release}` in an offline build: it is not in the store")]
+    OfflineBase {
+        /// The distribution.
+        distro: String,
+        /// Its release.
+        release: String,
+    },
+    /// The indices of package sources were never fetched.
+    #[error("no indices of these package sources are in the store, and this build is offline")]
+    NoIndices,
+    /// Packages were never downloaded.
+    #[error("packages are not in the store, and this build is offline: {}", files.join(", "))]
+    NotDownloaded {
+        /// The files of packages, as apt calls them.
+        files: Vec<String>,
     },
     /// The program that tells apt's proxy failed.
     #[error("cannot ask `{program}` for the proxy of a package archive (`Acquire::http::Proxy-Auto-Detect`)")]

@@ -44,7 +44,7 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::thread::UnshareFlags;
 
-use crate::port::{Limits, Root, RootSpec, Sandbox, SandboxError};
+use crate::port::{Job, Limits, Network, Root, RootSpec, Sandbox, SandboxError};
 
 pub use child::run_if_asked;
 
@@ -84,12 +84,14 @@ pub struct Namespaces {
     launcher: PathBuf,
     interrupted: Arc<AtomicBool>,
     limits: Limits,
+    network: Network,
 }
 
 impl Namespaces {
     /// Makes a sandbox that starts its jobs through this very program, and ends them once `interrupted` is true.
     pub fn new(_mounts: PrivateMounts, interrupted: Arc<AtomicBool>) -> Self {
-        Self { launcher: PathBuf::from("/proc/self/exe"), interrupted, limits: Limits::default() }
+        let (limits, network) = (Limits::default(), Network::Host);
+        Self { launcher: PathBuf::from("/proc/self/exe"), interrupted, limits, network }
     }
 
     /// Gives each job that is not interactive these limits.
@@ -100,6 +102,19 @@ impl Namespaces {
         // Now, and not at the first hook.
         limit::Groups::make(&limits)?;
         Ok(Self { limits, ..self })
+    }
+
+    /// Keeps every job off the network.
+    pub fn offline(self) -> Self {
+        Self { network: Network::None, ..self }
+    }
+
+    /// Returns a job with no more of the network than this sandbox gives.
+    fn restricted(&self, job: &Job) -> Job {
+        match self.network {
+            Network::Host => job.clone(),
+            Network::None => Job { network: Network::None, ..job.clone() },
+        }
     }
 
     /// Starts jobs through `launcher`, a program whose `main` begins with [`run_if_asked`].

@@ -112,11 +112,11 @@ impl Root for MountedRoot {
     }
 
     fn run(&self, job: &Job, output: &mut dyn FnMut(&[u8])) -> Result<Exit, SandboxError> {
-        self.note(run::run(&self.sandbox, &self.path, job, output)?)
+        self.note(run::run(&self.sandbox, &self.path, &self.sandbox.restricted(job), output)?)
     }
 
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError> {
-        self.note(run::run_interactive(&self.sandbox, &self.path, job)?)
+        self.note(run::run_interactive(&self.sandbox, &self.path, &self.sandbox.restricted(job))?)
     }
 
     fn cache_mounts(&self) -> Vec<CacheMount> {

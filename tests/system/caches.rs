@@ -282,3 +282,31 @@ fn accounts_and_settings_of_the_machine_reach_apt_and_no_layer() {
         Command::new("grep").arg("-rlF").arg("open-sesame").arg(customer.project.store()).output().unwrap();
     assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
 }
+
+#[test]
+fn a_changed_line_needs_no_network_where_everything_is_at_hand() {
+    let customer = Customer::new();
+    let project = &customer.project;
+    project.write("elements/toy/static/etc/toy", "first\n");
+    let run = customer.build(&[], &[]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    for (unshare, args) in [(&["--net"][..], &[][..]), (&[], &["--offline"])] {
+        project.write("elements/toy/static/etc/toy", &format!("{unshare:?}\n"));
+        let run = customer.build(unshare, args);
+        assert_eq!(run.status, Some(0), "{unshare:?} {args:?}: {}", run.stderr);
+        assert!(customer.has_toy());
+        assert!(run.stderr.contains("package indices are those of an earlier build"), "{}", run.stderr);
+    }
+    project.define("elements = [\"toy\"]\npackages = [\"libtoy-dev\"]\noutputs = [\"tar\"]");
+    let run = customer.build(&[], &["--offline"]);
+    assert_eq!(run.status, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("this build is offline: libtoy-dev_2.0_all.deb"), "{}", run.stderr);
+    assert!(run.stderr.contains("build once without `--offline`"), "{}", run.stderr);
+    // Hooks have no network, either.
+    project.hook(
+        "elements/toy/install.d/20-net",
+        "! (echo >/dev/tcp/192.0.2.1/80) 2>/dev/null\ncat /proc/net/route",
+    );
+    let run = customer.build(&[], &["--offline"]);
+    assert!(!Customer::printed(&run).iter().any(|line| line.contains("eth")), "{}", run.stderr);
+}

@@ -29,6 +29,7 @@ use crate::directory::Directory;
 use crate::dropin::{BuildRequest, Environment, OldImage, OutputType};
 use crate::image::{ImageDefinition, ImageName};
 use crate::output::{Destination, MemberNames};
+use crate::package::Reach;
 use crate::plan::Plan;
 use crate::port::{Event, Events};
 
@@ -53,7 +54,7 @@ impl Build<'_> {
         extras: &Extras,
         log: &Log,
     ) -> Result<(), Failure> {
-        let edges = Edges::new(global, self.call.process, environment.clone())?;
+        let edges = Edges::new(global, self.call.process, environment.clone(), self.reach())?;
         let plan = self.plan(&edges, log)?;
         let outputs = self.outputs();
         let naming = Beside::new(self.request, Owner::of(&self.call.environment))?;
@@ -88,6 +89,14 @@ impl Build<'_> {
             self.publish(target, &builder, &edges, &plan, &steps);
         }
         Ok(())
+    }
+
+    /// Returns what `--offline` means for package indices: they are not brought up to date. Hooks keep the network.
+    fn reach(&self) -> Reach {
+        match self.definition.env.get("DIB_OFFLINE").map(String::as_str) {
+            None | Some("") => Reach::Online,
+            Some(_) => Reach::KeptFirst,
+        }
     }
 
     /// Puts what hooks have left for the caller where diskimage-builder's hooks leave it.

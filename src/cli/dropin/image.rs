@@ -130,6 +130,8 @@ fn context(
         layer_path: Vec::new(),
         architecture: request.architecture,
         disk_rules: DiskRules::Upstream,
+        // By the image's own `DIB_OFFLINE`.
+        offline: false,
     })
 }
 

@@ -1,0 +1,58 @@
+//! Whether this machine has a network.
+//!
+//! Source: the kernel's `/proc/net/route`, `/proc/net/ipv6_route` and `/proc/net/fib_trie`.
+
+use std::fs;
+
+/// What leads out of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// Some route does.
+    Routed,
+    /// Archives can be on this machine alone.
+    Loopback,
+    /// Not even this machine can be reached.
+    Nothing,
+}
+
+impl Connection {
+    /// Looks at the routes of this process' network namespace.
+    pub(super) fn of_this_machine() -> Self {
+        let [routes, routes_6, local] = ["route", "ipv6_route", "fib_trie"]
+            .map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
+        Self::of(&routes, &routes_6, &local)
+    }
+
+    fn of(routes: &str, routes_6: &str, local: &str) -> Self {
+        let leads_out = |line: &str| line.split_whitespace().next().is_some_and(|device| device != "lo");
+        let leads_out_6 =
+            |line: &str| line.split_whitespace().next_back().is_some_and(|device| device != "lo");
+        if routes.lines().skip(1).any(leads_out) || routes_6.lines().any(leads_out_6) {
+            return Self::Routed;
+        }
+        if local.contains("LOCAL") { Self::Loopback } else { Self::Nothing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_tell_what_can_be_reached() {
+        let head = "Iface\tDestination\tGateway\n";
+        let route = format!("{head}eth0\t00000000\t0100A8C0\n");
+        let of_loopback = "00000000000000000000000000000001 80 0 0 0 0 0 0 0 lo\n";
+        let route_6 = "fd000000000000000000000000000000 40 0 0 0 0 0 0 0 eth0\n";
+        let local = "|-- 127.0.0.1\n   /32 host LOCAL\n";
+        for (routes, routes_6, local, expected) in [
+            (route.as_str(), "", local, Connection::Routed),
+            (head, route_6, local, Connection::Routed),
+            (head, of_loopback, local, Connection::Loopback),
+            (head, of_loopback, "", Connection::Nothing),
+            ("", "", "", Connection::Nothing),
+        ] {
+            assert_eq!(Connection::of(routes, routes_6, local), expected, "{routes}{routes_6}");
+        }
+    }
+}
