@@ -114,6 +114,28 @@ fn indices_are_fetched_once_as_long_as_they_are_fresh() {
 }
 
 #[test]
+fn indices_of_an_earlier_build_do_where_they_cannot_be_fetched() {
+    let (world, plan) =
+        (World::default(), image(vec![element("a").hook("install.d/50-a", "apt-get -y install web")]).plan());
+    world.stack(&plan).unwrap();
+    world.take_jobs();
+    world.restart();
+    world.behave(but_for("apt-get update", Effect { status: 100, ..Effect::default() }));
+    let plan =
+        Image { revision: "2".to_owned(), ..image(vec![element("a").hook("install.d/50-a", "apt-get")]) }
+            .plan();
+    let build =
+        |world: &World| world.builder(&Registries::none(world)).steps(&plan, &plan.steps[1..], &[]).map(drop);
+    assert!(build(&world).is_err(), "there are none");
+    world.keep_indices();
+    world.take_jobs();
+    build(&world).unwrap();
+    assert_eq!(world.take_jobs(), ["apt-get update", "install.d/50-a"]);
+    let warnings = world.events("warning");
+    assert!(warnings[0]["message"].as_str().unwrap().contains("those of an earlier build"), "{warnings:?}");
+}
+
+#[test]
 fn the_initramfs_is_made_once_at_the_end_of_a_step_that_asked_for_it() {
     let kernel = element("kernel").hook("install.d/50-kernel", "").hook("post-install.d/60-kernel", "");
     let above = element("above").hook("install.d/50-above", "");
