@@ -23,13 +23,13 @@ pub fn load_apt_sources(etc_apt: &Path) -> Result<AptMachine, LoadError> {
     let mut settings = String::new();
     for file in parts_first(configuration_files(etc_apt, "apt.conf", "apt.conf.d")?) {
         if is_read(&file, &["conf"]) {
-            settings.extend(read_if_there(&file)?.into_iter().chain(["\n;\n".to_owned()]));
+            settings.extend(read_if_there(&file)?.map(|text| text + "\n;\n"));
         }
     }
     machine.acquire = parse_acquire(&settings);
     for file in configuration_files(etc_apt, "auth.conf", "auth.conf.d")? {
         if is_read(&file, &["conf"]) {
-            machine.accounts.extend(read_if_there(&file)?.into_iter().chain(["\n".to_owned()]));
+            machine.accounts.extend(read_if_there(&file)?.map(|text| text + "\n"));
         }
     }
     Ok(machine)
