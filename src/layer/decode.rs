@@ -6,7 +6,9 @@
 
 use std::io::{self, Read};
 
-use tar::EntryType;
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use tar::{EntryType, UstarHeader};
 
 use super::encode::{OPAQUE, WHITEOUT, XATTR};
 use super::entry::{Entry, Kind, Meta, Xattrs};
@@ -105,10 +107,8 @@ fn whiteout(path: &[u8]) -> Result<Option<Entry>, LayerError> {
 }
 
 fn kind(member: &Member, path: &[u8]) -> Result<Kind, LayerError> {
-    let sparse = member.pax.keys().any(|key| key.starts_with(b"GNU.sparse."));
     Ok(match member.header.entry_type() {
-        EntryType::GNUSparse => return Err(unsupported(path, SPARSE)),
-        _ if sparse => return Err(unsupported(path, SPARSE)),
+        EntryType::GNUSparse => Kind::File(member.bytes),
         EntryType::Directory => Kind::Directory,
         // Version 7 tar had no type for directories.
         EntryType::Regular if member.path.ends_with(b"/") => Kind::Directory,
@@ -122,8 +122,6 @@ fn kind(member: &Member, path: &[u8]) -> Result<Kind, LayerError> {
     })
 }
 
-const SPARSE: &str = "a sparse file (make the archive without --sparse)";
-
 fn link<'m>(member: &'m Member, path: &[u8]) -> Result<&'m [u8], LayerError> {
     let bad = |problem| LayerError::BadPath { path: display(path), problem };
     match member.link.as_deref() {
@@ -134,10 +132,16 @@ fn link<'m>(member: &'m Member, path: &[u8]) -> Result<&'m [u8], LayerError> {
 }
 
 fn device(member: &Member, path: &[u8], kind: fn(u32, u32) -> Kind) -> Result<Kind, LayerError> {
-    let number = |value: io::Result<Option<u32>>| {
-        Ok(value.map_err(|source| bad_header(path, "device number", source))?.unwrap_or(0))
+    let number = |field: fn(&UstarHeader) -> &[u8; 8], value: io::Result<Option<u32>>| {
+        // Some writers leave the fields of a zero empty.
+        let is_empty = |header| field(header).iter().all(|byte| matches!(byte, 0 | b' '));
+        match value {
+            Err(_) if member.header.as_ustar().is_some_and(is_empty) => Ok(0),
+            value => Ok(value.map_err(|source| bad_header(path, "device number", source))?.unwrap_or(0)),
+        }
     };
-    Ok(kind(number(member.header.device_major())?, number(member.header.device_minor())?))
+    let major = number(|header| &header.dev_major, member.header.device_major())?;
+    Ok(kind(major, number(|header| &header.dev_minor, member.header.device_minor())?))
 }
 
 fn meta(member: &Member, path: &[u8]) -> Result<Meta, LayerError> {
@@ -147,7 +151,7 @@ fn meta(member: &Member, path: &[u8]) -> Result<Meta, LayerError> {
         uid: owner(member, path, "uid", header.uid())?,
         gid: owner(member, path, "gid", header.gid())?,
         mtime: mtime(member, path)?,
-        xattrs: xattrs(member),
+        xattrs: xattrs(member, path)?,
     })
 }
 
@@ -186,13 +190,48 @@ fn parse_seconds(text: &[u8]) -> Option<i64> {
     seconds.checked_sub(i64::from(below))
 }
 
-fn xattrs(member: &Member) -> Xattrs {
+/// Reads extended attributes as star, GNU tar and Go write them, and as libarchive does, which writes both: names as in
+/// URLs, values in base64.
+fn xattrs(member: &Member, path: &[u8]) -> Result<Xattrs, LayerError> {
+    let mut xattrs = Xattrs::new();
+    for (key, value) in &member.pax {
+        if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+            let invalid = || bad_header(path, "extended attribute", io::ErrorKind::InvalidData.into());
+            let name = unescape(name).ok_or_else(invalid)?;
+            if is_content(&name) {
+                xattrs.insert(name, BASE64.decode(value).map_err(|_| invalid())?);
+            }
+        }
+    }
     let named = |(key, value): (&Vec<u8>, &Vec<u8>)| {
         let name = key.strip_prefix(XATTR.as_bytes()).filter(|name| is_content(name))?;
         Some((name.to_vec(), value.clone()))
     };
-    member.pax.iter().filter_map(named).collect()
+    xattrs.extend(member.pax.iter().filter_map(named));
+    Ok(xattrs)
 }
+
+/// Reads `a%3Db`.
+fn unescape(text: &[u8]) -> Option<Vec<u8>> {
+    let (mut plain, mut rest) = (Vec::new(), text);
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            plain.push(*first);
+            continue;
+        }
+        let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+        plain.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &tail[2..];
+    }
+    Some(plain)
+}
+
+/// libarchive leaves the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 fn bad_header(path: &[u8], field: &'static str, source: io::Error) -> LayerError {
     LayerError::BadHeader { path: display(path), field, source }
@@ -310,6 +349,8 @@ mod tests {
         let records = [
             ("SCHILY.xattr.security.selinux", b"x".as_slice()),
             ("SCHILY.xattr.user.a", b"1"),
+            ("LIBARCHIVE.xattr.user.b%3Dc", b"AQIDBA=="),
+            ("LIBARCHIVE.xattr.security.ima", b"AQ=="),
             ("mtime", b"7.9"),
         ];
         builder.append_pax_extensions(records).unwrap();
@@ -317,7 +358,10 @@ mod tests {
         bytes.truncate(bytes.len() - 1024);
         bytes.extend(archive(EntryType::Regular, b"x", b""));
         let entry = decode_one(&bytes).unwrap();
-        assert_eq!(entry.meta.xattrs, Xattrs::from([(b"user.a".to_vec(), b"1".to_vec())]));
+        assert_eq!(
+            entry.meta.xattrs,
+            Xattrs::from([(b"user.a".to_vec(), b"1".to_vec()), (b"user.b=c".to_vec(), vec![1, 2, 3, 4])])
+        );
         assert_eq!(entry.meta.mtime, 7);
     }
 }

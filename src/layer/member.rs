@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use tar::{EntryType, Header};
+use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::error::{LayerError, display};
+use super::sparse::{Run, SPARSE_MAP, SparseForm, SparseMap, SparseReader};
 
 const BLOCK_BYTES: u64 = 512;
 /// More than any path and all attributes of a file take: 64 KiB a value at most, and a block of names on ext4.
@@ -24,7 +25,7 @@ pub(super) struct Member {
     pub path: Vec<u8>,
     /// Target of a link, as the archive has it.
     pub link: Option<Vec<u8>>,
-    /// Bytes of content.
+    /// Bytes of content, holes of a sparse file included.
     pub bytes: u64,
     /// PAX records by key.
     pub pax: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -37,11 +38,13 @@ pub(super) struct Members<R> {
     content: u64,
     /// Between its content and the next header.
     padding: u64,
+    /// Where its content belongs, if it is sparse.
+    sparse: Option<SparseReader>,
 }
 
 impl<R: Read> Members<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { input, content: 0, padding: 0 }
+        Self { input, content: 0, padding: 0, sparse: None }
     }
 
     pub(super) fn into_inner(self) -> R {
@@ -64,8 +67,24 @@ impl<R: Read> Members<R> {
         Ok(None)
     }
 
-    /// Reads content of the current member.
+    /// Reads content of the current member; zeros where a sparse file has holes.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(mut sparse) = self.sparse.take() else { return self.read_stored(buffer) };
+        let count = match sparse.next(buffer.len() as u64) {
+            Run::Hole(bytes) => {
+                buffer[..bytes as usize].fill(0);
+                Ok(bytes as usize)
+            }
+            Run::Data(bytes) => self.read_stored(&mut buffer[..bytes as usize]),
+        };
+        if let Ok(count) = count {
+            sparse.advance(count as u64);
+        }
+        self.sparse = Some(sparse);
+        count
+    }
+
+    fn read_stored(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = self.content.min(buffer.len() as u64) as usize;
         let count = self.input.read(&mut buffer[..wanted])?;
         if count == 0 && wanted > 0 {
@@ -83,14 +102,86 @@ impl<R: Read> Members<R> {
             None => size,
         };
         self.expect(bytes);
-        let path =
-            pax.remove(b"path".as_slice()).or(path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let sparse = self.sparse_map(&header, &pax)?;
+        let stored = self.content;
+        let bytes = sparse.as_ref().map_or(bytes, |sparse| sparse.bytes);
+        self.sparse = sparse.map(|sparse| sparse.reader(stored)).transpose().map_err(LayerError::Read)?;
+        let named = pax.remove(b"GNU.sparse.name".as_slice());
+        let path = named.or_else(|| pax.remove(b"path".as_slice())).or(path);
+        let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = pax.remove(b"linkpath".as_slice()).or(link);
         let link = link.or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
         Ok(Member { header, path, link, bytes, pax })
     }
 
+    /// Reads where the content of a sparse file belongs; `None` for other members.
+    fn sparse_map(
+        &mut self,
+        header: &Header,
+        pax: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<Option<SparseMap>, LayerError> {
+        let map = match SparseForm::of(header, pax) {
+            None => return Ok(None),
+            Some(SparseForm::Old) => self.old_sparse_map(header),
+            Some(SparseForm::Records) => SparseMap::of_records(pax),
+            Some(SparseForm::Content) => self.sparse_map_in_content(pax),
+        };
+        map.map(Some).map_err(|source| bad_header(header, "map of a sparse file", source))
+    }
+
+    /// Source: GNU tar, "Old GNU Format": four ranges in the header, 21 in each block after it.
+    fn old_sparse_map(&mut self, header: &Header) -> io::Result<SparseMap> {
+        let gnu = header.as_gnu().ok_or(io::ErrorKind::InvalidData)?;
+        let mut map = SparseMap { bytes: gnu.real_size()?, ranges: Vec::new() };
+        let mut add = |ranges: &[GnuSparseHeader]| -> io::Result<()> {
+            for range in ranges.iter().filter(|range| !range.is_empty()) {
+                map.add(range.offset()?, range.length()?)?;
+            }
+            Ok(())
+        };
+        add(&gnu.sparse)?;
+        let mut is_extended = gnu.is_extended();
+        while is_extended {
+            let mut block = GnuExtSparseHeader::new();
+            self.input.read_exact(block.as_mut_bytes())?;
+            add(&block.sparse)?;
+            is_extended = block.is_extended();
+        }
+        Ok(map)
+    }
+
+    /// Source: GNU tar, "PAX Format, Version 1.0": decimal numbers, one a line, in whole blocks before the data.
+    fn sparse_map_in_content(&mut self, pax: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<SparseMap> {
+        let bytes = pax.get(b"GNU.sparse.realsize".as_slice()).and_then(|text| parse_number(text));
+        let mut map = SparseMap { bytes: bytes.ok_or(io::ErrorKind::InvalidData)?, ranges: Vec::new() };
+        let mut block = Vec::new();
+        let mut number = |members: &mut Self| loop {
+            if let Some(end) = block.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = block.drain(..=end).collect();
+                return parse_number(&line[..end]).ok_or(io::Error::from(io::ErrorKind::InvalidData));
+            }
+            // No number is that long.
+            if block.len() > BLOCK_BYTES as usize {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            let start = block.len();
+            block.resize(start + BLOCK_BYTES as usize, 0);
+            let mut filled = start;
+            while filled < block.len() {
+                match members.read_stored(&mut block[filled..])? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    count => filled += count,
+                }
+            }
+        };
+        for _ in 0..number(self)? {
+            map.add(number(self)?, number(self)?)?;
+        }
+        Ok(map)
+    }
+
     fn expect(&mut self, bytes: u64) {
+        self.sparse = None;
         self.content = bytes;
         self.padding = (BLOCK_BYTES - bytes % BLOCK_BYTES) % BLOCK_BYTES;
     }
@@ -178,7 +269,14 @@ fn parse_pax(mut records: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LayerErro
         let (key, value, rest) = parse_record(records).ok_or_else(|| {
             LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, "a PAX record is malformed"))
         })?;
-        if value.is_empty() && !key.starts_with(super::encode::XATTR.as_bytes()) {
+        if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
+            // Version 0.0 repeats two keys, which stand for ranges in their order: as one list, they are version 0.1.
+            let map: &mut Vec<u8> = pax.entry(SPARSE_MAP.to_vec()).or_default();
+            if !map.is_empty() {
+                map.push(b',');
+            }
+            map.extend_from_slice(value);
+        } else if value.is_empty() && !key.starts_with(super::encode::XATTR.as_bytes()) {
             pax.remove(key);
         } else {
             pax.insert(key.to_vec(), value.to_vec());

@@ -16,8 +16,13 @@ mod encode;
 mod entry;
 mod error;
 mod member;
+mod sparse;
 mod tree;
 mod xattr;
+
+/// So many zeros in a file, at a multiple of this, are a hole wherever the file is written. One number for all places: a
+/// disk is the same whether its files were just made or unpacked.
+pub const HOLE_BYTES: usize = 64 * 1024;
 
 pub use capture::{Action, CaptureRules, Rewrite, Times};
 pub use decode::{AUFS, Content, Decoder};

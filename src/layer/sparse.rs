@@ -1,0 +1,172 @@
+//! Sparse files of GNU tar: where the bytes that an archive holds belong.
+//!
+//! Source: GNU tar manual, "Storing Sparse Files": the old format and versions 0.0, 0.1 and 1.0 of the PAX format.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+use tar::{EntryType, Header};
+
+use super::member::parse_number;
+
+/// PAX key of the map in version 0.1.
+pub(super) const SPARSE_MAP: &[u8] = b"GNU.sparse.map";
+/// More ranges than any file of a real image has.
+const MAX_RANGES: usize = 1 << 20;
+
+/// Where the map of a sparse file is.
+pub(super) enum SparseForm {
+    /// In the header, and in blocks after it.
+    Old,
+    /// In PAX records.
+    Records,
+    /// Before the data.
+    Content,
+}
+
+impl SparseForm {
+    pub(super) fn of(header: &Header, pax: &BTreeMap<Vec<u8>, Vec<u8>>) -> Option<Self> {
+        let has = |key: &[u8]| pax.contains_key(key);
+        if header.entry_type() == EntryType::GNUSparse {
+            Some(Self::Old)
+        } else if has(b"GNU.sparse.major") {
+            Some(Self::Content)
+        } else if has(SPARSE_MAP) || has(b"GNU.sparse.size") {
+            Some(Self::Records)
+        } else {
+            None
+        }
+    }
+}
+
+/// The ranges of a file that are no holes, in order.
+pub(super) struct SparseMap {
+    /// Of the file, holes included.
+    pub bytes: u64,
+    /// Offsets and lengths.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl SparseMap {
+    /// Reads the map in the records of versions 0.0 and 0.1.
+    pub(super) fn of_records(pax: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<Self> {
+        let bytes = pax.get(b"GNU.sparse.size".as_slice()).and_then(|text| parse_number(text));
+        let mut map = Self { bytes: bytes.ok_or(io::ErrorKind::InvalidData)?, ranges: Vec::new() };
+        let text = pax.get(SPARSE_MAP).map_or(b"".as_slice(), Vec::as_slice);
+        let numbers = text.split(|byte| *byte == b',').filter(|number| !number.is_empty()).map(parse_number);
+        let numbers: Vec<u64> = numbers.collect::<Option<_>>().ok_or(io::ErrorKind::InvalidData)?;
+        for range in numbers.chunks(2) {
+            let [offset, length] = range else { return Err(io::ErrorKind::InvalidData.into()) };
+            map.add(*offset, *length)?;
+        }
+        Ok(map)
+    }
+
+    /// Adds a range behind the others.
+    pub(super) fn add(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        let after = self.ranges.last().map_or(0, |(offset, length)| offset + length);
+        let end = offset.checked_add(length).filter(|end| *end <= self.bytes);
+        if offset < after || end.is_none() || self.ranges.len() >= MAX_RANGES {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its ranges are not in order or leave the file",
+            ));
+        }
+        self.ranges.push((offset, length));
+        Ok(())
+    }
+
+    /// Returns a reader of the file; `stored` is how many bytes of it the archive has.
+    pub(super) fn reader(self, stored: u64) -> io::Result<SparseReader> {
+        let mapped: u64 = self.ranges.iter().map(|(_, length)| length).sum();
+        if mapped != stored {
+            let reason = format!("a sparse file has {stored} bytes of data where its map has {mapped}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        Ok(SparseReader { bytes: self.bytes, ranges: self.ranges.into(), position: 0 })
+    }
+}
+
+/// What comes next in a sparse file.
+pub(super) enum Run {
+    /// So many zeros.
+    Hole(u64),
+    /// So many bytes of the archive.
+    Data(u64),
+}
+
+/// Walks through a sparse file.
+pub(super) struct SparseReader {
+    bytes: u64,
+    ranges: VecDeque<(u64, u64)>,
+    position: u64,
+}
+
+impl SparseReader {
+    /// Returns what comes next, of `limit` bytes at most; an empty hole at the end.
+    pub(super) fn next(&mut self, limit: u64) -> Run {
+        while self.ranges.front().is_some_and(|(offset, length)| offset + length <= self.position) {
+            self.ranges.pop_front();
+        }
+        match self.ranges.front() {
+            Some((offset, length)) if *offset <= self.position => {
+                Run::Data(limit.min(offset + length - self.position))
+            }
+            next => {
+                let end = next.map_or(self.bytes, |(offset, _)| *offset);
+                Run::Hole(limit.min(end - self.position))
+            }
+        }
+    }
+
+    pub(super) fn advance(&mut self, bytes: u64) {
+        self.position += bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::FileExt;
+    use std::process::Command;
+
+    use crate::layer::{Decoder, Kind};
+
+    /// What GNU tar makes of sparse files in all its formats.
+    #[test]
+    fn sparse_files_of_gnu_tar_are_read_whole() {
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let mut expected = Vec::new();
+        let ends: [&[u64]; 4] =
+            [&[], &[0], &[1 << 16, 1 << 20], &[0, 1 << 17, 3 << 17, 5 << 17, 7 << 17, 9 << 17]];
+        for (number, offsets) in ends.iter().enumerate() {
+            let file = std::fs::File::create(directory.path().join(number.to_string())).unwrap();
+            file.set_len(3_000_001).unwrap();
+            offsets.iter().for_each(|offset| file.write_all_at(b"data", *offset).unwrap());
+            expected.push(std::fs::read(directory.path().join(number.to_string())).unwrap());
+        }
+        for format in [
+            &["--format=gnu"][..],
+            &["--format=pax", "--sparse-version=0.0"],
+            &["--format=pax", "--sparse-version=0.1"],
+            &["--format=pax", "--sparse-version=1.0"],
+        ] {
+            let mut tar = Command::new("tar");
+            tar.arg("-S").args(format).args(["-cf", "-", "0", "1", "2", "3"]).current_dir(directory.path());
+            let archive = tar.output().expect("this test needs GNU tar").stdout;
+            assert!(archive.len() < 1_000_000, "{format:?}: it is not sparse");
+            let mut decoder = Decoder::new(archive.as_slice());
+            for (number, expected) in expected.iter().enumerate() {
+                let (entry, mut content) = decoder.next_entry().unwrap().unwrap();
+                assert_eq!(entry.path, number.to_string().as_bytes(), "{format:?}");
+                assert_eq!(entry.kind, Kind::File(3_000_001), "{format:?}");
+                let mut bytes = Vec::new();
+                // Of one, only a part: the next entry must be found all the same.
+                let limit = if number == 1 { 100_000 } else { u64::MAX };
+                content.by_ref().take(limit).read_to_end(&mut bytes).unwrap();
+                assert!(bytes == expected[..expected.len().min(limit as usize)], "{format:?} {number}");
+            }
+            assert!(decoder.next_entry().unwrap().is_none());
+        }
+    }
+}
