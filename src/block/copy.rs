@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use super::error::{io_error, os_error};
 use super::node::Node;
+use super::sparse::{has_holes, next_data};
 use super::walk::{child, open_directory, sorted_names};
 use crate::port::DiskError;
 
@@ -178,11 +179,6 @@ fn fill_files(files: &Mutex<Receiver<Unfilled>>, failed: &AtomicBool) -> Result<
     }
 }
 
-/// Says whether a file takes less room than it is long.
-fn has_holes(stat: &Stat) -> bool {
-    stat.st_blocks * 512 < stat.st_size
-}
-
 /// Takes room for a file before others are made. Otherwise the kernel chooses a place when it writes the file back, and disks of
 /// the same files are different everywhere.
 fn reserve(file: &File, bytes: u64) -> Result<(), Errno> {
@@ -204,22 +200,13 @@ fn copy_bytes(from: &mut File, to: &mut File, stat: &Stat, buffer: &mut [u8]) ->
     }
     to.set_len(size)?;
     let mut position = 0;
-    while let Some((start, end)) = next_data(from, position)? {
+    while let Some((start, end)) = next_data(&*from, position, size)? {
         from.seek(SeekFrom::Start(start))?;
         to.seek(SeekFrom::Start(start))?;
         copy_range(from, to, end - start, buffer)?;
         position = end;
     }
     Ok(())
-}
-
-/// Returns the first range of data from `position` on.
-fn next_data(file: &File, position: u64) -> Result<Option<(u64, u64)>, Errno> {
-    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(position)) {
-        Ok(start) => rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(start)).map(|end| Some((start, end))),
-        Err(Errno::NXIO) => Ok(None),
-        Err(errno) => Err(errno),
-    }
 }
 
 fn copy_range(from: &mut File, to: &mut File, bytes: u64, buffer: &mut [u8]) -> io::Result<()> {

@@ -20,6 +20,7 @@ mod lvm;
 mod mbr;
 mod mount;
 mod node;
+mod sparse;
 mod table;
 mod walk;
 mod writer;

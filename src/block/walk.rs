@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
 use super::error::os_error;
+use super::sparse;
 use crate::disk::Content;
 use crate::port::DiskError;
 
@@ -55,17 +56,20 @@ fn measure_directory(
         let path = child(path, &name);
         let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(os_error("examine", &path))?;
         content.entries += 1;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if is_first(&stat, seen) => {
-                content.bytes += stat.st_size as u64;
-                content.blocks += (stat.st_size as u64).div_ceil(4096);
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        if file_type == FileType::Directory {
+            content.inodes += 1;
+            content.blocks += 1;
+            let directory = open_directory(directory, &name).map_err(os_error("open", &path))?;
+            measure_directory(&directory, &path, content, seen)?;
+        } else if is_first(&stat, seen) {
+            content.inodes += 1;
+            if file_type == FileType::RegularFile {
+                let bytes =
+                    sparse::data_bytes(directory, &name, &stat).map_err(os_error("measure", &path))?;
+                content.bytes += bytes;
+                content.blocks += bytes.div_ceil(4096);
             }
-            FileType::Directory => {
-                content.blocks += 1;
-                let directory = open_directory(directory, &name).map_err(os_error("open", &path))?;
-                measure_directory(&directory, &path, content, seen)?;
-            }
-            _ => {}
         }
     }
     Ok(())

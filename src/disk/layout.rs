@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::{Content, FileSystem, Firmware, FsKind, Lvm, Partition, PartitionEntry, PartitionKind};
+use super::{Content, FileSystem, Firmware, FsKind, Inodes, Lvm, Partition, PartitionEntry, PartitionKind};
 
 /// A disk: partitions, and file systems on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,9 +109,14 @@ impl Layout {
 
     /// Returns the least size of this disk that `content` fits on.
     pub fn needed_bytes(&self, content: Content) -> u64 {
-        let root =
-            self.locate("/").and_then(|(root, _)| root.place.extent()).map_or(0, |extent| extent.bytes);
-        (self.bytes - root).saturating_add(content.minimum_bytes())
+        let root = self.locate("/").map(|(root, _)| root);
+        let inodes = match root {
+            Some(root) if matches!(root.kind, FsKind::Ext { .. }) && root.options.is_empty() => Inodes::EXT,
+            // The options may give it any number.
+            _ => Inodes::Any,
+        };
+        let bytes = root.and_then(|root| root.place.extent()).map_or(0, |extent| extent.bytes);
+        (self.bytes - bytes).saturating_add(content.minimum_bytes(inodes))
     }
 
     /// Returns what could boot this disk: a BIOS if its boot code has a place, UEFI if it finds a partition of its own.

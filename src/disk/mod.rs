@@ -58,4 +58,5 @@ pub use probe::probe_answers;
 pub use request::DiskRequest;
 pub use secure_boot::{Signed, SignedChain, SignedFile, signed_config};
 pub use size::{ByteSize, ByteSizeError};
+use standard::Inodes;
 pub use standard::{Content, DiskSize, Firmware, LayoutError, Request, RootFs};

@@ -152,12 +152,14 @@ impl RootFs {
 /// How much has to go onto a disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Of all regular files together, each hard-linked file once.
+    /// Of all regular files together without their holes, each hard-linked file once.
     pub bytes: u64,
     /// Files, directories, links and devices.
     pub entries: u64,
     /// Blocks of 4 KiB that files and directories take: what `du` counts.
     pub blocks: u64,
+    /// The entries, each hard-linked file once: what takes an inode.
+    pub inodes: u64,
 }
 
 impl Content {
@@ -175,16 +177,52 @@ impl Content {
     ///
     /// On top of the content: 5 % for inode tables, bitmaps and the reserve of root, 64 MiB for the journal. The free part is
     /// what a first boot needs before the root is grown: logs, package lists, keys.
-    const fn root_bytes(self) -> u64 {
-        let needed = self.minimum_bytes();
+    const fn root_bytes(self, inodes: Inodes) -> u64 {
+        let needed = self.minimum_bytes(inodes);
         let free = needed / 4;
         needed.saturating_add(if free < 256 * MIB { 256 * MIB } else { free })
     }
 
     /// Returns the least root file system that it fits on.
-    pub(super) const fn minimum_bytes(self) -> u64 {
+    pub(super) const fn minimum_bytes(self, inodes: Inodes) -> u64 {
         let allocated = self.allocated_bytes();
-        allocated.saturating_add(allocated / 20).saturating_add(64 * MIB)
+        let bytes = allocated.saturating_add(allocated / 20).saturating_add(64 * MIB);
+        let for_inodes = inodes.file_system_bytes(self.inodes);
+        if bytes > for_inodes { bytes } else { for_inodes }
+    }
+}
+
+/// How many inodes a file system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::disk) enum Inodes {
+    /// One for so many bytes, from the first moment on.
+    OnePer(u64),
+    /// As many as there is free space for.
+    Any,
+}
+
+impl Inodes {
+    /// Of ext2, ext3 and ext4 as plywood makes them: see the arguments of `mke2fs`.
+    pub(in crate::disk) const EXT: Self = Self::OnePer(16384);
+
+    /// Returns the least size of a file system for so many inodes: the first eleven are its own, and what is left of a group of
+    /// blocks at the end may have none.
+    pub(in crate::disk) const fn file_system_bytes(self, inodes: u64) -> u64 {
+        match self {
+            Self::OnePer(bytes) => {
+                inodes.saturating_add(inodes / 50).saturating_add(64).saturating_mul(bytes)
+            }
+            Self::Any => 0,
+        }
+    }
+}
+
+impl RootFs {
+    const fn inodes(self) -> Inodes {
+        match self {
+            RootFs::Ext4 => Inodes::EXT,
+            RootFs::Xfs => Inodes::Any,
+        }
     }
 }
 
@@ -221,7 +259,7 @@ impl Layout {
         let identity = Identity::new(request.image);
         let mut partitions = boot_partitions(&request.firmware, &identity);
         let offset = partitions.last().map_or(ALIGNMENT, |last| last.extent.offset + last.extent.bytes);
-        let bytes = disk_bytes(request.size, offset, content)?;
+        let bytes = disk_bytes(request.size, offset, content, request.root.inodes())?;
         let extent = Extent { offset, bytes: bytes - ALIGNMENT - offset };
         let number = partitions.len() as u32 + 1;
         partitions.push(partition(number, "root", PartitionKind::LINUX, extent, &identity));
@@ -260,14 +298,19 @@ fn partition(number: u32, name: &str, kind: PartitionKind, extent: Extent, ident
     Partition { number, name: name.to_owned(), entry, extent }
 }
 
-fn disk_bytes(size: DiskSize, root_offset: u64, content: Content) -> Result<u64, LayoutError> {
+fn disk_bytes(
+    size: DiskSize,
+    root_offset: u64,
+    content: Content,
+    inodes: Inodes,
+) -> Result<u64, LayoutError> {
     // The last MiB holds the second copy of the partition table.
     let around = root_offset + ALIGNMENT;
     let aligned = |bytes: u64| bytes.div_ceil(ALIGNMENT).saturating_mul(ALIGNMENT);
     match size {
-        DiskSize::Auto => Ok(aligned(around.saturating_add(content.root_bytes().max(MIN_ROOT_BYTES)))),
+        DiskSize::Auto => Ok(aligned(around.saturating_add(content.root_bytes(inodes).max(MIN_ROOT_BYTES)))),
         DiskSize::Given(given) => {
-            let needed = aligned(around.saturating_add(content.minimum_bytes().max(MIN_ROOT_BYTES)));
+            let needed = aligned(around.saturating_add(content.minimum_bytes(inodes).max(MIN_ROOT_BYTES)));
             let bytes = aligned(given.bytes());
             let too_small = || LayoutError::TooSmall { given, needed: ByteSize::from_bytes(needed) };
             if bytes < needed { Err(too_small()) } else { Ok(bytes) }
@@ -369,6 +412,20 @@ mod tests {
     }
 
     #[test]
+    fn inodes_count_where_their_number_is_fixed() {
+        let content = Content { bytes: 60_000, entries: 60_000, blocks: 60_000, inodes: 60_000 };
+        let auto = |root| Request { size: DiskSize::Auto, root, ..request(&[]) };
+        let inodes = |layout: &Layout| layout.partitions[0].extent.bytes / 16384;
+        let ext4 = Layout::standard(&auto(RootFs::Ext4), content).unwrap();
+        assert!(inodes(&ext4) > 60_000 * 5 / 4, "{}", inodes(&ext4));
+        let linked = Layout::standard(&auto(RootFs::Ext4), Content { inodes: 1, ..content }).unwrap();
+        let xfs = Layout::standard(&auto(RootFs::Xfs), content).unwrap();
+        assert!(linked.bytes < ext4.bytes && xfs.bytes < ext4.bytes);
+        let given = Request { size: DiskSize::Given(ByteSize::from_mebibytes(700)), ..request(&[]) };
+        assert!(matches!(Layout::standard(&given, content), Err(LayoutError::TooSmall { .. })));
+    }
+
+    #[test]
     fn automatic_sizes_leave_room_and_given_ones_are_checked() {
         let content = Content { bytes: 1_700_000_000, entries: 72_000, ..Content::default() };
         let auto = Request { size: DiskSize::Auto, ..request(&[Firmware::Bios]) };
@@ -384,7 +441,7 @@ mod tests {
 
     #[test]
     fn absurd_content_is_an_error_and_no_overflow() {
-        let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX };
+        let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX, inodes: u64::MAX };
         assert!(Layout::standard(&request(&[]), content).is_err());
     }
 

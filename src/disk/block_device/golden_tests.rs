@@ -12,7 +12,7 @@ const EFI_4K: &str = include_str!("../../../tests/fixtures/block-device/efi-4k.y
 const EFI_LVM: &str = include_str!("../../../tests/fixtures/block-device/efi-lvm.yaml");
 const MANY: &str = include_str!("../../../tests/fixtures/block-device/many.yaml");
 
-const CONTENT: Content = Content { bytes: 1 << 30, entries: 20_000, blocks: 1 << 18 };
+const CONTENT: Content = Content { bytes: 1 << 30, entries: 20_000, blocks: 1 << 18, inodes: 20_000 };
 
 fn parse(text: &str) -> BlockDevices {
     BlockDevices::parse("disk.yaml", text, &RootParameters::default()).unwrap()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::kind::FsType;
-use crate::disk::{Content, SectorSize};
+use crate::disk::{Content, Inodes, SectorSize};
 
 /// Journals of this size survive a resize to many times the size of the image.
 const JOURNAL_MEBIBYTES: u64 = 64;
@@ -123,14 +123,21 @@ impl RootParameters {
     pub(super) fn image_bytes(&self, root: FsType, other_bytes: u64, content: Content) -> u64 {
         let kibibytes = match (self.size_gibibytes, self.extra_mebibytes) {
             (Some(size), _) => (size * 1024.0 * 1024.0) as u64,
-            (None, extra) => self.computed_kibibytes(root, other_bytes, extra, content.used_kibibytes()),
+            (None, extra) => self.computed_kibibytes(root, other_bytes, extra, content),
         };
         let esp = if self.allowance == Allowance::Esp { ESP_KIBIBYTES } else { 0 };
         let units = kibibytes.saturating_add(esp).div_ceil(SIZE_UNIT_KIBIBYTES);
         units.saturating_mul(SIZE_UNIT_KIBIBYTES * 1024)
     }
 
-    fn computed_kibibytes(&self, root: FsType, other_bytes: u64, extra: Option<f64>, used: u64) -> u64 {
+    fn computed_kibibytes(
+        &self,
+        root: FsType,
+        other_bytes: u64,
+        extra: Option<f64>,
+        content: Content,
+    ) -> u64 {
+        let used = content.used_kibibytes();
         let journal = if root == FsType::EXT4 { self.journal() * 1024 } else { 0 };
         let roomy = match extra {
             Some(mebibytes) => used.saturating_add((mebibytes * 1024.0) as u64),
@@ -138,6 +145,8 @@ impl RootParameters {
         };
         // Where diskimage-builder's rule makes a disk that is too small for any file system.
         let least = (root.least_root_bytes() >> 10).max(journal + BESIDE_JOURNAL_KIBIBYTES);
+        // That rule counts no links: they take inodes and no blocks.
+        let least = least.max(inodes(root).file_system_bytes(content.inodes) >> 10);
         // Each partition begins on an alignment, and so may the end of the disk.
         let others = match self.allowance {
             Allowance::Partitions if other_bytes > 0 => (other_bytes >> 10).saturating_add(4 * 1024),
@@ -163,6 +172,15 @@ impl RootParameters {
 
     fn journal(&self) -> u64 {
         self.journal_mebibytes.unwrap_or(JOURNAL_MEBIBYTES)
+    }
+}
+
+/// Returns how many inodes a root file system has that is made with [`RootParameters::root_options`] alone.
+fn inodes(root: FsType) -> Inodes {
+    match root {
+        FsType::EXT4 => Inodes::OnePer(4096),
+        FsType::Ext(_) => Inodes::EXT,
+        _ => Inodes::Any,
     }
 }
 
@@ -200,7 +218,7 @@ mod tests {
 
     /// 900,000 KiB of used space.
     fn content() -> Content {
-        Content { bytes: 900_000 << 10, entries: 0, blocks: 225_000 }
+        Content { bytes: 900_000 << 10, entries: 0, blocks: 225_000, inodes: 0 }
     }
 
     #[test]
@@ -231,7 +249,7 @@ mod tests {
 
     #[test]
     fn absurd_content_is_no_overflow() {
-        let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX };
+        let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX, inodes: u64::MAX };
         assert!(parameters(&[]).unwrap().image_bytes(FsType::EXT4, 0, content) > 1 << 60);
     }
 
