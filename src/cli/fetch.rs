@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use super::context::machine_architecture;
 use super::report::{Failure, Message};
 use crate::oci::{
-    BlobStream, DiffId, Digest, RawManifest, Reference, TagOrDigest, find_image, is_foreign, parse_diff_ids,
+    BlobStream, DiffId, Digest, NoImage, RawManifest, Reference, TagOrDigest, find_image, is_foreign,
+    parse_diff_ids, refuse_artifact,
 };
 use crate::port::{Blob, Direction, Events, How, Layer, StoreError};
 use crate::registry::{Access, Client, PullError, Remote, Transfers};
@@ -45,17 +46,18 @@ impl Fetch<'_> {
     /// Fetches what the store does not have of an image. Its blobs are what their digests name; whether the layers in them are
     /// those of its config is found out when they are first used.
     pub(super) fn image(&self, reference: &Reference) -> Result<Fetched<()>, Failure> {
-        self.fetch(reference, |source, _, blob| self.blob(source, blob))
+        self.fetch(reference, |_| Ok(()), |source, _, blob| self.blob(source, blob))
     }
 
     /// Fetches what the store does not have of an image, to build on its layers.
     pub(super) fn base(&self, reference: &Reference) -> Result<Fetched<Layer>, Failure> {
-        self.fetch(reference, |source, diff_id, blob| self.layer(source, diff_id, blob))
+        self.fetch(reference, refuse_artifact, |source, diff_id, blob| self.layer(source, diff_id, blob))
     }
 
     fn fetch<L: Clone + Send>(
         &self,
         reference: &Reference,
+        check: fn(&ImageManifest) -> Result<(), NoImage>,
         take: impl Fn(&Source<'_>, &DiffId, &Blob) -> Result<L, PullError<StoreError>> + Sync,
     ) -> Result<Fetched<L>, Failure> {
         let remote = self.client.remote(&reference.repository, Access::Pull);
@@ -63,6 +65,7 @@ impl Fetch<'_> {
         let digest = named.digest();
         let manifest = self.resolve(&remote, named)?;
         let parsed: ImageManifest = parse(&remote, &manifest)?;
+        check(&parsed).map_err(|error| unusable(&remote, error))?;
         let blobs = [parsed.config()].into_iter().chain(parsed.layers());
         let sizes: BTreeMap<_, _> = blobs.map(|blob| (blob.digest().to_string(), blob.size())).collect();
         let transfers =

@@ -12,6 +12,7 @@ mod config;
 mod digest;
 mod document;
 mod hex;
+mod image_type;
 mod json;
 mod manifest;
 mod platform;
@@ -26,6 +27,7 @@ pub use document::{
     is_index_type,
 };
 pub use hex::{decode_hex, encode_hex};
+pub use image_type::{NoImage, refuse_artifact};
 pub use json::canonical_json;
 pub use manifest::{descriptor, image_manifest};
 pub use platform::{PlatformError, find_image};

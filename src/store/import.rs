@@ -10,9 +10,11 @@ use std::path::Path;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use super::Store;
-use super::document::{expected_diff_ids, invalid, name_of, parse, parse_digest};
+use super::document::{chain, expected_diff_ids, invalid, name_of, parse, parse_digest};
 use super::file::failed;
-use crate::oci::{DiffId, Digest, VerifyingReader, find_image, is_foreign, is_index_type};
+use crate::oci::{
+    DiffId, Digest, RawManifest, VerifyingReader, find_image, is_foreign, is_index_type, refuse_artifact,
+};
 use crate::port::StoreError;
 
 /// What was imported.
@@ -75,7 +77,12 @@ impl OciLayout<'_> {
             [only] if !is_index(only) => only.clone(),
             several => self.find(&path, several)?,
         };
-        let manifest: ImageManifest = parse(&path, &self.read_blob(&image)?)?;
+        let bytes = self.read_blob(&image)?;
+        // Docker's first schema has other fields: its name says more than that one is missing.
+        RawManifest::new(image.media_type().as_ref(), bytes.clone())
+            .map_err(|error| invalid(&path, chain(&error)))?;
+        let manifest: ImageManifest = parse(&path, &bytes)?;
+        refuse_artifact(&manifest).map_err(|error| invalid(&path, error.to_string()))?;
         let config = self.read_blob(manifest.config())?;
         let diff_ids = expected_diff_ids(&path, &config, manifest.layers().len())?;
         for (layer, diff_id) in manifest.layers().iter().zip(&diff_ids) {
@@ -172,7 +179,6 @@ mod tests {
     use super::*;
     use crate::layer::{Encoder, Encoding, Entry, Kind, Meta};
     use crate::oci::{ImageConfig, descriptor, image_manifest};
-    use crate::store::document::chain;
     use crate::store::encoding;
 
     const EPOCH: i64 = 1_700_000_000;
@@ -278,6 +284,35 @@ mod tests {
         assert_eq!(json!(source.import(None).unwrap().manifest), b["digest"]);
         source.index(&[for_platform(a, "arm64"), for_platform(b, "s390x")]);
         assert!(source.import(None).unwrap_err().contains("linux/amd64 (but for linux/arm64, linux/s390x)"));
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_by_its_type() {
+        let source = Source::new();
+        let config = source.blob(b"{}");
+        let of = |config_type: &str, layer_type: &str| {
+            let blob = |media_type: &str| json!({ "mediaType": media_type, "digest": config, "size": 2 });
+            let manifest =
+                json!({ "schemaVersion": 2, "config": blob(config_type), "layers": [blob(layer_type)] });
+            let manifest = manifest.to_string();
+            let media_type = MediaType::ImageManifest.to_string();
+            source.index(&[json!({
+                "mediaType": media_type, "digest": source.blob(manifest.as_bytes()), "size": manifest.len(),
+            })]);
+            source.import(None).unwrap_err()
+        };
+        let image = MediaType::ImageConfig.to_string();
+        let error = of(&image, "application/vnd.in-toto+json");
+        assert!(error.contains("`application/vnd.in-toto+json`"), "{error}");
+        let error = of("application/vnd.wasm.config.v0+json", "application/wasm");
+        assert!(error.contains("an artifact of type `application/vnd.wasm.config.v0+json`"), "{error}");
+        let old = r#"{"schemaVersion":1,"fsLayers":[]}"#;
+        let media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        source.index(&[
+            json!({ "mediaType": media_type, "digest": source.blob(old.as_bytes()), "size": old.len() }),
+        ]);
+        let error = source.import(None).unwrap_err();
+        assert!(error.contains(&format!("`{media_type}`")), "{error}");
     }
 
     #[test]
