@@ -333,6 +333,7 @@ impl Applier {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             self.directories.forget(&path);
         }
+        self.bare.retain(|bare| !is_within(bare, &path));
         self.copies.values_mut().for_each(|copies| copies.retain(|copy| !is_within(copy, &path)));
         Ok(remove_tree(parent.handle.as_fd(), name)?)
     }

@@ -184,6 +184,7 @@ fn entries_in_any_order_above_anything() {
         ("app d 711\n app gone\n app/sub d", "app/:711 app/sub/", true),
         ("app/sub/x gone\n app/sub gone", "app/:700 app/old=1", true),
         ("app/sub/x gone\n app gone", "", true),
+        ("app/sub/x gone\n app/sub f=9\n app gone", "app/:700 app/sub=9", false),
         ("app/none gone\n none gone\n none/none gone\n file/x gone\n new d\n new/x gone", "APP new/", true),
         ("none opaque\n file opaque", "APP", true),
         ("lib/so gone", "APP -so", true),

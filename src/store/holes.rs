@@ -4,14 +4,13 @@
 //! takes no more of the disk than the files that it was made of.
 //!
 //! What is a hole depends on the content alone, so that a disk made of unpacked layers is the same everywhere: each
-//! granule of [`GRANULE_BYTES`] that holds nothing but zeros. A swap file has none: the kernel refuses it otherwise.
+//! granule of [`HOLE_BYTES`](crate::layer::HOLE_BYTES) that holds nothing but zeros. A swap file has none: the kernel refuses it otherwise.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-/// Smaller holes save little and tear files into pieces.
-pub(super) const GRANULE_BYTES: usize = 64 * 1024;
+use crate::layer::HOLE_BYTES as GRANULE_BYTES;
 
 /// A read that fills this takes the kernel few calls.
 const BUFFER_BYTES: usize = 2 * GRANULE_BYTES;
