@@ -25,6 +25,7 @@ mod failed;
 mod host;
 mod host_reads;
 mod kernels;
+mod layers;
 mod mounts;
 mod normalize;
 mod output;

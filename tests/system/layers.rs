@@ -1,0 +1,227 @@
+//! Layers of all forms, unpacked and mounted as overlayfs, against a model and against umoci. Needs root.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use plywood::layer::{Decoder, Encoder, Encoding, Entry, Kind, Meta, Xattrs};
+use plywood::oci::{DiffId, ImageConfig, descriptor, image_manifest};
+use plywood::store::Store;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+#[path = "../common/layer_model.rs"]
+mod model;
+
+use model::{Member, Tree};
+
+struct Bench {
+    directory: tempfile::TempDir,
+    store: Store,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        Self { directory, store }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn import(&self, layers: &[Vec<Member>]) -> Vec<DiffId> {
+        let import = |layer: &Vec<Member>| {
+            let mut encoder = Encoder::new(Vec::new());
+            for (entry, content) in layer {
+                encoder.append_file(entry, &mut content.as_slice()).unwrap();
+            }
+            let file = self.at("layer.tar");
+            fs::write(&file, encoder.finish().unwrap().0).unwrap();
+            self.store.import_rootfs_tar(&file).unwrap().diff_ids[0]
+        };
+        layers.iter().map(import).collect()
+    }
+
+    /// Mounts the layers, and returns what can be seen of them.
+    fn mounted(&self, stack: &[DiffId]) -> BTreeMap<Vec<u8>, String> {
+        let mut lowers = self.store.snapshots(stack).unwrap();
+        // Overlayfs wants two directories where nothing is above.
+        fs::create_dir_all(self.at("empty")).unwrap();
+        lowers.insert(0, self.at("empty"));
+        let lowers: Vec<_> = lowers.iter().rev().map(|path| path.display().to_string()).collect();
+        fs::create_dir_all(self.at("mounted")).unwrap();
+        // Each lower directory by a short name: one page of options holds few long ones.
+        let script = r#"set -e; mount -t tmpfs none "$1"; n=0; dirs=; shift
+            m=$1; shift; for d; do mkdir "$m/$n"; mount --bind "$d" "$m/$n"; dirs="$dirs${dirs:+:}$n"; n=$((n+1)); done
+            cd "$m"; mkdir root; mount -t overlay none -o "ro,lowerdir=$dirs" root
+            tar --hard-dereference --format=pax --numeric-owner -C root -cf - ."#;
+        let mount = self.at("mounted").display().to_string();
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-m", "sh", "-c", script, "sh", &mount, &mount]).args(&lowers);
+        let tar = unshare.output().unwrap();
+        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+        seen(&tar.stdout)
+    }
+
+    /// Returns what umoci makes of the layers.
+    fn unpacked_by_umoci(&self, stack: &[DiffId]) -> BTreeMap<Vec<u8>, String> {
+        let mut config = ImageConfig::new("amd64", 0).unwrap();
+        stack.iter().for_each(|diff_id| config.push_step("layer", std::slice::from_ref(diff_id)));
+        let config = config.to_bytes();
+        self.store.put_blob(&config).unwrap();
+        let layers = stack.iter().map(|diff_id| {
+            let layer = self.store.encoded(diff_id, Encoding::Gzip).unwrap();
+            descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)
+        });
+        let manifest = image_manifest(&config, layers.collect(), &BTreeMap::new());
+        self.store.save_image("judged", &manifest).unwrap();
+        let (image, bundle) = (format!("{}:judged", self.at("store").display()), self.at("bundle"));
+        if bundle.exists() {
+            fs::remove_dir_all(&bundle).unwrap();
+        }
+        run("umoci", &["unpack", "--image", &image, bundle.to_str().unwrap()]);
+        let root = bundle.join("rootfs").display().to_string();
+        let args = ["--hard-dereference", "--format=pax", "--numeric-owner", "-C", &root, "-cf", "-", "."];
+        seen(&run("tar", &args))
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("this test needs the program `{program}`: {error}"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// What an entry shows, but for times of directories: each tool has its own where an archive lists none.
+fn word(kind: &Kind, meta: &Meta, content: &[u8]) -> String {
+    let Meta { mode, uid, gid, mtime, .. } = meta;
+    let mtime = if *kind == Kind::Directory { 0 } else { *mtime };
+    format!("{kind:?} {mode:o} {uid}:{gid} {mtime} {:?}", String::from_utf8_lossy(content))
+}
+
+fn seen(tar: &[u8]) -> BTreeMap<Vec<u8>, String> {
+    let mut decoder = Decoder::new(tar);
+    let mut seen = BTreeMap::new();
+    while let Some((entry, mut content)) = decoder.next_entry().unwrap() {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes).unwrap();
+        seen.insert(entry.path, word(&entry.kind, &entry.meta, &bytes));
+    }
+    seen
+}
+
+fn expected(tree: &Tree) -> BTreeMap<Vec<u8>, String> {
+    tree.iter().map(|(path, shown)| (path.clone(), word(&shown.kind, &shown.meta, &shown.content))).collect()
+}
+
+fn owner() -> Meta {
+    Meta { mode: 0o755, uid: 1000, gid: 2000, mtime: 77, xattrs: Xattrs::new() }
+}
+
+/// The same layers in each run.
+fn random_layers(cases: usize) -> Vec<Vec<(Vec<Member>, Tree)>> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let layers = model::any_layers(owner());
+    let mut next = || layers.new_tree(&mut runner).unwrap().current();
+    (0..cases).map(|_| model::applied(next(), &Meta::IMPLIED_DIRECTORY)).collect()
+}
+
+#[test]
+fn mounted_layers_show_what_they_give_applied_to_one_tree() {
+    for layers in random_layers(60) {
+        let bench = Bench::new();
+        let stack = bench.import(&layers.iter().map(|(layer, _)| layer.clone()).collect::<Vec<_>>());
+        let (_, tree) = layers.last().unwrap();
+        assert_eq!(bench.mounted(&stack), expected(tree), "{layers:#?}");
+    }
+}
+
+fn member(path: &str, kind: Kind, mode: u32) -> Member {
+    let content = if let Kind::File(bytes) = kind { vec![b'x'; bytes as usize] } else { Vec::new() };
+    let meta = match kind {
+        Kind::Whiteout | Kind::OpaqueWhiteout => Meta::NONE,
+        Kind::Symlink(_) => Meta { mode: 0o777, ..owner() },
+        _ => Meta { mode, ..owner() },
+    };
+    (Entry { path: path.into(), kind, meta }, content)
+}
+
+/// Forms of entries that builders other than plywood use, above what a real root has; umoci judges.
+#[test]
+fn layers_of_other_builders_give_what_umoci_unpacks() {
+    let (file, directory) = (|path: &str| member(path, Kind::File(3), 0o640), Kind::Directory);
+    let lower = vec![
+        member("", directory.clone(), 0o555),
+        member("home", directory.clone(), 0o755),
+        member("home/app", directory.clone(), 0o700),
+        file("home/app/old"),
+        member("srv", directory.clone(), 0o755),
+        member("srv/share", directory.clone(), 0o2775),
+        file("srv/share/x"),
+        member("tmp", directory.clone(), 0o1777),
+        member("usr", directory.clone(), 0o755),
+        member("usr/lib", directory.clone(), 0o711),
+        file("usr/lib/so"),
+        member("lib", Kind::Symlink(b"usr/lib".to_vec()), 0),
+    ];
+    let opaque = |path: &str| member(path, Kind::OpaqueWhiteout, 0);
+    let gone = |path: &str| member(path, Kind::Whiteout, 0);
+    let hard = |path: &str, target: &str| member(path, Kind::Hardlink(target.into()), 0o640);
+    let uppers = [
+        vec![file("home/app/file"), file("srv/share/file"), file("tmp/file"), file("new/deep/file")],
+        vec![member("home/app", directory.clone(), 0o711), opaque("home/app"), file("home/app/fresh")],
+        vec![opaque("srv"), member("srv/new", directory.clone(), 0o755), file("srv/new/file")],
+        vec![gone("home/app/old"), gone("home/app/none"), gone("srv"), gone("none/none")],
+        vec![gone("srv/share"), member("srv/share", directory.clone(), 0o700), file("srv/share/new")],
+        vec![member("new", directory.clone(), 0o755), gone("new/none"), file("new/file")],
+        vec![file("lib/new"), gone("lib/so")],
+        vec![hard("copy", "usr/lib/so"), hard("again", "copy")],
+        vec![file("srv"), member("usr/lib/so", directory, 0o755)],
+    ];
+    for upper in uppers {
+        let bench = Bench::new();
+        let stack = bench.import(&[lower.clone(), upper.clone()]);
+        assert_eq!(bench.mounted(&stack), bench.unpacked_by_umoci(&stack), "{upper:#?}");
+        let layers = model::applied(vec![lower.clone(), upper.clone()], &Meta::IMPLIED_DIRECTORY);
+        assert_eq!(bench.mounted(&stack), expected(&layers[1].1), "the model differs: {upper:#?}");
+    }
+}
+
+/// A layer that was unpacked above one stack serves no other where it leans on what is below.
+#[test]
+fn a_layer_in_two_images_has_in_each_what_is_below_it_there() {
+    let bench = Bench::new();
+    let home = |mode| vec![member("", Kind::Directory, 0o755), member("home", Kind::Directory, mode)];
+    let shared = vec![member("home/file", Kind::File(3), 0o600), member("gone", Kind::Whiteout, 0)];
+    let [open, private, shared] = bench.import(&[home(0o755), home(0o700), shared])[..] else {
+        unreachable!()
+    };
+    for (base, mode) in [(open, "755"), (private, "700")] {
+        let seen = bench.mounted(&[base, shared]);
+        assert!(seen[b"home".as_slice()].contains(&format!(" {mode} ")), "{seen:?}");
+    }
+    let snapshots = fs::read_dir(bench.at("store/snapshots")).unwrap().count();
+    assert_eq!(snapshots, 4, "two bases, and the shared layer twice");
+    assert!(bench.store.check().unwrap().is_sound());
+}
+
+/// A hole is no content: neither the store nor a disk pays for it.
+#[test]
+fn zeros_take_nothing_where_a_layer_is_unpacked() {
+    use std::os::unix::fs::MetadataExt;
+    let bench = Bench::new();
+    let (tree, file) = (bench.at("tree"), bench.at("sparse.tar"));
+    fs::create_dir(&tree).unwrap();
+    fs::File::create(tree.join("sparse")).unwrap().set_len(3 << 30).unwrap();
+    run("tar", &["-S", "-C", tree.to_str().unwrap(), "-cf", file.to_str().unwrap(), "."]);
+    let stack = bench.store.import_rootfs_tar(&file).unwrap().diff_ids;
+    let snapshot: &Path = &bench.store.snapshots(&stack).unwrap()[0];
+    let metadata = fs::metadata(snapshot.join("sparse")).unwrap();
+    assert_eq!((metadata.len(), metadata.blocks()), (3 << 30, 0));
+}
