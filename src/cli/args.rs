@@ -456,6 +456,26 @@ pub enum Store {
         #[arg(long)]
         json: bool,
     },
+    /// List the images that the store holds: imported bases, pulled images, containers of builds
+    Images {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove imported bases, pulled images and containers, and what nothing else needs of them
+    ///
+    /// A base that steps in the store are built on is refused: their images could not be built again without it.
+    Rm {
+        /// Name or digest as `plywood store images` shows it, or the name of an imported base of the project
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// Also remove a base that steps in the store are built on
+        #[arg(long)]
+        force: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove layers that neither a recent build nor the last build of an image uses
     Gc {
         /// Remove what was not used for this many days, but for the last build of each image

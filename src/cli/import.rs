@@ -7,7 +7,7 @@ use super::Process;
 use super::answer::say;
 use super::args::{Global, Import};
 use super::context::{machine_architecture, open_store};
-use super::fetch::Fetch;
+use super::fetch::{Fetch, Fetched};
 use super::progress::{Detail, renderer};
 use super::registry::client;
 use super::report::{Failure, Message};
@@ -15,15 +15,30 @@ use crate::distro::{Architecture, BaseDefinition, BaseName, BaseSource};
 use crate::element::Family;
 use crate::load;
 use crate::oci::{DiffId, Digest, Reference};
+use crate::port::{Layer, StoreError};
 use crate::store::{Imported, Store};
 
-/// What was taken in.
+/// What was taken in. Until it has a name in the store, the next collection removes it.
 struct Taken {
     diff_ids: Vec<DiffId>,
-    /// Of the manifest that the store has now.
-    manifest: Digest,
+    form: Form,
     /// Where the same can be had again.
     reference: Option<Reference>,
+}
+
+/// What gets a name in the store.
+enum Form {
+    Imported(Imported),
+    Fetched(Fetched<Layer>),
+}
+
+impl Form {
+    fn save(&self, store: &Store, architecture: Architecture) -> Result<Digest, StoreError> {
+        match self {
+            Form::Imported(imported) => store.save_base(imported, architecture),
+            Form::Fetched(Fetched { config, layers, .. }) => store.save_base_layers(config, layers),
+        }
+    }
 }
 
 /// Stores the layers, and writes `layers/NAME.toml` into the project.
@@ -34,14 +49,17 @@ pub(super) fn run(global: &Global, args: &Import, process: &Process) -> Result<E
     refuse_to_replace(&name, &layers)?;
     let store = open_store(global, process)?;
     let architecture = machine_architecture()?;
-    let Taken { diff_ids, manifest, reference } = match registry_reference(&args.source)? {
+    let Taken { diff_ids, form, reference } = match registry_reference(&args.source)? {
         Some(reference) => from_registry(global, args, process, &store, &reference)?,
         None => from_files(&store, args, architecture)?,
     };
     let (distro, release) = distribution(&store, args, &diff_ids)?;
     let reference = reference.map(|reference| reference.to_string());
+    let family = Family::of(&distro).ok_or_else(|| unknown_distribution(&args.source))?;
+    // Named last: an import that fails leaves nothing that is kept.
+    let manifest = form.save(&store, architecture)?;
     let base = BaseDefinition {
-        family: Family::of(&distro).ok_or_else(|| unknown_distribution(&args.source))?,
+        family,
         distro,
         release,
         architectures: [architecture].into(),
@@ -98,18 +116,16 @@ fn from_registry(
     let events = renderer(args.progress, Detail::of(global));
     let client = client(global, process)?;
     let fetched = Fetch { client: &client, store, events: events.as_ref() }.base(reference)?;
-    let manifest = store.save_base_layers(&fetched.config, &fetched.layers)?;
     Ok(Taken {
         diff_ids: fetched.layers.iter().map(|layer| layer.diff_id).collect(),
-        manifest,
         reference: Some(Reference { digest: Some(fetched.digest), ..reference.clone() }),
+        form: Form::Fetched(fetched),
     })
 }
 
 fn from_files(store: &Store, args: &Import, architecture: Architecture) -> Result<Taken, Failure> {
     let imported = import(store, &args.source, architecture)?;
-    let manifest = store.save_base(&imported, architecture)?;
-    Ok(Taken { diff_ids: imported.diff_ids, manifest, reference: None })
+    Ok(Taken { diff_ids: imported.diff_ids.clone(), form: Form::Imported(imported), reference: None })
 }
 
 fn import(store: &Store, source: &str, architecture: Architecture) -> Result<Imported, Failure> {

@@ -1,5 +1,6 @@
 //! `plywood store`: what it holds, what it can do without, whether it is sound.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,8 +9,11 @@ use super::answer::{self, say};
 use super::args::{Global, Store as Command};
 use super::context::{open_store, open_store_to_read};
 use super::progress::size;
-use super::report::Failure;
-use crate::store::{CheckReport, GcPolicy, GcReport, Store};
+use super::report::{Failure, Message};
+use crate::distro::BaseSource;
+use crate::load;
+use crate::oci::Digest;
+use crate::store::{CheckReport, GcPolicy, GcReport, ListedImage, Store};
 
 /// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
@@ -18,6 +22,10 @@ const DAY: u64 = 24 * 60 * 60;
 pub(super) fn run(global: &Global, command: &Command, process: &Process) -> Result<ExitCode, Failure> {
     match command {
         Command::List { json } => list(&open_store_to_read(global)?, *json),
+        Command::Images { json } => list_images(&open_store_to_read(global)?, *json),
+        Command::Rm { images, force, json } => {
+            remove(global, &open_store(global, process)?, images, *force, *json)
+        }
         Command::Gc { older_than, max_size } => {
             let unused_for = Some(Duration::from_secs(older_than.saturating_mul(DAY)));
             let policy = GcPolicy { unused_for, max_bytes: max_size.map(|size| size.bytes()) };
@@ -70,6 +78,91 @@ fn list(store: &Store, json: bool) -> Result<ExitCode, Failure> {
         )?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn list_images(store: &Store, json: bool) -> Result<ExitCode, Failure> {
+    let images = store.list_images()?;
+    if json {
+        let entry = |image: &ListedImage| {
+            serde_json::json!({
+                "name": image.name,
+                "digest": image.manifest,
+                "blob-bytes": image.blob_bytes,
+                "used-by": image.used_by,
+            })
+        };
+        answer::json(&images.iter().map(entry).collect::<Vec<_>>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for image in &images {
+        let ListedImage { name, manifest, blob_bytes, used_by } = image;
+        let users = if used_by.is_empty() { String::new() } else { format!("  used by {}", names(used_by)) };
+        say!("{name}  {manifest}  {:>10}{users}", size(*blob_bytes))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn names(images: &BTreeSet<String>) -> String {
+    images.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks all names before the first image is removed.
+fn remove(
+    global: &Global,
+    store: &Store,
+    images: &[String],
+    force: bool,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let known = store.list_images()?;
+    let mut chosen: BTreeMap<&str, &ListedImage> = BTreeMap::new();
+    for image in images {
+        let found = find(global, &known, image);
+        if found.is_empty() {
+            let message = format!("store `{}` has no image `{image}`", store.path().display());
+            return Err(Message::with_hint(message, "to see which it has: plywood store images"));
+        }
+        chosen.extend(found.into_iter().map(|image| (image.name.as_str(), image)));
+    }
+    if let Some(used) = chosen.values().find(|image| !force && !image.used_by.is_empty()) {
+        let message =
+            format!("`{}` is the base of {}, whose steps are in the store", used.name, names(&used.used_by));
+        let hint = "to remove it all the same: plywood store rm --force; steps that no recent build used go with \
+                    plywood store gc";
+        return Err(Message::with_hint(message, hint));
+    }
+    for name in chosen.keys() {
+        store.remove_image(name)?;
+    }
+    // No age, no limit: only what nothing refers to any more.
+    let GcReport { freed_bytes, .. } = store.gc(&GcPolicy::default())?;
+    if json {
+        let removed: Vec<_> = chosen.keys().collect();
+        answer::json(&serde_json::json!({ "removed": removed, "freed-bytes": freed_bytes }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for name in chosen.keys() {
+        say!("removed {name}")?;
+    }
+    say!("freed {}", size(freed_bytes))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the images that a word names: by their name, their digest, or the name that the project gives an imported base.
+fn find<'i>(global: &Global, known: &'i [ListedImage], word: &str) -> Vec<&'i ListedImage> {
+    let named: Vec<_> = known.iter().filter(|image| image.name == word).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let of_project = || {
+        let base = load::load_base(&word.parse().ok()?, &[global.project.join("layers")]).ok()?;
+        match base.source {
+            BaseSource::Stored { digest, .. } => Some(digest),
+            _ => None,
+        }
+    };
+    let digest = word.parse::<Digest>().ok().or_else(of_project);
+    known.iter().filter(|image| Some(image.manifest) == digest).collect()
 }
 
 fn report_check(report: &CheckReport) -> Result<ExitCode, Failure> {

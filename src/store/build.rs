@@ -13,9 +13,9 @@ use crate::plan::InputKey;
 use crate::port::{Layer, StoreError};
 
 /// Where the index has builds.
-const PREFIX: &str = "build/";
+pub(super) const PREFIX: &str = "build/";
 /// Where the index has the containers of builds.
-const CONTAINER_PREFIX: &str = "container/";
+pub(super) const CONTAINER_PREFIX: &str = "container/";
 /// What the artifact is. Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage".
 const ARTIFACT_TYPE: &str = "application/vnd.plywood.build.v1+json";
 /// The annotation that names the steps: their input keys, separated by spaces.

@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// Returns the layers of an image by its config, lowest first; none of something that is no image.
-    fn stack_of(&self, name: &str) -> Result<Vec<DiffId>, StoreError> {
+    pub(super) fn stack_of(&self, name: &str) -> Result<Vec<DiffId>, StoreError> {
         let Some(image) = self.image(name)? else { return Ok(Vec::new()) };
         let Some(config) = image.blobs.first() else { return Ok(Vec::new()) };
         Ok(self

@@ -56,6 +56,7 @@ mod pack;
 mod peek;
 mod receive;
 mod record;
+mod remove;
 mod room;
 mod scan;
 mod scratch;
@@ -81,6 +82,7 @@ pub use census::ListedRecord;
 pub use check::CheckReport;
 pub use gc::{GcPolicy, GcReport};
 pub use import::Imported;
+pub use remove::ListedImage;
 pub use transfer::{StoredBlob, StoredImage};
 
 use crate::distro::{Architecture, BaseSource};
