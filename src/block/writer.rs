@@ -321,7 +321,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let raw = directory.path().join("disk.raw");
         let writer = LoopWriter::new(directory.path().to_owned(), Arc::default());
-        let content = |bytes: u64| Content { bytes, entries: 1, blocks: bytes.div_ceil(BLOCK_BYTES) };
+        let content =
+            |bytes: u64| Content { bytes, entries: 1, blocks: bytes.div_ceil(BLOCK_BYTES), inodes: 1 };
         writer.ask_for_space(content(1), &raw).unwrap();
         // A sparse file takes what its blocks take.
         writer.ask_for_space(Content { bytes: 1 << 60, ..content(1) }, &raw).unwrap();
