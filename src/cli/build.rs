@@ -74,11 +74,8 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     let points = BreakPoints::after_error();
     let caller = environment();
     let say = |message: &str| events.emit(Event::Warning { message });
-    let breaks = (args.on_error == OnError::Shell).then(|| BreakIns {
-        breaks: &points,
-        environment: &caller,
-        say: &say,
-    });
+    let pauses = BreakIns { breaks: &points, environment: &caller, say: &say };
+    let breaks = (args.on_error == OnError::Shell).then_some(pauses);
     let builder = Builder {
         ports: Ports {
             breaks: breaks.as_ref().map(|breaks| breaks as &dyn Breaks),
