@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::common::work::{Work, program};
 use crate::common::{Scratch, run, sandbox, shell};
-use plywood::port::{Exit, RootSpec, Sandbox, View};
+use plywood::plan::Aspect;
+use plywood::port::{Exit, HostOpens, RootSpec, Sandbox, View};
 
 /// Runs a script on the build host with the target as it is; returns what it wrote.
 #[track_caller]
@@ -55,6 +56,24 @@ fn directories_of_a_first_layer_keep_their_numbers_when_the_kernel_forgets_them(
     let before = on_host(&scratch, &format!("mkdir -p a/b/c d; {numbers}"));
     fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
     assert_eq!(on_host(&scratch, numbers), before);
+}
+
+/// Every kernel that plywood supports has to tell what hooks open.
+#[test]
+fn files_of_the_host_that_a_job_opens_are_known_by_whatever_path() {
+    let scratch = Scratch::on(&sandbox(&Arc::default()), &[]);
+    let script =
+        "ls /etc >/dev/null; mkdir /tmp/x; mount --bind /etc /tmp/x; cat /tmp/x/passwd; echo made >/tmp/made";
+    let mut job = shell(script);
+    (job.view, job.traced) = (View::HostBare, true);
+    let (exit, output) = run(scratch.root.as_ref(), &job);
+    assert_eq!(exit, Exit::Status(0), "{output}");
+    let opens = scratch.root.take_host_opens();
+    assert_eq!(opens.gap, None);
+    let has = |path: &str, aspect| opens.files.iter().any(|open| open.path == path && open.aspect == aspect);
+    assert!(has("/etc/passwd", Aspect::Content) && has("/etc", Aspect::Listing), "{opens:?}");
+    assert!(!opens.files.iter().any(|open| open.path.starts_with("/tmp")), "{opens:?}");
+    assert_eq!(scratch.root.take_host_opens(), HostOpens::default(), "each is told once");
 }
 
 /// A disk of these partitions.
