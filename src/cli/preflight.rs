@@ -161,8 +161,8 @@ mod tests {
             vec![base, Forecast { step: "a".to_owned(), input_key: InputKey::new(key), outcome }]
         };
         let (oci, tar) = (OutputType::File(OutputFormat::Oci), OutputType::File(OutputFormat::Tar));
-        assert_eq!(too_many_layers(&forecasts(124), &[oci.clone()]), None);
-        assert_eq!(too_many_layers(&forecasts(140), &[tar.clone()]), None);
+        assert_eq!(too_many_layers(&forecasts(124), std::slice::from_ref(&oci)), None);
+        assert_eq!(too_many_layers(&forecasts(140), std::slice::from_ref(&tar)), None);
         for output in [oci, OutputType::Docker] {
             let warning = too_many_layers(&forecasts(125), &[tar.clone(), output]).unwrap();
             assert!(warning.contains("up to 126 layers"), "{warning}");

@@ -229,7 +229,8 @@ mod tests {
 
     #[test]
     fn everything_that_indices_depend_on_is_in_their_identity() {
-        let changes: [(&str, &dyn Fn(&World)); 13] = [
+        type Change<'a> = (&'a str, &'a dyn Fn(&World));
+        let changes: [Change; 13] = [
             ("a source", &|world| world.write("etc/apt/sources.list", "deb http://other/ bookworm main\n")),
             ("another source", &|world| world.write("etc/apt/sources.list.d/y.list", "")),
             ("a setting", &|world| world.write("etc/apt/apt.conf.d/99-y", "Acquire::Languages \"de\";")),

@@ -147,7 +147,7 @@ const DISTRIBUTION: [(&str, &[&str]); 8] = [
 pub fn belongs_to_distribution(path: &str) -> bool {
     let is_below =
         |place: &&str| path.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    DISTRIBUTION.iter().any(|(_, places)| places.iter().any(|place| is_below(&place)))
+    DISTRIBUTION.iter().any(|(_, places)| places.iter().any(is_below))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::layer::HOLE_BYTES as GRANULE_BYTES;
 /// A read that fills this takes the kernel few calls.
 const BUFFER_BYTES: usize = 2 * GRANULE_BYTES;
 
-const ZEROS: [u8; GRANULE_BYTES] = [0; GRANULE_BYTES];
+static ZEROS: [u8; GRANULE_BYTES] = [0; GRANULE_BYTES];
 
 /// Writes `content` to the empty `file`; calls `spend` with the number of bytes before each write.
 pub(super) fn copy(

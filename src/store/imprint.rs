@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn every_change_of_a_tree_is_seen() {
-        let changes: [(&str, &dyn Fn(&Path)); 9] = [
+        type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+        let changes: [Change; 9] = [
             ("flipped", &|root| flip(&root.join("a/b/file"))),
             ("truncated", &|root| fs::write(root.join("a/file"), "").unwrap()),
             ("removed", &|root| fs::remove_file(root.join("a/b/file")).unwrap()),

@@ -84,7 +84,18 @@ impl Build<'_> {
         let steps = builder.stack(&plan)?;
         self.show_usage(&builder, &steps, log)?;
         self.deliver(&builder, &plan, &steps, &naming)?;
-        let steps = self.write(&edges, &builder, &plan, &steps, &outputs, &naming, extras)?;
+        let written = Outputs {
+            builder: &builder,
+            store: &edges.store,
+            plan: &plan,
+            steps: &steps,
+            image: self.definition,
+            disk: self.disk.request(&plan.image, plan.source_date_epoch),
+            naming: &naming,
+            extras,
+            interrupted: edges.interrupted.clone(),
+        };
+        let steps = self.write(&written, &outputs, &naming)?;
         if let Some(target) = &target {
             self.publish(target, &builder, &edges, &plan, &steps);
         }
@@ -161,30 +172,16 @@ impl Build<'_> {
 
     fn write(
         &self,
-        edges: &Edges,
-        builder: &Builder<'_>,
-        plan: &Plan,
-        steps: &[BuiltStep],
+        written: &Outputs<'_>,
         outputs: &[OutputType],
         naming: &Beside<'_>,
-        extras: &Extras,
     ) -> Result<Vec<BuiltStep>, Failure> {
+        let Outputs { builder, plan, steps, .. } = *written;
         let mut manifest = ImageManifest::new(plan, steps, Vec::new());
         if outputs.is_empty() {
             // What hooks of the final stage write is all that is written.
             builder.finish(plan, &manifest.stack())?;
         }
-        let written = Outputs {
-            builder,
-            store: &edges.store,
-            plan,
-            steps,
-            image: self.definition,
-            disk: self.disk.request(&plan.image, plan.source_date_epoch),
-            naming,
-            extras,
-            interrupted: edges.interrupted.clone(),
-        };
         let steps = written.write(&mut manifest, outputs);
         // Hooks leave things there also if they fail.
         naming.hand_over()?;

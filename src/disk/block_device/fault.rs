@@ -42,7 +42,7 @@ pub(super) struct Fault {
 impl Fault {
     pub(super) fn of(self, file: &str) -> BlockDeviceError {
         let Position { line, column } = self.at;
-        BlockDeviceError { file: file.to_owned(), line, column, problem: self.problem }
+        BlockDeviceError { file: file.to_owned(), line, column, problem: Box::new(self.problem) }
     }
 }
 
@@ -57,7 +57,7 @@ pub struct BlockDeviceError {
     /// Counted from 1, in characters.
     pub column: usize,
     /// What is wrong there.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 /// What is wrong at a place of a block-device file.

@@ -411,7 +411,7 @@ fn what_is_used_twice_is_an_error() {
 fn an_mbr_has_four_entries() {
     let build = |partitions: &str| {
         let parsed = BlockDevices::parse("disk.yaml", &table("mbr", partitions), &RootParameters::default());
-        parsed.unwrap().layout("builder", CONTENT, 0).map_err(|error| error.problem)
+        parsed.unwrap().layout("builder", CONTENT, 0).map_err(|error| *error.problem)
     };
     let four = partitions(4, "size: 10MiB, flags: [primary]");
     assert_eq!(build(&four).unwrap().partitions.len(), 4);
