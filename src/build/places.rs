@@ -15,6 +15,10 @@ const CACHE: &str = "dib";
 /// What they see as `DIB_LOCKFILES`, likewise.
 const LOCKS: &str = "dib-lockfiles";
 
+/// Where container engines keep images. Elements that start from a container image call one on the host, where all else is
+/// read-only.
+const CONTAINERS_ON_HOST: &str = "/var/lib/containers";
+
 /// Directories of the machine.
 pub(super) struct Places {
     /// The hooks directory, filled by [`crate::port::HookFiles`].
@@ -27,6 +31,8 @@ pub(super) struct Places {
     pub(super) machine: PathBuf,
     /// For what hooks on the host need while they run.
     image: PathBuf,
+    /// For images of container engines, thrown away with the step: none of them is in a key. `None` on hosts without an engine.
+    containers: Option<PathBuf>,
     /// For what hooks on the host leave in the caller's directory.
     work: PathBuf,
     /// For what they leave beside the image, if that is somewhere else: and where they find it.
@@ -73,6 +79,10 @@ impl Places {
             elements: workspace.scratch("elements")?,
             machine: workspace.scratch("machine")?,
             image: workspace.scratch("image")?,
+            containers: Path::new(CONTAINERS_ON_HOST)
+                .is_dir()
+                .then(|| workspace.scratch("containers"))
+                .transpose()?,
             cache: cache.map_or_else(|| store.cache(CACHE), Ok)?,
             locks: store.cache(LOCKS)?,
             surroundings,
@@ -106,8 +116,10 @@ impl Places {
                 ];
                 let work = bind(&self.work, WORK_DIR_ON_HOST, Access::ReadWrite);
                 let beside = self.beside.iter().map(|(path, place)| bind(path, place, Access::ReadWrite));
+                let containers = self.containers.iter();
+                let containers = containers.map(|path| bind(path, CONTAINERS_ON_HOST, Access::ReadWrite));
                 let surroundings = self.surroundings.iter().flat_map(Surroundings::binds);
-                surroundings.chain(beside).chain(own).chain([work]).collect()
+                surroundings.chain(beside).chain(own).chain([work]).chain(containers).collect()
             }
         }
     }

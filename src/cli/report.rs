@@ -45,6 +45,15 @@ pub fn chain(error: &Failure) -> String {
     [format!("error: {}\n", shown(&error.to_string()))].into_iter().chain(causes).collect()
 }
 
+/// Returns the text for an error with its chain of causes, and the hint that the message itself has. Other hints name
+/// commands on a project, which callers of diskimage-builder do not have.
+pub fn chain_and_own_hint(error: &Failure) -> String {
+    let mut errors = std::iter::successors(Some(error.as_ref()), |error| error.source());
+    let hint = errors.find_map(|error| error.downcast_ref::<Message>()?.hint.as_deref());
+    let hint = hint.map(|hint| format!("hint: {}\n", shown(hint)));
+    chain(error) + &hint.unwrap_or_default()
+}
+
 /// Returns the same as one line.
 pub fn line(error: &Failure) -> String {
     bounded([error.to_string()].into_iter().chain(causes(error)).collect::<Vec<_>>().join(": "))

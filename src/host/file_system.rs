@@ -75,9 +75,9 @@ pub struct StoreFacts {
 fn elsewhere(rights: &Rights) -> String {
     match rights.container {
         Some(_) => "give the store a volume of the host's disk (`-v plywood:/var/cache/plywood`), or name a \
-                    directory on ext4, xfs or btrfs with `--store DIR`"
+                    directory on ext4, xfs or btrfs with `--store DIR` or `PLYWOOD_STORE`"
             .to_owned(),
-        None => "name a directory on ext4, xfs or btrfs with `--store DIR`".to_owned(),
+        None => "name a directory on ext4, xfs or btrfs with `--store DIR` or `PLYWOOD_STORE`".to_owned(),
     }
 }
 
@@ -110,7 +110,7 @@ pub fn space(facts: &StoreFacts) -> Finding {
     let free = format!("the store `{}` has space for {}{files}", facts.path, gigabytes(facts.free_bytes));
     let inodes = facts.free_inodes.unwrap_or(u64::MAX);
     let needed = "an image of Debian takes 2 to 5 GB and up to 100000 files while it is built";
-    let cure = "plywood store gc, or a larger disk with `--store DIR`";
+    let cure = "plywood store gc, or a larger disk with `--store DIR` or `PLYWOOD_STORE`";
     if facts.free_bytes < TOO_LITTLE_BYTES || inodes < TOO_FEW_INODES {
         return Finding::lacking(CHECK, format!("{free}; {needed}"), cure);
     }

@@ -206,7 +206,8 @@ fn a_store_on_overlayfs_is_refused_before_a_hook_runs_with_the_option_that_names
     assert!(doctor.stdout.contains("on overlayfs") && doctor.stdout.contains("--store"), "{doctor:?}");
     let said = run.stdout + &run.stderr;
     assert_eq!(run.status, Some(1), "{said}");
-    assert!(said.contains("is on overlayfs"), "{said}");
+    assert!(said.contains("is on overlayfs") && said.contains("hint: "), "{said}");
+    assert!(said.contains("PLYWOOD_STORE"), "{said}");
     assert!(!said.contains("10-tiny"), "{said}");
 }
 
@@ -220,4 +221,21 @@ fn the_example_of_the_documentation_builds() {
     work.create_with("-n -t raw -o x tiny", &variables).expect_success();
     let fstab = read_from(&work.path().join("x.raw"), "root", "/etc/fstab");
     assert!(["/boot/efi", "/var", "/"].iter().all(|place| fstab.contains(&format!(" {place} "))), "{fstab}");
+}
+
+#[test]
+fn hooks_of_the_host_can_unpack_a_container_image() {
+    let work = Work::new();
+    work.programs("tiny", &["tar"]);
+    let hook = r#"
+tar --create --directory "$TARGET_ROOT" . | podman import --quiet - localhost/base
+container=$(podman create localhost/base /bin/true)
+mkdir "$TARGET_ROOT/unpacked"
+podman export "$container" | tar --extract --directory "$TARGET_ROOT/unpacked"
+"#;
+    work.hook("tiny", "root.d/50-container", hook);
+    work.create("-n -t tar -o x tiny").expect_success();
+    let listing = program("tar", &["--list", "--file", "x.tar"], &work.path());
+    assert!(listing.lines().any(|line| line.ends_with("unpacked/etc/tiny")), "{listing}");
+    assert!(!listing.contains("var/lib/containers"), "{listing}");
 }

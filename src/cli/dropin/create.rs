@@ -61,7 +61,7 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
             0
         }
         Err(failure) => {
-            log.say(&report::chain(&failure));
+            log.say(&report::chain_and_own_hint(&failure));
             status_of(&failure)
         }
     }
