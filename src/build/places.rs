@@ -46,11 +46,12 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Makes the directories of a step beside its layer, but for the caller's cache, if there is one; `surroundings` are shown, too.
+    /// Makes the directories of a step beside its layer; `surroundings` are shown, too. Downloads of hooks are kept in the caller's
+    /// directory, if there is one, or else in that of the store which the builds of `sharing` have.
     pub(super) fn make(
         workspace: &dyn Workspace,
         store: &dyn LayerStore,
-        cache: Option<PathBuf>,
+        (cache, sharing): (Option<PathBuf>, &str),
         surroundings: Option<Surroundings>,
         tasks: &Tasks,
     ) -> Result<Self, StoreError> {
@@ -83,7 +84,7 @@ impl Places {
                 .is_dir()
                 .then(|| workspace.scratch("containers"))
                 .transpose()?,
-            cache: cache.map_or_else(|| store.cache(CACHE), Ok)?,
+            cache: cache.map_or_else(|| store.cache(&format!("{CACHE}/{sharing}")), Ok)?,
             locks: store.cache(LOCKS)?,
             surroundings,
         })

@@ -1,5 +1,6 @@
 //! The layers of an image: each step's are found by one of its two keys, or made.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use super::{BuildError, bootstrap};
 use crate::distro::apt::Choices;
 use crate::element::Place;
 use crate::layer::CaptureRules;
-use crate::oci::{ChainId, DiffId};
+use crate::oci::{ChainId, DiffId, Digest};
 use crate::plan::{Action, Evidence, Foundation, InputKey, Miss, Plan, Record, Step, Tasks, Work};
 use crate::port::{
     AddedSources, Breaks, Commit, Event, Events, FailedStep, HookFiles, HostFiles, LayerStore, Logs,
@@ -378,7 +379,8 @@ impl Builder<'_> {
     ) -> Result<StepRun<'b>, BuildError> {
         let surroundings = self.surroundings.clone().filter(|_| step.name == Step::FINAL);
         let cache = self.surroundings.as_ref().and_then(|callers| callers.cache.clone());
-        let places = Places::make(workspace, self.ports.store, cache, surroundings, tasks)?;
+        let sharing = self.sharing(plan);
+        let places = Places::make(workspace, self.ports.store, (cache, &sharing), surroundings, tasks)?;
         self.ports.hooks.lay_out(tasks, &places.hooks)?;
         self.ports.hooks.show_elements(tasks, &places.elements)?;
         self.ports.hooks.show_machine_files(tasks, &places.machine)?;
@@ -404,6 +406,21 @@ impl Builder<'_> {
             witness: Witness::new(self.ports.host),
             disk: None,
         })
+    }
+
+    /// Returns a name for the builds whose hooks see each other's downloads: those of the same elements, and of one image. A caller
+    /// with surroundings has the habits of diskimage-builder, where images get a new name each day.
+    fn sharing(&self, plan: &Plan) -> String {
+        let steps = plan.steps.iter().chain([&plan.finish]);
+        let tasks = steps.filter_map(|step| match &step.work {
+            Work::Tasks(tasks) => Some(tasks),
+            Work::Base(_) => None,
+        });
+        let elements: BTreeSet<_> =
+            tasks.flat_map(|tasks| tasks.hooks.values().map(|element| element.name.as_str())).collect();
+        let image = if self.surroundings.is_some() { "" } else { plan.image.as_str() };
+        let names = [image].into_iter().chain(elements).map(|name| format!("{name}\n"));
+        Digest::of(names.collect::<String>()).short()
     }
 
     /// Makes a workspace above `stack`; says which layers below had been changed in the store.

@@ -20,16 +20,31 @@ const LATEST: &str = "latest";
 pub(super) fn fetch(sources: &Sources, place: &Path, location: &str) -> Result<Digest, SourceError> {
     let latest = place.join(LATEST);
     let arrived = place.join("arriving");
+    let known = verified(place, &latest)?;
     match (sources.reach, local_path(location)) {
-        (Reach::Offline, _) if latest.exists() => return digest_of(&latest),
+        (Reach::Offline, _) if let Some(digest) = known => return Ok(digest),
         (_, Some(path)) => fs::copy(path, &arrived).map(drop).map_err(SourceError::io("read", path))?,
         (Reach::Offline, None) => return Err(SourceError::NotCached { location: location.to_owned() }),
         (Reach::Online, None) => download(sources, location, &latest, &arrived)?,
     }
-    if !arrived.exists() {
-        return digest_of(&latest);
+    match known {
+        Some(digest) if !arrived.exists() => Ok(digest),
+        _ => keep(place, &arrived, &latest),
     }
-    keep(place, &arrived, &latest)
+}
+
+/// Returns the digest of the file that was fetched last, if there is one. Its other name is that digest: a file that was changed
+/// since is removed, so that it is fetched again.
+fn verified(place: &Path, latest: &Path) -> Result<Option<Digest>, SourceError> {
+    if !latest.exists() {
+        return Ok(None);
+    }
+    let digest = digest_of(latest)?;
+    if place.join(digest.hex()).exists() {
+        return Ok(Some(digest));
+    }
+    remove_if_there(latest)?;
+    Ok(None)
 }
 
 /// Downloads to `arrived`, unless the server's copy is no newer than `latest`.

@@ -236,7 +236,12 @@ mod tests {
             found.push(content);
         }
         fs::remove_file(&file).unwrap();
-        let offline = world.resolve(Selection::File, file.to_str().unwrap(), Reach::Offline).unwrap();
-        assert_eq!(Some(&offline), found.last());
+        let offline = || world.resolve(Selection::File, file.to_str().unwrap(), Reach::Offline);
+        assert_eq!(Some(&offline().unwrap()), found.last());
+
+        // A copy that was damaged is none.
+        let kept = fs::read_dir(world.0.path().join("cache")).unwrap().next().unwrap().unwrap().path();
+        fs::write(kept.join("latest"), "twO").unwrap();
+        assert!(offline().is_err());
     }
 }

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::project::{Project, Run};
+use crate::common::work::Work;
 use plywood::oci::Digest;
 
 /// Leaves a file of the right name and size where apt looks for `hello`, and damages the package indices.
@@ -313,4 +314,102 @@ fn a_changed_line_needs_no_network_where_everything_is_at_hand() {
     );
     let run = customer.build(&[], &["--offline"]);
     assert!(!Customer::printed(&run).iter().any(|line| line.contains("eth")), "{}", run.stderr);
+}
+
+#[test]
+fn downloads_of_hooks_are_seen_by_hooks_of_the_same_image_alone() {
+    let work = Work::new();
+    let report = "ls -A $DIB_IMAGE_CACHE; echo left >$DIB_IMAGE_CACHE/left-by-";
+    for name in ["a", "b"] {
+        work.hook(name, "extra-data.d/50-x", &format!("{report}{name}"));
+    }
+    let listed = |words: &str| {
+        let run = work.create(words);
+        assert_eq!(run.status, Some(0), "{}{}", run.stdout, run.stderr);
+        [run.stdout, run.stderr].concat().contains("left-by-")
+    };
+    assert!(!listed("-n -t tar -o a tiny a"));
+    assert!(!listed("-n -t tar -o b tiny b"), "another image's");
+    work.hook("a", "extra-data.d/50-x", &format!("# again\n{report}a"));
+    assert!(listed("-n -t tar -o a tiny a"), "its own");
+}
+
+/// A generator of numbers: the same from the same seed.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % end.max(1)
+    }
+}
+
+/// Damages a file of the store; returns what was done, the file, and what was in it.
+fn damage(store: &Path, numbers: &mut Numbers) -> (String, PathBuf, Vec<u8>) {
+    let parts = ["blobs", "layers", "records", "snapshots", "cache", "imprints", "index.json"];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while files.is_empty() {
+        let part = store.join(parts[numbers.below(parts.len())]);
+        files.extend(digests(&part).into_keys().map(PathBuf::from));
+    }
+    let path = files.swap_remove(numbers.below(files.len()));
+    let before = fs::read(&path).unwrap();
+    let mut bytes = before.clone();
+    let what = match numbers.below(3) {
+        0 => {
+            fs::remove_file(&path).unwrap();
+            "removed"
+        }
+        1 => {
+            fs::write(&path, &bytes[..numbers.below(bytes.len())]).unwrap();
+            "truncated"
+        }
+        _ => {
+            if !bytes.is_empty() {
+                let place = numbers.below(bytes.len());
+                bytes[place] ^= 1 << numbers.below(8);
+            }
+            fs::write(&path, bytes).unwrap();
+            "flipped"
+        }
+    };
+    (format!("{what} {}", path.display()), path, before)
+}
+
+/// Whatever is damaged, a build gives the same bytes or fails. It works again after a check, or says which file is damaged:
+/// an index of images cannot be made again.
+#[test]
+fn damage_in_the_store_never_gives_other_bytes() {
+    const SEEDS: u64 = 16;
+    let project = stacked();
+    project.define("elements = [\"low\", \"high\", \"top\"]\noutputs = [\"tar\", \"oci\"]");
+    project.build(&[]);
+    let written = |project: &Project| digests(&project.out());
+    let expected = written(&project);
+    for seed in 0..SEEDS {
+        let mut numbers = Numbers(seed);
+        let (what, damaged, before) = damage(&project.store(), &mut numbers);
+        // Every other time a step is made again, on layers that may be damaged, and comes out the same.
+        if seed % 2 == 0 {
+            project.hook("elements/top/install.d/50-top", &format!("# {seed}\ncat /etc/low >/etc/top"));
+        }
+        let run = project.run_build(&[]);
+        if run.status != Some(0) {
+            project.run(&["store", "check"]);
+            let again = project.run_build(&[]);
+            if again.status != Some(0) {
+                assert!(
+                    damaged.ends_with("index.json") && again.stderr.contains("index.json"),
+                    "seed {seed}: {what}: {}",
+                    again.stderr
+                );
+                fs::write(damaged, before).unwrap();
+                project.build(&[]);
+            }
+        }
+        let manifest = |path: &&String| path.ends_with("manifest.json");
+        for (path, digest) in expected.iter().filter(|(path, _)| !manifest(path)) {
+            assert_eq!(written(&project).get(path), Some(digest), "seed {seed}: {what}: {path}");
+        }
+    }
 }
