@@ -48,8 +48,12 @@ pub fn chain(error: &Failure) -> String {
 /// Returns the text for an error with its chain of causes, and the hint that the message itself has. Other hints name
 /// commands on a project, which callers of diskimage-builder do not have.
 pub fn chain_and_own_hint(error: &Failure) -> String {
-    let mut errors = std::iter::successors(Some(error.as_ref()), |error| error.source());
-    let hint = errors.find_map(|error| error.downcast_ref::<Message>()?.hint.as_deref());
+    let mut current: Option<&(dyn Error + 'static)> = Some(error.as_ref());
+    let mut hint = None;
+    while let (Some(error), None) = (current, hint) {
+        hint = error.downcast_ref::<Message>().and_then(|message| message.hint.as_deref());
+        current = error.source();
+    }
     let hint = hint.map(|hint| format!("hint: {}\n", shown(hint)));
     chain(error) + &hint.unwrap_or_default()
 }
