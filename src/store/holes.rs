@@ -8,7 +8,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::layer::HOLE_BYTES as GRANULE_BYTES;
 
@@ -51,6 +55,73 @@ pub(super) fn is_hole(granule: &[u8]) -> bool {
 pub(super) fn has_swap_signature(start: &[u8]) -> bool {
     let pages = [4096, 8192, 16384, 65536];
     pages.iter().any(|page| matches!(start.get(page - 10..*page), Some(b"SWAPSPACE2" | b"SWAP-SPACE")))
+}
+
+/// Reads a file's content and notes where it has zeros that are no holes where it is unpacked.
+pub(super) struct ZeroFinder<R> {
+    content: R,
+    position: u64,
+    /// Whether all of the current granule, as far as it was read, is zeros.
+    is_zero: bool,
+    is_swap: bool,
+    /// Granules of zeros, those that follow each other as one range.
+    zeros: Vec<Range<u64>>,
+}
+
+impl<R: Read> ZeroFinder<R> {
+    pub(super) fn new(content: R) -> Self {
+        Self { content, position: 0, is_zero: true, is_swap: false, zeros: Vec::new() }
+    }
+
+    /// Returns the ranges that are holes in every unpacked form of the file that was read.
+    pub(super) fn into_holes(self) -> Vec<Range<u64>> {
+        if self.is_swap { Vec::new() } else { self.zeros }
+    }
+
+    fn look_at(&mut self, mut bytes: &[u8]) {
+        self.is_swap |= self.position == 0 && has_swap_signature(bytes);
+        while !bytes.is_empty() {
+            let left = GRANULE_BYTES - (self.position % GRANULE_BYTES as u64) as usize;
+            let (part, rest) = bytes.split_at(left.min(bytes.len()));
+            self.is_zero &= *part == ZEROS[..part.len()];
+            self.position += part.len() as u64;
+            if part.len() == left {
+                self.end_granule();
+            }
+            bytes = rest;
+        }
+    }
+
+    fn end_granule(&mut self) {
+        let start = self.position - GRANULE_BYTES as u64;
+        match self.zeros.last_mut() {
+            _ if !self.is_zero => {}
+            Some(last) if last.end == start => last.end = self.position,
+            _ => self.zeros.push(start..self.position),
+        }
+        self.is_zero = true;
+    }
+}
+
+impl<R: Read> Read for ZeroFinder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        self.look_at(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Gives the blocks of these ranges back, as unpacking would never take them. Moves the file's time.
+pub(super) fn punch(file: &File, holes: &[Range<u64>]) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    for hole in holes {
+        match rustix::fs::fallocate(file, flags, hole.start, hole.end - hole.start) {
+            // A file system without holes has none after unpacking either.
+            Err(Errno::OPNOTSUPP) => return Ok(()),
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 fn fill(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
@@ -105,6 +176,29 @@ mod tests {
             assert!(found == content, "{runs:?}");
             assert_eq!(spent, expected as u64, "{runs:?}");
         }
+    }
+
+    /// A file that was written in full takes no more than one that was unpacked.
+    #[test]
+    fn zeros_that_were_written_become_the_same_holes() {
+        const G: usize = GRANULE_BYTES;
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let (written, unpacked) = (directory.path().join("written"), directory.path().join("unpacked"));
+        let content: Vec<u8> = [vec![1; G + 5], vec![0; 4 * G], vec![2; 9], vec![0; 3 * G + 7]].concat();
+        std::fs::write(&written, &content).unwrap();
+        File::open(&written).unwrap().sync_all().unwrap();
+        let mut finder = ZeroFinder::new(File::open(&written).unwrap());
+        let mut read = vec![0; 1000];
+        while finder.read(&mut read).unwrap() > 0 {}
+        let holes = finder.into_holes();
+        let g = G as u64;
+        assert_eq!(holes, [2 * g..5 * g, 6 * g..8 * g]);
+        punch(&File::options().write(true).open(&written).unwrap(), &holes).unwrap();
+        assert!(std::fs::read(&written).unwrap() == content);
+        copy(&mut content.as_slice(), &File::create(&unpacked).unwrap(), |_| Ok(())).unwrap();
+        File::open(&unpacked).unwrap().sync_all().unwrap();
+        let blocks = |path| std::fs::metadata(path).unwrap().blocks();
+        assert_eq!(blocks(&written), blocks(&unpacked));
     }
 
     #[test]

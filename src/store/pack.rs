@@ -10,6 +10,7 @@
 
 use std::io::{self, Write};
 use std::num::NonZero;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,7 +20,9 @@ use rustix::fs::OFlags;
 
 use super::blob::BlobWriter;
 use super::file::{failed, open_beneath};
+use super::holes::{self, ZeroFinder};
 use super::interrupt::Interrupt;
+use super::scan::timestamps;
 use super::sparse;
 use crate::layer::{Encoder, Encoding, Entry, Kind, LayerError};
 use crate::oci::{DiffId, Digest, Hasher};
@@ -109,7 +112,12 @@ fn write_archive(
                     path: String::from_utf8_lossy(&entry.path).into_owned(),
                     source,
                 })?;
-                encoder.append_file(entry, &mut interrupt.reader(content))?;
+                let mut content = ZeroFinder::new(interrupt.reader(content));
+                encoder.append_file(entry, &mut content)?;
+                make_holes(entry, upper, &content.into_holes()).map_err(|source| LayerError::Write {
+                    path: String::from_utf8_lossy(&entry.path).into_owned(),
+                    source,
+                })?;
             }
             _ => encoder.append(entry)?,
         }
@@ -117,6 +125,22 @@ fn write_archive(
     let (out, entries) = encoder.finish()?;
     out.finish().map_err(|source| LayerError::Write { path: "/".to_owned(), source })?;
     Ok(entries)
+}
+
+/// Makes a file sparse where unpacking its layer would: a disk of layers that were just made has the same size as a later one.
+fn make_holes(entry: &Entry, upper: BorrowedFd<'_>, zeros: &[Range<u64>]) -> io::Result<()> {
+    let bytes: u64 = zeros.iter().map(|range| range.end - range.start).sum();
+    if bytes == 0 {
+        return Ok(());
+    }
+    let file = std::fs::File::from(open_beneath(upper, &entry.path, OFlags::RDWR | OFlags::NOFOLLOW)?);
+    let stat = rustix::fs::fstat(&file)?;
+    // Nothing to gain where the file is sparse already.
+    if (stat.st_blocks as u64).saturating_mul(512) > (stat.st_size as u64).saturating_sub(bytes) {
+        holes::punch(&file, zeros)?;
+        rustix::fs::futimens(&file, &timestamps(entry.meta.mtime))?;
+    }
+    Ok(())
 }
 
 /// Collects bytes into chunks and gives each chunk to both consumers.
