@@ -15,9 +15,10 @@ const CACHE: &str = "dib";
 /// What they see as `DIB_LOCKFILES`, likewise.
 const LOCKS: &str = "dib-lockfiles";
 
-/// Where container engines keep images. Elements that start from a container image call one on the host, where all else is
-/// read-only.
-const CONTAINERS_ON_HOST: &str = "/var/lib/containers";
+/// Directories of the host that programs need to write to: container engines, which elements call that start from a container
+/// image, and everything that uses `/var/tmp`. Hooks get empty ones, which end with the step: nothing there is in a key. Name
+/// of the stand-in, and place.
+const WRITTEN_ON_HOST: [(&str, &str); 2] = [("containers", "/var/lib/containers"), ("var-tmp", "/var/tmp")];
 
 /// Directories of the machine.
 pub(super) struct Places {
@@ -31,8 +32,8 @@ pub(super) struct Places {
     pub(super) machine: PathBuf,
     /// For what hooks on the host need while they run.
     image: PathBuf,
-    /// For images of container engines, thrown away with the step: none of them is in a key. `None` on hosts without an engine.
-    containers: Option<PathBuf>,
+    /// In place of directories of the host, as far as it has them.
+    written: Vec<(PathBuf, &'static str)>,
     /// For what hooks on the host leave in the caller's directory.
     work: PathBuf,
     /// For what they leave beside the image, if that is somewhere else: and where they find it.
@@ -80,10 +81,7 @@ impl Places {
             elements: workspace.scratch("elements")?,
             machine: workspace.scratch("machine")?,
             image: workspace.scratch("image")?,
-            containers: Path::new(CONTAINERS_ON_HOST)
-                .is_dir()
-                .then(|| workspace.scratch("containers"))
-                .transpose()?,
+            written: written_on_host(workspace)?,
             cache: cache.map_or_else(|| store.cache(&format!("{CACHE}/{sharing}")), Ok)?,
             locks: store.cache(LOCKS)?,
             surroundings,
@@ -117,10 +115,11 @@ impl Places {
                 ];
                 let work = bind(&self.work, WORK_DIR_ON_HOST, Access::ReadWrite);
                 let beside = self.beside.iter().map(|(path, place)| bind(path, place, Access::ReadWrite));
-                let containers = self.containers.iter();
-                let containers = containers.map(|path| bind(path, CONTAINERS_ON_HOST, Access::ReadWrite));
+                let written = self.written.iter();
+                let written = written.map(|(path, place)| bind(path, place, Access::ReadWrite));
                 let surroundings = self.surroundings.iter().flat_map(Surroundings::binds);
-                surroundings.chain(beside).chain(own).chain([work]).chain(containers).collect()
+                // First: the caller's own directories may lie below.
+                written.chain(surroundings).chain(beside).chain(own).chain([work]).collect()
             }
         }
     }
@@ -154,6 +153,12 @@ impl Places {
         };
         bind(&self.cache.join(&mount.source), &target, Access::ReadWrite)
     }
+}
+
+/// Makes the directories that stand in for those of the host, as far as it has them.
+fn written_on_host(workspace: &dyn Workspace) -> Result<Vec<(PathBuf, &'static str)>, StoreError> {
+    let places = WRITTEN_ON_HOST.into_iter().filter(|(_, place)| Path::new(place).is_dir());
+    places.map(|(name, place)| Ok((workspace.scratch(name)?, place))).collect()
 }
 
 /// The directory of an image, as hooks see it by `IMAGE_NAME`.

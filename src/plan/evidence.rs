@@ -25,7 +25,8 @@ use crate::oci::Digest;
 pub const NAMES: [&str; 3] = ["/etc", "/opt", "/usr/local"];
 
 /// What the sandbox puts in place of the host's: nothing there is a file of the host.
-pub const NOT_OF_HOST: [&str; 7] = ["/dev", "/home", "/proc", "/root", "/run", "/sys", "/tmp"];
+pub const NOT_OF_HOST: [&str; 9] =
+    ["/dev", "/home", "/proc", "/root", "/run", "/sys", "/tmp", "/var/lib/containers", "/var/tmp"];
 
 /// What the hooks of one step read of the build host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -58,7 +58,8 @@ pub(super) enum Below {
 pub(super) struct Applier {
     root: OwnedFd,
     below: Below,
-    /// The parent of the last entry, by the name that the archive gave it: most entries have the same.
+    /// The parent of the last entry, by the name that the archive gave it: most entries have the same. `None` if links led
+    /// there.
     last: Option<(Vec<u8>, Rc<Dir>)>,
     /// The same of the last removal, if the one before this entry was one; `None` within for a directory that has nothing
     /// below.
@@ -225,7 +226,8 @@ impl Applier {
             self.bare.remove(&directory.path[..end]);
         }
         let directory = Rc::new(directory);
-        self.last = Some((path.to_vec(), directory.clone()));
+        // The next entry may replace a link that led here.
+        self.last = (directory.path == path).then(|| (path.to_vec(), directory.clone()));
         Ok(directory)
     }
 
@@ -435,7 +437,12 @@ impl Applier {
         }
         let from = match self.in_archive(&above, target)? {
             Some(above) => (above, target.to_vec()),
-            None => match self.copies.get(&original).and_then(|copies| copies.first()) {
+            // A copy in what the link replaces ends with that.
+            None => match self
+                .copies
+                .get(&original)
+                .and_then(|copies| copies.iter().find(|copy| !is_within(copy, &path)))
+            {
                 Some(copy) => {
                     let (above, copy) = split(copy);
                     (open_beneath(&self.root, above, DIRECTORY)?, copy.to_vec())

@@ -210,6 +210,7 @@ fn entries_in_any_order_above_anything() {
         ("h =lib/so", "APP h=4", true),
         ("app/old gone\n h =usr/lib/so", "app/:700 app/sub/:1777 app/sub/x=2 h=4", true),
         ("h =app/old\n app gone", "h=1", false),
+        ("new/h =app/old\n new =app/old", "APP new=1", false),
         ("h =app/old\n app/old f=9", "app/:700 app/old=9 app/sub/:1777 app/sub/x=2 h=1", false),
         ("h =app/old\n i =app/old\n h f=9", "APP h=9 i=1", false),
         ("app/old =app/old", "APP", true),
@@ -258,6 +259,15 @@ fn links_of_lower_layers_are_followed_within_the_root() {
         assert!(tree.values().any(|shown| shown.content == b"9"));
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{target}");
     }
+}
+
+#[test]
+fn a_link_that_an_entry_replaces_leads_nowhere_from_then_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (low, high) = (directory.path().join("low"), directory.path().join("high"));
+    unpack(archive(&layer("l ->.")).as_slice(), &low, &[]).unwrap();
+    unpack(archive(&layer("l/l d\n l/l f=9")).as_slice(), &high, std::slice::from_ref(&low)).unwrap();
+    assert_eq!(line(&shown(&[low, high])), "l/ l/l=9");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::common::project::{Project, Run};
 /// the script has as `HOST`.
 fn project(script: &str) -> (Project, tempfile::TempDir) {
     // Not in `/tmp`, nor in a home: the sandbox has its own there.
-    let host = tempfile::tempdir_in("/var/tmp").unwrap();
+    let host = tempfile::tempdir_in("/srv").unwrap();
     let project = Project::of_elements(&["web"]).with_small_base();
     let script = script.replace("HOST", host.path().to_str().unwrap());
     project.hook("elements/web/extra-data.d/50-read", &script);

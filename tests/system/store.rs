@@ -230,8 +230,9 @@ fn a_layer_holds_what_changed_and_nothing_else() {
 fn rules_are_applied_before_the_layer_is_made() {
     let bench = Bench::new();
     let layer = bench.layer(&[], |root| {
-        write(root.join("etc/machine-id"), "0123\n");
-        write(root.join("etc/shadow"), "root:*:99999:0:99999:7:::\n");
+        write(root.join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n");
+        let today = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
+        write(root.join("etc/shadow"), &format!("root:*:{today}:0:99999:7:::\n"));
         write(root.join("run/sshd.pid"), "1");
         write(root.join("var/log/dpkg.log"), "today");
         write(root.join("var/log/lastlog"), "today");
