@@ -283,8 +283,8 @@ impl StepRun<'_> {
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))
     }
 
-    /// Fetches the package indices if they have to be. No mounts of hooks: what they wrote must not get into indices that
-    /// builds share.
+    /// Fetches the package indices if they have to be. No mounts that hooks made: what they wrote must not get into indices
+    /// that builds share.
     fn refresh_index(
         &self,
         root: &dyn Root,
@@ -301,12 +301,15 @@ impl StepRun<'_> {
         }
         let mut env = environment.clone();
         env.extend(self.packages.environment(task.phase.place()));
+        let mut binds = self.packages.refresh_binds(root.path())?;
+        // Elements bring repositories among their files.
+        binds.extend(self.places.binds(View::Target));
         let job = Job {
             argv: apt::update(),
             env,
             cwd: "/".to_owned(),
             view: View::Target,
-            binds: self.packages.refresh_binds(root.path())?,
+            binds,
             network: Network::Host,
             traced: false,
         };
