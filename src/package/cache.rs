@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::port::PackageError;
@@ -29,7 +30,9 @@ fn for_each_file(
     };
     for entry in entries {
         let entry = entry.map_err(failed("read", from))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) && entry.file_name() != LOCK {
+        // Of a repository in the root itself, apt keeps links to the indices there.
+        let counts = |kind: fs::FileType| kind.is_file() || kind.is_symlink();
+        if entry.file_type().is_ok_and(counts) && entry.file_name() != LOCK {
             take(&entry.path(), &to.join(entry.file_name()))?;
         }
     }
@@ -52,8 +55,12 @@ pub(super) fn copy_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     for_each_file(from, to, copy)
 }
 
-/// Copies the file `from`, if it is there, to the new file `to`, with its time.
+/// Copies the file `from`, if it is there, to the new file `to`, with its time. A link is copied as such: it leads somewhere
+/// in the root alone.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PackageError> {
+    if let Ok(target) = fs::read_link(from) {
+        return symlink(target, to).map_err(failed("link", to));
+    }
     let copied = fs::copy(from, to).and_then(|_| {
         // By size and time, apt sees whether its digest fits an index.
         let modified = fs::metadata(from)?.modified()?;
@@ -177,6 +184,10 @@ mod tests {
         assert_eq!(fs::metadata(&copy).unwrap().modified().unwrap(), long_ago);
         fs::write(&copy, "wrong").unwrap();
         assert_eq!(fs::read_to_string(&original).unwrap(), "right");
+        empty(&to).unwrap();
+        symlink("/etc/hostname", from.join("link")).unwrap();
+        copy_files(&from, &to).unwrap();
+        assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/etc/hostname"));
         empty(&to).unwrap();
         assert_eq!(names(&to), [""; 0]);
     }

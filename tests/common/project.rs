@@ -42,6 +42,7 @@ impl Project {
     pub fn with_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&base_store().join("."), &self.store());
+        self.forget_unpacked();
         self
     }
 
@@ -49,7 +50,16 @@ impl Project {
     pub fn with_small_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&small_base().store().join("."), &self.store());
+        self.forget_unpacked();
         self.with_base_of(small_base())
+    }
+
+    /// Removes unpacked layers: a copied store has others than it was told of, and warns of that.
+    fn forget_unpacked(&self) {
+        for name in ["snapshots", "imprints"] {
+            fs::remove_dir_all(self.store().join(name)).unwrap();
+            fs::create_dir(self.store().join(name)).unwrap();
+        }
     }
 
     /// Defines the base as another project does, whose store has it.
