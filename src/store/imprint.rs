@@ -145,6 +145,9 @@ fn add_directory(hasher: &mut Hasher, directory: BorrowedFd<'_>) -> Result<(), E
 }
 
 fn add(hasher: &mut Hasher, name: &[u8], stat: &Stat) {
+    // Overlayfs makes many removals of one inode and keeps a name for it beside the layer, which goes with the workspace.
+    let is_removal = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0;
+    let changed = if is_removal { (0, 0) } else { (stat.st_ctime as u64, stat.st_ctime_nsec) };
     let owner = (u64::from(stat.st_uid) << 32) | u64::from(stat.st_gid);
     let numbers = [
         name.len() as u64 + 1,
@@ -155,8 +158,8 @@ fn add(hasher: &mut Hasher, name: &[u8], stat: &Stat) {
         stat.st_rdev,
         stat.st_mtime as u64,
         stat.st_mtime_nsec,
-        stat.st_ctime as u64,
-        stat.st_ctime_nsec,
+        changed.0,
+        changed.1,
     ];
     hasher.update(numbers.map(u64::to_le_bytes).as_flattened());
     hasher.update(name);

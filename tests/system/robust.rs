@@ -145,9 +145,12 @@ fn an_interrupted_build_says_so() {
     let out = project.out();
     let mut command = project.command(&["build", "-v", "-o", out.to_str().unwrap()]);
     let build = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    sleep(Duration::from_secs(3));
     // What the tests above look for is there while a build runs.
-    assert!(holders(project.store().parent().unwrap()).len() > 1);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while holders(project.store().parent().unwrap()).len() < 2 {
+        assert!(Instant::now() < deadline, "nothing shows that a build runs");
+        sleep(Duration::from_millis(100));
+    }
     kill_process(Pid::from_child(&build), Signal::INT).unwrap();
     let output = build.wait_with_output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
@@ -192,12 +195,14 @@ fn a_store_on_a_full_disk_says_so_and_stays_sound() {
     let project = Project::of_elements(&["a"]);
     mount_tmpfs(&project.store(), "size=2G");
     let project = project.with_base();
+    // Unpacks the base.
+    project.build(&[]);
     let used = String::from_utf8(Command::new("du").arg("-sm").arg(project.store()).output().unwrap().stdout)
         .unwrap();
     let used: u64 = used.split_whitespace().next().unwrap().parse().unwrap();
-    // Room for the file, but not for the file and its layer.
-    remount(&project.store(), &format!("size={}M", used + 30));
-    project.hook("elements/a/install.d/50-a", "head -c 20M /dev/urandom >/etc/a");
+    // Enough for a build to begin, and for the file, but not for the file and its layer.
+    remount(&project.store(), &format!("size={}M", used + 520));
+    project.hook("elements/a/install.d/50-a", "head -c 300M /dev/urandom >/etc/a");
     let full = project.refused(&[]);
     assert!(full.stderr.contains("Caused by: No space left on device"), "{}", full.stderr);
     assert!(full.stderr.contains(" store gc, or another disk with `--store DIR`"), "{}", full.stderr);
