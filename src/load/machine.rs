@@ -108,7 +108,9 @@ impl NamedFile {
         let entry = fs::metadata(&path).ok()?;
         let is_relative = !word.starts_with('/');
         let shown = if is_relative { is_inside(word) } else { !is_of_system(&path) };
-        if !shown || !(entry.is_file() || is_directory_shown(variable, word, &entry)) {
+        // Where the build itself writes: it changes meanwhile.
+        let holds_outputs = entry.is_dir() && directory.starts_with(&path);
+        if !shown || holds_outputs || !(entry.is_file() || is_directory_shown(variable, word, &entry)) {
             return None;
         }
         let place = if is_relative { format!("{WORK_DIR_ON_HOST}/{word}") } else { word.to_owned() };
