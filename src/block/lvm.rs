@@ -15,7 +15,7 @@ use crate::port::DiskError;
 /// How the device mapper is talked to.
 const CONTROL: &str = "/dev/mapper/control";
 
-/// Says whether the kernel has the device mapper, without which no logical volume can be made.
+/// Returns true if the kernel has the device mapper. Logical volumes need it.
 pub fn has_device_mapper() -> bool {
     Path::new(CONTROL).exists()
 }

@@ -49,7 +49,7 @@ pub(super) fn tasks(phase: Phase, planned: &[Task], data: &[String], environment
     tasks
 }
 
-/// Says whether what hooks have added is acted on in this phase.
+/// Returns true if `phase` acts on the file `path`, which an earlier hook put into the hooks directory.
 pub(super) fn is_for(phase: Phase, path: &str) -> bool {
     match phase {
         Phase::PreInstall => is_below(path, "bin") || plain_list_phase(path) == Some(phase),

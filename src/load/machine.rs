@@ -189,7 +189,7 @@ mod tests {
                 "keys/a",
                 "home/.ssh/id_rsa.pub",
                 "home/.ssh/id_rsa",
-                "work/ca.pem",
+                "certificates/ca.pem",
                 "bookworm/x",
             ],
         );
@@ -207,7 +207,7 @@ mod tests {
             ("DIB_MOUNTPOINTS", "/".to_owned()),
             ("DIB_IMAGE_CACHE", at("keys")),
             ("DIB_RELEASE", "bookworm".to_owned()),
-            ("DIB_CA", "work/ca.pem".to_owned()),
+            ("DIB_CA", "certificates/ca.pem".to_owned()),
             ("DIB_KEYS_DIR", "keys".to_owned()),
             ("DIB_ROOT", ".".to_owned()),
             ("DIB_ARGS", at("apt/sources")),
@@ -224,7 +224,7 @@ mod tests {
         let expected = [
             ("DIB_ADD_APT_KEYS", at("keys")),
             ("DIB_APT_SOURCES", at("apt/sources")),
-            ("DIB_CA", format!("{WORK_DIR_ON_HOST}/work/ca.pem")),
+            ("DIB_CA", format!("{WORK_DIR_ON_HOST}/certificates/ca.pem")),
             ("DIB_CONFIG", at("apt/sources")),
             ("DIB_KEYS_DIR", format!("{WORK_DIR_ON_HOST}/keys")),
             ("DIB_SET_1", at("keys/a")),

@@ -36,7 +36,7 @@ pub enum Distrust {
     /// The signature has no form that is known.
     #[error("its signature cannot be read")]
     Unreadable,
-    /// Somebody signed it who is not trusted.
+    /// The signing key is not in the list of trusted keys.
     #[error("it is signed by {key}, which is not trusted")]
     Foreign {
         /// The key.

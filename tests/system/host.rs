@@ -122,11 +122,11 @@ fn a_container_without_privileges_says_which_capability_is_missing_and_how_to_gi
     let command = work.command("disk-image-create", &[]);
     let script = r#"
         "$0" -n -t docker --docker-target lab/plywood -o x tiny >/dev/null 2>&1
-        run() { docker run --rm --network none -v "$PWD:/work" -v "$PWD/../elements:/work/elements" "$@"; }
+        run() { docker run --rm --network none -v "$PWD:/project" -v "$PWD/../elements:/project/elements" "$@"; }
         echo "--- plain"
-        run lab/plywood plywood --project /work --store /work/inner build 2>&1 || echo "status $?"
+        run lab/plywood plywood --project /project --store /project/inner build 2>&1 || echo "status $?"
         echo "--- granted"
-        run --cap-add SYS_ADMIN --security-opt apparmor=unconfined lab/plywood plywood --project /work --store /work/inner doctor"#;
+        run --cap-add SYS_ADMIN --security-opt apparmor=unconfined lab/plywood plywood --project /project --store /project/inner doctor"#;
     let mut engine = Command::new(format!("{}/scripts/with-docker-engine", env!("CARGO_MANIFEST_DIR")));
     engine.args(["sh", "-euc", script]).arg(command.get_program()).current_dir(work.path());
     engine.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
