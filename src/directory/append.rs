@@ -1,4 +1,4 @@
-//! Files that are continued, such as logs.
+//! Opens files to append to them, such as logs.
 
 use std::fs::File;
 use std::io;
@@ -10,19 +10,20 @@ use rustix::io::Errno;
 use super::walk::trusted_users;
 use super::{Directory, PATH_ONLY, reopen_regular};
 
-/// Who may write to a directory or file beside its owner: its group and everybody.
+/// Mode bits by which others than the owner may write.
 const SHARED: u32 = 0o022;
 
-/// Opens a file to append to it, and makes it if it is missing. Returns it, and whether it was made.
+/// Opens a file to append to it, and makes it if it is missing. Returns it, and true if it was made.
 ///
-/// In a directory that only this user, root or the caller of `sudo` can write to, the file is whatever the name leads to: a link, a
-/// FIFO, `/dev/stdout`. Elsewhere it must be a regular file with one name, since others may have put it there.
+/// In a directory that only this user, root or the caller of `sudo` can write to, the name may also be a link, a FIFO or a device
+/// (`/dev/stdout`). Elsewhere it must be a regular file with one name, since others may have put it there.
 ///
 /// # Errors
 /// As [`Directory::open`]; [`io::ErrorKind::PermissionDenied`] for a link, a file of several names, or no regular file, in a
 /// directory that others can write to.
 pub fn open_to_append(path: &Path) -> io::Result<(File, bool)> {
     let (directory, name) = Directory::of_file(path)?;
+    // Created first: a new file cannot be a link, whoever may write to the directory.
     match directory.create_file(&name, 0o666) {
         Ok(file) => {
             rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
@@ -37,6 +38,7 @@ pub fn open_to_append(path: &Path) -> io::Result<(File, bool)> {
         return Ok((file.into(), false));
     }
     let found = rustix::fs::openat(&directory, &name, PATH_ONLY, Mode::empty())?;
+    // A file with a second name may be one of root's, linked here by another user.
     let file = match fstat(&found)?.st_nlink {
         1 => reopen_regular(&found, OFlags::WRONLY | OFlags::APPEND),
         _ => Err(Errno::MLINK.into()),

@@ -1,13 +1,13 @@
 //! Directories that other users may write to.
 //!
-//! Root writes into directories of ordinary users, and everybody writes into `/tmp`. Whoever owns such a directory can put a
+//! Root writes into directories of ordinary users, and everybody writes into `/tmp`. The owner of such a directory can put a
 //! symbolic link, a hard link or a FIFO where a file is about to be written, or exchange a whole directory while a build runs.
-//! A [`Directory`] is safe from this whatever `fs.protected_symlinks` and `fs.protected_hardlinks` say:
+//! A [`Directory`] is safe from this with every setting of `fs.protected_symlinks` and `fs.protected_hardlinks`:
 //!
-//! - It is opened once. Later operations are relative to the open directory, so exchanging its path changes nothing.
+//! - It is opened once. Later operations are relative to the open directory, so exchanging its path has no effect.
 //! - A symbolic link on the way is followed only if its owner may decide where it leads (see [`Directory::open`]).
-//! - New files have names that nobody can foresee and are created with `O_EXCL`. Final names are given by rename, which replaces
-//!   a link and never writes through it.
+//! - New files have random names and are created with `O_EXCL`. They get their final names by rename, which replaces a link and
+//!   never writes through it.
 
 mod append;
 mod walk;
@@ -16,6 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ impl Directory {
 
     fn walk(path: &Path, missing: walk::Missing) -> io::Result<Self> {
         let found = walk::walk(path, missing)?;
-        // `O_PATH` is enough to walk; syncing and listing need more.
+        // The walk opens with `O_PATH`, which needs no right to read. Syncing and listing do.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&found, ".", flags, Mode::empty())?;
         Ok(Self { fd: Arc::new(fd), path: path.to_owned() })
@@ -77,8 +78,8 @@ impl Directory {
     /// Creates the directory `name` with mode 0755, less the umask, and opens it. It must not exist.
     pub fn create_directory(&self, name: &OsStr) -> io::Result<Self> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))?;
-        let fd = rustix::fs::openat(&self.fd, name, SUBDIRECTORY, Mode::empty())?;
-        // The owner of the directory around it could have exchanged it since.
+        let fd = rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty())?;
+        // Between the two calls, the owner of the directory around it may have put another directory in its place.
         if rustix::fs::fstat(&fd)?.st_uid != rustix::process::geteuid().as_raw() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -96,7 +97,7 @@ impl Directory {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, ".", flags, Mode::from_raw_mode(0o666)) {
             Ok(fd) => Ok(Some(fd.into())),
-            // The last is what kernels say that know no such files.
+            // The file system has no such files; kernels before 3.11 ignore the flag and answer ISDIR.
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -110,11 +111,11 @@ impl Directory {
 
     /// Opens the directory `name`, which is no link.
     pub fn open_directory(&self, name: &OsStr) -> io::Result<Self> {
-        let fd = rustix::fs::openat(&self.fd, name, SUBDIRECTORY, Mode::empty())?;
+        let fd = rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty())?;
         Ok(Self { fd: Arc::new(fd), path: self.path.join(name) })
     }
 
-    /// Returns the status of `name`; of a link, its own. `None` if nothing has the name.
+    /// Returns the status of `name`, of a link that of the link itself. `None` if the name is free.
     pub fn status(&self, name: &OsStr) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(status) => Ok(Some(status)),
@@ -131,15 +132,7 @@ impl Directory {
 
     /// Returns the names in it, in no particular order.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
-        use std::os::unix::ffi::OsStringExt;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.fd)? {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if !matches!(name.as_slice(), b"." | b"..") {
-                names.push(OsString::from_vec(name));
-            }
-        }
-        Ok(names)
+        Ok(names(&self.fd)?.into_iter().map(OsString::from_vec).collect())
     }
 
     /// Gives an open file the further name `name`, which must be free.
@@ -147,13 +140,14 @@ impl Directory {
         Ok(rustix::fs::linkat(CWD, path_of(file), &self.fd, name, AtFlags::SYMLINK_FOLLOW)?)
     }
 
-    /// Renames within it. What has the new name is replaced; a link itself, not what it leads to.
+    /// Renames within it. An entry of the new name is replaced, a link itself rather than its target.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
     }
 
-    /// Renames within it; if something has the new name, the two change places.
+    /// Renames within it. An entry of the new name gets the old name.
     pub fn exchange(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        // Should the name be taken or become free in between, the kernel refuses: nothing is replaced unseen.
         let flags = match self.status(to)? {
             Some(_) => RenameFlags::EXCHANGE,
             None => RenameFlags::NOREPLACE,
@@ -161,7 +155,7 @@ impl Directory {
         Ok(rustix::fs::renameat_with(&self.fd, from, &self.fd, to, flags)?)
     }
 
-    /// Removes `name`, and everything below it if it is a directory. Follows no link; a missing name is fine.
+    /// Removes `name`, and everything below it if it is a directory. Follows no link. Succeeds if the name is missing.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         let removed = match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => self.remove_directory(name),
@@ -179,8 +173,8 @@ impl Directory {
         Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Gives `name`, and all that is below it, to another user. Follows no link. A file with several names keeps its owner:
-    /// one of the names may be in a directory that is nobody's business here.
+    /// Gives `name`, and everything below it, to another user. Follows no link. A file with several names keeps its owner: the
+    /// other names may be in directories of other users.
     pub fn give(&self, name: &OsStr, uid: u32, gid: u32) -> io::Result<()> {
         let Some(status) = self.status(name)? else { return Ok(()) };
         let kind = FileType::from_raw_mode(status.st_mode);
@@ -189,6 +183,7 @@ impl Directory {
             inner.names()?.iter().try_for_each(|name| inner.give(name, uid, gid))?;
             return give(&inner, uid, gid);
         }
+        // Through a handle: between counting its names and changing its owner, the name must not become another file's.
         let found = rustix::fs::openat(&self.fd, name, PATH_ONLY, Mode::empty())?;
         match rustix::fs::fstat(&found)?.st_nlink {
             1 => give(&found, uid, gid),
@@ -196,7 +191,7 @@ impl Directory {
         }
     }
 
-    /// Returns its present path, without links.
+    /// Returns its current path, without links.
     pub fn resolve(&self) -> io::Result<PathBuf> {
         std::fs::read_link(path_of(self))
     }
@@ -207,7 +202,8 @@ impl Directory {
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
-    /// Returns who may write to it beside the users that this process trusts, and their groups.
+    /// Returns which users beside the trusted ones (root, this process' user, the caller of `sudo`) may write to it. Groups are
+    /// not looked at.
     pub fn access(&self) -> io::Result<Writers> {
         const EVERYBODY: u32 = 0o002;
         let status = rustix::fs::fstat(&self.fd)?;
@@ -218,20 +214,28 @@ impl Directory {
         })
     }
 
-    /// Makes it this user's, with mode 0755.
+    /// Makes it this user's, with mode 0755 and without access lists.
     pub fn take_over(&self) -> io::Result<()> {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        // The owner first: from then on, nobody else can set an access list again.
         give(self, uid, gid)?;
+        // A default list of the old owner would let that user write to every directory that is made here.
+        for list in ["system.posix_acl_access", "system.posix_acl_default"] {
+            match rustix::fs::fremovexattr(&self.fd, list) {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(0o755))?)
     }
 
-    /// Writes names that were given to the disk.
+    /// Syncs its names to the disk.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.fd)?)
     }
 }
 
-/// Who may write to a directory.
+/// The users who may write to a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writers {
     /// Root, this process' user or the caller of `sudo`, and the directory's group.
@@ -248,35 +252,49 @@ impl AsFd for Directory {
     }
 }
 
-/// How directories below another are opened.
-const SUBDIRECTORY: OFlags =
+/// Flags that open a directory by its last name, which is not followed if it is a link.
+pub const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Finds out what something is without opening it: opening a FIFO blocks, opening a device may act.
+/// Flags that examine a name without opening the file: opening a FIFO blocks, opening a device may act.
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Returns the names in a directory, in no particular order.
+pub fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
+}
 
 /// Returns the directory part of a path, `.` if it has none.
 pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Returns a path by which programs can open the file while this process has it open.
+/// Returns a path by which other programs can open the file while this process has it open.
 pub fn path_of(file: impl AsFd) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_fd().as_raw_fd()).into()
 }
 
-/// Returns a name that nobody can foresee: `prefix`, 16 random hexadecimal digits, `suffix`.
+/// Returns a name of `prefix`, 16 random hexadecimal digits, and `suffix`.
 pub fn random_name(prefix: &str, suffix: &str) -> io::Result<OsString> {
     let mut bytes = [0; 8];
     getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(format!("{prefix}{:016x}{suffix}", u64::from_ne_bytes(bytes)).into())
 }
 
-/// Opens what `found` (opened with `O_PATH`) is, if it is a regular file.
+/// Opens the regular file `found`, a handle that was opened with `O_PATH`.
 fn reopen_regular(found: &OwnedFd, flags: OFlags) -> io::Result<File> {
     if FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
+    // By the handle, as the name may be another file's by now.
     Ok(rustix::fs::open(path_of(found), flags | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
@@ -334,6 +352,25 @@ mod tests {
         assert_eq!(directory.names().unwrap(), ["file"]);
         assert_eq!(fs::read(at("outside/file")).unwrap(), b"kept");
         assert!(at("outside/kept").is_dir() && !at("nowhere").exists());
+    }
+
+    #[test]
+    fn access_lists_end_with_the_take_over() {
+        const DEFAULT: &str = "system.posix_acl_default";
+        let place = tempfile::tempdir().unwrap();
+        let (own, nobody) = (rustix::process::geteuid().as_raw(), u32::MAX);
+        // Owner, one user, group, mask, others. Source: acl(5); Linux, `include/uapi/linux/posix_acl_xattr.h`.
+        let entries = [(0x01u16, 7u16, nobody), (0x02, 7, own), (0x04, 5, nobody), (0x10, 7, nobody), (0x20, 5, nobody)];
+        let mut list = 2u32.to_le_bytes().to_vec();
+        for (tag, rights, id) in entries {
+            list.extend([tag, rights].map(u16::to_le_bytes).as_flattened());
+            list.extend(id.to_le_bytes());
+        }
+        rustix::fs::setxattr(place.path(), DEFAULT, &list, rustix::fs::XattrFlags::empty()).unwrap();
+        Directory::open(place.path()).unwrap().take_over().unwrap();
+        let left = rustix::fs::getxattr(place.path(), DEFAULT, &mut [0u8; 256]);
+        assert_eq!(left.unwrap_err(), Errno::NODATA);
+        assert_eq!(fs::metadata(place.path()).unwrap().mode() & 0o7777, 0o755);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The way to a directory, one component after the other.
+//! Walks to a directory, one component after the other.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -13,20 +13,20 @@ use rustix::io::Errno;
 
 use super::PATH_ONLY;
 
-/// How many links a path may lead through, as in the kernel.
+/// Most symbolic links in a path, as in the kernel.
 const MAX_LINKS: u32 = 40;
 
-/// What becomes of a directory that is not there.
+/// The handling of a directory that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     Fail,
     Make,
 }
 
-/// A symbolic link that another user put in the way.
+/// A symbolic link of another user in a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignLink {
-    /// The link, as far as it was named.
+    /// Its path, as the caller or a link before it has it.
     pub path: PathBuf,
     /// Its owner's number.
     pub owner: u32,
@@ -50,9 +50,10 @@ pub(super) fn walk(path: &Path, missing: Missing) -> io::Result<OwnedFd> {
     Walk { missing, trusted: trusted_users(), links: 0 }.from(None, path, Path::new(""))
 }
 
-/// Returns the users whose links lead where this process means to go: root, its own user, the caller of `sudo`.
+/// Returns the users whose links are followed everywhere: root, this process' user, the caller of `sudo`.
 pub(super) fn trusted_users() -> BTreeSet<u32> {
     let own = rustix::process::geteuid().as_raw();
+    // For processes that are not root, the variable is only a claim.
     let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
     [0, own].into_iter().chain(caller.filter(|_| own == 0)).collect()
 }
@@ -64,7 +65,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Goes from `start`, or the working directory; `shown` is the part of the path that is behind, for messages.
+    /// Walks from `start`, or the working directory. `shown` is the path up to there, for messages.
     fn from(&mut self, start: Option<OwnedFd>, path: &Path, shown: &Path) -> io::Result<OwnedFd> {
         let open = |path| rustix::fs::open(path, PATH_ONLY | OFlags::DIRECTORY, Mode::empty());
         let mut here = start.map_or_else(|| open("."), Ok)?;
@@ -82,6 +83,7 @@ impl Walk {
     }
 
     fn enter(&mut self, here: OwnedFd, name: &OsStr, shown: &Path) -> io::Result<OwnedFd> {
+        // Opened before it is examined, so that the type and the owner are those of the entry that is entered.
         let found = match rustix::fs::openat(&here, name, PATH_ONLY, Mode::empty()) {
             Err(Errno::NOENT) if self.missing == Missing::Make => make(&here, name)?,
             result => result?,
@@ -102,13 +104,14 @@ impl Walk {
         let target = rustix::fs::readlinkat(link, "", Vec::new())?;
         let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
         let may_decide = self.trusted.contains(&status.st_uid) || !is_risky(&here)?;
-        // A link must not be the reason that a directory is made somewhere else.
+        // A link of another user must not make this process create directories elsewhere.
         let missing = self.missing;
         if !may_decide {
             self.missing = Missing::Fail;
         }
         let found = self.from(Some(here), &target, path.parent().unwrap_or(Path::new("")))?;
         self.missing = missing;
+        // That user owns the target, and could do there whatever the link could lead to.
         if may_decide || fstat(&found)?.st_uid == status.st_uid {
             return Ok(found);
         }
@@ -119,8 +122,8 @@ impl Walk {
     }
 }
 
-/// Returns true if links of others in this directory are a danger: to root everywhere, to ordinary users in directories that
-/// everybody shares. The kernel knows the latter as `fs.protected_symlinks`.
+/// Returns true if links of other users in this directory are a danger: to root everywhere, to ordinary users in directories that
+/// everybody shares. The kernel's `fs.protected_symlinks` covers the latter.
 fn is_risky(directory: &OwnedFd) -> io::Result<bool> {
     const STICKY_AND_SHARED: u32 = 0o1002;
     let mode = fstat(directory)?.st_mode;

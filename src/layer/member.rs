@@ -14,7 +14,7 @@ use super::error::{LayerError, display};
 use super::sparse::{Run, SPARSE_MAP, SparseForm, SparseMap, SparseReader};
 
 const BLOCK_BYTES: u64 = 512;
-/// More than any path and all attributes of a file take: 64 KiB a value at most, and a block of names on ext4.
+/// More than the path and all attributes of any file take: a value has 64 KiB at most, and ext4 keeps the names in one block.
 const EXTENSION_LIMIT_BYTES: u64 = 8 << 20;
 
 /// One member.
@@ -34,11 +34,11 @@ pub(super) struct Member {
 /// Reads members one after the other.
 pub(super) struct Members<R> {
     input: R,
-    /// Of the current member's content, not read yet.
+    /// Bytes of the current member's content that were not read yet.
     content: u64,
-    /// Between its content and the next header.
+    /// Bytes between its content and the next header.
     padding: u64,
-    /// Where its content belongs, if it is sparse.
+    /// The places of its content, if it is sparse.
     sparse: Option<SparseReader>,
 }
 
@@ -69,6 +69,7 @@ impl<R: Read> Members<R> {
 
     /// Reads content of the current member; zeros where a sparse file has holes.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Taken out, as reading stored bytes needs all of `self`.
         let Some(mut sparse) = self.sparse.take() else { return self.read_stored(buffer) };
         let count = match sparse.next(buffer.len() as u64) {
             Run::Hole(bytes) => {
@@ -101,11 +102,14 @@ impl<R: Read> Members<R> {
                 .ok_or_else(|| bad_header(&header, "size", io::Error::from(io::ErrorKind::InvalidData)))?,
             None => size,
         };
+        // The size counts a map that is part of the content, and the blocks up to the next header are its padding.
         self.expect(bytes);
         let sparse = self.sparse_map(&header, &pax)?;
+        // Without the map, which is read by now.
         let stored = self.content;
         let bytes = sparse.as_ref().map_or(bytes, |sparse| sparse.bytes);
         self.sparse = sparse.map(|sparse| sparse.reader(stored)).transpose().map_err(LayerError::Read)?;
+        // GNU tar gives sparse files a path with `GNUSparseFile.0` in it, for readers that do not know them.
         let named = pax.remove(b"GNU.sparse.name".as_slice());
         let path = named.or_else(|| pax.remove(b"path".as_slice())).or(path);
         let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
@@ -114,7 +118,7 @@ impl<R: Read> Members<R> {
         Ok(Member { header, path, link, bytes, pax })
     }
 
-    /// Reads where the content of a sparse file belongs; `None` for other members.
+    /// Reads the map of a sparse file; `None` for other members.
     fn sparse_map(
         &mut self,
         header: &Header,
@@ -160,7 +164,7 @@ impl<R: Read> Members<R> {
                 let line: Vec<u8> = block.drain(..=end).collect();
                 return parse_number(&line[..end]).ok_or(io::Error::from(io::ErrorKind::InvalidData));
             }
-            // No number is that long.
+            // A number has 20 digits at most.
             if block.len() > BLOCK_BYTES as usize {
                 return Err(io::ErrorKind::InvalidData.into());
             }
@@ -189,7 +193,7 @@ impl<R: Read> Members<R> {
     fn next_header(&mut self) -> Result<Option<Header>, LayerError> {
         self.skip()?;
         let mut header = Header::new_old();
-        let count = read_block(&mut self.input, header.as_mut_bytes()).map_err(LayerError::Read)?;
+        let count = read_full(&mut self.input, header.as_mut_bytes()).map_err(LayerError::Read)?;
         // Some writers leave out the two zero blocks at the end.
         if count == 0 || header.as_bytes().iter().all(|byte| *byte == 0) {
             return Ok(None);
@@ -238,10 +242,11 @@ struct Extensions {
     pax: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-fn read_block(input: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
+/// Reads until `buffer` is full or the input ends. Returns how many bytes were read.
+pub(crate) fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < block.len() {
-        match input.read(&mut block[filled..]) {
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -270,7 +275,7 @@ fn parse_pax(mut records: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LayerErro
             LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, "a PAX record is malformed"))
         })?;
         if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
-            // Version 0.0 repeats two keys, which stand for ranges in their order: as one list, they are version 0.1.
+            // Version 0.0 repeats these two keys for each range. Joined to one list, they are version 0.1.
             let map: &mut Vec<u8> = pax.entry(SPARSE_MAP.to_vec()).or_default();
             if !map.is_empty() {
                 map.push(b',');

@@ -20,8 +20,8 @@ mod sparse;
 mod tree;
 mod xattr;
 
-/// So many zeros in a file, at a multiple of this, are a hole wherever the file is written. One number for all places: a
-/// disk is the same whether its files were just made or unpacked.
+/// Size of a hole: so many zeros at a multiple of this become a hole wherever a file is written. All writers use this number, so
+/// that a disk is the same whether its files were just made or unpacked.
 pub const HOLE_BYTES: usize = 64 * 1024;
 
 pub use capture::{Action, CaptureRules, Rewrite, Times};
@@ -31,5 +31,6 @@ pub use encode::Encoder;
 pub use entry::{Encoding, Entry, Kind, Meta, Xattrs};
 pub use error::LayerError;
 pub(crate) use error::display;
+pub(crate) use member::read_full;
 pub use tree::{FileId, Node, Opacity};
 pub use xattr::is_content;

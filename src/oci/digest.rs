@@ -26,6 +26,16 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Computes the digest of everything that `reader` returns.
+    ///
+    /// # Errors
+    /// As `reader`.
+    pub fn of_reader(reader: impl Read) -> io::Result<Self> {
+        let mut reader = HashingReader::new(reader);
+        io::copy(&mut reader, &mut io::sink())?;
+        Ok(reader.finish().0)
+    }
+
     /// Wraps 32 bytes that are a SHA-256 already.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
