@@ -1,23 +1,23 @@
-//! Entries of an archive, applied to an upper directory of overlayfs above the layers below.
+//! Applies the entries of an archive to an upper directory of overlayfs, above the layers below.
 //!
-//! Container engines apply a layer to the merged tree of those below it. An upper directory gives the same tree, but
-//! what has to be in it depends on what is below in these cases:
+//! Container engines apply a layer to the merged tree of the layers below it. An upper directory gives the same tree, but its
+//! content depends on the layers below in these cases:
 //!
 //! | entry | depends on |
 //! |---|---|
-//! | in a directory that the archive does not list | owner, mode, attributes and time that it has below |
-//! | through a symbolic link of a lower layer | where the link leads |
+//! | in a directory that the archive does not list | owner, mode, attributes and time of that directory below |
+//! | through a symbolic link of a lower layer | the target of the link |
 //! | hard link to a file of a lower layer | the file, which is copied up |
 //! | removal | whether the name is there: overlayfs shows a removal in a directory that it does not merge |
 //!
 //! A layer without any of these is *whole*: it unpacks to the same directory above every stack.
 //!
-//! Every name is resolved beneath the directory's handle, component by component, as in a chroot: whatever the archive
-//! and the layers below hold, nothing outside can be read or written. The last component is never followed. Owners
-//! come before modes (chown clears setuid) and before attributes (chown clears file capabilities); directories get
-//! their metadata when all entries are there, as every entry moves their times.
+//! Every name is resolved beneath the directory's handle, component by component, as in a chroot: no content of an archive or
+//! a layer lets an entry read or write outside. The last component is never followed. Owners come before modes (chown clears
+//! setuid) and before attributes (chown clears file capabilities). Directories get their metadata when all entries are there,
+//! as every entry changes their times.
 //!
-//! Removals hide what lower layers have and never entries of the same archive, whatever comes first.
+//! Removals hide entries of lower layers and never entries of the same archive, in whichever order these come.
 //!
 //! Source: OCI image-spec, `layer.md`, "Applying Changesets"; containerd `archive/tar.go`; umoci `oci/layer/unpack.go`;
 //! kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
@@ -41,14 +41,14 @@ use super::scan::kind;
 use super::xattr;
 use crate::layer::{AUFS, Entry, Kind, LayerError, Meta};
 
-/// As many as the kernel of a container engine's `chroot` would follow, and some.
+/// More symbolic links than the kernel follows in one path, 40. umoci has the same limit.
 const MAX_LINKS: usize = 255;
-/// What an entry takes on a disk beside its content.
+/// Bytes that an entry takes on a disk beside its content.
 const ENTRY_BYTES: u64 = 4096;
 
-/// What is below the upper directory.
+/// The layers below the upper directory.
 pub(super) enum Below {
-    /// Nobody knows yet. An entry that depends on it is an error, and [`Applier::leans`] is true then.
+    /// They are not known yet. An entry that depends on them is an error, and [`Applier::leans`] is true then.
     Unknown,
     /// These layers, or none.
     Layers(Option<Rc<MergedDir>>),
@@ -58,20 +58,20 @@ pub(super) enum Below {
 pub(super) struct Applier {
     root: OwnedFd,
     below: Below,
-    /// The parent of the last entry, by the name that the archive gave it: most entries have the same. `None` if links led
-    /// there.
+    /// The parent of the last entry, by its name in the archive: most entries have the same parent as the one before. `None` if
+    /// the name leads through links.
     last: Option<(Vec<u8>, Rc<Dir>)>,
-    /// The same of the last removal, if the one before this entry was one; `None` within for a directory that has nothing
-    /// below.
+    /// The same for removals. `None` if the last entry was not a removal; the inner `None` stands for a directory that the
+    /// layers below do not show.
     last_removal: Option<(Vec<u8>, Option<Rc<Dir>>)>,
     directories: Deferred,
     /// Removals that were made, by paths.
     removals: Vec<Vec<u8>>,
-    /// Directories that are there for removals alone. No entry keeps them from being removed themselves.
+    /// Directories that were made for removals alone. A removal of one of them removes it, as no entry of the archive is in it.
     bare: BTreeSet<Vec<u8>>,
     /// Copies of files of lower layers, made for hard links, by the path of the original.
     copies: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
-    /// Whether a directory was made opaque, so that removals in it may be needless.
+    /// True once a directory was made opaque: removals in it may be needless.
     has_opaque: bool,
     leans: bool,
     /// Bytes that may still be written.
@@ -80,10 +80,10 @@ pub(super) struct Applier {
 
 /// A directory of the upper tree.
 struct Dir {
-    /// From the root, without links.
+    /// Path from the root, without links.
     path: Vec<u8>,
     handle: OwnedFd,
-    /// What it hides or is merged with, once somebody has asked.
+    /// The same directory in the layers below, once it was looked up.
     below: OnceCell<Option<Rc<MergedDir>>>,
 }
 
@@ -98,8 +98,8 @@ impl Dir {
 }
 
 impl Applier {
-    /// Starts with the empty directory `root`. Content and entries may take `budget` bytes; a directory that neither the
-    /// archive lists nor a layer below has gets `nowhere`.
+    /// Starts with the empty directory `root`. Content and entries may take `budget` bytes. A directory gets the meta data
+    /// `nowhere` if neither the archive nor a layer below has it.
     pub(super) fn new(root: OwnedFd, below: Below, budget: u64, nowhere: Meta) -> Self {
         Self {
             root,
@@ -116,7 +116,7 @@ impl Applier {
         }
     }
 
-    /// Returns true if something in the archive depends on what is below.
+    /// Returns true if an entry so far depends on the layers below.
     pub(super) fn leans(&self) -> bool {
         self.leans
     }
@@ -126,13 +126,14 @@ impl Applier {
         self.budget == 0
     }
 
-    /// Applies the next entry; `content` is what a file holds.
+    /// Applies the next entry; `content` is read if it is a file.
     pub(super) fn apply(&mut self, entry: &Entry, content: &mut impl Read) -> io::Result<()> {
         self.spend(ENTRY_BYTES)?;
         let (above, name) = split(&entry.path);
         match &entry.kind {
             Kind::Whiteout => return self.apply_removal(above, Some(name)),
             Kind::OpaqueWhiteout => return self.apply_removal(&entry.path, None),
+            // It may replace a directory on the way to the last removal.
             _ => self.last_removal = None,
         }
         if entry.path.is_empty() {
@@ -142,6 +143,7 @@ impl Applier {
         match &entry.kind {
             Kind::Directory => {
                 self.make_directory(&parent, name)?;
+                // Listed by the archive, it outlives a removal of its name.
                 self.bare.remove(&parent.child(name));
                 self.directories.set(&parent.child(name), &entry.meta)
             }
@@ -158,12 +160,13 @@ impl Applier {
     /// # Errors
     /// [`LayerError::Apply`].
     pub(super) fn finish(&mut self) -> Result<(), LayerError> {
+        // In this order: linking may make directories, and removing names changes the times that are set last.
         self.link_originals().map_err(cannot_apply(b""))?;
         self.complete_root().map_err(cannot_apply(b""))?;
         self.drop_needless_removals().map_err(cannot_apply(b""))?;
         for (path, meta) in self.directories.deepest_first() {
             match open_beneath(&self.root, path, DIRECTORY) {
-                // Replaced by a later entry of the archive.
+                // A later entry of the archive has replaced it.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
                 opened => {
                     opened.and_then(|directory| apply_meta(directory.as_fd(), b".", &Kind::Directory, meta))
@@ -179,8 +182,9 @@ impl Applier {
         if self.is_exhausted() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    /// Gives the root what it has below if the archive does not list it, and removes what AUFS keeps in it.
+    /// Gives the root the meta data that it has below if the archive does not list it, and removes AUFS' own files from it.
     fn complete_root(&mut self) -> io::Result<()> {
+        // Only now: hard links of the archive may lead to files among them.
         for name in names(&self.root)?.iter().filter(|name| name.starts_with(AUFS)) {
             remove_tree(self.root.as_fd(), name)?;
         }
@@ -194,6 +198,7 @@ impl Applier {
     /// Removes removals in directories that were made opaque after them: overlayfs does not merge these, and would show
     /// each as a name that cannot be examined.
     fn drop_needless_removals(&mut self) -> io::Result<()> {
+        // The opaque directory may be far above the removal, so all are looked at; without one, none is needless.
         let removals = if self.has_opaque { std::mem::take(&mut self.removals) } else { Vec::new() };
         for path in removals {
             let (parent, name) = split(&path);
@@ -207,7 +212,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Opens the directory `path`, as the layers below and the archive so far lead there; makes it if need be.
+    /// Opens the directory that `path` leads to in the merged tree so far; makes it if it is missing.
     fn parent(&mut self, path: &[u8]) -> io::Result<Rc<Dir>> {
         if let Some((known, directory)) = &self.last
             && known == path
@@ -215,23 +220,24 @@ impl Applier {
             return Ok(directory.clone());
         }
         let directory = match open_beneath(&self.root, path, DIRECTORY) {
-            // Something is missing, is a link or was removed.
+            // The upper directory lacks a component, or has a link or a removal there: only the merged tree tells where it leads.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 let path = self.resolve(path)?;
                 self.open(&path)?
             }
             opened => Dir::new(path.to_vec(), opened?),
         };
-        for end in if self.bare.is_empty() { 0..0 } else { 0..directory.path.len() + 1 } {
-            self.bare.remove(&directory.path[..end]);
+        // An entry comes into it, so neither it nor those above it are there for removals alone any more.
+        for path in ancestors(&directory.path) {
+            self.bare.remove(path);
         }
         let directory = Rc::new(directory);
-        // The next entry may replace a link that led here.
+        // The next entry may replace a link on the way, and the same name leads elsewhere then.
         self.last = (directory.path == path).then(|| (path.to_vec(), directory.clone()));
         Ok(directory)
     }
 
-    /// Opens the directory `path`, which has no links in it; makes it if need be.
+    /// Opens the directory `path`, which leads through no links; makes it if it is missing.
     fn open(&mut self, path: &[u8]) -> io::Result<Dir> {
         let mut directory = Dir::new(Vec::new(), open_beneath(&self.root, b"", DIRECTORY)?);
         for name in components(path) {
@@ -240,13 +246,14 @@ impl Applier {
         Ok(directory)
     }
 
-    /// Follows all links in `path`, within the root. What is missing is taken for a directory.
+    /// Returns `path` without links: all are followed within the root. A missing component is taken for a directory.
     fn resolve(&mut self, path: &[u8]) -> io::Result<Vec<u8>> {
         let mut rest: VecDeque<Vec<u8>> = components(path).map(<[u8]>::to_vec).collect();
         let (mut done, mut links) = (Vec::new(), 0);
         while let Some(name) = rest.pop_front() {
             match name.as_slice() {
                 b"." => continue,
+                // From a path without links, the parent is the path's own. The root is its own parent, as in a chroot.
                 b".." => {
                     done.truncate(split(&done).0.len());
                     continue;
@@ -271,7 +278,7 @@ impl Applier {
         Ok(done)
     }
 
-    /// Returns what the merged tree has under `name` in `directory`, a path without links.
+    /// Returns the kind of `name` in `directory`, a path without links, in the merged tree; `None` if it is missing or removed.
     fn look_up(&mut self, directory: &[u8], name: &[u8]) -> io::Result<Option<Kind>> {
         let path = join(directory, name);
         match statat(&self.root, path.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -284,7 +291,7 @@ impl Applier {
         }
     }
 
-    /// Opens the directory `name`, and makes it, with what it has below, if the archive has not listed it yet.
+    /// Opens the directory `name`. If it is missing, makes it and gives it the meta data that it has below.
     fn enter(&mut self, parent: &Dir, name: &[u8]) -> io::Result<Dir> {
         let open = || openat(&parent.handle, name, DIRECTORY, Mode::empty());
         let path = parent.child(name);
@@ -294,7 +301,7 @@ impl Applier {
                 Some(below) => below.directory(name)?.map(|below| below.read_meta()).transpose()?,
                 None => None,
             },
-            // Removed: what is below counts no more.
+            // A removal, or another entry, hides the directory below.
             Err(Errno::NOTDIR) => None,
             Err(error) => return Err(error.into()),
         };
@@ -314,7 +321,7 @@ impl Applier {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Ok(());
         }
-        // What was here, a removal or an entry, has hidden what is below; the directory must not show it again.
+        // A removal or an entry was here, which hid the name below. A plain directory would be merged with it again.
         self.remove(parent, name)?;
         rustix::fs::mkdirat(&parent.handle, name, Mode::RWXU)?;
         Ok(self.set_opaque(parent, name)?)
@@ -325,7 +332,7 @@ impl Applier {
         xattr::set_opaque(parent.handle.as_fd(), name)
     }
 
-    /// Removes what the archive itself has put there.
+    /// Removes an entry that the archive itself has put there, with everything beneath it.
     fn remove(&mut self, parent: &Dir, name: &[u8]) -> io::Result<()> {
         let stat = match statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(()),
@@ -340,9 +347,10 @@ impl Applier {
         Ok(remove_tree(parent.handle.as_fd(), name)?)
     }
 
-    /// Removes `name` in `directory`, or everything in it, from what the layers below have.
+    /// Hides `name` in `directory`, or everything in it, as far as it comes from the layers below.
     fn apply_removal(&mut self, directory: &[u8], name: Option<&[u8]>) -> io::Result<()> {
         let Some(directory) = self.parent_of_removal(directory)? else { return Ok(()) };
+        // A removal may remove directories that were made for other removals, the last parent among them.
         self.last = None;
         match name {
             Some(name) => self.remove_below(&directory, name),
@@ -358,10 +366,11 @@ impl Applier {
             return Ok(directory.clone());
         }
         let directory = match self.resolve(path) {
-            // Nothing is below a file.
+            // A file is in the way, so there is nothing to remove.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
             resolved => {
                 let resolved = resolved?;
+                // Only where the layers below show something: elsewhere, the removal would be seen as a name.
                 let below = self.below(&resolved)?;
                 below.map(|_| self.open(&resolved)).transpose()?.map(Rc::new)
             }
@@ -370,7 +379,7 @@ impl Applier {
         Ok(directory)
     }
 
-    /// Hides what the layers below have under a name.
+    /// Hides a name of the layers below.
     fn remove_below(&mut self, parent: &Dir, name: &[u8]) -> io::Result<()> {
         let Some(below) = self.below_of(parent)? else { return Ok(()) };
         let Some(hidden) = below.kind(name)? else { return Ok(()) };
@@ -383,7 +392,7 @@ impl Applier {
             Err(Errno::EXIST) => {
                 let stat = statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                // Anything else hides it already.
+                // A directory is merged with one below; every other entry hides the name already.
                 if is_directory && hidden == Kind::Directory {
                     self.remove_bare(&path)?;
                     self.set_opaque(parent, name)?;
@@ -394,7 +403,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Hides all that the layers below have in a directory.
+    /// Hides everything that the layers below have in a directory.
     fn make_opaque(&mut self, directory: &Dir) -> io::Result<()> {
         if directory.path.is_empty() {
             // Overlayfs merges the roots of all layers, opaque or not.
@@ -402,12 +411,13 @@ impl Applier {
             let names = below.map_or(Ok(Vec::new()), |below| below.merged_names())?;
             return names.iter().try_for_each(|name| self.remove_below(directory, name));
         }
+        // Nothing is left below to be removed, and overlayfs would show the removals in them.
         self.remove_bare(&directory.path)?;
         self.last_removal = None;
         Ok(self.set_opaque(directory, b".")?)
     }
 
-    /// Removes directories beneath `path` that are there for removals alone.
+    /// Removes the directories beneath `path` that were made for removals alone.
     fn remove_bare(&mut self, path: &[u8]) -> io::Result<()> {
         let bare = std::mem::take(&mut self.bare);
         let (gone, kept) = bare.into_iter().partition(|bare| bare != path && is_within(bare, path));
@@ -415,7 +425,7 @@ impl Applier {
         let gone: BTreeSet<Vec<u8>> = gone;
         for path in gone {
             let (parent, name) = split(&path);
-            // With the directory that it was in, it may be gone already.
+            // It may be gone already, with the directory that it was in.
             if let Ok(directory) = open_beneath(&self.root, parent, DIRECTORY) {
                 self.directories.forget(&path);
                 remove_tree(directory.as_fd(), name)?;
@@ -429,7 +439,7 @@ impl Applier {
         let above = self.resolve(above)?;
         let (original, path) = (join(&above, target), parent.child(name));
         if is_within(&original, &path) {
-            // What it would replace is the directory that its original is in.
+            // The link would replace the directory that its original is in.
             if original != path {
                 return Err(Errno::NOENT.into());
             }
@@ -437,7 +447,7 @@ impl Applier {
         }
         let from = match self.in_archive(&above, target)? {
             Some(above) => (above, target.to_vec()),
-            // A copy in what the link replaces ends with that.
+            // A copy within the entry that the link replaces is removed with that entry.
             None => match self
                 .copies
                 .get(&original)
@@ -450,11 +460,12 @@ impl Applier {
                 None => return self.copy_up(&above, target, parent, name),
             },
         };
+        // The name is the original's already. Removing it first could remove the file's only name.
         if same_file(&from.0, &from.1, &parent.handle, name) {
             return Ok(());
         }
         self.remove(parent, name)?;
-        // It may have been a directory that is remembered as somebody's parent.
+        // The removed entry may have been a directory, and the last parent.
         self.last = None;
         rustix::fs::linkat(&from.0, from.1, &parent.handle, name, AtFlags::empty())?;
         if let Some(copies) = self.copies.get_mut(&original) {
@@ -480,7 +491,7 @@ impl Applier {
         }
     }
 
-    /// Copies the entry `original` in the directory `above` of the layers below, with all it has beside its names.
+    /// Copies the entry `original` in the directory `above` of the layers below, with its meta data.
     fn copy_up(&mut self, above: &[u8], original: &[u8], parent: &Dir, name: &[u8]) -> io::Result<()> {
         let below = self.below(above)?.ok_or(Errno::NOENT)?;
         let node = below.read_node(original)?.ok_or(Errno::NOENT)?;
@@ -499,9 +510,9 @@ impl Applier {
         Ok(())
     }
 
-    /// Makes copies of lower files and their originals one file again: those that the archive has neither replaced nor
-    /// removed.
+    /// Makes copies of lower files and their originals one file again, unless the archive has replaced or removed the original.
     fn link_originals(&mut self) -> io::Result<()> {
+        // At the end, as a later entry may replace or remove the original.
         for (original, copies) in std::mem::take(&mut self.copies) {
             let (above, name) = split(&original);
             let Some(copy) = copies.first() else { continue };
@@ -533,6 +544,7 @@ impl Applier {
         };
         match kind {
             Kind::File(_) => {
+                // EXCL: whatever was there is removed by now, and a link must not be written through.
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = File::from(openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -566,12 +578,13 @@ impl Applier {
         Ok(directory.below.get_or_init(|| below).clone())
     }
 
-    /// Returns what the layers below show in the directory `path` of the upper tree, a path without links; `None` if
-    /// they have no such directory or the upper tree hides it.
+    /// Returns the directory `path` (a path without links) as the layers below show it; `None` if they have no such directory or
+    /// the upper tree hides it.
     fn below(&mut self, path: &[u8]) -> io::Result<Option<Rc<MergedDir>>> {
         let Some(mut below) = self.below_root()? else { return Ok(None) };
         let mut upper = Some(open_beneath(&self.root, b"", DIRECTORY)?);
         for name in components(path) {
+            // Below a directory that the upper tree does not have, nothing can be hidden.
             if let Some(directory) = upper {
                 upper = match openat(&directory, name, DIRECTORY, Mode::empty()) {
                     Ok(inner) if xattr::is_opaque(inner.as_fd(), b".")? => return Ok(None),
@@ -601,6 +614,11 @@ fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
+}
+
+/// Returns `path` and the paths of the directories above it, without the root.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(path), |path| Some(split(path).0)).take_while(|path| !path.is_empty())
 }
 
 /// Returns true for `directory` and all paths beneath it.

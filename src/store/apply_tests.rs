@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::apply::{Applier, Below};
 use super::below::MergedDir;
 use super::file::open_directory;
+use super::interrupt::Interrupt;
 use super::unpack::apply_all;
 use crate::layer::{Encoder, Entry, Kind, LayerError, Meta, Xattrs};
 
@@ -18,13 +19,13 @@ mod model;
 
 use model::{Layering, Member, Shown, Tree};
 
-/// What everything in the archives has whose tests do not say otherwise: the owner is whoever runs the tests.
+/// Returns the meta data of all entries unless a test says otherwise. The owner is the user who runs the tests.
 fn owner() -> Meta {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     Meta { mode: 0o755, uid, gid, mtime: 77, xattrs: Xattrs::new() }
 }
 
-/// What directories get that are nowhere.
+/// Returns the meta data of directories that neither the archive nor a layer below has.
 fn nowhere() -> Meta {
     Meta { mtime: 0, ..owner() }
 }
@@ -43,7 +44,7 @@ fn unpack(archive: impl Read, directory: &Path, lowers: &[PathBuf]) -> Result<bo
     let root = || open_directory(directory).unwrap();
     let below = MergedDir::open(lowers, root(), i64::MAX).unwrap().map(Rc::new);
     let mut applier = Applier::new(root(), Below::Layers(below), u64::MAX, nowhere());
-    apply_all(archive, &mut applier).map(|()| applier.leans())
+    apply_all(archive, &mut applier, &Interrupt::default()).map(|()| applier.leans())
 }
 
 /// Returns what overlayfs shows of unpacked layers.
@@ -75,7 +76,7 @@ fn show(directory: &MergedDir, path: &[u8], tree: &mut Tree) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// Layers that are unpacked each for itself, and merged, are the tree that an engine makes of them.
+    /// Layers that are unpacked one by one and merged show the tree that an engine makes of them.
     #[test]
     fn merged_layers_are_what_they_give_applied_to_one_tree(layers in model::any_layers(owner())) {
         let directory = tempfile::tempdir().unwrap();

@@ -54,12 +54,12 @@ impl MergedDir {
         Ok(None)
     }
 
-    /// Returns what the entry `name` is, or `None` if there is none.
+    /// Returns the kind of the entry `name`, or `None` if it is missing.
     pub(super) fn kind(&self, name: &[u8]) -> Result<Option<Kind>, Errno> {
         Ok(self.find(name)?.map(|(_, _, kind)| kind))
     }
 
-    /// Returns the directory `name`, or `None` if there is none.
+    /// Returns the directory `name`, or `None` if it is missing or not a directory.
     pub(super) fn directory(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
         if self.kind(name)? != Some(Kind::Directory) {
             return Ok(None);
@@ -68,7 +68,7 @@ impl MergedDir {
         Ok(Some(Self { layers, path: self.absolute(name), context: self.context.clone() }))
     }
 
-    /// Opens the file `name`, which is there.
+    /// Opens the file `name`. Fails with [`Errno::NOENT`] if it is missing.
     pub(super) fn open_file(&self, name: &[u8]) -> Result<File, Errno> {
         let (layer, ..) = self.find(name)?.ok_or(Errno::NOENT)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,4 +1,4 @@
-//! What a store holds, and when it was used last.
+//! Lists the content of a store, with the time of its last use.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub struct ListedRecord {
 pub(super) struct KnownLayer {
     pub stored: StoredLayer,
     pub used: u64,
-    /// How often it is unpacked: a layer that leans on those below it once for each stack.
+    /// Number of its snapshots. A layer that leans on those below it has one for each stack.
     pub unpacked: u64,
 }
 
@@ -77,12 +77,12 @@ impl Store {
         Ok(layers)
     }
 
-    /// Returns the unpacked layers.
+    /// Returns the snapshots of the store.
     pub(super) fn known_snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
         Ok(list_files(&self.layout().snapshots())?.into_iter().filter_map(Snapshot::at).collect())
     }
 
-    /// Returns the stacks that records and images of the store have, and all that these stand on.
+    /// Returns the stacks of all records and images in the store, and every stack that is the lower part of one.
     pub(super) fn stacks(&self) -> Result<BTreeMap<ChainId, Vec<DiffId>>, StoreError> {
         let files = self.record_files(&self.layout().input_records())?;
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
@@ -90,6 +90,7 @@ impl Store {
         let mut add = |stack: &[DiffId]| {
             for height in (1..=stack.len()).rev() {
                 let Some(chain) = ChainId::of(&stack[..height]) else { return };
+                // The lower parts of a known stack are known, too.
                 if stacks.insert(chain, stack[..height].to_vec()).is_some() {
                     return;
                 }
@@ -107,7 +108,7 @@ impl Store {
         Ok(stacks)
     }
 
-    /// Returns the layers of an image by its config, lowest first; none of something that is no image.
+    /// Returns the layers of an image by its config, lowest first. Empty if the config is missing or is not an image's.
     pub(super) fn stack_of(&self, name: &str) -> Result<Vec<DiffId>, StoreError> {
         let Some(image) = self.image(name)? else { return Ok(Vec::new()) };
         let Some(config) = image.blobs.first() else { return Ok(Vec::new()) };
@@ -131,11 +132,11 @@ impl Store {
     }
 }
 
-/// A layer where it is unpacked.
+/// An unpacked layer.
 pub(super) struct Snapshot {
     pub path: PathBuf,
     pub diff_id: DiffId,
-    /// Of the stack that it is the highest layer of, if it leans on the others.
+    /// ChainID of the stack whose highest layer it is, if it leans on the others.
     pub chain: Option<ChainId>,
 }
 
@@ -152,7 +153,7 @@ impl Snapshot {
     }
 }
 
-/// Returns a record and those of the steps below it, as far as they are `known`.
+/// Returns a record and the records of the steps below it, highest first, as far as they are `known`.
 pub(super) fn chain<'a>(record: &'a Record, known: &BTreeMap<InputKey, &'a Record>) -> Vec<&'a Record> {
     let below = |record: &&'a Record| known.get(&record.parent?).copied();
     // A damaged record must not send us round in circles.

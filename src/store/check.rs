@@ -1,8 +1,8 @@
-//! Verifying a store and taking out of use what is damaged.
+//! Verifies a store and takes damaged parts out of use.
 //!
-//! Blobs are the truth: they are read and hashed, all of them. A layer without a good blob, a record without its layers,
-//! an image without its blobs are dropped, and the next build makes them again. Snapshots are compared with what their blob
-//! unpacks to.
+//! Blobs are the truth: all of them are read and hashed. A layer without a good blob, a record without its layers and
+//! an image without its blobs are dropped, and the next build makes them again. Each snapshot is compared with a fresh one that
+//! is unpacked from its blob.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -13,14 +13,15 @@ use std::thread;
 use oci_spec::image::ImageManifest;
 
 use super::Store;
-use super::census::{Snapshot, chain, list_files};
+use super::census::{Snapshot, chain, list_files, used};
 use super::compare::equal_trees;
 use super::document::{parse, parse_digest};
 use super::file::{failed, open_directory, remove_if_there};
-use super::imprint::SnapshotState;
+use super::imprint::{Imprint, SnapshotState};
 use super::interrupt::Interrupt;
 use super::pack::workers;
 use super::record::StoredLayer;
+use super::scratch::oldest_owner;
 use super::unpack::BelowRoot;
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::plan::Record;
@@ -35,18 +36,18 @@ pub struct CheckReport {
     pub bytes: u64,
     /// Blobs whose bytes are wrong, by file; in quarantine now.
     pub damaged_blobs: Vec<PathBuf>,
-    /// Layers that no good blob is left of.
+    /// Layers that have no good blob left.
     pub dropped_layers: Vec<DiffId>,
     /// Files of records that need such a layer or cannot be read.
     pub dropped_records: Vec<PathBuf>,
     /// Names of images that need a blob that is not there.
     pub dropped_images: Vec<String>,
-    /// Layers whose unpacked form was not what their blob says.
+    /// Layers whose snapshot differed from their blob.
     pub dropped_snapshots: Vec<DiffId>,
 }
 
 impl CheckReport {
-    /// Says whether nothing was wrong.
+    /// Returns true if no damage was found.
     pub fn is_sound(&self) -> bool {
         *self == Self { blobs: self.blobs, bytes: self.bytes, ..Self::default() }
     }
@@ -151,20 +152,29 @@ impl Store {
     }
 
     fn check_snapshots(&self, report: &mut CheckReport) -> Result<(), StoreError> {
-        let (bin, stacks) = (self.scratch()?, self.stacks()?);
-        // A layer that leans on others is compared with what it unpacks to above them: the lowest come first.
+        let bin = self.scratch()?;
+        let protected_since = {
+            let _lock = self.lock_exclusive()?;
+            oldest_owner(&self.layout().work())?.unwrap_or(0)
+        };
+        let stacks = self.stacks()?;
+        // A layer that leans on others is unpacked above their snapshots, so these are verified first.
         let mut snapshots = self.known_snapshots()?;
         let height = |snapshot: &Snapshot| snapshot.chain.and_then(|chain| stacks.get(&chain)).map(Vec::len);
         snapshots.sort_by_key(height);
         for Snapshot { path, diff_id, chain } in snapshots {
             let stack = chain.map(|chain| stacks.get(&chain));
             let is_needed = stack != Some(None);
+            // A build that is under way names its stack in a record only when the step ends. Its hooks may run on this snapshot.
+            if !is_needed && used(&self.layout().layer(&diff_id)) >= protected_since {
+                continue;
+            }
             if is_needed
                 && self.is_snapshot_good(&diff_id, stack.flatten(), &path, &bin.path().join("again"))?
             {
                 if self.snapshot_state(&path)? != SnapshotState::Intact {
-                    // Moved or touched, and all of its content is right.
-                    self.note_imprint(&path, &path)?;
+                    // It was copied or touched, and its content is right.
+                    self.save_imprint(&path, &Imprint::of(&path)?)?;
                 }
                 continue;
             }
@@ -174,13 +184,13 @@ impl Store {
                 report.dropped_snapshots.push(diff_id);
             }
         }
-        // Those that were found changed on the way.
+        // Unpacking layers above others has compared the snapshots of these with their imprints.
         report.dropped_snapshots.extend(self.take_renewed());
         let damaged = report.dropped_snapshots.iter().copied().collect();
         self.check_what_stands_on(&damaged, report)
     }
 
-    /// Drops the records of steps above these layers: they may have been made while the snapshots were wrong.
+    /// Drops the records of steps above these layers: the steps may have run on the damaged snapshots.
     fn check_what_stands_on(
         &self,
         damaged: &BTreeSet<DiffId>,
@@ -195,6 +205,7 @@ impl Store {
         let known = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
         for (path, record, _) in &files {
             let chain = chain(record, &known);
+            // With a record missing below, the layers that the step ran on are not known.
             let is_whole = chain.last().is_none_or(|lowest| lowest.parent.is_none());
             let mut below = chain.iter().skip(1).flat_map(|record| &record.diff_ids);
             if !is_whole || below.any(|diff_id| damaged.contains(diff_id)) {
@@ -206,7 +217,8 @@ impl Store {
         Ok(())
     }
 
-    /// Compares a snapshot with a fresh one, made at `again` and removed; `stack` is the one that it leans on, with itself.
+    /// Compares a snapshot with a fresh one, which is made at `again` and removed. `stack` is the stack that it leans on, itself
+    /// included.
     fn is_snapshot_good(
         &self,
         diff_id: &DiffId,

@@ -1,4 +1,4 @@
-//! What the directories of an archive get when all their entries are there.
+//! Meta data that the directories of an archive get when all their entries are there.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,10 +7,10 @@ use crate::layer::Meta;
 
 /// A real system has a few hundred thousand directories at most, and attributes on few of them.
 const LIMIT_BYTES: usize = 256 << 20;
-/// What a directory takes in memory beside its path and attributes.
+/// Bytes that a directory takes in memory beside its path and attributes.
 const DIRECTORY_BYTES: usize = 200;
 
-/// Meta data of directories, which every entry in them would change again.
+/// Meta data of directories. Set earlier, each entry that comes into a directory would change its time again.
 pub(super) struct Deferred {
     metas: BTreeMap<Vec<u8>, Meta>,
     nowhere: Meta,
@@ -18,15 +18,16 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// Starts without any; `nowhere` is what directories get that are nowhere.
+    /// Starts empty. Directories that are neither listed nor below get `nowhere`.
     pub(super) fn new(nowhere: Meta) -> Self {
         Self { metas: BTreeMap::new(), nowhere, bytes: 0 }
     }
 
-    /// Notes what a directory gets: the last word counts. What an archive may have noted is bounded, as what it decodes to has nothing
-    /// to do with its size.
+    /// Notes the meta data of a directory; a later call replaces it. Fails beyond a limit of memory: a small compressed archive
+    /// can decode to any number of directories.
     pub(super) fn set(&mut self, path: &[u8], meta: &Meta) -> io::Result<()> {
         let attributes: usize = meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        // Never given back, not even by `forget`: an archive could replace the same directory forever.
         self.bytes = self.bytes.saturating_add(DIRECTORY_BYTES + path.len() + attributes);
         if self.bytes > LIMIT_BYTES {
             return Err(io::Error::other(format!(
@@ -37,20 +38,20 @@ impl Deferred {
         Ok(())
     }
 
-    /// Notes what a directory gets that the archive does not list, or has not yet: `meta`, which it has below, or what
-    /// those get that are nowhere.
+    /// Notes the meta data of a directory that the archive has not listed so far: `meta`, which it has below, or else `nowhere`.
     pub(super) fn imply(&mut self, path: &[u8], meta: Option<Meta>) -> io::Result<()> {
         let meta = meta.unwrap_or_else(|| self.nowhere.clone());
         self.set(path, &meta)
     }
 
-    /// Returns true if something is noted for this directory.
+    /// Returns true if meta data is noted for this directory.
     pub(super) fn contains(&self, path: &[u8]) -> bool {
         self.metas.contains_key(path)
     }
 
-    /// Forgets a directory that is no more, and all beneath it.
+    /// Forgets a directory that was removed, and all beneath it.
     pub(super) fn forget(&mut self, path: &[u8]) {
+        // Siblings such as `x-y` sort between `x` and `x/`, so the range starts behind the slash.
         let inside = [path, b"/"].concat();
         self.metas.remove(path);
         let gone = self.metas.range(inside.clone()..).map(|(path, _)| path.clone());

@@ -1,29 +1,27 @@
-//! What failed hooks left, kept for whoever wants to look: `failed/<image>/upper`, beside it `step.json`.
+//! States that failed hooks left, kept for inspection: `failed/<image>/upper`, and beside it `step.json`.
 //!
-//! One state for each image, that of its last failure. It is part of no layer and is never built on.
+//! Each image has one state, that of its last failure. It never becomes part of a layer.
 
 use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::census::{list_files, used};
-use super::file::{create_private, failed as io_failed, read_if_there, remove_path};
-
+use super::file::{create_private, failed as io_failed, read_if_there, remove_path, write_whole};
 use crate::port::{FailedStep, StoreError};
 
 impl Store {
-    /// Returns the state that was kept of the last failure of `image`: what failed, and the upper directory. `None` if none
-    /// was kept.
+    /// Returns the state of the last failure of `image`: the step that failed, and the upper directory. `None` if it was not kept.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn failed(&self, image: &str) -> Result<Option<(FailedStep, PathBuf)>, StoreError> {
         let place = self.layout().failed().join(image);
         let Some(bytes) = read_if_there(&place.join(STEP))? else { return Ok(None) };
-        // Written by another version, it is of no use.
+        // A document of another version cannot be read, and counts as none.
         Ok(serde_json::from_slice(&bytes).ok().map(|step| (step, place.join(UPPER))))
     }
 
-    /// Keeps the directory `upper`, which is moved.
+    /// Keeps the directory `upper`, which moves away.
     pub(super) fn keep_failed(&self, step: &FailedStep, upper: &Path) -> Result<(), StoreError> {
         create_private(&self.layout().failed())?;
         let place = self.layout().failed().join(&step.image);
@@ -31,12 +29,12 @@ impl Store {
         create_private(&place)?;
         let kept = place.join(UPPER);
         std::fs::rename(upper, &kept).map_err(io_failed("move a failed step to", &kept))?;
-        // Last: a state is there once this file is.
+        // Last: without this file, the state counts as missing. After a crash in between, the next failure replaces it.
         let bytes = serde_json::to_vec_pretty(step).unwrap_or_default();
-        super::file::write_whole(&place.join(STEP), &self.temporary()?, &bytes)
+        write_whole(&place.join(STEP), &self.temporary()?, &bytes)
     }
 
-    /// Forgets the state that was kept of `image`, if there is one.
+    /// Removes the state that was kept of `image`, if any.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -47,7 +45,7 @@ impl Store {
         }
     }
 
-    /// Forgets states that were kept before a time, in seconds since 1970.
+    /// Removes states that were kept before a time, in seconds since 1970.
     pub(super) fn forget_old_failures(&self, before: u64) -> Result<(), StoreError> {
         if !self.layout().failed().is_dir() {
             return Ok(());

@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+pub(super) use crate::directory::{DIRECTORY, names};
 use crate::port::StoreError;
 
 /// Returns a function that says what was tried with `path` when it failed.
@@ -73,10 +74,6 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, StoreError> {
     rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed("open directory", path))
 }
 
-/// How directories are opened.
-pub(super) const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
 /// Opens `path`, of whose components none is a symbolic link, beneath `root`.
 pub(super) fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
@@ -100,19 +97,6 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
     }
-}
-
-/// Returns the names in a directory, in no particular order.
-pub(super) fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            names.push(name.to_vec());
-        }
-    }
-    Ok(names)
 }
 
 /// Removes `name` in `directory` and everything beneath it, if it is there. Follows no link and enters no other

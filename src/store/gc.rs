@@ -162,6 +162,7 @@ impl Collection<'_> {
             self.report.layers += 1;
             self.report.freed_bytes += layer.unpacked_bytes();
         }
+        // After the records were removed: a snapshot of a stack that only they named goes with them.
         let stacks = self.store.stacks()?;
         let is_new =
             |diff_id: &DiffId| layers.get(diff_id).is_some_and(|layer| layer.used >= self.protected_since);
@@ -171,7 +172,7 @@ impl Collection<'_> {
             .into_iter()
             .filter(|Snapshot { diff_id, chain, .. }| {
                 let has_stack = chain.is_none_or(|chain| stacks.contains_key(&chain));
-                // The record of a build that is under way names its stack when it ends.
+                // A build that is under way names its stack in a record only when the step ends.
                 self.kept.contains(diff_id) && (has_stack || is_new(diff_id))
             })
             .map(|snapshot| snapshot.path)

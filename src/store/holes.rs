@@ -1,10 +1,10 @@
 //! Holes in files.
 //!
-//! An archive holds all zeros of a file. Where many follow each other, nothing is written: a layer that is unpacked
-//! takes no more of the disk than the files that it was made of.
+//! An archive holds all zeros of a file. Long runs of zeros are not written: an unpacked layer takes no more of the disk than
+//! the files that the layer was made of.
 //!
-//! What is a hole depends on the content alone, so that a disk made of unpacked layers is the same everywhere: each
-//! granule of [`HOLE_BYTES`](crate::layer::HOLE_BYTES) that holds nothing but zeros. A swap file has none: the kernel refuses it otherwise.
+//! Holes depend on the content alone, so that a disk made of unpacked layers is the same everywhere: each granule of
+//! [`HOLE_BYTES`](crate::layer::HOLE_BYTES) that holds only zeros is a hole. A swap file has no holes: the kernel would refuse it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,10 +14,13 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::layer::HOLE_BYTES as GRANULE_BYTES;
+use crate::layer::{HOLE_BYTES as GRANULE_BYTES, read_full};
 
-/// A read that fills this takes the kernel few calls.
+/// Large enough that few system calls are needed, and that the start holds every swap signature.
 const BUFFER_BYTES: usize = 2 * GRANULE_BYTES;
+
+/// The largest page of any Linux, at whose end the signature of a swap area is.
+const SWAP_HEADER_BYTES: usize = 64 * 1024;
 
 static ZEROS: [u8; GRANULE_BYTES] = [0; GRANULE_BYTES];
 
@@ -29,7 +32,8 @@ pub(super) fn copy(
 ) -> io::Result<()> {
     let (mut buffer, mut offset, mut written, mut is_swap) = (vec![0; BUFFER_BYTES], 0, 0, false);
     loop {
-        let filled = fill(content, &mut buffer)?;
+        // Full buffers keep the granules aligned, however little each read of a decoder gives.
+        let filled = read_full(content, &mut buffer)?;
         if filled == 0 {
             break;
         }
@@ -43,43 +47,49 @@ pub(super) fn copy(
             offset += granule.len() as u64;
         }
     }
+    // A hole at the end was not written, so it does not count to the length yet.
     if written < offset { file.set_len(offset) } else { Ok(()) }
 }
 
-/// Returns true for a granule that is not written. A shorter one, at a file's end, always is.
-pub(super) fn is_hole(granule: &[u8]) -> bool {
+/// Returns true for a granule that stays a hole. A shorter one, at the end of a file, is always written.
+fn is_hole(granule: &[u8]) -> bool {
     granule.len() == GRANULE_BYTES && *granule == ZEROS
 }
 
+/// Returns true if `start`, the beginning of a file, has the signature of a swap area.
+///
 /// Source: `mkswap(8)`, Linux `include/linux/swap.h`, `union swap_header`. Pages have 4 KiB on most machines and 64 KiB at most.
-pub(super) fn has_swap_signature(start: &[u8]) -> bool {
-    let pages = [4096, 8192, 16384, 65536];
+fn has_swap_signature(start: &[u8]) -> bool {
+    let pages = [4096, 8192, 16384, SWAP_HEADER_BYTES];
     pages.iter().any(|page| matches!(start.get(page - 10..*page), Some(b"SWAPSPACE2" | b"SWAP-SPACE")))
 }
 
-/// Reads a file's content and notes where it has zeros that are no holes where it is unpacked.
+/// Passes a file's content on, and notes the granules of zeros that unpacking turns into holes.
 pub(super) struct ZeroFinder<R> {
     content: R,
     position: u64,
-    /// Whether all of the current granule, as far as it was read, is zeros.
+    /// True if the current granule holds only zeros as far as it was read.
     is_zero: bool,
-    is_swap: bool,
-    /// Granules of zeros, those that follow each other as one range.
+    /// The start of the file, as far as it can hold the signature of a swap area.
+    start: Vec<u8>,
+    /// Granules of zeros; adjacent ones are one range.
     zeros: Vec<Range<u64>>,
 }
 
 impl<R: Read> ZeroFinder<R> {
     pub(super) fn new(content: R) -> Self {
-        Self { content, position: 0, is_zero: true, is_swap: false, zeros: Vec::new() }
+        Self { content, position: 0, is_zero: true, start: Vec::new(), zeros: Vec::new() }
     }
 
     /// Returns the ranges that are holes in every unpacked form of the file that was read.
     pub(super) fn into_holes(self) -> Vec<Range<u64>> {
-        if self.is_swap { Vec::new() } else { self.zeros }
+        if has_swap_signature(&self.start) { Vec::new() } else { self.zeros }
     }
 
     fn look_at(&mut self, mut bytes: &[u8]) {
-        self.is_swap |= self.position == 0 && has_swap_signature(bytes);
+        // Collected, as one read may give less than a page.
+        let missing = SWAP_HEADER_BYTES - self.start.len();
+        self.start.extend_from_slice(&bytes[..missing.min(bytes.len())]);
         while !bytes.is_empty() {
             let left = GRANULE_BYTES - (self.position % GRANULE_BYTES as u64) as usize;
             let (part, rest) = bytes.split_at(left.min(bytes.len()));
@@ -111,30 +121,18 @@ impl<R: Read> Read for ZeroFinder<R> {
     }
 }
 
-/// Gives the blocks of these ranges back, as unpacking would never take them. Moves the file's time.
+/// Gives the blocks of these ranges back to the file system. A write like any other: it changes the file's time and removes
+/// file capabilities.
 pub(super) fn punch(file: &File, holes: &[Range<u64>]) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     for hole in holes {
         match rustix::fs::fallocate(file, flags, hole.start, hole.end - hole.start) {
-            // A file system without holes has none after unpacking either.
+            // On a file system without holes, unpacking makes none either.
             Err(Errno::OPNOTSUPP) => return Ok(()),
             result => result?,
         }
     }
     Ok(())
-}
-
-fn fill(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match content.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]
@@ -206,5 +204,16 @@ mod tests {
         let mut content = vec![0; 5 * GRANULE_BYTES];
         content[4086..4096].copy_from_slice(b"SWAPSPACE2");
         assert_eq!(copied(&content), (content.clone(), content.len() as u64));
+    }
+
+    #[test]
+    fn swap_files_that_are_read_in_small_parts_have_no_holes() {
+        for page in [4096, 65_536] {
+            let mut content = vec![0; 5 * GRANULE_BYTES];
+            content[page - 10..page].copy_from_slice(b"SWAPSPACE2");
+            let mut finder = ZeroFinder::new(content.as_slice());
+            while finder.read(&mut [0; 1000]).unwrap() > 0 {}
+            assert!(finder.into_holes().is_empty(), "{page}");
+        }
     }
 }

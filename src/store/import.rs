@@ -78,7 +78,7 @@ impl OciLayout<'_> {
             several => self.find(&path, several)?,
         };
         let bytes = self.read_blob(&image)?;
-        // Docker's first schema has other fields: its name says more than that one is missing.
+        // A manifest of Docker's first schema is refused by its type, rather than for fields that it cannot have.
         RawManifest::new(image.media_type().as_ref(), bytes.clone())
             .map_err(|error| invalid(&path, chain(&error)))?;
         let manifest: ImageManifest = parse(&path, &bytes)?;
@@ -116,7 +116,7 @@ impl OciLayout<'_> {
         }
     }
 
-    /// Finds the image for this machine, also in indexes that are nested.
+    /// Finds the image for this architecture, also in nested indexes.
     fn find(&self, path: &Path, images: &[Descriptor]) -> Result<Descriptor, StoreError> {
         let mut read = |nested: &Descriptor| -> Result<_, StoreError> {
             let index: ImageIndex = parse(path, &self.read_blob(nested)?)?;

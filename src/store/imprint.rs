@@ -1,17 +1,18 @@
-//! Whether unpacked layers are still as they were unpacked.
+//! Imprints of snapshots, which show whether a snapshot is still as it was unpacked.
 //!
-//! A snapshot is a plain directory, and what is built on it or copied from it is trusted. So the state of every file in it is
-//! noted when it is made, and looked at again before it is used: names, owners, modes, sizes, times, inode numbers and the times
-//! of the inodes' last change, which nobody can set. Content is not read: that takes too long for each build, and
-//! [`Store::check`] does it.
+//! A snapshot is a plain directory, and every layer that is built on it trusts it. So the state of each of its files is noted
+//! when it is made, and compared before it is used: name, owner, mode, size, modification time, inode number and inode change
+//! time. Programs cannot set the inode change time, so a change of content shows even where the modification time was put
+//! back. Content is not read: that takes too long for each build, and [`Store::check`] does it.
 //!
 //! ```text
 //! imprints/<name of the snapshot>-<inode number of the snapshot>    digest of the states
 //! ```
 //!
-//! The inode number tells the snapshot that was noted from a copy of it, and from one that another process makes meanwhile.
+//! The inode number tells the noted snapshot from a copy of it, and from one that another process makes at the same time.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use super::file::{DIRECTORY, failed, names, open_directory, read_if_there, remov
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::port::StoreError;
 
-/// What a look at a snapshot gave.
+/// The result of comparing a snapshot with its imprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SnapshotState {
     /// It is as it was unpacked.
@@ -34,33 +35,45 @@ pub(super) enum SnapshotState {
     Changed,
     /// It is not the directory that was unpacked: a copy of it, or made by an earlier plywood.
     Unknown,
-    /// There is none.
+    /// It is not there.
     Absent,
 }
 
-impl Store {
-    /// Notes the state of the unpacked layer in `directory`, which becomes `snapshot` next.
-    pub(super) fn note_imprint(&self, directory: &Path, snapshot: &Path) -> Result<(), StoreError> {
+/// The noted state of a snapshot.
+pub(super) struct Imprint {
+    inode: u64,
+    digest: Digest,
+}
+
+impl Imprint {
+    /// Returns the state of the unpacked layer in `directory`.
+    pub(super) fn of(directory: &Path) -> Result<Self, StoreError> {
         let inode = fs::symlink_metadata(directory).map_err(failed("inspect", directory))?.ino();
-        let imprint = imprint(directory)?.to_string();
-        write_whole(&self.imprint_file(snapshot, inode), &self.temporary()?, imprint.as_bytes())
+        Ok(Self { inode, digest: digest(directory)? })
+    }
+}
+
+impl Store {
+    /// Saves the imprint of the unpacked layer that is `snapshot`, or becomes it next.
+    pub(super) fn save_imprint(&self, snapshot: &Path, imprint: &Imprint) -> Result<(), StoreError> {
+        let path = self.imprint_file(snapshot, imprint.inode);
+        write_whole(&path, &self.temporary()?, imprint.digest.to_string().as_bytes())
     }
 
-    /// Says whether a snapshot is there and intact. Takes one that is not out of use.
+    /// Returns true if a snapshot is there and intact. Takes it out of use if it is there but not intact.
     pub(super) fn has_intact(&self, snapshot: &Path, diff_id: &DiffId) -> Result<bool, StoreError> {
         let seen = || self.inner.intact.lock().unwrap_or_else(|held| held.into_inner());
-        // Looking at every file once for each process is enough: nobody can tell what happens after a look.
+        // One comparison for each process is enough: a second one could not rule out a change after it either.
         if seen().contains(snapshot) && snapshot.is_dir() {
             return Ok(true);
         }
         match self.snapshot_state(snapshot)? {
             SnapshotState::Absent => return Ok(false),
             SnapshotState::Intact => {}
-            state => {
-                if state == SnapshotState::Changed {
+            SnapshotState::Changed | SnapshotState::Unknown => {
+                if self.discard_snapshot(snapshot)? == SnapshotState::Changed {
                     self.inner.renewed.lock().unwrap_or_else(|held| held.into_inner()).push(*diff_id);
                 }
-                self.discard_snapshot(snapshot)?;
                 return Ok(false);
             }
         }
@@ -79,27 +92,36 @@ impl Store {
         let Some(noted) = read_if_there(&self.imprint_file(snapshot, metadata.ino()))? else {
             return Ok(SnapshotState::Unknown);
         };
-        let is_intact = metadata.is_dir() && imprint(snapshot)?.to_string().as_bytes() == noted;
+        let is_intact = metadata.is_dir()
+            && match digest(snapshot) {
+                // Another process has taken it out of use, and removes its files while they are looked at here.
+                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => false,
+                digest => digest?.to_string().as_bytes() == noted,
+            };
         Ok(if is_intact { SnapshotState::Intact } else { SnapshotState::Changed })
     }
 
-    /// Takes a snapshot out of use, unless another process has replaced it meanwhile.
-    fn discard_snapshot(&self, snapshot: &Path) -> Result<(), StoreError> {
-        // Made before the lock, which making it needs, and removed after it is released.
+    /// Takes a snapshot out of use, unless it is intact or gone by now. Returns the state that it had.
+    fn discard_snapshot(&self, snapshot: &Path) -> Result<SnapshotState, StoreError> {
+        // Made before the lock, which making it needs. Dropped after the lock is released, as removing takes long.
         let bin = self.scratch()?;
         let _lock = self.lock_exclusive()?;
-        if matches!(self.snapshot_state(snapshot)?, SnapshotState::Changed | SnapshotState::Unknown) {
+        // Compared again: another process may have replaced it between the first look and the lock.
+        let state = self.snapshot_state(snapshot)?;
+        if matches!(state, SnapshotState::Changed | SnapshotState::Unknown) {
             fs::rename(snapshot, bin.path().join("snapshot")).map_err(failed("move away", snapshot))?;
         }
-        Ok(())
+        Ok(state)
     }
 
-    /// Removes imprints whose snapshots are gone.
+    /// Removes imprints whose snapshots are gone. The caller holds the store's lock alone: an imprint is saved shortly before
+    /// its snapshot gets its name.
     pub(super) fn collect_imprints(&self) -> Result<(), StoreError> {
         for path in list_files(&self.layout().imprints())? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let snapshot =
                 name.rsplit_once('-').map(|(name, inode)| (self.layout().snapshots().join(name), inode));
+            // A snapshot of this name that has another inode number is another snapshot.
             let is_there = snapshot.is_some_and(|(snapshot, inode)| {
                 fs::symlink_metadata(snapshot).is_ok_and(|metadata| metadata.ino().to_string() == inode)
             });
@@ -117,11 +139,11 @@ impl Store {
 }
 
 /// Returns a digest of the states of everything in `directory`.
-fn imprint(directory: &Path) -> Result<Digest, StoreError> {
+fn digest(directory: &Path) -> Result<Digest, StoreError> {
     let error = || failed::<Errno>("inspect", directory);
     let root = open_directory(directory)?;
     let mut hasher = Hasher::default();
-    // Getting its name changes the inode of the snapshot itself.
+    // The rename from the workspace to the snapshot's name sets the change time of the directory itself.
     let mut stat = rustix::fs::fstat(&root).map_err(error())?;
     (stat.st_ctime, stat.st_ctime_nsec) = (0, 0);
     add(&mut hasher, b"", &stat);
@@ -131,13 +153,14 @@ fn imprint(directory: &Path) -> Result<Digest, StoreError> {
 
 fn add_directory(hasher: &mut Hasher, directory: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut names = names(directory)?;
+    // The order in which a directory is read depends on the file system, and may change while the mount lasts.
     names.sort();
     for name in names {
         let stat = statat(directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
         add(hasher, &name, &stat);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             add_directory(hasher, openat(directory, name.as_slice(), DIRECTORY, Mode::empty())?.as_fd())?;
-            // The end of a directory: a file must not look like one in the directory above.
+            // The end of a directory. Without this mark, a file moved to the directory above could give the same digest.
             hasher.update(&0u64.to_le_bytes());
         }
     }
@@ -145,11 +168,13 @@ fn add_directory(hasher: &mut Hasher, directory: BorrowedFd<'_>) -> Result<(), E
 }
 
 fn add(hasher: &mut Hasher, name: &[u8], stat: &Stat) {
-    // Overlayfs makes many removals of one inode and keeps a name for it beside the layer, which goes with the workspace.
+    // Overlayfs makes all removals of a workspace names of one inode, and keeps one more name in its work directory. Removing
+    // the workspace takes that name away, which sets the change time. The number of names is left out for the same reason.
     let is_removal = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0;
     let changed = if is_removal { (0, 0) } else { (stat.st_ctime as u64, stat.st_ctime_nsec) };
     let owner = (u64::from(stat.st_uid) << 32) | u64::from(stat.st_gid);
     let numbers = [
+        // Never 0, which marks the end of a directory.
         name.len() as u64 + 1,
         stat.st_mode.into(),
         owner,
@@ -209,9 +234,9 @@ mod tests {
         ];
         for (what, change) in changes {
             let tree = tree();
-            let before = imprint(tree.path()).unwrap();
+            let before = digest(tree.path()).unwrap();
             change(tree.path());
-            assert_ne!(imprint(tree.path()).unwrap(), before, "{what}");
+            assert_ne!(digest(tree.path()).unwrap(), before, "{what}");
         }
     }
 
@@ -219,9 +244,46 @@ mod tests {
     fn reading_and_renaming_a_tree_change_nothing() {
         let outer = tree();
         let tree = outer.path().join("a");
-        let before = imprint(&tree).unwrap();
+        let before = digest(&tree).unwrap();
         fs::read(tree.join("file")).unwrap();
         fs::rename(&tree, outer.path().join("snapshot")).unwrap();
-        assert_eq!(imprint(&outer.path().join("snapshot")).unwrap(), before);
+        assert_eq!(digest(&outer.path().join("snapshot")).unwrap(), before);
+    }
+
+    /// As where overlayfs' work directory goes: a further name of a removal is taken away.
+    #[test]
+    fn a_removal_that_loses_another_name_is_unchanged() {
+        let outer = tree();
+        let tree = outer.path().join("a");
+        let directory = open_directory(&tree).unwrap();
+        super::super::node::make_whiteout(directory.as_fd(), b"gone").unwrap();
+        fs::hard_link(tree.join("gone"), outer.path().join("work")).unwrap();
+        let before = digest(&tree).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::remove_file(outer.path().join("work")).unwrap();
+        assert_eq!(digest(&tree).unwrap(), before);
+    }
+
+    /// The imprint is saved before the snapshot has its name: a collection in between must not take it.
+    #[test]
+    fn snapshots_that_are_made_during_collections_have_imprints() {
+        let outer = tempfile::tempdir().unwrap();
+        let store = Store::open(&outer.path().join("store")).unwrap();
+        let diff_ids = (0..50).map(|number| DiffId::new(Digest::of(number.to_string())));
+        std::thread::scope(|scope| {
+            let collecting = scope.spawn(|| {
+                for _ in 0..50 {
+                    let _lock = store.lock_exclusive().unwrap();
+                    store.collect_imprints().unwrap();
+                }
+            });
+            for diff_id in diff_ids {
+                let directory = outer.path().join("store/work/new");
+                fs::create_dir(&directory).unwrap();
+                let snapshot = store.keep_snapshot(&directory, &diff_id, None).unwrap();
+                assert_eq!(store.snapshot_state(&snapshot).unwrap(), SnapshotState::Intact);
+            }
+            collecting.join().unwrap();
+        });
     }
 }

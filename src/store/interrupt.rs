@@ -1,21 +1,21 @@
-//! Long work that ends when the user asks for it.
+//! Ends long work when the user asks for it.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells whatever moves the bytes of layers when to end.
+/// The flag that ends reading and writing of layers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Asks to end once `flag` is true.
+    /// Ends work once `flag` is true.
     pub(super) fn when(flag: Arc<AtomicBool>) -> Self {
         Self(flag)
     }
 
-    /// Fails once the user asked to end. Not with [`io::ErrorKind::Interrupted`]: every loop over a reader takes that for
-    /// a reason to try again.
+    /// Fails once the user asked to end. The error is not [`io::ErrorKind::Interrupted`], as every loop over a reader tries again
+    /// after that one.
     pub(super) fn check(&self) -> io::Result<()> {
         match self.0.load(Ordering::Relaxed) {
             true => Err(io::Error::other("interrupted")),
@@ -23,7 +23,7 @@ impl Interrupt {
         }
     }
 
-    /// Returns `reader`, which fails from then on.
+    /// Wraps `reader`, which fails once the user asked to end.
     pub(super) fn reader<R: Read>(&self, reader: R) -> Interruptible<R> {
         Interruptible { interrupt: self.clone(), reader }
     }

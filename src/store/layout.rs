@@ -35,7 +35,7 @@ impl Layout {
         if root.exists() && !root.is_dir() {
             return Err(StoreError::NotAStore {
                 path: root.to_owned(),
-                reason: "it is no directory".to_owned(),
+                reason: "it is not a directory".to_owned(),
             });
         }
         let directory = Directory::create(root).map_err(failed("open or make directory", root))?;
@@ -44,6 +44,7 @@ impl Layout {
         let layout = Self { root: path };
         // One at a time: what another process has half made looks like a foreign directory.
         retry(|| flock(&directory, FlockOperation::LockExclusive)).map_err(failed("lock", &layout.root))?;
+        // Before anything in it is read: an untrusted owner could have written it.
         layout.own(&directory)?;
         layout.claim()?;
         layout.populate()?;
@@ -188,7 +189,7 @@ impl Layout {
         self.snapshots().join(diff_id.hex())
     }
 
-    /// Of a layer that leans on the layers below it, in the stack with this ChainID, which it is the highest layer of.
+    /// The snapshot of a layer that leans on the layers below it, in the stack with this ChainID, whose highest layer it is.
     pub(super) fn snapshot_above(&self, diff_id: &DiffId, chain: &ChainId) -> PathBuf {
         self.snapshots().join(format!("{}@{}", diff_id.hex(), chain.hex()))
     }

@@ -1,7 +1,7 @@
 //! Layers, records and unpacked layers in one directory, shared by every build of a machine.
 //!
 //! ```text
-//! plywood-store               {"format":1}: what makes the directory a store
+//! plywood-store               {"format":1}: marks the directory as a store
 //! oci-layout, index.json      an OCI image layout: skopeo and umoci read it as it is
 //! blobs/sha256/<hex>          layers, configs, manifests
 //! records/input/<hex>.json    built steps by input key
@@ -9,13 +9,13 @@
 //! layers/<DiffID hex>.json    size of a layer, and its blobs in several encodings
 //! snapshots/<DiffID hex>/     a layer unpacked for overlayfs; removals are 0/0 character devices
 //! snapshots/<DiffID hex>@<ChainID hex>/  one that leans on the layers below it, in this stack
-//! imprints/                   states of the files in snapshots, by which changes are noticed
+//! imprints/                   states of the files in snapshots, which show later changes
 //! boot                        the boot of the machine that the snapshots belong to
 //! work/<start>-<pid>-<n>/     of one owner, who holds a lock on it; swept when the owner is gone
 //! cache/                      downloads, compressed clusters of the last disks; shared by builds
 //! quarantine/                 what was found damaged
 //! logs/                       output of hooks
-//! failed/<image>/             what a failed hook left, if the user asked to keep it
+//! failed/<image>/             the state after a failed hook, if the user asked to keep it
 //! lock                        shared to use something, exclusive to take something away or to change an index
 //! ```
 //!
@@ -107,9 +107,9 @@ struct Inner {
     scratch: Option<Scratch>,
     temporaries: AtomicU64,
     interrupt: Interrupt,
-    /// Snapshots that this process has found as they should be.
+    /// Snapshots that this process has found intact.
     intact: Mutex<BTreeSet<PathBuf>>,
-    /// Layers whose snapshots it has found changed.
+    /// Layers whose snapshots this process has found changed.
     renewed: Mutex<Vec<DiffId>>,
 }
 
@@ -127,7 +127,7 @@ impl Store {
         Self::open_until(path, Arc::default())
     }
 
-    /// Opens the store as [`Store::open`]. Whatever reads or writes layers in it fails soon after `interrupted` became true.
+    /// Opens the store as [`Store::open`]. Reading and writing layers fails soon after `interrupted` became true.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -163,7 +163,7 @@ impl Store {
         self.layout().logs()
     }
 
-    /// Returns what tells long work to end.
+    /// Returns the flag that ends long work.
     fn interrupt(&self) -> &Interrupt {
         &self.inner.interrupt
     }
@@ -225,7 +225,7 @@ fn sweep(layout: &Layout) -> Result<(), StoreError> {
     orphans.iter().try_for_each(|path| remove_path(path))
 }
 
-/// Goes up when layers are unpacked in another way: snapshots of an earlier plywood are thrown away.
+/// Increases when layers are unpacked in another way. Snapshots of another form are discarded.
 const SNAPSHOTS_FORM: &[u8] = b"form 2\n";
 
 /// Throws snapshots away that a power failure may have damaged: all of an earlier boot. Their blobs stay.

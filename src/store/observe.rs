@@ -1,7 +1,8 @@
-//! Normalizes what hooks change in place on a mounted disk, by the rules of layers.
+//! Normalizes the files that hooks change in place on a mounted disk, by the rules of layers.
 //!
-//! A changed file has a later inode change time than the moment when the observation began. Hooks cannot set that time,
-//! and all file systems of one machine take it from the same clock.
+//! A changed file has an inode change time after the moment when the observation began. Hooks cannot set that time, and all file
+//! systems of one machine take it from the same clock. FAT keeps no such time, and is not mounted here: its content lies in the
+//! file system around it until the hooks have ended.
 
 use std::fs::File;
 use std::io;
@@ -25,10 +26,10 @@ use crate::port::{Commit, ObservedTree, StoreError};
 /// How far the clock that dates inodes may lag behind the one that is read here: a tick of the slowest kernel (10 ms).
 const TICK: Duration = Duration::from_millis(20);
 
-/// How much longer the build may have taken by the one clock than by the other before the clock counts as set back.
+/// The clock counts as set back if it advanced so much less than the monotonic clock.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
-/// A tree that is observed since some moment.
+/// A tree under observation, and the moment when that began.
 pub(super) struct Observed {
     root: PathBuf,
     began: Duration,
@@ -43,10 +44,10 @@ impl Observed {
         Self { root: root.to_owned(), began, clock }
     }
 
-    /// Returns the latest inode change time of what has not changed, in seconds and nanoseconds.
+    /// Returns the latest inode change time of unchanged files, in seconds and nanoseconds.
     fn mark(&self) -> (i64, u64) {
         let lasted = since_1970().saturating_sub(self.began);
-        // If the clock was set back, changes may look old: then everything counts as changed.
+        // If the clock was set back, changed files may look old: then all files count as changed.
         match lasted + TOLERANCE < self.clock.elapsed() {
             true => (i64::MIN, 0),
             false => (self.began.as_secs() as i64, self.began.subsec_nanos().into()),
@@ -84,7 +85,7 @@ impl Pass<'_> {
         (stat.st_ctime, stat.st_ctime_nsec) > self.mark
     }
 
-    /// Normalizes the directory `name` in `parent` with all that it holds; `below` is the same directory as it was.
+    /// Normalizes the directory `name` in `parent` with everything in it; `below` is the same directory before the hooks ran.
     fn directory(
         &self,
         parent: BorrowedFd<'_>,
@@ -101,7 +102,7 @@ impl Pass<'_> {
             let child = if path.is_empty() { name.clone() } else { [path, &name].join(&b'/') };
             removed |= self.entry(directory.as_fd(), &name, &child, below.as_ref())?;
         }
-        // Last, as every change within moves it.
+        // Last, as every change in the directory sets its time.
         if self.is_changed(stat) {
             let mtime =
                 self.time_of_directory(&directory, stat, below).map_err(failed("inspect", &absolute))?;
@@ -110,7 +111,8 @@ impl Pass<'_> {
         if removed { self.date(parent, name, path, stat.st_mtime) } else { Ok(()) }
     }
 
-    /// Returns the time that a layer's directory would show: a directory of which nothing changed but the time is in no layer.
+    /// Returns the time that the directory would have in a layer. A directory that differs in its time alone is in no layer, and
+    /// keeps the time that it had.
     fn time_of_directory(
         &self,
         directory: &OwnedFd,
@@ -126,7 +128,7 @@ impl Pass<'_> {
                     names
                 })
             };
-            if same_but_for_time(stat, &was) && sorted(directory)? == sorted(&below)? {
+            if same_owner_and_mode(stat, &was) && sorted(directory)? == sorted(&below)? {
                 return Ok(was.st_mtime);
             }
         }
@@ -146,6 +148,7 @@ impl Pass<'_> {
         let stat = stat.map_err(failed("inspect", &absolute))?;
         let kind = kind(directory, name, &stat).map_err(failed("read link", &absolute))?;
         let is_directory = kind == Some(Kind::Directory);
+        // A directory is always entered: a change deeper in it does not show in its own inode.
         if !is_directory && !self.is_changed(&stat) {
             return Ok(false);
         }
@@ -153,13 +156,15 @@ impl Pass<'_> {
         let inner = inner.and_then(|below| openat(below, name, DIRECTORY, Mode::empty()).ok());
         let action = match &kind {
             Some(Kind::Directory) if !self.is_changed(&stat) => Action::Keep,
+            // A socket: nothing answers behind it.
             None => Action::Drop,
-            // Its content is looked at one by one, as layers below show what they have of it.
+            // Its entries are decided one by one, as those of the layers below stay.
             Some(Kind::Directory) if inner.is_some() => Action::Keep,
             Some(kind) => self.commit.rules.action(path, kind),
         };
         match action {
             Action::Drop => {
+                // A layer without the file would let the file of the layer below show through.
                 let old = below.and_then(|below| open_file(below.as_fd(), name).ok());
                 if let (Some(Kind::File(_)), Some(old)) = (kind, old) {
                     return restore(directory, name, old)
@@ -190,6 +195,7 @@ impl Pass<'_> {
         mtime: i64,
     ) -> Result<(), StoreError> {
         let set = || utimensat(directory, name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW);
+        // Only after a refusal, as changing the flags is two more system calls and a change of the inode.
         let result = match set() {
             Err(Errno::PERM) => with_changes_allowed(directory, name, set),
             result => result,
@@ -202,8 +208,8 @@ impl Pass<'_> {
     }
 }
 
-/// Says whether two directories have the same owner and mode.
-fn same_but_for_time(a: &Stat, b: &Stat) -> bool {
+/// Returns true if two directories have the same owner and mode.
+fn same_owner_and_mode(a: &Stat, b: &Stat) -> bool {
     (a.st_mode, a.st_uid, a.st_gid) == (b.st_mode, b.st_uid, b.st_gid)
 }
 
@@ -217,8 +223,9 @@ fn open_file(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
     }
 }
 
-/// Gives the file `name` content and meta data of `old`.
+/// Gives the file `name` the content and the meta data of `old`.
 fn restore(directory: BorrowedFd<'_>, name: &[u8], mut old: File) -> io::Result<()> {
+    // In place, so that other names of the file show the same.
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file: File = openat(directory, name, flags, Mode::empty())?.into();
     io::copy(&mut old, &mut file)?;
@@ -226,7 +233,7 @@ fn restore(directory: BorrowedFd<'_>, name: &[u8], mut old: File) -> io::Result<
     Ok(apply_meta(directory, name, &Kind::File(0), &meta)?)
 }
 
-/// Calls `change` on a file that hooks made immutable or append-only (`chattr`), which it is again afterwards.
+/// Calls `change` while the file is neither immutable nor append-only; hooks set these flags with `chattr`. Sets them again.
 fn with_changes_allowed(
     directory: BorrowedFd<'_>,
     name: &[u8],
@@ -237,6 +244,7 @@ fn with_changes_allowed(
     let locked = ioctl_getflags(&file)?;
     ioctl_setflags(&file, locked - (IFlags::IMMUTABLE | IFlags::APPEND))?;
     let changed = change();
+    // Also after a failure: the caller may go on with other files.
     ioctl_setflags(&file, locked)?;
     changed
 }

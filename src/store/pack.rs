@@ -11,7 +11,7 @@
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -19,12 +19,12 @@ use std::thread;
 use rustix::fs::OFlags;
 
 use super::blob::BlobWriter;
-use super::file::{failed, open_beneath};
+use super::file::{DIRECTORY, failed, open_beneath, split};
 use super::holes::{self, ZeroFinder};
 use super::interrupt::Interrupt;
-use super::scan::timestamps;
+use super::node::apply_meta;
 use super::sparse;
-use crate::layer::{Encoder, Encoding, Entry, Kind, LayerError};
+use crate::layer::{Encoder, Encoding, Entry, Kind, LayerError, display};
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::port::{Layer, StoreError};
 
@@ -103,21 +103,12 @@ fn write_archive(
         match entry.kind {
             Kind::File(_) => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
-                let source = |source: rustix::io::Errno| LayerError::Write {
-                    path: String::from_utf8_lossy(&entry.path).into_owned(),
-                    source: source.into(),
-                };
-                let file = open_beneath(upper, &entry.path, flags).map_err(source)?;
-                let content = sparse::content(file.into()).map_err(|source| LayerError::Write {
-                    path: String::from_utf8_lossy(&entry.path).into_owned(),
-                    source,
-                })?;
+                let error = |source| LayerError::Write { path: display(&entry.path), source };
+                let file = open_beneath(upper, &entry.path, flags).map_err(|source| error(source.into()))?;
+                let content = sparse::content(file.into()).map_err(error)?;
                 let mut content = ZeroFinder::new(interrupt.reader(content));
                 encoder.append_file(entry, &mut content)?;
-                make_holes(entry, upper, &content.into_holes()).map_err(|source| LayerError::Write {
-                    path: String::from_utf8_lossy(&entry.path).into_owned(),
-                    source,
-                })?;
+                make_holes(entry, upper, &content.into_holes()).map_err(error)?;
             }
             _ => encoder.append(entry)?,
         }
@@ -127,7 +118,7 @@ fn write_archive(
     Ok(entries)
 }
 
-/// Makes a file sparse where unpacking its layer would: a disk of layers that were just made has the same size as a later one.
+/// Makes a file sparse where unpacking its layer would. A disk made of new layers then has the same size as one made later.
 fn make_holes(entry: &Entry, upper: BorrowedFd<'_>, zeros: &[Range<u64>]) -> io::Result<()> {
     let bytes: u64 = zeros.iter().map(|range| range.end - range.start).sum();
     if bytes == 0 {
@@ -135,10 +126,13 @@ fn make_holes(entry: &Entry, upper: BorrowedFd<'_>, zeros: &[Range<u64>]) -> io:
     }
     let file = std::fs::File::from(open_beneath(upper, &entry.path, OFlags::RDWR | OFlags::NOFOLLOW)?);
     let stat = rustix::fs::fstat(&file)?;
-    // Nothing to gain where the file is sparse already.
+    // A file that has these holes already stays untouched.
     if (stat.st_blocks as u64).saturating_mul(512) > (stat.st_size as u64).saturating_sub(bytes) {
         holes::punch(&file, zeros)?;
-        rustix::fs::futimens(&file, &timestamps(entry.meta.mtime))?;
+        // The kernel treats a hole as a write: it sets the time and removes file capabilities, which the archive has by now.
+        let (parent, name) = split(&entry.path);
+        let parent = open_beneath(upper, parent, DIRECTORY)?;
+        apply_meta(parent.as_fd(), name, &entry.kind, &entry.meta)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! One file of a layer, without unpacking the layer: for whoever may not give files to other users.
+//! Reads one file of a layer without unpacking it: unpacking gives files to other users, which needs root.
 
 use std::io::{BufReader, Read};
 
@@ -8,8 +8,8 @@ use crate::oci::DiffId;
 use crate::port::StoreError;
 
 impl Store {
-    /// Returns the first `limit` bytes of the regular file at one of these paths (relative to the root) in a layer, of the
-    /// first path that is one. `None` if the layer has none of them. Reads the layer's archive as far as needed.
+    /// Returns the first `limit` bytes of a regular file in a layer: of the first of these paths (relative to the root) that is
+    /// one. `None` if the layer has none of them. Reads the layer's archive as far as needed.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::Layer`] if the archive cannot be read.
@@ -20,6 +20,7 @@ impl Store {
         while let Some((entry, content)) = decoder.next_entry()? {
             let place = paths.iter().position(|path| path.as_bytes() == entry.path);
             let (Some(place), Kind::File(_)) = (place, &entry.kind) else { continue };
+            // An archive is in no particular order, so a better path may still come.
             if best.as_ref().is_none_or(|(known, _)| place <= *known) {
                 let mut bytes = Vec::new();
                 content.take(limit).read_to_end(&mut bytes).map_err(LayerError::Read)?;

@@ -17,7 +17,7 @@ use super::document::{invalid, verify_diff_id};
 use super::file::failed;
 use super::room::Room;
 use super::{Store, encoding};
-use crate::layer::{Decoder, Encoding, Kind, LayerError};
+use crate::layer::{Decoder, Encoding, Kind, LayerError, read_full};
 use crate::oci::{DiffId, Digest, HashingReader, VerifyingReader};
 use crate::port::{Blob, Layer, StoreError};
 
@@ -55,7 +55,7 @@ struct Archive {
     diff_id: DiffId,
     tar_bytes: u64,
     entries: u64,
-    /// False if it must lean on the layers below it: see [`apply`](super::apply).
+    /// False if it leans on the layers below it for certain: see [`apply`](super::apply).
     may_be_whole: bool,
 }
 
@@ -97,8 +97,8 @@ impl Store {
         self.receive_claimed(blob, path, &claims).map(|(layer, _)| layer)
     }
 
-    /// Takes in a layer from another store, and unpacks it if that does not depend on what is below. An archive that goes
-    /// on after its end is read no further.
+    /// Takes in a layer from another store, and unpacks it if it does not depend on the layers below. An archive is not read
+    /// beyond its recorded size.
     ///
     /// # Errors
     /// As [`Store::receive_layer`]; [`StoreError::LargerThanSaid`].
@@ -109,6 +109,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let claims = Claims { diff_id: Some(&layer.diff_id), tar_bytes: Some(layer.tar_bytes) };
         let (_, may_be_whole) = self.receive_claimed(blob, &name(blob), &claims)?;
+        // Now, while other layers are downloaded. A layer that is not whole waits for those below it.
         let unpack = || if may_be_whole { self.unpack_whole(&layer.diff_id) } else { Ok(()) };
         unpack().or_else(|error| self.forget_layer(&layer.diff_id).and(Err(error)))
     }
@@ -212,15 +213,7 @@ fn copy(
 /// Fills a chunk, or makes it shorter where there is not enough; returns its length.
 fn fill(source: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<usize> {
     chunk.resize(CHUNK_BYTES, 0);
-    let mut filled = 0;
-    while filled < CHUNK_BYTES {
-        match source.read(&mut chunk[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let filled = read_full(source, chunk)?;
     chunk.truncate(filled);
     Ok(filled)
 }
@@ -271,7 +264,7 @@ fn read_archive(
     Ok(Archive { encoding, diff_id: DiffId::new(digest), tar_bytes, entries, may_be_whole })
 }
 
-/// Returns the number of entries, and whether the layer may lean on none below it.
+/// Returns the number of entries, and whether the layer may be whole. Links that lead below it show only when it is unpacked.
 fn survey(archive: impl Read) -> Result<(u64, bool), LayerError> {
     let mut decoder = Decoder::new(BufReader::with_capacity(128 * 1024, archive));
     let (mut entries, mut has_root, mut removes) = (0, false, false);

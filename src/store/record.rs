@@ -71,9 +71,9 @@ impl Store {
         )
     }
 
-    /// Takes a layer out of use that could not be unpacked, unless the user has stopped that. Its blobs stay until the next
-    /// collection.
+    /// Takes a layer out of use that could not be unpacked. Its blobs stay until the next collection.
     pub(super) fn forget_layer(&self, diff_id: &DiffId) -> Result<(), StoreError> {
+        // The user has stopped the unpacking, and the layer may be right.
         if self.interrupt().check().is_err() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Images and imported bases: what there is, what is built on them, and taking them away.
+//! Lists images and imported bases, with the images that are built on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::census::chain;
 use crate::oci::{DiffId, Digest};
 use crate::port::StoreError;
 
-/// An image of the store, for people.
+/// An image of the store, as it is listed for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedImage {
     /// Its name in the index.
@@ -17,7 +17,7 @@ pub struct ListedImage {
     pub manifest: Digest,
     /// Bytes of its config and layers; other images may share them.
     pub blob_bytes: u64,
-    /// Images of which steps in the store are built on all of its layers.
+    /// Images with a step in the store that is built on all of its layers.
     pub used_by: BTreeSet<String>,
 }
 
@@ -35,7 +35,7 @@ impl Store {
                 self.image(&name)?.map_or(0, |image| image.blobs.iter().map(|blob| blob.bytes).sum());
             let is_base = |built: &[DiffId]| !stack.is_empty() && built.starts_with(&stack);
             let used_by = stacks.iter().filter(|(built, _)| is_base(built)).map(|(_, image)| image.clone());
-            // A container is used by nothing, though its own image has the same layers.
+            // The steps that a container was made of have its layers, but are not built on it.
             let own = name.strip_prefix(CONTAINER_PREFIX);
             let used_by = used_by.filter(|image| own != Some(image)).collect();
             Ok(ListedImage { name, manifest, blob_bytes, used_by })

@@ -1,7 +1,7 @@
-//! How large a layer may be that comes from elsewhere.
+//! Limits the size of layers that come from elsewhere.
 //!
-//! What an archive decodes to has nothing to do with the size of its blob: a few kilobytes can hold terabytes of zeros. So nobody's
-//! word is taken for it. An archive is read no further than there is room for it in the store, and what is unpacked of it
+//! The size of a blob says nothing about the archive in it: a few kilobytes can decode to terabytes of zeros, and a size that a
+//! registry claims can be wrong. An archive is therefore read only as far as the store has free space for it, and unpacking it
 //! takes no more.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const LEFT_FREE: u64 = 8;
 
 /// The room there is for one layer.
 pub(super) struct Room {
-    pub(super) store: PathBuf,
+    store: PathBuf,
     pub(super) bytes: u64,
 }
 
@@ -34,7 +34,7 @@ impl Room {
         if bytes <= self.bytes { Ok(()) } else { Err(self.exceeded(name)) }
     }
 
-    /// Returns the error that something takes more.
+    /// Returns the error for a layer that takes more.
     pub(super) fn exceeded(&self, name: &Path) -> StoreError {
         StoreError::NoRoom { layer: name.to_owned(), room: self.bytes, path: self.store.clone() }
     }

@@ -1,7 +1,7 @@
 //! Files with holes, read without their holes.
 //!
-//! An archive holds the zeros of a hole all the same. Reading them from the file would fill the page cache with zeros, page
-//! by page: for a file of 200 GiB with a few bytes in it, that is all of the host's memory.
+//! An archive holds the zeros of a hole, too. Reading them from the file would fill the page cache with zeros, page by page:
+//! for a file of 200 GiB with a few bytes in it, that is all of the host's memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 /// Bytes of a block in `st_blocks`. Source: stat(3type).
 const BLOCK_BYTES: u64 = 512;
 
-/// Returns the content of a file: itself, or where it has holes, a reader that knows them.
+/// Returns a reader of the file's content: the file itself, or if it has holes, a reader that skips them.
 pub(super) fn content(file: File) -> io::Result<Box<dyn Read>> {
     let metadata = file.metadata()?;
     if metadata.blocks().saturating_mul(BLOCK_BYTES) >= metadata.len() {
@@ -29,7 +29,7 @@ struct SparseFile {
     part: Part,
 }
 
-/// What is at the position, and where it ends.
+/// The part of the file at the position, with its end.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Data(u64),
@@ -37,14 +37,14 @@ enum Part {
 }
 
 impl SparseFile {
-    /// Finds out what is at the position. At the end of the file it is data of no length, which reads as the end.
+    /// Returns the part at the position. At the end of the file the part is empty.
     fn look(&mut self) -> io::Result<Part> {
         match seek(&self.file, SeekFrom::Data(self.position)) {
             Ok(start) if start > self.position => Ok(Part::Hole(start)),
             Ok(_) => Ok(Part::Data(seek(&self.file, SeekFrom::Hole(self.position))?)),
             // No data follows.
             Err(Errno::NXIO) => Ok(Part::Hole(self.file.metadata()?.len())),
-            // The file system does not tell.
+            // The file system does not report holes: everything counts as data.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Part::Data(u64::MAX)),
             Err(error) => Err(error.into()),
         }
@@ -68,6 +68,7 @@ impl Read for SparseFile {
                 let count = wanted(end);
                 self.file.read_at(&mut buffer[..count], self.position)?
             }
+            // At the end. A file that has grown since gives more, which the encoder reports.
             _ => self.file.read_at(buffer, self.position)?,
         };
         self.position += count as u64;

@@ -1,8 +1,8 @@
-//! A layer's archive to a directory for overlayfs.
+//! Unpacks the archive of a layer into a directory for overlayfs.
 //!
-//! A layer that is whole has one unpacked form, named by its DiffID. One that leans on the layers below it (see
-//! [`apply`](super::apply)) has one for each stack that it is in, named by its DiffID and the stack's ChainID: images of
-//! different makers share layers.
+//! A whole layer has one snapshot, named by its DiffID. A layer that leans on the layers below it (see
+//! [`apply`](super::apply)) has one for each of its stacks, named by its DiffID and the stack's ChainID: images from
+//! different builders share layers.
 
 use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -14,6 +14,8 @@ use super::apply::{Applier, Below, cannot_apply};
 use super::below::MergedDir;
 use super::document::verify_diff_id;
 use super::file::{failed, open_directory};
+use super::imprint::Imprint;
+use super::interrupt::Interrupt;
 use super::record::mark_used;
 use super::room::Room;
 use crate::layer::{Decoder, LayerError, Meta};
@@ -21,9 +23,9 @@ use crate::oci::{ChainId, DiffId, HashingReader};
 use crate::port::StoreError;
 
 impl Store {
-    /// Returns the unpacked forms of the layers of `stack` for overlayfs, both lowest first; unpacks those that are not
-    /// yet. Of a form that is in the stack several times the highest counts: it has in it all that shows of the others,
-    /// and overlayfs takes no directory twice.
+    /// Returns the snapshots of the layers of `stack`, both lowest first; unpacks the layers that have none yet. A snapshot that
+    /// is in the stack several times is returned once, at its highest place: there it hides the lower ones, and overlayfs refuses
+    /// a directory that is listed twice.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Layer`], [`StoreError::NoRoom`],
@@ -38,8 +40,8 @@ impl Store {
         Ok(lowers)
     }
 
-    /// Unpacks the layers of `stack` as [`Store::snapshots`]. A well-formed archive can hold what no directory can, such as
-    /// a hard link to nothing: such a layer is forgotten, so that no later build finds it.
+    /// Unpacks the layers of `stack` as [`Store::snapshots`]. A well-formed archive can hold entries that no directory can hold,
+    /// such as a hard link to nothing. A layer that cannot be unpacked is forgotten, so that no later build finds it.
     ///
     /// # Errors
     /// As [`Store::snapshots`].
@@ -54,14 +56,16 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the unpacked form of the highest layer of `stack`; `lowers` are those of the others.
+    /// Returns the snapshot of the highest layer of `stack`; `lowers` are the snapshots of the others.
     fn snapshot(&self, stack: &[DiffId], lowers: &[PathBuf]) -> Result<PathBuf, StoreError> {
         let (Some(diff_id), Some(chain)) = (stack.last(), ChainId::of(stack)) else {
             unreachable!("a stack has a highest layer");
         };
+        // Only unpacking tells whether a layer leans on those below, so either name may be there.
         let forms = [self.layout().snapshot(diff_id), self.layout().snapshot_above(diff_id, &chain)];
         for form in forms {
             if self.has_intact(&form, diff_id)? {
+                // From here on, no collection takes it away while this process runs.
                 mark_used(&self.layout().layer(diff_id));
                 return Ok(form);
             }
@@ -73,8 +77,8 @@ impl Store {
         self.keep_snapshot(&directory, diff_id, name.as_ref())
     }
 
-    /// Gives an unpacked layer its name: above a stack for one that leans on it, which has the ChainID `chain` with the
-    /// layer.
+    /// Makes the unpacked layer in `directory` a snapshot. A layer that leans on those below it names its stack by `chain`, the
+    /// ChainID of the stack with the layer.
     pub(super) fn keep_snapshot(
         &self,
         directory: &Path,
@@ -85,17 +89,29 @@ impl Store {
             Some(chain) => self.layout().snapshot_above(diff_id, chain),
             None => self.layout().snapshot(diff_id),
         };
-        self.note_imprint(directory, &snapshot)?;
+        let imprint = Imprint::of(directory)?;
+        // A collection between the two steps would remove the imprint, as its snapshot is not there yet. Every other process
+        // would then take the snapshot out of use, under the hooks that run on it.
+        let _lock = self.lock_shared()?;
+        // The imprint comes first: a snapshot without one counts as unknown.
+        self.save_imprint(&snapshot, &imprint)?;
         match std::fs::rename(directory, &snapshot) {
-            // Unpacked by another process meanwhile: the same.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(snapshot),
+            // It is there already: another process has unpacked it, or another step gave the same layer. XFS has a code of its own.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                Ok(snapshot)
+            }
             result => {
                 result.map(|()| snapshot.clone()).map_err(failed("rename an unpacked layer to", &snapshot))
             }
         }
     }
 
-    /// Unpacks a layer that nobody knows a stack of, if it is whole.
+    /// Unpacks a layer whose stack is not known, if it is whole.
     ///
     /// # Errors
     /// As [`Store::snapshots`].
@@ -113,7 +129,7 @@ impl Store {
     }
 
     /// Unpacks a layer into the new directory `directory`, and verifies its DiffID on the way. Returns true if it leans on
-    /// what is below; if that is unknown, the directory is then of no use.
+    /// the layers below. The directory is incomplete if these are unknown and it leans on them.
     pub(super) fn unpack_to(
         &self,
         diff_id: &DiffId,
@@ -124,7 +140,9 @@ impl Store {
         let mut archive = HashingReader::new(self.decoded(&layer)?);
         std::fs::create_dir(directory).map_err(failed("create directory", directory))?;
         let name = format!("layer {diff_id}");
-        let unpacked = unpack(&mut archive, directory, below, &self.room()?, Path::new(&name))?;
+        let (room, name) = (self.room()?, Path::new(&name));
+        let unpacked = unpack(&mut archive, directory, below, &room, self.interrupt(), name)?;
+        // It was not read to its end, so it has no digest to compare.
         if unpacked == Unpacked::Abandoned {
             return Ok(true);
         }
@@ -133,10 +151,10 @@ impl Store {
     }
 }
 
-/// What is below a layer that is unpacked.
+/// The layers below a layer that is unpacked.
 #[derive(Clone, Copy)]
 pub(super) enum BelowRoot<'a> {
-    /// Nobody knows yet.
+    /// They are not known yet.
     Unknown,
     /// These unpacked layers, lowest first.
     Layers(&'a [PathBuf]),
@@ -144,12 +162,12 @@ pub(super) enum BelowRoot<'a> {
 
 /// How an archive was unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unpacked {
-    /// It depends on nothing below.
+enum Unpacked {
+    /// It does not depend on the layers below.
     Whole,
-    /// It depends on what is below.
+    /// It depends on the layers below.
     Leaning,
-    /// It depends on what is below, which is unknown. The archive was not read to its end.
+    /// It depends on the layers below, which are unknown. The archive was not read to its end.
     Abandoned,
 }
 
@@ -157,11 +175,12 @@ pub(super) enum Unpacked {
 ///
 /// # Errors
 /// [`StoreError::Layer`] where an entry cannot be read or applied, [`StoreError::NoRoom`], [`StoreError::Io`].
-pub(super) fn unpack(
+fn unpack(
     archive: impl Read,
     directory: &Path,
     below: BelowRoot<'_>,
     room: &Room,
+    interrupt: &Interrupt,
     name: &Path,
 ) -> Result<Unpacked, StoreError> {
     let root = || open_directory(directory);
@@ -170,7 +189,8 @@ pub(super) fn unpack(
         BelowRoot::Layers(lowers) => (merged(lowers, root()?)?, true),
     };
     let mut applier = Applier::new(root()?, below, room.bytes, Meta::IMPLIED_DIRECTORY);
-    match apply_all(archive, &mut applier) {
+    // Whatever the error is called, one of these two is its reason where it is true.
+    match apply_all(archive, &mut applier, interrupt) {
         Err(_) if !is_known && applier.leans() => Ok(Unpacked::Abandoned),
         Err(_) if applier.is_exhausted() => Err(room.exceeded(name)),
         Err(error) => Err(error.into()),
@@ -180,20 +200,27 @@ pub(super) fn unpack(
 }
 
 fn merged(lowers: &[PathBuf], upper: OwnedFd) -> Result<Below, StoreError> {
-    // Times are taken over as they are.
+    // No epoch: times of lower directories are taken over as they are.
     Ok(Below::Layers(MergedDir::open(lowers, upper, i64::MAX)?.map(Rc::new)))
 }
 
 /// Applies all entries of an archive, and reads it to its very end.
-pub(super) fn apply_all(archive: impl Read, applier: &mut Applier) -> Result<(), LayerError> {
+pub(super) fn apply_all(
+    archive: impl Read,
+    applier: &mut Applier,
+    interrupt: &Interrupt,
+) -> Result<(), LayerError> {
     let mut decoder = Decoder::new(BufReader::with_capacity(BUFFER_BYTES, archive));
-    while let Some((entry, mut content)) = decoder.next_entry()? {
+    while let Some((entry, content)) = decoder.next_entry()? {
+        // The archive's own reader is interruptible, too, but is not called while a sparse file gives years of zeros.
+        let mut content = interrupt.reader(content);
         applier.apply(&entry, &mut content).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => LayerError::Read(source),
             _ => cannot_apply(&entry.path)(source),
         })?;
     }
     applier.finish()?;
+    // Padding after the end of the archive is part of the DiffID.
     io::copy(&mut decoder.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A place to make one layer in, and how it becomes one.
+//! Workspaces: one layer is made in each.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -35,6 +35,7 @@ impl LayerWorkspace {
     pub(super) fn create(store: Store, stack: &[DiffId]) -> Result<Self, StoreError> {
         let scratch = store.scratch()?;
         let lowers = store.snapshots(stack)?;
+        // At once, so that it names layers of this stack only.
         let renewed = store.take_renewed();
         let (upper, work) = (scratch.path().join("upper"), scratch.path().join("work"));
         for directory in [&upper, &work] {
@@ -62,7 +63,7 @@ impl LayerWorkspace {
     }
 
     fn keep_snapshot(&self, diff_id: &DiffId, changeset: &Changeset) -> Result<(), StoreError> {
-        // All else that an archive can lean on is in the changeset: see [`apply`](super::apply).
+        // Removals alone make it lean: the changeset lists all its directories, and copies files rather than linking to lower ones.
         let leans = changeset.entries.iter().any(|entry| entry.kind == Kind::Whiteout);
         let chain = if leans { ChainId::of(&[self.stack.as_slice(), &[*diff_id]].concat()) } else { None };
         self.store.keep_snapshot(&self.upper, diff_id, chain.as_ref()).map(drop)
@@ -105,6 +106,7 @@ impl Workspace for LayerWorkspace {
         }
         let layer =
             pack(&changeset.entries, root.as_fd(), self.store.blob_writer()?, self.store.interrupt())?;
+        // The blob and the layer's document are durable before anything depends on the snapshot.
         self.store.add_layer(&layer)?;
         self.settle(&changeset)?;
         self.keep_snapshot(&layer.diff_id, &changeset)?;

@@ -68,7 +68,7 @@ pub(super) fn remove(directory: BorrowedFd<'_>, name: &[u8], key: &[u8]) -> Resu
     lremovexattr(path(directory, name).as_slice(), key)
 }
 
-/// Says whether overlayfs hides what is below this directory.
+/// Returns true if overlayfs hides the lower directories of this name.
 pub(super) fn is_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
     for key in OPAQUE {
         if get(directory, name, key)?.as_deref() == Some(b"y") {
@@ -78,10 +78,11 @@ pub(super) fn is_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, 
     Ok(false)
 }
 
-/// Hides what is below this directory. An ordinary user cannot set the attribute of root's mounts.
+/// Makes a directory opaque: overlayfs hides the lower directories of its name.
 pub(super) fn set_opaque(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     let path = path(directory, name);
     let set = |key: &[u8]| lsetxattr(path.as_slice(), key, b"y", XattrFlags::empty());
+    // An ordinary user cannot set attributes of the `trusted` class, and mounts overlays that read the other one.
     match set(OPAQUE[0]) {
         Err(Errno::PERM) => set(OPAQUE[1]),
         result => result,
