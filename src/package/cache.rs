@@ -1,23 +1,28 @@
-//! Files that builds share: links where nobody writes, copies where somebody may.
+//! Files that builds share: hard links where nobody writes, copies where a job may write.
+//!
+//! Symbolic links are linked and copied as links. They are made in roots, and lead somewhere only there: nothing on the build host
+//! may open a file of these directories without looking at its type first.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::port::PackageError;
 
-/// Where apt notes who works in a directory. Shared, it would make two builds at once wait for each other.
+/// apt's lock on a directory. If builds shared it, they would wait for each other.
 const LOCK: &str = "lock";
 
-/// Makes each file of the directory `from` appear in the directory `to`, which is made; but for locks.
+/// Links each file of the directory `from` into the directory `to`, except apt's lock. Makes `to`.
 pub(super) fn link_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     for_each_file(from, to, link)
 }
 
-/// Calls `take` with each file of `from` and its place in `to`, which is made; but for locks.
+/// Calls `take` with each file of `from` and its place in `to`, except for apt's lock. Makes `to`.
 ///
-/// A file that somebody removes meanwhile is left out: everything here can be fetched again.
+/// A file that another process removes meanwhile is left out: everything here can be fetched again.
 fn for_each_file(
     from: &Path,
     to: &Path,
@@ -30,7 +35,7 @@ fn for_each_file(
     };
     for entry in entries {
         let entry = entry.map_err(failed("read", from))?;
-        // Of a repository in the root itself, apt keeps links to the indices there.
+        // For a repository in the root itself, apt keeps symbolic links to the indices there.
         let counts = |kind: fs::FileType| kind.is_file() || kind.is_symlink();
         if entry.file_type().is_ok_and(counts) && entry.file_name() != LOCK {
             take(&entry.path(), &to.join(entry.file_name()))?;
@@ -39,7 +44,7 @@ fn for_each_file(
     Ok(())
 }
 
-/// Gives the file `from`, if it is there, the second name `to`, unless that is taken; atomic.
+/// Gives the file `from`, if it exists, the second name `to`, unless `to` exists. Atomic.
 pub(super) fn link(from: &Path, to: &Path) -> Result<(), PackageError> {
     match fs::hard_link(from, to) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
@@ -49,20 +54,19 @@ pub(super) fn link(from: &Path, to: &Path) -> Result<(), PackageError> {
     }
 }
 
-/// Copies the files of the directory `from`, with their times, into the directory `to`, which is made; but for locks. What is
-/// written to the copies stays in them.
+/// Copies the files of the directory `from`, with their times, into the directory `to`, except apt's lock. Makes `to`. A job may
+/// write to the copies.
 pub(super) fn copy_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     for_each_file(from, to, copy)
 }
 
-/// Copies the file `from`, if it is there, to the new file `to`, with its time. A link is copied as such: it leads somewhere
-/// in the root alone.
+/// Copies the file `from`, if it exists, to the new file `to`, with its time. A symbolic link is copied as a link.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PackageError> {
     if let Ok(target) = fs::read_link(from) {
         return symlink(target, to).map_err(failed("link", to));
     }
     let copied = fs::copy(from, to).and_then(|_| {
-        // By size and time, apt sees whether its digest fits an index.
+        // apt compares size and time to see whether its `srcpkgcache.bin` fits an index.
         let modified = fs::metadata(from)?.modified()?;
         File::options().write(true).open(to)?.set_modified(modified)
     });
@@ -72,7 +76,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PackageError> {
     }
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 pub(super) fn remove_file(path: &Path) -> Result<(), PackageError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
@@ -80,53 +84,90 @@ pub(super) fn remove_file(path: &Path) -> Result<(), PackageError> {
     }
 }
 
-/// Removes everything in a directory, and makes it if it is not there.
-pub(super) fn empty(directory: &Path) -> Result<(), PackageError> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("empty", directory)(error)),
-        _ => fs::create_dir(directory).map_err(failed("make directory", directory)),
-    }
-}
-
-/// Gives the file `from`, if it is there, the second name `to`, in place of what has that name; atomic.
-pub(super) fn replace_file(from: &Path, to: &Path) -> Result<(), PackageError> {
-    replace_with(to, |next| link(from, next))
-}
-
-/// Puts what `make` writes to the path that it is given in the place of `to`; atomic. Does nothing if it writes nothing.
-pub(super) fn replace_with(
-    to: &Path,
-    make: impl FnOnce(&Path) -> Result<(), PackageError>,
-) -> Result<(), PackageError> {
-    let next = to.with_added_extension(std::process::id().to_string());
-    make(&next)?;
-    let renamed = fs::rename(&next, to);
-    // Of two names of one file, renaming keeps both.
-    let _ = fs::remove_file(&next);
-    match renamed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("rename", &next)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Makes the directory `to` hold just the files of `from`, in one step; of two processes at once the second wins.
-pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> {
-    let next = to.with_added_extension(std::process::id().to_string());
-    let remove = |path: &Path| match fs::remove_dir_all(path) {
+fn remove_directory(path: &Path) -> Result<(), PackageError> {
+    match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),
-    };
-    remove(&next)?;
-    link_files(from, &next)?;
-    remove(to)?;
-    match fs::rename(&next, to) {
-        // Another process was faster; its indices are as fresh as ours.
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => remove(&next),
-        result => result.map_err(failed("rename", &next)),
     }
 }
 
-/// Says what was tried, and where.
+/// Removes everything in a directory. Makes the directory if it does not exist.
+pub(super) fn empty(directory: &Path) -> Result<(), PackageError> {
+    remove_directory(directory)?;
+    fs::create_dir(directory).map_err(failed("make directory", directory))
+}
+
+/// Gives the file `from`, if it exists, the second name `to`, and replaces any file of that name. Atomic.
+pub(super) fn replace_file(from: &Path, to: &Path) -> Result<(), PackageError> {
+    let next = from.with_added_extension(NEXT);
+    remove_file(&next)?;
+    link(from, &next)?;
+    move_file(&next, to)
+}
+
+/// Renames the file `from`, if it exists, to `to`, and replaces any file of that name. Atomic.
+pub(super) fn move_file(from: &Path, to: &Path) -> Result<(), PackageError> {
+    let renamed = fs::rename(from, to);
+    // Renaming does nothing if both are names of one file.
+    let _ = fs::remove_file(from);
+    match renamed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("rename", from)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What replaces a shared file is prepared under this name, beside the session's own file. Names beside the shared file could
+/// meet: in containers that share a store, many processes have the number 1.
+const NEXT: &str = "next";
+
+/// Makes the directory `to` hold exactly the files of `from`, in one step. If two processes do so at once, the second wins.
+pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> {
+    let next = from.with_added_extension(NEXT);
+    remove_directory(&next)?;
+    link_files(from, &next)?;
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(failed("make directory", parent))?;
+    }
+    // Other builds may be linking these files. If the old directory were removed first, they would get some of the indices, and
+    // install older or fewer packages without an error.
+    if renameat_with(CWD, &next, CWD, to, RenameFlags::EXCHANGE).is_err() {
+        // There is no old directory yet, or the file system cannot exchange names.
+        remove_directory(to)?;
+        match fs::rename(&next, to) {
+            // Another process was faster; its indices are as fresh as ours.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            result => result.map_err(failed("rename", &next))?,
+        }
+    }
+    remove_directory(&next)
+}
+
+/// A file's inode, size and times. While they stay the same, its content does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileState(pub(super) [i128; 4]);
+
+impl FileState {
+    /// Returns the state of a file, or `None` if it does not exist. Symbolic links are not followed.
+    pub(super) fn of(path: &Path) -> Result<Option<Self>, PackageError> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            metadata => Ok(Some(Self::from(&metadata.map_err(failed("inspect", path))?))),
+        }
+    }
+}
+
+impl From<&Metadata> for FileState {
+    fn from(metadata: &Metadata) -> Self {
+        let time =
+            |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+        let modified = time(metadata.mtime(), metadata.mtime_nsec());
+        // Programs can set the time of modification back, but not this one.
+        let changed = time(metadata.ctime(), metadata.ctime_nsec());
+        Self([metadata.ino().into(), metadata.size().into(), modified, changed])
+    }
+}
+
+/// Returns a function that adds to an error the action that failed, and its path.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PackageError {
     let path = path.to_owned();
     move |source| PackageError::Io { action, path, source }

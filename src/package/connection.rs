@@ -1,17 +1,17 @@
-//! Whether this machine has a network.
+//! Whether the build host has a network.
 //!
 //! Source: the kernel's `/proc/net/route`, `/proc/net/ipv6_route` and `/proc/net/fib_trie`.
 
 use std::fs;
 
-/// What leads out of this machine.
+/// The archives that the build host can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Connection {
-    /// Some route does.
+    /// A route leads to other machines.
     Routed,
-    /// Archives can be on this machine alone.
+    /// Only archives on the build host itself can be reached.
     Loopback,
-    /// Not even this machine can be reached.
+    /// Not even the build host can be reached.
     Nothing,
 }
 
@@ -24,12 +24,14 @@ impl Connection {
     }
 
     fn of(routes: &str, routes_6: &str, local: &str) -> Self {
+        // The device is the first column of one file, and the last of the other.
         let leads_out = |line: &str| line.split_whitespace().next().is_some_and(|device| device != "lo");
         let leads_out_6 =
             |line: &str| line.split_whitespace().next_back().is_some_and(|device| device != "lo");
         if routes.lines().skip(1).any(leads_out) || routes_6.lines().any(leads_out_6) {
             return Self::Routed;
         }
+        // The kernel has local addresses as soon as the loopback device is up.
         if local.contains("LOCAL") { Self::Loopback } else { Self::Nothing }
     }
 }

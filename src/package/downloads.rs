@@ -5,22 +5,21 @@
 //! cache/apt/verified                            digests that were computed, and the files' states at that time
 //! ```
 //!
-//! apt takes a file that it finds among its downloads for a package if name and size fit. So a file gets there only if the
-//! package indices of that very root give its name its digest, and hooks see it beneath a layer of their own: nothing
-//! that they write reaches the shared file.
+//! apt installs a file that it finds among its downloads if name and size fit, and does not compute its digest. So a file is shown
+//! only if the package indices of the root at hand name it with its digest. Hooks see it beneath a layer of their own: nothing that
+//! they write reaches the shared file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::cache::{failed, link, replace_with};
+use super::cache::{FileState, failed, link, move_file, remove_file};
 use super::index::{Archives, archives, package_of};
-use crate::oci::{Digest, HashingReader};
+use crate::oci::Digest;
 use crate::port::PackageError;
 
-/// The longest name that file systems take.
+/// The longest name of a file, in bytes.
 const LONGEST_NAME: usize = 255;
 
 /// The shared downloads.
@@ -30,10 +29,10 @@ pub(super) struct Downloads {
     verified: PathBuf,
 }
 
-/// One of them.
+/// A shared download.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Download {
-    /// As apt calls the file.
+    /// apt's name of the file.
     name: String,
     digest: Digest,
 }
@@ -44,11 +43,14 @@ impl Downloads {
         Self { directory: cache.join("packages"), verified: cache.join("verified") }
     }
 
-    /// Shows in the directory `to` the files that the indices in `lists` name.
+    /// Makes the directory `to` show the files that the indices in `lists` name, and no others.
     pub(super) fn offer(&self, lists: &Path, to: &Path) -> Result<(), PackageError> {
         let known = self.list()?;
         let named = archives(lists, &packages(&known))?;
-        self.show(known.iter().filter(|download| is_named(&named, download)), to)
+        let fitting = known.iter().filter(|download| is_named(&named, download));
+        let fitting: BTreeMap<_, _> = fitting.map(|download| (download.name.as_str(), download)).collect();
+        self.withdraw(&fitting, to)?;
+        self.show(fitting.into_values(), to)
     }
 
     /// Shows in `to` every file whose name no other file has, and returns these: for a root that has no indices yet.
@@ -64,7 +66,8 @@ impl Downloads {
         Ok(unique)
     }
 
-    /// Keeps the files in the directory `from` that the indices in `lists` name. Nobody writes to them any more.
+    /// Keeps the files in the directory `from` that the indices in `lists` name. The caller makes sure that nothing writes to them
+    /// any more.
     pub(super) fn keep(&self, from: &Path, lists: &Path) -> Result<(), PackageError> {
         let mut new = BTreeSet::new();
         for entry in fs::read_dir(from).map_err(failed("read", from))? {
@@ -72,6 +75,8 @@ impl Downloads {
             let is_package = entry.file_name().as_encoded_bytes().ends_with(b".deb");
             if let Ok(name) = entry.file_name().into_string()
                 && is_package
+                // A hook may have put a link there, which would be followed on the build host.
+                // A hook may have put a link there, which would be followed on the build host.
                 && entry.file_type().is_ok_and(|kind| kind.is_file())
             {
                 new.insert(Download { name, digest: digest_of(&entry.path())? });
@@ -83,6 +88,7 @@ impl Downloads {
         let named = archives(lists, &packages(&new))?;
         fs::create_dir_all(&self.directory).map_err(failed("make directory", &self.directory))?;
         for download in new.iter().filter(|download| is_named(&named, download)) {
+            // The digest makes apt's name longer. Such a package is downloaded again each time.
             if self.path(download).file_name().is_some_and(|name| name.len() <= LONGEST_NAME) {
                 link(&from.join(&download.name), &self.path(download))?;
             }
@@ -107,7 +113,26 @@ impl Downloads {
         self.directory.join(format!("{}-{}", download.digest.hex(), download.name))
     }
 
-    /// Shows files under apt's names. A file that is not what its name says is removed.
+    /// Removes from `to` every file that is not among `fitting`, by name. New indices can give an old name another digest: apt
+    /// would install the old file if it had the same size.
+    fn withdraw(&self, fitting: &BTreeMap<&str, &Download>, to: &Path) -> Result<(), PackageError> {
+        for entry in fs::read_dir(to).map_err(failed("read", to))? {
+            let entry = entry.map_err(failed("read", to))?;
+            let name = entry.file_name();
+            let fits = name.to_str().and_then(|name| fitting.get(name));
+            // Two names of one inode have one state.
+            let is_same = match fits {
+                Some(download) => FileState::of(&self.path(download))? == FileState::of(&entry.path())?,
+                None => false,
+            };
+            if !is_same {
+                remove_file(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows files under apt's names. Removes a shared file whose content does not have the digest in its name.
     fn show<'a>(
         &self,
         downloads: impl IntoIterator<Item = &'a Download>,
@@ -120,16 +145,22 @@ impl Downloads {
             if shown.exists() {
                 continue;
             }
-            let Some(state) = State::of(&path)? else { continue };
+            let Some(state) = FileState::of(&path)? else { continue };
             if before.0.get(&download.digest) != Some(&state) && digest_of(&path)? != download.digest {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                // Another build may have found the damage at the same time.
+                remove_file(&path)?;
                 continue;
             }
             link(&path, &shown)?;
             // The new name has moved the time of the inode's last change.
-            after.0.extend(State::of(&shown)?.map(|state| (download.digest, state)));
+            after.0.extend(FileState::of(&shown)?.map(|state| (download.digest, state)));
         }
-        if after != before { after.write(&self.verified) } else { Ok(()) }
+        // Written beside `to`, which is this session's own: two sessions never write to one file.
+        if after != before {
+            after.write(&to.with_added_extension("verified"), &self.verified)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -140,7 +171,7 @@ impl Download {
         Some(Self { name: name.to_owned(), digest: format!("sha256:{digest}").parse().ok()? })
     }
 
-    /// Returns false if the indices in `lists` give this file's name to other content alone.
+    /// Returns false if the indices in `lists` name one of these files, and not with its digest alone.
     pub(super) fn all_fit(downloads: &BTreeSet<Self>, lists: &Path) -> Result<bool, PackageError> {
         let named = archives(lists, &packages(downloads))?;
         Ok(downloads.iter().all(|download| !named.contains_key(&download.name) || is_named(&named, download)))
@@ -151,63 +182,40 @@ fn packages(downloads: &BTreeSet<Download>) -> BTreeSet<&str> {
     downloads.iter().map(|download| package_of(&download.name)).collect()
 }
 
-/// Returns true if indices give a file's name its digest and no other. Of several, apt alone knows which one it takes.
+/// Returns true if the indices give a file's name its digest and no other. If they give several, only apt knows which it prefers.
 fn is_named(named: &Archives, download: &Download) -> bool {
     named.get(&download.name).is_some_and(|digests| digests.iter().eq([&download.digest]))
 }
 
 fn digest_of(path: &Path) -> Result<Digest, PackageError> {
-    let mut reader = HashingReader::new(File::open(path).map_err(failed("read", path))?);
-    io::copy(&mut reader, &mut io::sink()).map_err(failed("read", path))?;
-    Ok(reader.finish().0)
+    File::open(path).and_then(Digest::of_reader).map_err(failed("read", path))
 }
 
-/// What tells that a file was changed since it was read last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct State([i128; 4]);
-
-impl State {
-    /// Returns the state of a file, or `None` if it is not there.
-    fn of(path: &Path) -> Result<Option<Self>, PackageError> {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            metadata => Ok(Some(Self::from(metadata.map_err(failed("inspect", path))?))),
-        }
-    }
-}
-
-impl From<Metadata> for State {
-    fn from(metadata: Metadata) -> Self {
-        let time =
-            |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-        let modified = time(metadata.mtime(), metadata.mtime_nsec());
-        let changed = time(metadata.ctime(), metadata.ctime_nsec());
-        Self([metadata.ino().into(), metadata.size().into(), modified, changed])
-    }
-}
-
-/// States in which files had their digests, so that each is computed once. A lost note costs time and nothing else.
+/// The states in which files had their digests, so that each digest is computed once. A lost entry only costs time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Verified(BTreeMap<Digest, State>);
+struct Verified(BTreeMap<Digest, FileState>);
 
 impl Verified {
     fn read(path: &Path) -> Self {
+        // Without this file, and for every line that cannot be read, digests are computed again.
         let text = fs::read_to_string(path).unwrap_or_default();
         Self(text.lines().filter_map(Self::parse).collect())
     }
 
-    fn parse(line: &str) -> Option<(Digest, State)> {
+    fn parse(line: &str) -> Option<(Digest, FileState)> {
         let (digest, numbers) = line.split_once(' ')?;
         let numbers = numbers.split(' ').map(|number| number.parse().ok()).collect::<Option<Vec<_>>>()?;
-        Some((format!("sha256:{digest}").parse().ok()?, State(numbers.try_into().ok()?)))
+        Some((format!("sha256:{digest}").parse().ok()?, FileState(numbers.try_into().ok()?)))
     }
 
-    fn write(&self, path: &Path) -> Result<(), PackageError> {
-        let line = |(digest, State([inode, size, modified, changed])): (&Digest, &State)| {
+    /// Writes to `path` by way of the file `next`, so that readers see all of it or none.
+    fn write(&self, next: &Path, path: &Path) -> Result<(), PackageError> {
+        let line = |(digest, FileState([inode, size, modified, changed])): (&Digest, &FileState)| {
             format!("{} {inode} {size} {modified} {changed}\n", digest.hex())
         };
         let text: String = self.0.iter().map(line).collect();
-        replace_with(path, |next| fs::write(next, text).map_err(failed("write", next)))
+        fs::write(next, text).map_err(failed("write", next))?;
+        move_file(next, path)
     }
 }
 
@@ -287,12 +295,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hook_left_under_the_name_of_a_package_is_not_kept() {
+    fn a_download_that_newer_indices_name_with_another_digest_is_withdrawn() {
+        let world = World::new();
+        world.index(&[("toy", "right"), ("other", "other")]);
+        world.download("toy", "right");
+        world.download("other", "other");
+        assert_eq!(world.offered(), files(&[("toy", "right"), ("other", "other")]));
+        world.index(&[("toy", "newer"), ("other", "other")]);
+        world.downloads().offer(&world.path("lists"), &world.path("to")).unwrap();
+        assert_eq!(world.shown(), files(&[("other", "other")]));
+    }
+
+    #[test]
+    fn a_file_that_a_hook_left_under_the_name_of_a_package_is_not_kept() {
         let world = World::new();
         world.index(&[("toy", "right")]);
         world.download("toy", "wrong");
         world.download("unknown", "unknown");
-        assert!(!world.downloads().directory.join("x").exists());
         assert_eq!(fs::read_dir(world.path("cache/packages")).unwrap().count(), 0);
     }
 
@@ -320,7 +339,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(world.offered(), files(&[("toy", "right")]));
             let noted = Verified::read(&world.path("cache/verified"));
-            let state = State::of(&world.kept()).unwrap().unwrap();
+            let state = FileState::of(&world.kept()).unwrap().unwrap();
             assert_eq!(noted.0, [(Digest::of("right"), state)].into());
         }
     }

@@ -1,22 +1,21 @@
-//! All that the package indices of a root depend on: its package sources, architectures, keys, apt's settings and apt itself.
+//! Everything that the package indices of a root depend on: its package sources, architectures, keys, apt's settings and apt itself.
 //!
-//! Indices are kept for each identity. What is missing here lets one image use the indices of another: too few packages, or
-//! some that it would not trust.
+//! Indices are kept for each identity. If it left something out, one image could use the indices of another: it would see too few
+//! packages, or packages that it does not trust.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use super::cache::failed;
+use super::cache::{FileState, failed};
 use crate::oci::{Digest, Hasher};
 use crate::port::PackageError;
 
-/// Package sources and settings: what they mention is read, too.
+/// Package sources and settings. Files that they mention are read, too.
 const SETTINGS: [&str; 7] = [
     "etc/apt/apt.conf",
     "etc/apt/apt.conf.d",
@@ -27,8 +26,8 @@ const SETTINGS: [&str; 7] = [
     "etc/apt/mirrors",
 ];
 
-/// What else indices depend on: keys, architectures, programs. What programs fetch and how they check it is theirs to decide,
-/// so a root that brings an apt of its own has indices of its own.
+/// Keys, architectures and programs, on which indices depend as well. The programs decide which files they fetch and how they check
+/// them, so a root with another apt has indices of its own.
 const FURTHER: [&str; 11] = [
     "etc/apt/keyrings",
     "etc/apt/trusted.gpg",
@@ -43,7 +42,8 @@ const FURTHER: [&str; 11] = [
     "var/lib/dpkg/arch",
 ];
 
-/// Directories of which settings mention files alone: there is much in them, and nothing that apt reads unasked.
+/// Directories below which only files count when settings mention a path. Directories there hold thousands of files, and apt reads
+/// none of them unasked.
 const NO_SETTINGS: [&str; 10] = ["bin", "dev", "lib", "proc", "run", "sbin", "sys", "tmp", "usr", "var"];
 
 /// The identity of package sources, and what it was computed from.
@@ -51,16 +51,14 @@ const NO_SETTINGS: [&str; 10] = ["bin", "dev", "lib", "proc", "run", "sbin", "sy
 pub(super) struct Identity {
     pub(super) digest: Digest,
     /// Files and directories, by their paths.
-    found: BTreeMap<PathBuf, State>,
+    found: BTreeMap<PathBuf, FileState>,
+    /// The paths that settings mention, whether anything exists there or not.
     mentioned: BTreeSet<PathBuf>,
 }
 
-/// Says whether a file is what it was, without reading it.
-type State = [i64; 7];
-
 impl Identity {
-    /// Returns the identity of the package sources of the root at `root`; `own` is what plywood adds to them. What is still as
-    /// it was at the time of `last` is not read again.
+    /// Returns the identity of the package sources of the root at `root`. `own` is the digest of plywood's additions to them. Nothing
+    /// is read again if no file has changed since `last`.
     pub(super) fn of(root: &Path, own: &Digest, last: Option<Self>) -> Result<Self, PackageError> {
         let root = Root::open(root)?;
         let fixed: BTreeSet<_> = SETTINGS.into_iter().chain(FURTHER).map(PathBuf::from).collect();
@@ -74,8 +72,9 @@ impl Identity {
         let mut hasher = Hasher::default();
         hasher.update(own.bytes());
         for path in found.keys() {
+            // Each part has the same length: no two lists of files give the hasher the same bytes.
             hasher.update(Digest::of(path.as_os_str().as_encoded_bytes()).bytes());
-            hasher.update(root.content(path)?.as_ref().map_or(own, |content| content).bytes());
+            hasher.update(root.content(path)?.unwrap_or(*own).bytes());
         }
         Ok(Self { digest: hasher.finish(), found, mentioned })
     }
@@ -84,13 +83,16 @@ impl Identity {
 /// Returns the accounts at archives that the root at `root` has itself.
 pub(super) fn own_accounts(root: &Path) -> Result<Vec<u8>, PackageError> {
     let root = Root::open(root)?;
-    match root.place(Path::new("etc/apt/auth.conf"))? {
-        Some(place) if place.path.is_file() => fs::read(&place.path).map_err(failed("read", root.path)),
+    let path = Path::new("etc/apt/auth.conf");
+    match root.place(path)? {
+        Some(place) if place.path.is_file() => {
+            fs::read(&place.path).map_err(failed("read", &root.path.join(path)))
+        }
         _ => Ok(Vec::new()),
     }
 }
 
-/// A root, in which links lead where they would for programs inside.
+/// A root. Symbolic links are followed as programs inside the root follow them, so none leads to a file of the build host.
 struct Root<'a> {
     path: &'a Path,
     directory: OwnedFd,
@@ -102,11 +104,11 @@ impl<'a> Root<'a> {
         Ok(Self { path, directory: directory.map_err(|error| failed("open", path)(error.into()))? })
     }
 
-    /// Returns what is at `paths`, and the files in directories among them.
+    /// Returns the files and directories at `paths`, and the files that are directly in these directories.
     fn find<'p>(
         &self,
         paths: impl Iterator<Item = &'p PathBuf>,
-    ) -> Result<BTreeMap<PathBuf, State>, PackageError> {
+    ) -> Result<BTreeMap<PathBuf, FileState>, PackageError> {
         let mut found = BTreeMap::new();
         for path in paths {
             let Some((place, state)) = self.inspect(path)? else { continue };
@@ -127,20 +129,12 @@ impl<'a> Root<'a> {
         Ok(found)
     }
 
-    /// Returns a file or directory, if it is there, and its state.
-    fn inspect(&self, path: &Path) -> Result<Option<(Place, State)>, PackageError> {
+    /// Returns a file or directory, if it exists, and its state.
+    fn inspect(&self, path: &Path) -> Result<Option<(Place, FileState)>, PackageError> {
         let Some(place) = self.place(path)? else { return Ok(None) };
         let metadata = fs::metadata(&place.path).map_err(failed("inspect", &self.path.join(path)))?;
-        let state = [
-            metadata.dev() as i64,
-            metadata.ino() as i64,
-            metadata.size() as i64,
-            metadata.mtime(),
-            metadata.mtime_nsec(),
-            metadata.ctime(),
-            metadata.ctime_nsec(),
-        ];
-        Ok((metadata.is_file() || metadata.is_dir()).then_some((place, state)))
+        // Hooks may have made devices and pipes, which would block whoever reads them.
+        Ok((metadata.is_file() || metadata.is_dir()).then(|| (place, FileState::from(&metadata))))
     }
 
     /// Returns the digest of a file, `None` for a directory.
@@ -149,11 +143,11 @@ impl<'a> Root<'a> {
         if place.path.is_dir() {
             return Ok(None);
         }
-        let content = fs::read(&place.path).map_err(failed("read", &self.path.join(path)))?;
-        Ok(Some(Digest::of(content)))
+        let digest = File::open(&place.path).and_then(Digest::of_reader);
+        Ok(Some(digest.map_err(failed("read", &self.path.join(path)))?))
     }
 
-    /// Returns the files and directories that settings and package sources mention: keyrings, further sources, certificates.
+    /// Returns the paths that settings and package sources mention: keyrings, further sources, certificates.
     fn mentioned(&self) -> Result<BTreeSet<PathBuf>, PackageError> {
         let mut mentioned = BTreeSet::new();
         for path in self.find(SETTINGS.map(PathBuf::from).iter())?.keys() {
@@ -163,18 +157,25 @@ impl<'a> Root<'a> {
                 mentioned.extend(absolute_paths(&String::from_utf8_lossy(&text)));
             }
         }
-        let is_program = |path: &PathBuf| NO_SETTINGS.iter().any(|directory| path.starts_with(directory));
-        mentioned.retain(|path| {
-            !is_program(path)
-                || self.inspect(path).is_ok_and(|found| found.is_some_and(|(place, _)| place.path.is_file()))
-        });
+        let holds_no_settings =
+            |path: &PathBuf| NO_SETTINGS.iter().any(|directory| path.starts_with(directory));
+        let is_directory = |path: &PathBuf| {
+            self.place(path).is_ok_and(|place| place.is_some_and(|place| place.path.is_dir()))
+        };
+        // Missing files stay in the list: a later hook may bring the keyring that a package source names already.
+        mentioned.retain(|path| !(holds_no_settings(path) && is_directory(path)));
         Ok(mentioned)
     }
 
     fn place(&self, path: &Path) -> Result<Option<Place>, PackageError> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&self.directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        let open =
+            || openat2(&self.directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+        // The kernel asks to try again if a rename or mount anywhere on the machine raced with a `..` in the path.
+        let opened = std::iter::repeat_with(open).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
+        match opened.expect("the iterator has no end") {
+            // Any text that follows a slash is taken for a path, also one that is too long to be a path.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
             opened => {
                 let file = opened.map_err(|error| failed("open", &self.path.join(path))(error.into()))?;
                 let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -184,7 +185,7 @@ impl<'a> Root<'a> {
     }
 }
 
-/// A path that is valid as long as the file is open.
+/// A path to an open file, valid as long as the file is open. A path of names could change between two uses.
 struct Place {
     path: PathBuf,
     _file: OwnedFd,
@@ -209,7 +210,7 @@ mod tests {
         fn new() -> Self {
             let world = Self(tempfile::tempdir().unwrap());
             world.write("etc/apt/sources.list", "deb http://m/debian bookworm main\n");
-            world.write("etc/apt/sources.list.d/x.sources", "Signed-By: /opt/keys/x.gpg\n");
+            world.write("etc/apt/sources.list.d/x.sources", "Signed-By: /opt/keys/x.gpg /usr/local/late.gpg\n");
             world.write("etc/apt/apt.conf.d/10-x", "Dir::Etc::Preferences \"/srv/pins\";\n");
             world.write("opt/keys/x.gpg", "key");
             world.write("usr/share/keyrings/debian.gpg", "key");
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn everything_that_indices_depend_on_is_in_their_identity() {
         type Change<'a> = (&'a str, &'a dyn Fn(&World));
-        let changes: [Change; 13] = [
+        let changes: [Change; 14] = [
             ("a source", &|world| world.write("etc/apt/sources.list", "deb http://other/ bookworm main\n")),
             ("another source", &|world| world.write("etc/apt/sources.list.d/y.list", "")),
             ("a setting", &|world| world.write("etc/apt/apt.conf.d/99-y", "Acquire::Languages \"de\";")),
@@ -239,6 +240,7 @@ mod tests {
             ("an architecture", &|world| world.write("var/lib/dpkg/arch", "amd64\ni386\n")),
             ("a keyring of the distribution", &|world| world.write("usr/share/keyrings/debian.gpg", "other")),
             ("a keyring that a source names", &|world| world.write("opt/keys/x.gpg", "other")),
+            ("a keyring that a source named before", &|world| world.write("usr/local/late.gpg", "key")),
             ("a file that a setting names", &|world| world.write("srv/pins", "Package: *\n")),
             ("apt", &|world| world.write("usr/bin/apt-get", "#!/bin/sh\n")),
             ("a method", &|world| world.write("usr/lib/apt/methods/http", "#!/bin/sh\n")),
@@ -263,8 +265,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_link_leads_to_is_in_the_identity_and_nothing_outside_the_root() {
+    fn the_target_of_a_link_is_in_the_identity_and_nothing_outside_the_root() {
         let world = World::new();
+        world.write("etc/apt/sources.list.d/long.list", &format!("deb /{} ./\n", "x".repeat(5000)));
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("secret"), "1").unwrap();
         world.write("srv/sources/y.list", "deb http://y/ y main\n");

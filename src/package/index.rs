@@ -1,4 +1,4 @@
-//! What package indices say about the files of packages.
+//! Reads the names and digests of packages from package indices.
 //!
 //! Source: Debian's repository format, "Packages" indices; apt, `pkgAcqArchive` (names of downloaded files).
 
@@ -17,7 +17,7 @@ use crate::port::PackageError;
 /// several.
 pub(super) type Archives = BTreeMap<String, BTreeSet<Digest>>;
 
-/// Returns what the indices in the directory `lists` say about the files of `packages`.
+/// Returns the files of `packages` that the indices in the directory `lists` name.
 pub(super) fn archives(lists: &Path, packages: &BTreeSet<&str>) -> Result<Archives, PackageError> {
     let mut found = Archives::new();
     let entries = match fs::read_dir(lists) {
@@ -26,6 +26,7 @@ pub(super) fn archives(lists: &Path, packages: &BTreeSet<&str>) -> Result<Archiv
     };
     for entry in entries {
         let entry = entry.map_err(failed("read", lists))?;
+        // Links are left out: they lead to files of a root, and would be followed on the build host.
         let is_index = entry.file_name().as_encoded_bytes().ends_with(b"Packages");
         if is_index && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let text = fs::read(entry.path()).map_err(failed("read", &entry.path()))?;
@@ -37,6 +38,7 @@ pub(super) fn archives(lists: &Path, packages: &BTreeSet<&str>) -> Result<Archiv
 
 fn add_archives(text: &[u8], packages: &BTreeSet<&str>, found: &mut Archives) {
     let mut start = 0;
+    // An index has tens of thousands of stanzas, of which few count: a parser for all fields would take seconds.
     for end in memmem::find_iter(text, b"\n\n").chain([text.len()]) {
         let stanza = &text[start..end];
         start = end;
@@ -53,8 +55,9 @@ fn add_archives(text: &[u8], packages: &BTreeSet<&str>, found: &mut Archives) {
     }
 }
 
-/// Returns the value of a one-line field; `name` is written as it stands after the line before.
+/// Returns the value of a one-line field. `name` begins with the end of the line before.
 fn field<'a>(stanza: &'a [u8], name: &[u8]) -> Option<&'a str> {
+    // No line stands before the first field of a file.
     let start = match stanza.strip_prefix(&name[1..]) {
         Some(_) => name.len() - 1,
         None => memmem::find(stanza, name)? + name.len(),
@@ -70,7 +73,7 @@ fn file_name(package: &str, version: &str, architecture: &str) -> String {
     format!("{package}_{version}_{}.deb", quoted(architecture, "_:."))
 }
 
-/// Writes what may not stand in a part of a name as apt does.
+/// Escapes the bytes that may not be part of a name, as apt does.
 fn quoted(text: &str, special: &str) -> String {
     let quote = |byte: u8| match byte {
         b'!'..=b'~' if byte != b'%' && !special.as_bytes().contains(&byte) => char::from(byte).to_string(),
@@ -79,7 +82,7 @@ fn quoted(text: &str, special: &str) -> String {
     text.bytes().map(quote).collect()
 }
 
-/// Returns the package that a file of apt's is of.
+/// Returns the name of the package in a file that apt has downloaded.
 pub(super) fn package_of(file_name: &str) -> &str {
     file_name.split('_').next().unwrap_or(file_name)
 }

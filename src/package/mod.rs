@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Hooks write to a layer of their own above the shared files: nothing that they leave there reaches another step, and two
-//! builds at once never wait for each other's locks. A step that is killed leaves nothing half-written in the cache. Nothing of
-//! it gets into a layer.
+//! builds at once never wait for each other's locks. A step that is killed leaves no half-written file in the cache. None of these
+//! files gets into a layer of the image.
 
 mod cache;
 mod connection;
@@ -26,7 +26,7 @@ use std::sync::Mutex;
 use crate::distro::{AptMachine, BaseDefinition, Mirror, Mirrors, Setting, passwords, proxy_detector};
 use crate::element::Environment;
 use crate::exec::Run;
-use crate::oci::Digest;
+use crate::oci::{Digest, split_port};
 use crate::port::{PackageError, PackageSession, Packages};
 
 use downloads::Downloads;
@@ -39,9 +39,9 @@ const SECURITY_MIRROR: &str = "DIB_DEBIAN_SECURITY_MIRROR";
 /// How much the network may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Indices are fetched once for each process.
+    /// Indices are fetched once in each process.
     Online,
-    /// Indices of an earlier build do, where there are some.
+    /// Indices of an earlier build are used if there are any.
     KeptFirst,
     /// Nothing is fetched.
     Offline,
@@ -55,7 +55,7 @@ pub struct AptPackages {
     cache: PathBuf,
     reach: Reach,
     downloads: Downloads,
-    /// What programs of the machine answered when asked for the proxy of a URI.
+    /// The proxies that programs of the build host returned, by the URI that they were asked for.
     detected: Mutex<BTreeMap<String, Option<String>>>,
     /// Package sources whose indices this process has refreshed.
     fresh: Mutex<BTreeSet<Digest>>,
@@ -84,27 +84,38 @@ impl AptPackages {
         }
     }
 
-    /// Returns the proxies that programs of the machine name for the archives of an image, as apt would ask them.
+    /// Returns the proxies that programs of the build host name for the archives of an image. apt would run them itself; they do not
+    /// exist in the image.
     fn detected_proxies(&self, base: Option<&BaseDefinition>) -> Result<Vec<Setting>, PackageError> {
         let mirrors = base.map(|base| self.mirrors(base)).unwrap_or_default();
         let mut settings = Vec::new();
         for uri in [mirrors.archive, mirrors.security].into_iter().flatten().map(|mirror| mirror.uri) {
             let Some((scheme, rest)) = uri.split_once("://") else { continue };
             let Some(program) = proxy_detector(&self.machine.acquire, scheme) else { continue };
-            let host = rest.split(['/', ':']).next().unwrap_or(rest);
+            let authority = rest.split('/').next().unwrap_or(rest);
+            let host = split_port(authority.rsplit('@').next().unwrap_or(authority)).0;
+            let name = format!("Acquire::{scheme}::Proxy::{host}");
+            // apt does not ask about a host whose proxy is set.
+            let is_set = |(known, value): &Setting| known.eq_ignore_ascii_case(&name) && !value.is_empty();
+            if self.machine.acquire.iter().any(is_set) {
+                continue;
+            }
             let answer = self.ask_detector(program, &uri)?;
-            settings.extend(answer.map(|proxy| (format!("Acquire::{scheme}::Proxy::{host}"), proxy)));
+            settings.extend(answer.map(|proxy| (name, proxy)));
         }
         Ok(settings)
     }
 
-    /// Returns what a program answers for a URI; each is asked once.
+    /// Returns the answer of a program for a URI. Each URI is asked for once.
     fn ask_detector(&self, program: &str, uri: &str) -> Result<Option<String>, PackageError> {
         let mut answers = self.detected.lock().unwrap_or_else(|held| held.into_inner());
         if let Some(answer) = answers.get(uri) {
             return Ok(answer.clone());
         }
-        let printed = Run::named(program).inherit_environment().arg(uri).capture();
+        // A message of a failed run has the URI in it, and that may have a password.
+        let run = Run::named(program).inherit_environment().arg(uri);
+        let run = passwords("", [uri]).into_iter().fold(run, Run::secret);
+        let printed = run.capture();
         let printed = printed.map_err(|source| PackageError::ProxyDetector {
             program: program.to_owned(),
             source: Box::new(source),
@@ -135,7 +146,9 @@ impl Packages for AptPackages {
         let settings = self.machine.acquire.iter().map(|(_, value)| value.as_str());
         let sources = self.machine.sources.iter().flat_map(|source| &source.uris).map(String::as_str);
         let named = [MIRROR, SECURITY_MIRROR].into_iter().filter_map(|name| self.caller.get(name));
-        let urls = settings.chain(sources).chain(named.map(String::as_str));
+        let detected = self.detected.lock().unwrap_or_else(|held| held.into_inner());
+        let detected = detected.values().flatten().map(String::as_str);
+        let urls = settings.chain(sources).chain(named.map(String::as_str)).chain(detected);
         let passwords = passwords(&self.machine.accounts, urls).into_iter().enumerate();
         passwords.map(|(number, text)| (format!("ARCHIVE_PASSWORD_{number}"), text)).collect()
     }

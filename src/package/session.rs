@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::cache::{
@@ -28,7 +29,7 @@ use crate::port::{
 const ARCHIVES: &str = "/var/cache/apt/archives";
 const LISTS: &str = "/var/lib/apt/lists";
 
-/// Below a session's scratch directory: what jobs see of shared files, and what they add.
+/// Below a session's scratch directory: shared files as jobs see them, and the files that jobs add.
 const LAYERED: [&str; 3] = ["archives", "lists", "state"];
 
 /// Where the indices are fetched: no hook sees these directories.
@@ -40,21 +41,22 @@ const FRESH_STATE: &str = "fresh/state";
 /// ```text
 /// apt/                      apt's configuration
 /// {archives,lists,state}/   see `Bind::LAYERS`: what hooks write goes to `own`, and no further
-/// fresh/{lists,state}/      what plywood's own refresh of the indices sees; the shared indices come from here alone
+/// fresh/{lists,state}/      seen by plywood's own refresh of the indices alone; the only origin of shared indices
 /// ```
 pub(super) struct AptSession<'a> {
     packages: &'a AptPackages,
     /// `None` if the image has package sources of its own.
     base: Option<&'a BaseDefinition>,
     scratch: PathBuf,
-    /// Of what is in `apt/`.
+    /// The digest of the files in `apt/`, without accounts.
     configuration: Digest,
-    /// The package sources as they were last, and those whose indices jobs see.
+    /// The package sources at the last look.
     identity: RefCell<Option<Identity>>,
+    /// The package sources whose indices jobs see.
     shown: RefCell<Option<Digest>>,
-    /// Those whose indices are being fetched.
+    /// The package sources whose indices are being fetched.
     refreshing: RefCell<Option<Digest>>,
-    /// What the bootstrap was offered.
+    /// The earlier downloads that the bootstrap sees.
     offered: RefCell<BTreeSet<Download>>,
 }
 
@@ -82,6 +84,7 @@ impl<'a> AptSession<'a> {
             session.make_directory(name)?;
         }
         session.write_configuration()?;
+        // Accounts come after the digest: an archive has the same indices for everyone who may read them.
         session.configuration = digest_of_files(&session.scratch.join("apt"))?;
         session.write_accounts(None)?;
         Ok(session)
@@ -100,7 +103,7 @@ impl<'a> AptSession<'a> {
         self.base.map_or(Ok(()), |base| self.write_mirrors(base))
     }
 
-    /// Returns the machine's way to archives, with the files that it names where jobs see them.
+    /// Returns the settings by which the build host reaches archives. Those that name files name the copies that jobs see.
     fn transport(&self) -> Result<Vec<Setting>, PackageError> {
         let machine = &self.packages.machine;
         let mut settings = Vec::new();
@@ -117,8 +120,8 @@ impl<'a> AptSession<'a> {
         Ok(settings)
     }
 
-    /// Copies a file or a directory of files that a setting names beside the configuration; returns where jobs see it. apt reads
-    /// it as another user.
+    /// Copies a file, or the files in a directory, beside the configuration. Returns the path at which jobs see the copy. Everyone may
+    /// read it, because apt's methods run as another user; only the parents of the scratch directory keep it from users of the host.
     fn shown_file(&self, number: usize, value: &str) -> Result<String, PackageError> {
         let (source, name) = (Path::new(value), format!("setting-{number}"));
         let copied = |from: &Path, to: &str| {
@@ -137,13 +140,13 @@ impl<'a> AptSession<'a> {
         } else if source.is_file() {
             copied(source, &format!("apt/{name}"))?;
         } else {
-            // apt says what it misses if it comes to need it.
+            // apt reports the missing file if it needs it.
             return Ok(value.to_owned());
         }
         Ok(format!("{}/{name}", apt::apt_directory()))
     }
 
-    /// Writes the machine's accounts at archives behind those that the root at `root` has: of several, apt takes the first.
+    /// Writes the build host's accounts at archives, after those of the root at `root`: apt uses the first that fits.
     fn write_accounts(&self, root: Option<&Path>) -> Result<(), PackageError> {
         let accounts = &self.packages.machine.accounts;
         if accounts.trim().is_empty() {
@@ -151,10 +154,11 @@ impl<'a> AptSession<'a> {
         }
         let own = root.map_or_else(|| Ok(Vec::new()), identity::own_accounts)?;
         let path = self.scratch.join("apt").join(apt::ACCOUNTS);
-        fs::write(&path, [&own, b"\n".as_slice(), accounts.as_bytes()].concat())
-            .map_err(failed("write", &path))?;
-        // apt reads it before it becomes another user.
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("set the mode of", &path))
+        // The mode is right from the first moment: there are passwords in it. apt reads it before it becomes another user.
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(&[&own, b"\n".as_slice(), accounts.as_bytes()].concat()))
+            .map_err(failed("write", &path))
     }
 
     fn write_mirrors(&self, base: &BaseDefinition) -> Result<(), PackageError> {
@@ -191,6 +195,14 @@ impl<'a> AptSession<'a> {
         Ok(Some((uri.clone(), name)))
     }
 
+    /// Makes a directory empty, which everyone may read. Returns its path.
+    fn clear(&self, name: &str) -> Result<PathBuf, PackageError> {
+        let path = self.scratch.join(name);
+        empty(&path)?;
+        publish(&path, 0o755)?;
+        Ok(path)
+    }
+
     fn make_directory(&self, name: &str) -> Result<(), PackageError> {
         let path = self.scratch.join(name);
         fs::create_dir_all(&path).map_err(failed("make directory", &path))?;
@@ -214,13 +226,13 @@ impl<'a> AptSession<'a> {
         binds
     }
 
-    /// Where the indices for these package sources are kept between builds.
+    /// Returns the directory in which the indices for these package sources are kept between builds.
     fn kept_lists(&self, sources: &Digest) -> PathBuf {
         self.packages.cache.join("lists").join(sources.hex())
     }
 
-    /// Where apt's digest of these indices is kept: reading the indices anew is half of what a run of apt costs. apt itself
-    /// sees whether it fits them.
+    /// Returns the file in which apt's digest of these indices is kept. Without it, apt reads all indices again, which is half the
+    /// cost of a run. apt itself checks whether the digest fits the indices.
     fn kept_digest(&self, sources: &Digest) -> PathBuf {
         self.kept_lists(sources).with_added_extension("bin")
     }
@@ -234,24 +246,22 @@ impl<'a> AptSession<'a> {
         Ok(digest)
     }
 
-    /// Lets jobs see the kept indices of these package sources beneath what they write themselves. As long as there are none,
-    /// those of the sources before stay: apt takes from them what the new sources have, too.
+    /// Shows jobs the kept indices of these package sources, beneath the files that jobs write. If none are kept, the indices of the
+    /// sources before stay: apt uses those that the new sources have as well.
     fn show_lists(&self, sources: &Digest) -> Result<(), PackageError> {
         let kept = self.kept_lists(sources);
-        let is_shown = self.shown.borrow().as_ref() == Some(sources);
-        if is_shown || (self.shown.borrow().is_some() && !kept.is_dir()) {
+        let shown = *self.shown.borrow();
+        if shown == Some(*sources) || (shown.is_some() && !kept.is_dir()) {
             return Ok(());
         }
-        let [lists, state] = ["lists/below", "state/below"].map(|name| self.scratch.join(name));
-        empty(&lists)?;
-        empty(&state)?;
+        let (lists, state) = (self.clear("lists/below")?, self.clear("state/below")?);
         link_files(&kept, &lists)?;
         link(&self.kept_digest(sources), &state.join(apt::INDEX_DIGEST))?;
         self.shown.replace(Some(*sources));
         Ok(())
     }
 
-    /// Lets jobs see the indices of an earlier build, and the downloads that they name; returns false if there are none.
+    /// Shows jobs the indices of an earlier build, and the downloads that these name. Returns false if no indices are kept.
     fn show_kept(&self, sources: &Digest) -> Result<bool, PackageError> {
         if !self.kept_lists(sources).is_dir() {
             return Ok(false);
@@ -261,33 +271,27 @@ impl<'a> AptSession<'a> {
         Ok(true)
     }
 
-    /// Lets jobs see the downloads that the indices name which they see.
+    /// Shows jobs the downloads that their indices name.
     fn offer_downloads(&self) -> Result<(), PackageError> {
         self.packages.downloads.offer(&self.scratch.join("lists/below"), &self.scratch.join("archives/below"))
     }
 
-    /// Makes empty directories for indices.
+    /// Makes empty directories for the lists and the state of a refresh.
     fn clear_fresh(&self) -> Result<[PathBuf; 2], PackageError> {
-        for name in ["fresh", FRESH_LISTS, FRESH_STATE] {
-            self.make_directory(name)?;
-        }
-        let fresh = [FRESH_LISTS, FRESH_STATE].map(|name| self.scratch.join(name));
-        fresh.iter().try_for_each(|directory| empty(directory))?;
-        for name in [FRESH_LISTS, FRESH_STATE] {
-            publish(&self.scratch.join(name), 0o755)?;
-        }
+        self.make_directory("fresh")?;
+        let fresh = [self.clear(FRESH_LISTS)?, self.clear(FRESH_STATE)?];
         self.make_directory("fresh/lists/partial")?;
         Ok(fresh)
     }
 }
 
-/// Says whether the root at `root` has packages that apt looks after.
+/// Returns true if the root at `root` has packages that apt manages.
 fn has_dpkg(root: &Path) -> bool {
     root.join("var/lib/dpkg").is_dir()
 }
 
-/// Sets a mode whatever the user's umask: apt fetches as a user of its own, and where that one cannot read, it leaves
-/// directories with other owners in the layer.
+/// Sets a mode, whatever the user's umask. apt fetches as a user of its own; where that user cannot read, apt leaves directories with
+/// other owners in the layer.
 fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of", path))
 }
@@ -316,11 +320,9 @@ impl PackageSession for AptSession<'_> {
             });
         }
         self.clear_fresh()?;
-        self.make_directory("archives/below")?;
-        empty(&self.scratch.join("archives/below"))?;
+        let archives = self.clear("archives/below")?;
         if earlier == EarlierDownloads::Offered {
-            let offered = self.packages.downloads.offer_all(&self.scratch.join("archives/below"))?;
-            self.offered.replace(offered);
+            self.offered.replace(self.packages.downloads.offer_all(&archives)?);
         }
         let mut binds = self.configuration_binds();
         binds.push(self.bind("archives", format!("{PRIVATE}/archives"), Access::CopyOnWrite));
@@ -335,7 +337,7 @@ impl PackageSession for AptSession<'_> {
             view: View::HostBare,
             binds,
             network: Network::Host,
-            // The base's key says all that it depends on.
+            // The base's key covers everything that it depends on.
             traced: false,
         })
     }
@@ -361,7 +363,7 @@ impl PackageSession for AptSession<'_> {
         let sources = self.sources(root)?;
         self.refreshing.replace(Some(sources));
         let [lists, state] = self.clear_fresh()?;
-        // What the sources before had, too, need not be fetched again.
+        // apt fetches only the indices that changed. Copies, as apt writes to indices in place when it updates them by differences.
         self.show_lists(&sources)?;
         copy_files(&self.scratch.join("lists/below"), &lists)?;
         copy(&self.scratch.join("state/below").join(apt::INDEX_DIGEST), &state.join(apt::INDEX_DIGEST))?;
@@ -402,7 +404,7 @@ impl PackageSession for AptSession<'_> {
             self.offer_downloads()?;
             return Ok(IndexState::Fresh);
         }
-        // Where nothing can be reached, apt would try for a while and say so for each index.
+        // Where nothing can be reached, apt would try for a while, and then print an error for each index.
         let may_do_with_kept =
             self.packages.reach != Reach::Online || Connection::of_this_machine() == Connection::Nothing;
         match may_do_with_kept && self.show_kept(&sources)? {
@@ -424,21 +426,22 @@ impl PackageSession for AptSession<'_> {
     }
 
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {
-        // A refresh decides by what it found before it ran programs of the root; a bootstrap makes the sources itself.
+        // A refresh runs programs of the root, which could change the sources: only their state before counts. A bootstrap
+        // makes the sources itself.
         let refreshed = self.refreshing.take();
         let sources = refreshed.map_or_else(|| self.sources(root), Ok)?;
         let digest = Path::new(FRESH_STATE).join(apt::INDEX_DIGEST);
         replace_files(&self.scratch.join(FRESH_LISTS), &self.kept_lists(&sources))?;
         replace_file(&self.scratch.join(digest), &self.kept_digest(&sources))?;
         self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).insert(sources);
+        // The kept indices of these sources have just changed, so that they have to be shown again.
         self.shown.replace(None);
         self.show_lists(&sources)?;
         if refreshed.is_none() {
             return Ok(());
         }
-        // What hooks made of the old indices would lie above the new ones.
-        empty(&self.scratch.join("lists/own"))?;
-        publish(&self.scratch.join("lists/own"), 0o755)?;
+        // Files that hooks made of the old indices would hide the new ones.
+        self.clear("lists/own")?;
         self.make_directory("lists/own/partial")?;
         remove_file(&self.scratch.join("state/own").join(apt::INDEX_DIGEST))?;
         self.offer_downloads()
