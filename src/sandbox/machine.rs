@@ -1,4 +1,4 @@
-//! The machine's own root as hooks see it, in a form in which it can be watched what they open.
+//! The machine's own root as hooks see it, in a form that lets plywood watch which files they open.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,8 +14,8 @@ use super::mountinfo::Line;
 use super::watch::Watch;
 use crate::plan::NOT_OF_HOST;
 
-/// Mounts at `target` a read-only view of each of the machine's mounts, as they are nested, but for those that the sandbox covers.
-/// Returns its root directory and `watch`, which watches all of them.
+/// Mounts at `target` a read-only view of each of the machine's mounts, nested as they are there. Mounts that the sandbox covers are
+/// left out. Returns the root directory of the view and `watch`, which watches all of them.
 pub(super) fn attach(mut watch: Box<Watch>, target: &Path) -> io::Result<(OwnedFd, Box<Watch>)> {
     // The list comes first: the view itself would be in it.
     let mounts = machine_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
@@ -44,8 +44,9 @@ fn attach_one(
     let place = mount::place(target)?;
     let as_it_is = || Mount::alone(path)?.read_only();
     match fs::metadata(path) {
-        // A user's FUSE file system, which hooks cannot read either.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => as_it_is()?.attach(place.as_fd()),
+        // A user's FUSE file system. Root can neither read nor mark it, but a hook that becomes this user could read it
+        // unseen: so it is left out, and hooks find the empty directory below.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Ok(found) if !found.is_dir() => {
             as_it_is()?.attach(place.as_fd())?;
             watch.assume(path)
@@ -60,15 +61,15 @@ fn attach_one(
     }
 }
 
-/// Returns the mounts that hooks can see, those that hold others first, and what they forbid. Of several at one place, the last one
-/// counts.
+/// Returns the mounts that hooks can see, those that hold others first, and their restrictions. Of several at one place, the last
+/// one counts.
 fn machine_mounts(mountinfo: &str) -> BTreeMap<PathBuf, MountAttrFlags> {
     let is_covered = |path: &Path| NOT_OF_HOST.iter().any(|place| path.starts_with(place));
     let lines = Line::all(mountinfo).map(|line| (PathBuf::from(line.place), attributes(&line.options)));
     lines.filter(|(path, _)| !is_covered(path)).collect()
 }
 
-/// Returns what a mount forbids, by its options.
+/// Returns the restrictions of a mount, by its options.
 fn attributes(options: &str) -> MountAttrFlags {
     let flag = |option: &str| match option {
         "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,

@@ -6,12 +6,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::libc::O_NOFOLLOW;
 
+use super::mount;
 use super::target::{MadeTargets, Shape};
 
 /// Where programs look for it.
@@ -19,7 +21,9 @@ pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 
 /// A file that holds the machine's configuration for a while.
 pub(super) struct Planted {
+    /// By way of `_directory`: a job may put a symlink in the place of `/etc`, which would lead to the host's own file.
     path: PathBuf,
+    _directory: OwnedFd,
     content: Vec<u8>,
     modified: SystemTime,
     text: Vec<u8>,
@@ -28,8 +32,8 @@ pub(super) struct Planted {
 impl Planted {
     /// Writes `text` to the resolver configuration of `root`, which `targets` makes where it is absent.
     ///
-    /// `None` where that cannot be, and something has to be mounted instead: the root is read-only, or the configuration is a
-    /// symlink into one of the paths `elsewhere` (relative to `root`).
+    /// Returns `None` where the configuration has to be mounted instead: the root is read-only, or the configuration is a symlink
+    /// into one of the paths `elsewhere` (relative to `root`).
     pub(super) fn plant(
         root: &Path,
         targets: &mut MadeTargets,
@@ -41,12 +45,14 @@ impl Planted {
             found => found?,
         };
         let Some(path) = found.map(|path| root.join(path)) else { return Ok(None) };
+        let directory = mount::place(path.parent().unwrap_or(root))?;
+        let path = mount::path_of(&directory).join(path.file_name().unwrap_or_default());
         let entry = fs::symlink_metadata(&path)?;
         if !entry.is_file() {
             return Ok(None);
         }
         let (content, modified) = (fs::read(&path)?, entry.modified()?);
-        let planted = Self { path, content, modified, text: text.to_owned() };
+        let planted = Self { path, _directory: directory, content, modified, text: text.to_owned() };
         match planted.write(text) {
             Ok(_) => Ok(Some(planted)),
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(None),
@@ -54,8 +60,8 @@ impl Planted {
         }
     }
 
-    /// Takes the machine's configuration away, if a regular file is still where it was written. A text that a job wrote in its
-    /// place stays; of lines that a job appended, the machine's are taken away.
+    /// Removes the machine's configuration, if a regular file is still where it was written. A text that a job wrote in its
+    /// place stays. If a job appended lines, only the machine's are removed.
     pub(super) fn remove(self) -> io::Result<()> {
         match fs::symlink_metadata(&self.path) {
             Ok(entry) if entry.is_file() => self.replace(&fs::read(&self.path)?),
@@ -65,7 +71,7 @@ impl Planted {
         }
     }
 
-    /// Replaces `found`, which is in the file, by what the file would have without the machine's configuration.
+    /// Replaces `found`, the present content of the file, by the content that it would have without the machine's configuration.
     fn replace(&self, found: &[u8]) -> io::Result<()> {
         match found.strip_prefix(self.text.as_slice()) {
             Some([]) => self.write(&self.content)?.set_modified(self.modified),
@@ -129,6 +135,20 @@ mod tests {
             let (path, _root) = after(own, remove);
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn a_job_that_puts_a_link_in_the_place_of_etc_reaches_no_file_of_the_host() {
+        let host = tempfile::tempdir().unwrap();
+        fs::write(host.path().join("resolv.conf"), "machine").unwrap();
+        let (path, _root) = after(Some("own"), |path| {
+            let etc = path.parent().unwrap();
+            fs::rename(etc, etc.with_file_name("moved")).unwrap();
+            symlink(host.path(), etc).unwrap();
+        });
+        assert_eq!(fs::read_to_string(host.path().join("resolv.conf")).unwrap(), "machine");
+        let moved = path.parent().unwrap().with_file_name("moved/resolv.conf");
+        assert_eq!(fs::read_to_string(moved).unwrap(), "own");
     }
 
     #[test]

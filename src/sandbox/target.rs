@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
+
+use super::mount;
 
 /// How many symlinks one path may lead through; the kernel's own limit.
 const MOST_LINKS: usize = 40;
@@ -30,11 +33,13 @@ impl Shape {
 #[derive(Debug, Default)]
 pub(super) struct MadeTargets(Vec<Made>);
 
+/// Both paths go by way of `_directory`: a job may put a symlink in the place of a directory, which would lead out of its root.
 #[derive(Debug)]
 struct Made {
     path: PathBuf,
     shape: Shape,
     parent: PathBuf,
+    _directory: OwnedFd,
     parent_time_before: Timespec,
     parent_time_after: Timespec,
 }
@@ -96,18 +101,22 @@ impl MadeTargets {
 
 impl Made {
     fn make(path: PathBuf, shape: Shape) -> io::Result<Self> {
-        let parent = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let directory = mount::place(path.parent().unwrap_or(Path::new("/")))?;
+        // With the dot, calls that do not follow links see the directory and not the link to it in `/proc`.
+        let parent = mount::path_of(&directory).join(".");
+        let path = mount::path_of(&directory).join(path.file_name().unwrap_or_default());
         let parent_time_before = modification_time(&parent)?;
         match shape {
             Shape::File => drop(File::create_new(&path)?),
             Shape::Directory => fs::DirBuilder::new().mode(0o755).create(&path)?,
         }
         let parent_time_after = modification_time(&parent)?;
-        Ok(Self { path, shape, parent, parent_time_before, parent_time_after })
+        Ok(Self { path, shape, parent, _directory: directory, parent_time_before, parent_time_after })
     }
 
     fn remove(self) -> io::Result<()> {
         let Some(time) = absent_is_none(modification_time(&self.parent))? else { return Ok(()) };
+        // A job may have filled or replaced it: that is part of its layer.
         let is_used = |entry: fs::Metadata| entry.is_symlink() || entry.is_file() && entry.len() > 0;
         let removed = match self.shape {
             _ if fs::symlink_metadata(&self.path).is_ok_and(is_used) => return Ok(()),

@@ -8,36 +8,36 @@
 //! Pid 1 of the sandbox reads the events. When the job has ended it kills what the job left running, so that the queue it then
 //! empties is complete.
 //!
+//! Whatever cannot be told is a gap, never a silence: see [`Watch::lose`].
+//!
 //! Source: fanotify(7), fanotify_init(2), fanotify_mark(2). All that is used here is in Linux 5.1; mount ids of statx(2) are
 //! in Linux 5.8.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
+use nix::libc::{FAN_NOFD, fanotify_event_metadata};
+use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, readlinkat, statx};
+use rustix::io::Errno;
 
 use super::mount;
 use super::mountinfo::Line;
 use crate::plan::{Aspect, Stamp};
 use crate::port::{HostOpen, HostOpens};
 
-/// Whether the files of the host that a job opens are known.
+/// Whether the files of the host that a job opens are noted.
 pub(super) enum Trace {
-    /// Nobody wants to know.
     NotAsked,
-    /// They cannot be, for this reason.
+    /// Why they cannot be noted.
     Impossible(String),
-    /// They are noted.
     Watched(Box<Watch>),
 }
 
 impl Trace {
-    /// Returns the watch, if there is one.
     pub(super) fn watch(&mut self) -> Option<&mut Watch> {
         match self {
             Trace::Watched(watch) => Some(watch),
@@ -45,7 +45,7 @@ impl Trace {
         }
     }
 
-    /// Returns what was opened; `None` if nobody wants to know.
+    /// Returns the files that were opened; `None` if the trace was not asked for.
     pub(super) fn finish(self) -> Option<HostOpens> {
         match self {
             Trace::NotAsked => None,
@@ -55,7 +55,18 @@ impl Trace {
     }
 }
 
-/// Which files of the host a job has opened.
+/// Device and inode number of a file.
+type FileId = (u32, u32, u64);
+
+/// One event of the kernel.
+struct Opened {
+    /// The file, opened for this process; `None` if the queue of events overflowed.
+    file: Option<OwnedFd>,
+    /// In the pid namespace of this process; 0 for a process outside.
+    process: i32,
+}
+
+/// The files of the host that a job has opened.
 pub(super) struct Watch {
     group: Fanotify,
     /// Where each watched mount is on the host, by its mount id.
@@ -64,11 +75,11 @@ pub(super) struct Watch {
     devices: HashMap<String, PathBuf>,
     /// `/proc` of the job, and the descriptors of this process in it: the job may cover them.
     proc: Option<[OwnedFd; 2]>,
-    /// Other mounts in the mount namespaces of the job, by mount id: where they are, and what of the host they show.
+    /// Other mounts in the mount namespaces of the job, by mount id: where they are, and the path of the host that they show.
     made: HashMap<u64, (PathBuf, PathBuf)>,
-    /// Files whose path is known, by device and inode number.
-    named: HashMap<(u32, u32, u64), Stamp>,
-    opened: BTreeMap<(String, Aspect), Stamp>,
+    /// Files whose path is known.
+    named: HashMap<FileId, Stamp>,
+    opened: BTreeMap<(String, Aspect), (FileId, Stamp)>,
     gap: Option<String>,
 }
 
@@ -78,6 +89,7 @@ impl Watch {
     /// # Errors
     /// Without `CAP_SYS_ADMIN` in the first user namespace, or if the kernel has no fanotify.
     pub(super) fn new() -> io::Result<Box<Self>> {
+        // A queue with a limit drops events as soon as hooks open files faster than this process reads.
         let flags = InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK | InitFlags::FAN_UNLIMITED_QUEUE;
         // Without blocking: a fifo is opened for its event, too.
         let files = EventFFlags::O_RDONLY
@@ -97,7 +109,7 @@ impl Watch {
         }))
     }
 
-    /// Watches the file system of `mount`, which shows what is at `path` on the host.
+    /// Watches the file system of `mount`, which shows the directory `path` of the host.
     pub(super) fn add(&mut self, mount: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         // A mount that is attached nowhere has no other name, and a descriptor made by O_PATH cannot be marked.
         let name = format!("/proc/self/fd/{}", mount.as_raw_fd());
@@ -110,11 +122,12 @@ impl Watch {
         Ok(())
     }
 
-    /// Takes it for given that the job opens the file at `path`.
+    /// Notes the file at `path` as opened, whether or not the job opens it. A single file that is mounted cannot be marked without
+    /// its whole file system.
     pub(super) fn assume(&mut self, path: &Path) -> io::Result<()> {
         let found = examine(mount::place(path)?.as_fd())?;
         let name = path.to_str().ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
-        self.opened.insert((name.to_owned(), aspect_of(&found)), stamp_of(&found));
+        self.opened.insert((name.to_owned(), aspect_of(&found)), (id_of(&found), stamp_of(&found)));
         Ok(())
     }
 
@@ -128,10 +141,10 @@ impl Watch {
     /// Reads all events that have come.
     pub(super) fn drain(&mut self) {
         loop {
-            match self.group.read_events() {
-                Ok(events) => events.iter().for_each(|event| self.note(event)),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return,
+            match self.next_event() {
+                Ok(event) => self.note(&event),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
                 Err(error) => {
                     self.lose(format!("cannot read what hooks open: {}", io::Error::from(error)));
                     return;
@@ -140,26 +153,43 @@ impl Watch {
         }
     }
 
-    /// Returns what was opened.
+    /// Reads one event. With room for several, the kernel drops the events after one whose file it cannot open for us, and reports
+    /// the error only if that event is the first.
+    fn next_event(&self) -> Result<Opened, Errno> {
+        let mut event = [0; size_of::<fanotify_event_metadata>()];
+        rustix::io::read(&self.group, &mut event)?;
+        // SAFETY: the kernel has written the structure, all of whose fields are numbers.
+        let event: fanotify_event_metadata = unsafe { std::ptr::read_unaligned(event.as_ptr().cast()) };
+        // SAFETY: the kernel has made the descriptor for this event, and nobody else knows it.
+        let file = (event.fd != FAN_NOFD).then(|| unsafe { OwnedFd::from_raw_fd(event.fd) });
+        Ok(Opened { file, process: event.pid })
+    }
+
+    /// Returns the files that were opened.
     pub(super) fn finish(mut self) -> HostOpens {
         self.drain();
         let opened = self.opened.into_iter();
-        let files = opened.map(|((path, aspect), stamp)| HostOpen { path, aspect, stamp }).collect();
+        let files = opened.map(|((path, aspect), (_, stamp))| HostOpen { path, aspect, stamp }).collect();
         HostOpens { files, gap: self.gap }
     }
 
-    fn note(&mut self, event: &FanotifyEvent) {
-        let Some(file) = event.fd() else {
+    fn note(&mut self, event: &Opened) {
+        let Some(file) = &event.file else {
             return self.lose("the kernel has lost track of what hooks open".to_owned());
         };
         // Not of the job, or this process, while it makes the job's view.
-        if matches!(event.pid(), 0 | 1) {
+        if matches!(event.process, 0 | 1) {
             return;
         }
-        match self.opened(file, event.pid()) {
-            Ok(Some((path, aspect, stamp))) => drop(self.opened.entry((path, aspect)).or_insert(stamp)),
-            Ok(None) => {}
-            Err(error) => self.lose(format!("cannot tell what a hook has opened: {error}")),
+        let (path, aspect, found) = match self.opened(file.as_fd(), event.process) {
+            Ok(Some((path, aspect, found))) => (path, aspect, found),
+            Ok(None) => return,
+            Err(error) => return self.lose(format!("cannot tell what a hook has opened: {error}")),
+        };
+        // One path, two files: the host has replaced the file, or the kernel has given the id of a mount that is gone to another
+        // one, so that `made` names a wrong path. Either way the first file alone would be evidence.
+        if *self.opened.entry((path.clone(), aspect)).or_insert_with(|| found.clone()) != found {
+            self.lose(format!("`{path}` is not one file while hooks run"));
         }
     }
 
@@ -168,26 +198,30 @@ impl Watch {
         self.gap.get_or_insert(reason);
     }
 
-    /// Returns what of a file was opened; `None` if that is known already.
-    fn opened(&mut self, file: BorrowedFd<'_>, process: i32) -> io::Result<Option<(String, Aspect, Stamp)>> {
+    /// Returns the path of a file that was opened, its aspect and its identity; `None` if another path of it is known already.
+    fn opened(
+        &mut self,
+        file: BorrowedFd<'_>,
+        process: i32,
+    ) -> io::Result<Option<(String, Aspect, (FileId, Stamp))>> {
         let found = examine(file)?;
-        let (number, stamp) = ((found.stx_dev_major, found.stx_dev_minor, found.stx_ino), stamp_of(&found));
+        let (id, stamp) = (id_of(&found), stamp_of(&found));
         let [_, descriptors] = self.proc.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let name = readlinkat(descriptors, file.as_raw_fd().to_string(), Vec::new())?;
         let name = name.into_string().map_err(|_| io::Error::other("its name is not UTF-8"))?;
         match self.path_on_host(&found, Path::new(&name), process) {
             Some(path) => {
-                self.named.insert(number, stamp.clone());
+                self.named.insert(id, stamp.clone());
                 let path = path.into_os_string().into_string().expect("made of text");
-                Ok(Some((path, aspect_of(&found), stamp)))
+                Ok(Some((path, aspect_of(&found), (id, stamp))))
             }
             // The same file by a path that nobody knows any more.
-            None if self.named.get(&number) == Some(&stamp) => Ok(None),
+            None if self.named.get(&id) == Some(&stamp) => Ok(None),
             None => Err(io::Error::other(format!("`{name}` is in a mount that is gone"))),
         }
     }
 
-    /// Returns where on the host a file is that a process opened by `name`.
+    /// Returns the path on the host of a file that a process opened by `name`.
     fn path_on_host(&mut self, found: &Statx, name: &Path, process: i32) -> Option<PathBuf> {
         let id = found.stx_mnt_id;
         if self.mounts.contains_key(&id) {
@@ -245,13 +279,17 @@ fn examine(file: BorrowedFd<'_>) -> io::Result<Statx> {
     }
 }
 
-/// Returns what of a file whoever opens it learns.
+/// Returns the aspect of a file that a process learns by opening it.
 fn aspect_of(found: &Statx) -> Aspect {
     match FileType::from_raw_mode(found.stx_mode.into()) {
         FileType::Directory => Aspect::Listing,
         FileType::RegularFile => Aspect::Content,
         _ => Aspect::Entry,
     }
+}
+
+fn id_of(found: &Statx) -> FileId {
+    (found.stx_dev_major, found.stx_dev_minor, found.stx_ino)
 }
 
 fn stamp_of(found: &Statx) -> Stamp {
