@@ -27,18 +27,19 @@ const MOUNTS: &str = "cache-mounts.tsv";
 /// Where it is noted which files of the hooks directory plywood has acted on, one a line.
 const ACTED: &str = "acted-on.list";
 
-/// Directories that plywood copies into the image once: in the place of a later step they would undo what came between.
+/// Directories that plywood copies into the image once: a later step that copied them again would undo changes in between.
 const COPIED_ONCE: [&str; 2] = ["init-scripts", "static"];
 
 /// What plywood itself puts into a hooks directory.
 const OWN: [&str; 2] = ["dib-run-parts", "files"];
 
-/// Where in `/tmp` of a layer lies what is for the caller's directory, and what is for the image's, if that is another one.
+/// Where in `/tmp` of a layer the files for the caller lie: those for the caller's directory, and those for the directory of the
+/// image if that is another one.
 const LEFT: &str = "plywood-left";
 const IN_WORK: &str = "work";
 const BESIDE: &str = "beside";
 
-/// The directory of plywood's own mount points in a `/tmp` that hooks on the host leave files in.
+/// The directory of plywood's own mount points, where hooks on the host leave files in `/tmp` itself.
 const MOUNT_POINTS: &str = "plywood";
 
 /// Copies what is in the hooks directory beside the files of `tasks`, and what is in the build directory, into the root at `root`,
@@ -57,11 +58,10 @@ pub(super) fn keep(
         let shown = tasks.machine.keys().chain(tasks.written.keys());
         shown.map(Path::new).any(|shown| place.starts_with(shown))
     };
-    let kept = place(root, LEFT);
-    keep_files(left.work, kept.as_ref().map(|kept| kept.join(IN_WORK)), |path| !is_shown(path))?;
+    keep_files(left.work, place_left(root, IN_WORK), |path| !is_shown(path))?;
     if let Some(beside) = left.beside {
         let is_left = |path: &Path| !path.starts_with(MOUNT_POINTS);
-        keep_files(beside, kept.as_ref().map(|kept| kept.join(BESIDE)), is_left)?;
+        keep_files(beside, place_left(root, BESIDE), is_left)?;
     }
     let lines: String = mounts.iter().map(|mount| format!("{}\t{}\n", mount.source, mount.target)).collect();
     let Some(kept) = place(root, HOOKS).filter(|_| !lines.is_empty()) else { return Ok(()) };
@@ -79,10 +79,9 @@ fn keep_files(dir: &Path, kept: Option<PathBuf>, is_added: impl Fn(&Path) -> boo
 /// Copies what steps below have kept into the directories, and returns the mounts they noted.
 pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, LoadError> {
     restore_files(dirs.build, place(root, BUILD))?;
-    let kept = place(root, LEFT);
-    restore_files(dirs.work, kept.as_ref().map(|kept| kept.join(IN_WORK)))?;
+    restore_files(dirs.work, place_left(root, IN_WORK))?;
     if let Some(beside) = dirs.beside {
-        restore_files(beside, kept.as_ref().map(|kept| kept.join(BESIDE)))?;
+        restore_files(beside, place_left(root, BESIDE))?;
     }
     restore_files(dirs.hooks, place(root, HOOKS))?;
     let noted = place(root, HOOKS).map(|kept| kept.join(MOUNTS)).filter(|path| path.is_file());
@@ -101,15 +100,15 @@ pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>
 pub struct LeftFile {
     /// Where it is.
     pub source: PathBuf,
-    /// Whether it is for the directory of the image, or else for that in which the caller is.
+    /// Whether it is for the directory of the image; the others are for the directory of the caller.
     pub is_beside_image: bool,
     /// Relative to that directory. Without steps up.
     pub path: PathBuf,
 }
 
 impl LeftFile {
-    /// Says whether it may be taken out of the layer: somebody else's layer could use a symlink to lead elsewhere, and a hidden
-    /// file to set up the caller's tools.
+    /// Returns true if it may be taken out of the layer. Somebody else's layer could use a symlink to lead elsewhere, and a
+    /// hidden file to set up the caller's tools.
     pub fn is_deliverable(&self) -> bool {
         let is_hidden = self.path.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
         !is_hidden && !self.source.is_symlink()
@@ -121,14 +120,11 @@ impl LeftFile {
 /// # Errors
 /// If the layer cannot be read.
 pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, LoadError> {
-    let Some(left) = place(layer, LEFT) else { return Ok(Vec::new()) };
     let mut files = Vec::new();
     for (name, is_beside_image) in [(IN_WORK, false), (BESIDE, true)] {
-        let kept = left.join(name);
-        if kept.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
-            let found = files_below(&kept)?.into_iter();
-            files.extend(found.map(|path| LeftFile { source: kept.join(&path), is_beside_image, path }));
-        }
+        let Some(kept) = place_left(layer, name).filter(|kept| kept.is_dir()) else { continue };
+        let found = files_below(&kept)?.into_iter();
+        files.extend(found.map(|path| LeftFile { source: kept.join(&path), is_beside_image, path }));
     }
     Ok(files)
 }
@@ -136,6 +132,7 @@ pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, LoadError> {
 fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
     let Some(kept) = kept.filter(|kept| kept.is_dir()) else { return Ok(()) };
     let acted = acted(&kept)?;
+    // A step whose elements have such a directory copies all of it, what an earlier step has copied included.
     let is_done = |path: &Path| {
         COPIED_ONCE.iter().any(|dir| path.starts_with(dir))
             && acted.iter().any(|done| path == Path::new(done))
@@ -160,12 +157,19 @@ fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, LoadError> {
     Ok(mounts.collect())
 }
 
-/// Returns the place called `name` in a root; `None` if a symlink would lead out of it.
-fn place(root: &Path, name: &str) -> Option<PathBuf> {
+/// Returns the directory called `name` (relative) in `/tmp` of a root; `None` if a symlink would lead out of it.
+fn place(root: &Path, name: impl AsRef<Path>) -> Option<PathBuf> {
     let tmp = root.join("tmp");
-    let kept = tmp.join(name);
-    let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|entry| entry.is_symlink());
-    (tmp.is_dir() && !is_link(&tmp) && !is_link(&kept)).then_some(kept)
+    let kept = tmp.join(&name);
+    // plywood reads and writes here as root, outside of the sandbox: a layer of somebody else, or a hook, could use a
+    // symlink in any part of the path to read or replace files of the host.
+    let mut parts = kept.ancestors().take(name.as_ref().components().count() + 1);
+    (tmp.is_dir() && !parts.any(Path::is_symlink)).then_some(kept)
+}
+
+/// Returns the directory of files for the caller that are called [`IN_WORK`] or [`BESIDE`], as [`place`] does.
+fn place_left(root: &Path, name: &str) -> Option<PathBuf> {
+    place(root, Path::new(LEFT).join(name))
 }
 
 /// Returns the names of the hooks of `phase` that are in the hooks directory `dir` beside those of `tasks`, as dib-run-parts would
@@ -187,8 +191,8 @@ pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, 
     Ok(names)
 }
 
-/// Returns the files of the hooks directory `dir` that hooks have put there for plywood's own work, but for those that it is noted in
-/// the root at `root` to have acted on.
+/// Returns the files of the hooks directory `dir` that hooks have put there for plywood to act on. Files that the notes in the
+/// root at `root` list as done are left out.
 pub(super) fn added_data(tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, LoadError> {
     let acted = place(root, HOOKS).map_or_else(|| Ok(Vec::new()), |kept| acted(&kept))?;
     let paths = files_below(dir)?.into_iter().filter(|path| is_added(tasks, path));
@@ -223,7 +227,7 @@ fn acted(kept: &Path) -> Result<Vec<String>, LoadError> {
 
 /// Removes what was kept of these hooks in the root at `root`.
 pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Result<(), LoadError> {
-    let kept = place(root, HOOKS).map(|kept| kept.join(phase.dir()));
+    let kept = place(root, Path::new(HOOKS).join(phase.dir()));
     for path in kept.iter().flat_map(|kept| names.iter().map(|name| kept.join(name))) {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -238,7 +242,8 @@ pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Resul
 /// Returns the names of the files and symlinks that are directly in `dir/below` and not of `tasks`, in byte order.
 fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, LoadError> {
     let path = dir.join(below);
-    if !path.is_dir() {
+    // A symlink may come from somebody else's layer: hooks are not looked for elsewhere on the host.
+    if path.is_symlink() || !path.is_dir() {
         return Ok(Vec::new());
     }
     let files = files_below(&path)?.into_iter().filter_map(|file| file.to_str().map(str::to_owned));
@@ -246,7 +251,7 @@ fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, Lo
     Ok(files.filter(added).collect())
 }
 
-/// Says whether the file at `path` of the hooks directory `dir` is a hook of a phase of these tasks: no later step runs it.
+/// Returns true if the file at `path` of the hooks directory `dir` is a hook of a phase of these tasks: no later step runs it.
 fn runs_here(tasks: &Tasks, dir: &Path, path: &Path) -> bool {
     let Some((phase, name)) = path.to_str().and_then(|path| path.split_once('/')) else { return false };
     let is_here = tasks.phases.iter().any(|own| own.dir() == phase);
@@ -447,6 +452,32 @@ mod tests {
         symlink(&outside, root.join("tmp/in_target.d")).unwrap();
         keep(&Tasks::default(), &[], left, &root).unwrap();
         assert!(files_below(&outside).unwrap().is_empty());
+    }
+
+    /// As a layer of somebody else, or a hook, may plant them.
+    #[test]
+    fn links_among_what_a_layer_keeps_lead_nowhere() {
+        let work = tempfile::tempdir().unwrap();
+        let [hooks, left, later, root, outside] =
+            ["hooks", "left", "later", "root", "outside"].map(|name| work.path().join(name));
+        for directory in [&hooks, &later, &root.join("tmp/plywood-left"), &root.join("tmp/in_target.d")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        write(&outside.join("50-x"), "of the host");
+        fs::set_permissions(outside.join("50-x"), fs::Permissions::from_mode(0o755)).unwrap();
+        for link in ["plywood-left/work", "plywood-left/beside", "in_target.d/install.d"] {
+            symlink(&outside, root.join("tmp").join(link)).unwrap();
+        }
+        let dirs = |work, beside| HostDirs { hooks: &hooks, build: &hooks, cache: &hooks, work, beside };
+        restore(dirs(&later, Some(&later)), &root).unwrap();
+        assert!(files_below(&later).unwrap().is_empty(), "files of the host are not handed to hooks");
+        let tasks = Tasks::default();
+        assert!(added_hooks(&tasks, Phase::Install, &hooks).unwrap().is_empty());
+        assert_eq!(left_files(&root).unwrap(), []);
+        write(&left.join("new"), "");
+        keep(&tasks, &[], dirs(&left, Some(&left)), &root).unwrap();
+        forget_hooks(Phase::Install, &["50-x".to_owned()], &root).unwrap();
+        assert_eq!(files_below(&outside).unwrap(), [Path::new("50-x")]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::port::{HostFiles, Observation};
 /// seconds at most (FAT).
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
-/// How long the names of the host count.
+/// How long the names of the host count without a new look.
 const NAMES_LAST: Duration = Duration::from_secs(1);
 
 /// How many names of each entry of the directories [`NAMES`] are looked at, the highest levels first: `/opt` may hold whole
@@ -39,13 +39,15 @@ impl HostFiles for HostFileSystem {
 
     fn observe(&self, path: &str, aspect: Aspect) -> Option<Observation> {
         let found = fs::symlink_metadata(path).ok()?;
-        let is_settled = is_settled(&found);
+        // A link keeps its stamp when a link that it leads through is turned to another directory.
+        let is_settled = is_settled(&found) && !found.is_symlink();
         let before = stamp_of(&found);
         let known = (path.to_owned(), aspect, before.clone());
         if let Some(digest) = lock(&self.digests).get(&known).filter(|_| is_settled) {
             return Some(Observation { digest: *digest, stamp: Some(before), is_settled });
         }
         let digest = digest(Path::new(path), &found, aspect).ok()?;
+        // A file that was written to meanwhile has a digest of neither state.
         let stamp = Some(before).filter(|before| self.stamp(path).as_ref() == Some(before));
         if stamp.is_some() {
             lock(&self.digests).insert(known, digest);
@@ -72,7 +74,7 @@ fn stamp_of(found: &Metadata) -> Stamp {
     Stamp::new(found.size(), modified, (found.ctime(), nanoseconds(found.ctime_nsec())))
 }
 
-/// Says whether a later change of a file would give it another stamp.
+/// Returns true if a later change of a file would give it another stamp.
 fn is_settled(found: &Metadata) -> bool {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let age = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(found.ctime());
@@ -90,6 +92,13 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
         Aspect::Entry => {
             let mut hasher = Hasher::default();
             add_entry(&mut hasher, path, found);
+            // A hook that reads `/srv/current/x` reads another file when the link `/srv/current` is turned, and nothing at the
+            // end of the path may tell.
+            let parent = path.parent().unwrap_or(path);
+            let leads_to = fs::canonicalize(path).or_else(|_| fs::canonicalize(parent));
+            if let Some(elsewhere) = leads_to.ok().filter(|found| found != path && found != parent) {
+                add(&mut hasher, elsewhere.as_os_str().as_bytes());
+            }
             Ok(hasher.finish())
         }
         _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -119,7 +128,7 @@ fn add_entry(hasher: &mut Hasher, path: &Path, found: &Metadata) {
         hasher.update(&number.to_le_bytes());
     }
     if found.is_symlink() {
-        // One that cannot be read is as one that leads nowhere.
+        // One that cannot be read counts as one that leads nowhere.
         add(hasher, fs::read_link(path).unwrap_or_default().as_os_str().as_bytes());
     }
 }
@@ -129,7 +138,7 @@ fn add(hasher: &mut Hasher, bytes: &[u8]) {
     hasher.update(bytes);
 }
 
-/// Returns a digest of all names below each entry of `directories`. What cannot be read has none.
+/// Returns a digest of all names below each entry of `directories`. A directory that cannot be read has no entries.
 fn all_names(directories: &[&str]) -> BTreeMap<String, Digest> {
     let entries = directories.iter().flat_map(|directory| sorted_entries(Path::new(directory)));
     entries.map(|path| (path.to_string_lossy().into_owned(), names_below(&path))).collect()
@@ -212,6 +221,27 @@ mod tests {
                 [before.0 != after.0, before.1 != after.1, before.2 != after.2, before.3 != after.3];
             assert_eq!(differs, expected, "{case}");
         }
+    }
+
+    #[test]
+    fn an_entry_is_another_one_when_a_link_on_the_way_is_turned() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for version in ["one", "two"] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("a"), version).unwrap();
+        }
+        symlink("current/a", at("link")).unwrap();
+        let host = HostFileSystem::default();
+        let mut seen = Vec::new();
+        for version in ["one", "two"] {
+            fs::remove_file(at("current")).ok();
+            symlink(version, at("current")).unwrap();
+            let entry = |name: &str| host.observe(at(name).to_str().unwrap(), Aspect::Entry).unwrap();
+            assert!(!entry("link").is_settled, "its stamp does not change");
+            seen.push(["current/a", "link"].map(|name| entry(name).digest));
+        }
+        assert!(seen[0][0] != seen[1][0] && seen[0][1] != seen[1][1]);
     }
 
     #[test]

@@ -20,16 +20,19 @@ use crate::plan::{
     names_log, names_written_file,
 };
 
-/// Where no file of the caller's is: what is there belongs to the machine, as the programs that hooks call do.
+/// Directories without files of the caller: they belong to the machine, as the programs that hooks call do.
 const OF_THE_SYSTEM: [&str; 8] = ["/bin", "/dev", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
 
 /// Variables that name places to write to.
 const WRITTEN_TO: [&str; 3] = ["DIB_IMAGE_CACHE", "DIB_LOCKFILES", "DIB_MANIFEST_SAVE_DIR"];
 
+/// The variable that names the image, by a path to its outputs.
+const IMAGE: &str = "IMAGE_NAME";
+
 /// The variable that names plywood's own log.
 const LOG: &str = "LOGFILE";
 
-/// What hooks look for in the caller's home: keys that anybody may see.
+/// Files that hooks look for in the caller's home: keys that anybody may see.
 const PUBLIC_KEYS: [&str; 4] = ["authorized_keys", "id_dsa.pub", "id_ed25519.pub", "id_rsa.pub"];
 
 /// Larger files are not kept in memory.
@@ -54,6 +57,7 @@ pub struct MachineView<'a> {
 /// can be read.
 pub fn load_machine_files(view: &MachineView<'_>) -> Vec<MachineFile> {
     let identities = own_output(view);
+    let outputs = output_directories(view);
     let mut files = Vec::new();
     let is_looked_at = |name: &str| {
         !WRITTEN_TO.contains(&name) && !is_about_the_call(name) && is_mentioned(view.elements, name)
@@ -61,6 +65,9 @@ pub fn load_machine_files(view: &MachineView<'_>) -> Vec<MachineFile> {
     for (name, value) in view.variables.iter().filter(|(name, _)| is_looked_at(name)) {
         for word in words(value) {
             let Some(named) = NamedFile::find(name, word, view.directory) else { continue };
+            if named.holds_any(&outputs) {
+                continue;
+            }
             let is_written = names_written_file(name)
                 || (names_log(name) && named.entry.is_file())
                 || identities.contains(&identity(&named.entry));
@@ -90,6 +97,15 @@ fn own_output(view: &MachineView<'_>) -> Vec<(u64, u64)> {
     streams.chain(log).filter(Metadata::is_file).map(|entry| identity(&entry)).collect()
 }
 
+/// Returns the directories that the build itself writes to: the caller's, and that of the image, without symlinks. Of one that is
+/// not there yet, the nearest directory above counts.
+fn output_directories(view: &MachineView<'_>) -> Vec<PathBuf> {
+    let image = view.variables.get(IMAGE).map(|image| view.directory.join(image));
+    let beside = image.as_deref().and_then(Path::parent);
+    let directories = [Some(view.directory), beside].into_iter().flatten();
+    directories.filter_map(|directory| directory.ancestors().find_map(|path| path.canonicalize().ok())).collect()
+}
+
 fn identity(entry: &Metadata) -> (u64, u64) {
     (entry.dev(), entry.ino())
 }
@@ -108,13 +124,18 @@ impl NamedFile {
         let entry = fs::metadata(&path).ok()?;
         let is_relative = !word.starts_with('/');
         let shown = if is_relative { is_inside(word) } else { !is_of_system(&path) };
-        // Where the build itself writes: it changes meanwhile.
-        let holds_outputs = entry.is_dir() && directory.starts_with(&path);
-        if !shown || holds_outputs || !(entry.is_file() || is_directory_shown(variable, word, &entry)) {
+        if !shown || !(entry.is_file() || is_directory_shown(variable, word, &entry)) {
             return None;
         }
         let place = if is_relative { format!("{WORK_DIR_ON_HOST}/{word}") } else { word.to_owned() };
         Some(Self { place, path, entry })
+    }
+
+    /// Returns true if one of these directories is at or below it. A directory that the build writes to has another digest each
+    /// time, and nothing that stands on it would ever be found.
+    fn holds_any(&self, outputs: &[PathBuf]) -> bool {
+        let found = self.path.canonicalize().ok().filter(|_| self.entry.is_dir());
+        found.is_some_and(|path| outputs.iter().any(|output| output.starts_with(&path)))
     }
 
     fn load(self, variable: &str, is_written: bool) -> Option<MachineFile> {
@@ -129,6 +150,7 @@ impl NamedFile {
 /// Reads a file that is small enough to be kept; of others, no more than the digest.
 fn input(path: &Path) -> Option<InputFile> {
     let mut content = Vec::new();
+    // Digest and content are of one read: a file that changes in between would be shown under the digest of another content.
     if path.is_file() {
         File::open(path).ok()?.take(MAX_KEPT_BYTES + 1).read_to_end(&mut content).ok()?;
         if content.len() as u64 <= MAX_KEPT_BYTES {
@@ -149,14 +171,14 @@ fn is_of_system(path: &Path) -> bool {
     OF_THE_SYSTEM.iter().any(|directory| path.starts_with(directory))
 }
 
-/// Says whether a relative path leads to something that hooks can be shown.
+/// Returns true if a relative path leads to a place that hooks can be shown.
 fn is_inside(path: &str) -> bool {
     let steps = Path::new(path).components();
     steps.filter(|step| matches!(step, Component::ParentDir)).count() <= MAX_STEPS_UP
 }
 
-/// A mount point, a home, or the directory that the caller is in is no configuration; and a word such as `debian` is no directory
-/// because there happens to be one.
+/// Returns true if a word names a directory on purpose: not a mount point such as `/`, a home or the caller's own directory, and not
+/// a word such as `debian` that happens to be the name of a directory.
 fn is_directory_shown(variable: &str, word: &str, entry: &Metadata) -> bool {
     let steps = Path::new(word).components().filter(|step| matches!(step, Component::Normal(_))).count();
     let is_meant = match word.starts_with('/') {
@@ -231,6 +253,39 @@ mod tests {
             (".ssh", "/root/.ssh/id_rsa.pub".to_owned()),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn directories_that_hold_the_outputs_are_no_inputs() {
+        let machine = tempfile::tempdir().unwrap();
+        files(machine.path(), &["caller/conf/a", "images/conf/a", "other/a", "new/a"]);
+        std::os::unix::fs::symlink("images", machine.path().join("link")).unwrap();
+        let at = |name: &str| machine.path().join(name).to_string_lossy().into_owned();
+        let elements = [Arc::new(element("e").hook("extra-data.d/50-e", "DIB_DIR").build())];
+        for (image, named, is_input) in [
+            ("x", at("caller"), false),
+            ("x", at(""), false),
+            ("x", "../caller".to_owned(), false),
+            ("x", "../caller/conf".to_owned(), true),
+            ("x", at("caller/conf"), true),
+            ("x", at("images"), true),
+            ("../images/x", at("images"), false),
+            ("../images/x", "../images".to_owned(), false),
+            ("../images/x", at("link"), false),
+            ("../images/x", at("images/conf"), true),
+            ("../images/x", at("other"), true),
+            ("../new/below/x", at("new"), false),
+        ] {
+            let variables = [("IMAGE_NAME", image), ("DIB_DIR", named.as_str())];
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let found = load_machine_files(&MachineView {
+                elements: &elements,
+                variables: &variables,
+                home: None,
+                directory: &machine.path().join("caller"),
+            });
+            assert_eq!(found.len(), usize::from(is_input), "{image} {named}");
+        }
     }
 
     #[test]
