@@ -1,6 +1,7 @@
 //! The directories of the machine that hooks of one step see.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS_ON_HOST};
@@ -15,10 +16,11 @@ const CACHE: &str = "dib";
 /// What they see as `DIB_LOCKFILES`, likewise.
 const LOCKS: &str = "dib-lockfiles";
 
-/// Directories of the host that programs need to write to: container engines, which elements call that start from a container
-/// image, and everything that uses `/var/tmp`. Hooks get empty ones, which end with the step: nothing there is in a key. Name
-/// of the stand-in, and place.
-const WRITTEN_ON_HOST: [(&str, &str); 2] = [("containers", "/var/lib/containers"), ("var-tmp", "/var/tmp")];
+/// Directories of the host that programs need to write to: those of container engines, which elements call that start from a
+/// container image, and `/var/tmp`. Hooks get empty ones, which end with the step: nothing there is in a key. Name of the
+/// stand-in, place, and mode.
+const WRITTEN_ON_HOST: [(&str, &str, u32); 2] =
+    [("containers", "/var/lib/containers", 0o755), ("var-tmp", "/var/tmp", 0o1777)];
 
 /// Directories of the machine.
 pub(super) struct Places {
@@ -57,17 +59,14 @@ impl Places {
         tasks: &Tasks,
     ) -> Result<Self, StoreError> {
         let work = workspace.scratch("work")?;
+        // Hooks write beside the image by its name: the directory has to be there, wherever the name leads.
         let image = tasks.environment.get("IMAGE_NAME").map(String::as_str).unwrap_or_default();
         let beside = match ImagePlace::of(image) {
             // In the final stage the caller's own directories are shown.
             _ if surroundings.is_some() => None,
             ImagePlace::Within(below) => {
                 let path = work.join(below);
-                fs::create_dir_all(&path).map_err(|source| StoreError::Io {
-                    action: "make directory",
-                    path,
-                    source,
-                })?;
+                fs::create_dir_all(&path).map_err(failed("make directory", &path))?;
                 None
             }
             ImagePlace::At(directory) => Some((workspace.scratch("beside")?, directory)),
@@ -88,7 +87,7 @@ impl Places {
         })
     }
 
-    /// Returns those in which hooks on the host leave files for each other.
+    /// Returns the directories in which hooks on the host leave files for each other.
     pub(super) fn left(&self) -> HostDirs<'_> {
         HostDirs {
             hooks: &self.hooks,
@@ -118,7 +117,8 @@ impl Places {
                 let written = self.written.iter();
                 let written = written.map(|(path, place)| bind(path, place, Access::ReadWrite));
                 let surroundings = self.surroundings.iter().flat_map(Surroundings::binds);
-                // First: the caller's own directories may lie below.
+                // The order is that of mounting. What may hold others comes first: the caller's directories may lie below
+                // `/var/tmp`, and plywood's own below the directory of the image.
                 written.chain(surroundings).chain(beside).chain(own).chain([work]).collect()
             }
         }
@@ -157,8 +157,22 @@ impl Places {
 
 /// Makes the directories that stand in for those of the host, as far as it has them.
 fn written_on_host(workspace: &dyn Workspace) -> Result<Vec<(PathBuf, &'static str)>, StoreError> {
-    let places = WRITTEN_ON_HOST.into_iter().filter(|(_, place)| Path::new(place).is_dir());
-    places.map(|(name, place)| Ok((workspace.scratch(name)?, place))).collect()
+    // A mount at a link to `/tmp` would cover the hooks' own `/tmp`, and with it the target.
+    let needs_one = |place: &str| {
+        fs::canonicalize(place).is_ok_and(|found| found.is_dir() && !found.starts_with("/tmp"))
+    };
+    let places = WRITTEN_ON_HOST.into_iter().filter(|(_, place, _)| needs_one(place));
+    let make = |(name, place, mode)| {
+        let path = workspace.scratch(name)?;
+        // Whatever the umask: programs of other users write there, too.
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(failed("set the mode of", &path))?;
+        Ok((path, place))
+    };
+    places.map(make).collect()
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    move |source| StoreError::Io { action, path: path.to_owned(), source }
 }
 
 /// The directory of an image, as hooks see it by `IMAGE_NAME`.
@@ -168,7 +182,7 @@ enum ImagePlace {
     Within(String),
     /// This one.
     At(String),
-    /// One that holds plywood's own directories: nothing can be shown in its place.
+    /// A directory that holds plywood's own directories: a mount there would cover them.
     Hidden,
 }
 
@@ -188,7 +202,7 @@ impl ImagePlace {
     }
 }
 
-/// Returns an absolute path without steps up.
+/// Returns an absolute path without steps up. By its names alone: the directories are those of the sandbox, not of this process.
 fn normal(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::from("/"), |mut normal, step| {
         match step {

@@ -44,7 +44,7 @@ pub struct Ports<'a> {
     pub logs: &'a dyn Logs,
     /// Learns what happens.
     pub events: &'a dyn Events,
-    /// Is told where each step stands, if anybody wants to know.
+    /// Receives the position of each step; `None` if no break points are set.
     pub breaks: Option<&'a dyn Breaks>,
 }
 
@@ -202,14 +202,14 @@ impl Builder<'_> {
         Sources { store: self.ports.store, host: self.ports.host, registries: self.registries }
     }
 
-    /// Says whether somebody wants to see how a step is made.
+    /// Returns true if a break point is set in a step, so that it has to be made.
     fn is_awaited(&self, step: &Step) -> bool {
         let (Some(breaks), Work::Tasks(tasks)) = (self.ports.breaks, &step.work) else { return false };
         tasks.list.iter().any(|task| breaks.await_phase(task.phase))
     }
 
     /// Makes sure that the layers of `hits`, the first above `stack`, are in the store, and their records; stops before the
-    /// first step of which a layer could not be had.
+    /// first step with a layer that cannot be fetched or used.
     fn take(
         &self,
         plan: &Plan,
@@ -272,7 +272,7 @@ impl Builder<'_> {
         Ok(built_step(step, diff_ids, Found::Built))
     }
 
-    /// Says why a step will not be found again, if that is so.
+    /// Warns of a step that no later build will find, and says why.
     fn tell_gap(&self, step: &Step, evidence: Option<&Evidence>) {
         if let Some(gap) = evidence.and_then(|evidence| evidence.gap.as_ref()) {
             let message = format!(
@@ -284,10 +284,10 @@ impl Builder<'_> {
         }
     }
 
-    /// Says why what registries have for a step does not spare its making.
+    /// Warns of what registries have for a step that has to be made all the same, and says why it is not used.
     fn tell_refusals(&self, step: &Step, stack: &[DiffId]) {
         let refused = self.registries.refusals(step, Some(stack));
-        // Of layers that could not be taken it was said when that was found.
+        // Of a layer that cannot be used, the user was warned when it was fetched.
         for refused in refused.iter().filter(|refused| !matches!(refused.why, Refusal::Layer { .. })) {
             let message = format!("step `{}`: {refused}", step.name);
             self.ports.events.emit(Event::Warning { message: &message });
@@ -331,23 +331,25 @@ impl Builder<'_> {
         let run = self.prepare(plan, step, tasks, workspace.as_ref(), root.as_ref())?;
         if let Err(error) = run.run(root.as_ref()) {
             drop(run);
-            root.close()?;
-            return Err(self.failed(plan, step, stack, workspace, error));
+            return Err(self.failed(plan, step, stack, workspace, root, error));
         }
         let evidence = run.close()?;
+        // The upper directory is a layer only when nothing of the overlay is mounted any more.
         root.close()?;
         Ok((self.commit(plan, workspace)?.into_iter().collect(), evidence))
     }
 
-    /// Keeps what a failed hook or task left, if the user wants that; returns its error, which then says so.
+    /// Keeps the state that a failed hook or task left, if the user wants that; returns its error, which then says so.
     fn failed(
         &self,
         plan: &Plan,
         step: &Step,
         stack: &[DiffId],
         workspace: Box<dyn Workspace>,
+        root: Box<dyn Root>,
         mut error: BuildError,
     ) -> BuildError {
+        // A root that is dropped is unmounted, too. To close it may fail, and cost time for directories that were moved.
         let Some((phase, task)) = error.failed_task().filter(|_| self.on_failure == OnFailure::Keep) else {
             return error;
         };
@@ -358,8 +360,10 @@ impl Builder<'_> {
             task,
             stack: stack.to_vec(),
         };
-        match workspace.keep_failed(&failed) {
+        let kept = root.close().map_err(BuildError::from);
+        match kept.and_then(|()| Ok(workspace.keep_failed(&failed)?)) {
             Ok(()) => error.note_kept(),
+            // The failure of the hook is the news, and its error must not be lost behind this one.
             Err(why) => {
                 let message = format!("the state that `{}` left could not be kept: {why}", failed.task);
                 self.ports.events.emit(Event::Warning { message: &message });
@@ -408,8 +412,8 @@ impl Builder<'_> {
         })
     }
 
-    /// Returns a name for the builds whose hooks see each other's downloads: those of the same elements, and of one image. A caller
-    /// with surroundings has the habits of diskimage-builder, where images get a new name each day.
+    /// Returns a name for the builds whose hooks see each other's downloads: those of the same elements and the same image. For a
+    /// caller with surroundings the image does not count: users of diskimage-builder often give it a new name each day.
     fn sharing(&self, plan: &Plan) -> String {
         let steps = plan.steps.iter().chain([&plan.finish]);
         let tasks = steps.filter_map(|step| match &step.work {
@@ -423,7 +427,7 @@ impl Builder<'_> {
         Digest::of(names.collect::<String>()).short()
     }
 
-    /// Makes a workspace above `stack`; says which layers below had been changed in the store.
+    /// Makes a workspace above `stack`; warns of layers below that had been changed in the store.
     pub(super) fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {
         let workspace = self.ports.store.workspace(stack)?;
         for diff_id in workspace.renewed() {
@@ -483,15 +487,15 @@ pub(super) fn find(sources: &Sources<'_>, step: &Step, stack: &[DiffId]) -> Resu
         }
     }
     Ok(registries.find(step, stack, host).map(|(offer, found)| {
-        // Of what a stranger says, nothing but the layers is kept, and what they depend on.
+        // Of a record that somebody else wrote, only the layers and the evidence are kept.
         let record = step.record(&offer.step.record.image, stack, offer.diff_ids());
         let record = Record { evidence: offer.step.record.evidence.clone(), ..record };
         Hit { record, found, offer: Some(offer) }
     }))
 }
 
-/// Returns why nothing that the store has under the keys of a step on this stack counts, whatever its hooks read of the host;
-/// empty if there is nothing, or if it counts.
+/// Returns why the record that the store has of a step on this stack does not fit the host; empty if it fits, or if there is no
+/// record.
 pub(super) fn host_misses(
     store: &dyn LayerStore,
     host: &dyn HostFiles,
@@ -503,11 +507,11 @@ pub(super) fn host_misses(
     Ok(first.unwrap_or_default())
 }
 
-/// Returns what the store has of a step on this stack, by either key, and the key that found it; whether it fits the host is
-/// not said.
+/// Returns the records that the store has of a step on this stack, each with the key that found it. They may not fit the host.
 fn stored(store: &dyn LayerStore, step: &Step, stack: &[DiffId]) -> Result<Vec<(Record, Found)>, StoreError> {
     let content_key = step.content_key(ChainId::of(stack));
     let mut found = Vec::new();
+    // The input key finds a record of these inputs on any stack below; the content key tells whether it is this stack.
     if let Some(record) = store.by_input(step.input_key)?
         && record.content_key == content_key
     {
