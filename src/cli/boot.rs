@@ -26,6 +26,9 @@ const SSH: Program = Program { name: "ssh", package: "openssh-client" };
 /// The port of an ssh server.
 const SSH_PORT: u16 = 22;
 
+/// Where temporary files are: guests write gigabytes, and `/tmp` may be memory.
+const TEMPORARY: &str = "/var/tmp";
+
 /// Starts the disk; with a text to expect, ends when it comes; with a user for ssh, ends when ssh does.
 pub(super) fn run(global: &Global, args: &Boot, process: &Process) -> Result<ExitCode, Failure> {
     let format = format_of(&args.disk)?;
@@ -34,7 +37,8 @@ pub(super) fn run(global: &Global, args: &Boot, process: &Process) -> Result<Exi
         require_whole(tool(&OVMF))?;
     }
     let overlay = args.disk_size.map(|size| Overlay::of(&args.disk, format, size)).transpose()?;
-    let kept = if args.write || overlay.is_some() { Writes::Kept } else { Writes::Discarded };
+    // Writes to an overlay are lost with it, so QEMU needs no second temporary file.
+    let writes = if args.write || overlay.is_some() { Writes::Kept } else { Writes::Discarded };
     let machine = Machine {
         disk: overlay.as_ref().map_or(&args.disk, |overlay| &overlay.path),
         format: if overlay.is_some() { "qcow2" } else { format },
@@ -47,14 +51,30 @@ pub(super) fn run(global: &Global, args: &Boot, process: &Process) -> Result<Exi
         seed: args.seed.as_deref(),
         accelerator: accelerator(global, args.accel)?,
         console: Console::Output,
-        writes: kept,
+        writes,
         forwards: &args.forward,
     };
     match (&args.expect, &args.ssh) {
-        (Some(text), _) => expect(&Run::new(QEMU).args(boot_command(&machine)), args, text),
+        (Some(text), _) => expect(&qemu(&machine), args, text),
         (None, Some(user)) => by_ssh(&machine, args, user, process),
         (None, None) => on_terminal(&machine, process),
     }
+}
+
+/// Returns the call of QEMU for a machine. QEMU gets no other variable than this one: it keeps discarded writes in files there.
+fn qemu(machine: &Machine<'_>) -> Run {
+    Run::new(QEMU).args(boot_command(machine)).env("TMPDIR", temporary_directory())
+}
+
+fn temporary_directory() -> PathBuf {
+    let named = std::env::var_os("TMPDIR").filter(|directory| !directory.is_empty());
+    PathBuf::from(named.unwrap_or_else(|| TEMPORARY.into()))
+}
+
+/// Returns how long to wait for a text or for ssh.
+fn limit(args: &Boot) -> Duration {
+    // A time that ends after the last moment that the clock knows would panic.
+    Duration::from_secs(args.timeout.min(u32::MAX.into()))
 }
 
 /// Chooses KVM only where a guest runs under it.
@@ -82,14 +102,14 @@ fn on_terminal(machine: &Machine<'_>, process: &Process) -> Result<ExitCode, Fai
         );
     }
     let machine = Machine { console: Console::Terminal, ..*machine };
-    Run::new(QEMU).args(boot_command(&machine)).interactive_until(&process.interrupted)?;
+    // QEMU puts the terminal into raw mode: it has to end by itself to set it right.
+    qemu(&machine).interactive_until(&process.interrupted)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
-    let limit = Duration::from_secs(args.timeout);
     let mut stdout = std::io::stdout().lock();
-    let watched = qemu.watch(text, limit, &mut |bytes| {
+    let watched = qemu.watch(text, limit(args), &mut |bytes| {
         // Whoever reads the console may have gone; the machine is still watched.
         let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     })?;
@@ -113,18 +133,22 @@ fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
 /// Runs ssh into the machine; returns its exit status.
 fn by_ssh(machine: &Machine<'_>, args: &Boot, user: &str, process: &Process) -> Result<ExitCode, Failure> {
     require_whole(tool(&tool_named(SSH.name)))?;
-    let port = match args.forward.iter().find(|forward| forward.guest == SSH_PORT) {
-        Some(forward) => forward.host,
-        None => probe::free_port()?,
-    };
     let mut forwards = args.forward.clone();
-    forwards.retain(|forward| forward.guest != SSH_PORT);
-    forwards.push(Forward { host: port, guest: SSH_PORT });
+    let port = match forwards.iter().find(|forward| forward.guest == SSH_PORT) {
+        Some(forward) => forward.host,
+        None => {
+            let host = probe::free_port()?;
+            forwards.push(Forward { host, guest: SSH_PORT });
+            host
+        }
+    };
+    // In a file: the terminal is ssh's, and a pipe that nobody reads would stop the machine.
     let mut console = Unnamed::new()?;
     let machine = Machine { console: Console::File(&console.path), forwards: &forwards, ..*machine };
-    let qemu = Run::new(QEMU).args(boot_command(&machine)).background()?;
+    let qemu = qemu(&machine).background()?;
     let ssh = ssh(user, port, args);
     eprintln!("remark: waiting for ssh; from another terminal: {}", ssh.command_line());
+    // Its end is the machine's end, also where ssh fails.
     let _qemu = wait_for_ssh(qemu, port, args, process, &mut console)?;
     match ssh.interactive_until(&process.interrupted) {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -136,7 +160,9 @@ fn by_ssh(machine: &Machine<'_>, args: &Boot, user: &str, process: &Process) -> 
 }
 
 fn ssh(user: &str, port: u16, args: &Boot) -> Run {
+    // Agents and configuration of ssh are found by the caller's environment.
     let ssh = Run::new(SSH).inherit_environment().args(["-p", &port.to_string()]);
+    // Each first boot makes a new host key, and the port is another machine's next time.
     let ssh = ssh.args([
         "-o",
         "StrictHostKeyChecking=no",
@@ -145,6 +171,7 @@ fn ssh(user: &str, port: u16, args: &Boot) -> Run {
         "-o",
         "LogLevel=ERROR",
     ]);
+    // Servers refuse a client after a few wrong keys, so an agent full of others would hide this one.
     let ssh = args.ssh_key.iter().fold(ssh, |ssh, key| ssh.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(key));
     ssh.arg(format!("{user}@127.0.0.1")).args(&args.command)
 }
@@ -158,8 +185,9 @@ fn wait_for_ssh(
     console: &mut Unnamed,
 ) -> Result<Background, Failure> {
     const PAUSE: Duration = Duration::from_millis(300);
-    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let deadline = Instant::now() + limit(args);
     let disk = args.disk.display();
+    // QEMU accepts connections long before the guest listens: only the server's greeting counts.
     while !probe::ssh_answers(port) {
         if process.interrupted.load(Ordering::Relaxed) {
             return Err(Message::plain("interrupted"));
@@ -192,9 +220,9 @@ struct Unnamed {
 }
 
 impl Unnamed {
-    /// Makes it where QEMU puts its own temporary files: `/tmp` may be memory.
+    /// Makes it where QEMU puts its own temporary files.
     fn new() -> Result<Self, Failure> {
-        let directory = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        let directory = temporary_directory();
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let file = rustix::fs::open(&directory, flags, Mode::RUSR | Mode::WUSR).map_err(|error| {
             Message::with_hint(
@@ -203,6 +231,7 @@ impl Unnamed {
             )
         })?;
         let file = File::from(file);
+        // Not `/proc/self`, which would be the other program's.
         let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
         Ok(Self { file, path })
     }
@@ -211,6 +240,7 @@ impl Unnamed {
     fn end(&mut self) -> Result<String, Failure> {
         const LAST_BYTES: u64 = 2000;
         let length = self.file.metadata()?.len();
+        // QEMU has opened the file by its path, so that this does not move where it writes.
         self.file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
         let mut bytes = Vec::new();
         self.file.read_to_end(&mut bytes)?;
@@ -231,20 +261,43 @@ impl Overlay {
         let qemu_img = tool_named("qemu-img");
         require_whole(tool(&qemu_img))?;
         let file = Unnamed::new()?;
+        // qemu-img takes a relative name as relative to the overlay, which is below /proc.
         let backing = disk.canonicalize().map_err(|error| unreadable(disk, &error))?;
         let run = Run::new(Program { name: qemu_img.name, package: qemu_img.package });
         let run = run.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(backing);
         run.arg(&file.path).arg(size.bytes().to_string()).run()?;
+        // The file ends with its last descriptor, which QEMU has only after it has started.
         Ok(Self { path: file.path.clone(), _file: file })
     }
 }
 
 /// Returns QEMU's name of the format of a disk.
 fn format_of(disk: &Path) -> Result<&'static str, Failure> {
-    let format = File::open(disk).and_then(|file| DiskFormat::of_file(&file));
+    let format = File::open(disk).and_then(|file| match disk.extension() {
+        // A guest that could write to a raw disk could have left another format's signature there. QEMU would then open
+        // the host files that such a header names, and show them to the guest.
+        Some(extension) if extension == DiskFormat::Raw.extension() => Ok(DiskFormat::Raw),
+        _ => DiskFormat::of_file(&file),
+    });
     Ok(format.map_err(|error| unreadable(disk, &error))?.qemu_name())
 }
 
 fn unreadable(disk: &Path, error: &std::io::Error) -> Failure {
     Message::plain(format!("cannot read disk `{}`: {error}", disk.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raw_disk_stays_raw_whatever_a_guest_wrote_to_its_start() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, expected) in [("disk.raw", "raw"), ("disk.img", "qcow2"), ("disk", "qcow2")] {
+            let disk = directory.path().join(name);
+            std::fs::write(&disk, b"QFI\xfb\0\0\0\x03").unwrap();
+            assert_eq!(format_of(&disk).unwrap(), expected, "{name}");
+        }
+        assert!(format_of(&directory.path().join("none.raw")).is_err());
+    }
 }

@@ -93,6 +93,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     for request in &requests {
         let build = || request.build(&builder, &edges, &output);
         let steps = build().or_else(|failure| {
+            // A base that was imported from a registry may be fetched again, once; everything built so far is a hit then.
             if args.offline {
                 return Err(failure);
             }
@@ -108,7 +109,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
     unpublished.map(|()| ExitCode::SUCCESS)
 }
 
-/// Returns what hooks may take: as the command line says, else the project.
+/// Returns the limits of hooks: those of the command line, else those of the project.
 fn limits(args: &Build, context: &Context) -> Limits {
     let (given, set) = (&args.limits, &context.project.limits);
     Limits {
@@ -118,7 +119,7 @@ fn limits(args: &Build, context: &Context) -> Limits {
     }
 }
 
-/// A shell and a live display cannot share a terminal.
+/// Returns the kind of display: a live one cannot share the terminal with a shell.
 fn progress(args: &Build) -> Progress {
     match (args.progress, args.on_error) {
         (Progress::Auto, OnError::Shell) => Progress::Plain,
@@ -169,15 +170,17 @@ impl<'a> Request<'a> {
         };
         let directory = naming.directory();
         let delivery = Delivery { work: directory, beside: directory, own: &|_, _| Ok(()) };
+        // Before the outputs: a file that a hook left under the name of an output is replaced by that.
         delivery.run(builder, &self.plan, &steps)?;
         let steps = outputs.write(&mut manifest, &self.outputs)?;
         self.take_over_earlier(builder, &mut manifest, &naming);
         self.save(&manifest, &steps, &naming, edges)?;
+        // Last: until the image is built, its failure is worth a look.
         edges.store.forget_failed(&self.plan.image)?;
         Ok(steps)
     }
 
-    /// Notes what earlier builds have left beside what was written now, and warns of what is stale.
+    /// Records the outputs of earlier builds that are still in the directory, and warns of stale ones.
     fn take_over_earlier(
         &self,
         builder: &Builder<'_>,
@@ -185,10 +188,10 @@ impl<'a> Request<'a> {
         naming: &InDirectory<'_>,
     ) {
         let directory = naming.directory();
-        // One that cannot be read is replaced, as it always was.
+        // A manifest that cannot be read is replaced: it may be another version's.
         let earlier = directory.open_regular(&naming.file(MANIFEST)).map(serde_json::from_reader);
         let Ok(Ok(earlier)) = earlier else { return };
-        // Only names beside the manifest: others are none that plywood has written.
+        // Only plain names: plywood writes outputs beside their manifest, and another user may have written this one.
         let is_plain = |file: &str| Path::new(file).file_name().is_some_and(|name| name == file);
         manifest.take_over(earlier, |output: &OutputEntry| {
             is_plain(&output.file) && matches!(directory.status(output.file.as_ref()), Ok(Some(_)))

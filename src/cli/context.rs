@@ -79,7 +79,7 @@ impl Context {
         })
     }
 
-    /// Fetches no sources if `offline`; hooks are told, as by diskimage-builder.
+    /// With `offline`, fetches no sources, and sets `DIB_OFFLINE` for hooks as diskimage-builder does.
     pub(super) fn offline(self, offline: bool) -> Self {
         Self { offline, ..self }
     }
@@ -159,8 +159,7 @@ impl Context {
         }
     }
 
-    /// Returns what in an image's elements is ignored though it looks as if it should count, and what may not be right in its
-    /// order.
+    /// Returns warnings of files that look as if they counted and are ignored, and of hooks that may run in the wrong order.
     pub(super) fn warnings(&self, name: &ImageName, image: &ImageDefinition) -> Result<Vec<String>, Failure> {
         let elements = self.resolve(name, image, image.order)?.elements;
         let skipped = elements.iter().flat_map(|element| {
@@ -212,7 +211,7 @@ impl Context {
             variables.insert("DIB_OFFLINE".to_owned(), "1".to_owned());
         }
         let settings = settings(&elements, &variables)?;
-        // What fragments make of variables may be paths, too.
+        // Variables that fragments set may name files, too.
         let named: BTreeMap<_, _> = settings.clone().into_iter().chain(variables.clone()).collect();
         Ok(plan_image(&Request {
             image: name.as_str(),

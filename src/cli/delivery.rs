@@ -1,4 +1,4 @@
-//! What hooks have left for the caller while layers were made: beside the image, as with diskimage-builder.
+//! Delivers the files that hooks left for the caller while layers were made, as diskimage-builder does: beside the image.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -14,18 +14,18 @@ use crate::output::Pending;
 use crate::plan::Plan;
 use crate::port::Event;
 
-/// Where it goes.
+/// The directories that files are delivered to.
 pub(super) struct Delivery<'a> {
-    /// What is left in the directory that hooks start in.
+    /// For files in the directory that hooks start in.
     pub(super) work: &'a Directory,
-    /// What is left beside the image, where its name says that this is elsewhere.
+    /// For files beside the image, where its name leads to another directory.
     pub(super) beside: &'a Directory,
-    /// Hands a file or directory of this name to who called.
+    /// Gives the file or directory of this name to the calling user.
     pub(super) own: &'a dyn Fn(&Directory, &OsStr) -> io::Result<()>,
 }
 
 impl Delivery<'_> {
-    /// Copies all of it out of the layers of `steps`, and warns of what is not copied.
+    /// Copies the files out of the layers of `steps`, and warns of those that are not copied.
     pub(super) fn run(&self, builder: &Builder<'_>, plan: &Plan, steps: &[BuiltStep]) -> Result<(), Failure> {
         builder.on_left(plan, steps, |layer| {
             left_files(layer)?.iter().try_for_each(|file| self.deliver(file, builder))
@@ -43,8 +43,10 @@ impl Delivery<'_> {
         }
         let directory = if file.is_beside_image { self.beside } else { self.work };
         let (directory, name) = self.parent(directory, &file.path)?;
+        // Replaces the name and never writes through it: another user may have planted a link there.
         let pending = Pending::new(&directory, name)?;
         let mut source = File::open(&file.source)?;
+        // Readable, and set-user-ID for nobody: the layer may be a stranger's.
         let mode = source.metadata()?.permissions().mode() & 0o755 | 0o644;
         io::copy(&mut source, &mut pending.file())
             .and_then(|_| pending.file().set_permissions(Permissions::from_mode(mode)))

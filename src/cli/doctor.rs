@@ -74,6 +74,7 @@ fn findings(global: &Global, process: &Process) -> Vec<Finding> {
 
 /// Checks the store, and what is tried in it.
 fn of_store(global: &Global, process: &Process, host: &Host<'_>) -> Vec<Finding> {
+    // A store that cannot be opened is a finding: the other checks go on.
     let checked = || -> Result<Vec<Finding>, Failure> {
         let store = open_store(global, process)?;
         let facts = host.store_facts(&store)?;
@@ -99,11 +100,13 @@ fn of_mirrors(environment: &Environment) -> Vec<Finding> {
     let machine = load_apt_sources(Path::new(ETC_APT)).unwrap_or_default();
     let named = ["DIB_DISTRIBUTION_MIRROR", "DIB_DEBIAN_SECURITY_MIRROR"].map(|name| environment.get(name));
     let named = named.into_iter().flatten().filter(|uri| !uri.is_empty());
+    // Of each source the first address: the others are its mirrors.
     let configured = machine.sources.iter().flat_map(|source| source.uris.iter().take(1));
     let uris: BTreeSet<_> = named.chain(configured).cloned().collect();
     if uris.is_empty() {
         return vec![host::no_mirrors()];
     }
+    // Each may take its whole time limit.
     std::thread::scope(|scope| {
         let asked: Vec<_> = uris
             .iter()

@@ -62,9 +62,8 @@ fn list(context: &Context) -> Result<(), Failure> {
         ));
     }
     rows.sort();
-    let width = |texts: &mut dyn Iterator<Item = &str>| texts.map(str::len).max().unwrap_or_default();
-    let names = width(&mut rows.iter().map(|(name, ..)| *name));
-    let places = width(&mut rows.iter().map(|(_, place, _)| place.as_str()));
+    let names = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
+    let places = rows.iter().map(|(_, place, _)| place.len()).max().unwrap_or_default();
     for (name, place, what) in &rows {
         let hidden: Vec<_> = hidden(context, name).map(|place| format!(" (hides {place})")).collect();
         say!("{}", format!("{name:names$}  {place:places$}  {what}{}", hidden.concat()).trim_end())?;

@@ -53,6 +53,7 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
 
 fn build(error: &BuildError, plywood: &str) -> Option<String> {
     match error {
+        // Before everything else: on a full disk, hooks fail with reasons of all kinds.
         BuildError::HookFailed(failure) if has_no_room(&failure.outcome) => Some(make_room(plywood)),
         BuildError::TaskFailed { outcome, .. } if has_no_room(outcome) => Some(make_room(plywood)),
         BuildError::HookFailed(failure) if let Exit::OverLimit(limit) = failure.outcome.exit => {
@@ -90,7 +91,7 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
     }
 }
 
-/// Says whether no layer is below a step, so that there is nothing to look into.
+/// Returns true if no layer is below a step, so that a shell would show nothing.
 fn stands_on_nothing(step: &str) -> bool {
     ["base:", "root:"].iter().any(|lowest| step.starts_with(lowest))
 }
@@ -114,7 +115,7 @@ fn look_at_failed(plywood: &str, image: &str) -> String {
     format!("for a shell on what it left: {plywood} shell {image} --failed")
 }
 
-/// Says whether a job ended because the disk of the store was full, by what it printed.
+/// Returns true if a job printed that the disk was full.
 fn has_no_room(outcome: &Outcome) -> bool {
     outcome.tail.iter().any(|line| line.contains("No space left on device"))
 }

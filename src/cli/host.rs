@@ -1,4 +1,4 @@
-//! The checks of the host, joined to what they look at: for `plywood doctor`, and for whatever stops a build first.
+//! Runs the checks of the host: all of them for `plywood doctor`, and before a build those that it needs.
 
 use std::error::Error;
 use std::io;
@@ -28,8 +28,9 @@ impl<'a> Host<'a> {
     /// Returns the process' own mounts.
     ///
     /// # Errors
-    /// What is lacking, if the process could not get them.
+    /// The finding that says why, if the process has none or lacks rights.
     pub(super) fn mounts(&self) -> Result<PrivateMounts, Failure> {
+        // The oldest kernel first: on such a one, other checks fail with reasons that help nobody.
         require(self.kernel())?;
         match &self.process.mounts {
             Ok(mounts) => require(self.privileges()).map(|()| *mounts),
@@ -59,7 +60,7 @@ impl<'a> Host<'a> {
         host::namespaces(&trial, &self.rights)
     }
 
-    /// Says whether what needs root and mounts can be tried at all.
+    /// Returns true if trials that need root and mounts are possible.
     pub(super) fn may_try(&self) -> bool {
         self.process.mounts.is_ok()
     }

@@ -18,15 +18,15 @@ use crate::oci::{DiffId, Digest, Reference};
 use crate::port::{Layer, StoreError};
 use crate::store::{Imported, Store};
 
-/// What was taken in. Until it has a name in the store, the next collection removes it.
+/// An imported root file system. Until it has a name in the store, the next garbage collection removes it.
 struct Taken {
     diff_ids: Vec<DiffId>,
     form: Form,
-    /// Where the same can be had again.
+    /// The reference that it can be fetched by again.
     reference: Option<Reference>,
 }
 
-/// What gets a name in the store.
+/// Its form in the store, before it has a name there.
 enum Form {
     Imported(Imported),
     Fetched(Fetched<Layer>),
@@ -56,7 +56,7 @@ pub(super) fn run(global: &Global, args: &Import, process: &Process) -> Result<E
     let (distro, release) = distribution(&store, args, &diff_ids)?;
     let reference = reference.map(|reference| reference.to_string());
     let family = Family::of(&distro).ok_or_else(|| unknown_distribution(&args.source))?;
-    // Named last: an import that fails leaves nothing that is kept.
+    // Named only now: an import that fails before leaves nothing but what garbage collection removes.
     let manifest = form.save(&store, architecture)?;
     let base = BaseDefinition {
         family,
@@ -142,6 +142,7 @@ fn import(store: &Store, source: &str, architecture: Architecture) -> Result<Imp
 
 /// Returns the distribution and its release: as given, or as the root file system says itself.
 fn distribution(store: &Store, args: &Import, stack: &[DiffId]) -> Result<(String, String), Failure> {
+    // Without a look into the layers: they may be large.
     if let (Some(distro), Some(release)) = (&args.distro, &args.release) {
         return Ok((distro.clone(), release.clone()));
     }
@@ -162,7 +163,8 @@ fn unknown_distribution(source: &str) -> Failure {
     )
 }
 
-/// Reads the variables of `os-release` in the highest layer that has the file. From the archive: unpacking it would need root.
+/// Reads the variables of `os-release` in the highest layer that has the file. It is read from the archive, as unpacking needs
+/// root.
 fn os_release(store: &Store, stack: &[DiffId]) -> Result<Vec<(String, String)>, Failure> {
     const LIMIT_BYTES: u64 = 64 << 10;
     for diff_id in stack.iter().rev() {

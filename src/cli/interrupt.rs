@@ -1,36 +1,48 @@
 //! The end of a command that the user asks to stop.
 //!
-//! Loops that move bytes look at the flag, and end within a moment in order. What cannot look (a file system that
-//! syncs, a resolver, the removal of a large tree) must not keep the user waiting either: a thread ends the process when
-//! its time is over. That is as safe as SIGKILL: mounts, loop devices and jobs are released by the kernel, and the next
-//! command sweeps the store.
+//! Loops that move bytes look at the flag and end in order within a moment. Some calls cannot look: a file system that
+//! syncs, a resolver, the removal of a large tree. They must not keep the user waiting, so a thread ends the process when
+//! the time is over. That is as safe as SIGKILL: the kernel releases mounts, loop devices and jobs, a file gets its name
+//! only when it is complete, and the next command sweeps the store.
 
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 
-use super::Process;
 use super::args::Progress;
 use super::report::{self, Failure, Message};
+use super::{Process, signal_status};
 use crate::build::BuildError;
 
-/// How long a command may take to end in order.
+/// How long a command may take to end in order. Longer than a second: a program on the terminal has that long to end.
 const GRACE: Duration = Duration::from_millis(1300);
 /// How soon the signal is noticed.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long the last message may take. The three together are less than two seconds, which is what users are promised.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Ends the process soon after the user asked it to stop, wherever it is then.
 pub(super) fn end_in_time(process: &Process, progress: Progress) {
     let (interrupted, caught) = (Arc::clone(&process.interrupted), Arc::clone(&process.caught));
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         while !interrupted.load(Ordering::Relaxed) {
-            std::thread::sleep(LOOK);
+            thread::sleep(LOOK);
         }
-        std::thread::sleep(GRACE);
-        tell(&Message::plain("interrupted"), progress, "plywood");
-        std::process::exit(128 + i32::try_from(caught.load(Ordering::Relaxed)).unwrap_or(0));
+        // The main thread usually returns from `main` within this time, which ends this thread, too.
+        thread::sleep(GRACE);
+        let (sender, told) = channel();
+        // On a thread of its own: where standard error is a full pipe, the thread that writes there holds its lock, and
+        // this message would wait for it without end.
+        thread::spawn(move || {
+            tell(&Message::plain("interrupted"), progress, "plywood");
+            sender.send(())
+        });
+        let _ = told.recv_timeout(LAST_WORDS);
+        std::process::exit(signal_status(&caught).map_or(128, i32::from));
     });
 }
 
@@ -42,7 +54,7 @@ pub(super) fn reason(process: &Process, failure: Failure) -> Failure {
     }
 }
 
-/// Says whether an error tells which hook was running.
+/// Returns true if an error names the hook that was running.
 fn names_hook(error: &(dyn Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(BuildError::Interrupted { .. }))
 }
@@ -53,6 +65,6 @@ pub(super) fn tell(failure: &Failure, progress: Progress, plywood: &str) {
         Progress::Json => report::render_json(failure, plywood),
         Progress::Auto | Progress::Plain => report::render(failure, plywood),
     };
-    // Nobody is left to be told if this fails.
+    // If standard error is closed, nobody can be told.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -56,17 +56,21 @@ pub struct Process {
     pub mounts: Result<crate::sandbox::PrivateMounts, crate::port::SandboxError>,
     /// Becomes true when the user asks to stop.
     pub interrupted: Arc<AtomicBool>,
-    /// The signal that asked, or 0.
+    /// The number of the signal that asked, or 0.
     pub caught: Arc<AtomicUsize>,
 }
 
 impl Process {
     /// Returns the exit status of a process that a signal ended, as a shell shows it; `None` if none was caught.
     pub fn signal_status(&self) -> Option<u8> {
-        match u8::try_from(self.caught.load(Ordering::Relaxed)) {
-            Ok(signal @ 1..) => Some(128 + signal),
-            _ => None,
-        }
+        signal_status(&self.caught)
+    }
+}
+
+fn signal_status(caught: &AtomicUsize) -> Option<u8> {
+    match u8::try_from(caught.load(Ordering::Relaxed)) {
+        Ok(signal @ 1..) => Some(128 + signal),
+        _ => None,
     }
 }
 
@@ -85,6 +89,7 @@ pub fn run(process: &Process) -> ExitCode {
     if cli.global.project == Path::new(".") {
         cli.global.project = crate::load::find_project();
     }
+    // Not before the command line is read: how the last message looks depends on it.
     let progress = cli.command.progress().unwrap_or(Progress::Plain);
     interrupt::end_in_time(process, progress);
     let done = dispatch(&cli, process).map_err(|failure| interrupt::reason(process, failure));

@@ -29,6 +29,7 @@ pub(super) fn check(
     outputs: &[OutputType],
     registries: &Registries<'_>,
 ) -> Result<Vec<String>, Failure> {
+    // The cheap checks first: the store and a loop device are tried only for a build that could succeed.
     check_clock(plan)?;
     let forecasts = forecast(plan, store, files, registries)?;
     let is_built = !forecasts.iter().all(|step| matches!(step.outcome, Prospect::Hit { .. }));
@@ -39,6 +40,7 @@ pub(super) fn check(
     for program in output_programs(outputs) {
         require_tool(program)?;
     }
+    // Hooks of the final stage that ask for the disk get one, also where only an archive is written.
     let for_archive = hooks_look_at_disk(plan) && outputs.iter().any(OutputType::is_archive);
     let makes_disk = for_archive || outputs.iter().any(OutputType::is_disk);
     if makes_disk {
@@ -47,6 +49,7 @@ pub(super) fn check(
     if makes_disk && disk.has_volumes() {
         require_whole(host.device_mapper())?;
     }
+    // Where all layers are there, the store need not have space for more.
     if is_built {
         check_store(host, store)?;
     }

@@ -89,7 +89,7 @@ struct File {
 }
 
 impl File {
-    /// A name that leads out of the directory is refused.
+    /// Refuses a name that leads out of the directory, hides the file or commands the terminal: it is the registry's.
     fn new(remote: &Remote, layer: &Descriptor, title: &str) -> Result<Self, Failure> {
         let is_unsafe = |c: char| c == '/' || c.is_control();
         if title.is_empty() || title.starts_with('.') || title.contains(is_unsafe) {

@@ -32,6 +32,7 @@ fn patient_client(global: &Global, process: &Process, patience: Duration) -> Res
         Err(LoadError::NoProject { .. }) => Default::default(),
         Err(error) => return Err(error.into()),
     };
+    // A key such as `https://HOST` would match no reference, and its settings would be ignored.
     if let Some(host) = tables.keys().find(|host| !is_host(host)) {
         let bare = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
         let bare = bare.split('/').next().unwrap_or_default();

@@ -48,14 +48,8 @@ pub fn chain(error: &Failure) -> String {
 /// Returns the text for an error with its chain of causes, and the hint that the message itself has. Other hints name
 /// commands on a project, which callers of diskimage-builder do not have.
 pub fn chain_and_own_hint(error: &Failure) -> String {
-    let mut current: Option<&(dyn Error + 'static)> = Some(error.as_ref());
-    let mut hint = None;
-    while let (Some(error), None) = (current, hint) {
-        hint = error.downcast_ref::<Message>().and_then(|message| message.hint.as_deref());
-        current = error.source();
-    }
-    let hint = hint.map(|hint| format!("hint: {}\n", shown(hint)));
-    chain(error) + &hint.unwrap_or_default()
+    let hint = causes_from(error.as_ref()).find_map(own_hint);
+    chain(error) + &hint.map(|hint| format!("hint: {}\n", shown(hint))).unwrap_or_default()
 }
 
 /// Returns the same as one line.
@@ -76,13 +70,16 @@ pub fn render_json(error: &Failure, plywood: &str) -> String {
 }
 
 fn causes(error: &Failure) -> Vec<String> {
-    let mut causes = Vec::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        causes.push(bounded(error.to_string()));
-        cause = error.source();
-    }
-    causes
+    causes_from(error.as_ref()).skip(1).map(|cause| bounded(cause.to_string())).collect()
+}
+
+/// Returns an error, its cause, the cause of that, and so on.
+pub fn causes_from<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+fn own_hint<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {
+    error.downcast_ref::<Message>().and_then(|message| message.hint.as_deref())
 }
 
 /// The most characters of a message. Paths and names from archives, registries and hooks are as long as others like.
@@ -97,7 +94,7 @@ pub fn bounded(text: String) -> String {
 
 /// Returns the beginning and the end of a text of more than `most` characters.
 pub fn cut(text: String, most: usize, beginning: usize) -> String {
-    // A text of fewer bytes has fewer characters: nearly all are.
+    // No text has more characters than bytes, so that nearly all are not counted.
     let characters = if text.len() <= most { 0 } else { text.chars().count() };
     if characters <= most {
         return text;
@@ -122,15 +119,9 @@ pub fn printable(text: &str) -> String {
 
 /// Returns what to type next after an error, where something is known.
 pub fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        let own = error.downcast_ref::<Message>().and_then(|message| message.hint.clone());
-        if let Some(hint) = own.or_else(|| super::hint::for_error(error, plywood)) {
-            return Some(hint);
-        }
-        current = error.source();
-    }
-    None
+    // The outermost error that has one: it knows best what was wanted.
+    let hint = |error| own_hint(error).map(str::to_owned).or_else(|| super::hint::for_error(error, plywood));
+    causes_from(error).find_map(hint)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<Ex
     let (name, image) = context.image(&args.image)?;
     let edges = Edges::new(global, process, environment(), Reach::Online)?;
     let plan = context.plan(name, image, &edges.store)?;
-    // Hooks that have to run first take their time.
+    // Hooks may have to run first, which takes time: show them.
     let detail = if args.at.is_some() { Detail::of(global) } else { Detail::beside_answer(global) };
     let events = renderer(super::args::Progress::Plain, detail);
     let client = look_up_client(global, process)?;

@@ -31,8 +31,8 @@ pub(super) fn settings(elements: &[Arc<Element>], variables: &Environment) -> Re
     Ok(source_environment(elements, &given)?)
 }
 
-/// Says whether a fragment may only be there to check something: it would be heard in the final stage, if no layer's hooks read what
-/// it sets.
+/// Returns true if a fragment may refuse the image. If no hook of a layer reads what it sets, it would first run in the final
+/// stage, when everything is built.
 fn may_end_the_build(fragment: &ElementFile) -> bool {
     let text = String::from_utf8_lossy(fragment.text.as_deref().unwrap_or_default());
     let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
@@ -47,13 +47,27 @@ pub(super) fn sources(
 ) -> Result<BTreeMap<ElementName, Vec<ResolvedSource>>, Failure> {
     let mut found = BTreeMap::new();
     for element in elements {
-        for line in element.source_lines() {
-            let expanded = expand_line(element, line, settings)?;
-            if let Some(request) = read_source_line(&element.name, line, &expanded, settings)? {
-                let fetched = fetcher(settings, store.cache("sources")?).resolve(request);
-                let source = fetched.map_err(|error| error.at(&element.name, line))?;
-                found.entry(element.name.clone()).or_insert_with(Vec::new).push(source);
-            }
+        let sources = sources_of(element, settings, || Ok(store.cache("sources")?))?;
+        if !sources.is_empty() {
+            found.insert(element.name.clone(), sources);
+        }
+    }
+    Ok(found)
+}
+
+/// Fetches what the lists of one element ask for. `cache` is called only where something is fetched: it makes a directory, and a
+/// plan may be made with a store that can only be read.
+fn sources_of(
+    element: &Element,
+    settings: &Environment,
+    cache: impl Fn() -> Result<PathBuf, Failure>,
+) -> Result<Vec<ResolvedSource>, Failure> {
+    let mut found = Vec::new();
+    for line in element.source_lines() {
+        let expanded = expand_line(element, line, settings)?;
+        if let Some(request) = read_source_line(&element.name, line, &expanded, settings)? {
+            let fetched = fetcher(settings, cache()?).resolve(request);
+            found.push(fetched.map_err(|error| error.at(&element.name, line))?);
         }
     }
     Ok(found)
@@ -61,12 +75,12 @@ pub(super) fn sources(
 
 /// Fetches what hooks ask for while an image is built, into the cache of a store.
 pub(super) struct SourcesOfHooks {
-    store: PathBuf,
+    cache: PathBuf,
 }
 
 impl SourcesOfHooks {
     pub(super) fn new(store: &Store) -> Result<Self, Failure> {
-        Ok(Self { store: store.cache("sources")? })
+        Ok(Self { cache: store.cache("sources")? })
     }
 
     fn resolve(
@@ -76,15 +90,7 @@ impl SourcesOfHooks {
         variables: &Environment,
     ) -> Result<Vec<ResolvedSource>, Failure> {
         let element = as_element(file, std::fs::read(path)?)?;
-        let mut found = Vec::new();
-        for line in element.source_lines() {
-            let expanded = expand_line(&element, line, variables)?;
-            if let Some(request) = read_source_line(&element.name, line, &expanded, variables)? {
-                let fetched = fetcher(variables, self.store.clone()).resolve(request);
-                found.push(fetched.map_err(|error| error.at(&element.name, line))?);
-            }
-        }
-        Ok(found)
+        sources_of(&element, variables, || Ok(self.cache.clone()))
     }
 }
 
@@ -95,7 +101,7 @@ impl AddedSources for SourcesOfHooks {
     }
 }
 
-/// Returns an element with nothing but a list that a hook has written: it is read as those of elements are.
+/// Returns an element with nothing but a list that a hook has written, so that one reader reads both kinds of lists.
 fn as_element(file: &str, text: Vec<u8>) -> Result<Element, Failure> {
     let name = file.strip_prefix("source-repository-").unwrap_or(file).parse()?;
     let kind = FileKind::File { digest: Digest::of(&text), bytes: text.len() as u64 };

@@ -106,7 +106,7 @@ fn names(images: &BTreeSet<String>) -> String {
     images.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Checks all names before the first image is removed.
+/// Removes images. All names are checked before the first one is removed.
 fn remove(
     global: &Global,
     store: &Store,
@@ -134,7 +134,7 @@ fn remove(
     for name in chosen.keys() {
         store.remove_image(name)?;
     }
-    // No age, no limit: only what nothing refers to any more.
+    // Without age and size, a collection removes only what no record and no name needs.
     let GcReport { freed_bytes, .. } = store.gc(&GcPolicy::default())?;
     if json {
         let removed: Vec<_> = chosen.keys().collect();

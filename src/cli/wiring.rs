@@ -37,13 +37,14 @@ impl Edges {
     /// Opens the store and gets ready to run hooks, with the caller's way to the network.
     ///
     /// # Errors
-    /// If the kernel is too old, or the process has not the rights that a build needs.
+    /// If the kernel is too old, or the process lacks rights that a build needs.
     pub(super) fn new(
         global: &Global,
         process: &Process,
         environment: Environment,
         reach: Reach,
     ) -> Result<Self, Failure> {
+        // Before the store is opened, which would make its directory for nothing.
         let mounts = Host::of(process).mounts()?;
         let store = open_store(global, process)?;
         let etc_apt = PathBuf::from(ETC_APT);

@@ -102,7 +102,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// Returns what `--offline` means for package indices: they are not brought up to date. Hooks keep the network.
+    /// Returns how packages may be fetched: with `--offline`, indices are not refreshed, and hooks keep the network.
     fn reach(&self) -> Reach {
         match self.definition.env.get("DIB_OFFLINE").map(String::as_str) {
             None | Some("") => Reach::Online,
@@ -195,6 +195,7 @@ fn output_directory(path: &Path, owner: Option<Owner>) -> Result<Directory, Fail
     let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).last();
     let make = || -> io::Result<Directory> {
         let directory = Directory::create(path)?;
+        // From the highest directory that was made: it has all others below it.
         if let Some((highest, owner)) = missing.zip(owner) {
             let (around, name) = Directory::of_file(highest)?;
             owner.take(&around, &name)?;
@@ -226,9 +227,9 @@ fn own_directory(
 /// Outputs beside each other, all with one name and an ending.
 struct Beside<'a> {
     request: &'a BuildRequest,
-    /// Where the outputs are.
+    /// The directory of the outputs.
     outputs: Directory,
-    /// What hooks leave for the caller: a directory's, and its name there.
+    /// The directory of manifests, which hooks fill: the directory that it is in, and its name there.
     manifests: Option<(Directory, OsString)>,
     owner: Option<Owner>,
     /// In seconds since 1970.
@@ -236,7 +237,7 @@ struct Beside<'a> {
 }
 
 impl<'a> Beside<'a> {
-    /// Opens the directory of the outputs, which is the same to the end, whatever becomes of its name.
+    /// Opens the directory of the outputs, once: it stays the same one if another user exchanges what has its name.
     fn new(request: &'a BuildRequest, owner: Option<Owner>) -> Result<Self, Failure> {
         let here = std::env::current_dir()?;
         let path = here.join(request.name.as_str());
@@ -264,6 +265,7 @@ impl<'a> Beside<'a> {
     /// Returns what is new and has the image's name, with an ending (`x.vmlinuz`) or an addition (`x-boot.iso`).
     fn made(&self) -> Result<Vec<OsString>, Failure> {
         let mut made = Vec::new();
+        // Files of hooks have no list: they are known by their name, and by a change since the start.
         for name in self.outputs.names()? {
             let rest = name.as_bytes().strip_prefix(self.request.name.base().as_bytes());
             let has_name = rest.is_some_and(|rest| matches!(rest.first(), Some(b'.' | b'-')));

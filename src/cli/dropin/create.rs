@@ -76,23 +76,24 @@ fn environment(call: &Call<'_>, arguments: &Arguments) -> Environment {
     shown(
         "Clearing the environment.\n(note this will prevent much of the local-config element from working)",
     );
-    // Elements are found by it, and no hook sees it.
+    // plywood finds elements by it, as diskimage-builder does; hooks do not see it.
     let kept = call.environment.get_key_value("VIRTUAL_ENV");
     kept.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Returns the status of the hook that failed; 1 for everything else.
 fn status_of(failure: &Failure) -> u8 {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(failure.as_ref());
-    while let Some(error) = cause {
-        let exit = error.downcast_ref::<BuildError>().and_then(BuildError::exit);
-        if let Some(exit) = exit {
-            return u8::try_from(exit.shell_status()).ok().filter(|status| *status != 0).unwrap_or(1);
+    let status = |error: &(dyn Error + 'static)| {
+        if let Some(exit) = error.downcast_ref::<BuildError>().and_then(BuildError::exit) {
+            return Some(exit.shell_status());
         }
-        if let Some(ShellError::Environment(ExecError::Failed { exit, .. })) = error.downcast_ref() {
-            return exit.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+        match error.downcast_ref() {
+            // Fragments are sourced on the host before there is a plan, and may refuse the image as hooks do.
+            Some(ShellError::Environment(ExecError::Failed { exit, .. })) => Some(exit.code().unwrap_or(1)),
+            _ => None,
         }
-        cause = error.source();
-    }
-    1
+    };
+    let status = report::causes_from(failure.as_ref()).find_map(status);
+    // Callers take 0 for success.
+    status.and_then(|status| u8::try_from(status).ok()).filter(|status| *status != 0).unwrap_or(1)
 }

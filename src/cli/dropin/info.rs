@@ -47,8 +47,8 @@ fn text(arguments: &Arguments, environment: &Environment) -> Result<String, Fail
     })
 }
 
-/// Returns an element that is requested twice and provides something: diskimage-builder refuses it, as the second one provides
-/// what the first one has provided.
+/// Returns an element that is requested twice and provides something. diskimage-builder refuses it: it would be provided
+/// twice.
 fn twice<'a>(catalog: &Catalog, requested: &'a [ElementName]) -> Option<&'a ElementName> {
     let provides =
         |name: &ElementName| catalog.get(name.as_str()).is_some_and(|element| !element.provides.is_empty());

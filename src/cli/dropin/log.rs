@@ -60,7 +60,8 @@ impl Log {
 impl Events for Log {
     fn emit(&self, event: Event<'_>) {
         let lines = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).lines(&event);
-        // What hooks print is passed on as it is, as diskimage-builder does it; everything else may name what others have named.
+        // The output of hooks passes unchanged, as with diskimage-builder. Other lines may hold names from registries and
+        // archives, which could command the terminal.
         let is_output = matches!(event, Event::TaskOutput { .. });
         let text = |line: &String| if is_output { line.clone() } else { shown(line) };
         lines.iter().filter(|line| is_shown(line)).for_each(|line| self.line(&text(line)));

@@ -10,7 +10,7 @@ pub(super) struct Json;
 
 impl Events for Json {
     fn emit(&self, event: Event<'_>) {
-        // Lines of output are cut already.
+        // Only warnings have texts of any length: lines of output are cut where they are read.
         let message = match event {
             Event::Warning { message } => bounded(message.to_owned()),
             _ => String::new(),
