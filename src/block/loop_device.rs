@@ -102,16 +102,17 @@ impl LoopDevice {
     }
 }
 
-/// Attaches a file without a name in `directory` and detaches it again: says whether this host can do that.
+/// Attaches a file in `directory` and detaches it again, to learn whether this host can do so.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn try_loop_device(directory: &Path) -> io::Result<()> {
     const TRIED_BYTES: u64 = 1 << 20;
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     let path = directory.join("loop-trial");
     let file =
         File::from(rustix::fs::open(&path, flags | rustix::fs::OFlags::CREATE, Mode::RUSR | Mode::WUSR)?);
+    // At once, so that nothing stays after a kill. Not `O_TMPFILE`, which some file systems lack that can hold disks.
     fs::remove_file(&path)?;
     file.set_len(TRIED_BYTES)?;
     LoopDevice::attach(&file, Extent { offset: 0, bytes: TRIED_BYTES }, SectorSize::B512).map(drop)

@@ -20,7 +20,7 @@ pub fn has_device_mapper() -> bool {
     Path::new(CONTROL).exists()
 }
 
-/// Refuses to go on where there is none.
+/// Fails with [`DiskError::NoDeviceMapper`] if the kernel lacks it.
 pub(super) fn require_device_mapper() -> Result<(), DiskError> {
     if has_device_mapper() { Ok(()) } else { Err(DiskError::NoDeviceMapper) }
 }

@@ -1,7 +1,7 @@
 //! Files with holes: where their data is.
 //!
-//! A hole counts from [`HOLE_BYTES`] on, as where layers are unpacked. Smaller ones may be gone there, and the disk would not
-//! be the same.
+//! Only holes of at least [`HOLE_BYTES`] count, as where layers are unpacked. Smaller holes may be lost there, and disks of the
+//! same files would differ.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -39,6 +39,7 @@ pub(super) fn data_bytes(directory: &OwnedFd, name: &CString, stat: &Stat) -> Re
 pub(super) fn next_data(file: impl AsFd, position: u64, size: u64) -> Result<Option<(u64, u64)>, Errno> {
     match seek(&file, SeekFrom::Data(position)) {
         Ok(start) => {
+            // Data is widened to whole granules. It cannot reach into the range before, which ends at a granule.
             let hole = seek(&file, SeekFrom::Hole(start))?;
             let end = hole.div_ceil(GRANULE).saturating_mul(GRANULE).min(size);
             Ok(Some((start / GRANULE * GRANULE, end)))

@@ -62,6 +62,7 @@ fn measure_directory(
             content.blocks += 1;
             let directory = open_directory(directory, &name).map_err(os_error("open", &path))?;
             measure_directory(&directory, &path, content, seen)?;
+        // Hard links share an inode and its blocks; only the first name counts them.
         } else if is_first(&stat, seen) {
             content.inodes += 1;
             if file_type == FileType::RegularFile {

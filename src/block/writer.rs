@@ -42,6 +42,7 @@ impl DiskWriter for LoopWriter {
     }
 
     fn ask_for_space(&self, content: Content, raw: &Path) -> Result<(), DiskError> {
+        // The lesser of the two: a file whose blocks are few has holes, and small files are counted as whole blocks.
         let needed_bytes = content.bytes.min(content.blocks.saturating_mul(BLOCK_BYTES));
         let (path, free_bytes) = free_space(raw)?;
         match free_bytes < needed_bytes {
@@ -132,10 +133,10 @@ impl OpenDisk for LoopDisk {
     }
 }
 
-/// Of the file systems on which raw disks lie.
+/// The block size of the file systems that hold raw disks.
 const BLOCK_BYTES: u64 = 4096;
 
-/// A file system with less free space is taken for full: the last blocks are often nobody's.
+/// A file system with less free space counts as full: its last blocks often cannot be allocated.
 const FULL_BYTES: u64 = 1 << 20;
 
 /// Returns the directory that `raw` is in, and the free space there in bytes.
@@ -146,7 +147,8 @@ fn free_space(raw: &Path) -> Result<(PathBuf, u64), DiskError> {
     Ok((directory.to_owned(), status.f_bavail.saturating_mul(status.f_frsize)))
 }
 
-/// Tells of a full file system in place of what came of it: under a loop device, that is an I/O error of whatever writes to it.
+/// Replaces an error by [`DiskError::NoRoom`] if the file system below the disk is full. Programs that write to a loop device see
+/// a full disk below it as an I/O error.
 fn full(raw: &Path, error: DiskError) -> DiskError {
     match free_space(raw) {
         Ok((path, free_bytes)) if free_bytes < FULL_BYTES && !matches!(error, DiskError::Interrupted) => {
@@ -158,6 +160,7 @@ fn full(raw: &Path, error: DiskError) -> DiskError {
 
 impl LoopDisk {
     fn close(mut self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
+        // What hooks wrote to a device directly is in its cache, apart from that of the file systems on it.
         for device in self.devices.drain(..) {
             let path = device.path();
             File::open(path).and_then(|file| file.sync_all()).map_err(io_error("sync", path))?;

@@ -1,6 +1,6 @@
 //! Whether plywood runs in a container, and how its owner gives it rights.
 
-/// Who made the container that plywood runs in.
+/// The engine of the container in which plywood runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
     /// Docker, or an engine with its command line.
@@ -13,7 +13,7 @@ pub enum Container {
     Other,
 }
 
-/// What tells that a process is in a container.
+/// The signs by which a process knows that it is in a container.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ContainerSigns<'a> {
     /// The file `/.dockerenv` exists.
@@ -29,13 +29,14 @@ pub struct ContainerSigns<'a> {
 }
 
 impl Container {
-    /// Returns the container that these signs tell of, if any.
+    /// Returns the container that these signs show, if any.
     pub fn of(signs: &ContainerSigns<'_>) -> Option<Self> {
         let has_group = |name: &str| signs.cgroup.contains(name);
         match signs.variable {
-            // A pod's containers have the signs of their engine, too.
+            // First, as containers of a pod have the signs of their engine, too, whose command line is no help there.
             _ if signs.kubernetes || has_group("kubepods") => Some(Container::Kubernetes),
             Some("podman") => Some(Container::Podman),
+            // Before Docker: an image that was exported from a Docker container may hold `/.dockerenv`.
             _ if signs.containerenv => Some(Container::Podman),
             _ if signs.dockerenv || has_group("/docker") => Some(Container::Docker),
             Some(other) if !other.is_empty() => Some(Container::Other),

@@ -3,7 +3,7 @@
 use super::trial::{EACCES, EINVAL, ENODEV, EPERM, refused};
 use super::{Finding, Rights, Trial};
 
-/// What a builds needs at least, and below which the user should know.
+/// The least that a build needs, and the amounts below which `plywood doctor` warns.
 const LITTLE_BYTES: u64 = 10_000_000_000;
 const TOO_LITTLE_BYTES: u64 = 500_000_000;
 const FEW_INODES: u64 = 200_000;
@@ -32,7 +32,7 @@ const KNOWN: [(u64, &str, Fitness); 17] = [
     (0x7371_7368, "squashfs", Fitness::Unfit),
 ];
 
-/// Whether a store can usually be on a file system. The trial decides; this explains it.
+/// How well a file system usually suits a store. The trial decides; this only explains its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fitness {
     Fit,
@@ -56,12 +56,12 @@ impl FileSystem {
     }
 }
 
-/// What was found of a store's directory.
+/// Facts about the directory of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFacts {
     /// The directory.
     pub path: String,
-    /// What it is on.
+    /// The file system it is on.
     pub file_system: FileSystem,
     /// Whether layers can be unpacked there: owners, extended attributes, removals.
     pub unpacking: Trial,
@@ -139,6 +139,7 @@ pub fn overlay(trial: &Trial, facts: &StoreFacts, rights: &Rights) -> Finding {
             format!("layers cannot be stacked: an overlay cannot be mounted: {reason}"),
             refused(rights),
         ),
+        // Overlayfs answers EINVAL where the upper directory cannot have its attributes or removals.
         _ if is_unfit || *errno == Some(EINVAL) => Finding::lacking(
             CHECK,
             format!(
@@ -151,7 +152,7 @@ pub fn overlay(trial: &Trial, facts: &StoreFacts, rights: &Rights) -> Finding {
             format!(
                 "layers cannot be stacked: an overlay on directories of the store `{path}` ({kind}) cannot be mounted: {reason}"
             ),
-            "see `dmesg`: overlayfs says there why",
+            "see the messages of overlayfs in `dmesg`",
         ),
     }
 }

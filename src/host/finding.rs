@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What one check found.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What was checked: `kernel`, `program mmdebstrap`.
@@ -15,7 +15,7 @@ pub struct Finding {
     pub cure: Option<String>,
 }
 
-/// Whether builds work with what a check found.
+/// How builds fare with the result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
@@ -30,7 +30,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Returns the word that shows it.
+    /// Returns its word in the output of `plywood doctor`.
     pub const fn word(self) -> &'static str {
         match self {
             Standing::Ok => "ok",

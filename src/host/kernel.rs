@@ -15,6 +15,7 @@ pub fn kernel(release: &str) -> Finding {
             format!("the kernel is Linux {release}, and plywood needs Linux {major}.{minor} or newer"),
             format!("build on a host with Linux {major}.{minor} or newer (Debian 11, EL 9, Ubuntu 22.04)"),
         ),
+        // A release that cannot be read is taken for new: the trials that follow decide.
         _ => Finding::ok(CHECK, format!("Linux {release} ({major}.{minor} or newer is needed)")),
     }
 }

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::tool::{self, QEMU_SYSTEM};
 
-/// How running a guest under KVM went.
+/// The outcome of running a guest under KVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KvmTrial {
     /// A guest ran.

@@ -11,7 +11,7 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Returns where a connection for an `http` or `https` address goes, `None` for another address.
+/// Returns the host and port of an `http` or `https` address, `None` for any other address.
 pub fn endpoint(uri: &str) -> Option<Endpoint> {
     let (scheme, rest) = uri.split_once("://")?;
     let default = match scheme.to_ascii_lowercase().as_str() {
@@ -20,6 +20,7 @@ pub fn endpoint(uri: &str) -> Option<Endpoint> {
         _ => return None,
     };
     let authority = rest.split(['/', '?', '#']).next()?;
+    // The last `@`: passwords are often written with one that is not escaped.
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
     let (host, port) = match place.strip_prefix('[') {
         Some(inner) => inner.split_once(']').map(|(host, rest)| (host, rest.strip_prefix(':')))?,

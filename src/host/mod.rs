@@ -1,10 +1,10 @@
-//! What a build asks of its host: one function for each check.
+//! The requirements of a build on its host: one function for each check.
 //!
 //! ```text
 //! facts (read or tried by `probe`) ──► a check ──► Finding: standing, what was found, cure
 //! ```
 //!
-//! `plywood doctor` shows all findings. `plywood build` stops at the first one that stands in its way, so both say the same.
+//! `plywood doctor` shows all findings. `plywood build` stops at the first one that stands in its way, so both use the same words.
 
 mod container;
 mod file_system;

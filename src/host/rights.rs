@@ -21,7 +21,7 @@ const NEEDED: [(u32, &str); 11] = [
     (31, "SETFCAP"),
 ];
 
-/// What this process may do.
+/// The rights of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
     /// The effective user.
@@ -30,9 +30,9 @@ pub struct Rights {
     pub capabilities: u64,
     /// A seccomp filter judges its system calls.
     pub is_filtered: bool,
-    /// Its root is another user on the host.
+    /// True in a user namespace, where root is another user on the host.
     pub in_user_namespace: bool,
-    /// Where it runs.
+    /// The container in which it runs, if any.
     pub container: Option<Container>,
 }
 
@@ -48,8 +48,10 @@ impl Rights {
         let map: Vec<_> = uid_map.split_whitespace().collect();
         Self {
             uid,
+            // Where /proc is missing, nothing is known to lack; the trials find out.
             capabilities: u64::from_str_radix(field("CapEff"), 16).unwrap_or(u64::MAX),
             is_filtered: field("Seccomp") == "2",
+            // The first user namespace maps all users to themselves, in one line.
             in_user_namespace: !map.is_empty() && map != ["0", "0", "4294967295"],
             container,
         }
@@ -90,6 +92,7 @@ pub fn privileges(rights: &Rights) -> Finding {
             ),
         );
     }
+    // After the capabilities: without them, the advice to give them comes first.
     if rights.in_user_namespace {
         return Finding::lacking(
             CHECK,

@@ -13,43 +13,33 @@ pub struct Tool {
     pub purpose: &'static str,
 }
 
+const fn needed(name: &'static str, package: &'static str, purpose: &'static str) -> Tool {
+    Tool { name, package, purpose }
+}
+
 /// Starts disks.
-pub const QEMU_SYSTEM: Tool =
-    Tool { name: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "plywood boot" };
+pub const QEMU_SYSTEM: Tool = needed("qemu-system-x86_64", "qemu-system-x86", "plywood boot");
 
 /// The UEFI firmware of virtual machines.
-pub const OVMF: Tool =
-    Tool { name: "/usr/share/ovmf/OVMF.fd", package: "ovmf", purpose: "plywood boot --firmware uefi" };
+pub const OVMF: Tool = needed("/usr/share/ovmf/OVMF.fd", "ovmf", "plywood boot --firmware uefi");
 
-/// All of them.
+/// Every program that plywood calls.
 pub const TOOLS: &[Tool] = &[
-    Tool {
-        name: "mmdebstrap",
-        package: "mmdebstrap",
-        purpose: "bases that are bootstrapped: Debian, Ubuntu",
-    },
-    Tool { name: "mke2fs", package: "e2fsprogs", purpose: "disks with ext4, the default" },
-    Tool { name: "mkfs.xfs", package: "xfsprogs", purpose: "disks with xfs" },
-    Tool { name: "mkfs.btrfs", package: "btrfs-progs", purpose: "disks with btrfs" },
-    Tool { name: "mkswap", package: "util-linux", purpose: "disks with swap" },
-    Tool { name: "lvm", package: "lvm2", purpose: "disks with logical volumes" },
-    Tool {
-        name: "qemu-img",
-        package: "qemu-utils",
-        purpose: "the formats vhd, vmdk, vdi and those of qemu-img itself",
-    },
-    Tool { name: "mksquashfs", package: "squashfs-tools", purpose: "the format squashfs" },
-    Tool { name: "docker", package: "docker.io", purpose: "the format docker" },
-    Tool { name: "bash", package: "bash", purpose: "elements with environment.d, and block-device files" },
-    Tool {
-        name: "git",
-        package: "git",
-        purpose: "elements with sources in git, and projects that are checkouts",
-    },
-    Tool { name: "curl", package: "curl", purpose: "elements with sources that are downloaded" },
+    needed("mmdebstrap", "mmdebstrap", "bases that are bootstrapped: Debian, Ubuntu"),
+    needed("mke2fs", "e2fsprogs", "disks with ext4, the default"),
+    needed("mkfs.xfs", "xfsprogs", "disks with xfs"),
+    needed("mkfs.btrfs", "btrfs-progs", "disks with btrfs"),
+    needed("mkswap", "util-linux", "disks with swap"),
+    needed("lvm", "lvm2", "disks with logical volumes"),
+    needed("qemu-img", "qemu-utils", "the formats vhd, vmdk, vdi and those of qemu-img itself"),
+    needed("mksquashfs", "squashfs-tools", "the format squashfs"),
+    needed("docker", "docker.io", "the format docker"),
+    needed("bash", "bash", "elements with environment.d, and block-device files"),
+    needed("git", "git", "elements with sources in git, and projects that are checkouts"),
+    needed("curl", "curl", "elements with sources that are downloaded"),
     QEMU_SYSTEM,
     OVMF,
-    Tool { name: "ssh", package: "openssh-client", purpose: "plywood boot --ssh" },
+    needed("ssh", "openssh-client", "plywood boot --ssh"),
 ];
 
 /// Returns the tool of this name, which must be one of [`TOOLS`].

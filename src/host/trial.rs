@@ -1,13 +1,13 @@
-//! What the kernel answered when something was tried.
+//! The kernel's answers to trials.
 
 use super::{Finding, Rights};
 
-/// How a trial went.
+/// The outcome of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
     /// It worked.
     Works,
-    /// It did not.
+    /// It failed.
     Fails {
         /// What was tried, in the imperative: `make a mount namespace`.
         action: String,
@@ -63,6 +63,7 @@ pub fn loop_devices(trial: &Trial, rights: &Rights) -> Finding {
     };
     let found = format!("no disk can be made, only containers and archives: cannot {action}: {reason}");
     let cure = match (*errno, rights.container) {
+        // Whatever the number: in a container, the host has the module, and the container lacks the devices.
         (_, Some(container)) => container.give_devices().to_owned(),
         (Some(ENOENT | ENXIO | ENODEV), None) => "modprobe loop".to_owned(),
         (Some(EPERM | EACCES), None) => refused(rights),
@@ -71,7 +72,7 @@ pub fn loop_devices(trial: &Trial, rights: &Rights) -> Finding {
     Finding::limited(CHECK, found, cure)
 }
 
-/// Checks that logical volumes can be made: `is_there` tells of the device mapper.
+/// Checks that logical volumes can be made: `is_there` is true if the kernel has the device mapper.
 pub fn device_mapper(is_there: bool) -> Finding {
     const CHECK: &str = "device mapper";
     if is_there {

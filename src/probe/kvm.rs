@@ -19,7 +19,7 @@ const ROM_BYTES: usize = 64 << 10;
 const RESET: usize = 0xfff0;
 /// `ljmp $0xf000, $0`.
 const JUMP: [u8; 5] = [0xea, 0x00, 0x00, 0x00, 0xf0];
-/// What runs at `f000:0000`, in the words of the GNU assembler:
+/// The code at `f000:0000`, in the syntax of the GNU assembler:
 ///
 /// ```text
 /// .code16 cli; xorw %ax, %ax; movw %ax, %ds
@@ -47,11 +47,11 @@ const GUEST: [u8; 125] = [
     0xf4, 0x00, 0xb0, 0x2a, 0xee, 0xf4, 0xeb, 0xfd, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     0x00, 0x00, 0x00, 0x00, 0x00, 0x9a, 0x20, 0x00, 0x0f, 0x00, 0x68, 0x00, 0x0f,
 ];
-/// What QEMU's device `isa-debug-exit` makes of 42.
+/// The exit status that QEMU's device `isa-debug-exit` makes of 42.
 const STATUS: i32 = 42 << 1 | 1;
 
-/// Runs a guest under KVM. That `/dev/kvm` can be opened says little: in some virtual machines no guest runs under it, or
-/// only the guest's 16-bit start does.
+/// Runs a guest under KVM. In some virtual machines `/dev/kvm` can be opened, but no guest runs under it, or only the guest's
+/// 16-bit start does.
 pub fn kvm() -> KvmTrial {
     match File::options().read(true).write(true).open("/dev/kvm") {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return KvmTrial::NoAccess,
@@ -74,6 +74,7 @@ pub fn run_guest(accelerator: &str) -> Result<KvmTrial, ExecError> {
         Ok(rom) => rom,
         Err(error) => return Ok(KvmTrial::Fails(error.to_string())),
     };
+    // QEMU opens its firmware by a path: this one needs no temporary file that a kill would leave behind.
     let firmware = format!("/proc/{}/fd/{}", std::process::id(), rom.as_raw_fd());
     let machine = format!("pc,accel={accelerator}");
     let qemu = Run::new(program)

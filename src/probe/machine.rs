@@ -17,7 +17,7 @@ pub fn kernel_release() -> String {
 
 /// Reads what this process may do, and whether it is in a container.
 pub fn rights() -> Rights {
-    // What cannot be read tells nothing; the trials that follow do.
+    // A file that cannot be read counts as empty: the trials that follow decide.
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     // A container's pid 1 has the variable also where `sudo` or `env -i` took it from this process.
     let of_first = fs::read("/proc/1/environ").unwrap_or_default();
@@ -44,6 +44,7 @@ pub fn namespaces() -> Trial {
         (UnshareFlags::NEWIPC, "make an ipc namespace"),
         (UnshareFlags::NEWNET, "make a network namespace"),
     ];
+    // Unsharing changes the namespaces of the thread that calls it: plywood's own mounts are in the caller's.
     let trial = thread::spawn(|| {
         // SAFETY: only namespaces are unshared, in a thread that does nothing else afterwards.
         let unshare = |flags| unsafe { rustix::thread::unshare_unsafe(flags) };
@@ -53,12 +54,12 @@ pub fn namespaces() -> Trial {
     trial.join().expect("making namespaces does not panic")
 }
 
-/// Says whether a program is in `PATH` or root's directories, or a file at its absolute path.
+/// Returns true if a program is in `PATH` or root's directories, or is a file at its absolute path.
 pub fn is_installed(tool: &Tool) -> bool {
     exec::find(tool.name).is_some()
 }
 
-/// Tries one action and keeps why it fails.
+/// Tries one action, and records the reason if it fails.
 pub fn try_action(action: impl Into<String>, tried: impl FnOnce() -> io::Result<()>) -> Trial {
     match tried() {
         Ok(()) => Trial::Works,

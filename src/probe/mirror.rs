@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub fn mirror(endpoint: &Endpoint) -> Trial {
     let place = endpoint.clone();
     let (sender, receiver) = channel();
-    // The resolver of the system cannot be told when to give up.
+    // The resolver of the system has no time limit of ours: the thread is left behind, and ends with the process at the latest.
     thread::spawn(move || sender.send(connect(&place)));
     let Endpoint { host, port } = endpoint;
     try_action(format!("connect to {host}:{port}"), || {

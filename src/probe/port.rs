@@ -12,7 +12,7 @@ pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Says whether an ssh server introduces itself behind a port of the loopback interface.
+/// Returns true if an ssh server sends its greeting on a port of the loopback interface.
 ///
 /// Source: RFC 4253, section 4.2.
 pub fn ssh_answers(port: u16) -> bool {

@@ -17,7 +17,7 @@ use crate::host::{FileSystem, StoreFacts, Trial};
 /// If the file system cannot be asked.
 pub fn store(path: &Path, scratch: &Path, is_root: bool) -> io::Result<StoreFacts> {
     let (kind, room) = (statfs(path)?, statvfs(path)?);
-    // Btrfs makes inodes as they are needed, and says 0 of 0.
+    // Btrfs makes inodes as they are needed, and reports 0 of 0.
     let free_inodes = (room.f_files > 0).then_some(room.f_favail);
     Ok(StoreFacts {
         path: path.display().to_string(),
@@ -31,6 +31,7 @@ pub fn store(path: &Path, scratch: &Path, is_root: bool) -> io::Result<StoreFact
 fn unpack(scratch: &Path, is_root: bool) -> Trial {
     let (file, link, device) = (scratch.join("file"), scratch.join("link"), scratch.join("device"));
     let write = try_action("write a file", || fs::write(&file, b"plywood"));
+    // Without root each of these fails, which says nothing about the file system.
     if !is_root || write != Trial::Works {
         return write;
     }
