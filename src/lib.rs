@@ -13,11 +13,11 @@
 //! | [`trust`] | keys, signatures, whose word counts |
 //! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, what is masked at capture |
 //! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` and `disk` lean on `element`, `image` on all three, all on `oci` |
-//! | [`host`] | what a build asks of its host: checks, findings, cures |
+//! | [`host`] | the requirements of a build on its host: checks, findings, cures |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
-//! | [`directory`] | directories that other users may write to: nobody leads a write astray |
+//! | [`directory`] | opens directories that other users may write to, and files in them, and follows none of their links |
 //! | [`load`], [`exec`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
 //! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
 //! | [`build`] | carries out a plan, through ports alone |

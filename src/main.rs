@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     if let Some(status) = sandbox::run_if_asked() {
         return status;
     }
+    // Before any thread, as it changes a table of glibc's.
     #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
     look_hosts_up_without_plugins();
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let process = Process { mounts, interrupted, caught };
     let status = cli::run(&process);
     match process.signal_status() {
+        // A command that was done before it noticed the signal has succeeded.
         Some(of_signal) if status != ExitCode::SUCCESS => ExitCode::from(of_signal),
         _ => status,
     }
@@ -40,8 +42,8 @@ fn main() -> ExitCode {
 
 /// Has glibc look host names up by what is linked into this program, `/etc/hosts` and DNS.
 ///
-/// What else `/etc/nsswitch.conf` may name is a library of the machine, which comes with the machine's own glibc. Two
-/// different ones in a process do not get on with each other.
+/// Any other source in `/etc/nsswitch.conf` is a library of the host, which is made for the host's own glibc. Loading it would
+/// bring a second glibc into this process, and crash it.
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 fn look_hosts_up_without_plugins() {
     use std::ffi::{c_char, c_int};

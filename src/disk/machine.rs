@@ -46,7 +46,7 @@ pub enum Console<'a> {
     Output,
     /// On the terminal. All keys go to the guest, Ctrl-C too; Ctrl-A is QEMU's own.
     Terminal,
-    /// In a file.
+    /// In a file, which need not have a name: its path may be in `/proc`.
     File(&'a Path),
 }
 
@@ -68,7 +68,7 @@ pub struct Forward {
     pub guest: u16,
 }
 
-/// A text that names no two ports.
+/// A text that is not a pair of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not of the form HOST:GUEST, two TCP ports such as 8080:80")]
 pub struct ForwardError(String);
@@ -93,7 +93,7 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
     let mut words = vec!["-machine".to_owned(), accelerator.to_owned()];
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
     if machine.accelerator == Accelerator::Kvm {
-        // QEMU's default model has less than some distributions are compiled for.
+        // QEMU's default model lacks instructions that some distributions are compiled for, such as x86-64-v2.
         add("-cpu", "host".to_owned());
     }
     add("-m", machine.memory.bytes().div_ceil(1 << 20).to_string());
@@ -109,6 +109,7 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
     if let Some(seed) = machine.seed {
         add("-drive", drive(seed, "raw", "readonly=on"));
     }
+    // On the loopback interface alone: images under test often have well-known passwords.
     let forwards = machine.forwards.iter();
     let forwards = forwards.map(|Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
     add("-nic", format!("user,model=virtio-net-pci{}", forwards.collect::<String>()));
@@ -119,6 +120,7 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
             add("-monitor", "none".to_owned());
         }
         Console::Terminal => {
+            // `signal=off` makes Ctrl-C a key of the guest; `mux` gives QEMU's monitor the escape key Ctrl-A.
             add("-chardev", "stdio,id=console,mux=on,signal=off".to_owned());
             add("-serial", "chardev:console".to_owned());
             add("-mon", "chardev=console".to_owned());

@@ -34,7 +34,7 @@ pub enum Signed {
     Complete(SignedChain),
     /// A part of it; these packages have the rest.
     Partial(&'static str),
-    /// Nothing, or the distribution is not known to sign its loaders.
+    /// None of it, or no signed loaders of the distribution are known.
     Nothing,
 }
 

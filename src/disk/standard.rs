@@ -158,7 +158,7 @@ pub struct Content {
     pub entries: u64,
     /// Blocks of 4 KiB that files and directories take: what `du` counts.
     pub blocks: u64,
-    /// The entries, each hard-linked file once: what takes an inode.
+    /// The inodes that they take: entries, with each hard-linked file once.
     pub inodes: u64,
 }
 

@@ -47,7 +47,7 @@ impl BreakPoints {
         }
     }
 
-    /// Stops with a shell after an error alone.
+    /// Returns the one point that `--on-error shell` stops at: with a shell, after an error.
     pub fn after_error() -> Self {
         Self {
             points: [point(Moment::Failed(Phase::Install))].into(),

@@ -164,7 +164,7 @@ impl BuildRequest {
     }
 }
 
-/// Refuses what would be ignored: the caller relies on it.
+/// Refuses variables that plywood would have to ignore, though the caller relies on them.
 fn refuse_unsupported(caller: &Environment, outputs: &[OutputType]) -> Result<(), RequestError> {
     const USUAL_NAMES: &str = "^[0-9A-Za-z_-]+$";
     const GZIPS: [&str; 3] = ["gzip", "pigz", "igzip"];

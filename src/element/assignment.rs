@@ -77,7 +77,7 @@ enum Reach {
     Shell,
     /// Programs too.
     Programs,
-    /// Nothing but shells that name it.
+    /// Only shells that name it.
     Named,
 }
 

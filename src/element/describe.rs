@@ -62,7 +62,7 @@ fn summary(readme: &str) -> Option<String> {
     texts.find(|text| !text.is_empty()).map(|text| first_sentence(&text).to_owned())
 }
 
-/// A full stop ends a sentence if a space and something else than a small letter follow: "e.g. this" goes on.
+/// A full stop ends a sentence, unless a space and a small letter follow: "e.g. this" goes on.
 fn first_sentence(text: &str) -> &str {
     let ends = |at: &usize| text[at + 2..].starts_with(|c: char| !c.is_lowercase());
     let end = text.match_indices(". ").map(|(at, _)| at).find(ends);

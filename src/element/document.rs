@@ -43,7 +43,7 @@ pub(super) fn parse_document<T: DeserializeOwned>(
 
 /// Finds a key that a map of the file `path` of `element` has twice. As in diskimage-builder, the last one counts.
 pub(super) fn repeated_key(element: &ElementName, path: &str, text: &[u8]) -> Option<DocumentError> {
-    // JSON is near enough to YAML for this, and its own parser does not tell.
+    // As YAML, also where it is JSON, which is nearly a part of it: the parser of JSON does not report repeated keys.
     let fault = parse_yaml::<IgnoredAny>(std::str::from_utf8(text).ok()?, DuplicateKeyPolicy::Error).err()?;
     let key = fault.message.strip_prefix("duplicate mapping key: ")?;
     let message = format!("`{key}` is there twice: the last one counts");

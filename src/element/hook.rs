@@ -110,18 +110,20 @@ impl Element {
     }
 
     fn skipped_hooks_of(&self, phase: Phase) -> impl Iterator<Item = SkippedHook<'_>> {
-        let files = self.files_in(phase.dir());
-        let unmentioned = files.filter(|(name, _)| !self.mentions_file(name));
-        unmentioned.filter_map(move |(name, file)| match offending_character(name) {
-            Some(found) if is_numbered(name) && runs(file) && is_script(file) => {
-                Some(SkippedHook::Name { phase, name, found })
-            }
-            None if looks_like_script(name, file) => Some(SkippedHook::NotExecutable { phase, name }),
-            _ => None,
+        self.files_in(phase.dir()).filter_map(move |(name, file)| {
+            let skipped = match offending_character(name) {
+                Some(found) if is_numbered(name) && runs(file) && is_script(file) => {
+                    SkippedHook::Name { phase, name, found }
+                }
+                None if looks_like_script(name, file) => SkippedHook::NotExecutable { phase, name },
+                _ => return None,
+            };
+            // Last, as it reads every text of the element.
+            (!self.mentions_file(name)).then_some(skipped)
         })
     }
 
-    /// Says whether a file names another one of this name: hooks install what lies beside them.
+    /// Returns true if another file of the element names a file of this name: hooks install files that lie beside them.
     fn mentions_file(&self, name: &str) -> bool {
         let texts = self.files.iter().filter_map(|(path, file)| Some((path, file.text.as_deref()?)));
         let mut others = texts.filter(|(path, _)| path.rsplit('/').next() != Some(name));
@@ -133,7 +135,7 @@ fn runs(file: &ElementFile) -> bool {
     file.mode == Mode::Executable && matches!(file.kind, FileKind::File { .. })
 }
 
-/// Says whether a file that is not executable was meant to be: data files beside hooks are common.
+/// Returns true if a file that is not executable was probably meant to be: data files beside hooks are common.
 fn looks_like_script(name: &str, file: &ElementFile) -> bool {
     file.mode == Mode::Plain && (is_numbered(name) || is_script(file))
 }

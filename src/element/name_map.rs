@@ -39,7 +39,7 @@ pub struct PackageMap {
     release: BTreeMap<String, BTreeMap<String, Names>>,
 }
 
-/// By hand, as a derived reader refuses a section that is there twice.
+/// By hand: a derived reader refuses a section that is there twice, and diskimage-builder takes the last one.
 impl<'de> Deserialize<'de> for PackageMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Sections;
@@ -164,7 +164,7 @@ impl Element {
         self.text("pkg-map").map(|text| parse_document(&self.name, "pkg-map", text)).transpose()
     }
 
-    /// Returns the keys that are twice in one map of its package lists or maps: the first of each file.
+    /// Returns the first key of each of its package lists and maps that one map has twice.
     pub fn repeated_keys(&self) -> Vec<DocumentError> {
         let files = PROVIDER_DATA.into_iter().filter_map(|path| Some((path, self.text(path)?)));
         files.filter_map(|(path, text)| repeated_key(&self.name, path, text)).collect()

@@ -96,7 +96,7 @@ pub fn is_done_natively(element: &ElementName, phase: Phase) -> bool {
 /// Directories whose files the providers copy into the image.
 const COPIED: [&str; 3] = ["bin", "init-scripts", "static"];
 
-/// Says whether a file of the hooks directory is for one of the providers, whose work plywood does.
+/// Returns true if a file of the hooks directory is for one of the providers, whose work plywood does.
 pub fn is_data_for_plywood(path: &str) -> bool {
     match path.split_once('/') {
         None => is_source_list(path) || PROVIDER_DATA.contains(&path),
@@ -104,7 +104,7 @@ pub fn is_data_for_plywood(path: &str) -> bool {
     }
 }
 
-/// Says whether a file at the top of the hooks directory asks for things to be fetched.
+/// Returns true if a file at the top of the hooks directory lists sources to fetch.
 pub fn is_source_list(name: &str) -> bool {
     name.starts_with("source-repository-") && !name.ends_with('~') && !name.contains('/')
 }
@@ -116,7 +116,7 @@ pub fn plain_list_phase(path: &str) -> Option<Phase> {
     (name.starts_with("package-installs-") && !name.contains('/')).then_some(phase)
 }
 
-/// Says whether a variable has a say in what is fetched.
+/// Returns true if a variable may change which sources are fetched, or whence.
 pub fn is_source_variable(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["DIB_REPOTYPE_", "DIB_REPOLOCATION_", "DIB_REPOREF_", "DIB_INSTALLTYPE_"];
     const NAMES: [&str; 4] =

@@ -30,6 +30,7 @@ impl Element {
         let mut options = BTreeMap::new();
         let (fragments, others): (Vec<_>, Vec<_>) =
             self.texts().partition(|(path, _)| path.starts_with("environment.d/"));
+        // Fragments first: their default counts, and hooks repeat it only where they can run without them.
         for (path, text) in fragments.iter().chain(&others) {
             let is_fragment = path.starts_with("environment.d/");
             let code: Vec<_> = text.lines().filter(|line| !is_comment(line)).collect();

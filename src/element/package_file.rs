@@ -101,6 +101,7 @@ impl RuleReader {
     }
 
     fn only_on(&mut self, condition: Condition) -> Result<(), String> {
+        // The same key twice is no contradiction: the last one counts.
         let kind = std::mem::discriminant(&condition);
         match self.architectures.replace(condition) {
             Some(other) if std::mem::discriminant(&other) != kind => {

@@ -1,4 +1,4 @@
-//! Files and directories of an element that nothing reads, because of a slip in their names.
+//! Files and directories of an element that are ignored because of a slip in their names.
 
 use std::collections::BTreeSet;
 
@@ -18,14 +18,12 @@ pub struct Stray {
 /// Directories whose meaning elements rely on, besides those of the phases.
 const DIRECTORIES: [&str; 4] = ["environment.d", "init-scripts", "static", "modprobe.d"];
 
-/// Directories of data that diskimage-builder's elements have, and that are no slip.
-pub(super) const DATA_DIRECTORIES: [&str; 9] = [
-    "environment.d",
+/// Further directories of data in diskimage-builder's elements. They look like slips and are none.
+const DATA_DIRECTORIES: [&str; 7] = [
     "binary-deps.d",
     "dracut-drivers.d",
     "dracut.conf.d",
     "init.d",
-    "modprobe.d",
     "ramdisk-install.d",
     "udev.d",
     "yum.repos.d",
@@ -47,7 +45,7 @@ const SOURCES: &str = "source-repository-";
 
 impl Element {
     /// Returns the files and directories whose names are slips. A name that a text of `elements` (those of the image) looks
-    /// for is data, whatever it is like.
+    /// for is data, and no slip.
     pub fn strays<'a>(&'a self, elements: impl Iterator<Item = &'a Element> + Clone) -> Vec<Stray> {
         let names: BTreeSet<_> = self.files.keys().map(|path| top_name(path)).collect();
         let slips = names.into_iter().filter_map(|name| Some((name, meant_by(name)?)));
@@ -91,13 +89,14 @@ fn file_meant_by(name: &str) -> Option<String> {
     FILES.into_iter().find(|known| is_slip(name, known)).map(str::to_owned)
 }
 
-/// Says whether a name is another one with one letter wrong, missing, added or exchanged, two in a long name.
+/// Returns true if a name differs from another one by one letter that is wrong, missing, added or exchanged; in a long name, by
+/// two.
 fn is_slip(name: &str, known: &str) -> bool {
     let allowed = if known.len() > 8 { 2 } else { 1 };
     strsim::osa_distance(name, known) <= allowed
 }
 
-/// Says whether a text of an element has `name` as a part of a path in the hooks directory or an element: `../name`,
+/// Returns true if a text of an element has `name` as a part of a path in the hooks directory or an element: `../name`,
 /// `$element_dir/name`, `/tmp/in_target.d/name`.
 fn looks_for(element: &Element, name: &str) -> bool {
     let name = name.trim_end_matches('/');
@@ -111,7 +110,7 @@ fn looks_for(element: &Element, name: &str) -> bool {
     })
 }
 
-/// Says whether a text ends with a path that may be the hooks directory or an element's.
+/// Returns true if a text ends with a path that may be the hooks directory or an element's.
 fn leads_into_hooks(before: &str) -> bool {
     let Some(path) = before.strip_suffix('/') else { return false };
     let start = path.rfind(|c: char| c == '/' || c.is_whitespace() || c == '"' || c == '\'');

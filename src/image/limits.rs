@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::ByteSize;
 
-/// What each hook, and each task of plywood's own, may take: the table `[limits]`. Without it, all that there is. Limits are in no
-/// key: they decide whether a build succeeds, never what it makes.
+/// Limits for each hook, and for each task of plywood's own: the table `[limits]`. Without it there are none. Limits are part of
+/// no cache key: they decide whether a build succeeds, never its result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct LimitSettings {
-    /// Seconds after which a hook is ended.
+    /// Seconds after which a hook that still runs is ended.
     pub hook_timeout: Option<u64>,
     /// Processes and threads that a hook may have at a time. Needs the kernel's controller `pids`.
     pub hook_processes: Option<u64>,

@@ -24,7 +24,7 @@ pub struct Project {
     pub cache: CacheSettings,
     /// Whose layers may be used.
     pub trust: TrustSettings,
-    /// What hooks may take.
+    /// Limits for hooks.
     pub limits: LimitSettings,
     /// The images, by name.
     pub image: BTreeMap<ImageName, ImageDefinition>,
@@ -112,7 +112,7 @@ impl<'de> Deserialize<'de> for EpochRequest {
                 i64::try_from(seconds).map(EpochRequest::Seconds).map_err(E::custom)
             }
 
-            /// TOML's own dates, without quotes.
+            /// TOML's own dates, without quotes: its parser hands them over as a map of one entry.
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EpochRequest, A::Error> {
                 let (_, text): (String, String) =
                     map.next_entry()?.ok_or_else(|| A::Error::custom(format!("expected {EPOCH_FORMS}")))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Reach, SourceError, Sources, local_path};
 use crate::exec::Program;
-use crate::oci::{Digest, HashingReader};
+use crate::oci::Digest;
 
 const CURL: Program = Program { name: "curl", package: "curl" };
 
@@ -33,13 +33,14 @@ pub(super) fn fetch(sources: &Sources, place: &Path, location: &str) -> Result<D
     }
 }
 
-/// Returns the digest of the file that was fetched last, if there is one. Its other name is that digest: a file that was changed
-/// since is removed, so that it is fetched again.
+/// Returns the digest of the file that was fetched last, if there is one. A file that was changed since is removed, so that it is
+/// fetched again.
 fn verified(place: &Path, latest: &Path) -> Result<Option<Digest>, SourceError> {
     if !latest.exists() {
         return Ok(None);
     }
     let digest = digest_of(latest)?;
+    // Both names were given to one inode: a changed file no longer has the digest that is its other name.
     if place.join(digest.hex()).exists() {
         return Ok(Some(digest));
     }
@@ -66,6 +67,7 @@ fn download(sources: &Sources, location: &str, latest: &Path, arrived: &Path) ->
 fn keep(place: &Path, arrived: &Path, latest: &Path) -> Result<Digest, SourceError> {
     let digest = digest_of(arrived)?;
     let named = place.join(digest.hex());
+    // An older file of this name may have been changed since it was named. Plans that resolved it already still find the same bytes.
     remove_if_there(&named)?;
     fs::hard_link(arrived, &named).map_err(SourceError::io("link", &named))?;
     fs::rename(arrived, latest).map_err(SourceError::io("rename", arrived))?;
@@ -73,9 +75,7 @@ fn keep(place: &Path, arrived: &Path, latest: &Path) -> Result<Digest, SourceErr
 }
 
 fn digest_of(path: &Path) -> Result<Digest, SourceError> {
-    let mut reader = HashingReader::new(File::open(path).map_err(SourceError::io("read", path))?);
-    io::copy(&mut reader, &mut io::sink()).map_err(SourceError::io("read", path))?;
-    Ok(reader.finish().0)
+    File::open(path).and_then(Digest::of_reader).map_err(SourceError::io("read", path))
 }
 
 fn remove_if_there(path: &Path) -> Result<(), SourceError> {

@@ -239,7 +239,7 @@ mod tests {
         let offline = || world.resolve(Selection::File, file.to_str().unwrap(), Reach::Offline);
         assert_eq!(Some(&offline().unwrap()), found.last());
 
-        // A copy that was damaged is none.
+        // A damaged copy is not used.
         let kept = fs::read_dir(world.0.path().join("cache")).unwrap().next().unwrap().unwrap().path();
         fs::write(kept.join("latest"), "twO").unwrap();
         assert!(offline().is_err());

@@ -88,7 +88,7 @@ fn located(tree: Spanned<Raw>, text: &str) -> Item {
     Item { at, value }
 }
 
-/// Of entries with equal keys, takes the last one, as Python's YAML does.
+/// Keeps the last of entries with equal keys, at the place of the first, as Python's YAML does.
 fn last_of_each(entries: impl Iterator<Item = (Item, Item)>) -> Vec<(Item, Item)> {
     let mut last: Vec<(Item, Item)> = Vec::new();
     for entry in entries {
