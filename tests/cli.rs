@@ -225,7 +225,7 @@ fn a_store_that_is_none_or_too_new_is_refused() {
             "a file",
             |project| std::fs::write(project.store(), "").unwrap(),
             &["plan"],
-            "error: `DIR/store` is not a plywood store: it is no directory\n\n\
+            "error: `DIR/store` is not a plywood store: it is not a directory\n\n\
              hint: choose another with `--store DIR`",
         ),
     ]);

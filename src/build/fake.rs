@@ -353,7 +353,7 @@ impl Workspace for FakeWorkspace {
         &self.work
     }
 
-    fn scratch(&self, name: &str) -> Result<PathBuf, StoreError> {
+    fn scratch(&self, name: &str, _: u32) -> Result<PathBuf, StoreError> {
         Ok(self.path.join(name))
     }
 

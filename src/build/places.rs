@@ -1,7 +1,6 @@
 //! The directories of the machine that hooks of one step see.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS_ON_HOST};
@@ -58,28 +57,27 @@ impl Places {
         surroundings: Option<Surroundings>,
         tasks: &Tasks,
     ) -> Result<Self, StoreError> {
-        let work = workspace.scratch("work")?;
+        let work = workspace.scratch("work", 0o755)?;
         // Hooks write beside the image by its name: the directory has to be there, wherever the name leads.
         let image = tasks.environment.get("IMAGE_NAME").map(String::as_str).unwrap_or_default();
         let beside = match ImagePlace::of(image) {
             // In the final stage the caller's own directories are shown.
             _ if surroundings.is_some() => None,
             ImagePlace::Within(below) => {
-                let path = work.join(below);
-                fs::create_dir_all(&path).map_err(failed("make directory", &path))?;
+                workspace.scratch(&format!("work/{below}"), 0o755)?;
                 None
             }
-            ImagePlace::At(directory) => Some((workspace.scratch("beside")?, directory)),
+            ImagePlace::At(directory) => Some((workspace.scratch("beside", 0o755)?, directory)),
             ImagePlace::Hidden => None,
         };
         Ok(Self {
             work,
             beside,
-            hooks: workspace.scratch("hooks")?,
-            build: workspace.scratch("build")?,
-            elements: workspace.scratch("elements")?,
-            machine: workspace.scratch("machine")?,
-            image: workspace.scratch("image")?,
+            hooks: workspace.scratch("hooks", 0o755)?,
+            build: workspace.scratch("build", 0o755)?,
+            elements: workspace.scratch("elements", 0o755)?,
+            machine: workspace.scratch("machine", 0o755)?,
+            image: workspace.scratch("image", 0o755)?,
             written: written_on_host(workspace)?,
             cache: cache.map_or_else(|| store.cache(&format!("{CACHE}/{sharing}")), Ok)?,
             locks: store.cache(LOCKS)?,
@@ -158,21 +156,10 @@ impl Places {
 /// Makes the directories that stand in for those of the host, as far as it has them.
 fn written_on_host(workspace: &dyn Workspace) -> Result<Vec<(PathBuf, &'static str)>, StoreError> {
     // A mount at a link to `/tmp` would cover the hooks' own `/tmp`, and with it the target.
-    let needs_one = |place: &str| {
-        fs::canonicalize(place).is_ok_and(|found| found.is_dir() && !found.starts_with("/tmp"))
-    };
+    let needs_one =
+        |place: &str| fs::canonicalize(place).is_ok_and(|found| found.is_dir() && !found.starts_with("/tmp"));
     let places = WRITTEN_ON_HOST.into_iter().filter(|(_, place, _)| needs_one(place));
-    let make = |(name, place, mode)| {
-        let path = workspace.scratch(name)?;
-        // Whatever the umask: programs of other users write there, too.
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(failed("set the mode of", &path))?;
-        Ok((path, place))
-    };
-    places.map(make).collect()
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
-    move |source| StoreError::Io { action, path: path.to_owned(), source }
+    places.map(|(name, place, mode)| Ok((workspace.scratch(name, mode)?, place))).collect()
 }
 
 /// The directory of an image, as hooks see it by `IMAGE_NAME`.

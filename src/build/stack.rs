@@ -395,7 +395,7 @@ impl Builder<'_> {
             below.clear();
         }
         let packages =
-            self.ports.packages.session(plan.foundation.base(), &workspace.scratch("packages")?)?;
+            self.ports.packages.session(plan.foundation.base(), &workspace.scratch("packages", 0o755)?)?;
         Ok(StepRun {
             jobs: JobRun { ports: &self.ports, image: &plan.image, step: &step.name },
             tasks,

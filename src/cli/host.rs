@@ -68,7 +68,7 @@ impl<'a> Host<'a> {
     /// Measures the store, and tries in it what unpacking a layer does.
     pub(super) fn store_facts(&self, store: &Store) -> Result<StoreFacts, Failure> {
         let workspace = store.workspace(&[])?;
-        let facts = probe::store(store.path(), &workspace.scratch("trial")?, self.may_try());
+        let facts = probe::store(store.path(), &workspace.scratch("trial", 0o755)?, self.may_try());
         facts.map_err(|error| {
             Message::plain(format!("cannot measure the store `{}`: {error}", store.path().display()))
         })
@@ -92,7 +92,7 @@ impl<'a> Host<'a> {
     /// Checks that disks can be laid out: attaches a file of the store.
     pub(super) fn loop_devices(&self, store: &Store) -> Result<Finding, Failure> {
         let workspace = store.workspace(&[])?;
-        let scratch = workspace.scratch("trial")?;
+        let scratch = workspace.scratch("trial", 0o755)?;
         let trial = probe::try_action("attach a loop device", || block::try_loop_device(&scratch));
         Ok(host::loop_devices(&trial, &self.rights))
     }

@@ -111,8 +111,8 @@ impl Outputs<'_> {
         archives: &[&OutputType],
     ) -> Result<(), Failure> {
         let workspace = self.store.workspace(&[])?;
-        let raw = workspace.scratch("disk")?.join("disk.raw");
-        let writer = LoopWriter::new(workspace.scratch("mount")?, self.interrupted.clone());
+        let raw = workspace.scratch("disk", 0o755)?.join("disk.raw");
+        let writer = LoopWriter::new(workspace.scratch("mount", 0o755)?, self.interrupted.clone());
         let disk = self.builder.disk(self.plan, stack, &self.disk, &writer, &raw)?;
         for output in archives {
             let stage = self.stage(output);
@@ -225,7 +225,7 @@ impl Outputs<'_> {
 
     fn load_into_docker(&self, image: &ContainerImage<'_>) -> Result<Written, Failure> {
         let workspace = self.store.workspace(&[])?;
-        let archive = workspace.scratch("docker")?.join("image.tar");
+        let archive = workspace.scratch("docker", 0o755)?.join("image.tar");
         let image = ContainerImage { name: &self.extras.docker_target, ..image.clone() };
         let written = write_docker_archive(&image, self.store, &Destination::at(&archive)?)?;
         load_into_docker(&archive, &self.extras.environment)?;

@@ -360,7 +360,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (own, nobody) = (rustix::process::geteuid().as_raw(), u32::MAX);
         // Owner, one user, group, mask, others. Source: acl(5); Linux, `include/uapi/linux/posix_acl_xattr.h`.
-        let entries = [(0x01u16, 7u16, nobody), (0x02, 7, own), (0x04, 5, nobody), (0x10, 7, nobody), (0x20, 5, nobody)];
+        let entries = [
+            (0x01u16, 7u16, nobody),
+            (0x02, 7, own),
+            (0x04, 5, nobody),
+            (0x10, 7, nobody),
+            (0x20, 5, nobody),
+        ];
         let mut list = 2u32.to_le_bytes().to_vec();
         for (tag, rights, id) in entries {
             list.extend([tag, rights].map(u16::to_le_bytes).as_flattened());

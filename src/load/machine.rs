@@ -103,7 +103,9 @@ fn output_directories(view: &MachineView<'_>) -> Vec<PathBuf> {
     let image = view.variables.get(IMAGE).map(|image| view.directory.join(image));
     let beside = image.as_deref().and_then(Path::parent);
     let directories = [Some(view.directory), beside].into_iter().flatten();
-    directories.filter_map(|directory| directory.ancestors().find_map(|path| path.canonicalize().ok())).collect()
+    directories
+        .filter_map(|directory| directory.ancestors().find_map(|path| path.canonicalize().ok()))
+        .collect()
 }
 
 fn identity(entry: &Metadata) -> (u64, u64) {

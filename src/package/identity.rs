@@ -169,8 +169,7 @@ impl<'a> Root<'a> {
 
     fn place(&self, path: &Path) -> Result<Option<Place>, PackageError> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let open =
-            || openat2(&self.directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+        let open = || openat2(&self.directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
         // The kernel asks to try again if a rename or mount anywhere on the machine raced with a `..` in the path.
         let opened = std::iter::repeat_with(open).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
         match opened.expect("the iterator has no end") {
@@ -210,7 +209,10 @@ mod tests {
         fn new() -> Self {
             let world = Self(tempfile::tempdir().unwrap());
             world.write("etc/apt/sources.list", "deb http://m/debian bookworm main\n");
-            world.write("etc/apt/sources.list.d/x.sources", "Signed-By: /opt/keys/x.gpg /usr/local/late.gpg\n");
+            world.write(
+                "etc/apt/sources.list.d/x.sources",
+                "Signed-By: /opt/keys/x.gpg /usr/local/late.gpg\n",
+            );
             world.write("etc/apt/apt.conf.d/10-x", "Dir::Etc::Preferences \"/srv/pins\";\n");
             world.write("opt/keys/x.gpg", "key");
             world.write("usr/share/keyrings/debian.gpg", "key");

@@ -103,8 +103,8 @@ pub trait Workspace {
     /// Overlayfs' work directory.
     fn work(&self) -> &Path;
 
-    /// Makes and returns a scratch directory of this name beside the layer; it never gets into it.
-    fn scratch(&self, name: &str) -> Result<PathBuf, StoreError>;
+    /// Makes and returns a scratch directory of this name and mode beside the layer; it never gets into it.
+    fn scratch(&self, name: &str, mode: u32) -> Result<PathBuf, StoreError>;
 
     /// Turns what is in [`Workspace::upper`] into a layer: masks, normalises, drops what does not differ from below,
     /// encodes, and keeps the unpacked form. `None` if nothing differs. The root must be closed before.

@@ -1,7 +1,8 @@
 //! Workspaces: one layer is made in each.
 
+use std::fs::{self, Permissions};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, utimensat};
@@ -87,9 +88,11 @@ impl Workspace for LayerWorkspace {
         &self.work
     }
 
-    fn scratch(&self, name: &str) -> Result<PathBuf, StoreError> {
+    fn scratch(&self, name: &str, mode: u32) -> Result<PathBuf, StoreError> {
         let path = self.scratch.path().join("scratch").join(name);
         create_directories(&path)?;
+        // Whatever the umask: programs of other users may have to write there.
+        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed("set the mode of", &path))?;
         Ok(path)
     }
 
