@@ -58,6 +58,9 @@ impl Trace {
 /// Device and inode number of a file.
 type FileId = (u32, u32, u64);
 
+/// A file in one state.
+type Version = (FileId, Stamp);
+
 /// One event of the kernel.
 struct Opened {
     /// The file, opened for this process; `None` if the queue of events overflowed.
@@ -79,7 +82,7 @@ pub(super) struct Watch {
     made: HashMap<u64, (PathBuf, PathBuf)>,
     /// Files whose path is known.
     named: HashMap<FileId, Stamp>,
-    opened: BTreeMap<(String, Aspect), (FileId, Stamp)>,
+    opened: BTreeMap<(String, Aspect), Version>,
     gap: Option<String>,
 }
 
@@ -203,7 +206,7 @@ impl Watch {
         &mut self,
         file: BorrowedFd<'_>,
         process: i32,
-    ) -> io::Result<Option<(String, Aspect, (FileId, Stamp))>> {
+    ) -> io::Result<Option<(String, Aspect, Version)>> {
         let found = examine(file)?;
         let (id, stamp) = (id_of(&found), stamp_of(&found));
         let [_, descriptors] = self.proc.as_ref().ok_or(io::ErrorKind::NotFound)?;
