@@ -25,9 +25,10 @@ build: ## Build the release binary, target/release/plywood
 	$(CARGO) rustc --locked --bin plywood $(BUILD) -- -C target-feature=+crt-static
 
 .PHONY: check
-check: ## Format, lints, dependency rules, shell scripts; changes nothing
+check: ## Format, lints, doc comments, dependency rules, shell scripts; changes nothing
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
 	scripts/check-dependencies
 	scripts/check-shell
 

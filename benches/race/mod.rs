@@ -18,7 +18,7 @@ const DEFAULT_ROUNDS: usize = 3;
 const TICKS: u64 = 100;
 
 /// Contenders, the reference first.
-pub struct Race<'a> {
+pub(crate) struct Race<'a> {
     title: &'a str,
     contenders: Vec<Contender<'a>>,
 }
@@ -31,17 +31,17 @@ struct Contender<'a> {
 
 impl<'a> Race<'a> {
     /// Announces a race.
-    pub fn new(title: &'a str) -> Self {
+    pub(crate) fn new(title: &'a str) -> Self {
         Self { title, contenders: Vec::new() }
     }
 
     /// Adds a contender.
-    pub fn enter<R>(self, name: &'a str, mut work: impl FnMut() -> R + 'a) -> Self {
+    pub(crate) fn enter<R>(self, name: &'a str, mut work: impl FnMut() -> R + 'a) -> Self {
         self.enter_prepared(name, || (), move |()| work())
     }
 
     /// Adds a contender whose preparation is not timed. Neither is dropping what its work returns.
-    pub fn enter_prepared<T, R>(
+    pub(crate) fn enter_prepared<T, R>(
         mut self,
         name: &'a str,
         mut prepare: impl FnMut() -> T + 'a,
@@ -62,7 +62,7 @@ impl<'a> Race<'a> {
     }
 
     /// Runs all rounds and prints a table.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         eprintln!("{}: {} contenders, rounds: {}", self.title, self.contenders.len(), rounds());
         for _ in 0..rounds() {
             for contender in &mut self.contenders {
@@ -89,7 +89,7 @@ impl<'a> Race<'a> {
 }
 
 /// Returns how often each contender runs.
-pub fn rounds() -> usize {
+pub(crate) fn rounds() -> usize {
     let asked = std::env::var(ROUNDS).ok();
     asked.map_or(DEFAULT_ROUNDS, |rounds| rounds.parse().expect("PLYWOOD_BENCH_ROUNDS is a number"))
 }

@@ -9,7 +9,7 @@ use crate::oci::Repository;
 /// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and builder containers
 #[derive(Debug, Parser)]
 #[command(name = "plywood", version, arg_required_else_help = true)]
-pub struct Cli {
+pub(super) struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
@@ -18,7 +18,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
-pub struct Global {
+pub(super) struct Global {
     /// Read `plywood.toml` from this directory [default: the nearest one with that file, from the current directory upwards]
     #[arg(
         long,
@@ -42,7 +42,7 @@ pub struct Global {
 
 impl Global {
     /// Returns where outputs are written: into `directory`, else into `out` of the project.
-    pub fn output_directory(&self, directory: Option<&Path>) -> PathBuf {
+    pub(super) fn output_directory(&self, directory: Option<&Path>) -> PathBuf {
         match directory {
             Some(directory) => directory.to_owned(),
             None if self.project == Path::new(".") => PathBuf::from("out"),
@@ -51,7 +51,7 @@ impl Global {
     }
 
     /// Returns how a command begins that is about the same project and store.
-    pub fn invocation(&self) -> String {
+    pub(super) fn invocation(&self) -> String {
         let mut words = vec!["plywood".to_owned()];
         if self.project != Path::new(".") {
             words.push(format!("--project {}", self.project.display()));
@@ -63,7 +63,7 @@ impl Global {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Make the layers of images and write their outputs
     Build(Build),
     /// Show for each step whether its layer is there, and why not; run nothing
@@ -110,7 +110,7 @@ pub enum Command {
 
 impl Command {
     /// Returns how it shows what happens, if it shows that at all.
-    pub fn progress(&self) -> Option<Progress> {
+    pub(super) fn progress(&self) -> Option<Progress> {
         match self {
             Command::Build(args) => Some(args.progress),
             Command::Import(args) => Some(args.progress),
@@ -123,7 +123,7 @@ impl Command {
 
 /// Arguments of `plywood build`.
 #[derive(Debug, Args)]
-pub struct Build {
+pub(super) struct Build {
     /// Images to build [default: all]
     pub images: Vec<String>,
     /// Write these formats instead of the definition's `outputs`; repeatable
@@ -163,7 +163,7 @@ pub struct Build {
 
 /// What each hook may take.
 #[derive(Debug, Args)]
-pub struct Limits {
+pub(super) struct Limits {
     /// End a hook that runs longer than this many seconds [default: `hook-timeout` in `[limits]`]
     #[arg(long, value_name = "SECONDS")]
     pub hook_timeout: Option<u64>,
@@ -177,7 +177,7 @@ pub struct Limits {
 
 /// What to do when a hook fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnError {
+pub(super) enum OnError {
     /// End the build
     Stop,
     /// Open a shell on the state that the hook left; the build ends when the shell does
@@ -186,7 +186,7 @@ pub enum OnError {
 
 /// Where steps are looked up beside the store.
 #[derive(Debug, Default, Args)]
-pub struct CacheFrom {
+pub(super) struct CacheFrom {
     /// Look steps up in this repository of a registry, too: `HOST/NAME`; repeatable, the first first [default: `from` in `[cache]`]
     #[arg(long, value_name = "REF")]
     pub cache_from: Vec<Repository>,
@@ -194,7 +194,7 @@ pub struct CacheFrom {
 
 /// Where steps are published.
 #[derive(Debug, Default, Args)]
-pub struct CacheTo {
+pub(super) struct CacheTo {
     /// Publish the steps in this repository of a registry after the build: `HOST/NAME` [default: `to` in `[cache]`]
     #[arg(long, value_name = "REF")]
     pub cache_to: Option<Repository>,
@@ -205,7 +205,7 @@ pub struct CacheTo {
 
 /// How to show what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Progress {
+pub(super) enum Progress {
     /// A live display on a terminal, plain lines elsewhere
     Auto,
     /// One line for each thing that starts or ends
@@ -216,7 +216,7 @@ pub enum Progress {
 
 /// Arguments of `plywood plan`.
 #[derive(Debug, Args)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Images to plan [default: all]
     pub images: Vec<String>,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
@@ -231,7 +231,7 @@ pub struct Plan {
 
 /// Arguments of `plywood explain`.
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(super) struct Explain {
     /// The image
     pub image: String,
     /// The element, or another step's name as `plywood plan` prints it [default: every step]
@@ -248,7 +248,7 @@ pub struct Explain {
 
 /// Arguments of `plywood layers`.
 #[derive(Debug, Args)]
-pub struct Layers {
+pub(super) struct Layers {
     /// The image
     pub image: String,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
@@ -261,7 +261,7 @@ pub struct Layers {
 
 /// `plywood elements …`.
 #[derive(Debug, Subcommand)]
-pub enum Elements {
+pub(super) enum Elements {
     /// List all elements that can be found, one a line: name, where it is, what it is for
     List,
     /// Show an element: dependencies, hooks in their order, variables, packages
@@ -292,7 +292,7 @@ pub enum Elements {
 
 /// Arguments of `plywood import`.
 #[derive(Debug, Args)]
-pub struct Import {
+pub(super) struct Import {
     /// `oci:DIR[:TAG]`, `docker-archive:FILE`, a root file system's tar, or an image in a registry: `HOST/NAME:TAG`, `NAME@DIGEST`
     pub source: String,
     /// Name of the new base
@@ -310,7 +310,7 @@ pub struct Import {
 
 /// Arguments of `plywood push`.
 #[derive(Debug, Args)]
-pub struct Push {
+pub(super) struct Push {
     /// An image of the project whose layers are in the store, or one that was pulled
     pub image: String,
     /// Where to: `HOST/NAME:TAG` [default tag: latest]
@@ -328,7 +328,7 @@ pub struct Push {
 
 /// What of an image goes to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PushFormat {
+pub(super) enum PushFormat {
     /// The container
     Oci,
     /// The qcow2 disk, as an OCI artifact: `plywood pull -o` gets it back
@@ -339,7 +339,7 @@ pub enum PushFormat {
 
 /// Arguments of `plywood pull`.
 #[derive(Debug, Args)]
-pub struct Pull {
+pub(super) struct Pull {
     /// The image: `HOST/NAME:TAG` or `HOST/NAME@DIGEST`; `NAME` alone is one of Docker Hub
     pub reference: String,
     /// Write the files of an artifact, such as a disk, into this directory
@@ -352,7 +352,7 @@ pub struct Pull {
 
 /// Arguments of `plywood shell`.
 #[derive(Debug, Args)]
-pub struct Shell {
+pub(super) struct Shell {
     /// The image
     pub image: String,
     /// Show the root file system as the hooks of this element find it, or as one hook does: `ELEMENT` or `ELEMENT:PHASE/HOOK`, such as `web:install.d/50-web`
@@ -375,7 +375,7 @@ pub struct Shell {
 
 /// Arguments of `plywood doctor`.
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(super) struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -383,7 +383,7 @@ pub struct Doctor {
 
 /// Arguments of `plywood boot`.
 #[derive(Debug, Args)]
-pub struct Boot {
+pub(super) struct Boot {
     /// The disk; it is not changed unless `--write` is given
     pub disk: PathBuf,
     /// End as soon as the console shows this text; exit with 1 if it does not in time
@@ -429,7 +429,7 @@ pub struct Boot {
 
 /// What executes a machine's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Accel {
+pub(super) enum Accel {
     /// KVM if a test guest runs under it, else emulation
     Auto,
     /// The processor
@@ -440,7 +440,7 @@ pub enum Accel {
 
 /// What starts a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Firmware {
+pub(super) enum Firmware {
     /// SeaBIOS
     Bios,
     /// OVMF
@@ -449,7 +449,7 @@ pub enum Firmware {
 
 /// `plywood store …`.
 #[derive(Debug, Subcommand)]
-pub enum Store {
+pub(super) enum Store {
     /// List the steps whose layers the store holds, and their sizes
     List {
         /// Print JSON
@@ -491,7 +491,7 @@ pub enum Store {
 
 /// `plywood cache …`.
 #[derive(Debug, Subcommand)]
-pub enum Cache {
+pub(super) enum Cache {
     /// Delete old steps from a repository of a registry, where the registry allows it
     ///
     /// The steps of each image's last published build stay. Space is freed when the registry collects its own garbage.
@@ -512,7 +512,7 @@ pub enum Cache {
 
 /// `plywood key …`.
 #[derive(Debug, Subcommand)]
-pub enum Key {
+pub(super) enum Key {
     /// Make a signing key; print its public key
     Generate {
         /// Write the key into this file, which must not exist [default: /etc/plywood/signing.key as root, else $XDG_CONFIG_HOME/plywood/signing.key]

@@ -4,31 +4,31 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 /// An error on its way to the user. Opaque: nobody but the user looks into it.
-pub type Failure = Box<dyn Error>;
+pub(super) type Failure = Box<dyn Error>;
 
 /// A message made in this room.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Message {
+pub(super) struct Message {
     message: String,
     hint: Option<String>,
 }
 
 impl Message {
     /// Makes an error with a hint: something to type.
-    pub fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    pub(super) fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Failure {
         Box::new(Self { message: message.into(), hint: Some(hint.into()) })
     }
 
     /// Makes an error that needs no hint.
-    pub fn plain(message: impl Into<String>) -> Failure {
+    pub(super) fn plain(message: impl Into<String>) -> Failure {
         Box::new(Self { message: message.into(), hint: None })
     }
 }
 
 /// Returns the text for an error: its chain of causes, then the output it has, then a hint. `plywood` begins the commands
 /// that hints name.
-pub fn render(error: &Failure, plywood: &str) -> String {
+pub(super) fn render(error: &Failure, plywood: &str) -> String {
     let mut text = chain(error);
     for line in super::hint::details(error.as_ref()) {
         let _ = writeln!(text, "{}", shown(&line));
@@ -40,25 +40,25 @@ pub fn render(error: &Failure, plywood: &str) -> String {
 }
 
 /// Returns the text for an error with its chain of causes alone.
-pub fn chain(error: &Failure) -> String {
+pub(super) fn chain(error: &Failure) -> String {
     let causes = causes(error).into_iter().map(|cause| format!("  Caused by: {}\n", printable(&cause)));
     [format!("error: {}\n", shown(&error.to_string()))].into_iter().chain(causes).collect()
 }
 
 /// Returns the text for an error with its chain of causes, and the hint that the message itself has. Other hints name
 /// commands on a project, which callers of diskimage-builder do not have.
-pub fn chain_and_own_hint(error: &Failure) -> String {
+pub(super) fn chain_and_own_hint(error: &Failure) -> String {
     let hint = causes_from(error.as_ref()).find_map(own_hint);
     chain(error) + &hint.map(|hint| format!("hint: {}\n", shown(hint))).unwrap_or_default()
 }
 
 /// Returns the same as one line.
-pub fn line(error: &Failure) -> String {
+pub(super) fn line(error: &Failure) -> String {
     bounded([error.to_string()].into_iter().chain(causes(error)).collect::<Vec<_>>().join(": "))
 }
 
 /// Returns the same as the last line of `--progress json`.
-pub fn render_json(error: &Failure, plywood: &str) -> String {
+pub(super) fn render_json(error: &Failure, plywood: &str) -> String {
     let document = serde_json::json!({
         "event": "failed",
         "message": bounded(error.to_string()),
@@ -74,7 +74,9 @@ fn causes(error: &Failure) -> Vec<String> {
 }
 
 /// Returns an error, its cause, the cause of that, and so on.
-pub fn causes_from<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(super) fn causes_from<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 
@@ -88,12 +90,12 @@ const MAX_CHARACTERS: usize = 2000;
 const BEGINNING: usize = 1500;
 
 /// Returns a message without its middle, if it is too long to be read.
-pub fn bounded(text: String) -> String {
+pub(super) fn bounded(text: String) -> String {
     cut(text, MAX_CHARACTERS, BEGINNING)
 }
 
 /// Returns the beginning and the end of a text of more than `most` characters.
-pub fn cut(text: String, most: usize, beginning: usize) -> String {
+pub(super) fn cut(text: String, most: usize, beginning: usize) -> String {
     // No text has more characters than bytes, so that nearly all are not counted.
     let characters = if text.len() <= most { 0 } else { text.chars().count() };
     if characters <= most {
@@ -106,19 +108,19 @@ pub fn cut(text: String, most: usize, beginning: usize) -> String {
 }
 
 /// Returns a message as it may be shown on a terminal.
-pub fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     printable(&bounded(text.to_owned()))
 }
 
 /// Takes from a text what would command the terminal: hooks print what they like, registries and archives name things as
 /// they like.
-pub fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let is_harmless = |c: char| !c.is_control() || matches!(c, '\t' | '\n');
     text.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// Returns what to type next after an error, where something is known.
-pub fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
+pub(super) fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
     // The outermost error that has one: it knows best what was wanted.
     let hint = |error| own_hint(error).map(str::to_owned).or_else(|| super::hint::for_error(error, plywood));
     causes_from(error).find_map(hint)

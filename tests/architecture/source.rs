@@ -22,21 +22,21 @@ impl Token {
 
 /// A path as named in source, such as `std::fs::read`, with the line of its last segment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NamedPath {
+pub(crate) struct NamedPath {
     pub segments: Vec<String>,
     pub line: usize,
 }
 
 /// What one source file names outside of its tests.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     pub paths: Vec<NamedPath>,
     /// Modules declared as `#[cfg(test)] mod name;`: their files are tests too.
     pub test_modules: Vec<String>,
 }
 
 /// Returns every path that `source` names outside of comments, literals and items under `#[cfg(test)]`.
-pub fn names(source: &str) -> Names {
+pub(crate) fn names(source: &str) -> Names {
     let (tokens, test_modules) = without_tests(tokens(source));
     let mut paths = Vec::new();
     let mut at = 0;

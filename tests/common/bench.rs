@@ -13,32 +13,32 @@ use plywood::registry::{
 };
 
 /// In Go's words.
-pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+pub(crate) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 /// Hears of nothing.
-pub struct Silent;
+pub(crate) struct Silent;
 
 impl Events for Silent {
     fn emit(&self, _: Event<'_>) {}
 }
 
 /// Returns a client without an account.
-pub fn client(settings: Settings) -> Client {
+pub(crate) fn client(settings: Settings) -> Client {
     Client::new(settings, Credentials::default(), Arc::default())
 }
 
 /// Returns a repository of a registry.
-pub fn repository(server: &Server, name: &str) -> Repository {
+pub(crate) fn repository(server: &Server, name: &str) -> Repository {
     format!("{}/{name}", server.host()).parse().unwrap()
 }
 
 /// Sends a blob; returns how it got there.
-pub fn push(remote: &Remote, content: &[u8]) -> Result<How, RegistryError> {
+pub(crate) fn push(remote: &Remote, content: &[u8]) -> Result<How, RegistryError> {
     push_from(remote, content, None)
 }
 
 /// Sends a blob that another repository may have; returns how it got there.
-pub fn push_from(
+pub(crate) fn push_from(
     remote: &Remote,
     content: &[u8],
     mount_from: Option<&Repository>,
@@ -51,13 +51,13 @@ pub fn push_from(
 }
 
 /// Fetches a blob.
-pub fn pull(remote: &Remote, digest: &Digest, bytes: u64) -> Result<Vec<u8>, RegistryError> {
+pub(crate) fn pull(remote: &Remote, digest: &Digest, bytes: u64) -> Result<Vec<u8>, RegistryError> {
     let transfers = Transfers::start(&Silent, remote.repository(), Direction::Pull, [bytes]);
     remote.read_blob(digest, bytes, &transfers)
 }
 
 /// Returns bytes that do not compress, always the same.
-pub fn noise(bytes: usize) -> Vec<u8> {
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 7u64;
     let step = || {
         state ^= state << 13;
@@ -69,21 +69,21 @@ pub fn noise(bytes: usize) -> Vec<u8> {
 }
 
 /// Returns the manifest of an image of one layer and an empty config.
-pub fn image(layer: &[u8]) -> RawManifest {
+pub(crate) fn image(layer: &[u8]) -> RawManifest {
     let layer = descriptor("application/octet-stream", &Digest::of(layer), layer.len() as u64);
     let bytes = image_manifest(b"{}", vec![layer], &Default::default());
     RawManifest::new("", bytes).unwrap()
 }
 
 /// Returns the test's account for a host, kept in a file in `directory`.
-pub fn account(host: &str, directory: &Path) -> Credentials {
+pub(crate) fn account(host: &str, directory: &Path) -> Credentials {
     let config = serde_json::json!({ "auths": { host: { "username": USER, "password": PASSWORD } } });
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
     Credentials::of_environment(&[("DOCKER_CONFIG".to_owned(), directory.display().to_string())].into())
 }
 
 /// A registry, a proxy in front of it, and a repository through that.
-pub struct Bench {
+pub(crate) struct Bench {
     /// The registry.
     pub server: Server,
     /// What stands in front of it.
@@ -94,17 +94,17 @@ pub struct Bench {
 
 impl Bench {
     /// Starts both.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| HostSettings::default())
     }
 
     /// Starts both, with settings for the proxy as a host.
-    pub fn with(host: impl Fn(&Server) -> HostSettings) -> Self {
+    pub(crate) fn with(host: impl Fn(&Server) -> HostSettings) -> Self {
         Self::start(host, Duration::from_secs(20))
     }
 
     /// Starts both; the client gives up after so long.
-    pub fn patient(patience: Duration) -> Self {
+    pub(crate) fn patient(patience: Duration) -> Self {
         Self::start(|_| HostSettings::default(), patience)
     }
 
@@ -118,14 +118,14 @@ impl Bench {
     }
 
     /// Puts a blob into the registry, past the proxy.
-    pub fn store(&self, content: &[u8]) -> Digest {
+    pub(crate) fn store(&self, content: &[u8]) -> Digest {
         let direct = client(Settings::default()).remote(&repository(&self.server, "a"), Access::Push);
         push(&direct, content).unwrap();
         Digest::of(content)
     }
 
     /// Puts an image into the registry, past the proxy, as `latest`.
-    pub fn store_image(&self) -> RawManifest {
+    pub(crate) fn store_image(&self) -> RawManifest {
         let direct = client(Settings::default()).remote(&repository(&self.server, "a"), Access::Push);
         push(&direct, b"layer").unwrap();
         push(&direct, b"{}").unwrap();
@@ -136,6 +136,6 @@ impl Bench {
 }
 
 /// Returns a tag.
-pub fn tag(name: &str) -> TagOrDigest {
+pub(crate) fn tag(name: &str) -> TagOrDigest {
     TagOrDigest::Tag(name.parse().unwrap())
 }

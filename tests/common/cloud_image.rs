@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// diskimage-builder's own, of every class (an operating system, tools, ones that need others, one that lists the image), and
 /// the two of [`write_own_elements`].
-pub const ELEMENTS: [&str; 12] = [
+pub(crate) const ELEMENTS: [&str; 12] = [
     "base",
     "debian-minimal",
     "openssh-server",
@@ -22,7 +22,7 @@ pub const ELEMENTS: [&str; 12] = [
 ];
 
 /// What the caller says beside the machine's mirrors.
-pub const VARIABLES: [(&str, &str); 5] = [
+pub(crate) const VARIABLES: [(&str, &str); 5] = [
     ("DIB_RELEASE", "bookworm"),
     ("DIB_CLOUD_INIT_DATASOURCES", "ConfigDrive, NoCloud"),
     ("DIB_DEV_USER_USERNAME", "dev"),
@@ -31,7 +31,7 @@ pub const VARIABLES: [(&str, &str); 5] = [
 ];
 
 /// Writes `early`, with one file, and `leaf`, with two packages and one file.
-pub fn write_own_elements(directory: &Path) {
+pub(crate) fn write_own_elements(directory: &Path) {
     write_hook(&directory.join("early/install.d/05-early"), "echo early >/etc/early");
     for (file, text) in [("element-deps", "package-installs\n"), ("package-installs.yaml", "jq:\ngit:\n")] {
         fs::create_dir_all(directory.join("leaf")).unwrap();
@@ -41,7 +41,7 @@ pub fn write_own_elements(directory: &Path) {
 }
 
 /// Changes a line of `leaf`.
-pub fn write_leaf(directory: &Path, number: u32) {
+pub(crate) fn write_leaf(directory: &Path, number: u32) {
     write_hook(&directory.join("leaf/install.d/70-leaf"), &format!("echo {number} >/etc/leaf"));
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// What happens to a request.
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The connection is cut after so many bytes of the answer's body.
     CutAnswer(u64),
     /// The answer does not say how long it is, and is cut after its last byte.
@@ -53,7 +53,7 @@ struct Rule {
 
 /// A request that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Method and path, with query.
     pub line: String,
     /// Whether it named its sender.
@@ -80,14 +80,14 @@ struct Gate {
 }
 
 /// A running proxy. It ends with the test program.
-pub struct Proxy {
+pub(crate) struct Proxy {
     port: u16,
     state: Arc<Mutex<State>>,
 }
 
 impl Proxy {
     /// Starts one in front of a port of this machine.
-    pub fn start(upstream: u16) -> Self {
+    pub(crate) fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state: Arc<Mutex<State>> = Arc::default();
@@ -106,35 +106,35 @@ impl Proxy {
     }
 
     /// Returns `localhost:<port>`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
     /// Hurts the next `times` requests with this method whose path and query contain `path`.
-    pub fn hurt(&self, method: &'static str, path: &str, fault: Fault, times: usize) {
+    pub(crate) fn hurt(&self, method: &'static str, path: &str, fault: Fault, times: usize) {
         let rule = Rule { method, path: path.to_owned(), fault, times };
         self.state.lock().unwrap().rules.push_back(rule);
     }
 
     /// From now on wants a token with each request, and gives out ones that are good for so many.
-    pub fn guard(&self, uses: usize) {
+    pub(crate) fn guard(&self, uses: usize) {
         self.guard_for(uses, Duration::MAX);
     }
 
     /// As [`Proxy::guard`]; tokens end after a while as well, and sooner than they say.
-    pub fn guard_for(&self, uses: usize, life: Duration) {
+    pub(crate) fn guard_for(&self, uses: usize, life: Duration) {
         self.state.lock().unwrap().gate = Some(Gate { uses, life, tokens: Vec::new() });
     }
 
     /// Returns the requests since the last call, in the order in which they came, and heals everything.
-    pub fn take(&self) -> Vec<Seen> {
+    pub(crate) fn take(&self) -> Vec<Seen> {
         let mut state = self.state.lock().unwrap();
         state.rules.clear();
         std::mem::take(&mut state.seen)
     }
 
     /// Returns the methods and paths of the requests since the last call, without queries.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let seen = self.take().into_iter();
         seen.map(|seen| seen.line.split('?').next().unwrap().to_owned()).collect()
     }

@@ -13,21 +13,21 @@ use super::{Entry, Kind, Meta};
 
 /// What a name shows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shown {
+pub(super) struct Shown {
     pub kind: Kind,
     pub meta: Meta,
     pub content: Vec<u8>,
 }
 
 /// All names by path; the root is empty.
-pub type Tree = BTreeMap<Vec<u8>, Shown>;
+pub(super) type Tree = BTreeMap<Vec<u8>, Shown>;
 
 /// An entry of an archive with its content.
-pub type Member = (Entry, Vec<u8>);
+pub(super) type Member = (Entry, Vec<u8>);
 
 /// An entry that no engine can apply.
 #[derive(Debug, PartialEq)]
-pub struct Refused;
+pub(super) struct Refused;
 
 /// What is on the way to a name.
 enum Way {
@@ -37,7 +37,7 @@ enum Way {
 }
 
 /// Applies a layer.
-pub struct Layering<'a> {
+pub(super) struct Layering<'a> {
     pub tree: &'a mut Tree,
     /// Of directories that are nowhere.
     pub nowhere: Meta,
@@ -45,13 +45,13 @@ pub struct Layering<'a> {
 }
 
 impl<'a> Layering<'a> {
-    pub fn start(tree: &'a mut Tree, nowhere: Meta) -> Self {
+    pub(super) fn start(tree: &'a mut Tree, nowhere: Meta) -> Self {
         tree.entry(Vec::new()).or_insert_with(|| directory(&nowhere));
         Self { tree, nowhere, touched: BTreeSet::new() }
     }
 
     /// Applies an entry, or leaves everything as it was.
-    pub fn apply(&mut self, (entry, content): &Member) -> Result<(), Refused> {
+    pub(super) fn apply(&mut self, (entry, content): &Member) -> Result<(), Refused> {
         let before = (self.tree.clone(), self.touched.clone());
         let applied = self.try_apply(entry, content);
         if applied.is_err() {
@@ -177,7 +177,7 @@ fn is_within(path: &[u8], directory: &[u8]) -> bool {
 
 /// Applies layers, the lowest first, and leaves out entries that cannot be applied. Returns the layers that are left
 /// and the tree after each.
-pub fn applied(layers: Vec<Vec<Member>>, nowhere: &Meta) -> Vec<(Vec<Member>, Tree)> {
+pub(super) fn applied(layers: Vec<Vec<Member>>, nowhere: &Meta) -> Vec<(Vec<Member>, Tree)> {
     let mut tree = Tree::new();
     let apply = |layer: Vec<Member>| {
         let mut layering = Layering::start(&mut tree, nowhere.clone());
@@ -188,7 +188,7 @@ pub fn applied(layers: Vec<Vec<Member>>, nowhere: &Meta) -> Vec<(Vec<Member>, Tr
 }
 
 /// Layers of few names and all kinds of entries in any order, owned by `owner`.
-pub fn any_layers(owner: Meta) -> impl Strategy<Value = Vec<Vec<Member>>> {
+pub(super) fn any_layers(owner: Meta) -> impl Strategy<Value = Vec<Vec<Member>>> {
     let path = || proptest::collection::vec("[a-c]", 1..4).prop_map(|parts| parts.join("/").into_bytes());
     let target = proptest::sample::select(vec!["a", "b/c", "..", "../b", "/a/b", ".", "/", "a/../c"]);
     let kind = prop_oneof![

@@ -2,14 +2,14 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
-pub mod bench;
-pub mod cloud_image;
-pub mod fault;
-pub mod project;
-pub mod registry;
-pub mod tunnel;
-pub mod upstream;
-pub mod work;
+pub(crate) mod bench;
+pub(crate) mod cloud_image;
+pub(crate) mod fault;
+pub(crate) mod project;
+pub(crate) mod registry;
+pub(crate) mod tunnel;
+pub(crate) mod upstream;
+pub(crate) mod work;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use plywood::port::{Exit, Job, Network, Root, RootSpec, Sandbox, View};
 use plywood::sandbox::{Namespaces, enter_private_mounts};
 
 /// Returns a minimal Debian bookworm, made by mmdebstrap the first time. Nobody may write to it.
-pub fn bookworm() -> &'static Path {
+pub(crate) fn bookworm() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bookworm");
@@ -39,13 +39,13 @@ pub fn bookworm() -> &'static Path {
 }
 
 /// Returns a sandbox for the calling thread.
-pub fn sandbox(interrupted: &Arc<AtomicBool>) -> Namespaces {
+pub(crate) fn sandbox(interrupted: &Arc<AtomicBool>) -> Namespaces {
     let mounts = enter_private_mounts().expect("this test needs root and the right to mount");
     Namespaces::new(mounts, Arc::clone(interrupted)).with_launcher(env!("CARGO_BIN_EXE_plywood").into())
 }
 
 /// A writable overlay on [`bookworm`], and what it takes.
-pub struct Scratch {
+pub(crate) struct Scratch {
     /// Removed last.
     pub directory: tempfile::TempDir,
     /// The open root.
@@ -54,7 +54,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Opens an empty overlay on the given layers.
-    pub fn on(sandbox: &Namespaces, lowers: &[&Path]) -> Self {
+    pub(crate) fn on(sandbox: &Namespaces, lowers: &[&Path]) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         for name in ["upper", "work"] {
             fs::create_dir(directory.path().join(name)).unwrap();
@@ -69,18 +69,18 @@ impl Scratch {
     }
 
     /// Returns what receives the changes.
-    pub fn upper(&self) -> PathBuf {
+    pub(crate) fn upper(&self) -> PathBuf {
         self.directory.path().join("upper")
     }
 
     /// Runs a shell script to its end; returns how it ended and what it wrote.
-    pub fn shell(&self, script: &str) -> (Exit, String) {
+    pub(crate) fn shell(&self, script: &str) -> (Exit, String) {
         run(self.root.as_ref(), &shell(script))
     }
 }
 
 /// Returns a job that runs a shell script in the target.
-pub fn shell(script: &str) -> Job {
+pub(crate) fn shell(script: &str) -> Job {
     Job {
         argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
         env: base_environment(1_700_000_000),
@@ -93,7 +93,7 @@ pub fn shell(script: &str) -> Job {
 }
 
 /// Runs a job; returns how it ended and what it wrote.
-pub fn run(root: &dyn Root, job: &Job) -> (Exit, String) {
+pub(crate) fn run(root: &dyn Root, job: &Job) -> (Exit, String) {
     let mut output = Vec::new();
     let exit = root.run(job, &mut |piece| output.extend_from_slice(piece)).unwrap();
     (exit, String::from_utf8(output).unwrap())

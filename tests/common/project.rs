@@ -12,14 +12,14 @@ use tempfile::TempDir;
 use super::work::Work;
 
 /// A project with one image, `tiny`. Its store is beside it unless [`Project::with_store`] names another.
-pub struct Project {
+pub(crate) struct Project {
     directory: TempDir,
     store: Option<PathBuf>,
 }
 
 impl Project {
     /// Makes a project whose image `tiny` stands on `debian-bookworm` and has these further keys.
-    pub fn new(image: &str) -> Self {
+    pub(crate) fn new(image: &str) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let project = Self { directory, store: None };
         project.define(image);
@@ -27,19 +27,19 @@ impl Project {
     }
 
     /// Makes a project whose image has these elements; the hook of each writes its name to `/etc/<name>`.
-    pub fn of_elements(names: &[&str]) -> Self {
+    pub(crate) fn of_elements(names: &[&str]) -> Self {
         let project = Self::new(&format!("elements = {names:?}\noutputs = [\"tar\"]"));
         names.iter().for_each(|name| project.element(name));
         project
     }
 
     /// Uses this store instead of one beside the project.
-    pub fn with_store(self, store: impl Into<PathBuf>) -> Self {
+    pub(crate) fn with_store(self, store: impl Into<PathBuf>) -> Self {
         Self { store: Some(store.into()), ..self }
     }
 
     /// Puts the layer of `debian-bookworm` into the project's store, from one that is made once for all tests.
-    pub fn with_base(self) -> Self {
+    pub(crate) fn with_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&base_store().join("."), &self.store());
         self.forget_unpacked();
@@ -47,7 +47,7 @@ impl Project {
     }
 
     /// Has a root file system with little more than a shell as its base, which costs nearly nothing.
-    pub fn with_small_base(self) -> Self {
+    pub(crate) fn with_small_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&small_base().store().join("."), &self.store());
         self.forget_unpacked();
@@ -63,59 +63,59 @@ impl Project {
     }
 
     /// Defines the base as another project does, whose store has it.
-    pub fn with_base_of(self, other: &Self) -> Self {
+    pub(crate) fn with_base_of(self, other: &Self) -> Self {
         copy_tree(&other.path().join("layers"), &self.path());
         self
     }
 
     /// Writes `plywood.toml` anew, with these keys of the image.
-    pub fn define(&self, image: &str) {
+    pub(crate) fn define(&self, image: &str) {
         self.write("plywood.toml", &format!("[image.tiny]\nbase = \"debian-bookworm\"\n{image}\n"));
     }
 
     /// Adds an element with a README and one hook.
-    pub fn element(&self, name: &str) {
+    pub(crate) fn element(&self, name: &str) {
         self.write(&format!("elements/{name}/README.md"), &format!("# {name}\n\nWrites `/etc/{name}`.\n"));
         self.hook(&format!("elements/{name}/install.d/50-{name}"), &format!("echo {name} >/etc/{name}"));
     }
 
     /// Writes an executable shell script.
-    pub fn hook(&self, path: &str, script: &str) {
+    pub(crate) fn hook(&self, path: &str, script: &str) {
         self.write(path, &format!("#!/bin/bash\nset -eu\n{script}\n"));
         self.chmod(path, 0o755);
     }
 
     /// Writes a file, and the directories it lies in.
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// Sets the mode of a file.
-    pub fn chmod(&self, path: &str, mode: u32) {
+    pub(crate) fn chmod(&self, path: &str, mode: u32) {
         fs::set_permissions(self.path().join(path), Permissions::from_mode(mode)).unwrap();
     }
 
     /// Returns where `plywood.toml` is.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         let path = self.directory.path().join("project");
         fs::create_dir_all(&path).unwrap();
         path
     }
 
     /// Returns where the store is.
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.store.clone().unwrap_or_else(|| self.directory.path().join("store"))
     }
 
     /// Returns where outputs are written.
-    pub fn out(&self) -> PathBuf {
+    pub(crate) fn out(&self) -> PathBuf {
         self.directory.path().join("out")
     }
 
     /// Returns the program with these arguments, in a clean environment.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
         command.arg("--project").arg(self.path()).arg("--store").arg(self.store()).args(args);
         for name in ["PLYWOOD_PROJECT", "PLYWOOD_STORE", "PLYWOOD_DATA_DIR"] {
@@ -125,26 +125,26 @@ impl Project {
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, args: &[&str]) -> Run {
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
         Run::of(self.command(args).output().unwrap(), self.directory.path())
     }
 
     /// Builds the image; returns what happened.
-    pub fn build(&self, args: &[&str]) -> Build {
+    pub(crate) fn build(&self, args: &[&str]) -> Build {
         let run = self.run_build(args);
         assert_eq!(run.status, Some(0), "{}", run.stderr);
         Build { events: run.json_lines() }
     }
 
     /// Starts a build that may fail.
-    pub fn run_build(&self, args: &[&str]) -> Run {
+    pub(crate) fn run_build(&self, args: &[&str]) -> Run {
         let out = self.out();
         let common = ["build", "--progress", "json", "-o", out.to_str().unwrap()];
         self.run(&[&common, args].concat())
     }
 
     /// Builds an image that cannot be built, for what is said in words.
-    pub fn refused(&self, args: &[&str]) -> Run {
+    pub(crate) fn refused(&self, args: &[&str]) -> Run {
         let out = self.out();
         let common = ["build", "--progress", "plain", "-o", out.to_str().unwrap()];
         let run = self.run(&[&common, args].concat());
@@ -153,12 +153,12 @@ impl Project {
     }
 
     /// Returns the manifest of the image that was built last.
-    pub fn manifest(&self) -> Value {
+    pub(crate) fn manifest(&self) -> Value {
         serde_json::from_slice(&fs::read(self.out().join("tiny.manifest.json")).unwrap()).unwrap()
     }
 
     /// Returns step and DiffID of each layer, lowest first.
-    pub fn layers(&self) -> Vec<(String, String)> {
+    pub(crate) fn layers(&self) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let manifest = self.manifest();
         let layers = manifest["layers"].as_array().unwrap().iter();
@@ -204,7 +204,7 @@ fn copy_tree(from: &Path, to: &Path) {
 
 /// How the program ended, and what it wrote. The project's directory is written as `DIR`, plywood's own as `DATA`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// `None` after a signal.
     pub status: Option<i32>,
     /// Standard output.
@@ -215,7 +215,7 @@ pub struct Run {
 
 impl Run {
     /// Takes what a process left.
-    pub fn of(output: Output, directory: &Path) -> Self {
+    pub(crate) fn of(output: Output, directory: &Path) -> Self {
         let text = |bytes: &[u8]| {
             String::from_utf8_lossy(bytes)
                 .replace(directory.to_str().unwrap(), "DIR")
@@ -225,36 +225,36 @@ impl Run {
     }
 
     /// Returns the lines of standard error that are JSON.
-    pub fn json_lines(&self) -> Vec<Value> {
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
         self.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Returns what it printed, as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.status, Some(0), "{}", self.stderr);
         serde_json::from_str(&self.stdout).unwrap()
     }
 }
 
 /// What happened during a build.
-pub struct Build {
+pub(crate) struct Build {
     /// The lines of `--progress json`.
     pub events: Vec<Value>,
 }
 
 impl Build {
     /// Returns the steps of events of this kind, in order.
-    pub fn steps<'a>(&'a self, event: &'a str) -> Vec<&'a str> {
+    pub(crate) fn steps<'a>(&'a self, event: &'a str) -> Vec<&'a str> {
         self.of(event).filter_map(|event| event["step"].as_str()).collect()
     }
 
     /// Returns the steps whose layer was made.
-    pub fn made(&self) -> Vec<&str> {
+    pub(crate) fn made(&self) -> Vec<&str> {
         self.steps("step-started")
     }
 
     /// Returns the steps that were found by this key: `input` or `content`.
-    pub fn hits<'a>(&'a self, by: &'a str) -> Vec<&'a str> {
+    pub(crate) fn hits<'a>(&'a self, by: &'a str) -> Vec<&'a str> {
         self.of("step-hit")
             .filter(|event| event["by"] == by)
             .filter_map(|event| event["step"].as_str())
@@ -262,12 +262,12 @@ impl Build {
     }
 
     /// Returns the texts of warnings.
-    pub fn warnings(&self) -> Vec<&str> {
+    pub(crate) fn warnings(&self) -> Vec<&str> {
         self.of("warning").filter_map(|event| event["message"].as_str()).collect()
     }
 
     /// Returns the events of a kind.
-    pub fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    pub(crate) fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
         self.events.iter().filter(move |event| event["event"] == kind)
     }
 }

@@ -11,16 +11,16 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// The account of registries that want one.
-pub const USER: &str = "tester";
+pub(crate) const USER: &str = "tester";
 /// Its password.
-pub const PASSWORD: &str = "pass:word";
+pub(crate) const PASSWORD: &str = "pass:word";
 
 /// A name that registries have a certificate for, and that leads nowhere.
-pub const ELSEWHERE: &str = "registry.test";
+pub(crate) const ELSEWHERE: &str = "registry.test";
 
 /// How a registry is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub(crate) enum Door {
     /// Plain HTTP, for everybody.
     Open,
     /// TLS with a certificate of its own authority, and an account.
@@ -32,7 +32,7 @@ pub enum Door {
 }
 
 /// A running registry. Dropping it stops it.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     directory: TempDir,
     port: u16,
@@ -40,7 +40,7 @@ pub struct Server {
 
 impl Server {
     /// Starts one and waits until it answers.
-    pub fn start(door: Door) -> Self {
+    pub(crate) fn start(door: Door) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let port = free_port();
         fs::write(directory.path().join("config.yml"), config(directory.path(), port, door)).unwrap();
@@ -56,17 +56,17 @@ impl Server {
     }
 
     /// Returns `localhost:<port>`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
     /// Returns the port.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Returns the directory of configuration, certificates (`ca.crt`) and data.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }
@@ -145,7 +145,7 @@ fn shell(directory: &Path, script: &str) {
 }
 
 /// Returns a port that nobody listens on.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// A running proxy. It ends with the test program.
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     port: u16,
     seen: Arc<Mutex<Vec<Vec<String>>>>,
 }
 
 impl Tunnel {
     /// Starts one.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen: Arc<Mutex<Vec<_>>> = Arc::default();
@@ -28,12 +28,12 @@ impl Tunnel {
     }
 
     /// Returns `127.0.0.1:<port>`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// Returns the heads of the requests since the last call, each as its lines.
-    pub fn take(&self) -> Vec<Vec<String>> {
+    pub(crate) fn take(&self) -> Vec<Vec<String>> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }

@@ -9,10 +9,10 @@ use plywood::distro::Mirror;
 use plywood::load::load_apt_sources;
 
 /// The version that plywood's compatibility is held to.
-pub const VERSION: &str = "3.43.0";
+pub(crate) const VERSION: &str = "3.43.0";
 
 /// Returns the virtual environment with diskimage-builder; makes it the first time. Nobody may write to it.
-pub fn diskimage_builder() -> &'static Path {
+pub(crate) fn diskimage_builder() -> &'static Path {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
     PLACE.get_or_init(|| {
         let tests = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -33,7 +33,7 @@ pub fn diskimage_builder() -> &'static Path {
 }
 
 /// Returns the directory of its elements.
-pub fn elements() -> PathBuf {
+pub(crate) fn elements() -> PathBuf {
     let libraries = fs::read_dir(diskimage_builder().join("lib")).unwrap();
     let mut found =
         libraries.map(|entry| entry.unwrap().path().join("site-packages/diskimage_builder/elements"));
@@ -41,7 +41,7 @@ pub fn elements() -> PathBuf {
 }
 
 /// Returns the mirrors of this machine as the variables by which Debian's elements are told of them.
-pub fn mirrors() -> [(&'static str, String); 2] {
+pub(crate) fn mirrors() -> [(&'static str, String); 2] {
     let machine = load_apt_sources(Path::new("/etc/apt")).unwrap();
     let mirrors = machine.mirrors("debian", "bookworm");
     let uri = |mirror: Option<Mirror>| mirror.expect("this test needs the machine's package mirrors").uri;

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// A caller's directory, beside it elements and a store.
-pub struct Work {
+pub(crate) struct Work {
     directory: TempDir,
 }
 
@@ -38,7 +38,7 @@ done
 
 impl Work {
     /// Makes a directory with the element `tiny`, an operating system.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let work = Self { directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
         fs::create_dir(work.path()).unwrap();
         work.write("../elements/tiny/element-provides", "operating-system\n");
@@ -48,36 +48,36 @@ impl Work {
     }
 
     /// Lets an element bring programs of this machine.
-    pub fn programs(&self, element: &str, names: &[&str]) {
+    pub(crate) fn programs(&self, element: &str, names: &[&str]) {
         let script = format!("programs='{}'{COPY}", names.join(" "));
         self.hook(element, &format!("root.d/20-programs-{element}"), &script);
     }
 
     /// Returns the caller's directory.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("work")
     }
 
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.directory.path().join("store")
     }
 
     /// Writes a file, and the directories it lies in.
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// Gives an element an executable hook, a bash script.
-    pub fn hook(&self, element: &str, hook: &str, script: &str) {
+    pub(crate) fn hook(&self, element: &str, hook: &str, script: &str) {
         let path = format!("../elements/{element}/{hook}");
         self.write(&path, &format!("#!/bin/bash\nset -eu\n{script}\n"));
         fs::set_permissions(self.path().join(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Returns one of the commands, called by its own name through a symlink, with these words.
-    pub fn command(&self, name: &str, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, name: &str, words: &[&str]) -> Command {
         let program = self.directory.path().join(name);
         if !program.exists() {
             symlink(env!("CARGO_BIN_EXE_plywood"), &program).unwrap();
@@ -90,47 +90,47 @@ impl Work {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, name: &str, words: &[&str]) -> Run {
+    pub(crate) fn run(&self, name: &str, words: &[&str]) -> Run {
         Run::of(self.command(name, words).output().unwrap())
     }
 
     /// Runs `disk-image-create` to its end; the words are separated by spaces.
-    pub fn create(&self, words: &str) -> Run {
+    pub(crate) fn create(&self, words: &str) -> Run {
         self.create_with(words, &[])
     }
 
     /// Runs `disk-image-create` with these variables.
-    pub fn create_with(&self, words: &str, variables: &[(&str, &str)]) -> Run {
+    pub(crate) fn create_with(&self, words: &str, variables: &[(&str, &str)]) -> Run {
         let words: Vec<_> = words.split(' ').collect();
         let mut command = self.command("disk-image-create", &words);
         Run::of(command.envs(variables.iter().copied()).output().unwrap())
     }
 
     /// Returns the names of the files in a directory, sorted.
-    pub fn files(&self, directory: &str) -> Vec<String> {
+    pub(crate) fn files(&self, directory: &str) -> Vec<String> {
         names(&self.path().join(directory))
     }
 
-    pub fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     /// Removes everything from the caller's directory.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         fs::remove_dir_all(self.path()).unwrap();
         fs::create_dir(self.path()).unwrap();
     }
 }
 
 /// Runs a program of the machine; returns what it prints.
-pub fn program(name: &str, words: &[&str], directory: &Path) -> String {
+pub(crate) fn program(name: &str, words: &[&str], directory: &Path) -> String {
     let run = Command::new(name).args(words).current_dir(directory).output();
     let run = run.unwrap_or_else(|error| panic!("this test needs the program `{name}`: {error}"));
     assert!(run.status.success(), "{name} {words:?}: {}", String::from_utf8_lossy(&run.stderr));
     String::from_utf8(run.stdout).unwrap()
 }
 
-pub fn names(directory: &Path) -> Vec<String> {
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -139,7 +139,7 @@ pub fn names(directory: &Path) -> Vec<String> {
 
 /// How a command ended, and what it wrote.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// `None` after a signal.
     pub status: Option<i32>,
     pub stdout: String,
@@ -147,14 +147,14 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Self { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
     /// Returns the standard output of a run that has to end well.
     #[track_caller]
-    pub fn expect_success(self) -> String {
+    pub(crate) fn expect_success(self) -> String {
         assert_eq!(self.status, Some(0), "{}{}", self.stdout, self.stderr);
         self.stdout
     }

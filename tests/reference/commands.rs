@@ -3,7 +3,7 @@
 use clap::{Arg, Command};
 
 /// Returns one section a command, with its usage and a table of its options.
-pub fn sections(command: &Command) -> String {
+pub(crate) fn sections(command: &Command) -> String {
     let mut text = String::from("## Options of every command\n\n");
     text.push_str(&table(command.get_arguments().filter(|arg| arg.is_global_set())));
     for subcommand in command.get_subcommands() {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 /// Returns the sections of `schema`, whose tables are at `path` in a file (empty for its top level).
-pub fn sections(schema: &Value, top: &str) -> String {
+pub(crate) fn sections(schema: &Value, top: &str) -> String {
     let mut page = Page { defs: &schema["$defs"], text: String::new() };
     page.section(top, &Table { path: Vec::new(), preface: "", schema });
     page.text

@@ -18,7 +18,7 @@ use crate::common::upstream;
 use images::images;
 
 /// One element, and how a user sees that it did its work.
-pub struct Check {
+pub(crate) struct Check {
     /// Its name.
     pub element: &'static str,
     /// What is to be expected of it.
@@ -31,7 +31,7 @@ pub struct Check {
 
 /// What is to be expected of an element.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// It does what it says.
     Works,
     /// It fails with diskimage-builder too.
@@ -51,7 +51,7 @@ impl Status {
 }
 
 /// Elements that are built together, and what is looked at in the result.
-pub struct Image {
+pub(crate) struct Image {
     /// Its name.
     pub name: &'static str,
     /// Its elements; those they depend on come by themselves.

@@ -15,7 +15,7 @@ use crate::port::Events;
 
 /// How much to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Detail {
+pub(super) enum Detail {
     /// Nothing. The error that ends a command is reported by its caller.
     Quiet,
     /// Warnings.
@@ -28,7 +28,7 @@ pub enum Detail {
 
 impl Detail {
     /// Returns what the command line asks for.
-    pub fn of(global: &args::Global) -> Self {
+    pub(super) fn of(global: &args::Global) -> Self {
         match (global.quiet, global.verbose) {
             (true, _) => Detail::Quiet,
             (_, true) => Detail::Verbose,
@@ -37,13 +37,13 @@ impl Detail {
     }
 
     /// Returns the same for commands that print an answer, and beside it warnings at most.
-    pub fn beside_answer(global: &args::Global) -> Self {
+    pub(super) fn beside_answer(global: &args::Global) -> Self {
         if global.quiet { Detail::Quiet } else { Detail::Warnings }
     }
 }
 
 /// Returns what shows events in this way.
-pub fn renderer(kind: args::Progress, detail: Detail) -> Box<dyn Events> {
+pub(super) fn renderer(kind: args::Progress, detail: Detail) -> Box<dyn Events> {
     let live = detail == Detail::Normal && std::io::stderr().is_terminal();
     match kind {
         args::Progress::Json => Box::new(json::Json),

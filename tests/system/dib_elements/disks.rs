@@ -24,7 +24,7 @@ const fn failing(
 }
 
 /// The disks share their layers, but for those of the boot loader.
-pub const DISKS: [Image; 5] = [
+pub(super) const DISKS: [Image; 5] = [
     disk(
         "mbr",
         &["debian-minimal", "vm", "block-device-mbr"],
@@ -97,7 +97,7 @@ pub const DISKS: [Image; 5] = [
 ];
 
 /// What cannot be built of Debian bookworm.
-pub const FAILING: [Image; 5] = [
+pub(super) const FAILING: [Image; 5] = [
     failing(
         "names",
         &["debian-minimal", "stable-interface-names"],

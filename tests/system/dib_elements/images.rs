@@ -6,12 +6,12 @@ use super::metal::METAL;
 use super::{Check, Image, Status};
 
 /// Something that works.
-pub const fn check(element: &'static str, what: &'static str, script: &'static str) -> Check {
+pub(super) const fn check(element: &'static str, what: &'static str, script: &'static str) -> Check {
     Check { element, status: Works, what, script }
 }
 
 /// Something that is to be expected otherwise.
-pub const fn expected(
+pub(super) const fn expected(
     element: &'static str,
     status: Status,
     what: &'static str,
@@ -21,7 +21,7 @@ pub const fn expected(
 }
 
 /// All images. They share their lowest layers.
-pub fn images() -> impl Iterator<Item = &'static Image> {
+pub(super) fn images() -> impl Iterator<Item = &'static Image> {
     const OTHERS: [Image; 4] = [CLOUD, DEBIAN, INIT, METAL];
     OTHERS.iter().chain(&DISKS).chain(&FAILING)
 }

@@ -4,7 +4,7 @@ use super::images::check;
 use super::{Check, Image};
 
 /// Elements with hooks in `root.d` among them: one root file system serves them all.
-pub const METAL: Image = Image {
+pub(super) const METAL: Image = Image {
     name: "metal",
     elements: &[
         "debian-minimal",

@@ -8,7 +8,7 @@ const MARK: &str =
     "<!-- Below: made from the results of tests/system/dib_elements.rs, by PLYWOOD_UPDATE_DOCS=1. -->\n";
 
 /// Returns `page` with the table of what was checked.
-pub fn with_results(page: &str, checks: &[&Check]) -> String {
+pub(super) fn with_results(page: &str, checks: &[&Check]) -> String {
     let (by_hand, _) = page.split_once(MARK).unwrap_or_else(|| panic!("the page has no line {MARK}"));
     let mut sorted = checks.to_vec();
     sorted.sort_by_key(|check| check.element);
