@@ -21,10 +21,11 @@
 //! | [`load`], [`exec`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
 //! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
 //! | [`build`] | carries out a plan, through ports alone |
-//! | [`cli`] | arguments, messages, exit status; the one place that wires edges to ports |
+//! | [`engine`] | what can be done with a project: resolves images, joins edges to ports, decides what is built and written |
+//! | [`cli`] | arguments, messages, exit status: front ends of the engine |
 //!
 //! Core rooms import core rooms, downwards. Edges import core, `port`, `exec` and `directory`. `build` imports core
-//! and `port`. Nothing imports `cli`.
+//! and `port`. `engine` imports all of these, and only `cli` imports `engine`. Nothing imports `cli`.
 
 pub mod block;
 pub mod build;
@@ -34,6 +35,7 @@ pub mod disk;
 pub mod distro;
 pub mod dropin;
 pub mod element;
+pub mod engine;
 pub mod exec;
 pub mod host;
 pub mod image;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use plywood::cli::{self, Process};
+use plywood::cli::{self, Program};
 use plywood::sandbox;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -31,9 +31,9 @@ fn main() -> ExitCode {
     }
     // Before any thread: a mount namespace belongs to a thread and those it starts.
     let mounts = sandbox::enter_private_mounts();
-    let process = Process { mounts, interrupted, caught };
-    let status = cli::run(&process);
-    match process.signal_status() {
+    let program = Program::new(mounts, interrupted, caught);
+    let status = cli::run(&program);
+    match program.signal_status() {
         // A command that was done before it noticed the signal has succeeded.
         Some(of_signal) if status != ExitCode::SUCCESS => ExitCode::from(of_signal),
         _ => status,

@@ -5,6 +5,7 @@
 //! | a room imports only the rooms below it | what depends on nothing can be read, tested and changed alone |
 //! | core rooms name no file, process, environment, network, clock or sleep | a plan is a value: same inputs, same plan |
 //! | only `exec` and `sandbox` start programs | one place says what happens to streams, secrets and signals |
+//! | `engine` names no type of the command line and asks the process nothing | front ends are thin, and tests are front ends, too |
 //! | only `cli` and `main` print or exit | a library returns values; its caller decides what is shown |
 //!
 //! Test modules are exempt: a test may read a fixture.
@@ -28,7 +29,9 @@ enum Kind {
     Edge,
     /// Carries out a plan through ports; leans on core and `port`.
     Build,
-    /// Wires edges to ports; leans on everything.
+    /// Joins edges to ports and decides what is done; leans on everything but `cli`.
+    Engine,
+    /// Front ends of the engine; leans on everything.
     Cli,
 }
 
@@ -57,6 +60,7 @@ const ROOMS: &[(&str, Kind)] = &[
     ("output", Kind::Edge),
     ("registry", Kind::Edge),
     ("build", Kind::Build),
+    ("engine", Kind::Engine),
     ("cli", Kind::Cli),
 ];
 
@@ -77,6 +81,9 @@ const EFFECTS: &[&str] = &[
     "nix",
     "libc",
 ];
+
+/// What the engine must be told by a front end, and may not ask the process or the command line for.
+const OF_FRONT_ENDS: &[&str] = &["clap", "std::env"];
 
 const PRINTING: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"];
 
@@ -113,6 +120,7 @@ fn may_import(from: &str, to: &str) -> bool {
             Some(Kind::Core(below)) => below.contains(&to),
             Some(Kind::Edge) => is_core(to) || ["exec", "directory"].contains(&to),
             Some(Kind::Build) => is_core(to),
+            Some(Kind::Engine) => to != "cli",
             Some(Kind::Cli) => true,
             None => from == "main" && MAIN_IMPORTS.contains(&to),
         }
@@ -155,6 +163,9 @@ fn effect_violation(file: &Path, path: &NamedPath) -> Option<String> {
     }
     if under("std::process::Command") && !["exec", "sandbox"].contains(&room.as_str()) {
         return Some("only `exec` and `sandbox` start programs".to_owned());
+    }
+    if room == "engine" && OF_FRONT_ENDS.iter().any(|name| under(name)) {
+        return Some("front ends tell the engine what it works on".to_owned());
     }
     let speaks = PRINTING.contains(&full.as_str()) || under("std::process::exit");
     (speaks && !["cli", "main"].contains(&room.as_str())).then(|| "only `cli` prints or exits".to_owned())
@@ -227,6 +238,11 @@ fn a_forbidden_name_is_found_with_its_line() {
         ("sandbox/run.rs", "use crate::build::Builder;", 1, "may not import `build`"),
         ("build/mod.rs", "use crate::exec::Program;", 1, "`build` may not import `exec`"),
         ("block/mod.rs", "use crate::cli;", 1, "may not import `cli`"),
+        ("build/mod.rs", "use crate::engine::Failure;", 1, "`build` may not import `engine`"),
+        ("engine/mod.rs", "use crate::cli::Progress;", 1, "`engine` may not import `cli`"),
+        ("engine/build.rs", "use clap::Parser;", 1, "front ends tell"),
+        ("engine/build.rs", "fn f() { let _ = std::env::current_dir(); }", 1, "front ends tell"),
+        ("engine/build.rs", "fn f() { eprintln!(\"built\"); }", 1, "prints"),
         ("main.rs", "use plywood::store::Store;", 1, "`main` may not import `store`"),
         ("oci/mod.rs", "use super::layer::Entry;", 1, "`oci` may not import `layer`"),
         ("oci/digest.rs", "use super::super::layer::Entry;", 1, "`oci` may not import `layer`"),

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::Process;
 use super::args::{self, Accel, Boot, Global};
-use super::host::{require_whole, tool};
 use super::report::{Failure, Message};
 use crate::disk::{Accelerator, ByteSize, Console, Firmware, Forward, Machine, Writes, boot_command};
+use crate::engine::{Process, require_whole, tool};
 use crate::exec::{Background, Ending, ExecError, Program, Run};
 use crate::host::{self, KvmTrial, OVMF, QEMU_SYSTEM, tool_named};
 use crate::output::DiskFormat;

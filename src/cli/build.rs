@@ -3,21 +3,21 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::Process;
-use super::args::{Build, Global, OnError, Progress};
-use super::base::fetch_missing;
-use super::breaks::BreakIns;
-use super::context::{Context, absolute};
-use super::delivery::Delivery;
-use super::disk::Disk;
-use super::host::Host;
-use super::outputs::{Extras, InDirectory, Outputs};
-use super::preflight::check;
+use super::args::{Build, CacheTo, Global, OnError, Progress};
 use super::progress::{Detail, renderer};
-use super::registry::{client, look_up_client};
 use super::report::Failure;
-use super::sharing::{Sources, Target};
-use super::wiring::{Edges, environment};
+use crate::engine::BreakIns;
+use crate::engine::Delivery;
+use crate::engine::Disk;
+use crate::engine::Host;
+use crate::engine::check;
+use crate::engine::fetch_missing;
+use crate::engine::{Context, absolute};
+use crate::engine::{Edges, PublishTo, Session};
+use crate::engine::{Extras, InDirectory, Outputs};
+use crate::engine::{Sources, Target};
+use crate::engine::{client, look_up_client};
+
 use crate::build::{
     Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, OutputEntry, Ports, Registries, Reuse,
 };
@@ -34,28 +34,28 @@ use crate::store::Store;
 const MANIFEST: &str = "manifest.json";
 
 /// Builds the images that the command line names.
-pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?.in_order(args.order).offline(args.offline);
+pub(super) fn run(global: &Global, args: &Build, session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let context = Context::load(session)?.in_order(args.order).offline(args.offline);
     let images = context.select(&args.images)?;
     let reach = if args.offline { Reach::Offline } else { Reach::Online };
-    let edges = Edges::new(global, process, environment(), reach)?.limited(limits(args, &context))?;
+    let edges = Edges::new(session, session.environment.clone(), reach)?.limited(limits(args, &context))?;
     let requests = images
         .into_iter()
         .map(|(name, image)| Request::new(&context, args, &edges.store, name, image))
         .collect::<Result<Vec<_>, _>>()?;
     let events = renderer(progress(args), Detail::of(global));
     let sources =
-        Sources::new(&context, &args.cache_from, &look_up_client(global, process)?, events.as_ref());
+        Sources::new(&context, &args.cache_from.cache_from, &look_up_client(session)?, events.as_ref());
     let target = match reach {
         Reach::Offline => None,
-        _ => Target::new(&context, &args.cache_to, &client(global, process)?, events.as_ref())?,
+        _ => Target::new(&context, &publish_to(&args.cache_to), &client(session)?, events.as_ref())?,
     };
     let reuse = if args.no_cache { Reuse::Refused } else { Reuse::Allowed };
     let registries = match reuse {
         Reuse::Allowed if !args.offline => sources.registries(),
         _ => Registries::none(events.as_ref()),
     };
-    let host = Host::of(process);
+    let host = Host::of(session.process);
     for request in &requests {
         let found = check(
             &host,
@@ -72,9 +72,8 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         events.emit(Event::Warning { message });
     });
     let points = BreakPoints::after_error();
-    let caller = environment();
     let say = |message: &str| events.emit(Event::Warning { message });
-    let pauses = BreakIns { breaks: &points, environment: &caller, say: &say };
+    let pauses = BreakIns { breaks: &points, environment: &session.environment, say: &say };
     let breaks = (args.on_error == OnError::Shell).then_some(pauses);
     let builder = Builder {
         ports: Ports {
@@ -97,7 +96,7 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
             if args.offline {
                 return Err(failure);
             }
-            fetch_missing(failure, global, process, &edges.store, &request.plan, events.as_ref())?;
+            fetch_missing(failure, session, &edges.store, &request.plan, events.as_ref())?;
             build()
         })?;
         if let Some(target) = &target {
@@ -107,6 +106,10 @@ pub(super) fn run(global: &Global, args: &Build, process: &Process) -> Result<Ex
         }
     }
     unpublished.map(|()| ExitCode::SUCCESS)
+}
+
+fn publish_to(args: &CacheTo) -> PublishTo {
+    PublishTo { repository: args.cache_to.clone(), key: args.sign_key.clone() }
 }
 
 /// Returns the limits of hooks: those of the command line, else those of the project.

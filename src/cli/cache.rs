@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::Process;
 use super::answer::say;
 use super::args::{Cache, Global, Progress};
 use super::progress::{Detail, renderer};
-use super::registry::client;
 use super::report::Failure;
-use super::sharing::now;
 use crate::build::Pruning;
+use crate::engine::Session;
+use crate::engine::client;
+use crate::engine::now;
 use crate::registry::{Access, CacheRepository};
 use crate::share::PrunePolicy;
 
@@ -17,11 +17,11 @@ use crate::share::PrunePolicy;
 const DAY: i64 = 24 * 60 * 60;
 
 /// Deletes old steps.
-pub(super) fn run(global: &Global, command: &Cache, process: &Process) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, command: &Cache, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let Cache::Prune { repository, older_than, keep_last, dry_run } = command;
     let events = renderer(Progress::Plain, Detail::of(global));
     let access = if *dry_run { Access::Pull } else { Access::Delete };
-    let remote = CacheRepository::new(client(global, process)?.remote(repository, access), events.as_ref());
+    let remote = CacheRepository::new(client(session)?.remote(repository, access), events.as_ref());
     let policy = PrunePolicy { since: now()? - i64::from(*older_than) * DAY, keep_last: *keep_last };
     let pruning = Pruning::plan(&remote, &policy)?;
     let (gone, steps) = (pruning.gone.len(), pruning.steps);

@@ -6,15 +6,15 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::Process;
 use super::answer::{self, say};
 use super::args::{Doctor, Global};
-use super::context::open_store;
-use super::host::{Host, mirror, tool};
 use super::report::{self, Failure};
-use super::wiring::{ETC_APT, environment};
 use crate::distro::AptMachine;
 use crate::element::Environment;
+use crate::engine::ETC_APT;
+use crate::engine::Session;
+use crate::engine::open_store;
+use crate::engine::{Host, mirror, tool};
 use crate::host::{self, Finding, Standing, TOOLS, without_credentials};
 use crate::load::load_apt_sources;
 use crate::probe;
@@ -29,8 +29,8 @@ struct Document {
 }
 
 /// Shows every finding; exits with 1 if nothing can be built on this host.
-pub(super) fn run(global: &Global, args: &Doctor, process: &Process) -> Result<ExitCode, Failure> {
-    let checks = findings(global, process);
+pub(super) fn run(global: &Global, args: &Doctor, session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let checks = findings(global, session);
     let ok = checks.iter().all(|finding| finding.standing != Standing::Lacking);
     if args.json {
         answer::json(&Document { version: 1, ok, checks })?;
@@ -56,27 +56,27 @@ fn show(checks: &[Finding], ok: bool) -> Result<(), Failure> {
     }
 }
 
-fn findings(global: &Global, process: &Process) -> Vec<Finding> {
-    let host = Host::of(process);
+fn findings(global: &Global, session: &Session<'_>) -> Vec<Finding> {
+    let host = Host::of(session.process);
     let mut findings = vec![host.kernel(), host.privileges()];
     findings.push(if host.may_try() || host.privileges().standing == Standing::Ok {
         host.namespaces()
     } else {
         Finding::untried("namespaces")
     });
-    findings.extend(of_store(global, process, &host));
+    findings.extend(of_store(global, session, &host));
     findings.push(host.device_mapper());
     findings.push(host::kvm(&probe::kvm()));
     findings.extend(TOOLS.iter().map(tool));
-    findings.extend(of_mirrors(&environment()));
+    findings.extend(of_mirrors(&session.environment));
     findings
 }
 
 /// Checks the store, and what is tried in it.
-fn of_store(global: &Global, process: &Process, host: &Host<'_>) -> Vec<Finding> {
+fn of_store(global: &Global, session: &Session<'_>, host: &Host<'_>) -> Vec<Finding> {
     // A store that cannot be opened is a finding: the other checks go on.
     let checked = || -> Result<Vec<Finding>, Failure> {
-        let store = open_store(global, process)?;
+        let store = open_store(session)?;
         let facts = host.store_facts(&store)?;
         let mut findings = vec![host.store(&facts), host::space(&facts), host.overlay(&store, &facts)?];
         findings.push(match host.may_try() {

@@ -5,20 +5,20 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::Process;
 use super::answer::say;
 use super::args::{Elements, Global};
-use super::context::Context;
 use super::dropin::{Verdict, tests_of};
 use super::report::{Failure, Message};
 use crate::element::{
     Catalog, Element, ElementName, ElementOption, Finding, Severity, check_elements, graph_dot, nearest,
 };
+use crate::engine::Context;
+use crate::engine::Session;
 use crate::load;
 
 /// Lists, shows, draws or checks elements.
-pub(super) fn run(global: &Global, command: &Elements, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load_elements(global)?;
+pub(super) fn run(global: &Global, command: &Elements, session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let context = Context::load_elements(session)?;
     match command {
         Elements::List => list(&context)?,
         Elements::Show { element } => show(&context, find(&context, element)?.as_ref())?,
@@ -27,7 +27,7 @@ pub(super) fn run(global: &Global, command: &Elements, process: &Process) -> Res
         Elements::Test { elements, output } => {
             let default = || global.output_directory(None).join("element-tests");
             let output = output.clone().unwrap_or_else(default);
-            return test(&context, global, elements, &output, process);
+            return test(&context, global, elements, &output, session);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -151,14 +151,15 @@ fn test(
     global: &Global,
     wanted: &[String],
     output: &Path,
-    process: &Process,
+    session: &Session<'_>,
 ) -> Result<ExitCode, Failure> {
     let mut failures = 0;
     for name in wanted {
         let element = find(context, name)?;
         for test in tests_of(&element)? {
             let place = output.join(test.title());
-            let verdict = test.run(&context.element_path, global.store.as_deref(), &place, process)?;
+            let verdict =
+                test.run(&context.element_path, global.store.as_deref(), &place, session.process)?;
             match verdict {
                 Verdict::Passed => say!("passed  {}", test.title())?,
                 Verdict::Failed => say!("FAILED  {}: see {}", test.title(), place.join("log").display())?,

@@ -2,28 +2,28 @@
 
 use std::process::ExitCode;
 
-use super::Process;
 use super::answer::{json, say};
 use super::args::{Explain, Global, Progress};
-use super::context::{Context, open_store_to_read, unknown_step};
 use super::plan::describe;
 use super::progress::{Detail, renderer};
-use super::registry::look_up_client;
 use super::report::Failure;
-use super::sharing::Sources;
 use crate::build::{ExplainDocument, Forecast, Prospect, StepExplanation, forecast};
+use crate::engine::Session;
+use crate::engine::Sources;
+use crate::engine::look_up_client;
+use crate::engine::{Context, open_store_to_read, unknown_step};
 use crate::load::HostFileSystem;
 use crate::plan::{Plan, Step};
 
 /// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
-pub(super) fn run(global: &Global, args: &Explain, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?.in_order(args.order);
+pub(super) fn run(global: &Global, args: &Explain, session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let context = Context::load(session)?.in_order(args.order);
     let events = renderer(Progress::Plain, Detail::beside_answer(global));
-    let client = look_up_client(global, process)?;
-    let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
+    let client = look_up_client(session)?;
+    let sources = Sources::new(&context, &args.cache_from.cache_from, &client, events.as_ref());
     let registries = sources.registries();
     let (name, image) = context.image(&args.image)?;
-    let store = open_store_to_read(global)?;
+    let store = open_store_to_read(session, events.as_ref())?;
     let plan = context.plan(name, image, &store)?;
     let forecasts = forecast(&plan, &store, &HostFileSystem::default(), &registries)?;
     let chosen = choose(&plan, forecasts, args.step.as_deref())?;

@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::Process;
 use super::answer::say;
 use super::args::{Global, Import};
-use super::context::{machine_architecture, open_store};
-use super::fetch::{Fetch, Fetched};
 use super::progress::{Detail, renderer};
-use super::registry::client;
 use super::report::{Failure, Message};
 use crate::distro::{Architecture, BaseDefinition, BaseName, BaseSource};
 use crate::element::Family;
+use crate::engine::Session;
+use crate::engine::client;
+use crate::engine::{Fetch, Fetched};
+use crate::engine::{machine_architecture, open_store};
 use crate::load;
 use crate::oci::{DiffId, Digest, Reference};
 use crate::port::{Layer, StoreError};
@@ -42,15 +42,15 @@ impl Form {
 }
 
 /// Stores the layers, and writes `layers/NAME.toml` into the project.
-pub(super) fn run(global: &Global, args: &Import, process: &Process) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, args: &Import, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let name: BaseName = args.name.parse()?;
     load::load_project(&global.project)?;
     let layers = global.project.join("layers");
     refuse_to_replace(&name, &layers)?;
-    let store = open_store(global, process)?;
+    let store = open_store(session)?;
     let architecture = machine_architecture()?;
     let Taken { diff_ids, form, reference } = match registry_reference(&args.source)? {
-        Some(reference) => from_registry(global, args, process, &store, &reference)?,
+        Some(reference) => from_registry(global, args, session, &store, &reference)?,
         None => from_files(&store, args, architecture)?,
     };
     let (distro, release) = distribution(&store, args, &diff_ids)?;
@@ -109,12 +109,12 @@ fn registry_reference(source: &str) -> Result<Option<Reference>, Failure> {
 fn from_registry(
     global: &Global,
     args: &Import,
-    process: &Process,
+    session: &Session<'_>,
     store: &Store,
     reference: &Reference,
 ) -> Result<Taken, Failure> {
     let events = renderer(args.progress, Detail::of(global));
-    let client = client(global, process)?;
+    let client = client(session)?;
     let fetched = Fetch { client: &client, store, events: events.as_ref() }.base(reference)?;
     Ok(Taken {
         diff_ids: fetched.layers.iter().map(|layer| layer.diff_id).collect(),

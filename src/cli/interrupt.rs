@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use super::args::Progress;
 use super::report::{self, Failure, Message};
-use super::{Process, signal_status};
+use super::{Program, signal_status};
 use crate::build::BuildError;
+use crate::engine::Process;
 
 /// How long a command may take to end in order. Longer than a second: a program on the terminal has that long to end.
 const GRACE: Duration = Duration::from_millis(1300);
@@ -26,8 +27,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Ends the process soon after the user asked it to stop, wherever it is then.
-pub(super) fn end_in_time(process: &Process, progress: Progress) {
-    let (interrupted, caught) = (Arc::clone(&process.interrupted), Arc::clone(&process.caught));
+pub(super) fn end_in_time(program: &Program, progress: Progress) {
+    let (interrupted, caught) = (Arc::clone(&program.process.interrupted), Arc::clone(&program.caught));
     thread::spawn(move || {
         while !interrupted.load(Ordering::Relaxed) {
             thread::sleep(LOOK);

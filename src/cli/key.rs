@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::answer::say;
-use super::args::{Global, Key};
-use super::context::Context;
+use super::args::Key;
 use super::report::{Failure, Message};
-use super::sharing::signing_key;
+use crate::engine::signing_key;
+use crate::engine::{Context, Session};
 use crate::load;
 
 /// Makes a key, or shows the public half of one.
-pub(super) fn run(global: &Global, command: &Key) -> Result<ExitCode, Failure> {
+pub(super) fn run(command: &Key, session: &Session<'_>) -> Result<ExitCode, Failure> {
     match command {
         Key::Generate { out } => generate(&out.clone().map_or_else(default_path, Ok)?),
-        Key::Show { sign_key } => show(global, sign_key.as_ref()),
+        Key::Show { sign_key } => show(session, sign_key.as_ref()),
     }
 }
 
@@ -31,8 +31,8 @@ fn generate(path: &Path) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(global: &Global, named: Option<&PathBuf>) -> Result<ExitCode, Failure> {
-    let of_project = || signing_key(&Context::load(global).ok()?, None);
+fn show(session: &Session<'_>, named: Option<&PathBuf>) -> Result<ExitCode, Failure> {
+    let of_project = || signing_key(&Context::load(session).ok()?, None);
     let path = named.cloned().or_else(of_project).map_or_else(default_path, Ok)?;
     say!("{}", load::load_key(&path)?.public())?;
     Ok(ExitCode::SUCCESS)

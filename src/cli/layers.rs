@@ -3,21 +3,21 @@
 use std::process::ExitCode;
 
 use super::answer::{json, say};
-use super::args::{Global, Layers};
-use super::context::{Context, open_store_to_read};
-use super::progress::size;
-use super::report::{Failure, Message};
+use super::args::{Global, Layers, Progress};
+use super::progress::{Detail, renderer, size};
+use super::report::Failure;
 use crate::build::{LayerLine, LayersDocument, stored_steps};
-use crate::image::ImageName;
+use crate::engine::{Context, Session, not_built, open_store_to_read};
 use crate::load::HostFileSystem;
 use crate::oci::DiffId;
 use crate::store::Store;
 
 /// Prints index, step, DiffID, digest, sizes and number of entries of each layer.
-pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?.in_order(args.order);
+pub(super) fn run(global: &Global, args: &Layers, session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let context = Context::load(session)?.in_order(args.order);
     let (name, image) = context.image(&args.image)?;
-    let store = open_store_to_read(global)?;
+    let store =
+        open_store_to_read(session, renderer(Progress::Plain, Detail::beside_answer(global)).as_ref())?;
     let plan = context.plan(name, image, &store)?;
     let mut lines = Vec::new();
     let steps = stored_steps(&plan, &store, &HostFileSystem::default())?;
@@ -35,14 +35,6 @@ pub(super) fn run(global: &Global, args: &Layers) -> Result<ExitCode, Failure> {
         print(&lines)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says that a step has no layer yet.
-pub(super) fn not_built(image: &ImageName, step: &str) -> Failure {
-    Message::with_hint(
-        format!("step `{step}` of image `{image}` is not in the store"),
-        format!("plywood build {image}"),
-    )
 }
 
 fn line(store: &Store, index: usize, step: &str, diff_id: DiffId) -> Result<LayerLine, Failure> {

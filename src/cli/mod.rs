@@ -4,41 +4,26 @@
 
 mod answer;
 mod args;
-mod base;
 mod boot;
-mod breaks;
 mod build;
 mod cache;
-mod container;
-mod context;
-mod delivery;
-mod disk;
 mod doctor;
 mod dropin;
 mod elements;
 mod explain;
-mod fetch;
 mod hint;
-mod host;
 mod import;
 mod interrupt;
 mod key;
 mod layers;
-mod origin;
-mod outputs;
 mod plan;
-mod preflight;
+mod process;
 mod progress;
 mod pull;
 mod push;
-mod registry;
 mod report;
-mod sharing;
 mod shell;
-
-mod sources;
 mod store;
-mod wiring;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -50,17 +35,28 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command, Progress};
 use report::Failure;
 
-/// What the process was given at its start.
-pub struct Process {
-    /// The process' own mount namespace, or why it has none.
-    pub mounts: Result<crate::sandbox::PrivateMounts, crate::port::SandboxError>,
-    /// Becomes true when the user asks to stop.
-    pub interrupted: Arc<AtomicBool>,
-    /// The number of the signal that asked, or 0.
-    pub caught: Arc<AtomicUsize>,
+use crate::engine::{Process, Session};
+use crate::port::SandboxError;
+use crate::sandbox::PrivateMounts;
+
+/// This program at its start.
+pub struct Program {
+    process: Process,
+    /// The number of the signal that asked to stop, or 0.
+    caught: Arc<AtomicUsize>,
 }
 
-impl Process {
+impl Program {
+    /// Takes the process' own mount namespace, or why it has none; a flag that becomes true when the user asks to stop; and the
+    /// place of the number of the signal that asked.
+    pub fn new(
+        mounts: Result<PrivateMounts, SandboxError>,
+        interrupted: Arc<AtomicBool>,
+        caught: Arc<AtomicUsize>,
+    ) -> Self {
+        Self { process: Process { mounts, interrupted }, caught }
+    }
+
     /// Returns the exit status of a process that a signal ended, as a shell shows it; `None` if none was caught.
     pub fn signal_status(&self) -> Option<u8> {
         signal_status(&self.caught)
@@ -80,9 +76,10 @@ pub fn command_line() -> clap::Command {
 }
 
 /// Runs the command that the arguments of the process name, and returns its exit status.
-pub fn run(process: &Process) -> ExitCode {
+pub fn run(program: &Program) -> ExitCode {
+    let process = &program.process;
     if let Some((command, words)) = dropin::called(std::env::args_os()) {
-        interrupt::end_in_time(process, Progress::Plain);
+        interrupt::end_in_time(program, Progress::Plain);
         return dropin::run(command, words, process);
     }
     let mut cli = Cli::parse();
@@ -91,8 +88,9 @@ pub fn run(process: &Process) -> ExitCode {
     }
     // Not before the command line is read: how the last message looks depends on it.
     let progress = cli.command.progress().unwrap_or(Progress::Plain);
-    interrupt::end_in_time(process, progress);
-    let done = dispatch(&cli, process).map_err(|failure| interrupt::reason(process, failure));
+    interrupt::end_in_time(program, progress);
+    let done =
+        dispatch(&cli, &cli.global.session(process)).map_err(|failure| interrupt::reason(process, failure));
     match done {
         Ok(status) => status,
         Err(failure) if answer::is_enough(&failure) => ExitCode::SUCCESS,
@@ -104,22 +102,22 @@ pub fn run(process: &Process) -> ExitCode {
     }
 }
 
-fn dispatch(cli: &Cli, process: &Process) -> Result<ExitCode, Failure> {
+fn dispatch(cli: &Cli, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let global = &cli.global;
     match &cli.command {
-        Command::Build(args) => build::run(global, args, process),
-        Command::Plan(args) => plan::run(global, args, process),
-        Command::Explain(args) => explain::run(global, args, process),
-        Command::Layers(args) => layers::run(global, args),
-        Command::Elements(command) => elements::run(global, command, process),
-        Command::Shell(args) => shell::run(global, args, process),
-        Command::Boot(args) => boot::run(global, args, process),
-        Command::Import(args) => import::run(global, args, process),
-        Command::Push(args) => push::run(global, args, process),
-        Command::Pull(args) => pull::run(global, args, process),
-        Command::Store(command) => store::run(global, command, process),
-        Command::Cache(command) => cache::run(global, command, process),
-        Command::Doctor(args) => doctor::run(global, args, process),
-        Command::Key(command) => key::run(global, command),
+        Command::Build(args) => build::run(global, args, session),
+        Command::Plan(args) => plan::run(global, args, session),
+        Command::Explain(args) => explain::run(global, args, session),
+        Command::Layers(args) => layers::run(global, args, session),
+        Command::Elements(command) => elements::run(global, command, session),
+        Command::Shell(args) => shell::run(global, args, session),
+        Command::Boot(args) => boot::run(global, args, session.process),
+        Command::Import(args) => import::run(global, args, session),
+        Command::Push(args) => push::run(global, args, session),
+        Command::Pull(args) => pull::run(global, args, session),
+        Command::Store(command) => store::run(global, command, session),
+        Command::Cache(command) => cache::run(global, command, session),
+        Command::Doctor(args) => doctor::run(global, args, session),
+        Command::Key(command) => key::run(command, session),
     }
 }

@@ -2,26 +2,26 @@
 
 use std::process::ExitCode;
 
-use super::Process;
 use super::answer::{json, say};
 use super::args::{Global, Plan, Progress};
-use super::context::{Context, open_store_to_read};
 use super::progress::{Detail, renderer};
-use super::registry::look_up_client;
 use super::report::Failure;
-use super::sharing::Sources;
 use crate::build::{ImageForecast, PlanDocument, Prospect, forecast};
+use crate::engine::Session;
+use crate::engine::Sources;
+use crate::engine::look_up_client;
+use crate::engine::{Context, open_store_to_read};
 use crate::load::HostFileSystem;
 use crate::port::Event;
 
 /// Prints what a build would do.
-pub(super) fn run(global: &Global, args: &Plan, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?.in_order(args.order);
+pub(super) fn run(global: &Global, args: &Plan, session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let context = Context::load(session)?.in_order(args.order);
     let events = renderer(Progress::Plain, Detail::beside_answer(global));
-    let client = look_up_client(global, process)?;
-    let sources = Sources::new(&context, &args.cache_from, &client, events.as_ref());
+    let client = look_up_client(session)?;
+    let sources = Sources::new(&context, &args.cache_from.cache_from, &client, events.as_ref());
     let registries = sources.registries();
-    let store = open_store_to_read(global)?;
+    let store = open_store_to_read(session, events.as_ref())?;
     let host = HostFileSystem::default();
     let mut images = Vec::new();
     for (name, image) in context.select(&args.images)? {

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 
 use oci_spec::image::{Descriptor, ImageManifest};
 
-use super::Process;
 use super::answer::say;
 use super::args::{Global, Pull};
-use super::context::open_store;
-use super::fetch::{Fetch, blob_of, manifest, parse, unusable};
-use super::outputs::cannot_use;
 use super::progress::{Detail, renderer};
-use super::registry::client;
 use super::report::{Failure, Message};
 use crate::directory::Directory;
+use crate::engine::Session;
+use crate::engine::cannot_use;
+use crate::engine::client;
+use crate::engine::open_store;
+use crate::engine::{Fetch, blob_of, manifest, parse, unusable};
 use crate::oci::{BlobStream, Reference};
 use crate::output::{Destination, write_stream};
 use crate::port::{Blob, Direction, Events};
@@ -22,13 +22,13 @@ use crate::registry::{Access, Client, Remote, Transfers};
 use crate::store::Store;
 
 /// Fetches what the reference names.
-pub(super) fn run(global: &Global, args: &Pull, process: &Process) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, args: &Pull, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let reference: Reference = args.reference.parse()?;
-    let client = client(global, process)?;
+    let client = client(session)?;
     let events = renderer(args.progress, Detail::of(global));
     let said = match &args.output {
         Some(directory) => files(&client, &reference, directory, events.as_ref())?,
-        None => image(&open_store(global, process)?, &client, &reference, events.as_ref())?,
+        None => image(&open_store(session)?, &client, &reference, events.as_ref())?,
     };
     drop(events);
     said.iter().try_for_each(|line| say!("{line}"))?;

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::Process;
 use super::answer::say;
 use super::args::{Global, Push, PushFormat};
-use super::container::Assembly;
-use super::context::{Context, machine_architecture, open_store};
-use super::origin::Origins;
 use super::progress::{Detail, renderer};
-use super::registry::client;
 use super::report::{Failure, Message};
 use crate::build::ImageManifest;
+use crate::engine::Assembly;
+use crate::engine::Origins;
+use crate::engine::Session;
+use crate::engine::client;
+use crate::engine::{Context, machine_architecture, open_store};
 use crate::load::{self, LoadError};
 use crate::oci::{Digest, Reference};
 use crate::output::Shipment;
@@ -21,7 +21,7 @@ use crate::registry::{Access, Remote, Upload};
 use crate::store::{Store, StoredImage};
 
 /// Sends what the registry does not have of the image, then its manifest.
-pub(super) fn run(global: &Global, args: &Push, process: &Process) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, args: &Push, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let reference: Reference = args.reference.parse()?;
     if reference.digest.is_some() {
         return Err(Message::with_hint(
@@ -29,15 +29,15 @@ pub(super) fn run(global: &Global, args: &Push, process: &Process) -> Result<Exi
             "name a tag, or nothing after the repository",
         ));
     }
-    let store = open_store(global, process)?;
-    let remote = client(global, process)?.remote(&reference.repository, Access::Push);
+    let store = open_store(session)?;
+    let remote = client(session)?.remote(&reference.repository, Access::Push);
     let events = renderer(args.progress, Detail::of(global));
     let directory = global.output_directory(args.output.as_deref());
     let push = Destination { remote: &remote, reference: &reference, events: events.as_ref() };
     let digest = match args.format {
         PushFormat::Oci => {
-            let origins = Origins::near(&reference.repository, global, &store)?;
-            push.container(&image(global, args, process, &store, events.as_ref())?, &origins)?
+            let origins = Origins::near(&reference.repository, session, &store)?;
+            push.container(&image(global, args, session, &store, events.as_ref())?, &origins)?
         }
         PushFormat::Qcow2 => push.shipment(&built_disk(&store, args, &directory)?.artifact)?,
         PushFormat::Containerdisk => push.shipment(&built_disk(&store, args, &directory)?.container()?)?,
@@ -80,7 +80,7 @@ impl Destination<'_> {
 fn image(
     global: &Global,
     args: &Push,
-    process: &Process,
+    session: &Session<'_>,
     store: &Store,
     events: &dyn Events,
 ) -> Result<StoredImage, Failure> {
@@ -98,9 +98,9 @@ fn image(
             format!("plywood pull {name}"),
         ));
     }
-    let context = Context::load(global)?;
+    let context = Context::load(session)?;
     let (name, image) = context.image(name)?;
-    Assembly { global, process, context: &context, store, events }.container(name, image)
+    Assembly { session, context: &context, store, events }.container(name, image)
 }
 
 fn is_defined(global: &Global, image: &str) -> Result<bool, LoadError> {

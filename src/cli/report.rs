@@ -3,28 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// An error on its way to the user. Opaque: nobody but the user looks into it.
-pub(super) type Failure = Box<dyn Error>;
-
-/// A message made in this room.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub(super) struct Message {
-    message: String,
-    hint: Option<String>,
-}
-
-impl Message {
-    /// Makes an error with a hint: something to type.
-    pub(super) fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Failure {
-        Box::new(Self { message: message.into(), hint: Some(hint.into()) })
-    }
-
-    /// Makes an error that needs no hint.
-    pub(super) fn plain(message: impl Into<String>) -> Failure {
-        Box::new(Self { message: message.into(), hint: None })
-    }
-}
+pub(super) use crate::engine::{Failure, Message};
 
 /// Returns the text for an error: its chain of causes, then the output it has, then a hint. `plywood` begins the commands
 /// that hints name.
@@ -81,7 +60,7 @@ pub(super) fn causes_from<'a>(
 }
 
 fn own_hint<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {
-    error.downcast_ref::<Message>().and_then(|message| message.hint.as_deref())
+    error.downcast_ref::<Message>().and_then(Message::hint)
 }
 
 /// The most characters of a message. Paths and names from archives, registries and hooks are as long as others like.

@@ -2,31 +2,31 @@
 
 use std::process::ExitCode;
 
-use super::Process;
-use super::args::{CacheFrom, Global, Shell};
-use super::context::{Context, unknown_step};
+use super::args::{Global, Shell};
 use super::progress::{Detail, renderer};
-use super::registry::look_up_client;
 use super::report::{Failure, Message};
-use super::sharing::Sources;
-use super::wiring::{Edges, environment};
 use crate::build::{Builder, OnFailure, OnMiss, Reuse, ShellAt};
 use crate::element::Phase;
+use crate::engine::Edges;
+use crate::engine::Session;
+use crate::engine::Sources;
+use crate::engine::look_up_client;
+use crate::engine::{Context, unknown_step};
 use crate::package::Reach;
 use crate::plan::{Plan, Step};
 use crate::port::Event;
 
 /// Opens the shell; builds nothing, but takes what the project's registries have.
-pub(super) fn run(global: &Global, args: &Shell, process: &Process) -> Result<ExitCode, Failure> {
-    let context = Context::load(global)?.in_order(args.order);
+pub(super) fn run(global: &Global, args: &Shell, session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let context = Context::load(session)?.in_order(args.order);
     let (name, image) = context.image(&args.image)?;
-    let edges = Edges::new(global, process, environment(), Reach::Online)?;
+    let edges = Edges::new(session, session.environment.clone(), Reach::Online)?;
     let plan = context.plan(name, image, &edges.store)?;
     // Hooks may have to run first, which takes time: show them.
     let detail = if args.at.is_some() { Detail::of(global) } else { Detail::beside_answer(global) };
     let events = renderer(super::args::Progress::Plain, detail);
-    let client = look_up_client(global, process)?;
-    let sources = Sources::new(&context, &CacheFrom::default(), &client, events.as_ref());
+    let client = look_up_client(session)?;
+    let sources = Sources::new(&context, &[], &client, events.as_ref());
     let builder = Builder {
         ports: edges.ports(events.as_ref()),
         reuse: Reuse::Allowed,

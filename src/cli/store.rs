@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::Process;
 use super::answer::{self, say};
-use super::args::{Global, Store as Command};
-use super::context::{open_store, open_store_to_read};
-use super::progress::size;
+use super::args::{Global, Progress, Store as Command};
+use super::progress::{Detail, renderer, size};
 use super::report::{Failure, Message};
 use crate::distro::BaseSource;
+use crate::engine::Session;
+use crate::engine::{open_store, open_store_to_read};
 use crate::load;
 use crate::oci::Digest;
 use crate::store::{CheckReport, GcPolicy, GcReport, ListedImage, Store};
@@ -19,19 +19,19 @@ use crate::store::{CheckReport, GcPolicy, GcReport, ListedImage, Store};
 const DAY: u64 = 24 * 60 * 60;
 
 /// Lists, collects or checks.
-pub(super) fn run(global: &Global, command: &Command, process: &Process) -> Result<ExitCode, Failure> {
+pub(super) fn run(global: &Global, command: &Command, session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let to_read =
+        || open_store_to_read(session, renderer(Progress::Plain, Detail::beside_answer(global)).as_ref());
     match command {
-        Command::List { json } => list(&open_store_to_read(global)?, *json),
-        Command::Images { json } => list_images(&open_store_to_read(global)?, *json),
-        Command::Rm { images, force, json } => {
-            remove(global, &open_store(global, process)?, images, *force, *json)
-        }
+        Command::List { json } => list(&to_read()?, *json),
+        Command::Images { json } => list_images(&to_read()?, *json),
+        Command::Rm { images, force, json } => remove(global, &open_store(session)?, images, *force, *json),
         Command::Gc { older_than, max_size } => {
             let unused_for = Some(Duration::from_secs(older_than.saturating_mul(DAY)));
             let policy = GcPolicy { unused_for, max_bytes: max_size.map(|size| size.bytes()) };
-            report_gc(&open_store(global, process)?.gc(&policy)?)
+            report_gc(&open_store(session)?.gc(&policy)?)
         }
-        Command::Check => report_check(&open_store(global, process)?.check()?),
+        Command::Check => report_check(&open_store(session)?.check()?),
     }
 }
 

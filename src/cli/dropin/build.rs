@@ -13,20 +13,20 @@ use super::log::Log;
 use super::privilege::Owner;
 use super::usage;
 use crate::build::{Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, Ports, Reuse, Surroundings};
-use crate::cli::args::{CacheFrom, CacheTo, Global};
-use crate::cli::breaks::BreakIns;
-use crate::cli::context::Context;
-use crate::cli::delivery::Delivery;
-use crate::cli::disk::Disk;
-use crate::cli::host::Host;
-use crate::cli::outputs::{Extras, Naming, Outputs, cannot_use};
-use crate::cli::preflight;
-use crate::cli::registry::{client, look_up_client};
+use crate::cli::args::Global;
 use crate::cli::report::{Failure, Message, line};
-use crate::cli::sharing::{Sources, Target};
-use crate::cli::wiring::Edges;
 use crate::directory::Directory;
 use crate::dropin::{BuildRequest, Environment, OldImage, OutputType};
+use crate::engine::BreakIns;
+use crate::engine::Context;
+use crate::engine::Delivery;
+use crate::engine::Disk;
+use crate::engine::Edges;
+use crate::engine::Host;
+use crate::engine::check;
+use crate::engine::{Extras, Naming, Outputs, cannot_use};
+use crate::engine::{PublishTo, Sources, Target};
+use crate::engine::{client, look_up_client};
 use crate::image::{ImageDefinition, ImageName};
 use crate::output::{Destination, MemberNames};
 use crate::package::Reach;
@@ -54,22 +54,16 @@ impl Build<'_> {
         extras: &Extras,
         log: &Log,
     ) -> Result<(), Failure> {
-        let edges = Edges::new(global, self.call.process, environment.clone(), self.reach())?;
+        let session = global.session(self.call.process);
+        let edges = Edges::new(&session, environment.clone(), self.reach())?;
         let plan = self.plan(&edges, log)?;
         let outputs = self.outputs();
         let naming = Beside::new(self.request, Owner::of(&self.call.environment))?;
-        let sources = Sources::new(
-            self.context,
-            &CacheFrom::default(),
-            &look_up_client(global, self.call.process)?,
-            log,
-        );
-        let target =
-            Target::new(self.context, &CacheTo::default(), &client(global, self.call.process)?, log)?;
+        let sources = Sources::new(self.context, &[], &look_up_client(&session)?, log);
+        let target = Target::new(self.context, &PublishTo::default(), &client(&session)?, log)?;
         let registries = sources.registries();
         let host = Host::of(self.call.process);
-        let found =
-            preflight::check(&host, &edges.store, &edges.files, &plan, self.disk, &outputs, &registries)?;
+        let found = check(&host, &edges.store, &edges.files, &plan, self.disk, &outputs, &registries)?;
         found.iter().for_each(|message| log.emit(Event::Warning { message }));
         let say = |message: &str| log.say(message);
         let pauses = BreakIns { breaks: &self.request.breaks, environment, say: &say };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Call;
 use super::build::Build;
@@ -11,12 +11,12 @@ use super::log::Log;
 use super::settings::Settings;
 use crate::build::BuildError;
 use crate::cli::args::Global;
-use crate::cli::context::{Context, machine_architecture};
-use crate::cli::disk::DiskRules;
-use crate::cli::outputs::Extras;
 use crate::cli::report::{self, Failure, Message};
 use crate::dropin::{Arguments, BuildRequest, Command, Environment};
 use crate::element::{Order, ResolveError};
+use crate::engine::DiskRules;
+use crate::engine::{Context, machine_architecture};
+use crate::engine::{Extras, upstream_element_path};
 use crate::image::{
     ContainerSettings, DiskSettings, EpochRequest, ImageDefinition, ImageName, PackageSettings, Project,
     ProjectSettings, Qcow2Settings,
@@ -114,7 +114,7 @@ fn context(
     environment: &Environment,
     settings: &Settings,
 ) -> Result<Context, Failure> {
-    let element_path = element_path(environment)?;
+    let element_path = upstream_element_path(environment)?;
     let project = Project {
         project: ProjectSettings { source_date_epoch: epoch(environment)?, elements: element_path.clone() },
         packages: PackageSettings { revision: settings.packages_revision.clone() },
@@ -132,22 +132,8 @@ fn context(
         disk_rules: DiskRules::Upstream,
         // By the image's own `DIB_OFFLINE`.
         offline: false,
+        environment: crate::cli::process::environment(),
     })
-}
-
-/// Returns where elements are looked for: what `ELEMENTS_PATH` names, an installed diskimage-builder's, plywood's own.
-pub(in crate::cli) fn element_path(environment: &Environment) -> Result<Vec<PathBuf>, Failure> {
-    let named = environment.get("ELEMENTS_PATH").map(String::as_str).unwrap_or_default();
-    let named = named.split(':').filter(|entry| !entry.is_empty()).map(PathBuf::from);
-    let mut path = named.map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
-    let virtual_environment = environment.get("VIRTUAL_ENV").map(PathBuf::from);
-    let found = load::upstream_elements(virtual_environment.as_deref());
-    for own in found.into_iter().chain([load::data_dir().join("elements")]) {
-        if own.is_dir() && !path.contains(&own) {
-            path.push(own);
-        }
-    }
-    Ok(path)
 }
 
 fn epoch(environment: &Environment) -> Result<EpochRequest, Failure> {

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::image::element_path;
 use super::{Call, PLYWOOD};
 use crate::cli::answer::line;
 use crate::cli::report::{Failure, Message, render};
 use crate::dropin::{Environment, element_info};
 use crate::element::{Catalog, ElementName, Order, resolve};
+use crate::engine::upstream_element_path;
 use crate::load;
 
 /// Display the elements that given ones depend on, themselves included
@@ -37,7 +37,7 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
 }
 
 fn text(arguments: &Arguments, environment: &Environment) -> Result<String, Failure> {
-    let catalog = load::load_catalog(&element_path(environment)?)?;
+    let catalog = load::load_catalog(&upstream_element_path(environment)?)?;
     let places = places(&catalog, &arguments.elements)?;
     let places: Vec<_> =
         places.iter().map(|(name, path)| (name.as_str(), path.to_str().unwrap_or_default())).collect();

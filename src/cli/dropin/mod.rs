@@ -17,11 +17,10 @@ mod usage;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use super::Process;
-use super::wiring::environment;
+use super::process::environment;
 use crate::dropin::{Command, Environment};
+use crate::engine::Process;
 
-pub(super) use image::element_path;
 pub(super) use test::{Verdict, tests_of};
 
 /// The version of diskimage-builder whose contract is kept.

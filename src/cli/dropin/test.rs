@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{Call, create};
-use crate::cli::Process;
+use crate::cli::process::environment;
 use crate::cli::report::{Failure, Message};
-use crate::cli::wiring::environment;
 use crate::dropin::{Command, Environment, parse_definition};
 use crate::element::Element;
+use crate::engine::Process;
 use crate::layer::Decoder;
 
 /// What a test leaves in `/tmp` of its image if it is meant to fail.

@@ -7,8 +7,8 @@ use std::path::Path;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::de::DeserializeOwned;
 
-use super::context::machine_architecture;
-use super::report::{Failure, Message};
+use super::failure::{Failure, Message};
+use super::project::machine_architecture;
 use crate::oci::{
     BlobStream, DiffId, Digest, NoImage, RawManifest, Reference, TagOrDigest, find_image, is_foreign,
     parse_diff_ids, refuse_artifact,
@@ -18,22 +18,22 @@ use crate::registry::{Access, Client, PullError, Remote, Transfers};
 use crate::store::Store;
 
 /// An image whose blobs are in the store now.
-pub(super) struct Fetched<L> {
+pub(crate) struct Fetched<L> {
     /// Of what the reference names: an index for several platforms, or the manifest itself.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     /// The image's manifest.
-    pub(super) manifest: RawManifest,
+    pub(crate) manifest: RawManifest,
     /// Its config, byte for byte.
-    pub(super) config: Vec<u8>,
+    pub(crate) config: Vec<u8>,
     /// Its layers, lowest first, in the blobs that the manifest names.
-    pub(super) layers: Vec<L>,
+    pub(crate) layers: Vec<L>,
 }
 
 /// Fetches images.
-pub(super) struct Fetch<'a> {
-    pub(super) client: &'a Client,
-    pub(super) store: &'a Store,
-    pub(super) events: &'a dyn Events,
+pub(crate) struct Fetch<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) store: &'a Store,
+    pub(crate) events: &'a dyn Events,
 }
 
 /// Where the blobs of an image come from.
@@ -45,12 +45,12 @@ struct Source<'a> {
 impl Fetch<'_> {
     /// Fetches what the store does not have of an image. Its blobs are what their digests name; whether the layers in them are
     /// those of its config is found out when they are first used.
-    pub(super) fn image(&self, reference: &Reference) -> Result<Fetched<()>, Failure> {
+    pub(crate) fn image(&self, reference: &Reference) -> Result<Fetched<()>, Failure> {
         self.fetch(reference, |_| Ok(()), |source, _, blob| self.blob(source, blob))
     }
 
     /// Fetches what the store does not have of an image, to build on its layers.
-    pub(super) fn base(&self, reference: &Reference) -> Result<Fetched<Layer>, Failure> {
+    pub(crate) fn base(&self, reference: &Reference) -> Result<Fetched<Layer>, Failure> {
         self.fetch(reference, refuse_artifact, |source, diff_id, blob| self.layer(source, diff_id, blob))
     }
 
@@ -173,18 +173,18 @@ impl Source<'_> {
 }
 
 /// Reads a manifest that has to be there.
-pub(super) fn manifest(remote: &Remote, target: &TagOrDigest) -> Result<RawManifest, Failure> {
+pub(crate) fn manifest(remote: &Remote, target: &TagOrDigest) -> Result<RawManifest, Failure> {
     remote
         .get_manifest(target)?
         .ok_or_else(|| Message::plain(format!("`{}` has no image `{target}`", remote.repository())))
 }
 
-pub(super) fn parse<T: DeserializeOwned>(remote: &Remote, manifest: &RawManifest) -> Result<T, Failure> {
+pub(crate) fn parse<T: DeserializeOwned>(remote: &Remote, manifest: &RawManifest) -> Result<T, Failure> {
     serde_json::from_slice(&manifest.bytes).map_err(|error| unusable(remote, error.to_string()))
 }
 
 /// Returns the blob that a descriptor names.
-pub(super) fn blob_of(remote: &Remote, blob: &Descriptor) -> Result<Blob, Failure> {
+pub(crate) fn blob_of(remote: &Remote, blob: &Descriptor) -> Result<Blob, Failure> {
     let text = blob.digest().to_string();
     let digest = text
         .parse()
@@ -212,6 +212,6 @@ fn no_image(remote: &Remote, manifest: &ImageManifest) -> Failure {
     )
 }
 
-pub(super) fn unusable(remote: &Remote, reason: impl std::fmt::Display) -> Failure {
+pub(crate) fn unusable(remote: &Remote, reason: impl std::fmt::Display) -> Failure {
     Message::plain(format!("what `{}` holds cannot be used: {reason}", remote.repository()))
 }

@@ -8,11 +8,11 @@ use crate::port::{Breaks, Job, Moment, Root, SandboxError};
 const BASH: Program = Program { name: "bash", package: "bash" };
 
 /// Runs the caller's command at break points.
-pub(super) struct BreakIns<'a> {
-    pub(super) breaks: &'a BreakPoints,
-    pub(super) environment: &'a Environment,
+pub(crate) struct BreakIns<'a> {
+    pub(crate) breaks: &'a BreakPoints,
+    pub(crate) environment: &'a Environment,
     /// Tells the user.
-    pub(super) say: &'a (dyn Fn(&str) + Sync),
+    pub(crate) say: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Breaks for BreakIns<'_> {

@@ -1,8 +1,8 @@
 //! What can be known to fail before the long work starts.
 
 use super::disk::Disk;
+use super::failure::{Failure, Message};
 use super::host::{Host, require, require_whole, tool};
-use super::report::{Failure, Message};
 use super::sharing::now;
 use crate::build::{Forecast, Prospect, Registries, forecast, hooks_look_at_disk};
 use crate::distro::BaseSource;
@@ -20,7 +20,7 @@ use crate::store::Store;
 const DOCKER_LAYERS: usize = 125;
 
 /// Checks that the host has what the build will need, and that its clock is right. Returns warnings.
-pub(super) fn check(
+pub(crate) fn check(
     host: &Host<'_>,
     store: &Store,
     files: &HostFileSystem,

@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Process;
-use super::args::Global;
-use super::report::{Failure, Message};
-use super::wiring::environment;
+use super::failure::{Failure, Message};
+use super::session::Session;
 use crate::element::Environment;
 use crate::image::RegistrySettings;
 use crate::load::{self, LoadError};
@@ -17,17 +15,17 @@ use crate::registry::{CERTIFICATE_DIRECTORIES, Client, Credentials, HostSettings
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Gets ready to speak to registries, as the project says where there is one. Connects to nothing.
-pub(super) fn client(global: &Global, process: &Process) -> Result<Client, Failure> {
-    patient_client(global, process, Settings::default().patience)
+pub(crate) fn client(session: &Session<'_>) -> Result<Client, Failure> {
+    patient_client(session, Settings::default().patience)
 }
 
 /// The same, for what can be done without.
-pub(super) fn look_up_client(global: &Global, process: &Process) -> Result<Client, Failure> {
-    patient_client(global, process, LOOK_UP_PATIENCE)
+pub(crate) fn look_up_client(session: &Session<'_>) -> Result<Client, Failure> {
+    patient_client(session, LOOK_UP_PATIENCE)
 }
 
-fn patient_client(global: &Global, process: &Process, patience: Duration) -> Result<Client, Failure> {
-    let tables = match load::load_project(&global.project) {
+fn patient_client(session: &Session<'_>, patience: Duration) -> Result<Client, Failure> {
+    let tables = match load::load_project(&session.project) {
         Ok(project) => project.registry,
         Err(LoadError::NoProject { .. }) => Default::default(),
         Err(error) => return Err(error.into()),
@@ -42,13 +40,13 @@ fn patient_client(global: &Global, process: &Process, patience: Duration) -> Res
         ));
     }
     let hosts =
-        tables.iter().map(|(host, table)| Ok((host.clone(), host_settings(&global.project, host, table)?)));
-    let environment = environment();
+        tables.iter().map(|(host, table)| Ok((host.clone(), host_settings(&session.project, host, table)?)));
+    let environment = session.environment.clone();
     let credentials = Credentials::of_environment(&environment);
     let hosts = hosts.collect::<Result<_, Failure>>()?;
     let certificates = certificate_directories(&environment);
     let settings = Settings { hosts, certificates, environment, patience, ..Settings::default() };
-    Ok(Client::new(settings, credentials, process.interrupted.clone()))
+    Ok(Client::new(settings, credentials, session.process.interrupted.clone()))
 }
 
 /// Returns true for a host, perhaps with a port, as references write it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::report::{Failure, Message};
+use super::failure::{Failure, Message};
 use crate::block::LoopWriter;
 use crate::build::{
     Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage, container_config, hooks_look_at_disk,
@@ -27,21 +27,21 @@ use crate::port::{Event, LayerStore};
 use crate::store::Store;
 
 /// Writes the outputs of one image.
-pub(super) struct Outputs<'a> {
-    pub(super) builder: &'a Builder<'a>,
-    pub(super) store: &'a Store,
-    pub(super) plan: &'a Plan,
+pub(crate) struct Outputs<'a> {
+    pub(crate) builder: &'a Builder<'a>,
+    pub(crate) store: &'a Store,
+    pub(crate) plan: &'a Plan,
     /// The steps of the plan, without the final stage.
-    pub(super) steps: &'a [BuiltStep],
-    pub(super) image: &'a ImageDefinition,
-    pub(super) disk: DiskRequest<'a>,
-    pub(super) naming: &'a dyn Naming,
-    pub(super) extras: &'a Extras,
-    pub(super) interrupted: Arc<AtomicBool>,
+    pub(crate) steps: &'a [BuiltStep],
+    pub(crate) image: &'a ImageDefinition,
+    pub(crate) disk: DiskRequest<'a>,
+    pub(crate) naming: &'a dyn Naming,
+    pub(crate) extras: &'a Extras,
+    pub(crate) interrupted: Arc<AtomicBool>,
 }
 
 /// Says where outputs go.
-pub(super) trait Naming {
+pub(crate) trait Naming {
     /// Returns the place of an output whose name ends in a dot and `extension`.
     fn destination(&self, output: &OutputType, extension: &str) -> Destination;
 
@@ -51,15 +51,15 @@ pub(super) trait Naming {
 
 /// What can be said of outputs beside an image's definition.
 #[derive(Debug, Default)]
-pub(super) struct Extras {
+pub(crate) struct Extras {
     /// Of `qemu-img convert -o`: for the qcow2, if there is one, else for what qemu-img writes.
-    pub(super) qemu_img_options: Option<String>,
+    pub(crate) qemu_img_options: Option<String>,
     /// Repository and tag in the Docker engine.
-    pub(super) docker_target: String,
+    pub(crate) docker_target: String,
     /// The manifest of an App Container Image.
-    pub(super) aci_manifest: Option<Vec<u8>>,
+    pub(crate) aci_manifest: Option<Vec<u8>>,
     /// Where the Docker engine is.
-    pub(super) environment: Environment,
+    pub(crate) environment: Environment,
 }
 
 /// Who writes a disk.
@@ -72,7 +72,7 @@ enum Conversion<'a> {
 
 impl Outputs<'_> {
     /// Writes all `outputs` and notes them in the manifest; returns all steps that were made for them.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         manifest: &mut ImageManifest,
         outputs: &[OutputType],
@@ -290,32 +290,32 @@ impl Outputs<'_> {
 }
 
 /// As plywood's own commands have it: `<image>.<extension>` in one directory.
-pub(super) struct InDirectory<'a> {
+pub(crate) struct InDirectory<'a> {
     directory: Directory,
     image: &'a str,
 }
 
 impl<'a> InDirectory<'a> {
     /// Opens the directory; makes it if it is missing.
-    pub(super) fn new(path: &Path, image: &'a str) -> Result<Self, Failure> {
+    pub(crate) fn new(path: &Path, image: &'a str) -> Result<Self, Failure> {
         let directory = Directory::create(path);
         let directory = directory.map_err(|error| cannot_use(path, &error))?;
         Ok(Self { directory, image })
     }
 
     /// Returns the directory.
-    pub(super) const fn directory(&self) -> &Directory {
+    pub(crate) const fn directory(&self) -> &Directory {
         &self.directory
     }
 
     /// Returns the name of the file with this ending.
-    pub(super) fn file(&self, extension: &str) -> OsString {
+    pub(crate) fn file(&self, extension: &str) -> OsString {
         format!("{}.{extension}", self.image).into()
     }
 }
 
 /// Says that a directory cannot be made or opened.
-pub(super) fn cannot_use(directory: &Path, error: &io::Error) -> Failure {
+pub(crate) fn cannot_use(directory: &Path, error: &io::Error) -> Failure {
     Message::plain(format!("cannot make or open the directory `{}`: {error}", directory.display()))
 }
 
@@ -330,7 +330,7 @@ impl Naming for InDirectory<'_> {
 }
 
 /// Returns the encoding of layers that are compressed so.
-pub(super) const fn encoding(compression: Compression) -> Encoding {
+pub(crate) const fn encoding(compression: Compression) -> Encoding {
     match compression {
         Compression::Gzip => Encoding::Gzip,
         Compression::Zstd => Encoding::Zstd,

@@ -1,12 +1,11 @@
-//! What is shared through registries, as the command line and `plywood.toml` say.
+//! What is shared through registries, as front ends and `plywood.toml` say.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::args::{CacheFrom, CacheTo};
-use super::context::Context;
+use super::failure::Failure;
 use super::outputs::encoding;
-use super::report::Failure;
+use super::project::Context;
 use crate::build::{Builder, BuiltStep, Publication, Publisher, Registries, Stage};
 use crate::image::Compression;
 use crate::load;
@@ -18,16 +17,21 @@ use crate::store::Store;
 use crate::trust::{Policy, SigningKey};
 
 /// The repositories that steps are looked up in, and whom they are believed.
-pub(super) struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     repositories: Vec<CacheRepository<'a>>,
     policy: Policy,
     events: &'a dyn Events,
 }
 
 impl<'a> Sources<'a> {
-    /// Takes the repositories that the command line names, else those of the project. Connects to nothing.
-    pub(super) fn new(context: &Context, args: &CacheFrom, client: &Client, events: &'a dyn Events) -> Self {
-        let named = if args.cache_from.is_empty() { &context.project.cache.from } else { &args.cache_from };
+    /// Takes the repositories that are `given`, else those of the project. Connects to nothing.
+    pub(crate) fn new(
+        context: &Context,
+        given: &[Repository],
+        client: &Client,
+        events: &'a dyn Events,
+    ) -> Self {
+        let named = if given.is_empty() { &context.project.cache.from } else { given };
         let remote = |repository: &Repository| client.remote(repository, Access::Pull);
         let repositories =
             named.iter().map(|repository| CacheRepository::new(remote(repository), events)).collect();
@@ -35,33 +39,43 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns them as the build sees them.
-    pub(super) fn registries(&self) -> Registries<'_> {
+    pub(crate) fn registries(&self) -> Registries<'_> {
         let from = self.repositories.iter().map(|repository| repository as &dyn RemoteCache).collect();
         Registries::new(from, self.policy.clone(), self.events)
     }
 }
 
+/// Where steps are to be published, in place of what the project says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PublishTo {
+    pub(crate) repository: Option<Repository>,
+    /// The file of the signing key.
+    pub(crate) key: Option<PathBuf>,
+}
+
 /// Where steps are published, and who vouches for them.
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     repository: CacheRepository<'a>,
     policy: Policy,
     key: Option<SigningKey>,
 }
 
 impl<'a> Target<'a> {
-    /// Returns the repository that the command line names, else that of the project, if one does. Connects to nothing.
+    /// Returns the repository that is `given`, else that of the project, if there is one. Connects to nothing.
     ///
     /// # Errors
     /// If the signing key cannot be read.
-    pub(super) fn new(
+    pub(crate) fn new(
         context: &Context,
-        args: &CacheTo,
+        given: &PublishTo,
         client: &Client,
         events: &'a dyn Events,
     ) -> Result<Option<Self>, Failure> {
-        let Some(to) = args.cache_to.as_ref().or(context.project.cache.to.as_ref()) else { return Ok(None) };
+        let Some(to) = given.repository.as_ref().or(context.project.cache.to.as_ref()) else {
+            return Ok(None);
+        };
         let trust = &context.project.trust;
-        let key = signing_key(context, args.sign_key.as_ref());
+        let key = signing_key(context, given.key.as_ref());
         if let Some((path, mode)) = key.as_ref().and_then(|path| Some((path, load::exposed_key(path)?))) {
             let path = path.display();
             let message = format!(
@@ -82,7 +96,7 @@ impl Target<'_> {
     ///
     /// # Errors
     /// [`NotPublished`].
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
         builder: &Builder<'_>,
         store: &Store,
@@ -111,18 +125,18 @@ impl Target<'_> {
 /// An image that was built, and whose steps other machines will not find.
 #[derive(Debug, thiserror::Error)]
 #[error("image `{image}` is built and its outputs are written, but its steps are not published")]
-pub(super) struct NotPublished {
-    pub(super) image: String,
-    pub(super) source: RemoteError,
+pub(crate) struct NotPublished {
+    pub(crate) image: String,
+    pub(crate) source: RemoteError,
 }
 
 /// Returns the file of the key that is to sign, if one is named.
-pub(super) fn signing_key(context: &Context, named: Option<&PathBuf>) -> Option<PathBuf> {
+pub(crate) fn signing_key(context: &Context, named: Option<&PathBuf>) -> Option<PathBuf> {
     let of_project = || context.project.trust.sign_with.as_ref().map(|path| context.dir.join(path));
     named.cloned().or_else(of_project)
 }
 
 /// Returns the seconds since 1970.
-pub(super) fn now() -> Result<i64, Failure> {
+pub(crate) fn now() -> Result<i64, Failure> {
     Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?)
 }

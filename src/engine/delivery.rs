@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::report::{Failure, Message};
+use super::failure::{Failure, Message};
 use crate::build::{Builder, BuiltStep};
 use crate::directory::Directory;
 use crate::load::{LeftFile, left_files};
@@ -15,18 +15,18 @@ use crate::plan::Plan;
 use crate::port::Event;
 
 /// The directories that files are delivered to.
-pub(super) struct Delivery<'a> {
+pub(crate) struct Delivery<'a> {
     /// For files in the directory that hooks start in.
-    pub(super) work: &'a Directory,
+    pub(crate) work: &'a Directory,
     /// For files beside the image, where its name leads to another directory.
-    pub(super) beside: &'a Directory,
+    pub(crate) beside: &'a Directory,
     /// Gives the file or directory of this name to the calling user.
-    pub(super) own: &'a dyn Fn(&Directory, &OsStr) -> io::Result<()>,
+    pub(crate) own: &'a dyn Fn(&Directory, &OsStr) -> io::Result<()>,
 }
 
 impl Delivery<'_> {
     /// Copies the files out of the layers of `steps`, and warns of those that are not copied.
-    pub(super) fn run(&self, builder: &Builder<'_>, plan: &Plan, steps: &[BuiltStep]) -> Result<(), Failure> {
+    pub(crate) fn run(&self, builder: &Builder<'_>, plan: &Plan, steps: &[BuiltStep]) -> Result<(), Failure> {
         builder.on_left(plan, steps, |layer| {
             left_files(layer)?.iter().try_for_each(|file| self.deliver(file, builder))
         })

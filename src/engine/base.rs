@@ -1,10 +1,9 @@
 //! A base that this store lacks, from the registry that it was imported from.
 
-use super::Process;
-use super::args::Global;
+use super::failure::Failure;
 use super::fetch::Fetch;
 use super::registry::client;
-use super::report::Failure;
+use super::session::Session;
 use crate::build::BuildError;
 use crate::distro::BaseSource;
 use crate::oci::Reference;
@@ -16,10 +15,9 @@ use crate::store::Store;
 ///
 /// # Errors
 /// `failure` itself if it has another reason, or nobody knows where the base is to be had.
-pub(super) fn fetch_missing(
+pub(crate) fn fetch_missing(
     failure: Failure,
-    global: &Global,
-    process: &Process,
+    session: &Session<'_>,
     store: &Store,
     plan: &Plan,
     events: &dyn Events,
@@ -33,7 +31,7 @@ pub(super) fn fetch_missing(
     }
     let message = format!("the store does not have the base: fetching `{reference}`");
     events.emit(Event::Warning { message: &message });
-    let client = client(global, process)?;
+    let client = client(session)?;
     let fetched = Fetch { client: &client, store, events }.base(&reference.parse::<Reference>()?)?;
     store.keep_base(source, &BaseImage { layers: fetched.layers, config: fetched.config })?;
     Ok(())

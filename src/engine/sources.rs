@@ -1,11 +1,10 @@
 //! What the elements of an image want to have fetched, found out before there is a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::report::Failure;
+use super::failure::Failure;
 use crate::build::host_facts;
 use crate::element::{Element, ElementFile, ElementName, Environment, FileKind, Mode, read_source_line};
 use crate::load::{expand_line, source_environment};
@@ -17,7 +16,7 @@ use crate::store::Store;
 
 /// Returns `variables` as environment.d of `elements` leaves them on this machine, if any of the elements has something that
 /// depends on that, or a fragment that may refuse the image; else as they are.
-pub(super) fn settings(elements: &[Arc<Element>], variables: &Environment) -> Result<Environment, Failure> {
+pub(crate) fn settings(elements: &[Arc<Element>], variables: &Environment) -> Result<Environment, Failure> {
     let depends = |element: &Element| {
         !element.source_lines().is_empty()
             || !element.install_type_variables().is_empty()
@@ -39,15 +38,16 @@ fn may_end_the_build(fragment: &ElementFile) -> bool {
     words.any(|word| matches!(word, "exit" | "die"))
 }
 
-/// Fetches what `elements` ask for under `settings` into the cache of `store`.
-pub(super) fn sources(
+/// Fetches what `elements` ask for under `settings` into the cache of `store`, with the variables of the caller.
+pub(crate) fn sources(
     elements: &[Arc<Element>],
     settings: &Environment,
+    caller: &Environment,
     store: &Store,
 ) -> Result<BTreeMap<ElementName, Vec<ResolvedSource>>, Failure> {
     let mut found = BTreeMap::new();
     for element in elements {
-        let sources = sources_of(element, settings, || Ok(store.cache("sources")?))?;
+        let sources = sources_of(element, settings, caller, || Ok(store.cache("sources")?))?;
         if !sources.is_empty() {
             found.insert(element.name.clone(), sources);
         }
@@ -60,13 +60,14 @@ pub(super) fn sources(
 fn sources_of(
     element: &Element,
     settings: &Environment,
+    caller: &Environment,
     cache: impl Fn() -> Result<PathBuf, Failure>,
 ) -> Result<Vec<ResolvedSource>, Failure> {
     let mut found = Vec::new();
     for line in element.source_lines() {
         let expanded = expand_line(element, line, settings)?;
         if let Some(request) = read_source_line(&element.name, line, &expanded, settings)? {
-            let fetched = fetcher(settings, cache()?).resolve(request);
+            let fetched = fetcher(settings, caller, cache()?).resolve(request);
             found.push(fetched.map_err(|error| error.at(&element.name, line))?);
         }
     }
@@ -74,13 +75,14 @@ fn sources_of(
 }
 
 /// Fetches what hooks ask for while an image is built, into the cache of a store.
-pub(super) struct SourcesOfHooks {
+pub(crate) struct SourcesOfHooks {
+    caller: Environment,
     cache: PathBuf,
 }
 
 impl SourcesOfHooks {
-    pub(super) fn new(store: &Store) -> Result<Self, Failure> {
-        Ok(Self { cache: store.cache("sources")? })
+    pub(crate) fn new(caller: Environment, store: &Store) -> Result<Self, Failure> {
+        Ok(Self { caller, cache: store.cache("sources")? })
     }
 
     fn resolve(
@@ -90,7 +92,7 @@ impl SourcesOfHooks {
         variables: &Environment,
     ) -> Result<Vec<ResolvedSource>, Failure> {
         let element = as_element(file, std::fs::read(path)?)?;
-        sources_of(&element, variables, || Ok(self.cache.clone()))
+        sources_of(&element, variables, &self.caller, || Ok(self.cache.clone()))
     }
 }
 
@@ -116,10 +118,8 @@ fn as_element(file: &str, text: Vec<u8>) -> Result<Element, Failure> {
     })
 }
 
-fn fetcher(settings: &Environment, cache: PathBuf) -> Sources {
+fn fetcher(settings: &Environment, caller: &Environment, cache: PathBuf) -> Sources {
     let offline = settings.get("DIB_OFFLINE").is_some_and(|value| !value.is_empty());
     let reach = if offline { Reach::Offline } else { Reach::Online };
-    let caller = env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Sources::new(cache, caller.collect(), reach)
+    Sources::new(cache, caller.clone(), reach)
 }

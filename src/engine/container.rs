@@ -1,12 +1,10 @@
 //! The container of an image, from the layers that the store has.
 
-use super::Process;
-use super::args::Global;
-use super::context::Context;
-use super::layers::not_built;
+use super::edges::Edges;
+use super::failure::{Failure, Message};
 use super::outputs::encoding;
-use super::report::{Failure, Message};
-use super::wiring::{Edges, environment};
+use super::project::Context;
+use super::session::Session;
 use crate::build::{
     Builder, BuiltStep, OnFailure, OnMiss, Registries, Reuse, container_config, stored_steps,
 };
@@ -19,17 +17,16 @@ use crate::port::Events;
 use crate::store::{Store, StoredImage};
 
 /// Puts containers together that no build has written as such: the same that `build -f oci` would write.
-pub(super) struct Assembly<'a> {
-    pub(super) global: &'a Global,
-    pub(super) process: &'a Process,
-    pub(super) context: &'a Context,
-    pub(super) store: &'a Store,
-    pub(super) events: &'a dyn Events,
+pub(crate) struct Assembly<'a> {
+    pub(crate) session: &'a Session<'a>,
+    pub(crate) context: &'a Context,
+    pub(crate) store: &'a Store,
+    pub(crate) events: &'a dyn Events,
 }
 
 impl Assembly<'_> {
     /// Returns the container of an image whose layers the store has. The final stage runs if it has not yet; nothing else does.
-    pub(super) fn container(
+    pub(crate) fn container(
         &self,
         name: &ImageName,
         image: &ImageDefinition,
@@ -50,7 +47,7 @@ impl Assembly<'_> {
     }
 
     fn finish(&self, plan: &Plan, stack: &[DiffId]) -> Result<BuiltStep, Failure> {
-        if self.process.mounts.is_err() {
+        if self.session.process.mounts.is_err() {
             return Err(Message::with_hint(
                 format!(
                     "the final stage of image `{}` has not run for a container, which needs root",
@@ -59,7 +56,7 @@ impl Assembly<'_> {
                 format!("sudo plywood build {} -f oci", plan.image),
             ));
         }
-        let edges = Edges::new(self.global, self.process, environment(), Reach::Online)?;
+        let edges = Edges::new(self.session, self.session.environment.clone(), Reach::Online)?;
         let builder = Builder {
             ports: edges.ports(self.events),
             reuse: Reuse::Allowed,
@@ -70,6 +67,14 @@ impl Assembly<'_> {
         };
         Ok(builder.finish(plan, stack)?)
     }
+}
+
+/// Says that a step has no layer yet.
+pub(crate) fn not_built(image: &ImageName, step: &str) -> Failure {
+    Message::with_hint(
+        format!("step `{step}` of image `{image}` is not in the store"),
+        format!("plywood build {image}"),
+    )
 }
 
 fn diff_ids(steps: &[BuiltStep]) -> Vec<DiffId> {

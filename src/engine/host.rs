@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 
-use super::Process;
-use super::report::{Failure, Message};
+use super::failure::{Failure, Message};
+use super::session::Process;
 use crate::block;
 use crate::host::{self, Finding, Rights, Standing, StoreFacts, Tool, Trial};
 use crate::port::{LayerStore, RootSpec, Sandbox, SandboxError, Workspace};
@@ -14,14 +14,14 @@ use crate::sandbox::{Namespaces, PrivateMounts};
 use crate::store::Store;
 
 /// The host, as this process finds it.
-pub(super) struct Host<'a> {
+pub(crate) struct Host<'a> {
     process: &'a Process,
     rights: Rights,
 }
 
 impl<'a> Host<'a> {
     /// Reads what the process may do.
-    pub(super) fn of(process: &'a Process) -> Self {
+    pub(crate) fn of(process: &'a Process) -> Self {
         Self { process, rights: probe::rights() }
     }
 
@@ -29,7 +29,7 @@ impl<'a> Host<'a> {
     ///
     /// # Errors
     /// The finding that says why, if the process has none or lacks rights.
-    pub(super) fn mounts(&self) -> Result<PrivateMounts, Failure> {
+    pub(crate) fn mounts(&self) -> Result<PrivateMounts, Failure> {
         // The oldest kernel first: on such a one, other checks fail with reasons that help nobody.
         require(self.kernel())?;
         match &self.process.mounts {
@@ -42,17 +42,17 @@ impl<'a> Host<'a> {
     }
 
     /// Checks the kernel.
-    pub(super) fn kernel(&self) -> Finding {
+    pub(crate) fn kernel(&self) -> Finding {
         host::kernel(&probe::kernel_release())
     }
 
     /// Checks root's rights.
-    pub(super) fn privileges(&self) -> Finding {
+    pub(crate) fn privileges(&self) -> Finding {
         host::privileges(&self.rights)
     }
 
     /// Checks all kinds of namespaces.
-    pub(super) fn namespaces(&self) -> Finding {
+    pub(crate) fn namespaces(&self) -> Finding {
         let trial = match &self.process.mounts {
             Ok(_) => probe::namespaces(),
             Err(error) => trial_of(error),
@@ -61,12 +61,12 @@ impl<'a> Host<'a> {
     }
 
     /// Returns true if trials that need root and mounts are possible.
-    pub(super) fn may_try(&self) -> bool {
+    pub(crate) fn may_try(&self) -> bool {
         self.process.mounts.is_ok()
     }
 
     /// Measures the store, and tries in it what unpacking a layer does.
-    pub(super) fn store_facts(&self, store: &Store) -> Result<StoreFacts, Failure> {
+    pub(crate) fn store_facts(&self, store: &Store) -> Result<StoreFacts, Failure> {
         let workspace = store.workspace(&[])?;
         let facts = probe::store(store.path(), &workspace.scratch("trial", 0o755)?, self.may_try());
         facts.map_err(|error| {
@@ -75,12 +75,12 @@ impl<'a> Host<'a> {
     }
 
     /// Checks that layers can be unpacked in the store.
-    pub(super) fn store(&self, facts: &StoreFacts) -> Finding {
+    pub(crate) fn store(&self, facts: &StoreFacts) -> Finding {
         host::store(facts, &self.rights)
     }
 
     /// Checks that layers can be stacked: opens a root in the store, as each step does.
-    pub(super) fn overlay(&self, store: &Store, facts: &StoreFacts) -> Result<Finding, Failure> {
+    pub(crate) fn overlay(&self, store: &Store, facts: &StoreFacts) -> Result<Finding, Failure> {
         let Ok(mounts) = &self.process.mounts else { return Ok(Finding::untried("overlayfs")) };
         let workspace = store.workspace(&[])?;
         let sandbox = Namespaces::new(*mounts, self.process.interrupted.clone());
@@ -90,7 +90,7 @@ impl<'a> Host<'a> {
     }
 
     /// Checks that disks can be laid out: attaches a file of the store.
-    pub(super) fn loop_devices(&self, store: &Store) -> Result<Finding, Failure> {
+    pub(crate) fn loop_devices(&self, store: &Store) -> Result<Finding, Failure> {
         let workspace = store.workspace(&[])?;
         let scratch = workspace.scratch("trial", 0o755)?;
         let trial = probe::try_action("attach a loop device", || block::try_loop_device(&scratch));
@@ -98,7 +98,7 @@ impl<'a> Host<'a> {
     }
 
     /// Checks that logical volumes can be made.
-    pub(super) fn device_mapper(&self) -> Finding {
+    pub(crate) fn device_mapper(&self) -> Finding {
         host::device_mapper(block::has_device_mapper())
     }
 }
@@ -112,12 +112,12 @@ fn overlay(workspace: &dyn Workspace) -> RootSpec {
 }
 
 /// Checks that a tool is installed.
-pub(super) fn tool(tool: &Tool) -> Finding {
+pub(crate) fn tool(tool: &Tool) -> Finding {
     host::tool(tool, probe::is_installed(tool))
 }
 
 /// Checks that a mirror answers, or the proxy before it. `None` for an address that no connection leads to.
-pub(super) fn mirror(uri: &str, proxy: Option<&str>) -> Option<Finding> {
+pub(crate) fn mirror(uri: &str, proxy: Option<&str>) -> Option<Finding> {
     if let Some(path) = uri.strip_prefix("file:").or_else(|| uri.strip_prefix("copy:")) {
         let path = format!("/{}", path.trim_start_matches('/'));
         let trial = probe::try_action("read", || Path::new(&path).metadata().map(drop));
@@ -128,12 +128,12 @@ pub(super) fn mirror(uri: &str, proxy: Option<&str>) -> Option<Finding> {
 }
 
 /// Refuses to go on with a finding without which nothing can be built.
-pub(super) fn require(finding: Finding) -> Result<(), Failure> {
+pub(crate) fn require(finding: Finding) -> Result<(), Failure> {
     if finding.standing == Standing::Lacking { Err(failure(finding)) } else { Ok(()) }
 }
 
 /// Refuses to go on with a finding that limits what is wanted now.
-pub(super) fn require_whole(finding: Finding) -> Result<(), Failure> {
+pub(crate) fn require_whole(finding: Finding) -> Result<(), Failure> {
     match finding.standing {
         Standing::Lacking | Standing::Limited => Err(failure(finding)),
         Standing::Ok | Standing::Untried => Ok(()),

@@ -4,20 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::Access;
-use rustix::io::Errno;
-
-use super::Process;
-use super::args::Global;
 use super::disk::{Disk, DiskRules};
-use super::dropin;
-use super::report::{Failure, Message};
+use super::failure::{Failure, Message};
+use super::session::{Session, home_of};
 use super::sources::{settings, sources};
-use super::wiring::environment;
 use crate::distro::{Architecture, BaseDefinition};
 use crate::element::{
-    BaseNames, Catalog, Element, NativeProvider, OPERATING_SYSTEM, Order, Provider, Resolution, ResolveError,
-    preset_variables, resolve, sandwiches,
+    BaseNames, Catalog, Element, Environment, NativeProvider, OPERATING_SYSTEM, Order, Provider, Resolution,
+    ResolveError, preset_variables, resolve, sandwiches,
 };
 use crate::image::{ImageDefinition, ImageName, Project};
 use crate::load::{self, LoadError};
@@ -25,23 +19,25 @@ use crate::plan::{Foundation, Plan, Request, element_variables, plan_image};
 use crate::store::Store;
 
 /// A project and the elements and bases it can use.
-pub(super) struct Context {
-    pub(super) dir: PathBuf,
-    pub(super) project: Project,
-    pub(super) catalog: Catalog,
-    pub(super) element_path: Vec<PathBuf>,
-    pub(super) layer_path: Vec<PathBuf>,
+pub(crate) struct Context {
+    pub(crate) dir: PathBuf,
+    pub(crate) project: Project,
+    pub(crate) catalog: Catalog,
+    pub(crate) element_path: Vec<PathBuf>,
+    pub(crate) layer_path: Vec<PathBuf>,
     /// For which machines images are built.
-    pub(super) architecture: Architecture,
-    pub(super) disk_rules: DiskRules,
+    pub(crate) architecture: Architecture,
+    pub(crate) disk_rules: DiskRules,
     /// Whether sources have to be in the store already.
-    pub(super) offline: bool,
+    pub(crate) offline: bool,
+    /// The variables of the caller.
+    pub(crate) environment: Environment,
 }
 
 impl Context {
     /// Reads the project that the command line names.
-    pub(super) fn load(global: &Global) -> Result<Self, Failure> {
-        let dir = global.project.clone();
+    pub(crate) fn load(session: &Session<'_>) -> Result<Self, Failure> {
+        let dir = session.project.clone();
         let project = load::load_project(&dir)?;
         let data_dir = load::data_dir();
         let element_path = load::element_path(&dir, &project.project, &data_dir);
@@ -57,18 +53,19 @@ impl Context {
             architecture,
             disk_rules: DiskRules::Plywood,
             offline: false,
+            environment: session.environment.clone(),
         })
     }
 
     /// The same, for commands about elements: without a project, those that `disk-image-create` finds.
-    pub(super) fn load_elements(global: &Global) -> Result<Self, Failure> {
-        match Self::load(global) {
+    pub(crate) fn load_elements(session: &Session<'_>) -> Result<Self, Failure> {
+        match Self::load(session) {
             Err(failure) if is_no_project(&failure) => {}
             result => return result,
         }
-        let element_path = dropin::element_path(&environment())?;
+        let element_path = upstream_element_path(&session.environment)?;
         Ok(Self {
-            dir: global.project.clone(),
+            dir: session.project.clone(),
             project: Project::default(),
             catalog: load::load_catalog(&element_path)?,
             element_path,
@@ -76,16 +73,17 @@ impl Context {
             architecture: machine_architecture()?,
             disk_rules: DiskRules::Plywood,
             offline: false,
+            environment: session.environment.clone(),
         })
     }
 
     /// With `offline`, fetches no sources, and sets `DIB_OFFLINE` for hooks as diskimage-builder does.
-    pub(super) fn offline(self, offline: bool) -> Self {
+    pub(crate) fn offline(self, offline: bool) -> Self {
         Self { offline, ..self }
     }
 
     /// Runs hooks of all images in this order, if it is one.
-    pub(super) fn in_order(mut self, order: Option<Order>) -> Self {
+    pub(crate) fn in_order(mut self, order: Option<Order>) -> Self {
         for image in self.project.image.values_mut() {
             image.order = order.unwrap_or(image.order);
         }
@@ -93,7 +91,7 @@ impl Context {
     }
 
     /// Returns the images of these names, all of them for an empty list, in the order they are asked for.
-    pub(super) fn select(&self, names: &[String]) -> Result<Vec<(&ImageName, &ImageDefinition)>, Failure> {
+    pub(crate) fn select(&self, names: &[String]) -> Result<Vec<(&ImageName, &ImageDefinition)>, Failure> {
         if self.project.image.is_empty() {
             return Err(Message::with_hint(
                 format!("`{}` defines no image", self.dir.join("plywood.toml").display()),
@@ -107,7 +105,7 @@ impl Context {
     }
 
     /// Returns the image of this name.
-    pub(super) fn image(&self, name: &str) -> Result<(&ImageName, &ImageDefinition), Failure> {
+    pub(crate) fn image(&self, name: &str) -> Result<(&ImageName, &ImageDefinition), Failure> {
         self.project.image.get_key_value(name).ok_or_else(|| {
             let known: Vec<_> = self.project.image.keys().map(|name| format!("`{name}`")).collect();
             Message::with_hint(
@@ -118,7 +116,7 @@ impl Context {
     }
 
     /// Returns what an image stands on, and its elements in the order of their layers.
-    pub(super) fn resolve(
+    pub(crate) fn resolve(
         &self,
         name: &ImageName,
         image: &ImageDefinition,
@@ -160,7 +158,7 @@ impl Context {
     }
 
     /// Returns warnings of files that look as if they counted and are ignored, and of hooks that may run in the wrong order.
-    pub(super) fn warnings(&self, name: &ImageName, image: &ImageDefinition) -> Result<Vec<String>, Failure> {
+    pub(crate) fn warnings(&self, name: &ImageName, image: &ImageDefinition) -> Result<Vec<String>, Failure> {
         let elements = self.resolve(name, image, image.order)?.elements;
         let skipped = elements.iter().flat_map(|element| {
             element.skipped_hooks().into_iter().map(|hook| format!("element `{}`: {hook}", element.name))
@@ -181,14 +179,14 @@ impl Context {
     }
 
     /// Returns the disk of an image.
-    pub(super) fn disk(&self, name: &ImageName, image: &ImageDefinition) -> Result<Disk, Failure> {
+    pub(crate) fn disk(&self, name: &ImageName, image: &ImageDefinition) -> Result<Disk, Failure> {
         let Resolved { foundation, elements, native } = self.resolve(name, image, image.order)?;
         let variables = variables(name, image, foundation.base(), self.architecture, (&elements, &native));
         Disk::load(&image.disk, &self.dir, &elements, &variables, self.disk_rules)
     }
 
     /// Returns the plan of an image. Fetches what its elements ask for into the cache of `store`.
-    pub(super) fn plan(
+    pub(crate) fn plan(
         &self,
         name: &ImageName,
         image: &ImageDefinition,
@@ -223,13 +221,13 @@ impl Context {
             elements: &elements,
             variables: &variables,
             settings: &settings,
-            sources: &sources(&elements, &settings, store)?,
+            sources: &sources(&elements, &settings, &self.environment, store)?,
             native: &native,
             files: &load::load_input_files(&self.dir, &image.files)?,
             machine: &load::load_machine_files(&load::MachineView {
                 elements: &elements,
                 variables: &named,
-                home: home().as_deref(),
+                home: home_of(&self.environment).as_deref(),
                 directory: &absolute(&self.dir)?,
             }),
             packages: &image.packages,
@@ -239,12 +237,12 @@ impl Context {
 }
 
 /// What an image is made of.
-pub(super) struct Resolved {
-    pub(super) foundation: Foundation,
+pub(crate) struct Resolved {
+    pub(crate) foundation: Foundation,
     /// In the order of their layers.
-    pub(super) elements: Vec<Arc<Element>>,
+    pub(crate) elements: Vec<Arc<Element>>,
     /// Those whose work plywood does.
-    pub(super) native: BTreeSet<NativeProvider>,
+    pub(crate) native: BTreeSet<NativeProvider>,
 }
 
 /// Returns everything that hooks may be shown: the base's facts, the image's own settings, and what
@@ -271,13 +269,8 @@ fn is_no_project(failure: &Failure) -> bool {
     matches!(failure.downcast_ref(), Some(LoadError::NoProject { .. }))
 }
 
-/// Returns the caller's home.
-fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
-}
-
 /// Says that an image has no step of this name, and which it has.
-pub(super) fn unknown_step(plan: &Plan, name: &str) -> Failure {
+pub(crate) fn unknown_step(plan: &Plan, name: &str) -> Failure {
     let names: Vec<_> = plan.steps.iter().map(|step| format!("`{}`", step.name)).collect();
     Message::with_hint(
         format!("image `{}` has no step `{name}`", plan.image),
@@ -286,49 +279,28 @@ pub(super) fn unknown_step(plan: &Plan, name: &str) -> Failure {
 }
 
 /// Returns for which machines images are built here.
-pub(super) fn machine_architecture() -> Result<Architecture, Failure> {
+pub(crate) fn machine_architecture() -> Result<Architecture, Failure> {
     let machine = rustix::system::uname();
     Ok(machine.machine().to_string_lossy().parse::<Architecture>()?)
 }
 
-/// Opens the store that the command line names, or the default one.
-pub(super) fn open_store(global: &Global, process: &Process) -> Result<Store, Failure> {
-    Ok(Store::open_until(&store_path(global)?, process.interrupted.clone())?)
-}
-
-/// Opens the same to look into it. One that belongs to somebody else, whoever may read it can look into as it is.
-pub(super) fn open_store_to_read(global: &Global) -> Result<Store, Failure> {
-    let path = store_path(global)?;
-    match rustix::fs::access(&path, Access::WRITE_OK) {
-        Err(Errno::ACCESS | Errno::ROFS) => {
-            let path = path.display();
-            if !global.quiet {
-                eprintln!(
-                    "warning: store `{path}` may only be read: steps that saw a secret are not found in it"
-                );
-            }
-        }
-        _ => return Ok(Store::open(&path)?),
-    }
-    Ok(Store::open_to_read(&path)?)
-}
-
-/// Returns where the store is.
-fn store_path(global: &Global) -> Result<PathBuf, Failure> {
-    if let Some(path) = &global.store {
-        return Ok(path.clone());
-    }
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/cache/plywood"));
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = cache.or_else(|| home().map(|home| home.join(".cache")));
-    cache.map(|cache| cache.join("plywood")).ok_or_else(|| {
-        Message::with_hint("there is no place for the store: HOME is not set", "add `--store DIR`")
-    })
-}
-
 /// Returns the directory of a path that the user gave, for messages and for writing beside it.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Message::plain(format!("`{}`: {error}", path.display())))
+}
+
+/// Returns where elements are looked for without a project: what `ELEMENTS_PATH` names, an installed diskimage-builder's, plywood's
+/// own.
+pub(crate) fn upstream_element_path(environment: &Environment) -> Result<Vec<PathBuf>, Failure> {
+    let named = environment.get("ELEMENTS_PATH").map(String::as_str).unwrap_or_default();
+    let named = named.split(':').filter(|entry| !entry.is_empty()).map(PathBuf::from);
+    let mut path = named.map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
+    let virtual_environment = environment.get("VIRTUAL_ENV").map(PathBuf::from);
+    let found = load::upstream_elements(virtual_environment.as_deref());
+    for own in found.into_iter().chain([load::data_dir().join("elements")]) {
+        if own.is_dir() && !path.contains(&own) {
+            path.push(own);
+        }
+    }
+    Ok(path)
 }

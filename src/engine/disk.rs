@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::report::Failure;
+use super::failure::Failure;
 use crate::disk::{
     Allowance, BlockDevices, DiskRequest, DiskSize, DiskSource, FsName, ParameterError, Request, RootFs,
     RootParameters,
@@ -15,7 +15,7 @@ use crate::load::load_block_devices;
 
 /// Whose rules hold for disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DiskRules {
+pub(crate) enum DiskRules {
     /// A disk that nobody describes is the standard disk, and described ones have room for all their partitions.
     Plywood,
     /// A disk that nobody describes is a bare file system; the size follows diskimage-builder's formula.
@@ -23,7 +23,7 @@ pub(super) enum DiskRules {
 }
 
 /// How an image's disk is laid out.
-pub(super) struct Disk {
+pub(crate) struct Disk {
     settings: DiskSettings,
     /// What a block-device file says, if there is one.
     devices: Option<BlockDevices>,
@@ -31,7 +31,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Reads the block-device file that the image's settings or variables name, or an element has; files count from `dir`.
-    pub(super) fn load(
+    pub(crate) fn load(
         settings: &DiskSettings,
         dir: &Path,
         elements: &[Arc<Element>],
@@ -61,7 +61,7 @@ impl Disk {
     }
 
     /// Returns the programs that make its file systems, each with the Debian package that has it.
-    pub(super) fn programs(&self) -> Vec<(&'static str, &'static str)> {
+    pub(crate) fn programs(&self) -> Vec<(&'static str, &'static str)> {
         match &self.devices {
             Some(devices) => devices.programs(),
             None => vec![match self.settings.filesystem {
@@ -72,12 +72,12 @@ impl Disk {
     }
 
     /// Says whether it has logical volumes.
-    pub(super) fn has_volumes(&self) -> bool {
+    pub(crate) fn has_volumes(&self) -> bool {
         self.devices.as_ref().is_some_and(BlockDevices::has_volumes)
     }
 
     /// Returns what is asked of the disk of the image called `image`.
-    pub(super) fn request<'a>(&'a self, image: &'a str, source_date_epoch: i64) -> DiskRequest<'a> {
+    pub(crate) fn request<'a>(&'a self, image: &'a str, source_date_epoch: i64) -> DiskRequest<'a> {
         let firmware = self.settings.firmware.clone();
         match &self.devices {
             Some(devices) => DiskRequest::Described { devices, image, source_date_epoch, firmware },
@@ -94,7 +94,7 @@ impl Disk {
     }
 
     /// Adds what hooks are told of the disk.
-    pub(super) fn add_variables(&self, variables: &mut BTreeMap<String, String>) {
+    pub(crate) fn add_variables(&self, variables: &mut BTreeMap<String, String>) {
         let told = self.request("", 0).variables();
         variables.extend(told.map(|(name, value)| (name.to_owned(), value)));
     }

@@ -1,15 +1,13 @@
 //! Joins edges to the ports that `build` sees.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::Process;
-use super::args::Global;
-use super::context::open_store;
+use super::failure::Failure;
 use super::host::Host;
-use super::report::Failure;
+use super::session::Session;
+use super::session::open_store;
 use super::sources::SourcesOfHooks;
 use crate::build::Ports;
 use crate::element::Environment;
@@ -20,14 +18,14 @@ use crate::sandbox::Namespaces;
 use crate::store::Store;
 
 /// Where apt's configuration is on a machine.
-pub(super) const ETC_APT: &str = "/etc/apt";
+pub(crate) const ETC_APT: &str = "/etc/apt";
 
 /// The edges of one process.
-pub(super) struct Edges {
-    pub(super) store: Store,
-    pub(super) interrupted: Arc<AtomicBool>,
+pub(crate) struct Edges {
+    pub(crate) store: Store,
+    pub(crate) interrupted: Arc<AtomicBool>,
     sandbox: Namespaces,
-    pub(super) files: HostFileSystem,
+    pub(crate) files: HostFileSystem,
     hooks: HookLayout,
     packages: AptPackages,
     sources: SourcesOfHooks,
@@ -38,15 +36,15 @@ impl Edges {
     ///
     /// # Errors
     /// If the kernel is too old, or the process lacks rights that a build needs.
-    pub(super) fn new(
-        global: &Global,
-        process: &Process,
+    pub(crate) fn new(
+        session: &Session<'_>,
         environment: Environment,
         reach: Reach,
     ) -> Result<Self, Failure> {
+        let process = session.process;
         // Before the store is opened, which would make its directory for nothing.
         let mounts = Host::of(process).mounts()?;
-        let store = open_store(global, process)?;
+        let store = open_store(session)?;
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
         let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?, reach);
@@ -56,7 +54,7 @@ impl Edges {
             files: HostFileSystem::default(),
             hooks: HookLayout,
             packages,
-            sources: SourcesOfHooks::new(&store)?,
+            sources: SourcesOfHooks::new(session.environment.clone(), &store)?,
             interrupted: process.interrupted.clone(),
             store,
         })
@@ -66,12 +64,12 @@ impl Edges {
     ///
     /// # Errors
     /// If this host cannot hold them.
-    pub(super) fn limited(self, limits: Limits) -> Result<Self, Failure> {
+    pub(crate) fn limited(self, limits: Limits) -> Result<Self, Failure> {
         Ok(Self { sandbox: self.sandbox.limited(limits)?, ..self })
     }
 
     /// Returns the edges as ports, with `events` to learn what happens.
-    pub(super) fn ports<'a>(&'a self, events: &'a dyn Events) -> Ports<'a> {
+    pub(crate) fn ports<'a>(&'a self, events: &'a dyn Events) -> Ports<'a> {
         Ports {
             store: &self.store,
             host: &self.files,
@@ -84,11 +82,4 @@ impl Edges {
             breaks: None,
         }
     }
-}
-
-/// Returns the variables of the process that are text.
-pub(super) fn environment() -> Environment {
-    let text =
-        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    std::env::vars_os().filter_map(text).collect()
 }

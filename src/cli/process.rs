@@ -1,0 +1,37 @@
+//! What the process tells of its caller, for the engine, which does not ask it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::args::Global;
+use crate::element::Environment;
+use crate::engine::{Process, Session};
+
+/// Returns the variables of the process that are text.
+pub(super) fn environment() -> Environment {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
+}
+
+impl Global {
+    /// Returns where the engine works.
+    pub(super) fn session<'a>(&self, process: &'a Process) -> Session<'a> {
+        Session {
+            process,
+            project: self.project.clone(),
+            store: self.store.clone().or_else(default_store),
+            environment: environment(),
+        }
+    }
+}
+
+/// Returns where the store is if no option says it.
+fn default_store() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/var/cache/plywood"));
+    }
+    let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")));
+    cache.map(|cache| cache.join("plywood"))
+}

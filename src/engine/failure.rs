@@ -1,0 +1,31 @@
+//! Why a verb failed. How that is shown is the front ends' business.
+
+use std::error::Error;
+
+/// An error on its way to the user. Opaque: nobody but the user looks into it.
+pub type Failure = Box<dyn Error>;
+
+/// A message of this module or of a front end.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Message {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Message {
+    /// Makes an error with a hint: something to type.
+    pub fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Box::new(Self { message: message.into(), hint: Some(hint.into()) })
+    }
+
+    /// Makes an error that needs no hint.
+    pub fn plain(message: impl Into<String>) -> Failure {
+        Box::new(Self { message: message.into(), hint: None })
+    }
+
+    /// Returns what to type next, if the message knows.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}

@@ -1,0 +1,67 @@
+//! What a front end starts from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::Access;
+use rustix::io::Errno;
+
+use super::failure::{Failure, Message};
+use crate::element::Environment;
+use crate::port::{Event, Events, SandboxError};
+use crate::sandbox::PrivateMounts;
+use crate::store::Store;
+
+/// What the process was given at its start.
+pub struct Process {
+    /// The process' own mount namespace, or why it has none.
+    pub mounts: Result<PrivateMounts, SandboxError>,
+    /// Becomes true when the user asks to stop.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// Where a front end works. The engine reads none of it from the process itself.
+pub(crate) struct Session<'a> {
+    pub(crate) process: &'a Process,
+    /// The directory of `plywood.toml`.
+    pub(crate) project: PathBuf,
+    /// The directory of the store; `None` if none is named and there is no default.
+    pub(crate) store: Option<PathBuf>,
+    /// The variables of the process, as far as they are text.
+    pub(crate) environment: Environment,
+}
+
+impl Session<'_> {
+    fn store(&self) -> Result<&PathBuf, Failure> {
+        self.store.as_ref().ok_or_else(|| {
+            Message::with_hint("there is no place for the store: HOME is not set", "add `--store DIR`")
+        })
+    }
+}
+
+/// Opens the store.
+pub(crate) fn open_store(session: &Session<'_>) -> Result<Store, Failure> {
+    Ok(Store::open_until(session.store()?, session.process.interrupted.clone())?)
+}
+
+/// Opens the same to look into it. One that belongs to somebody else, whoever may read it can look into as it is.
+pub(crate) fn open_store_to_read(session: &Session<'_>, events: &dyn Events) -> Result<Store, Failure> {
+    let path = session.store()?;
+    match rustix::fs::access(path, Access::WRITE_OK) {
+        Err(Errno::ACCESS | Errno::ROFS) => {
+            let message = format!(
+                "store `{}` may only be read: steps that saw a secret are not found in it",
+                path.display()
+            );
+            events.emit(Event::Warning { message: &message });
+        }
+        _ => return Ok(Store::open(path)?),
+    }
+    Ok(Store::open_to_read(path)?)
+}
+
+/// Returns the home directory of the caller who has these variables.
+pub(crate) fn home_of(environment: &Environment) -> Option<PathBuf> {
+    environment.get("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
+}
