@@ -7,7 +7,8 @@ use super::{BuiltStep, Package};
 use crate::oci::{ChainId, DiffId, Digest};
 use crate::plan::{InputKey, Plan};
 
-/// The form of the manifest. It goes up when something in it changes its meaning or vanishes.
+/// The form of the manifest. It goes up when something in it changes its meaning or vanishes, or packages are listed otherwise:
+/// builds take the list over from an earlier manifest.
 const VERSION: u32 = 1;
 
 /// The manifest of an image. Depends on the image's content alone: no times, no paths, nothing of how it was built.
@@ -82,6 +83,13 @@ impl ImageManifest {
         }
     }
 
+    /// Returns the packages that a manifest (JSON) lists, if it is one of the layers `stack`.
+    pub fn packages_of(document: &[u8], stack: &[DiffId]) -> Option<Vec<Package>> {
+        let manifest: Self = serde_json::from_slice(document).ok()?;
+        let is_same = manifest.version == VERSION && manifest.chain_id == ChainId::of(stack);
+        (is_same && !stack.is_empty()).then_some(manifest.packages)
+    }
+
     /// Takes over the outputs of the manifest that was there before, as far as they still are: those of the same layers are
     /// this image's, others are stale.
     pub fn take_over(&mut self, earlier: ImageManifest, is_there: impl Fn(&OutputEntry) -> bool) {
@@ -134,6 +142,31 @@ mod tests {
             outputs: outputs.iter().map(|file| output(file)).collect(),
             stale_outputs: stale.iter().map(|file| output(file)).collect(),
         }
+    }
+
+    #[test]
+    fn the_packages_of_a_manifest_are_those_of_its_layers_alone() {
+        let [one, two] = ["one", "two"].map(|layer| DiffId::new(Digest::of(layer)));
+        let packages = vec![Package {
+            name: "bash".to_owned(),
+            version: "5".to_owned(),
+            architecture: "amd64".to_owned(),
+            source: "bash".to_owned(),
+            source_version: "5".to_owned(),
+        }];
+        let manifest = ImageManifest {
+            chain_id: ChainId::of(&[one]),
+            packages: packages.clone(),
+            ..manifest("one", &[], &[])
+        };
+        let document = serde_json::to_vec(&manifest).unwrap();
+        assert_eq!(ImageManifest::packages_of(&document, &[one]), Some(packages));
+        for stack in [&[][..], &[two], &[one, two]] {
+            assert_eq!(ImageManifest::packages_of(&document, stack), None);
+        }
+        let other = serde_json::to_vec(&ImageManifest { version: VERSION + 1, ..manifest }).unwrap();
+        assert_eq!(ImageManifest::packages_of(&other, &[one]), None);
+        assert_eq!(ImageManifest::packages_of(b"{", &[one]), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `plywood build`: layers, then outputs.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,11 +20,12 @@ use crate::engine::{Sources, Target};
 use crate::engine::{client, look_up_client};
 
 use crate::build::{
-    Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, OutputEntry, Ports, Registries, Reuse,
+    Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, OutputEntry, Package, Ports, Registries, Reuse,
 };
 use crate::disk::ByteSize;
 use crate::dropin::{BreakPoints, OutputType};
 use crate::image::{ImageDefinition, ImageName};
+use crate::oci::DiffId;
 use crate::output::write_file;
 use crate::package::Reach;
 use crate::plan::Plan;
@@ -158,7 +160,8 @@ impl<'a> Request<'a> {
     fn build(&self, builder: &Builder<'_>, edges: &Edges, output: &Path) -> Result<Vec<BuiltStep>, Failure> {
         let steps = builder.stack(&self.plan)?;
         let stack: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
-        let mut manifest = ImageManifest::new(&self.plan, &steps, builder.inventory(&self.plan, &stack)?);
+        let packages = self.inventory(builder, edges, &stack)?;
+        let mut manifest = ImageManifest::new(&self.plan, &steps, packages);
         let naming = InDirectory::new(&absolute(output)?, &self.plan.image)?;
         let outputs = Outputs {
             builder,
@@ -183,6 +186,25 @@ impl<'a> Request<'a> {
         Ok(steps)
     }
 
+    /// Returns the packages of a stack of layers. Asking its package manager takes a sandbox on all layers, unpacked and looked
+    /// through, so the answer is taken over from the last build if that had the same layers.
+    fn inventory(
+        &self,
+        builder: &Builder<'_>,
+        edges: &Edges,
+        stack: &[DiffId],
+    ) -> Result<Vec<Package>, Failure> {
+        let known = match builder.reuse {
+            // A manifest that is damaged is replaced by this build's.
+            Reuse::Allowed => edges.store.last_build(&self.plan.image).ok().flatten(),
+            Reuse::Refused => None,
+        };
+        match known.and_then(|document| ImageManifest::packages_of(&document, stack)) {
+            Some(packages) => Ok(packages),
+            None => Ok(builder.inventory(&self.plan, stack)?),
+        }
+    }
+
     /// Records the outputs of earlier builds that are still in the directory, and warns of stale ones.
     fn take_over_earlier(
         &self,
@@ -192,8 +214,8 @@ impl<'a> Request<'a> {
     ) {
         let directory = naming.directory();
         // A manifest that cannot be read is replaced: it may be another version's.
-        let earlier = directory.open_regular(&naming.file(MANIFEST)).map(serde_json::from_reader);
-        let Ok(Ok(earlier)) = earlier else { return };
+        let earlier = directory.open_regular(&naming.file(MANIFEST)).and_then(io::read_to_string);
+        let Ok(Ok(earlier)) = earlier.map(|text| serde_json::from_str(&text)) else { return };
         // Only plain names: plywood writes outputs beside their manifest, and another user may have written this one.
         let is_plain = |file: &str| Path::new(file).file_name().is_some_and(|name| name == file);
         manifest.take_over(earlier, |output: &OutputEntry| {
