@@ -493,6 +493,7 @@ impl Packages for World {
         &'a self,
         _: Option<&'a BaseDefinition>,
         _: &Path,
+        _: Option<&Path>,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
         Ok(Box::new(FakeSession { world: self }))
     }
