@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use plywood::build::{ExplainDocument, ImageManifest, LayersDocument, PlanDocument};
 use plywood::distro::BaseDefinition;
 use plywood::image::Project;
+use plywood::port::Event;
 use serde_json::Value;
 
 /// Set by `make docs`.
@@ -74,6 +75,7 @@ fn the_schemas_of_json_documents_are_up_to_date() {
         ("plan", schemars::schema_for!(PlanDocument)),
         ("explain", schemars::schema_for!(ExplainDocument)),
         ("layers", schemars::schema_for!(LayersDocument)),
+        ("event", schemars::schema_for!(Event<'static>)),
     ] {
         let schema = schema.to_value();
         hold_schema(&format!("docs/schema/{name}.schema.json"), &schema);
