@@ -160,7 +160,8 @@ impl Supervisor {
         [stdin, stdout, stderr]: [Stdio; 3],
         doors: Vec<PathBuf>,
     ) -> Result<Self, SandboxError> {
-        let order = Order { job: job.clone(), root: root.to_owned(), terminal, doors };
+        let hidden = sandbox.hidden.clone().filter(|_| job.view != View::Target);
+        let order = Order { job: job.clone(), root: root.to_owned(), terminal, hidden, doors };
         let order = Letter::with(&order).map_err(setup("write down the job"))?;
         let report = Letter::empty().map_err(setup("make room for a report"))?;
         let mut command = Command::new(&sandbox.launcher);
