@@ -37,7 +37,9 @@ const MANIFEST: &str = "manifest.json";
 
 /// Builds the images that the command line names.
 pub(super) fn run(global: &Global, args: &Build, session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let context = Context::load(session)?.in_order(args.order).offline(args.offline);
+    let output = global.output_directory(args.output.as_deref());
+    let context =
+        Context::load(session)?.in_order(args.order).offline(args.offline).writing_to(output.clone());
     let images = context.select(&args.images)?;
     let reach = if args.offline { Reach::Offline } else { Reach::Online };
     let edges = Edges::new(session, session.environment.clone(), reach)?.limited(limits(args, &context))?;
@@ -88,7 +90,6 @@ pub(super) fn run(global: &Global, args: &Build, session: &Session<'_>) -> Resul
         registries: &registries,
         surroundings: None,
     };
-    let output = global.output_directory(args.output.as_deref());
     // An image that could not be published is there all the same, and so are those after it.
     let mut unpublished = Ok(());
     for request in &requests {

@@ -18,6 +18,9 @@ use crate::load::{self, LoadError};
 use crate::plan::{Foundation, Plan, Request, element_variables, plan_image};
 use crate::store::Store;
 
+/// Where outputs go by default, in a project.
+const OUTPUT: &str = "out";
+
 /// A project and the elements and bases it can use.
 pub(crate) struct Context {
     pub(crate) dir: PathBuf,
@@ -32,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) offline: bool,
     /// The variables of the caller.
     pub(crate) environment: Environment,
+    /// Where outputs go.
+    pub(crate) output: PathBuf,
 }
 
 impl Context {
@@ -54,6 +59,7 @@ impl Context {
             disk_rules: DiskRules::Plywood,
             offline: false,
             environment: session.environment.clone(),
+            output: session.project.join(OUTPUT),
         })
     }
 
@@ -74,7 +80,13 @@ impl Context {
             disk_rules: DiskRules::Plywood,
             offline: false,
             environment: session.environment.clone(),
+            output: session.project.join(OUTPUT),
         })
+    }
+
+    /// Writes outputs to this directory.
+    pub(crate) fn writing_to(self, output: PathBuf) -> Self {
+        Self { output, ..self }
     }
 
     /// With `offline`, fetches no sources, and sets `DIB_OFFLINE` for hooks as diskimage-builder does.
@@ -229,6 +241,7 @@ impl Context {
                 variables: &named,
                 home: home_of(&self.environment).as_deref(),
                 directory: &absolute(&self.dir)?,
+                written: &[self.output.clone(), store.path().to_owned()],
             }),
             packages: &image.packages,
             seal: &store.seal()?,

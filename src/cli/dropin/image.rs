@@ -133,6 +133,8 @@ fn context(
         // By the image's own `DIB_OFFLINE`.
         offline: false,
         environment: crate::cli::process::environment(),
+        // The directory of the image's name.
+        output: std::env::current_dir()?,
     })
 }
 
