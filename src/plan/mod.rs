@@ -51,7 +51,8 @@ pub use compose::plan_image;
 pub use distribution::belongs_to_distribution;
 pub use error::PlanError;
 pub use evidence::{
-    Aspect, Evidence, HostChange, HostDifference, HostRead, NAMES, NOT_OF_HOST, Stamp, literal_paths,
+    Aspect, Evidence, HostChange, HostDifference, HostRead, NAMES, NOT_OF_HOST, Stamp, aspect_below,
+    directories_with_links, literal_paths,
 };
 pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
