@@ -1,17 +1,28 @@
 //! Elements as values: names, files, phases, hooks, package requests, dependencies.
 //!
-//! An element is a directory in diskimage-builder's layout. The room `load` reads it; everything here takes text and
+//! An element is a directory in diskimage-builder's layout. The module `load` reads it; everything here takes text and
 //! values and gives values, so that each rule can be tested as a table:
 //!
 //! ```text
-//! Element ──┬─ hooks(phase)         what runs, in dib-run-parts' order      hook, phase
-//!           ├─ mentions             which variables its texts may read      variables, relevance
-//!           ├─ package_installs     which packages it asks for              package_installs
-//!           └─ package_map …        how they are called on a distribution   package_map, service_map
-//! Catalog ──── resolve(requested)   which elements an image has, in order   catalog, resolve, order, native
-//!         ├─── check_elements       what is wrong with them                 check
-//!         └─── graph_dot            how they hang together                  describe
+//! Element ──┬─ hooks(phase)         what runs, in dib-run-parts' order
+//!           ├─ mentions             which variables its texts may read
+//!           ├─ package_installs     which packages it asks for
+//!           └─ package_map …        how they are called on a distribution
+//! Catalog ──── resolve(requested)   which elements an image has, in order
+//!         ├─── check_elements       what is wrong with them
+//!         └─── graph_dot            how they depend on each other
 //! ```
+//!
+//! | about | modules |
+//! |---|---|
+//! | one element | `model`, `name`, `document` (its YAML and JSON files), `stray` (misspelled names of files) |
+//! | its hooks | `hook`, `phase`, `install_type` |
+//! | its variables | `assignment`, `environment`, `option`, `relevance`, `variables` |
+//! | its packages | `package_file`, `package_rule`, `package_list`, `package_request`, `package_data` (errors), `name_map` |
+//! | its sources | `source_repository` |
+//! | all elements | `catalog`, `check`, `describe`, `nearest`, `provider` |
+//! | the elements of an image | `resolve`, `order`, `class`, `sandwich`, `native`, `family` |
+//! | tests | `fixture` |
 //!
 //! Source: diskimage-builder, `doc/source/developer/developing_elements.rst`, `lib/dib-run-parts`,
 //! `element_dependencies.py`.
