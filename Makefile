@@ -44,6 +44,11 @@ test: deps check ## Install what is needed, then run every check and every test 
 docs: ## Write the reference pages and schemas anew from the types
 	PLYWOOD_UPDATE_DOCS=1 $(CARGO) test --locked --test reference
 
+.PHONY: book
+book: ## Build the pages of docs/ as a book, target/book/index.html (needs mdBook)
+	@[[ -n $$(type -P mdbook) ]] || { echo "make: cannot build the book: 'mdbook' is not installed; run 'cargo install --locked mdbook', or get a release of mdBook" >&2; exit 1; }
+	mdbook build
+
 .PHONY: bench
 bench: deps ## Run the benchmarks, each beside a floor or a peer
 	$(CARGO) bench --locked

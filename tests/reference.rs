@@ -1,12 +1,18 @@
-//! Holds the reference pages and the published schemas to the types they describe.
+//! Holds the reference pages and the published schemas to the types they describe, and the book together.
 //!
 //! The doc comments of `image` and `distro` are the text; these pages are made from them. `make docs` writes them
 //! anew; here they only have to be up to date.
 
+#[path = "reference/book.rs"]
+mod book;
 #[path = "reference/commands.rs"]
 mod commands;
 #[path = "reference/markdown.rs"]
 mod markdown;
+#[path = "reference/messages.rs"]
+mod messages;
+#[path = "common/page.rs"]
+mod page;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +22,8 @@ use plywood::distro::BaseDefinition;
 use plywood::image::Project;
 use plywood::port::Event;
 use serde_json::Value;
+
+use page::Page;
 
 /// Set by `make docs`.
 const UPDATE: &str = "PLYWOOD_UPDATE_DOCS";
@@ -87,28 +95,19 @@ fn the_schemas_of_json_documents_are_up_to_date() {
     }
 }
 
-/// Returns the TOML examples of a page.
-fn examples(path: &str) -> Vec<String> {
-    let text = read(path);
-    let blocks = text.split("```toml\n").skip(1).map(|rest| {
-        let (block, _) = rest.split_once("```").unwrap_or_else(|| panic!("{path}: an example has no end"));
-        block.to_owned()
-    });
-    blocks.collect()
-}
-
 #[test]
 fn the_examples_of_the_pages_are_valid() {
-    for (page, example) in
-        ["README.md", "docs/plywood-toml.md", "docs/sharing.md"].map(|page| (page, examples(page)))
-    {
-        assert!(!example.is_empty(), "{page} has no example");
-        for text in example {
-            toml::from_str::<Project>(&text).unwrap_or_else(|error| panic!("{page}: {error}"));
+    for path in book::pages() {
+        let page = Page::read(&path);
+        for block in page.blocks().iter().filter(|block| block.language == "toml") {
+            let place = format!("{path}:{}", block.line);
+            let is_base = path == "docs/bases.md" || block.word.starts_with("file=layers/");
+            let error = match is_base {
+                true => toml::from_str::<BaseDefinition>(&block.text).err(),
+                false => toml::from_str::<Project>(&block.text).err(),
+            };
+            assert!(error.is_none(), "{place}: {}", error.unwrap());
         }
-    }
-    for text in examples("docs/bases.md") {
-        toml::from_str::<BaseDefinition>(&text).unwrap_or_else(|error| panic!("docs/bases.md: {error}"));
     }
 }
 

@@ -197,7 +197,8 @@ fn small_base() -> &'static Project {
     })
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+/// Copies a directory; of `…/.`, what is in it.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success(), "cannot copy {} to {}", from.display(), to.display());
 }

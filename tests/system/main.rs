@@ -16,6 +16,7 @@ mod container;
 mod dib;
 mod dib_elements;
 mod disk;
+mod docs;
 mod dropin;
 mod dropin_files;
 mod dropin_hooks;
