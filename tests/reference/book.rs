@@ -136,6 +136,20 @@ fn every_block_of_a_page_that_teaches_is_of_a_kind_that_is_tested() {
     }
 }
 
+/// Readers do not see the words after the backticks.
+#[test]
+fn the_name_of_a_file_stands_before_its_text() {
+    for page in taught() {
+        for block in page.blocks().iter().filter(|block| block.file().is_some()) {
+            let before: Vec<_> = page.text.lines().take(block.line - 2).collect();
+            let paragraphs = before.rsplit(|line| line.starts_with("```")).next().unwrap_or_default();
+            let name = format!("`{}`", block.file().unwrap());
+            let is_named = paragraphs.iter().any(|line| line.contains(&name));
+            assert!(is_named, "{}:{}: the page does not say that this is {name}", page.path, block.line);
+        }
+    }
+}
+
 /// A page whose commands no test runs would be believed.
 #[test]
 fn every_page_with_commands_is_followed_by_a_test() {
