@@ -68,8 +68,7 @@ impl Reader {
         let blocks = page.blocks();
         let answers = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let status = self.shell(&script(&blocks, answers.path()));
-        let commands = blocks.iter().filter(|block| block.language == "console");
-        for (index, command) in commands.flat_map(|block| commands_of(block)).enumerate() {
+        for (index, command) in blocks.iter().flat_map(commands_of).enumerate() {
             let answer = fs::read(answers.path().join(index.to_string())).unwrap_or_default();
             let answer = self.as_by_default(&String::from_utf8_lossy(&answer));
             let is_last = !answers.path().join((index + 1).to_string()).exists();
@@ -100,26 +99,19 @@ impl Reader {
 }
 
 fn commands_of(block: &Block) -> Vec<Command> {
-    commands(&block.text)
+    if block.language == "console" { commands(&block.text) } else { Vec::new() }
 }
 
 /// Returns a script that writes the files of a page and runs its commands, in order. What each prints goes into a file of
 /// `answers`, named by its number.
 fn script(blocks: &[Block], answers: &Path) -> String {
-    let mut count = 0;
-    let parts = blocks.iter().map(|block| match (block.file(), block.language.as_str()) {
-        (Some(file), _) => write(file, &block.text),
-        (None, "console") => {
-            let commands = commands_of(block);
-            let parts = commands
-                .iter()
-                .enumerate()
-                .map(|(index, command)| run(command, &answers.join((count + index).to_string())));
-            let text: String = parts.collect();
-            count += commands.len();
-            text
+    let mut numbers = 0..;
+    let parts = blocks.iter().map(|block| match block.file() {
+        Some(file) => write(file, &block.text),
+        None => {
+            let commands = commands_of(block).into_iter().zip(numbers.by_ref());
+            commands.map(|(command, number)| run(&command, &answers.join(number.to_string()))).collect()
         }
-        _ => String::new(),
     });
     parts.collect()
 }
