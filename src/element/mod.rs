@@ -66,7 +66,7 @@ pub use check::{Finding, Severity, check_elements};
 pub use class::{Slot, needs_phase_order, slot};
 pub use describe::{Description, graph_dot};
 pub use document::DocumentError;
-pub use environment::{Environment, environment_argv, split_environment};
+pub use environment::{Environment, environment_argv, last_fragment, split_environment, without_trace};
 pub use family::Family;
 pub use hook::{
     DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, is_hook_character, run_parts_order,

@@ -220,13 +220,14 @@ impl Context {
         if self.offline {
             variables.insert("DIB_OFFLINE".to_owned(), "1".to_owned());
         }
-        let settings = settings(&elements, &variables)?;
+        let source_date_epoch = load::load_epoch(self.project.project.source_date_epoch, &self.dir)?;
+        let settings = settings(&elements, &variables, source_date_epoch)?;
         // Variables that fragments set may name files, too.
         let named: BTreeMap<_, _> = settings.clone().into_iter().chain(variables.clone()).collect();
         Ok(plan_image(&Request {
             image: name.as_str(),
             architecture,
-            source_date_epoch: load::load_epoch(self.project.project.source_date_epoch, &self.dir)?,
+            source_date_epoch,
             packages_revision: &self.project.packages.revision,
             foundation: &foundation,
             order: image.order,
