@@ -43,11 +43,12 @@ pub(crate) fn check(
     // Hooks of the final stage that ask for the disk get one, also where only an archive is written.
     let for_archive = hooks_look_at_disk(plan) && outputs.iter().any(OutputType::is_archive);
     let makes_disk = for_archive || outputs.iter().any(OutputType::is_disk);
-    if makes_disk {
-        disk.programs().into_iter().try_for_each(|(program, _)| require_tool(program))?;
-    }
+    // Before the programs: nobody installs lvm2 for a kernel that cannot use it.
     if makes_disk && disk.has_volumes() {
         require_whole(host.device_mapper())?;
+    }
+    if makes_disk {
+        disk.programs().into_iter().try_for_each(|(program, _)| require_tool(program))?;
     }
     // Where all layers are there, the store need not have space for more.
     if is_built {
