@@ -64,4 +64,6 @@ pub use step::{
     Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,
     Tasks, WORK_DIR_ON_HOST, Work,
 };
-pub use variables::{element_variables, is_about_the_call, mentions_variable, names_log, names_written_file};
+pub use variables::{
+    element_variables, elements_yaml, is_about_the_call, mentions_variable, names_log, names_written_file,
+};
