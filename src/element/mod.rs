@@ -88,7 +88,7 @@ pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetV
 pub use package_rule::{Condition, PACKAGE_PHASES, PackageAction};
 pub use phase::{Phase, PhaseClass, PhaseError, Place};
 pub use provider::{OPERATING_SYSTEM, Provider};
-pub use relevance::{Fragment, relevant_fragments};
+pub use relevance::{Fragment, Relevance, relevant_fragments};
 pub use resolve::{BaseNames, Resolution, ResolveError, resolve};
 pub use sandwich::{Sandwich, sandwiches};
 pub use source_repository::{

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::hooks::phase_of;
 use super::{ContentKey, Foundation, InputKey, KeyFields, Record, ResolvedSource};
 use crate::distro::{Architecture, BaseDefinition, BaseSource};
-use crate::element::{BOOT_LOADER_HOOK, Element, Phase, Place};
+use crate::element::{BOOT_LOADER_HOOK, Element, Phase, Place, Relevance};
 use crate::oci::{ChainId, DiffId, Digest};
 
 /// The fragment of `environment.d` that sets the default install type, from `extra-data.d` on.
@@ -140,6 +140,8 @@ pub struct Tasks {
     pub links: BTreeMap<String, String>,
     /// The files of its `environment.d` that are sourced before each phase, in order.
     pub fragments: Vec<String>,
+    /// Why these matter, by their names. In no key: it follows from the texts.
+    pub relevance: BTreeMap<String, Relevance>,
     /// The variables that are set before the fragments are sourced.
     pub environment: BTreeMap<String, String>,
     /// Files of the image definition, shown in the directory `files` of the hooks directory, by name.
