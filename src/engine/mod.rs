@@ -34,7 +34,7 @@ pub(crate) use fetch::{Fetch, Fetched, blob_of, manifest, parse, unusable};
 pub(crate) use host::{Host, mirror, require_whole, tool};
 pub(crate) use origin::Origins;
 pub(crate) use outputs::{Extras, InDirectory, Naming, Outputs, cannot_use};
-pub(crate) use preflight::check;
+pub(crate) use preflight::{base_layers, check, is_container, too_many_layers};
 pub(crate) use project::{Context, absolute, machine_architecture, unknown_step, upstream_element_path};
 pub(crate) use registry::{client, look_up_client};
 pub(crate) use session::{Session, open_store, open_store_to_read};
