@@ -216,6 +216,27 @@ fn a_page_in_place_of_a_blob_is_no_blob() {
     assert!(bench.remote.head_manifest(&tag("latest")).is_err());
 }
 
+/// The reference registry serves a file that its disk has cut, and drops what is sent under the same digest.
+#[test]
+fn a_push_does_not_rely_on_a_copy_that_was_cut() {
+    let server = Server::start(Door::Open);
+    let remote = client(Settings::default()).remote(&repository(&server, "a/b"), Access::Delete);
+    let layer = noise(30_000);
+    let digest = Digest::of(&layer);
+    assert_eq!(push(&remote, &layer).unwrap(), How::Moved);
+    let hex = digest.hex();
+    let file = server.path().join(format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(20_000).unwrap();
+    let error = push(&remote, &layer).unwrap_err();
+    assert!(
+        matches!(error, RegistryError::KeepsDamaged { expected: 30_000, found: 20_000, .. }),
+        "{error:?}"
+    );
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(push(&remote, &layer).unwrap(), How::Moved);
+    assert!(pull(&remote, &digest, 30_000).unwrap() == layer);
+}
+
 #[test]
 fn manifests_that_are_wrong_are_refused() {
     let bench = Bench::new();
