@@ -293,7 +293,7 @@ pub(super) enum Elements {
 /// Arguments of `plywood import`.
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// `oci:DIR[:TAG]`, `docker-archive:FILE`, a root file system's tar, or an image in a registry: `HOST/NAME:TAG`, `NAME@DIGEST`
+    /// `oci:DIR[:TAG]`, `docker-archive:FILE[:TAG]`, a root file system's tar, or an image in a registry: `HOST/NAME:TAG`, `NAME@DIGEST`
     pub source: String,
     /// Name of the new base
     pub name: String,
