@@ -569,3 +569,190 @@ fn installing_copies_what_was_built_and_runs_no_cargo() {
     assert!(plywood.status.success(), "{}", String::from_utf8_lossy(&plywood.stderr));
     assert!(directory.path().join("usr/local/share/plywood/elements/base").is_dir());
 }
+
+#[test]
+fn a_registry_table_that_would_be_ignored_or_means_nothing_is_refused() {
+    let pull = |table: &str| {
+        let project = Project::of_elements(&["one"]);
+        project.write("plywood.toml", &format!("[image.tiny]\nbase = \"debian-bookworm\"\n{table}\n"));
+        let run = project.run(&["pull", "localhost:9/x"]);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(1), ""), "{table}");
+        run.stderr
+    };
+    for (host, bare) in [
+        ("https://registry.example", "registry.example"),
+        ("http://localhost:5000/v2", "localhost:5000"),
+        ("::1", "[::1]"),
+    ] {
+        let said = pull(&format!("[registry.\"{host}\"]\ninsecure = true"));
+        let expected =
+            format!("error: `[registry.\"{host}\"]` names no host: expected `HOST` or `HOST:PORT`");
+        assert!(said.starts_with(&expected), "{said}");
+        assert!(said.trim_end().ends_with(&format!("hint: [registry.\"{bare}\"]")), "{said}");
+    }
+    assert_eq!(
+        pull("[registry.\"localhost:9\"]\nchunk-mib = 0").trim_end(),
+        "error: `[registry.\"localhost:9\"]` has `chunk-mib = 0`: a piece has at least 1 MiB\n\n\
+         hint: leave `chunk-mib` out to send blobs whole"
+    );
+}
+
+/// Writes a root file system of one file beside the project; returns its path.
+fn root_archive(project: &Project) -> String {
+    project.write("root/etc/os-release", "ID=debian\nVERSION_CODENAME=bookworm\n");
+    let archive = project.path().join("root.tar").display().to_string();
+    let root = project.path().join("root");
+    let made = Command::new("tar").args(["-cf", &archive, "-C"]).arg(root).arg(".").status().unwrap();
+    assert!(made.success());
+    archive
+}
+
+#[test]
+fn imported_bases_are_listed_and_removed_by_name_or_digest() {
+    let project = Project::of_elements(&["one"]);
+    let archive = root_archive(&project);
+    let import = || {
+        let import = project.run(&["import", &archive, "own"]);
+        assert_eq!(import.status, Some(0), "{}", import.stderr);
+        let listed = project.run(&["store", "images", "--json"]).json();
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+        listed[0].clone()
+    };
+    let blobs = || std::fs::read_dir(project.store().join("blobs/sha256")).unwrap().count();
+    for word in ["name", "digest"] {
+        let image = import();
+        assert!(blobs() >= 3, "a layer, a config and a manifest");
+        let images = project.run(&["store", "images"]).stdout;
+        assert!(images.starts_with(image["name"].as_str().unwrap()), "{images}");
+        let removed = project.run(&["store", "rm", image[word].as_str().unwrap()]);
+        assert_eq!(removed.status, Some(0), "{}", removed.stderr);
+        assert!(
+            removed.stdout.starts_with("removed base/") && removed.stdout.contains("\nfreed "),
+            "{}",
+            removed.stdout
+        );
+        assert_eq!((blobs(), project.run(&["store", "images"]).stdout.as_str()), (0, ""));
+    }
+    // By the name that the project gives it.
+    import();
+    assert_eq!(project.run(&["store", "rm", "own"]).status, Some(0));
+    let run = project.run(&["store", "rm", "own"]);
+    assert_eq!(run.status, Some(1));
+    assert!(
+        run.stderr.contains("has no image `own`") && run.stderr.contains("store images"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn an_unreadable_index_is_named_and_set_aside_by_a_check() {
+    let project = Project::of_elements(&["one"]);
+    let archive = root_archive(&project);
+    assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
+    let index = project.store().join("index.json");
+    std::fs::write(&index, "{").unwrap();
+    let run = project.run(&["store", "images"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("the store's index `DIR/store/index.json` is not valid"), "{}", run.stderr);
+    assert!(run.stderr.contains("store check"), "{}", run.stderr);
+    let check = project.run(&["store", "check"]);
+    assert_eq!(check.status, Some(1));
+    assert!(check.stdout.contains("set aside; import the bases"), "{}", check.stdout);
+    assert_eq!(project.run(&["store", "check"]).status, Some(0));
+    assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
+}
+
+/// Returns this machine's architecture as images have it.
+fn architecture() -> &'static str {
+    plywood::distro::Architecture::by_any_name(std::env::consts::ARCH).unwrap().oci().0
+}
+
+/// Writes an archive of two images as `docker save` does.
+fn docker_archive(project: &Project) -> String {
+    use plywood::oci::Digest;
+    let layer = std::fs::read(root_archive(project)).unwrap();
+    let config = |architecture: &str| {
+        format!(
+            r#"{{"architecture":"{architecture}","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+            Digest::of(&layer)
+        )
+    };
+    project.write("saved/own.json", &config(architecture()));
+    project.write("saved/foreign.json", &config("pdp11"));
+    std::fs::write(project.path().join("saved/layer.tar"), &layer).unwrap();
+    let image = |name: &str| {
+        format!(r#"{{"Config":"{name}.json","RepoTags":["img/{name}:1.0"],"Layers":["layer.tar"]}}"#)
+    };
+    project.write("saved/manifest.json", &format!("[{},{}]", image("own"), image("foreign")));
+    let archive = project.path().join("saved.tar").display().to_string();
+    let saved = project.path().join("saved");
+    assert!(
+        Command::new("tar").args(["-cf", &archive, "-C"]).arg(saved).arg(".").status().unwrap().success()
+    );
+    archive
+}
+
+#[test]
+fn one_of_several_images_in_a_docker_archive_is_imported_by_its_tag() {
+    let project = Project::of_elements(&["one"]);
+    let archive = format!("docker-archive:{}", docker_archive(&project));
+    let run = project.run(&["import", &archive, "own"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("choose one of `img/own:1.0`, `img/foreign:1.0`"), "{}", run.stderr);
+    let run = project.run(&["import", &format!("{archive}:img/own:1.0"), "own"]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let run = project.run(&["import", &format!("{archive}:img/foreign:1.0"), "foreign"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("an image for linux/pdp11"), "{}", run.stderr);
+    let run = project.run(&["import", &format!("{archive}:img/none:1.0"), "none"]);
+    assert!(run.stderr.contains("it has no image `img/none:1.0`"), "{}", run.stderr);
+}
+
+#[test]
+fn a_plan_warns_of_more_layers_than_docker_engines_load() {
+    let project = Project::of_elements(&["one"]);
+    let directory = project.path().join("many");
+    std::fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
+    let blob = |bytes: &[u8]| {
+        let digest = plywood::oci::Digest::of(bytes);
+        std::fs::write(directory.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+        serde_json::json!({ "digest": digest, "size": bytes.len() })
+    };
+    let layers: Vec<_> = (0..124).map(archive_of).collect();
+    let diff_ids: Vec<_> = layers.iter().map(plywood::oci::Digest::of).collect();
+    let config = serde_json::json!({ "os": "linux", "architecture": architecture(), "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+    let typed = |mut blob: serde_json::Value, kind: &str| {
+        blob["mediaType"] = format!("application/vnd.oci.image.{kind}").into();
+        blob
+    };
+    let layers: Vec<_> = layers.iter().map(|layer| typed(blob(layer), "layer.v1.tar")).collect();
+    let config = typed(blob(config.to_string().as_bytes()), "config.v1+json");
+    let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": layers });
+    let manifest = typed(blob(manifest.to_string().as_bytes()), "manifest.v1+json");
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [manifest] });
+    std::fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    let source = format!("oci:{}", directory.display());
+    let import = project.run(&["import", &source, "many", "--distro", "debian", "--release", "bookworm"]);
+    assert_eq!(import.status, Some(0), "{}", import.stderr);
+    let warning = |outputs: &str| {
+        project.write(
+            "plywood.toml",
+            &format!("[image.tiny]\nbase = \"many\"\nelements = [\"one\"]\noutputs = {outputs}\n"),
+        );
+        let plan = project.run(&["plan"]);
+        assert_eq!(plan.status, Some(0), "{}", plan.stderr);
+        plan.stderr.contains("the container image has up to 126 layers")
+    };
+    assert!(warning("[\"qcow2\", \"oci\"]"));
+    assert!(!warning("[\"qcow2\"]"));
+}
+
+/// Returns a layer of one directory.
+fn archive_of(number: u8) -> Vec<u8> {
+    use plywood::layer::{Encoder, Entry, Kind, Meta};
+    let mut encoder = Encoder::new(Vec::new());
+    let path = format!("directory-{number}").into_bytes();
+    encoder.append(&Entry { path, kind: Kind::Directory, meta: Meta::IMPLIED_DIRECTORY }).unwrap();
+    encoder.finish().unwrap().0
+}
