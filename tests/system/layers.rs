@@ -228,67 +228,6 @@ fn layers_of_other_builders_give_what_umoci_unpacks() {
     }
 }
 
-/// The engines that most images run on judge. With the storage driver `vfs`, both apply layers to one tree, as the specification
-/// says; overlay drivers unpack each layer alone, and so lose the modes of directories that it does not list.
-#[test]
-fn layers_of_other_builders_give_what_docker_and_podman_unpack() {
-    let bench = Bench::new();
-    let mut ours = Vec::new();
-    for (number, upper) in foreign_layers().into_iter().enumerate() {
-        let stack = bench.import(&[lower_layer(), upper]);
-        bench.save(&stack);
-        let (image, archive) =
-            (format!("oci:{}:judged", bench.at("store").display()), bench.at(&format!("{number}.tar")));
-        run(
-            "skopeo",
-            &[
-                "copy",
-                "--insecure-policy",
-                &image,
-                &format!("docker-archive:{}:case:{number}", archive.display()),
-            ],
-        );
-        ours.push(bench.mounted(&stack));
-    }
-    let cases = ours.len().to_string();
-    let directory = bench.at("");
-    let by_docker = r#"cd "$1"; n=0; while [ "$n" -lt "$2" ]; do docker load -q -i $n.tar; docker create --name c$n case:$n none
-        mkdir docker-$n; docker export c$n | tar --numeric-owner -xpf - -C docker-$n; n=$((n+1)); done"#;
-    let engine = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/with-docker-engine");
-    // Not the machine's own engine, which may have another storage driver.
-    let environment =
-        ["DOCKER_HOST=unix:///nonexistent", "DOCKER_DRIVER=vfs", engine, "sh", "-ec", by_docker, "sh"];
-    run("env", &[&environment[..], &[directory.to_str().unwrap(), &cases]].concat());
-    let by_podman = r#"cd "$1"; podman() { command podman --root "$PWD/storage" --runroot "$PWD/run" --storage-driver vfs "$@"; }
-        n=0; while [ "$n" -lt "$2" ]; do podman load -q -i $n.tar; mkdir podman-$n
-        tar --numeric-owner -C "$(podman image mount case:$n)" -cf - . | tar --numeric-owner -xpf - -C podman-$n; n=$((n+1)); done
-        podman image umount -a; podman rmi -a"#;
-    run("sh", &["-ec", by_podman, "sh", directory.to_str().unwrap(), &cases]);
-    for (number, ours) in ours.iter().enumerate() {
-        for engine in ["docker", "podman"] {
-            let theirs = bench.tree(&format!("{engine}-{number}"));
-            assert_eq!(of_image(ours), of_image(&theirs), "{engine}: {:#?}", foreign_layers()[number]);
-        }
-    }
-}
-
-/// Leaves out what engines put into each container, and what they choose themselves: the root of a container, and the mode of
-/// directories that no layer lists.
-fn of_image(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
-    let is_engines = |path: &[u8]| {
-        let top = path.split(|byte| *byte == b'/').next().unwrap_or_default();
-        [b"".as_slice(), b"dev", b"proc", b"sys", b"etc", b"run", b".dockerenv"].contains(&top)
-    };
-    // All that the layers list belongs to somebody else than root.
-    let is_implied = |word: &str| word.starts_with("Directory") && word.contains(" 0:0 ");
-    let known = tree.iter().filter(|(path, _)| !is_engines(path));
-    known
-        .map(|(path, word)| {
-            (path.clone(), if is_implied(word) { "a directory".to_owned() } else { word.clone() })
-        })
-        .collect()
-}
-
 /// A layer that was unpacked above one stack serves no other where it leans on what is below.
 #[test]
 fn a_layer_in_two_images_has_in_each_what_is_below_it_there() {
