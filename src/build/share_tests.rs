@@ -61,9 +61,7 @@ impl Machine {
         let steps = self.steps(plan, shelf);
         shelf.take_requests();
         let (policy, key) = (&self.policy, self.key.as_ref());
-        let now = 1_700_000_000;
-        let publisher =
-            Publisher { to: shelf, blobs: &self.world, policy, key, now, damaged: BTreeSet::new() };
+        let publisher = Publisher { to: shelf, blobs: &self.world, policy, key, now: 1_700_000_000 };
         publisher.publish(&self.world.ports(), plan, &steps, Encoding::Zstd).unwrap()
     }
 

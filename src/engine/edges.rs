@@ -1,6 +1,5 @@
 //! Joins edges to the ports that `build` sees.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -49,8 +48,7 @@ impl Edges {
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
         let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?, reach);
-        let sandbox =
-            Namespaces::new(mounts, process.interrupted.clone()).hiding(&fs::canonicalize(store.path())?);
+        let sandbox = Namespaces::new(mounts, process.interrupted.clone());
         Ok(Self {
             sandbox: if reach == Reach::Offline { sandbox.offline() } else { sandbox },
             files: HostFileSystem::default(),

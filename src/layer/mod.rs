@@ -9,7 +9,6 @@
 //!
 //! Source: OCI image-spec v1.1, `layer.md`.
 
-mod acl;
 mod capture;
 mod decode;
 mod diff;

@@ -138,9 +138,8 @@ impl Packages for AptPackages {
         &'a self,
         base: Option<&'a BaseDefinition>,
         scratch: &Path,
-        hooks: Option<&Path>,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
-        Ok(Box::new(AptSession::open(self, base, scratch, hooks)?))
+        Ok(Box::new(AptSession::open(self, base, scratch)?))
     }
 
     fn secrets(&self) -> Environment {
