@@ -9,8 +9,6 @@ CARGO ?= cargo
 BINARY ?= target/release/plywood
 PREFIX ?= /usr/local
 DESTDIR ?=
-# Man pages and completions, laid out as below PREFIX/share.
-SHARE = $(dir $(BINARY))share
 
 .PHONY: help
 help: ## Show this list
@@ -23,18 +21,8 @@ deps: ## Install what building, testing and the demo need (Debian 12; as root)
 # Linked with its C library: the binary runs on systems with an older one, or another. What cargo compiles is else the same.
 .PHONY: build
 build: BUILD ?= --release
-build: ## Build the release binary, target/release/plywood, its man pages and completions
+build: ## Build the release binary, target/release/plywood
 	$(CARGO) rustc --locked --bin plywood $(BUILD) -- -C target-feature=+crt-static
-	@$(MAKE) --no-print-directory pages
-
-.PHONY: pages
-pages: ## Write the man pages and completions of what was built, below target
-	rm -rf $(SHARE)
-	$(BINARY) manual $(SHARE)/man/man1
-	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
-	$(BINARY) completions bash >$(SHARE)/bash-completion/completions/plywood
-	$(BINARY) completions zsh >$(SHARE)/zsh/site-functions/_plywood
-	$(BINARY) completions fish >$(SHARE)/fish/vendor_completions.d/plywood.fish
 
 .PHONY: check
 check: ## Format, lints, doc comments, dependency rules, shell scripts; changes nothing
@@ -56,6 +44,11 @@ test: deps check ## Install what is needed, then run every check and every test 
 docs: ## Write the reference pages and schemas anew from the types
 	PLYWOOD_UPDATE_DOCS=1 $(CARGO) test --locked --test reference
 
+.PHONY: book
+book: ## Build the pages of docs/ as a book, target/book/index.html (needs mdBook)
+	@[[ -n $$(type -P mdbook) ]] || { echo "make: cannot build the book: 'mdbook' is not installed; run 'cargo install --locked mdbook', or get a release of mdBook" >&2; exit 1; }
+	mdbook build
+
 .PHONY: bench
 bench: deps ## Run the benchmarks, each beside a floor or a peer
 	$(CARGO) bench --locked
@@ -67,14 +60,13 @@ demo: deps build ## Build examples/contrail-builder, boot its disk, run its cont
 # Does not depend on `build`: root would compile, with another toolchain, and leave files that you cannot replace.
 .PHONY: install
 install: ## Install what `make build` built below PREFIX (default /usr/local), staged below DESTDIR
-	@[[ -x $(BINARY) && -d $(SHARE) ]] || { echo "make: cannot install: '$(BINARY)' is not there; run 'make build' first, without sudo" >&2; exit 1; }
+	@[[ -x $(BINARY) ]] || { echo "make: cannot install: '$(BINARY)' is not there; run 'make build' first, without sudo" >&2; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/plywood
 	for name in disk-image-create ramdisk-image-create diskimage-builder element-info; do \
 	    ln -sf plywood $(DESTDIR)$(PREFIX)/bin/$$name; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/plywood
 	cp -R --no-preserve=ownership elements layers $(DESTDIR)$(PREFIX)/share/plywood/
-	cp -R --no-preserve=ownership $(SHARE)/. $(DESTDIR)$(PREFIX)/share/
 
 .PHONY: clean
 clean: ## Remove what was built; stores of layers stay

@@ -92,7 +92,7 @@ fn convert(raw: &Path, directory: &Path) {
     };
     let plywood = |compression| write_qcow2(raw, &ours, compression);
     Race::new("A disk to qcow2")
-        .enter("floor: zstd -3 -T2 of the data, sync", || compress_data(raw, &blob))
+        .enter("peer: zstd -3 -T2 of the data, sync", || compress_data(raw, &blob))
         .enter("**plywood, zstd, with digest**", || plywood(Qcow2Compression::Zstd))
         .enter("qemu-img convert -c, zstd", || qemu("-c -o compression_type=zstd"))
         .enter("**plywood, zlib, with digest**", || plywood(Qcow2Compression::Zlib))

@@ -57,7 +57,7 @@ fn create(tree: &Path) {
     let blob = out.path().join("blob");
     let arguments = [text(tree), text(&blob)];
     Race::new("Making a layer")
-        .enter("floor: read, SHA-256, zstd -3 on all cores, sync", || read_hash_compress(tree, &blob))
+        .enter("peer: read, SHA-256, zstd -3 on all cores, sync", || read_hash_compress(tree, &blob))
         .enter_prepared(
             "**plywood: mask, diff, tar, DiffID, zstd -3, digest, sync**",
             || Step::of(tree),

@@ -3,7 +3,7 @@
 //! | rule | why |
 //! |---|---|
 //! | a room imports only the rooms below it | what depends on nothing can be read, tested and changed alone |
-//! | core rooms name no file, process, environment, network, clock, sleep or trace | a plan is a value: same inputs, same plan |
+//! | core rooms name no file, process, environment, network, clock or sleep | a plan is a value: same inputs, same plan |
 //! | only `exec` and `sandbox` start programs | one place says what happens to streams, secrets and signals |
 //! | `engine` names no type of the command line and asks the process nothing | front ends are thin, and tests are front ends, too |
 //! | only `cli` and `main` print or exit | a library returns values; its caller decides what is shown |
@@ -80,7 +80,6 @@ const EFFECTS: &[&str] = &[
     "rustix",
     "nix",
     "libc",
-    "tracing",
 ];
 
 /// What the engine must be told by a front end, and may not ask the process or the command line for.
@@ -225,6 +224,42 @@ fn every_room_of_the_crate_has_a_rule() {
         .collect();
     let ruled: BTreeSet<String> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
     assert_eq!(declared, ruled, "src/lib.rs on the left, the table of rules on the right");
+}
+
+/// Returns the modules that a file declares.
+fn declared_modules(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.lines().filter_map(|line| line.strip_suffix(';'));
+    words
+        .filter_map(|line| line.rsplit_once("mod "))
+        .filter(|(start, _)| !start.starts_with("//"))
+        .map(|(_, name)| name)
+}
+
+#[test]
+fn every_module_is_in_the_tables_that_list_modules() {
+    let page = read(&source_root().join("../docs/architecture.md"));
+    let header = read(&source_root().join("lib.rs"));
+    for (name, kind) in ROOMS {
+        let kind = match kind {
+            Kind::Core(_) => "core",
+            Kind::Edge => "edge",
+            Kind::Build => "build",
+            Kind::Engine => "engine",
+            Kind::Cli => "cli",
+        };
+        let row = format!("| `{name}` | {kind} | ");
+        assert!(page.contains(&row), "docs/architecture.md lacks a row `{row}`");
+        assert!(header.contains(&format!("[`{name}`]")), "the header of src/lib.rs lacks `{name}`");
+    }
+}
+
+#[test]
+fn the_header_of_element_names_every_module_of_it() {
+    let text = read(&source_root().join("element/mod.rs"));
+    let header: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+    let missing: Vec<_> =
+        declared_modules(&text).filter(|name| !header.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "the header of src/element/mod.rs lacks {missing:?}");
 }
 
 /// Cases that the rules must refuse, with the line and the words of the refusal.

@@ -550,110 +550,211 @@ fn quiet_commands_print_no_warnings() {
 #[test]
 fn installing_copies_what_was_built_and_runs_no_cargo() {
     let directory = tempfile::tempdir().unwrap();
-    let share = directory.path().join("share");
-    let make = |target: &str, binary: &str| {
+    let install = |binary: &str| {
         let mut make = Command::new("make");
-        make.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--no-print-directory", target]);
-        make.args(["CARGO=false", &format!("BINARY={binary}"), &format!("SHARE={}", share.display())]);
+        make.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--no-print-directory", "install"]);
+        make.args(["CARGO=false", &format!("BINARY={binary}")]);
         make.arg(format!("DESTDIR={}", directory.path().display())).output().unwrap()
     };
-    let missing = make("install", "/nonexistent/plywood");
+    let missing = install("/nonexistent/plywood");
     assert_eq!(missing.status.code(), Some(2));
     let text = String::from_utf8(missing.stderr).unwrap();
     assert!(
         text.contains("'/nonexistent/plywood' is not there; run 'make build' first, without sudo"),
         "{text}"
     );
-    for target in ["pages", "install"] {
-        let made = make(target, env!("CARGO_BIN_EXE_plywood"));
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    }
-    for page in
-        ["man/man1/plywood-build.1", "bash-completion/completions/plywood", "zsh/site-functions/_plywood"]
-    {
-        assert!(directory.path().join("usr/local/share").join(page).is_file(), "{page}");
-    }
+    assert!(install(env!("CARGO_BIN_EXE_plywood")).status.success());
     let plywood =
         Command::new(directory.path().join("usr/local/bin/plywood")).arg("--version").output().unwrap();
     assert!(plywood.status.success(), "{}", String::from_utf8_lossy(&plywood.stderr));
     assert!(directory.path().join("usr/local/share/plywood/elements/base").is_dir());
 }
 
-/// Returns the names of the pages of a command and of those below it.
-fn pages(command: &clap::Command, above: &str) -> Vec<String> {
-    let name = if above.is_empty() {
-        command.get_name().to_owned()
-    } else {
-        format!("{above}-{}", command.get_name())
+#[test]
+fn a_registry_table_that_would_be_ignored_or_means_nothing_is_refused() {
+    let pull = |table: &str| {
+        let project = Project::of_elements(&["one"]);
+        project.write("plywood.toml", &format!("[image.tiny]\nbase = \"debian-bookworm\"\n{table}\n"));
+        let run = project.run(&["pull", "localhost:9/x"]);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(1), ""), "{table}");
+        run.stderr
     };
-    let below: Vec<_> = command.get_subcommands().flat_map(|below| pages(below, &name)).collect();
-    [vec![format!("{name}.1")], below].concat()
-}
-
-#[test]
-fn every_command_has_a_man_page() {
-    let project = Project::new("");
-    let directory = project.path().join("man1");
-    assert_eq!(project.run(&["manual", directory.to_str().unwrap()]).status, Some(0));
-    let mut expected = pages(&plywood::cli::command_line(), "");
-    let written = std::fs::read_dir(&directory).unwrap();
-    let mut written: Vec<_> = written.map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
-    expected.sort();
-    written.sort();
-    assert_eq!(written, expected);
-    let page = std::fs::read_to_string(directory.join("plywood-store-gc.1")).unwrap();
-    assert!(page.contains("older\\-than") && page.contains("Remove layers"), "{page}");
-}
-
-#[test]
-fn bash_completes_commands_and_options() {
-    let script = "set -eu
-        complete() { :; }
-        eval \"$(\"$1\" completions bash)\"
-        try() { COMP_WORDS=(plywood \"$@\") COMP_CWORD=$# COMPREPLY=(); _plywood plywood \"${!#}\" plywood; echo ${COMPREPLY[*]}; }
-        try pl; try store ch; try build --fail; try completions z";
-    let run =
-        Command::new("bash").args(["-c", script, "bash", env!("CARGO_BIN_EXE_plywood")]).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    assert_eq!(
-        (text(run.stdout), text(run.stderr)),
-        ("plan\ncheck\n--fail-on-miss\nzsh\n".to_owned(), String::new())
-    );
-    for shell in ["zsh", "fish"] {
-        let run = Project::new("").run(&["completions", shell]);
-        assert!(run.status == Some(0) && run.stdout.contains("fail-on-miss"), "{}", run.stderr);
+    for (host, bare) in [
+        ("https://registry.example", "registry.example"),
+        ("http://localhost:5000/v2", "localhost:5000"),
+        ("::1", "[::1]"),
+    ] {
+        let said = pull(&format!("[registry.\"{host}\"]\ninsecure = true"));
+        let expected =
+            format!("error: `[registry.\"{host}\"]` names no host: expected `HOST` or `HOST:PORT`");
+        assert!(said.starts_with(&expected), "{said}");
+        assert!(said.trim_end().ends_with(&format!("hint: [registry.\"{bare}\"]")), "{said}");
     }
+    assert_eq!(
+        pull("[registry.\"localhost:9\"]\nchunk-mib = 0").trim_end(),
+        "error: `[registry.\"localhost:9\"]` has `chunk-mib = 0`: a piece has at least 1 MiB\n\n\
+         hint: leave `chunk-mib` out to send blobs whole"
+    );
+}
+
+/// Writes a root file system of one file beside the project; returns its path.
+fn root_archive(project: &Project) -> String {
+    project.write("root/etc/os-release", "ID=debian\nVERSION_CODENAME=bookworm\n");
+    let archive = project.path().join("root.tar").display().to_string();
+    let root = project.path().join("root");
+    let made = Command::new("tar").args(["-cf", &archive, "-C"]).arg(root).arg(".").status().unwrap();
+    assert!(made.success());
+    archive
 }
 
 #[test]
-fn the_trace_tells_of_programs_and_not_of_secrets() {
+fn imported_bases_are_listed_and_removed_by_name_or_digest() {
     let project = Project::of_elements(&["one"]);
-    project.define("elements = [\"one\"]\n[image.tiny.env]\nDIB_TRACE_PASSWORD = \"trace-hunter2\"");
-    // The variable's value stands in a URL, where only the redaction of the trace knows it.
-    let source = "x git /opt/x http://me:other-hunter2@127.0.0.1:9/trace-hunter2/x.git main\n";
-    project.write("elements/one/source-repository-x", source);
-    let traced = project.run(&["-vv", "plan"]).stderr;
-    assert!(traced.contains("DEBUG plywood::exec::run: started pid=") && traced.contains("git"), "{traced}");
-    assert!(traced.contains("DEBUG plywood::exec::started: ended pid="), "{traced}");
-    assert!(!traced.contains("other-hunter2"), "neither in messages nor in the trace: {traced}");
-    let lines = traced.lines().filter(|line| line.contains("DEBUG plywood::"));
-    let shown: Vec<_> = lines.filter(|line| line.contains("hunter2")).collect();
-    assert_eq!(shown, [""; 0], "{traced}");
-    let silent = project.run(&["plan"]).stderr;
-    assert!(!silent.contains("DEBUG"), "{silent}");
-}
-
-#[test]
-fn a_variable_chooses_what_is_traced_and_a_wrong_one_is_refused() {
-    let project = Project::of_elements(&["one"]);
-    let run = |value: &str| {
-        let output = project.command(&["store", "list"]).env("PLYWOOD_LOG", value).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    let archive = root_archive(&project);
+    let import = || {
+        let import = project.run(&["import", &archive, "own"]);
+        assert_eq!(import.status, Some(0), "{}", import.stderr);
+        let listed = project.run(&["store", "images", "--json"]).json();
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+        // A collection keeps what was made in the second in which it starts.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        listed[0].clone()
     };
-    assert_eq!(run("plywood::registry=trace"), (Some(0), String::new()));
-    let (status, said) = run("registry=trace");
-    assert_eq!(status, Some(1));
-    let expected = "error: cannot use PLYWOOD_LOG=`registry=trace`: `registry` is neither a level nor one of plywood's modules\n\n\
-        hint: name a level, or modules with levels: PLYWOOD_LOG=debug, PLYWOOD_LOG=plywood::registry=trace\n";
-    assert_eq!(said, expected);
+    let blobs = || std::fs::read_dir(project.store().join("blobs/sha256")).unwrap().count();
+    for word in ["name", "digest"] {
+        let image = import();
+        assert!(blobs() >= 3, "a layer, a config and a manifest");
+        let images = project.run(&["store", "images"]).stdout;
+        assert!(images.starts_with(image["name"].as_str().unwrap()), "{images}");
+        let removed = project.run(&["store", "rm", image[word].as_str().unwrap()]);
+        assert_eq!(removed.status, Some(0), "{}", removed.stderr);
+        assert!(
+            removed.stdout.starts_with("removed base/") && removed.stdout.contains("\nfreed "),
+            "{}",
+            removed.stdout
+        );
+        assert_eq!((blobs(), project.run(&["store", "images"]).stdout.as_str()), (0, ""));
+    }
+    // By the name that the project gives it.
+    import();
+    assert_eq!(project.run(&["store", "rm", "own"]).status, Some(0));
+    let run = project.run(&["store", "rm", "own"]);
+    assert_eq!(run.status, Some(1));
+    assert!(
+        run.stderr.contains("has no image `own`") && run.stderr.contains("store images"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn an_unreadable_index_is_named_and_set_aside_by_a_check() {
+    let project = Project::of_elements(&["one"]);
+    let archive = root_archive(&project);
+    assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
+    let index = project.store().join("index.json");
+    std::fs::write(&index, "{").unwrap();
+    let run = project.run(&["store", "images"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("the store's index `DIR/store/index.json` is not valid"), "{}", run.stderr);
+    assert!(run.stderr.contains("store check"), "{}", run.stderr);
+    let check = project.run(&["store", "check"]);
+    assert_eq!(check.status, Some(1));
+    assert!(check.stdout.contains("set aside; import the bases"), "{}", check.stdout);
+    assert_eq!(project.run(&["store", "check"]).status, Some(0));
+    assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
+}
+
+/// Returns this machine's architecture as images have it.
+fn architecture() -> &'static str {
+    plywood::distro::Architecture::by_any_name(std::env::consts::ARCH).unwrap().oci().0
+}
+
+/// Writes an archive of two images as `docker save` does.
+fn docker_archive(project: &Project) -> String {
+    use plywood::oci::Digest;
+    let layer = std::fs::read(root_archive(project)).unwrap();
+    let config = |architecture: &str| {
+        format!(
+            r#"{{"architecture":"{architecture}","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+            Digest::of(&layer)
+        )
+    };
+    project.write("saved/own.json", &config(architecture()));
+    project.write("saved/foreign.json", &config("pdp11"));
+    std::fs::write(project.path().join("saved/layer.tar"), &layer).unwrap();
+    let image = |name: &str| {
+        format!(r#"{{"Config":"{name}.json","RepoTags":["img/{name}:1.0"],"Layers":["layer.tar"]}}"#)
+    };
+    project.write("saved/manifest.json", &format!("[{},{}]", image("own"), image("foreign")));
+    let archive = project.path().join("saved.tar").display().to_string();
+    let saved = project.path().join("saved");
+    assert!(
+        Command::new("tar").args(["-cf", &archive, "-C"]).arg(saved).arg(".").status().unwrap().success()
+    );
+    archive
+}
+
+#[test]
+fn one_of_several_images_in_a_docker_archive_is_imported_by_its_tag() {
+    let project = Project::of_elements(&["one"]);
+    let archive = format!("docker-archive:{}", docker_archive(&project));
+    let run = project.run(&["import", &archive, "own"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("choose one of `img/own:1.0`, `img/foreign:1.0`"), "{}", run.stderr);
+    let run = project.run(&["import", &format!("{archive}:img/own:1.0"), "own"]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let run = project.run(&["import", &format!("{archive}:img/foreign:1.0"), "foreign"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stderr.contains("an image for linux/pdp11"), "{}", run.stderr);
+    let run = project.run(&["import", &format!("{archive}:img/none:1.0"), "none"]);
+    assert!(run.stderr.contains("it has no image `img/none:1.0`"), "{}", run.stderr);
+}
+
+#[test]
+fn a_plan_warns_of_more_layers_than_docker_engines_load() {
+    let project = Project::of_elements(&["one"]);
+    let directory = project.path().join("many");
+    std::fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
+    let blob = |bytes: &[u8]| {
+        let digest = plywood::oci::Digest::of(bytes);
+        std::fs::write(directory.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+        serde_json::json!({ "digest": digest, "size": bytes.len() })
+    };
+    let layers: Vec<_> = (0..124).map(archive_of).collect();
+    let diff_ids: Vec<_> = layers.iter().map(plywood::oci::Digest::of).collect();
+    let config = serde_json::json!({ "os": "linux", "architecture": architecture(), "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+    let typed = |mut blob: serde_json::Value, kind: &str| {
+        blob["mediaType"] = format!("application/vnd.oci.image.{kind}").into();
+        blob
+    };
+    let layers: Vec<_> = layers.iter().map(|layer| typed(blob(layer), "layer.v1.tar")).collect();
+    let config = typed(blob(config.to_string().as_bytes()), "config.v1+json");
+    let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": layers });
+    let manifest = typed(blob(manifest.to_string().as_bytes()), "manifest.v1+json");
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [manifest] });
+    std::fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    let source = format!("oci:{}", directory.display());
+    let import = project.run(&["import", &source, "many", "--distro", "debian", "--release", "bookworm"]);
+    assert_eq!(import.status, Some(0), "{}", import.stderr);
+    let warning = |outputs: &str| {
+        project.write(
+            "plywood.toml",
+            &format!("[image.tiny]\nbase = \"many\"\nelements = [\"one\"]\noutputs = {outputs}\n"),
+        );
+        let plan = project.run(&["plan"]);
+        assert_eq!(plan.status, Some(0), "{}", plan.stderr);
+        plan.stderr.contains("the container image has up to 126 layers")
+    };
+    assert!(warning("[\"qcow2\", \"oci\"]"));
+    assert!(!warning("[\"qcow2\"]"));
+}
+
+/// Returns a layer of one directory.
+fn archive_of(number: u8) -> Vec<u8> {
+    use plywood::layer::{Encoder, Entry, Kind, Meta};
+    let mut encoder = Encoder::new(Vec::new());
+    let path = format!("directory-{number}").into_bytes();
+    encoder.append(&Entry { path, kind: Kind::Directory, meta: Meta::IMPLIED_DIRECTORY }).unwrap();
+    encoder.finish().unwrap().0
 }

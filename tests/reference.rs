@@ -1,12 +1,18 @@
-//! Holds the reference pages and the published schemas to the types they describe.
+//! Holds the reference pages and the published schemas to the types they describe, and the book together.
 //!
 //! The doc comments of `image` and `distro` are the text; these pages are made from them. `make docs` writes them
 //! anew; here they only have to be up to date.
 
+#[path = "reference/book.rs"]
+mod book;
 #[path = "reference/commands.rs"]
 mod commands;
 #[path = "reference/markdown.rs"]
 mod markdown;
+#[path = "reference/messages.rs"]
+mod messages;
+#[path = "common/page.rs"]
+mod page;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +20,10 @@ use std::path::{Path, PathBuf};
 use plywood::build::{ExplainDocument, ImageManifest, LayersDocument, PlanDocument};
 use plywood::distro::BaseDefinition;
 use plywood::image::Project;
+use plywood::port::Event;
 use serde_json::Value;
+
+use page::Page;
 
 /// Set by `make docs`.
 const UPDATE: &str = "PLYWOOD_UPDATE_DOCS";
@@ -74,6 +83,7 @@ fn the_schemas_of_json_documents_are_up_to_date() {
         ("plan", schemars::schema_for!(PlanDocument)),
         ("explain", schemars::schema_for!(ExplainDocument)),
         ("layers", schemars::schema_for!(LayersDocument)),
+        ("event", schemars::schema_for!(Event<'static>)),
     ] {
         let schema = schema.to_value();
         hold_schema(&format!("docs/schema/{name}.schema.json"), &schema);
@@ -85,28 +95,20 @@ fn the_schemas_of_json_documents_are_up_to_date() {
     }
 }
 
-/// Returns the TOML examples of a page.
-fn examples(path: &str) -> Vec<String> {
-    let text = read(path);
-    let blocks = text.split("```toml\n").skip(1).map(|rest| {
-        let (block, _) = rest.split_once("```").unwrap_or_else(|| panic!("{path}: an example has no end"));
-        block.to_owned()
-    });
-    blocks.collect()
-}
-
 #[test]
 fn the_examples_of_the_pages_are_valid() {
-    for (page, example) in
-        ["README.md", "docs/plywood-toml.md", "docs/sharing.md"].map(|page| (page, examples(page)))
-    {
-        assert!(!example.is_empty(), "{page} has no example");
-        for text in example {
-            toml::from_str::<Project>(&text).unwrap_or_else(|error| panic!("{page}: {error}"));
+    for path in book::pages() {
+        let page = Page::read(&path);
+        for block in page.blocks().iter().filter(|block| block.language == "toml") {
+            let place = format!("{path}:{}", block.line);
+            let error = match block.text.as_str() {
+                // A part of a base, for its one table.
+                text if text.starts_with("[source.") => toml::from_str::<toml::Table>(text).err(),
+                text if path == "docs/bases.md" => toml::from_str::<BaseDefinition>(text).err(),
+                text => toml::from_str::<Project>(text).err(),
+            };
+            assert!(error.is_none(), "{place}: {}", error.unwrap());
         }
-    }
-    for text in examples("docs/bases.md") {
-        toml::from_str::<BaseDefinition>(&text).unwrap_or_else(|error| panic!("docs/bases.md: {error}"));
     }
 }
 

@@ -4,6 +4,7 @@
 //! volume group says so. There is no other way to write to a logical volume.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use super::error::io_error;
@@ -17,7 +18,17 @@ const CONTROL: &str = "/dev/mapper/control";
 
 /// Returns true if the kernel has the device mapper. Logical volumes need it.
 pub fn has_device_mapper() -> bool {
-    Path::new(CONTROL).exists()
+    is_served(Path::new(CONTROL))
+}
+
+/// Returns true if the kernel has a driver for a device. That there is a node says nothing: programs make it themselves, and
+/// where the driver is a module, opening the node is what loads it.
+fn is_served(device: &Path) -> bool {
+    match File::open(device) {
+        Ok(_) => true,
+        // Only root may open it, and only root makes disks.
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
 }
 
 /// Fails with [`DiskError::NoDeviceMapper`] if the kernel lacks it.
@@ -72,4 +83,22 @@ impl Drop for Volumes {
 
 fn run(command: &LvmCommand) -> Result<(), ExecError> {
     Run::new(Program { name: command.program, package: "lvm2" }).args(&command.arguments).run()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_no_driver_serves_is_no_device_mapper() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = directory.path().join("control");
+        assert!(!is_served(&node));
+        // Opening a socket fails as opening a node without a driver does: with ENXIO. Making such a node needs root.
+        let _socket = UnixListener::bind(&node).unwrap();
+        assert!(!is_served(&node));
+        assert!(is_served(Path::new("/dev/null")));
+    }
 }

@@ -62,7 +62,8 @@ impl Bootstrap<'_> {
         const TASK: &str = "bootstrap";
         let ports = &self.builder.ports;
         let workspace = ports.store.workspace(&[])?;
-        let packages = ports.packages.session(Some(self.base), &workspace.scratch("packages", 0o755)?)?;
+        let packages =
+            ports.packages.session(Some(self.base), &workspace.scratch("packages", 0o755)?, None)?;
         let root = ports.sandbox.open(&overlay(workspace.as_ref()))?;
         let jobs = JobRun { ports, image: &self.plan.image, step: &self.step.name };
         let job = packages.bootstrap(self.source, self.plan.source_date_epoch, earlier)?;

@@ -1,9 +1,12 @@
 //! What commands print with `--json`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::forecast::{Forecast, Prospect};
+use crate::element::Relevance;
 use crate::oci::{DiffId, Digest};
 use crate::plan::{InputKey, KeyFields};
 
@@ -56,6 +59,8 @@ pub struct StepExplanation {
     pub outcome: Prospect,
     /// Everything that is in the key.
     pub fields: KeyFields,
+    /// Why the fragments of `environment.d` are in it, by their names.
+    pub environment: BTreeMap<String, Relevance>,
 }
 
 /// `plywood layers --json`: the layers of an image.

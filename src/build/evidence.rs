@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::oci::Digest;
 use crate::plan::{
-    Aspect, Evidence, HostChange, HostDifference, HostRead, Miss, Record, Step, literal_paths,
+    Aspect, Evidence, HostChange, HostDifference, HostRead, Miss, Record, Step, aspect_below,
+    directories_with_links, literal_paths,
 };
 use crate::port::{HostFiles, HostOpen, HostOpens};
 
@@ -28,8 +29,8 @@ impl<'a> Witness<'a> {
         Self { host, seen: RefCell::default() }
     }
 
-    /// Notes what cannot be traced, before `hook` with these texts runs: the names on the host, and what is at the paths that the
-    /// texts have.
+    /// Notes what cannot be traced, before `hook` with these texts runs: the names on the host, and what is at and below the paths
+    /// that the texts have.
     ///
     /// What changes between now and the hook's look at it makes the next look-up a miss.
     pub(super) fn begin<'t>(&self, hook: &str, texts: impl IntoIterator<Item = &'t [u8]>) {
@@ -37,8 +38,11 @@ impl<'a> Witness<'a> {
         let seen = seen.get_or_insert_with(|| Seen { names: self.host.names(), ..Seen::default() });
         for text in texts {
             for path in literal_paths(&String::from_utf8_lossy(text)) {
-                let read = self.read(path, Aspect::Entry, hook);
-                seen.reads.entry((read.path.clone(), read.aspect)).or_insert(read);
+                self.look(seen, &path, Aspect::Entry, hook);
+                // A hook that has a directory in its text may look for files there by names that the text does not have.
+                if let Some(aspect) = aspect_below(&path) {
+                    self.look(seen, &path, aspect, hook);
+                }
             }
         }
     }
@@ -49,6 +53,8 @@ impl<'a> Witness<'a> {
         let Some(seen) = seen.as_mut() else { return };
         seen.gap = seen.gap.take().or(gap);
         for HostOpen { path, aspect, stamp } in files {
+            // The trace has the file's own path, and not the link that may have led there.
+            directories_with_links(&path).for_each(|above| self.look(seen, above, Aspect::Links, hook));
             if seen.reads.contains_key(&(path.clone(), aspect)) {
                 continue;
             }
@@ -71,10 +77,19 @@ impl<'a> Witness<'a> {
         Some(Evidence { reads: reads.into_values().collect(), names, gap })
     }
 
-    fn read(&self, path: String, aspect: Aspect, hook: &str) -> HostRead {
-        let found = self.host.observe(&path, aspect);
-        let stamp = found.as_ref().filter(|found| found.is_settled).and_then(|found| found.stamp.clone());
-        HostRead { path, aspect, digest: found.map(|found| found.digest), by: hook.to_owned(), stamp }
+    /// Notes one aspect of a path, unless it is noted already.
+    fn look(&self, seen: &mut Seen, path: &str, aspect: Aspect, hook: &str) {
+        if seen.reads.contains_key(&(path.to_owned(), aspect)) {
+            return;
+        }
+        let found = self.host.observe(path, aspect);
+        // Where nothing is, one aspect is enough to notice what appears.
+        if found.is_some() || aspect == Aspect::Entry {
+            let stamp = found.as_ref().filter(|found| found.is_settled).and_then(|found| found.stamp.clone());
+            let (digest, by) = (found.map(|found| found.digest), hook.to_owned());
+            let read = HostRead { path: path.to_owned(), aspect, digest, by, stamp };
+            seen.reads.insert((path.to_owned(), aspect), read);
+        }
     }
 }
 

@@ -160,8 +160,14 @@ fn another_machine_uses_a_step_if_the_content_that_hooks_read_is_the_same_there(
         let registries = Registries::new(vec![shelf], policy.clone(), &world);
         let builder = world.builder(&registries);
         let steps = builder.stack(&plan).unwrap();
-        let publisher =
-            Publisher { to: shelf, blobs: &world, policy: &policy, key: None, now: 1_700_000_000 };
+        let publisher = Publisher {
+            to: shelf,
+            blobs: &world,
+            policy: &policy,
+            key: None,
+            now: 1_700_000_000,
+            damaged: Default::default(),
+        };
         let made: Vec<_> = steps.iter().filter(|step| step.found == Found::Built).collect();
         let made: Vec<_> = made.iter().map(|step| step.name.clone()).collect();
         if !made.is_empty() {

@@ -292,9 +292,10 @@ impl HostFiles for World {
         self.0.host.lock().unwrap().get(path).map(|text| stamp(text))
     }
 
-    fn observe(&self, path: &str, _: Aspect) -> Option<Observation> {
+    fn observe(&self, path: &str, aspect: Aspect) -> Option<Observation> {
         let host = self.0.host.lock().unwrap();
-        let text = host.get(path)?;
+        // It has no directories.
+        let text = host.get(path).filter(|_| matches!(aspect, Aspect::Content | Aspect::Entry))?;
         Some(Observation { digest: Digest::of(text), stamp: Some(stamp(text)), is_settled: true })
     }
 
@@ -493,6 +494,7 @@ impl Packages for World {
         &'a self,
         _: Option<&'a BaseDefinition>,
         _: &Path,
+        _: Option<&Path>,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
         Ok(Box::new(FakeSession { world: self }))
     }

@@ -1,7 +1,9 @@
 //! The directories of the machine that hooks of one step see.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS_ON_HOST};
 use super::step::HOOKS_IN_TARGET;
@@ -14,6 +16,9 @@ const CACHE: &str = "dib";
 
 /// What they see as `DIB_LOCKFILES`, likewise.
 const LOCKS: &str = "dib-lockfiles";
+
+/// Whose files to lock are those of a directory of the caller, which any image may use.
+const SHARED: &str = "shared";
 
 /// Directories of the host that programs need to write to: those of container engines, which elements call that start from a
 /// container image, and `/var/tmp`. Hooks get empty ones, which end with the step: nothing there is in a key. Name of the
@@ -79,8 +84,8 @@ impl Places {
             machine: workspace.scratch("machine", 0o755)?,
             image: workspace.scratch("image", 0o755)?,
             written: written_on_host(workspace)?,
+            locks: store.cache(&format!("{LOCKS}/{}", if cache.is_some() { SHARED } else { sharing }))?,
             cache: cache.map_or_else(|| store.cache(&format!("{CACHE}/{sharing}")), Ok)?,
-            locks: store.cache(LOCKS)?,
             surroundings,
         })
     }
@@ -94,6 +99,20 @@ impl Places {
             work: &self.work,
             beside: self.beside.as_ref().map(|(path, _)| path.as_path()),
         }
+    }
+
+    /// Returns the files that hooks on the host have left beside the image or where they start, unless these are directories of the
+    /// caller.
+    pub(super) fn left_to_nobody(&self) -> BTreeSet<LeftState> {
+        let mut states = BTreeSet::new();
+        if self.surroundings.is_none() {
+            let directories = [Some(&self.work), self.beside.as_ref().map(|(path, _)| path)];
+            directories
+                .into_iter()
+                .flatten()
+                .for_each(|directory| add_states(directory, directory, &mut states));
+        }
+        states
     }
 
     /// Returns what a job with this view sees of them.
@@ -150,6 +169,24 @@ impl Places {
             View::Host | View::HostBare => format!("{}{}", View::HOST_MOUNT, mount.target),
         };
         bind(&self.cache.join(&mount.source), &target, Access::ReadWrite)
+    }
+}
+
+/// A file that a hook has left: its path, size and time.
+pub(super) type LeftState = (PathBuf, u64, Option<SystemTime>);
+
+/// Adds the files below `directory`, by their paths from `top`. What cannot be read is left out: it is for a warning alone.
+fn add_states(directory: &Path, top: &Path, states: &mut BTreeSet<LeftState>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, found) = (entry.path(), entry.metadata());
+        match found {
+            Ok(found) if found.is_dir() => add_states(&path, top, states),
+            Ok(found) => {
+                let name = path.strip_prefix(top).unwrap_or(&path).to_owned();
+                states.insert((name, found.len(), found.modified().ok()));
+            }
+            Err(_) => {}
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Built steps to a registry, for other machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use super::{BuiltStep, Found, Ports};
 use crate::layer::Encoding;
-use crate::oci::TagOrDigest;
+use crate::oci::{DiffId, Digest, TagOrDigest};
 use crate::plan::{Evidence, Plan, Record, Step};
 use crate::port::{Blob, Layer, LayerBlobs, LayerStore, RemoteCache, RemoteError, StoreError, Tagged};
 use crate::share::{EMPTY, SharedStep, StepKey, Withheld, image_index, image_tag, publishable};
@@ -27,6 +27,9 @@ pub struct Publisher<'a> {
     pub key: Option<&'a SigningKey>,
     /// Now, in seconds since 1970.
     pub now: i64,
+    /// Blobs that the repository holds in damaged copies. Registries keep what they have under a digest, so their layers are
+    /// published in another encoding, by another digest.
+    pub damaged: BTreeSet<Digest>,
 }
 
 /// What became of the steps of an image.
@@ -153,7 +156,7 @@ impl Publisher<'_> {
                 (base.layers, Some(base.config))
             }
             None => {
-                let held = record.diff_ids.iter().map(|diff_id| self.blobs.held(diff_id, encoding));
+                let held = record.diff_ids.iter().map(|diff_id| self.held(diff_id, encoding));
                 (held.collect::<Result<Vec<_>, _>>()?, None)
             }
         };
@@ -164,6 +167,21 @@ impl Publisher<'_> {
         let shared = SharedStep::new(record, layers, config.as_deref().map(Blob::of), self.now);
         let manifest = shared.to_manifest(self.key);
         Ok(Entry { name: step.name.clone(), manifest, new: Some(shared), blobs })
+    }
+
+    /// Returns a layer with a blob that the repository can serve.
+    fn held(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
+        let held = self.blobs.held(diff_id, encoding)?;
+        if !self.damaged.contains(&held.blob) {
+            return Ok(held);
+        }
+        for other in [Encoding::Zstd, Encoding::Gzip, Encoding::None] {
+            let layer = self.blobs.encoded(diff_id, other)?;
+            if !self.damaged.contains(&layer.blob) {
+                return Ok(layer);
+            }
+        }
+        Ok(held)
     }
 
     fn send(&self, entries: &[Entry]) -> Result<(), RemoteError> {

@@ -83,6 +83,9 @@ impl Builder<'_> {
         let mut unavailable = Unavailable::new();
         for (layer, result) in layers.values().zip(fetched) {
             if let Err(error) = result {
+                if let Some(digest) = error.damaged_blob() {
+                    self.registries.note_damage(registry, digest);
+                }
                 unavailable.insert(layer.diff_id, refusal(error)?);
             }
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::evidence::misses;
 use super::{BuildError, Found};
-use crate::oci::{ChainId, DiffId, Tag, TagOrDigest};
+use crate::oci::{ChainId, DiffId, Digest, Tag, TagOrDigest};
 use crate::plan::{Plan, Record, Step};
 use crate::port::{Event, Events, HostFiles, Layer, LayerStore, RemoteCache, RemoteError, StoreError};
 use crate::share::{Refusal, SharedStep, StepIndex, StepKey, image_tag};
@@ -36,6 +36,8 @@ struct Known {
     is_interrupted: bool,
     /// Layers that could not be had, and from where.
     useless: Vec<(usize, Vec<Layer>)>,
+    /// Blobs that a registry holds in a damaged copy, with its place.
+    damaged: BTreeSet<(usize, Digest)>,
 }
 
 /// What was said of one key.
@@ -206,6 +208,18 @@ impl<'a> Registries<'a> {
         self.warn(&format!("step `{}`: {refused}", offer.step.record.step));
         self.known().useless.push((offer.registry, offer.step.layers.clone()));
         self.ask_from(offer.registry + 1, vec![offer.key]);
+    }
+
+    /// Remembers that a registry holds a damaged copy of a blob.
+    pub(super) fn note_damage(&self, registry: usize, blob: Digest) {
+        self.known().damaged.insert((registry, blob));
+    }
+
+    /// Returns the blobs that the repository `name` is known to hold in damaged copies.
+    pub fn damaged_in(&self, name: &str) -> BTreeSet<Digest> {
+        let known = self.known();
+        let there = known.damaged.iter().filter(|(place, _)| self.from[*place].name() == name);
+        there.map(|(_, blob)| *blob).collect()
     }
 
     /// Remembers why an offer does not count; once, however often it is looked at.

@@ -61,7 +61,9 @@ impl Machine {
         let steps = self.steps(plan, shelf);
         shelf.take_requests();
         let (policy, key) = (&self.policy, self.key.as_ref());
-        let publisher = Publisher { to: shelf, blobs: &self.world, policy, key, now: 1_700_000_000 };
+        let now = 1_700_000_000;
+        let publisher =
+            Publisher { to: shelf, blobs: &self.world, policy, key, now, damaged: BTreeSet::new() };
         publisher.publish(&self.world.ports(), plan, &steps, Encoding::Zstd).unwrap()
     }
 

@@ -394,8 +394,9 @@ impl Builder<'_> {
             // In diskimage-builder they are gone when the tree is copied onto the disk: what hooks clean up now is the image.
             below.clear();
         }
-        let packages =
-            self.ports.packages.session(plan.foundation.base(), &workspace.scratch("packages", 0o755)?)?;
+        let scratch = workspace.scratch("packages", 0o755)?;
+        let hooks = Some(places.left().hooks);
+        let packages = self.ports.packages.session(plan.foundation.base(), &scratch, hooks)?;
         Ok(StepRun {
             jobs: JobRun { ports: &self.ports, image: &plan.image, step: &step.name },
             tasks,

@@ -13,7 +13,7 @@ use super::error::{HookFailure, Outcome};
 use super::evidence::Witness;
 use super::facts::{HOOKS_ON_HOST, facts};
 use super::job::JobRun;
-use super::places::Places;
+use super::places::{LeftState, Places};
 use super::{BuildError, added};
 use crate::disk::Layout;
 use crate::distro::{apt, apt::Choices, base_environment};
@@ -360,11 +360,35 @@ impl StepRun<'_> {
         let hook = format!("{}/{}/{}", hooks_path(task.phase.place()), task.phase, task.name);
         let path = format!("{}/{}", task.phase, task.name);
         let mut job = self.job(root, view_of(task.phase), vec![hook], environment.clone())?;
-        let text = self.tasks.hooks.get(&path).and_then(|element| element.text(&path));
-        self.trace(&mut job, &path, text);
+        self.trace(&mut job, &path, self.tasks.texts_around(&path));
+        let before = self.left_to_nobody();
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         self.witness.end(&path, root.take_host_opens());
+        self.warn_of_lost(&path, &before);
         outcome.success().map_err(|outcome| self.hook_failed(task, outcome))
+    }
+
+    fn left_to_nobody(&self) -> BTreeSet<LeftState> {
+        match self.jobs.step {
+            Step::FINAL => self.places.left_to_nobody(),
+            // Of other steps, layers keep it.
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Warns of what a hook of the final stage has left beside the image where that is in no layer and no directory of the caller.
+    fn warn_of_lost(&self, hook: &str, before: &BTreeSet<LeftState>) {
+        let after = self.left_to_nobody();
+        let lost: Vec<_> =
+            after.difference(before).map(|(path, ..)| format!("`{}`", path.display())).collect();
+        if !lost.is_empty() {
+            let message = format!(
+                "hook `{hook}` left {} beside the image, which `plywood build` does not keep: hooks up to \
+                 `post-root.d` can leave files there, and with `disk-image-create` all can",
+                lost.join(", ")
+            );
+            self.jobs.ports.events.emit(Event::Warning { message: &message });
+        }
     }
 
     /// Returns the environment that a phase's tasks have: what is left after sourcing the environment.d files.

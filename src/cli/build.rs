@@ -15,7 +15,7 @@ use crate::engine::check;
 use crate::engine::fetch_missing;
 use crate::engine::{Context, absolute};
 use crate::engine::{Edges, PublishTo, Session};
-use crate::engine::{Extras, InDirectory, Outputs};
+use crate::engine::{Extras, InDirectory, Naming, Outputs};
 use crate::engine::{Sources, Target};
 use crate::engine::{client, look_up_client};
 
@@ -24,9 +24,9 @@ use crate::build::{
 };
 use crate::disk::ByteSize;
 use crate::dropin::{BreakPoints, OutputType};
-use crate::image::{ImageDefinition, ImageName};
+use crate::image::{ImageDefinition, ImageName, OutputFormat};
 use crate::oci::DiffId;
-use crate::output::write_file;
+use crate::output::{Destination, check_oci_layout, write_file};
 use crate::package::Reach;
 use crate::plan::Plan;
 use crate::port::{Breaks, Event, Limits};
@@ -37,7 +37,9 @@ const MANIFEST: &str = "manifest.json";
 
 /// Builds the images that the command line names.
 pub(super) fn run(global: &Global, args: &Build, session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let context = Context::load(session)?.in_order(args.order).offline(args.offline);
+    let output = global.output_directory(args.output.as_deref());
+    let context =
+        Context::load(session)?.in_order(args.order).offline(args.offline).writing_to(output.clone());
     let images = context.select(&args.images)?;
     let reach = if args.offline { Reach::Offline } else { Reach::Online };
     let edges = Edges::new(session, session.environment.clone(), reach)?.limited(limits(args, &context))?;
@@ -58,7 +60,9 @@ pub(super) fn run(global: &Global, args: &Build, session: &Session<'_>) -> Resul
         _ => Registries::none(events.as_ref()),
     };
     let host = Host::of(session.process);
+    let output = global.output_directory(args.output.as_deref());
     for request in &requests {
+        request.check_places(&output)?;
         let found = check(
             &host,
             &edges.store,
@@ -88,7 +92,6 @@ pub(super) fn run(global: &Global, args: &Build, session: &Session<'_>) -> Resul
         registries: &registries,
         surroundings: None,
     };
-    let output = global.output_directory(args.output.as_deref());
     // An image that could not be published is there all the same, and so are those after it.
     let mut unpublished = Ok(());
     for request in &requests {
@@ -154,6 +157,23 @@ impl<'a> Request<'a> {
         let disk = context.disk(name, image)?;
         let warnings = context.warnings(name, image)?;
         Ok(Self { image, plan: context.plan(name, image, store)?, disk, outputs, warnings })
+    }
+
+    /// Fails if an output could not be put in place. A directory that is not there is made when there is something to put there.
+    fn check_places(&self, output: &Path) -> Result<(), Failure> {
+        let path = absolute(output)?;
+        if !path.exists() {
+            return Ok(());
+        }
+        let naming = InDirectory::new(&path, &self.plan.image)?;
+        for output in &self.outputs {
+            let destination = naming.destination(output, output.extension().unwrap_or_default());
+            match output {
+                OutputType::File(OutputFormat::Oci) => check_oci_layout(&destination)?,
+                _ => destination.check()?,
+            }
+        }
+        Ok(Destination::new(naming.directory(), &naming.file(MANIFEST)).check()?)
     }
 
     /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.

@@ -1,5 +1,6 @@
 //! `plywood explain`: why a step has to be built, field by field.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use super::answer::{json, say};
@@ -8,12 +9,13 @@ use super::plan::describe;
 use super::progress::{Detail, renderer};
 use super::report::Failure;
 use crate::build::{ExplainDocument, Forecast, Prospect, StepExplanation, forecast};
+use crate::element::Relevance;
 use crate::engine::Session;
 use crate::engine::Sources;
 use crate::engine::look_up_client;
 use crate::engine::{Context, open_store_to_read, unknown_step};
 use crate::load::HostFileSystem;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, Work};
 
 /// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
 pub(super) fn run(global: &Global, args: &Explain, session: &Session<'_>) -> Result<ExitCode, Failure> {
@@ -64,6 +66,7 @@ fn describe_in_full(step: &Step, forecast: Forecast) -> StepExplanation {
         parent: step.parent,
         outcome: forecast.outcome,
         fields: step.fields.clone(),
+        environment: relevance(step).clone(),
     }
 }
 
@@ -83,6 +86,15 @@ fn print(step: &Step, forecast: &Forecast, fields: Fields) -> Result<(), Failure
         for field in step.fields.fields() {
             say!("  {} = {}", field.label, field.value)?;
         }
+        for (fragment, why) in relevance(step) {
+            say!("  environment.d/{fragment} is in the key because {why}")?;
+        }
     }
     Ok(())
+}
+
+/// Returns why the step's fragments of `environment.d` are in its key.
+fn relevance(step: &Step) -> &BTreeMap<String, Relevance> {
+    static NONE: BTreeMap<String, Relevance> = BTreeMap::new();
+    if let Work::Tasks(tasks) = &step.work { &tasks.relevance } else { &NONE }
 }

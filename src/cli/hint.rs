@@ -205,9 +205,10 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
         ),
         StoreError::NoRoom { .. } => Some(make_room(plywood)),
         StoreError::ReadOnly { .. } => Some(OTHER_STORE.to_owned()),
-        StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } | StoreError::Damaged { .. } => {
-            Some(format!("{plywood} store check"))
-        }
+        StoreError::MissingBlob { .. }
+        | StoreError::MissingLayer { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::DamagedIndex { .. } => Some(format!("{plywood} store check")),
         StoreError::WrongBase { found, .. } => Some(format!(
             "get the file that was meant, or write `digest = \"{found}\"` into the base's definition"
         )),
@@ -229,7 +230,7 @@ fn remote(error: &RemoteError, plywood: &str) -> Option<String> {
                 .to_owned(),
         ),
         RemoteError::Store(error) => store(error, plywood),
-        RemoteError::Failed { .. } | RemoteError::Interrupted => None,
+        RemoteError::Failed { .. } | RemoteError::Damaged { .. } | RemoteError::Interrupted => None,
     }
 }
 
@@ -275,6 +276,9 @@ fn pull(error: &PullError<StoreError>, plywood: &str) -> Option<String> {
 
 fn registry(error: &RegistryError) -> Option<String> {
     match error {
+        RegistryError::KeepsDamaged { digest, .. } => {
+            Some(format!("restore or remove the data of {digest} in the registry's storage, then push again"))
+        }
         RegistryError::Unauthorized { host, .. } => Some(format!("docker login {host}")),
         RegistryError::NoToken { host, source, .. } if matches!(source.status(), Some(401 | 403)) => {
             Some(format!("docker login {host}"))

@@ -132,12 +132,23 @@ fn import(store: &Store, source: &str, architecture: Architecture) -> Result<Imp
     let (go_architecture, _) = architecture.oci();
     Ok(match source.split_once(':') {
         Some(("oci", rest)) => {
-            let (dir, tag) = rest.rsplit_once(':').map_or((rest, None), |(dir, tag)| (dir, Some(tag)));
-            store.import_oci_layout(Path::new(dir), tag, go_architecture)?
+            let (directory, tag) = path_and_name(rest);
+            store.import_oci_layout(directory, tag, go_architecture)?
         }
-        Some(("docker-archive", file)) => store.import_docker_archive(Path::new(file), None)?,
+        Some(("docker-archive", rest)) => {
+            let (file, tag) = path_and_name(rest);
+            store.import_docker_archive(file, tag, go_architecture)?
+        }
         _ => store.import_rootfs_tar(Path::new(source))?,
     })
+}
+
+/// Splits `PATH[:NAME]`. Both may have colons, so the longest path that is there counts.
+fn path_and_name(text: &str) -> (&Path, Option<&str>) {
+    let ends = text.rmatch_indices(':').map(|(end, _)| (Path::new(&text[..end]), Some(&text[end + 1..])));
+    let all = std::iter::once((Path::new(text), None)).chain(ends);
+    let found = all.clone().find(|(path, _)| path.exists());
+    found.or_else(|| all.last()).unwrap_or((Path::new(text), None))
 }
 
 /// Returns the distribution and its release: as given, or as the root file system says itself.

@@ -7,10 +7,12 @@ use super::args::{Global, Plan, Progress};
 use super::progress::{Detail, renderer};
 use super::report::Failure;
 use crate::build::{ImageForecast, PlanDocument, Prospect, forecast};
+use crate::dropin::OutputType;
 use crate::engine::Session;
 use crate::engine::Sources;
 use crate::engine::look_up_client;
 use crate::engine::{Context, open_store_to_read};
+use crate::engine::{base_layers, is_container, too_many_layers};
 use crate::load::HostFileSystem;
 use crate::port::Event;
 
@@ -31,10 +33,12 @@ pub(super) fn run(global: &Global, args: &Plan, session: &Session<'_>) -> Result
         // A block-device file that is wrong fails a build; a plan says so as well.
         context.disk(name, image)?;
         let plan = context.plan(name, image, &store)?;
-        images.push(ImageForecast {
-            image: name.to_string(),
-            steps: forecast(&plan, &store, &host, &registries)?,
-        });
+        let steps = forecast(&plan, &store, &host, &registries)?;
+        let is_container = image.outputs.iter().any(|format| is_container(&OutputType::File(*format)));
+        if let Some(message) = too_many_layers(&steps, base_layers(&store, &plan), is_container) {
+            events.emit(Event::Warning { message: &message });
+        }
+        images.push(ImageForecast { image: name.to_string(), steps });
     }
     if args.json {
         json(&PlanDocument::new(images))?;

@@ -168,8 +168,21 @@ fn find<'i>(global: &Global, known: &'i [ListedImage], word: &str) -> Vec<&'i Li
 fn report_check(report: &CheckReport) -> Result<ExitCode, Failure> {
     say!("read {} blobs ({})", report.blobs, size(report.bytes))?;
     let CheckReport {
-        damaged_blobs, dropped_layers, dropped_records, dropped_images, dropped_snapshots, ..
+        damaged_blobs,
+        dropped_layers,
+        dropped_records,
+        dropped_images,
+        dropped_snapshots,
+        damaged_index,
+        ..
     } = report;
+    if let Some(path) = damaged_index {
+        say!(
+            "{}: cannot be read, set aside; import the bases and pull the images again that are needed, before \
+             `plywood store gc` removes their layers",
+            path.display()
+        )?;
+    }
     for path in damaged_blobs {
         say!("damaged: {} (set aside; steps that need it are built again)", path.display())?;
     }

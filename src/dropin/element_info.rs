@@ -2,7 +2,7 @@
 //!
 //! Source: diskimage-builder, `element_dependencies.py`.
 
-use std::fmt::Write as _;
+use crate::plan::elements_yaml;
 
 /// An element by name and directory.
 pub type Place<'a> = (&'a str, &'a str);
@@ -20,18 +20,8 @@ pub fn script(elements: &[Place<'_>]) -> String {
         "export IMAGE_ELEMENT='{}'\nexport IMAGE_ELEMENT_YAML='{}'\n\
          function get_image_element_array {{\n  echo \"{array}\"\n}};\nexport -f get_image_element_array;\n",
         names(elements),
-        yaml(elements)
+        elements_yaml(elements.iter().map(|(name, path)| (*name, (*path).to_owned())))
     )
-}
-
-/// Returns elements as a YAML map of names and directories, sorted by name.
-pub fn yaml(elements: &[Place<'_>]) -> String {
-    let mut sorted = elements.to_vec();
-    sorted.sort_unstable();
-    sorted.iter().fold(String::new(), |mut text, (name, path)| {
-        let _ = writeln!(text, "{name}: {path}");
-        text
-    })
 }
 
 #[cfg(test)]

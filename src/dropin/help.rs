@@ -55,6 +55,9 @@ Variables:
     PLYWOOD_CACHE_TO         repository that layers are published in
     PLYWOOD_TRUST_KEYS       public keys of which one must have signed what registries have, separated by commas
     PLYWOOD_SIGN_KEY         file of the key that published layers are signed with
+    PLYWOOD_HOOK_TIMEOUT     seconds after which a hook that still runs is ended (default: never)
+    PLYWOOD_HOOK_PROCESSES   processes and threads that a hook may have at a time (default: any number)
+    PLYWOOD_HOOK_MEMORY      memory that a hook may take: 2G (default: all)
 
 One of the elements has to bring an operating system.
 ";

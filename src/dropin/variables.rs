@@ -5,7 +5,7 @@ pub use crate::element::Environment;
 
 /// What says where and how the caller works, and nothing of the image. Names that a job's own environment sets are no
 /// less the caller's own affair: `PATH`, `HOME`, `LC_ALL`.
-const SESSION: [&str; 16] = [
+const SESSION: [&str; 29] = [
     "_",
     "COLUMNS",
     "DISPLAY",
@@ -20,12 +20,26 @@ const SESSION: [&str; 16] = [
     "PAGER",
     "PWD",
     "SHLVL",
+    // By name: elements have options such as `SSH_DIR` and `SSH_USER`.
+    "SSH_AGENT_PID",
+    "SSH_ASKPASS",
+    "SSH_AUTH_SOCK",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_ORIGINAL_COMMAND",
+    "SSH_TTY",
+    "SUDO_ASKPASS",
+    "SUDO_COMMAND",
+    "SUDO_GID",
+    "SUDO_PROMPT",
+    "SUDO_UID",
+    "SUDO_USER",
     "TMPDIR",
     "VIRTUAL_ENV",
 ];
 
-/// Beginnings of the names of such variables.
-const SESSION_PREFIXES: [&str; 7] = ["BASH_", "DBUS_", "LC_", "PLYWOOD_", "SSH_", "SUDO_", "XDG_"];
+/// Beginnings of the names of such variables: only those that nobody but shells, login managers and plywood uses.
+const SESSION_PREFIXES: [&str; 5] = ["BASH_", "DBUS_", "LC_", "PLYWOOD_", "XDG_"];
 
 /// Variables that are addressed to the command itself, or name places that hooks have by other names.
 const OWN: [&str; 23] = [
@@ -118,6 +132,9 @@ mod tests {
             ("PWD", "/home/me"),
             ("LC_CTYPE", "C.UTF-8"),
             ("SSH_AUTH_SOCK", "/tmp/x"),
+            ("SSH_DIR", "/keys"),
+            ("SUDO_USER", "me"),
+            ("SUDO_GROUP", "wheel"),
             ("BASH_FUNC_f%%", "() { :; }"),
             ("a-b", "x"),
             ("https_proxy", "http://proxy"),
@@ -127,6 +144,6 @@ mod tests {
             ("break_cmd", "sh"),
         ]);
         let names: Vec<_> = for_hooks(&caller).into_keys().collect();
-        assert_eq!(names, ["ANYTHING", "DIB_DEV_USER_PASSWORD", "DIB_RELEASE"]);
+        assert_eq!(names, ["ANYTHING", "DIB_DEV_USER_PASSWORD", "DIB_RELEASE", "SSH_DIR", "SUDO_GROUP"]);
     }
 }

@@ -115,8 +115,8 @@ impl Report<'_> {
             self.add(Severity::Warning, Some(skipped.path()), skipped);
         }
         for hook in Phase::ALL.into_iter().flat_map(|phase| self.element.hooks(phase)) {
-            if let Some(message) = interpreter_fault(&hook) {
-                self.add(Severity::Error, Some(hook.path()), message);
+            if let Some((severity, message)) = interpreter_fault(&hook) {
+                self.add(severity, Some(hook.path()), message);
             }
         }
     }
@@ -131,10 +131,10 @@ impl Report<'_> {
                     Some(dir.to_owned()),
                     "hooks in `root.d` do not run on a base, which is a root file system already",
                 ),
-                Ok(Phase::BlockDevice) => self.add(
-                    Severity::Warning,
+                Ok(phase @ Phase::BlockDevice) if !self.element.hooks(phase).is_empty() => self.add(
+                    Severity::Error,
                     Some(dir.to_owned()),
-                    "hooks in `block-device.d` do not run: plywood makes the disk",
+                    "images with hooks in `block-device.d` are refused: plywood makes the disk",
                 ),
                 _ => {}
             }
@@ -217,14 +217,18 @@ fn is_name(variable: &str) -> bool {
     !variable.ends_with('_')
 }
 
-/// Returns why the kernel will not run a hook.
-fn interpreter_fault(hook: &Hook<'_>) -> Option<&'static str> {
+/// Returns why the kernel will not run a hook. Bash runs those that name no interpreter.
+fn interpreter_fault(hook: &Hook<'_>) -> Option<(Severity, &'static str)> {
     let text = hook.file.text.as_deref()?;
     let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match first {
         _ if text.starts_with(b"\x7fELF") => None,
-        line if !line.starts_with(b"#!") => Some("its first line names no interpreter (`#!/bin/bash`)"),
-        line if line.ends_with(b"\r") => Some("its lines end as on Windows: the interpreter is not found"),
+        line if !line.starts_with(b"#!") => {
+            Some((Severity::Warning, "its first line names no interpreter: bash runs it (`#!/bin/bash`)"))
+        }
+        line if line.ends_with(b"\r") => {
+            Some((Severity::Error, "its lines end as on Windows: the interpreter is not found"))
+        }
         _ => None,
     }
 }
@@ -243,7 +247,8 @@ fn check_cycles(catalog: &Catalog) -> Option<Finding> {
     let error = find_cycle(catalog.iter())?;
     let element = error.cycle.first()?.clone();
     let file = Some("element-deps".to_owned());
-    Some(Finding { element, file, severity: Severity::Error, message: error.to_string() })
+    let message = format!("{error}: only phase order builds an image with them");
+    Some(Finding { element, file, severity: Severity::Warning, message })
 }
 
 #[cfg(test)]
@@ -291,7 +296,7 @@ mod tests {
             ),
             (
                 good("a").hook("install.d/x", "echo"),
-                "Error a install.d/x: its first line names no interpreter (`#!/bin/bash`)",
+                "Warning a install.d/x: its first line names no interpreter: bash runs it (`#!/bin/bash`)",
             ),
             (
                 good("a").hook("install.d/x", "#!/bin/sh\r\n"),
@@ -307,7 +312,7 @@ mod tests {
             ),
             (
                 good("a").hook("block-device.d/x", "#!"),
-                "Warning a block-device.d: hooks in `block-device.d` do not run: plywood makes the disk",
+                "Error a block-device.d: images with hooks in `block-device.d` are refused: plywood makes the disk",
             ),
             (
                 good("a").file("package-installs.yaml", "x: {uninstal: 1}"),
@@ -350,7 +355,7 @@ mod tests {
         assert_eq!(
             found(elements),
             [
-                "Error a element-deps: elements depend on each other: `a` → `b` → `a`",
+                "Warning a element-deps: elements depend on each other: `a` → `b` → `a`: only phase order builds an image with them",
                 "Warning b install.d/50-x: elements `a` and `b` both have a file `install.d/50-x`: diskimage-builder refuses them in one image",
             ]
         );

@@ -16,6 +16,20 @@ pub fn environment_argv(fragments: impl Iterator<Item = String>) -> Vec<String> 
     head.into_iter().chain(fragments).collect()
 }
 
+/// What the command prints before it sources a fragment, in front of the path.
+const SOURCING: &str = "dib-run-parts Sourcing environment file ";
+
+/// Finds in what the command printed the fragment that it sourced last: its path, and what came after that.
+pub fn last_fragment(printed: &str) -> Option<(&str, &str)> {
+    printed[printed.rfind(SOURCING)? + SOURCING.len()..].split_once('\n')
+}
+
+/// Returns what a fragment printed by itself; only if that is nothing, the commands that were traced.
+pub fn without_trace(printed: &str) -> String {
+    let (trace, own): (Vec<_>, Vec<_>) = printed.lines().partition(|line| line.starts_with('+'));
+    if own.is_empty() { trace } else { own }.join("\n")
+}
+
 /// Splits what the command printed into the fragments' own output, which may be logged, and the environment, which may
 /// not: it holds secrets. `None` for an environment that was not printed to its end.
 pub fn split_environment(printed: &[u8]) -> (&[u8], Option<Environment>) {
@@ -48,6 +62,16 @@ mod tests {
         assert_eq!(output, b"+ export A=1\n");
         let expected = [("A", "1"), ("B", "x\ny=z")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(environment, Some(expected.into()));
+    }
+
+    #[test]
+    fn the_fragment_that_was_sourced_last_is_found_with_what_it_printed() {
+        let printed = "dib-run-parts Sourcing environment file /e/a/environment.d/10-a\n+ source /e/a\n\
+                       dib-run-parts Sourcing environment file /e/b/environment.d/10-b\n+ source /e/b\n++ echo no\nno\n";
+        let (path, rest) = last_fragment(printed).unwrap();
+        assert_eq!((path, without_trace(rest).as_str()), ("/e/b/environment.d/10-b", "no"));
+        assert_eq!(without_trace("+ source /e/b\n++ false\n"), "+ source /e/b\n++ false");
+        assert_eq!(last_fragment("bash: no such file\n"), None);
     }
 
     #[test]

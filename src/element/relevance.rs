@@ -11,8 +11,13 @@
 //! `DIB_MANIFEST_SAVE_DIR=${IMAGE_NAME}.d/` must not put the name into the key of every layer that reads the variable of the line
 //! above. Callers give each build of an image another name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::is_ambient;
 use super::variables::{is_comment, is_identifier, is_word_character};
 use super::{Assignments, ElementName, Mentions};
 
@@ -62,29 +67,68 @@ impl<'a> Fragment<'a> {
         vec![read(&rest), Self { reach: Reach::Assignment, ..read(&named) }]
     }
 
-    fn sets_any_of(&self, wanted: &Mentions) -> bool {
+    /// Returns why it matters to a layer of `element` whose files read `wanted`, if it does.
+    fn relevance(&self, element: &ElementName, wanted: &Mentions) -> Option<Relevance> {
         let Assignments { names, ambient, computed } = &self.assignments;
-        *computed || *ambient || names.iter().any(|name| wanted.includes(name))
+        let those = |is: &dyn Fn(&str) -> bool| names.iter().filter(|name| is(name)).cloned().collect();
+        let read: BTreeSet<_> = those(&|name| wanted.includes(name));
+        match self.reach {
+            Reach::Script if self.element == element => Some(Relevance::Own),
+            _ if *computed => Some(Relevance::SetsAny),
+            _ if *ambient => Some(Relevance::SetsForPrograms(those(&is_ambient))),
+            _ => (!read.is_empty()).then_some(Relevance::Sets(read)),
+        }
+    }
+}
+
+/// Why a fragment matters to a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Relevance {
+    /// It belongs to the layer's element.
+    Own,
+    /// It may set these variables or functions, which files of the layer name.
+    Sets(BTreeSet<String>),
+    /// It may set these variables, which programs read although no text names them.
+    SetsForPrograms(BTreeSet<String>),
+    /// It may set any variable: it computes names, or runs text from elsewhere.
+    SetsAny,
+}
+
+impl fmt::Display for Relevance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = |names: &BTreeSet<String>| {
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Relevance::Own => f.write_str("it belongs to the element"),
+            Relevance::Sets(names) => write!(f, "it sets {}, which a file of this step names", listed(names)),
+            Relevance::SetsForPrograms(names) => {
+                write!(f, "it exports {}, which any program may read", listed(names))
+            }
+            Relevance::SetsAny => f.write_str(
+                "it may set any variable: it runs other text (`source`, `eval`), or computes names (`export \"$name\"`)",
+            ),
+        }
     }
 }
 
 /// Returns the places in `fragments` (in their order) of those that matter to a layer of `element` whose hooks and
-/// providers read `hooks`.
+/// providers read `hooks`, and why.
 pub fn relevant_fragments(
     element: &ElementName,
     hooks: &Mentions,
     fragments: &[Fragment<'_>],
-) -> BTreeSet<usize> {
+) -> BTreeMap<usize, Relevance> {
     let mut wanted = hooks.clone();
-    let mut relevant = BTreeSet::new();
+    let mut relevant = BTreeMap::new();
     loop {
-        let found = fragments.iter().enumerate().find(|(place, fragment)| {
-            let own = fragment.element == element && fragment.reach == Reach::Script;
-            let matters = || own || fragment.sets_any_of(&wanted);
-            !relevant.contains(place) && matters()
+        let found = fragments.iter().enumerate().find_map(|(place, fragment)| {
+            let relevance = (!relevant.contains_key(&place)).then(|| fragment.relevance(element, &wanted));
+            Some((place, fragment, relevance.flatten()?))
         });
-        let Some((place, fragment)) = found else { return relevant };
-        relevant.insert(place);
+        let Some((place, fragment, relevance)) = found else { return relevant };
+        relevant.insert(place, relevance);
         wanted.merge(fragment.mentions.clone());
     }
 }
@@ -136,10 +180,34 @@ mod tests {
         let manifests =
             "# c\nexport DIB_READ=${DIB_READ:-/etc}\n\nexport DIB_SAVE=${DIB_SAVE:-${IMAGE_NAME}.d/}\n";
         let lines = Fragment::split(&elements[1], "14-manifests", manifests.as_bytes());
-        assert_eq!(relevant_fragments(&elements[1], &hooks, &lines), [0].into());
+        let places = |fragments: &[Fragment<'_>]| {
+            relevant_fragments(&elements[1], &hooks, fragments).into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(places(&lines), [0]);
         for (case, fragments, expected) in table {
-            let found = relevant_fragments(&elements[1], &hooks, &fragments);
-            assert_eq!(found, expected.iter().copied().collect(), "{case}");
+            assert_eq!(places(&fragments), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_that_matters_says_why() {
+        let elements = names(&["own", "leaf"]);
+        let hooks = Mentions::of(b"web_install; echo $DIB_READ");
+        for (text, expected) in [
+            (
+                "web_install() { true; }\nexport -f web_install\nDIB_X=1",
+                "it sets `web_install`, which a file",
+            ),
+            ("DIB_READ=1 DIB_OTHER=2", "it sets `DIB_READ`, which a file of this step names"),
+            ("export WEB_PORT=80 DIB_X=1", "it exports `WEB_PORT`, which any program may read"),
+            ("for f in a b; do export -f \"$f\"; done", "it may set any variable: "),
+            ("install() { source x; }\nexport -f install", "it may set any variable: "),
+        ] {
+            let fragments = [Fragment::new(&elements[1], "10-x", text.as_bytes())];
+            let found = relevant_fragments(&elements[0], &hooks, &fragments);
+            assert!(found[&0].to_string().starts_with(expected), "{text}: {}", found[&0]);
+            let own = relevant_fragments(&elements[1], &hooks, &fragments);
+            assert_eq!(own[&0], Relevance::Own);
         }
     }
 

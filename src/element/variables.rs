@@ -122,7 +122,9 @@ fn line_looks_up(line: &str) -> bool {
     (!harmless && identifiers(line).any(|word| LOOKING_UP.contains(&word)))
         || ENVIRONMENTS.iter().any(|name| indexes_by_value(line, name))
         || lists_variables(line, "env", &['|', ')', ';', '&', '>', '`', '"'])
-        || lists_variables(line, "set", &['|', ')', ';', '&', '>', '`'])
+        || ["set", "export", "declare", "declare -x", "typeset", "typeset -x"]
+            .iter()
+            .any(|command| lists_variables(line, command, &['|', ')', ';', '&', '>', '`']))
         || declares_reference(line)
         || tests_computed_name(line)
 }
@@ -143,7 +145,7 @@ fn starts_with_literal_key(rest: &str) -> bool {
     quoted || bare.is_some_and(|rest| rest.starts_with('}'))
 }
 
-/// Finds `env` and `set` without arguments (or with `-0`), which list variables; `ends` can follow a command.
+/// Finds `env`, `set`, `export` and the like without arguments (or with `-0`), which list variables; `ends` can follow a command.
 fn lists_variables(line: &str, command: &str, ends: &[char]) -> bool {
     line.match_indices(command).any(|(start, _)| {
         let rest = line[start + command.len()..].trim_start_matches([' ', '\t']);
@@ -214,6 +216,11 @@ mod tests {
             ("dib-env", false),
             ("declare -p DIB_A", true),
             ("export -p", true),
+            ("export >file", true),
+            ("declare -x | sort", true),
+            ("typeset -x", true),
+            ("declare -x DIB_A=1", false),
+            ("export DIB_A", false),
             ("compgen -v DIB_", true),
             ("printenv", true),
             ("envsubst <template", true),

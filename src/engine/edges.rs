@@ -1,5 +1,6 @@
 //! Joins edges to the ports that `build` sees.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -48,7 +49,8 @@ impl Edges {
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
         let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?, reach);
-        let sandbox = Namespaces::new(mounts, process.interrupted.clone());
+        let sandbox =
+            Namespaces::new(mounts, process.interrupted.clone()).hiding(&fs::canonicalize(store.path())?);
         Ok(Self {
             sandbox: if reach == Reach::Offline { sandbox.offline() } else { sandbox },
             files: HostFileSystem::default(),

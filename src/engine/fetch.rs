@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use super::failure::{Failure, Message};
 use super::project::machine_architecture;
 use crate::oci::{
-    BlobStream, DiffId, Digest, NoImage, RawManifest, Reference, TagOrDigest, find_image, is_foreign,
-    parse_diff_ids, refuse_artifact,
+    BlobStream, DiffId, Digest, RawManifest, Reference, TagOrDigest, find_image, is_foreign, parse_diff_ids,
+    refuse_artifact, refuse_other_platform,
 };
 use crate::port::{Blob, Direction, Events, How, Layer, StoreError};
 use crate::registry::{Access, Client, PullError, Remote, Transfers};
@@ -36,6 +36,15 @@ pub(crate) struct Fetch<'a> {
     pub(crate) events: &'a dyn Events,
 }
 
+/// What an image is fetched for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To be sent on as it is.
+    Copy,
+    /// To build on its layers.
+    Base,
+}
+
 /// Where the blobs of an image come from.
 struct Source<'a> {
     remote: &'a Remote,
@@ -46,18 +55,18 @@ impl Fetch<'_> {
     /// Fetches what the store does not have of an image. Its blobs are what their digests name; whether the layers in them are
     /// those of its config is found out when they are first used.
     pub(crate) fn image(&self, reference: &Reference) -> Result<Fetched<()>, Failure> {
-        self.fetch(reference, |_| Ok(()), |source, _, blob| self.blob(source, blob))
+        self.fetch(reference, Purpose::Copy, |source, _, blob| self.blob(source, blob))
     }
 
     /// Fetches what the store does not have of an image, to build on its layers.
     pub(crate) fn base(&self, reference: &Reference) -> Result<Fetched<Layer>, Failure> {
-        self.fetch(reference, refuse_artifact, |source, diff_id, blob| self.layer(source, diff_id, blob))
+        self.fetch(reference, Purpose::Base, |source, diff_id, blob| self.layer(source, diff_id, blob))
     }
 
     fn fetch<L: Clone + Send>(
         &self,
         reference: &Reference,
-        check: fn(&ImageManifest) -> Result<(), NoImage>,
+        purpose: Purpose,
         take: impl Fn(&Source<'_>, &DiffId, &Blob) -> Result<L, PullError<StoreError>> + Sync,
     ) -> Result<Fetched<L>, Failure> {
         let remote = self.client.remote(&reference.repository, Access::Pull);
@@ -65,13 +74,19 @@ impl Fetch<'_> {
         let digest = named.digest();
         let manifest = self.resolve(&remote, named)?;
         let parsed: ImageManifest = parse(&remote, &manifest)?;
-        check(&parsed).map_err(|error| unusable(&remote, error))?;
+        if purpose == Purpose::Base {
+            refuse_artifact(&parsed).map_err(|error| unusable(&remote, error))?;
+        }
         let blobs = [parsed.config()].into_iter().chain(parsed.layers());
         let sizes: BTreeMap<_, _> = blobs.map(|blob| (blob.digest().to_string(), blob.size())).collect();
         let transfers =
             Transfers::start(self.events, remote.repository(), Direction::Pull, sizes.into_values());
         let source = Source { remote: &remote, transfers };
         let config = self.config(&source, &parsed)?;
+        if purpose == Purpose::Base {
+            let (architecture, _) = machine_architecture()?.oci();
+            refuse_other_platform(&config, architecture).map_err(|error| unusable(&remote, error))?;
+        }
         let layers = source.layers(&parsed, &config)?;
         // An image may name a layer many times: empty ones were common once. The largest begins first, or all wait for it in the end.
         let mut distinct: Vec<_> = layers.iter().collect::<BTreeSet<_>>().into_iter().collect();

@@ -43,11 +43,12 @@ pub(crate) fn check(
     // Hooks of the final stage that ask for the disk get one, also where only an archive is written.
     let for_archive = hooks_look_at_disk(plan) && outputs.iter().any(OutputType::is_archive);
     let makes_disk = for_archive || outputs.iter().any(OutputType::is_disk);
-    if makes_disk {
-        disk.programs().into_iter().try_for_each(|(program, _)| require_tool(program))?;
-    }
+    // Before the programs: nobody installs lvm2 for a kernel that cannot use it.
     if makes_disk && disk.has_volumes() {
         require_whole(host.device_mapper())?;
+    }
+    if makes_disk {
+        disk.programs().into_iter().try_for_each(|(program, _)| require_tool(program))?;
     }
     // Where all layers are there, the store need not have space for more.
     if is_built {
@@ -57,24 +58,39 @@ pub(crate) fn check(
         require_whole(host.loop_devices(store)?)?;
     }
     outputs.iter().try_for_each(check_format)?;
-    Ok(too_many_layers(&forecasts, outputs).into_iter().collect())
+    let is_container = outputs.iter().any(is_container);
+    Ok(too_many_layers(&forecasts, base_layers(store, plan), is_container).into_iter().collect())
 }
 
-/// Warns of an image that Docker engines will not load. Layers that are not made yet are counted as one for each step.
-fn too_many_layers(forecasts: &[Forecast], outputs: &[OutputType]) -> Option<String> {
-    let is_container = |output: &OutputType| {
-        matches!(
-            output,
-            OutputType::Docker | OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive)
-        )
-    };
-    let made = forecasts.iter().map(|forecast| match &forecast.outcome {
+/// Returns true for the output formats that Docker engines load.
+pub(crate) fn is_container(output: &OutputType) -> bool {
+    matches!(output, OutputType::Docker | OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive))
+}
+
+/// Returns how many layers the base has, if it was imported and its step was not built yet.
+pub(crate) fn base_layers(store: &Store, plan: &Plan) -> Option<usize> {
+    let BaseSource::Stored { digest, .. } = &plan.foundation.base()?.source else { return None };
+    // A base that is missing or damaged fails the build with its own message.
+    let image = store.base(digest).ok().flatten()?;
+    // One blob is the config.
+    Some(image.blobs.len().saturating_sub(1))
+}
+
+/// Warns of a container image that Docker engines will not load. Layers that are not made yet are counted as one for each step, for
+/// an imported base as `base_layers`.
+pub(crate) fn too_many_layers(
+    forecasts: &[Forecast],
+    base_layers: Option<usize>,
+    is_container: bool,
+) -> Option<String> {
+    let made = forecasts.iter().enumerate().map(|(place, forecast)| match &forecast.outcome {
         Prospect::Hit { diff_ids, .. } => diff_ids.len(),
+        _ if place == 0 => base_layers.unwrap_or(1),
         _ => 1,
     });
     // One more is the final stage's.
     let layers = made.sum::<usize>() + 1;
-    (layers > DOCKER_LAYERS && outputs.iter().any(is_container)).then(|| {
+    (layers > DOCKER_LAYERS && is_container).then(|| {
         format!(
             "the container image has up to {layers} layers, and Docker engines load no more than {DOCKER_LAYERS}: \
              join elements, or squash the base"
@@ -163,12 +179,17 @@ mod tests {
             let outcome = Prospect::Depends { on: "base".to_owned() };
             vec![base, Forecast { step: "a".to_owned(), input_key: InputKey::new(key), outcome }]
         };
+        assert_eq!(too_many_layers(&forecasts(124), None, true), None);
+        assert_eq!(too_many_layers(&forecasts(140), None, false), None);
+        let warning = too_many_layers(&forecasts(125), None, true).unwrap();
+        assert!(warning.contains("up to 126 layers"), "{warning}");
+        // A base that was imported a moment ago.
+        let outcome = || Prospect::Depends { on: "base".to_owned() };
+        let unbuilt: Vec<_> =
+            forecasts(1).into_iter().map(|step| Forecast { outcome: outcome(), ..step }).collect();
+        assert_eq!(too_many_layers(&unbuilt, Some(123), true), None);
+        assert!(too_many_layers(&unbuilt, Some(124), true).is_some());
         let (oci, tar) = (OutputType::File(OutputFormat::Oci), OutputType::File(OutputFormat::Tar));
-        assert_eq!(too_many_layers(&forecasts(124), std::slice::from_ref(&oci)), None);
-        assert_eq!(too_many_layers(&forecasts(140), std::slice::from_ref(&tar)), None);
-        for output in [oci, OutputType::Docker] {
-            let warning = too_many_layers(&forecasts(125), &[tar.clone(), output]).unwrap();
-            assert!(warning.contains("up to 126 layers"), "{warning}");
-        }
+        assert_eq!([oci, OutputType::Docker, tar].map(|output| is_container(&output)), [true, true, false]);
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskRules};
 use super::failure::{Failure, Message};
-use super::redaction::redact;
 use super::session::{Session, home_of};
 use super::sources::{settings, sources};
 use crate::distro::{Architecture, BaseDefinition};
@@ -18,6 +17,9 @@ use crate::image::{ImageDefinition, ImageName, Project};
 use crate::load::{self, LoadError};
 use crate::plan::{Foundation, Plan, Request, element_variables, plan_image};
 use crate::store::Store;
+
+/// Where outputs go by default, in a project.
+const OUTPUT: &str = "out";
 
 /// A project and the elements and bases it can use.
 pub(crate) struct Context {
@@ -33,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) offline: bool,
     /// The variables of the caller.
     pub(crate) environment: Environment,
+    /// Where outputs go.
+    pub(crate) output: PathBuf,
 }
 
 impl Context {
@@ -55,6 +59,7 @@ impl Context {
             disk_rules: DiskRules::Plywood,
             offline: false,
             environment: session.environment.clone(),
+            output: session.project.join(OUTPUT),
         })
     }
 
@@ -75,7 +80,13 @@ impl Context {
             disk_rules: DiskRules::Plywood,
             offline: false,
             environment: session.environment.clone(),
+            output: session.project.join(OUTPUT),
         })
+    }
+
+    /// Writes outputs to this directory.
+    pub(crate) fn writing_to(self, output: PathBuf) -> Self {
+        Self { output, ..self }
     }
 
     /// With `offline`, fetches no sources, and sets `DIB_OFFLINE` for hooks as diskimage-builder does.
@@ -209,15 +220,14 @@ impl Context {
         if self.offline {
             variables.insert("DIB_OFFLINE".to_owned(), "1".to_owned());
         }
-        redact(&variables);
-        let settings = settings(&elements, &variables)?;
-        redact(&settings);
+        let source_date_epoch = load::load_epoch(self.project.project.source_date_epoch, &self.dir)?;
+        let settings = settings(&elements, &variables, source_date_epoch)?;
         // Variables that fragments set may name files, too.
         let named: BTreeMap<_, _> = settings.clone().into_iter().chain(variables.clone()).collect();
         Ok(plan_image(&Request {
             image: name.as_str(),
             architecture,
-            source_date_epoch: load::load_epoch(self.project.project.source_date_epoch, &self.dir)?,
+            source_date_epoch,
             packages_revision: &self.project.packages.revision,
             foundation: &foundation,
             order: image.order,
@@ -232,6 +242,7 @@ impl Context {
                 variables: &named,
                 home: home_of(&self.environment).as_deref(),
                 directory: &absolute(&self.dir)?,
+                written: &[self.output.clone(), store.path().to_owned()],
             }),
             packages: &image.packages,
             seal: &store.seal()?,

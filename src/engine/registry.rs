@@ -34,6 +34,8 @@ fn patient_client(session: &Session<'_>, patience: Duration) -> Result<Client, F
     if let Some(host) = tables.keys().find(|host| !is_host(host)) {
         let bare = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
         let bare = bare.split('/').next().unwrap_or_default();
+        let is_bare_v6 = bare.parse::<std::net::Ipv6Addr>().is_ok();
+        let bare = if is_bare_v6 { format!("[{bare}]") } else { bare.to_owned() };
         return Err(Message::with_hint(
             format!("`[registry.\"{}\"]` names no host: expected `HOST` or `HOST:PORT`", host.escape_debug()),
             format!("[registry.\"{}\"]", bare.escape_debug()),

@@ -106,8 +106,12 @@ impl Target<'_> {
     ) -> Result<(), Failure> {
         let (events, image, repository) = (builder.ports.events, plan.image.as_str(), self.repository.name());
         let stage = Stage::start(events, image, format!("publish in {repository}"));
-        let published =
-            self.publisher(store, now()?).publish(&builder.ports, plan, steps, encoding(compression));
+        let published = self.publisher(builder, store, now()?).publish(
+            &builder.ports,
+            plan,
+            steps,
+            encoding(compression),
+        );
         let Publication { steps, new, withheld } =
             published.map_err(|source| NotPublished { image: image.to_owned(), source })?;
         stage.end();
@@ -117,8 +121,15 @@ impl Target<'_> {
     }
 
     /// Returns what publishes the layers of `store`; `now` is in seconds since 1970.
-    fn publisher<'b>(&'b self, store: &'b Store, now: i64) -> Publisher<'b> {
-        Publisher { to: &self.repository, blobs: store, policy: &self.policy, key: self.key.as_ref(), now }
+    fn publisher<'b>(&'b self, builder: &Builder<'_>, store: &'b Store, now: i64) -> Publisher<'b> {
+        Publisher {
+            to: &self.repository,
+            blobs: store,
+            policy: &self.policy,
+            key: self.key.as_ref(),
+            now,
+            damaged: builder.registries.damaged_in(self.repository.name()),
+        }
     }
 }
 

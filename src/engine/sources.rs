@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use crate::build::host_facts;
+use crate::distro::base_environment;
 use crate::element::{Element, ElementFile, ElementName, Environment, FileKind, Mode, read_source_line};
 use crate::load::{expand_line, source_environment};
 use crate::oci::Digest;
@@ -14,28 +15,21 @@ use crate::port::{AddedSourceError, AddedSources, LayerStore};
 use crate::source::{Reach, Sources};
 use crate::store::Store;
 
-/// Returns `variables` as environment.d of `elements` leaves them on this machine, if any of the elements has something that
-/// depends on that, or a fragment that may refuse the image; else as they are.
-pub(crate) fn settings(elements: &[Arc<Element>], variables: &Environment) -> Result<Environment, Failure> {
-    let depends = |element: &Element| {
-        !element.source_lines().is_empty()
-            || !element.install_type_variables().is_empty()
-            || element.environment_fragments().iter().any(|(_, file)| may_end_the_build(file))
-    };
-    if !elements.iter().any(|element| depends(element)) {
-        return Ok(variables.clone());
-    }
-    let mut given = host_facts();
+/// Returns `variables` as environment.d of `elements` leaves them on this machine. A fragment that refuses the image is heard
+/// here: if no hook of a layer read what it sets, it would first run in the final stage, when everything is built.
+pub(crate) fn settings(
+    elements: &[Arc<Element>],
+    variables: &Environment,
+    source_date_epoch: i64,
+) -> Result<Environment, Failure> {
+    let base = base_environment(source_date_epoch);
+    let mut given = base.clone();
+    given.extend(host_facts());
     given.extend(variables.clone());
-    Ok(source_environment(elements, &given)?)
-}
-
-/// Returns true if a fragment may refuse the image. If no hook of a layer reads what it sets, it would first run in the final
-/// stage, when everything is built.
-fn may_end_the_build(fragment: &ElementFile) -> bool {
-    let text = String::from_utf8_lossy(fragment.text.as_deref().unwrap_or_default());
-    let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
-    words.any(|word| matches!(word, "exit" | "die"))
+    let mut left = source_environment(elements, &given)?;
+    // Fragments find `HOME` and its like as in the build; these name no file of the image.
+    left.retain(|name, value| base.get(name) != Some(value));
+    Ok(left)
 }
 
 /// Fetches what `elements` ask for under `settings` into the cache of `store`, with the variables of the caller.

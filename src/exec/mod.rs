@@ -15,7 +15,6 @@
 mod ask;
 mod error;
 mod run;
-mod started;
 mod tail;
 mod watch;
 

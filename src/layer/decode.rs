@@ -2,14 +2,16 @@
 //!
 //! Reads what [`Encoder`](super::Encoder) writes, and ustar, GNU and PAX archives of docker, buildkit, umoci and GNU tar.
 //! Nothing is unpacked here. Paths come out relative, without `.` and empty components; `..` is refused. Extended
-//! attributes that are no content ([`is_content`]) are dropped, global PAX headers ignored.
+//! attributes that are no content ([`is_content`]) are dropped. A global PAX header that would change members is refused.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use tar::{EntryType, UstarHeader};
+use tar::EntryType;
 
+use super::acl::add_lists;
 use super::encode::{OPAQUE, WHITEOUT, XATTR};
 use super::entry::{Entry, Kind, Meta, Xattrs};
 use super::error::{LayerError, display};
@@ -131,17 +133,25 @@ fn link<'m>(member: &'m Member, path: &[u8]) -> Result<&'m [u8], LayerError> {
     }
 }
 
+/// Source: Linux, `include/linux/kdev_t.h`: 12 bits of a major number, 20 of a minor one. The kernel cuts larger ones off.
 fn device(member: &Member, path: &[u8], kind: fn(u32, u32) -> Kind) -> Result<Kind, LayerError> {
-    let number = |field: fn(&UstarHeader) -> &[u8; 8], value: io::Result<Option<u32>>| {
+    let number = |field: Range<usize>, value: io::Result<Option<u32>>, bits: u32| {
         // Some writers leave the fields of a zero empty.
-        let is_empty = |header| field(header).iter().all(|byte| matches!(byte, 0 | b' '));
-        match value {
-            Err(_) if member.header.as_ustar().is_some_and(is_empty) => Ok(0),
-            value => Ok(value.map_err(|source| bad_header(path, "device number", source))?.unwrap_or(0)),
-        }
+        let is_empty = member.header.as_bytes()[field].iter().all(|byte| matches!(byte, 0 | b' '));
+        let number = match value {
+            // Version 7 has no such fields, and without them the device would be taken for a removal.
+            Ok(None) => Err(io::ErrorKind::InvalidData.into()),
+            Err(_) if is_empty => Ok(0),
+            value => value.map(Option::unwrap_or_default),
+        };
+        let number = number.and_then(|number| match number >> bits {
+            0 => Ok(number),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        });
+        number.map_err(|source| bad_header(path, "device number", source))
     };
-    let major = number(|header| &header.dev_major, member.header.device_major())?;
-    Ok(kind(major, number(|header| &header.dev_minor, member.header.device_minor())?))
+    let major = number(329..337, member.header.device_major(), 12)?;
+    Ok(kind(major, number(337..345, member.header.device_minor(), 20)?))
 }
 
 fn meta(member: &Member, path: &[u8]) -> Result<Meta, LayerError> {
@@ -165,8 +175,11 @@ fn owner(
         Some(text) => parse_number(text).ok_or_else(|| io::ErrorKind::InvalidData.into()),
         None => in_header,
     };
-    let narrow = |number| u32::try_from(number).map_err(|_| io::ErrorKind::InvalidData.into());
-    number.and_then(narrow).map_err(|source| bad_header(path, key, source))
+    // The highest number stands for no owner: chown would leave the file to whoever unpacks it.
+    let narrow = |number: u64| u32::try_from(number).ok().filter(|number| *number != u32::MAX);
+    number
+        .and_then(|number| narrow(number).ok_or_else(|| io::ErrorKind::InvalidData.into()))
+        .map_err(|source| bad_header(path, key, source))
 }
 
 fn mtime(member: &Member, path: &[u8]) -> Result<i64, LayerError> {
@@ -208,6 +221,7 @@ fn xattrs(member: &Member, path: &[u8]) -> Result<Xattrs, LayerError> {
         Some((name.to_vec(), value.clone()))
     };
     xattrs.extend(member.pax.iter().filter_map(named));
+    add_lists(|key| member.pax.get(key), &mut xattrs).map_err(|what| unsupported(path, &what))?;
     Ok(xattrs)
 }
 
@@ -249,6 +263,13 @@ mod tests {
 
     /// Returns an archive of one member; names are written as they are.
     fn archive(kind: EntryType, name: &[u8], link: &[u8]) -> Vec<u8> {
+        let header =
+            member(kind, name, |header| header.as_old_mut().linkname[..link.len()].copy_from_slice(link));
+        [header, vec![0; 1024]].concat()
+    }
+
+    /// Returns a member without content, in GNU format.
+    fn member(kind: EntryType, name: &[u8], set: impl FnOnce(&mut Header)) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(0o644);
@@ -256,13 +277,19 @@ mod tests {
         header.set_gid(0);
         header.set_mtime(0);
         header.set_size(0);
-        let old = header.as_old_mut();
-        old.name[..name.len()].copy_from_slice(name);
-        old.linkname[..link.len()].copy_from_slice(link);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        set(&mut header);
         header.set_cksum();
-        let mut builder = Builder::new(Vec::new());
-        builder.append(&header, io::empty()).unwrap();
-        builder.into_inner().unwrap()
+        header.as_bytes().to_vec()
+    }
+
+    fn paths(archive: &[u8]) -> Result<Vec<String>, LayerError> {
+        let mut decoder = Decoder::new(archive);
+        let mut paths = Vec::new();
+        while let Some((entry, _)) = decoder.next_entry()? {
+            paths.push(display(&entry.path));
+        }
+        Ok(paths)
     }
 
     fn decode_one(archive: &[u8]) -> Result<Entry, LayerError> {
@@ -312,6 +339,104 @@ mod tests {
         assert_eq!(kind(EntryType::Symlink, "x", "/../b").unwrap(), Kind::Symlink(b"/../b".to_vec()));
         assert_eq!(kind(EntryType::Regular, "a/.wh..wh..opq", "").unwrap(), Kind::OpaqueWhiteout);
         assert!(matches!(kind(EntryType::new(b'V'), "volume", ""), Err(LayerError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn only_files_have_content_whatever_other_headers_say() {
+        for kind in
+            [EntryType::Directory, EntryType::Link, EntryType::Symlink, EntryType::Fifo, EntryType::Char]
+        {
+            let first = member(kind, b"first", |header| {
+                header.set_size(1000);
+                header.as_old_mut().linkname[0] = b'x';
+                header.set_device_major(1).unwrap();
+                header.set_device_minor(3).unwrap();
+            });
+            let archive = [first, member(EntryType::Regular, b"second", |_| ())].concat();
+            assert_eq!(paths(&archive).unwrap(), ["first", "second"], "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn entries_after_a_single_block_of_zeros_are_not_lost_in_silence() {
+        let (file, zeros) = (|name: &[u8]| member(EntryType::Regular, name, |_| ()), vec![0; 512]);
+        let broken = [file(b"a"), zeros.clone(), file(b"b")].concat();
+        let error = paths(&broken).unwrap_err();
+        assert!(
+            std::error::Error::source(&error).unwrap().to_string().contains("single block of zeros"),
+            "{error:?}"
+        );
+        for end in [vec![], zeros.clone(), zeros.repeat(2), zeros.repeat(20)] {
+            assert_eq!(paths(&[file(b"a"), end].concat()).unwrap(), ["a"]);
+        }
+        assert_eq!(paths(&[file(b"a"), zeros.repeat(2), file(b"b")].concat()).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn numbers_that_the_kernel_takes_for_others_are_refused() {
+        let device = |major, minor| {
+            let device = member(EntryType::Char, b"dev", |header| {
+                header.set_device_major(major).unwrap();
+                header.set_device_minor(minor).unwrap();
+            });
+            decode_one(&device).map(|entry| entry.kind)
+        };
+        assert_eq!(device(4095, (1 << 20) - 1).unwrap(), Kind::CharDevice(4095, (1 << 20) - 1));
+        for (major, minor) in [(4096, 0), (1, 1 << 20)] {
+            assert!(matches!(
+                device(major, minor),
+                Err(LayerError::BadHeader { field: "device number", .. })
+            ));
+        }
+        let owned = |uid| decode_one(&member(EntryType::Regular, b"file", |header| header.set_uid(uid)));
+        assert_eq!(owned(u64::from(u32::MAX) - 1).unwrap().meta.uid, u32::MAX - 1);
+        for uid in [u64::from(u32::MAX), 1 << 32] {
+            assert!(matches!(owned(uid), Err(LayerError::BadHeader { field: "uid", .. })), "{uid}");
+        }
+    }
+
+    #[test]
+    fn checksums_of_signed_bytes_are_right_as_well() {
+        let mut bytes = member(EntryType::Regular, b"x", |header| header.as_old_mut().name[1] = 0xe9);
+        let sum =
+            bytes[..148].iter().chain(&bytes[156..]).map(|byte| i32::from(byte.cast_signed())).sum::<i32>()
+                + 256;
+        bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        assert_eq!(decode_one(&bytes).unwrap().path, b"x\xe9");
+        bytes[148] ^= 1;
+        assert!(matches!(decode_one(&bytes), Err(LayerError::Read(_))));
+    }
+
+    #[test]
+    fn a_global_header_that_changes_members_is_refused() {
+        let global = |record: &str| {
+            let header =
+                member(EntryType::XGlobalHeader, b"g", |header| header.set_size(record.len() as u64));
+            let padding = vec![0; 512 - record.len()];
+            paths(
+                &[header, record.as_bytes().to_vec(), padding, member(EntryType::Regular, b"file", |_| ())]
+                    .concat(),
+            )
+        };
+        assert_eq!(global("13 comment=a\n").unwrap(), ["file"]);
+        for record in ["9 uid=10\n", "29 SCHILY.xattr.user.a=value\n"] {
+            assert!(matches!(global(record), Err(LayerError::Read(_))), "{record}");
+        }
+    }
+
+    #[test]
+    fn access_control_lists_come_as_attributes() {
+        let list = |text: &[u8]| {
+            let mut builder = Builder::new(Vec::new());
+            builder.append_pax_extensions([("SCHILY.acl.access", text)]).unwrap();
+            let mut bytes = builder.into_inner().unwrap();
+            bytes.truncate(bytes.len() - 1024);
+            bytes.extend(archive(EntryType::Regular, b"x", b""));
+            decode_one(&bytes).map(|entry| entry.meta.xattrs.into_keys().collect::<Vec<_>>())
+        };
+        let numbers = b"user::rw-\nuser:7:rwx\ngroup::r--\nmask::rwx\nother::---\n";
+        assert_eq!(list(numbers).unwrap(), [b"system.posix_acl_access"]);
+        assert!(matches!(list(b"user::rw-\nuser:bob:rwx"), Err(LayerError::Unsupported { .. })));
     }
 
     #[test]

@@ -311,7 +311,7 @@ mod tests {
             prop_oneof![Just("security.capability"), Just("user.a b"), Just("user.é"), Just("user.zz")];
         let xattrs =
             proptest::collection::btree_map(names.prop_map(|name| name.as_bytes().to_vec()), value(), 0..4);
-        let owner = || prop_oneof![0u32..100, Just((1 << 21) - 1), Just(1 << 21), Just(u32::MAX)];
+        let owner = || prop_oneof![0u32..100, Just((1 << 21) - 1), Just(1 << 21), Just(u32::MAX - 1)];
         let mtime = prop_oneof![-10i64..10, Just((1 << 33) - 1), Just(1 << 33), Just(i64::MIN)];
         (0u32..=0o7777, owner(), owner(), mtime, xattrs).prop_map(|(mode, uid, gid, mtime, xattrs)| Meta {
             mode,

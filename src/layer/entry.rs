@@ -111,6 +111,8 @@ impl Encoding {
         match start {
             [0x1f, 0x8b, ..] => Encoding::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Encoding::Zstd,
+            // A skippable frame: pzstd begins with one. Source: RFC 8878, 3.1.2.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Encoding::Zstd,
             _ => Encoding::None,
         }
     }

@@ -60,7 +60,7 @@ impl<R: Read> Members<R> {
                 EntryType::XHeader => extensions.pax = parse_pax(&self.extension(&header, size)?)?,
                 EntryType::GNULongName => extensions.path = Some(until_nul(self.extension(&header, size)?)),
                 EntryType::GNULongLink => extensions.link = Some(until_nul(self.extension(&header, size)?)),
-                EntryType::XGlobalHeader => self.expect(size),
+                EntryType::XGlobalHeader => refuse_global(&parse_pax(&self.extension(&header, size)?)?)?,
                 _ => return self.member(header, size, extensions).map(Some),
             }
         }
@@ -98,6 +98,7 @@ impl<R: Read> Members<R> {
     fn member(&mut self, header: Header, size: u64, extensions: Extensions) -> Result<Member, LayerError> {
         let Extensions { path, link, mut pax } = extensions;
         let bytes = match pax.get(b"size".as_slice()) {
+            _ if has_no_content(header.entry_type()) => 0,
             Some(text) => parse_number(text)
                 .ok_or_else(|| bad_header(&header, "size", io::Error::from(io::ErrorKind::InvalidData)))?,
             None => size,
@@ -193,23 +194,34 @@ impl<R: Read> Members<R> {
     fn next_header(&mut self) -> Result<Option<Header>, LayerError> {
         self.skip()?;
         let mut header = Header::new_old();
-        let count = read_full(&mut self.input, header.as_mut_bytes()).map_err(LayerError::Read)?;
-        // Some writers leave out the two zero blocks at the end.
-        if count == 0 || header.as_bytes().iter().all(|byte| *byte == 0) {
-            return Ok(None);
+        // Some writers leave out one or both of the two zero blocks at the end.
+        if self.next_block(&mut header)? == Block::Content {
+            verify_checksum(&header)?;
+            return Ok(Some(header));
         }
-        if count < header.as_bytes().len() {
+        match self.next_block(&mut header)? {
+            Block::Content => Err(invalid_archive(
+                "it goes on after a single block of zeros, where tools disagree whether it ends",
+            )),
+            Block::End => Ok(None),
+        }
+    }
+
+    fn next_block(&mut self, block: &mut Header) -> Result<Block, LayerError> {
+        let count = read_full(&mut self.input, block.as_mut_bytes()).map_err(LayerError::Read)?;
+        if block.as_bytes()[..count].iter().all(|byte| *byte == 0) {
+            return Ok(Block::End);
+        }
+        if count < block.as_bytes().len() {
             let end = io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within a header");
             return Err(LayerError::Read(end));
         }
-        verify_checksum(&header)?;
-        Ok(Some(header))
+        Ok(Block::Content)
     }
 
     fn skip(&mut self) -> Result<(), LayerError> {
-        let bytes = self.content.checked_add(self.padding).ok_or_else(|| {
-            LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, "a member's size is no size"))
-        })?;
+        let bytes = self.content.checked_add(self.padding);
+        let bytes = bytes.ok_or_else(|| invalid_archive("a member's size is no size"))?;
         let skipped =
             io::copy(&mut self.input.by_ref().take(bytes), &mut io::sink()).map_err(LayerError::Read)?;
         if skipped < bytes {
@@ -234,6 +246,14 @@ impl<R: Read> Members<R> {
     }
 }
 
+/// A block where a header could be.
+#[derive(PartialEq)]
+enum Block {
+    Content,
+    /// Zeros, or the end of the input.
+    End,
+}
+
 /// What extension headers say about the member after them.
 #[derive(Default)]
 struct Extensions {
@@ -256,24 +276,57 @@ pub(crate) fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<
     Ok(filled)
 }
 
+/// Returns true for members that have no content whatever their size says: star records the size of a hard link's file,
+/// and others that of a directory on disk.
+///
+/// Source: Go `archive/tar`, `isHeaderOnlyType`, which container engines read layers with.
+fn has_no_content(kind: EntryType) -> bool {
+    use EntryType::{Block, Char, Directory, Fifo, Link, Symlink};
+    matches!(kind, Link | Symlink | Char | Block | Directory | Fifo)
+}
+
+/// Fails for a global header that changes the members after it: GNU tar and bsdtar follow it, container engines do not.
+/// `git archive` writes one that only has a comment.
+fn refuse_global(pax: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), LayerError> {
+    let changes = |key: &&Vec<u8>| {
+        let is_known =
+            [b"path".as_slice(), b"linkpath", b"size", b"uid", b"gid", b"uname", b"gname", b"mtime"]
+                .contains(&key.as_slice());
+        is_known
+            || [b"SCHILY.".as_slice(), b"LIBARCHIVE.", b"GNU."].iter().any(|start| key.starts_with(start))
+    };
+    pax.keys().find(changes).map_or(Ok(()), |key| {
+        Err(invalid_archive(&format!(
+            "its global PAX header sets `{}` for all members, which container engines ignore: write the archive without \
+             global headers",
+            String::from_utf8_lossy(key).escape_debug()
+        )))
+    })
+}
+
+fn invalid_archive(reason: &str) -> LayerError {
+    LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, reason))
+}
+
 fn verify_checksum(header: &Header) -> Result<(), LayerError> {
     let bytes = header.as_bytes();
     let blanks = 8 * u32::from(b' ');
-    let sum = bytes[..148].iter().chain(&bytes[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + blanks;
-    if header.cksum().is_ok_and(|expected| expected == sum) {
+    let summed = || bytes[..148].iter().chain(&bytes[156..]);
+    let sum = summed().map(|byte| u32::from(*byte)).sum::<u32>() + blanks;
+    // Old writers added the bytes as signed numbers, which differs for names that are not ASCII.
+    let signed = summed().map(|byte| i32::from(byte.cast_signed())).sum::<i32>() + blanks as i32;
+    if header.cksum().is_ok_and(|expected| expected == sum || i64::from(expected) == i64::from(signed)) {
         return Ok(());
     }
-    let reason = "a header's checksum is wrong: this is no tar archive, or it is damaged";
-    Err(LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, reason)))
+    Err(invalid_archive("a header's checksum is wrong: this is no tar archive, or it is damaged"))
 }
 
 /// Reads records `<length> <key>=<value>\n`; of several for one key the last counts, and an empty one takes it back.
 fn parse_pax(mut records: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LayerError> {
     let mut pax = BTreeMap::new();
     while !records.is_empty() {
-        let (key, value, rest) = parse_record(records).ok_or_else(|| {
-            LayerError::Read(io::Error::new(io::ErrorKind::InvalidData, "a PAX record is malformed"))
-        })?;
+        let (key, value, rest) =
+            parse_record(records).ok_or_else(|| invalid_archive("a PAX record is malformed"))?;
         if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
             // Version 0.0 repeats these two keys for each range. Joined to one list, they are version 0.1.
             let map: &mut Vec<u8> = pax.entry(SPARSE_MAP.to_vec()).or_default();

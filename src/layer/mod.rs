@@ -9,6 +9,7 @@
 //!
 //! Source: OCI image-spec v1.1, `layer.md`.
 
+mod acl;
 mod capture;
 mod decode;
 mod diff;

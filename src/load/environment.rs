@@ -4,10 +4,13 @@
 //! install type an element has. diskimage-builder finds that out on the machine, in its extra-data phase; so does this.
 //! Nothing else of an element runs here.
 
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use crate::element::{
-    Element, Environment, SourceLine, environment_argv, environment_order, split_environment,
+    Element, ElementName, Environment, SourceLine, environment_argv, environment_order, last_fragment,
+    split_environment, without_trace,
 };
 use crate::exec::{ExecError, Program, Run};
 use crate::plan::is_secret;
@@ -21,6 +24,18 @@ const EXPAND: &str = "set -euf; eval echo $1";
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
     /// A fragment of environment.d failed.
+    #[error("`environment.d/{fragment}` of element `{element}` failed with {exit}: {printed}")]
+    Fragment {
+        /// Whose fragment.
+        element: ElementName,
+        /// Its name.
+        fragment: String,
+        /// How it ended.
+        exit: ExitStatus,
+        /// The end of what it printed.
+        printed: String,
+    },
+    /// The fragments of environment.d could not be sourced.
     #[error("environment.d of the image's elements fails on this machine")]
     Environment(#[source] ExecError),
     /// A fragment ended the shell before its time.
@@ -53,10 +68,31 @@ pub fn source_environment(
         return Ok(variables.clone());
     }
     fragments.sort_by(|a, b| environment_order(a.0, b.0));
-    let paths = fragments.into_iter().map(|(name, element)| element.root.join("environment.d").join(name));
-    let argv = environment_argv(paths.map(|path| path.display().to_string()));
-    let printed = bash(variables).args(&argv[1..]).capture().map_err(ShellError::Environment)?;
+    let paths = fragments.iter().map(|(name, element)| path_of(element, name).display().to_string());
+    let argv = environment_argv(paths);
+    let printed = bash(variables).args(&argv[1..]).capture();
+    let printed = printed.map_err(|error| failed_fragment(&fragments, error))?;
     split_environment(&printed).1.ok_or(ShellError::Ended)
+}
+
+fn path_of(element: &Element, fragment: &str) -> PathBuf {
+    element.root.join("environment.d").join(fragment)
+}
+
+/// Says which fragment it was that made the shell fail, and what it printed: the command line is the same for all of them.
+fn failed_fragment(fragments: &[(&str, &Arc<Element>)], error: ExecError) -> ShellError {
+    let ExecError::Failed { exit, stderr, .. } = &error else { return ShellError::Environment(error) };
+    let Some((path, printed)) = last_fragment(stderr) else { return ShellError::Environment(error) };
+    let sourced = fragments.iter().find(|(name, element)| path_of(element, name) == Path::new(path));
+    match sourced {
+        None => ShellError::Environment(error),
+        Some((fragment, element)) => ShellError::Fragment {
+            element: element.name.clone(),
+            fragment: (*fragment).to_owned(),
+            exit: *exit,
+            printed: without_trace(printed),
+        },
+    }
 }
 
 /// Returns what a shell makes of a line of `element`, with these variables.
@@ -123,11 +159,26 @@ mod tests {
 
     #[test]
     fn a_fragment_that_fails_says_what_failed_and_no_secret() {
-        let (_dir, elements) =
-            elements(&[("a/environment.d/20-a", "export X=$DIB_PASSWORD\necho bad >&2\nfalse\n")]);
-        let error = source_environment(&elements, &variables(&[("DIB_PASSWORD", "hunter2")])).unwrap_err();
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("bad") && !cause.contains("hunter2"), "{cause}");
+        let given = variables(&[("DIB_PASSWORD", "hunter2")]);
+        for (text, printed) in [
+            ("export X=$DIB_PASSWORD\necho bad >&2\nfalse\n", "exit status: 1: bad"),
+            // What is wrong is often said on standard output.
+            ("export X=$DIB_PASSWORD\necho bad\nexit 3\n", "exit status: 3: bad"),
+            ("[ \"$DIB_PASSWORD\" = x ]\n", "exit status: 1: + source "),
+            ("export X=${DIB_X:?name it}\n", "line 1: DIB_X: name it"),
+        ] {
+            let (_dir, elements) =
+                elements(&[("a/environment.d/20-a", text), ("b/environment.d/10-b", "echo fine >&2\n")]);
+            let error = source_environment(&elements, &given).unwrap_err().to_string();
+            assert!(
+                error.starts_with("`environment.d/20-a` of element `a` failed with exit status: "),
+                "{error}"
+            );
+            assert!(
+                error.contains(printed) && !error.contains("hunter2") && !error.contains("fine"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

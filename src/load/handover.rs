@@ -351,7 +351,8 @@ mod tests {
         symlink("/etc/shadow", left.join("escape")).unwrap();
         write(&beside.join("web.vmlinuz"), "kernel");
         write(&beside.join("plywood/mnt/x"), "mount point");
-        let shown = InputFile { path: PathBuf::new(), digest: Digest::of(""), content: None };
+        let shown =
+            InputFile { path: PathBuf::new(), digest: Digest::of(""), is_executable: false, content: None };
         let machine = [(format!("{WORK_DIR_ON_HOST}/ca.pem"), shown)].into();
         let tasks = Tasks { machine, ..Tasks::default() };
         let dirs = |work, beside| HostDirs { hooks: &empty, build: &empty, cache: &empty, work, beside };

@@ -9,7 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::oci::{Digest, Hasher, HashingReader};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{StatVfsMountFlags, getxattr, listxattr, statvfs};
+use rustix::io::Errno;
+
+use crate::layer::is_content;
+use crate::oci::{Digest, Hasher};
 use crate::plan::{Aspect, NAMES, Stamp};
 use crate::port::{HostFiles, Observation};
 
@@ -39,8 +44,7 @@ impl HostFiles for HostFileSystem {
 
     fn observe(&self, path: &str, aspect: Aspect) -> Option<Observation> {
         let found = fs::symlink_metadata(path).ok()?;
-        // A link keeps its stamp when a link that it leads through is turned to another directory.
-        let is_settled = is_settled(&found) && !found.is_symlink();
+        let is_settled = is_settled(&found) && stamp_tells(Path::new(path), &found, aspect);
         let before = stamp_of(&found);
         let known = (path.to_owned(), aspect, before.clone());
         if let Some(digest) = lock(&self.digests).get(&known).filter(|_| is_settled) {
@@ -81,14 +85,40 @@ fn is_settled(found: &Metadata) -> bool {
     age >= SETTLED_AFTER.as_secs() as i64
 }
 
+/// Says whether a path whose stamp is the same is the same in this aspect.
+fn stamp_tells(path: &Path, found: &Metadata, aspect: Aspect) -> bool {
+    // Images of file systems that are made by one recipe have the same times, whatever is in their files.
+    let is_writable = || statvfs(path).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::RDONLY));
+    // A directory keeps its stamp when what is below it changes, and a link when a link that it leads through is turned.
+    !found.is_symlink() && !matches!(aspect, Aspect::Listing | Aspect::Names) && is_writable()
+}
+
 fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
     match aspect {
         Aspect::Content if found.is_file() => {
-            let mut reader = HashingReader::new(File::open(path)?);
-            io::copy(&mut reader, &mut io::sink())?;
-            Ok(reader.finish().0)
+            let mut hasher = Hasher::default();
+            add_entry(&mut hasher, path, found);
+            add_attributes(&mut hasher, path)?;
+            hasher.update(Digest::of_reader(File::open(path)?)?.bytes());
+            Ok(hasher.finish())
         }
-        Aspect::Listing if found.is_dir() => listing(path),
+        Aspect::Listing if found.is_dir() => {
+            let mut hasher = Hasher::default();
+            add_entry(&mut hasher, path, found);
+            for path in entries(path)? {
+                add_path(&mut hasher, &path);
+            }
+            Ok(hasher.finish())
+        }
+        // Through a link, as a hook goes.
+        Aspect::Names if path.is_dir() => Ok(names_below(&fs::canonicalize(path)?)),
+        Aspect::Links if found.is_dir() => {
+            let mut hasher = Hasher::default();
+            for path in entries(path)?.iter().filter(|path| path.is_symlink()) {
+                add_path(&mut hasher, path);
+            }
+            Ok(hasher.finish())
+        }
         Aspect::Entry => {
             let mut hasher = Hasher::default();
             add_entry(&mut hasher, path, found);
@@ -105,32 +135,42 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
     }
 }
 
-fn listing(path: &Path) -> io::Result<Digest> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        let kind = u8::from(kind.is_dir()) + 2 * u8::from(kind.is_symlink()) + 4 * u8::from(kind.is_file());
-        names.push((entry.file_name(), kind));
-    }
-    names.sort();
-    let mut hasher = Hasher::default();
-    for (name, kind) in names {
-        add(&mut hasher, name.as_bytes());
-        hasher.update(&[kind]);
-    }
-    Ok(hasher.finish())
+/// Adds a path and what [`add_entry`] tells of it; nothing if there is nothing any more.
+fn add_path(hasher: &mut Hasher, path: &Path) -> Option<Metadata> {
+    let found = fs::symlink_metadata(path).ok()?;
+    add(hasher, path.as_os_str().as_bytes());
+    add_entry(hasher, path, &found);
+    Some(found)
 }
 
-/// Adds type, mode, owner and link target.
+/// Adds type, mode, owner, whether a file is empty, and link target.
 fn add_entry(hasher: &mut Hasher, path: &Path, found: &Metadata) {
-    for number in [found.mode(), found.uid(), found.gid()] {
+    for number in [found.mode(), found.uid(), found.gid(), u32::from(found.is_file() && found.size() == 0)] {
         hasher.update(&number.to_le_bytes());
     }
     if found.is_symlink() {
         // One that cannot be read counts as one that leads nowhere.
         add(hasher, fs::read_link(path).unwrap_or_default().as_os_str().as_bytes());
     }
+}
+
+/// Adds the extended attributes that a copy may take along.
+fn add_attributes(hasher: &mut Hasher, path: &Path) -> io::Result<()> {
+    let mut names = Vec::with_capacity(4096);
+    match listxattr(path, spare_capacity(&mut names)) {
+        Ok(_) => {}
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    let mut names: Vec<&[u8]> = names.split(|&byte| byte == 0).filter(|name| is_content(name)).collect();
+    names.sort_unstable();
+    for name in names {
+        let mut value = Vec::with_capacity(64 << 10);
+        getxattr(path, name, spare_capacity(&mut value))?;
+        add(hasher, name);
+        add(hasher, &value);
+    }
+    Ok(())
 }
 
 fn add(hasher: &mut Hasher, bytes: &[u8]) {
@@ -140,7 +180,7 @@ fn add(hasher: &mut Hasher, bytes: &[u8]) {
 
 /// Returns a digest of all names below each entry of `directories`. A directory that cannot be read has no entries.
 fn all_names(directories: &[&str]) -> BTreeMap<String, Digest> {
-    let entries = directories.iter().flat_map(|directory| sorted_entries(Path::new(directory)));
+    let entries = directories.iter().flat_map(|directory| entries(Path::new(directory)).unwrap_or_default());
     entries.map(|path| (path.to_string_lossy().into_owned(), names_below(&path))).collect()
 }
 
@@ -151,21 +191,19 @@ fn names_below(path: &Path) -> Digest {
     let mut count = 0;
     while let Some(path) = next.pop_front().filter(|_| count < MOST_NAMES) {
         count += 1;
-        let Ok(found) = fs::symlink_metadata(&path) else { continue };
-        add(&mut hasher, path.as_os_str().as_bytes());
-        add_entry(&mut hasher, &path, &found);
-        if found.is_dir() {
-            next.extend(sorted_entries(&path));
+        if add_path(&mut hasher, &path).is_some_and(|found| found.is_dir()) {
+            next.extend(entries(&path).unwrap_or_default());
         }
     }
     hasher.finish()
 }
 
-fn sorted_entries(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten();
-    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+/// Returns the paths in a directory, sorted.
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
+    let mut paths = paths.collect::<io::Result<Vec<_>>>()?;
     paths.sort();
-    paths
+    Ok(paths)
 }
 
 #[cfg(test)]
@@ -193,13 +231,22 @@ mod tests {
             (of("d/a", Aspect::Content), of("d", Aspect::Listing), of("d/link", Aspect::Entry), names)
         };
         type Change = (&'static str, fn(&Path), [bool; 4]);
-        let table: [Change; 6] = [
+        let table: [Change; 8] = [
             ("nothing", |_| (), [false, false, false, false]),
             ("content", |d| fs::write(d.join("a"), "b").unwrap(), [true, false, false, false]),
+            ("no content", |d| fs::write(d.join("a"), "").unwrap(), [true, true, false, true]),
             (
                 "mode",
                 |d| fs::set_permissions(d.join("a"), Permissions::from_mode(0o600)).unwrap(),
-                [false, false, false, true],
+                [true, true, false, true],
+            ),
+            (
+                "an attribute",
+                |d| {
+                    rustix::fs::setxattr(d.join("a"), "user.x", b"1", rustix::fs::XattrFlags::empty())
+                        .unwrap()
+                },
+                [true, false, false, false],
             ),
             ("a name more", |d| fs::write(d.join("b"), "").unwrap(), [false, true, false, true]),
             ("a name more below", |d| fs::write(d.join("sub/b"), "").unwrap(), [false, false, false, true]),
@@ -209,7 +256,7 @@ mod tests {
                     fs::remove_file(d.join("link")).unwrap();
                     symlink("b", d.join("link")).unwrap();
                 },
-                [false, false, true, true],
+                [false, true, true, true],
             ),
         ];
         for (case, change, expected) in table {

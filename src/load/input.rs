@@ -23,10 +23,20 @@ pub fn load_input_files(
         .iter()
         .map(|(name, path)| {
             let path = dir.join(path);
-            let digest = digest_of(&path)?;
-            Ok((name.clone(), InputFile { path, digest, content: None }))
+            Ok((name.clone(), input_file(path)?))
         })
         .collect()
+}
+
+/// Reads the digest of one input.
+pub(super) fn input_file(path: PathBuf) -> Result<InputFile, LoadError> {
+    let digest = digest_of(&path)?;
+    Ok(InputFile { is_executable: is_executable(&path), path, digest, content: None })
+}
+
+/// Says whether this is a file that somebody may execute.
+pub(super) fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 /// Copies an input, with modes 0644 and 0755 whatever the umask; as it was when the plan was made, if that was kept.
@@ -36,7 +46,7 @@ pub fn load_input_files(
 pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), LoadError> {
     if let Some(content) = &file.content {
         fs::write(target, content).map_err(LoadError::io("write", target))?;
-        return set_mode(target, 0o644);
+        return set_mode(target, mode_of(file.is_executable));
     }
     copy(&file.path, target)?;
     let found = digest_of(target)?;
@@ -46,12 +56,12 @@ pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), LoadErro
     }
 }
 
-/// Returns the digest of a file's bytes, or of a directory's names, kinds and contents in byte order of the names.
+/// Returns the [digest](InputFile::digest) of a file, or that of a directory's names, kinds and contents in byte order of the names.
 pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     if !path.is_dir() {
         let mut reader = HashingReader::new(File::open(path).map_err(LoadError::io("read", path))?);
         io::copy(&mut reader, &mut io::sink()).map_err(LoadError::io("read", path))?;
-        return Ok(reader.finish().0);
+        return Ok(InputFile::digest(reader.finish().0, is_executable(path)));
     }
     let mut hasher = Hasher::default();
     for entry in sorted_entries(path)? {
@@ -76,7 +86,7 @@ pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
 fn copy(source: &Path, target: &Path) -> Result<(), LoadError> {
     if !source.is_dir() {
         fs::copy(source, target).map_err(LoadError::io("copy", source))?;
-        return set_mode(target, 0o644);
+        return set_mode(target, mode_of(is_executable(source)));
     }
     fs::create_dir(target).map_err(LoadError::io("make directory", target))?;
     set_mode(target, 0o755)?;
@@ -99,6 +109,10 @@ fn sorted_entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
         .collect::<Result<Vec<_>, LoadError>>()?;
     paths.sort();
     Ok(paths)
+}
+
+const fn mode_of(is_executable: bool) -> u32 {
+    if is_executable { 0o755 } else { 0o644 }
 }
 
 fn set_mode(path: &Path, bits: u32) -> Result<(), LoadError> {
@@ -129,6 +143,14 @@ mod tests {
             fs::write(root.join(change.0), change.1).unwrap();
             assert_ne!(load(dir.path()).digest, input.digest, "{change:?}");
         }
+        fs::write(root.join("pool/a/x.deb"), "x").unwrap();
+        let before = load(dir.path());
+        fs::set_permissions(root.join("pool/a/x.deb"), Permissions::from_mode(0o700)).unwrap();
+        let executable = load(dir.path());
+        assert_ne!(executable.digest, before.digest, "executable");
+        copy_input(&executable, &dir.path().join("program")).unwrap();
+        let mode = fs::metadata(dir.path().join("program/pool/a/x.deb")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
         let changed = copy_input(&input, &dir.path().join("other")).unwrap_err();
         assert!(matches!(changed, LoadError::Changed { .. }), "{changed}");
     }

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::input::digest_of;
+use super::input::{input_file, is_executable};
 use crate::element::Element;
 use crate::oci::Digest;
 use crate::plan::{
@@ -51,6 +51,8 @@ pub struct MachineView<'a> {
     pub home: Option<&'a Path>,
     /// Where relative paths start.
     pub directory: &'a Path,
+    /// Further directories that a build writes to: the store, and where outputs go.
+    pub written: &'a [PathBuf],
 }
 
 /// Returns the files and directories that variables name, and the public ssh keys in the caller's home, as far as they exist and
@@ -97,12 +99,13 @@ fn own_output(view: &MachineView<'_>) -> Vec<(u64, u64)> {
     streams.chain(log).filter(Metadata::is_file).map(|entry| identity(&entry)).collect()
 }
 
-/// Returns the directories that the build itself writes to: the caller's, and that of the image, without symlinks. Of one that is
-/// not there yet, the nearest directory above counts.
+/// Returns the directories that the build itself writes to, without symlinks: the caller's, that of the image, and the others that
+/// `view` names. Of one that is not there yet, the nearest directory above counts.
 fn output_directories(view: &MachineView<'_>) -> Vec<PathBuf> {
     let image = view.variables.get(IMAGE).map(|image| view.directory.join(image));
     let beside = image.as_deref().and_then(Path::parent);
     let directories = [Some(view.directory), beside].into_iter().flatten();
+    let directories = directories.chain(view.written.iter().map(PathBuf::as_path));
     directories
         .filter_map(|directory| directory.ancestors().find_map(|path| path.canonicalize().ok()))
         .collect()
@@ -152,15 +155,17 @@ impl NamedFile {
 /// Reads a file that is small enough to be kept; of others, no more than the digest.
 fn input(path: &Path) -> Option<InputFile> {
     let mut content = Vec::new();
+    let is_executable = is_executable(path);
     // Digest and content are of one read: a file that changes in between would be shown under the digest of another content.
     if path.is_file() {
         File::open(path).ok()?.take(MAX_KEPT_BYTES + 1).read_to_end(&mut content).ok()?;
         if content.len() as u64 <= MAX_KEPT_BYTES {
-            let (digest, content) = (Digest::of(&content), Some(Arc::from(content)));
-            return Some(InputFile { path: path.to_owned(), digest, content });
+            let digest = InputFile::digest(Digest::of(&content), is_executable);
+            let content = Some(Arc::from(content));
+            return Some(InputFile { path: path.to_owned(), digest, is_executable, content });
         }
     }
-    Some(InputFile { path: path.to_owned(), digest: digest_of(path).ok()?, content: None })
+    input_file(path.to_owned()).ok()
 }
 
 /// Returns the words of a value that may be paths: alone, in a list, or as a `file://` URL.
@@ -243,6 +248,7 @@ mod tests {
             variables: &variables,
             home: Some(&home),
             directory: machine.path(),
+            written: &[],
         });
         let found: Vec<_> = found.iter().map(|file| (file.mention.as_str(), file.place.clone())).collect();
         let expected = [
@@ -260,7 +266,10 @@ mod tests {
     #[test]
     fn directories_that_hold_the_outputs_are_no_inputs() {
         let machine = tempfile::tempdir().unwrap();
-        files(machine.path(), &["caller/conf/a", "images/conf/a", "other/a", "new/a"]);
+        files(
+            machine.path(),
+            &["caller/conf/a", "images/conf/a", "other/a", "new/a", "stores/a/store/blob", "stores/b/a"],
+        );
         std::os::unix::fs::symlink("images", machine.path().join("link")).unwrap();
         let at = |name: &str| machine.path().join(name).to_string_lossy().into_owned();
         let elements = [Arc::new(element("e").hook("extra-data.d/50-e", "DIB_DIR").build())];
@@ -277,6 +286,9 @@ mod tests {
             ("../images/x", at("images/conf"), true),
             ("../images/x", at("other"), true),
             ("../new/below/x", at("new"), false),
+            ("x", at("stores"), false),
+            ("x", at("stores/a"), false),
+            ("x", at("stores/b"), true),
         ] {
             let variables = [("IMAGE_NAME", image), ("DIB_DIR", named.as_str())];
             let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
@@ -285,6 +297,7 @@ mod tests {
                 variables: &variables,
                 home: None,
                 directory: &machine.path().join("caller"),
+                written: &[machine.path().join("stores/a/store")],
             });
             assert_eq!(found.len(), usize::from(is_input), "{image} {named}");
         }
@@ -311,6 +324,7 @@ mod tests {
             variables: &variables,
             home: None,
             directory: machine.path(),
+            written: &[],
         });
         let inputs: Vec<_> = found
             .iter()

@@ -29,6 +29,32 @@ pub enum ConfigError {
     },
 }
 
+/// An image for another platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it is an image for {found}, and linux/{wanted} is needed here")]
+pub struct OtherPlatform {
+    found: String,
+    wanted: String,
+}
+
+/// Fails for the config of an image that is not for Linux on `architecture` (in Go's words: `amd64`). A config that does not say
+/// passes: `docker import` once wrote such.
+///
+/// # Errors
+/// [`OtherPlatform`].
+pub fn refuse_other_platform(config: &[u8], architecture: &str) -> Result<(), OtherPlatform> {
+    let document: Value = serde_json::from_slice(config).unwrap_or_default();
+    let said = |key: &str, wanted: &str| match document[key].as_str() {
+        None | Some("") => wanted.to_owned(),
+        Some(said) => said.escape_debug().to_string(),
+    };
+    let found = format!("{}/{}", said("os", "linux"), said("architecture", architecture));
+    match found == format!("linux/{architecture}") {
+        true => Ok(()),
+        false => Err(OtherPlatform { found, wanted: architecture.to_owned() }),
+    }
+}
+
 /// What a container of the image runs, and how. `None` and absent names leave the base's value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerSettings {

@@ -20,7 +20,9 @@ mod reference;
 mod verify;
 
 pub use challenge::{Challenge, parse_challenges};
-pub use config::{ConfigError, ContainerSettings, ImageConfig, parse_diff_ids};
+pub use config::{
+    ConfigError, ContainerSettings, ImageConfig, OtherPlatform, parse_diff_ids, refuse_other_platform,
+};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
 pub use document::{
     DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, MANIFEST_TYPES, ManifestError, RawManifest, is_foreign,

@@ -81,6 +81,14 @@ pub fn write_oci_layout(
     Ok(Written { path: target.path(), bytes, digest: Digest::of(&manifest) })
 }
 
+/// Fails if an OCI layout could not be put in place at `target`, now.
+///
+/// # Errors
+/// [`OutputError::Occupied`] if a directory there is no layout.
+pub fn check_oci_layout(target: &Destination) -> Result<(), OutputError> {
+    Old::open(target).map(drop)
+}
+
 fn index(manifest: &[u8]) -> Vec<u8> {
     let media_type = MediaType::ImageManifest.to_string();
     let mut manifest = descriptor(&media_type, &Digest::of(manifest), manifest.len() as u64);

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use md5::{Digest as _, Md5};
+use rustix::fs::FileType;
 
 use super::error::{OutputError, io_error};
 use super::pending::{Pending, write_file};
@@ -63,6 +64,18 @@ impl Destination {
     pub fn at(path: &Path) -> Result<Self, OutputError> {
         let (directory, file) = Directory::of_file(path).map_err(io_error("open the directory of", path))?;
         Ok(Self::new(&directory, &file))
+    }
+
+    /// Fails if a file could not be put in place here, now.
+    ///
+    /// # Errors
+    /// [`OutputError::Directory`], [`OutputError::Io`] if nobody can write to the directory.
+    pub fn check(&self) -> Result<(), OutputError> {
+        let status = self.directory.status(&self.file).map_err(io_error("examine", &self.path()))?;
+        if status.is_some_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory) {
+            return Err(OutputError::Directory { path: self.path() });
+        }
+        self.pending().map(drop)
     }
 
     /// Returns the file's path, for messages.
@@ -223,6 +236,17 @@ mod tests {
         destination.ask_for_space(1).unwrap();
         let error = destination.ask_for_space(1 << 60).unwrap_err();
         assert!(matches!(error, OutputError::NoRoom { needed_bytes, .. } if needed_bytes == 1 << 60));
+    }
+
+    #[test]
+    fn places_are_checked_before_there_is_anything_to_put_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.raw");
+        Destination::at(&path).unwrap().check().unwrap();
+        assert_eq!(files(directory.path()), expected(&[]));
+        fs::create_dir(&path).unwrap();
+        let error = Destination::at(&path).unwrap().check().unwrap_err();
+        assert!(matches!(error, OutputError::Directory { path: found } if found == path));
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub enum OutputError {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory has the name of a file.
+    #[error("`{}` is a directory, and a file is to be written there", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The program that converts the disk failed.
     #[error(transparent)]
     Program(#[from] ExecError),

@@ -22,7 +22,9 @@ mod tar;
 
 pub use app_container::app_container_manifest;
 pub use clusters::ClusterCache;
-pub use container::{ContainerImage, load_into_docker, write_docker_archive, write_oci_layout};
+pub use container::{
+    ContainerImage, check_oci_layout, load_into_docker, write_docker_archive, write_oci_layout,
+};
 pub use convert::{Converter, QemuFormat, qemu_formats};
 pub use destination::{Destination, Written};
 pub use error::OutputError;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::cache::{FileState, failed};
 use crate::oci::{Digest, Hasher};
-use crate::port::PackageError;
+use crate::port::{PackageError, View};
 
 /// Package sources and settings. Files that they mention are read, too.
 const SETTINGS: [&str; 7] = [
@@ -42,6 +42,15 @@ const FURTHER: [&str; 11] = [
     "var/lib/dpkg/arch",
 ];
 
+/// The schemes of repositories that are directories.
+const LOCAL: [&str; 2] = ["file:", "copy:"];
+
+/// How the names of files begin from which apt makes the indices of a repository.
+const INDEX_FILES: [&str; 3] = ["InRelease", "Packages", "Release"];
+
+/// How deep these files lie in a repository: `dists/bookworm/main/binary-amd64/Packages` needs five.
+const REPOSITORY_LEVELS: u32 = 8;
+
 /// Directories below which only files count when settings mention a path. Directories there hold thousands of files, and apt reads
 /// none of them unasked.
 const NO_SETTINGS: [&str; 10] = ["bin", "dev", "lib", "proc", "run", "sbin", "sys", "tmp", "usr", "var"];
@@ -52,23 +61,34 @@ pub(super) struct Identity {
     pub(super) digest: Digest,
     /// Files and directories, by their paths.
     found: BTreeMap<PathBuf, FileState>,
-    /// The paths that settings mention, whether anything exists there or not.
-    mentioned: BTreeSet<PathBuf>,
+    mentioned: Mentioned,
+}
+
+/// The paths that settings mention, whether anything exists there or not.
+#[derive(Debug, Clone, Default)]
+struct Mentioned {
+    paths: BTreeSet<PathBuf>,
+    /// Those of repositories in directories.
+    repositories: BTreeSet<PathBuf>,
 }
 
 impl Identity {
-    /// Returns the identity of the package sources of the root at `root`. `own` is the digest of plywood's additions to them. Nothing
-    /// is read again if no file has changed since `last`.
-    pub(super) fn of(root: &Path, own: &Digest, last: Option<Self>) -> Result<Self, PackageError> {
-        let root = Root::open(root)?;
-        let fixed: BTreeSet<_> = SETTINGS.into_iter().chain(FURTHER).map(PathBuf::from).collect();
+    /// Returns the identity of the package sources of the root at `root`, whose jobs see `hooks` as their hooks directory. `own` is the
+    /// digest of plywood's additions to them. Nothing is read again if no file has changed since `last`.
+    pub(super) fn of(
+        root: &Path,
+        hooks: Option<&Path>,
+        own: &Digest,
+        last: Option<Self>,
+    ) -> Result<Self, PackageError> {
+        let root = Root { hooks: hooks.map(open).transpose()?, ..Root::open(root)? };
         if let Some(last) = last
-            && root.find(fixed.union(&last.mentioned))? == last.found
+            && root.find_all(&last.mentioned)? == last.found
         {
             return Ok(last);
         }
         let mentioned = root.mentioned()?;
-        let found = root.find(fixed.union(&mentioned))?;
+        let found = root.find_all(&mentioned)?;
         let mut hasher = Hasher::default();
         hasher.update(own.bytes());
         for path in found.keys() {
@@ -96,12 +116,52 @@ pub(super) fn own_accounts(root: &Path) -> Result<Vec<u8>, PackageError> {
 struct Root<'a> {
     path: &'a Path,
     directory: OwnedFd,
+    /// What jobs see at [`View::hooks`].
+    hooks: Option<OwnedFd>,
+}
+
+fn open(path: &Path) -> Result<OwnedFd, PackageError> {
+    let directory = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    directory.map_err(|error| failed("open", path)(error.into()))
 }
 
 impl<'a> Root<'a> {
     fn open(path: &'a Path) -> Result<Self, PackageError> {
-        let directory = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        Ok(Self { path, directory: directory.map_err(|error| failed("open", path)(error.into()))? })
+        Ok(Self { path, directory: open(path)?, hooks: None })
+    }
+
+    /// Returns all files and directories that indices depend on.
+    fn find_all(&self, mentioned: &Mentioned) -> Result<BTreeMap<PathBuf, FileState>, PackageError> {
+        let fixed: BTreeSet<_> = SETTINGS.into_iter().chain(FURTHER).map(PathBuf::from).collect();
+        let mut found = self.find(fixed.union(&mentioned.paths))?;
+        for repository in &mentioned.repositories {
+            self.find_index_files(repository, REPOSITORY_LEVELS, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Finds the files from which apt makes the indices of the repository in a directory.
+    fn find_index_files(
+        &self,
+        directory: &Path,
+        levels: u32,
+        found: &mut BTreeMap<PathBuf, FileState>,
+    ) -> Result<(), PackageError> {
+        let Some((place, _)) = self.inspect(directory)?.filter(|(place, _)| place.path.is_dir()) else {
+            return Ok(());
+        };
+        let shown = self.path.join(directory);
+        for entry in fs::read_dir(&place.path).map_err(failed("read", &shown))? {
+            let entry = entry.map_err(failed("read", &shown))?;
+            let name = entry.file_name();
+            let path = directory.join(&name);
+            if INDEX_FILES.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
+                found.extend(self.inspect(&path)?.map(|(_, state)| (path, state)));
+            } else if levels > 0 && !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                self.find_index_files(&path, levels - 1, found)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the files and directories at `paths`, and the files that are directly in these directories.
@@ -147,14 +207,16 @@ impl<'a> Root<'a> {
         Ok(Some(digest.map_err(failed("read", &self.path.join(path)))?))
     }
 
-    /// Returns the paths that settings and package sources mention: keyrings, further sources, certificates.
-    fn mentioned(&self) -> Result<BTreeSet<PathBuf>, PackageError> {
-        let mut mentioned = BTreeSet::new();
+    /// Returns the paths that settings and package sources mention: keyrings, further sources, certificates, repositories.
+    fn mentioned(&self) -> Result<Mentioned, PackageError> {
+        let mut mentioned = Mentioned::default();
         for path in self.find(SETTINGS.map(PathBuf::from).iter())?.keys() {
             let Some(place) = self.place(path)? else { continue };
             if place.path.is_file() {
                 let text = fs::read(&place.path).map_err(failed("read", &self.path.join(path)))?;
-                mentioned.extend(absolute_paths(&String::from_utf8_lossy(&text)));
+                let text = String::from_utf8_lossy(&text);
+                mentioned.paths.extend(absolute_paths(&text));
+                mentioned.repositories.extend(local_repositories(&text));
             }
         }
         let holds_no_settings =
@@ -163,13 +225,18 @@ impl<'a> Root<'a> {
             self.place(path).is_ok_and(|place| place.is_some_and(|place| place.path.is_dir()))
         };
         // Missing files stay in the list: a later hook may bring the keyring that a package source names already.
-        mentioned.retain(|path| !(holds_no_settings(path) && is_directory(path)));
+        mentioned.paths.retain(|path| !(holds_no_settings(path) && is_directory(path)));
         Ok(mentioned)
     }
 
     fn place(&self, path: &Path) -> Result<Option<Place>, PackageError> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let open = || openat2(&self.directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+        let (directory, path) = match (&self.hooks, path.strip_prefix(&View::Target.hooks()[1..])) {
+            (Some(hooks), Ok(below)) if below == Path::new("") => (hooks, Path::new(".")),
+            (Some(hooks), Ok(below)) => (hooks, below),
+            _ => (&self.directory, path),
+        };
+        let open = || openat2(directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
         // The kernel asks to try again if a rename or mount anywhere on the machine raced with a `..` in the path.
         let opened = std::iter::repeat_with(open).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
         match opened.expect("the iterator has no end") {
@@ -192,9 +259,26 @@ struct Place {
 
 /// Returns the absolute paths in a text, relative to the root.
 fn absolute_paths(text: &str) -> impl Iterator<Item = PathBuf> {
-    let words = text.split(|c: char| c.is_whitespace() || "\"';,=[]{}".contains(c));
-    let inner = words.filter_map(|word| word.strip_prefix('/')).map(|word| word.trim_matches('/'));
-    inner.filter(|path| !path.is_empty()).map(PathBuf::from)
+    words(text).filter_map(relative)
+}
+
+/// Returns the directories of local repositories in a text (`file:/srv/repository`, `mirror+file:///srv/list`), relative to the root.
+fn local_repositories(text: &str) -> impl Iterator<Item = PathBuf> {
+    words(text).filter_map(local_path).filter_map(relative)
+}
+
+fn local_path(word: &str) -> Option<&str> {
+    LOCAL.iter().find_map(|scheme| word.split_once(scheme)).map(|(_, path)| path.trim_start_matches("//"))
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c.is_whitespace() || "\"';,=[]{}".contains(c))
+}
+
+/// Returns an absolute path as one below the root.
+fn relative(path: &str) -> Option<PathBuf> {
+    let path = path.strip_prefix('/')?.trim_matches('/');
+    (!path.is_empty()).then(|| PathBuf::from(path))
 }
 
 #[cfg(test)]
@@ -226,7 +310,7 @@ mod tests {
         }
 
         fn identity(&self) -> Identity {
-            Identity::of(self.0.path(), &Digest::of("own"), None).unwrap()
+            Identity::of(self.0.path(), None, &Digest::of("own"), None).unwrap()
         }
     }
 
@@ -261,7 +345,7 @@ mod tests {
             change(&world);
             let after = world.identity();
             assert_ne!(before.digest, after.digest, "{what}");
-            let seen = Identity::of(world.0.path(), &Digest::of("own"), Some(before)).unwrap();
+            let seen = Identity::of(world.0.path(), None, &Digest::of("own"), Some(before)).unwrap();
             assert_eq!(seen.digest, after.digest, "{what}: noticed by those who saw it before");
         }
     }
@@ -289,10 +373,38 @@ mod tests {
     }
 
     #[test]
+    fn local_repositories_count_by_their_index_files_wherever_jobs_see_them() {
+        let (world, hooks) = (World::new(), World::new());
+        world.write(
+            "etc/apt/sources.list",
+            "deb [trusted=yes] file:/srv/flat ./\ndeb copy:///tmp/in_target.d/repository bookworm main\n",
+        );
+        let identity =
+            |last| Identity::of(world.0.path(), Some(hooks.0.path()), &Digest::of("own"), last).unwrap();
+        let mut last = identity(None);
+        for (world, path) in [
+            (&world, "srv/flat/Packages"),
+            (&world, "srv/flat/Packages.gz"),
+            (&hooks, "repository/dists/bookworm/InRelease"),
+            (&hooks, "repository/dists/bookworm/main/binary-amd64/Packages"),
+        ] {
+            for text in ["1", "22"] {
+                world.write(path, text);
+                let now = identity(Some(last.clone()));
+                assert_ne!(now.digest, last.digest, "{path}");
+                last = now;
+            }
+        }
+        hooks.write("repository/pool/a.deb", "1");
+        hooks.write("other/Packages", "1");
+        assert_eq!(identity(None).digest, last.digest);
+    }
+
+    #[test]
     fn equal_roots_have_equal_identities() {
         let (one, other) = (World::new(), World::new());
         assert_eq!(one.identity().digest, other.identity().digest);
-        let elsewhere = Identity::of(one.0.path(), &Digest::of("other mirrors"), None).unwrap();
+        let elsewhere = Identity::of(one.0.path(), None, &Digest::of("other mirrors"), None).unwrap();
         assert_ne!(one.identity().digest, elsewhere.digest);
         one.write("etc/motd", "hello");
         assert_eq!(one.identity().digest, other.identity().digest);

@@ -138,8 +138,9 @@ impl Packages for AptPackages {
         &'a self,
         base: Option<&'a BaseDefinition>,
         scratch: &Path,
+        hooks: Option<&Path>,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError> {
-        Ok(Box::new(AptSession::open(self, base, scratch)?))
+        Ok(Box::new(AptSession::open(self, base, scratch, hooks)?))
     }
 
     fn secrets(&self) -> Environment {

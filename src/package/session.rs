@@ -48,6 +48,8 @@ pub(super) struct AptSession<'a> {
     /// `None` if the image has package sources of its own.
     base: Option<&'a BaseDefinition>,
     scratch: PathBuf,
+    /// What jobs see as their hooks directory: elements bring repositories among their files.
+    hooks: Option<PathBuf>,
     /// The digest of the files in `apt/`, without accounts.
     configuration: Digest,
     /// The package sources at the last look.
@@ -65,11 +67,13 @@ impl<'a> AptSession<'a> {
         packages: &'a AptPackages,
         base: Option<&'a BaseDefinition>,
         scratch: &Path,
+        hooks: Option<&Path>,
     ) -> Result<Self, PackageError> {
         let mut session = Self {
             packages,
             base,
             scratch: scratch.to_owned(),
+            hooks: hooks.map(Path::to_owned),
             configuration: Digest::of(""),
             identity: RefCell::default(),
             shown: RefCell::default(),
@@ -240,7 +244,7 @@ impl<'a> AptSession<'a> {
     /// Returns the identity of the package sources of the root at `root`, as this machine reaches them.
     fn sources(&self, root: &Path) -> Result<Digest, PackageError> {
         let last = self.identity.take();
-        let identity = Identity::of(root, &self.configuration, last)?;
+        let identity = Identity::of(root, self.hooks.as_deref(), &self.configuration, last)?;
         let digest = identity.digest;
         self.identity.replace(Some(identity));
         Ok(digest)

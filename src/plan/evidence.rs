@@ -6,14 +6,17 @@
 //!
 //! | read | evidence | on another machine |
 //! |---|---|---|
-//! | a file that was opened | its digest | counts, unless [`belongs_to_distribution`] |
-//! | a directory that was listed | the names in it | the same |
-//! | a path that a hook's text has | whether it is there, its type, mode, owner, link target | the same |
+//! | a file that was opened | its bytes, mode, owner and attributes | counts, unless [`belongs_to_distribution`] |
+//! | a directory that was listed | its entries, with their types, modes, owners and link targets | the same |
+//! | a path that a hook's text has | the same of the path, whether it is there, whether it is empty | the same |
+//! | a path below a directory that a hook's text has | the same of everything below it | the same |
+//! | symlinks on the way to a file that was opened | those in the directories above the file | the same |
 //! | a look for a file by a computed name | all names below [`NAMES`] | does not count |
 //!
-//! The last two cover what no trace sees: files that are looked for and missing, and `stat`.
+//! All but the first two cover what no trace sees: files that are looked for and missing, `stat`, and symlinks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +26,13 @@ use crate::oci::Digest;
 
 /// Directories whose names count as a whole, for hooks that look for files there by computed names.
 pub const NAMES: [&str; 3] = ["/etc", "/opt", "/usr/local"];
+
+/// Directories whose entries come and go with the distribution's packages, or with what the host does. Where a hook's text has one
+/// of them, only the directory itself counts.
+const BUSY: [&str; 5] = ["/usr", "/usr/share", "/var", "/var/lib", "/"];
+
+/// The same, with everything below.
+const BUSY_BELOW: [&str; 5] = ["/boot", "/var/backups", "/var/cache", "/var/log", "/var/spool"];
 
 /// What the sandbox puts in place of the host's: nothing there is a file of the host.
 pub const NOT_OF_HOST: [&str; 9] =
@@ -63,12 +73,16 @@ pub struct HostRead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aspect {
-    /// The bytes of a file.
+    /// Bytes, mode, owner and extended attributes of a file.
     Content,
-    /// The names and types in a directory.
+    /// The entries of a directory, each as [`Aspect::Entry`] tells.
     Listing,
-    /// Type, mode, owner and link target.
+    /// Type, mode, owner, link target, and whether a file is empty.
     Entry,
+    /// The same of everything below a directory.
+    Names,
+    /// The symlinks in a directory, and where they lead.
+    Links,
 }
 
 /// Size and times of a file: equal stamps mean that nothing was written in between.
@@ -112,23 +126,25 @@ pub struct HostChange {
 impl std::fmt::Display for HostChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { path, aspect, difference, by } = self;
-        let (kind, verb) = match aspect {
-            Some(Aspect::Content) => ("host file", "read"),
-            Some(Aspect::Listing) => ("host directory", "listed"),
-            Some(Aspect::Entry) => ("host path", "names"),
-            None => ("host names at and below", ""),
+        let (kind, verb, are_several) = match aspect {
+            Some(Aspect::Content) => ("host file", "read", false),
+            Some(Aspect::Listing) => ("host directory", "listed", false),
+            Some(Aspect::Entry) => ("host path", "names", false),
+            Some(Aspect::Names) => ("host names below", "names", true),
+            Some(Aspect::Links) => ("host symlinks in", "read from", true),
+            None => ("host names at and below", "", true),
         };
         write!(f, "{kind} `{path}`")?;
         if let Some(by) = by {
             write!(f, ", which `{by}` {verb},")?;
         }
-        f.write_str(match (difference, aspect) {
-            (HostDifference::Changed, None) => " have changed",
-            (HostDifference::Appeared, None) => " have appeared",
-            (HostDifference::Gone, None) => " are gone",
-            (HostDifference::Changed, _) => " has changed",
-            (HostDifference::Appeared, _) => " has appeared",
-            (HostDifference::Gone, _) => " is gone",
+        f.write_str(match (difference, are_several) {
+            (HostDifference::Changed, true) => " have changed",
+            (HostDifference::Appeared, true) => " have appeared",
+            (HostDifference::Gone, true) => " are gone",
+            (HostDifference::Changed, false) => " has changed",
+            (HostDifference::Appeared, false) => " has appeared",
+            (HostDifference::Gone, false) => " is gone",
         })
     }
 }
@@ -141,6 +157,27 @@ impl Evidence {
         let reads = reads.map(|read| HostRead { stamp: None, ..read.clone() }).collect();
         Self { reads, names: BTreeMap::new(), gap: self.gap.clone() }
     }
+}
+
+/// Says how much counts of a directory that a hook's text has, for what the hook looks for below it by a computed name: nothing
+/// further where that is known anyway or belongs to the distribution.
+pub fn aspect_below(path: &str) -> Option<Aspect> {
+    let is_at_or_below = |place: &&str| Path::new(path).starts_with(place);
+    let is_counted_otherwise = NAMES.iter().chain(&BUSY_BELOW).chain(&NOT_OF_HOST).any(is_at_or_below)
+        || BUSY.contains(&path)
+        || belongs_to_distribution(path);
+    // `/srv` may hold what has nothing to do with the hook.
+    let aspect = if path.matches('/').count() == 1 { Aspect::Listing } else { Aspect::Names };
+    (!is_counted_otherwise).then_some(aspect)
+}
+
+/// Returns the directories above a file that was opened in which a symlink may have led to it. `/` is none of them: kernels of the
+/// distribution have links there.
+pub fn directories_with_links(path: &str) -> impl Iterator<Item = &str> {
+    let is_known =
+        belongs_to_distribution(path) || NAMES.iter().any(|place| Path::new(path).starts_with(place));
+    let above = Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
+    above.filter(move |directory| !is_known && *directory != "/")
 }
 
 /// Returns the absolute paths of the host that a hook's text has: those that begin a word, without their last part where that
@@ -157,7 +194,7 @@ fn begins_word(before: &str) -> bool {
         || before_default(before)
 }
 
-/// Returns the path that `text` begins with, if it can be one of the host and has more than one component.
+/// Returns the path that `text` begins with, if it can be one of the host.
 fn host_path(text: &str) -> Option<String> {
     let is_of_path = |c: char| c.is_ascii_alphanumeric() || "/._+@-".contains(c);
     let end = text.find(|c: char| !is_of_path(c)).unwrap_or(text.len());
@@ -168,7 +205,7 @@ fn host_path(text: &str) -> Option<String> {
     };
     let parts: Vec<_> = path.split('/').skip(1).collect();
     let is_plain =
-        parts.len() > 1 && parts.iter().all(|part| !part.is_empty() && *part != "." && *part != "..");
+        !parts.is_empty() && parts.iter().all(|part| !part.is_empty() && *part != "." && *part != "..");
     let is_hosts = !NOT_OF_HOST.iter().any(|place| Some(&place[1..]) == parts.first().copied());
     (is_plain && is_hosts).then(|| path.to_owned())
 }
@@ -186,7 +223,7 @@ mod tests {
             ("cp $TARGET_ROOT/etc/x ${T}/etc/y a/etc/z", &[]),
             ("X=/opt/x:/srv/y/", &["/opt/x", "/srv/y"]),
             ("for x in /srv/keys/*.pub; do", &["/srv/keys"]),
-            ("ls /srv/keys/$NAME /etc/$NAME", &["/srv/keys"]),
+            ("ls /srv/keys/$NAME /srv/$NAME", &["/srv", "/srv/keys"]),
             ("curl https://host/etc/x file:///srv/x", &[]),
             ("sed -e '/^#/d' -e 's/a/b/' /etc/hosts.", &["/etc/hosts"]),
             ("cat </proc/cpuinfo >/tmp/x; ls /", &[]),
@@ -196,6 +233,37 @@ mod tests {
         for (text, expected) in table {
             let found = literal_paths(text);
             assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn directories_that_texts_name_count_with_what_is_below() {
+        for (path, expected) in [
+            ("/srv/company", Some(Aspect::Names)),
+            ("/usr/share/company", Some(Aspect::Names)),
+            ("/var/lib/ci/info", Some(Aspect::Names)),
+            ("/srv", Some(Aspect::Listing)),
+            ("/etc/company", None),
+            ("/usr/local/share", None),
+            ("/usr/bin", None),
+            ("/usr/share", None),
+            ("/var/log/apt", None),
+            ("/var/lib/dpkg/info", None),
+            ("/boot", None),
+        ] {
+            assert_eq!(aspect_below(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn links_are_looked_for_above_content_alone() {
+        for (path, expected) in [
+            ("/srv/v1/a", &["/srv/v1", "/srv"][..]),
+            ("/data", &[]),
+            ("/usr/bin/tar", &[]),
+            ("/etc/company/a", &[]),
+        ] {
+            assert_eq!(directories_with_links(path).collect::<Vec<_>>(), expected, "{path}");
         }
     }
 }

@@ -71,7 +71,10 @@ impl Image {
         image.files = ["web.conf", "other.conf"]
             .map(|name| {
                 let path = PathBuf::from("project").join(name);
-                (name.to_owned(), InputFile { path, digest: Digest::of(name), content: None })
+                (
+                    name.to_owned(),
+                    InputFile { path, digest: Digest::of(name), is_executable: false, content: None },
+                )
             })
             .into();
         image.packages = vec!["vim".to_owned(), "git".to_owned()];

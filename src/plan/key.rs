@@ -27,7 +27,7 @@ crate::identity! {
 
 /// Version of the written form and of how hooks are run. Raised on purpose when a step run by this plywood could
 /// give other bytes than by the last one; every cached layer is then built again.
-pub const BEHAVIOUR_VERSION: u32 = 6;
+pub const BEHAVIOUR_VERSION: u32 = 7;
 
 /// What the label of a variable starts with.
 const VARIABLE: &str = "variable ";

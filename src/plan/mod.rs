@@ -51,16 +51,19 @@ pub use compose::plan_image;
 pub use distribution::belongs_to_distribution;
 pub use error::PlanError;
 pub use evidence::{
-    Aspect, Evidence, HostChange, HostDifference, HostRead, NAMES, NOT_OF_HOST, Stamp, literal_paths,
+    Aspect, Evidence, HostChange, HostDifference, HostRead, NAMES, NOT_OF_HOST, Stamp, aspect_below,
+    directories_with_links, literal_paths,
 };
 pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
 pub use request::{Foundation, MachineContent, MachineFile, Request};
-pub use seal::{Seal, is_secret, secret_texts, without_credentials};
+pub use seal::{Seal, is_secret, secret_texts};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
 pub use step::{
     Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,
     Tasks, WORK_DIR_ON_HOST, Work,
 };
-pub use variables::{element_variables, is_about_the_call, mentions_variable, names_log, names_written_file};
+pub use variables::{
+    element_variables, elements_yaml, is_about_the_call, mentions_variable, names_log, names_written_file,
+};

@@ -116,6 +116,7 @@ fn files_of_the_machine_are_seen_by_hooks_on_the_host_that_mention_them() {
         content: MachineContent::Input(InputFile {
             path: place.into(),
             digest: Digest::of(place),
+            is_executable: false,
             content: None,
         }),
     };

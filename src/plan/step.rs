@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::hooks::phase_of;
 use super::{ContentKey, Foundation, InputKey, KeyFields, Record, ResolvedSource};
 use crate::distro::{Architecture, BaseDefinition, BaseSource};
-use crate::element::{BOOT_LOADER_HOOK, Element, Phase, Place};
+use crate::element::{BOOT_LOADER_HOOK, Element, Phase, Place, Relevance};
 use crate::oci::{ChainId, DiffId, Digest};
 
 /// The fragment of `environment.d` that sets the default install type, from `extra-data.d` on.
@@ -139,6 +140,8 @@ pub struct Tasks {
     pub links: BTreeMap<String, String>,
     /// The files of its `environment.d` that are sourced before each phase, in order.
     pub fragments: Vec<String>,
+    /// Why these matter, by their names. In no key: it follows from the texts.
+    pub relevance: BTreeMap<String, Relevance>,
     /// The variables that are set before the fragments are sourced.
     pub environment: BTreeMap<String, String>,
     /// Files of the image definition, shown in the directory `files` of the hooks directory, by name.
@@ -159,7 +162,35 @@ pub struct Tasks {
     pub phases: Vec<Phase>,
 }
 
+impl InputFile {
+    /// Returns the digest of a file's bytes and whether it can be executed.
+    pub fn digest(bytes: Digest, is_executable: bool) -> Digest {
+        match is_executable {
+            true => Digest::of([b"executable ".as_slice(), bytes.bytes()].concat()),
+            false => bytes,
+        }
+    }
+}
+
 impl Tasks {
+    /// Returns the texts of the files that the hook at `path` may source or call on the host: its own first, then tools, files at
+    /// the top of elements, and files beside hooks that are no hooks of this step.
+    pub fn texts_around<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let is_hook = |path: &str| {
+            let task =
+                |task: &Task| task.action == Action::Hook && path == format!("{}/{}", task.phase, task.name);
+            self.list.iter().any(task)
+        };
+        let is_beside = move |other: &str| match (other.split_once('/'), phase_of(other)) {
+            (None, _) => true,
+            (_, Some(phase)) => phase.place() == Place::Host && !is_hook(other),
+            (Some((directory, _)), None) => directory == "bin",
+        };
+        let own = self.hooks.get_key_value(path);
+        let others = self.hooks.iter().filter(move |(other, _)| *other != path && is_beside(other));
+        own.into_iter().chain(others).filter_map(|(path, element)| element.text(path))
+    }
+
     /// Says whether a file that hooks see has this word in it, but for the hook whose work plywood does.
     pub fn mention(&self, word: &str) -> bool {
         let has = |text: &[u8]| text.windows(word.len()).any(|part| part == word.as_bytes());
@@ -173,8 +204,10 @@ impl Tasks {
 pub struct InputFile {
     /// Where it is. No part of any key.
     pub path: PathBuf,
-    /// What it holds.
+    /// What it holds, and whether it can be executed.
     pub digest: Digest,
+    /// Whether it is a file that can be executed.
+    pub is_executable: bool,
     /// Its bytes, if they were kept: they are shown whatever the file holds by then.
     pub content: Option<Arc<[u8]>>,
 }

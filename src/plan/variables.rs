@@ -15,7 +15,7 @@ pub fn element_variables(elements: &[Arc<Element>]) -> BTreeMap<String, String> 
         names.iter().map(|name| pair(name)).collect::<Vec<_>>().join(separator)
     };
     let place = |name: &str| format!("{ELEMENTS_ON_HOST}/{name}");
-    let yaml = format!("{{{}}}", joined(", ", &|name| format!("{name}: {}", place(name))));
+    let yaml = elements_yaml(names.iter().map(|name| (*name, place(name))));
     let pairs = joined(" ", &|name| format!("[{name}]={}", place(name)));
     [
         ("IMAGE_ELEMENT", names.join(" ")),
@@ -24,6 +24,12 @@ pub fn element_variables(elements: &[Arc<Element>]) -> BTreeMap<String, String> 
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+/// Returns elements as a YAML map of names and directories, sorted by name, one a line: what programs that read no YAML rely on.
+pub fn elements_yaml<'a>(places: impl Iterator<Item = (&'a str, String)>) -> String {
+    let sorted: BTreeMap<_, _> = places.collect();
+    sorted.iter().map(|(name, path)| format!("{name}: {path}\n")).collect()
 }
 
 /// Variables that say how a step is run and logged, and never what it makes. Hooks see them; no key has them.
@@ -104,7 +110,7 @@ mod tests {
         let elements = ["a", "b-c"].map(|name| Arc::new(element(name).build()));
         let variables = element_variables(&elements);
         assert_eq!(variables["IMAGE_ELEMENT"], "a b-c");
-        let yaml = "{a: /tmp/plywood/elements/a, b-c: /tmp/plywood/elements/b-c}";
+        let yaml = "a: /tmp/plywood/elements/a\nb-c: /tmp/plywood/elements/b-c\n";
         assert_eq!(variables["IMAGE_ELEMENT_YAML"], yaml);
         let function = "() {  echo \"[a]=/tmp/plywood/elements/a [b-c]=/tmp/plywood/elements/b-c \"\n}";
         assert_eq!(variables["BASH_FUNC_get_image_element_array%%"], function);

@@ -3,7 +3,7 @@
 //! A view is [`Tasks`] with nothing to do yet. All of it goes into the step's key, so it is kept as narrow as can be known
 //! from the hooks' texts; what a hook might look up by a name that no text says makes it wider, never wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::PlanError;
@@ -14,9 +14,9 @@ use super::request::{MachineContent, MachineFile, Request};
 use super::step::Tasks;
 use super::variables::{mentioned_name, mentions_variable};
 use crate::element::{
-    DuplicateHook, Element, Fragment, Mentions, PROVIDER_DATA, Phase, PhaseClass, Place, environment_order,
-    is_done_natively, is_never_called, is_source_variable, library_variables, provider_variables,
-    relevant_fragments,
+    DuplicateHook, Element, Fragment, Mentions, PROVIDER_DATA, Phase, PhaseClass, Place, Relevance,
+    environment_order, is_done_natively, is_never_called, is_source_variable, library_variables,
+    provider_variables, relevant_fragments,
 };
 
 /// Returns what hooks of these phases see that share a step: the files of `elements`, but for those of other phases.
@@ -138,23 +138,26 @@ fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, v
         // A hook that adds some does not have to say for which init system.
         mentions.names.insert("DIB_INIT_SYSTEM".to_owned());
     }
-    let fragments = loop {
-        let fragments = add_fragments(request, owners, &mut hooks, &mut mentions);
+    let mut relevance = BTreeMap::new();
+    loop {
+        add_fragments(request, owners, &mut hooks, &mut mentions, &mut relevance);
         // Fragments source files, too, and these may read what further fragments set.
         let named = add_named(request.elements, &mut hooks);
         if named.is_empty() {
-            break fragments;
+            break;
         }
         let texts = named.iter().filter_map(|(path, element)| element.text(path));
         mentions.merge(texts.map(Mentions::of).collect());
-    };
+    }
+    let mut fragments: Vec<_> = relevance.keys().cloned().collect();
+    fragments.sort_by(|a, b| environment_order(a, b));
     let asks_for_sources = texts_on_host(&hooks).any(asks_for_sources);
     let environment = only(request.variables, |name| {
         mentions.includes(mentioned_name(name)) || (asks_for_sources && is_source_variable(name))
     });
     let files = only(request.files, |name| environment.values().any(|value| names_file(value, name)));
     let shown = if looks_into_elements(&hooks) { request.elements.to_vec() } else { Vec::new() };
-    let mut tasks = Tasks { hooks, fragments, environment, files, shown, ..Tasks::default() };
+    let mut tasks = Tasks { hooks, fragments, relevance, environment, files, shown, ..Tasks::default() };
     add_machine_files(request, &mut tasks);
     tasks
 }
@@ -239,26 +242,24 @@ fn mentions(request: &Request<'_>, owners: &[Arc<Element>], hooks: &Hooks) -> Me
     mentions
 }
 
-/// Adds the fragments that matter to `hooks`, and what they read to `mentions`; returns their names in order.
+/// Adds the fragments that matter to `hooks`, what they read to `mentions`, and why they matter to `relevance`, by their names.
 fn add_fragments(
     request: &Request<'_>,
     owners: &[Arc<Element>],
     hooks: &mut Hooks,
     mentions: &mut Mentions,
-) -> Vec<String> {
+    relevance: &mut BTreeMap<String, Relevance>,
+) {
     let (sources, fragments): (Vec<_>, Vec<_>) = request.elements.iter().flat_map(fragments_of).unzip();
-    let relevant: BTreeSet<_> =
+    let relevant: Vec<_> =
         owners.iter().flat_map(|owner| relevant_fragments(&owner.name, mentions, &fragments)).collect();
-    let mut names = Vec::new();
-    for place in relevant {
+    for (place, why) in relevant {
         let Fragment { name, mentions: own, .. } = &fragments[place];
         mentions.merge(own.clone());
         hooks.insert(format!("environment.d/{name}"), Arc::clone(sources[place]));
-        names.push((*name).to_owned());
+        // The first reason is the one without the help of what it reads itself.
+        relevance.entry((*name).to_owned()).or_insert(why);
     }
-    names.sort_by(|a, b| environment_order(a, b));
-    names.dedup();
-    names
 }
 
 fn fragments_of(element: &Arc<Element>) -> impl Iterator<Item = (&Arc<Element>, Fragment<'_>)> {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::oci::{DiffId, Digest};
 
 /// One thing that happened. Serialises to one JSON object with a field `event`: the lines of `--progress json`.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Event<'a> {
     /// An image's steps are known.
@@ -216,7 +217,7 @@ impl Event<'_> {
 }
 
 /// Which way blobs go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// To the registry.
@@ -226,7 +227,7 @@ pub enum Direction {
 }
 
 /// What it took to get a blob where it was wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
     /// Its bytes went over the wire.
@@ -238,7 +239,7 @@ pub enum How {
 }
 
 /// How far a transfer is, and how fast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Pace {
     /// Bytes that have moved.

@@ -95,7 +95,11 @@ pub enum HookFilesError {
         source: io::Error,
     },
     /// A file changed after the plan was made.
-    #[error("`{}` changed during the build", path.display())]
+    #[error(
+        "`{}` changed during the build, so hooks would not see what their step's key says (build again, or copy it to where \
+         nothing changes it)",
+        path.display()
+    )]
     Changed {
         /// The file.
         path: PathBuf,

@@ -11,11 +11,13 @@ use crate::element::{Environment, Place};
 /// Gives steps access to package repositories. Mirrors, indices and downloads never get into a layer.
 pub trait Packages: Sync {
     /// Opens a session for one step: private copies of the shared downloads, in `scratch`, so that two builds at once do
-    /// not wait for each other's locks. Without a base, the image has package sources of its own.
+    /// not wait for each other's locks. Without a base, the image has package sources of its own. Jobs see `hooks` as their hooks
+    /// directory: package sources may lead there.
     fn session<'a>(
         &'a self,
         base: Option<&'a BaseDefinition>,
         scratch: &Path,
+        hooks: Option<&Path>,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError>;
 
     /// Returns passwords of the machine that jobs can read, each under the name of a secret: no output shows them.

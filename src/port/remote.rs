@@ -79,6 +79,17 @@ pub trait RemoteCache: Sync {
     fn delete(&self, manifest: &Digest) -> Result<(), RemoteError>;
 }
 
+impl RemoteError {
+    /// Returns the blob that the registry holds in a damaged copy, if that is what failed.
+    pub fn damaged_blob(&self) -> Option<Digest> {
+        match self {
+            RemoteError::Damaged { digest, .. } => Some(*digest),
+            RemoteError::Store(StoreError::Damaged { expected, .. }) => Some(*expected),
+            _ => None,
+        }
+    }
+}
+
 /// A repository that does not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
@@ -90,6 +101,16 @@ pub enum RemoteError {
         /// The repository.
         repository: String,
         /// Why it failed.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The registry serves other bytes than the digest of a blob names, again and again.
+    #[error("cannot fetch a layer from `{repository}`")]
+    Damaged {
+        /// The repository.
+        repository: String,
+        /// The blob.
+        digest: Digest,
+        /// What came instead.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The registry deletes nothing.

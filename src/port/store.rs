@@ -263,6 +263,14 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// The store's index of images cannot be read.
+    #[error("the store's index `{}` is not valid: {reason}", path.display())]
+    DamagedIndex {
+        /// The index.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// An image or archive from elsewhere cannot be taken in.
     #[error("cannot import `{}`", path.display())]
     Import {

@@ -49,6 +49,11 @@ impl<'a> CacheRepository<'a> {
     fn pull(&self, blob: &Blob, transfers: &Transfers<'_>, take: &Take<'_>) -> Result<(), RemoteError> {
         let pulled = self.remote.pull_blob(&blob.digest, blob.bytes, transfers, |source| take(blob, source));
         pulled.map_err(|error| match error {
+            PullError::Registry(error) if error.is_damage() => RemoteError::Damaged {
+                repository: self.name.clone(),
+                digest: blob.digest,
+                source: error.into(),
+            },
             PullError::Registry(error) => self.failed("fetch a layer from")(error),
             PullError::Taking(error) => RemoteError::Store(error),
         })

@@ -114,6 +114,20 @@ pub enum RegistryError {
         /// What came; where there is more, what had come by then.
         found: u64,
     },
+    /// The registry has a copy of another size, and keeps it although the blob was sent again.
+    #[error(
+        "`{repository}` holds a damaged copy of blob {digest} ({found} bytes instead of {expected}) and does not replace it"
+    )]
+    KeepsDamaged {
+        /// The repository.
+        repository: String,
+        /// The blob.
+        digest: Digest,
+        /// Bytes of the blob.
+        expected: u64,
+        /// Bytes of the copy.
+        found: u64,
+    },
     /// What was served as a manifest is none.
     #[error("{request}: the answer (`{content_type}`) cannot be used")]
     NoManifest {
@@ -193,7 +207,7 @@ pub enum HelperError {
     #[error(transparent)]
     Run(#[from] ExecError),
     /// It failed.
-    #[error("it ended with {exit}: {said}")]
+    #[error("it ended with {exit}{}", quoted(said))]
     Failed {
         /// How it ended.
         exit: std::process::ExitStatus,

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracing::debug;
-
 use super::error::RegistryError;
 use super::meter::Transfer;
 
@@ -149,7 +147,6 @@ impl<'a> Attempts<'a> {
                 source: Box::new(error),
             });
         }
-        debug!(action = self.action, attempts = self.failed, %error, ?wait, "tries again");
         self.sleep(wait)
     }
 

@@ -49,6 +49,28 @@ pub struct Upload<'a> {
     pub mount_from: Option<&'a Repository>,
 }
 
+/// A repository's copy of a blob, as far as its size tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Missing,
+    Whole,
+    /// It has another size: the registry's disk was full once, or has lost bytes.
+    Damaged {
+        found: u64,
+    },
+}
+
+impl Held {
+    /// Judges the size that a registry says; zero stands for a registry that says none.
+    fn of(size: Option<u64>, bytes: u64) -> Self {
+        match size {
+            None => Self::Missing,
+            Some(found) if found == bytes || found == 0 => Self::Whole,
+            Some(found) => Self::Damaged { found },
+        }
+    }
+}
+
 impl Remote {
     /// Returns the size of a blob that the repository has, as it says, or `None`.
     ///
@@ -71,12 +93,12 @@ impl Remote {
         uploads: &[Upload<'_>],
         transfers: &Transfers<'_>,
     ) -> Result<Vec<How>, RegistryError> {
-        let digests: BTreeSet<_> = uploads.iter().map(|upload| upload.digest).collect();
-        let digests: Vec<_> = digests.into_iter().collect();
-        let is_there = |digest: &Digest| Ok((*digest, self.head_blob(digest)?.is_some()));
-        let asked = transfers.each(QUESTIONS, &digests, is_there)?;
-        let lacks = asked.into_iter().filter(|(_, is_there)| !is_there);
-        let mut lacks: BTreeSet<_> = lacks.map(|(digest, _)| digest).collect();
+        let blobs: BTreeSet<_> = uploads.iter().map(|upload| (upload.digest, upload.bytes)).collect();
+        let blobs: Vec<_> = blobs.into_iter().collect();
+        let ask = |(digest, bytes): &(Digest, u64)| Ok((*digest, self.held(digest, *bytes)?));
+        let asked = transfers.each(QUESTIONS, &blobs, ask)?;
+        let lacks = asked.iter().filter(|(_, held)| *held != Held::Whole);
+        let mut lacks: BTreeSet<_> = lacks.map(|(digest, _)| *digest).collect();
         // Where a blob is named twice, it is there when the second of them is looked at.
         let (mut missing, there): (Vec<_>, Vec<_>) =
             uploads.iter().partition(|upload| lacks.remove(&upload.digest));
@@ -85,7 +107,19 @@ impl Remote {
         }
         // Begun last, the largest would be waited for in the end.
         missing.sort_by_key(|upload| Reverse(upload.bytes));
-        transfers.each(self.jobs(), &missing, |upload| self.push_blob(upload, transfers))
+        let sent = transfers.each(self.jobs(), &missing, |upload| self.push_blob(upload, transfers))?;
+        let damaged = asked.iter().filter(|(_, held)| matches!(held, Held::Damaged { .. }));
+        let damaged: BTreeSet<_> = damaged.map(|(digest, _)| *digest).collect();
+        missing.iter().filter(|upload| damaged.contains(&upload.digest)).try_for_each(|upload| {
+            // Most registries drop what is sent under a digest that they know.
+            self.refuse_damaged(upload)
+        })?;
+        Ok(sent)
+    }
+
+    /// Asks for the repository's copy of a blob of this size.
+    fn held(&self, digest: &Digest, bytes: u64) -> Result<Held, RegistryError> {
+        Ok(Held::of(self.head_blob(digest)?, bytes))
     }
 
     /// Sends a blob that is not there, unless it can be mounted.
@@ -107,6 +141,20 @@ impl Remote {
         }
     }
 
+    /// Fails if the registry has a copy of another size.
+    fn refuse_damaged(&self, upload: &Upload<'_>) -> Result<(), RegistryError> {
+        let Upload { digest, bytes, .. } = upload;
+        match self.held(digest, *bytes)? {
+            Held::Damaged { found } => Err(RegistryError::KeepsDamaged {
+                repository: self.repository().to_string(),
+                digest: *digest,
+                expected: *bytes,
+                found,
+            }),
+            Held::Missing | Held::Whole => Ok(()),
+        }
+    }
+
     fn try_push(
         &self,
         upload: &Upload<'_>,
@@ -115,7 +163,7 @@ impl Remote {
     ) -> Result<How, RegistryError> {
         // The attempt before may have arrived, and its acknowledgement been lost.
         let head = || self.request(Method::HEAD, &format!("blobs/{}", upload.digest));
-        if is_repeated && size_of(self.call(&head(), &[200, 404])?)?.is_some() {
+        if is_repeated && Held::of(size_of(self.call(&head(), &[200, 404])?)?, upload.bytes) == Held::Whole {
             return Ok(How::Moved);
         }
         let Some(session) = self.open_session(upload)? else { return Ok(How::Mounted) };

@@ -38,7 +38,7 @@ mod watch;
 mod wire;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -85,13 +85,14 @@ pub struct Namespaces {
     interrupted: Arc<AtomicBool>,
     limits: Limits,
     network: Network,
+    hidden: Option<PathBuf>,
 }
 
 impl Namespaces {
     /// Makes a sandbox that starts its jobs through this very program, and ends them once `interrupted` is true.
     pub fn new(_mounts: PrivateMounts, interrupted: Arc<AtomicBool>) -> Self {
         let (limits, network) = (Limits::default(), Network::Host);
-        Self { launcher: PathBuf::from("/proc/self/exe"), interrupted, limits, network }
+        Self { launcher: PathBuf::from("/proc/self/exe"), interrupted, limits, network, hidden: None }
     }
 
     /// Gives each job that is not interactive these limits.
@@ -102,6 +103,11 @@ impl Namespaces {
         // Now, and not at the first hook.
         limit::Groups::make(&limits)?;
         Ok(Self { limits, ..self })
+    }
+
+    /// Hides this directory of the host from jobs, but for what their binds show of it.
+    pub fn hiding(self, directory: &Path) -> Self {
+        Self { hidden: Some(directory.to_owned()), ..self }
     }
 
     /// Keeps every job off the network.

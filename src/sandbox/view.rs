@@ -66,8 +66,13 @@ pub(super) fn enter(order: &Order) -> Result<Trace, SandboxError> {
     if order.job.view == View::Host {
         root.mount_below_target()?;
     }
+    root.hide(order)?;
     for (bind, source) in order.job.binds.iter().zip(machine.sources) {
         source.map_or(Ok(()), |source| root.bind(source, bind))?;
+        // A bind may show again what lies in it: the caller's directory may hold the store.
+        if order.hidden.as_ref().is_some_and(|hidden| hidden.starts_with(&bind.target)) {
+            root.hide(order)?;
+        }
     }
     if let Some(terminal) = machine.terminal {
         root.mount(&terminal, "the terminal", "/dev/console")?;
@@ -300,6 +305,15 @@ impl Assembly {
                 tmpfs.attach(self.place(target)?.as_fd())
             })
             .map_err(mount::error("tmpfs", target))
+    }
+
+    /// Covers the directory that the job is not to see, if its root has it.
+    fn hide(&self, order: &Order) -> Result<(), SandboxError> {
+        let Some(hidden) = order.hidden.as_ref().and_then(|hidden| hidden.to_str()) else { return Ok(()) };
+        match self.place(hidden) {
+            Ok(_) => self.mount_fresh(hidden, "0700", |_| Ok(())),
+            Err(_) => Ok(()),
+        }
     }
 
     fn mount_kind(&self, kind: &str, options: &[(&str, &str)], target: &str) -> Result<(), SandboxError> {

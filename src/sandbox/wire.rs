@@ -21,6 +21,8 @@ pub(super) struct Order {
     /// Where plywood has mounted the root.
     pub(super) root: PathBuf,
     pub(super) terminal: Terminal,
+    /// A directory of the host that the job does not see.
+    pub(super) hidden: Option<PathBuf>,
     /// The files by which the supervisor enters the job's control groups.
     pub(super) doors: Vec<PathBuf>,
 }

@@ -435,6 +435,10 @@ impl Applier {
     }
 
     fn link(&mut self, target: &[u8], parent: &Dir, name: &[u8]) -> io::Result<()> {
+        self.try_link(target, parent, name).map_err(|error| explain_link(error, target))
+    }
+
+    fn try_link(&mut self, target: &[u8], parent: &Dir, name: &[u8]) -> io::Result<()> {
         let (above, target) = split(target);
         let above = self.resolve(above)?;
         let (original, path) = (join(&above, target), parent.child(name));
@@ -600,6 +604,25 @@ impl Applier {
             }
         }
         Ok(Some(below))
+    }
+}
+
+/// Names the original of a hard link that cannot be made.
+fn explain_link(error: io::Error, target: &[u8]) -> io::Error {
+    let target = crate::layer::display(target);
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(
+            error.kind(),
+            format!(
+                "it is a hard link to `{target}`, which is neither earlier in the archive nor in the layers below"
+            ),
+        ),
+        io::ErrorKind::PermissionDenied => {
+            let reason =
+                format!("it is a hard link to `{target}`, which is a directory or may not be linked to");
+            io::Error::new(error.kind(), reason)
+        }
+        _ => error,
     }
 }
 

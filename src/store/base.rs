@@ -65,7 +65,7 @@ impl Store {
             }
             BaseSource::DockerArchive(StoredFile { path, digest }) => {
                 verify_file(path, digest)?;
-                Ok((path, self.import_docker_archive(path, None)?))
+                Ok((path, self.import_docker_archive(path, None, go)?))
             }
             BaseSource::RootfsTar(StoredFile { path, digest }) => {
                 verify_file(path, digest)?;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Store;
-use super::file::{failed, place};
+use super::file::{failed, open_if_there, place};
 use super::record::mark_used;
 use crate::oci::{Digest, HashingWriter, VerifyingReader};
 use crate::port::StoreError;
@@ -43,12 +43,7 @@ impl Store {
     /// [`StoreError::MissingBlob`], [`StoreError::Invalid`] if it has another size, [`StoreError::Io`].
     pub fn open_blob(&self, digest: &Digest, bytes: u64) -> Result<VerifyingReader<File>, StoreError> {
         let path = self.layout().blob(digest);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StoreError::MissingBlob { digest: *digest });
-            }
-            result => result.map_err(failed("open", &path))?,
-        };
+        let file = open_if_there(&path)?.ok_or(StoreError::MissingBlob { digest: *digest })?;
         let found = file.metadata().map_err(failed("inspect", &path))?.len();
         if found != bytes {
             let reason = format!("it has {found} bytes instead of {bytes}");
@@ -72,7 +67,8 @@ impl Store {
 
     /// Returns the size of a blob, or `None` if it is not there.
     pub(super) fn blob_bytes(&self, digest: &Digest) -> Option<u64> {
-        std::fs::metadata(self.layout().blob(digest)).ok().map(|metadata| metadata.len())
+        let found = std::fs::metadata(self.layout().blob(digest)).ok();
+        found.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 }
 

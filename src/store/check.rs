@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use oci_spec::image::ImageManifest;
+use oci_spec::image::{ImageIndex, ImageManifest};
 
 use super::Store;
 use super::census::{Snapshot, chain, list_files, used};
 use super::compare::equal_trees;
 use super::document::{parse, parse_digest};
-use super::file::{failed, open_directory, remove_if_there};
+use super::file::{failed, is_taken, open_directory, open_if_there, remove_if_there};
 use super::imprint::{Imprint, SnapshotState};
 use super::interrupt::Interrupt;
 use super::pack::workers;
@@ -44,6 +44,8 @@ pub struct CheckReport {
     pub dropped_images: Vec<String>,
     /// Layers whose snapshot differed from their blob.
     pub dropped_snapshots: Vec<DiffId>,
+    /// The index of images, if it could not be read; in quarantine now. No image has a name any more.
+    pub damaged_index: Option<PathBuf>,
 }
 
 impl CheckReport {
@@ -57,9 +59,11 @@ impl Store {
     /// Verifies every blob, record, image and snapshot; drops what is damaged. Other processes may use the store meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where something cannot be read at all, [`StoreError::Invalid`] if the index is no index.
+    /// [`StoreError::Io`] where something cannot be read at all.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
+        // First: all that follows asks it for the images.
+        self.check_index(&mut report)?;
         self.check_blobs(&mut report)?;
         self.check_layers(&mut report)?;
         self.check_records(&mut report)?;
@@ -124,6 +128,16 @@ impl Store {
             }
         }
         Ok(true)
+    }
+
+    fn check_index(&self, report: &mut CheckReport) -> Result<(), StoreError> {
+        let path = self.layout().index();
+        let _lock = self.lock_exclusive()?;
+        if self.read_document::<ImageIndex>(&path)?.is_none() {
+            self.write_index(Vec::new())?;
+            report.damaged_index = Some(path);
+        }
+        Ok(())
     }
 
     fn check_images(&self, report: &mut CheckReport) -> Result<(), StoreError> {
@@ -267,9 +281,9 @@ fn hash_all(paths: &[PathBuf], interrupt: &Interrupt) -> Vec<Result<Option<(Dige
 
 fn hash(path: &Path, interrupt: &Interrupt) -> Result<Option<(Digest, u64)>, StoreError> {
     use std::io::Read;
-    let file = match std::fs::File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        result => result.map_err(failed("open", path))?,
+    let Some(file) = open_if_there(path)? else {
+        // What is there and is no file is as wrong as other bytes.
+        return Ok(is_taken(path).then(|| (Hasher::default().finish(), 0)));
     };
     let mut file = interrupt.reader(file);
     let (mut hasher, mut bytes, mut buffer) = (Hasher::default(), 0, vec![0; 256 * 1024]);
@@ -328,6 +342,21 @@ mod tests {
         assert_eq!(report.dropped_records.len(), 2);
         assert_eq!(store.by_input(record.input_key).unwrap(), None);
         assert!(store.layout().quarantine().join(layer.blob.hex()).exists());
+        assert!(store.check().unwrap().is_sound());
+    }
+
+    #[test]
+    fn an_unreadable_index_is_replaced_by_an_empty_one() {
+        let (_directory, store, record) = store();
+        let index = store.layout().index();
+        let cut = &std::fs::read(&index).unwrap()[..5];
+        std::fs::write(&index, cut).unwrap();
+        assert!(matches!(store.images(), Err(StoreError::DamagedIndex { path, .. }) if path == index));
+        let report = store.check().unwrap();
+        assert_eq!((report.damaged_index.as_ref(), report.is_sound()), (Some(&index), false));
+        assert_eq!(std::fs::read(store.layout().quarantine().join("index.json")).unwrap(), cut);
+        assert_eq!(store.images().unwrap(), []);
+        assert_eq!(store.by_input(record.input_key).unwrap(), Some(record), "steps stay");
         assert!(store.check().unwrap().is_sound());
     }
 

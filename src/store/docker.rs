@@ -22,11 +22,13 @@ use super::file::failed;
 use super::import::{Imported, cannot_import};
 use super::{Store, encoding};
 use crate::layer::{Decoder, Encoding, Entry, Kind, LayerError};
-use crate::oci::DiffId;
+use crate::oci::{DiffId, refuse_other_platform};
 use crate::port::StoreError;
 
 /// Documents are small; what is larger is no document.
 const DOCUMENT_LIMIT_BYTES: u64 = 4 << 20;
+/// All documents and links of an archive, which are in memory at once: a few kilobytes for an image.
+const CONTENTS_LIMIT_BYTES: u64 = 64 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -38,8 +40,8 @@ struct Image {
 }
 
 impl Store {
-    /// Imports an image from an archive of `docker save`, compressed or not: the one with the tag `reference`, or the
-    /// only one.
+    /// Imports an image for Linux on `architecture` (in Go's words: `amd64`) from an archive of `docker save`, compressed or not:
+    /// the one with the tag `reference`, or the only one.
     ///
     /// # Errors
     /// [`StoreError::Import`] with the cause.
@@ -47,13 +49,15 @@ impl Store {
         &self,
         file: &Path,
         reference: Option<&str>,
+        architecture: &str,
     ) -> Result<Imported, StoreError> {
-        DockerArchive { path: file }.import(self, reference).map_err(cannot_import(file))
+        DockerArchive { path: file, architecture }.import(self, reference).map_err(cannot_import(file))
     }
 }
 
 struct DockerArchive<'a> {
     path: &'a Path,
+    architecture: &'a str,
 }
 
 /// What the first reading finds.
@@ -62,6 +66,8 @@ struct Contents {
     documents: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Names that stand for other names.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Bytes of all of it.
+    bytes: u64,
 }
 
 impl DockerArchive<'_> {
@@ -70,6 +76,8 @@ impl DockerArchive<'_> {
         let images: Vec<Image> = parse(self.path, self.document(&contents, "manifest.json")?)?;
         let image = self.choose(&images, reference)?;
         let config = self.document(&contents, &image.config)?.to_vec();
+        refuse_other_platform(&config, self.architecture)
+            .map_err(|error| invalid(self.path, error.to_string()))?;
         let diff_ids = expected_diff_ids(self.path, &config, image.layers.len())?;
         let names = image.layers.iter().map(|name| contents.resolve(name.as_bytes()));
         self.import_layers(store, names.zip(diff_ids.iter().copied()).collect())?;
@@ -109,13 +117,16 @@ impl DockerArchive<'_> {
                     let mut document = Vec::new();
                     content.read_to_end(&mut document).map_err(LayerError::Read)?;
                     if matches!(document.first(), Some(b'{' | b'[')) {
+                        self.admit(&mut contents, &entry.path, &document)?;
                         contents.documents.insert(entry.path.clone(), document);
                     }
                 }
                 Kind::Symlink(target) => {
+                    self.admit(&mut contents, &entry.path, target)?;
                     contents.links.insert(entry.path.clone(), target_path(&entry.path, target));
                 }
                 Kind::Hardlink(target) => {
+                    self.admit(&mut contents, &entry.path, target)?;
                     contents.links.insert(entry.path.clone(), target.clone());
                 }
                 _ => {}
@@ -123,6 +134,16 @@ impl DockerArchive<'_> {
             Ok(())
         })?;
         Ok(contents)
+    }
+
+    /// Counts what is kept of a member, and fails beyond the limit.
+    fn admit(&self, contents: &mut Contents, path: &[u8], content: &[u8]) -> Result<(), StoreError> {
+        contents.bytes += (path.len() + content.len()) as u64;
+        if contents.bytes > CONTENTS_LIMIT_BYTES {
+            let reason = format!("its documents and links have more than {CONTENTS_LIMIT_BYTES} bytes");
+            return Err(invalid(self.path, reason));
+        }
+        Ok(())
     }
 
     fn import_layers(&self, store: &Store, layers: Vec<(Vec<u8>, DiffId)>) -> Result<(), StoreError> {
@@ -195,4 +216,28 @@ fn target_path(path: &[u8], target: &[u8]) -> Vec<u8> {
         }
     }
     parts.join(&b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::{Encoder, Meta};
+    use crate::store::document::chain;
+
+    #[test]
+    fn an_archive_cannot_fill_the_memory_with_documents() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let document = [b"{".as_slice(), &vec![b' '; DOCUMENT_LIMIT_BYTES as usize - 1]].concat();
+        let mut encoder = Encoder::new(Vec::new());
+        for number in 0..=CONTENTS_LIMIT_BYTES / DOCUMENT_LIMIT_BYTES {
+            let kind = Kind::File(document.len() as u64);
+            let entry = Entry { path: number.to_string().into(), kind, meta: Meta::IMPLIED_DIRECTORY };
+            encoder.append_file(&entry, &mut document.as_slice()).unwrap();
+        }
+        let file = directory.path().join("saved.tar");
+        std::fs::write(&file, encoder.finish().unwrap().0).unwrap();
+        let error = chain(&store.import_docker_archive(&file, None, "amd64").unwrap_err());
+        assert!(error.contains("its documents and links have more than"), "{error}");
+    }
 }

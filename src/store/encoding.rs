@@ -187,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn skippable_frames_are_skipped_wherever_they_are() {
+        let content = sample(1000);
+        let frame = |part: &[u8]| encode(Encoding::Zstd, &mut &*part, Vec::new()).unwrap();
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+        let blob = [&skippable[..], &frame(&content[..400]), &skippable, &frame(&content[400..]), &skippable]
+            .concat();
+        assert_eq!(Encoding::detect(&blob), Encoding::Zstd);
+        assert!(read_all(decoder(Encoding::detect(&blob), blob.as_slice()).unwrap()) == content);
+    }
+
+    #[test]
     fn threads_do_not_change_the_bytes() {
         let content = sample(7 * BLOCK_BYTES + 100);
         let one = gzip(&mut content.as_slice(), Vec::new(), 1).unwrap();

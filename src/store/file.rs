@@ -1,14 +1,12 @@
 //! Files and directories of the store: errors with paths, whole writes, removal that stays where it should.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use tracing::debug;
 
 pub(super) use crate::directory::{DIRECTORY, names};
 use crate::port::StoreError;
@@ -44,7 +42,15 @@ pub(super) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result
 
 /// Gives a complete, synced file its name.
 pub(super) fn place(temporary: &Path, path: &Path) -> Result<(), StoreError> {
-    std::fs::rename(temporary, path).map_err(failed("rename a temporary file to", path))?;
+    let rename = || std::fs::rename(temporary, path);
+    let renamed = match rename() {
+        // Somebody has put a directory there. It goes to where temporary files are, and is swept with them.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            std::fs::rename(path, temporary.with_added_extension("aside")).and_then(|()| rename())
+        }
+        result => result,
+    };
+    renamed.map_err(failed("rename a temporary file to", path))?;
     sync_parent(path)
 }
 
@@ -54,13 +60,30 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
     directory.sync_all().map_err(failed("sync", parent))
 }
 
+/// Opens a file, or returns `None` if there is none. A directory or FIFO that has its name is none: it gives way when the file is
+/// written.
+pub(super) fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
+    // Opening a FIFO would wait for its other end.
+    let opened = rustix::fs::open(path, OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    let file = match opened {
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+        result => File::from(result.map_err(failed("open", path))?),
+    };
+    let is_file = file.metadata().map_err(failed("inspect", path))?.is_file();
+    Ok(is_file.then_some(file))
+}
+
+/// Says whether something else has the name of a file.
+pub(super) fn is_taken(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| !found.is_file())
+}
+
 /// Reads a file, or returns `None` if there is none.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("read", path)(error)),
-    }
+    let Some(mut file) = open_if_there(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed("read", path))?;
+    Ok(Some(bytes))
 }
 
 /// Removes a file, if it is there.
@@ -91,32 +114,6 @@ pub(super) fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, 
             result => return result,
         }
     }
-}
-
-/// Locks `file`, which is at `path`, and waits for whoever holds the lock.
-pub(super) fn lock(file: impl AsFd, operation: Locking, path: &Path) -> Result<(), StoreError> {
-    let (at_once, in_time) = match operation {
-        Locking::Shared => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
-        Locking::Exclusive => (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive),
-    };
-    // Asked twice, so that the trace of a command that hangs here says so.
-    match rustix::fs::flock(&file, at_once) {
-        Err(Errno::WOULDBLOCK) => debug!(path = %path.display(), ?operation, "waits for the lock"),
-        result => return result.map_err(failed("lock", path)),
-    }
-    let since = Instant::now();
-    retry(|| rustix::fs::flock(&file, in_time)).map_err(failed("lock", path))?;
-    debug!(path = %path.display(), ?operation, after = ?since.elapsed(), "has the lock");
-    Ok(())
-}
-
-/// Who else may hold a lock at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Locking {
-    /// Others who share it.
-    Shared,
-    /// Nobody.
-    Exclusive,
 }
 
 /// Splits a path into its parent and its name.

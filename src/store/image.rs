@@ -113,13 +113,19 @@ impl Store {
 
     pub(super) fn read_index(&self) -> Result<ImageIndex, StoreError> {
         let path = self.layout().index();
-        parse(&path, &read_if_there(&path)?.unwrap_or_default())
+        serde_json::from_slice(&read_if_there(&path)?.unwrap_or_default())
+            .map_err(|error| StoreError::DamagedIndex { path, reason: error.to_string() })
     }
 
     fn change_index(&self, change: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), StoreError> {
         let _lock = self.lock_exclusive()?;
         let mut manifests = self.read_index()?.manifests().clone();
         change(&mut manifests);
+        self.write_index(manifests)
+    }
+
+    /// Writes the index; the caller holds the lock.
+    pub(super) fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), StoreError> {
         manifests
             .sort_by_key(|manifest| (name_of(manifest).map(str::to_owned), manifest.digest().to_string()));
         let index = ImageIndexBuilder::default().schema_version(2u32).manifests(manifests).build();

@@ -14,6 +14,7 @@ use super::document::{chain, expected_diff_ids, invalid, name_of, parse, parse_d
 use super::file::failed;
 use crate::oci::{
     DiffId, Digest, RawManifest, VerifyingReader, find_image, is_foreign, is_index_type, refuse_artifact,
+    refuse_other_platform,
 };
 use crate::port::StoreError;
 
@@ -84,6 +85,8 @@ impl OciLayout<'_> {
         let manifest: ImageManifest = parse(&path, &bytes)?;
         refuse_artifact(&manifest).map_err(|error| invalid(&path, error.to_string()))?;
         let config = self.read_blob(manifest.config())?;
+        refuse_other_platform(&config, self.architecture)
+            .map_err(|error| invalid(&path, error.to_string()))?;
         let diff_ids = expected_diff_ids(&path, &config, manifest.layers().len())?;
         for (layer, diff_id) in manifest.layers().iter().zip(&diff_ids) {
             self.import_layer(store, layer, diff_id)?;
@@ -220,8 +223,12 @@ mod tests {
         }
 
         fn image_of(&self, archive: &[u8], diff_id: DiffId) -> Value {
+            self.image_on("amd64", archive, diff_id)
+        }
+
+        fn image_on(&self, architecture: &str, archive: &[u8], diff_id: DiffId) -> Value {
             let layer = encoding::encode(Encoding::Gzip, &mut &*archive, Vec::new()).unwrap();
-            let mut config = ImageConfig::new("amd64", EPOCH).unwrap();
+            let mut config = ImageConfig::new(architecture, EPOCH).unwrap();
             config.push_step("test", &[diff_id]);
             let config = config.to_bytes();
             self.blob(&config);
@@ -284,6 +291,17 @@ mod tests {
         assert_eq!(json!(source.import(None).unwrap().manifest), b["digest"]);
         source.index(&[for_platform(a, "arm64"), for_platform(b, "s390x")]);
         assert!(source.import(None).unwrap_err().contains("linux/amd64 (but for linux/arm64, linux/s390x)"));
+    }
+
+    #[test]
+    fn an_image_for_another_platform_is_refused_by_its_config() {
+        let source = Source::new();
+        let diff_id = DiffId::new(Digest::of(archive("a")));
+        source.index(&[source.image_on("arm64", &archive("a"), diff_id)]);
+        let error = source.import(None).unwrap_err();
+        assert!(error.contains("an image for linux/arm64, and linux/amd64 is needed"), "{error}");
+        source.index(&[source.image_on("", &archive("a"), diff_id)]);
+        source.import(None).unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::file::{failed, read_if_there, remove_if_there, write_whole};
+use super::file::{failed, is_taken, read_if_there, remove_if_there, write_whole};
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, canonical_json};
 use crate::plan::Record;
@@ -111,7 +111,12 @@ impl Store {
     /// Reads a JSON document. One that cannot be read is as good as none: it is put into quarantine, and what it said
     /// is found out again.
     pub(super) fn read_document<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
-        let Some(bytes) = read_if_there(path)? else { return Ok(None) };
+        let Some(bytes) = read_if_there(path)? else {
+            if is_taken(path) && !self.is_read_only() {
+                self.quarantine(path)?;
+            }
+            return Ok(None);
+        };
         match serde_json::from_slice(&bytes) {
             Ok(document) => Ok(Some(document)),
             Err(_) => {

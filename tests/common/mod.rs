@@ -5,9 +5,10 @@
 pub(crate) mod bench;
 pub(crate) mod cloud_image;
 pub(crate) mod fault;
+pub(crate) mod page;
 pub(crate) mod project;
+pub(crate) mod reader;
 pub(crate) mod registry;
-pub(crate) mod small_registry;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;
 pub(crate) mod work;

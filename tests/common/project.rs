@@ -118,7 +118,7 @@ impl Project {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
         command.arg("--project").arg(self.path()).arg("--store").arg(self.store()).args(args);
-        for name in ["PLYWOOD_PROJECT", "PLYWOOD_STORE", "PLYWOOD_DATA_DIR", "PLYWOOD_LOG"] {
+        for name in ["PLYWOOD_PROJECT", "PLYWOOD_STORE", "PLYWOOD_DATA_DIR"] {
             command.env_remove(name);
         }
         command
@@ -197,7 +197,8 @@ fn small_base() -> &'static Project {
     })
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+/// Copies a directory; of `…/.`, what is in it.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success(), "cannot copy {} to {}", from.display(), to.display());
 }

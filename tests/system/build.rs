@@ -54,6 +54,18 @@ fn an_unchanged_image_runs_nothing_fetches_nothing_and_writes_no_layer() {
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }
 
+/// No layer can keep them, and a build has no directory of the caller.
+#[test]
+fn files_that_hooks_of_the_final_stage_leave_beside_the_image_are_lost_with_a_warning() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    project.hook("elements/a/extra-data.d/50-kept", "echo kept >kept");
+    project.hook("elements/a/cleanup.d/50-lost", "echo lost >lost; cat kept");
+    let warning = "hook `cleanup.d/50-lost` left `lost` beside the image, which `plywood build` does not keep: hooks up to \
+                   `post-root.d` can leave files there, and with `disk-image-create` all can";
+    assert_eq!(project.build(&[]).warnings(), [warning]);
+    assert!(project.out().join("kept").is_file() && !project.out().join("lost").exists());
+}
+
 /// What is changed, how, which steps are made again, and which are found because what is below came out the same.
 type Change = (&'static str, fn(&Project), &'static [&'static str], &'static [&'static str]);
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -319,7 +320,7 @@ fn a_changed_line_needs_no_network_where_everything_is_at_hand() {
 #[test]
 fn downloads_of_hooks_are_seen_by_hooks_of_the_same_image_alone() {
     let work = Work::new();
-    let report = "ls -A $DIB_IMAGE_CACHE; echo left >$DIB_IMAGE_CACHE/left-by-";
+    let report = "ls -A $DIB_IMAGE_CACHE $DIB_LOCKFILES; cd $DIB_IMAGE_CACHE; echo left | tee $DIB_LOCKFILES/left-by-x >left-by-";
     for name in ["a", "b"] {
         work.hook(name, "extra-data.d/50-x", &format!("{report}{name}"));
     }
@@ -352,10 +353,10 @@ fn damage(store: &Path, numbers: &mut Numbers) -> (String, PathBuf, Vec<u8>) {
         let part = store.join(parts[numbers.below(parts.len())]);
         files.extend(digests(&part).into_keys().map(PathBuf::from));
     }
-    let path = files.swap_remove(numbers.below(files.len()));
+    let path = files[numbers.below(files.len())].clone();
     let before = fs::read(&path).unwrap();
     let mut bytes = before.clone();
-    let what = match numbers.below(3) {
+    let what = match numbers.below(9) {
         0 => {
             fs::remove_file(&path).unwrap();
             "removed"
@@ -363,6 +364,34 @@ fn damage(store: &Path, numbers: &mut Numbers) -> (String, PathBuf, Vec<u8>) {
         1 => {
             fs::write(&path, &bytes[..numbers.below(bytes.len())]).unwrap();
             "truncated"
+        }
+        2 => {
+            fs::write(&path, [&bytes[..], b"more"].concat()).unwrap();
+            "appended to"
+        }
+        3 => {
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            "made a directory of"
+        }
+        4 => {
+            fs::remove_file(&path).unwrap();
+            assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+            "made a fifo of"
+        }
+        5 => {
+            let other = &files[numbers.below(files.len())];
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(other, &path).unwrap();
+            "made a link of"
+        }
+        6 => {
+            fs::write(&path, fs::read(&files[numbers.below(files.len())]).unwrap()).unwrap();
+            "wrote another file's bytes to"
+        }
+        7 => {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o4777)).unwrap();
+            "changed the mode of"
         }
         _ => {
             if !bytes.is_empty() {
@@ -380,7 +409,7 @@ fn damage(store: &Path, numbers: &mut Numbers) -> (String, PathBuf, Vec<u8>) {
 /// an index of images cannot be made again.
 #[test]
 fn damage_in_the_store_never_gives_other_bytes() {
-    const SEEDS: u64 = 16;
+    const SEEDS: u64 = 32;
     let project = stacked();
     project.define("elements = [\"low\", \"high\", \"top\"]\noutputs = [\"tar\", \"oci\"]");
     project.build(&[]);
@@ -403,6 +432,7 @@ fn damage_in_the_store_never_gives_other_bytes() {
                     "seed {seed}: {what}: {}",
                     again.stderr
                 );
+                fs::remove_file(&damaged).or_else(|_| fs::remove_dir(&damaged)).unwrap();
                 fs::write(damaged, before).unwrap();
                 project.build(&[]);
             }

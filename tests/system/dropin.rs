@@ -154,6 +154,21 @@ fn the_status_of_a_hook_is_the_commands() {
 }
 
 #[test]
+fn a_hook_ends_at_the_limit_that_the_caller_sets() {
+    let work = Work::new();
+    work.hook("web", "install.d/50-web", "while :; do :; done");
+    let run = work.create_with("-n -t tar -o x tiny web", &[("PLYWOOD_HOOK_TIMEOUT", "2")]);
+    assert_eq!(run.status, Some(124), "{}", run.stdout);
+    for text in ["failed with a timeout after 2 s", "raise PLYWOOD_HOOK_TIMEOUT"] {
+        assert!(run.stdout.contains(text), "{text}: {}", run.stdout);
+    }
+    // Another order would not make it quicker.
+    assert!(!run.stdout.contains("Building again"), "{}", run.stdout);
+    let run = work.create_with("-n -t tar -o x tiny", &[("PLYWOOD_HOOK_MEMORY", "much")]);
+    assert!(run.stdout.contains("PLYWOOD_HOOK_MEMORY is `much`"), "{}", run.stdout);
+}
+
+#[test]
 fn elements_that_rely_on_later_ones_are_built_in_phase_order() {
     let work = Work::new();
     work.hook("first", "post-install.d/50-first", "cat /etc/second");

@@ -246,15 +246,37 @@ fn hooks_find_what_they_call_in_the_library() {
 #[test]
 fn a_fragment_that_refuses_the_image_is_heard_first() {
     let work = Work::new();
-    work.write("../elements/web/environment.d/10-web", "[ \"${DIB_WEB:-}\" = yes ] || exit 6\n");
     work.programs("web", &["env"]);
     work.hook("web", "finalise.d/50-web", "true");
-    let run = work.create("-n -t tar -o x tiny web");
-    assert_eq!(run.status, Some(6), "{}", run.stdout);
-    assert!(
-        run.stdout.contains("environment.d of the image's elements fails") && !run.stdout.contains("Running")
-    );
-    work.create_with("-n -t tar -o x tiny web", &[("DIB_WEB", "yes")]).expect_success();
+    for (fragment, status, said) in [
+        ("echo \"name it\"; [ \"${DIB_WEB:-}\" = yes ] || exit 6", 6, "exit status: 6: name it"),
+        ("[ -n \"${DIB_WEB:-}\" ]", 1, "exit status: 1: + source "),
+        (": ${DIB_WEB:?name it}", 1, "DIB_WEB: name it"),
+        ("export DIB_WEB_NAME=$DIB_WEB", 1, "DIB_WEB: unbound variable"),
+    ] {
+        work.write("../elements/web/environment.d/10-web", &format!("{fragment}\n"));
+        let run = work.create("-n -t tar -o x tiny web");
+        assert_eq!(run.status, Some(status), "{fragment}: {}", run.stdout);
+        let place = "`environment.d/10-web` of element `web` failed with ";
+        assert!(run.stdout.contains(place) && run.stdout.contains(said), "{fragment}: {}", run.stdout);
+        assert!(!run.stdout.contains("Running"), "{fragment}: {}", run.stdout);
+        work.create_with("-n -t tar -o x tiny web", &[("DIB_WEB", "yes")]).expect_success();
+    }
+}
+
+#[test]
+fn a_fragment_finds_the_variables_of_hooks_also_before_there_is_a_plan() {
+    let work = Work::new();
+    work.programs("web", &["env"]);
+    let names = "ARCH DIB_ARGS DIB_CHECKSUM DIB_DEBUG_TRACE DIB_ENV DIB_IMAGE_CACHE DIB_LOCKFILES DIB_MOUNTPOINTS DIB_OFFLINE \
+                 DIB_PYTHON_EXEC DIB_ROOT_FSTYPE DIB_ROOT_LABEL ELEMENTS_PATH FS_TYPE HOME IMAGE_ELEMENT IMAGE_ELEMENT_YAML \
+                 IMAGE_NAME IMAGE_TYPE LC_ALL OUT_IMAGE_PATH PATH TMP_BUILD_DIR TMP_HOOKS_PATH TMP_IMAGE_DIR TMP_MOUNT_PATH USER _LIB";
+    let fragment =
+        format!("for name in {names}; do : \"${{!name?}}\"; done\nexport DIB_WEB=$HOME/$IMAGE_NAME\n");
+    work.write("../elements/web/environment.d/10-web", &fragment);
+    work.hook("web", "install.d/50-web", "echo \"web: $DIB_WEB\"");
+    let log = work.create("-n -t tar -o x tiny web").expect_success();
+    assert!(log.contains("\nweb: /root/x\n"), "{log}");
 }
 
 #[test]

@@ -140,3 +140,14 @@ fn ansible_has_the_version_that_was_asked_for_or_none() {
     assert_eq!(built.status.code(), Some(1), "{message}");
     assert!(message.contains("of element `ansible` failed") && message.contains("2.16.999"), "{message}");
 }
+
+#[test]
+fn the_ssh_server_starts_by_its_service_or_its_socket_without_an_ordering_cycle() {
+    let project = Project::new("'openssh-server'", "");
+    project.build();
+    let verify =
+        "systemctl enable ssh.socket 2>&1; systemd-analyze verify --man=no multi-user.target 2>&1 || true";
+    let said = project.shell(verify);
+    assert!(said.contains("sockets.target.wants/ssh.socket"), "{said}");
+    assert!(!said.contains("cycle"), "{said}");
+}

@@ -1,19 +1,22 @@
 //! What hooks read of the build host counts when their steps are looked up. Needs root, overlayfs and fanotify.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+
+use rustix::fs::{XattrFlags, setxattr};
 
 use crate::common::project::{Project, Run};
 
 /// Returns a project whose element `web` has this script in `extra-data.d`, and a directory of the host for it to read, which
-/// the script has as `HOST`.
+/// the script has as `HOST`, and its name as `NAME`.
 fn project(script: &str) -> (Project, tempfile::TempDir) {
     // Not in `/tmp`, nor in a home: the sandbox has its own there.
     let host = tempfile::tempdir_in("/srv").unwrap();
     let project = Project::of_elements(&["web"]).with_small_base();
-    let script = script.replace("HOST", host.path().to_str().unwrap());
+    let name = host.path().file_name().unwrap().to_str().unwrap();
+    let script = script.replace("HOST", host.path().to_str().unwrap()).replace("NAME", name);
     project.hook("elements/web/extra-data.d/50-read", &script);
     (project, host)
 }
@@ -56,7 +59,7 @@ fn write(path: impl AsRef<Path>, text: &str) {
 #[test]
 fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
     type Case = (&'static str, &'static str, fn(&Path), fn(&Path), &'static str);
-    let table: [Case; 8] = [
+    let table: [Case; 13] = [
         (
             "a file by its literal path",
             "cat HOST/scripts/a",
@@ -86,11 +89,11 @@ fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
             "d=HOST; cp -r $d/scripts $TMP_MOUNT_PATH/scripts",
             |host| write(host.join("scripts/a"), "1"),
             |host| write(host.join("scripts/b"), "2"),
-            "host directory `HOST/scripts`, which `extra-data.d/50-read` listed, has changed",
+            "host names below `HOST`, which `extra-data.d/50-read` names, have changed, and 1 more",
         ),
         (
             "a pattern",
-            "d=HOST; echo $d/*.pub >$TMP_MOUNT_PATH/keys",
+            "d=/; echo ${d}srv/NAME/*.pub >$TMP_MOUNT_PATH/keys",
             |host| write(host.join("a.pub"), "1"),
             |host| write(host.join("b.pub"), "2"),
             "host directory `HOST`, which `extra-data.d/50-read` listed, has changed",
@@ -101,6 +104,54 @@ fn a_change_of_what_a_hook_read_of_the_host_is_a_miss_that_names_it() {
             |_| (),
             |host| write(host.join("info.sh"), ""),
             "host path `HOST/info.sh`, which `extra-data.d/50-read` names, has appeared",
+        ),
+        (
+            "a file that is not there, below a directory that is named",
+            "d=HOST; if [ -e $d/sub/info.sh ]; then echo there; fi",
+            |host| fs::create_dir(host.join("sub")).unwrap(),
+            |host| write(host.join("sub/info.sh"), ""),
+            "host names below `HOST`, which `extra-data.d/50-read` names, have changed",
+        ),
+        (
+            "a file whose mode is copied",
+            "d=/; cp -p ${d}srv/NAME/a $TMP_MOUNT_PATH/a",
+            |host| write(host.join("a"), "1"),
+            |host| fs::set_permissions(host.join("a"), Permissions::from_mode(0o700)).unwrap(),
+            "host file `HOST/a`, which `extra-data.d/50-read` read, has changed",
+        ),
+        (
+            "a file whose attributes are copied",
+            "d=/; cp -a ${d}srv/NAME/a $TMP_MOUNT_PATH/a",
+            |host| write(host.join("a"), "1"),
+            |host| setxattr(host.join("a"), "user.x", b"1", XattrFlags::empty()).unwrap(),
+            "host file `HOST/a`, which `extra-data.d/50-read` read, has changed",
+        ),
+        (
+            "a link in a directory that is copied",
+            "d=/; cp -a ${d}srv/NAME/d $TMP_MOUNT_PATH/d",
+            |host| {
+                fs::create_dir(host.join("d")).unwrap();
+                symlink("one", host.join("d/link")).unwrap();
+            },
+            |host| {
+                fs::remove_file(host.join("d/link")).unwrap();
+                symlink("two", host.join("d/link")).unwrap();
+            },
+            "host directory `HOST/d`, which `extra-data.d/50-read` listed, has changed",
+        ),
+        (
+            "a link on the way that is turned",
+            "d=/; cat ${d}srv/NAME/current/a",
+            |host| {
+                write(host.join("v1/a"), "1");
+                write(host.join("v2/a"), "2");
+                symlink("v1", host.join("current")).unwrap();
+            },
+            |host| {
+                fs::remove_file(host.join("current")).unwrap();
+                symlink("v2", host.join("current")).unwrap();
+            },
+            "host symlinks in `HOST`, which `extra-data.d/50-read` read from, have changed",
         ),
         (
             "a file in a namespace of its own, and below another name",
@@ -140,7 +191,7 @@ fn what_fragments_read_of_the_host_counts_too() {
 
 #[test]
 fn what_a_hook_did_not_read_does_not_count() {
-    let (project, host) = project("d=HOST; cat $d/a");
+    let (project, host) = project("cat HOST/a");
     write(host.path().join("a"), "1");
     write(host.path().join("b"), "1");
     project.build(&[]);
@@ -151,12 +202,69 @@ fn what_a_hook_did_not_read_does_not_count() {
     assert_hit(&project, "written again with the same bytes");
 }
 
+/// A hook finds paths in what it sources, too.
+#[test]
+fn paths_in_files_beside_a_hook_count() {
+    let (project, host) = project(". $(dirname $0)/functions.sh; . $(dirname $0)/../company.sh");
+    let name = host.path().display().to_string();
+    for (helper, file) in [("extra-data.d/functions.sh", "one"), ("company.sh", "two")] {
+        let text = format!("if [ -e {name}/{file} ]; then echo there; fi\n");
+        project.write(&format!("elements/web/{helper}"), &text);
+    }
+    project.build(&[]);
+    for file in ["one", "two"] {
+        assert_hit(&project, "unchanged");
+        write(host.path().join(file), "");
+        let reason =
+            format!("miss host path `{name}/{file}`, which `extra-data.d/50-read` names, has appeared");
+        assert_eq!(outcome(&project), reason);
+        project.build(&[]);
+    }
+}
+
+/// Images of file systems that are made by one recipe have the same sizes and times.
+#[test]
+fn another_image_with_the_same_times_in_the_same_place_is_another_one() {
+    let (project, host) = project("d=/; cp ${d}srv/NAME/mounted/a $TMP_MOUNT_PATH/a");
+    let at = |name: &str| host.path().join(name);
+    fs::create_dir(at("mounted")).unwrap();
+    for text in ["1", "2"] {
+        write(at("files/a"), text);
+        let times = ["-all-time", "1000", "-mkfs-time", "1000", "-quiet", "-noappend"];
+        let made = Command::new("mksquashfs").arg(at("files")).arg(at(text)).args(times).output();
+        assert!(made.expect("this test needs mksquashfs").status.success());
+    }
+    let (out, place) = (project.out().display().to_string(), at("mounted").display().to_string());
+    let run = |image: &str, args: &[&str]| with_mount(&project, "-oloop,ro", &at(image), &place, args);
+    run("1", &["build", "-o", &out]);
+    let plan = said_of_web(&run("1", &["plan", "tiny"]));
+    assert!(plan.starts_with("hit"), "{plan}");
+    let reason = format!("miss host file `{place}/a`, which `extra-data.d/50-read` read, has changed");
+    assert_eq!(said_of_web(&run("2", &["plan", "tiny"])), reason);
+}
+
+/// Layers of other images are no files of the host that a hook may read.
+#[test]
+fn the_store_is_hidden_from_hooks_of_the_host() {
+    let project = Project::of_elements(&["web"]).with_small_base();
+    let script = format!("ls -A {} >$TMP_MOUNT_PATH/seen", project.store().display());
+    project.hook("elements/web/extra-data.d/50-read", &script);
+    project.build(&[]);
+    let tar = project.out().join("tiny.tar");
+    let seen = Command::new("tar").arg("-xOf").arg(tar).arg("seen").output().unwrap();
+    assert!(seen.status.success() && seen.stdout.is_empty(), "{}", String::from_utf8_lossy(&seen.stdout));
+}
+
 /// Returns the program with these arguments, where `directory` is in the place of the host's `place`: other tests see the host's own.
 fn with_place(project: &Project, directory: &Path, place: &str, args: &[&str]) -> Run {
+    with_mount(project, "--bind", directory, place, args)
+}
+
+fn with_mount(project: &Project, how: &str, source: &Path, place: &str, args: &[&str]) -> Run {
     let program = project.command(args);
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-euc", "mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"", "sh"]);
-    command.arg(directory).arg(place).arg(program.get_program()).args(program.get_args());
+    command.args(["-m", "sh", "-euc", "mount \"$1\" \"$2\" \"$3\"; shift 3; exec \"$@\"", "sh"]);
+    command.arg(how).arg(source).arg(place).arg(program.get_program()).args(program.get_args());
     let run = Run::of(command.output().unwrap(), project.path().parent().unwrap());
     assert_eq!(run.status, Some(0), "{}", run.stderr);
     run

@@ -67,8 +67,8 @@ impl Bench {
         seen(&tar.stdout)
     }
 
-    /// Returns what umoci makes of the layers.
-    fn unpacked_by_umoci(&self, stack: &[DiffId]) -> BTreeMap<Vec<u8>, String> {
+    /// Names an image of the layers `judged` in the store.
+    fn save(&self, stack: &[DiffId]) {
         let mut config = ImageConfig::new("amd64", 0).unwrap();
         stack.iter().for_each(|diff_id| config.push_step("layer", std::slice::from_ref(diff_id)));
         let config = config.to_bytes();
@@ -79,12 +79,22 @@ impl Bench {
         });
         let manifest = image_manifest(&config, layers.collect(), &BTreeMap::new());
         self.store.save_image("judged", &manifest).unwrap();
+    }
+
+    /// Returns what umoci makes of the layers.
+    fn unpacked_by_umoci(&self, stack: &[DiffId]) -> BTreeMap<Vec<u8>, String> {
+        self.save(stack);
         let (image, bundle) = (format!("{}:judged", self.at("store").display()), self.at("bundle"));
         if bundle.exists() {
             fs::remove_dir_all(&bundle).unwrap();
         }
         run("umoci", &["unpack", "--image", &image, bundle.to_str().unwrap()]);
-        let root = bundle.join("rootfs").display().to_string();
+        self.tree("bundle/rootfs")
+    }
+
+    /// Returns what a directory holds.
+    fn tree(&self, name: &str) -> BTreeMap<Vec<u8>, String> {
+        let root = self.at(name).display().to_string();
         let args = ["--hard-dereference", "--format=pax", "--numeric-owner", "-C", &root, "-cf", "-", "."];
         seen(&run("tar", &args))
     }
@@ -152,11 +162,10 @@ fn member(path: &str, kind: Kind, mode: u32) -> Member {
     (Entry { path: path.into(), kind, meta }, content)
 }
 
-/// Forms of entries that builders other than plywood use, above what a real root has; umoci judges.
-#[test]
-fn layers_of_other_builders_give_what_umoci_unpacks() {
+/// What a real root has below the layers of [`foreign_layers`].
+fn lower_layer() -> Vec<Member> {
     let (file, directory) = (|path: &str| member(path, Kind::File(3), 0o640), Kind::Directory);
-    let lower = vec![
+    vec![
         member("", directory.clone(), 0o555),
         member("home", directory.clone(), 0o755),
         member("home/app", directory.clone(), 0o700),
@@ -166,14 +175,20 @@ fn layers_of_other_builders_give_what_umoci_unpacks() {
         file("srv/share/x"),
         member("tmp", directory.clone(), 0o1777),
         member("usr", directory.clone(), 0o755),
-        member("usr/lib", directory.clone(), 0o711),
+        member("usr/lib", directory, 0o711),
         file("usr/lib/so"),
         member("lib", Kind::Symlink(b"usr/lib".to_vec()), 0),
-    ];
+    ]
+}
+
+/// Forms of entries that builders other than plywood use.
+fn foreign_layers() -> Vec<Vec<Member>> {
+    let (file, directory) = (|path: &str| member(path, Kind::File(3), 0o640), Kind::Directory);
     let opaque = |path: &str| member(path, Kind::OpaqueWhiteout, 0);
     let gone = |path: &str| member(path, Kind::Whiteout, 0);
     let hard = |path: &str, target: &str| member(path, Kind::Hardlink(target.into()), 0o640);
-    let uppers = [
+    let link = |path: &str, target: &str| member(path, Kind::Symlink(target.into()), 0);
+    vec![
         vec![file("home/app/file"), file("srv/share/file"), file("tmp/file"), file("new/deep/file")],
         vec![member("home/app", directory.clone(), 0o711), opaque("home/app"), file("home/app/fresh")],
         vec![opaque("srv"), member("srv/new", directory.clone(), 0o755), file("srv/new/file")],
@@ -182,13 +197,33 @@ fn layers_of_other_builders_give_what_umoci_unpacks() {
         vec![member("new", directory.clone(), 0o755), gone("new/none"), file("new/file")],
         vec![file("lib/new"), gone("lib/so")],
         vec![hard("copy", "usr/lib/so"), hard("again", "copy")],
-        vec![file("srv"), member("usr/lib/so", directory, 0o755)],
-    ];
-    for upper in uppers {
+        vec![file("srv"), member("usr/lib/so", directory.clone(), 0o755)],
+        vec![file("home/app/old"), gone("home/app/old")],
+        vec![hard("kept", "usr/lib/so"), gone("usr/lib/so")],
+        vec![link("srv", "tmp"), file("home/app/x"), link("home/app/y", "old")],
+        vec![member("fifo", Kind::Fifo, 0o600), member("null", Kind::CharDevice(1, 3), 0o666)],
+    ]
+}
+
+/// A name that comes twice, which the Docker engine refuses.
+fn names_that_come_twice() -> Vec<Member> {
+    vec![
+        member("twice", Kind::File(3), 0o640),
+        member("twice", Kind::Directory, 0o750),
+        member("twice/x", Kind::File(3), 0o640),
+        member("home/app/x", Kind::File(3), 0o640),
+        member("home/app/x", Kind::Symlink(b"old".to_vec()), 0),
+    ]
+}
+
+/// umoci judges.
+#[test]
+fn layers_of_other_builders_give_what_umoci_unpacks() {
+    for upper in foreign_layers().into_iter().chain([names_that_come_twice()]) {
         let bench = Bench::new();
-        let stack = bench.import(&[lower.clone(), upper.clone()]);
+        let stack = bench.import(&[lower_layer(), upper.clone()]);
         assert_eq!(bench.mounted(&stack), bench.unpacked_by_umoci(&stack), "{upper:#?}");
-        let layers = model::applied(vec![lower.clone(), upper.clone()], &Meta::IMPLIED_DIRECTORY);
+        let layers = model::applied(vec![lower_layer(), upper.clone()], &Meta::IMPLIED_DIRECTORY);
         assert_eq!(bench.mounted(&stack), expected(&layers[1].1), "the model differs: {upper:#?}");
     }
 }

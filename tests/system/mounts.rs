@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::common::page::Page;
 use crate::common::work::{Work, program};
 use crate::common::{Scratch, run, sandbox, shell};
 use plywood::plan::Aspect;
@@ -213,11 +214,9 @@ fn a_store_on_overlayfs_is_refused_before_a_hook_runs_with_the_option_that_names
 
 #[test]
 fn the_example_of_the_documentation_builds() {
-    let page =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/block-devices.md")).unwrap();
-    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let example = Page::read("docs/block-devices.md").texts("yaml").remove(0);
     let work = Work::new();
-    let variables = [("DIB_BLOCK_DEVICE_CONFIG", example), ("DIB_IMAGE_SIZE", "4")];
+    let variables = [("DIB_BLOCK_DEVICE_CONFIG", example.as_str()), ("DIB_IMAGE_SIZE", "4")];
     work.create_with("-n -t raw -o x tiny", &variables).expect_success();
     let fstab = read_from(&work.path().join("x.raw"), "root", "/etc/fstab");
     assert!(["/boot/efi", "/var", "/"].iter().all(|place| fstab.contains(&format!(" {place} "))), "{fstab}");

@@ -231,20 +231,48 @@ fn tamper(repository: &str) {
     }
 }
 
+/// Returns the file of the layer above the base in a registry that `project` has published to.
+fn blob_of_a(server: &Server, project: &Project) -> PathBuf {
+    let layers = project.run(&["layers", "tiny", "--json"]).json();
+    let digest = layers["layers"][1]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    server.path().join(format!("data/docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2]))
+}
+
+/// Changes one byte of a file.
+fn damage(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+/// A registry does not replace what it has under a digest: the layer comes under another one.
+#[test]
+fn a_damaged_layer_is_published_again_by_whoever_has_built_it() {
+    let cut = |file: &Path| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(20).unwrap();
+    let ways: [&dyn Fn(&Path); 2] = [&damage, &cut];
+    for damage in ways {
+        let server = Server::start(Door::Open);
+        let repository = format!("{}/cache", server.host());
+        let a = small();
+        a.build(&["--cache-to", &repository]);
+        damage(&blob_of_a(&server, &a));
+        let b = small();
+        let build = b.build(&["--cache-from", &repository, "--cache-to", &repository]);
+        assert_eq!(build.made(), ["a"]);
+        let c = small();
+        assert_eq!(c.build(&["--cache-from", &repository]).made(), NOTHING);
+        assert_eq!(c.layers(), a.layers());
+    }
+}
+
 #[test]
 fn a_changed_blob_is_built_and_everything_else_is_found() {
     let server = Server::start(Door::Open);
     let repository = format!("{}/cache", server.host());
     let a = small();
     a.build(&["--cache-to", &repository]);
-    let layers = a.run(&["layers", "tiny", "--json"]).json();
-    let digest = layers["layers"][1]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
-    let blob =
-        server.path().join(format!("data/docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2]));
-    let mut bytes = fs::read(&blob).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&blob, bytes).unwrap();
+    damage(&blob_of_a(&server, &a));
 
     let b = small();
     let build = b.build(&["--cache-from", &repository]);
@@ -305,7 +333,16 @@ fn old_steps_are_pruned_and_the_last_build_stays() {
     let server = Server::start(Door::Open);
     let repository = format!("{}/cache", server.host());
     let project = small();
+    let nothing = project.run(&["cache", "prune", repository.as_str(), "--older-than", "0"]);
+    assert_eq!(
+        nothing.stdout,
+        format!("nothing to delete: {repository} holds no steps\n"),
+        "{}",
+        nothing.stderr
+    );
     project.build(&["--cache-to", &repository]);
+    let young = project.run(&["cache", "prune", repository.as_str(), "--older-than", "1"]);
+    assert!(young.stdout.starts_with("nothing to delete: none of the 4 steps in "), "{}", young.stdout);
     project.hook("elements/b/install.d/50-b", "echo other >/etc/b");
     project.build(&["--cache-to", &repository]);
     assert_eq!(tags(&repository, "k-").len(), 6);

@@ -535,9 +535,12 @@ fn skopeo_and_umoci_read_the_store_and_we_read_theirs() {
 
     let other = Bench::new();
     assert_eq!(other.store.import_oci_layout(&layout, Some("copy"), "amd64").unwrap().diff_ids, diff_ids);
-    assert_eq!(other.store.import_docker_archive(&archive, None).unwrap().diff_ids, diff_ids);
-    assert_eq!(other.store.import_docker_archive(&archive, Some("name:tag")).unwrap().diff_ids, diff_ids);
-    assert!(other.store.import_docker_archive(&archive, Some("name:other")).is_err());
+    assert_eq!(other.store.import_docker_archive(&archive, None, "amd64").unwrap().diff_ids, diff_ids);
+    assert_eq!(
+        other.store.import_docker_archive(&archive, Some("name:tag"), "amd64").unwrap().diff_ids,
+        diff_ids
+    );
+    assert!(other.store.import_docker_archive(&archive, Some("name:other"), "amd64").is_err());
     assert_eq!(describe(&other.snapshot(&diff_ids)), describe(&bench.snapshot(&diff_ids)));
 }
 

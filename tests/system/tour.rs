@@ -1,15 +1,15 @@
-//! The machine of README's tour: its owner can log in. With the distribution's signed loaders, Secure Boot starts it.
-//! Needs root, the machine's package mirror, QEMU, OVMF, an ssh client.
+//! The tutorial, and its machine once more: with the distribution's signed loaders, Secure Boot starts it.
+//! Needs root, the machine's package mirror, QEMU, OVMF, an ssh client, docker-registry.
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::reader::Reader;
 use crate::common::registry::free_port;
 
 /// UEFI with Secure Boot, and variables that hold the keys of Microsoft.
@@ -17,13 +17,6 @@ const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/O
 
 /// How long the machine may take: QEMU emulates each instruction here.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Returns the definition that README shows.
-fn definition() -> String {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, rest) = readme.split_once("```toml\n").expect("the tour begins with a definition");
-    rest.split_once("```").unwrap().0.to_owned()
-}
 
 fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -93,21 +86,15 @@ fn wait<T>(machine: &Machine, what: &str, mut attempt: impl FnMut() -> Option<T>
 }
 
 #[test]
-fn the_machine_of_the_tour_starts_under_secure_boot_and_its_owner_can_log_in() {
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let project = directory.path();
+fn the_machine_of_the_tutorial_starts_under_secure_boot_and_its_owner_can_log_in() {
+    let reader = Reader::with_debian().with_registry();
+    reader.follow("docs/tutorial.md");
+    let project = reader.project.path().join("web");
+    let definition = fs::read_to_string(project.join("plywood.toml")).unwrap();
     let packages = "[image.web]\npackages = [\"shim-signed\", \"grub-efi-amd64-signed\"]\n";
-    fs::write(project.join("plywood.toml"), definition().replacen("[image.web]\n", packages, 1)).unwrap();
-    let hook = project.join("elements/motd/install.d/50-motd");
-    fs::create_dir_all(hook.parent().unwrap()).unwrap();
-    fs::write(&hook, "#!/bin/sh\necho Welcome >/etc/motd\n").unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
-    succeed(
-        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", "key"]).current_dir(project),
-    );
-    let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("store");
+    fs::write(project.join("plywood.toml"), definition.replacen("[image.web]\n", packages, 1)).unwrap();
     let mut build = Command::new(env!("CARGO_BIN_EXE_plywood"));
-    build.current_dir(project).arg("--store").arg(store).args(["build", "web", "-f", "qcow2"]);
+    build.current_dir(&project).arg("--store").arg(reader.project.store()).args(["build", "web"]);
     succeed(&mut build);
 
     let port = free_port();
@@ -115,7 +102,7 @@ fn the_machine_of_the_tour_starts_under_secure_boot_and_its_owner_can_log_in() {
     let report = "id -un; sudo -n true && echo root; cat /etc/motd; sudo dmesg | grep -o 'Secure boot enabled' | head -n 1";
     let printed = wait(&machine, "ssh", || {
         let mut ssh = Command::new("ssh");
-        ssh.current_dir(project).args(["-F", "none", "-i", "key", "-p", &port.to_string()]);
+        ssh.current_dir(&project).args(["-F", "none", "-i", "key", "-p", &port.to_string()]);
         for option in
             ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5"]
         {
@@ -124,6 +111,6 @@ fn the_machine_of_the_tour_starts_under_secure_boot_and_its_owner_can_log_in() {
         let output = ssh.args(["me@127.0.0.1", report]).output().unwrap();
         output.status.success().then_some(output.stdout)
     });
-    assert_eq!(String::from_utf8(printed).unwrap(), "me\nroot\nWelcome\nSecure boot enabled\n");
+    assert_eq!(String::from_utf8(printed).unwrap(), "me\nroot\nWelcome\nHave fun\nSecure boot enabled\n");
     wait(&machine, "a login on the console", || machine.console().contains("login:").then_some(()));
 }

@@ -31,7 +31,7 @@ use crate::image::{ImageDefinition, ImageName};
 use crate::output::{Destination, MemberNames};
 use crate::package::Reach;
 use crate::plan::Plan;
-use crate::port::{Event, Events};
+use crate::port::{Event, Events, Limits};
 
 /// One image on its way.
 pub(super) struct Build<'a> {
@@ -43,6 +43,8 @@ pub(super) struct Build<'a> {
     /// The names of its elements.
     pub(super) elements: &'a [&'a str],
     pub(super) disk: &'a Disk,
+    /// Of each hook.
+    pub(super) limits: Limits,
 }
 
 impl Build<'_> {
@@ -55,7 +57,7 @@ impl Build<'_> {
         log: &Log,
     ) -> Result<(), Failure> {
         let session = global.session(self.call.process);
-        let edges = Edges::new(&session, environment.clone(), self.reach())?;
+        let edges = Edges::new(&session, environment.clone(), self.reach())?.limited(self.limits)?;
         let plan = self.plan(&edges, log)?;
         let outputs = self.outputs();
         let naming = Beside::new(self.request, Owner::of(&self.call.environment))?;

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use super::log::Log;
 use super::privilege::{Owner, end_with_caller, run_as_root};
+use super::settings::variable_of;
 use super::{Call, PLYWOOD, UPSTREAM_VERSION, image};
 use crate::build::BuildError;
 use crate::cli::answer::line;
@@ -11,6 +12,7 @@ use crate::cli::report::{self, Failure};
 use crate::dropin::{Arguments, Environment, Invocation, LogSettings, help};
 use crate::exec::ExecError;
 use crate::load::ShellError;
+use crate::port::Exit;
 
 /// Carries out one call; returns its exit status.
 pub(super) fn run(call: &Call<'_>) -> u8 {
@@ -62,6 +64,9 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
         }
         Err(failure) => {
             log.say(&report::chain_and_own_hint(&failure));
+            if let Some(Exit::OverLimit(limit)) = exit_of(&failure) {
+                log.say(&format!("hint: if it needs more: raise {}", variable_of(limit)));
+            }
             status_of(&failure)
         }
     }
@@ -81,19 +86,27 @@ fn environment(call: &Call<'_>, arguments: &Arguments) -> Environment {
     kept.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// Returns how the hook or task ended that made the build fail, if one did.
+fn exit_of(failure: &Failure) -> Option<Exit> {
+    let exit = |error: &(dyn Error + 'static)| error.downcast_ref::<BuildError>().and_then(BuildError::exit);
+    report::causes_from(failure.as_ref()).find_map(exit)
+}
+
+/// Returns the status of a fragment of `environment.d` that failed. Fragments are sourced on the host before there is a plan,
+/// and may refuse the image as hooks do.
+fn status_of_fragment(failure: &Failure) -> Option<i32> {
+    let status = |error: &(dyn Error + 'static)| match error.downcast_ref() {
+        Some(ShellError::Fragment { exit, .. } | ShellError::Environment(ExecError::Failed { exit, .. })) => {
+            Some(exit.code().unwrap_or(1))
+        }
+        _ => None,
+    };
+    report::causes_from(failure.as_ref()).find_map(status)
+}
+
 /// Returns the status of the hook that failed; 1 for everything else.
 fn status_of(failure: &Failure) -> u8 {
-    let status = |error: &(dyn Error + 'static)| {
-        if let Some(exit) = error.downcast_ref::<BuildError>().and_then(BuildError::exit) {
-            return Some(exit.shell_status());
-        }
-        match error.downcast_ref() {
-            // Fragments are sourced on the host before there is a plan, and may refuse the image as hooks do.
-            Some(ShellError::Environment(ExecError::Failed { exit, .. })) => Some(exit.code().unwrap_or(1)),
-            _ => None,
-        }
-    };
-    let status = report::causes_from(failure.as_ref()).find_map(status);
+    let status = exit_of(failure).map(Exit::shell_status).or_else(|| status_of_fragment(failure));
     // Callers take 0 for success.
     status.and_then(|status| u8::try_from(status).ok()).filter(|status| *status != 0).unwrap_or(1)
 }

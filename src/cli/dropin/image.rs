@@ -10,7 +10,6 @@ use super::build::Build;
 use super::log::Log;
 use super::settings::Settings;
 use crate::build::BuildError;
-use crate::cli::args::Global;
 use crate::cli::report::{self, Failure, Message};
 use crate::dropin::{Arguments, BuildRequest, Command, Environment};
 use crate::element::{Order, ResolveError};
@@ -23,6 +22,7 @@ use crate::image::{
 };
 use crate::load;
 use crate::plan::PlanError;
+use crate::port::Exit;
 
 /// Builds the image that a call asks for, and writes its outputs.
 pub(super) fn build(
@@ -36,8 +36,8 @@ pub(super) fn build(
     log.say(&format!("Building elements: {}", names.join(" ")));
     let settings = Settings::of(&call.environment)?;
     let context = context(&request, environment, &settings)?;
-    let image = Image { call, request, context, environment, log, global: &settings.global };
-    match image.order(&settings) {
+    let image = Image { call, request, context, environment, log, settings: &settings };
+    match image.order() {
         Some(order) => image.build(order),
         None => image.build(Order::Element).or_else(|failure| image.build_again(failure)),
     }
@@ -50,15 +50,15 @@ struct Image<'a> {
     context: Context,
     environment: &'a Environment,
     log: &'a Log,
-    global: &'a Global,
+    settings: &'a Settings,
 }
 
 impl Image<'_> {
     /// Returns the order of hooks that is not to be departed from.
-    fn order(&self, settings: &Settings) -> Option<Order> {
+    fn order(&self) -> Option<Order> {
         // A ramdisk is made of what all elements have left.
         let is_ramdisk = self.request.command == Command::RamdiskImageCreate;
-        match settings.order {
+        match self.settings.order {
             _ if is_ramdisk => Some(Order::Phase),
             None if self.request.breaks.need_phase_order() => Some(Order::Phase),
             wanted => wanted,
@@ -79,8 +79,14 @@ impl Image<'_> {
             definition: &definition,
             elements: &names,
             disk: &self.context.disk(&name, &definition)?,
+            limits: self.settings.limits,
         };
-        build.run(self.global, self.environment, &extras(&self.request, &self.call.environment)?, self.log)
+        build.run(
+            &self.settings.global,
+            self.environment,
+            &extras(&self.request, &self.call.environment)?,
+            self.log,
+        )
     }
 
     /// Builds in phase order what could not be built in element order, if the order may have been why.
@@ -104,9 +110,11 @@ const PHASE_ORDER: &str = "Building again in phase order, as the element may rel
 fn depends_on_order(failure: &(dyn Error + 'static)) -> bool {
     let unordered = matches!(failure.downcast_ref(), Some(PlanError::NeedsPhaseOrder { .. }))
         || matches!(failure.downcast_ref(), Some(ResolveError::Cycle(_)));
-    let step = failure.downcast_ref().and_then(BuildError::step);
-    let own_step = step.is_some_and(|step| !step.contains(':'));
-    unordered || own_step || failure.source().is_some_and(depends_on_order)
+    let error = failure.downcast_ref::<BuildError>();
+    let own_step = error.and_then(BuildError::step).is_some_and(|step| !step.contains(':'));
+    // What takes too much does so in every order.
+    let over_limit = matches!(error.and_then(BuildError::exit), Some(Exit::OverLimit(_)));
+    unordered || (own_step && !over_limit) || failure.source().is_some_and(depends_on_order)
 }
 
 fn context(
@@ -133,6 +141,8 @@ fn context(
         // By the image's own `DIB_OFFLINE`.
         offline: false,
         environment: crate::cli::process::environment(),
+        // The directory of the image's name.
+        output: std::env::current_dir()?,
     })
 }
 

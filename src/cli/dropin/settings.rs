@@ -9,9 +9,11 @@ use jiff::Timestamp;
 
 use crate::cli::args::Global;
 use crate::cli::report::{Failure, Message};
+use crate::disk::ByteSize;
 use crate::dropin::Environment;
 use crate::element::Order;
 use crate::image::{CacheSettings, TrustSettings};
+use crate::port::{Limit, Limits};
 
 /// Where layers are kept, as for plywood's own commands.
 const STORE: &str = "PLYWOOD_STORE";
@@ -37,6 +39,24 @@ const TRUST_KEYS: &str = "PLYWOOD_TRUST_KEYS";
 /// The file of the key that published layers are signed with.
 const SIGN_KEY: &str = "PLYWOOD_SIGN_KEY";
 
+/// Seconds that a hook may run.
+const HOOK_TIMEOUT: &str = "PLYWOOD_HOOK_TIMEOUT";
+
+/// Processes and threads that a hook may have at a time.
+const HOOK_PROCESSES: &str = "PLYWOOD_HOOK_PROCESSES";
+
+/// Memory that a hook may take: `2G`.
+const HOOK_MEMORY: &str = "PLYWOOD_HOOK_MEMORY";
+
+/// Returns the variable that sets a limit.
+pub(super) fn variable_of(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Time(_) => HOOK_TIMEOUT,
+        Limit::Processes(_) => HOOK_PROCESSES,
+        Limit::Memory(_) => HOOK_MEMORY,
+    }
+}
+
 /// All of it.
 pub(super) struct Settings {
     pub(super) global: Global,
@@ -45,6 +65,7 @@ pub(super) struct Settings {
     pub(super) packages_revision: String,
     pub(super) cache: CacheSettings,
     pub(super) trust: TrustSettings,
+    pub(super) limits: Limits,
 }
 
 impl Settings {
@@ -57,7 +78,7 @@ impl Settings {
             global: Global {
                 project: caller.text(PROJECT).map_or_else(|| PathBuf::from("."), PathBuf::from),
                 store: caller.text(STORE).map(PathBuf::from),
-                verbose: 0,
+                verbose: false,
                 quiet: false,
             },
             order: caller.list(ORDER)?.pop(),
@@ -68,6 +89,11 @@ impl Settings {
                 require: None,
                 sign_with: caller.text(SIGN_KEY).map(PathBuf::from),
             },
+            limits: Limits {
+                time: caller.value(HOOK_TIMEOUT)?,
+                processes: caller.value(HOOK_PROCESSES)?,
+                memory: caller.value::<ByteSize>(HOOK_MEMORY)?.map(ByteSize::bytes),
+            },
         })
     }
 }
@@ -77,6 +103,15 @@ struct Caller<'a>(&'a Environment);
 impl<'a> Caller<'a> {
     fn text(&self, name: &str) -> Option<&'a str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Returns the one value of a variable.
+    fn value<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Failure> {
+        let parse = |text: &str| {
+            let value = text.trim().parse();
+            value.map_err(|error| Message::plain(format!("{name} is `{text}`: {error}")))
+        };
+        self.text(name).map(parse).transpose()
     }
 
     /// Returns the values in a variable, which commas or white space separate.
@@ -120,6 +155,18 @@ mod tests {
             settings(&[(CACHE_FROM, ""), (ORDER, "")]).unwrap();
         assert_eq!((cache, trust, order), (CacheSettings::default(), TrustSettings::default(), None));
         assert_eq!((global.store, global.project), (None, PathBuf::from(".")));
+    }
+
+    #[test]
+    fn limits_of_hooks_are_numbers_and_sizes() {
+        let Settings { limits, .. } =
+            settings(&[(HOOK_TIMEOUT, "3600"), (HOOK_PROCESSES, " 500 "), (HOOK_MEMORY, "2G")]).unwrap();
+        assert_eq!(limits, Limits { time: Some(3600), processes: Some(500), memory: Some(2 << 30) });
+        assert_eq!(settings(&[(HOOK_TIMEOUT, "")]).unwrap().limits, Limits::default());
+        for (name, value) in [(HOOK_TIMEOUT, "1h"), (HOOK_PROCESSES, "-1"), (HOOK_MEMORY, "many")] {
+            let error = settings(&[(name, value)]).err().unwrap().to_string();
+            assert!(error.starts_with(&format!("{name} is `{value}`: ")), "{error}");
+        }
     }
 
     #[test]

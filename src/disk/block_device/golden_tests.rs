@@ -258,6 +258,8 @@ fn large(text: &str) -> Layout {
     let parameters = RootParameters { size_gibibytes: Some(41.0), ..RootParameters::default() };
     let devices = BlockDevices::parse("disk.yaml", text, &parameters).unwrap();
     assert!(devices.has_volumes());
+    assert_eq!(devices.programs().first(), Some(&("lvm", "lvm2")));
+    assert!(!parse(EFI).programs().contains(&("lvm", "lvm2")));
     devices.layout("builder", CONTENT, 0).unwrap()
 }
 

@@ -72,11 +72,12 @@ impl BlockDevices {
         !self.description.volumes.is_empty()
     }
 
-    /// Returns the programs that make its file systems, each with the Debian package that has it.
+    /// Returns the programs that make its volumes and file systems, each with the Debian package that has it.
     pub fn programs(&self) -> Vec<(&'static str, &'static str)> {
         let identity = Identity::new("");
         let kinds = self.description.file_systems.iter().map(|fs| fs.kind.identified("", None, &identity));
-        kinds.filter_map(|kind| super::Maker::from(kind).program()).collect()
+        let makers = kinds.filter_map(|kind| super::Maker::from(kind).program());
+        self.has_volumes().then_some(("lvm", "lvm2")).into_iter().chain(makers).collect()
     }
 
     /// Returns the variables that hooks of every phase have: `DIB_ROOT_LABEL`, `DIB_ROOT_FSTYPE`, `DIB_BOOT_LABEL`,

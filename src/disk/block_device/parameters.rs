@@ -85,6 +85,13 @@ impl Default for RootParameters {
     }
 }
 
+/// Returns a number of GiB without its unit, if it has one. diskimage-builder takes whatever follows the number, so that
+/// `500M` is 500 GiB there; other units are refused here.
+fn without_unit(value: &str) -> &str {
+    let unit = ["GiB", "GB", "G"].into_iter().find_map(|unit| value.strip_suffix(unit));
+    unit.unwrap_or(value).trim_end()
+}
+
 impl RootParameters {
     /// Reads them from the variables of a build; an empty variable is none. `MKFS_OPTS` is that of `--mkfs-options`.
     ///
@@ -93,13 +100,14 @@ impl RootParameters {
     pub fn of(variables: &BTreeMap<String, String>) -> Result<Self, ParameterError> {
         let text = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let owned = |name: &str| text(name).map(str::to_owned);
-        let number = |variable: &'static str| match text(variable) {
-            None => Ok(None),
-            Some(value) => match value.trim().parse::<f64>() {
-                Ok(number) if number.is_finite() && number >= 0.0 => Ok(Some(number)),
-                _ => Err(ParameterError { variable, value: value.to_owned(), expected: "a number" }),
-            },
+        let parsed = |variable, digits: fn(&str) -> &str, expected| {
+            let parse = |value: &str| match digits(value.trim()).parse::<f64>() {
+                Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+                _ => Err(ParameterError { variable, value: value.to_owned(), expected }),
+            };
+            text(variable).map(parse).transpose()
         };
+        let number = |variable| parsed(variable, |value| value, "a number");
         let elements = text("IMAGE_ELEMENT").unwrap_or_default();
         Ok(Self {
             kind: owned("FS_TYPE").unwrap_or_else(|| "ext4".to_owned()),
@@ -107,7 +115,7 @@ impl RootParameters {
             mkfs_options: owned("MKFS_OPTS").unwrap_or_default(),
             max_online_resize: owned("MAX_ONLINE_RESIZE"),
             journal_mebibytes: number("DIB_JOURNAL_SIZE")?.map(|size| size as u64),
-            size_gibibytes: number("DIB_IMAGE_SIZE")?,
+            size_gibibytes: parsed("DIB_IMAGE_SIZE", without_unit, "GiB, such as `5` or `2.5`")?,
             extra_mebibytes: number("DIB_IMAGE_EXTRA_SIZE")?,
             sector: sector(text("DIB_BLOCK_SIZE"))?,
             allowance: match elements.contains("block-device-efi") {
@@ -229,6 +237,9 @@ mod tests {
             (&[("DIB_JOURNAL_SIZE", "128")], FsType::EXT4, 1_631_104),
             (&[("DIB_IMAGE_SIZE", "5")], FsType::EXT4, 5 << 20),
             (&[("DIB_IMAGE_SIZE", "2.5")], FsType::Xfs, 2_621_440),
+            // As calls of diskimage-builder have it.
+            (&[("DIB_IMAGE_SIZE", "2.5G")], FsType::Xfs, 2_621_440),
+            (&[("DIB_IMAGE_SIZE", "5 GiB")], FsType::EXT4, 5 << 20),
             (&[("DIB_IMAGE_EXTRA_SIZE", "100")], FsType::EXT4, 1_067_968),
             (&[("IMAGE_ELEMENT", "base block-device-efi-4k vm")], FsType::EXT4, 2_103_168),
             (&[("DIB_IMAGE_SIZE", "5"), ("IMAGE_ELEMENT", "block-device-efi")], FsType::EXT4, 5_780_480),
@@ -273,7 +284,7 @@ mod tests {
     #[test]
     fn a_variable_that_is_no_number_is_named() {
         for (name, value, expected) in [
-            ("DIB_IMAGE_SIZE", "5G", "DIB_IMAGE_SIZE is `5G`: expected a number"),
+            ("DIB_IMAGE_SIZE", "500M", "DIB_IMAGE_SIZE is `500M`: expected GiB, such as `5` or `2.5`"),
             ("DIB_BLOCK_SIZE", "1024", "DIB_BLOCK_SIZE is `1024`: expected 512 or 4096"),
             ("DIB_JOURNAL_SIZE", "-1", "DIB_JOURNAL_SIZE is `-1`: expected a number"),
         ] {

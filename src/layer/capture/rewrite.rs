@@ -13,6 +13,8 @@ pub enum Rewrite {
     KeystoreTimes,
     /// The random name of a machine in an iSCSI network.
     InitiatorName,
+    /// The random name and id of a machine in a network of NVMe storage.
+    NvmeHost,
     /// The random id in `/etc/machine-id`.
     MachineId,
     /// The drift of the build machine's clock in `/etc/adjtime`.
@@ -40,6 +42,7 @@ impl Rewrite {
             Rewrite::ShadowDays
             | Rewrite::KeystoreTimes
             | Rewrite::InitiatorName
+            | Rewrite::NvmeHost
             | Rewrite::MachineId
             | Rewrite::ClockDrift
             | Rewrite::Arrays => None,
@@ -54,6 +57,7 @@ impl Rewrite {
             Rewrite::ShadowDays => Some(shadow::normalize(head, times)),
             Rewrite::KeystoreTimes => keystore::clamp(head, times.epoch),
             Rewrite::InitiatorName => generate_initiator_name(head),
+            Rewrite::NvmeHost => is_nvme_uuid(head).then(Vec::new),
             Rewrite::MachineId => is_machine_id(head).then(Vec::new),
             Rewrite::ClockDrift => Some(forget_drift(head)),
             Rewrite::Arrays => forget_arrays(head),
@@ -126,6 +130,16 @@ fn generate_initiator_name(content: &[u8]) -> Option<Vec<u8>> {
     made_up.then(|| b"GenerateName=yes\n".to_vec())
 }
 
+/// Says whether this is a name or id of a host that was made of a UUID. A name that somebody chose is another one.
+///
+/// Source: Debian, package nvme-cli, `nvme-cli.postinst`; NVM Express Base Specification, "NVMe Qualified Names".
+fn is_nvme_uuid(content: &[u8]) -> bool {
+    const UUID_BYTES: usize = 36;
+    let name = content.trim_ascii();
+    let id = name.strip_prefix(b"nqn.2014-08.org.nvmexpress:uuid:").unwrap_or(name);
+    id.len() == UUID_BYTES && id.iter().all(|&byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +161,17 @@ mod tests {
         assert_eq!(apply(made_up).as_deref(), Some(&b"GenerateName=yes\n"[..]));
         for chosen in ["InitiatorName=iqn.2026-01.example:web\n", "GenerateName=yes\n", ""] {
             assert_eq!(apply(chosen), None, "{chosen}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_nvme_host_is_forgotten_and_a_chosen_one_stays() {
+        let apply = |content: &str| Rewrite::NvmeHost.apply(content.as_bytes(), &times(0));
+        let uuid = "4c4c4544-0048-3310-8052-c7c04f4d4332";
+        assert_eq!(apply(&format!("nqn.2014-08.org.nvmexpress:uuid:{uuid}\n")), Some(Vec::new()));
+        assert_eq!(apply(&format!("{uuid}\n")), Some(Vec::new()));
+        for chosen in ["nqn.2026-01.example:web\n", "", "\n"] {
+            assert_eq!(apply(chosen), None, "{chosen:?}");
         }
     }
 

@@ -166,6 +166,8 @@ const STANDARD: &[Rule] = &[
     rule("var/lib/extrausers/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
     // Random, and shared by every machine made from the image.
     rule("etc/iscsi/initiatorname.iscsi", Kinds::Files, Action::Rewrite(Rewrite::InitiatorName)),
+    rule("etc/nvme/hostid", Kinds::Files, Action::Rewrite(Rewrite::NvmeHost)),
+    rule("etc/nvme/hostnqn", Kinds::Files, Action::Rewrite(Rewrite::NvmeHost)),
     // The time of the build, for every certificate.
     rule("etc/ssl/certs/java/cacerts", Kinds::Files, Action::Rewrite(Rewrite::KeystoreTimes)),
     // The time of the source; without it Python compiles again at every start, as the source's own time is clamped.
@@ -248,6 +250,8 @@ mod tests {
             ("etc/shadow", shadow),
             ("var/lib/extrausers/shadow", shadow),
             ("etc/iscsi/initiatorname.iscsi", Action::Rewrite(Rewrite::InitiatorName)),
+            ("etc/nvme/hostid", Action::Rewrite(Rewrite::NvmeHost)),
+            ("etc/nvme/hostnqn", Action::Rewrite(Rewrite::NvmeHost)),
             ("usr/lib/python3/dist-packages/__pycache__/apt.cpython-311.pyc", pyc),
             ("usr/lib/python3/dist-packages/apt.py", Keep),
         ] {
