@@ -9,6 +9,8 @@ CARGO ?= cargo
 BINARY ?= target/release/plywood
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Man pages and completions, laid out as below PREFIX/share.
+SHARE = $(dir $(BINARY))share
 
 .PHONY: help
 help: ## Show this list
@@ -21,8 +23,18 @@ deps: ## Install what building, testing and the demo need (Debian 12; as root)
 # Linked with its C library: the binary runs on systems with an older one, or another. What cargo compiles is else the same.
 .PHONY: build
 build: BUILD ?= --release
-build: ## Build the release binary, target/release/plywood
+build: ## Build the release binary, target/release/plywood, its man pages and completions
 	$(CARGO) rustc --locked --bin plywood $(BUILD) -- -C target-feature=+crt-static
+	@$(MAKE) --no-print-directory pages
+
+.PHONY: pages
+pages: ## Write the man pages and completions of what was built, below target
+	rm -rf $(SHARE)
+	$(BINARY) manual $(SHARE)/man/man1
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	$(BINARY) completions bash >$(SHARE)/bash-completion/completions/plywood
+	$(BINARY) completions zsh >$(SHARE)/zsh/site-functions/_plywood
+	$(BINARY) completions fish >$(SHARE)/fish/vendor_completions.d/plywood.fish
 
 .PHONY: check
 check: ## Format, lints, doc comments, dependency rules, shell scripts; changes nothing
@@ -60,13 +72,14 @@ demo: deps build ## Build examples/contrail-builder, boot its disk, run its cont
 # Does not depend on `build`: root would compile, with another toolchain, and leave files that you cannot replace.
 .PHONY: install
 install: ## Install what `make build` built below PREFIX (default /usr/local), staged below DESTDIR
-	@[[ -x $(BINARY) ]] || { echo "make: cannot install: '$(BINARY)' is not there; run 'make build' first, without sudo" >&2; exit 1; }
+	@[[ -x $(BINARY) && -d $(SHARE) ]] || { echo "make: cannot install: '$(BINARY)' is not there; run 'make build' first, without sudo" >&2; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/plywood
 	for name in disk-image-create ramdisk-image-create diskimage-builder element-info; do \
 	    ln -sf plywood $(DESTDIR)$(PREFIX)/bin/$$name; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/plywood
 	cp -R --no-preserve=ownership elements layers $(DESTDIR)$(PREFIX)/share/plywood/
+	cp -R --no-preserve=ownership $(SHARE)/. $(DESTDIR)$(PREFIX)/share/
 
 .PHONY: clean
 clean: ## Remove what was built; stores of layers stay

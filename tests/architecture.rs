@@ -3,7 +3,7 @@
 //! | rule | why |
 //! |---|---|
 //! | a room imports only the rooms below it | what depends on nothing can be read, tested and changed alone |
-//! | core rooms name no file, process, environment, network, clock or sleep | a plan is a value: same inputs, same plan |
+//! | core rooms name no file, process, environment, network, clock, sleep or trace | a plan is a value: same inputs, same plan |
 //! | only `exec` and `sandbox` start programs | one place says what happens to streams, secrets and signals |
 //! | `engine` names no type of the command line and asks the process nothing | front ends are thin, and tests are front ends, too |
 //! | only `cli` and `main` print or exit | a library returns values; its caller decides what is shown |
@@ -80,6 +80,7 @@ const EFFECTS: &[&str] = &[
     "rustix",
     "nix",
     "libc",
+    "tracing",
 ];
 
 /// What the engine must be told by a front end, and may not ask the process or the command line for.

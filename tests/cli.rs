@@ -550,20 +550,29 @@ fn quiet_commands_print_no_warnings() {
 #[test]
 fn installing_copies_what_was_built_and_runs_no_cargo() {
     let directory = tempfile::tempdir().unwrap();
-    let install = |binary: &str| {
+    let share = directory.path().join("share");
+    let make = |target: &str, binary: &str| {
         let mut make = Command::new("make");
-        make.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--no-print-directory", "install"]);
-        make.args(["CARGO=false", &format!("BINARY={binary}")]);
+        make.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--no-print-directory", target]);
+        make.args(["CARGO=false", &format!("BINARY={binary}"), &format!("SHARE={}", share.display())]);
         make.arg(format!("DESTDIR={}", directory.path().display())).output().unwrap()
     };
-    let missing = install("/nonexistent/plywood");
+    let missing = make("install", "/nonexistent/plywood");
     assert_eq!(missing.status.code(), Some(2));
     let text = String::from_utf8(missing.stderr).unwrap();
     assert!(
         text.contains("'/nonexistent/plywood' is not there; run 'make build' first, without sudo"),
         "{text}"
     );
-    assert!(install(env!("CARGO_BIN_EXE_plywood")).status.success());
+    for target in ["pages", "install"] {
+        let made = make(target, env!("CARGO_BIN_EXE_plywood"));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    for page in
+        ["man/man1/plywood-build.1", "bash-completion/completions/plywood", "zsh/site-functions/_plywood"]
+    {
+        assert!(directory.path().join("usr/local/share").join(page).is_file(), "{page}");
+    }
     let plywood =
         Command::new(directory.path().join("usr/local/bin/plywood")).arg("--version").output().unwrap();
     assert!(plywood.status.success(), "{}", String::from_utf8_lossy(&plywood.stderr));
@@ -757,4 +766,83 @@ fn archive_of(number: u8) -> Vec<u8> {
     let path = format!("directory-{number}").into_bytes();
     encoder.append(&Entry { path, kind: Kind::Directory, meta: Meta::IMPLIED_DIRECTORY }).unwrap();
     encoder.finish().unwrap().0
+}
+
+/// Returns the names of the pages of a command and of those below it.
+fn pages(command: &clap::Command, above: &str) -> Vec<String> {
+    let name = if above.is_empty() {
+        command.get_name().to_owned()
+    } else {
+        format!("{above}-{}", command.get_name())
+    };
+    let below: Vec<_> = command.get_subcommands().flat_map(|below| pages(below, &name)).collect();
+    [vec![format!("{name}.1")], below].concat()
+}
+
+#[test]
+fn every_command_has_a_man_page() {
+    let project = Project::new("");
+    let directory = project.path().join("man1");
+    assert_eq!(project.run(&["manual", directory.to_str().unwrap()]).status, Some(0));
+    let mut expected = pages(&plywood::cli::command_line(), "");
+    let written = std::fs::read_dir(&directory).unwrap();
+    let mut written: Vec<_> = written.map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
+    expected.sort();
+    written.sort();
+    assert_eq!(written, expected);
+    let page = std::fs::read_to_string(directory.join("plywood-store-gc.1")).unwrap();
+    assert!(page.contains("older\\-than") && page.contains("Remove layers"), "{page}");
+}
+
+#[test]
+fn bash_completes_commands_and_options() {
+    let script = "set -eu
+        complete() { :; }
+        eval \"$(\"$1\" completions bash)\"
+        try() { COMP_WORDS=(plywood \"$@\") COMP_CWORD=$# COMPREPLY=(); _plywood plywood \"${!#}\" plywood; echo ${COMPREPLY[*]}; }
+        try pl; try store ch; try build --fail; try completions z";
+    let run =
+        Command::new("bash").args(["-c", script, "bash", env!("CARGO_BIN_EXE_plywood")]).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    assert_eq!(
+        (text(run.stdout), text(run.stderr)),
+        ("plan\ncheck\n--fail-on-miss\nzsh\n".to_owned(), String::new())
+    );
+    for shell in ["zsh", "fish"] {
+        let run = Project::new("").run(&["completions", shell]);
+        assert!(run.status == Some(0) && run.stdout.contains("fail-on-miss"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn the_trace_tells_of_programs_and_not_of_secrets() {
+    let project = Project::of_elements(&["one"]);
+    project.define("elements = [\"one\"]\n[image.tiny.env]\nDIB_TRACE_PASSWORD = \"trace-hunter2\"");
+    // The variable's value stands in a URL, where only the redaction of the trace knows it.
+    let source = "x git /opt/x http://me:other-hunter2@127.0.0.1:9/trace-hunter2/x.git main\n";
+    project.write("elements/one/source-repository-x", source);
+    let traced = project.run(&["-vv", "plan"]).stderr;
+    assert!(traced.contains("DEBUG plywood::exec::run: started pid=") && traced.contains("git"), "{traced}");
+    assert!(traced.contains("DEBUG plywood::exec::started: ended pid="), "{traced}");
+    assert!(!traced.contains("other-hunter2"), "neither in messages nor in the trace: {traced}");
+    let lines = traced.lines().filter(|line| line.contains("DEBUG plywood::"));
+    let shown: Vec<_> = lines.filter(|line| line.contains("hunter2")).collect();
+    assert_eq!(shown, [""; 0], "{traced}");
+    let silent = project.run(&["plan"]).stderr;
+    assert!(!silent.contains("DEBUG"), "{silent}");
+}
+
+#[test]
+fn a_variable_chooses_what_is_traced_and_a_wrong_one_is_refused() {
+    let project = Project::of_elements(&["one"]);
+    let run = |value: &str| {
+        let output = project.command(&["store", "list"]).env("PLYWOOD_LOG", value).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run("plywood::registry=trace"), (Some(0), String::new()));
+    let (status, said) = run("registry=trace");
+    assert_eq!(status, Some(1));
+    let expected = "error: cannot use PLYWOOD_LOG=`registry=trace`: `registry` is neither a level nor one of plywood's modules\n\n\
+        hint: name a level, or modules with levels: PLYWOOD_LOG=debug, PLYWOOD_LOG=plywood::registry=trace\n";
+    assert_eq!(said, expected);
 }

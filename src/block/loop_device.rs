@@ -17,6 +17,7 @@ use loopdev::{LoopControl, LoopDevice as Device};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
 use rustix::ioctl;
+use tracing::debug;
 
 use crate::disk::{Extent, SectorSize};
 
@@ -91,7 +92,9 @@ impl LoopDevice {
             }
             result => result?,
         };
-        configure(&device, backing, extent, sector)?;
+        let configured = configure(&device, backing, extent, sector);
+        debug!(device = ?device.path(), ?extent, ?sector, ?configured, "attaches a loop device");
+        configured?;
         let path = device.path().ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { _device: device, path })
     }

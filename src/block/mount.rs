@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::ioctl;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tracing::debug;
 
 use super::error::{io_error, os_error};
 use super::loop_device::{LoopDevice, wait_until_unused};
@@ -70,8 +71,16 @@ fn options(kind: FsKind) -> &'static CStr {
 impl Mounted {
     /// Mounts `device` at the directory `target`.
     pub(super) fn new(device: BlockDevice, kind: FsKind, target: PathBuf) -> Result<Self, DiskError> {
-        mount(device.path(), &target, kind.name(), MountFlags::NOATIME, options(kind))
-            .map_err(os_error("mount a file system at", &target))?;
+        let mounted = mount(device.path(), &target, kind.name(), MountFlags::NOATIME, options(kind));
+        debug!(
+            device = %device.path().display(),
+            at = %target.display(),
+            kind = kind.name(),
+            options = ?options(kind),
+            ?mounted,
+            "mounts a file system"
+        );
+        mounted.map_err(os_error("mount a file system at", &target))?;
         Ok(Self { target, device, open: true })
     }
 
@@ -97,8 +106,9 @@ impl Mounted {
         self.open = false;
         // Lazily, as the wait is for the last user anyway: a child that another thread has just forked has each file
         // open that this process has, until it executes its program.
-        unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
-            .map_err(os_error("unmount", &self.target))?;
+        let unmounted = unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        debug!(at = %self.target.display(), ?unmounted, "unmounts a file system");
+        unmounted.map_err(os_error("unmount", &self.target))?;
         let path = self.device.path().to_owned();
         match wait_until_unused(&path, BUSY_LIMIT).map_err(io_error("open", &path))? {
             true => Ok(ReleasedDevice(path, self)),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::oci::Repository;
 
@@ -32,9 +32,9 @@ pub(super) struct Global {
     /// Keep layers, records and downloads here [default: /var/cache/plywood as root, else $XDG_CACHE_HOME/plywood]
     #[arg(long, global = true, value_name = "DIR", env = "PLYWOOD_STORE")]
     pub store: Option<PathBuf>,
-    /// Show what hooks print, too
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
-    pub verbose: bool,
+    /// Show what hooks print, too; `-vv` also traces commands, mounts and requests, for bug reports
+    #[arg(short, long, global = true, conflicts_with = "quiet", action = ArgAction::Count)]
+    pub verbose: u8,
     /// Show errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -106,6 +106,31 @@ pub(super) enum Command {
     /// Look after the key that published steps are signed with
     #[command(subcommand)]
     Key(Key),
+    /// Print the script by which a shell completes plywood's command line
+    ///
+    /// `make install` puts the scripts where shells look for them.
+    Completions {
+        /// The shell
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: Shells,
+    },
+    /// Write a man page for each command into a directory, as `make build` does
+    Manual {
+        /// The directory; made if it does not exist
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// Shells that can complete command lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shells {
+    /// GNU bash, with the package bash-completion
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
 }
 
 impl Command {

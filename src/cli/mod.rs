@@ -16,6 +16,7 @@ mod import;
 mod interrupt;
 mod key;
 mod layers;
+mod manual;
 mod plan;
 mod process;
 mod progress;
@@ -24,6 +25,7 @@ mod push;
 mod report;
 mod shell;
 mod store;
+mod trace;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command, Progress};
+use process::environment;
 use report::Failure;
 
 use crate::engine::{Process, Session};
@@ -80,6 +83,10 @@ pub fn run(program: &Program) -> ExitCode {
     let process = &program.process;
     if let Some((command, words)) = dropin::called(std::env::args_os()) {
         interrupt::end_in_time(program, Progress::Plain);
+        if let Err(failure) = trace::start(0, Progress::Plain, &environment()) {
+            interrupt::tell(&failure, Progress::Plain, "plywood");
+            return ExitCode::FAILURE;
+        }
         return dropin::run(command, words, process);
     }
     let mut cli = Cli::parse();
@@ -89,8 +96,10 @@ pub fn run(program: &Program) -> ExitCode {
     // Not before the command line is read: how the last message looks depends on it.
     let progress = cli.command.progress().unwrap_or(Progress::Plain);
     interrupt::end_in_time(program, progress);
-    let done =
-        dispatch(&cli, &cli.global.session(process)).map_err(|failure| interrupt::reason(process, failure));
+    let traced = trace::start(cli.global.verbose, progress, &environment());
+    let done = traced
+        .and_then(|()| dispatch(&cli, &cli.global.session(process)))
+        .map_err(|failure| interrupt::reason(process, failure));
     match done {
         Ok(status) => status,
         Err(failure) if answer::is_enough(&failure) => ExitCode::SUCCESS,
@@ -119,5 +128,7 @@ fn dispatch(cli: &Cli, session: &Session<'_>) -> Result<ExitCode, Failure> {
         Command::Cache(command) => cache::run(global, command, session),
         Command::Doctor(args) => doctor::run(global, args, session),
         Command::Key(command) => key::run(command, session),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Manual { directory } => manual::pages(directory),
     }
 }

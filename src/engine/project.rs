@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskRules};
 use super::failure::{Failure, Message};
+use super::redaction::redact;
 use super::session::{Session, home_of};
 use super::sources::{settings, sources};
 use crate::distro::{Architecture, BaseDefinition};
@@ -220,8 +221,10 @@ impl Context {
         if self.offline {
             variables.insert("DIB_OFFLINE".to_owned(), "1".to_owned());
         }
+        redact(&variables);
         let source_date_epoch = load::load_epoch(self.project.project.source_date_epoch, &self.dir)?;
         let settings = settings(&elements, &variables, source_date_epoch)?;
+        redact(&settings);
         // Variables that fragments set may name files, too.
         let named: BTreeMap<_, _> = settings.clone().into_iter().chain(variables.clone()).collect();
         Ok(plan_image(&Request {

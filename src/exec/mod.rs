@@ -15,6 +15,7 @@
 mod ask;
 mod error;
 mod run;
+mod started;
 mod tail;
 mod watch;
 

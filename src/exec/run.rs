@@ -4,15 +4,18 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
+use tracing::debug;
 
 use super::ExecError;
+use super::started::Started;
 use super::tail::read_tail;
+use crate::plan::without_credentials;
 
 /// Where programs are searched after the caller's `PATH`: root's directories are not in everyone's.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -169,13 +172,18 @@ impl Run {
         self.hide(words.join(" "))
     }
 
-    pub(super) fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child, ExecError> {
+    pub(super) fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Started, ExecError> {
         let mut command = self.command();
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let parent = getpid();
         // SAFETY: the closure runs between fork and exec; it makes two system calls and allocates nothing.
         unsafe { command.pre_exec(move || die_with(parent)) };
-        command.spawn().map_err(|source| self.not_started(source))
+        let child = command.spawn().map_err(|source| {
+            debug!(command = %self.command_line(), error = %source, "cannot start a program");
+            self.not_started(source)
+        })?;
+        debug!(pid = child.id(), command = %self.command_line(), "started");
+        Ok(Started::new(child))
     }
 
     fn command(&self) -> Command {
@@ -218,13 +226,14 @@ impl Run {
     }
 
     fn hide(&self, text: String) -> String {
-        self.secrets.iter().fold(text, |text, secret| text.replace(secret, HIDDEN))
+        // Passwords in URLs are secrets, whoever made the argument.
+        without_credentials(&self.secrets.iter().fold(text, |text, secret| text.replace(secret, HIDDEN)))
     }
 }
 
 /// A program that runs beside its caller. Dropping it ends it.
 pub struct Background {
-    child: Child,
+    child: Started,
     run: Run,
 }
 
@@ -245,7 +254,7 @@ impl Drop for Background {
 }
 
 /// Asks a program to end, and kills it if it does not.
-fn end(child: &mut Child) {
+fn end(child: &mut Started) {
     const PATIENCE: Duration = Duration::from_secs(1);
     // A child that has ended and was waited for cannot be asked, and need not be.
     let _ = kill_process(Pid::from_child(child), Signal::TERM);

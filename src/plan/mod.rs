@@ -58,7 +58,7 @@ pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
 pub use request::{Foundation, MachineContent, MachineFile, Request};
-pub use seal::{Seal, is_secret, secret_texts};
+pub use seal::{Seal, is_secret, secret_texts, without_credentials};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
 pub use step::{
     Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,

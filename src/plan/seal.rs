@@ -87,7 +87,7 @@ fn credentials(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns a text without the [`credentials`] in it.
-pub(super) fn without_credentials(text: &str) -> String {
+pub fn without_credentials(text: &str) -> String {
     credentials(text)
         .fold(text.to_owned(), |shown, secret| shown.replace(&format!("{secret}@"), &format!("{HIDDEN}@")))
 }

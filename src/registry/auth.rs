@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use tracing::debug;
 use ureq::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderValue, Method, Uri};
 
@@ -167,6 +168,7 @@ impl Auth {
             return Ok(known.clone());
         }
         let account = self.credentials.account(repository)?;
+        debug!(%repository, has_account = account.is_some(), "looked for an account");
         host.accounts.insert(repository.path().to_owned(), account.clone());
         Ok(account)
     }
@@ -201,6 +203,7 @@ impl TokenService<'_> {
     }
 
     fn ask(&self, account: Option<&Account>, scopes: &Scopes) -> Result<Token, RegistryError> {
+        debug!(repository = %self.repository, service = self.service, ?scopes, "fetches a token");
         let form = self.form(account, scopes);
         let answer = match account {
             Some(Account::Identity(_)) => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ureq::Body as AnswerBody;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use ureq::http::{HeaderMap, HeaderName, Method, Uri};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::error::RegistryError;
 use super::meter::Transfer;
@@ -88,6 +88,49 @@ pub(super) fn host_of(url: &Uri) -> String {
     match (url.host(), url.port_u16()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
+    }
+}
+
+/// Headers that traces show. All others may carry a credential.
+const SHOWN_HEADERS: [&str; 15] = [
+    "accept",
+    "content-length",
+    "content-range",
+    "content-type",
+    "docker-content-digest",
+    "docker-distribution-api-version",
+    "link",
+    "location",
+    "oci-filters-applied",
+    "oci-subject",
+    "range",
+    "retry-after",
+    "server",
+    "via",
+    "www-authenticate",
+];
+
+/// Returns the headers that a trace may show.
+pub(super) fn shown_headers(headers: &HeaderMap) -> String {
+    let shown = headers.iter().filter(|(name, _)| SHOWN_HEADERS.contains(&name.as_str()));
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        // Storages sign the URLs that they lead to: what follows `?` is a credential.
+        let value = if matches!(name.as_str(), "link" | "location") { shown_url(&value) } else { value };
+        format!("{name}: {value}")
+    };
+    shown.map(line).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns a URL without its query and without a user.
+fn shown_url(text: &str) -> String {
+    let path = text.split('?').next().unwrap_or_default();
+    match path.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            format!("{scheme}://{}/{path}", host.rsplit('@').next().unwrap_or_default())
+        }
+        None => path.to_owned(),
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+
 use super::error::RegistryError;
 use super::meter::Transfer;
 
@@ -147,6 +149,7 @@ impl<'a> Attempts<'a> {
                 source: Box::new(error),
             });
         }
+        debug!(action = self.action, attempts = self.failed, %error, ?wait, "tries again");
         self.sleep(wait)
     }
 

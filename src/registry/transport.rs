@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
+use tracing::debug;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, LOCATION};
 use ureq::http::{self, HeaderValue, Method, Uri};
 use ureq::unversioned::resolver::DefaultResolver;
@@ -17,7 +18,7 @@ use ureq::{Agent, AsSendBody, Body as AnswerBody, Proxy, ProxyProtocol, SendBody
 
 use super::certificate::{Certificates, client_certificate, read_certificates, system_certificates};
 use super::error::RegistryError;
-use super::message::{Answer, Body, Request, describe, host_of};
+use super::message::{Answer, Body, Request, describe, host_of, shown_headers};
 use super::proxy::proxy_for;
 use super::retry::Line;
 use super::settings::Settings;
@@ -141,6 +142,14 @@ impl Transport {
                 head = head.header(EXPECT, "100-continue");
             }
         }
+        debug!(
+            request = text,
+            headers = head.headers_ref().map(shown_headers),
+            has_credentials = authorization.is_some(),
+            proxy,
+            "asks"
+        );
+        let asked = Instant::now();
         let answer = match &mut body {
             Some((_, reader)) => {
                 let mut reader = Stoppable { reader, line: &self.line };
@@ -148,7 +157,18 @@ impl Transport {
             }
             None => run(&agent, head.body(())),
         };
-        let (parts, body) = answer.map_err(|error| failed(request, &text, proxy, error))?.into_parts();
+        let answer = answer.map_err(|error| {
+            debug!(request = text, %error, after = ?asked.elapsed(), "no answer");
+            failed(request, &text, proxy, error)
+        });
+        let (parts, body) = answer?.into_parts();
+        debug!(
+            request = text,
+            status = parts.status.as_u16(),
+            headers = shown_headers(&parts.headers),
+            after = ?asked.elapsed(),
+            "answered"
+        );
         self.line.note_answer();
         Ok(Answer {
             request: text,

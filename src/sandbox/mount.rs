@@ -19,6 +19,7 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
     mount_remount, move_mount, open_tree, unmount,
 };
+use tracing::debug;
 
 use super::ROOTS;
 use super::mountinfo::Line;
@@ -48,6 +49,7 @@ impl Mount {
         // Else files would have other device numbers than their directories: tar and find would not go on to them.
         let options =
             [("lowerdir", lowers.as_str()), ("xino", "on"), ("redirect_dir", "off"), ("metacopy", "off")];
+        debug!(lower = %lower.display(), ?options, ?attributes, "mounts a read-only view");
         for (key, value) in options {
             fsconfig_set_string(context.as_fd(), key, value)?;
         }

@@ -15,6 +15,7 @@ use std::thread;
 
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
+use tracing::debug;
 
 use super::mount::{Mount, TemporaryPlace, make_unused};
 use super::target::Shape;
@@ -40,6 +41,7 @@ pub(super) fn mount(lowers: &[PathBuf], top: Option<Top<'_>>) -> io::Result<Moun
     let names = Names::make(lowers, top)?;
     let place = TemporaryPlace::new(Shape::Directory)?;
     let options = CString::new(options(lowers.len(), top.is_some()))?;
+    debug!(?options, ?lowers, ?top, at = %place.path().display(), "mounts an overlay");
     names.work_in(|| {
         Ok(rustix::mount::mount("overlay", place.path(), "overlay", MountFlags::empty(), options.as_c_str())?)
     })?;

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{UnmountFlags, unmount};
+use tracing::debug;
 
 use super::mount::{self, Mount};
 use super::overlay::{self, Top};
@@ -30,10 +31,11 @@ impl MountedRoot {
     pub(super) fn open(spec: &RootSpec, sandbox: Namespaces) -> Result<Self, SandboxError> {
         let path = new_mount_point()?;
         // A copy of a disk parts from it: unmounting the copy would unmount the disk's own file systems as well.
-        mount_spec(spec)
+        let mounted = mount_spec(spec)
             .and_then(|mount| mount.attach_at(&path))
-            .and_then(|()| mount::part_from_original(&path))
-            .map_err(mount::error(describe(spec), &path))?;
+            .and_then(|()| mount::part_from_original(&path));
+        debug!(what = describe(spec), at = %path.display(), ?mounted, "mounts a root");
+        mounted.map_err(mount::error(describe(spec), &path))?;
         let upper = match spec {
             RootSpec::Overlay { upper, .. } => Some(upper.clone()),
             RootSpec::ReadOnly { .. } | RootSpec::Directory(_) => None,
@@ -99,7 +101,9 @@ impl MountedRoot {
 
     fn unmount(&mut self, flags: UnmountFlags) -> io::Result<()> {
         if let Some(own) = self.unmount.take() {
-            unmount(&self.path, own | flags)?;
+            let unmounted = unmount(&self.path, own | flags);
+            debug!(at = %self.path.display(), flags = ?(own | flags), ?unmounted, "unmounts a root");
+            unmounted?;
             fs::remove_dir(&self.path)?;
         }
         Ok(())

@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
+use tracing::debug;
 
 use super::limit::Groups;
 use super::resolver::{Planted, RESOLVER};
@@ -34,23 +35,38 @@ pub(super) fn run(
     job: &Job,
     output: &mut dyn FnMut(&[u8]),
 ) -> Result<Ended, SandboxError> {
-    with_targets(root, job, || {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
-        let stdio = [Stdio::null(), duplicate(&writer)?, Stdio::from(writer)];
-        let groups = Groups::make(&sandbox.limits)?;
-        let supervisor = Supervisor::start(sandbox, root, job, Terminal::Detached, stdio, groups.doors())?;
-        let pumped = supervisor.pump(File::from(reader), sandbox, output)?;
-        if let Pumped::TimeIsUp(seconds) = pumped {
-            return Ok(over(Limit::Time(seconds)));
-        }
-        let ended = supervisor.into_ended();
-        let is_success = matches!(&ended, Ok(ended) if ended.exit.is_success());
-        match groups.exceeded().filter(|_| !is_success) {
-            // Also where it was the supervisor that the kernel chose to kill.
-            Some(limit) => Ok(over(limit)),
-            None => ended,
-        }
+    traced(job, || {
+        with_targets(root, job, || {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
+            let stdio = [Stdio::null(), duplicate(&writer)?, Stdio::from(writer)];
+            let groups = Groups::make(&sandbox.limits)?;
+            let supervisor =
+                Supervisor::start(sandbox, root, job, Terminal::Detached, stdio, groups.doors())?;
+            let pumped = supervisor.pump(File::from(reader), sandbox, output)?;
+            if let Pumped::TimeIsUp(seconds) = pumped {
+                return Ok(over(Limit::Time(seconds)));
+            }
+            let ended = supervisor.into_ended();
+            let is_success = matches!(&ended, Ok(ended) if ended.exit.is_success());
+            match groups.exceeded().filter(|_| !is_success) {
+                // Also where it was the supervisor that the kernel chose to kill.
+                Some(limit) => Ok(over(limit)),
+                None => ended,
+            }
+        })
     })
+}
+
+/// Traces the start of a job and its end. Its output is shown elsewhere.
+fn traced(job: &Job, body: impl FnOnce() -> Result<Ended, SandboxError>) -> Result<Ended, SandboxError> {
+    let Job { argv, env, cwd, view, binds, network, .. } = job;
+    debug!(?argv, ?view, ?network, cwd, variables = ?env.keys(), "starts a job");
+    binds.iter().for_each(|bind| debug!(?bind, "mounts for the job"));
+    let started = Instant::now();
+    let ended = body();
+    let result = ended.as_ref().map(|ended| &ended.exit);
+    debug!(?argv, ?result, after = ?started.elapsed(), "the job ended");
+    ended
 }
 
 /// Returns how a job ended that ran into a limit: nothing that it did is of use.
@@ -60,13 +76,15 @@ fn over(limit: Limit) -> Ended {
 
 /// Runs `job` on the caller's terminal; see [`crate::port::Root::run_interactive`].
 pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> Result<Ended, SandboxError> {
-    with_targets(root, job, || {
-        let stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
-        let supervisor = Supervisor::start(sandbox, root, job, Terminal::Inherited, stdio, Vec::new())?;
-        let waited = supervisor.wait(&sandbox.interrupted);
-        take_terminal_back();
-        waited?;
-        supervisor.into_ended()
+    traced(job, || {
+        with_targets(root, job, || {
+            let stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
+            let supervisor = Supervisor::start(sandbox, root, job, Terminal::Inherited, stdio, Vec::new())?;
+            let waited = supervisor.wait(&sandbox.interrupted);
+            take_terminal_back();
+            waited?;
+            supervisor.into_ended()
+        })
     })
 }
 

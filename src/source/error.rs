@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::element::{ElementName, SourceLine};
 use crate::exec::ExecError;
+use crate::plan::without_credentials;
 
 /// A source that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -22,13 +23,13 @@ pub enum SourceError {
         source: Box<SourceError>,
     },
     /// It was never fetched, and may not be now.
-    #[error("`{location}` was never fetched, and this build is offline")]
+    #[error("`{}` was never fetched, and this build is offline", without_credentials(location))]
     NotCached {
         /// Where it is.
         location: String,
     },
     /// The location cannot be reached, or has nothing.
-    #[error("cannot fetch `{location}`")]
+    #[error("cannot fetch `{}`", without_credentials(location))]
     Fetch {
         /// Where it is.
         location: String,
@@ -36,7 +37,7 @@ pub enum SourceError {
         source: ExecError,
     },
     /// A git repository has no such branch, tag or commit.
-    #[error("`{location}` has no branch, tag or commit `{reference}`{}", if *offline { " as far as it was fetched, and this build is offline" } else { "" })]
+    #[error("`{}` has no branch, tag or commit `{reference}`{}", without_credentials(location), if *offline { " as far as it was fetched, and this build is offline" } else { "" })]
     NoReference {
         /// Where the repository is.
         location: String,
@@ -46,13 +47,13 @@ pub enum SourceError {
         offline: bool,
     },
     /// A git repository has no commit at all.
-    #[error("`{location}` has no commit on its default branch")]
+    #[error("`{}` has no commit on its default branch", without_credentials(location))]
     Empty {
         /// Where the repository is.
         location: String,
     },
     /// git failed on a repository of the cache.
-    #[error("the copy of `{location}` in `{}` cannot be read", mirror.display())]
+    #[error("the copy of `{}` in `{}` cannot be read", without_credentials(location), mirror.display())]
     Mirror {
         /// Where the repository is.
         location: String,

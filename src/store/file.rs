@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use tracing::debug;
 
 pub(super) use crate::directory::{DIRECTORY, names};
 use crate::port::StoreError;
@@ -114,6 +116,32 @@ pub(super) fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, 
             result => return result,
         }
     }
+}
+
+/// Locks `file`, which is at `path`, and waits for whoever holds the lock.
+pub(super) fn lock(file: impl AsFd, operation: Locking, path: &Path) -> Result<(), StoreError> {
+    let (at_once, in_time) = match operation {
+        Locking::Shared => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
+        Locking::Exclusive => (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive),
+    };
+    // Asked twice, so that the trace of a command that hangs here says so.
+    match rustix::fs::flock(&file, at_once) {
+        Err(Errno::WOULDBLOCK) => debug!(path = %path.display(), ?operation, "waits for the lock"),
+        result => return result.map_err(failed("lock", path)),
+    }
+    let since = Instant::now();
+    retry(|| rustix::fs::flock(&file, in_time)).map_err(failed("lock", path))?;
+    debug!(path = %path.display(), ?operation, after = ?since.elapsed(), "has the lock");
+    Ok(())
+}
+
+/// Who else may hold a lock at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locking {
+    /// Others who share it.
+    Shared,
+    /// Nobody.
+    Exclusive,
 }
 
 /// Splits a path into its parent and its name.

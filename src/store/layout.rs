@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
-use super::file::{create_directories, create_private, failed, read_if_there, retry, write_whole};
+use super::file::{Locking, create_directories, create_private, failed, lock, read_if_there, write_whole};
 use crate::directory::{Directory, Writers};
 use crate::oci::{ChainId, DiffId, Digest, canonical_json};
 use crate::plan::{ContentKey, InputKey};
@@ -43,7 +42,7 @@ impl Layout {
         let path = directory.resolve().map_err(failed("resolve", root))?;
         let layout = Self { root: path };
         // One at a time: what another process has half made looks like a foreign directory.
-        retry(|| flock(&directory, FlockOperation::LockExclusive)).map_err(failed("lock", &layout.root))?;
+        lock(&directory, Locking::Exclusive, &layout.root)?;
         // Before anything in it is read: an untrusted owner could have written it.
         layout.own(&directory)?;
         layout.claim()?;

@@ -89,7 +89,7 @@ use crate::distro::{Architecture, BaseSource};
 use crate::oci::{BlobStream, DiffId};
 use crate::plan::{ContentKey, InputKey, Record};
 use crate::port::{BaseImage, Layer, LayerStore, ObservedTree, StoreError, Workspace};
-use file::{create_directories, create_private, failed, read_if_there, remove_path, write_whole};
+use file::{Locking, create_directories, create_private, failed, read_if_there, remove_path, write_whole};
 use interrupt::Interrupt;
 use layout::Layout;
 use scratch::Scratch;
@@ -134,7 +134,7 @@ impl Store {
     pub fn open_until(path: &Path, interrupted: Arc<AtomicBool>) -> Result<Self, StoreError> {
         let layout = Layout::open(path)?;
         sweep(&layout)?;
-        let _lock = lock(&layout, FlockOperation::LockShared)?;
+        let _lock = lock(&layout, Locking::Shared)?;
         let scratch = Scratch::create(&layout.work())?;
         Ok(Self::new(layout, Some(scratch), Interrupt::when(interrupted)))
     }
@@ -195,18 +195,18 @@ impl Store {
     }
 
     fn lock_shared(&self) -> Result<Lock, StoreError> {
-        lock(self.layout(), FlockOperation::LockShared)
+        lock(self.layout(), Locking::Shared)
     }
 
     fn lock_exclusive(&self) -> Result<Lock, StoreError> {
-        lock(self.layout(), FlockOperation::LockExclusive)
+        lock(self.layout(), Locking::Exclusive)
     }
 }
 
-fn lock(layout: &Layout, operation: FlockOperation) -> Result<Lock, StoreError> {
+fn lock(layout: &Layout, operation: Locking) -> Result<Lock, StoreError> {
     let path = layout.lock();
     let file = File::open(&path).map_err(failed("open", &path))?;
-    file::retry(|| rustix::fs::flock(&file, operation)).map_err(failed("lock", &path))?;
+    file::lock(&file, operation, &path)?;
     Ok(Lock(file))
 }
 

@@ -8,6 +8,9 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Instant;
+
+use tracing::debug;
 
 use super::Store;
 use super::apply::{Applier, Below, cannot_apply};
@@ -67,12 +70,15 @@ impl Store {
             if self.has_intact(&form, diff_id)? {
                 // From here on, no collection takes it away while this process runs.
                 mark_used(&self.layout().layer(diff_id));
+                debug!(path = %form.display(), "uses a snapshot");
                 return Ok(form);
             }
         }
         let scratch = self.scratch()?;
         let directory = scratch.path().join("root");
+        let started = Instant::now();
         let leans = self.unpack_to(diff_id, &directory, BelowRoot::Layers(lowers))?;
+        debug!(%diff_id, leans, after = ?started.elapsed(), "unpacked a layer");
         let name = if leans { Some(chain) } else { None };
         self.keep_snapshot(&directory, diff_id, name.as_ref())
     }
@@ -95,6 +101,7 @@ impl Store {
         let _lock = self.lock_shared()?;
         // The imprint comes first: a snapshot without one counts as unknown.
         self.save_imprint(&snapshot, &imprint)?;
+        debug!(path = %snapshot.display(), "makes a snapshot");
         match std::fs::rename(directory, &snapshot) {
             // It is there already: another process has unpacked it, or another step gave the same layer. XFS has a code of its own.
             Err(error)

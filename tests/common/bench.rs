@@ -5,12 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::Proxy;
-use super::registry::{Door, PASSWORD, Server, USER};
+use super::registry::{PASSWORD, USER};
 use plywood::oci::{Digest, RawManifest, Repository, TagOrDigest, descriptor, image_manifest};
 use plywood::port::{Direction, Event, Events, How};
 use plywood::registry::{
     Access, Client, Credentials, HostSettings, RegistryError, Remote, Settings, Transfers, Upload,
 };
+
+/// A registry for everybody: Debian's where it is installed, else one in this process.
+#[cfg(feature = "system-tests")]
+pub(crate) use super::registry::Server;
+#[cfg(not(feature = "system-tests"))]
+pub(crate) use super::small_registry::Server;
 
 /// In Go's words.
 pub(crate) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
@@ -109,7 +115,7 @@ impl Bench {
     }
 
     fn start(host: impl Fn(&Server) -> HostSettings, patience: Duration) -> Self {
-        let server = Server::start(Door::Open);
+        let server = Server::open();
         let proxy = Proxy::start(server.port());
         let hosts = [(proxy.host(), host(&server))].into();
         let settings = Settings { hosts, patience, ..Settings::default() };

@@ -118,7 +118,7 @@ impl Project {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
         command.arg("--project").arg(self.path()).arg("--store").arg(self.store()).args(args);
-        for name in ["PLYWOOD_PROJECT", "PLYWOOD_STORE", "PLYWOOD_DATA_DIR"] {
+        for name in ["PLYWOOD_PROJECT", "PLYWOOD_STORE", "PLYWOOD_DATA_DIR", "PLYWOOD_LOG"] {
             command.env_remove(name);
         }
         command

@@ -55,6 +55,11 @@ impl Server {
         Self { child, directory, port }
     }
 
+    /// Starts one for everybody, by plain HTTP.
+    pub(crate) fn open() -> Self {
+        Self::start(Door::Open)
+    }
+
     /// Returns `localhost:<port>`.
     pub(crate) fn host(&self) -> String {
         format!("localhost:{}", self.port)

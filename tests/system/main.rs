@@ -41,4 +41,3 @@ mod shared_cache;
 mod stop;
 mod store;
 mod tour;
-mod transfer;

@@ -78,7 +78,7 @@ impl Settings {
             global: Global {
                 project: caller.text(PROJECT).map_or_else(|| PathBuf::from("."), PathBuf::from),
                 store: caller.text(STORE).map(PathBuf::from),
-                verbose: false,
+                verbose: 0,
                 quiet: false,
             },
             order: caller.list(ORDER)?.pop(),

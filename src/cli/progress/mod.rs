@@ -10,7 +10,7 @@ pub(super) use text::size;
 
 use std::io::IsTerminal;
 
-use super::args;
+use super::{args, trace};
 use crate::port::Events;
 
 /// How much to show.
@@ -31,7 +31,7 @@ impl Detail {
     pub(super) fn of(global: &args::Global) -> Self {
         match (global.quiet, global.verbose) {
             (true, _) => Detail::Quiet,
-            (_, true) => Detail::Verbose,
+            (_, 1..) => Detail::Verbose,
             _ => Detail::Normal,
         }
     }
@@ -44,7 +44,8 @@ impl Detail {
 
 /// Returns what shows events in this way.
 pub(super) fn renderer(kind: args::Progress, detail: Detail) -> Box<dyn Events> {
-    let live = detail == Detail::Normal && std::io::stderr().is_terminal();
+    // The lines of a trace would tear a live display apart.
+    let live = detail == Detail::Normal && std::io::stderr().is_terminal() && !trace::is_on();
     match kind {
         args::Progress::Json => Box::new(json::Json),
         args::Progress::Auto if live => Box::new(live::Live::new()),

@@ -1,23 +1,17 @@
 //! Blobs on their way, through a proxy that does to connections what networks and registries do.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::bench::{
-    ARCHITECTURE, Bench, Silent, client, image, noise, pull, push, push_from, repository, tag,
-};
+use crate::common::bench::{Bench, Silent, client, image, noise, pull, push, push_from, tag};
 use crate::common::fault::Fault;
-use crate::common::project::Project;
-use crate::common::registry::{Door, Server};
-use plywood::oci::{DiffId, Digest, HashingReader, ImageConfig, RawManifest, descriptor, image_manifest};
+use plywood::oci::{Digest, RawManifest, descriptor, image_manifest};
 use plywood::port::{BlobSource, Direction, How};
 use plywood::registry::{
-    Access, Client, Credentials, HostSettings, RegistryError, Remote, Settings, Transfers, Upload,
+    Access, Client, Credentials, HostSettings, RegistryError, Settings, Transfers, Upload,
 };
 
 #[test]
@@ -365,102 +359,4 @@ fn transfers_are_stopped_when_another_one_fails_for_good() {
     let (started, transfers) = (Instant::now(), transfers(Direction::Pull));
     let pull = |(digest, bytes): &(Digest, u64)| bench.remote.read_blob(digest, *bytes, &transfers);
     failed_soon(transfers.each(2, &blobs, pull).map(drop), started);
-}
-
-/// Writes an archive of one file of zeros, which takes no room; returns its size.
-fn write_zeros(path: &Path, content: u64) -> u64 {
-    let mut header = tar::Header::new_ustar();
-    header.set_path("zeros").unwrap();
-    header.set_size(content);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_cksum();
-    std::fs::write(path, header.as_bytes()).unwrap();
-    let bytes = 512 + content.next_multiple_of(512) + 1024;
-    File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
-    bytes
-}
-
-/// Gives the tag `1` to an image of one layer, whose blob is there.
-fn tag_image(remote: &Remote, diff_id: &DiffId, media_type: &str, blob: &Digest, bytes: u64) {
-    let mut config = ImageConfig::new(ARCHITECTURE, 0).unwrap();
-    config.push_step("layer", &[*diff_id]);
-    let config = config.to_bytes();
-    push(remote, &config).unwrap();
-    let manifest = image_manifest(&config, vec![descriptor(media_type, blob, bytes)], &Default::default());
-    remote.put_manifest(&tag("1"), &RawManifest::new("", manifest).unwrap()).unwrap();
-}
-
-#[test]
-fn a_small_blob_that_holds_more_than_there_is_room_for_is_refused() {
-    let server = Server::start(Door::Open);
-    let archive = server.path().join("layer.tar");
-    write_zeros(&archive, 512 << 20);
-    let packed = std::process::Command::new("zstd").arg("-cq").arg(&archive).output();
-    let bomb = packed.expect("this test needs the program `zstd`").stdout;
-    assert!(bomb.len() < 100_000, "{}", bomb.len());
-    let remote = client(Settings::default()).remote(&repository(&server, "bomb"), Access::Push);
-    push(&remote, &bomb).unwrap();
-    let kind = "application/vnd.oci.image.layer.v1.tar+zstd";
-    tag_image(&remote, &DiffId::new(Digest::of("any")), kind, &Digest::of(&bomb), bomb.len() as u64);
-
-    let project = crate::common::project::Project::new("");
-    std::fs::create_dir_all(project.store()).unwrap();
-    let import = project.command(&["import", &format!("{}/bomb:1", server.host()), "bomb"]);
-    // A store with little room, which vanishes with the last process that sees it.
-    let script = "mount -t tmpfs -o size=64m tmpfs \"$1\"; store=$1; shift
-        \"$@\" || echo \"status $?\"; find \"$store/blobs\" \"$store/layers\" \"$store/work\" -type f -size +1k";
-    let mut small = std::process::Command::new("unshare");
-    small.args(["--mount", "sh", "-ec", script, "sh"]).arg(project.store());
-    let run = small.arg(import.get_program()).args(import.get_args()).output().unwrap();
-    let said = String::from_utf8(run.stderr).unwrap();
-    assert_eq!(String::from_utf8(run.stdout).unwrap(), "status 1\n", "{said}");
-    assert!(said.contains("that there is room for in") && said.contains("store gc"), "{said}");
-}
-
-/// The kernel refuses the process more memory than this, stacks of threads included.
-const MEMORY_BYTES: u64 = 64 << 20;
-
-#[test]
-fn a_layer_that_is_larger_than_memory_goes_both_ways() {
-    struct OnDisk(PathBuf);
-
-    impl BlobSource for OnDisk {
-        fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
-            let mut file = File::open(&self.0)?;
-            file.seek(SeekFrom::Start(offset))?;
-            Ok(Box::new(file))
-        }
-    }
-
-    let server = Server::start(Door::Open);
-    let layer = server.path().join("layer.tar");
-    let bytes = write_zeros(&layer, 600_000_256);
-    let mut hashing = HashingReader::new(File::open(&layer).unwrap());
-    io::copy(&mut hashing, &mut io::sink()).unwrap();
-    let digest = hashing.finish().0;
-
-    let remote = client(Settings::default()).remote(&repository(&server, "large"), Access::Push);
-    let transfers = Transfers::start(&Silent, remote.repository(), Direction::Push, [bytes]);
-    let upload = Upload { digest, bytes, source: &OnDisk(layer), mount_from: None };
-    remote.push_blobs(&[upload], &transfers).unwrap();
-    tag_image(&remote, &DiffId::new(digest), "application/vnd.oci.image.layer.v1.tar", &digest, bytes);
-
-    let project = Project::new("");
-    let limited = |args: &[&str]| {
-        let program = project.command(args);
-        let mut command = std::process::Command::new("prlimit");
-        command.arg(format!("--data={MEMORY_BYTES}")).arg(program.get_program()).args(program.get_args());
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    let source = format!("{}/large:1", server.host());
-    limited(&["pull", &source]);
-    // Another registry, which has nothing yet.
-    let other = Server::start(Door::Open);
-    limited(&["push", &source, &format!("{}/large:1", other.host())]);
-    let copy = client(Settings::default()).remote(&repository(&other, "large"), Access::Pull);
-    assert_eq!(copy.head_blob(&digest).unwrap(), Some(bytes));
 }

@@ -1,0 +1,139 @@
+//! The trace of a command: what its edges do, line by line on standard error, for bug reports.
+//!
+//! Edge modules say it through the macros of `tracing`, which cost one comparison where nobody listens. Secrets are redacted in
+//! the finished line, so that no event can get past that.
+
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::args::Progress;
+use super::report::{Failure, Message, cut, printable};
+use crate::element::Environment;
+use crate::engine::{redact, redacted};
+
+/// Says what is traced, as `RUST_LOG` does for other programs: `debug`, `plywood::registry=trace,plywood::store=debug`.
+pub(super) const VARIABLE: &str = "PLYWOOD_LOG";
+
+/// The crate's modules begin with this.
+const CRATE: &str = env!("CARGO_CRATE_NAME");
+
+/// The most characters of a line, and how many of them are its beginning. Mount options name every layer, which is much more
+/// than other messages need.
+const MAX_CHARACTERS: usize = 20_000;
+const BEGINNING: usize = 15_000;
+
+/// Starts the trace, if `-vv` or [`VARIABLE`] in `environment` asks for one.
+///
+/// # Errors
+/// If the variable's value cannot be read.
+pub(super) fn start(verbose: u8, progress: Progress, environment: &Environment) -> Result<(), Failure> {
+    let named = environment.get(VARIABLE).map(String::as_str).unwrap_or_default();
+    let Some(filter) = filter(named, verbose)? else { return Ok(()) };
+    let lines = fmt::layer().with_ansi(false).with_writer(move || Lines(progress));
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    // It fails where there is one already, and each process starts at most one command.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    redact(environment);
+    Ok(())
+}
+
+/// Returns true if there is a trace.
+pub(super) fn is_on() -> bool {
+    LevelFilter::current() != LevelFilter::OFF
+}
+
+fn filter(named: &str, verbose: u8) -> Result<Option<Targets>, Failure> {
+    if !named.is_empty() {
+        return parse(named).map(Some);
+    }
+    Ok(match verbose {
+        0 | 1 => None,
+        2 => Some(Targets::new().with_target(CRATE, LevelFilter::DEBUG)),
+        _ => Some(Targets::new().with_target(CRATE, LevelFilter::TRACE)),
+    })
+}
+
+fn parse(named: &str) -> Result<Targets, Failure> {
+    let wrong = |problem: String| {
+        Message::with_hint(
+            format!("cannot use {VARIABLE}=`{named}`: {problem}"),
+            format!(
+                "name a level, or modules with levels: {VARIABLE}=debug, {VARIABLE}={CRATE}::registry=trace"
+            ),
+        )
+    };
+    let targets = Targets::from_str(named).map_err(|error| wrong(error.to_string()))?;
+    // Any other name would be accepted, and nothing would ever be traced.
+    match targets.iter().find(|(target, _)| target.split("::").next() != Some(CRATE)) {
+        Some((other, _)) => Err(wrong(format!("`{other}` is neither a level nor one of plywood's modules"))),
+        None => Ok(targets),
+    }
+}
+
+/// Takes one finished line at a time.
+struct Lines(Progress);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = line_of(&String::from_utf8_lossy(line));
+        let text = match self.0 {
+            Progress::Json => serde_json::json!({ "event": "trace", "message": text }).to_string(),
+            Progress::Auto | Progress::Plain => text,
+        };
+        // Whoever reads the lines may have gone; the command goes on.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Returns a line as it may be shown. Redacted before it is cut: half a secret would not be recognized.
+fn line_of(text: &str) -> String {
+    printable(&cut(redacted(text.trim_end()), MAX_CHARACTERS, BEGINNING)).replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_modules_choose_what_is_traced() {
+        let level = |named: &str, verbose, target: &str| {
+            let filter = filter(named, verbose).map_err(|error| error.to_string()).unwrap();
+            filter.and_then(|filter| {
+                let levels = [tracing::Level::ERROR, tracing::Level::DEBUG, tracing::Level::TRACE];
+                levels.into_iter().rfind(|level| filter.would_enable(target, level))
+            })
+        };
+        let registry = "plywood::registry::transport";
+        assert_eq!(level("", 0, registry), None);
+        assert_eq!(level("", 1, registry), None);
+        assert_eq!(level("", 2, registry), Some(tracing::Level::DEBUG));
+        assert_eq!(level("", 3, registry), Some(tracing::Level::TRACE));
+        assert_eq!(level("", 3, "ureq"), None, "other crates do not know what is secret");
+        assert_eq!(level("error", 3, registry), Some(tracing::Level::ERROR));
+        assert_eq!(level("plywood::registry=trace", 0, registry), Some(tracing::Level::TRACE));
+        assert_eq!(level("plywood::registry=trace", 0, "plywood::store"), None);
+    }
+
+    #[test]
+    fn a_filter_that_nothing_would_match_is_refused() {
+        for named in ["registry=debug", "verbose", "plywood=loud", "plywoodx=debug"] {
+            let error = filter(named, 0).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("cannot use PLYWOOD_LOG=`{named}`: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_no_break_and_no_control_character() {
+        assert_eq!(line_of("argv=a\nnext\u{1b}[0m\n"), "argv=a\\nnext\u{fffd}[0m");
+    }
+}

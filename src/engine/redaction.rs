@@ -1,0 +1,26 @@
+//! Secrets in the trace, whichever image they belong to.
+//!
+//! One place for the whole process, as the trace is one: an edge that tells of a request does not know whose image it is for.
+
+use std::sync::RwLock;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::build::Mask;
+use crate::element::Environment;
+
+/// More of them become known as images are read.
+static MASKS: RwLock<Vec<Mask>> = RwLock::new(Vec::new());
+
+/// Keeps the secrets among these variables out of the trace from now on. Costs nothing where there is no trace.
+pub(crate) fn redact(variables: &Environment) {
+    if LevelFilter::current() != LevelFilter::OFF {
+        MASKS.write().unwrap_or_else(|held| held.into_inner()).push(Mask::of(variables));
+    }
+}
+
+/// Returns a line of the trace without the secrets that are known by now.
+pub(crate) fn redacted(line: &str) -> String {
+    let masks = MASKS.read().unwrap_or_else(|held| held.into_inner());
+    masks.iter().fold(line.to_owned(), |line, mask| mask.text(&line))
+}
