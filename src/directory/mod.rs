@@ -10,6 +10,7 @@
 //!   never writes through it.
 
 mod append;
+mod document;
 mod walk;
 
 use std::ffi::{OsStr, OsString};
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use append::open_to_append;
+pub use document::{MAX_DOCUMENT_BYTES, as_text, read_document, read_text};
 pub use walk::ForeignLink;
 
 /// An open directory. Clones share it.

@@ -93,6 +93,7 @@ fn parse<T: DeserializeOwned>(path: &str, text: &[u8]) -> Result<T, Fault> {
         let (line, column) = position_of_end(&text[..error.valid_up_to()]);
         Fault { line, column, message: error.to_string() }
     })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match path.ends_with(".json") || path == "pkg-map" {
         true => parse_json(text),
         false => parse_yaml(text, DuplicateKeyPolicy::LastWins),

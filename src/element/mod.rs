@@ -94,5 +94,5 @@ pub use sandwich::{Sandwich, sandwiches};
 pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
 };
-pub use stray::Stray;
+pub use stray::{Stray, is_list};
 pub use variables::{Mentions, PROVIDER_DATA, is_ambient};

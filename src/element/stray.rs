@@ -43,6 +43,15 @@ const FILES: [&str; 7] = [
 /// The start of the names of files that name things to fetch.
 const SOURCES: &str = "source-repository-";
 
+/// Returns true if plywood itself reads the file at this path of an element: lists of packages, services and sources, and
+/// descriptions of disks.
+pub fn is_list(path: &str) -> bool {
+    match path.rsplit_once('/') {
+        None => FILES.contains(&path) || path.starts_with(SOURCES) || path.starts_with("block-device-"),
+        Some((_, name)) => name.starts_with("package-installs-") || path.starts_with("environment.d/"),
+    }
+}
+
 impl Element {
     /// Returns the files and directories whose names are slips. A name that a text of `elements` (those of the image) looks
     /// for is data, and no slip.

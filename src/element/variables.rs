@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Element, is_never_called};
+use super::{Element, ElementFile, FileKind, Mode, is_never_called};
 
 /// The variables that a text may read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,12 +52,11 @@ impl FromIterator<Mentions> for Mentions {
 impl Element {
     /// Returns what its files may read, those of `environment.d` left out: these are asked one by one.
     pub fn mentions(&self) -> Mentions {
-        let texts = self.files.iter().filter_map(|(path, file)| Some((path.as_str(), file.text.as_deref()?)));
-        let texts = texts.filter(|(path, _)| !path.starts_with("environment.d/"));
-        texts
-            .map(|(path, text)| {
-                let Mentions { names, computed } = Mentions::of(text);
-                Mentions { names, computed: computed && !PROVIDER_DATA.contains(&path) }
+        let files = self.files.iter().filter(|(path, _)| !path.starts_with("environment.d/"));
+        files
+            .map(|(path, file)| {
+                let Mentions { names, computed } = mentions_of(file);
+                Mentions { names, computed: computed && !PROVIDER_DATA.contains(&path.as_str()) }
             })
             .collect()
     }
@@ -66,7 +65,16 @@ impl Element {
     pub fn tool_mentions(&self) -> Mentions {
         let tools = self.files.iter().filter(|(path, _)| path.starts_with("bin/"));
         let called = tools.filter(|(path, _)| !is_never_called(&self.name, path));
-        called.filter_map(|(_, file)| file.text.as_deref()).map(Mentions::of).collect()
+        called.map(|(_, file)| mentions_of(file)).collect()
+    }
+}
+
+/// Returns the mentions of a file. A program too large to be kept may read any variable; data of that size reads none.
+fn mentions_of(file: &ElementFile) -> Mentions {
+    let is_program = file.mode == Mode::Executable && matches!(file.kind, FileKind::File { .. });
+    match &file.text {
+        Some(text) => Mentions::of(text),
+        None => Mentions { names: BTreeSet::new(), computed: is_program },
     }
 }
 
@@ -192,6 +200,18 @@ mod tests {
         for (text, names) in table {
             let found = Mentions::of(text.as_bytes());
             assert_eq!(found.names, names.into_iter().map(str::to_owned).collect(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_program_too_large_to_be_kept_may_read_any_variable() {
+        for (path, expected) in [("install.d/50-x", true), ("bin/x", true), ("blob.tar", false)] {
+            let mut element = fixture::element("e").hook("install.d/50-x", "").hook("bin/x", "");
+            element = element.file("blob.tar", "");
+            let mut element = element.build();
+            element.files.get_mut(path).unwrap().text = None;
+            assert_eq!(element.mentions().includes("DIB_X"), expected, "{path}");
+            assert_eq!(element.tool_mentions().includes("DIB_X"), path == "bin/x", "{path}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
+use crate::directory::read_document;
 use crate::distro::{AptMachine, parse_acquire, parse_source_lines, parse_source_stanzas};
 
 /// Reads how this machine reaches package repositories, from its apt configuration in the directory `etc_apt`
@@ -65,7 +66,7 @@ fn configuration_files(etc_apt: &Path, single: &str, directory: &str) -> Result<
 }
 
 fn read_if_there(file: &Path) -> Result<Option<String>, LoadError> {
-    match fs::read(file) {
+    match read_document(file) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound || file.is_dir() => Ok(None),
         Err(error) => Err(LoadError::io("read", file)(error)),

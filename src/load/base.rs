@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{LoadError, parse_definition};
-use crate::directory::{Directory, random_name};
+use crate::directory::{Directory, random_name, read_text};
 use crate::distro::{BaseDefinition, BaseName};
 use crate::element::nearest;
 
@@ -17,7 +17,7 @@ use crate::element::nearest;
 pub fn load_base(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefinition, LoadError> {
     for dir in layer_path {
         let path = file_of(name, dir);
-        match fs::read_to_string(&path) {
+        match read_text(&path) {
             Ok(text) => {
                 let mut base: BaseDefinition = parse_definition(&path, &text)?;
                 base.locate(dir);

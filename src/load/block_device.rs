@@ -1,10 +1,10 @@
 //! Reads the description of an image's disk.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::LoadError;
+use crate::directory::read_text;
 use crate::disk::{BlockDevices, DiskSource, RootParameters};
 use crate::element::Element;
 
@@ -23,7 +23,7 @@ pub fn load_block_devices(
         DiskSource::Bare => ("plywood's bare disk".to_owned(), DiskSource::BARE.to_owned()),
         DiskSource::File(file) => {
             let path = dir.join(file);
-            let text = fs::read_to_string(&path).map_err(LoadError::io("read", &path))?;
+            let text = read_text(&path).map_err(LoadError::io("read", &path))?;
             (path.display().to_string(), text)
         }
         DiskSource::Element { element, file } => {
@@ -38,6 +38,8 @@ pub fn load_block_devices(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::element::fixture::element;
 

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::LoadError;
-use crate::element::{Element, ElementFile, ElementName, FileKind, Mode, belongs_to_identity};
+use crate::directory::{MAX_DOCUMENT_BYTES as MAX_TEXT_BYTES, as_text, read_text};
+use crate::element::{
+    Element, ElementFile, ElementName, FileKind, Mode, Phase, belongs_to_identity, is_list,
+};
 use crate::oci::{Digest, HashingReader};
-
-/// Larger files are not kept as text: no script and no list is that long.
-const MAX_TEXT_BYTES: u64 = 4 << 20;
 
 /// Reads the element `name` in the directory `root`.
 pub(super) fn load_element(name: ElementName, root: &Path) -> Result<Element, LoadError> {
@@ -31,7 +31,7 @@ pub(super) fn load_element(name: ElementName, root: &Path) -> Result<Element, Lo
 /// Reads a file of one name a line; none if it is not there.
 fn load_names(root: &Path, file: &str) -> Result<Vec<ElementName>, LoadError> {
     let path = root.join(file);
-    let text = match fs::read_to_string(&path) {
+    let text = match read_text(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         result => result.map_err(LoadError::io("read", &path))?,
     };
@@ -81,13 +81,19 @@ impl Walk<'_> {
         let in_image = path.starts_with("static/");
         let metadata = if in_image { fs::symlink_metadata(&full) } else { fs::metadata(&full) };
         let metadata = match metadata {
-            // A dangling symlink outside of `static/` is nothing that could be read or copied.
-            Err(_) if !in_image && full.is_symlink() => return Ok(()),
+            Err(_) if !in_image && full.is_symlink() => return dangling(&path, full),
             result => result.map_err(LoadError::io("read", &full))?,
         };
         let is_dir = metadata.is_dir();
+        if is_dir && is_list(&path) && !path.contains('/') {
+            return Err(LoadError::io("read", &full)(io::ErrorKind::IsADirectory.into()));
+        }
         if !belongs_to_identity(&if is_dir { format!("{path}/") } else { path.clone() }) {
             return Ok(());
+        }
+        // First: a digest of a file of gigabytes takes long.
+        if metadata.is_file() && !in_image && is_list(&path) && metadata.len() > MAX_TEXT_BYTES {
+            return Err(LoadError::TooLarge { path: full, limit_bytes: MAX_TEXT_BYTES });
         }
         let file = match metadata.file_type() {
             kind if kind.is_dir() => return self.subdirectory(path, in_image, above),
@@ -95,6 +101,10 @@ impl Walk<'_> {
             kind if kind.is_file() => load_file(&full, mode_of(&metadata), in_image)?,
             _ => return Err(LoadError::Special { path: full }),
         };
+        if !in_image && is_list(&path) {
+            let text = file.text.as_deref().unwrap_or_default();
+            as_text(text).map_err(LoadError::io("read", &full))?;
+        }
         self.files.insert(path, file);
         Ok(())
     }
@@ -113,6 +123,15 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Decides on a symlink outside of `static/` that leads nowhere. Data can be left out. A list or a hook cannot: the image would
+/// lack what it asks for.
+fn dangling(path: &str, full: PathBuf) -> Result<(), LoadError> {
+    let is_hook = path.split_once('/').is_some_and(|(dir, name)| {
+        Phase::ALL.iter().any(|phase| phase.dir() == dir) && name.starts_with(|c: char| c.is_ascii_digit())
+    });
+    if is_hook || is_list(path) { Err(LoadError::Dangling { path: full }) } else { Ok(()) }
 }
 
 fn entry_names(dir: &Path) -> Result<Vec<String>, LoadError> {
@@ -247,5 +266,36 @@ mod tests {
         let file = &load(&dir).unwrap().files["blob"];
         let kind = FileKind::File { digest: Digest::of(&bytes), bytes: bytes.len() as u64 };
         assert_eq!((&file.kind, &file.text), (&kind, &None));
+    }
+
+    #[test]
+    fn a_list_or_hook_that_cannot_be_read_is_refused() {
+        for (name, is_refused) in
+            [("pkg-map", true), ("install.d/50-x", true), ("environment.d/10-x", true), ("data", false)]
+        {
+            let dir = element_dir(&["install.d/60-y!", "environment.d/60-y"]);
+            symlink("gone", dir.path().join(name)).unwrap();
+            assert_eq!(matches!(load(&dir), Err(LoadError::Dangling { .. })), is_refused, "{name}");
+        }
+        let error = load(&element_dir(&["package-installs.yaml/x"])).unwrap_err();
+        assert!(matches!(error, LoadError::Io { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_list_that_is_no_text_is_refused() {
+        let dir = element_dir(&[]);
+        fs::write(dir.path().join("source-repository-x"), b"# caf\xe9\nx git /x https://h/x\n").unwrap();
+        let Err(LoadError::Io { source, .. }) = load(&dir) else { panic!("its lines would be ignored") };
+        assert_eq!(source.to_string(), "line 1 is not UTF-8 text");
+    }
+
+    #[test]
+    fn a_list_that_is_too_large_is_refused() {
+        for path in ["package-installs.yaml", "source-repository-x", "install.d/package-installs-x"] {
+            let dir = element_dir(&[path]);
+            File::create(dir.path().join(path)).unwrap().set_len(MAX_TEXT_BYTES + 1).unwrap();
+            let error = load(&dir).unwrap_err();
+            assert!(error.to_string().ends_with(&format!("{path}` is larger than 4 MiB: expected a text")));
+        }
     }
 }

@@ -66,10 +66,24 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// Something else than a file, directory or symlink.
-    #[error("`{}` is neither file nor directory nor symlink, and elements hold nothing else", path.display())]
+    #[error("`{}` is neither a file nor a directory nor a symlink: expected one of these", path.display())]
     Special {
         /// The file.
         path: PathBuf,
+    },
+    /// A hook or a list of an element is a symlink that leads nowhere.
+    #[error("`{}` is a symlink that leads nowhere", path.display())]
+    Dangling {
+        /// The symlink.
+        path: PathBuf,
+    },
+    /// A list of an element is too large to be one.
+    #[error("`{}` is larger than {} MiB: expected a text", path.display(), limit_bytes >> 20)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The largest size that is read.
+        limit_bytes: u64,
     },
     /// A symlink to a directory leads back to where it came from.
     #[error("`{}` leads back to a directory that it lies in", path.display())]
@@ -103,6 +117,7 @@ impl LoadError {
             LoadError::UnknownBase { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `{nearest}`?"))
             }
+            LoadError::Dangling { path } => Some(format!("restore its target, or `rm {}`", path.display())),
             LoadError::NoProject { .. } => {
                 Some("name the project's directory with `--project DIR`".to_owned())
             }

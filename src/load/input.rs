@@ -58,7 +58,12 @@ pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), LoadErro
 
 /// Returns the [digest](InputFile::digest) of a file, or that of a directory's names, kinds and contents in byte order of the names.
 pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
-    if !path.is_dir() {
+    let found = fs::metadata(path).map_err(LoadError::io("read", path))?;
+    if !found.is_dir() {
+        // A FIFO would be waited for, and a device such as `/dev/zero` has no end.
+        if !found.is_file() {
+            return Err(LoadError::Special { path: path.to_owned() });
+        }
         let mut reader = HashingReader::new(File::open(path).map_err(LoadError::io("read", path))?);
         io::copy(&mut reader, &mut io::sink()).map_err(LoadError::io("read", path))?;
         return Ok(InputFile::digest(reader.finish().0, is_executable(path)));
@@ -153,5 +158,12 @@ mod tests {
         assert_eq!(mode & 0o777, 0o755);
         let changed = copy_input(&input, &dir.path().join("other")).unwrap_err();
         assert!(matches!(changed, LoadError::Changed { .. }), "{changed}");
+    }
+
+    #[test]
+    fn a_device_is_no_input() {
+        let files = [("zero".to_owned(), PathBuf::from("/dev/zero"))].into();
+        let error = load_input_files(Path::new("."), &files).unwrap_err();
+        assert!(matches!(&error, LoadError::Special { path } if path == Path::new("/dev/zero")), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::directory::{Directory, parent};
+use crate::directory::{Directory, parent, read_text};
 use crate::trust::{KeyError, SigningKey};
 
 /// A key file that cannot be made or used.
@@ -69,7 +69,7 @@ fn write_key(file: &mut File, key: &SigningKey) -> io::Result<()> {
 /// # Errors
 /// [`KeyFileError::Invalid`], [`KeyFileError::Io`].
 pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
-    let read = std::fs::read_to_string(path);
+    let read = read_text(path);
     let text = read.map_err(|source| KeyFileError::Io { action: "read", path: path.to_owned(), source })?;
     text.parse().map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{LoadError, parse_definition};
+use crate::directory::read_text;
 use crate::image::{Project, ProjectSettings};
 
 /// The file that makes a directory a project.
@@ -17,7 +18,7 @@ pub const PROJECT_FILE: &str = "plywood.toml";
 /// [`LoadError::NoProject`] if the file is not there, [`LoadError::Definition`] if it is wrong.
 pub fn load_project(dir: &Path) -> Result<Project, LoadError> {
     let path = dir.join(PROJECT_FILE);
-    let text = match fs::read_to_string(&path) {
+    let text = match read_text(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(LoadError::NoProject { dir: dir.to_owned() });
         }

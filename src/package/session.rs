@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::downloads::Download;
 use super::identity::{self, Identity};
 use super::{AptPackages, MIRROR, Reach};
+use crate::directory::read_document;
 use crate::distro::apt::Choices;
 use crate::distro::{
     BaseDefinition, CA_BUNDLE, Keyring, Mirror, Mmdebstrap, PRIVATE, Setting, apt, base_environment,
@@ -129,7 +130,7 @@ impl<'a> AptSession<'a> {
     fn shown_file(&self, number: usize, value: &str) -> Result<String, PackageError> {
         let (source, name) = (Path::new(value), format!("setting-{number}"));
         let copied = |from: &Path, to: &str| {
-            let content = fs::read(from).map_err(failed("read", from))?;
+            let content = read_document(from).map_err(failed("read", from))?;
             self.write(to, &content)
         };
         if source.is_dir() {
@@ -192,7 +193,7 @@ impl<'a> AptSession<'a> {
             Some(Keyring::File(path)) => {
                 let extension = path.extension().unwrap_or_default().to_string_lossy();
                 let name = format!("{kind}.{extension}");
-                self.write(&format!("apt/{name}"), &fs::read(path).map_err(failed("read", path))?)?;
+                self.write(&format!("apt/{name}"), &read_document(path).map_err(failed("read", path))?)?;
                 Some(name)
             }
         };

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::RegistryError;
+use crate::directory::read_document;
 
 /// Where distributions keep the authorities that they trust, in one file.
 const SYSTEM_BUNDLES: [&str; 4] = [
@@ -92,7 +93,7 @@ pub(super) fn client_certificate(chain: &Path, key: &Path) -> Result<ClientCerti
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))
+    read_document(path).map_err(|error| unusable(path, &error.to_string()))
 }
 
 fn unusable(path: &Path, reason: &str) -> RegistryError {

@@ -23,6 +23,7 @@ use serde::Deserialize;
 
 use super::error::{HelperError, RegistryError};
 use super::message::one_line;
+use crate::directory::read_document;
 use crate::exec::Run;
 use crate::oci::Repository;
 
@@ -112,7 +113,7 @@ impl Credentials {
     /// [`RegistryError::Credentials`] for a file that cannot be read, [`RegistryError::Helper`].
     pub fn account(&self, repository: &Repository) -> Result<Option<Account>, RegistryError> {
         for path in &self.files {
-            let bytes = match std::fs::read(path) {
+            let bytes = match read_document(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 result => result.map_err(|error| unusable(path, error.to_string()))?,
             };

@@ -12,6 +12,7 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use super::Store;
 use super::document::{chain, expected_diff_ids, invalid, name_of, parse, parse_digest};
 use super::file::failed;
+use crate::directory::read_document;
 use crate::oci::{
     DiffId, Digest, RawManifest, VerifyingReader, find_image, is_foreign, is_index_type, refuse_artifact,
     refuse_other_platform,
@@ -72,7 +73,7 @@ struct OciLayout<'a> {
 impl OciLayout<'_> {
     fn import(&self, store: &Store, reference: Option<&str>) -> Result<Imported, StoreError> {
         let path = self.directory.join("index.json");
-        let bytes = std::fs::read(&path).map_err(failed("read", &path))?;
+        let bytes = read_document(&path).map_err(failed("read", &path))?;
         let index: ImageIndex = parse(&path, &bytes)?;
         let image = match self.choose(&path, index.manifests(), reference)? {
             [only] if !is_index(only) => only.clone(),

@@ -1,11 +1,11 @@
 //! `diskimage-builder`: the images of YAML files, one after the other.
 
 use std::path::PathBuf;
-use std::{fs, io};
 
 use clap::Parser;
 
 use super::{Call, create};
+use crate::directory::read_text;
 use crate::dropin::{ImageCommand, definition_help, parse_definition};
 
 /// Build the images that YAML files define
@@ -40,9 +40,9 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
 }
 
 fn commands(files: &[PathBuf]) -> Result<Vec<ImageCommand>, String> {
-    let read = |path: &PathBuf| -> io::Result<String> { fs::read_to_string(path) };
-    let text =
-        |path: &PathBuf| read(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()));
+    let text = |path: &PathBuf| {
+        read_text(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+    };
     let texts = files.iter().map(text).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<_> = files.iter().map(|path| format!("`{}`", path.display())).collect();
     parse_definition(texts.iter().map(String::as_str))

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs;
 use std::path::Path;
 
 use super::Call;
@@ -11,6 +10,7 @@ use super::log::Log;
 use super::settings::Settings;
 use crate::build::BuildError;
 use crate::cli::report::{self, Failure, Message};
+use crate::directory::read_document;
 use crate::dropin::{Arguments, BuildRequest, Command, Environment};
 use crate::element::{Order, ResolveError};
 use crate::engine::DiskRules;
@@ -175,7 +175,8 @@ fn definition(request: &BuildRequest, order: Order) -> ImageDefinition {
 fn extras(request: &BuildRequest, caller: &Environment) -> Result<Extras, Failure> {
     let read = |path: &String| {
         let path = Path::new(path);
-        fs::read(path).map_err(|error| Message::plain(format!("ACI_MANIFEST `{}`: {error}", path.display())))
+        read_document(path)
+            .map_err(|error| Message::plain(format!("ACI_MANIFEST `{}`: {error}", path.display())))
     };
     Ok(Extras {
         qemu_img_options: request.qemu_img_options.clone(),
