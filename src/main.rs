@@ -4,11 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use plywood::cli::{self, Program};
 use plywood::sandbox;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 fn main() -> ExitCode {
+    settle_signals();
     // The sandbox starts its jobs through this program again.
     if let Some(status) = sandbox::run_if_asked() {
         return status;
@@ -18,7 +20,12 @@ fn main() -> ExitCode {
     look_hosts_up_without_plugins();
     let interrupted = Arc::new(AtomicBool::new(false));
     let caught = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    // Whoever calls plywood by nohup(1) wants it, and the sandboxes that inherit this, to go on when the terminal is gone.
+    let hangs_up = !matches!(set(Signal::SIGHUP, SigHandler::SigDfl), SigHandler::SigIgn);
+    if !hangs_up {
+        set(Signal::SIGHUP, SigHandler::SigIgn);
+    }
+    for signal in [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hangs_up.then_some(SIGHUP)) {
         // The second signal ends the process at once; what it held, the kernel releases.
         let registered =
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, interrupted.clone())
@@ -38,6 +45,23 @@ fn main() -> ExitCode {
         Some(of_signal) if status != ExitCode::SUCCESS => ExitCode::from(of_signal),
         _ => status,
     }
+}
+
+/// Undoes what a caller has set for signals that this program relies on.
+fn settle_signals() {
+    // The kernel reaps the children of a process that ignores this one, so that nobody learns how they ended.
+    set(Signal::SIGCHLD, SigHandler::SigDfl);
+    // A file that outgrows `ulimit -f` shall be an error that names it.
+    set(Signal::SIGXFSZ, SigHandler::SigIgn);
+    // A blocked signal would never stop a command. This cannot fail: the set is valid.
+    let _ = SigSet::empty().thread_set_mask();
+}
+
+/// Sets what happens at a signal, and returns what happened before.
+fn set(signal: Signal, handler: SigHandler) -> SigHandler {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: neither the default nor ignoring installs a handler that could run.
+    unsafe { sigaction(signal, &action) }.map_or(SigHandler::SigDfl, |before| before.handler())
 }
 
 /// Has glibc look host names up by what is linked into this program, `/etc/hosts` and DNS.

@@ -87,7 +87,7 @@ pub fn store(facts: &StoreFacts, rights: &Rights) -> Finding {
     let (path, kind) = (&facts.path, facts.file_system.name());
     if let Trial::Fails { action, reason, .. } = &facts.unpacking {
         let found = format!(
-            "layers cannot be unpacked in the store `{path}`, which is on {kind}: cannot {action}: {reason}"
+            "nothing can be built in the store `{path}`, which is on {kind}: cannot {action}: {reason}"
         );
         return Finding::lacking(CHECK, found, elsewhere(rights));
     }

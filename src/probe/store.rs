@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, statfs, statvfs};
+use rustix::fs::{CWD, FileType, Mode, StatVfsMountFlags, XattrFlags, mknodat, statfs, statvfs};
 
 use super::machine::try_action;
 use crate::host::{FileSystem, StoreFacts, Trial};
@@ -22,10 +22,29 @@ pub fn store(path: &Path, scratch: &Path, is_root: bool) -> io::Result<StoreFact
     Ok(StoreFacts {
         path: path.display().to_string(),
         file_system: FileSystem(kind.f_type as u64),
-        unpacking: unpack(scratch, is_root),
+        unpacking: match unpack(scratch, is_root) {
+            Trial::Works if is_root => run_jobs(path, room.f_flag),
+            trial => trial,
+        },
         free_bytes: room.f_bavail.saturating_mul(room.f_frsize),
         free_inodes,
     })
+}
+
+/// Tells what hooks on the build host need besides: they are executed from the store, and told its path in a text.
+fn run_jobs(path: &Path, flags: StatVfsMountFlags) -> Trial {
+    let refused = |reason: &str| Err(io::Error::other(reason));
+    let execute = try_action("execute hooks", || match flags.contains(StatVfsMountFlags::NOEXEC) {
+        true => refused("it is mounted `noexec`"),
+        false => Ok(()),
+    });
+    match execute {
+        Trial::Works => try_action("tell hooks its path", || match path.to_str() {
+            None => refused("it is not UTF-8 text"),
+            Some(_) => Ok(()),
+        }),
+        fails => fails,
+    }
 }
 
 fn unpack(scratch: &Path, is_root: bool) -> Trial {

@@ -95,19 +95,16 @@ fn run_namespaces(order: &Order, report: &mut Letter) -> Result<(), SandboxError
 }
 
 fn make_namespaces(network: Network) -> Result<(), SandboxError> {
-    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
+    // First: it may start a process, which would be the first one of a pid namespace, and end that namespace with it.
     if network == Network::None {
-        flags |= UnshareFlags::NEWNET;
+        network::enter_empty().map_err(setup("make a network without interfaces"))?;
     }
+    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     // SAFETY: no descriptors are unshared, only namespaces.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(setup("make namespaces"))?;
     let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", downstream).map_err(setup("separate mounts"))?;
-    rustix::system::sethostname(HOST_NAME).map_err(setup("set the host name"))?;
-    if network == Network::None {
-        network::raise_loopback().map_err(setup("raise the loopback interface"))?;
-    }
-    Ok(())
+    rustix::system::sethostname(HOST_NAME).map_err(setup("set the host name"))
 }
 
 /// Marks every descriptor but the standard ones to be closed on execution, also those that plywood's caller leaked.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +21,7 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set};
 
 use super::left::cache_mounts;
+use super::mountinfo::Line;
 use super::watch::Watch;
 use super::wire::{Ended, Letter, Order, Report, Terminal};
 use super::{devices, setup, view};
@@ -143,8 +144,8 @@ fn left_mounts(view: View) -> Result<Vec<CacheMount>, SandboxError> {
     if view == View::Target {
         return Ok(Vec::new());
     }
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(setup("read the mounts of a job"))?;
-    Ok(cache_mounts(&mountinfo))
+    let mounts = Line::of_process().map_err(setup("read the mounts of a job"))?;
+    Ok(cache_mounts(&mounts))
 }
 
 /// Takes leave of every process that ends; returns when it is `job`.

@@ -4,30 +4,32 @@
 //! job, so it is noted, and made again for each later job. Only what comes from [`View::CACHE`] is: of other mounts nobody
 //! could say what they depend on.
 
+use std::path::Path;
+
 use super::mountinfo::Line;
 use crate::port::{CacheMount, View};
 
-/// Returns the directories of the cache that are mounted in the target, by a text in the form of `/proc/self/mountinfo`.
-pub(super) fn cache_mounts(mountinfo: &str) -> Vec<CacheMount> {
-    let mounts: Vec<_> = Line::all(mountinfo).collect();
-    let Some(cache) = mounts.iter().find(|mount| mount.place == View::CACHE) else { return Vec::new() };
+/// Returns the directories of the cache that are mounted in the target, of all mounts of a job. Their paths
+/// are handed over as text: of one that is not UTF-8, nothing could be noted.
+pub(super) fn cache_mounts(mounts: &[Line]) -> Vec<CacheMount> {
+    let Some(cache) = mounts.iter().find(|mount| mount.place == Path::new(View::CACHE)) else {
+        return Vec::new();
+    };
     let found = mounts.iter().filter(|mount| mount.device == cache.device).filter_map(|mount| {
-        let source = below(&mount.root, &cache.root)?;
-        let target = below(&mount.place, View::HOST_MOUNT).filter(|target| !target.is_empty())?;
-        Some(CacheMount { source: source.trim_start_matches('/').to_owned(), target: target.to_owned() })
+        let source = mount.root.strip_prefix(&cache.root).ok()?.to_str()?.to_owned();
+        let target = mount.place.strip_prefix(View::HOST_MOUNT).ok()?.to_str()?;
+        Some(CacheMount { source, target: format!("/{target}") }).filter(|_| !target.is_empty())
     });
     found.collect()
-}
-
-/// Returns the rest of a path that is `directory` or below it.
-fn below<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(directory.trim_end_matches('/'))?;
-    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn cache_mounts_of(mountinfo: &str) -> Vec<CacheMount> {
+        cache_mounts(&Line::all(mountinfo.as_bytes()).collect::<Vec<_>>())
+    }
 
     #[test]
     fn directories_of_the_cache_in_the_target_are_found_and_nothing_else() {
@@ -42,9 +44,9 @@ mod tests {
             8 2 8:2 /var/cache/plywood/cache/dib/y /tmp/plywood/mnt/y rw - ext4 /dev/sdb rw\n\
             9 2 0:60 / /tmp/plywood/mnt/proc rw - proc proc rw\n";
         let found: Vec<_> =
-            cache_mounts(mountinfo).into_iter().map(|mount| (mount.source, mount.target)).collect();
+            cache_mounts_of(mountinfo).into_iter().map(|mount| (mount.source, mount.target)).collect();
         let expected = [("pip", "/tmp/pip"), ("a b", "/c d")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(found, expected);
-        assert_eq!(cache_mounts("1 0 8:1 / / ro - ext4 /dev/sda1 ro\n"), []);
+        assert_eq!(cache_mounts_of("1 0 8:1 / / ro - ext4 /dev/sda1 ro\n"), []);
     }
 }

@@ -51,7 +51,11 @@ impl Groups {
         if wanted.is_empty() {
             return Ok(groups);
         }
-        let read = |path: &str| fs::read_to_string(path).map_err(setup(format!("read `{path}`")));
+        // Places of other mounts may have any name; control groups are mounted where their names are text.
+        let read = |path: &str| match fs::read(path) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) => Err(setup(format!("read `{path}`"))(error)),
+        };
         let (mounts, own) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
         let subtree = |directory: &Path| fs::read_to_string(directory.join("cgroup.subtree_control"));
         let parents = parents(&wanted, &mounts, &own, |directory| subtree(directory).unwrap_or_default())

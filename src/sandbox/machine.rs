@@ -18,7 +18,7 @@ use crate::plan::NOT_OF_HOST;
 /// left out. Returns the root directory of the view and `watch`, which watches all of them.
 pub(super) fn attach(mut watch: Box<Watch>, target: &Path) -> io::Result<(OwnedFd, Box<Watch>)> {
     // The list comes first: the view itself would be in it.
-    let mounts = machine_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
+    let mounts = machine_mounts(Line::of_process()?);
     let nothing = Path::new(ROOTS).join("empty");
     fs::create_dir_all(&nothing)?;
     for (path, attributes) in mounts {
@@ -63,10 +63,10 @@ fn attach_one(
 
 /// Returns the mounts that hooks can see, those that hold others first, and their restrictions. Of several at one place, the last
 /// one counts.
-fn machine_mounts(mountinfo: &str) -> BTreeMap<PathBuf, MountAttrFlags> {
+fn machine_mounts(mounts: impl IntoIterator<Item = Line>) -> BTreeMap<PathBuf, MountAttrFlags> {
     let is_covered = |path: &Path| NOT_OF_HOST.iter().any(|place| path.starts_with(place));
-    let lines = Line::all(mountinfo).map(|line| (PathBuf::from(line.place), attributes(&line.options)));
-    lines.filter(|(path, _)| !is_covered(path)).collect()
+    let places = mounts.into_iter().map(|line| (line.place, attributes(&line.options)));
+    places.filter(|(path, _)| !is_covered(path)).collect()
 }
 
 /// Returns the restrictions of a mount, by its options.
@@ -94,7 +94,7 @@ mod tests {
             5 1 8:3 / /homes rw,nodev,noexec - ext4 /dev/sda3 rw\n\
             6 3 8:2 / /srv rw,nodev - ext4 /dev/sda2 rw\n\
             1 0 8:1 / / rw - ext4 /dev/sda1 rw\n";
-        let mounts = machine_mounts(mountinfo);
+        let mounts = machine_mounts(Line::all(mountinfo.as_bytes()));
         let mounts: Vec<_> = mounts.iter().map(|(path, flags)| (path.to_str().unwrap(), *flags)).collect();
         let no_programs = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let none = MountAttrFlags::empty();

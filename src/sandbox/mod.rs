@@ -70,12 +70,24 @@ pub fn enter_private_mounts() -> Result<PrivateMounts, SandboxError> {
     // SAFETY: no descriptors are unshared, only the namespace.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
         .map_err(setup("make a mount namespace"))?;
-    mount::part_from_original("/".as_ref()).map_err(setup("separate mounts"))?;
+    part_root().map_err(setup("separate mounts"))?;
     std::fs::create_dir_all(ROOTS).map_err(setup("make `/run/plywood`"))?;
     mount::Mount::filesystem("tmpfs", &[("mode", "0700")])
         .and_then(|tmpfs| tmpfs.attach_at(ROOTS.as_ref()))
         .map_err(mount::error("tmpfs", ROOTS))?;
     Ok(PrivateMounts(()))
+}
+
+/// Parts the mounts of this process from those of the machine.
+fn part_root() -> std::io::Result<()> {
+    match mount::part_from_original("/".as_ref()) {
+        // The root of a chroot may be a plain directory.
+        Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
+            mount::make_root_a_mount()?;
+            mount::part_from_original("/".as_ref())
+        }
+        result => result,
+    }
 }
 
 /// A sandbox made of namespaces and mounts. Needs root.

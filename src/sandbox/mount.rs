@@ -111,10 +111,9 @@ impl Mount {
     fn remounted_read_only(&self) -> io::Result<Self> {
         let place = TemporaryPlace::new(self.shape()?)?;
         self.attach_at(&place.0)?;
-        let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-        for mount in Line::all(&mountinfo).filter(|mount| Path::new(&mount.place).starts_with(&place.0)) {
+        for mount in Line::of_process()?.iter().filter(|mount| mount.place.starts_with(&place.0)) {
             let flags = MountFlags::BIND | MountFlags::RDONLY | flags_of(&mount.options);
-            match mount_remount(mount.place.as_str(), flags, c"") {
+            match mount_remount(&mount.place, flags, c"") {
                 // Another mount covers it, so that no path leads to it.
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => {}
                 Err(error) => return Err(error.into()),
@@ -209,6 +208,17 @@ pub(super) fn part_from_original(path: &Path) -> io::Result<()> {
         mount_change(path, propagation | MountPropagationFlags::REC)?;
     }
     Ok(())
+}
+
+/// Makes the root directory of this process a mount, which it is not in a chroot. The current directory stays the same.
+pub(super) fn make_root_a_mount() -> io::Result<()> {
+    let current = std::env::current_dir();
+    let root = Mount::tree("/".as_ref())?;
+    root.attach_at("/".as_ref())?;
+    // By the handle: the path `/` still leads to the directory beneath.
+    rustix::process::fchdir(root.as_fd())?;
+    rustix::process::chroot(".")?;
+    std::env::set_current_dir(current.unwrap_or_else(|_| "/".into()))
 }
 
 /// Opens a directory or file as a place to mount on.

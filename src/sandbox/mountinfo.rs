@@ -2,6 +2,12 @@
 //!
 //! Source: proc_pid_mountinfo(5).
 
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
@@ -10,34 +16,64 @@ pub(super) struct Line {
     /// Major and minor number.
     pub(super) device: String,
     /// The directory or file of the file system that is shown, absolute within it.
-    pub(super) root: String,
-    pub(super) place: String,
+    pub(super) root: PathBuf,
+    pub(super) place: PathBuf,
     /// Of the mount, separated by commas.
     pub(super) options: String,
 }
 
 impl Line {
-    /// Reads a text in the form of `/proc/self/mountinfo`.
-    pub(super) fn all(mountinfo: &str) -> impl Iterator<Item = Self> {
-        mountinfo.lines().filter_map(Self::parse)
+    /// Reads bytes in the form of `/proc/self/mountinfo`. Paths in it need not be UTF-8: anybody may have mounted anything.
+    pub(super) fn all(mountinfo: &[u8]) -> impl Iterator<Item = Self> {
+        mountinfo.split(|byte| *byte == b'\n').filter_map(Self::parse)
     }
 
-    fn parse(line: &str) -> Option<Self> {
-        let fields: Vec<_> = line.split(' ').collect();
+    /// Returns the mounts of this process.
+    pub(super) fn of_process() -> io::Result<Vec<Self>> {
+        Ok(Self::all(&fs::read("/proc/self/mountinfo")?).collect())
+    }
+
+    fn parse(line: &[u8]) -> Option<Self> {
+        let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
         let [id, _, device, root, place, options, ..] = fields.as_slice() else { return None };
+        let text = |field: &[u8]| Some(std::str::from_utf8(field).ok()?.to_owned());
         Some(Self {
-            id: id.parse().ok()?,
-            device: (*device).to_owned(),
+            id: text(id)?.parse().ok()?,
+            device: text(device)?,
             root: unescaped(root),
             place: unescaped(place),
-            options: (*options).to_owned(),
+            options: text(options)?,
         })
     }
 }
 
-/// Replaces what the kernel writes for white space and backslashes. The backslash comes last: it starts the other escapes.
-fn unescaped(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
+/// Replaces what the kernel writes for white space and backslashes: a backslash and three octal digits.
+fn unescaped(field: &[u8]) -> PathBuf {
+    let mut path = Vec::new();
+    let mut rest = field;
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).filter(|_| *first == b'\\');
+        let escaped = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        path.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &after[3..] } else { after };
+    }
+    OsString::from_vec(path).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn places_may_have_any_name() {
+        let mountinfo = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            2 1 0:5 /a\\040b /x\xff\\011\\012y rw - tmpfs none rw\n\
+            3 1 0:5 / /c\\134040d\\9 rw - tmpfs \xe9 rw\n";
+        let places: Vec<_> = Line::all(mountinfo).map(|line| (line.root, line.place)).collect();
+        let expected = [(b"/" as &[u8], b"/" as &[u8]), (b"/a b", b"/x\xff\t\ny"), (b"/", b"/c\\040d\\9")];
+        assert_eq!(places, expected.map(|(a, b)| (OsStr::from_bytes(a).into(), OsStr::from_bytes(b).into())));
+    }
 }

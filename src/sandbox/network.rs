@@ -1,15 +1,72 @@
 //! The network of a job that has none: a loopback interface, raised.
 
+use std::fs::File;
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::libc;
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use rustix::process::set_parent_process_death_signal;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+/// Gives this process, which has one thread, a network namespace with nothing but a raised `lo`.
+///
+/// Raising an interface takes `CAP_NET_ADMIN`, which root in a container usually lacks. Whoever makes a user namespace has all
+/// rights over a network that belongs to it, and so have processes of the namespace around it: in this case another process makes
+/// one, and this process enters its network.
+pub(super) fn enter_empty() -> io::Result<()> {
+    unshare(UnshareFlags::NEWNET)?;
+    match raise_loopback() {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => enter_network_of_user_namespace(),
+        result => result,
+    }
+}
+
+fn enter_network_of_user_namespace() -> io::Result<()> {
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let made = unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET).and_then(|()| raise_loopback());
+            let made =
+                made.and_then(|()| Ok(set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?));
+            // Stopped until the parent has entered: the network is gone with its last process.
+            let stopped = made.and_then(|()| Ok(raise(Signal::SIGSTOP)?));
+            let number = stopped.err().and_then(|error| error.raw_os_error()).unwrap_or(libc::EPERM);
+            // SAFETY: ends this process without a destructor of the parent's values.
+            unsafe { libc::_exit(number) }
+        }
+        ForkResult::Parent { child } => {
+            let entered = enter_network_of(child);
+            // It may have ended already.
+            let _ = kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None));
+            entered
+        }
+    }
+}
+
+fn enter_network_of(child: Pid) -> io::Result<()> {
+    match waitpid(child, Some(WaitPidFlag::WUNTRACED))? {
+        WaitStatus::Stopped(..) => {
+            let network = File::open(format!("/proc/{child}/ns/net"))?;
+            Ok(move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?)
+        }
+        WaitStatus::Exited(_, number) => Err(io::Error::from_raw_os_error(number)),
+        _ => Err(io::ErrorKind::Interrupted.into()),
+    }
+}
+
+fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: no descriptors are unshared, only namespaces.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
 
 /// Raises `lo` in this process' network namespace.
 ///
 /// Source: netdevice(7), `SIOCSIFFLAGS`.
-pub(super) fn raise_loopback() -> io::Result<()> {
+fn raise_loopback() -> io::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     // SAFETY: all bytes zero is a valid request: an empty name and no flags.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

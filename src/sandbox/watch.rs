@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -259,11 +259,12 @@ impl Watch {
         let Some([proc, _]) = &self.proc else { return };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(proc, format!("{process}/mountinfo"), flags, Mode::empty());
-        let text = file.map_err(io::Error::from).and_then(|file| io::read_to_string(fs::File::from(file)));
-        for Line { id, device, root, place, .. } in Line::all(&text.unwrap_or_default()) {
+        let mut text = Vec::new();
+        let _ = file.map(|file| fs::File::from(file).read_to_end(&mut text));
+        for Line { id, device, root, place, .. } in Line::all(&text) {
             let Some(host) = self.devices.get(&device) else { continue };
-            let source = join(host, Path::new(root.trim_start_matches('/')));
-            self.made.insert(id, (place.into(), source));
+            let source = join(host, root.strip_prefix("/").unwrap_or(&root));
+            self.made.insert(id, (place, source));
         }
     }
 }

@@ -73,13 +73,31 @@ fn a_command_that_waits_for_a_lock_ends_within_two_seconds() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let lock = File::open(project.store().join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+    for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::QUIT, 131)] {
         let mut gc = start(project.command(&["store", "gc"]));
         thread::sleep(Duration::from_millis(500));
         let (status, took) = stop(&mut gc, signal);
         assert_eq!(status, Some(expected));
         assert!(took < LIMIT, "{took:?}");
     }
+}
+
+/// As nohup(1) starts it, for a terminal that goes away.
+#[test]
+fn a_command_that_ignores_hangups_goes_on_after_one() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let lock = File::open(project.store().join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let gc = project.command(&["store", "gc"]);
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(gc.get_program()).args(gc.get_args());
+    let mut gc = start(nohup);
+    thread::sleep(Duration::from_millis(500));
+    kill_process(Pid::from_child(&gc), Signal::HUP).unwrap();
+    thread::sleep(LIMIT);
+    assert_eq!(gc.try_wait().unwrap(), None);
+    drop(lock);
+    assert!(gc.wait().unwrap().success());
 }
 
 #[test]
