@@ -19,8 +19,10 @@ use std::path::{Path, PathBuf};
 
 use plywood::build::{ExplainDocument, ImageManifest, LayersDocument, PlanDocument};
 use plywood::distro::BaseDefinition;
+use plywood::host::DoctorDocument;
 use plywood::image::Project;
 use plywood::port::Event;
+use plywood::store::{ImagesDocument, RemovedDocument, StepsDocument};
 use serde_json::Value;
 
 use page::Page;
@@ -84,6 +86,10 @@ fn the_schemas_of_json_documents_are_up_to_date() {
         ("explain", schemars::schema_for!(ExplainDocument)),
         ("layers", schemars::schema_for!(LayersDocument)),
         ("event", schemars::schema_for!(Event<'static>)),
+        ("doctor", schemars::schema_for!(DoctorDocument)),
+        ("store-list", schemars::schema_for!(StepsDocument)),
+        ("store-images", schemars::schema_for!(ImagesDocument)),
+        ("store-rm", schemars::schema_for!(RemovedDocument)),
     ] {
         let schema = schema.to_value();
         hold_schema(&format!("docs/schema/{name}.schema.json"), &schema);

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -191,10 +192,10 @@ pub(super) struct Build {
 pub(super) struct Limits {
     /// End a hook that runs longer than this many seconds [default: `hook-timeout` in `[limits]`]
     #[arg(long, value_name = "SECONDS")]
-    pub hook_timeout: Option<u64>,
+    pub hook_timeout: Option<NonZeroU64>,
     /// Let a hook have no more than this many processes and threads at a time [default: `hook-processes` in `[limits]`]
     #[arg(long, value_name = "COUNT")]
-    pub hook_processes: Option<u64>,
+    pub hook_processes: Option<NonZeroU64>,
     /// Let a hook take no more memory than this: `2G` [default: `hook-memory` in `[limits]`]
     #[arg(long, value_name = "SIZE")]
     pub hook_memory: Option<crate::disk::ByteSize>,

@@ -85,7 +85,7 @@ fn accelerator(global: &Global, wanted: Accel) -> Result<Accelerator, Failure> {
     if trial == KvmTrial::Works {
         return Ok(Accelerator::Kvm);
     }
-    let finding = host::kvm(&trial);
+    let finding = host::kvm(&trial, probe::installer());
     if wanted == Accel::Kvm {
         require_whole(finding)?;
     } else if !global.quiet {

@@ -1,6 +1,7 @@
 //! `plywood build`: layers, then outputs.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -121,8 +122,8 @@ fn publish_to(args: &CacheTo) -> PublishTo {
 fn limits(args: &Build, context: &Context) -> Limits {
     let (given, set) = (&args.limits, &context.project.limits);
     Limits {
-        time: given.hook_timeout.or(set.hook_timeout),
-        processes: given.hook_processes.or(set.hook_processes),
+        time: given.hook_timeout.or(set.hook_timeout).map(NonZeroU64::get),
+        processes: given.hook_processes.or(set.hook_processes).map(NonZeroU64::get),
         memory: given.hook_memory.or(set.hook_memory).map(ByteSize::bytes),
     }
 }

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde::Serialize;
-
 use super::answer::{self, say};
 use super::args::{Doctor, Global};
 use super::report::{self, Failure};
@@ -15,29 +13,19 @@ use crate::engine::ETC_APT;
 use crate::engine::Session;
 use crate::engine::open_store;
 use crate::engine::{Host, mirror, tool};
-use crate::host::{self, Finding, Standing, TOOLS, without_credentials};
+use crate::host::{self, DoctorDocument, Finding, Standing, TOOLS, without_credentials};
 use crate::load::load_apt_sources;
 use crate::probe;
 
-/// The answer for programs.
-#[derive(Serialize)]
-struct Document {
-    version: u32,
-    /// Whether anything can be built here.
-    ok: bool,
-    checks: Vec<Finding>,
-}
-
 /// Shows every finding; exits with 1 if nothing can be built on this host.
 pub(super) fn run(global: &Global, args: &Doctor, session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let checks = findings(global, session);
-    let ok = checks.iter().all(|finding| finding.standing != Standing::Lacking);
+    let document = DoctorDocument::new(findings(global, session));
     if args.json {
-        answer::json(&Document { version: 1, ok, checks })?;
+        answer::json(&document)?;
     } else {
-        show(&checks, ok)?;
+        show(&document.checks, document.ok)?;
     }
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if document.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn show(checks: &[Finding], ok: bool) -> Result<(), Failure> {
@@ -66,7 +54,7 @@ fn findings(global: &Global, session: &Session<'_>) -> Vec<Finding> {
     });
     findings.extend(of_store(global, session, &host));
     findings.push(host.device_mapper());
-    findings.push(host::kvm(&probe::kvm()));
+    findings.push(host::kvm(&probe::kvm(), probe::installer()));
     findings.extend(TOOLS.iter().map(tool));
     findings.extend(of_mirrors(&session.environment));
     findings

@@ -10,6 +10,7 @@ use crate::load::{KeyFileError, LoadError};
 use crate::output::OutputError;
 use crate::plan::PlanError;
 use crate::port::{DiskError, Exit, Limit, PackageError, RemoteError, StoreError};
+use crate::probe;
 use crate::registry::{PullError, RegistryError, TlsTrouble};
 
 /// How much is shown of each line of a hook's output.
@@ -49,6 +50,8 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
         .or_else(|| error.downcast_ref::<RegistryError>().map(registry))
         .or_else(|| error.downcast_ref::<PullError<StoreError>>().map(|error| pull(error, plywood)))
         .flatten()
+        // Without these nearly everything fails, with reasons that help nobody.
+        .or_else(|| probe::missing_place().map(str::to_owned))
 }
 
 fn build(error: &BuildError, plywood: &str) -> Option<String> {
@@ -177,7 +180,7 @@ fn packages(error: &PackageError) -> Option<String> {
         PackageError::NoMirror { .. } => {
             Some("DIB_DISTRIBUTION_MIRROR=http://MIRROR/debian plywood build …".to_owned())
         }
-        PackageError::ToolMissing { package, .. } => Some(format!("apt-get install {package}")),
+        PackageError::ToolMissing { program, package } => Some(probe::installer().cure(program, package)),
         PackageError::ProxyDetector { program, .. } => Some(format!(
             "run `{program} URL` to see what it answers, or set `Acquire::http::Proxy` in its place"
         )),
@@ -254,7 +257,7 @@ fn key(error: &KeyFileError) -> Option<String> {
 
 fn disk(error: &DiskError, plywood: &str) -> Option<String> {
     match error {
-        DiskError::ToolMissing { package, .. } => Some(format!("apt-get install {package}")),
+        DiskError::ToolMissing { program, package } => Some(probe::installer().cure(program, package)),
         DiskError::NoDeviceMapper => Some(
             "lay the disk out without `lvm`, or build on a machine whose kernel has the module dm-mod"
                 .to_owned(),

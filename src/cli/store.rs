@@ -13,7 +13,9 @@ use crate::engine::Session;
 use crate::engine::{open_store, open_store_to_read};
 use crate::load;
 use crate::oci::Digest;
-use crate::store::{CheckReport, GcPolicy, GcReport, ListedImage, Store};
+use crate::store::{
+    CheckReport, GcPolicy, GcReport, ImagesDocument, ListedImage, RemovedDocument, StepsDocument, Store,
+};
 
 /// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
@@ -48,21 +50,7 @@ fn report_gc(report: &GcReport) -> Result<ExitCode, Failure> {
 fn list(store: &Store, json: bool) -> Result<ExitCode, Failure> {
     let records = store.list()?;
     if json {
-        let lines: Vec<_> = records
-            .iter()
-            .map(|listed| {
-                serde_json::json!({
-                    "image": listed.record.image,
-                    "step": listed.record.step,
-                    "input-key": listed.record.input_key,
-                    "diff-ids": listed.record.diff_ids,
-                    "last-used": listed.used,
-                    "blob-bytes": listed.blob_bytes,
-                    "unpacked-bytes": listed.unpacked_bytes,
-                })
-            })
-            .collect();
-        answer::json(&lines)?;
+        answer::json(&StepsDocument::new(records))?;
         return Ok(ExitCode::SUCCESS);
     }
     let width = records.iter().map(|listed| listed.record.step.len()).max().unwrap_or_default();
@@ -83,15 +71,7 @@ fn list(store: &Store, json: bool) -> Result<ExitCode, Failure> {
 fn list_images(store: &Store, json: bool) -> Result<ExitCode, Failure> {
     let images = store.list_images()?;
     if json {
-        let entry = |image: &ListedImage| {
-            serde_json::json!({
-                "name": image.name,
-                "digest": image.manifest,
-                "blob-bytes": image.blob_bytes,
-                "used-by": image.used_by,
-            })
-        };
-        answer::json(&images.iter().map(entry).collect::<Vec<_>>())?;
+        answer::json(&ImagesDocument::new(images))?;
         return Ok(ExitCode::SUCCESS);
     }
     for image in &images {
@@ -137,8 +117,8 @@ fn remove(
     // Without age and size, a collection removes only what no record and no name needs.
     let GcReport { freed_bytes, .. } = store.gc(&GcPolicy::default())?;
     if json {
-        let removed: Vec<_> = chosen.keys().collect();
-        answer::json(&serde_json::json!({ "removed": removed, "freed-bytes": freed_bytes }))?;
+        let removed = chosen.keys().map(|name| (*name).to_owned()).collect();
+        answer::json(&RemovedDocument::new(removed, freed_bytes))?;
         return Ok(ExitCode::SUCCESS);
     }
     for name in chosen.keys() {

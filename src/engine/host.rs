@@ -113,7 +113,7 @@ fn overlay(workspace: &dyn Workspace) -> RootSpec {
 
 /// Checks that a tool is installed.
 pub(crate) fn tool(tool: &Tool) -> Finding {
-    host::tool(tool, probe::is_installed(tool))
+    host::tool(tool, probe::is_installed(tool), probe::installer())
 }
 
 /// Checks that a mirror answers, or the proxy before it. `None` for an address that no connection leads to.

@@ -1,9 +1,29 @@
 //! The result of one check.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
+/// `plywood doctor --json`: what the host has and lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DoctorDocument {
+    /// The form of this document: 1. Fields may be added without a new version.
+    pub version: u32,
+    /// Whether anything can be built here.
+    pub ok: bool,
+    /// The results, in the order in which they are shown.
+    pub checks: Vec<Finding>,
+}
+
+impl DoctorDocument {
+    /// Makes the document of these results.
+    pub fn new(checks: Vec<Finding>) -> Self {
+        let ok = checks.iter().all(|finding| finding.standing != Standing::Lacking);
+        Self { version: 1, ok, checks }
+    }
+}
+
 /// The result of one check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
     /// What was checked: `kernel`, `program mmdebstrap`.
     pub check: String,
@@ -16,7 +36,7 @@ pub struct Finding {
 }
 
 /// How builds fare with the result of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// As needed.

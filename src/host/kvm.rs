@@ -1,7 +1,7 @@
 //! Virtual machines with the processor's help.
 
-use super::Finding;
 use super::tool::{self, QEMU_SYSTEM};
+use super::{Finding, Installer};
 
 /// The outcome of running a guest under KVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +19,14 @@ pub enum KvmTrial {
 }
 
 /// Checks that disks can be booted at the processor's speed.
-pub fn kvm(trial: &KvmTrial) -> Finding {
+pub fn kvm(trial: &KvmTrial, installer: Installer) -> Finding {
     const CHECK: &str = "kvm";
     const SLOW: &str = "`plywood boot` works, several times slower, by emulation";
     match trial {
         KvmTrial::Works => Finding::ok(CHECK, "a guest ran under KVM"),
-        KvmTrial::NoProgram => Finding { check: CHECK.to_owned(), ..tool::tool(&QEMU_SYSTEM, false) },
+        KvmTrial::NoProgram => {
+            Finding { check: CHECK.to_owned(), ..tool::tool(&QEMU_SYSTEM, false, installer) }
+        }
         KvmTrial::NoDevice => Finding::limited(
             CHECK,
             format!("there is no /dev/kvm: {SLOW}"),

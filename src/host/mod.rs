@@ -9,6 +9,7 @@
 mod container;
 mod file_system;
 mod finding;
+mod installer;
 mod kernel;
 mod kvm;
 mod mirror;
@@ -18,7 +19,8 @@ mod trial;
 
 pub use container::{Container, ContainerSigns};
 pub use file_system::{FileSystem, StoreFacts, overlay, space, store};
-pub use finding::{Finding, Standing};
+pub use finding::{DoctorDocument, Finding, Standing};
+pub use installer::Installer;
 pub use kernel::{OLDEST_KERNEL, kernel};
 pub use kvm::{KvmTrial, kvm};
 pub use mirror::{Endpoint, endpoint, mirror, no_mirrors, without_credentials};

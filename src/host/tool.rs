@@ -1,6 +1,6 @@
 //! Programs of the host that outputs and bases need.
 
-use super::Finding;
+use super::{Finding, Installer};
 
 /// A program, the Debian package that has it, and what needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub fn tool_named(name: &str) -> Tool {
 }
 
 /// Checks that a tool is installed.
-pub fn tool(tool: &Tool, is_installed: bool) -> Finding {
+pub fn tool(tool: &Tool, is_installed: bool, installer: Installer) -> Finding {
     let Tool { name, package, purpose } = tool;
     let check = format!("program {}", name.rsplit('/').next().unwrap_or(name));
     match is_installed {
@@ -56,7 +56,7 @@ pub fn tool(tool: &Tool, is_installed: bool) -> Finding {
         false => Finding::limited(
             check,
             format!("program `{name}` is needed and not installed (for {purpose})"),
-            format!("apt-get install {package}"),
+            installer.cure(name, package),
         ),
     }
 }

@@ -1,5 +1,7 @@
 //! Limits for hooks.
 
+use std::num::NonZeroU64;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +13,9 @@ use crate::disk::ByteSize;
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct LimitSettings {
     /// Seconds after which a hook that still runs is ended.
-    pub hook_timeout: Option<u64>,
+    pub hook_timeout: Option<NonZeroU64>,
     /// Processes and threads that a hook may have at a time. Needs the kernel's controller `pids`.
-    pub hook_processes: Option<u64>,
+    pub hook_processes: Option<NonZeroU64>,
     /// Memory that a hook may take, such as `"2G"`. Needs the kernel's controller `memory`.
     #[schemars(with = "Option<String>")]
     pub hook_memory: Option<ByteSize>,

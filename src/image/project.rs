@@ -63,6 +63,9 @@ pub struct PackageSettings {
 /// 1980-01-01T00:00:00Z.
 pub const DEFAULT_EPOCH: i64 = 315_532_800;
 
+/// The last second of squashfs. That of FAT is a year later, those of other file systems are later still.
+const LATEST_EPOCH: i64 = u32::MAX as i64;
+
 /// How a source date epoch can be written.
 const EPOCH_FORMS: &str = "seconds since 1970, a date such as `\"2024-01-01\"`, or `\"git\"`";
 
@@ -103,13 +106,14 @@ impl<'de> Deserialize<'de> for EpochRequest {
 
             fn visit_i64<E: Error>(self, seconds: i64) -> Result<EpochRequest, E> {
                 match seconds {
-                    0.. => Ok(EpochRequest::Seconds(seconds)),
-                    _ => Err(E::custom("a source date epoch before 1970 cannot be written to layers")),
+                    ..0 => Err(E::custom("a source date epoch before 1970 cannot be written to layers")),
+                    0..=LATEST_EPOCH => Ok(EpochRequest::Seconds(seconds)),
+                    _ => Err(E::custom("a source date epoch after 2106-02-07 cannot be written to disks")),
                 }
             }
 
             fn visit_u64<E: Error>(self, seconds: u64) -> Result<EpochRequest, E> {
-                i64::try_from(seconds).map(EpochRequest::Seconds).map_err(E::custom)
+                self.visit_i64(i64::try_from(seconds).unwrap_or(i64::MAX))
             }
 
             /// TOML's own dates, without quotes: its parser hands them over as a map of one entry.
@@ -172,6 +176,9 @@ mod tests {
             ("'2024-02-30'", None),
             ("{ a = 'b' }", None),
             ("-1", None),
+            ("4294967295", Some(EpochRequest::Seconds(4_294_967_295))),
+            ("4294967296", None),
+            ("'9999-01-01'", None),
             ("'now'", None),
             ("1.5", None),
         ] {

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::thread;
 
 use rustix::thread::UnshareFlags;
 
 use crate::exec;
-use crate::host::{Container, ContainerSigns, Rights, Tool, Trial};
+use crate::host::{Container, ContainerSigns, Installer, Rights, Tool, Trial};
 
 /// Returns the release of the running kernel.
 pub fn kernel_release() -> String {
@@ -57,6 +58,22 @@ pub fn namespaces() -> Trial {
 /// Returns true if a program is in `PATH` or root's directories, or is a file at its absolute path.
 pub fn is_installed(tool: &Tool) -> bool {
     exec::find(tool.name).is_some()
+}
+
+/// Returns the program that installs this host's packages.
+pub fn installer() -> Installer {
+    let texts = ["/etc/os-release", "/usr/lib/os-release"].map(fs::read_to_string);
+    Installer::of(&texts.into_iter().flatten().next().unwrap_or_default())
+}
+
+/// Returns what to run if a place is missing that every command relies on.
+pub fn missing_place() -> Option<&'static str> {
+    let is_device = fs::metadata("/dev/null").is_ok_and(|null| null.file_type().is_char_device());
+    match (Path::new("/proc/self").exists(), is_device) {
+        (false, _) => Some("mount -t proc proc /proc"),
+        (_, false) => Some("mount -t devtmpfs devtmpfs /dev (`/dev/null` is missing)"),
+        _ => None,
+    }
 }
 
 /// Tries one action, and records the reason if it fails.

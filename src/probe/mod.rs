@@ -10,7 +10,7 @@ mod port;
 mod store;
 
 pub use kvm::{kvm, run_guest};
-pub use machine::{is_installed, kernel_release, namespaces, rights, try_action};
+pub use machine::{installer, is_installed, kernel_release, missing_place, namespaces, rights, try_action};
 pub use mirror::mirror;
 pub use port::{free_port, ssh_answers};
 pub use store::store;

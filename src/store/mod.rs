@@ -49,6 +49,7 @@ mod import;
 mod imprint;
 mod interrupt;
 mod layout;
+mod listing;
 mod log;
 mod node;
 mod observe;
@@ -82,6 +83,7 @@ pub use census::ListedRecord;
 pub use check::CheckReport;
 pub use gc::{GcPolicy, GcReport};
 pub use import::Imported;
+pub use listing::{ImagesDocument, RemovedDocument, StepsDocument};
 pub use remove::ListedImage;
 pub use transfer::{StoredBlob, StoredImage};
 

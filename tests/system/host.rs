@@ -1,6 +1,8 @@
 //! Hosts that lack something: what `plywood doctor` finds there, and how `plywood build` refuses with the same words.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -79,6 +81,109 @@ fn root_of_a_user_namespace_is_told_so() {
     let message = text(&build.stderr);
     assert_eq!(build.status.code(), Some(1));
     assert!(message.contains("(a user namespace)") && message.contains("hint: "), "{message}");
+}
+
+/// Runs a shell script, then plywood in its place.
+fn build_after(project: &Project, script: &str) -> Output {
+    let script = format!("{script}; exec \"$0\" \"$@\"");
+    let words = ["timeout", "--kill-after=5", "60", "unshare", "-m", "sh", "-euc", &script];
+    run_in(project, &words, &["build"])
+}
+
+#[test]
+fn no_setting_of_the_caller_makes_a_build_hang_or_fail() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let place = project.path().join("mounts");
+    fs::create_dir(&place).unwrap();
+    let mount =
+        |name: &str| format!("mkdir \"$(printf '{name}')\" && mount -t tmpfs x \"$(printf '{name}')\"");
+    let odd_mounts = ["a\\377", "b c", "d\\\\040", "e\\nf", "g,h:i"].map(mount).join(" && ");
+    for (number, script) in [
+        "trap '' CHLD",
+        "trap '' PIPE INT QUIT TERM",
+        "umask 0777",
+        "ulimit -n 64",
+        "unset PATH HOME",
+        "exec <&- >&-",
+        &format!("cd {} && {odd_mounts} && cd /", place.display()),
+    ]
+    .iter()
+    .enumerate()
+    {
+        project.hook("elements/a/install.d/50-a", &format!("echo {number} >/etc/a"));
+        let build = build_after(&project, script);
+        assert!(build.status.success(), "{script}: {:?} {}", build.status, text(&build.stderr));
+    }
+}
+
+/// Containers that were given `SYS_ADMIN` alone lack the right to raise an interface.
+#[test]
+fn jobs_without_network_have_a_loopback_interface_without_the_right_to_raise_one() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    // A datagram to an address without a route is refused; to a raised loopback interface it is not.
+    project.hook("elements/a/install.d/50-a", "echo x >/dev/udp/127.0.0.1/9; echo reached >/etc/a");
+    let words = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+    let build = run_in(&project, &words, &["build", "--offline"]);
+    assert!(build.status.success(), "{}", text(&build.stderr));
+}
+
+/// The root directory there is no mount.
+#[test]
+fn a_build_in_a_chroot_works() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let script = format!(
+        "root={}; for d in $(ls /); do case $d in proc|dev|sys|tmp|run) mkdir $root/$d;; *) \
+         if [ -L /$d ]; then cp -P /$d $root/; elif [ -d /$d ]; then mkdir $root/$d; mount --rbind /$d $root/$d; fi;; esac; done; \
+         mount --rbind /proc $root/proc; mount --rbind /dev $root/dev; mount --rbind /tmp $root/tmp; \
+         set -- \"$0\" \"$@\"; exec chroot $root \"$@\"",
+        root.path().display()
+    );
+    let build = build_after(&project, &script);
+    assert!(build.status.success(), "{}", text(&build.stderr));
+}
+
+#[test]
+fn a_host_without_its_usual_places_is_told_which() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    for (script, hint) in [
+        ("umount -l /proc", "hint: mount -t proc proc /proc\n"),
+        ("mount -t tmpfs x /dev", "hint: mount -t devtmpfs devtmpfs /dev (`/dev/null` is missing)\n"),
+    ] {
+        let build = build_after(&project, script);
+        let message = text(&build.stderr);
+        assert_eq!(build.status.code(), Some(1), "{message}");
+        assert!(message.contains(hint), "{message}");
+    }
+}
+
+#[test]
+fn a_file_that_outgrows_a_limit_is_named() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    project
+        .hook("elements/a/install.d/50-a", "for i in 1 2 3; do head -c 400000 /dev/urandom >/etc/$i; done");
+    let build = build_after(&project, "ulimit -f 1000");
+    let message = text(&build.stderr);
+    assert_eq!(build.status.code(), Some(1), "{message}");
+    assert!(message.contains("error: cannot write") && message.contains("File too large"), "{message}");
+}
+
+#[test]
+fn a_store_that_hooks_cannot_be_run_from_is_refused_before_anything_runs() {
+    for (options, name, reason) in [
+        ("noexec", b"store" as &[u8], "cannot execute hooks: it is mounted `noexec`"),
+        ("exec", b"a\xff", "cannot tell hooks its path: it is not UTF-8 text"),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let store = place.path().join(OsStr::from_bytes(name));
+        let project = Project::of_elements(&["a"]).with_store(store);
+        let script = format!("mount -t tmpfs -o {options} x {}", place.path().display());
+        let build = build_after(&project, &script);
+        let message = text(&build.stderr);
+        assert_eq!(build.status.code(), Some(1), "{message}");
+        assert!(message.starts_with("error: nothing can be built in the store"), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
 }
 
 #[test]
