@@ -624,10 +624,11 @@ fn imported_bases_are_listed_and_removed_by_name_or_digest() {
         let import = project.run(&["import", &archive, "own"]);
         assert_eq!(import.status, Some(0), "{}", import.stderr);
         let listed = project.run(&["store", "images", "--json"]).json();
-        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+        assert_eq!(listed["version"], 1);
+        assert_eq!(listed["images"].as_array().unwrap().len(), 1, "{listed}");
         // A collection keeps what was made in the second in which it starts.
         std::thread::sleep(std::time::Duration::from_millis(1100));
-        listed[0].clone()
+        listed["images"][0].clone()
     };
     let blobs = || std::fs::read_dir(project.store().join("blobs/sha256")).unwrap().count();
     for word in ["name", "digest"] {
