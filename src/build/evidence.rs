@@ -10,6 +10,15 @@ use crate::plan::{
 };
 use crate::port::{HostFiles, HostOpen, HostOpens};
 
+/// What the texts of a job may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Language {
+    /// Work on variables alone: [`is_pure_shell`](crate::element::is_pure_shell).
+    PureShell,
+    /// Anything.
+    Any,
+}
+
 /// Notes what the hooks of one step read of the host.
 pub(super) struct Witness<'a> {
     host: &'a dyn HostFiles,
@@ -30,12 +39,15 @@ impl<'a> Witness<'a> {
     }
 
     /// Notes what cannot be traced, before `hook` with these texts runs: the names on the host, and what is at and below the paths
-    /// that the texts have.
+    /// that the texts have. Names do not count for shell that works on variables alone.
     ///
     /// What changes between now and the hook's look at it makes the next look-up a miss.
-    pub(super) fn begin<'t>(&self, hook: &str, texts: impl IntoIterator<Item = &'t [u8]>) {
+    pub(super) fn begin(&self, hook: &str, texts: &[&[u8]], language: Language) {
         let mut seen = self.seen.borrow_mut();
-        let seen = seen.get_or_insert_with(|| Seen { names: self.host.names(), ..Seen::default() });
+        let seen = seen.get_or_insert_default();
+        if language == Language::Any && seen.names.is_empty() {
+            seen.names = self.host.names();
+        }
         for text in texts {
             for path in literal_paths(&String::from_utf8_lossy(text)) {
                 self.look(seen, &path, Aspect::Entry, hook);

@@ -81,6 +81,28 @@ fn a_step_is_found_while_its_hooks_would_read_the_same() {
     assert_eq!(made(&world, &plan), [""; 0]);
 }
 
+/// Fragments are sourced on the host, for the map of packages, and most of them set defaults.
+#[test]
+fn names_on_the_host_do_not_count_for_fragments_that_work_on_variables_alone() {
+    for (fragment, expected) in [
+        ("export DIB_FLAVOUR=\"${DIB_FLAVOUR:-cloud}\"", &[][..]),
+        (
+            "[ ! -e $PLACE/flavour ] || export DIB_FLAVOUR=own",
+            &["host names at and below `/etc/new` have appeared"],
+        ),
+    ] {
+        let low = element("low").file("environment.d/50-low.bash", fragment);
+        let low =
+            low.hook("install.d/50-low", "echo $DIB_FLAVOUR").file("pkg-map", r#"{"default": {"a": "b"}}"#);
+        let plan = Image { elements: vec![low.build()], ..Image::bare() }.plan();
+        let world = World::default();
+        world.host(&[("/etc/x", "")]);
+        assert_eq!(made(&world, &plan), ["base:debian-bookworm", "low"]);
+        world.host(&[("/etc/x", ""), ("/etc/new", "")]);
+        assert_eq!(reasons(&world, &plan), expected, "{fragment}");
+    }
+}
+
 #[test]
 fn a_step_whose_reads_are_not_known_is_made_each_time_and_says_so() {
     let (world, plan) = (World::default(), image(""));

@@ -10,7 +10,7 @@ use super::boot;
 use super::command::{Command, command};
 use super::disk::DiskUnderHooks;
 use super::error::{HookFailure, Outcome};
-use super::evidence::Witness;
+use super::evidence::{Language, Witness};
 use super::facts::{HOOKS_ON_HOST, facts};
 use super::job::JobRun;
 use super::places::{LeftState, Places};
@@ -18,8 +18,8 @@ use super::{BuildError, added};
 use crate::disk::Layout;
 use crate::distro::{apt, apt::Choices, base_environment};
 use crate::element::{
-    Environment, Phase, PhaseClass, Place, environment_argv, environment_order, is_source_list,
-    run_parts_order,
+    Environment, Phase, PhaseClass, Place, environment_argv, environment_order, is_pure_shell,
+    is_source_list, run_parts_order,
 };
 use crate::plan::{Action, Evidence, INSTALL_TYPE_FRAGMENT, Step, Task, Tasks};
 use crate::port::{
@@ -360,7 +360,8 @@ impl StepRun<'_> {
         let hook = format!("{}/{}/{}", hooks_path(task.phase.place()), task.phase, task.name);
         let path = format!("{}/{}", task.phase, task.name);
         let mut job = self.job(root, view_of(task.phase), vec![hook], environment.clone())?;
-        self.trace(&mut job, &path, self.tasks.texts_around(&path));
+        let texts: Vec<_> = self.tasks.texts_around(&path).collect();
+        self.trace(&mut job, &path, &texts, Language::Any);
         let before = self.left_to_nobody();
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         self.witness.end(&path, root.take_host_opens());
@@ -401,11 +402,17 @@ impl StepRun<'_> {
             }
             return Ok(start);
         }
+        // Hooks have made the others, from whatever they have read.
+        let is_known = added.is_empty();
         let hooks = hooks_path(phase.place());
         let fragments = self.fragments(phase, added).map(|name| format!("{hooks}/environment.d/{name}"));
         let mut job = self.job(root, view_of(phase), environment_argv(fragments), start)?;
         let paths = self.tasks.hooks.iter().filter(|(path, _)| path.starts_with("environment.d/"));
-        self.trace(&mut job, ENVIRONMENT, paths.filter_map(|(path, element)| element.text(path)));
+        let texts: Vec<_> = paths.filter_map(|(path, element)| element.text(path)).collect();
+        let is_pure = |text: &&[u8]| is_pure_shell(&String::from_utf8_lossy(text));
+        let language =
+            if is_known && texts.iter().all(is_pure) { Language::PureShell } else { Language::Any };
+        self.trace(&mut job, ENVIRONMENT, &texts, language);
         let environment = self.jobs.source_environment(root, &job, phase);
         self.witness.end(ENVIRONMENT, root.take_host_opens());
         environment
@@ -413,10 +420,10 @@ impl StepRun<'_> {
 
     /// Has it noted what `job` reads of the host, if it runs there: the job of `hook`, with these texts. On a disk nothing is: no
     /// record says what was done there.
-    fn trace<'t>(&self, job: &mut Job, hook: &str, texts: impl IntoIterator<Item = &'t [u8]>) {
+    fn trace(&self, job: &mut Job, hook: &str, texts: &[&[u8]], language: Language) {
         if job.view != View::Target && self.disk.is_none() {
             job.traced = true;
-            self.witness.begin(hook, texts);
+            self.witness.begin(hook, texts, language);
         }
     }
 

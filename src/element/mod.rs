@@ -17,7 +17,7 @@
 //! |---|---|
 //! | one element | `model`, `name`, `document` (its YAML and JSON files), `stray` (misspelled names of files) |
 //! | its hooks | `hook`, `phase`, `install_type` |
-//! | its variables | `assignment`, `environment`, `option`, `relevance`, `variables` |
+//! | its variables | `assignment`, `environment`, `option`, `pure_shell`, `relevance`, `variables` |
 //! | its packages | `package_file`, `package_rule`, `package_list`, `package_request`, `package_data` (errors), `name_map` |
 //! | its sources | `source_repository` |
 //! | all elements | `catalog`, `check`, `describe`, `nearest`, `provider` |
@@ -53,6 +53,7 @@ mod package_request;
 mod package_rule;
 mod phase;
 mod provider;
+mod pure_shell;
 mod relevance;
 mod resolve;
 mod sandwich;
@@ -88,6 +89,7 @@ pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetV
 pub use package_rule::{Condition, PACKAGE_PHASES, PackageAction};
 pub use phase::{Phase, PhaseClass, PhaseError, Place};
 pub use provider::{OPERATING_SYSTEM, Provider};
+pub use pure_shell::is_pure_shell;
 pub use relevance::{Fragment, Relevance, relevant_fragments};
 pub use resolve::{BaseNames, Resolution, ResolveError, resolve};
 pub use sandwich::{Sandwich, sandwiches};
