@@ -88,6 +88,7 @@ fn list_in(text: &str) -> Result<Vec<Entry>, DefinitionError> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        budget: serde_saphyr::budget! { max_depth: crate::element::MAX_YAML_DEPTH },
     };
     let list: Option<_> = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| DefinitionError::Yaml(error.to_string()))?;

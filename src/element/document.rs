@@ -113,8 +113,15 @@ fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     })
 }
 
+/// How deep YAML may nest. Readers call themselves for each level, and more levels than anybody writes would end the process on a
+/// full stack.
+pub const MAX_YAML_DEPTH: usize = 24;
+
 fn parse_yaml<T: DeserializeOwned>(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<T, Fault> {
-    let options = serde_saphyr::options! { duplicate_keys: duplicate_keys };
+    let options = serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
+        budget: serde_saphyr::budget! { max_depth: MAX_YAML_DEPTH },
+    };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let (line, column) = error
             .location()

@@ -66,7 +66,7 @@ pub use catalog::{Catalog, Unusable};
 pub use check::{Finding, Severity, check_elements};
 pub use class::{Slot, needs_phase_order, slot};
 pub use describe::{Description, graph_dot};
-pub use document::DocumentError;
+pub use document::{DocumentError, MAX_YAML_DEPTH};
 pub use environment::{Environment, environment_argv, last_fragment, split_environment, without_trace};
 pub use family::Family;
 pub use hook::{

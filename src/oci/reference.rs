@@ -80,7 +80,10 @@ impl Repository {
         if host.len() + path.len() >= MAX_NAME {
             return Err("the name is longer than 255 bytes");
         }
-        Ok(Self { host: host.to_ascii_lowercase(), path })
+        let lower = host.to_ascii_lowercase();
+        // A word that is a host by its capitals alone keeps them: without, the text would name a repository of Docker Hub.
+        let host = if is_host(&lower) { lower } else { host.to_owned() };
+        Ok(Self { host, path })
     }
 }
 

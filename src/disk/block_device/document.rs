@@ -4,6 +4,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_saphyr::{Location, Spanned};
 
 use super::fault::{Fault, Position, Problem};
+use crate::element::MAX_YAML_DEPTH;
 
 /// A value of the file, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,7 @@ impl Item {
         let options = serde_saphyr::options! {
             with_snippet: false,
             duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+            budget: serde_saphyr::budget! { max_depth: MAX_YAML_DEPTH },
         };
         let tree = serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options);
         tree.map(|tree| located(tree, text)).map_err(|error| {
