@@ -82,7 +82,7 @@ fn is_prose(line: &str, paragraph: &str) -> bool {
 /// Returns the dependencies among the elements of `catalog` as a graph in the language of Graphviz. An arrow leads from
 /// an element to what it depends on.
 ///
-/// Source: https://graphviz.org/doc/info/lang.html
+/// Source: <https://graphviz.org/doc/info/lang.html>
 pub fn graph_dot(catalog: &Catalog) -> String {
     let mut text = "digraph elements {\n  rankdir = LR;\n  node [shape = box];\n".to_owned();
     for element in catalog.iter() {

@@ -86,7 +86,7 @@ fn credentials(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns a text without the [`credentials`] in it.
+/// Returns a text whose URLs have no passwords and no tokens of users.
 pub fn without_credentials(text: &str) -> String {
     credentials(text)
         .fold(text.to_owned(), |shown, secret| shown.replace(&format!("{secret}@"), &format!("{HIDDEN}@")))
