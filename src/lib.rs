@@ -25,7 +25,8 @@
 //! | [`cli`] | arguments, messages, exit status: front ends of the engine |
 //!
 //! Core rooms import core rooms, downwards. Edges import core, `port`, `exec` and `directory`. `build` imports core
-//! and `port`. `engine` imports all of these, and only `cli` imports `engine`. Nothing imports `cli`.
+//! and `port`. `engine` imports all of these, and only `cli` imports `engine`: beside it and
+//! core, `cli` imports `load`, `directory`, `exec` and `probe` alone. Nothing imports `cli`.
 
 pub mod block;
 pub mod build;

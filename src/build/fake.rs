@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::{BuildError, Builder, BuiltStep, OnFailure, OnMiss, Ports, Registries, Reuse};
+use crate::disk::{Content, Layout};
 use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
 use crate::element::{Environment, Phase};
 use crate::layer::Encoding;
@@ -15,24 +16,24 @@ use crate::port::*;
 
 /// What a job does: whatever it writes becomes a part of the layer.
 #[derive(Clone, Default)]
-pub(super) struct Effect {
-    pub(super) prints: Vec<u8>,
+pub(crate) struct Effect {
+    pub(crate) prints: Vec<u8>,
     /// Files of the host.
-    pub(super) opens: Vec<&'static str>,
+    pub(crate) opens: Vec<&'static str>,
     /// A file of the host that gets another text while the job runs.
-    pub(super) changes_host: Option<(&'static str, &'static str)>,
+    pub(crate) changes_host: Option<(&'static str, &'static str)>,
     /// Why some of what it opens is not known.
-    pub(super) gap: Option<&'static str>,
-    pub(super) writes: String,
-    pub(super) status: i32,
-    pub(super) asks_for_initramfs: bool,
+    pub(crate) gap: Option<&'static str>,
+    pub(crate) writes: String,
+    pub(crate) status: i32,
+    pub(crate) asks_for_initramfs: bool,
 }
 
 type Behaviour = Box<dyn Fn(&Job) -> Effect + Send>;
 
 /// The store, the sandbox and everything else that a build needs. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct World(Arc<State>);
+pub(crate) struct World(Arc<State>);
 
 #[derive(Default)]
 struct State {
@@ -59,30 +60,35 @@ struct State {
 
 impl World {
     /// Lets jobs do this, in place of what [`usual`] says.
-    pub(super) fn behave(&self, behaviour: impl Fn(&Job) -> Effect + Send + 'static) {
+    pub(crate) fn behave(&self, behaviour: impl Fn(&Job) -> Effect + Send + 'static) {
         *self.0.behaviour.lock().unwrap() = Some(Box::new(behaviour));
     }
 
     /// Gives bases that come as one layer, which holds `text`.
-    pub(super) fn import(&self, text: &str, config: Vec<u8>) -> DiffId {
+    pub(crate) fn import(&self, text: &str, config: Vec<u8>) -> DiffId {
         let layer = self.add_layer(text.as_bytes());
         *self.0.base.lock().unwrap() = Some(BaseImage { layers: vec![layer.clone()], config });
         layer.diff_id
     }
 
     /// Lets the host have files with these texts, and no others.
-    pub(super) fn host(&self, files: &[(&str, &str)]) {
+    pub(crate) fn host(&self, files: &[(&str, &str)]) {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
         *self.0.host.lock().unwrap() = files.collect();
     }
 
+    /// Lets the base vanish from the store; its layers stay.
+    pub(crate) fn lose_base(&self) {
+        *self.0.base.lock().unwrap() = None;
+    }
+
     /// Lets a layer vanish from the store.
-    pub(super) fn lose(&self, diff_id: DiffId) {
+    pub(crate) fn lose(&self, diff_id: DiffId) {
         self.0.layers.lock().unwrap().remove(&diff_id);
     }
 
     /// Returns the layers that are in the store.
-    pub(super) fn layers(&self) -> BTreeSet<DiffId> {
+    pub(crate) fn layers(&self) -> BTreeSet<DiffId> {
         self.0.layers.lock().unwrap().keys().copied().collect()
     }
 
@@ -95,49 +101,49 @@ impl World {
     }
 
     /// Forgets that indices were refreshed, as a new process would.
-    pub(super) fn restart(&self) {
+    pub(crate) fn restart(&self) {
         *self.0.index_is_fresh.lock().unwrap() = false;
     }
 
     /// Lets there be indices of an earlier build that do where they cannot be fetched.
-    pub(super) fn keep_indices(&self) {
+    pub(crate) fn keep_indices(&self) {
         *self.0.indices_are_kept.lock().unwrap() = true;
     }
 
     /// Lets a bootstrap find that earlier downloads are not what its indices name.
-    pub(super) fn spoil_downloads(&self) {
+    pub(crate) fn spoil_downloads(&self) {
         *self.0.downloads_are_wrong.lock().unwrap() = true;
     }
 
     /// Returns the jobs that ran since the last call, each as a line.
-    pub(super) fn take_jobs(&self) -> Vec<String> {
+    pub(crate) fn take_jobs(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.jobs.lock().unwrap()).iter().map(brief).collect()
     }
 
     /// Returns the last job whose line is `line`.
-    pub(super) fn job(&self, line: &str) -> Job {
+    pub(crate) fn job(&self, line: &str) -> Job {
         let jobs = self.0.jobs.lock().unwrap();
         jobs.iter().rfind(|job| brief(job) == line).unwrap_or_else(|| panic!("{line}: {jobs:#?}")).clone()
     }
 
     /// Returns the names of the steps that have a record.
-    pub(super) fn recorded(&self) -> BTreeSet<String> {
+    pub(crate) fn recorded(&self) -> BTreeSet<String> {
         self.0.records.lock().unwrap().iter().map(|record| record.step.clone()).collect()
     }
 
     /// Returns all logs as text, by `image/step/task`.
-    pub(super) fn logs(&self) -> BTreeMap<String, String> {
+    pub(crate) fn logs(&self) -> BTreeMap<String, String> {
         let logs = self.0.logs.lock().unwrap();
         logs.iter().map(|(name, text)| (name.clone(), String::from_utf8_lossy(text).into_owned())).collect()
     }
 
     /// Returns the events of this kind, as JSON.
-    pub(super) fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+    pub(crate) fn events(&self, kind: &str) -> Vec<serde_json::Value> {
         let events = self.0.events.lock().unwrap();
         events.iter().filter(|event| event["event"] == kind).cloned().collect()
     }
 
-    pub(super) fn ports(&self) -> Ports<'_> {
+    pub(crate) fn ports(&self) -> Ports<'_> {
         Ports {
             store: self,
             host: self,
@@ -151,7 +157,7 @@ impl World {
         }
     }
 
-    pub(super) fn builder<'a>(&'a self, registries: &'a Registries<'a>) -> Builder<'a> {
+    pub(crate) fn builder<'a>(&'a self, registries: &'a Registries<'a>) -> Builder<'a> {
         Builder {
             ports: self.ports(),
             reuse: Reuse::Allowed,
@@ -162,11 +168,11 @@ impl World {
         }
     }
 
-    pub(super) fn stack(&self, plan: &Plan) -> Result<Vec<BuiltStep>, BuildError> {
+    pub(crate) fn stack(&self, plan: &Plan) -> Result<Vec<BuiltStep>, BuildError> {
         self.builder(&Registries::none(self)).stack(plan)
     }
 
-    pub(super) fn finish(&self, plan: &Plan, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
+    pub(crate) fn finish(&self, plan: &Plan, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
         self.builder(&Registries::none(self)).finish(plan, stack)
     }
 
@@ -186,7 +192,7 @@ impl World {
 }
 
 /// Returns what jobs do: they write their own line, and fragments of `environment.d` set `DIB_FROM_FRAGMENT`.
-pub(super) fn usual(job: &Job) -> Effect {
+pub(crate) fn usual(job: &Job) -> Effect {
     if is_environment(job) {
         let mut environment = job.env.clone();
         environment.insert("DIB_FROM_FRAGMENT".to_owned(), "1".to_owned());
@@ -198,7 +204,7 @@ pub(super) fn usual(job: &Job) -> Effect {
 }
 
 /// Returns what jobs of this line do, where it is not the usual.
-pub(super) fn but_for(line: &'static str, effect: Effect) -> impl Fn(&Job) -> Effect + Send {
+pub(crate) fn but_for(line: &'static str, effect: Effect) -> impl Fn(&Job) -> Effect + Send {
     move |job| if brief(job) == line { effect.clone() } else { usual(job) }
 }
 
@@ -278,7 +284,7 @@ impl LayerStore for World {
     }
 
     fn observe(&self, _: &Path) -> Result<Box<dyn ObservedTree>, StoreError> {
-        unreachable!("these tests have no disks")
+        Ok(Box::new(FakeTree))
     }
 
     fn cache(&self, name: &str) -> Result<PathBuf, StoreError> {
@@ -326,6 +332,50 @@ impl LayerBlobs for World {
     fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError> {
         let (_, bytes) = self.0.layers.lock().unwrap()[diff_id].clone();
         Ok((bytes.len() as u64, Box::new(io::Cursor::new(bytes))))
+    }
+}
+
+/// A tree whose changes nobody looks at.
+struct FakeTree;
+
+impl ObservedTree for FakeTree {
+    fn normalize(self: Box<Self>, _: &Path, _: &Commit) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl DiskWriter for World {
+    fn measure(&self, _: &Path) -> Result<Content, DiskError> {
+        Ok(Content { bytes: 1 << 20, entries: 1, blocks: 256, inodes: 1 })
+    }
+
+    fn ask_for_space(&self, _: Content, _: &Path) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    fn create(&self, _: &Layout, _: &Path) -> Result<Box<dyn OpenDisk>, DiskError> {
+        Ok(Box::new(FakeDisk))
+    }
+}
+
+/// A disk that is mounted at `disk`.
+struct FakeDisk;
+
+impl OpenDisk for FakeDisk {
+    fn root(&self) -> &Path {
+        Path::new("disk")
+    }
+
+    fn fill(&mut self, _: &Path) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    fn devices(&mut self) -> Result<Vec<DiskDevice>, DiskError> {
+        Ok(Vec::new())
+    }
+
+    fn finish(self: Box<Self>, _: &BootImages) -> Result<(), DiskError> {
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::port::*;
 
 /// A repository of a registry. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Shelf(Arc<State>);
+pub(crate) struct Shelf(Arc<State>);
 
 #[derive(Default)]
 struct State {
@@ -25,22 +25,22 @@ struct State {
 
 impl Shelf {
     /// Is no repository of the registry.
-    pub(super) fn be_absent(&self) {
+    pub(crate) fn be_absent(&self) {
         *self.0.is_absent.lock().unwrap() = true;
     }
 
     /// Lets every request fail.
-    pub(super) fn go_down(&self) {
+    pub(crate) fn go_down(&self) {
         *self.0.is_down.lock().unwrap() = true;
     }
 
     /// Returns the requests since the last call: `get k`, `put c`, `fetch`, `send`, with the first letter of a tag.
-    pub(super) fn take_requests(&self) -> Vec<String> {
+    pub(crate) fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut self.0.requests.lock().unwrap())
     }
 
     /// Changes the manifests of all tags that start with `kind`.
-    pub(super) fn change(&self, kind: &str, change: impl Fn(&mut Value)) {
+    pub(crate) fn change(&self, kind: &str, change: impl Fn(&mut Value)) {
         let tags: Vec<_> = self.all_tags().into_iter().filter(|tag| tag.starts_with(kind)).collect();
         for tag in tags {
             let mut manifest: Value = serde_json::from_slice(&self.manifest(&tag).unwrap()).unwrap();
@@ -50,17 +50,17 @@ impl Shelf {
     }
 
     /// Changes what a blob holds.
-    pub(super) fn damage(&self, blob: &Digest) {
+    pub(crate) fn damage(&self, blob: &Digest) {
         self.0.blobs.lock().unwrap().insert(*blob, b"damaged".to_vec());
     }
 
     /// Loses a blob.
-    pub(super) fn lose(&self, blob: &Digest) {
+    pub(crate) fn lose(&self, blob: &Digest) {
         self.0.blobs.lock().unwrap().remove(blob);
     }
 
     /// Returns everything that it holds, as text.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let (manifests, blobs) = (self.0.manifests.lock().unwrap(), self.0.blobs.lock().unwrap());
         manifests
             .values()
@@ -70,25 +70,25 @@ impl Shelf {
     }
 
     /// Returns the manifest of a tag or digest.
-    pub(super) fn manifest(&self, reference: &str) -> Option<Vec<u8>> {
+    pub(crate) fn manifest(&self, reference: &str) -> Option<Vec<u8>> {
         let digest =
             self.0.tags.lock().unwrap().get(reference).copied().or_else(|| reference.parse().ok())?;
         self.0.manifests.lock().unwrap().get(&digest).cloned()
     }
 
     /// Gives bytes a tag.
-    pub(super) fn put(&self, tag: &str, manifest: Vec<u8>) {
+    pub(crate) fn put(&self, tag: &str, manifest: Vec<u8>) {
         let digest = Digest::of(&manifest);
         self.0.manifests.lock().unwrap().insert(digest, manifest);
         self.0.tags.lock().unwrap().insert(tag.to_owned(), digest);
     }
 
     /// Takes a tag away.
-    pub(super) fn untag(&self, tag: &str) {
+    pub(crate) fn untag(&self, tag: &str) {
         self.0.tags.lock().unwrap().remove(tag);
     }
 
-    pub(super) fn all_tags(&self) -> Vec<String> {
+    pub(crate) fn all_tags(&self) -> Vec<String> {
         self.0.tags.lock().unwrap().keys().cloned().collect()
     }
 

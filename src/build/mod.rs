@@ -26,9 +26,9 @@ mod evidence;
 mod evidence_tests;
 mod facts;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
-mod fake_registry;
+pub(crate) mod fake_registry;
 mod forecast;
 mod inventory;
 mod job;

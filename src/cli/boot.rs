@@ -13,10 +13,9 @@ use rustix::fs::{Mode, OFlags};
 use super::args::{self, Accel, Boot, Global};
 use super::report::{Failure, Message};
 use crate::disk::{Accelerator, ByteSize, Console, Firmware, Forward, Machine, Writes, boot_command};
-use crate::engine::{Process, require_whole, tool};
+use crate::engine::{DiskFormat, Process, require_whole, tool};
 use crate::exec::{Background, Ending, ExecError, Program, Run};
 use crate::host::{self, KvmTrial, OVMF, QEMU_SYSTEM, tool_named};
-use crate::output::DiskFormat;
 use crate::probe;
 
 const QEMU: Program = Program { name: QEMU_SYSTEM.name, package: QEMU_SYSTEM.package };

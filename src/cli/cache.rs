@@ -6,12 +6,7 @@ use super::answer::say;
 use super::args::{Cache, Global, Progress};
 use super::progress::{Detail, renderer};
 use super::report::Failure;
-use crate::build::Pruning;
-use crate::engine::Session;
-use crate::engine::client;
-use crate::engine::now;
-use crate::registry::{Access, CacheRepository};
-use crate::share::PrunePolicy;
+use crate::engine::{Prune, Pruned, Session, prune};
 
 /// Seconds of a day.
 const DAY: i64 = 24 * 60 * 60;
@@ -20,11 +15,9 @@ const DAY: i64 = 24 * 60 * 60;
 pub(super) fn run(global: &Global, command: &Cache, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let Cache::Prune { repository, older_than, keep_last, dry_run } = command;
     let events = renderer(Progress::Plain, Detail::of(global));
-    let access = if *dry_run { Access::Pull } else { Access::Delete };
-    let remote = CacheRepository::new(client(session)?.remote(repository, access), events.as_ref());
-    let policy = PrunePolicy { since: now()? - i64::from(*older_than) * DAY, keep_last: *keep_last };
-    let pruning = Pruning::plan(&remote, &policy)?;
-    let (gone, steps) = (pruning.gone.len(), pruning.steps);
+    let older_than_seconds = i64::from(*older_than) * DAY;
+    let request = Prune { repository, older_than_seconds, keep_last: *keep_last, dry_run: *dry_run };
+    let Pruned { steps, gone } = prune(session, &request, events.as_ref())?;
     match (steps, gone) {
         (0, _) => say!("nothing to delete: {repository} holds no steps")?,
         (_, 0) => say!(
@@ -32,12 +25,9 @@ pub(super) fn run(global: &Global, command: &Cache, session: &Session<'_>) -> Re
              not among those to keep"
         )?,
         _ if *dry_run => say!("would delete {gone} of {steps} steps from {repository}")?,
-        _ => {
-            pruning.carry_out(&remote)?;
-            say!(
-                "deleted {gone} of {steps} steps from {repository}; the registry's own garbage collection frees the space"
-            )?;
-        }
+        _ => say!(
+            "deleted {gone} of {steps} steps from {repository}; the registry's own garbage collection frees the space"
+        )?,
     }
     Ok(ExitCode::SUCCESS)
 }

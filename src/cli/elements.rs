@@ -1,60 +1,39 @@
 //! `plywood elements`: what elements there are, and what is in them.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use super::answer::say;
 use super::args::{Elements, Global};
 use super::dropin::{Verdict, tests_of};
-use super::report::{Failure, Message};
-use crate::element::{
-    Catalog, Element, ElementName, ElementOption, Finding, Severity, check_elements, graph_dot, nearest,
-};
-use crate::engine::Context;
-use crate::engine::Session;
-use crate::load;
+use super::report::Failure;
+use crate::element::{Catalog, Element, ElementName, ElementOption, Finding, Severity, graph_dot};
+use crate::engine::{Project, Session};
 
 /// Lists, shows, draws or checks elements.
 pub(super) fn run(global: &Global, command: &Elements, session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let context = Context::load_elements(session)?;
+    let project = Project::load_elements(session)?;
     match command {
-        Elements::List => list(&context)?,
-        Elements::Show { element } => show(&context, find(&context, element)?.as_ref())?,
-        Elements::Graph { image } => graph(&context, image.as_deref())?,
-        Elements::Check { elements } => return check(&context, elements),
+        Elements::List => list(&project)?,
+        Elements::Show { element } => show(&project, project.element(element)?.as_ref())?,
+        Elements::Graph { image } => graph(&project, image.as_deref())?,
+        Elements::Check { elements } => return check(&project, elements),
         Elements::Test { elements, output } => {
             let default = || global.output_directory(None).join("element-tests");
             let output = output.clone().unwrap_or_else(default);
-            return test(&context, global, elements, &output, session);
+            return test(&project, global, elements, &output, session);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn find(context: &Context, name: &str) -> Result<Arc<Element>, Failure> {
-    if let Some(unusable) = context.catalog.unusable().get(name) {
-        return Err(unusable.clone().into());
-    }
-    context.catalog.get(name).cloned().ok_or_else(|| {
-        let places: Vec<_> = context.element_path.iter().map(|dir| format!("`{}`", dir.display())).collect();
-        let known = context.catalog.iter().map(|element| element.name.as_str());
-        let hint = nearest(name, known).map(|nearest| format!("did you mean `{nearest}`?"));
-        Message::with_hint(
-            format!("element `{name}` not found in {}", places.join(", ")),
-            hint.unwrap_or_else(|| "plywood elements list".to_owned()),
-        )
-    })
-}
-
-fn list(context: &Context) -> Result<(), Failure> {
+fn list(project: &Project) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    for element in context.catalog.iter() {
+    for element in project.catalog.iter() {
         let what = element.describe().summary.unwrap_or_default();
         rows.push((element.name.as_str(), element.root.display().to_string(), what));
     }
-    for (name, unusable) in context.catalog.unusable() {
+    for (name, unusable) in project.catalog.unusable() {
         rows.push((
             name.as_str(),
             unusable.root.display().to_string(),
@@ -65,23 +44,23 @@ fn list(context: &Context) -> Result<(), Failure> {
     let names = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
     let places = rows.iter().map(|(_, place, _)| place.len()).max().unwrap_or_default();
     for (name, place, what) in &rows {
-        let hidden: Vec<_> = hidden(context, name).map(|place| format!(" (hides {place})")).collect();
+        let hidden: Vec<_> = hidden(project, name).map(|place| format!(" (hides {place})")).collect();
         say!("{}", format!("{name:names$}  {place:places$}  {what}{}", hidden.concat()).trim_end())?;
     }
     Ok(())
 }
 
 /// Returns the directories of the elements that the one called `name` hides.
-fn hidden<'a>(context: &'a Context, name: &'a str) -> impl Iterator<Item = String> + 'a {
-    let hidden = context.catalog.hidden().iter().filter(move |(hidden, _)| hidden.as_str() == name);
+fn hidden<'a>(project: &'a Project, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let hidden = project.catalog.hidden().iter().filter(move |(hidden, _)| hidden.as_str() == name);
     hidden.map(|(_, root)| root.display().to_string())
 }
 
-fn show(context: &Context, element: &Element) -> Result<(), Failure> {
+fn show(project: &Project, element: &Element) -> Result<(), Failure> {
     let description = element.describe();
     say!("{}  {}", element.name, description.summary.unwrap_or_default())?;
     say!("  directory: {}", element.root.display())?;
-    for place in hidden(context, element.name.as_str()) {
+    for place in hidden(project, element.name.as_str()) {
         say!("  hides: {place}")?;
     }
     print_words("depends on", description.deps.iter().map(ElementName::as_str))?;
@@ -119,27 +98,17 @@ fn print_words<'a>(label: &str, words: impl Iterator<Item = &'a str>) -> Result<
     if words.is_empty() { Ok(()) } else { say!("  {label}: {}", words.join(" ")) }
 }
 
-fn graph(context: &Context, image: Option<&str>) -> Result<(), Failure> {
+fn graph(project: &Project, image: Option<&str>) -> Result<(), Failure> {
     let Some(image) = image else {
-        return say!("{}", graph_dot(&context.catalog).trim_end());
+        return say!("{}", graph_dot(&project.catalog).trim_end());
     };
-    let (name, image) = context.image(image)?;
-    let elements = context.resolve(name, image, image.order)?.elements;
+    let (name, image) = project.image(image)?;
+    let elements = project.elements_of(name, image)?.elements;
     say!("{}", graph_dot(&Catalog::new(elements.iter().map(|element| element.as_ref().clone()))).trim_end())
 }
 
-fn check(context: &Context, wanted: &[String]) -> Result<ExitCode, Failure> {
-    for name in wanted {
-        find(context, name)?;
-    }
-    let mut provided = BTreeSet::new();
-    for name in load::load_base_names(&context.layer_path)? {
-        provided.extend(load::load_base(&name, &context.layer_path)?.provided_names());
-    }
-    let mut findings = check_elements(&context.catalog, &provided);
-    findings.extend(load::check_syntax(&context.catalog)?);
-    findings
-        .retain(|finding| wanted.is_empty() || wanted.iter().any(|name| name == finding.element.as_str()));
+fn check(project: &Project, wanted: &[String]) -> Result<ExitCode, Failure> {
+    let findings = project.check_elements(wanted)?;
     findings.iter().try_for_each(print)?;
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     eprintln!("{errors} errors, {} warnings", findings.len() - errors);
@@ -147,7 +116,7 @@ fn check(context: &Context, wanted: &[String]) -> Result<ExitCode, Failure> {
 }
 
 fn test(
-    context: &Context,
+    project: &Project,
     global: &Global,
     wanted: &[String],
     output: &Path,
@@ -155,11 +124,11 @@ fn test(
 ) -> Result<ExitCode, Failure> {
     let mut failures = 0;
     for name in wanted {
-        let element = find(context, name)?;
+        let element = project.element(name)?;
         for test in tests_of(&element)? {
             let place = output.join(test.title());
             let verdict =
-                test.run(&context.element_path, global.store.as_deref(), &place, session.process)?;
+                test.run(&project.element_path, global.store.as_deref(), &place, session.process)?;
             match verdict {
                 Verdict::Passed => say!("passed  {}", test.title())?,
                 Verdict::Failed => say!("FAILED  {}: see {}", test.title(), place.join("log").display())?,

@@ -4,14 +4,12 @@ use std::error::Error;
 use std::io;
 
 use super::report::cut;
-use crate::build::{BuildError, Outcome};
 use crate::element::ResolveError;
+use crate::engine::{BuildError, NothingKept, Outcome, OutputError, PullError, RegistryError, TlsTrouble};
 use crate::load::{KeyFileError, LoadError};
-use crate::output::OutputError;
 use crate::plan::PlanError;
 use crate::port::{DiskError, Exit, Limit, PackageError, RemoteError, StoreError};
 use crate::probe;
-use crate::registry::{PullError, RegistryError, TlsTrouble};
 
 /// How much is shown of each line of a hook's output.
 const TAIL_CHARACTERS: usize = 500;
@@ -37,6 +35,7 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
     error
         .downcast_ref::<BuildError>()
         .map(|error| build(error, plywood))
+        .or_else(|| error.downcast_ref::<NothingKept>().map(|error| keep_failed(error, plywood)))
         .or_else(|| error.downcast_ref::<LoadError>().map(LoadError::hint))
         .or_else(|| error.downcast_ref::<ResolveError>().map(resolve))
         .or_else(|| error.downcast_ref::<PlanError>().map(plan))
@@ -52,6 +51,10 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
         .flatten()
         // Without these nearly everything fails, with reasons that help nobody.
         .or_else(|| probe::missing_place().map(str::to_owned))
+}
+
+fn keep_failed(NothingKept { image }: &NothingKept, plywood: &str) -> Option<String> {
+    Some(format!("{plywood} build {image} --keep-failed"))
 }
 
 fn build(error: &BuildError, plywood: &str) -> Option<String> {

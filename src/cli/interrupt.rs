@@ -16,8 +16,7 @@ use std::time::Duration;
 use super::args::Progress;
 use super::report::{self, Failure, Message};
 use super::{Program, signal_status};
-use crate::build::BuildError;
-use crate::engine::Process;
+use crate::engine::{BuildError, Process};
 
 /// How long a command may take to end in order. Longer than a second: a program on the terminal has that long to end.
 const GRACE: Duration = Duration::from_millis(1300);

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use super::answer::say;
 use super::args::Key;
 use super::report::{Failure, Message};
-use crate::engine::signing_key;
-use crate::engine::{Context, Session};
+use crate::engine::{Session, load_file, signing_key};
 use crate::load;
 
 /// Makes a key, or shows the public half of one.
@@ -32,7 +31,7 @@ fn generate(path: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn show(session: &Session<'_>, named: Option<&PathBuf>) -> Result<ExitCode, Failure> {
-    let of_project = || signing_key(&Context::load(session).ok()?, None);
+    let of_project = || signing_key(&load_file(session).ok()??, &session.project);
     let path = named.cloned().or_else(of_project).map_or_else(default_path, Ok)?;
     say!("{}", load::load_key(&path)?.public())?;
     Ok(ExitCode::SUCCESS)

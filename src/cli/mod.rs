@@ -1,4 +1,4 @@
-//! Arguments, messages, progress, exit status; the one place that wires edges to ports.
+//! Arguments, messages, progress, exit status: front ends of the engine.
 //!
 //! Exit status: 0 done; 1 the request cannot be met; 2 wrong command line; 128 and the signal that ended it.
 
@@ -38,9 +38,7 @@ use args::{Cli, Command, Progress};
 use process::environment;
 use report::Failure;
 
-use crate::engine::{Process, Session};
-use crate::port::SandboxError;
-use crate::sandbox::PrivateMounts;
+use crate::engine::{Mounts, Process, Session};
 
 /// This program at its start.
 pub struct Program {
@@ -52,11 +50,7 @@ pub struct Program {
 impl Program {
     /// Takes the process' own mount namespace, or why it has none; a flag that becomes true when the user asks to stop; and the
     /// place of the number of the signal that asked.
-    pub fn new(
-        mounts: Result<PrivateMounts, SandboxError>,
-        interrupted: Arc<AtomicBool>,
-        caught: Arc<AtomicUsize>,
-    ) -> Self {
+    pub fn new(mounts: Mounts, interrupted: Arc<AtomicBool>, caught: Arc<AtomicUsize>) -> Self {
         Self { process: Process { mounts, interrupted }, caught }
     }
 

@@ -6,44 +6,18 @@ use super::answer::{json, say};
 use super::args::{Global, Plan, Progress};
 use super::progress::{Detail, renderer};
 use super::report::Failure;
-use crate::build::{ImageForecast, PlanDocument, Prospect, forecast};
-use crate::dropin::OutputType;
-use crate::engine::Session;
-use crate::engine::Sources;
-use crate::engine::look_up_client;
-use crate::engine::{Context, open_store_to_read};
-use crate::engine::{base_layers, is_container, too_many_layers};
-use crate::load::HostFileSystem;
-use crate::port::Event;
+use crate::engine::{ImageForecast, Look, Project, Prospect, Session};
 
 /// Prints what a build would do.
 pub(super) fn run(global: &Global, args: &Plan, session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let context = Context::load(session)?.in_order(args.order);
-    let events = renderer(Progress::Plain, Detail::beside_answer(global));
-    let client = look_up_client(session)?;
-    let sources = Sources::new(&context, &args.cache_from.cache_from, &client, events.as_ref());
-    let registries = sources.registries();
-    let store = open_store_to_read(session, events.as_ref())?;
-    let host = HostFileSystem::default();
-    let mut images = Vec::new();
-    for (name, image) in context.select(&args.images)? {
-        for message in &context.warnings(name, image)? {
-            events.emit(Event::Warning { message });
-        }
-        // A block-device file that is wrong fails a build; a plan says so as well.
-        context.disk(name, image)?;
-        let plan = context.plan(name, image, &store)?;
-        let steps = forecast(&plan, &store, &host, &registries)?;
-        let is_container = image.outputs.iter().any(|format| is_container(&OutputType::File(*format)));
-        if let Some(message) = too_many_layers(&steps, base_layers(&store, &plan), is_container) {
-            events.emit(Event::Warning { message: &message });
-        }
-        images.push(ImageForecast { image: name.to_string(), steps });
-    }
+    let project = &Project::load(session)?.in_order(args.order);
+    let events = &*renderer(Progress::Plain, Detail::beside_answer(global));
+    let look = Look { session, project, cache_from: &args.cache_from.cache_from, events };
+    let document = look.plan(&args.images)?;
     if args.json {
-        json(&PlanDocument::new(images))?;
+        json(&document)?;
     } else {
-        images.iter().try_for_each(print)?;
+        document.images.iter().try_for_each(print)?;
     }
     Ok(ExitCode::SUCCESS)
 }

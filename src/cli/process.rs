@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::args::Global;
 use crate::element::Environment;
 use crate::engine::{Process, Session};
+use crate::load::data_dir;
 
 /// Returns the variables of the process that are text.
 pub(super) fn environment() -> Environment {
@@ -21,6 +22,7 @@ impl Global {
             process,
             project: self.project.clone(),
             store: self.store.clone().or_else(default_store),
+            data_dir: data_dir(),
             environment: environment(),
         }
     }

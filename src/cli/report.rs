@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-pub(super) use crate::engine::{Failure, Message};
+use crate::engine::line as one_line;
+pub(super) use crate::engine::{Failure, Message, causes_from};
 
 /// Returns the text for an error: its chain of causes, then the output it has, then a hint. `plywood` begins the commands
 /// that hints name.
@@ -33,7 +34,7 @@ pub(super) fn chain_and_own_hint(error: &Failure) -> String {
 
 /// Returns the same as one line.
 pub(super) fn line(error: &Failure) -> String {
-    bounded([error.to_string()].into_iter().chain(causes(error)).collect::<Vec<_>>().join(": "))
+    bounded(one_line(error.as_ref()))
 }
 
 /// Returns the same as the last line of `--progress json`.
@@ -50,13 +51,6 @@ pub(super) fn render_json(error: &Failure, plywood: &str) -> String {
 
 fn causes(error: &Failure) -> Vec<String> {
     causes_from(error.as_ref()).skip(1).map(|cause| bounded(cause.to_string())).collect()
-}
-
-/// Returns an error, its cause, the cause of that, and so on.
-pub(super) fn causes_from<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
 }
 
 fn own_hint<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {

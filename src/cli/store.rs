@@ -1,20 +1,16 @@
 //! `plywood store`: what it holds, what it can do without, whether it is sound.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::answer::{self, say};
 use super::args::{Global, Progress, Store as Command};
 use super::progress::{Detail, renderer, size};
-use super::report::{Failure, Message};
-use crate::distro::BaseSource;
-use crate::engine::Session;
-use crate::engine::{open_store, open_store_to_read};
-use crate::load;
-use crate::oci::Digest;
-use crate::store::{
-    CheckReport, GcPolicy, GcReport, ImagesDocument, ListedImage, RemovedDocument, StepsDocument, Store,
+use super::report::Failure;
+use crate::engine::{
+    self, CheckReport, GcPolicy, GcReport, ImagesDocument, ListedImage, ListedRecord, Removed,
+    RemovedDocument, Session, StepsDocument, list_records, remove_images,
 };
 
 /// Seconds of a day.
@@ -22,18 +18,17 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// Lists, collects or checks.
 pub(super) fn run(global: &Global, command: &Command, session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let to_read =
-        || open_store_to_read(session, renderer(Progress::Plain, Detail::beside_answer(global)).as_ref());
+    let events = &*renderer(Progress::Plain, Detail::beside_answer(global));
     match command {
-        Command::List { json } => list(&to_read()?, *json),
-        Command::Images { json } => list_images(&to_read()?, *json),
-        Command::Rm { images, force, json } => remove(global, &open_store(session)?, images, *force, *json),
+        Command::List { json } => list(list_records(session, events)?, *json),
+        Command::Images { json } => list_images(engine::list_images(session, events)?, *json),
+        Command::Rm { images, force, json } => report_removal(remove_images(session, images, *force)?, *json),
         Command::Gc { older_than, max_size } => {
             let unused_for = Some(Duration::from_secs(older_than.saturating_mul(DAY)));
             let policy = GcPolicy { unused_for, max_bytes: max_size.map(|size| size.bytes()) };
-            report_gc(&open_store(session)?.gc(&policy)?)
+            report_gc(&engine::collect(session, &policy)?)
         }
-        Command::Check => report_check(&open_store(session)?.check()?),
+        Command::Check => report_check(&engine::verify(session)?),
     }
 }
 
@@ -47,8 +42,7 @@ fn report_gc(report: &GcReport) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(store: &Store, json: bool) -> Result<ExitCode, Failure> {
-    let records = store.list()?;
+fn list(records: Vec<ListedRecord>, json: bool) -> Result<ExitCode, Failure> {
     if json {
         answer::json(&StepsDocument::new(records))?;
         return Ok(ExitCode::SUCCESS);
@@ -68,8 +62,7 @@ fn list(store: &Store, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list_images(store: &Store, json: bool) -> Result<ExitCode, Failure> {
-    let images = store.list_images()?;
+fn list_images(images: Vec<ListedImage>, json: bool) -> Result<ExitCode, Failure> {
     if json {
         answer::json(&ImagesDocument::new(images))?;
         return Ok(ExitCode::SUCCESS);
@@ -86,63 +79,17 @@ fn names(images: &BTreeSet<String>) -> String {
     images.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Removes images. All names are checked before the first one is removed.
-fn remove(
-    global: &Global,
-    store: &Store,
-    images: &[String],
-    force: bool,
-    json: bool,
-) -> Result<ExitCode, Failure> {
-    let known = store.list_images()?;
-    let mut chosen: BTreeMap<&str, &ListedImage> = BTreeMap::new();
-    for image in images {
-        let found = find(global, &known, image);
-        if found.is_empty() {
-            let message = format!("store `{}` has no image `{image}`", store.path().display());
-            return Err(Message::with_hint(message, "to see which it has: plywood store images"));
-        }
-        chosen.extend(found.into_iter().map(|image| (image.name.as_str(), image)));
-    }
-    if let Some(used) = chosen.values().find(|image| !force && !image.used_by.is_empty()) {
-        let message =
-            format!("`{}` is the base of {}, whose steps are in the store", used.name, names(&used.used_by));
-        let hint = "to remove it all the same: plywood store rm --force; steps that no recent build used go with \
-                    plywood store gc";
-        return Err(Message::with_hint(message, hint));
-    }
-    for name in chosen.keys() {
-        store.remove_image(name)?;
-    }
-    // Without age and size, a collection removes only what no record and no name needs.
-    let GcReport { freed_bytes, .. } = store.gc(&GcPolicy::default())?;
+fn report_removal(removed: Removed, json: bool) -> Result<ExitCode, Failure> {
+    let Removed { names, freed_bytes } = removed;
     if json {
-        let removed = chosen.keys().map(|name| (*name).to_owned()).collect();
-        answer::json(&RemovedDocument::new(removed, freed_bytes))?;
+        answer::json(&RemovedDocument::new(names.into_iter().collect(), freed_bytes))?;
         return Ok(ExitCode::SUCCESS);
     }
-    for name in chosen.keys() {
+    for name in names {
         say!("removed {name}")?;
     }
     say!("freed {}", size(freed_bytes))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns the images that a word names: by their name, their digest, or the name that the project gives an imported base.
-fn find<'i>(global: &Global, known: &'i [ListedImage], word: &str) -> Vec<&'i ListedImage> {
-    let named: Vec<_> = known.iter().filter(|image| image.name == word).collect();
-    if !named.is_empty() {
-        return named;
-    }
-    let of_project = || {
-        let base = load::load_base(&word.parse().ok()?, &[global.project.join("layers")]).ok()?;
-        match base.source {
-            BaseSource::Stored { digest, .. } => Some(digest),
-            _ => None,
-        }
-    };
-    let digest = word.parse::<Digest>().ok().or_else(of_project);
-    known.iter().filter(|image| Some(image.manifest) == digest).collect()
 }
 
 fn report_check(report: &CheckReport) -> Result<ExitCode, Failure> {

@@ -1,46 +1,51 @@
-//! A base that this store lacks, from the registry that it was imported from.
+//! A base that the store lacks, from the registry that it was imported from.
 
 use super::failure::Failure;
 use super::fetch::Fetch;
-use super::registry::client;
-use super::session::Session;
-use crate::build::BuildError;
 use crate::distro::BaseSource;
 use crate::oci::Reference;
 use crate::plan::{Plan, Step};
 use crate::port::{BaseImage, Event, Events, LayerStore, StoreError};
+use crate::registry::Client;
 use crate::store::Store;
 
-/// Fetches the base of a plan if that is what it failed for.
-///
-/// # Errors
-/// `failure` itself if it has another reason, or nobody knows where the base is to be had.
+/// Fetches bases.
+pub(crate) trait Bases {
+    /// Puts the layers of an image into the store, and returns it.
+    fn fetch(&self, reference: &Reference) -> Result<BaseImage, Failure>;
+}
+
+/// Fetches them from registries.
+pub(crate) struct RegistryBases<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) store: &'a Store,
+    pub(crate) events: &'a dyn Events,
+}
+
+impl Bases for RegistryBases<'_> {
+    fn fetch(&self, reference: &Reference) -> Result<BaseImage, Failure> {
+        let Self { client, store, events } = *self;
+        let fetched = Fetch { client, store, events }.base(reference)?;
+        Ok(BaseImage { layers: fetched.layers, config: fetched.config })
+    }
+}
+
+/// Fetches the base of a plan, if `store` lacks it and it is known where it is to be had. Where that is not known, the build says
+/// so when it comes to the base.
 pub(crate) fn fetch_missing(
-    failure: Failure,
-    session: &Session<'_>,
-    store: &Store,
     plan: &Plan,
+    store: &dyn LayerStore,
+    bases: &dyn Bases,
     events: &dyn Events,
 ) -> Result<(), Failure> {
     let source = plan.steps.iter().find_map(Step::imported_base);
-    let Some(source @ BaseSource::Stored { reference: Some(reference), .. }) = source else {
-        return Err(failure);
-    };
-    if !is_lack_of_base(&failure) {
-        return Err(failure);
+    let Some(source @ BaseSource::Stored { reference: Some(reference), .. }) = source else { return Ok(()) };
+    match store.base_image(source, plan.architecture) {
+        Err(StoreError::NoBase { .. }) => {}
+        there => return Ok(there.map(drop)?),
     }
     let message = format!("the store does not have the base: fetching `{reference}`");
     events.emit(Event::Warning { message: &message });
-    let client = client(session)?;
-    let fetched = Fetch { client: &client, store, events }.base(&reference.parse::<Reference>()?)?;
-    store.keep_base(source, &BaseImage { layers: fetched.layers, config: fetched.config })?;
-    Ok(())
-}
-
-fn is_lack_of_base(failure: &Failure) -> bool {
-    let is_it = |error: Option<&StoreError>| matches!(error, Some(StoreError::NoBase { .. }));
-    match failure.downcast_ref() {
-        Some(BuildError::Store(error)) => is_it(Some(error)),
-        _ => is_it(failure.downcast_ref()),
-    }
+    let base = bases.fetch(&reference.parse::<Reference>()?)?;
+    Ok(store.keep_base(source, &base)?)
 }

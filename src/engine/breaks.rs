@@ -7,17 +7,22 @@ use crate::port::{Breaks, Job, Moment, Root, SandboxError};
 
 const BASH: Program = Program { name: "bash", package: "bash" };
 
-/// Runs the caller's command at break points.
-pub(crate) struct BreakIns<'a> {
-    pub(crate) breaks: &'a BreakPoints,
-    pub(crate) environment: &'a Environment,
-    /// Tells the user.
+/// Where a build stops, and how the user is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Pauses<'a> {
+    pub(crate) points: &'a BreakPoints,
     pub(crate) say: &'a (dyn Fn(&str) + Sync),
+}
+
+/// Runs the caller's command at break points.
+pub(super) struct BreakIns<'a> {
+    pub(super) pauses: Pauses<'a>,
+    pub(super) environment: &'a Environment,
 }
 
 impl Breaks for BreakIns<'_> {
     fn await_phase(&self, phase: Phase) -> bool {
-        self.breaks.await_phase(phase)
+        self.pauses.points.await_phase(phase)
     }
 
     fn reached(
@@ -27,13 +32,13 @@ impl Breaks for BreakIns<'_> {
         job: Job,
         failure: Option<&str>,
     ) -> Result<(), SandboxError> {
-        let Some(point) = self.breaks.at(moment) else { return Ok(()) };
+        let Some(point) = self.pauses.points.at(moment) else { return Ok(()) };
         if let Some(failure) = failure {
-            (self.say)(failure);
+            (self.pauses.say)(failure);
         }
-        (self.say)("Starting debug shell. Exit to resume building.");
-        (self.say)(&format!("At stage {point}"));
-        let ended = match (self.breaks.place, moment.phase().place()) {
+        (self.pauses.say)("Starting debug shell. Exit to resume building.");
+        (self.pauses.say)(&format!("At stage {point}"));
+        let ended = match (self.pauses.points.place, moment.phase().place()) {
             (BreakPlace::AsHooks, Place::Target) => self.run_in_target(root, job)?,
             _ => self.run_outside(root, &job),
         };
@@ -43,11 +48,11 @@ impl Breaks for BreakIns<'_> {
                 Err(SandboxError::Break { point: point.to_owned(), reason })
             }
             Some(reason) => {
-                (self.say)(&format!("The command at the break point: {reason}"));
+                (self.pauses.say)(&format!("The command at the break point: {reason}"));
                 Ok(())
             }
             None => {
-                (self.say)("Resuming");
+                (self.pauses.say)("Resuming");
                 Ok(())
             }
         }
@@ -57,14 +62,14 @@ impl Breaks for BreakIns<'_> {
 impl BreakIns<'_> {
     /// Runs the command as a hook of the phase; returns how it failed, if it did.
     fn run_in_target(&self, root: &dyn Root, job: Job) -> Result<Option<String>, SandboxError> {
-        let argv = ["sh", "-c", &self.breaks.command].map(str::to_owned).into();
+        let argv = ["sh", "-c", &self.pauses.points.command].map(str::to_owned).into();
         let exit = root.run_interactive(&Job { argv, ..job })?;
         Ok((!exit.is_success()).then(|| exit.to_string()))
     }
 
     /// Runs the command on the machine itself: it can take files out of the target. Returns how it failed, if it did.
     fn run_outside(&self, root: &dyn Root, job: &Job) -> Option<String> {
-        let run = Run::new(BASH).args(["-c", &self.breaks.command]);
+        let run = Run::new(BASH).args(["-c", &self.pauses.points.command]);
         let run = job.env.iter().filter(|(name, _)| is_the_images(name)).fold(run, with);
         let run = self.environment.iter().fold(run, with).env("TMP_MOUNT_PATH", root.path());
         run.interactive().err().map(|error| error.to_string())

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::failure::{Failure, Message};
+use super::place::Place;
 use crate::build::{Builder, BuiltStep};
 use crate::directory::Directory;
 use crate::load::{LeftFile, left_files};
@@ -14,34 +15,29 @@ use crate::output::Pending;
 use crate::plan::Plan;
 use crate::port::Event;
 
-/// The directories that files are delivered to.
-pub(crate) struct Delivery<'a> {
-    /// For files in the directory that hooks start in.
-    pub(crate) work: &'a Directory,
-    /// For files beside the image, where its name leads to another directory.
-    pub(crate) beside: &'a Directory,
-    /// Gives the file or directory of this name to the calling user.
-    pub(crate) own: &'a dyn Fn(&Directory, &OsStr) -> io::Result<()>,
+/// Delivers files to the place of an image.
+pub(super) struct Delivery<'a> {
+    pub(super) place: &'a dyn Place,
+    pub(super) builder: &'a Builder<'a>,
 }
 
 impl Delivery<'_> {
     /// Copies the files out of the layers of `steps`, and warns of those that are not copied.
-    pub(crate) fn run(&self, builder: &Builder<'_>, plan: &Plan, steps: &[BuiltStep]) -> Result<(), Failure> {
-        builder.on_left(plan, steps, |layer| {
-            left_files(layer)?.iter().try_for_each(|file| self.deliver(file, builder))
-        })
+    pub(super) fn run(&self, plan: &Plan, steps: &[BuiltStep]) -> Result<(), Failure> {
+        self.builder
+            .on_left(plan, steps, |layer| left_files(layer)?.iter().try_for_each(|file| self.deliver(file)))
     }
 
-    fn deliver(&self, file: &LeftFile, builder: &Builder<'_>) -> Result<(), Failure> {
+    fn deliver(&self, file: &LeftFile) -> Result<(), Failure> {
         if !file.is_deliverable() {
             let message = format!(
                 "a hook left `{}` for the caller: hidden files and symlinks stay in the layer",
                 file.path.display()
             );
-            builder.ports.events.emit(Event::Warning { message: &message });
+            self.builder.ports.events.emit(Event::Warning { message: &message });
             return Ok(());
         }
-        let directory = if file.is_beside_image { self.beside } else { self.work };
+        let directory = if file.is_beside_image { self.place.beside() } else { self.place.work() };
         let (directory, name) = self.parent(directory, &file.path)?;
         // Replaces the name and never writes through it: another user may have planted a link there.
         let pending = Pending::new(&directory, name)?;
@@ -54,7 +50,7 @@ impl Delivery<'_> {
                 Message::plain(format!("cannot write `{}`: {error}", pending.target().display()))
             })?;
         pending.commit()?;
-        Ok((self.own)(&directory, name)?)
+        Ok(self.place.own(&directory, name)?)
     }
 
     /// Opens the directory below `directory` that `path` is in, and makes it if it is missing; follows no symlink that somebody has
@@ -64,7 +60,7 @@ impl Delivery<'_> {
         for part in path.parent().into_iter().flat_map(Path::iter) {
             if here.status(part)?.is_none() {
                 here.create_directory(part)?;
-                (self.own)(&here, part)?;
+                self.place.own(&here, part)?;
             }
             here = here.open_directory(part).map_err(|_| {
                 let place = here.path().join(part);

@@ -29,3 +29,15 @@ impl Message {
         self.hint.as_deref()
     }
 }
+
+/// Returns an error, its cause, the cause of that, and so on.
+pub(crate) fn causes_from<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// Returns an error with its chain of causes as one line.
+pub(crate) fn line(error: &(dyn Error + 'static)) -> String {
+    causes_from(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

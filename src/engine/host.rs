@@ -3,11 +3,14 @@
 use std::error::Error;
 use std::io;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::failure::{Failure, Message};
+use super::preflight::Checks;
 use super::session::Process;
 use crate::block;
-use crate::host::{self, Finding, Rights, Standing, StoreFacts, Tool, Trial};
+use crate::host::{self, Finding, Rights, Standing, StoreFacts, Tool, Trial, space, tool_named};
+use crate::output::qemu_formats;
 use crate::port::{LayerStore, RootSpec, Sandbox, SandboxError, Workspace};
 use crate::probe;
 use crate::sandbox::{Namespaces, PrivateMounts};
@@ -101,6 +104,50 @@ impl<'a> Host<'a> {
     pub(crate) fn device_mapper(&self) -> Finding {
         host::device_mapper(block::has_device_mapper())
     }
+}
+
+/// The checks before a build, on this host and in one store.
+pub(crate) struct HostChecks<'a> {
+    pub(crate) host: Host<'a>,
+    pub(crate) store: &'a Store,
+}
+
+impl Checks for HostChecks<'_> {
+    fn now(&self) -> Result<i64, Failure> {
+        now()
+    }
+
+    fn file(&self, path: &Path) -> io::Result<()> {
+        path.metadata().map(drop)
+    }
+
+    fn tool(&self, name: &str) -> Finding {
+        tool(&tool_named(name))
+    }
+
+    fn device_mapper(&self) -> Finding {
+        self.host.device_mapper()
+    }
+
+    fn store(&self) -> Result<(), Failure> {
+        let facts = self.host.store_facts(self.store)?;
+        require(self.host.store(&facts))?;
+        require(space(&facts))?;
+        require(self.host.overlay(self.store, &facts)?)
+    }
+
+    fn loop_devices(&self) -> Result<Finding, Failure> {
+        self.host.loop_devices(self.store)
+    }
+
+    fn qemu_formats(&self) -> Result<Vec<String>, Failure> {
+        Ok(qemu_formats()?)
+    }
+}
+
+/// Returns the seconds since 1970.
+pub(crate) fn now() -> Result<i64, Failure> {
+    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?)
 }
 
 fn overlay(workspace: &dyn Workspace) -> RootSpec {

@@ -1,43 +1,95 @@
-//! What can be done with a project, for any front end: its verbs, behind the ports.
+//! What can be done with a project, for any front end.
 //!
-//! Front ends parse words, show events and render answers; the engine decides. It takes plain values, prints nothing and
-//! never ends the process.
+//! Front ends parse words, choose a display, call one verb and render its answer. The engine decides the rest: it takes plain
+//! values, prints nothing, ends no process, and asks none for its variables or arguments.
+//!
+//! ```text
+//! session + project ──▶ resolve ──▶ build | plan | explain | layers | shell | push …
+//! ```
+//!
+//! | part | files |
+//! |---|---|
+//! | what verbs start from | `session`, `project`, `failure`; `redaction` of traces |
+//! | an image, resolved once | `resolve`, `sources`, `disk` |
+//! | `build`: check, fetch the base, make layers, deliver, write outputs, publish | `build`, `preflight`, `base`, `delivery`, `outputs`, `sharing` |
+//! | what differs between front ends | `place`: where files go and whose they are; `build::Options` |
+//! | other verbs | `forecasts` (plan, explain, layers), `shell`, `push`, `pull`, `import`, `prune`, `stored`, `elements`, `doctor` |
+//! | edges, joined to ports | `edges`, `host`, `images`, `writer`, `breaks`, `fetch`, `registry`, `origin`, `container` |
 
 mod base;
 mod breaks;
+mod build;
+#[cfg(test)]
+mod build_tests;
 mod container;
 mod delivery;
 mod disk;
+mod doctor;
 mod edges;
+mod elements;
 mod failure;
+#[cfg(test)]
+mod fake;
 mod fetch;
+mod forecasts;
 mod host;
+mod images;
+mod import;
 mod origin;
 mod outputs;
+mod place;
 mod preflight;
 mod project;
+mod prune;
+mod pull;
+mod push;
 mod redaction;
 mod registry;
+mod resolve;
 mod session;
 mod sharing;
+mod shell;
 mod sources;
+mod stored;
+mod writer;
 
 pub use failure::{Failure, Message};
-pub use session::Process;
+pub use session::{Mounts, Process};
 
-pub(crate) use base::fetch_missing;
-pub(crate) use breaks::BreakIns;
-pub(crate) use container::{Assembly, not_built};
-pub(crate) use delivery::Delivery;
-pub(crate) use disk::{Disk, DiskRules};
-pub(crate) use edges::{ETC_APT, Edges};
-pub(crate) use fetch::{Fetch, Fetched, blob_of, manifest, parse, unusable};
-pub(crate) use host::{Host, mirror, require_whole, tool};
-pub(crate) use origin::Origins;
-pub(crate) use outputs::{Extras, InDirectory, Naming, Outputs, cannot_use};
-pub(crate) use preflight::{base_layers, check, is_container, too_many_layers};
-pub(crate) use project::{Context, absolute, machine_architecture, unknown_step, upstream_element_path};
+pub(crate) use breaks::Pauses;
+pub(crate) use build::{Inspect, Options, Unpublished, Wanted, build};
+pub(crate) use disk::DiskRules;
+pub(crate) use doctor::{Diagnosis, diagnose};
+pub(crate) use failure::{causes_from, line};
+pub(crate) use forecasts::Look;
+pub(crate) use host::{require_whole, tool};
+pub(crate) use import::{Import, ImportedBase, import};
+pub(crate) use outputs::Extras;
+pub(crate) use place::{OutputDirectory, Place, Places, cannot_use};
+pub(crate) use project::{Project, load_file, machine_architecture, upstream_element_path};
+pub(crate) use prune::{Prune, Pruned, prune};
+pub(crate) use pull::{pull, pull_files};
+pub(crate) use push::{Push, Pushed};
 pub(crate) use redaction::{redact, redacted};
-pub(crate) use registry::{client, look_up_client};
-pub(crate) use session::{Session, open_store, open_store_to_read};
-pub(crate) use sharing::{PublishTo, Sources, Target, now, signing_key};
+pub(crate) use registry::tables;
+pub(crate) use session::Session;
+pub(crate) use sharing::{PublishTo, signing_key};
+pub(crate) use shell::{NothingKept, State, shell};
+pub(crate) use stored::{Removed, collect, list_images, list_records, remove_images, verify};
+
+/// Why verbs fail: front ends look into these for exit statuses and hints.
+pub(crate) use crate::{
+    build::{BuildError, Outcome},
+    output::OutputError,
+    registry::{PullError, RegistryError, TlsTrouble},
+};
+
+pub(crate) use crate::build::{
+    ImageForecast, LayerLine, Mask, OnFailure, OnMiss, Prospect, Reuse, StepExplanation, Surroundings,
+};
+pub(crate) use crate::output::{Destination, DiskFormat, MemberNames};
+pub(crate) use crate::package::Reach;
+pub(crate) use crate::store::{
+    CheckReport, GcPolicy, GcReport, ImagesDocument, ListedImage, ListedRecord, RemovedDocument,
+    StepsDocument,
+};

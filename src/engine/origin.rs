@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::session::Session;
 use crate::distro::BaseSource;
+use crate::image::Project;
 use crate::load::{self, LoadError};
 use crate::oci::{Digest, Reference, Repository};
 use crate::store::{Store, StoredImage};
@@ -11,7 +12,7 @@ use crate::store::{Store, StoredImage};
 /// Repositories of one registry that may have blobs which another of its repositories is to have.
 ///
 /// They are guesses: a registry that cannot mount a blob from there is sent it.
-pub(crate) struct Origins {
+pub(super) struct Origins {
     /// Those that an image came from which has the blob.
     known: BTreeMap<Digest, Repository>,
     /// Where the project shares its steps: may have any.
@@ -20,13 +21,14 @@ pub(crate) struct Origins {
 
 impl Origins {
     /// Looks for what the store and the project know of the registry of `target`. Asks nobody; what cannot be read is not known.
-    pub(crate) fn near(target: &Repository, session: &Session<'_>, store: &Store) -> Result<Self, LoadError> {
+    pub(super) fn near(
+        target: &Repository,
+        session: &Session<'_>,
+        project: Option<&Project>,
+        store: &Store,
+    ) -> Result<Self, LoadError> {
         let is_near = |other: &Repository| other.shares_registry(target) && other != target;
-        let project = match load::load_project(&session.project) {
-            Err(LoadError::NoProject { .. }) => None,
-            project => Some(project?),
-        };
-        let shared = project.as_ref().map(|project| project.cache.to.iter().chain(&project.cache.from));
+        let shared = project.map(|project| project.cache.to.iter().chain(&project.cache.from));
         let images = pulled(store).into_iter().chain(bases(session, store)?);
         let known = images
             .filter(|(repository, _)| is_near(repository))
@@ -38,7 +40,7 @@ impl Origins {
     }
 
     /// Returns the repository to mount a blob from.
-    pub(crate) fn of(&self, blob: &Digest) -> Option<&Repository> {
+    pub(super) fn of(&self, blob: &Digest) -> Option<&Repository> {
         self.known.get(blob).or(self.cache.as_ref())
     }
 }
@@ -57,7 +59,7 @@ fn pulled(store: &Store) -> Vec<(Repository, StoredImage)> {
 
 /// Returns the bases of the project that were imported from registries.
 fn bases(session: &Session<'_>, store: &Store) -> Result<Vec<(Repository, StoredImage)>, LoadError> {
-    let path = load::layer_path(&session.project, &load::data_dir());
+    let path = load::layer_path(&session.project, &session.data_dir);
     let base = |name: &_| match load::load_base(name, &path).ok()?.source {
         BaseSource::Stored { digest, reference } => {
             let reference: Reference = reference?.parse().ok()?;

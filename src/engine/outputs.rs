@@ -1,52 +1,39 @@
-//! The outputs of one image, from its stack of layers.
+//! The outputs of one image: which of them come from its disk, which from its layers, and so where the final stage runs.
 
-use std::ffi::OsString;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::path::Path;
 
-use super::failure::{Failure, Message};
-use crate::block::LoopWriter;
+use super::failure::Failure;
+use super::images::Images;
+use super::place::Place;
+use super::writer::{Archive, Container, Conversion, DiskIdentity, Writer};
 use crate::build::{
     Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage, container_config, hooks_look_at_disk,
 };
-use crate::directory::Directory;
-use crate::disk::{DiskRequest, Identity};
-use crate::dropin::{Environment, OutputType};
+use crate::disk::DiskRequest;
+use crate::dropin::OutputType;
+use crate::element::Environment;
 use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression};
 use crate::layer::Encoding;
 use crate::oci::DiffId;
 use crate::output::{
-    ClusterCache, Compatibility, ContainerImage, Converter, Destination, DiskFormat, MemberNames,
-    Qcow2Options, QemuFormat, TarForm, Written, app_container_manifest, load_into_docker,
-    write_docker_archive, write_oci_layout, write_squashfs, write_tar,
+    Compatibility, ContainerImage, Destination, DiskFormat, Qcow2Options, QemuFormat, TarForm, Written,
+    app_container_manifest,
 };
 use crate::plan::Plan;
-use crate::port::{Event, LayerStore};
-use crate::store::Store;
+use crate::port::Event;
 
 /// Writes the outputs of one image.
-pub(crate) struct Outputs<'a> {
-    pub(crate) builder: &'a Builder<'a>,
-    pub(crate) store: &'a Store,
-    pub(crate) plan: &'a Plan,
+pub(super) struct Outputs<'a> {
+    pub(super) builder: &'a Builder<'a>,
+    pub(super) images: &'a dyn Images,
+    pub(super) writer: &'a dyn Writer,
+    pub(super) plan: &'a Plan,
     /// The steps of the plan, without the final stage.
-    pub(crate) steps: &'a [BuiltStep],
-    pub(crate) image: &'a ImageDefinition,
-    pub(crate) disk: DiskRequest<'a>,
-    pub(crate) naming: &'a dyn Naming,
-    pub(crate) extras: &'a Extras,
-    pub(crate) interrupted: Arc<AtomicBool>,
-}
-
-/// Says where outputs go.
-pub(crate) trait Naming {
-    /// Returns the place of an output whose name ends in a dot and `extension`.
-    fn destination(&self, output: &OutputType, extension: &str) -> Destination;
-
-    /// Returns how members of archives are named.
-    fn members(&self) -> MemberNames;
+    pub(super) steps: &'a [BuiltStep],
+    pub(super) image: &'a ImageDefinition,
+    pub(super) disk: DiskRequest<'a>,
+    pub(super) place: &'a dyn Place,
+    pub(super) extras: &'a Extras,
 }
 
 /// What can be said of outputs beside an image's definition.
@@ -62,17 +49,9 @@ pub(crate) struct Extras {
     pub(crate) environment: Environment,
 }
 
-/// Who writes a disk.
-enum Conversion<'a> {
-    /// plywood's converter.
-    Own(DiskFormat, Qcow2Options),
-    /// qemu-img, as the user says.
-    Qemu(QemuFormat<'a>),
-}
-
 impl Outputs<'_> {
     /// Writes all `outputs` and notes them in the manifest; returns all steps that were made for them.
-    pub(crate) fn write(
+    pub(super) fn write(
         &self,
         manifest: &mut ImageManifest,
         outputs: &[OutputType],
@@ -91,7 +70,7 @@ impl Outputs<'_> {
                 self.write_layers(manifest, &steps, output)?;
             }
         }
-        self.store.forget_old_container(&self.plan.image, &stack)?;
+        self.images.forget_old_container(&self.plan.image, &stack)?;
         Ok(steps)
     }
 
@@ -110,15 +89,15 @@ impl Outputs<'_> {
         outputs: &[&OutputType],
         archives: &[&OutputType],
     ) -> Result<(), Failure> {
-        let workspace = self.store.workspace(&[])?;
+        let workspace = self.builder.ports.store.workspace(&[])?;
         let raw = workspace.scratch("disk", 0o755)?.join("disk.raw");
-        let writer = LoopWriter::new(workspace.scratch("mount", 0o755)?, self.interrupted.clone());
-        let disk = self.builder.disk(self.plan, stack, &self.disk, &writer, &raw)?;
+        let disks = self.writer.disks(workspace.scratch("mount", 0o755)?);
+        let disk = self.builder.disk(self.plan, stack, &self.disk, disks.as_ref(), &raw)?;
         for output in archives {
             let stage = self.stage(output);
             let written = self.write_archive(disk.root(), output)?;
             stage.end();
-            self.note(manifest, output, written, stack.to_vec())?;
+            self.note(manifest, output, written, stack.to_vec());
         }
         disk.close()?;
         let has_qcow2 = outputs.contains(&&OutputType::File(OutputFormat::Qcow2));
@@ -129,19 +108,23 @@ impl Outputs<'_> {
             let options = self.extras.qemu_img_options.as_deref().filter(|_| is_meant);
             let written = self.convert(&raw, output, options)?;
             stage.end();
-            self.note(manifest, output, written, stack.to_vec())?;
+            self.note(manifest, output, written, stack.to_vec());
         }
         Ok(())
     }
 
     fn convert(&self, raw: &Path, output: &OutputType, options: Option<&str>) -> Result<Written, Failure> {
-        let destination = self.destination(output);
-        Ok(match self.conversion(output, options) {
-            Conversion::Own(format, qcow2) => self.converter(qcow2)?.convert(raw, &destination, format)?,
-            Conversion::Qemu(format) => {
-                self.converter(Qcow2Options::default())?.convert_for_qemu(raw, &destination, format)?
-            }
-        })
+        let conversion = self.conversion(output, options);
+        self.writer.convert(raw, &self.destination(output), conversion, &self.disk_identity()?)
+    }
+
+    fn disk_identity(&self) -> Result<DiskIdentity<'_>, Failure> {
+        let clusters = match self.builder.reuse {
+            Reuse::Allowed => Some(self.builder.ports.store.cache("clusters")?),
+            Reuse::Refused => None,
+        };
+        let Plan { image, source_date_epoch, .. } = self.plan;
+        Ok(DiskIdentity { image, source_date_epoch: *source_date_epoch, clusters })
     }
 
     /// Returns who writes a disk: plywood itself, unless that is beyond it.
@@ -161,20 +144,6 @@ impl Outputs<'_> {
         }
     }
 
-    fn converter(&self, qcow2: Qcow2Options) -> Result<Converter, Failure> {
-        let clusters = match self.builder.reuse {
-            Reuse::Allowed => Some(ClusterCache::new(self.store.cache("clusters")?, &self.plan.image)),
-            Reuse::Refused => None,
-        };
-        Ok(Converter {
-            identity: Identity::new(&self.plan.image),
-            source_date_epoch: self.plan.source_date_epoch,
-            qcow2,
-            clusters,
-            interrupt: self.interrupted.clone(),
-        })
-    }
-
     /// Writes one output that is made of layers, not of a disk: those of all `steps`, the final stage's included.
     fn write_layers(
         &self,
@@ -184,14 +153,13 @@ impl Outputs<'_> {
     ) -> Result<(), Failure> {
         let stage = self.stage(output);
         let layers: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
-        let written = match output {
-            OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive) | OutputType::Docker => {
-                self.write_container(steps, &layers, output)?
-            }
-            archive => self.builder.on_merged(&layers, |root| self.write_archive(root, archive))??,
+        let written = match is_container(output) {
+            true => self.write_container(steps, &layers, output)?,
+            false => self.builder.on_merged(&layers, |root| self.write_archive(root, output))??,
         };
         stage.end();
-        self.note(manifest, output, written, layers)
+        self.note(manifest, output, written, layers);
+        Ok(())
     }
 
     fn write_container(
@@ -200,78 +168,69 @@ impl Outputs<'_> {
         layers: &[DiffId],
         output: &OutputType,
     ) -> Result<Written, Failure> {
-        let config = container_config(self.plan, steps, &self.image.container, self.store)?;
+        let config = container_config(self.plan, steps, &self.image.container, self.builder.ports.store)?;
         let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: layers };
         let encoding = encoding(self.image.container.compression);
-        Ok(match output {
-            OutputType::Docker => self.load_into_docker(&image)?,
+        let blobs = self.images.blobs();
+        let destination = self.destination(output);
+        match output {
+            OutputType::Docker => self.load_into_docker(&image),
             OutputType::File(OutputFormat::DockerArchive) => {
-                write_docker_archive(&image, self.store, &self.destination(output))?
+                self.writer.container(&image, blobs, Container::DockerArchive(&destination))
             }
             _ => {
                 self.keep_container(&image, encoding)?;
-                write_oci_layout(&image, encoding, self.store, &self.destination(output))?
+                self.writer.container(&image, blobs, Container::OciLayout(encoding, &destination))
             }
-        })
+        }
     }
 
     /// Keeps the container in the store, for `plywood push`: the same manifest as in the layout.
     fn keep_container(&self, image: &ContainerImage<'_>, encoding: Encoding) -> Result<(), Failure> {
-        let layers = image.diff_ids.iter().map(|diff_id| self.store.encoded(diff_id, encoding));
+        let layers = image.diff_ids.iter().map(|diff_id| self.images.blobs().encoded(diff_id, encoding));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        self.store.save_container(&self.plan.image, image.config, &layers)?;
-        Ok(())
+        Ok(self.images.save_container(&self.plan.image, image.config, &layers)?)
     }
 
     fn load_into_docker(&self, image: &ContainerImage<'_>) -> Result<Written, Failure> {
-        let workspace = self.store.workspace(&[])?;
+        let workspace = self.builder.ports.store.workspace(&[])?;
         let archive = workspace.scratch("docker", 0o755)?.join("image.tar");
         let image = ContainerImage { name: &self.extras.docker_target, ..image.clone() };
-        let written = write_docker_archive(&image, self.store, &Destination::at(&archive)?)?;
-        load_into_docker(&archive, &self.extras.environment)?;
-        Ok(Written { path: PathBuf::from(&self.extras.docker_target), ..written })
+        let container = Container::Docker(&archive, &self.extras.environment);
+        self.writer.container(&image, self.images.blobs(), container)
     }
 
     /// Writes one archive of the root file system at `root`.
     fn write_archive(&self, root: &Path, output: &OutputType) -> Result<Written, Failure> {
-        let names = self.naming.members();
-        match output {
-            OutputType::File(OutputFormat::Squashfs) => {
-                Ok(write_squashfs(root, &self.destination(output), self.plan.source_date_epoch)?)
-            }
-            OutputType::File(OutputFormat::Aci) => self.write_app_container(root, output),
-            OutputType::File(OutputFormat::Tgz) => self.write_tar(root, output, TarForm::Gzip(names)),
-            _ => self.write_tar(root, output, TarForm::Plain(names)),
-        }
+        let members = self.place.members();
+        let of_aci = match output {
+            OutputType::File(OutputFormat::Aci) => self.app_container_manifest(),
+            _ => Vec::new(),
+        };
+        let archive = match output {
+            OutputType::File(OutputFormat::Squashfs) => Archive::Squashfs,
+            OutputType::File(OutputFormat::Aci) => Archive::Tar(TarForm::AppContainer { manifest: &of_aci }),
+            OutputType::File(OutputFormat::Tgz) => Archive::Tar(TarForm::Gzip(members)),
+            _ => Archive::Tar(TarForm::Plain(members)),
+        };
+        self.writer.archive(root, &self.destination(output), archive, self.plan.source_date_epoch)
     }
 
-    fn write_app_container(&self, root: &Path, output: &OutputType) -> Result<Written, Failure> {
+    fn app_container_manifest(&self) -> Vec<u8> {
         let architecture = self.plan.architecture.oci().0;
-        let manifest = self.extras.aci_manifest.clone();
-        let manifest = manifest.unwrap_or_else(|| app_container_manifest(&self.plan.image, architecture));
-        self.write_tar(root, output, TarForm::AppContainer { manifest: &manifest })
-    }
-
-    fn write_tar(&self, root: &Path, output: &OutputType, form: TarForm<'_>) -> Result<Written, Failure> {
-        let (destination, latest) = (self.destination(output), self.plan.source_date_epoch);
-        Ok(write_tar(root, &destination, form, latest, &self.interrupted)?)
+        let given = self.extras.aci_manifest.clone();
+        given.unwrap_or_else(|| app_container_manifest(&self.plan.image, architecture))
     }
 
     fn destination(&self, output: &OutputType) -> Destination {
-        self.naming.destination(output, output.extension().unwrap_or_default())
+        self.place.destination(output, output.extension().unwrap_or_default())
     }
 
     fn stage(&self, output: &OutputType) -> Stage<'_> {
         Stage::start(self.builder.ports.events, &self.plan.image, format!("write {output}"))
     }
 
-    fn note(
-        &self,
-        manifest: &mut ImageManifest,
-        output: &OutputType,
-        written: Written,
-        layers: Vec<DiffId>,
-    ) -> Result<(), Failure> {
+    fn note(&self, manifest: &mut ImageManifest, output: &OutputType, written: Written, layers: Vec<DiffId>) {
         self.builder.ports.events.emit(Event::OutputWritten {
             image: &self.plan.image,
             format: &output.to_string(),
@@ -285,52 +244,16 @@ impl Outputs<'_> {
             bytes: written.bytes,
             diff_ids: layers,
         });
-        Ok(())
     }
 }
 
-/// As plywood's own commands have it: `<image>.<extension>` in one directory.
-pub(crate) struct InDirectory<'a> {
-    directory: Directory,
-    image: &'a str,
-}
-
-impl<'a> InDirectory<'a> {
-    /// Opens the directory; makes it if it is missing.
-    pub(crate) fn new(path: &Path, image: &'a str) -> Result<Self, Failure> {
-        let directory = Directory::create(path);
-        let directory = directory.map_err(|error| cannot_use(path, &error))?;
-        Ok(Self { directory, image })
-    }
-
-    /// Returns the directory.
-    pub(crate) const fn directory(&self) -> &Directory {
-        &self.directory
-    }
-
-    /// Returns the name of the file with this ending.
-    pub(crate) fn file(&self, extension: &str) -> OsString {
-        format!("{}.{extension}", self.image).into()
-    }
-}
-
-/// Says that a directory cannot be made or opened.
-pub(crate) fn cannot_use(directory: &Path, error: &io::Error) -> Failure {
-    Message::plain(format!("cannot make or open the directory `{}`: {error}", directory.display()))
-}
-
-impl Naming for InDirectory<'_> {
-    fn destination(&self, _: &OutputType, extension: &str) -> Destination {
-        Destination::new(&self.directory, &self.file(extension))
-    }
-
-    fn members(&self) -> MemberNames {
-        MemberNames::Bare
-    }
+/// Says whether an output is a container, whose config continues that of the base.
+pub(super) fn is_container(output: &OutputType) -> bool {
+    matches!(output, OutputType::Docker | OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive))
 }
 
 /// Returns the encoding of layers that are compressed so.
-pub(crate) const fn encoding(compression: Compression) -> Encoding {
+pub(super) const fn encoding(compression: Compression) -> Encoding {
     match compression {
         Compression::Gzip => Encoding::Gzip,
         Compression::Zstd => Encoding::Zstd,

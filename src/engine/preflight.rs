@@ -1,96 +1,125 @@
 //! What can be known to fail before the long work starts.
 
+use std::io;
+use std::path::Path;
+
 use super::disk::Disk;
 use super::failure::{Failure, Message};
-use super::host::{Host, require, require_whole, tool};
-use super::sharing::now;
-use crate::build::{Forecast, Prospect, Registries, forecast, hooks_look_at_disk};
+use super::host::require_whole;
+use super::outputs::is_container;
+use crate::build::{Forecast, Ports, Prospect, Registries, forecast, hooks_look_at_disk};
 use crate::distro::BaseSource;
 use crate::dropin::OutputType;
-use crate::host::{space, tool_named};
+use crate::host::Finding;
 use crate::image::OutputFormat;
-use crate::load::HostFileSystem;
-use crate::output::qemu_formats;
 use crate::plan::Plan;
-use crate::store::Store;
+use crate::port::LayerStore;
 
 /// The most layers of an image that Docker engines load (`max depth exceeded`).
 ///
 /// Source: moby, `layer/layer_store.go`, `maxLayerDepth`; tried with Docker 28.
 const DOCKER_LAYERS: usize = 125;
 
-/// Checks that the host has what the build will need, and that its clock is right. Returns warnings.
-pub(crate) fn check(
-    host: &Host<'_>,
-    store: &Store,
-    files: &HostFileSystem,
-    plan: &Plan,
-    disk: &Disk,
-    outputs: &[OutputType],
+/// What the checks before a build ask of the host.
+pub(crate) trait Checks {
+    /// Returns the time, in seconds since 1970.
+    fn now(&self) -> Result<i64, Failure>;
+
+    /// Fails if there is no file at `path`.
+    fn file(&self, path: &Path) -> io::Result<()>;
+
+    /// Checks that the program called `name` is installed.
+    fn tool(&self, name: &str) -> Finding;
+
+    /// Checks that logical volumes can be made.
+    fn device_mapper(&self) -> Finding;
+
+    /// Fails if layers cannot be made in the store.
+    fn store(&self) -> Result<(), Failure>;
+
+    /// Checks that disks can be laid out in the store.
+    fn loop_devices(&self) -> Result<Finding, Failure>;
+
+    /// Returns the disk formats that qemu-img writes.
+    fn qemu_formats(&self) -> Result<Vec<String>, Failure>;
+}
+
+/// What is to be made of an image.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) disk: &'a Disk,
+    pub(super) outputs: &'a [OutputType],
+}
+
+/// What the checks found, beside nothing that stands in the way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Findings {
+    pub(super) warnings: Vec<String>,
+    /// Whether the lowest step has its layers.
+    pub(super) has_base: bool,
+}
+
+/// Checks that the host has what the build of an image will need, and that its clock is right.
+pub(super) fn check(
+    checks: &dyn Checks,
+    ports: &Ports<'_>,
     registries: &Registries<'_>,
-) -> Result<Vec<String>, Failure> {
+    request: Request<'_>,
+) -> Result<Findings, Failure> {
+    let Request { plan, disk, outputs } = request;
     // The cheap checks first: the store and a loop device are tried only for a build that could succeed.
-    check_clock(plan)?;
-    let forecasts = forecast(plan, store, files, registries)?;
-    let is_built = !forecasts.iter().all(|step| matches!(step.outcome, Prospect::Hit { .. }));
-    let has_base = forecasts.first().is_some_and(|base| matches!(base.outcome, Prospect::Hit { .. }));
+    check_clock(plan, checks.now()?)?;
+    let forecasts = forecast(plan, ports.store, ports.host, registries)?;
+    let has_base = forecasts.first().is_some_and(is_hit);
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
-        check_base_source(&base.source)?;
+        check_base_source(checks, &base.source)?;
     }
-    for program in output_programs(outputs) {
-        require_tool(program)?;
-    }
-    // Hooks of the final stage that ask for the disk get one, also where only an archive is written.
-    let for_archive = hooks_look_at_disk(plan) && outputs.iter().any(OutputType::is_archive);
-    let makes_disk = for_archive || outputs.iter().any(OutputType::is_disk);
+    output_programs(outputs).try_for_each(|program| require_whole(checks.tool(program)))?;
+    let makes_disk = request.makes_disk();
     // Before the programs: nobody installs lvm2 for a kernel that cannot use it.
     if makes_disk && disk.has_volumes() {
-        require_whole(host.device_mapper())?;
+        require_whole(checks.device_mapper())?;
     }
     if makes_disk {
-        disk.programs().into_iter().try_for_each(|(program, _)| require_tool(program))?;
+        disk.programs().into_iter().try_for_each(|(program, _)| require_whole(checks.tool(program)))?;
     }
     // Where all layers are there, the store need not have space for more.
-    if is_built {
-        check_store(host, store)?;
+    if !forecasts.iter().all(is_hit) {
+        checks.store()?;
     }
     if makes_disk {
-        require_whole(host.loop_devices(store)?)?;
+        require_whole(checks.loop_devices()?)?;
     }
-    outputs.iter().try_for_each(check_format)?;
-    let is_container = outputs.iter().any(is_container);
-    Ok(too_many_layers(&forecasts, base_layers(store, plan), is_container).into_iter().collect())
+    outputs.iter().try_for_each(|output| check_format(checks, output))?;
+    let warnings = too_many_layers(&forecasts, plan, ports.store, outputs).into_iter().collect();
+    Ok(Findings { warnings, has_base })
 }
 
-/// Returns true for the output formats that Docker engines load.
-pub(crate) fn is_container(output: &OutputType) -> bool {
-    matches!(output, OutputType::Docker | OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive))
+impl Request<'_> {
+    fn makes_disk(&self) -> bool {
+        // Hooks of the final stage that ask for the disk get one, also where only an archive is written.
+        let for_archive = hooks_look_at_disk(self.plan) && self.outputs.iter().any(OutputType::is_archive);
+        for_archive || self.outputs.iter().any(OutputType::is_disk)
+    }
 }
 
-/// Returns how many layers the base has, if it was imported and its step was not built yet.
-pub(crate) fn base_layers(store: &Store, plan: &Plan) -> Option<usize> {
-    let BaseSource::Stored { digest, .. } = &plan.foundation.base()?.source else { return None };
-    // A base that is missing or damaged fails the build with its own message.
-    let image = store.base(digest).ok().flatten()?;
-    // One blob is the config.
-    Some(image.blobs.len().saturating_sub(1))
+fn is_hit(forecast: &Forecast) -> bool {
+    matches!(forecast.outcome, Prospect::Hit { .. })
 }
 
-/// Warns of a container image that Docker engines will not load. Layers that are not made yet are counted as one for each step, for
-/// an imported base as `base_layers`.
-pub(crate) fn too_many_layers(
+/// Warns of an image with a container output that Docker engines will not load.
+pub(super) fn too_many_layers(
     forecasts: &[Forecast],
-    base_layers: Option<usize>,
-    is_container: bool,
+    plan: &Plan,
+    store: &dyn LayerStore,
+    outputs: &[OutputType],
 ) -> Option<String> {
-    let made = forecasts.iter().enumerate().map(|(place, forecast)| match &forecast.outcome {
-        Prospect::Hit { diff_ids, .. } => diff_ids.len(),
-        _ if place == 0 => base_layers.unwrap_or(1),
-        _ => 1,
-    });
-    // One more is the final stage's.
-    let layers = made.sum::<usize>() + 1;
-    (layers > DOCKER_LAYERS && is_container).then(|| {
+    if !outputs.iter().any(is_container) {
+        return None;
+    }
+    let layers = count_layers(forecasts, base_layers(store, plan));
+    (layers > DOCKER_LAYERS).then(|| {
         format!(
             "the container image has up to {layers} layers, and Docker engines load no more than {DOCKER_LAYERS}: \
              join elements, or squash the base"
@@ -98,20 +127,31 @@ pub(crate) fn too_many_layers(
     })
 }
 
-/// Checks that layers can be made in the store.
-fn check_store(host: &Host<'_>, store: &Store) -> Result<(), Failure> {
-    let facts = host.store_facts(store)?;
-    require(host.store(&facts))?;
-    require(space(&facts))?;
-    require(host.overlay(store, &facts)?)
+/// Returns how many layers the base has, if it was imported.
+fn base_layers(store: &dyn LayerStore, plan: &Plan) -> Option<usize> {
+    let source @ BaseSource::Stored { .. } = &plan.foundation.base()?.source else { return None };
+    // A base that is missing or damaged fails the build with its own message.
+    Some(store.base_image(source, plan.architecture).ok()?.layers.len())
+}
+
+/// Returns how many layers a container may have. Layers that are not made yet are counted as one for each step, for an imported
+/// base as `base_layers`.
+fn count_layers(forecasts: &[Forecast], base_layers: Option<usize>) -> usize {
+    let made = forecasts.iter().enumerate().map(|(place, forecast)| match &forecast.outcome {
+        Prospect::Hit { diff_ids, .. } => diff_ids.len(),
+        _ if place == 0 => base_layers.unwrap_or(1),
+        _ => 1,
+    });
+    // One more is the final stage's.
+    made.sum::<usize>() + 1
 }
 
 /// Checks that what the base is made from is there.
-fn check_base_source(source: &BaseSource) -> Result<(), Failure> {
+fn check_base_source(checks: &dyn Checks, source: &BaseSource) -> Result<(), Failure> {
     match source {
-        BaseSource::Mmdebstrap(_) => require_tool("mmdebstrap"),
+        BaseSource::Mmdebstrap(_) => require_whole(checks.tool("mmdebstrap")),
         BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
-            std::fs::metadata(&file.path).map(drop).map_err(|error| {
+            checks.file(&file.path).map_err(|error| {
                 Message::with_hint(
                     format!("the base cannot be made from `{}`: {error}", file.path.display()),
                     "its path counts from the file in `layers/` that names it",
@@ -123,9 +163,9 @@ fn check_base_source(source: &BaseSource) -> Result<(), Failure> {
 }
 
 /// Refuses a source date epoch that files made now could not be clamped to.
-fn check_clock(plan: &Plan) -> Result<(), Failure> {
+fn check_clock(plan: &Plan, now: i64) -> Result<(), Failure> {
     let epoch = plan.source_date_epoch;
-    if epoch <= now()? {
+    if epoch <= now {
         return Ok(());
     }
     Err(Message::with_hint(
@@ -148,9 +188,9 @@ fn output_programs(outputs: &[OutputType]) -> impl Iterator<Item = &'static str>
 }
 
 /// Refuses a format that nobody knows, before it would turn out at the very end.
-fn check_format(output: &OutputType) -> Result<(), Failure> {
+fn check_format(checks: &dyn Checks, output: &OutputType) -> Result<(), Failure> {
     let OutputType::Qemu(name) = output else { return Ok(()) };
-    let known = qemu_formats()?;
+    let known = checks.qemu_formats()?;
     match known.contains(name) {
         true => Ok(()),
         false => Err(Message::with_hint(
@@ -160,36 +200,101 @@ fn check_format(output: &OutputType) -> Result<(), Failure> {
     }
 }
 
-fn require_tool(name: &str) -> Result<(), Failure> {
-    require_whole(tool(&tool_named(name)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::Registries;
+    use crate::distro::StoredFile;
+    use crate::engine::fake::{Machine, defined, image, outputs};
     use crate::oci::{DiffId, Digest};
     use crate::plan::InputKey;
+    use crate::plan::fixture::Image;
+
+    /// Checks an image with these outputs; returns the calls, and the message if a check fails.
+    fn checked(machine: &Machine, planned: &Image, names: &[&str]) -> (Vec<String>, Option<String>) {
+        let (name, definition) = defined("web");
+        let image = image(planned, (&name, &definition), &outputs(names));
+        let request =
+            Request { plan: &image.resolved.plan, disk: &image.resolved.disk, outputs: &image.outputs };
+        let registries = Registries::none(&machine.world);
+        let found = check(machine, &machine.world.ports(), &registries, request);
+        (machine.take_calls(), found.err().map(|failure| failure.to_string()))
+    }
+
+    /// A trial in the store takes longer than a look at `PATH`.
+    #[test]
+    fn cheap_checks_come_first() {
+        let (calls, failure) = checked(&Machine::default(), &Image::bare(), &["qcow2", "squashfs", "vhdx"]);
+        let expected =
+            ["clock", "mmdebstrap", "mksquashfs", "qemu-img", "mke2fs", "store", "loop devices", "formats"];
+        assert_eq!((calls, failure), (expected.map(str::to_owned).to_vec(), None));
+    }
+
+    #[test]
+    fn a_check_that_fails_is_the_last_and_names_what_is_lacking() {
+        for lacking in ["mmdebstrap", "mksquashfs", "qemu-img", "mke2fs", "store", "loop devices"] {
+            let machine = Machine::without(&[lacking]);
+            let (calls, failure) = checked(&machine, &Image::bare(), &["qcow2", "squashfs", "vmdk"]);
+            assert_eq!(calls.last().unwrap(), lacking);
+            assert_eq!(failure.unwrap(), format!("{lacking} is lacking"));
+        }
+    }
+
+    #[test]
+    fn only_what_the_outputs_need_is_asked_for() {
+        let (calls, _) = checked(&Machine::default(), &Image::bare(), &["oci", "tar"]);
+        assert_eq!(calls, ["clock", "mmdebstrap", "store"]);
+        let (calls, _) = checked(&Machine::default(), &Image::bare(), &["docker"]);
+        assert_eq!(calls, ["clock", "mmdebstrap", "docker", "store"]);
+    }
+
+    #[test]
+    fn where_all_layers_are_there_neither_base_nor_store_is_asked_for() {
+        let (machine, planned) = (Machine::default(), Image::bare());
+        machine.world.stack(&Image { name: "web".to_owned(), ..planned.clone() }.plan()).unwrap();
+        assert_eq!(checked(&machine, &planned, &["tar"]), (vec!["clock".to_owned()], None));
+    }
+
+    #[test]
+    fn the_file_of_a_base_has_to_be_there() {
+        let mut planned = Image::bare();
+        let file = StoredFile { path: "rootfs.tar".into(), digest: Digest::of("") };
+        planned.base_mut().source = BaseSource::RootfsTar(file);
+        let (calls, failure) = checked(&Machine::without(&["rootfs.tar"]), &planned, &["tar"]);
+        assert_eq!(calls.last().unwrap(), "file rootfs.tar");
+        assert!(failure.unwrap().starts_with("the base cannot be made from `rootfs.tar`: "));
+    }
+
+    #[test]
+    fn a_format_that_nobody_knows_is_refused_with_those_that_are_known() {
+        let (_, failure) = checked(&Machine::default(), &Image::bare(), &["vdx"]);
+        assert_eq!(
+            failure.unwrap(),
+            "image type `vdx` is neither plywood's nor a format of this machine's qemu-img"
+        );
+    }
 
     #[test]
     fn containers_with_more_layers_than_engines_load_are_warned_of() {
-        let forecasts = |layers: usize| {
-            let key = Digest::of("key");
-            let outcome = Prospect::Hit { diff_ids: vec![DiffId::new(key); layers - 1], registry: None };
-            let base = Forecast { step: "base".to_owned(), input_key: InputKey::new(key), outcome };
-            let outcome = Prospect::Depends { on: "base".to_owned() };
-            vec![base, Forecast { step: "a".to_owned(), input_key: InputKey::new(key), outcome }]
-        };
-        assert_eq!(too_many_layers(&forecasts(124), None, true), None);
-        assert_eq!(too_many_layers(&forecasts(140), None, false), None);
-        let warning = too_many_layers(&forecasts(125), None, true).unwrap();
-        assert!(warning.contains("up to 126 layers"), "{warning}");
+        let key = InputKey::new(Digest::of("key"));
+        let forecast = |step: &str, outcome| Forecast { step: step.to_owned(), input_key: key, outcome };
+        let unbuilt = |step| forecast(step, Prospect::Depends { on: "base".to_owned() });
+        let hit =
+            |layers| Prospect::Hit { diff_ids: vec![DiffId::new(Digest::of("key")); layers], registry: None };
+        let counted = |layers| count_layers(&[forecast("base", hit(layers)), unbuilt("a")], None);
+        assert_eq!((counted(123), counted(124)), (125, 126));
         // A base that was imported a moment ago.
-        let outcome = || Prospect::Depends { on: "base".to_owned() };
-        let unbuilt: Vec<_> =
-            forecasts(1).into_iter().map(|step| Forecast { outcome: outcome(), ..step }).collect();
-        assert_eq!(too_many_layers(&unbuilt, Some(123), true), None);
-        assert!(too_many_layers(&unbuilt, Some(124), true).is_some());
-        let (oci, tar) = (OutputType::File(OutputFormat::Oci), OutputType::File(OutputFormat::Tar));
-        assert_eq!([oci, OutputType::Docker, tar].map(|output| is_container(&output)), [true, true, false]);
+        assert_eq!(count_layers(&[unbuilt("base"), unbuilt("a")], Some(124)), 126);
+
+        let machine = Machine::default();
+        let plan = Image::bare().plan();
+        let warned = |names: &[&str]| {
+            let forecasts = [forecast("base", hit(140))];
+            too_many_layers(&forecasts, &plan, &machine.world, &outputs(names))
+        };
+        assert_eq!(warned(&["tar", "qcow2"]), None);
+        for name in ["oci", "docker-archive", "docker"] {
+            assert!(warned(&["tar", name]).unwrap().contains("up to 141 layers"));
+        }
     }
 }

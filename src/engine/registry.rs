@@ -1,35 +1,43 @@
 //! The way to registries: settings of the project, accounts of the user.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::failure::{Failure, Message};
+use super::project::load_file;
 use super::session::Session;
 use crate::element::Environment;
 use crate::image::RegistrySettings;
-use crate::load::{self, LoadError};
 use crate::oci::Repository;
 use crate::registry::{CERTIFICATE_DIRECTORIES, Client, Credentials, HostSettings, Protocol, Settings};
 
 /// How long a registry may be silent when a step is looked up or fetched that could be built as well.
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Gets ready to speak to registries, as the project says where there is one. Connects to nothing.
-pub(crate) fn client(session: &Session<'_>) -> Result<Client, Failure> {
-    patient_client(session, Settings::default().patience)
+/// The tables `[registry."HOST"]` of a project.
+pub(crate) type RegistryTables = BTreeMap<String, RegistrySettings>;
+
+/// Reads the tables of the session's project, where there is one.
+pub(crate) fn tables(session: &Session<'_>) -> Result<RegistryTables, Failure> {
+    Ok(load_file(session)?.map(|file| file.registry).unwrap_or_default())
+}
+
+/// Gets ready to speak to registries as `tables` say; files in them count from the project of the session. Connects to nothing.
+pub(crate) fn client(session: &Session<'_>, tables: &RegistryTables) -> Result<Client, Failure> {
+    patient_client(session, tables, Settings::default().patience)
 }
 
 /// The same, for what can be done without.
-pub(crate) fn look_up_client(session: &Session<'_>) -> Result<Client, Failure> {
-    patient_client(session, LOOK_UP_PATIENCE)
+pub(crate) fn look_up_client(session: &Session<'_>, tables: &RegistryTables) -> Result<Client, Failure> {
+    patient_client(session, tables, LOOK_UP_PATIENCE)
 }
 
-fn patient_client(session: &Session<'_>, patience: Duration) -> Result<Client, Failure> {
-    let tables = match load::load_project(&session.project) {
-        Ok(project) => project.registry,
-        Err(LoadError::NoProject { .. }) => Default::default(),
-        Err(error) => return Err(error.into()),
-    };
+fn patient_client(
+    session: &Session<'_>,
+    tables: &RegistryTables,
+    patience: Duration,
+) -> Result<Client, Failure> {
     // A key such as `https://HOST` would match no reference, and its settings would be ignored.
     if let Some(host) = tables.keys().find(|host| !is_host(host)) {
         let bare = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);

@@ -13,10 +13,13 @@ use crate::port::{Event, Events, SandboxError};
 use crate::sandbox::PrivateMounts;
 use crate::store::Store;
 
+/// The process' own mount namespace, or why it has none.
+pub type Mounts = Result<PrivateMounts, SandboxError>;
+
 /// What the process was given at its start.
 pub struct Process {
-    /// The process' own mount namespace, or why it has none.
-    pub mounts: Result<PrivateMounts, SandboxError>,
+    /// Without mounts of its own, it can build nothing.
+    pub mounts: Mounts,
     /// Becomes true when the user asks to stop.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -28,6 +31,8 @@ pub(crate) struct Session<'a> {
     pub(crate) project: PathBuf,
     /// The directory of the store; `None` if none is named and there is no default.
     pub(crate) store: Option<PathBuf>,
+    /// The directory of plywood's own elements and bases.
+    pub(crate) data_dir: PathBuf,
     /// The variables of the process, as far as they are text.
     pub(crate) environment: Environment,
 }

@@ -1,19 +1,17 @@
 //! What is shared through registries, as front ends and `plywood.toml` say.
 
-use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use super::outputs::encoding;
-use super::project::Context;
+use super::project::Project;
 use crate::build::{Builder, BuiltStep, Publication, Publisher, Registries, Stage};
-use crate::image::Compression;
+use crate::image::{Compression, Project as ProjectFile};
 use crate::load;
 use crate::oci::Repository;
 use crate::plan::Plan;
-use crate::port::{Event, Events, RemoteCache, RemoteError};
+use crate::port::{Event, Events, LayerBlobs, RemoteCache, RemoteError};
 use crate::registry::{Access, CacheRepository, Client};
-use crate::store::Store;
 use crate::trust::{Policy, SigningKey};
 
 /// The repositories that steps are looked up in, and whom they are believed.
@@ -26,16 +24,16 @@ pub(crate) struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// Takes the repositories that are `given`, else those of the project. Connects to nothing.
     pub(crate) fn new(
-        context: &Context,
+        project: &Project,
         given: &[Repository],
         client: &Client,
         events: &'a dyn Events,
     ) -> Self {
-        let named = if given.is_empty() { &context.project.cache.from } else { given };
+        let named = if given.is_empty() { &project.file.cache.from } else { given };
         let remote = |repository: &Repository| client.remote(repository, Access::Pull);
         let repositories =
             named.iter().map(|repository| CacheRepository::new(remote(repository), events)).collect();
-        Self { repositories, policy: context.project.trust.policy(), events }
+        Self { repositories, policy: project.file.trust.policy(), events }
     }
 
     /// Returns them as the build sees them.
@@ -55,9 +53,9 @@ pub(crate) struct PublishTo {
 
 /// Where steps are published, and who vouches for them.
 pub(crate) struct Target<'a> {
-    repository: CacheRepository<'a>,
-    policy: Policy,
-    key: Option<SigningKey>,
+    pub(super) repository: Box<dyn RemoteCache + 'a>,
+    pub(super) policy: Policy,
+    pub(super) key: Option<SigningKey>,
 }
 
 impl<'a> Target<'a> {
@@ -66,16 +64,16 @@ impl<'a> Target<'a> {
     /// # Errors
     /// If the signing key cannot be read.
     pub(crate) fn new(
-        context: &Context,
+        project: &Project,
         given: &PublishTo,
         client: &Client,
         events: &'a dyn Events,
     ) -> Result<Option<Self>, Failure> {
-        let Some(to) = given.repository.as_ref().or(context.project.cache.to.as_ref()) else {
+        let Some(to) = given.repository.as_ref().or(project.file.cache.to.as_ref()) else {
             return Ok(None);
         };
-        let trust = &context.project.trust;
-        let key = signing_key(context, given.key.as_ref());
+        let trust = &project.file.trust;
+        let key = given.key.clone().or_else(|| signing_key(&project.file, &project.dir));
         if let Some((path, mode)) = key.as_ref().and_then(|path| Some((path, load::exposed_key(path)?))) {
             let path = path.display();
             let message = format!(
@@ -84,7 +82,7 @@ impl<'a> Target<'a> {
             events.emit(Event::Warning { message: &message });
         }
         Ok(Some(Self {
-            repository: CacheRepository::new(client.remote(to, Access::Push), events),
+            repository: Box::new(CacheRepository::new(client.remote(to, Access::Push), events)),
             policy: trust.policy(),
             key: key.map(|path| load::load_key(&path)).transpose()?,
         }))
@@ -92,44 +90,31 @@ impl<'a> Target<'a> {
 }
 
 impl Target<'_> {
-    /// Lets other machines find the steps of an image whose outputs are written.
+    /// Lets other machines find the steps of an image whose outputs are written. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// [`NotPublished`].
-    pub(crate) fn publish(
+    pub(super) fn publish(
         &self,
         builder: &Builder<'_>,
-        store: &Store,
-        plan: &Plan,
-        steps: &[BuiltStep],
+        blobs: &dyn LayerBlobs,
+        (plan, steps): (&Plan, &[BuiltStep]),
         compression: Compression,
+        now: i64,
     ) -> Result<(), Failure> {
-        let (events, image, repository) = (builder.ports.events, plan.image.as_str(), self.repository.name());
+        let ports = &builder.ports;
+        let (events, image, repository) = (ports.events, plan.image.as_str(), self.repository.name());
         let stage = Stage::start(events, image, format!("publish in {repository}"));
-        let published = self.publisher(builder, store, now()?).publish(
-            &builder.ports,
-            plan,
-            steps,
-            encoding(compression),
-        );
+        let (to, policy, key) = (self.repository.as_ref(), &self.policy, self.key.as_ref());
+        let damaged = builder.registries.damaged_in(repository);
+        let publisher = Publisher { to, blobs, policy, key, now, damaged };
+        let published = publisher.publish(ports, plan, steps, encoding(compression));
         let Publication { steps, new, withheld } =
             published.map_err(|source| NotPublished { image: image.to_owned(), source })?;
         stage.end();
         let withheld = withheld.as_ref().map(|withheld| withheld.step.as_str());
         events.emit(Event::StepsPublished { image, repository, steps, new, withheld });
         Ok(())
-    }
-
-    /// Returns what publishes the layers of `store`; `now` is in seconds since 1970.
-    fn publisher<'b>(&'b self, builder: &Builder<'_>, store: &'b Store, now: i64) -> Publisher<'b> {
-        Publisher {
-            to: &self.repository,
-            blobs: store,
-            policy: &self.policy,
-            key: self.key.as_ref(),
-            now,
-            damaged: builder.registries.damaged_in(self.repository.name()),
-        }
     }
 }
 
@@ -141,13 +126,7 @@ pub(crate) struct NotPublished {
     pub(crate) source: RemoteError,
 }
 
-/// Returns the file of the key that is to sign, if one is named.
-pub(crate) fn signing_key(context: &Context, named: Option<&PathBuf>) -> Option<PathBuf> {
-    let of_project = || context.project.trust.sign_with.as_ref().map(|path| context.dir.join(path));
-    named.cloned().or_else(of_project)
-}
-
-/// Returns the seconds since 1970.
-pub(crate) fn now() -> Result<i64, Failure> {
-    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?)
+/// Returns the file of the key that the project in the directory `dir` signs with, if it names one.
+pub(crate) fn signing_key(file: &ProjectFile, dir: &Path) -> Option<PathBuf> {
+    file.trust.sign_with.as_ref().map(|path| dir.join(path))
 }

@@ -5,20 +5,22 @@ use std::error::Error;
 use std::path::Path;
 
 use super::Call;
-use super::build::Build;
 use super::log::Log;
+use super::place::CallersPlaces;
+use super::privilege::Owner;
 use super::settings::Settings;
-use crate::build::BuildError;
+use super::usage;
 use crate::cli::report::{self, Failure, Message};
 use crate::directory::read_document;
-use crate::dropin::{Arguments, BuildRequest, Command, Environment};
+use crate::dropin::{Arguments, BuildRequest, Command, Environment, OutputType};
 use crate::element::{Order, ResolveError};
-use crate::engine::DiskRules;
-use crate::engine::{Context, machine_architecture};
-use crate::engine::{Extras, upstream_element_path};
+use crate::engine::{
+    self, BuildError, DiskRules, Extras, Inspect, OnFailure, OnMiss, Options, Pauses, Project, PublishTo,
+    Reach, Reuse, Session, Unpublished, Wanted, machine_architecture, tables, upstream_element_path,
+};
 use crate::image::{
-    ContainerSettings, DiskSettings, EpochRequest, ImageDefinition, ImageName, PackageSettings, Project,
-    ProjectSettings, Qcow2Settings,
+    ContainerSettings, DiskSettings, EpochRequest, ImageDefinition, ImageName, PackageSettings,
+    Project as ProjectFile, ProjectSettings, Qcow2Settings,
 };
 use crate::load;
 use crate::plan::PlanError;
@@ -35,8 +37,9 @@ pub(super) fn build(
     let names: Vec<_> = request.elements.iter().map(|name| name.as_str()).collect();
     log.say(&format!("Building elements: {}", names.join(" ")));
     let settings = Settings::of(&call.environment)?;
-    let context = context(&request, environment, &settings)?;
-    let image = Image { call, request, context, environment, log, settings: &settings };
+    let session = settings.global.session(call.process);
+    let project = project(&session, &request, environment, &settings)?;
+    let image = Image { call, session, request, project, environment, log, settings: &settings };
     match image.order() {
         Some(order) => image.build(order),
         None => image.build(Order::Element).or_else(|failure| image.build_again(failure)),
@@ -46,8 +49,9 @@ pub(super) fn build(
 /// An image that a call asks for.
 struct Image<'a> {
     call: &'a Call<'a>,
+    session: Session<'a>,
     request: BuildRequest,
-    context: Context,
+    project: Project,
     environment: &'a Environment,
     log: &'a Log,
     settings: &'a Settings,
@@ -68,25 +72,33 @@ impl Image<'_> {
     fn build(&self, order: Order) -> Result<(), Failure> {
         let name: ImageName = self.request.title.parse()?;
         let definition = definition(&self.request, order);
-        let elements = self.context.resolve(&name, &definition, order)?.elements;
-        let names: Vec<_> = elements.iter().map(|element| element.name.as_str()).collect();
+        let image = self.project.elements_of(&name, &definition)?;
+        let names: Vec<_> = image.elements.iter().map(|element| element.name.as_str()).collect();
         self.log.say(&format!("Expanded element dependencies to: {}", names.join(" ")));
-        let build = Build {
-            call: self.call,
-            request: &self.request,
-            context: &self.context,
-            name: &name,
-            definition: &definition,
-            elements: &names,
-            disk: &self.context.disk(&name, &definition)?,
+        let outputs = outputs(&self.request, &names);
+        self.build_as(reach(&definition), Wanted { image, outputs })
+    }
+
+    fn build_as(&self, reach: Reach, wanted: Wanted<'_>) -> Result<(), Failure> {
+        let log = self.log;
+        let say = |message: &str| log.say(message);
+        let show_usage = self.request.usage.map(|report| move |root: &Path| usage::show(report, root, log));
+        let options = Options {
+            environment: self.environment,
+            reach,
             limits: self.settings.limits,
+            reuse: Reuse::Allowed,
+            on_miss: OnMiss::Build,
+            on_failure: OnFailure::Discard,
+            cache_from: &[],
+            publish_to: PublishTo::default(),
+            unpublished: Unpublished::IsWarning,
+            breaks: Some(Pauses { points: &self.request.breaks, say: &say }),
+            extras: &extras(&self.request, &self.call.environment)?,
+            places: &CallersPlaces::new(&self.request, Owner::of(&self.call.environment)),
+            inspect: show_usage.as_ref().map(|show| show as &Inspect<'_>),
         };
-        build.run(
-            &self.settings.global,
-            self.environment,
-            &extras(&self.request, &self.call.environment)?,
-            self.log,
-        )
+        engine::build(&self.session, &self.project, vec![wanted], &options, log)
     }
 
     /// Builds in phase order what could not be built in element order, if the order may have been why.
@@ -117,22 +129,40 @@ fn depends_on_order(failure: &(dyn Error + 'static)) -> bool {
     unordered || (own_step && !over_limit) || failure.source().is_some_and(depends_on_order)
 }
 
-fn context(
+/// Returns what is to be written: no disk, where elements write the image themselves.
+fn outputs(request: &BuildRequest, elements: &[&str]) -> Vec<OutputType> {
+    let without_disk = request.is_without_disk(elements.iter().copied());
+    let wanted = |output: &&OutputType| !without_disk || (!output.is_disk() && !output.has_checksums());
+    request.types.iter().filter(wanted).cloned().collect()
+}
+
+/// Returns how packages may be fetched: with `--offline`, indices are not refreshed, and hooks keep the network.
+fn reach(definition: &ImageDefinition) -> Reach {
+    match definition.env.get("DIB_OFFLINE").map(String::as_str) {
+        None | Some("") => Reach::Online,
+        Some(_) => Reach::KeptFirst,
+    }
+}
+
+/// Returns the project that a call stands for: what `plywood.toml` would say of it.
+fn project(
+    session: &Session<'_>,
     request: &BuildRequest,
     environment: &Environment,
     settings: &Settings,
-) -> Result<Context, Failure> {
-    let element_path = upstream_element_path(environment)?;
-    let project = Project {
+) -> Result<Project, Failure> {
+    let element_path = upstream_element_path(environment, &session.data_dir)?;
+    let file = ProjectFile {
         project: ProjectSettings { source_date_epoch: epoch(environment)?, elements: element_path.clone() },
         packages: PackageSettings { revision: settings.packages_revision.clone() },
+        registry: tables(session)?,
         cache: settings.cache.clone(),
         trust: settings.trust.clone(),
-        ..Project::default()
+        ..ProjectFile::default()
     };
-    Ok(Context {
+    Ok(Project {
         dir: std::env::current_dir()?,
-        project,
+        file,
         catalog: load::load_catalog(&element_path)?,
         element_path,
         layer_path: Vec::new(),
@@ -140,7 +170,7 @@ fn context(
         disk_rules: DiskRules::Upstream,
         // By the image's own `DIB_OFFLINE`.
         offline: false,
-        environment: crate::cli::process::environment(),
+        environment: session.environment.clone(),
         // The directory of the image's name.
         output: std::env::current_dir()?,
     })

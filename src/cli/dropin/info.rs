@@ -37,7 +37,7 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
 }
 
 fn text(arguments: &Arguments, environment: &Environment) -> Result<String, Failure> {
-    let catalog = load::load_catalog(&upstream_element_path(environment)?)?;
+    let catalog = load::load_catalog(&upstream_element_path(environment, &load::data_dir())?)?;
     let places = places(&catalog, &arguments.elements)?;
     let places: Vec<_> =
         places.iter().map(|(name, path)| (name.as_str(), path.to_str().unwrap_or_default())).collect();

@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 
 use super::privilege::Owner;
-use crate::build::Mask;
 use crate::cli::report::shown;
 use crate::directory::open_to_append;
 use crate::dropin::{Environment, LogSettings, Narrator, is_shown, stamped};
+use crate::engine::Mask;
 use crate::port::{Event, Events};
 
 /// Writes lines as they come; whoever reads them may do so while the build runs.

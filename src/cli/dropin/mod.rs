@@ -3,12 +3,12 @@
 //! Each is called by the program's own name (a symlink), or as the first word: `plywood disk-image-create …`.
 //! Exit status: 0, or that of the hook that failed, or 1; what `diskimage-builder` and `element-info` cannot read is 2.
 
-mod build;
 mod create;
 mod definition;
 mod image;
 mod info;
 mod log;
+mod place;
 mod privilege;
 mod settings;
 mod test;

@@ -1,0 +1,183 @@
+//! Where files of a build go: under diskimage-builder's names, and to the user who called.
+
+use std::cell::OnceCell;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use rustix::fs::{Access, AtFlags, accessat};
+
+use super::privilege::Owner;
+use crate::cli::report::{Failure, Message};
+use crate::directory::Directory;
+use crate::dropin::{BuildRequest, OldImage, OutputType};
+use crate::engine::{Destination, MemberNames, Place, Places, Surroundings, cannot_use};
+
+/// The directories of the caller.
+pub(super) struct CallersPlaces<'a> {
+    request: &'a BuildRequest,
+    owner: Option<Owner>,
+    /// Opened once: it stays the same directory if another user exchanges what has its name.
+    beside: OnceCell<Rc<Beside<'a>>>,
+}
+
+impl<'a> CallersPlaces<'a> {
+    /// Opens nothing yet.
+    pub(super) fn new(request: &'a BuildRequest, owner: Option<Owner>) -> Self {
+        Self { request, owner, beside: OnceCell::new() }
+    }
+
+    fn beside(&self) -> Result<Rc<Beside<'a>>, Failure> {
+        if let Some(beside) = self.beside.get() {
+            return Ok(beside.clone());
+        }
+        let beside = Rc::new(Beside::new(self.request, self.owner)?);
+        Ok(self.beside.get_or_init(|| beside).clone())
+    }
+}
+
+impl Places for CallersPlaces<'_> {
+    fn surroundings(&self) -> Result<Option<Surroundings>, Failure> {
+        let outputs = self.beside()?.outputs.path().to_owned();
+        let directory = std::env::current_dir()?;
+        let manifests = own_directory(&directory, &self.request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
+        let cache = own_directory(&directory, &self.request.image_cache, "--image-cache")?;
+        let further = [outputs].into_iter().chain(manifests).collect();
+        Ok(Some(Surroundings { directory, further, cache }))
+    }
+
+    fn check(&self, _: &str, _: &[OutputType]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn place(&self, _: &str) -> Result<Rc<dyn Place + '_>, Failure> {
+        Ok(self.beside()?)
+    }
+}
+
+/// Opens the directory of the outputs. Makes it, for the caller through sudo, if it is missing; refuses one that nothing can be
+/// written to, before it would turn out at the very end. With diskimage-builder the element `manifests` makes it.
+fn output_directory(path: &Path, owner: Option<Owner>) -> Result<Directory, Failure> {
+    let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).last();
+    let make = || -> io::Result<Directory> {
+        let directory = Directory::create(path)?;
+        // From the highest directory that was made: it has all others below it.
+        if let Some((highest, owner)) = missing.zip(owner) {
+            let (around, name) = Directory::of_file(highest)?;
+            owner.take(&around, &name)?;
+        }
+        Ok(directory)
+    };
+    let directory = make().map_err(|error| cannot_use(path, &error))?;
+    accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).map_err(|error| {
+        Message::plain(format!("nothing can be written in `{}`: {error}", path.display()))
+    })?;
+    Ok(directory)
+}
+
+/// Makes a directory that the caller names by `option`, from where the caller is.
+fn own_directory(
+    from: &Path,
+    name: &Option<String>,
+    option: &'static str,
+) -> Result<Option<PathBuf>, Failure> {
+    let path = name.as_ref().map(|name| from.join(name));
+    let made = path.as_ref().map_or(Ok(()), |path| Directory::create(path).map(drop));
+    made.map_err(|error| {
+        let name = name.as_deref().unwrap_or_default();
+        Message::plain(format!("cannot make `{name}` ({option}): {error}"))
+    })?;
+    Ok(path)
+}
+
+/// Outputs beside each other, all with one name and an ending.
+struct Beside<'a> {
+    request: &'a BuildRequest,
+    /// The directory that hooks start in.
+    work: Directory,
+    /// The directory of the outputs.
+    outputs: Directory,
+    /// The directory of manifests, which hooks fill: the directory that it is in, and its name there.
+    manifests: Option<(Directory, OsString)>,
+    owner: Option<Owner>,
+    /// In seconds since 1970.
+    started: i64,
+}
+
+impl<'a> Beside<'a> {
+    fn new(request: &'a BuildRequest, owner: Option<Owner>) -> Result<Self, Failure> {
+        let here = std::env::current_dir()?;
+        let path = here.join(request.name.as_str());
+        let outputs = output_directory(path.parent().unwrap_or(&here), owner)?;
+        let manifests = own_directory(&here, &request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
+        let manifests = manifests.map(|path| Directory::of_file(&path)).transpose()?;
+        let work = Directory::open(&here)?;
+        Ok(Self { request, work, outputs, manifests, owner, started: Timestamp::now().as_second() })
+    }
+
+    /// Returns what is new and has the image's name, with an ending (`x.vmlinuz`) or an addition (`x-boot.iso`).
+    fn made(&self) -> Result<Vec<OsString>, Failure> {
+        let mut made = Vec::new();
+        // Files of hooks have no list: they are known by their name, and by a change since the start.
+        for name in self.outputs.names()? {
+            let rest = name.as_bytes().strip_prefix(self.request.name.base().as_bytes());
+            let has_name = rest.is_some_and(|rest| matches!(rest.first(), Some(b'.' | b'-')));
+            let status = if has_name { self.outputs.status(&name)? } else { None };
+            if status.is_some_and(|status| status.st_ctime >= self.started) {
+                made.push(name);
+            }
+        }
+        Ok(made)
+    }
+}
+
+impl Place for Beside<'_> {
+    fn destination(&self, output: &OutputType, extension: &str) -> Destination {
+        let name = self.request.name.file(extension);
+        let file = |name: &str| Path::new(name).file_name().unwrap_or(OsStr::new(name)).to_owned();
+        // What has no checksum is overwritten, as it always was.
+        let is_kept = output.has_checksums() && self.request.old_image == OldImage::Renamed;
+        let old = is_kept.then(|| file(&self.request.name.old_file(extension, Timestamp::now())));
+        let checksums =
+            if output.has_checksums() { self.request.checksums.clone() } else { Default::default() };
+        Destination { directory: self.outputs.clone(), file: file(&name), checksums, name, old }
+    }
+
+    fn members(&self) -> MemberNames {
+        MemberNames::Dotted
+    }
+
+    fn work(&self) -> &Directory {
+        &self.work
+    }
+
+    fn beside(&self) -> &Directory {
+        &self.outputs
+    }
+
+    fn manifest(&self) -> Option<OsString> {
+        None
+    }
+
+    fn own(&self, directory: &Directory, name: &OsStr) -> io::Result<()> {
+        self.owner.map_or(Ok(()), |owner| owner.take(directory, name))
+    }
+
+    /// Gives the image, and what hooks have left beside it, to who called through sudo.
+    fn hand_over(&self) -> Result<(), Failure> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        let made = self.made()?;
+        let made = made.iter().map(|name| (&self.outputs, name));
+        for (directory, name) in made.chain(self.manifests.iter().map(|(directory, name)| (directory, name)))
+        {
+            owner.take(directory, name).map_err(|error| {
+                let path = directory.path().join(name);
+                Message::plain(format!("cannot hand `{}` over: {error}", path.display()))
+            })?;
+        }
+        Ok(())
+    }
+}

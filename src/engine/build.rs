@@ -1,0 +1,319 @@
+//! The verb `build`: layers, then outputs, then what other machines may find.
+
+use std::io;
+use std::path::Path;
+
+use super::base::{Bases, RegistryBases, fetch_missing};
+use super::breaks::{BreakIns, Pauses};
+use super::delivery::Delivery;
+use super::edges::Edges;
+use super::failure::{Failure, line};
+use super::host::{Host, HostChecks};
+use super::images::Images;
+use super::outputs::{Extras, Outputs, is_container};
+use super::place::{Place, Places};
+use super::preflight::{self, Checks, Findings};
+use super::project::Project;
+use super::registry::{client, look_up_client};
+use super::resolve::{Resolved, Selection};
+use super::session::Session;
+use super::sharing::{PublishTo, Sources, Target};
+use super::writer::{FileWriter, Writer};
+use crate::build::{
+    Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, OutputEntry, Package, Ports, Registries, Reuse,
+};
+use crate::dropin::OutputType;
+use crate::element::Environment;
+use crate::oci::{DiffId, Repository};
+use crate::output::write_file;
+use crate::package::Reach;
+use crate::plan::Plan;
+use crate::port::{Event, Events, Limits};
+use crate::store::Store;
+
+/// One image to build, and what is to be written of it.
+pub(crate) struct Wanted<'a> {
+    pub(crate) image: Selection<'a>,
+    pub(crate) outputs: Vec<OutputType>,
+}
+
+/// How images are built. Front ends differ in these values, and in nothing else.
+pub(crate) struct Options<'a> {
+    /// Packages are fetched with these variables, and commands at break points get them.
+    pub(crate) environment: &'a Environment,
+    /// Whether the network may be used.
+    pub(crate) reach: Reach,
+    pub(crate) limits: Limits,
+    pub(crate) reuse: Reuse,
+    pub(crate) on_miss: OnMiss,
+    pub(crate) on_failure: OnFailure,
+    /// Where steps are looked up; empty for what the project says.
+    pub(crate) cache_from: &'a [Repository],
+    pub(crate) publish_to: PublishTo,
+    pub(crate) unpublished: Unpublished,
+    /// Where the caller's commands stop the build.
+    pub(crate) breaks: Option<Pauses<'a>>,
+    pub(crate) extras: &'a Extras,
+    pub(crate) places: &'a dyn Places,
+    /// Is shown the root file system of all layers, before outputs are written.
+    pub(crate) inspect: Option<&'a Inspect<'a>>,
+}
+
+/// Looks at the root file system at a path.
+pub(crate) type Inspect<'a> = dyn Fn(&Path) -> Result<(), Failure> + 'a;
+
+/// What it means that the steps of an image could not be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unpublished {
+    /// The build fails, when all images are built.
+    IsFailure,
+    /// A warning says so: callers that throw an image away whose build failed should not.
+    IsWarning,
+}
+
+/// Builds images of a project, writes their outputs and publishes their steps.
+pub(crate) fn build(
+    session: &Session<'_>,
+    project: &Project,
+    wanted: Vec<Wanted<'_>>,
+    options: &Options<'_>,
+    events: &dyn Events,
+) -> Result<(), Failure> {
+    let edges = Edges::new(session, options.environment.clone(), options.reach)?.limited(options.limits)?;
+    let images = resolve_all(project, wanted, &edges.store)?;
+    let tables = &project.file.registry;
+    let (look_up, client) = (look_up_client(session, tables)?, client(session, tables)?);
+    let sources = Sources::new(project, options.cache_from, &look_up, events);
+    let target = match options.reach {
+        Reach::Offline => None,
+        _ => Target::new(project, &options.publish_to, &client, events)?,
+    };
+    let breaks = options.breaks.map(|pauses| BreakIns { pauses, environment: options.environment });
+    let bases = RegistryBases { client: &client, store: &edges.store, events };
+    let run = Run {
+        builder: Builder {
+            ports: Ports { breaks: breaks.as_ref().map(|breaks| breaks as _), ..edges.ports(events) },
+            reuse: options.reuse,
+            on_miss: options.on_miss,
+            on_failure: options.on_failure,
+            registries: &registries(options, &sources, events),
+            surroundings: options.places.surroundings()?,
+        },
+        checks: &HostChecks { host: Host::of(session.process), store: &edges.store },
+        bases: (options.reach != Reach::Offline).then_some(&bases),
+        images: &edges.store,
+        writer: &FileWriter { interrupted: edges.interrupted.clone() },
+        target: target.as_ref(),
+        options,
+    };
+    run.all(&images)
+}
+
+fn resolve_all<'a>(
+    project: &Project,
+    wanted: Vec<Wanted<'a>>,
+    store: &Store,
+) -> Result<Vec<Image<'a>>, Failure> {
+    let resolve = |Wanted { image, outputs }| {
+        let resolved = project.resolve(image, store)?;
+        Ok(Image { resolved, outputs })
+    };
+    wanted.into_iter().map(resolve).collect()
+}
+
+/// Returns where steps are looked up: nowhere, if all are to be made again or nothing may be fetched.
+fn registries<'a>(options: &Options<'_>, sources: &'a Sources<'_>, events: &'a dyn Events) -> Registries<'a> {
+    match (options.reuse, options.reach) {
+        (Reuse::Refused, _) | (_, Reach::Offline) => Registries::none(events),
+        _ => sources.registries(),
+    }
+}
+
+/// An image, and what is to be written of it.
+pub(super) struct Image<'a> {
+    pub(super) resolved: Resolved<'a>,
+    pub(super) outputs: Vec<OutputType>,
+}
+
+/// One run of the verb, with the world behind ports.
+pub(super) struct Run<'a> {
+    pub(super) builder: Builder<'a>,
+    pub(super) checks: &'a dyn Checks,
+    /// `None` if the network may not be used.
+    pub(super) bases: Option<&'a dyn Bases>,
+    pub(super) images: &'a dyn Images,
+    pub(super) writer: &'a dyn Writer,
+    pub(super) target: Option<&'a Target<'a>>,
+    pub(super) options: &'a Options<'a>,
+}
+
+impl Run<'_> {
+    /// Builds images one after the other. All are checked before the first one is built.
+    pub(super) fn all(&self, images: &[Image<'_>]) -> Result<(), Failure> {
+        images.iter().flat_map(|image| &image.resolved.warnings).for_each(|message| self.warn(message));
+        let found = images.iter().map(|image| self.check(image)).collect::<Result<Vec<_>, _>>()?;
+        // An image that could not be published is there all the same, and so are those after it.
+        let mut unpublished = Ok(());
+        for (image, found) in images.iter().zip(&found) {
+            self.fetch_base(image, found)?;
+            let steps = self.build(image)?;
+            unpublished = unpublished.and(self.publish(image, &steps));
+        }
+        unpublished
+    }
+
+    fn check(&self, image: &Image<'_>) -> Result<Findings, Failure> {
+        let Image { resolved: Resolved { plan, disk, .. }, outputs } = image;
+        self.options.places.check(&plan.image, outputs)?;
+        let request = preflight::Request { plan, disk, outputs };
+        let found = preflight::check(self.checks, &self.builder.ports, self.builder.registries, request)?;
+        found.warnings.iter().for_each(|message| self.warn(message));
+        Ok(found)
+    }
+
+    /// Fetches the base if the store lacks it and the build comes to it: for its layers, or for the config of a container.
+    fn fetch_base(&self, image: &Image<'_>, found: &Findings) -> Result<(), Failure> {
+        let is_made = self.builder.reuse == Reuse::Refused || !found.has_base;
+        match self.bases {
+            Some(bases) if is_made || image.outputs.iter().any(is_container) => {
+                let Ports { store, events, .. } = self.builder.ports;
+                fetch_missing(&image.resolved.plan, store, bases, events)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.
+    fn build(&self, image: &Image<'_>) -> Result<Vec<BuiltStep>, Failure> {
+        let plan = &image.resolved.plan;
+        let steps = self.builder.stack(plan)?;
+        if let Some(inspect) = self.options.inspect {
+            self.builder.on_merged(&stack_of(&steps), inspect)??;
+        }
+        let place = self.options.places.place(&plan.image)?;
+        let place = place.as_ref();
+        // Before the outputs: a file that a hook left under the name of an output is replaced by that.
+        Delivery { place, builder: &self.builder }.run(plan, &steps)?;
+        let mut manifest = self.manifest(plan, &steps, place)?;
+        let written = self.write(image, &steps, place, &mut manifest);
+        // Hooks leave things there also if they fail.
+        place.hand_over()?;
+        let steps = written?;
+        self.record(&mut manifest, &steps, place)?;
+        Ok(steps)
+    }
+
+    fn manifest(
+        &self,
+        plan: &Plan,
+        steps: &[BuiltStep],
+        place: &dyn Place,
+    ) -> Result<ImageManifest, Failure> {
+        let packages = match place.manifest() {
+            Some(_) => self.inventory(plan, &stack_of(steps))?,
+            None => Vec::new(),
+        };
+        Ok(ImageManifest::new(plan, steps, packages))
+    }
+
+    /// Returns the packages of a stack of layers. Asking its package manager takes a sandbox on all layers, unpacked and looked
+    /// through, so the answer is taken over from the last build if that had the same layers.
+    fn inventory(&self, plan: &Plan, stack: &[DiffId]) -> Result<Vec<Package>, Failure> {
+        let known = match self.builder.reuse {
+            // A manifest that is damaged is replaced by this build's.
+            Reuse::Allowed => self.images.last_build(&plan.image).ok().flatten(),
+            Reuse::Refused => None,
+        };
+        match known.and_then(|document| ImageManifest::packages_of(&document, stack)) {
+            Some(packages) => Ok(packages),
+            None => Ok(self.builder.inventory(plan, stack)?),
+        }
+    }
+
+    fn write(
+        &self,
+        image: &Image<'_>,
+        steps: &[BuiltStep],
+        place: &dyn Place,
+        manifest: &mut ImageManifest,
+    ) -> Result<Vec<BuiltStep>, Failure> {
+        let Resolved { plan, disk, definition, .. } = &image.resolved;
+        if image.outputs.is_empty() && self.builder.surroundings.is_some() {
+            // What hooks of the final stage write is all that is written.
+            self.builder.finish(plan, &manifest.stack())?;
+        }
+        let outputs = Outputs {
+            builder: &self.builder,
+            images: self.images,
+            writer: self.writer,
+            plan,
+            steps,
+            image: definition,
+            disk: disk.request(&plan.image, plan.source_date_epoch),
+            place,
+            extras: self.options.extras,
+        };
+        outputs.write(manifest, &image.outputs)
+    }
+
+    /// Writes the manifest, which the store keeps, too, where it is kept.
+    fn record(
+        &self,
+        manifest: &mut ImageManifest,
+        steps: &[BuiltStep],
+        place: &dyn Place,
+    ) -> Result<(), Failure> {
+        let Some(file) = place.manifest() else { return Ok(()) };
+        self.take_over_earlier(manifest, place);
+        let document = serde_json::to_vec_pretty(manifest)?;
+        write_file(place.beside(), &file, &document)?;
+        let keys: Vec<_> = steps.iter().map(|step| step.input_key).collect();
+        self.images.save_build(&manifest.image, document, &keys)?;
+        // Last: until the image is built, its failure is worth a look.
+        Ok(self.images.forget_failed(&manifest.image)?)
+    }
+
+    /// Records the outputs of earlier builds that are still in the directory, and warns of stale ones.
+    fn take_over_earlier(&self, manifest: &mut ImageManifest, place: &dyn Place) {
+        let (directory, file) = (place.beside(), place.manifest().unwrap_or_default());
+        // A manifest that cannot be read is replaced: it may be another version's.
+        let earlier = directory.open_regular(&file).and_then(io::read_to_string);
+        let Ok(Ok(earlier)) = earlier.map(|text| serde_json::from_str(&text)) else { return };
+        // Only plain names: plywood writes outputs beside their manifest, and another user may have written this one.
+        let is_plain = |file: &str| Path::new(file).file_name().is_some_and(|name| name == file);
+        manifest.take_over(earlier, |output: &OutputEntry| {
+            is_plain(&output.file) && matches!(directory.status(output.file.as_ref()), Ok(Some(_)))
+        });
+        for output in &manifest.stale_outputs {
+            self.warn(&format!(
+                "`{}` is of an earlier build, with other layers: build it again with `-f {}`, or remove it",
+                directory.path().join(&output.file).display(),
+                output.format
+            ));
+        }
+    }
+
+    fn publish(&self, image: &Image<'_>, steps: &[BuiltStep]) -> Result<(), Failure> {
+        let Some(target) = self.target else { return Ok(()) };
+        let Resolved { plan, definition, .. } = &image.resolved;
+        let (builder, blobs) = (&self.builder, self.images.blobs());
+        let compression = definition.container.compression;
+        let published = target.publish(builder, blobs, (plan, steps), compression, self.checks.now()?);
+        match (published, self.options.unpublished) {
+            (Err(failure), Unpublished::IsWarning) => {
+                self.warn(&line(failure.as_ref()));
+                Ok(())
+            }
+            (published, _) => published,
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        self.builder.ports.events.emit(Event::Warning { message });
+    }
+}
+
+/// Returns the layers of steps, lowest first.
+pub(super) fn stack_of(steps: &[BuiltStep]) -> Vec<DiffId> {
+    steps.iter().flat_map(|step| step.diff_ids.iter().copied()).collect()
+}

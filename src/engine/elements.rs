@@ -1,0 +1,43 @@
+//! Elements that a project can use: found by name, and checked for mistakes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::failure::{Failure, Message};
+use super::project::Project;
+use crate::element::{Element, Finding, check_elements, nearest};
+use crate::load;
+
+impl Project {
+    /// Returns the element of this name.
+    pub(crate) fn element(&self, name: &str) -> Result<Arc<Element>, Failure> {
+        if let Some(unusable) = self.catalog.unusable().get(name) {
+            return Err(unusable.clone().into());
+        }
+        self.catalog.get(name).cloned().ok_or_else(|| {
+            let places: Vec<_> = self.element_path.iter().map(|dir| format!("`{}`", dir.display())).collect();
+            let known = self.catalog.iter().map(|element| element.name.as_str());
+            let hint = nearest(name, known).map(|nearest| format!("did you mean `{nearest}`?"));
+            Message::with_hint(
+                format!("element `{name}` not found in {}", places.join(", ")),
+                hint.unwrap_or_else(|| "plywood elements list".to_owned()),
+            )
+        })
+    }
+
+    /// Looks for mistakes in these elements, or in all.
+    pub(crate) fn check_elements(&self, wanted: &[String]) -> Result<Vec<Finding>, Failure> {
+        for name in wanted {
+            self.element(name)?;
+        }
+        let mut provided = BTreeSet::new();
+        for name in load::load_base_names(&self.layer_path)? {
+            provided.extend(load::load_base(&name, &self.layer_path)?.provided_names());
+        }
+        let mut findings = check_elements(&self.catalog, &provided);
+        findings.extend(load::check_syntax(&self.catalog)?);
+        let is_wanted = |finding: &Finding| wanted.iter().any(|name| name == finding.element.as_str());
+        findings.retain(|finding| wanted.is_empty() || is_wanted(finding));
+        Ok(findings)
+    }
+}

@@ -1,0 +1,53 @@
+//! What the store keeps of images, beside the layers that `build` knows: their containers, their last build, failed states.
+
+use crate::oci::DiffId;
+use crate::plan::InputKey;
+use crate::port::{Layer, LayerBlobs, StoreError};
+use crate::store::Store;
+
+/// Keeps images.
+pub(crate) trait Images {
+    /// Returns what gives out the bytes of layers.
+    fn blobs(&self) -> &dyn LayerBlobs;
+
+    /// Keeps the container of an image's build, for `plywood push`.
+    fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<(), StoreError>;
+
+    /// Forgets the container of an earlier build of an image, if that stands on another stack than this one.
+    fn forget_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError>;
+
+    /// Keeps the manifest of an image's build, and with it the steps that have these keys.
+    fn save_build(&self, image: &str, manifest: Vec<u8>, keys: &[InputKey]) -> Result<(), StoreError>;
+
+    /// Returns the manifest of the last build of an image, if it is kept.
+    fn last_build(&self, image: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Forgets the state that a failed hook of an image left.
+    fn forget_failed(&self, image: &str) -> Result<(), StoreError>;
+}
+
+impl Images for Store {
+    fn blobs(&self) -> &dyn LayerBlobs {
+        self
+    }
+
+    fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<(), StoreError> {
+        Store::save_container(self, image, config, layers).map(drop)
+    }
+
+    fn forget_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError> {
+        Store::forget_old_container(self, image, stack)
+    }
+
+    fn save_build(&self, image: &str, manifest: Vec<u8>, keys: &[InputKey]) -> Result<(), StoreError> {
+        Store::save_build(self, image, manifest, keys.iter().copied()).map(drop)
+    }
+
+    fn last_build(&self, image: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Store::last_build(self, image)
+    }
+
+    fn forget_failed(&self, image: &str) -> Result<(), StoreError> {
+        Store::forget_failed(self, image)
+    }
+}

@@ -1,0 +1,202 @@
+//! The verb `import`: a root file system from elsewhere as a base.
+
+use std::path::{Path, PathBuf};
+
+use super::failure::{Failure, Message};
+use super::fetch::{Fetch, Fetched};
+use super::project::machine_architecture;
+use super::registry::client;
+use super::session::{Session, open_store};
+use crate::distro::{Architecture, BaseDefinition, BaseName, BaseSource};
+use crate::element::Family;
+use crate::load;
+use crate::oci::{DiffId, Digest, Reference};
+use crate::port::{Events, Layer, StoreError};
+use crate::store::{Imported, Store};
+
+/// What is imported, and as what.
+pub(crate) struct Import<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) name: &'a BaseName,
+    /// The distribution, and its release; `None` where the root file system says it.
+    pub(crate) distro: Option<&'a str>,
+    pub(crate) release: Option<&'a str>,
+}
+
+/// A base that was imported.
+pub(crate) struct ImportedBase {
+    pub(crate) layers: usize,
+    /// Its definition.
+    pub(crate) path: PathBuf,
+}
+
+/// An imported root file system. Until it has a name in the store, the next garbage collection removes it.
+struct Taken {
+    diff_ids: Vec<DiffId>,
+    form: Form,
+    /// The reference that it can be fetched by again.
+    reference: Option<Reference>,
+}
+
+/// Its form in the store, before it has a name there.
+enum Form {
+    Imported(Imported),
+    Fetched(Fetched<Layer>),
+}
+
+impl Form {
+    fn save(&self, store: &Store, architecture: Architecture) -> Result<Digest, StoreError> {
+        match self {
+            Form::Imported(imported) => store.save_base(imported, architecture),
+            Form::Fetched(Fetched { config, layers, .. }) => store.save_base_layers(config, layers),
+        }
+    }
+}
+
+/// Stores the layers, and writes `layers/NAME.toml` into the project.
+pub(crate) fn import(
+    session: &Session<'_>,
+    import: &Import<'_>,
+    events: &dyn Events,
+) -> Result<ImportedBase, Failure> {
+    let Import { source, name, .. } = *import;
+    let file = load::load_project(&session.project)?;
+    let layers = session.project.join("layers");
+    refuse_to_replace(name, &layers)?;
+    let store = open_store(session)?;
+    let architecture = machine_architecture()?;
+    let Taken { diff_ids, form, reference } = match registry_reference(source)? {
+        Some(reference) => {
+            let client = client(session, &file.registry)?;
+            from_registry(&Fetch { client: &client, store: &store, events }, &reference)?
+        }
+        None => from_files(&store, source, architecture)?,
+    };
+    let (distro, release) = distribution(&store, import, &diff_ids)?;
+    let reference = reference.map(|reference| reference.to_string());
+    let family = Family::of(&distro).ok_or_else(|| unknown_distribution(source))?;
+    // Named only now: an import that fails before leaves nothing but what garbage collection removes.
+    let manifest = form.save(&store, architecture)?;
+    let base = BaseDefinition {
+        family,
+        distro,
+        release,
+        architectures: [architecture].into(),
+        provides: Default::default(),
+        env: Default::default(),
+        source: BaseSource::Stored { digest: manifest, reference },
+    };
+    Ok(ImportedBase { layers: diff_ids.len(), path: load::save_base(name, &base, &layers)? })
+}
+
+/// Refuses to replace a base that somebody wrote: one that was imported may be imported again.
+fn refuse_to_replace(name: &BaseName, layers: &Path) -> Result<(), Failure> {
+    let here = [layers.to_owned()];
+    if !load::load_base_names(&here)?.contains(name) {
+        return Ok(());
+    }
+    match load::load_base(name, &here)?.source {
+        BaseSource::Stored { .. } => Ok(()),
+        _ => Err(Message::with_hint(
+            format!(
+                "`{}` defines a base that was not imported",
+                layers.join(format!("{name}.toml")).display()
+            ),
+            "choose another name, or remove that file",
+        )),
+    }
+}
+
+/// Returns the reference that a source is, or `None` for one that lies in files: with a prefix, a path or an archive's name.
+fn registry_reference(source: &str) -> Result<Option<Reference>, Failure> {
+    if let Some(reference) = source.strip_prefix("docker://") {
+        return Ok(Some(reference.parse()?));
+    }
+    let is_prefixed = ["oci:", "docker-archive:"].iter().any(|prefix| source.starts_with(prefix));
+    let is_path = source.starts_with(['/', '.']) || Path::new(source).exists();
+    let is_archive = source.contains(".tar") || source.ends_with(".tgz");
+    if is_prefixed || is_path || is_archive {
+        return Ok(None);
+    }
+    Ok(Some(source.parse()?))
+}
+
+/// The digest that the tag has now is noted: the base stays what it is when the tag moves on.
+fn from_registry(fetch: &Fetch<'_>, reference: &Reference) -> Result<Taken, Failure> {
+    let fetched = fetch.base(reference)?;
+    Ok(Taken {
+        diff_ids: fetched.layers.iter().map(|layer| layer.diff_id).collect(),
+        reference: Some(Reference { digest: Some(fetched.digest), ..reference.clone() }),
+        form: Form::Fetched(fetched),
+    })
+}
+
+fn from_files(store: &Store, source: &str, architecture: Architecture) -> Result<Taken, Failure> {
+    let imported = import_files(store, source, architecture)?;
+    Ok(Taken { diff_ids: imported.diff_ids.clone(), form: Form::Imported(imported), reference: None })
+}
+
+fn import_files(store: &Store, source: &str, architecture: Architecture) -> Result<Imported, StoreError> {
+    let (go_architecture, _) = architecture.oci();
+    match source.split_once(':') {
+        Some(("oci", rest)) => {
+            let (directory, tag) = path_and_name(rest);
+            store.import_oci_layout(directory, tag, go_architecture)
+        }
+        Some(("docker-archive", rest)) => {
+            let (file, tag) = path_and_name(rest);
+            store.import_docker_archive(file, tag, go_architecture)
+        }
+        _ => store.import_rootfs_tar(Path::new(source)),
+    }
+}
+
+/// Splits `PATH[:NAME]`. Both may have colons, so the longest path that is there counts.
+fn path_and_name(text: &str) -> (&Path, Option<&str>) {
+    let ends = text.rmatch_indices(':').map(|(end, _)| (Path::new(&text[..end]), Some(&text[end + 1..])));
+    let all = std::iter::once((Path::new(text), None)).chain(ends);
+    let found = all.clone().find(|(path, _)| path.exists());
+    found.or_else(|| all.last()).unwrap_or((Path::new(text), None))
+}
+
+/// Returns the distribution and its release: as given, or as the root file system says itself.
+fn distribution(store: &Store, import: &Import<'_>, stack: &[DiffId]) -> Result<(String, String), Failure> {
+    // Without a look into the layers: they may be large.
+    if let (Some(distro), Some(release)) = (import.distro, import.release) {
+        return Ok((distro.to_owned(), release.to_owned()));
+    }
+    let told = os_release(store, stack)?;
+    let value = |given: Option<&str>, keys: &[&str]| {
+        let said = keys.iter().find_map(|key| told.iter().find(|(name, _)| name == key));
+        given.map(str::to_owned).or_else(|| said.map(|(_, value)| value.clone()))
+    };
+    let distro = value(import.distro, &["ID"]);
+    let release = value(import.release, &["VERSION_CODENAME", "VERSION_ID"]);
+    distro.zip(release).ok_or_else(|| unknown_distribution(import.source))
+}
+
+fn unknown_distribution(source: &str) -> Failure {
+    Message::with_hint(
+        format!("`{source}` does not say which distribution it is, or one that no family is known of"),
+        "add `--distro debian --release bookworm`",
+    )
+}
+
+/// Reads the variables of `os-release` in the highest layer that has the file. It is read from the archive, as unpacking needs
+/// root.
+fn os_release(store: &Store, stack: &[DiffId]) -> Result<Vec<(String, String)>, Failure> {
+    const LIMIT_BYTES: u64 = 64 << 10;
+    for diff_id in stack.iter().rev() {
+        let text = store.peek(diff_id, &["usr/lib/os-release", "etc/os-release"], LIMIT_BYTES)?;
+        if let Some(text) = text {
+            return Ok(String::from_utf8_lossy(&text).lines().filter_map(assignment).collect());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Source: os-release(5).
+fn assignment(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.trim().split_once('=')?;
+    Some((name.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+}

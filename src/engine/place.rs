@@ -1,0 +1,137 @@
+//! Where the files of one image go, and whose they are: what front ends do not have in common.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::failure::{Failure, Message};
+use super::project::absolute;
+use crate::build::Surroundings;
+use crate::directory::Directory;
+use crate::dropin::OutputType;
+use crate::image::OutputFormat;
+use crate::output::{Destination, MemberNames, check_oci_layout};
+
+/// How the name of an image's manifest ends.
+const MANIFEST: &str = "manifest.json";
+
+/// Where the files of images go.
+pub(crate) trait Places {
+    /// Returns what hooks of the final stage may write to, if they may. Called before anything is built: a place that nothing can
+    /// be written to is refused now.
+    fn surroundings(&self) -> Result<Option<Surroundings>, Failure>;
+
+    /// Fails if an output of an image could not be put in place.
+    fn check(&self, image: &str, outputs: &[OutputType]) -> Result<(), Failure>;
+
+    /// Returns the place of the image of this name. Called when its layers are there.
+    fn place(&self, image: &str) -> Result<Rc<dyn Place + '_>, Failure>;
+}
+
+/// Where the files of one image go.
+pub(crate) trait Place {
+    /// Returns the place of an output whose name ends in a dot and `extension`.
+    fn destination(&self, output: &OutputType, extension: &str) -> Destination;
+
+    /// Returns how members of archives are named.
+    fn members(&self) -> MemberNames;
+
+    /// Returns where files go that hooks leave in the directory that they start in.
+    fn work(&self) -> &Directory;
+
+    /// Returns where files go that hooks leave beside the image.
+    fn beside(&self) -> &Directory;
+
+    /// Returns the file beside the image that its manifest is kept in, if it is kept.
+    fn manifest(&self) -> Option<OsString>;
+
+    /// Gives a file or directory that was made to its owner.
+    fn own(&self, directory: &Directory, name: &OsStr) -> io::Result<()>;
+
+    /// Gives everything that was written to its owner. Called after the outputs, also if one of them failed.
+    fn hand_over(&self) -> Result<(), Failure>;
+}
+
+/// As plywood's own commands have it: the outputs of all images in one directory, which is made when it is needed.
+pub(crate) struct OutputDirectory(pub(crate) PathBuf);
+
+impl Places for OutputDirectory {
+    fn surroundings(&self) -> Result<Option<Surroundings>, Failure> {
+        Ok(None)
+    }
+
+    fn check(&self, image: &str, outputs: &[OutputType]) -> Result<(), Failure> {
+        let path = absolute(&self.0)?;
+        // A directory that is not there is made when there is something to put there.
+        if !path.exists() {
+            return Ok(());
+        }
+        let place = InDirectory::new(&path, image)?;
+        for output in outputs {
+            let destination = place.destination(output, output.extension().unwrap_or_default());
+            match output {
+                OutputType::File(OutputFormat::Oci) => check_oci_layout(&destination)?,
+                _ => destination.check()?,
+            }
+        }
+        Ok(Destination::new(&place.directory, &place.file(MANIFEST)).check()?)
+    }
+
+    fn place(&self, image: &str) -> Result<Rc<dyn Place + '_>, Failure> {
+        Ok(Rc::new(InDirectory::new(&absolute(&self.0)?, image)?))
+    }
+}
+
+/// `<image>.<extension>` in one directory, all of it this user's.
+struct InDirectory {
+    directory: Directory,
+    image: String,
+}
+
+impl InDirectory {
+    /// Opens the directory; makes it if it is missing.
+    fn new(path: &Path, image: &str) -> Result<Self, Failure> {
+        let directory = Directory::create(path).map_err(|error| cannot_use(path, &error))?;
+        Ok(Self { directory, image: image.to_owned() })
+    }
+
+    fn file(&self, extension: &str) -> OsString {
+        format!("{}.{extension}", self.image).into()
+    }
+}
+
+/// Says that a directory cannot be made or opened.
+pub(crate) fn cannot_use(directory: &Path, error: &io::Error) -> Failure {
+    Message::plain(format!("cannot make or open the directory `{}`: {error}", directory.display()))
+}
+
+impl Place for InDirectory {
+    fn destination(&self, _: &OutputType, extension: &str) -> Destination {
+        Destination::new(&self.directory, &self.file(extension))
+    }
+
+    fn members(&self) -> MemberNames {
+        MemberNames::Bare
+    }
+
+    fn work(&self) -> &Directory {
+        &self.directory
+    }
+
+    fn beside(&self) -> &Directory {
+        &self.directory
+    }
+
+    fn manifest(&self) -> Option<OsString> {
+        Some(self.file(MANIFEST))
+    }
+
+    fn own(&self, _: &Directory, _: &OsStr) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn hand_over(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}

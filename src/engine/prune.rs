@@ -1,0 +1,45 @@
+//! The verb `cache prune`: deletes old steps from a repository that they are shared through.
+
+use super::failure::Failure;
+use super::host::now;
+use super::registry::{client, tables};
+use super::session::Session;
+use crate::build::Pruning;
+use crate::oci::Repository;
+use crate::port::Events;
+use crate::registry::{Access, CacheRepository};
+use crate::share::PrunePolicy;
+
+/// Which steps are deleted.
+pub(crate) struct Prune<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) older_than_seconds: i64,
+    pub(crate) keep_last: usize,
+    /// Deletes none of them.
+    pub(crate) dry_run: bool,
+}
+
+/// What a repository held.
+pub(crate) struct Pruned {
+    pub(crate) steps: usize,
+    /// How many of them were deleted, or would have been.
+    pub(crate) gone: usize,
+}
+
+/// Deletes the steps.
+pub(crate) fn prune(
+    session: &Session<'_>,
+    prune: &Prune<'_>,
+    events: &dyn Events,
+) -> Result<Pruned, Failure> {
+    let access = if prune.dry_run { Access::Pull } else { Access::Delete };
+    let client = client(session, &tables(session)?)?;
+    let remote = CacheRepository::new(client.remote(prune.repository, access), events);
+    let policy = PrunePolicy { since: now()? - prune.older_than_seconds, keep_last: prune.keep_last };
+    let pruning = Pruning::plan(&remote, &policy)?;
+    let pruned = Pruned { steps: pruning.steps, gone: pruning.gone.len() };
+    if pruned.gone > 0 && !prune.dry_run {
+        pruning.carry_out(&remote)?;
+    }
+    Ok(pruned)
+}

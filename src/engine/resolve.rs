@@ -1,0 +1,333 @@
+//! An image, resolved once: what it stands on, its elements, and all that follows from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::failure::{Failure, Message};
+use super::project::{Project, absolute};
+use super::redaction::redact;
+use super::session::home_of;
+use super::sources::{settings, sources};
+use crate::distro::{BaseDefinition, BaseName};
+use crate::element::{
+    BaseNames, Element, NativeProvider, OPERATING_SYSTEM, Order, Provider, Resolution, ResolveError,
+    preset_variables, resolve, sandwiches,
+};
+use crate::image::{ImageDefinition, ImageName};
+use crate::load;
+use crate::plan::{Foundation, Plan, Request, Step, element_variables, plan_image};
+use crate::store::Store;
+
+/// What an image is made of, by its definition and the elements alone.
+pub(crate) struct Selection<'a> {
+    pub(crate) name: &'a ImageName,
+    pub(crate) definition: &'a ImageDefinition,
+    pub(crate) foundation: Foundation,
+    /// In the order of their layers.
+    pub(crate) elements: Vec<Arc<Element>>,
+    /// The elements whose work plywood does.
+    pub(crate) native: BTreeSet<NativeProvider>,
+}
+
+/// An image, ready to be built or explained.
+pub(crate) struct Resolved<'a> {
+    pub(crate) name: &'a ImageName,
+    pub(crate) definition: &'a ImageDefinition,
+    pub(crate) plan: Plan,
+    pub(crate) disk: Disk,
+    /// Of files that look as if they counted and are ignored, and of hooks that may run in the wrong order.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Project {
+    /// Returns the image of this name, resolved.
+    pub(crate) fn resolved(&self, name: &str, store: &Store) -> Result<Resolved<'_>, Failure> {
+        let (name, definition) = self.image(name)?;
+        self.resolve(self.elements_of(name, definition)?, store)
+    }
+
+    /// Returns what an image stands on, and its elements.
+    pub(crate) fn elements_of<'a>(
+        &self,
+        name: &'a ImageName,
+        definition: &'a ImageDefinition,
+    ) -> Result<Selection<'a>, Failure> {
+        let (foundation, Resolution { elements, native, .. }) = match &definition.base {
+            Some(base) => self.on_base(base, definition)?,
+            None => self.without_base(name, definition)?,
+        };
+        Ok(Selection { name, definition, foundation, elements, native })
+    }
+
+    fn on_base(&self, name: &BaseName, image: &ImageDefinition) -> Result<(Foundation, Resolution), Failure> {
+        let definition = load::load_base(name, &self.layer_path)?;
+        let provides = definition.provided_names();
+        let names = BaseNames { base: name.as_str(), provides: &provides };
+        let resolution = resolve(&self.catalog, &image.elements, Some(names), image.order)?;
+        Ok((Foundation::Base { name: name.clone(), definition: Box::new(definition) }, resolution))
+    }
+
+    fn without_base(
+        &self,
+        name: &ImageName,
+        image: &ImageDefinition,
+    ) -> Result<(Foundation, Resolution), Failure> {
+        if image.elements.is_empty() {
+            return Err(Message::with_hint(
+                format!("image `{name}` has no base"),
+                "add `base = \"debian-bookworm\"`, or the name of another file of `layers/`",
+            ));
+        }
+        let resolution = resolve(&self.catalog, &image.elements, None, image.order)?;
+        match resolution.provided.get(OPERATING_SYSTEM) {
+            Some(Provider::Element(provider)) => {
+                Ok((Foundation::Elements { operating_system: provider.clone() }, resolution))
+            }
+            _ => Err(ResolveError::NoOperatingSystem.into()),
+        }
+    }
+
+    /// Plans an image and its disk. Fetches what its elements ask for into the cache of `store`.
+    pub(crate) fn resolve<'a>(
+        &self,
+        selection: Selection<'a>,
+        store: &Store,
+    ) -> Result<Resolved<'a>, Failure> {
+        self.check_architecture(&selection.foundation)?;
+        let mut variables = self.variables(&selection);
+        let Selection { definition, elements, .. } = &selection;
+        let disk = Disk::load(&definition.disk, &self.dir, elements, &variables, self.disk_rules)?;
+        disk.add_variables(&mut variables);
+        if self.offline {
+            variables.insert("DIB_OFFLINE".to_owned(), "1".to_owned());
+        }
+        redact(&variables);
+        let plan = self.plan(&selection, &variables, store)?;
+        let warnings = selection.warnings();
+        let Selection { name, definition, .. } = selection;
+        Ok(Resolved { name, definition, plan, disk, warnings })
+    }
+
+    fn check_architecture(&self, foundation: &Foundation) -> Result<(), Failure> {
+        match foundation {
+            Foundation::Base { name, definition }
+                if !definition.architectures.contains(&self.architecture) =>
+            {
+                Err(Message::plain(format!(
+                    "base `{name}` is not to be had for this machine's architecture `{}`",
+                    self.architecture.debian()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns everything that hooks may be shown: the base's facts, the image's own settings, and what
+    /// diskimage-builder tells about the image.
+    fn variables(&self, selection: &Selection<'_>) -> BTreeMap<String, String> {
+        let Selection { name, definition, foundation, elements, native } = selection;
+        let names = elements.iter().map(|element| element.name.as_str());
+        let names = names.chain(native.iter().map(|provider| provider.name()));
+        let arch = [("ARCH".to_owned(), self.architecture.debian().to_owned())].into();
+        let of_base = |base: &BaseDefinition| base.variables(self.architecture);
+        let mut variables = foundation.base().map_or(arch, of_base);
+        variables.insert("IMAGE_NAME".to_owned(), name.to_string());
+        variables.extend(element_variables(elements));
+        variables.extend(preset_variables(names));
+        variables.extend(definition.env.clone());
+        variables
+    }
+
+    fn plan(
+        &self,
+        selection: &Selection<'_>,
+        variables: &BTreeMap<String, String>,
+        store: &Store,
+    ) -> Result<Plan, Failure> {
+        let Selection { name, definition, foundation, elements, native } = selection;
+        let source_date_epoch = load::load_epoch(self.file.project.source_date_epoch, &self.dir)?;
+        let settings = settings(elements, variables, source_date_epoch)?;
+        redact(&settings);
+        // Variables that fragments set may name files, too.
+        let named: BTreeMap<_, _> = settings.clone().into_iter().chain(variables.clone()).collect();
+        Ok(plan_image(&Request {
+            image: name.as_str(),
+            architecture: self.architecture,
+            source_date_epoch,
+            packages_revision: &self.file.packages.revision,
+            foundation,
+            order: definition.order,
+            elements,
+            variables,
+            settings: &settings,
+            sources: &sources(elements, &settings, &self.environment, store)?,
+            native,
+            files: &load::load_input_files(&self.dir, &definition.files)?,
+            machine: &load::load_machine_files(&load::MachineView {
+                elements,
+                variables: &named,
+                home: home_of(&self.environment).as_deref(),
+                directory: &absolute(&self.dir)?,
+                written: &[self.output.clone(), store.path().to_owned()],
+            }),
+            packages: &definition.packages,
+            seal: &store.seal()?,
+        })?)
+    }
+}
+
+impl Selection<'_> {
+    fn warnings(&self) -> Vec<String> {
+        let elements = &self.elements;
+        let skipped = elements.iter().flat_map(|element| {
+            element.skipped_hooks().into_iter().map(|hook| format!("element `{}`: {hook}", element.name))
+        });
+        let all = elements.iter().map(AsRef::as_ref);
+        let strays = elements.iter().flat_map(|element| {
+            let strays = element.strays(all.clone()).into_iter();
+            strays.map(move |stray| format!("element `{}`: {stray}", element.name))
+        });
+        let repeated = elements.iter().flat_map(|element| element.repeated_keys());
+        let repeated = repeated.map(|repeated| repeated.to_string());
+        let wrapped = match self.definition.order {
+            Order::Element => sandwiches(elements),
+            Order::Phase => Vec::new(),
+        };
+        let wrapped = wrapped.iter().map(|sandwich| format!("{sandwich} (`--order phase` keeps them so)"));
+        skipped.chain(strays).chain(repeated).chain(wrapped).collect()
+    }
+}
+
+impl Resolved<'_> {
+    /// Returns the step of this name; the final stage is none.
+    ///
+    /// # Errors
+    /// A message with the steps that the image has.
+    pub(crate) fn step(&self, name: &str) -> Result<&Step, Failure> {
+        self.plan.steps.iter().find(|step| step.name == name).ok_or_else(|| unknown_step(&self.plan, name))
+    }
+}
+
+/// Says that an image has no step of this name, and which it has.
+pub(crate) fn unknown_step(plan: &Plan, name: &str) -> Failure {
+    let names: Vec<_> = plan.steps.iter().map(|step| format!("`{}`", step.name)).collect();
+    Message::with_hint(
+        format!("image `{}` has no step `{name}`", plan.image),
+        format!("its steps are {}", names.join(", ")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::failure::line;
+    use crate::engine::session::{Process, Session};
+    use crate::engine::{Look, Project};
+    use crate::port::{Event, Events, SandboxError};
+
+    /// Keeps warnings.
+    #[derive(Default)]
+    struct Warnings(std::sync::Mutex<Vec<String>>);
+
+    impl Events for Warnings {
+        fn emit(&self, event: Event<'_>) {
+            if let Event::Warning { message } = event {
+                self.0.lock().unwrap().push(message.to_owned());
+            }
+        }
+    }
+
+    /// A project in a temporary directory, with a base and an element that counts how often its environment is sourced.
+    struct Scratch(tempfile::TempDir);
+
+    impl Scratch {
+        fn new(image: &str) -> Self {
+            let scratch = Self(tempfile::tempdir().unwrap());
+            scratch.write("plywood.toml", &format!("[image.web]\nelements = ['web']\n{image}"));
+            scratch.write(
+                "layers/tiny.toml",
+                "distro = 'debian'\nrelease = 'bookworm'\nfamily = 'debian'\nsource.mmdebstrap = { variant = 'minbase', suites = ['bookworm'] }",
+            );
+            let count = scratch.path().join("count");
+            let fragment = format!("echo >>{}; [ -n \"$DISTRO_NAME\" ] || exit 1", count.display());
+            scratch.write("elements/web/environment.d/10-web", &fragment);
+            scratch.write("elements/web/install.d/50-web", "not executable");
+            scratch
+        }
+
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn session<'a>(&self, process: &'a Process) -> Session<'a> {
+            let environment = std::env::vars().filter(|(name, _)| name == "PATH").collect();
+            let store = Some(self.path().join("store"));
+            Session {
+                process,
+                project: self.path().to_owned(),
+                store,
+                data_dir: self.path().join("data"),
+                environment,
+            }
+        }
+
+        fn plan(&self) -> Result<Warnings, Failure> {
+            let process = Process { mounts: Err(SandboxError::NotRoot), interrupted: Arc::default() };
+            let (session, events) = (self.session(&process), Warnings::default());
+            let project = Project::load(&session)?;
+            let look = Look { session: &session, project: &project, cache_from: &[], events: &events };
+            look.plan(&[]).map(|_| events)
+        }
+    }
+
+    #[test]
+    fn a_plan_resolves_each_image_once_and_warns_once() {
+        let scratch = Scratch::new("base = 'tiny'");
+        let warnings = scratch.plan().unwrap().0.into_inner().unwrap();
+        assert_eq!(fs::read_to_string(scratch.path().join("count")).unwrap().lines().count(), 1);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("element `web`: "), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_plan_fails_for_a_layout_that_is_wrong() {
+        let scratch = Scratch::new("base = 'tiny'\ndisk.layout = 'disk.yaml'");
+        scratch.write("disk.yaml", "- nonsense: {}\n");
+        let message = line(scratch.plan().err().unwrap().as_ref());
+        assert!(message.contains("disk.yaml"), "{message}");
+        assert!(!scratch.path().join("count").exists(), "nothing of an element has run");
+    }
+
+    #[test]
+    fn an_image_needs_a_base_or_an_element_that_makes_one() {
+        let cases = [("", "no element provides `operating-system`"), ("base = 'tiny'\norder = 'phase'", "")];
+        for (image, expected) in cases {
+            let found = Scratch::new(image).plan().err();
+            let message = found.map(|failure| line(failure.as_ref())).unwrap_or_default();
+            assert!(message.contains(expected) && message.is_empty() == expected.is_empty(), "{message}");
+        }
+    }
+
+    #[test]
+    fn hooks_see_the_facts_of_the_base_below_the_settings_of_the_image() {
+        let scratch = Scratch::new("base = 'tiny'\nenv = { DIB_RELEASE = 'mine' }");
+        let process = Process { mounts: Err(SandboxError::NotRoot), interrupted: Arc::default() };
+        let project = Project::load(&scratch.session(&process)).unwrap();
+        let (name, definition) = project.image("web").unwrap();
+        let variables: BTreeMap<_, _> = project.variables(&project.elements_of(name, definition).unwrap());
+        let value = |name: &str| variables.get(name).map(String::as_str);
+        assert_eq!((value("DISTRO_NAME"), value("DIB_RELEASE")), (Some("debian"), Some("mine")));
+        assert_eq!(value("IMAGE_NAME"), Some("web"));
+    }
+}

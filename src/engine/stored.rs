@@ -1,0 +1,94 @@
+//! The verbs of `store`: what it holds, what it can do without, whether it is sound.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::failure::{Failure, Message};
+use super::session::{Session, open_store, open_store_to_read};
+use crate::distro::BaseSource;
+use crate::load;
+use crate::oci::Digest;
+use crate::port::Events;
+use crate::store::{CheckReport, GcPolicy, GcReport, ListedImage, ListedRecord};
+
+/// Images that were removed.
+pub(crate) struct Removed {
+    pub(crate) names: BTreeSet<String>,
+    pub(crate) freed_bytes: u64,
+}
+
+/// Lists the built steps.
+pub(crate) fn list_records(session: &Session<'_>, events: &dyn Events) -> Result<Vec<ListedRecord>, Failure> {
+    Ok(open_store_to_read(session, events)?.list()?)
+}
+
+/// Lists the images.
+pub(crate) fn list_images(session: &Session<'_>, events: &dyn Events) -> Result<Vec<ListedImage>, Failure> {
+    Ok(open_store_to_read(session, events)?.list_images()?)
+}
+
+/// Removes what `policy` names, and what nothing needs.
+pub(crate) fn collect(session: &Session<'_>, policy: &GcPolicy) -> Result<GcReport, Failure> {
+    Ok(open_store(session)?.gc(policy)?)
+}
+
+/// Verifies every blob.
+pub(crate) fn verify(session: &Session<'_>) -> Result<CheckReport, Failure> {
+    Ok(open_store(session)?.check()?)
+}
+
+/// Removes images, and what no other needs. All names are checked before the first one is removed.
+///
+/// # Errors
+/// For the base of an image whose steps are in the store, unless with `force`.
+pub(crate) fn remove_images(
+    session: &Session<'_>,
+    words: &[String],
+    force: bool,
+) -> Result<Removed, Failure> {
+    let store = open_store(session)?;
+    let known = store.list_images()?;
+    let mut chosen: BTreeMap<&str, &ListedImage> = BTreeMap::new();
+    for word in words {
+        let found = find(session, &known, word);
+        if found.is_empty() {
+            let message = format!("store `{}` has no image `{word}`", store.path().display());
+            return Err(Message::with_hint(message, "to see which it has: plywood store images"));
+        }
+        chosen.extend(found.into_iter().map(|image| (image.name.as_str(), image)));
+    }
+    if let Some(used) = chosen.values().find(|image| !force && !image.used_by.is_empty()) {
+        return Err(in_use(used));
+    }
+    for name in chosen.keys() {
+        store.remove_image(name)?;
+    }
+    // Without age and size, a collection removes only what no record and no name needs.
+    let GcReport { freed_bytes, .. } = store.gc(&GcPolicy::default())?;
+    Ok(Removed { names: chosen.into_keys().map(str::to_owned).collect(), freed_bytes })
+}
+
+fn in_use(image: &ListedImage) -> Failure {
+    let users: Vec<_> = image.used_by.iter().map(|name| format!("`{name}`")).collect();
+    let message =
+        format!("`{}` is the base of {}, whose steps are in the store", image.name, users.join(", "));
+    let hint = "to remove it all the same: plywood store rm --force; steps that no recent build used go with \
+                plywood store gc";
+    Message::with_hint(message, hint)
+}
+
+/// Returns the images that a word names: by their name, their digest, or the name that the project gives an imported base.
+fn find<'i>(session: &Session<'_>, known: &'i [ListedImage], word: &str) -> Vec<&'i ListedImage> {
+    let named: Vec<_> = known.iter().filter(|image| image.name == word).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let of_project = || {
+        let base = load::load_base(&word.parse().ok()?, &[session.project.join("layers")]).ok()?;
+        match base.source {
+            BaseSource::Stored { digest, .. } => Some(digest),
+            _ => None,
+        }
+    };
+    let digest = word.parse::<Digest>().ok().or_else(of_project);
+    known.iter().filter(|image| Some(image.manifest) == digest).collect()
+}

@@ -1,0 +1,148 @@
+//! Writes outputs to files: the edge `output`, as [`super::outputs`] sees it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::failure::Failure;
+use crate::block::LoopWriter;
+use crate::disk::Identity;
+use crate::element::Environment;
+use crate::layer::Encoding;
+use crate::output::{
+    ClusterCache, ContainerImage, Converter, Destination, DiskFormat, Qcow2Options, QemuFormat, TarForm,
+    Written, load_into_docker, write_docker_archive, write_oci_layout, write_squashfs, write_tar,
+};
+use crate::port::{DiskWriter, LayerBlobs};
+
+/// Writes outputs.
+pub(crate) trait Writer {
+    /// Returns what lays out disks, and mounts them at `mount`.
+    fn disks(&self, mount: PathBuf) -> Box<dyn DiskWriter + '_>;
+
+    /// Writes the complete disk `raw` in another format.
+    fn convert(
+        &self,
+        raw: &Path,
+        to: &Destination,
+        conversion: Conversion<'_>,
+        identity: &DiskIdentity<'_>,
+    ) -> Result<Written, Failure>;
+
+    /// Writes an archive of the root file system at `root`. No time in it is later than `latest`, in seconds since 1970.
+    fn archive(
+        &self,
+        root: &Path,
+        to: &Destination,
+        archive: Archive<'_>,
+        latest: i64,
+    ) -> Result<Written, Failure>;
+
+    /// Writes a container, whose layers are in `blobs`.
+    fn container(
+        &self,
+        image: &ContainerImage<'_>,
+        blobs: &dyn LayerBlobs,
+        container: Container<'_>,
+    ) -> Result<Written, Failure>;
+}
+
+/// Who writes a disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Conversion<'a> {
+    /// plywood's converter.
+    Own(DiskFormat, Qcow2Options),
+    /// qemu-img, as the user says.
+    Qemu(QemuFormat<'a>),
+}
+
+/// What the bytes of a disk's file depend on beside its content.
+pub(crate) struct DiskIdentity<'a> {
+    pub(crate) image: &'a str,
+    pub(crate) source_date_epoch: i64,
+    /// The directory of compressed clusters of earlier disks, if they may be used.
+    pub(crate) clusters: Option<PathBuf>,
+}
+
+/// What an archive is.
+pub(crate) enum Archive<'a> {
+    Squashfs,
+    Tar(TarForm<'a>),
+}
+
+/// What a container is written as.
+pub(crate) enum Container<'a> {
+    OciLayout(Encoding, &'a Destination),
+    DockerArchive(&'a Destination),
+    /// Into the Docker engine that these variables name, by way of an archive.
+    Docker(&'a Path, &'a Environment),
+}
+
+/// Writes files, by the machine's loop devices and programs.
+pub(crate) struct FileWriter {
+    pub(crate) interrupted: Arc<AtomicBool>,
+}
+
+impl Writer for FileWriter {
+    fn disks(&self, mount: PathBuf) -> Box<dyn DiskWriter + '_> {
+        Box::new(LoopWriter::new(mount, self.interrupted.clone()))
+    }
+
+    fn convert(
+        &self,
+        raw: &Path,
+        to: &Destination,
+        conversion: Conversion<'_>,
+        identity: &DiskIdentity<'_>,
+    ) -> Result<Written, Failure> {
+        Ok(match conversion {
+            Conversion::Own(format, qcow2) => self.converter(identity, qcow2).convert(raw, to, format)?,
+            Conversion::Qemu(format) => {
+                self.converter(identity, Qcow2Options::default()).convert_for_qemu(raw, to, format)?
+            }
+        })
+    }
+
+    fn archive(
+        &self,
+        root: &Path,
+        to: &Destination,
+        archive: Archive<'_>,
+        latest: i64,
+    ) -> Result<Written, Failure> {
+        Ok(match archive {
+            Archive::Squashfs => write_squashfs(root, to, latest)?,
+            Archive::Tar(form) => write_tar(root, to, form, latest, &self.interrupted)?,
+        })
+    }
+
+    fn container(
+        &self,
+        image: &ContainerImage<'_>,
+        blobs: &dyn LayerBlobs,
+        container: Container<'_>,
+    ) -> Result<Written, Failure> {
+        Ok(match container {
+            Container::OciLayout(encoding, to) => write_oci_layout(image, encoding, blobs, to)?,
+            Container::DockerArchive(to) => write_docker_archive(image, blobs, to)?,
+            Container::Docker(archive, environment) => {
+                let written = write_docker_archive(image, blobs, &Destination::at(archive)?)?;
+                load_into_docker(archive, environment)?;
+                Written { path: PathBuf::from(image.name), ..written }
+            }
+        })
+    }
+}
+
+impl FileWriter {
+    fn converter(&self, identity: &DiskIdentity<'_>, qcow2: Qcow2Options) -> Converter {
+        let clusters = identity.clusters.clone();
+        Converter {
+            identity: Identity::new(identity.image),
+            source_date_epoch: identity.source_date_epoch,
+            qcow2,
+            clusters: clusters.map(|directory| ClusterCache::new(directory, identity.image)),
+            interrupt: self.interrupted.clone(),
+        }
+    }
+}
