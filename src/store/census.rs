@@ -119,13 +119,13 @@ impl Store {
             .unwrap_or_default())
     }
 
-    /// Returns the readable records of a directory with their files and last uses.
+    /// Returns the readable records of a directory, without evidence, with their files and last uses.
     pub(super) fn record_files(&self, directory: &Path) -> Result<Vec<(PathBuf, Record, u64)>, StoreError> {
         let mut records = Vec::new();
         for path in list_files(directory)? {
-            if let Some(record) = self.read_document(&path)? {
+            if let Some(stored) = self.read_record(&path)? {
                 let used = used(&path);
-                records.push((path, record, used));
+                records.push((path, stored.record, used));
             }
         }
         Ok(records)

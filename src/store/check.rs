@@ -107,8 +107,10 @@ impl Store {
         for directory in [self.layout().input_records(), self.layout().content_records()] {
             for path in list_files(&directory)? {
                 let _lock = self.lock_exclusive()?;
-                let is_good = match self.read_document::<Record>(&path)? {
-                    Some(record) => self.has_layers(&record)?,
+                let is_good = match self.read_record(&path)? {
+                    Some(stored) => {
+                        self.with_evidence(stored)?.map_or(Ok(false), |record| self.has_layers(&record))?
+                    }
                     None => false,
                 };
                 if !is_good {

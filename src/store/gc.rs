@@ -151,7 +151,7 @@ impl Collection<'_> {
             std::fs::remove_file(path).map_err(failed("remove", path))?;
             self.report.records += 1;
         }
-        Ok(())
+        self.store.collect_evidence()
     }
 
     fn collect_layers(&mut self, layers: &BTreeMap<DiffId, KnownLayer>) -> Result<(), StoreError> {

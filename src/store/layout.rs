@@ -128,6 +128,7 @@ impl Layout {
             "blobs/sha256",
             "records/input",
             "records/content",
+            "records/evidence",
             "layers",
             "imprints",
             "cache",
@@ -174,6 +175,14 @@ impl Layout {
 
     pub(super) fn content_records(&self) -> PathBuf {
         self.root.join("records/content")
+    }
+
+    pub(super) fn evidence(&self, digest: &Digest) -> PathBuf {
+        self.all_evidence().join(json_name(digest))
+    }
+
+    pub(super) fn all_evidence(&self) -> PathBuf {
+        self.root.join("records/evidence")
     }
 
     pub(super) fn layer(&self, diff_id: &DiffId) -> PathBuf {

@@ -6,6 +6,7 @@
 //! blobs/sha256/<hex>          layers, configs, manifests
 //! records/input/<hex>.json    built steps by input key
 //! records/content/<hex>.json  the same by content key
+//! records/evidence/<hex>.json what the hooks of a step read of the build host, by digest
 //! layers/<DiffID hex>.json    size of a layer, and its blobs in several encodings
 //! snapshots/<DiffID hex>/     a layer unpacked for overlayfs; removals are 0/0 character devices
 //! snapshots/<DiffID hex>@<ChainID hex>/  one that leans on the layers below it, in this stack
@@ -40,6 +41,7 @@ mod deferred;
 mod docker;
 mod document;
 mod encoding;
+mod evidence;
 mod failed;
 mod file;
 mod gc;
@@ -261,7 +263,7 @@ impl LayerStore for Store {
         let mut records = Vec::new();
         for entry in std::fs::read_dir(&directory).map_err(failed("read directory", &directory))? {
             let path = entry.map_err(failed("read directory", &directory))?.path();
-            records.extend(self.read_document(&path)?);
+            records.extend(self.read_record(&path)?.map(|stored| stored.record));
         }
         Ok(records)
     }
@@ -273,8 +275,9 @@ impl LayerStore for Store {
                 return Err(StoreError::MissingLayer { diff_id: *diff_id });
             }
         }
-        self.write_document(&self.layout().content_record(&record.content_key), record)?;
-        self.write_document(&self.layout().input_record(&record.input_key), record)
+        let stored = self.save_evidence(record)?;
+        self.write_document(&self.layout().content_record(&record.content_key), &stored)?;
+        self.write_document(&self.layout().input_record(&record.input_key), &stored)
     }
 
     fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {

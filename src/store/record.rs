@@ -94,7 +94,10 @@ impl Store {
     ) -> Result<Option<Record>, StoreError> {
         // A collector between the look at the layers and the mark would take them away.
         let _lock = self.lock_shared()?;
-        let Some(record) = self.read_document::<Record>(&path)?.filter(is_it) else { return Ok(None) };
+        let Some(stored) = self.read_record(&path)?.filter(|stored| is_it(&stored.record)) else {
+            return Ok(None);
+        };
+        let Some(record) = self.with_evidence(stored)? else { return Ok(None) };
         for diff_id in &record.diff_ids {
             if self.layer(diff_id)?.is_none() {
                 return Ok(None);

@@ -26,6 +26,7 @@ fn contents(store: &Path) -> BTreeSet<(String, u64)> {
         "layers",
         "records/input",
         "records/content",
+        "records/evidence",
         "snapshots",
         "cache/apt/packages",
         "logs/tiny/a",

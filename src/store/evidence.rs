@@ -1,0 +1,151 @@
+//! Keeps what hooks read of the build host beside the records of their steps.
+//!
+//! Evidence may tell of thousands of files, and is needed of one record at a time; to explain a miss, all records are read.
+//! So each has a file of its own, which the step's two records name by its digest.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::census::list_files;
+use super::file::{read_if_there, remove_if_there, write_whole};
+use crate::oci::{Digest, canonical_json};
+use crate::plan::{Evidence, Record};
+use crate::port::StoreError;
+
+/// A record as it is on disk: `records/input/<hex>.json`, `records/content/<hex>.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredRecord {
+    /// The record without its evidence.
+    pub record: Record,
+    /// The digest of the evidence, if there is one: `records/evidence/<hex>.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Digest>,
+}
+
+impl Store {
+    /// Reads a record without its evidence.
+    pub(super) fn read_record(&self, path: &Path) -> Result<Option<StoredRecord>, StoreError> {
+        self.read_document(path)
+    }
+
+    /// Returns the record with its evidence; `None` if that is missing or damaged.
+    pub(super) fn with_evidence(&self, stored: StoredRecord) -> Result<Option<Record>, StoreError> {
+        let StoredRecord { record, evidence } = stored;
+        let Some(digest) = evidence else { return Ok(Some(record)) };
+        let evidence = self.read_evidence(&digest)?;
+        Ok(evidence.map(|evidence| Record { evidence: Some(evidence), ..record }))
+    }
+
+    /// Writes the evidence of a record, and returns the record that names it.
+    pub(super) fn save_evidence(&self, record: &Record) -> Result<StoredRecord, StoreError> {
+        let mut record = record.clone();
+        let Some(evidence) = record.evidence.take() else {
+            return Ok(StoredRecord { record, evidence: None });
+        };
+        let bytes = canonical_json(&evidence);
+        let digest = Digest::of(&bytes);
+        // Written again if it is there: it may be damaged.
+        write_whole(&self.layout().evidence(&digest), &self.temporary()?, &bytes)?;
+        Ok(StoredRecord { record, evidence: Some(digest) })
+    }
+
+    fn read_evidence(&self, digest: &Digest) -> Result<Option<Evidence>, StoreError> {
+        let bytes = read_if_there(&self.layout().evidence(digest))?;
+        let bytes = bytes.filter(|bytes| Digest::of(bytes) == *digest);
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Removes evidence that no record names. The caller holds the store's lock alone: evidence is written before its records.
+    pub(super) fn collect_evidence(&self) -> Result<(), StoreError> {
+        let mut named = BTreeSet::new();
+        for directory in [self.layout().input_records(), self.layout().content_records()] {
+            for path in list_files(&directory)? {
+                named.extend(self.read_record(&path)?.and_then(|stored| stored.evidence));
+            }
+        }
+        let named: BTreeSet<_> = named.iter().map(|digest| self.layout().evidence(digest)).collect();
+        let all = list_files(&self.layout().all_evidence())?;
+        all.iter().filter(|path| !named.contains(*path)).try_for_each(|path| remove_if_there(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::{Aspect, HostRead, KeyFields};
+    use crate::port::LayerStore;
+    use crate::store::GcPolicy;
+
+    /// Returns a store with the record of a step that read this file of the host.
+    fn store(path: &str) -> (tempfile::TempDir, Store, Record) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let read = HostRead {
+            path: path.to_owned(),
+            aspect: Aspect::Content,
+            digest: None,
+            by: "extra-data.d/50-a".to_owned(),
+            stamp: None,
+        };
+        let fields = KeyFields::new([("name".to_owned(), path.to_owned())]);
+        let record = Record {
+            step: "a".to_owned(),
+            image: "i".to_owned(),
+            input_key: fields.input_key(None),
+            content_key: fields.content_key(None),
+            parent: None,
+            fields,
+            diff_ids: Vec::new(),
+            evidence: Some(Evidence { reads: vec![read], ..Evidence::default() }),
+        };
+        store.save(&record).unwrap();
+        (directory, store, record)
+    }
+
+    #[test]
+    fn a_record_has_its_evidence_and_a_list_of_records_has_none() {
+        let (_directory, store, record) = store("/srv/a");
+        assert_eq!(store.by_input(record.input_key).unwrap().as_ref(), Some(&record));
+        assert_eq!(store.by_content(record.content_key).unwrap().as_ref(), Some(&record));
+        assert_eq!(store.records().unwrap(), [Record { evidence: None, ..record }]);
+        assert_eq!(list_files(&store.layout().all_evidence()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_record_whose_evidence_is_damaged_is_not_found_until_it_is_saved_again() {
+        let (_directory, store, record) = store("/srv/a");
+        let path = list_files(&store.layout().all_evidence()).unwrap().remove(0);
+        let damages: [&[u8]; 2] = [b"{\"reads\":[]}", b"{"];
+        for damaged in damages {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(store.by_input(record.input_key).unwrap(), None);
+            store.save(&record).unwrap();
+            assert_eq!(store.by_input(record.input_key).unwrap().as_ref(), Some(&record));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(store.check().unwrap().dropped_records.len(), 2);
+        assert_eq!(store.records().unwrap(), []);
+    }
+
+    #[test]
+    fn evidence_goes_with_its_records() {
+        let (_directory, store, record) = store("/srv/a");
+        store.collect_evidence().unwrap();
+        assert!(store.by_input(record.input_key).unwrap().is_some());
+        for path in [
+            store.layout().input_record(&record.input_key),
+            store.layout().content_record(&record.content_key),
+        ] {
+            std::fs::remove_file(path).unwrap();
+        }
+        let policy = GcPolicy { unused_for: Some(Duration::from_secs(3600)), max_bytes: None };
+        store.gc(&policy).unwrap();
+        assert_eq!(list_files(&store.layout().all_evidence()).unwrap().len(), 0);
+    }
+}
