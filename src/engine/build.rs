@@ -171,16 +171,15 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// Fetches the base if the store lacks it and the build comes to it: for its layers, or for the config of a container.
+    /// Fetches the base if the store lacks it and the build comes to it: for its layers, or for the config of a container. A build
+    /// that will stop at a missing layer fetches nothing.
     fn fetch_base(&self, image: &Image<'_>, found: &Findings) -> Result<(), Failure> {
+        let stops = self.builder.on_miss == OnMiss::Fail && !found.has_all;
         let is_made = self.builder.reuse == Reuse::Refused || !found.has_base;
-        match self.bases {
-            Some(bases) if is_made || image.outputs.iter().any(is_container) => {
-                let Ports { store, events, .. } = self.builder.ports;
-                fetch_missing(&image.resolved.plan, store, bases, events)
-            }
-            _ => Ok(()),
-        }
+        let comes_to_it = !stops && (is_made || image.outputs.iter().any(is_container));
+        let Some(bases) = self.bases.filter(|_| comes_to_it) else { return Ok(()) };
+        let Ports { store, events, .. } = self.builder.ports;
+        fetch_missing(&image.resolved.plan, store, bases, events)
     }
 
     /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.

@@ -58,6 +58,8 @@ pub(super) struct Findings {
     pub(super) warnings: Vec<String>,
     /// Whether the lowest step has its layers.
     pub(super) has_base: bool,
+    /// Whether all steps have theirs.
+    pub(super) has_all: bool,
 }
 
 /// Checks that the host has what the build of an image will need, and that its clock is right.
@@ -71,7 +73,7 @@ pub(super) fn check(
     // The cheap checks first: the store and a loop device are tried only for a build that could succeed.
     check_clock(plan, checks.now()?)?;
     let forecasts = forecast(plan, ports.store, ports.host, registries)?;
-    let has_base = forecasts.first().is_some_and(is_hit);
+    let (has_base, has_all) = (forecasts.first().is_some_and(is_hit), forecasts.iter().all(is_hit));
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
         check_base_source(checks, &base.source)?;
     }
@@ -85,7 +87,7 @@ pub(super) fn check(
         disk.programs().into_iter().try_for_each(|(program, _)| require_whole(checks.tool(program)))?;
     }
     // Where all layers are there, the store need not have space for more.
-    if !forecasts.iter().all(is_hit) {
+    if !has_all {
         checks.store()?;
     }
     if makes_disk {
@@ -93,7 +95,7 @@ pub(super) fn check(
     }
     outputs.iter().try_for_each(|output| check_format(checks, output))?;
     let warnings = too_many_layers(&forecasts, plan, ports.store, outputs).into_iter().collect();
-    Ok(Findings { warnings, has_base })
+    Ok(Findings { warnings, has_base, has_all })
 }
 
 impl Request<'_> {
