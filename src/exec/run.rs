@@ -116,14 +116,21 @@ impl Run {
     /// # Errors
     /// As [`Run::run`].
     pub fn capture(&self) -> Result<Vec<u8>, ExecError> {
+        self.capture_both().map(|(output, _)| output)
+    }
+
+    /// The same, with the end of its standard error, secrets hidden.
+    pub fn capture_both(&self) -> Result<(Vec<u8>, String), ExecError> {
         let mut child = self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?;
         let errors = child.stderr.take().expect("standard error is piped");
         let errors = thread::spawn(move || read_tail(errors));
         let mut output = Vec::new();
         let read = child.stdout.take().expect("standard output is piped").read_to_end(&mut output);
         let stderr = errors.join().expect("reading a pipe does not panic");
-        self.conclude(child.wait(), read.and(stderr))?;
-        Ok(output)
+        let stderr = read.and(stderr);
+        let printed = stderr.as_ref().map_or_else(|_| String::new(), |printed| self.hide(printed.clone()));
+        self.conclude(child.wait(), stderr)?;
+        Ok((output, printed))
     }
 
     /// Runs it on the caller's terminal: its three streams are the caller's.

@@ -20,6 +20,9 @@ const BASH: Program = Program { name: "bash", package: "bash" };
 /// Expands its argument as diskimage-builder does: wildcards are left alone, for `*` is a reference.
 const EXPAND: &str = "set -euf; eval echo $1";
 
+/// The name by which the shell that expands speaks of itself.
+const EXPANDER: &str = "expand";
+
 /// Elements whose variables or lines a shell could not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
@@ -39,10 +42,16 @@ pub enum ShellError {
     #[error("environment.d of the image's elements fails on this machine")]
     Environment(#[source] ExecError),
     /// A fragment ended the shell before its time.
-    #[error("environment.d of the image's elements ends the shell that sources it")]
-    Ended,
+    #[error(
+        "{} ends the shell that sources it: fragments of environment.d are sourced, and may `return`, but not `exit`",
+        fragment_text(fragment.as_ref())
+    )]
+    Ended {
+        /// Whose fragment, and its name, as far as the shell has said.
+        fragment: Option<(ElementName, String)>,
+    },
     /// A line names a variable that is not set, or is no shell.
-    #[error("`{file}` of element `{element}`, line {line}, cannot be expanded")]
+    #[error("`{file}` of element `{element}`, line {line}, cannot be expanded: {printed}")]
     Line {
         /// Whose line.
         element: String,
@@ -51,8 +60,18 @@ pub enum ShellError {
         /// Counted from 1.
         line: usize,
         /// What the shell says.
-        source: ExecError,
+        printed: String,
     },
+    /// The shell could not be run.
+    #[error(transparent)]
+    Shell(ExecError),
+}
+
+fn fragment_text(fragment: Option<&(ElementName, String)>) -> String {
+    match fragment {
+        Some((element, name)) => format!("`environment.d/{name}` of element `{element}`"),
+        None => "environment.d of the image's elements".to_owned(),
+    }
 }
 
 /// Returns the variables that the fragments of environment.d of `elements` make of `variables`, on this machine.
@@ -70,28 +89,33 @@ pub fn source_environment(
     fragments.sort_by(|a, b| environment_order(a.0, b.0));
     let paths = fragments.iter().map(|(name, element)| path_of(element, name).display().to_string());
     let argv = environment_argv(paths);
-    let printed = bash(variables).args(&argv[1..]).capture();
-    let printed = printed.map_err(|error| failed_fragment(&fragments, error))?;
-    split_environment(&printed).1.ok_or(ShellError::Ended)
+    let printed = bash(variables).args(&argv[1..]).capture_both();
+    let (output, errors) = printed.map_err(|error| failed_fragment(&fragments, error))?;
+    split_environment(&output).1.ok_or_else(|| {
+        let last = last_fragment(&errors).and_then(|(path, _)| fragment_at(&fragments, path));
+        ShellError::Ended { fragment: last }
+    })
 }
 
 fn path_of(element: &Element, fragment: &str) -> PathBuf {
     element.root.join("environment.d").join(fragment)
 }
 
+/// Returns the element and the name of the fragment at `path`.
+fn fragment_at(fragments: &[(&str, &Arc<Element>)], path: &str) -> Option<(ElementName, String)> {
+    let at = fragments.iter().find(|(name, element)| path_of(element, name) == Path::new(path));
+    at.map(|(name, element)| (element.name.clone(), (*name).to_owned()))
+}
+
 /// Says which fragment it was that made the shell fail, and what it printed: the command line is the same for all of them.
 fn failed_fragment(fragments: &[(&str, &Arc<Element>)], error: ExecError) -> ShellError {
     let ExecError::Failed { exit, stderr, .. } = &error else { return ShellError::Environment(error) };
     let Some((path, printed)) = last_fragment(stderr) else { return ShellError::Environment(error) };
-    let sourced = fragments.iter().find(|(name, element)| path_of(element, name) == Path::new(path));
-    match sourced {
+    match fragment_at(fragments, path) {
         None => ShellError::Environment(error),
-        Some((fragment, element)) => ShellError::Fragment {
-            element: element.name.clone(),
-            fragment: (*fragment).to_owned(),
-            exit: *exit,
-            printed: without_trace(printed),
-        },
+        Some((element, fragment)) => {
+            ShellError::Fragment { element, fragment, exit: *exit, printed: without_trace(printed) }
+        }
     }
 }
 
@@ -104,14 +128,25 @@ pub fn expand_line(
     if !line.needs_shell() {
         return Ok(line.text.to_owned());
     }
-    let printed = bash(variables).args(["-c", EXPAND, "expand", line.text]).capture();
-    let printed = printed.map_err(|source| ShellError::Line {
+    let printed = bash(variables).args(["-c", EXPAND, EXPANDER, line.text]).capture();
+    let printed = printed.map_err(|error| unexpanded(element, line, error))?;
+    Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
+}
+
+/// Says what the shell found wrong with a line: its own command line and place mean nothing to the user.
+fn unexpanded(element: &Element, line: SourceLine<'_>, error: ExecError) -> ShellError {
+    let ExecError::Failed { stderr, .. } = error else { return ShellError::Shell(error) };
+    let own = |text: &'_ str| {
+        let text = text.strip_prefix(EXPANDER)?.strip_prefix(": ")?;
+        Some(text.strip_prefix("eval: ").unwrap_or(text).strip_prefix("line 1: ")?.to_owned())
+    };
+    let said = stderr.trim_end().lines().map(|text| own(text).unwrap_or_else(|| text.to_owned()));
+    ShellError::Line {
         element: element.name.to_string(),
         file: line.file.to_owned(),
         line: line.number,
-        source,
-    })?;
-    Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
+        printed: said.collect::<Vec<_>>().join("\n"),
+    }
 }
 
 fn bash(variables: &Environment) -> Run {
@@ -182,6 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_that_ends_the_shell_is_named() {
+        let (_dir, elements) = elements(&[
+            ("a/environment.d/10-a", "export DIB_A=a\n"),
+            ("b/environment.d/20-b", "[ -n \"${DIB_B:-}\" ] || exit 0\n"),
+            ("c/environment.d/30-c", "export DIB_C=c\n"),
+        ]);
+        let error = source_environment(&elements, &variables(&[])).unwrap_err().to_string();
+        assert!(error.starts_with("`environment.d/20-b` of element `b` ends the shell"), "{error}");
+    }
+
+    #[test]
     fn lines_are_expanded_as_by_eval_echo() {
         let element = crate::element::fixture::element("web").build();
         let given = variables(&[("DIB_URL", "https://h/web"), ("DIB_NAME", "a b")]);
@@ -199,9 +245,8 @@ mod tests {
             let expanded = expand_line(&element, line, &given);
             assert_eq!(expanded.as_deref().ok(), expected, "{text}");
             if let Err(error) = expanded {
-                let place = "`source-repository-web` of element `web`, line 7, cannot be expanded";
-                assert_eq!(error.to_string(), place);
-                assert!(std::error::Error::source(&error).unwrap().to_string().contains("DIB_MISSING"));
+                let place = "`source-repository-web` of element `web`, line 7, cannot be expanded: ";
+                assert_eq!(error.to_string(), format!("{place}DIB_MISSING: unbound variable"));
             }
         }
     }
