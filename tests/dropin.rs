@@ -113,8 +113,15 @@ fn elements_are_listed_with_what_they_depend_on() {
         String::from_utf8(bash.stdout).unwrap(),
         format!("tiny web|{}{}\n", place("tiny"), place("web"))
     );
-    let run = work.run("element-info", &["absent"]);
-    assert!(run.stderr.starts_with("error: element `absent` not found"), "{}", run.stderr);
+    let run = work.run("element-info", &["zzzzzzzzzz"]);
+    assert_eq!(
+        run.stderr,
+        "error: element `zzzzzzzzzz` not found\n\
+         hint: add its directory to ELEMENTS_PATH, whose entries are separated by `:`\n"
+    );
+    assert_eq!(run.status, Some(1));
+    let run = work.run("element-info", &["tinny"]);
+    assert_eq!(run.stderr, "error: element `tinny` not found\nhint: did you mean `tiny`?\n");
     assert_eq!(run.status, Some(1));
 }
 

@@ -25,13 +25,6 @@ pub(super) fn chain(error: &Failure) -> String {
     [format!("error: {}\n", shown(&error.to_string()))].into_iter().chain(causes).collect()
 }
 
-/// Returns the text for an error with its chain of causes, and the hint that the message itself has. Other hints name
-/// commands on a project, which callers of diskimage-builder do not have.
-pub(super) fn chain_and_own_hint(error: &Failure) -> String {
-    let hint = causes_from(error.as_ref()).find_map(own_hint);
-    chain(error) + &hint.map(|hint| format!("hint: {}\n", shown(hint))).unwrap_or_default()
-}
-
 /// Returns the same as one line.
 pub(super) fn line(error: &Failure) -> String {
     bounded(one_line(error.as_ref()))

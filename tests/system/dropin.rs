@@ -142,6 +142,8 @@ fn the_status_of_a_hook_is_the_commands() {
         ("tiny worse", 4, "error: hook `finalise.d/50-worse` of element `worse` failed with exit status 4\n"),
         ("tiny bad other", 1, "50-bad"),
         ("tiny absent", 1, "error: element `absent` not found"),
+        ("tiny zzzzzzzzzz", 1, "\nhint: add its directory to ELEMENTS_PATH"),
+        ("tinny", 1, "error: element `tinny` not found\nhint: did you mean `tiny`?\n"),
         ("bad", 1, "error: no element provides `operating-system`"),
         ("empty", 1, "Failed to deploy the root element.\n"),
     ] {

@@ -5,7 +5,7 @@ use std::error::Error;
 use super::log::Log;
 use super::privilege::{Owner, end_with_caller, run_as_root};
 use super::settings::variable_of;
-use super::{Call, PLYWOOD, UPSTREAM_VERSION, image};
+use super::{Call, PLYWOOD, UPSTREAM_VERSION, image, told};
 use crate::cli::answer::line;
 use crate::cli::report::{self, Failure};
 use crate::dropin::{Arguments, Environment, Invocation, LogSettings, help};
@@ -63,7 +63,7 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
             0
         }
         Err(failure) => {
-            log.say(&report::chain_and_own_hint(&failure));
+            log.say(&told(&failure));
             if let Some(Exit::OverLimit(limit)) = exit_of(&failure) {
                 log.say(&format!("hint: if it needs more: raise {}", variable_of(limit)));
             }

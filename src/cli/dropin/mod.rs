@@ -18,7 +18,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::process::environment;
+use super::report::{Failure, Message, causes_from, chain, shown};
 use crate::dropin::{Command, Environment};
+use crate::element::ResolveError;
 use crate::engine::Process;
 
 pub(super) use test::{Verdict, tests_of};
@@ -28,6 +30,30 @@ const UPSTREAM_VERSION: &str = "3.43.0";
 
 /// How hints call plywood.
 const PLYWOOD: &str = "plywood";
+
+/// Returns the text for an error: its chain of causes, then what the caller of such a command can do. Hints of plywood's own
+/// commands name commands on a project and tables of `plywood.toml`, which callers of diskimage-builder do not have.
+fn told(failure: &Failure) -> String {
+    let hint = causes_from(failure.as_ref()).find_map(|error| {
+        let own = error.downcast_ref::<Message>().and_then(Message::hint).map(str::to_owned);
+        own.or_else(|| error.downcast_ref().and_then(missing_element))
+    });
+    chain(failure) + &hint.map(|hint| format!("hint: {}\n", shown(&hint))).unwrap_or_default()
+}
+
+/// Returns what to do about an element that is not found.
+fn missing_element(error: &ResolveError) -> Option<String> {
+    match error {
+        ResolveError::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+        ResolveError::Unknown { nearest: None, .. } => {
+            Some("add its directory to ELEMENTS_PATH, whose entries are separated by `:`".to_owned())
+        }
+        ResolveError::NoOperatingSystem => {
+            Some("add an element that makes an operating system, such as `debian-minimal`".to_owned())
+        }
+        _ => None,
+    }
+}
 
 /// One call of a command.
 struct Call<'a> {
