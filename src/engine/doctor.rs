@@ -9,7 +9,7 @@ use super::host::{Host, mirror, tool};
 use super::session::{Session, open_store};
 use crate::distro::AptMachine;
 use crate::element::Environment;
-use crate::host::{self, Finding, Standing, TOOLS, without_credentials};
+use crate::host::{self, Finding, Standing, TOOLS, tool_named, without_credentials};
 use crate::load::load_apt_sources;
 use crate::probe;
 
@@ -33,6 +33,9 @@ pub(crate) fn diagnose(session: &Session<'_>) -> Diagnosis {
     let store = of_store(session, &host);
     let mut programs = vec![host.device_mapper(), host::kvm(&probe::kvm(), probe::installer())];
     programs.extend(TOOLS.iter().map(tool));
+    if probe::is_installed(&tool_named("docker")) {
+        programs.push(host::docker_engine(&probe::docker_engine()));
+    }
     programs.extend(of_mirrors(&session.environment));
     Diagnosis { host: of_host, store, programs }
 }

@@ -1,6 +1,6 @@
 //! Programs of the host that outputs and bases need.
 
-use super::{Finding, Installer};
+use super::{Finding, Installer, Trial};
 
 /// A program, the Debian package that has it, and what needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,19 @@ pub const TOOLS: &[Tool] = &[
 /// Returns the tool of this name, which must be one of [`TOOLS`].
 pub fn tool_named(name: &str) -> Tool {
     *TOOLS.iter().find(|tool| tool.name == name).expect("every program that plywood calls is in the list")
+}
+
+/// Checks that the Docker engine answers whose client is installed.
+pub fn docker_engine(trial: &Trial) -> Finding {
+    const CHECK: &str = "docker engine";
+    match trial {
+        Trial::Works => Finding::ok(CHECK, "answers"),
+        Trial::Fails { reason, .. } => Finding::limited(
+            CHECK,
+            format!("no Docker engine answers (for the format docker): {reason}"),
+            "systemctl start docker, or set `DOCKER_HOST` to the address of another engine",
+        ),
+    }
 }
 
 /// Checks that a tool is installed.

@@ -3,12 +3,14 @@
 //! Each function is thin: it asks the kernel, a program or the network once and judges nothing. Nothing that is tried
 //! here outlives the trial.
 
+mod docker;
 mod kvm;
 mod machine;
 mod mirror;
 mod port;
 mod store;
 
+pub use docker::docker_engine;
 pub use kvm::{kvm, run_guest};
 pub use machine::{installer, is_installed, kernel_release, missing_place, namespaces, rights, try_action};
 pub use mirror::mirror;
