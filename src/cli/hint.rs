@@ -218,7 +218,13 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
         StoreError::WrongBase { found, .. } => Some(format!(
             "get the file that was meant, or write `digest = \"{found}\"` into the base's definition"
         )),
-        StoreError::Io { source, .. } => match source.kind() {
+        StoreError::Io { action, path, source } => match source.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory if action.ends_with("directory") => {
+                Some(format!(
+                    "something else has the name of a directory of the store: rm {}",
+                    path.display()
+                ))
+            }
             io::ErrorKind::StorageFull => Some(make_room(plywood)),
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 Some(OTHER_STORE.to_owned())

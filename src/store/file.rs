@@ -20,7 +20,13 @@ pub(super) fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> i
 
 /// Makes a directory and those above it.
 pub(super) fn create_directories(path: &Path) -> Result<(), StoreError> {
-    std::fs::create_dir_all(path).map_err(failed("create directory", path))
+    std::fs::create_dir_all(path).map_err(|error| failed("create directory", taken(path))(error))
+}
+
+/// Returns what has the name of a directory on the way to `path`, and is something else.
+fn taken(path: &Path) -> &Path {
+    let is_taken = |path: &&Path| path.symlink_metadata().is_ok() && !path.is_dir();
+    path.ancestors().find(is_taken).unwrap_or(path)
 }
 
 /// Makes a directory that only its owner enters, if it is not there. Unpacked layers hold programs that run as root
@@ -28,7 +34,7 @@ pub(super) fn create_directories(path: &Path) -> Result<(), StoreError> {
 pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt;
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         result => result.map_err(failed("create directory", path)),
     }
 }
