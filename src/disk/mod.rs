@@ -57,6 +57,6 @@ pub use partition::{BootFlag, Partition, PartitionEntry, PartitionKind};
 pub use probe::probe_answers;
 pub use request::DiskRequest;
 pub use secure_boot::{Signed, SignedChain, SignedFile, signed_config};
-pub use size::{ByteSize, ByteSizeError};
+pub use size::{ByteSize, ByteSizeError, LARGEST_DISK};
 use standard::Inodes;
 pub use standard::{Content, DiskSize, Firmware, LayoutError, Request, RootFs};

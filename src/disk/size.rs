@@ -25,6 +25,10 @@ impl ByteSizeError {
     }
 }
 
+/// The largest disk: beyond this, ext4 cannot keep the descriptors of its block groups in one of them. A size above it is a unit
+/// gone wrong.
+pub const LARGEST_DISK: ByteSize = ByteSize(256 << 40);
+
 const UNITS: &[(&str, u64)] = &[
     ("T", 1 << 40),
     ("G", 1 << 30),

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ByteSize, ByteSizeError, ExtVersion, Extent, FileSystem, FsKind, FsName, FstabEntry, Identity, Layout,
-    Lvm, MountPoint, Partition, PartitionEntry, PartitionKind, Place, SectorSize, Table,
+    ByteSize, ByteSizeError, ExtVersion, Extent, FileSystem, FsKind, FsName, FstabEntry, Identity,
+    LARGEST_DISK, Layout, Lvm, MountPoint, Partition, PartitionEntry, PartitionKind, Place, SectorSize,
+    Table,
 };
 
 const MIB: u64 = 1 << 20;
@@ -68,15 +69,27 @@ pub enum DiskSize {
     Given(ByteSize),
 }
 
-impl TryFrom<String> for DiskSize {
-    type Error = ByteSizeError;
+/// A text that is no size of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiskSizeError {
+    /// It is no size.
+    #[error(transparent)]
+    Size(#[from] ByteSizeError),
+    /// No file system holds so much.
+    #[error("`{0}` is too large for a disk: {LARGEST_DISK} at most")]
+    TooLarge(String),
+}
 
-    fn try_from(text: String) -> Result<Self, ByteSizeError> {
+impl TryFrom<String> for DiskSize {
+    type Error = DiskSizeError;
+
+    fn try_from(text: String) -> Result<Self, DiskSizeError> {
         match text.as_str() {
             "auto" => Ok(DiskSize::Auto),
             // Less than a MiB is a number whose unit was forgotten.
             size => match size.parse()? {
-                small if small < ByteSize::from_mebibytes(1) => Err(ByteSizeError::of(size)),
+                small if small < ByteSize::from_mebibytes(1) => Err(ByteSizeError::of(size).into()),
+                large if large > LARGEST_DISK => Err(DiskSizeError::TooLarge(text)),
                 size => Ok(DiskSize::Given(size)),
             },
         }

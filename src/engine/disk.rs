@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use crate::disk::{
-    Allowance, BlockDevices, DiskRequest, DiskSize, DiskSource, FsName, ParameterError, Request, RootFs,
-    RootParameters,
+    Allowance, BlockDevices, ByteSize, DiskRequest, DiskSize, DiskSource, FsName, ParameterError, Request,
+    RootFs, RootParameters,
 };
 use crate::element::Element;
 use crate::image::DiskSettings;
@@ -68,6 +68,14 @@ impl Disk {
                 RootFs::Ext4 => ("mke2fs", "e2fsprogs"),
                 RootFs::Xfs => ("mkfs.xfs", "xfsprogs"),
             }],
+        }
+    }
+
+    /// Returns the size that the image's settings give it; `None` for what the content needs, or a variable or file says.
+    pub(crate) const fn given_size(&self) -> Option<ByteSize> {
+        match self.settings.size {
+            DiskSize::Given(size) => Some(size),
+            DiskSize::Auto => None,
         }
     }
 

@@ -8,6 +8,7 @@ use super::failure::{Failure, Message};
 use super::host::require_whole;
 use super::outputs::is_container;
 use crate::build::{Forecast, Ports, Prospect, Registries, forecast, hooks_look_at_disk};
+use crate::disk::ByteSize;
 use crate::distro::BaseSource;
 use crate::dropin::OutputType;
 use crate::host::Finding;
@@ -19,6 +20,11 @@ use crate::port::LayerStore;
 ///
 /// Source: moby, `layer/layer_store.go`, `maxLayerDepth`; tried with Docker 28.
 const DOCKER_LAYERS: usize = 125;
+
+/// The largest disk that a VHD holds.
+///
+/// Source: Microsoft, "Features Description: Virtual Hard Disk Limits"; QEMU, `block/vpc.c`, `VHD_MAX_SECTORS`.
+const LARGEST_VHD: ByteSize = ByteSize::from_mebibytes(2040 << 10);
 
 /// What the checks before a build ask of the host.
 pub(crate) trait Checks {
@@ -58,8 +64,6 @@ pub(super) struct Findings {
     pub(super) warnings: Vec<String>,
     /// Whether the lowest step has its layers.
     pub(super) has_base: bool,
-    /// Whether all steps have theirs.
-    pub(super) has_all: bool,
 }
 
 /// Checks that the host has what the build of an image will need, and that its clock is right.
@@ -72,8 +76,9 @@ pub(super) fn check(
     let Request { plan, disk, outputs } = request;
     // The cheap checks first: the store and a loop device are tried only for a build that could succeed.
     check_clock(plan, checks.now()?)?;
+    outputs.iter().try_for_each(|output| check_size(plan, disk, output))?;
     let forecasts = forecast(plan, ports.store, ports.host, registries)?;
-    let (has_base, has_all) = (forecasts.first().is_some_and(is_hit), forecasts.iter().all(is_hit));
+    let has_base = forecasts.first().is_some_and(is_hit);
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
         check_base_source(checks, &base.source)?;
     }
@@ -87,7 +92,7 @@ pub(super) fn check(
         disk.programs().into_iter().try_for_each(|(program, _)| require_whole(checks.tool(program)))?;
     }
     // Where all layers are there, the store need not have space for more.
-    if !has_all {
+    if !forecasts.iter().all(is_hit) {
         checks.store()?;
     }
     if makes_disk {
@@ -95,7 +100,7 @@ pub(super) fn check(
     }
     outputs.iter().try_for_each(|output| check_format(checks, output))?;
     let warnings = too_many_layers(&forecasts, plan, ports.store, outputs).into_iter().collect();
-    Ok(Findings { warnings, has_base, has_all })
+    Ok(Findings { warnings, has_base })
 }
 
 impl Request<'_> {
@@ -146,6 +151,25 @@ fn count_layers(forecasts: &[Forecast], base_layers: Option<usize>) -> usize {
     });
     // One more is the final stage's.
     made.sum::<usize>() + 1
+}
+
+/// Refuses a disk that a format cannot hold.
+fn check_size(plan: &Plan, disk: &Disk, output: &OutputType) -> Result<(), Failure> {
+    let is_vhd = match output {
+        OutputType::File(format) => *format == OutputFormat::Vhd,
+        OutputType::Qemu(name) => name == "vpc",
+        OutputType::Docker => false,
+    };
+    match disk.given_size().filter(|size| is_vhd && *size > LARGEST_VHD) {
+        None => Ok(()),
+        Some(size) => Err(Message::with_hint(
+            format!(
+                "image `{}`: a disk of {size} is too large for {output}: {LARGEST_VHD} at most",
+                plan.image
+            ),
+            format!("set a smaller `size` in `[image.{}.disk]`, or choose another format", plan.image),
+        )),
+    }
 }
 
 /// Checks that what the base is made from is there.
@@ -206,8 +230,12 @@ fn check_format(checks: &dyn Checks, output: &OutputType) -> Result<(), Failure>
 mod tests {
     use super::*;
     use crate::build::Registries;
+    use std::collections::BTreeMap;
+
     use crate::distro::StoredFile;
+    use crate::engine::disk::DiskRules;
     use crate::engine::fake::{Machine, defined, image, outputs};
+    use crate::image::DiskSettings;
     use crate::oci::{DiffId, Digest};
     use crate::plan::InputKey;
     use crate::plan::fixture::Image;
@@ -274,6 +302,29 @@ mod tests {
             failure.unwrap(),
             "image type `vdx` is neither plywood's nor a format of this machine's qemu-img"
         );
+    }
+
+    #[test]
+    fn a_disk_that_a_vhd_cannot_hold_is_refused() {
+        let disk = |size: &str| {
+            let settings = DiskSettings { size: size.to_owned().try_into().unwrap(), ..Default::default() };
+            Disk::load(&settings, Path::new(""), &[], &BTreeMap::new(), DiskRules::Plywood).unwrap()
+        };
+        let plan = Image::bare().plan();
+        for (size, format, is_refused) in [
+            ("2040G", "vhd", false),
+            ("2041G", "vhd", true),
+            ("2041G", "vpc", true),
+            ("2041G", "qcow2", false),
+            ("auto", "vhd", false),
+        ] {
+            let found = check_size(&plan, &disk(size), &outputs(&[format])[0]);
+            let message = found.err().map(|failure| failure.to_string());
+            assert_eq!(message.is_some(), is_refused, "{size} {format}");
+            assert!(
+                message.is_none_or(|text| text.contains("2041G is too large for") && text.contains("2040G"))
+            );
+        }
     }
 
     #[test]

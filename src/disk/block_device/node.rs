@@ -3,7 +3,7 @@
 use super::fault::{Fault, Position, Problem};
 use super::fields::{Fields, Word};
 use super::size::{Size, parse_bytes};
-use crate::disk::{BootFlag, ByteSize, SectorSize, VolumeKind, VolumeSize};
+use crate::disk::{BootFlag, ByteSize, LARGEST_DISK, SectorSize, VolumeKind, VolumeSize};
 
 /// The disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,8 +117,14 @@ impl LocalLoop {
     }
 }
 
+/// Reads a size, which no disk can exceed.
 fn bytes(word: &Word) -> Result<u64, Fault> {
-    parse_bytes(&word.text).map_err(|error| word.at.fault(error.into()))
+    match parse_bytes(&word.text).map_err(|error| word.at.fault(error.into()))? {
+        large if large > LARGEST_DISK.bytes() => {
+            Err(bad(word, "a size of a disk", format!("{LARGEST_DISK}iB at most")))
+        }
+        bytes => Ok(bytes),
+    }
 }
 
 fn sector(word: &Word) -> Result<SectorSize, Fault> {

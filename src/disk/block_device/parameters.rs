@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::kind::FsType;
-use crate::disk::{Content, Inodes, SectorSize};
+use crate::disk::{Content, Inodes, LARGEST_DISK, SectorSize};
+
+/// The variable of the size of the disk.
+const SIZE: &str = "DIB_IMAGE_SIZE";
 
 /// Journals of this size survive a resize to many times the size of the image.
 const JOURNAL_MEBIBYTES: u64 = 64;
@@ -109,13 +112,18 @@ impl RootParameters {
         };
         let number = |variable| parsed(variable, |value| value, "a number");
         let elements = text("IMAGE_ELEMENT").unwrap_or_default();
+        let size_gibibytes = parsed(SIZE, without_unit, "GiB, such as `5` or `2.5`")?;
+        if size_gibibytes.is_some_and(|size| size > (LARGEST_DISK.bytes() >> 30) as f64) {
+            let value = owned(SIZE).unwrap_or_default();
+            return Err(ParameterError { variable: SIZE, value, expected: "262144 GiB at most" });
+        }
         Ok(Self {
             kind: owned("FS_TYPE").unwrap_or_else(|| "ext4".to_owned()),
             label: owned("ROOT_LABEL"),
             mkfs_options: owned("MKFS_OPTS").unwrap_or_default(),
             max_online_resize: owned("MAX_ONLINE_RESIZE"),
             journal_mebibytes: number("DIB_JOURNAL_SIZE")?.map(|size| size as u64),
-            size_gibibytes: parsed("DIB_IMAGE_SIZE", without_unit, "GiB, such as `5` or `2.5`")?,
+            size_gibibytes,
             extra_mebibytes: number("DIB_IMAGE_EXTRA_SIZE")?,
             sector: sector(text("DIB_BLOCK_SIZE"))?,
             allowance: match elements.contains("block-device-efi") {
@@ -285,6 +293,7 @@ mod tests {
     fn a_variable_that_is_no_number_is_named() {
         for (name, value, expected) in [
             ("DIB_IMAGE_SIZE", "500M", "DIB_IMAGE_SIZE is `500M`: expected GiB, such as `5` or `2.5`"),
+            ("DIB_IMAGE_SIZE", "9e9", "DIB_IMAGE_SIZE is `9e9`: expected 262144 GiB at most"),
             ("DIB_BLOCK_SIZE", "1024", "DIB_BLOCK_SIZE is `1024`: expected 512 or 4096"),
             ("DIB_JOURNAL_SIZE", "-1", "DIB_JOURNAL_SIZE is `-1`: expected a number"),
         ] {
