@@ -11,7 +11,7 @@ use super::failure::{Failure, line};
 use super::host::{Host, HostChecks};
 use super::images::Images;
 use super::outputs::{Extras, Outputs, is_container};
-use super::place::{Place, Places};
+use super::place::{Place, Places, refuse_store};
 use super::preflight::{self, Checks, Findings};
 use super::project::Project;
 use super::registry::{client, look_up_client};
@@ -80,6 +80,8 @@ pub(crate) fn build(
     events: &dyn Events,
 ) -> Result<(), Failure> {
     let edges = Edges::new(session, options.environment.clone(), options.reach)?.limited(options.limits)?;
+    // Before hooks are given a place, which makes its directory.
+    refuse_store(&options.places.directory()?, edges.store.path())?;
     let images = resolve_all(project, wanted, &edges.store)?;
     let tables = &project.file.registry;
     let (look_up, client) = (look_up_client(session, tables)?, client(session, tables)?);
@@ -171,15 +173,16 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// Fetches the base if the store lacks it and the build comes to it: for its layers, or for the config of a container. A build
-    /// that will stop at a missing layer fetches nothing.
+    /// Fetches the base if the store lacks it and the build comes to it: for its layers, or for the config of a container.
     fn fetch_base(&self, image: &Image<'_>, found: &Findings) -> Result<(), Failure> {
-        let stops = self.builder.on_miss == OnMiss::Fail && !found.has_all;
         let is_made = self.builder.reuse == Reuse::Refused || !found.has_base;
-        let comes_to_it = !stops && (is_made || image.outputs.iter().any(is_container));
-        let Some(bases) = self.bases.filter(|_| comes_to_it) else { return Ok(()) };
-        let Ports { store, events, .. } = self.builder.ports;
-        fetch_missing(&image.resolved.plan, store, bases, events)
+        match self.bases {
+            Some(bases) if is_made || image.outputs.iter().any(is_container) => {
+                let Ports { store, events, .. } = self.builder.ports;
+                fetch_missing(&image.resolved.plan, store, bases, events)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.

@@ -92,12 +92,7 @@ impl Machine {
         };
         let surroundings = places.surroundings()?;
         let run = Run {
-            builder: Builder {
-                surroundings,
-                reuse: front.reuse,
-                on_miss: front.on_miss,
-                ..self.world.builder(&registries)
-            },
+            builder: Builder { surroundings, reuse: front.reuse, ..self.world.builder(&registries) },
             checks: self,
             bases: front.online.then_some(self as &dyn Bases),
             images: self,
@@ -133,7 +128,6 @@ impl Machine {
 /// What a front end wants of a build.
 pub(super) struct Front<'a> {
     pub(super) reuse: Reuse,
-    pub(super) on_miss: OnMiss,
     pub(super) online: bool,
     /// Whether manifests are kept, as plywood does.
     pub(super) keeps_manifest: bool,
@@ -147,7 +141,6 @@ impl Front<'_> {
     /// As plywood's own commands.
     pub(super) const PLYWOOD: Self = Self {
         reuse: Reuse::Allowed,
-        on_miss: OnMiss::Build,
         online: true,
         keeps_manifest: true,
         has_surroundings: false,
@@ -206,6 +199,10 @@ impl<'a> Scratch<'a> {
 }
 
 impl Places for Scratch<'_> {
+    fn directory(&self) -> Result<PathBuf, Failure> {
+        Ok(self.place.path().to_owned())
+    }
+
     fn surroundings(&self) -> Result<Option<Surroundings>, Failure> {
         let directory = PathBuf::from("/caller");
         let surroundings = Surroundings { directory, further: Vec::new(), cache: None };

@@ -18,6 +18,9 @@ const MANIFEST: &str = "manifest.json";
 
 /// Where the files of images go.
 pub(crate) trait Places {
+    /// Returns the directory that outputs go to. It need not be there yet.
+    fn directory(&self) -> Result<PathBuf, Failure>;
+
     /// Returns what hooks of the final stage may write to, if they may. Called before anything is built: a place that nothing can
     /// be written to is refused now.
     fn surroundings(&self) -> Result<Option<Surroundings>, Failure>;
@@ -57,12 +60,16 @@ pub(crate) trait Place {
 pub(crate) struct OutputDirectory(pub(crate) PathBuf);
 
 impl Places for OutputDirectory {
+    fn directory(&self) -> Result<PathBuf, Failure> {
+        absolute(&self.0)
+    }
+
     fn surroundings(&self) -> Result<Option<Surroundings>, Failure> {
         Ok(None)
     }
 
     fn check(&self, image: &str, outputs: &[OutputType]) -> Result<(), Failure> {
-        let path = absolute(&self.0)?;
+        let path = self.directory()?;
         // A directory that is not there is made when there is something to put there.
         if !path.exists() {
             return Ok(());
@@ -79,8 +86,26 @@ impl Places for OutputDirectory {
     }
 
     fn place(&self, image: &str) -> Result<Rc<dyn Place + '_>, Failure> {
-        Ok(Rc::new(InDirectory::new(&absolute(&self.0)?, image)?))
+        Ok(Rc::new(InDirectory::new(&self.directory()?, image)?))
     }
+}
+
+/// Refuses outputs in a directory of the store: `store check` and `store gc` would take them for damage.
+pub(super) fn refuse_store(directory: &Path, store: &Path) -> Result<(), Failure> {
+    let found = directory.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
+    let is_inside =
+        found.zip(store.canonicalize().ok()).is_some_and(|(found, store)| found.starts_with(store));
+    if !is_inside {
+        return Ok(());
+    }
+    Err(Message::with_hint(
+        format!(
+            "cannot write outputs to `{}`: it is in the store `{}`",
+            directory.display(),
+            store.display()
+        ),
+        "name an output directory outside of the store with `-o`",
+    ))
 }
 
 /// `<image>.<extension>` in one directory, all of it this user's.
@@ -133,5 +158,32 @@ impl Place for InDirectory {
 
     fn hand_over(&self) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_in_the_store_are_refused_wherever_their_path_leads() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |path: &str| scratch.path().join(path);
+        std::fs::create_dir_all(at("store/layers")).unwrap();
+        std::fs::create_dir(at("out")).unwrap();
+        std::os::unix::fs::symlink("store/layers", at("link")).unwrap();
+        for (directory, is_refused) in [
+            ("store", true),
+            ("store/out", true),
+            ("store/not/yet/there", true),
+            ("link", true),
+            ("out/../store", true),
+            ("out", false),
+            ("store-of-images", false),
+            ("", false),
+        ] {
+            let found = refuse_store(&at(directory), &at("store"));
+            assert_eq!(found.is_err(), is_refused, "{directory}");
+        }
     }
 }

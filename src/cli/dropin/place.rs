@@ -40,6 +40,10 @@ impl<'a> CallersPlaces<'a> {
 }
 
 impl Places for CallersPlaces<'_> {
+    fn directory(&self) -> Result<PathBuf, Failure> {
+        outputs_of(self.request)
+    }
+
     fn surroundings(&self) -> Result<Option<Surroundings>, Failure> {
         let outputs = self.beside()?.outputs.path().to_owned();
         let directory = std::env::current_dir()?;
@@ -56,6 +60,13 @@ impl Places for CallersPlaces<'_> {
     fn place(&self, _: &str) -> Result<Rc<dyn Place + '_>, Failure> {
         Ok(self.beside()?)
     }
+}
+
+/// Returns the directory that the image's name leads to.
+fn outputs_of(request: &BuildRequest) -> Result<PathBuf, Failure> {
+    let here = std::env::current_dir()?;
+    let path = here.join(request.name.as_str());
+    Ok(path.parent().unwrap_or(&here).to_owned())
 }
 
 /// Opens the directory of the outputs. Makes it, for the caller through sudo, if it is missing; refuses one that nothing can be
@@ -110,8 +121,7 @@ struct Beside<'a> {
 impl<'a> Beside<'a> {
     fn new(request: &'a BuildRequest, owner: Option<Owner>) -> Result<Self, Failure> {
         let here = std::env::current_dir()?;
-        let path = here.join(request.name.as_str());
-        let outputs = output_directory(path.parent().unwrap_or(&here), owner)?;
+        let outputs = output_directory(&outputs_of(request)?, owner)?;
         let manifests = own_directory(&here, &request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
         let manifests = manifests.map(|path| Directory::of_file(&path)).transpose()?;
         let work = Directory::open(&here)?;
