@@ -68,9 +68,20 @@ pub fn base_environment(source_date_epoch: i64) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// Returns the file of certificate authorities that the caller's environment names, if any. Jobs see it as [`CA_BUNDLE`].
-pub fn ca_bundle(caller: &BTreeMap<String, String>) -> Option<&Path> {
-    CA_VARIABLES.iter().find_map(|name| non_empty(caller, name)).map(Path::new)
+/// A file of certificate authorities that the caller's environment names. Jobs see it as [`CA_BUNDLE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CaBundle<'a> {
+    /// The variable that names it.
+    pub variable: &'static str,
+    /// The file on the build host.
+    pub path: &'a Path,
+}
+
+/// Returns the file of certificate authorities that the caller's environment names, if any.
+pub fn ca_bundle(caller: &BTreeMap<String, String>) -> Option<CaBundle<'_>> {
+    CA_VARIABLES.iter().find_map(|variable| {
+        non_empty(caller, variable).map(|path| CaBundle { variable, path: Path::new(path) })
+    })
 }
 
 /// Returns the way to the network that the caller's environment names: proxies, and the file of certificate authorities
@@ -132,7 +143,8 @@ mod tests {
     #[test]
     fn one_named_authority_file_serves_every_program() {
         let caller = environment(&[("SSL_CERT_FILE", ""), ("PIP_CERT", "/etc/ssl/own.pem")]);
-        assert_eq!(ca_bundle(&caller), Some(Path::new("/etc/ssl/own.pem")));
+        let bundle = CaBundle { variable: "PIP_CERT", path: Path::new("/etc/ssl/own.pem") };
+        assert_eq!(ca_bundle(&caller), Some(bundle));
         let found = network_environment(&caller);
         for name in CA_VARIABLES {
             assert_eq!(found[name], CA_BUNDLE, "{name}");

@@ -15,7 +15,7 @@ mod transport;
 pub use architecture::{Architecture, ArchitectureError};
 pub use base::BaseDefinition;
 pub use environment::{
-    CA_BUNDLE, HOST_TOOLS, IMAGE_TOOLS, LIBRARY, PRIVATE, TOOLS, base_environment, ca_bundle,
+    CA_BUNDLE, CaBundle, HOST_TOOLS, IMAGE_TOOLS, LIBRARY, PRIVATE, TOOLS, base_environment, ca_bundle,
     network_environment, search_path,
 };
 pub use mirror::{

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::failure::Failure;
+use super::failure::{Failure, Message};
 use super::host::Host;
 use super::session::Session;
 use super::session::open_store;
 use super::sources::SourcesOfHooks;
 use crate::build::Ports;
+use crate::distro::ca_bundle;
 use crate::element::Environment;
 use crate::load::{self, HookLayout, HostFileSystem};
 use crate::package::{AptPackages, Reach};
@@ -36,7 +37,8 @@ impl Edges {
     /// Opens the store and gets ready to run hooks, with the caller's way to the network.
     ///
     /// # Errors
-    /// If the kernel is too old, or the process lacks rights that a build needs.
+    /// If the kernel is too old, the process lacks rights that a build needs, or a variable names certificate authorities that
+    /// cannot be read.
     pub(crate) fn new(
         session: &Session<'_>,
         environment: Environment,
@@ -45,6 +47,7 @@ impl Edges {
         let process = session.process;
         // Before the store is opened, which would make its directory for nothing.
         let mounts = Host::of(process).mounts()?;
+        check_authorities(&environment)?;
         let store = open_store(session)?;
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
@@ -84,4 +87,21 @@ impl Edges {
             breaks: None,
         }
     }
+}
+
+/// Checks the file of certificate authorities that each job will see in place of the caller's variables.
+fn check_authorities(environment: &Environment) -> Result<(), Failure> {
+    let Some(bundle) = ca_bundle(environment) else { return Ok(()) };
+    let reason = match fs::File::open(bundle.path).and_then(|file| file.metadata()) {
+        Ok(found) if found.is_dir() => "it is a directory".to_owned(),
+        Ok(_) => return Ok(()),
+        Err(error) => error.to_string(),
+    };
+    let (variable, path) = (bundle.variable, bundle.path.display());
+    Err(Message::with_hint(
+        format!(
+            "the variable `{variable}` names the certificate authorities `{path}`, which cannot be read: {reason}"
+        ),
+        format!("set `{variable}` to a file of certificates in PEM form, or unset it"),
+    ))
 }

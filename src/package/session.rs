@@ -384,7 +384,7 @@ impl PackageSession for AptSession<'_> {
 
     fn network_binds(&self) -> Vec<Bind> {
         let bundle = ca_bundle(&self.packages.caller).map(|bundle| Bind {
-            source: bundle.to_owned(),
+            source: bundle.path.to_owned(),
             target: CA_BUNDLE.to_owned(),
             access: Access::ReadOnly,
         });
