@@ -3,8 +3,8 @@
 use super::build::Unpublished;
 use super::fake::{Front, Machine, NOW, defined, image, outputs};
 use super::sharing::{NotPublished, Target};
+use crate::build::Reuse;
 use crate::build::fake_registry::Shelf;
-use crate::build::{OnMiss, Reuse};
 use crate::distro::BaseSource;
 use crate::element::fixture::element;
 use crate::image::{ImageDefinition, ImageName};
@@ -201,16 +201,6 @@ fn offline_a_missing_base_is_not_fetched_and_the_build_says_so() {
     let front = Front { online: false, ..Front::PLYWOOD };
     let error = build(&machine, &planned, &["tar"], &front).unwrap_err();
     assert!(error.contains("is not in the store"), "{error}");
-    assert!(!machine.take_calls().contains(&FETCH.to_owned()));
-}
-
-#[test]
-fn a_build_that_may_not_miss_fetches_no_base() {
-    let machine = Machine::default();
-    let (planned, _) = on_imported_base(&machine);
-    let front = Front { on_miss: OnMiss::Fail, ..Front::PLYWOOD };
-    let error = build(&machine, &planned, &["oci"], &front).unwrap_err();
-    assert!(error.ends_with("is not in the store, and misses are not allowed"), "{error}");
     assert!(!machine.take_calls().contains(&FETCH.to_owned()));
 }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DiskSettings;
-use super::value::{absolute_path, command, environment, packages, unique_list, user};
+use super::value::{absolute_path, command, environment, files, packages, unique_list, user};
 use crate::distro::BaseName;
 use crate::element::{ElementName, Order};
 
@@ -38,7 +38,7 @@ pub struct ImageDefinition {
     pub packages: Vec<String>,
     /// Files and directories of the project that hooks find by these names in `/tmp/in_target.d/files`. An element sees
     /// those that the variables it reads name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "files")]
     pub files: BTreeMap<String, PathBuf>,
     /// What to make of it.
     #[serde(default = "default_outputs", deserialize_with = "unique_list")]

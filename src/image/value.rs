@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
@@ -81,6 +82,47 @@ pub(super) fn environment<'de, D: Deserializer<'de>>(
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let variables = BTreeMap::<VariableName, VariableValue>::deserialize(deserializer)?;
     Ok(variables.into_iter().map(|(name, value)| (name.0, value.0)).collect())
+}
+
+/// Reads files that hooks find in one directory: a name in it for each, and where the file is.
+pub(super) fn files<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, PathBuf>, D::Error> {
+    let files = BTreeMap::<FileName, InputPath>::deserialize(deserializer)?;
+    Ok(files.into_iter().map(|(name, path)| (name.0, path.0)).collect())
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct FileName(String);
+
+impl<'de> Deserialize<'de> for FileName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        // The name is joined to the directory of hooks: a path could lead out of it.
+        match matches!(name.as_str(), "" | "." | "..") || name.contains(['/', '\0']) {
+            false => Ok(Self(name)),
+            true => Err(D::Error::custom(format!(
+                "`{}` in `files` cannot name a file in `/tmp/in_target.d/files`: \
+                 expected one name without `/` (directories are copied whole)",
+                name.escape_debug()
+            ))),
+        }
+    }
+}
+
+struct InputPath(PathBuf);
+
+impl<'de> Deserialize<'de> for InputPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = PathBuf::deserialize(deserializer)?;
+        // Joined to the project, it would be the whole project.
+        match path.as_os_str().is_empty() {
+            false => Ok(Self(path)),
+            true => Err(D::Error::custom(
+                "an empty path in `files`: expected a file or directory, relative to the project",
+            )),
+        }
+    }
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

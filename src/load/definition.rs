@@ -55,7 +55,7 @@ mod tests {
     use crate::image::Project;
 
     /// File, what is wrong with it, what to try.
-    const CASES: [(&str, &str, Option<&str>); 22] = [
+    const CASES: [(&str, &str, Option<&str>); 27] = [
         ("[image.a]\nelemnts = []\n", "2:1: unknown key `elemnts`", Some("did you mean `elements`?")),
         (
             "[image.a]\nzzz = 1\n",
@@ -79,6 +79,26 @@ mod tests {
         (
             "[image.a]\nenv = { \"a-b\" = \"1\" }\n",
             "2:9: `a-b` cannot name a variable: expected letters, digits and `_`, not starting with a digit",
+            None,
+        ),
+        (
+            "[image.a]\nfiles = { \"\" = \"x\" }\n",
+            "2:11: `` in `files` cannot name a file in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
+            None,
+        ),
+        (
+            "[image.a.files]\nx = \"x\"\n\"../x\" = \"x\"\n",
+            "3:1: `../x` in `files` cannot name a file in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
+            None,
+        ),
+        (
+            "[image.a]\nfiles = { \"/etc/x\" = \"x\" }\n",
+            "2:11: `/etc/x` in `files` cannot name a file in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
+            None,
+        ),
+        (
+            "[image.a]\nfiles = { x = \"\" }\n",
+            "2:15: an empty path in `files`: expected a file or directory, relative to the project",
             None,
         ),
         ("[image.a]\nelements = [\"a\", \"b\", \"a\"]\n", "2:12: `a` stands twice in the list", None),
@@ -107,6 +127,11 @@ mod tests {
         (
             "[image.a]\ndisk = { size = \"8\" }\n",
             "2:17: `8` is not a size: expected a whole number and a unit, such as `4G`, `512MiB` or `500MB`",
+            None,
+        ),
+        (
+            "[image.a]\ndisk = { size = \"9999999T\" }\n",
+            "2:17: `9999999T` is too large for a disk: 256T at most",
             None,
         ),
         ("[image.a.container]\nworkdir = \"src\"\n", "2:11: `src` is not an absolute path", None),

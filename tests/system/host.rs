@@ -203,6 +203,70 @@ fn what_only_disks_need_stops_only_disks() {
 }
 
 #[test]
+fn certificate_authorities_that_are_not_there_are_named_by_their_variable() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    for (variable, file) in [("SSL_CERT_FILE", "/nowhere/ca.pem"), ("REQUESTS_CA_BUNDLE", "/etc")] {
+        let mut command = project.command(&["build"]);
+        for other in ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO"] {
+            command.env_remove(other);
+        }
+        let run = command.env(variable, file).output().unwrap();
+        let message = text(&run.stderr);
+        let expected =
+            format!("error: the variable `{variable}` names the certificate authorities `{file}`, ");
+        assert!(message.starts_with(&expected), "{message}");
+        assert_eq!((run.status.code(), message.contains("install.d")), (Some(1), false), "{message}");
+    }
+}
+
+#[test]
+fn outputs_in_the_store_are_refused_before_anything_runs() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let store = project.store();
+    for directory in [store.clone(), store.join("out")] {
+        let run = project.run(&["build", "-o", directory.to_str().unwrap()]);
+        assert!(run.stderr.starts_with("error: cannot write outputs to "), "{}", run.stderr);
+        assert!(
+            run.stderr.contains("is in the store") && !run.stderr.contains("install.d"),
+            "{}",
+            run.stderr
+        );
+        assert_eq!(run.status, Some(1));
+    }
+    assert!(!store.join("out").exists());
+}
+
+#[test]
+fn a_docker_client_without_an_engine_is_noted_by_doctor() {
+    let project = Project::of_elements(&["a"]);
+    let (status, document) = doctor_in(&project, &["env", "DOCKER_HOST=unix:///nowhere/docker.sock"]);
+    assert_eq!(status, Some(0), "{document:#}");
+    let engine = finding(&document, "docker engine");
+    assert_eq!(engine["standing"], "limited", "{document:#}");
+    assert!(engine["found"].as_str().unwrap().starts_with("no Docker engine answers"), "{document:#}");
+}
+
+#[test]
+fn a_directory_of_the_store_that_is_none_is_named_with_what_to_do() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    let (exists, is_none) = ("File exists (os error 17)", "Not a directory (os error 20)");
+    for (name, cause) in [("layers", exists), ("records", is_none), ("work", exists)] {
+        let path = project.store().join(name);
+        let aside = project.store().with_extension("aside");
+        fs::rename(&path, &aside).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let run = project.run(&["plan"]);
+        let expected = format!(
+            "error: cannot create directory `DIR/store/{name}`\n  Caused by: {cause}\n\n\
+             hint: something else has the name of a directory of the store: rm DIR/store/{name}\n"
+        );
+        assert_eq!((run.status, run.stderr), (Some(1), expected));
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+}
+
+#[test]
 fn a_missing_program_is_named_with_its_package_and_what_needs_it() {
     let project = Project::of_elements(&["a"]);
     let without = without("/usr/bin/mmdebstrap");
