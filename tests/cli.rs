@@ -657,6 +657,47 @@ fn imported_bases_are_listed_and_removed_by_name_or_digest() {
     );
 }
 
+/// Gives the only image of the project's store a second name.
+fn name_again(project: &Project, name: &str) {
+    let path = project.store().join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut again = index["manifests"][0].clone();
+    again["annotations"]["org.opencontainers.image.ref.name"] = name.into();
+    index["manifests"].as_array_mut().unwrap().push(again);
+    std::fs::write(&path, index.to_string()).unwrap();
+}
+
+#[test]
+fn of_several_names_of_an_image_only_the_one_that_was_asked_for_is_removed() {
+    let project = Project::of_elements(&["one"]);
+    let archive = root_archive(&project);
+    assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
+    name_again(&project, "localhost:15999/team/web:1");
+    let images = || project.run(&["store", "images", "--json"]).json()["images"].clone();
+    let digest = images()[0]["digest"].as_str().unwrap().to_owned();
+    let run = project.run(&["store", "rm", &digest]);
+    assert_eq!(run.status, Some(1));
+    let names = format!("has several names: `base/{}`, `localhost:15999/team/web:1`", &digest[7..]);
+    assert!(run.stderr.contains(&names), "{}", run.stderr);
+    let run = project.run(&["store", "rm", "own", "--force", "--json"]).json();
+    assert_eq!(run["removed"], serde_json::json!([format!("base/{}", &digest[7..])]));
+    assert_eq!(images()[0]["name"], "localhost:15999/team/web:1");
+    assert_eq!(project.run(&["store", "rm", &digest]).status, Some(0));
+}
+
+#[test]
+fn a_collection_that_cannot_keep_to_its_limit_fails_and_names_the_images() {
+    let project = Project::of_elements(&["one"]);
+    let archive = root_archive(&project);
+    assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
+    assert_eq!(project.run(&["store", "gc", "--max-size", "1M"]).status, Some(0));
+    let run = project.run(&["store", "gc", "--max-size", "1K"]);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stdout.contains("removed 0 records"), "{}", run.stdout);
+    assert!(run.stderr.contains("a collection keeps imported and pulled images: `base/"), "{}", run.stderr);
+    assert!(run.stderr.contains("plywood store rm NAME"), "{}", run.stderr);
+}
+
 #[test]
 fn an_unreadable_index_is_named_and_set_aside_by_a_check() {
     let project = Project::of_elements(&["one"]);

@@ -507,7 +507,9 @@ pub(super) enum Store {
         /// Remove what was not used for this many days, but for the last build of each image
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         older_than: u64,
-        /// Then remove the longest unused, last builds too, until layers take no more than this: `20G`
+        /// Then remove the longest unused, last builds too, until layers and images take no more than this: `20G`
+        ///
+        /// Imported bases and pulled images stay: fails if they alone take more, and names them.
         #[arg(long, value_name = "SIZE")]
         max_size: Option<crate::disk::ByteSize>,
     },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::answer::{self, say};
 use super::args::{Global, Progress, Store as Command};
 use super::progress::{Detail, renderer, size};
-use super::report::Failure;
+use super::report::{Failure, Message};
 use crate::engine::{
     self, CheckReport, GcPolicy, GcReport, ImagesDocument, ListedImage, ListedRecord, Removed,
     RemovedDocument, Session, StepsDocument, list_records, remove_images,
@@ -26,20 +26,40 @@ pub(super) fn run(global: &Global, command: &Command, session: &Session<'_>) -> 
         Command::Gc { older_than, max_size } => {
             let unused_for = Some(Duration::from_secs(older_than.saturating_mul(DAY)));
             let policy = GcPolicy { unused_for, max_bytes: max_size.map(|size| size.bytes()) };
-            report_gc(&engine::collect(session, &policy)?)
+            report_gc(&engine::collect(session, &policy)?, policy.max_bytes)
         }
         Command::Check => report_check(&engine::verify(session)?),
     }
 }
 
-fn report_gc(report: &GcReport) -> Result<ExitCode, Failure> {
-    let GcReport { records, layers, blobs, freed_bytes, kept_bytes } = report;
+fn report_gc(report: &GcReport, max_bytes: Option<u64>) -> Result<ExitCode, Failure> {
+    let GcReport { records, layers, blobs, freed_bytes, kept_bytes, .. } = report;
     say!(
-        "removed {records} records, {layers} layers and {blobs} blobs ({}); layers take {} now",
+        "removed {records} records, {layers} layers and {blobs} blobs ({}); layers and images take {} now",
         size(*freed_bytes),
         size(*kept_bytes),
     )?;
-    Ok(ExitCode::SUCCESS)
+    match max_bytes {
+        Some(limit) if report.image_bytes > limit => Err(over_limit(report, limit)),
+        Some(limit) if *kept_bytes > limit => {
+            say!("this is more than {}: commands that are running use layers", size(limit))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says which images take more than `limit`.
+fn over_limit(report: &GcReport, limit: u64) -> Failure {
+    let images = report.images.iter().map(|(name, bytes)| format!("`{name}` ({})", size(*bytes)));
+    Message::with_hint(
+        format!(
+            "imported and pulled images, which a collection keeps, take more than {}: {}",
+            size(limit),
+            images.collect::<Vec<_>>().join(", ")
+        ),
+        "to remove an image that you do not need any more: plywood store rm NAME",
+    )
 }
 
 fn list(records: Vec<ListedRecord>, json: bool) -> Result<ExitCode, Failure> {
@@ -113,17 +133,20 @@ fn report_check(report: &CheckReport) -> Result<ExitCode, Failure> {
     for path in damaged_blobs {
         say!("damaged: {} (set aside; steps that need it are built again)", path.display())?;
     }
+    for diff_id in dropped_snapshots {
+        say!("unpacked layer {diff_id}: was not what its blob says, dropped")?;
+    }
+    // What follows from the above comes after it.
     for diff_id in dropped_layers {
         say!("layer {diff_id}: no good blob is left of it")?;
-    }
-    for path in dropped_records {
-        say!("record {}: dropped", path.display())?;
     }
     for name in dropped_images {
         say!("image {name}: dropped")?;
     }
-    for diff_id in dropped_snapshots {
-        say!("unpacked layer {diff_id}: was not what its blob says, dropped")?;
+    match dropped_records.len() {
+        0 => {}
+        1 => say!("dropped 1 record of a step: the step is built again")?,
+        count => say!("dropped {count} records of steps: the steps are built again")?,
     }
     if report.is_sound() {
         say!("sound")?;

@@ -8,7 +8,7 @@ use crate::distro::BaseSource;
 use crate::load;
 use crate::oci::Digest;
 use crate::port::Events;
-use crate::store::{CheckReport, GcPolicy, GcReport, ListedImage, ListedRecord};
+use crate::store::{CheckReport, GcPolicy, GcReport, ListedImage, ListedRecord, Store};
 
 /// Images that were removed.
 pub(crate) struct Removed {
@@ -49,12 +49,8 @@ pub(crate) fn remove_images(
     let known = store.list_images()?;
     let mut chosen: BTreeMap<&str, &ListedImage> = BTreeMap::new();
     for word in words {
-        let found = find(session, &known, word);
-        if found.is_empty() {
-            let message = format!("store `{}` has no image `{word}`", store.path().display());
-            return Err(Message::with_hint(message, "to see which it has: plywood store images"));
-        }
-        chosen.extend(found.into_iter().map(|image| (image.name.as_str(), image)));
+        let found = find(session, &store, &known, word)?;
+        chosen.insert(&found.name, found);
     }
     if let Some(used) = chosen.values().find(|image| !force && !image.used_by.is_empty()) {
         return Err(in_use(used));
@@ -76,19 +72,41 @@ fn in_use(image: &ListedImage) -> Failure {
     Message::with_hint(message, hint)
 }
 
-/// Returns the images that a word names: by their name, their digest, or the name that the project gives an imported base.
-fn find<'i>(session: &Session<'_>, known: &'i [ListedImage], word: &str) -> Vec<&'i ListedImage> {
-    let named: Vec<_> = known.iter().filter(|image| image.name == word).collect();
-    if !named.is_empty() {
-        return named;
+/// Returns the image that a word names: by its name, its digest, or the name that the project gives an imported base.
+fn find<'i>(
+    session: &Session<'_>,
+    store: &Store,
+    known: &'i [ListedImage],
+    word: &str,
+) -> Result<&'i ListedImage, Failure> {
+    let base = base_of_project(session, word);
+    let is_named = |image: &&ListedImage| image.name == word || base.as_ref() == Some(&image.name);
+    if let Some(named) = known.iter().find(is_named) {
+        return Ok(named);
     }
-    let of_project = || {
-        let base = load::load_base(&word.parse().ok()?, &[session.project.join("layers")]).ok()?;
-        match base.source {
-            BaseSource::Stored { digest, .. } => Some(digest),
-            _ => None,
+    let digest = word.parse::<Digest>().ok();
+    let found: Vec<_> = known.iter().filter(|image| Some(image.manifest) == digest).collect();
+    match found[..] {
+        [] => {
+            let message = format!("store `{}` has no image `{word}`", store.path().display());
+            Err(Message::with_hint(message, "to see which it has: plywood store images"))
         }
-    };
-    let digest = word.parse::<Digest>().ok().or_else(of_project);
-    known.iter().filter(|image| Some(image.manifest) == digest).collect()
+        [image] => Ok(image),
+        _ => {
+            let all: Vec<_> = found.iter().map(|image| format!("`{}`", image.name)).collect();
+            Err(Message::with_hint(
+                format!("the image `{word}` has several names: {}", all.join(", ")),
+                "to remove one of them: plywood store rm NAME",
+            ))
+        }
+    }
+}
+
+/// Returns the name in the store of the imported base that the project calls `word`.
+fn base_of_project(session: &Session<'_>, word: &str) -> Option<String> {
+    let base = load::load_base(&word.parse().ok()?, &[session.project.join("layers")]).ok()?;
+    match base.source {
+        BaseSource::Stored { digest, .. } => Some(Store::base_name(&digest)),
+        _ => None,
+    }
 }

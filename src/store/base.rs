@@ -13,7 +13,15 @@ use crate::distro::{Architecture, BaseSource, StoredFile};
 use crate::oci::{Digest, HashingReader, ImageConfig};
 use crate::port::{BaseImage, Blob, Layer, StoreError};
 
+/// Where the index has bases.
+pub(super) const BASE_PREFIX: &str = "base/";
+
 impl Store {
+    /// Returns the name in the index of the base that is defined by a manifest or file of this digest.
+    pub fn base_name(digest: &Digest) -> String {
+        format!("{BASE_PREFIX}{}", digest.hex())
+    }
+
     /// Returns the layers of a base that comes as layers, and its config; takes them in if they are not here.
     ///
     /// # Errors
@@ -32,7 +40,7 @@ impl Store {
             }
             BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base does not come as layers"),
         };
-        let name = base_name(&digest);
+        let name = Self::base_name(&digest);
         if let Some((_, manifest)) = self.images()?.into_iter().find(|(known, _)| *known == name)
             && let Ok(base) = self.stored_base(&manifest)
         {
@@ -91,7 +99,7 @@ impl Store {
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
     pub fn save_base_layers(&self, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
         // The name a user gave it is one project's: of another project's base of that name nothing would be left.
-        let name = base_name(&Digest::of(manifest_of(config, layers)));
+        let name = Self::base_name(&Digest::of(manifest_of(config, layers)));
         self.save_layers(&name, config, layers)
     }
 
@@ -100,7 +108,7 @@ impl Store {
     /// # Errors
     /// As [`Store::image`].
     pub fn base(&self, manifest: &Digest) -> Result<Option<StoredImage>, StoreError> {
-        self.image(&base_name(manifest))
+        self.image(&Self::base_name(manifest))
     }
 
     /// Returns config and layers of what was imported.
@@ -149,10 +157,10 @@ impl Store {
         let name = match source {
             BaseSource::Stored { digest, .. } => {
                 verify_manifest(digest, &manifest)?;
-                base_name(digest)
+                Self::base_name(digest)
             }
             BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
-                base_name(&file.digest)
+                Self::base_name(&file.digest)
             }
             BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base has no config"),
         };
@@ -160,11 +168,6 @@ impl Store {
         self.save_image(&name, &manifest)?;
         Ok(())
     }
-}
-
-/// Returns the name in the index of the base that is defined by a file of this digest.
-fn base_name(digest: &Digest) -> String {
-    format!("base/{}", digest.hex())
 }
 
 fn verify_manifest(expected: &Digest, manifest: &[u8]) -> Result<(), StoreError> {

@@ -1,8 +1,8 @@
 //! Removing what is not needed any more.
 //!
-//! Kept, whatever the policy: images and artifacts of the index, and all that was made or found since the oldest process
-//! that still has the store open began. Kept however old, as long as there is room: the steps of the last build of each
-//! image. No record is kept without those of the steps below it. Records go before layers, layers before blobs, all under the exclusive lock:
+//! Kept, whatever the policy: bases, pulled images and artifacts of the index, and all that was made or found since the oldest
+//! process that still has the store open began. Kept however old, as long as there is room: the steps and the container of the
+//! last build of each image. No record is kept without those of the steps below it. Records go before layers, layers before blobs, all under the exclusive lock:
 //! nobody finds a record whose layer is about to vanish, and a kill in between leaves blobs without use, never uses without
 //! blobs.
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 use oci_spec::image::ImageManifest;
 
 use super::Store;
+use super::build::{CONTAINER_PREFIX, PREFIX};
 use super::census::{KnownLayer, Snapshot, chain, list_files, used};
 use super::document::{parse, parse_digest};
 use super::file::failed;
@@ -26,7 +27,8 @@ use crate::port::StoreError;
 pub struct GcPolicy {
     /// Records, downloads and logs that were not used for so long, but for the records of the last build of each image.
     pub unused_for: Option<Duration>,
-    /// The records used longest ago, until layers take no more than this many bytes (unpacked ones included).
+    /// The records used longest ago, and containers that do not fit without them, until layers and images take no more than this
+    /// many bytes (unpacked layers included).
     pub max_bytes: Option<u64>,
 }
 
@@ -41,8 +43,10 @@ pub struct GcReport {
     pub blobs: u64,
     /// Bytes of all these.
     pub freed_bytes: u64,
-    /// Bytes of the layers that are left.
+    /// Bytes of the layers and images that are left.
     pub kept_bytes: u64,
+    /// Bases and pulled images, with the bytes that each keeps. They may share layers.
+    pub images: BTreeMap<String, u64>,
 }
 
 impl Store {
@@ -61,7 +65,7 @@ impl Store {
                 bin: &bin,
                 protected_since,
                 kept: BTreeSet::new(),
-                pinned: self.image_blobs()?,
+                pinned: self.named_blobs()?,
                 last_built: self.last_built()?,
                 report: GcReport::default(),
             };
@@ -78,27 +82,33 @@ impl Store {
         Ok(report)
     }
 
-    /// Returns the blobs that the images of the index need.
-    fn image_blobs(&self) -> Result<BTreeSet<Digest>, StoreError> {
-        let mut blobs = BTreeSet::new();
-        for (_, digest) in self.images()? {
-            blobs.insert(digest);
+    /// Returns the blobs that each image of the index needs, with their sizes.
+    fn named_blobs(&self) -> Result<BTreeMap<String, Blobs>, StoreError> {
+        let mut named = BTreeMap::new();
+        for (name, digest) in self.images()? {
             let path = self.layout().blob(&digest);
-            let manifest: ImageManifest = parse(&path, &self.read_blob(&digest)?)?;
+            let bytes = self.read_blob(&digest)?;
+            let manifest: ImageManifest = parse(&path, &bytes)?;
+            let mut blobs = Blobs::from([(digest, bytes.len() as u64)]);
             for blob in manifest.layers().iter().chain([manifest.config()]) {
-                blobs.insert(parse_digest(&path, blob)?);
+                blobs.insert(parse_digest(&path, blob)?, blob.size());
             }
+            named.insert(name, blobs);
         }
-        Ok(blobs)
+        Ok(named)
     }
 }
+
+/// Blobs with their sizes.
+type Blobs = BTreeMap<Digest, u64>;
 
 struct Collection<'a> {
     store: &'a Store,
     bin: &'a Scratch,
     protected_since: u64,
     kept: BTreeSet<DiffId>,
-    pinned: BTreeSet<Digest>,
+    /// The blobs that images need, by the names of these.
+    pinned: BTreeMap<String, Blobs>,
     last_built: BTreeSet<InputKey>,
     report: GcReport,
 }
@@ -106,18 +116,50 @@ struct Collection<'a> {
 impl Collection<'_> {
     fn run(&mut self, policy: &GcPolicy) -> Result<(), StoreError> {
         let layers = self.store.known_layers()?;
-        self.kept =
-            layers.values().filter(|layer| self.is_needed(layer)).map(|layer| layer.stored.diff_id).collect();
-        self.report.kept_bytes = self.kept.iter().map(|diff_id| bytes(&layers, diff_id)).sum();
+        // A limit counts for containers, too: their builds can make them again.
+        let is_container = |name: &String| policy.max_bytes.is_some() && name.starts_with(CONTAINER_PREFIX);
+        let containers: BTreeMap<_, _> = self.pinned.extract_if(.., |name, _| is_container(name)).collect();
+        let pinned = self.pinned_blobs();
+        let is_needed = |layer: &&KnownLayer| layer.used >= self.protected_since || has_any(layer, &pinned);
+        self.kept = layers.values().filter(is_needed).map(|layer| layer.stored.diff_id).collect();
+        self.report.kept_bytes = self.kept.iter().map(|diff_id| bytes(&layers, diff_id)).sum::<u64>()
+            + loose_bytes(&layers, &pinned);
         self.collect_records(policy, &layers)?;
+        self.collect_containers(containers, policy, &layers)?;
+        let is_of_build = |name: &str| name.starts_with(PREFIX) || name.starts_with(CONTAINER_PREFIX);
+        let images = self.pinned.iter().filter(|(name, _)| !is_of_build(name));
+        self.report.images = images.map(|(name, blobs)| (name.clone(), held(&layers, blobs))).collect();
         self.collect_layers(&layers)?;
         self.collect_blobs(&layers)
     }
 
-    /// Says whether a layer is needed without a record: by an image, or by a build that has not written it yet.
-    fn is_needed(&self, layer: &KnownLayer) -> bool {
-        layer.used >= self.protected_since
-            || layer.stored.blobs.iter().any(|blob| self.pinned.contains(&blob.digest))
+    /// Returns all blobs that images need.
+    fn pinned_blobs(&self) -> Blobs {
+        self.pinned.values().flatten().map(|(digest, bytes)| (*digest, *bytes)).collect()
+    }
+
+    /// Keeps the containers whose layers stay or fit, and forgets the others.
+    fn collect_containers(
+        &mut self,
+        containers: BTreeMap<String, Blobs>,
+        policy: &GcPolicy,
+        layers: &BTreeMap<DiffId, KnownLayer>,
+    ) -> Result<(), StoreError> {
+        for (name, blobs) in containers {
+            let own = layers.values().filter(|layer| has_any(layer, &blobs));
+            let own = own.map(|layer| layer.stored.diff_id);
+            let new: Vec<_> = own.filter(|diff_id| !self.kept.contains(diff_id)).collect();
+            let new_bytes: u64 = new.iter().map(|diff_id| bytes(layers, diff_id)).sum();
+            let total = self.report.kept_bytes + new_bytes;
+            if new_bytes == 0 || policy.max_bytes.is_none_or(|limit| total <= limit) {
+                self.kept.extend(new);
+                self.report.kept_bytes = total;
+                self.pinned.insert(name, blobs);
+            } else {
+                self.store.remove_from_index(&name)?;
+            }
+        }
+        Ok(())
     }
 
     fn collect_records(
@@ -189,7 +231,7 @@ impl Collection<'_> {
         let of_layers = self.kept.iter().filter_map(|diff_id| layers.get(diff_id));
         let of_layers = of_layers.flat_map(|layer| layer.stored.blobs.iter().map(|blob| blob.digest));
         let needed: BTreeSet<_> =
-            of_layers.chain(self.pinned.iter().copied()).map(|digest| layout.blob(&digest)).collect();
+            of_layers.chain(self.pinned_blobs().into_keys()).map(|digest| layout.blob(&digest)).collect();
         for path in list_files(&layout.blobs())? {
             // A new blob is named by nothing yet.
             if needed.contains(&path) || used(&path) >= self.protected_since {
@@ -206,6 +248,24 @@ impl Collection<'_> {
 
 fn bytes(layers: &BTreeMap<DiffId, KnownLayer>, diff_id: &DiffId) -> u64 {
     layers.get(diff_id).map_or(0, |layer| layer.blob_bytes() + layer.unpacked_bytes())
+}
+
+/// Returns true if one of these blobs holds the layer.
+fn has_any(layer: &KnownLayer, blobs: &Blobs) -> bool {
+    layer.stored.blobs.iter().any(|blob| blobs.contains_key(&blob.digest))
+}
+
+/// Returns the size of the blobs that hold no layer that is known: configs, manifests, layers that were pulled.
+fn loose_bytes(layers: &BTreeMap<DiffId, KnownLayer>, blobs: &Blobs) -> u64 {
+    let of_layers = layers.values().flat_map(|layer| &layer.stored.blobs);
+    let of_layers: BTreeSet<_> = of_layers.map(|blob| &blob.digest).collect();
+    blobs.iter().filter(|(digest, _)| !of_layers.contains(digest)).map(|(_, bytes)| bytes).sum()
+}
+
+/// Returns the size of what an image with these blobs keeps in the store.
+fn held(layers: &BTreeMap<DiffId, KnownLayer>, blobs: &Blobs) -> u64 {
+    let own = layers.values().filter(|layer| has_any(layer, blobs));
+    own.map(|layer| bytes(layers, &layer.stored.diff_id)).sum::<u64>() + loose_bytes(layers, blobs)
 }
 
 /// Removes files that came into `directory`, or anywhere beneath it, before a time. By the time of the inode: downloads
@@ -225,91 +285,10 @@ fn remove_old_files(directory: &Path, before: u64) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-    use std::time::UNIX_EPOCH;
-
+    use super::super::bench::{Bench, date};
     use super::*;
-    use crate::layer::{Encoder, Entry, Kind, Meta};
-    use crate::plan::{KeyFields, Record};
+    use crate::plan::Record;
     use crate::port::LayerStore;
-
-    struct Bench {
-        directory: tempfile::TempDir,
-        store: Store,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let directory = tempfile::tempdir().unwrap();
-            let store = Store::open(&directory.path().join("store")).unwrap();
-            Self { directory, store }
-        }
-
-        /// Stores a layer of about `kib` KiB and a record of it, both last used `days` ago.
-        fn step(&self, name: &str, kib: usize, days: u64) -> Record {
-            self.step_above(None, name, kib, days)
-        }
-
-        fn step_above(&self, parent: Option<&Record>, name: &str, kib: usize, days: u64) -> Record {
-            let content = name.repeat(kib * 1024 / name.len());
-            let entry = Entry { path: name.into(), kind: Kind::File(content.len() as u64), meta: Meta::NONE };
-            let mut encoder = Encoder::new(Vec::new());
-            encoder.append_file(&entry, &mut content.as_bytes()).unwrap();
-            let file = self.directory.path().join("rootfs.tar");
-            std::fs::write(&file, encoder.finish().unwrap().0).unwrap();
-            let diff_ids = self.store.import_rootfs_tar(&file).unwrap().diff_ids;
-            let fields = KeyFields::new([("name".to_owned(), name.to_owned())]);
-            let parent = parent.map(|parent| parent.input_key);
-            let (input_key, content_key) = (fields.input_key(parent), fields.content_key(None));
-            let (step, image) = (name.to_owned(), "i".to_owned());
-            let record =
-                Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
-            self.store.save(&record).unwrap();
-            let layer = self.store.layer(&record.diff_ids[0]).unwrap().unwrap();
-            let layout = self.store.layout();
-            for path in [
-                layout.input_record(&input_key),
-                layout.content_record(&content_key),
-                layout.layer(&record.diff_ids[0]),
-                layout.blob(&layer.blob),
-            ] {
-                date(path, days);
-            }
-            record
-        }
-
-        fn gc(&self, unused_days: Option<u64>, max_kib: Option<u64>) -> GcReport {
-            let unused_for = unused_days.map(|days| Duration::from_secs(days * 86400));
-            self.store.gc(&GcPolicy { unused_for, max_bytes: max_kib.map(|kib| kib * 1024) }).unwrap()
-        }
-
-        /// Names of the steps that are there, in order, without a mark of use on them.
-        fn left_unused(&self) -> Vec<String> {
-            let mut left: Vec<_> =
-                self.store.list().unwrap().into_iter().map(|listed| listed.record.step).collect();
-            left.sort();
-            left
-        }
-
-        /// Names of the steps that are found, in order; each must still have its layer's blob.
-        fn left(&self) -> Vec<String> {
-            let mut left = Vec::new();
-            for listed in self.store.list().unwrap() {
-                assert_eq!(
-                    self.store.by_input(listed.record.input_key).unwrap(),
-                    Some(listed.record.clone())
-                );
-                left.push(listed.record.step);
-            }
-            left.sort();
-            left
-        }
-    }
-
-    fn date(path: PathBuf, days_ago: u64) {
-        let time = UNIX_EPOCH + Duration::from_secs(seconds_now() - days_ago * 86400);
-        std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
-    }
 
     #[test]
     fn old_records_go_with_their_layers() {
@@ -419,5 +398,35 @@ mod tests {
         assert_eq!(bench.gc(None, None).blobs, 0, "it may be about to be named");
         date(bench.store.layout().blob(&blob), 1);
         assert_eq!(bench.gc(None, None).blobs, 1);
+    }
+
+    #[test]
+    fn a_limit_counts_for_containers_and_names_the_images_that_stay() {
+        let bench = Bench::new();
+        let name = |image: &str, record: &Record| {
+            let layer = bench.store.layer(&record.diff_ids[0]).unwrap().unwrap();
+            let manifest = bench.store.save_container(image, b"{}", std::slice::from_ref(&layer)).unwrap();
+            for digest in [manifest, Digest::of("{}"), layer.blob] {
+                date(bench.store.layout().blob(&digest), 30);
+            }
+        };
+        let [old, new] = [("old", 30), ("new", 3)].map(|(step, days)| bench.step(step, 100, days));
+        name("old", &old);
+        name("new", &new);
+        let left = || bench.store.images().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        bench.gc(Some(7), None);
+        assert_eq!(left(), ["container/new", "container/old"], "without a limit, both stay");
+        bench.gc(Some(0), Some(150));
+        assert_eq!(left(), ["container/new"]);
+
+        let base = bench.step("base", 200, 30);
+        let layer = bench.store.layer(&base.diff_ids[0]).unwrap().unwrap();
+        let digest = bench.store.save_base_layers(b"{}", &[layer]).unwrap();
+        date(bench.store.layout().blob(&digest), 30);
+        let report = bench.gc(Some(0), Some(100));
+        let name = Store::base_name(&digest);
+        assert_eq!(left(), [name.clone()], "the base stays, so there is no room for the container");
+        assert!(report.images[&name] >= 200 * 1024 && report.images[&name] == report.kept_bytes, "{report:?}");
+        assert!(bench.store.check().unwrap().is_sound());
     }
 }

@@ -85,10 +85,11 @@ impl Store {
         let mut named = descriptor(media_type.as_ref(), &digest, manifest.len() as u64);
         named.set_artifact_type(parsed.artifact_type().clone());
         named.set_annotations(Some(HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_owned())])));
-        self.change_index(|manifests| {
-            manifests.retain(|manifest| name_of(manifest) != Some(name));
-            manifests.push(named);
-        })?;
+        let _lock = self.lock_exclusive()?;
+        let mut manifests = self.read_index()?.manifests().clone();
+        manifests.retain(|manifest| name_of(manifest) != Some(name));
+        manifests.push(named);
+        self.write_index(manifests)?;
         Ok(digest)
     }
 
@@ -97,7 +98,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Invalid`], [`StoreError::Io`].
     pub fn remove_image(&self, name: &str) -> Result<(), StoreError> {
-        self.change_index(|manifests| manifests.retain(|manifest| name_of(manifest) != Some(name)))
+        let _lock = self.lock_exclusive()?;
+        self.remove_from_index(name)
+    }
+
+    /// Takes a name out of the index; the caller holds the lock.
+    pub(super) fn remove_from_index(&self, name: &str) -> Result<(), StoreError> {
+        let mut manifests = self.read_index()?.manifests().clone();
+        manifests.retain(|manifest| name_of(manifest) != Some(name));
+        self.write_index(manifests)
     }
 
     /// Returns the named images (and artifacts) and the digests of their manifests, sorted by name.
@@ -115,13 +124,6 @@ impl Store {
         let path = self.layout().index();
         serde_json::from_slice(&read_if_there(&path)?.unwrap_or_default())
             .map_err(|error| StoreError::DamagedIndex { path, reason: error.to_string() })
-    }
-
-    fn change_index(&self, change: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), StoreError> {
-        let _lock = self.lock_exclusive()?;
-        let mut manifests = self.read_index()?.manifests().clone();
-        change(&mut manifests);
-        self.write_index(manifests)
     }
 
     /// Writes the index; the caller holds the lock.

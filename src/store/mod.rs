@@ -31,6 +31,8 @@ mod apply;
 mod apply_tests;
 mod artifact;
 mod base;
+#[cfg(test)]
+mod bench;
 mod below;
 mod blob;
 mod build;

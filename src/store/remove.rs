@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Store;
-use super::build::{CONTAINER_PREFIX, PREFIX};
+use super::base::BASE_PREFIX;
+use super::build::PREFIX;
 use super::census::chain;
 use crate::oci::{DiffId, Digest};
 use crate::port::StoreError;
@@ -17,7 +18,7 @@ pub struct ListedImage {
     pub manifest: Digest,
     /// Bytes of its config and layers; other images may share them.
     pub blob_bytes: u64,
-    /// Images with a step in the store that is built on all of its layers.
+    /// For a base: the images with steps in the store that are built on it.
     pub used_by: BTreeSet<String>,
 }
 
@@ -27,30 +28,71 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`], [`StoreError::MissingBlob`].
     pub fn list_images(&self) -> Result<Vec<ListedImage>, StoreError> {
-        let stacks = self.record_stacks()?;
+        let users = self.users_of_bases()?;
         let named = self.images()?.into_iter().filter(|(name, _)| !name.starts_with(PREFIX));
         let listed = named.map(|(name, manifest)| {
-            let stack = self.stack_of(&name)?;
             let blob_bytes =
                 self.image(&name)?.map_or(0, |image| image.blobs.iter().map(|blob| blob.bytes).sum());
-            let is_base = |built: &[DiffId]| !stack.is_empty() && built.starts_with(&stack);
-            let used_by = stacks.iter().filter(|(built, _)| is_base(built)).map(|(_, image)| image.clone());
-            // The steps that a container was made of have its layers, but are not built on it.
-            let own = name.strip_prefix(CONTAINER_PREFIX);
-            let used_by = used_by.filter(|image| own != Some(image)).collect();
+            // A pulled image or a container may have the layers of a base. No step needs that name.
+            let stack = if name.starts_with(BASE_PREFIX) { self.stack_of(&name)? } else { Vec::new() };
+            let used_by = users.get(&stack).cloned().unwrap_or_default();
             Ok(ListedImage { name, manifest, blob_bytes, used_by })
         });
         listed.collect()
     }
 
-    /// Returns the stacks of all records with the image that each was made for.
-    fn record_stacks(&self) -> Result<Vec<(Vec<DiffId>, String)>, StoreError> {
+    /// Returns the layers of each base that steps in the store are built on, with the images of these steps.
+    fn users_of_bases(&self) -> Result<BTreeMap<Vec<DiffId>, BTreeSet<String>>, StoreError> {
         let files = self.record_files(&self.layout().input_records())?;
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
-        let stack = |record| {
-            let records = chain(record, &known);
-            records.iter().rev().flat_map(|record| record.diff_ids.iter().copied()).collect()
+        let mut users: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for record in known.values() {
+            let chain = chain(record, &known);
+            let base = chain.last().filter(|lowest| lowest.parent.is_none() && !lowest.diff_ids.is_empty());
+            if let Some(base) = base {
+                users.entry(base.diff_ids.clone()).or_default().insert(record.image.clone());
+            }
+        }
+        Ok(users)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::Bench;
+    use crate::oci::{DiffId, ImageConfig};
+    use crate::plan::Record;
+    use crate::port::LayerStore;
+
+    #[test]
+    fn a_base_is_used_by_what_stands_on_it_and_other_names_of_its_layers_are_not() {
+        let bench = Bench::new();
+        let save = |record: Record, image: &str| {
+            let record = Record { image: image.to_owned(), ..record };
+            bench.store.save(&record).unwrap();
+            record
         };
-        Ok(known.values().map(|record| (stack(record), record.image.clone())).collect())
+        let debian = save(bench.step("debian", 10, 0), "web");
+        let top = save(bench.step_above(Some(&debian), "top", 10, 0), "web");
+        let web = [&debian, &top].map(|record| bench.store.layer(&record.diff_ids[0]).unwrap().unwrap());
+        let diff_ids: Vec<DiffId> = web.iter().map(|layer| layer.diff_id).collect();
+        let mut config = ImageConfig::new("amd64", 0).unwrap();
+        config.push_step("web", &diff_ids);
+        let config = config.to_bytes();
+        bench.store.put_blob(&config).unwrap();
+        bench.store.save_container("web", &config, &web).unwrap();
+        let base = bench.store.save_base_layers(&config, &web).unwrap();
+        assert!(bench.store.list_images().unwrap().iter().all(|image| image.used_by.is_empty()));
+
+        let base_step = save(Record { diff_ids, ..bench.step("webbase", 10, 0) }, "x");
+        // Its record has the name of the image that it was built for first.
+        save(bench.step_above(Some(&base_step), "own", 10, 0), "y");
+        let used: Vec<_> =
+            bench.store.list_images().unwrap().into_iter().map(|image| (image.name, image.used_by)).collect();
+        let users = ["x", "y"].map(str::to_owned).into();
+        assert_eq!(
+            used,
+            [(super::Store::base_name(&base), users), ("container/web".to_owned(), Default::default())]
+        );
     }
 }
