@@ -17,13 +17,17 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
-deps: ## Install what building, testing and the demo need (Debian 12; as root)
+deps: ## Install what building, testing and the demo need beside Rust (Debian 12; as root)
 	@scripts/install-dependencies
+
+.PHONY: toolchain
+toolchain:
+	@[[ -n $$(type -P $(CARGO)) ]] || { printf '%s\n' "make: '$(CARGO)' is not on the PATH: install Rust with rustup. sudo has a PATH of its own: sudo env PATH=\"\$$PATH\" make ..." >&2; exit 1; }
 
 # Linked with its C library: the binary runs on systems with an older one, or another. What cargo compiles is else the same.
 .PHONY: build
 build: BUILD ?= --release
-build: ## Build the release binary, target/release/plywood, its man pages and completions
+build: toolchain ## Build the release binary, target/release/plywood, its man pages and completions
 	$(CARGO) rustc --locked --bin plywood $(BUILD) -- -C target-feature=+crt-static
 	@$(MAKE) --no-print-directory pages
 
@@ -37,7 +41,7 @@ pages: ## Write the man pages and completions of what was built, below target
 	$(BINARY) completions fish >$(SHARE)/fish/vendor_completions.d/plywood.fish
 
 .PHONY: check
-check: ## Format, lints, doc comments, dependency rules, shell scripts; changes nothing
+check: toolchain ## Format, lints, doc comments, dependency rules (by cargo-deny from crates.io), shell scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
