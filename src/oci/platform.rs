@@ -19,8 +19,8 @@ fn but_for(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!(" (but for {})", known.join(", ")) }
 }
 
-/// Returns the image for Linux on `architecture` (in Go's words: `amd64`): the first, as the specification has it; else the only one
-/// that does not say what it is for, as it need not.
+/// Returns the image for Linux on `architecture` (in Go's words: `amd64`): of those with the nearest variant the first, as the
+/// specification has it; else the only one that does not say what it is for, as it need not.
 ///
 /// # Errors
 /// If there is none.
@@ -30,17 +30,32 @@ fn choose_platform<'i>(
 ) -> Result<&'i Descriptor, PlatformError> {
     let platforms = images.iter().filter_map(|image| Some((image, image.platform().as_ref()?)));
     let fits = |os: String, of: String| os == "linux" && of == architecture;
-    let mut found = platforms
+    let found = platforms
         .clone()
-        .filter(|(_, platform)| fits(platform.os().to_string(), platform.architecture().to_string()));
+        .filter(|(_, platform)| fits(platform.os().to_string(), platform.architecture().to_string()))
+        .min_by_key(|(_, platform)| distance(architecture, platform.variant().as_deref()));
     let mut silent = images.iter().filter(|image| image.platform().is_none());
     let only_silent = || silent.next().filter(|_| silent.next().is_none());
-    found.next().map(|(image, _)| image).or_else(only_silent).ok_or_else(|| PlatformError {
+    found.map(|(image, _)| image).or_else(only_silent).ok_or_else(|| PlatformError {
         architecture: architecture.to_owned(),
         known: platforms
             .map(|(_, platform)| format!("{}/{}", platform.os(), platform.architecture()))
             .collect(),
     })
+}
+
+/// Returns how far a variant is from the one that Debian's port to an architecture is made for. Machines of later variants run
+/// earlier ones, and not the other way round. Without a variant, that of the port is meant.
+///
+/// Source: OCI image-spec v1.1, `image-index.md`, "Platform Variants".
+fn distance(architecture: &str, variant: Option<&str>) -> usize {
+    let preferred: &[&str] = match architecture {
+        "arm" => &["v7", "v6", "v5"],
+        "arm64" => &["v8"],
+        _ => &["v1"],
+    };
+    let Some(variant) = variant else { return 0 };
+    preferred.iter().position(|known| *known == variant).unwrap_or(preferred.len())
 }
 
 /// How deep indexes may be nested. Digests make a circle impossible; this bounds what a stranger can make us read.
@@ -126,6 +141,29 @@ mod tests {
         let refused = |images: &[Option<&str>]| chosen(images).unwrap_err();
         assert_eq!(refused(&[Some("arm64")]), "it has no image for linux/amd64 (but for linux/arm64)");
         assert_eq!(refused(&[None, None]), "it has no image for linux/amd64");
+    }
+
+    #[test]
+    fn of_several_variants_the_one_that_debian_is_made_for_is_chosen() {
+        let chosen = |architecture: &str, variants: &[Option<&str>]| {
+            let image = |(place, variant): (usize, &Option<&str>)| {
+                let digest = format!("sha256:{place:064x}");
+                let mut platform = json!({ "os": "linux", "architecture": architecture });
+                if let Some(variant) = variant {
+                    platform["variant"] = json!(variant);
+                }
+                let image =
+                    json!({ "mediaType": "x", "digest": digest, "size": place, "platform": platform });
+                serde_json::from_value(image).unwrap()
+            };
+            let images: Vec<Descriptor> = variants.iter().enumerate().map(image).collect();
+            choose_platform(&images, architecture).unwrap().size()
+        };
+        assert_eq!(chosen("arm", &[Some("v5"), Some("v6"), Some("v7"), Some("v8")]), 2);
+        assert_eq!(chosen("arm", &[Some("v8"), Some("v5"), Some("v6")]), 2);
+        assert_eq!(chosen("arm", &[Some("v5"), None, Some("v7")]), 1);
+        assert_eq!(chosen("amd64", &[Some("v3"), None]), 1);
+        assert_eq!(chosen("arm64", &[Some("v9"), Some("v8")]), 1);
     }
 
     #[test]
