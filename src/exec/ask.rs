@@ -1,9 +1,12 @@
 //! Asking a program that is not trusted to answer.
 
+use std::fs;
 use std::io::Write;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::watch::read_pieces;
 use super::{ExecError, Run};
@@ -42,14 +45,13 @@ impl Run {
                 Err(ending) => break ending,
             }
             if output.len() > MAX_ANSWER_BYTES {
-                // One that has ended in between cannot be killed, and need not be.
-                let _ = child.kill();
+                end_tree(&child);
                 break RecvTimeoutError::Disconnected;
             }
         };
         drop(pieces);
         if ending == RecvTimeoutError::Timeout {
-            let _ = child.kill();
+            end_tree(&child);
         }
         let exit = child.wait().map_err(|source| self.broken(source))?;
         match ending {
@@ -57,6 +59,35 @@ impl Run {
             RecvTimeoutError::Disconnected => Ok(Answer { exit, output }),
         }
     }
+}
+
+/// Kills a child and what it has started, unless that runs on as a daemon.
+///
+/// Not by a process group: in one of its own, a helper could not ask for a password on the terminal.
+fn end_tree(child: &Child) {
+    // Its number is its own until it is waited for.
+    Pid::from_raw(child.id() as i32).into_iter().for_each(end_with_descendants);
+}
+
+fn end_with_descendants(process: Pid) {
+    // A stopped process starts no others, and waits for none: the numbers of its children stay theirs. One that has ended in
+    // between cannot be killed, and need not be.
+    let _ = kill_process(process, Signal::STOP);
+    children(process).into_iter().for_each(end_with_descendants);
+    let _ = kill_process(process, Signal::KILL);
+}
+
+/// Returns the children of all threads of a process; none where the kernel does not tell.
+fn children(process: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).into_iter().flatten();
+    let lists =
+        threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|number| number.parse().ok()).collect::<Vec<i32>>()
+        })
+        .filter_map(Pid::from_raw)
+        .collect()
 }
 
 #[cfg(test)]
@@ -92,5 +123,24 @@ mod tests {
         let endless = sh("exec yes").ask(b"", LIMIT).unwrap();
         assert!(!endless.exit.success() && endless.output.len() < 2 * MAX_ANSWER_BYTES);
         assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn what_a_program_has_started_ends_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pid");
+        let script = format!("sh -c 'echo $$ >{0}; sleep 60; true' & wait", file.display());
+        sh(&script).ask(b"", Duration::from_millis(500)).unwrap_err();
+        let process = fs::read_to_string(file).unwrap();
+        let is_alive = || {
+            let state = fs::read_to_string(format!("/proc/{}/stat", process.trim())).unwrap_or_default();
+            // One that nobody has waited for yet is still listed.
+            !state.is_empty() && !state.contains(") Z ")
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while is_alive() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!is_alive());
     }
 }
