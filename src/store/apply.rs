@@ -168,11 +168,11 @@ impl Applier {
             match open_beneath(&self.root, path, DIRECTORY) {
                 // A later entry of the archive has replaced it.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
-                opened => {
-                    opened.and_then(|directory| apply_meta(directory.as_fd(), b".", &Kind::Directory, meta))
-                }
+                opened => opened
+                    .map_err(io::Error::from)
+                    .and_then(|directory| apply_meta(directory.as_fd(), b".", &Kind::Directory, meta)),
             }
-            .map_err(|error| cannot_apply(path)(error.into()))?;
+            .map_err(cannot_apply(path))?;
         }
         Ok(())
     }
@@ -562,7 +562,7 @@ impl Applier {
                 unreachable!("applied elsewhere")
             }
         }
-        Ok(apply_meta(directory.as_fd(), name, kind, meta)?)
+        apply_meta(directory.as_fd(), name, kind, meta)
     }
 
     fn below_root(&mut self) -> io::Result<Option<Rc<MergedDir>>> {

@@ -1,5 +1,6 @@
 //! What overlayfs and unpacked layers need of a single file.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, utimensat};
@@ -15,7 +16,7 @@ pub(super) fn make_whiteout(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()
 }
 
 /// Gives the entry `name` owner, mode, attributes and times, in this order.
-pub(super) fn apply_meta(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, meta: &Meta) -> Result<(), Errno> {
+pub(super) fn apply_meta(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, meta: &Meta) -> io::Result<()> {
     let Meta { mode, uid, gid, mtime, xattrs } = meta;
     let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
     chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -24,5 +25,5 @@ pub(super) fn apply_meta(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, meta:
         chmodat(parent, name, Mode::from_raw_mode(*mode), AtFlags::empty())?;
     }
     xattr::set_all(parent, name, xattrs)?;
-    utimensat(parent, name, &timestamps(*mtime), AtFlags::SYMLINK_NOFOLLOW)
+    Ok(utimensat(parent, name, &timestamps(*mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }

@@ -230,7 +230,7 @@ fn restore(directory: BorrowedFd<'_>, name: &[u8], mut old: File) -> io::Result<
     let mut file: File = openat(directory, name, flags, Mode::empty())?.into();
     io::copy(&mut old, &mut file)?;
     let meta = meta(&rustix::fs::fstat(&old)?, i64::MAX);
-    Ok(apply_meta(directory, name, &Kind::File(0), &meta)?)
+    apply_meta(directory, name, &Kind::File(0), &meta)
 }
 
 /// Calls `change` while the file is neither immutable nor append-only; hooks set these flags with `chattr`. Sets them again.

@@ -134,8 +134,7 @@ fn prepare_root(upper: &Path, below: Option<&Path>) -> Result<(), StoreError> {
         }
         None => Meta::IMPLIED_DIRECTORY,
     };
-    let error = || failed::<Errno>("prepare", upper);
-    apply_meta(to.as_fd(), b".", &Kind::Directory, &meta).map_err(error())
+    apply_meta(to.as_fd(), b".", &Kind::Directory, &meta).map_err(failed("prepare", upper))
 }
 
 /// Makes the removals that the changeset has and overlayfs expressed by an opaque directory.

@@ -4,6 +4,7 @@
 //! resolves to that very directory, and links at the end are not followed. All functions borrow the directory: the path is
 //! good only while its handle is open.
 
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
@@ -57,10 +58,19 @@ pub(super) fn content(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Xattrs, 
     Ok(xattrs)
 }
 
-/// Sets extended attributes, beside those that are there.
-pub(super) fn set_all(directory: BorrowedFd<'_>, name: &[u8], xattrs: &Xattrs) -> Result<(), Errno> {
+/// Sets extended attributes, beside those that are there. An error names the attribute: the kernel refuses some on links, and
+/// values that are malformed.
+pub(super) fn set_all(directory: BorrowedFd<'_>, name: &[u8], xattrs: &Xattrs) -> io::Result<()> {
     let path = path(directory, name);
-    xattrs.iter().try_for_each(|(key, value)| lsetxattr(path.as_slice(), key, value, XattrFlags::empty()))
+    xattrs.iter().try_for_each(|(key, value)| {
+        lsetxattr(path.as_slice(), key, value, XattrFlags::empty())
+            .map_err(|error| refused(key, error.into()))
+    })
+}
+
+fn refused(key: &[u8], error: io::Error) -> io::Error {
+    let message = format!("cannot set the extended attribute `{}`: {error}", key.escape_ascii());
+    io::Error::new(error.kind(), message)
 }
 
 /// Removes an extended attribute.
