@@ -113,7 +113,18 @@ pub(super) fn misses(step: &Step, record: &Record, host: &dyn HostFiles) -> Vec<
         }
         None => Vec::new(),
         Some(Evidence { gap: Some(gap), .. }) => vec![Miss::HostUnknown { why: gap.clone() }],
-        Some(evidence) => changes(evidence, host).into_iter().map(Miss::Host).collect(),
+        Some(evidence) => changes(evidence, host).into_iter().map(|change| reason(change, host)).collect(),
+    }
+}
+
+/// Returns a change as a reason. What this user may not read looks like a change, and may be none.
+fn reason(change: HostChange, host: &dyn HostFiles) -> Miss {
+    match host.hidden(&change.path, change.aspect) {
+        Some(path) => {
+            let why = format!("this user may not read `{}`, so it cannot be compared", path.display());
+            Miss::HostUnknown { why }
+        }
+        None => Miss::Host(change),
     }
 }
 

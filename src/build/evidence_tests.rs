@@ -1,6 +1,6 @@
 //! What hooks read of the host, and what a look-up makes of it.
 
-use super::fake::{Effect, World, usual};
+use super::fake::{Effect, UNREADABLE, World, usual};
 use super::fake_registry::Shelf;
 use super::*;
 use crate::element::fixture::element;
@@ -55,11 +55,18 @@ fn a_step_is_found_while_its_hooks_would_read_the_same() {
     world.host(&[("/srv/a", "1"), ("/etc/x", ""), ("/srv/other", "1")]);
     assert_eq!(made(&world, &plan), ["base:debian-bookworm", "low", "top"]);
     type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
-    let table: [Case; 6] = [
+    let table: [Case; 7] = [
         (&[("/srv/a", "1"), ("/etc/x", ""), ("/srv/other", "2")], &[]),
         (
             &[("/srv/a", "2"), ("/etc/x", "")],
             &["host file `/srv/a`, which `extra-data.d/50-low` read, has changed"],
+        ),
+        (
+            &[("/srv/a", UNREADABLE), ("/etc/x", "")],
+            &[
+                "what its hooks read of the build host is not known for sure: this user may not read `/srv/a`, so it \
+               cannot be compared",
+            ],
         ),
         (&[("/etc/x", "")], &["host file `/srv/a`, which `extra-data.d/50-low` read, is gone"]),
         (

@@ -292,6 +292,9 @@ impl LayerStore for World {
     }
 }
 
+/// The text of a file of the host that may not be read.
+pub(super) const UNREADABLE: &str = "(unreadable)";
+
 /// A host of files: a text is its own stamp, and settled.
 impl HostFiles for World {
     fn stamp(&self, path: &str) -> Option<Stamp> {
@@ -302,7 +305,17 @@ impl HostFiles for World {
         let host = self.0.host.lock().unwrap();
         // It has no directories.
         let text = host.get(path).filter(|_| matches!(aspect, Aspect::Content | Aspect::Entry))?;
+        if text == UNREADABLE && aspect == Aspect::Content {
+            return None;
+        }
         Some(Observation { digest: Digest::of(text), stamp: Some(stamp(text)), is_settled: true })
+    }
+
+    fn hidden(&self, path: &str, aspect: Option<Aspect>) -> Option<PathBuf> {
+        let host = self.0.host.lock().unwrap();
+        let is_hidden =
+            aspect != Some(Aspect::Entry) && host.get(path).is_some_and(|text| text == UNREADABLE);
+        is_hidden.then(|| path.into())
     }
 
     fn names(&self) -> BTreeMap<String, Digest> {

@@ -59,6 +59,19 @@ impl HostFiles for HostFileSystem {
         Some(Observation { digest, stamp, is_settled })
     }
 
+    fn hidden(&self, path: &str, aspect: Option<Aspect>) -> Option<PathBuf> {
+        let path = Path::new(path);
+        if is_hidden(fs::symlink_metadata(path)) || is_hidden(fs::canonicalize(path)) {
+            return Some(path.to_owned());
+        }
+        match aspect {
+            Some(Aspect::Entry) => None,
+            Some(Aspect::Content) => is_hidden(File::open(path)).then(|| path.to_owned()),
+            Some(Aspect::Listing | Aspect::Links) => is_hidden(entries(path)).then(|| path.to_owned()),
+            Some(Aspect::Names) | None => hidden_below(path),
+        }
+    }
+
     fn names(&self) -> BTreeMap<String, Digest> {
         let mut known = lock(&self.names);
         match known.as_ref() {
@@ -187,15 +200,36 @@ fn all_names(directories: &[&str]) -> BTreeMap<String, Digest> {
 /// Returns a digest of a path and all names below it, the highest level first, up to [`MOST_NAMES`].
 fn names_below(path: &Path) -> Digest {
     let mut hasher = Hasher::default();
-    let mut next = VecDeque::from([path.to_owned()]);
-    let mut count = 0;
-    while let Some(path) = next.pop_front().filter(|_| count < MOST_NAMES) {
-        count += 1;
-        if add_path(&mut hasher, &path).is_some_and(|found| found.is_dir()) {
-            next.extend(entries(&path).unwrap_or_default());
-        }
+    for path in walk(path) {
+        add_path(&mut hasher, &path);
     }
     hasher.finish()
+}
+
+/// Returns the first directory at or below a path, as far as [`names_below`] looks, whose entries this user may not see.
+fn hidden_below(path: &Path) -> Option<PathBuf> {
+    walk(path).find(|path| is_directory(path) && is_hidden(entries(path)))
+}
+
+/// Returns a path and those below it, the highest level first, up to [`MOST_NAMES`].
+fn walk(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut next = VecDeque::from([path.to_owned()]);
+    std::iter::from_fn(move || {
+        let path = next.pop_front()?;
+        if is_directory(&path) {
+            next.extend(entries(&path).unwrap_or_default());
+        }
+        Some(path)
+    })
+    .take(MOST_NAMES)
+}
+
+fn is_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+fn is_hidden<T>(look: io::Result<T>) -> bool {
+    look.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Returns the paths in a directory, sorted.

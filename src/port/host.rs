@@ -1,6 +1,7 @@
 //! The build host's own files, as evidence of earlier builds is compared with them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::oci::Digest;
 use crate::plan::{Aspect, Stamp};
@@ -12,6 +13,9 @@ pub trait HostFiles: Sync {
 
     /// Returns what is at `path`; `None` if there is nothing that has this aspect and can be read.
     fn observe(&self, path: &str, aspect: Aspect) -> Option<Observation>;
+
+    /// Returns what this user may not read of that which `aspect` tells of `path` (`None`: of all names below it), if anything.
+    fn hidden(&self, path: &str, aspect: Option<Aspect>) -> Option<PathBuf>;
 
     /// Returns a digest of all names below each entry of the directories [`crate::plan::NAMES`], by the entry's path, as it
     /// was at most a second ago.
