@@ -657,6 +657,20 @@ fn imported_bases_are_listed_and_removed_by_name_or_digest() {
     );
 }
 
+#[test]
+fn an_import_warns_of_a_name_that_plywood_uses_itself() {
+    let project = Project::of_elements(&["one"]);
+    let archive = root_archive(&project);
+    let import = |name: &str| {
+        let run = project.run(&["import", &archive, name]);
+        assert_eq!(run.status, Some(0), "{}", run.stderr);
+        run.stderr
+    };
+    assert!(import("debian-bookworm").contains("warning: plywood has a base `debian-bookworm` of its own"));
+    assert_eq!(import("debian-bookworm"), "", "the project has its own already");
+    assert_eq!(import("own"), "");
+}
+
 /// Gives the only image of the project's store a second name.
 fn name_again(project: &Project, name: &str) {
     let path = project.store().join("index.json");
@@ -673,6 +687,9 @@ fn of_several_names_of_an_image_only_the_one_that_was_asked_for_is_removed() {
     let archive = root_archive(&project);
     assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
     name_again(&project, "localhost:15999/team/web:1");
+    assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
+    let definition = std::fs::read_to_string(project.path().join("layers/own.toml")).unwrap();
+    assert!(!definition.contains("reference"), "its files were imported, not a name: {definition}");
     let images = || project.run(&["store", "images", "--json"]).json()["images"].clone();
     let digest = images()[0]["digest"].as_str().unwrap().to_owned();
     let run = project.run(&["store", "rm", &digest]);
@@ -694,7 +711,7 @@ fn a_collection_that_cannot_keep_to_its_limit_fails_and_names_the_images() {
     let run = project.run(&["store", "gc", "--max-size", "1K"]);
     assert_eq!(run.status, Some(1));
     assert!(run.stdout.contains("removed 0 records"), "{}", run.stdout);
-    assert!(run.stderr.contains("a collection keeps imported and pulled images: `base/"), "{}", run.stderr);
+    assert!(run.stderr.contains("which a collection keeps, take more than 1.0 kB: `base/"), "{}", run.stderr);
     assert!(run.stderr.contains("plywood store rm NAME"), "{}", run.stderr);
 }
 

@@ -106,7 +106,7 @@ pub enum BuildError {
     #[error(transparent)]
     Layout(#[from] crate::disk::LayoutError),
     /// A step would have to be built, and the user said not to.
-    #[error("step `{step}` of image `{image}` is not in the store, and misses are not allowed")]
+    #[error("step `{step}` of image `{image}` is not in the store")]
     Miss {
         /// The image.
         image: String,

@@ -149,10 +149,15 @@ impl Publisher<'_> {
         step: &Step,
         record: &Record,
         encoding: Encoding,
-    ) -> Result<Entry, StoreError> {
+    ) -> Result<Entry, RemoteError> {
         let (layers, config) = match step.imported_base() {
             Some(source) => {
                 let base = ports.store.base_image(source, plan.architecture)?;
+                // Its manifest names these blobs, so no other encoding can stand in for them.
+                if let Some(damaged) = base.layers.iter().find(|layer| self.damaged.contains(&layer.blob)) {
+                    let (repository, digest) = (self.to.name().to_owned(), damaged.blob);
+                    return Err(RemoteError::KeepsDamaged { repository, step: step.name.clone(), digest });
+                }
                 (base.layers, Some(base.config))
             }
             None => {

@@ -311,7 +311,7 @@ fn a_build_that_may_not_miss_fetches_nothing_in_vain() {
     let builder = Builder { on_miss: OnMiss::Fail, ..b.world.builder(&registries) };
     shelf.take_requests();
     let error = builder.stack(&image("echo changed").plan()).unwrap_err();
-    assert_eq!(error.to_string(), "step `top` of image `vm` is not in the store, and misses are not allowed");
+    assert_eq!(error.to_string(), "step `top` of image `vm` is not in the store");
     assert!(!shelf.take_requests().contains(&"fetch".to_owned()));
     assert!(builder.stack(&image("").plan()).is_ok());
 }
@@ -415,6 +415,39 @@ fn a_base_of_layers_comes_with_its_config() {
     let store: &dyn crate::port::LayerStore = &b.world;
     let base = store.base_image(plan.steps[0].imported_base().unwrap(), plan.architecture).unwrap();
     assert_eq!((base.diff_ids(), base.config), (vec![layer], serde_json::to_vec(&config).unwrap()));
+}
+
+#[test]
+fn a_damaged_blob_of_a_base_is_named_instead_of_published_as_if_it_were_whole() {
+    let layer = DiffId::new(Digest::of("base layer"));
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [layer] },
+    });
+    let mut image = image("");
+    image.base_mut().source =
+        crate::distro::BaseSource::Stored { digest: Digest::of("manifest"), reference: None };
+    let (plan, a) = (image.plan(), Machine::new());
+    a.world.import("base layer", serde_json::to_vec(&config).unwrap());
+    let steps = a.world.stack(&plan).unwrap();
+    let store: &dyn crate::port::LayerStore = &a.world;
+    let base = store.base_image(plan.steps[0].imported_base().unwrap(), plan.architecture).unwrap();
+    let (policy, blob) = (Policy::default(), base.layers[0].blob);
+    let shelf = Shelf::default();
+    let publisher = Publisher {
+        to: &shelf,
+        blobs: &a.world,
+        policy: &policy,
+        key: None,
+        now: 1_700_000_000,
+        damaged: [blob].into(),
+    };
+    let error = publisher.publish(&a.world.ports(), &plan, &steps, Encoding::Zstd).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot publish `base:debian-bookworm`: `shelf/cache` holds a damaged copy of its blob {blob}"
+        )
+    );
 }
 
 #[test]

@@ -187,7 +187,11 @@ fn packages(error: &PackageError) -> Option<String> {
         PackageError::ProxyDetector { program, .. } => Some(format!(
             "run `{program} URL` to see what it answers, or set `Acquire::http::Proxy` in its place"
         )),
-        PackageError::OfflineBase { .. } | PackageError::NoIndices | PackageError::NotDownloaded { .. } => {
+        PackageError::OfflineBase { .. } => Some(
+            "build once without `--offline`: the store keeps the base. `--no-cache` makes it again, which needs the network"
+                .to_owned(),
+        ),
+        PackageError::NoIndices | PackageError::NotDownloaded { .. } => {
             Some("build once without `--offline`: the store keeps what is downloaded".to_owned())
         }
         PackageError::Io { .. } => None,
@@ -240,6 +244,9 @@ fn remote(error: &RemoteError, plywood: &str) -> Option<String> {
         RemoteError::KeepsAll { .. } => Some(
             "allow it in the registry's configuration (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true)"
                 .to_owned(),
+        ),
+        RemoteError::KeepsDamaged { .. } => Some(
+            "remove this blob from the registry's storage; the next build with `--cache-to` sends it again".to_owned(),
         ),
         RemoteError::Store(error) => store(error, plywood),
         RemoteError::Failed { .. } | RemoteError::Damaged { .. } | RemoteError::Interrupted => None,

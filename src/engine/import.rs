@@ -11,7 +11,7 @@ use crate::distro::{Architecture, BaseDefinition, BaseName, BaseSource};
 use crate::element::Family;
 use crate::load;
 use crate::oci::{DiffId, Digest, Reference};
-use crate::port::{Events, Layer, StoreError};
+use crate::port::{Event, Events, Layer, StoreError};
 use crate::store::{Imported, Store};
 
 /// What is imported, and as what.
@@ -63,6 +63,12 @@ pub(crate) fn import(
     let file = load::load_project(&session.project)?;
     let layers = session.project.join("layers");
     refuse_to_replace(name, &layers)?;
+    if shadows_another(session, name, &layers)? {
+        let message = format!(
+            "plywood has a base `{name}` of its own: in this project, the name stands for the imported one from now on"
+        );
+        events.emit(Event::Warning { message: &message });
+    }
     let store = open_store(session)?;
     let architecture = machine_architecture()?;
     let Taken { diff_ids, form, reference } = match registry_reference(source)? {
@@ -87,6 +93,13 @@ pub(crate) fn import(
         source: BaseSource::Stored { digest: manifest, reference },
     };
     Ok(ImportedBase { layers: diff_ids.len(), path: load::save_base(name, &base, &layers)? })
+}
+
+/// Returns true if the project does not define this base yet, and plywood does.
+fn shadows_another(session: &Session<'_>, name: &BaseName, layers: &Path) -> Result<bool, Failure> {
+    let all = load::layer_path(&session.project, &load::data_dir());
+    Ok(load::load_base_names(&all)?.contains(name)
+        && !load::load_base_names(&[layers.to_owned()])?.contains(name))
 }
 
 /// Refuses to replace a base that somebody wrote: one that was imported may be imported again.

@@ -123,7 +123,7 @@ pub enum PackageError {
         package: &'static str,
     },
     /// The base has to be made from package archives.
-    #[error("cannot make the base {distro} `{release}` in an offline build: it is not in the store")]
+    #[error("cannot make the base {distro} `{release}` in an offline build")]
     OfflineBase {
         /// The distribution.
         distro: String,

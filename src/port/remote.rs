@@ -113,6 +113,16 @@ pub enum RemoteError {
         /// What came instead.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The registry holds a damaged copy of a blob of an imported base, and would keep it if the blob were sent again.
+    #[error("cannot publish `{step}`: `{repository}` holds a damaged copy of its blob {digest}")]
+    KeepsDamaged {
+        /// The repository.
+        repository: String,
+        /// The step that stands for the base.
+        step: String,
+        /// The blob.
+        digest: Digest,
+    },
     /// The registry deletes nothing.
     #[error("the registry of `{repository}` does not allow manifests to be deleted")]
     KeepsAll {

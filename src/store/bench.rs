@@ -38,8 +38,7 @@ impl Bench {
         let parent = parent.map(|parent| parent.input_key);
         let (input_key, content_key) = (fields.input_key(parent), fields.content_key(None));
         let (step, image) = (name.to_owned(), "i".to_owned());
-        let record =
-            Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
+        let record = Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
         self.store.save(&record).unwrap();
         let layer = self.store.layer(&record.diff_ids[0]).unwrap().unwrap();
         let layout = self.store.layout();
@@ -71,10 +70,7 @@ impl Bench {
     pub(super) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for listed in self.store.list().unwrap() {
-            assert_eq!(
-                self.store.by_input(listed.record.input_key).unwrap(),
-                Some(listed.record.clone())
-            );
+            assert_eq!(self.store.by_input(listed.record.input_key).unwrap(), Some(listed.record.clone()));
             left.push(listed.record.step);
         }
         left.sort();

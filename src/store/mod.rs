@@ -31,9 +31,9 @@ mod apply;
 mod apply_tests;
 mod artifact;
 mod base;
+mod below;
 #[cfg(test)]
 mod bench;
-mod below;
 mod blob;
 mod build;
 mod census;
