@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::element::shell_line;
 use crate::oci::Repository;
 
 /// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and builder containers
@@ -55,10 +56,10 @@ impl Global {
     pub(super) fn invocation(&self) -> String {
         let mut words = vec!["plywood".to_owned()];
         if self.project != Path::new(".") {
-            words.push(format!("--project {}", self.project.display()));
+            words.extend(["--project".to_owned(), self.project.display().to_string()]);
         }
-        words.extend(self.store.iter().map(|store| format!("--store {}", store.display())));
-        words.join(" ")
+        words.extend(self.store.iter().flat_map(|store| ["--store".to_owned(), store.display().to_string()]));
+        shell_line(words)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 
 use super::report::cut;
-use crate::element::ResolveError;
+use crate::element::{ResolveError, shell_word};
 use crate::engine::{BuildError, NothingKept, Outcome, OutputError, PullError, RegistryError, TlsTrouble};
 use crate::load::{KeyFileError, LoadError};
 use crate::plan::PlanError;
@@ -37,13 +38,13 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
         .map(|error| build(error, plywood))
         .or_else(|| error.downcast_ref::<NothingKept>().map(|error| keep_failed(error, plywood)))
         .or_else(|| error.downcast_ref::<LoadError>().map(LoadError::hint))
-        .or_else(|| error.downcast_ref::<ResolveError>().map(resolve))
+        .or_else(|| error.downcast_ref::<ResolveError>().map(|error| resolve(error, plywood)))
         .or_else(|| error.downcast_ref::<PlanError>().map(plan))
-        .or_else(|| error.downcast_ref::<PackageError>().map(packages))
+        .or_else(|| error.downcast_ref::<PackageError>().map(|error| packages(error, plywood)))
         .or_else(|| error.downcast_ref::<StoreError>().map(|error| store(error, plywood)))
         .or_else(|| error.downcast_ref::<DiskError>().map(|error| disk(error, plywood)))
         .or_else(|| error.downcast_ref::<RemoteError>().map(|error| remote(error, plywood)))
-        .or_else(|| error.downcast_ref::<KeyFileError>().map(key))
+        .or_else(|| error.downcast_ref::<KeyFileError>().map(|error| key(error, plywood)))
         .or_else(|| error.downcast_ref::<io::Error>().map(full_disk))
         .or_else(|| error.downcast_ref::<OutputError>().map(output))
         .or_else(|| error.downcast_ref::<RegistryError>().map(registry))
@@ -90,7 +91,7 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
         BuildError::NoBootLoader { package, .. } => Some(format!(
             "add the element `bootloader`, which installs {package}, or name the firmware under `disk` that the image is for"
         )),
-        BuildError::Packages(error) => packages(error),
+        BuildError::Packages(error) => packages(error, plywood),
         BuildError::Store(error) => store(error, plywood),
         BuildError::Disk(error) => disk(error, plywood),
         _ => None,
@@ -109,8 +110,14 @@ fn raise(limit: Limit) -> String {
     )
 }
 
+/// Returns a path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    shell_word(&path.display().to_string())
+}
+
 /// Says how to see the state before a step or hook, and the one after it.
 fn look_inside(plywood: &str, image: &str, at: &str) -> String {
+    let at = shell_word(at);
     format!(
         "for a shell on what it left: {plywood} build {image} --on-error shell; \
          on what it found: {plywood} shell {image} --at {at}"
@@ -145,13 +152,12 @@ fn output(error: &OutputError) -> Option<String> {
     is_full.then(|| "free some space on that disk, or name another with `-o DIR`".to_owned())
 }
 
-fn resolve(error: &ResolveError) -> Option<String> {
+fn resolve(error: &ResolveError, plywood: &str) -> Option<String> {
     match error {
         ResolveError::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
-        ResolveError::Unknown { nearest: None, .. } => Some(
-            "plywood elements list (directories of elements are named by `elements` in `[project]`)"
-                .to_owned(),
-        ),
+        ResolveError::Unknown { nearest: None, .. } => Some(format!(
+            "{plywood} elements list (directories of elements are named by `elements` in `[project]`)"
+        )),
         ResolveError::TwoProviders { .. } => Some(
             "leave one of them out of the image's `elements`, and of the `element-deps` of the others"
                 .to_owned(),
@@ -178,10 +184,10 @@ fn plan(error: &PlanError) -> Option<String> {
     }
 }
 
-fn packages(error: &PackageError) -> Option<String> {
+fn packages(error: &PackageError, plywood: &str) -> Option<String> {
     match error {
         PackageError::NoMirror { .. } => {
-            Some("DIB_DISTRIBUTION_MIRROR=http://MIRROR/debian plywood build …".to_owned())
+            Some(format!("DIB_DISTRIBUTION_MIRROR=http://MIRROR/debian {plywood} build …"))
         }
         PackageError::ToolMissing { program, package } => Some(probe::installer().cure(program, package)),
         PackageError::ProxyDetector { program, .. } => Some(format!(
@@ -207,12 +213,11 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
         }
         StoreError::NotOwn { path, .. } => Some(format!(
             "if you trust what is in it: chown -R root: {0} && chmod go-w {0}. Else choose another with `--store DIR`",
-            path.display()
+            quoted(path)
         )),
-        StoreError::NoBase { .. } => Some(
-            "take it in with `plywood import SOURCE NAME`, or name the store that has it with `--store DIR`"
-                .to_owned(),
-        ),
+        StoreError::NoBase { .. } => Some(format!(
+            "import it with `{plywood} import SOURCE NAME`, or name the store that has it with `--store DIR`"
+        )),
         StoreError::NoRoom { .. } => Some(make_room(plywood)),
         StoreError::ReadOnly { .. } => Some(OTHER_STORE.to_owned()),
         StoreError::MissingBlob { .. }
@@ -253,11 +258,11 @@ fn remote(error: &RemoteError, plywood: &str) -> Option<String> {
     }
 }
 
-fn key(error: &KeyFileError) -> Option<String> {
+fn key(error: &KeyFileError, plywood: &str) -> Option<String> {
     match error {
-        KeyFileError::Exists { path } => Some(format!("plywood key show --sign-key {}", path.display())),
+        KeyFileError::Exists { path } => Some(format!("{plywood} key show --sign-key {}", quoted(path))),
         KeyFileError::Io { action: "read", path, source } if source.kind() == io::ErrorKind::NotFound => {
-            Some(format!("plywood key generate --out {}", path.display()))
+            Some(format!("{plywood} key generate --out {}", quoted(path)))
         }
         KeyFileError::Io { action: "read", path, source }
             if source.kind() == io::ErrorKind::PermissionDenied =>

@@ -46,8 +46,8 @@ fn causes(error: &Failure) -> Vec<String> {
     causes_from(error.as_ref()).skip(1).map(|cause| bounded(cause.to_string())).collect()
 }
 
-fn own_hint<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {
-    error.downcast_ref::<Message>().and_then(Message::hint)
+fn own_hint(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
+    error.downcast_ref::<Message>()?.hint(plywood)
 }
 
 /// The most characters of a message. Paths and names from archives, registries and hooks are as long as others like.
@@ -88,7 +88,7 @@ pub(super) fn printable(text: &str) -> String {
 /// Returns what to type next after an error, where something is known.
 pub(super) fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
     // The outermost error that has one: it knows best what was wanted.
-    let hint = |error| own_hint(error).map(str::to_owned).or_else(|| super::hint::for_error(error, plywood));
+    let hint = |error| own_hint(error, plywood).or_else(|| super::hint::for_error(error, plywood));
     causes_from(error).find_map(hint)
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::command::Command;
 use super::property::{Becomes, Kind, PROPERTIES, Property};
 use super::variables::Environment;
-use crate::element::nearest;
+use crate::element::{nearest, shell_word};
 use crate::plan::is_secret;
 
 /// The name of an image that has none.
@@ -219,19 +219,10 @@ impl fmt::Display for ImageCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.environment {
             let shown = if is_secret(name, value) { "***" } else { value };
-            write!(f, "{name}={} ", quoted(shown))?;
+            write!(f, "{name}={} ", shell_word(shown))?;
         }
         f.write_str(self.command.name())?;
-        self.words.iter().try_for_each(|word| write!(f, " {}", quoted(word)))
-    }
-}
-
-/// Quotes a word for a shell, if it needs to be.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r#"'"'"'"#)),
+        self.words.iter().try_for_each(|word| write!(f, " {}", shell_word(word)))
     }
 }
 

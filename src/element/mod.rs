@@ -22,6 +22,7 @@
 //! | its sources | `source_repository` |
 //! | all elements | `catalog`, `check`, `describe`, `nearest`, `provider` |
 //! | the elements of an image | `resolve`, `order`, `class`, `sandwich`, `native`, `family` |
+//! | command lines | `shell_word` |
 //! | tests | `fixture` |
 //!
 //! Source: diskimage-builder, `doc/source/developer/developing_elements.rst`, `lib/dib-run-parts`,
@@ -57,6 +58,7 @@ mod pure_shell;
 mod relevance;
 mod resolve;
 mod sandwich;
+mod shell_word;
 mod source_repository;
 mod stray;
 mod variables;
@@ -93,6 +95,7 @@ pub use pure_shell::is_pure_shell;
 pub use relevance::{Fragment, Relevance, relevant_fragments};
 pub use resolve::{BaseNames, Resolution, ResolveError, resolve};
 pub use sandwich::{Sandwich, sandwiches};
+pub use shell_word::{shell_line, shell_word};
 pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
 };

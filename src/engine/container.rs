@@ -2,7 +2,7 @@
 
 use super::build::stack_of;
 use super::edges::Edges;
-use super::failure::{Failure, Message};
+use super::failure::{Failure, Hint, Message};
 use super::forecasts::built_steps;
 use super::outputs::encoding;
 use super::project::Project;
@@ -46,7 +46,7 @@ fn finish(
                 "the final stage of image `{}` has not run for a container, which needs root",
                 plan.image
             ),
-            format!("sudo plywood build {} -f oci", plan.image),
+            Hint::from("sudo ").then_call(["build", &plan.image, "-f", "oci"]),
         ));
     }
     let edges = Edges::new(session, session.environment.clone(), Reach::Online)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::failure::{Failure, Message};
+use super::failure::{Failure, Hint, Message};
 use super::project::Project;
 use crate::element::{Element, Finding, check_elements, nearest};
 use crate::load;
@@ -20,7 +20,7 @@ impl Project {
             let hint = nearest(name, known).map(|nearest| format!("did you mean `{nearest}`?"));
             Message::with_hint(
                 format!("element `{name}` not found in {}", places.join(", ")),
-                hint.unwrap_or_else(|| "plywood elements list".to_owned()),
+                hint.map_or_else(|| Hint::call(["elements", "list"]), Hint::from),
             )
         })
     }

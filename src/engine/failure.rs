@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::element::shell_line;
+
 /// An error on its way to the user. Opaque: nobody but the user looks into it.
 pub type Failure = Box<dyn Error>;
 
@@ -10,12 +12,62 @@ pub type Failure = Box<dyn Error>;
 #[error("{message}")]
 pub struct Message {
     message: String,
-    hint: Option<String>,
+    hint: Option<Hint>,
+}
+
+/// What to do after an error: text, and calls of plywood on the same project and the same store.
+#[derive(Debug, Default)]
+pub struct Hint(Vec<Part>);
+
+#[derive(Debug)]
+enum Part {
+    Text(String),
+    Call(Vec<String>),
+}
+
+impl Hint {
+    /// Makes a hint that is a call of plywood with these arguments.
+    pub fn call<W: Into<String>>(words: impl IntoIterator<Item = W>) -> Self {
+        Self::default().then_call(words)
+    }
+
+    /// Adds a call.
+    pub fn then_call<W: Into<String>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.0.push(Part::Call(words.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Adds text.
+    pub fn then(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Part::Text(text.into()));
+        self
+    }
+
+    /// Returns its text. `plywood` begins each call, with the options that say which project and which store.
+    fn text(&self, plywood: &str) -> String {
+        let text = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Call(words) => format!("{plywood} {}", shell_line(words)),
+        };
+        self.0.iter().map(text).collect()
+    }
+}
+
+impl From<&str> for Hint {
+    fn from(text: &str) -> Self {
+        Self::default().then(text)
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self::default().then(text)
+    }
 }
 
 impl Message {
     /// Makes an error with a hint: something to type.
-    pub fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    pub fn with_hint(message: impl Into<String>, hint: impl Into<Hint>) -> Failure {
         Box::new(Self { message: message.into(), hint: Some(hint.into()) })
     }
 
@@ -24,9 +76,9 @@ impl Message {
         Box::new(Self { message: message.into(), hint: None })
     }
 
-    /// Returns what to type next, if the message knows.
-    pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+    /// Returns what to type next, if the message knows. `plywood` is how this program was called.
+    pub fn hint(&self, plywood: &str) -> Option<String> {
+        self.hint.as_ref().map(|hint| hint.text(plywood))
     }
 }
 

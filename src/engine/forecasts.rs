@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::failure::{Failure, Message};
+use super::failure::{Failure, Hint, Message};
 use super::preflight::too_many_layers;
 use super::project::Project;
 use super::registry::look_up_client;
@@ -119,7 +119,7 @@ pub(super) fn built_steps(resolved: &Resolved<'_>, store: &Store) -> Result<Vec<
 fn not_built(image: &ImageName, step: &str) -> Failure {
     Message::with_hint(
         format!("step `{step}` of image `{image}` is not in the store"),
-        format!("plywood build {image}"),
+        Hint::call(["build", image.as_str()]),
     )
 }
 

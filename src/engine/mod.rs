@@ -53,7 +53,7 @@ mod sources;
 mod stored;
 mod writer;
 
-pub use failure::{Failure, Message};
+pub use failure::{Failure, Hint, Message};
 pub use session::{Mounts, Process};
 
 pub(crate) use breaks::Pauses;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageManifest};
 
-use super::failure::{Failure, Message};
+use super::failure::{Failure, Hint, Message};
 use super::fetch::{Fetch, blob_of, manifest, parse, unusable};
 use super::place::cannot_use;
 use super::registry::{client, tables};
@@ -45,7 +45,7 @@ pub(crate) fn pull_files(
     if files.is_empty() {
         return Err(Message::with_hint(
             format!("`{reference}` holds no files that have names: it is an image"),
-            format!("plywood pull {reference}"),
+            Hint::call(["pull".to_owned(), reference.to_string()]),
         ));
     }
     let directory = Directory::create(directory).map_err(|error| cannot_use(directory, &error))?;

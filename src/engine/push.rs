@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::container::container;
-use super::failure::{Failure, Message};
+use super::failure::{Failure, Hint, Message};
 use super::origin::Origins;
 use super::project::{Project, load_file, machine_architecture};
 use super::registry::client;
@@ -76,7 +76,7 @@ impl Push<'_> {
         let Some(file) = file.filter(|file| file.image.contains_key(name)) else {
             return Err(Message::with_hint(
                 format!("`{name}` is no image of the project, and none that was pulled"),
-                format!("plywood pull {name}"),
+                Hint::call(["pull", name]),
             ));
         };
         container(self.session, &Project::of(self.session, file)?, name, store, self.events)
@@ -86,7 +86,7 @@ impl Push<'_> {
     fn built_disk(&self, store: &Store) -> Result<BuiltDisk, Failure> {
         let Self { image, directory, .. } = *self;
         let failure = |message| {
-            let hint = format!("plywood build {image} -f qcow2 -o {}", directory.display());
+            let hint = Hint::call(["build", image, "-f", "qcow2", "-o", &directory.display().to_string()]);
             Message::with_hint(message, hint)
         };
         let unbuilt = || failure(format!("the last build of `{image}` wrote no qcow2"));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::failure::{Failure, Message};
+use super::failure::{Failure, Hint, Message};
 use super::session::{Session, open_store, open_store_to_read};
 use crate::distro::BaseSource;
 use crate::load;
@@ -67,8 +67,8 @@ fn in_use(image: &ListedImage) -> Failure {
     let users: Vec<_> = image.used_by.iter().map(|name| format!("`{name}`")).collect();
     let message =
         format!("`{}` is the base of {}, whose steps are in the store", image.name, users.join(", "));
-    let hint = "to remove it all the same: plywood store rm --force; steps that no recent build used go with \
-                plywood store gc";
+    let hint = Hint::from("to remove it all the same: ").then_call(["store", "rm", "--force", &image.name]);
+    let hint = hint.then("; steps that no recent build used go with ").then_call(["store", "gc"]);
     Message::with_hint(message, hint)
 }
 
@@ -89,7 +89,7 @@ fn find<'i>(
     match found[..] {
         [] => {
             let message = format!("store `{}` has no image `{word}`", store.path().display());
-            Err(Message::with_hint(message, "to see which it has: plywood store images"))
+            Err(Message::with_hint(message, Hint::from("to see which it has: ").then_call(["store", "images"])))
         }
         [image] => Ok(image),
         _ => {

@@ -15,6 +15,7 @@ use tracing::debug;
 use super::ExecError;
 use super::started::Started;
 use super::tail::read_tail;
+use crate::element::shell_line;
 use crate::plan::without_credentials;
 
 /// Where programs are searched after the caller's `PATH`: root's directories are not in everyone's.
@@ -172,11 +173,11 @@ impl Run {
         })
     }
 
-    /// Returns the command line, secrets hidden.
+    /// Returns the command line, quoted for a shell, secrets hidden.
     pub fn command_line(&self) -> String {
-        let args = self.args.iter().map(|arg| arg.to_string_lossy());
-        let words: Vec<_> = std::iter::once(self.name.as_str().into()).chain(args).collect();
-        self.hide(words.join(" "))
+        let args = self.args.iter().map(|arg| arg.to_string_lossy().into_owned());
+        // Hidden first: a secret that is quoted is another text.
+        shell_line(std::iter::once(self.name.clone()).chain(args).map(|word| self.hide(word)))
     }
 
     pub(super) fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Started, ExecError> {

@@ -1,0 +1,30 @@
+//! Words as a shell reads them.
+
+/// Quotes a word for a POSIX shell, if it needs to be: for command lines that people paste.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r#"'"'"'"#)),
+    }
+}
+
+/// Returns the command line of these words.
+pub fn shell_line<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> String {
+    words.into_iter().map(|word| shell_word(word.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_the_words_of_a_line() {
+        let words = ["plain-1.0@x:/y", "", "two words", "it's", "id; rm -rf $HOME `x` \"y\" *", "~/p", "é"];
+        let line = shell_line(words);
+        assert_eq!(
+            line,
+            r#"plain-1.0@x:/y '' 'two words' 'it'"'"'s' 'id; rm -rf $HOME `x` "y" *' '~/p' 'é'"#
+        );
+    }
+}
