@@ -110,7 +110,7 @@ fn elements_that_cannot_be_in_one_image_are_refused_by_name() {
             |project| project.write("elements/one/element-deps", "nothing-like-it-anywhere\n"),
             &["plan"],
             "error: element `nothing-like-it-anywhere` not found, which element `one` depends on\n\n\
-             hint: plywood elements list (directories of elements are named by `elements` in `[project]`)",
+             hint: plywood --project DIR/project --store DIR/store elements list (directories of elements are named by `elements` in `[project]`)",
         ),
         (
             "a cycle",
@@ -251,7 +251,8 @@ fn names_that_do_not_exist_are_answered_by_those_that_do() {
             "layers that were never built",
             |_| {},
             &["layers", "tiny"],
-            "error: step `base:debian-bookworm` of image `tiny` is not in the store\n\nhint: plywood build tiny",
+            "error: step `base:debian-bookworm` of image `tiny` is not in the store\n\n\
+             hint: plywood --project DIR/project --store DIR/store build tiny",
         ),
         (
             "a disk",
@@ -260,6 +261,19 @@ fn names_that_do_not_exist_are_answered_by_those_that_do() {
             "error: cannot read disk `nothing.qcow2`: No such file or directory (os error 2)",
         ),
     ]);
+}
+
+#[test]
+fn hints_can_be_pasted_into_a_shell() {
+    let project = Project::of_elements(&["one"]);
+    let spaced = project.path().with_file_name("p q");
+    std::fs::rename(project.path(), &spaced).unwrap();
+    let program = env!("CARGO_BIN_EXE_plywood");
+    let run = |args: &[&str]| Command::new(program).args(args).output().unwrap();
+    let args = ["--project", spaced.to_str().unwrap(), "--store", "a store", "layers", "tiny"];
+    let printed = String::from_utf8(run(&args).stderr).unwrap();
+    let expected = format!("hint: plywood --project '{}' --store 'a store' build tiny\n", spaced.display());
+    assert!(printed.ends_with(&expected), "{printed}");
 }
 
 #[test]
@@ -529,7 +543,7 @@ fn a_project_is_found_upwards_and_help_is_near() {
     }
     let (status, printed) = run("..", &["plan"]);
     assert_eq!(status, Some(1));
-    assert!(text(printed).contains("error: `.` has no `plywood.toml`"));
+    assert!(text(printed).contains("error: neither `.` nor a directory above it has a `plywood.toml`"));
     for (args, status) in [(&[][..], Some(2)), (&["help"], Some(0)), (&["help", "build"], Some(0))] {
         let (found, printed) = run(".", args);
         assert_eq!(found, status, "{args:?}");

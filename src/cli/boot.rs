@@ -106,17 +106,19 @@ fn on_terminal(machine: &Machine<'_>, process: &Process) -> Result<ExitCode, Fai
 }
 
 fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
-    let mut stdout = std::io::stdout().lock();
+    let (mut stdout, mut last) = (std::io::stdout().lock(), b'\n');
     let watched = qemu.watch(text, limit(args), &mut |bytes| {
+        last = bytes.last().copied().unwrap_or(last);
         // Whoever reads the console may have gone; the machine is still watched.
         let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     })?;
+    // Consoles end in the middle of a line, such as `login: `: what plywood or the caller's shell prints next starts another.
+    if last != b'\n' {
+        let _ = stdout.write_all(b"\n").and_then(|()| stdout.flush());
+    }
     let disk = args.disk.display();
     match watched.ending {
-        Ending::Found => {
-            let _ = stdout.write_all(b"\n");
-            Ok(ExitCode::SUCCESS)
-        }
+        Ending::Found => Ok(ExitCode::SUCCESS),
         Ending::TimedOut => Err(Message::plain(format!(
             "the console of `{disk}` did not show `{text}` within {} seconds",
             args.timeout

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::answer::say;
 use super::args::{Elements, Global};
 use super::dropin::{Verdict, tests_of};
+use super::progress::count;
 use super::report::Failure;
 use crate::element::{Catalog, Element, ElementName, ElementOption, Finding, Severity, graph_dot};
 use crate::engine::{Project, Session};
@@ -111,7 +112,7 @@ fn check(project: &Project, wanted: &[String]) -> Result<ExitCode, Failure> {
     let findings = project.check_elements(wanted)?;
     findings.iter().try_for_each(print)?;
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    eprintln!("{errors} errors, {} warnings", findings.len() - errors);
+    eprintln!("{}, {}", count(errors, "error"), count(findings.len() - errors, "warning"));
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

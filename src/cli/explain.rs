@@ -43,7 +43,7 @@ fn print(explained: &StepExplanation, fields: Fields) -> Result<(), Failure> {
     if fields == Fields::Shown {
         say!("  key {input_key}")?;
         if let Some(parent) = parent {
-            say!("  above {parent}")?;
+            say!("  step below {parent}")?;
         }
         for field in key.fields() {
             say!("  {} = {}", field.label, field.value)?;

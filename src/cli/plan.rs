@@ -38,11 +38,11 @@ pub(super) fn describe(outcome: &Prospect) -> String {
             let place = if registry.is_some() { "hit (registry)" } else { "hit  " };
             let ids: Vec<_> = diff_ids.iter().map(|id| id.short()).collect();
             match ids.as_slice() {
-                [] => format!("{place} no layer: nothing changes"),
+                [] => format!("{place} nothing to add"),
                 ids => format!("{place} {}", ids.join(" ")),
             }
         }
-        Prospect::Depends { on } => format!("maybe unless `{on}` comes out as another layer"),
+        Prospect::Depends { on } => format!("hit if `{on}` comes out the same"),
         Prospect::Miss { refused, .. } if !refused.is_empty() => format!("miss  {}", refused[0]),
         Prospect::Miss { reasons, .. } => match reasons.as_slice() {
             [reason] => format!("miss  {reason}"),

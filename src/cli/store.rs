@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answer::{self, say};
 use super::args::{Global, Progress, Store as Command};
-use super::progress::{Detail, renderer, size};
+use super::progress::{Detail, count, renderer, size};
 use super::report::{Failure, Message};
 use crate::engine::{
     self, CheckReport, GcPolicy, GcReport, ImagesDocument, ListedImage, ListedRecord, Removed,
@@ -35,7 +35,10 @@ pub(super) fn run(global: &Global, command: &Command, session: &Session<'_>) -> 
 fn report_gc(report: &GcReport, max_bytes: Option<u64>) -> Result<ExitCode, Failure> {
     let GcReport { records, layers, blobs, freed_bytes, kept_bytes, .. } = report;
     say!(
-        "removed {records} records, {layers} layers and {blobs} blobs ({}); layers and images take {} now",
+        "removed {}, {} and {} ({}); layers and images take {} now",
+        count(*records, "record"),
+        count(*layers, "layer"),
+        count(*blobs, "blob"),
         size(*freed_bytes),
         size(*kept_bytes),
     )?;
@@ -113,7 +116,7 @@ fn report_removal(removed: Removed, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn report_check(report: &CheckReport) -> Result<ExitCode, Failure> {
-    say!("read {} blobs ({})", report.blobs, size(report.bytes))?;
+    say!("read {} ({})", count(report.blobs, "blob"), size(report.bytes))?;
     let CheckReport {
         damaged_blobs,
         dropped_layers,

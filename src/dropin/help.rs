@@ -7,8 +7,8 @@ const OPTIONS: &str = "\
 Options:
     -a ARCH                  architecture of the image: amd64, arm64, armhf … (default: this machine's)
     -o NAME                  name of the outputs, without their endings (default: image)
-    -t TYPE[,TYPE…]          what to write: qcow2, raw, vhd, tar, tgz, squashfs, docker, aci, or another format
-                             of qemu-img (default: qcow2)
+    -t TYPE[,TYPE…]          what to write: qcow2, raw, vhd, tar, tgz, squashfs, docker, aci, oci, docker-archive,
+                             or another format of qemu-img (default: qcow2)
     -x                       trace; -x -x traces more
     -u                       do not compress a qcow2
     -c                       start from an empty environment

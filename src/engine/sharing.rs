@@ -112,8 +112,9 @@ impl Target<'_> {
         let Publication { steps, new, withheld } =
             published.map_err(|source| NotPublished { image: image.to_owned(), source })?;
         stage.end();
+        let secrets = withheld.as_ref().map_or(&[][..], |withheld| &withheld.secrets);
         let withheld = withheld.as_ref().map(|withheld| withheld.step.as_str());
-        events.emit(Event::StepsPublished { image, repository, steps, new, withheld });
+        events.emit(Event::StepsPublished { image, repository, steps, new, withheld, secrets });
         Ok(())
     }
 }

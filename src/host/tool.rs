@@ -63,12 +63,13 @@ pub fn docker_engine(trial: &Trial) -> Finding {
 /// Checks that a tool is installed.
 pub fn tool(tool: &Tool, is_installed: bool, installer: Installer) -> Finding {
     let Tool { name, package, purpose } = tool;
-    let check = format!("program {}", name.rsplit('/').next().unwrap_or(name));
+    let kind = if name.starts_with('/') { "file" } else { "program" };
+    let check = format!("{kind} {}", name.rsplit('/').next().unwrap_or(name));
     match is_installed {
         true => Finding::ok(check, "is installed"),
         false => Finding::limited(
             check,
-            format!("program `{name}` is needed and not installed (for {purpose})"),
+            format!("{kind} `{name}` is needed and not installed (for {purpose})"),
             installer.cure(name, package),
         ),
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::PROJECT_FILE;
 use crate::distro::BaseName;
 use crate::element::ElementNameError;
 use crate::oci::Digest;
@@ -22,7 +23,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The directory is no project.
-    #[error("`{}` has no `{}`", dir.display(), super::PROJECT_FILE)]
+    #[error("{}", no_project(dir))]
     NoProject {
         /// The directory.
         dir: PathBuf,
@@ -123,6 +124,14 @@ impl LoadError {
             }
             _ => None,
         }
+    }
+}
+
+fn no_project(dir: &Path) -> String {
+    // Without another directory's name, the nearest project upwards is taken.
+    match dir == Path::new(".") {
+        true => format!("neither `.` nor a directory above it has a `{PROJECT_FILE}`"),
+        false => format!("`{}` has no `{PROJECT_FILE}`", dir.display()),
     }
 }
 

@@ -203,6 +203,8 @@ pub enum Event<'a> {
         new: usize,
         /// The step that is kept back with all above, because it was made with secrets.
         withheld: Option<&'a str>,
+        /// The names of these secrets.
+        secrets: &'a [String],
     },
     /// Something the user should know that does not stop the build.
     Warning {

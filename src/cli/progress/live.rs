@@ -32,9 +32,8 @@ impl Live {
     }
 
     fn show_current(&self, image: &str, what: String) {
-        let position = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).position(image);
-        let to_go = position.steps.saturating_sub(position.step);
-        self.bar.set_prefix(format!("{image} {}/{} ({to_go} to go)", position.step, position.steps));
+        let place = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).place(image);
+        self.bar.set_prefix(place);
         self.bar.set_message(shown(&what));
         self.bar.reset_elapsed();
         self.bar.enable_steady_tick(TICK);

@@ -6,7 +6,7 @@ mod plain;
 mod text;
 mod transfer;
 
-pub(super) use text::size;
+pub(super) use text::{count, size};
 
 use std::io::IsTerminal;
 

@@ -1,6 +1,7 @@
 //! Events as lines of text.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use crate::cli::report::shown;
 use crate::oci::DiffId;
@@ -18,12 +19,14 @@ pub(super) struct Narrator {
 }
 
 /// Where an image is.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Position {
     /// Steps that have begun.
     pub(super) step: usize,
-    /// All of them.
+    /// All of them; 0 if they were not announced.
     pub(super) steps: usize,
+    /// The one that began last. The final stage begins again for each kind of output.
+    last: String,
 }
 
 impl Narrator {
@@ -35,16 +38,21 @@ impl Narrator {
     fn text(&mut self, event: &Event<'_>) -> Option<String> {
         match *event {
             Event::ImageStarted { image, steps } => {
-                self.images.insert(image.to_owned(), Position { step: 0, steps });
+                self.images.insert(image.to_owned(), Position { step: 0, steps, last: String::new() });
                 None
             }
             Event::StepHit { image, step, diff_ids, by, from } => {
-                let place = self.advance(image);
-                let why = if by == "content" { ", rebuilt below to the same" } else { "" };
+                let place = self.advance(image, step);
+                let why = if by == "content" { "; the layers below it came out the same" } else { "" };
                 let from = if from == "store" { String::new() } else { format!(" in {from}") };
-                Some(format!("{place} {step}: cached {}{from}{why}", layers(diff_ids)))
+                Some(match layers(diff_ids) {
+                    Some(layers) => format!("{place} {step}: cached {layers}{from}{why}"),
+                    None => format!("{place} {step}: cached{from}: nothing to add"),
+                })
             }
-            Event::StepStarted { image, step } => Some(format!("{} {step}: building", self.advance(image))),
+            Event::StepStarted { image, step } => {
+                Some(format!("{} {step}: building", self.advance(image, step)))
+            }
             Event::TaskStarted { task: Event::ENVIRONMENT, .. } => None,
             Event::TaskStarted { image, step, phase, task } => {
                 Some(format!("{} {step}: {phase}/{task}", self.place(image)))
@@ -54,8 +62,11 @@ impl Narrator {
                 Some(format!("{} {step}: {phase}/{task} has been running for {time}", self.place(image)))
             }
             Event::StepFinished { image, step, diff_ids, milliseconds } => {
-                let time = seconds(milliseconds);
-                Some(format!("{} {step}: made {} in {time}", self.place(image), layers(diff_ids)))
+                let (place, time) = (self.place(image), seconds(milliseconds));
+                Some(match layers(diff_ids) {
+                    Some(layers) => format!("{place} {step}: made {layers} in {time}"),
+                    None => format!("{place} {step}: nothing to add ({time})"),
+                })
             }
             Event::StageStarted { image, stage } => Some(format!("{image}: {stage}")),
             Event::StageFinished { image, stage, milliseconds } => {
@@ -64,16 +75,20 @@ impl Narrator {
             Event::OutputWritten { image, format, path, bytes } => {
                 Some(format!("{image}: wrote {} ({format}, {})", path.display(), size(bytes)))
             }
-            Event::StepsPublished { image, repository, steps, new, withheld } => {
+            Event::StepsPublished { image, repository, steps, new, withheld, secrets } => {
                 let rest = withheld.map_or_else(String::new, |step| {
-                    format!("; `{step}` and all above stay here, as a secret was in its making")
+                    let secrets = count_and_list("secret", secrets);
+                    format!(
+                        "; not published: `{step}` and the steps above it, because `{step}` reads the {secrets}"
+                    )
                 });
-                Some(format!("{image}: published {new} new steps, {steps} in all, in {repository}{rest}"))
+                let new = count(new, "new step");
+                Some(format!("{image}: published {new}, {steps} in all, in {repository}{rest}"))
             }
             Event::Warning { message } => Some(format!("warning: {message}")),
             Event::TransfersStarted { repository, direction, blobs, bytes } => {
                 self.told_tenths = 0;
-                Some(format!("{repository}: {} {blobs} blobs ({})", verb(direction), size(bytes)))
+                Some(format!("{repository}: {} {} ({})", verb(direction), count(blobs, "blob"), size(bytes)))
             }
             Event::TransferFinished { repository, digest, bytes, how, milliseconds, .. } => {
                 let digest = digest.short();
@@ -103,30 +118,39 @@ impl Narrator {
         Some(format!("{repository}: {} of {}, {}", size(all.done), size(all.bytes), pace(all)))
     }
 
-    /// Returns where `image` is.
-    pub(super) fn position(&self, image: &str) -> Position {
-        self.images.get(image).copied().unwrap_or_default()
-    }
-
-    fn advance(&mut self, image: &str) -> String {
-        let position = self.images.entry(image.to_owned()).or_default();
-        position.step += 1;
-        // The final stage of a container comes after the steps that were announced.
-        position.steps = position.steps.max(position.step);
+    fn advance(&mut self, image: &str, step: &str) -> String {
+        if let Some(position) = self.images.get_mut(image).filter(|position| position.last != step) {
+            position.step += 1;
+            step.clone_into(&mut position.last);
+            // The final stage comes after the steps that were announced.
+            position.steps = position.steps.max(position.step);
+        }
         self.place(image)
     }
 
-    fn place(&self, image: &str) -> String {
-        let Position { step, steps } = self.position(image);
-        format!("{image} {step}/{steps}")
+    /// Returns where `image` is: its name, and which of its steps began last.
+    pub(super) fn place(&self, image: &str) -> String {
+        match self.images.get(image) {
+            Some(Position { step, steps, .. }) => format!("{image} {step}/{steps}"),
+            None => image.to_owned(),
+        }
     }
 }
 
-fn layers(diff_ids: &[DiffId]) -> String {
-    match diff_ids {
-        [] => "no layer: nothing changed".to_owned(),
-        ids => ids.iter().map(DiffId::short).collect::<Vec<_>>().join(" "),
-    }
+fn layers(diff_ids: &[DiffId]) -> Option<String> {
+    let ids: Vec<_> = diff_ids.iter().map(DiffId::short).collect();
+    (!ids.is_empty()).then(|| ids.join(" "))
+}
+
+/// Returns a number of things for people.
+pub(in crate::cli) fn count<N: Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+/// Returns names of one kind for people.
+fn count_and_list(kind: &str, names: &[String]) -> String {
+    format!("{kind}{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
 }
 
 /// Returns how fast a transfer is, and how long it will take, for people.
@@ -210,10 +234,34 @@ mod tests {
         let image = "vm";
         narrator.line(&Event::ImageStarted { image, steps: 2 });
         let hit = Event::StepHit { image, step: "base", by: "input", from: "store", diff_ids: &[] };
-        assert_eq!(narrator.line(&hit).unwrap(), "vm 1/2 base: cached no layer: nothing changed");
+        assert_eq!(narrator.line(&hit).unwrap(), "vm 1/2 base: cached: nothing to add");
         let started = Event::StepStarted { image, step: "web" };
         assert_eq!(narrator.line(&started).unwrap(), "vm 2/2 web: building");
         let finished = Event::StepFinished { image, step: "web", diff_ids: &[], milliseconds: 1500 };
-        assert_eq!(narrator.line(&finished).unwrap(), "vm 2/2 web: made no layer: nothing changed in 1.5 s");
+        assert_eq!(narrator.line(&finished).unwrap(), "vm 2/2 web: nothing to add (1.5 s)");
+        let finish = Event::StepStarted { image, step: "image:final" };
+        for _ in ["a disk", "an archive"] {
+            assert_eq!(narrator.line(&finish).unwrap(), "vm 3/3 image:final: building");
+        }
+        let elsewhere = Event::StepStarted { image: "of a shell", step: "web" };
+        assert_eq!(narrator.line(&elsewhere).unwrap(), "of a shell web: building", "no count is known");
+    }
+
+    #[test]
+    fn steps_that_stay_at_home_are_told_with_the_secret() {
+        let secrets = ["DIB_DEV_USER_PASSWORD".to_owned()];
+        let published = Event::StepsPublished {
+            image: "vm",
+            repository: "host/cache",
+            steps: 5,
+            new: 1,
+            withheld: Some("devuser"),
+            secrets: &secrets,
+        };
+        assert_eq!(
+            Narrator::default().line(&published).unwrap(),
+            "vm: published 1 new step, 5 in all, in host/cache; not published: `devuser` and the steps above it, \
+             because `devuser` reads the secret DIB_DEV_USER_PASSWORD"
+        );
     }
 }
