@@ -269,7 +269,7 @@ fn hints_can_be_pasted_into_a_shell() {
     let spaced = project.path().with_file_name("p q");
     std::fs::rename(project.path(), &spaced).unwrap();
     let program = env!("CARGO_BIN_EXE_plywood");
-    let run = |args: &[&str]| Command::new(program).args(args).output().unwrap();
+    let run = |args: &[&str]| Command::new(program).args(args).current_dir(&spaced).output().unwrap();
     let args = ["--project", spaced.to_str().unwrap(), "--store", "a store", "layers", "tiny"];
     let printed = String::from_utf8(run(&args).stderr).unwrap();
     let expected = format!("hint: plywood --project '{}' --store 'a store' build tiny\n", spaced.display());
@@ -282,7 +282,7 @@ fn a_wrong_command_line_ends_with_status_2() {
     let table: [(&[&str], &str); 6] = [
         (&[], "requires a subcommand"),
         (&["biuld"], "unrecognized subcommand 'biuld'"),
-        (&["build", "--format", "qcow"], "`qcow` is not a format: expected one of qcow2"),
+        (&["build", "--format", "qcow"], "[possible values: qcow2, raw, "),
         (&["build", "--no-cache", "--fail-on-miss"], "cannot be used with '--fail-on-miss'"),
         (&["store", "gc", "--max-size", "much"], "`much` is not a size"),
         (&["plan", "--verbose", "--quiet"], "cannot be used with"),
@@ -312,6 +312,42 @@ fn files_that_look_like_hooks_and_do_not_run_are_warned_of_and_stop_nothing() {
         (Some(0), "0 errors, 2 warnings\n"),
         "{}",
         check.stdout
+    );
+}
+
+#[test]
+fn a_plan_warns_of_files_that_the_image_opens_to_more_users() {
+    let project = Project::of_elements(&["one"]);
+    project.write("elements/one/static/etc/ssl/k.pem", "secret\n");
+    project.write("elements/one/static/etc/motd", "hello\n");
+    project.chmod("elements/one", 0o755);
+    project.chmod("elements/one/static/etc/motd", 0o644);
+    project.chmod("elements/one/static/etc/ssl/k.pem", 0o600);
+    let message = "`static/etc/ssl/k.pem` has the mode 0644 in the image, though others may not read it here: \
+                   set its mode in a hook";
+    assert_eq!(project.run(&["plan"]).stderr, format!("warning: element `one`: {message}\n"));
+    let check = project.run(&["elements", "check", "one"]);
+    assert_eq!(check.stdout, format!("warning: one/static/etc/ssl/k.pem: {message}\n"));
+    project.chmod("elements/one", 0o700);
+    assert_eq!(project.run(&["plan"]).stderr, "", "a checkout with the umask 077");
+}
+
+#[test]
+fn a_plan_warns_of_settings_that_nothing_reads() {
+    let project = Project::of_elements(&["one"]);
+    project.hook(
+        "elements/one/install.d/60-user",
+        "echo $DIB_DEV_USER_USERNAME; cat /tmp/in_target.d/files/$DIB_KEY",
+    );
+    project.write("key.pub", "");
+    let env = "env = { DIB_DEV_USER_USRNAME = \"joe\", DIB_KEY = \"me.pub\", DIB_NOTHING_LIKE_IT = \"1\", DIB_OFFLINE = \"\", http_proxy = \"\" }";
+    let files = "files = { \"me.pub\" = \"key.pub\", \"mee.pub\" = \"key.pub\" }";
+    project.define(&format!("elements = [\"one\"]\n{env}\n{files}"));
+    assert_eq!(
+        project.run(&["plan"]).stderr,
+        "warning: no element of this image reads DIB_DEV_USER_USRNAME: did you mean DIB_DEV_USER_USERNAME?\n\
+         warning: no element of this image reads DIB_NOTHING_LIKE_IT\n\
+         warning: no hook sees `mee.pub` of `files`: set a variable to that name that an element of this image reads\n"
     );
 }
 
@@ -421,13 +457,18 @@ fn a_secret_is_in_the_key_and_is_shown_nowhere() {
 fn elements_are_listed_shown_drawn_and_checked() {
     let project = Project::of_elements(&["one", "two"]);
     project.write("elements/two/element-deps", "one\n");
-    project.write("elements/two/package-installs.yaml", "curl:\n");
+    let packages = "curl:\ngit:\n  when: DIB_X = yes\nvim:\n  uninstall: true\n  arch: amd64\n";
+    project.write("elements/two/package-installs.yaml", packages);
+    project.write("elements/two/static/etc/motd", "");
+    project.write("elements/two/bin/tool", "");
     let list = project.run(&["elements", "list"]);
     assert!(list.stdout.lines().any(|line| line.starts_with("one ") && line.ends_with("Writes `/etc/one`.")));
     assert_eq!(
         project.run(&["elements", "show", "two"]).stdout,
         "two  Writes `/etc/two`.\n  directory: DIR/project/elements/two\n  depends on: one\n  \
-         install.d: 50-two\n  packages: curl\n"
+         install.d: 50-two\n  static: etc/motd\n  bin: tool\n  \
+         packages: curl, git (if DIB_X = yes), vim (removed, if ARCH is amd64)\n  \
+         options (default; read by):\n    DIB_X (no default; package-installs.yaml)\n"
     );
     let graph = project.run(&["elements", "graph", "tiny"]);
     assert!(
@@ -466,7 +507,7 @@ fn a_key_is_made_once_and_shown_as_definitions_take_it() {
         (
             Some(1),
             "error: `DIR/project/keys/signing.key` is there already, and a signing key is never overwritten\n\n\
-             hint: plywood key show --sign-key DIR/project/keys/signing.key\n"
+             hint: plywood --project DIR/project --store DIR/store key show --sign-key DIR/project/keys/signing.key\n"
         )
     );
     let secret = std::fs::read_to_string(&file).unwrap();

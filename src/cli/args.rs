@@ -3,9 +3,11 @@
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::element::shell_line;
+use crate::image::OutputFormat;
 use crate::oci::Repository;
 
 /// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and builder containers
@@ -18,13 +20,16 @@ pub(super) struct Cli {
     pub command: Command,
 }
 
+/// What help calls the options of every command.
+const GLOBAL: &str = "Global options";
+
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
     /// Read `plywood.toml` from this directory [default: the nearest one with that file, from the current directory upwards]
     #[arg(
         long,
-        global = true,
+        global = true, help_heading = GLOBAL,
         value_name = "DIR",
         default_value = ".",
         hide_default_value = true,
@@ -32,13 +37,13 @@ pub(super) struct Global {
     )]
     pub project: PathBuf,
     /// Keep layers, records and downloads here [default: /var/cache/plywood as root, else $XDG_CACHE_HOME/plywood]
-    #[arg(long, global = true, value_name = "DIR", env = "PLYWOOD_STORE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", env = "PLYWOOD_STORE")]
     pub store: Option<PathBuf>,
     /// Show what hooks print, too; `-vv` also traces commands, mounts and requests, for bug reports
-    #[arg(short, long, global = true, conflicts_with = "quiet", action = ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "quiet", action = ArgAction::Count)]
     pub verbose: u8,
     /// Show errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
 }
 
@@ -154,8 +159,8 @@ pub(super) struct Build {
     /// Images to build [default: all]
     pub images: Vec<String>,
     /// Write these formats instead of the definition's `outputs`; repeatable
-    #[arg(short, long, value_delimiter = ',', value_name = "FORMAT")]
-    pub format: Vec<crate::image::OutputFormat>,
+    #[arg(short, long, value_delimiter = ',', value_name = "FORMAT", value_parser = output_format())]
+    pub format: Vec<OutputFormat>,
     /// Write outputs into this directory [default: `out` in the project]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -188,6 +193,12 @@ pub(super) struct Build {
     pub progress: Progress,
 }
 
+/// Reads an output format: help lists them all.
+fn output_format() -> impl TypedValueParser<Value = OutputFormat> {
+    PossibleValuesParser::new(OutputFormat::ALL.map(OutputFormat::as_str))
+        .try_map(|name| name.parse::<OutputFormat>())
+}
+
 /// What each hook may take.
 #[derive(Debug, Args)]
 pub(super) struct Limits {
@@ -214,7 +225,7 @@ pub(super) enum OnError {
 /// Where steps are looked up beside the store.
 #[derive(Debug, Default, Args)]
 pub(super) struct CacheFrom {
-    /// Look steps up in this repository of a registry, too: `HOST/NAME`; repeatable, the first first [default: `from` in `[cache]`]
+    /// Also look for steps in this repository: `HOST/NAME`. Can be repeated; searched in the order given [default: `from` in `[cache]`]
     #[arg(long, value_name = "REF")]
     pub cache_from: Vec<Repository>,
 }

@@ -70,7 +70,9 @@ fn show(project: &Project, element: &Element) -> Result<(), Failure> {
         print_words(phase.dir(), hooks.iter().copied())?;
     }
     print_words("environment.d", description.environment.iter().copied())?;
-    print_words("packages", description.packages.iter().map(String::as_str))?;
+    print_words("static", description.statics.iter().copied())?;
+    print_words("bin", description.programs.iter().copied())?;
+    print_list("packages", description.packages.iter().map(String::as_str))?;
     print_options(&description.options)?;
     for skipped in element.skipped_hooks() {
         say!("  warning: {skipped}")?;
@@ -92,6 +94,12 @@ fn print_options(options: &[ElementOption<'_>]) -> Result<(), Failure> {
         say!("    {name} ({default}; {})", files.join(", "))?;
     }
     Ok(())
+}
+
+/// Prints entries that may have spaces.
+fn print_list<'a>(label: &str, entries: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+    let entries = entries.collect::<Vec<_>>().join(", ");
+    if entries.is_empty() { Ok(()) } else { say!("  {label}: {entries}") }
 }
 
 fn print_words<'a>(label: &str, words: impl Iterator<Item = &'a str>) -> Result<(), Failure> {

@@ -54,6 +54,7 @@ fn check_element(element: &Element, known: &Known<'_>) -> Vec<Finding> {
     report.hooks();
     report.directories();
     report.strays(known);
+    report.modes();
     report.lists();
     report.repeated_keys();
     report.dependencies(known);
@@ -146,6 +147,12 @@ impl Report<'_> {
         for stray in self.element.strays(known.elements.iter().copied()) {
             let file = stray.name.trim_end_matches('/').to_owned();
             self.add(Severity::Error, Some(file), stray);
+        }
+    }
+
+    fn modes(&mut self) {
+        for widened in self.element.widened() {
+            self.add(Severity::Warning, Some(widened.path.clone()), widened);
         }
     }
 

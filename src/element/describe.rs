@@ -26,7 +26,12 @@ pub struct Description<'a> {
     pub environment: Vec<&'a str>,
     /// The variables by which it is configured.
     pub options: Vec<ElementOption<'a>>,
-    /// The packages it may install or remove, by its own names.
+    /// The files that it copies onto the root.
+    #[serde(rename = "static")]
+    pub statics: Vec<&'a str>,
+    /// The programs that its hooks find in their `PATH`.
+    pub programs: Vec<&'a str>,
+    /// The packages it may install or remove, by its own names, each with the conditions under which it does.
     pub packages: BTreeSet<String>,
 }
 
@@ -46,7 +51,9 @@ impl Element {
             hooks: hooks.filter(|(_, names)| !names.is_empty()).collect(),
             environment: self.environment_fragments().into_iter().map(|(name, _)| name).collect(),
             options: self.options(),
-            packages: packages.into_iter().map(|entry| entry.package).collect(),
+            statics: self.files_below("static").map(|(path, _)| path).collect(),
+            programs: self.files_below("bin").map(|(path, _)| path).collect(),
+            packages: packages.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -144,7 +151,9 @@ mod tests {
                 "hooks": { "install.d": ["9-a", "50-b"] },
                 "environment": ["10-web"],
                 "options": [],
-                "packages": ["apache2", "nginx"],
+                "static": [],
+                "programs": [],
+                "packages": ["apache2 (removed)", "nginx"],
             })
         );
     }

@@ -19,6 +19,7 @@ pub(crate) fn element(name: &str) -> Builder {
         provides: BTreeSet::new(),
         files: Default::default(),
         readme: None,
+        restricted: BTreeSet::new(),
     })
 }
 

@@ -74,7 +74,7 @@ pub use family::Family;
 pub use hook::{
     DuplicateHook, Hook, SkippedHook, duplicate_hooks, environment_order, is_hook_character, run_parts_order,
 };
-pub use model::{Element, ElementFile, FileKind, Mode, belongs_to_identity};
+pub use model::{Element, ElementFile, FileKind, Mode, Widened, belongs_to_identity};
 pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
 pub use native::{

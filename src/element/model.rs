@@ -22,6 +22,19 @@ pub struct Element {
     pub files: BTreeMap<String, ElementFile>,
     /// `README.md` or `README.rst`, for people.
     pub readme: Option<String>,
+    /// The files of `static/` that others may not read where they are, although they may look into the element. No part of its
+    /// identity: in images the files have the modes of [`Mode`].
+    pub restricted: BTreeSet<String>,
+}
+
+/// A file of `static/` that more users may read in the image than where it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` has the mode {:04o} in the image, though others may not read it here: set its mode in a hook", mode.bits())]
+pub struct Widened {
+    /// Its path in the element.
+    pub path: String,
+    /// The mode that it has in images.
+    pub mode: Mode,
 }
 
 /// One file of an element.
@@ -84,6 +97,12 @@ impl Element {
     /// A layer's key takes these as fields, so that a miss can name the file.
     pub fn identity(&self) -> impl Iterator<Item = (&str, String)> {
         self.files.iter().map(|(path, file)| (path.as_str(), file.identity()))
+    }
+
+    /// Returns the files of `static/` that more users may read in images than here.
+    pub fn widened(&self) -> impl Iterator<Item = Widened> {
+        let files = self.restricted.iter().filter_map(|path| self.files.get_key_value(path));
+        files.map(|(path, file)| Widened { path: path.clone(), mode: file.mode })
     }
 
     /// Returns the bytes of the file at `path`, if it is there and kept as text.
@@ -248,6 +267,7 @@ mod tests {
             provides: BTreeSet::new(),
             files: paths.map(|path| (path.to_owned(), file.clone())).into(),
             readme: None,
+            restricted: BTreeSet::new(),
         };
         let names = |iter: &mut dyn Iterator<Item = (&str, &ElementFile)>| {
             iter.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()

@@ -2,6 +2,8 @@
 //!
 //! Source: diskimage-builder, element `package-installs`.
 
+use std::fmt;
+
 use super::document::parse_document;
 use super::install_type::install_type_of;
 use super::package_file::PackageFile;
@@ -23,6 +25,20 @@ pub struct PackageEntry {
     pub action: PackageAction,
     /// What has to hold, or the entry does not count.
     pub conditions: Vec<Condition>,
+}
+
+impl fmt::Display for PackageEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let action = match self.action {
+            PackageAction::Install => None,
+            PackageAction::Uninstall => Some("removed".to_owned()),
+            PackageAction::BuildOnly => Some("removed in the end".to_owned()),
+        };
+        let conditions = self.conditions.iter().map(|condition| format!("if {condition}"));
+        let remarks: Vec<_> = action.into_iter().chain(conditions).collect();
+        f.write_str(&self.package)?;
+        if remarks.is_empty() { Ok(()) } else { write!(f, " ({})", remarks.join(", ")) }
+    }
 }
 
 impl Element {

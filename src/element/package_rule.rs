@@ -2,6 +2,8 @@
 //!
 //! Source: diskimage-builder, element `package-installs`.
 
+use std::fmt;
+
 use super::Phase;
 
 /// The phases in which packages are installed.
@@ -43,4 +45,18 @@ pub enum Condition {
     Equal(String, String),
     /// The variable has another value than this.
     NotEqual(String, String),
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::InstallType(kind) => write!(f, "the install type is {kind}"),
+            Condition::ChosenType(variable, kind) => write!(f, "{variable} is {kind}"),
+            Condition::Architecture(names) => write!(f, "ARCH is {}", names.join(" or ")),
+            Condition::NotArchitecture(names) => write!(f, "ARCH is not {}", names.join(" or ")),
+            Condition::PythonVersion(version) => write!(f, "DIB_PYTHON_VERSION is {version}"),
+            Condition::Equal(variable, value) => write!(f, "{variable} = {value}"),
+            Condition::NotEqual(variable, value) => write!(f, "{variable} != {value}"),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, DiskRules};
 use super::failure::{Failure, Message};
 use super::project::{Project, absolute};
 use super::redaction::redact;
@@ -16,7 +16,7 @@ use crate::element::{
 };
 use crate::image::{ImageDefinition, ImageName};
 use crate::load;
-use crate::plan::{Foundation, Plan, Request, Step, element_variables, plan_image};
+use crate::plan::{Foundation, Plan, Request, Step, element_variables, plan_image, unread};
 use crate::store::Store;
 
 /// What an image is made of, by its definition and the elements alone.
@@ -104,7 +104,13 @@ impl Project {
         }
         redact(&variables);
         let plan = self.plan(&selection, &variables, store)?;
-        let warnings = selection.warnings();
+        let mut warnings = selection.warnings();
+        // Callers of diskimage-builder's commands have variables for all of their images in one environment.
+        if self.disk_rules == DiskRules::Plywood {
+            let Selection { definition, elements, .. } = &selection;
+            let unread = unread(&plan, elements, &definition.env, &definition.files);
+            warnings.extend(unread.iter().map(ToString::to_string));
+        }
         let Selection { name, definition, .. } = selection;
         Ok(Resolved { name, definition, plan, disk, warnings })
     }
@@ -188,6 +194,9 @@ impl Selection<'_> {
             let strays = element.strays(all.clone()).into_iter();
             strays.map(move |stray| format!("element `{}`: {stray}", element.name))
         });
+        let widened = elements.iter().flat_map(|element| {
+            element.widened().map(|widened| format!("element `{}`: {widened}", element.name))
+        });
         let repeated = elements.iter().flat_map(|element| element.repeated_keys());
         let repeated = repeated.map(|repeated| repeated.to_string());
         let wrapped = match self.definition.order {
@@ -195,7 +204,7 @@ impl Selection<'_> {
             Order::Phase => Vec::new(),
         };
         let wrapped = wrapped.iter().map(|sandwich| format!("{sandwich} (`--order phase` keeps them so)"));
-        skipped.chain(strays).chain(repeated).chain(wrapped).collect()
+        skipped.chain(strays).chain(widened).chain(repeated).chain(wrapped).collect()
     }
 }
 

@@ -109,6 +109,7 @@ fn as_element(file: &str, text: Vec<u8>) -> Result<Element, Failure> {
         provides: BTreeSet::new(),
         files: [(file.to_owned(), list)].into(),
         readme: None,
+        restricted: BTreeSet::new(),
     })
 }
 

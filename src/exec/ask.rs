@@ -119,7 +119,7 @@ mod tests {
     fn an_answer_that_does_not_come_or_does_not_end_is_not_waited_for() {
         let started = Instant::now();
         let error = sh("exec sleep 60").ask(b"", Duration::from_millis(200)).unwrap_err();
-        assert_eq!(error.to_string(), "`sh -c exec sleep 60` has not answered within 0 s");
+        assert_eq!(error.to_string(), "`sh -c 'exec sleep 60'` has not answered within 0 s");
         let endless = sh("exec yes").ask(b"", LIMIT).unwrap();
         assert!(!endless.exit.success() && endless.output.len() < 2 * MAX_ANSWER_BYTES);
         assert!(started.elapsed() < Duration::from_secs(30));

@@ -328,7 +328,10 @@ mod tests {
     #[test]
     fn a_failure_shows_command_exit_and_error_without_secrets() {
         let error = sh("echo bad hunter2 >&2; exit 3").secret("hunter2").run().unwrap_err();
-        assert_eq!(error.to_string(), "`sh -c echo bad *** >&2; exit 3` failed with exit status: 3: bad ***",);
+        assert_eq!(
+            error.to_string(),
+            "`sh -c 'echo bad *** >&2; exit 3'` failed with exit status: 3: bad ***",
+        );
     }
 
     #[test]

@@ -26,14 +26,38 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Says `key` where serde says "field", and turns its list of what would have been right into a hint.
+/// Says `key` where serde says "field", and turns what would have been right into a hint.
 fn explain(message: &str) -> (String, Option<String>) {
+    if let Some((found, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
+    {
+        return wrong_type(found, expected);
+    }
     let unknown = [("unknown field ", "key"), ("unknown variant ", "value")].into_iter();
     let found = unknown.filter_map(|(prefix, what)| Some((message.strip_prefix(prefix)?, what))).next();
     match found.and_then(|(rest, what)| Some((rest.split_once(", ")?, what))) {
         Some(((name, expected), what)) => (format!("unknown {what} {name}"), Some(suggest(name, expected))),
         None => (message.trim_end().replace("missing field", "missing key"), None),
     }
+}
+
+/// Explains a value of another type than its key has, in TOML's words, and shows how to write it.
+fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
+    let value = found.split_once(['"', '`']).map(|(_, rest)| rest.trim_end().trim_end_matches(['"', '`']));
+    let (expected, hint) = match (expected.trim_end(), value) {
+        ("a sequence" | "a list", Some(value)) => {
+            let item = if found.starts_with("string") { format!("\"{value}\"") } else { value.to_owned() };
+            ("a list", Some(format!("write `[{item}]`")))
+        }
+        ("a string", Some(value)) if !found.starts_with("string") => {
+            ("a string", Some(format!("write `\"{value}\"`")))
+        }
+        ("a sequence", None) => ("a list", None),
+        (expected, _) if expected == "a map" || expected.starts_with("struct ") => ("a table", None),
+        (expected, _) => (expected, None),
+    };
+    let found = found.replace("sequence", "a list").replace("map", "a table");
+    (format!("invalid type: {found}, expected {expected}"), hint)
 }
 
 fn suggest(name: &str, expected: &str) -> String {
@@ -55,7 +79,7 @@ mod tests {
     use crate::image::Project;
 
     /// File, what is wrong with it, what to try.
-    const CASES: [(&str, &str, Option<&str>); 27] = [
+    const CASES: [(&str, &str, Option<&str>); 31] = [
         ("[image.a]\nelemnts = []\n", "2:1: unknown key `elemnts`", Some("did you mean `elements`?")),
         (
             "[image.a]\nzzz = 1\n",
@@ -108,7 +132,27 @@ mod tests {
             None,
         ),
         ("[image.a]\npackages = [\"--force\"]\n", "2:12: `--force` cannot name a package", None),
-        ("[image.a]\nelements = \"a\"\n", "2:12: invalid type: string \"a\", expected a list", None),
+        (
+            "[image.a]\nelements = \"a\"\n",
+            "2:12: invalid type: string \"a\", expected a list",
+            Some("write `[\"a\"]`"),
+        ),
+        (
+            "[image.a]\ndisk = { firmware = \"uefi\" }\n",
+            "2:21: invalid type: string \"uefi\", expected a list",
+            Some("write `[\"uefi\"]`"),
+        ),
+        (
+            "[image.a.container]\nentrypoint = \"/bin/bash\"\n",
+            "2:14: invalid type: string \"/bin/bash\", expected a list",
+            Some("write `[\"/bin/bash\"]`"),
+        ),
+        (
+            "[image.a]\ndisk = { size = 8 }\n",
+            "2:17: invalid type: integer `8`, expected a string",
+            Some("write `\"8\"`"),
+        ),
+        ("[image.a]\ndisk = 8\n", "2:8: invalid type: integer `8`, expected a table", None),
         (
             "[image.a]\nbase = \"../x\"\n",
             "2:8: `../x` cannot name a base: expected letters, digits, `.`, `-` and `_`, starting with a letter or digit",

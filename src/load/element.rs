@@ -1,6 +1,6 @@
 //! Reads one element.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -16,13 +16,14 @@ use crate::oci::{Digest, HashingReader};
 
 /// Reads the element `name` in the directory `root`.
 pub(super) fn load_element(name: ElementName, root: &Path) -> Result<Element, LoadError> {
-    let mut walk = Walk { root, files: BTreeMap::new() };
+    let mut walk = Walk { root, is_open: is_open(root), files: BTreeMap::new(), restricted: BTreeSet::new() };
     walk.directory("", &mut Vec::new())?;
     Ok(Element {
         deps: load_names(root, "element-deps")?.into_iter().collect(),
         provides: load_names(root, "element-provides")?.into_iter().collect(),
         readme: load_readme(root)?,
         files: walk.files,
+        restricted: walk.restricted,
         name,
         root: root.to_owned(),
     })
@@ -55,7 +56,10 @@ fn load_readme(root: &Path) -> Result<Option<String>, LoadError> {
 
 struct Walk<'a> {
     root: &'a Path,
+    /// Whether others may look into the element at all: with the umask 077 nothing is theirs, and no mode means anything.
+    is_open: bool,
     files: BTreeMap<String, ElementFile>,
+    restricted: BTreeSet<String>,
 }
 
 impl Walk<'_> {
@@ -101,6 +105,10 @@ impl Walk<'_> {
             kind if kind.is_file() => load_file(&full, mode_of(&metadata), in_image)?,
             _ => return Err(LoadError::Special { path: full }),
         };
+        if in_image && self.is_open && metadata.is_file() && metadata.permissions().mode() & OTHERS_READ == 0
+        {
+            self.restricted.insert(path.clone());
+        }
         if !in_image && is_list(&path) {
             let text = file.text.as_deref().unwrap_or_default();
             as_text(text).map_err(LoadError::io("read", &full))?;
@@ -143,6 +151,13 @@ fn entry_names(dir: &Path) -> Result<Vec<String>, LoadError> {
     }
     names.sort();
     Ok(names)
+}
+
+/// The right of others to read a file or directory.
+const OTHERS_READ: u32 = 0o004;
+
+fn is_open(directory: &Path) -> bool {
+    fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & OTHERS_READ != 0)
 }
 
 fn mode_of(metadata: &fs::Metadata) -> Mode {
@@ -211,6 +226,16 @@ mod tests {
         assert_eq!(element.text("install.d/50-x"), Some(b"install.d/50-x!".as_slice()));
         assert_eq!(element.text("static/etc/x"), None);
         assert_eq!(element.readme.as_deref(), Some("README.md"));
+    }
+
+    #[test]
+    fn files_that_more_users_may_read_in_the_image_are_noted_unless_the_umask_made_them() {
+        let dir = element_dir(&["static/etc/key", "static/etc/run!", "install.d/50-x!"]);
+        for (mode, expected) in [(0o755, &["static/etc/key", "static/etc/run"][..]), (0o700, &[])] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let element = load(&dir).unwrap();
+            assert_eq!(element.restricted.iter().collect::<Vec<_>>(), expected, "{mode:o}");
+        }
     }
 
     #[test]

@@ -22,6 +22,14 @@ pub enum LoadError {
         /// Why it failed.
         source: io::Error,
     },
+    /// An entry of `files` cannot be used.
+    #[error("cannot use the entry `{name}` of `files` in the image definition")]
+    Input {
+        /// The entry.
+        name: String,
+        /// Why not.
+        source: Box<LoadError>,
+    },
     /// The directory is no project.
     #[error("{}", no_project(dir))]
     NoProject {

@@ -13,8 +13,7 @@ use crate::plan::InputFile;
 /// Reads the digests of what an image definition names; relative paths count from the project `dir`.
 ///
 /// # Errors
-/// [`LoadError::Io`] if something cannot be read, [`LoadError::Special`] for anything else than files, directories and
-/// symlinks.
+/// [`LoadError::Input`] if something cannot be read, or is something else than a file, directory or symlink.
 pub fn load_input_files(
     dir: &Path,
     files: &BTreeMap<String, PathBuf>,
@@ -23,7 +22,8 @@ pub fn load_input_files(
         .iter()
         .map(|(name, path)| {
             let path = dir.join(path);
-            Ok((name.clone(), input_file(path)?))
+            let named = |source| LoadError::Input { name: name.clone(), source: Box::new(source) };
+            Ok((name.clone(), input_file(path).map_err(named)?))
         })
         .collect()
 }
@@ -164,6 +164,11 @@ mod tests {
     fn a_device_is_no_input() {
         let files = [("zero".to_owned(), PathBuf::from("/dev/zero"))].into();
         let error = load_input_files(Path::new("."), &files).unwrap_err();
-        assert!(matches!(&error, LoadError::Special { path } if path == Path::new("/dev/zero")), "{error}");
+        let LoadError::Input { name, source } = &error else { panic!("{error}") };
+        assert_eq!(name, "zero");
+        assert!(
+            matches!(&**source, LoadError::Special { path } if path == Path::new("/dev/zero")),
+            "{source}"
+        );
     }
 }

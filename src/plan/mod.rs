@@ -44,6 +44,7 @@ mod seal;
 mod source;
 mod step;
 mod tasks;
+mod unread;
 mod variables;
 mod view;
 
@@ -64,6 +65,7 @@ pub use step::{
     Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,
     Tasks, WORK_DIR_ON_HOST, Work,
 };
+pub use unread::{Unread, unread};
 pub use variables::{
     element_variables, elements_yaml, is_about_the_call, mentions_variable, names_log, names_written_file,
 };

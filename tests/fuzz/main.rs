@@ -228,6 +228,7 @@ fn package_list() {
                 provides: BTreeSet::new(),
                 files: [("package-installs.yaml".to_owned(), file)].into(),
                 readme: None,
+                restricted: Default::default(),
             };
             element.package_list()
         }),

@@ -1,0 +1,85 @@
+//! Settings of an image that none of its steps sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::variables::is_keyed;
+use super::{Plan, Tasks, Work};
+use crate::element::{Element, is_ambient, is_source_variable, nearest};
+
+/// Variables that plywood reads itself: for the disk, its boot loader, and where packages come from.
+const READ_BY_PLYWOOD: [&str; 15] = [
+    "DIB_BLOCK_DEVICE",
+    "DIB_BLOCK_DEVICE_CONFIG",
+    "DIB_BLOCK_SIZE",
+    "DIB_BOOT_LABEL",
+    "DIB_DEBIAN_SECURITY_MIRROR",
+    "DIB_DISTRIBUTION_MIRROR",
+    "DIB_IMAGE_CACHE",
+    "DIB_IMAGE_EXTRA_SIZE",
+    "DIB_IMAGE_NAME",
+    "DIB_IMAGE_SIZE",
+    "DIB_INIT_SYSTEM",
+    "DIB_JOURNAL_SIZE",
+    "DIB_RELEASE",
+    "DIB_ROOT_FSTYPE",
+    "DIB_ROOT_LABEL",
+];
+
+/// A setting that no step of an image sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// A variable, and the option of an element whose name is nearly the same.
+    Variable(String, Option<String>),
+    /// An entry of `files`.
+    File(String),
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unread::Variable(name, None) => write!(f, "no element of this image reads {name}"),
+            Unread::Variable(name, Some(nearest)) => {
+                write!(f, "no element of this image reads {name}: did you mean {nearest}?")
+            }
+            Unread::File(name) => write!(
+                f,
+                "no hook sees `{name}` of `files`: set a variable to that name that an element of this image reads"
+            ),
+        }
+    }
+}
+
+/// Returns which of these variables and files of an image definition neither a step of `plan` nor plywood reads. `elements` are those
+/// of the image.
+pub fn unread(
+    plan: &Plan,
+    elements: &[Arc<Element>],
+    env: &BTreeMap<String, String>,
+    files: &BTreeMap<String, PathBuf>,
+) -> Vec<Unread> {
+    let tasks: Vec<_> =
+        plan.steps.iter().chain([&plan.finish]).filter_map(|step| tasks(&step.work)).collect();
+    let is_read = |name: &str| tasks.iter().any(|tasks| tasks.environment.contains_key(name));
+    let variables = env.keys().filter(|name| !is_read(name) && !is_for_others(name));
+    let options: BTreeSet<_> =
+        elements.iter().flat_map(|element| element.options()).map(|option| option.name).collect();
+    let near = |name: &str| nearest(name, options.iter().map(String::as_str)).map(str::to_owned);
+    let variables = variables.map(|name| Unread::Variable(name.clone(), near(name)));
+    let files = files.keys().filter(|name| !tasks.iter().any(|tasks| tasks.files.contains_key(*name)));
+    variables.chain(files.cloned().map(Unread::File)).collect()
+}
+
+fn tasks(work: &Work) -> Option<&Tasks> {
+    match work {
+        Work::Tasks(tasks) => Some(tasks),
+        Work::Base(_) => None,
+    }
+}
+
+/// Says whether programs, plywood or diskimage-builder may read a variable although no element mentions it.
+fn is_for_others(name: &str) -> bool {
+    is_ambient(name) || !is_keyed(name) || is_source_variable(name) || READ_BY_PLYWOOD.contains(&name)
+}
