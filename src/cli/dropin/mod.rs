@@ -35,7 +35,7 @@ const PLYWOOD: &str = "plywood";
 /// commands name commands on a project and tables of `plywood.toml`, which callers of diskimage-builder do not have.
 fn told(failure: &Failure) -> String {
     let hint = causes_from(failure.as_ref()).find_map(|error| {
-        let own = error.downcast_ref::<Message>().and_then(|message| message.hint("plywood"));
+        let own = error.downcast_ref::<Message>().and_then(|message| message.hint(PLYWOOD));
         own.or_else(|| error.downcast_ref().and_then(missing_element))
     });
     chain(failure) + &hint.map(|hint| format!("hint: {}\n", shown(&hint))).unwrap_or_default()
