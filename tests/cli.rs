@@ -82,6 +82,26 @@ fn a_wrong_definition_is_refused_with_its_place_and_a_hint() {
              hint: did you mean `debian-bookworm`?",
         ),
         (
+            "a disk that no file system fills",
+            |project| project.define("disk = { size = \"9999999T\" }"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:3:17: `9999999T` is too large for a disk: 256T at most",
+        ),
+        (
+            "a disk that its format cannot hold",
+            |project| project.define("outputs = [\"vhd\"]\ndisk = { size = \"4T\" }"),
+            &["plan"],
+            "error: image `tiny`: a disk of 4T is too large for vhd: 2040G at most\n\n\
+             hint: set a smaller `size` in `[image.tiny.disk]`, or choose another format",
+        ),
+        (
+            "a file that leads out of the directory of files",
+            |project| project.define("files = { \"../x\" = \"plywood.toml\" }"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:3:11: `../x` in `files` cannot name a file in \
+             `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
+        ),
+        (
             "a base's digest that is none",
             |project| {
                 project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\n");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::failure::{Failure, Hint, Message};
-use super::preflight::too_many_layers;
+use super::preflight::{check_sizes, too_many_layers};
 use super::project::Project;
 use super::registry::look_up_client;
 use super::resolve::Resolved;
@@ -42,8 +42,9 @@ impl Look<'_> {
         let mut forecasts = Vec::new();
         for (name, definition) in self.project.select(images)? {
             let resolved = self.project.resolve(self.project.elements_of(name, definition)?, &store)?;
-            let steps = forecast(&resolved.plan, &store, &HostFileSystem::default(), &registries)?;
             let outputs: Vec<_> = definition.outputs.iter().copied().map(OutputType::File).collect();
+            check_sizes(&resolved.plan, &resolved.disk, &outputs)?;
+            let steps = forecast(&resolved.plan, &store, &HostFileSystem::default(), &registries)?;
             let warning = too_many_layers(&steps, &resolved.plan, &store, &outputs);
             for message in resolved.warnings.iter().chain(&warning) {
                 self.events.emit(Event::Warning { message });

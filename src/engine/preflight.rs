@@ -76,7 +76,7 @@ pub(super) fn check(
     let Request { plan, disk, outputs } = request;
     // The cheap checks first: the store and a loop device are tried only for a build that could succeed.
     check_clock(plan, checks.now()?)?;
-    outputs.iter().try_for_each(|output| check_size(plan, disk, output))?;
+    check_sizes(plan, disk, outputs)?;
     let forecasts = forecast(plan, ports.store, ports.host, registries)?;
     let has_base = forecasts.first().is_some_and(is_hit);
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
@@ -153,7 +153,11 @@ fn count_layers(forecasts: &[Forecast], base_layers: Option<usize>) -> usize {
     made.sum::<usize>() + 1
 }
 
-/// Refuses a disk that a format cannot hold.
+/// Refuses a disk that one of these formats cannot hold.
+pub(super) fn check_sizes(plan: &Plan, disk: &Disk, outputs: &[OutputType]) -> Result<(), Failure> {
+    outputs.iter().try_for_each(|output| check_size(plan, disk, output))
+}
+
 fn check_size(plan: &Plan, disk: &Disk, output: &OutputType) -> Result<(), Failure> {
     let is_vhd = match output {
         OutputType::File(format) => *format == OutputFormat::Vhd,
@@ -318,7 +322,7 @@ mod tests {
             ("2041G", "qcow2", false),
             ("auto", "vhd", false),
         ] {
-            let found = check_size(&plan, &disk(size), &outputs(&[format])[0]);
+            let found = check_sizes(&plan, &disk(size), &outputs(&["raw", format]));
             let message = found.err().map(|failure| failure.to_string());
             assert_eq!(message.is_some(), is_refused, "{size} {format}");
             assert!(

@@ -89,7 +89,10 @@ fn find<'i>(
     match found[..] {
         [] => {
             let message = format!("store `{}` has no image `{word}`", store.path().display());
-            Err(Message::with_hint(message, Hint::from("to see which it has: ").then_call(["store", "images"])))
+            Err(Message::with_hint(
+                message,
+                Hint::from("to see which it has: ").then_call(["store", "images"]),
+            ))
         }
         [image] => Ok(image),
         _ => {
