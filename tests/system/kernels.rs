@@ -61,7 +61,9 @@ fn installed_plywood() -> &'static Path {
         // `debug/tmp` is beside what cargo compiles.
         let compiled = temporary().parent().unwrap();
         let mut make = Command::new("make");
+        let binary = target.join("debug/plywood");
         make.args(["build", "BUILD=--features system-tests"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        make.arg(format!("BINARY={}", binary.display()));
         // What cargo says to this program about its own package would make crates that read it be compiled anew.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
             make.env_remove(name);
@@ -70,7 +72,7 @@ fn installed_plywood() -> &'static Path {
             .env_remove("CARGO_MANIFEST_PATH")
             .env_remove("CARGO_MANIFEST_LINKS");
         run(make.env("CARGO_BUILD_BUILD_DIR", compiled).env("CARGO_TARGET_DIR", &target));
-        target.join("debug/plywood")
+        binary
     })
 }
 
