@@ -450,7 +450,9 @@ fn no_collection_takes_anything_from_a_build_that_runs() {
     let (quiet, busy) = (project(), project());
     let collect = || {
         let gc = busy.run(&["store", "gc", "--older-than", "0", "--max-size", "1"]);
-        assert_eq!(gc.status, Some(0), "{}", gc.stderr);
+        // The base, which was imported, does not fit; while the build runs, what it holds does not either.
+        let is_base_alone = gc.stderr.contains("imported and pulled images, which a collection keeps");
+        assert!(gc.status == Some(0) || is_base_alone, "{}", gc.stderr);
     };
     let age = || {
         let age = "find blobs layers records -type f -exec touch -d -9days {} +";
