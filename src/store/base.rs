@@ -1,7 +1,7 @@
-//! Bases that come as layers: taken in once, and from then on images of the store, by the name `base/<digest of the source>`.
+//! Bases that come as layers. They are imported once, and are then images of the store with the name
+//! `base/<digest of the source>`.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use super::document::{self, invalid};
@@ -10,10 +10,10 @@ use super::import::{Imported, cannot_import};
 use super::transfer::manifest_of;
 use super::{Store, StoredImage};
 use crate::distro::{Architecture, BaseSource, StoredFile};
-use crate::oci::{Digest, HashingReader, ImageConfig};
+use crate::oci::{Digest, ImageConfig};
 use crate::port::{BaseImage, Blob, Layer, StoreError};
 
-/// Where the index has bases.
+/// Prefix of the names of bases in the index.
 pub(super) const BASE_PREFIX: &str = "base/";
 
 impl Store {
@@ -22,10 +22,11 @@ impl Store {
         format!("{BASE_PREFIX}{}", digest.hex())
     }
 
-    /// Returns the layers of a base that comes as layers, and its config; takes them in if they are not here.
+    /// Returns the layers and the config of a base that comes as layers; imports them if they are missing.
     ///
     /// # Errors
-    /// [`StoreError::Import`] with the cause for a source that cannot be taken in, [`StoreError::WrongBase`] if its digest is another than the definition's.
+    /// [`StoreError::Import`] with the cause for a source that cannot be imported, [`StoreError::WrongBase`] if its digest
+    /// differs from the definition's.
     pub(super) fn base_image(
         &self,
         source: &BaseSource,
@@ -42,6 +43,7 @@ impl Store {
         };
         let name = Self::base_name(&digest);
         if let Some((_, manifest)) = self.images()?.into_iter().find(|(known, _)| *known == name)
+            // A damaged base is imported again rather than reported.
             && let Ok(base) = self.stored_base(&manifest)
         {
             return Ok(base);
@@ -98,7 +100,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
     pub fn save_base_layers(&self, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
-        // The name a user gave it is one project's: of another project's base of that name nothing would be left.
+        // By digest: projects that share a store may use one name for different bases.
         let name = Self::base_name(&Digest::of(manifest_of(config, layers)));
         self.save_layers(&name, config, layers)
     }
@@ -137,7 +139,7 @@ impl Store {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
             let blob = Blob { digest: document::parse_digest(&path, blob)?, bytes: blob.size() };
             let named = self.layer_in(diff_id, &blob)?;
-            // Compressed again meanwhile, it is the same layer.
+            // The layer may have been compressed again since, and is then in another blob.
             named.map_or_else(|| self.layer(diff_id)?.ok_or_else(missing), Ok)
         });
         Ok(BaseImage { layers: layers.collect::<Result<_, _>>()?, config })
@@ -185,9 +187,8 @@ fn plain_config(imported: &Imported, architecture: Architecture, path: &Path) ->
 }
 
 fn verify_file(path: &Path, expected: &Digest) -> Result<(), StoreError> {
-    let mut reader = HashingReader::new(File::open(path).map_err(failed("open", path))?);
-    io::copy(&mut reader, &mut io::sink()).map_err(failed("read", path))?;
-    let (found, _) = reader.finish();
+    let file = File::open(path).map_err(failed("open", path))?;
+    let found = Digest::of_reader(file).map_err(failed("read", path))?;
     match found == *expected {
         true => Ok(()),
         false => Err(StoreError::WrongBase { path: path.to_owned(), expected: *expected, found }),
@@ -217,7 +218,7 @@ mod tests {
         let base = a.base_image(&source, Architecture::Amd64).unwrap();
 
         let (layer, mut bytes) = (&base.layers[0], archive.as_slice());
-        let mut blob = VerifyingReader::new(&mut bytes as &mut dyn io::Read, layer.blob);
+        let mut blob = VerifyingReader::new(&mut bytes as &mut dyn std::io::Read, layer.blob);
         LayerStore::receive(&b, layer, &mut blob).unwrap();
         let other = BaseSource::Stored { digest: Digest::of("other"), reference: None };
         assert!(matches!(b.keep_base(&other, &base), Err(StoreError::Damaged { .. })));

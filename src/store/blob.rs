@@ -17,8 +17,9 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        // What is there already is not written again: an unchanged build leaves the store as it was. Marked before it is
-        // looked for, it is safe from a collection that starts in between. Read, as a damaged one is to be replaced.
+        // An existing blob is not written again: an unchanged build leaves the store as it was. It
+        // is marked before it is looked for, so that a collection in between keeps it, and read, so
+        // that a damaged one is replaced.
         mark_used(&self.layout().blob(&digest));
         if self.read_blob(&digest).is_ok() {
             return Ok(digest);
@@ -89,6 +90,7 @@ impl NewBlob {
     /// Syncs the blob and gives it its name, which its bytes have: the caller knows. A blob of that name that was there is
     /// replaced, which heals a damaged one.
     pub(super) fn place(self, digest: &Digest) -> Result<(), StoreError> {
+        // Before the lock: syncing gigabytes would keep collections and index changes waiting.
         self.file.sync_all().map_err(failed("sync", &self.temporary))?;
         let _lock = self.store.lock_shared()?;
         place(&self.temporary, &self.store.layout().blob(digest))

@@ -1,6 +1,6 @@
-//! What was built last for each image: its manifest, as an OCI artifact, with the steps that it was made of.
+//! The last build of each image: its manifest, as an OCI artifact that names the steps of the build.
 //!
-//! The steps are what the garbage collector keeps, however long ago the build was.
+//! The garbage collector keeps these steps at any age.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use crate::oci::{DiffId, Digest, parse_diff_ids};
 use crate::plan::InputKey;
 use crate::port::{Layer, StoreError};
 
-/// Where the index has builds.
+/// Prefix of the names of builds in the index.
 pub(super) const PREFIX: &str = "build/";
-/// Where the index has the containers of builds.
+/// Prefix of the names of the containers of builds in the index.
 pub(super) const CONTAINER_PREFIX: &str = "container/";
-/// What the artifact is. Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage".
+/// The type of the artifact. Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage".
 const ARTIFACT_TYPE: &str = "application/vnd.plywood.build.v1+json";
 /// The annotation that names the steps: their input keys, separated by spaces.
 const KEYS: &str = "plywood.input-keys";

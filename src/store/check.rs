@@ -44,7 +44,7 @@ pub struct CheckReport {
     pub dropped_images: Vec<String>,
     /// Layers whose snapshot differed from their blob.
     pub dropped_snapshots: Vec<DiffId>,
-    /// The index of images, if it could not be read; in quarantine now. No image has a name any more.
+    /// The index of images, if it could not be read. It is in quarantine now, and an empty index has replaced it.
     pub damaged_index: Option<PathBuf>,
 }
 
@@ -62,8 +62,9 @@ impl Store {
     /// [`StoreError::Io`] where something cannot be read at all.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
-        // First: all that follows asks it for the images.
+        // First, as the checks of images and snapshots read it.
         self.check_index(&mut report)?;
+        // From the bottom up: each check relies on the parts below it.
         self.check_blobs(&mut report)?;
         self.check_layers(&mut report)?;
         self.check_records(&mut report)?;
@@ -75,11 +76,13 @@ impl Store {
     fn check_blobs(&self, report: &mut CheckReport) -> Result<(), StoreError> {
         let paths = list_files(&self.layout().blobs())?;
         for (path, result) in paths.iter().zip(hash_all(&paths, self.interrupt())) {
-            // Removed by a collector meanwhile.
+            // A collection has removed it since it was listed.
             let Some((digest, bytes)) = result? else { continue };
             report.blobs += 1;
             report.bytes += bytes;
-            if path.file_name().unwrap_or_default() != digest.hex().as_str() {
+            let is_good = digest
+                .is_some_and(|digest| path.file_name().is_some_and(|name| name == digest.hex().as_str()));
+            if !is_good {
                 self.quarantine(path)?;
                 report.damaged_blobs.push(path.clone());
             }
@@ -261,8 +264,11 @@ impl Store {
     }
 }
 
-/// Hashes files on all processors; the results are in the files' order. `None` for a file that is gone.
-fn hash_all(paths: &[PathBuf], interrupt: &Interrupt) -> Vec<Result<Option<(Digest, u64)>, StoreError>> {
+/// The digest and the size of a blob. It has no digest if it is not a file; it is `None` if it is gone.
+type Hashed = Option<(Option<Digest>, u64)>;
+
+/// Hashes files on all processors; the results are in the files' order.
+fn hash_all(paths: &[PathBuf], interrupt: &Interrupt) -> Vec<Result<Hashed, StoreError>> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -281,17 +287,16 @@ fn hash_all(paths: &[PathBuf], interrupt: &Interrupt) -> Vec<Result<Option<(Dige
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-fn hash(path: &Path, interrupt: &Interrupt) -> Result<Option<(Digest, u64)>, StoreError> {
+fn hash(path: &Path, interrupt: &Interrupt) -> Result<Hashed, StoreError> {
     use std::io::Read;
     let Some(file) = open_if_there(path)? else {
-        // What is there and is no file is as wrong as other bytes.
-        return Ok(is_taken(path).then(|| (Hasher::default().finish(), 0)));
+        return Ok(is_taken(path).then_some((None, 0)));
     };
     let mut file = interrupt.reader(file);
     let (mut hasher, mut bytes, mut buffer) = (Hasher::default(), 0, vec![0; 256 * 1024]);
     loop {
         match file.read(&mut buffer).map_err(failed("read", path))? {
-            0 => return Ok(Some((hasher.finish(), bytes))),
+            0 => return Ok(Some((Some(hasher.finish()), bytes))),
             count => {
                 hasher.update(&buffer[..count]);
                 bytes += count as u64;

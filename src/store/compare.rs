@@ -12,7 +12,7 @@ use super::scan::{kind, meta};
 use super::xattr;
 use crate::layer::Kind;
 
-/// Says whether two readers give the same bytes.
+/// Returns true if two readers give the same bytes.
 pub(super) fn equal_bytes(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
     let (mut left, mut right) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
     loop {
@@ -30,7 +30,7 @@ pub(super) fn equal_bytes(mut a: impl Read, mut b: impl Read) -> io::Result<bool
     }
 }
 
-/// Says whether two unpacked layers are equal in all that a layer holds.
+/// Returns true if two unpacked layers are equal in everything that a layer holds.
 pub(super) fn equal_trees(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<bool> {
     let left: BTreeSet<_> = names(a)?.into_iter().collect();
     if left != names(b)?.into_iter().collect() || !equal_nodes(a, b, b".")? {

@@ -25,9 +25,9 @@ use crate::layer::{Decoder, Encoding, Entry, Kind, LayerError};
 use crate::oci::{DiffId, refuse_other_platform};
 use crate::port::StoreError;
 
-/// Documents are small; what is larger is no document.
+/// The largest document of an archive. Real ones are a few kilobytes; larger files are layers.
 const DOCUMENT_LIMIT_BYTES: u64 = 4 << 20;
-/// All documents and links of an archive, which are in memory at once: a few kilobytes for an image.
+/// The limit for all documents and links of an archive, which are in memory at once. An image has a few kilobytes of them.
 const CONTENTS_LIMIT_BYTES: u64 = 64 << 20;
 
 #[derive(Deserialize)]
@@ -60,13 +60,13 @@ struct DockerArchive<'a> {
     architecture: &'a str,
 }
 
-/// What the first reading finds.
+/// Documents and links that the first pass over the archive collects.
 #[derive(Default)]
 struct Contents {
     documents: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Names that stand for other names.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Bytes of all of it.
+    /// Bytes of all documents and links.
     bytes: u64,
 }
 
@@ -116,6 +116,7 @@ impl DockerArchive<'_> {
                 Kind::File(bytes) if *bytes <= DOCUMENT_LIMIT_BYTES => {
                     let mut document = Vec::new();
                     content.read_to_end(&mut document).map_err(LayerError::Read)?;
+                    // Small layers are as small as documents. Only JSON is kept.
                     if matches!(document.first(), Some(b'{' | b'[')) {
                         self.admit(&mut contents, &entry.path, &document)?;
                         contents.documents.insert(entry.path.clone(), document);
@@ -136,7 +137,7 @@ impl DockerArchive<'_> {
         Ok(contents)
     }
 
-    /// Counts what is kept of a member, and fails beyond the limit.
+    /// Counts the bytes that are kept of a member. Fails beyond [`CONTENTS_LIMIT_BYTES`].
     fn admit(&self, contents: &mut Contents, path: &[u8], content: &[u8]) -> Result<(), StoreError> {
         contents.bytes += (path.len() + content.len()) as u64;
         if contents.bytes > CONTENTS_LIMIT_BYTES {
@@ -185,9 +186,10 @@ impl DockerArchive<'_> {
 }
 
 impl Contents {
-    /// Follows links, no further than there are any.
+    /// Follows links.
     fn resolve(&self, name: &[u8]) -> Vec<u8> {
         let mut name = name.to_vec();
+        // A path without a circle has at most as many links as there are.
         for _ in 0..self.links.len() {
             match self.links.get(&name) {
                 Some(target) => name = target.clone(),

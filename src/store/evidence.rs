@@ -1,7 +1,7 @@
-//! Keeps what hooks read of the build host beside the records of their steps.
+//! Stores the evidence of host reads beside the records of steps.
 //!
-//! Evidence may tell of thousands of files, and is needed of one record at a time; to explain a miss, all records are read.
-//! So each has a file of its own, which the step's two records name by its digest.
+//! Evidence may list thousands of files. A look-up needs the evidence of one record, while explaining a miss reads all records.
+//! So evidence is in a file of its own, which the two records of a step name by its digest.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -48,26 +48,29 @@ impl Store {
         };
         let bytes = canonical_json(&evidence);
         let digest = Digest::of(&bytes);
-        // Written again if it is there: it may be damaged.
+        // Before the records that name it. Written again even if it is there, as it may be damaged.
         write_whole(&self.layout().evidence(&digest), &self.temporary()?, &bytes)?;
         Ok(StoredRecord { record, evidence: Some(digest) })
     }
 
     fn read_evidence(&self, digest: &Digest) -> Result<Option<Evidence>, StoreError> {
+        // A wrong list of host reads could turn a miss into a hit, so damaged evidence counts as
+        // missing.
         let bytes = read_if_there(&self.layout().evidence(digest))?;
         let bytes = bytes.filter(|bytes| Digest::of(bytes) == *digest);
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Removes evidence that no record names. The caller holds the store's lock alone: evidence is written before its records.
+    /// Removes evidence that no record names. The caller holds the store's lock alone, so that no other process is between
+    /// writing evidence and writing its records.
     pub(super) fn collect_evidence(&self) -> Result<(), StoreError> {
         let mut named = BTreeSet::new();
         for directory in [self.layout().input_records(), self.layout().content_records()] {
             for path in list_files(&directory)? {
-                named.extend(self.read_record(&path)?.and_then(|stored| stored.evidence));
+                let evidence = self.read_record(&path)?.and_then(|stored| stored.evidence);
+                named.extend(evidence.map(|digest| self.layout().evidence(&digest)));
             }
         }
-        let named: BTreeSet<_> = named.iter().map(|digest| self.layout().evidence(digest)).collect();
         let all = list_files(&self.layout().all_evidence())?;
         all.iter().filter(|path| !named.contains(*path)).try_for_each(|path| remove_if_there(path))
     }

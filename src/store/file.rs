@@ -23,14 +23,14 @@ pub(super) fn create_directories(path: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(path).map_err(|error| failed("create directory", taken(path))(error))
 }
 
-/// Returns what has the name of a directory on the way to `path`, and is something else.
+/// Returns the lowest of `path` and its parents that exists and is not a directory; `path` if there is none.
 fn taken(path: &Path) -> &Path {
     let is_taken = |path: &&Path| path.symlink_metadata().is_ok() && !path.is_dir();
     path.ancestors().find(is_taken).unwrap_or(path)
 }
 
-/// Makes a directory that only its owner enters, if it is not there. Unpacked layers hold programs that run as root
-/// whoever starts them.
+/// Makes a directory that only its owner can enter, if it is missing. Unpacked layers hold setuid programs, which other users
+/// must not be able to start.
 pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt;
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
@@ -44,6 +44,7 @@ pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
 pub(super) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = File::create(temporary).map_err(failed("create", temporary))?;
     file.write_all(bytes).map_err(failed("write", temporary))?;
+    // Before the rename: after a power failure, the name could otherwise lead to an empty file.
     file.sync_all().map_err(failed("sync", temporary))?;
     place(temporary, path)
 }
@@ -52,13 +53,15 @@ pub(super) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result
 pub(super) fn place(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     let rename = || std::fs::rename(temporary, path);
     let renamed = match rename() {
-        // Somebody has put a directory there. It goes to where temporary files are, and is swept with them.
+        // A directory has the name. It moves to the temporary files, and is swept with them.
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
             std::fs::rename(path, temporary.with_added_extension("aside")).and_then(|()| rename())
         }
         result => result,
     };
     renamed.map_err(failed("rename a temporary file to", path))?;
+    // A rename is durable only once its directory is synced. A record must not outlive the name of
+    // its layer.
     sync_parent(path)
 }
 
@@ -68,10 +71,10 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
     directory.sync_all().map_err(failed("sync", parent))
 }
 
-/// Opens a file, or returns `None` if there is none. A directory or FIFO that has its name is none: it gives way when the file is
-/// written.
+/// Opens a file. Returns `None` if the name is free, or belongs to something else such as a directory or a FIFO, which the next
+/// write replaces.
 pub(super) fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
-    // Opening a FIFO would wait for its other end.
+    // NONBLOCK: opening a FIFO would wait for its other end. It has no effect on regular files.
     let opened = rustix::fs::open(path, OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
     let file = match opened {
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
@@ -81,12 +84,12 @@ pub(super) fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
     Ok(is_file.then_some(file))
 }
 
-/// Says whether something else has the name of a file.
+/// Returns true if the name belongs to something other than a regular file.
 pub(super) fn is_taken(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| !found.is_file())
 }
 
-/// Reads a file, or returns `None` if there is none.
+/// Reads a file. Returns `None` as [`open_if_there`].
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(mut file) = open_if_there(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
@@ -124,13 +127,13 @@ pub(super) fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, 
     }
 }
 
-/// Locks `file`, which is at `path`, and waits for whoever holds the lock.
+/// Locks `file`, which is at `path`. Waits while another process holds the lock.
 pub(super) fn lock(file: impl AsFd, operation: Locking, path: &Path) -> Result<(), StoreError> {
     let (at_once, in_time) = match operation {
         Locking::Shared => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
         Locking::Exclusive => (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive),
     };
-    // Asked twice, so that the trace of a command that hangs here says so.
+    // Without waiting first, so that the trace of a command that hangs here shows the reason.
     match rustix::fs::flock(&file, at_once) {
         Err(Errno::WOULDBLOCK) => debug!(path = %path.display(), ?operation, "waits for the lock"),
         result => return result.map_err(failed("lock", path)),
@@ -141,12 +144,12 @@ pub(super) fn lock(file: impl AsFd, operation: Locking, path: &Path) -> Result<(
     Ok(())
 }
 
-/// Who else may hold a lock at the same time.
+/// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Locking {
-    /// Others who share it.
+    /// Together with others who share it.
     Shared,
-    /// Nobody.
+    /// Alone.
     Exclusive,
 }
 
@@ -162,7 +165,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// file system: where something is mounted it fails. Several may remove the same tree at once.
 pub(super) fn remove_tree(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match remove_what_is_there(directory, name) {
-        // Another process sweeps up here, too.
+        // Another process removes the same tree.
         Err(Errno::NOENT) => Ok(()),
         result => result,
     }
@@ -173,6 +176,7 @@ fn remove_what_is_there(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Er
         Err(Errno::ISDIR) => {}
         result => return result,
     }
+    // NO_XDEV: a mount that was left there may be the build host's own directory.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let inner = retry(|| rustix::fs::openat2(directory, name, DIRECTORY, Mode::empty(), resolve))?;
     for child in names(&inner)? {

@@ -1,10 +1,11 @@
-//! Removing what is not needed any more.
+//! Removes records, layers, snapshots and blobs that are no longer needed.
 //!
-//! Kept, whatever the policy: bases, pulled images and artifacts of the index, and all that was made or found since the oldest
-//! process that still has the store open began. Kept however old, as long as there is room: the steps and the container of the
-//! last build of each image. No record is kept without those of the steps below it. Records go before layers, layers before blobs, all under the exclusive lock:
-//! nobody finds a record whose layer is about to vanish, and a kill in between leaves blobs without use, never uses without
-//! blobs.
+//! Some parts stay under every policy: bases, pulled images and artifacts of the index, and everything that was made or found
+//! since the start of the oldest process that still has the store open. The steps and the container of the last build of each
+//! image stay at any age, as far as they fit the size limit. A record stays only together with the records of the steps below.
+//!
+//! Records go before layers, and layers before blobs, all under the exclusive lock. So no process finds a record whose layer is
+//! about to be removed, and a kill in between leaves unused blobs, but never a record without its blobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,19 +17,19 @@ use super::Store;
 use super::build::{CONTAINER_PREFIX, PREFIX};
 use super::census::{KnownLayer, Snapshot, chain, list_files, used};
 use super::document::{parse, parse_digest};
-use super::file::failed;
+use super::file::{failed, remove_path};
 use super::scratch::{Scratch, oldest_owner, seconds_now};
 use crate::oci::{DiffId, Digest};
 use crate::plan::InputKey;
 use crate::port::StoreError;
 
-/// What is removed beside what nothing refers to.
+/// Limits of a collection. Data that nothing refers to is removed in any case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcPolicy {
-    /// Records, downloads and logs that were not used for so long, but for the records of the last build of each image.
+    /// Records, downloads and logs go if they were not used for so long. The records of the last build of each image stay.
     pub unused_for: Option<Duration>,
-    /// The records used longest ago, and containers that do not fit without them, until layers and images take no more than this
-    /// many bytes (unpacked layers included).
+    /// Bytes that layers (unpacked ones included) and images may take. The records that were used longest ago go first, then
+    /// containers that do not fit.
     pub max_bytes: Option<u64>,
 }
 
@@ -55,11 +56,14 @@ impl Store {
     /// Removes what `policy` says and what nothing refers to. Other processes may use the store meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Io`], [`StoreError::Invalid`] if the index or a manifest cannot be read: then nothing is removed.
+    /// [`StoreError::Io`], [`StoreError::DamagedIndex`], [`StoreError::Invalid`] if a manifest cannot be read: then nothing is
+    /// removed.
     pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport, StoreError> {
         // Before the lock, which making it needs. Snapshots are moved there and removed after the lock is released.
         let bin = self.scratch()?;
         let report = {
+            // Before the owners are looked at: a process that starts now waits, and finds only what
+            // stays.
             let _lock = self.lock_exclusive()?;
             let protected_since = oldest_owner(&self.layout().work())?.unwrap_or(0);
             let mut collection = Collection {
@@ -118,7 +122,7 @@ struct Collection<'a> {
 impl Collection<'_> {
     fn run(&mut self, policy: &GcPolicy) -> Result<(), StoreError> {
         let layers = self.store.known_layers()?;
-        // A limit counts for containers, too: their builds can make them again.
+        // With a limit, containers are not pinned: a build can make them again from layers.
         let is_container = |name: &String| policy.max_bytes.is_some() && name.starts_with(CONTAINER_PREFIX);
         let containers: BTreeMap<_, _> = self.pinned.extract_if(.., |name, _| is_container(name)).collect();
         let pinned = self.pinned_blobs();
@@ -126,19 +130,22 @@ impl Collection<'_> {
         self.kept = layers.values().filter(is_needed).map(|layer| layer.stored.diff_id).collect();
         self.report.kept_bytes = self.kept.iter().map(|diff_id| bytes(&layers, diff_id)).sum::<u64>()
             + loose_bytes(&layers, &pinned);
-        self.report.image_bytes = held(&layers, &pinned);
+        // Records first: the limit spares the steps of a build rather than its container.
         self.collect_records(policy, &layers)?;
         self.collect_containers(containers, policy, &layers)?;
         let is_of_build = |name: &str| name.starts_with(PREFIX) || name.starts_with(CONTAINER_PREFIX);
-        let images = self.pinned.iter().filter(|(name, _)| !is_of_build(name));
-        self.report.images = images.map(|(name, blobs)| (name.clone(), held(&layers, blobs))).collect();
+        let images: Vec<_> = self.pinned.iter().filter(|(name, _)| !is_of_build(name)).collect();
+        // Together, as images may share layers.
+        self.report.image_bytes = held(&layers, &all_blobs(images.iter().map(|(_, blobs)| *blobs)));
+        self.report.images =
+            images.iter().map(|(name, blobs)| ((*name).clone(), held(&layers, blobs))).collect();
         self.collect_layers(&layers)?;
         self.collect_blobs(&layers)
     }
 
     /// Returns all blobs that images need.
     fn pinned_blobs(&self) -> Blobs {
-        self.pinned.values().flatten().map(|(digest, bytes)| (*digest, *bytes)).collect()
+        all_blobs(self.pinned.values())
     }
 
     /// Keeps the containers whose layers stay or fit, and forgets the others.
@@ -178,7 +185,8 @@ impl Collection<'_> {
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
         let mut kept = BTreeSet::new();
         for (_, record, used) in &files {
-            // A layer is as young as what stands on it, and is of no use without what it stands on.
+            // The whole chain counts: a layer is as young as the steps above it, and useless
+            // without the layers below.
             let chain = chain(record, &known);
             let chain_layers = chain.iter().flat_map(|record| record.diff_ids.iter().copied());
             let new: BTreeSet<_> = chain_layers.filter(|diff_id| !self.kept.contains(diff_id)).collect();
@@ -224,6 +232,7 @@ impl Collection<'_> {
             .collect();
         for path in list_files(&layout.snapshots())?.iter().filter(|path| !kept.contains(*path)) {
             let away = self.bin.path().join(path.file_name().unwrap_or_default());
+            // Moved, as removing a large tree would keep the lock for seconds.
             std::fs::rename(path, away).map_err(failed("move away", path))?;
         }
         self.store.collect_imprints()
@@ -236,17 +245,22 @@ impl Collection<'_> {
         let needed: BTreeSet<_> =
             of_layers.chain(self.pinned_blobs().into_keys()).map(|digest| layout.blob(&digest)).collect();
         for path in list_files(&layout.blobs())? {
-            // A new blob is named by nothing yet.
+            // A build that is under way has not written the layer or manifest that names its blob.
             if needed.contains(&path) || used(&path) >= self.protected_since {
                 continue;
             }
             let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+            // A directory in place of a blob must not make every collection fail.
+            remove_path(&path)?;
             self.report.blobs += 1;
             self.report.freed_bytes += bytes;
         }
         Ok(())
     }
+}
+
+fn all_blobs<'b>(blobs: impl Iterator<Item = &'b Blobs>) -> Blobs {
+    blobs.flatten().map(|(digest, bytes)| (*digest, *bytes)).collect()
 }
 
 fn bytes(layers: &BTreeMap<DiffId, KnownLayer>, diff_id: &DiffId) -> u64 {
@@ -258,7 +272,8 @@ fn has_any(layer: &KnownLayer, blobs: &Blobs) -> bool {
     layer.stored.blobs.iter().any(|blob| blobs.contains_key(&blob.digest))
 }
 
-/// Returns the size of the blobs that hold no layer that is known: configs, manifests, layers that were pulled.
+/// Returns the size of the blobs that do not belong to a known layer: configs, manifests, layers that were pulled and never
+/// unpacked.
 fn loose_bytes(layers: &BTreeMap<DiffId, KnownLayer>, blobs: &Blobs) -> u64 {
     let of_layers = layers.values().flat_map(|layer| &layer.stored.blobs);
     let of_layers: BTreeSet<_> = of_layers.map(|blob| &blob.digest).collect();
@@ -401,6 +416,17 @@ mod tests {
         assert_eq!(bench.gc(None, None).blobs, 0, "it may be about to be named");
         date(bench.store.layout().blob(&blob), 1);
         assert_eq!(bench.gc(None, None).blobs, 1);
+    }
+
+    #[test]
+    fn a_directory_in_place_of_a_blob_is_removed() {
+        let bench = Bench::new();
+        let path = bench.store.layout().blob(&Digest::of("lost"));
+        std::fs::create_dir_all(path.join("inner")).unwrap();
+        assert_eq!(bench.gc(None, None).blobs, 0, "it is as young as this process");
+        std::fs::File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(bench.gc(None, None).blobs, 1);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::oci::{DiffId, Digest, HashingReader, descriptor};
 use crate::port::{Layer, LayerBlobs, StoreError};
 
 impl Store {
-    /// Returns a layer with a blob in `encoding`; compresses it if the store has none, once for ever.
+    /// Returns a layer with a blob in `encoding`. Compresses the layer if the store has no such blob, and keeps the blob.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Io`].
@@ -85,6 +85,7 @@ impl Store {
         let mut named = descriptor(media_type.as_ref(), &digest, manifest.len() as u64);
         named.set_artifact_type(parsed.artifact_type().clone());
         named.set_annotations(Some(HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_owned())])));
+        // Read under the lock: another process may name an image at the same time.
         let _lock = self.lock_exclusive()?;
         let mut manifests = self.read_index()?.manifests().clone();
         manifests.retain(|manifest| name_of(manifest) != Some(name));
@@ -96,7 +97,7 @@ impl Store {
     /// Takes a name out of the index; the blobs stay until they are collected.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`], [`StoreError::Io`].
+    /// [`StoreError::DamagedIndex`], [`StoreError::Io`].
     pub fn remove_image(&self, name: &str) -> Result<(), StoreError> {
         let _lock = self.lock_exclusive()?;
         self.remove_from_index(name)
@@ -112,7 +113,7 @@ impl Store {
     /// Returns the named images (and artifacts) and the digests of their manifests, sorted by name.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`], [`StoreError::Io`].
+    /// [`StoreError::DamagedIndex`], [`StoreError::Invalid`] for a digest that is not SHA-256, [`StoreError::Io`].
     pub fn images(&self) -> Result<Vec<(String, Digest)>, StoreError> {
         let index = self.read_index()?;
         let named = index.manifests().iter().filter_map(|manifest| Some((name_of(manifest)?, manifest)));
@@ -128,6 +129,7 @@ impl Store {
 
     /// Writes the index; the caller holds the lock.
     pub(super) fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), StoreError> {
+        // Sorted, so that equal stores have equal indexes.
         manifests
             .sort_by_key(|manifest| (name_of(manifest).map(str::to_owned), manifest.digest().to_string()));
         let index = ImageIndexBuilder::default().schema_version(2u32).manifests(manifests).build();

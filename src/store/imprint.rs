@@ -278,7 +278,7 @@ mod tests {
                 }
             });
             for diff_id in diff_ids {
-                let directory = outer.path().join("store/work/new");
+                let directory = store.layout().work().join("new");
                 fs::create_dir(&directory).unwrap();
                 let snapshot = store.keep_snapshot(&directory, &diff_id, None).unwrap();
                 assert_eq!(store.snapshot_state(&snapshot).unwrap(), SnapshotState::Intact);

@@ -41,7 +41,7 @@ impl Layout {
         // Paths get into overlay mounts and other processes: they do not depend on the working directory.
         let path = directory.resolve().map_err(failed("resolve", root))?;
         let layout = Self { root: path };
-        // One at a time: what another process has half made looks like a foreign directory.
+        // A store that another process has half made looks like a foreign directory.
         lock(&directory, Locking::Exclusive, &layout.root)?;
         // Before anything in it is read: an untrusted owner could have written it.
         layout.own(&directory)?;

@@ -1,4 +1,4 @@
-//! What a store holds, in the form for programs.
+//! Lists the content of a store as JSON documents.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{ListedImage, ListedRecord};
 use crate::oci::{DiffId, Digest};
 use crate::plan::InputKey;
 
-/// The form of these documents. It goes up when something in one of them changes its meaning or vanishes.
+/// The version of these documents. It increases when a field is removed or changes its meaning.
 const VERSION: u32 = 1;
 
 /// `plywood store list --json`: the steps whose layers the store holds.

@@ -145,8 +145,8 @@ impl Store {
         Ok(Self::new(layout, Some(scratch), Interrupt::when(interrupted)))
     }
 
-    /// Opens the store at `path` to look into it: for whoever may read it and no more. Changes nothing; what would, fails.
-    /// Which steps saw which secrets cannot be told then: see [`Store::seal`].
+    /// Opens the store at `path` for a user who may only read it. Nothing in it changes; calls that would change it fail. Steps
+    /// that saw secrets are not found: see [`Store::seal`].
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -178,7 +178,7 @@ impl Store {
         &self.inner.layout
     }
 
-    /// Returns a path for a temporary file, which nobody else uses.
+    /// Returns an unused path for a temporary file.
     fn temporary(&self) -> Result<PathBuf, StoreError> {
         let number = self.inner.temporaries.fetch_add(1, Ordering::Relaxed);
         Ok(self.own_scratch()?.path().join(number.to_string()))
@@ -216,7 +216,7 @@ fn lock(layout: &Layout, operation: Locking) -> Result<Lock, StoreError> {
     Ok(Lock(file))
 }
 
-/// Removes what killed processes left, and snapshots of an earlier boot. Left to the next if somebody is at work.
+/// Removes the files of killed processes, and snapshots of an earlier boot. Does nothing while another process holds the lock.
 fn sweep(layout: &Layout) -> Result<(), StoreError> {
     let path = layout.lock();
     let file = File::open(&path).map_err(failed("open", &path))?;
@@ -227,7 +227,7 @@ fn sweep(layout: &Layout) -> Result<(), StoreError> {
     discard_unsynced(layout)?;
     let orphans = scratch::orphans(&layout.work())?;
     drop(file);
-    // Without the lock, as it may take long. No two sweeps hurt each other.
+    // Without the lock, as removing may take long. Several sweeps can remove the same tree at once.
     orphans.iter().try_for_each(|path| remove_path(path))
 }
 
@@ -271,6 +271,8 @@ impl LayerStore for Store {
     }
 
     fn save(&self, record: &Record) -> Result<(), StoreError> {
+        // Shared with other builds. It keeps collections away until the record that needs the
+        // layers is written.
         let _lock = self.lock_shared()?;
         for diff_id in &record.diff_ids {
             if self.layer(diff_id)?.is_none() {
@@ -278,6 +280,8 @@ impl LayerStore for Store {
             }
         }
         let stored = self.save_evidence(record)?;
+        // The input record is last: look-ups ask for it first, and a kill in between leaves a step
+        // that is found by content.
         self.write_document(&self.layout().content_record(&record.content_key), &stored)?;
         self.write_document(&self.layout().input_record(&record.input_key), &stored)
     }

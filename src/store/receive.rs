@@ -5,7 +5,7 @@
 //!        └─> decode ──> DiffID another one: reads the archive to its end
 //! ```
 //!
-//! Whoever reads the source has hashed it by its end ([`VerifyingReader`]); it is not hashed again.
+//! The reader of the source hashes it on the way ([`VerifyingReader`]), so nothing here hashes it again.
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl Archive {
 }
 
 impl Store {
-    /// Takes in a blob as it is. What is in it, nobody has looked at.
+    /// Stores a blob without reading what is in it.
     ///
     /// # Errors
     /// [`StoreError::Damaged`], [`StoreError::NoRoom`], [`StoreError::Io`].
@@ -169,7 +169,8 @@ impl Store {
         let (copied, archive) = thread::scope(|scope| {
             let chunks = Chunks { full, to_copier, current: Vec::new(), position: 0 };
             let reading = scope.spawn(|| read_archive(chunks, path, claims, &room));
-            // A reader that has failed takes no more: the rest is copied all the same, to know whether the blob is damaged.
+            // A reader that has failed takes no more chunks. The rest is copied all the same, as
+            // only the digest of the whole tells a damaged blob from a layer that cannot be read.
             let mut source = self.interrupt().reader(source);
             let copied = copy(&mut source, path, &mut blob, &room, |chunk| {
                 to_reader.send(chunk).ok()?;
@@ -230,7 +231,7 @@ impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position == self.current.len() {
             let Ok(next) = self.full.recv() else { return Ok(0) };
-            // Nobody takes it back any more where all was read.
+            // Fails once the copier has read everything and is gone.
             let _ = self.to_copier.send(std::mem::replace(&mut self.current, next));
             self.position = 0;
         }
@@ -256,7 +257,7 @@ fn read_archive(
     let mut archive = HashingReader::new(archive.take(claims.most(room)));
     let survey = survey(&mut archive);
     let (digest, tar_bytes) = archive.finish();
-    // Where it was not read to its end, what it looks like says nothing.
+    // First: an archive that was cut off at a limit looks damaged.
     claims.admit(path, tar_bytes)?;
     room.admit(path, tar_bytes)?;
     let (entries, may_be_whole) = survey?;
@@ -273,6 +274,7 @@ fn survey(archive: impl Read) -> Result<(u64, bool), LayerError> {
         has_root |= entry.path.is_empty();
         removes |= matches!(entry.kind, Kind::Whiteout | Kind::OpaqueWhiteout);
     }
+    // Padding after the end of the archive is part of the DiffID.
     io::copy(&mut decoder.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
     Ok((entries, has_root && !removes))
 }

@@ -1,12 +1,13 @@
 //! Records of built steps, and what is known about layers.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::file::{failed, is_taken, read_if_there, remove_if_there, write_whole};
+use super::file::{failed, is_taken, read_if_there, remove_if_there, remove_path, write_whole};
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, canonical_json};
 use crate::plan::Record;
@@ -61,6 +62,7 @@ impl Store {
     pub(super) fn add_layer(&self, layer: &Layer) -> Result<(), StoreError> {
         let Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding } = *layer;
         let _lock = self.lock_exclusive()?;
+        // Read under the lock: another process may add a blob of another encoding at the same time.
         let known = self.stored_layer(&diff_id)?.map_or_else(Vec::new, |stored| stored.blobs);
         let mut blobs: Vec<_> = known.into_iter().filter(|known| known.encoding != encoding).collect();
         blobs.push(StoredBlob { encoding, digest: blob, bytes: blob_bytes });
@@ -111,10 +113,12 @@ impl Store {
         write_whole(path, &self.temporary()?, &canonical_json(document))
     }
 
-    /// Reads a JSON document. One that cannot be read is as good as none: it is put into quarantine, and what it said
-    /// is found out again.
+    /// Reads a JSON document. Returns `None` if it is missing or cannot be read. An unreadable one goes to quarantine, and the
+    /// caller makes it again.
     pub(super) fn read_document<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
         let Some(bytes) = read_if_there(path)? else {
+            // A directory or a dangling link in place of a document is as damaged as unreadable
+            // text.
             if is_taken(path) && !self.is_read_only() {
                 self.quarantine(path)?;
             }
@@ -123,7 +127,7 @@ impl Store {
         match serde_json::from_slice(&bytes) {
             Ok(document) => Ok(Some(document)),
             Err(_) => {
-                // Somebody who may write finds it, too.
+                // A reader leaves it to the next process that may write.
                 if !self.is_read_only() {
                     self.quarantine(path)?;
                 }
@@ -132,12 +136,29 @@ impl Store {
         }
     }
 
-    /// Takes a damaged file out of use but keeps it for a look.
+    /// Moves a damaged file out of use, in place of an earlier one of its name. It stays there for inspection.
     pub(super) fn quarantine(&self, path: &Path) -> Result<(), StoreError> {
-        let name = path.file_name().unwrap_or_default();
-        match std::fs::rename(path, self.layout().quarantine().join(name)) {
+        let kept = self.layout().quarantine().join(path.file_name().unwrap_or_default());
+        let rename = || std::fs::rename(path, &kept);
+        let moved = match rename() {
+            // A rename does not replace a file by a directory, nor a directory with content.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::IsADirectory
+                        | ErrorKind::NotADirectory
+                        | ErrorKind::DirectoryNotEmpty
+                        | ErrorKind::AlreadyExists
+                ) =>
+            {
+                remove_path(&kept)?;
+                rename()
+            }
+            result => result,
+        };
+        match moved {
             // Another process was faster.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             result => result.map_err(failed("move to quarantine", path)),
         }
     }
@@ -149,4 +170,29 @@ pub(super) fn mark_used(path: &Path) {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: now };
     let _ = rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What is in the way in the quarantine, and what is moved there.
+    #[test]
+    fn quarantine_takes_files_and_directories_of_the_same_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let path = store.layout().layers().join("x.json");
+        let kept = store.layout().quarantine().join("x.json");
+        let file = || fs::write(&path, "damaged").unwrap();
+        let tree = || fs::create_dir_all(path.join("inner")).unwrap();
+        let turns: [(&dyn Fn(), bool); 5] =
+            [(&file, false), (&tree, true), (&tree, true), (&file, false), (&file, false)];
+        for (make, is_tree) in turns {
+            make();
+            assert_eq!(store.read_document::<StoredLayer>(&path).unwrap(), None);
+            assert_eq!((path.exists(), kept.is_dir()), (false, is_tree));
+        }
+    }
 }

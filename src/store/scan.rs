@@ -163,6 +163,7 @@ impl Scanner<'_> {
                 node.meta.xattrs.insert(key, value);
                 continue;
             }
+            // The content of such a file is partly in a lower layer, and the archive would lack it.
             if INCOMPLETE.contains(&key.as_slice()) {
                 let path = String::from_utf8_lossy(path).into_owned();
                 let what =
@@ -228,6 +229,7 @@ pub(super) fn replace(
     if let Some(new) = rewrite.apply(&head, times) {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&new)?;
+        // A rewrite that saw only the head leaves the rest of the file.
         if rewrite.head_bytes().is_none() {
             file.set_len(new.len() as u64)?;
         }

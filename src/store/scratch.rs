@@ -32,7 +32,7 @@ impl Scratch {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let path = work.join(format!("{}-{}-{number}", seconds_now(), std::process::id()));
             match std::fs::create_dir(&path) {
-                // A process of this number in another container.
+                // A process in another container may have the same number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 result => result.map_err(failed("create directory", &path))?,
             }
@@ -49,7 +49,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed now, the next sweep removes.
+        // The next sweep removes the rest.
         let _ = remove_path(&self.path);
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Returns the directories in `work` that nobody owns. The caller holds the store's lock alone.
+/// Returns the directories in `work` that have no living owner. The caller holds the store's lock alone.
 pub(super) fn orphans(work: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut orphans = Vec::new();
     for path in list(work)? {
@@ -75,6 +75,8 @@ pub(super) fn oldest_owner(work: &Path) -> Result<Option<u64>, StoreError> {
     let mut oldest = None;
     for path in list(work)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // An unreadable name counts as the oldest: a collection then keeps too much rather than too
+        // little.
         let start = name.split('-').next().and_then(|start| start.parse().ok()).unwrap_or(0);
         if is_owned(&path)? {
             oldest = Some(oldest.map_or(start, |oldest: u64| oldest.min(start)));
@@ -94,6 +96,7 @@ fn is_owned(path: &Path) -> Result<bool, StoreError> {
         result => result.map_err(failed("open", path))?,
     };
     match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        // The lock ends with the handle, when this function returns.
         Ok(()) => Ok(false),
         Err(Errno::WOULDBLOCK) => Ok(true),
         Err(error) => Err(failed("lock", path)(error)),

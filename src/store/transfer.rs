@@ -86,7 +86,7 @@ impl Store {
         Ok(StoredImage { manifest, blobs })
     }
 
-    /// Says whether the store has a blob. Verified is its size, not its digest.
+    /// Returns true if the store has a blob of this size. The digest is not verified.
     pub fn has_blob(&self, blob: &Blob) -> bool {
         // Marked first: a collection that starts now keeps it.
         mark_used(&self.layout().blob(&blob.digest));
