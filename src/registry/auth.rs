@@ -135,7 +135,7 @@ impl Auth {
         refused: Option<&HeaderValue>,
         answer: &Answer,
     ) -> bool {
-        // A host that was redirected to has nothing to ask.
+        // A redirect led to another host. Its challenge must not replace the registry's own.
         if host_of(&answer.url) != repository.api_host() {
             return false;
         }
@@ -148,7 +148,7 @@ impl Auth {
         let mut host = lock(&host);
         let is_new = host.challenge.as_ref() != Some(challenge) && refused.is_none();
         host.challenge = Some(challenge.clone());
-        // Another thread may have a new one already.
+        // Another thread may have fetched a new token since, which must stay.
         let is_current = host.tokens.get(scopes).is_some_and(|token| Some(&token.header) == refused);
         if is_current {
             host.tokens.remove(scopes);
@@ -223,7 +223,7 @@ impl TokenService<'_> {
             .ok_or_else(|| RegistryError::Unexpected { request, reason: "it holds no token".to_owned() })
     }
 
-    /// A service that is spoken to without encryption would show the account to everybody on the way.
+    /// Returns the URL of the service. Refuses plain HTTP to other machines, which would expose the account.
     fn url(&self, query: &str) -> Result<Uri, RegistryError> {
         let separator = match (query, self.realm.contains('?')) {
             ("", _) => "",

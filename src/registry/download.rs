@@ -21,7 +21,7 @@ use super::retry::{Attempts, MAX_FETCHES};
 use crate::oci::{BlobStream, DamagedBlob, Digest, VerifyingReader};
 use crate::port::How;
 
-/// No config comes near it. Who names a larger one is after our memory.
+/// Real configs are a few kilobytes. The limit stops a hostile registry from exhausting memory.
 const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 
 /// A blob that did not get from a registry to where it was wanted.

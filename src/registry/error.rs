@@ -114,7 +114,7 @@ pub enum RegistryError {
         /// What came; where there is more, what had come by then.
         found: u64,
     },
-    /// The registry has a copy of another size, and keeps it although the blob was sent again.
+    /// The registry keeps a copy of another size although the blob was sent again.
     #[error(
         "`{repository}` holds a damaged copy of blob {digest} ({found} bytes instead of {expected}) and does not replace it"
     )]
@@ -232,12 +232,12 @@ impl RegistryError {
         }
     }
 
-    /// Returns whether bytes came that are not those that were asked for: somebody damaged them on the way, or for good.
+    /// Returns true if the bytes that came are wrong: damaged in transit or in the registry.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self, Self::WrongDigest { .. } | Self::WrongSize { .. })
     }
 
-    /// Returns whether nobody was there at all. A name that was mistyped looks like that, and stays so.
+    /// Returns true if no server was reached. A mistyped host name gives the same error, however often it is tried.
     pub(super) fn is_absence(&self) -> bool {
         let Self::NoAnswer { source, .. } = self else { return false };
         match &**source {
@@ -314,7 +314,7 @@ fn is_transient(error: &ureq::Error) -> bool {
     }
 }
 
-/// Says whether a certificate is refused for being one of an authority. Rustls passes this on as webpki says it.
+/// Returns true if a certificate is refused because it is an authority's. rustls passes the reason on as webpki words it.
 pub(super) fn is_authority(reason: &OtherError) -> bool {
     reason.0.to_string() == "CaUsedAsEndEntity"
 }

@@ -15,8 +15,8 @@ use crate::oci::{Digest, MANIFEST_TYPES, RawManifest, Tag, TagError, TagOrDigest
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 /// How many names of one answer are asked for.
 const PAGE: usize = 1000;
-/// A list that never ends is none.
-const MAX_PAGES: usize = 10_000;
+/// Most answers that are read for one list, as a hostile registry may send a list that never ends.
+pub(super) const MAX_PAGES: usize = 10_000;
 
 /// What became of a manifest that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

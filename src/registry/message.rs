@@ -91,7 +91,7 @@ pub(super) fn host_of(url: &Uri) -> String {
     }
 }
 
-/// Headers that traces show. All others may carry a credential.
+/// Headers that traces show. Unknown headers may carry a credential, so they are not shown.
 const SHOWN_HEADERS: [&str; 15] = [
     "accept",
     "content-length",
@@ -115,7 +115,7 @@ pub(super) fn shown_headers(headers: &HeaderMap) -> String {
     let shown = headers.iter().filter(|(name, _)| SHOWN_HEADERS.contains(&name.as_str()));
     let line = |(name, value): (&HeaderName, &HeaderValue)| {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        // Storages sign the URLs that they lead to: what follows `?` is a credential.
+        // Object stores sign their URLs: the query is a credential.
         let value = if matches!(name.as_str(), "link" | "location") { shown_url(&value) } else { value };
         format!("{name}: {value}")
     };
@@ -125,10 +125,11 @@ pub(super) fn shown_headers(headers: &HeaderMap) -> String {
 /// Returns a URL without its query and without a user.
 fn shown_url(text: &str) -> String {
     let path = text.split('?').next().unwrap_or_default();
-    match path.split_once("://") {
+    // A URL may leave out its scheme: `//user@host/path`.
+    match path.split_once("//") {
         Some((scheme, rest)) => {
             let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-            format!("{scheme}://{}/{path}", host.rsplit('@').next().unwrap_or_default())
+            format!("{scheme}//{}/{path}", host.rsplit('@').next().unwrap_or_default())
         }
         None => path.to_owned(),
     }
@@ -238,7 +239,7 @@ fn reason(body: &[u8]) -> String {
     if text.starts_with('<') { "an HTML page".to_owned() } else { one_line(text.as_bytes()) }
 }
 
-/// Returns the beginning of what somebody said, fit for a message.
+/// Returns the beginning of a text from outside as one line without control characters, for messages.
 pub(super) fn one_line(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let characters = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -293,5 +294,13 @@ mod tests {
     fn messages_show_neither_user_nor_query() {
         let url: Uri = "https://user:hunter2@a.example/path?token=hunter2".parse().unwrap();
         assert_eq!(describe(&Method::GET, &url), "GET https://a.example/path");
+        for (url, shown) in [
+            ("https://user:hunter2@a.example/path?token=hunter2", "https://a.example/path"),
+            ("//user:hunter2@a.example/path", "//a.example/path"),
+            ("/v2/a/blobs/uploads/1?_state=hunter2", "/v2/a/blobs/uploads/1"),
+            ("<https://a.example/v2/a/tags/list?last=x>; rel=next", "<https://a.example/v2/a/tags/list"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
     }
 }

@@ -24,7 +24,7 @@ pub struct Transfers<'a> {
     done: AtomicU64,
     /// Bytes that went over the wire.
     moved: AtomicU64,
-    /// One has failed for good: nobody needs the others.
+    /// True once a transfer has failed for good. The others stop then.
     stopped: AtomicBool,
     started: Instant,
 }
@@ -43,7 +43,7 @@ impl<'a> Transfers<'a> {
             repository: repository.to_string(),
             direction,
             blobs: sizes.len(),
-            // What a manifest says of sizes may be anything.
+            // The sizes of a hostile manifest may overflow the sum.
             bytes: sizes.iter().fold(0, |all, bytes| all.saturating_add(*bytes)),
             done: AtomicU64::new(0),
             moved: AtomicU64::new(0),
@@ -84,7 +84,7 @@ impl<'a> Transfers<'a> {
         transfer
     }
 
-    /// Says that all have arrived.
+    /// Reports that all blobs have arrived.
     pub fn finish(self) {
         self.events.emit(Event::TransfersFinished {
             repository: &self.repository,
@@ -108,7 +108,7 @@ pub struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Says that the blob has arrived, and how.
+    /// Reports that the blob has arrived, and how.
     pub fn finish(self, how: How) {
         // What did not have to move is done, too.
         let rest = self.bytes.saturating_sub(self.done.load(Ordering::Relaxed));

@@ -34,7 +34,8 @@ pub(super) fn each_until<T: Sync, R: Send, E: Send>(
                 Err(error) => {
                     next.store(items.len(), Ordering::Relaxed);
                     lock(&failure).get_or_insert(error);
-                    // Afterwards: what fails because of it must not come first.
+                    // After the failure is stored: transfers that stop because of it fail, too, and
+                    // must not come first.
                     stopped.store(true, Ordering::Relaxed);
                 }
             }

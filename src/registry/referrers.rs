@@ -1,8 +1,8 @@
 //! What refers to a manifest: signatures, records, attestations.
 //!
 //! Registries of the specification's version 1.1 keep the list themselves. For older ones, which answer 404, it is an index
-//! under a tag made of the subject's digest, and whoever writes a referrer keeps it. Two who do that at the same time overwrite each
-//! other's list, so whoever has written it looks again a little later.
+//! under a tag made of the subject's digest, which the writer of a referrer updates. Two writers at the same time overwrite each
+//! other's list, so each reads the list again a little later.
 //!
 //! Source: OCI distribution-spec v1.1, "Listing Referrers", "Unavailable Referrers API", "Referrers Tag Schema".
 
@@ -11,11 +11,11 @@ use ureq::http::Method;
 
 use super::auth::encode;
 use super::error::RegistryError;
-use super::manifest::read_json;
+use super::manifest::{MAX_PAGES, read_json};
 use super::remote::Remote;
 use crate::oci::{Digest, RawManifest, TagOrDigest, canonical_json, descriptor};
 
-/// How often a list is written that others write, too.
+/// Most attempts to write a list that other clients write at the same time.
 const MAX_ROUNDS: u32 = 8;
 
 impl Remote {
@@ -35,14 +35,14 @@ impl Remote {
         if answer.status == 404 {
             found = self.tagged_referrers(subject)?.map_or_else(Vec::new, |index| index.manifests().clone());
         } else {
-            loop {
+            for _ in 0..MAX_PAGES {
                 let next = self.next_page(&answer)?;
                 found.extend(read_json::<ImageIndex>(answer)?.manifests().iter().cloned());
                 let Some(next) = next else { break };
                 answer = self.ask(format_args!("listing referrers of {subject}"), &next, &[200])?;
             }
         }
-        // Registries may leave the filter to us.
+        // The specification lets registries ignore the filter.
         let wanted = artifact_type.map(MediaType::from);
         found.retain(|one| wanted.is_none() || *one.artifact_type() == wanted);
         Ok(found)
@@ -64,6 +64,7 @@ impl Remote {
             .parse()
             .map_err(|_| unreadable("the subject's digest is no SHA-256".to_owned()))?;
         let new = describe(referrer).map_err(|error| unreadable(error.to_string()))?;
+        // Threads of this process take turns. The rounds below are for other processes.
         let _turn = self.list_of_referrers();
         for round in 1..=MAX_ROUNDS {
             let listed = self.tagged_referrers(&subject)?;
@@ -71,6 +72,8 @@ impl Remote {
             if manifests.iter().any(|known| known.digest() == new.digest()) {
                 return Ok(());
             }
+            // Not returned here: another writer may overwrite the list at once. The next round
+            // finds out.
             manifests.push(new.clone());
             self.put_manifest(&list_tag(&subject), &index_of(manifests))?;
             self.attempts("listing a referrer").wait(round)?;

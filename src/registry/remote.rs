@@ -17,7 +17,7 @@ use super::settings::Settings;
 use super::transport::Transport;
 use crate::oci::Repository;
 
-/// How often somebody looks whether the user wants to stop.
+/// The interval between two looks at the interrupt flag.
 const WATCH: Duration = Duration::from_millis(50);
 
 /// Speaks to registries. Clones share connections, tokens and what was learned of each registry.
@@ -72,6 +72,7 @@ impl Client {
 
 /// Ends all connections as soon as `interrupted` is true: a request that waits for its answer hears nothing else.
 fn hang_up_when(interrupted: Arc<AtomicBool>, inner: &Arc<Inner>) {
+    // Weak, so that the thread ends with the last client.
     let inner = Arc::downgrade(inner);
     thread::spawn(move || {
         while let Some(inner) = inner.upgrade() {
@@ -155,7 +156,7 @@ impl Remote {
     /// refused token is replaced [`TOKENS`] times; nothing else is tried again.
     pub(super) fn call(&self, request: &Request<'_>, expected: &[u16]) -> Result<Answer, RegistryError> {
         let Inner { transport, auth, .. } = &*self.client.inner;
-        // Sessions may lie on other hosts, to which no credential goes.
+        // Upload sessions may be on other hosts, which must not see a credential.
         if host_of(&request.url) != self.repository.api_host() {
             return self.conclude(transport.exchange(request, None)?, expected);
         }
@@ -167,6 +168,7 @@ impl Remote {
                 return self.conclude(answer, expected);
             }
             let fresh = authorize()?;
+            // With an account of name and password, the same would be refused again.
             if fresh == header {
                 return self.conclude(answer, expected);
             }

@@ -12,7 +12,7 @@ use super::meter::Transfer;
 
 /// More would not help: by then half a minute has passed.
 const MAX_ATTEMPTS: u32 = 8;
-/// How often is tried what probably stays as it is: blobs that come out wrong, registries that never answered.
+/// Most attempts where another one rarely helps: blobs that come out wrong, registries that never answered.
 pub(super) const MAX_FETCHES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
@@ -39,7 +39,7 @@ impl Line {
         if self.interrupted.load(Ordering::Relaxed) { Err(RegistryError::Interrupted) } else { Ok(()) }
     }
 
-    /// Notes that somebody answered: from now on it is worth waiting for him.
+    /// Records that a server has answered once. Later failures are retried for longer, because the network is known to work.
     pub(super) fn note_answer(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }
@@ -110,7 +110,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Says that nothing is waited for, until [`Attempts::resume`]: whoever takes the bytes is busy with them.
+    /// Stops the clock until [`Attempts::resume`], while the reader of the bytes works on them.
     pub(super) fn pause(&mut self) {
         self.paused = Some(Instant::now());
     }
@@ -180,7 +180,7 @@ fn back_off(failures: u32, random: u16) -> Duration {
 
 fn random() -> u16 {
     let mut bytes = [0; 2];
-    // Without randomness all wait the longest, which is right as well.
+    // Without randomness, all clients wait the longest, which is safe.
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(2) => u16::from_le_bytes(bytes),
         _ => u16::MAX,

@@ -74,6 +74,8 @@ impl Transport {
     ) -> Result<Answer, RegistryError> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
+            // Compared with the first URL each time: a redirect back to the registry may carry the
+            // credential again.
             let authorization = authorization.filter(|_| is_same_origin(&url, &request.url));
             let answer = self.send(request, &url, authorization)?;
             let is_redirect = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
@@ -95,8 +97,12 @@ impl Transport {
             reason: "its `Location` is no URL".to_owned(),
         };
         let (base, scheme) = (&answer.url, answer.url.scheme_str().unwrap_or_default());
+        // The query of a relative URL may hold a URL.
+        let has_scheme = location
+            .split_once("://")
+            .is_some_and(|(scheme, _)| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         let text = match location {
-            absolute if absolute.contains("://") => absolute.to_owned(),
+            absolute if has_scheme => absolute.to_owned(),
             network if network.starts_with("//") => format!("{scheme}:{network}"),
             path if path.starts_with('/') => format!("{scheme}://{}{path}", host_of(base)),
             relative => {
@@ -184,6 +190,8 @@ impl Transport {
         if let Some(route) = self.routes().get(&key) {
             return Ok(route.clone());
         }
+        // Without the lock, as certificates are read from files. A route that another thread made
+        // meanwhile wins.
         let route = self.new_route(&key.0, &key.1)?;
         Ok(self.routes().entry(key).or_insert(route).clone())
     }
@@ -198,7 +206,7 @@ impl Transport {
     }
 
     fn new_route(&self, scheme: &str, host: &str) -> Result<Route, RegistryError> {
-        // Who waits for a quarter of a minute in all does not wait for a whole one here.
+        // A shorter patience of the user limits each read and write, too.
         let stall = STALL_TIMEOUT.min(self.settings.patience);
         let proxy = proxy_for(scheme, host, &self.settings.environment);
         let proxy = proxy.map(|(variable, value)| usable_proxy(variable, value)).transpose()?;
@@ -306,6 +314,7 @@ mod tests {
         let cases = [
             ("/v2/y?_state=1", "https://a.example:5000/v2/y?_state=1"),
             ("z", "https://a.example:5000/v2/x/blobs/uploads/z"),
+            ("/v2/y?from=http://b.example", "https://a.example:5000/v2/y?from=http://b.example"),
             ("https://s3.example/b?sig=1", "https://s3.example/b?sig=1"),
             ("http://a.example:5000/v2/y", "https://a.example:5000/v2/y"),
             ("//b.example/c", "https://b.example/c"),

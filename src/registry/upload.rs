@@ -54,14 +54,14 @@ pub struct Upload<'a> {
 enum Held {
     Missing,
     Whole,
-    /// It has another size: the registry's disk was full once, or has lost bytes.
+    /// It has another size: the registry's disk was full at some time, or lost bytes.
     Damaged {
         found: u64,
     },
 }
 
 impl Held {
-    /// Judges the size that a registry says; zero stands for a registry that says none.
+    /// Compares the size that a registry reports with the true one. Zero stands for a registry that reports none.
     fn of(size: Option<u64>, bytes: u64) -> Self {
         match size {
             None => Self::Missing,
@@ -87,7 +87,8 @@ impl Remote {
     ///
     /// # Errors
     /// The first that occurs, which stops the others; blobs that had been sent by then stay. [`RegistryError::Source`] if the
-    /// bytes of one cannot be read; else as the registry answers.
+    /// bytes of one cannot be read; [`RegistryError::KeepsDamaged`] if the registry does not replace a copy of another size; else
+    /// as the registry answers.
     pub fn push_blobs(
         &self,
         uploads: &[Upload<'_>],
@@ -99,21 +100,22 @@ impl Remote {
         let asked = transfers.each(QUESTIONS, &blobs, ask)?;
         let lacks = asked.iter().filter(|(_, held)| *held != Held::Whole);
         let mut lacks: BTreeSet<_> = lacks.map(|(digest, _)| *digest).collect();
-        // Where a blob is named twice, it is there when the second of them is looked at.
+        // `remove` is true for the first upload of a digest only, so a blob that is named twice is
+        // sent once.
         let (mut missing, there): (Vec<_>, Vec<_>) =
             uploads.iter().partition(|upload| lacks.remove(&upload.digest));
         for Upload { digest, bytes, .. } in there {
             transfers.blob(digest, *bytes).finish(How::There);
         }
-        // Begun last, the largest would be waited for in the end.
+        // The largest first: begun last, it would run alone in the end.
         missing.sort_by_key(|upload| Reverse(upload.bytes));
         let sent = transfers.each(self.jobs(), &missing, |upload| self.push_blob(upload, transfers))?;
         let damaged = asked.iter().filter(|(_, held)| matches!(held, Held::Damaged { .. }));
         let damaged: BTreeSet<_> = damaged.map(|(digest, _)| *digest).collect();
-        missing.iter().filter(|upload| damaged.contains(&upload.digest)).try_for_each(|upload| {
-            // Most registries drop what is sent under a digest that they know.
-            self.refuse_damaged(upload)
-        })?;
+        // Most registries drop an upload of a digest that they know, and answer as if they had
+        // stored it.
+        let mut resent = missing.iter().filter(|upload| damaged.contains(&upload.digest));
+        resent.try_for_each(|upload| self.refuse_damaged(upload))?;
         Ok(sent)
     }
 
@@ -161,7 +163,7 @@ impl Remote {
         transfer: &Transfer<'_>,
         is_repeated: bool,
     ) -> Result<How, RegistryError> {
-        // The attempt before may have arrived, and its acknowledgement been lost.
+        // The attempt before may have succeeded, and only its acknowledgement was lost.
         let head = || self.request(Method::HEAD, &format!("blobs/{}", upload.digest));
         if is_repeated && Held::of(size_of(self.call(&head(), &[200, 404])?)?, upload.bytes) == Held::Whole {
             return Ok(How::Moved);

@@ -18,7 +18,7 @@ pub struct StepIndex {
 }
 
 impl StepIndex {
-    /// Reads an index. What is in it that is no step is left out.
+    /// Reads an index. Entries that are not steps are left out.
     ///
     /// # Errors
     /// The reason, if it is no index.

@@ -65,7 +65,7 @@ impl SharedStep {
     /// Reads what a registry gave for `key`.
     ///
     /// # Errors
-    /// [`Refusal`] if it is not that step's manifest, or if by `policy` nobody vouches for it.
+    /// [`Refusal`] if it is not that step's manifest, or if `policy` does not accept its signature.
     pub fn from_manifest(bytes: &[u8], key: &StepKey, policy: &Policy) -> Result<Self, Refusal> {
         let step = Self::read(bytes, policy)?;
         match step.answers(key) {
@@ -83,7 +83,9 @@ impl SharedStep {
             serde_json::from_slice(bytes).map_err(|error| Refusal::malformed(error.to_string()))?;
         let signature =
             document.get_mut("annotations").and_then(|all| all.as_object_mut()?.remove(SIGNATURE));
-        // Read before it is judged: what is not of this form has no statement. Believed is the very value that is verified.
+        // Parsed before the signature is judged, from the very value whose bytes are verified. A
+        // second parse of the raw bytes could read duplicate keys in another way than the signature
+        // covers.
         let statement = canonical_json(&document);
         let step = parse(document)?;
         let signature = signature.as_ref().map(|signature| signature.as_str().unwrap_or_default());
@@ -170,7 +172,7 @@ fn parse_evidence(text: &str) -> Result<Evidence, Refusal> {
     Ok(evidence)
 }
 
-/// Refuses what would do something to a terminal: texts of strangers are shown to people.
+/// Refuses control characters: these texts come from a registry and are shown on terminals.
 fn check_text(name: &str, text: &str) -> Result<(), Refusal> {
     match text.contains(char::is_control) {
         true => Err(Refusal::malformed(format!("annotation `{name}` holds control characters"))),

@@ -12,7 +12,7 @@
 //! | tag | points at |
 //! |---|---|
 //! | `k-<input key>` | the manifest of the step with that key |
-//! | `c-<content key>` | the same manifest, for whoever has the same content below by other keys |
+//! | `c-<content key>` | the same manifest, for builds whose layers below have the same content and other keys |
 //! | `i-<image>` | an index of the manifests of the image's last published build |
 //!
 //! The manifest is an artifact (`artifactType` [`ARTIFACT_TYPE`]) whose layers are the step's layers, the very blobs that

@@ -27,6 +27,8 @@ impl PrunePolicy {
         }
         let mut gone = BTreeSet::new();
         for mut same in kinds.into_values() {
+            // The newest first. The digest decides between steps of the same second, so that every
+            // run selects the same.
             same.sort_by(|a, b| b.cmp(a));
             let old = same.into_iter().skip(self.keep_last).filter(|(created, _)| *created < self.since);
             gone.extend(old.map(|(_, digest)| digest).filter(|digest| !spared.contains(digest)));

@@ -25,7 +25,7 @@ impl SharedStep {
         Self { record, layers, config, created }
     }
 
-    /// Says whether this is the step with that key.
+    /// Returns true if this is the step with that key.
     pub fn answers(&self, key: &StepKey) -> bool {
         match key {
             StepKey::Input(key) => self.record.input_key == *key,
@@ -35,7 +35,8 @@ impl SharedStep {
 
     /// Returns its two keys.
     pub fn keys(&self) -> [StepKey; 2] {
-        // The content key first: where a step is published by its input key, it is by both.
+        // The content key first: look-ups ask for the input key, and find a step only when both
+        // tags are there.
         [StepKey::Content(self.record.content_key), StepKey::Input(self.record.input_key)]
     }
 }

@@ -60,7 +60,7 @@ pub fn image_tag(image: &str) -> Tag {
     named.or_else(|_| by_digest()).expect("letters, digits and `-` make a tag")
 }
 
-/// Says whether a tag is that of an image's last published build.
+/// Returns true if a tag is that of an image's last published build.
 pub fn is_image_tag(tag: &Tag) -> bool {
     tag.as_str().starts_with(IMAGE)
 }

@@ -1,4 +1,4 @@
-//! Registries as they are: who is let in, manifests, lists, and what registries may lead to.
+//! The client against a registry: authentication, manifests, lists, redirects.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -132,7 +132,7 @@ fn manifests_that_are_wrong_are_refused() {
 }
 
 #[test]
-fn what_may_get_better_is_tried_again_when_the_registry_says() {
+fn transient_failures_are_tried_again_when_the_registry_says() {
     let bench = Bench::new();
     let manifest = bench.store_image();
     for status in [500, 502, 503] {
@@ -162,7 +162,7 @@ fn what_may_get_better_is_tried_again_when_the_registry_says() {
 }
 
 #[test]
-fn what_a_manifest_only_links_to_is_never_fetched() {
+fn a_layer_is_never_fetched_from_the_urls_of_a_manifest() {
     let bench = Bench::new();
     let elsewhere = Proxy::start(bench.server.port());
     // The end of an archive.
@@ -194,14 +194,14 @@ fn what_a_manifest_only_links_to_is_never_fetched() {
         "{}",
         missing.stderr
     );
-    // A registry may have it all the same.
+    // A registry may have the blob in spite of its media type.
     bench.store(&layer);
     assert_eq!(pull().status, Some(0));
     assert_eq!(elsewhere.take(), []);
 }
 
 #[test]
-fn no_other_host_hears_who_asks() {
+fn credentials_do_not_follow_a_redirect_to_another_host() {
     let content = noise(1000);
     // One registry redirects to the other, as to a storage.
     let (bench, storage) = (Bench::new(), Bench::new());
@@ -259,7 +259,7 @@ fn referrers_are_listed_also_where_the_registry_keeps_no_list() {
 }
 
 #[test]
-fn who_adds_a_referrer_at_the_same_time_as_others_overwrites_none() {
+fn referrers_that_are_added_at_the_same_time_all_stay() {
     let bench = Bench::new();
     let subject = bench.store_image();
     // Three programs, each of which writes two at once.
@@ -326,7 +326,7 @@ fn texts_of_a_registry_reach_neither_a_url_nor_the_terminal_as_they_are() {
     }
 }
 
-/// Some services give tokens for seconds, others for a handful of requests: with many workers, each token is used up by others.
+/// Some services give tokens that last for seconds or for a few requests. With many workers, others use up each token.
 #[test]
 fn short_lived_tokens_last_for_many_workers() {
     let bench = Bench::new();
@@ -356,7 +356,7 @@ fn short_lived_tokens_last_for_many_workers() {
             pull_all(workers);
         }
     }
-    // A registry that means no is not asked for ever.
+    // A registry that refuses every token is not asked forever.
     bench.proxy.guard(0);
     let error = pull(&bench.remote, &digests[0], 1000).unwrap_err();
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error}");

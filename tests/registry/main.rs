@@ -1,7 +1,7 @@
-//! The client of registries against a registry, with a proxy between them that does what networks do. Needs no root.
+//! Tests of the registry client against a registry, with a proxy between them that fails as networks do. They need no root.
 //!
-//! The registry is one in this process; with the feature `system-tests` it is Debian's `docker-registry`, so that the same tests
-//! hold both to each other.
+//! The registry runs in this process. With the feature `system-tests` it is Debian's `docker-registry`, so that the two behave
+//! alike.
 
 #[path = "../common/mod.rs"]
 mod common;

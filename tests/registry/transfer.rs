@@ -1,4 +1,4 @@
-//! Blobs on their way, through a proxy that does to connections what networks and registries do.
+//! Transfers of blobs, through a proxy that breaks connections as networks and registries do.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -53,9 +53,9 @@ fn a_registry_that_cannot_go_on_in_the_middle_is_read_from_the_start() {
     }
 }
 
-/// What the registry has under a digest may be less than it should be, and all there is.
+/// The registry's copy may be cut off, and then no retry gives more.
 #[test]
-fn a_blob_that_is_too_short_is_said_to_be() {
+fn a_blob_that_is_too_short_is_reported() {
     let bench = Bench::new();
     let digest = bench.store(b"content");
     let error = pull(&bench.remote, &digest, 1000).unwrap_err();
@@ -66,7 +66,7 @@ fn a_blob_that_is_too_short_is_said_to_be() {
     assert!(matches!(error, RegistryError::Unexpected { .. }), "{error:?}");
 }
 
-/// Its end is not told from a connection that broke.
+/// Without a length, the end of an answer looks like a broken connection.
 #[test]
 fn an_answer_that_never_ends_is_over_when_all_is_there() {
     let bench = Bench::new();
@@ -89,9 +89,9 @@ fn a_registry_that_drips_is_given_up() {
     assert!(source.ends_with("next to nothing came in 2 s"), "{error}: {source}");
 }
 
-/// One that is up, and yet says nothing, must not hold up what can be done without it.
+/// A registry that is up and never answers must not block a build that can go on without it.
 #[test]
-fn a_registry_that_says_nothing_is_waited_for_no_longer_than_patience_lasts() {
+fn a_registry_that_never_answers_is_given_up_when_patience_ends() {
     let bench = Bench::patient(Duration::from_millis(300));
     bench.store_image();
     bench.proxy.hurt("GET", "manifests", Fault::Late(Duration::from_secs(30)), usize::MAX);
@@ -102,7 +102,7 @@ fn a_registry_that_says_nothing_is_waited_for_no_longer_than_patience_lasts() {
 }
 
 #[test]
-fn who_asks_to_stop_need_not_wait_for_an_answer() {
+fn an_interrupt_ends_the_wait_for_an_answer() {
     let bench = Bench::new();
     bench.store_image();
     bench.proxy.hurt("GET", "manifests", Fault::Late(Duration::from_secs(30)), usize::MAX);
@@ -122,7 +122,7 @@ fn who_asks_to_stop_need_not_wait_for_an_answer() {
 }
 
 #[test]
-fn what_comes_out_wrong_is_fetched_again_and_never_passed_on() {
+fn a_damaged_blob_is_fetched_again_and_never_passed_on() {
     let bench = Bench::new();
     let content = noise(300_000);
     let digest = bench.store(&content);
@@ -148,7 +148,7 @@ fn a_document_that_would_fill_the_memory_is_not_even_asked_for() {
 }
 
 #[test]
-fn an_upload_whose_acknowledgement_got_lost_has_arrived() {
+fn an_upload_whose_acknowledgement_got_lost_is_not_sent_again() {
     let bench = Bench::new();
     let content = noise(1_000_000);
     bench.proxy.hurt("PUT", "blobs/uploads", Fault::LoseAnswer, 1);
@@ -186,7 +186,7 @@ fn an_upload_waits_for_a_registry_that_is_busy_and_believes_no_page() {
     assert!(matches!(error, RegistryError::Unexpected { .. }), "{error:?}");
 }
 
-/// Whoever sends all of it first never hears why it was refused.
+/// A client that sends the whole body first never reads the refusal.
 #[test]
 fn a_refusal_of_a_large_upload_is_heard() {
     let bench = Bench::new();
@@ -269,9 +269,9 @@ fn nothing_is_sent_when_all_is_there() {
     assert!(lines.iter().all(|line| line.starts_with("HEAD")), "{lines:?}");
 }
 
-/// Takes one round trip for the manifest and one for all blobs, where each request takes as long as the slowest.
+/// A push of an image that the registry has takes one round trip for the manifest and one for all blobs.
 #[test]
-fn what_is_there_is_asked_all_at_once() {
+fn all_blobs_are_looked_up_at_once() {
     const LATENCY: Duration = Duration::from_millis(300);
     let bench = Bench::new();
     let blobs: Vec<_> = (0..20u8).map(|number| vec![number; 100]).collect();
