@@ -146,7 +146,7 @@ fn assigned_by_operator(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Says whether the `=` at this place is a part of `==` or `=~`: no shell assigns where a space is before it.
+/// Returns true if the `=` at this place is a part of `==` or `=~`: no shell assigns where a space is before it.
 fn compares(line: &str, at: usize) -> bool {
     let (before, after) = (&line[..at], &line[at + 1..]);
     before.ends_with(" =") || (before.ends_with(char::is_whitespace) && after.starts_with(['=', '~']))

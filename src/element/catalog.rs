@@ -45,8 +45,8 @@ impl Catalog {
         }
     }
 
-    /// Remembers a directory that stands for `name` and cannot be used, unless there is an element of that name: a search path
-    /// may hold much that is no element, or not finished, and whoever does not ask for it need not know.
+    /// Remembers a directory that stands for `name` and cannot be used, unless there is an element of that name. It is reported only
+    /// if an image asks for `name`: a search path may hold other directories, and unfinished elements.
     pub fn add_unusable(&mut self, name: ElementName, unusable: Unusable) {
         match self.elements.contains_key(&name) || self.unusable.contains_key(&name) {
             true => self.hidden.push((name, unusable.root)),

@@ -219,12 +219,12 @@ impl Report<'_> {
     }
 }
 
-/// Says whether a README names a variable rather than a group of them: `DIB_INSTALLTYPE_<element>`.
+/// Returns true if a README names a variable rather than a group of them: `DIB_INSTALLTYPE_<element>`.
 fn is_name(variable: &str) -> bool {
     !variable.ends_with('_')
 }
 
-/// Returns why the kernel will not run a hook. Bash runs those that name no interpreter.
+/// Returns why the kernel does not run a hook. Without an interpreter line it is only a warning, as bash then runs the hook.
 fn interpreter_fault(hook: &Hook<'_>) -> Option<(Severity, &'static str)> {
     let text = hook.file.text.as_deref()?;
     let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -251,6 +251,7 @@ fn check_duplicates(catalog: &Catalog) -> impl Iterator<Item = Finding> {
 }
 
 fn check_cycles(catalog: &Catalog) -> Option<Finding> {
+    // Only a warning: images in phase order run such elements as diskimage-builder does.
     let error = find_cycle(catalog.iter())?;
     let element = error.cycle.first()?.clone();
     let file = Some("element-deps".to_owned());

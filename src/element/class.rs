@@ -1,8 +1,8 @@
 //! Where hooks stand in element order, if not in their element's own step.
 //!
-//! Phases made it true for free that a repository is there before anybody installs, and that everything is there before
-//! somebody builds an index of it. With a step an element, that has to be said. Most hooks need none of it: what stands in
-//! neither table runs in the step of its element, which is right for every element that minds its own business.
+//! In phase order, a repository is there before any package is installed, and all files are there before an index of them is built.
+//! With one step for each element, such hooks have to be listed here. Most hooks are in neither table and run in the step of their
+//! element, which is right for every element whose hooks do not depend on those of others.
 //!
 //! | slot | is |
 //! |---|---|

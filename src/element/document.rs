@@ -43,7 +43,8 @@ pub(super) fn parse_document<T: DeserializeOwned>(
 
 /// Finds a key that a map of the file `path` of `element` has twice. As in diskimage-builder, the last one counts.
 pub(super) fn repeated_key(element: &ElementName, path: &str, text: &[u8]) -> Option<DocumentError> {
-    // As YAML, also where it is JSON, which is nearly a part of it: the parser of JSON does not report repeated keys.
+    // JSON is read as YAML here, of which it is nearly a subset: the parser of JSON does not report
+    // repeated keys.
     let fault = parse_yaml::<IgnoredAny>(std::str::from_utf8(text).ok()?, DuplicateKeyPolicy::Error).err()?;
     let key = fault.message.strip_prefix("duplicate mapping key: ")?;
     let message = format!("`{key}` is there twice: the last one counts");
@@ -93,6 +94,7 @@ fn parse<T: DeserializeOwned>(path: &str, text: &[u8]) -> Result<T, Fault> {
         let (line, column) = position_of_end(&text[..error.valid_up_to()]);
         Fault { line, column, message: error.to_string() }
     })?;
+    // Some editors begin a file with a byte order mark, which is no part of JSON.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match path.ends_with(".json") || path == "pkg-map" {
         true => parse_json(text),
@@ -113,8 +115,8 @@ fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     })
 }
 
-/// How deep YAML may nest. Readers call themselves for each level, and more levels than anybody writes would end the process on a
-/// full stack.
+/// How deep YAML may nest. Readers recurse for each level: a hostile file with thousands of levels would overflow the stack and end
+/// the process.
 pub const MAX_YAML_DEPTH: usize = 24;
 
 fn parse_yaml<T: DeserializeOwned>(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<T, Fault> {

@@ -19,12 +19,12 @@ pub fn environment_argv(fragments: impl Iterator<Item = String>) -> Vec<String> 
 /// What the command prints before it sources a fragment, in front of the path.
 const SOURCING: &str = "dib-run-parts Sourcing environment file ";
 
-/// Finds in what the command printed the fragment that it sourced last: its path, and what came after that.
+/// Finds in the output of the command the fragment that it sourced last. Returns its path and the output after it.
 pub fn last_fragment(printed: &str) -> Option<(&str, &str)> {
     printed[printed.rfind(SOURCING)? + SOURCING.len()..].split_once('\n')
 }
 
-/// Returns what a fragment printed by itself; only if that is nothing, the commands that were traced.
+/// Returns the lines that a fragment printed itself. If it printed none, returns the trace of its commands.
 pub fn without_trace(printed: &str) -> String {
     let (trace, own): (Vec<_>, Vec<_>) = printed.lines().partition(|line| line.starts_with('+'));
     if own.is_empty() { trace } else { own }.join("\n")

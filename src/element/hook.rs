@@ -152,7 +152,7 @@ fn offending_character(name: &str) -> Option<char> {
     name.chars().find(|&c| !is_hook_character(c))
 }
 
-/// Says whether a hook that runs may have this character in its name.
+/// Returns true if a hook that runs may have this character in its name.
 pub fn is_hook_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }
@@ -223,7 +223,7 @@ pub fn duplicate_hooks<'a>(elements: impl IntoIterator<Item = &'a Element>) -> V
     duplicates
 }
 
-/// Says whether diskimage-builder refuses a second file of this path: one directly in a directory of the element.
+/// Returns true if diskimage-builder refuses a second file of this path: one directly in a directory of the element.
 fn is_merged_file(path: &str) -> bool {
     matches!(path.split_once('/'), Some((dir, name)) if dir != "static" && !name.contains('/'))
 }

@@ -22,12 +22,12 @@ pub struct Element {
     pub files: BTreeMap<String, ElementFile>,
     /// `README.md` or `README.rst`, for people.
     pub readme: Option<String>,
-    /// The files of `static/` that others may not read where they are, although they may look into the element. No part of its
-    /// identity: in images the files have the modes of [`Mode`].
+    /// The files of `static/` that other users may not read on the build host, although they may look into the element. Not part of
+    /// its identity: in images these files have the modes of [`Mode`].
     pub restricted: BTreeSet<String>,
 }
 
-/// A file of `static/` that more users may read in the image than where it is.
+/// A file of `static/` that more users may read in the image than on the build host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` has the mode {:04o} in the image, though others may not read it here: set its mode in a hook", mode.bits())]
 pub struct Widened {
@@ -99,7 +99,7 @@ impl Element {
         self.files.iter().map(|(path, file)| (path.as_str(), file.identity()))
     }
 
-    /// Returns the files of `static/` that more users may read in images than here.
+    /// Returns the files of `static/` that more users may read in images than on the build host.
     pub fn widened(&self) -> impl Iterator<Item = Widened> {
         let files = self.restricted.iter().filter_map(|path| self.files.get_key_value(path));
         files.map(|(path, file)| Widened { path: path.clone(), mode: file.mode })
@@ -124,7 +124,7 @@ impl Element {
         self.files_below(dir).filter(|(name, _)| !name.contains('/'))
     }
 
-    /// Says whether it has anything below the directory `dir`.
+    /// Returns true if it has anything below the directory `dir`.
     pub fn has_dir(&self, dir: &str) -> bool {
         self.files_below(dir).next().is_some()
     }
@@ -158,8 +158,8 @@ const DEVELOPMENT: [&str; 5] = ["tests", "test-elements", "docs", "doc", "exampl
 /// Files that became values when the element was read.
 const DECLARATIONS: [&str; 2] = ["element-deps", "element-provides"];
 
-/// Says whether the file at `path` (relative to the element) is a part of the element's identity. What is not, no hook
-/// sees, and its change rebuilds nothing.
+/// Returns true if the file at `path` (relative to the element) is a part of the element's identity. Hooks do not see other files,
+/// and a change of them rebuilds nothing.
 ///
 /// | left out | where | because |
 /// |---|---|---|

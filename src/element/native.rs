@@ -6,8 +6,8 @@ use super::{Condition, Element, ElementName, Mentions, PACKAGE_PHASES, PROVIDER_
 
 /// An element of diskimage-builder that acts on the data of all others in one go.
 ///
-/// With a layer an element that cannot be: as a dependency of everybody its layer comes first, so it would either do
-/// everybody's work there, or nobody's. Plywood does its work in each layer, on that layer's element alone. The
+/// With one layer for each element, such an element cannot be a layer: all others depend on it, so its layer would come first, before
+/// the files it works on. Plywood does its work in each layer, for that layer's element alone. The
 /// element may be named in `element-deps` and in images; its directory, if there is one, is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NativeProvider {
@@ -88,7 +88,7 @@ const DONE_NATIVELY: [(&str, &[Phase]); 11] = [
     ("modprobe", &[Phase::ExtraData]),
 ];
 
-/// Says whether plywood does itself what the hooks of `element` in `phase` are for.
+/// Returns true if plywood does itself what the hooks of `element` in `phase` are for.
 pub fn is_done_natively(element: &ElementName, phase: Phase) -> bool {
     DONE_NATIVELY.iter().any(|(name, phases)| *name == element.as_str() && phases.contains(&phase))
 }
@@ -127,7 +127,7 @@ pub fn is_source_variable(name: &str) -> bool {
 /// Tools that only hooks call whose work plywood does: nothing that runs reads what they read. Element, tool.
 const NEVER_CALLED: [(&str, &str); 1] = [("package-installs", "bin/package-installs-squash")];
 
-/// Says whether the file at `path` of `element` is a program that never runs while an image is built.
+/// Returns true if the file at `path` of `element` is a program that never runs while an image is built.
 pub fn is_never_called(element: &ElementName, path: &str) -> bool {
     NEVER_CALLED.contains(&(element.as_str(), path))
 }
@@ -171,7 +171,7 @@ const BOOT_LOADER: &str = "bootloader";
 /// Its one hook. It would look for the disk among those of this machine, so plywood does its work, where the hook stands.
 pub const BOOT_LOADER_HOOK: &str = "finalise.d/50-bootloader";
 
-/// Says whether plywood makes disks bootable in place of this element.
+/// Returns true if plywood makes disks bootable in place of this element.
 pub fn is_boot_loader(element: &Element) -> bool {
     element.name.as_str() == BOOT_LOADER && element.files.contains_key(BOOT_LOADER_HOOK)
 }

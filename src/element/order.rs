@@ -155,7 +155,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Says whether `to` has to come before `from`.
+    /// Returns true if `to` has to come before `from`.
     fn reaches(&self, from: &'a ElementName, to: &ElementName) -> bool {
         let mut seen = BTreeSet::new();
         let mut open = vec![from];

@@ -107,7 +107,7 @@ impl PackageRequests {
 }
 
 impl PhaseRequests {
-    /// Says whether the entry removes its package: not if somebody installs it and nobody removes it.
+    /// Returns true if the entry removes its package: not if somebody installs it and nobody removes it.
     fn removes(&self, entry: &PackageEntry) -> bool {
         let asked = |list: &[PackageRequest]| list.iter().any(|request| request.package == entry.package);
         let wanted = asked(&self.install) && !asked(&self.uninstall);

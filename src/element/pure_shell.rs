@@ -1,7 +1,8 @@
 //! Tells shell text that works on variables alone from text that may look at files or start programs.
 //!
 //! Most fragments of `environment.d` set defaults: nothing on the host can change what they do. As everywhere in this
-//! room, shell is not parsed as a whole; whatever is not understood may look at files.
+//! module, shell is not parsed as a whole. Text that is not understood counts as text that may look at files: a wrong answer in
+//! that direction costs a build, one in the other gives an old layer.
 
 use super::variables::{is_identifier, is_word_character};
 
@@ -13,7 +14,7 @@ const BUILTINS: [&str; 16] = [
 /// Words before which and after which a command begins.
 const KEYWORDS: [&str; 12] =
     ["!", "{", "}", "do", "done", "elif", "else", "fi", "if", "then", "until", "while"];
-/// What tests ask of strings, numbers and variables. All other operators with a dash are about files.
+/// Operators of tests that are about strings, numbers and variables. All others that begin with a dash are about files.
 const TESTS_OF_STRINGS: [&str; 9] = ["-n", "-z", "-v", "-eq", "-ne", "-lt", "-le", "-gt", "-ge"];
 
 /// Returns true if `text`, sourced by bash, is known to look at no file and to start no program.
@@ -44,13 +45,13 @@ impl<'a> Scanner<'a> {
         Self { rest: text.chars().peekable(), tokens: Vec::new(), word: None }
     }
 
-    /// Returns the tokens; `None` if there is a redirection, a substitution of commands, a function or an array.
+    /// Returns the tokens; `None` if the text has a redirection, a command substitution, a function or an array.
     fn tokens(mut self) -> Option<Vec<Token>> {
         while let Some(c) = self.rest.next() {
             match c {
                 '\'' => self.single_quoted(),
                 '"' => self.double_quoted()?,
-                '$' => self.expansion()?,
+                '$' => self.expansion(false)?,
                 '`' | '<' | '>' | '(' => return None,
                 '\\' => self.escaped(),
                 '#' if self.word.is_none() => self.comment(),
@@ -58,7 +59,7 @@ impl<'a> Scanner<'a> {
                 ';' if self.rest.next_if_eq(&';').is_some() => self.end(Token::EndOfBranch),
                 ';' | '\n' | '&' | '|' => self.end(Token::End),
                 c if c.is_whitespace() => self.end_word(),
-                c => self.push(c, matches!(c, '*' | '?' | '[')),
+                c => self.push(c, is_of_pattern(c)),
             }
         }
         self.end(Token::End);
@@ -106,41 +107,54 @@ impl<'a> Scanner<'a> {
             match self.rest.next()? {
                 '"' => return Some(()),
                 '`' => return None,
-                '$' => self.expansion()?,
+                '$' => self.expansion(true)?,
                 '\\' => self.escaped(),
                 c => self.push(c, false),
             }
         }
     }
 
-    /// Reads what follows a `$`. The value of a variable can name files only where it is not quoted and has a pattern: values of
-    /// that kind are taken for what fragments do not have.
-    fn expansion(&mut self) -> Option<()> {
+    /// Reads the text after a `$`. The value of a variable can name files only where it is not quoted and has a pattern: fragments
+    /// are assumed to have no such values.
+    fn expansion(&mut self, is_quoted: bool) -> Option<()> {
         self.push('$', false);
         match self.rest.peek() {
-            Some('(') => None,
-            Some('{') => self.braces(),
+            // `$(command)`; and `$'it\'s'`, which has quotes of its own.
+            Some('(' | '\'') => None,
+            Some('{') => self.braces(is_quoted),
             _ => Some(()),
         }
     }
 
-    fn braces(&mut self) -> Option<()> {
+    fn braces(&mut self, is_quoted: bool) -> Option<()> {
         self.rest.next();
+        // `${ command; }` and `${| command; }` of bash 5.3.
+        if self.rest.peek().is_some_and(|c| c.is_whitespace() || *c == '|') {
+            return None;
+        }
         loop {
             match self.rest.next()? {
                 '}' => return Some(()),
                 '`' => return None,
-                '$' => self.expansion()?,
+                '$' => self.expansion(is_quoted)?,
                 '\\' => self.escaped(),
+                // In `"${A:-it's}"` it is a letter, in `"${A#'x'}"` a quote. Taken for the wrong
+                // one, it would hide the commands up to the next quote.
+                '\'' if is_quoted => return None,
                 '\'' => self.single_quoted(),
                 '"' => self.double_quoted()?,
-                c => self.push(c, false),
+                // A default that is not quoted is a pattern of files, as in `for x in ${A:-/etc/*}`.
+                c => self.push(c, !is_quoted && is_of_pattern(c)),
             }
         }
     }
 }
 
-/// What a word is, by its place.
+fn is_of_pattern(c: char) -> bool {
+    matches!(c, '*' | '?' | '[')
+}
+
+/// The role of a word, by its place in a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// The first word of a command.
@@ -175,6 +189,7 @@ fn after(place: Place, token: &Token) -> Option<Place> {
 fn after_word(place: Place, word: &str, is_pattern: bool) -> Option<Place> {
     match place {
         Place::Command => after_command(word),
+        // In assignments by `export` and its kin, bash leaves patterns alone.
         Place::Argument => (!is_pattern || is_assignment(word)).then_some(place),
         Place::Test => (!is_pattern && asks_of_strings(word)).then_some(place),
         Place::StringTest => asks_of_strings(word).then_some(place),
@@ -190,6 +205,7 @@ fn after_command(word: &str) -> Option<Place> {
         "[" | "test" => Some(Place::Test),
         "[[" => Some(Place::StringTest),
         "esac" | "for" => Some(Place::Argument),
+        // `A=b command` runs the command: an assignment alone ends at the end of its line.
         _ if KEYWORDS.contains(&word) || is_assignment(word) => Some(Place::Command),
         _ => BUILTINS.contains(&word).then_some(Place::Argument),
     }
@@ -251,6 +267,10 @@ mod tests {
             "case $A in b) cat /etc/x;; esac",
             "case $A in b) C=d;; e) [ -f /etc/x ];; esac",
             "export A=\"unfinished",
+            "export A=\"${A:-it's}\"\nexport B=$(cat /etc/x)\nexport C=\"${C:-it's}\"",
+            "A=$'\\'' ; cat /etc/x #'",
+            "A=${ cat /etc/x; }",
+            "for x in ${A:-/etc/*}; do B=$x; done",
         ] {
             assert!(!is_pure_shell(text), "{text}");
         }

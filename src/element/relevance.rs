@@ -127,13 +127,15 @@ pub fn relevant_fragments(
             let relevance = (!relevant.contains_key(&place)).then(|| fragment.relevance(element, &wanted));
             Some((place, fragment, relevance.flatten()?))
         });
+        // What a fragment reads may be set by a fragment that did not matter before: the search
+        // starts over after each.
         let Some((place, fragment, relevance)) = found else { return relevant };
         relevant.insert(place, relevance);
         wanted.merge(fragment.mentions.clone());
     }
 }
 
-/// Says whether a line assigns one variable by nothing but values of others that may be unset.
+/// Returns true if a line assigns one variable by nothing but values of others that may be unset.
 fn is_independent(line: &str) -> bool {
     let assignment = line.strip_prefix("export ").unwrap_or(line);
     let Some((name, value)) = assignment.split_once('=') else { return false };
@@ -146,7 +148,7 @@ fn is_independent(line: &str) -> bool {
         && value.split('$').skip(1).all(needs_nothing)
 }
 
-/// Says whether an expansion (what follows its `$`) is one of a variable that has a default, or is always set.
+/// Returns true if an expansion (what follows its `$`) is one of a variable that has a default, or is always set.
 fn needs_nothing(expansion: &str) -> bool {
     let Some(inside) = expansion.strip_prefix('{') else { return false };
     let rest = inside.trim_start_matches(is_word_character);

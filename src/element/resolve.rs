@@ -1,8 +1,8 @@
 //! Which elements an image has.
 //!
-//! Expansion follows diskimage-builder: breadth first from what was requested; a name that is provided is not looked
-//! for; nobody provides a name twice; somebody provides `operating-system`. What diskimage-builder leaves open, the
-//! order, is in [`order`](super::order).
+//! Expansion follows diskimage-builder: breadth first from the elements that were requested. A name that an element provides is not
+//! looked for. No name has two providers, and `operating-system` has one. diskimage-builder leaves the order open; see
+//! [`order`](super::order).
 //!
 //! Source: diskimage-builder, `element_dependencies.py`.
 

@@ -68,7 +68,7 @@ pub struct SourceLine<'a> {
 }
 
 impl SourceLine<'_> {
-    /// Says whether a shell would make something else of it.
+    /// Returns true if a shell would make something else of it.
     pub fn needs_shell(&self) -> bool {
         self.text.contains(['$', '`', '\\', '\'', '"', '~'])
     }

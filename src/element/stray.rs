@@ -18,7 +18,7 @@ pub struct Stray {
 /// Directories whose meaning elements rely on, besides those of the phases.
 const DIRECTORIES: [&str; 4] = ["environment.d", "init-scripts", "static", "modprobe.d"];
 
-/// Further directories of data in diskimage-builder's elements. They look like slips and are none.
+/// Further directories of data in diskimage-builder's elements, whose names look like slips.
 const DATA_DIRECTORIES: [&str; 7] = [
     "binary-deps.d",
     "dracut-drivers.d",

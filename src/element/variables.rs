@@ -34,7 +34,7 @@ impl Mentions {
         self.computed |= other.computed;
     }
 
-    /// Says whether the variable `name` may be read.
+    /// Returns true if the variable `name` may be read.
     pub fn includes(&self, name: &str) -> bool {
         self.computed || self.names.contains(name)
     }
@@ -69,7 +69,8 @@ impl Element {
     }
 }
 
-/// Returns the mentions of a file. A program too large to be kept may read any variable; data of that size reads none.
+/// Returns the mentions of a file. Of a file too large to be kept as text, a program counts as reading any variable, and data as
+/// reading none.
 fn mentions_of(file: &ElementFile) -> Mentions {
     let is_program = file.mode == Mode::Executable && matches!(file.kind, FileKind::File { .. });
     match &file.text {
@@ -81,7 +82,7 @@ fn mentions_of(file: &ElementFile) -> Mentions {
 /// Files at the top of elements that are data for providers, and run nothing.
 pub const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
 
-/// Says whether programs may read this variable although no text mentions it: `PATH`, `http_proxy`, `PIP_INDEX_URL`.
+/// Returns true if programs may read this variable although no text mentions it: `PATH`, `http_proxy`, `PIP_INDEX_URL`.
 /// Only what starts with `DIB_` is known to be read by hooks alone.
 pub fn is_ambient(name: &str) -> bool {
     !name.starts_with("DIB_")
