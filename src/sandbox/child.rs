@@ -46,8 +46,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
     }
 }
 
-/// Carries out the order that process `owner` wrote, and reports to it. An error here means that there is nobody to
-/// report to. Returns three times: in the job's process if its program cannot be executed, in pid 1, and here.
+/// Carries out the order that process `owner` wrote, and reports to it. An error means that the report could not be written. Returns
+/// three times: in the job's process if its program cannot be executed, in pid 1, and here.
 fn supervise([owner, order, report]: [Cow<'_, str>; 3]) -> io::Result<()> {
     die_with(&owner)?;
     let order: Option<Order> = Letter::of_process(&owner, &order)?.read()?;
@@ -60,7 +60,7 @@ fn supervise([owner, order, report]: [Cow<'_, str>; 3]) -> io::Result<()> {
 }
 
 /// Asks the kernel to kill this process when its parent dies, and makes sure that it has not died before.
-fn die_with(owner: &str) -> io::Result<()> {
+pub(super) fn die_with(owner: &str) -> io::Result<()> {
     set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let parent = rustix::process::getppid().map(Pid::as_raw_nonzero);
     if parent.is_some_and(|parent| parent.to_string() == owner) {
@@ -95,7 +95,8 @@ fn run_namespaces(order: &Order, report: &mut Letter) -> Result<(), SandboxError
 }
 
 fn make_namespaces(network: Network) -> Result<(), SandboxError> {
-    // First: it may start a process, which would be the first one of a pid namespace, and end that namespace with it.
+    // Before the pid namespace is made: this may start a process, which would become pid 1 there
+    // and end the namespace with it.
     if network == Network::None {
         network::enter_empty().map_err(setup("make a network without interfaces"))?;
     }

@@ -259,7 +259,7 @@ fn first_line(path: &CStr) -> Vec<u8> {
     start.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec()
 }
 
-/// Says what is missing for a program that is there, by its first line.
+/// Returns why a program that exists cannot be executed, by its first line.
 fn missing_interpreter(line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line);
     match line.strip_prefix("#!") {

@@ -1,16 +1,16 @@
 //! The mounts that a hook on the host leaves in the target.
 //!
 //! A hook of diskimage-builder mounts a cache into the image once, for all that comes after it. Here a mount ends with its
-//! job, so it is noted, and made again for each later job. Only what comes from [`View::CACHE`] is: of other mounts nobody
-//! could say what they depend on.
+//! job, so it is noted, and made again for each later job. Only mounts from [`View::CACHE`] are noted: it is unknown what
+//! others depend on.
 
 use std::path::Path;
 
 use super::mountinfo::Line;
 use crate::port::{CacheMount, View};
 
-/// Returns the directories of the cache that are mounted in the target, of all mounts of a job. Their paths
-/// are handed over as text: of one that is not UTF-8, nothing could be noted.
+/// Returns the directories of the cache among `mounts` that are mounted in the target. Mounts whose paths are not UTF-8 are left
+/// out, because they are noted as text.
 pub(super) fn cache_mounts(mounts: &[Line]) -> Vec<CacheMount> {
     let Some(cache) = mounts.iter().find(|mount| mount.place == Path::new(View::CACHE)) else {
         return Vec::new();

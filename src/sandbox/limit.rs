@@ -51,7 +51,8 @@ impl Groups {
         if wanted.is_empty() {
             return Ok(groups);
         }
-        // Places of other mounts may have any name; control groups are mounted where their names are text.
+        // Other mounts may have names that are not UTF-8. They are of no interest here, and must
+        // not make this fail.
         let read = |path: &str| match fs::read(path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(error) => Err(setup(format!("read `{path}`"))(error)),

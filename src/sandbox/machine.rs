@@ -45,7 +45,7 @@ fn attach_one(
     let as_it_is = || Mount::alone(path)?.read_only();
     match fs::metadata(path) {
         // A user's FUSE file system. Root can neither read nor mark it, but a hook that becomes this user could read it
-        // unseen: so it is left out, and hooks find the empty directory below.
+        // without a trace. So it is left out, and hooks find the empty directory beneath.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Ok(found) if !found.is_dir() => {
             as_it_is()?.attach(place.as_fd())?;

@@ -79,9 +79,9 @@ pub fn enter_private_mounts() -> Result<PrivateMounts, SandboxError> {
 }
 
 /// Parts the mounts of this process from those of the machine.
-fn part_root() -> std::io::Result<()> {
+fn part_root() -> io::Result<()> {
     match mount::part_from_original("/".as_ref()) {
-        // The root of a chroot may be a plain directory.
+        // The root of a chroot may be a plain directory, and only mounts have propagation.
         Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
             mount::make_root_a_mount()?;
             mount::part_from_original("/".as_ref())
@@ -117,7 +117,7 @@ impl Namespaces {
         Ok(Self { limits, ..self })
     }
 
-    /// Hides this directory of the host from jobs, but for what their binds show of it.
+    /// Hides this directory of the host from jobs. They see only the parts of it that their binds show.
     pub fn hiding(self, directory: &Path) -> Self {
         Self { hidden: Some(directory.to_owned()), ..self }
     }
@@ -147,7 +147,7 @@ impl Sandbox for Namespaces {
     }
 }
 
-/// Says which step failed, for `map_err`.
+/// Returns a function for `map_err` that adds the step that failed.
 fn setup<E: Into<io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> SandboxError {
     move |error| SandboxError::Setup { action: action.into(), source: error.into() }
 }

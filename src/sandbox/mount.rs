@@ -218,6 +218,7 @@ pub(super) fn make_root_a_mount() -> io::Result<()> {
     // By the handle: the path `/` still leads to the directory beneath.
     rustix::process::fchdir(root.as_fd())?;
     rustix::process::chroot(".")?;
+    // By its name: the directory that is open now is one of the old root, beneath the new mount.
     std::env::set_current_dir(current.unwrap_or_else(|_| "/".into()))
 }
 
@@ -231,7 +232,7 @@ pub(super) fn path_of(descriptor: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }
 
-/// Says what could not be mounted where, for `map_err`.
+/// Returns a function for `map_err` that adds the source and the target of a mount.
 pub(super) fn error<E: Into<io::Error>>(
     what: impl ToString,
     target: impl AsRef<Path>,

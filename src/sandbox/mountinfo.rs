@@ -23,7 +23,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Reads bytes in the form of `/proc/self/mountinfo`. Paths in it need not be UTF-8: anybody may have mounted anything.
+    /// Reads bytes in the form of `/proc/self/mountinfo`. Paths in it need not be UTF-8. Lines of another form are left out.
     pub(super) fn all(mountinfo: &[u8]) -> impl Iterator<Item = Self> {
         mountinfo.split(|byte| *byte == b'\n').filter_map(Self::parse)
     }
@@ -47,10 +47,11 @@ impl Line {
     }
 }
 
-/// Replaces what the kernel writes for white space and backslashes: a backslash and three octal digits.
+/// Replaces the escapes that the kernel writes for white space and backslashes: a backslash and three octal digits.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut path = Vec::new();
     let mut rest = field;
+    // In one pass: the backslash of `\134040` must not begin another escape.
     while let [first, after @ ..] = rest {
         let digits = after.get(..3).filter(|_| *first == b'\\');
         let escaped = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());

@@ -9,14 +9,15 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use rustix::process::set_parent_process_death_signal;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use super::child::die_with;
 
 /// Gives this process, which has one thread, a network namespace with nothing but a raised `lo`.
 ///
-/// Raising an interface takes `CAP_NET_ADMIN`, which root in a container usually lacks. Whoever makes a user namespace has all
-/// rights over a network that belongs to it, and so have processes of the namespace around it: in this case another process makes
-/// one, and this process enters its network.
+/// Raising an interface takes `CAP_NET_ADMIN`, which root in a container usually lacks. A process that makes a user namespace has
+/// all rights over a network that belongs to it. So in this case another process makes both and raises the interface. This process
+/// is in the user namespace around that one, which gives it the right to enter the network.
 pub(super) fn enter_empty() -> io::Result<()> {
     unshare(UnshareFlags::NEWNET)?;
     match raise_loopback() {
@@ -26,21 +27,24 @@ pub(super) fn enter_empty() -> io::Result<()> {
 }
 
 fn enter_network_of_user_namespace() -> io::Result<()> {
+    let parent = Pid::this();
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {
         ForkResult::Child => {
             let made = unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET).and_then(|()| raise_loopback());
-            let made =
-                made.and_then(|()| Ok(set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?));
+            // After the user namespace: the kernel drops this setting when a process gets other
+            // credentials. Without it, nothing would wake or kill this process if its parent ended
+            // while it is stopped.
+            let bound = made.and_then(|()| die_with(&parent.to_string()));
             // Stopped until the parent has entered: the network is gone with its last process.
-            let stopped = made.and_then(|()| Ok(raise(Signal::SIGSTOP)?));
+            let stopped = bound.and_then(|()| Ok(raise(Signal::SIGSTOP)?));
             let number = stopped.err().and_then(|error| error.raw_os_error()).unwrap_or(libc::EPERM);
             // SAFETY: ends this process without a destructor of the parent's values.
             unsafe { libc::_exit(number) }
         }
         ForkResult::Parent { child } => {
             let entered = enter_network_of(child);
-            // It may have ended already.
+            // It may have ended already. Waited for here: nothing else does.
             let _ = kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None));
             entered
         }

@@ -140,7 +140,7 @@ impl Root for MountedRoot {
 
 impl Drop for MountedRoot {
     fn drop(&mut self) {
-        // Whoever wants the error calls `close`; detached, the mount ends with its last user.
+        // A caller that wants the error calls `close`. Detached, the mount ends with its last user.
         let _ = self.unmount(UnmountFlags::DETACH);
     }
 }
@@ -165,9 +165,9 @@ fn mount_spec(spec: &RootSpec) -> io::Result<Mount> {
     }
 }
 
-/// A directory comes with what is mounted below it (the file systems of a disk), and one call unmounts them together only if it
-/// does not ask whether they are in use. Whoever mounted them waits for their last user. An overlay's upper directory is read as
-/// soon as this returns, so that a user who is left there is an error.
+/// Returns the flags that unmount the root of `spec`. A directory comes with the file systems of a disk that are mounted below it. One
+/// call unmounts them together only if it ignores processes that use them; the caller that mounted the disk waits for their last user.
+/// An overlay's upper directory is read as soon as it is unmounted, so a process that still uses the overlay is an error.
 fn unmount_flags(spec: &RootSpec) -> UnmountFlags {
     match spec {
         RootSpec::Directory(_) => UnmountFlags::DETACH,

@@ -57,9 +57,10 @@ pub(super) fn run(
     })
 }
 
-/// Traces the start of a job and its end. Its output is shown elsewhere.
+/// Traces the start of a job and its end. The output of the job is shown elsewhere.
 fn traced(job: &Job, body: impl FnOnce() -> Result<Ended, SandboxError>) -> Result<Ended, SandboxError> {
     let Job { argv, env, cwd, view, binds, network, .. } = job;
+    // Names of variables alone: their values may be secrets.
     debug!(?argv, ?view, ?network, cwd, variables = ?env.keys(), "starts a job");
     binds.iter().for_each(|bind| debug!(?bind, "mounts for the job"));
     let started = Instant::now();
@@ -201,7 +202,7 @@ impl Supervisor {
 
     /// Hands everything from `pipe` to `output` until the supervisor has ended.
     ///
-    /// Then every process that could write to the pipe is dead; whoever else may hold its end is not waited for.
+    /// Then every process of the job is dead. Other processes that hold an end of the pipe are not waited for.
     fn pump(
         &self,
         mut pipe: File,

@@ -101,6 +101,7 @@ impl MadeTargets {
 
 impl Made {
     fn make(path: PathBuf, shape: Shape) -> io::Result<Self> {
+        // Safe here, as no job runs yet: from now on the directory is known by its descriptor alone.
         let directory = mount::place(path.parent().unwrap_or(Path::new("/")))?;
         // With the dot, calls that do not follow links see the directory and not the link to it in `/proc`.
         let parent = mount::path_of(&directory).join(".");
@@ -127,6 +128,8 @@ impl Made {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             other => {
                 absent_is_none(other)?;
+                // A job that changed the directory gave it a time of its own, which belongs to the
+                // layer.
                 let unchanged = time == self.parent_time_after;
                 set_modification_time(&self.parent, if unchanged { self.parent_time_before } else { time })
             }

@@ -69,7 +69,9 @@ pub(super) fn enter(order: &Order) -> Result<Trace, SandboxError> {
     root.hide(order)?;
     for (bind, source) in order.job.binds.iter().zip(machine.sources) {
         source.map_or(Ok(()), |source| root.bind(source, bind))?;
-        // A bind may show again what lies in it: the caller's directory may hold the store.
+        // A bind may uncover the directory again: the caller's directory may hold the store. Binds
+        // come with those that hold others first, so no bind of something inside the store is
+        // covered by this.
         if order.hidden.as_ref().is_some_and(|hidden| hidden.starts_with(&bind.target)) {
             root.hide(order)?;
         }
@@ -309,10 +311,15 @@ impl Assembly {
 
     /// Covers the directory that the job is not to see, if its root has it.
     fn hide(&self, order: &Order) -> Result<(), SandboxError> {
+        // A store whose path is not text is refused before any job runs.
         let Some(hidden) = order.hidden.as_ref().and_then(|hidden| hidden.to_str()) else { return Ok(()) };
         match self.place(hidden) {
-            Ok(_) => self.mount_fresh(hidden, "0700", |_| Ok(())),
-            Err(_) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(())
+            }
+            // Any other failure fails here again: a directory that cannot be covered must not stay
+            // visible.
+            _ => self.mount_fresh(hidden, "0700", |_| Ok(())),
         }
     }
 

@@ -8,7 +8,7 @@
 //! Pid 1 of the sandbox reads the events. When the job has ended it kills what the job left running, so that the queue it then
 //! empties is complete.
 //!
-//! Whatever cannot be told is a gap, never a silence: see [`Watch::lose`].
+//! A file that cannot be identified is a gap in the evidence, and never left out silently: see [`Watch::lose`].
 //!
 //! Source: fanotify(7), fanotify_init(2), fanotify_mark(2). All that is used here is in Linux 5.1; mount ids of statx(2) are
 //! in Linux 5.8.
@@ -156,14 +156,14 @@ impl Watch {
         }
     }
 
-    /// Reads one event. With room for several, the kernel drops the events after one whose file it cannot open for us, and reports
-    /// the error only if that event is the first.
+    /// Reads one event. With a buffer for several, the kernel would stop at an event whose file it cannot open for this process, and
+    /// return the events before it without the error: the loss would go unnoticed.
     fn next_event(&self) -> Result<Opened, Errno> {
         let mut event = [0; size_of::<fanotify_event_metadata>()];
         rustix::io::read(&self.group, &mut event)?;
         // SAFETY: the kernel has written the structure, all of whose fields are numbers.
         let event: fanotify_event_metadata = unsafe { std::ptr::read_unaligned(event.as_ptr().cast()) };
-        // SAFETY: the kernel has made the descriptor for this event, and nobody else knows it.
+        // SAFETY: the kernel has made the descriptor for this event, and nothing else in this process has it.
         let file = (event.fd != FAN_NOFD).then(|| unsafe { OwnedFd::from_raw_fd(event.fd) });
         Ok(Opened { file, process: event.pid })
     }
@@ -260,6 +260,8 @@ impl Watch {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(proc, format!("{process}/mountinfo"), flags, Mode::empty());
         let mut text = Vec::new();
+        // The process may have ended. Files in mounts that were not learned become a gap when they
+        // are opened.
         let _ = file.map(|file| fs::File::from(file).read_to_end(&mut text));
         for Line { id, device, root, place, .. } in Line::all(&text) {
             let Some(host) = self.devices.get(&device) else { continue };
