@@ -23,7 +23,7 @@ const SHARED: u32 = 0o022;
 /// directory that others can write to.
 pub fn open_to_append(path: &Path) -> io::Result<(File, bool)> {
     let (directory, name) = Directory::of_file(path)?;
-    // Created first: a new file cannot be a link, whoever may write to the directory.
+    // First as a new file, which no other user can have replaced by a link.
     match directory.create_file(&name, 0o666) {
         Ok(file) => {
             rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;

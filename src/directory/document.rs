@@ -61,9 +61,11 @@ fn open_document(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     match rustix::fs::open(path_of(&found), flags, Mode::empty()) {
         Ok(file) => Ok(file.into()),
-        // Without `/proc`, by the name.
+        // Without `/proc`, by the name. Checked again, as it may be another file's by now.
         Err(rustix::io::Errno::NOENT) => {
-            Ok(rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty())?.into())
+            let file = rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty())?;
+            refuse_special(&file)?;
+            Ok(file.into())
         }
         Err(error) => Err(error.into()),
     }

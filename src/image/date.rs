@@ -38,7 +38,7 @@ fn days_of(year: i64, month: i64) -> i64 {
 }
 
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    // Of all years before this one, by the rules of the Gregorian calendar.
+    // The leap days of all years before `year`, by the rules of the Gregorian calendar.
     let leap_days_before = |year: i64| (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400;
     let days_before = (1..month).map(|month| days_of(year, month)).sum::<i64>();
     (year - 1970) * 365 + leap_days_before(year) - leap_days_before(1970) + days_before + day - 1

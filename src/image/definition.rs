@@ -128,7 +128,7 @@ impl OutputFormat {
         }
     }
 
-    /// Says whether it is a disk: the others are made of files alone.
+    /// Returns true if it is a disk: the others are made of files alone.
     pub const fn is_disk(self) -> bool {
         use OutputFormat::{Qcow2, Raw, Vdi, Vhd, Vmdk};
         matches!(self, Qcow2 | Raw | Vhd | Vmdk | Vdi)

@@ -28,10 +28,9 @@ pub struct CacheSettings {
 pub struct TrustSettings {
     /// The public keys whose signatures count, as `plywood key show` prints them.
     pub keys: BTreeSet<PublicKey>,
-    /// Whether a step from a registry needs the signature of one of these keys. A step without one is built here, and a
-    /// warning gives the reason.
-    /// Default: `true` if there are `keys`. With `false`, steps that are not signed, or that
-    /// other keys have signed, are used as well, so whoever may write to the registry decides what gets into images. A step that was
+    /// If true, a step from a registry needs the signature of one of these keys. A step without one is built here, and a
+    /// warning gives the reason. Default: `true` if there are `keys`. With `false`, steps that are not signed, or that other
+    /// keys have signed, are used as well, so anybody who may write to the registry can put files into images. A step that was
     /// changed after it was signed is never used.
     pub require: Option<bool>,
     /// The file of the key that published steps are signed with, relative to the project. `--sign-key` takes its place.

@@ -115,7 +115,7 @@ struct InputPath(PathBuf);
 impl<'de> Deserialize<'de> for InputPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let path = PathBuf::deserialize(deserializer)?;
-        // Joined to the project, it would be the whole project.
+        // An empty path, joined to the project's directory, would be the whole project.
         match path.as_os_str().is_empty() {
             false => Ok(Self(path)),
             true => Err(D::Error::custom(

@@ -1,4 +1,4 @@
-//! Access control lists as text, as GNU tar, star and bsdtar write them, to the attributes that hold them.
+//! Parses access control lists in the text form of GNU tar, star and bsdtar into the extended attributes that hold them.
 //!
 //! Source: POSIX.1e draft 17, "Long and Short Text Forms"; star(4), `SCHILY.acl.access`, which adds the number of a named user or
 //! group as a fourth field; Linux, `include/uapi/linux/posix_acl_xattr.h`.
@@ -10,15 +10,15 @@ const LISTS: [(&[u8], &[u8]); 2] = [
     (b"SCHILY.acl.access", b"system.posix_acl_access"),
     (b"SCHILY.acl.default", b"system.posix_acl_default"),
 ];
-/// Of an NFSv4 list, which no Linux file system has as an attribute.
+/// PAX key of an NFSv4 list. No Linux file system holds such a list as an attribute.
 const NFS4: &[u8] = b"SCHILY.acl.ace";
-/// Stands for no user or group.
+/// Number of lines that name neither a user nor a group.
 const NOBODY: u32 = u32::MAX;
 
 /// Adds the lists among these records to `xattrs`. An attribute that is there already stays: it has the same list in numbers.
 ///
 /// # Errors
-/// What is wrong, to be read after the path.
+/// The reason, worded to follow the path of the entry.
 pub(super) fn add_lists<'r>(
     get: impl Fn(&[u8]) -> Option<&'r Vec<u8>>,
     xattrs: &mut Xattrs,
@@ -41,7 +41,7 @@ fn parse(text: &[u8]) -> Result<Vec<u8>, String> {
     let text = std::str::from_utf8(text).map_err(|_| malformed("a byte that is not UTF-8"))?;
     let lines = text.split([',', '\n']).map(str::trim).filter(|line| !line.is_empty());
     let mut lines: Vec<Line> = lines.map(parse_line).collect::<Result<_, _>>()?;
-    // The kernel accepts them in this order alone.
+    // The kernel refuses lines in another order.
     lines.sort_unstable_by_key(|(tag, _, number)| (*tag, *number));
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in lines {
@@ -50,7 +50,7 @@ fn parse(text: &[u8]) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Reads `user:bob:rwx:1001`. A name without a number means nothing: only the machine that wrote it knows its users.
+/// Reads `user:bob:rwx:1001`. A name without a number is refused: only the machine that wrote it knows its users.
 fn parse_line(line: &str) -> Result<Line, String> {
     let bad = || malformed(line);
     let fields: Vec<&str> = line.strip_prefix("default:").unwrap_or(line).split(':').collect();
@@ -90,7 +90,7 @@ fn malformed(what: &str) -> String {
 
 fn unknown(line: &str) -> String {
     format!(
-        "an entry whose access control list names somebody without a number (`{}`; `tar --xattrs --xattrs-include=*` \
+        "an entry whose access control list names a user or group without a number (`{}`; `tar --xattrs --xattrs-include=*` \
          and bsdtar write numbers)",
         line.escape_debug()
     )

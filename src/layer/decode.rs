@@ -1,4 +1,4 @@
-//! Tar to entries, whoever wrote it.
+//! Decodes tar archives of any writer into entries.
 //!
 //! Reads what [`Encoder`](super::Encoder) writes, and ustar, GNU and PAX archives of docker, buildkit, umoci and GNU tar.
 //! Nothing is unpacked here. Paths come out relative, without `.` and empty components; `..` is refused. Extended
@@ -133,13 +133,16 @@ fn link<'m>(member: &'m Member, path: &[u8]) -> Result<&'m [u8], LayerError> {
     }
 }
 
-/// Source: Linux, `include/linux/kdev_t.h`: 12 bits of a major number, 20 of a minor one. The kernel cuts larger ones off.
+/// Reads the number of a device. Numbers that the kernel would cut off are refused.
+///
+/// Source: Linux, `include/linux/kdev_t.h`: a major number has 12 bits, a minor one 20.
 fn device(member: &Member, path: &[u8], kind: fn(u32, u32) -> Kind) -> Result<Kind, LayerError> {
     let number = |field: Range<usize>, value: io::Result<Option<u32>>, bits: u32| {
         // Some writers leave the fields of a zero empty.
         let is_empty = member.header.as_bytes()[field].iter().all(|byte| matches!(byte, 0 | b' '));
         let number = match value {
-            // Version 7 has no such fields, and without them the device would be taken for a removal.
+            // Version 7 has no such fields. Read as zeros, they would turn the device into a
+            // removal.
             Ok(None) => Err(io::ErrorKind::InvalidData.into()),
             Err(_) if is_empty => Ok(0),
             value => value.map(Option::unwrap_or_default),
@@ -175,7 +178,8 @@ fn owner(
         Some(text) => parse_number(text).ok_or_else(|| io::ErrorKind::InvalidData.into()),
         None => in_header,
     };
-    // The highest number stands for no owner: chown would leave the file to whoever unpacks it.
+    // chown takes the highest number as -1, "keep the owner": the user who unpacks would own the
+    // file.
     let narrow = |number: u64| u32::try_from(number).ok().filter(|number| *number != u32::MAX);
     number
         .and_then(|number| narrow(number).ok_or_else(|| io::ErrorKind::InvalidData.into()))

@@ -42,7 +42,7 @@ pub trait LowerDir: Sized {
     /// Returns the directory `name` in it, which is there.
     fn enter(&self, name: &[u8]) -> Result<Self, Self::Error>;
 
-    /// Says whether its file `name` has the bytes of the upper tree's file at `path`. Their sizes are equal.
+    /// Returns true if its file `name` has the bytes of the upper tree's file at `path`. Their sizes are equal.
     fn same_bytes(&self, name: &[u8], path: &[u8]) -> Result<bool, Self::Error>;
 }
 
@@ -134,7 +134,7 @@ impl Drafts {
         }
         let below = lower.map(|dir| dir.node(name)).transpose()?.flatten();
         match node.kind {
-            // Of a name that is below, `removals` has taken care.
+            // `removals` has added the whiteout already.
             Kind::Whiteout if below.is_some() => {}
             Kind::Whiteout => {
                 let (entry, verdict) = (Entry::whiteout(path), Verdict::Same);
@@ -176,6 +176,8 @@ impl Drafts {
 
     /// Emits the parents of what is emitted: readers would otherwise make them up.
     fn keep_parents(&mut self) {
+        // From the end: a parent is before its entries, so its verdict is complete when its turn
+        // comes.
         for index in (0..self.0.len()).rev() {
             let Draft { verdict, parent, .. } = self.0[index];
             if let (Verdict::Differs, Some(parent)) = (verdict, parent) {

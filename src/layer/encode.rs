@@ -78,6 +78,8 @@ impl<W: Write> Encoder<W> {
         add_xattrs(entry, &mut records)?;
         records.sort();
         self.tar.append_pax_extensions(records.iter()).map_err(write_error)?;
+        // The header alone. `copy` writes the content, as the crate would not notice that a file
+        // changed its size.
         self.tar.append(&header, io::empty()).map_err(write_error)?;
         if let Kind::File(bytes) = entry.kind {
             self.copy(&entry.path, bytes, content)?;

@@ -106,7 +106,7 @@ impl<R: Read> Members<R> {
         // The size counts a map that is part of the content, and the blocks up to the next header are its padding.
         self.expect(bytes);
         let sparse = self.sparse_map(&header, &pax)?;
-        // Without the map, which is read by now.
+        // What is left is data: the map was read from the content.
         let stored = self.content;
         let bytes = sparse.as_ref().map_or(bytes, |sparse| sparse.bytes);
         self.sparse = sparse.map(|sparse| sparse.reader(stored)).transpose().map_err(LayerError::Read)?;
@@ -194,7 +194,8 @@ impl<R: Read> Members<R> {
     fn next_header(&mut self) -> Result<Option<Header>, LayerError> {
         self.skip()?;
         let mut header = Header::new_old();
-        // Some writers leave out one or both of the two zero blocks at the end.
+        // Some writers leave out one or both of the two zero blocks at the end. One block alone is
+        // damage or a concatenation: the entries behind it must not be lost in silence.
         if self.next_block(&mut header)? == Block::Content {
             verify_checksum(&header)?;
             return Ok(Some(header));
@@ -221,7 +222,7 @@ impl<R: Read> Members<R> {
 
     fn skip(&mut self) -> Result<(), LayerError> {
         let bytes = self.content.checked_add(self.padding);
-        let bytes = bytes.ok_or_else(|| invalid_archive("a member's size is no size"))?;
+        let bytes = bytes.ok_or_else(|| invalid_archive("the size of a member is too large"))?;
         let skipped =
             io::copy(&mut self.input.by_ref().take(bytes), &mut io::sink()).map_err(LayerError::Read)?;
         if skipped < bytes {
@@ -276,8 +277,8 @@ pub(crate) fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<
     Ok(filled)
 }
 
-/// Returns true for members that have no content whatever their size says: star records the size of a hard link's file,
-/// and others that of a directory on disk.
+/// Returns true for members that never have content. Their size field is ignored: star records the size of the file in a hard
+/// link, and other writers record the size of a directory on disk.
 ///
 /// Source: Go `archive/tar`, `isHeaderOnlyType`, which container engines read layers with.
 fn has_no_content(kind: EntryType) -> bool {
@@ -321,7 +322,7 @@ fn verify_checksum(header: &Header) -> Result<(), LayerError> {
     Err(invalid_archive("a header's checksum is wrong: this is no tar archive, or it is damaged"))
 }
 
-/// Reads records `<length> <key>=<value>\n`; of several for one key the last counts, and an empty one takes it back.
+/// Reads records `<length> <key>=<value>\n`. The last record of a key counts, and an empty one deletes the key.
 fn parse_pax(mut records: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LayerError> {
     let mut pax = BTreeMap::new();
     while !records.is_empty() {

@@ -21,8 +21,8 @@ mod sparse;
 mod tree;
 mod xattr;
 
-/// Size of a hole: so many zeros at a multiple of this become a hole wherever a file is written. All writers use this number, so
-/// that a disk is the same whether its files were just made or unpacked.
+/// Size of a hole in bytes: so many zeros at a multiple of this size become a hole wherever a file is written. All writers use
+/// this number, so that a disk of new layers equals a disk of unpacked ones.
 pub const HOLE_BYTES: usize = 64 * 1024;
 
 pub use capture::{Action, CaptureRules, Rewrite, Times};

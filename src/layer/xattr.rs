@@ -1,12 +1,12 @@
 //! Which extended attributes belong to a layer.
 
-/// Says whether the extended attribute `name` is part of a file's content, as layers see it:
+/// Returns true if the extended attribute `name` is part of a file's content, as layers see it:
 ///
 /// | kept | why |
 /// |---|---|
 /// | `security.capability` | file capabilities: without it `ping` needs setuid |
 /// | `system.posix_acl_access`, `system.posix_acl_default` | permissions, as mode bits are |
-/// | `user.*` but `user.overlay.*` | belongs to whoever wrote the file |
+/// | `user.*` but `user.overlay.*` | belongs to the program that wrote the file |
 ///
 /// Everything else depends on the machine: `security.selinux` on its policy, `security.ima` on its keys,
 /// `trusted.overlay.*` and `user.overlay.*` are overlayfs' own notes, and in a foreign layer an attack on it.

@@ -37,12 +37,13 @@ pub struct OtherPlatform {
     wanted: String,
 }
 
-/// Fails for the config of an image that is not for Linux on `architecture` (in Go's words: `amd64`). A config that does not say
-/// passes: `docker import` once wrote such.
+/// Fails for the config of an image that is not for Linux on `architecture` (in Go's words: `amd64`). A config without a platform
+/// passes: old versions of `docker import` wrote none.
 ///
 /// # Errors
 /// [`OtherPlatform`].
 pub fn refuse_other_platform(config: &[u8], architecture: &str) -> Result<(), OtherPlatform> {
+    // The caller parses the config next and reports malformed JSON.
     let document: Value = serde_json::from_slice(config).unwrap_or_default();
     let said = |key: &str, wanted: &str| match document[key].as_str() {
         None | Some("") => wanted.to_owned(),

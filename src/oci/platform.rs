@@ -19,11 +19,12 @@ fn but_for(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!(" (but for {})", known.join(", ")) }
 }
 
-/// Returns the image for Linux on `architecture` (in Go's words: `amd64`): of those with the nearest variant the first, as the
-/// specification has it; else the only one that does not say what it is for, as it need not.
+/// Returns the image for Linux on `architecture` (in Go's words: `amd64`). Among several, the nearest variant wins, then the
+/// first in the list, as the specification requires. Without any, an image that names no platform is returned if it is the
+/// only one.
 ///
 /// # Errors
-/// If there is none.
+/// [`PlatformError`] if no image fits.
 fn choose_platform<'i>(
     images: &'i [Descriptor],
     architecture: &str,
@@ -44,8 +45,8 @@ fn choose_platform<'i>(
     })
 }
 
-/// Returns how far a variant is from the one that Debian's port to an architecture is made for. Machines of later variants run
-/// earlier ones, and not the other way round. Without a variant, that of the port is meant.
+/// Returns the distance of a variant from the one that Debian's port to an architecture is made for. Machines of later variants
+/// run code of earlier ones only. An image without a variant counts as one of the port's.
 ///
 /// Source: OCI image-spec v1.1, `image-index.md`, "Platform Variants".
 fn distance(architecture: &str, variant: Option<&str>) -> usize {

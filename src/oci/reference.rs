@@ -81,7 +81,8 @@ impl Repository {
             return Err("the name is longer than 255 bytes");
         }
         let lower = host.to_ascii_lowercase();
-        // A word that is a host by its capitals alone keeps them: without, the text would name a repository of Docker Hub.
+        // `Registry/x` has a host only because of its capital. As `registry/x`, the text would name
+        // a repository of Docker Hub.
         let host = if is_host(&lower) { lower } else { host.to_owned() };
         Ok(Self { host, path })
     }

@@ -22,7 +22,7 @@ const PASSWORD: &str = "changeit";
 const WHITENER: &[u8] = b"Mighty Aphrodite";
 
 /// Returns the keystore `content` with no time after `epoch` (seconds since 1970), or `None` if it is no keystore of
-/// certificates alone with the known password: one that somebody made by hand is kept as it is.
+/// certificates alone with the known password: one that was made by hand is kept as it is.
 pub(super) fn clamp(content: &[u8], epoch: i64) -> Option<Vec<u8>> {
     let (body, found) = content.split_at_checked(content.len().checked_sub(DIGEST_BYTES)?)?;
     if digest(body)[..] != *found {

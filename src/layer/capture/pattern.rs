@@ -6,7 +6,7 @@
 pub(super) struct Pattern(pub(super) &'static str);
 
 impl Pattern {
-    /// Says whether the pattern covers `path`.
+    /// Returns true if the pattern covers `path`.
     pub(super) fn matches(self, path: &[u8]) -> bool {
         matches_path(self.0.as_bytes(), path)
     }

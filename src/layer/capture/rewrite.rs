@@ -107,7 +107,7 @@ fn forget_drift(content: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Removes from a generated `mdadm.conf` the arrays that were found and the date; a file that somebody wrote stays.
+/// Removes from a generated `mdadm.conf` the arrays that were found and the date. A file that an administrator wrote stays.
 ///
 /// Source: Debian, package mdadm, `mkconf`.
 fn forget_arrays(content: &[u8]) -> Option<Vec<u8>> {
@@ -119,7 +119,7 @@ fn forget_arrays(content: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Asks for a name to be made at the first start, where Debian's package has made one up: no two machines may share it. A
-/// name that somebody chose stays.
+/// name that an administrator chose stays.
 ///
 /// Source: Debian, package open-iscsi, `open-iscsi.postinst` and `startup-checks.sh`.
 fn generate_initiator_name(content: &[u8]) -> Option<Vec<u8>> {
@@ -130,7 +130,7 @@ fn generate_initiator_name(content: &[u8]) -> Option<Vec<u8>> {
     made_up.then(|| b"GenerateName=yes\n".to_vec())
 }
 
-/// Says whether this is a name or id of a host that was made of a UUID. A name that somebody chose is another one.
+/// Returns true for a host name or host id that was generated from a UUID. A name that an administrator chose has another form.
 ///
 /// Source: Debian, package nvme-cli, `nvme-cli.postinst`; NVM Express Base Specification, "NVMe Qualified Names".
 fn is_nvme_uuid(content: &[u8]) -> bool {

@@ -164,7 +164,8 @@ const STANDARD: &[Rule] = &[
     // The day of the build, for every user that a package made.
     rule("etc/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
     rule("var/lib/extrausers/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
-    // Random, and shared by every machine made from the image.
+    // Random, and equal on every machine that is made from the image: storage would take them for
+    // one host.
     rule("etc/iscsi/initiatorname.iscsi", Kinds::Files, Action::Rewrite(Rewrite::InitiatorName)),
     rule("etc/nvme/hostid", Kinds::Files, Action::Rewrite(Rewrite::NvmeHost)),
     rule("etc/nvme/hostnqn", Kinds::Files, Action::Rewrite(Rewrite::NvmeHost)),
