@@ -30,8 +30,8 @@ impl Bases for RegistryBases<'_> {
     }
 }
 
-/// Fetches the base of a plan, if `store` lacks it and it is known where it is to be had. Where that is not known, the build says
-/// so when it comes to the base.
+/// Fetches the base of a plan if `store` lacks it and its definition names a registry. Without a registry, the build reports the
+/// missing base when it comes to that step.
 pub(crate) fn fetch_missing(
     plan: &Plan,
     store: &dyn LayerStore,
@@ -41,11 +41,15 @@ pub(crate) fn fetch_missing(
     let source = plan.steps.iter().find_map(Step::imported_base);
     let Some(source @ BaseSource::Stored { reference: Some(reference), .. }) = source else { return Ok(()) };
     match store.base_image(source, plan.architecture) {
+        // Only a missing base is fetched. A damaged one is an error, which the user has to know
+        // about.
         Err(StoreError::NoBase { .. }) => {}
         there => return Ok(there.map(drop)?),
     }
     let message = format!("the store does not have the base: fetching `{reference}`");
     events.emit(Event::Warning { message: &message });
     let base = bases.fetch(&reference.parse::<Reference>()?)?;
+    // Named when all layers are there: what an interrupted fetch leaves has no name, and garbage
+    // collection removes it.
     Ok(store.keep_base(source, &base)?)
 }

@@ -7,7 +7,7 @@ use crate::port::{Breaks, Job, Moment, Root, SandboxError};
 
 const BASH: Program = Program { name: "bash", package: "bash" };
 
-/// Where a build stops, and how the user is told.
+/// The points where a build stops, and the way to show messages about them.
 #[derive(Clone, Copy)]
 pub(crate) struct Pauses<'a> {
     pub(crate) points: &'a BreakPoints,
@@ -67,16 +67,18 @@ impl BreakIns<'_> {
         Ok((!exit.is_success()).then(|| exit.to_string()))
     }
 
-    /// Runs the command on the machine itself: it can take files out of the target. Returns how it failed, if it did.
+    /// Runs the command on the build host itself, where it can copy files out of the target. Returns how it failed, if it did.
     fn run_outside(&self, root: &dyn Root, job: &Job) -> Option<String> {
         let run = Run::new(BASH).args(["-c", &self.pauses.points.command]);
+        // The caller's variables come last, because the last value of a name counts: paths such as
+        // `HOME` in the job's environment are right in the target only.
         let run = job.env.iter().filter(|(name, _)| is_the_images(name)).fold(run, with);
         let run = self.environment.iter().fold(run, with).env("TMP_MOUNT_PATH", root.path());
         run.interactive().err().map(|error| error.to_string())
     }
 }
 
-/// Says whether a variable of a job means the same on the machine.
+/// Returns true if a variable of a job has the same meaning on the build host.
 fn is_the_images(name: &str) -> bool {
     name.starts_with("DIB_") || name.starts_with("IMAGE_") || name == "DISTRO_NAME" || name == "ARCH"
 }

@@ -31,13 +31,13 @@ use crate::plan::Plan;
 use crate::port::{Event, Events, Limits};
 use crate::store::Store;
 
-/// One image to build, and what is to be written of it.
+/// One image to build, and the outputs to write.
 pub(crate) struct Wanted<'a> {
     pub(crate) image: Selection<'a>,
     pub(crate) outputs: Vec<OutputType>,
 }
 
-/// How images are built. Front ends differ in these values, and in nothing else.
+/// The settings of a build. Front ends differ in these values alone.
 pub(crate) struct Options<'a> {
     /// Packages are fetched with these variables, and commands at break points get them.
     pub(crate) environment: &'a Environment,
@@ -47,7 +47,7 @@ pub(crate) struct Options<'a> {
     pub(crate) reuse: Reuse,
     pub(crate) on_miss: OnMiss,
     pub(crate) on_failure: OnFailure,
-    /// Where steps are looked up; empty for what the project says.
+    /// The repositories that steps are looked up in; empty for those of the project.
     pub(crate) cache_from: &'a [Repository],
     pub(crate) publish_to: PublishTo,
     pub(crate) unpublished: Unpublished,
@@ -55,19 +55,19 @@ pub(crate) struct Options<'a> {
     pub(crate) breaks: Option<Pauses<'a>>,
     pub(crate) extras: &'a Extras,
     pub(crate) places: &'a dyn Places,
-    /// Is shown the root file system of all layers, before outputs are written.
+    /// Called with the root file system of all layers, before outputs are written.
     pub(crate) inspect: Option<&'a Inspect<'a>>,
 }
 
 /// Looks at the root file system at a path.
 pub(crate) type Inspect<'a> = dyn Fn(&Path) -> Result<(), Failure> + 'a;
 
-/// What it means that the steps of an image could not be published.
+/// How a build treats steps that could not be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unpublished {
     /// The build fails, when all images are built.
     IsFailure,
-    /// A warning says so: callers that throw an image away whose build failed should not.
+    /// A warning reports it. Callers that delete the image of a failed build keep a good one this way.
     IsWarning,
 }
 
@@ -84,9 +84,13 @@ pub(crate) fn build(
     refuse_store(&options.places.directory()?, edges.store.path())?;
     let images = resolve_all(project, wanted, &edges.store)?;
     let tables = &project.file.registry;
+    // Two clients: a look-up gives up early, because the step can be built instead. The base has no
+    // such alternative.
     let (look_up, client) = (look_up_client(session, tables)?, client(session, tables)?);
     let sources = Sources::new(project, options.cache_from, &look_up, events);
     let target = match options.reach {
+        // Not even read: a signing key that is missing must not fail a build that publishes
+        // nothing.
         Reach::Offline => None,
         _ => Target::new(project, &options.publish_to, &client, events)?,
     };
@@ -123,7 +127,7 @@ fn resolve_all<'a>(
     wanted.into_iter().map(resolve).collect()
 }
 
-/// Returns where steps are looked up: nowhere, if all are to be made again or nothing may be fetched.
+/// Returns where steps are looked up: nowhere, if all steps are made again or nothing may be fetched.
 fn registries<'a>(options: &Options<'_>, sources: &'a Sources<'_>, events: &'a dyn Events) -> Registries<'a> {
     match (options.reuse, options.reach) {
         (Reuse::Refused, _) | (_, Reach::Offline) => Registries::none(events),
@@ -131,7 +135,7 @@ fn registries<'a>(options: &Options<'_>, sources: &'a Sources<'_>, events: &'a d
     }
 }
 
-/// An image, and what is to be written of it.
+/// A resolved image, and the outputs to write.
 pub(super) struct Image<'a> {
     pub(super) resolved: Resolved<'a>,
     pub(super) outputs: Vec<OutputType>,
@@ -154,11 +158,12 @@ impl Run<'_> {
     pub(super) fn all(&self, images: &[Image<'_>]) -> Result<(), Failure> {
         images.iter().flat_map(|image| &image.resolved.warnings).for_each(|message| self.warn(message));
         let found = images.iter().map(|image| self.check(image)).collect::<Result<Vec<_>, _>>()?;
-        // An image that could not be published is there all the same, and so are those after it.
         let mut unpublished = Ok(());
         for (image, found) in images.iter().zip(&found) {
             self.fetch_base(image, found)?;
             let steps = self.build(image)?;
+            // `and` keeps the first failure, and its argument runs in any case: one image that
+            // cannot be published does not stop the others.
             unpublished = unpublished.and(self.publish(image, &steps));
         }
         unpublished
@@ -194,11 +199,12 @@ impl Run<'_> {
         }
         let place = self.options.places.place(&plan.image)?;
         let place = place.as_ref();
-        // Before the outputs: a file that a hook left under the name of an output is replaced by that.
+        // Before the outputs: a file that a hook left under the name of an output is replaced by
+        // that.
         Delivery { place, builder: &self.builder }.run(plan, &steps)?;
         let mut manifest = self.manifest(plan, &steps, place)?;
         let written = self.write(image, &steps, place, &mut manifest);
-        // Hooks leave things there also if they fail.
+        // Before the result is looked at: hooks leave files there also if they fail.
         place.hand_over()?;
         let steps = written?;
         self.record(&mut manifest, &steps, place)?;
@@ -211,6 +217,8 @@ impl Run<'_> {
         steps: &[BuiltStep],
         place: &dyn Place,
     ) -> Result<ImageManifest, Failure> {
+        // Listing packages takes a sandbox on all layers, so it is left out where no manifest is
+        // kept.
         let packages = match place.manifest() {
             Some(_) => self.inventory(plan, &stack_of(steps))?,
             None => Vec::new(),
@@ -258,7 +266,7 @@ impl Run<'_> {
         outputs.write(manifest, &image.outputs)
     }
 
-    /// Writes the manifest, which the store keeps, too, where it is kept.
+    /// Writes the manifest and keeps a copy in the store, unless the place keeps none.
     fn record(
         &self,
         manifest: &mut ImageManifest,
@@ -281,7 +289,8 @@ impl Run<'_> {
         // A manifest that cannot be read is replaced: it may be another version's.
         let earlier = directory.open_regular(&file).and_then(io::read_to_string);
         let Ok(Ok(earlier)) = earlier.map(|text| serde_json::from_str(&text)) else { return };
-        // Only plain names: plywood writes outputs beside their manifest, and another user may have written this one.
+        // Only plain names: plywood writes outputs beside their manifest, and another user may have
+        // written this one.
         let is_plain = |file: &str| Path::new(file).file_name().is_some_and(|name| name == file);
         manifest.take_over(earlier, |output: &OutputEntry| {
             is_plain(&output.file) && matches!(directory.status(output.file.as_ref()), Ok(Some(_)))

@@ -1,4 +1,4 @@
-//! Which outputs come from which stage, and what a build asks, fetches, keeps and publishes, in which order.
+//! Tests of the verb `build`: the stage that each output comes from, and the order of checks, downloads, records and uploads.
 
 use super::build::Unpublished;
 use super::fake::{Front, Machine, NOW, defined, image, outputs};
@@ -86,7 +86,7 @@ fn an_archive_is_made_of_a_disk_that_hooks_ask_for() {
     assert_eq!(found, [DISK, "web.tgz (gzip) of disk", "web.oci (layout) of 3 layers"]);
 }
 
-/// What hooks leave with the caller, they leave once.
+/// Hooks of the final stage write to the caller's directories, which must happen once.
 #[test]
 fn a_drop_in_takes_archives_from_the_disk_beside_them() {
     let found = written(&planned(""), &["tar", "qcow2"], &Front::DROP_IN);

@@ -40,6 +40,7 @@ fn finish(
     steps: &[BuiltStep],
     events: &dyn Events,
 ) -> Result<BuiltStep, Failure> {
+    // Checked here: `Edges` would report the missing right, and not the command that gets along.
     if session.process.mounts.is_err() {
         return Err(Message::with_hint(
             format!(

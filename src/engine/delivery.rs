@@ -39,10 +39,12 @@ impl Delivery<'_> {
         }
         let directory = if file.is_beside_image { self.place.beside() } else { self.place.work() };
         let (directory, name) = self.parent(directory, &file.path)?;
-        // Replaces the name and never writes through it: another user may have planted a link there.
+        // Replaces the name and never writes through it: another user may have planted a link
+        // there.
         let pending = Pending::new(&directory, name)?;
         let mut source = File::open(&file.source)?;
-        // Readable, and set-user-ID for nobody: the layer may be a stranger's.
+        // The layer may come from a registry, so its set-user-ID bits must not reach the caller's
+        // files.
         let mode = source.metadata()?.permissions().mode() & 0o755 | 0o644;
         io::copy(&mut source, &mut pending.file())
             .and_then(|_| pending.file().set_permissions(Permissions::from_mode(mode)))
@@ -53,13 +55,14 @@ impl Delivery<'_> {
         Ok(self.place.own(&directory, name)?)
     }
 
-    /// Opens the directory below `directory` that `path` is in, and makes it if it is missing; follows no symlink that somebody has
-    /// put there. Returns it with the name of the file.
+    /// Opens the directory below `directory` that `path` is in, and makes it if it is missing. Follows no symbolic link: another
+    /// user may have planted it. Returns the directory with the name of the file.
     fn parent<'p>(&self, directory: &Directory, path: &'p Path) -> Result<(Directory, &'p OsStr), Failure> {
         let mut here = directory.clone();
         for part in path.parent().into_iter().flat_map(Path::iter) {
             if here.status(part)?.is_none() {
                 here.create_directory(part)?;
+                // Only what was made here: a directory that was there before keeps its owner.
                 self.place.own(&here, part)?;
             }
             here = here.open_directory(part).map_err(|_| {

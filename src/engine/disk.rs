@@ -13,19 +13,19 @@ use crate::element::Element;
 use crate::image::DiskSettings;
 use crate::load::load_block_devices;
 
-/// Whose rules hold for disks.
+/// The rules by which disks are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DiskRules {
-    /// A disk that nobody describes is the standard disk, and described ones have room for all their partitions.
+    /// Without a description, the disk is the standard disk. A described disk grows until all its partitions fit.
     Plywood,
-    /// A disk that nobody describes is a bare file system; the size follows diskimage-builder's formula.
+    /// Without a description, the disk is a bare file system. The size follows diskimage-builder's formula.
     Upstream,
 }
 
-/// How an image's disk is laid out.
+/// The layout of an image's disk.
 pub(crate) struct Disk {
     settings: DiskSettings,
-    /// What a block-device file says, if there is one.
+    /// The content of the block-device file, if there is one.
     devices: Option<BlockDevices>,
 }
 
@@ -79,7 +79,7 @@ impl Disk {
         }
     }
 
-    /// Says whether it has logical volumes.
+    /// Returns true if the disk has logical volumes.
     pub(crate) fn has_volumes(&self) -> bool {
         self.devices.as_ref().is_some_and(BlockDevices::has_volumes)
     }
@@ -101,8 +101,9 @@ impl Disk {
         }
     }
 
-    /// Adds what hooks are told of the disk.
+    /// Adds the variables that describe the disk to hooks.
     pub(crate) fn add_variables(&self, variables: &mut BTreeMap<String, String>) {
+        // Neither the image's name nor the time is in these variables.
         let told = self.request("", 0).variables();
         variables.extend(told.map(|(name, value)| (name.to_owned(), value)));
     }

@@ -13,7 +13,7 @@ use crate::host::{self, Finding, Standing, TOOLS, tool_named, without_credential
 use crate::load::load_apt_sources;
 use crate::probe;
 
-/// What was found, in the order in which it is told.
+/// All findings, in the order in which front ends show them.
 pub(crate) struct Diagnosis {
     pub(crate) host: Vec<Finding>,
     /// A store that cannot be opened is a finding, too: the other checks go on.
@@ -33,6 +33,7 @@ pub(crate) fn diagnose(session: &Session<'_>) -> Diagnosis {
     let store = of_store(session, &host);
     let mut programs = vec![host.device_mapper(), host::kvm(&probe::kvm(), probe::installer())];
     programs.extend(TOOLS.iter().map(tool));
+    // The engine is asked through its client. Without one, the line of the program says enough.
     if probe::is_installed(&tool_named("docker")) {
         programs.push(host::docker_engine(&probe::docker_engine()));
     }
@@ -63,7 +64,7 @@ fn of_mirrors(environment: &Environment) -> Vec<Finding> {
     if uris.is_empty() {
         return vec![host::no_mirrors()];
     }
-    // Each may take its whole time limit.
+    // Side by side, because each may take its whole time limit.
     std::thread::scope(|scope| {
         let asked: Vec<_> = uris
             .iter()
@@ -80,6 +81,7 @@ fn of_mirrors(environment: &Environment) -> Vec<Finding> {
 fn proxy_of(uri: &str, machine: &AptMachine, environment: &Environment) -> Option<String> {
     let scheme = uri.split_once("://").map_or("http", |(scheme, _)| scheme).to_ascii_lowercase();
     let setting = format!("acquire::{scheme}::proxy");
+    // As apt does it: names are compared without case, and the last setting of a name wins.
     let of_apt = machine.acquire.iter().rev().find(|(name, _)| name.to_ascii_lowercase() == setting);
     let variable = format!("{scheme}_proxy");
     let named = of_apt.map(|(_, value)| value).or_else(|| environment.get(&variable))?;

@@ -7,8 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::failure::{Failure, Message};
 use super::host::Host;
-use super::session::Session;
-use super::session::open_store;
+use super::session::{Session, open_store};
 use super::sources::SourcesOfHooks;
 use crate::build::Ports;
 use crate::distro::ca_bundle;
@@ -19,7 +18,7 @@ use crate::port::{Events, LayerStore, Limits};
 use crate::sandbox::Namespaces;
 use crate::store::Store;
 
-/// Where apt's configuration is on a machine.
+/// The directory of apt's configuration on the build host.
 pub(crate) const ETC_APT: &str = "/etc/apt";
 
 /// The edges of one process.
@@ -52,6 +51,8 @@ impl Edges {
         let etc_apt = PathBuf::from(ETC_APT);
         let machine = load::load_apt_sources(&etc_apt)?;
         let packages = AptPackages::new(environment, machine, etc_apt, store.cache("apt")?, reach);
+        // Hidden by its real path. A hook that read the store would depend on more than its key
+        // covers.
         let sandbox =
             Namespaces::new(mounts, process.interrupted.clone()).hiding(&fs::canonicalize(store.path())?);
         Ok(Self {
@@ -92,6 +93,7 @@ impl Edges {
 /// Checks the file of certificate authorities that each job will see in place of the caller's variables.
 fn check_authorities(environment: &Environment) -> Result<(), Failure> {
     let Some(bundle) = ca_bundle(environment) else { return Ok(()) };
+    // Opened, and not only looked at: root on a network file system may see a file and not read it.
     let reason = match fs::File::open(bundle.path).and_then(|file| file.metadata()) {
         Ok(found) if found.is_dir() => "it is a directory".to_owned(),
         Ok(_) => return Ok(()),

@@ -27,6 +27,7 @@ impl Project {
 
     /// Looks for mistakes in these elements, or in all.
     pub(crate) fn check_elements(&self, wanted: &[String]) -> Result<Vec<Finding>, Failure> {
+        // A misspelt name must not pass for an element without mistakes.
         for name in wanted {
             self.element(name)?;
         }

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::element::shell_line;
 
-/// An error on its way to the user. Opaque: nobody but the user looks into it.
+/// An error on its way to the user. Front ends search its causes for those that have a hint or an exit status of their own.
 pub type Failure = Box<dyn Error>;
 
 /// A message of this module or of a front end.
@@ -47,6 +47,7 @@ impl Hint {
     fn text(&self, plywood: &str) -> String {
         let text = |part: &Part| match part {
             Part::Text(text) => text.clone(),
+            // Quoted, so that the user can paste a call whose names hold spaces.
             Part::Call(words) => format!("{plywood} {}", shell_line(words)),
         };
         self.0.iter().map(text).collect()

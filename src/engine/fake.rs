@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -28,13 +28,13 @@ use crate::element::Environment;
 use crate::host::Finding;
 use crate::image::{DiskSettings, ImageDefinition, ImageName, OutputFormat};
 use crate::oci::{DiffId, Digest, Reference};
-use crate::output::{ContainerImage, Destination, MemberNames, TarForm, Written};
+use crate::output::{ContainerImage, Destination, TarForm, Written};
 use crate::package::Reach;
 use crate::plan::InputKey;
 use crate::plan::fixture::Image as PlannedImage;
 use crate::port::{BaseImage, DiskWriter, Layer, LayerBlobs, Limits, StoreError};
 
-/// What the clock says.
+/// The time of the clock.
 pub(super) const NOW: i64 = 2_000_000_000;
 
 /// A machine.
@@ -44,9 +44,9 @@ pub(super) struct Machine {
     pub(super) calls: RefCell<Vec<String>>,
     /// The manifests of the last builds.
     pub(super) builds: RefCell<BTreeMap<String, Vec<u8>>>,
-    /// What the checks find lacking: names of programs, `store`, `loop devices`, `device mapper`, paths.
+    /// Things that the checks find lacking: names of programs, `store`, `loop devices`, `device mapper`, paths.
     pub(super) lacking: BTreeSet<&'static str>,
-    /// What outputs cannot be written.
+    /// The name of an output that cannot be written.
     pub(super) unwritable: Option<&'static str>,
     /// The image that registries have.
     pub(super) remote_base: Option<BaseImage>,
@@ -125,7 +125,7 @@ impl Machine {
     }
 }
 
-/// What a front end wants of a build.
+/// The settings of a build by a front end.
 pub(super) struct Front<'a> {
     pub(super) reuse: Reuse,
     pub(super) online: bool,
@@ -138,7 +138,7 @@ pub(super) struct Front<'a> {
 }
 
 impl Front<'_> {
-    /// As plywood's own commands.
+    /// The settings of plywood's own commands.
     pub(super) const PLYWOOD: Self = Self {
         reuse: Reuse::Allowed,
         online: true,
@@ -148,7 +148,7 @@ impl Front<'_> {
         target: None,
     };
 
-    /// As diskimage-builder's commands.
+    /// The settings of diskimage-builder's commands.
     pub(super) const DROP_IN: Self = Self {
         keeps_manifest: false,
         has_surroundings: true,
@@ -231,24 +231,12 @@ impl Place for ScratchPlace<'_> {
         Destination::new(&self.directory, format!("{}.{extension}", self.image).as_ref())
     }
 
-    fn members(&self) -> MemberNames {
-        MemberNames::Bare
-    }
-
-    fn work(&self) -> &Directory {
-        &self.directory
-    }
-
     fn beside(&self) -> &Directory {
         &self.directory
     }
 
     fn manifest(&self) -> Option<OsString> {
         self.scratch.front.keeps_manifest.then(|| format!("{}.json", self.image).into())
-    }
-
-    fn own(&self, _: &Directory, _: &OsStr) -> io::Result<()> {
-        Ok(())
     }
 
     fn hand_over(&self) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use crate::store::Store;
 
 /// An image whose blobs are in the store now.
 pub(crate) struct Fetched<L> {
-    /// Of what the reference names: an index for several platforms, or the manifest itself.
+    /// The digest of the document that the reference names: an index for several platforms, or the manifest itself.
     pub(crate) digest: Digest,
     /// The image's manifest.
     pub(crate) manifest: RawManifest,
@@ -36,7 +36,7 @@ pub(crate) struct Fetch<'a> {
     pub(crate) events: &'a dyn Events,
 }
 
-/// What an image is fetched for.
+/// The purpose that an image is fetched for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     /// To be sent on as it is.
@@ -45,20 +45,20 @@ enum Purpose {
     Base,
 }
 
-/// Where the blobs of an image come from.
+/// The source of an image's blobs.
 struct Source<'a> {
     remote: &'a Remote,
     transfers: Transfers<'a>,
 }
 
 impl Fetch<'_> {
-    /// Fetches what the store does not have of an image. Its blobs are what their digests name; whether the layers in them are
-    /// those of its config is found out when they are first used.
+    /// Fetches the blobs of an image that the store lacks, and verifies their digests. The DiffIDs of the layers are verified
+    /// when the layers are first used.
     pub(crate) fn image(&self, reference: &Reference) -> Result<Fetched<()>, Failure> {
         self.fetch(reference, Purpose::Copy, |source, _, blob| self.blob(source, blob))
     }
 
-    /// Fetches what the store does not have of an image, to build on its layers.
+    /// Fetches the layers of an image that the store lacks, to build on them.
     pub(crate) fn base(&self, reference: &Reference) -> Result<Fetched<Layer>, Failure> {
         self.fetch(reference, Purpose::Base, |source, diff_id, blob| self.layer(source, diff_id, blob))
     }
@@ -71,24 +71,29 @@ impl Fetch<'_> {
     ) -> Result<Fetched<L>, Failure> {
         let remote = self.client.remote(&reference.repository, Access::Pull);
         let named = manifest(&remote, &reference.target())?;
+        // Before an index is followed: a base that is pinned to the index can be fetched again on a
+        // machine of another architecture.
         let digest = named.digest();
         let manifest = self.resolve(&remote, named)?;
         let parsed: ImageManifest = parse(&remote, &manifest)?;
         if purpose == Purpose::Base {
             refuse_artifact(&parsed).map_err(|error| unusable(&remote, error))?;
         }
+        // By digest: a blob that is named twice is transferred, and counted, once.
         let blobs = [parsed.config()].into_iter().chain(parsed.layers());
         let sizes: BTreeMap<_, _> = blobs.map(|blob| (blob.digest().to_string(), blob.size())).collect();
         let transfers =
             Transfers::start(self.events, remote.repository(), Direction::Pull, sizes.into_values());
         let source = Source { remote: &remote, transfers };
         let config = self.config(&source, &parsed)?;
+        // A copy may be for any machine. Hooks run only in an image for this one.
         if purpose == Purpose::Base {
             let (architecture, _) = machine_architecture()?.oci();
             refuse_other_platform(&config, architecture).map_err(|error| unusable(&remote, error))?;
         }
         let layers = source.layers(&parsed, &config)?;
-        // An image may name a layer many times: empty ones were common once. The largest begins first, or all wait for it in the end.
+        // An image may name a layer many times: empty ones were common once. The largest begins
+        // first, or all wait for it in the end.
         let mut distinct: Vec<_> = layers.iter().collect::<BTreeSet<_>>().into_iter().collect();
         distinct.sort_by_key(|(_, blob)| Reverse(blob.bytes));
         let take = |layer: &&(DiffId, Blob)| take(&source, &layer.0, &layer.1).map(|taken| (**layer, taken));
@@ -103,6 +108,7 @@ impl Fetch<'_> {
     /// Returns an image's config, which the store may have.
     fn config(&self, source: &Source<'_>, manifest: &ImageManifest) -> Result<Vec<u8>, Failure> {
         let config = blob_of(source.remote, manifest.config())?;
+        // A copy that cannot be read is no error: the registry has another one.
         if self.store.has_blob(&config)
             && let Ok(bytes) = self.store.read_blob(&config.digest)
         {
@@ -153,6 +159,8 @@ impl Fetch<'_> {
 fn named(remote: &Remote, image: &Descriptor) -> Result<RawManifest, Failure> {
     let blob = blob_of(remote, image)?;
     let manifest = manifest(remote, &blob.digest.into())?;
+    // The digest is verified by now. A wrong size means that the index was not made from this
+    // image.
     match manifest.bytes.len() as u64 {
         found if found == blob.bytes => Ok(manifest),
         found => {
@@ -207,7 +215,7 @@ pub(crate) fn blob_of(remote: &Remote, blob: &Descriptor) -> Result<Blob, Failur
     Ok(Blob { digest, bytes: blob.size() })
 }
 
-/// Fails for a layer whose bytes are elsewhere only.
+/// Fails for a layer that this repository names and does not hold.
 fn is_there(remote: &Remote, layer: &Descriptor) -> Result<(), Failure> {
     let Blob { digest, .. } = blob_of(remote, layer)?;
     match remote.head_blob(&digest)? {

@@ -27,13 +27,13 @@ use crate::store::Store;
 pub(crate) struct Look<'a> {
     pub(crate) session: &'a Session<'a>,
     pub(crate) project: &'a Project,
-    /// Where steps are looked up beside the store; empty for what the project says.
+    /// The repositories that steps are looked up in, beside the store; empty for those of the project.
     pub(crate) cache_from: &'a [Repository],
     pub(crate) events: &'a dyn Events,
 }
 
 impl Look<'_> {
-    /// Says for each step of these images, or of all, what a build would do.
+    /// Returns the forecast of a build for each step of these images, or of all images.
     pub(crate) fn plan(&self, images: &[String]) -> Result<PlanDocument, Failure> {
         let client = self.client()?;
         let sources = Sources::new(self.project, self.cache_from, &client, self.events);
@@ -43,6 +43,8 @@ impl Look<'_> {
         for (name, definition) in self.project.select(images)? {
             let resolved = self.project.resolve(self.project.elements_of(name, definition)?, &store)?;
             let outputs: Vec<_> = definition.outputs.iter().copied().map(OutputType::File).collect();
+            // The one check of a build that needs no host: a plan should fail where the build
+            // would.
             check_sizes(&resolved.plan, &resolved.disk, &outputs)?;
             let steps = forecast(&resolved.plan, &store, &HostFileSystem::default(), &registries)?;
             let warning = too_many_layers(&steps, &resolved.plan, &store, &outputs);
@@ -60,6 +62,7 @@ impl Look<'_> {
         let sources = Sources::new(self.project, self.cache_from, &client, self.events);
         let store = open_store_to_read(self.session, self.events)?;
         let resolved = self.project.resolved(image, &store)?;
+        // A misspelt step fails before any registry is asked.
         if let Some(step) = step {
             resolved.step(step)?;
         }
@@ -78,6 +81,7 @@ impl Look<'_> {
         let store = open_store_to_read(self.session, self.events)?;
         let resolved = self.project.resolved(image, &store)?;
         let steps = built_steps(&resolved, &store)?;
+        // The final stage has a layer in containers and archives only, so it is left out.
         let layers = steps.iter().take(resolved.plan.steps.len());
         let layers =
             layers.flat_map(|step| step.diff_ids.iter().map(|diff_id| (step.name.as_str(), *diff_id)));

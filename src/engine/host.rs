@@ -31,9 +31,9 @@ impl<'a> Host<'a> {
     /// Returns the process' own mounts.
     ///
     /// # Errors
-    /// The finding that says why, if the process has none or lacks rights.
+    /// The finding with the reason, if the process has no mounts of its own or lacks rights.
     pub(crate) fn mounts(&self) -> Result<PrivateMounts, Failure> {
-        // The oldest kernel first: on such a one, other checks fail with reasons that help nobody.
+        // The kernel first: on one that is too old, the other checks fail with misleading reasons.
         require(self.kernel())?;
         match &self.process.mounts {
             Ok(mounts) => require(self.privileges()).map(|()| *mounts),
@@ -131,6 +131,8 @@ impl Checks for HostChecks<'_> {
 
     fn store(&self) -> Result<(), Failure> {
         let facts = self.host.store_facts(self.store)?;
+        // The overlay last: in a store that is full or on the wrong file system, it fails with
+        // a reason that misleads.
         require(self.host.store(&facts))?;
         require(space(&facts))?;
         require(self.host.overlay(self.store, &facts)?)
@@ -163,9 +165,10 @@ pub(crate) fn tool(tool: &Tool) -> Finding {
     host::tool(tool, probe::is_installed(tool), probe::installer())
 }
 
-/// Checks that a mirror answers, or the proxy before it. `None` for an address that no connection leads to.
+/// Checks that a mirror, or the proxy before it, answers. Returns `None` for an address without a host.
 pub(crate) fn mirror(uri: &str, proxy: Option<&str>) -> Option<Finding> {
     if let Some(path) = uri.strip_prefix("file:").or_else(|| uri.strip_prefix("copy:")) {
+        // apt takes these addresses with one slash and with three.
         let path = format!("/{}", path.trim_start_matches('/'));
         let trial = probe::try_action("read", || Path::new(&path).metadata().map(drop));
         return Some(host::mirror(uri, None, &trial));

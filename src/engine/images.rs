@@ -1,4 +1,4 @@
-//! What the store keeps of images, beside the layers that `build` knows: their containers, their last build, failed states.
+//! Documents of images in the store, beside layers and records: their containers, their last builds, failed states.
 
 use crate::oci::DiffId;
 use crate::plan::InputKey;
@@ -7,13 +7,13 @@ use crate::store::Store;
 
 /// Keeps images.
 pub(crate) trait Images {
-    /// Returns what gives out the bytes of layers.
+    /// Returns the source of the layers' bytes.
     fn blobs(&self) -> &dyn LayerBlobs;
 
     /// Keeps the container of an image's build, for `plywood push`.
     fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<(), StoreError>;
 
-    /// Forgets the container of an earlier build of an image, if that stands on another stack than this one.
+    /// Forgets the container of an image's earlier build if that build had another stack of layers.
     fn forget_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError>;
 
     /// Keeps the manifest of an image's build, and with it the steps that have these keys.

@@ -14,11 +14,11 @@ use crate::oci::{DiffId, Digest, Reference};
 use crate::port::{Event, Events, Layer, StoreError};
 use crate::store::{Imported, Store};
 
-/// What is imported, and as what.
+/// The source of a base, and the name that it gets.
 pub(crate) struct Import<'a> {
     pub(crate) source: &'a str,
     pub(crate) name: &'a BaseName,
-    /// The distribution, and its release; `None` where the root file system says it.
+    /// The distribution, and its release; `None` to read them from the root file system.
     pub(crate) distro: Option<&'a str>,
     pub(crate) release: Option<&'a str>,
 }
@@ -62,6 +62,7 @@ pub(crate) fn import(
     let Import { source, name, .. } = *import;
     let file = load::load_project(&session.project)?;
     let layers = session.project.join("layers");
+    // Before anything is read or fetched: layers can be gigabytes.
     refuse_to_replace(name, &layers)?;
     if shadows_another(session, name, &layers)? {
         let message = format!(
@@ -81,7 +82,8 @@ pub(crate) fn import(
     let (distro, release) = distribution(&store, import, &diff_ids)?;
     let reference = reference.map(|reference| reference.to_string());
     let family = Family::of(&distro).ok_or_else(|| unknown_distribution(source))?;
-    // Named only now: an import that fails before leaves nothing but what garbage collection removes.
+    // Named only now: everything that an import leaves when it fails earlier is removed by garbage
+    // collection.
     let manifest = form.save(&store, architecture)?;
     let base = BaseDefinition {
         family,
@@ -97,12 +99,12 @@ pub(crate) fn import(
 
 /// Returns true if the project does not define this base yet, and plywood does.
 fn shadows_another(session: &Session<'_>, name: &BaseName, layers: &Path) -> Result<bool, Failure> {
-    let all = load::layer_path(&session.project, &load::data_dir());
+    let all = load::layer_path(&session.project, &session.data_dir);
     Ok(load::load_base_names(&all)?.contains(name)
         && !load::load_base_names(&[layers.to_owned()])?.contains(name))
 }
 
-/// Refuses to replace a base that somebody wrote: one that was imported may be imported again.
+/// Refuses to replace a definition that was written by hand. An imported base may be imported again.
 fn refuse_to_replace(name: &BaseName, layers: &Path) -> Result<(), Failure> {
     let here = [layers.to_owned()];
     if !load::load_base_names(&here)?.contains(name) {
@@ -134,7 +136,7 @@ fn registry_reference(source: &str) -> Result<Option<Reference>, Failure> {
     Ok(Some(source.parse()?))
 }
 
-/// The digest that the tag has now is noted: the base stays what it is when the tag moves on.
+/// Fetches an image, and pins the reference to the digest that its tag has now: the base stays the same when the tag moves on.
 fn from_registry(fetch: &Fetch<'_>, reference: &Reference) -> Result<Taken, Failure> {
     let fetched = fetch.base(reference)?;
     Ok(Taken {

@@ -1,4 +1,4 @@
-//! What can be done with a project, for any front end.
+//! The verbs of plywood, for any front end.
 //!
 //! Front ends parse words, choose a display, call one verb and render its answer. The engine decides the rest: it takes plain
 //! values, prints nothing, ends no process, and asks none for its variables or arguments.

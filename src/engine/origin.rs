@@ -1,4 +1,4 @@
-//! Where else in a registry the blobs of an image are: what is there is mounted, and not sent.
+//! Other repositories of a registry that hold blobs of an image: the registry mounts these blobs, and they are not uploaded.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,19 @@ use crate::load::{self, LoadError};
 use crate::oci::{Digest, Reference, Repository};
 use crate::store::{Store, StoredImage};
 
-/// Repositories of one registry that may have blobs which another of its repositories is to have.
+/// Repositories of one registry that may have the blobs of an upload to another of its repositories.
 ///
-/// They are guesses: a registry that cannot mount a blob from there is sent it.
+/// They are guesses: a blob that the registry cannot mount is uploaded.
 pub(super) struct Origins {
-    /// Those that an image came from which has the blob.
+    /// For each blob the repository that an image with this blob came from.
     known: BTreeMap<Digest, Repository>,
-    /// Where the project shares its steps: may have any.
+    /// A repository that the project shares its steps through. It may have any blob.
     cache: Option<Repository>,
 }
 
 impl Origins {
-    /// Looks for what the store and the project know of the registry of `target`. Asks nobody; what cannot be read is not known.
+    /// Finds what the store and the project know of the registry of `target`. Connects to nothing, and leaves out images that
+    /// cannot be read.
     pub(super) fn near(
         target: &Repository,
         session: &Session<'_>,
@@ -51,8 +52,10 @@ fn pulled(store: &Store) -> Vec<(Repository, StoredImage)> {
     let pulled = images.filter_map(|(name, _)| {
         let reference: Reference = name.parse().ok()?;
         // Other images have short names, which stand for something else among references.
-        let is_whole = reference.to_string() == name;
-        Some((reference.repository, store.image(&name).ok().flatten().filter(|_| is_whole)?))
+        if reference.to_string() != name {
+            return None;
+        }
+        Some((reference.repository, store.image(&name).ok().flatten()?))
     });
     pulled.collect()
 }

@@ -1,4 +1,4 @@
-//! The outputs of one image: which of them come from its disk, which from its layers, and so where the final stage runs.
+//! The outputs of one image: which come from its disk, which from its layers, and where the final stage runs for them.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub(super) struct Outputs<'a> {
     pub(super) extras: &'a Extras,
 }
 
-/// What can be said of outputs beside an image's definition.
+/// Settings of outputs that an image's definition does not have.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     /// Of `qemu-img convert -o`: for the qcow2, if there is one, else for what qemu-img writes.
@@ -45,7 +45,7 @@ pub(crate) struct Extras {
     pub(crate) docker_target: String,
     /// The manifest of an App Container Image.
     pub(crate) aci_manifest: Option<Vec<u8>>,
-    /// Where the Docker engine is.
+    /// Variables such as `DOCKER_HOST`, which name the Docker engine.
     pub(crate) environment: Environment,
 }
 
@@ -65,17 +65,20 @@ impl Outputs<'_> {
             self.write_disks(manifest, &stack, &disks, &archives)?;
         }
         if !others.is_empty() {
+            // One final stage for all of them, above the layers.
             steps.push(self.builder.finish(self.plan, &stack)?);
             for output in others {
                 self.write_layers(manifest, &steps, output)?;
             }
         }
+        // Also if no container was written: `push` must not send one of other layers than the
+        // disk's.
         self.images.forget_old_container(&self.plan.image, &stack)?;
         Ok(steps)
     }
 
-    /// Says whether archives are made of what is on a disk: if hooks want one, or there is one beside them and hooks of the final
-    /// stage leave things with the caller, which they do once. Else archives are the same with and without a disk.
+    /// Returns true if archives are made from the disk: if hooks of the final stage look at a disk, or if a disk is written anyway
+    /// and these hooks write to the caller's directories, which must happen once. Other archives do not depend on a disk.
     fn archives_are_of(&self, disks: &[&OutputType]) -> bool {
         let leave_things = self.builder.surroundings.is_some();
         hooks_look_at_disk(self.plan) || (leave_things && !disks.is_empty())
@@ -93,6 +96,7 @@ impl Outputs<'_> {
         let raw = workspace.scratch("disk", 0o755)?.join("disk.raw");
         let disks = self.writer.disks(workspace.scratch("mount", 0o755)?);
         let disk = self.builder.disk(self.plan, stack, &self.disk, disks.as_ref(), &raw)?;
+        // Archives while the disk is mounted; conversions only after it is closed and complete.
         for output in archives {
             let stage = self.stage(output);
             let written = self.write_archive(disk.root(), output)?;
@@ -127,7 +131,7 @@ impl Outputs<'_> {
         Ok(DiskIdentity { image, source_date_epoch: *source_date_epoch, clusters })
     }
 
-    /// Returns who writes a disk: plywood itself, unless that is beyond it.
+    /// Returns how a disk is written: by plywood itself, or by qemu-img for formats and options that only qemu-img knows.
     fn conversion<'b>(&self, output: &'b OutputType, options: Option<&'b str>) -> Conversion<'b> {
         let compression = self.image.qcow2.compression;
         let qcow2 = Qcow2Options { compression, compatibility: Compatibility::V3 };
@@ -139,12 +143,13 @@ impl Outputs<'_> {
                 Some(changed) => Conversion::Own(DiskFormat::Qcow2, changed),
                 None => by_qemu("qcow2", compression != Qcow2Compression::None),
             },
+            // No option of qemu-img changes the bytes of a raw disk.
             (Some(format), None) | (Some(format @ DiskFormat::Raw), _) => Conversion::Own(format, qcow2),
             (Some(format), Some(_)) => by_qemu(format.qemu_name(), false),
         }
     }
 
-    /// Writes one output that is made of layers, not of a disk: those of all `steps`, the final stage's included.
+    /// Writes one output from the layers of all `steps`, the final stage included.
     fn write_layers(
         &self,
         manifest: &mut ImageManifest,
@@ -194,6 +199,8 @@ impl Outputs<'_> {
 
     fn load_into_docker(&self, image: &ContainerImage<'_>) -> Result<Written, Failure> {
         let workspace = self.builder.ports.store.workspace(&[])?;
+        // In the store, and not in `/tmp`, which may be memory: the archive is as large as the
+        // image.
         let archive = workspace.scratch("docker", 0o755)?.join("image.tar");
         let image = ContainerImage { name: &self.extras.docker_target, ..image.clone() };
         let container = Container::Docker(&archive, &self.extras.environment);
@@ -247,12 +254,12 @@ impl Outputs<'_> {
     }
 }
 
-/// Says whether an output is a container, whose config continues that of the base.
+/// Returns true if an output is a container, whose config continues that of the base.
 pub(super) fn is_container(output: &OutputType) -> bool {
     matches!(output, OutputType::Docker | OutputType::File(OutputFormat::Oci | OutputFormat::DockerArchive))
 }
 
-/// Returns the encoding of layers that are compressed so.
+/// Returns the encoding of layers with this compression.
 pub(super) const fn encoding(compression: Compression) -> Encoding {
     match compression {
         Compression::Gzip => Encoding::Gzip,

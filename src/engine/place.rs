@@ -1,4 +1,4 @@
-//! Where the files of one image go, and whose they are: what front ends do not have in common.
+//! Where the files of one image go, and who owns them. Front ends differ in this.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,16 +13,16 @@ use crate::dropin::OutputType;
 use crate::image::OutputFormat;
 use crate::output::{Destination, MemberNames, check_oci_layout};
 
-/// How the name of an image's manifest ends.
+/// The end of the name of an image's manifest.
 const MANIFEST: &str = "manifest.json";
 
-/// Where the files of images go.
+/// The places of images' files.
 pub(crate) trait Places {
     /// Returns the directory that outputs go to. It need not be there yet.
     fn directory(&self) -> Result<PathBuf, Failure>;
 
-    /// Returns what hooks of the final stage may write to, if they may. Called before anything is built: a place that nothing can
-    /// be written to is refused now.
+    /// Returns the caller's directories that hooks of the final stage may write to, if they may. Called before anything is built,
+    /// so that a directory without write permission is refused early.
     fn surroundings(&self) -> Result<Option<Surroundings>, Failure>;
 
     /// Fails if an output of an image could not be put in place.
@@ -32,16 +32,20 @@ pub(crate) trait Places {
     fn place(&self, image: &str) -> Result<Rc<dyn Place + '_>, Failure>;
 }
 
-/// Where the files of one image go.
+/// The place of one image's files: by default, one directory that belongs to this user.
 pub(crate) trait Place {
     /// Returns the place of an output whose name ends in a dot and `extension`.
     fn destination(&self, output: &OutputType, extension: &str) -> Destination;
 
     /// Returns how members of archives are named.
-    fn members(&self) -> MemberNames;
+    fn members(&self) -> MemberNames {
+        MemberNames::Bare
+    }
 
     /// Returns where files go that hooks leave in the directory that they start in.
-    fn work(&self) -> &Directory;
+    fn work(&self) -> &Directory {
+        self.beside()
+    }
 
     /// Returns where files go that hooks leave beside the image.
     fn beside(&self) -> &Directory;
@@ -49,14 +53,18 @@ pub(crate) trait Place {
     /// Returns the file beside the image that its manifest is kept in, if it is kept.
     fn manifest(&self) -> Option<OsString>;
 
-    /// Gives a file or directory that was made to its owner.
-    fn own(&self, directory: &Directory, name: &OsStr) -> io::Result<()>;
+    /// Gives the new file or directory `name` to its owner.
+    fn own(&self, _directory: &Directory, _name: &OsStr) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Gives everything that was written to its owner. Called after the outputs, also if one of them failed.
-    fn hand_over(&self) -> Result<(), Failure>;
+    fn hand_over(&self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
-/// As plywood's own commands have it: the outputs of all images in one directory, which is made when it is needed.
+/// The place of plywood's own commands: the outputs of all images in one directory, which is made when it is needed.
 pub(crate) struct OutputDirectory(pub(crate) PathBuf);
 
 impl Places for OutputDirectory {
@@ -92,6 +100,7 @@ impl Places for OutputDirectory {
 
 /// Refuses outputs in a directory of the store: `store check` and `store gc` would take them for damage.
 pub(super) fn refuse_store(directory: &Path, store: &Path) -> Result<(), Failure> {
+    // The directory may not exist yet: the nearest ancestor that does decides where it will be.
     let found = directory.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
     let is_inside =
         found.zip(store.canonicalize().ok()).is_some_and(|(found, store)| found.starts_with(store));
@@ -108,7 +117,7 @@ pub(super) fn refuse_store(directory: &Path, store: &Path) -> Result<(), Failure
     ))
 }
 
-/// `<image>.<extension>` in one directory, all of it this user's.
+/// `<image>.<extension>` in one directory.
 struct InDirectory {
     directory: Directory,
     image: String,
@@ -126,7 +135,7 @@ impl InDirectory {
     }
 }
 
-/// Says that a directory cannot be made or opened.
+/// Returns the error for a directory that cannot be made or opened.
 pub(crate) fn cannot_use(directory: &Path, error: &io::Error) -> Failure {
     Message::plain(format!("cannot make or open the directory `{}`: {error}", directory.display()))
 }
@@ -136,28 +145,12 @@ impl Place for InDirectory {
         Destination::new(&self.directory, &self.file(extension))
     }
 
-    fn members(&self) -> MemberNames {
-        MemberNames::Bare
-    }
-
-    fn work(&self) -> &Directory {
-        &self.directory
-    }
-
     fn beside(&self) -> &Directory {
         &self.directory
     }
 
     fn manifest(&self) -> Option<OsString> {
         Some(self.file(MANIFEST))
-    }
-
-    fn own(&self, _: &Directory, _: &OsStr) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn hand_over(&self) -> Result<(), Failure> {
-        Ok(())
     }
 }
 

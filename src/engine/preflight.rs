@@ -1,4 +1,4 @@
-//! What can be known to fail before the long work starts.
+//! Checks that find a failure before the long work starts.
 
 use std::io;
 use std::path::Path;
@@ -26,7 +26,7 @@ const DOCKER_LAYERS: usize = 125;
 /// Source: Microsoft, "Features Description: Virtual Hard Disk Limits"; QEMU, `block/vpc.c`, `VHD_MAX_SECTORS`.
 const LARGEST_VHD: ByteSize = ByteSize::from_mebibytes(2040 << 10);
 
-/// What the checks before a build ask of the host.
+/// The host, as the checks before a build see it.
 pub(crate) trait Checks {
     /// Returns the time, in seconds since 1970.
     fn now(&self) -> Result<i64, Failure>;
@@ -50,7 +50,7 @@ pub(crate) trait Checks {
     fn qemu_formats(&self) -> Result<Vec<String>, Failure>;
 }
 
-/// What is to be made of an image.
+/// An image and the outputs that a build writes.
 #[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) plan: &'a Plan,
@@ -58,7 +58,7 @@ pub(super) struct Request<'a> {
     pub(super) outputs: &'a [OutputType],
 }
 
-/// What the checks found, beside nothing that stands in the way.
+/// Findings of checks that passed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Findings {
     pub(super) warnings: Vec<String>,
@@ -74,7 +74,8 @@ pub(super) fn check(
     request: Request<'_>,
 ) -> Result<Findings, Failure> {
     let Request { plan, disk, outputs } = request;
-    // The cheap checks first: the store and a loop device are tried only for a build that could succeed.
+    // The cheap checks first: the store and a loop device are tried only for a build that could
+    // succeed.
     check_clock(plan, checks.now()?)?;
     check_sizes(plan, disk, outputs)?;
     let forecasts = forecast(plan, ports.store, ports.host, registries)?;
@@ -84,7 +85,7 @@ pub(super) fn check(
     }
     output_programs(outputs).try_for_each(|program| require_whole(checks.tool(program)))?;
     let makes_disk = request.makes_disk();
-    // Before the programs: nobody installs lvm2 for a kernel that cannot use it.
+    // Before the programs: on a kernel without a device mapper, installing lvm2 would not help.
     if makes_disk && disk.has_volumes() {
         require_whole(checks.device_mapper())?;
     }
@@ -105,7 +106,8 @@ pub(super) fn check(
 
 impl Request<'_> {
     fn makes_disk(&self) -> bool {
-        // Hooks of the final stage that ask for the disk get one, also where only an archive is written.
+        // Hooks of the final stage that ask for the disk get one, also where only an archive is
+        // written.
         let for_archive = hooks_look_at_disk(self.plan) && self.outputs.iter().any(OutputType::is_archive);
         for_archive || self.outputs.iter().any(OutputType::is_disk)
     }
@@ -176,7 +178,7 @@ fn check_size(plan: &Plan, disk: &Disk, output: &OutputType) -> Result<(), Failu
     }
 }
 
-/// Checks that what the base is made from is there.
+/// Checks that the source of the base is there.
 fn check_base_source(checks: &dyn Checks, source: &BaseSource) -> Result<(), Failure> {
     match source {
         BaseSource::Mmdebstrap(_) => require_whole(checks.tool("mmdebstrap")),
@@ -188,6 +190,7 @@ fn check_base_source(checks: &dyn Checks, source: &BaseSource) -> Result<(), Fai
                 )
             })
         }
+        // The build fetches it from its registry, or reports that it is missing.
         BaseSource::Stored { .. } => Ok(()),
     }
 }
@@ -217,7 +220,7 @@ fn output_programs(outputs: &[OutputType]) -> impl Iterator<Item = &'static str>
     })
 }
 
-/// Refuses a format that nobody knows, before it would turn out at the very end.
+/// Refuses an unknown format now, and not when all layers are built.
 fn check_format(checks: &dyn Checks, output: &OutputType) -> Result<(), Failure> {
     let OutputType::Qemu(name) = output else { return Ok(()) };
     let known = checks.qemu_formats()?;

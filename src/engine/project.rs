@@ -10,25 +10,25 @@ use crate::element::{Catalog, Environment, Order};
 use crate::image::{ImageDefinition, ImageName, Project as ProjectFile};
 use crate::load::{self, LoadError};
 
-/// Where outputs go by default, in a project.
+/// The default directory of outputs in a project.
 const OUTPUT: &str = "out";
 
 /// A project and the elements and bases it can use.
 pub(crate) struct Project {
     pub(crate) dir: PathBuf,
-    /// What `plywood.toml` says.
+    /// The content of `plywood.toml`.
     pub(crate) file: ProjectFile,
     pub(crate) catalog: Catalog,
     pub(crate) element_path: Vec<PathBuf>,
     pub(crate) layer_path: Vec<PathBuf>,
-    /// For which machines images are built.
+    /// The architecture of the images.
     pub(crate) architecture: Architecture,
     pub(crate) disk_rules: DiskRules,
     /// Whether sources have to be in the store already.
     pub(crate) offline: bool,
     /// The variables of the caller.
     pub(crate) environment: Environment,
-    /// Where outputs go.
+    /// The directory that outputs go to.
     pub(crate) output: PathBuf,
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn load_file(session: &Session<'_>) -> Result<Option<ProjectFile>, Lo
     }
 }
 
-/// Returns for which machines images are built here.
+/// Returns the architecture of this machine, for which images are built.
 pub(crate) fn machine_architecture() -> Result<Architecture, Failure> {
     let machine = rustix::system::uname();
     Ok(machine.machine().to_string_lossy().parse::<Architecture>()?)
@@ -137,14 +137,15 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Message::plain(format!("`{}`: {error}", path.display())))
 }
 
-/// Returns where elements are looked for without a project: what `ELEMENTS_PATH` names, an installed diskimage-builder's, plywood's
-/// own.
+/// Returns the directories that are searched for elements without a project: those in `ELEMENTS_PATH`, that of an installed
+/// diskimage-builder, and plywood's own.
 pub(crate) fn upstream_element_path(
     environment: &Environment,
     data_dir: &Path,
 ) -> Result<Vec<PathBuf>, Failure> {
     let named = environment.get("ELEMENTS_PATH").map(String::as_str).unwrap_or_default();
     let named = named.split(':').filter(|entry| !entry.is_empty()).map(PathBuf::from);
+    // The caller's directories come first: of two elements with one name, the first is used.
     let mut path = named.map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
     let virtual_environment = environment.get("VIRTUAL_ENV").map(PathBuf::from);
     let found = load::upstream_elements(virtual_environment.as_deref());

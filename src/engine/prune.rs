@@ -10,7 +10,7 @@ use crate::port::Events;
 use crate::registry::{Access, CacheRepository};
 use crate::share::PrunePolicy;
 
-/// Which steps are deleted.
+/// The steps to delete.
 pub(crate) struct Prune<'a> {
     pub(crate) repository: &'a Repository,
     pub(crate) older_than_seconds: i64,
@@ -19,10 +19,10 @@ pub(crate) struct Prune<'a> {
     pub(crate) dry_run: bool,
 }
 
-/// What a repository held.
+/// The steps of a repository before it was pruned.
 pub(crate) struct Pruned {
     pub(crate) steps: usize,
-    /// How many of them were deleted, or would have been.
+    /// The number of steps that were deleted, or would be without `dry_run`.
     pub(crate) gone: usize,
 }
 
@@ -32,6 +32,7 @@ pub(crate) fn prune(
     prune: &Prune<'_>,
     events: &dyn Events,
 ) -> Result<Pruned, Failure> {
+    // A dry run works with an account that may not delete.
     let access = if prune.dry_run { Access::Pull } else { Access::Delete };
     let client = client(session, &tables(session)?)?;
     let remote = CacheRepository::new(client.remote(prune.repository, access), events);

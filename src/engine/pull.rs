@@ -1,5 +1,6 @@
 //! The verb `pull`: an image of a registry into the store, or the files of an artifact into a directory.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageManifest};
@@ -25,6 +26,8 @@ pub(crate) fn pull(
     let client = client(session, &tables(session)?)?;
     let store = open_store(session)?;
     let fetched = Fetch { client: &client, store: &store, events }.image(reference)?;
+    // When all blobs are there: an interrupted pull leaves blobs without a name, which garbage
+    // collection removes.
     let digest = store.save_image(&reference.to_string(), &fetched.manifest.bytes)?;
     Ok((fetched.layers.len(), digest))
 }
@@ -48,6 +51,10 @@ pub(crate) fn pull_files(
             Hint::call(["pull".to_owned(), reference.to_string()]),
         ));
     }
+    if let Some(title) = first_repeated(files.iter().map(|file| file.title.as_str())) {
+        let reason = format!("it holds two files called `{title}`");
+        return Err(unusable(&remote, reason));
+    }
     let directory = Directory::create(directory).map_err(|error| cannot_use(directory, &error))?;
     let sizes = files.iter().map(|file| file.blob.bytes);
     let transfers = Transfers::start(events, remote.repository(), Direction::Pull, sizes);
@@ -66,11 +73,11 @@ struct File {
 }
 
 impl File {
-    /// Refuses a name that leads out of the directory, hides the file or commands the terminal: it is the registry's.
+    /// Refuses a name that leads out of the directory, hides the file or commands the terminal: names come from the registry.
     fn new(remote: &Remote, layer: &Descriptor, title: &str) -> Result<Self, Failure> {
         let is_unsafe = |c: char| c == '/' || c.is_control();
         if title.is_empty() || title.starts_with('.') || title.contains(is_unsafe) {
-            return Err(unusable(remote, format!("`{}` is no name for a file", title.escape_debug())));
+            return Err(unusable(remote, format!("`{}` cannot be the name of a file", title.escape_debug())));
         }
         Ok(Self { blob: blob_of(remote, layer)?, title: title.to_owned() })
     }
@@ -83,4 +90,23 @@ impl File {
 /// Source: OCI image-spec, `annotations.md`.
 fn title(layer: &Descriptor) -> Option<&str> {
     layer.annotations().as_ref()?.get("org.opencontainers.image.title").map(String::as_str)
+}
+
+/// Returns the first title that an earlier file has, too. Files are written side by side, so that chance would decide which of
+/// the two is left.
+fn first_repeated<'a>(titles: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut known = BTreeSet::new();
+    titles.into_iter().find(|title| !known.insert(*title))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_that_two_files_have_is_found() {
+        assert_eq!(first_repeated(["a", "b", "a", "b"]), Some("a"));
+        assert_eq!(first_repeated(["a", "A", "ab"]), None);
+        assert_eq!(first_repeated([]), None);
+    }
 }

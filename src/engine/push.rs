@@ -16,7 +16,7 @@ use crate::port::Events;
 use crate::registry::{Access, Remote, Upload};
 use crate::store::{Store, StoredImage};
 
-/// What of an image goes to a registry.
+/// The part of an image that goes to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// The container.
@@ -27,14 +27,14 @@ pub(crate) enum Pushed {
     ContainerDisk,
 }
 
-/// What is sent, and where to.
+/// An upload, and its destination.
 pub(crate) struct Push<'a> {
     pub(crate) session: &'a Session<'a>,
     /// An image of the project, or one that was pulled.
     pub(crate) image: &'a str,
     pub(crate) what: Pushed,
     pub(crate) reference: &'a Reference,
-    /// Where the build wrote the disk.
+    /// The directory that the build wrote the disk to.
     pub(crate) directory: &'a Path,
     pub(crate) events: &'a dyn Events,
 }
@@ -45,8 +45,8 @@ impl Push<'_> {
         let Self { session, reference, events, .. } = *self;
         if reference.digest.is_some() {
             return Err(Message::with_hint(
-                format!("`{reference}` has a digest, which an image gets by being what it is"),
-                "name a tag, or nothing after the repository",
+                format!("cannot push to `{reference}`: the content of an image decides its digest"),
+                "name a tag in place of the digest, or the repository alone",
             ));
         }
         let store = open_store(session)?;
@@ -64,7 +64,7 @@ impl Push<'_> {
         }
     }
 
-    /// Returns the container of the image's last build, a pulled image of that name, or what the layers of the image give.
+    /// Returns the container of the image's last build, else a pulled image of that name, else a container of the stored layers.
     fn stored(&self, store: &Store, file: Option<ProjectFile>) -> Result<StoredImage, Failure> {
         let name = self.image;
         let pulled = name.parse::<Reference>().map(|reference| reference.to_string());
@@ -75,14 +75,14 @@ impl Push<'_> {
         }
         let Some(file) = file.filter(|file| file.image.contains_key(name)) else {
             return Err(Message::with_hint(
-                format!("`{name}` is no image of the project, and none that was pulled"),
+                format!("image `{name}` is neither defined in the project nor pulled"),
                 Hint::call(["pull", name]),
             ));
         };
         container(self.session, &Project::of(self.session, file)?, name, store, self.events)
     }
 
-    /// Finds the disk of the image's last build where it was written, and verifies that it is that.
+    /// Finds the disk of the image's last build in the output directory, and verifies its digest.
     fn built_disk(&self, store: &Store) -> Result<BuiltDisk, Failure> {
         let Self { image, directory, .. } = *self;
         let failure = |message| {
@@ -96,6 +96,7 @@ impl Push<'_> {
         if !path.is_file() {
             return Err(failure(format!("`{}` is not there", path.display())));
         }
+        // The file may be of another build, or changed since: its digest decides.
         let artifact = Shipment::artifact(&path)?;
         match artifact.digest == output.digest {
             true => Ok(BuiltDisk { path, source_date_epoch: manifest.source_date_epoch, artifact }),

@@ -1,6 +1,6 @@
-//! Secrets in the trace, whichever image they belong to.
+//! Secrets that the trace must not show.
 //!
-//! One place for the whole process, as the trace is one: an edge that tells of a request does not know whose image it is for.
+//! They are kept for the whole process, because it has one trace: an edge that traces a request does not know for which image.
 
 use std::sync::RwLock;
 
@@ -21,6 +21,7 @@ pub(crate) fn redact(variables: &Environment) {
 
 /// Returns a line of the trace without the secrets that are known by now.
 pub(crate) fn redacted(line: &str) -> String {
+    // A panic elsewhere leaves the list whole, and a trace without it would show secrets.
     let masks = MASKS.read().unwrap_or_else(|held| held.into_inner());
     masks.iter().fold(line.to_owned(), |line, mask| mask.text(&line))
 }

@@ -28,7 +28,7 @@ pub(crate) fn client(session: &Session<'_>, tables: &RegistryTables) -> Result<C
     patient_client(session, tables, Settings::default().patience)
 }
 
-/// The same, for what can be done without.
+/// The same, for look-ups, which give up early.
 pub(crate) fn look_up_client(session: &Session<'_>, tables: &RegistryTables) -> Result<Client, Failure> {
     patient_client(session, tables, LOOK_UP_PATIENCE)
 }
@@ -42,6 +42,7 @@ fn patient_client(
     if let Some(host) = tables.keys().find(|host| !is_host(host)) {
         let bare = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
         let bare = bare.split('/').next().unwrap_or_default();
+        // References write IPv6 addresses in brackets; the hint shows the key as it should be.
         let is_bare_v6 = bare.parse::<std::net::Ipv6Addr>().is_ok();
         let bare = if is_bare_v6 { format!("[{bare}]") } else { bare.to_owned() };
         return Err(Message::with_hint(
@@ -66,6 +67,8 @@ fn is_host(text: &str) -> bool {
 
 /// Returns where certificates for single registries are: the user's before the machine's.
 fn certificate_directories(environment: &Environment) -> Vec<PathBuf> {
+    // The order counts: the first directory with files of one kind for a host decides about that
+    // kind.
     let own = environment.get("HOME").map(|home| Path::new(home).join(".config/containers/certs.d"));
     own.into_iter().chain(CERTIFICATE_DIRECTORIES.map(PathBuf::from)).collect()
 }

@@ -1,4 +1,4 @@
-//! An image, resolved once: what it stands on, its elements, and all that follows from them.
+//! An image, resolved once: its base, its elements, its plan and its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::load;
 use crate::plan::{Foundation, Plan, Request, Step, element_variables, plan_image, unread};
 use crate::store::Store;
 
-/// What an image is made of, by its definition and the elements alone.
+/// The base and the elements of an image.
 pub(crate) struct Selection<'a> {
     pub(crate) name: &'a ImageName,
     pub(crate) definition: &'a ImageDefinition,
@@ -36,7 +36,7 @@ pub(crate) struct Resolved<'a> {
     pub(crate) definition: &'a ImageDefinition,
     pub(crate) plan: Plan,
     pub(crate) disk: Disk,
-    /// Of files that look as if they counted and are ignored, and of hooks that may run in the wrong order.
+    /// About files and variables that are ignored, and hooks that may run in the wrong order.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -98,14 +98,17 @@ impl Project {
         let mut variables = self.variables(&selection);
         let Selection { definition, elements, .. } = &selection;
         let disk = Disk::load(&definition.disk, &self.dir, elements, &variables, self.disk_rules)?;
+        // The disk reads the variables of the image, and hooks read those of the disk.
         disk.add_variables(&mut variables);
         if self.offline {
             variables.insert("DIB_OFFLINE".to_owned(), "1".to_owned());
         }
+        // Before the plan, which runs fragments of `environment.d`: the trace shows commands.
         redact(&variables);
         let plan = self.plan(&selection, &variables, store)?;
         let mut warnings = selection.warnings();
-        // Callers of diskimage-builder's commands have variables for all of their images in one environment.
+        // Callers of diskimage-builder's commands have variables for all of their images in one
+        // environment.
         if self.disk_rules == DiskRules::Plywood {
             let Selection { definition, elements, .. } = &selection;
             let unread = unread(&plan, elements, &definition.env, &definition.files);
@@ -121,7 +124,7 @@ impl Project {
                 if !definition.architectures.contains(&self.architecture) =>
             {
                 Err(Message::plain(format!(
-                    "base `{name}` is not to be had for this machine's architecture `{}`",
+                    "base `{name}` is not available for this machine's architecture `{}`",
                     self.architecture.debian()
                 )))
             }
@@ -139,6 +142,7 @@ impl Project {
         let of_base = |base: &BaseDefinition| base.variables(self.architecture);
         let mut variables = foundation.base().map_or(arch, of_base);
         variables.insert("IMAGE_NAME".to_owned(), name.to_string());
+        // Later ones win, so the settings of the image come last.
         variables.extend(element_variables(elements));
         variables.extend(preset_variables(names));
         variables.extend(definition.env.clone());
@@ -209,7 +213,7 @@ impl Selection<'_> {
 }
 
 impl Resolved<'_> {
-    /// Returns the step of this name; the final stage is none.
+    /// Returns the step of this name. The final stage does not count as a step.
     ///
     /// # Errors
     /// A message with the steps that the image has.
@@ -218,7 +222,7 @@ impl Resolved<'_> {
     }
 }
 
-/// Says that an image has no step of this name, and which it has.
+/// Returns the error for a step that an image does not have, with those that it has.
 pub(crate) fn unknown_step(plan: &Plan, name: &str) -> Failure {
     let names: Vec<_> = plan.steps.iter().map(|step| format!("`{}`", step.name)).collect();
     Message::with_hint(

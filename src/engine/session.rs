@@ -1,4 +1,4 @@
-//! What a front end starts from.
+//! The values that a front end starts from.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::store::Store;
 /// The process' own mount namespace, or why it has none.
 pub type Mounts = Result<PrivateMounts, SandboxError>;
 
-/// What the process was given at its start.
+/// Values that the process gets when it starts.
 pub struct Process {
     /// Without mounts of its own, it can build nothing.
     pub mounts: Mounts,
@@ -24,7 +24,7 @@ pub struct Process {
     pub interrupted: Arc<AtomicBool>,
 }
 
-/// Where a front end works. The engine reads none of it from the process itself.
+/// The places that a front end works in. The engine gets these values here, and never reads them from the process.
 pub(crate) struct Session<'a> {
     pub(crate) process: &'a Process,
     /// The directory of `plywood.toml`.
@@ -50,9 +50,10 @@ pub(crate) fn open_store(session: &Session<'_>) -> Result<Store, Failure> {
     Ok(Store::open_until(session.store()?, session.process.interrupted.clone())?)
 }
 
-/// Opens the same to look into it. One that belongs to somebody else, whoever may read it can look into as it is.
+/// Opens the store to read it. A store that this user may not write to is read as it is, with a warning.
 pub(crate) fn open_store_to_read(session: &Session<'_>, events: &dyn Events) -> Result<Store, Failure> {
     let path = session.store()?;
+    // Asked, and not tried: to try would leave files in a store that was only to be looked at.
     match rustix::fs::access(path, Access::WRITE_OK) {
         Err(Errno::ACCESS | Errno::ROFS) => {
             let message = format!(

@@ -1,4 +1,4 @@
-//! What is shared through registries, as front ends and `plywood.toml` say.
+//! Sharing of steps through registries, by the settings of front ends and `plywood.toml`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::outputs::encoding;
 use super::project::Project;
 use crate::build::{Builder, BuiltStep, Publication, Publisher, Registries, Stage};
+use crate::element::shell_word;
 use crate::image::{Compression, Project as ProjectFile};
 use crate::load;
 use crate::oci::Repository;
@@ -14,7 +15,7 @@ use crate::port::{Event, Events, LayerBlobs, RemoteCache, RemoteError};
 use crate::registry::{Access, CacheRepository, Client};
 use crate::trust::{Policy, SigningKey};
 
-/// The repositories that steps are looked up in, and whom they are believed.
+/// The repositories that steps are looked up in, and the policy that says which signatures count.
 pub(crate) struct Sources<'a> {
     repositories: Vec<CacheRepository<'a>>,
     policy: Policy,
@@ -43,7 +44,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Where steps are to be published, in place of what the project says.
+/// The repository to publish steps in, and the key; they replace those of the project.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PublishTo {
     pub(crate) repository: Option<Repository>,
@@ -51,7 +52,7 @@ pub(crate) struct PublishTo {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// Where steps are published, and who vouches for them.
+/// The repository that steps are published in, and the key that signs them.
 pub(crate) struct Target<'a> {
     pub(super) repository: Box<dyn RemoteCache + 'a>,
     pub(super) policy: Policy,
@@ -75,12 +76,14 @@ impl<'a> Target<'a> {
         let trust = &project.file.trust;
         let key = given.key.clone().or_else(|| signing_key(&project.file, &project.dir));
         if let Some((path, mode)) = key.as_ref().and_then(|path| Some((path, load::exposed_key(path)?))) {
-            let path = path.display();
+            let path = path.display().to_string();
             let message = format!(
-                "the signing key `{path}` has mode {mode:04o}: other users can sign with it (chmod 600 {path})"
+                "the signing key `{path}` has mode {mode:04o}: other users can sign with it (chmod 600 {})",
+                shell_word(&path)
             );
             events.emit(Event::Warning { message: &message });
         }
+        // The key is read before the build, so that a wrong path fails now and not after hours.
         Ok(Some(Self {
             repository: Box::new(CacheRepository::new(client.remote(to, Access::Push), events)),
             policy: trust.policy(),
@@ -106,6 +109,7 @@ impl Target<'_> {
         let (events, image, repository) = (ports.events, plan.image.as_str(), self.repository.name());
         let stage = Stage::start(events, image, format!("publish in {repository}"));
         let (to, policy, key) = (self.repository.as_ref(), &self.policy, self.key.as_ref());
+        // Blobs that the look-ups of this build found damaged there are uploaded again.
         let damaged = builder.registries.damaged_in(repository);
         let publisher = Publisher { to, blobs, policy, key, now, damaged };
         let published = publisher.publish(ports, plan, steps, encoding(compression));

@@ -13,18 +13,18 @@ use crate::package::Reach;
 use crate::plan::{Plan, Step};
 use crate::port::{Event, Events, Exit};
 
-/// Which state of an image a shell shows.
+/// The state of an image that a shell shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State<'a> {
     /// The finished image.
     Finished,
-    /// What a step or a hook finds: `STEP` or `STEP:PHASE/HOOK`.
+    /// The state before a step or a hook: `STEP` or `STEP:PHASE/HOOK`.
     At(&'a str),
-    /// What a failed hook left.
+    /// The state that a failed hook left.
     Failed,
 }
 
-/// Opens the shell, or runs `command`; builds nothing, but takes what the project's registries have.
+/// Opens the shell, or runs `command`. Fetches layers from the project's registries, and builds none.
 pub(crate) fn shell(
     session: &Session<'_>,
     project: &Project,
@@ -40,6 +40,7 @@ pub(crate) fn shell(
     let builder = Builder {
         ports: edges.ports(events),
         reuse: Reuse::Allowed,
+        // A layer may be fetched, but is never built: opening a shell should not take an hour.
         on_miss: OnMiss::Fail,
         on_failure: OnFailure::Discard,
         registries: &sources.registries(),

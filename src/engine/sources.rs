@@ -1,4 +1,4 @@
-//! What the elements of an image want to have fetched, found out before there is a plan.
+//! Fetches the sources that elements name, before there is a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use crate::port::{AddedSourceError, AddedSources, LayerStore};
 use crate::source::{Reach, Sources};
 use crate::store::Store;
 
-/// Returns `variables` as environment.d of `elements` leaves them on this machine. A fragment that refuses the image is heard
-/// here: if no hook of a layer read what it sets, it would first run in the final stage, when everything is built.
+/// Returns `variables` as the fragments of `environment.d` leave them on this build host. A fragment that refuses the image fails
+/// here. Without this, a fragment that matters to no layer would first run in the final stage, when everything is built.
 pub(crate) fn settings(
     elements: &[Arc<Element>],
     variables: &Environment,
@@ -24,6 +24,7 @@ pub(crate) fn settings(
 ) -> Result<Environment, Failure> {
     let base = base_environment(source_date_epoch);
     let mut given = base.clone();
+    // Later ones win: the image's variables over facts of the host, and these over fixed values.
     given.extend(host_facts());
     given.extend(variables.clone());
     let mut left = source_environment(elements, &given)?;

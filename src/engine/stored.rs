@@ -1,4 +1,4 @@
-//! The verbs of `store`: what it holds, what it can do without, whether it is sound.
+//! The verbs of `store`: they list, remove and verify its content.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub(crate) fn list_images(session: &Session<'_>, events: &dyn Events) -> Result<
     Ok(open_store_to_read(session, events)?.list_images()?)
 }
 
-/// Removes what `policy` names, and what nothing needs.
+/// Removes the records that `policy` names, and everything that no record or name needs then.
 pub(crate) fn collect(session: &Session<'_>, policy: &GcPolicy) -> Result<GcReport, Failure> {
     Ok(open_store(session)?.gc(policy)?)
 }
@@ -36,7 +36,7 @@ pub(crate) fn verify(session: &Session<'_>) -> Result<CheckReport, Failure> {
     Ok(open_store(session)?.check()?)
 }
 
-/// Removes images, and what no other needs. All names are checked before the first one is removed.
+/// Removes images, and the blobs that nothing else needs. Checks all names before it removes the first image.
 ///
 /// # Errors
 /// For the base of an image whose steps are in the store, unless with `force`.

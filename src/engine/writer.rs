@@ -47,7 +47,7 @@ pub(crate) trait Writer {
     ) -> Result<Written, Failure>;
 }
 
-/// Who writes a disk.
+/// The program that writes a disk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Conversion<'a> {
     /// plywood's converter.
@@ -56,7 +56,7 @@ pub(crate) enum Conversion<'a> {
     Qemu(QemuFormat<'a>),
 }
 
-/// What the bytes of a disk's file depend on beside its content.
+/// Values beside its content that decide the bytes of a disk's file.
 pub(crate) struct DiskIdentity<'a> {
     pub(crate) image: &'a str,
     pub(crate) source_date_epoch: i64,
@@ -64,13 +64,13 @@ pub(crate) struct DiskIdentity<'a> {
     pub(crate) clusters: Option<PathBuf>,
 }
 
-/// What an archive is.
+/// The format of an archive.
 pub(crate) enum Archive<'a> {
     Squashfs,
     Tar(TarForm<'a>),
 }
 
-/// What a container is written as.
+/// The format of a container, and its destination.
 pub(crate) enum Container<'a> {
     OciLayout(Encoding, &'a Destination),
     DockerArchive(&'a Destination),
@@ -128,6 +128,7 @@ impl Writer for FileWriter {
             Container::Docker(archive, environment) => {
                 let written = write_docker_archive(image, blobs, &Destination::at(archive)?)?;
                 load_into_docker(archive, environment)?;
+                // The archive is scratch: the output is the name in the engine.
                 Written { path: PathBuf::from(image.name), ..written }
             }
         })
