@@ -5,9 +5,9 @@
 //! read -> resolve -> plan -> build -> output
 //! ```
 //!
-//! The rooms, and who may import whom (`tests/architecture.rs` holds the code to it):
+//! The modules, and who may import whom (`tests/architecture.rs` holds the code to it):
 //!
-//! | room | what it holds |
+//! | module | what it holds |
 //! |---|---|
 //! | [`oci`] | digest, DiffID, ChainID, manifest, config, canonical JSON |
 //! | [`trust`] | keys, signatures, whose word counts |
@@ -24,7 +24,7 @@
 //! | [`engine`] | what can be done with a project: resolves images, joins edges to ports, decides what is built and written |
 //! | [`cli`] | arguments, messages, exit status: front ends of the engine |
 //!
-//! Core rooms import core rooms, downwards. Edges import core, `port`, `exec` and `directory`. `build` imports core
+//! Core modules import core modules, downwards. Edges import core, `port`, `exec` and `directory`. `build` imports core
 //! and `port`. `engine` imports all of these, and only `cli` imports `engine`: beside it and
 //! core, `cli` imports `load`, `directory`, `exec` and `probe` alone. Nothing imports `cli`.
 

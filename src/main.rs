@@ -20,13 +20,15 @@ fn main() -> ExitCode {
     look_hosts_up_without_plugins();
     let interrupted = Arc::new(AtomicBool::new(false));
     let caught = Arc::new(AtomicUsize::new(0));
-    // Whoever calls plywood by nohup(1) wants it, and the sandboxes that inherit this, to go on when the terminal is gone.
+    // Under nohup(1), SIGHUP is ignored already. Plywood, and the sandboxes that inherit this, then
+    // go on when the terminal is gone.
     let hangs_up = !matches!(set(Signal::SIGHUP, SigHandler::SigDfl), SigHandler::SigIgn);
     if !hangs_up {
         set(Signal::SIGHUP, SigHandler::SigIgn);
     }
     for signal in [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hangs_up.then_some(SIGHUP)) {
-        // The second signal ends the process at once; what it held, the kernel releases.
+        // The second signal ends the process at once, and the kernel releases what it held. The
+        // order counts: the first handler looks at the flag before the second one sets it.
         let registered =
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, interrupted.clone())
                 .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
@@ -49,9 +51,9 @@ fn main() -> ExitCode {
 
 /// Undoes what a caller has set for signals that this program relies on.
 fn settle_signals() {
-    // The kernel reaps the children of a process that ignores this one, so that nobody learns how they ended.
+    // While SIGCHLD is ignored, the kernel reaps children itself, and their exit status is lost.
     set(Signal::SIGCHLD, SigHandler::SigDfl);
-    // A file that outgrows `ulimit -f` shall be an error that names it.
+    // A file that outgrows `ulimit -f` becomes an error that names it, instead of a signal.
     set(Signal::SIGXFSZ, SigHandler::SigIgn);
     // A blocked signal would never stop a command. This cannot fail: the set is valid.
     let _ = SigSet::empty().thread_set_mask();

@@ -1,4 +1,4 @@
-//! What a command answers: text on standard output.
+//! The answer of a command: text on standard output.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -21,6 +21,7 @@ pub(super) use say;
 /// Writes one line.
 pub(super) fn line(text: fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
+    // Flushed here, where an error can be reported: what is written at exit may be lost in silence.
     writeln!(output, "{}", printable(&text.to_string()))
         .and_then(|()| output.flush())
         .map_err(|error| NotTaken(error).into())
@@ -31,7 +32,7 @@ pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
     say!("{}", serde_json::to_string_pretty(document)?)
 }
 
-/// Says whether the reader of standard output has gone, as `head` does when it has enough: no failure of the command.
+/// Returns true if the reader of standard output has closed it, as `head` does when it has enough. The command has succeeded.
 pub(super) fn is_enough(failure: &Failure) -> bool {
     let error = failure.downcast_ref::<NotTaken>();
     error.is_some_and(|NotTaken(error)| error.kind() == ErrorKind::BrokenPipe)

@@ -109,10 +109,11 @@ fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
     let (mut stdout, mut last) = (std::io::stdout().lock(), b'\n');
     let watched = qemu.watch(text, limit(args), &mut |bytes| {
         last = bytes.last().copied().unwrap_or(last);
-        // Whoever reads the console may have gone; the machine is still watched.
+        // The reader of the console may have closed it. The machine is watched all the same.
         let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     })?;
-    // Consoles end in the middle of a line, such as `login: `: what plywood or the caller's shell prints next starts another.
+    // Consoles end in the middle of a line, such as `login: `: what plywood or the caller's shell
+    // prints next starts another.
     if last != b'\n' {
         let _ = stdout.write_all(b"\n").and_then(|()| stdout.flush());
     }
@@ -137,12 +138,13 @@ fn by_ssh(machine: &Machine<'_>, args: &Boot, user: &str, process: &Process) -> 
     let port = match forwards.iter().find(|forward| forward.guest == SSH_PORT) {
         Some(forward) => forward.host,
         None => {
+            // Another program may get this port before QEMU does; QEMU then ends and names it.
             let host = probe::free_port()?;
             forwards.push(Forward { host, guest: SSH_PORT });
             host
         }
     };
-    // In a file: the terminal is ssh's, and a pipe that nobody reads would stop the machine.
+    // In a file: the terminal is ssh's, and a full pipe without a reader would stop the machine.
     let mut console = Unnamed::new()?;
     let machine = Machine { console: Console::File(&console.path), forwards: &forwards, ..*machine };
     let qemu = qemu(&machine).background()?;
@@ -171,7 +173,8 @@ fn ssh(user: &str, port: u16, args: &Boot) -> Run {
         "-o",
         "LogLevel=ERROR",
     ]);
-    // Servers refuse a client after a few wrong keys, so an agent full of others would hide this one.
+    // Servers refuse a client after a few wrong keys, so an agent full of others would hide this
+    // one.
     let ssh = args.ssh_key.iter().fold(ssh, |ssh, key| ssh.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(key));
     ssh.arg(format!("{user}@127.0.0.1")).args(&args.command)
 }
@@ -274,8 +277,8 @@ impl Overlay {
 /// Returns QEMU's name of the format of a disk.
 fn format_of(disk: &Path) -> Result<&'static str, Failure> {
     let format = File::open(disk).and_then(|file| match disk.extension() {
-        // A guest that could write to a raw disk could have left another format's signature there. QEMU would then open
-        // the host files that such a header names, and show them to the guest.
+        // A guest that could write to a raw disk could have left another format's signature there.
+        // QEMU would then open the host files that such a header names, and show them to the guest.
         Some(extension) if extension == DiskFormat::Raw.extension() => Ok(DiskFormat::Raw),
         _ => DiskFormat::of_file(&file),
     });

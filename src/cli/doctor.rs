@@ -20,6 +20,7 @@ pub(super) fn run(global: &Global, args: &Doctor, session: &Session<'_>) -> Resu
 }
 
 fn show(checks: &[Finding], ok: bool) -> Result<(), Failure> {
+    // Addresses of mirrors are long, and would push the findings of all other checks to the right.
     let width = checks.iter().map(|finding| finding.check.len()).filter(|len| *len < 30).max().unwrap_or(0);
     for Finding { check, standing, found, cure } in checks {
         say!("{:<8} {check:<width$}  {found}", standing.word())?;

@@ -1,4 +1,4 @@
-//! `plywood elements`: what elements there are, and what is in them.
+//! `plywood elements`: lists, shows, draws, checks and tests elements.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use super::report::Failure;
 use crate::element::{Catalog, Element, ElementName, ElementOption, Finding, Severity, graph_dot};
 use crate::engine::{Project, Session};
 
-/// Lists, shows, draws or checks elements.
+/// Carries out one of the commands.
 pub(super) fn run(global: &Global, command: &Elements, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let project = Project::load_elements(session)?;
     match command {
@@ -142,6 +142,7 @@ fn test(
                 Verdict::Passed => say!("passed  {}", test.title())?,
                 Verdict::Failed => say!("FAILED  {}: see {}", test.title(), place.join("log").display())?,
             }
+            // The tests after a failed one are run, too.
             failures += usize::from(verdict == Verdict::Failed);
         }
     }

@@ -34,6 +34,7 @@ enum Fields {
 fn print(explained: &StepExplanation, fields: Fields) -> Result<(), Failure> {
     let StepExplanation { step, input_key, parent, outcome, fields: key, environment } = explained;
     say!("{step}  {}", describe(outcome))?;
+    // A single reason is in the line above.
     if let Prospect::Miss { reasons, refused } = outcome
         && reasons.len() + refused.len() > 1
     {

@@ -1,4 +1,4 @@
-//! What to type next, by what failed.
+//! Hints: the next command or edit for each kind of error.
 
 use std::error::Error;
 use std::io;
@@ -12,7 +12,7 @@ use crate::plan::PlanError;
 use crate::port::{DiskError, Exit, Limit, PackageError, RemoteError, StoreError};
 use crate::probe;
 
-/// How much is shown of each line of a hook's output.
+/// The most characters of each line of a hook's output that a message shows.
 const TAIL_CHARACTERS: usize = 500;
 
 /// Returns lines that belong to an error beside its message: the end of a hook's output, and where all of it is.
@@ -50,7 +50,7 @@ pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<
         .or_else(|| error.downcast_ref::<RegistryError>().map(registry))
         .or_else(|| error.downcast_ref::<PullError<StoreError>>().map(|error| pull(error, plywood)))
         .flatten()
-        // Without these nearly everything fails, with reasons that help nobody.
+        // Without these directories nearly everything fails, with misleading reasons.
         .or_else(|| probe::missing_place().map(str::to_owned))
 }
 
@@ -115,7 +115,7 @@ fn quoted(path: &Path) -> String {
     shell_word(&path.display().to_string())
 }
 
-/// Says how to see the state before a step or hook, and the one after it.
+/// Returns the calls that show the state before a step or hook, and the state after it.
 fn look_inside(plywood: &str, image: &str, at: &str) -> String {
     let at = shell_word(at);
     format!(
@@ -145,7 +145,7 @@ fn full_disk(error: &io::Error) -> Option<String> {
 fn output(error: &OutputError) -> Option<String> {
     let is_full = match error {
         OutputError::NoRoom { .. } => true,
-        // What qemu-img and mksquashfs say of it.
+        // qemu-img and mksquashfs have no exit status of their own for a full disk.
         OutputError::Program(error) => error.to_string().contains("No space left on device"),
         _ => false,
     };
@@ -229,10 +229,7 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
         )),
         StoreError::Io { action, path, source } => match source.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory if action.ends_with("directory") => {
-                Some(format!(
-                    "something else has the name of a directory of the store: rm {}",
-                    path.display()
-                ))
+                Some(format!("something else has the name of a directory of the store: rm {}", quoted(path)))
             }
             io::ErrorKind::StorageFull => Some(make_room(plywood)),
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
@@ -308,7 +305,7 @@ fn registry(error: &RegistryError) -> Option<String> {
             Some(format!("docker login {host}"))
         }
         RegistryError::PlainHttp { host } => Some(format!(
-            "to let everybody on the way read along: `[registry.\"{host}\"]` with `insecure = true` in plywood.toml"
+            "to allow unencrypted HTTP to this host: set `insecure = true` in `[registry.\"{host}\"]` of plywood.toml"
         )),
         error => error.tls_trouble().map(tls),
     }
@@ -326,7 +323,7 @@ fn tls(trouble: TlsTrouble) -> String {
             "name the certificate that it wants to be shown: `client-cert` and `client-key` in the table `[registry.\"HOST\"]` of plywood.toml"
         }
         TlsTrouble::NoTls => {
-            "if it speaks plain HTTP, and everybody on the way may read along: `insecure = true` in the table `[registry.\"HOST\"]` of plywood.toml"
+            "if the registry speaks plain HTTP: to allow that, set `insecure = true` in the table `[registry.\"HOST\"]` of plywood.toml"
         }
     }
     .to_owned()

@@ -20,6 +20,7 @@ pub(super) fn run(global: &Global, args: &Import, session: &Session<'_>) -> Resu
     };
     let events = renderer(args.progress, Detail::of(global));
     let ImportedBase { layers, path } = import(session, &request, events.as_ref())?;
+    // A live display is cleared first, or it would draw over the answer.
     drop(events);
     let noun = if layers == 1 { "layer" } else { "layers" };
     say!("imported {layers} {noun} as base `{name}`: {}", path.display())?;

@@ -32,11 +32,12 @@ pub(super) fn end_in_time(program: &Program, progress: Progress) {
         while !interrupted.load(Ordering::Relaxed) {
             thread::sleep(LOOK);
         }
-        // The main thread usually returns from `main` within this time, which ends this thread, too.
+        // The main thread usually returns from `main` within this time, which ends this thread,
+        // too.
         thread::sleep(GRACE);
         let (sender, told) = channel();
-        // On a thread of its own: where standard error is a full pipe, the thread that writes there holds its lock, and
-        // this message would wait for it without end.
+        // On a thread of its own: where standard error is a full pipe, the thread that writes there
+        // holds its lock, and this message would wait for it without end.
         thread::spawn(move || {
             tell(&Message::plain("interrupted"), progress, "plywood");
             sender.send(())

@@ -31,13 +31,17 @@ fn generate(path: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn show(session: &Session<'_>, named: Option<&PathBuf>) -> Result<ExitCode, Failure> {
-    let of_project = || signing_key(&load_file(session).ok()??, &session.project);
-    let path = named.cloned().or_else(of_project).map_or_else(default_path, Ok)?;
+    let path = match named {
+        Some(path) => Some(path.clone()),
+        // A plywood.toml that cannot be read is an error: the default key may be another one.
+        None => load_file(session)?.and_then(|file| signing_key(&file, &session.project)),
+    };
+    let path = path.map_or_else(default_path, Ok)?;
     say!("{}", load::load_key(&path)?.public())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns where a key is made that no place is named for.
+/// Returns the default path of the key.
 fn default_path() -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/etc/plywood/signing.key"));

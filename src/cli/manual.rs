@@ -1,4 +1,4 @@
-//! `plywood completions` and `plywood manual`: what shells and `man` are told of the command line.
+//! `plywood completions` and `plywood manual`: the command line, for shells and for `man`.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) fn completions(shell: Shells) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a page for each command into `directory`, and makes it.
+/// Writes a page for each command into `directory`, which is made if it is missing.
 pub(super) fn pages(directory: &Path) -> Result<ExitCode, Failure> {
     fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(command_line(), directory))
@@ -35,8 +35,8 @@ fn script(shell: Shells) -> String {
     }
 }
 
-/// Into memory: the generator panics where it cannot write.
 fn generate(generator: impl Generator) -> String {
+    // Into memory: the generator panics where it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(generator, &mut command_line(), "plywood", &mut script);
     String::from_utf8_lossy(&script).into_owned()

@@ -48,8 +48,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Takes the process' own mount namespace, or why it has none; a flag that becomes true when the user asks to stop; and the
-    /// place of the number of the signal that asked.
+    /// Takes the process' own mount namespace, or the reason that it has none; a flag that becomes true when the user asks to stop;
+    /// and a place for the number of that signal.
     pub fn new(mounts: Mounts, interrupted: Arc<AtomicBool>, caught: Arc<AtomicUsize>) -> Self {
         Self { process: Process { mounts, interrupted }, caught }
     }
@@ -75,6 +75,7 @@ pub fn command_line() -> clap::Command {
 /// Runs the command that the arguments of the process name, and returns its exit status.
 pub fn run(program: &Program) -> ExitCode {
     let process = &program.process;
+    // Before clap sees the words: these commands have options of their own.
     if let Some((command, words)) = dropin::called(std::env::args_os()) {
         interrupt::end_in_time(program, Progress::Plain);
         if let Err(failure) = trace::start(0, Progress::Plain, &environment()) {

@@ -1,4 +1,4 @@
-//! What the process tells of its caller, for the engine, which does not ask it.
+//! Reads the caller's settings from the process, for the engine, which never does so itself.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ impl Global {
     }
 }
 
-/// Returns where the store is if no option says it.
+/// Returns the default directory of the store.
 fn default_store() -> Option<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Some(PathBuf::from("/var/cache/plywood"));

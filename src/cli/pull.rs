@@ -21,6 +21,7 @@ pub(super) fn run(global: &Global, args: &Pull, session: &Session<'_>) -> Result
         }
         None => image(session, &reference, events.as_ref())?,
     };
+    // A live display is cleared first, or it would draw over the answer.
     drop(events);
     said.iter().try_for_each(|line| say!("{line}"))?;
     Ok(ExitCode::SUCCESS)

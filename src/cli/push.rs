@@ -26,6 +26,7 @@ pub(super) fn run(global: &Global, args: &Push, session: &Session<'_>) -> Result
         events: events.as_ref(),
     };
     let digest = push.run()?;
+    // A live display is cleared first, or it would draw over the answer.
     drop(events);
     say!("{}@{digest}", reference.repository)?;
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ pub(super) fn run(global: &Global, args: &Shell, session: &Session<'_>) -> Resul
         Some(at) => State::At(at),
         None => State::Finished,
     };
-    // Hooks may have to run first, which takes time: show them.
+    // Hooks may have to run first. That takes time, so they are shown.
     let detail = if args.at.is_some() { Detail::of(global) } else { Detail::beside_answer(global) };
     let events = renderer(Progress::Plain, detail);
     let exit = shell(session, &project, (&args.image, state), &args.command, events.as_ref())?;

@@ -1,4 +1,4 @@
-//! `plywood store`: what it holds, what it can do without, whether it is sound.
+//! `plywood store`: lists, removes and verifies the content of the store.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -42,6 +42,8 @@ fn report_gc(report: &GcReport, max_bytes: Option<u64>) -> Result<ExitCode, Fail
         size(*freed_bytes),
         size(*kept_bytes),
     )?;
+    // Images are kept whatever the limit, so that is an error the user has to solve. Layers in use
+    // by a running command go with the next collection.
     match max_bytes {
         Some(limit) if report.image_bytes > limit => Err(over_limit(report, limit)),
         Some(limit) if *kept_bytes > limit => {
@@ -52,7 +54,7 @@ fn report_gc(report: &GcReport, max_bytes: Option<u64>) -> Result<ExitCode, Fail
     }
 }
 
-/// Says which images take more than `limit`.
+/// Returns the error for images that take more than `limit`.
 fn over_limit(report: &GcReport, limit: u64) -> Failure {
     let images = report.images.iter().map(|(name, bytes)| format!("`{name}` ({})", size(*bytes)));
     Message::with_hint(

@@ -1,6 +1,6 @@
 //! The trace of a command: what its edges do, line by line on standard error, for bug reports.
 //!
-//! Edge modules say it through the macros of `tracing`, which cost one comparison where nobody listens. Secrets are redacted in
+//! Edge modules trace through the macros of `tracing`, which cost one comparison where nothing is traced. Secrets are redacted in
 //! the finished line, so that no event can get past that.
 
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use super::report::{Failure, Message, cut, printable};
 use crate::element::Environment;
 use crate::engine::{redact, redacted};
 
-/// Says what is traced, as `RUST_LOG` does for other programs: `debug`, `plywood::registry=trace,plywood::store=debug`.
+/// The variable that chooses modules and levels, as `RUST_LOG` does for other programs: `debug`, `plywood::registry=trace,plywood::store=debug`.
 pub(super) const VARIABLE: &str = "PLYWOOD_LOG";
 
 /// The crate's modules begin with this.
@@ -38,6 +38,7 @@ pub(super) fn start(verbose: u8, progress: Progress, environment: &Environment) 
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     // It fails where there is one already, and each process starts at most one command.
     let _ = tracing::subscriber::set_global_default(subscriber);
+    // After the trace has started: without one, `redact` keeps nothing.
     redact(environment);
     Ok(())
 }
@@ -85,7 +86,7 @@ impl Write for Lines {
             Progress::Json => serde_json::json!({ "event": "trace", "message": text }).to_string(),
             Progress::Auto | Progress::Plain => text,
         };
-        // Whoever reads the lines may have gone; the command goes on.
+        // The reader may have closed standard error. The command goes on.
         let _ = writeln!(io::stderr().lock(), "{text}");
         Ok(line.len())
     }

@@ -18,7 +18,7 @@ use crate::port::Exit;
 pub(super) fn run(call: &Call<'_>) -> u8 {
     match Invocation::parse(&call.words) {
         Ok(Invocation::Help) => shown(&help(call.command)),
-        // As it always was, and nothing more: callers compare versions.
+        // This line alone, as diskimage-builder prints it: callers compare versions.
         Ok(Invocation::Version) => shown(UPSTREAM_VERSION),
         Ok(Invocation::Build(arguments)) => return build(call, &arguments),
         Err(error) => {
@@ -35,13 +35,14 @@ fn shown(text: &str) {
 }
 
 fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
-    // Without elements nothing is done, and so nothing needs root.
+    // Without elements the call only ends with an error, which does not need root.
     if !rustix::process::geteuid().is_root() && !arguments.elements.is_empty() {
         return run_as_root(call).unwrap_or_else(|failure| {
             eprint!("{}", report::render(&failure, PLYWOOD));
             1
         });
     }
+    // sudo cannot pass SIGKILL on, so this process watches the one that called sudo.
     end_with_caller(&call.environment);
     let environment = environment(call, arguments);
     let settings = LogSettings::new(arguments.log_file.as_deref(), &environment);

@@ -58,7 +58,7 @@ struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// Returns the order of hooks that is not to be departed from.
+    /// Returns the order of hooks, if it is fixed.
     fn order(&self) -> Option<Order> {
         // A ramdisk is made of what all elements have left.
         let is_ramdisk = self.request.command == Command::RamdiskImageCreate;
@@ -101,8 +101,9 @@ impl Image<'_> {
         engine::build(&self.session, &self.project, vec![wanted], &options, log)
     }
 
-    /// Builds in phase order what could not be built in element order, if the order may have been why.
+    /// Builds in phase order if the order may be the reason that element order failed.
     fn build_again(&self, failure: Failure) -> Result<(), Failure> {
+        // With break points, the caller's commands would run a second time.
         if self.request.breaks.any() || !depends_on_order(failure.as_ref()) {
             return Err(failure);
         }
@@ -117,19 +118,19 @@ impl Image<'_> {
 const PHASE_ORDER: &str = "Building again in phase order, as the element may rely on others that come after it \
                            (PLYWOOD_ORDER=phase saves the first attempt, PLYWOOD_ORDER=element the second)";
 
-/// Says whether a failed build may succeed in phase order: elements cannot be put into element order, or it was in a step of
-/// one's own that something failed.
+/// Returns true if a failed build may succeed in phase order: if the elements have no element order, or if the step of one
+/// element failed.
 fn depends_on_order(failure: &(dyn Error + 'static)) -> bool {
     let unordered = matches!(failure.downcast_ref(), Some(PlanError::NeedsPhaseOrder { .. }))
         || matches!(failure.downcast_ref(), Some(ResolveError::Cycle(_)));
     let error = failure.downcast_ref::<BuildError>();
     let own_step = error.and_then(BuildError::step).is_some_and(|step| !step.contains(':'));
-    // What takes too much does so in every order.
+    // A hook that exceeds a limit exceeds it in every order.
     let over_limit = matches!(error.and_then(BuildError::exit), Some(Exit::OverLimit(_)));
     unordered || (own_step && !over_limit) || failure.source().is_some_and(depends_on_order)
 }
 
-/// Returns what is to be written: no disk, where elements write the image themselves.
+/// Returns the outputs to write: no disk if elements write the image themselves.
 fn outputs(request: &BuildRequest, elements: &[&str]) -> Vec<OutputType> {
     let without_disk = request.is_without_disk(elements.iter().copied());
     let wanted = |output: &&OutputType| !without_disk || (!output.is_disk() && !output.has_checksums());
@@ -144,7 +145,7 @@ fn reach(definition: &ImageDefinition) -> Reach {
     }
 }
 
-/// Returns the project that a call stands for: what `plywood.toml` would say of it.
+/// Returns the project that a call stands for, as if a `plywood.toml` described it.
 fn project(
     session: &Session<'_>,
     request: &BuildRequest,
@@ -168,10 +169,10 @@ fn project(
         layer_path: Vec::new(),
         architecture: request.architecture,
         disk_rules: DiskRules::Upstream,
-        // By the image's own `DIB_OFFLINE`.
+        // The image's own `DIB_OFFLINE` says it.
         offline: false,
         environment: session.environment.clone(),
-        // The directory of the image's name.
+        // A path in the image's name starts here, and is found by `IMAGE_NAME`.
         output: std::env::current_dir()?,
     })
 }

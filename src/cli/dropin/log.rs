@@ -14,7 +14,7 @@ use crate::dropin::{Environment, LogSettings, Narrator, is_shown, stamped};
 use crate::engine::Mask;
 use crate::port::{Event, Events};
 
-/// Writes lines as they come; whoever reads them may do so while the build runs.
+/// Writes each line at once, so that it can be read while the build runs.
 pub(super) struct Log {
     settings: LogSettings,
     file: Option<File>,
@@ -45,7 +45,7 @@ impl Log {
 
     fn line(&self, line: &str) {
         let line_with_time = stamped(Timestamp::now(), line);
-        // Whoever reads the log may have gone, and a disk may be full: the build goes on.
+        // The reader may have closed standard output, and the disk may be full. The build goes on.
         if self.settings.on_stdout {
             let shown = if self.settings.timestamps { &line_with_time } else { line };
             let mut stdout = io::stdout().lock();
@@ -60,8 +60,8 @@ impl Log {
 impl Events for Log {
     fn emit(&self, event: Event<'_>) {
         let lines = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).lines(&event);
-        // The output of hooks passes unchanged, as with diskimage-builder. Other lines may hold names from registries and
-        // archives, which could command the terminal.
+        // The output of hooks passes unchanged, as with diskimage-builder. Other lines may hold
+        // names from registries and archives, which could command the terminal.
         let is_output = matches!(event, Event::TaskOutput { .. });
         let text = |line: &String| if is_output { line.clone() } else { shown(line) };
         lines.iter().filter(|line| is_shown(line)).for_each(|line| self.line(&text(line)));

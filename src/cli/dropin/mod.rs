@@ -28,7 +28,7 @@ pub(super) use test::{Verdict, tests_of};
 /// The version of diskimage-builder whose contract is kept.
 const UPSTREAM_VERSION: &str = "3.43.0";
 
-/// How hints call plywood.
+/// The program's name in hints.
 const PLYWOOD: &str = "plywood";
 
 /// Returns the text for an error: its chain of causes, then what the caller of such a command can do. Hints of plywood's own
@@ -69,7 +69,8 @@ pub(super) fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<(C
     let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).peekable();
     let program = words.next()?;
     let named = |name: &String| Command::ALL.into_iter().find(|command| command.name() == name);
-    // The word counts more: what runs through sudo again may have any of these names.
+    // The word wins over the name: through sudo, this program runs under the name that it was
+    // called by first, which need not be that of the command.
     let command = match words.peek().and_then(named) {
         Some(command) => words.next().map(|_| command),
         None => Command::of_program(&program),

@@ -1,4 +1,4 @@
-//! Where files of a build go: under diskimage-builder's names, and to the user who called.
+//! Where files of a build go: they get diskimage-builder's names, and the caller owns them.
 
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
@@ -34,6 +34,7 @@ impl<'a> CallersPlaces<'a> {
         if let Some(beside) = self.beside.get() {
             return Ok(beside.clone());
         }
+        // `OnceCell::get_or_try_init` is not stable yet.
         let beside = Rc::new(Beside::new(self.request, self.owner)?);
         Ok(self.beside.get_or_init(|| beside).clone())
     }
@@ -45,9 +46,10 @@ impl Places for CallersPlaces<'_> {
     }
 
     fn surroundings(&self) -> Result<Option<Surroundings>, Failure> {
-        let outputs = self.beside()?.outputs.path().to_owned();
+        let beside = self.beside()?;
+        let outputs = beside.outputs.path().to_owned();
+        let manifests = beside.manifests.as_ref().map(|(directory, name)| directory.path().join(name));
         let directory = std::env::current_dir()?;
-        let manifests = own_directory(&directory, &self.request.manifests, "DIB_MANIFEST_SAVE_DIR")?;
         let cache = own_directory(&directory, &self.request.image_cache, "--image-cache")?;
         let further = [outputs].into_iter().chain(manifests).collect();
         Ok(Some(Surroundings { directory, further, cache }))
@@ -69,8 +71,8 @@ fn outputs_of(request: &BuildRequest) -> Result<PathBuf, Failure> {
     Ok(path.parent().unwrap_or(&here).to_owned())
 }
 
-/// Opens the directory of the outputs. Makes it, for the caller through sudo, if it is missing; refuses one that nothing can be
-/// written to, before it would turn out at the very end. With diskimage-builder the element `manifests` makes it.
+/// Opens the directory of the outputs. Makes it if it is missing; the caller through sudo owns it then. Refuses a directory without
+/// write permission now, and not when everything is built. With diskimage-builder, the element `manifests` makes it.
 fn output_directory(path: &Path, owner: Option<Owner>) -> Result<Directory, Failure> {
     let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).last();
     let make = || -> io::Result<Directory> {
@@ -83,6 +85,7 @@ fn output_directory(path: &Path, owner: Option<Owner>) -> Result<Directory, Fail
         Ok(directory)
     };
     let directory = make().map_err(|error| cannot_use(path, &error))?;
+    // The open directory is asked, because its path may lead elsewhere by now.
     accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).map_err(|error| {
         Message::plain(format!("nothing can be written in `{}`: {error}", path.display()))
     })?;
@@ -128,14 +131,16 @@ impl<'a> Beside<'a> {
         Ok(Self { request, work, outputs, manifests, owner, started: Timestamp::now().as_second() })
     }
 
-    /// Returns what is new and has the image's name, with an ending (`x.vmlinuz`) or an addition (`x-boot.iso`).
+    /// Returns the new files that have the image's name with an ending (`x.vmlinuz`) or an addition (`x-boot.iso`).
     fn made(&self) -> Result<Vec<OsString>, Failure> {
         let mut made = Vec::new();
-        // Files of hooks have no list: they are known by their name, and by a change since the start.
+        // Files of hooks have no list: they are known by their name, and by a change since the
+        // start.
         for name in self.outputs.names()? {
             let rest = name.as_bytes().strip_prefix(self.request.name.base().as_bytes());
             let has_name = rest.is_some_and(|rest| matches!(rest.first(), Some(b'.' | b'-')));
             let status = if has_name { self.outputs.status(&name)? } else { None };
+            // The time of the change: programs set the time of modification to what they like.
             if status.is_some_and(|status| status.st_ctime >= self.started) {
                 made.push(name);
             }
@@ -148,7 +153,7 @@ impl Place for Beside<'_> {
     fn destination(&self, output: &OutputType, extension: &str) -> Destination {
         let name = self.request.name.file(extension);
         let file = |name: &str| Path::new(name).file_name().unwrap_or(OsStr::new(name)).to_owned();
-        // What has no checksum is overwritten, as it always was.
+        // diskimage-builder renames old disks, and overwrites outputs without checksums.
         let is_kept = output.has_checksums() && self.request.old_image == OldImage::Renamed;
         let old = is_kept.then(|| file(&self.request.name.old_file(extension, Timestamp::now())));
         let checksums =
@@ -176,7 +181,7 @@ impl Place for Beside<'_> {
         self.owner.map_or(Ok(()), |owner| owner.take(directory, name))
     }
 
-    /// Gives the image, and what hooks have left beside it, to who called through sudo.
+    /// Gives the image, and the files that hooks left beside it, to the caller through sudo.
     fn hand_over(&self) -> Result<(), Failure> {
         let Some(owner) = self.owner else { return Ok(()) };
         let made = self.made()?;

@@ -1,4 +1,4 @@
-//! What the caller says to plywood, not to diskimage-builder: in variables that no hook sees.
+//! Settings of plywood that diskimage-builder does not have: variables that no hook sees.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -15,19 +15,19 @@ use crate::element::Order;
 use crate::image::{CacheSettings, TrustSettings};
 use crate::port::{Limit, Limits};
 
-/// Where layers are kept, as for plywood's own commands.
+/// The directory of the store, as for plywood's own commands.
 const STORE: &str = "PLYWOOD_STORE";
 
-/// The directory whose `plywood.toml` says how single registries are spoken to; without it, the current one.
+/// The directory whose `plywood.toml` has the settings of registries; without it, the current one.
 const PROJECT: &str = "PLYWOOD_PROJECT";
 
-/// In which order hooks run: `element` or `phase`; without it, by element where that does.
+/// The order of hooks, `element` or `phase`. Without it, `element`, and `phase` if that fails because of the order.
 const ORDER: &str = "PLYWOOD_ORDER";
 
 /// The user's word for the state of the package repositories; without it, the day.
 const PACKAGES_REVISION: &str = "PLYWOOD_PACKAGES_REVISION";
 
-/// Repositories that layers are looked up in, the first first.
+/// Repositories that layers are looked up in, in this order.
 const CACHE_FROM: &str = "PLYWOOD_CACHE_FROM";
 
 /// The repository that layers are published in.
@@ -57,10 +57,10 @@ pub(super) fn variable_of(limit: Limit) -> &'static str {
     }
 }
 
-/// All of it.
+/// All settings.
 pub(super) struct Settings {
     pub(super) global: Global,
-    /// `None`: the one that does.
+    /// `None` to try both.
     pub(super) order: Option<Order>,
     pub(super) packages_revision: String,
     pub(super) cache: CacheSettings,
@@ -72,7 +72,7 @@ impl Settings {
     /// Reads what the caller has set; what is empty is not set.
     pub(super) fn of(caller: &Environment) -> Result<Self, Failure> {
         let caller = Caller(caller);
-        // Images are built again for the sake of newer packages.
+        // By default, callers who build again on another day expect newer packages.
         let today = || Timestamp::now().strftime("%Y-%m-%d").to_string();
         Ok(Self {
             global: Global {
@@ -81,9 +81,9 @@ impl Settings {
                 verbose: 0,
                 quiet: false,
             },
-            order: caller.list(ORDER)?.pop(),
+            order: caller.one(ORDER)?,
             packages_revision: caller.text(PACKAGES_REVISION).map_or_else(today, str::to_owned),
-            cache: CacheSettings { from: caller.list(CACHE_FROM)?, to: caller.list(CACHE_TO)?.pop() },
+            cache: CacheSettings { from: caller.list(CACHE_FROM)?, to: caller.one(CACHE_TO)? },
             trust: TrustSettings {
                 keys: caller.list(TRUST_KEYS)?.into_iter().collect::<BTreeSet<_>>(),
                 require: None,
@@ -112,6 +112,15 @@ impl<'a> Caller<'a> {
             value.map_err(|error| Message::plain(format!("{name} is `{text}`: {error}")))
         };
         self.text(name).map(parse).transpose()
+    }
+
+    /// Returns the one value of a variable. A second one is refused: it would be ignored in silence.
+    fn one<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Failure> {
+        let mut values = self.list(name)?;
+        match values.len() {
+            0 | 1 => Ok(values.pop()),
+            count => Err(Message::plain(format!("{name}: expected one value, found {count}"))),
+        }
     }
 
     /// Returns the values in a variable, which commas or white space separate.
@@ -173,6 +182,8 @@ mod tests {
     fn what_makes_no_sense_is_named() {
         for (name, value) in
             [(CACHE_FROM, "r.example/a:tag"), (CACHE_TO, "R/"), (TRUST_KEYS, "ed25519:00"), (ORDER, "random")]
+                .into_iter()
+                .chain([(CACHE_TO, "r.example/a, r.example/b"), (ORDER, "element phase")])
         {
             let error = settings(&[(name, value)]).err().unwrap().to_string();
             assert!(error.starts_with(&format!("{name}: ")), "{error}");

@@ -13,18 +13,18 @@ use super::{Call, create};
 use crate::cli::process::environment;
 use crate::cli::report::{Failure, Message};
 use crate::dropin::{Command, Environment, parse_definition};
-use crate::element::Element;
+use crate::element::{Element, shell_word};
 use crate::engine::Process;
 use crate::layer::Decoder;
 
-/// What a test leaves in `/tmp` of its image if it is meant to fail.
+/// The file that a test leaves in `/tmp` of its image if it is meant to fail.
 const SHOULD_FAIL: &str = "dib-test-should-fail";
 
 /// A test of an element.
 pub(in crate::cli) struct ElementTest<'a> {
     element: &'a Element,
     name: String,
-    /// What the outputs are, as the test says.
+    /// The formats of the outputs, which the test lists.
     types: Vec<String>,
 }
 
@@ -74,12 +74,17 @@ impl ElementTest<'_> {
         output: &Path,
         process: &Process,
     ) -> Result<Verdict, Failure> {
+        // Files of an earlier run would count as those of this one.
         if output.exists() {
             fs::remove_dir_all(output)?;
         }
         fs::create_dir_all(output)?;
+        // Whole, because the command at the break point runs in another directory.
         let output = &fs::canonicalize(output)?;
-        let [command] = &parse_definition([self.definition(element_path, output).as_str()])?[..] else {
+        let Some(directory) = output.to_str() else {
+            return Err(Message::plain(format!("the name of `{}` is not UTF-8", output.display())));
+        };
+        let [command] = &parse_definition([self.definition(element_path, directory).as_str()])?[..] else {
             return Err(Message::plain(format!("test {} defines no image", self.title())));
         };
         let mut environment = environment();
@@ -94,13 +99,13 @@ impl ElementTest<'_> {
     }
 
     /// Returns the image definition that the test stands for.
-    fn definition(&self, element_path: &[PathBuf], output: &Path) -> String {
+    fn definition(&self, element_path: &[PathBuf], output: &str) -> String {
         let own = self.element.root.join("test-elements");
         let path: Vec<_> =
             [&own].into_iter().chain(element_path).map(|dir| dir.display().to_string()).collect();
         json!([{
-            "imagename": output.join("image"),
-            "logfile": output.join("log"),
+            "imagename": format!("{output}/image"),
+            "logfile": format!("{output}/log"),
             "types": self.types,
             "skip-base": true,
             "debug-trace": 1,
@@ -108,7 +113,7 @@ impl ElementTest<'_> {
                 "ELEMENTS_PATH": path.join(":"),
                 "break": "after-error",
                 "break_outside_target": "1",
-                "break_cmd": format!("cp \"$TMP_MOUNT_PATH/tmp/{SHOULD_FAIL}\" '{}'", output.display()),
+                "break_cmd": format!("cp \"$TMP_MOUNT_PATH/tmp/{SHOULD_FAIL}\" {}", shell_word(output)),
             },
             "elements": [self.element.name, self.name],
         }])
@@ -134,5 +139,20 @@ impl ElementTest<'_> {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::fixture::element;
+
+    #[test]
+    fn a_directory_with_a_quote_stays_one_word_of_the_command() {
+        let element = element("web").build();
+        let test = ElementTest { element: &element, name: "good".to_owned(), types: vec!["tar".to_owned()] };
+        let commands = parse_definition([test.definition(&[], "/it's here").as_str()]).unwrap();
+        let command = &commands[0].environment["break_cmd"];
+        assert!(command.ends_with(&format!(" {}", shell_word("/it's here"))), "{command}");
     }
 }

@@ -1,4 +1,4 @@
-//! What takes room in an image, where the caller wants to know it.
+//! The sizes of the files of an image, for callers who ask for them.
 
 use std::path::Path;
 

@@ -18,7 +18,7 @@ impl Events for Json {
         let event = if message.is_empty() { event } else { Event::Warning { message: &message } };
         let Ok(mut line) = serde_json::to_vec(&event) else { return };
         line.push(b'\n');
-        // Whoever reads the lines may have gone; the build goes on.
+        // The reader may have closed standard error. The build goes on.
         let _ = std::io::stderr().lock().write_all(&line);
     }
 }

@@ -13,16 +13,16 @@ use std::io::IsTerminal;
 use super::{args, trace};
 use crate::port::Events;
 
-/// How much to show.
+/// The amount of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
     /// Nothing. The error that ends a command is reported by its caller.
     Quiet,
-    /// Warnings.
+    /// Warnings only.
     Warnings,
-    /// What starts and ends.
+    /// Also steps and stages as they start and end.
     Normal,
-    /// What hooks print, too.
+    /// Also the output of hooks.
     Verbose,
 }
 

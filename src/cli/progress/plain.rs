@@ -40,7 +40,7 @@ impl Plain {
 impl Events for Plain {
     fn emit(&self, event: Event<'_>) {
         if let Some(line) = self.text(&event) {
-            // Whoever reads the lines may have gone; the build goes on.
+            // The reader may have closed standard error. The build goes on.
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         }
     }

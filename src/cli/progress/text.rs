@@ -14,11 +14,11 @@ const LARGE_BYTES: u64 = 100_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Narrator {
     images: BTreeMap<String, Position>,
-    /// How many tenths of the transfers under way were told of.
+    /// The last tenth of the running transfers that a line was printed for.
     told_tenths: u64,
 }
 
-/// Where an image is.
+/// The progress of an image.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Position {
     /// Steps that have begun.
@@ -108,7 +108,7 @@ impl Narrator {
         }
     }
 
-    /// Tells of each tenth of transfers that take their time.
+    /// Returns a line for each tenth of large transfers.
     fn tell_of_transfers(&mut self, repository: &str, all: &Pace) -> Option<String> {
         let tenths = (10 * all.done).checked_div(all.bytes)?;
         if tenths <= self.told_tenths || all.bytes < LARGE_BYTES {
