@@ -196,7 +196,7 @@ impl<'a> Composition<'a> {
         Ok(())
     }
 
-    /// Says whether hooks on the host may put hooks into a phase: if they name its directory.
+    /// Returns true if hooks on the host may put hooks into a phase: if they name its directory.
     fn may_get_hooks(&self, phase: Phase) -> bool {
         let makers =
             self.request.elements.iter().filter(|element| NativeProvider::of(&element.name).is_none());
@@ -257,7 +257,7 @@ impl<'a> Composition<'a> {
         self.request.elements.iter().filter(|element| has(element)).cloned().collect()
     }
 
-    /// Says whether all that an element does before it installs anything is in the step for that.
+    /// Returns true if all that an element does before it installs anything is in the step for that.
     fn is_prepared(&self, element: &Element) -> bool {
         let hooks: Vec<_> = PREPARING.into_iter().flat_map(|phase| element.hooks(phase)).collect();
         let early =

@@ -143,7 +143,7 @@ const DISTRIBUTION: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// Says whether `path` of a build host is a program of its distribution, or what programs read to run.
+/// Returns true if `path` of a build host is a program of its distribution, or what programs read to run.
 pub fn belongs_to_distribution(path: &str) -> bool {
     let is_below =
         |place: &&str| path.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -159,20 +159,20 @@ impl Evidence {
     }
 }
 
-/// Says how much counts of a directory that a hook's text has, for what the hook looks for below it by a computed name: nothing
-/// further where that is known anyway or belongs to the distribution.
+/// Returns the aspect of a directory in a hook's text that counts because the hook may look for files below it by computed names.
+/// Returns `None` where these names are covered otherwise, or belong to the distribution.
 pub fn aspect_below(path: &str) -> Option<Aspect> {
     let is_at_or_below = |place: &&str| Path::new(path).starts_with(place);
     let is_counted_otherwise = NAMES.iter().chain(&BUSY_BELOW).chain(&NOT_OF_HOST).any(is_at_or_below)
         || BUSY.contains(&path)
         || belongs_to_distribution(path);
-    // `/srv` may hold what has nothing to do with the hook.
+    // A directory at the top, such as `/srv`, holds much that the hook has nothing to do with.
     let aspect = if path.matches('/').count() == 1 { Aspect::Listing } else { Aspect::Names };
     (!is_counted_otherwise).then_some(aspect)
 }
 
-/// Returns the directories above a file that was opened in which a symlink may have led to it. `/` is none of them: kernels of the
-/// distribution have links there.
+/// Returns the directories above a file that was opened in which a symlink may have led to it. `/` is left out, because the
+/// distribution's kernels have symlinks there.
 pub fn directories_with_links(path: &str) -> impl Iterator<Item = &str> {
     let is_known =
         belongs_to_distribution(path) || NAMES.iter().any(|place| Path::new(path).starts_with(place));
@@ -187,7 +187,7 @@ pub fn literal_paths(text: &str) -> BTreeSet<String> {
     slashes.filter_map(|(at, _)| host_path(&text[at..])).collect()
 }
 
-/// Says whether a word may begin after `before`: `[ -e /etc/x`, `x="/etc/x`, `${X:-/etc/x`, but not `$ROOT/etc/x`.
+/// Returns true if a word may begin after `before`: `[ -e /etc/x`, `x="/etc/x`, `${X:-/etc/x`, but not `$ROOT/etc/x`.
 fn begins_word(before: &str) -> bool {
     let before_default = |text: &str| text.ends_with(":-") || text.ends_with(":=");
     before.chars().next_back().is_none_or(|c| c.is_whitespace() || "\"'=(<>;|&:,[`".contains(c))

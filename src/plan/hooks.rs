@@ -8,7 +8,7 @@ use crate::element::{Element, PROVIDER_DATA, Phase};
 /// The files of a hooks directory: path, and the element they come from.
 pub(super) type Hooks = BTreeMap<String, Arc<Element>>;
 
-/// Says whether providers read the file at `path`.
+/// Returns true if providers read the file at `path`.
 pub(super) fn is_provider_data(element: &Element, path: &str) -> bool {
     PROVIDER_DATA.contains(&path) || path.ends_with(&format!("package-installs-{}", element.name))
 }

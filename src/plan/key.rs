@@ -76,7 +76,7 @@ impl KeyFields {
         ContentKey::new(self.digest("parent chain", parent.map(|chain| chain.to_string())))
     }
 
-    /// Returns the fields as strangers may see them: digests in place of what variables hold.
+    /// Returns the fields in a form that may be published: digests in place of the values of variables.
     pub fn published(&self) -> Self {
         let field = |field: &Field| Field {
             label: field.label.clone(),
@@ -114,8 +114,8 @@ pub(super) fn variable_label(name: &str) -> String {
     format!("{VARIABLE}{name}")
 }
 
-/// Returns what stands for a field's value where strangers may see it. With the label in the digest, equal values of two
-/// variables do not look equal.
+/// Returns a field's value in a form that may be published. The label is part of the digest, so that equal values of two variables
+/// do not look equal.
 pub(super) fn published(label: &str, value: &str) -> String {
     match label.starts_with(VARIABLE) {
         true => Digest::of(format!("{label}={value}")).to_string(),

@@ -33,7 +33,7 @@ pub(super) fn add_named(elements: &[Arc<Element>], hooks: &mut Hooks) -> Hooks {
     }
 }
 
-/// Says whether one of `names` leads to the file at `path`: its own, that of its directory at the top of the element, or that of an
+/// Returns true if one of `names` leads to the file at `path`: its own, that of its directory at the top of the element, or that of an
 /// entry beside the hooks of a phase.
 fn is_named(element: &Element, path: &str, names: &BTreeSet<String>) -> bool {
     let mut parts = path.split('/');
@@ -46,12 +46,12 @@ fn is_named(element: &Element, path: &str, names: &BTreeSet<String>) -> bool {
     !is_done_natively(&element.name, phase) && (names.contains(top) || below.is_some_and(is_data))
 }
 
-/// Says whether something runs by itself in its phase: short names such as `50-web` are no reason to depend on it.
+/// Returns true if something runs by itself in its phase: short names such as `50-web` are no reason to depend on it.
 fn is_hook(element: &Element, phase: Phase, name: &str) -> bool {
     element.hooks(phase).iter().any(|hook| hook.name == name)
 }
 
-/// Says whether a text may know where the hooks directory is: by its own place, or by name.
+/// Returns true if a text may know where the hooks directory is: by its own place, or by name.
 fn finds_hooks_directory(text: &[u8]) -> bool {
     const WAYS: [&str; 6] = ["in_target.d", "TMP_HOOKS_PATH", "BASH_SOURCE", "$0", "${0", "__file__"];
     let text = String::from_utf8_lossy(text);

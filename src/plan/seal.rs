@@ -1,8 +1,8 @@
 //! Secrets in keys.
 //!
-//! A secret has to be in the key of each layer that was made with it, or a change of it would go unnoticed; yet nobody
-//! who sees the key, or the record it was made of, shall be able to guess it. So its place in the key is taken by a
-//! hash that is keyed with random bytes, which never leave the store.
+//! A secret has to be in the key of each layer that was made with it, or a change of it would go unnoticed. But a reader of the
+//! key, or of the record that it was computed from, must not be able to guess the secret. So the key has a hash of it instead,
+//! keyed with random bytes that never leave the store.
 
 use crate::oci::Hasher;
 
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Seal {
     }
 }
 
-/// Says whether the value of the variable `name` may not be shown, logged or stored.
+/// Returns true if the value of the variable `name` may not be shown, logged or stored.
 ///
 /// Names decide, and credentials in a URL. A `…_KEY` whose value is a path or a URL without any names a public file
 /// (`DIB_CONTRAIL_REPO_KEY`), and is none.
@@ -62,8 +62,8 @@ fn is_secret_by_name(name: &str, value: &str) -> bool {
     SECRET_PARTS.iter().any(|part| name.contains(part)) || (name.ends_with(SECRET_END) && !is_location(value))
 }
 
-/// Returns what of the value of the variable `name` is to be masked in other texts: each of its lines, or no more than the credentials of
-/// its URLs, as whoever reads of a failure wants to know the place.
+/// Returns the parts of the value of the variable `name` that have to be redacted in other texts: each of its lines, or only the
+/// credentials of its URLs, because the reader of a failure needs to know the place.
 pub fn secret_texts<'a>(name: &str, value: &'a str) -> Vec<&'a str> {
     let all = is_secret_by_name(name, value).then(|| value.lines().map(str::trim));
     all.into_iter().flatten().chain(credentials(value)).collect()
@@ -92,7 +92,7 @@ pub fn without_credentials(text: &str) -> String {
         .fold(text.to_owned(), |shown, secret| shown.replace(&format!("{secret}@"), &format!("{HIDDEN}@")))
 }
 
-/// Says whether a key field's value stands for a secret.
+/// Returns true if a key field's value stands for a secret.
 pub(super) fn is_sealed(field_value: &str) -> bool {
     field_value.starts_with(SEALED)
 }

@@ -46,7 +46,7 @@ impl ResolvedSource {
         format!("{selection} of {} to {destination}: {}", self.shown_location(), self.content)
     }
 
-    /// Returns where it was found. Who was allowed to fetch it is nobody's business, and makes no difference to what it is.
+    /// Returns the URL without credentials, so that layers and keys do not depend on who fetched it.
     pub fn shown_location(&self) -> String {
         without_credentials(&self.request.location)
     }

@@ -87,7 +87,7 @@ impl Step {
         }
     }
 
-    /// Says whether hooks or fragments of it run on the build host, so that its record has evidence of what they read there.
+    /// Returns true if hooks or fragments of it run on the build host, so that its record has evidence of what they read there.
     pub fn reads_host(&self) -> bool {
         let Work::Tasks(tasks) = &self.work else { return false };
         let on_host = tasks.list.iter().filter(|task| task.phase.place() == Place::Host);
@@ -174,7 +174,7 @@ impl InputFile {
 
 impl Tasks {
     /// Returns the texts of the files that the hook at `path` may source or call on the host: its own first, then tools, files at
-    /// the top of elements, and files beside hooks that are no hooks of this step.
+    /// the top of elements, and files beside hooks that are not hooks of this step.
     pub fn texts_around<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let is_hook = |path: &str| {
             let task =
@@ -191,7 +191,7 @@ impl Tasks {
         own.into_iter().chain(others).filter_map(|(path, element)| element.text(path))
     }
 
-    /// Says whether a file that hooks see has this word in it, but for the hook whose work plywood does.
+    /// Returns true if a file that hooks see has this word in it. The hook whose work plywood does is left out.
     pub fn mention(&self, word: &str) -> bool {
         let has = |text: &[u8]| text.windows(word.len()).any(|part| part == word.as_bytes());
         let mut files = self.hooks.iter().filter(|(path, _)| *path != BOOT_LOADER_HOOK);

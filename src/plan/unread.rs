@@ -52,8 +52,8 @@ impl fmt::Display for Unread {
     }
 }
 
-/// Returns which of these variables and files of an image definition neither a step of `plan` nor plywood reads. `elements` are those
-/// of the image.
+/// Returns the variables `env` and entries `files` of an image definition that neither a step of `plan` nor plywood reads. `elements`
+/// are those of the image.
 pub fn unread(
     plan: &Plan,
     elements: &[Arc<Element>],
@@ -62,6 +62,7 @@ pub fn unread(
 ) -> Vec<Unread> {
     let tasks: Vec<_> =
         plan.steps.iter().chain([&plan.finish]).filter_map(|step| tasks(&step.work)).collect();
+    // The environment of a step has only the variables that a text of the step mentions.
     let is_read = |name: &str| tasks.iter().any(|tasks| tasks.environment.contains_key(name));
     let variables = env.keys().filter(|name| !is_read(name) && !is_for_others(name));
     let options: BTreeSet<_> =
@@ -79,7 +80,7 @@ fn tasks(work: &Work) -> Option<&Tasks> {
     }
 }
 
-/// Says whether programs, plywood or diskimage-builder may read a variable although no element mentions it.
+/// Returns true if programs, plywood or diskimage-builder may read a variable although no element mentions it.
 fn is_for_others(name: &str) -> bool {
     is_ambient(name) || !is_keyed(name) || is_source_variable(name) || READ_BY_PLYWOOD.contains(&name)
 }

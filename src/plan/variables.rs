@@ -52,27 +52,27 @@ const WRITTEN: [&str; 7] = [
 const ABOUT_THE_CALL: [&str; 5] =
     ["DIB_ARGS", "DIB_ENV", "IMAGE_ELEMENT", "IMAGE_ELEMENT_YAML", "IMAGE_NAME"];
 
-/// Says whether a variable is a part of keys.
+/// Returns true if a variable is a part of keys.
 pub(super) fn is_keyed(name: &str) -> bool {
     !OF_THE_RUN.contains(&name) && !names_written_file(name)
 }
 
-/// Says whether a variable names a file that is written while a build runs, and nothing that an image is made of.
+/// Returns true if a variable names a file that is written while a build runs, and nothing that an image is made of.
 pub fn names_written_file(name: &str) -> bool {
     WRITTEN.contains(&name)
 }
 
-/// Says whether a variable names a log by its own name: what is in that file is no input, though its path may be one.
+/// Returns true if a variable names a log by its own name: what is in that file is no input, though its path may be one.
 pub fn names_log(name: &str) -> bool {
     ["_LOG", "_LOGFILE", "_LOG_FILE"].iter().any(|end| name.ends_with(end))
 }
 
-/// Says whether the words of a variable are no paths.
+/// Returns true if the words of a variable are no paths.
 pub fn is_about_the_call(name: &str) -> bool {
     ABOUT_THE_CALL.contains(&name)
 }
 
-/// Says whether a text mentions a variable: by its name, or by the beginning that it shares with others (`${!DIB_KEY_*}`).
+/// Returns true if a text mentions a variable: by its name, or by the beginning that it shares with others (`${!DIB_KEY_*}`).
 pub fn mentions_variable(text: &[u8], variable: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let words = text.split(|byte| !is_word(*byte)).filter(|word| !word.is_empty());

@@ -103,7 +103,7 @@ pub(super) fn final_view(request: &Request<'_>, late: &[String]) -> Result<Tasks
     Ok(view_with(request, request.elements, hooks, manifest_variables(request)))
 }
 
-/// Says whether hooks of `phases` may look at the file at `path`: none of them reads another phase's hooks, nor those of
+/// Returns true if hooks of `phases` may look at the file at `path`: none of them reads another phase's hooks, nor those of
 /// providers whose work plywood does; and what is copied onto the root is read when that is done.
 fn is_seen(element: &Element, path: &str, phases: &[Phase]) -> bool {
     match (path.split('/').next().unwrap_or_default(), phase_of(path)) {
@@ -162,7 +162,7 @@ fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, v
     tasks
 }
 
-/// Says whether a hook may write a list of things to fetch.
+/// Returns true if a hook may write a list of things to fetch.
 fn asks_for_sources(text: &[u8]) -> bool {
     String::from_utf8_lossy(text).contains("source-repository-")
 }
@@ -179,7 +179,7 @@ fn add_tools(request: &Request<'_>, hooks: &mut Hooks) {
     }
 }
 
-/// Says whether a hook on the host asks where the elements are.
+/// Returns true if a hook on the host asks where the elements are.
 fn looks_into_elements(hooks: &Hooks) -> bool {
     const ASKING: [&str; 5] = [
         "get_image_element_array",
@@ -213,7 +213,7 @@ fn add_machine_files(request: &Request<'_>, tasks: &mut Tasks) {
     }
 }
 
-/// Says whether a text has a mention: a variable, or another word.
+/// Returns true if a text has a mention: a variable, or another word.
 fn says(text: &[u8], mention: &str) -> bool {
     let is_there = || text.windows(mention.len()).any(|part| part == mention.as_bytes());
     mentions_variable(text, mention) || (mention.starts_with('.') && is_there())
@@ -257,7 +257,8 @@ fn add_fragments(
         let Fragment { name, mentions: own, .. } = &fragments[place];
         mentions.merge(own.clone());
         hooks.insert(format!("environment.d/{name}"), Arc::clone(sources[place]));
-        // The first reason is the one without the help of what it reads itself.
+        // Later rounds would find reasons that only follow from the mentions of this fragment
+        // itself.
         relevance.entry((*name).to_owned()).or_insert(why);
     }
 }
@@ -269,7 +270,7 @@ fn fragments_of(element: &Arc<Element>) -> impl Iterator<Item = (&Arc<Element>, 
     })
 }
 
-/// Says whether a variable's value names the input file `name`: alone, in a list, an assignment, a path or a URL.
+/// Returns true if a variable's value names the input file `name`: alone, in a list, an assignment, a path or a URL.
 fn names_file(value: &str, name: &str) -> bool {
     let separates = |c: char| c.is_whitespace() || matches!(c, ',' | '=' | ';' | '/' | ':');
     value.split(separates).any(|word| word == name)
