@@ -80,7 +80,8 @@ impl BootStage<'_> {
         }
     }
 
-    /// Whoever describes a disk may have another boot loader: only the element `bootloader` asks for GRUB there.
+    /// Makes a described disk bootable. Its author may want another boot loader, so GRUB is installed only if the image has the
+    /// element `bootloader`.
     fn install_on_described(
         &self,
         firmware: &BTreeSet<Firmware>,

@@ -135,7 +135,7 @@ impl Builder<'_> {
     }
 }
 
-/// Says whether hooks of the final stage look for the devices of a disk: they do not go without one.
+/// Returns true if hooks of the final stage look for the devices of a disk: they do not go without one.
 pub fn hooks_look_at_disk(plan: &Plan) -> bool {
     DiskUnderHooks::WANTING.iter().any(|word| final_tasks(plan).mention(word))
 }

@@ -10,7 +10,7 @@ use crate::plan::{
 };
 use crate::port::{HostFiles, HostOpen, HostOpens};
 
-/// What the texts of a job may do.
+/// How much the texts of a job can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Language {
     /// Work on variables alone: [`is_pure_shell`](crate::element::is_pure_shell).
@@ -45,6 +45,7 @@ impl<'a> Witness<'a> {
     pub(super) fn begin(&self, hook: &str, texts: &[&[u8]], language: Language) {
         let mut seen = self.seen.borrow_mut();
         let seen = seen.get_or_insert_default();
+        // The first look counts: names that appear while the step runs make the next look-up a miss.
         if language == Language::Any && seen.names.is_empty() {
             seen.names = self.host.names();
         }
@@ -65,7 +66,8 @@ impl<'a> Witness<'a> {
         let Some(seen) = seen.as_mut() else { return };
         seen.gap = seen.gap.take().or(gap);
         for HostOpen { path, aspect, stamp } in files {
-            // The trace has the file's own path, and not the link that may have led there.
+            // The trace has the file's own path. A link that led there may be turned to another
+            // file, and this file stay the same.
             directories_with_links(&path).for_each(|above| self.look(seen, above, Aspect::Links, hook));
             if seen.reads.contains_key(&(path.clone(), aspect)) {
                 continue;
@@ -95,7 +97,7 @@ impl<'a> Witness<'a> {
             return;
         }
         let found = self.host.observe(path, aspect);
-        // Where nothing is, one aspect is enough to notice what appears.
+        // If the path does not exist, the aspect `Entry` alone notices that it appears.
         if found.is_some() || aspect == Aspect::Entry {
             let stamp = found.as_ref().filter(|found| found.is_settled).and_then(|found| found.stamp.clone());
             let (digest, by) = (found.map(|found| found.digest), hook.to_owned());
@@ -117,7 +119,7 @@ pub(super) fn misses(step: &Step, record: &Record, host: &dyn HostFiles) -> Vec<
     }
 }
 
-/// Returns a change as a reason. What this user may not read looks like a change, and may be none.
+/// Returns a change as a reason. A path that this user may not read looks changed, whether or not it is.
 fn reason(change: HostChange, host: &dyn HostFiles) -> Miss {
     match host.hidden(&change.path, change.aspect) {
         Some(path) => {

@@ -49,7 +49,7 @@ pub enum Prospect {
     },
 }
 
-/// Says for each step of `plan` what a build would do. Reads the store, asks registries, runs nothing, writes nothing.
+/// Returns for each step of `plan` what a build would do. Reads the store and asks registries; runs and writes nothing.
 ///
 /// A miss is explained by what the store has and by what registries have of the image's last published build.
 pub fn forecast(

@@ -105,7 +105,7 @@ impl JobRun<'_> {
         }
     }
 
-    /// Says of a job that the user stopped which one it was, and how long it ran.
+    /// Adds to the error of a job that the user stopped which job it was, and how long it ran.
     fn until(
         &self,
         phase: &str,

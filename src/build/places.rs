@@ -17,7 +17,8 @@ const CACHE: &str = "dib";
 /// What they see as `DIB_LOCKFILES`, likewise.
 const LOCKS: &str = "dib-lockfiles";
 
-/// Whose files to lock are those of a directory of the caller, which any image may use.
+/// The lock directory of builds whose cache is a directory of the caller: any image may use that cache, so all of them have to
+/// lock the same files.
 const SHARED: &str = "shared";
 
 /// Directories of the host that programs need to write to: those of container engines, which elements call that start from a
@@ -101,16 +102,15 @@ impl Places {
         }
     }
 
-    /// Returns the files that hooks on the host have left beside the image or where they start, unless these are directories of the
-    /// caller.
-    pub(super) fn left_to_nobody(&self) -> BTreeSet<LeftState> {
+    /// Returns the files that hooks on the host have left beside the image or in their working directory. If these are directories
+    /// of the caller, there are none.
+    pub(super) fn unclaimed(&self) -> BTreeSet<LeftState> {
         let mut states = BTreeSet::new();
         if self.surroundings.is_none() {
-            let directories = [Some(&self.work), self.beside.as_ref().map(|(path, _)| path)];
-            directories
-                .into_iter()
-                .flatten()
-                .for_each(|directory| add_states(directory, directory, &mut states));
+            let beside = self.beside.as_ref().map(|(path, _)| path);
+            for directory in [&self.work].into_iter().chain(beside) {
+                add_states(directory, directory, &mut states);
+            }
         }
         states
     }
@@ -175,7 +175,8 @@ impl Places {
 /// A file that a hook has left: its path, size and time.
 pub(super) type LeftState = (PathBuf, u64, Option<SystemTime>);
 
-/// Adds the files below `directory`, by their paths from `top`. What cannot be read is left out: it is for a warning alone.
+/// Adds the files below `directory`, by their paths from `top`. Files that cannot be read are left out: the states only serve a
+/// warning.
 fn add_states(directory: &Path, top: &Path, states: &mut BTreeSet<LeftState>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let (path, found) = (entry.path(), entry.metadata());

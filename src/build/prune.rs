@@ -17,7 +17,8 @@ pub struct Pruning {
 }
 
 impl Pruning {
-    /// Looks at everything that `repository` has. Whoever signed it: old is old. What is no step is left alone.
+    /// Looks at every manifest in `repository`. Age alone decides, whatever the signature. Manifests that are not steps are never
+    /// deleted.
     ///
     /// # Errors
     /// If the registry does not answer.

@@ -155,13 +155,12 @@ impl Publisher<'_> {
                 let base = ports.store.base_image(source, plan.architecture)?;
                 // Its manifest names these blobs, so no other encoding can stand in for them.
                 if let Some(damaged) = base.layers.iter().find(|layer| self.damaged.contains(&layer.blob)) {
-                    let (repository, digest) = (self.to.name().to_owned(), damaged.blob);
-                    return Err(RemoteError::KeepsDamaged { repository, step: step.name.clone(), digest });
+                    return Err(self.keeps_damaged(step, damaged.blob));
                 }
                 (base.layers, Some(base.config))
             }
             None => {
-                let held = record.diff_ids.iter().map(|diff_id| self.held(diff_id, encoding));
+                let held = record.diff_ids.iter().map(|diff_id| self.held(step, diff_id, encoding));
                 (held.collect::<Result<Vec<_>, _>>()?, None)
             }
         };
@@ -174,19 +173,25 @@ impl Publisher<'_> {
         Ok(Entry { name: step.name.clone(), manifest, new: Some(shared), blobs })
     }
 
-    /// Returns a layer with a blob that the repository can serve.
-    fn held(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
+    /// Returns a layer of `step` with a blob that the repository can serve.
+    fn held(&self, step: &Step, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, RemoteError> {
         let held = self.blobs.held(diff_id, encoding)?;
         if !self.damaged.contains(&held.blob) {
             return Ok(held);
         }
+        // Encoding takes time, so blobs that the store has come first.
         for other in [Encoding::Zstd, Encoding::Gzip, Encoding::None] {
             let layer = self.blobs.encoded(diff_id, other)?;
             if !self.damaged.contains(&layer.blob) {
                 return Ok(layer);
             }
         }
-        Ok(held)
+        // A manifest that names the damaged blob would look published, and no machine could use it.
+        Err(self.keeps_damaged(step, held.blob))
+    }
+
+    fn keeps_damaged(&self, step: &Step, digest: Digest) -> RemoteError {
+        RemoteError::KeepsDamaged { repository: self.to.name().to_owned(), step: step.name.clone(), digest }
     }
 
     fn send(&self, entries: &[Entry]) -> Result<(), RemoteError> {

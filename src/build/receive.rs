@@ -83,6 +83,8 @@ impl Builder<'_> {
         let mut unavailable = Unavailable::new();
         for (layer, result) in layers.values().zip(fetched) {
             if let Err(error) = result {
+                // This build makes the layer again. A publisher has to know that the registry would
+                // keep its damaged blob.
                 if let Some(digest) = error.damaged_blob() {
                     self.registries.note_damage(registry, digest);
                 }

@@ -215,7 +215,7 @@ impl<'a> Registries<'a> {
         self.known().damaged.insert((registry, blob));
     }
 
-    /// Returns the blobs that the repository `name` is known to hold in damaged copies.
+    /// Returns the blobs of which the repository `name` has served damaged copies to this process.
     pub fn damaged_in(&self, name: &str) -> BTreeSet<Digest> {
         let known = self.known();
         let there = known.damaged.iter().filter(|(place, _)| self.from[*place].name() == name);
@@ -255,7 +255,8 @@ impl<'a> Registries<'a> {
     fn last_published(&self, registry: &dyn RemoteCache, plan: &Plan) -> Vec<Record> {
         let index = registry.manifests(&[image_tag(&plan.image).into()]).into_iter().next();
         let Some(Ok(Some(index))) = index else { return Vec::new() };
-        // An index of a stranger may name thousands of manifests: of each step, one explains.
+        // An index may come from somebody else and name thousands of manifests. One for each step
+        // is enough to explain a miss.
         let published: BTreeMap<_, _> =
             StepIndex::parse(&index).unwrap_or_default().steps.into_iter().collect();
         let named = plan.steps.iter().filter_map(|step| published.get(&step.name));

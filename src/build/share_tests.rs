@@ -398,40 +398,42 @@ fn a_step_that_changes_nothing_is_shared_too() {
     assert_eq!((found(&steps), steps[2].diff_ids.len()), (all("input"), 0));
 }
 
-#[test]
-fn a_base_of_layers_comes_with_its_config() {
+/// Imports a base of one layer into the store of `machine`. Returns its layer, its config, and the plan of an image on it.
+fn on_imported_base(machine: &Machine) -> (DiffId, Vec<u8>, Plan) {
     let layer = DiffId::new(Digest::of("base layer"));
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [layer] },
     });
+    let config = serde_json::to_vec(&config).unwrap();
+    machine.world.import("base layer", config.clone());
     let mut image = image("");
     image.base_mut().source =
         crate::distro::BaseSource::Stored { digest: Digest::of("manifest"), reference: None };
-    let (plan, a) = (image.plan(), Machine::with_key(1));
-    a.world.import("base layer", serde_json::to_vec(&config).unwrap());
+    (layer, config, image.plan())
+}
+
+fn base_of(machine: &Machine, plan: &Plan) -> crate::port::BaseImage {
+    let store: &dyn crate::port::LayerStore = &machine.world;
+    store.base_image(plan.steps[0].imported_base().unwrap(), plan.architecture).unwrap()
+}
+
+#[test]
+fn a_base_of_layers_comes_with_its_config() {
+    let a = Machine::with_key(1);
+    let (layer, config, plan) = on_imported_base(&a);
     let shelf = published(&plan, &a);
     let b = Machine::with_key(1);
     assert_eq!(b.build(&plan, &shelf), all("input"));
-    let store: &dyn crate::port::LayerStore = &b.world;
-    let base = store.base_image(plan.steps[0].imported_base().unwrap(), plan.architecture).unwrap();
-    assert_eq!((base.diff_ids(), base.config), (vec![layer], serde_json::to_vec(&config).unwrap()));
+    let base = base_of(&b, &plan);
+    assert_eq!((base.diff_ids(), base.config), (vec![layer], config));
 }
 
 #[test]
 fn a_damaged_blob_of_a_base_is_named_instead_of_published_as_if_it_were_whole() {
-    let layer = DiffId::new(Digest::of("base layer"));
-    let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [layer] },
-    });
-    let mut image = image("");
-    image.base_mut().source =
-        crate::distro::BaseSource::Stored { digest: Digest::of("manifest"), reference: None };
-    let (plan, a) = (image.plan(), Machine::new());
-    a.world.import("base layer", serde_json::to_vec(&config).unwrap());
+    let a = Machine::new();
+    let (_, _, plan) = on_imported_base(&a);
     let steps = a.world.stack(&plan).unwrap();
-    let store: &dyn crate::port::LayerStore = &a.world;
-    let base = store.base_image(plan.steps[0].imported_base().unwrap(), plan.architecture).unwrap();
-    let (policy, blob) = (Policy::default(), base.layers[0].blob);
+    let (policy, blob) = (Policy::default(), base_of(&a, &plan).layers[0].blob);
     let shelf = Shelf::default();
     let publisher = Publisher {
         to: &shelf,

@@ -287,7 +287,7 @@ impl Builder<'_> {
     /// Warns of what registries have for a step that has to be made all the same, and says why it is not used.
     fn tell_refusals(&self, step: &Step, stack: &[DiffId]) {
         let refused = self.registries.refusals(step, Some(stack));
-        // Of a layer that cannot be used, the user was warned when it was fetched.
+        // The user was warned of a layer that cannot be used when it was fetched.
         for refused in refused.iter().filter(|refused| !matches!(refused.why, Refusal::Layer { .. })) {
             let message = format!("step `{}`: {refused}", step.name);
             self.ports.events.emit(Event::Warning { message: &message });
@@ -349,7 +349,9 @@ impl Builder<'_> {
         root: Box<dyn Root>,
         mut error: BuildError,
     ) -> BuildError {
-        // A root that is dropped is unmounted, too. To close it may fail, and cost time for directories that were moved.
+        // A root that is dropped is unmounted, too, and `root` is dropped before `workspace`, which
+        // has its directories. Closing it could fail, and would copy each directory that was moved,
+        // for a layer that is thrown away.
         let Some((phase, task)) = error.failed_task().filter(|_| self.on_failure == OnFailure::Keep) else {
             return error;
         };
@@ -488,7 +490,7 @@ pub(super) fn find(sources: &Sources<'_>, step: &Step, stack: &[DiffId]) -> Resu
         }
     }
     Ok(registries.find(step, stack, host).map(|(offer, found)| {
-        // Of a record that somebody else wrote, only the layers and the evidence are kept.
+        // Only the layers and the evidence of a record that somebody else wrote are kept.
         let record = step.record(&offer.step.record.image, stack, offer.diff_ids());
         let record = Record { evidence: offer.step.record.evidence.clone(), ..record };
         Hit { record, found, offer: Some(offer) }

@@ -362,24 +362,25 @@ impl StepRun<'_> {
         let mut job = self.job(root, view_of(task.phase), vec![hook], environment.clone())?;
         let texts: Vec<_> = self.tasks.texts_around(&path).collect();
         self.trace(&mut job, &path, &texts, Language::Any);
-        let before = self.left_to_nobody();
+        let before = self.unclaimed();
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         self.witness.end(&path, root.take_host_opens());
         self.warn_of_lost(&path, &before);
         outcome.success().map_err(|outcome| self.hook_failed(task, outcome))
     }
 
-    fn left_to_nobody(&self) -> BTreeSet<LeftState> {
+    fn unclaimed(&self) -> BTreeSet<LeftState> {
         match self.jobs.step {
-            Step::FINAL => self.places.left_to_nobody(),
-            // Of other steps, layers keep it.
+            Step::FINAL => self.places.unclaimed(),
+            // Layers keep the files of all other steps.
             _ => BTreeSet::new(),
         }
     }
 
-    /// Warns of what a hook of the final stage has left beside the image where that is in no layer and no directory of the caller.
+    /// Warns of files that a hook of the final stage has left beside the image: they get neither into a layer nor into a directory
+    /// of the caller.
     fn warn_of_lost(&self, hook: &str, before: &BTreeSet<LeftState>) {
-        let after = self.left_to_nobody();
+        let after = self.unclaimed();
         let lost: Vec<_> =
             after.difference(before).map(|(path, ..)| format!("`{}`", path.display())).collect();
         if !lost.is_empty() {
@@ -402,7 +403,8 @@ impl StepRun<'_> {
             }
             return Ok(start);
         }
-        // Hooks have made the others, from whatever they have read.
+        // Fragments that hooks have added are not among the texts below, and may hold anything that
+        // these hooks have read.
         let is_known = added.is_empty();
         let hooks = hooks_path(phase.place());
         let fragments = self.fragments(phase, added).map(|name| format!("{hooks}/environment.d/{name}"));
