@@ -135,7 +135,7 @@ impl Walk<'_> {
         if !has_holes(&stat) {
             reserve(&to, stat.st_size as u64)?;
         }
-        // Nobody receives once every filler has failed; what they say counts.
+        // The send fails once every filler has failed. Their errors are reported.
         let _ = self.files.send(Unfilled { from, to, stat, path: self.source.join(path) });
         Ok(())
     }

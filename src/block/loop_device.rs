@@ -121,7 +121,7 @@ pub fn try_loop_device(directory: &Path) -> io::Result<()> {
     LoopDevice::attach(&file, Extent { offset: 0, bytes: TRIED_BYTES }, SectorSize::B512).map(drop)
 }
 
-/// Waits until no file system uses the block device at `path`, `limit` at most; says whether that is so.
+/// Waits until no file system uses the block device at `path`, `limit` at most. Returns true if none does.
 ///
 /// After an unmount here, mount namespaces of processes that have just been killed may hold the file system a moment longer.
 /// Until the kernel has torn them down, not everything is written. Then it is, to the backing file: the last user of a block

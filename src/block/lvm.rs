@@ -13,7 +13,7 @@ use crate::disk::{Layout, Lvm, LvmCommand};
 use crate::exec::{ExecError, Program, Run};
 use crate::port::DiskError;
 
-/// How the device mapper is talked to.
+/// The control node of the device mapper.
 const CONTROL: &str = "/dev/mapper/control";
 
 /// Returns true if the kernel has the device mapper. Logical volumes need it.
@@ -21,8 +21,8 @@ pub fn has_device_mapper() -> bool {
     is_served(Path::new(CONTROL))
 }
 
-/// Returns true if the kernel has a driver for a device. That there is a node says nothing: programs make it themselves, and
-/// where the driver is a module, opening the node is what loads it.
+/// Returns true if the kernel has a driver for a device. The node alone proves nothing: programs make it themselves, and
+/// opening it loads the driver where that is a module.
 fn is_served(device: &Path) -> bool {
     match File::open(device) {
         Ok(_) => true,

@@ -42,7 +42,8 @@ impl DiskWriter for LoopWriter {
     }
 
     fn ask_for_space(&self, content: Content, raw: &Path) -> Result<(), DiskError> {
-        // The lesser of the two: a file whose blocks are few has holes, and small files are counted as whole blocks.
+        // The smaller of the two: files with few blocks have holes, and each small file counts as a
+        // whole block.
         let needed_bytes = content.bytes.min(content.blocks.saturating_mul(BLOCK_BYTES));
         let (path, free_bytes) = free_space(raw)?;
         match free_bytes < needed_bytes {

@@ -99,7 +99,7 @@ pub struct LvmCommand {
 }
 
 impl Lvm {
-    /// Says whether there is none.
+    /// Returns true if the disk has no logical volumes.
     pub fn is_empty(&self) -> bool {
         self.physical.is_empty() && self.groups.is_empty() && self.logical.is_empty()
     }

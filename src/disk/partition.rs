@@ -48,7 +48,7 @@ pub enum BootFlag {
 }
 
 impl Partition {
-    /// Says whether this is a partition of a GPT for this purpose.
+    /// Returns true if this is a partition of a GPT for this purpose.
     pub fn is(&self, wanted: PartitionKind) -> bool {
         matches!(self.entry, PartitionEntry::Gpt { kind, .. } if kind == wanted)
     }

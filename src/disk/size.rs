@@ -25,8 +25,8 @@ impl ByteSizeError {
     }
 }
 
-/// The largest disk: beyond this, ext4 cannot keep the descriptors of its block groups in one of them. A size above it is a unit
-/// gone wrong.
+/// The largest disk. Above it, the descriptors of ext4's block groups do not fit into one block group. A larger size is probably a
+/// wrong unit.
 pub const LARGEST_DISK: ByteSize = ByteSize(256 << 40);
 
 const UNITS: &[(&str, u64)] = &[

@@ -69,13 +69,13 @@ pub enum DiskSize {
     Given(ByteSize),
 }
 
-/// A text that is no size of a disk.
+/// A text that is not a size of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiskSizeError {
-    /// It is no size.
+    /// It is not a size.
     #[error(transparent)]
     Size(#[from] ByteSizeError),
-    /// No file system holds so much.
+    /// It is above [`LARGEST_DISK`].
     #[error("`{0}` is too large for a disk: {LARGEST_DISK} at most")]
     TooLarge(String),
 }

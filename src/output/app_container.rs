@@ -7,7 +7,7 @@ use crate::oci::canonical_json;
 /// Version of the specification that the manifest follows.
 const VERSION: &str = "0.8.11";
 
-/// Returns the manifest of an image that nobody wrote one for: its name and the machines it is for.
+/// Returns the manifest of an image whose project has none: its name and its platform.
 ///
 /// Source: App Container specification, `aci.md`, "Image Manifest Schema".
 pub fn app_container_manifest(name: &str, architecture: &str) -> Vec<u8> {

@@ -147,6 +147,7 @@ impl KnownClusters {
         let kept = &self.files[*number];
         let mut bytes = vec![0; cluster.length as usize];
         kept.file.read_exact_at(&mut bytes, cluster.offset).ok()?;
+        // A wrong cluster would get into the disk unseen, so a damaged one is compressed again.
         let is_sound = crc32fast::hash(&bytes) == cluster.checksum;
         is_sound.then(|| {
             kept.found.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +170,7 @@ impl KnownClusters {
     fn take_stock(&self) -> u64 {
         let used = self.files.iter().filter(|kept| kept.found.load(Ordering::Relaxed) > 0);
         used.map(|kept| {
-            // Who may not write to a cache still may use it.
+            // Failing to set the time only makes the file look older.
             let _ = kept.file.set_modified(SystemTime::now());
             kept.found.load(Ordering::Relaxed)
         })

@@ -81,10 +81,10 @@ pub fn write_oci_layout(
     Ok(Written { path: target.path(), bytes, digest: Digest::of(&manifest) })
 }
 
-/// Fails if an OCI layout could not be put in place at `target`, now.
+/// Fails if an OCI layout cannot be written to `target` now.
 ///
 /// # Errors
-/// [`OutputError::Occupied`] if a directory there is no layout.
+/// [`OutputError::Occupied`] if a directory there is not an OCI layout.
 pub fn check_oci_layout(target: &Destination) -> Result<(), OutputError> {
     Old::open(target).map(drop)
 }

@@ -57,7 +57,7 @@ impl Converter {
         format: DiskFormat,
     ) -> Result<Written, OutputError> {
         if matches!(format, DiskFormat::Raw | DiskFormat::Vhd) {
-            // Others compress, nobody knows how well.
+            // The other formats compress, by an unknown factor.
             destination.ask_for_space(data_bytes(raw)?)?;
         }
         let pending = destination.pending()?;

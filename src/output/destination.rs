@@ -66,15 +66,17 @@ impl Destination {
         Ok(Self::new(&directory, &file))
     }
 
-    /// Fails if a file could not be put in place here, now.
+    /// Fails if a file cannot be written here now. A build asks before it starts, so that it does not fail after an hour.
     ///
     /// # Errors
-    /// [`OutputError::Directory`], [`OutputError::Io`] if nobody can write to the directory.
+    /// [`OutputError::Directory`], [`OutputError::Io`] if no file can be created in the directory.
     pub fn check(&self) -> Result<(), OutputError> {
         let status = self.directory.status(&self.file).map_err(io_error("examine", &self.path()))?;
         if status.is_some_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory) {
             return Err(OutputError::Directory { path: self.path() });
         }
+        // Creates a file without a name and drops it: only an attempt shows a read-only file system
+        // or a quota.
         self.pending().map(drop)
     }
 

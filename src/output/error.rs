@@ -19,14 +19,14 @@ pub enum OutputError {
         /// Why it failed.
         source: io::Error,
     },
-    /// The place of a result is taken by something that is none.
-    #[error("`{}` is no OCI image layout, and would be replaced by one", path.display())]
+    /// A directory that is not an OCI layout is at the path of the result.
+    #[error("cannot write an OCI image layout to `{}`: the directory there is not one", path.display())]
     Occupied {
         /// The directory.
         path: PathBuf,
     },
     /// A directory has the name of a file.
-    #[error("`{}` is a directory, and a file is to be written there", path.display())]
+    #[error("cannot write the file `{}`: a directory has that name", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,

@@ -91,7 +91,8 @@ pub(super) fn pack(
         let reader = scope.spawn(move || {
             read_batches(raw, packing, |batch| {
                 let (reply, result) = sync_channel(1);
-                // Both fail once the consumer has given up, which then says why.
+                // The channel comes first: the consumer takes batches in this order. Both sends
+                // fail once it has given up.
                 !interrupt.load(Ordering::Relaxed)
                     && in_order.send(result).is_ok()
                     && batches.send((batch, reply)).is_ok()
@@ -101,7 +102,7 @@ pub(super) fn pack(
             let (first, clusters) = result.recv().map_err(io::Error::other)??;
             (first..).zip(clusters).try_for_each(|(number, cluster)| consume(number, cluster))
         });
-        // The reader may wait for room in this channel; gone, it lets the reader go.
+        // The reader may be waiting for space in this channel, and would wait forever.
         drop(packed);
         let read = reader.join().expect("reading does not panic");
         if interrupt.load(Ordering::Relaxed) {
@@ -151,7 +152,7 @@ fn run_packer(packing: Packing<'_>, batches: &Mutex<Receiver<(Batch, SyncSender<
         let Ok((batch, reply)) = next else { return };
         let clusters = packer.as_mut().map_err(|error| io::Error::new(error.kind(), error.to_string()));
         let clusters = clusters.and_then(|packer| packer.pack_batch(&batch.bytes, packing.cluster_bytes));
-        // Nobody listens once the consumer has given up.
+        // The send fails once the consumer has given up.
         let _ = reply.send(clusters.map(|clusters| (batch.first_cluster, clusters)));
     }
 }
@@ -225,7 +226,7 @@ fn deflate(compress: &mut Compress, cluster: &[u8]) -> io::Result<Option<Vec<u8>
     Ok((status == Status::StreamEnd).then_some(compressed))
 }
 
-/// Says whether every byte is zero; by blocks, which compilers turn into wide instructions.
+/// Returns true if every byte is zero. Compares by blocks, which compilers turn into wide instructions.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(128).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }

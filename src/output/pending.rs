@@ -155,7 +155,7 @@ pub fn write_file(directory: &Directory, name: &OsStr, content: &[u8]) -> Result
     pending.commit()
 }
 
-/// Removes what writers left that were killed: temporary names that nobody has locked.
+/// Removes the temporary files of killed writers: those without a lock.
 fn sweep(directory: &Directory) -> io::Result<()> {
     let names = directory.names()?;
     let is_part = |name: &&OsString| {
@@ -163,7 +163,8 @@ fn sweep(directory: &Directory) -> io::Result<()> {
         name.starts_with(PART.0.as_bytes()) && name.ends_with(PART.1.as_bytes())
     };
     for name in names.iter().filter(is_part) {
-        // Another user's are none of ours, and neither is what is no plain file.
+        // A file that cannot be opened belongs to another user, and only plain files are temporary
+        // ones.
         let Ok(file) = directory.open_regular(name) else { continue };
         if claim(directory, name, &file)? {
             directory.remove(

@@ -19,7 +19,7 @@ pub fn write_squashfs(root: &Path, destination: &Destination, time: i64) -> Resu
     destination.publish(pending)
 }
 
-/// Returns the arguments of mksquashfs. What a kernel shows in `proc` and `sys` is nobody's content.
+/// Returns the arguments of mksquashfs. The content of `proc` and `sys` comes from the kernel and is left out.
 fn arguments(root: &Path, target: &Path, time: i64) -> Vec<OsString> {
     let time = time.to_string();
     let options = ["-comp", "xz", "-noappend", "-no-recovery", "-no-progress", "-quiet", "-mkfs-time", &time];

@@ -1,4 +1,4 @@
-//! The keys of a node, taken one by one. What is left over nobody reads.
+//! The keys of a node, taken one by one. A key that is left over is an error.
 
 use super::document::{Item, Value};
 use super::fault::{Fault, Position, Problem};

@@ -67,7 +67,7 @@ impl BlockDevices {
         Ok(Self { file: file.to_owned(), description, parameters: parameters.clone() })
     }
 
-    /// Says whether the disk has logical volumes, for which the kernel needs the device mapper.
+    /// Returns true if the disk has logical volumes, for which the kernel needs the device mapper.
     pub fn has_volumes(&self) -> bool {
         !self.description.volumes.is_empty()
     }

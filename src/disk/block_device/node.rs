@@ -117,8 +117,9 @@ impl LocalLoop {
     }
 }
 
-/// Reads a size, which no disk can exceed.
+/// Reads a size, of at most [`LARGEST_DISK`].
 fn bytes(word: &Word) -> Result<u64, Fault> {
+    // The sum of a few sizes below this limit never overflows.
     match parse_bytes(&word.text).map_err(|error| word.at.fault(error.into()))? {
         large if large > LARGEST_DISK.bytes() => {
             Err(bad(word, "a size of a disk", format!("{LARGEST_DISK}iB at most")))

@@ -88,8 +88,8 @@ impl Default for RootParameters {
     }
 }
 
-/// Returns a number of GiB without its unit, if it has one. diskimage-builder takes whatever follows the number, so that
-/// `500M` is 500 GiB there; other units are refused here.
+/// Returns a number of GiB without its unit, if it has one. diskimage-builder ignores all text after the number, so that `500M` is
+/// 500 GiB there. Other units are refused here.
 fn without_unit(value: &str) -> &str {
     let unit = ["GiB", "GB", "G"].into_iter().find_map(|unit| value.strip_suffix(unit));
     unit.unwrap_or(value).trim_end()
@@ -113,7 +113,9 @@ impl RootParameters {
         let number = |variable| parsed(variable, |value| value, "a number");
         let elements = text("IMAGE_ELEMENT").unwrap_or_default();
         let size_gibibytes = parsed(SIZE, without_unit, "GiB, such as `5` or `2.5`")?;
-        if size_gibibytes.is_some_and(|size| size > (LARGEST_DISK.bytes() >> 30) as f64) {
+        const LARGEST: u64 = LARGEST_DISK.bytes() >> 30;
+        const { assert!(LARGEST == 262_144, "the error below names this size") };
+        if size_gibibytes.is_some_and(|size| size > LARGEST as f64) {
             let value = owned(SIZE).unwrap_or_default();
             return Err(ParameterError { variable: SIZE, value, expected: "262144 GiB at most" });
         }
@@ -245,7 +247,7 @@ mod tests {
             (&[("DIB_JOURNAL_SIZE", "128")], FsType::EXT4, 1_631_104),
             (&[("DIB_IMAGE_SIZE", "5")], FsType::EXT4, 5 << 20),
             (&[("DIB_IMAGE_SIZE", "2.5")], FsType::Xfs, 2_621_440),
-            // As calls of diskimage-builder have it.
+            // Callers of diskimage-builder often write the unit.
             (&[("DIB_IMAGE_SIZE", "2.5G")], FsType::Xfs, 2_621_440),
             (&[("DIB_IMAGE_SIZE", "5 GiB")], FsType::EXT4, 5 << 20),
             (&[("DIB_IMAGE_EXTRA_SIZE", "100")], FsType::EXT4, 1_067_968),
