@@ -61,18 +61,18 @@ impl BreakPoints {
         self.points.get(&point(moment)).map(String::as_str)
     }
 
-    /// Says whether there is one.
+    /// Returns true if there is one.
     pub fn any(&self) -> bool {
         !self.points.is_empty()
     }
 
-    /// Says whether the build stops before or after a phase: a point would be missed if hooks did not run because their layer
+    /// Returns true if the build stops before or after a phase: a point would be missed if hooks did not run because their layer
     /// is there.
     pub fn await_phase(&self, phase: Phase) -> bool {
         [Moment::Before(phase), Moment::After(phase)].into_iter().any(|moment| self.at(moment).is_some())
     }
 
-    /// Says whether it stops where, element by element, there is no one moment: before or after a phase of which each element has
+    /// Returns true if it stops where, element by element, there is no one moment: before or after a phase of which each element has
     /// its part.
     pub fn need_phase_order(&self) -> bool {
         let shared = Phase::of_class(PhaseClass::Layer).filter(|phase| *phase != Phase::Root);

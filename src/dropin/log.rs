@@ -33,7 +33,7 @@ impl LogSettings {
     }
 }
 
-/// Says whether a line is in the log: what scripts do to their own tracing is not.
+/// Returns true if a line is in the log: what scripts do to their own tracing is not.
 pub fn is_shown(line: &str) -> bool {
     !line.contains("xtrace") && !line.contains("set +o")
 }

@@ -45,7 +45,7 @@ impl OutputType {
         }
     }
 
-    /// Says whether it is made of a disk. The images of elements that write their own have no such output.
+    /// Returns true if it is made of a disk. The images of elements that write their own have no such output.
     pub fn is_disk(&self) -> bool {
         match self {
             OutputType::File(format) => format.is_disk(),
@@ -54,13 +54,13 @@ impl OutputType {
         }
     }
 
-    /// Says whether it is an archive of the root file system, whatever that lies on.
+    /// Returns true if it is an archive of the root file system, whatever that lies on.
     pub fn is_archive(&self) -> bool {
         use OutputFormat::{Aci, Squashfs, Tar, Tgz};
         matches!(self, OutputType::File(Aci | Squashfs | Tar | Tgz))
     }
 
-    /// Says whether checksum files lie beside it.
+    /// Returns true if checksum files lie beside it.
     pub fn has_checksums(&self) -> bool {
         self.is_disk() || *self == OutputType::File(OutputFormat::Tgz)
     }

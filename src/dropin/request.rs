@@ -157,7 +157,7 @@ impl BuildRequest {
         self.variables.clone().into_iter().chain(own).collect()
     }
 
-    /// Says whether only what is made of layers is written: an element writes the image itself, or it is a ramdisk.
+    /// Returns true if only what is made of layers is written: an element writes the image itself, or it is a ramdisk.
     pub fn is_without_disk<'a>(&self, elements: impl IntoIterator<Item = &'a str>) -> bool {
         let mut elements = elements.into_iter();
         self.command == Command::RamdiskImageCreate || elements.any(|name| name == "no-final-image")

@@ -20,7 +20,8 @@ const SESSION: [&str; 29] = [
     "PAGER",
     "PWD",
     "SHLVL",
-    // By name: elements have options such as `SSH_DIR` and `SSH_USER`.
+    // Each by its whole name: elements have options such as `SSH_DIR` and `SSH_USER`, which hooks
+    // have to see.
     "SSH_AGENT_PID",
     "SSH_ASKPASS",
     "SSH_AUTH_SOCK",
@@ -38,7 +39,7 @@ const SESSION: [&str; 29] = [
     "VIRTUAL_ENV",
 ];
 
-/// Beginnings of the names of such variables: only those that nobody but shells, login managers and plywood uses.
+/// Beginnings of the names of such variables: only prefixes that elements do not use for their options.
 const SESSION_PREFIXES: [&str; 5] = ["BASH_", "DBUS_", "LC_", "PLYWOOD_", "XDG_"];
 
 /// Variables that are addressed to the command itself, or name places that hooks have by other names.
@@ -83,7 +84,7 @@ pub(super) fn for_hooks(caller: &Environment) -> Environment {
     given.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Says whether a shell takes it for a name: functions are exported under others.
+/// Returns true if a shell takes it for a name: functions are exported under others.
 fn is_name(name: &str) -> bool {
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     starts && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -99,7 +100,7 @@ pub(super) fn number(environment: &Environment, name: &str) -> Option<i64> {
     text(environment, name)?.trim().parse().ok()
 }
 
-/// Says whether a variable is set and not empty.
+/// Returns true if a variable is set and not empty.
 pub(super) fn flag(environment: &Environment, name: &str) -> bool {
     text(environment, name).is_some()
 }

@@ -42,7 +42,7 @@ fn parts_first(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     files
 }
 
-/// Says whether apt reads a file of a directory: it has one of these extensions or none.
+/// Returns true if apt reads a file of a directory: it has one of these extensions or none.
 fn is_read(file: &Path, extensions: &[&str]) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     match name.rsplit_once('.') {

@@ -26,7 +26,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Says `key` where serde says "field", and turns what would have been right into a hint.
+/// Replaces serde's "field" by `key`, and turns the names or the type that serde expected into a hint.
 fn explain(message: &str) -> (String, Option<String>) {
     if let Some((found, expected)) =
         message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
@@ -56,7 +56,12 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
         (expected, _) if expected == "a map" || expected.starts_with("struct ") => ("a table", None),
         (expected, _) => (expected, None),
     };
-    let found = found.replace("sequence", "a list").replace("map", "a table");
+    // Compared as a whole: the text of a value may have these words in it.
+    let found = match found {
+        "sequence" => "a list",
+        "map" => "a table",
+        value => value,
+    };
     (format!("invalid type: {found}, expected {expected}"), hint)
 }
 
@@ -79,7 +84,7 @@ mod tests {
     use crate::image::Project;
 
     /// File, what is wrong with it, what to try.
-    const CASES: [(&str, &str, Option<&str>); 31] = [
+    const CASES: [(&str, &str, Option<&str>); 32] = [
         ("[image.a]\nelemnts = []\n", "2:1: unknown key `elemnts`", Some("did you mean `elements`?")),
         (
             "[image.a]\nzzz = 1\n",
@@ -136,6 +141,11 @@ mod tests {
             "[image.a]\nelements = \"a\"\n",
             "2:12: invalid type: string \"a\", expected a list",
             Some("write `[\"a\"]`"),
+        ),
+        (
+            "[image.a]\nelements = \"bitmap\"\n",
+            "2:12: invalid type: string \"bitmap\", expected a list",
+            Some("write `[\"bitmap\"]`"),
         ),
         (
             "[image.a]\ndisk = { firmware = \"uefi\" }\n",

@@ -56,7 +56,8 @@ fn load_readme(root: &Path) -> Result<Option<String>, LoadError> {
 
 struct Walk<'a> {
     root: &'a Path,
-    /// Whether others may look into the element at all: with the umask 077 nothing is theirs, and no mode means anything.
+    /// Whether other users may look into the element at all. With the umask 077 they may read nothing, so that the modes of files
+    /// were not chosen.
     is_open: bool,
     files: BTreeMap<String, ElementFile>,
     restricted: BTreeSet<String>,
@@ -89,13 +90,15 @@ impl Walk<'_> {
             result => result.map_err(LoadError::io("read", &full))?,
         };
         let is_dir = metadata.is_dir();
+        // Walked as a directory of data, it would leave the element without the list that it seems
+        // to have.
         if is_dir && is_list(&path) && !path.contains('/') {
             return Err(LoadError::io("read", &full)(io::ErrorKind::IsADirectory.into()));
         }
         if !belongs_to_identity(&if is_dir { format!("{path}/") } else { path.clone() }) {
             return Ok(());
         }
-        // First: a digest of a file of gigabytes takes long.
+        // Checked before the file is read: the digest of a file of gigabytes takes long.
         if metadata.is_file() && !in_image && is_list(&path) && metadata.len() > MAX_TEXT_BYTES {
             return Err(LoadError::TooLarge { path: full, limit_bytes: MAX_TEXT_BYTES });
         }
@@ -105,11 +108,15 @@ impl Walk<'_> {
             kind if kind.is_file() => load_file(&full, mode_of(&metadata), in_image)?,
             _ => return Err(LoadError::Special { path: full }),
         };
+        // The image has the file with one of two modes, so that a private key would become readable
+        // there.
         if in_image && self.is_open && metadata.is_file() && metadata.permissions().mode() & OTHERS_READ == 0
         {
             self.restricted.insert(path.clone());
         }
         if !in_image && is_list(&path) {
+            // Readers of lists skip lines that they cannot decode: a package could be left out
+            // silently.
             let text = file.text.as_deref().unwrap_or_default();
             as_text(text).map_err(LoadError::io("read", &full))?;
         }
@@ -133,8 +140,8 @@ impl Walk<'_> {
     }
 }
 
-/// Decides on a symlink outside of `static/` that leads nowhere. Data can be left out. A list or a hook cannot: the image would
-/// lack what it asks for.
+/// Decides on a symlink outside of `static/` that leads nowhere. Data is left out. A list or a hook is an error, because the image
+/// would silently lack its packages or its work.
 fn dangling(path: &str, full: PathBuf) -> Result<(), LoadError> {
     let is_hook = path.split_once('/').is_some_and(|(dir, name)| {
         Phase::ALL.iter().any(|phase| phase.dir() == dir) && name.starts_with(|c: char| c.is_ascii_digit())
@@ -307,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_no_text_is_refused() {
+    fn a_list_that_is_not_text_is_refused() {
         let dir = element_dir(&[]);
         fs::write(dir.path().join("source-repository-x"), b"# caf\xe9\nx git /x https://h/x\n").unwrap();
         let Err(LoadError::Io { source, .. }) = load(&dir) else { panic!("its lines would be ignored") };

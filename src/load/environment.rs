@@ -20,7 +20,7 @@ const BASH: Program = Program { name: "bash", package: "bash" };
 /// Expands its argument as diskimage-builder does: wildcards are left alone, for `*` is a reference.
 const EXPAND: &str = "set -euf; eval echo $1";
 
-/// The name by which the shell that expands speaks of itself.
+/// The name of the expanding shell in its own messages.
 const EXPANDER: &str = "expand";
 
 /// Elements whose variables or lines a shell could not read.
@@ -107,7 +107,8 @@ fn fragment_at(fragments: &[(&str, &Arc<Element>)], path: &str) -> Option<(Eleme
     at.map(|(name, element)| (element.name.clone(), (*name).to_owned()))
 }
 
-/// Says which fragment it was that made the shell fail, and what it printed: the command line is the same for all of them.
+/// Returns the error of the fragment that made the shell fail, with its output. The command line would not tell: it is the same for
+/// all fragments.
 fn failed_fragment(fragments: &[(&str, &Arc<Element>)], error: ExecError) -> ShellError {
     let ExecError::Failed { exit, stderr, .. } = &error else { return ShellError::Environment(error) };
     let Some((path, printed)) = last_fragment(stderr) else { return ShellError::Environment(error) };
@@ -133,7 +134,8 @@ pub fn expand_line(
     Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
 }
 
-/// Says what the shell found wrong with a line: its own command line and place mean nothing to the user.
+/// Returns the error of a line that the shell rejected. The shell's own name and line number are removed from its message: they mean
+/// nothing to the user.
 fn unexpanded(element: &Element, line: SourceLine<'_>, error: ExecError) -> ShellError {
     let ExecError::Failed { stderr, .. } = error else { return ShellError::Shell(error) };
     let own = |text: &'_ str| {

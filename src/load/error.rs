@@ -136,7 +136,7 @@ impl LoadError {
 }
 
 fn no_project(dir: &Path) -> String {
-    // Without another directory's name, the nearest project upwards is taken.
+    // `.` is the default, for which the directories above were searched as well.
     match dir == Path::new(".") {
         true => format!("neither `.` nor a directory above it has a `{PROJECT_FILE}`"),
         false => format!("`{}` has no `{PROJECT_FILE}`", dir.display()),

@@ -67,6 +67,9 @@ pub(super) fn keep(
     let Some(kept) = place(root, HOOKS).filter(|_| !lines.is_empty()) else { return Ok(()) };
     fs::create_dir_all(&kept).map_err(LoadError::io("make directory", &kept))?;
     let path = kept.join(MOUNTS);
+    // A hook may have put a symlink there, through which this process would write to a file of the
+    // host.
+    remove_link(&path)?;
     fs::write(&path, lines).map_err(LoadError::io("write", &path))
 }
 
@@ -84,7 +87,7 @@ pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>
         restore_files(beside, place_left(root, BESIDE))?;
     }
     restore_files(dirs.hooks, place(root, HOOKS))?;
-    let noted = place(root, HOOKS).map(|kept| kept.join(MOUNTS)).filter(|path| path.is_file());
+    let noted = place(root, Path::new(HOOKS).join(MOUNTS)).filter(|path| path.is_file());
     let mounts = noted.map_or_else(|| Ok(Vec::new()), |path| read_mounts(&path))?;
     for mount in &mounts {
         let cache = dirs.cache.join(&mount.source);
@@ -146,7 +149,8 @@ fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Returns the mounts that are noted at `path`. The layer may be a stranger's: what leads out of the cache is none.
+/// Returns the mounts that are noted at `path`. The layer may be somebody else's, so a source that leads out of the cache is
+/// left out.
 fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, LoadError> {
     let text = fs::read_to_string(path).map_err(LoadError::io("read", path))?;
     let inside =
@@ -161,8 +165,8 @@ fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, LoadError> {
 fn place(root: &Path, name: impl AsRef<Path>) -> Option<PathBuf> {
     let tmp = root.join("tmp");
     let kept = tmp.join(&name);
-    // plywood reads and writes here as root, outside of the sandbox: a layer of somebody else, or a hook, could use a
-    // symlink in any part of the path to read or replace files of the host.
+    // plywood reads and writes here as root, outside of the sandbox. A hook, or a layer of somebody
+    // else, could use a symlink in any part of the path to read or replace files of the host.
     let mut parts = kept.ancestors().take(name.as_ref().components().count() + 1);
     (tmp.is_dir() && !parts.any(Path::is_symlink)).then_some(kept)
 }
@@ -479,6 +483,24 @@ mod tests {
         keep(&tasks, &[], dirs(&left, Some(&left)), &root).unwrap();
         forget_hooks(Phase::Install, &["50-x".to_owned()], &root).unwrap();
         assert_eq!(files_below(&outside).unwrap(), [Path::new("50-x")]);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_noted_mounts_is_neither_read_nor_written_through() {
+        let work = tempfile::tempdir().unwrap();
+        let [empty, root, outside] = ["empty", "root", "outside"].map(|name| work.path().join(name));
+        fs::create_dir(&empty).unwrap();
+        write(&outside, "pip\t/of-the-host\n");
+        let noted = root.join("tmp/in_target.d/cache-mounts.tsv");
+        fs::create_dir_all(noted.parent().unwrap()).unwrap();
+        symlink(&outside, &noted).unwrap();
+        let dirs = HostDirs { hooks: &empty, build: &empty, cache: &empty, work: &empty, beside: None };
+        assert_eq!(restore(dirs, &root).unwrap(), []);
+        let mount = CacheMount { source: "pip".to_owned(), target: "/tmp/pip".to_owned() };
+        keep(&Tasks::default(), std::slice::from_ref(&mount), dirs, &root).unwrap();
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "pip\t/of-the-host\n");
+        assert!(!noted.is_symlink());
+        assert_eq!(read_mounts(&noted).unwrap(), [mount]);
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl HostFiles for HostFileSystem {
         let digest = digest(Path::new(path), &found, aspect).ok()?;
         // A file that was written to meanwhile has a digest of neither state.
         let stamp = Some(before).filter(|before| self.stamp(path).as_ref() == Some(before));
-        if stamp.is_some() {
+        // A file that is not settled may change and keep its stamp: its digest must not be found
+        // again once it is.
+        if stamp.is_some() && is_settled {
             lock(&self.digests).insert(known, digest);
         }
         Some(Observation { digest, stamp, is_settled })
@@ -61,6 +63,7 @@ impl HostFiles for HostFileSystem {
 
     fn hidden(&self, path: &str, aspect: Option<Aspect>) -> Option<PathBuf> {
         let path = Path::new(path);
+        // Followed, too: the end of a link may lie in a directory that is closed to this user.
         if is_hidden(fs::symlink_metadata(path)) || is_hidden(fs::canonicalize(path)) {
             return Some(path.to_owned());
         }
@@ -98,9 +101,10 @@ fn is_settled(found: &Metadata) -> bool {
     age >= SETTLED_AFTER.as_secs() as i64
 }
 
-/// Says whether a path whose stamp is the same is the same in this aspect.
+/// Returns true if an equal stamp means that the path is the same in this aspect.
 fn stamp_tells(path: &Path, found: &Metadata, aspect: Aspect) -> bool {
-    // Images of file systems that are made by one recipe have the same times, whatever is in their files.
+    // Another file system may be mounted in the same place. Images of one recipe have the same
+    // sizes and times, whatever is in their files; only those are read-only.
     let is_writable = || statvfs(path).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::RDONLY));
     // A directory keeps its stamp when what is below it changes, and a link when a link that it leads through is turned.
     !found.is_symlink() && !matches!(aspect, Aspect::Listing | Aspect::Names) && is_writable()
@@ -148,12 +152,11 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
     }
 }
 
-/// Adds a path and what [`add_entry`] tells of it; nothing if there is nothing any more.
-fn add_path(hasher: &mut Hasher, path: &Path) -> Option<Metadata> {
-    let found = fs::symlink_metadata(path).ok()?;
+/// Adds a path and its entry, as [`add_entry`] does. Adds nothing if the path does not exist any more.
+fn add_path(hasher: &mut Hasher, path: &Path) {
+    let Ok(found) = fs::symlink_metadata(path) else { return };
     add(hasher, path.as_os_str().as_bytes());
     add_entry(hasher, path, &found);
-    Some(found)
 }
 
 /// Adds type, mode, owner, whether a file is empty, and link target.
@@ -169,16 +172,20 @@ fn add_entry(hasher: &mut Hasher, path: &Path, found: &Metadata) {
 
 /// Adds the extended attributes that a copy may take along.
 fn add_attributes(hasher: &mut Hasher, path: &Path) -> io::Result<()> {
-    let mut names = Vec::with_capacity(4096);
+    // The largest list and the largest value that the kernel has: a shorter buffer would make the
+    // file count as unreadable.
+    const LARGEST: usize = 64 << 10;
+    let mut names = Vec::with_capacity(LARGEST);
     match listxattr(path, spare_capacity(&mut names)) {
         Ok(_) => {}
         Err(Errno::NOTSUP) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
     let mut names: Vec<&[u8]> = names.split(|&byte| byte == 0).filter(|name| is_content(name)).collect();
+    // The kernel lists them in an order that depends on the file system and its history.
     names.sort_unstable();
     for name in names {
-        let mut value = Vec::with_capacity(64 << 10);
+        let mut value = Vec::with_capacity(LARGEST);
         getxattr(path, name, spare_capacity(&mut value))?;
         add(hasher, name);
         add(hasher, &value);

@@ -34,7 +34,7 @@ pub(super) fn input_file(path: PathBuf) -> Result<InputFile, LoadError> {
     Ok(InputFile { is_executable: is_executable(&path), path, digest, content: None })
 }
 
-/// Says whether this is a file that somebody may execute.
+/// Returns true if this is a file with an execute bit.
 pub(super) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_no_input() {
+    fn a_device_is_refused_as_an_input() {
         let files = [("zero".to_owned(), PathBuf::from("/dev/zero"))].into();
         let error = load_input_files(Path::new("."), &files).unwrap_err();
         let LoadError::Input { name, source } = &error else { panic!("{error}") };

@@ -67,6 +67,7 @@ pub fn load_machine_files(view: &MachineView<'_>) -> Vec<MachineFile> {
     for (name, value) in view.variables.iter().filter(|(name, _)| is_looked_at(name)) {
         for word in words(value) {
             let Some(named) = NamedFile::find(name, word, view.directory) else { continue };
+            // Such a directory is neither in a key nor shown to hooks.
             if named.holds_any(&outputs) {
                 continue;
             }
@@ -100,7 +101,7 @@ fn own_output(view: &MachineView<'_>) -> Vec<(u64, u64)> {
 }
 
 /// Returns the directories that the build itself writes to, without symlinks: the caller's, that of the image, and the others that
-/// `view` names. Of one that is not there yet, the nearest directory above counts.
+/// `view` names. For one that does not exist yet, the nearest directory above it counts.
 fn output_directories(view: &MachineView<'_>) -> Vec<PathBuf> {
     let image = view.variables.get(IMAGE).map(|image| view.directory.join(image));
     let beside = image.as_deref().and_then(Path::parent);
@@ -137,7 +138,7 @@ impl NamedFile {
     }
 
     /// Returns true if one of these directories is at or below it. A directory that the build writes to has another digest each
-    /// time, and nothing that stands on it would ever be found.
+    /// time, so that no step with it in its key would ever be a hit.
     fn holds_any(&self, outputs: &[PathBuf]) -> bool {
         let found = self.path.canonicalize().ok().filter(|_| self.entry.is_dir());
         found.is_some_and(|path| outputs.iter().any(|output| output.starts_with(&path)))
