@@ -33,7 +33,7 @@ pub enum BaseSource {
 }
 
 impl BaseSource {
-    /// Says whether the base comes as layers with an image config, not as a root file system that is made.
+    /// Returns true if the base comes as layers with an image config, not as a root file system that is made.
     pub fn comes_as_layers(&self) -> bool {
         match self {
             BaseSource::Mmdebstrap(_) => false,

@@ -32,14 +32,14 @@ pub fn parse_acquire(text: &str) -> Vec<Setting> {
     settings
 }
 
-/// Says whether jobs get a setting of the machine.
+/// Returns true if jobs get a setting of the machine.
 pub fn is_taken(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let parts = name.split("::").skip(1);
     !parts.into_iter().any(|part| NOT_TAKEN.iter().any(|(refused, _)| part == *refused))
 }
 
-/// Says whether the value of a setting is a file or directory of the machine.
+/// Returns true if the value of a setting is a file or directory of the machine.
 pub fn names_file(name: &str) -> bool {
     let last = name.rsplit("::").next().unwrap_or_default().to_ascii_lowercase();
     FILES.contains(&last.as_str())

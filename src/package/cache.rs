@@ -1,4 +1,4 @@
-//! Files that builds share: hard links where nobody writes, copies where a job may write.
+//! Files that builds share: hard links where nothing writes, copies where a job may write.
 //!
 //! Symbolic links are linked and copied as links. They are made in roots, and lead somewhere only there: nothing on the build host
 //! may open a file of these directories without looking at its type first.
@@ -108,7 +108,7 @@ pub(super) fn replace_file(from: &Path, to: &Path) -> Result<(), PackageError> {
 /// Renames the file `from`, if it exists, to `to`, and replaces any file of that name. Atomic.
 pub(super) fn move_file(from: &Path, to: &Path) -> Result<(), PackageError> {
     let renamed = fs::rename(from, to);
-    // Renaming does nothing if both are names of one file.
+    // Renaming does nothing, without an error, if both are names of one file.
     let _ = fs::remove_file(from);
     match renamed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("rename", from)(error)),
@@ -116,8 +116,8 @@ pub(super) fn move_file(from: &Path, to: &Path) -> Result<(), PackageError> {
     }
 }
 
-/// What replaces a shared file is prepared under this name, beside the session's own file. Names beside the shared file could
-/// meet: in containers that share a store, many processes have the number 1.
+/// The extension of a replacement for a shared file while it is prepared beside the session's own file. A name beside the shared file
+/// could not be made unique by the process id: in containers that share a store, many processes have the number 1.
 const NEXT: &str = "next";
 
 /// Makes the directory `to` hold exactly the files of `from`, in one step. If two processes do so at once, the second wins.

@@ -76,7 +76,6 @@ impl Downloads {
             if let Ok(name) = entry.file_name().into_string()
                 && is_package
                 // A hook may have put a link there, which would be followed on the build host.
-                // A hook may have put a link there, which would be followed on the build host.
                 && entry.file_type().is_ok_and(|kind| kind.is_file())
             {
                 new.insert(Download { name, digest: digest_of(&entry.path())? });
@@ -120,7 +119,8 @@ impl Downloads {
             let entry = entry.map_err(failed("read", to))?;
             let name = entry.file_name();
             let fits = name.to_str().and_then(|name| fitting.get(name));
-            // Two names of one inode have one state.
+            // A shown file is a second name of the shared inode, so that their states are equal.
+            // Digests need not be computed.
             let is_same = match fits {
                 Some(download) => FileState::of(&self.path(download))? == FileState::of(&entry.path())?,
                 None => false,
@@ -171,7 +171,7 @@ impl Download {
         Some(Self { name: name.to_owned(), digest: format!("sha256:{digest}").parse().ok()? })
     }
 
-    /// Returns false if the indices in `lists` name one of these files, and not with its digest alone.
+    /// Returns false if the indices in `lists` give one of these names another digest, or several.
     pub(super) fn all_fit(downloads: &BTreeSet<Self>, lists: &Path) -> Result<bool, PackageError> {
         let named = archives(lists, &packages(downloads))?;
         Ok(downloads.iter().all(|download| !named.contains_key(&download.name) || is_named(&named, download)))

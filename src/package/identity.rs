@@ -157,6 +157,7 @@ impl<'a> Root<'a> {
             let path = directory.join(&name);
             if INDEX_FILES.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
                 found.extend(self.inspect(&path)?.map(|(_, state)| (path, state)));
+            // Links may lead to directories, too. The number of levels ends a loop of them.
             } else if levels > 0 && !entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 self.find_index_files(&path, levels - 1, found)?;
             }
@@ -193,7 +194,7 @@ impl<'a> Root<'a> {
     fn inspect(&self, path: &Path) -> Result<Option<(Place, FileState)>, PackageError> {
         let Some(place) = self.place(path)? else { return Ok(None) };
         let metadata = fs::metadata(&place.path).map_err(failed("inspect", &self.path.join(path)))?;
-        // Hooks may have made devices and pipes, which would block whoever reads them.
+        // Hooks may have made devices and pipes: reading one could block for ever.
         Ok((metadata.is_file() || metadata.is_dir()).then(|| (place, FileState::from(&metadata))))
     }
 
@@ -231,6 +232,8 @@ impl<'a> Root<'a> {
 
     fn place(&self, path: &Path) -> Result<Option<Place>, PackageError> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        // In the root the hooks directory is an empty mount point: files that package sources name
+        // there are in another place.
         let (directory, path) = match (&self.hooks, path.strip_prefix(&View::Target.hooks()[1..])) {
             (Some(hooks), Ok(below)) if below == Path::new("") => (hooks, Path::new(".")),
             (Some(hooks), Ok(below)) => (hooks, below),
@@ -272,7 +275,9 @@ fn local_path(word: &str) -> Option<&str> {
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c.is_whitespace() || "\"';,=[]{}".contains(c))
+    // A keyring among the sources is not text. A path with a NUL byte would be an error, although
+    // no file can have it.
+    text.split(|c: char| c.is_whitespace() || "\0\"';,=[]{}".contains(c))
 }
 
 /// Returns an absolute path as one below the root.
@@ -354,6 +359,7 @@ mod tests {
     fn the_target_of_a_link_is_in_the_identity_and_nothing_outside_the_root() {
         let world = World::new();
         world.write("etc/apt/sources.list.d/long.list", &format!("deb /{} ./\n", "x".repeat(5000)));
+        world.write("etc/apt/sources.list.d/keyring.gpg", "\x01/a\0b\n");
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("secret"), "1").unwrap();
         world.write("srv/sources/y.list", "deb http://y/ y main\n");

@@ -108,11 +108,12 @@ impl AptPackages {
 
     /// Returns the answer of a program for a URI. Each URI is asked for once.
     fn ask_detector(&self, program: &str, uri: &str) -> Result<Option<String>, PackageError> {
+        // Held while the program runs: images that are built side by side wait for one answer.
         let mut answers = self.detected.lock().unwrap_or_else(|held| held.into_inner());
         if let Some(answer) = answers.get(uri) {
             return Ok(answer.clone());
         }
-        // A message of a failed run has the URI in it, and that may have a password.
+        // The message of a failed run shows the URI, which may have a password.
         let run = Run::named(program).inherit_environment().arg(uri);
         let run = passwords("", [uri]).into_iter().fold(run, Run::secret);
         let printed = run.capture();

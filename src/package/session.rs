@@ -200,7 +200,7 @@ impl<'a> AptSession<'a> {
         Ok(Some((uri.clone(), name)))
     }
 
-    /// Makes a directory empty, which everyone may read. Returns its path.
+    /// Makes an empty directory that every user may read, in place of the one that is there. Returns its path.
     fn clear(&self, name: &str) -> Result<PathBuf, PackageError> {
         let path = self.scratch.join(name);
         empty(&path)?;
@@ -404,6 +404,8 @@ impl PackageSession for AptSession<'_> {
             return Ok(IndexState::Fresh);
         }
         let sources = self.sources(root)?;
+        // Another step of this process has refreshed them: steps of one run see one state of the
+        // archive.
         if self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).contains(&sources) {
             self.show_lists(&sources)?;
             self.offer_downloads()?;
