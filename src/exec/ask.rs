@@ -61,17 +61,17 @@ impl Run {
     }
 }
 
-/// Kills a child and what it has started, unless that runs on as a daemon.
+/// Kills a child and its descendants, except those that have become daemons.
 ///
-/// Not by a process group: in one of its own, a helper could not ask for a password on the terminal.
+/// A process group would be simpler, but a helper in a group of its own could not ask for a password on the terminal.
 fn end_tree(child: &Child) {
-    // Its number is its own until it is waited for.
+    // Nobody has waited for the child yet, so its number cannot belong to another process.
     Pid::from_raw(child.id() as i32).into_iter().for_each(end_with_descendants);
 }
 
 fn end_with_descendants(process: Pid) {
-    // A stopped process starts no others, and waits for none: the numbers of its children stay theirs. One that has ended in
-    // between cannot be killed, and need not be.
+    // A stopped process neither starts nor waits for others, so the numbers of its children stay
+    // theirs. Errors are those of a process that has ended in between.
     let _ = kill_process(process, Signal::STOP);
     children(process).into_iter().for_each(end_with_descendants);
     let _ = kill_process(process, Signal::KILL);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_has_started_ends_with_it() {
+    fn descendants_of_a_killed_program_end_with_it() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         let script = format!("sh -c 'echo $$ >{0}; sleep 60; true' & wait", file.display());

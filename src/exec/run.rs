@@ -124,6 +124,8 @@ impl Run {
     pub fn capture_both(&self) -> Result<(Vec<u8>, String), ExecError> {
         let mut child = self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?;
         let errors = child.stderr.take().expect("standard error is piped");
+        // Both pipes are read at once: a program that fills one of them would wait while this
+        // process reads the other.
         let errors = thread::spawn(move || read_tail(errors));
         let mut output = Vec::new();
         let read = child.stdout.take().expect("standard output is piped").read_to_end(&mut output);
@@ -176,7 +178,7 @@ impl Run {
     /// Returns the command line, quoted for a shell, secrets hidden.
     pub fn command_line(&self) -> String {
         let args = self.args.iter().map(|arg| arg.to_string_lossy().into_owned());
-        // Hidden first: a secret that is quoted is another text.
+        // Secrets are hidden before words are quoted: quoting would change their text.
         shell_line(std::iter::once(self.name.clone()).chain(args).map(|word| self.hide(word)))
     }
 
@@ -234,7 +236,7 @@ impl Run {
     }
 
     fn hide(&self, text: String) -> String {
-        // Passwords in URLs are secrets, whoever made the argument.
+        // Passwords in URLs are hidden in any case: a caller may not know that an argument has one.
         without_credentials(&self.secrets.iter().fold(text, |text, secret| text.replace(secret, HIDDEN)))
     }
 }

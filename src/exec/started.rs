@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
-/// A child, and since when it runs. Whoever waits for it through this also traces how it ended.
+/// A child and the time of its start. Waiting for it traces how it ended.
 pub(super) struct Started {
     child: Child,
     since: Instant,
@@ -33,7 +33,7 @@ impl Started {
         Ok(exit)
     }
 
-    /// The end of a child may be asked for several times.
+    /// Traces the end once, however often it is asked for.
     fn tell(&mut self, exit: ExitStatus) {
         if !std::mem::replace(&mut self.is_told, true) {
             debug!(pid = self.child.id(), %exit, after = ?self.since.elapsed(), "ended");

@@ -54,7 +54,7 @@ impl Container {
         }
     }
 
-    /// Says how to start it with these capabilities (`SYS_ADMIN`) and the right to mount.
+    /// Returns the advice that starts it with these capabilities (`SYS_ADMIN`) and the right to mount.
     pub fn give_capabilities(self, names: &[&str]) -> String {
         let add = names.iter().map(|name| format!(" --cap-add {name}")).collect::<String>();
         match self {
@@ -78,7 +78,7 @@ impl Container {
         }
     }
 
-    /// Says how to start it without the filter or profile that refuses system calls.
+    /// Returns the advice that starts it without the filter or profile that refuses system calls.
     pub const fn lift_filters(self) -> &'static str {
         match self {
             Container::Docker => {
@@ -94,7 +94,7 @@ impl Container {
         }
     }
 
-    /// Says how to start it with all devices.
+    /// Returns the advice that starts it with all devices.
     pub const fn give_devices(self) -> &'static str {
         match self {
             Container::Docker => "start it with `docker run --privileged …`",

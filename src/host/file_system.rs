@@ -71,7 +71,7 @@ pub struct StoreFacts {
     pub free_inodes: Option<u64>,
 }
 
-/// Says where else a store may be.
+/// Returns the advice to put the store elsewhere.
 fn elsewhere(rights: &Rights) -> String {
     match rights.container {
         Some(_) => "give the store a volume of the host's disk (`-v plywood:/var/cache/plywood`), or name a \

@@ -15,8 +15,8 @@ pub enum Installer {
     Unknown,
 }
 
-/// Names of packages where they differ from Debian's: Debian, dnf, zypper, apk. Empty where the distribution has no such package,
-/// or has the files of it in other places than plywood looks at.
+/// Names of packages that differ from Debian's: Debian, dnf, zypper, apk. A name is empty if the distribution has no such package, or
+/// has its files in other places than plywood looks at.
 const NAMES: [(&str, [&str; 3]); 8] = [
     ("mmdebstrap", ["", "", ""]),
     ("btrfs-progs", ["btrfs-progs", "btrfsprogs", "btrfs-progs"]),
@@ -35,6 +35,8 @@ impl Installer {
             let mut lines = os_release.lines().filter_map(|line| line.split_once('='));
             lines.find(|(name, _)| *name == key).map_or("", |(_, value)| value.trim_matches(['"', '\'']))
         };
+        // `ID_LIKE` lists relatives, the closest one first: derivatives have the installer of their
+        // kin.
         let names = value("ID").split_whitespace().chain(value("ID_LIKE").split_whitespace());
         names.map(Self::of_name).find(|found| *found != Installer::Unknown).unwrap_or(Installer::Unknown)
     }
@@ -50,7 +52,8 @@ impl Installer {
         }
     }
 
-    /// Says how to install a program that is in this package of Debian's: a command, where the name of the package is known.
+    /// Returns the way to install a program of the Debian package `package`: a command, if the name of the package on this
+    /// distribution is known.
     pub fn cure(self, program: &str, package: &str) -> String {
         let other = |column: usize| match NAMES.iter().find(|(debian, _)| *debian == package) {
             Some((_, names)) => Some(names[column]).filter(|name| !name.is_empty()),

@@ -48,7 +48,7 @@ impl Rights {
         let map: Vec<_> = uid_map.split_whitespace().collect();
         Self {
             uid,
-            // Where /proc is missing, nothing is known to lack; the trials find out.
+            // Without /proc, no capability is known to be missing; the trials find out.
             capabilities: u64::from_str_radix(field("CapEff"), 16).unwrap_or(u64::MAX),
             is_filtered: field("Seccomp") == "2",
             // The first user namespace maps all users to themselves, in one line.

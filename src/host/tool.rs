@@ -47,7 +47,7 @@ pub fn tool_named(name: &str) -> Tool {
     *TOOLS.iter().find(|tool| tool.name == name).expect("every program that plywood calls is in the list")
 }
 
-/// Checks that the Docker engine answers whose client is installed.
+/// Checks that the Docker engine answers. To be called only if its client is installed.
 pub fn docker_engine(trial: &Trial) -> Finding {
     const CHECK: &str = "docker engine";
     match trial {

@@ -44,7 +44,7 @@ pub fn namespaces(trial: &Trial, rights: &Rights) -> Finding {
     Finding::lacking(CHECK, found, cure)
 }
 
-/// Says how to lift what refuses a call that the capabilities allow.
+/// Returns the advice for a call that is refused although the capabilities allow it.
 pub(super) fn refused(rights: &Rights) -> String {
     match rights.container {
         Some(container) => container.lift_filters().to_owned(),

@@ -1,4 +1,4 @@
-//! The bytes of layers, for whoever writes them somewhere else.
+//! The bytes of layers, for outputs and uploads.
 
 use std::io::{self, Read};
 
@@ -22,7 +22,7 @@ pub trait LayerBlobs: Sync {
     fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError>;
 }
 
-/// Gives out the bytes of one blob, again and again: whoever sends them may have to start anew.
+/// Opens the bytes of one blob, any number of times: an upload may have to start again.
 pub trait BlobSource: Sync {
     /// Opens the bytes from `offset` on.
     fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>>;

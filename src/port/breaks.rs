@@ -26,7 +26,7 @@ impl Moment {
 
 /// Is told of the moments of each step that is built.
 pub trait Breaks: Sync {
-    /// Says whether steps with tasks of this phase have to be built, layers of them or not: somebody wants to look.
+    /// Returns true if steps with tasks of this phase have to be built even if their layers are known: a break point is set there.
     fn await_phase(&self, phase: Phase) -> bool;
 
     /// Takes one moment. `root` is open, and seen by this process and its children. `job` is a shell in the target with the

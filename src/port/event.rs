@@ -1,4 +1,4 @@
-//! What happens during a build or a transfer, for whoever shows it.
+//! The events of a build or a transfer, for progress displays and logs.
 
 use std::path::Path;
 

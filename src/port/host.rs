@@ -14,7 +14,8 @@ pub trait HostFiles: Sync {
     /// Returns what is at `path`; `None` if there is nothing that has this aspect and can be read.
     fn observe(&self, path: &str, aspect: Aspect) -> Option<Observation>;
 
-    /// Returns what this user may not read of that which `aspect` tells of `path` (`None`: of all names below it), if anything.
+    /// Returns the first path that this user may not read and that `aspect` of `path` depends on, if any. The aspect `None` is that
+    /// of all names below `path`.
     fn hidden(&self, path: &str, aspect: Option<Aspect>) -> Option<PathBuf>;
 
     /// Returns a digest of all names below each entry of the directories [`crate::plan::NAMES`], by the entry's path, as it

@@ -45,7 +45,7 @@ pub trait PackageSession {
     /// that builds share, and starts from those: it sees nothing that hooks wrote to theirs.
     fn refresh_binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
 
-    /// Says whether package runs have something of their own at this place of the target.
+    /// Returns true if package runs have something of their own at this place of the target.
     fn serves(&self, target: &str) -> bool;
 
     /// Returns the mounts that every job needs to reach the network as the caller does, on the host, too.
@@ -54,8 +54,8 @@ pub trait PackageSession {
     /// Returns the variables that go with the mounts of a job at `place`: never a part of a key.
     fn environment(&self, place: Place) -> BTreeMap<String, String>;
 
-    /// Gets ready for package runs on the root at `root`: says whether its package indices have to be refreshed. If not, jobs see
-    /// the earlier downloads that they name.
+    /// Prepares package runs on the root at `root`, and returns whether its package indices have to be refreshed. If not, jobs see the
+    /// earlier downloads that these indices name.
     ///
     /// # Errors
     /// [`PackageError::NoIndices`] in an offline build without indices.
@@ -65,14 +65,14 @@ pub trait PackageSession {
     /// or if this machine has a network, so that something is wrong.
     fn use_kept_indices(&self, root: &Path) -> Result<bool, PackageError>;
 
-    /// Says whether this build must not use the network.
+    /// Returns true if this build must not use the network.
     fn is_offline(&self) -> bool;
 
     /// Keeps the indices that a refresh or a bootstrap has fetched for the root at `root`; jobs see them, and the earlier downloads
     /// that they name.
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError>;
 
-    /// Says whether an update of the initramfs was asked for and put off, and forgets it.
+    /// Returns true if an update of the initramfs was asked for and put off, and forgets it.
     fn take_initramfs_request(&self) -> bool;
 
     /// Hands new downloads to later builds.

@@ -80,7 +80,7 @@ pub trait RemoteCache: Sync {
 }
 
 impl RemoteError {
-    /// Returns the blob that the registry holds in a damaged copy, if that is what failed.
+    /// Returns the blob of which the registry holds a damaged copy, if this is the reason of the failure.
     pub fn damaged_blob(&self) -> Option<Digest> {
         match self {
             RemoteError::Damaged { digest, .. } => Some(*digest),
@@ -113,12 +113,13 @@ pub enum RemoteError {
         /// What came instead.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The registry holds a damaged copy of a blob of an imported base, and would keep it if the blob were sent again.
+    /// The registry holds a damaged copy of a blob, and would keep it if the blob were uploaded again. No other encoding of the layer
+    /// can stand in for it: the layer is one of an imported base, or all encodings are damaged.
     #[error("cannot publish `{step}`: `{repository}` holds a damaged copy of its blob {digest}")]
     KeepsDamaged {
         /// The repository.
         repository: String,
-        /// The step that stands for the base.
+        /// The step that has the layer.
         step: String,
         /// The blob.
         digest: Digest,

@@ -218,7 +218,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Says whether the job ended with status 0.
+    /// Returns true if the job ended with status 0.
     pub fn is_success(self) -> bool {
         self == Exit::Status(0)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::exec::Run;
 use crate::host::Trial;
 
-/// An engine of this machine answers in milliseconds.
+/// A local engine answers in milliseconds. The limit ends the attempt to reach one on another host, which may be down.
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// Asks the engine for its version through the client, which finds it by the caller's variables and contexts.

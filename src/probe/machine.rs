@@ -66,7 +66,7 @@ pub fn installer() -> Installer {
     Installer::of(&texts.into_iter().flatten().next().unwrap_or_default())
 }
 
-/// Returns what to run if a place is missing that every command relies on.
+/// Returns the command that mounts `/proc` or `/dev`, on which every plywood command relies, if one of them is missing.
 pub fn missing_place() -> Option<&'static str> {
     let is_device = fs::metadata("/dev/null").is_ok_and(|null| null.file_type().is_char_device());
     match (Path::new("/proc/self").exists(), is_device) {

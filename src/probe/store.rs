@@ -31,8 +31,10 @@ pub fn store(path: &Path, scratch: &Path, is_root: bool) -> io::Result<StoreFact
     })
 }
 
-/// Tells what hooks on the build host need besides: they are executed from the store, and told its path in a text.
+/// Checks that hooks on the build host can run: they are executed from the store, and get its path as text.
 fn run_jobs(path: &Path, flags: StatVfsMountFlags) -> Trial {
+    // The flags are asked: running a file from there would need a program, and start one for each
+    // command.
     let refused = |reason: &str| Err(io::Error::other(reason));
     let execute = try_action("execute hooks", || match flags.contains(StatVfsMountFlags::NOEXEC) {
         true => refused("it is mounted `noexec`"),

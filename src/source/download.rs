@@ -67,7 +67,8 @@ fn download(sources: &Sources, location: &str, latest: &Path, arrived: &Path) ->
 fn keep(place: &Path, arrived: &Path, latest: &Path) -> Result<Digest, SourceError> {
     let digest = digest_of(arrived)?;
     let named = place.join(digest.hex());
-    // An older file of this name may have been changed since it was named. Plans that resolved it already still find the same bytes.
+    // An older file of this name may have been changed since. A plan that has resolved it already
+    // still finds the same bytes.
     remove_if_there(&named)?;
     fs::hard_link(arrived, &named).map_err(SourceError::io("link", &named))?;
     fs::rename(arrived, latest).map_err(SourceError::io("rename", arrived))?;

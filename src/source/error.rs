@@ -75,7 +75,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Says which line of `element` asks for what cannot be had.
+    /// Adds the line of `element` that lists the source.
     pub fn at(self, element: &ElementName, line: SourceLine<'_>) -> Self {
         let (element, file) = (element.clone(), line.file.to_owned());
         SourceError::Line { element, file, line: line.number, source: Box::new(self) }

@@ -47,7 +47,7 @@ impl<'a> Mirror<'a> {
         }
     }
 
-    /// Says whether a reference is a commit, which cannot come to mean another one, and is here.
+    /// Returns true if a reference is a commit, which cannot come to mean another one, and is here.
     fn holds(&self, reference: &GitReference) -> bool {
         let GitReference::One(reference) = reference else { return false };
         let whole =

@@ -47,7 +47,7 @@ impl PublicKey {
         encode_hex(&self.0[..6])
     }
 
-    /// Says whether `signature` is this key's own over `message`. A key that is no point of the curve signed nothing.
+    /// Returns true if `signature` is this key's own over `message`. False for a key that is not a point of the curve.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         VerifyingKey::from_bytes(&self.0).is_ok_and(|key| key.verify_strict(message, &signature).is_ok())

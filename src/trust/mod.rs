@@ -3,7 +3,7 @@
 //! ```text
 //! key        ed25519 keys and their text forms
 //! signature  a statement, signed for one purpose
-//! policy     a statement and its signature -> who vouches for it, or why nobody does
+//! policy     a statement and its signature -> the key that counts, or the reason for distrust
 //! ```
 //!
 //! What is signed is a text of a fixed form behind a label that says what it is for: a signature made for one purpose is none

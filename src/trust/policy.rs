@@ -10,7 +10,7 @@ use super::{PublicKey, Purpose, Signature};
 /// Whether a statement needs a good signature.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Requirement {
-    /// Whoever may write to the registry is believed. A signature that is there must still be right.
+    /// Statements without a signature are accepted. A signature that is there must still be right.
     #[default]
     Optional,
     /// A statement counts only if a trusted key has signed it.

@@ -47,7 +47,7 @@ impl Signature {
         &self.key
     }
 
-    /// Says whether that key has signed `statement` for `purpose`.
+    /// Returns true if that key has signed `statement` for `purpose`.
     pub fn verifies(&self, purpose: Purpose, statement: &[u8]) -> bool {
         self.key.verifies(&message(purpose, statement), &self.bytes)
     }
@@ -91,7 +91,8 @@ mod tests {
         assert!(!signature.verifies(Purpose::Step, b"Statement"));
         let foreign = Signature { key: SigningKey::new([2; 32]).public(), ..signature };
         assert!(!foreign.verifies(Purpose::Step, b"statement"));
-        // What is signed is not the bare statement: nobody gets a step signed by having another text signed.
+        // The bare statement is not what is signed: a signature over another text must not count
+        // for a step.
         assert!(
             !Signature { bytes: key.sign(b"statement"), ..signature }.verifies(Purpose::Step, b"statement")
         );
