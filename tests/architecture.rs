@@ -1,9 +1,9 @@
-//! Holds the rooms of `src/` to their import rules, as the table in `src/lib.rs` states them.
+//! Holds the modules of `src/` to their import rules, as the table in `src/lib.rs` states them.
 //!
 //! | rule | why |
 //! |---|---|
-//! | a room imports only the rooms below it | what depends on nothing can be read, tested and changed alone |
-//! | core rooms name no file, process, environment, network, clock, sleep or trace | a plan is a value: same inputs, same plan |
+//! | a module imports only the modules below it | what depends on nothing can be read, tested and changed alone |
+//! | core modules name no file, process, environment, network, clock, sleep or trace | a plan is a value: same inputs, same plan |
 //! | only `exec` and `sandbox` start programs | one place says what happens to streams, secrets and signals |
 //! | `engine` names no type of the command line and asks the process nothing | front ends are thin, and tests are front ends, too |
 //! | only `cli` and `main` print or exit | a library returns values; its caller decides what is shown |
@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 
 use source::{NamedPath, names};
 
-/// What a room is allowed to lean on, and whether it may touch the world.
+/// The modules that a module may import, and whether it may have effects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
-    /// Values in, values out; leans on the rooms listed.
+    /// Values in, values out; leans on the modules listed.
     Core(&'static [&'static str]),
     /// One danger each; leans on core, `port`, `exec` and `directory`.
     Edge,
@@ -36,7 +36,7 @@ enum Kind {
     Cli(&'static [&'static str]),
 }
 
-const ROOMS: &[(&str, Kind)] = &[
+const MODULES: &[(&str, Kind)] = &[
     ("oci", Kind::Core(&[])),
     ("trust", Kind::Core(&["oci"])),
     ("layer", Kind::Core(&["oci"])),
@@ -65,10 +65,10 @@ const ROOMS: &[(&str, Kind)] = &[
     ("cli", Kind::Cli(&["engine", "load", "directory", "exec", "probe"])),
 ];
 
-/// What `main.rs` may name: it sets the process up, then hands over.
+/// The modules that `main.rs` may import: it sets the process up, then calls the front end.
 const MAIN_IMPORTS: &[&str] = &["cli", "sandbox"];
 
-/// Effects that no core room may name. A bare `std::time` would hide which of its types is meant.
+/// Effects that no core module may name. A bare `std::time` would hide which of its types is meant.
 const EFFECTS: &[&str] = &[
     "std::fs",
     "std::process",
@@ -84,7 +84,7 @@ const EFFECTS: &[&str] = &[
     "tracing",
 ];
 
-/// What the engine must be told by a front end, and may not ask the process or the command line for.
+/// Names that the engine may not use: front ends pass it the settings of the process and the command line.
 const OF_FRONT_ENDS: &[&str] = &["clap", "std::env"];
 
 const PRINTING: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"];
@@ -105,18 +105,18 @@ impl fmt::Display for Violation {
     }
 }
 
-fn kind(room: &str) -> Option<Kind> {
-    ROOMS.iter().find(|(name, _)| *name == room).map(|(_, kind)| *kind)
+fn kind(module: &str) -> Option<Kind> {
+    MODULES.iter().find(|(name, _)| *name == module).map(|(_, kind)| *kind)
 }
 
-/// Returns the room of a file below `src/`: `oci/digest.rs` and `oci.rs` are in `oci`.
-fn room_of(file: &Path) -> String {
+/// Returns the module of a file below `src/`: `oci/digest.rs` and `oci.rs` are in `oci`.
+fn module_of(file: &Path) -> String {
     let first = file.iter().next().expect("a path below src/ has a component");
     Path::new(first).file_stem().expect("a component has a stem").to_string_lossy().into_owned()
 }
 
 fn may_import(from: &str, to: &str) -> bool {
-    let is_core = |room| matches!(kind(room), Some(Kind::Core(_)));
+    let is_core = |module| matches!(kind(module), Some(Kind::Core(_)));
     from == to
         || match kind(from) {
             Some(Kind::Core(below)) => below.contains(&to),
@@ -128,49 +128,49 @@ fn may_import(from: &str, to: &str) -> bool {
         }
 }
 
-/// Returns the room that a path leads into, if it starts at the crate's root.
+/// Returns the module that a path leads into, if it starts at the crate's root.
 ///
 /// `super` chains count from the depth of the file, so that they are no way round the rule. Exported macros
-/// live at the root whichever room defines them, and are left out.
-fn target_room(file: &Path, path: &NamedPath) -> Option<String> {
+/// live at the root whichever module defines them, and are left out.
+fn target_module(file: &Path, path: &NamedPath) -> Option<String> {
     let segments: Vec<_> = path.segments.iter().map(String::as_str).collect();
     let supers = segments.iter().take_while(|segment| **segment == "super").count();
     let names_module = file.file_stem().is_some_and(|stem| stem != "mod" && stem != "lib" && stem != "main");
     let depth = file.components().count() - 1 + usize::from(names_module);
     match segments.as_slice() {
         ["crate" | "plywood", name] if name.ends_with('!') => None,
-        ["crate" | "plywood", room, ..] => Some((*room).to_owned()),
-        _ if supers > 0 && supers >= depth => segments.get(supers).map(|room| (*room).to_owned()),
+        ["crate" | "plywood", module, ..] => Some((*module).to_owned()),
+        _ if supers > 0 && supers >= depth => segments.get(supers).map(|module| (*module).to_owned()),
         _ => None,
     }
 }
 
 fn import_violation(file: &Path, path: &NamedPath) -> Option<String> {
-    let (from, to) = (room_of(file), target_room(file, path)?);
+    let (from, to) = (module_of(file), target_module(file, path)?);
     match kind(&to) {
         _ if from == "lib" => None,
-        None => Some(format!("`{to}` is no room: import from the room that defines it")),
+        None => Some(format!("`{to}` is not a module: import from the module that defines it")),
         Some(_) if may_import(&from, &to) => None,
         Some(_) => Some(format!("`{from}` may not import `{to}`")),
     }
 }
 
 fn effect_violation(file: &Path, path: &NamedPath) -> Option<String> {
-    let room = room_of(file);
+    let module = module_of(file);
     let full = path.segments.join("::");
     let under = |prefix: &str| full == prefix || full.starts_with(&format!("{prefix}::"));
-    let is_core = matches!(kind(&room), Some(Kind::Core(_)));
+    let is_core = matches!(kind(&module), Some(Kind::Core(_)));
     if is_core && (EFFECTS.iter().any(|effect| under(effect)) || full == "std::time") {
-        return Some(format!("`{room}` is a core room: values in, values out"));
+        return Some(format!("`{module}` is a core module: values in, values out"));
     }
-    if under("std::process::Command") && !["exec", "sandbox"].contains(&room.as_str()) {
+    if under("std::process::Command") && !["exec", "sandbox"].contains(&module.as_str()) {
         return Some("only `exec` and `sandbox` start programs".to_owned());
     }
-    if room == "engine" && OF_FRONT_ENDS.iter().any(|name| under(name)) {
+    if module == "engine" && OF_FRONT_ENDS.iter().any(|name| under(name)) {
         return Some("front ends tell the engine what it works on".to_owned());
     }
     let speaks = PRINTING.contains(&full.as_str()) || under("std::process::exit");
-    (speaks && !["cli", "main"].contains(&room.as_str())).then(|| "only `cli` prints or exits".to_owned())
+    (speaks && !["cli", "main"].contains(&module.as_str())).then(|| "only `cli` prints or exits".to_owned())
 }
 
 /// Returns every place in `text`, the source of `src/<file>`, that breaks a rule.
@@ -208,7 +208,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn imports_run_one_way_and_core_rooms_stay_pure() {
+fn imports_run_one_way_and_core_modules_stay_pure() {
     let root = source_root();
     let broken: Vec<String> = source_files(&root)
         .iter()
@@ -219,12 +219,12 @@ fn imports_run_one_way_and_core_rooms_stay_pure() {
 }
 
 #[test]
-fn every_room_of_the_crate_has_a_rule() {
+fn every_module_of_the_crate_has_a_rule() {
     let declared: BTreeSet<String> = read(&source_root().join("lib.rs"))
         .lines()
         .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned))
         .collect();
-    let ruled: BTreeSet<String> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
+    let ruled: BTreeSet<String> = MODULES.iter().map(|(module, _)| (*module).to_owned()).collect();
     assert_eq!(declared, ruled, "src/lib.rs on the left, the table of rules on the right");
 }
 
@@ -241,7 +241,7 @@ fn declared_modules(text: &str) -> impl Iterator<Item = &str> {
 fn every_module_is_in_the_tables_that_list_modules() {
     let page = read(&source_root().join("../docs/architecture.md"));
     let header = read(&source_root().join("lib.rs"));
-    for (name, kind) in ROOMS {
+    for (name, kind) in MODULES {
         let kind = match kind {
             Kind::Core(_) => "core",
             Kind::Edge => "edge",
@@ -288,12 +288,12 @@ fn a_forbidden_name_is_found_with_its_line() {
         ("oci/digest.rs", "use super::super::layer::Entry;", 1, "`oci` may not import `layer`"),
         ("disk.rs", "use super::plan::Plan;", 1, "`disk` may not import `plan`"),
         ("oci/mod.rs", "macro_rules! m { () => { $crate::cli::run() } }", 1, "may not import `cli`"),
-        ("store/mod.rs", "use crate::*;", 1, "`*` is no room"),
-        ("plan/mod.rs", "use std::{collections::BTreeMap, fs::File};", 1, "`plan` is a core room"),
-        ("plan/mod.rs", "fn now() { let _ = std::time::SystemTime::now(); }", 1, "core room"),
-        ("layer/mod.rs", "use std::time;", 1, "core room"),
-        ("layer/mod.rs", "/* r\" */ fn f() {\n std::env::var(\"crate::cli\"); }", 2, "core room"),
-        ("disk/mod.rs", "use rustix::fs::openat2;", 1, "core room"),
+        ("store/mod.rs", "use crate::*;", 1, "`*` is not a module"),
+        ("plan/mod.rs", "use std::{collections::BTreeMap, fs::File};", 1, "`plan` is a core module"),
+        ("plan/mod.rs", "fn now() { let _ = std::time::SystemTime::now(); }", 1, "core module"),
+        ("layer/mod.rs", "use std::time;", 1, "core module"),
+        ("layer/mod.rs", "/* r\" */ fn f() {\n std::env::var(\"crate::cli\"); }", 2, "core module"),
+        ("disk/mod.rs", "use rustix::fs::openat2;", 1, "core module"),
         ("store/mod.rs", "use std::process::Command;", 1, "start programs"),
         ("load/mod.rs", "fn f<'a>(c: char) { if c == '\"' { println!(\"{c}\") } }", 1, "prints"),
         ("build/mod.rs", "#[cfg(not(test))] fn f() { std::process::exit(1) }", 1, "exits"),

@@ -27,7 +27,7 @@ pub(crate) struct NamedPath {
     pub line: usize,
 }
 
-/// What one source file names outside of its tests.
+/// The names that one source file uses outside of its tests.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     pub paths: Vec<NamedPath>,

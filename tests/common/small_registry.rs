@@ -1,7 +1,7 @@
-//! A registry in this process: what the client needs of the distribution protocol, in memory, for everybody who asks.
+//! A registry in this process, in memory and without accounts: the part of the distribution protocol that the client needs.
 //!
-//! It checks what a registry has to check: digests, the order of pieces, blobs that a manifest names. The same tests run against
-//! Debian's `docker-registry` where the feature `system-tests` is on, which holds this one to how registries are.
+//! It checks digests, the order of pieces, and that the blobs of a manifest are there. With the feature `system-tests`, the same
+//! tests run against Debian's `docker-registry`, which keeps this one like a real registry.
 //!
 //! Source: distribution-spec, "Endpoints".
 
@@ -31,7 +31,7 @@ impl Server {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let registry = Arc::clone(&registry);
-                // Clients that leave in the middle are what some tests are about.
+                // Some tests cut the connection, so errors are expected here.
                 thread::spawn(move || drop(serve(&client, &registry)));
             }
         });
@@ -48,13 +48,13 @@ impl Server {
         self.port
     }
 
-    /// Returns a directory for what belongs to the registry, such as a client's account.
+    /// Returns a directory for files that belong to the registry, such as a client's account.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }
 
-/// What a registry keeps.
+/// The content of a registry.
 #[derive(Default)]
 struct Registry {
     blobs: HashMap<String, Arc<Vec<u8>>>,
@@ -71,7 +71,7 @@ struct Repository {
     tags: BTreeMap<String, String>,
 }
 
-/// A request, all of it.
+/// A whole request.
 struct Asked {
     method: String,
     path: String,
@@ -162,6 +162,7 @@ fn read(client: &TcpStream) -> io::Result<Asked> {
     };
     let headers: HashMap<_, _> = lines[1..].iter().filter_map(header).collect();
     let bytes = headers.get("content-length").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    // Clients wait for this answer before they send a large body.
     if headers.contains_key("expect") {
         let mut client = client;
         client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -177,7 +178,7 @@ fn read(client: &TcpStream) -> io::Result<Asked> {
     })
 }
 
-/// Decodes what is written as `%3A`.
+/// Decodes percent-encoded characters (`%3A`).
 fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut decoded = parts.next().unwrap_or_default().to_owned();
@@ -230,6 +231,7 @@ impl Registry {
         else {
             return Said::error(404, "BLOB_UPLOAD_UNKNOWN");
         };
+        // A piece that does not continue the upload is refused with the position to go on from.
         if let Some(range) = asked.header("content-range")
             && range.split('-').next() != Some(&sent.len().to_string())
         {

@@ -247,7 +247,7 @@ fn a_docker_client_without_an_engine_is_noted_by_doctor() {
 }
 
 #[test]
-fn a_directory_of_the_store_that_is_none_is_named_with_what_to_do() {
+fn a_file_in_the_place_of_a_directory_of_the_store_is_named_with_what_to_do() {
     let project = Project::of_elements(&["a"]).with_small_base();
     let (exists, is_none) = ("File exists (os error 17)", "Not a directory (os error 20)");
     for (name, cause) in [("layers", exists), ("records", is_none), ("work", exists)] {

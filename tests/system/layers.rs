@@ -162,7 +162,7 @@ fn member(path: &str, kind: Kind, mode: u32) -> Member {
     (Entry { path: path.into(), kind, meta }, content)
 }
 
-/// What a real root has below the layers of [`foreign_layers`].
+/// Returns a layer like a small root, below the layers of [`foreign_layers`].
 fn lower_layer() -> Vec<Member> {
     let (file, directory) = (|path: &str| member(path, Kind::File(3), 0o640), Kind::Directory);
     vec![
@@ -181,7 +181,7 @@ fn lower_layer() -> Vec<Member> {
     ]
 }
 
-/// Forms of entries that builders other than plywood use.
+/// Returns layers with forms of entries that other builders use.
 fn foreign_layers() -> Vec<Vec<Member>> {
     let (file, directory) = (|path: &str| member(path, Kind::File(3), 0o640), Kind::Directory);
     let opaque = |path: &str| member(path, Kind::OpaqueWhiteout, 0);
@@ -205,7 +205,7 @@ fn foreign_layers() -> Vec<Vec<Member>> {
     ]
 }
 
-/// A name that comes twice, which the Docker engine refuses.
+/// Returns a layer in which names come twice. The Docker engine refuses it.
 fn names_that_come_twice() -> Vec<Member> {
     vec![
         member("twice", Kind::File(3), 0o640),
@@ -216,7 +216,7 @@ fn names_that_come_twice() -> Vec<Member> {
     ]
 }
 
-/// umoci judges.
+/// umoci gives the expected tree.
 #[test]
 fn layers_of_other_builders_give_what_umoci_unpacks() {
     for upper in foreign_layers().into_iter().chain([names_that_come_twice()]) {

@@ -246,9 +246,9 @@ fn damage(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
-/// A registry does not replace what it has under a digest: the layer comes under another one.
+/// A registry does not replace a blob of a digest that it has, so the layer is published in a blob of another digest.
 #[test]
-fn a_damaged_layer_is_published_again_by_whoever_has_built_it() {
+fn a_damaged_layer_is_published_again_by_the_next_build() {
     let cut = |file: &Path| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(20).unwrap();
     let ways: [&dyn Fn(&Path); 2] = [&damage, &cut];
     for damage in ways {

@@ -1,0 +1,335 @@
+//! Wrong input: messages, hints and exit status.
+
+use std::process::Command;
+
+use crate::common::project::Project;
+
+/// What is wrong, how it came to be, what is asked, and what is said to it.
+type Case = (&'static str, fn(&Project), &'static [&'static str], &'static str);
+
+#[track_caller]
+fn assert_refused(cases: &[Case]) {
+    for (name, spoil, args, expected) in cases {
+        let project = Project::of_elements(&["one"]);
+        spoil(&project);
+        let run = project.run(args);
+        assert_eq!(run.stderr.trim_end(), *expected, "{name}");
+        assert_eq!((run.status, run.stdout.as_str()), (Some(1), ""), "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_definition_is_refused_with_its_place_and_a_hint() {
+    assert_refused(&[
+        (
+            "no project",
+            |project| std::fs::remove_file(project.path().join("plywood.toml")).unwrap(),
+            &["plan"],
+            "error: `DIR/project` has no `plywood.toml`\n\nhint: name the project's directory with `--project DIR`",
+        ),
+        (
+            "no image",
+            |project| project.write("plywood.toml", ""),
+            &["plan"],
+            "error: `DIR/project/plywood.toml` defines no image\n\n\
+             hint: add a table such as `[image.builder]` with `base = \"debian-bookworm\"`",
+        ),
+        (
+            "an empty image",
+            |project| project.write("plywood.toml", "[image.tiny]\n"),
+            &["plan"],
+            "error: image `tiny` has no base\n\n\
+             hint: add `base = \"debian-bookworm\"`, or the name of another file of `layers/`",
+        ),
+        (
+            "no TOML",
+            |project| project.write("plywood.toml", "[image.tiny\n"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:1:12: unclosed table, expected `]`",
+        ),
+        (
+            "an unknown key",
+            |project| project.define("elemnts = []"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:3:1: unknown key `elemnts`\n\nhint: did you mean `elements`?",
+        ),
+        (
+            "an image that is a path",
+            |project| project.write("plywood.toml", "[image.\"a/b\"]\n"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:1:8: image name `a/b` has a `/`: \
+             name the output directory with `-o` instead",
+        ),
+        (
+            "an image that is not defined",
+            |_| {},
+            &["build", "tyni"],
+            "error: image `tyni` is not defined in `DIR/project/plywood.toml`\n\nhint: defined are `tiny`",
+        ),
+        (
+            "an unknown base",
+            |project| project.write("plywood.toml", "[image.tiny]\nbase = \"debian-bookwrm\"\n"),
+            &["plan"],
+            "error: base `debian-bookwrm` not found: \
+             there are `debian-bookworm`, `debian-bullseye`, `debian-trixie`\n\n\
+             hint: did you mean `debian-bookworm`?",
+        ),
+        (
+            "a disk that no file system fills",
+            |project| project.define("disk = { size = \"9999999T\" }"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:3:17: `9999999T` is too large for a disk: 256T at most",
+        ),
+        (
+            "a disk that its format cannot hold",
+            |project| project.define("outputs = [\"vhd\"]\ndisk = { size = \"4T\" }"),
+            &["plan"],
+            "error: image `tiny`: a disk of 4T is too large for vhd: 2040G at most\n\n\
+             hint: set a smaller `size` in `[image.tiny.disk]`, or choose another format",
+        ),
+        (
+            "a file that leads out of the directory of files",
+            |project| project.define("files = { \"../x\" = \"plywood.toml\" }"),
+            &["plan"],
+            "error: DIR/project/plywood.toml:3:11: `../x` in `files` cannot name a file in \
+             `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
+        ),
+        (
+            "a base's digest that is none",
+            |project| {
+                project.write("plywood.toml", "[image.tiny]\nbase = \"mine\"\n");
+                let source = "[source.rootfs-tar]\npath = \"x.tar\"\ndigest = \"sha256:12\"\n";
+                let base = "distro = \"debian\"\nrelease = \"bookworm\"\nfamily = \"debian\"\n";
+                project.write("layers/mine.toml", &format!("{base}{source}"));
+            },
+            &["plan"],
+            "error: DIR/project/layers/mine.toml:6:10: \
+             `sha256:12` is not a digest: expected `sha256:` and 64 hex digits",
+        ),
+    ]);
+}
+
+#[test]
+fn elements_that_cannot_be_in_one_image_are_refused_by_name() {
+    assert_refused(&[
+        (
+            "an unknown element",
+            |project| project.define("elements = [\"onee\"]"),
+            &["plan"],
+            "error: element `onee` not found\n\nhint: did you mean `one`?",
+        ),
+        (
+            "an unknown dependency",
+            |project| project.write("elements/one/element-deps", "nothing-like-it-anywhere\n"),
+            &["plan"],
+            "error: element `nothing-like-it-anywhere` not found, which element `one` depends on\n\n\
+             hint: plywood --project DIR/project --store DIR/store elements list (directories of elements are named by `elements` in `[project]`)",
+        ),
+        (
+            "a cycle",
+            |project| {
+                project.element("two");
+                project.write("elements/one/element-deps", "two\n");
+                project.write("elements/two/element-deps", "one\n");
+            },
+            &["plan"],
+            "error: elements depend on each other: `one` → `two` → `one`\n\n\
+             hint: remove one of these names from the file `element-deps` of the element before it, or add `--order phase`, or `order = \"phase\"` to the image",
+        ),
+        (
+            "two providers",
+            |project| {
+                project.define("elements = [\"one\", \"two\"]");
+                project.element("two");
+                project.write("elements/one/element-provides", "bread\n");
+                project.write("elements/two/element-provides", "bread\n");
+            },
+            &["plan"],
+            "error: `bread` is provided by element `one` and by element `two`\n\n\
+             hint: leave one of them out of the image's `elements`, and of the `element-deps` of the others",
+        ),
+        (
+            "a duplicate hook",
+            |project| {
+                project.define("elements = [\"one\", \"two\"]");
+                project.hook("elements/two/install.d/50-one", "true");
+            },
+            &["plan"],
+            "error: elements `one` and `two` both have a file `install.d/50-one`\n\n\
+             hint: rename one of them: hooks of one image share a directory",
+        ),
+        (
+            "a hook that makes the root file system",
+            |project| project.hook("elements/one/root.d/10-debootstrap", "true"),
+            &["plan"],
+            "error: element `one` has the hook `root.d/10-debootstrap`, \
+             and plywood makes the root file system and the disk itself",
+        ),
+    ]);
+}
+
+#[test]
+fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
+    assert_refused(&[
+        (
+            "no YAML",
+            |project| project.write("elements/one/package-installs.yaml", "curl:\n  phase: [\n"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: `package-installs.yaml` of element `one`, line 2, column 10: unclosed bracket '['",
+        ),
+        (
+            "no JSON",
+            |project| project.write("elements/one/package-installs.json", "{\n  \"curl\": nul\n}\n"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: `package-installs.json` of element `one`, line 2, column 14: expected ident",
+        ),
+        (
+            "a map that is no JSON",
+            |project| project.write("elements/one/pkg-map", "{\"family\": {\"debian\": }}"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: `pkg-map` of element `one`, line 1, column 23: expected value",
+        ),
+        (
+            "an unknown key",
+            |project| project.write("elements/one/package-installs.yaml", "curl:\n  phaze: install.d\n"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: `package-installs.yaml` of element `one`, line 2, column 3: unknown key `phaze`: \
+             did you mean `phase`?",
+        ),
+        (
+            "an unknown phase",
+            |project| project.write("elements/one/package-installs.yaml", "curl:\n  phase: install\n"),
+            &["plan"],
+            "error: package data of element `one` cannot be used\n  \
+             Caused by: `package-installs.yaml` of element `one`, line 2, column 3: packages are installed in \
+             `pre-install.d`, `install.d` and `post-install.d`, not in `install`",
+        ),
+    ]);
+}
+
+#[test]
+fn a_store_that_is_none_or_too_new_is_refused() {
+    assert_refused(&[
+        (
+            "somebody else's directory",
+            |project| {
+                std::fs::create_dir(project.store()).unwrap();
+                std::fs::write(project.store().join("thesis.tex"), "").unwrap();
+            },
+            &["plan"],
+            "error: `DIR/store` is not a plywood store: it has no file `plywood-store` but holds `thesis.tex`\n\n\
+             hint: choose another with `--store DIR`",
+        ),
+        (
+            "a later version's",
+            |project| {
+                std::fs::create_dir(project.store()).unwrap();
+                std::fs::write(project.store().join("plywood-store"), r#"{"format":99}"#).unwrap();
+            },
+            &["store", "list"],
+            "error: store `DIR/store` has format 99, this plywood knows formats up to 1\n\n\
+             hint: choose another with `--store DIR`",
+        ),
+        (
+            "a file",
+            |project| std::fs::write(project.store(), "").unwrap(),
+            &["plan"],
+            "error: `DIR/store` is not a plywood store: it is not a directory\n\n\
+             hint: choose another with `--store DIR`",
+        ),
+    ]);
+}
+
+#[test]
+fn names_that_do_not_exist_are_answered_by_those_that_do() {
+    assert_refused(&[
+        (
+            "a step",
+            |_| {},
+            &["explain", "tiny", "two"],
+            "error: image `tiny` has no step `two`\n\nhint: its steps are `base:debian-bookworm`, `one`",
+        ),
+        (
+            "an element",
+            |_| {},
+            &["elements", "show", "onne"],
+            "error: element `onne` not found in `DIR/project/elements`, `DATA/elements`\n\n\
+             hint: did you mean `one`?",
+        ),
+        (
+            "layers that were never built",
+            |_| {},
+            &["layers", "tiny"],
+            "error: step `base:debian-bookworm` of image `tiny` is not in the store\n\n\
+             hint: plywood --project DIR/project --store DIR/store build tiny",
+        ),
+        (
+            "a disk",
+            |_| {},
+            &["boot", "nothing.qcow2"],
+            "error: cannot read disk `nothing.qcow2`: No such file or directory (os error 2)",
+        ),
+    ]);
+}
+
+#[test]
+fn hints_can_be_pasted_into_a_shell() {
+    let project = Project::of_elements(&["one"]);
+    let spaced = project.path().with_file_name("p q");
+    std::fs::rename(project.path(), &spaced).unwrap();
+    let program = env!("CARGO_BIN_EXE_plywood");
+    let run = |args: &[&str]| Command::new(program).args(args).current_dir(&spaced).output().unwrap();
+    let args = ["--project", spaced.to_str().unwrap(), "--store", "a store", "layers", "tiny"];
+    let printed = String::from_utf8(run(&args).stderr).unwrap();
+    let expected = format!("hint: plywood --project '{}' --store 'a store' build tiny\n", spaced.display());
+    assert!(printed.ends_with(&expected), "{printed}");
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_status_2() {
+    let project = Project::of_elements(&["one"]);
+    let table: [(&[&str], &str); 6] = [
+        (&[], "requires a subcommand"),
+        (&["biuld"], "unrecognized subcommand 'biuld'"),
+        (&["build", "--format", "qcow"], "[possible values: qcow2, raw, "),
+        (&["build", "--no-cache", "--fail-on-miss"], "cannot be used with '--fail-on-miss'"),
+        (&["store", "gc", "--max-size", "much"], "`much` is not a size"),
+        (&["plan", "--verbose", "--quiet"], "cannot be used with"),
+    ];
+    for (args, message) in table {
+        let run = project.run(args);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(run.stderr.contains(message), "{args:?}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_registry_table_that_would_be_ignored_or_means_nothing_is_refused() {
+    let pull = |table: &str| {
+        let project = Project::of_elements(&["one"]);
+        project.write("plywood.toml", &format!("[image.tiny]\nbase = \"debian-bookworm\"\n{table}\n"));
+        let run = project.run(&["pull", "localhost:9/x"]);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(1), ""), "{table}");
+        run.stderr
+    };
+    for (host, bare) in [
+        ("https://registry.example", "registry.example"),
+        ("http://localhost:5000/v2", "localhost:5000"),
+        ("::1", "[::1]"),
+    ] {
+        let said = pull(&format!("[registry.\"{host}\"]\ninsecure = true"));
+        let expected =
+            format!("error: `[registry.\"{host}\"]` names no host: expected `HOST` or `HOST:PORT`");
+        assert!(said.starts_with(&expected), "{said}");
+        assert!(said.trim_end().ends_with(&format!("hint: [registry.\"{bare}\"]")), "{said}");
+    }
+    assert_eq!(
+        pull("[registry.\"localhost:9\"]\nchunk-mib = 0").trim_end(),
+        "error: `[registry.\"localhost:9\"]` has `chunk-mib = 0`: a piece has at least 1 MiB\n\n\
+         hint: leave `chunk-mib` out to send blobs whole"
+    );
+}
