@@ -31,9 +31,10 @@ build: toolchain ## Build the release binary, target/release/plywood, its man pa
 	$(CARGO) rustc --locked --bin plywood $(BUILD) -- -C target-feature=+crt-static
 	@$(MAKE) --no-print-directory pages
 
+# Removes old pages by their names: BINARY may be in a directory whose `share` has files of other programs.
 .PHONY: pages
 pages: ## Write the man pages and completions of what was built, below target
-	rm -rf $(SHARE)
+	rm -f $(SHARE)/man/man1/plywood*.1
 	$(BINARY) manual $(SHARE)/man/man1
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	$(BINARY) completions bash >$(SHARE)/bash-completion/completions/plywood
