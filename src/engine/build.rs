@@ -307,7 +307,7 @@ impl Run<'_> {
     fn publish(&self, image: &Image<'_>, steps: &[BuiltStep]) -> Result<(), Failure> {
         let Some(target) = self.target else { return Ok(()) };
         let Resolved { plan, definition, .. } = &image.resolved;
-        let (builder, blobs) = (&self.builder, self.images.blobs());
+        let (builder, blobs) = (&self.builder, self.images.layer_blobs());
         let compression = definition.container.compression;
         let published = target.publish(builder, blobs, (plan, steps), compression, self.checks.now()?);
         match (published, self.options.unpublished) {

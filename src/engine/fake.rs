@@ -291,7 +291,7 @@ impl Bases for Machine {
 }
 
 impl Images for Machine {
-    fn blobs(&self) -> &dyn LayerBlobs {
+    fn layer_blobs(&self) -> &dyn LayerBlobs {
         &self.world
     }
 

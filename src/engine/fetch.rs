@@ -99,7 +99,7 @@ impl Fetch<'_> {
         let take = |layer: &&(DiffId, Blob)| take(&source, &layer.0, &layer.1).map(|taken| (**layer, taken));
         let taken = source.transfers.each(remote.jobs(), &distinct, take)?;
         source.transfers.finish();
-        self.store.put_blob(&config)?;
+        self.store.blobs().put(&config)?;
         let taken: BTreeMap<_, _> = taken.into_iter().collect();
         let layers = layers.iter().map(|layer| taken[layer].clone()).collect();
         Ok(Fetched { digest, manifest, config, layers })
@@ -109,8 +109,8 @@ impl Fetch<'_> {
     fn config(&self, source: &Source<'_>, manifest: &ImageManifest) -> Result<Vec<u8>, Failure> {
         let config = blob_of(source.remote, manifest.config())?;
         // A copy that cannot be read is no error: the registry has another one.
-        if self.store.has_blob(&config)
-            && let Ok(bytes) = self.store.read_blob(&config.digest)
+        if self.store.blobs().contains(&config)
+            && let Ok(bytes) = self.store.blobs().get(&config.digest)
         {
             source.transfers.blob(&config.digest, config.bytes).finish(How::There);
             return Ok(bytes);
@@ -133,11 +133,11 @@ impl Fetch<'_> {
     }
 
     fn blob(&self, source: &Source<'_>, blob: &Blob) -> Result<(), PullError<StoreError>> {
-        if self.store.has_blob(blob) {
+        if self.store.blobs().contains(blob) {
             source.transfers.blob(&blob.digest, blob.bytes).finish(How::There);
             return Ok(());
         }
-        source.pull(blob, |stream| self.store.receive_blob(stream))
+        source.pull(blob, |stream| self.store.blobs().import(stream))
     }
 
     fn layer(

@@ -92,7 +92,7 @@ impl ImageBuilder for ArtifactBuilder {
     type Image = StoredArtifact;
 
     fn add_blob(&mut self, data: &[u8]) -> anyhow::Result<(oci_spec::image::Digest, u64)> {
-        let digest = self.store.put_blob(data)?;
+        let digest = self.store.blobs().put(data)?;
         let bytes = data.len() as u64;
         let described: Descriptor = crate::oci::descriptor("application/octet-stream", &digest, bytes);
         Ok((described.digest().clone(), bytes))
@@ -119,11 +119,11 @@ impl Image for StoredArtifact {
     }
 
     fn get_blob(&mut self, digest: &oci_spec::image::Digest) -> anyhow::Result<Vec<u8>> {
-        Ok(self.store.read_blob(&digest.to_string().parse()?)?)
+        Ok(self.store.blobs().get(&digest.to_string().parse()?)?)
     }
 
     fn get_manifest(&mut self) -> anyhow::Result<ImageManifest> {
-        let bytes = self.store.read_blob(&self.manifest)?;
+        let bytes = self.store.blobs().get(&self.manifest)?;
         Ok(parse(&self.store.layout().blob(&self.manifest), &bytes)?)
     }
 }

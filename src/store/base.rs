@@ -132,8 +132,8 @@ impl Store {
 
     fn stored_base(&self, manifest: &Digest) -> Result<BaseImage, StoreError> {
         let path = self.layout().blob(manifest);
-        let parsed: oci_spec::image::ImageManifest = document::parse(&path, &self.read_blob(manifest)?)?;
-        let config = self.read_blob(&document::parse_digest(&path, parsed.config())?)?;
+        let parsed: oci_spec::image::ImageManifest = document::parse(&path, &self.blobs().get(manifest)?)?;
+        let config = self.blobs().get(&document::parse_digest(&path, parsed.config())?)?;
         let diff_ids = document::expected_diff_ids(&path, &config, parsed.layers().len())?;
         let layers = diff_ids.iter().zip(parsed.layers()).map(|(diff_id, blob)| {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
@@ -166,7 +166,7 @@ impl Store {
             }
             BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base has no config"),
         };
-        self.put_blob(&base.config)?;
+        self.blobs().put(&base.config)?;
         self.save_image(&name, &manifest)?;
         Ok(())
     }

@@ -5,26 +5,32 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Store;
-use super::file::{failed, open_if_there, place};
+use super::file::{failed, open_if_there, place, read_if_there};
 use super::record::mark_used;
 use crate::oci::{Digest, HashingWriter, VerifyingReader};
-use crate::port::StoreError;
+use crate::port::{Blob, StoreError};
 
-impl Store {
+/// The blobs of a store: layers in any encoding, configs and manifests, each named by the digest of its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Blobs<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl Blobs<'_> {
     /// Stores `bytes` as a blob and returns its digest. Idempotent, atomic, durable. For small documents.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         // An existing blob is not written again: an unchanged build leaves the store as it was. It
         // is marked before it is looked for, so that a collection in between keeps it, and read, so
         // that a damaged one is replaced.
-        mark_used(&self.layout().blob(&digest));
-        if self.read_blob(&digest).is_ok() {
+        mark_used(&self.store.layout().blob(&digest));
+        if self.get(&digest).is_ok() {
             return Ok(digest);
         }
-        let mut writer = self.blob_writer()?;
+        let mut writer = self.writer()?;
         let path = writer.path().to_owned();
         writer.write_all(bytes).map_err(failed("write", &path))?;
         Ok(writer.finish()?.0)
@@ -34,16 +40,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
-        Ok(BlobWriter(HashingWriter::new(NewBlob::create(self.clone())?)))
+    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        Ok(BlobWriter(HashingWriter::new(NewBlob::create(self.store.clone())?)))
     }
 
     /// Opens a blob of `bytes` bytes. Reading its end fails if they are not those that its digest names.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Invalid`] if it has another size, [`StoreError::Io`].
-    pub fn open_blob(&self, digest: &Digest, bytes: u64) -> Result<VerifyingReader<File>, StoreError> {
-        let path = self.layout().blob(digest);
+    pub fn open(&self, digest: &Digest, bytes: u64) -> Result<VerifyingReader<File>, StoreError> {
+        let path = self.store.layout().blob(digest);
         let file = open_if_there(&path)?.ok_or(StoreError::MissingBlob { digest: *digest })?;
         let found = file.metadata().map_err(failed("inspect", &path))?.len();
         if found != bytes {
@@ -57,18 +63,25 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Io`].
-    pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let path = self.layout().blob(digest);
-        let bytes = super::file::read_if_there(&path)?.ok_or(StoreError::MissingBlob { digest: *digest })?;
+    pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.store.layout().blob(digest);
+        let bytes = read_if_there(&path)?.ok_or(StoreError::MissingBlob { digest: *digest })?;
         match Digest::of(&bytes) {
             found if found == *digest => Ok(bytes),
             found => Err(StoreError::Damaged { expected: *digest, found }),
         }
     }
 
+    /// Returns true if the store has a blob of this size, and marks it as used. The digest is not verified.
+    pub fn contains(&self, blob: &Blob) -> bool {
+        // Marked first: a collection that starts after the look would find an old blob that nothing names yet.
+        mark_used(&self.store.layout().blob(&blob.digest));
+        self.size(&blob.digest) == Some(blob.bytes)
+    }
+
     /// Returns the size of a blob, or `None` if it is not there.
-    pub(super) fn blob_bytes(&self, digest: &Digest) -> Option<u64> {
-        let found = std::fs::metadata(self.layout().blob(digest)).ok();
+    pub(super) fn size(&self, digest: &Digest) -> Option<u64> {
+        let found = std::fs::metadata(self.store.layout().blob(digest)).ok();
         found.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 }
@@ -158,16 +171,16 @@ mod tests {
     fn a_blob_of_a_wrong_digest_or_size_is_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let digest = store.put_blob(b"content").unwrap();
-        let read = |bytes: u64| io::read_to_string(store.open_blob(&digest, bytes).unwrap());
+        let digest = store.blobs().put(b"content").unwrap();
+        let read = |bytes: u64| io::read_to_string(store.blobs().open(&digest, bytes).unwrap());
         assert_eq!(read(7).unwrap(), "content");
         for bytes in [6, 8] {
-            assert!(matches!(store.open_blob(&digest, bytes), Err(StoreError::Invalid { .. })));
+            assert!(matches!(store.blobs().open(&digest, bytes), Err(StoreError::Invalid { .. })));
         }
         std::fs::write(store.layout().blob(&digest), "CONTENT").unwrap();
         assert_eq!(read(7).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert!(matches!(store.read_blob(&digest), Err(StoreError::Damaged { .. })));
-        store.put_blob(b"content").unwrap();
+        assert!(matches!(store.blobs().get(&digest), Err(StoreError::Damaged { .. })));
+        store.blobs().put(b"content").unwrap();
         assert_eq!(read(7).unwrap(), "content", "writing it again heals it");
     }
 
@@ -175,7 +188,7 @@ mod tests {
     fn a_blob_that_is_not_finished_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let mut writer = store.blob_writer().unwrap();
+        let mut writer = store.blobs().writer().unwrap();
         writer.write_all(b"half").unwrap();
         let temporary = writer.path().to_owned();
         drop(writer);

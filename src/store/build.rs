@@ -71,7 +71,7 @@ impl Store {
     pub fn forget_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError> {
         let name = Self::container_name(image);
         let Some(container) = self.image(&name)? else { return Ok(()) };
-        let config = container.blobs.first().map(|config| self.read_blob(&config.digest)).transpose()?;
+        let config = container.blobs.first().map(|config| self.blobs().get(&config.digest)).transpose()?;
         let diff_ids = config.and_then(|config| parse_diff_ids(&config).ok()).unwrap_or_default();
         if diff_ids.starts_with(stack) { Ok(()) } else { self.remove_image(&name) }
     }
@@ -81,7 +81,7 @@ impl Store {
         let mut keys = BTreeSet::new();
         for (_, digest) in self.images()?.into_iter().filter(|(name, _)| name.starts_with(PREFIX)) {
             let path = self.layout().blob(&digest);
-            let manifest: ImageManifest = parse(&path, &self.read_blob(&digest)?)?;
+            let manifest: ImageManifest = parse(&path, &self.blobs().get(&digest)?)?;
             let annotation = manifest.annotations().as_ref().and_then(|all| all.get(KEYS));
             keys.extend(
                 annotation

@@ -113,7 +113,8 @@ impl Store {
         let Some(image) = self.image(name)? else { return Ok(Vec::new()) };
         let Some(config) = image.blobs.first() else { return Ok(Vec::new()) };
         Ok(self
-            .read_blob(&config.digest)
+            .blobs()
+            .get(&config.digest)
             .ok()
             .and_then(|config| parse_diff_ids(&config).ok())
             .unwrap_or_default())

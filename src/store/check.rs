@@ -95,7 +95,7 @@ impl Store {
             let _lock = self.lock_exclusive()?;
             let Some(mut layer) = self.read_document::<StoredLayer>(&path)? else { continue };
             let known = layer.blobs.len();
-            layer.blobs.retain(|blob| self.blob_bytes(&blob.digest) == Some(blob.bytes));
+            layer.blobs.retain(|blob| self.blobs().size(&blob.digest) == Some(blob.bytes));
             if layer.blobs.is_empty() {
                 std::fs::remove_file(&path).map_err(failed("remove", &path))?;
                 report.dropped_layers.push(layer.diff_id);
@@ -157,13 +157,13 @@ impl Store {
 
     fn has_blobs(&self, manifest: &Digest) -> Result<bool, StoreError> {
         let path = self.layout().blob(manifest);
-        let bytes = match self.read_blob(manifest) {
+        let bytes = match self.blobs().get(manifest) {
             Err(StoreError::MissingBlob { .. } | StoreError::Damaged { .. }) => return Ok(false),
             result => result?,
         };
         let manifest: ImageManifest = parse(&path, &bytes)?;
         for blob in manifest.layers().iter().chain([manifest.config()]) {
-            if self.blob_bytes(&parse_digest(&path, blob)?) != Some(blob.size()) {
+            if self.blobs().size(&parse_digest(&path, blob)?) != Some(blob.size()) {
                 return Ok(false);
             }
         }
@@ -340,7 +340,7 @@ mod tests {
     fn a_damaged_blob_takes_with_it_what_needs_it() {
         let (_directory, store, record) = store();
         let layer = store.layer(&record.diff_ids[0]).unwrap().unwrap();
-        let mut bytes = store.read_blob(&layer.blob).unwrap();
+        let mut bytes = store.blobs().get(&layer.blob).unwrap();
         bytes[0] ^= 1;
         std::fs::write(store.layout().blob(&layer.blob), bytes).unwrap();
         let report = store.check().unwrap();

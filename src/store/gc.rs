@@ -93,7 +93,7 @@ impl Store {
         let mut named = BTreeMap::new();
         for (name, digest) in self.images()? {
             let path = self.layout().blob(&digest);
-            let bytes = self.read_blob(&digest)?;
+            let bytes = self.blobs().get(&digest)?;
             let manifest: ImageManifest = parse(&path, &bytes)?;
             let mut blobs = Blobs::from([(digest, bytes.len() as u64)]);
             for blob in manifest.layers().iter().chain([manifest.config()]) {
@@ -396,7 +396,7 @@ mod tests {
         let bench = Bench::new();
         let record = bench.step("imaged", 10, 30);
         let layer = bench.store.layer(&record.diff_ids[0]).unwrap().unwrap();
-        bench.store.put_blob(b"{}").unwrap();
+        bench.store.blobs().put(b"{}").unwrap();
         let layers = vec![descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)];
         let manifest = bench.store.save_image("i", &image_manifest(b"{}", layers, &BTreeMap::new())).unwrap();
         for digest in [manifest, Digest::of("{}")] {
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn blobs_that_nothing_names_go() {
         let bench = Bench::new();
-        let blob = bench.store.put_blob(b"lost").unwrap();
+        let blob = bench.store.blobs().put(b"lost").unwrap();
         assert_eq!(bench.gc(None, None).blobs, 0, "it may be about to be named");
         date(bench.store.layout().blob(&blob), 1);
         assert_eq!(bench.gc(None, None).blobs, 1);

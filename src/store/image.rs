@@ -40,7 +40,7 @@ impl Store {
         let there = stored
             .blobs
             .iter()
-            .find(|blob| blob.encoding == preferred && self.blob_bytes(&blob.digest) == Some(blob.bytes));
+            .find(|blob| blob.encoding == preferred && self.blobs().size(&blob.digest) == Some(blob.bytes));
         match there {
             Some(blob) => Ok(stored.with(blob)),
             None => self.layer(diff_id)?.ok_or_else(missing),
@@ -49,7 +49,7 @@ impl Store {
 
     fn encode_again(&self, layer: &Layer, encoding: Encoding) -> Result<Layer, StoreError> {
         let mut archive = HashingReader::new(self.decoded(layer)?);
-        let writer = self.blob_writer()?;
+        let writer = self.blobs().writer()?;
         let path = writer.path().to_owned();
         let writer = encoding::encode(encoding, &mut archive, writer).map_err(failed("write", &path))?;
         verify_diff_id(&layer.diff_id, archive.finish().0)?;
@@ -59,7 +59,7 @@ impl Store {
 
     /// Opens the archive that a layer's blob holds.
     pub(super) fn decoded(&self, layer: &Layer) -> Result<Box<dyn Read>, StoreError> {
-        let blob = self.open_blob(&layer.blob, layer.blob_bytes)?;
+        let blob = self.blobs().open(&layer.blob, layer.blob_bytes)?;
         let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
         // Around what is decoded: a small blob may hold hours of zeros.
         Ok(Box::new(self.interrupt().reader(archive)))
@@ -76,11 +76,11 @@ impl Store {
         let parsed: ImageManifest = parse(&index, manifest)?;
         for blob in parsed.layers().iter().chain([parsed.config()]) {
             let digest = parse_digest(&index, blob)?;
-            if self.blob_bytes(&digest) != Some(blob.size()) {
+            if self.blobs().size(&digest) != Some(blob.size()) {
                 return Err(StoreError::MissingBlob { digest });
             }
         }
-        let digest = self.put_blob(manifest)?;
+        let digest = self.blobs().put(manifest)?;
         let media_type = parsed.media_type().clone().unwrap_or(MediaType::ImageManifest);
         let mut named = descriptor(media_type.as_ref(), &digest, manifest.len() as u64);
         named.set_artifact_type(parsed.artifact_type().clone());
@@ -147,7 +147,7 @@ impl LayerBlobs for Store {
     }
 
     fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError> {
-        Ok(Box::new(self.open_blob(&layer.blob, layer.blob_bytes)?))
+        Ok(Box::new(self.blobs().open(&layer.blob, layer.blob_bytes)?))
     }
 
     fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError> {
@@ -173,7 +173,7 @@ mod tests {
     fn a_name_belongs_to_the_last_image_saved() {
         let (_directory, store) = store();
         let save = |name: &str, config: &[u8]| {
-            store.put_blob(config).unwrap();
+            store.blobs().put(config).unwrap();
             store.save_image(name, &image_manifest(config, Vec::new(), &BTreeMap::new())).unwrap()
         };
         let (one, two, other) = (save("a", b"1"), save("a", b"2"), save("b", b"1"));
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn many_may_name_images_at_once() {
         let (_directory, store) = store();
-        store.put_blob(b"{}").unwrap();
+        store.blobs().put(b"{}").unwrap();
         let manifest = image_manifest(b"{}", Vec::new(), &BTreeMap::new());
         std::thread::scope(|scope| {
             for name in 0..16 {

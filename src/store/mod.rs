@@ -82,7 +82,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 pub use artifact::Artifact;
-pub use blob::BlobWriter;
+pub use blob::{BlobWriter, Blobs};
 pub use census::ListedRecord;
 pub use check::CheckReport;
 pub use gc::{GcPolicy, GcReport};
@@ -167,6 +167,11 @@ impl Store {
     /// Returns the directory for the output of hooks.
     pub fn logs(&self) -> PathBuf {
         self.layout().logs()
+    }
+
+    /// Returns the store's blobs.
+    pub const fn blobs(&self) -> Blobs<'_> {
+        Blobs { store: self }
     }
 
     /// Returns the flag that ends long work.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
-use super::blob::NewBlob;
+use super::blob::{Blobs, NewBlob};
 use super::document::{invalid, verify_diff_id};
 use super::file::failed;
 use super::room::Room;
@@ -66,21 +66,23 @@ impl Archive {
     }
 }
 
-impl Store {
-    /// Stores a blob without reading what is in it.
+impl Blobs<'_> {
+    /// Imports a blob without reading what is in it.
     ///
     /// # Errors
     /// [`StoreError::Damaged`], [`StoreError::NoRoom`], [`StoreError::Io`].
-    pub fn receive_blob(&self, blob: &mut VerifyingReader<impl Read>) -> Result<(), StoreError> {
+    pub fn import(&self, blob: &mut VerifyingReader<impl Read>) -> Result<(), StoreError> {
         let path = name(blob);
-        let mut new = NewBlob::create(self.clone())?;
-        let mut source = self.interrupt().reader(&mut *blob);
-        let copied = copy(&mut source, &path, &mut new, &self.room()?, Some);
+        let mut new = NewBlob::create(self.store.clone())?;
+        let mut source = self.store.interrupt().reader(&mut *blob);
+        let copied = copy(&mut source, &path, &mut new, &self.store.room()?, Some);
         refuse_damage(blob)?;
         copied?;
         new.place(blob.digest())
     }
+}
 
+impl Store {
     /// Takes in one layer of an image: the archive in its blob must have the DiffID `diff_id`. `path` is where it comes from, for
     /// messages.
     ///
@@ -143,7 +145,7 @@ impl Store {
     /// Reads the layer in a blob that is here, and remembers it. `None` for a damaged blob.
     pub(super) fn look_into(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
         let path = self.layout().blob(&blob.digest);
-        let mut reader = self.open_blob(&blob.digest, blob.bytes)?;
+        let mut reader = self.blobs().open(&blob.digest, blob.bytes)?;
         let claims = Claims { diff_id: Some(diff_id), tar_bytes: None };
         let archive = read_archive(&mut reader, &path, &claims, &self.room()?);
         let rest = io::copy(&mut reader, &mut io::sink());
@@ -328,8 +330,8 @@ mod tests {
         let no_archive = vec![b'x'; archive.len()];
         for bytes in [&archive, &gzip, &no_archive] {
             let blob = Blob::of(bytes);
-            store.receive_blob(&mut VerifyingReader::new(bytes.as_slice(), blob.digest)).unwrap();
-            assert!(store.read_blob(&blob.digest).unwrap() == *bytes);
+            store.blobs().import(&mut VerifyingReader::new(bytes.as_slice(), blob.digest)).unwrap();
+            assert!(store.blobs().get(&blob.digest).unwrap() == *bytes);
             assert_eq!(store.layer(&diff_id).unwrap().filter(|layer| layer.blob == blob.digest), None);
             let receive = || {
                 let mut reader = VerifyingReader::new(bytes.as_slice(), blob.digest);
@@ -345,7 +347,7 @@ mod tests {
         let error = store.receive_layer(&mut damaged, Path::new("x"), &diff_id).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
         let mut damaged = VerifyingReader::new(no_archive.as_slice(), Digest::of(&archive));
-        assert!(matches!(store.receive_blob(&mut damaged), Err(StoreError::Damaged { .. })));
+        assert!(matches!(store.blobs().import(&mut damaged), Err(StoreError::Damaged { .. })));
     }
 
     #[test]
@@ -355,7 +357,7 @@ mod tests {
         let bytes = archive("a");
         let (blob, diff_id) = (Blob::of(&bytes), DiffId::new(Digest::of(&bytes)));
         assert_eq!(store.layer_in(&diff_id, &blob).unwrap(), None);
-        store.receive_blob(&mut VerifyingReader::new(bytes.as_slice(), blob.digest)).unwrap();
+        store.blobs().import(&mut VerifyingReader::new(bytes.as_slice(), blob.digest)).unwrap();
         let lie = DiffId::new(Digest::of("other"));
         assert!(matches!(store.layer_in(&lie, &blob), Err(StoreError::WrongLayer { .. })));
         assert_eq!((store.layer(&lie).unwrap(), store.layer(&diff_id).unwrap()), (None, None));

@@ -54,7 +54,7 @@ impl Store {
             Encoding::Zstd => 1,
             Encoding::Gzip => 2,
         };
-        let there = stored.blobs.iter().filter(|blob| self.blob_bytes(&blob.digest) == Some(blob.bytes));
+        let there = stored.blobs.iter().filter(|blob| self.blobs().size(&blob.digest) == Some(blob.bytes));
         Ok(there.min_by_key(speed).map(|blob| stored.with(blob)))
     }
 

@@ -79,7 +79,7 @@ mod tests {
         let mut config = ImageConfig::new("amd64", 0).unwrap();
         config.push_step("web", &diff_ids);
         let config = config.to_bytes();
-        bench.store.put_blob(&config).unwrap();
+        bench.store.blobs().put(&config).unwrap();
         bench.store.save_container("web", &config, &web).unwrap();
         let base = bench.store.save_base_layers(&config, &web).unwrap();
         assert!(bench.store.list_images().unwrap().iter().all(|image| image.used_by.is_empty()));

@@ -27,7 +27,7 @@ pub struct StoredBlob {
 impl BlobSource for StoredBlob {
     fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
         if offset == 0 {
-            let reader = self.store.open_blob(&self.digest, self.bytes).map_err(io::Error::other)?;
+            let reader = self.store.blobs().open(&self.digest, self.bytes).map_err(io::Error::other)?;
             return Ok(Box::new(reader));
         }
         let mut file = File::open(self.path())?;
@@ -60,7 +60,7 @@ impl Store {
         let Some((_, digest)) = self.images()?.into_iter().find(|(known, _)| known == name) else {
             return Ok(None);
         };
-        self.image_of(self.read_blob(&digest)?).map(Some)
+        self.image_of(self.blobs().get(&digest)?).map(Some)
     }
 
     /// Returns an image of these layers (lowest first), in these blobs, which has no name.
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn unnamed_image(&self, config: &[u8], layers: &[Layer]) -> Result<StoredImage, StoreError> {
-        self.put_blob(config)?;
+        self.blobs().put(config)?;
         self.image_of(manifest_of(config, layers))
     }
 
@@ -86,13 +86,6 @@ impl Store {
         Ok(StoredImage { manifest, blobs })
     }
 
-    /// Returns true if the store has a blob of this size. The digest is not verified.
-    pub fn has_blob(&self, blob: &Blob) -> bool {
-        // Marked first: a collection that starts now keeps it.
-        mark_used(&self.layout().blob(&blob.digest));
-        self.blob_bytes(&blob.digest) == Some(blob.bytes)
-    }
-
     /// Returns the layer if the store has it in this very blob. One that came with an image, and that nobody has looked into, is
     /// read first; of others the size is verified, not the digest.
     ///
@@ -100,7 +93,7 @@ impl Store {
     /// [`StoreError::WrongLayer`], [`StoreError::Layer`] if the blob holds something else; [`StoreError::Io`].
     pub fn layer_in(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
         mark_used(&self.layout().layer(diff_id));
-        if !self.has_blob(blob) {
+        if !self.blobs().contains(blob) {
             return Ok(None);
         }
         let stored = self.stored_layer(diff_id)?;
@@ -117,7 +110,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
     pub fn save_layers(&self, name: &str, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
-        self.put_blob(config)?;
+        self.blobs().put(config)?;
         self.save_image(name, &manifest_of(config, layers))
     }
 }
@@ -137,8 +130,8 @@ mod tests {
     fn an_image_gives_its_blobs_from_any_place_on() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let layer = store.put_blob(b"layer").unwrap();
-        store.put_blob(b"{}").unwrap();
+        let layer = store.blobs().put(b"layer").unwrap();
+        store.blobs().put(b"{}").unwrap();
         let manifest = image_manifest(b"{}", vec![descriptor("a/b", &layer, 5)], &BTreeMap::new());
         store.save_image("name", &manifest).unwrap();
         let image = store.image("name").unwrap().unwrap();

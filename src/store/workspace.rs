@@ -108,7 +108,7 @@ impl Workspace for LayerWorkspace {
             return Ok(None);
         }
         let layer =
-            pack(&changeset.entries, root.as_fd(), self.store.blob_writer()?, self.store.interrupt())?;
+            pack(&changeset.entries, root.as_fd(), self.store.blobs().writer()?, self.store.interrupt())?;
         // The blob and the layer's document are durable before anything depends on the snapshot.
         self.store.add_layer(&layer)?;
         self.settle(&changeset)?;

@@ -72,7 +72,7 @@ impl Bench {
         let mut config = ImageConfig::new("amd64", 0).unwrap();
         stack.iter().for_each(|diff_id| config.push_step("layer", std::slice::from_ref(diff_id)));
         let config = config.to_bytes();
-        self.store.put_blob(&config).unwrap();
+        self.store.blobs().put(&config).unwrap();
         let layers = stack.iter().map(|diff_id| {
             let layer = self.store.encoded(diff_id, Encoding::Gzip).unwrap();
             descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)

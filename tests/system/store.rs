@@ -47,7 +47,7 @@ impl Bench {
     }
 
     fn entries(&self, layer: &Layer) -> Vec<(Entry, Vec<u8>)> {
-        let blob = self.store.open_blob(&layer.blob, layer.blob_bytes).unwrap();
+        let blob = self.store.blobs().open(&layer.blob, layer.blob_bytes).unwrap();
         let mut decoder = Decoder::new(zstd::Decoder::new(blob).unwrap());
         let mut entries = Vec::new();
         while let Some((entry, mut content)) = decoder.next_entry().unwrap() {
@@ -508,7 +508,7 @@ fn save_image(bench: &Bench) -> Vec<DiffId> {
     config.push_step("base", &diff_ids[..1]);
     config.push_step("element a", &diff_ids[1..]);
     let config = config.to_bytes();
-    bench.store.put_blob(&config).unwrap();
+    bench.store.blobs().put(&config).unwrap();
     let layers = diff_ids.iter().map(|diff_id| {
         let layer = bench.store.encoded(diff_id, Encoding::Gzip).unwrap();
         descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)
