@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`oci`] | digest, DiffID, ChainID, manifest, config, canonical JSON |
 //! | [`trust`] | keys, signatures, whose word counts |
-//! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, what is masked at capture |
+//! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, rules of capture |
 //! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` and `disk` lean on `element`, `image` on all three, all on `oci` |
 //! | [`host`] | the requirements of a build on its host: checks, findings, cures |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |

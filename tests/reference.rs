@@ -17,7 +17,7 @@ mod page;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use plywood::build::{ExplainDocument, ImageManifest, LayersDocument, PlanDocument};
+use plywood::build::{BuildManifest, ExplainDocument, LayersDocument, PlanDocument};
 use plywood::distro::BaseDefinition;
 use plywood::host::DoctorDocument;
 use plywood::image::Project;
@@ -81,7 +81,7 @@ fn the_reference_of_bases_is_up_to_date() {
 #[test]
 fn the_schemas_of_json_documents_are_up_to_date() {
     for (name, schema) in [
-        ("manifest", schemars::schema_for!(ImageManifest)),
+        ("manifest", schemars::schema_for!(BuildManifest)),
         ("plan", schemars::schema_for!(PlanDocument)),
         ("explain", schemars::schema_for!(ExplainDocument)),
         ("layers", schemars::schema_for!(LayersDocument)),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::error::Outcome;
-use super::mask::Mask;
+use super::redact::Redactor;
 use super::{BuildError, Ports};
 use crate::element::{Environment, Phase, split_environment};
 use crate::port::{Event, Exit, Job, Root, SandboxError};
@@ -138,7 +138,7 @@ impl JobRun<'_> {
         Ok(Output {
             jobs: self,
             task,
-            mask: self.mask(job),
+            redactor: self.redactor(job),
             log,
             file,
             line: Vec::new(),
@@ -146,11 +146,11 @@ impl JobRun<'_> {
         })
     }
 
-    /// Returns a mask for the secrets of a job's environment, and for those that package managers read from files.
-    fn mask(&self, job: &Job) -> Mask {
+    /// Returns a redactor of the secrets of a job's environment, and of those that package managers read from files.
+    fn redactor(&self, job: &Job) -> Redactor {
         let mut environment = self.ports.packages.secrets();
         environment.extend(job.env.clone());
-        Mask::of(&environment)
+        Redactor::of(&environment)
     }
 
     fn conclude(
@@ -203,7 +203,7 @@ impl Minutes {
 struct Output<'a> {
     jobs: &'a JobRun<'a>,
     task: &'a str,
-    mask: Mask,
+    redactor: Redactor,
     log: PathBuf,
     file: Box<dyn Write + Send>,
     line: Vec<u8>,
@@ -224,23 +224,23 @@ impl Output<'_> {
 
     fn end_line(&mut self) {
         if !self.line.is_empty() {
-            let masked = self.mask.apply(&self.line);
+            let redacted = self.redactor.apply(&self.line);
             self.line.clear();
-            self.show(&masked);
+            self.show(&redacted);
         }
     }
 
     /// Ends the line here, and begins another with what may be the beginning of a secret.
     fn cut_line(&mut self) {
-        let (masked, covered) = self.mask.apply_to_beginning(&self.line);
+        let (redacted, covered) = self.redactor.apply_to_beginning(&self.line);
         self.line.drain(..covered);
-        self.show(&masked);
+        self.show(&redacted);
     }
 
-    fn show(&mut self, masked: &[u8]) {
+    fn show(&mut self, redacted: &[u8]) {
         // A log that cannot be written (a full disk) must not end the hook; the flush at its end reports it.
-        let _ = self.file.write_all(masked);
-        let line = String::from_utf8_lossy(masked.trim_ascii_end()).into_owned();
+        let _ = self.file.write_all(redacted);
+        let line = String::from_utf8_lossy(redacted.trim_ascii_end()).into_owned();
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
         }

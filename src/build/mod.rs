@@ -16,6 +16,7 @@
 mod added;
 mod boot;
 mod bootstrap;
+mod build_manifest;
 mod command;
 mod container;
 mod disk;
@@ -32,13 +33,12 @@ pub(crate) mod fake_registry;
 mod forecast;
 mod inventory;
 mod job;
-mod manifest;
-mod mask;
 mod packages;
 mod places;
 mod prune;
 mod publish;
 mod receive;
+mod redact;
 mod registries;
 #[cfg(test)]
 mod share_tests;
@@ -52,6 +52,7 @@ mod step;
 mod step_tests;
 mod surroundings;
 
+pub use build_manifest::{BuildManifest, LayerEntry, OutputEntry};
 pub use container::container_config;
 pub use disk::{FinishedDisk, hooks_look_at_disk};
 pub use document::{
@@ -61,10 +62,9 @@ pub use error::{BuildError, HookFailure, Outcome};
 pub use facts::host_facts;
 pub use forecast::{Forecast, Prospect, forecast};
 pub use inventory::Package;
-pub use manifest::{ImageManifest, LayerEntry, OutputEntry};
-pub use mask::Mask;
 pub use prune::Pruning;
 pub use publish::{Publication, Publisher};
+pub use redact::Redactor;
 pub use registries::{Refused, Registries};
 pub use shell::ShellAt;
 pub use stack::{Builder, BuiltStep, Found, OnFailure, OnMiss, Ports, Reuse, stored_steps};

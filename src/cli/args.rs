@@ -166,7 +166,7 @@ pub(super) struct Build {
     pub output: Option<PathBuf>,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
-    pub order: Option<crate::element::Order>,
+    pub order: Option<crate::element::HookOrder>,
     /// Make every layer again
     #[arg(long)]
     pub no_cache: bool,
@@ -259,7 +259,7 @@ pub(super) struct Plan {
     pub images: Vec<String>,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
-    pub order: Option<crate::element::Order>,
+    pub order: Option<crate::element::HookOrder>,
     #[command(flatten)]
     pub cache_from: CacheFrom,
     /// Print JSON
@@ -276,7 +276,7 @@ pub(super) struct Explain {
     pub step: Option<String>,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
-    pub order: Option<crate::element::Order>,
+    pub order: Option<crate::element::HookOrder>,
     #[command(flatten)]
     pub cache_from: CacheFrom,
     /// Print JSON
@@ -291,7 +291,7 @@ pub(super) struct Layers {
     pub image: String,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
-    pub order: Option<crate::element::Order>,
+    pub order: Option<crate::element::HookOrder>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -405,7 +405,7 @@ pub(super) struct Shell {
     pub failed: bool,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
-    pub order: Option<crate::element::Order>,
+    pub order: Option<crate::element::HookOrder>,
     /// Run this instead of a login shell
     #[arg(last = true)]
     pub command: Vec<String>,

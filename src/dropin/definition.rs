@@ -214,7 +214,7 @@ fn texts(value: &Value) -> BTreeMap<String, String> {
     pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// A line that a shell runs, but for secrets, which are masked: it is printed.
+/// A line that a shell runs, but for secrets, which are redacted: it is printed.
 impl fmt::Display for ImageCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.environment {

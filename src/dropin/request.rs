@@ -321,7 +321,7 @@ fn by_options(arguments: &Arguments) -> impl Iterator<Item = (&'static str, Stri
     .filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// Returns the caller's `DIB_*` variables as bash declares them, secrets masked: elements write this text into images.
+/// Returns the caller's `DIB_*` variables as bash declares them, secrets redacted: elements write this text into images.
 fn declarations(caller: &Environment) -> String {
     let dib = caller.iter().filter(|(name, _)| name.starts_with("DIB_"));
     let lines = dib.map(|(name, value)| {

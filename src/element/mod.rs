@@ -84,7 +84,7 @@ pub use native::{
 };
 pub use nearest::nearest;
 pub use option::ElementOption;
-pub use order::{CycleError, Order};
+pub use order::{CycleError, HookOrder};
 pub use package_data::PackageDataError;
 pub use package_list::{PackageEntry, PackageList};
 pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetVariableError, install_type};

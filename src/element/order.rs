@@ -45,7 +45,7 @@ const HINTS: [(&str, &str, &str); 13] = [
 /// In which order the hooks of an image run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Order {
+pub enum HookOrder {
     /// Element by element, each in a layer of its own.
     #[default]
     Element,
@@ -56,16 +56,16 @@ pub enum Order {
 /// A text that names no order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an order: expected `element` or `phase`")]
-pub struct OrderError(String);
+pub struct HookOrderError(String);
 
-impl FromStr for Order {
-    type Err = OrderError;
+impl FromStr for HookOrder {
+    type Err = HookOrderError;
 
-    fn from_str(name: &str) -> Result<Self, OrderError> {
+    fn from_str(name: &str) -> Result<Self, HookOrderError> {
         match name {
-            "element" => Ok(Order::Element),
-            "phase" => Ok(Order::Phase),
-            other => Err(OrderError(other.to_owned())),
+            "element" => Ok(HookOrder::Element),
+            "phase" => Ok(HookOrder::Phase),
+            other => Err(HookOrderError(other.to_owned())),
         }
     }
 }
@@ -98,10 +98,10 @@ pub(super) fn order(
     members: &BTreeMap<ElementName, Arc<Element>>,
     requested: &[ElementName],
     provided: &BTreeMap<ElementName, Provider>,
-    order: Order,
+    order: HookOrder,
 ) -> Result<Vec<Arc<Element>>, CycleError> {
     let mut graph = Graph::of(members, provided);
-    if order == Order::Element {
+    if order == HookOrder::Element {
         graph.check_cycles()?;
     }
     graph.add_hints();
@@ -226,7 +226,7 @@ mod tests {
 
     fn ordered(elements: Vec<Element>, requested: &[&str]) -> Vec<String> {
         let catalog = Catalog::new(elements);
-        let resolution = resolve(&catalog, &names(requested), None, Order::Element).unwrap();
+        let resolution = resolve(&catalog, &names(requested), None, HookOrder::Element).unwrap();
         resolution.elements.iter().map(|element| element.name.to_string()).collect()
     }
 
@@ -287,9 +287,9 @@ mod tests {
             element("c").deps(&["d"]).build(),
             element("d").deps(&["b"]).build(),
         ]);
-        let error = resolve(&catalog, &names(&["a"]), None, Order::Element).unwrap_err();
+        let error = resolve(&catalog, &names(&["a"]), None, HookOrder::Element).unwrap_err();
         assert_eq!(error.to_string(), "elements depend on each other: `b` → `c` → `d` → `b`");
-        let resolution = resolve(&catalog, &names(&["a"]), None, Order::Phase).unwrap();
+        let resolution = resolve(&catalog, &names(&["a"]), None, HookOrder::Phase).unwrap();
         let names: Vec<_> = resolution.elements.iter().map(|element| element.name.as_str()).collect();
         assert_eq!(names, ["d", "c", "b", "a"]);
     }

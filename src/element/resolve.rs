@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::native::repeated_hook;
-use super::order::{CycleError, Order, order};
+use super::order::{CycleError, HookOrder, order};
 use super::provider::{OPERATING_SYSTEM, Provider};
 use super::{Catalog, Element, ElementName, NativeProvider, Unusable, nearest};
 
@@ -95,7 +95,7 @@ pub fn resolve(
     catalog: &Catalog,
     requested: &[ElementName],
     base: Option<BaseNames<'_>>,
-    order_of_build: Order,
+    order_of_build: HookOrder,
 ) -> Result<Resolution, ResolveError> {
     let mut expansion = Expansion::new(catalog, base);
     expansion.run(requested)?;
@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn resolved(requested: &[&str]) -> Result<Vec<String>, ResolveError> {
-        let resolution = resolve(&catalog(), &names(requested), None, Order::Element)?;
+        let resolution = resolve(&catalog(), &names(requested), None, HookOrder::Element)?;
         Ok(resolution.elements.iter().map(|element| element.name.to_string()).collect())
     }
 
@@ -292,7 +292,7 @@ mod tests {
             element("web").deps(&["openssh_server"]).build(),
             element("openssh-server").build(),
         ]);
-        let error = resolve(&catalog, &names(&["web"]), None, Order::Element).unwrap_err();
+        let error = resolve(&catalog, &names(&["web"]), None, HookOrder::Element).unwrap_err();
         assert_eq!(error.to_string(), "element `openssh_server` not found, which element `web` depends on");
         let ResolveError::Unknown { nearest, .. } = error else { panic!("{error}") };
         assert_eq!(nearest.unwrap().as_str(), "openssh-server");
@@ -303,16 +303,17 @@ mod tests {
         let provides = BTreeSet::from_iter(names(&["operating-system", "dpkg"]));
         let base = BaseNames { base: "debian-bookworm", provides: &provides };
         let catalog = catalog();
-        let resolution = resolve(&catalog, &names(&["needs-packages"]), Some(base), Order::Element).unwrap();
+        let resolution =
+            resolve(&catalog, &names(&["needs-packages"]), Some(base), HookOrder::Element).unwrap();
         assert_eq!(resolution.elements.len(), 1);
         assert_eq!(resolution.native, [NativeProvider::PackageInstalls, NativeProvider::PackageMap].into());
-        assert!(resolve(&catalog, &[], Some(base), Order::Element).unwrap().elements.is_empty());
-        let error = resolve(&catalog, &names(&["foo"]), Some(base), Order::Element).unwrap_err();
+        assert!(resolve(&catalog, &[], Some(base), HookOrder::Element).unwrap().elements.is_empty());
+        let error = resolve(&catalog, &names(&["foo"]), Some(base), HookOrder::Element).unwrap_err();
         assert_eq!(
             error.to_string(),
             "`operating-system` is provided by base `debian-bookworm` and by element `foo`"
         );
-        let error = resolve(&catalog, &names(&["dpkg"]), Some(base), Order::Element).unwrap_err();
+        let error = resolve(&catalog, &names(&["dpkg"]), Some(base), HookOrder::Element).unwrap_err();
         assert_eq!(
             error.to_string(),
             "element `dpkg` was requested, but base `debian-bookworm` already provides it"

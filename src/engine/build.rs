@@ -20,7 +20,7 @@ use super::session::Session;
 use super::sharing::{PublishTo, Sources, Target};
 use super::writer::{FileWriter, Writer};
 use crate::build::{
-    Builder, BuiltStep, ImageManifest, OnFailure, OnMiss, OutputEntry, Package, Ports, Registries, Reuse,
+    BuildManifest, Builder, BuiltStep, OnFailure, OnMiss, OutputEntry, Package, Ports, Registries, Reuse,
 };
 use crate::dropin::OutputType;
 use crate::element::Environment;
@@ -216,14 +216,14 @@ impl Run<'_> {
         plan: &Plan,
         steps: &[BuiltStep],
         place: &dyn Place,
-    ) -> Result<ImageManifest, Failure> {
+    ) -> Result<BuildManifest, Failure> {
         // Listing packages takes a sandbox on all layers, so it is left out where no manifest is
         // kept.
         let packages = match place.manifest() {
             Some(_) => self.inventory(plan, &stack_of(steps))?,
             None => Vec::new(),
         };
-        Ok(ImageManifest::new(plan, steps, packages))
+        Ok(BuildManifest::new(plan, steps, packages))
     }
 
     /// Returns the packages of a stack of layers. Asking its package manager takes a sandbox on all layers, unpacked and looked
@@ -234,7 +234,7 @@ impl Run<'_> {
             Reuse::Allowed => self.images.last_build(&plan.image).ok().flatten(),
             Reuse::Refused => None,
         };
-        match known.and_then(|document| ImageManifest::packages_of(&document, stack)) {
+        match known.and_then(|document| BuildManifest::packages_of(&document, stack)) {
             Some(packages) => Ok(packages),
             None => Ok(self.builder.inventory(plan, stack)?),
         }
@@ -245,7 +245,7 @@ impl Run<'_> {
         image: &Image<'_>,
         steps: &[BuiltStep],
         place: &dyn Place,
-        manifest: &mut ImageManifest,
+        manifest: &mut BuildManifest,
     ) -> Result<Vec<BuiltStep>, Failure> {
         let Resolved { plan, disk, definition, .. } = &image.resolved;
         if image.outputs.is_empty() && self.builder.surroundings.is_some() {
@@ -269,7 +269,7 @@ impl Run<'_> {
     /// Writes the manifest and keeps a copy in the store, unless the place keeps none.
     fn record(
         &self,
-        manifest: &mut ImageManifest,
+        manifest: &mut BuildManifest,
         steps: &[BuiltStep],
         place: &dyn Place,
     ) -> Result<(), Failure> {
@@ -284,7 +284,7 @@ impl Run<'_> {
     }
 
     /// Records the outputs of earlier builds that are still in the directory, and warns of stale ones.
-    fn take_over_earlier(&self, manifest: &mut ImageManifest, place: &dyn Place) {
+    fn take_over_earlier(&self, manifest: &mut BuildManifest, place: &dyn Place) {
         let (directory, file) = (place.beside(), place.manifest().unwrap_or_default());
         // A manifest that cannot be read is replaced: it may be another version's.
         let earlier = directory.open_regular(&file).and_then(io::read_to_string);

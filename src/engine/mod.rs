@@ -85,7 +85,7 @@ pub(crate) use crate::{
 };
 
 pub(crate) use crate::build::{
-    ImageForecast, LayerLine, Mask, OnFailure, OnMiss, Prospect, Reuse, StepExplanation, Surroundings,
+    ImageForecast, LayerLine, OnFailure, OnMiss, Prospect, Redactor, Reuse, StepExplanation, Surroundings,
 };
 pub(crate) use crate::output::{Destination, DiskFormat, MemberNames};
 pub(crate) use crate::package::Reach;

@@ -7,7 +7,7 @@ use super::images::Images;
 use super::place::Place;
 use super::writer::{Archive, Container, Conversion, DiskIdentity, Writer};
 use crate::build::{
-    Builder, BuiltStep, ImageManifest, OutputEntry, Reuse, Stage, container_config, hooks_look_at_disk,
+    BuildManifest, Builder, BuiltStep, OutputEntry, Reuse, Stage, container_config, hooks_look_at_disk,
 };
 use crate::disk::DiskRequest;
 use crate::dropin::OutputType;
@@ -53,7 +53,7 @@ impl Outputs<'_> {
     /// Writes all `outputs` and notes them in the manifest; returns all steps that were made for them.
     pub(super) fn write(
         &self,
-        manifest: &mut ImageManifest,
+        manifest: &mut BuildManifest,
         outputs: &[OutputType],
     ) -> Result<Vec<BuiltStep>, Failure> {
         let mut steps = self.steps.to_vec();
@@ -87,7 +87,7 @@ impl Outputs<'_> {
     /// Writes one raw disk, `archives` of what is on it, and converts it to each of the formats.
     fn write_disks(
         &self,
-        manifest: &mut ImageManifest,
+        manifest: &mut BuildManifest,
         stack: &[DiffId],
         outputs: &[&OutputType],
         archives: &[&OutputType],
@@ -152,7 +152,7 @@ impl Outputs<'_> {
     /// Writes one output from the layers of all `steps`, the final stage included.
     fn write_layers(
         &self,
-        manifest: &mut ImageManifest,
+        manifest: &mut BuildManifest,
         steps: &[BuiltStep],
         output: &OutputType,
     ) -> Result<(), Failure> {
@@ -238,7 +238,7 @@ impl Outputs<'_> {
         Stage::start(self.builder.ports.events, &self.plan.image, format!("write {output}"))
     }
 
-    fn note(&self, manifest: &mut ImageManifest, output: &OutputType, written: Written, layers: Vec<DiffId>) {
+    fn note(&self, manifest: &mut BuildManifest, output: &OutputType, written: Written, layers: Vec<DiffId>) {
         self.builder.ports.events.emit(Event::OutputWritten {
             image: &self.plan.image,
             format: &output.to_string(),

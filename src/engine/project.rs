@@ -6,7 +6,7 @@ use super::disk::DiskRules;
 use super::failure::{Failure, Message};
 use super::session::Session;
 use crate::distro::Architecture;
-use crate::element::{Catalog, Environment, Order};
+use crate::element::{Catalog, Environment, HookOrder};
 use crate::image::{ImageDefinition, ImageName, Project as ProjectFile};
 use crate::load::{self, LoadError};
 
@@ -85,7 +85,7 @@ impl Project {
     }
 
     /// Runs hooks of all images in this order, if it is one.
-    pub(crate) fn in_order(mut self, order: Option<Order>) -> Self {
+    pub(crate) fn in_order(mut self, order: Option<HookOrder>) -> Self {
         for image in self.file.image.values_mut() {
             image.order = order.unwrap_or(image.order);
         }

@@ -8,7 +8,7 @@ use super::origin::Origins;
 use super::project::{Project, load_file, machine_architecture};
 use super::registry::client;
 use super::session::{Session, open_store};
-use crate::build::ImageManifest;
+use crate::build::BuildManifest;
 use crate::image::Project as ProjectFile;
 use crate::oci::{Digest, Reference};
 use crate::output::Shipment;
@@ -90,7 +90,7 @@ impl Push<'_> {
             Message::with_hint(message, hint)
         };
         let unbuilt = || failure(format!("the last build of `{image}` wrote no qcow2"));
-        let manifest: ImageManifest = serde_json::from_slice(&store.last_build(image)?.ok_or_else(unbuilt)?)?;
+        let manifest: BuildManifest = serde_json::from_slice(&store.last_build(image)?.ok_or_else(unbuilt)?)?;
         let output = manifest.outputs.iter().find(|output| output.format == "qcow2").ok_or_else(unbuilt)?;
         let path = directory.join(&output.file);
         if !path.is_file() {

@@ -11,7 +11,7 @@ use super::session::home_of;
 use super::sources::{settings, sources};
 use crate::distro::{BaseDefinition, BaseName};
 use crate::element::{
-    BaseNames, Element, NativeProvider, OPERATING_SYSTEM, Order, Provider, Resolution, ResolveError,
+    BaseNames, Element, HookOrder, NativeProvider, OPERATING_SYSTEM, Provider, Resolution, ResolveError,
     preset_variables, resolve, sandwiches,
 };
 use crate::image::{ImageDefinition, ImageName};
@@ -204,8 +204,8 @@ impl Selection<'_> {
         let repeated = elements.iter().flat_map(|element| element.repeated_keys());
         let repeated = repeated.map(|repeated| repeated.to_string());
         let wrapped = match self.definition.order {
-            Order::Element => sandwiches(elements),
-            Order::Phase => Vec::new(),
+            HookOrder::Element => sandwiches(elements),
+            HookOrder::Phase => Vec::new(),
         };
         let wrapped = wrapped.iter().map(|sandwich| format!("{sandwich} (`--order phase` keeps them so)"));
         skipped.chain(strays).chain(widened).chain(repeated).chain(wrapped).collect()

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::DiskSettings;
 use super::value::{absolute_path, command, environment, files, packages, unique_list, user};
 use crate::distro::BaseName;
-use crate::element::{ElementName, Order};
+use crate::element::{ElementName, HookOrder};
 
 /// An image: a table `[image.<name>]`.
 ///
@@ -29,7 +29,7 @@ pub struct ImageDefinition {
     /// In which order its hooks run: `element` by element, each in a layer of its own, or `phase` by phase, as
     /// diskimage-builder does.
     #[serde(default)]
-    pub order: Order,
+    pub order: HookOrder,
     /// Variables for `environment.d` and hooks. Values are texts: write `"1"`, not `1`.
     #[serde(default, deserialize_with = "environment")]
     pub env: BTreeMap<String, String>,

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::encode::WHITEOUT;
 use super::entry::{Entry, Kind, Meta};
 use super::error::{LayerError, display};
-use super::tree::{FileId, Node, Opacity};
+use super::tree::{FileId, Opacity, TreeNode};
 
 /// One directory as the layers below have it, merged. `None` stands for a directory that they lack.
 pub trait LowerDir: Sized {
@@ -37,7 +37,7 @@ pub trait LowerDir: Sized {
     fn names(&self) -> Result<Vec<Vec<u8>>, Self::Error>;
 
     /// Returns the entry `name`, without children, or `None` if there is none.
-    fn node(&self, name: &[u8]) -> Result<Option<Node>, Self::Error>;
+    fn node(&self, name: &[u8]) -> Result<Option<TreeNode>, Self::Error>;
 
     /// Returns the directory `name` in it, which is there.
     fn enter(&self, name: &[u8]) -> Result<Self, Self::Error>;
@@ -61,7 +61,7 @@ pub struct Changeset {
 ///
 /// # Errors
 /// [`LayerError::ReservedName`] if `upper` holds a name starting with `.wh.`, and what `lower` reports.
-pub fn diff<L: LowerDir>(upper: &Node, lower: Option<&L>) -> Result<Changeset, L::Error> {
+pub fn diff<L: LowerDir>(upper: &TreeNode, lower: Option<&L>) -> Result<Changeset, L::Error> {
     let mut drafts = Drafts::default();
     drafts.add_directory(Vec::new(), upper, upper.opacity, None, lower)?;
     drafts.keep_links_together();
@@ -93,7 +93,7 @@ impl Drafts {
     fn add_directory<L: LowerDir>(
         &mut self,
         path: Vec<u8>,
-        node: &Node,
+        node: &TreeNode,
         opacity: Opacity,
         parent: Option<usize>,
         lower: Option<&L>,
@@ -124,7 +124,7 @@ impl Drafts {
         &mut self,
         path: Vec<u8>,
         name: &[u8],
-        node: &Node,
+        node: &TreeNode,
         opacity: Opacity,
         parent: usize,
         lower: Option<&L>,
@@ -212,7 +212,11 @@ impl Drafts {
 }
 
 /// Returns the names of a directory that are below but no more, sorted. A directory within an opaque one is opaque, too.
-fn removals<L: LowerDir>(node: &Node, opacity: Opacity, lower: Option<&L>) -> Result<Vec<Vec<u8>>, L::Error> {
+fn removals<L: LowerDir>(
+    node: &TreeNode,
+    opacity: Opacity,
+    lower: Option<&L>,
+) -> Result<Vec<Vec<u8>>, L::Error> {
     let Some(lower) = lower else { return Ok(Vec::new()) };
     let mut gone: Vec<Vec<u8>> = match opacity {
         Opacity::Opaque => {
@@ -237,10 +241,10 @@ fn directory_verdict(meta: &Meta, below: Option<Meta>) -> Verdict {
 }
 
 fn leaf_verdict<L: LowerDir>(
-    node: &Node,
+    node: &TreeNode,
     path: &[u8],
     name: &[u8],
-    below: Option<(&Node, &L)>,
+    below: Option<(&TreeNode, &L)>,
 ) -> Result<Verdict, L::Error> {
     let Some((below, lower)) = below.filter(|(below, _)| below.kind == node.kind && below.meta == node.meta)
     else {
@@ -265,7 +269,7 @@ mod tests {
     use crate::layer::Xattrs;
 
     /// A directory below, in memory. A file's bytes are its user number: all else being equal, they differ with it.
-    impl LowerDir for Node {
+    impl LowerDir for TreeNode {
         type Error = LayerError;
 
         fn meta(&self) -> Result<Meta, LayerError> {
@@ -276,11 +280,11 @@ mod tests {
             Ok(self.children.keys().rev().cloned().collect())
         }
 
-        fn node(&self, name: &[u8]) -> Result<Option<Node>, LayerError> {
+        fn node(&self, name: &[u8]) -> Result<Option<TreeNode>, LayerError> {
             Ok(self.children.get(name).cloned())
         }
 
-        fn enter(&self, name: &[u8]) -> Result<Node, LayerError> {
+        fn enter(&self, name: &[u8]) -> Result<TreeNode, LayerError> {
             Ok(self.children[name].clone())
         }
 
@@ -291,12 +295,12 @@ mod tests {
 
     /// Reads a tree: one path a line, parents first; then words: a type (`dir`, `opaque`, `gone`, `->target`, or a number
     /// of bytes), and optionally `@mtime`, `#inode`, `mode=…`.
-    fn tree(text: &str) -> Node {
-        let mut root = Node::new(Kind::Directory, meta());
+    fn tree(text: &str) -> TreeNode {
+        let mut root = TreeNode::new(Kind::Directory, meta());
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let mut words = line.split_whitespace();
             let path = words.next().unwrap();
-            let node = words.fold(Node::new(Kind::Directory, meta()), apply_word);
+            let node = words.fold(TreeNode::new(Kind::Directory, meta()), apply_word);
             let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
             let parent = parents
                 .split('/')
@@ -311,7 +315,7 @@ mod tests {
         Meta { mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs: Xattrs::new() }
     }
 
-    fn apply_word(mut node: Node, word: &str) -> Node {
+    fn apply_word(mut node: TreeNode, word: &str) -> TreeNode {
         match word.split_at(1) {
             ("@", time) => node.meta.mtime = time.parse().unwrap(),
             ("#", inode) => node.file = Some(FileId { device: 1, inode: inode.parse().unwrap() }),
@@ -370,7 +374,7 @@ mod tests {
     #[test]
     fn the_lowest_layer_has_everything_in_order() {
         let upper = tree("b dir\n b/z 1\n b-c 1\n a 1\n B dir\n x gone");
-        let changeset = diff(&upper, None::<&Node>).unwrap();
+        let changeset = diff(&upper, None::<&TreeNode>).unwrap();
         check_invariants(&changeset);
         assert_eq!(show(&changeset), "/ B/ a b/ b/z b-c", "and nothing is removed");
     }
@@ -448,7 +452,7 @@ mod tests {
 
     #[test]
     fn reserved_names_are_refused() {
-        let result = diff(&tree("d dir\n d/.wh.x 1"), None::<&Node>);
+        let result = diff(&tree("d dir\n d/.wh.x 1"), None::<&TreeNode>);
         assert!(matches!(result, Err(LayerError::ReservedName { path }) if path == "d/.wh.x"));
     }
 
@@ -463,7 +467,7 @@ mod tests {
     }
 
     /// A directory of random content: files, links and directories, of few names so that trees collide.
-    fn any_tree() -> impl Strategy<Value = Node> {
+    fn any_tree() -> impl Strategy<Value = TreeNode> {
         let leaf = prop_oneof![
             (0u64..3).prop_map(Kind::File),
             Just(Kind::Symlink(b"x".to_vec())),
@@ -473,11 +477,11 @@ mod tests {
         let leaf = (leaf, 0u32..2, 0i64..2).prop_map(|(kind, mode, mtime)| {
             // Times of directories alone are no change.
             let mtime = if kind == Kind::Directory { 0 } else { mtime };
-            Node::new(kind, Meta { mode, mtime, ..meta() })
+            TreeNode::new(kind, Meta { mode, mtime, ..meta() })
         });
-        let directory = |children: BTreeMap<String, Node>| {
+        let directory = |children: BTreeMap<String, TreeNode>| {
             let children = children.into_iter().map(|(name, node)| (name.into_bytes(), node)).collect();
-            Node { children, ..Node::new(Kind::Directory, meta()) }
+            TreeNode { children, ..TreeNode::new(Kind::Directory, meta()) }
         };
         let inner = leaf.prop_recursive(3, 24, 4, move |inner| {
             proptest::collection::btree_map("[a-c]", inner, 0..4).prop_map(directory)
@@ -487,7 +491,7 @@ mod tests {
 
     type Flat = BTreeMap<Vec<u8>, (Kind, Meta)>;
 
-    fn flatten(path: &[u8], node: &Node, flat: &mut Flat) {
+    fn flatten(path: &[u8], node: &TreeNode, flat: &mut Flat) {
         flat.insert(path.to_vec(), (node.kind.clone(), node.meta.clone()));
         node.children.iter().for_each(|(name, child)| flatten(&join(path, name), child, flat));
     }

@@ -1,8 +1,8 @@
-//! Layers as values: entries, changesets, tar encoding and decoding, and what is masked at capture.
+//! Layers as values: entries, changesets, tar encoding and decoding, and the rules of capture.
 //!
 //! ```text
-//! upper tree ── capture rules ──> masked tree ── diff against below ──> changeset ── encode ──> tar
-//!   (Node)                                                               (Entry…)
+//! upper tree ── capture rules ──> normalized tree ── diff against below ──> changeset ── encode ──> tar
+//!   (TreeNode)                                                                   (Entry…)
 //! ```
 //!
 //! Nothing here touches a file: trees come in as values, contents as readers.
@@ -33,5 +33,5 @@ pub use entry::{Encoding, Entry, Kind, Meta, Xattrs};
 pub use error::LayerError;
 pub(crate) use error::display;
 pub(crate) use member::read_full;
-pub use tree::{FileId, Node, Opacity};
+pub use tree::{FileId, Opacity, TreeNode};
 pub use xattr::is_content;

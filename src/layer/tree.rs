@@ -6,21 +6,21 @@ use super::entry::{Kind, Meta};
 
 /// One name in a tree, and what is below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// What it is: everything but [`Kind::Hardlink`] (several nodes share [`Node::file`] instead) and
-    /// [`Kind::OpaqueWhiteout`] (see [`Node::opacity`]).
+pub struct TreeNode {
+    /// What it is: everything but [`Kind::Hardlink`] (several nodes share [`TreeNode::file`] instead) and
+    /// [`Kind::OpaqueWhiteout`] (see [`TreeNode::opacity`]).
     pub kind: Kind,
     /// Mode, owner, time and extended attributes.
     pub meta: Meta,
     /// For files with several names: what they share. Unique within one tree.
     pub file: Option<FileId>,
     /// For directories: their content, by name.
-    pub children: BTreeMap<Vec<u8>, Node>,
+    pub children: BTreeMap<Vec<u8>, TreeNode>,
     /// For directories: what becomes of the content that the directory has below.
     pub opacity: Opacity,
 }
 
-impl Node {
+impl TreeNode {
     /// Returns a node without children and without further names.
     pub fn new(kind: Kind, meta: Meta) -> Self {
         Self { kind, meta, file: None, children: BTreeMap::new(), opacity: Opacity::Merged }

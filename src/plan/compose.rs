@@ -20,9 +20,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::dib_manifests::manifest_task;
 use super::hooks::is_provider_data;
 use super::key::variable_label;
-use super::manifest::manifest_task;
 use super::request::{Foundation, Request};
 use super::step::{Action, Plan, Step, Task, Tasks, Work};
 use super::tasks::{Removals, Share, check_data, extra_packages, task};
@@ -30,7 +30,7 @@ use super::variables::is_keyed;
 use super::view::{final_view, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal};
 use crate::element::{
-    Element, ElementName, NativeProvider, Order, Phase, PhaseClass, Place, Slot, duplicate_hooks,
+    Element, ElementName, HookOrder, NativeProvider, Phase, PhaseClass, Place, Slot, duplicate_hooks,
     needs_phase_order, run_parts_order, slot,
 };
 use crate::oci::Digest;
@@ -51,8 +51,8 @@ pub fn plan_image(request: &Request<'_>) -> Result<Plan, PlanError> {
     refuse_what_no_layer_can_hold(request)?;
     let mut composition = Composition::start(request)?;
     match request.order {
-        Order::Element => composition.add_elements()?,
-        Order::Phase => composition.add_phases()?,
+        HookOrder::Element => composition.add_elements()?,
+        HookOrder::Phase => composition.add_phases()?,
     }
     let finish = composition.finish()?;
     Ok(Plan {
@@ -77,7 +77,8 @@ fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError>
     };
     check_data(request.elements)?;
     for element in request.elements {
-        if let Some(reason) = needs_phase_order(&element.name).filter(|_| request.order == Order::Element) {
+        if let Some(reason) = needs_phase_order(&element.name).filter(|_| request.order == HookOrder::Element)
+        {
             return Err(PlanError::NeedsPhaseOrder { element: element.name.clone(), reason });
         }
         for &phase in made_by_plywood {
@@ -213,8 +214,8 @@ impl<'a> Composition<'a> {
     fn finish(&self) -> Result<Step, PlanError> {
         let put_off = |element: &Element, phase: Phase, hook: &str| match self.request.order {
             _ if phase.class() == PhaseClass::Final => true,
-            Order::Element => slot(&element.name, phase, hook) == Slot::Final,
-            Order::Phase => false,
+            HookOrder::Element => slot(&element.name, phase, hook) == Slot::Final,
+            HookOrder::Phase => false,
         };
         let phases: Vec<_> = LAYER_PHASES.into_iter().chain(Phase::of_class(PhaseClass::Final)).collect();
         let mut list = Share { served: &[], ..self.share(&phases, &put_off) }.tasks()?;

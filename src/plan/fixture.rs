@@ -10,7 +10,7 @@ use super::{
 };
 use crate::distro::{Architecture, BaseDefinition};
 use crate::element::fixture::element;
-use crate::element::{Element, ElementName, NativeProvider, Order};
+use crate::element::{Element, ElementName, HookOrder, NativeProvider};
 use crate::oci::Digest;
 
 /// Everything that a request borrows.
@@ -21,7 +21,7 @@ pub(crate) struct Image {
     pub(crate) epoch: i64,
     pub(crate) revision: String,
     pub(crate) foundation: Foundation,
-    pub(crate) order: Order,
+    pub(crate) order: HookOrder,
     pub(crate) elements: Vec<Element>,
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) sources: BTreeMap<ElementName, Vec<ResolvedSource>>,
@@ -46,7 +46,7 @@ impl Image {
                 name: "debian-bookworm".parse().unwrap(),
                 definition: Box::new(base),
             },
-            order: Order::Element,
+            order: HookOrder::Element,
             elements: Vec::new(),
             sources: BTreeMap::new(),
             native: BTreeSet::new(),

@@ -22,6 +22,7 @@
 //! | the version of this form | the version of plywood |
 
 mod compose;
+mod dib_manifests;
 mod distribution;
 mod error;
 mod evidence;
@@ -33,7 +34,6 @@ mod hooks;
 mod key;
 #[cfg(test)]
 mod law_tests;
-mod manifest;
 mod miss;
 mod named;
 #[cfg(test)]

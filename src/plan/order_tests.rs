@@ -3,7 +3,7 @@
 use super::fixture::{Image, all_steps, tasks};
 use super::{InputFile, MachineContent, MachineFile, Plan, ResolvedSource, SourceContent, Step};
 use crate::element::fixture::{Builder, element};
-use crate::element::{Order, Selection, SourceRequest};
+use crate::element::{HookOrder, Selection, SourceRequest};
 use crate::oci::Digest;
 
 /// An operating system of two elements, a leaf, and one that has to come early, one late, one at the end.
@@ -58,7 +58,7 @@ fn in_element_order_only_what_has_to_leaves_its_elements_step() {
 #[test]
 fn in_phase_order_all_elements_share_each_step() {
     let mut image = Image::of_elements("os", elements());
-    image.order = Order::Phase;
+    image.order = HookOrder::Phase;
     image.packages = vec!["vim".to_owned()];
     let expected = [
         "root:os: root.d/08-os root.d/50-tools root.d/60-leaf root.d/set-resolver-aside",
@@ -83,13 +83,13 @@ fn a_step_sees_no_hooks_of_phases_that_are_not_its_own() {
         all_steps(&plan).filter(sees).map(|step| step.name.clone()).collect()
     };
     for (order, path, expected) in [
-        (Order::Element, "root.d/60-leaf", vec!["root:os"]),
-        (Order::Element, "extra-data.d/50-leaf", vec!["leaf"]),
-        (Order::Element, "extra-data.d/99-apt-sources", vec!["image:prepare"]),
-        (Order::Element, "post-install.d/97-dkms", vec!["image:late"]),
-        (Order::Element, "bin/install-packages", vec!["root:os", "image:prepare", "os", "image:final"]),
-        (Order::Phase, "post-install.d/97-dkms", vec!["image:post-install"]),
-        (Order::Phase, "install.d/50-leaf", vec!["image:install"]),
+        (HookOrder::Element, "root.d/60-leaf", vec!["root:os"]),
+        (HookOrder::Element, "extra-data.d/50-leaf", vec!["leaf"]),
+        (HookOrder::Element, "extra-data.d/99-apt-sources", vec!["image:prepare"]),
+        (HookOrder::Element, "post-install.d/97-dkms", vec!["image:late"]),
+        (HookOrder::Element, "bin/install-packages", vec!["root:os", "image:prepare", "os", "image:final"]),
+        (HookOrder::Phase, "post-install.d/97-dkms", vec!["image:post-install"]),
+        (HookOrder::Phase, "install.d/50-leaf", vec!["image:install"]),
     ] {
         assert_eq!(steps_with(order, path), expected, "{path}");
     }
@@ -131,7 +131,7 @@ fn files_of_the_machine_are_seen_by_hooks_on_the_host_that_mention_them() {
 
 #[test]
 fn the_boot_loader_has_its_packages_in_its_own_step_and_its_work_in_the_final_stage() {
-    for (order, step) in [(Order::Element, "bootloader"), (Order::Phase, Step::INSTALL)] {
+    for (order, step) in [(HookOrder::Element, "bootloader"), (HookOrder::Phase, Step::INSTALL)] {
         let loader =
             element("bootloader").hook("finalise.d/50-bootloader", "grub-install $IMAGE_BLOCK_DEVICE");
         let other = element("other").hook("finalise.d/50-other", "");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::step::InputFile;
 use super::{ResolvedSource, Seal};
 use crate::distro::{Architecture, BaseDefinition, BaseName};
-use crate::element::{Element, ElementName, NativeProvider, Order};
+use crate::element::{Element, ElementName, HookOrder, NativeProvider};
 
 /// An image, with everything resolved that its steps depend on.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct Request<'a> {
     /// What it stands on.
     pub foundation: &'a Foundation,
     /// In which order its hooks run.
-    pub order: Order,
+    pub order: HookOrder,
     /// In the order of their layers.
     pub elements: &'a [Arc<Element>],
     /// What the image definition and the base set.

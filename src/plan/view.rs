@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::PlanError;
+use super::dib_manifests::manifest_variables;
 use super::hooks::{Hooks, phase_of};
-use super::manifest::manifest_variables;
 use super::named::add_named;
 use super::request::{MachineContent, MachineFile, Request};
 use super::step::Tasks;

@@ -106,7 +106,7 @@ pub trait Workspace {
     /// Makes and returns a scratch directory of this name and mode beside the layer; it never gets into it.
     fn scratch(&self, name: &str, mode: u32) -> Result<PathBuf, StoreError>;
 
-    /// Turns what is in [`Workspace::upper`] into a layer: masks, normalises, drops what does not differ from below,
+    /// Turns what is in [`Workspace::upper`] into a layer: normalizes it, drops what does not differ from below,
     /// encodes, and keeps the unpacked form. `None` if nothing differs. The root must be closed before.
     fn commit(self: Box<Self>, commit: &Commit) -> Result<Option<Layer>, StoreError>;
 
@@ -142,7 +142,7 @@ pub trait ObservedTree {
 pub struct Commit {
     /// Latest modification time an entry may have, in seconds since 1970; later ones are clamped to it.
     pub source_date_epoch: i64,
-    /// What is masked and rewritten.
+    /// What is left out and rewritten.
     pub rules: CaptureRules,
 }
 

@@ -18,7 +18,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 
-use super::wire::{Letter, Order, Report, Terminal};
+use super::wire::{Assignment, Letter, Report, Terminal};
 use super::{init, network, setup};
 use crate::port::{Network, SandboxError};
 
@@ -38,22 +38,22 @@ const KEYS: [Signal; 5] =
 pub fn run_if_asked() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match arguments.as_slice() {
-        [name, owner, order, report] if name == NAME => {
-            let done = supervise([owner, order, report].map(|argument| argument.to_string_lossy()));
+        [name, owner, assignment, report] if name == NAME => {
+            let done = supervise([owner, assignment, report].map(|argument| argument.to_string_lossy()));
             Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         _ => None,
     }
 }
 
-/// Carries out the order that process `owner` wrote, and reports to it. An error means that the report could not be written. Returns
+/// Carries out the assignment that process `owner` wrote, and reports to it. An error means that the report could not be written. Returns
 /// three times: in the job's process if its program cannot be executed, in pid 1, and here.
-fn supervise([owner, order, report]: [Cow<'_, str>; 3]) -> io::Result<()> {
+fn supervise([owner, assignment, report]: [Cow<'_, str>; 3]) -> io::Result<()> {
     die_with(&owner)?;
-    let order: Option<Order> = Letter::of_process(&owner, &order)?.read()?;
-    let order = order.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let assignment: Option<Assignment> = Letter::of_process(&owner, &assignment)?.read()?;
+    let assignment = assignment.ok_or(io::ErrorKind::UnexpectedEof)?;
     let mut report = Letter::of_process(&owner, &report)?;
-    if let Err(error) = run_namespaces(&order, &mut report) {
+    if let Err(error) = run_namespaces(&assignment, &mut report) {
         report.write(&Report::from(Err(error)))?;
     }
     Ok(())
@@ -70,21 +70,21 @@ pub(super) fn die_with(owner: &str) -> io::Result<()> {
     }
 }
 
-fn run_namespaces(order: &Order, report: &mut Letter) -> Result<(), SandboxError> {
-    for door in &order.doors {
+fn run_namespaces(assignment: &Assignment, report: &mut Letter) -> Result<(), SandboxError> {
+    for door in &assignment.doors {
         fs::write(door, "0").map_err(setup(format!("enter the control group of `{}`", door.display())))?;
     }
     inherit_nothing_further().map_err(setup("close inherited descriptors"))?;
-    if order.terminal == Terminal::Inherited {
+    if assignment.terminal == Terminal::Inherited {
         ignore_keys()?;
     }
-    make_namespaces(order.job.network)?;
+    make_namespaces(assignment.job.network)?;
     let (alive, hold) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(setup("make a pipe"))?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(setup("start a first process"))? {
         ForkResult::Child => {
             drop::<OwnedFd>(hold);
-            init::run(order, report, &alive);
+            init::run(assignment, report, &alive);
             Ok(())
         }
         ForkResult::Parent { child } => {

@@ -23,7 +23,7 @@ use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capabi
 use super::left::cache_mounts;
 use super::mountinfo::Line;
 use super::watch::Watch;
-use super::wire::{Ended, Letter, Order, Report, Terminal};
+use super::wire::{Assignment, Ended, Letter, Report, Terminal};
 use super::{devices, setup, view};
 use crate::port::{CacheMount, Exit, Job, SandboxError, View};
 
@@ -41,8 +41,8 @@ const MACHINE_WIDE: [CapabilitySet; 4] =
     [CapabilitySet::SYS_MODULE, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_BOOT, CapabilitySet::SYS_TIME];
 
 /// Is pid 1. `alive` reads end of file when the supervisor is dead.
-pub(super) fn run(order: &Order, report: &mut Letter, alive: &OwnedFd) {
-    let result = die_with_supervisor(alive).and_then(|()| run_job(order));
+pub(super) fn run(assignment: &Assignment, report: &mut Letter, alive: &OwnedFd) {
+    let result = die_with_supervisor(alive).and_then(|()| run_job(assignment));
     // Nobody is left to tell if that fails; plywood takes a missing report for a failure.
     let _ = report.write(&Report::from(result));
 }
@@ -57,18 +57,18 @@ fn die_with_supervisor(alive: &OwnedFd) -> Result<(), SandboxError> {
 }
 
 /// Returns in pid 1 with how the job ended, and in the job's process only if it cannot become its program.
-fn run_job(order: &Order) -> Result<Ended, SandboxError> {
+fn run_job(assignment: &Assignment) -> Result<Ended, SandboxError> {
     // Before the view is made: users other than root have to enter the directories above a mount.
     umask(Mode::from_raw_mode(0o022));
-    let mut trace = view::enter(order)?;
+    let mut trace = view::enter(assignment)?;
     let events = trace.watch().map(Events::begin).transpose().map_err(setup("watch what hooks open"))?;
     limit_resources().map_err(setup("set resource limits"))?;
     drop_machine_wide_rights().map_err(setup("drop capabilities"))?;
-    if order.job.view == View::Target {
+    if assignment.job.view == View::Target {
         devices::forbid_making_others().map_err(setup("restrict device nodes (seccomp)"))?;
     }
-    rustix::process::chdir(&order.job.cwd).map_err(setup(format!("enter `{}`", order.job.cwd)))?;
-    let program = Program::find(&order.job)?;
+    rustix::process::chdir(&assignment.job.cwd).map_err(setup(format!("enter `{}`", assignment.job.cwd)))?;
+    let program = Program::find(&assignment.job)?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(setup("start a process"))? {
         ForkResult::Parent { child } => {
@@ -76,9 +76,9 @@ fn run_job(order: &Order) -> Result<Ended, SandboxError> {
                 (Some(events), Some(watch)) => events.reap_until_end_of(child, watch)?,
                 _ => reap_until_end_of(child)?,
             };
-            Ok(Ended { exit, mounts: left_mounts(order.job.view)?, opens: trace.finish() })
+            Ok(Ended { exit, mounts: left_mounts(assignment.job.view)?, opens: trace.finish() })
         }
-        ForkResult::Child => match become_job(&program, order.terminal)? {},
+        ForkResult::Child => match become_job(&program, assignment.terminal)? {},
     }
 }
 

@@ -18,7 +18,7 @@ use tracing::debug;
 use super::limit::Groups;
 use super::resolver::{Planted, RESOLVER};
 use super::target::{MadeTargets, Shape};
-use super::wire::{Ended, Letter, Order, Report, Terminal};
+use super::wire::{Assignment, Ended, Letter, Report, Terminal};
 use super::{Namespaces, child, setup, view};
 use crate::port::{Exit, Job, Limit, SandboxError, View};
 
@@ -167,7 +167,7 @@ struct Supervisor {
     handle: OwnedFd,
     report: Letter,
     /// Kept so that the supervisor can open it.
-    _order: Letter,
+    _assignment: Letter,
 }
 
 impl Supervisor {
@@ -180,11 +180,15 @@ impl Supervisor {
         doors: Vec<PathBuf>,
     ) -> Result<Self, SandboxError> {
         let hidden = sandbox.hidden.clone().filter(|_| job.view != View::Target);
-        let order = Order { job: job.clone(), root: root.to_owned(), terminal, hidden, doors };
-        let order = Letter::with(&order).map_err(setup("write down the job"))?;
+        let assignment = Assignment { job: job.clone(), root: root.to_owned(), terminal, hidden, doors };
+        let assignment = Letter::with(&assignment).map_err(setup("write down the job"))?;
         let report = Letter::empty().map_err(setup("make room for a report"))?;
         let mut command = Command::new(&sandbox.launcher);
-        command.arg0(child::NAME).args([std::process::id().to_string(), order.number(), report.number()]);
+        command.arg0(child::NAME).args([
+            std::process::id().to_string(),
+            assignment.number(),
+            report.number(),
+        ]);
         command.stdin(stdin).stdout(stdout).stderr(stderr).env_clear();
         if terminal == Terminal::Detached {
             // Keys pressed on the caller's terminal are the caller's business.
@@ -192,7 +196,7 @@ impl Supervisor {
         }
         let mut child = command.spawn().map_err(setup("start a supervisor"))?;
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(handle) => Ok(Self { child, handle, report, _order: order }),
+            Ok(handle) => Ok(Self { child, handle, report, _assignment: assignment }),
             Err(error) => {
                 let _ = child.kill().and_then(|()| child.wait());
                 Err(setup("watch a supervisor")(error))

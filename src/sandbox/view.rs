@@ -18,7 +18,7 @@ use super::setup;
 use super::target::{MadeTargets, Shape};
 use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, RUN_PARTS, SERVICE_POLICY, TOOLS};
 use super::watch::{Trace, Watch};
-use super::wire::{Order, Terminal};
+use super::wire::{Assignment, Terminal};
 use crate::distro::PRIVATE;
 use crate::port::{Access, Bind, Job, Network, SandboxError, View};
 
@@ -54,26 +54,26 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Switches this process (alone in its mount namespace) to the view that `order` asks for.
+/// Switches this process (alone in its mount namespace) to the view that `assignment` asks for.
 ///
 /// Returns what watches the files of the host that the job opens, if that is asked for, and, if it cannot be watched, why not.
-pub(super) fn enter(order: &Order) -> Result<Trace, SandboxError> {
-    let mut machine = Machine::read(order)?;
-    let (root, trace) = Assembly::attach(order, &mut machine)?;
+pub(super) fn enter(assignment: &Assignment) -> Result<Trace, SandboxError> {
+    let mut machine = Machine::read(assignment)?;
+    let (root, trace) = Assembly::attach(assignment, &mut machine)?;
     root.mount_kernel_files()?;
     root.mount_devices()?;
     root.mount_run(&machine.resolver)?;
-    if order.job.view == View::Host {
+    if assignment.job.view == View::Host {
         root.mount_below_target()?;
     }
-    root.hide(order)?;
-    for (bind, source) in order.job.binds.iter().zip(machine.sources) {
+    root.hide(assignment)?;
+    for (bind, source) in assignment.job.binds.iter().zip(machine.sources) {
         source.map_or(Ok(()), |source| root.bind(source, bind))?;
         // A bind may uncover the directory again: the caller's directory may hold the store. Binds
         // come with those that hold others first, so no bind of something inside the store is
         // covered by this.
-        if order.hidden.as_ref().is_some_and(|hidden| hidden.starts_with(&bind.target)) {
-            root.hide(order)?;
+        if assignment.hidden.as_ref().is_some_and(|hidden| hidden.starts_with(&bind.target)) {
+            root.hide(assignment)?;
         }
     }
     if let Some(terminal) = machine.terminal {
@@ -92,16 +92,16 @@ struct Machine {
 }
 
 impl Machine {
-    fn read(order: &Order) -> Result<Self, SandboxError> {
-        let resolver = resolver_of(&order.job);
+    fn read(assignment: &Assignment) -> Result<Self, SandboxError> {
+        let resolver = resolver_of(&assignment.job);
         let sources =
-            order.job.binds.iter().map(|bind| source_of(bind).map(Some)).collect::<Result<_, _>>()?;
-        Ok(Self { resolver, sources, terminal: terminal_of(order.terminal) })
+            assignment.job.binds.iter().map(|bind| source_of(bind).map(Some)).collect::<Result<_, _>>()?;
+        Ok(Self { resolver, sources, terminal: terminal_of(assignment.terminal) })
     }
 
     /// Takes what is to be mounted at `target`, if anything is.
-    fn take(&mut self, order: &Order, target: &str) -> Option<Mount> {
-        let place = order.job.binds.iter().position(|bind| bind.target == target)?;
+    fn take(&mut self, assignment: &Assignment, target: &str) -> Option<Mount> {
+        let place = assignment.job.binds.iter().position(|bind| bind.target == target)?;
         self.sources[place].take()
     }
 }
@@ -155,21 +155,21 @@ struct Assembly {
 
 impl Assembly {
     /// Mounts the job's `/` on top of the place where plywood has mounted the target.
-    fn attach(order: &Order, host: &mut Machine) -> Result<(Self, Trace), SandboxError> {
-        let failed = || mount::error(order.root.display(), "/");
-        let target = Mount::tree(&order.root).map_err(failed())?;
-        match order.job.view {
-            View::Target => Ok((Self::at(&target, &order.root).map_err(failed())?, Trace::NotAsked)),
+    fn attach(assignment: &Assignment, host: &mut Machine) -> Result<(Self, Trace), SandboxError> {
+        let failed = || mount::error(assignment.root.display(), "/");
+        let target = Mount::tree(&assignment.root).map_err(failed())?;
+        match assignment.job.view {
+            View::Target => Ok((Self::at(&target, &assignment.root).map_err(failed())?, Trace::NotAsked)),
             View::Host | View::HostBare => {
-                let (root, trace) = Self::machine(order)?;
-                match host.take(order, "/tmp") {
+                let (root, trace) = Self::machine(assignment)?;
+                match host.take(assignment, "/tmp") {
                     // The target is below it, so it has to come first.
                     Some(tmp) => root.mount_tmp(tmp)?,
                     None => {
                         root.mount_fresh("/tmp", "1777", |tmp| fs::create_dir_all(tmp.join(BELOW_TMP)))?
                     }
                 }
-                root.mount(&target, &order.root.display().to_string(), View::HOST_MOUNT)?;
+                root.mount(&target, &assignment.root.display().to_string(), View::HOST_MOUNT)?;
                 for home in HOMES.into_iter().filter(|home| Path::new(home).is_dir()) {
                     root.mount_fresh(home, "0700", |_| Ok(()))?;
                 }
@@ -187,13 +187,13 @@ impl Assembly {
     }
 
     /// Mounts the machine's own root, read-only; in a form that can be watched, if that is asked for and the kernel can do it.
-    fn machine(order: &Order) -> Result<(Self, Trace), SandboxError> {
-        let failed = || mount::error(order.root.display(), "/");
-        let watch = order.job.traced.then(Watch::new);
+    fn machine(assignment: &Assignment) -> Result<(Self, Trace), SandboxError> {
+        let failed = || mount::error(assignment.root.display(), "/");
+        let watch = assignment.job.traced.then(Watch::new);
         let trace = match watch {
             Some(Ok(watch)) => {
-                let (root, watch) = machine::attach(watch, &order.root).map_err(failed())?;
-                return Ok((Self { path: order.root.clone(), root }, Trace::Watched(watch)));
+                let (root, watch) = machine::attach(watch, &assignment.root).map_err(failed())?;
+                return Ok((Self { path: assignment.root.clone(), root }, Trace::Watched(watch)));
             }
             Some(Err(error)) => {
                 Trace::Impossible(format!("the kernel does not tell what hooks open: {error}"))
@@ -201,7 +201,7 @@ impl Assembly {
             None => Trace::NotAsked,
         };
         let machine = Mount::tree("/".as_ref()).and_then(|machine| machine.read_only()).map_err(failed())?;
-        Ok((Self::at(&machine, &order.root).map_err(failed())?, trace))
+        Ok((Self::at(&machine, &assignment.root).map_err(failed())?, trace))
     }
 
     fn at(mount: &Mount, path: &Path) -> io::Result<Self> {
@@ -310,9 +310,11 @@ impl Assembly {
     }
 
     /// Covers the directory that the job is not to see, if its root has it.
-    fn hide(&self, order: &Order) -> Result<(), SandboxError> {
+    fn hide(&self, assignment: &Assignment) -> Result<(), SandboxError> {
         // A store whose path is not text is refused before any job runs.
-        let Some(hidden) = order.hidden.as_ref().and_then(|hidden| hidden.to_str()) else { return Ok(()) };
+        let Some(hidden) = assignment.hidden.as_ref().and_then(|hidden| hidden.to_str()) else {
+            return Ok(());
+        };
         match self.place(hidden) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(())

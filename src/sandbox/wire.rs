@@ -1,4 +1,4 @@
-//! What plywood and the supervisor tell each other: one order, one report.
+//! What plywood and the supervisor tell each other: one assignment, one report.
 //!
 //! Both travel through anonymous files that the supervisor opens by `/proc/<plywood>/fd/<n>`: so no descriptor has to be
 //! inherited, and none can leak into another child that starts at the same time.
@@ -16,7 +16,7 @@ use crate::port::{CacheMount, Exit, HostOpens, Job, SandboxError};
 
 /// What the supervisor is to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
+pub(super) struct Assignment {
     pub(super) job: Job,
     /// Where plywood has mounted the root.
     pub(super) root: PathBuf,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use oci_spec::image::{ImageIndex, ImageIndexBuilder, MediaType};
 
-use super::manifest::ARTIFACT_TYPE;
+use super::artifact::ARTIFACT_TYPE;
 use crate::oci::{Digest, canonical_json, descriptor};
 
 /// The annotation that names the step of a manifest.

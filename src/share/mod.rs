@@ -36,15 +36,15 @@
 //!
 //! Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage"; distribution-spec v1.1, "Pull", "Push".
 
+mod artifact;
 mod index;
-mod manifest;
 mod prune;
 mod refusal;
 mod step;
 mod tag;
 
+pub use artifact::{ARTIFACT_TYPE, EMPTY};
 pub use index::{StepIndex, image_index};
-pub use manifest::{ARTIFACT_TYPE, EMPTY};
 pub use prune::PrunePolicy;
 pub use refusal::Refusal;
 pub use step::{SharedStep, Withheld, publishable};

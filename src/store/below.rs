@@ -16,7 +16,7 @@ use super::compare::equal_bytes;
 use super::file::{DIRECTORY, failed, names, open_beneath, open_directory};
 use super::scan::{file_id, kind, meta};
 use super::xattr;
-use crate::layer::{Kind, LowerDir, Meta, Node};
+use crate::layer::{Kind, LowerDir, Meta, TreeNode};
 use crate::port::StoreError;
 
 /// One merged directory.
@@ -84,10 +84,10 @@ impl MergedDir {
     }
 
     /// Returns the entry `name` without children.
-    pub(super) fn read_node(&self, name: &[u8]) -> Result<Option<Node>, Errno> {
+    pub(super) fn read_node(&self, name: &[u8]) -> Result<Option<TreeNode>, Errno> {
         let Some((layer, stat, kind)) = self.find(name)? else { return Ok(None) };
         let xattrs = xattr::content(layer.as_fd(), name)?;
-        let mut node = Node::new(kind, Meta { xattrs, ..meta(&stat, self.context.epoch) });
+        let mut node = TreeNode::new(kind, Meta { xattrs, ..meta(&stat, self.context.epoch) });
         node.file = file_id(&stat, &node.kind);
         Ok(Some(node))
     }
@@ -159,7 +159,7 @@ impl LowerDir for MergedDir {
         self.merged_names().map_err(failed("read directory below", &self.path))
     }
 
-    fn node(&self, name: &[u8]) -> Result<Option<Node>, StoreError> {
+    fn node(&self, name: &[u8]) -> Result<Option<TreeNode>, StoreError> {
         self.read_node(name).map_err(failed("inspect below", &self.absolute(name)))
     }
 

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, op
 
 use super::file::{DIRECTORY, failed, names, remove_tree};
 use super::xattr;
-use crate::layer::{Action, FileId, Kind, LayerError, Meta, Node, Opacity, Rewrite, Times, is_content};
+use crate::layer::{Action, FileId, Kind, LayerError, Meta, Opacity, Rewrite, Times, TreeNode, is_content};
 use crate::port::{Commit, StoreError};
 
 /// Attributes that say that a directory or file of the upper layer is not all there is of it.
@@ -33,7 +33,7 @@ pub(super) fn scan(
     path: &Path,
     commit: &Commit,
     times: &Times,
-) -> Result<Node, StoreError> {
+) -> Result<TreeNode, StoreError> {
     let scanner = Scanner { root: path, commit, times };
     let stat = statat(root, ".", AtFlags::SYMLINK_NOFOLLOW).map_err(failed("inspect", path))?;
     scanner.node(root, b".", b"", &stat, Kind::Directory)
@@ -89,7 +89,7 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    fn directory(&self, directory: &OwnedFd, path: &[u8], node: &mut Node) -> Result<(), StoreError> {
+    fn directory(&self, directory: &OwnedFd, path: &[u8], node: &mut TreeNode) -> Result<(), StoreError> {
         for name in names(directory).map_err(failed("read directory", &self.absolute(path)))? {
             let child = if path.is_empty() { name.clone() } else { [path, &name].join(&b'/') };
             if let Some(inner) = self.entry(directory.as_fd(), &name, &child)? {
@@ -100,7 +100,12 @@ impl Scanner<'_> {
     }
 
     /// Reads one entry, or drops it by a rule. Sockets are always dropped: nothing answers behind them.
-    fn entry(&self, directory: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Option<Node>, StoreError> {
+    fn entry(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<Option<TreeNode>, StoreError> {
         let absolute = self.absolute(path);
         let stat =
             statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("inspect", &absolute))?;
@@ -130,11 +135,11 @@ impl Scanner<'_> {
         path: &[u8],
         stat: &Stat,
         kind: Kind,
-    ) -> Result<Node, StoreError> {
+    ) -> Result<TreeNode, StoreError> {
         if kind == Kind::Whiteout {
-            return Ok(Node::new(kind, Meta::NONE));
+            return Ok(TreeNode::new(kind, Meta::NONE));
         }
-        let mut node = Node::new(kind, meta(stat, self.commit.source_date_epoch));
+        let mut node = TreeNode::new(kind, meta(stat, self.commit.source_date_epoch));
         node.file = file_id(stat, &node.kind);
         self.attributes(directory, name, path, &mut node)?;
         if node.kind == Kind::Directory {
@@ -153,7 +158,7 @@ impl Scanner<'_> {
         directory: BorrowedFd<'_>,
         name: &[u8],
         path: &[u8],
-        node: &mut Node,
+        node: &mut TreeNode,
     ) -> Result<(), StoreError> {
         let error =
             |error| failed::<rustix::io::Errno>("read the attributes of", &self.absolute(path))(error);

@@ -93,9 +93,9 @@ fn inventory(root: &Path) -> BTreeMap<String, String> {
         for entry in fs::read_dir(&directory).unwrap().map(Result::unwrap) {
             let path = entry.path();
             let name = path.strip_prefix(root).unwrap().display().to_string();
-            let masked =
+            let left_out =
                 ["var/log/", "var/cache/ldconfig/", "etc/machine-id", "var/cache/apt/", "var/lib/apt/lists"];
-            if masked.iter().any(|prefix| name.starts_with(prefix)) {
+            if left_out.iter().any(|prefix| name.starts_with(prefix)) {
                 continue;
             }
             let metadata = entry.metadata().unwrap();

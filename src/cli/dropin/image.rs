@@ -13,7 +13,7 @@ use super::usage;
 use crate::cli::report::{self, Failure, Message};
 use crate::directory::read_document;
 use crate::dropin::{Arguments, BuildRequest, Command, Environment, OutputType};
-use crate::element::{Order, ResolveError};
+use crate::element::{HookOrder, ResolveError};
 use crate::engine::{
     self, BuildError, DiskRules, Extras, Inspect, OnFailure, OnMiss, Options, Pauses, Project, PublishTo,
     Reach, Reuse, Session, Unpublished, Wanted, machine_architecture, tables, upstream_element_path,
@@ -42,7 +42,7 @@ pub(super) fn build(
     let image = Image { call, session, request, project, environment, log, settings: &settings };
     match image.order() {
         Some(order) => image.build(order),
-        None => image.build(Order::Element).or_else(|failure| image.build_again(failure)),
+        None => image.build(HookOrder::Element).or_else(|failure| image.build_again(failure)),
     }
 }
 
@@ -59,17 +59,17 @@ struct Image<'a> {
 
 impl Image<'_> {
     /// Returns the order of hooks, if it is fixed.
-    fn order(&self) -> Option<Order> {
+    fn order(&self) -> Option<HookOrder> {
         // A ramdisk is made of what all elements have left.
         let is_ramdisk = self.request.command == Command::RamdiskImageCreate;
         match self.settings.order {
-            _ if is_ramdisk => Some(Order::Phase),
-            None if self.request.breaks.need_phase_order() => Some(Order::Phase),
+            _ if is_ramdisk => Some(HookOrder::Phase),
+            None if self.request.breaks.need_phase_order() => Some(HookOrder::Phase),
             wanted => wanted,
         }
     }
 
-    fn build(&self, order: Order) -> Result<(), Failure> {
+    fn build(&self, order: HookOrder) -> Result<(), Failure> {
         let name: ImageName = self.request.title.parse()?;
         let definition = definition(&self.request, order);
         let image = self.project.elements_of(&name, &definition)?;
@@ -109,7 +109,7 @@ impl Image<'_> {
         }
         self.log.say(&report::chain(&failure));
         self.log.say(PHASE_ORDER);
-        self.build(Order::Phase)
+        self.build(HookOrder::Phase)
     }
 }
 
@@ -188,7 +188,7 @@ fn epoch(environment: &Environment) -> Result<EpochRequest, Failure> {
     }
 }
 
-fn definition(request: &BuildRequest, order: Order) -> ImageDefinition {
+fn definition(request: &BuildRequest, order: HookOrder) -> ImageDefinition {
     ImageDefinition {
         base: None,
         elements: request.elements.clone(),

@@ -8,7 +8,7 @@ use super::{Call, told};
 use crate::cli::answer::line;
 use crate::cli::report::{Failure, Message};
 use crate::dropin::{Environment, element_info};
-use crate::element::{Catalog, ElementName, Order, resolve};
+use crate::element::{Catalog, ElementName, HookOrder, resolve};
 use crate::engine::upstream_element_path;
 use crate::load;
 
@@ -65,7 +65,7 @@ fn places(catalog: &Catalog, requested: &[ElementName]) -> Result<Vec<(String, P
         ));
     }
     // Phases do not mind elements that depend on each other in a circle.
-    let resolution = resolve(catalog, requested, None, Order::Phase)?;
+    let resolution = resolve(catalog, requested, None, HookOrder::Phase)?;
     let elements = resolution.elements.iter().map(|element| element.name.as_str());
     // Some of them have hooks beside what plywood does, and are elements, too.
     let native = resolution.native.iter().map(|provider| provider.name());

@@ -11,7 +11,7 @@ use super::privilege::Owner;
 use crate::cli::report::shown;
 use crate::directory::open_to_append;
 use crate::dropin::{Environment, LogSettings, Narrator, is_shown, stamped};
-use crate::engine::Mask;
+use crate::engine::Redactor;
 use crate::port::{Event, Events};
 
 /// Writes each line at once, so that it can be read while the build runs.
@@ -19,7 +19,7 @@ pub(super) struct Log {
     settings: LogSettings,
     file: Option<File>,
     narrator: Mutex<Narrator>,
-    mask: Mask,
+    redactor: Redactor,
 }
 
 impl Log {
@@ -35,12 +35,12 @@ impl Log {
             Ok(file)
         };
         let file = settings.file.as_ref().map(open).transpose()?;
-        Ok(Self { settings, file, narrator: Mutex::default(), mask: Mask::of(environment) })
+        Ok(Self { settings, file, narrator: Mutex::default(), redactor: Redactor::of(environment) })
     }
 
     /// Writes a text, line by line.
     pub(super) fn say(&self, text: &str) {
-        text.lines().filter(|line| is_shown(line)).for_each(|line| self.line(&self.mask.text(line)));
+        text.lines().filter(|line| is_shown(line)).for_each(|line| self.line(&self.redactor.text(line)));
     }
 
     fn line(&self, line: &str) {

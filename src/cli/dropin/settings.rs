@@ -11,7 +11,7 @@ use crate::cli::args::Global;
 use crate::cli::report::{Failure, Message};
 use crate::disk::ByteSize;
 use crate::dropin::Environment;
-use crate::element::Order;
+use crate::element::HookOrder;
 use crate::image::{CacheSettings, TrustSettings};
 use crate::port::{Limit, Limits};
 
@@ -61,7 +61,7 @@ pub(super) fn variable_of(limit: Limit) -> &'static str {
 pub(super) struct Settings {
     pub(super) global: Global,
     /// `None` to try both.
-    pub(super) order: Option<Order>,
+    pub(super) order: Option<HookOrder>,
     pub(super) packages_revision: String,
     pub(super) cache: CacheSettings,
     pub(super) trust: TrustSettings,
@@ -154,7 +154,7 @@ mod tests {
         let from: Vec<_> = cache.from.iter().map(ToString::to_string).collect();
         assert_eq!(from, ["localhost:5000/a", "r.example/b"]);
         assert_eq!(cache.to.unwrap().to_string(), "r.example/b");
-        assert_eq!((trust.policy().requirement, order), (Requirement::Required, Some(Order::Phase)));
+        assert_eq!((trust.policy().requirement, order), (Requirement::Required, Some(HookOrder::Phase)));
         assert_eq!(trust.sign_with, Some("/etc/key".into()));
     }
 

@@ -14,20 +14,20 @@ use crate::plan::secret_texts;
 /// What stands for a secret.
 const STARS: &[u8] = b"***";
 
-/// Shorter texts (`yes`, `1`) keep nothing secret, and masking them would spoil every log.
+/// Shorter texts (`yes`, `1`) keep nothing secret, and redacting them would spoil every log.
 const MIN_BYTES: usize = 4;
 
 /// As [`MIN_BYTES`], for the characters of base64 that depend on the secret alone.
 const MIN_BASE64: usize = 6;
 
 /// The secrets of one environment.
-pub struct Mask {
+pub struct Redactor {
     /// By the first byte; the longest first, as one may be part of another.
     secrets: Vec<Vec<Vec<u8>>>,
 }
 
 /// What becomes of the bytes at one place.
-enum Found {
+enum Match {
     /// A secret of this length.
     Secret(usize),
     /// What may become a secret with more bytes behind it.
@@ -35,8 +35,8 @@ enum Found {
     Plain,
 }
 
-impl Mask {
-    /// Returns a mask for the secrets among these variables. Output is masked line by line, so each line of a secret
+impl Redactor {
+    /// Returns a redactor of the secrets among these variables. Output is redacted line by line, so each line of a secret
     /// counts for itself.
     pub fn of(environment: &Environment) -> Self {
         let texts = environment.iter().flat_map(|(name, value)| secret_texts(name, value));
@@ -58,42 +58,42 @@ impl Mask {
 
     /// Returns `line` without secrets.
     pub(super) fn apply(&self, line: &[u8]) -> Vec<u8> {
-        self.run(line, |found| matches!(found, Found::Secret(_))).0
+        self.run(line, |found| matches!(found, Match::Secret(_))).0
     }
 
-    /// As [`Mask::apply`] for the beginning of a line. Returns as well how many bytes of `line` that covers: at its end, what may
+    /// As [`Redactor::apply`] for the beginning of a line. Returns as well how many bytes of `line` that covers: at its end, what may
     /// be the beginning of a secret is left for later.
     pub(super) fn apply_to_beginning(&self, line: &[u8]) -> (Vec<u8>, usize) {
-        self.run(line, |found| !matches!(found, Found::Plain))
+        self.run(line, |found| !matches!(found, Match::Plain))
     }
 
-    fn run(&self, line: &[u8], counts: impl Fn(&Found) -> bool) -> (Vec<u8>, usize) {
-        let (mut masked, mut at) = (Vec::with_capacity(line.len()), 0);
+    fn run(&self, line: &[u8], counts: impl Fn(&Match) -> bool) -> (Vec<u8>, usize) {
+        let (mut redacted, mut at) = (Vec::with_capacity(line.len()), 0);
         while at < line.len() {
             match self.find(&line[at..], &counts) {
-                Found::Secret(bytes) => {
-                    masked.extend_from_slice(STARS);
+                Match::Secret(bytes) => {
+                    redacted.extend_from_slice(STARS);
                     at += bytes;
                 }
-                Found::Beginning => break,
-                Found::Plain => {
-                    masked.push(line[at]);
+                Match::Beginning => break,
+                Match::Plain => {
+                    redacted.push(line[at]);
                     at += 1;
                 }
             }
         }
-        (masked, at)
+        (redacted, at)
     }
 
     /// Returns the first that `counts` of what the secrets say to these bytes, the longest secret first.
-    fn find(&self, rest: &[u8], counts: impl Fn(&Found) -> bool) -> Found {
+    fn find(&self, rest: &[u8], counts: impl Fn(&Match) -> bool) -> Match {
         let say = |secret: &Vec<u8>| match () {
-            () if rest.starts_with(secret) => Found::Secret(secret.len()),
-            () if secret.starts_with(rest) => Found::Beginning,
-            () => Found::Plain,
+            () if rest.starts_with(secret) => Match::Secret(secret.len()),
+            () if secret.starts_with(rest) => Match::Beginning,
+            () => Match::Plain,
         };
         let same = self.secrets[usize::from(rest[0])].iter();
-        same.map(say).find(counts).unwrap_or(Found::Plain)
+        same.map(say).find(counts).unwrap_or(Match::Plain)
     }
 }
 
@@ -142,14 +142,14 @@ mod tests {
 
     use super::*;
 
-    fn mask(variables: &[(&str, &str)]) -> Mask {
+    fn redactor(variables: &[(&str, &str)]) -> Redactor {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Mask::of(&variables.iter().map(owned).collect())
+        Redactor::of(&variables.iter().map(owned).collect())
     }
 
     #[test]
-    fn secrets_are_masked_in_every_spelling_and_nothing_else_is() {
-        let mask = mask(&[
+    fn secrets_are_redacted_in_every_spelling_and_nothing_else_is() {
+        let redactor = redactor(&[
             ("DIB_A_PASSWORD", "hunter2"),
             ("DIB_B_PASSWORD", "hunter22"),
             ("DIB_C_TOKEN", "it's me"),
@@ -173,19 +173,19 @@ mod tests {
             ("cloning https://me:pass@git.example/x", "cloning https://me:***@git.example/x"),
             ("", ""),
         ] {
-            assert_eq!(String::from_utf8(mask.apply(line.as_bytes())).unwrap(), expected, "{line}");
+            assert_eq!(String::from_utf8(redactor.apply(line.as_bytes())).unwrap(), expected, "{line}");
         }
     }
 
     #[test]
     fn base64_tells_no_more_than_the_ends_of_a_secret() {
         let secret = "correct-horse-?>battery";
-        let mask = mask(&[("DIB_PASSWORD", secret)]);
+        let redactor = redactor(&[("DIB_PASSWORD", secret)]);
         for before in ["", "u", "us", "user:", "a name: "] {
             for after in ["", "\n", "@x", "and more"] {
                 for engine in [&BASE64_STANDARD, &base64::prelude::BASE64_URL_SAFE] {
                     let encoded = engine.encode(format!("{before}{secret}{after}"));
-                    let shown = mask.text(&format!("Authorization: Basic {encoded}"));
+                    let shown = redactor.text(&format!("Authorization: Basic {encoded}"));
                     let parts: Vec<_> = shown.split("***").collect();
                     assert_eq!(parts.len(), 2, "{before} {after}: {shown}");
                     let own = encoded.len() - (parts.concat().len() - "Authorization: Basic ".len());
@@ -197,23 +197,23 @@ mod tests {
 
     /// Wherever a line is cut, and however its bytes come.
     #[test]
-    fn a_secret_across_a_cut_is_masked() {
-        let mask = mask(&[("DIB_A_PASSWORD", "hunter2"), ("DIB_B_PASSWORD", "hunter22-long")]);
+    fn a_secret_across_a_cut_is_redacted() {
+        let redactor = redactor(&[("DIB_A_PASSWORD", "hunter2"), ("DIB_B_PASSWORD", "hunter22-long")]);
         let line = b"xxhunter2xhunter22-lonhunter22-longhunter2";
         let expected = b"xx***x***2-lon******".to_vec();
-        assert_eq!(mask.apply(line), expected);
+        assert_eq!(redactor.apply(line), expected);
         for first in 0..line.len() {
             for second in first..line.len() {
                 let (mut shown, mut held) = (Vec::new(), Vec::new());
                 for piece in [&line[..first], &line[first..second]] {
                     held.extend_from_slice(piece);
-                    let (masked, covered) = mask.apply_to_beginning(&held);
-                    shown.extend(masked);
+                    let (redacted, covered) = redactor.apply_to_beginning(&held);
+                    shown.extend(redacted);
                     held.drain(..covered);
                     assert!(held.len() < "hunter22-long".len());
                 }
                 held.extend_from_slice(&line[second..]);
-                shown.extend(mask.apply(&held));
+                shown.extend(redactor.apply(&held));
                 assert_eq!(shown, expected, "{first} {second}");
             }
         }

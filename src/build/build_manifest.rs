@@ -14,7 +14,7 @@ const VERSION: u32 = 1;
 /// The manifest of an image. Depends on the image's content alone: no times, no paths, nothing of how it was built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub struct ImageManifest {
+pub struct BuildManifest {
     /// The form of this document: 1. Fields may be added without a new version.
     #[serde(default)]
     pub version: u32,
@@ -65,7 +65,7 @@ pub struct OutputEntry {
     pub diff_ids: Vec<DiffId>,
 }
 
-impl ImageManifest {
+impl BuildManifest {
     /// Makes the manifest of an image without outputs.
     pub fn new(plan: &Plan, steps: &[BuiltStep], packages: Vec<Package>) -> Self {
         let layers: Vec<_> = steps.iter().flat_map(layer_entries).collect();
@@ -92,7 +92,7 @@ impl ImageManifest {
 
     /// Takes over the outputs of the manifest that was there before, as far as they still are: those of the same layers are
     /// this image's, others are stale.
-    pub fn take_over(&mut self, earlier: ImageManifest, is_there: impl Fn(&OutputEntry) -> bool) {
+    pub fn take_over(&mut self, earlier: BuildManifest, is_there: impl Fn(&OutputEntry) -> bool) {
         let is_same = (&earlier.image, &earlier.layers) == (&self.image, &self.layers);
         let written: Vec<_> = self.outputs.iter().map(|output| output.file.clone()).collect();
         let is_left = |output: &OutputEntry| !written.contains(&output.file) && is_there(output);
@@ -127,11 +127,11 @@ mod tests {
         OutputEntry { format: "x".to_owned(), file: file.to_owned(), digest, bytes: 1, diff_ids: Vec::new() }
     }
 
-    fn manifest(layer: &str, outputs: &[&str], stale: &[&str]) -> ImageManifest {
+    fn manifest(layer: &str, outputs: &[&str], stale: &[&str]) -> BuildManifest {
         let key = InputKey::new(Digest::of("key"));
         let layer =
             LayerEntry { step: "a".to_owned(), input_key: key, diff_id: DiffId::new(Digest::of(layer)) };
-        ImageManifest {
+        BuildManifest {
             version: VERSION,
             image: "vm".to_owned(),
             architecture: "amd64".to_owned(),
@@ -154,19 +154,19 @@ mod tests {
             source: "bash".to_owned(),
             source_version: "5".to_owned(),
         }];
-        let manifest = ImageManifest {
+        let manifest = BuildManifest {
             chain_id: ChainId::of(&[one]),
             packages: packages.clone(),
             ..manifest("one", &[], &[])
         };
         let document = serde_json::to_vec(&manifest).unwrap();
-        assert_eq!(ImageManifest::packages_of(&document, &[one]), Some(packages));
+        assert_eq!(BuildManifest::packages_of(&document, &[one]), Some(packages));
         for stack in [&[][..], &[two], &[one, two]] {
-            assert_eq!(ImageManifest::packages_of(&document, stack), None);
+            assert_eq!(BuildManifest::packages_of(&document, stack), None);
         }
-        let other = serde_json::to_vec(&ImageManifest { version: VERSION + 1, ..manifest }).unwrap();
-        assert_eq!(ImageManifest::packages_of(&other, &[one]), None);
-        assert_eq!(ImageManifest::packages_of(b"{", &[one]), None);
+        let other = serde_json::to_vec(&BuildManifest { version: VERSION + 1, ..manifest }).unwrap();
+        assert_eq!(BuildManifest::packages_of(&other, &[one]), None);
+        assert_eq!(BuildManifest::packages_of(b"{", &[one]), None);
     }
 
     #[test]
