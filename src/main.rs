@@ -1,5 +1,6 @@
 //! Process set-up.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
                 .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
                 .and_then(|_| signal_hook::flag::register_usize(signal, caught.clone(), signal as usize));
         if let Err(error) = registered {
-            eprintln!("error: cannot take signal {signal}: {error}");
+            let _ = writeln!(io::stderr(), "error: cannot take signal {signal}: {error}");
             return ExitCode::FAILURE;
         }
     }

@@ -1,4 +1,4 @@
-//! The answer of a command: text on standard output.
+//! The answer of a command: text on standard output. What it says about its work goes to standard error.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -18,22 +18,32 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// Writes one line.
+/// Writes one line. If the reader of standard output has closed it, as `head` does when it has enough, the command goes on: its
+/// work and its exit status do not depend on who reads.
 pub(super) fn line(text: fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     // Flushed here, where an error can be reported: what is written at exit may be lost in silence.
-    writeln!(output, "{}", printable(&text.to_string()))
-        .and_then(|()| output.flush())
-        .map_err(|error| NotTaken(error).into())
+    match writeln!(output, "{}", printable(&text.to_string())).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(NotTaken(error).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error: takes what `eprintln!` takes. If standard error is closed, nobody can be told, and the
+/// command goes on, where `eprintln!` panics.
+macro_rules! remark {
+    ($($text:tt)*) => {
+        $crate::cli::answer::tell(&format!("{}\n", $crate::cli::report::printable(&format!($($text)*))))
+    };
+}
+pub(super) use remark;
+
+/// Writes text to standard error, as [`remark!`] does, unchanged.
+pub(super) fn tell(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Writes a document for programs.
 pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
     say!("{}", serde_json::to_string_pretty(document)?)
-}
-
-/// Returns true if the reader of standard output has closed it, as `head` does when it has enough. The command has succeeded.
-pub(super) fn is_enough(failure: &Failure) -> bool {
-    let error = failure.downcast_ref::<NotTaken>();
-    error.is_some_and(|NotTaken(error)| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::answer::remark;
 use super::args::{self, Accel, Boot, Global};
 use super::report::{Failure, Message};
 use crate::disk::{Accelerator, ByteSize, Console, Firmware, Forward, Machine, Writes, boot_command};
@@ -88,14 +89,14 @@ fn accelerator(global: &Global, wanted: Accel) -> Result<Accelerator, Failure> {
     if wanted == Accel::Kvm {
         require_whole(finding)?;
     } else if !global.quiet {
-        eprintln!("remark: {}", finding.found);
+        remark!("remark: {}", finding.found);
     }
     Ok(Accelerator::Tcg)
 }
 
 fn on_terminal(machine: &Machine<'_>, process: &Process) -> Result<ExitCode, Failure> {
     if std::io::stdin().is_terminal() {
-        eprintln!(
+        remark!(
             "remark: Ctrl-A X ends the machine, Ctrl-A C opens QEMU's monitor, all other keys go to the machine"
         );
     }
@@ -149,7 +150,7 @@ fn by_ssh(machine: &Machine<'_>, args: &Boot, user: &str, process: &Process) -> 
     let machine = Machine { console: Console::File(&console.path), forwards: &forwards, ..*machine };
     let qemu = qemu(&machine).background()?;
     let ssh = ssh(user, port, args);
-    eprintln!("remark: waiting for ssh; from another terminal: {}", ssh.command_line());
+    remark!("remark: waiting for ssh; from another terminal: {}", ssh.command_line());
     // Its end is the machine's end, also where ssh fails.
     let _qemu = wait_for_ssh(qemu, port, args, process, &mut console)?;
     match ssh.interactive_until(&process.interrupted) {

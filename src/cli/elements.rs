@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::answer::say;
+use super::answer::{remark, say};
 use super::args::{Elements, Global};
 use super::dropin::{Verdict, tests_of};
 use super::progress::count;
@@ -120,7 +120,7 @@ fn check(project: &Project, wanted: &[String]) -> Result<ExitCode, Failure> {
     let findings = project.check_elements(wanted)?;
     findings.iter().try_for_each(print)?;
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    eprintln!("{}, {}", count(errors, "error"), count(findings.len() - errors, "warning"));
+    remark!("{}, {}", count(errors, "error"), count(findings.len() - errors, "warning"));
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -6,13 +6,13 @@
 //! only when it is complete, and the next command sweeps the store.
 
 use std::error::Error;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use super::answer;
 use super::args::Progress;
 use super::report::{self, Failure, Message};
 use super::{Program, signal_status};
@@ -66,6 +66,5 @@ pub(super) fn tell(failure: &Failure, progress: Progress, plywood: &str) {
         Progress::Json => report::render_json(failure, plywood),
         Progress::Auto | Progress::Plain => report::render(failure, plywood),
     };
-    // If standard error is closed, nobody can be told.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    answer::tell(&text);
 }

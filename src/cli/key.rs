@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::answer::say;
+use super::answer::{remark, say};
 use super::args::Key;
 use super::report::{Failure, Message};
 use crate::engine::{Session, load_file, signing_key};
@@ -20,12 +20,13 @@ pub(super) fn run(command: &Key, session: &Session<'_>) -> Result<ExitCode, Fail
 fn generate(path: &Path) -> Result<ExitCode, Failure> {
     let key = load::generate_key(path)?;
     say!("{}", key.public())?;
-    eprintln!(
+    remark!(
         "wrote the signing key to {}\n\nhint: to sign with it and to believe it, write into plywood.toml:\n\n  \
-         [trust]\n  keys = [\"{}\"]\n  sign-with = \"{}\"",
+         [trust]\n  keys = [\"{}\"]\n  sign-with = {}",
         path.display(),
         key.public(),
-        path.display(),
+        // As TOML quotes it: a path may have quotes and backslashes.
+        toml::Value::from(path.display().to_string()),
     );
     Ok(ExitCode::SUCCESS)
 }

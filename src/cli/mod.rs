@@ -97,7 +97,6 @@ pub fn run(program: &Program) -> ExitCode {
         .map_err(|failure| interrupt::reason(process, failure));
     match done {
         Ok(status) => status,
-        Err(failure) if answer::is_enough(&failure) => ExitCode::SUCCESS,
         Err(failure) => {
             let plywood = cli.global.invocation();
             interrupt::tell(&failure, progress, &plywood);

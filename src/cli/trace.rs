@@ -11,6 +11,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 
+use super::answer::tell;
 use super::args::Progress;
 use super::report::{Failure, Message, cut, printable};
 use crate::element::Environment;
@@ -86,8 +87,7 @@ impl Write for Lines {
             Progress::Json => serde_json::json!({ "event": "trace", "message": text }).to_string(),
             Progress::Auto | Progress::Plain => text,
         };
-        // The reader may have closed standard error. The command goes on.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        tell(&format!("{text}\n"));
         Ok(line.len())
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
 use tracing::debug;
 
@@ -186,8 +187,8 @@ impl Run {
         let mut command = self.command();
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let parent = getpid();
-        // SAFETY: the closure runs between fork and exec; it makes two system calls and allocates nothing.
-        unsafe { command.pre_exec(move || die_with(parent)) };
+        // SAFETY: the closure runs between fork and exec; it makes three system calls and allocates nothing.
+        unsafe { command.pre_exec(move || default_signals().and_then(|()| die_with(parent))) };
         let child = command.spawn().map_err(|source| {
             debug!(command = %self.command_line(), error = %source, "cannot start a program");
             self.not_started(source)
@@ -290,6 +291,15 @@ pub fn find(name: &str) -> Option<PathBuf> {
     path.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
 }
 
+/// Undoes what plywood ignores for itself: an ignored signal stays ignored when a program is executed, and most programs rely on
+/// the default. The standard library does the same for SIGPIPE.
+fn default_signals() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action installs no handler that could run.
+    unsafe { sigaction(nix::sys::signal::Signal::SIGXFSZ, &default) }?;
+    Ok(())
+}
+
 /// Makes this process die with `parent`, also if that died before the kernel knew.
 fn die_with(parent: Pid) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -325,6 +335,19 @@ mod tests {
         names.retain(|name| !["_", "PWD", "SHLVL", "OLDPWD"].contains(&name.as_str()));
         names.sort();
         assert_eq!(names, ["LC_ALL", "NAME", "PATH", "TZ"]);
+    }
+
+    #[test]
+    fn a_program_starts_with_the_signals_that_a_shell_gives_it() {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        for signal in [nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::Signal::SIGPIPE] {
+            // SAFETY: ignoring a signal installs no handler. All of plywood's processes do so.
+            unsafe { sigaction(signal, &ignore) }.unwrap();
+            let number = signal as i32;
+            let ignored = sh("sed -n 's/^SigIgn:.//p' /proc/self/status").capture().unwrap();
+            let ignored = u64::from_str_radix(String::from_utf8(ignored).unwrap().trim(), 16).unwrap();
+            assert_eq!(ignored & 1 << (number - 1), 0, "{signal}");
+        }
     }
 
     #[test]

@@ -21,6 +21,11 @@ fn a_key_is_made_once_and_shown_as_definitions_take_it() {
         &format!("{definition}[trust]\nkeys = [\"{public}\"]\nsign-with = \"keys/signing.key\"\n"),
     );
     assert_eq!(project.run(&["key", "show"]).stdout, made.stdout);
+    let quoted = project.path().join("a\"b\\c.key");
+    let odd = project.run(&["key", "generate", "--out", quoted.to_str().unwrap()]);
+    let lines = odd.stderr.split("plywood.toml:\n\n").nth(1).unwrap_or_else(|| panic!("{}", odd.stderr));
+    let lines: toml::Table = toml::from_str(lines).unwrap();
+    assert!(lines["trust"]["sign-with"].as_str().unwrap().ends_with("/a\"b\\c.key"), "{lines:?}");
     let again = project.run(&["key", "generate", "--out", path]);
     assert_eq!(
         (again.status, again.stderr.as_str()),
@@ -43,6 +48,9 @@ fn a_reader_that_has_enough_is_no_failure() {
     drop(listing.stdout.take());
     let output = listing.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    project.write("elements/one/element-deps", "none\n");
+    let check = project.command(&["elements", "check"]).stdout(closed_pipe()).output().unwrap();
+    assert_eq!(check.status.code(), Some(1), "what was found counts, whoever reads it");
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let output = project.command(&["elements", "list"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -51,6 +59,42 @@ fn a_reader_that_has_enough_is_no_failure() {
         "error: cannot write to standard output\n  Caused by: No space left on device (os error 28)\n\n\
          hint: free some space on that disk, or name another with `-o DIR` or `--store DIR`\n"
     );
+}
+
+/// Returns the end of a pipe that nobody reads.
+fn closed_pipe() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+#[test]
+fn a_closed_standard_error_ends_no_command() {
+    let project = Project::of_elements(&["one"]);
+    let key = project.path().join("signing.key");
+    project.write("broken.yaml", "- imagename: [");
+    project.write("images.yaml", "- imagename: vm\n  elements: [one]\n");
+    let [broken, images] = ["broken.yaml", "images.yaml"].map(|name| project.path().join(name));
+    let [broken, images] = [&broken, &images].map(|path| path.to_str().unwrap());
+    let calls: [(&[&str], i32); 9] = [
+        (&["key", "generate", "--out", key.to_str().unwrap()], 0),
+        (&["elements", "check"], 0),
+        (&["plan", "none"], 1),
+        (&["plan", "--surely-wrong"], 2),
+        (&["-vv", "plan"], 0),
+        (&["disk-image-create", "--surely-wrong"], 1),
+        (&["element-info", "none"], 1),
+        (&["diskimage-builder", broken], 1),
+        (&["diskimage-builder", "--dry-run", images], 0),
+    ];
+    for (call, expected) in calls {
+        // As another program, they take no options of plywood's before their name.
+        let is_other =
+            call[0].contains("-image-") || call[0].contains("-builder") || call[0] == "element-info";
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
+        command.args(call);
+        let mut command = if is_other { command } else { project.command(call) };
+        let status = command.stderr(closed_pipe()).stdout(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(expected), "{call:?}");
+    }
 }
 
 #[test]

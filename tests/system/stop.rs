@@ -174,3 +174,22 @@ fn groups() -> Vec<std::path::PathBuf> {
     };
     found.lines().map(std::path::PathBuf::from).filter(|path| !alive(path)).collect()
 }
+
+/// As in `plywood build 2>&1 >/dev/null | head -1`.
+#[test]
+fn a_build_goes_on_when_nobody_reads_what_it_says() {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    project.hook(
+        "elements/a/install.d/50-a",
+        "echo much; echo more >&2; grep SigIgn: /proc/self/status >/ignored",
+    );
+    let out = project.out();
+    for progress in ["plain", "json"] {
+        let mut build = project.command(&["build", "--no-cache", "--progress", progress, "-f", "tar", "-o"]);
+        let closed = || std::io::pipe().unwrap().1;
+        let status = build.arg(&out).stdout(closed()).stderr(closed()).status().unwrap();
+        assert!(status.success(), "{progress}: {status}");
+    }
+    let tar = Command::new("tar").arg("-xOf").arg(out.join("tiny.tar")).arg("ignored").output().unwrap();
+    assert_eq!(String::from_utf8(tar.stdout).unwrap(), "SigIgn:\t0000000000000000\n", "as a shell starts it");
+}

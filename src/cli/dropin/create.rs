@@ -6,7 +6,7 @@ use super::log::Log;
 use super::privilege::{Owner, end_with_caller, run_as_root};
 use super::settings::variable_of;
 use super::{Call, PLYWOOD, UPSTREAM_VERSION, image, told};
-use crate::cli::answer::line;
+use crate::cli::answer::{line, remark, tell};
 use crate::cli::report::{self, Failure};
 use crate::dropin::{Arguments, Environment, Invocation, LogSettings, help};
 use crate::engine::BuildError;
@@ -22,7 +22,7 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
         Ok(Invocation::Version) => shown(UPSTREAM_VERSION),
         Ok(Invocation::Build(arguments)) => return build(call, &arguments),
         Err(error) => {
-            eprintln!("{}: {error}", call.command);
+            remark!("{}: {error}", call.command);
             return 1;
         }
     }
@@ -38,7 +38,7 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
     // Without elements the call only ends with an error, which does not need root.
     if !rustix::process::geteuid().is_root() && !arguments.elements.is_empty() {
         return run_as_root(call).unwrap_or_else(|failure| {
-            eprint!("{}", report::render(&failure, PLYWOOD));
+            tell(&report::render(&failure, PLYWOOD));
             1
         });
     }
@@ -53,7 +53,7 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
         Ok(log) => log,
         Err(error) => {
             let file = arguments.log_file.as_deref().unwrap_or_default();
-            eprintln!("error: cannot write the log `{file}`: {error}");
+            remark!("error: cannot write the log `{file}`: {error}");
             return 1;
         }
     };

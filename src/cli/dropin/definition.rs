@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use super::{Call, create};
+use crate::cli::answer::remark;
 use crate::directory::read_text;
 use crate::dropin::{ImageCommand, definition_help, parse_definition};
 
@@ -33,7 +34,7 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
     match commands(&arguments.files) {
         Ok(commands) => run_all(call, &arguments, &commands),
         Err(message) => {
-            eprintln!("error: {message}");
+            remark!("error: {message}");
             1
         }
     }
@@ -52,7 +53,7 @@ fn commands(files: &[PathBuf]) -> Result<Vec<ImageCommand>, String> {
 fn run_all(call: &Call<'_>, arguments: &Arguments, commands: &[ImageCommand]) -> u8 {
     let mut last_failure = 0;
     for image in commands {
-        eprintln!("{image}\n");
+        remark!("{image}\n");
         if arguments.dry_run {
             continue;
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use super::{Call, told};
-use crate::cli::answer::line;
+use crate::cli::answer::{line, tell};
 use crate::cli::report::{Failure, Message};
 use crate::dropin::{Environment, element_info};
 use crate::element::{Catalog, ElementName, HookOrder, resolve};
@@ -30,7 +30,7 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
     match text(&arguments, &call.environment) {
         Ok(text) => u8::from(line(format_args!("{}", text.trim_end())).is_err()),
         Err(failure) => {
-            eprint!("{}", told(&failure));
+            tell(&told(&failure));
             1
         }
     }

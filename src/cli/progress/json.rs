@@ -1,7 +1,6 @@
 //! One JSON object a line, for programs.
 
-use std::io::Write;
-
+use crate::cli::answer::tell;
 use crate::cli::report::bounded;
 use crate::port::{Event, Events};
 
@@ -16,9 +15,7 @@ impl Events for Json {
             _ => String::new(),
         };
         let event = if message.is_empty() { event } else { Event::Warning { message: &message } };
-        let Ok(mut line) = serde_json::to_vec(&event) else { return };
-        line.push(b'\n');
-        // The reader may have closed standard error. The build goes on.
-        let _ = std::io::stderr().lock().write_all(&line);
+        let Ok(line) = serde_json::to_string(&event) else { return };
+        tell(&format!("{line}\n"));
     }
 }

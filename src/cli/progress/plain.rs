@@ -1,10 +1,10 @@
 //! Lines of text.
 
-use std::io::Write;
 use std::sync::Mutex;
 
 use super::Detail;
 use super::text::Narrator;
+use crate::cli::answer::tell;
 use crate::cli::report::printable;
 use crate::port::{Event, Events};
 
@@ -40,8 +40,7 @@ impl Plain {
 impl Events for Plain {
     fn emit(&self, event: Event<'_>) {
         if let Some(line) = self.text(&event) {
-            // The reader may have closed standard error. The build goes on.
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            tell(&format!("{line}\n"));
         }
     }
 }
