@@ -233,7 +233,7 @@ impl LayerStore for World {
         Ok(self.find(|record| record.content_key == key))
     }
 
-    fn records(&self) -> Result<Vec<Record>, StoreError> {
+    fn all_records(&self) -> Result<Vec<Record>, StoreError> {
         Ok(self.0.records.lock().unwrap().clone())
     }
 

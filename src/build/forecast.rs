@@ -69,7 +69,7 @@ pub fn forecast(
             None => {
                 let records = match &mut records {
                     Some(records) => records,
-                    unread => unread.insert([store.records()?, registries.records(plan)].concat()),
+                    unread => unread.insert([store.all_records()?, registries.records(plan)].concat()),
                 };
                 below.prospect(step, records)?
             }

@@ -18,7 +18,7 @@ pub(crate) struct Removed {
 
 /// Lists the built steps.
 pub(crate) fn list_records(session: &Session<'_>, events: &dyn Events) -> Result<Vec<ListedRecord>, Failure> {
-    Ok(open_store_to_read(session, events)?.list()?)
+    Ok(open_store_to_read(session, events)?.records().list()?)
 }
 
 /// Lists the images.

@@ -55,7 +55,7 @@ pub trait LayerStore: Sync {
     fn by_content(&self, key: ContentKey) -> Result<Option<Record>, StoreError>;
 
     /// Returns every record, in no particular order: to explain a miss.
-    fn records(&self) -> Result<Vec<Record>, StoreError>;
+    fn all_records(&self) -> Result<Vec<Record>, StoreError>;
 
     /// Saves a record under both its keys. Atomic; a second save of the same key wins.
     fn save(&self, record: &Record) -> Result<(), StoreError>;

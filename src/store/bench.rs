@@ -7,7 +7,6 @@ use super::scratch::seconds_now;
 use super::{GcPolicy, GcReport, Store};
 use crate::layer::{Encoder, Entry, Kind, Meta};
 use crate::plan::{KeyFields, Record};
-use crate::port::LayerStore;
 
 pub(super) struct Bench {
     pub directory: tempfile::TempDir,
@@ -39,7 +38,7 @@ impl Bench {
         let (input_key, content_key) = (fields.input_key(parent), fields.content_key(None));
         let (step, image) = (name.to_owned(), "i".to_owned());
         let record = Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
-        self.store.save(&record).unwrap();
+        self.store.records().put(&record).unwrap();
         let layer = self.store.layer(&record.diff_ids[0]).unwrap().unwrap();
         let layout = self.store.layout();
         for path in [
@@ -61,7 +60,7 @@ impl Bench {
     /// Names of the steps that are there, in order, without a mark of use on them.
     pub(super) fn left_unused(&self) -> Vec<String> {
         let mut left: Vec<_> =
-            self.store.list().unwrap().into_iter().map(|listed| listed.record.step).collect();
+            self.store.records().list().unwrap().into_iter().map(|listed| listed.record.step).collect();
         left.sort();
         left
     }
@@ -69,8 +68,11 @@ impl Bench {
     /// Names of the steps that are found, in order; each must still have its layer's blob.
     pub(super) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for listed in self.store.list().unwrap() {
-            assert_eq!(self.store.by_input(listed.record.input_key).unwrap(), Some(listed.record.clone()));
+        for listed in self.store.records().list().unwrap() {
+            assert_eq!(
+                self.store.records().by_input(listed.record.input_key).unwrap(),
+                Some(listed.record.clone())
+            );
             left.push(listed.record.step);
         }
         left.sort();

@@ -6,23 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Store;
 use super::file::failed;
-use super::record::StoredLayer;
+use super::layers::StoredLayer;
 use crate::oci::{ChainId, DiffId, Digest, parse_diff_ids};
 use crate::plan::{InputKey, Record};
 use crate::port::StoreError;
-
-/// One record of a built step, for people and for the garbage collector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedRecord {
-    /// What was built.
-    pub record: Record,
-    /// When it was made or found last, in seconds since 1970.
-    pub used: u64,
-    /// Bytes of its layers' blobs, in all encodings.
-    pub blob_bytes: u64,
-    /// Bytes of its layers where they are unpacked.
-    pub unpacked_bytes: u64,
-}
 
 /// A layer and what it takes.
 pub(super) struct KnownLayer {
@@ -43,26 +30,6 @@ impl KnownLayer {
 }
 
 impl Store {
-    /// Returns the records by input key, the one used last first.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn list(&self) -> Result<Vec<ListedRecord>, StoreError> {
-        let layers = self.known_layers()?;
-        let files = self.record_files(&self.layout().input_records())?;
-        let mut listed: Vec<_> = files
-            .into_iter()
-            .map(|(_, record, used)| {
-                let own = || record.diff_ids.iter().filter_map(|diff_id| layers.get(diff_id));
-                let (blob_bytes, unpacked_bytes) =
-                    (own().map(KnownLayer::blob_bytes).sum(), own().map(KnownLayer::unpacked_bytes).sum());
-                ListedRecord { record, used, blob_bytes, unpacked_bytes }
-            })
-            .collect();
-        listed.sort_by_key(|listed| (std::cmp::Reverse(listed.used), listed.record.input_key));
-        Ok(listed)
-    }
-
     pub(super) fn known_layers(&self) -> Result<BTreeMap<DiffId, KnownLayer>, StoreError> {
         let (mut layers, mut unpacked) = (BTreeMap::new(), BTreeMap::new());
         for snapshot in self.known_snapshots()? {
@@ -84,7 +51,7 @@ impl Store {
 
     /// Returns the stacks of all records and images in the store, and every stack that is the lower part of one.
     pub(super) fn stacks(&self) -> Result<BTreeMap<ChainId, Vec<DiffId>>, StoreError> {
-        let files = self.record_files(&self.layout().input_records())?;
+        let files = self.records().files_by_input()?;
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
         let mut stacks = BTreeMap::new();
         let mut add = |stack: &[DiffId]| {
@@ -118,18 +85,6 @@ impl Store {
             .ok()
             .and_then(|config| parse_diff_ids(&config).ok())
             .unwrap_or_default())
-    }
-
-    /// Returns the readable records of a directory, without evidence, with their files and last uses.
-    pub(super) fn record_files(&self, directory: &Path) -> Result<Vec<(PathBuf, Record, u64)>, StoreError> {
-        let mut records = Vec::new();
-        for path in list_files(directory)? {
-            if let Some(stored) = self.read_record(&path)? {
-                let used = used(&path);
-                records.push((path, stored.record, used));
-            }
-        }
-        Ok(records)
     }
 }
 

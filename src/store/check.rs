@@ -19,12 +19,11 @@ use super::document::{parse, parse_digest};
 use super::file::{failed, is_taken, open_directory, open_if_there, remove_if_there};
 use super::imprint::{Imprint, SnapshotState};
 use super::interrupt::Interrupt;
+use super::layers::StoredLayer;
 use super::pack::workers;
-use super::record::StoredLayer;
 use super::scratch::oldest_owner;
 use super::unpack::BelowRoot;
 use crate::oci::{DiffId, Digest, Hasher};
-use crate::plan::Record;
 use crate::port::StoreError;
 
 /// What a check found. Everything named here has been taken out of use already.
@@ -107,32 +106,21 @@ impl Store {
     }
 
     fn check_records(&self, report: &mut CheckReport) -> Result<(), StoreError> {
-        for directory in [self.layout().input_records(), self.layout().content_records()] {
-            for path in list_files(&directory)? {
-                let _lock = self.lock_exclusive()?;
-                let is_good = match self.read_record(&path)? {
-                    Some(stored) => {
-                        self.with_evidence(stored)?.map_or(Ok(false), |record| self.has_layers(&record))?
-                    }
-                    None => false,
-                };
-                if !is_good {
-                    // Unreadable ones are in quarantine already.
-                    let _ = std::fs::remove_file(&path);
-                    report.dropped_records.push(path);
-                }
+        let records = self.records();
+        for path in records.paths()? {
+            let _lock = self.lock_exclusive()?;
+            let record = records.read(&path)?.map_or(Ok(None), |stored| records.with_evidence(stored))?;
+            let is_good = match record {
+                Some(record) => records.missing_layer(&record)?.is_none(),
+                None => false,
+            };
+            if !is_good {
+                // Unreadable ones are in quarantine already.
+                let _ = std::fs::remove_file(&path);
+                report.dropped_records.push(path);
             }
         }
         Ok(())
-    }
-
-    fn has_layers(&self, record: &Record) -> Result<bool, StoreError> {
-        for diff_id in &record.diff_ids {
-            if self.layer(diff_id)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     fn check_index(&self, report: &mut CheckReport) -> Result<(), StoreError> {
@@ -218,9 +206,7 @@ impl Store {
         if damaged.is_empty() {
             return Ok(());
         }
-        let layout = self.layout();
-        let mut files = self.record_files(&layout.input_records())?;
-        files.extend(self.record_files(&layout.content_records())?);
+        let files = self.records().files()?;
         let known = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
         for (path, record, _) in &files {
             let chain = chain(record, &known);
@@ -309,8 +295,7 @@ fn hash(path: &Path, interrupt: &Interrupt) -> Result<Hashed, StoreError> {
 mod tests {
     use super::*;
     use crate::layer::{Encoder, Encoding};
-    use crate::plan::KeyFields;
-    use crate::port::LayerStore;
+    use crate::plan::{KeyFields, Record};
 
     /// Returns a store with one recorded layer.
     fn store() -> (tempfile::TempDir, Store, Record) {
@@ -324,7 +309,7 @@ mod tests {
         let (step, image) = ("s".to_owned(), "i".to_owned());
         let record =
             Record { step, image, input_key, content_key, parent: None, fields, diff_ids, evidence: None };
-        store.save(&record).unwrap();
+        store.records().put(&record).unwrap();
         (directory, store, record)
     }
 
@@ -333,7 +318,7 @@ mod tests {
         let (_directory, store, record) = store();
         let report = store.check().unwrap();
         assert!(report.is_sound() && report.blobs == 1, "{report:?}");
-        assert_eq!(store.by_input(record.input_key).unwrap(), Some(record));
+        assert_eq!(store.records().by_input(record.input_key).unwrap(), Some(record));
     }
 
     #[test]
@@ -347,7 +332,7 @@ mod tests {
         assert_eq!(report.damaged_blobs, [store.layout().blob(&layer.blob)]);
         assert_eq!(report.dropped_layers, record.diff_ids);
         assert_eq!(report.dropped_records.len(), 2);
-        assert_eq!(store.by_input(record.input_key).unwrap(), None);
+        assert_eq!(store.records().by_input(record.input_key).unwrap(), None);
         assert!(store.layout().quarantine().join(layer.blob.hex()).exists());
         assert!(store.check().unwrap().is_sound());
     }
@@ -363,7 +348,7 @@ mod tests {
         assert_eq!((report.damaged_index.as_ref(), report.is_sound()), (Some(&index), false));
         assert_eq!(std::fs::read(store.layout().quarantine().join("index.json")).unwrap(), cut);
         assert_eq!(store.images().unwrap(), []);
-        assert_eq!(store.by_input(record.input_key).unwrap(), Some(record), "steps stay");
+        assert_eq!(store.records().by_input(record.input_key).unwrap(), Some(record), "steps stay");
         assert!(store.check().unwrap().is_sound());
     }
 
@@ -384,8 +369,8 @@ mod tests {
     fn unreadable_documents_are_dropped() {
         let (_directory, store, record) = store();
         std::fs::write(store.layout().input_record(&record.input_key), "{").unwrap();
-        assert_eq!(store.by_input(record.input_key).unwrap(), None, "a miss, not an error");
-        store.save(&record).unwrap();
+        assert_eq!(store.records().by_input(record.input_key).unwrap(), None, "a miss, not an error");
+        store.records().put(&record).unwrap();
         std::fs::write(store.layout().content_record(&record.content_key), "{").unwrap();
         assert_eq!(
             store.check().unwrap().dropped_records,

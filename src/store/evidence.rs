@@ -4,11 +4,10 @@
 //! So evidence is in a file of its own, which the two records of a step name by its digest.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::Records;
 use super::census::list_files;
 use super::file::{read_if_there, remove_if_there, write_whole};
 use crate::oci::{Digest, canonical_json};
@@ -26,12 +25,7 @@ pub(super) struct StoredRecord {
     pub evidence: Option<Digest>,
 }
 
-impl Store {
-    /// Reads a record without its evidence.
-    pub(super) fn read_record(&self, path: &Path) -> Result<Option<StoredRecord>, StoreError> {
-        self.read_document(path)
-    }
-
+impl Records<'_> {
     /// Returns the record with its evidence; `None` if that is missing or damaged.
     pub(super) fn with_evidence(&self, stored: StoredRecord) -> Result<Option<Record>, StoreError> {
         let StoredRecord { record, evidence } = stored;
@@ -41,7 +35,7 @@ impl Store {
     }
 
     /// Writes the evidence of a record, and returns the record that names it.
-    pub(super) fn save_evidence(&self, record: &Record) -> Result<StoredRecord, StoreError> {
+    pub(super) fn put_evidence(&self, record: &Record) -> Result<StoredRecord, StoreError> {
         let mut record = record.clone();
         let Some(evidence) = record.evidence.take() else {
             return Ok(StoredRecord { record, evidence: None });
@@ -49,14 +43,14 @@ impl Store {
         let bytes = canonical_json(&evidence);
         let digest = Digest::of(&bytes);
         // Before the records that name it. Written again even if it is there, as it may be damaged.
-        write_whole(&self.layout().evidence(&digest), &self.temporary()?, &bytes)?;
+        write_whole(&self.store.layout().evidence(&digest), &self.store.temporary()?, &bytes)?;
         Ok(StoredRecord { record, evidence: Some(digest) })
     }
 
     fn read_evidence(&self, digest: &Digest) -> Result<Option<Evidence>, StoreError> {
         // A wrong list of host reads could turn a miss into a hit, so damaged evidence counts as
         // missing.
-        let bytes = read_if_there(&self.layout().evidence(digest))?;
+        let bytes = read_if_there(&self.store.layout().evidence(digest))?;
         let bytes = bytes.filter(|bytes| Digest::of(bytes) == *digest);
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
@@ -65,13 +59,12 @@ impl Store {
     /// writing evidence and writing its records.
     pub(super) fn collect_evidence(&self) -> Result<(), StoreError> {
         let mut named = BTreeSet::new();
-        for directory in [self.layout().input_records(), self.layout().content_records()] {
-            for path in list_files(&directory)? {
-                let evidence = self.read_record(&path)?.and_then(|stored| stored.evidence);
-                named.extend(evidence.map(|digest| self.layout().evidence(&digest)));
-            }
+        let layout = self.store.layout();
+        for path in self.paths()? {
+            let evidence = self.read(&path)?.and_then(|stored| stored.evidence);
+            named.extend(evidence.map(|digest| layout.evidence(&digest)));
         }
-        let all = list_files(&self.layout().all_evidence())?;
+        let all = list_files(&layout.all_evidence())?;
         all.iter().filter(|path| !named.contains(*path)).try_for_each(|path| remove_if_there(path))
     }
 }
@@ -82,8 +75,7 @@ mod tests {
 
     use super::*;
     use crate::plan::{Aspect, HostRead, KeyFields};
-    use crate::port::LayerStore;
-    use crate::store::GcPolicy;
+    use crate::store::{GcPolicy, Store};
 
     /// Returns a store with the record of a step that read this file of the host.
     fn store(path: &str) -> (tempfile::TempDir, Store, Record) {
@@ -107,16 +99,20 @@ mod tests {
             diff_ids: Vec::new(),
             evidence: Some(Evidence { reads: vec![read], ..Evidence::default() }),
         };
-        store.save(&record).unwrap();
+        store.records().put(&record).unwrap();
         (directory, store, record)
+    }
+
+    fn listed(store: &Store) -> Vec<Record> {
+        store.records().list().unwrap().into_iter().map(|listed| listed.record).collect()
     }
 
     #[test]
     fn a_record_has_its_evidence_and_a_list_of_records_has_none() {
         let (_directory, store, record) = store("/srv/a");
-        assert_eq!(store.by_input(record.input_key).unwrap().as_ref(), Some(&record));
-        assert_eq!(store.by_content(record.content_key).unwrap().as_ref(), Some(&record));
-        assert_eq!(store.records().unwrap(), [Record { evidence: None, ..record }]);
+        assert_eq!(store.records().by_input(record.input_key).unwrap().as_ref(), Some(&record));
+        assert_eq!(store.records().by_content(record.content_key).unwrap().as_ref(), Some(&record));
+        assert_eq!(listed(&store), [Record { evidence: None, ..record }]);
         assert_eq!(list_files(&store.layout().all_evidence()).unwrap().len(), 1);
     }
 
@@ -127,20 +123,20 @@ mod tests {
         let damages: [&[u8]; 2] = [b"{\"reads\":[]}", b"{"];
         for damaged in damages {
             std::fs::write(&path, damaged).unwrap();
-            assert_eq!(store.by_input(record.input_key).unwrap(), None);
-            store.save(&record).unwrap();
-            assert_eq!(store.by_input(record.input_key).unwrap().as_ref(), Some(&record));
+            assert_eq!(store.records().by_input(record.input_key).unwrap(), None);
+            store.records().put(&record).unwrap();
+            assert_eq!(store.records().by_input(record.input_key).unwrap().as_ref(), Some(&record));
         }
         std::fs::remove_file(&path).unwrap();
         assert_eq!(store.check().unwrap().dropped_records.len(), 2);
-        assert_eq!(store.records().unwrap(), []);
+        assert_eq!(listed(&store), []);
     }
 
     #[test]
     fn evidence_goes_with_its_records() {
         let (_directory, store, record) = store("/srv/a");
-        store.collect_evidence().unwrap();
-        assert!(store.by_input(record.input_key).unwrap().is_some());
+        store.records().collect_evidence().unwrap();
+        assert!(store.records().by_input(record.input_key).unwrap().is_some());
         for path in [
             store.layout().input_record(&record.input_key),
             store.layout().content_record(&record.content_key),

@@ -177,9 +177,7 @@ impl Collection<'_> {
         policy: &GcPolicy,
         layers: &BTreeMap<DiffId, KnownLayer>,
     ) -> Result<(), StoreError> {
-        let layout = self.store.layout();
-        let mut files = self.store.record_files(&layout.input_records())?;
-        files.extend(self.store.record_files(&layout.content_records())?);
+        let mut files = self.store.records().files()?;
         files.sort_by_key(|(_, record, used)| (std::cmp::Reverse(*used), record.input_key));
         let before = policy.unused_for.map_or(0, |age| seconds_now().saturating_sub(age.as_secs()));
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
@@ -204,7 +202,7 @@ impl Collection<'_> {
             std::fs::remove_file(path).map_err(failed("remove", path))?;
             self.report.records += 1;
         }
-        self.store.collect_evidence()
+        self.store.records().collect_evidence()
     }
 
     fn collect_layers(&mut self, layers: &BTreeMap<DiffId, KnownLayer>) -> Result<(), StoreError> {
@@ -306,7 +304,6 @@ mod tests {
     use super::super::bench::{Bench, date};
     use super::*;
     use crate::plan::Record;
-    use crate::port::LayerStore;
 
     #[test]
     fn old_records_go_with_their_layers() {
@@ -364,7 +361,7 @@ mod tests {
         let bench = Bench::new();
         let found = bench.step("found", 10, 30);
         bench.step("forgotten", 10, 30);
-        bench.store.by_input(found.input_key).unwrap();
+        bench.store.records().by_input(found.input_key).unwrap();
         bench.gc(Some(0), Some(0));
         assert_eq!(bench.left(), ["found"]);
     }

@@ -52,6 +52,7 @@ mod image;
 mod import;
 mod imprint;
 mod interrupt;
+mod layers;
 mod layout;
 mod listing;
 mod log;
@@ -59,6 +60,8 @@ mod node;
 mod observe;
 mod pack;
 mod peek;
+mod port;
+mod quarantine;
 mod receive;
 mod record;
 mod remove;
@@ -83,19 +86,17 @@ use rustix::io::Errno;
 
 pub use artifact::Artifact;
 pub use blob::{BlobWriter, Blobs};
-pub use census::ListedRecord;
 pub use check::CheckReport;
 pub use gc::{GcPolicy, GcReport};
 pub use import::Imported;
 pub use listing::{ImagesDocument, RemovedDocument, StepsDocument};
+pub use record::{ListedRecord, Records};
 pub use remove::ListedImage;
 pub use transfer::{StoredBlob, StoredImage};
 
-use crate::distro::{Architecture, BaseSource};
-use crate::oci::{BlobStream, DiffId};
-use crate::plan::{ContentKey, InputKey, Record};
-use crate::port::{BaseImage, Layer, LayerStore, ObservedTree, StoreError, Workspace};
-use file::{Locking, create_directories, create_private, failed, read_if_there, remove_path, write_whole};
+use crate::oci::DiffId;
+use crate::port::StoreError;
+use file::{Locking, create_private, failed, read_if_there, remove_path, write_whole};
 use interrupt::Interrupt;
 use layout::Layout;
 use scratch::Scratch;
@@ -172,6 +173,11 @@ impl Store {
     /// Returns the store's blobs.
     pub const fn blobs(&self) -> Blobs<'_> {
         Blobs { store: self }
+    }
+
+    /// Returns the store's records of built steps.
+    pub const fn records(&self) -> Records<'_> {
+        Records { store: self }
     }
 
     /// Returns the flag that ends long work.
@@ -254,74 +260,4 @@ fn discard_unsynced(layout: &Layout) -> Result<(), StoreError> {
         create_private(&snapshots)?;
     }
     write_whole(&layout.boot(), &layout.work().join(format!("0-boot-{}", std::process::id())), &current)
-}
-
-impl LayerStore for Store {
-    fn by_input(&self, key: InputKey) -> Result<Option<Record>, StoreError> {
-        self.find_record(self.layout().input_record(&key), |record| record.input_key == key)
-    }
-
-    fn by_content(&self, key: ContentKey) -> Result<Option<Record>, StoreError> {
-        self.find_record(self.layout().content_record(&key), |record| record.content_key == key)
-    }
-
-    fn records(&self) -> Result<Vec<Record>, StoreError> {
-        let directory = self.layout().input_records();
-        let mut records = Vec::new();
-        for entry in std::fs::read_dir(&directory).map_err(failed("read directory", &directory))? {
-            let path = entry.map_err(failed("read directory", &directory))?.path();
-            records.extend(self.read_record(&path)?.map(|stored| stored.record));
-        }
-        Ok(records)
-    }
-
-    fn save(&self, record: &Record) -> Result<(), StoreError> {
-        // Shared with other builds. It keeps collections away until the record that needs the
-        // layers is written.
-        let _lock = self.lock_shared()?;
-        for diff_id in &record.diff_ids {
-            if self.layer(diff_id)?.is_none() {
-                return Err(StoreError::MissingLayer { diff_id: *diff_id });
-            }
-        }
-        let stored = self.save_evidence(record)?;
-        // The input record is last: look-ups ask for it first, and a kill in between leaves a step
-        // that is found by content.
-        self.write_document(&self.layout().content_record(&record.content_key), &stored)?;
-        self.write_document(&self.layout().input_record(&record.input_key), &stored)
-    }
-
-    fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
-        Store::layer(self, diff_id)
-    }
-
-    fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError> {
-        self.receive_recorded(layer, blob)
-    }
-
-    fn prove(&self, stack: &[DiffId]) -> Result<(), StoreError> {
-        Store::prove(self, stack)
-    }
-
-    fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError> {
-        Store::base_image(self, source, architecture)
-    }
-
-    fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
-        Store::keep_base(self, source, base)
-    }
-
-    fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {
-        Ok(Box::new(workspace::LayerWorkspace::create(self.clone(), stack)?))
-    }
-
-    fn observe(&self, root: &Path) -> Result<Box<dyn ObservedTree>, StoreError> {
-        Ok(Box::new(observe::Observed::start(root)))
-    }
-
-    fn cache(&self, name: &str) -> Result<PathBuf, StoreError> {
-        let path = self.layout().cache(name);
-        create_directories(&path)?;
-        Ok(path)
-    }
 }

@@ -43,7 +43,7 @@ impl Store {
 
     /// Returns the layers of each base that steps in the store are built on, with the images of these steps.
     fn users_of_bases(&self) -> Result<BTreeMap<Vec<DiffId>, BTreeSet<String>>, StoreError> {
-        let files = self.record_files(&self.layout().input_records())?;
+        let files = self.records().files_by_input()?;
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
         let mut users: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for record in known.values() {
@@ -62,14 +62,13 @@ mod tests {
     use super::super::bench::Bench;
     use crate::oci::{DiffId, ImageConfig};
     use crate::plan::Record;
-    use crate::port::LayerStore;
 
     #[test]
     fn a_base_is_used_by_what_stands_on_it_and_other_names_of_its_layers_are_not() {
         let bench = Bench::new();
         let save = |record: Record, image: &str| {
             let record = Record { image: image.to_owned(), ..record };
-            bench.store.save(&record).unwrap();
+            bench.store.records().put(&record).unwrap();
             record
         };
         let debian = save(bench.step("debian", 10, 0), "web");

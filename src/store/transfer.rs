@@ -9,7 +9,8 @@ use oci_spec::image::ImageManifest;
 
 use super::Store;
 use super::document::{invalid, parse, parse_digest};
-use super::record::{StoredLayer, mark_used};
+use super::file::mark_used;
+use super::layers::StoredLayer;
 use crate::oci::{DiffId, Digest, RawManifest, descriptor, image_manifest};
 use crate::port::{Blob, BlobSource, Layer, StoreError};
 

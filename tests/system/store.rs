@@ -293,7 +293,7 @@ fn records_are_hits_only_while_their_layers_are_there() {
     let again = Store::open(&bench.path).unwrap();
     assert_eq!(again.by_input(record.input_key).unwrap(), Some(record.clone()));
     assert_eq!(again.by_content(record.content_key).unwrap(), Some(record.clone()));
-    assert_eq!(again.records().unwrap(), std::slice::from_ref(&record));
+    assert_eq!(again.all_records().unwrap(), std::slice::from_ref(&record));
     assert_eq!(again.by_input(InputKey::new(Digest::of("other"))).unwrap(), None);
     let blob = bench.path.join("blobs/sha256").join(layer.blob.hex());
     fs::write(&blob, "short").unwrap();
@@ -406,7 +406,7 @@ fn a_killed_process_leaves_a_sound_store() {
         );
         let report = store.check().unwrap();
         assert!(report.is_sound(), "round {round}: {report:#?}");
-        for record in store.records().unwrap() {
+        for record in store.all_records().unwrap() {
             assert!(store.by_input(record.input_key).unwrap().is_some());
             found += 1;
         }
