@@ -59,7 +59,7 @@ fn create(tree: &Path) {
     Race::new("Making a layer")
         .enter("peer: read, SHA-256, zstd -3 on all cores, sync", || read_hash_compress(tree, &blob))
         .enter_prepared(
-            "**plywood: mask, diff, tar, DiffID, zstd -3, digest, sync**",
+            "**plywood: normalize, diff, tar, DiffID, zstd -3, digest, sync**",
             || Step::of(tree),
             Step::commit,
         )
