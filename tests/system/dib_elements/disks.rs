@@ -39,12 +39,12 @@ pub(super) const DISKS: [Image; 5] = [
             ),
             check(
                 "vm",
-                "the disk boots under BIOS until one could log in",
+                "the disk boots under BIOS to a login prompt",
                 "$PLYWOOD boot $OUT/mbr.raw --firmware bios --expect login: --timeout 400 | tee $OUT/boot; ! grep -F '[FAILED]' $OUT/boot",
             ),
             check(
                 "bootloader",
-                "that boot's kernel was given the command line",
+                "the kernel that booted has the command line",
                 "grep -q 'Command line:.*net.ifnames=0' $OUT/boot",
             ),
         ],
@@ -56,7 +56,7 @@ pub(super) const DISKS: [Image; 5] = [
         "[image.efi.env]\nDIB_RELEASE = 'bookworm'\nDIB_GRUB_TIMEOUT = '1'\n",
         &[check(
             "block-device-efi",
-            "sgdisk finds no fault; the disk boots under UEFI until one could log in",
+            "sgdisk finds no error; the disk boots under UEFI to a login prompt",
             "sgdisk -v $OUT/efi.raw | grep 'No problems'; $PLYWOOD boot $OUT/efi.raw --firmware uefi --expect login: --timeout 400",
         )],
     ),
@@ -67,7 +67,7 @@ pub(super) const DISKS: [Image; 5] = [
         "[image.gpt.env]\nDIB_RELEASE = 'bookworm'\n",
         &[check(
             "block-device-gpt",
-            "sgdisk finds no fault, and the partitions for boot code and root",
+            "sgdisk finds no error; it finds the partitions for boot code and root",
             "sgdisk -v $OUT/gpt.raw | grep 'No problems'; sgdisk -p $OUT/gpt.raw | grep EF02; sgdisk -p $OUT/gpt.raw | grep 8300",
         )],
     ),
@@ -78,7 +78,7 @@ pub(super) const DISKS: [Image; 5] = [
         "[image.large.env]\nDIB_RELEASE = 'bookworm'\n",
         &[check(
             "block-device-efi-4k",
-            "the table begins at the second sector of 4096 bytes, the root file system has the label",
+            "the partition table begins at the second sector of 4096 bytes; the root file system has its label",
             "dd if=$OUT/large.raw bs=4096 skip=1 count=1 status=none | head -c 8 | grep -qx 'EFI PART'; grep -aq cloudimg-rootfs $OUT/large.raw",
         )],
     ),
@@ -90,7 +90,7 @@ pub(super) const DISKS: [Image; 5] = [
         &[expected(
             "block-device-efi-lvm",
             NeedsDeviceMapper,
-            "refused before the first hook where the kernel has no device mapper",
+            "refused before the first hook if the kernel has no device mapper",
             "device mapper",
         )],
     ),
@@ -105,7 +105,7 @@ pub(super) const FAILING: [Image; 5] = [
         &[expected(
             "stable-interface-names",
             FailsUpstream,
-            "its package `biosdevname` is gone from Debian",
+            "Debian no longer has its package `biosdevname`",
             "biosdevname",
         )],
     ),
@@ -116,7 +116,7 @@ pub(super) const FAILING: [Image; 5] = [
         &[expected(
             "proliant-tools",
             FailsUpstream,
-            "its package `python-dev` is gone from Debian",
+            "Debian no longer has its package `python-dev`",
             "python-dev",
         )],
     ),
@@ -144,7 +144,7 @@ pub(super) const FAILING: [Image; 5] = [
         &[expected(
             "deploy-kexec",
             FailsUpstream,
-            "it depends on an element that there is not",
+            "it depends on an element that does not exist",
             "element `deploy` not found, which element `deploy-kexec` depends on",
         )],
     ),

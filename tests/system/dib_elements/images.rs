@@ -161,7 +161,7 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "dpkg",
-            "services may start again; its manifest names what is installed",
+            "services may start again; its manifest lists the installed packages",
             "test ! -e usr/sbin/policy-rc.d; grep -q openssh-server etc/dib-manifests/dib-manifest-dpkg-cloud",
         ),
         check(
@@ -171,7 +171,7 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "openssh-server",
-            "`ssh.service` is enabled, ciphers are set",
+            "`ssh.service` is enabled; ciphers are set",
             "test -L etc/systemd/system/multi-user.target.wants/ssh.service; grep -q ^Ciphers etc/ssh/sshd_config",
         ),
         check(
@@ -181,7 +181,7 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "cloud-init",
-            "its units are enabled, the key types set",
+            "its units are enabled; the key types are set",
             "test -L etc/systemd/system/cloud-init.target.wants/cloud-final.service; grep -q ssh_genkeytypes etc/cloud/cloud.cfg",
         ),
         check(
@@ -191,7 +191,7 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "cloud-init-disable-resizefs",
-            "neither `resizefs` nor `growpart` in `cloud.cfg`",
+            "`cloud.cfg` has neither `resizefs` nor `growpart`",
             "! grep -qE '^ - (resizefs|growpart)' etc/cloud/cloud.cfg",
         ),
         check(
@@ -201,7 +201,7 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "dhcp-all-interfaces",
-            "its rule, unit and program; no interface of the base",
+            "its rule, unit and program; no network interface from the base",
             "test -e etc/udev/rules.d/99-dhcp-all-interfaces.rules; test -x usr/local/sbin/dhcp-all-interfaces.sh; ! ls etc/network/interfaces.d/eth0",
         ),
         check(
@@ -222,7 +222,7 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "manifests",
-            "variables and arguments, for root alone",
+            "variables and arguments, readable only by root",
             "grep -q DIB_RELEASE etc/dib-manifests/dib_environment; test -e etc/dib-manifests/dib_arguments; [ $(stat -c %a etc/dib-manifests/dib_environment) = 600 ]",
         ),
         check(
@@ -254,11 +254,11 @@ DIB_PROBE_BASE = "PROJECT"
             "the setting, and an initramfs that has it",
             "grep -q ISCSI_AUTO=true etc/iscsi/iscsi.initramfs; ls boot/initrd.img-*",
         ),
-        check("dkms", "the program, and no module it could not build", "test -x usr/sbin/dkms"),
+        check("dkms", "its program is installed", "test -x usr/sbin/dkms"),
         check("cleanup-kernel-initrd", "one kernel", "[ $(ls boot/vmlinuz-* | wc -l) = 1 ]"),
         check(
             "source-repositories",
-            "a git checkout at a tag, a file, nothing for another install type, the list",
+            "a git checkout at a tag; a file; nothing for another install type; the list of destinations",
             "[ \"$(cat opt/probe/hello)\" = hello ]; git -c safe.directory='*' -C opt/probe describe --tags | grep -qx v1; grep -q fetched opt/probe-file; grep -qx /opt/probe etc/dib-source-repositories; grep -q 'probe-git git /opt/probe' etc/dib-manifests/dib-manifest-git-cloud",
         ),
         check(
@@ -290,22 +290,18 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "dib-python",
-            "runs hooks' python without a preset; gone in the end",
+            "runs Python hooks without a preset; it is gone at the end",
             "grep -qx 3 etc/probe-python; test ! -e usr/local/bin/dib-python -a ! -L usr/local/bin/dib-python",
         ),
         check(
             "cache-url",
-            "a hook on the host fetched a file with it",
+            "a hook of a host phase fetched a file with it",
             "grep -q fetched etc/probe-cached; test -x usr/local/bin/cache-url",
         ),
-        check(
-            "baremetal",
-            "kernel and initramfs, where hooks leave things beside the image",
-            "test -e etc/probe-baremetal",
-        ),
+        check("baremetal", "kernel and initramfs are beside the image", "test -e etc/probe-baremetal"),
         check(
             "cloud-init-growpart",
-            "the devices in cloud-init's configuration, and growpart",
+            "the devices are in cloud-init's configuration; growpart is installed",
             "grep -q '/dev/vda1' etc/cloud/cloud.cfg.d/55-growpart.cfg; test -x usr/bin/growpart",
         ),
         check(
@@ -318,7 +314,7 @@ DIB_PROBE_BASE = "PROJECT"
             "its unit is enabled, its program there",
             "test -L etc/systemd/system/multi-user.target.wants/dynamic-login.service; test -x usr/local/bin/dynamic-login",
         ),
-        check("epel", "nothing on Debian, as it says", "test ! -e etc/yum.repos.d"),
+        check("epel", "no effect on Debian, as documented", "test ! -e etc/yum.repos.d"),
         check("grub2", "GRUB's signed programs", "test -s usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
         check(
             "growvols",
@@ -332,15 +328,15 @@ DIB_PROBE_BASE = "PROJECT"
         ),
         check(
             "nm-dhcp-ib-interfaces",
-            "the connection, for root alone",
+            "the connection, readable only by root",
             "[ $(stat -c %a etc/NetworkManager/system-connections/infiniband.nmconnection) = 600 ]",
         ),
         check(
             "select-boot-kernel-initrd",
-            "its answer in a hook of the final stage; nothing of its functions in the image",
+            "its answer in a hook of the final stage; its functions are not in the image",
             "grep -q ^vmlinuz-.*:initrd.img- etc/probe-kernel; test ! -e lib/diskimage-builder",
         ),
-        check("selinux-fixfiles-restore", "nothing without a policy", "test ! -e etc/selinux/targeted"),
+        check("selinux-fixfiles-restore", "no effect without a policy", "test ! -e etc/selinux/targeted"),
         check("selinux-permissive", "SELinux's mode", "grep -qx SELINUX=permissive etc/selinux/config"),
         check(
             "sysctl",
@@ -360,7 +356,7 @@ const DEBIAN: Image = Image {
     checks: &[
         check(
             "debian",
-            "netplan is there, sysvinit is pinned away",
+            "netplan is installed; a pin excludes sysvinit",
             "test -e usr/sbin/netplan; grep -q sysvinit etc/apt/preferences.d/sysvinit",
         ),
         check(
@@ -380,7 +376,7 @@ const INIT: Image = Image {
     files: &[],
     checks: &[check(
         "simple-init",
-        "type `source`: glean, from the Python package index, is there and set up to run",
+        "type `source`: glean, from the Python package index, is installed and enabled",
         "test -x usr/glean/bin/glean; grep -q 8021q etc/modules; ls etc/udev/rules.d lib/systemd/system | grep glean",
     )],
 };

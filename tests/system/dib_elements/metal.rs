@@ -41,7 +41,7 @@ DIB_DEB_UPDATES_CONF = "/tmp/plywood/hooks/files/updates.conf"
 const CHECKS: &[Check] = &[
     check(
         "autoupdates",
-        "its unit is enabled, the given configuration there",
+        "its unit is enabled; the given configuration is there",
         "test -L etc/systemd/system/multi-user.target.wants/unattended-upgrades.service; grep -q Remove-Unused etc/apt/apt.conf.d/50unattended-upgrades",
     ),
     check("cloud-init-nocloud", "the seed's two files", "test -e var/lib/cloud/seed/nocloud/meta-data"),
@@ -57,12 +57,12 @@ const CHECKS: &[Check] = &[
     ),
     check(
         "openstack-ci-mirrors",
-        "unsigned packages are allowed; no mirrors where there is no file of them",
+        "unsigned packages are allowed; no mirrors without a file of mirrors",
         "grep -q AllowUnauthenticated etc/apt/apt.conf.d/99unauthenticated",
     ),
     check(
         "pip-cache",
-        "in hooks the variable and the directory, in the image nothing",
+        "hooks have the variable and the directory; the image has neither",
         "grep -qx /tmp/pip etc/asked-cache; test ! -e tmp/pip",
     ),
     check(
@@ -72,7 +72,7 @@ const CHECKS: &[Check] = &[
     ),
     check(
         "pypi",
-        "pip's configuration in hooks, and no more in the image (phase order alone)",
+        "hooks have pip's configuration; the image does not (only in phase order)",
         "grep -q pypi.example etc/asked-pip; test ! -e root/.pip/pip.conf",
     ),
 ];

@@ -15,8 +15,8 @@ pub(super) fn with_results(page: &str, checks: &[&Check]) -> String {
     let rows: String = sorted.iter().map(|check| row(check)).collect();
     let count = sorted.len();
     format!(
-        "{by_hand}{MARK}\n{count} elements of diskimage-builder {VERSION}, unmodified, on Debian bookworm; in element order, but for what is said to\n\
-         need phase order.\n\n\
+        "{by_hand}{MARK}\n{count} elements of diskimage-builder {VERSION}, unmodified, on Debian bookworm. They run in element order,\n\
+         unless the table says that they need phase order.\n\n\
          | element | status | checked |\n|---|---|---|\n{rows}"
     )
 }
