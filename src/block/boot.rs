@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::error::io_error;
+use super::error::failed;
 use crate::disk::{BiosBoot, BootCodeError, Layout};
 use crate::port::{BootImages, DiskError};
 
@@ -19,7 +19,7 @@ pub(super) fn write_boot_code(
     let place = layout.bios_boot().ok_or(BootCodeError::NoPartition)?;
     let code = BiosBoot::new(boot_image, core_image, place)?;
     let write =
-        |bytes: &[u8], offset| disk.write_all_at(bytes, offset).map_err(io_error("write boot code to", raw));
+        |bytes: &[u8], offset| disk.write_all_at(bytes, offset).map_err(failed("write boot code to", raw));
     write(&code.boot, 0)?;
     write(&code.core, place.offset)
 }

@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Stat};
 use rustix::fs::{fallocate, fstat, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat};
 use rustix::io::Errno;
 
-use super::error::{io_error, os_error};
+use super::error::failed;
 use super::node::Node;
 use super::sparse::{has_holes, next_data};
 use super::walk::{child, open_directory, sorted_names};
@@ -36,16 +36,23 @@ const IN_FLIGHT: usize = 64;
 ///
 /// Stops early when `interrupt` becomes true.
 pub(super) fn copy_tree(source: &Path, target: &Path, interrupt: &AtomicBool) -> Result<(), DiskError> {
-    let from = open_directory(CWD, source).map_err(os_error("open", source))?;
-    let to = open_directory(CWD, target).map_err(os_error("open", target))?;
+    let from = open_directory(CWD, source).map_err(failed("open", source))?;
+    let to = open_directory(CWD, target).map_err(failed("open", target))?;
     let (sender, receiver) = sync_channel(IN_FLIGHT);
-    let (receiver, failed) = (Mutex::new(receiver), AtomicBool::new(false));
+    let (receiver, has_failed) = (Mutex::new(receiver), AtomicBool::new(false));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        let fill = || fill_files(&receiver, &failed).inspect_err(|_| failed.store(true, Ordering::Relaxed));
+        let fill =
+            || fill_files(&receiver, &has_failed).inspect_err(|_| has_failed.store(true, Ordering::Relaxed));
         let fillers: Vec<_> = (0..threads).map(|_| scope.spawn(fill)).collect();
-        let walk =
-            Walk { root: &to, source, files: sender, links: HashMap::new(), failed: &failed, interrupt };
+        let walk = Walk {
+            root: &to,
+            source,
+            files: sender,
+            links: HashMap::new(),
+            has_failed: &has_failed,
+            interrupt,
+        };
         let walked = walk.run(&from);
         let filled = fillers.into_iter().map(|filler| filler.join().expect("filling files does not panic"));
         // Where both failed, the walk only noticed that a filler had.
@@ -67,7 +74,7 @@ struct Walk<'a> {
     files: SyncSender<Unfilled>,
     /// Where the first name of a hard-linked file was made, from `root`.
     links: HashMap<(u64, u64), PathBuf>,
-    failed: &'a AtomicBool,
+    has_failed: &'a AtomicBool,
     interrupt: &'a AtomicBool,
 }
 
@@ -80,24 +87,24 @@ impl Walk<'_> {
     /// Copies the content of a directory, then the directory's own metadata: its time changes with each new name.
     fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), DiskError> {
         let source = self.source.join(path);
-        let names = sorted_names(from).map_err(os_error("read directory", &source))?;
+        let names = sorted_names(from).map_err(failed("read directory", &source))?;
         for name in names {
             if self.interrupt.load(Ordering::Relaxed) {
                 return Err(DiskError::Interrupted);
             }
-            if self.failed.load(Ordering::Relaxed) {
+            if self.has_failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
             self.entry(from, to, &name, &child(path, &name))?;
         }
-        let stat = fstat(from).map_err(os_error("examine", &source))?;
+        let stat = fstat(from).map_err(failed("examine", &source))?;
         let metadata = Node::Open(to.as_fd()).copy_metadata(Node::Open(from.as_fd()), &stat);
-        metadata.map_err(os_error("set owner, mode and times of the copy of", &source))
+        metadata.map_err(failed("set owner, mode and times of the copy of", &source))
     }
 
     fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CString, path: &Path) -> Result<(), DiskError> {
         let source = self.source.join(path);
-        let failed = |action| os_error(action, &source);
+        let failed = |action| failed(action, &source);
         let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("examine"))?;
         let copied = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
@@ -165,16 +172,16 @@ fn copy_special(
     Node::Named(to.as_fd(), name).copy_metadata(Node::Named(from.as_fd(), name), stat)
 }
 
-fn fill_files(files: &Mutex<Receiver<Unfilled>>, failed: &AtomicBool) -> Result<(), DiskError> {
+fn fill_files(files: &Mutex<Receiver<Unfilled>>, has_failed: &AtomicBool) -> Result<(), DiskError> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let next = files.lock().expect("no filler panics").recv();
         let Ok(Unfilled { mut from, mut to, stat, path }) = next else { return Ok(()) };
         // After a failure elsewhere the rest is taken and dropped, so that the walk does not wait for us.
-        if !failed.load(Ordering::Relaxed) {
-            copy_bytes(&mut from, &mut to, &stat, &mut buffer).map_err(io_error("copy", &path))?;
+        if !has_failed.load(Ordering::Relaxed) {
+            copy_bytes(&mut from, &mut to, &stat, &mut buffer).map_err(failed("copy", &path))?;
             let metadata = Node::Open(to.as_fd()).copy_metadata(Node::Open(from.as_fd()), &stat);
-            metadata.map_err(os_error("set owner, mode and times of the copy of", &path))?;
+            metadata.map_err(failed("set owner, mode and times of the copy of", &path))?;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::error::io_error;
+use super::error::failed;
 use super::loop_device::LoopDevice;
 use crate::disk::{Layout, Lvm, LvmCommand};
 use crate::exec::{ExecError, Program, Run};
@@ -52,7 +52,7 @@ impl Volumes {
         }
         let attach = |extent| {
             let attached = LoopDevice::attach(file, extent, layout.sector);
-            attached.map_err(io_error("attach a loop device to", raw))
+            attached.map_err(failed("attach a loop device to", raw))
         };
         let physical = &layout.lvm.physical;
         let devices = physical.iter().map(|volume| attach(volume.extent)).collect::<Result<Vec<_>, _>>()?;

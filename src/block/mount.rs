@@ -9,7 +9,7 @@ use rustix::ioctl;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tracing::debug;
 
-use super::error::{io_error, os_error};
+use super::error::failed;
 use super::loop_device::{LoopDevice, wait_until_unused};
 use crate::disk::{ExtVersion, FsKind};
 use crate::port::DiskError;
@@ -80,7 +80,7 @@ impl Mounted {
             ?mounted,
             "mounts a file system"
         );
-        mounted.map_err(os_error("mount a file system at", &target))?;
+        mounted.map_err(failed("mount a file system at", &target))?;
         Ok(Self { target, device, open: true })
     }
 
@@ -92,13 +92,13 @@ impl Mounted {
     /// Punches a hole into the disk wherever the file system has no data: what was written and removed again would
     /// otherwise stay in every image made of the disk.
     pub(super) fn trim(&self) -> Result<(), DiskError> {
-        let root = File::open(&self.target).map_err(io_error("open", &self.target))?;
+        let root = File::open(&self.target).map_err(failed("open", &self.target))?;
         // Blocks that were freed can be trimmed only after the journal has committed that.
-        rustix::fs::syncfs(&root).map_err(os_error("sync", &self.target))?;
+        rustix::fs::syncfs(&root).map_err(failed("sync", &self.target))?;
         let mut range = TrimRange { start: 0, length: u64::MAX, least: 0 };
         // SAFETY: FITRIM reads and writes a `struct fstrim_range`, which `TrimRange` is.
         unsafe { ioctl::ioctl(&root, ioctl::Updater::<FITRIM, TrimRange>::new(&mut range)) }
-            .map_err(os_error("trim", &self.target))
+            .map_err(failed("trim", &self.target))
     }
 
     /// Unmounts it, and waits until it is written and released. The device stays attached while the result lives.
@@ -108,9 +108,9 @@ impl Mounted {
         // open that this process has, until it executes its program.
         let unmounted = unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         debug!(at = %self.target.display(), ?unmounted, "unmounts a file system");
-        unmounted.map_err(os_error("unmount", &self.target))?;
+        unmounted.map_err(failed("unmount", &self.target))?;
         let path = self.device.path().to_owned();
-        match wait_until_unused(&path, BUSY_LIMIT).map_err(io_error("open", &path))? {
+        match wait_until_unused(&path, BUSY_LIMIT).map_err(failed("open", &path))? {
             true => Ok(ReleasedDevice(path, self)),
             false => Err(DiskError::Busy { path, seconds: BUSY_LIMIT.as_secs() }),
         }
@@ -143,7 +143,7 @@ pub(super) struct MountDirectory(PathBuf);
 impl MountDirectory {
     /// Makes `path` and its parents.
     pub(super) fn new(path: PathBuf) -> Result<Self, DiskError> {
-        fs::create_dir_all(&path).map_err(io_error("create", &path))?;
+        fs::create_dir_all(&path).map_err(failed("create", &path))?;
         Ok(Self(path))
     }
 

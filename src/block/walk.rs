@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
-use super::error::os_error;
+use super::error::failed;
 use super::sparse;
 use crate::disk::Content;
 use crate::port::DiskError;
@@ -40,7 +40,7 @@ pub(super) fn child(directory: &Path, name: &CString) -> std::path::PathBuf {
 
 /// Returns how much is below the directory `root`, sockets left out.
 pub(super) fn measure(root: &Path) -> Result<Content, DiskError> {
-    let directory = open_directory(rustix::fs::CWD, root).map_err(os_error("open", root))?;
+    let directory = open_directory(rustix::fs::CWD, root).map_err(failed("open", root))?;
     let mut content = Content::default();
     measure_directory(&directory, root, &mut content, &mut HashSet::new())?;
     Ok(content)
@@ -52,22 +52,21 @@ fn measure_directory(
     content: &mut Content,
     seen: &mut HashSet<(u64, u64)>,
 ) -> Result<(), DiskError> {
-    for name in sorted_names(directory).map_err(os_error("read directory", path))? {
+    for name in sorted_names(directory).map_err(failed("read directory", path))? {
         let path = child(path, &name);
-        let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(os_error("examine", &path))?;
+        let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("examine", &path))?;
         content.entries += 1;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if file_type == FileType::Directory {
             content.inodes += 1;
             content.blocks += 1;
-            let directory = open_directory(directory, &name).map_err(os_error("open", &path))?;
+            let directory = open_directory(directory, &name).map_err(failed("open", &path))?;
             measure_directory(&directory, &path, content, seen)?;
         // Hard links share an inode and its blocks; only the first name counts them.
         } else if is_first(&stat, seen) {
             content.inodes += 1;
             if file_type == FileType::RegularFile {
-                let bytes =
-                    sparse::data_bytes(directory, &name, &stat).map_err(os_error("measure", &path))?;
+                let bytes = sparse::data_bytes(directory, &name, &stat).map_err(failed("measure", &path))?;
                 content.bytes += bytes;
                 content.blocks += bytes.div_ceil(4096);
             }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::boot::write_boot_code;
 use super::copy::copy_tree;
-use super::error::io_error;
+use super::error::failed;
 use super::fat::{Stamp, write_fat};
 use super::loop_device::LoopDevice;
 use super::lvm::{Volumes, require_device_mapper};
@@ -61,8 +61,8 @@ impl DiskWriter for LoopWriter {
             .write(true)
             .create_new(true)
             .open(raw)
-            .map_err(io_error("create", raw))?;
-        file.set_len(layout.bytes).map_err(io_error("size", raw))?;
+            .map_err(failed("create", raw))?;
+        file.set_len(layout.bytes).map_err(failed("size", raw))?;
         write_table(layout, &mut file, raw)?;
         let name = raw.file_name().unwrap_or_default();
         let directory = MountDirectory::new(self.scratch.join(name).with_added_extension("mount"))?;
@@ -103,7 +103,7 @@ impl OpenDisk for LoopDisk {
     fn fill(&mut self, source: &Path) -> Result<(), DiskError> {
         let copied = copy_tree(source, self.root(), &self.interrupt);
         copied.map_err(|error| full(&self.raw, error)).map_err(|error| match error {
-            DiskError::Io { source: ref why, .. } if why.kind() == io::ErrorKind::StorageFull => {
+            DiskError::Io(ref why) if why.kind() == io::ErrorKind::StorageFull => {
                 self.too_small(source).unwrap_or(error)
             }
             error => error,
@@ -143,8 +143,7 @@ const FULL_BYTES: u64 = 1 << 20;
 /// Returns the directory that `raw` is in, and the free space there in bytes.
 fn free_space(raw: &Path) -> Result<(PathBuf, u64), DiskError> {
     let directory = raw.parent().unwrap_or(Path::new("."));
-    let status =
-        rustix::fs::statvfs(directory).map_err(|error| io_error("measure", directory)(error.into()))?;
+    let status = rustix::fs::statvfs(directory).map_err(failed("measure", directory))?;
     Ok((directory.to_owned(), status.f_bavail.saturating_mul(status.f_frsize)))
 }
 
@@ -164,7 +163,7 @@ impl LoopDisk {
         // What hooks wrote to a device directly is in its cache, apart from that of the file systems on it.
         for device in self.devices.drain(..) {
             let path = device.path();
-            File::open(path).and_then(|file| file.sync_all()).map_err(io_error("sync", path))?;
+            File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))?;
         }
         self.write_own()?;
         while let Some((file_system, mounted)) = self.mounts.pop() {
@@ -201,7 +200,7 @@ impl LoopDisk {
         match place {
             Place::Extent(extent) => LoopDevice::attach(&self.file, *extent, self.layout.sector)
                 .map(BlockDevice::Loop)
-                .map_err(io_error("attach a loop device to", &self.raw)),
+                .map_err(failed("attach a loop device to", &self.raw)),
             Place::Volume(name) => Ok(BlockDevice::Volume(name.device().into())),
         }
     }
@@ -213,7 +212,7 @@ impl LoopDisk {
             return Ok(mounted.device().to_owned());
         }
         let device = LoopDevice::attach(&self.file, extent, self.layout.sector)
-            .map_err(io_error("attach a loop device to", &self.raw))?;
+            .map_err(failed("attach a loop device to", &self.raw))?;
         let path = device.path().to_owned();
         self.devices.push(device);
         Ok(path)
@@ -232,7 +231,7 @@ impl LoopDisk {
     /// Returns the directory that stands for the absolute `path` of the running system, and makes it.
     fn target(&self, path: &str) -> Result<PathBuf, DiskError> {
         let target = self.directory.path().join(path.trim_start_matches('/'));
-        fs::create_dir_all(&target).map_err(io_error("create", &target))?;
+        fs::create_dir_all(&target).map_err(failed("create", &target))?;
         Ok(target)
     }
 
@@ -253,8 +252,8 @@ impl LoopDisk {
                 }
             };
             write_fat(&self.file, *extent, stamp, &content)
-                .map_err(io_error("write a FAT file system from", &content))?;
-            empty(&content).map_err(io_error("empty", &content))?;
+                .map_err(failed("write a FAT file system from", &content))?;
+            empty(&content).map_err(failed("empty", &content))?;
         }
         Ok(())
     }
@@ -284,7 +283,7 @@ fn make_mount_point(path: &Path, mode: u32) -> Result<(), DiskError> {
     }
     fs::create_dir(path)
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
-        .map_err(io_error("make directory", path))
+        .map_err(failed("make directory", path))
 }
 
 fn empty(directory: &Path) -> io::Result<()> {

@@ -9,7 +9,7 @@ use super::{BuildError, Builder};
 use crate::distro::BaseSource;
 use crate::oci::{BlobStream, DiffId, Digest};
 use crate::plan::{Plan, Step};
-use crate::port::{BaseImage, Blob, Layer, RemoteError, StoreError};
+use crate::port::{BaseImage, Blob, IoError, Layer, RemoteError, StoreError};
 use crate::share::Refusal;
 
 /// The largest image config that is read.
@@ -96,7 +96,7 @@ impl Builder<'_> {
 }
 
 fn unreadable(digest: Digest) -> impl FnOnce(std::io::Error) -> StoreError {
-    move |source| StoreError::Io { action: "read", path: format!("blob {digest}").into(), source }
+    move |error| IoError::new("read", format!("blob {digest}").as_ref())(error).into()
 }
 
 /// Tells a layer that is not what it should be from a store that cannot take it.

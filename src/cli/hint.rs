@@ -9,7 +9,7 @@ use crate::element::{ResolveError, shell_word};
 use crate::engine::{BuildError, NothingKept, Outcome, OutputError, PullError, RegistryError, TlsTrouble};
 use crate::load::{KeyFileError, LoadError};
 use crate::plan::PlanError;
-use crate::port::{DiskError, Exit, Limit, PackageError, RemoteError, StoreError};
+use crate::port::{DiskError, Exit, IoError, Limit, PackageError, RemoteError, StoreError};
 use crate::probe;
 
 /// The most characters of each line of a hook's output that a message shows.
@@ -200,7 +200,7 @@ fn packages(error: &PackageError, plywood: &str) -> Option<String> {
         PackageError::NoIndices | PackageError::NotDownloaded { .. } => {
             Some("build once without `--offline`: the store keeps what is downloaded".to_owned())
         }
-        PackageError::Io { .. } => None,
+        PackageError::Io(_) => None,
     }
 }
 
@@ -227,7 +227,7 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
         StoreError::WrongBase { found, .. } => Some(format!(
             "get the file that was meant, or write `digest = \"{found}\"` into the base's definition"
         )),
-        StoreError::Io { action, path, source } => match source.kind() {
+        StoreError::Io(IoError { action, path, source }) => match source.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory if action.ends_with("directory") => {
                 Some(format!("something else has the name of a directory of the store: rm {}", quoted(path)))
             }
@@ -258,18 +258,15 @@ fn remote(error: &RemoteError, plywood: &str) -> Option<String> {
 fn key(error: &KeyFileError, plywood: &str) -> Option<String> {
     match error {
         KeyFileError::Exists { path } => Some(format!("{plywood} key show --sign-key {}", quoted(path))),
-        KeyFileError::Io { action: "read", path, source } if source.kind() == io::ErrorKind::NotFound => {
-            Some(format!("{plywood} key generate --out {}", quoted(path)))
-        }
-        KeyFileError::Io { action: "read", path, source }
-            if source.kind() == io::ErrorKind::PermissionDenied =>
-        {
-            Some(format!(
+        KeyFileError::Read(IoError { path, source, .. }) => match source.kind() {
+            io::ErrorKind::NotFound => Some(format!("{plywood} key generate --out {}", quoted(path))),
+            io::ErrorKind::PermissionDenied => Some(format!(
                 "build as the user who owns `{}`, or name another with `--sign-key`",
                 path.display()
-            ))
-        }
-        KeyFileError::Io { .. } | KeyFileError::Invalid { .. } => None,
+            )),
+            _ => None,
+        },
+        KeyFileError::Make(_) | KeyFileError::Invalid { .. } => None,
     }
 }
 

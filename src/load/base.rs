@@ -24,7 +24,7 @@ pub fn load_base(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefiniti
                 return Ok(base);
             }
             Err(error) if is_absence(&error) => {}
-            Err(source) => return Err(LoadError::Io { action: "read", path, source }),
+            Err(error) => return Err(LoadError::io("read", &path)(error)),
         }
     }
     unknown(name, layer_path)

@@ -310,15 +310,15 @@ mod tests {
             assert_eq!(matches!(load(&dir), Err(LoadError::Dangling { .. })), is_refused, "{name}");
         }
         let error = load(&element_dir(&["package-installs.yaml/x"])).unwrap_err();
-        assert!(matches!(error, LoadError::Io { .. }), "{error}");
+        assert!(matches!(error, LoadError::Io(_)), "{error}");
     }
 
     #[test]
     fn a_list_that_is_not_text_is_refused() {
         let dir = element_dir(&[]);
         fs::write(dir.path().join("source-repository-x"), b"# caf\xe9\nx git /x https://h/x\n").unwrap();
-        let Err(LoadError::Io { source, .. }) = load(&dir) else { panic!("its lines would be ignored") };
-        assert_eq!(source.to_string(), "line 1 is not UTF-8 text");
+        let Err(LoadError::Io(error)) = load(&dir) else { panic!("its lines would be ignored") };
+        assert_eq!(error.source.to_string(), "line 1 is not UTF-8 text");
     }
 
     #[test]

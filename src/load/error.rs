@@ -8,20 +8,14 @@ use super::PROJECT_FILE;
 use crate::distro::BaseName;
 use crate::element::ElementNameError;
 use crate::oci::Digest;
+use crate::port::IoError;
 
 /// A definition that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Reading or writing failed.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, in the imperative.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// An entry of `files` cannot be used.
     #[error("cannot use the entry `{name}` of `files` in the image definition")]
     Input {
@@ -115,8 +109,7 @@ pub enum LoadError {
 impl LoadError {
     /// Makes a function that wraps an I/O error.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| LoadError::Io { action, path, source }
+        move |error| IoError::new(action, path)(error).into()
     }
 
     /// Returns something to try, as a sentence without full stop.

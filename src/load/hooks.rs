@@ -10,7 +10,7 @@ use super::input::copy_input;
 use super::{LoadError, copy_element, handover};
 use crate::element::{Element, Phase};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
-use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, View};
+use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, IoError, View};
 
 /// The program by which hooks run directories of programs. diskimage-builder has it in the hooks directory.
 const RUN_PARTS: &str = include_str!("dib-run-parts");
@@ -141,13 +141,9 @@ fn make_directory(path: &Path) -> Result<(), LoadError> {
 impl From<LoadError> for HookFilesError {
     fn from(error: LoadError) -> Self {
         match error {
-            LoadError::Io { action, path, source } => HookFilesError::Io { action, path, source },
+            LoadError::Io(error) => HookFilesError::Io(error),
             LoadError::Changed { path, .. } => HookFilesError::Changed { path },
-            other => HookFilesError::Io {
-                action: "lay out",
-                path: Path::new("hooks").to_owned(),
-                source: std::io::Error::other(other),
-            },
+            other => IoError::new("lay out", Path::new("hooks"))(std::io::Error::other(other)).into(),
         }
     }
 }

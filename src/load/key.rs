@@ -8,21 +8,18 @@ use std::path::{Path, PathBuf};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::directory::{Directory, parent, read_text};
+use crate::port::IoError;
 use crate::trust::{KeyError, SigningKey};
 
 /// A key file that cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// Reading or writing failed.
-    #[error("cannot {action} the signing key `{}`", path.display())]
-    Io {
-        /// What was tried, in the imperative.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(IoError),
+    /// It cannot be made.
+    #[error(transparent)]
+    Make(IoError),
     /// A file is there: a key that is lost cannot be got back.
     #[error("`{}` is there already, and a signing key is never overwritten", path.display())]
     Exists {
@@ -42,20 +39,22 @@ pub enum KeyFileError {
 /// Makes a new key and writes it to the file `path`, which only its owner can read. Makes the directory, if it is missing.
 ///
 /// # Errors
-/// [`KeyFileError::Exists`], [`KeyFileError::Io`].
+/// [`KeyFileError::Exists`], [`KeyFileError::Make`].
 pub fn generate_key(path: &Path) -> Result<SigningKey, KeyFileError> {
     let mut seed = [0; 32];
-    let failed = |action| move |source| KeyFileError::Io { action, path: path.to_owned(), source };
-    getrandom(&mut seed, GetRandomFlags::empty()).map_err(io::Error::from).map_err(failed("make"))?;
+    let failed = |action| move |error| KeyFileError::Make(IoError::new::<io::Error>(action, path)(error));
+    let random = getrandom(&mut seed, GetRandomFlags::empty());
+    random.map_err(io::Error::from).map_err(failed("make the signing key"))?;
     let key = SigningKey::new(seed);
-    let directory = Directory::create(parent(path)).map_err(failed("make the directory of"))?;
+    let directory =
+        Directory::create(parent(path)).map_err(failed("make the directory of the signing key"))?;
     let mut file = match directory.create_file(path.file_name().unwrap_or_default(), 0o600) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(KeyFileError::Exists { path: path.to_owned() });
         }
-        result => result.map_err(failed("write"))?,
+        result => result.map_err(failed("write the signing key"))?,
     };
-    write_key(&mut file, &key).map_err(failed("write"))?;
+    write_key(&mut file, &key).map_err(failed("write the signing key"))?;
     Ok(key)
 }
 
@@ -67,10 +66,10 @@ fn write_key(file: &mut File, key: &SigningKey) -> io::Result<()> {
 /// Reads the key in the file `path`.
 ///
 /// # Errors
-/// [`KeyFileError::Invalid`], [`KeyFileError::Io`].
+/// [`KeyFileError::Invalid`], [`KeyFileError::Read`].
 pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
-    let read = read_text(path);
-    let text = read.map_err(|source| KeyFileError::Io { action: "read", path: path.to_owned(), source })?;
+    let text =
+        read_text(path).map_err(IoError::new("read the signing key", path)).map_err(KeyFileError::Read)?;
     text.parse().map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
 }
 
@@ -105,7 +104,9 @@ mod tests {
     fn what_holds_no_key_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
-        assert!(matches!(load_key(&path), Err(KeyFileError::Io { .. })));
+        let error = load_key(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Read(_)));
+        assert_eq!(error.to_string(), format!("cannot read the signing key `{}`", path.display()));
         std::fs::write(&path, "ssh-ed25519 AAAA").unwrap();
         let error = load_key(&path).unwrap_err();
         assert!(matches!(error, KeyFileError::Invalid { .. }), "{error}");

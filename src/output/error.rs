@@ -5,20 +5,14 @@ use std::path::{Path, PathBuf};
 
 use crate::exec::ExecError;
 use crate::layer::LayerError;
+use crate::port::IoError;
 
 /// A result that could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// Reading or writing failed.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, in the imperative.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A directory that is not an OCI layout is at the path of the result.
     #[error("cannot write an OCI image layout to `{}`: the directory there is not one", path.display())]
     Occupied {
@@ -91,5 +85,5 @@ impl OutputError {
 /// Says what was tried, and where.
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> OutputError + use<> {
     let path = path.to_owned();
-    move |source| OutputError::Io { action, path: path.clone(), source }
+    move |error| IoError::new(action, &path)(error).into()
 }

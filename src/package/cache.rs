@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::port::PackageError;
+use crate::port::{IoError, PackageError};
 
 /// apt's lock on a directory. If builds shared it, they would wait for each other.
 const LOCK: &str = "lock";
@@ -169,8 +169,7 @@ impl From<&Metadata> for FileState {
 
 /// Returns a function that adds to an error the action that failed, and its path.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PackageError {
-    let path = path.to_owned();
-    move |source| PackageError::Io { action, path, source }
+    move |error| IoError::new(action, path)(error).into()
 }
 
 #[cfg(test)]

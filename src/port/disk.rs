@@ -1,8 +1,8 @@
 //! Writing a disk, as the build sees it.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
+use super::IoError;
 use crate::disk::{BootCodeError, Content, Layout};
 
 /// Makes raw disks.
@@ -59,15 +59,8 @@ pub struct BootImages {
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// Reading or writing failed.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, in the imperative.
-        action: &'static str,
-        /// The file, directory or device.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A program that makes file systems or converts disks is not installed.
     #[error("program `{program}` not found (it is in the Debian package `{package}`)")]
     ToolMissing {

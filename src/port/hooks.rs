@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::CacheMount;
+use super::{CacheMount, IoError};
 use crate::element::Phase;
 use crate::plan::Tasks;
 
@@ -85,15 +85,8 @@ pub struct HostDirs<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum HookFilesError {
     /// Reading or writing failed.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, in the imperative.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A file changed after the plan was made.
     #[error(
         "`{}` changed during the build, so hooks would not see what their step's key says (build again, or copy it to where \

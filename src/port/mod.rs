@@ -9,6 +9,7 @@ mod disk;
 mod event;
 mod hooks;
 mod host;
+mod io;
 mod package;
 mod remote;
 mod sandbox;
@@ -21,6 +22,7 @@ pub use disk::{BootImages, DiskDevice, DiskError, DiskWriter, OpenDisk};
 pub use event::{Direction, Event, Events, How, Pace};
 pub use hooks::{HookFiles, HookFilesError, HostDirs, Logs};
 pub use host::{HostFiles, HostOpen, HostOpens, Observation};
+pub use io::IoError;
 pub use package::{EarlierDownloads, IndexState, PackageError, PackageSession, Packages};
 pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{

@@ -1,10 +1,9 @@
 //! What package managers need beyond the root file system: mirrors, indices, downloads.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Bind, Job};
+use super::{Bind, IoError, Job};
 use crate::distro::{BaseDefinition, Mmdebstrap};
 use crate::element::{Environment, Place};
 
@@ -148,13 +147,6 @@ pub enum PackageError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Reading or writing failed.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, in the imperative.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }

@@ -1,10 +1,10 @@
 //! The store of layers, as the build sees it.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::IoError;
 use crate::distro::{Architecture, BaseSource};
 use crate::layer::{CaptureRules, Encoding};
 use crate::oci::{BlobStream, DamagedBlob, DiffId, Digest};
@@ -150,15 +150,8 @@ pub struct Commit {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Reading or writing failed.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, in the imperative: `write`, `rename`.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// The store was made by a later plywood.
     #[error("store `{}` has format {found}, this plywood knows formats up to {known}", path.display())]
     Newer {

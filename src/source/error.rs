@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::element::{ElementName, SourceLine};
 use crate::exec::ExecError;
 use crate::plan::without_credentials;
+use crate::port::IoError;
 
 /// A source that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -63,15 +64,8 @@ pub enum SourceError {
         source: ExecError,
     },
     /// Reading or writing the cache failed.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, in the imperative.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 impl SourceError {
@@ -82,7 +76,6 @@ impl SourceError {
     }
 
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| SourceError::Io { action, path, source }
+        move |error| IoError::new(action, path)(error).into()
     }
 }

@@ -11,11 +11,11 @@ use rustix::io::Errno;
 use tracing::debug;
 
 pub(super) use crate::directory::{DIRECTORY, names};
-use crate::port::StoreError;
+use crate::port::{IoError, StoreError};
 
 /// Returns a function that says what was tried with `path` when it failed.
 pub(super) fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> StoreError {
-    move |source| StoreError::Io { action, path: path.to_owned(), source: source.into() }
+    move |error| IoError::new(action, path)(error).into()
 }
 
 /// Makes a directory and those above it.

@@ -95,7 +95,7 @@ impl Store {
         let is_intact = metadata.is_dir()
             && match digest(snapshot) {
                 // Another process has taken it out of use, and removes its files while they are looked at here.
-                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => false,
+                Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => false,
                 digest => digest?.to_string().as_bytes() == noted,
             };
         Ok(if is_intact { SnapshotState::Intact } else { SnapshotState::Changed })
