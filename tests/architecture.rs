@@ -1,4 +1,5 @@
-//! Holds the modules of `src/` to their import rules, as the table in `src/lib.rs` states them.
+//! Checks the modules of `src/` against their import rules, as the table in `src/lib.rs` states
+//! them, and checks that each public item has a doc comment.
 //!
 //! | rule | why |
 //! |---|---|
@@ -10,6 +11,8 @@
 //!
 //! Test modules are exempt: a test may read a fixture.
 
+#[path = "architecture/docs.rs"]
+mod docs;
 #[path = "architecture/source.rs"]
 mod source;
 
@@ -18,6 +21,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use docs::undocumented;
 use source::{NamedPath, names};
 
 /// The modules that a module may import, and whether it may have effects.
@@ -219,6 +223,40 @@ fn imports_run_one_way_and_core_modules_stay_pure() {
         .map(|violation| violation.to_string())
         .collect();
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+#[test]
+fn every_public_item_has_a_doc_comment() {
+    let root = source_root();
+    let mut found = Vec::new();
+    for path in source_files(&root) {
+        let file = path.strip_prefix(&root).expect("a file below src/").display();
+        let items = undocumented(&read(&path));
+        found.extend(items.iter().map(|item| format!("src/{file}:{}: `{}`", item.line, item.text)));
+    }
+    assert!(found.is_empty(), "no doc comment:\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn an_item_without_doc_comment_is_found_with_its_line() {
+    let cases: &[(&str, &[usize])] = &[
+        ("use std::fs;", &[1]),
+        ("//! A module.\npub(crate) fn f() {}\npub const A: u8 = 1;", &[2, 3]),
+        ("//! A module.\n\n/// A type.\n#[derive(\n    Debug,\n)]\npub struct S {\n    pub a: u8,\n}", &[]),
+        (
+            "//! A module.\n/// Ports.\npub trait T {\n    /// Runs.\n    fn run();\n    fn stop();\n}\nfn f() {}",
+            &[6],
+        ),
+        ("//! A module.\n#[cfg(test)]\nmod tests {\n    pub fn f() {}\n}\npub(crate) enum E {}", &[6]),
+        (
+            "//! A module.\nimpl S {\n    // a note\n    pub const fn f() {}\n    pub(super) fn g() {}\n}",
+            &[4],
+        ),
+    ];
+    for (text, lines) in cases {
+        let found: Vec<_> = undocumented(text).iter().map(|item| item.line).collect();
+        assert_eq!(found, *lines, "{text}");
+    }
 }
 
 #[test]

@@ -73,7 +73,6 @@ pub fn base_environment(source_date_epoch: i64) -> BTreeMap<String, String> {
 pub struct CaBundle<'a> {
     /// The variable that names it.
     pub variable: &'static str,
-    /// The file on the build host.
     pub path: &'a Path,
 }
 

@@ -15,7 +15,6 @@ pub struct PackageSource {
     pub uris: Vec<String>,
     /// Suites taken from it.
     pub suites: Vec<String>,
-    /// Components of each.
     pub components: Vec<String>,
     /// What its signatures are checked with, if not with every key that apt trusts.
     pub keyring: Option<Keyring>,
@@ -33,7 +32,6 @@ pub enum Keyring {
 /// A machine's apt configuration, as far as it concerns others than the machine itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AptMachine {
-    /// The package sources for binary packages.
     pub sources: Vec<PackageSource>,
     /// How archives are reached: the settings below `Acquire`.
     pub acquire: Vec<Setting>,
@@ -53,7 +51,6 @@ pub struct Mirrors {
 /// An archive's address and keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
-    /// Its address.
     pub uri: String,
     /// What its signatures are checked with, if not with every key that apt trusts.
     pub keyring: Option<Keyring>,

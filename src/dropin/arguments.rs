@@ -6,11 +6,8 @@ use super::option::Opt;
 /// What a call of `disk-image-create` or `ramdisk-image-create` is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
-    /// Shows the options.
     Help,
-    /// Shows the version.
     Version,
-    /// Builds an image.
     Build(Box<Arguments>),
 }
 
@@ -19,53 +16,37 @@ pub enum Invocation {
 pub struct Arguments {
     /// All words, for `DIB_ARGS`.
     pub words: Vec<String>,
-    /// `-a`
     pub architecture: Option<String>,
-    /// `-o`
     pub name: Option<String>,
     /// `-t`, taken apart; the last one counts.
     pub types: Option<Vec<String>>,
     /// How many `-x`.
     pub trace: u32,
-    /// `-u`
     pub uncompressed: bool,
-    /// `-c`
     pub clear: bool,
-    /// `-n`
     pub no_base: bool,
     /// Of every `-p`.
     pub packages: Vec<String>,
-    /// `--checksum`
     pub checksum: bool,
     /// `--image-size`, in GiB.
     pub image_size: Option<String>,
     /// `--image-extra-size`, in MiB.
     pub image_extra_size: Option<String>,
-    /// `--image-cache`
     pub image_cache: Option<String>,
     /// `--max-online-resize`, in blocks.
     pub max_online_resize: Option<String>,
     /// `--mkfs-journal-size`, in MiB.
     pub mkfs_journal_size: Option<String>,
-    /// `--mkfs-options`
     pub mkfs_options: Option<String>,
     /// `--min-tmpfs`, in GiB.
     pub min_tmpfs: Option<String>,
-    /// `--no-tmpfs`
     pub no_tmpfs: bool,
-    /// `--offline`
     pub offline: bool,
-    /// `--qemu-img-options`
     pub qemu_img_options: Option<String>,
-    /// `--root-label`
     pub root_label: Option<String>,
-    /// `--ramdisk-element`
     pub ramdisk_element: Option<String>,
-    /// `--install-type`
     pub install_type: Option<String>,
-    /// `--docker-target`
     pub docker_target: Option<String>,
-    /// `--logfile`
     pub log_file: Option<String>,
     /// The elements: the operands, each of which may hold several or none.
     pub elements: Vec<String>,

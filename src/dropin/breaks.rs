@@ -27,7 +27,6 @@ pub struct BreakPoints {
     points: BTreeSet<String>,
     /// A shell's command line.
     pub command: String,
-    /// Where it runs.
     pub place: BreakPlace,
 }
 

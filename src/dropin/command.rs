@@ -5,7 +5,6 @@ use std::fmt;
 /// A command of diskimage-builder that plywood stands in for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Builds an image.
     DiskImageCreate,
     /// Builds a kernel and an initial ramdisk.
     RamdiskImageCreate,

@@ -25,25 +25,20 @@ const IMAGE_NAME: &str = "imagename";
 /// A file that is no list of image definitions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DefinitionError {
-    /// It is no YAML, or no list of maps.
     #[error("no list of image definitions: {0}")]
     Yaml(String),
-    /// A key that there is not.
     #[error("entry {entry} has an unknown key `{key}`{}", nearest.map(|key| format!(": did you mean `{key}`?")).unwrap_or_default())]
     UnknownKey {
         /// Counted from 1.
         entry: usize,
-        /// The key.
         key: String,
         /// A key like it.
         nearest: Option<&'static str>,
     },
-    /// A value that its key cannot have.
     #[error("entry {entry}, key `{key}`: expected {expected}, found `{found}`")]
     Value {
         /// Counted from 1.
         entry: usize,
-        /// The key.
         key: &'static str,
         /// In words.
         expected: String,
@@ -55,7 +50,6 @@ pub enum DefinitionError {
 /// One image to build, as a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageCommand {
-    /// Which command builds it.
     pub command: Command,
     /// Its words, without the program's name.
     pub words: Vec<String>,

@@ -8,13 +8,10 @@ use super::option::{OPTIONS, Opt, Spelling, Takes, Upstream};
 /// A command line that is none. The texts are getopt's, without the program's name in front.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
-    /// A long option that there is not.
     #[error("unrecognized option '--{0}'")]
     Unrecognized(String),
-    /// A short option that there is not.
     #[error("invalid option -- '{0}'")]
     Invalid(char),
-    /// An abbreviation of several options.
     #[error("option '--{name}' is ambiguous; possibilities:{}", list(possible))]
     Ambiguous {
         /// As it was written.
@@ -22,13 +19,10 @@ pub enum UsageError {
         /// What it may stand for.
         possible: Vec<&'static str>,
     },
-    /// A long option without its value.
     #[error("option '--{0}' requires an argument")]
     NoValue(&'static str),
-    /// A short option without its value.
     #[error("option requires an argument -- '{0}'")]
     NoShortValue(char),
-    /// A value where none can be.
     #[error("option '--{0}' doesn't allow an argument")]
     UnwantedValue(&'static str),
 }

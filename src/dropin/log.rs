@@ -9,7 +9,6 @@ use super::variables::{Environment, number, text};
 /// Where the log goes, and how its lines look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The file that it is appended to.
     pub file: Option<String>,
     /// Whether standard output has it.
     pub on_stdout: bool,

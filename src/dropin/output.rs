@@ -116,7 +116,6 @@ impl OutputName {
 pub enum OldImage {
     /// It gets another one, with the time.
     Renamed,
-    /// It is replaced.
     Overwritten,
 }
 

@@ -24,7 +24,6 @@ pub(super) enum Becomes {
     Switch(&'static str),
     /// This option, so many times.
     Repeated(&'static str),
-    /// The operands.
     Operands,
     /// Variables of the environment.
     Variables,

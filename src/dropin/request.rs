@@ -18,9 +18,7 @@ use crate::plan::is_secret;
 /// Everything that one call asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildRequest {
-    /// Which command was called.
     pub command: Command,
-    /// What outputs are called.
     pub name: OutputName,
     /// What logs and identities are called after: what callers who number their images keep the same.
     pub title: String,
@@ -30,7 +28,6 @@ pub struct BuildRequest {
     pub element_path: Vec<String>,
     /// What to write, each once.
     pub types: Vec<OutputType>,
-    /// For which machines.
     pub architecture: Architecture,
     /// Packages that no element asks for.
     pub packages: Vec<String>,
@@ -65,32 +62,18 @@ pub struct BuildRequest {
 /// A call that nothing can be built from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// There are no elements.
     #[error("At least one distribution root element must be specified")]
     NoElements,
-    /// A word that cannot name an element.
     #[error(transparent)]
     Element(#[from] ElementNameError),
-    /// A word that cannot name an image type.
     #[error(transparent)]
     Type(#[from] OutputTypeError),
-    /// A machine that no image can be built for.
     #[error(transparent)]
     Architecture(#[from] ArchitectureError),
-    /// The type `docker` needs a name.
     #[error("Please set --docker-target.")]
     NoDockerTarget,
-    /// A variable that asks for something that plywood does not do.
     #[error("{name} is `{value}`, and {reason}")]
-    Unsupported {
-        /// The variable.
-        name: &'static str,
-        /// What it is set to.
-        value: String,
-        /// Why that cannot be.
-        reason: &'static str,
-    },
-    /// The name ends in a slash, or is none at all.
+    Unsupported { name: &'static str, value: String, reason: &'static str },
     #[error("output name `{0}` has no last component: name a file, without its ending, with `-o`")]
     NoName(String),
 }

@@ -19,7 +19,6 @@ pub struct Catalog {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unusable {
-    /// Where it is.
     pub root: PathBuf,
     /// What is wrong with it, with the file.
     pub reason: String,

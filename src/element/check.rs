@@ -13,11 +13,9 @@ use super::{
 /// Something that a check found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
-    /// Whose it is.
     pub element: ElementName,
     /// The file, relative to the element; `None` for the element as a whole.
     pub file: Option<String>,
-    /// How bad it is.
     pub severity: Severity,
     /// What it is, as a sentence without full stop.
     pub message: String,

@@ -10,13 +10,10 @@ use super::{Catalog, Element, ElementName, ElementOption, Phase};
 /// What there is to know about an element at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Description<'a> {
-    /// Its name.
     pub name: &'a ElementName,
-    /// Its directory.
     pub path: String,
     /// The first sentence of its README.
     pub summary: Option<String>,
-    /// What it depends on.
     pub deps: &'a BTreeSet<ElementName>,
     /// What it stands for.
     pub provides: &'a BTreeSet<ElementName>,

@@ -13,7 +13,6 @@ use super::ElementName;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` of element `{element}`, line {line}, column {column}: {message}")]
 pub struct DocumentError {
-    /// The element.
     pub element: ElementName,
     /// The file, relative to it.
     pub path: String,
@@ -21,7 +20,6 @@ pub struct DocumentError {
     pub line: usize,
     /// Counted from 1, in characters.
     pub column: usize,
-    /// What is wrong there.
     pub message: String,
 }
 

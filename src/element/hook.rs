@@ -10,11 +10,9 @@ use super::{Element, ElementFile, ElementName, FileKind, Mode, Phase};
 /// A file that runs in a phase.
 #[derive(Debug, Clone, Copy)]
 pub struct Hook<'a> {
-    /// When it runs.
     pub phase: Phase,
     /// Its name in the phase's directory: `50-nginx`.
     pub name: &'a str,
-    /// The file.
     pub file: &'a ElementFile,
 }
 
@@ -28,20 +26,11 @@ impl Hook<'_> {
 /// A file in a phase's directory that looks like a hook, does not run, and is named by no other file of the element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SkippedHook<'a> {
-    /// Nobody may execute it.
     #[error("`{phase}/{name}` is not executable, so it does not run")]
-    NotExecutable {
-        /// Its directory.
-        phase: Phase,
-        /// Its name.
-        name: &'a str,
-    },
-    /// Its name has a character (mostly a dot) that names of hooks do not have.
+    NotExecutable { phase: Phase, name: &'a str },
     #[error("`{phase}/{name}` has {found:?} in its name, so it does not run")]
     Name {
-        /// Its directory.
         phase: Phase,
-        /// Its name.
         name: &'a str,
         /// The first such character.
         found: char,

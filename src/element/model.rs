@@ -40,7 +40,6 @@ pub struct Widened {
 /// One file of an element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ElementFile {
-    /// What it is.
     pub kind: FileKind,
     /// Its permission bits, as far as they matter.
     pub mode: Mode,
@@ -52,11 +51,9 @@ pub struct ElementFile {
 /// elsewhere they are followed, so that what they point at is in the element's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileKind {
-    /// A regular file.
     File {
         /// Of its bytes.
         digest: Digest,
-        /// Its size.
         bytes: u64,
     },
     /// A symlink to this target, verbatim.

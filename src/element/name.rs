@@ -18,23 +18,18 @@ pub struct ElementName(String);
 /// A text that cannot name an element.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ElementNameError {
-    /// Nothing at all.
     #[error("an element name is empty")]
     Empty,
-    /// It would be taken for an option, or is hidden from a search path.
     #[error("element name `{name}` starts with {start:?}: it has to start with a letter, a digit or `_`")]
     Start {
-        /// The text.
         name: String,
         /// Its first character.
         start: char,
     },
-    /// A character that names of elements do not have.
     #[error(
         "element name `{name}` has {found:?}: only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it"
     )]
     Character {
-        /// The text.
         name: String,
         /// The first such character.
         found: char,

@@ -13,11 +13,8 @@ use super::{DocumentError, Element, ElementName, Family, PROVIDER_DATA};
 /// The distribution that names are looked up for.
 #[derive(Debug, Clone, Copy)]
 pub struct Distribution<'a> {
-    /// `DISTRO_NAME`.
     pub distro: &'a str,
-    /// Its family.
     pub family: Option<Family>,
-    /// `DIB_RELEASE`.
     pub release: &'a str,
 }
 
@@ -113,7 +110,6 @@ pub struct ServiceMap(BTreeMap<String, String>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("service `{service}` is in `svc-map` of element `{element}` and of another one before it")]
 pub struct DuplicateServiceError {
-    /// The service.
     pub service: String,
     /// The second element.
     pub element: ElementName,

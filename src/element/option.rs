@@ -12,7 +12,6 @@ use super::variables::{identifiers, is_comment, is_identifier, is_word_character
 /// A variable that an element reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ElementOption<'a> {
-    /// Its name.
     pub name: String,
     /// What it is if nobody sets it, as the shell text `${NAME:-default}` has it; `None` if no file says so.
     pub default: Option<String>,

@@ -19,9 +19,7 @@ pub struct PackageList(pub Vec<PackageEntry>);
 pub struct PackageEntry {
     /// Its name, before it is translated for the distribution.
     pub package: String,
-    /// When it is wanted or not.
     pub phase: Phase,
-    /// Whether it is wanted or not.
     pub action: PackageAction,
     /// What has to hold, or the entry does not count.
     pub conditions: Vec<Condition>,

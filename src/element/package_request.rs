@@ -26,7 +26,6 @@ pub struct PhaseRequests {
 pub struct PackageRequest {
     /// As the list has it.
     pub package: String,
-    /// Whose list.
     pub element: ElementName,
 }
 
@@ -34,11 +33,8 @@ pub struct PackageRequest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("package `{package}` of element `{element}` depends on variable `{variable}`, which is not set")]
 pub struct UnsetVariableError {
-    /// Whose list.
     pub element: ElementName,
-    /// The package.
     pub package: String,
-    /// The variable.
     pub variable: String,
 }
 

@@ -20,7 +20,6 @@ pub(super) struct Rule {
 /// What happens to a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageAction {
-    /// It is installed.
     Install,
     /// It is removed, unless another element wants it.
     Uninstall,

@@ -14,7 +14,6 @@ pub enum Phase {
     ExtraData,
     /// Runs in the target before packages are installed.
     PreInstall,
-    /// Installs.
     Install,
     /// Configures what was installed.
     PostInstall,

@@ -12,7 +12,6 @@ pub const OPERATING_SYSTEM: &str = "operating-system";
 pub enum Provider {
     /// The base of this name.
     Base(String),
-    /// An element.
     Element(ElementName),
 }
 

@@ -24,13 +24,10 @@ use super::{Assignments, ElementName, Mentions};
 /// A fragment of `environment.d`, as far as relevance goes.
 #[derive(Debug, Clone)]
 pub struct Fragment<'a> {
-    /// Whose it is.
     pub element: &'a ElementName,
     /// Its name in `environment.d`.
     pub name: &'a str,
-    /// What it may read.
     pub mentions: Mentions,
-    /// What it may set.
     pub assignments: Assignments,
     /// What it can do.
     pub reach: Reach,

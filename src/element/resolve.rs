@@ -37,10 +37,8 @@ pub struct Resolution {
 /// A list of elements that does not make an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// No directory of the search path has this element.
     #[error("element `{name}` not found{}", needed_by_text(needed_by.as_ref()))]
     Unknown {
-        /// The element.
         name: ElementName,
         /// Who depends on it; `None` if the image asks for it.
         needed_by: Option<ElementName>,
@@ -50,35 +48,26 @@ pub enum ResolveError {
     /// The search path has a directory of this name, with something in it that no element can have.
     #[error("element `{name}`{} cannot be used", needed_by_text(needed_by.as_ref()))]
     Unusable {
-        /// The element.
         name: ElementName,
         /// Who depends on it; `None` if the image asks for it.
         needed_by: Option<ElementName>,
-        /// What is wrong with it.
         source: Unusable,
     },
-    /// Two provide the same name, so only one of them can be in the image.
     #[error("`{name}` is provided by {first} and by element `{second}`")]
     TwoProviders {
-        /// What they provide.
         name: ElementName,
         /// The one that came first.
         first: Provider,
-        /// The other.
         second: ElementName,
     },
-    /// The image asks for an element that something else in it stands for.
     #[error("element `{name}` was requested, but {provider} already provides it")]
     AlreadyProvided {
-        /// The element.
         name: ElementName,
         /// What stands for it.
         provider: Provider,
     },
-    /// Nothing brings an operating system.
     #[error("no element provides `operating-system`, and the image has no base")]
     NoOperatingSystem,
-    /// Elements depend on each other in a circle, so that none can come first.
     #[error(transparent)]
     Cycle(#[from] CycleError),
 }

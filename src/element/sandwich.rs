@@ -13,7 +13,6 @@ use super::{Element, ElementName, NativeProvider, Phase, Slot, slot};
 /// Hooks of an element on both sides of a hook of one that it depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandwich {
-    /// In which phase.
     pub phase: Phase,
     /// Whose hooks are on both sides.
     pub outer: ElementName,

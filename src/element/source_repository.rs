@@ -26,7 +26,6 @@ use super::{Element, ElementName};
 /// Something to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRequest {
-    /// Its name.
     pub name: String,
     /// Where it comes to be in the image: an absolute path.
     pub destination: String,
@@ -63,7 +62,6 @@ pub struct SourceLine<'a> {
     pub file: &'a str,
     /// Counted from 1.
     pub number: usize,
-    /// The line.
     pub text: &'a str,
 }
 
@@ -78,26 +76,20 @@ impl SourceLine<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{file}` of element `{element}`, line {line}: {fault}")]
 pub struct SourceLineError {
-    /// Whose file.
     pub element: ElementName,
-    /// The file.
     pub file: String,
     /// Counted from 1.
     pub line: usize,
-    /// What is wrong with it.
     pub fault: SourceFault,
 }
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceFault {
-    /// Not of the form at the top of this file.
     #[error("`{0}` is not `<name> <git|tar|file> <destination> <location> [<reference>]`")]
     Form(String),
-    /// A type that nothing can fetch.
     #[error("`{0}` is no type of repository: `git`, `tar` and `file` are")]
     Type(String),
-    /// A destination that is not below the root.
     #[error("`{0}` is no place in the image: it has to be an absolute path without `..`")]
     Destination(String),
 }

@@ -202,6 +202,7 @@ pub(crate) fn manifest(remote: &Remote, target: &TagOrDigest) -> Result<RawManif
         .ok_or_else(|| Message::plain(format!("`{}` has no image `{target}`", remote.repository())))
 }
 
+/// Parses the JSON of a manifest or index. An error names the repository.
 pub(crate) fn parse<T: DeserializeOwned>(remote: &Remote, manifest: &RawManifest) -> Result<T, Failure> {
     serde_json::from_slice(&manifest.bytes).map_err(|error| unusable(remote, error.to_string()))
 }
@@ -235,6 +236,7 @@ fn no_image(remote: &Remote, manifest: &ImageManifest) -> Failure {
     )
 }
 
+/// Returns the failure of a repository whose content plywood cannot use.
 pub(crate) fn unusable(remote: &Remote, reason: impl std::fmt::Display) -> Failure {
     Message::plain(format!("what `{}` holds cannot be used: {reason}", remote.repository()))
 }

@@ -26,7 +26,6 @@ pub(crate) struct Import<'a> {
 /// A base that was imported.
 pub(crate) struct ImportedBase {
     pub(crate) layers: usize,
-    /// Its definition.
     pub(crate) path: PathBuf,
 }
 

@@ -19,7 +19,6 @@ use crate::store::{Store, StoredImage};
 /// The part of an image that goes to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// The container.
     Container,
     /// The qcow2 disk, as an artifact.
     Disk,

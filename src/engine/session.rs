@@ -20,7 +20,6 @@ pub type Mounts = Result<PrivateMounts, SandboxError>;
 pub struct Process {
     /// Without mounts of its own, it can build nothing.
     pub mounts: Mounts,
-    /// Becomes true when the user asks to stop.
     pub interrupted: Arc<AtomicBool>,
 }
 

@@ -76,6 +76,7 @@ pub(crate) struct SourcesOfHooks {
 }
 
 impl SourcesOfHooks {
+    /// Creates the store's directory of sources if it is missing.
     pub(crate) fn new(caller: Environment, store: &Store) -> Result<Self, Failure> {
         Ok(Self { caller, cache: store.cache("sources")? })
     }

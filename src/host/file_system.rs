@@ -59,7 +59,6 @@ impl FileSystem {
 /// Facts about the directory of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFacts {
-    /// The directory.
     pub path: String,
     /// The file system it is on.
     pub file_system: FileSystem,

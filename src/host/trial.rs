@@ -5,9 +5,7 @@ use super::{Finding, Rights};
 /// The outcome of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
-    /// It worked.
     Works,
-    /// It failed.
     Fails {
         /// What was tried, in the imperative: `make a mount namespace`.
         action: String,

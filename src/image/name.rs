@@ -18,21 +18,16 @@ pub struct ImageName(String);
 /// A text that cannot name an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageNameError {
-    /// It is no directory: outputs are put where `-o` says.
     #[error("image name `{0}` has a `/`: name the output directory with `-o` instead")]
     Slash(String),
-    /// It does not start with a letter or digit.
     #[error("image name `{0}` has to start with a letter or digit")]
     Start(String),
-    /// A character that file names and tags do not share.
     #[error("image name `{name}` has {found:?}: only letters, digits, `.`, `-` and `_` can be in it")]
     Character {
-        /// The text.
         name: String,
         /// The first such character.
         found: char,
     },
-    /// It is too long.
     #[error("image name `{0}` is longer than {MAX_BYTES} characters")]
     TooLong(String),
 }

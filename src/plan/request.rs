@@ -14,7 +14,6 @@ use crate::element::{Element, ElementName, HookOrder, NativeProvider};
 pub struct Request<'a> {
     /// The image's name.
     pub image: &'a str,
-    /// For which machines.
     pub architecture: Architecture,
     /// Latest modification time in any layer, in seconds since 1970.
     pub source_date_epoch: i64,
@@ -67,11 +66,9 @@ pub enum MachineContent {
 /// What an image stands on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Foundation {
-    /// A base.
     Base {
         /// A file of `layers/`. No part of any key.
         name: BaseName,
-        /// What it says.
         definition: Box<BaseDefinition>,
     },
     /// Nothing: the elements' own hooks of `root.d` make the root file system.

@@ -10,9 +10,7 @@ use crate::oci::Digest;
 /// Something that an element wants to have fetched, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedSource {
-    /// What is wanted.
     pub request: SourceRequest,
-    /// What was found.
     pub content: SourceContent,
     /// Where it is kept on this machine: a bare git repository, or a file. No part of any key.
     pub path: PathBuf,

@@ -30,7 +30,6 @@ pub const ELEMENTS_ON_HOST: &str = "/tmp/plywood/elements";
 pub struct Plan {
     /// The image's name.
     pub image: String,
-    /// For which machines.
     pub architecture: Architecture,
     /// Latest modification time in any layer, in seconds since 1970; the time of every document.
     pub source_date_epoch: i64,
@@ -55,7 +54,6 @@ pub struct Step {
     pub parent: Option<InputKey>,
     /// Its key by the keys below.
     pub input_key: InputKey,
-    /// What it does.
     pub work: Work,
 }
 
@@ -215,11 +213,9 @@ pub struct InputFile {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// In which phase.
     pub phase: Phase,
     /// The hook's file name, or the provider's name in the same form (`10-package-installs`).
     pub name: String,
-    /// What it is.
     pub action: Action,
 }
 
@@ -241,7 +237,6 @@ pub enum Action {
         from: String,
         /// In the target.
         to: String,
-        /// How modes are set.
         modes: CopyModes,
     },
     /// Removes what hooks left in `/tmp` and in root's home.
@@ -260,12 +255,7 @@ pub enum Action {
     /// Copies `init-scripts/<init system>/` to where that init system looks. Which one it is, fragments say.
     InstallInitScripts,
     /// Writes a text file of the target, readable by all.
-    Write {
-        /// Its absolute path.
-        to: String,
-        /// What it holds.
-        text: String,
-    },
+    Write { to: String, text: String },
     /// Adds the services of elements to the table that `svc-map` looks names up in.
     AddServices,
     /// Copies the settings in this directory of the hooks directory to the directory of that name in `/etc`, which is made; and

@@ -9,7 +9,6 @@ use super::{Job, Root, SandboxError};
 pub enum Moment {
     /// The tasks of this phase come next.
     Before(Phase),
-    /// They are done.
     After(Phase),
     /// One of them failed; the build ends here.
     Failed(Phase),

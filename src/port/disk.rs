@@ -58,28 +58,22 @@ pub struct BootImages {
 /// A disk that could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// A program that makes file systems or converts disks is not installed.
     #[error("program `{program}` not found (it is in the Debian package `{package}`)")]
     ToolMissing {
-        /// Its name.
         program: String,
         /// The Debian package that has it.
         package: &'static str,
     },
-    /// A program failed.
     #[error("`{command}` failed with {exit}: {stderr}")]
     ToolFailed {
         /// The command line.
         command: String,
-        /// How it ended.
         exit: String,
         /// The end of its standard error.
         stderr: String,
     },
-    /// The content does not fit.
     #[error(
         "the content does not fit on a disk of {given_bytes} bytes: at least {needed_bytes} bytes are needed"
     )]
@@ -89,39 +83,27 @@ pub enum DiskError {
         /// For the content.
         needed_bytes: u64,
     },
-    /// The file system that the raw disk lies on is full, or would be.
     #[error("`{}` has {free_bytes} bytes of free space, and the disk takes {needed_bytes} there while it is made", path.display())]
     NoRoom {
         /// A directory of that file system.
         path: PathBuf,
-        /// What is free.
         free_bytes: u64,
         /// What the content takes at least.
         needed_bytes: u64,
     },
-    /// Boot code does not fit its place or has an unexpected form.
     #[error("boot code cannot be installed")]
     BootCode(#[from] BootCodeError),
-    /// The partition table could not be written.
     #[error("cannot write the partition table of `{}`", path.display())]
-    PartitionTable {
-        /// The disk.
-        path: PathBuf,
-        /// Why not.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    PartitionTable { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     /// A file system is still in use though everything that used it should have ended.
     #[error("`{}` is still in use {seconds} s after it was unmounted", path.display())]
     Busy {
-        /// The device.
         path: PathBuf,
         /// How long it was waited for.
         seconds: u64,
     },
-    /// The disk has logical volumes, and the kernel cannot show them.
     #[error("the disk has logical volumes, and this kernel has no device mapper to make them with")]
     NoDeviceMapper,
-    /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
 }

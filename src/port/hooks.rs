@@ -84,19 +84,14 @@ pub struct HostDirs<'a> {
 /// A hooks directory that could not be laid out.
 #[derive(Debug, thiserror::Error)]
 pub enum HookFilesError {
-    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// A file changed after the plan was made.
     #[error(
         "`{}` changed during the build, so hooks would not see what their step's key says (build again, or copy it to where \
          nothing changes it)",
         path.display()
     )]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
+    Changed { path: PathBuf },
 }
 
 /// Keeps what jobs print.

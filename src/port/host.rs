@@ -41,7 +41,6 @@ pub struct HostOpen {
     pub path: String,
     /// What opening it gave the job.
     pub aspect: Aspect,
-    /// When it was opened.
     pub stamp: Stamp,
 }
 

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct IoError {
     /// What was tried, in the imperative: `write`, `read directory`.
     pub action: &'static str,
-    /// The file, directory or device.
     pub path: PathBuf,
-    /// Why it failed.
     pub source: io::Error,
 }
 

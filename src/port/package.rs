@@ -101,52 +101,36 @@ pub enum IndexState {
 /// Package repositories that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
-    /// The machine's own configuration names no mirror that fits.
     #[error("no mirror for {distro} `{release}`: `{variable}` is not set, and `{}` names none", etc_apt.display())]
     NoMirror {
-        /// The distribution.
         distro: String,
-        /// Its release.
         release: String,
         /// The variable that could name one.
         variable: &'static str,
         /// Where the machine's own configuration was looked for.
         etc_apt: PathBuf,
     },
-    /// The program that makes the base is not installed.
     #[error("program `{program}` not found")]
     ToolMissing {
-        /// Its name.
         program: &'static str,
         /// The Debian package that has it.
         package: &'static str,
     },
-    /// The base has to be made from package archives.
     #[error("cannot make the base {distro} `{release}` in an offline build")]
-    OfflineBase {
-        /// The distribution.
-        distro: String,
-        /// Its release.
-        release: String,
-    },
-    /// The indices of package sources were never fetched.
+    OfflineBase { distro: String, release: String },
     #[error("no indices of these package sources are in the store, and this build is offline")]
     NoIndices,
-    /// Packages were never downloaded.
     #[error("packages are not in the store, and this build is offline: {}", files.join(", "))]
     NotDownloaded {
         /// The files of packages, as apt calls them.
         files: Vec<String>,
     },
-    /// The program that tells apt's proxy failed.
     #[error("cannot ask `{program}` for the proxy of a package archive (`Acquire::http::Proxy-Auto-Detect`)")]
     ProxyDetector {
         /// As apt's configuration names it.
         program: String,
-        /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] IoError),
 }

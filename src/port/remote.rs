@@ -98,17 +98,13 @@ pub enum RemoteError {
     Failed {
         /// What was tried, in the imperative: `look up steps in`.
         action: &'static str,
-        /// The repository.
         repository: String,
-        /// Why it failed.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The registry serves other bytes than the digest of a blob names, again and again.
     #[error("cannot fetch a layer from `{repository}`")]
     Damaged {
-        /// The repository.
         repository: String,
-        /// The blob.
         digest: Digest,
         /// What came instead.
         source: Box<dyn Error + Send + Sync>,
@@ -117,23 +113,15 @@ pub enum RemoteError {
     /// can stand in for it: the layer is one of an imported base, or all encodings are damaged.
     #[error("cannot publish `{step}`: `{repository}` holds a damaged copy of its blob {digest}")]
     KeepsDamaged {
-        /// The repository.
         repository: String,
         /// The step that has the layer.
         step: String,
-        /// The blob.
         digest: Digest,
     },
-    /// The registry deletes nothing.
     #[error("the registry of `{repository}` does not allow manifests to be deleted")]
-    KeepsAll {
-        /// The repository.
-        repository: String,
-    },
-    /// The user asked to stop.
+    KeepsAll { repository: String },
     #[error("interrupted")]
     Interrupted,
-    /// The store has failed to take or to give a blob.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

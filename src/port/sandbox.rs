@@ -70,7 +70,6 @@ pub trait Root {
 pub struct Job {
     /// The program, looked up in the `PATH` of `env` inside the root, and its arguments.
     pub argv: Vec<String>,
-    /// The whole environment.
     pub env: BTreeMap<String, String>,
     /// The working directory inside the root.
     pub cwd: String,
@@ -143,9 +142,7 @@ pub struct CacheMount {
 /// Whether something may be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
-    /// Reads only.
     ReadOnly,
-    /// Reads and writes.
     ReadWrite,
     /// Reads and writes, and what it writes stays apart. The source holds the three directories of [`Bind::LAYERS`]: the job
     /// sees the files of the first, its changes go to the second, and the third is the kernel's.
@@ -248,28 +245,12 @@ impl std::fmt::Display for Exit {
 /// A sandbox that could not be made or left.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// Only root may make the namespaces and mounts.
     #[error("running hooks needs root")]
     NotRoot,
-    /// A mount failed.
     #[error("cannot mount `{what}` at `{}`", target.display())]
-    Mount {
-        /// What was to be mounted.
-        what: String,
-        /// Where.
-        target: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Unmounting failed.
+    Mount { what: String, target: PathBuf, source: io::Error },
     #[error("cannot unmount `{}`", target.display())]
-    Unmount {
-        /// What is still mounted.
-        target: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The program of a job is not in the root.
+    Unmount { target: PathBuf, source: io::Error },
     #[error("program `{program}` not found in the root file system (PATH `{path}`)")]
     ProgramNotFound {
         /// As asked for.
@@ -277,7 +258,6 @@ pub enum SandboxError {
         /// Where it was searched.
         path: String,
     },
-    /// A limit cannot be held on this host.
     #[error(
         "jobs cannot be limited here: no control group that plywood can make has the controller `{controller}`"
     )]
@@ -285,23 +265,18 @@ pub enum SandboxError {
         /// The kernel's name of the controller.
         controller: &'static str,
     },
-    /// Another step of making the sandbox failed.
     #[error("cannot {action} for a sandbox")]
     Setup {
         /// What was tried, in the imperative.
         action: String,
-        /// Why it failed.
         source: io::Error,
     },
-    /// The command at a break point failed.
     #[error("the command at the break point `{point}` failed: {reason}")]
     Break {
         /// `before-install`.
         point: String,
-        /// How it ended.
         reason: String,
     },
-    /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
 }

@@ -21,6 +21,5 @@ pub trait AddedSources: Sync {
 pub struct AddedSourceError {
     /// Its name in the hooks directory.
     pub file: String,
-    /// Why not.
     pub source: Box<dyn Error>,
 }

@@ -13,7 +13,6 @@ use crate::plan::{ContentKey, InputKey, Record};
 /// A layer that the store holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Digest of the uncompressed tar.
     pub diff_id: DiffId,
     /// Bytes of the uncompressed tar.
     pub tar_bytes: u64,
@@ -23,7 +22,6 @@ pub struct Layer {
     pub blob: Digest,
     /// Bytes of the blob.
     pub blob_bytes: u64,
-    /// Compression of the blob.
     pub encoding: Encoding,
 }
 
@@ -118,7 +116,6 @@ pub trait Workspace {
 /// A step that failed, and what it stands on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedStep {
-    /// The image.
     pub image: String,
     /// The step's name.
     pub step: String,
@@ -142,87 +139,51 @@ pub trait ObservedTree {
 pub struct Commit {
     /// Latest modification time an entry may have, in seconds since 1970; later ones are clamped to it.
     pub source_date_epoch: i64,
-    /// What is left out and rewritten.
     pub rules: CaptureRules,
 }
 
 /// A store that cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The store was made by a later plywood.
     #[error("store `{}` has format {found}, this plywood knows formats up to {known}", path.display())]
     Newer {
-        /// The store.
         path: PathBuf,
-        /// Its format.
         found: u32,
         /// Ours.
         known: u32,
     },
-    /// The directory holds something else than a store.
     #[error("`{}` is not a plywood store: {reason}", path.display())]
-    NotAStore {
-        /// The directory.
-        path: PathBuf,
-        /// What was found.
-        reason: String,
-    },
+    NotAStore { path: PathBuf, reason: String },
     /// Another user could put anything into the store that root would run or write to.
     #[error("store `{}` {reason}, who could plant links and layers in it", path.display())]
     NotOwn {
-        /// The directory.
         path: PathBuf,
         /// Whose it is: `belongs to user 1000`.
         reason: String,
     },
-    /// A blob that should be there is not.
     #[error("blob {digest} is missing in the store")]
-    MissingBlob {
-        /// The blob.
-        digest: Digest,
-    },
-    /// A layer that should be there is not.
+    MissingBlob { digest: Digest },
     #[error("layer {diff_id} is missing in the store")]
-    MissingLayer {
-        /// The layer.
-        diff_id: DiffId,
-    },
-    /// Bytes do not have the digest they are stored under.
+    MissingLayer { diff_id: DiffId },
     #[error("blob {expected} is damaged: its bytes have digest {found}")]
-    Damaged {
-        /// The name.
-        expected: Digest,
-        /// What the bytes give.
-        found: Digest,
-    },
-    /// A base's file is another one than its definition says.
+    Damaged { expected: Digest, found: Digest },
     #[error("`{}` has digest {found}, but the base is defined by {expected}", path.display())]
     WrongBase {
-        /// The file.
         path: PathBuf,
         /// As the definition has it.
         expected: Digest,
-        /// What the bytes give.
         found: Digest,
     },
-    /// A layer's archive is another one than its image or its record says.
     #[error("layer {expected} is not what it should be: its archive has DiffID {found}")]
     WrongLayer {
         /// What it is said to be.
         expected: DiffId,
-        /// What it is.
         found: DiffId,
     },
-    /// The store was opened to look into it.
     #[error("store `{}` may only be read", path.display())]
-    ReadOnly {
-        /// The store.
-        path: PathBuf,
-    },
-    /// A layer's archive goes on where its record says that it ends.
+    ReadOnly { path: PathBuf },
     #[error("`{}` holds more than the {said} bytes that its record says", layer.display())]
     LargerThanSaid {
         /// Where the layer comes from.
@@ -237,45 +198,22 @@ pub enum StoreError {
         layer: PathBuf,
         /// How large it may be.
         room: u64,
-        /// The store.
         path: PathBuf,
     },
-    /// A base that `plywood import` took in is not in this store.
     #[error("base image {digest} is not in the store `{}`", path.display())]
     NoBase {
         /// Of its manifest.
         digest: Digest,
-        /// The store.
         path: PathBuf,
     },
-    /// A document in the store cannot be read.
     #[error("`{}` is not valid: {reason}", path.display())]
-    Invalid {
-        /// The document.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The store's index of images cannot be read.
+    Invalid { path: PathBuf, reason: String },
     #[error("the store's index `{}` is not valid: {reason}", path.display())]
-    DamagedIndex {
-        /// The index.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// An image or archive from elsewhere cannot be taken in.
+    DamagedIndex { path: PathBuf, reason: String },
     #[error("cannot import `{}`", path.display())]
-    Import {
-        /// What was to be imported.
-        path: PathBuf,
-        /// Why not.
-        source: Box<StoreError>,
-    },
-    /// A layer holds something that cannot be stored or applied.
+    Import { path: PathBuf, source: Box<StoreError> },
     #[error(transparent)]
     Layer(#[from] crate::layer::LayerError),
-    /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
 }
