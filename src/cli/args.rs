@@ -10,7 +10,8 @@ use crate::element::shell_line;
 use crate::image::OutputFormat;
 use crate::oci::Repository;
 
-/// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and builder containers
+/// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and
+/// builder containers
 #[derive(Debug, Parser)]
 #[command(name = "plywood", version, arg_required_else_help = true)]
 pub(super) struct Cli {
@@ -20,13 +21,14 @@ pub(super) struct Cli {
     pub command: Command,
 }
 
-/// What help calls the options of every command.
+/// The heading in help texts above the options of every command.
 const GLOBAL: &str = "Global options";
 
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
-    /// Read `plywood.toml` from this directory [default: the nearest one with that file, from the current directory upwards]
+    /// Read `plywood.toml` from this directory [default: the nearest directory with that file, from
+    /// the current one upwards]
     #[arg(
         long,
         global = true, help_heading = GLOBAL,
@@ -36,10 +38,12 @@ pub(super) struct Global {
         env = "PLYWOOD_PROJECT"
     )]
     pub project: PathBuf,
-    /// Keep layers, records and downloads here [default: /var/cache/plywood as root, else $XDG_CACHE_HOME/plywood]
+    /// Keep layers, records and downloads in this directory [default: /var/cache/plywood as root,
+    /// else $XDG_CACHE_HOME/plywood]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", env = "PLYWOOD_STORE")]
     pub store: Option<PathBuf>,
-    /// Show what hooks print, too; `-vv` also traces commands, mounts and requests, for bug reports
+    /// Also show the output of hooks; `-vv` also traces commands, mounts and requests, for bug
+    /// reports
     #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "quiet", action = ArgAction::Count)]
     pub verbose: u8,
     /// Show errors only
@@ -48,7 +52,7 @@ pub(super) struct Global {
 }
 
 impl Global {
-    /// Returns where outputs are written: into `directory`, else into `out` of the project.
+    /// Returns the directory for outputs: `directory`, or `out` in the project.
     pub(super) fn output_directory(&self, directory: Option<&Path>) -> PathBuf {
         match directory {
             Some(directory) => directory.to_owned(),
@@ -57,7 +61,7 @@ impl Global {
         }
     }
 
-    /// Returns how a command begins that is about the same project and store.
+    /// Returns the beginning of a command that works on the same project and store.
     pub(super) fn invocation(&self) -> String {
         let mut words = vec!["plywood".to_owned()];
         if self.project != Path::new(".") {
@@ -68,54 +72,57 @@ impl Global {
     }
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make the layers of images and write their outputs
     Build(Build),
-    /// Show for each step whether its layer is there, and why not; run nothing
+    /// Show for each step whether its layer is cached, and why not; run nothing
     Plan(Plan),
-    /// Say why a step has to be built, field by field
+    /// Show why a step has to be built, field by field
     Explain(Explain),
     /// List the layers of an image
     Layers(Layers),
-    /// Look at elements: those of the project; without one, those of ELEMENTS_PATH and plywood's own
+    /// List, show, draw, check or test elements: those of the project, or those of ELEMENTS_PATH
+    /// and plywood's own if there is no project
     #[command(subcommand)]
     Elements(Elements),
-    /// Take a root file system from elsewhere as a base
+    /// Import a root file system as a base
     ///
     /// Writes `layers/NAME.toml` into the project. Images name it as `base = "NAME"`.
     Import(Import),
-    /// Send an image to a registry: the container of its last build, or its disk
+    /// Push an image to a registry: the container of its last build, or its disk
     ///
-    /// Sends the blobs that the registry lacks, then the manifest, and prints the reference with its digest.
+    /// Uploads the blobs that the registry lacks, then the manifest, and prints the reference with
+    /// its digest.
     Push(Push),
-    /// Fetch an image from a registry into the store, or a disk into a directory
+    /// Pull an image from a registry into the store, or a disk into a directory
     ///
-    /// An image for several platforms is fetched for this machine's. Layers that are there are not fetched again.
+    /// If the image supports several platforms, fetches the one of this host. Layers in the store
+    /// are not fetched again.
     Pull(Pull),
-    /// Open a shell on an image's root file system; what it changes is thrown away
+    /// Open a shell on an image's root file system; its changes are discarded
     Shell(Shell),
-    /// Start a disk in QEMU, its serial console on this terminal
+    /// Start a disk in QEMU, with its serial console on this terminal
     Boot(Boot),
-    /// Check what this host has for builds and what it lacks, with a cure for each
+    /// Check what this host offers for builds and what it lacks, with a fix for each problem
     ///
-    /// Tries what builds do: namespaces, an overlay and a loop device in the store, a guest under KVM, connections to
-    /// package mirrors. Exits with 1 if nothing can be built here; missing programs that only some outputs need are
-    /// listed as limits.
+    /// Tries the operations of a build: namespaces, an overlay and a loop device in the store, a
+    /// guest under KVM, connections to package mirrors. Exits with 1 if no image can be built here.
+    /// Missing programs that only some outputs need are listed as limits.
     Doctor(Doctor),
-    /// Look after the store
+    /// Manage the store
     #[command(subcommand)]
     Store(Store),
-    /// Look after a repository that steps are shared through
+    /// Manage a repository through which machines share steps
     #[command(subcommand)]
     Cache(Cache),
-    /// Look after the key that published steps are signed with
+    /// Manage the key that signs published steps
     #[command(subcommand)]
     Key(Key),
-    /// Print the script by which a shell completes plywood's command line
+    /// Print the completion script of a shell
     ///
-    /// `make install` puts the scripts where shells look for them.
+    /// `make install` installs the scripts where shells look for them.
     Completions {
         /// The shell
         #[arg(value_enum, value_name = "SHELL")]
@@ -123,13 +130,13 @@ pub(super) enum Command {
     },
     /// Write a man page for each command into a directory, as `make build` does
     Manual {
-        /// The directory; made if it does not exist
+        /// The directory; created if it does not exist
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
 }
 
-/// Shells that can complete command lines.
+/// Shells with completion scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Shells {
     /// GNU bash, with the package bash-completion
@@ -141,7 +148,7 @@ pub(super) enum Shells {
 }
 
 impl Command {
-    /// Returns how it shows what happens, if it shows that at all.
+    /// Returns the display of progress; `None` for commands without one.
     pub(super) fn progress(&self) -> Option<Progress> {
         match self {
             Command::Build(args) => Some(args.progress),
@@ -158,7 +165,7 @@ impl Command {
 pub(super) struct Build {
     /// Images to build [default: all]
     pub images: Vec<String>,
-    /// Write these formats instead of the definition's `outputs`; repeatable
+    /// Write these formats instead of the definition's `outputs`; can be given several times
     #[arg(short, long, value_delimiter = ',', value_name = "FORMAT", value_parser = output_format())]
     pub format: Vec<OutputFormat>,
     /// Write outputs into this directory [default: `out` in the project]
@@ -167,19 +174,21 @@ pub(super) struct Build {
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
     pub order: Option<crate::element::HookOrder>,
-    /// Make every layer again
+    /// Build every step again, without looking for cached layers
     #[arg(long)]
     pub no_cache: bool,
-    /// Stop, without running or fetching anything, if a layer is neither in the store nor in a registry
+    /// Stop, without running or fetching anything, if a layer is neither in the store nor in a
+    /// registry
     #[arg(long, conflicts_with = "no_cache")]
     pub fail_on_miss: bool,
     /// What to do when a hook fails: stop, or first open a shell on the state that it left
     #[arg(long, value_enum, value_name = "ACTION", default_value_t = OnError::Stop)]
     pub on_error: OnError,
-    /// Keep the state that a failed hook left, for `plywood shell IMAGE --failed`; one for each image
+    /// Keep the state that a failed hook left, for `plywood shell IMAGE --failed`; one state per
+    /// image
     #[arg(long)]
     pub keep_failed: bool,
-    /// Use no network: do with what the store has, or say what is missing
+    /// Use no network; fail if the store lacks something
     #[arg(long, conflicts_with_all = ["cache_from", "cache_to"])]
     pub offline: bool,
     #[command(flatten)]
@@ -188,27 +197,28 @@ pub(super) struct Build {
     pub cache_to: CacheTo,
     #[command(flatten)]
     pub limits: Limits,
-    /// How to show what happens
+    /// How to show progress
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,
 }
 
-/// Reads an output format: help lists them all.
+/// Returns a parser of output formats that lists all of them in help texts.
 fn output_format() -> impl TypedValueParser<Value = OutputFormat> {
     PossibleValuesParser::new(OutputFormat::ALL.map(OutputFormat::as_str))
         .try_map(|name| name.parse::<OutputFormat>())
 }
 
-/// What each hook may take.
+/// Limits of each hook.
 #[derive(Debug, Args)]
 pub(super) struct Limits {
-    /// End a hook that runs longer than this many seconds [default: `hook-timeout` in `[limits]`]
+    /// Stop a hook that runs longer than this many seconds [default: `hook-timeout` in `[limits]`]
     #[arg(long, value_name = "SECONDS")]
     pub hook_timeout: Option<NonZeroU64>,
-    /// Let a hook have no more than this many processes and threads at a time [default: `hook-processes` in `[limits]`]
+    /// Limit the processes and threads that a hook may have at the same time [default:
+    /// `hook-processes` in `[limits]`]
     #[arg(long, value_name = "COUNT")]
     pub hook_processes: Option<NonZeroU64>,
-    /// Let a hook take no more memory than this: `2G` [default: `hook-memory` in `[limits]`]
+    /// Limit the memory of a hook: `2G` [default: `hook-memory` in `[limits]`]
     #[arg(long, value_name = "SIZE")]
     pub hook_memory: Option<crate::disk::ByteSize>,
 }
@@ -222,33 +232,35 @@ pub(super) enum OnError {
     Shell,
 }
 
-/// Where steps are looked up beside the store.
+/// The registries in which steps are looked up, besides the store.
 #[derive(Debug, Default, Args)]
 pub(super) struct CacheFrom {
-    /// Also look for steps in this repository: `HOST/NAME`. Can be repeated; searched in the order given [default: `from` in `[cache]`]
+    /// Also look for steps in this repository: `HOST/NAME`. Can be given several times;
+    /// repositories are searched in order [default: `from` in `[cache]`]
     #[arg(long, value_name = "REF")]
     pub cache_from: Vec<Repository>,
 }
 
-/// Where steps are published.
+/// The registry to which steps are published.
 #[derive(Debug, Default, Args)]
 pub(super) struct CacheTo {
-    /// Publish the steps in this repository of a registry after the build: `HOST/NAME` [default: `to` in `[cache]`]
+    /// Publish the steps to this repository after the build: `HOST/NAME` [default: `to` in
+    /// `[cache]`]
     #[arg(long, value_name = "REF")]
     pub cache_to: Option<Repository>,
-    /// Sign what is published with the key in this file [default: `sign-with` in `[trust]`]
+    /// Sign published steps with the key in this file [default: `sign-with` in `[trust]`]
     #[arg(long, value_name = "FILE", env = "PLYWOOD_SIGN_KEY")]
     pub sign_key: Option<PathBuf>,
 }
 
-/// How to show what happens.
+/// How to show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Progress {
     /// A live display on a terminal, plain lines elsewhere
     Auto,
-    /// One line for each thing that starts or ends
+    /// One line for each step, stage and output
     Plain,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -272,7 +284,7 @@ pub(super) struct Plan {
 pub(super) struct Explain {
     /// The image
     pub image: String,
-    /// The element, or another step's name as `plywood plan` prints it [default: every step]
+    /// The element, or another step's name as `plywood plan` prints it [default: all steps]
     pub step: Option<String>,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
     #[arg(long, value_name = "ORDER")]
@@ -300,14 +312,14 @@ pub(super) struct Layers {
 /// `plywood elements …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Elements {
-    /// List all elements that can be found, one a line: name, where it is, what it is for
+    /// List all elements, one per line: name, directory, purpose
     List,
     /// Show an element: dependencies, hooks in their order, variables, packages
     Show {
         /// The element
         element: String,
     },
-    /// Print the dependencies of elements in Graphviz' language
+    /// Print the dependencies of elements in the language of Graphviz
     Graph {
         /// The image whose elements to draw [default: all elements]
         image: Option<String>,
@@ -317,12 +329,14 @@ pub(super) enum Elements {
         /// Elements to check [default: all]
         elements: Vec<String>,
     },
-    /// Build the tests that elements bring in `test-elements`, as diskimage-builder does; exit with 1 if one fails
+    /// Build the tests in `test-elements` of elements, as diskimage-builder does; exit with 1 if
+    /// one fails
     Test {
         /// Elements to test
         #[arg(required = true)]
         elements: Vec<String>,
-        /// Write a log and the outputs of each test below this directory [default: `out/element-tests` in the project]
+        /// Write a log and the outputs of each test below this directory [default:
+        /// `out/element-tests` in the project]
         #[arg(short, long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
@@ -331,17 +345,18 @@ pub(super) enum Elements {
 /// Arguments of `plywood import`.
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// `oci:DIR[:TAG]`, `docker-archive:FILE[:TAG]`, a root file system's tar, or an image in a registry: `HOST/NAME:TAG`, `NAME@DIGEST`
+    /// `oci:DIR[:TAG]`, `docker-archive:FILE[:TAG]`, a tar file of a root file system, or an image
+    /// in a registry: `HOST/NAME:TAG`, `NAME@DIGEST`
     pub source: String,
     /// Name of the new base
     pub name: String,
-    /// The distribution, as elements see it in DISTRO_NAME [default: by /etc/os-release]
+    /// The distribution, as elements see it in DISTRO_NAME [default: from /etc/os-release]
     #[arg(long)]
     pub distro: Option<String>,
-    /// The release, as elements see it in DIB_RELEASE [default: by /etc/os-release]
+    /// The release, as elements see it in DIB_RELEASE [default: from /etc/os-release]
     #[arg(long)]
     pub release: Option<String>,
-    /// How to show what happens
+    /// How to show progress
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,
 }
@@ -349,41 +364,41 @@ pub(super) struct Import {
 /// Arguments of `plywood push`.
 #[derive(Debug, Args)]
 pub(super) struct Push {
-    /// An image of the project whose layers are in the store, or one that was pulled
+    /// An image of the project whose layers are in the store, or a pulled image
     pub image: String,
-    /// Where to: `HOST/NAME:TAG` [default tag: latest]
+    /// The destination: `HOST/NAME:TAG` [default tag: latest]
     pub reference: String,
-    /// What to send
+    /// What to push
     #[arg(short, long, value_enum, default_value_t = PushFormat::Oci, value_name = "FORMAT")]
     pub format: PushFormat,
-    /// Where the build wrote the disk [default: `out` in the project]
+    /// The directory into which the build wrote the disk [default: `out` in the project]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// How to show what happens
+    /// How to show progress
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,
 }
 
-/// What of an image goes to a registry.
+/// The part of an image that a push uploads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum PushFormat {
     /// The container
     Oci,
-    /// The qcow2 disk, as an OCI artifact: `plywood pull -o` gets it back
+    /// The qcow2 disk, as an OCI artifact that `plywood pull -o` downloads
     Qcow2,
-    /// The qcow2 disk, as KubeVirt's `containerDisk` volumes have it
+    /// The qcow2 disk, in the form of KubeVirt's `containerDisk` volumes
     Containerdisk,
 }
 
 /// Arguments of `plywood pull`.
 #[derive(Debug, Args)]
 pub(super) struct Pull {
-    /// The image: `HOST/NAME:TAG` or `HOST/NAME@DIGEST`; `NAME` alone is one of Docker Hub
+    /// The image: `HOST/NAME:TAG` or `HOST/NAME@DIGEST`; `NAME` alone is an image of Docker Hub
     pub reference: String,
     /// Write the files of an artifact, such as a disk, into this directory
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// How to show what happens
+    /// How to show progress
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "KIND")]
     pub progress: Progress,
 }
@@ -393,14 +408,15 @@ pub(super) struct Pull {
 pub(super) struct Shell {
     /// The image
     pub image: String,
-    /// Show the root file system as the hooks of this element find it, or as one hook does: `ELEMENT` or `ELEMENT:PHASE/HOOK`, such as `web:install.d/50-web`
+    /// Show the root file system as the hooks of this element see it, or as one hook sees it:
+    /// `ELEMENT` or `ELEMENT:PHASE/HOOK`, such as `web:install.d/50-web`
     ///
-    /// The element's hooks are at /tmp/in_target.d. For one hook, the hooks of its step before it are run first; for a
-    /// hook that runs on the build host, so does the shell, with the root file system at $TMP_MOUNT_PATH.
-    /// [default: the finished image]
+    /// The element's hooks are in /tmp/in_target.d. With a hook, the hooks of the step that precede
+    /// it run first. If the hook runs on the build host, the shell also runs there, with the root
+    /// file system at $TMP_MOUNT_PATH. [default: the finished image]
     #[arg(long, value_name = "ELEMENT[:HOOK]")]
     pub at: Option<String>,
-    /// Show the state that a failed hook left, as `plywood build --keep-failed` kept it
+    /// Show the state that a failed hook left, kept by `plywood build --keep-failed`
     #[arg(long, conflicts_with_all = ["at", "order"])]
     pub failed: bool,
     /// Run hooks element by element or phase by phase [default: the definition's `order`]
@@ -422,15 +438,15 @@ pub(super) struct Doctor {
 /// Arguments of `plywood boot`.
 #[derive(Debug, Args)]
 pub(super) struct Boot {
-    /// The disk; it is not changed unless `--write` is given
+    /// The disk; it stays unchanged unless `--write` is given
     pub disk: PathBuf,
-    /// End as soon as the console shows this text; exit with 1 if it does not in time
+    /// Exit as soon as the console shows this text; exit with 1 if it does not appear in time
     #[arg(long, value_name = "TEXT")]
     pub expect: Option<String>,
     /// How long to wait for the text or for ssh, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub timeout: u64,
-    /// What starts the disk
+    /// The firmware that starts the disk
     #[arg(long, value_enum, default_value_t = Firmware::Bios)]
     pub firmware: Firmware,
     /// Attach this file as a second, read-only drive: a cloud-init seed
@@ -439,25 +455,26 @@ pub(super) struct Boot {
     /// Memory of the machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub memory: u32,
-    /// Let a TCP port of this host's loopback interface lead to one of the machine: `8080:80`; can be given several times
+    /// Forward a TCP port of this host's loopback interface to a port of the machine: `8080:80`;
+    /// can be given several times
     #[arg(long, value_name = "HOST:GUEST")]
     pub forward: Vec<crate::disk::Forward>,
-    /// Wait until the machine's ssh server answers, run ssh as this user, and end the machine afterwards
+    /// Wait until the machine's ssh server answers, run ssh as this user, then stop the machine
     ///
-    /// The command after `--` runs there in place of a shell. ssh reads its own configuration for keys; the host key
-    /// is not checked, as each start may make a new one.
+    /// The command after `--` runs there instead of a shell. ssh reads its own configuration for
+    /// keys. The host key is not checked, because each start may create a new one.
     #[arg(long, value_name = "USER", conflicts_with = "expect")]
     pub ssh: Option<String>,
-    /// Give ssh this private key
+    /// Pass this private key to ssh
     #[arg(long, value_name = "FILE", requires = "ssh")]
     pub ssh_key: Option<PathBuf>,
-    /// Show the machine a larger disk: `20G`. The file stays as it is
+    /// Show the machine a larger disk: `20G`. The file keeps its size
     #[arg(long, value_name = "SIZE", conflicts_with = "write")]
     pub disk_size: Option<crate::disk::ByteSize>,
-    /// Keep in the disk what the machine writes
+    /// Keep the machine's changes in the disk
     #[arg(long)]
     pub write: bool,
-    /// What executes the machine's instructions
+    /// How the machine's instructions are executed
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
     /// Run this by ssh instead of a login shell
@@ -465,18 +482,18 @@ pub(super) struct Boot {
     pub command: Vec<String>,
 }
 
-/// What executes a machine's instructions.
+/// How a machine's instructions are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Accel {
     /// KVM if a test guest runs under it, else emulation
     Auto,
-    /// The processor
+    /// KVM: directly on the processor
     Kvm,
     /// Emulation, which works everywhere
     Tcg,
 }
 
-/// What starts a disk.
+/// The firmware that starts a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Firmware {
     /// SeaBIOS
@@ -494,20 +511,22 @@ pub(super) enum Store {
         #[arg(long)]
         json: bool,
     },
-    /// List the images that the store holds: imported bases, pulled images, containers of builds
+    /// List the images in the store: imported bases, pulled images, containers of builds
     Images {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove imported bases, pulled images and containers, and what nothing else needs of them
+    /// Remove imported bases, pulled images and containers, and the layers that only they use
     ///
-    /// A base that steps in the store are built on is refused: their images could not be built again without it.
+    /// Refuses to remove a base below cached steps: their images could not be built again without
+    /// it.
     Rm {
-        /// Name or digest as `plywood store images` shows it, or the name of an imported base of the project
+        /// Name or digest as `plywood store images` shows it, or the name of an imported base of
+        /// the project
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
-        /// Also remove a base that steps in the store are built on
+        /// Also remove a base below cached steps
         #[arg(long)]
         force: bool,
         /// Print JSON
@@ -516,12 +535,14 @@ pub(super) enum Store {
     },
     /// Remove layers that neither a recent build nor the last build of an image uses
     Gc {
-        /// Remove what was not used for this many days, but for the last build of each image
+        /// Remove layers that were not used for this many days; the last build of each image stays
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         older_than: u64,
-        /// Then remove the longest unused, last builds too, until layers and images take no more than this: `20G`
+        /// Then also remove the least recently used layers, including last builds, until layers and
+        /// images take at most this size: `20G`
         ///
-        /// Imported bases and pulled images stay: fails if they alone take more, and names them.
+        /// Imported bases and pulled images stay. If they alone exceed the size, the command fails
+        /// and names them.
         #[arg(long, value_name = "SIZE")]
         max_size: Option<crate::disk::ByteSize>,
     },
@@ -532,19 +553,20 @@ pub(super) enum Store {
 /// `plywood cache …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Cache {
-    /// Delete old steps from a repository of a registry, where the registry allows it
+    /// Delete old steps from a repository of a registry that allows deletion
     ///
-    /// The steps of each image's last published build stay. Space is freed when the registry collects its own garbage.
+    /// The steps of each image's last published build stay. The registry frees the space when it
+    /// collects its own garbage.
     Prune {
         /// The repository: `HOST/NAME`
         repository: Repository,
-        /// Delete what was published longer ago than so many days
+        /// Delete steps that were published more than this many days ago
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         older_than: u32,
-        /// Keep so many of each image's step, the newest, however old they are
+        /// Keep this many of the newest versions of each step of an image, at any age
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         keep_last: usize,
-        /// Say what would be deleted, and delete nothing
+        /// Show what would be deleted, and delete nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -553,15 +575,17 @@ pub(super) enum Cache {
 /// `plywood key …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
-    /// Make a signing key; print its public key
+    /// Generate a signing key; print its public key
     Generate {
-        /// Write the key into this file, which must not exist [default: /etc/plywood/signing.key as root, else $XDG_CONFIG_HOME/plywood/signing.key]
+        /// Write the key into this file, which must not exist yet [default:
+        /// /etc/plywood/signing.key as root, else $XDG_CONFIG_HOME/plywood/signing.key]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Print the public key of a signing key, as `keys` in `[trust]` takes it
+    /// Print the public key of a signing key, in the form of `keys` in `[trust]`
     Show {
-        /// The file of the signing key [default: `sign-with` in `[trust]`, else where `plywood key generate` writes]
+        /// The file of the signing key [default: `sign-with` in `[trust]`, else the default of
+        /// `plywood key generate`]
         #[arg(long, value_name = "FILE", env = "PLYWOOD_SIGN_KEY")]
         sign_key: Option<PathBuf>,
     },

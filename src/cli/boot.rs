@@ -1,4 +1,4 @@
-//! `plywood boot`: a disk in QEMU, its serial console on this terminal, or ssh.
+//! `plywood boot`: starts a disk in QEMU, with its serial console on this terminal, or with ssh.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
@@ -25,10 +25,11 @@ const SSH: Program = Program { name: "ssh", package: "openssh-client" };
 /// The port of an ssh server.
 const SSH_PORT: u16 = 22;
 
-/// Where temporary files are: guests write gigabytes, and `/tmp` may be memory.
+/// The directory for temporary files. Guests write gigabytes, and `/tmp` may be in memory.
 const TEMPORARY: &str = "/var/tmp";
 
-/// Starts the disk; with a text to expect, ends when it comes; with a user for ssh, ends when ssh does.
+/// Starts the disk. With a text to expect, ends when it appears; with a user for ssh, ends when ssh
+/// does.
 pub(super) fn run(global: &Global, args: &Boot, process: &Process) -> Result<ExitCode, Failure> {
     let format = format_of(&args.disk)?;
     require_whole(tool(&QEMU_SYSTEM))?;
@@ -36,7 +37,7 @@ pub(super) fn run(global: &Global, args: &Boot, process: &Process) -> Result<Exi
         require_whole(tool(&OVMF))?;
     }
     let overlay = args.disk_size.map(|size| Overlay::of(&args.disk, format, size)).transpose()?;
-    // Writes to an overlay are lost with it, so QEMU needs no second temporary file.
+    // The overlay is deleted anyway, so QEMU needs no second temporary file for discarded writes.
     let writes = if args.write || overlay.is_some() { Writes::Kept } else { Writes::Discarded };
     let machine = Machine {
         disk: overlay.as_ref().map_or(&args.disk, |overlay| &overlay.path),
@@ -60,7 +61,8 @@ pub(super) fn run(global: &Global, args: &Boot, process: &Process) -> Result<Exi
     }
 }
 
-/// Returns the call of QEMU for a machine. QEMU gets no other variable than this one: it keeps discarded writes in files there.
+/// Returns the call of QEMU for a machine. Its environment has only TMPDIR, because QEMU keeps
+/// discarded writes there.
 fn qemu(machine: &Machine<'_>) -> Run {
     Run::new(QEMU).args(boot_command(machine)).env("TMPDIR", temporary_directory())
 }
@@ -72,11 +74,11 @@ fn temporary_directory() -> PathBuf {
 
 /// Returns how long to wait for a text or for ssh.
 fn limit(args: &Boot) -> Duration {
-    // A time that ends after the last moment that the clock knows would panic.
+    // Adding a larger duration to the current time would panic.
     Duration::from_secs(args.timeout.min(u32::MAX.into()))
 }
 
-/// Chooses KVM only where a guest runs under it.
+/// Chooses KVM only if a test guest runs under it.
 fn accelerator(global: &Global, wanted: Accel) -> Result<Accelerator, Failure> {
     let trial = match wanted {
         Accel::Tcg => return Ok(Accelerator::Tcg),
@@ -101,7 +103,7 @@ fn on_terminal(machine: &Machine<'_>, process: &Process) -> Result<ExitCode, Fai
         );
     }
     let machine = Machine { console: Console::Terminal, ..*machine };
-    // QEMU puts the terminal into raw mode: it has to end by itself to set it right.
+    // QEMU puts the terminal into raw mode, and resets it only if it ends by itself.
     qemu(&machine).interactive_until(&process.interrupted)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -110,11 +112,11 @@ fn expect(qemu: &Run, args: &Boot, text: &str) -> Result<ExitCode, Failure> {
     let (mut stdout, mut last) = (std::io::stdout().lock(), b'\n');
     let watched = qemu.watch(text, limit(args), &mut |bytes| {
         last = bytes.last().copied().unwrap_or(last);
-        // The reader of the console may have closed it. The machine is watched all the same.
+        // The reader of the console may have closed it. The machine keeps running.
         let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     })?;
-    // Consoles end in the middle of a line, such as `login: `: what plywood or the caller's shell
-    // prints next starts another.
+    // A console ends in the middle of a line, such as `login: `. The next output, of plywood or of
+    // the caller's shell, belongs on a new line.
     if last != b'\n' {
         let _ = stdout.write_all(b"\n").and_then(|()| stdout.flush());
     }
@@ -139,19 +141,20 @@ fn by_ssh(machine: &Machine<'_>, args: &Boot, user: &str, process: &Process) -> 
     let port = match forwards.iter().find(|forward| forward.guest == SSH_PORT) {
         Some(forward) => forward.host,
         None => {
-            // Another program may get this port before QEMU does; QEMU then ends and names it.
+            // Another program may take this port before QEMU does. QEMU then fails and names it.
             let host = probe::free_port()?;
             forwards.push(Forward { host, guest: SSH_PORT });
             host
         }
     };
-    // In a file: the terminal is ssh's, and a full pipe without a reader would stop the machine.
+    // The console goes into a file: ssh owns the terminal, and a full pipe without a reader would
+    // stop the machine.
     let mut console = Unnamed::new()?;
     let machine = Machine { console: Console::File(&console.path), forwards: &forwards, ..*machine };
     let qemu = qemu(&machine).background()?;
     let ssh = ssh(user, port, args);
     remark!("remark: waiting for ssh; from another terminal: {}", ssh.command_line());
-    // Its end is the machine's end, also where ssh fails.
+    // Dropping this ends the machine, also if ssh fails.
     let _qemu = wait_for_ssh(qemu, port, args, process, &mut console)?;
     match ssh.interactive_until(&process.interrupted) {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -163,9 +166,9 @@ fn by_ssh(machine: &Machine<'_>, args: &Boot, user: &str, process: &Process) -> 
 }
 
 fn ssh(user: &str, port: u16, args: &Boot) -> Run {
-    // Agents and configuration of ssh are found by the caller's environment.
+    // ssh finds its agent and its configuration through the caller's environment.
     let ssh = Run::new(SSH).inherit_environment().args(["-p", &port.to_string()]);
-    // Each first boot makes a new host key, and the port is another machine's next time.
+    // Each first boot makes a new host key, and the next machine may get the same port.
     let ssh = ssh.args([
         "-o",
         "StrictHostKeyChecking=no",
@@ -174,13 +177,13 @@ fn ssh(user: &str, port: u16, args: &Boot) -> Run {
         "-o",
         "LogLevel=ERROR",
     ]);
-    // Servers refuse a client after a few wrong keys, so an agent full of others would hide this
-    // one.
+    // Servers refuse a client after a few wrong keys. An agent with many keys would use up the
+    // attempts before this key.
     let ssh = args.ssh_key.iter().fold(ssh, |ssh, key| ssh.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(key));
     ssh.arg(format!("{user}@127.0.0.1")).args(&args.command)
 }
 
-/// Waits until the ssh server answers; returns the machine, which still runs.
+/// Waits until the ssh server answers; returns the running machine.
 fn wait_for_ssh(
     mut qemu: Background,
     port: u16,
@@ -191,7 +194,7 @@ fn wait_for_ssh(
     const PAUSE: Duration = Duration::from_millis(300);
     let deadline = Instant::now() + limit(args);
     let disk = args.disk.display();
-    // QEMU accepts connections long before the guest listens: only the server's greeting counts.
+    // QEMU accepts connections long before the guest listens, so only the server's greeting counts.
     while !probe::ssh_answers(port) {
         if process.interrupted.load(Ordering::Relaxed) {
             return Err(Message::plain("interrupted"));
@@ -217,34 +220,35 @@ fn wait_for_ssh(
     Ok(qemu)
 }
 
-/// A temporary file without a name, which another program opens by its path in `/proc`. Nothing has to remove it.
+/// A temporary file without a name, which another program opens by its path in `/proc`. The kernel
+/// removes it when it is closed.
 struct Unnamed {
     file: File,
     path: PathBuf,
 }
 
 impl Unnamed {
-    /// Makes it where QEMU puts its own temporary files.
+    /// Creates the file in the directory in which QEMU puts its own temporary files.
     fn new() -> Result<Self, Failure> {
         let directory = temporary_directory();
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let file = rustix::fs::open(&directory, flags, Mode::RUSR | Mode::WUSR).map_err(|error| {
             Message::with_hint(
                 format!("cannot make a temporary file in `{}`: {error}", directory.display()),
-                "name another directory with TMPDIR",
+                "set TMPDIR to another directory",
             )
         })?;
         let file = File::from(file);
-        // Not `/proc/self`, which would be the other program's.
+        // `/proc/self` would be the other program's directory.
         let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
         Ok(Self { file, path })
     }
 
-    /// Returns its last lines, for a message.
+    /// Returns the last lines, for a message.
     fn end(&mut self) -> Result<String, Failure> {
         const LAST_BYTES: u64 = 2000;
         let length = self.file.metadata()?.len();
-        // QEMU has opened the file by its path, so that this does not move where it writes.
+        // QEMU has opened the file itself, so this seek does not change QEMU's position.
         self.file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
         let mut bytes = Vec::new();
         self.file.read_to_end(&mut bytes)?;
@@ -254,7 +258,7 @@ impl Unnamed {
     }
 }
 
-/// A larger disk that has the content of another one, and takes what the machine writes.
+/// A larger disk above another one. It receives the machine's writes.
 struct Overlay {
     path: PathBuf,
     _file: Unnamed,
@@ -265,12 +269,12 @@ impl Overlay {
         let qemu_img = tool_named("qemu-img");
         require_whole(tool(&qemu_img))?;
         let file = Unnamed::new()?;
-        // qemu-img takes a relative name as relative to the overlay, which is below /proc.
+        // qemu-img resolves a relative name against the overlay's directory, which is in /proc.
         let backing = disk.canonicalize().map_err(|error| unreadable(disk, &error))?;
         let run = Run::new(Program { name: qemu_img.name, package: qemu_img.package });
         let run = run.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(backing);
         run.arg(&file.path).arg(size.bytes().to_string()).run()?;
-        // The file ends with its last descriptor, which QEMU has only after it has started.
+        // The file must stay open here, because QEMU opens it only after it has started.
         Ok(Self { path: file.path.clone(), _file: file })
     }
 }
@@ -278,8 +282,9 @@ impl Overlay {
 /// Returns QEMU's name of the format of a disk.
 fn format_of(disk: &Path) -> Result<&'static str, Failure> {
     let format = File::open(disk).and_then(|file| match disk.extension() {
-        // A guest that could write to a raw disk could have left another format's signature there.
-        // QEMU would then open the host files that such a header names, and show them to the guest.
+        // The extension decides, not the content: a guest that writes to a raw disk could write the
+        // header of another format. QEMU would then open the host files that this header names, and
+        // show them to the guest.
         Some(extension) if extension == DiskFormat::Raw.extension() => Ok(DiskFormat::Raw),
         _ => DiskFormat::of_file(&file),
     });

@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::port::{Event, Limits};
 
-/// Builds the images that the command line names.
+/// Builds the images named on the command line.
 pub(super) fn run(global: &Global, args: &Build, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let output = global.output_directory(args.output.as_deref());
     let project =
@@ -42,7 +42,7 @@ pub(super) fn run(global: &Global, args: &Build, session: &Session<'_>) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the images that are named, each with the outputs that are, or else its own.
+/// Returns the named images, each with the named formats or its own.
 fn wanted<'a>(project: &'a Project, args: &Build) -> Result<Vec<Wanted<'a>>, Failure> {
     let images = project.select(&args.images)?.into_iter().map(|(name, image)| {
         let formats = if args.format.is_empty() { &image.outputs } else { &args.format };
@@ -56,7 +56,7 @@ fn publish_to(args: &CacheTo) -> PublishTo {
     PublishTo { repository: args.cache_to.clone(), key: args.sign_key.clone() }
 }
 
-/// Returns the limits of hooks: those of the command line, else those of the project.
+/// Returns the limits of hooks: those of the command line, then those of the project.
 fn limits(args: &Build, project: &Project) -> Limits {
     let (given, set) = (&args.limits, &project.file.limits);
     Limits {
@@ -66,7 +66,7 @@ fn limits(args: &Build, project: &Project) -> Limits {
     }
 }
 
-/// Returns the kind of display: a live one cannot share the terminal with a shell.
+/// Returns the kind of display. A live display cannot share the terminal with a shell.
 fn progress(args: &Build) -> Progress {
     match (args.progress, args.on_error) {
         (Progress::Auto, OnError::Shell) => Progress::Plain,

@@ -1,4 +1,4 @@
-//! `plywood cache`: a repository that steps are shared through.
+//! `plywood cache`: manages a repository through which machines share steps.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `plywood doctor`: what the host has and lacks.
+//! `plywood doctor`: shows what the host offers and lacks.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use super::report::{self, Failure};
 use crate::engine::{Diagnosis, Session, diagnose};
 use crate::host::{DoctorDocument, Finding, Standing};
 
-/// Shows every finding; exits with 1 if nothing can be built on this host.
+/// Shows every finding; exits with 1 if no image can be built on this host.
 pub(super) fn run(global: &Global, args: &Doctor, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let document = DoctorDocument::new(findings(global, session));
     if args.json {
@@ -20,7 +20,7 @@ pub(super) fn run(global: &Global, args: &Doctor, session: &Session<'_>) -> Resu
 }
 
 fn show(checks: &[Finding], ok: bool) -> Result<(), Failure> {
-    // Addresses of mirrors are long, and would push the findings of all other checks to the right.
+    // Long mirror addresses would push the findings of all other checks to the right.
     let width = checks.iter().map(|finding| finding.check.len()).filter(|len| *len < 30).max().unwrap_or(0);
     for Finding { check, standing, found, cure } in checks {
         say!("{:<8} {check:<width$}  {found}", standing.word())?;
@@ -30,7 +30,7 @@ fn show(checks: &[Finding], ok: bool) -> Result<(), Failure> {
     }
     let limited = checks.iter().filter(|finding| finding.standing == Standing::Limited).count();
     match (ok, limited) {
-        (false, _) => say!("\nnothing can be built on this host before what is `lacking` is cured"),
+        (false, _) => say!("\nno image can be built on this host until each `lacking` item is fixed"),
         (true, 0) => say!("\neverything can be built on this host"),
         (true, _) => say!("\nimages can be built on this host, within the limits above"),
     }
@@ -44,6 +44,6 @@ fn findings(global: &Global, session: &Session<'_>) -> Vec<Finding> {
 
 fn of_failure(global: &Global, failure: &Failure) -> Finding {
     let cure = report::hint_of(failure.as_ref(), &global.invocation());
-    let cure = cure.unwrap_or_else(|| "choose a store that can be written with `--store DIR`".to_owned());
+    let cure = cure.unwrap_or_else(|| "choose a writable store with `--store DIR`".to_owned());
     Finding::lacking("store", report::line(failure), cure)
 }

@@ -11,7 +11,7 @@ use super::report::Failure;
 use crate::element::{Catalog, Element, ElementName, ElementOption, Finding, Severity, graph_dot};
 use crate::engine::{Project, Session};
 
-/// Carries out one of the commands.
+/// Runs one of the commands.
 pub(super) fn run(global: &Global, command: &Elements, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let project = Project::load_elements(session)?;
     match command {
@@ -51,7 +51,7 @@ fn list(project: &Project) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the directories of the elements that the one called `name` hides.
+/// Returns the directories of the elements that the element `name` hides.
 fn hidden<'a>(project: &'a Project, name: &'a str) -> impl Iterator<Item = String> + 'a {
     let hidden = project.catalog.hidden().iter().filter(move |(hidden, _)| hidden.as_str() == name);
     hidden.map(|(_, root)| root.display().to_string())
@@ -96,7 +96,7 @@ fn print_options(options: &[ElementOption<'_>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints entries that may have spaces.
+/// Prints entries that may contain spaces.
 fn print_list<'a>(label: &str, entries: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
     let entries = entries.collect::<Vec<_>>().join(", ");
     if entries.is_empty() { Ok(()) } else { say!("  {label}: {entries}") }
@@ -142,7 +142,7 @@ fn test(
                 Verdict::Passed => say!("passed  {}", test.title())?,
                 Verdict::Failed => say!("FAILED  {}: see {}", test.title(), place.join("log").display())?,
             }
-            // The tests after a failed one are run, too.
+            // The tests after a failed one also run.
             failures += usize::from(verdict == Verdict::Failed);
         }
     }

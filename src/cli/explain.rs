@@ -1,4 +1,4 @@
-//! `plywood explain`: why a step has to be built, field by field.
+//! `plywood explain`: shows why a step has to be built, field by field.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,8 @@ use super::progress::{Detail, renderer};
 use super::report::Failure;
 use crate::engine::{Look, Project, Prospect, Session, StepExplanation};
 
-/// Prints the keys of an image's steps, what they are made of, and what differs from the nearest earlier build.
+/// Prints the keys of an image's steps with their fields, and the differences from the most similar
+/// earlier build.
 pub(super) fn run(global: &Global, args: &Explain, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let project = &Project::load(session)?.in_order(args.order);
     let events = &*renderer(Progress::Plain, Detail::beside_answer(global));
@@ -24,7 +25,7 @@ pub(super) fn run(global: &Global, args: &Explain, session: &Session<'_>) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the fields of a key are listed.
+/// Whether to list the fields of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fields {
     Shown,
@@ -34,7 +35,7 @@ enum Fields {
 fn print(explained: &StepExplanation, fields: Fields) -> Result<(), Failure> {
     let StepExplanation { step, input_key, parent, outcome, fields: key, environment } = explained;
     say!("{step}  {}", describe(outcome))?;
-    // A single reason is in the line above.
+    // The line above shows a single reason.
     if let Prospect::Miss { reasons, refused } = outcome
         && reasons.len() + refused.len() > 1
     {

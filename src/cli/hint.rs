@@ -12,10 +12,11 @@ use crate::plan::PlanError;
 use crate::port::{DiskError, Exit, IoError, Limit, PackageError, RemoteError, StoreError};
 use crate::probe;
 
-/// The most characters of each line of a hook's output that a message shows.
+/// The maximum number of characters that a message shows of each line of a hook's output.
 const TAIL_CHARACTERS: usize = 500;
 
-/// Returns lines that belong to an error beside its message: the end of a hook's output, and where all of it is.
+/// Returns the lines that follow an error's message: the end of a hook's output, and the path of
+/// its log.
 pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
     let outcome = match error.downcast_ref::<BuildError>() {
         Some(BuildError::HookFailed(failure)) => &failure.outcome,
@@ -30,8 +31,8 @@ pub(super) fn details(error: &(dyn Error + 'static)) -> Vec<String> {
     lines.chain([format!("  all of its output: {}", log.display())]).collect()
 }
 
-/// Returns what to type next after this error, where something is known. `plywood` is how this program was called, with the
-/// options that say which project and which store.
+/// Returns the command or edit that solves an error, if one is known. `plywood` is the program's
+/// name with the options for this project and store.
 pub(super) fn for_error(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
     error
         .downcast_ref::<BuildError>()
@@ -60,7 +61,7 @@ fn keep_failed(NothingKept { image }: &NothingKept, plywood: &str) -> Option<Str
 
 fn build(error: &BuildError, plywood: &str) -> Option<String> {
     match error {
-        // Before everything else: on a full disk, hooks fail with reasons of all kinds.
+        // First: on a full disk, hooks fail with many different messages.
         BuildError::HookFailed(failure) if has_no_room(&failure.outcome) => Some(make_room(plywood)),
         BuildError::TaskFailed { outcome, .. } if has_no_room(outcome) => Some(make_room(plywood)),
         BuildError::HookFailed(failure) if let Exit::OverLimit(limit) = failure.outcome.exit => {
@@ -86,7 +87,7 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
         BuildError::TaskFailed { image, step, .. } if !stands_on_nothing(step) => {
             Some(look_inside(plywood, image, step))
         }
-        BuildError::NoSuchHook { known, .. } => Some(format!("its hooks and tasks are {}", known.join(", "))),
+        BuildError::NoSuchHook { known, .. } => Some(format!("its hooks and tasks: {}", known.join(", "))),
         BuildError::Miss { image, .. } => Some(format!("{plywood} build {image}")),
         BuildError::NoBootLoader { package, .. } => Some(format!(
             "add the element `bootloader`, which installs {package}, or name the firmware under `disk` that the image is for"
@@ -98,7 +99,7 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
     }
 }
 
-/// Returns true if no layer is below a step, so that a shell would show nothing.
+/// Returns true if a step has no layers below, so that a shell would show an empty root.
 fn stands_on_nothing(step: &str) -> bool {
     ["base:", "root:"].iter().any(|lowest| step.starts_with(lowest))
 }
@@ -106,16 +107,16 @@ fn stands_on_nothing(step: &str) -> bool {
 fn raise(limit: Limit) -> String {
     let key = limit.key();
     format!(
-        "if it needs more: raise the limit with `--{key}`, or with `{key}` in the table `[limits]` of plywood.toml"
+        "to allow more: raise the limit with `--{key}`, or with `{key}` in the table `[limits]` of plywood.toml"
     )
 }
 
-/// Returns a path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     shell_word(&path.display().to_string())
 }
 
-/// Returns the calls that show the state before a step or hook, and the state after it.
+/// Returns the commands that show the state before and after a step or hook.
 fn look_inside(plywood: &str, image: &str, at: &str) -> String {
     let at = shell_word(at);
     format!(
@@ -145,7 +146,7 @@ fn full_disk(error: &io::Error) -> Option<String> {
 fn output(error: &OutputError) -> Option<String> {
     let is_full = match error {
         OutputError::NoRoom { .. } => true,
-        // qemu-img and mksquashfs have no exit status of their own for a full disk.
+        // qemu-img and mksquashfs have no special exit status for a full disk.
         OutputError::Program(error) => error.to_string().contains("No space left on device"),
         _ => false,
     };
@@ -204,7 +205,7 @@ fn packages(error: &PackageError, plywood: &str) -> Option<String> {
     }
 }
 
-const OTHER_STORE: &str = "choose a store that can be written with `--store DIR`";
+const OTHER_STORE: &str = "choose a writable store with `--store DIR`";
 
 fn store(error: &StoreError, plywood: &str) -> Option<String> {
     match error {
@@ -212,7 +213,7 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
             Some("choose another with `--store DIR`".to_owned())
         }
         StoreError::NotOwn { path, .. } => Some(format!(
-            "if you trust what is in it: chown -R root: {0} && chmod go-w {0}. Else choose another with `--store DIR`",
+            "if you trust what is in it: chown -R root: {0} && chmod go-w {0}. Otherwise choose another with `--store DIR`",
             quoted(path)
         )),
         StoreError::NoBase { .. } => Some(format!(
@@ -225,11 +226,11 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
         | StoreError::Damaged { .. }
         | StoreError::DamagedIndex { .. } => Some(format!("{plywood} store check")),
         StoreError::WrongBase { found, .. } => Some(format!(
-            "get the file that was meant, or write `digest = \"{found}\"` into the base's definition"
+            "get the file with the expected digest, or write `digest = \"{found}\"` into the base's definition"
         )),
         StoreError::Io(IoError { action, path, source }) => match source.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory if action.ends_with("directory") => {
-                Some(format!("something else has the name of a directory of the store: rm {}", quoted(path)))
+                Some(format!("another file is in the place of a directory of the store: rm {}", quoted(path)))
             }
             io::ErrorKind::StorageFull => Some(make_room(plywood)),
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
@@ -248,7 +249,7 @@ fn remote(error: &RemoteError, plywood: &str) -> Option<String> {
                 .to_owned(),
         ),
         RemoteError::KeepsDamaged { .. } => Some(
-            "remove this blob from the registry's storage; the next build with `--cache-to` sends it again".to_owned(),
+            "remove this blob from the registry's storage; the next build with `--cache-to` uploads it again".to_owned(),
         ),
         RemoteError::Store(error) => store(error, plywood),
         RemoteError::Failed { .. } | RemoteError::Damaged { .. } | RemoteError::Interrupted => None,
@@ -311,13 +312,13 @@ fn registry(error: &RegistryError) -> Option<String> {
 fn tls(trouble: TlsTrouble) -> String {
     match trouble {
         TlsTrouble::Certificate => {
-            "name the file of its certificate authority: `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
+            "set `ca` to the file of its certificate authority, in the table `[registry.\"HOST\"]` of plywood.toml"
         }
         TlsTrouble::Authority => {
-            "the registry shows the certificate of an authority as its own: if that is the one that you trust, name its file as `ca` in the table `[registry.\"HOST\"]` of plywood.toml"
+            "the registry presents a CA certificate as its server certificate: if you trust it, set `ca` to its file in the table `[registry.\"HOST\"]` of plywood.toml"
         }
         TlsTrouble::Client => {
-            "name the certificate that it wants to be shown: `client-cert` and `client-key` in the table `[registry.\"HOST\"]` of plywood.toml"
+            "set `client-cert` and `client-key` to the certificate that the registry requires, in the table `[registry.\"HOST\"]` of plywood.toml"
         }
         TlsTrouble::NoTls => {
             "if the registry speaks plain HTTP: to allow that, set `insecure = true` in the table `[registry.\"HOST\"]` of plywood.toml"

@@ -1,4 +1,4 @@
-//! `plywood import`: a root file system from elsewhere as a base.
+//! `plywood import`: imports a root file system as a base.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use super::report::Failure;
 use crate::distro::BaseName;
 use crate::engine::{self, ImportedBase, Session, import};
 
-/// Imports the base, and says where its definition is.
+/// Imports the base, and prints the path of its definition.
 pub(super) fn run(global: &Global, args: &Import, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let name: BaseName = args.name.parse()?;
     let request = engine::Import {
@@ -20,7 +20,7 @@ pub(super) fn run(global: &Global, args: &Import, session: &Session<'_>) -> Resu
     };
     let events = renderer(args.progress, Detail::of(global));
     let ImportedBase { layers, path } = import(session, &request, events.as_ref())?;
-    // A live display is cleared first, or it would draw over the answer.
+    // Clear a live display first, or it would draw over the answer.
     drop(events);
     let noun = if layers == 1 { "layer" } else { "layers" };
     say!("imported {layers} {noun} as base `{name}`: {}", path.display())?;

@@ -1,9 +1,10 @@
-//! The end of a command that the user asks to stop.
+//! Ends a command that the user asks to stop.
 //!
-//! Loops that move bytes look at the flag and end in order within a moment. Some calls cannot look: a file system that
-//! syncs, a resolver, the removal of a large tree. They must not keep the user waiting, so a thread ends the process when
-//! the time is over. That is as safe as SIGKILL: the kernel releases mounts, loop devices and jobs, a file gets its name
-//! only when it is complete, and the next command sweeps the store.
+//! Loops over data check the flag and end in order within a moment. Some calls cannot check it: a
+//! file system that syncs, a resolver, the removal of a large tree. A thread therefore ends the
+//! process when the time is over. That is as safe as SIGKILL: the kernel releases mounts, loop
+//! devices and jobs, a file gets its name only when it is complete, and the next command cleans the
+//! store.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,26 +19,28 @@ use super::report::{self, Failure, Message};
 use super::{Program, signal_status};
 use crate::engine::{BuildError, Process};
 
-/// How long a command may take to end in order. Longer than a second: a program on the terminal has that long to end.
+/// The time for a command to end in order. More than one second, because a program on the terminal
+/// gets one second to end.
 const GRACE: Duration = Duration::from_millis(1300);
-/// How soon the signal is noticed.
+/// The interval at which the signal is checked.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long the last message may take. The three together are less than two seconds, which is what users are promised.
+/// The time for the last message. The three durations add up to less than two seconds, the limit
+/// that the documentation promises.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-/// Ends the process soon after the user asked it to stop, wherever it is then.
+/// Ends the process soon after the user asked it to stop, whatever the process is doing.
 pub(super) fn end_in_time(program: &Program, progress: Progress) {
     let (interrupted, caught) = (Arc::clone(&program.process.interrupted), Arc::clone(&program.caught));
     thread::spawn(move || {
         while !interrupted.load(Ordering::Relaxed) {
             thread::sleep(LOOK);
         }
-        // The main thread usually returns from `main` within this time, which ends this thread,
-        // too.
+        // The main thread usually returns from `main` within this time, which also ends this
+        // thread.
         thread::sleep(GRACE);
         let (sender, told) = channel();
-        // On a thread of its own: where standard error is a full pipe, the thread that writes there
-        // holds its lock, and this message would wait for it without end.
+        // A thread of its own prints the message. If standard error is a full pipe, the thread that
+        // writes to it holds its lock, and this thread would wait forever.
         thread::spawn(move || {
             tell(&Message::plain("interrupted"), progress, "plywood");
             sender.send(())
@@ -47,7 +50,8 @@ pub(super) fn end_in_time(program: &Program, progress: Progress) {
     });
 }
 
-/// Returns why a command failed: if the user asked it to stop, that is the cause of whatever else broke on the way.
+/// Returns the reason of a failure. If the user asked the command to stop, that is the cause of
+/// every other error.
 pub(super) fn reason(process: &Process, failure: Failure) -> Failure {
     match process.interrupted.load(Ordering::Relaxed) && !names_hook(failure.as_ref()) {
         true => Message::plain("interrupted"),

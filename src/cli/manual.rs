@@ -1,4 +1,4 @@
-//! `plywood completions` and `plywood manual`: the command line, for shells and for `man`.
+//! `plywood completions` and `plywood manual`: describe the command line for shells and for `man`.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) fn completions(shell: Shells) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a page for each command into `directory`, which is made if it is missing.
+/// Writes a page for each command into `directory`. Creates the directory if it is missing.
 pub(super) fn pages(directory: &Path) -> Result<ExitCode, Failure> {
     fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(command_line(), directory))
@@ -36,7 +36,7 @@ fn script(shell: Shells) -> String {
 }
 
 fn generate(generator: impl Generator) -> String {
-    // Into memory: the generator panics where it cannot write.
+    // Generate into memory: the generator panics if a write fails.
     let mut script = Vec::new();
     clap_complete::generate(generator, &mut command_line(), "plywood", &mut script);
     String::from_utf8_lossy(&script).into_owned()

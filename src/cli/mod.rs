@@ -1,6 +1,7 @@
 //! Arguments, messages, progress, exit status: front ends of the engine.
 //!
-//! Exit status: 0 done; 1 the request cannot be met; 2 wrong command line; 128 and the signal that ended it.
+//! Exit status: 0 success; 1 the request failed; 2 wrong command line; 128 plus the signal that
+//! ended the command.
 
 mod answer;
 mod args;
@@ -40,7 +41,7 @@ use report::Failure;
 
 use crate::engine::{Mounts, Process, Session};
 
-/// This program at its start.
+/// The state of the process at its start.
 pub struct Program {
     process: Process,
     /// The number of the signal that asked to stop, or 0.
@@ -48,13 +49,14 @@ pub struct Program {
 }
 
 impl Program {
-    /// Takes the process' own mount namespace, or the reason that it has none; a flag that becomes true when the user asks to stop;
-    /// and a place for the number of that signal.
+    /// Takes the process's own mount namespace, or the reason why it has none; a flag that becomes
+    /// true when the user asks to stop; and the cell for the number of that signal.
     pub fn new(mounts: Mounts, interrupted: Arc<AtomicBool>, caught: Arc<AtomicUsize>) -> Self {
         Self { process: Process { mounts, interrupted }, caught }
     }
 
-    /// Returns the exit status of a process that a signal ended, as a shell shows it; `None` if none was caught.
+    /// Returns the exit status of a process that a signal ended, as a shell shows it; `None` if no
+    /// signal was caught.
     pub fn signal_status(&self) -> Option<u8> {
         signal_status(&self.caught)
     }
@@ -72,10 +74,10 @@ pub fn command_line() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the command that the arguments of the process name, and returns its exit status.
+/// Runs the command in the process's arguments, and returns its exit status.
 pub fn run(program: &Program) -> ExitCode {
     let process = &program.process;
-    // Before clap sees the words: these commands have options of their own.
+    // First of all: these commands have options of their own.
     if let Some((command, words)) = dropin::called(std::env::args_os()) {
         interrupt::end_in_time(program, Progress::Plain);
         if let Err(failure) = trace::start(0, Progress::Plain, &environment()) {
@@ -88,7 +90,7 @@ pub fn run(program: &Program) -> ExitCode {
     if cli.global.project == Path::new(".") {
         cli.global.project = crate::load::find_project();
     }
-    // Not before the command line is read: how the last message looks depends on it.
+    // After the command line is parsed, because it decides the form of the last message.
     let progress = cli.command.progress().unwrap_or(Progress::Plain);
     interrupt::end_in_time(program, progress);
     let traced = trace::start(cli.global.verbose, progress, &environment());

@@ -1,4 +1,4 @@
-//! `plywood plan`: hit or miss, key and reason for each step. Runs nothing.
+//! `plywood plan`: shows hit or miss, key and reason for each step. Runs nothing.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use super::progress::{Detail, renderer};
 use super::report::Failure;
 use crate::engine::{ImageForecast, Look, Project, Prospect, Session};
 
-/// Prints what a build would do.
+/// Prints the steps of a build.
 pub(super) fn run(global: &Global, args: &Plan, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let project = &Project::load(session)?.in_order(args.order);
     let events = &*renderer(Progress::Plain, Detail::beside_answer(global));
@@ -31,7 +31,7 @@ fn print(image: &ImageForecast) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns a line for people.
+/// Describes the prospect of a step in one line.
 pub(super) fn describe(outcome: &Prospect) -> String {
     match outcome {
         Prospect::Hit { diff_ids, registry } => {

@@ -1,4 +1,4 @@
-//! Reads the caller's settings from the process, for the engine, which never does so itself.
+//! Reads the caller's settings from the process. The engine never reads them itself.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub(super) fn environment() -> Environment {
 }
 
 impl Global {
-    /// Returns where the engine works.
+    /// Returns the session of a command: its directories, variables and mounts.
     pub(super) fn session<'a>(&self, process: &'a Process) -> Session<'a> {
         Session {
             process,

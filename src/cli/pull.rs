@@ -1,4 +1,4 @@
-//! `plywood pull`: an image of a registry in the store, or the files of an artifact in a directory.
+//! `plywood pull`: fetches an image into the store, or the files of an artifact into a directory.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::engine::{Session, pull, pull_files};
 use crate::oci::Reference;
 use crate::port::Events;
 
-/// Fetches what the reference names, and says where it is now.
+/// Fetches the reference, and prints the destination.
 pub(super) fn run(global: &Global, args: &Pull, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let reference: Reference = args.reference.parse()?;
     let events = renderer(args.progress, Detail::of(global));
@@ -21,7 +21,7 @@ pub(super) fn run(global: &Global, args: &Pull, session: &Session<'_>) -> Result
         }
         None => image(session, &reference, events.as_ref())?,
     };
-    // A live display is cleared first, or it would draw over the answer.
+    // Clear a live display first, or it would draw over the answer.
     drop(events);
     said.iter().try_for_each(|line| say!("{line}"))?;
     Ok(ExitCode::SUCCESS)
@@ -32,7 +32,7 @@ fn image(session: &Session<'_>, reference: &Reference, events: &dyn Events) -> R
     Ok(vec![
         format!("{reference}: {layers} layers, manifest {digest}"),
         format!(
-            "it is in the store now: `plywood push {reference} REF` sends it on, \
+            "it is in the store now: `plywood push {reference} REF` uploads it elsewhere, \
              `plywood import {reference} NAME` makes it a base"
         ),
     ])

@@ -1,4 +1,4 @@
-//! `plywood push`: an image to a registry.
+//! `plywood push`: uploads an image to a registry.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use super::report::Failure;
 use crate::engine::{self, Pushed, Session};
 use crate::oci::Reference;
 
-/// Sends the image, and prints the reference that it has now.
+/// Uploads the image, and prints its new reference.
 pub(super) fn run(global: &Global, args: &Push, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let reference: Reference = args.reference.parse()?;
     let events = renderer(args.progress, Detail::of(global));
@@ -26,7 +26,7 @@ pub(super) fn run(global: &Global, args: &Push, session: &Session<'_>) -> Result
         events: events.as_ref(),
     };
     let digest = push.run()?;
-    // A live display is cleared first, or it would draw over the answer.
+    // Clear a live display first, or it would draw over the answer.
     drop(events);
     say!("{}@{digest}", reference.repository)?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Errors as the user sees them: what failed, because of what, and what to type next.
+//! Errors for users: what failed, why, and the next command or edit.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use crate::engine::line as one_line;
 pub(super) use crate::engine::{Failure, Message, causes_from};
 
-/// Returns the text for an error: its chain of causes, then the output it has, then a hint. `plywood` begins the commands
-/// that hints name.
+/// Returns the text for an error: its chain of causes, then the output of the hook, then a hint.
+/// `plywood` begins the commands in hints.
 pub(super) fn render(error: &Failure, plywood: &str) -> String {
     let mut text = chain(error);
     for line in super::hint::details(error.as_ref()) {
@@ -19,18 +19,18 @@ pub(super) fn render(error: &Failure, plywood: &str) -> String {
     text
 }
 
-/// Returns the text for an error with its chain of causes alone.
+/// Returns an error with its chain of causes, without a hint.
 pub(super) fn chain(error: &Failure) -> String {
     let causes = causes(error).into_iter().map(|cause| format!("  Caused by: {}\n", printable(&cause)));
     [format!("error: {}\n", shown(&error.to_string()))].into_iter().chain(causes).collect()
 }
 
-/// Returns the same as one line.
+/// Returns the chain of causes as one line.
 pub(super) fn line(error: &Failure) -> String {
     bounded(one_line(error.as_ref()))
 }
 
-/// Returns the same as the last line of `--progress json`.
+/// Returns the last line of `--progress json` for an error.
 pub(super) fn render_json(error: &Failure, plywood: &str) -> String {
     let document = serde_json::json!({
         "event": "failed",
@@ -50,19 +50,21 @@ fn own_hint(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
     error.downcast_ref::<Message>()?.hint(plywood)
 }
 
-/// The most characters of a message. Paths and names from archives, registries and hooks are as long as others like.
+/// The maximum length of a message in characters. Paths and names from archives, registries and
+/// hooks can have any length.
 const MAX_CHARACTERS: usize = 2000;
-/// How many of them are its beginning, if there are more; the others are its end.
+/// The characters that are kept at the beginning of a longer message; the rest of the limit is kept
+/// at its end.
 const BEGINNING: usize = 1500;
 
-/// Returns a message without its middle, if it is too long to be read.
+/// Returns a message, with its middle left out if it is too long.
 pub(super) fn bounded(text: String) -> String {
     cut(text, MAX_CHARACTERS, BEGINNING)
 }
 
 /// Returns the beginning and the end of a text of more than `most` characters.
 pub(super) fn cut(text: String, most: usize, beginning: usize) -> String {
-    // No text has more characters than bytes, so that nearly all are not counted.
+    // A text has at most as many characters as bytes, so short texts need no count.
     let characters = if text.len() <= most { 0 } else { text.chars().count() };
     if characters <= most {
         return text;
@@ -73,21 +75,21 @@ pub(super) fn cut(text: String, most: usize, beginning: usize) -> String {
     format!("{head} […{} characters left out…] {tail}", characters - most)
 }
 
-/// Returns a message as it may be shown on a terminal.
+/// Returns a message that is safe to show on a terminal.
 pub(super) fn shown(text: &str) -> String {
     printable(&bounded(text.to_owned()))
 }
 
-/// Takes from a text what would command the terminal: hooks print what they like, registries and archives name things as
-/// they like.
+/// Replaces control characters, which could control the terminal. Hooks, registries and archives
+/// choose their texts freely.
 pub(super) fn printable(text: &str) -> String {
     let is_harmless = |c: char| !c.is_control() || matches!(c, '\t' | '\n');
     text.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
-/// Returns what to type next after an error, where something is known.
+/// Returns the next command or edit after an error, if one is known.
 pub(super) fn hint_of(error: &(dyn Error + 'static), plywood: &str) -> Option<String> {
-    // The outermost error that has one: it knows best what was wanted.
+    // The outermost error with a hint wins, because it knows best what the user wanted.
     let hint = |error| own_hint(error, plywood).or_else(|| super::hint::for_error(error, plywood));
     causes_from(error).find_map(hint)
 }
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_commands_the_terminal() {
+    fn control_characters_are_replaced() {
         let text = chain(&Message::plain("`a\u{1b}]0;owned\u{7}b`\n\tis no layer"));
         assert_eq!(text, "error: `a\u{fffd}]0;owned\u{fffd}b`\n\tis no layer\n");
     }

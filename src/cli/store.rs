@@ -42,8 +42,8 @@ fn report_gc(report: &GcReport, max_bytes: Option<u64>) -> Result<ExitCode, Fail
         size(*freed_bytes),
         size(*kept_bytes),
     )?;
-    // Images are kept whatever the limit, so that is an error the user has to solve. Layers in use
-    // by a running command go with the next collection.
+    // Images stay whatever the limit, so the user has to solve this error. The next collection
+    // removes layers that running commands use.
     match max_bytes {
         Some(limit) if report.image_bytes > limit => Err(over_limit(report, limit)),
         Some(limit) if *kept_bytes > limit => {
@@ -59,7 +59,7 @@ fn over_limit(report: &GcReport, limit: u64) -> Failure {
     let images = report.images.iter().map(|(name, bytes)| format!("`{name}` ({})", size(*bytes)));
     Message::with_hint(
         format!(
-            "imported and pulled images, which a collection keeps, take more than {}: {}",
+            "the limit of {} is less than the size of imported and pulled images, which `store gc` keeps: {}",
             size(limit),
             images.collect::<Vec<_>>().join(", ")
         ),
@@ -130,7 +130,7 @@ fn report_check(report: &CheckReport) -> Result<ExitCode, Failure> {
     } = report;
     if let Some(path) = damaged_index {
         say!(
-            "{}: cannot be read, set aside; import the bases and pull the images again that are needed, before \
+            "{}: unreadable, set aside; import bases and pull images that you need again, before \
              `plywood store gc` removes their layers",
             path.display()
         )?;
@@ -139,11 +139,11 @@ fn report_check(report: &CheckReport) -> Result<ExitCode, Failure> {
         say!("damaged: {} (set aside; steps that need it are built again)", path.display())?;
     }
     for diff_id in dropped_snapshots {
-        say!("unpacked layer {diff_id}: was not what its blob says, dropped")?;
+        say!("unpacked layer {diff_id}: differs from its blob, dropped")?;
     }
-    // What follows from the above comes after it.
+    // After the blobs and snapshots above: their damage is the cause.
     for diff_id in dropped_layers {
-        say!("layer {diff_id}: no good blob is left of it")?;
+        say!("layer {diff_id}: dropped, all its blobs are damaged")?;
     }
     for name in dropped_images {
         say!("image {name}: dropped")?;

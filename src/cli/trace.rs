@@ -1,7 +1,8 @@
-//! The trace of a command: what its edges do, line by line on standard error, for bug reports.
+//! The trace of a command: the actions of its edges, line by line on standard error, for bug
+//! reports.
 //!
-//! Edge modules trace through the macros of `tracing`, which cost one comparison where nothing is traced. Secrets are redacted in
-//! the finished line, so that no event can get past that.
+//! Edge modules trace through the macros of `tracing`, which cost one comparison if there is no
+//! trace. Secrets are redacted in the finished line, so that no event can leak one.
 
 use std::io::{self, Write};
 use std::str::FromStr;
@@ -17,14 +18,15 @@ use super::report::{Failure, Message, cut, printable};
 use crate::element::Environment;
 use crate::engine::{redact, redacted};
 
-/// The variable that chooses modules and levels, as `RUST_LOG` does for other programs: `debug`, `plywood::registry=trace,plywood::store=debug`.
+/// The variable that chooses modules and levels, in the form of `RUST_LOG`: `debug`,
+/// `plywood::registry=trace,plywood::store=debug`.
 pub(super) const VARIABLE: &str = "PLYWOOD_LOG";
 
-/// The crate's modules begin with this.
+/// The first segment of the crate's module paths.
 const CRATE: &str = env!("CARGO_CRATE_NAME");
 
-/// The most characters of a line, and how many of them are its beginning. Mount options name every layer, which is much more
-/// than other messages need.
+/// The maximum length of a line in characters, and the part that is kept of its beginning. Mount
+/// options name every layer, so lines are longer than other messages.
 const MAX_CHARACTERS: usize = 20_000;
 const BEGINNING: usize = 15_000;
 
@@ -37,9 +39,9 @@ pub(super) fn start(verbose: u8, progress: Progress, environment: &Environment) 
     let Some(filter) = filter(named, verbose)? else { return Ok(()) };
     let lines = fmt::layer().with_ansi(false).with_writer(move || Lines(progress));
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-    // It fails where there is one already, and each process starts at most one command.
+    // This fails if a subscriber exists; each process starts at most one command.
     let _ = tracing::subscriber::set_global_default(subscriber);
-    // After the trace has started: without one, `redact` keeps nothing.
+    // After the trace has started: without a trace, `redact` keeps nothing.
     redact(environment);
     Ok(())
 }
@@ -70,14 +72,14 @@ fn parse(named: &str) -> Result<Targets, Failure> {
         )
     };
     let targets = Targets::from_str(named).map_err(|error| wrong(error.to_string()))?;
-    // Any other name would be accepted, and nothing would ever be traced.
+    // The filter would accept any other name, and then match nothing.
     match targets.iter().find(|(target, _)| target.split("::").next() != Some(CRATE)) {
-        Some((other, _)) => Err(wrong(format!("`{other}` is neither a level nor one of plywood's modules"))),
+        Some((other, _)) => Err(wrong(format!("`{other}` is neither a level nor a module of plywood"))),
         None => Ok(targets),
     }
 }
 
-/// Takes one finished line at a time.
+/// Receives one finished line at a time.
 struct Lines(Progress);
 
 impl Write for Lines {
@@ -96,7 +98,8 @@ impl Write for Lines {
     }
 }
 
-/// Returns a line as it may be shown. Redacted before it is cut: half a secret would not be recognized.
+/// Returns a line that is safe to show. Redacts before it cuts: half a secret would not be
+/// recognized.
 fn line_of(text: &str) -> String {
     printable(&cut(redacted(text.trim_end()), MAX_CHARACTERS, BEGINNING)).replace('\n', "\\n")
 }
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_nothing_would_match_is_refused() {
+    fn a_filter_that_matches_nothing_is_refused() {
         for named in ["registry=debug", "verbose", "plywood=loud", "plywoodx=debug"] {
             let error = filter(named, 0).unwrap_err().to_string();
             assert!(error.starts_with(&format!("cannot use PLYWOOD_LOG=`{named}`: ")), "{error}");

@@ -1,19 +1,19 @@
 //! apt and mmdebstrap: argument lists and configuration texts.
 //!
-//! An image holds the distribution's own package sources; a build reaches them through the machine's mirrors. What joins
-//! the two, all of it outside the layers: the text that [`configuration`] returns, which apt finds by `APT_CONFIG`, and the
-//! table that [`mirror_table`] returns, by which package sources are rewritten at the moment apt reads them.
+//! An image holds the distribution's own package sources, but a build uses the mirrors of the build
+//! host. Two texts outside the layers connect them: [`configuration`], which apt finds by
+//! `APT_CONFIG`, and [`mirror_table`], by which package sources are rewritten when apt reads them.
 //!
 //! Source: apt.conf(5), mmdebstrap(1).
 
 use super::{Mmdebstrap, PRIVATE, Setting, TOOLS};
 
-/// Whose choices hold for what apt installs.
+/// Whether plywood or the image configures apt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choices {
-    /// Plywood's, for an image on a base.
+    /// Plywood's choices, for an image on a base.
     Plywood,
-    /// The image's own, as its elements configure them.
+    /// The choices of the image's own elements.
     Image,
 }
 
@@ -48,28 +48,29 @@ APT::Install-Recommends "false";
 DPkg::Options { "--force-unsafe-io"; "--force-confold"; "--force-confdef"; };
 "#;
 
-/// The file among a job's state in which apt keeps what it has read from the package indices.
+/// The file in a job's state in which apt caches what it has read from the package indices.
 pub const INDEX_DIGEST: &str = "srcpkgcache.bin";
 
 /// The file of accounts at archives, beside apt's configuration.
 pub const ACCOUNTS: &str = "auth.conf";
 
-/// Returns the command that fetches the package indices. They are kept as text, whatever the image prefers: plywood reads them.
+/// Returns the command that fetches the package indices. apt stores them as text, even if the image
+/// configures compression, because plywood reads them.
 pub fn update() -> Vec<String> {
     apt_get("update", ["--option=Acquire::GzipIndexes=false"])
 }
 
-/// Returns the command that installs packages and what they depend on.
+/// Returns the command that installs packages and their dependencies.
 pub fn install<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Vec<String> {
     apt_get("install", names)
 }
 
-/// Returns the command that removes packages; their configuration files stay.
+/// Returns the command that removes packages. Their configuration files stay.
 pub fn remove<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Vec<String> {
     apt_get("remove", names)
 }
 
-/// Returns the files that apt would download, by what it prints for `--print-uris`.
+/// Returns the names of the files that apt would download, from its output for `--print-uris`.
 pub fn files_to_download(printed: &str) -> Vec<String> {
     let lines = printed.lines().filter(|line| line.starts_with('\''));
     lines.filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned)).collect()
@@ -80,15 +81,17 @@ fn apt_get<N: AsRef<str>>(action: &str, names: impl IntoIterator<Item = N>) -> V
     head.into_iter().chain(names.into_iter().map(|name| name.as_ref().to_owned())).collect()
 }
 
-/// Returns the command that makes the initramfs of every kernel, to be run once when all else of a step is in place.
+/// Returns the command that builds the initramfs of every kernel. It runs once, at the end of a
+/// step.
 pub fn make_initramfs() -> Vec<String> {
     vec![format!("{TOOLS}/make-initramfs")]
 }
 
-/// Returns the command that makes a base's root file system in the empty directory `root`.
+/// Returns the command that builds a base's root file system in the empty directory `root`.
 ///
-/// No mirror is named, so that the image gets the distribution's own package sources; the hooks put the machine's in
-/// their place for the time of the bootstrap. Downloads are kept: they are the machine's, mounted into the root.
+/// The command names no mirror, so that the image gets the distribution's own package sources.
+/// During the bootstrap, hooks of mmdebstrap replace them by those of the build host. Downloads are
+/// kept in the build host's cache, which is mounted into the root.
 pub fn bootstrap(base: &Mmdebstrap, root: &str) -> Vec<String> {
     let suites: Vec<_> = base.suites.iter().map(|suite| quoted(suite)).collect();
     let mut argv = vec![
@@ -114,8 +117,8 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Returns apt's configuration for a build: what always holds, the machine's way to archives, and the file inside the job
-/// that holds the machine's certificate authorities.
+/// Returns apt's configuration for a build: the fixed settings, the build host's `Acquire`
+/// settings, and the path inside the job of the build host's certificate authorities.
 pub fn configuration(choices: Choices, transport: &[Setting], ca_bundle: Option<&str>) -> String {
     let chosen = match choices {
         Choices::Plywood => CHOICES,
@@ -123,16 +126,16 @@ pub fn configuration(choices: Choices, transport: &[Setting], ca_bundle: Option<
     };
     let ca_setting = ca_bundle.map(|file| ("Acquire::https::CAInfo", file));
     let settings = transport.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(ca_setting);
-    // Quotes cannot be written inside a value.
+    // apt.conf has no escape for quotes inside a value.
     let lines = settings.map(|(name, value)| format!("{name} \"{}\";\n", value.replace('"', "")));
     [FIXED, chosen].map(str::to_owned).into_iter().chain(lines).collect()
 }
 
-/// An archive as jobs reach it: its address, and the name of its keyring below [`apt_directory`].
+/// An archive as jobs reach it: its URI, and the name of its keyring in [`apt_directory`].
 pub type ReachedArchive<'a> = (&'a str, Option<&'a str>);
 
-/// Returns the table by which package sources of a release are rewritten: lines of `distro`, `release`, and an `archive`
-/// and `security` archive as far as there are.
+/// Returns the table by which package sources of a release are rewritten: lines of `distro`,
+/// `release`, and the `archive` and `security` archives that are known.
 pub fn mirror_table(
     distro: &str,
     release: &str,
@@ -149,7 +152,7 @@ pub fn mirror_table(
     table
 }
 
-/// Returns the setting by which apt finds the machine's accounts at archives.
+/// Returns the setting that points apt to the build host's accounts.
 pub fn accounts_setting() -> Setting {
     ("Dir::Etc::netrc".to_owned(), format!("{}/{ACCOUNTS}", apt_directory()))
 }
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_apt_would_download_is_read_from_its_list() {
+    fn files_to_download_are_read_from_print_uris() {
         let printed = "Reading...\n'http://m/pool/a_1_all.deb' a_1_all.deb 10 SHA256:00\n";
         assert_eq!(files_to_download(printed), ["a_1_all.deb"]);
     }
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_holds_the_machines_way_to_archives() {
+    fn configuration_holds_the_hosts_acquire_settings() {
         let transport = [("Acquire::http::Proxy".to_owned(), "http://p:1\"".to_owned())];
         let text = configuration(Choices::Plywood, &transport, Some("/run/plywood/ca.crt"));
         assert!(text.starts_with(&format!("{FIXED}{CHOICES}")));
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_holds_what_there_is() {
+    fn the_table_lists_known_archives_only() {
         let table = mirror_table("debian", "bookworm", Some(("http://m/debian", Some("archive.gpg"))), None);
         let expected =
             "distro\tdebian\nrelease\tbookworm\narchive\thttp://m/debian\t/run/plywood/apt/archive.gpg\n";

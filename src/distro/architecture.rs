@@ -24,9 +24,9 @@ pub enum Architecture {
     S390x,
 }
 
-/// A machine that no image can be built on.
+/// An architecture that plywood does not support.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("architecture `{0}` is not known")]
+#[error("unknown architecture `{0}`")]
 pub struct ArchitectureError(String);
 
 impl Architecture {
@@ -44,7 +44,7 @@ impl Architecture {
 
     /// Returns the name and variant of an OCI platform.
     ///
-    /// Source: OCI image-spec, `config.md`, which takes over Go's `GOARCH` and `GOARM`.
+    /// Source: OCI image-spec, `config.md`, which adopts Go's `GOARCH` and `GOARM`.
     pub const fn oci(self) -> (&'static str, Option<&'static str>) {
         match self {
             Architecture::Armhf => ("arm", Some("v7")),
@@ -55,10 +55,10 @@ impl Architecture {
 }
 
 impl Architecture {
-    /// Takes Debian's name, or the kernel's.
+    /// Parses Debian's name or the kernel's.
     ///
     /// # Errors
-    /// If it is neither.
+    /// If the name is neither.
     pub fn by_any_name(name: &str) -> Result<Self, ArchitectureError> {
         use Architecture::{Amd64, Arm64, Armhf, Ppc64el, Riscv64, S390x};
         let known = [Amd64, Arm64, Armhf, Ppc64el, Riscv64, S390x];
@@ -69,7 +69,7 @@ impl Architecture {
 impl FromStr for Architecture {
     type Err = ArchitectureError;
 
-    /// Takes the machine name that the kernel gives (`uname -m`).
+    /// Parses the machine name of the kernel (`uname -m`).
     fn from_str(machine: &str) -> Result<Self, ArchitectureError> {
         match machine {
             "x86_64" => Ok(Architecture::Amd64),

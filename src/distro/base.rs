@@ -14,23 +14,24 @@ use crate::oci::{Digest, canonical_json};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BaseDefinition {
-    /// The distribution: hooks see it in `DISTRO_NAME`, maps of packages and services are searched for it.
+    /// The distribution: hooks see it in `DISTRO_NAME`, maps of packages and services are searched
+    /// for it.
     pub distro: String,
     /// The distribution's release: hooks see it in `DIB_RELEASE`.
     pub release: String,
     /// The distribution's family, for maps that do not name the distribution itself.
     pub family: Family,
-    /// The architectures it can be made for.
+    /// The architectures that the base supports.
     #[serde(default = "any_architecture")]
     pub architectures: BTreeSet<Architecture>,
-    /// Elements that it stands for beside `operating-system`: they may be named in `element-deps` and are not looked
-    /// for.
+    /// Elements that the base replaces, besides `operating-system`: `element-deps` may name them,
+    /// and no directory is needed for them.
     #[serde(default)]
     pub provides: BTreeSet<ElementName>,
     /// Further variables for `environment.d` and hooks. An image's `env` overrides them.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Where its root file system comes from.
+    /// The source of its root file system.
     pub source: BaseSource,
 }
 
@@ -40,13 +41,13 @@ fn any_architecture() -> BTreeSet<Architecture> {
 }
 
 impl BaseDefinition {
-    /// Returns every name it stands for, `operating-system` included.
+    /// Returns every element name that the base provides, including `operating-system`.
     pub fn provided_names(&self) -> BTreeSet<ElementName> {
         let operating_system = OPERATING_SYSTEM.parse().ok();
         self.provides.iter().cloned().chain(operating_system).collect()
     }
 
-    /// Returns the facts that elements rely on, as variables. What `env` says comes first.
+    /// Returns the variables that elements rely on. The definition's `env` overrides them.
     pub fn variables(&self, architecture: Architecture) -> BTreeMap<String, String> {
         let facts = [
             ("ARCH", architecture.debian()),
@@ -58,7 +59,8 @@ impl BaseDefinition {
         facts.into_iter().chain(self.env.clone()).collect()
     }
 
-    /// Returns what makes it this base, wherever it comes from: paths and references are left out, their digests are in.
+    /// Returns a digest of everything that decides the base's content. It contains digests instead
+    /// of paths and references, so that it does not depend on where the base was stored.
     pub fn identity(&self) -> Digest {
         let mut base = self.clone();
         match &mut base.source {
@@ -71,7 +73,7 @@ impl BaseDefinition {
         Digest::of(canonical_json(&base))
     }
 
-    /// Makes the path in its source relative to `dir`, the directory of the file it was read from.
+    /// Makes the path in its source relative to `dir`, the directory of the definition file.
     pub fn locate(&mut self, dir: &Path) {
         match &mut self.source {
             BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_counts_from_the_definition() {
+    fn a_relative_path_starts_at_the_definition() {
         let digest = crate::oci::Digest::of("");
         for (kind, path, expected) in [
             ("rootfs-tar", "a.tar", "/layers/a.tar"),

@@ -1,30 +1,31 @@
-//! What every job finds in its environment, and where it finds what is plywood's.
+//! The environment of every job, and the paths of plywood's own files in it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The directory inside a job that is the sandbox's own: on no layer, gone after the job.
+/// The sandbox's own directory inside a job. It is in no layer and disappears after the job.
 pub const PRIVATE: &str = "/run/plywood";
 
-/// The commands a hook may call beside those of its root, first in `PATH`: `install-packages`, `pkg-map`, `svc-map`,
-/// `dib-init-system`, and stand-ins for commands that must wait (`update-initramfs`) or do nothing (`start-stop-daemon`).
+/// The commands that precede those of the root in `PATH`: `install-packages`, `pkg-map`, `svc-map`,
+/// `dib-init-system`, and replacements for commands that run later (`update-initramfs`) or do
+/// nothing (`start-stop-daemon`).
 pub const TOOLS: &str = "/run/plywood/bin";
 
-/// The commands that come first in `PATH` in an image whose own elements bring its package manager: the initramfs still waits
-/// for the end of a step.
+/// The commands that come first in `PATH` in an image whose own elements install its package
+/// manager. The initramfs is still built only at the end of a step.
 pub const IMAGE_TOOLS: &str = "/run/plywood/image-bin";
 
-/// The commands that come first in `PATH` for jobs on the host: `sudo`, which hooks call for all they do, and
-/// `place-source`, which puts what was fetched into the target.
+/// The commands that come first in `PATH` for jobs on the host: `sudo`, which hooks use for every
+/// command, and `place-source`, which copies fetched sources into the target.
 pub const HOST_TOOLS: &str = "/run/plywood/host-bin";
 
 /// The shell functions that hooks source: diskimage-builder's `_LIB`.
 pub const LIBRARY: &str = "/run/plywood/lib";
 
-/// Where a job sees the caller's certificate authorities.
+/// The path at which a job sees the caller's certificate authorities.
 pub const CA_BUNDLE: &str = "/run/plywood/ca.crt";
 
-/// Variables that name a file of certificate authorities, in the order in which the caller's are looked at.
+/// Variables that name a file of certificate authorities. The first one that the caller sets wins.
 const CA_VARIABLES: [&str; 5] =
     ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO"];
 
@@ -36,9 +37,9 @@ pub fn search_path(first: &str) -> String {
     format!("{first}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 }
 
-/// Returns the part of a job's environment that is the same for every job and on every machine.
+/// Returns the environment that every job has, identical on every build host.
 ///
-/// Clocks, hash seeds, languages and time zones end in files; here they are fixed.
+/// Clocks, hash seeds, languages and time zones influence files, so they are fixed.
 pub fn base_environment(source_date_epoch: i64) -> BTreeMap<String, String> {
     let path = search_path(TOOLS);
     let epoch = source_date_epoch.to_string();
@@ -68,23 +69,23 @@ pub fn base_environment(source_date_epoch: i64) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// A file of certificate authorities that the caller's environment names. Jobs see it as [`CA_BUNDLE`].
+/// A file of certificate authorities from the caller's environment. Jobs see it as [`CA_BUNDLE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CaBundle<'a> {
-    /// The variable that names it.
     pub variable: &'static str,
     pub path: &'a Path,
 }
 
-/// Returns the file of certificate authorities that the caller's environment names, if any.
+/// Returns the file of certificate authorities from the caller's environment, if any.
 pub fn ca_bundle(caller: &BTreeMap<String, String>) -> Option<CaBundle<'_>> {
     CA_VARIABLES.iter().find_map(|variable| {
         non_empty(caller, variable).map(|path| CaBundle { variable, path: Path::new(path) })
     })
 }
 
-/// Returns the way to the network that the caller's environment names: proxies, and the file of certificate authorities
-/// under all the names by which programs look for one. It changes how bytes arrive, never which, so no key has it.
+/// Returns the caller's network settings: proxies, and the file of certificate authorities under
+/// all variable names that programs use. They do not change which bytes arrive, so they are in no
+/// key.
 pub fn network_environment(caller: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for lower in PROXY_VARIABLES {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_taken_in_either_case() {
+    fn proxy_variables_are_read_in_either_case() {
         let caller = environment(&[
             ("HTTPS_PROXY", "http://p:3128"),
             ("no_proxy", "a"),

@@ -1,4 +1,4 @@
-//! Which mirrors a machine's own apt configuration names.
+//! Finds mirrors in the apt configuration of a build host.
 //!
 //! Source: sources.list(5), both styles.
 
@@ -8,38 +8,37 @@ use deb822_fast::Deb822;
 
 use super::transport::Setting;
 
-/// What one entry of a machine's package sources says.
+/// One entry of a build host's package sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageSource {
-    /// Addresses of the archive, in order of preference.
+    /// URIs of the archive, in order of preference.
     pub uris: Vec<String>,
-    /// Suites taken from it.
     pub suites: Vec<String>,
     pub components: Vec<String>,
-    /// What its signatures are checked with, if not with every key that apt trusts.
+    /// The keyring that verifies its signatures; `None` for every key that apt trusts.
     pub keyring: Option<Keyring>,
 }
 
 /// Keys that sign an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keyring {
-    /// A file on the machine.
+    /// A file on the build host.
     File(PathBuf),
     /// The key itself, in ASCII armour.
     Armoured(String),
 }
 
-/// A machine's apt configuration, as far as it concerns others than the machine itself.
+/// The part of a build host's apt configuration that builds use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AptMachine {
     pub sources: Vec<PackageSource>,
-    /// How archives are reached: the settings below `Acquire`.
+    /// The settings below `Acquire`.
     pub acquire: Vec<Setting>,
     /// Accounts at archives, in the form of apt_auth.conf(5).
     pub accounts: String,
 }
 
-/// Where the packages of one release are to be had.
+/// The archives of one release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mirrors {
     /// The release and its updates.
@@ -52,18 +51,18 @@ pub struct Mirrors {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     pub uri: String,
-    /// What its signatures are checked with, if not with every key that apt trusts.
+    /// The keyring that verifies its signatures; `None` for every key that apt trusts.
     pub keyring: Option<Keyring>,
 }
 
 impl Mirror {
-    /// Makes a mirror whose signatures are checked with the keys that apt trusts.
+    /// Returns a mirror verified with the keys that apt trusts.
     pub fn at(uri: impl Into<String>) -> Self {
         Self { uri: uri.into(), keyring: None }
     }
 }
 
-/// Returns the package sources of a file in one-line style (`*.list`). Lines that are none are passed over.
+/// Parses a file in one-line style (`*.list`). Skips lines that are not package sources.
 pub fn parse_source_lines(text: &str) -> Vec<PackageSource> {
     text.lines().filter_map(parse_source_line).collect()
 }
@@ -84,8 +83,8 @@ fn parse_source_line(line: &str) -> Option<PackageSource> {
     Some(PackageSource { uris: vec![uri], suites: vec![suite], components: words.collect(), keyring })
 }
 
-/// Returns the package sources of a file in deb822 style (`*.sources`). Stanzas that are none, or switched off, are passed
-/// over, and so is a text that is not in that style.
+/// Parses a file in deb822 style (`*.sources`). Skips stanzas that are disabled or not package
+/// sources, and texts in another style.
 pub fn parse_source_stanzas(text: &str) -> Vec<PackageSource> {
     let Ok(stanzas) = text.parse::<Deb822>() else { return Vec::new() };
     stanzas.iter().filter_map(|stanza| parse_source_stanza(|field| stanza.get(field))).collect()
@@ -117,10 +116,11 @@ fn parse_keyring(value: &str) -> Option<Keyring> {
 }
 
 impl AptMachine {
-    /// Returns where a release of a distribution is to be had.
+    /// Returns the archives of a distribution's release.
     ///
-    /// One address serves all suites of an archive, so a machine of another release knows it too. Archives of others
-    /// may use the same suite or directory names; updates beside a release are what only the distribution's has.
+    /// One URI serves all suites of an archive, so a host with another release has a mirror for
+    /// this release too. Archives of third parties may use the same suite or directory names. Only
+    /// the distribution's own archive has both a release and its updates.
     pub fn mirrors(&self, distro: &str, release: &str) -> Mirrors {
         let security_suites = [format!("{release}-security"), format!("{release}/updates")];
         Mirrors {
@@ -137,7 +137,7 @@ impl AptMachine {
             (names_suite || is_alike, self.has_updates(source), names_suite, is_alike)
         };
         let main = self.sources.iter().filter(|source| source.components.iter().any(|name| name == "main"));
-        // The first of equals: `max_by_key` takes the last.
+        // `max_by_key` returns the last of equal elements; the first entry shall win.
         let best = main.rev().max_by_key(rank).filter(|best| rank(best).0)?;
         Some(Mirror { uri: best.uris[0].clone(), keyring: best.keyring.clone() })
     }

@@ -1,7 +1,8 @@
 //! Base definitions: the lowest layer of an image, as `layers/*.toml` describes it.
 //!
-//! A base stands for a distribution's root file system before any element. It says where that comes from, which
-//! names elements may take for granted, and which facts about the distribution they can rely on.
+//! A base is a distribution's root file system without elements. Its definition gives the source of
+//! the root file system, the element names that it provides, and the facts about the distribution
+//! that elements rely on.
 
 pub mod apt;
 mod architecture;

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The name of a base: its file is `layers/<name>.toml`.
+/// The name of a base. Its file is `layers/<name>.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[0-9A-Za-z][0-9A-Za-z._-]*$"))]
 pub struct BaseName(String);
 
-/// A text that cannot name a base.
+/// A text that is not a valid name of a base.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` cannot name a base: expected letters, digits, `.`, `-` and `_`, starting with a letter or digit"

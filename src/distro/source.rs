@@ -1,4 +1,4 @@
-//! Where a base's root file system comes from.
+//! The source of a base's root file system.
 
 use std::path::PathBuf;
 
@@ -7,33 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
-/// Where a base's root file system comes from: one table `[source.<kind>]`.
+/// The source of a base's root file system: one table `[source.<kind>]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BaseSource {
-    /// Made by `mmdebstrap`, from the package repositories that the machine's own apt configuration has for these
-    /// suites.
+    /// Bootstrapped by `mmdebstrap`, from the package repositories that the build host's apt
+    /// configuration has for these suites.
     Mmdebstrap(Mmdebstrap),
-    /// The image in an OCI layout directory. `digest` is that of its manifest; its layers become the lowest layers.
+    /// The image in an OCI layout directory. `digest` is the digest of its manifest; its layers
+    /// become the lowest layers.
     OciLayout(StoredFile),
-    /// The image in an archive that `docker save` or `skopeo` wrote. `digest` is that of the archive.
+    /// The image in an archive of `docker save` or `skopeo`. `digest` is the digest of the archive.
     DockerArchive(StoredFile),
-    /// A root file system in a tar file, plain or compressed by gzip or zstd. `digest` is that of the file.
+    /// A root file system in a tar file, uncompressed or compressed with gzip or zstd. `digest` is
+    /// the digest of the file.
     RootfsTar(StoredFile),
-    /// An image in plywood's own store, as `plywood import` left it there.
+    /// An image in plywood's own store, written by `plywood import`.
     Stored {
         /// Digest of its manifest.
         #[schemars(with = "String")]
         digest: Digest,
-        /// Where it was imported from, if that was a registry: with the digest that the tag had. A store that does not have
-        /// the image fetches it from there.
+        /// The registry reference that it was imported from, if any, with the digest of its tag. If
+        /// the store lacks the image, plywood fetches it from there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reference: Option<String>,
     },
 }
 
 impl BaseSource {
-    /// Returns true if the base comes as layers with an image config, not as a root file system that is made.
+    /// Returns true if the base has layers and an image config already.
     pub fn comes_as_layers(&self) -> bool {
         match self {
             BaseSource::Mmdebstrap(_) => false,
@@ -45,13 +47,13 @@ impl BaseSource {
     }
 }
 
-/// A base made by `mmdebstrap`.
+/// A base bootstrapped by `mmdebstrap`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mmdebstrap {
-    /// Which packages are in it beside `include`.
+    /// The packages that it contains besides `include`.
     pub variant: Variant,
-    /// Suites of the package repositories. The first is the release itself, the others add to it
+    /// Suites of the package repositories. The first is the release itself; the others extend it
     /// (`bookworm-updates`, `bookworm-security`).
     pub suites: Vec<String>,
     /// Components of each suite.
@@ -72,13 +74,13 @@ fn main_component() -> Vec<String> {
 pub enum Variant {
     /// Essential packages and apt.
     Apt,
-    /// The same, and all of priority `required`.
+    /// `apt`, and all packages of priority `required`.
     Minbase,
     /// Minbase and `build-essential`.
     Buildd,
-    /// Minbase and all of priority `important`.
+    /// `minbase`, and all packages of priority `important`.
     Important,
-    /// Important and all of priority `standard`.
+    /// `important`, and all packages of priority `standard`.
     Standard,
 }
 
@@ -95,13 +97,13 @@ impl Variant {
     }
 }
 
-/// A file or directory of the machine whose content is known.
+/// A file or directory of the build host with known content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StoredFile {
-    /// Where it is; relative paths count from the directory of the definition.
+    /// The path; a relative path starts at the directory of the definition.
     pub path: PathBuf,
-    /// What it has to be: `sha256:` and 64 hex digits.
+    /// The expected digest: `sha256:` and 64 hex digits.
     #[schemars(with = "String")]
     pub digest: Digest,
 }

@@ -1,51 +1,53 @@
-//! How a machine's own apt reaches archives: its `Acquire` settings and its accounts.
+//! The `Acquire` settings and accounts with which the build host's apt reaches archives.
 //!
-//! Source: apt.conf(5), apt_auth.conf(5), apt-transport-http(1), apt-transport-https(1); apt, `ReadConfigFile`.
+//! Source: apt.conf(5), apt_auth.conf(5), apt-transport-http(1), apt-transport-https(1); apt,
+//! `ReadConfigFile`.
 
-/// Settings below `Acquire` that stay on the machine, in lower case, and why. All others reach apt in every job.
+/// Settings below `Acquire`, in lower case, that jobs do not get, with the reason. Jobs get all
+/// others.
 const NOT_TAKEN: [(&str, &str); 9] = [
     ("languages", "images need no translations of descriptions"),
     ("gzipindexes", "plywood reads indices as text"),
-    ("indextargets", "what is fetched beside packages is the image's choice"),
+    ("indextargets", "the image decides which indices to fetch"),
     (
         "allowinsecurerepositories",
-        "what is believed must not depend on the machine: an element can set it in the image",
+        "trust must not depend on the build host: an element can set it in the image",
     ),
     ("allowweakrepositories", "likewise"),
     ("allowdowngradetoinsecurerepositories", "likewise"),
     ("gpgv", "likewise"),
-    ("proxyautodetect", "a program of the machine; plywood runs it and passes on what it answers"),
+    ("proxyautodetect", "a program of the build host; plywood runs it and passes on its answer"),
     ("proxy-auto-detect", "likewise"),
 ];
 
-/// Settings whose values are files or directories of the machine.
+/// Settings whose values are files or directories of the build host.
 const FILES: [&str; 6] = ["cainfo", "capath", "sslcert", "sslkey", "crlfile", "issuercert"];
 
-/// A setting of apt's: its full name and its value. The name of an entry of a list ends with `::`.
+/// An apt setting: its full name and its value. The name of a list entry ends with `::`.
 pub type Setting = (String, String);
 
-/// Returns the settings below `Acquire` of apt's configuration files, whose texts are joined in the order in which apt reads
-/// them.
+/// Parses the settings below `Acquire`. `text` is the content of apt's configuration files, joined
+/// in the order in which apt reads them.
 pub fn parse_acquire(text: &str) -> Vec<Setting> {
     let mut settings = parse(text);
     settings.retain(|(name, _)| name.to_ascii_lowercase().starts_with("acquire::"));
     settings
 }
 
-/// Returns true if jobs get a setting of the machine.
+/// Returns true if jobs get a setting of the build host.
 pub fn is_taken(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let parts = name.split("::").skip(1);
     !parts.into_iter().any(|part| NOT_TAKEN.iter().any(|(refused, _)| part == *refused))
 }
 
-/// Returns true if the value of a setting is a file or directory of the machine.
+/// Returns true if the value of a setting is a file or directory of the build host.
 pub fn names_file(name: &str) -> bool {
     let last = name.rsplit("::").next().unwrap_or_default().to_ascii_lowercase();
     FILES.contains(&last.as_str())
 }
 
-/// Returns the program that tells the proxy for a URI of `scheme`, if one is set.
+/// Returns the program that returns the proxy for a URI of `scheme`, if one is configured.
 pub fn proxy_detector<'a>(settings: &'a [Setting], scheme: &str) -> Option<&'a str> {
     let is_detector = |name: &str| {
         let name = name.to_ascii_lowercase();
@@ -58,7 +60,8 @@ pub fn proxy_detector<'a>(settings: &'a [Setting], scheme: &str) -> Option<&'a s
     found.map(|(_, value)| value.as_str()).filter(|program| !program.is_empty())
 }
 
-/// Returns the passwords of a text in the form of apt_auth.conf(5), and those in the URLs among `values`.
+/// Returns the passwords in `accounts`, a text in the form of apt_auth.conf(5), and in the URLs
+/// among `values`.
 pub fn passwords<'a>(accounts: &'a str, values: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let lines = accounts.lines().filter(|line| !line.trim_start().starts_with('#'));
     let words: Vec<_> = lines.flat_map(str::split_whitespace).collect();
@@ -71,7 +74,8 @@ pub fn passwords<'a>(accounts: &'a str, values: impl IntoIterator<Item = &'a str
     of_accounts.chain(of_urls).collect()
 }
 
-/// Reads statements such as `A::B "value";`, `A { B "value"; "entry of a list"; };` and `#clear A;`.
+/// Parses statements such as `A::B "value";`, `A { B "value"; "entry of a list"; };` and
+/// `#clear A;`.
 fn parse(text: &str) -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut scopes: Vec<String> = Vec::new();
@@ -105,7 +109,7 @@ fn clear_setting(settings: &mut Vec<Setting>, cleared: &str) {
     });
 }
 
-/// A piece of an apt configuration file.
+/// A token of an apt configuration file.
 enum Token {
     Word(String),
     Open,
@@ -141,7 +145,7 @@ fn tokens(text: &str) -> Vec<Token> {
     found
 }
 
-/// Returns what stands behind the comment that a text begins with, if it begins with one.
+/// Returns the text after a leading comment, if the text begins with a comment.
 fn comment_end(text: &str) -> Option<&str> {
     if let Some(comment) = text.strip_prefix("/*") {
         return Some(comment.split_once("*/").map_or("", |(_, after)| after));
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_settings_stay_on_the_machine() {
+    fn a_few_settings_stay_on_the_build_host() {
         for (name, taken) in [
             ("Acquire::ForceIPv4", true),
             ("Acquire::http::Timeout", true),

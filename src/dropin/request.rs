@@ -432,7 +432,7 @@ mod tests {
             ),
             ("-o x", &[], "At least one distribution root element must be specified"),
             ("-t docker debian", &[], "Please set --docker-target."),
-            ("-a pdp11 debian", &[], "architecture `pdp11` is not known"),
+            ("-a pdp11 debian", &[], "unknown architecture `pdp11`"),
             (
                 "../debian",
                 &[],

@@ -56,7 +56,7 @@ pub(crate) fn open_store_to_read(session: &Session<'_>, events: &dyn Events) -> 
     match rustix::fs::access(path, Access::WRITE_OK) {
         Err(Errno::ACCESS | Errno::ROFS) => {
             let message = format!(
-                "store `{}` may only be read: steps that saw a secret are not found in it",
+                "store `{}` is open for reading only: steps that used secrets are not found in it",
                 path.display()
             );
             events.emit(Event::Warning { message: &message });

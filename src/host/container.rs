@@ -1,19 +1,19 @@
-//! Whether plywood runs in a container, and how its owner gives it rights.
+//! Detects a container around plywood, and advises how to give it rights.
 
 /// The engine of the container in which plywood runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
-    /// Docker, or an engine with its command line.
+    /// Docker, or an engine with Docker's command line.
     Docker,
     /// Podman.
     Podman,
-    /// A pod of Kubernetes, whatever engine runs it.
+    /// A pod of Kubernetes, run by any engine.
     Kubernetes,
-    /// LXC, systemd-nspawn or another one.
+    /// LXC, systemd-nspawn or another engine.
     Other,
 }
 
-/// The signs by which a process knows that it is in a container.
+/// The signs that a process runs in a container.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ContainerSigns<'a> {
     /// The file `/.dockerenv` exists.
@@ -33,10 +33,12 @@ impl Container {
     pub fn of(signs: &ContainerSigns<'_>) -> Option<Self> {
         let has_group = |name: &str| signs.cgroup.contains(name);
         match signs.variable {
-            // First, as containers of a pod have the signs of their engine, too, whose command line is no help there.
+            // First: containers of a pod also have the signs of their engine, whose command line
+            // does not help there.
             _ if signs.kubernetes || has_group("kubepods") => Some(Container::Kubernetes),
             Some("podman") => Some(Container::Podman),
-            // Before Docker: an image that was exported from a Docker container may hold `/.dockerenv`.
+            // Before Docker: an image that was exported from a Docker container may contain
+            // `/.dockerenv`.
             _ if signs.containerenv => Some(Container::Podman),
             _ if signs.dockerenv || has_group("/docker") => Some(Container::Docker),
             Some(other) if !other.is_empty() => Some(Container::Other),
@@ -44,7 +46,7 @@ impl Container {
         }
     }
 
-    /// Returns its name for sentences.
+    /// Returns the name for messages.
     pub const fn name(self) -> &'static str {
         match self {
             Container::Docker => "a Docker container",
@@ -54,7 +56,7 @@ impl Container {
         }
     }
 
-    /// Returns the advice that starts it with these capabilities (`SYS_ADMIN`) and the right to mount.
+    /// Returns the advice to start it with these capabilities (`SYS_ADMIN`) and the right to mount.
     pub fn give_capabilities(self, names: &[&str]) -> String {
         let add = names.iter().map(|name| format!(" --cap-add {name}")).collect::<String>();
         match self {
@@ -78,7 +80,7 @@ impl Container {
         }
     }
 
-    /// Returns the advice that starts it without the filter or profile that refuses system calls.
+    /// Returns the advice to start it without the filter or profile that refuses system calls.
     pub const fn lift_filters(self) -> &'static str {
         match self {
             Container::Docker => {
@@ -94,7 +96,7 @@ impl Container {
         }
     }
 
-    /// Returns the advice that starts it with all devices.
+    /// Returns the advice to start it with all devices.
     pub const fn give_devices(self) -> &'static str {
         match self {
             Container::Docker => "start it with `docker run --privileged …`",

@@ -1,15 +1,15 @@
-//! The file system that the store is on.
+//! The file system of the store.
 
 use super::trial::{EACCES, EINVAL, ENODEV, EPERM, refused};
 use super::{Finding, Rights, Trial};
 
-/// The least that a build needs, and the amounts below which `plywood doctor` warns.
+/// The minimum that a build needs, and the amounts below which `plywood doctor` warns.
 const LITTLE_BYTES: u64 = 10_000_000_000;
 const TOO_LITTLE_BYTES: u64 = 500_000_000;
 const FEW_INODES: u64 = 200_000;
 const TOO_FEW_INODES: u64 = 10_000;
 
-/// File systems that are known by the number that statfs(2) has for them.
+/// Known file systems, by their number in statfs(2).
 ///
 /// Source: Linux, `include/uapi/linux/magic.h`, and statfs(2).
 const KNOWN: [(u64, &str, Fitness); 17] = [
@@ -32,7 +32,8 @@ const KNOWN: [(u64, &str, Fitness); 17] = [
     (0x7371_7368, "squashfs", Fitness::Unfit),
 ];
 
-/// How well a file system usually suits a store. The trial decides; this only explains its result.
+/// How well a file system usually suits a store. The trial decides; this only explains the trial's
+/// result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fitness {
     Fit,
@@ -40,7 +41,7 @@ enum Fitness {
     Unfit,
 }
 
-/// A file system's type, by the number that statfs(2) has for it.
+/// A file system's type, by its number in statfs(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystem(pub u64);
 
@@ -49,7 +50,7 @@ impl FileSystem {
         KNOWN.iter().find(|(magic, ..)| *magic == self.0).map(|(_, name, fitness)| (*name, *fitness))
     }
 
-    /// Returns its name, or its number if it is not a known one.
+    /// Returns the name, or the number of an unknown file system.
     pub fn name(self) -> String {
         self.known()
             .map_or_else(|| format!("a file system of type {:#x}", self.0), |(name, _)| name.to_owned())
@@ -62,11 +63,11 @@ pub struct StoreFacts {
     pub path: String,
     /// The file system it is on.
     pub file_system: FileSystem,
-    /// Whether layers can be unpacked there: owners, extended attributes, removals.
+    /// Whether layers can be unpacked there, with owners, extended attributes and removals.
     pub unpacking: Trial,
-    /// Bytes that may be used.
+    /// Bytes available to plywood.
     pub free_bytes: u64,
-    /// Files that may be made; `None` where the file system has no limit.
+    /// Files that can still be created; `None` if the file system has no limit.
     pub free_inodes: Option<u64>,
 }
 
@@ -85,9 +86,8 @@ pub fn store(facts: &StoreFacts, rights: &Rights) -> Finding {
     const CHECK: &str = "store";
     let (path, kind) = (&facts.path, facts.file_system.name());
     if let Trial::Fails { action, reason, .. } = &facts.unpacking {
-        let found = format!(
-            "nothing can be built in the store `{path}`, which is on {kind}: cannot {action}: {reason}"
-        );
+        let found =
+            format!("cannot build in the store `{path}`, which is on {kind}: cannot {action}: {reason}");
         return Finding::lacking(CHECK, found, elsewhere(rights));
     }
     match facts.file_system.known() {
@@ -138,7 +138,8 @@ pub fn overlay(trial: &Trial, facts: &StoreFacts, rights: &Rights) -> Finding {
             format!("layers cannot be stacked: an overlay cannot be mounted: {reason}"),
             refused(rights),
         ),
-        // Overlayfs answers EINVAL where the upper directory cannot have its attributes or removals.
+        // Overlayfs answers EINVAL if the upper directory does not support its attributes or
+        // removals.
         _ if is_unfit || *errno == Some(EINVAL) => Finding::lacking(
             CHECK,
             format!(

@@ -1,22 +1,22 @@
-//! How the packages of the host are installed.
+//! Advice for installing packages on the host.
 
 /// The program that installs the host's packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Installer {
-    /// Of Debian, Ubuntu and their kin.
+    /// Debian, Ubuntu and derivatives.
     Apt,
-    /// Of Fedora, Enterprise Linux and their kin.
+    /// Fedora, Enterprise Linux and derivatives.
     Dnf,
-    /// Of openSUSE and SUSE Linux Enterprise.
+    /// openSUSE and SUSE Linux Enterprise.
     Zypper,
-    /// Of Alpine.
+    /// Alpine.
     Apk,
-    /// Of another distribution.
+    /// Another distribution.
     Unknown,
 }
 
-/// Names of packages that differ from Debian's: Debian, dnf, zypper, apk. A name is empty if the distribution has no such package, or
-/// has its files in other places than plywood looks at.
+/// Names of packages that differ from Debian's: Debian, dnf, zypper, apk. A name is empty if the
+/// distribution has no such package, or installs its files where plywood does not look.
 const NAMES: [(&str, [&str; 3]); 8] = [
     ("mmdebstrap", ["", "", ""]),
     ("btrfs-progs", ["btrfs-progs", "btrfsprogs", "btrfs-progs"]),
@@ -29,14 +29,15 @@ const NAMES: [(&str, [&str; 3]); 8] = [
 ];
 
 impl Installer {
-    /// Returns the installer of the system whose `os-release` has this text. Source: os-release(5), `ID` and `ID_LIKE`.
+    /// Returns the installer of the host with this text in `os-release`. Source: os-release(5),
+    /// `ID` and `ID_LIKE`.
     pub fn of(os_release: &str) -> Self {
         let value = |key| {
             let mut lines = os_release.lines().filter_map(|line| line.split_once('='));
             lines.find(|(name, _)| *name == key).map_or("", |(_, value)| value.trim_matches(['"', '\'']))
         };
-        // `ID_LIKE` lists relatives, the closest one first: derivatives have the installer of their
-        // kin.
+        // `ID_LIKE` lists related distributions, the closest one first. Derivatives use the same
+        // installer.
         let names = value("ID").split_whitespace().chain(value("ID_LIKE").split_whitespace());
         names.map(Self::of_name).find(|found| *found != Installer::Unknown).unwrap_or(Installer::Unknown)
     }
@@ -52,8 +53,8 @@ impl Installer {
         }
     }
 
-    /// Returns the way to install a program of the Debian package `package`: a command, if the name of the package on this
-    /// distribution is known.
+    /// Returns the advice to install a program of the Debian package `package`: a command, if the
+    /// package's name on this distribution is known.
     pub fn cure(self, program: &str, package: &str) -> String {
         let other = |column: usize| match NAMES.iter().find(|(debian, _)| *debian == package) {
             Some((_, names)) => Some(names[column]).filter(|name| !name.is_empty()),

@@ -1,8 +1,8 @@
-//! The kernel's age.
+//! The version of the kernel.
 
 use super::Finding;
 
-/// The oldest kernel that plywood is tested with: Debian 11's.
+/// The oldest kernel that plywood is tested with, from Debian 11.
 pub const OLDEST_KERNEL: (u32, u32) = (5, 10);
 
 /// Checks the kernel with this release: `6.1.0-18-cloud-amd64`.
@@ -15,7 +15,7 @@ pub fn kernel(release: &str) -> Finding {
             format!("the kernel is Linux {release}, and plywood needs Linux {major}.{minor} or newer"),
             format!("build on a host with Linux {major}.{minor} or newer (Debian 11, EL 9, Ubuntu 22.04)"),
         ),
-        // A release that cannot be read is taken for new: the trials that follow decide.
+        // A release that cannot be parsed counts as new, because the following trials decide.
         _ => Finding::ok(CHECK, format!("Linux {release} ({major}.{minor} or newer is needed)")),
     }
 }

@@ -1,4 +1,4 @@
-//! Virtual machines with the processor's help.
+//! Hardware acceleration of virtual machines.
 
 use super::tool::{self, QEMU_SYSTEM};
 use super::{Finding, Installer};
@@ -14,11 +14,11 @@ pub enum KvmTrial {
     NoAccess,
     /// QEMU is not installed, so no guest could be run.
     NoProgram,
-    /// `/dev/kvm` can be opened, and a guest does not run.
+    /// `/dev/kvm` can be opened, but no guest runs.
     Fails(String),
 }
 
-/// Checks that disks can be booted at the processor's speed.
+/// Checks that disks can be booted with hardware acceleration.
 pub fn kvm(trial: &KvmTrial, installer: Installer) -> Finding {
     const CHECK: &str = "kvm";
     const SLOW: &str = "`plywood boot` works, several times slower, by emulation";
@@ -35,12 +35,12 @@ pub fn kvm(trial: &KvmTrial, installer: Installer) -> Finding {
         ),
         KvmTrial::NoAccess => Finding::limited(
             CHECK,
-            format!("/dev/kvm may not be opened: {SLOW}"),
+            format!("this user may not open /dev/kvm: {SLOW}"),
             "add this user to the group `kvm`, or run as root",
         ),
         KvmTrial::Fails(reason) => Finding::limited(
             CHECK,
-            format!("/dev/kvm is there, but no guest runs under it ({reason}): {SLOW}"),
+            format!("/dev/kvm exists, but no guest runs under it ({reason}): {SLOW}"),
             "see `dmesg`; in a virtual machine allow nested virtualization",
         ),
     }

@@ -11,7 +11,7 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Returns the host and port of an `http` or `https` address, `None` for any other address.
+/// Returns the host and port of an `http` or `https` URI, `None` for any other URI.
 pub fn endpoint(uri: &str) -> Option<Endpoint> {
     let (scheme, rest) = uri.split_once("://")?;
     let default = match scheme.to_ascii_lowercase().as_str() {
@@ -20,7 +20,7 @@ pub fn endpoint(uri: &str) -> Option<Endpoint> {
         _ => return None,
     };
     let authority = rest.split(['/', '?', '#']).next()?;
-    // The last `@`: passwords are often written with one that is not escaped.
+    // The last `@`: passwords often contain an unescaped one.
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
     let (host, port) = match place.strip_prefix('[') {
         Some(inner) => inner.split_once(']').map(|(host, rest)| (host, rest.strip_prefix(':')))?,
@@ -30,7 +30,7 @@ pub fn endpoint(uri: &str) -> Option<Endpoint> {
     (!host.is_empty()).then(|| Endpoint { host: host.to_owned(), port })
 }
 
-/// Returns an address without the name and password in it.
+/// Returns a URI without its name and password.
 pub fn without_credentials(uri: &str) -> String {
     let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
     let end = rest.find('/').unwrap_or(rest.len());
@@ -38,7 +38,8 @@ pub fn without_credentials(uri: &str) -> String {
     format!("{scheme}://{host}{}", &rest[end..])
 }
 
-/// Checks the mirror at `uri`, reached through `proxy` if there is one; both without credentials.
+/// Checks the mirror at `uri`, reached through `proxy` if there is one. Both must be without
+/// credentials.
 pub fn mirror(uri: &str, proxy: Option<&str>, trial: &Trial) -> Finding {
     let check = format!("mirror {uri}");
     let way = proxy.map_or_else(String::new, |proxy| format!(" (through the proxy {proxy})"));
@@ -53,7 +54,7 @@ pub fn mirror(uri: &str, proxy: Option<&str>, trial: &Trial) -> Finding {
     }
 }
 
-/// Makes the finding for a host without mirrors.
+/// Returns the finding of a host without mirrors.
 pub fn no_mirrors() -> Finding {
     Finding::limited(
         "mirrors",

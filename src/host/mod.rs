@@ -1,10 +1,11 @@
 //! The requirements of a build on its host: one function for each check.
 //!
-//! ```text
-//! facts (read or tried by `probe`) ──► a check ──► Finding: standing, what was found, cure
-//! ```
+//! `` `text
+//! facts (read or tried by `probe`) ──► a check ──► Finding: standing, result, cure
+//! `` `
 //!
-//! `plywood doctor` shows all findings. `plywood build` stops at the first one that stands in its way, so both use the same words.
+//! `plywood doctor` shows all findings. `plywood build` stops at the first finding that prevents
+//! it, so both print the same texts.
 
 mod container;
 mod file_system;

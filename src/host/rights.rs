@@ -28,16 +28,17 @@ pub struct Rights {
     pub uid: u32,
     /// The effective capabilities, one bit each.
     pub capabilities: u64,
-    /// A seccomp filter judges its system calls.
+    /// Whether a seccomp filter checks its system calls.
     pub is_filtered: bool,
-    /// True in a user namespace, where root is another user on the host.
+    /// Whether it is in a user namespace, where root is another user on the host.
     pub in_user_namespace: bool,
     /// The container in which it runs, if any.
     pub container: Option<Container>,
 }
 
 impl Rights {
-    /// Reads the rights of the user `uid` from the texts of `/proc/self/status` and `/proc/self/uid_map`.
+    /// Parses the rights of the user `uid` from the texts of `/proc/self/status` and
+    /// `/proc/self/uid_map`.
     ///
     /// Source: proc(5), user_namespaces(7).
     pub fn read(uid: u32, status: &str, uid_map: &str, container: Option<Container>) -> Self {
@@ -48,10 +49,10 @@ impl Rights {
         let map: Vec<_> = uid_map.split_whitespace().collect();
         Self {
             uid,
-            // Without /proc, no capability is known to be missing; the trials find out.
+            // Without /proc, no capability counts as missing. The trials show it.
             capabilities: u64::from_str_radix(field("CapEff"), 16).unwrap_or(u64::MAX),
             is_filtered: field("Seccomp") == "2",
-            // The first user namespace maps all users to themselves, in one line.
+            // The initial user namespace maps all users to themselves, in one line.
             in_user_namespace: !map.is_empty() && map != ["0", "0", "4294967295"],
             container,
         }
@@ -63,7 +64,7 @@ impl Rights {
     }
 }
 
-/// Checks that the process is root on its host and has the capabilities that a build needs.
+/// Checks that the process is root on its host and has all capabilities that a build needs.
 pub fn privileges(rights: &Rights) -> Finding {
     let missing = rights.missing();
     let place = rights.container.map_or_else(String::new, |container| format!(" in {}", container.name()));
@@ -92,7 +93,7 @@ pub fn privileges(rights: &Rights) -> Finding {
             ),
         );
     }
-    // After the capabilities: without them, the advice to give them comes first.
+    // After the capabilities, because the advice to add them comes first.
     if rights.in_user_namespace {
         return Finding::lacking(
             CHECK,
@@ -112,7 +113,7 @@ mod tests {
 
     const HOST_MAP: &str = "         0          0 4294967295\n";
 
-    /// What Docker gives by default.
+    /// Docker's default rights.
     const DOCKER: &str = "Name:\tplywood\nCapEff:\t00000000a80425fb\nSeccomp:\t2\n";
     const FULL: &str = "CapPrm:\t0\nCapEff:\t000001ffffffffff\nSeccomp:\t0\n";
 

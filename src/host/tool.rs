@@ -2,14 +2,14 @@
 
 use super::{Finding, Installer, Trial};
 
-/// A program, the Debian package that has it, and what needs it.
+/// A program, its Debian package, and its purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tool {
-    /// Its name, searched in `PATH`, or the absolute path of a file.
+    /// The name, looked up in `PATH`, or the absolute path of a file.
     pub name: &'static str,
-    /// The Debian package that has it.
+    /// The Debian package that contains it.
     pub package: &'static str,
-    /// What does not work without it.
+    /// The feature that needs it.
     pub purpose: &'static str,
 }
 
@@ -47,7 +47,7 @@ pub fn tool_named(name: &str) -> Tool {
     *TOOLS.iter().find(|tool| tool.name == name).expect("every program that plywood calls is in the list")
 }
 
-/// Checks that the Docker engine answers. To be called only if its client is installed.
+/// Checks that the Docker engine answers. Only useful if its client is installed.
 pub fn docker_engine(trial: &Trial) -> Finding {
     const CHECK: &str = "docker engine";
     match trial {
@@ -69,7 +69,7 @@ pub fn tool(tool: &Tool, is_installed: bool, installer: Installer) -> Finding {
         true => Finding::ok(check, "is installed"),
         false => Finding::limited(
             check,
-            format!("{kind} `{name}` is needed and not installed (for {purpose})"),
+            format!("{kind} `{name}` is not installed (needed for {purpose})"),
             installer.cure(name, package),
         ),
     }

@@ -1,22 +1,22 @@
-//! The kernel's answers to trials.
+//! Trials of kernel features.
 
 use super::{Finding, Rights};
 
-/// The outcome of a trial.
+/// The result of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
     Works,
     Fails {
-        /// What was tried, in the imperative: `make a mount namespace`.
+        /// An imperative such as `make a mount namespace`.
         action: String,
-        /// The kernel's number for the reason, if the kernel gave one.
+        /// The kernel's error number, if there is one.
         errno: Option<i32>,
-        /// The reason in words.
+        /// The reason as text.
         reason: String,
     },
 }
 
-/// Numbers of reasons. Source: Linux, `include/uapi/asm-generic/errno-base.h`, `errno.h`.
+/// Error numbers. Source: Linux, `include/uapi/asm-generic/errno-base.h`, `errno.h`.
 pub(super) const EPERM: i32 = 1;
 pub(super) const ENOENT: i32 = 2;
 pub(super) const ENXIO: i32 = 6;
@@ -25,7 +25,7 @@ pub(super) const ENODEV: i32 = 19;
 pub(super) const EINVAL: i32 = 22;
 pub(super) const ENOSPC: i32 = 28;
 
-/// Checks that hooks get namespaces of their own.
+/// Checks that hooks can get namespaces of their own.
 pub fn namespaces(trial: &Trial, rights: &Rights) -> Finding {
     const CHECK: &str = "namespaces";
     let Trial::Fails { action, errno, reason } = trial else {
@@ -53,15 +53,16 @@ pub(super) fn refused(rights: &Rights) -> String {
     }
 }
 
-/// Checks that disks can be laid out.
+/// Checks that disks can be created.
 pub fn loop_devices(trial: &Trial, rights: &Rights) -> Finding {
     const CHECK: &str = "loop devices";
     let Trial::Fails { action, errno, reason } = trial else {
         return Finding::ok(CHECK, "a file was attached and detached");
     };
-    let found = format!("no disk can be made, only containers and archives: cannot {action}: {reason}");
+    let found = format!("only containers and archives can be built, no disks: cannot {action}: {reason}");
     let cure = match (*errno, rights.container) {
-        // Whatever the number: in a container, the host has the module, and the container lacks the devices.
+        // Whatever the number: in a container, the host has the module, but the container lacks the
+        // devices.
         (_, Some(container)) => container.give_devices().to_owned(),
         (Some(ENOENT | ENXIO | ENODEV), None) => "modprobe loop".to_owned(),
         (Some(EPERM | EACCES), None) => refused(rights),
@@ -70,7 +71,8 @@ pub fn loop_devices(trial: &Trial, rights: &Rights) -> Finding {
     Finding::limited(CHECK, found, cure)
 }
 
-/// Checks that logical volumes can be made: `is_there` is true if the kernel has the device mapper.
+/// Checks that logical volumes can be created. `is_there` is true if the kernel has the device
+/// mapper.
 pub fn device_mapper(is_there: bool) -> Finding {
     const CHECK: &str = "device mapper";
     if is_there {
@@ -78,7 +80,7 @@ pub fn device_mapper(is_there: bool) -> Finding {
     }
     Finding::limited(
         CHECK,
-        "the kernel has no device mapper: disks with logical volumes (`lvm`) cannot be made",
+        "the kernel has no device mapper, so disks with logical volumes (`lvm`) cannot be built",
         "modprobe dm-mod, or lay the disk out without `lvm`",
     )
 }

@@ -1,9 +1,9 @@
-//! Files that hold the checksum of an output beside it.
+//! Checksum files beside outputs.
 
-/// An algorithm of such files.
+/// The algorithm of a checksum file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Checksum {
-    /// MD5, for those who still look for it.
+    /// MD5, for tools that still expect it.
     Md5,
     /// SHA-256.
     Sha256,
@@ -13,7 +13,7 @@ impl Checksum {
     /// Every algorithm.
     pub const ALL: [Checksum; 2] = [Checksum::Md5, Checksum::Sha256];
 
-    /// Returns what follows the output's name and a dot in the name of its file.
+    /// Returns the extension of the checksum file, which follows the output's name and a dot.
     pub const fn extension(self) -> &'static str {
         match self {
             Checksum::Md5 => "md5",
@@ -21,8 +21,8 @@ impl Checksum {
         }
     }
 
-    /// Returns the text of the file, as `md5sum --check` and `sha256sum --check` read it: the sum in hexadecimal digits
-    /// and the output's name.
+    /// Returns the text of the file, in the format of `md5sum --check` and `sha256sum --check`: the
+    /// sum in hexadecimal digits and the output's name.
     pub fn line(sum: &str, name: &str) -> String {
         format!("{sum}  {name}\n")
     }

@@ -1,6 +1,7 @@
 //! Dates in UTC, as RFC 3339 writes them.
 
-/// Returns the seconds since 1970 of `YYYY-MM-DD` or `YYYY-MM-DDTHH:MM:SSZ`, or `None` for anything else.
+/// Returns the seconds since 1970 of `YYYY-MM-DD` or `YYYY-MM-DDTHH:MM:SSZ`, or `None` for any
+/// other text.
 pub(super) fn seconds(text: &str) -> Option<i64> {
     let (date, time) = match text.split_at_checked(10)? {
         (date, "") => (date, "00:00:00"),

@@ -15,41 +15,42 @@ use crate::element::{ElementName, HookOrder};
 
 /// An image: a table `[image.<name>]`.
 ///
-/// An image of a base without elements is legal; an image without a base needs an element that provides
+/// An image with a base needs no elements. An image without a base needs an element that provides
 /// `operating-system`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ImageDefinition {
-    /// The base it stands on: a file of `layers/`, named without `.toml`. Without one, an element has to provide
-    /// `operating-system`.
+    /// The base below the elements: a file of `layers/`, named without `.toml`. Without a base, an
+    /// element has to provide `operating-system`.
     pub base: Option<BaseName>,
-    /// Its elements. Those they depend on come by themselves, and before them.
+    /// The elements of the image. plywood adds their dependencies, and places them first.
     #[serde(default, deserialize_with = "unique_list")]
     pub elements: Vec<ElementName>,
-    /// In which order its hooks run: `element` by element, each in a layer of its own, or `phase` by phase, as
-    /// diskimage-builder does.
+    /// The order of hooks: `element` by element, each in a layer of its own, or `phase` by phase,
+    /// as diskimage-builder does.
     #[serde(default)]
     pub order: HookOrder,
     /// Variables for `environment.d` and hooks. Values are texts: write `"1"`, not `1`.
     #[serde(default, deserialize_with = "environment")]
     pub env: BTreeMap<String, String>,
-    /// Packages to install beside those that elements ask for, by the distribution's names.
+    /// Packages to install in addition to those of the elements, by the distribution's names.
     #[serde(default, deserialize_with = "packages")]
     pub packages: Vec<String>,
-    /// Files and directories of the project that hooks find by these names in `/tmp/in_target.d/files`. An element sees
-    /// those that the variables it reads name.
+    /// Files and directories of the project, by the names under which hooks see them in
+    /// `/tmp/in_target.d/files`. An element sees only the files that are named by variables it
+    /// reads.
     #[serde(default, deserialize_with = "files")]
     pub files: BTreeMap<String, PathBuf>,
-    /// What to make of it.
+    /// The formats of the outputs.
     #[serde(default = "default_outputs", deserialize_with = "unique_list")]
     pub outputs: Vec<OutputFormat>,
-    /// How its disk is laid out.
+    /// The layout of the disk.
     #[serde(default)]
     pub disk: DiskSettings,
-    /// How its qcow2 output is written.
+    /// The settings of the qcow2 output.
     #[serde(default)]
     pub qcow2: Qcow2Settings,
-    /// How its container behaves.
+    /// The config of the container.
     #[serde(default)]
     pub container: ContainerSettings,
 }
@@ -58,7 +59,7 @@ fn default_outputs() -> Vec<OutputFormat> {
     vec![OutputFormat::Qcow2]
 }
 
-/// A form an image is written in: `<image>.<format>` in the output directory.
+/// The format of an output: `<image>.<format>` in the output directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OutputFormat {
@@ -74,9 +75,9 @@ pub enum OutputFormat {
     Vdi,
     /// The root file system as a tar file.
     Tar,
-    /// The same, compressed by gzip.
+    /// The root file system as a tar file, compressed with gzip.
     Tgz,
-    /// The root file system as a SquashFS, `<image>.squash`.
+    /// The root file system as a SquashFS image, `<image>.squash`.
     Squashfs,
     /// An App Container Image for rkt.
     Aci,
@@ -102,7 +103,7 @@ impl OutputFormat {
         OutputFormat::DockerArchive,
     ];
 
-    /// Returns its name in definitions and on the command line.
+    /// Returns the name in definitions and on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             OutputFormat::Qcow2 => "qcow2",
@@ -119,7 +120,8 @@ impl OutputFormat {
         }
     }
 
-    /// Returns what follows the image's name and a dot in the name of its file or directory.
+    /// Returns the extension of the output's file or directory, which follows the image's name and
+    /// a dot.
     pub const fn extension(self) -> &'static str {
         match self {
             OutputFormat::DockerArchive => "docker.tar",
@@ -128,17 +130,17 @@ impl OutputFormat {
         }
     }
 
-    /// Returns true if it is a disk: the others are made of files alone.
+    /// Returns true for disks. Other outputs consist of the files alone.
     pub const fn is_disk(self) -> bool {
         use OutputFormat::{Qcow2, Raw, Vdi, Vhd, Vmdk};
         matches!(self, Qcow2 | Raw | Vhd | Vmdk | Vdi)
     }
 }
 
-/// A text that names no output format.
+/// A text that is not an output format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a format: expected one of qcow2, raw, vhd, vmdk, vdi, tar, tgz, squashfs, aci, oci, docker-archive"
+    "unknown format `{0}`: expected one of qcow2, raw, vhd, vmdk, vdi, tar, tgz, squashfs, aci, oci, docker-archive"
 )]
 pub struct OutputFormatError(String);
 
@@ -159,11 +161,11 @@ impl fmt::Display for OutputFormat {
     }
 }
 
-/// How a qcow2 disk is written.
+/// The settings of a qcow2 disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Qcow2Settings {
-    /// How its clusters are compressed.
+    /// The compression of its clusters.
     pub compression: Qcow2Compression,
 }
 
@@ -174,33 +176,35 @@ pub enum Qcow2Compression {
     /// Zstandard: smaller and faster; QEMU before 5.1 cannot read it.
     #[default]
     Zstd,
-    /// Deflate: every QEMU reads it.
+    /// Deflate: every version of QEMU can read it.
     Zlib,
     /// None.
     None,
 }
 
-/// How a container of the image behaves: the `config` object of the OCI image configuration.
+/// The config of the image's container: the `config` object of the OCI image configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ContainerSettings {
-    /// The program it runs, and its first arguments.
+    /// The program that the container runs, and its first arguments.
     #[serde(deserialize_with = "command")]
     pub entrypoint: Vec<String>,
-    /// Further arguments, which `docker run IMAGE …` replaces; the program too if there is no entrypoint.
+    /// Further arguments, which `docker run IMAGE …` replaces. Without an entrypoint, they start
+    /// with the program.
     pub cmd: Vec<String>,
-    /// The user it runs as: a name or number of the image, optionally `:` and a group. Default: root.
+    /// The user of the program: a name or number of the image, optionally followed by `:` and a
+    /// group. Default: root.
     #[serde(deserialize_with = "user")]
     pub user: Option<String>,
-    /// The directory it starts in, an absolute path. Default: `/`.
+    /// The working directory, an absolute path. Default: `/`.
     #[serde(deserialize_with = "absolute_path")]
     pub workdir: Option<String>,
-    /// Its environment. Values are texts.
+    /// Its environment variables. Values are texts.
     #[serde(deserialize_with = "environment")]
     pub env: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// How its layers are compressed.
+    /// The compression of its layers.
     pub compression: Compression,
 }
 
@@ -208,7 +212,7 @@ pub struct ContainerSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Every container engine reads it.
+    /// Gzip: every container engine can read it.
     #[default]
     Gzip,
     /// Zstandard: smaller and faster; Docker before 23 and umoci before 0.5 cannot read it.

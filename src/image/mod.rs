@@ -1,7 +1,7 @@
 //! The user's definitions: `plywood.toml`.
 //!
-//! The types here are the format: their doc comments are its reference, and the JSON schema is made from them. What a
-//! value may be is checked by its type, so that every error comes with line and column.
+//! The types here define the format. Their doc comments are its reference, and the JSON schema is
+//! generated from them. The type of a value checks it, so that every error has a line and column.
 
 mod checksum;
 mod date;

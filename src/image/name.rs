@@ -6,28 +6,25 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The longest name: it has to leave room for extensions in a file name, and fit into a container's tag.
+/// The maximum length in bytes. The name must fit into a file name together with extensions, and
+/// into a container's tag.
 const MAX_BYTES: usize = 128;
 
-/// The name of an image: the files of its outputs are called after it.
+/// The name of an image. The files of its outputs begin with it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[0-9A-Za-z][0-9A-Za-z._-]*$", "maxLength" = 128))]
 pub struct ImageName(String);
 
-/// A text that cannot name an image.
+/// A text that is not a valid image name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageNameError {
     #[error("image name `{0}` has a `/`: name the output directory with `-o` instead")]
     Slash(String),
-    #[error("image name `{0}` has to start with a letter or digit")]
+    #[error("image name `{0}` must start with a letter or digit")]
     Start(String),
-    #[error("image name `{name}` has {found:?}: only letters, digits, `.`, `-` and `_` can be in it")]
-    Character {
-        name: String,
-        /// The first such character.
-        found: char,
-    },
+    #[error("image name `{name}` contains {found:?}: expected letters, digits, `.`, `-` and `_`")]
+    Character { name: String, found: char },
     #[error("image name `{0}` is longer than {MAX_BYTES} characters")]
     TooLong(String),
 }
@@ -85,15 +82,10 @@ mod tests {
                 "a/b",
                 Some("image name `a/b` has a `/`: name the output directory with `-o` instead".to_owned()),
             ),
-            (".hidden", Some("image name `.hidden` has to start with a letter or digit".to_owned())),
-            ("-o", Some("image name `-o` has to start with a letter or digit".to_owned())),
-            ("", Some("image name `` has to start with a letter or digit".to_owned())),
-            (
-                "ä",
-                Some(
-                    "image name `ä` has 'ä': only letters, digits, `.`, `-` and `_` can be in it".to_owned(),
-                ),
-            ),
+            (".hidden", Some("image name `.hidden` must start with a letter or digit".to_owned())),
+            ("-o", Some("image name `-o` must start with a letter or digit".to_owned())),
+            ("", Some("image name `` must start with a letter or digit".to_owned())),
+            ("ä", Some("image name `ä` contains 'ä': expected letters, digits, `.`, `-` and `_`".to_owned())),
             (&long, Some(format!("image name `{long}` is longer than 128 characters"))),
         ];
         for (name, message) in table {

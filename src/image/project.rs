@@ -14,15 +14,15 @@ use super::{CacheSettings, ImageDefinition, ImageName, LimitSettings, RegistrySe
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Project {
-    /// What holds for all images.
+    /// Settings for all images.
     pub project: ProjectSettings,
-    /// How packages are chosen.
+    /// The versions of packages.
     pub packages: PackageSettings,
-    /// How single registries are spoken to, by host and port as references have them.
+    /// The settings of registries, by host and port as references name them.
     pub registry: BTreeMap<String, RegistrySettings>,
-    /// Where built layers are shared with other machines.
+    /// The registries through which hosts share built layers.
     pub cache: CacheSettings,
-    /// Whose layers may be used.
+    /// The keys whose layers plywood uses.
     pub trust: TrustSettings,
     /// Limits for hooks.
     pub limits: LimitSettings,
@@ -30,17 +30,18 @@ pub struct Project {
     pub image: BTreeMap<ImageName, ImageDefinition>,
 }
 
-/// What holds for all images of a project: the table `[project]`.
+/// Settings for all images of a project: the table `[project]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ProjectSettings {
-    /// The latest time a file of an image can have, and what hooks see in `SOURCE_DATE_EPOCH`: seconds since 1970, a date
-    /// such as `"2024-01-01"` or `"2024-01-01T12:00:00Z"` (in UTC), or `"git"` for the time of the project's last commit.
-    /// Default: the start of 1980, the first time that zip files can hold.
+    /// The latest modification time of a file in an image, and the value of `SOURCE_DATE_EPOCH` in
+    /// hooks: seconds since 1970, a date such as `"2024-01-01"` or `"2024-01-01T12:00:00Z"` (in
+    /// UTC), or `"git"` for the time of the project's last commit. Default: the start of 1980, the
+    /// first time that zip files can hold.
     #[schemars(schema_with = "epoch_schema")]
     pub source_date_epoch: EpochRequest,
-    /// Directories of elements, relative to the project; of two elements with one name the first is taken. Plywood's
-    /// own elements come after them.
+    /// Directories of elements, relative to the project. If two elements have the same name, the
+    /// first one counts. plywood's own elements come last.
     pub elements: Vec<PathBuf>,
 }
 
@@ -50,26 +51,27 @@ impl Default for ProjectSettings {
     }
 }
 
-/// How packages are chosen: the table `[packages]`.
+/// The versions of packages: the table `[packages]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct PackageSettings {
-    /// A text of your choice that every layer's key depends on, such as a date. Layers that are cached keep the
-    /// package versions they were built with; change it to build all of them again with what the package repositories
-    /// hold now.
+    /// A text of your choice, such as a date, that is part of every layer's key. Cached layers keep
+    /// the package versions that they were built with. Change the text to rebuild all layers with
+    /// the current package versions.
     pub revision: String,
 }
 
 /// 1980-01-01T00:00:00Z.
 pub const DEFAULT_EPOCH: i64 = 315_532_800;
 
-/// The last second of squashfs. That of FAT is a year later, those of other file systems are later still.
+/// The last second that squashfs can hold. FAT can hold one year more, and other file systems more
+/// than that.
 const LATEST_EPOCH: i64 = u32::MAX as i64;
 
-/// How a source date epoch can be written.
+/// The forms of a source date epoch.
 const EPOCH_FORMS: &str = "seconds since 1970, a date such as `\"2024-01-01\"`, or `\"git\"`";
 
-/// A source date epoch as it was asked for.
+/// A source date epoch as requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochRequest {
     /// Seconds since 1970.
@@ -116,7 +118,7 @@ impl<'de> Deserialize<'de> for EpochRequest {
                 self.visit_i64(i64::try_from(seconds).unwrap_or(i64::MAX))
             }
 
-            /// TOML's own dates, without quotes: its parser hands them over as a map of one entry.
+            /// TOML's own dates, without quotes. Its parser passes them as a map with one entry.
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EpochRequest, A::Error> {
                 let (_, text): (String, String) =
                     map.next_entry()?.ok_or_else(|| A::Error::custom(format!("expected {EPOCH_FORMS}")))?;
@@ -128,7 +130,7 @@ impl<'de> Deserialize<'de> for EpochRequest {
                     ("git", _) => Ok(EpochRequest::Git),
                     (_, Some(seconds)) => self.visit_i64(seconds),
                     (other, None) => {
-                        Err(E::custom(format!("`{other}` is not a time: expected {EPOCH_FORMS}")))
+                        Err(E::custom(format!("`{other}` is not a valid time: expected {EPOCH_FORMS}")))
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! What machines share, and whom they believe.
+//! Sharing built steps between hosts, and the keys to trust.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,36 +9,38 @@ use serde::{Deserialize, Serialize};
 use crate::oci::Repository;
 use crate::trust::{Policy, PublicKey, Requirement};
 
-/// Where built layers are looked for and published beside the store: the table `[cache]`. Repositories are written without tag:
-/// `registry.example:5000/team/cache`.
+/// Registries in which built layers are looked up and published, in addition to the store: the
+/// table `[cache]`. Repositories are written without tag: `registry.example:5000/team/cache`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct CacheSettings {
-    /// Repositories of registries that steps are looked up in, the first first. `--cache-from` takes their place.
+    /// The repositories in which steps are looked up, in order. `--cache-from` replaces them.
     #[schemars(with = "Vec<String>")]
     pub from: Vec<Repository>,
-    /// The repository that steps are published in after a build. `--cache-to` takes its place.
+    /// The repository to which steps are published after a build. `--cache-to` replaces it.
     #[schemars(with = "Option<String>")]
     pub to: Option<Repository>,
 }
 
-/// Whose layers may be used: the table `[trust]`.
+/// The keys whose layers plywood uses: the table `[trust]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct TrustSettings {
-    /// The public keys whose signatures count, as `plywood key show` prints them.
+    /// The public keys whose signatures are trusted, as `plywood key show` prints them.
     pub keys: BTreeSet<PublicKey>,
-    /// If true, a step from a registry needs the signature of one of these keys. A step without one is built here, and a
-    /// warning gives the reason. Default: `true` if there are `keys`. With `false`, steps that are not signed, or that other
-    /// keys have signed, are used as well, so anybody who may write to the registry can put files into images. A step that was
-    /// changed after it was signed is never used.
+    /// If true, a step from a registry needs the signature of one of these keys. A step without
+    /// such a signature is built here, and a warning gives the reason. Default: `true` if there are
+    /// `keys`. With `false`, steps that are unsigned, or signed by other keys, are used as well, so
+    /// everyone who may write to the registry can put files into images. A step that was changed
+    /// after it was signed is never used.
     pub require: Option<bool>,
-    /// The file of the key that published steps are signed with, relative to the project. `--sign-key` takes its place.
+    /// The file of the key that signs published steps, relative to the project. `--sign-key`
+    /// replaces it.
     pub sign_with: Option<PathBuf>,
 }
 
 impl TrustSettings {
-    /// Returns what they say of records from registries.
+    /// Returns the policy for records from registries.
     pub fn policy(&self) -> Policy {
         let requirement = match self.require.unwrap_or(!self.keys.is_empty()) {
             true => Requirement::Required,
@@ -55,7 +57,7 @@ mod tests {
     use crate::trust::SigningKey;
 
     #[test]
-    fn who_names_keys_requires_them_unless_told_otherwise() {
+    fn keys_require_signatures_unless_require_is_false() {
         let key = SigningKey::new([1; 32]).public();
         for (text, expected) in [
             (String::new(), Requirement::Optional),

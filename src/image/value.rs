@@ -1,4 +1,4 @@
-//! Values that need more than their type's own check while they are read.
+//! Values that need more checks than their type makes while they are parsed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-/// Reads a list in which nothing stands twice.
+/// Parses a list without duplicates.
 pub(super) fn unique_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -26,7 +26,7 @@ where
             let (mut list, mut seen) = (Vec::new(), BTreeSet::new());
             while let Some(item) = items.next_element::<T>()? {
                 if !seen.insert(item.clone()) {
-                    return Err(A::Error::custom(format!("`{item}` stands twice in the list")));
+                    return Err(A::Error::custom(format!("`{item}` is listed twice")));
                 }
                 list.push(item);
             }
@@ -37,19 +37,20 @@ where
     deserializer.deserialize_seq(List(PhantomData))
 }
 
-/// Reads a list of packages, none of which a package manager could take for something else.
+/// Parses a list of packages. Rejects names that a package manager could interpret as something
+/// else.
 pub(super) fn packages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let packages: Vec<String> = unique_list(deserializer)?;
     let is_name = |name: &String| {
         name.starts_with(|c: char| c.is_ascii_alphanumeric()) && !name.contains(char::is_whitespace)
     };
     match packages.iter().find(|name| !is_name(name)) {
-        Some(name) => Err(D::Error::custom(format!("`{name}` cannot name a package"))),
+        Some(name) => Err(D::Error::custom(format!("`{name}` is not a valid package name"))),
         None => Ok(packages),
     }
 }
 
-/// Reads a program and its arguments.
+/// Parses a program and its arguments.
 pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let words = Vec::<String>::deserialize(deserializer)?;
     match words.first().is_some_and(String::is_empty) {
@@ -58,7 +59,7 @@ pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
     }
 }
 
-/// Reads an absolute path of an image.
+/// Parses an absolute path in the image.
 pub(super) fn absolute_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let path = String::deserialize(deserializer)?;
     match path.starts_with('/') {
@@ -67,16 +68,16 @@ pub(super) fn absolute_path<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     }
 }
 
-/// Reads a user of an image, and perhaps a group.
+/// Parses a user of the image, optionally with a group.
 pub(super) fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let user = String::deserialize(deserializer)?;
     match user.is_empty() || user.contains(char::is_whitespace) {
-        true => Err(D::Error::custom(format!("`{user}` cannot name a user"))),
+        true => Err(D::Error::custom(format!("`{user}` is not a valid user name"))),
         false => Ok(Some(user)),
     }
 }
 
-/// Reads variables of the environment: names that a shell takes, texts as values.
+/// Parses environment variables: names that a shell accepts, and texts as values.
 pub(super) fn environment<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
@@ -84,7 +85,7 @@ pub(super) fn environment<'de, D: Deserializer<'de>>(
     Ok(variables.into_iter().map(|(name, value)| (name.0, value.0)).collect())
 }
 
-/// Reads files that hooks find in one directory: a name in it for each, and where the file is.
+/// Parses files for hooks: the name of each in one directory, and its path in the project.
 pub(super) fn files<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, PathBuf>, D::Error> {
@@ -98,11 +99,11 @@ struct FileName(String);
 impl<'de> Deserialize<'de> for FileName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        // The name is joined to the directory of hooks: a path could lead out of it.
+        // The name is joined to the directory of hooks: a name with slashes could lead out of it.
         match matches!(name.as_str(), "" | "." | "..") || name.contains(['/', '\0']) {
             false => Ok(Self(name)),
             true => Err(D::Error::custom(format!(
-                "`{}` in `files` cannot name a file in `/tmp/in_target.d/files`: \
+                "`{}` in `files` is not a valid file name in `/tmp/in_target.d/files`: \
                  expected one name without `/` (directories are copied whole)",
                 name.escape_debug()
             ))),
@@ -135,7 +136,7 @@ impl<'de> Deserialize<'de> for VariableName {
         match starts && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             true => Ok(Self(name)),
             false => Err(D::Error::custom(format!(
-                "`{name}` cannot name a variable: expected letters, digits and `_`, not starting with a digit"
+                "`{name}` is not a valid variable name: expected letters, digits and `_`, not starting with a digit"
             ))),
         }
     }
@@ -157,7 +158,7 @@ impl<'de> Deserialize<'de> for VariableValue {
             fn visit_str<E: Error>(self, value: &str) -> Result<VariableValue, E> {
                 match value.contains('\0') {
                     false => Ok(VariableValue(value.to_owned())),
-                    true => Err(E::custom("a variable's value cannot hold a NUL character")),
+                    true => Err(E::custom("a variable's value cannot contain a NUL character")),
                 }
             }
         }

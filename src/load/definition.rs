@@ -107,22 +107,22 @@ mod tests {
         ),
         (
             "[image.a]\nenv = { \"a-b\" = \"1\" }\n",
-            "2:9: `a-b` cannot name a variable: expected letters, digits and `_`, not starting with a digit",
+            "2:9: `a-b` is not a valid variable name: expected letters, digits and `_`, not starting with a digit",
             None,
         ),
         (
             "[image.a]\nfiles = { \"\" = \"x\" }\n",
-            "2:11: `` in `files` cannot name a file in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
+            "2:11: `` in `files` is not a valid file name in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
             None,
         ),
         (
             "[image.a.files]\nx = \"x\"\n\"../x\" = \"x\"\n",
-            "3:1: `../x` in `files` cannot name a file in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
+            "3:1: `../x` in `files` is not a valid file name in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
             None,
         ),
         (
             "[image.a]\nfiles = { \"/etc/x\" = \"x\" }\n",
-            "2:11: `/etc/x` in `files` cannot name a file in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
+            "2:11: `/etc/x` in `files` is not a valid file name in `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
             None,
         ),
         (
@@ -130,13 +130,13 @@ mod tests {
             "2:15: an empty path in `files`: expected a file or directory, relative to the project",
             None,
         ),
-        ("[image.a]\nelements = [\"a\", \"b\", \"a\"]\n", "2:12: `a` stands twice in the list", None),
+        ("[image.a]\nelements = [\"a\", \"b\", \"a\"]\n", "2:12: `a` is listed twice", None),
         (
             "[image.a]\nelements = [\"nginx/d\"]\n",
             "2:12: element name `nginx/d` has '/': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
             None,
         ),
-        ("[image.a]\npackages = [\"--force\"]\n", "2:12: `--force` cannot name a package", None),
+        ("[image.a]\npackages = [\"--force\"]\n", "2:12: `--force` is not a valid package name", None),
         (
             "[image.a]\nelements = \"a\"\n",
             "2:12: invalid type: string \"a\", expected a list",
@@ -189,11 +189,11 @@ mod tests {
             None,
         ),
         ("[image.a.container]\nworkdir = \"src\"\n", "2:11: `src` is not an absolute path", None),
-        ("[image.a.container]\nuser = \"no such\"\n", "2:8: `no such` cannot name a user", None),
+        ("[image.a.container]\nuser = \"no such\"\n", "2:8: `no such` is not a valid user name", None),
         ("[image.a.container]\nentrypoint = [\"\"]\n", "2:14: the program's name is empty", None),
         (
             "[project]\nsource-date-epoch = \"now\"\n",
-            "2:21: `now` is not a time: expected seconds since 1970, a date such as `\"2024-01-01\"`, or `\"git\"`",
+            "2:21: `now` is not a valid time: expected seconds since 1970, a date such as `\"2024-01-01\"`, or `\"git\"`",
             None,
         ),
         ("[image.ä]\n", "1:8: invalid unquoted key, expected letters, numbers, `-`, `_`", None),

@@ -1,7 +1,8 @@
-//! Everything that the package indices of a root depend on: its package sources, architectures, keys, apt's settings and apt itself.
+//! Everything that the package indices of a root depend on: its package sources, architectures,
+//! keys, apt's settings and apt itself.
 //!
-//! Indices are kept for each identity. If it left something out, one image could use the indices of another: it would see too few
-//! packages, or packages that it does not trust.
+//! Indices are kept for each identity. If it left something out, one image could use the indices of
+//! another: it would see too few packages, or packages that it does not trust.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -26,8 +27,8 @@ const SETTINGS: [&str; 7] = [
     "etc/apt/mirrors",
 ];
 
-/// Keys, architectures and programs, on which indices depend as well. The programs decide which files they fetch and how they check
-/// them, so a root with another apt has indices of its own.
+/// Keys, architectures and programs, on which indices depend as well. The programs decide which
+/// files they fetch and how they check them, so a root with another apt has indices of its own.
 const FURTHER: [&str; 11] = [
     "etc/apt/keyrings",
     "etc/apt/trusted.gpg",
@@ -48,11 +49,12 @@ const LOCAL: [&str; 2] = ["file:", "copy:"];
 /// How the names of files begin from which apt makes the indices of a repository.
 const INDEX_FILES: [&str; 3] = ["InRelease", "Packages", "Release"];
 
-/// How deep these files lie in a repository: `dists/bookworm/main/binary-amd64/Packages` needs five.
+/// How deep these files lie in a repository: `dists/bookworm/main/binary-amd64/Packages` needs
+/// five.
 const REPOSITORY_LEVELS: u32 = 8;
 
-/// Directories below which only files count when settings mention a path. Directories there hold thousands of files, and apt reads
-/// none of them unasked.
+/// Directories below which only files count when settings mention a path. Directories there hold
+/// thousands of files, and apt reads none of them unasked.
 const NO_SETTINGS: [&str; 10] = ["bin", "dev", "lib", "proc", "run", "sbin", "sys", "tmp", "usr", "var"];
 
 /// The identity of package sources, and what it was computed from.
@@ -73,8 +75,9 @@ struct Mentioned {
 }
 
 impl Identity {
-    /// Returns the identity of the package sources of the root at `root`, whose jobs see `hooks` as their hooks directory. `own` is the
-    /// digest of plywood's additions to them. Nothing is read again if no file has changed since `last`.
+    /// Returns the identity of the package sources of the root at `root`, whose jobs see `hooks` as
+    /// their hooks directory. `own` is the digest of plywood's additions to them. Nothing is read
+    /// again if no file has changed since `last`.
     pub(super) fn of(
         root: &Path,
         hooks: Option<&Path>,
@@ -112,11 +115,12 @@ pub(super) fn own_accounts(root: &Path) -> Result<Vec<u8>, PackageError> {
     }
 }
 
-/// A root. Symbolic links are followed as programs inside the root follow them, so none leads to a file of the build host.
+/// A root. Symbolic links are followed as programs inside the root follow them, so none leads to a
+/// file of the build host.
 struct Root<'a> {
     path: &'a Path,
     directory: OwnedFd,
-    /// What jobs see at [`View::hooks`].
+    /// The directory that jobs see at [`View::hooks`].
     hooks: Option<OwnedFd>,
 }
 
@@ -165,7 +169,8 @@ impl<'a> Root<'a> {
         Ok(())
     }
 
-    /// Returns the files and directories at `paths`, and the files that are directly in these directories.
+    /// Returns the files and directories at `paths`, and the files that are directly in these
+    /// directories.
     fn find<'p>(
         &self,
         paths: impl Iterator<Item = &'p PathBuf>,
@@ -208,7 +213,8 @@ impl<'a> Root<'a> {
         Ok(Some(digest.map_err(failed("read", &self.path.join(path)))?))
     }
 
-    /// Returns the paths that settings and package sources mention: keyrings, further sources, certificates, repositories.
+    /// Returns the paths that settings and package sources mention: keyrings, further sources,
+    /// certificates, repositories.
     fn mentioned(&self) -> Result<Mentioned, PackageError> {
         let mut mentioned = Mentioned::default();
         for path in self.find(SETTINGS.map(PathBuf::from).iter())?.keys() {
@@ -225,7 +231,8 @@ impl<'a> Root<'a> {
         let is_directory = |path: &PathBuf| {
             self.place(path).is_ok_and(|place| place.is_some_and(|place| place.path.is_dir()))
         };
-        // Missing files stay in the list: a later hook may bring the keyring that a package source names already.
+        // Missing files stay in the list: a later hook may bring the keyring that a package source
+        // names already.
         mentioned.paths.retain(|path| !(holds_no_settings(path) && is_directory(path)));
         Ok(mentioned)
     }
@@ -240,10 +247,12 @@ impl<'a> Root<'a> {
             _ => (&self.directory, path),
         };
         let open = || openat2(directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-        // The kernel asks to try again if a rename or mount anywhere on the machine raced with a `..` in the path.
+        // The kernel asks to try again if a rename or mount anywhere on the machine raced with a
+        // `..` in the path.
         let opened = std::iter::repeat_with(open).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
         match opened.expect("the iterator has no end") {
-            // Any text that follows a slash is taken for a path, also one that is too long to be a path.
+            // Any text that follows a slash is taken for a path, also one that is too long to be a
+            // path.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
             opened => {
                 let file = opened.map_err(|error| failed("open", &self.path.join(path))(error.into()))?;
@@ -254,7 +263,8 @@ impl<'a> Root<'a> {
     }
 }
 
-/// A path to an open file, valid as long as the file is open. A path of names could change between two uses.
+/// A path to an open file, valid as long as the file is open. A path of names could change between
+/// two uses.
 struct Place {
     path: PathBuf,
     _file: OwnedFd,
@@ -265,7 +275,8 @@ fn absolute_paths(text: &str) -> impl Iterator<Item = PathBuf> {
     words(text).filter_map(relative)
 }
 
-/// Returns the directories of local repositories in a text (`file:/srv/repository`, `mirror+file:///srv/list`), relative to the root.
+/// Returns the directories of local repositories in a text (`file:/srv/repository`,
+/// `mirror+file:///srv/list`), relative to the root.
 fn local_repositories(text: &str) -> impl Iterator<Item = PathBuf> {
     words(text).filter_map(local_path).filter_map(relative)
 }

@@ -1,5 +1,5 @@
-//! Debian's package repositories, as a build reaches them: through the machine's mirrors, with downloads and indices that
-//! builds share.
+//! Debian's package repositories, as a build reaches them: through the machine's mirrors, with
+//! downloads and indices that builds share.
 //!
 //! ```text
 //! machine's /etc/apt ──► apt.conf, mirrors.tsv, keyrings ──► /run/plywood/apt        of every job
@@ -8,9 +8,10 @@
 //!        └─────────────► copies ──► plywood's own refresh ──► back into the cache, with what apt has digested of them
 //! ```
 //!
-//! Hooks write to a layer of their own above the shared files: nothing that they leave there reaches another step, and two
-//! builds at once never wait for each other's locks. A step that is killed leaves no half-written file in the cache. None of these
-//! files gets into a layer of the image.
+//! Hooks write to a layer of their own above the shared files: nothing that they leave there
+//! reaches another step, and two builds at once never wait for each other's locks. A step that is
+//! killed leaves no half-written file in the cache. None of these files gets into a layer of the
+//! image.
 
 mod cache;
 mod connection;
@@ -32,11 +33,12 @@ use crate::port::{PackageError, PackageSession, Packages};
 use downloads::Downloads;
 use session::AptSession;
 
-/// Variables by which a caller names mirrors, as for diskimage-builder. Never in a key: mirrors have the same content.
+/// Variables by which a caller names mirrors, as for diskimage-builder. Never in a key: mirrors
+/// have the same content.
 const MIRROR: &str = "DIB_DISTRIBUTION_MIRROR";
 const SECURITY_MIRROR: &str = "DIB_DEBIAN_SECURITY_MIRROR";
 
-/// How much the network may be used.
+/// The use of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// Indices are fetched once in each process.
@@ -62,8 +64,8 @@ pub struct AptPackages {
 }
 
 impl AptPackages {
-    /// Reaches repositories as `machine` (read from the directory `etc_apt`) and the `caller`'s environment say, and keeps
-    /// downloads below the directory `cache`.
+    /// Creates access to repositories with the apt configuration `machine` (read from the directory
+    /// `etc_apt`) and the `caller`'s environment. Keeps downloads below the directory `cache`.
     pub fn new(
         caller: BTreeMap<String, String>,
         machine: AptMachine,
@@ -84,8 +86,8 @@ impl AptPackages {
         }
     }
 
-    /// Returns the proxies that programs of the build host name for the archives of an image. apt would run them itself; they do not
-    /// exist in the image.
+    /// Returns the proxies that programs of the build host name for the archives of an image. apt
+    /// would run them itself; they do not exist in the image.
     fn detected_proxies(&self, base: Option<&BaseDefinition>) -> Result<Vec<Setting>, PackageError> {
         let mirrors = base.map(|base| self.mirrors(base)).unwrap_or_default();
         let mut settings = Vec::new();

@@ -26,14 +26,14 @@ use crate::port::{
     Access, Bind, EarlierDownloads, IndexState, Job, Network, PackageError, PackageSession, View,
 };
 
-/// Where a root has its downloads, and its package indices.
+/// The directories of downloads and of package indices in a root.
 const ARCHIVES: &str = "/var/cache/apt/archives";
 const LISTS: &str = "/var/lib/apt/lists";
 
 /// Below a session's scratch directory: shared files as jobs see them, and the files that jobs add.
 const LAYERED: [&str; 3] = ["archives", "lists", "state"];
 
-/// Where the indices are fetched: no hook sees these directories.
+/// The directory into which indices are fetched. Hooks do not see it.
 const FRESH_LISTS: &str = "fresh/lists";
 const FRESH_STATE: &str = "fresh/state";
 
@@ -49,7 +49,8 @@ pub(super) struct AptSession<'a> {
     /// `None` if the image has package sources of its own.
     base: Option<&'a BaseDefinition>,
     scratch: PathBuf,
-    /// What jobs see as their hooks directory: elements bring repositories among their files.
+    /// The directory that jobs see as their hooks directory: elements may bring repositories among
+    /// their files.
     hooks: Option<PathBuf>,
     /// The digest of the files in `apt/`, without accounts.
     configuration: Digest,
@@ -89,7 +90,8 @@ impl<'a> AptSession<'a> {
             session.make_directory(name)?;
         }
         session.write_configuration()?;
-        // Accounts come after the digest: an archive has the same indices for everyone who may read them.
+        // Accounts come after the digest: an archive has the same indices for everyone who may read
+        // them.
         session.configuration = digest_of_files(&session.scratch.join("apt"))?;
         session.write_accounts(None)?;
         Ok(session)
@@ -99,7 +101,8 @@ impl<'a> AptSession<'a> {
         Bind::LAYERS.iter().try_for_each(|layer| self.make_directory(&format!("{name}/{layer}")))
     }
 
-    /// Writes what `/run/plywood/apt` shows: apt's configuration, the mirrors, and their keyrings.
+    /// Writes the content of `/run/plywood/apt`: apt's configuration, the mirrors, and their
+    /// keyrings.
     fn write_configuration(&self) -> Result<(), PackageError> {
         let authorities = ca_bundle(&self.packages.caller).map(|_| CA_BUNDLE);
         let choices = if self.base.is_some() { Choices::Plywood } else { Choices::Image };
@@ -108,7 +111,8 @@ impl<'a> AptSession<'a> {
         self.base.map_or(Ok(()), |base| self.write_mirrors(base))
     }
 
-    /// Returns the settings by which the build host reaches archives. Those that name files name the copies that jobs see.
+    /// Returns the settings by which the build host reaches archives. Those that name files name
+    /// the copies that jobs see.
     fn transport(&self) -> Result<Vec<Setting>, PackageError> {
         let machine = &self.packages.machine;
         let mut settings = Vec::new();
@@ -125,8 +129,9 @@ impl<'a> AptSession<'a> {
         Ok(settings)
     }
 
-    /// Copies a file, or the files in a directory, beside the configuration. Returns the path at which jobs see the copy. Everyone may
-    /// read it, because apt's methods run as another user; only the parents of the scratch directory keep it from users of the host.
+    /// Copies a file, or the files in a directory, beside the configuration. Returns the path at
+    /// which jobs see the copy. Everyone may read it, because apt's methods run as another user;
+    /// only the parents of the scratch directory keep it from users of the host.
     fn shown_file(&self, number: usize, value: &str) -> Result<String, PackageError> {
         let (source, name) = (Path::new(value), format!("setting-{number}"));
         let copied = |from: &Path, to: &str| {
@@ -151,7 +156,8 @@ impl<'a> AptSession<'a> {
         Ok(format!("{}/{name}", apt::apt_directory()))
     }
 
-    /// Writes the build host's accounts at archives, after those of the root at `root`: apt uses the first that fits.
+    /// Writes the build host's accounts at archives, after those of the root at `root`: apt uses
+    /// the first that fits.
     fn write_accounts(&self, root: Option<&Path>) -> Result<(), PackageError> {
         let accounts = &self.packages.machine.accounts;
         if accounts.trim().is_empty() {
@@ -159,7 +165,8 @@ impl<'a> AptSession<'a> {
         }
         let own = root.map_or_else(|| Ok(Vec::new()), identity::own_accounts)?;
         let path = self.scratch.join("apt").join(apt::ACCOUNTS);
-        // The mode is right from the first moment: there are passwords in it. apt reads it before it becomes another user.
+        // The mode is right from the first moment: there are passwords in it. apt reads it before
+        // it becomes another user.
         let mut options = File::options();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(&[&own, b"\n".as_slice(), accounts.as_bytes()].concat()))
@@ -176,7 +183,8 @@ impl<'a> AptSession<'a> {
         self.write("apt/mirrors.tsv", table.as_bytes())
     }
 
-    /// Copies a mirror's keyring beside the configuration; returns the mirror's URI and the keyring's name there.
+    /// Copies a mirror's keyring beside the configuration; returns the mirror's URI and the
+    /// keyring's name there.
     fn reached(
         &self,
         mirror: Option<&Mirror>,
@@ -200,7 +208,8 @@ impl<'a> AptSession<'a> {
         Ok(Some((uri.clone(), name)))
     }
 
-    /// Makes an empty directory that every user may read, in place of the one that is there. Returns its path.
+    /// Makes an empty directory that every user may read, in place of the one that is there.
+    /// Returns its path.
     fn clear(&self, name: &str) -> Result<PathBuf, PackageError> {
         let path = self.scratch.join(name);
         empty(&path)?;
@@ -231,18 +240,21 @@ impl<'a> AptSession<'a> {
         binds
     }
 
-    /// Returns the directory in which the indices for these package sources are kept between builds.
+    /// Returns the directory in which the indices for these package sources are kept between
+    /// builds.
     fn kept_lists(&self, sources: &Digest) -> PathBuf {
         self.packages.cache.join("lists").join(sources.hex())
     }
 
-    /// Returns the file in which apt's digest of these indices is kept. Without it, apt reads all indices again, which is half the
-    /// cost of a run. apt itself checks whether the digest fits the indices.
+    /// Returns the file in which apt's digest of these indices is kept. Without it, apt reads all
+    /// indices again, which is half the cost of a run. apt itself checks whether the digest fits
+    /// the indices.
     fn kept_digest(&self, sources: &Digest) -> PathBuf {
         self.kept_lists(sources).with_added_extension("bin")
     }
 
-    /// Returns the identity of the package sources of the root at `root`, as this machine reaches them.
+    /// Returns the identity of the package sources of the root at `root`, as this machine reaches
+    /// them.
     fn sources(&self, root: &Path) -> Result<Digest, PackageError> {
         let last = self.identity.take();
         let identity = Identity::of(root, self.hooks.as_deref(), &self.configuration, last)?;
@@ -251,8 +263,9 @@ impl<'a> AptSession<'a> {
         Ok(digest)
     }
 
-    /// Shows jobs the kept indices of these package sources, beneath the files that jobs write. If none are kept, the indices of the
-    /// sources before stay: apt uses those that the new sources have as well.
+    /// Shows jobs the kept indices of these package sources, beneath the files that jobs write. If
+    /// none are kept, the indices of the sources before stay: apt uses those that the new sources
+    /// have as well.
     fn show_lists(&self, sources: &Digest) -> Result<(), PackageError> {
         let kept = self.kept_lists(sources);
         let shown = *self.shown.borrow();
@@ -266,7 +279,8 @@ impl<'a> AptSession<'a> {
         Ok(())
     }
 
-    /// Shows jobs the indices of an earlier build, and the downloads that these name. Returns false if no indices are kept.
+    /// Shows jobs the indices of an earlier build, and the downloads that these name. Returns false
+    /// if no indices are kept.
     fn show_kept(&self, sources: &Digest) -> Result<bool, PackageError> {
         if !self.kept_lists(sources).is_dir() {
             return Ok(false);
@@ -295,8 +309,8 @@ fn has_dpkg(root: &Path) -> bool {
     root.join("var/lib/dpkg").is_dir()
 }
 
-/// Sets a mode, whatever the user's umask. apt fetches as a user of its own; where that user cannot read, apt leaves directories with
-/// other owners in the layer.
+/// Sets a mode, whatever the user's umask. apt fetches as a user of its own; where that user cannot
+/// read, apt leaves directories with other owners in the layer.
 fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of", path))
 }
@@ -368,7 +382,8 @@ impl PackageSession for AptSession<'_> {
         let sources = self.sources(root)?;
         self.refreshing.replace(Some(sources));
         let [lists, state] = self.clear_fresh()?;
-        // apt fetches only the indices that changed. Copies, as apt writes to indices in place when it updates them by differences.
+        // apt fetches only the indices that changed. Copies, as apt writes to indices in place when
+        // it updates them by differences.
         self.show_lists(&sources)?;
         copy_files(&self.scratch.join("lists/below"), &lists)?;
         copy(&self.scratch.join("state/below").join(apt::INDEX_DIGEST), &state.join(apt::INDEX_DIGEST))?;
@@ -411,7 +426,8 @@ impl PackageSession for AptSession<'_> {
             self.offer_downloads()?;
             return Ok(IndexState::Fresh);
         }
-        // Where nothing can be reached, apt would try for a while, and then print an error for each index.
+        // Where nothing can be reached, apt would try for a while, and then print an error for each
+        // index.
         let may_do_with_kept =
             self.packages.reach != Reach::Online || Connection::of_this_machine() == Connection::Nothing;
         match may_do_with_kept && self.show_kept(&sources)? {
@@ -433,8 +449,8 @@ impl PackageSession for AptSession<'_> {
     }
 
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {
-        // A refresh runs programs of the root, which could change the sources: only their state before counts. A bootstrap
-        // makes the sources itself.
+        // A refresh runs programs of the root, which could change the sources: only their state
+        // before counts. A bootstrap makes the sources itself.
         let refreshed = self.refreshing.take();
         let sources = refreshed.map_or_else(|| self.sources(root), Ok)?;
         let digest = Path::new(FRESH_STATE).join(apt::INDEX_DIGEST);

@@ -6,23 +6,24 @@ use super::{Layer, StoreError};
 use crate::layer::Encoding;
 use crate::oci::DiffId;
 
-/// Gives out layers in the encoding that a reader wants.
+/// Gives access to layers in the encoding that a reader wants.
 pub trait LayerBlobs: Sync {
-    /// Returns the layer with a blob of this encoding; makes that blob, once and for all, if it is not there.
+    /// Returns the layer with a blob of this encoding. Creates and keeps the blob if it is missing.
     fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError>;
 
-    /// Returns the layer with a blob that is there: one of this encoding if there is any, else another. Makes none.
+    /// Returns the layer with an existing blob, preferably of this encoding. Creates no blob.
     fn held(&self, diff_id: &DiffId, preferred: Encoding) -> Result<Layer, StoreError>;
 
-    /// Opens the blob of a layer. Reading its end fails if the bytes are not those that its digest names.
+    /// Opens the blob of a layer. The read at its end fails if the bytes do not have the blob's
+    /// digest.
     fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError>;
 
-    /// Opens the uncompressed archive of a layer, and says how many bytes it has. Reading its end fails if the blob that it is
-    /// decoded from is damaged.
+    /// Opens the uncompressed archive of a layer, and returns its size in bytes. The read at its
+    /// end fails if the blob that it is decoded from is damaged.
     fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError>;
 }
 
-/// Opens the bytes of one blob, any number of times: an upload may have to start again.
+/// Opens the bytes of one blob, repeatedly: an upload may have to start again.
 pub trait BlobSource: Sync {
     /// Opens the bytes from `offset` on.
     fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>>;

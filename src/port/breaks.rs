@@ -1,21 +1,21 @@
-//! Stopping on the way, with the root still open.
+//! Break points of a step, at which the root is still open.
 
 use crate::element::Phase;
 
 use super::{Job, Root, SandboxError};
 
-/// A moment of a step.
+/// A point in a step at which a build can stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// The tasks of this phase come next.
+    /// Before the tasks of this phase.
     Before(Phase),
     After(Phase),
-    /// One of them failed; the build ends here.
+    /// After a task of this phase failed. The build ends here.
     Failed(Phase),
 }
 
 impl Moment {
-    /// Returns the phase that it is a moment of.
+    /// Returns the phase of the moment.
     pub const fn phase(self) -> Phase {
         match self {
             Moment::Before(phase) | Moment::After(phase) | Moment::Failed(phase) => phase,
@@ -23,14 +23,15 @@ impl Moment {
     }
 }
 
-/// Is told of the moments of each step that is built.
+/// Receives the moments of each step that is built.
 pub trait Breaks: Sync {
-    /// Returns true if steps with tasks of this phase have to be built even if their layers are known: a break point is set there.
+    /// Returns true if a break point is set in this phase. Steps with tasks of the phase are then
+    /// built even if their layers are cached.
     fn await_phase(&self, phase: Phase) -> bool;
 
-    /// Takes one moment. `root` is open, and seen by this process and its children. `job` is a shell in the target with the
-    /// environment of the phase, to be run as it is, or with another command; or not at all.
-    /// `failure` says what failed, in a moment after a failure.
+    /// Handles one moment. `root` is open and visible to this process and its children. `job` is a
+    /// shell in the target with the environment of the phase; the implementation may run it,
+    /// replace its command, or skip it. `failure` describes the failure in [`Moment::Failed`].
     fn reached(
         &self,
         moment: Moment,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::oci::{DiffId, Digest};
 
-/// One thing that happened. Serialises to one JSON object with a field `event`: the lines of `--progress json`.
+/// One event. Serializes to one JSON object with a field `event`: the lines of `--progress json`.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Event<'a> {
@@ -24,14 +24,14 @@ pub enum Event<'a> {
         image: &'a str,
         /// The step's name: an element, or `base:…`, `image:…`.
         step: &'a str,
-        /// Which of the two keys found it: `input` or `content`.
+        /// The key that found it: `input` or `content`.
         by: &'static str,
-        /// Where: `store`, or the repository it was fetched from.
+        /// Where it was found: `store`, or the repository that it was fetched from.
         from: &'a str,
         /// Its layers.
         diff_ids: &'a [DiffId],
     },
-    /// A step's layer has to be made.
+    /// A step's layer has to be built.
     StepStarted {
         /// The image.
         image: &'a str,
@@ -57,7 +57,7 @@ pub enum Event<'a> {
         step: &'a str,
         /// The task's name.
         task: &'a str,
-        /// Without its line end; bytes that are no UTF-8 replaced.
+        /// The text without its line end; invalid UTF-8 is replaced.
         line: &'a str,
     },
     /// A task is still running: sent once a minute.
@@ -90,13 +90,13 @@ pub enum Event<'a> {
         /// Its log.
         log: &'a Path,
     },
-    /// A step's layer is made and stored.
+    /// A step's layer is built and stored.
     StepFinished {
         /// The image.
         image: &'a str,
         /// The step's name.
         step: &'a str,
-        /// Its layers, lowest first; none if it changed nothing.
+        /// Its layers, lowest first; empty if the step changed nothing.
         diff_ids: &'a [DiffId],
         /// How long it took.
         milliseconds: u64,
@@ -105,19 +105,19 @@ pub enum Event<'a> {
     StageStarted {
         /// The image.
         image: &'a str,
-        /// What starts.
+        /// The part that starts.
         stage: &'a str,
     },
-    /// The part of the output that started last is done.
+    /// The part of the output that started last is complete.
     StageFinished {
         /// The image.
         image: &'a str,
-        /// What is done.
+        /// The part that is complete.
         stage: &'a str,
         /// How long it took.
         milliseconds: u64,
     },
-    /// A result is in place.
+    /// An output is written.
     OutputWritten {
         /// The image.
         image: &'a str,
@@ -128,70 +128,70 @@ pub enum Event<'a> {
         /// Its size.
         bytes: u64,
     },
-    /// Blobs start to go to a registry, or to come from one.
+    /// Blobs start to be uploaded to a registry, or downloaded from one.
     TransfersStarted {
         /// The repository.
         repository: &'a str,
-        /// Which way.
+        /// The direction.
         direction: Direction,
         /// How many blobs.
         blobs: usize,
         /// Bytes of all of them.
         bytes: u64,
     },
-    /// A blob starts to move.
+    /// A blob's transfer starts.
     TransferStarted {
         /// The repository.
         repository: &'a str,
-        /// Which way.
+        /// The direction.
         direction: Direction,
         /// The blob.
         digest: &'a Digest,
         /// Its size.
         bytes: u64,
     },
-    /// A blob moves: sent a few times a second.
+    /// A blob is being transferred: sent a few times a second.
     TransferProgress {
         /// The repository.
         repository: &'a str,
-        /// Which way.
+        /// The direction.
         direction: Direction,
         /// The blob.
         digest: &'a Digest,
-        /// How far this blob is.
+        /// The progress of this blob.
         blob: Pace,
-        /// How far all blobs are.
+        /// The progress of all blobs.
         all: Pace,
     },
-    /// A blob has arrived.
+    /// A blob's transfer is complete.
     TransferFinished {
         /// The repository.
         repository: &'a str,
-        /// Which way.
+        /// The direction.
         direction: Direction,
         /// The blob.
         digest: &'a Digest,
         /// Its size.
         bytes: u64,
-        /// What it took to get it there.
+        /// How the blob got there.
         how: How,
         /// How long it took.
         milliseconds: u64,
     },
-    /// All blobs have arrived.
+    /// All transfers are complete.
     TransfersFinished {
         /// The repository.
         repository: &'a str,
-        /// Which way.
+        /// The direction.
         direction: Direction,
         /// How many blobs.
         blobs: usize,
-        /// Bytes that went over the wire.
+        /// Bytes that were transferred over the network.
         moved: u64,
         /// How long it took.
         milliseconds: u64,
     },
-    /// The steps of an image can be found by other machines.
+    /// The steps of an image are published: other hosts can find them.
     StepsPublished {
         /// The image.
         image: &'a str,
@@ -199,14 +199,15 @@ pub enum Event<'a> {
         repository: &'a str,
         /// How many steps.
         steps: usize,
-        /// How many of them it did not have before.
+        /// How many of them the repository did not have before.
         new: usize,
-        /// The step that is kept back with all above, because it was made with secrets.
+        /// The step that is not published, because it was built with secrets; the steps above it
+        /// are not published either.
         withheld: Option<&'a str>,
         /// The names of these secrets.
         secrets: &'a [String],
     },
-    /// Something the user should know that does not stop the build.
+    /// A warning that does not stop the build.
     Warning {
         /// A sentence without full stop.
         message: &'a str,
@@ -214,11 +215,11 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// The task that sources the files of `environment.d` before those of a phase.
+    /// The name of the task that sources the files of `environment.d` before those of a phase.
     pub const ENVIRONMENT: &'static str = "environment.d";
 }
 
-/// Which way blobs go.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
@@ -228,34 +229,34 @@ pub enum Direction {
     Pull,
 }
 
-/// What it took to get a blob where it was wanted.
+/// How a blob got to its destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
-    /// Its bytes went over the wire.
+    /// Its bytes were transferred.
     Moved,
     /// The registry had it in another repository.
     Mounted,
-    /// It was there already.
+    /// The destination already had it.
     There,
 }
 
-/// How far a transfer is, and how fast.
+/// The progress and speed of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Pace {
-    /// Bytes that have moved.
+    /// Bytes transferred.
     pub done: u64,
     /// Bytes in all.
     pub bytes: u64,
-    /// Bytes a second, over all of its time.
+    /// Bytes per second, averaged over the whole transfer.
     pub rate: u64,
-    /// Seconds to go at this rate. `None` while nothing has moved.
+    /// Seconds left at this rate. `None` before the first byte.
     pub seconds_left: Option<u64>,
 }
 
-/// Receives events. Must not block for long: hooks wait for it.
+/// Receives events. Must not block for long, because hooks wait for it.
 pub trait Events: Sync {
-    /// Takes one event.
+    /// Handles one event.
     fn emit(&self, event: Event<'_>);
 }

@@ -1,25 +1,27 @@
-//! Files and directories that cannot be used.
+//! Failed system calls on files and directories.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A system call on a file, directory or device failed. The errors of all modules that read and write files hold this one.
+/// A failed system call on a file, directory or device. The errors of all modules that read and
+/// write files contain it.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{}`", path.display())]
 pub struct IoError {
-    /// What was tried, in the imperative: `write`, `read directory`.
+    /// An imperative such as `write` or `read directory`.
     pub action: &'static str,
     pub path: PathBuf,
     pub source: io::Error,
 }
 
 impl IoError {
-    /// Returns a function that adds to an error what was tried with `path`. The path is copied only when that fails.
+    /// Returns a function that adds the action and the path to an error. Copies the path only after
+    /// a failure.
     pub fn new<S: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(S) -> Self {
         move |source| Self { action, path: path.to_owned(), source: source.into() }
     }
 
-    /// Returns the kind of its cause.
+    /// Returns the kind of the cause.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }

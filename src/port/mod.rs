@@ -1,7 +1,7 @@
-//! What the build needs of the world, as small traits in our own words.
+//! Interfaces between the build and the outside world, as small traits in plywood's own terms.
 //!
-//! `build` calls these; the edges implement them; `cli` joins the two. Each trait says per method
-//! whether it may be repeated, whether it is atomic, and what success promises.
+//! `build` calls these traits, the edges implement them, and `engine` connects the two. Each method
+//! documents whether it may be repeated, whether it is atomic, and what success guarantees.
 
 mod blobs;
 mod breaks;

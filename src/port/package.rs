@@ -1,4 +1,4 @@
-//! What package managers need beyond the root file system: mirrors, indices, downloads.
+//! The needs of package managers besides the root file system: mirrors, indices, downloads.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,13 @@ use super::{Bind, IoError, Job};
 use crate::distro::{BaseDefinition, Mmdebstrap};
 use crate::element::{Environment, Place};
 
-/// Gives steps access to package repositories. Mirrors, indices and downloads never get into a layer.
+/// Gives steps access to package repositories. Mirrors, indices and downloads never get into a
+/// layer.
 pub trait Packages: Sync {
-    /// Opens a session for one step: private copies of the shared downloads, in `scratch`, so that two builds at once do
-    /// not wait for each other's locks. Without a base, the image has package sources of its own. Jobs see `hooks` as their hooks
-    /// directory: package sources may lead there.
+    /// Opens a session for one step. It uses private copies of the shared downloads, in `scratch`,
+    /// so that concurrent builds do not wait for each other's locks. Without a base, the image has
+    /// package sources of its own. Jobs see `hooks` as their hooks directory, which package sources
+    /// may refer to.
     fn session<'a>(
         &'a self,
         base: Option<&'a BaseDefinition>,
@@ -19,13 +21,14 @@ pub trait Packages: Sync {
         hooks: Option<&Path>,
     ) -> Result<Box<dyn PackageSession + 'a>, PackageError>;
 
-    /// Returns passwords of the machine that jobs can read, each under the name of a secret: no output shows them.
+    /// Returns the passwords of the build host that jobs can read, by secret name. Outputs redact
+    /// them.
     fn secrets(&self) -> Environment;
 }
 
-/// Package runs of one step.
+/// The package operations of one step.
 pub trait PackageSession {
-    /// Returns the job that makes the root file system `source` in an empty root.
+    /// Returns the job that creates the root file system `source` in an empty root.
     fn bootstrap(
         &self,
         source: &Mmdebstrap,
@@ -33,101 +36,105 @@ pub trait PackageSession {
         earlier: EarlierDownloads,
     ) -> Result<Job, PackageError>;
 
-    /// Returns false if the bootstrap may have used an earlier download that its package indices name with another digest.
+    /// Returns false if the bootstrap may have used an earlier download whose digest differs from
+    /// its package indices.
     fn downloads_fitted(&self) -> Result<bool, PackageError>;
 
-    /// Returns the mounts that a job on the root at `root` needs. They change with the root's own package sources, so
-    /// they are asked for before each job.
+    /// Returns the mounts that a job on the root at `root` needs. They depend on the root's own
+    /// package sources, so callers ask before each job.
     fn binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
 
-    /// Returns the mounts of the job that refreshes the package indices of the root at `root`. It alone may change the indices
-    /// that builds share, and starts from those: it sees nothing that hooks wrote to theirs.
+    /// Returns the mounts of the job that refreshes the package indices of the root at `root`. Only
+    /// this job may change the indices that builds share. It starts from the shared indices and
+    /// sees nothing that hooks wrote to theirs.
     fn refresh_binds(&self, root: &Path) -> Result<Vec<Bind>, PackageError>;
 
-    /// Returns true if package runs have something of their own at this place of the target.
+    /// Returns true if the session mounts something of its own at this path of the target.
     fn serves(&self, target: &str) -> bool;
 
-    /// Returns the mounts that every job needs to reach the network as the caller does, on the host, too.
+    /// Returns the mounts that every job, also on the host, needs to reach the network as the
+    /// caller does.
     fn network_binds(&self) -> Vec<Bind>;
 
-    /// Returns the variables that go with the mounts of a job at `place`: never a part of a key.
+    /// Returns the variables that belong to the mounts of a job at `place`. They are never part of
+    /// a key.
     fn environment(&self, place: Place) -> BTreeMap<String, String>;
 
-    /// Prepares package runs on the root at `root`, and returns whether its package indices have to be refreshed. If not, jobs see the
-    /// earlier downloads that these indices name.
+    /// Prepares package operations on the root at `root`, and returns whether its package indices
+    /// have to be refreshed. If they need no refresh, jobs see the earlier downloads that these
+    /// indices name.
     ///
     /// # Errors
     /// [`PackageError::NoIndices`] in an offline build without indices.
     fn prepare_index(&self, root: &Path) -> Result<IndexState, PackageError>;
 
-    /// Lets jobs use the indices of an earlier build in place of those that could not be fetched; returns false if there are none,
-    /// or if this machine has a network, so that something is wrong.
+    /// Lets jobs use the indices of an earlier build after a refresh failed. Returns false if there
+    /// are none, or if this host has a network, because the failure then has another reason.
     fn use_kept_indices(&self, root: &Path) -> Result<bool, PackageError>;
 
     /// Returns true if this build must not use the network.
     fn is_offline(&self) -> bool;
 
-    /// Keeps the indices that a refresh or a bootstrap has fetched for the root at `root`; jobs see them, and the earlier downloads
-    /// that they name.
+    /// Keeps the indices that a refresh or a bootstrap fetched for the root at `root`. Jobs then
+    /// see them, and the earlier downloads that they name.
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError>;
 
-    /// Returns true if an update of the initramfs was asked for and put off, and forgets it.
+    /// Returns true if an update of the initramfs was requested and deferred, and clears the
+    /// request.
     fn take_initramfs_request(&self) -> bool;
 
-    /// Hands new downloads to later builds.
+    /// Shares new downloads with later builds.
     fn close(self: Box<Self>) -> Result<(), PackageError>;
 }
 
 /// Whether a bootstrap sees packages that were downloaded earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EarlierDownloads {
-    /// It does. Its indices are not known before, so [`PackageSession::downloads_fitted`] tells afterwards.
+    /// The bootstrap sees them. Its indices are unknown beforehand, so
+    /// [`PackageSession::downloads_fitted`] checks afterwards.
     Offered,
-    /// It downloads everything.
+    /// The bootstrap downloads everything.
     Withheld,
 }
 
-/// How package indices stand to the package sources.
+/// Whether package indices match the package sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IndexState {
     /// This process has fetched them, or there are no package sources.
     Fresh,
     /// They have to be fetched.
     Stale,
-    /// An earlier build has fetched them, and they cannot or need not be fetched again.
+    /// An earlier build has fetched them, and this build cannot or need not fetch them again.
     Kept,
 }
 
-/// Package repositories that cannot be used.
+/// A failure to use package repositories.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
-    #[error("no mirror for {distro} `{release}`: `{variable}` is not set, and `{}` names none", etc_apt.display())]
+    #[error("cannot find a mirror for {distro} `{release}`: `{variable}` is not set, and `{}` names none", etc_apt.display())]
     NoMirror {
         distro: String,
         release: String,
-        /// The variable that could name one.
+        /// The variable that can name one.
         variable: &'static str,
-        /// Where the machine's own configuration was looked for.
         etc_apt: PathBuf,
     },
     #[error("program `{program}` not found")]
-    ToolMissing {
-        program: &'static str,
-        /// The Debian package that has it.
-        package: &'static str,
-    },
-    #[error("cannot make the base {distro} `{release}` in an offline build")]
+    ToolMissing { program: &'static str, package: &'static str },
+    #[error("cannot build the base {distro} `{release}` in an offline build")]
     OfflineBase { distro: String, release: String },
-    #[error("no indices of these package sources are in the store, and this build is offline")]
+    #[error(
+        "cannot refresh package indices: this build is offline, and the store has none for these package sources"
+    )]
     NoIndices,
-    #[error("packages are not in the store, and this build is offline: {}", files.join(", "))]
+    #[error("cannot download packages in an offline build, and the store lacks {}", files.join(", "))]
     NotDownloaded {
-        /// The files of packages, as apt calls them.
+        /// The file names that apt uses.
         files: Vec<String>,
     },
     #[error("cannot ask `{program}` for the proxy of a package archive (`Acquire::http::Proxy-Auto-Detect`)")]
     ProxyDetector {
-        /// As apt's configuration names it.
+        /// The name in apt's configuration.
         program: String,
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -9,14 +9,12 @@ use crate::oci::{BlobStream, Digest, Tag, TagOrDigest};
 /// A blob, as a manifest names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Blob {
-    /// Of its bytes.
     pub digest: Digest,
-    /// How many.
     pub bytes: u64,
 }
 
 impl Blob {
-    /// Returns the blob of these bytes.
+    /// Returns the blob with these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self { digest: Digest::of(bytes), bytes: bytes.len() as u64 }
     }
@@ -31,42 +29,43 @@ impl From<&Layer> for Blob {
 /// A manifest or an index to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tagged {
-    /// The tag it gets, taken from what had it.
+    /// The tag that it gets. Another manifest with this tag loses it.
     pub tag: Tag,
-    /// What the document is.
     pub media_type: &'static str,
-    /// The document, in the bytes that its digest is of.
+    /// The document, byte for byte as its digest requires.
     pub bytes: Vec<u8>,
 }
 
-/// Takes in a blob as it arrives, and reads it to its end, which verifies it. Called again, from the start, when a transfer has
-/// to be repeated.
+/// Stores a blob while it arrives, and reads it to its end, which verifies it. Called again, from
+/// the start of the blob, when a transfer is repeated.
 pub type Take<'a> = dyn Fn(&Blob, &mut BlobStream<'_>) -> Result<(), StoreError> + Sync + 'a;
 
-/// Opens a blob that is to be sent. Called again when a transfer has to be repeated.
+/// Opens a blob for an upload. Called again when a transfer is repeated.
 pub type Open<'a> = dyn Fn(&Blob) -> Result<Box<dyn Read + 'a>, StoreError> + Sync + 'a;
 
-/// A repository that built steps are shared through. Several requests are under way at a time; transfers are tried again where
-/// that may help.
+/// A repository through which hosts share built steps. Implementations run several requests in
+/// parallel, and retry transfers if that may help.
 pub trait RemoteCache: Sync {
     /// Returns its name: `registry.example/team/cache`.
     fn name(&self) -> &str;
 
-    /// Returns false if the registry has no repository of this name. Most make it with the first push.
+    /// Returns false if the registry has no repository of this name. Most registries create it with
+    /// the first push.
     fn exists(&self) -> Result<bool, RemoteError>;
 
-    /// Returns the manifests that these tags or digests name, in their order; `None` where nothing has the name. One by digest
-    /// is verified.
+    /// Returns the manifests with these tags or digests, in order; `None` where there is none. A
+    /// manifest requested by digest is verified.
     fn manifests(&self, references: &[TagOrDigest]) -> Vec<Result<Option<Vec<u8>>, RemoteError>>;
 
-    /// Fetches blobs and hands each to `take`; returns in their order how it went. `take` sees at most as many bytes as
-    /// the blob has.
+    /// Fetches blobs and passes each to `take`; returns the results in order. `take` sees at most
+    /// as many bytes as the blob has.
     fn fetch(&self, blobs: &[Blob], take: &Take<'_>) -> Vec<Result<(), RemoteError>>;
 
-    /// Sees to it that the repository has these blobs: sends what it lacks. Idempotent.
+    /// Uploads the blobs that the repository lacks. Idempotent.
     fn send(&self, blobs: &[Blob], open: &Open<'_>) -> Result<(), RemoteError>;
 
-    /// Publishes manifests, in no particular order; what they name is there. Each is atomic and idempotent.
+    /// Publishes manifests, in any order. The repository must already have the blobs and manifests
+    /// that they name. Each publication is atomic and idempotent.
     fn publish(&self, manifests: &[Tagged]) -> Result<(), RemoteError>;
 
     /// Returns all tags.
@@ -75,12 +74,13 @@ pub trait RemoteCache: Sync {
     /// [`RemoteError::Failed`], also if the registry lists a text that is not a tag.
     fn tags(&self) -> Result<Vec<Tag>, RemoteError>;
 
-    /// Deletes a manifest, with every tag that it has. One that is gone already is no error.
+    /// Deletes a manifest with all its tags. Succeeds if the manifest does not exist.
     fn delete(&self, manifest: &Digest) -> Result<(), RemoteError>;
 }
 
 impl RemoteError {
-    /// Returns the blob of which the registry holds a damaged copy, if this is the reason of the failure.
+    /// Returns the blob of which the registry holds a damaged copy, if that is the reason of the
+    /// failure.
     pub fn damaged_blob(&self) -> Option<Digest> {
         match self {
             RemoteError::Damaged { digest, .. } => Some(*digest),
@@ -90,34 +90,30 @@ impl RemoteError {
     }
 }
 
-/// A repository that does not do what was asked.
+/// A failed operation on a repository.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// The registry cannot be reached, refuses, or serves something else than it should.
+    /// The registry cannot be reached, refuses the request, or serves unexpected content.
     #[error("cannot {action} `{repository}`")]
     Failed {
-        /// What was tried, in the imperative: `look up steps in`.
+        /// An imperative such as `look up steps in`.
         action: &'static str,
         repository: String,
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The registry serves other bytes than the digest of a blob names, again and again.
+    /// The registry repeatedly serves bytes that do not match a blob's digest.
     #[error("cannot fetch a layer from `{repository}`")]
     Damaged {
         repository: String,
         digest: Digest,
-        /// What came instead.
+        /// The received content.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The registry holds a damaged copy of a blob, and would keep it if the blob were uploaded again. No other encoding of the layer
-    /// can stand in for it: the layer is one of an imported base, or all encodings are damaged.
+    /// The registry holds a damaged copy of a blob, and would keep it if the blob were uploaded
+    /// again. Another encoding of the layer cannot replace it: the layer belongs to an imported
+    /// base, or all encodings are damaged.
     #[error("cannot publish `{step}`: `{repository}` holds a damaged copy of its blob {digest}")]
-    KeepsDamaged {
-        repository: String,
-        /// The step that has the layer.
-        step: String,
-        digest: Digest,
-    },
+    KeepsDamaged { repository: String, step: String, digest: Digest },
     #[error("the registry of `{repository}` does not allow manifests to be deleted")]
     KeepsAll { repository: String },
     #[error("interrupted")]

@@ -1,4 +1,4 @@
-//! Running one program on a root file system, shut off from the machine.
+//! Runs one program on a root file system, isolated from the build host.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,19 +17,20 @@ pub enum RootSpec {
         lowers: Vec<PathBuf>,
         /// Receives every change.
         upper: PathBuf,
-        /// Overlayfs' own scratch directory, on the file system of `upper`.
+        /// Overlayfs's scratch directory, on the file system of `upper`.
         work: PathBuf,
     },
-    /// The merged view of `lowers` (lowest first), which nothing can change.
+    /// The read-only merged view of `lowers` (lowest first).
     ReadOnly {
         /// Unpacked layers, lowest first. At least one.
         lowers: Vec<PathBuf>,
     },
-    /// A directory that is a root file system already, such as a mounted disk.
+    /// A directory that already is a root file system, such as a mounted disk.
     Directory(PathBuf),
 }
 
-/// Opens roots. Mounts made for them are seen by this process and its children only, and vanish with them.
+/// Opens roots. Their mounts are visible to this process and its children only, and disappear with
+/// them.
 pub trait Sandbox: Sync {
     /// Mounts the root. Closing the result, or the end of the process, unmounts it.
     fn open(&self, spec: &RootSpec) -> Result<Box<dyn Root>, SandboxError>;
@@ -37,25 +38,25 @@ pub trait Sandbox: Sync {
 
 /// An open root file system.
 pub trait Root {
-    /// Where this process sees the merged root file system.
+    /// Returns the path of the merged root file system in this process's mount namespace.
     fn path(&self) -> &Path;
 
-    /// Runs `job` to its end and hands every piece of its standard output and error to `output`. While the job is silent,
-    /// `output` is called several times a second with nothing.
+    /// Runs `job` to its end, and passes its standard output and error to `output` in pieces. While
+    /// the job prints nothing, `output` is called several times a second with an empty slice.
     ///
-    /// The job has its own mount, pid, uts and ipc namespace (and network namespace with [`Network::None`]).
-    /// No process of it outlives the call, whatever it started, nor the death of this process.
+    /// The job has its own mount, pid, uts and ipc namespace (and network namespace with
+    /// [`Network::None`]). All its processes end when the call returns, or when this process dies.
     fn run(&self, job: &Job, output: &mut dyn FnMut(&[u8])) -> Result<Exit, SandboxError>;
 
     /// Runs `job` on the caller's terminal: standard input, output and error are inherited.
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError>;
 
-    /// Returns what jobs have mounted from [`View::CACHE`] into the target, and left so, since the root was opened. The mounts
-    /// themselves ended with their jobs.
+    /// Returns the mounts from [`View::CACHE`] into the target that jobs left in place since the
+    /// root was opened. The mounts themselves ended with their jobs.
     fn cache_mounts(&self) -> Vec<CacheMount>;
 
-    /// Returns what traced jobs with the host's view have opened of the host's own files since the last call, whatever
-    /// process of theirs, by whatever way. Binds of a job, and what the sandbox mounts, are no files of the host.
+    /// Returns the build host's files that traced jobs with a host view have opened since the last
+    /// call, by all their processes. Binds of a job and the sandbox's own mounts are left out.
     fn take_host_opens(&self) -> HostOpens;
 
     /// Unmounts the root. Dropping does the same but loses the error.
@@ -64,47 +65,50 @@ pub trait Root {
 
 /// One program to run.
 ///
-/// Inside, `/proc`, `/dev` and `/run` are its own and `/sys` is read-only, so that nothing a job writes there is kept.
-/// `/etc/resolv.conf` is the machine's, and [`crate::distro::TOOLS`] holds the commands that hooks may call.
+/// Inside, `/proc`, `/dev` and `/run` are private and `/sys` is read-only, so nothing that a job
+/// writes there is kept. `/etc/resolv.conf` is the build host's, and [`crate::distro::TOOLS`] holds
+/// the commands that hooks may call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// The program, looked up in the `PATH` of `env` inside the root, and its arguments.
+    /// The program and its arguments. The program is looked up in the `PATH` of `env` inside the
+    /// root.
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
     /// The working directory inside the root.
     pub cwd: String,
-    /// Whose files the program sees.
+    /// Whether `/` is the target or the build host.
     pub view: View,
-    /// Further mounts, in order.
+    /// Additional mounts, in order.
     pub binds: Vec<Bind>,
-    /// Which network it sees.
     pub network: Network,
-    /// Whether to note what it opens of the host's own files: see [`Root::take_host_opens`].
+    /// Whether to record the build host's files that it opens: see [`Root::take_host_opens`].
     pub traced: bool,
 }
 
-/// Whose files a job sees.
+/// The root directory of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum View {
     /// `/` is the root file system (diskimage-builder's chroot phases).
     Target,
-    /// `/` is the machine's own root, read-only but for the target and a private `/tmp`, and without homes; the target is
-    /// mounted, writable, at [`View::HOST_MOUNT`], ready for `chroot`: with `/proc`, `/sys`, `/dev` and the machine's
-    /// `/etc/resolv.conf` (diskimage-builder's host phases).
+    /// `/` is the build host's own root, read-only except for the target and a private `/tmp`, and
+    /// without home directories. The target is mounted, writable, at [`View::HOST_MOUNT`], and
+    /// prepared for `chroot` with `/proc`, `/sys`, `/dev` and the build host's `/etc/resolv.conf`
+    /// (diskimage-builder's host phases).
     Host,
-    /// The same, with the target as it is: while it is made (`root.d`), or put in order at the end.
+    /// Like [`View::Host`], but the target is not prepared for `chroot`: while it is created
+    /// (`root.d`), or cleaned up at the end.
     HostBare,
 }
 
 impl View {
-    /// Where host phases find the target: `TMP_MOUNT_PATH`.
+    /// The mount point of the target in host phases: `TMP_MOUNT_PATH`.
     pub const HOST_MOUNT: &str = "/tmp/plywood/mnt";
 
-    /// Where host phases find a directory that builds share: `DIB_IMAGE_CACHE`. What a job mounts from there into the target
-    /// is noted.
+    /// The path in host phases of a directory that builds share: `DIB_IMAGE_CACHE`. The sandbox
+    /// records what a job mounts from there into the target.
     pub const CACHE: &str = "/tmp/plywood/cache";
 
-    /// Returns where a job finds the hooks directory: on the host, `TMP_HOOKS_PATH`.
+    /// Returns the path of the hooks directory in a job: on the host, `TMP_HOOKS_PATH`.
     pub const fn hooks(self) -> &'static str {
         match self {
             View::Target => "/tmp/in_target.d",
@@ -113,15 +117,14 @@ impl View {
     }
 }
 
-/// A file or directory of the machine, shown inside the root.
+/// A file or directory of the build host, mounted inside the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
-    /// On the machine.
+    /// The path on the build host.
     pub source: PathBuf,
-    /// Inside the job's view, absolute. Made (and removed after the job, where it was made) if absent;
-    /// symlinks are resolved beneath the root.
+    /// The absolute path in the job's view. Created if missing, and then removed after the job.
+    /// Symlinks are resolved beneath the root.
     pub target: String,
-    /// Whether the job may write through it.
     pub access: Access,
 }
 
@@ -135,42 +138,43 @@ impl Bind {
 pub struct CacheMount {
     /// Relative to [`View::CACHE`].
     pub source: String,
-    /// In the target, absolute.
+    /// The absolute path in the target.
     pub target: String,
 }
 
-/// Whether something may be written.
+/// The access of a job to a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     ReadOnly,
     ReadWrite,
-    /// Reads and writes, and what it writes stays apart. The source holds the three directories of [`Bind::LAYERS`]: the job
-    /// sees the files of the first, its changes go to the second, and the third is the kernel's.
+    /// Reads and writes; writes go to a separate layer. The source holds the three directories of
+    /// [`Bind::LAYERS`]: the job sees the files of the first, its changes go to the second, and
+    /// overlayfs uses the third.
     CopyOnWrite,
 }
 
-/// Which network a job sees.
+/// The network of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// The machine's.
+    /// The network of the build host.
     Host,
-    /// A loopback interface alone.
+    /// Only a loopback interface.
     None,
 }
 
-/// What each job may take. By default all that there is. Limits are in no key: they change whether a job succeeds, never
-/// what it makes.
+/// Limits of each job; `None` means unlimited. Limits are in no key: they decide whether a job
+/// succeeds, never its result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Seconds.
     pub time: Option<u64>,
     /// Processes and threads at a time.
     pub processes: Option<u64>,
-    /// Bytes of main memory, pages of files that it reads and writes included as far as they are in use.
+    /// Bytes of main memory, including file pages that are in use.
     pub memory: Option<u64>,
 }
 
-/// A limit that a job ran into.
+/// A limit that a job exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
     /// Seconds.
@@ -182,7 +186,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Returns the key of `plywood.toml` that sets it; the option has the same name.
+    /// Returns the key of `plywood.toml` that sets it. The command-line option has the same name.
     pub const fn key(self) -> &'static str {
         match self {
             Limit::Time(_) => "hook-timeout",
@@ -203,14 +207,14 @@ impl std::fmt::Display for Limit {
     }
 }
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// It exited with this status.
     Status(i32),
-    /// This signal ended it.
+    /// The signal that ended it.
     Signal(i32),
-    /// It was ended because it took more than it may.
+    /// The sandbox stopped it because it exceeded a limit.
     OverLimit(Limit),
 }
 
@@ -220,12 +224,12 @@ impl Exit {
         self == Exit::Status(0)
     }
 
-    /// Returns the status a shell would show: the status, or 128 and the signal.
+    /// Returns the status that a shell shows: the exit status, or 128 plus the signal.
     pub fn shell_status(self) -> i32 {
         match self {
             Exit::Status(status) => status,
             Exit::Signal(signal) => 128 + signal,
-            // As of timeout(1); the others are killed.
+            // The status of timeout(1). Jobs over other limits are killed.
             Exit::OverLimit(Limit::Time(_)) => 124,
             Exit::OverLimit(_) => 128 + 9,
         }
@@ -242,7 +246,7 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// A sandbox that could not be made or left.
+/// A sandbox that could not be created or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     #[error("running hooks needs root")]
@@ -252,14 +256,9 @@ pub enum SandboxError {
     #[error("cannot unmount `{}`", target.display())]
     Unmount { target: PathBuf, source: io::Error },
     #[error("program `{program}` not found in the root file system (PATH `{path}`)")]
-    ProgramNotFound {
-        /// As asked for.
-        program: String,
-        /// Where it was searched.
-        path: String,
-    },
+    ProgramNotFound { program: String, path: String },
     #[error(
-        "jobs cannot be limited here: no control group that plywood can make has the controller `{controller}`"
+        "cannot limit jobs on this host: control groups that plywood can create lack the controller `{controller}`"
     )]
     NoController {
         /// The kernel's name of the controller.
@@ -267,13 +266,13 @@ pub enum SandboxError {
     },
     #[error("cannot {action} for a sandbox")]
     Setup {
-        /// What was tried, in the imperative.
+        /// An imperative such as `unshare namespaces`.
         action: String,
         source: io::Error,
     },
     #[error("the command at the break point `{point}` failed: {reason}")]
     Break {
-        /// `before-install`.
+        /// For example `before-install`.
         point: String,
         reason: String,
     },

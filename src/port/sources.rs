@@ -1,4 +1,4 @@
-//! Fetching what hooks ask for while an image is built.
+//! Fetches sources that hooks request while an image is built.
 
 use std::error::Error;
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::path::Path;
 use crate::element::Environment;
 use crate::plan::ResolvedSource;
 
-/// Fetches what files `source-repository-<name>` ask for that hooks have written.
+/// Fetches the sources of files `source-repository-<name>` that hooks have written.
 pub trait AddedSources: Sync {
-    /// Fetches what the file at `path` asks for under these variables.
+    /// Fetches the sources that the file at `path` lists, with these variables.
     ///
     /// # Errors
-    /// If a line cannot be read, or what it asks for cannot be fetched.
+    /// If a line cannot be parsed, or its source cannot be fetched.
     fn fetch(&self, path: &Path, variables: &Environment) -> Result<Vec<ResolvedSource>, AddedSourceError>;
 }
 
-/// A source that a hook asked for and that cannot be fetched.
+/// A source that a hook requested and that cannot be fetched.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot fetch what a hook asks for in `{file}`")]
+#[error("cannot fetch the sources that a hook lists in `{file}`")]
 pub struct AddedSourceError {
-    /// Its name in the hooks directory.
+    /// The name in the hooks directory.
     pub file: String,
     pub source: Box<dyn Error>,
 }

@@ -1,4 +1,4 @@
-//! The store of layers, as the build sees it.
+//! The port through which the build uses the store of layers.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::layer::{CaptureRules, Encoding};
 use crate::oci::{BlobStream, DamagedBlob, DiffId, Digest};
 use crate::plan::{ContentKey, InputKey, Record};
 
-/// A layer that the store holds.
+/// A layer in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     pub diff_id: DiffId,
@@ -18,14 +18,13 @@ pub struct Layer {
     pub tar_bytes: u64,
     /// Number of entries in the tar, whiteouts included.
     pub entries: u64,
-    /// The blob that holds it.
+    /// A blob that holds it.
     pub blob: Digest,
-    /// Bytes of the blob.
     pub blob_bytes: u64,
     pub encoding: Encoding,
 }
 
-/// A base that comes as layers.
+/// A base that consists of layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseImage {
     /// Its layers, lowest first, and the blobs that its manifest names.
@@ -41,85 +40,91 @@ impl BaseImage {
     }
 }
 
-/// Keys, layers and unpacked layers on disk.
+/// Access to keys, layers and unpacked layers.
 ///
-/// Several processes may use one store at once.
+/// Several processes may use one store at the same time.
 pub trait LayerStore: Sync {
-    /// Returns the record of this input key, if the store has it and its layer. Verifies that the blob is there and of
-    /// the recorded size, not its digest.
+    /// Returns the record of this input key, if the store has it and its layers. Verifies that the
+    /// blob exists and has the recorded size, but not its digest.
     fn by_input(&self, key: InputKey) -> Result<Option<Record>, StoreError>;
 
-    /// Returns the record of this content key; otherwise as [`LayerStore::by_input`].
+    /// Returns the record of this content key; otherwise like [`LayerStore::by_input`].
     fn by_content(&self, key: ContentKey) -> Result<Option<Record>, StoreError>;
 
-    /// Returns every record, in no particular order: to explain a miss.
+    /// Returns every record, in no particular order, to explain a miss.
     fn all_records(&self) -> Result<Vec<Record>, StoreError>;
 
-    /// Saves a record under both its keys. Atomic; a second save of the same key wins.
+    /// Saves a record under both keys. Atomic; a second record for the same key replaces the first.
     fn save(&self, record: &Record) -> Result<(), StoreError>;
 
     /// Returns a layer with one of its blobs, or `None` if the store has no blob of it.
     fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError>;
 
-    /// Takes in a layer from elsewhere: reads all of its blob. Idempotent; stores the layer if the blob is what it should be and
-    /// the archive in it has DiffID and size of `layer`, and else nothing of it.
+    /// Stores a layer from elsewhere. Reads the whole blob. Idempotent. Stores nothing if the blob
+    /// has another digest, or if the archive in it has another DiffID or size than `layer`.
     fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError>;
 
-    /// Verifies that the layers of `stack` (lowest first) can be unpacked, each above those below it. A layer that cannot
-    /// is removed.
+    /// Verifies that the layers of `stack` (lowest first) can be unpacked, each above those below
+    /// it. Removes a layer that cannot.
     fn prove(&self, stack: &[DiffId]) -> Result<(), StoreError>;
 
-    /// Makes an empty workspace above `stack` (lowest first); unpacks layers that are not unpacked yet.
+    /// Creates an empty workspace above `stack` (lowest first). Unpacks layers that are not
+    /// unpacked yet.
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError>;
 
-    /// Returns the layers and the config of a base that comes as layers; takes it in if it is not here.
+    /// Returns the layers and the config of a base that consists of layers. Imports it if the store
+    /// lacks it.
     fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError>;
 
-    /// Keeps a base that came from elsewhere, whose layers are in the store, as that which `source` defines. Fails unless config and
-    /// layers belong together, and unless they are the image that `source` names by its manifest.
+    /// Keeps a base from elsewhere, whose layers are in the store, as the base that `source`
+    /// defines. Fails if config and layers do not match, or if they are not the image whose
+    /// manifest `source` names.
     fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError>;
 
-    /// Begins to tell what changes below `root`, which is complete, from what is there now.
+    /// Records the state of the complete tree below `root`, to detect later changes.
     fn observe(&self, root: &Path) -> Result<Box<dyn ObservedTree>, StoreError>;
 
-    /// Returns a directory that is kept between builds and shared by them, for downloads of kind `name`
-    /// (`sources`). Nothing in it may be needed for a right result.
+    /// Returns a directory that builds share and keep, for downloads of kind `name` (`sources`).
+    /// Builds must give the same result without its content.
     fn cache(&self, name: &str) -> Result<PathBuf, StoreError>;
 }
 
-/// A place to make one layer in. Dropping it removes it; a crash leaves a directory that the next process removes.
+/// A directory in which one layer is built. Dropping it removes it. After a crash, the next process
+/// removes it.
 pub trait Workspace {
     /// Unpacked layers below, lowest first.
     fn lowers(&self) -> &[PathBuf];
 
-    /// Returns the layers below whose unpacked form had been changed by others. They were unpacked again.
+    /// Returns the lower layers whose unpacked form had been changed by others. They were unpacked
+    /// again.
     fn renewed(&self) -> &[DiffId];
 
-    /// Receives the changes: overlayfs' upper directory.
+    /// Returns overlayfs's upper directory, which receives the changes.
     fn upper(&self) -> &Path;
 
-    /// Overlayfs' work directory.
+    /// Returns overlayfs's work directory.
     fn work(&self) -> &Path;
 
-    /// Makes and returns a scratch directory of this name and mode beside the layer; it never gets into it.
+    /// Creates and returns a scratch directory of this name and mode beside the layer. It never
+    /// gets into the layer.
     fn scratch(&self, name: &str, mode: u32) -> Result<PathBuf, StoreError>;
 
-    /// Turns what is in [`Workspace::upper`] into a layer: normalizes it, drops what does not differ from below,
-    /// encodes, and keeps the unpacked form. `None` if nothing differs. The root must be closed before.
+    /// Turns the content of [`Workspace::upper`] into a layer: normalizes it, drops entries that
+    /// are the same below, encodes it, and keeps the unpacked form. Returns `None` if nothing
+    /// differs. The root must be closed before.
     fn commit(self: Box<Self>, commit: &Commit) -> Result<Option<Layer>, StoreError>;
 
-    /// Keeps what is in [`Workspace::upper`] as the state that a failed hook left, in place of the one that was kept before
-    /// for the same image. The root must be closed before.
+    /// Keeps the content of [`Workspace::upper`] as the state that a failed hook left. Replaces the
+    /// kept state of the same image. The root must be closed before.
     fn keep_failed(self: Box<Self>, failed: &FailedStep) -> Result<(), StoreError>;
 }
 
-/// A step that failed, and what it stands on.
+/// A step that failed, with the layers below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedStep {
     pub image: String,
-    /// The step's name.
     pub step: String,
-    /// The phase in which it failed: `install.d`.
+    /// For example `install.d`.
     pub phase: String,
     /// The hook or task that failed.
     pub task: String,
@@ -129,38 +134,34 @@ pub struct FailedStep {
 
 /// A tree in which hooks change files in place: a mounted disk.
 pub trait ObservedTree {
-    /// Gives everything that changed since the observation began the form that a layer would have: what the rules of
-    /// `commit` drop, empty or rewrite, and times. `below` is the tree as it was.
+    /// Normalizes everything that changed since the observation began: applies the rules and times
+    /// of `commit`, as for a layer. `below` is the tree before the changes.
     fn normalize(self: Box<Self>, below: &Path, commit: &Commit) -> Result<(), StoreError>;
 }
 
-/// How a layer is captured.
+/// The settings for capturing a layer.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// Latest modification time an entry may have, in seconds since 1970; later ones are clamped to it.
+    /// Latest modification time of an entry, in seconds since 1970. Later times are clamped to it.
     pub source_date_epoch: i64,
     pub rules: CaptureRules,
 }
 
-/// A store that cannot do what was asked.
+/// A failed operation on the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(transparent)]
     Io(#[from] IoError),
-    #[error("store `{}` has format {found}, this plywood knows formats up to {known}", path.display())]
-    Newer {
-        path: PathBuf,
-        found: u32,
-        /// Ours.
-        known: u32,
-    },
+    #[error("store `{}` has format {found}, but this plywood supports formats up to {known}", path.display())]
+    Newer { path: PathBuf, found: u32, known: u32 },
     #[error("`{}` is not a plywood store: {reason}", path.display())]
     NotAStore { path: PathBuf, reason: String },
-    /// Another user could put anything into the store that root would run or write to.
-    #[error("store `{}` {reason}, who could plant links and layers in it", path.display())]
+    /// Another user could write layers into the store, and root would run them or write through
+    /// their links.
+    #[error("store `{}` {reason}, who could insert links and layers into it", path.display())]
     NotOwn {
         path: PathBuf,
-        /// Whose it is: `belongs to user 1000`.
+        /// The owner or mode: `belongs to user 1000`.
         reason: String,
     },
     #[error("blob {digest} is missing in the store")]
@@ -170,39 +171,29 @@ pub enum StoreError {
     #[error("blob {expected} is damaged: its bytes have digest {found}")]
     Damaged { expected: Digest, found: Digest },
     #[error("`{}` has digest {found}, but the base is defined by {expected}", path.display())]
-    WrongBase {
-        path: PathBuf,
-        /// As the definition has it.
-        expected: Digest,
-        found: Digest,
-    },
-    #[error("layer {expected} is not what it should be: its archive has DiffID {found}")]
-    WrongLayer {
-        /// What it is said to be.
-        expected: DiffId,
-        found: DiffId,
-    },
-    #[error("store `{}` may only be read", path.display())]
+    WrongBase { path: PathBuf, expected: Digest, found: Digest },
+    #[error("layer {expected} is damaged: its archive has DiffID {found}")]
+    WrongLayer { expected: DiffId, found: DiffId },
+    #[error("store `{}` is open for reading only", path.display())]
     ReadOnly { path: PathBuf },
-    #[error("`{}` holds more than the {said} bytes that its record says", layer.display())]
+    #[error("`{}` holds more than the {said} bytes in its record", layer.display())]
     LargerThanSaid {
-        /// Where the layer comes from.
+        /// The layer's path, or its source.
         layer: PathBuf,
-        /// How large it is said to be.
         said: u64,
     },
-    /// A layer is larger than the store can take. Its blob may be small.
-    #[error("`{}` holds more than the {room} bytes that there is room for in `{}`", layer.display(), path.display())]
+    /// A layer is larger than the free space of the store. Its blob may be small.
+    #[error("`{}` holds more than the {room} bytes of free space in `{}`", layer.display(), path.display())]
     NoRoom {
-        /// The layer, or where it comes from.
+        /// The layer's path, or its source.
         layer: PathBuf,
-        /// How large it may be.
+        /// The largest size that fits.
         room: u64,
         path: PathBuf,
     },
     #[error("base image {digest} is not in the store `{}`", path.display())]
     NoBase {
-        /// Of its manifest.
+        /// The digest of its manifest.
         digest: Digest,
         path: PathBuf,
     },

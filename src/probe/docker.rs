@@ -5,10 +5,12 @@ use std::time::Duration;
 use crate::exec::Run;
 use crate::host::Trial;
 
-/// A local engine answers in milliseconds. The limit ends the attempt to reach one on another host, which may be down.
+/// A local engine answers in milliseconds. The limit stops waiting for an engine on another host,
+/// which may be down.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Asks the engine for its version through the client, which finds it by the caller's variables and contexts.
+/// Asks the engine for its version through the client, which finds the engine by the caller's
+/// variables and contexts.
 pub fn docker_engine() -> Trial {
     let ask = Run::named("docker").args(["version", "--format", "{{.Server.Version}}"]).inherit_environment();
     let reason = match ask.ask(b"", LIMIT) {

@@ -1,4 +1,4 @@
-//! KVM, tried with a guest of 125 bytes that enters 64-bit mode, as every kernel does, and counts.
+//! Tries KVM with a guest of 125 bytes that enters 64-bit mode, as every kernel does, and counts.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,12 +10,12 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use crate::exec::{Ending, ExecError, Program, Run};
 use crate::host::{KvmTrial, QEMU_SYSTEM};
 
-/// How long the guest may take. It needs a tenth of a second, and QEMU itself some more.
+/// The time limit of the guest. It needs a tenth of a second, and QEMU itself some more.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// The size of the guest's firmware: what lies below 1 MiB in a PC.
+/// The size of the guest's firmware: the region below 1 MiB of a PC.
 const ROM_BYTES: usize = 64 << 10;
-/// Where a processor starts: `f000:fff0`.
+/// The address at which a processor starts: `f000:fff0`.
 const RESET: usize = 0xfff0;
 /// `ljmp $0xf000, $0`.
 const JUMP: [u8; 5] = [0xea, 0x00, 0x00, 0x00, 0xf0];
@@ -47,11 +47,11 @@ const GUEST: [u8; 125] = [
     0xf4, 0x00, 0xb0, 0x2a, 0xee, 0xf4, 0xeb, 0xfd, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     0x00, 0x00, 0x00, 0x00, 0x00, 0x9a, 0x20, 0x00, 0x0f, 0x00, 0x68, 0x00, 0x0f,
 ];
-/// The exit status that QEMU's device `isa-debug-exit` makes of 42.
+/// The exit status of QEMU's device `isa-debug-exit` for the value 42.
 const STATUS: i32 = 42 << 1 | 1;
 
-/// Runs a guest under KVM. In some virtual machines `/dev/kvm` can be opened, but no guest runs under it, or only the guest's
-/// 16-bit start does.
+/// Runs a guest under KVM. In some virtual machines `/dev/kvm` can be opened, but no guest runs
+/// under it, or only the guest's 16-bit start does.
 pub fn kvm() -> KvmTrial {
     match File::options().read(true).write(true).open("/dev/kvm") {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return KvmTrial::NoAccess,
@@ -74,7 +74,8 @@ pub fn run_guest(accelerator: &str) -> Result<KvmTrial, ExecError> {
         Ok(rom) => rom,
         Err(error) => return Ok(KvmTrial::Fails(error.to_string())),
     };
-    // QEMU opens its firmware by a path: this one needs no temporary file that a kill would leave behind.
+    // QEMU opens its firmware by path. This path needs no temporary file that a kill would leave
+    // behind.
     let firmware = format!("/proc/{}/fd/{}", std::process::id(), rom.as_raw_fd());
     let machine = format!("pc,accel={accelerator}");
     let qemu = Run::new(program)

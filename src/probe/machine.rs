@@ -1,4 +1,4 @@
-//! The kernel, this process' rights, and programs.
+//! The kernel, this process's rights, and programs.
 
 use std::fs;
 use std::io;
@@ -16,11 +16,11 @@ pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// Reads what this process may do, and whether it is in a container.
+/// Reads the rights of this process, and whether it is in a container.
 pub fn rights() -> Rights {
-    // A file that cannot be read counts as empty: the trials that follow decide.
+    // An unreadable file counts as empty: the following trials decide.
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    // A container's pid 1 has the variable also where `sudo` or `env -i` took it from this process.
+    // A container's pid 1 has the variable also if `sudo` or `env -i` removed it from this process.
     let of_first = fs::read("/proc/1/environ").unwrap_or_default();
     let of_first = String::from_utf8_lossy(&of_first).into_owned();
     let of_first = of_first.split('\0').find_map(|entry| entry.strip_prefix("container=")).map(str::to_owned);
@@ -36,7 +36,7 @@ pub fn rights() -> Rights {
     Rights::read(uid, &read("/proc/self/status"), &read("/proc/self/uid_map"), container)
 }
 
-/// Makes the namespaces of a sandbox, in a thread that ends at once and takes them along.
+/// Creates the namespaces of a sandbox, in a thread that ends at once and releases them.
 pub fn namespaces() -> Trial {
     const EACH: [(UnshareFlags, &str); 5] = [
         (UnshareFlags::NEWNS, "make a mount namespace"),
@@ -45,7 +45,7 @@ pub fn namespaces() -> Trial {
         (UnshareFlags::NEWIPC, "make an ipc namespace"),
         (UnshareFlags::NEWNET, "make a network namespace"),
     ];
-    // Unsharing changes the namespaces of the thread that calls it: plywood's own mounts are in the caller's.
+    // Unsharing affects the calling thread only, so plywood's own mounts in the other threads stay.
     let trial = thread::spawn(|| {
         // SAFETY: only namespaces are unshared, in a thread that does nothing else afterwards.
         let unshare = |flags| unsafe { rustix::thread::unshare_unsafe(flags) };
@@ -55,18 +55,20 @@ pub fn namespaces() -> Trial {
     trial.join().expect("making namespaces does not panic")
 }
 
-/// Returns true if a program is in `PATH` or root's directories, or is a file at its absolute path.
+/// Returns true if a program is in `PATH` or root's directories, or if the file at its absolute
+/// path exists.
 pub fn is_installed(tool: &Tool) -> bool {
     exec::find(tool.name).is_some()
 }
 
-/// Returns the program that installs this host's packages.
+/// Returns the installer of this host's packages.
 pub fn installer() -> Installer {
     let texts = ["/etc/os-release", "/usr/lib/os-release"].map(fs::read_to_string);
     Installer::of(&texts.into_iter().flatten().next().unwrap_or_default())
 }
 
-/// Returns the command that mounts `/proc` or `/dev`, on which every plywood command relies, if one of them is missing.
+/// Returns the command that mounts `/proc` or `/dev`, if one of them is missing. Every plywood
+/// command needs them.
 pub fn missing_place() -> Option<&'static str> {
     let is_device = fs::metadata("/dev/null").is_ok_and(|null| null.file_type().is_char_device());
     match (Path::new("/proc/self").exists(), is_device) {

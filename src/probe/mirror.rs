@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use super::machine::try_action;
 use crate::host::{Endpoint, Trial};
 
-/// How long a mirror has to take a connection, its name's look-up included.
+/// The time limit of a connection to a mirror, including the lookup of its name.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Connects to a mirror, or to the proxy before it.
+/// Connects to a mirror, or to its proxy.
 pub fn mirror(endpoint: &Endpoint) -> Trial {
     let place = endpoint.clone();
     let (sender, receiver) = channel();
-    // The resolver of the system has no time limit of ours: the thread is left behind, and ends with the process at the latest.
+    // The system's resolver has no time limit of its own. After the limit the thread is abandoned,
+    // and ends with the process at the latest.
     thread::spawn(move || sender.send(connect(&place)));
     let Endpoint { host, port } = endpoint;
     try_action(format!("connect to {host}:{port}"), || {

@@ -1,7 +1,7 @@
-//! Reads and tries what the host has, as facts for the checks of [`crate::host`].
+//! Reads and tries the features of the host, as facts for the checks of [`crate::host`].
 //!
-//! Each function is thin: it asks the kernel, a program or the network once and judges nothing. Nothing that is tried
-//! here outlives the trial.
+//! Each function is thin: it asks the kernel, a program or the network once, and judges nothing. No
+//! trial leaves anything behind.
 
 mod docker;
 mod kvm;

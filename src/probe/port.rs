@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
-/// Returns a port of the loopback interface that nothing listens on.
+/// Returns a free TCP port of the loopback interface.
 ///
 /// # Errors
 /// If the host has none.

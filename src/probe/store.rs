@@ -10,14 +10,15 @@ use rustix::fs::{CWD, FileType, Mode, StatVfsMountFlags, XattrFlags, mknodat, st
 use super::machine::try_action;
 use crate::host::{FileSystem, StoreFacts, Trial};
 
-/// Measures the store at `path`, and tries in its empty directory `scratch` what unpacking a layer does. Without root only
-/// writing is tried: an ordinary user unpacks nothing.
+/// Measures the store at `path`, and tries the operations of unpacking a layer in its empty
+/// directory `scratch`. Without root, only writing is tried, because an ordinary user unpacks
+/// nothing.
 ///
 /// # Errors
-/// If the file system cannot be asked.
+/// If the file system cannot be examined.
 pub fn store(path: &Path, scratch: &Path, is_root: bool) -> io::Result<StoreFacts> {
     let (kind, room) = (statfs(path)?, statvfs(path)?);
-    // Btrfs makes inodes as they are needed, and reports 0 of 0.
+    // Btrfs creates inodes on demand, and reports 0 of 0.
     let free_inodes = (room.f_files > 0).then_some(room.f_favail);
     Ok(StoreFacts {
         path: path.display().to_string(),
@@ -31,10 +32,11 @@ pub fn store(path: &Path, scratch: &Path, is_root: bool) -> io::Result<StoreFact
     })
 }
 
-/// Checks that hooks on the build host can run: they are executed from the store, and get its path as text.
+/// Checks that hooks on the build host can run: they are executed from the store, and get its path
+/// as text.
 fn run_jobs(path: &Path, flags: StatVfsMountFlags) -> Trial {
-    // The flags are asked: running a file from there would need a program, and start one for each
-    // command.
+    // Reading the mount flags is cheaper than running a file from there, which would need a program
+    // and start a process for each command.
     let refused = |reason: &str| Err(io::Error::other(reason));
     let execute = try_action("execute hooks", || match flags.contains(StatVfsMountFlags::NOEXEC) {
         true => refused("it is mounted `noexec`"),
@@ -52,7 +54,7 @@ fn run_jobs(path: &Path, flags: StatVfsMountFlags) -> Trial {
 fn unpack(scratch: &Path, is_root: bool) -> Trial {
     let (file, link, device) = (scratch.join("file"), scratch.join("link"), scratch.join("device"));
     let write = try_action("write a file", || fs::write(&file, b"plywood"));
-    // Without root each of these fails, which says nothing about the file system.
+    // Without root each of these fails, whatever the file system supports.
     if !is_root || write != Trial::Works {
         return write;
     }
@@ -60,7 +62,7 @@ fn unpack(scratch: &Path, is_root: bool) -> Trial {
         ("give a file to another user", &|| chown(&file, Some(1), Some(1))),
         ("make a symlink", &|| symlink("file", &link)),
         ("make a hard link", &|| fs::hard_link(&file, scratch.join("second"))),
-        // Removals in layers and opaque directories are marked so.
+        // Layers use such devices for removals, and this attribute for opaque directories.
         ("make a device that marks a removal", &|| {
             Ok(mknodat(CWD, &device, FileType::CharacterDevice, Mode::empty(), 0)?)
         }),

@@ -49,6 +49,6 @@ mod tests {
         let room = Room { store: "store".into(), bytes: 1_000_000 };
         room.admit(Path::new("a@b"), 1_000_000).unwrap();
         let error = room.admit(Path::new("a@b"), 1_000_001).unwrap_err().to_string();
-        assert_eq!(error, "`a@b` holds more than the 1000000 bytes that there is room for in `store`");
+        assert_eq!(error, "`a@b` holds more than the 1000000 bytes of free space in `store`");
     }
 }

@@ -109,7 +109,7 @@ fn a_collection_that_cannot_keep_to_its_limit_fails_and_names_the_images() {
     let run = project.run(&["store", "gc", "--max-size", "1K"]);
     assert_eq!(run.status, Some(1));
     assert!(run.stdout.contains("removed 0 records"), "{}", run.stdout);
-    assert!(run.stderr.contains("which a collection keeps, take more than 1.0 kB: `base/"), "{}", run.stderr);
+    assert!(run.stderr.contains("the limit of 1.0 kB is less than the size of imported and pulled images, which `store gc` keeps: `base/"), "{}", run.stderr);
     assert!(run.stderr.contains("plywood store rm NAME"), "{}", run.stderr);
 }
 

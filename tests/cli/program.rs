@@ -237,7 +237,7 @@ fn a_variable_chooses_what_is_traced_and_a_wrong_one_is_refused() {
     assert_eq!(run("plywood::registry=trace"), (Some(0), String::new()));
     let (status, said) = run("registry=trace");
     assert_eq!(status, Some(1));
-    let expected = "error: cannot use PLYWOOD_LOG=`registry=trace`: `registry` is neither a level nor one of plywood's modules\n\n\
+    let expected = "error: cannot use PLYWOOD_LOG=`registry=trace`: `registry` is neither a level nor a module of plywood\n\n\
         hint: name a level, or modules with levels: PLYWOOD_LOG=debug, PLYWOOD_LOG=plywood::registry=trace\n";
     assert_eq!(said, expected);
 }

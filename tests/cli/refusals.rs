@@ -231,7 +231,7 @@ fn a_store_that_is_none_or_too_new_is_refused() {
                 std::fs::write(project.store().join("plywood-store"), r#"{"format":99}"#).unwrap();
             },
             &["store", "list"],
-            "error: store `DIR/store` has format 99, this plywood knows formats up to 1\n\n\
+            "error: store `DIR/store` has format 99, but this plywood supports formats up to 1\n\n\
              hint: choose another with `--store DIR`",
         ),
         (

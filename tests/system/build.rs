@@ -333,7 +333,7 @@ fn a_base_that_is_absent_or_not_what_its_definition_says_is_refused() {
     let run = project.refused(&[]);
     let expected = format!(
         "error: `DIR/project/layers/x.tar` has digest {empty}, but the base is defined by sha256:{digest}\n\n\
-         hint: get the file that was meant, or write `digest = \"{empty}\"` into the base's definition\n"
+         hint: get the file with the expected digest, or write `digest = \"{empty}\"` into the base's definition\n"
     );
     assert!(run.stderr.ends_with(&expected), "{}", run.stderr);
 }

@@ -74,6 +74,6 @@ fn a_shell_shows_what_one_hook_finds() {
     assert_eq!((host.status, host.stdout.as_str()), (Some(1), "tiny\n"), "{}", host.stderr);
     let unknown = at("web:install.d/70-third", "true");
     assert_eq!(unknown.status, Some(1));
-    let known = "hint: its hooks and tasks are extra-data.d/40-data, install.d/50-first, install.d/60-second";
+    let known = "hint: its hooks and tasks: extra-data.d/40-data, install.d/50-first, install.d/60-second";
     assert!(unknown.stderr.contains(known), "{}", unknown.stderr);
 }

@@ -181,7 +181,7 @@ fn a_store_that_hooks_cannot_be_run_from_is_refused_before_anything_runs() {
         let build = build_after(&project, &script);
         let message = text(&build.stderr);
         assert_eq!(build.status.code(), Some(1), "{message}");
-        assert!(message.starts_with("error: nothing can be built in the store"), "{message}");
+        assert!(message.starts_with("error: cannot build in the store"), "{message}");
         assert!(message.contains(reason), "{message}");
     }
 }
@@ -196,7 +196,7 @@ fn what_only_disks_need_stops_only_disks() {
     let disk = run_in(&project, &words, &["build", "-f", "raw"]);
     let message = text(&disk.stderr);
     assert_eq!(disk.status.code(), Some(1));
-    assert!(message.starts_with("error: no disk can be made, only containers and archives: "), "{message}");
+    assert!(message.starts_with("error: only containers and archives can be built, no disks: "), "{message}");
     let (status, document) = doctor_in(&project, &words);
     assert_eq!(status, Some(0), "{document:#}");
     assert_eq!(finding(&document, "loop devices")["standing"], "limited");
@@ -258,7 +258,7 @@ fn a_file_in_the_place_of_a_directory_of_the_store_is_named_with_what_to_do() {
         let run = project.run(&["plan"]);
         let expected = format!(
             "error: cannot create directory `DIR/store/{name}`\n  Caused by: {cause}\n\n\
-             hint: something else has the name of a directory of the store: rm DIR/store/{name}\n"
+             hint: another file is in the place of a directory of the store: rm DIR/store/{name}\n"
         );
         assert_eq!((run.status, run.stderr), (Some(1), expected));
         fs::remove_file(&path).unwrap();
@@ -272,7 +272,7 @@ fn a_missing_program_is_named_with_its_package_and_what_needs_it() {
     let without = without("/usr/bin/mmdebstrap");
     let words: Vec<_> = without.iter().map(String::as_str).chain(["sh"]).collect();
     let build = run_in(&project, &words, &["build"]);
-    let expected = "error: program `mmdebstrap` is needed and not installed (for bases that are bootstrapped: \
+    let expected = "error: program `mmdebstrap` is not installed (needed for bases that are bootstrapped: \
                     Debian, Ubuntu)\n\nhint: apt-get install mmdebstrap\n";
     assert_eq!((build.status.code(), text(&build.stderr).as_str()), (Some(1), expected));
 }

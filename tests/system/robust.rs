@@ -221,7 +221,7 @@ fn a_store_on_a_read_only_disk_says_so() {
     let run = project.refused(&[]);
     assert!(run.stderr.contains("Caused by: Read-only file system"), "{}", run.stderr);
     assert!(
-        run.stderr.contains("hint: choose a store that can be written with `--store DIR`"),
+        run.stderr.contains("hint: choose a writable store with `--store DIR`"),
         "{}",
         run.stderr
     );
@@ -329,7 +329,7 @@ fn whoever_may_read_a_store_can_look_into_it() {
     };
     let before = state();
     let warning =
-        "warning: store `DIR/store` may only be read: steps that saw a secret are not found in it\n";
+        "warning: store `DIR/store` is open for reading only: steps that used secrets are not found in it\n";
     let look = |words: &[&str]| {
         let run = nobody.run(&store, words);
         assert_eq!(run.stderr.matches(warning).count(), 1, "{words:?}: {}", run.stderr);

@@ -451,7 +451,7 @@ fn no_collection_takes_anything_from_a_build_that_runs() {
     let collect = || {
         let gc = busy.run(&["store", "gc", "--older-than", "0", "--max-size", "1"]);
         // The base, which was imported, does not fit; while the build runs, what it holds does not either.
-        let is_base_alone = gc.stderr.contains("imported and pulled images, which a collection keeps");
+        let is_base_alone = gc.stderr.contains("size of imported and pulled images, which `store gc` keeps");
         assert!(gc.status == Some(0) || is_base_alone, "{}", gc.stderr);
     };
     let age = || {

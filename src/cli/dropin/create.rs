@@ -14,11 +14,11 @@ use crate::exec::ExecError;
 use crate::load::ShellError;
 use crate::port::Exit;
 
-/// Carries out one call; returns its exit status.
+/// Runs one call; returns its exit status.
 pub(super) fn run(call: &Call<'_>) -> u8 {
     match Invocation::parse(&call.words) {
         Ok(Invocation::Help) => shown(&help(call.command)),
-        // This line alone, as diskimage-builder prints it: callers compare versions.
+        // Only this line, as diskimage-builder prints it: callers compare versions.
         Ok(Invocation::Version) => shown(UPSTREAM_VERSION),
         Ok(Invocation::Build(arguments)) => return build(call, &arguments),
         Err(error) => {
@@ -29,20 +29,20 @@ pub(super) fn run(call: &Call<'_>) -> u8 {
     0
 }
 
-/// Writes to standard output, which may be closed: that ends no build.
+/// Writes to standard output. Ignores errors: a closed standard output does not stop a build.
 fn shown(text: &str) {
     let _ = line(format_args!("{}", text.trim_end()));
 }
 
 fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
-    // Without elements the call only ends with an error, which does not need root.
+    // A call without elements ends with an error, for which it does not need root.
     if !rustix::process::geteuid().is_root() && !arguments.elements.is_empty() {
         return run_as_root(call).unwrap_or_else(|failure| {
             tell(&report::render(&failure, PLYWOOD));
             1
         });
     }
-    // sudo cannot pass SIGKILL on, so this process watches the one that called sudo.
+    // sudo cannot forward SIGKILL, so this process watches the process that called sudo.
     end_with_caller(&call.environment);
     let environment = environment(call, arguments);
     let settings = LogSettings::new(arguments.log_file.as_deref(), &environment);
@@ -66,14 +66,15 @@ fn build(call: &Call<'_>, arguments: &Arguments) -> u8 {
         Err(failure) => {
             log.say(&told(&failure));
             if let Some(Exit::OverLimit(limit)) = exit_of(&failure) {
-                log.say(&format!("hint: if it needs more: raise {}", variable_of(limit)));
+                log.say(&format!("hint: to allow more: raise {}", variable_of(limit)));
             }
             status_of(&failure)
         }
     }
 }
 
-/// Returns the variables that the build starts from: none for hooks, if that is asked for.
+/// Returns the variables that the build starts from; almost none if the caller asked for a clear
+/// environment.
 fn environment(call: &Call<'_>, arguments: &Arguments) -> Environment {
     let clears = arguments.clear || call.environment.get("CLEAR_ENV").is_some_and(|value| value == "1");
     if !clears {
@@ -82,19 +83,19 @@ fn environment(call: &Call<'_>, arguments: &Arguments) -> Environment {
     shown(
         "Clearing the environment.\n(note this will prevent much of the local-config element from working)",
     );
-    // plywood finds elements by it, as diskimage-builder does; hooks do not see it.
+    // plywood uses it to find elements, as diskimage-builder does; hooks do not see it.
     let kept = call.environment.get_key_value("VIRTUAL_ENV");
     kept.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Returns how the hook or task ended that made the build fail, if one did.
+/// Returns the exit of the hook or task that made the build fail, if any.
 fn exit_of(failure: &Failure) -> Option<Exit> {
     let exit = |error: &(dyn Error + 'static)| error.downcast_ref::<BuildError>().and_then(BuildError::exit);
     report::causes_from(failure.as_ref()).find_map(exit)
 }
 
-/// Returns the status of a fragment of `environment.d` that failed. Fragments are sourced on the host before there is a plan,
-/// and may refuse the image as hooks do.
+/// Returns the status of a fragment of `environment.d` that failed. Fragments are sourced on the
+/// host before planning, and may refuse the image as hooks do.
 fn status_of_fragment(failure: &Failure) -> Option<i32> {
     let status = |error: &(dyn Error + 'static)| match error.downcast_ref() {
         Some(ShellError::Fragment { exit, .. } | ShellError::Environment(ExecError::Failed { exit, .. })) => {
@@ -105,9 +106,9 @@ fn status_of_fragment(failure: &Failure) -> Option<i32> {
     report::causes_from(failure.as_ref()).find_map(status)
 }
 
-/// Returns the status of the hook that failed; 1 for everything else.
+/// Returns the status of the hook that failed; 1 for all other failures.
 fn status_of(failure: &Failure) -> u8 {
     let status = exit_of(failure).map(Exit::shell_status).or_else(|| status_of_fragment(failure));
-    // Callers take 0 for success.
+    // Callers treat 0 as success.
     status.and_then(|status| u8::try_from(status).ok()).filter(|status| *status != 0).unwrap_or(1)
 }

@@ -1,4 +1,4 @@
-//! `diskimage-builder`: the images of YAML files, one after the other.
+//! `diskimage-builder`: builds the images of YAML files, one after the other.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,9 @@ use crate::dropin::{ImageCommand, definition_help, parse_definition};
 
 /// Build the images that YAML files define
 ///
-/// A file is a list of image definitions. Definitions of one imagename are one image: lists are appended, maps updated, other
-/// values replaced; a definition without imagename belongs to the one before it.
+/// A file is a list of image definitions. Definitions with the same imagename describe one image:
+/// lists are appended, maps are merged, other values are replaced. A definition without imagename
+/// continues the one before it.
 #[derive(Debug, Parser)]
 #[command(name = "diskimage-builder", infer_long_args = true, after_long_help = definition_help())]
 struct Arguments {
@@ -27,7 +28,7 @@ struct Arguments {
     stop_on_failure: bool,
 }
 
-/// Builds all images; the exit status is that of the last one that failed.
+/// Builds all images; the exit status is that of the last image that failed.
 pub(super) fn run(call: &Call<'_>) -> u8 {
     let words = [call.command.name().to_owned()].into_iter().chain(call.words.iter().cloned());
     let arguments = Arguments::parse_from(words);

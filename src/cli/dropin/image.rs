@@ -1,4 +1,5 @@
-//! A call as an image: the same plan, layers and outputs as `plywood build`, of a definition that is in no file.
+//! Builds a call as an image: the same plan, layers and outputs as `plywood build`, without a file
+//! of definitions.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -26,7 +27,7 @@ use crate::load;
 use crate::plan::PlanError;
 use crate::port::Exit;
 
-/// Builds the image that a call asks for, and writes its outputs.
+/// Builds the image of a call, and writes its outputs.
 pub(super) fn build(
     call: &Call<'_>,
     arguments: &Arguments,
@@ -46,7 +47,7 @@ pub(super) fn build(
     }
 }
 
-/// An image that a call asks for.
+/// The image of a call.
 struct Image<'a> {
     call: &'a Call<'a>,
     session: Session<'a>,
@@ -58,9 +59,9 @@ struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// Returns the order of hooks, if it is fixed.
+    /// Returns the order of hooks if it is fixed.
     fn order(&self) -> Option<HookOrder> {
-        // A ramdisk is made of what all elements have left.
+        // A ramdisk is packed from files that all elements leave in one phase.
         let is_ramdisk = self.request.command == Command::RamdiskImageCreate;
         match self.settings.order {
             _ if is_ramdisk => Some(HookOrder::Phase),
@@ -101,7 +102,7 @@ impl Image<'_> {
         engine::build(&self.session, &self.project, vec![wanted], &options, log)
     }
 
-    /// Builds in phase order if the order may be the reason that element order failed.
+    /// Builds in phase order if element order may be the reason of the failure.
     fn build_again(&self, failure: Failure) -> Result<(), Failure> {
         // With break points, the caller's commands would run a second time.
         if self.request.breaks.any() || !depends_on_order(failure.as_ref()) {
@@ -113,31 +114,32 @@ impl Image<'_> {
     }
 }
 
-/// Elements may rely on hooks of others that they do not depend on: in phase order, all packages are there before the first
-/// hook of post-install.d.
-const PHASE_ORDER: &str = "Building again in phase order, as the element may rely on others that come after it \
+/// Hooks may rely on hooks of elements that their element does not depend on. In phase order, all
+/// packages are installed before the first hook of post-install.d.
+const PHASE_ORDER: &str = "Building again in phase order, because the element may rely on elements that come after it \
                            (PLYWOOD_ORDER=phase saves the first attempt, PLYWOOD_ORDER=element the second)";
 
-/// Returns true if a failed build may succeed in phase order: if the elements have no element order, or if the step of one
-/// element failed.
+/// Returns true if a failed build may succeed in phase order: if the elements cannot be built in
+/// element order, or if the step of an element failed.
 fn depends_on_order(failure: &(dyn Error + 'static)) -> bool {
     let unordered = matches!(failure.downcast_ref(), Some(PlanError::NeedsPhaseOrder { .. }))
         || matches!(failure.downcast_ref(), Some(ResolveError::Cycle(_)));
     let error = failure.downcast_ref::<BuildError>();
     let own_step = error.and_then(BuildError::step).is_some_and(|step| !step.contains(':'));
-    // A hook that exceeds a limit exceeds it in every order.
+    // A hook that exceeds a limit exceeds it in each order.
     let over_limit = matches!(error.and_then(BuildError::exit), Some(Exit::OverLimit(_)));
     unordered || (own_step && !over_limit) || failure.source().is_some_and(depends_on_order)
 }
 
-/// Returns the outputs to write: no disk if elements write the image themselves.
+/// Returns the outputs to write. There is no disk if elements write the image themselves.
 fn outputs(request: &BuildRequest, elements: &[&str]) -> Vec<OutputType> {
     let without_disk = request.is_without_disk(elements.iter().copied());
     let wanted = |output: &&OutputType| !without_disk || (!output.is_disk() && !output.has_checksums());
     request.types.iter().filter(wanted).cloned().collect()
 }
 
-/// Returns how packages may be fetched: with `--offline`, indices are not refreshed, and hooks keep the network.
+/// Returns the use of the network. With `--offline`, package indices are not refreshed, and hooks
+/// keep the network.
 fn reach(definition: &ImageDefinition) -> Reach {
     match definition.env.get("DIB_OFFLINE").map(String::as_str) {
         None | Some("") => Reach::Online,
@@ -145,7 +147,7 @@ fn reach(definition: &ImageDefinition) -> Reach {
     }
 }
 
-/// Returns the project that a call stands for, as if a `plywood.toml` described it.
+/// Returns a project for a call, as if a `plywood.toml` described it.
 fn project(
     session: &Session<'_>,
     request: &BuildRequest,
@@ -169,10 +171,11 @@ fn project(
         layer_path: Vec::new(),
         architecture: request.architecture,
         disk_rules: DiskRules::Upstream,
-        // The image's own `DIB_OFFLINE` says it.
+        // The image's own `DIB_OFFLINE` decides.
         offline: false,
         environment: session.environment.clone(),
-        // A path in the image's name starts here, and is found by `IMAGE_NAME`.
+        // The image's name may have a relative path, which starts here. Hooks find it in
+        // `IMAGE_NAME`.
         output: std::env::current_dir()?,
     })
 }

@@ -1,4 +1,4 @@
-//! `element-info`: the elements that an image would have.
+//! `element-info`: shows the elements of an image.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::element::{Catalog, ElementName, HookOrder, resolve};
 use crate::engine::upstream_element_path;
 use crate::load;
 
-/// Display the elements that given ones depend on, themselves included
+/// Show the given elements and the elements that they depend on
 #[derive(Debug, Parser)]
 #[command(name = "element-info", infer_long_args = true)]
 struct Arguments {
@@ -47,8 +47,8 @@ fn text(arguments: &Arguments, environment: &Environment) -> Result<String, Fail
     })
 }
 
-/// Returns an element that is requested twice and provides something. diskimage-builder refuses it: it would be provided
-/// twice.
+/// Returns an element that is requested twice and provides a name. diskimage-builder refuses it,
+/// because the name would be provided twice.
 fn twice<'a>(catalog: &Catalog, requested: &'a [ElementName]) -> Option<&'a ElementName> {
     let provides =
         |name: &ElementName| catalog.get(name.as_str()).is_some_and(|element| !element.provides.is_empty());
@@ -56,18 +56,18 @@ fn twice<'a>(catalog: &Catalog, requested: &'a [ElementName]) -> Option<&'a Elem
     places.find(|(place, name)| requested[..*place].contains(name) && provides(name)).map(|(_, name)| name)
 }
 
-/// Returns the elements and where they are: also those whose work plywood does, as far as they are there.
+/// Returns the elements and their directories, including providers that exist as elements.
 fn places(catalog: &Catalog, requested: &[ElementName]) -> Result<Vec<(String, PathBuf)>, Failure> {
     if let Some(name) = twice(catalog, requested) {
         return Err(Message::with_hint(
-            format!("element `{name}` is named twice, and provides something: it would be provided twice"),
-            format!("name `{name}` once"),
+            format!("element `{name}` is listed twice, and would provide the same name twice"),
+            format!("list `{name}` once"),
         ));
     }
-    // Phases do not mind elements that depend on each other in a circle.
+    // Phase order allows circular dependencies.
     let resolution = resolve(catalog, requested, None, HookOrder::Phase)?;
     let elements = resolution.elements.iter().map(|element| element.name.as_str());
-    // Some of them have hooks beside what plywood does, and are elements, too.
+    // Some providers have hooks besides the work that plywood does, and are elements too.
     let native = resolution.native.iter().map(|provider| provider.name());
     let native = native.filter(|name| elements.clone().all(|element| element != *name));
     let all = elements.clone().chain(native).filter_map(|name| catalog.get(name));

@@ -23,7 +23,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the file, to be continued, if there is to be one; it is the owner's. What is secret in `environment` is not shown.
+    /// Opens the log file, if any, for appending, and gives it to the owner. Redacts the secrets in
+    /// `environment`.
     pub(super) fn open(
         settings: LogSettings,
         owner: Option<Owner>,
@@ -45,7 +46,8 @@ impl Log {
 
     fn line(&self, line: &str) {
         let line_with_time = stamped(Timestamp::now(), line);
-        // The reader may have closed standard output, and the disk may be full. The build goes on.
+        // Ignore errors: the reader may have closed standard output, or the disk may be full. The
+        // build continues.
         if self.settings.on_stdout {
             let shown = if self.settings.timestamps { &line_with_time } else { line };
             let mut stdout = io::stdout().lock();
@@ -60,8 +62,8 @@ impl Log {
 impl Events for Log {
     fn emit(&self, event: Event<'_>) {
         let lines = self.narrator.lock().unwrap_or_else(|held| held.into_inner()).lines(&event);
-        // The output of hooks passes unchanged, as with diskimage-builder. Other lines may hold
-        // names from registries and archives, which could command the terminal.
+        // Output of hooks passes unchanged, as with diskimage-builder. Other lines may contain
+        // names from registries and archives, and with them control sequences for the terminal.
         let is_output = matches!(event, Event::TaskOutput { .. });
         let text = |line: &String| if is_output { line.clone() } else { shown(line) };
         lines.iter().filter(|line| is_shown(line)).for_each(|line| self.line(&text(line)));

@@ -1,7 +1,8 @@
 //! diskimage-builder's commands: the same program under other names.
 //!
-//! Each is called by the program's own name (a symlink), or as the first word: `plywood disk-image-create …`.
-//! Exit status: 0, or that of the hook that failed, or 1; what `diskimage-builder` and `element-info` cannot read is 2.
+//! Each command is called by the program's own name (a symlink), or as the first argument:
+//! `plywood disk-image-create …`. The exit status is 0, that of the hook that failed, or 1; 2 if
+//! `diskimage-builder` or `element-info` cannot parse its arguments.
 
 mod create;
 mod definition;
@@ -25,14 +26,15 @@ use crate::engine::Process;
 
 pub(super) use test::{Verdict, tests_of};
 
-/// The version of diskimage-builder whose contract is kept.
+/// The version of diskimage-builder whose behavior the commands follow.
 const UPSTREAM_VERSION: &str = "3.43.0";
 
 /// The program's name in hints.
 const PLYWOOD: &str = "plywood";
 
-/// Returns the text for an error: its chain of causes, then what the caller of such a command can do. Hints of plywood's own
-/// commands name commands on a project and tables of `plywood.toml`, which callers of diskimage-builder do not have.
+/// Returns the text for an error: its chain of causes, then a hint for the caller of such a
+/// command. The hints of plywood's own commands refer to a project and tables of `plywood.toml`,
+/// which callers of diskimage-builder do not have.
 fn told(failure: &Failure) -> String {
     let hint = causes_from(failure.as_ref()).find_map(|error| {
         let own = error.downcast_ref::<Message>().and_then(|message| message.hint(PLYWOOD));
@@ -41,7 +43,7 @@ fn told(failure: &Failure) -> String {
     chain(failure) + &hint.map(|hint| format!("hint: {}\n", shown(&hint))).unwrap_or_default()
 }
 
-/// Returns what to do about an element that is not found.
+/// Returns a hint for an element that is not found.
 fn missing_element(error: &ResolveError) -> Option<String> {
     match error {
         ResolveError::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
@@ -64,13 +66,14 @@ struct Call<'a> {
     process: &'a Process,
 }
 
-/// Returns the command that these arguments of the process (its name first) call, and the command's own words.
+/// Returns the command that the process's arguments (program name first) call, and the command's
+/// own arguments.
 pub(super) fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<(Command, Vec<String>)> {
     let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).peekable();
     let program = words.next()?;
     let named = |name: &String| Command::ALL.into_iter().find(|command| command.name() == name);
-    // The word wins over the name: through sudo, this program runs under the name that it was
-    // called by first, which need not be that of the command.
+    // The first argument wins over the name: under sudo, the program keeps the name of its first
+    // call, which may belong to another command.
     let command = match words.peek().and_then(named) {
         Some(command) => words.next().map(|_| command),
         None => Command::of_program(&program),

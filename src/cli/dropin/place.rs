@@ -1,4 +1,5 @@
-//! Where files of a build go: they get diskimage-builder's names, and the caller owns them.
+//! Directories and names of outputs: outputs get diskimage-builder's names, and the caller owns
+//! them.
 
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +21,7 @@ use crate::engine::{Destination, MemberNames, Place, Places, Surroundings, canno
 pub(super) struct CallersPlaces<'a> {
     request: &'a BuildRequest,
     owner: Option<Owner>,
-    /// Opened once: it stays the same directory if another user exchanges what has its name.
+    /// Opened once. It stays the same directory if another user replaces its name.
     beside: OnceCell<Rc<Beside<'a>>>,
 }
 
@@ -64,20 +65,21 @@ impl Places for CallersPlaces<'_> {
     }
 }
 
-/// Returns the directory that the image's name leads to.
+/// Returns the directory part of the image's name.
 fn outputs_of(request: &BuildRequest) -> Result<PathBuf, Failure> {
     let here = std::env::current_dir()?;
     let path = here.join(request.name.as_str());
     Ok(path.parent().unwrap_or(&here).to_owned())
 }
 
-/// Opens the directory of the outputs. Makes it if it is missing; the caller through sudo owns it then. Refuses a directory without
-/// write permission now, and not when everything is built. With diskimage-builder, the element `manifests` makes it.
+/// Opens the directory of the outputs. Creates it if it is missing; under sudo, the caller owns it
+/// then. Refuses a directory without write permission here, before anything is built. In
+/// diskimage-builder, the element `manifests` creates it.
 fn output_directory(path: &Path, owner: Option<Owner>) -> Result<Directory, Failure> {
     let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).last();
     let make = || -> io::Result<Directory> {
         let directory = Directory::create(path)?;
-        // From the highest directory that was made: it has all others below it.
+        // Start at the highest directory that was created: all others are below it.
         if let Some((highest, owner)) = missing.zip(owner) {
             let (around, name) = Directory::of_file(highest)?;
             owner.take(&around, &name)?;
@@ -85,14 +87,14 @@ fn output_directory(path: &Path, owner: Option<Owner>) -> Result<Directory, Fail
         Ok(directory)
     };
     let directory = make().map_err(|error| cannot_use(path, &error))?;
-    // The open directory is asked, because its path may lead elsewhere by now.
-    accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).map_err(|error| {
-        Message::plain(format!("nothing can be written in `{}`: {error}", path.display()))
-    })?;
+    // Check the open directory, because the path may point elsewhere by now.
+    accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
+        .map_err(|error| Message::plain(format!("cannot write into `{}`: {error}", path.display())))?;
     Ok(directory)
 }
 
-/// Makes a directory that the caller names by `option`, from where the caller is.
+/// Creates a directory that the caller names with `option`, relative to the caller's working
+/// directory.
 fn own_directory(
     from: &Path,
     name: &Option<String>,
@@ -102,22 +104,21 @@ fn own_directory(
     let made = path.as_ref().map_or(Ok(()), |path| Directory::create(path).map(drop));
     made.map_err(|error| {
         let name = name.as_deref().unwrap_or_default();
-        Message::plain(format!("cannot make `{name}` ({option}): {error}"))
+        Message::plain(format!("cannot create `{name}` ({option}): {error}"))
     })?;
     Ok(path)
 }
 
-/// Outputs beside each other, all with one name and an ending.
+/// Outputs that share a directory and a name, with different endings.
 struct Beside<'a> {
     request: &'a BuildRequest,
-    /// The directory that hooks start in.
+    /// The working directory of hooks.
     work: Directory,
-    /// The directory of the outputs.
     outputs: Directory,
-    /// The directory of manifests, which hooks fill: the directory that it is in, and its name there.
+    /// The directory of manifests, which hooks fill: its parent directory and its name.
     manifests: Option<(Directory, OsString)>,
     owner: Option<Owner>,
-    /// In seconds since 1970.
+    /// Seconds since 1970.
     started: i64,
 }
 
@@ -131,16 +132,16 @@ impl<'a> Beside<'a> {
         Ok(Self { request, work, outputs, manifests, owner, started: Timestamp::now().as_second() })
     }
 
-    /// Returns the new files that have the image's name with an ending (`x.vmlinuz`) or an addition (`x-boot.iso`).
+    /// Returns the new files whose name is the image's name with an ending (`x.vmlinuz`) or an
+    /// addition (`x-boot.iso`).
     fn made(&self) -> Result<Vec<OsString>, Failure> {
         let mut made = Vec::new();
-        // Files of hooks have no list: they are known by their name, and by a change since the
-        // start.
+        // Hooks do not list their files. Name and change time identify them.
         for name in self.outputs.names()? {
             let rest = name.as_bytes().strip_prefix(self.request.name.base().as_bytes());
             let has_name = rest.is_some_and(|rest| matches!(rest.first(), Some(b'.' | b'-')));
             let status = if has_name { self.outputs.status(&name)? } else { None };
-            // The time of the change: programs set the time of modification to what they like.
+            // The change time counts: programs set the modification time at will.
             if status.is_some_and(|status| status.st_ctime >= self.started) {
                 made.push(name);
             }
@@ -181,7 +182,7 @@ impl Place for Beside<'_> {
         self.owner.map_or(Ok(()), |owner| owner.take(directory, name))
     }
 
-    /// Gives the image, and the files that hooks left beside it, to the caller through sudo.
+    /// Gives the image, and the files that hooks left beside it, to the user who called sudo.
     fn hand_over(&self) -> Result<(), Failure> {
         let Some(owner) = self.owner else { return Ok(()) };
         let made = self.made()?;
@@ -190,7 +191,7 @@ impl Place for Beside<'_> {
         {
             owner.take(directory, name).map_err(|error| {
                 let path = directory.path().join(name);
-                Message::plain(format!("cannot hand `{}` over: {error}", path.display()))
+                Message::plain(format!("cannot give `{}` to the caller: {error}", path.display()))
             })?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Building as an ordinary user: through sudo, as diskimage-builder does it.
+//! Builds for an ordinary user, through sudo as diskimage-builder does.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,13 +18,13 @@ use crate::exec::{ExecError, Program, Run};
 
 const SUDO: Program = Program { name: "sudo", package: "sudo" };
 
-/// Names the user and group who called, to the process that sudo starts: `1000:1000`.
+/// Names the caller's user and group for the process that sudo starts: `1000:1000`.
 const OWNER: &str = "PLYWOOD_OWNER";
 
-/// Names the process that called: who stops a build knows that one, and may do nothing to sudo.
+/// Names the calling process. A user stops a build by ending that process, and may not signal sudo.
 const CALLER: &str = "PLYWOOD_CALLER";
 
-/// Carries out the call as root; returns its exit status.
+/// Runs the call as root; returns its exit status.
 pub(super) fn run_as_root(call: &Call<'_>) -> Result<u8, Failure> {
     let owner = format!("{}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("plywood"));
@@ -34,7 +34,7 @@ pub(super) fn run_as_root(call: &Call<'_>) -> Result<u8, Failure> {
     let sudo = call.environment.iter().fold(sudo, |sudo, (name, value)| sudo.env(name, value));
     match sudo.interactive() {
         Ok(()) => Ok(0),
-        // sudo has said why, or the build has.
+        // sudo or the build has already printed the reason.
         Err(ExecError::Failed { exit, .. }) => {
             Ok(exit.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
         }
@@ -45,8 +45,8 @@ pub(super) fn run_as_root(call: &Call<'_>) -> Result<u8, Failure> {
     }
 }
 
-/// Ends this process as soon as the one has ended that called it by [`run_as_root`], be it by SIGKILL. What this one holds, the kernel
-/// releases.
+/// Ends this process when the process that called it by [`run_as_root`] ends, also by SIGKILL. The
+/// kernel then releases mounts, loop devices and jobs.
 pub(super) fn end_with_caller(environment: &Environment) {
     const KILLED: i32 = 128 + 9;
     let caller = environment.get(CALLER).and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
@@ -60,7 +60,7 @@ pub(super) fn end_with_caller(environment: &Environment) {
     });
 }
 
-/// The user whose files the outputs are to be, if another one called.
+/// The user who gets the outputs, if another user called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owner {
     uid: u32,
@@ -68,13 +68,13 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Reads what [`run_as_root`] has left.
+    /// Reads the variable that [`run_as_root`] sets.
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let (uid, gid) = environment.get(OWNER)?.split_once(':')?;
         Some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
     }
 
-    /// Gives this user what is called `name` in the directory, and everything below it.
+    /// Gives this user the entry `name` of the directory, and everything below it.
     pub(super) fn take(self, directory: &Directory, name: &OsStr) -> io::Result<()> {
         directory.give(name, self.uid, self.gid)
     }

@@ -1,4 +1,4 @@
-//! Settings of plywood that diskimage-builder does not have: variables that no hook sees.
+//! Settings of plywood that diskimage-builder lacks: variables that no hook sees.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -18,34 +18,35 @@ use crate::port::{Limit, Limits};
 /// The directory of the store, as for plywood's own commands.
 const STORE: &str = "PLYWOOD_STORE";
 
-/// The directory whose `plywood.toml` has the settings of registries; without it, the current one.
+/// The directory of the `plywood.toml` with settings of registries. Default: the current directory.
 const PROJECT: &str = "PLYWOOD_PROJECT";
 
-/// The order of hooks, `element` or `phase`. Without it, `element`, and `phase` if that fails because of the order.
+/// The order of hooks: `element` or `phase`. Default: `element`, then `phase` if element order may
+/// be the reason of a failure.
 const ORDER: &str = "PLYWOOD_ORDER";
 
-/// The user's word for the state of the package repositories; without it, the day.
+/// A text that stands for the state of the package repositories. Default: today's date.
 const PACKAGES_REVISION: &str = "PLYWOOD_PACKAGES_REVISION";
 
-/// Repositories that layers are looked up in, in this order.
+/// Repositories in which steps are looked up, in order.
 const CACHE_FROM: &str = "PLYWOOD_CACHE_FROM";
 
-/// The repository that layers are published in.
+/// The repository to which steps are published.
 const CACHE_TO: &str = "PLYWOOD_CACHE_TO";
 
-/// The public keys whose signatures count.
+/// The public keys whose signatures are trusted.
 const TRUST_KEYS: &str = "PLYWOOD_TRUST_KEYS";
 
-/// The file of the key that published layers are signed with.
+/// The file of the key that signs published steps.
 const SIGN_KEY: &str = "PLYWOOD_SIGN_KEY";
 
-/// Seconds that a hook may run.
+/// The seconds that a hook may run.
 const HOOK_TIMEOUT: &str = "PLYWOOD_HOOK_TIMEOUT";
 
-/// Processes and threads that a hook may have at a time.
+/// The processes and threads that a hook may have at the same time.
 const HOOK_PROCESSES: &str = "PLYWOOD_HOOK_PROCESSES";
 
-/// Memory that a hook may take: `2G`.
+/// The memory that a hook may use: `2G`.
 const HOOK_MEMORY: &str = "PLYWOOD_HOOK_MEMORY";
 
 /// Returns the variable that sets a limit.
@@ -60,7 +61,7 @@ pub(super) fn variable_of(limit: Limit) -> &'static str {
 /// All settings.
 pub(super) struct Settings {
     pub(super) global: Global,
-    /// `None` to try both.
+    /// `None`: element order, then phase order if that fails.
     pub(super) order: Option<HookOrder>,
     pub(super) packages_revision: String,
     pub(super) cache: CacheSettings,
@@ -69,10 +70,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads what the caller has set; what is empty is not set.
+    /// Reads the caller's settings. An empty variable counts as unset.
     pub(super) fn of(caller: &Environment) -> Result<Self, Failure> {
         let caller = Caller(caller);
-        // By default, callers who build again on another day expect newer packages.
+        // Callers who build again on another day expect newer packages.
         let today = || Timestamp::now().strftime("%Y-%m-%d").to_string();
         Ok(Self {
             global: Global {
@@ -114,7 +115,8 @@ impl<'a> Caller<'a> {
         self.text(name).map(parse).transpose()
     }
 
-    /// Returns the one value of a variable. A second one is refused: it would be ignored in silence.
+    /// Returns the one value of a variable. Refuses a second value, instead of ignoring it
+    /// silently.
     fn one<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Failure> {
         let mut values = self.list(name)?;
         match values.len() {
@@ -123,7 +125,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Returns the values in a variable, which commas or white space separate.
+    /// Returns the values of a variable, separated by commas or white space.
     fn list<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Vec<T>, Failure> {
         let words = self.text(name).unwrap_or_default().split(|c: char| c == ',' || c.is_whitespace());
         let parse = |word: &str| word.parse().map_err(|error| Message::plain(format!("{name}: {error}")));
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_say_what_is_shared_and_who_is_believed() {
+    fn variables_set_repositories_and_trusted_keys() {
         let key = SigningKey::new([1; 32]).public();
         let found = settings(&[
             (CACHE_FROM, "localhost:5000/a, r.example/b"),
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_not_shared() {
+    fn without_settings_nothing_is_shared() {
         let Settings { cache, trust, order, global, .. } =
             settings(&[(CACHE_FROM, ""), (ORDER, "")]).unwrap();
         assert_eq!((cache, trust, order), (CacheSettings::default(), TrustSettings::default(), None));
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn an_invalid_value_is_named() {
         for (name, value) in
             [(CACHE_FROM, "r.example/a:tag"), (CACHE_TO, "R/"), (TRUST_KEYS, "ed25519:00"), (ORDER, "random")]
                 .into_iter()

@@ -1,7 +1,8 @@
-//! The functional tests that elements bring: `test-elements/<test>` of an element is built with it, as diskimage-builder's own
-//! test runner does.
+//! The functional tests of elements: builds `test-elements/<test>` together with its element, as
+//! diskimage-builder's own test runner does.
 //!
-//! A test passes if the build succeeds and leaves no `/tmp/dib-test-should-fail` in the archive; or if it fails and has left one.
+//! A test passes if the build succeeds and leaves no `/tmp/dib-test-should-fail` in the archive, or
+//! if the build fails after it created that file.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -17,18 +18,18 @@ use crate::element::{Element, shell_word};
 use crate::engine::Process;
 use crate::layer::Decoder;
 
-/// The file that a test leaves in `/tmp` of its image if it is meant to fail.
+/// The file that a test leaves in `/tmp` of its image if the build is expected to fail.
 const SHOULD_FAIL: &str = "dib-test-should-fail";
 
 /// A test of an element.
 pub(in crate::cli) struct ElementTest<'a> {
     element: &'a Element,
     name: String,
-    /// The formats of the outputs, which the test lists.
+    /// The formats of the outputs, as the test lists them.
     types: Vec<String>,
 }
 
-/// How a test ended.
+/// The result of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Verdict {
     Passed,
@@ -61,12 +62,13 @@ fn types(test: &Path) -> Result<Vec<String>, Failure> {
 }
 
 impl ElementTest<'_> {
-    /// Returns what it is called.
+    /// Returns the title: element and test.
     pub(in crate::cli) fn title(&self) -> String {
         format!("{}/{}", self.element.name, self.name)
     }
 
-    /// Builds it, with elements of `element_path` and layers of `store`; its log and outputs go into the directory `output`.
+    /// Builds the test, with elements of `element_path` and the store `store`. Writes its log and
+    /// outputs into the directory `output`.
     pub(in crate::cli) fn run(
         &self,
         element_path: &[PathBuf],
@@ -74,12 +76,12 @@ impl ElementTest<'_> {
         output: &Path,
         process: &Process,
     ) -> Result<Verdict, Failure> {
-        // Files of an earlier run would count as those of this one.
+        // Files of an earlier run would count as files of this run.
         if output.exists() {
             fs::remove_dir_all(output)?;
         }
         fs::create_dir_all(output)?;
-        // Whole, because the command at the break point runs in another directory.
+        // Absolute, because the command at the break point runs in another directory.
         let output = &fs::canonicalize(output)?;
         let Some(directory) = output.to_str() else {
             return Err(Message::plain(format!("the name of `{}` is not UTF-8", output.display())));
@@ -98,7 +100,7 @@ impl ElementTest<'_> {
         create::run(&Call { command: Command::DiskImageCreate, words: words.to_vec(), environment, process })
     }
 
-    /// Returns the image definition that the test stands for.
+    /// Returns the image definition of the test.
     fn definition(&self, element_path: &[PathBuf], output: &str) -> String {
         let own = self.element.root.join("test-elements");
         let path: Vec<_> =

@@ -14,7 +14,7 @@ const SCRIPT: &str = r#"set -o pipefail; cd "$1"
 du --all --total --one-file-system . | sort -nr |
     numfmt --to=iec-i --padding=7 --suffix=B --field=1 --from-unit=1024"#;
 
-/// Writes what is below `root` to the log, the largest first.
+/// Writes the sizes below `root` to the log, the largest first.
 pub(super) fn show(report: UsageReport, root: &Path, log: &Log) -> Result<(), Failure> {
     let sizes = Run::new(BASH).args(["-c", SCRIPT, "du"]).arg(root).env("LC_ALL", "C").capture()?;
     report.lines(&String::from_utf8_lossy(&sizes)).iter().for_each(|line| log.say(line));

@@ -1,4 +1,4 @@
-//! One JSON object a line, for programs.
+//! One JSON object per line, for programs.
 
 use crate::cli::answer::tell;
 use crate::cli::report::bounded;
@@ -9,7 +9,7 @@ pub(super) struct Json;
 
 impl Events for Json {
     fn emit(&self, event: Event<'_>) {
-        // Only warnings have texts of any length: lines of output are cut where they are read.
+        // Only warnings can be long: lines of output are already cut where they are read.
         let message = match event {
             Event::Warning { message } => bounded(message.to_owned()),
             _ => String::new(),

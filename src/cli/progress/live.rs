@@ -1,4 +1,4 @@
-//! A live display: what is done scrolls by, what runs stands below it with its time.
+//! A live display: finished steps scroll by, and running ones are below them with their time.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::transfer::TransferBars;
 use crate::cli::report::shown;
 use crate::port::{Event, Events};
 
-/// How often the time is drawn again.
+/// The interval at which the time is redrawn.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Draws on standard error.
@@ -22,7 +22,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Starts with nothing running.
+    /// Starts without running tasks.
     pub(super) fn new() -> Self {
         let display = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let bar = display.add(ProgressBar::no_length());
@@ -41,7 +41,7 @@ impl Live {
 
     fn show_transfers(&self, repository: &str) {
         self.bar.set_prefix(repository.to_owned());
-        self.bar.set_message("looking what is there");
+        self.bar.set_message("looking up cached layers");
         self.bar.reset_elapsed();
         self.bar.enable_steady_tick(TICK);
     }
@@ -55,7 +55,7 @@ impl Events for Live {
         }
         match event {
             Event::TransfersStarted { repository, .. } => self.show_transfers(repository),
-            // The bars say it.
+            // The bars show it.
             Event::TransferProgress { .. } | Event::TaskRunning { .. } => {}
             Event::TaskStarted { image, step, phase, task } => {
                 self.show_current(image, format!("{step}: {phase}/{task}"));

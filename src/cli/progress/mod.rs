@@ -1,4 +1,5 @@
-//! Shows events: a live display on a terminal, plain lines elsewhere, JSON for programs. All of it on standard error.
+//! Shows events: a live display on a terminal, plain lines elsewhere, JSON for programs. All of it
+//! on standard error.
 
 mod json;
 mod live;
@@ -16,18 +17,17 @@ use crate::port::Events;
 /// The amount of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
-    /// Nothing. The error that ends a command is reported by its caller.
+    /// The caller reports the error that ends a command.
     Quiet,
-    /// Warnings only.
     Warnings,
-    /// Also steps and stages as they start and end.
+    /// Also the start and end of steps and stages.
     Normal,
     /// Also the output of hooks.
     Verbose,
 }
 
 impl Detail {
-    /// Returns what the command line asks for.
+    /// Returns the detail that the command line asks for.
     pub(super) fn of(global: &args::Global) -> Self {
         match (global.quiet, global.verbose) {
             (true, _) => Detail::Quiet,
@@ -36,15 +36,15 @@ impl Detail {
         }
     }
 
-    /// Returns the same for commands that print an answer, and beside it warnings at most.
+    /// Returns the detail for commands that print an answer: warnings at most.
     pub(super) fn beside_answer(global: &args::Global) -> Self {
         if global.quiet { Detail::Quiet } else { Detail::Warnings }
     }
 }
 
-/// Returns what shows events in this way.
+/// Returns a display of this kind.
 pub(super) fn renderer(kind: args::Progress, detail: Detail) -> Box<dyn Events> {
-    // The lines of a trace would tear a live display apart.
+    // Trace lines would break up a live display.
     let live = detail == Detail::Normal && std::io::stderr().is_terminal() && !trace::is_on();
     match kind {
         args::Progress::Json => Box::new(json::Json),

@@ -7,30 +7,30 @@ use crate::cli::report::shown;
 use crate::oci::DiffId;
 use crate::port::{Direction, Event, How, Pace};
 
-/// Transfers of less are over before anybody asks how far they are.
+/// Smaller transfers end before a progress line is useful.
 const LARGE_BYTES: u64 = 100_000_000;
 
-/// Turns events into lines. Keeps where each image is.
+/// Turns events into lines, and tracks the position of each image.
 #[derive(Debug, Default)]
 pub(super) struct Narrator {
     images: BTreeMap<String, Position>,
-    /// The last tenth of the running transfers that a line was printed for.
+    /// The last tenth of the running transfers for which a line was printed.
     told_tenths: u64,
 }
 
 /// The progress of an image.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Position {
-    /// Steps that have begun.
+    /// The number of steps that have begun.
     pub(super) step: usize,
-    /// All of them; 0 if they were not announced.
+    /// The total number of steps; 0 if it was not announced.
     pub(super) steps: usize,
-    /// The one that began last. The final stage begins again for each kind of output.
+    /// The last step that began. The final stage begins again for each kind of output.
     last: String,
 }
 
 impl Narrator {
-    /// Returns the line for an event, if it deserves one.
+    /// Returns the line for an event; `None` for minor events.
     pub(super) fn line(&mut self, event: &Event<'_>) -> Option<String> {
         self.text(event).map(|text| shown(&text))
     }
@@ -97,11 +97,11 @@ impl Narrator {
                         format!("{repository}: {digest} {} in {}", size(bytes), seconds(milliseconds))
                     }
                     How::Mounted => format!("{repository}: {digest} mounted from another repository"),
-                    How::There => format!("{repository}: {digest} is there"),
+                    How::There => format!("{repository}: {digest} is already there"),
                 })
             }
             Event::TransfersFinished { repository, moved, milliseconds, .. } => {
-                Some(format!("{repository}: moved {} in {}", size(moved), seconds(milliseconds)))
+                Some(format!("{repository}: transferred {} in {}", size(moved), seconds(milliseconds)))
             }
             Event::TransferProgress { repository, all, .. } => self.tell_of_transfers(repository, &all),
             Event::TransferStarted { .. } | Event::TaskOutput { .. } | Event::TaskFinished { .. } => None,
@@ -122,13 +122,13 @@ impl Narrator {
         if let Some(position) = self.images.get_mut(image).filter(|position| position.last != step) {
             position.step += 1;
             step.clone_into(&mut position.last);
-            // The final stage comes after the steps that were announced.
+            // The final stage comes after the announced steps.
             position.steps = position.steps.max(position.step);
         }
         self.place(image)
     }
 
-    /// Returns where `image` is: its name, and which of its steps began last.
+    /// Returns the position of `image`: its name, and the number of its current step.
     pub(super) fn place(&self, image: &str) -> String {
         match self.images.get(image) {
             Some(Position { step, steps, .. }) => format!("{image} {step}/{steps}"),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn long_transfers_are_told_of_by_tenths() {
+    fn a_long_transfer_has_a_line_for_each_tenth() {
         let mut narrator = Narrator::default();
         let digest = crate::oci::Digest::of("");
         let mut tell = |done, bytes| {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_counts_once_whether_it_is_found_or_made() {
+    fn each_step_counts_once_as_hit_or_built() {
         let mut narrator = Narrator::default();
         let image = "vm";
         narrator.line(&Event::ImageStarted { image, steps: 2 });
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_stay_at_home_are_told_with_the_secret() {
+    fn withheld_steps_are_listed_with_the_secret() {
         let secrets = ["DIB_DEV_USER_PASSWORD".to_owned()];
         let published = Event::StepsPublished {
             image: "vm",

@@ -1,4 +1,4 @@
-//! Transfers in the live display: a bar for each blob that moves, and what is known of all in one line.
+//! Transfers in the live display: a bar for each blob, and one line for the total.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,14 +9,14 @@ use super::text::{pace, size};
 use crate::oci::Digest;
 use crate::port::{Direction, Event, Pace};
 
-/// Bars of the blobs on their way.
+/// Bars of the running transfers.
 #[derive(Debug, Default)]
 pub(super) struct TransferBars {
     blobs: Mutex<BTreeMap<Digest, ProgressBar>>,
 }
 
 impl TransferBars {
-    /// Draws what an event changes; returns what to say of all transfers.
+    /// Updates the bars for an event; returns the line for all transfers.
     pub(super) fn draw(&self, display: &MultiProgress, event: &Event<'_>) -> Option<String> {
         let mut blobs = self.blobs.lock().unwrap_or_else(|held| held.into_inner());
         match *event {
