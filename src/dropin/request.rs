@@ -436,7 +436,7 @@ mod tests {
             (
                 "../debian",
                 &[],
-                "element name `../debian` has '/': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
+                "element name `../debian` contains '/': expected letters, digits, `-`, `_`, `.`, `+` and `@`",
             ),
             (
                 "-t a/b debian",

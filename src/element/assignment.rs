@@ -1,7 +1,8 @@
-//! Which environment variables a fragment of `environment.d` may set.
+//! The environment variables that a fragment of `environment.d` may set.
 //!
-//! As in [`variables`](super::variables), shell is not parsed, and too much is better than too little: every word in a
-//! place where shell assigns counts, and whatever runs text from elsewhere may set anything.
+//! As in [`variables`](super::variables), shell is not parsed, and the result may contain too many
+//! names but not too few: every word in a position where shell assigns counts, and text that runs
+//! other text may set any variable.
 
 use std::collections::BTreeSet;
 
@@ -11,16 +12,16 @@ use super::variables::{identifiers, is_comment, is_identifier, is_word_character
 /// The variables that a fragment of `environment.d` may set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Assignments {
-    /// Names that are written down.
     pub names: BTreeSet<String>,
-    /// Whether one of them reaches programs that read it by themselves: see [`is_ambient`].
+    /// Whether one of them reaches programs that read it without a mention in any text: see
+    /// [`is_ambient`].
     pub ambient: bool,
-    /// Whether it also sets names that it computes, or runs text from elsewhere, so that it may set any.
+    /// Whether it also sets computed names or runs other text, so that it may set any variable.
     pub computed: bool,
 }
 
 impl Assignments {
-    /// Returns what a fragment may set.
+    /// Returns the assignments of a fragment.
     pub fn of(text: &[u8]) -> Self {
         let mut found = Self::default();
         let text = String::from_utf8_lossy(text).replace("\\\n", " ");
@@ -41,7 +42,7 @@ impl Assignments {
     }
 
     fn read_builtin(&mut self, builtin: Builtin, arguments: &[&str]) {
-        // Functions and arrays reach shells that name them, and no other program.
+        // Functions and arrays reach only shells that name them.
         let is_shells = arguments
             .iter()
             .take_while(|word| word.starts_with('-'))
@@ -62,7 +63,8 @@ impl Assignments {
     }
 
     fn add(&mut self, name: &str, reach: Reach) {
-        // A shell's own variable is lower case by custom; programs look at none of these but the proxies.
+        // By convention, a shell's own variable is lower case. Programs read no lower-case
+        // variables except the proxies.
         let known_to_programs = name.contains(|c: char| c.is_ascii_uppercase()) || name.ends_with("_proxy");
         let is_seen = reach == Reach::Programs || (reach == Reach::Shell && known_to_programs);
         self.ambient |= is_ambient(name) && is_seen;
@@ -70,10 +72,10 @@ impl Assignments {
     }
 }
 
-/// Who sees a variable that is set.
+/// The processes that see a variable after an assignment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// The shell, and programs only if it was exported before.
+    /// The shell; programs too if it was exported before.
     Shell,
     /// Programs too.
     Programs,
@@ -81,16 +83,16 @@ enum Reach {
     Named,
 }
 
-/// Commands of the shell that set variables named by their arguments.
+/// Builtin commands that set the variables in their arguments.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Builtin {
     /// `export`, and `declare`, which may export.
     Export,
     /// Every argument is a name.
     All,
-    /// The first argument is.
+    /// The first argument is a name.
     First,
-    /// The argument after `-v` is.
+    /// The argument after `-v` is a name.
     AfterOption,
 }
 
@@ -146,13 +148,14 @@ fn assigned_by_operator(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns true if the `=` at this place is a part of `==` or `=~`: no shell assigns where a space is before it.
+/// Returns true if the `=` at this position is part of `==` or `=~`. In shell, an assignment has no
+/// space before the `=`.
 fn compares(line: &str, at: usize) -> bool {
     let (before, after) = (&line[..at], &line[at + 1..]);
     before.ends_with(" =") || (before.ends_with(char::is_whitespace) && after.starts_with(['=', '~']))
 }
 
-/// Finds `source file`, `. file` and `eval`, but for those in quotes.
+/// Finds `source file`, `. file` and `eval` outside of quotes.
 fn runs_other_text(line: &str) -> bool {
     let source = line.split_whitespace().any(|word| word == ".");
     let is_text = |word: &&str| word.starts_with(['"', '\'']) && !word.contains("$(") && !word.contains('`');
@@ -165,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_and_arrays_reach_nobody_but_shells_that_name_them() {
+    fn functions_and_arrays_reach_only_shells_that_name_them() {
         for (text, ambient) in [
             ("export -f web_install", false),
             ("declare -fx web_install", false),
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_may_assign_counts_as_an_assignment() {
+    fn text_that_may_assign_counts_as_an_assignment() {
         let table: [(&str, &[&str]); 24] = [
             ("[[ $DIB_A =~ \"x\" ]]", &[]),
             ("[[ $DIB_A == x && $DIB_B != y ]]", &[]),

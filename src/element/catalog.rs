@@ -1,4 +1,4 @@
-//! All elements that can be had.
+//! All elements of a search path.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,17 +15,18 @@ pub struct Catalog {
     hidden: Vec<(ElementName, PathBuf)>,
 }
 
-/// A directory of a search path that holds what no element can hold.
+/// A directory of a search path with an entry that no element may have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unusable {
     pub root: PathBuf,
-    /// What is wrong with it, with the file.
+    /// The reason, with the path of the entry.
     pub reason: String,
 }
 
 impl Catalog {
-    /// Collects elements in the order of the search path: of two with one name, the first hides the second completely.
+    /// Collects elements in the order of the search path. The first of two elements with the same
+    /// name hides the second completely.
     pub fn new(elements: impl IntoIterator<Item = Element>) -> Self {
         let mut catalog = Self::default();
         for element in elements {
@@ -34,7 +35,7 @@ impl Catalog {
         catalog
     }
 
-    /// Adds an element, unless one of its name is there.
+    /// Adds an element, unless the catalog has one of the same name.
     pub fn add(&mut self, element: Element) {
         match self.elements.entry(element.name.clone()) {
             Entry::Vacant(free) if !self.unusable.contains_key(free.key()) => {
@@ -44,8 +45,9 @@ impl Catalog {
         }
     }
 
-    /// Remembers a directory that stands for `name` and cannot be used, unless there is an element of that name. It is reported only
-    /// if an image asks for `name`: a search path may hold other directories, and unfinished elements.
+    /// Records an unusable directory for `name`, unless the catalog has an element of that name. It
+    /// is reported only if an image requests `name`, because a search path may contain other
+    /// directories and unfinished elements.
     pub fn add_unusable(&mut self, name: ElementName, unusable: Unusable) {
         match self.elements.contains_key(&name) || self.unusable.contains_key(&name) {
             true => self.hidden.push((name, unusable.root)),
@@ -53,7 +55,7 @@ impl Catalog {
         }
     }
 
-    /// Returns the element called `name`.
+    /// Returns the element with this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Element>> {
         self.elements.get(name)
     }
@@ -63,12 +65,12 @@ impl Catalog {
         self.elements.values()
     }
 
-    /// Returns the elements that another one of the same name hides: name, directory.
+    /// Returns the hidden elements: name, directory.
     pub fn hidden(&self) -> &[(ElementName, PathBuf)] {
         &self.hidden
     }
 
-    /// Returns the directories that cannot be used, by the name of the element they stand for.
+    /// Returns the unusable directories by element name.
     pub fn unusable(&self) -> &BTreeMap<ElementName, Unusable> {
         &self.unusable
     }
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_hides_too_as_nobody_asked_for_the_second() {
+    fn an_unusable_directory_also_hides_later_elements() {
         let mut catalog = Catalog::default();
         let unusable =
             Unusable { root: "/first/base".into(), reason: "`/first/base/x` is a socket".to_owned() };

@@ -1,4 +1,4 @@
-//! What is wrong, or looks wrong, with elements before anything is built.
+//! Finds errors and probable mistakes in elements, before anything is built.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,28 +10,29 @@ use super::{
     duplicate_hooks, nearest,
 };
 
-/// Something that a check found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
     pub element: ElementName,
     /// The file, relative to the element; `None` for the element as a whole.
     pub file: Option<String>,
     pub severity: Severity,
-    /// What it is, as a sentence without full stop.
+    /// A sentence without full stop.
     pub message: String,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// No image with the element can be built.
     Error,
-    /// The element does not do what its author seems to want.
+    /// The element probably does not do what its author intended.
     Warning,
 }
 
-/// Checks all elements of `catalog`; `provided` are the names that bases stand for. By element, then by file.
+/// Checks all elements of `catalog`. `provided` are the names that bases provide. Findings are
+/// sorted by element, then by file.
 pub fn check_elements(catalog: &Catalog, provided: &BTreeSet<ElementName>) -> Vec<Finding> {
     let known = Known::new(catalog, provided);
     let mut findings: Vec<_> = catalog.iter().flat_map(|element| check_element(element, &known)).collect();
@@ -60,12 +61,12 @@ fn check_element(element: &Element, known: &Known<'_>) -> Vec<Finding> {
     report.findings
 }
 
-/// What the elements of a catalog have together.
+/// Facts about all elements of a catalog.
 struct Known<'a> {
     elements: Vec<&'a Element>,
-    /// Everything that may be named in `element-deps`.
+    /// All valid names in `element-deps`.
     names: BTreeSet<&'a str>,
-    /// Every `DIB_` variable that some text mentions.
+    /// The `DIB_` variables that each element mentions.
     variables: BTreeMap<&'a ElementName, BTreeSet<String>>,
 }
 
@@ -87,7 +88,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Returns the `DIB_` variables that an element's files mention, those of `environment.d` included.
+/// Returns the `DIB_` variables that an element's files mention, including `environment.d`.
 fn dib_variables(element: &Element) -> BTreeSet<String> {
     let texts = element.files.values().filter_map(|file| file.text.as_deref());
     texts.flat_map(|text| identifiers_of(&String::from_utf8_lossy(text))).collect()
@@ -120,7 +121,7 @@ impl Report<'_> {
         }
     }
 
-    /// Finds phases whose work is plywood's.
+    /// Finds phases that plywood replaces or skips.
     fn directories(&mut self) {
         let top = self.element.files.keys().filter_map(|path| path.split_once('/')).map(|(dir, _)| dir);
         for dir in top.collect::<BTreeSet<_>>() {
@@ -140,7 +141,7 @@ impl Report<'_> {
         }
     }
 
-    /// Finds what is ignored because of a slip in its name.
+    /// Finds files and directories that are ignored because their names are misspelled.
     fn strays(&mut self, known: &Known<'_>) {
         for stray in self.element.strays(known.elements.iter().copied()) {
             let file = stray.name.trim_end_matches('/').to_owned();
@@ -188,14 +189,14 @@ impl Report<'_> {
         }
     }
 
-    /// Compares the variables that the README speaks of with those that the files set and read.
+    /// Compares the variables in the README with those that the files set and read.
     fn documentation(&mut self, known: &Known<'_>) {
         let Some(readme) = &self.element.readme else {
-            return self.add(Severity::Warning, None, "it has no README.md or README.rst");
+            return self.add(Severity::Warning, None, "the element has no README.md or README.rst");
         };
         let documented = identifiers_of(readme);
         for variable in self.options().difference(&documented) {
-            self.add(Severity::Warning, None, format!("its README does not mention its option `{variable}`"));
+            self.add(Severity::Warning, None, format!("the README does not mention the option `{variable}`"));
         }
         for variable in
             documented.iter().filter(|variable| is_name(variable) && !known.is_mentioned(variable))
@@ -203,12 +204,12 @@ impl Report<'_> {
             self.add(
                 Severity::Warning,
                 None,
-                format!("its README mentions `{variable}`, which nothing reads"),
+                format!("the README mentions `{variable}`, which no file reads"),
             );
         }
     }
 
-    /// Returns the `DIB_` variables that its `environment.d` gives a default.
+    /// Returns the `DIB_` variables to which its `environment.d` gives a default.
     fn options(&self) -> BTreeSet<String> {
         let fragments = self.element.environment_fragments();
         let texts = fragments.into_iter().filter_map(|(_, file)| file.text.as_deref());
@@ -217,23 +218,27 @@ impl Report<'_> {
     }
 }
 
-/// Returns true if a README names a variable rather than a group of them: `DIB_INSTALLTYPE_<element>`.
+/// Returns true if a README names a variable, and not a group of variables such as
+/// `DIB_INSTALLTYPE_<element>`.
 fn is_name(variable: &str) -> bool {
     !variable.ends_with('_')
 }
 
-/// Returns why the kernel does not run a hook. Without an interpreter line it is only a warning, as bash then runs the hook.
+/// Returns the reason why the kernel cannot run a hook. A missing interpreter line is only a
+/// warning, because bash then runs the hook.
 fn interpreter_fault(hook: &Hook<'_>) -> Option<(Severity, &'static str)> {
     let text = hook.file.text.as_deref()?;
     let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match first {
         _ if text.starts_with(b"\x7fELF") => None,
-        line if !line.starts_with(b"#!") => {
-            Some((Severity::Warning, "its first line names no interpreter: bash runs it (`#!/bin/bash`)"))
-        }
-        line if line.ends_with(b"\r") => {
-            Some((Severity::Error, "its lines end as on Windows: the interpreter is not found"))
-        }
+        line if !line.starts_with(b"#!") => Some((
+            Severity::Warning,
+            "the first line names no interpreter, so bash runs the hook (add `#!/bin/bash`)",
+        )),
+        line if line.ends_with(b"\r") => Some((
+            Severity::Error,
+            "the hook has CRLF line endings, so the kernel cannot find its interpreter",
+        )),
         _ => None,
     }
 }
@@ -241,7 +246,7 @@ fn interpreter_fault(hook: &Hook<'_>) -> Option<(Severity, &'static str)> {
 fn check_duplicates(catalog: &Catalog) -> impl Iterator<Item = Finding> {
     let duplicates = duplicate_hooks(catalog.iter().map(AsRef::as_ref));
     duplicates.into_iter().map(|duplicate| Finding {
-        message: format!("{duplicate}: diskimage-builder refuses them in one image"),
+        message: format!("{duplicate}, so diskimage-builder refuses them in one image"),
         element: duplicate.second,
         file: Some(duplicate.path),
         severity: Severity::Warning,
@@ -249,11 +254,11 @@ fn check_duplicates(catalog: &Catalog) -> impl Iterator<Item = Finding> {
 }
 
 fn check_cycles(catalog: &Catalog) -> Option<Finding> {
-    // Only a warning: images in phase order run such elements as diskimage-builder does.
+    // Only a warning, because images in phase order can use such elements.
     let error = find_cycle(catalog.iter())?;
     let element = error.cycle.first()?.clone();
     let file = Some("element-deps".to_owned());
-    let message = format!("{error}: only phase order builds an image with them");
+    let message = format!("{error}, so only images in phase order can use them");
     Some(Finding { element, file, severity: Severity::Warning, message })
 }
 
@@ -302,11 +307,11 @@ mod tests {
             ),
             (
                 good("a").hook("install.d/x", "echo"),
-                "Warning a install.d/x: its first line names no interpreter: bash runs it (`#!/bin/bash`)",
+                "Warning a install.d/x: the first line names no interpreter, so bash runs the hook (add `#!/bin/bash`)",
             ),
             (
                 good("a").hook("install.d/x", "#!/bin/sh\r\n"),
-                "Error a install.d/x: its lines end as on Windows: the interpreter is not found",
+                "Error a install.d/x: the hook has CRLF line endings, so the kernel cannot find its interpreter",
             ),
             (
                 good("a").file("finalize.d/x", ""),
@@ -326,7 +331,7 @@ mod tests {
             ),
             (
                 good("a").file("package-installs.yaml", "x:\ny:\nx:\n"),
-                "Warning a package-installs.yaml: `package-installs.yaml` of element `a`, line 3, column 1: `x` is there twice: the last one counts",
+                "Warning a package-installs.yaml: `package-installs.yaml` of element `a`, line 3, column 1: `x` is listed twice: the last entry counts",
             ),
             (
                 good("a").file("pkg-map", "{"),
@@ -340,12 +345,12 @@ mod tests {
                 good("a").deps(&["pakage-installs"]),
                 "Error a element-deps: element `pakage-installs` not found: did you mean `package-installs`?",
             ),
-            (element("a"), "Warning a : it has no README.md or README.rst"),
+            (element("a"), "Warning a : the element has no README.md or README.rst"),
             (
                 good("a").file("environment.d/x", "DIB_A=1"),
-                "Warning a : its README does not mention its option `DIB_A`",
+                "Warning a : the README does not mention the option `DIB_A`",
             ),
-            (element("a").readme("DIB_B"), "Warning a : its README mentions `DIB_B`, which nothing reads"),
+            (element("a").readme("DIB_B"), "Warning a : the README mentions `DIB_B`, which no file reads"),
         ];
         for (element, expected) in table {
             assert_eq!(found(vec![element.build()]), [expected]);
@@ -361,8 +366,8 @@ mod tests {
         assert_eq!(
             found(elements),
             [
-                "Warning a element-deps: elements depend on each other: `a` → `b` → `a`: only phase order builds an image with them",
-                "Warning b install.d/50-x: elements `a` and `b` both have a file `install.d/50-x`: diskimage-builder refuses them in one image",
+                "Warning a element-deps: elements depend on each other: `a` → `b` → `a`, so only images in phase order can use them",
+                "Warning b install.d/50-x: elements `a` and `b` both have a file `install.d/50-x`, so diskimage-builder refuses them in one image",
             ]
         );
     }

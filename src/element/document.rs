@@ -9,7 +9,7 @@ use serde_saphyr::DuplicateKeyPolicy;
 
 use super::ElementName;
 
-/// A file of an element that is no YAML or JSON of the expected shape.
+/// A file of an element that is not YAML or JSON of the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` of element `{element}`, line {line}, column {column}: {message}")]
 pub struct DocumentError {
@@ -23,14 +23,14 @@ pub struct DocumentError {
     pub message: String,
 }
 
-/// What is wrong, and in which line and column.
+/// A fault with its line and column.
 struct Fault {
     line: usize,
     column: usize,
     message: String,
 }
 
-/// Reads the file `path` of `element`: JSON by its name, else YAML, of which JSON is nearly a part.
+/// Parses the file `path` of `element`: JSON or YAML, according to its name.
 pub(super) fn parse_document<T: DeserializeOwned>(
     element: &ElementName,
     path: &str,
@@ -39,13 +39,14 @@ pub(super) fn parse_document<T: DeserializeOwned>(
     parse(path, text).map_err(|fault| fault.of(element, path))
 }
 
-/// Finds a key that a map of the file `path` of `element` has twice. As in diskimage-builder, the last one counts.
+/// Finds a duplicate key in a map of the file `path` of `element`. As in diskimage-builder, the
+/// last entry counts.
 pub(super) fn repeated_key(element: &ElementName, path: &str, text: &[u8]) -> Option<DocumentError> {
-    // JSON is read as YAML here, of which it is nearly a subset: the parser of JSON does not report
-    // repeated keys.
+    // JSON is parsed as YAML here, because the JSON parser does not report duplicate keys. YAML is
+    // nearly a superset of JSON.
     let fault = parse_yaml::<IgnoredAny>(std::str::from_utf8(text).ok()?, DuplicateKeyPolicy::Error).err()?;
     let key = fault.message.strip_prefix("duplicate mapping key: ")?;
-    let message = format!("`{key}` is there twice: the last one counts");
+    let message = format!("`{key}` is listed twice: the last entry counts");
     Some(Fault { message, ..fault }.of(element, path))
 }
 
@@ -56,8 +57,8 @@ impl Fault {
     }
 }
 
-/// The entries of a map in the order of their keys; of two with one key, the last one's value at the place of the first, as
-/// Python's readers of JSON and YAML have it.
+/// The entries of a map in the order of their keys. If a key occurs twice, the last value stands in
+/// the position of the first, as in Python's JSON and YAML parsers.
 pub(super) struct Entries<T>(pub(super) Vec<(String, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
@@ -92,7 +93,7 @@ fn parse<T: DeserializeOwned>(path: &str, text: &[u8]) -> Result<T, Fault> {
         let (line, column) = position_of_end(&text[..error.valid_up_to()]);
         Fault { line, column, message: error.to_string() }
     })?;
-    // Some editors begin a file with a byte order mark, which is no part of JSON.
+    // Some editors write a byte order mark, which JSON does not allow.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match path.ends_with(".json") || path == "pkg-map" {
         true => parse_json(text),
@@ -104,7 +105,7 @@ fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
         let position = message.rfind(" at line ").unwrap_or(message.len());
-        // Column 0 means that the line end before it was not expected.
+        // Column 0 means that the preceding line end was unexpected.
         let (line, column) = match error.column() {
             0 => end_of_line(text, error.line().saturating_sub(1)),
             column => (error.line(), column),
@@ -113,8 +114,8 @@ fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     })
 }
 
-/// How deep YAML may nest. Readers recurse for each level: a hostile file with thousands of levels would overflow the stack and end
-/// the process.
+/// The maximum depth of YAML. Parsers recurse for each level: a hostile file with thousands of
+/// levels would overflow the stack and end the process.
 pub const MAX_YAML_DEPTH: usize = 24;
 
 fn parse_yaml<T: DeserializeOwned>(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<T, Fault> {
@@ -127,7 +128,7 @@ fn parse_yaml<T: DeserializeOwned>(text: &str, duplicate_keys: DuplicateKeyPolic
             .location()
             .map_or((1, 1), |location| (location.line() as usize, location.column() as usize));
         let message = error.without_snippet().to_string();
-        // The position is said by us, and options of the parser mean nothing to a user.
+        // plywood's message has the position, and users cannot set options of the parser.
         let end = [" at line ", ", set "].iter().filter_map(|mark| message.find(mark)).min();
         Fault { line, column, message: message[..end.unwrap_or(message.len())].to_owned() }
     })
@@ -139,7 +140,7 @@ fn end_of_line(text: &str, line: usize) -> (usize, usize) {
     (line.max(1), characters + 1)
 }
 
-/// Returns line and column of what follows `before`.
+/// Returns line and column of the text after `before`.
 fn position_of_end(before: &[u8]) -> (usize, usize) {
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -206,7 +207,7 @@ mod tests {
             );
             let repeated = repeated_key(&name, path, text.as_bytes()).unwrap().to_string();
             let expected =
-                format!("`{path}` of element `web`, {place}: `a` is there twice: the last one counts");
+                format!("`{path}` of element `web`, {place}: `a` is listed twice: the last entry counts");
             assert_eq!(repeated, expected);
         }
         assert_eq!(repeated_key(&name, "svc-map", b"a: [b\n"), None);

@@ -1,37 +1,43 @@
-//! Sourcing environment.d files: they are code, so a shell runs them, where the phase runs.
+//! Sourcing the files of `environment.d`. They are code, so a shell runs them, on the host or in
+//! the target as the phase requires.
 
 use std::collections::BTreeMap;
 
 /// Variables and their values.
 pub type Environment = BTreeMap<String, String>;
 
-/// Separates what the fragments print from the environment they leave. Holds NUL, which no text file has.
+/// Separates the output of the fragments from the environment that they leave. Contains NUL, which
+/// text files do not contain.
 const MARKER: &str = "plywood-environment";
 
 const SCRIPT: &str = include_str!("environment.sh");
 
-/// Returns the command that sources `fragments` (paths in the job's view), in order, and prints what they export.
+/// Returns the command that sources `fragments` (paths in the job's view), in order, and prints
+/// their exported variables.
 pub fn environment_argv(fragments: impl Iterator<Item = String>) -> Vec<String> {
     let head = ["bash", "-c", SCRIPT, "environment.d", MARKER].map(str::to_owned);
     head.into_iter().chain(fragments).collect()
 }
 
-/// What the command prints before it sources a fragment, in front of the path.
+/// The command prints this, followed by the path, before it sources a fragment.
 const SOURCING: &str = "dib-run-parts Sourcing environment file ";
 
-/// Finds in the output of the command the fragment that it sourced last. Returns its path and the output after it.
+/// Finds the last sourced fragment in the output of the command. Returns its path and the output
+/// after it.
 pub fn last_fragment(printed: &str) -> Option<(&str, &str)> {
     printed[printed.rfind(SOURCING)? + SOURCING.len()..].split_once('\n')
 }
 
-/// Returns the lines that a fragment printed itself. If it printed none, returns the trace of its commands.
+/// Returns the lines that a fragment itself printed. If it printed nothing, returns the trace of
+/// its commands.
 pub fn without_trace(printed: &str) -> String {
     let (trace, own): (Vec<_>, Vec<_>) = printed.lines().partition(|line| line.starts_with('+'));
     if own.is_empty() { trace } else { own }.join("\n")
 }
 
-/// Splits what the command printed into the fragments' own output, which may be logged, and the environment, which may
-/// not: it holds secrets. `None` for an environment that was not printed to its end.
+/// Splits the output of the command into the fragments' own output, which may be logged, and the
+/// environment, which may not, because it contains secrets. `None` if the environment was not
+/// printed to its end.
 pub fn split_environment(printed: &[u8]) -> (&[u8], Option<Environment>) {
     let marker = format!("\0{MARKER}\0").into_bytes();
     match printed.windows(marker.len()).position(|window| window == marker) {

@@ -18,7 +18,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Returns the family that a distribution is known to be of, by the value of `DISTRO_NAME`.
+    /// Returns the known family of a distribution, by the value of `DISTRO_NAME`.
     ///
     /// Source: diskimage-builder, `pkg-map`.
     pub fn of(distro: &str) -> Option<Self> {

@@ -1,4 +1,4 @@
-//! Elements made in memory, for tests.
+//! Elements in memory, for tests.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Which files of an element run, and in which order.
+//! The hooks of an element, and their order.
 //!
 //! Source: diskimage-builder, `lib/dib-run-parts`.
 
@@ -11,34 +11,30 @@ use super::{Element, ElementFile, ElementName, FileKind, Mode, Phase};
 #[derive(Debug, Clone, Copy)]
 pub struct Hook<'a> {
     pub phase: Phase,
-    /// Its name in the phase's directory: `50-nginx`.
+    /// The name in the phase's directory: `50-nginx`.
     pub name: &'a str,
     pub file: &'a ElementFile,
 }
 
 impl Hook<'_> {
-    /// Returns its path in an element, if it is in the phase's own directory.
+    /// Returns the path in the element, for a hook in the phase's own directory.
     pub fn path(&self) -> String {
         format!("{}/{}", self.phase, self.name)
     }
 }
 
-/// A file in a phase's directory that looks like a hook, does not run, and is named by no other file of the element.
+/// A file in a phase's directory that looks like a hook but does not run, and that no other file of
+/// the element mentions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SkippedHook<'a> {
     #[error("`{phase}/{name}` is not executable, so it does not run")]
     NotExecutable { phase: Phase, name: &'a str },
     #[error("`{phase}/{name}` has {found:?} in its name, so it does not run")]
-    Name {
-        phase: Phase,
-        name: &'a str,
-        /// The first such character.
-        found: char,
-    },
+    Name { phase: Phase, name: &'a str, found: char },
 }
 
 impl SkippedHook<'_> {
-    /// Returns its path in the element.
+    /// Returns the path in the element.
     pub fn path(&self) -> String {
         match self {
             SkippedHook::NotExecutable { phase, name } | SkippedHook::Name { phase, name, .. } => {
@@ -48,27 +44,26 @@ impl SkippedHook<'_> {
     }
 }
 
-/// A file that two elements bring under one name, where hooks of both elements share a directory.
+/// A file with the same name in two elements, in a directory that hooks of both elements share.
 ///
-/// diskimage-builder stops; with a layer an element it does no harm, but in phase order it does.
+/// diskimage-builder refuses such an image. In element order it does no harm; in phase order it
+/// does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("elements `{first}` and `{second}` both have a file `{path}`")]
 pub struct DuplicateHook {
-    /// The path in both elements.
     pub path: String,
-    /// One of them.
+    /// The element that comes first in the order.
     pub first: ElementName,
-    /// The other, later in the order.
     pub second: ElementName,
 }
 
 impl Element {
-    /// Returns the hooks of a phase in the order they run.
+    /// Returns the hooks of a phase in the order in which they run.
     pub fn hooks(&self, phase: Phase) -> Vec<Hook<'_>> {
         self.hooks_in(phase, phase.dir())
     }
 
-    /// Returns the hooks in a directory other than the phase's own, as install types have them
+    /// Returns the hooks in another directory than the phase's own, as install types use it
     /// (`install.d/nginx-source-install`).
     pub fn hooks_in(&self, phase: Phase, dir: &str) -> Vec<Hook<'_>> {
         let mut hooks: Vec<_> = self
@@ -80,9 +75,9 @@ impl Element {
         hooks
     }
 
-    /// Returns the fragments of `environment.d` in the order they are sourced: name, file.
+    /// Returns the fragments of `environment.d` in the order in which they are sourced: name, file.
     ///
-    /// Their names may have dots, and they need not be executable.
+    /// Their names may contain dots, and they need not be executable.
     pub fn environment_fragments(&self) -> Vec<(&str, &ElementFile)> {
         let allowed = |name: &str| name.chars().all(|c| is_hook_character(c) || c == '.');
         let mut fragments: Vec<_> = self
@@ -93,7 +88,7 @@ impl Element {
         fragments
     }
 
-    /// Returns the files in phases' directories that look like hooks and do not run.
+    /// Returns the files in the directories of phases that look like hooks but do not run.
     pub fn skipped_hooks(&self) -> Vec<SkippedHook<'_>> {
         Phase::ALL.into_iter().flat_map(|phase| self.skipped_hooks_of(phase)).collect()
     }
@@ -107,12 +102,13 @@ impl Element {
                 None if looks_like_script(name, file) => SkippedHook::NotExecutable { phase, name },
                 _ => return None,
             };
-            // Last, as it reads every text of the element.
+            // Last, because it searches every text of the element.
             (!self.mentions_file(name)).then_some(skipped)
         })
     }
 
-    /// Returns true if another file of the element names a file of this name: hooks install files that lie beside them.
+    /// Returns true if another file of the element mentions a file of this name: hooks install
+    /// files that lie beside them.
     fn mentions_file(&self, name: &str) -> bool {
         let texts = self.files.iter().filter_map(|(path, file)| Some((path, file.text.as_deref()?)));
         let mut others = texts.filter(|(path, _)| path.rsplit('/').next() != Some(name));
@@ -124,7 +120,8 @@ fn runs(file: &ElementFile) -> bool {
     file.mode == Mode::Executable && matches!(file.kind, FileKind::File { .. })
 }
 
-/// Returns true if a file that is not executable was probably meant to be: data files beside hooks are common.
+/// Returns true if a file without execute permission was probably meant to be a hook. Data files
+/// beside hooks are common.
 fn looks_like_script(name: &str, file: &ElementFile) -> bool {
     file.mode == Mode::Plain && (is_numbered(name) || is_script(file))
 }
@@ -141,12 +138,13 @@ fn offending_character(name: &str) -> Option<char> {
     name.chars().find(|&c| !is_hook_character(c))
 }
 
-/// Returns true if a hook that runs may have this character in its name.
+/// Returns true if this character may be in the name of a hook.
 pub fn is_hook_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }
 
-/// Compares two names of hooks as `LANG=C sort -n` does: by leading number (none is 0), then bytewise.
+/// Compares two names of hooks as `LANG=C sort -n` does: by leading number (0 if there is none),
+/// then bytewise.
 pub fn run_parts_order(a: &str, b: &str) -> Ordering {
     LeadingNumber::of(a).cmp(&LeadingNumber::of(b)).then_with(|| a.cmp(b))
 }
@@ -156,12 +154,13 @@ pub(super) fn number_order(a: &str, b: &str) -> Ordering {
     LeadingNumber::of(a).cmp(&LeadingNumber::of(b))
 }
 
-/// Compares two names in `environment.d`: bytewise, since diskimage-builder sorts full paths, whose leading number is 0.
+/// Compares two names in `environment.d` bytewise: diskimage-builder sorts full paths, whose
+/// leading number is 0.
 pub fn environment_order(a: &str, b: &str) -> Ordering {
     a.cmp(b)
 }
 
-/// The number a name starts with, of any length.
+/// The leading number of a name, of any length.
 #[derive(PartialEq, Eq)]
 struct LeadingNumber<'a> {
     negative: bool,
@@ -191,8 +190,8 @@ impl<'a> LeadingNumber<'a> {
     }
 }
 
-/// Returns the files that elements of one image (in their order) bring under the same name into a directory of hooks,
-/// data or tools. `static/` is merged on purpose.
+/// Returns the files that the elements of an image, in their order, have under the same name in a
+/// directory of hooks, data or tools. Files in `static/` are merged on purpose.
 pub fn duplicate_hooks<'a>(elements: impl IntoIterator<Item = &'a Element>) -> Vec<DuplicateHook> {
     let mut owners: BTreeMap<&str, &ElementName> = BTreeMap::new();
     let mut duplicates = Vec::new();
@@ -212,7 +211,8 @@ pub fn duplicate_hooks<'a>(elements: impl IntoIterator<Item = &'a Element>) -> V
     duplicates
 }
 
-/// Returns true if diskimage-builder refuses a second file of this path: one directly in a directory of the element.
+/// Returns true if diskimage-builder refuses two files of this path: files directly in a directory
+/// of the element.
 fn is_merged_file(path: &str) -> bool {
     matches!(path.split_once('/'), Some((dir, name)) if dir != "static" && !name.contains('/'))
 }

@@ -1,7 +1,7 @@
-//! Which hooks an install type brings.
+//! The hooks of install types.
 //!
-//! `install.d/<prefix>-<type>-install/` holds hooks for one way to install something. Those of the type that an image
-//! chooses stand in `install.d` itself, in place of what has their names there:
+//! `install.d/<prefix>-<type>-install/` contains hooks for one way of installation. The hooks of
+//! the chosen type join `install.d` itself, and replace hooks of the same name there:
 //!
 //! | variable | chooses |
 //! |---|---|
@@ -14,13 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Element, Environment, Hook, Phase, run_parts_order};
 
-/// The phase that install types have hooks in.
+/// The phase of install types.
 const PHASE: Phase = Phase::Install;
 
 const PREFIX: &str = "DIB_INSTALLTYPE_";
 
 impl Element {
-    /// Returns the entries of `install.d` that install types bring, with the directory in it that each comes from.
+    /// Returns the entries of `install.d` that come from install types, with their directories.
     pub fn typed_entries(&self, variables: &Environment) -> BTreeMap<&str, &str> {
         let chosen = Choice::of(variables);
         let below = self.files_below(PHASE.dir()).filter_map(|(path, _)| path.split_once('/'));
@@ -28,7 +28,8 @@ impl Element {
         entries.map(|(dir, rest)| (rest.split('/').next().unwrap_or(rest), dir)).collect()
     }
 
-    /// Returns the hooks of a phase in the order they run, those of the chosen install types among them.
+    /// Returns the hooks of a phase in the order in which they run, including those of the chosen
+    /// install types.
     pub fn chosen_hooks(&self, phase: Phase, variables: &Environment) -> Vec<Hook<'_>> {
         let mut hooks = self.hooks(phase);
         if phase == PHASE {
@@ -44,14 +45,15 @@ impl Element {
         hooks
     }
 
-    /// Returns the names of the variables that choose among its install types.
+    /// Returns the names of the variables that choose its install types.
     pub fn install_type_variables(&self) -> BTreeSet<String> {
         let below = self.files_below(PHASE.dir()).filter_map(|(path, _)| path.split_once('/'));
         below.filter_map(|(dir, _)| Some(install_type_of(dir)?.0)).collect()
     }
 }
 
-/// Returns the variable that chooses the directory `dir` of `install.d`, and its value for that.
+/// Returns the variable that chooses the directory `dir` of `install.d`, and the value that chooses
+/// it.
 pub(super) fn install_type_of(dir: &str) -> Option<(String, &str)> {
     let (prefix, kind) = dir.strip_suffix("-install")?.rsplit_once('-')?;
     Some((format!("{PREFIX}{}", prefix.replace('-', "_")), kind))
@@ -59,7 +61,6 @@ pub(super) fn install_type_of(dir: &str) -> Option<(String, &str)> {
 
 /// The install types of an image.
 struct Choice<'a> {
-    /// By prefix.
     own: BTreeMap<String, &'a str>,
     default: &'a str,
 }
@@ -86,7 +87,7 @@ mod tests {
     use crate::element::fixture::element;
 
     #[test]
-    fn the_hooks_of_the_chosen_type_stand_among_the_others() {
+    fn the_hooks_of_the_chosen_type_join_the_others() {
         let element = element("simple-init")
             .hook("install.d/50-always", "")
             .hook("install.d/40-own", "")

@@ -1,19 +1,19 @@
 //! Elements as values: names, files, phases, hooks, package requests, dependencies.
 //!
-//! An element is a directory in diskimage-builder's layout. The module `load` reads it; everything here takes text and
-//! values and gives values, so that each rule can be tested as a table:
+//! An element is a directory in diskimage-builder's layout. The module `load` reads it. This module
+//! computes values from texts and values, so that each rule can be tested as a table:
 //!
-//! ```text
-//! Element ──┬─ hooks(phase)         what runs, in dib-run-parts' order
-//!           ├─ mentions             which variables its texts may read
-//!           ├─ package_installs     which packages it asks for
-//!           └─ package_map …        how they are called on a distribution
-//! Catalog ──── resolve(requested)   which elements an image has, in order
-//!         ├─── check_elements       what is wrong with them
-//!         └─── graph_dot            how they depend on each other
-//! ```
+//! `` `text
+//! Element ──┬─ hooks(phase) the hooks, in dib-run-parts' order
+//!           ├─ mentions             the variables that its texts may read
+//!           ├─ package_installs     the packages that it requests
+//!           └─ package_map …        the names of packages on a distribution
+//! Catalog ──── resolve(requested) the elements of an image, in order
+//!         ├─── check_elements       errors and probable mistakes
+//!         └─── graph_dot            the graph of dependencies
+//! `` `
 //!
-//! | about | modules |
+//! | topic | modules |
 //! |---|---|
 //! | one element | `model`, `name`, `document` (its YAML and JSON files), `stray` (misspelled names of files) |
 //! | its hooks | `hook`, `phase`, `install_type` |

@@ -12,28 +12,27 @@ use crate::oci::Digest;
 pub struct Element {
     /// The last component of its directory.
     pub name: ElementName,
-    /// Its directory, to copy from and to name in messages. No part of its identity.
+    /// Its directory, to copy from and to name in messages. Not part of its identity.
     pub root: PathBuf,
-    /// `element-deps`. A set: the order of its lines means nothing.
+    /// `element-deps`. The order of its lines has no meaning.
     pub deps: BTreeSet<ElementName>,
     /// `element-provides`.
     pub provides: BTreeSet<ElementName>,
-    /// The files that [`belongs_to_identity`] lets in, by path relative to `root`.
+    /// The files for which [`belongs_to_identity`] returns true, by path relative to `root`.
     pub files: BTreeMap<String, ElementFile>,
-    /// `README.md` or `README.rst`, for people.
+    /// `README.md` or `README.rst`.
     pub readme: Option<String>,
-    /// The files of `static/` that other users may not read on the build host, although they may look into the element. Not part of
-    /// its identity: in images these files have the modes of [`Mode`].
+    /// The files of `static/` that other users may not read on the build host, although they may
+    /// enter the element's directory. Not part of its identity: in images these files have the
+    /// modes of [`Mode`].
     pub restricted: BTreeSet<String>,
 }
 
 /// A file of `static/` that more users may read in the image than on the build host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{path}` has the mode {:04o} in the image, though others may not read it here: set its mode in a hook", mode.bits())]
+#[error("`{path}` has the mode {:04o} in the image, although other users may not read it on the build host: set its mode in a hook", mode.bits())]
 pub struct Widened {
-    /// Its path in the element.
     pub path: String,
-    /// The mode that it has in images.
     pub mode: Mode,
 }
 
@@ -41,28 +40,28 @@ pub struct Widened {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ElementFile {
     pub kind: FileKind,
-    /// Its permission bits, as far as they matter.
+    /// The permission bits, reduced to those that git keeps.
     pub mode: Mode,
-    /// Its bytes, if it may be needed as text: everything outside `static/`, and programs in it.
+    /// Its bytes, if they may be needed as text: for all files outside `static/`, and for programs
+    /// in it.
     pub text: Option<Arc<[u8]>>,
 }
 
-/// What a file of an element is. Symlinks are kept below `static/` alone, where they are content of the image;
-/// elsewhere they are followed, so that what they point at is in the element's identity.
+/// The type of an element's file. Symlinks are kept only below `static/`, where they are content of
+/// the image. Elsewhere they are followed, so that their targets are in the element's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileKind {
     File {
-        /// Of its bytes.
         digest: Digest,
         bytes: u64,
     },
-    /// A symlink to this target, verbatim.
+    /// A symlink with this target, verbatim.
     Symlink(String),
     /// A directory without entries.
     EmptyDirectory,
 }
 
-/// The permission bits of a file: those that git keeps, whatever the umask of the checkout.
+/// The permission bits of a file that git keeps. They do not depend on the umask of the checkout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// `0644`.
@@ -82,16 +81,17 @@ impl Mode {
 }
 
 impl Element {
-    /// Returns the files that say what it needs and what it stands for, where it says anything: name and text.
+    /// Returns the files that declare its dependencies and provided names, if they are not empty:
+    /// name and text.
     pub fn declarations(&self) -> impl Iterator<Item = (&'static str, String)> {
         let lines = |names: &BTreeSet<ElementName>| names.iter().map(|name| format!("{name}\n")).collect();
         let texts: [String; 2] = [lines(&self.deps), lines(&self.provides)];
         DECLARATIONS.into_iter().zip(texts).filter(|(_, text)| !text.is_empty())
     }
 
-    /// Returns what its identity consists of: path, and a text of mode and content, in byte order of the paths.
+    /// Returns its identity: path, and a text of mode and content, in byte order of the paths.
     ///
-    /// A layer's key takes these as fields, so that a miss can name the file.
+    /// These are fields of a layer's key, so that a miss can name the file.
     pub fn identity(&self) -> impl Iterator<Item = (&str, String)> {
         self.files.iter().map(|(path, file)| (path.as_str(), file.identity()))
     }
@@ -102,7 +102,7 @@ impl Element {
         files.map(|(path, file)| Widened { path: path.clone(), mode: file.mode })
     }
 
-    /// Returns the bytes of the file at `path`, if it is there and kept as text.
+    /// Returns the bytes of the file at `path`, if it exists and was kept as text.
     pub fn text(&self, path: &str) -> Option<&[u8]> {
         self.files.get(path)?.text.as_deref()
     }
@@ -121,20 +121,20 @@ impl Element {
         self.files_below(dir).filter(|(name, _)| !name.contains('/'))
     }
 
-    /// Returns true if it has anything below the directory `dir`.
+    /// Returns true if the element has an entry below the directory `dir`.
     pub fn has_dir(&self, dir: &str) -> bool {
         self.files_below(dir).next().is_some()
     }
 }
 
-/// Returns where the path relative to `dir` starts in `path`, which lies below it.
+/// Returns the offset in `path` of its part relative to `dir`. `path` must be below `dir`.
 fn dir_len(path: &str, dir: &str) -> usize {
     debug_assert!(path.starts_with(dir));
     dir.len() + 1
 }
 
 impl ElementFile {
-    /// Returns what makes it this file: a text of mode and content.
+    /// Returns the identity of the file: a text of mode and content.
     pub fn identity(&self) -> String {
         match &self.kind {
             FileKind::File { digest, .. } => format!("{:04o} {digest}", self.mode.bits()),
@@ -148,25 +148,25 @@ impl ElementFile {
 const DOCUMENTATION: [&str; 7] =
     ["LICENSE", "LICENCE", "COPYING", "NOTICE", "CHANGELOG", "AUTHORS", "README"];
 
-/// Directories at the top of an element that are for its developers. diskimage-builder does not show `tests` to hooks
-/// either.
+/// Directories at the top of an element for its developers. diskimage-builder does not show `tests`
+/// to hooks either.
 const DEVELOPMENT: [&str; 5] = ["tests", "test-elements", "docs", "doc", "examples"];
 
-/// Files that became values when the element was read.
+/// Files that are parsed into values when the element is read.
 const DECLARATIONS: [&str; 2] = ["element-deps", "element-provides"];
 
-/// Returns true if the file at `path` (relative to the element) is a part of the element's identity. Hooks do not see other files,
-/// and a change of them rebuilds nothing.
+/// Returns true if the file at `path` (relative to the element) is part of the element's identity.
+/// Hooks do not see other files, and changes of them rebuild nothing.
 ///
 /// | left out | where | because |
 /// |---|---|---|
 /// | `README*`, `LICENSE*`, `CHANGELOG*` … | top | documentation |
 /// | `docs/`, `tests/`, `test-elements/`, `examples/` | top | for developers |
-/// | `element-deps`, `element-provides` | top | their meaning is in the resolved list of elements |
-/// | `*.pyc`, `__pycache__/` | but in `static/` | made by running a test or a hook |
-/// | names with a `~` at the end | but in `static/` | left by editors; no hook of such a name runs |
-/// | names with a leading dot | top, and in directories there but `static/` | diskimage-builder copies none |
-/// | what `rsync --cvs-exclude` leaves out | in `static/` | diskimage-builder copies none |
+/// | `element-deps`, `element-provides` | top | the resolved list of elements contains their meaning |
+/// | `*.pyc`, `__pycache__/` | outside `static/` | written when a test or a hook runs |
+/// | names that end with `~` | outside `static/` | written by editors; no such hook runs |
+/// | names with a leading dot | top, and in directories there except `static/` | diskimage-builder does not copy them |
+/// | names that `rsync --cvs-exclude` leaves out | in `static/` | diskimage-builder does not copy them |
 pub fn belongs_to_identity(path: &str) -> bool {
     let (top, rest) = path.split_once('/').map_or((path, None), |(top, rest)| (top, Some(rest)));
     match rest {
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_hooks_can_read_belongs_to_the_identity() {
+    fn only_files_that_hooks_can_read_belong_to_the_identity() {
         let table = [
             ("install.d/50-nginx", true),
             ("install.d/README", true),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn files_below_a_directory_do_not_include_its_neighbours() {
+    fn files_below_a_directory_do_not_include_its_siblings() {
         let file = ElementFile { kind: FileKind::EmptyDirectory, mode: Mode::Plain, text: None };
         let paths = ["install", "install.d/1", "install.d/x/2", "install.d-old/3", "install/4"];
         let element = Element {

@@ -6,34 +6,25 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The name of an element, or of something that an element provides (`operating-system`).
+/// The name of an element, or a name that an element provides (`operating-system`).
 ///
-/// Letters, digits and `-_.+@`, starting with a letter, a digit or `_`: what can be a directory's name, and stands as one word in
-/// the lists that hooks read (`IMAGE_ELEMENT`, the pairs of `get_image_element_array`), which bash evaluates.
+/// Letters, digits and `-_.+@`, starting with a letter, a digit or `_`. Such a name is a valid
+/// directory name, and one word in the lists that hooks read (`IMAGE_ELEMENT`, the pairs of
+/// `get_image_element_array`), which bash evaluates.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[0-9A-Za-z_][0-9A-Za-z_.+@-]*$"))]
 pub struct ElementName(String);
 
-/// A text that cannot name an element.
+/// A text that is not a valid element name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ElementNameError {
     #[error("an element name is empty")]
     Empty,
-    #[error("element name `{name}` starts with {start:?}: it has to start with a letter, a digit or `_`")]
-    Start {
-        name: String,
-        /// Its first character.
-        start: char,
-    },
-    #[error(
-        "element name `{name}` has {found:?}: only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it"
-    )]
-    Character {
-        name: String,
-        /// The first such character.
-        found: char,
-    },
+    #[error("element name `{name}` starts with {start:?}: expected a letter, a digit or `_`")]
+    Start { name: String, start: char },
+    #[error("element name `{name}` contains {found:?}: expected letters, digits, `-`, `_`, `.`, `+` and `@`")]
+    Character { name: String, found: char },
 }
 
 impl ElementName {
@@ -42,7 +33,8 @@ impl ElementName {
         &self.0
     }
 
-    /// Returns the name as it stands in names of variables (`DIB_INSTALLTYPE_<name>`): `-` turned into `_`.
+    /// Returns the name as it is used in names of variables (`DIB_INSTALLTYPE_<name>`), with `-`
+    /// replaced by `_`.
     pub fn in_variable(&self) -> String {
         self.0.replace('-', "_")
     }
@@ -90,26 +82,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_directories_have_are_taken() {
+    fn valid_names_are_accepted() {
         for name in ["base", "debian-minimal", "provides_virtual", "9p", "_x", "python3.11", "g++", "a@b"] {
             assert_eq!(name.parse::<ElementName>().unwrap().as_str(), name);
         }
     }
 
     #[test]
-    fn other_names_are_refused_with_their_reason() {
+    fn invalid_names_are_rejected_with_a_reason() {
         let table = [
             ("", "an element name is empty"),
-            ("-x", "element name `-x` starts with '-': it has to start with a letter, a digit or `_`"),
-            (".git", "element name `.git` starts with '.': it has to start with a letter, a digit or `_`"),
+            ("-x", "element name `-x` starts with '-': expected a letter, a digit or `_`"),
+            (".git", "element name `.git` starts with '.': expected a letter, a digit or `_`"),
             (
                 "../x",
-                "element name `../x` has '/': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
+                "element name `../x` contains '/': expected letters, digits, `-`, `_`, `.`, `+` and `@`",
             ),
-            (
-                "a b",
-                "element name `a b` has ' ': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
-            ),
+            ("a b", "element name `a b` contains ' ': expected letters, digits, `-`, `_`, `.`, `+` and `@`"),
         ];
         for (name, message) in table {
             assert_eq!(name.parse::<ElementName>().unwrap_err().to_string(), message);

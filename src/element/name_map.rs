@@ -1,4 +1,4 @@
-//! How packages and services are called on a distribution.
+//! Names of packages and services on a distribution.
 //!
 //! Source: diskimage-builder, elements `pkg-map` and `svc-map`.
 
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::document::{parse_document, repeated_key};
 use super::{DocumentError, Element, ElementName, Family, PROVIDER_DATA};
 
-/// The distribution that names are looked up for.
+/// The distribution for which names are looked up.
 #[derive(Debug, Clone, Copy)]
 pub struct Distribution<'a> {
     pub distro: &'a str,
@@ -19,7 +19,7 @@ pub struct Distribution<'a> {
 }
 
 impl<'a> Distribution<'a> {
-    /// Makes the distribution `distro` with the family that diskimage-builder knows it to be of.
+    /// Returns the distribution `distro` with the family that diskimage-builder assigns to it.
     pub fn new(distro: &'a str, release: &'a str) -> Self {
         Self { distro, family: Family::of(distro), release }
     }
@@ -36,7 +36,8 @@ pub struct PackageMap {
     release: BTreeMap<String, BTreeMap<String, Names>>,
 }
 
-/// By hand: a derived reader refuses a section that is there twice, and diskimage-builder takes the last one.
+/// Implemented by hand: a derived implementation rejects duplicate sections, but diskimage-builder
+/// uses the last one.
 impl<'de> Deserialize<'de> for PackageMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Sections;
@@ -67,17 +68,17 @@ impl<'de> Deserialize<'de> for PackageMap {
     }
 }
 
-/// What a package is called.
+/// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mapping {
-    /// So; none if the distribution needs no package for it.
+    /// These names; empty if the distribution needs no package for it.
     To(Vec<String>),
-    /// The map does not have it.
+    /// The map has no entry.
     Absent,
 }
 
 impl PackageMap {
-    /// Returns every name that the map translates anywhere, sorted, each once.
+    /// Returns every name with an entry in the map, sorted and without duplicates.
     pub fn names(&self) -> BTreeSet<&str> {
         let releases = self.release.values().flat_map(BTreeMap::values);
         let sections =
@@ -85,7 +86,8 @@ impl PackageMap {
         sections.flat_map(BTreeMap::keys).map(String::as_str).collect()
     }
 
-    /// Looks a package up: release before distribution before family before default.
+    /// Looks up a package: in the sections of the release, the distribution, the family, and the
+    /// default, in this order.
     pub fn look_up(&self, package: &str, distribution: Distribution<'_>) -> Mapping {
         let Distribution { distro, family, release } = distribution;
         let release = if release == "8-stream" { "8" } else { release };
@@ -102,16 +104,15 @@ impl PackageMap {
     }
 }
 
-/// The services of all elements: what a service is called on the distribution.
+/// The services of all elements, with their names on the distribution.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceMap(BTreeMap<String, String>);
 
-/// A service that two elements map.
+/// A service with entries in the maps of two elements.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("service `{service}` is in `svc-map` of element `{element}` and of another one before it")]
+#[error("service `{service}` is in `svc-map` of element `{element}` and of an earlier element")]
 pub struct DuplicateServiceError {
     pub service: String,
-    /// The second element.
     pub element: ElementName,
 }
 
@@ -119,10 +120,10 @@ pub struct DuplicateServiceError {
 pub type ServiceNames = BTreeMap<String, BTreeMap<String, String>>;
 
 impl ServiceMap {
-    /// Takes in what one more element maps.
+    /// Adds the map of one element.
     ///
     /// # Errors
-    /// If one of its services is mapped already.
+    /// If one of its services has an entry already.
     pub fn add(
         &mut self,
         element: &ElementName,
@@ -160,7 +161,7 @@ impl Element {
         self.text("pkg-map").map(|text| parse_document(&self.name, "pkg-map", text)).transpose()
     }
 
-    /// Returns the first key of each of its package lists and maps that one map has twice.
+    /// Returns the first duplicate key of each of its package lists and maps.
     pub fn repeated_keys(&self) -> Vec<DocumentError> {
         let files = PROVIDER_DATA.into_iter().filter_map(|path| Some((path, self.text(path)?)));
         files.filter_map(|(path, text)| repeated_key(&self.name, path, text)).collect()
@@ -245,7 +246,7 @@ cinder-scheduler: {debian: cinder-scheduler, default: openstack-cinder-scheduler
     }
 
     #[test]
-    fn the_last_of_two_equal_sections_or_keys_counts() {
+    fn the_last_of_duplicate_sections_or_keys_counts() {
         let text = r#"{"default": {"a": "1"}, "distro": {"debian": {"b": "1", "b": "2"}, "debian": {"b": "3"}},
                        "default": {"c": "1", "c": "2"}}"#;
         let map = element("web").file("pkg-map", text).build().package_map().unwrap().unwrap();
@@ -267,7 +268,7 @@ cinder-scheduler: {debian: cinder-scheduler, default: openstack-cinder-scheduler
         let error = map.add(&second, &names, debian).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "service `sshd` is in `svc-map` of element `b` and of another one before it"
+            "service `sshd` is in `svc-map` of element `b` and of an earlier element"
         );
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{Condition, Element, ElementName, Mentions, PACKAGE_PHASES, PROVIDER_DATA, Phase};
 
-/// An element of diskimage-builder that acts on the data of all others in one go.
+/// An element of diskimage-builder that processes the data of all other elements together.
 ///
-/// With one layer for each element, such an element cannot be a layer: all others depend on it, so its layer would come first, before
-/// the files it works on. Plywood does its work in each layer, for that layer's element alone. The
-/// element may be named in `element-deps` and in images; its directory, if there is one, is not used.
+/// With one layer for each element, such an element cannot be a layer: all others depend on it, so
+/// its layer would come first, before the files that it processes. plywood does its work in each
+/// layer, for that layer's element alone. `element-deps` and images may name the element. Its
+/// directory, if there is one, is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NativeProvider {
     /// Gives hooks `dib-init-system` and installs `init-scripts/<init system>/`.
@@ -19,22 +20,22 @@ pub enum NativeProvider {
     InstallBin,
     /// Copies `static/` onto the root.
     InstallStatic,
-    /// Chooses among `install.d/<name>-<type>-install/`.
+    /// Chooses the directories `install.d/<name>-<type>-install/`.
     InstallTypes,
-    /// Keeps what the image is made of in `DIB_MANIFEST_IMAGE_DIR`.
+    /// Writes the contents of the image into `DIB_MANIFEST_IMAGE_DIR`.
     Manifests,
-    /// Installs and removes what `package-installs.yaml` asks for.
+    /// Installs and removes the packages in `package-installs.yaml`.
     PackageInstalls,
-    /// Gives hooks `pkg-map`, and the names it translates.
+    /// Gives hooks `pkg-map` and its data.
     PackageMap,
-    /// Fetches what `source-repository-<name>` asks for.
+    /// Fetches the sources in `source-repository-<name>`.
     SourceRepositories,
-    /// Gives hooks `svc-map`, and the names it translates.
+    /// Gives hooks `svc-map` and its data.
     ServiceMap,
 }
 
 impl NativeProvider {
-    /// All of them, by name.
+    /// All providers, by name.
     pub const ALL: [NativeProvider; 10] = [
         NativeProvider::InitSystem,
         NativeProvider::RunParts,
@@ -70,10 +71,10 @@ impl NativeProvider {
     }
 }
 
-/// The phases in which plywood does what the hooks of an element would do, for each element's own data. Hooks of these
-/// elements in other phases run as everybody's do.
+/// The phases in which plywood replaces the hooks of an element, for each element's own data. Hooks
+/// of these elements in other phases run normally.
 ///
-/// The last two are no [`NativeProvider`]: what else they do, they do themselves.
+/// The last two are not in [`NativeProvider`], because their other hooks run.
 const DONE_NATIVELY: [(&str, &[Phase]); 11] = [
     ("dib-init-system", &[Phase::Install]),
     ("install-bin", &[Phase::PreInstall]),
@@ -88,7 +89,7 @@ const DONE_NATIVELY: [(&str, &[Phase]); 11] = [
     ("modprobe", &[Phase::ExtraData]),
 ];
 
-/// Returns true if plywood does itself what the hooks of `element` in `phase` are for.
+/// Returns true if plywood replaces the hooks of `element` in `phase`.
 pub fn is_done_natively(element: &ElementName, phase: Phase) -> bool {
     DONE_NATIVELY.iter().any(|(name, phases)| *name == element.as_str() && phases.contains(&phase))
 }
@@ -96,7 +97,7 @@ pub fn is_done_natively(element: &ElementName, phase: Phase) -> bool {
 /// Directories whose files the providers copy into the image.
 const COPIED: [&str; 3] = ["bin", "init-scripts", "static"];
 
-/// Returns true if a file of the hooks directory is for one of the providers, whose work plywood does.
+/// Returns true if a file of the hooks directory is input for a provider.
 pub fn is_data_for_plywood(path: &str) -> bool {
     match path.split_once('/') {
         None => is_source_list(path) || PROVIDER_DATA.contains(&path),
@@ -109,14 +110,15 @@ pub fn is_source_list(name: &str) -> bool {
     name.starts_with("source-repository-") && !name.ends_with('~') && !name.contains('/')
 }
 
-/// Returns the phase in which the packages of a plain list are installed, by its path: `install.d/package-installs-web`.
+/// Returns the phase in which the packages of a plain list are installed, by its path:
+/// `install.d/package-installs-web`.
 pub fn plain_list_phase(path: &str) -> Option<Phase> {
     let (dir, name) = path.split_once('/')?;
     let phase = PACKAGE_PHASES.into_iter().find(|phase| phase.dir() == dir)?;
     (name.starts_with("package-installs-") && !name.contains('/')).then_some(phase)
 }
 
-/// Returns true if a variable may change which sources are fetched, or whence.
+/// Returns true if a variable may change which sources are fetched, or from where.
 pub fn is_source_variable(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["DIB_REPOTYPE_", "DIB_REPOLOCATION_", "DIB_REPOREF_", "DIB_INSTALLTYPE_"];
     const NAMES: [&str; 4] =
@@ -124,42 +126,42 @@ pub fn is_source_variable(name: &str) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Tools that only hooks call whose work plywood does: nothing that runs reads what they read. Element, tool.
+/// Tools that only replaced hooks call. Nothing that runs reads the files that they read. Element,
+/// tool.
 const NEVER_CALLED: [(&str, &str); 1] = [("package-installs", "bin/package-installs-squash")];
 
-/// Returns true if the file at `path` of `element` is a program that never runs while an image is built.
+/// Returns true if the file at `path` of `element` is a program that never runs while an image is
+/// built.
 pub fn is_never_called(element: &ElementName, path: &str) -> bool {
     NEVER_CALLED.contains(&(element.as_str(), path))
 }
 
-/// Hooks that do over again what one of another element does, under the same name: element, hook, the other element.
-/// diskimage-builder refuses the two in one image.
+/// Hooks that repeat a hook of another element under the same name: element, hook, the other
+/// element. diskimage-builder refuses the two in one image.
 const REPEATED: [(&str, &str, &str); 1] =
     [("modprobe-blacklist", "install.d/80-modprobe-blacklist", "modprobe")];
 
-/// Returns the hook of `element` that does nothing that another element of the image does not, if it has one.
+/// Returns the hook of `element` that repeats a hook of another element in the image, if there is
+/// one.
 pub(super) fn repeated_hook(element: &ElementName, in_image: impl Fn(&str) -> bool) -> Option<&'static str> {
     let row = REPEATED.iter().find(|(name, _, other)| *name == element.as_str() && in_image(other));
     row.map(|(_, hook, _)| *hook)
 }
 
-/// Values of variables without which elements of diskimage-builder do not work today: element, variable, value, reason.
+/// Values of variables that elements of diskimage-builder need to work today: element, variable,
+/// value, reason.
 const PRESETS: [(&str, &str, &str, &str); 2] = [
     (
         "dib-python",
         "DIB_PYTHON_VERSION",
         "3",
-        "its own default for Debian is 2, which no Debian has any more",
+        "its own default for Debian is 2, and current Debian releases have no Python 2",
     ),
-    (
-        "manifests",
-        "DIB_MANIFEST_IMAGE_DIR",
-        "/etc/dib-manifests",
-        "on a base, its environment.d is not there",
-    ),
+    ("manifests", "DIB_MANIFEST_IMAGE_DIR", "/etc/dib-manifests", "on a base, its environment.d is missing"),
 ];
 
-/// Returns the variables that elements of these names need to have a value, unless the image gives them one.
+/// Returns the variables that elements of these names need, with the values to use if the image
+/// sets none.
 pub fn preset_variables<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = (String, String)> {
     let presets = names.flat_map(|name| PRESETS.iter().filter(move |preset| preset.0 == name));
     presets.map(|(_, variable, value, _)| ((*variable).to_owned(), (*value).to_owned()))
@@ -168,15 +170,16 @@ pub fn preset_variables<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterat
 /// diskimage-builder's element that makes disks bootable.
 const BOOT_LOADER: &str = "bootloader";
 
-/// Its one hook. It would look for the disk among those of this machine, so plywood does its work, where the hook stands.
+/// Its only hook. The hook would search for the disk among those of the build host, so plywood
+/// replaces it.
 pub const BOOT_LOADER_HOOK: &str = "finalise.d/50-bootloader";
 
-/// Returns true if plywood makes disks bootable in place of this element.
+/// Returns true if plywood replaces this element.
 pub fn is_boot_loader(element: &Element) -> bool {
     element.name.as_str() == BOOT_LOADER && element.files.contains_key(BOOT_LOADER_HOOK)
 }
 
-/// Variables that files of `_LIB` read on behalf of the hooks that source or call them.
+/// Variables that files of `_LIB` read for the hooks that source or call them.
 const READ_BY_LIBRARY: [&str; 11] = [
     "DIB_BAREMETAL_INITRD_PATTERN",
     "DIB_BAREMETAL_KERNEL_PATTERN",
@@ -191,15 +194,16 @@ const READ_BY_LIBRARY: [&str; 11] = [
     "ROOT_LABEL",
 ];
 
-/// Returns the variables that functions of `_LIB` read, if hooks that mention these names can call them.
+/// Returns the variables that functions of `_LIB` read, if hooks with these mentions can call the
+/// functions.
 pub fn library_variables(mentions: &Mentions) -> impl Iterator<Item = String> + use<> {
     let reachable =
         ["_LIB", "DIB_BLOCK_DEVICE_PARAMS_YAML"].iter().any(|name| mentions.names.contains(*name));
     READ_BY_LIBRARY.into_iter().filter(move |_| reachable).map(str::to_owned)
 }
 
-/// The variables that providers read on behalf of `element`, though none of its files need mention them. Lists of packages
-/// that cannot be read name none: to say so is not this function's business.
+/// Returns the variables that providers read for `element`, even if none of its files mention them.
+/// Ignores lists of packages that cannot be parsed: other code reports them.
 pub fn provider_variables(element: &Element) -> BTreeSet<String> {
     const ALWAYS: [&str; 5] =
         ["ARCH", "DIB_DEFAULT_INSTALLTYPE", "DIB_INIT_SYSTEM", "DIB_RELEASE", "DISTRO_NAME"];
@@ -220,7 +224,7 @@ mod tests {
     use crate::element::fixture::element;
 
     #[test]
-    fn hooks_that_plywood_stands_in_for_are_told_from_those_that_run() {
+    fn replaced_hooks_are_distinguished_from_hooks_that_run() {
         for (element, phase, expected) in [
             ("package-installs", Phase::Install, true),
             ("dib-init-system", Phase::Install, true),

@@ -1,9 +1,11 @@
-//! Guesses what was meant by a name that nobody knows.
+//! Suggests a known name for an unknown one.
 
-/// How like a known name has to be, from 0 to 1. Below it, a hint misleads more than it helps.
+/// The minimum similarity to a known name, from 0 to 1. Below it, a hint misleads more than it
+/// helps.
 const LIKE_ENOUGH: f64 = 0.8;
 
-/// Returns the one of `known` that is most like `name`, if one is like it at all; of equals, the first.
+/// Returns the most similar name of `known`, if it is similar enough. Of equally similar names,
+/// returns the first.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -18,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_a_stranger_is_not() {
+    fn a_misspelled_name_has_a_suggestion_and_an_unrelated_one_has_none() {
         let known = ["elements", "environment", "base", "openssh-server"];
         let table = [
             ("elemnts", Some("elements")),

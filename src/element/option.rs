@@ -1,6 +1,7 @@
-//! The variables by which an element is configured, with their defaults and the files that read them.
+//! The variables that configure an element, with their defaults and the files that read them.
 //!
-//! Found in its text, so for people alone: what a layer's key covers is decided in [`variables`](super::variables).
+//! They are found by searching its texts, and only shown to users. [`variables`](super::variables)
+//! decides which variables are in a layer's key.
 
 use std::collections::BTreeMap;
 
@@ -13,23 +14,24 @@ use super::variables::{identifiers, is_comment, is_identifier, is_word_character
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ElementOption<'a> {
     pub name: String,
-    /// What it is if nobody sets it, as the shell text `${NAME:-default}` has it; `None` if no file says so.
+    /// The default value, as in the shell text `${NAME:-default}`; `None` if no file has one.
     pub default: Option<String>,
     /// The files that mention it, sorted.
     pub files: Vec<&'a str>,
 }
 
-/// Read by nearly every hook, and the same everywhere.
+/// Nearly every hook reads this variable, and it always has the same meaning.
 const COMMON: [&str; 1] = ["DIB_DEBUG_TRACE"];
 
 impl Element {
-    /// Returns its options by name: every `DIB_` variable that its files mention, and every other variable to which a fragment of
-    /// `environment.d` gives a default.
+    /// Returns its options by name: every `DIB_` variable that its files mention, and every other
+    /// variable to which a fragment of `environment.d` gives a default.
     pub fn options(&self) -> Vec<ElementOption<'_>> {
         let mut options = BTreeMap::new();
         let (fragments, others): (Vec<_>, Vec<_>) =
             self.texts().partition(|(path, _)| path.starts_with("environment.d/"));
-        // Fragments first: their default counts, and hooks repeat it only where they can run without them.
+        // Fragments first, because their default counts. Hooks repeat it only if they can run
+        // without the fragments.
         for (path, text) in fragments.iter().chain(&others) {
             let is_fragment = path.starts_with("environment.d/");
             let code: Vec<_> = text.lines().filter(|line| !is_comment(line)).collect();
@@ -60,7 +62,8 @@ impl Element {
     }
 }
 
-/// Returns the default of each variable that the shell text `code` expands with one: the first that it has.
+/// Returns the default of each variable that the shell text `code` expands with a default. The
+/// first default counts.
 fn defaults(code: &str) -> BTreeMap<&str, String> {
     let mut defaults = BTreeMap::new();
     for (start, _) in code.match_indices("${") {
@@ -75,7 +78,7 @@ fn defaults(code: &str) -> BTreeMap<&str, String> {
     defaults
 }
 
-/// Returns what of `text` is before the brace that closes an expansion.
+/// Returns the part of `text` before the brace that closes an expansion.
 fn braced(text: &str) -> Option<&str> {
     let mut depth = 0;
     for (at, c) in text.char_indices() {

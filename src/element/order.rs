@@ -1,13 +1,14 @@
-//! In which order the elements of an image come.
+//! The order of the elements of an image.
 //!
-//! diskimage-builder's resolver gives a set. Layers need an order, and it has to be the same on every machine:
+//! diskimage-builder's resolver returns a set. Layers need an order, and it must be the same on
+//! every build host:
 //!
-//! 1. the element that provides `operating-system`, with what it depends on;
+//! 1. the element that provides `operating-system`, with its dependencies;
 //! 2. the element `base`;
 //! 3. the requested elements as they were given.
 //!
-//! Before each element come those it depends on, in byte order of their names, and those that [`HINTS`] puts before
-//! it, if they are in the image anyway.
+//! Each element comes after its dependencies, in byte order of their names, and after the elements
+//! that [`HINTS`] puts before it, if they are in the image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use super::provider::{OPERATING_SYSTEM, Provider};
 use super::{Element, ElementName};
 
-/// Pairs of elements that do not depend on each other, yet have to come in this order if both are in an image.
-/// In diskimage-builder its phases and script numbers saw to it.
+/// Pairs of elements that do not depend on each other, but must be in this order if both are in an
+/// image. In diskimage-builder, phases and the numbers of hooks ensure this order.
 const HINTS: [(&str, &str, &str); 13] = [
     (
         "cloud-init",
@@ -31,7 +32,7 @@ const HINTS: [(&str, &str, &str); 13] = [
     ("cloud-init", "cloud-init-disable-resizefs", "edits cloud-init's configuration"),
     ("cloud-init", "cloud-init-growpart", "edits cloud-init's configuration"),
     ("cloud-init", "cloud-init-nocloud", "edits cloud-init's configuration"),
-    ("cloud-init", "growroot", "both can grow the root; what growroot sets up shall win"),
+    ("cloud-init", "growroot", "both can grow the root; the settings of growroot shall win"),
     ("cloud-init", "hosts", "writes into cloud-init's template of /etc/hosts"),
     ("openssh-server", "devuser", "puts the user into groups that packages make"),
     ("docker", "devuser", "puts the user into groups that packages make"),
@@ -42,7 +43,7 @@ const HINTS: [(&str, &str, &str); 13] = [
     ("docker", "insecure-docker-registry", "edits the configuration of the engine"),
 ];
 
-/// In which order the hooks of an image run.
+/// The order in which the hooks of an image run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HookOrder {
@@ -53,9 +54,9 @@ pub enum HookOrder {
     Phase,
 }
 
-/// A text that names no order.
+/// A text that is not an order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an order: expected `element` or `phase`")]
+#[error("unknown order `{0}`: expected `element` or `phase`")]
 pub struct HookOrderError(String);
 
 impl FromStr for HookOrder {
@@ -70,7 +71,7 @@ impl FromStr for HookOrder {
     }
 }
 
-/// Elements that depend on each other in a circle.
+/// A circle of dependencies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CycleError {
     /// Each depends on the next, the last on the first.
@@ -92,8 +93,8 @@ impl fmt::Display for CycleError {
 
 impl std::error::Error for CycleError {}
 
-/// Returns `members` in the order above. Among elements that depend on each other in a circle, which phases do not mind,
-/// the one that is met first comes last.
+/// Returns `members` in the order above. A circle of dependencies is legal in phase order: its
+/// first visited element then comes last.
 pub(super) fn order(
     members: &BTreeMap<ElementName, Arc<Element>>,
     requested: &[ElementName],
@@ -111,8 +112,8 @@ pub(super) fn order(
     Ok(sorted.into_iter().map(|name| Arc::clone(&members[name])).collect())
 }
 
-/// Returns a circle among the dependencies of `elements`, if there is one. What is provided is not followed: that
-/// depends on which elements are in an image.
+/// Returns a circle among the dependencies of `elements`, if there is one. Provided names are not
+/// followed, because their providers depend on the image.
 pub(super) fn find_cycle<'a>(elements: impl Iterator<Item = &'a Arc<Element>>) -> Option<CycleError> {
     let members = elements.map(|element| (element.name.clone(), Arc::clone(element))).collect();
     Graph::of(&members, &BTreeMap::new()).check_cycles().err()
@@ -125,7 +126,7 @@ fn provider_of<'a>(name: &str, provided: &'a BTreeMap<ElementName, Provider>) ->
     }
 }
 
-/// Who comes before whom.
+/// For each element, the elements that must come before it.
 struct Graph<'a>(BTreeMap<&'a ElementName, BTreeSet<&'a ElementName>>);
 
 impl<'a> Graph<'a> {
@@ -138,7 +139,7 @@ impl<'a> Graph<'a> {
             members.get_key_value(name).map(|(name, _)| name)
         };
         let before = |element: &'a Element| {
-            // Depending on oneself is legal in diskimage-builder, and harmless.
+            // An element that depends on itself is legal in diskimage-builder, and harmless.
             element.deps.iter().filter_map(in_image).filter(|&dep| *dep != element.name).collect()
         };
         Self(members.iter().map(|(name, element)| (name, before(element))).collect())
@@ -148,14 +149,14 @@ impl<'a> Graph<'a> {
         for (first, second, _) in HINTS {
             let find = |name| self.0.keys().find(|key| key.as_str() == name).copied();
             let (Some(first), Some(second)) = (find(first), find(second)) else { continue };
-            // A dependency the other way round outweighs the hint.
+            // A dependency in the opposite direction outweighs the hint.
             if !self.reaches(first, second) {
                 self.0.entry(second).or_default().insert(first);
             }
         }
     }
 
-    /// Returns true if `to` has to come before `from`.
+    /// Returns true if `to` must come before `from`.
     fn reaches(&self, from: &'a ElementName, to: &ElementName) -> bool {
         let mut seen = BTreeSet::new();
         let mut open = vec![from];
@@ -194,7 +195,8 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    /// Returns the names in `roots` that are in the image, each once, each after those before it.
+    /// Returns the names in `roots` that are in the image, without duplicates, each after the
+    /// elements that must come before it.
     fn sorted(&self, roots: impl Iterator<Item = &'a ElementName>) -> Vec<&'a ElementName> {
         let mut sorted = Vec::new();
         let mut seen = BTreeSet::new();
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_named_from_its_start_without_what_leads_to_it() {
+    fn a_cycle_error_starts_at_the_cycle() {
         let catalog = Catalog::new([
             element("a").deps(&["b"]).provides(&["operating-system"]).build(),
             element("b").deps(&["c"]).build(),
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_contradict_neither_themselves_nor_each_other() {
+    fn hints_have_no_contradictions() {
         let names: BTreeSet<&str> = HINTS.iter().flat_map(|(first, second, _)| [*first, *second]).collect();
         let os = element("os").provides(&["operating-system"]).build();
         let elements = names.iter().map(|name| element(name).build()).chain([os]).collect();

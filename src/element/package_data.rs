@@ -1,8 +1,8 @@
-//! What can be wrong with the package data of an element.
+//! Errors in the package data of an element.
 
 use super::{DocumentError, DuplicateServiceError, UnsetVariableError};
 
-/// Package lists or maps that cannot be used.
+/// An error in package lists or maps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackageDataError {
     #[error(transparent)]

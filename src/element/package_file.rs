@@ -1,4 +1,5 @@
-//! The shape of `package-installs.yaml`: packages, each with nothing, a map of keys, or a list of such maps.
+//! The format of `package-installs.yaml`: packages, each with nothing, a map of keys, or a list of
+//! such maps.
 
 use std::fmt;
 
@@ -28,7 +29,7 @@ impl<'de> Deserialize<'de> for PackageFile {
                 Ok(PackageFile(list))
             }
 
-            /// A file of comments alone.
+            /// A file that contains only comments.
             fn visit_unit<E>(self) -> Result<PackageFile, E> {
                 Ok(PackageFile(Vec::new()))
             }
@@ -42,14 +43,14 @@ impl<'de> Deserialize<'de> for PackageFile {
 const KEYS: [&str; 8] =
     ["phase", "installtype", "uninstall", "build-only", "arch", "not-arch", "dib_python_version", "when"];
 
-/// A rule while it is read: an error is raised where the key stands, so that it has a line and a column.
+/// A rule while it is parsed. Errors are raised at each key, so that they have a line and a column.
 #[derive(Default)]
 struct RuleReader {
     phase: Option<Phase>,
     uninstall: bool,
     build_only: bool,
     architectures: Option<Condition>,
-    /// By key: of two equal keys the last one counts.
+    /// The conditions by key. If a key occurs twice, the last value counts.
     conditions: Vec<(String, Vec<Condition>)>,
 }
 
@@ -66,7 +67,8 @@ impl RuleReader {
         Ok(self.rule())
     }
 
-    /// What `uninstall` and `build-only` are set to does not matter: diskimage-builder looks at their presence alone.
+    /// The values of `uninstall` and `build-only` have no meaning: diskimage-builder checks only
+    /// that the keys exist.
     fn take(&mut self, key: &str, values: Texts) -> Result<(), String> {
         match key {
             "uninstall" => self.uninstall = true,
@@ -101,7 +103,7 @@ impl RuleReader {
     }
 
     fn only_on(&mut self, condition: Condition) -> Result<(), String> {
-        // The same key twice is no contradiction: the last one counts.
+        // A duplicate key is no contradiction: the last value counts.
         let kind = std::mem::discriminant(&condition);
         match self.architectures.replace(condition) {
             Some(other) if std::mem::discriminant(&other) != kind => {
@@ -123,13 +125,13 @@ impl RuleReader {
     }
 }
 
-/// Refuses a key that is nearly one of those that can be. Others are passed over as diskimage-builder does: elements have
-/// remarks there.
+/// Rejects a misspelled key. Ignores other unknown keys as diskimage-builder does, because elements
+/// use them for remarks.
 fn not_mistyped(key: &str) -> Result<(), String> {
     nearest(key, KEYS).map_or(Ok(()), |near| Err(format!("unknown key `{key}`: did you mean `{near}`?")))
 }
 
-/// Returns the one value of a key; an empty one counts as none.
+/// Returns the one value of a key; `None` if it is empty.
 fn one(key: &str, values: Texts) -> Result<Option<String>, String> {
     match <[String; 1]>::try_from(values.0) {
         Ok([value]) => Ok(Some(value).filter(|value| !value.is_empty())),
@@ -138,7 +140,7 @@ fn one(key: &str, values: Texts) -> Result<Option<String>, String> {
     }
 }
 
-/// Takes a list with commas apart. Its items are not trimmed, as diskimage-builder does not trim them.
+/// Splits a list at commas. Does not trim its items, because diskimage-builder does not.
 fn items(list: &str) -> Vec<String> {
     list.split(',').map(str::to_owned).collect()
 }
@@ -215,7 +217,7 @@ impl<'de> Deserialize<'de> for Rules {
                 Ok(Rules(vec![RuleReader::default().read(map)?]))
             }
 
-            /// An empty list says as much as nothing.
+            /// An empty list means the same as no value.
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Rules, A::Error> {
                 let mut rules = Vec::new();
                 while let Some(rule) = items.next_element()? {

@@ -1,4 +1,4 @@
-//! What an element's lists of packages say.
+//! Parses the package lists of an element.
 //!
 //! Source: diskimage-builder, element `package-installs`.
 
@@ -14,14 +14,14 @@ use super::{DocumentError, Element, Phase};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackageList(pub Vec<PackageEntry>);
 
-/// One package under some conditions.
+/// One package with its conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageEntry {
-    /// Its name, before it is translated for the distribution.
+    /// The name before translation for the distribution.
     pub package: String,
     pub phase: Phase,
     pub action: PackageAction,
-    /// What has to hold, or the entry does not count.
+    /// All conditions must hold, or the entry is ignored.
     pub conditions: Vec<Condition>,
 }
 
@@ -40,8 +40,8 @@ impl fmt::Display for PackageEntry {
 }
 
 impl Element {
-    /// Returns the packages it asks for: `package-installs.json`, `package-installs.yaml`, and the plain lists
-    /// `<phase>/package-installs-<name>` of old.
+    /// Returns the packages that it requests in `package-installs.json`, in
+    /// `package-installs.yaml`, and in the older plain lists `<phase>/package-installs-<name>`.
     pub fn package_list(&self) -> Result<PackageList, DocumentError> {
         let mut list = Vec::new();
         for path in ["package-installs.json", "package-installs.yaml"] {
@@ -66,7 +66,7 @@ impl Element {
     }
 }
 
-/// Returns what has to hold for a list in the directory of an install type to count.
+/// Returns the condition under which a list in the directory of an install type counts.
 fn chosen_type(dir: &str) -> Option<Vec<Condition>> {
     let (variable, kind) = install_type_of(dir)?;
     Some(vec![Condition::ChosenType(variable, kind.to_owned())])
@@ -170,7 +170,7 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
     }
 
     #[test]
-    fn what_cannot_be_meant_is_an_error_that_names_the_place() {
+    fn an_invalid_rule_is_an_error_with_line_and_column() {
         let table = [
             ("a: {arch: x, not-arch: y}", "line 1, column 4: `arch` and `not-arch` exclude each other"),
             (
@@ -198,13 +198,13 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
     }
 
     #[test]
-    fn remarks_are_passed_over() {
+    fn remarks_are_ignored() {
         let remarked = "a: {description: for tests, owners: [me, {too: 1}], arch: x}";
         assert_eq!(list(remarked).unwrap(), list("a: {arch: x}").unwrap());
     }
 
     #[test]
-    fn json_says_the_place_too() {
+    fn errors_in_json_have_line_and_column() {
         let element =
             element("web").file("package-installs.json", "{\n  \"a\": {\n    \"pase\": 1 } }").build();
         assert_eq!(
@@ -214,7 +214,7 @@ gcc: {build-only: true, installtype: source, dib_python_version: 3}
     }
 
     #[test]
-    fn both_files_and_the_plain_lists_of_old_are_read() {
+    fn both_files_and_the_older_plain_lists_are_read() {
         let element = element("web")
             .file("package-installs.json", "{\"a\": null}")
             .file("package-installs.yaml", "# nothing yet\n")

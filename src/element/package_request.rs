@@ -1,4 +1,4 @@
-//! Which packages the lists of all elements come to.
+//! Merges the package lists of all elements.
 //!
 //! Source: diskimage-builder, element `package-installs`, `package-installs-squash`.
 
@@ -8,28 +8,28 @@ use super::package_list::{PackageEntry, PackageList};
 use super::package_rule::{Condition, PackageAction};
 use super::{ElementName, Phase};
 
-/// What is to be installed and removed, by phase.
+/// The packages to install and remove, by phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackageRequests(BTreeMap<Phase, PhaseRequests>);
 
-/// What is to be installed and removed in one phase.
+/// The packages to install and remove in one phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PhaseRequests {
-    /// At its start, or at the element's place in it.
+    /// Installed at the start of the phase, or at the element's position in it.
     pub install: Vec<PackageRequest>,
-    /// After all elements.
+    /// Removed after all elements.
     pub uninstall: Vec<PackageRequest>,
 }
 
-/// A package, and who asks for it: its name is translated by that element's map.
+/// A package and the element that requests it. The map of that element translates the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackageRequest {
-    /// As the list has it.
+    /// The name in the list.
     pub package: String,
     pub element: ElementName,
 }
 
-/// A condition that cannot be judged.
+/// A condition on an unset variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("package `{package}` of element `{element}` depends on variable `{variable}`, which is not set")]
 pub struct UnsetVariableError {
@@ -39,10 +39,11 @@ pub struct UnsetVariableError {
 }
 
 impl PackageRequests {
-    /// Merges the lists of elements, in their order, as far as their conditions hold with these variables.
+    /// Merges the lists of elements, in their order. Entries count if their conditions hold with
+    /// these variables.
     ///
-    /// A package that one element wants installed is not removed for another. What an element installs depends on its
-    /// own list alone; what is removed, on all.
+    /// A package that one element installs is not removed for another. Installations of an element
+    /// depend on its own list alone; removals depend on all lists.
     ///
     /// # Errors
     /// If a condition names a variable that is not set.
@@ -64,7 +65,8 @@ impl PackageRequests {
         self.0.get(&phase)
     }
 
-    /// Returns the packages that `element` installs in `phase`, each once, in the order of its list.
+    /// Returns the packages that `element` installs in `phase`, in the order of its list and
+    /// without duplicates.
     pub fn installs(&self, phase: Phase, element: &ElementName) -> Vec<&str> {
         let mut packages: Vec<&str> = Vec::new();
         let requests = self.0.get(&phase).into_iter().flat_map(|requests| &requests.install);
@@ -84,7 +86,7 @@ impl PackageRequests {
     ) -> Result<(), UnsetVariableError> {
         let requests = self.0.entry(entry.phase).or_default();
         let removes = requests.removes(entry);
-        // diskimage-builder does this even where the conditions then do not hold.
+        // diskimage-builder counts these entries even if their conditions do not hold.
         if entry.action == PackageAction::Install {
             requests.uninstall.retain(|request| request.package != entry.package);
         }
@@ -103,7 +105,8 @@ impl PackageRequests {
 }
 
 impl PhaseRequests {
-    /// Returns true if the entry removes its package: not if somebody installs it and nobody removes it.
+    /// Returns true if the entry removes its package: it stays if an entry installs it and no entry
+    /// removes it.
     fn removes(&self, entry: &PackageEntry) -> bool {
         let asked = |list: &[PackageRequest]| list.iter().any(|request| request.package == entry.package);
         let wanted = asked(&self.install) && !asked(&self.uninstall);
@@ -129,7 +132,7 @@ fn holds(
     Ok(true)
 }
 
-/// Returns whether the condition holds, or the variable that it misses.
+/// Returns whether the condition holds, or the name of the unset variable.
 fn judge(
     condition: &Condition,
     element: &ElementName,
@@ -147,12 +150,13 @@ fn judge(
     })
 }
 
-/// Returns how an element is installed: `DIB_INSTALLTYPE_<element>`, else `DIB_DEFAULT_INSTALLTYPE`, else `source`.
+/// Returns the install type of an element: `DIB_INSTALLTYPE_<element>`, else
+/// `DIB_DEFAULT_INSTALLTYPE`, else `source`.
 pub fn install_type<'a>(element: &ElementName, variables: &'a BTreeMap<String, String>) -> &'a str {
     chosen_type(&format!("DIB_INSTALLTYPE_{}", element.in_variable()), variables)
 }
 
-/// Returns the install type that `variable` chooses, else the default one.
+/// Returns the install type that `variable` chooses, else the default type.
 fn chosen_type<'a>(variable: &str, variables: &'a BTreeMap<String, String>) -> &'a str {
     let own = variables.get(variable);
     own.or_else(|| variables.get("DIB_DEFAULT_INSTALLTYPE")).map_or("source", String::as_str)

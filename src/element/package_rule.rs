@@ -1,4 +1,4 @@
-//! What is said of one package: in which phase, what happens to it, and under which conditions.
+//! One rule of a package: its phase, its action, and its conditions.
 //!
 //! Source: diskimage-builder, element `package-installs`.
 
@@ -17,32 +17,30 @@ pub(super) struct Rule {
     pub(super) conditions: Vec<Condition>,
 }
 
-/// What happens to a package.
+/// The action of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageAction {
     Install,
-    /// It is removed, unless another element wants it.
+    /// Remove the package, unless another element installs it.
     Uninstall,
-    /// It is installed, and removed in the end, unless another element wants it.
+    /// Install the package, and remove it at the end, unless another element installs it.
     BuildOnly,
 }
 
-/// Something that has to hold.
+/// A condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// The element is installed in this way.
+    /// The element has this install type.
     InstallType(String),
-    /// What this variable chooses the install type of is installed in this way.
+    /// This variable chooses this install type.
     ChosenType(String, String),
-    /// `ARCH` is one of these. They are not trimmed, as diskimage-builder does not trim them.
+    /// `ARCH` is one of these. The names are not trimmed, as in diskimage-builder.
     Architecture(Vec<String>),
     /// `ARCH` is none of these.
     NotArchitecture(Vec<String>),
     /// `DIB_PYTHON_VERSION` is this.
     PythonVersion(String),
-    /// The variable has this value.
     Equal(String, String),
-    /// The variable has another value than this.
     NotEqual(String, String),
 }
 

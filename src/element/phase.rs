@@ -5,47 +5,47 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// A phase: a directory of hooks, in diskimage-builder's spelling. Ordered as they run.
+/// A phase: a directory of hooks, in diskimage-builder's spelling. Phases are ordered as they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Makes the root file system out of nothing.
+    /// Creates the root file system in an empty directory.
     Root,
-    /// Brings files of the machine into the target or the hooks directory.
+    /// Copies files of the build host into the target or the hooks directory.
     ExtraData,
     /// Runs in the target before packages are installed.
     PreInstall,
     Install,
-    /// Configures what was installed.
+    /// Configures the installed packages.
     PostInstall,
-    /// Last look at the tree before its size is taken.
+    /// The last phase before the size of the tree is measured.
     PostRoot,
-    /// Makes the disk.
+    /// Creates the disk.
     BlockDevice,
     /// Runs with the disk's file systems mounted.
     PreFinalise,
     /// Runs in the target on the final file systems.
     Finalise,
-    /// Tidies up from outside.
+    /// Cleans up the target from the host.
     Cleanup,
 }
 
-/// Where the hooks of a phase run.
+/// Whether the hooks of a phase run on the host or in the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Beside the target, which is at `TMP_MOUNT_PATH`.
+    /// On the build host. The target is at `TMP_MOUNT_PATH`.
     Host,
-    /// With the target as root directory.
+    /// In the target, with its root directory.
     Target,
 }
 
-/// What the result of a phase becomes.
+/// The kind of result of a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PhaseClass {
-    /// A part of an element's layer.
+    /// Part of an element's layer.
     Layer,
-    /// The disk, and no file of the target.
+    /// The disk. Files of the target do not change.
     Disk,
-    /// A part of the final stage: on the mounted disk, or in the container's top layer.
+    /// Part of the final stage: on the mounted disk, or in the container's top layer.
     Final,
 }
 
@@ -80,7 +80,7 @@ impl Phase {
         }
     }
 
-    /// Returns where its hooks run.
+    /// Returns whether its hooks run on the host or in the target.
     pub const fn place(self) -> Place {
         match self {
             Phase::PreInstall | Phase::Install | Phase::PostInstall | Phase::Finalise => Place::Target,
@@ -88,7 +88,7 @@ impl Phase {
         }
     }
 
-    /// Returns what its result becomes.
+    /// Returns the kind of its result.
     pub const fn class(self) -> PhaseClass {
         match self {
             Phase::BlockDevice => PhaseClass::Disk,
@@ -103,7 +103,7 @@ impl Phase {
     }
 }
 
-/// A text that is no phase.
+/// A text that is not a phase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a phase")]
 pub struct PhaseError(String);

@@ -1,13 +1,13 @@
-//! Who stands for a name: `element-provides`, and what a base brings.
+//! Providers of names: `element-provides`, and the names that a base provides.
 
 use std::fmt;
 
 use super::ElementName;
 
-/// What every image needs one provider of.
+/// Every image needs one provider of this name.
 pub const OPERATING_SYSTEM: &str = "operating-system";
 
-/// Somebody who provides a name.
+/// A provider of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Provider {
     /// The base of this name.

@@ -1,36 +1,39 @@
-//! Tells shell text that works on variables alone from text that may look at files or start programs.
+//! Distinguishes shell text that works on variables alone from text that may read files or start
+//! programs.
 //!
-//! Most fragments of `environment.d` set defaults: nothing on the host can change what they do. As everywhere in this
-//! module, shell is not parsed as a whole. Text that is not understood counts as text that may look at files: a wrong answer in
-//! that direction costs a build, one in the other gives an old layer.
+//! Most fragments of `environment.d` set defaults, so nothing on the host can change their result.
+//! As everywhere in this module, shell is not parsed completely. Text that is not understood counts
+//! as text that may read files. A mistake in that direction costs a build. A mistake in the other
+//! direction would reuse an old layer.
 
 use super::variables::{is_identifier, is_word_character};
 
-/// Commands of the shell itself that look at no file.
+/// Builtin commands of the shell that read no file.
 const BUILTINS: [&str; 16] = [
     ":", "break", "continue", "declare", "echo", "exit", "export", "false", "local", "printf", "readonly",
     "return", "set", "shift", "true", "unset",
 ];
-/// Words before which and after which a command begins.
+/// Words before and after which a command begins.
 const KEYWORDS: [&str; 12] =
     ["!", "{", "}", "do", "done", "elif", "else", "fi", "if", "then", "until", "while"];
-/// Operators of tests that are about strings, numbers and variables. All others that begin with a dash are about files.
+/// Test operators on strings, numbers and variables. All other operators that begin with a dash
+/// test files.
 const TESTS_OF_STRINGS: [&str; 9] = ["-n", "-z", "-v", "-eq", "-ne", "-lt", "-le", "-gt", "-ge"];
 
-/// Returns true if `text`, sourced by bash, is known to look at no file and to start no program.
+/// Returns true if `text`, sourced by bash, certainly reads no file and starts no program.
 pub fn is_pure_shell(text: &str) -> bool {
     Scanner::new(text).tokens().is_some_and(|tokens| look_at_no_file(&tokens))
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
-    /// A word, without its quotes; `is_pattern` if file names may take its place.
+    /// A word without its quotes. `is_pattern` is true if it may expand to file names.
     Word { text: String, is_pattern: bool },
     /// The end of a command.
     End,
-    /// `;;`, after which a pattern of `case` follows.
+    /// `;;`, followed by a pattern of `case`.
     EndOfBranch,
-    /// `)`, with which a pattern of `case` ends.
+    /// `)`, which ends a pattern of `case`.
     Closing,
 }
 
@@ -45,7 +48,8 @@ impl<'a> Scanner<'a> {
         Self { rest: text.chars().peekable(), tokens: Vec::new(), word: None }
     }
 
-    /// Returns the tokens; `None` if the text has a redirection, a command substitution, a function or an array.
+    /// Returns the tokens; `None` if the text has a redirection, a command substitution, a function
+    /// or an array.
     fn tokens(mut self) -> Option<Vec<Token>> {
         while let Some(c) = self.rest.next() {
             match c {
@@ -114,12 +118,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads the text after a `$`. The value of a variable can name files only where it is not quoted and has a pattern: fragments
-    /// are assumed to have no such values.
+    /// Reads the text after a `$`. The value of a variable can expand to file names only if it is
+    /// unquoted and contains a pattern. Fragments are assumed to have no such values.
     fn expansion(&mut self, is_quoted: bool) -> Option<()> {
         self.push('$', false);
         match self.rest.peek() {
-            // `$(command)`; and `$'it\'s'`, which has quotes of its own.
+            // `$(command)`; and `$'it\'s'`, whose quoting differs.
             Some('(' | '\'') => None,
             Some('{') => self.braces(is_quoted),
             _ => Some(()),
@@ -138,12 +142,12 @@ impl<'a> Scanner<'a> {
                 '`' => return None,
                 '$' => self.expansion(is_quoted)?,
                 '\\' => self.escaped(),
-                // In `"${A:-it's}"` it is a letter, in `"${A#'x'}"` a quote. Taken for the wrong
-                // one, it would hide the commands up to the next quote.
+                // In `"${A:-it's}"` the quote is a letter, in `"${A#'x'}"` it is a quote. A wrong
+                // guess would hide the commands up to the next quote.
                 '\'' if is_quoted => return None,
                 '\'' => self.single_quoted(),
                 '"' => self.double_quoted()?,
-                // A default that is not quoted is a pattern of files, as in `for x in ${A:-/etc/*}`.
+                // An unquoted default is a file pattern, as in `for x in ${A:-/etc/*}`.
                 c => self.push(c, !is_quoted && is_of_pattern(c)),
             }
         }
@@ -154,16 +158,16 @@ fn is_of_pattern(c: char) -> bool {
     matches!(c, '*' | '?' | '[')
 }
 
-/// The role of a word, by its place in a command.
+/// The position of a word in a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// The first word of a command.
     Command,
-    /// An argument of a command that looks at no file.
+    /// An argument of a command that reads no file.
     Argument,
     /// An argument of `[`.
     Test,
-    /// An argument of `[[`, where patterns are about strings.
+    /// An argument of `[[`, where patterns match strings.
     StringTest,
     /// The word of `case`, or `in`.
     Case,
@@ -171,12 +175,12 @@ enum Place {
     CasePattern,
 }
 
-/// Returns true if none of the commands looks at files.
+/// Returns true if no command reads files.
 fn look_at_no_file(tokens: &[Token]) -> bool {
     tokens.iter().try_fold(Place::Command, after).is_some()
 }
 
-/// Returns the place after `token`, which is at `place`; `None` if something there may look at files.
+/// Returns the position after `token` at `place`; `None` if the token may read files.
 fn after(place: Place, token: &Token) -> Option<Place> {
     match (token, place) {
         (Token::Word { text, is_pattern }, _) => after_word(place, text, *is_pattern),
@@ -189,7 +193,7 @@ fn after(place: Place, token: &Token) -> Option<Place> {
 fn after_word(place: Place, word: &str, is_pattern: bool) -> Option<Place> {
     match place {
         Place::Command => after_command(word),
-        // In assignments by `export` and its kin, bash leaves patterns alone.
+        // In assignments by `export` and similar builtins, bash does not expand patterns.
         Place::Argument => (!is_pattern || is_assignment(word)).then_some(place),
         Place::Test => (!is_pattern && asks_of_strings(word)).then_some(place),
         Place::StringTest => asks_of_strings(word).then_some(place),
@@ -226,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_and_tests_of_strings_look_at_no_file() {
+    fn defaults_and_tests_of_strings_read_no_file() {
         for text in [
             "",
             "# a comment with $(cat /etc/x)\nexport DIB_A=\"${DIB_A:-cloud}\" # and `one` more\n",
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_may_look_at_files_or_is_not_understood_is_not_pure() {
+    fn text_that_may_read_files_or_is_not_understood_is_not_pure() {
         for text in [
             "export A=$(cat /etc/x)",
             "export A=\"`uname -m`\"",

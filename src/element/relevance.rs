@@ -1,15 +1,17 @@
-//! Which fragments of `environment.d` have a say in a layer.
+//! The fragments of `environment.d` that affect a layer.
 //!
-//! Every fragment of every element is sourced before each phase. If all of them were in each layer's key, one line in a
-//! leaf's fragment would rebuild the whole image. A fragment matters to a layer if
+//! Every fragment of every element is sourced before each phase. If all of them were in each
+//! layer's key, one line in the fragment of a leaf element would rebuild the whole image. A
+//! fragment is relevant to a layer if
 //!
 //! - it belongs to the layer's element; or
-//! - it may set a variable that the layer's hooks read, or that another fragment that matters reads; or
+//! - it may set a variable that the layer's hooks read, or that another relevant fragment reads; or
 //! - it may set a variable that programs read by themselves (`PATH`), or any variable at all.
 //!
-//! Where a fragment consists of independent assignments, those by the image's name are judged for themselves:
-//! `DIB_MANIFEST_SAVE_DIR=${IMAGE_NAME}.d/` must not put the name into the key of every layer that reads the variable of the line
-//! above. Callers give each build of an image another name.
+//! If a fragment consists of independent assignments, those that use the image's name are judged
+//! separately: `DIB_MANIFEST_SAVE_DIR=${IMAGE_NAME}.d/` must not put the image's name into the key
+//! of every layer that reads the variable of another line. Callers often give each build another
+//! image name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,38 +23,38 @@ use super::is_ambient;
 use super::variables::{is_comment, is_identifier, is_word_character};
 use super::{Assignments, ElementName, Mentions};
 
-/// A fragment of `environment.d`, as far as relevance goes.
+/// A fragment of `environment.d`, with the facts that decide its relevance.
 #[derive(Debug, Clone)]
 pub struct Fragment<'a> {
     pub element: &'a ElementName,
-    /// Its name in `environment.d`.
     pub name: &'a str,
     pub mentions: Mentions,
     pub assignments: Assignments,
-    /// What it can do.
+    /// The possible effects of the fragment.
     pub reach: Reach,
 }
 
-/// What a fragment, or a line of one, can do.
+/// The possible effects of a fragment, or of a line of a fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Anything: it matters to its own element, whatever it sets.
+    /// Any effect: it is always relevant to its own element.
     Script,
-    /// Set variables by the image's name, and nothing else: it matters to those who read them.
+    /// It only sets variables from the image's name: it is relevant to layers that read them.
     Assignment,
 }
 
-/// A variable that is always set: to the image's name where that matters, and to a fixed word elsewhere.
+/// A variable that is always set: to the image's name if the name is relevant, or to a fixed word.
 const ALWAYS_SET: &str = "IMAGE_NAME";
 
 impl<'a> Fragment<'a> {
-    /// Reads a fragment's text.
+    /// Analyzes a fragment's text.
     pub fn new(element: &'a ElementName, name: &'a str, text: &[u8]) -> Self {
         let (mentions, assignments) = (Mentions::of(text), Assignments::of(text));
         Self { element, name, mentions, assignments, reach: Reach::Script }
     }
 
-    /// Reads a fragment's text; as two, if it consists of independent assignments and some are by the image's name.
+    /// Analyzes a fragment's text. Returns two fragments if it consists of independent assignments
+    /// and some use the image's name.
     pub fn split(element: &'a ElementName, name: &'a str, text: &[u8]) -> Vec<Self> {
         let whole = String::from_utf8_lossy(text);
         let lines = whole.lines().map(str::trim).filter(|line| !line.is_empty() && !is_comment(line));
@@ -64,7 +66,8 @@ impl<'a> Fragment<'a> {
         vec![read(&rest), Self { reach: Reach::Assignment, ..read(&named) }]
     }
 
-    /// Returns why it matters to a layer of `element` whose files read `wanted`, if it does.
+    /// Returns the reason why it is relevant to a layer of `element` whose files read `wanted`;
+    /// `None` if it is not relevant.
     fn relevance(&self, element: &ElementName, wanted: &Mentions) -> Option<Relevance> {
         let Assignments { names, ambient, computed } = &self.assignments;
         let those = |is: &dyn Fn(&str) -> bool| names.iter().filter(|name| is(name)).cloned().collect();
@@ -78,17 +81,17 @@ impl<'a> Fragment<'a> {
     }
 }
 
-/// Why a fragment matters to a layer.
+/// The reason why a fragment is relevant to a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relevance {
     /// It belongs to the layer's element.
     Own,
-    /// It may set these variables or functions, which files of the layer name.
+    /// It may set these variables or functions, which files of the layer mention.
     Sets(BTreeSet<String>),
-    /// It may set these variables, which programs read although no text names them.
+    /// It may set these variables, which programs read although no text mentions them.
     SetsForPrograms(BTreeSet<String>),
-    /// It may set any variable: it computes names, or runs text from elsewhere.
+    /// It may set any variable: it computes names, or runs other text.
     SetsAny,
 }
 
@@ -110,8 +113,8 @@ impl fmt::Display for Relevance {
     }
 }
 
-/// Returns the places in `fragments` (in their order) of those that matter to a layer of `element` whose hooks and
-/// providers read `hooks`, and why.
+/// Returns the indices in `fragments` (in their order) of the fragments that are relevant to a
+/// layer of `element` whose hooks and providers read `hooks`, with the reasons.
 pub fn relevant_fragments(
     element: &ElementName,
     hooks: &Mentions,
@@ -124,15 +127,15 @@ pub fn relevant_fragments(
             let relevance = (!relevant.contains_key(&place)).then(|| fragment.relevance(element, &wanted));
             Some((place, fragment, relevance.flatten()?))
         });
-        // What a fragment reads may be set by a fragment that did not matter before: the search
-        // starts over after each.
+        // A relevant fragment may read variables that other fragments set, so the search starts
+        // again after each addition.
         let Some((place, fragment, relevance)) = found else { return relevant };
         relevant.insert(place, relevance);
         wanted.merge(fragment.mentions.clone());
     }
 }
 
-/// Returns true if a line assigns one variable by nothing but values of others that may be unset.
+/// Returns true if a line assigns one variable, using only values of variables that may be unset.
 fn is_independent(line: &str) -> bool {
     let assignment = line.strip_prefix("export ").unwrap_or(line);
     let Some((name, value)) = assignment.split_once('=') else { return false };
@@ -145,7 +148,8 @@ fn is_independent(line: &str) -> bool {
         && value.split('$').skip(1).all(needs_nothing)
 }
 
-/// Returns true if an expansion (what follows its `$`) is one of a variable that has a default, or is always set.
+/// Returns true if an expansion (the text after its `$`) uses a variable that has a default or is
+/// always set.
 fn needs_nothing(expansion: &str) -> bool {
     let Some(inside) = expansion.strip_prefix('{') else { return false };
     let rest = inside.trim_start_matches(is_word_character);
@@ -158,7 +162,7 @@ mod tests {
     use crate::element::fixture::names;
 
     #[test]
-    fn a_fragment_matters_by_what_it_sets_and_what_that_depends_on() {
+    fn a_fragment_is_relevant_by_the_variables_that_it_sets() {
         let elements = names(&["os", "own", "leaf"]);
         let fragment =
             |element: usize, text: &str| Fragment::new(&elements[element], "10-x", text.as_bytes());
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_that_matters_says_why() {
+    fn a_relevant_fragment_has_a_reason() {
         let elements = names(&["own", "leaf"]);
         let hooks = Mentions::of(b"web_install; echo $DIB_READ");
         for (text, expected) in [
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn only_assignments_that_need_nothing_are_judged_for_themselves() {
+    fn only_independent_assignments_are_judged_separately() {
         for (text, parts) in [
             ("export DIB_A=${DIB_A:-1}\nDIB_B=${DIB_B:-\"a b\"}", 2),
             ("DIB_A=$DIB_B", 1),

@@ -1,7 +1,8 @@
-//! Which elements an image has.
+//! The elements of an image.
 //!
-//! Expansion follows diskimage-builder: breadth first from the elements that were requested. A name that an element provides is not
-//! looked for. No name has two providers, and `operating-system` has one. diskimage-builder leaves the order open; see
+//! The expansion follows diskimage-builder: breadth first from the requested elements. A name that
+//! an element provides is not searched for. Each name has at most one provider, and
+//! `operating-system` has exactly one. diskimage-builder leaves the order open; see
 //! [`order`](super::order).
 //!
 //! Source: diskimage-builder, `element_dependencies.py`.
@@ -14,58 +15,49 @@ use super::order::{CycleError, HookOrder, order};
 use super::provider::{OPERATING_SYSTEM, Provider};
 use super::{Catalog, Element, ElementName, NativeProvider, Unusable, nearest};
 
-/// What the base of an image brings with it.
+/// The names that the base of an image provides.
 #[derive(Debug, Clone, Copy)]
 pub struct BaseNames<'a> {
     /// The base's name, for messages.
     pub base: &'a str,
-    /// The names it stands for: `operating-system`, and elements that are built into it.
+    /// `operating-system`, and the elements that are built into the base.
     pub provides: &'a BTreeSet<ElementName>,
 }
 
 /// The elements of an image.
 #[derive(Debug, Clone)]
 pub struct Resolution {
-    /// Each once, in the order of their layers.
+    /// All elements, without duplicates, in the order of their layers.
     pub elements: Vec<Arc<Element>>,
-    /// The elements among the requested and the dependencies whose work plywood does.
+    /// The requested elements and dependencies that plywood replaces.
     pub native: BTreeSet<NativeProvider>,
-    /// Who provides which name.
+    /// The provider of each provided name.
     pub provided: BTreeMap<ElementName, Provider>,
 }
 
-/// A list of elements that does not make an image.
+/// A list of elements that cannot form an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     #[error("element `{name}` not found{}", needed_by_text(needed_by.as_ref()))]
     Unknown {
         name: ElementName,
-        /// Who depends on it; `None` if the image asks for it.
+        /// The element that depends on it; `None` if the image requests it.
         needed_by: Option<ElementName>,
         /// The known element with the most similar name.
         nearest: Option<ElementName>,
     },
-    /// The search path has a directory of this name, with something in it that no element can have.
+    /// The search path has a directory of this name with an entry that no element may have.
     #[error("element `{name}`{} cannot be used", needed_by_text(needed_by.as_ref()))]
     Unusable {
         name: ElementName,
-        /// Who depends on it; `None` if the image asks for it.
+        /// The element that depends on it; `None` if the image requests it.
         needed_by: Option<ElementName>,
         source: Unusable,
     },
     #[error("`{name}` is provided by {first} and by element `{second}`")]
-    TwoProviders {
-        name: ElementName,
-        /// The one that came first.
-        first: Provider,
-        second: ElementName,
-    },
-    #[error("element `{name}` was requested, but {provider} already provides it")]
-    AlreadyProvided {
-        name: ElementName,
-        /// What stands for it.
-        provider: Provider,
-    },
+    TwoProviders { name: ElementName, first: Provider, second: ElementName },
+    #[error("the image requests element `{name}`, but {provider} already provides it")]
+    AlreadyProvided { name: ElementName, provider: Provider },
     #[error("no element provides `operating-system`, and the image has no base")]
     NoOperatingSystem,
     #[error(transparent)]
@@ -76,10 +68,11 @@ fn needed_by_text(element: Option<&ElementName>) -> String {
     element.map(|by| format!(", which element `{by}` depends on")).unwrap_or_default()
 }
 
-/// Returns the elements of an image that asks for `requested`, on `base` if it has one, for a build in this order.
+/// Returns the elements of an image that requests `requested`, on `base` if there is one, for a
+/// build in this order.
 ///
 /// # Errors
-/// [`ResolveError`]; the first one that is met going breadth first.
+/// [`ResolveError`]: the first one in breadth-first order.
 pub fn resolve(
     catalog: &Catalog,
     requested: &[ElementName],
@@ -95,7 +88,7 @@ pub fn resolve(
     Ok(Resolution { elements, native, provided })
 }
 
-/// Takes away hooks that do over again what one of another element does.
+/// Removes hooks that repeat a hook of another element.
 fn without_repeated(mut members: BTreeMap<ElementName, Arc<Element>>) -> BTreeMap<ElementName, Arc<Element>> {
     let names: BTreeSet<_> = members.keys().cloned().collect();
     for (name, element) in &mut members {
@@ -109,13 +102,13 @@ fn without_repeated(mut members: BTreeMap<ElementName, Arc<Element>>) -> BTreeMa
 struct Expansion<'a> {
     catalog: &'a Catalog,
     has_base: bool,
-    /// Every element that was looked at, provided ones that came before their provider included.
+    /// All visited elements, including provided ones that were visited before their provider.
     members: BTreeMap<ElementName, Arc<Element>>,
     native: BTreeSet<NativeProvider>,
     provided: BTreeMap<ElementName, Provider>,
 }
 
-/// A name to look for, and who depends on it.
+/// A requested name, and the element that depends on it.
 type Wanted = (ElementName, Option<ElementName>);
 
 impl<'a> Expansion<'a> {
@@ -145,14 +138,15 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// Takes one name in and returns what it depends on.
+    /// Adds one name and returns its dependencies.
     fn visit(&mut self, (name, needed_by): Wanted) -> Result<Vec<Wanted>, ResolveError> {
         if self.provided.contains_key(&name) || self.members.contains_key(&name) {
             return Ok(Vec::new());
         }
         if let Some(provider) = NativeProvider::of(&name) {
             self.native.insert(provider);
-            // Without a base their tools, packages and variables are a part of the image, as with diskimage-builder.
+            // Without a base, their tools, packages and variables are part of the image, as in
+            // diskimage-builder.
             if self.has_base || self.catalog.get(name.as_str()).is_none() {
                 return Ok(Vec::new());
             }
@@ -245,14 +239,15 @@ mod tests {
         }
     }
 
-    /// Source: diskimage-builder, `tests/test_elementdeps.py`. Circles are legal there and an error here.
+    /// Source: diskimage-builder, `tests/test_elementdeps.py`. It accepts circles, which are an
+    /// error here.
     #[test]
-    fn what_makes_no_image_is_an_error_that_names_it() {
+    fn invalid_lists_of_elements_are_errors() {
         let table: [(&[&str], &str); 8] = [
             (&["fake"], "element `fake` not found"),
             (
                 &["virtual", "provides_virtual"],
-                "element `virtual` was requested, but element `provides_virtual` already provides it",
+                "the image requests element `virtual`, but element `provides_virtual` already provides it",
             ),
             (
                 &["provides_virtual", "also_provides_virtual"],
@@ -261,7 +256,7 @@ mod tests {
             (&["provides_virtual"], "no element provides `operating-system`, and the image has no base"),
             (
                 &["foo", "operating-system"],
-                "element `operating-system` was requested, but element `foo` already provides it",
+                "the image requests element `operating-system`, but element `foo` already provides it",
             ),
             (&["circular1"], "elements depend on each other: `circular1` → `circular2` → `circular1`"),
             (
@@ -276,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_element_comes_with_who_needs_it_and_what_may_be_meant() {
+    fn an_unknown_element_is_reported_with_its_dependent_and_a_suggestion() {
         let catalog = Catalog::new([
             element("web").deps(&["openssh_server"]).build(),
             element("openssh-server").build(),
@@ -288,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_stands_for_an_operating_system_and_native_providers_need_no_directory() {
+    fn a_base_provides_an_operating_system_and_native_providers_need_no_directory() {
         let provides = BTreeSet::from_iter(names(&["operating-system", "dpkg"]));
         let base = BaseNames { base: "debian-bookworm", provides: &provides };
         let catalog = catalog();
@@ -305,7 +300,7 @@ mod tests {
         let error = resolve(&catalog, &names(&["dpkg"]), Some(base), HookOrder::Element).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "element `dpkg` was requested, but base `debian-bookworm` already provides it"
+            "the image requests element `dpkg`, but base `debian-bookworm` already provides it"
         );
     }
 }

@@ -1,7 +1,7 @@
-//! Hooks of one element that were meant to run around another's.
+//! Hooks of one element that were probably meant to run around a hook of another element.
 //!
-//! In phase order an element may do something before and after a hook of an element that it depends on, by the numbers of
-//! its hooks. In element order all of the other's hooks come first.
+//! In phase order, an element can run hooks before and after a hook of an element that it depends
+//! on, according to their numbers. In element order, all hooks of the dependency come first.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 use super::hook::number_order;
 use super::{Element, ElementName, NativeProvider, Phase, Slot, slot};
 
-/// Hooks of an element on both sides of a hook of one that it depends on.
+/// Hooks of an element on both sides of a hook of one of its dependencies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandwich {
     pub phase: Phase,
-    /// Whose hooks are on both sides.
+    /// The element with hooks on both sides.
     pub outer: ElementName,
-    /// The last one before, and the first one after.
+    /// The last hook before, and the first hook after.
     pub around: [String; 2],
-    /// Whose hook is between them.
+    /// The element with the hook in between.
     pub inner: ElementName,
-    /// That hook.
+    /// The hook in between.
     pub between: String,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Sandwich {
     }
 }
 
-/// Returns the first such place of each two elements in each phase.
+/// Returns the first such case for each pair of elements in each phase.
 pub fn sandwiches(elements: &[Arc<Element>]) -> Vec<Sandwich> {
     const PHASES: [Phase; 4] = [Phase::ExtraData, Phase::PreInstall, Phase::Install, Phase::PostInstall];
     let mut found = Vec::new();
@@ -57,7 +57,7 @@ fn sandwich(outer: &Element, inner: &Element, phase: Phase) -> Option<Sandwich> 
     };
     let outer_hooks = own(outer);
     own(inner).into_iter().find_map(|between| {
-        // Hooks of one number are in an order that nobody thought of.
+        // Hooks with equal numbers have no intended order.
         let before = outer_hooks.iter().rfind(|hook| number_order(hook, &between) == Ordering::Less)?;
         let after = outer_hooks.iter().find(|hook| number_order(hook, &between) == Ordering::Greater)?;
         let around = [before.clone(), after.clone()];

@@ -1,6 +1,6 @@
-//! Words as a shell reads them.
+//! Quotes words for a shell.
 
-/// Quotes a word for a POSIX shell, if it needs to be: for command lines that people paste.
+/// Quotes a word for a POSIX shell if necessary, for command lines that users paste.
 pub fn shell_word(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {
@@ -9,7 +9,7 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
-/// Returns the command line of these words.
+/// Returns the quoted command line.
 pub fn shell_line<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> String {
     words.into_iter().map(|word| shell_word(word.as_ref())).collect::<Vec<_>>().join(" ")
 }

@@ -1,13 +1,14 @@
-//! What `source-repository-<name>` asks for: things to fetch and to put into the image.
+//! Parses `source-repository-<name>` files: sources to fetch and to place into the image.
 //!
-//! ```text
+//! `` `text
 //! <name> <git|tar|file> <destination> <location> [<reference>]
-//! ```
+//! `` `
 //!
-//! A shell expands each line before it is read here, so that it may have variables. Variables of the image can say
-//! otherwise, by the request's name with every character but letters and digits turned into `_`:
+//! A shell expands each line first, so it may contain variables. Variables of the image override a
+//! request. They contain the request's name, with every character except letters and digits
+//! replaced by `_`:
 //!
-//! | variable | stands for |
+//! | variable | overrides |
 //! |---|---|
 //! | `DIB_REPOTYPE_<name>` | the type |
 //! | `DIB_REPOLOCATION_<name>` | the location |
@@ -23,79 +24,79 @@ use std::fmt;
 
 use super::{Element, ElementName};
 
-/// Something to fetch.
+/// A source to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRequest {
     pub name: String,
-    /// Where it comes to be in the image: an absolute path.
+    /// The absolute path in the image.
     pub destination: String,
-    /// Where it is now: a URL or a path.
+    /// The URL or path that it is fetched from.
     pub location: String,
-    /// What of it is wanted.
+    /// The part to fetch.
     pub selection: Selection,
 }
 
-/// What of a location is wanted.
+/// The part of a location to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     /// A checkout of a git repository, at this reference.
     Git(GitReference),
-    /// A directory of an archive: `.` for all of it, `*` for what is in its top directories.
+    /// A directory of an archive: `.` for the whole archive, `*` for the content of its top
+    /// directories.
     Tar(String),
     /// The file itself.
     File,
 }
 
-/// A place in the history of a git repository.
+/// A revision of a git repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitReference {
     /// A branch, a tag, a commit or any other ref.
     One(String),
-    /// All branches and tags; the default branch is checked out.
+    /// All branches and tags. The default branch is checked out.
     All,
 }
 
-/// A line of a `source-repository-<name>`, before it is expanded.
+/// A line of a `source-repository-<name>` file before its expansion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceLine<'a> {
     /// The file, relative to the element.
     pub file: &'a str,
-    /// Counted from 1.
     pub number: usize,
     pub text: &'a str,
 }
 
 impl SourceLine<'_> {
-    /// Returns true if a shell would make something else of it.
+    /// Returns true if a shell would change the line.
     pub fn needs_shell(&self) -> bool {
         self.text.contains(['$', '`', '\\', '\'', '"', '~'])
     }
 }
 
-/// A line that asks for nothing that can be fetched.
+/// A line without a valid request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{file}` of element `{element}`, line {line}: {fault}")]
 pub struct SourceLineError {
     pub element: ElementName,
     pub file: String,
-    /// Counted from 1.
     pub line: usize,
     pub fault: SourceFault,
 }
 
-/// What is wrong with a line.
+/// The error in a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceFault {
     #[error("`{0}` is not `<name> <git|tar|file> <destination> <location> [<reference>]`")]
     Form(String),
-    #[error("`{0}` is no type of repository: `git`, `tar` and `file` are")]
+    #[error("unknown repository type `{0}`: expected `git`, `tar` or `file`")]
     Type(String),
-    #[error("`{0}` is no place in the image: it has to be an absolute path without `..`")]
+    #[error("invalid destination `{0}`: expected an absolute path in the image without `..`")]
     Destination(String),
 }
 
 impl Element {
-    /// Returns the lines of its `source-repository-<name>` files that are neither blank nor comments, by file and number.
+    /// Returns the lines of its `source-repository-<name>` files, by file and number, without blank
+    /// lines and comments.
     pub fn source_lines(&self) -> Vec<SourceLine<'_>> {
         let wanted = |path: &str| {
             path.starts_with("source-repository-") && !path.contains('/') && !path.ends_with('~')
@@ -110,12 +111,12 @@ impl Element {
     }
 }
 
-/// Reads one line of `element`, which a shell `expanded`, under the variables of the image.
+/// Parses one line of `element`, which a shell `expanded`, with the variables of the image.
 ///
-/// `None` if the variables say that it is not fetched.
+/// Returns `None` if the variables disable the source.
 ///
 /// # Errors
-/// If it asks for nothing that can be fetched.
+/// If the line has no valid request.
 pub fn read_source_line(
     element: &ElementName,
     line: SourceLine<'_>,
@@ -171,7 +172,7 @@ fn selection(kind: &str, reference: Option<&str>) -> Result<Selection, SourceFau
     }
 }
 
-/// What the variables of an image say about requests.
+/// Overrides of requests by variables of the image.
 struct Overrides<'a>(&'a BTreeMap<String, String>);
 
 impl<'a> Overrides<'a> {
@@ -198,15 +199,15 @@ impl<'a> Overrides<'a> {
     }
 }
 
-/// Returns the name of the variable that overrides something of a request.
+/// Returns the name of a variable that overrides part of a request.
 fn variable(prefix: &str, request: &str) -> String {
     let name: String = request.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     format!("{prefix}_{name}")
 }
 
-/// Puts `base` in place of scheme, host, slash and user of a location: `https://host/~me/nova` to `<base>/nova`, and
-/// `https://host/nova` to `<base>nova`, as diskimage-builder does. A location of
-/// another form stays as it is.
+/// Replaces scheme, host, slash and user of a location by `base`: `https://host/~me/nova` becomes
+/// `<base>/nova`, and `https://host/nova` becomes `<base>nova`, as in diskimage-builder. A location
+/// of another form stays as it is.
 fn rebased(location: &str, base: &str) -> String {
     let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
     let Some((host, path)) = rest.split_once('/') else { return location.to_owned() };
@@ -218,7 +219,7 @@ fn rebased(location: &str, base: &str) -> String {
 }
 
 impl fmt::Display for Selection {
-    /// The type and the reference, as in a line.
+    /// Formats the type and the reference as in a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Selection::Git(GitReference::One(reference)) => write!(f, "git {reference}"),
@@ -263,20 +264,22 @@ mod tests {
             ("web git /a b c d", format!("{place}`web git /a b c d` {form}")),
             (
                 "web hg /opt/web b",
-                format!("{place}`hg` is no type of repository: `git`, `tar` and `file` are"),
+                format!("{place}unknown repository type `hg`: expected `git`, `tar` or `file`"),
             ),
             (
                 "web package /opt/web b",
-                format!("{place}`package` is no type of repository: `git`, `tar` and `file` are"),
+                format!("{place}unknown repository type `package`: expected `git`, `tar` or `file`"),
             ),
             (
                 "web file opt b",
-                format!("{place}`opt` is no place in the image: it has to be an absolute path without `..`"),
+                format!(
+                    "{place}invalid destination `opt`: expected an absolute path in the image without `..`"
+                ),
             ),
             (
                 "web file /opt/../x b",
                 format!(
-                    "{place}`/opt/../x` is no place in the image: it has to be an absolute path without `..`"
+                    "{place}invalid destination `/opt/../x`: expected an absolute path in the image without `..`"
                 ),
             ),
         ];
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_the_image_say_otherwise() {
+    fn variables_of_the_image_override_a_line() {
         let line = "my.web git /opt/web https://h/~me/org/web v1";
         let table: [(&[(&str, &str)], &str); 9] = [
             (&[("DIB_REPOREF_my_web", "v2")], "my.web git v2 /opt/web https://h/~me/org/web"),
@@ -324,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_know_their_files_and_numbers_and_what_a_shell_would_do() {
+    fn lines_have_file_number_and_need_of_a_shell() {
         let element = element("web")
             .file("source-repository-web", "# note\n\n  web git /opt/web $URL\n")
             .file("source-repository-old~", "old file /x /y\n")

@@ -1,24 +1,25 @@
-//! Files and directories of an element that are ignored because of a slip in their names.
+//! Files and directories of an element that are ignored because their names are misspelled.
 
 use std::collections::BTreeSet;
 
 use super::variables::is_word_character;
 use super::{Element, Phase};
 
-/// A file or directory at the top of an element that is ignored although its name is nearly one that counts.
+/// A file or directory at the top of an element that is ignored although its name resembles a known
+/// name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is ignored: did you mean `{meant}`?")]
 pub struct Stray {
-    /// Its name; that of a directory ends with a slash.
+    /// The name; it ends with a slash for a directory.
     pub name: String,
-    /// The name that counts.
+    /// The known name.
     pub meant: String,
 }
 
-/// Directories whose meaning elements rely on, besides those of the phases.
+/// Directories with a meaning for elements, besides those of the phases.
 const DIRECTORIES: [&str; 4] = ["environment.d", "init-scripts", "static", "modprobe.d"];
 
-/// Further directories of data in diskimage-builder's elements, whose names look like slips.
+/// Data directories of diskimage-builder's elements, whose names resemble known names.
 const DATA_DIRECTORIES: [&str; 7] = [
     "binary-deps.d",
     "dracut-drivers.d",
@@ -29,7 +30,7 @@ const DATA_DIRECTORIES: [&str; 7] = [
     "yum.repos.d",
 ];
 
-/// Files whose meaning elements rely on.
+/// Files with a meaning for elements.
 const FILES: [&str; 7] = [
     "block-device-default.yaml",
     "element-deps",
@@ -40,11 +41,11 @@ const FILES: [&str; 7] = [
     "svc-map",
 ];
 
-/// The start of the names of files that name things to fetch.
+/// The prefix of files that list sources.
 const SOURCES: &str = "source-repository-";
 
-/// Returns true if plywood itself reads the file at this path of an element: lists of packages, services and sources, and
-/// descriptions of disks.
+/// Returns true if plywood itself reads the file at this path of an element: lists of packages,
+/// services and sources, and block-device files.
 pub fn is_list(path: &str) -> bool {
     match path.rsplit_once('/') {
         None => FILES.contains(&path) || path.starts_with(SOURCES) || path.starts_with("block-device-"),
@@ -53,8 +54,8 @@ pub fn is_list(path: &str) -> bool {
 }
 
 impl Element {
-    /// Returns the files and directories whose names are slips. A name that a text of `elements` (those of the image) looks
-    /// for is data, and no slip.
+    /// Returns the files and directories with misspelled names. A name that occurs in a path in the
+    /// texts of `elements` (those of the image) is data, and not misspelled.
     pub fn strays<'a>(&'a self, elements: impl Iterator<Item = &'a Element> + Clone) -> Vec<Stray> {
         let names: BTreeSet<_> = self.files.keys().map(|path| top_name(path)).collect();
         let slips = names.into_iter().filter_map(|name| Some((name, meant_by(name)?)));
@@ -63,12 +64,12 @@ impl Element {
     }
 }
 
-/// Returns the first part of a path, with the slash if there is one.
+/// Returns the first component of a path, with its slash if there is one.
 fn top_name(path: &str) -> &str {
     path.find('/').map_or(path, |slash| &path[..=slash])
 }
 
-/// Returns the name that is meant by a name that means nothing.
+/// Returns the known name that resembles an unknown name.
 fn meant_by(name: &str) -> Option<String> {
     match name.strip_suffix('/') {
         Some(directory) => directory_meant_by(directory).map(|meant| format!("{meant}/")),
@@ -98,15 +99,15 @@ fn file_meant_by(name: &str) -> Option<String> {
     FILES.into_iter().find(|known| is_slip(name, known)).map(str::to_owned)
 }
 
-/// Returns true if a name differs from another one by one letter that is wrong, missing, added or exchanged; in a long name, by
-/// two.
+/// Returns true if a name differs from another one by one wrong, missing, added or exchanged
+/// letter; by two in a long name.
 fn is_slip(name: &str, known: &str) -> bool {
     let allowed = if known.len() > 8 { 2 } else { 1 };
     strsim::osa_distance(name, known) <= allowed
 }
 
-/// Returns true if a text of an element has `name` as a part of a path in the hooks directory or an element: `../name`,
-/// `$element_dir/name`, `/tmp/in_target.d/name`.
+/// Returns true if a text of an element contains `name` in a path of the hooks directory or an
+/// element: `../name`, `$element_dir/name`, `/tmp/in_target.d/name`.
 fn looks_for(element: &Element, name: &str) -> bool {
     let name = name.trim_end_matches('/');
     let texts = element.files.values().filter_map(|file| file.text.as_deref());
@@ -119,7 +120,8 @@ fn looks_for(element: &Element, name: &str) -> bool {
     })
 }
 
-/// Returns true if a text ends with a path that may be the hooks directory or an element's.
+/// Returns true if a text ends with a path that may be the hooks directory or an element's
+/// directory.
 fn leads_into_hooks(before: &str) -> bool {
     let Some(path) = before.strip_suffix('/') else { return false };
     let start = path.rfind(|c: char| c == '/' || c.is_whitespace() || c == '"' || c == '\'');
@@ -132,7 +134,7 @@ mod tests {
     use crate::element::fixture::element;
 
     #[test]
-    fn slips_are_found_and_data_is_not() {
+    fn misspelled_names_are_found_and_data_is_not() {
         let table = [
             ("finalize.d/50-x", Some("`finalize.d/` is ignored: did you mean `finalise.d/`?")),
             ("pre-finalize.d/50-x", Some("`pre-finalize.d/` is ignored: did you mean `pre-finalise.d/`?")),

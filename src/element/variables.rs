@@ -1,9 +1,10 @@
-//! Which environment variables a text may read.
+//! The environment variables that a text may read.
 //!
-//! A hook sees exactly the variables of its layer's key, so what is found here decides both. Nothing is parsed: a
-//! language's grammar would be one more way to overlook something. Instead every identifier counts as a mention, in
-//! whatever language, comments and documents included; and every way to look a variable up by a name that is not
-//! written down makes the text one that may read all of them. A key can so be too wide, never too narrow.
+//! A hook sees exactly the variables in its layer's key, so this module decides both. It does not
+//! parse the text, because a parser for each language could overlook something. Instead, every
+//! identifier counts as a mention, in every language, including comments and documents. A text that
+//! looks up variables by computed names counts as reading all of them. A key can therefore be too
+//! wide, but not too narrow.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +13,8 @@ use super::{Element, ElementFile, FileKind, Mode, is_never_called};
 /// The variables that a text may read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mentions {
-    /// Every identifier of the text.
     pub names: BTreeSet<String>,
-    /// Whether it also looks variables up by names that it computes, so that it may read any.
+    /// Whether it also looks up variables by computed names, so that it may read any variable.
     pub computed: bool,
 }
 
@@ -50,7 +50,8 @@ impl FromIterator<Mentions> for Mentions {
 }
 
 impl Element {
-    /// Returns what its files may read, those of `environment.d` left out: these are asked one by one.
+    /// Returns the mentions of its files, without those of `environment.d`, which are examined one
+    /// by one.
     pub fn mentions(&self) -> Mentions {
         let files = self.files.iter().filter(|(path, _)| !path.starts_with("environment.d/"));
         files
@@ -61,7 +62,7 @@ impl Element {
             .collect()
     }
 
-    /// Returns what its tools (`bin/`) may read: hooks of every element above it can call them.
+    /// Returns the mentions of its tools (`bin/`). Hooks of every later element can call them.
     pub fn tool_mentions(&self) -> Mentions {
         let tools = self.files.iter().filter(|(path, _)| path.starts_with("bin/"));
         let called = tools.filter(|(path, _)| !is_never_called(&self.name, path));
@@ -69,8 +70,8 @@ impl Element {
     }
 }
 
-/// Returns the mentions of a file. Of a file too large to be kept as text, a program counts as reading any variable, and data as
-/// reading none.
+/// Returns the mentions of a file. Of a file too large to be kept as text, a program counts as
+/// reading any variable, and data as reading none.
 fn mentions_of(file: &ElementFile) -> Mentions {
     let is_program = file.mode == Mode::Executable && matches!(file.kind, FileKind::File { .. });
     match &file.text {
@@ -82,8 +83,8 @@ fn mentions_of(file: &ElementFile) -> Mentions {
 /// Files at the top of elements that are data for providers, and run nothing.
 pub const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
 
-/// Returns true if programs may read this variable although no text mentions it: `PATH`, `http_proxy`, `PIP_INDEX_URL`.
-/// Only what starts with `DIB_` is known to be read by hooks alone.
+/// Returns true if programs may read this variable although no text mentions it: `PATH`,
+/// `http_proxy`, `PIP_INDEX_URL`. Only what starts with `DIB_` is known to be read by hooks alone.
 pub fn is_ambient(name: &str) -> bool {
     !name.starts_with("DIB_")
 }
@@ -105,7 +106,8 @@ pub(super) fn is_comment(line: &str) -> bool {
 }
 
 fn looks_up_computed_names(text: &str) -> bool {
-    // A document fed to a shell may have comment lines in which variables are replaced all the same.
+    // A document fed to a shell may have comment lines in which variables are replaced all the
+    // same.
     has_indirection(text) || text.lines().filter(|line| !is_comment(line)).any(line_looks_up)
 }
 
@@ -138,8 +140,8 @@ fn line_looks_up(line: &str) -> bool {
         || tests_computed_name(line)
 }
 
-/// Finds uses of an environment without a literal key: `os.environ.items()`, `$ENV{$name}`, but neither
-/// `os.environ["X"]` nor `$ENV{X}`.
+/// Finds uses of an environment without a literal key: `os.environ.items()`, `$ENV{$name}`, but
+/// neither `os.environ["X"]` nor `$ENV{X}`.
 fn indexes_by_value(line: &str, environment: &str) -> bool {
     line.match_indices(environment).any(|(start, _)| {
         let rest = &line[start + environment.len()..];
@@ -154,7 +156,8 @@ fn starts_with_literal_key(rest: &str) -> bool {
     quoted || bare.is_some_and(|rest| rest.starts_with('}'))
 }
 
-/// Finds `env`, `set`, `export` and the like without arguments (or with `-0`), which list variables; `ends` can follow a command.
+/// Finds `env`, `set`, `export` and the like without arguments (or with `-0`), which list
+/// variables; `ends` can follow a command.
 fn lists_variables(line: &str, command: &str, ends: &[char]) -> bool {
     line.match_indices(command).any(|(start, _)| {
         let rest = line[start + command.len()..].trim_start_matches([' ', '\t']);
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_up_computed_names_is_recognised() {
+    fn lookups_of_computed_names_are_recognized() {
         let table = [
             ("value=${!name}", true),
             ("for name in ${!DIB_REPOREF_*}; do", true),
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_mentions_what_its_files_mention_but_for_its_environment() {
+    fn an_element_has_the_mentions_of_its_files_without_its_environment() {
         let element = fixture::element("e")
             .hook("install.d/50-e", "$DIB_A")
             .hook("bin/tool", "$DIB_B")

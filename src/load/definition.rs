@@ -133,7 +133,7 @@ mod tests {
         ("[image.a]\nelements = [\"a\", \"b\", \"a\"]\n", "2:12: `a` is listed twice", None),
         (
             "[image.a]\nelements = [\"nginx/d\"]\n",
-            "2:12: element name `nginx/d` has '/': only letters, digits, `-`, `_`, `.`, `+` and `@` can be in it",
+            "2:12: element name `nginx/d` contains '/': expected letters, digits, `-`, `_`, `.`, `+` and `@`",
             None,
         ),
         ("[image.a]\npackages = [\"--force\"]\n", "2:12: `--force` is not a valid package name", None),

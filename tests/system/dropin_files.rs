@@ -152,7 +152,7 @@ fn the_last_of_equal_files_and_keys_counts() {
     let log = work.create("-n -t tar -o x tiny one two").expect_success();
     assert_eq!(member(&work, "x.tar", "./etc/schema.yaml"), "2");
     assert_eq!(member(&work, "x.tar", "./etc/services"), "ssh: b\n");
-    assert!(log.contains("line 3, column 1: `ssh` is there twice: the last one counts"), "{log}");
+    assert!(log.contains("line 3, column 1: `ssh` is listed twice: the last entry counts"), "{log}");
 }
 
 #[test]

@@ -220,11 +220,7 @@ fn a_store_on_a_read_only_disk_says_so() {
     remount(&project.store(), "ro");
     let run = project.refused(&[]);
     assert!(run.stderr.contains("Caused by: Read-only file system"), "{}", run.stderr);
-    assert!(
-        run.stderr.contains("hint: choose a writable store with `--store DIR`"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("hint: choose a writable store with `--store DIR`"), "{}", run.stderr);
 }
 
 /// An ordinary user with a copy of a project, plywood and its bases, and the store of somebody else.
