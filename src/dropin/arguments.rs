@@ -1,9 +1,9 @@
-//! What a command line asks for.
+//! Parses the command line of a build.
 
 use super::getopt::{Parsed, UsageError, parse};
 use super::option::Opt;
 
-/// What a call of `disk-image-create` or `ramdisk-image-create` is for.
+/// The purpose of a call of `disk-image-create` or `ramdisk-image-create`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
     Help,
@@ -11,21 +11,21 @@ pub enum Invocation {
     Build(Box<Arguments>),
 }
 
-/// The arguments of a build, as given. `None` and `false` leave it to the environment.
+/// The arguments of a build, as given. For `None` and `false`, the environment decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arguments {
-    /// All words, for `DIB_ARGS`.
+    /// All arguments, for `DIB_ARGS`.
     pub words: Vec<String>,
     pub architecture: Option<String>,
     pub name: Option<String>,
-    /// `-t`, taken apart; the last one counts.
+    /// The items of `-t`. The last `-t` counts.
     pub types: Option<Vec<String>>,
-    /// How many `-x`.
+    /// The number of `-x`.
     pub trace: u32,
     pub uncompressed: bool,
     pub clear: bool,
     pub no_base: bool,
-    /// Of every `-p`.
+    /// The packages of all `-p`.
     pub packages: Vec<String>,
     pub checksum: bool,
     /// `--image-size`, in GiB.
@@ -48,15 +48,15 @@ pub struct Arguments {
     pub install_type: Option<String>,
     pub docker_target: Option<String>,
     pub log_file: Option<String>,
-    /// The elements: the operands, each of which may hold several or none.
+    /// The elements. Each operand may contain several elements or none.
     pub elements: Vec<String>,
 }
 
 impl Invocation {
-    /// Reads the words of a command line, without the program's name.
+    /// Parses a command line, without the program's name.
     ///
     /// # Errors
-    /// In getopt's words, if they are no command line.
+    /// With the texts of getopt, if the command line is invalid.
     pub fn parse(words: &[String]) -> Result<Self, UsageError> {
         let Parsed { options, operands } = parse(words)?;
         let mut arguments =
@@ -104,14 +104,14 @@ impl Arguments {
     }
 }
 
-/// Takes a comma list apart. Spaces separate, too: a shell splits the items once more.
+/// Splits a list at commas and spaces, because a shell splits the items again in diskimage-builder.
 fn words_of(list: &str) -> Vec<String> {
     let words = list.split(|c: char| c == ',' || c.is_whitespace());
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Takes operands apart as a shell does that expands them without quotes: callers give several elements in one word, and empty
-/// words where they have no option to give.
+/// Splits operands as a shell does that expands them without quotes: callers pass several elements
+/// in one argument, and empty arguments for options that they leave out.
 fn elements_of(operands: &[String]) -> Vec<String> {
     operands.iter().flat_map(|operand| operand.split_whitespace()).map(str::to_owned).collect()
 }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_shows_something_ends_the_reading_where_it_stands() {
+    fn help_and_version_end_the_parsing() {
         assert_eq!(invocation("vm --version -h"), Invocation::Version);
         assert_eq!(invocation("-xh --version"), Invocation::Help);
     }

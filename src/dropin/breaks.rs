@@ -1,8 +1,8 @@
-//! Where a build stops for somebody to look at it.
+//! Break points, at which a build stops for inspection.
 //!
-//! ```text
-//! break=before-install,after-error  break_cmd='cp …'  break_outside_target=1
-//! ```
+//! `` `text
+//! break=before-install,after-error break_cmd='cp …' break_outside_target=1
+//! `` `
 //!
 //! Source: diskimage-builder, `lib/common-functions`, `check_break`.
 
@@ -12,26 +12,27 @@ use super::variables::{Environment, flag, text};
 use crate::element::{Phase, PhaseClass};
 use crate::port::Moment;
 
-/// Where what runs at a point has its root.
+/// The root directory of the command at a break point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakPlace {
-    /// Where the phase's hooks have it.
+    /// The root of the phase's hooks.
     AsHooks,
-    /// On the machine, the target being at `TMP_MOUNT_PATH`, for every phase.
+    /// On the build host, with the target at `TMP_MOUNT_PATH`, in every phase.
     Outside,
 }
 
-/// Where a build stops, and what it runs there.
+/// The break points of a build, and their command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakPoints {
     points: BTreeSet<String>,
-    /// A shell's command line.
+    /// The command line for a shell.
     pub command: String,
     pub place: BreakPlace,
 }
 
 impl BreakPoints {
-    /// Reads the variables `break`, `break_cmd` and `break_outside_target`. Names of no point are passed over, as ever.
+    /// Parses the variables `break`, `break_cmd` and `break_outside_target`. Ignores unknown names,
+    /// as diskimage-builder does.
     pub(super) fn of(environment: &Environment) -> Self {
         let list = text(environment, "break").unwrap_or_default();
         let given: Vec<_> = list.split(',').collect();
@@ -46,7 +47,7 @@ impl BreakPoints {
         }
     }
 
-    /// Returns the one point that `--on-error shell` stops at: with a shell, after an error.
+    /// Returns the break point of `--on-error shell`: a shell after an error.
     pub fn after_error() -> Self {
         Self {
             points: [point(Moment::Failed(Phase::Install))].into(),
@@ -55,24 +56,24 @@ impl BreakPoints {
         }
     }
 
-    /// Returns the point that the build stops at in this moment, if it does.
+    /// Returns the break point of this moment, if there is one.
     pub fn at(&self, moment: Moment) -> Option<&str> {
         self.points.get(&point(moment)).map(String::as_str)
     }
 
-    /// Returns true if there is one.
+    /// Returns true if there is a break point.
     pub fn any(&self) -> bool {
         !self.points.is_empty()
     }
 
-    /// Returns true if the build stops before or after a phase: a point would be missed if hooks did not run because their layer
-    /// is there.
+    /// Returns true if there is a break point before or after a phase. Hooks must then run even if
+    /// their layer is cached, or the break point would be missed.
     pub fn await_phase(&self, phase: Phase) -> bool {
         [Moment::Before(phase), Moment::After(phase)].into_iter().any(|moment| self.at(moment).is_some())
     }
 
-    /// Returns true if it stops where, element by element, there is no one moment: before or after a phase of which each element has
-    /// its part.
+    /// Returns true if a break point needs phase order: in element order, each element runs its own
+    /// part of a phase, so there is no single moment before or after it.
     pub fn need_phase_order(&self) -> bool {
         let shared = Phase::of_class(PhaseClass::Layer).filter(|phase| *phase != Phase::Root);
         shared.into_iter().any(|phase| self.await_phase(phase))
@@ -84,7 +85,7 @@ fn moments() -> impl Iterator<Item = Moment> {
     Phase::ALL.into_iter().flat_map(of_phase)
 }
 
-/// Returns what a moment is called.
+/// Returns the name of a moment.
 fn point(moment: Moment) -> String {
     let short = |phase: Phase| phase.dir().trim_end_matches(".d");
     match moment {
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_of_all_elements_needs_the_order_that_has_it() {
+    fn a_break_point_around_a_phase_needs_phase_order() {
         for (points, expected) in [
             ("after-install", true),
             ("before-extra-data,after-error", true),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_runs_where_it_is_wanted() {
+    fn a_command_runs_in_the_target_or_on_the_host() {
         let none = BreakPoints::of(&environment(&[]));
         assert_eq!((none.command.as_str(), none.place), ("bash", BreakPlace::AsHooks));
         let given = BreakPoints::of(&environment(&[("break_cmd", "cp a b"), ("break_outside_target", "1")]));

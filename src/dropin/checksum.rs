@@ -1,10 +1,10 @@
-//! Which checksum files lie beside an image.
+//! The checksum files beside an image.
 
 use std::collections::BTreeSet;
 
 use crate::image::Checksum;
 
-/// Reads `DIB_CHECKSUM`: nothing or 0 for none, 1 for both, else a list of names.
+/// Parses `DIB_CHECKSUM`: empty or 0 for none, 1 for both, else a list of names.
 pub(super) fn wanted(value: &str) -> BTreeSet<Checksum> {
     let named = |checksum: &Checksum| value == "1" || value.contains(checksum.extension());
     Checksum::ALL.into_iter().filter(named).collect()

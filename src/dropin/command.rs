@@ -1,8 +1,8 @@
-//! Which of diskimage-builder's commands is meant.
+//! The commands of diskimage-builder.
 
 use std::fmt;
 
-/// A command of diskimage-builder that plywood stands in for.
+/// A command of diskimage-builder that plywood replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     DiskImageCreate,
@@ -10,7 +10,7 @@ pub enum Command {
     RamdiskImageCreate,
     /// Builds the images of YAML files.
     DiskimageBuilder,
-    /// Says which elements an image would have.
+    /// Shows the elements of an image.
     ElementInfo,
 }
 
@@ -23,7 +23,7 @@ impl Command {
         Command::ElementInfo,
     ];
 
-    /// Returns the name it is called by.
+    /// Returns the command's name.
     pub const fn name(self) -> &'static str {
         match self {
             Command::DiskImageCreate => "disk-image-create",
@@ -33,10 +33,10 @@ impl Command {
         }
     }
 
-    /// Returns the command that a program of this path stands for, by the path's last component; `None` for any other.
+    /// Returns the command of a program path, by its last component; `None` for other programs.
     pub fn of_program(path: &str) -> Option<Self> {
         let name = path.rsplit('/').next().unwrap_or(path);
-        // In diskimage-builder it is a file of its library, with an extension.
+        // In diskimage-builder, element-info is a file of its library, with an extension.
         let name = if name == "element-info.py" { Command::ElementInfo.name() } else { name };
         Self::ALL.into_iter().find(|command| command.name() == name)
     }

@@ -1,7 +1,8 @@
-//! Image definitions in YAML, and the command lines they stand for.
+//! Converts image definitions in YAML to command lines.
 //!
-//! A file is a list of entries. Entries of one `imagename` are one image: lists are appended, maps updated, everything
-//! else is replaced. An entry without `imagename` belongs to the one before it.
+//! A file is a list of entries. Entries with the same `imagename` describe one image: lists are
+//! appended, maps are merged, other values are replaced. An entry without `imagename` continues the
+//! one before it.
 //!
 //! Source: diskimage-builder, `diskimage_builder.py`.
 
@@ -16,23 +17,23 @@ use super::variables::Environment;
 use crate::element::{nearest, shell_word};
 use crate::plan::is_secret;
 
-/// The name of an image that has none.
+/// The name of an image without `imagename`.
 const DEFAULT_NAME: &str = "image";
 
 /// The key that names an image.
 const IMAGE_NAME: &str = "imagename";
 
-/// A file that is no list of image definitions.
+/// An error in a file of image definitions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DefinitionError {
-    #[error("no list of image definitions: {0}")]
+    #[error("expected a list of image definitions: {0}")]
     Yaml(String),
     #[error("entry {entry} has an unknown key `{key}`{}", nearest.map(|key| format!(": did you mean `{key}`?")).unwrap_or_default())]
     UnknownKey {
         /// Counted from 1.
         entry: usize,
         key: String,
-        /// A key like it.
+        /// The most similar known key.
         nearest: Option<&'static str>,
     },
     #[error("entry {entry}, key `{key}`: expected {expected}, found `{found}`")]
@@ -40,18 +41,18 @@ pub enum DefinitionError {
         /// Counted from 1.
         entry: usize,
         key: &'static str,
-        /// In words.
+        /// A text for users.
         expected: String,
-        /// As JSON.
+        /// The value as JSON.
         found: String,
     },
 }
 
-/// One image to build, as a command line.
+/// The command line that builds an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageCommand {
     pub command: Command,
-    /// Its words, without the program's name.
+    /// Its arguments, without the program's name.
     pub words: Vec<String>,
     /// Variables to set for it.
     pub environment: Environment,
@@ -59,7 +60,7 @@ pub struct ImageCommand {
 
 type Entry = Map<String, Value>;
 
-/// Reads the texts of files, as if they were one.
+/// Parses the texts of files, as if they were one file.
 ///
 /// # Errors
 /// [`DefinitionError`] with the number of the entry, counted over all files.
@@ -78,7 +79,8 @@ pub fn parse_definition<'a>(
 }
 
 fn list_in(text: &str) -> Result<Vec<Entry>, DefinitionError> {
-    // With loose booleans, `y` would not be a name for an image. Of two equal keys Python's YAML takes the last one.
+    // With loose booleans, an image could not be named `y`. Python's YAML uses the last of
+    // duplicate keys.
     let options = serde_saphyr::options! {
         strict_booleans: true,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
@@ -89,7 +91,7 @@ fn list_in(text: &str) -> Result<Vec<Entry>, DefinitionError> {
     list.ok_or_else(|| DefinitionError::Yaml("it is empty".to_owned()))
 }
 
-/// Takes the words of YAML 1.1 for true and false where one of these has to be.
+/// Accepts the words of YAML 1.1 for true and false where a boolean is expected.
 fn read_switch(key: &str, value: &mut Value) {
     let is_switch = Property::of(key).is_some_and(|property| property.kind == Kind::Switch);
     match value.as_str().map(str::to_ascii_lowercase).as_deref() {
@@ -127,7 +129,7 @@ fn is_valid(kind: Kind, value: &Value) -> bool {
         Kind::Choice(choices) => is_choice(value, choices),
         Kind::Switch => value.is_boolean(),
         Kind::Level(most) => value.as_u64().is_some_and(|level| level <= most),
-        // JSON Schema's integers include 2.0, which diskimage-builder passes on as it is.
+        // JSON Schema's integers include 2.0, which diskimage-builder passes on unchanged.
         Kind::Number => value.as_f64().is_some_and(|number| number >= 1.0 && number.fract() == 0.0),
         Kind::List => each(&Value::is_string),
         Kind::ChoiceList(choices) => each(&|value| is_choice(value, choices)),
@@ -135,7 +137,7 @@ fn is_valid(kind: Kind, value: &Value) -> bool {
     }
 }
 
-/// Puts entries of one name together, in the order in which names come first.
+/// Merges entries of the same name. Keeps the order in which the names first occur.
 fn merged(entries: Vec<Entry>) -> Vec<Entry> {
     let mut images: Vec<(String, Entry)> = Vec::new();
     let mut name = DEFAULT_NAME.to_owned();
@@ -208,7 +210,7 @@ fn texts(value: &Value) -> BTreeMap<String, String> {
     pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// A line that a shell runs, but for secrets, which are redacted: it is printed.
+/// A command line for a shell, with secrets redacted, because it is printed.
 impl fmt::Display for ImageCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.environment {
@@ -268,14 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_becomes_nothing() {
+    fn empty_values_become_no_arguments() {
         let text =
             "- {imagename: '', types: [], debug-trace: 0, checksum: false, packages: [], elements: []}";
         assert_eq!(lines(&[text]), ["disk-image-create"]);
     }
 
     #[test]
-    fn the_last_of_two_equal_keys_counts() {
+    fn the_last_of_duplicate_keys_counts() {
         let text =
             "- {imagename: a, imagename: b, environment: {A: '1', A: '2'}, elements: [x], elements: [y]}";
         assert_eq!(lines(&[text]), ["A=2 disk-image-create -o b y"]);
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn words_for_true_and_false_are_that_where_one_is_expected() {
+    fn yaml_1_1_booleans_are_accepted_only_for_switches() {
         let text = "- {imagename: y, checksum: yes, skip-base: On, offline: No, environment: {A: n, B: yes}, elements: [on]}";
         assert_eq!(lines(&[text]), ["A=n B=yes disk-image-create -o y --checksum -n on"]);
         let anchors = "- &a {imagename: a, elements: [x], environment: &e {A: b}}\n\
@@ -350,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_definition_is_told_with_its_entry() {
+    fn an_invalid_definition_is_reported_with_its_entry() {
         let table = [
             (
                 "- {imagename: a}\n- {elemnts: [a]}",
@@ -388,7 +390,7 @@ mod tests {
         }
         for text in ["{imagename: a}", "- a", "- {", "5", "", "# nothing"] {
             let error = parse_definition([text]).unwrap_err().to_string();
-            assert!(error.starts_with("no list of image definitions: "), "{text}: {error}");
+            assert!(error.starts_with("expected a list of image definitions: "), "{text}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `element-info` prints.
+//! The output of `element-info`.
 //!
 //! Source: diskimage-builder, `element_dependencies.py`.
 
@@ -12,8 +12,8 @@ pub fn names(elements: &[Place<'_>]) -> String {
     elements.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns bash code that makes the elements known to hooks: `IMAGE_ELEMENT`, `IMAGE_ELEMENT_YAML`, and the function
-/// `get_image_element_array`, as bash cannot export arrays.
+/// Returns bash code that sets `IMAGE_ELEMENT` and `IMAGE_ELEMENT_YAML`, and defines the function
+/// `get_image_element_array`, because bash cannot export arrays.
 pub fn script(elements: &[Place<'_>]) -> String {
     let array: String = elements.iter().map(|(name, path)| format!("[{name}]={path} ")).collect();
     format!(

@@ -1,11 +1,11 @@
-//! Words into options and operands, as GNU getopt takes them apart.
+//! Parses options and operands like GNU getopt.
 //!
-//! Options may stand anywhere; `--` ends them; short ones may be joined (`-xn`, `-oNAME`); long ones may be abbreviated
-//! as far as that is unambiguous.
+//! Options may be anywhere; `--` ends them. Short options may be joined (`-xn`, `-oNAME`). Long
+//! options may be abbreviated if that is unambiguous.
 
 use super::option::{OPTIONS, Opt, Spelling, Takes, Upstream};
 
-/// A command line that is none. The texts are getopt's, without the program's name in front.
+/// An invalid command line. The texts are getopt's, without the program's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     #[error("unrecognized option '--{0}'")]
@@ -14,9 +14,9 @@ pub enum UsageError {
     Invalid(char),
     #[error("option '--{name}' is ambiguous; possibilities:{}", list(possible))]
     Ambiguous {
-        /// As it was written.
+        /// The name as given.
         name: String,
-        /// What it may stand for.
+        /// The options with this prefix.
         possible: Vec<&'static str>,
     },
     #[error("option '--{0}' requires an argument")]
@@ -31,15 +31,15 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!(" '--{name}'")).collect()
 }
 
-/// A command line, taken apart.
+/// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parsed {
-    /// In the order they were given; the value is empty where an option takes none.
+    /// The options in order; the value is empty if the option takes none.
     pub(super) options: Vec<(Opt, String)>,
     pub(super) operands: Vec<String>,
 }
 
-/// Takes `words` (without the program's name) apart.
+/// Parses `words`, without the program's name.
 pub(super) fn parse(words: &[String]) -> Result<Parsed, UsageError> {
     let mut parsed = Parsed::default();
     let mut words = words.iter().map(String::as_str);
@@ -76,7 +76,8 @@ fn long_option<'a>(
 fn find_long(name: &str) -> Result<(&'static Spelling, &'static str), UsageError> {
     let spelled = OPTIONS.iter().filter_map(|spelling| Some((spelling, spelling.long?)));
     let possible: Vec<_> = spelled.filter(|(_, long)| long.starts_with(name)).collect();
-    // What was unambiguous in diskimage-builder stays so beside the options that it rejects.
+    // Abbreviations that are unambiguous in diskimage-builder must stay so, although plywood also
+    // accepts options that diskimage-builder rejects.
     let taken = || possible.iter().filter(|(spelling, _)| spelling.upstream == Upstream::Taken);
     match possible.iter().find(|(_, long)| *long == name) {
         Some(exact) => Ok(*exact),
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn options_stand_anywhere_joined_and_abbreviated() {
+    fn options_may_be_anywhere_joined_or_abbreviated() {
         type Options<'a> = &'a [(Opt, &'a str)];
         let table: [(&str, Options<'_>, &[&str]); 9] = [
             ("vm -o x debian -n", &[(Opt::Name, "x"), (Opt::NoBase, "")], &["vm", "debian"]),
@@ -139,7 +140,7 @@ mod tests {
             ("--image-s 1.5", &[(Opt::ImageSize, "1.5")], &[]),
             ("-o a -- -o --x", &[(Opt::Name, "a")], &["-o", "--x"]),
             ("- -t qcow2,raw", &[(Opt::Types, "qcow2,raw")], &["-"]),
-            // Unambiguous in diskimage-builder, where the journal size is not in the list.
+            // Unambiguous in diskimage-builder, whose getopt list lacks the journal size.
             ("--mkfs -K --mk=-q", &[(Opt::MkfsOptions, "-K"), (Opt::MkfsOptions, "-q")], &[]),
             ("--mkfs-j 8 --image-e 9", &[(Opt::MkfsJournalSize, "8"), (Opt::ImageExtraSize, "9")], &[]),
             ("-o -x", &[(Opt::Name, "-x")], &[]),
@@ -152,9 +153,9 @@ mod tests {
         }
     }
 
-    /// As the program getopt of util-linux words it.
+    /// The program getopt of util-linux prints these texts.
     #[test]
-    fn what_is_no_option_is_told_in_getopts_words() {
+    fn an_unknown_option_has_getopts_message() {
         let table = [
             ("--foo", "unrecognized option '--foo'"),
             ("--foo=1", "unrecognized option '--foo'"),

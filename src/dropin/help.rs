@@ -1,4 +1,4 @@
-//! What `--help` shows.
+//! The texts of `--help`.
 
 use super::command::Command;
 use super::property::PROPERTIES;
@@ -62,7 +62,7 @@ Variables:
 One of the elements has to bring an operating system.
 ";
 
-/// Returns what a command's `--help` shows.
+/// Returns the text of a command's `--help`.
 pub fn help(command: Command) -> String {
     let image_options = if command == Command::DiskImageCreate { IMAGE_OPTIONS } else { "" };
     format!("Usage: {command} [OPTION]… ELEMENT…\n\n{OPTIONS}{image_options}{REST}")

@@ -6,18 +6,17 @@ use jiff::Timestamp;
 
 use super::variables::{Environment, number, text};
 
-/// Where the log goes, and how its lines look.
+/// The destinations and the format of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
     pub file: Option<String>,
-    /// Whether standard output has it.
     pub on_stdout: bool,
-    /// Whether lines on standard output begin with the time; those of the file always do.
+    /// Whether lines on standard output begin with the time. Lines of the file always do.
     pub timestamps: bool,
 }
 
 impl LogSettings {
-    /// Reads `DIB_QUIET` and `DIB_NO_TIMESTAMP`. A file alone makes a build quiet.
+    /// Parses `DIB_QUIET` and `DIB_NO_TIMESTAMP`. A log file alone disables standard output.
     pub fn new(file: Option<&str>, environment: &Environment) -> Self {
         let is_one = |name| number(environment, name) == Some(1);
         let quiet = match text(environment, "DIB_QUIET") {
@@ -32,12 +31,13 @@ impl LogSettings {
     }
 }
 
-/// Returns true if a line is in the log: what scripts do to their own tracing is not.
+/// Returns true if a line belongs in the log. Lines in which scripts change their own tracing do
+/// not.
 pub fn is_shown(line: &str) -> bool {
     !line.contains("xtrace") && !line.contains("set +o")
 }
 
-/// Returns a line with the time in front, in UTC to the millisecond.
+/// Returns a line with the time in front, in UTC with milliseconds.
 pub fn stamped(time: Timestamp, line: &str) -> String {
     let milliseconds = time.subsec_millisecond();
     format!("{}.{milliseconds:03} | {line}", time.strftime("%Y-%m-%d %H:%M:%S"))
@@ -49,7 +49,7 @@ mod tests {
     use crate::dropin::variables::fixture::{Pairs, environment};
 
     #[test]
-    fn a_file_makes_quiet_unless_the_user_says_otherwise() {
+    fn a_log_file_disables_standard_output_by_default() {
         let table: [(Option<&str>, Pairs<'_>, bool); 7] = [
             (None, &[], true),
             (None, &[("DIB_QUIET", "1")], false),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tracing_of_tracing_is_left_out() {
+    fn lines_that_change_tracing_are_left_out() {
         let table = [
             ("+ set +o xtrace", false),
             ("++ grep xtrace", false),

@@ -1,18 +1,19 @@
-//! diskimage-builder's commands, from their words and variables to values.
+//! diskimage-builder's commands: converts their arguments and variables to values.
 //!
-//! | module | what it turns into what |
+//! | module | converts |
 //! |---|---|
-//! | [`Command`] | a program's name into which command is meant |
-//! | [`Invocation`] | the words of a command line into arguments, as getopt does |
-//! | [`BuildRequest`] | arguments and the caller's environment into what is to be built |
-//! | [`ImageCommand`] | an image definition in YAML into command lines |
-//! | [`Narrator`] | what happens during a build into the lines of diskimage-builder's log |
-//! | [`UsageReport`] | sizes of files into the report of them |
-//! | [`element_info`] | elements into what `element-info` prints |
+//! | [`Command`] | a program's name to a command |
+//! | [`Invocation`] | a command line to arguments, like getopt |
+//! | [`BuildRequest`] | arguments and the caller's environment to a build |
+//! | [`ImageCommand`] | an image definition in YAML to command lines |
+//! | [`Narrator`] | the events of a build to the lines of diskimage-builder's log |
+//! | [`UsageReport`] | sizes of files to a report |
+//! | [`element_info`] | elements to the output of `element-info` |
 //!
 //! Nothing here reads a file or the environment: both are passed in.
 //!
-//! Source: diskimage-builder 3.43, `lib/disk-image-create`, `lib/common-functions`, `lib/img-functions`,
+//! Source: diskimage-builder 3.43, `lib/disk-image-create`, `lib/common-functions`,
+//! `lib/img-functions`,
 //! `diskimage_builder.py`.
 
 mod arguments;

@@ -1,4 +1,4 @@
-//! A build, told as diskimage-builder tells it.
+//! The log of a build in the form of diskimage-builder's log.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::element::Place;
 use crate::plan::Step;
 use crate::port::{Event, View};
 
-/// Turns events into lines of the log. Keeps the times of the phase that runs.
+/// Converts events to lines of the log. Keeps the times of the current phase.
 #[derive(Debug, Default)]
 pub struct Narrator {
-    /// The step and phase that hooks run for, and their times.
+    /// The step and phase of the running hooks, and their times.
     running: Option<(String, String, Profile)>,
 }
 
 impl Narrator {
-    /// Returns the lines for an event, without times in front.
+    /// Returns the lines for an event, without timestamps.
     pub fn lines(&mut self, event: &Event<'_>) -> Vec<String> {
         match *event {
             Event::StepHit { step, from, .. } => self.told_after_the_phase(format!(
@@ -53,7 +53,7 @@ impl Narrator {
         }
     }
 
-    /// Returns the lines that end the phase that runs: its table of times.
+    /// Returns the lines that end the current phase: its table of times.
     pub fn end(&mut self) -> Vec<String> {
         self.running.take().map(|(_, phase, profile)| profile.table(&phase)).unwrap_or_default()
     }
@@ -71,7 +71,7 @@ impl Narrator {
     }
 
     fn finished(&mut self, step: &str, phase: &str, task: &str, exit: &str, took: Duration) -> Vec<String> {
-        // A phase that fails has no table: what it says last is what the hook said.
+        // A failed phase has no table, so that the output of the hook is the end of the log.
         if exit != "exit status 0" {
             self.running = None;
             return Vec::new();
@@ -87,7 +87,7 @@ impl Narrator {
         lines
     }
 
-    /// Goes over to a phase of a step, if it is another one.
+    /// Enters a phase of a step, if it differs from the current one.
     fn enter(&mut self, step: &str, phase: &str) -> Vec<String> {
         let is_running =
             self.running.as_ref().is_some_and(|(a, b, _)| (a.as_str(), b.as_str()) == (step, phase));
@@ -101,7 +101,7 @@ impl Narrator {
     }
 }
 
-/// Says what a step is.
+/// Describes a step.
 fn named(step: &str) -> String {
     match step {
         Step::FINAL => "the final stage".to_owned(),
@@ -110,7 +110,7 @@ fn named(step: &str) -> String {
     }
 }
 
-/// Returns where the hooks of a phase find the hooks directory.
+/// Returns the path of the hooks directory in a phase.
 fn hooks_directory(phase: &str) -> &'static str {
     match phase.parse::<Phase>().map(Phase::place) {
         Ok(Place::Host) => View::Host.hooks(),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_is_told_hook_by_hook_and_ends_with_its_times() {
+    fn a_phase_lists_its_hooks_and_ends_with_their_times() {
         let mut narrator = Narrator::default();
         let lines = told(
             &mut narrator,
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cached_layer_says_so() {
+    fn a_cached_layer_has_a_line() {
         let hit = |step| Event::StepHit { image: "x", step, by: "input", from: "store", diff_ids: &[] };
         let mut narrator = Narrator::default();
         for (step, line) in [

@@ -1,6 +1,6 @@
 //! The options of `disk-image-create` and `ramdisk-image-create`.
 
-/// One option, whatever its spelling.
+/// One option, independent of its spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opt {
     Architecture,
@@ -38,15 +38,15 @@ pub(super) enum Takes {
     Value,
 }
 
-/// Whether diskimage-builder itself takes an option that it documents.
+/// Whether diskimage-builder itself accepts an option that it documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Upstream {
     Taken,
-    /// It is in the help text and in the code, but not in the list given to getopt.
+    /// The help text and the code have it, but the list given to getopt does not.
     Rejected,
 }
 
-/// How an option is spelled.
+/// The spelling of an option.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spelling {
     pub(super) option: Opt,
@@ -68,7 +68,8 @@ const fn rejected(option: Opt, name: &'static str) -> Spelling {
     Spelling { upstream: Upstream::Rejected, ..long(option, name, Takes::Value) }
 }
 
-/// Every option. Long ones in diskimage-builder's order, in which getopt lists what an abbreviation may mean.
+/// Every option. Long ones are in diskimage-builder's order, in which getopt lists the
+/// possibilities of an abbreviation.
 pub(super) const OPTIONS: [Spelling; 26] = [
     short(Opt::Architecture, 'a', Takes::Value),
     short(Opt::Name, 'o', Takes::Value),

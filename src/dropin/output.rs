@@ -1,4 +1,4 @@
-//! What is written, and what it is called.
+//! The formats and names of outputs.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::image::OutputFormat;
 /// One type of a `-t` list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputType {
-    /// A file or directory of a form that plywood knows.
+    /// A file or directory in a format of plywood.
     File(OutputFormat),
     /// An image in the Docker engine.
     Docker,
@@ -18,9 +18,9 @@ pub enum OutputType {
     Qemu(String),
 }
 
-/// A text that cannot name a type.
+/// A text that is not a type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` cannot name an image type: expected one such as `qcow2`, `raw` or `tar`")]
+#[error("`{0}` is not a valid image type: expected a type such as `qcow2`, `raw` or `tar`")]
 pub struct OutputTypeError(String);
 
 impl OutputType {
@@ -36,7 +36,8 @@ impl OutputType {
         }
     }
 
-    /// Returns what follows the image's name and a dot in its file's name; `None` if it is no file.
+    /// Returns the extension of the output's file, which follows the image's name and a dot; `None`
+    /// if it is not a file.
     pub fn extension(&self) -> Option<&str> {
         match self {
             OutputType::File(format) => Some(format.extension()),
@@ -45,7 +46,8 @@ impl OutputType {
         }
     }
 
-    /// Returns true if it is made of a disk. The images of elements that write their own have no such output.
+    /// Returns true if the output is made from a disk. Images whose elements write the output
+    /// themselves have no such output.
     pub fn is_disk(&self) -> bool {
         match self {
             OutputType::File(format) => format.is_disk(),
@@ -54,13 +56,13 @@ impl OutputType {
         }
     }
 
-    /// Returns true if it is an archive of the root file system, whatever that lies on.
+    /// Returns true if the output is an archive of the root file system.
     pub fn is_archive(&self) -> bool {
         use OutputFormat::{Aci, Squashfs, Tar, Tgz};
         matches!(self, OutputType::File(Aci | Squashfs | Tar | Tgz))
     }
 
-    /// Returns true if checksum files lie beside it.
+    /// Returns true if the output has checksum files beside it.
     pub fn has_checksums(&self) -> bool {
         self.is_disk() || *self == OutputType::File(OutputFormat::Tgz)
     }
@@ -76,12 +78,13 @@ impl fmt::Display for OutputType {
     }
 }
 
-/// The name that all outputs of an image begin with: a path, relative to the caller's directory.
+/// The name with which all outputs of an image begin: a path, relative to the caller's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputName(String);
 
 impl OutputName {
-    /// Takes the value of `-o`. With a single type, an ending that names this type is not part of the name.
+    /// Parses the value of `-o`. With a single type, an extension of this type is not part of the
+    /// name.
     pub(super) fn new(name: &str, types: &[String]) -> Self {
         let ending = match types {
             [only] => name.strip_suffix(only).and_then(|name| name.strip_suffix('.')),
@@ -90,12 +93,12 @@ impl OutputName {
         Self(ending.unwrap_or(name).to_owned())
     }
 
-    /// Returns it as given.
+    /// Returns the name as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns its last component.
+    /// Returns the last component.
     pub fn base(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
@@ -105,16 +108,16 @@ impl OutputName {
         format!("{}.{extension}", self.0)
     }
 
-    /// Returns where an output that is there already is put at `time`.
+    /// Returns the new path of an existing output, renamed at `time`.
     pub fn old_file(&self, extension: &str, time: Timestamp) -> String {
         format!("{}-{}.{extension}", self.0, time.strftime("%Y.%m.%d-%H.%M.%S"))
     }
 }
 
-/// What becomes of an image that has the name already.
+/// The treatment of an existing image of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldImage {
-    /// It gets another one, with the time.
+    /// It is renamed, with the time in its name.
     Renamed,
     Overwritten,
 }
@@ -134,7 +137,7 @@ mod tests {
     use crate::dropin::variables::fixture::environment;
 
     #[test]
-    fn a_type_is_ours_dockers_or_qemu_imgs() {
+    fn a_type_belongs_to_plywood_docker_or_qemu_img() {
         let table = [
             ("qcow2", Some(OutputType::File(OutputFormat::Qcow2))),
             ("squashfs", Some(OutputType::File(OutputFormat::Squashfs))),
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_ending_of_a_single_type_is_cut_off() {
+    fn only_the_extension_of_a_single_type_is_removed() {
         let table: [(&str, &[&str], &str); 6] = [
             ("x.qcow2", &["qcow2"], "x"),
             ("/images/a.b/x.tar", &["tar"], "/images/a.b/x"),
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_image_has_the_time_before_its_ending() {
+    fn an_old_image_has_the_time_before_its_extension() {
         let time = Timestamp::from_second(1_700_000_000).unwrap();
         let name = OutputName::new("out/debian-12.5", &[]);
         assert_eq!(name.file("qcow2"), "out/debian-12.5.qcow2");

@@ -1,8 +1,8 @@
-//! How long the hooks of a phase took, as dib-run-parts tells it. Programs read these tables out of logs.
+//! The times of a phase's hooks, in dib-run-parts' format. Programs parse these tables in logs.
 
 use std::time::Duration;
 
-/// What dib-run-parts puts before each of its own lines.
+/// The prefix of dib-run-parts' own lines.
 pub(super) const PREFIX: &str = "dib-run-parts ";
 
 /// The hooks of one phase, and their times.
@@ -12,7 +12,7 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// Adds a hook that has run.
+    /// Adds a finished hook.
     pub(super) fn add(&mut self, script: &str, took: Duration) {
         self.scripts.push((script.to_owned(), took));
     }
@@ -39,9 +39,9 @@ impl Profile {
 mod tests {
     use super::*;
 
-    /// Column by column as dib-run-parts prints it.
+    /// The same columns as dib-run-parts prints.
     #[test]
-    fn a_table_has_the_form_that_programs_read() {
+    fn a_table_has_the_format_of_dib_run_parts() {
         let mut profile = Profile::default();
         profile.add("01-package-installs", Duration::from_millis(63_417));
         profile.add("50-web", Duration::from_micros(4_600));

@@ -1,4 +1,4 @@
-//! What is to be built: a command line and the caller's environment, put together.
+//! Combines a command line and the caller's environment into a build request.
 
 use std::collections::BTreeSet;
 
@@ -15,51 +15,49 @@ use crate::image::OutputFormat;
 use crate::image::{Checksum, Qcow2Compression};
 use crate::plan::is_secret;
 
-/// Everything that one call asks for.
+/// A complete request of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildRequest {
     pub command: Command,
     pub name: OutputName,
-    /// What logs and identities are called after: what callers who number their images keep the same.
+    /// The base of log and identity names. It stays the same for callers who number their images.
     pub title: String,
-    /// The elements to start from, those that come by themselves included.
+    /// The requested elements, including those that diskimage-builder adds.
     pub elements: Vec<ElementName>,
-    /// Where elements are looked for, before plywood's own.
+    /// The search path of elements, before plywood's own.
     pub element_path: Vec<String>,
-    /// What to write, each once.
+    /// The output types, without duplicates.
     pub types: Vec<OutputType>,
     pub architecture: Architecture,
-    /// Packages that no element asks for.
+    /// Packages in addition to those of the elements.
     pub packages: Vec<String>,
-    /// Checksum files beside disks.
+    /// The checksum files to write beside disks.
     pub checksums: BTreeSet<Checksum>,
-    /// How a qcow2 is compressed.
     pub compression: Qcow2Compression,
     /// Options of `qemu-img convert -o`.
     pub qemu_img_options: Option<String>,
-    /// Repository and tag in the Docker engine.
+    /// The repository and tag in the Docker engine.
     pub docker_target: Option<String>,
     /// The file that becomes the manifest of an App Container Image.
     pub aci_manifest: Option<String>,
-    /// Further options of mkfs for the root file system.
+    /// Additional options of mkfs for the root file system.
     pub mkfs_options: Option<String>,
-    /// The label of the root file system.
     pub root_label: Option<String>,
-    /// Where the manifests are kept, if not in `NAME.d`.
+    /// The directory of manifests, if it is not `NAME.d`.
     pub manifests: Option<String>,
-    /// Where hooks on the host keep downloads, if not in the store.
+    /// The directory in which hooks on the host keep downloads, if it is not in the store.
     pub image_cache: Option<String>,
-    /// What is told of the room that files take.
+    /// The report of file sizes, if one is requested.
     pub usage: Option<UsageReport>,
-    /// What becomes of an image of the same name.
+    /// The treatment of an existing image of the same name.
     pub old_image: OldImage,
-    /// Where the build stops for somebody to look at it.
+    /// The break points of the build.
     pub breaks: BreakPoints,
-    /// What hooks may be shown.
+    /// The variables that hooks may see.
     pub variables: Environment,
 }
 
-/// A call that nothing can be built from.
+/// An invalid call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     #[error("At least one distribution root element must be specified")]
@@ -72,17 +70,17 @@ pub enum RequestError {
     Architecture(#[from] ArchitectureError),
     #[error("Please set --docker-target.")]
     NoDockerTarget,
-    #[error("{name} is `{value}`, and {reason}")]
+    #[error("cannot build with {name}=`{value}`: {reason}")]
     Unsupported { name: &'static str, value: String, reason: &'static str },
-    #[error("output name `{0}` has no last component: name a file, without its ending, with `-o`")]
+    #[error("output name `{0}` has no last component: pass a file name without its extension with `-o`")]
     NoName(String),
 }
 
 impl BuildRequest {
-    /// Puts arguments and environment together, on a machine of this architecture.
+    /// Combines arguments and environment, on a build host of this architecture.
     ///
     /// # Errors
-    /// [`RequestError`], in diskimage-builder's words where it has some.
+    /// [`RequestError`], with diskimage-builder's texts where it has some.
     pub fn new(
         command: Command,
         arguments: &Arguments,
@@ -133,21 +131,22 @@ impl BuildRequest {
         })
     }
 
-    /// Returns the variables for hooks, and two more that say how the disk is made.
+    /// Returns the variables for hooks, and two more that configure the disk.
     pub fn disk_variables(&self) -> Environment {
         let own = [("MKFS_OPTS", &self.mkfs_options), ("ROOT_LABEL", &self.root_label)];
         let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
         self.variables.clone().into_iter().chain(own).collect()
     }
 
-    /// Returns true if only what is made of layers is written: an element writes the image itself, or it is a ramdisk.
+    /// Returns true if no disk is written: an element writes the image itself, or the image is a
+    /// ramdisk.
     pub fn is_without_disk<'a>(&self, elements: impl IntoIterator<Item = &'a str>) -> bool {
         let mut elements = elements.into_iter();
         self.command == Command::RamdiskImageCreate || elements.any(|name| name == "no-final-image")
     }
 }
 
-/// Refuses variables that plywood would have to ignore, though the caller relies on them.
+/// Refuses variables that plywood would have to ignore although the caller relies on them.
 fn refuse_unsupported(caller: &Environment, outputs: &[OutputType]) -> Result<(), RequestError> {
     const USUAL_NAMES: &str = "^[0-9A-Za-z_-]+$";
     const GZIPS: [&str; 3] = ["gzip", "pigz", "igzip"];
@@ -157,14 +156,14 @@ fn refuse_unsupported(caller: &Environment, outputs: &[OutputType]) -> Result<()
         return refused(
             "RUN_PARTS_REGEX",
             value,
-            "plywood runs hooks whose names have letters, digits, `-` and `_` alone: unset it, and rename the others",
+            "plywood runs only hooks whose names consist of letters, digits, `-` and `_`: unset it, and rename other hooks",
         );
     }
     let compressor =
         text(caller, "DIB_GZIP_BIN").filter(|_| outputs.contains(&OutputType::File(OutputFormat::Tgz)));
     match compressor {
         Some(value) if !GZIPS.contains(&value.rsplit('/').next().unwrap_or(value)) => {
-            refused("DIB_GZIP_BIN", value, "plywood compresses a tgz itself, with gzip's format: unset it")
+            refused("DIB_GZIP_BIN", value, "plywood compresses a tgz itself, in the gzip format: unset it")
         }
         _ => Ok(()),
     }
@@ -201,8 +200,9 @@ fn element_path(caller: &Environment) -> Vec<String> {
     path.split(':').filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
 }
 
-/// Returns the elements that dependencies are looked up from: a disk for `vm` that names none, and `base` unless it is
-/// refused, in front of it the element that makes ramdisks.
+/// Returns the elements from which dependencies are resolved. Adds a block-device element if `vm`
+/// is requested without one, and `base` unless it is disabled, with the element that builds
+/// ramdisks before it.
 fn start_list(
     command: Command,
     arguments: &Arguments,
@@ -239,7 +239,7 @@ fn checksum(arguments: &Arguments, caller: &Environment) -> String {
     }
 }
 
-/// Returns a name made of what every store, container and file system takes.
+/// Returns a name with characters that every store, container and file system accepts.
 fn title(name: &str) -> String {
     let keep = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let text: String = name.chars().map(|c| if keep(c) { c } else { '-' }).take(120).collect();
@@ -247,7 +247,8 @@ fn title(name: &str) -> String {
     if text.is_empty() { "image".to_owned() } else { text.to_owned() }
 }
 
-/// Returns what hooks may be shown: what the caller set, and what diskimage-builder sets for them.
+/// Returns the variables that hooks may see: those of the caller, and those that diskimage-builder
+/// sets.
 fn variables(
     command: Command,
     arguments: &Arguments,
@@ -282,7 +283,7 @@ fn variables(
     variables
 }
 
-/// Returns the variables that only options set.
+/// Returns the variables that options set.
 fn by_options(arguments: &Arguments) -> impl Iterator<Item = (&'static str, String)> {
     let switch = |on: bool, value: &str| on.then(|| value.to_owned());
     [
@@ -304,7 +305,8 @@ fn by_options(arguments: &Arguments) -> impl Iterator<Item = (&'static str, Stri
     .filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// Returns the caller's `DIB_*` variables as bash declares them, secrets redacted: elements write this text into images.
+/// Returns the caller's `DIB_*` variables as bash declares them, with secrets redacted, because
+/// elements write this text into images.
 fn declarations(caller: &Environment) -> String {
     let dib = caller.iter().filter(|(name, _)| name.starts_with("DIB_"));
     let lines = dib.map(|(name, value)| {
@@ -345,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn base_and_a_disk_for_vm_come_by_themselves() {
+    fn base_and_a_disk_for_vm_are_added() {
         let table: [(&str, Pairs<'_>, &str); 7] = [
             ("debian", &[], "base debian"),
             ("-n debian", &[], "debian"),
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_says_what_to_write_and_where() {
+    fn a_call_sets_types_and_names_of_outputs() {
         let found = request("-o out/x.tar -t tar,docker,tar --docker-target a:b debian", &[]);
         assert_eq!(found.types, [OutputType::File(OutputFormat::Tar), OutputType::Docker]);
         assert_eq!((found.name.as_str(), found.title.as_str()), ("out/x.tar", "x.tar"));
@@ -378,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_are_shown_what_diskimage_builder_shows_them() {
+    fn hooks_see_the_variables_of_diskimage_builder() {
         let caller = [
             ("DIB_RELEASE", "bookworm"),
             ("DIB_DEV_USER_PASSWORD", "hunter2"),
@@ -417,18 +419,18 @@ mod tests {
     }
 
     #[test]
-    fn what_builds_nothing_is_told_before_anything_starts() {
+    fn an_invalid_call_is_refused_before_the_build() {
         let table: [(&str, Pairs<'_>, &str); 8] = [
             (
                 "debian",
                 &[("RUN_PARTS_REGEX", ".*")],
-                "RUN_PARTS_REGEX is `.*`, and plywood runs hooks whose names have letters, digits, `-` and `_` alone: \
-                 unset it, and rename the others",
+                "cannot build with RUN_PARTS_REGEX=`.*`: plywood runs only hooks whose names consist of letters, digits, `-` and `_`: \
+                 unset it, and rename other hooks",
             ),
             (
                 "-t tgz debian",
                 &[("DIB_GZIP_BIN", "/usr/bin/zstd")],
-                "DIB_GZIP_BIN is `/usr/bin/zstd`, and plywood compresses a tgz itself, with gzip's format: unset it",
+                "cannot build with DIB_GZIP_BIN=`/usr/bin/zstd`: plywood compresses a tgz itself, in the gzip format: unset it",
             ),
             ("-o x", &[], "At least one distribution root element must be specified"),
             ("-t docker debian", &[], "Please set --docker-target."),
@@ -441,12 +443,12 @@ mod tests {
             (
                 "-t a/b debian",
                 &[],
-                "`a/b` cannot name an image type: expected one such as `qcow2`, `raw` or `tar`",
+                "`a/b` is not a valid image type: expected a type such as `qcow2`, `raw` or `tar`",
             ),
             (
                 "-o out/ debian",
                 &[],
-                "output name `out/` has no last component: name a file, without its ending, with `-o`",
+                "output name `out/` has no last component: pass a file name without its extension with `-o`",
             ),
         ];
         for (line, variables, message) in table {
@@ -456,13 +458,13 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_allowed() {
+    fn unsupported_variables_without_effect_are_allowed() {
         request("debian", &[("RUN_PARTS_REGEX", "^[0-9A-Za-z_-]+$"), ("DIB_GZIP_BIN", "zstd")]);
         request("-t tgz debian", &[("DIB_GZIP_BIN", "/usr/bin/pigz")]);
     }
 
     #[test]
-    fn the_disk_is_told_more_than_hooks_are() {
+    fn the_disk_has_more_variables_than_hooks() {
         let found = request("--mkfs-options -Ofoo --root-label top --image-size 2 debian", &[]);
         let disk = found.disk_variables();
         assert_eq!(
@@ -473,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn some_images_are_no_disk() {
+    fn some_images_have_no_disk() {
         assert!(!request("debian", &[]).is_without_disk(["debian"]));
         assert!(request("debian", &[]).is_without_disk(["debian", "no-final-image"]));
         let ramdisk = request_as(Command::RamdiskImageCreate, "debian", &[]).unwrap();

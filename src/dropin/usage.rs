@@ -1,25 +1,27 @@
-//! Which lines tell what takes room in an image.
+//! Reports of the file sizes in an image.
 
 use super::variables::{Environment, number};
 
 /// A report of the sizes of files and directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsageReport {
-    /// Of those from 10 MiB on.
+    /// Files and directories of at least 10 MiB.
     Large,
-    /// Of all.
+    /// All files and directories.
     Full,
 }
 
 impl UsageReport {
-    /// Reads `DIB_SHOW_IMAGE_USAGE` and `DIB_SHOW_IMAGE_USAGE_FULL`: the second says how much, if the first says that.
+    /// Parses `DIB_SHOW_IMAGE_USAGE` and `DIB_SHOW_IMAGE_USAGE_FULL`. The second one selects the
+    /// full report if the first one is set.
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let is_on = |name| number(environment, name).is_some_and(|value| value != 0);
         let extent = if is_on("DIB_SHOW_IMAGE_USAGE_FULL") { UsageReport::Full } else { UsageReport::Large };
         is_on("DIB_SHOW_IMAGE_USAGE").then_some(extent)
     }
 
-    /// Returns the report of what `du` and `numfmt --to=iec-i` have listed, a size and a path in each line.
+    /// Returns the report of the output of `du` and `numfmt --to=iec-i`, with a size and a path in
+    /// each line.
     pub fn lines(self, sizes: &str) -> Vec<String> {
         let (title, rule) = match self {
             UsageReport::Large => ("Image size report (files > 10MiB)", "================================="),
@@ -35,7 +37,7 @@ impl UsageReport {
     }
 }
 
-/// Below ten units, there is a decimal place.
+/// A number below ten has a decimal place.
 fn is_large(line: &str) -> bool {
     let size = line.split_whitespace().next().unwrap_or_default();
     let is_of = |unit: &str| size.ends_with(unit);
@@ -48,7 +50,7 @@ mod tests {
     use crate::dropin::variables::fixture::environment;
 
     #[test]
-    fn a_report_has_what_is_large_or_everything() {
+    fn a_report_has_large_entries_or_all() {
         let sizes = " 1.2GiB\ttotal\n  10MiB\t./usr\n 9.9MiB\t./etc\n 4.0KiB\t./tmp/10MiB\n";
         let large = UsageReport::Large.lines(sizes);
         assert_eq!(large[3..], [" 1.2GiB\ttotal", "  10MiB\t./usr", "===== end image size report ====="]);

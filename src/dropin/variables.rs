@@ -1,10 +1,10 @@
-//! The caller's environment, and what of it hooks may be shown.
+//! Selects the variables of the caller's environment that hooks may see.
 
 use crate::distro::{base_environment, network_environment};
 pub use crate::element::Environment;
 
-/// What says where and how the caller works, and nothing of the image. Names that a job's own environment sets are no
-/// less the caller's own affair: `PATH`, `HOME`, `LC_ALL`.
+/// Variables of the caller's session, which do not concern the image. They include names that a
+/// job's own environment sets: `PATH`, `HOME`, `LC_ALL`.
 const SESSION: [&str; 29] = [
     "_",
     "COLUMNS",
@@ -20,8 +20,8 @@ const SESSION: [&str; 29] = [
     "PAGER",
     "PWD",
     "SHLVL",
-    // Each by its whole name: elements have options such as `SSH_DIR` and `SSH_USER`, which hooks
-    // have to see.
+    // Whole names, because elements have options such as `SSH_DIR` and `SSH_USER`, which hooks must
+    // see.
     "SSH_AGENT_PID",
     "SSH_ASKPASS",
     "SSH_AUTH_SOCK",
@@ -39,10 +39,10 @@ const SESSION: [&str; 29] = [
     "VIRTUAL_ENV",
 ];
 
-/// Beginnings of the names of such variables: only prefixes that elements do not use for their options.
+/// Prefixes of session variables. Only prefixes that elements do not use for their options.
 const SESSION_PREFIXES: [&str; 5] = ["BASH_", "DBUS_", "LC_", "PLYWOOD_", "XDG_"];
 
-/// Variables that are addressed to the command itself, or name places that hooks have by other names.
+/// Variables for the command itself, and for directories that hooks find under other names.
 const OWN: [&str; 23] = [
     "_LIB",
     "break",
@@ -69,8 +69,8 @@ const OWN: [&str; 23] = [
     "TMP_MOUNT_PATH",
 ];
 
-/// Returns what of the caller's environment is meant for hooks: all but what belongs to the caller's session, to the
-/// command itself, or to the way to the network.
+/// Returns the variables for hooks: all except those of the caller's session, of the command
+/// itself, and of the network.
 pub(super) fn for_hooks(caller: &Environment) -> Environment {
     let (fixed, network) = (base_environment(0), network_environment(caller));
     let is_session = |name: &str| {
@@ -84,7 +84,7 @@ pub(super) fn for_hooks(caller: &Environment) -> Environment {
     given.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Returns true if a shell takes it for a name: functions are exported under others.
+/// Returns true if a shell accepts it as a name. Functions are exported under other names.
 fn is_name(name: &str) -> bool {
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     starts && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hooks_are_shown_what_is_meant_for_the_image() {
+    fn hooks_see_the_variables_for_the_image() {
         let caller = environment(&[
             ("DIB_RELEASE", "bookworm"),
             ("ANYTHING", "x"),

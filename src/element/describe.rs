@@ -1,4 +1,4 @@
-//! Elements as people want to see them: what one does, and how they hang together.
+//! Descriptions of elements for users: one element, and the graph of their dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Catalog, Element, ElementName, ElementOption, Phase};
 
-/// What there is to know about an element at a glance.
+/// A summary of an element.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Description<'a> {
     pub name: &'a ElementName,
@@ -15,25 +15,25 @@ pub struct Description<'a> {
     /// The first sentence of its README.
     pub summary: Option<String>,
     pub deps: &'a BTreeSet<ElementName>,
-    /// What it stands for.
     pub provides: &'a BTreeSet<ElementName>,
-    /// Its hooks by phase, in the order they run. Phases without hooks are left out.
+    /// Its hooks by phase, in the order in which they run, without empty phases.
     pub hooks: BTreeMap<Phase, Vec<&'a str>>,
     /// The fragments of its `environment.d`.
     pub environment: Vec<&'a str>,
-    /// The variables by which it is configured.
+    /// The variables that configure it.
     pub options: Vec<ElementOption<'a>>,
-    /// The files that it copies onto the root.
+    /// The files in `static/` that it copies onto the root.
     #[serde(rename = "static")]
     pub statics: Vec<&'a str>,
     /// The programs that its hooks find in their `PATH`.
     pub programs: Vec<&'a str>,
-    /// The packages it may install or remove, by its own names, each with the conditions under which it does.
+    /// The packages that it may install or remove, by its own names, with their conditions.
     pub packages: BTreeSet<String>,
 }
 
 impl Element {
-    /// Describes it. Lists of packages that cannot be read count as empty: to say so is the check's business.
+    /// Describes the element. Unreadable lists of packages count as empty, because the check
+    /// reports them.
     pub fn describe(&self) -> Description<'_> {
         let hooks = Phase::ALL
             .into_iter()
@@ -55,7 +55,7 @@ impl Element {
     }
 }
 
-/// Returns the first sentence of a README, however its lines are wrapped.
+/// Returns the first sentence of a README, joined across lines.
 fn summary(readme: &str) -> Option<String> {
     let readme = readme.replace('\r', "");
     let prose = |paragraph: &str| {
@@ -66,7 +66,7 @@ fn summary(readme: &str) -> Option<String> {
     texts.find(|text| !text.is_empty()).map(|text| first_sentence(&text).to_owned())
 }
 
-/// A full stop ends a sentence, unless a space and a small letter follow: "e.g. this" goes on.
+/// A full stop ends a sentence, unless a space and a lower-case letter follow, as in "e.g. this".
 fn first_sentence(text: &str) -> &str {
     let ends = |at: &usize| text[at + 2..].starts_with(|c: char| !c.is_lowercase());
     let end = text.match_indices(". ").map(|(at, _)| at).find(ends);
@@ -83,8 +83,8 @@ fn is_prose(line: &str, paragraph: &str) -> bool {
         || line.trim().is_empty())
 }
 
-/// Returns the dependencies among the elements of `catalog` as a graph in the language of Graphviz. An arrow leads from
-/// an element to what it depends on.
+/// Returns the dependencies among the elements of `catalog` as a graph in the language of Graphviz.
+/// An arrow leads from an element to its dependency.
 ///
 /// Source: <https://graphviz.org/doc/info/lang.html>
 pub fn graph_dot(catalog: &Catalog) -> String {

@@ -70,7 +70,7 @@ impl Element {
     }
 }
 
-/// Returns the mentions of a file. Of a file too large to be kept as text, a program counts as
+/// Returns the mentions of a file. If a file is too large to be kept as text, a program counts as
 /// reading any variable, and data as reading none.
 fn mentions_of(file: &ElementFile) -> Mentions {
     let is_program = file.mode == Mode::Executable && matches!(file.kind, FileKind::File { .. });
@@ -80,11 +80,12 @@ fn mentions_of(file: &ElementFile) -> Mentions {
     }
 }
 
-/// Files at the top of elements that are data for providers, and run nothing.
+/// Files at the top of elements that are data for providers and never run.
 pub const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
 
 /// Returns true if programs may read this variable although no text mentions it: `PATH`,
-/// `http_proxy`, `PIP_INDEX_URL`. Only what starts with `DIB_` is known to be read by hooks alone.
+/// `http_proxy`, `PIP_INDEX_URL`. Only variables that start with `DIB_` are known to be read by
+/// hooks alone.
 pub fn is_ambient(name: &str) -> bool {
     !name.starts_with("DIB_")
 }
@@ -106,8 +107,8 @@ pub(super) fn is_comment(line: &str) -> bool {
 }
 
 fn looks_up_computed_names(text: &str) -> bool {
-    // A document fed to a shell may have comment lines in which variables are replaced all the
-    // same.
+    // If a document is fed to a shell, variables are also expanded in lines that look like
+    // comments.
     has_indirection(text) || text.lines().filter(|line| !is_comment(line)).any(line_looks_up)
 }
 
@@ -119,13 +120,13 @@ fn has_indirection(text: &str) -> bool {
     })
 }
 
-/// Words that look up or hand out variables.
+/// Words that look up or print variables.
 const LOOKING_UP: [&str; 4] = ["printenv", "compgen", "envsubst", "eval"];
 
-/// Lines with `eval` that are everywhere in diskimage-builder's elements and look nothing up.
+/// Common lines with `eval` in diskimage-builder's elements that look up no variable.
 const HARMLESS: [&str; 3] = ["get_image_element_array", "eval set --", "rpm --eval"];
 
-/// Names under which other languages have the environment.
+/// Names of the environment in other languages.
 const ENVIRONMENTS: [&str; 4] = ["environ", "getenv", "ENV", "ENVIRON"];
 
 fn line_looks_up(line: &str) -> bool {
@@ -140,8 +141,8 @@ fn line_looks_up(line: &str) -> bool {
         || tests_computed_name(line)
 }
 
-/// Finds uses of an environment without a literal key: `os.environ.items()`, `$ENV{$name}`, but
-/// neither `os.environ["X"]` nor `$ENV{X}`.
+/// Finds uses of an environment without a literal key: `os.environ.items()` and `$ENV{$name}`, but
+/// not `os.environ["X"]` and `$ENV{X}`.
 fn indexes_by_value(line: &str, environment: &str) -> bool {
     line.match_indices(environment).any(|(start, _)| {
         let rest = &line[start + environment.len()..];
@@ -156,8 +157,8 @@ fn starts_with_literal_key(rest: &str) -> bool {
     quoted || bare.is_some_and(|rest| rest.starts_with('}'))
 }
 
-/// Finds `env`, `set`, `export` and the like without arguments (or with `-0`), which list
-/// variables; `ends` can follow a command.
+/// Finds `env`, `set`, `export` and similar commands without arguments (or with `-0`), which list
+/// variables. `ends` are the characters that can follow a command.
 fn lists_variables(line: &str, command: &str, ends: &[char]) -> bool {
     line.match_indices(command).any(|(start, _)| {
         let rest = line[start + command.len()..].trim_start_matches([' ', '\t']);
@@ -170,7 +171,7 @@ fn is_word(line: &str, start: usize, word: &str) -> bool {
     !line[..start].ends_with(part_of_name) && !line[start + word.len()..].starts_with(is_word_character)
 }
 
-/// Finds `declare -n`, `local -n`, `declare -p`, `export -p` and the like.
+/// Finds `declare -n`, `local -n`, `declare -p`, `export -p` and similar commands.
 fn declares_reference(line: &str) -> bool {
     const DECLARING: [&str; 5] = ["declare", "typeset", "local", "export", "readonly"];
     let words: Vec<&str> = line.split_whitespace().collect();
