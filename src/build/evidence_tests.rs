@@ -64,7 +64,7 @@ fn a_step_is_found_while_its_hooks_would_read_the_same() {
         (
             &[("/srv/a", UNREADABLE), ("/etc/x", "")],
             &[
-                "what its hooks read of the build host is not known for sure: this user may not read `/srv/a`, so it \
+                "the evidence of host files that its hooks read is incomplete: this user may not read `/srv/a`, so it \
                cannot be compared",
             ],
         ),
@@ -122,7 +122,7 @@ fn a_step_whose_reads_are_not_known_is_made_each_time_and_says_so() {
     let warning = "step `low` will be built again by the next build: what its hooks read of the build host is not \
                    known for sure (no fanotify)";
     assert_eq!(world.events("warning")[0]["message"], warning);
-    let reason = "what its hooks read of the build host is not known for sure: no fanotify";
+    let reason = "the evidence of host files that its hooks read is incomplete: no fanotify";
     assert_eq!(reasons(&world, &plan), [reason]);
 }
 
@@ -138,7 +138,7 @@ fn a_file_that_changes_while_a_hook_runs_is_not_known() {
         _ => usual(job),
     });
     made(&world, &plan);
-    let reason = "what its hooks read of the build host is not known for sure: `/srv/log` changed while \
+    let reason = "the evidence of host files that its hooks read is incomplete: `/srv/log` changed while \
                   `extra-data.d/50-low` ran";
     assert_eq!(reasons(&world, &plan), [reason]);
 }

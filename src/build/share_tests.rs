@@ -330,7 +330,7 @@ fn a_miss_is_explained_by_what_was_published_last() {
     let stranger = Machine::with_key(2);
     assert_eq!(
         stranger.explained(&image.plan(), &shelf)[2],
-        "never built before",
+        "not built yet",
         "strangers explain nothing"
     );
 }

@@ -171,7 +171,7 @@ fn a_forecast_says_what_a_build_would_do_and_does_nothing() {
         };
         forecasts.into_iter().map(outcome).collect()
     };
-    assert_eq!(lines(&image("")), ["never built before"; 4]);
+    assert_eq!(lines(&image("")), ["not built yet"; 4]);
     let built = world.stack(&image("").plan()).unwrap();
     world.take_jobs();
     assert_eq!(lines(&image("")), ["hit"; 4]);
@@ -184,7 +184,7 @@ fn a_forecast_says_what_a_build_would_do_and_does_nothing() {
     world.lose(built[1].diff_ids[0]);
     assert_eq!(
         lines(&image("")),
-        ["hit", "built before, but its layer is no longer in the store", "depends on low", "depends on low"]
+        ["hit", "its layer is no longer in the store", "depends on low", "depends on low"]
     );
     assert!(world.take_jobs().is_empty());
 }

@@ -1,20 +1,18 @@
-//! From an image's resolved parts to its steps.
+//! Composes the steps of an image from its resolved parts.
 //!
-//! ```text
-//! in element order                                        in phase order
+//! `` `text
+//! in element order in phase order
 //!
-//! base, or root     the root file system                  base, or root
-//! prepare           extra-data and pre-install of the     prepare        extra-data, pre-install
-//!                   operating system's elements, and      install        install, packages of the image
-//!                   what has to precede all others        post-install   post-install, post-root
-//! element …         the rest of one element
-//! packages          those the image definition names
-//! late              what needs all elements, removals
-//! final             pre-finalise, finalise and cleanup of all elements: see [`Plan::finish`]
-//! ```
+//! base, or root the root file system base, or root prepare extra-data and pre-install of the
+//! prepare extra-data, pre-install operating system's elements, and install install, packages of
+//! the image hooks that must precede all others post-install post-install, post-root element … the
+//! other hooks of one element packages packages of the image definition late hooks that need all
+//! elements, removals final pre-finalise, finalise and cleanup of all elements: see
+//! [`Plan::finish`] `` `
 //!
-//! What a step's hooks can see is exactly what is in its key: the files of [`Tasks::hooks`], the variables of
-//! [`Tasks::environment`], the files of [`Tasks::files`]. Both are made from the same values here.
+//! The hooks of a step see exactly what is in its key: the files of [`Tasks::hooks`], the variables
+//! of [`Tasks::environment`], the files of [`Tasks::files`]. Both are made from the same values
+//! here.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -39,14 +37,14 @@ use crate::oci::Digest;
 const LAYER_PHASES: [Phase; 5] =
     [Phase::ExtraData, Phase::PreInstall, Phase::Install, Phase::PostInstall, Phase::PostRoot];
 
-/// Those that come before anything is installed, and those after them.
+/// The phases before any installation, and the others.
 const PREPARING: [Phase; 2] = [Phase::ExtraData, Phase::PreInstall];
 const INSTALLING: [Phase; 3] = [Phase::Install, Phase::PostInstall, Phase::PostRoot];
 
 /// Returns the plan of an image.
 ///
 /// # Errors
-/// [`PlanError`], if the elements cannot be put into layers on its foundation.
+/// [`PlanError`], if the elements cannot be built as layers on this foundation.
 pub fn plan_image(request: &Request<'_>) -> Result<Plan, PlanError> {
     refuse_what_no_layer_can_hold(request)?;
     let mut composition = Composition::start(request)?;
@@ -65,8 +63,8 @@ pub fn plan_image(request: &Request<'_>) -> Result<Plan, PlanError> {
     })
 }
 
-/// Refuses elements that share a file of the hooks directory, have hooks of phases that have no place, or data that cannot
-/// be read.
+/// Refuses elements that share a file of the hooks directory, that have hooks of phases that do not
+/// run here, or that have unreadable data.
 fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError> {
     if let Some(duplicate) = duplicate_hooks(request.elements.iter().map(Arc::as_ref)).into_iter().next() {
         return Err(duplicate.into());
@@ -94,10 +92,10 @@ fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError>
     Ok(())
 }
 
-/// The steps of an image, from the lowest up.
+/// The steps of an image, lowest first.
 struct Composition<'a> {
     request: &'a Request<'a>,
-    /// The elements that make the operating system.
+    /// The elements that build the operating system.
     system: Vec<Arc<Element>>,
     steps: Vec<Step>,
 }
@@ -132,7 +130,7 @@ impl<'a> Composition<'a> {
         Ok(Tasks { list, phases: vec![Phase::Root], ..root_view(self.request, &self.system) })
     }
 
-    /// Adds one step for each element, and what comes before and after all of them.
+    /// Adds one step for each element, and the steps before and after all of them.
     fn add_elements(&mut self) -> Result<(), PlanError> {
         self.add_preparation()?;
         for element in self.request.elements {
@@ -174,7 +172,7 @@ impl<'a> Composition<'a> {
         Ok(())
     }
 
-    /// Adds one step for each phase, or two that belong together.
+    /// Adds one step for each phase, or for two phases together.
     fn add_phases(&mut self) -> Result<(), PlanError> {
         let steps: [(&str, &[Phase]); 3] = [
             (Step::PREPARE, &PREPARING),
@@ -197,7 +195,7 @@ impl<'a> Composition<'a> {
         Ok(())
     }
 
-    /// Returns true if hooks on the host may put hooks into a phase: if they name its directory.
+    /// Returns true if hooks on the host may add hooks to a phase: if they mention its directory.
     fn may_get_hooks(&self, phase: Phase) -> bool {
         let makers =
             self.request.elements.iter().filter(|element| NativeProvider::of(&element.name).is_none());
@@ -232,7 +230,7 @@ impl<'a> Composition<'a> {
         Ok(self.step(Step::FINAL, Tasks { list, phases, ..final_view(self.request, &hooks)? }))
     }
 
-    /// Returns all elements' share of the work in these phases, with providers at work for all of them.
+    /// Returns the work of all elements in these phases, including that of providers.
     fn share<'b>(
         &'b self,
         phases: &'b [Phase],
@@ -258,7 +256,8 @@ impl<'a> Composition<'a> {
         self.request.elements.iter().filter(|element| has(element)).cloned().collect()
     }
 
-    /// Returns true if all that an element does before it installs anything is in the step for that.
+    /// Returns true if the prepare step already runs all hooks of an element that precede its
+    /// installations.
     fn is_prepared(&self, element: &Element) -> bool {
         let hooks: Vec<_> = PREPARING.into_iter().flat_map(|phase| element.hooks(phase)).collect();
         let early =
@@ -270,7 +269,7 @@ impl<'a> Composition<'a> {
         self.system.iter().any(|member| member.name == element.name)
     }
 
-    /// Adds a step, unless it has nothing to do.
+    /// Adds a step, unless it has no tasks.
     fn push(&mut self, name: &str, tasks: Tasks) {
         if !tasks.list.is_empty() {
             self.steps.push(self.step(name, tasks));
@@ -284,7 +283,8 @@ impl<'a> Composition<'a> {
     }
 }
 
-/// Returns the place of a task among those of its phase, the last one, by its number.
+/// Returns the position of a task among the tasks of its phase, by its number. Of equal numbers, it
+/// comes last.
 fn place_of(task: &Task, list: &[Task]) -> usize {
     let later = |other: &Task| {
         other.phase == task.phase && run_parts_order(&other.name, &task.name) == Ordering::Greater
@@ -292,8 +292,8 @@ fn place_of(task: &Task, list: &[Task]) -> usize {
     list.iter().position(later).unwrap_or(list.len())
 }
 
-/// Returns the elements that make the operating system of an image without a base: the one that provides it, and those it
-/// depends on, in their order.
+/// Returns the elements that build the operating system of an image without a base: the provider
+/// and its dependencies, in order.
 fn operating_system(request: &Request<'_>) -> Vec<Arc<Element>> {
     let Foundation::Elements { operating_system } = request.foundation else { return Vec::new() };
     let mut found = BTreeSet::from([operating_system]);
@@ -316,7 +316,8 @@ fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (Str
     .into_iter()
 }
 
-/// Returns the fields that say what tasks do and see. Takes the value apart so that nothing added to it is forgotten.
+/// Returns the fields for the work and the view of tasks. Destructures the value, so that the
+/// compiler reports a forgotten field.
 fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
     let Tasks { hooks, links, fragments, environment, files, machine, written: _, .. } = tasks;
     let Tasks { requesting, shown, list, phases, .. } = tasks;
@@ -331,7 +332,8 @@ fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
     let lists =
         requesting.iter().map(|element| (format!("packages of {}", element.name), package_data(element)));
     let names: Vec<_> = requesting.iter().map(|element| element.name.as_str()).collect();
-    // What one list asks for, a later one may take back; and a later fragment may set a variable again.
+    // A later list may undo the request of an earlier one, and a later fragment may set a variable
+    // again, so the order counts.
     let phases: Vec<_> = phases.iter().map(|phase| phase.dir()).collect();
     let orders = [
         ("environment.d", fragments.join(" ")),
@@ -352,7 +354,7 @@ fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Returns what stands for all files of an element.
+/// Returns a digest of all files of an element.
 fn tree(element: &Element) -> Digest {
     let declared = element.declarations().map(|(name, text)| format!("{name} {}\n", text.replace('\n', " ")));
     let files = element.identity().map(|(path, identity)| format!("{path} {identity}\n"));

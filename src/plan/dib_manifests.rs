@@ -1,13 +1,13 @@
-//! What an image says about how it was made: texts for the directory `DIB_MANIFEST_IMAGE_DIR` in it.
+//! The texts in an image's directory `DIB_MANIFEST_IMAGE_DIR`, which document how it was built.
 //!
-//! | file | holds | and not |
+//! | file | contains | leaves out |
 //! |---|---|---|
 //! | `dib_environment` | the `DIB_` variables that the image sets, as bash declares them | secrets, paths and names of one build |
-//! | `dib_arguments` | the arguments of the drop-in command, else the elements | where that command writes |
+//! | `dib_arguments` | the arguments of the drop-in command, or the elements | output paths of that command |
 //! | `dib-manifest-git-<image>` | name, destination, location and commit of each git repository | |
 //!
-//! diskimage-builder writes all variables of the caller. What differs from build to build would make every image another
-//! one, and an image is no place for a password.
+//! diskimage-builder writes all variables of the caller. Values that differ between builds would
+//! make each image different, and passwords do not belong in images.
 //!
 //! Source: diskimage-builder, elements `manifests` and `source-repositories`.
 
@@ -19,7 +19,7 @@ use super::step::{Action, Task};
 use super::{ResolvedSource, SourceContent, is_secret};
 use crate::element::{NativeProvider, Phase};
 
-/// Variables that name one build, or a place on the machine.
+/// Variables that name one build or a path on the build host.
 const OF_ONE_BUILD: [&str; 8] = [
     "DIB_ARGS",
     "DIB_ENV",
@@ -31,7 +31,7 @@ const OF_ONE_BUILD: [&str; 8] = [
     "DIB_PYTHON_EXEC",
 ];
 
-/// What says where the manifests go, in the image and beside it.
+/// Variables that name the directories of the manifests, in the image and beside it.
 const DIRECTORIES: [&str; 3] = ["DIB_MANIFEST_IMAGE_DIR", "DIB_MANIFEST_SAVE_DIR", "IMAGE_NAME"];
 
 /// Returns the variables that [`manifest_task`] reads.
@@ -44,7 +44,7 @@ fn is_wanted(request: &Request<'_>) -> bool {
     wanting.iter().any(|provider| request.native.contains(provider))
 }
 
-/// Returns the task that writes the manifests, if something in the image wants them.
+/// Returns the task that writes the manifests; `None` if no element of the image needs them.
 pub(super) fn manifest_task(request: &Request<'_>) -> Option<Task> {
     is_wanted(request).then(|| Task {
         phase: Phase::Cleanup,
@@ -71,10 +71,11 @@ fn texts(request: &Request<'_>) -> BTreeMap<String, String> {
     texts
 }
 
-/// Options of the drop-in command that say where on the machine something is written.
+/// Options of the drop-in command with paths on the build host.
 const PLACES: [&str; 3] = ["-o", "--image-cache", "--logfile"];
 
-/// Leaves out where the drop-in command writes: callers give every build another place.
+/// Removes the output paths of the drop-in command, because callers often change them with each
+/// build.
 fn without_places(arguments: &str) -> String {
     let mut words = arguments.split_whitespace();
     let mut kept = Vec::new();
@@ -100,7 +101,7 @@ fn environment(variables: &BTreeMap<String, String>) -> String {
         .collect()
 }
 
-/// Writes a text as bash does between double quotes.
+/// Escapes a text for double quotes, as bash does.
 fn escaped(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, c| {
         if matches!(c, '"' | '\\' | '$' | '`') {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_told_without_secrets_and_what_names_one_build() {
+    fn variables_are_listed_without_secrets_and_build_names() {
         let mut image = Image::bare();
         assert_eq!(written(&image), None);
         image.native.insert(NativeProvider::Manifests);

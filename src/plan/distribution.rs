@@ -1,12 +1,14 @@
-//! Which files of a build host are its distribution's programs, and what these read to run.
+//! Files of a build host that belong to its distribution's programs.
 
-/// Places of programs and of what they read to run, and why they are no content that a hook takes from the host.
+/// Paths of programs and of the files that they need to run, with the reason why they are not
+/// content that a hook takes from the host.
 ///
-/// A hook that runs `tar` opens the host's `tar`, its libraries, and the tables that these look things up in. All of that
-/// differs between machines that make the same layers. On one machine a change of it counts: an upgrade of the host's
-/// programs runs the hooks again. On another machine it does not, or no two machines could share a step.
+/// A hook that runs `tar` opens the host's `tar`, its libraries, and their data files. All of these
+/// differ between hosts that build the same layers. On the same host a change counts: an upgrade of
+/// the host's programs runs the hooks again. On another host it does not count, because otherwise
+/// no two hosts could share a step.
 ///
-/// A path is covered by an entry that it equals or lies below.
+/// An entry covers a path that equals it or lies below it.
 const DISTRIBUTION: [(&str, &[&str]); 8] = [
     ("programs", &["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/games", "/usr/libexec"]),
     (
@@ -143,7 +145,8 @@ const DISTRIBUTION: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// Returns true if `path` of a build host is a program of its distribution, or what programs read to run.
+/// Returns true if `path` of a build host is a program of its distribution, or a file that programs
+/// need to run.
 pub fn belongs_to_distribution(path: &str) -> bool {
     let is_below =
         |place: &&str| path.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -1,19 +1,22 @@
-//! What hooks of host phases read of the build host, beside what their step's key covers.
+//! Evidence: what hooks of host phases read of the build host, besides the inputs in their step's
+//! key.
 //!
-//! A hook on the build host sees the host's own files, and no key can know beforehand which of them it reads. So the sandbox
-//! traces what it opens, the step's record keeps the evidence, and a look-up compares it with the host as it is now: a
-//! difference is a miss. What the evidence holds:
+//! A hook on the build host sees the host's own files, and no key can know beforehand which of them
+//! it reads. The sandbox therefore traces the files that it opens, and the step's record keeps the
+//! evidence. A lookup compares the evidence with the current state of the host: a difference is a
+//! miss. The evidence contains:
 //!
-//! | read | evidence | on another machine |
+//! | read | evidence | on another host |
 //! |---|---|---|
 //! | a file that was opened | its bytes, mode, owner and attributes | counts, unless [`belongs_to_distribution`] |
 //! | a directory that was listed | its entries, with their types, modes, owners and link targets | the same |
-//! | a path that a hook's text has | the same of the path, whether it is there, whether it is empty | the same |
-//! | a path below a directory that a hook's text has | the same of everything below it | the same |
-//! | symlinks on the way to a file that was opened | those in the directories above the file | the same |
-//! | a look for a file by a computed name | all names below [`NAMES`] | does not count |
+//! | a path in a hook's text | the same of the path, whether it exists, whether it is empty | the same |
+//! | a path below a directory in a hook's text | the same of everything below it | the same |
+//! | symlinks on the path of a file that was opened | those in the directories above the file | the same |
+//! | a search for a file by a computed name | all names below [`NAMES`] | does not count |
 //!
-//! All but the first two cover what no trace sees: files that are looked for and missing, `stat`, and symlinks.
+//! All rows except the first two cover reads that no trace shows: searches for missing files,
+//! `stat`, and symlinks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,21 +27,21 @@ use serde::{Deserialize, Serialize};
 use super::distribution::belongs_to_distribution;
 use crate::oci::Digest;
 
-/// Directories whose names count as a whole, for hooks that look for files there by computed names.
+/// Directories in which all names count, for hooks that search files there by computed names.
 pub const NAMES: [&str; 3] = ["/etc", "/opt", "/usr/local"];
 
-/// Directories whose entries come and go with the distribution's packages, or with what the host does. Where a hook's text has one
-/// of them, only the directory itself counts.
+/// Directories whose entries change with the distribution's packages or the activity of the host.
+/// If a hook's text contains one of them, only the directory itself counts.
 const BUSY: [&str; 5] = ["/usr", "/usr/share", "/var", "/var/lib", "/"];
 
-/// The same, with everything below.
+/// Like [`BUSY`], including everything below.
 const BUSY_BELOW: [&str; 5] = ["/boot", "/var/backups", "/var/cache", "/var/log", "/var/spool"];
 
-/// What the sandbox puts in place of the host's: nothing there is a file of the host.
+/// Paths at which the sandbox mounts its own files, so that nothing there is a file of the host.
 pub const NOT_OF_HOST: [&str; 9] =
     ["/dev", "/home", "/proc", "/root", "/run", "/sys", "/tmp", "/var/lib/containers", "/var/tmp"];
 
-/// What the hooks of one step read of the build host.
+/// The host state that the hooks of one step read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
@@ -47,20 +50,19 @@ pub struct Evidence {
     /// A digest of all names below each entry of [`NAMES`], by the entry's path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<String, Digest>,
-    /// Why the evidence is incomplete. The step is then a miss at every look-up.
+    /// The reason why the evidence is incomplete. The step is then a miss in every lookup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
 }
 
-/// One thing that a hook read.
+/// One read of a hook.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostRead {
     /// Absolute, without symlinks where a file or directory was opened.
     pub path: String,
-    /// What of it was read.
     pub aspect: Aspect,
-    /// What was found; `None` if there was nothing.
+    /// The digest of the observed state; `None` if nothing existed.
     pub digest: Option<Digest>,
     /// The hook that read it first: `extra-data.d/50-web`.
     pub by: String,
@@ -69,55 +71,53 @@ pub struct HostRead {
     pub stamp: Option<Stamp>,
 }
 
-/// What of a path was read.
+/// The part of a path's state that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aspect {
     /// Bytes, mode, owner and extended attributes of a file.
     Content,
-    /// The entries of a directory, each as [`Aspect::Entry`] tells.
+    /// The entries of a directory, each in the form of [`Aspect::Entry`].
     Listing,
     /// Type, mode, owner, link target, and whether a file is empty.
     Entry,
-    /// The same of everything below a directory.
+    /// The same for everything below a directory.
     Names,
-    /// The symlinks in a directory, and where they lead.
+    /// The symlinks in a directory, and their targets.
     Links,
 }
 
-/// Size and times of a file: equal stamps mean that nothing was written in between.
+/// Size and times of a file. Equal stamps mean that nothing was written in between.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Stamp(String);
 
 impl Stamp {
-    /// Makes a stamp of a size in bytes and the times of the last modification and change, in seconds since 1970 and
-    /// nanoseconds.
+    /// Returns a stamp of the size in bytes and the times of the last modification and change, each
+    /// in seconds since 1970 and nanoseconds.
     pub fn new(bytes: u64, modified: (i64, u32), changed: (i64, u32)) -> Self {
         Self(format!("{bytes} {}.{:09} {}.{:09}", modified.0, modified.1, changed.0, changed.1))
     }
 }
 
-/// What differs between the host now and when a step was built.
+/// A difference between the current host and the host at the time of the build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostDifference {
-    /// Something else is found at the path.
+    /// The state at the path changed.
     Changed,
-    /// There was nothing.
+    /// The path did not exist.
     Appeared,
-    /// There is nothing any more.
+    /// The path does not exist any more.
     Gone,
 }
 
-/// A path of the host that is not as it was.
+/// A path of the host whose state changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HostChange {
-    /// The path.
     pub path: String,
-    /// What of it differs; `None` for the names below it.
+    /// The part that differs; `None` for the names below the path.
     pub aspect: Option<Aspect>,
-    /// How.
     pub difference: HostDifference,
     /// The hook that read it; `None` for names.
     pub by: Option<String>,
@@ -150,8 +150,8 @@ impl std::fmt::Display for HostChange {
 }
 
 impl Evidence {
-    /// Returns the evidence as it counts on other machines: without names, stamps, and whatever
-    /// [belongs to the distribution](belongs_to_distribution).
+    /// Returns the evidence that counts on other hosts: without names, stamps, and files that
+    /// [belong to the distribution](belongs_to_distribution).
     pub fn published(&self) -> Self {
         let reads = self.reads.iter().filter(|read| !belongs_to_distribution(&read.path));
         let reads = reads.map(|read| HostRead { stamp: None, ..read.clone() }).collect();
@@ -159,20 +159,21 @@ impl Evidence {
     }
 }
 
-/// Returns the aspect of a directory in a hook's text that counts because the hook may look for files below it by computed names.
-/// Returns `None` where these names are covered otherwise, or belong to the distribution.
+/// Returns the aspect of a directory in a hook's text that counts because the hook may search files
+/// below it by computed names. Returns `None` if these names are covered otherwise, or belong to
+/// the distribution.
 pub fn aspect_below(path: &str) -> Option<Aspect> {
     let is_at_or_below = |place: &&str| Path::new(path).starts_with(place);
     let is_counted_otherwise = NAMES.iter().chain(&BUSY_BELOW).chain(&NOT_OF_HOST).any(is_at_or_below)
         || BUSY.contains(&path)
         || belongs_to_distribution(path);
-    // A directory at the top, such as `/srv`, holds much that the hook has nothing to do with.
+    // A top-level directory such as `/srv` contains much that does not concern the hook.
     let aspect = if path.matches('/').count() == 1 { Aspect::Listing } else { Aspect::Names };
     (!is_counted_otherwise).then_some(aspect)
 }
 
-/// Returns the directories above a file that was opened in which a symlink may have led to it. `/` is left out, because the
-/// distribution's kernels have symlinks there.
+/// Returns the directories above an opened file in which a symlink may have led to it. `/` is left
+/// out, because the distribution's kernels have symlinks there.
 pub fn directories_with_links(path: &str) -> impl Iterator<Item = &str> {
     let is_known =
         belongs_to_distribution(path) || NAMES.iter().any(|place| Path::new(path).starts_with(place));
@@ -180,21 +181,22 @@ pub fn directories_with_links(path: &str) -> impl Iterator<Item = &str> {
     above.filter(move |directory| !is_known && *directory != "/")
 }
 
-/// Returns the absolute paths of the host that a hook's text has: those that begin a word, without their last part where that
-/// is a pattern or a variable.
+/// Returns the absolute host paths in a hook's text: paths at the beginning of a word. Leaves out a
+/// last component that is a pattern or a variable.
 pub fn literal_paths(text: &str) -> BTreeSet<String> {
     let slashes = text.match_indices('/').filter(|(at, _)| begins_word(&text[..*at]));
     slashes.filter_map(|(at, _)| host_path(&text[at..])).collect()
 }
 
-/// Returns true if a word may begin after `before`: `[ -e /etc/x`, `x="/etc/x`, `${X:-/etc/x`, but not `$ROOT/etc/x`.
+/// Returns true if a word may begin after `before`: `[ -e /etc/x`, `x="/etc/x`, `${X:-/etc/x`, but
+/// not `$ROOT/etc/x`.
 fn begins_word(before: &str) -> bool {
     let before_default = |text: &str| text.ends_with(":-") || text.ends_with(":=");
     before.chars().next_back().is_none_or(|c| c.is_whitespace() || "\"'=(<>;|&:,[`".contains(c))
         || before_default(before)
 }
 
-/// Returns the path that `text` begins with, if it can be one of the host.
+/// Returns the path at the beginning of `text`, if it can be a path of the host.
 fn host_path(text: &str) -> Option<String> {
     let is_of_path = |c: char| c.is_ascii_alphanumeric() || "/._+@-".contains(c);
     let end = text.find(|c: char| !is_of_path(c)).unwrap_or(text.len());
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_looked_for_above_content_alone() {
+    fn links_count_only_above_opened_files() {
         for (path, expected) in [
             ("/srv/v1/a", &["/srv/v1", "/srv"][..]),
             ("/data", &[]),

@@ -1,4 +1,4 @@
-//! A small image, made in memory, for tests.
+//! A small image in memory, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -81,7 +81,8 @@ impl Image {
         image
     }
 
-    /// Returns an image that the element `system`, and those it depends on, make the operating system of.
+    /// Returns an image whose operating system is built by the element `system` and its
+    /// dependencies.
     pub(crate) fn of_elements(system: &str, elements: Vec<Element>) -> Self {
         let foundation = Foundation::Elements { operating_system: system.parse().unwrap() };
         let variables = [("ARCH".to_owned(), "amd64".to_owned())].into();

@@ -1,8 +1,8 @@
 //! Pinned keys of one pinned image.
 //!
-//! A key that changes here makes every user build that layer, and all above it, again: a refactor shows no difference.
-//! Where other keys are wanted because steps would now give other bytes, raise `VERSION` in `key.rs` and take the new
-//! keys with `INSTA_UPDATE=always cargo test --lib plan::golden`.
+//! If a key here changes, every user has to rebuild that layer and all layers above it. A refactor
+//! must not change any key. If the steps now produce other bytes, increase `BEHAVIOUR_VERSION` in
+//! `key.rs`, and accept the new keys with `INSTA_UPDATE=always cargo test --lib plan::golden`.
 
 use super::fixture::{Image, all_steps};
 use crate::oci::{ChainId, DiffId, Digest};

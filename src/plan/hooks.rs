@@ -1,4 +1,4 @@
-//! Hooks directories, and what their paths say.
+//! Hooks directories and their paths.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! Cache keys.
 //!
-//! A key is the SHA-256 of a written form:
+//! A key is the SHA-256 of this encoding:
 //!
-//! ```text
+//! `` `text
 //! "plywood step" NUL version (u32)
-//! then per field, in order:   length of label (u64)  label  length of value (u64)  value
-//! ```
+//! then for each field, in order: length of label (u64) label length of value (u64) value
+//! `` `
 //!
-//! Integers are little endian. Labels and lengths make it impossible for two lists of fields to share a form.
+//! Integers are little endian. With labels and lengths, two different lists of fields never have
+//! the same encoding.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,32 +17,33 @@ use super::seal;
 use crate::oci::{ChainId, Digest, Hasher};
 
 crate::identity! {
-    /// Key of a step by the keys below it: known for the whole plan before anything runs.
+    /// Key of a step by the keys below it. Known for the whole plan before anything runs.
     InputKey
 }
 
 crate::identity! {
-    /// Key of a step by the content below it: finds its layer again after a lower step was rebuilt to the same bytes.
+    /// Key of a step by the content below it. Finds its layer again after a lower step was rebuilt
+    /// with the same result.
     ContentKey
 }
 
-/// Version of the written form and of how hooks are run. Raised on purpose when a step run by this plywood could
-/// give other bytes than by the last one; every cached layer is then built again.
+/// Version of the encoding and of the way in which hooks run. Increased when a step run by this
+/// plywood could produce other bytes than by the previous one. Every layer is then rebuilt.
 pub const BEHAVIOUR_VERSION: u32 = 7;
 
-/// What the label of a variable starts with.
+/// The prefix of labels of variables.
 const VARIABLE: &str = "variable ";
 
-/// One thing a step depends on.
+/// One input of a step.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Field {
-    /// What it is, for people too: `file install.d/50-nginx`, `variable DIB_RELEASE`.
+    /// The name of the input, also for users: `file install.d/50-nginx`, `variable DIB_RELEASE`.
     pub label: String,
-    /// The value where it is short and no secret; otherwise a digest.
+    /// The value if it is short and not secret; otherwise a digest.
     pub value: String,
 }
 
-/// What a step depends on, without what is below it. Sorted by label; labels are unique.
+/// The inputs of a step, without the layers below. Sorted by label; labels are unique.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct KeyFields(Vec<Field>);
@@ -50,7 +52,7 @@ impl KeyFields {
     /// Collects fields, in any order.
     ///
     /// # Panics
-    /// If two fields share a label: the key would not say which of them changed.
+    /// If two fields have the same label, because the key could not show which of them changed.
     pub fn new(fields: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut fields: Vec<Field> =
             fields.into_iter().map(|(label, value)| Field { label, value }).collect();
@@ -76,7 +78,7 @@ impl KeyFields {
         ContentKey::new(self.digest("parent chain", parent.map(|chain| chain.to_string())))
     }
 
-    /// Returns the fields in a form that may be published: digests in place of the values of variables.
+    /// Returns the fields in publishable form, with digests in place of the values of variables.
     pub fn published(&self) -> Self {
         let field = |field: &Field| Field {
             label: field.label.clone(),
@@ -114,8 +116,8 @@ pub(super) fn variable_label(name: &str) -> String {
     format!("{VARIABLE}{name}")
 }
 
-/// Returns a field's value in a form that may be published. The label is part of the digest, so that equal values of two variables
-/// do not look equal.
+/// Returns a field's value in publishable form. The digest includes the label, so that equal values
+/// of two variables look different.
 pub(super) fn published(label: &str, value: &str) -> String {
     match label.starts_with(VARIABLE) {
         true => Digest::of(format!("{label}={value}")).to_string(),
@@ -139,7 +141,7 @@ mod tests {
         assert_eq!(fields(&pairs).input_key(None), fields(&reversed).input_key(None));
     }
 
-    /// Pairs of field lists that a form without lengths would write alike.
+    /// Pairs of field lists that would have the same encoding without lengths.
     #[test]
     fn no_two_lists_of_fields_share_a_key() {
         let lists: [&[(&str, &str)]; 6] = [
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_keys_differ_and_depend_on_what_is_below() {
+    fn the_two_keys_differ_and_depend_on_the_layers_below() {
         let list = fields(&[("a", "1")]);
         let below = list.input_key(None);
         let chain = ChainId::new(*below.digest());
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_see_no_value_of_a_variable() {
+    fn published_fields_show_no_value_of_a_variable() {
         let list = fields(&[("architecture", "amd64"), ("variable A", "x"), ("variable B", "x")]);
         let published = list.published();
         let values: Vec<_> = published.fields().iter().map(|field| field.value.as_str()).collect();
@@ -176,7 +178,7 @@ mod tests {
 
     #[test]
     #[should_panic = "two key fields are called `a`"]
-    fn two_fields_of_one_label_are_a_mistake_of_the_caller() {
+    fn two_fields_with_one_label_panic() {
         fields(&[("a", "1"), ("a", "2")]);
     }
 }

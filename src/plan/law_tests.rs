@@ -1,4 +1,4 @@
-//! What changes a step's keys, and what does not.
+//! Changes that affect a step's keys, and changes that do not.
 
 use super::Foundation;
 use super::fixture::{Image, all_steps, tasks};
@@ -8,7 +8,7 @@ use crate::element::fixture::element;
 use crate::element::{FileKind, Mode};
 use crate::oci::{ChainId, DiffId, Digest};
 
-/// Replaces the text of a file that an element has, or adds it.
+/// Replaces the text of an element's file, or adds the file.
 fn write(image: &mut Image, owner: usize, path: &str, text: &str) {
     let digest = Digest::of(text);
     let file = crate::element::ElementFile {
@@ -19,7 +19,7 @@ fn write(image: &mut Image, owner: usize, path: &str, text: &str) {
     image.elements[owner].files.insert(path.to_owned(), file);
 }
 
-/// Returns the names of the steps whose own fields differ, and checks that keys follow fields.
+/// Returns the names of the steps whose own fields differ, and checks that their keys differ too.
 fn changed(old: &Plan, new: &Plan, case: &str) -> Vec<String> {
     let below = ChainId::of(&[DiffId::new(Digest::of("below"))]);
     let mut changed = Vec::new();
@@ -52,7 +52,7 @@ fn assert_cases(cases: &[Case]) {
 }
 
 #[test]
-fn what_a_step_does_and_sees_changes_its_keys_and_no_others() {
+fn an_input_of_a_step_changes_only_its_keys() {
     assert_cases(&[
         ("a hook's text", |i| write(i, LEAF, "install.d/60-leaf", "echo more"), &["leaf"]),
         ("a hook's comment", |i| write(i, LEAF, "install.d/60-leaf", "echo leaf # why"), &["leaf"]),
@@ -99,7 +99,7 @@ fn what_a_step_does_and_sees_changes_its_keys_and_no_others() {
 }
 
 #[test]
-fn a_fragment_changes_the_layers_that_it_has_a_say_in() {
+fn a_fragment_changes_only_the_layers_it_is_relevant_to() {
     assert_cases(&[
         (
             "nobody reads what it sets",
@@ -120,7 +120,7 @@ fn a_fragment_changes_the_layers_that_it_has_a_say_in() {
 }
 
 #[test]
-fn what_holds_for_all_steps_changes_all_keys() {
+fn a_global_setting_changes_all_keys() {
     let all: &[&str] =
         &["base:debian-bookworm", "tools", "web", "leaf", "image:packages", "image:late", "image:final"];
     assert_cases(&[
@@ -131,7 +131,7 @@ fn what_holds_for_all_steps_changes_all_keys() {
 }
 
 #[test]
-fn what_no_hook_can_see_changes_no_key() {
+fn an_invisible_change_changes_no_key() {
     assert_cases(&[
         ("the image's name", |i| i.name = "other".to_owned(), &[]),
         ("a README", |i| i.elements[TOOLS].readme = Some("More.".to_owned()), &[]),
@@ -150,7 +150,7 @@ fn what_no_hook_can_see_changes_no_key() {
 }
 
 #[test]
-fn the_order_of_elements_matters_to_what_removes_packages() {
+fn the_order_of_elements_matters_to_package_removals() {
     let plan = Image::full().plan();
     let mut other = Image::full();
     other.elements.swap(WEB, LEAF);
@@ -158,9 +158,9 @@ fn the_order_of_elements_matters_to_what_removes_packages() {
     assert_ne!(late(&plan), late(&other.plan()));
 }
 
-/// What a hook can see, by the key's labels, is what the step's tasks hold.
+/// The view of a step's hooks, by the key's labels, equals the content of the step's tasks.
 #[test]
-fn what_is_visible_is_exactly_what_is_in_the_key() {
+fn hooks_see_exactly_the_inputs_in_the_key() {
     let plan = Image::full().plan();
     for step in all_steps(&plan) {
         let Work::Tasks(tasks) = &step.work else { continue };
@@ -186,7 +186,7 @@ fn what_is_visible_is_exactly_what_is_in_the_key() {
 }
 
 #[test]
-fn a_hook_sees_its_own_files_and_what_they_name() {
+fn a_hook_sees_its_own_files_and_those_they_mention() {
     let plan = Image::full().plan();
     let web = tasks(&plan, "web");
     let hooks: Vec<_> = web.hooks.keys().map(String::as_str).collect();
@@ -240,7 +240,7 @@ fn an_image_without_elements_is_its_base() {
 }
 
 #[test]
-fn elements_that_no_layer_can_hold_are_refused() {
+fn elements_that_cannot_be_layers_are_refused() {
     let hook = |name: &str, path: &str, text: &str| element(name).hook(path, text).build();
     let table = [
         (
@@ -253,11 +253,11 @@ fn elements_that_no_layer_can_hold_are_refused() {
         ),
         (
             vec![hook("os", "root.d/10-os", "")],
-            "element `os` has the hook `root.d/10-os`, and plywood makes the root file system and the disk itself",
+            "element `os` has the hook `root.d/10-os`, but plywood builds the root file system and the disk itself",
         ),
         (
             vec![element("a").file("package-installs.yaml", "[").build()],
-            "package data of element `a` cannot be used",
+            "cannot use the package data of element `a`",
         ),
     ];
     for (elements, expected) in table {

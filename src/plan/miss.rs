@@ -1,4 +1,4 @@
-//! Why a step has to be built: its fields against those of the most similar step that was built before.
+//! Explains why a step has to be built, by comparing its fields with the most similar earlier step.
 
 use std::collections::BTreeMap;
 
@@ -8,44 +8,42 @@ use serde::Serialize;
 use super::key::published;
 use super::{ContentKey, HostChange, KeyFields, Record, Step};
 
-/// Why no layer was found for a step.
+/// A reason why no layer was found for a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "reason", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Miss {
-    /// No step of this name was ever built in this store.
     NeverBuilt,
     /// A field differs from the nearest record.
     Changed {
         /// Its label: `file install.d/50-nginx`.
         field: String,
-        /// In the nearest record.
+        /// The value in the nearest record.
         old: String,
-        /// Now.
+        /// The current value.
         new: String,
     },
-    /// The nearest record has no such field.
+    /// The nearest record lacks this field.
     Added {
         /// Its label.
         field: String,
-        /// Now.
+        /// The current value.
         new: String,
     },
-    /// The nearest record has a field that the step has no more.
+    /// The nearest record has a field that the step lacks.
     Removed {
         /// Its label.
         field: String,
-        /// In the nearest record.
+        /// The value in the nearest record.
         old: String,
     },
-    /// The step is the same as one that was built, but on other layers.
+    /// The step itself is unchanged, but the layers below changed.
     Below,
-    /// A record is there, but a layer it names is not.
+    /// The store has a record, but lacks one of its layers.
     LayerGone,
-    /// A hook would read something else of the build host than when the step was built.
+    /// The part of the build host that a hook read has changed.
     Host(HostChange),
-    /// Nobody knows what hooks would read of the build host.
+    /// The evidence of the build host is incomplete.
     HostUnknown {
-        /// Why not.
         why: String,
     },
 }
@@ -53,13 +51,13 @@ pub enum Miss {
 impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Miss::NeverBuilt => f.write_str("never built before"),
+            Miss::NeverBuilt => f.write_str("not built yet"),
             Miss::Host(change) => write!(f, "{change}"),
             Miss::HostUnknown { why } => {
-                write!(f, "what its hooks read of the build host is not known for sure: {why}")
+                write!(f, "the evidence of host files that its hooks read is incomplete: {why}")
             }
-            Miss::Below => f.write_str("a layer below is another one"),
-            Miss::LayerGone => f.write_str("built before, but its layer is no longer in the store"),
+            Miss::Below => f.write_str("a layer below changed"),
+            Miss::LayerGone => f.write_str("its layer is no longer in the store"),
             Miss::Changed { field, old, new } => {
                 write!(f, "{field} changed: {} -> {}", brief(old), brief(new))
             }
@@ -69,7 +67,7 @@ impl std::fmt::Display for Miss {
     }
 }
 
-/// Shortens digests, which nobody compares by eye, and leaves other values whole.
+/// Shortens digests for display. Leaves other values whole.
 fn brief(value: &str) -> String {
     let shorten = |word: &str| match word.strip_prefix("sha256:") {
         Some(hex) if hex.len() == 64 => hex[..12].to_owned(),
@@ -82,16 +80,18 @@ fn brief(value: &str) -> String {
     }
 }
 
-/// Explains a miss of `step`, which would have `content_key` (if what is below is known), by the records of a store.
+/// Explains a miss of `step` by the records of a store. `content_key` is `None` if the layers below
+/// are unknown.
 ///
-/// The nearest record is the one of the same name with the fewest fields that differ. Never empty.
+/// The nearest record is the one of the same name with the fewest different fields. The result is
+/// never empty.
 pub fn explain_miss(step: &Step, content_key: Option<ContentKey>, records: &[Record]) -> Vec<Miss> {
     let stood_on_the_same = |record: &Record| Some(record.content_key) == content_key;
     let nearest = records
         .iter()
         .filter(|record| record.step == step.name)
         .map(|record| (differences(&record.fields, &step.fields), record))
-        // The key decides between equals: a store gives its records in no particular order.
+        // Records are in no particular order, so the key decides between equals.
         .min_by_key(|(misses, record)| (misses.len(), !stood_on_the_same(record), record.input_key));
     match nearest {
         None => vec![Miss::NeverBuilt],
@@ -101,8 +101,8 @@ pub fn explain_miss(step: &Step, content_key: Option<ContentKey>, records: &[Rec
     }
 }
 
-/// Returns what differs: first what changed or is new, then what is gone, each sorted by label. The values of `old` may be
-/// [published](KeyFields::published) ones.
+/// Returns the differences: changed and new fields first, then removed ones, each sorted by label.
+/// The values of `old` may be [published](KeyFields::published) ones.
 fn differences(old: &KeyFields, new: &KeyFields) -> Vec<Miss> {
     let mut old: BTreeMap<_, _> = pairs(old).collect();
     let mut misses = Vec::new();
@@ -163,7 +163,7 @@ mod tests {
             far.steps.iter().chain(&near.steps).map(|step| record(step, chain("old"))).collect();
         type Case = (&'static str, fn(&mut Image), &'static [&'static str]);
         let table: [Case; 4] = [
-            ("the same", |_| (), &["a layer below is another one"]),
+            ("the same", |_| (), &["a layer below changed"]),
             ("a variable", |i| i.set(&[("DIB_TOOL", "u")]), &["variable DIB_TOOL changed: t -> u"]),
             (
                 "a variable emptied",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_records_as_near_the_one_on_the_same_layers_is_taken() {
+    fn of_two_equally_near_records_the_one_on_the_same_layers_wins() {
         let plan = Image::full().plan();
         let step = web(&plan);
         let (here, elsewhere) = (record(step, chain("here")), record(step, chain("elsewhere")));

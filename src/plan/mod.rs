@@ -1,25 +1,25 @@
 //! Ordered steps, their keys, and the reasons of a cache miss.
 //!
-//! ```text
-//! compose   an image's resolved parts -> steps           Request -> Plan
-//! tasks     an element -> what is done for it, in order
-//! view      hooks -> the files and variables that they can see
-//! key       what a step depends on -> its two keys       KeyFields -> InputKey, ContentKey
-//! seal      a secret -> what of it may be in a key
-//! evidence  what hooks read of the build host, beside what a key covers
-//! miss      a step and earlier records -> why it has to be built
-//! ```
+//! `` `text
+//! compose an image's resolved parts -> steps Request -> Plan
+//! tasks an element -> its tasks, in order
+//! view hooks -> the files and variables that they can see
+//! key the inputs of a step -> its two keys KeyFields -> InputKey, ContentKey
+//! seal a secret -> the value in a key
+//! evidence what hooks read of the build host, besides the inputs in a key
+//! miss a step and earlier records -> the reasons to build it
+//! `` `
 //!
-//! What is in the key of a step, and what is left out on purpose:
+//! The inputs in the key of a step, and those left out on purpose:
 //!
-//! | in | left out |
+//! | in the key | left out |
 //! |---|---|
-//! | the key (input key) or the ChainID (content key) of what is below | time, host name, paths, user, umask |
-//! | every file its hooks can see: path, mode, digest | README, licences and tests of elements |
-//! | every variable its hooks can see | variables that nothing it runs mentions, or that say how it is run |
-//! | its tasks, in order, and the package lists they go by | job count, compression, outputs, disk |
+//! | the key (input key) or the ChainID (content key) of the layers below | time, host name, paths, user, umask |
+//! | every file its hooks can see: path, mode, digest | README, licenses and tests of elements |
+//! | every variable its hooks can see | variables that no text in the step mentions, or that control only how it runs |
+//! | its tasks, in order, and the package lists that they use | job count, compression, outputs, disk |
 //! | architecture, source date epoch, the packages revision | mirrors, proxies, certificates |
-//! | the version of this form | the version of plywood |
+//! | the version of the encoding | the version of plywood |
 
 mod compose;
 mod dib_manifests;

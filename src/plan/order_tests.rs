@@ -1,4 +1,4 @@
-//! The steps of images in element order and in phase order, with a base and without.
+//! The steps of images in element order and in phase order, with and without a base.
 
 use super::fixture::{Image, all_steps, tasks};
 use super::{InputFile, MachineContent, MachineFile, Plan, ResolvedSource, SourceContent, Step};
@@ -6,7 +6,8 @@ use crate::element::fixture::{Builder, element};
 use crate::element::{HookOrder, Selection, SourceRequest};
 use crate::oci::Digest;
 
-/// An operating system of two elements, a leaf, and one that has to come early, one late, one at the end.
+/// An operating system of two elements, a leaf, an early element, a late one, and one of the final
+/// stage.
 fn elements() -> Vec<crate::element::Element> {
     let hooks = |name: &str, phases: &[&str]| {
         let name = name.to_owned();
@@ -31,7 +32,7 @@ fn elements() -> Vec<crate::element::Element> {
     ]
 }
 
-/// Returns each step, a colon, and what it does.
+/// Returns each step with its tasks.
 fn outline(plan: &Plan) -> Vec<String> {
     let steps = all_steps(plan).map(|step| {
         let list = tasks(plan, &step.name).list.iter().map(|task| format!("{}/{}", task.phase, task.name));
@@ -41,7 +42,7 @@ fn outline(plan: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn in_element_order_only_what_has_to_leaves_its_elements_step() {
+fn in_element_order_only_listed_hooks_leave_their_elements_step() {
     let plan = Image::of_elements("os", elements()).plan();
     let expected = [
         "root:os: root.d/08-os root.d/50-tools root.d/60-leaf root.d/set-resolver-aside",
@@ -72,7 +73,7 @@ fn in_phase_order_all_elements_share_each_step() {
     assert_eq!(outline(&image.plan()), expected);
 }
 
-/// What an element does after the packages are there must not make them be installed again.
+/// Hooks of later phases must not cause a new installation of the packages when they change.
 #[test]
 fn a_step_sees_no_hooks_of_phases_that_are_not_its_own() {
     let steps_with = |order, path: &str| -> Vec<String> {
@@ -96,7 +97,7 @@ fn a_step_sees_no_hooks_of_phases_that_are_not_its_own() {
 }
 
 #[test]
-fn hooks_that_ask_where_elements_are_depend_on_all_of_them() {
+fn hooks_that_call_get_image_element_array_depend_on_all_elements() {
     let asking =
         element("asking").hook("extra-data.d/50-x", "eval declare -A e=($(get_image_element_array))");
     let inside = element("inside").hook("install.d/50-x", "echo $IMAGE_ELEMENT_YAML");
@@ -106,7 +107,7 @@ fn hooks_that_ask_where_elements_are_depend_on_all_of_them() {
 }
 
 #[test]
-fn files_of_the_machine_are_seen_by_hooks_on_the_host_that_mention_them() {
+fn hooks_on_the_host_see_the_host_files_they_mention() {
     let element = element("local")
         .hook("extra-data.d/62-key", "cat ~/.ssh/authorized_keys")
         .hook("install.d/62-key", "echo $DIB_KEY $DIB_OTHER");
@@ -145,7 +146,7 @@ fn the_boot_loader_has_its_packages_in_its_own_step_and_its_work_in_the_final_st
 }
 
 #[test]
-fn files_of_other_elements_are_seen_by_the_hooks_that_name_them() {
+fn hooks_see_the_files_of_other_elements_they_mention() {
     let functions = element("functions").file("install.d/functions.sh", ". $(dirname $0)/more.sh\n");
     let elements = vec![
         element("os").hook("root.d/08-os", "").provides(&["operating-system"]).build(),
@@ -182,7 +183,7 @@ fn files_of_other_elements_are_seen_by_the_hooks_that_name_them() {
 }
 
 #[test]
-fn what_is_fetched_is_put_in_place_in_the_order_in_which_it_is_asked_for() {
+fn sources_are_placed_in_the_order_of_their_requests() {
     let elements = vec![
         element("os").hook("root.d/08-os", "").provides(&["operating-system"]).build(),
         element("web").file("source-repository-web", "").hook("extra-data.d/98-z", "").build(),

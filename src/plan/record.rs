@@ -1,29 +1,27 @@
-//! What the store keeps for a step that was built.
+//! The record of a built step in the store.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ContentKey, Evidence, InputKey, KeyFields};
 use crate::oci::DiffId;
 
-/// A built step: its keys, what they were made of, and the layers it gave.
+/// A built step: its keys, their fields, and its layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The step's name: an element, or `base:…`, `image:…`.
     pub step: String,
-    /// The image it was built for first.
+    /// The first image it was built for.
     pub image: String,
-    /// By the keys below it.
     pub input_key: InputKey,
-    /// By the content below it.
     pub content_key: ContentKey,
     /// The key of the step below; `None` for the lowest.
     pub parent: Option<InputKey>,
-    /// What the keys were made of.
+    /// The fields of both keys.
     pub fields: KeyFields,
-    /// The layers it gave, lowest first: none if it changed nothing, several for a base that was imported.
+    /// Its layers, lowest first: empty if the step changed nothing, several for an imported base.
     pub diff_ids: Vec<DiffId>,
-    /// What its hooks read of the build host; `None` if no hook ran there.
+    /// The evidence of what its hooks read of the build host; `None` if no hook ran there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
 }

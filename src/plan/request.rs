@@ -1,4 +1,4 @@
-//! What a plan is asked for.
+//! The input of planning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::{ResolvedSource, Seal};
 use crate::distro::{Architecture, BaseDefinition, BaseName};
 use crate::element::{Element, ElementName, HookOrder, NativeProvider};
 
-/// An image, with everything resolved that its steps depend on.
+/// An image with all resolved inputs of its steps.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The image's name.
@@ -17,69 +17,69 @@ pub struct Request<'a> {
     pub architecture: Architecture,
     /// Latest modification time in any layer, in seconds since 1970.
     pub source_date_epoch: i64,
-    /// The user's word for the state of the package repositories: another word, other layers.
+    /// A text for the state of the package repositories. A different text gives different keys.
     pub packages_revision: &'a str,
-    /// What it stands on.
     pub foundation: &'a Foundation,
-    /// In which order its hooks run.
     pub order: HookOrder,
-    /// In the order of their layers.
+    /// All elements, in the order of their layers.
     pub elements: &'a [Arc<Element>],
-    /// What the image definition and the base set.
+    /// The variables of the image definition and the base.
     pub variables: &'a BTreeMap<String, String>,
-    /// Those variables as environment.d of all elements leaves them on the machine: install types depend on them.
+    /// Those variables after environment.d of all elements was sourced on the build host: install
+    /// types depend on them.
     pub settings: &'a BTreeMap<String, String>,
-    /// What elements want to have fetched.
+    /// The sources of each element.
     pub sources: &'a BTreeMap<ElementName, Vec<ResolvedSource>>,
-    /// The elements among the requested and the dependencies whose work plywood does.
+    /// The requested elements and dependencies that plywood replaces.
     pub native: &'a BTreeSet<NativeProvider>,
     /// Input files by name.
     pub files: &'a BTreeMap<String, InputFile>,
-    /// Files of the machine that hooks on the host may read.
+    /// Files of the build host that hooks on the host may read.
     pub machine: &'a [MachineFile],
-    /// Packages that no element asks for.
+    /// Packages in addition to those of the elements.
     pub packages: &'a [String],
-    /// Turns secrets into key fields.
+    /// Converts secrets to key fields.
     pub seal: &'a Seal,
 }
 
-/// A file or directory of the machine that hooks on the host may read.
+/// A file or directory of the build host that hooks on the host may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineFile {
-    /// Where they find it: where it is, but for the caller's home, which is root's there.
+    /// The path at which hooks see it: its own path, or for files in the caller's home, the path in
+    /// root's home.
     pub place: String,
-    /// The text of a hook that reads it says this: the name of the variable that names it, or `.ssh`.
+    /// The text of a hook that reads it contains this: the name of the variable with its path, or
+    /// `.ssh`.
     pub mention: String,
-    /// What it is to them.
     pub content: MachineContent,
 }
 
-/// What a file of the machine is to hooks.
+/// The use of a host file by hooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineContent {
-    /// They read it: keys have its digest.
+    /// Hooks read it. Keys contain its digest.
     Input(InputFile),
-    /// They may write to it, as others do while an image is built: a log. No key has it.
+    /// Hooks may write to it while others do the same, such as a log. No key contains it.
     Written(PathBuf),
 }
 
-/// What an image stands on.
+/// The lowest layers of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Foundation {
     Base {
-        /// A file of `layers/`. No part of any key.
+        /// A file of `layers/`. Not part of any key.
         name: BaseName,
         definition: Box<BaseDefinition>,
     },
-    /// Nothing: the elements' own hooks of `root.d` make the root file system.
+    /// No base: hooks of `root.d` build the root file system.
     Elements {
-        /// The one that provides `operating-system`.
+        /// The element that provides `operating-system`.
         operating_system: ElementName,
     },
 }
 
 impl Foundation {
-    /// Returns the base, if it is one.
+    /// Returns the base, if there is one.
     pub fn base(&self) -> Option<&BaseDefinition> {
         match self {
             Foundation::Base { definition, .. } => Some(definition),

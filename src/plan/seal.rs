@@ -1,36 +1,38 @@
 //! Secrets in keys.
 //!
-//! A secret has to be in the key of each layer that was made with it, or a change of it would go unnoticed. But a reader of the
-//! key, or of the record that it was computed from, must not be able to guess the secret. So the key has a hash of it instead,
-//! keyed with random bytes that never leave the store.
+//! A secret must be in the key of each layer that it influences, or a change of the secret would be
+//! missed. But nobody who reads the key, or the record it was computed from, may be able to guess
+//! the secret. The key therefore contains a hash of it, keyed with random bytes that never leave
+//! the store.
 
 use crate::oci::Hasher;
 
-/// Turns variables into key fields.
+/// Converts variables to key fields.
 #[derive(Clone)]
 pub struct Seal([u8; 32]);
 
 /// Endings and parts of names that mark a secret. Source: the names that CI systems mask.
 const SECRET_PARTS: [&str; 5] = ["PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "SECRET"];
 const SECRET_END: &str = "_KEY";
-/// What stands for a secret where somebody may read it.
+/// The replacement of a secret in texts for users.
 pub(super) const HIDDEN: &str = "***";
-/// What marks a value that a seal has taken the place of.
+/// The prefix of a sealed value.
 const SEALED: &str = "sealed ";
 
 impl Seal {
-    /// Makes a seal of 32 random bytes.
+    /// Returns a seal of 32 random bytes.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Returns what stands for the variable `name` in a key: its value, or for a secret, a keyed hash of it. Nothing is no
-    /// secret.
+    /// Returns the key field of the variable `name`: its value, or for a secret, a keyed hash. An
+    /// empty value is not a secret.
     pub fn field_value(&self, name: &str, value: &str) -> String {
         if value.is_empty() || !is_secret(name, value) {
             return value.to_owned();
         }
-        // Twice, with the seal in front, as HMAC does: no length extension, and a digest tells nothing of its input.
+        // Hashed twice, with the seal in front, like HMAC: this prevents length extension, and the
+        // digest reveals nothing about its input.
         let inner = self.hash(&[name.as_bytes(), b"=", value.as_bytes()]);
         format!("{SEALED}{}", self.hash(&[inner.as_bytes()]))
     }
@@ -51,8 +53,8 @@ impl std::fmt::Debug for Seal {
 
 /// Returns true if the value of the variable `name` may not be shown, logged or stored.
 ///
-/// Names decide, and credentials in a URL. A `…_KEY` whose value is a path or a URL without any names a public file
-/// (`DIB_CONTRAIL_REPO_KEY`), and is none.
+/// The name decides, and credentials in a URL. A `…_KEY` whose value is a path, or a URL without
+/// credentials, names a public file (`DIB_CONTRAIL_REPO_KEY`) and is not secret.
 pub fn is_secret(name: &str, value: &str) -> bool {
     is_secret_by_name(name, value) || credentials(value).next().is_some()
 }
@@ -62,14 +64,16 @@ fn is_secret_by_name(name: &str, value: &str) -> bool {
     SECRET_PARTS.iter().any(|part| name.contains(part)) || (name.ends_with(SECRET_END) && !is_location(value))
 }
 
-/// Returns the parts of the value of the variable `name` that have to be redacted in other texts: each of its lines, or only the
-/// credentials of its URLs, because the reader of a failure needs to know the place.
+/// Returns the parts of the value of the variable `name` that have to be redacted in other texts:
+/// each of its lines, or only the credentials of its URLs, because the rest of a URL helps to
+/// understand a failure.
 pub fn secret_texts<'a>(name: &str, value: &'a str) -> Vec<&'a str> {
     let all = is_secret_by_name(name, value).then(|| value.lines().map(str::trim));
     all.into_iter().flatten().chain(credentials(value)).collect()
 }
 
-/// Returns the passwords in the URLs of a text, and the names of users that stand alone before a web server's: tokens.
+/// Returns the passwords in the URLs of a text, and user names without a password in URLs of web
+/// servers, which are tokens.
 ///
 /// Source: RFC 3986, 3.2.1.
 fn credentials(text: &str) -> impl Iterator<Item = &str> {
@@ -86,13 +90,13 @@ fn credentials(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns a text whose URLs have no passwords and no tokens of users.
+/// Returns a text with the passwords and tokens in its URLs redacted.
 pub fn without_credentials(text: &str) -> String {
     credentials(text)
         .fold(text.to_owned(), |shown, secret| shown.replace(&format!("{secret}@"), &format!("{HIDDEN}@")))
 }
 
-/// Returns true if a key field's value stands for a secret.
+/// Returns true if a key field's value replaces a secret.
 pub(super) fn is_sealed(field_value: &str) -> bool {
     field_value.starts_with(SEALED)
 }
@@ -107,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_secrets_and_places_are_none() {
+    fn names_mark_secrets_unless_values_are_paths() {
         let table = [
             ("DIB_DEV_USER_PASSWORD", "x", true),
             ("RHEL_ACTIVATION_KEY", "abc", true),
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_value_depends_on_the_seal_and_on_the_value_and_shows_neither() {
+    fn a_sealed_value_depends_on_seal_and_value_and_reveals_neither() {
         let (a, b) = (Seal::new([1; 32]), Seal::new([2; 32]));
         let sealed = a.field_value("X_PASSWORD", "hunter2");
         assert!(sealed.starts_with("sealed ") && !sealed.contains("hunter2"));

@@ -1,4 +1,4 @@
-//! Sources of elements, resolved: what a branch or a URL was when the plan was made.
+//! Resolved sources of elements: the state of a branch or a URL at the time of planning.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,44 +7,45 @@ use super::seal::without_credentials;
 use crate::element::SourceRequest;
 use crate::oci::Digest;
 
-/// Something that an element wants to have fetched, as it was found.
+/// A resolved source of an element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedSource {
     pub request: SourceRequest,
     pub content: SourceContent,
-    /// Where it is kept on this machine: a bare git repository, or a file. No part of any key.
+    /// The path on the build host: a bare git repository, or a file. Not part of any key.
     pub path: PathBuf,
 }
 
-/// What was found at a location.
+/// The content of a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceContent {
-    /// A place in the history of a git repository.
+    /// A revision of a git repository.
     Git(GitCheckout),
     /// A file, or an archive.
     File(Digest),
 }
 
-/// What a checkout holds.
+/// A checkout of a git repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitCheckout {
     /// The commit that is checked out, in hexadecimal.
     pub commit: String,
     /// The branch that it is on.
     pub branch: String,
-    /// The refs it has beside that branch: name, and the object in hexadecimal. Those of the tags belong to it because
-    /// `git describe`, which many a package's version comes from, looks at them.
+    /// The other refs: name, and the object in hexadecimal. Tags belong to the checkout because
+    /// `git describe` reads them, and many packages get their version from it.
     pub refs: Vec<(String, String)>,
 }
 
 impl ResolvedSource {
-    /// Returns what the layer that holds it depends on.
+    /// Returns the identity of the source, an input of the layer that contains it.
     pub fn identity(&self) -> String {
         let SourceRequest { destination, selection, .. } = &self.request;
         format!("{selection} of {} to {destination}: {}", self.shown_location(), self.content)
     }
 
-    /// Returns the URL without credentials, so that layers and keys do not depend on who fetched it.
+    /// Returns the URL without credentials, so that layers and keys do not depend on who fetched
+    /// it.
     pub fn shown_location(&self) -> String {
         without_credentials(&self.request.location)
     }

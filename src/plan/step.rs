@@ -1,4 +1,4 @@
-//! What is done, in order: the value that a plan is.
+//! Plans, steps and tasks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,46 +13,45 @@ use crate::oci::{ChainId, DiffId, Digest};
 /// The fragment of `environment.d` that sets the default install type, from `extra-data.d` on.
 pub const INSTALL_TYPE_FRAGMENT: &str = "11-dib-install-type.bash";
 
-/// Where below `TMP_BUILD_DIR` hooks on the host find parameters of the disk.
+/// The path of the disk's parameters for hooks on the host, relative to `TMP_BUILD_DIR`.
 pub const DISK_PARAMETERS: &str = "block-device/params.yaml";
 
-/// Where hooks on the host start: in place of the caller's directory, which is another one on each machine. Relative paths may lead
-/// four steps up without meeting anything else.
+/// The working directory of hooks on the host. It replaces the caller's directory, which differs
+/// between hosts. A relative path may go up four levels without reaching anything else.
 pub const WORK_DIR_ON_HOST: &str = "/tmp/plywood/caller/up/up/up/here";
 
-/// Where hooks on the host find whole elements.
+/// The directory in which hooks on the host find whole elements.
 pub const ELEMENTS_ON_HOST: &str = "/tmp/plywood/elements";
 
-/// Everything that makes one image's layers, and the final stage that makes its outputs.
+/// The steps that build one image's layers, and the final stage that builds its outputs.
 ///
-/// Made without a file, process, clock or network; can be printed and compared.
+/// Planning uses no file, process, clock or network. A plan can be printed and compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The image's name.
     pub image: String,
     pub architecture: Architecture,
-    /// Latest modification time in any layer, in seconds since 1970; the time of every document.
+    /// Latest modification time in any layer, in seconds since 1970. Also the time in every
+    /// document.
     pub source_date_epoch: i64,
-    /// What it stands on.
     pub foundation: Foundation,
-    /// Lowest first. The first one makes the root file system.
+    /// Lowest first. The first step builds the root file system.
     pub steps: Vec<Step>,
-    /// The final stage: no layer of an element. For a disk it runs on the mounted disk, for a container it makes the top
-    /// layer, if it changes anything.
+    /// The final stage, which belongs to no element. For a disk it runs on the mounted disk. For a
+    /// container it builds the top layer, if it changes anything.
     pub finish: Step,
 }
 
-/// One step: what it depends on, and what it does.
+/// One step: its inputs and its work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// An element; or with a colon, which no element's name has: `base:<its name>`, `root:<operating system>`, and the
-    /// constants below.
+    /// An element; or with a colon, which no element's name has: `base:<its name>`,
+    /// `root:<operating system>`, and the constants below.
     pub name: String,
-    /// What it depends on, without what is below.
+    /// The inputs of the step, without the layers below.
     pub fields: KeyFields,
     /// The key of the step below; `None` for the base.
     pub parent: Option<InputKey>,
-    /// Its key by the keys below.
     pub input_key: InputKey,
     pub work: Work,
 }
@@ -71,13 +70,13 @@ impl Step {
     /// Name of the final stage.
     pub const FINAL: &str = "image:final";
 
-    /// Makes a step above `parent`.
+    /// Returns a step above `parent`.
     pub fn new(name: impl Into<String>, fields: KeyFields, parent: Option<InputKey>, work: Work) -> Self {
         let input_key = fields.input_key(parent);
         Self { name: name.into(), fields, parent, input_key, work }
     }
 
-    /// Returns where its layers come from, if it takes a base that comes as layers.
+    /// Returns the source of its layers, if it uses a base that consists of layers.
     pub fn imported_base(&self) -> Option<&BaseSource> {
         match &self.work {
             Work::Base(base) => Some(&base.source).filter(|source| source.comes_as_layers()),
@@ -85,14 +84,16 @@ impl Step {
         }
     }
 
-    /// Returns true if hooks or fragments of it run on the build host, so that its record has evidence of what they read there.
+    /// Returns true if its hooks or fragments run on the build host, so that its record has
+    /// evidence.
     pub fn reads_host(&self) -> bool {
         let Work::Tasks(tasks) = &self.work else { return false };
         let on_host = tasks.list.iter().filter(|task| task.phase.place() == Place::Host);
         on_host.into_iter().any(|task| task.action == Action::Hook || !tasks.fragments.is_empty())
     }
 
-    /// Returns its record, without evidence: built for `image` above the stack `below`, it gave `diff_ids`.
+    /// Returns its record without evidence, built for `image` above the stack `below`, with the
+    /// layers `diff_ids`.
     pub fn record(&self, image: &str, below: &[DiffId], diff_ids: Vec<DiffId>) -> Record {
         Record {
             step: self.name.clone(),
@@ -106,62 +107,66 @@ impl Step {
         }
     }
 
-    /// Says what the step called `name` is, for the history of an image.
+    /// Describes the step called `name`, for the history of an image.
     pub fn describe(name: &str) -> String {
         let kind = if name.contains(':') { "" } else { "element " };
         format!("plywood {kind}{name}")
     }
 
-    /// Returns its key by the content below; `None` when nothing is below.
+    /// Returns its content key; `parent` is `None` for the lowest step.
     pub fn content_key(&self, parent: Option<ChainId>) -> ContentKey {
         self.fields.content_key(parent)
     }
 }
 
-/// What a step does.
+/// The work of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
-    /// Makes or takes the root file system that a base defines.
+    /// Builds or imports the root file system of a base.
     Base(BaseDefinition),
-    /// Runs tasks on what is below.
+    /// Runs tasks on the layers below.
     Tasks(Tasks),
 }
 
-/// Tasks on one root file system, and what they see.
+/// Tasks on one root file system, and the files and variables that they see.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tasks {
-    /// The hooks directory, `/tmp/in_target.d` inside the target: path, and the element the file comes from. Exactly
-    /// these files are in the step's key.
+    /// The hooks directory, `/tmp/in_target.d` inside the target: path, and the element of the
+    /// file. The step's key contains exactly these files.
     pub hooks: BTreeMap<String, Arc<Element>>,
-    /// Entries of the hooks directory that are symlinks, by path; their targets are relative. Hooks of the chosen install
-    /// types stand so among the others.
+    /// Symlinks in the hooks directory, by path, with relative targets. They place hooks of the
+    /// chosen install types among the others.
     pub links: BTreeMap<String, String>,
     /// The files of its `environment.d` that are sourced before each phase, in order.
     pub fragments: Vec<String>,
-    /// Why these matter, by their names. In no key: it follows from the texts.
+    /// The reasons why these fragments are relevant, by their names. In no key, because they follow
+    /// from the texts.
     pub relevance: BTreeMap<String, Relevance>,
     /// The variables that are set before the fragments are sourced.
     pub environment: BTreeMap<String, String>,
-    /// Files of the image definition, shown in the directory `files` of the hooks directory, by name.
+    /// Files of the image definition, shown in the directory `files` of the hooks directory, by
+    /// name.
     pub files: BTreeMap<String, InputFile>,
-    /// Files of the machine that hooks on the host read, by where they find them.
+    /// Files of the build host that hooks on the host read, by the paths at which hooks see them.
     pub machine: BTreeMap<String, InputFile>,
-    /// Files of the machine that hooks on the host may write to, such as logs, by where they find them. In no key.
+    /// Files of the build host that hooks on the host may write to, such as logs, by the paths at
+    /// which hooks see them. In no key.
     pub written: BTreeMap<String, PathBuf>,
-    /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`] go by, and whose services
-    /// [`Action::AddServices`] adds.
+    /// The elements whose package lists [`Action::InstallRequested`] and [`Action::RemoveUnwanted`]
+    /// use, and whose services [`Action::AddServices`] adds.
     pub requesting: Vec<Arc<Element>>,
-    /// The elements whose whole directories hooks on the host can look into. In the key with every file.
+    /// The elements whose whole directories hooks on the host can read. The key contains all their
+    /// files.
     pub shown: Vec<Arc<Element>>,
-    /// In the order they run.
+    /// The tasks in order.
     pub list: Vec<Task>,
-    /// The phases that take place here: a hook of another phase, or of an earlier one, may have put more hooks into their
-    /// directories.
+    /// The phases of this step. A hook of another phase, or of an earlier one, may have added hooks
+    /// to their directories.
     pub phases: Vec<Phase>,
 }
 
 impl InputFile {
-    /// Returns the digest of a file's bytes and whether it can be executed.
+    /// Returns a digest of a file's bytes and its execute permission.
     pub fn digest(bytes: Digest, is_executable: bool) -> Digest {
         match is_executable {
             true => Digest::of([b"executable ".as_slice(), bytes.bytes()].concat()),
@@ -171,8 +176,9 @@ impl InputFile {
 }
 
 impl Tasks {
-    /// Returns the texts of the files that the hook at `path` may source or call on the host: its own first, then tools, files at
-    /// the top of elements, and files beside hooks that are not hooks of this step.
+    /// Returns the texts of the files that the hook at `path` may source or call on the host: first
+    /// its own, then tools, files at the top of elements, and files beside hooks that are not hooks
+    /// of this step.
     pub fn texts_around<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let is_hook = |path: &str| {
             let task =
@@ -189,7 +195,8 @@ impl Tasks {
         own.into_iter().chain(others).filter_map(|(path, element)| element.text(path))
     }
 
-    /// Returns true if a file that hooks see has this word in it. The hook whose work plywood does is left out.
+    /// Returns true if a file that hooks see contains this word. The hook that plywood replaces is
+    /// left out.
     pub fn mention(&self, word: &str) -> bool {
         let has = |text: &[u8]| text.windows(word.len()).any(|part| part == word.as_bytes());
         let mut files = self.hooks.iter().filter(|(path, _)| *path != BOOT_LOADER_HOOK);
@@ -200,17 +207,16 @@ impl Tasks {
 /// A file or directory of the image definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
-    /// Where it is. No part of any key.
+    /// The path. Not part of any key.
     pub path: PathBuf,
-    /// What it holds, and whether it can be executed.
+    /// The digest of its content and its execute permission.
     pub digest: Digest,
-    /// Whether it is a file that can be executed.
     pub is_executable: bool,
-    /// Its bytes, if they were kept: they are shown whatever the file holds by then.
+    /// Its bytes, if they were kept. Hooks then see these bytes, even if the file changes.
     pub content: Option<Arc<[u8]>>,
 }
 
-/// One thing to do.
+/// One task of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     pub phase: Phase,
@@ -220,13 +226,13 @@ pub struct Task {
 }
 
 impl std::fmt::Display for Task {
-    /// One line that says all of it: a field of the step's key.
+    /// One line with all inputs of the task: a field of the step's key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{} {}", self.phase, self.name, self.action)
     }
 }
 
-/// What a task does.
+/// The action of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Runs the hook `<phase>/<name>` of the hooks directory.
@@ -239,39 +245,45 @@ pub enum Action {
         to: String,
         modes: CopyModes,
     },
-    /// Removes what hooks left in `/tmp` and in root's home.
+    /// Removes files that hooks left in `/tmp` and in root's home.
     CleanUp,
-    /// Fetches package indices, unless this build has already, for these very package sources.
+    /// Fetches package indices, unless this build has already fetched them for the same package
+    /// sources.
     RefreshIndex,
     /// Installs packages, by the distribution's own names.
     Install(Vec<String>),
-    /// Installs what the package lists of [`Tasks::requesting`] ask for in this phase. Which entries hold depends on
-    /// variables that fragments may set, so it is found out when they are known.
+    /// Installs the packages that the lists of [`Tasks::requesting`] request in this phase. Which
+    /// entries count depends on variables that fragments may set, so it is decided when the task
+    /// runs.
     InstallRequested,
-    /// Installs what the plain list at this path of the hooks directory asks for, which a hook has written.
+    /// Installs the packages in the plain list at this path of the hooks directory, written by a
+    /// hook.
     InstallAdded(String),
-    /// Removes what those lists want removed in these phases, or wanted for the build alone.
+    /// Removes the packages that those lists remove in these phases, or need for the build only.
     RemoveUnwanted(Vec<Phase>),
-    /// Copies `init-scripts/<init system>/` to where that init system looks. Which one it is, fragments say.
+    /// Copies `init-scripts/<init system>/` to the directory of that init system. Fragments choose
+    /// the init system.
     InstallInitScripts,
-    /// Writes a text file of the target, readable by all.
+    /// Writes a text file in the target, readable by all users.
     Write { to: String, text: String },
-    /// Adds the services of elements to the table that `svc-map` looks names up in.
+    /// Adds the services of elements to the table of `svc-map`.
     AddServices,
-    /// Copies the settings in this directory of the hooks directory to the directory of that name in `/etc`, which is made; and
-    /// has the initramfs made again, which holds them.
+    /// Copies the settings in this directory of the hooks directory to the directory of that name
+    /// in `/etc`, and requests a new initramfs, which contains them.
     AddModuleSettings(String),
-    /// Puts into the target what was fetched.
+    /// Places a fetched source into the target.
     Place(Box<ResolvedSource>),
-    /// Writes texts by their names into the image's directory of manifests, and leaves all that is in it to root alone.
+    /// Writes these texts, by file name, into the image's directory of manifests, and restricts the
+    /// directory's content to root.
     WriteManifests(BTreeMap<String, String>),
-    /// Installs GRUB's packages. Which ones, fragments say.
+    /// Installs GRUB's packages. Fragments choose them.
     InstallBootPackages,
-    /// Makes a disk bootable, in place of the hook of this name; nothing for a container.
+    /// Makes a disk bootable, in place of the hook of this name. Does nothing for a container.
     InstallBootLoader,
-    /// Moves `/etc/resolv.conf` of a new root file system to `resolv.conf.ORIG`, where elements may change it.
+    /// Moves `/etc/resolv.conf` of a new root file system to `resolv.conf.ORIG`, where elements may
+    /// change it.
     SetResolverAside,
-    /// Moves it back.
+    /// Moves the file back.
     PutResolverBack,
 }
 
@@ -310,10 +322,10 @@ impl std::fmt::Display for Action {
     }
 }
 
-/// How modes are set by a copy.
+/// The modes of copied files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyModes {
-    /// As in the source.
+    /// The source's modes.
     Keep,
     /// 0755 for every file.
     Executable,

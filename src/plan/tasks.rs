@@ -1,14 +1,15 @@
-//! What is done in a step, in order.
+//! The tasks of a step, in order.
 //!
-//! diskimage-builder's provider elements act on the data of all elements in one go. Here their work is done in the step of
-//! each element, on its own data, at the place that the provider's hook has by its number:
+//! diskimage-builder's provider elements process the data of all elements together. Here their work
+//! is done in the step of each element, on its own data, at the position of the provider's hook by
+//! its number:
 //!
 //! | phase | name | does |
 //! |---|---|---|
 //! | extra-data.d | 10-pkg-map-… | `pkg-map` to `/usr/share/pkg-map/<element>` |
 //! | extra-data.d | 11-svc-map | the services of `svc-map` into `/usr/share/svc-map/services` |
 //! | extra-data.d | 50-modprobe, 50-dracut-conf | `modprobe.d/`, `dracut.conf.d/` to `/etc` |
-//! | extra-data.d | 98-source-… | what `source-repository-<name>` asks for |
+//! | extra-data.d | 98-source-… | the sources of `source-repository-<name>` |
 //! | pre-install.d | 01-install-bin | `bin/` to `/usr/local/bin` |
 //! | pre-install.d | 10-package-installs | packages with `phase: pre-install.d` |
 //! | install.d | 01-package-installs | packages |
@@ -17,8 +18,8 @@
 //! | install.d | 50-bootloader-packages | GRUB, which diskimage-builder installs on the finished disk |
 //! | post-install.d | 00-package-installs | packages with `phase: post-install.d` |
 //!
-//! Package indices are fetched before the first task that may install something, and again after the step's own
-//! pre-install hooks, which may have added package sources.
+//! Package indices are fetched before the first task that may install something, and again after
+//! the step's own pre-install hooks, which may have added package sources.
 
 use std::sync::Arc;
 
@@ -29,15 +30,15 @@ use crate::element::{
     PackageList, Phase, ServiceMap, is_boot_loader, is_done_natively, run_parts_order,
 };
 
-/// Settings of kernel modules and of what makes an initramfs: task, directory, and the element that is for them.
+/// Settings of kernel modules and of initramfs builders: task, directory, and element.
 const MODULE_SETTINGS: [(&str, &str, &str); 2] =
     [("50-modprobe", "modprobe.d", "modprobe"), ("50-dracut-conf", "dracut.conf.d", "dracut-regenerate")];
 
 /// Name of the task that fetches package indices.
 const REFRESH: &str = "refresh-package-index";
 
-/// What a step does: in each of `phases` the hooks of `elements` that it `takes`, and the providers' work for `served`, by
-/// their numbers.
+/// The work of a step: in each of `phases` the hooks of `elements` for which `takes` is true, and
+/// the providers' work for `served`, in order of their numbers.
 pub(super) struct Share<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) phases: &'a [Phase],
@@ -47,14 +48,15 @@ pub(super) struct Share<'a> {
     pub(super) removals: Removals,
 }
 
-/// When packages are removed that a list wants removed, or wants for the build alone.
+/// When to remove packages that a list removes, or needs for the build only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removals {
     /// In another step.
     Elsewhere,
     /// At the end of each phase, as in diskimage-builder.
     InEachPhase,
-    /// All of them at once, after all elements: a package that one element needs for its build alone, another may need, too.
+    /// All together, after all elements: a package that one element needs for its build may also be
+    /// needed by another.
     AtOnce,
 }
 
@@ -91,7 +93,7 @@ impl Share<'_> {
         })
     }
 
-    /// Returns what providers do with data of elements on the host.
+    /// Returns the providers' tasks on data of elements on the host.
     fn data_tasks(&self, phase: Phase) -> Vec<Task> {
         if phase != Phase::ExtraData {
             return Vec::new();
@@ -130,7 +132,7 @@ impl Share<'_> {
         Ok(Some(task(phase, name, Action::RemoveUnwanted(phases))))
     }
 
-    /// Adds a refresh of the package indices where one is needed.
+    /// Adds a refresh of the package indices before tasks that need it.
     fn with_index_refresh(&self, tasks: Vec<Task>) -> Vec<Task> {
         let mut refreshed = false;
         let mut result = Vec::with_capacity(tasks.len() + 2);
@@ -160,8 +162,8 @@ impl Share<'_> {
     }
 }
 
-/// Returns the name by which a task is in order. Things to fetch are in that in which they are asked for: one may go into a
-/// directory that another makes.
+/// Returns the name that determines the position of a task. Sources keep the order of their
+/// requests, because one may go into a directory that another creates.
 fn place_name(task: &Task) -> &str {
     match task.action {
         Action::Place(_) => "98-source-repositories",
@@ -174,7 +176,7 @@ fn mentions_package_manager(text: &[u8]) -> bool {
     ["apt", "install-packages"].iter().any(|word| text.contains(word))
 }
 
-/// Returns what providers do for `elements` in a phase.
+/// Returns the providers' tasks for `elements` in a phase.
 fn provider_tasks(elements: &[Arc<Element>], phase: Phase) -> Result<Vec<Task>, PlanError> {
     let mut tasks = Vec::new();
     if asks_for_packages(elements, phase)? {
@@ -236,7 +238,7 @@ fn unusable<E: Into<PackageDataError>>(element: &Element) -> impl Fn(E) -> PlanE
     move |error| PlanError::Packages { element: element.name.clone(), source: error.into() }
 }
 
-/// Reads what the providers will read of elements while an image is built.
+/// Parses the data of elements that providers read during the build.
 ///
 /// # Errors
 /// [`PlanError::Packages`], before anything is built.
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn providers_stand_among_hooks_by_their_numbers() {
+    fn provider_tasks_are_ordered_among_hooks_by_number() {
         let table: [(&str, Builder, &[&str]); 6] = [
             (
                 "pre-install",
@@ -385,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn packages_are_removed_late_and_only_where_a_list_says_so() {
+    fn packages_are_removed_late_and_only_if_a_list_says_so() {
         let removal = "post-install.d/95-package-uninstalls remove unwanted packages of pre-install.d install.d post-install.d";
         for (list, expected) in [
             ("a:\n", None),

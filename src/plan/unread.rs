@@ -1,4 +1,4 @@
-//! Settings of an image that none of its steps sees.
+//! Settings of an image that no step reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +9,7 @@ use super::variables::is_keyed;
 use super::{Plan, Tasks, Work};
 use crate::element::{Element, is_ambient, is_source_variable, nearest};
 
-/// Variables that plywood reads itself: for the disk, its boot loader, and where packages come from.
+/// Variables that plywood reads itself: for the disk, its boot loader, and package sources.
 const READ_BY_PLYWOOD: [&str; 15] = [
     "DIB_BLOCK_DEVICE",
     "DIB_BLOCK_DEVICE_CONFIG",
@@ -28,10 +28,10 @@ const READ_BY_PLYWOOD: [&str; 15] = [
     "DIB_ROOT_LABEL",
 ];
 
-/// A setting that no step of an image sees.
+/// A setting that no step of an image reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unread {
-    /// A variable, and the option of an element whose name is nearly the same.
+    /// A variable, and the option of an element with a similar name, if any.
     Variable(String, Option<String>),
     /// An entry of `files`.
     File(String),
@@ -46,14 +46,14 @@ impl fmt::Display for Unread {
             }
             Unread::File(name) => write!(
                 f,
-                "no hook sees `{name}` of `files`: set a variable to that name that an element of this image reads"
+                "no hook sees `{name}` of `files`: set a variable that an element of this image reads to that name"
             ),
         }
     }
 }
 
-/// Returns the variables `env` and entries `files` of an image definition that neither a step of `plan` nor plywood reads. `elements`
-/// are those of the image.
+/// Returns the variables `env` and entries `files` of an image definition that neither a step of
+/// `plan` nor plywood reads. `elements` are those of the image.
 pub fn unread(
     plan: &Plan,
     elements: &[Arc<Element>],
@@ -80,7 +80,8 @@ fn tasks(work: &Work) -> Option<&Tasks> {
     }
 }
 
-/// Returns true if programs, plywood or diskimage-builder may read a variable although no element mentions it.
+/// Returns true if programs, plywood or diskimage-builder may read a variable although no element
+/// mentions it.
 fn is_for_others(name: &str) -> bool {
     is_ambient(name) || !is_keyed(name) || is_source_variable(name) || READ_BY_PLYWOOD.contains(&name)
 }

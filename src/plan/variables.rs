@@ -1,4 +1,4 @@
-//! What hooks are told of the elements of their image.
+//! Variables that describe the elements of an image to its hooks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::step::ELEMENTS_ON_HOST;
 use crate::element::Element;
 
-/// Returns the variables (and the function, as bash exports it) that list the elements of an image.
+/// Returns the variables (and the function, in bash's exported form) that list the elements of an
+/// image.
 ///
 /// Source: diskimage-builder, `element_dependencies.py`.
 pub fn element_variables(elements: &[Arc<Element>]) -> BTreeMap<String, String> {
@@ -26,18 +27,20 @@ pub fn element_variables(elements: &[Arc<Element>]) -> BTreeMap<String, String> 
     .into()
 }
 
-/// Returns elements as a YAML map of names and directories, sorted by name, one a line: what programs that read no YAML rely on.
+/// Returns elements as a YAML map of names and directories, sorted by name, one per line. Programs
+/// that do not parse YAML rely on this form.
 pub fn elements_yaml<'a>(places: impl Iterator<Item = (&'a str, String)>) -> String {
     let sorted: BTreeMap<_, _> = places.collect();
     sorted.iter().map(|(name, path)| format!("{name}: {path}\n")).collect()
 }
 
-/// Variables that say how a step is run and logged, and never what it makes. Hooks see them; no key has them.
+/// Variables that control how a step runs and logs, but not its result. Hooks see them; no key
+/// contains them.
 const OF_THE_RUN: [&str; 6] =
     ["DIB_CHECKSUM", "DIB_DEBUG_TRACE", "DIB_MIN_TMPFS", "DIB_NO_TIMESTAMP", "DIB_NO_TMPFS", "DIB_OFFLINE"];
 
-/// Variables that name files which are written while a build runs, under another name or with other content each time: the log, and
-/// those by which a step of a CI job talks to the next.
+/// Variables that name files which are written while a build runs, with changing names or content:
+/// the log, and the files through which steps of a CI job exchange data.
 const WRITTEN: [&str; 7] = [
     "GITHUB_ENV",
     "GITHUB_OUTPUT",
@@ -48,31 +51,33 @@ const WRITTEN: [&str; 7] = [
     "LOGFILE",
 ];
 
-/// Variables that tell of the call or the image, and name no file to read.
+/// Variables that describe the call or the image, and name no file to read.
 const ABOUT_THE_CALL: [&str; 5] =
     ["DIB_ARGS", "DIB_ENV", "IMAGE_ELEMENT", "IMAGE_ELEMENT_YAML", "IMAGE_NAME"];
 
-/// Returns true if a variable is a part of keys.
+/// Returns true if a variable is part of keys.
 pub(super) fn is_keyed(name: &str) -> bool {
     !OF_THE_RUN.contains(&name) && !names_written_file(name)
 }
 
-/// Returns true if a variable names a file that is written while a build runs, and nothing that an image is made of.
+/// Returns true if a variable names a file that is written while a build runs, and that is no input
+/// of the image.
 pub fn names_written_file(name: &str) -> bool {
     WRITTEN.contains(&name)
 }
 
-/// Returns true if a variable names a log by its own name: what is in that file is no input, though its path may be one.
+/// Returns true if a variable names a log: the content of that file is no input, though its path
+/// may be one.
 pub fn names_log(name: &str) -> bool {
     ["_LOG", "_LOGFILE", "_LOG_FILE"].iter().any(|end| name.ends_with(end))
 }
 
-/// Returns true if the words of a variable are no paths.
+/// Returns true if the words in a variable are not paths.
 pub fn is_about_the_call(name: &str) -> bool {
     ABOUT_THE_CALL.contains(&name)
 }
 
-/// Returns true if a text mentions a variable: by its name, or by the beginning that it shares with others (`${!DIB_KEY_*}`).
+/// Returns true if a text mentions a variable: by its name, or by a prefix of it (`${!DIB_KEY_*}`).
 pub fn mentions_variable(text: &[u8], variable: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let words = text.split(|byte| !is_word(*byte)).filter(|word| !word.is_empty());
@@ -80,7 +85,7 @@ pub fn mentions_variable(text: &[u8], variable: &str) -> bool {
     words.into_iter().any(|word| word == name || (word.ends_with(b"_") && name.starts_with(word)))
 }
 
-/// Returns the name by which a text mentions a variable: that of the function, if it is one.
+/// Returns the name by which a text mentions a variable: for a function, the function's name.
 pub(super) fn mentioned_name(variable: &str) -> &str {
     variable.strip_prefix("BASH_FUNC_").and_then(|name| name.strip_suffix("%%")).unwrap_or(variable)
 }

@@ -1,7 +1,8 @@
-//! What the hooks of a step can see: files, fragments of `environment.d`, variables, input files.
+//! The view of a step's hooks: files, fragments of `environment.d`, variables, input files.
 //!
-//! A view is [`Tasks`] with nothing to do yet. All of it goes into the step's key, so it is kept as narrow as can be known
-//! from the hooks' texts; what a hook might look up by a name that no text says makes it wider, never wrong.
+//! A view is [`Tasks`] without a list of tasks. All of it goes into the step's key, so it is kept
+//! as narrow as the hooks' texts allow. A lookup by a computed name makes the view wider, never
+//! wrong.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,15 +20,16 @@ use crate::element::{
     provider_variables, relevant_fragments,
 };
 
-/// Returns what hooks of these phases see that share a step: the files of `elements`, but for those of other phases.
+/// Returns the view of hooks of these phases that share a step: the files of `elements`, without
+/// those of other phases.
 pub(super) fn view_of(request: &Request<'_>, elements: &[Arc<Element>], phases: &[Phase]) -> Tasks {
     let mut hooks = hooks_of(elements, phases);
     let links = links_of(request, elements, phases, &mut hooks);
     Tasks { requesting: elements.to_vec(), links, ..view(request, elements, hooks) }
 }
 
-/// Returns the links by which hooks of the chosen install types stand among the others of their phase; takes those away
-/// that they replace.
+/// Returns the links that place hooks of the chosen install types in their phase, and removes the
+/// hooks that they replace.
 fn links_of(
     request: &Request<'_>,
     elements: &[Arc<Element>],
@@ -45,7 +47,8 @@ fn links_of(
     links
 }
 
-/// Returns what hooks of `elements` see after all elements: their own files, and the package lists of all.
+/// Returns the view of hooks of `elements` in the late step: their own files, and the package lists
+/// of all elements.
 pub(super) fn late_view(request: &Request<'_>, elements: &[Arc<Element>], phases: &[Phase]) -> Tasks {
     let hooks = hooks_of(elements, phases);
     Tasks { requesting: request.elements.to_vec(), ..view(request, request.elements, hooks) }
@@ -59,8 +62,8 @@ fn hooks_of(elements: &[Arc<Element>], phases: &[Phase]) -> Hooks {
     files.collect()
 }
 
-/// Returns what hooks of `root.d` see: their own files, and all that the elements of the operating system may need to make
-/// a root file system.
+/// Returns the view of hooks of `root.d`: their own files, and all files of the operating system's
+/// elements that may be needed to build a root file system.
 pub(super) fn root_view(request: &Request<'_>, system: &[Arc<Element>]) -> Tasks {
     let mut hooks = Hooks::new();
     let mut owners = Vec::new();
@@ -77,12 +80,14 @@ pub(super) fn root_view(request: &Request<'_>, system: &[Arc<Element>]) -> Tasks
     view(request, &owners, hooks)
 }
 
-/// Returns what hooks of the final stage see, and those hooks of other phases that were put off until then (`late`, by
-/// path): their own phases' files, the tools and top-level files that they share with other phases, and the fragments of all
-/// elements. Of top-level files with one name, the last element's is there, as in diskimage-builder.
+/// Returns the view of hooks of the final stage, including deferred hooks of other phases (`late`,
+/// by path): the files of their own phases, the tools and top-level files that they share with
+/// other phases, and the fragments of all elements. Of top-level files with one name, the last
+/// element's wins, as in diskimage-builder.
 ///
 /// # Errors
-/// [`PlanError::DuplicateHook`] if two elements have different files of one name in a directory: a hook would find the wrong one.
+/// [`PlanError::DuplicateHook`] if two elements have different files of one name in a directory,
+/// because a hook would find the wrong one.
 pub(super) fn final_view(request: &Request<'_>, late: &[String]) -> Result<Tasks, PlanError> {
     let is_shared = |path: &str| !path.contains('/') && !PROVIDER_DATA.contains(&path);
     let seen =
@@ -103,8 +108,9 @@ pub(super) fn final_view(request: &Request<'_>, late: &[String]) -> Result<Tasks
     Ok(view_with(request, request.elements, hooks, manifest_variables(request)))
 }
 
-/// Returns true if hooks of `phases` may look at the file at `path`: none of them reads another phase's hooks, nor those of
-/// providers whose work plywood does; and what is copied onto the root is read when that is done.
+/// Returns true if hooks of `phases` may read the file at `path`. They read neither another phase's
+/// hooks nor those of replaced providers. Files that are copied onto the root are read by the
+/// copying task.
 fn is_seen(element: &Element, path: &str, phases: &[Phase]) -> bool {
     match (path.split('/').next().unwrap_or_default(), phase_of(path)) {
         (_, Some(phase)) => phases.contains(&phase) && !is_done_natively(&element.name, phase),
@@ -123,25 +129,26 @@ fn is_final(path: &str) -> bool {
     phase_of(path).is_some_and(|phase| phase.class() == PhaseClass::Final)
 }
 
-/// Returns a view of these files, the fragments that matter to them, and the variables that any of them names.
+/// Returns a view of these files, the relevant fragments, and the variables that any of them
+/// mentions.
 fn view(request: &Request<'_>, owners: &[Arc<Element>], hooks: Hooks) -> Tasks {
     view_with(request, owners, hooks, &[])
 }
 
-/// Returns the same, where plywood's own work reads `variables`, too.
+/// Like [`view`], for work of plywood that also reads `variables`.
 fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, variables: &[&str]) -> Tasks {
     add_tools(request, &mut hooks);
     add_named(request.elements, &mut hooks);
     let mut mentions = mentions(request, owners, &hooks);
     mentions.names.extend(variables.iter().map(|&name| name.to_owned()));
     if texts_on_host(&hooks).any(|text| String::from_utf8_lossy(text).contains("init-scripts")) {
-        // A hook that adds some does not have to say for which init system.
+        // A hook that adds init scripts need not mention the init system.
         mentions.names.insert("DIB_INIT_SYSTEM".to_owned());
     }
     let mut relevance = BTreeMap::new();
     loop {
         add_fragments(request, owners, &mut hooks, &mut mentions, &mut relevance);
-        // Fragments source files, too, and these may read what further fragments set.
+        // Fragments may also source files, which may read variables of further fragments.
         let named = add_named(request.elements, &mut hooks);
         if named.is_empty() {
             break;
@@ -162,12 +169,13 @@ fn view_with(request: &Request<'_>, owners: &[Arc<Element>], mut hooks: Hooks, v
     tasks
 }
 
-/// Returns true if a hook may write a list of things to fetch.
+/// Returns true if a hook may write a list of sources.
 fn asks_for_sources(text: &[u8]) -> bool {
     String::from_utf8_lossy(text).contains("source-repository-")
 }
 
-/// Adds the tools of all elements that hooks on the host name: they find them in the hooks directory.
+/// Adds the tools of all elements that hooks on the host mention. Hooks find them in the hooks
+/// directory.
 fn add_tools(request: &Request<'_>, hooks: &mut Hooks) {
     let texts: Vec<_> = texts_on_host(hooks).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
     for element in request.elements {
@@ -179,7 +187,7 @@ fn add_tools(request: &Request<'_>, hooks: &mut Hooks) {
     }
 }
 
-/// Returns true if a hook on the host asks where the elements are.
+/// Returns true if a hook on the host asks for the directories of elements.
 fn looks_into_elements(hooks: &Hooks) -> bool {
     const ASKING: [&str; 5] = [
         "get_image_element_array",
@@ -194,7 +202,8 @@ fn looks_into_elements(hooks: &Hooks) -> bool {
     })
 }
 
-/// Adds the files of the machine that hooks on the host mention, or what these source or call.
+/// Adds the files of the build host that are mentioned by hooks on the host, or by files that these
+/// source or call.
 fn add_machine_files(request: &Request<'_>, tasks: &mut Tasks) {
     if texts_on_host(&tasks.hooks).next().is_none() {
         return;
@@ -213,7 +222,7 @@ fn add_machine_files(request: &Request<'_>, tasks: &mut Tasks) {
     }
 }
 
-/// Returns true if a text has a mention: a variable, or another word.
+/// Returns true if a text contains a mention: a variable, or another word.
 fn says(text: &[u8], mention: &str) -> bool {
     let is_there = || text.windows(mention.len()).any(|part| part == mention.as_bytes());
     mentions_variable(text, mention) || (mention.starts_with('.') && is_there())
@@ -225,13 +234,14 @@ fn texts_on_host(hooks: &Hooks) -> impl Iterator<Item = &[u8]> {
     hooks.iter().filter(move |(path, _)| on_host(path)).filter_map(|(path, element)| element.text(path))
 }
 
-/// Returns what files may read, and what the providers read for the elements `owners`.
+/// Returns the variables that the files may read, and those that the providers read for the
+/// elements `owners`.
 fn mentions(request: &Request<'_>, owners: &[Arc<Element>], hooks: &Hooks) -> Mentions {
     let read = hooks.iter().filter(|(path, element)| !is_never_called(&element.name, path));
     let texts = read.filter_map(|(path, element)| element.text(path));
     let data = owners.iter().flat_map(|owner| PROVIDER_DATA.iter().filter_map(|path| owner.text(path)));
     let mut mentions: Mentions = texts.chain(data).map(Mentions::of).collect();
-    // Hooks may call the tools that elements below have installed.
+    // Hooks may call the tools that lower elements have installed.
     let lowest = owners.first().map(|owner| &owner.name);
     let below = request.elements.iter().take_while(|element| Some(&element.name) != lowest);
     mentions.merge(below.map(|element| element.tool_mentions()).collect());
@@ -242,7 +252,8 @@ fn mentions(request: &Request<'_>, owners: &[Arc<Element>], hooks: &Hooks) -> Me
     mentions
 }
 
-/// Adds the fragments that matter to `hooks`, what they read to `mentions`, and why they matter to `relevance`, by their names.
+/// Adds the fragments that are relevant to `hooks`, adds their mentions to `mentions`, and the
+/// reasons to `relevance`, by name.
 fn add_fragments(
     request: &Request<'_>,
     owners: &[Arc<Element>],
@@ -270,7 +281,8 @@ fn fragments_of(element: &Arc<Element>) -> impl Iterator<Item = (&Arc<Element>, 
     })
 }
 
-/// Returns true if a variable's value names the input file `name`: alone, in a list, an assignment, a path or a URL.
+/// Returns true if a variable's value names the input file `name`: alone, in a list, an assignment,
+/// a path or a URL.
 fn names_file(value: &str, name: &str) -> bool {
     let separates = |c: char| c.is_whitespace() || matches!(c, ',' | '=' | ';' | '/' | ':');
     value.split(separates).any(|word| word == name)

@@ -60,7 +60,7 @@ fn a_plan_warns_of_settings_that_nothing_reads() {
         project.run(&["plan"]).stderr,
         "warning: no element of this image reads DIB_DEV_USER_USRNAME: did you mean DIB_DEV_USER_USERNAME?\n\
          warning: no element of this image reads DIB_NOTHING_LIKE_IT\n\
-         warning: no hook sees `mee.pub` of `files`: set a variable to that name that an element of this image reads\n"
+         warning: no hook sees `mee.pub` of `files`: set a variable that an element of this image reads to that name\n"
     );
 }
 

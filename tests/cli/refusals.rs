@@ -163,7 +163,7 @@ fn elements_that_cannot_be_in_one_image_are_refused_by_name() {
             |project| project.hook("elements/one/root.d/10-debootstrap", "true"),
             &["plan"],
             "error: element `one` has the hook `root.d/10-debootstrap`, \
-             and plywood makes the root file system and the disk itself",
+             but plywood builds the root file system and the disk itself",
         ),
     ]);
 }
@@ -175,28 +175,28 @@ fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
             "no YAML",
             |project| project.write("elements/one/package-installs.yaml", "curl:\n  phase: [\n"),
             &["plan"],
-            "error: package data of element `one` cannot be used\n  \
+            "error: cannot use the package data of element `one`\n  \
              Caused by: `package-installs.yaml` of element `one`, line 2, column 10: unclosed bracket '['",
         ),
         (
             "no JSON",
             |project| project.write("elements/one/package-installs.json", "{\n  \"curl\": nul\n}\n"),
             &["plan"],
-            "error: package data of element `one` cannot be used\n  \
+            "error: cannot use the package data of element `one`\n  \
              Caused by: `package-installs.json` of element `one`, line 2, column 14: expected ident",
         ),
         (
             "a map that is no JSON",
             |project| project.write("elements/one/pkg-map", "{\"family\": {\"debian\": }}"),
             &["plan"],
-            "error: package data of element `one` cannot be used\n  \
+            "error: cannot use the package data of element `one`\n  \
              Caused by: `pkg-map` of element `one`, line 1, column 23: expected value",
         ),
         (
             "an unknown key",
             |project| project.write("elements/one/package-installs.yaml", "curl:\n  phaze: install.d\n"),
             &["plan"],
-            "error: package data of element `one` cannot be used\n  \
+            "error: cannot use the package data of element `one`\n  \
              Caused by: `package-installs.yaml` of element `one`, line 2, column 3: unknown key `phaze`: \
              did you mean `phase`?",
         ),
@@ -204,7 +204,7 @@ fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
             "an unknown phase",
             |project| project.write("elements/one/package-installs.yaml", "curl:\n  phase: install\n"),
             &["plan"],
-            "error: package data of element `one` cannot be used\n  \
+            "error: cannot use the package data of element `one`\n  \
              Caused by: `package-installs.yaml` of element `one`, line 2, column 3: packages are installed in \
              `pre-install.d`, `install.d` and `post-install.d`, not in `install`",
         ),
