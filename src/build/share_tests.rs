@@ -328,11 +328,7 @@ fn a_miss_is_explained_by_what_was_published_last() {
     let old = Digest::of("variable DIB_X=1").short();
     assert_eq!(explained[2], format!("variable DIB_X changed: {old} -> 2; variable DIB_Y is new: y"));
     let stranger = Machine::with_key(2);
-    assert_eq!(
-        stranger.explained(&image.plan(), &shelf)[2],
-        "not built yet",
-        "strangers explain nothing"
-    );
+    assert_eq!(stranger.explained(&image.plan(), &shelf)[2], "not built yet", "strangers explain nothing");
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn a_container_that_no_build_has_written_is_made_of_layers_that_are_there() {
     assert!(unbuilt.stderr.contains(hint) && unbuilt.stderr.contains(" build unbuilt"), "{}", unbuilt.stderr);
     let unknown = push("unknown");
     assert!(
-        unknown.stderr.contains("no image of the project, and none that was pulled"),
+        unknown.stderr.contains("image `unknown` is neither defined in the project nor pulled"),
         "{}",
         unknown.stderr
     );
