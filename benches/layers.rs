@@ -90,7 +90,7 @@ fn unpack(tree: &Path) {
         .enter_prepared(
             "**plywood: verify, unpack**",
             || fs::rename(&snapshot, fresh()).unwrap(),
-            |()| store.snapshots(&[layer.diff_id]).unwrap(),
+            |()| store.snapshots().unpack(&[layer.diff_id]).unwrap(),
         )
         .run();
 }
@@ -108,7 +108,7 @@ fn export(tree: &Path) {
             run(r#"zstd -qdf "$1" -o "$2"; sync "$2""#, &[text(&blob), text(&plain)])
         })
         .enter("**plywood: verify, decode, archive, digest, sync**", || {
-            write_docker_archive(&image, &store, &Destination::at(&archive).unwrap()).unwrap()
+            write_docker_archive(&image, &store.layers(), &Destination::at(&archive).unwrap()).unwrap()
         })
         .run();
 }

@@ -309,7 +309,7 @@ impl Run<'_> {
         let Resolved { plan, definition, .. } = &image.resolved;
         let (builder, blobs) = (&self.builder, self.images.layer_blobs());
         let compression = definition.container.compression;
-        let published = target.publish(builder, blobs, (plan, steps), compression, self.checks.now()?);
+        let published = target.publish(builder, &*blobs, (plan, steps), compression, self.checks.now()?);
         match (published, self.options.unpublished) {
             (Err(failure), Unpublished::IsWarning) => {
                 self.warn(&line(failure.as_ref()));

@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::build::{Builder, BuiltStep, OnFailure, OnMiss, Registries, Reuse, container_config};
 use crate::package::Reach;
 use crate::plan::Plan;
-use crate::port::Events;
+use crate::port::{Events, LayerBlobs};
 use crate::store::{Store, StoredImage};
 
 /// Returns the container of the project's image `name`. The final stage runs if it has not yet; nothing else does.
@@ -30,7 +30,7 @@ pub(super) fn container(
     let config = container_config(plan, &steps, settings, store)?;
     let encoding = encoding(settings.compression);
     let layers = stack_of(&steps);
-    let layers = layers.iter().map(|diff_id| store.encoded(diff_id, encoding));
+    let layers = layers.iter().map(|diff_id| store.layers().encoded(diff_id, encoding));
     Ok(store.unnamed_image(&config, &layers.collect::<Result<Vec<_>, _>>()?)?)
 }
 

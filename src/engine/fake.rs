@@ -291,8 +291,8 @@ impl Bases for Machine {
 }
 
 impl Images for Machine {
-    fn layer_blobs(&self) -> &dyn LayerBlobs {
-        &self.world
+    fn layer_blobs(&self) -> Box<dyn LayerBlobs + '_> {
+        Box::new(self.world.clone())
     }
 
     fn save_container(&self, image: &str, _: &[u8], layers: &[Layer]) -> Result<(), StoreError> {

@@ -146,12 +146,12 @@ impl Fetch<'_> {
         diff_id: &DiffId,
         blob: &Blob,
     ) -> Result<Layer, PullError<StoreError>> {
-        if let Some(layer) = self.store.layer_in(diff_id, blob).map_err(PullError::Taking)? {
+        if let Some(layer) = self.store.layers().find(diff_id, blob).map_err(PullError::Taking)? {
             source.transfers.blob(&blob.digest, blob.bytes).finish(How::There);
             return Ok(layer);
         }
         let name = format!("{}@{}", source.remote.repository(), blob.digest);
-        source.pull(blob, |stream| self.store.receive_layer(stream, Path::new(&name), diff_id))
+        source.pull(blob, |stream| self.store.layers().import(stream, Path::new(&name), diff_id))
     }
 }
 

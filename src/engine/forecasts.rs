@@ -129,7 +129,7 @@ fn not_built(image: &ImageName, step: &str) -> Failure {
 }
 
 fn line(store: &Store, index: usize, step: &str, diff_id: DiffId) -> Result<LayerLine, StoreError> {
-    let layer = store.layer(&diff_id)?.ok_or(StoreError::MissingLayer { diff_id })?;
+    let layer = store.layers().require(&diff_id)?;
     Ok(LayerLine {
         index,
         step: step.to_owned(),

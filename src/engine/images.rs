@@ -8,7 +8,7 @@ use crate::store::Store;
 /// Keeps images.
 pub(crate) trait Images {
     /// Returns the source of the layers' bytes.
-    fn layer_blobs(&self) -> &dyn LayerBlobs;
+    fn layer_blobs(&self) -> Box<dyn LayerBlobs + '_>;
 
     /// Keeps the container of an image's build, for `plywood push`.
     fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<(), StoreError>;
@@ -27,8 +27,8 @@ pub(crate) trait Images {
 }
 
 impl Images for Store {
-    fn layer_blobs(&self) -> &dyn LayerBlobs {
-        self
+    fn layer_blobs(&self) -> Box<dyn LayerBlobs + '_> {
+        Box::new(self.layers())
     }
 
     fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<(), StoreError> {

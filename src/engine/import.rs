@@ -201,7 +201,8 @@ fn unknown_distribution(source: &str) -> Failure {
 fn os_release(store: &Store, stack: &[DiffId]) -> Result<Vec<(String, String)>, Failure> {
     const LIMIT_BYTES: u64 = 64 << 10;
     for diff_id in stack.iter().rev() {
-        let text = store.peek(diff_id, &["usr/lib/os-release", "etc/os-release"], LIMIT_BYTES)?;
+        let text =
+            store.layers().read_file(diff_id, &["usr/lib/os-release", "etc/os-release"], LIMIT_BYTES)?;
         if let Some(text) = text {
             return Ok(String::from_utf8_lossy(&text).lines().filter_map(assignment).collect());
         }

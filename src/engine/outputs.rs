@@ -176,7 +176,7 @@ impl Outputs<'_> {
         let config = container_config(self.plan, steps, &self.image.container, self.builder.ports.store)?;
         let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: layers };
         let encoding = encoding(self.image.container.compression);
-        let blobs = self.images.layer_blobs();
+        let blobs = &*self.images.layer_blobs();
         let destination = self.destination(output);
         match output {
             OutputType::Docker => self.load_into_docker(&image),
@@ -192,8 +192,8 @@ impl Outputs<'_> {
 
     /// Keeps the container in the store, for `plywood push`: the same manifest as in the layout.
     fn keep_container(&self, image: &ContainerImage<'_>, encoding: Encoding) -> Result<(), Failure> {
-        let layers =
-            image.diff_ids.iter().map(|diff_id| self.images.layer_blobs().encoded(diff_id, encoding));
+        let blobs = self.images.layer_blobs();
+        let layers = image.diff_ids.iter().map(|diff_id| blobs.encoded(diff_id, encoding));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         Ok(self.images.save_container(&self.plan.image, image.config, &layers)?)
     }
@@ -205,7 +205,7 @@ impl Outputs<'_> {
         let archive = workspace.scratch("docker", 0o755)?.join("image.tar");
         let image = ContainerImage { name: &self.extras.docker_target, ..image.clone() };
         let container = Container::Docker(&archive, &self.extras.environment);
-        self.writer.container(&image, self.images.layer_blobs(), container)
+        self.writer.container(&image, &*self.images.layer_blobs(), container)
     }
 
     /// Writes one archive of the root file system at `root`.

@@ -123,10 +123,7 @@ impl Store {
             Some(config) => config.clone(),
             None => plain_config(imported, architecture, self.path())?,
         };
-        let layers = imported
-            .diff_ids
-            .iter()
-            .map(|diff_id| self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id }));
+        let layers = imported.diff_ids.iter().map(|diff_id| self.layers().require(diff_id));
         Ok((config, layers.collect::<Result<_, _>>()?))
     }
 
@@ -138,9 +135,9 @@ impl Store {
         let layers = diff_ids.iter().zip(parsed.layers()).map(|(diff_id, blob)| {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
             let blob = Blob { digest: document::parse_digest(&path, blob)?, bytes: blob.size() };
-            let named = self.layer_in(diff_id, &blob)?;
+            let named = self.layers().find(diff_id, &blob)?;
             // The layer may have been compressed again since, and is then in another blob.
-            named.map_or_else(|| self.layer(diff_id)?.ok_or_else(missing), Ok)
+            named.map_or_else(|| self.layers().get(diff_id)?.ok_or_else(missing), Ok)
         });
         Ok(BaseImage { layers: layers.collect::<Result<_, _>>()?, config })
     }

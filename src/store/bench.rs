@@ -39,7 +39,7 @@ impl Bench {
         let (step, image) = (name.to_owned(), "i".to_owned());
         let record = Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
         self.store.records().put(&record).unwrap();
-        let layer = self.store.layer(&record.diff_ids[0]).unwrap().unwrap();
+        let layer = self.store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
         let layout = self.store.layout();
         for path in [
             layout.input_record(&input_key),

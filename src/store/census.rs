@@ -30,25 +30,6 @@ impl KnownLayer {
 }
 
 impl Store {
-    pub(super) fn known_layers(&self) -> Result<BTreeMap<DiffId, KnownLayer>, StoreError> {
-        let (mut layers, mut unpacked) = (BTreeMap::new(), BTreeMap::new());
-        for snapshot in self.known_snapshots()? {
-            *unpacked.entry(snapshot.diff_id).or_default() += 1;
-        }
-        for path in list_files(&self.layout().layers())? {
-            if let Some(stored) = self.read_document::<StoredLayer>(&path)? {
-                let unpacked = unpacked.get(&stored.diff_id).copied().unwrap_or_default();
-                layers.insert(stored.diff_id, KnownLayer { stored, used: used(&path), unpacked });
-            }
-        }
-        Ok(layers)
-    }
-
-    /// Returns the snapshots of the store.
-    pub(super) fn known_snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
-        Ok(list_files(&self.layout().snapshots())?.into_iter().filter_map(Snapshot::at).collect())
-    }
-
     /// Returns the stacks of all records and images in the store, and every stack that is the lower part of one.
     pub(super) fn stacks(&self) -> Result<BTreeMap<ChainId, Vec<DiffId>>, StoreError> {
         let files = self.records().files_by_input()?;
@@ -97,7 +78,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    fn at(path: PathBuf) -> Option<Self> {
+    pub(super) fn at(path: PathBuf) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let (diff_id, chain) = name.split_once('@').map_or((name, None), |(name, chain)| (name, Some(chain)));
         let digest = |hex: &str| format!("sha256:{hex}").parse::<Digest>().ok();

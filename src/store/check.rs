@@ -166,7 +166,7 @@ impl Store {
         };
         let stacks = self.stacks()?;
         // A layer that leans on others is unpacked above their snapshots, so these are verified first.
-        let mut snapshots = self.known_snapshots()?;
+        let mut snapshots = self.snapshots().list()?;
         let height = |snapshot: &Snapshot| snapshot.chain.and_then(|chain| stacks.get(&chain)).map(Vec::len);
         snapshots.sort_by_key(height);
         for Snapshot { path, diff_id, chain } in snapshots {
@@ -179,9 +179,9 @@ impl Store {
             if is_needed
                 && self.is_snapshot_good(&diff_id, stack.flatten(), &path, &bin.path().join("again"))?
             {
-                if self.snapshot_state(&path)? != SnapshotState::Intact {
+                if self.snapshots().state(&path)? != SnapshotState::Intact {
                     // It was copied or touched, and its content is right.
-                    self.save_imprint(&path, &Imprint::of(&path)?)?;
+                    self.snapshots().save_imprint(&path, &Imprint::of(&path)?)?;
                 }
                 continue;
             }
@@ -192,7 +192,7 @@ impl Store {
             }
         }
         // Unpacking layers above others has compared the snapshots of these with their imprints.
-        report.dropped_snapshots.extend(self.take_renewed());
+        report.dropped_snapshots.extend(self.snapshots().take_renewed());
         let damaged = report.dropped_snapshots.iter().copied().collect();
         self.check_what_stands_on(&damaged, report)
     }
@@ -232,10 +232,10 @@ impl Store {
         again: &Path,
     ) -> Result<bool, StoreError> {
         let unpack = || match stack {
-            None => self.unpack_to(diff_id, again, BelowRoot::Unknown).map(|leans| !leans),
+            None => self.snapshots().unpack_to(diff_id, again, BelowRoot::Unknown).map(|leans| !leans),
             Some(stack) => {
-                let below = self.snapshots(&stack[..stack.len() - 1])?;
-                self.unpack_to(diff_id, again, BelowRoot::Layers(&below))
+                let below = self.snapshots().unpack(&stack[..stack.len() - 1])?;
+                self.snapshots().unpack_to(diff_id, again, BelowRoot::Layers(&below))
             }
         };
         let is_of_its_form = match unpack() {
@@ -296,6 +296,7 @@ mod tests {
     use super::*;
     use crate::layer::{Encoder, Encoding};
     use crate::plan::{KeyFields, Record};
+    use crate::port::LayerBlobs;
 
     /// Returns a store with one recorded layer.
     fn store() -> (tempfile::TempDir, Store, Record) {
@@ -324,7 +325,7 @@ mod tests {
     #[test]
     fn a_damaged_blob_takes_with_it_what_needs_it() {
         let (_directory, store, record) = store();
-        let layer = store.layer(&record.diff_ids[0]).unwrap().unwrap();
+        let layer = store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
         let mut bytes = store.blobs().get(&layer.blob).unwrap();
         bytes[0] ^= 1;
         std::fs::write(store.layout().blob(&layer.blob), bytes).unwrap();
@@ -355,14 +356,18 @@ mod tests {
     #[test]
     fn another_encoding_of_a_layer_saves_it() {
         let (_directory, store, record) = store();
-        let plain = store.layer(&record.diff_ids[0]).unwrap().unwrap();
-        let gzip = store.encoded(&record.diff_ids[0], Encoding::Gzip).unwrap();
-        assert_eq!(store.encoded(&record.diff_ids[0], Encoding::Gzip).unwrap(), gzip, "remembered");
+        let plain = store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
+        let gzip = store.layers().encoded(&record.diff_ids[0], Encoding::Gzip).unwrap();
+        assert_eq!(store.layers().encoded(&record.diff_ids[0], Encoding::Gzip).unwrap(), gzip, "remembered");
         std::fs::write(store.layout().blob(&plain.blob), "damaged").unwrap();
         let report = store.check().unwrap();
         assert_eq!((report.damaged_blobs.len(), report.dropped_layers.len()), (1, 0));
-        assert_eq!(store.layer(&record.diff_ids[0]).unwrap(), Some(gzip));
-        assert_eq!(store.encoded(&record.diff_ids[0], Encoding::None).unwrap(), plain, "and made again");
+        assert_eq!(store.layers().get(&record.diff_ids[0]).unwrap(), Some(gzip));
+        assert_eq!(
+            store.layers().encoded(&record.diff_ids[0], Encoding::None).unwrap(),
+            plain,
+            "and made again"
+        );
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl DockerArchive<'_> {
             if !matches!(entry.kind, Kind::File(_)) || !missing.remove(&entry.path) {
                 return Ok(());
             }
-            let layer = store.ingest(content, self.path)?;
+            let layer = store.layers().import_unknown(content, self.path)?;
             let mut expected = layers.iter().filter(|(name, _)| *name == entry.path);
             expected.try_for_each(|(_, diff_id)| verify_diff_id(diff_id, *layer.diff_id.digest()))
         })?;

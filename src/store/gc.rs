@@ -121,7 +121,7 @@ struct Collection<'a> {
 
 impl Collection<'_> {
     fn run(&mut self, policy: &GcPolicy) -> Result<(), StoreError> {
-        let layers = self.store.known_layers()?;
+        let layers = self.store.layers().list()?;
         // With a limit, containers are not pinned: a build can make them again from layers.
         let is_container = |name: &String| policy.max_bytes.is_some() && name.starts_with(CONTAINER_PREFIX);
         let containers: BTreeMap<_, _> = self.pinned.extract_if(.., |name, _| is_container(name)).collect();
@@ -219,7 +219,8 @@ impl Collection<'_> {
             |diff_id: &DiffId| layers.get(diff_id).is_some_and(|layer| layer.used >= self.protected_since);
         let kept: BTreeSet<_> = self
             .store
-            .known_snapshots()?
+            .snapshots()
+            .list()?
             .into_iter()
             .filter(|Snapshot { diff_id, chain, .. }| {
                 let has_stack = chain.is_none_or(|chain| stacks.contains_key(&chain));
@@ -233,7 +234,7 @@ impl Collection<'_> {
             // Moved, as removing a large tree would keep the lock for seconds.
             std::fs::rename(path, away).map_err(failed("move away", path))?;
         }
-        self.store.collect_imprints()
+        self.store.snapshots().collect_imprints()
     }
 
     fn collect_blobs(&mut self, layers: &BTreeMap<DiffId, KnownLayer>) -> Result<(), StoreError> {
@@ -392,7 +393,7 @@ mod tests {
         use crate::oci::{descriptor, image_manifest};
         let bench = Bench::new();
         let record = bench.step("imaged", 10, 30);
-        let layer = bench.store.layer(&record.diff_ids[0]).unwrap().unwrap();
+        let layer = bench.store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
         bench.store.blobs().put(b"{}").unwrap();
         let layers = vec![descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)];
         let manifest = bench.store.save_image("i", &image_manifest(b"{}", layers, &BTreeMap::new())).unwrap();
@@ -430,7 +431,7 @@ mod tests {
     fn a_limit_counts_for_containers_and_names_the_images_that_stay() {
         let bench = Bench::new();
         let name = |image: &str, record: &Record| {
-            let layer = bench.store.layer(&record.diff_ids[0]).unwrap().unwrap();
+            let layer = bench.store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
             let manifest = bench.store.save_container(image, b"{}", std::slice::from_ref(&layer)).unwrap();
             for digest in [manifest, Digest::of("{}"), layer.blob] {
                 date(bench.store.layout().blob(&digest), 30);
@@ -446,7 +447,7 @@ mod tests {
         assert_eq!(left(), ["container/new"]);
 
         let base = bench.step("base", 200, 30);
-        let layer = bench.store.layer(&base.diff_ids[0]).unwrap().unwrap();
+        let layer = bench.store.layers().get(&base.diff_ids[0]).unwrap().unwrap();
         let digest = bench.store.save_base_layers(b"{}", &[layer]).unwrap();
         date(bench.store.layout().blob(&digest), 30);
         let report = bench.gc(Some(0), Some(100));

@@ -1,70 +1,18 @@
 //! Images: manifests with a name in `index.json`, layers in other encodings.
 
 use std::collections::HashMap;
-use std::io::Read;
 
 use oci_spec::image::{
     ANNOTATION_REF_NAME, Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType,
 };
 
-use super::document::{name_of, parse, parse_digest, verify_diff_id};
-use super::file::{failed, read_if_there};
-use super::{Store, encoding};
-use crate::layer::{Encoding, LayerError};
-use crate::oci::{DiffId, Digest, HashingReader, descriptor};
-use crate::port::{Layer, LayerBlobs, StoreError};
+use super::Store;
+use super::document::{name_of, parse, parse_digest};
+use super::file::read_if_there;
+use crate::oci::{Digest, descriptor};
+use crate::port::StoreError;
 
 impl Store {
-    /// Returns a layer with a blob in `encoding`. Compresses the layer if the store has no such blob, and keeps the blob.
-    ///
-    /// # Errors
-    /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Io`].
-    pub fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
-        let held = self.held(diff_id, encoding)?;
-        if held.encoding == encoding {
-            return Ok(held);
-        }
-        let layer = self.encode_again(&held, encoding)?;
-        self.add_layer(&layer)?;
-        Ok(layer)
-    }
-
-    /// Returns a layer with a blob that is there: one in the encoding `preferred` if there is any, else the one that is decoded
-    /// fastest.
-    ///
-    /// # Errors
-    /// [`StoreError::MissingLayer`], [`StoreError::Io`].
-    pub fn held(&self, diff_id: &DiffId, preferred: Encoding) -> Result<Layer, StoreError> {
-        let missing = || StoreError::MissingLayer { diff_id: *diff_id };
-        let stored = self.stored_layer(diff_id)?.ok_or_else(missing)?;
-        let there = stored
-            .blobs
-            .iter()
-            .find(|blob| blob.encoding == preferred && self.blobs().size(&blob.digest) == Some(blob.bytes));
-        match there {
-            Some(blob) => Ok(stored.with(blob)),
-            None => self.layer(diff_id)?.ok_or_else(missing),
-        }
-    }
-
-    fn encode_again(&self, layer: &Layer, encoding: Encoding) -> Result<Layer, StoreError> {
-        let mut archive = HashingReader::new(self.decoded(layer)?);
-        let writer = self.blobs().writer()?;
-        let path = writer.path().to_owned();
-        let writer = encoding::encode(encoding, &mut archive, writer).map_err(failed("write", &path))?;
-        verify_diff_id(&layer.diff_id, archive.finish().0)?;
-        let (blob, blob_bytes) = writer.finish()?;
-        Ok(Layer { blob, blob_bytes, encoding, ..layer.clone() })
-    }
-
-    /// Opens the archive that a layer's blob holds.
-    pub(super) fn decoded(&self, layer: &Layer) -> Result<Box<dyn Read>, StoreError> {
-        let blob = self.blobs().open(&layer.blob, layer.blob_bytes)?;
-        let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
-        // Around what is decoded: a small blob may hold hours of zeros.
-        Ok(Box::new(self.interrupt().reader(archive)))
-    }
-
     /// Stores an image's manifest (whose config and layers are stored already) and gives it a name in the index, in
     /// place of the image that had it. Atomic.
     ///
@@ -134,25 +82,6 @@ impl Store {
             .sort_by_key(|manifest| (name_of(manifest).map(str::to_owned), manifest.digest().to_string()));
         let index = ImageIndexBuilder::default().schema_version(2u32).manifests(manifests).build();
         self.write_document(&self.layout().index(), &index.expect("every required field is set"))
-    }
-}
-
-impl LayerBlobs for Store {
-    fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
-        Store::encoded(self, diff_id, encoding)
-    }
-
-    fn held(&self, diff_id: &DiffId, preferred: Encoding) -> Result<Layer, StoreError> {
-        Store::held(self, diff_id, preferred)
-    }
-
-    fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError> {
-        Ok(Box::new(self.blobs().open(&layer.blob, layer.blob_bytes)?))
-    }
-
-    fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError> {
-        let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
-        Ok((layer.tar_bytes, self.decoded(&layer)?))
     }
 }
 

@@ -53,7 +53,7 @@ impl Store {
     pub fn import_rootfs_tar(&self, file: &Path) -> Result<Imported, StoreError> {
         let import = || {
             let source = File::open(file).map_err(failed("open", file))?;
-            self.ingest(source, file)
+            self.layers().import_unknown(source, file)
         };
         let layer = import().map_err(cannot_import(file))?;
         Ok(Imported { diff_ids: vec![layer.diff_id], config: None, manifest: None })
@@ -143,7 +143,7 @@ impl OciLayout<'_> {
         if bytes != layer.size() {
             return Err(invalid(&path, format!("it has {bytes} bytes instead of {}", layer.size())));
         }
-        store.receive_layer(&mut VerifyingReader::new(file, digest), &path, diff_id).map(|_| ())
+        store.layers().import(&mut VerifyingReader::new(file, digest), &path, diff_id).map(|_| ())
     }
 
     /// Reads a document: a manifest, an index, a config.
@@ -267,7 +267,7 @@ mod tests {
         let imported = source.import(None).unwrap();
         assert_eq!(imported.diff_ids, [DiffId::new(Digest::of(archive("a")))]);
         assert_eq!(json!(imported.manifest), image["digest"]);
-        let layer = source.store.layer(&imported.diff_ids[0]).unwrap().unwrap();
+        let layer = source.store.layers().get(&imported.diff_ids[0]).unwrap().unwrap();
         assert_eq!((layer.entries, layer.encoding), (1, Encoding::Gzip));
         assert_eq!(layer.tar_bytes, archive("a").len() as u64);
         let config = imported.config.unwrap();

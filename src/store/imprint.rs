@@ -3,7 +3,7 @@
 //! A snapshot is a plain directory, and every layer that is built on it trusts it. So the state of each of its files is noted
 //! when it is made, and compared before it is used: name, owner, mode, size, modification time, inode number and inode change
 //! time. Programs cannot set the inode change time, so a change of content shows even where the modification time was put
-//! back. Content is not read: that takes too long for each build, and [`Store::check`] does it.
+//! back. Content is not read: that takes too long for each build, and [`super::Store::check`] does it.
 //!
 //! ```text
 //! imprints/<name of the snapshot>-<inode number of the snapshot>    digest of the states
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, Stat, openat, statat};
 use rustix::io::Errno;
 
-use super::Store;
+use super::Snapshots;
 use super::census::list_files;
 use super::file::{DIRECTORY, failed, names, open_directory, read_if_there, remove_if_there, write_whole};
 use crate::oci::{DiffId, Digest, Hasher};
@@ -53,26 +53,26 @@ impl Imprint {
     }
 }
 
-impl Store {
+impl Snapshots<'_> {
     /// Saves the imprint of the unpacked layer that is `snapshot`, or becomes it next.
     pub(super) fn save_imprint(&self, snapshot: &Path, imprint: &Imprint) -> Result<(), StoreError> {
         let path = self.imprint_file(snapshot, imprint.inode);
-        write_whole(&path, &self.temporary()?, imprint.digest.to_string().as_bytes())
+        write_whole(&path, &self.store.temporary()?, imprint.digest.to_string().as_bytes())
     }
 
     /// Returns true if a snapshot is there and intact. Takes it out of use if it is there but not intact.
     pub(super) fn has_intact(&self, snapshot: &Path, diff_id: &DiffId) -> Result<bool, StoreError> {
-        let seen = || self.inner.intact.lock().unwrap_or_else(|held| held.into_inner());
+        let seen = || self.store.inner.intact.lock().unwrap_or_else(|held| held.into_inner());
         // One comparison for each process is enough: a second one could not rule out a change after it either.
         if seen().contains(snapshot) && snapshot.is_dir() {
             return Ok(true);
         }
-        match self.snapshot_state(snapshot)? {
+        match self.state(snapshot)? {
             SnapshotState::Absent => return Ok(false),
             SnapshotState::Intact => {}
             SnapshotState::Changed | SnapshotState::Unknown => {
-                if self.discard_snapshot(snapshot)? == SnapshotState::Changed {
-                    self.inner.renewed.lock().unwrap_or_else(|held| held.into_inner()).push(*diff_id);
+                if self.discard(snapshot)? == SnapshotState::Changed {
+                    self.store.inner.renewed.lock().unwrap_or_else(|held| held.into_inner()).push(*diff_id);
                 }
                 return Ok(false);
             }
@@ -83,11 +83,11 @@ impl Store {
 
     /// Returns the layers whose snapshots were found changed since the last call.
     pub(super) fn take_renewed(&self) -> Vec<DiffId> {
-        std::mem::take(&mut *self.inner.renewed.lock().unwrap_or_else(|held| held.into_inner()))
+        std::mem::take(&mut *self.store.inner.renewed.lock().unwrap_or_else(|held| held.into_inner()))
     }
 
     /// Compares a snapshot with its imprint.
-    pub(super) fn snapshot_state(&self, snapshot: &Path) -> Result<SnapshotState, StoreError> {
+    pub(super) fn state(&self, snapshot: &Path) -> Result<SnapshotState, StoreError> {
         let Ok(metadata) = fs::symlink_metadata(snapshot) else { return Ok(SnapshotState::Absent) };
         let Some(noted) = read_if_there(&self.imprint_file(snapshot, metadata.ino()))? else {
             return Ok(SnapshotState::Unknown);
@@ -102,12 +102,12 @@ impl Store {
     }
 
     /// Takes a snapshot out of use, unless it is intact or gone by now. Returns the state that it had.
-    fn discard_snapshot(&self, snapshot: &Path) -> Result<SnapshotState, StoreError> {
+    fn discard(&self, snapshot: &Path) -> Result<SnapshotState, StoreError> {
         // Made before the lock, which making it needs. Dropped after the lock is released, as removing takes long.
-        let bin = self.scratch()?;
-        let _lock = self.lock_exclusive()?;
+        let bin = self.store.scratch()?;
+        let _lock = self.store.lock_exclusive()?;
         // Compared again: another process may have replaced it between the first look and the lock.
-        let state = self.snapshot_state(snapshot)?;
+        let state = self.state(snapshot)?;
         if matches!(state, SnapshotState::Changed | SnapshotState::Unknown) {
             fs::rename(snapshot, bin.path().join("snapshot")).map_err(failed("move away", snapshot))?;
         }
@@ -117,10 +117,11 @@ impl Store {
     /// Removes imprints whose snapshots are gone. The caller holds the store's lock alone: an imprint is saved shortly before
     /// its snapshot gets its name.
     pub(super) fn collect_imprints(&self) -> Result<(), StoreError> {
-        for path in list_files(&self.layout().imprints())? {
+        for path in list_files(&self.store.layout().imprints())? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let snapshot =
-                name.rsplit_once('-').map(|(name, inode)| (self.layout().snapshots().join(name), inode));
+            let snapshot = name
+                .rsplit_once('-')
+                .map(|(name, inode)| (self.store.layout().snapshots().join(name), inode));
             // A snapshot of this name that has another inode number is another snapshot.
             let is_there = snapshot.is_some_and(|(snapshot, inode)| {
                 fs::symlink_metadata(snapshot).is_ok_and(|metadata| metadata.ino().to_string() == inode)
@@ -134,7 +135,7 @@ impl Store {
 
     fn imprint_file(&self, snapshot: &Path, inode: u64) -> PathBuf {
         let name = snapshot.file_name().unwrap_or_default().to_string_lossy();
-        self.layout().imprints().join(format!("{name}-{inode}"))
+        self.store.layout().imprints().join(format!("{name}-{inode}"))
     }
 }
 
@@ -196,6 +197,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::store::Store;
 
     fn tree() -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
@@ -274,14 +276,14 @@ mod tests {
             let collecting = scope.spawn(|| {
                 for _ in 0..50 {
                     let _lock = store.lock_exclusive().unwrap();
-                    store.collect_imprints().unwrap();
+                    store.snapshots().collect_imprints().unwrap();
                 }
             });
             for diff_id in diff_ids {
                 let directory = store.layout().work().join("new");
                 fs::create_dir(&directory).unwrap();
-                let snapshot = store.keep_snapshot(&directory, &diff_id, None).unwrap();
-                assert_eq!(store.snapshot_state(&snapshot).unwrap(), SnapshotState::Intact);
+                let snapshot = store.snapshots().put(&directory, &diff_id, None).unwrap();
+                assert_eq!(store.snapshots().state(&snapshot).unwrap(), SnapshotState::Intact);
             }
             collecting.join().unwrap();
         });

@@ -1,12 +1,17 @@
-//! What is known about layers.
+//! Layers: archives known by their DiffID, each in one or more blobs.
+
+use std::collections::BTreeMap;
+use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
-use super::Store;
-use super::file::remove_if_there;
-use crate::layer::Encoding;
-use crate::oci::{DiffId, Digest};
-use crate::port::{Layer, StoreError};
+use super::census::{KnownLayer, list_files, used};
+use super::document::verify_diff_id;
+use super::file::{failed, mark_used, remove_if_there};
+use super::{Store, encoding};
+use crate::layer::{Encoding, LayerError};
+use crate::oci::{DiffId, Digest, HashingReader};
+use crate::port::{Blob, Layer, LayerBlobs, StoreError};
 
 /// A layer and the blobs that hold it, one an encoding: `layers/<DiffID>.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,13 +21,13 @@ pub(super) struct StoredLayer {
     pub tar_bytes: u64,
     pub entries: u64,
     /// Sorted by encoding.
-    pub blobs: Vec<StoredBlob>,
+    pub blobs: Vec<LayerBlob>,
 }
 
 /// One blob of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct StoredBlob {
+pub(super) struct LayerBlob {
     pub encoding: Encoding,
     pub digest: Digest,
     pub bytes: u64,
@@ -30,56 +35,154 @@ pub(super) struct StoredBlob {
 
 impl StoredLayer {
     /// Describes the layer by one of its blobs.
-    pub(super) fn with(&self, blob: &StoredBlob) -> Layer {
-        let StoredBlob { encoding, digest, bytes } = blob.clone();
+    pub(super) fn with(&self, blob: &LayerBlob) -> Layer {
+        let LayerBlob { encoding, digest, bytes } = blob.clone();
         let Self { diff_id, tar_bytes, entries, blobs: _ } = *self;
         Layer { diff_id, tar_bytes, entries, blob: digest, blob_bytes: bytes, encoding }
     }
 }
 
-impl Store {
+/// The layers of a store.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl Layers<'_> {
     /// Returns a layer by the blob that is decoded fastest, or `None` if the store has none of its blobs.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
-        let Some(stored) = self.stored_layer(diff_id)? else { return Ok(None) };
-        let speed = |blob: &&StoredBlob| match blob.encoding {
+    pub fn get(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
+        let Some(stored) = self.stored(diff_id)? else { return Ok(None) };
+        let speed = |blob: &&LayerBlob| match blob.encoding {
             Encoding::None => 0,
             Encoding::Zstd => 1,
             Encoding::Gzip => 2,
         };
-        let there = stored.blobs.iter().filter(|blob| self.blobs().size(&blob.digest) == Some(blob.bytes));
+        let there = stored.blobs.iter().filter(|blob| self.has(blob));
         Ok(there.min_by_key(speed).map(|blob| stored.with(blob)))
     }
 
-    /// Remembers that a blob holds a layer, beside those known already.
-    pub(super) fn add_layer(&self, layer: &Layer) -> Result<(), StoreError> {
-        let Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding } = *layer;
-        let _lock = self.lock_exclusive()?;
-        // Read under the lock: another process may add a blob of another encoding at the same time.
-        let known = self.stored_layer(&diff_id)?.map_or_else(Vec::new, |stored| stored.blobs);
-        let mut blobs: Vec<_> = known.into_iter().filter(|known| known.encoding != encoding).collect();
-        blobs.push(StoredBlob { encoding, digest: blob, bytes: blob_bytes });
-        blobs.sort();
-        self.write_document(
-            &self.layout().layer(&diff_id),
-            &StoredLayer { diff_id, tar_bytes, entries, blobs },
-        )
+    /// Returns a layer as [`Layers::get`].
+    ///
+    /// # Errors
+    /// [`StoreError::MissingLayer`] if the store has none of its blobs; [`StoreError::Io`].
+    pub fn require(&self, diff_id: &DiffId) -> Result<Layer, StoreError> {
+        self.get(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })
     }
 
-    /// Takes a layer out of use that could not be unpacked. Its blobs stay until the next collection.
-    pub(super) fn forget_layer(&self, diff_id: &DiffId) -> Result<(), StoreError> {
-        // The user has stopped the unpacking, and the layer may be right.
-        if self.interrupt().check().is_err() {
+    /// Returns the layer if the store has it in this very blob. Reads a blob that came with an image and that nobody has looked
+    /// into; of others it verifies the size, not the digest.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongLayer`], [`StoreError::Layer`] if the blob holds something else; [`StoreError::Io`].
+    pub fn find(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
+        // Marked before the look, as the blob is: a collection in between keeps both.
+        mark_used(&self.store.layout().layer(diff_id));
+        if !self.store.blobs().contains(blob) {
+            return Ok(None);
+        }
+        let stored = self.stored(diff_id)?;
+        let known = |stored: StoredLayer| {
+            let known = stored.blobs.iter().find(|known| known.digest == blob.digest)?;
+            Some(stored.with(known))
+        };
+        stored.and_then(known).map_or_else(|| self.look_into(diff_id, blob), |layer| Ok(Some(layer)))
+    }
+
+    /// Notes that a blob, which is in the store, holds a layer, beside those known already.
+    pub(super) fn put(&self, layer: &Layer) -> Result<(), StoreError> {
+        let Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding } = *layer;
+        // Alone, from reading to writing: two processes that add blobs of different encodings at the same time would
+        // each write a list without the other's.
+        let _lock = self.store.lock_exclusive()?;
+        let known = self.stored(&diff_id)?.map_or_else(Vec::new, |stored| stored.blobs);
+        let mut blobs: Vec<_> = known.into_iter().filter(|known| known.encoding != encoding).collect();
+        blobs.push(LayerBlob { encoding, digest: blob, bytes: blob_bytes });
+        blobs.sort();
+        let stored = StoredLayer { diff_id, tar_bytes, entries, blobs };
+        self.store.write_document(&self.store.layout().layer(&diff_id), &stored)
+    }
+
+    /// Removes a layer that could not be unpacked. Its blobs stay until the next collection.
+    pub(super) fn remove(&self, diff_id: &DiffId) -> Result<(), StoreError> {
+        // If the user stopped the unpacking, nothing is known against the layer.
+        if self.store.interrupt().check().is_err() {
             return Ok(());
         }
-        let _lock = self.lock_exclusive()?;
-        remove_if_there(&self.layout().layer(diff_id))
+        // Alone: another process that adds a blob at the same time would write the document again.
+        let _lock = self.store.lock_exclusive()?;
+        remove_if_there(&self.store.layout().layer(diff_id))
     }
 
-    pub(super) fn stored_layer(&self, diff_id: &DiffId) -> Result<Option<StoredLayer>, StoreError> {
-        let path = self.layout().layer(diff_id);
-        Ok(self.read_document(&path)?.filter(|layer: &StoredLayer| layer.diff_id == *diff_id))
+    /// Returns all layers with their last uses and what they take.
+    pub(super) fn list(&self) -> Result<BTreeMap<DiffId, KnownLayer>, StoreError> {
+        let (mut layers, mut unpacked) = (BTreeMap::new(), BTreeMap::new());
+        for snapshot in self.store.snapshots().list()? {
+            *unpacked.entry(snapshot.diff_id).or_default() += 1;
+        }
+        for path in list_files(&self.store.layout().layers())? {
+            if let Some(stored) = self.store.read_document::<StoredLayer>(&path)? {
+                let unpacked = unpacked.get(&stored.diff_id).copied().unwrap_or_default();
+                layers.insert(stored.diff_id, KnownLayer { stored, used: used(&path), unpacked });
+            }
+        }
+        Ok(layers)
+    }
+
+    /// Opens the archive that a layer's blob holds.
+    pub(super) fn archive(&self, layer: &Layer) -> Result<Box<dyn Read>, StoreError> {
+        let blob = self.store.blobs().open(&layer.blob, layer.blob_bytes)?;
+        let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
+        // Around what is decoded: a small blob may hold hours of zeros.
+        Ok(Box::new(self.store.interrupt().reader(archive)))
+    }
+
+    fn stored(&self, diff_id: &DiffId) -> Result<Option<StoredLayer>, StoreError> {
+        let path = self.store.layout().layer(diff_id);
+        Ok(self.store.read_document(&path)?.filter(|layer: &StoredLayer| layer.diff_id == *diff_id))
+    }
+
+    fn has(&self, blob: &LayerBlob) -> bool {
+        self.store.blobs().size(&blob.digest) == Some(blob.bytes)
+    }
+
+    fn encode_again(&self, layer: &Layer, encoding: Encoding) -> Result<Layer, StoreError> {
+        let mut archive = HashingReader::new(self.archive(layer)?);
+        let writer = self.store.blobs().writer()?;
+        let path = writer.path().to_owned();
+        let writer = encoding::encode(encoding, &mut archive, writer).map_err(failed("write", &path))?;
+        // Before the blob gets its name: a damaged source must not become a good blob of another layer.
+        verify_diff_id(&layer.diff_id, archive.finish().0)?;
+        let (blob, blob_bytes) = writer.finish()?;
+        Ok(Layer { blob, blob_bytes, encoding, ..layer.clone() })
+    }
+}
+
+impl LayerBlobs for Layers<'_> {
+    fn encoded(&self, diff_id: &DiffId, encoding: Encoding) -> Result<Layer, StoreError> {
+        let held = self.held(diff_id, encoding)?;
+        if held.encoding == encoding {
+            return Ok(held);
+        }
+        let layer = self.encode_again(&held, encoding)?;
+        self.put(&layer)?;
+        Ok(layer)
+    }
+
+    fn held(&self, diff_id: &DiffId, preferred: Encoding) -> Result<Layer, StoreError> {
+        let stored = self.stored(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
+        let there = stored.blobs.iter().find(|blob| blob.encoding == preferred && self.has(blob));
+        there.map_or_else(|| self.require(diff_id), |blob| Ok(stored.with(blob)))
+    }
+
+    fn open(&self, layer: &Layer) -> Result<Box<dyn Read + '_>, StoreError> {
+        Ok(Box::new(self.store.blobs().open(&layer.blob, layer.blob_bytes)?))
+    }
+
+    fn open_archive(&self, diff_id: &DiffId) -> Result<(u64, Box<dyn Read + '_>), StoreError> {
+        let layer = self.require(diff_id)?;
+        Ok((layer.tar_bytes, self.archive(&layer)?))
     }
 }

@@ -89,10 +89,12 @@ pub use blob::{BlobWriter, Blobs};
 pub use check::CheckReport;
 pub use gc::{GcPolicy, GcReport};
 pub use import::Imported;
+pub use layers::Layers;
 pub use listing::{ImagesDocument, RemovedDocument, StepsDocument};
 pub use record::{ListedRecord, Records};
 pub use remove::ListedImage;
 pub use transfer::{StoredBlob, StoredImage};
+pub use unpack::Snapshots;
 
 use crate::oci::DiffId;
 use crate::port::StoreError;
@@ -178,6 +180,16 @@ impl Store {
     /// Returns the store's records of built steps.
     pub const fn records(&self) -> Records<'_> {
         Records { store: self }
+    }
+
+    /// Returns the store's layers.
+    pub const fn layers(&self) -> Layers<'_> {
+        Layers { store: self }
+    }
+
+    /// Returns the store's unpacked layers.
+    pub const fn snapshots(&self) -> Snapshots<'_> {
+        Snapshots { store: self }
     }
 
     /// Returns the flag that ends long work.

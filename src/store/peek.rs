@@ -2,20 +2,25 @@
 
 use std::io::{BufReader, Read};
 
-use super::Store;
+use super::Layers;
 use crate::layer::{Decoder, Kind, LayerError};
 use crate::oci::DiffId;
 use crate::port::StoreError;
 
-impl Store {
+impl Layers<'_> {
     /// Returns the first `limit` bytes of a regular file in a layer: of the first of these paths (relative to the root) that is
     /// one. `None` if the layer has none of them. Reads the layer's archive as far as needed.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::Layer`] if the archive cannot be read.
-    pub fn peek(&self, diff_id: &DiffId, paths: &[&str], limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
-        let mut decoder = Decoder::new(BufReader::new(self.decoded(&layer)?));
+    pub fn read_file(
+        &self,
+        diff_id: &DiffId,
+        paths: &[&str],
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let layer = self.require(diff_id)?;
+        let mut decoder = Decoder::new(BufReader::new(self.archive(&layer)?));
         let mut best: Option<(usize, Vec<u8>)> = None;
         while let Some((entry, content)) = decoder.next_entry()? {
             let place = paths.iter().position(|path| path.as_bytes() == entry.path);

@@ -30,15 +30,15 @@ impl LayerStore for Store {
     }
 
     fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
-        Store::layer(self, diff_id)
+        self.layers().get(diff_id)
     }
 
     fn receive(&self, layer: &Layer, blob: &mut BlobStream<'_>) -> Result<(), StoreError> {
-        self.receive_recorded(layer, blob)
+        self.layers().import_recorded(layer, blob)
     }
 
     fn prove(&self, stack: &[DiffId]) -> Result<(), StoreError> {
-        Store::prove(self, stack)
+        self.snapshots().prove(stack)
     }
 
     fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError> {

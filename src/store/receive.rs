@@ -16,7 +16,7 @@ use super::blob::{Blobs, NewBlob};
 use super::document::{invalid, verify_diff_id};
 use super::file::failed;
 use super::room::Room;
-use super::{Store, encoding};
+use super::{Layers, encoding};
 use crate::layer::{Decoder, Encoding, Kind, LayerError, read_full};
 use crate::oci::{DiffId, Digest, HashingReader, VerifyingReader};
 use crate::port::{Blob, Layer, StoreError};
@@ -82,41 +82,42 @@ impl Blobs<'_> {
     }
 }
 
-impl Store {
-    /// Takes in one layer of an image: the archive in its blob must have the DiffID `diff_id`. `path` is where it comes from, for
+impl Layers<'_> {
+    /// Imports one layer of an image: the archive in its blob must have the DiffID `diff_id`. `path` is where it comes from, for
     /// messages.
     ///
     /// # Errors
     /// [`StoreError::Damaged`], [`StoreError::WrongLayer`] if it is another; [`StoreError::Layer`], [`StoreError::NoRoom`],
     /// [`StoreError::Io`].
-    pub fn receive_layer(
+    pub fn import(
         &self,
         blob: &mut VerifyingReader<impl Read>,
         path: &Path,
         diff_id: &DiffId,
     ) -> Result<Layer, StoreError> {
         let claims = Claims { diff_id: Some(diff_id), tar_bytes: None };
-        self.receive_claimed(blob, path, &claims).map(|(layer, _)| layer)
+        self.import_claimed(blob, path, &claims).map(|(layer, _)| layer)
     }
 
-    /// Takes in a layer from another store, and unpacks it if it does not depend on the layers below. An archive is not read
+    /// Imports a layer from another store, and unpacks it if it does not depend on the layers below. An archive is not read
     /// beyond its recorded size.
     ///
     /// # Errors
-    /// As [`Store::receive_layer`]; [`StoreError::LargerThanSaid`].
-    pub(super) fn receive_recorded(
+    /// As [`Layers::import`]; [`StoreError::LargerThanSaid`].
+    pub(super) fn import_recorded(
         &self,
         layer: &Layer,
         blob: &mut VerifyingReader<impl Read>,
     ) -> Result<(), StoreError> {
         let claims = Claims { diff_id: Some(&layer.diff_id), tar_bytes: Some(layer.tar_bytes) };
-        let (_, may_be_whole) = self.receive_claimed(blob, &name(blob), &claims)?;
+        let (_, may_be_whole) = self.import_claimed(blob, &name(blob), &claims)?;
         // Now, while other layers are downloaded. A layer that is not whole waits for those below it.
-        let unpack = || if may_be_whole { self.unpack_whole(&layer.diff_id) } else { Ok(()) };
-        unpack().or_else(|error| self.forget_layer(&layer.diff_id).and(Err(error)))
+        let unpack =
+            || if may_be_whole { self.store.snapshots().unpack_whole(&layer.diff_id) } else { Ok(()) };
+        unpack().or_else(|error| self.remove(&layer.diff_id).and(Err(error)))
     }
 
-    fn receive_claimed(
+    fn import_claimed(
         &self,
         blob: &mut VerifyingReader<impl Read>,
         path: &Path,
@@ -127,34 +128,34 @@ impl Store {
         let (new, bytes, archive) = taken?;
         let layer = archive.layer(*blob.digest(), bytes);
         new.place(&layer.blob)?;
-        self.add_layer(&layer)?;
+        self.put(&layer)?;
         Ok((layer, archive.may_be_whole))
     }
 
-    /// Takes in a layer of which nothing is known. `path` is for messages.
-    pub(super) fn ingest(&self, source: impl Read, path: &Path) -> Result<Layer, StoreError> {
+    /// Imports a layer of which nothing is known. `path` is for messages.
+    pub(super) fn import_unknown(&self, source: impl Read, path: &Path) -> Result<Layer, StoreError> {
         let mut source = HashingReader::new(source);
         let (new, bytes, archive) = self.take_in(&mut source, path, &Claims::default())?;
         let (blob, _) = source.finish();
         new.place(&blob)?;
         let layer = archive.layer(blob, bytes);
-        self.add_layer(&layer)?;
+        self.put(&layer)?;
         Ok(layer)
     }
 
     /// Reads the layer in a blob that is here, and remembers it. `None` for a damaged blob.
     pub(super) fn look_into(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
-        let path = self.layout().blob(&blob.digest);
-        let mut reader = self.blobs().open(&blob.digest, blob.bytes)?;
+        let path = self.store.layout().blob(&blob.digest);
+        let mut reader = self.store.blobs().open(&blob.digest, blob.bytes)?;
         let claims = Claims { diff_id: Some(diff_id), tar_bytes: None };
-        let archive = read_archive(&mut reader, &path, &claims, &self.room()?);
+        let archive = read_archive(&mut reader, &path, &claims, &self.store.room()?);
         let rest = io::copy(&mut reader, &mut io::sink());
         if reader.damage().is_some() {
             return Ok(None);
         }
         rest.map_err(failed("read", &path))?;
         let layer = archive?.layer(blob.digest, blob.bytes);
-        self.add_layer(&layer)?;
+        self.put(&layer)?;
         Ok(Some(layer))
     }
 
@@ -165,7 +166,7 @@ impl Store {
         path: &Path,
         claims: &Claims<'_>,
     ) -> Result<(NewBlob, u64, Archive), StoreError> {
-        let (mut blob, room) = (NewBlob::create(self.clone())?, self.room()?);
+        let (mut blob, room) = (NewBlob::create(self.store.clone())?, self.store.room()?);
         let (to_reader, full) = sync_channel(QUEUE);
         let (to_copier, empty) = channel();
         let (copied, archive) = thread::scope(|scope| {
@@ -173,7 +174,7 @@ impl Store {
             let reading = scope.spawn(|| read_archive(chunks, path, claims, &room));
             // A reader that has failed takes no more chunks. The rest is copied all the same, as
             // only the digest of the whole tells a damaged blob from a layer that cannot be read.
-            let mut source = self.interrupt().reader(source);
+            let mut source = self.store.interrupt().reader(source);
             let copied = copy(&mut source, path, &mut blob, &room, |chunk| {
                 to_reader.send(chunk).ok()?;
                 empty.try_recv().ok()
@@ -298,6 +299,7 @@ mod tests {
     use super::*;
     use crate::layer::{Encoder, Entry, Meta};
     use crate::port::LayerStore;
+    use crate::store::Store;
 
     fn archive(name: &str) -> Vec<u8> {
         let mut encoder = Encoder::new(Vec::new());
@@ -332,19 +334,19 @@ mod tests {
             let blob = Blob::of(bytes);
             store.blobs().import(&mut VerifyingReader::new(bytes.as_slice(), blob.digest)).unwrap();
             assert!(store.blobs().get(&blob.digest).unwrap() == *bytes);
-            assert_eq!(store.layer(&diff_id).unwrap().filter(|layer| layer.blob == blob.digest), None);
+            assert_eq!(store.layers().get(&diff_id).unwrap().filter(|layer| layer.blob == blob.digest), None);
             let receive = || {
                 let mut reader = VerifyingReader::new(bytes.as_slice(), blob.digest);
-                store.receive_layer(&mut reader, Path::new("x"), &diff_id)
+                store.layers().import(&mut reader, Path::new("x"), &diff_id)
             };
-            match store.layer_in(&diff_id, &blob) {
+            match store.layers().find(&diff_id, &blob) {
                 Ok(layer) => assert_eq!(layer.unwrap(), receive().unwrap()),
                 Err(error) => assert_eq!(error.to_string(), receive().unwrap_err().to_string()),
             }
         }
         // A reader that gives up early does not hide that the blob is damaged.
         let mut damaged = VerifyingReader::new(no_archive.as_slice(), Digest::of(&archive));
-        let error = store.receive_layer(&mut damaged, Path::new("x"), &diff_id).unwrap_err();
+        let error = store.layers().import(&mut damaged, Path::new("x"), &diff_id).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
         let mut damaged = VerifyingReader::new(no_archive.as_slice(), Digest::of(&archive));
         assert!(matches!(store.blobs().import(&mut damaged), Err(StoreError::Damaged { .. })));
@@ -356,17 +358,17 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         let bytes = archive("a");
         let (blob, diff_id) = (Blob::of(&bytes), DiffId::new(Digest::of(&bytes)));
-        assert_eq!(store.layer_in(&diff_id, &blob).unwrap(), None);
+        assert_eq!(store.layers().find(&diff_id, &blob).unwrap(), None);
         store.blobs().import(&mut VerifyingReader::new(bytes.as_slice(), blob.digest)).unwrap();
         let lie = DiffId::new(Digest::of("other"));
-        assert!(matches!(store.layer_in(&lie, &blob), Err(StoreError::WrongLayer { .. })));
-        assert_eq!((store.layer(&lie).unwrap(), store.layer(&diff_id).unwrap()), (None, None));
+        assert!(matches!(store.layers().find(&lie, &blob), Err(StoreError::WrongLayer { .. })));
+        assert_eq!((store.layers().get(&lie).unwrap(), store.layers().get(&diff_id).unwrap()), (None, None));
         let path = store.layout().blob(&blob.digest);
         std::fs::write(&path, vec![0; bytes.len()]).unwrap();
-        assert_eq!(store.layer_in(&diff_id, &blob).unwrap(), None, "a damaged one is none");
+        assert_eq!(store.layers().find(&diff_id, &blob).unwrap(), None, "a damaged one is none");
         std::fs::write(&path, &bytes).unwrap();
-        let layer = store.layer_in(&diff_id, &blob).unwrap();
-        assert!(layer.is_some() && layer == store.layer(&diff_id).unwrap());
+        let layer = store.layers().find(&diff_id, &blob).unwrap();
+        assert!(layer.is_some() && layer == store.layers().get(&diff_id).unwrap());
     }
 
     #[test]
@@ -390,10 +392,10 @@ mod tests {
         let mut reader = VerifyingReader::new(&mut source as &mut dyn Read, blob);
         // It may be in a layer below.
         LayerStore::receive(&store, &layer, &mut reader).unwrap();
-        assert_eq!(store.layer(&diff_id).unwrap(), Some(layer));
+        assert_eq!(store.layers().get(&diff_id).unwrap(), Some(layer));
         let refused = LayerStore::prove(&store, &[diff_id]).unwrap_err();
         assert!(matches!(refused, StoreError::Layer(LayerError::Apply { .. })), "{refused:?}");
-        assert_eq!(store.layer(&diff_id).unwrap(), None);
+        assert_eq!(store.layers().get(&diff_id).unwrap(), None);
     }
 
     #[test]
@@ -403,7 +405,7 @@ mod tests {
         let (bytes, other) = (archive("a"), archive("b"));
         let (digest, diff_id) = (Digest::of(&bytes), DiffId::new(Digest::of(&bytes)));
         let receive = |bytes: &[u8], diff_id: &DiffId| {
-            store.receive_layer(&mut VerifyingReader::new(bytes, digest), Path::new("x"), diff_id)
+            store.layers().import(&mut VerifyingReader::new(bytes, digest), Path::new("x"), diff_id)
         };
         let longer = [bytes.as_slice(), b"more"].concat();
         for wrong in [&other, &bytes[..512], &longer] {
@@ -419,12 +421,12 @@ mod tests {
         };
         let shorter = recorded(bytes.len() as u64 - 1);
         let mut blob = VerifyingReader::new(bytes.as_slice(), digest);
-        let refused = store.receive_recorded(&shorter, &mut blob).unwrap_err();
+        let refused = store.layers().import_recorded(&shorter, &mut blob).unwrap_err();
         assert!(matches!(refused, StoreError::LargerThanSaid { said, .. } if said == shorter.tar_bytes));
-        assert_eq!((store.layer(&diff_id).unwrap(), store.layer(&lie).unwrap()), (None, None));
+        assert_eq!((store.layers().get(&diff_id).unwrap(), store.layers().get(&lie).unwrap()), (None, None));
         assert_eq!(std::fs::read_dir(store.layout().blobs()).unwrap().count(), 0);
         let layer = receive(&bytes, &diff_id).unwrap();
         assert_eq!(layer, recorded(bytes.len() as u64));
-        assert_eq!(store.layer(&diff_id).unwrap(), Some(layer));
+        assert_eq!(store.layers().get(&diff_id).unwrap(), Some(layer));
     }
 }

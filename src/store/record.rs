@@ -70,7 +70,7 @@ impl Records<'_> {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn list(&self) -> Result<Vec<ListedRecord>, StoreError> {
-        let layers = self.store.known_layers()?;
+        let layers = self.store.layers().list()?;
         let files = self.files_by_input()?;
         let mut listed: Vec<_> = files
             .into_iter()
@@ -88,7 +88,7 @@ impl Records<'_> {
     /// Returns the first layer of a record that the store lacks.
     pub(super) fn missing_layer(&self, record: &Record) -> Result<Option<DiffId>, StoreError> {
         for diff_id in &record.diff_ids {
-            if self.store.layer(diff_id)?.is_none() {
+            if self.store.layers().get(diff_id)?.is_none() {
                 return Ok(Some(*diff_id));
             }
         }

@@ -73,7 +73,8 @@ mod tests {
         };
         let debian = save(bench.step("debian", 10, 0), "web");
         let top = save(bench.step_above(Some(&debian), "top", 10, 0), "web");
-        let web = [&debian, &top].map(|record| bench.store.layer(&record.diff_ids[0]).unwrap().unwrap());
+        let web =
+            [&debian, &top].map(|record| bench.store.layers().get(&record.diff_ids[0]).unwrap().unwrap());
         let diff_ids: Vec<DiffId> = web.iter().map(|layer| layer.diff_id).collect();
         let mut config = ImageConfig::new("amd64", 0).unwrap();
         config.push_step("web", &diff_ids);

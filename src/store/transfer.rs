@@ -9,10 +9,8 @@ use oci_spec::image::ImageManifest;
 
 use super::Store;
 use super::document::{invalid, parse, parse_digest};
-use super::file::mark_used;
-use super::layers::StoredLayer;
-use crate::oci::{DiffId, Digest, RawManifest, descriptor, image_manifest};
-use crate::port::{Blob, BlobSource, Layer, StoreError};
+use crate::oci::{Digest, RawManifest, descriptor, image_manifest};
+use crate::port::{BlobSource, Layer, StoreError};
 
 /// A blob of the store, to be sent.
 #[derive(Debug, Clone)]
@@ -85,24 +83,6 @@ impl Store {
         let manifest = RawManifest::new("application/vnd.oci.image.manifest.v1+json", manifest);
         let manifest = manifest.map_err(|error| invalid(&path, error.to_string()))?;
         Ok(StoredImage { manifest, blobs })
-    }
-
-    /// Returns the layer if the store has it in this very blob. One that came with an image, and that nobody has looked into, is
-    /// read first; of others the size is verified, not the digest.
-    ///
-    /// # Errors
-    /// [`StoreError::WrongLayer`], [`StoreError::Layer`] if the blob holds something else; [`StoreError::Io`].
-    pub fn layer_in(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
-        mark_used(&self.layout().layer(diff_id));
-        if !self.blobs().contains(blob) {
-            return Ok(None);
-        }
-        let stored = self.stored_layer(diff_id)?;
-        let known = |stored: StoredLayer| {
-            let known = stored.blobs.iter().find(|known| known.digest == blob.digest)?;
-            Some(stored.with(known))
-        };
-        stored.and_then(known).map_or_else(|| self.look_into(diff_id, blob), |layer| Ok(Some(layer)))
     }
 
     /// Keeps an image of these layers (lowest first), in these blobs, under a name; returns the digest of its manifest, which

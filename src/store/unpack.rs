@@ -15,6 +15,7 @@ use tracing::debug;
 use super::Store;
 use super::apply::{Applier, Below, cannot_apply};
 use super::below::MergedDir;
+use super::census::{Snapshot, list_files};
 use super::document::verify_diff_id;
 use super::file::mark_used;
 use super::file::{failed, open_directory};
@@ -25,7 +26,13 @@ use crate::layer::{Decoder, LayerError, Meta};
 use crate::oci::{ChainId, DiffId, HashingReader};
 use crate::port::StoreError;
 
-impl Store {
+/// The snapshots of a store: unpacked layers, as overlayfs needs them.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshots<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl Snapshots<'_> {
     /// Returns the snapshots of the layers of `stack`, both lowest first; unpacks the layers that have none yet. A snapshot that
     /// is in the stack several times is returned once, at its highest place: there it hides the lower ones, and overlayfs refuses
     /// a directory that is listed twice.
@@ -33,7 +40,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Layer`], [`StoreError::NoRoom`],
     /// [`StoreError::Io`].
-    pub fn snapshots(&self, stack: &[DiffId]) -> Result<Vec<PathBuf>, StoreError> {
+    pub fn unpack(&self, stack: &[DiffId]) -> Result<Vec<PathBuf>, StoreError> {
         let mut lowers: Vec<PathBuf> = Vec::new();
         for height in 1..=stack.len() {
             let path = self.snapshot(&stack[..height], &lowers)?;
@@ -43,17 +50,17 @@ impl Store {
         Ok(lowers)
     }
 
-    /// Unpacks the layers of `stack` as [`Store::snapshots`]. A well-formed archive can hold entries that no directory can hold,
+    /// Unpacks the layers of `stack` as [`Snapshots::unpack`]. A well-formed archive can hold entries that no directory can hold,
     /// such as a hard link to nothing. A layer that cannot be unpacked is forgotten, so that no later build finds it.
     ///
     /// # Errors
-    /// As [`Store::snapshots`].
+    /// As [`Snapshots::unpack`].
     pub(super) fn prove(&self, stack: &[DiffId]) -> Result<(), StoreError> {
         let mut lowers = Vec::new();
         for height in 1..=stack.len() {
             match self.snapshot(&stack[..height], &lowers) {
                 Ok(path) => lowers.push(path),
-                Err(error) => return self.forget_layer(&stack[height - 1]).and(Err(error)),
+                Err(error) => return self.store.layers().remove(&stack[height - 1]).and(Err(error)),
             }
         }
         Ok(())
@@ -65,40 +72,41 @@ impl Store {
             unreachable!("a stack has a highest layer");
         };
         // Only unpacking tells whether a layer leans on those below, so either name may be there.
-        let forms = [self.layout().snapshot(diff_id), self.layout().snapshot_above(diff_id, &chain)];
+        let forms =
+            [self.store.layout().snapshot(diff_id), self.store.layout().snapshot_above(diff_id, &chain)];
         for form in forms {
             if self.has_intact(&form, diff_id)? {
                 // From here on, no collection takes it away while this process runs.
-                mark_used(&self.layout().layer(diff_id));
+                mark_used(&self.store.layout().layer(diff_id));
                 debug!(path = %form.display(), "uses a snapshot");
                 return Ok(form);
             }
         }
-        let scratch = self.scratch()?;
+        let scratch = self.store.scratch()?;
         let directory = scratch.path().join("root");
         let started = Instant::now();
         let leans = self.unpack_to(diff_id, &directory, BelowRoot::Layers(lowers))?;
         debug!(%diff_id, leans, after = ?started.elapsed(), "unpacked a layer");
         let name = if leans { Some(chain) } else { None };
-        self.keep_snapshot(&directory, diff_id, name.as_ref())
+        self.put(&directory, diff_id, name.as_ref())
     }
 
     /// Makes the unpacked layer in `directory` a snapshot. A layer that leans on those below it names its stack by `chain`, the
     /// ChainID of the stack with the layer.
-    pub(super) fn keep_snapshot(
+    pub(super) fn put(
         &self,
         directory: &Path,
         diff_id: &DiffId,
         chain: Option<&ChainId>,
     ) -> Result<PathBuf, StoreError> {
         let snapshot = match chain {
-            Some(chain) => self.layout().snapshot_above(diff_id, chain),
-            None => self.layout().snapshot(diff_id),
+            Some(chain) => self.store.layout().snapshot_above(diff_id, chain),
+            None => self.store.layout().snapshot(diff_id),
         };
         let imprint = Imprint::of(directory)?;
         // A collection between the two steps would remove the imprint, as its snapshot is not there yet. Every other process
         // would then take the snapshot out of use, under the hooks that run on it.
-        let _lock = self.lock_shared()?;
+        let _lock = self.store.lock_shared()?;
         // The imprint comes first: a snapshot without one counts as unknown.
         self.save_imprint(&snapshot, &imprint)?;
         debug!(path = %snapshot.display(), "makes a snapshot");
@@ -121,17 +129,17 @@ impl Store {
     /// Unpacks a layer whose stack is not known, if it is whole.
     ///
     /// # Errors
-    /// As [`Store::snapshots`].
+    /// As [`Snapshots::unpack`].
     pub(super) fn unpack_whole(&self, diff_id: &DiffId) -> Result<(), StoreError> {
-        if self.has_intact(&self.layout().snapshot(diff_id), diff_id)? {
-            mark_used(&self.layout().layer(diff_id));
+        if self.has_intact(&self.store.layout().snapshot(diff_id), diff_id)? {
+            mark_used(&self.store.layout().layer(diff_id));
             return Ok(());
         }
-        let scratch = self.scratch()?;
+        let scratch = self.store.scratch()?;
         let directory = scratch.path().join("root");
         match self.unpack_to(diff_id, &directory, BelowRoot::Unknown)? {
             true => Ok(()),
-            false => self.keep_snapshot(&directory, diff_id, None).map(drop),
+            false => self.put(&directory, diff_id, None).map(drop),
         }
     }
 
@@ -143,18 +151,23 @@ impl Store {
         directory: &Path,
         below: BelowRoot<'_>,
     ) -> Result<bool, StoreError> {
-        let layer = self.layer(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
-        let mut archive = HashingReader::new(self.decoded(&layer)?);
+        let layer = self.store.layers().require(diff_id)?;
+        let mut archive = HashingReader::new(self.store.layers().archive(&layer)?);
         std::fs::create_dir(directory).map_err(failed("create directory", directory))?;
         let name = format!("layer {diff_id}");
-        let (room, name) = (self.room()?, Path::new(&name));
-        let unpacked = unpack(&mut archive, directory, below, &room, self.interrupt(), name)?;
+        let (room, name) = (self.store.room()?, Path::new(&name));
+        let unpacked = unpack(&mut archive, directory, below, &room, self.store.interrupt(), name)?;
         // It was not read to its end, so it has no digest to compare.
         if unpacked == Unpacked::Abandoned {
             return Ok(true);
         }
         verify_diff_id(diff_id, archive.finish().0)?;
         Ok(unpacked == Unpacked::Leaning)
+    }
+
+    /// Returns all snapshots.
+    pub(super) fn list(&self) -> Result<Vec<Snapshot>, StoreError> {
+        Ok(list_files(&self.store.layout().snapshots())?.into_iter().filter_map(Snapshot::at).collect())
     }
 }
 

@@ -35,9 +35,9 @@ pub(super) struct LayerWorkspace {
 impl LayerWorkspace {
     pub(super) fn create(store: Store, stack: &[DiffId]) -> Result<Self, StoreError> {
         let scratch = store.scratch()?;
-        let lowers = store.snapshots(stack)?;
+        let lowers = store.snapshots().unpack(stack)?;
         // At once, so that it names layers of this stack only.
-        let renewed = store.take_renewed();
+        let renewed = store.snapshots().take_renewed();
         let (upper, work) = (scratch.path().join("upper"), scratch.path().join("work"));
         for directory in [&upper, &work] {
             let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
@@ -67,7 +67,7 @@ impl LayerWorkspace {
         // Removals alone make it lean: the changeset lists all its directories, and copies files rather than linking to lower ones.
         let leans = changeset.entries.iter().any(|entry| entry.kind == Kind::Whiteout);
         let chain = if leans { ChainId::of(&[self.stack.as_slice(), &[*diff_id]].concat()) } else { None };
-        self.store.keep_snapshot(&self.upper, diff_id, chain.as_ref()).map(drop)
+        self.store.snapshots().put(&self.upper, diff_id, chain.as_ref()).map(drop)
     }
 }
 
@@ -110,7 +110,7 @@ impl Workspace for LayerWorkspace {
         let layer =
             pack(&changeset.entries, root.as_fd(), self.store.blobs().writer()?, self.store.interrupt())?;
         // The blob and the layer's document are durable before anything depends on the snapshot.
-        self.store.add_layer(&layer)?;
+        self.store.layers().put(&layer)?;
         self.settle(&changeset)?;
         self.keep_snapshot(&layer.diff_id, &changeset)?;
         Ok(Some(layer))

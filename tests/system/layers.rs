@@ -8,6 +8,7 @@ use std::process::Command;
 
 use plywood::layer::{Decoder, Encoder, Encoding, Entry, Kind, Meta, Xattrs};
 use plywood::oci::{DiffId, ImageConfig, descriptor, image_manifest};
+use plywood::port::LayerBlobs;
 use plywood::store::Store;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -48,7 +49,7 @@ impl Bench {
 
     /// Mounts the layers, and returns what can be seen of them.
     fn mounted(&self, stack: &[DiffId]) -> BTreeMap<Vec<u8>, String> {
-        let mut lowers = self.store.snapshots(stack).unwrap();
+        let mut lowers = self.store.snapshots().unpack(stack).unwrap();
         // Overlayfs wants two directories where nothing is above.
         fs::create_dir_all(self.at("empty")).unwrap();
         lowers.insert(0, self.at("empty"));
@@ -74,7 +75,7 @@ impl Bench {
         let config = config.to_bytes();
         self.store.blobs().put(&config).unwrap();
         let layers = stack.iter().map(|diff_id| {
-            let layer = self.store.encoded(diff_id, Encoding::Gzip).unwrap();
+            let layer = self.store.layers().encoded(diff_id, Encoding::Gzip).unwrap();
             descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)
         });
         let manifest = image_manifest(&config, layers.collect(), &BTreeMap::new());
@@ -256,7 +257,7 @@ fn zeros_take_nothing_where_a_layer_is_unpacked() {
     fs::File::create(tree.join("sparse")).unwrap().set_len(3 << 30).unwrap();
     run("tar", &["-S", "-C", tree.to_str().unwrap(), "-cf", file.to_str().unwrap(), "."]);
     let stack = bench.store.import_rootfs_tar(&file).unwrap().diff_ids;
-    let snapshot: &Path = &bench.store.snapshots(&stack).unwrap()[0];
+    let snapshot: &Path = &bench.store.snapshots().unpack(&stack).unwrap()[0];
     let metadata = fs::metadata(snapshot.join("sparse")).unwrap();
     assert_eq!((metadata.len(), metadata.blocks()), (3 << 30, 0));
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use plywood::layer::{CaptureRules, Decoder, Encoding, Entry, Kind};
 use plywood::oci::{DiffId, Digest, ImageConfig, descriptor, image_manifest};
 use plywood::plan::{InputKey, KeyFields, Record};
-use plywood::port::{Commit, Layer, LayerStore, StoreError};
+use plywood::port::{Commit, Layer, LayerBlobs, LayerStore, StoreError};
 use plywood::store::Store;
 
 use crate::common::project::Project;
@@ -73,7 +73,7 @@ impl Bench {
 
     /// Returns where the highest layer of a stack is unpacked; unpacks it if it is not.
     fn snapshot(&self, stack: &[DiffId]) -> PathBuf {
-        self.store.snapshots(stack).unwrap().pop().unwrap()
+        self.store.snapshots().unpack(stack).unwrap().pop().unwrap()
     }
 }
 
@@ -347,7 +347,7 @@ fn snapshots_of_an_earlier_boot_are_not_trusted() {
     fs::write(bench.path.join("boot"), "another boot").unwrap();
     let store = Store::open(&bench.path).unwrap();
     assert!(!snapshot.exists());
-    store.snapshots(&[layer.diff_id]).unwrap();
+    store.snapshots().unpack(&[layer.diff_id]).unwrap();
     assert_eq!(describe(&snapshot), before);
 }
 
@@ -510,7 +510,7 @@ fn save_image(bench: &Bench) -> Vec<DiffId> {
     let config = config.to_bytes();
     bench.store.blobs().put(&config).unwrap();
     let layers = diff_ids.iter().map(|diff_id| {
-        let layer = bench.store.encoded(diff_id, Encoding::Gzip).unwrap();
+        let layer = bench.store.layers().encoded(diff_id, Encoding::Gzip).unwrap();
         descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)
     });
     let manifest = image_manifest(&config, layers.collect(), &BTreeMap::new());
