@@ -54,8 +54,8 @@ impl Image {
         let archive = self.directory.path().join("layer.tar.zst");
         let script = r#"tar -C "$1" --sort=name -c "$2" | zstd -q -3 -T2 -f -o "$3""#;
         run(script, &[text(tree), part, text(&archive)]);
-        let imported = store.import_rootfs_tar(&archive).unwrap();
-        store.layer(&imported.diff_ids[0]).unwrap().unwrap()
+        let imported = store.bases().import_rootfs_tar(&archive).unwrap();
+        store.layers().require(&imported.diff_ids[0]).unwrap()
     }
 
     fn store(&self) -> PathBuf {
@@ -75,7 +75,7 @@ impl Image {
 fn save(store: &Store, name: &str, layers: &[Layer]) {
     let mut config = ImageConfig::new("amd64", EPOCH).unwrap();
     layers.iter().for_each(|layer| config.push_step("bench", &[layer.diff_id]));
-    store.save_layers(&Store::container_name(name), &config.to_bytes(), layers).unwrap();
+    store.builds().put_container(name, &config.to_bytes(), layers).unwrap();
 }
 
 fn skopeo_push(store: &Path, name: &str, host: &str) {

@@ -31,7 +31,7 @@ pub(super) fn container(
     let encoding = encoding(settings.compression);
     let layers = stack_of(&steps);
     let layers = layers.iter().map(|diff_id| store.layers().encoded(diff_id, encoding));
-    Ok(store.unnamed_image(&config, &layers.collect::<Result<Vec<_>, _>>()?)?)
+    Ok(store.images().of_layers(&config, &layers.collect::<Result<Vec<_>, _>>()?)?)
 }
 
 fn finish(

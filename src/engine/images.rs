@@ -32,22 +32,22 @@ impl Images for Store {
     }
 
     fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<(), StoreError> {
-        Store::save_container(self, image, config, layers).map(drop)
+        self.builds().put_container(image, config, layers).map(drop)
     }
 
     fn forget_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError> {
-        Store::forget_old_container(self, image, stack)
+        self.builds().remove_old_container(image, stack)
     }
 
     fn save_build(&self, image: &str, manifest: Vec<u8>, keys: &[InputKey]) -> Result<(), StoreError> {
-        Store::save_build(self, image, manifest, keys.iter().copied()).map(drop)
+        self.builds().put(image, manifest, keys.iter().copied()).map(drop)
     }
 
     fn last_build(&self, image: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Store::last_build(self, image)
+        self.builds().get(image)
     }
 
     fn forget_failed(&self, image: &str) -> Result<(), StoreError> {
-        Store::forget_failed(self, image)
+        self.failures().remove(image)
     }
 }

@@ -46,8 +46,8 @@ enum Form {
 impl Form {
     fn save(&self, store: &Store, architecture: Architecture) -> Result<Digest, StoreError> {
         match self {
-            Form::Imported(imported) => store.save_base(imported, architecture),
-            Form::Fetched(Fetched { config, layers, .. }) => store.save_base_layers(config, layers),
+            Form::Imported(imported) => store.bases().put(imported, architecture),
+            Form::Fetched(Fetched { config, layers, .. }) => store.bases().put_layers(config, layers),
         }
     }
 }
@@ -155,13 +155,13 @@ fn import_files(store: &Store, source: &str, architecture: Architecture) -> Resu
     match source.split_once(':') {
         Some(("oci", rest)) => {
             let (directory, tag) = path_and_name(rest);
-            store.import_oci_layout(directory, tag, go_architecture)
+            store.bases().import_oci_layout(directory, tag, go_architecture)
         }
         Some(("docker-archive", rest)) => {
             let (file, tag) = path_and_name(rest);
-            store.import_docker_archive(file, tag, go_architecture)
+            store.bases().import_docker_archive(file, tag, go_architecture)
         }
-        _ => store.import_rootfs_tar(Path::new(source)),
+        _ => store.bases().import_rootfs_tar(Path::new(source)),
     }
 }
 

@@ -48,14 +48,14 @@ impl Origins {
 
 /// Returns the images that were pulled, and where from.
 fn pulled(store: &Store) -> Vec<(Repository, StoredImage)> {
-    let images = store.images().unwrap_or_default().into_iter();
+    let images = store.images().names().unwrap_or_default().into_iter();
     let pulled = images.filter_map(|(name, _)| {
         let reference: Reference = name.parse().ok()?;
         // Other images have short names, which stand for something else among references.
         if reference.to_string() != name {
             return None;
         }
-        Some((reference.repository, store.image(&name).ok().flatten()?))
+        Some((reference.repository, store.images().get(&name).ok().flatten()?))
     });
     pulled.collect()
 }
@@ -66,7 +66,7 @@ fn bases(session: &Session<'_>, store: &Store) -> Result<Vec<(Repository, Stored
     let base = |name: &_| match load::load_base(name, &path).ok()?.source {
         BaseSource::Stored { digest, reference } => {
             let reference: Reference = reference?.parse().ok()?;
-            Some((reference.repository, store.base(&digest).ok().flatten()?))
+            Some((reference.repository, store.bases().find(&digest).ok().flatten()?))
         }
         _ => None,
     };

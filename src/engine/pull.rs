@@ -28,7 +28,7 @@ pub(crate) fn pull(
     let fetched = Fetch { client: &client, store: &store, events }.image(reference)?;
     // When all blobs are there: an interrupted pull leaves blobs without a name, which garbage
     // collection removes.
-    let digest = store.save_image(&reference.to_string(), &fetched.manifest.bytes)?;
+    let digest = store.images().put(&reference.to_string(), &fetched.manifest.bytes)?;
     Ok((fetched.layers.len(), digest))
 }
 

@@ -14,7 +14,7 @@ use crate::oci::{Digest, Reference};
 use crate::output::Shipment;
 use crate::port::Events;
 use crate::registry::{Access, Remote, Upload};
-use crate::store::{Store, StoredImage};
+use crate::store::{Builds, Store, StoredImage};
 
 /// The part of an image that goes to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +67,8 @@ impl Push<'_> {
     fn stored(&self, store: &Store, file: Option<ProjectFile>) -> Result<StoredImage, Failure> {
         let name = self.image;
         let pulled = name.parse::<Reference>().map(|reference| reference.to_string());
-        for name in [Store::container_name(name)].into_iter().chain(pulled.ok()) {
-            if let Some(image) = store.image(&name)? {
+        for name in [Builds::container_name(name)].into_iter().chain(pulled.ok()) {
+            if let Some(image) = store.images().get(&name)? {
                 return Ok(image);
             }
         }
@@ -89,7 +89,8 @@ impl Push<'_> {
             Message::with_hint(message, hint)
         };
         let unbuilt = || failure(format!("the last build of `{image}` wrote no qcow2"));
-        let manifest: BuildManifest = serde_json::from_slice(&store.last_build(image)?.ok_or_else(unbuilt)?)?;
+        let manifest: BuildManifest =
+            serde_json::from_slice(&store.builds().get(image)?.ok_or_else(unbuilt)?)?;
         let output = manifest.outputs.iter().find(|output| output.format == "qcow2").ok_or_else(unbuilt)?;
         let path = directory.join(&output.file);
         if !path.is_file() {

@@ -47,9 +47,13 @@ pub(crate) fn shell(
         surroundings: None,
     };
     let kept = match state {
-        State::Failed => {
-            Some(edges.store.failed(name.as_str())?.ok_or_else(|| NothingKept { image: image.to_owned() })?)
-        }
+        State::Failed => Some(
+            edges
+                .store
+                .failures()
+                .get(name.as_str())?
+                .ok_or_else(|| NothingKept { image: image.to_owned() })?,
+        ),
         State::Finished | State::At(_) => None,
     };
     let at = match (&kept, state) {

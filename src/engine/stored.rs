@@ -8,7 +8,7 @@ use crate::distro::BaseSource;
 use crate::load;
 use crate::oci::Digest;
 use crate::port::Events;
-use crate::store::{CheckReport, GcPolicy, GcReport, ListedImage, ListedRecord, Store};
+use crate::store::{Bases, CheckReport, GcPolicy, GcReport, ListedImage, ListedRecord, Store};
 
 /// Images that were removed.
 pub(crate) struct Removed {
@@ -23,7 +23,7 @@ pub(crate) fn list_records(session: &Session<'_>, events: &dyn Events) -> Result
 
 /// Lists the images.
 pub(crate) fn list_images(session: &Session<'_>, events: &dyn Events) -> Result<Vec<ListedImage>, Failure> {
-    Ok(open_store_to_read(session, events)?.list_images()?)
+    Ok(open_store_to_read(session, events)?.images().list()?)
 }
 
 /// Removes the records that `policy` names, and everything that no record or name needs then.
@@ -46,7 +46,7 @@ pub(crate) fn remove_images(
     force: bool,
 ) -> Result<Removed, Failure> {
     let store = open_store(session)?;
-    let known = store.list_images()?;
+    let known = store.images().list()?;
     let mut chosen: BTreeMap<&str, &ListedImage> = BTreeMap::new();
     for word in words {
         let found = find(session, &store, &known, word)?;
@@ -56,7 +56,7 @@ pub(crate) fn remove_images(
         return Err(in_use(used));
     }
     for name in chosen.keys() {
-        store.remove_image(name)?;
+        store.images().remove(name)?;
     }
     // Without age and size, a collection removes only what no record and no name needs.
     let GcReport { freed_bytes, .. } = store.gc(&GcPolicy::default())?;
@@ -109,7 +109,7 @@ fn find<'i>(
 fn base_of_project(session: &Session<'_>, word: &str) -> Option<String> {
     let base = load::load_base(&word.parse().ok()?, &[session.project.join("layers")]).ok()?;
     match base.source {
-        BaseSource::Stored { digest, .. } => Some(Store::base_name(&digest)),
+        BaseSource::Stored { digest, .. } => Some(Bases::name(&digest)),
         _ => None,
     }
 }

@@ -11,14 +11,14 @@ use anyhow::Context;
 use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use ocipkg::image::{Image, ImageBuilder, OciArtifact, OciArtifactBuilder};
 
-use super::Store;
 use super::document::{invalid, parse};
+use super::{Images, Store};
 use crate::oci::{Digest, canonical_json};
 use crate::port::StoreError;
 
 /// A document to be kept under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Artifact {
+pub(super) struct Artifact {
     /// What the document is for: `application/vnd.plywood.build.v1`.
     pub artifact_type: String,
     /// What form it has: `application/json`.
@@ -29,33 +29,33 @@ pub struct Artifact {
     pub annotations: BTreeMap<String, String>,
 }
 
-impl Store {
+impl Images<'_> {
     /// Keeps a document as an OCI artifact called `name` in the index, in place of what had the name; returns the digest of
     /// its manifest. For small documents: it is held in memory.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`].
-    pub fn save_artifact(&self, name: &str, artifact: &Artifact) -> Result<Digest, StoreError> {
+    pub(super) fn put_artifact(&self, name: &str, artifact: &Artifact) -> Result<Digest, StoreError> {
         let saved = self.build_artifact(name, artifact).map_err(|error| self.unwrap_error(error))?;
         Ok(saved.manifest)
     }
 
-    /// Returns the document called `name` that [`Store::save_artifact`] kept, or `None`.
+    /// Returns the document called `name` that [`Images::put_artifact`] kept, or `None`.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Invalid`].
-    pub fn artifact(&self, name: &str) -> Result<Option<Artifact>, StoreError> {
-        let images = self.images()?;
+    pub(super) fn artifact(&self, name: &str) -> Result<Option<Artifact>, StoreError> {
+        let images = self.names()?;
         let Some((_, manifest)) = images.into_iter().find(|(known, _)| known == name) else {
             return Ok(None);
         };
-        let stored = StoredArtifact { store: self.clone(), name: name.to_owned(), manifest };
+        let stored = StoredArtifact { store: self.store.clone(), name: name.to_owned(), manifest };
         read_artifact(stored).map(Some).map_err(|error| self.unwrap_error(error))
     }
 
     fn build_artifact(&self, name: &str, artifact: &Artifact) -> anyhow::Result<StoredArtifact> {
         let Artifact { artifact_type, media_type, content, annotations } = artifact;
-        let builder = ArtifactBuilder { store: self.clone(), name: name.to_owned() };
+        let builder = ArtifactBuilder { store: self.store.clone(), name: name.to_owned() };
         let mut builder = OciArtifactBuilder::new(builder, MediaType::from(artifact_type.as_str()))?;
         builder.add_layer(MediaType::from(media_type.as_str()), content, HashMap::new())?;
         for (name, value) in annotations {
@@ -66,7 +66,7 @@ impl Store {
 
     /// Takes our own error out of `ocipkg`'s.
     fn unwrap_error(&self, error: anyhow::Error) -> StoreError {
-        error.downcast().unwrap_or_else(|error| invalid(&self.layout().index(), format!("{error:#}")))
+        error.downcast().unwrap_or_else(|error| invalid(&self.store.layout().index(), format!("{error:#}")))
     }
 }
 
@@ -100,7 +100,7 @@ impl ImageBuilder for ArtifactBuilder {
 
     fn build(self, mut manifest: ImageManifest) -> anyhow::Result<StoredArtifact> {
         manifest.set_media_type(Some(MediaType::ImageManifest));
-        let manifest = self.store.save_image(&self.name, &canonical_json(&manifest))?;
+        let manifest = self.store.images().put(&self.name, &canonical_json(&manifest))?;
         Ok(StoredArtifact { store: self.store, name: self.name, manifest })
     }
 }
@@ -143,9 +143,9 @@ mod tests {
         let save = || {
             let directory = tempfile::tempdir().unwrap();
             let store = Store::open(directory.path()).unwrap();
-            let digest = store.save_artifact("image.manifest", &artifact).unwrap();
-            assert_eq!(store.artifact("image.manifest").unwrap().as_ref(), Some(&artifact));
-            assert_eq!(store.artifact("other").unwrap(), None);
+            let digest = store.images().put_artifact("image.manifest", &artifact).unwrap();
+            assert_eq!(store.images().artifact("image.manifest").unwrap().as_ref(), Some(&artifact));
+            assert_eq!(store.images().artifact("other").unwrap(), None);
             digest
         };
         assert_eq!(save(), save());
@@ -161,8 +161,8 @@ mod tests {
             content: b"content".to_vec(),
             annotations: BTreeMap::new(),
         };
-        store.save_artifact("x", &artifact).unwrap();
+        store.images().put_artifact("x", &artifact).unwrap();
         std::fs::write(store.layout().blob(&Digest::of("content")), "changed").unwrap();
-        assert!(matches!(store.artifact("x"), Err(StoreError::Damaged { .. })));
+        assert!(matches!(store.images().artifact("x"), Err(StoreError::Damaged { .. })));
     }
 }

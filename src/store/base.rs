@@ -16,9 +16,15 @@ use crate::port::{BaseImage, Blob, Layer, StoreError};
 /// Prefix of the names of bases in the index.
 pub(super) const BASE_PREFIX: &str = "base/";
 
-impl Store {
+/// The bases of a store: images that steps are built on.
+#[derive(Debug, Clone, Copy)]
+pub struct Bases<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl Bases<'_> {
     /// Returns the name in the index of the base that is defined by a manifest or file of this digest.
-    pub fn base_name(digest: &Digest) -> String {
+    pub fn name(digest: &Digest) -> String {
         format!("{BASE_PREFIX}{}", digest.hex())
     }
 
@@ -27,7 +33,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Import`] with the cause for a source that cannot be imported, [`StoreError::WrongBase`] if its digest
     /// differs from the definition's.
-    pub(super) fn base_image(
+    pub(super) fn get(
         &self,
         source: &BaseSource,
         architecture: Architecture,
@@ -41,8 +47,8 @@ impl Store {
             }
             BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base does not come as layers"),
         };
-        let name = Self::base_name(&digest);
-        if let Some((_, manifest)) = self.images()?.into_iter().find(|(known, _)| *known == name)
+        let name = Self::name(&digest);
+        if let Some((_, manifest)) = self.store.images().names()?.into_iter().find(|(known, _)| *known == name)
             // A damaged base is imported again rather than reported.
             && let Ok(base) = self.stored_base(&manifest)
         {
@@ -50,14 +56,14 @@ impl Store {
         }
         let (path, imported) = self.import_source(source, architecture)?;
         let (config, layers) = self.parts(&imported, architecture).map_err(cannot_import(path))?;
-        let manifest = self.save_layers(&name, &config, &layers)?;
+        let manifest = self.store.images().put_layers(&name, &config, &layers)?;
         self.stored_base(&manifest)
     }
 
     fn no_base(&self, manifest: &Digest, error: StoreError) -> StoreError {
         match error {
             StoreError::MissingBlob { .. } | StoreError::MissingLayer { .. } => {
-                StoreError::NoBase { digest: *manifest, path: self.path().to_owned() }
+                StoreError::NoBase { digest: *manifest, path: self.store.path().to_owned() }
             }
             other => other,
         }
@@ -90,27 +96,27 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::MissingLayer`].
-    pub fn save_base(&self, imported: &Imported, architecture: Architecture) -> Result<Digest, StoreError> {
+    pub fn put(&self, imported: &Imported, architecture: Architecture) -> Result<Digest, StoreError> {
         let (config, layers) = self.parts(imported, architecture)?;
-        self.save_base_layers(&config, &layers)
+        self.put_layers(&config, &layers)
     }
 
     /// Keeps an image of these layers (lowest first) as a base; returns the digest of its manifest.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
-    pub fn save_base_layers(&self, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
+    pub fn put_layers(&self, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
         // By digest: projects that share a store may use one name for different bases.
-        let name = Self::base_name(&Digest::of(manifest_of(config, layers)));
-        self.save_layers(&name, config, layers)
+        let name = Self::name(&Digest::of(manifest_of(config, layers)));
+        self.store.images().put_layers(&name, config, layers)
     }
 
     /// Returns the image that a base is, by the digest of its manifest, if it is here.
     ///
     /// # Errors
-    /// As [`Store::image`].
-    pub fn base(&self, manifest: &Digest) -> Result<Option<StoredImage>, StoreError> {
-        self.image(&Self::base_name(manifest))
+    /// As [`super::Images::get`].
+    pub fn find(&self, manifest: &Digest) -> Result<Option<StoredImage>, StoreError> {
+        self.store.images().get(&Self::name(manifest))
     }
 
     /// Returns config and layers of what was imported.
@@ -121,23 +127,24 @@ impl Store {
     ) -> Result<(Vec<u8>, Vec<Layer>), StoreError> {
         let config = match &imported.config {
             Some(config) => config.clone(),
-            None => plain_config(imported, architecture, self.path())?,
+            None => plain_config(imported, architecture, self.store.path())?,
         };
-        let layers = imported.diff_ids.iter().map(|diff_id| self.layers().require(diff_id));
+        let layers = imported.diff_ids.iter().map(|diff_id| self.store.layers().require(diff_id));
         Ok((config, layers.collect::<Result<_, _>>()?))
     }
 
     fn stored_base(&self, manifest: &Digest) -> Result<BaseImage, StoreError> {
-        let path = self.layout().blob(manifest);
-        let parsed: oci_spec::image::ImageManifest = document::parse(&path, &self.blobs().get(manifest)?)?;
-        let config = self.blobs().get(&document::parse_digest(&path, parsed.config())?)?;
+        let path = self.store.layout().blob(manifest);
+        let parsed: oci_spec::image::ImageManifest =
+            document::parse(&path, &self.store.blobs().get(manifest)?)?;
+        let config = self.store.blobs().get(&document::parse_digest(&path, parsed.config())?)?;
         let diff_ids = document::expected_diff_ids(&path, &config, parsed.layers().len())?;
         let layers = diff_ids.iter().zip(parsed.layers()).map(|(diff_id, blob)| {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
             let blob = Blob { digest: document::parse_digest(&path, blob)?, bytes: blob.size() };
-            let named = self.layers().find(diff_id, &blob)?;
+            let named = self.store.layers().find(diff_id, &blob)?;
             // The layer may have been compressed again since, and is then in another blob.
-            named.map_or_else(|| self.layers().get(diff_id)?.ok_or_else(missing), Ok)
+            named.map_or_else(|| self.store.layers().get(diff_id)?.ok_or_else(missing), Ok)
         });
         Ok(BaseImage { layers: layers.collect::<Result<_, _>>()?, config })
     }
@@ -147,7 +154,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Invalid`] if the config names other layers, [`StoreError::Damaged`] if `source` names an image by its
     /// manifest and this is another one.
-    pub(super) fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
+    pub(super) fn put_as(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
         let path = Path::new("the config of a fetched base");
         if document::expected_diff_ids(path, &base.config, base.layers.len())? != base.diff_ids() {
             return Err(invalid(path, "it names other layers than were fetched with it".to_owned()));
@@ -156,15 +163,15 @@ impl Store {
         let name = match source {
             BaseSource::Stored { digest, .. } => {
                 verify_manifest(digest, &manifest)?;
-                Self::base_name(digest)
+                Self::name(digest)
             }
             BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
-                Self::base_name(&file.digest)
+                Self::name(&file.digest)
             }
             BaseSource::Mmdebstrap(_) => unreachable!("a bootstrapped base has no config"),
         };
-        self.blobs().put(&base.config)?;
-        self.save_image(&name, &manifest)?;
+        self.store.blobs().put(&base.config)?;
+        self.store.images().put(&name, &manifest)?;
         Ok(())
     }
 }
@@ -209,28 +216,28 @@ mod tests {
         encoder.append(&entry).unwrap();
         let (file, archive) = (directory.path().join("rootfs.tar"), encoder.finish().unwrap().0);
         std::fs::write(&file, &archive).unwrap();
-        let imported = a.import_rootfs_tar(&file).unwrap();
-        let digest = a.save_base(&imported, Architecture::Amd64).unwrap();
+        let imported = a.bases().import_rootfs_tar(&file).unwrap();
+        let digest = a.bases().put(&imported, Architecture::Amd64).unwrap();
         let source = BaseSource::Stored { digest, reference: None };
-        let base = a.base_image(&source, Architecture::Amd64).unwrap();
+        let base = a.bases().get(&source, Architecture::Amd64).unwrap();
 
         let (layer, mut bytes) = (&base.layers[0], archive.as_slice());
         let mut blob = VerifyingReader::new(&mut bytes as &mut dyn std::io::Read, layer.blob);
         LayerStore::receive(&b, layer, &mut blob).unwrap();
         let other = BaseSource::Stored { digest: Digest::of("other"), reference: None };
-        assert!(matches!(b.keep_base(&other, &base), Err(StoreError::Damaged { .. })));
+        assert!(matches!(b.bases().put_as(&other, &base), Err(StoreError::Damaged { .. })));
         let mut config = ImageConfig::new("amd64", 0).unwrap();
         config.push_step("another", &[crate::oci::DiffId::new(Digest::of("another"))]);
         let lie = BaseImage { config: config.to_bytes(), ..base.clone() };
-        assert!(matches!(b.keep_base(&source, &lie), Err(StoreError::Invalid { .. })));
-        assert!(b.base_image(&source, Architecture::Amd64).is_err());
-        b.keep_base(&source, &base).unwrap();
-        assert_eq!(b.base_image(&source, Architecture::Amd64).unwrap(), base);
+        assert!(matches!(b.bases().put_as(&source, &lie), Err(StoreError::Invalid { .. })));
+        assert!(b.bases().get(&source, Architecture::Amd64).is_err());
+        b.bases().put_as(&source, &base).unwrap();
+        assert_eq!(b.bases().get(&source, Architecture::Amd64).unwrap(), base);
 
         let file = StoredFile { path: "absent.tar".into(), digest: Digest::of(&archive) };
         let by_file = BaseSource::RootfsTar(file);
-        b.keep_base(&by_file, &base).unwrap();
-        assert_eq!(b.base_image(&by_file, Architecture::Amd64).unwrap(), base);
+        b.bases().put_as(&by_file, &base).unwrap();
+        assert_eq!(b.bases().get(&by_file, Architecture::Amd64).unwrap(), base);
     }
 
     #[test]
@@ -238,7 +245,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let source = BaseSource::Stored { digest: Digest::of("manifest"), reference: None };
-        let error = store.base_image(&source, Architecture::Amd64).unwrap_err();
+        let error = store.bases().get(&source, Architecture::Amd64).unwrap_err();
         let StoreError::NoBase { digest, path } = error else { panic!("{error:?}") };
         assert_eq!((digest, path.as_path()), (Digest::of("manifest"), store.path()));
     }

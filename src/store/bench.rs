@@ -32,7 +32,7 @@ impl Bench {
         encoder.append_file(&entry, &mut content.as_bytes()).unwrap();
         let file = self.directory.path().join("rootfs.tar");
         std::fs::write(&file, encoder.finish().unwrap().0).unwrap();
-        let diff_ids = self.store.import_rootfs_tar(&file).unwrap().diff_ids;
+        let diff_ids = self.store.bases().import_rootfs_tar(&file).unwrap().diff_ids;
         let fields = KeyFields::new([("name".to_owned(), name.to_owned())]);
         let parent = parent.map(|parent| parent.input_key);
         let (input_key, content_key) = (fields.input_key(parent), fields.content_key(None));

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::image::ImageManifest;
 
+use super::Store;
+use super::artifact::Artifact;
 use super::document::parse;
-use super::{Artifact, Store};
 use crate::oci::{DiffId, Digest, parse_diff_ids};
 use crate::plan::InputKey;
 use crate::port::{Layer, StoreError};
@@ -21,13 +22,19 @@ const ARTIFACT_TYPE: &str = "application/vnd.plywood.build.v1+json";
 /// The annotation that names the steps: their input keys, separated by spaces.
 const KEYS: &str = "plywood.input-keys";
 
-impl Store {
+/// The last build of each image.
+#[derive(Debug, Clone, Copy)]
+pub struct Builds<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl Builds<'_> {
     /// Keeps `manifest` (JSON) as that of the last build of `image`, made of the steps with the keys `steps`, in place of
     /// the build before; returns the digest of the artifact's manifest.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`].
-    pub fn save_build(
+    pub fn put(
         &self,
         image: &str,
         manifest: Vec<u8>,
@@ -40,15 +47,15 @@ impl Store {
             content: manifest,
             annotations: BTreeMap::from([(KEYS.to_owned(), keys.join(" "))]),
         };
-        self.save_artifact(&format!("{PREFIX}{image}"), &artifact)
+        self.store.images().put_artifact(&format!("{PREFIX}{image}"), &artifact)
     }
 
     /// Returns the manifest (JSON) of the last build of `image`, or `None`.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Invalid`].
-    pub fn last_build(&self, image: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.artifact(&format!("{PREFIX}{image}"))?.map(|artifact| artifact.content))
+    pub fn get(&self, image: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.store.images().artifact(&format!("{PREFIX}{image}"))?.map(|artifact| artifact.content))
     }
 
     /// Returns the name in the index of the container that was built last of `image`.
@@ -60,28 +67,31 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
-    pub fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
-        self.save_layers(&Self::container_name(image), config, layers)
+    pub fn put_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
+        self.store.images().put_layers(&Self::container_name(image), config, layers)
     }
 
     /// Forgets the container of `image` unless it stands on the layers `stack`: it is of a build before the last.
     ///
     /// # Errors
     /// [`StoreError::Invalid`], [`StoreError::Io`].
-    pub fn forget_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError> {
+    pub fn remove_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError> {
         let name = Self::container_name(image);
-        let Some(container) = self.image(&name)? else { return Ok(()) };
-        let config = container.blobs.first().map(|config| self.blobs().get(&config.digest)).transpose()?;
+        let Some(container) = self.store.images().get(&name)? else { return Ok(()) };
+        let config =
+            container.blobs.first().map(|config| self.store.blobs().get(&config.digest)).transpose()?;
         let diff_ids = config.and_then(|config| parse_diff_ids(&config).ok()).unwrap_or_default();
-        if diff_ids.starts_with(stack) { Ok(()) } else { self.remove_image(&name) }
+        if diff_ids.starts_with(stack) { Ok(()) } else { self.store.images().remove(&name) }
     }
 
     /// Returns the keys of the steps that the last builds of all images were made of.
-    pub(super) fn last_built(&self) -> Result<BTreeSet<InputKey>, StoreError> {
+    pub(super) fn steps(&self) -> Result<BTreeSet<InputKey>, StoreError> {
         let mut keys = BTreeSet::new();
-        for (_, digest) in self.images()?.into_iter().filter(|(name, _)| name.starts_with(PREFIX)) {
-            let path = self.layout().blob(&digest);
-            let manifest: ImageManifest = parse(&path, &self.blobs().get(&digest)?)?;
+        for (_, digest) in
+            self.store.images().names()?.into_iter().filter(|(name, _)| name.starts_with(PREFIX))
+        {
+            let path = self.store.layout().blob(&digest);
+            let manifest: ImageManifest = parse(&path, &self.store.blobs().get(&digest)?)?;
             let annotation = manifest.annotations().as_ref().and_then(|all| all.get(KEYS));
             keys.extend(
                 annotation

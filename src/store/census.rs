@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Store;
 use super::file::failed;
 use super::layers::StoredLayer;
-use crate::oci::{ChainId, DiffId, Digest, parse_diff_ids};
+use crate::oci::{ChainId, DiffId, Digest};
 use crate::plan::{InputKey, Record};
 use crate::port::StoreError;
 
@@ -50,22 +50,10 @@ impl Store {
             let stack: Vec<_> = records.iter().flat_map(|record| record.diff_ids.iter().copied()).collect();
             add(&stack);
         }
-        for (name, _) in self.images()? {
-            add(&self.stack_of(&name)?);
+        for (name, _) in self.images().names()? {
+            add(&self.images().stack(&name)?);
         }
         Ok(stacks)
-    }
-
-    /// Returns the layers of an image by its config, lowest first. Empty if the config is missing or is not an image's.
-    pub(super) fn stack_of(&self, name: &str) -> Result<Vec<DiffId>, StoreError> {
-        let Some(image) = self.image(name)? else { return Ok(Vec::new()) };
-        let Some(config) = image.blobs.first() else { return Ok(Vec::new()) };
-        Ok(self
-            .blobs()
-            .get(&config.digest)
-            .ok()
-            .and_then(|config| parse_diff_ids(&config).ok())
-            .unwrap_or_default())
     }
 }
 

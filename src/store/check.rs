@@ -127,16 +127,16 @@ impl Store {
         let path = self.layout().index();
         let _lock = self.lock_exclusive()?;
         if self.read_document::<ImageIndex>(&path)?.is_none() {
-            self.write_index(Vec::new())?;
+            self.images().write_index(Vec::new())?;
             report.damaged_index = Some(path);
         }
         Ok(())
     }
 
     fn check_images(&self, report: &mut CheckReport) -> Result<(), StoreError> {
-        for (name, digest) in self.images()? {
+        for (name, digest) in self.images().names()? {
             if !self.has_blobs(&digest)? {
-                self.remove_image(&name)?;
+                self.images().remove(&name)?;
                 report.dropped_images.push(name);
             }
         }
@@ -304,7 +304,7 @@ mod tests {
         let store = Store::open(&directory.path().join("store")).unwrap();
         let file = directory.path().join("rootfs.tar");
         std::fs::write(&file, Encoder::new(Vec::new()).finish().unwrap().0).unwrap();
-        let diff_ids = store.import_rootfs_tar(&file).unwrap().diff_ids;
+        let diff_ids = store.bases().import_rootfs_tar(&file).unwrap().diff_ids;
         let fields = KeyFields::default();
         let (input_key, content_key) = (fields.input_key(None), fields.content_key(None));
         let (step, image) = ("s".to_owned(), "i".to_owned());
@@ -344,11 +344,13 @@ mod tests {
         let index = store.layout().index();
         let cut = &std::fs::read(&index).unwrap()[..5];
         std::fs::write(&index, cut).unwrap();
-        assert!(matches!(store.images(), Err(StoreError::DamagedIndex { path, .. }) if path == index));
+        assert!(
+            matches!(store.images().names(), Err(StoreError::DamagedIndex { path, .. }) if path == index)
+        );
         let report = store.check().unwrap();
         assert_eq!((report.damaged_index.as_ref(), report.is_sound()), (Some(&index), false));
         assert_eq!(std::fs::read(store.layout().quarantine().join("index.json")).unwrap(), cut);
-        assert_eq!(store.images().unwrap(), []);
+        assert_eq!(store.images().names().unwrap(), []);
         assert_eq!(store.records().by_input(record.input_key).unwrap(), Some(record), "steps stay");
         assert!(store.check().unwrap().is_sound());
     }

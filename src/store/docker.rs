@@ -20,7 +20,7 @@ use serde::Deserialize;
 use super::document::{expected_diff_ids, invalid, parse, verify_diff_id};
 use super::file::failed;
 use super::import::{Imported, cannot_import};
-use super::{Store, encoding};
+use super::{Bases, Store, encoding};
 use crate::layer::{Decoder, Encoding, Entry, Kind, LayerError};
 use crate::oci::{DiffId, refuse_other_platform};
 use crate::port::StoreError;
@@ -39,7 +39,7 @@ struct Image {
     layers: Vec<String>,
 }
 
-impl Store {
+impl Bases<'_> {
     /// Imports an image for Linux on `architecture` (in Go's words: `amd64`) from an archive of `docker save`, compressed or not:
     /// the one with the tag `reference`, or the only one.
     ///
@@ -51,7 +51,7 @@ impl Store {
         reference: Option<&str>,
         architecture: &str,
     ) -> Result<Imported, StoreError> {
-        DockerArchive { path: file, architecture }.import(self, reference).map_err(cannot_import(file))
+        DockerArchive { path: file, architecture }.import(self.store, reference).map_err(cannot_import(file))
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
         }
         let file = directory.path().join("saved.tar");
         std::fs::write(&file, encoder.finish().unwrap().0).unwrap();
-        let error = chain(&store.import_docker_archive(&file, None, "amd64").unwrap_err());
+        let error = chain(&store.bases().import_docker_archive(&file, None, "amd64").unwrap_err());
         assert!(error.contains("its documents and links have more than"), "{error}");
     }
 }

@@ -9,48 +9,54 @@ use super::census::{list_files, used};
 use super::file::{create_private, failed as io_failed, read_if_there, remove_path, write_whole};
 use crate::port::{FailedStep, StoreError};
 
-impl Store {
+/// The kept states of failed hooks.
+#[derive(Debug, Clone, Copy)]
+pub struct Failures<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl Failures<'_> {
     /// Returns the state of the last failure of `image`: the step that failed, and the upper directory. `None` if it was not kept.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn failed(&self, image: &str) -> Result<Option<(FailedStep, PathBuf)>, StoreError> {
-        let place = self.layout().failed().join(image);
+    pub fn get(&self, image: &str) -> Result<Option<(FailedStep, PathBuf)>, StoreError> {
+        let place = self.store.layout().failed().join(image);
         let Some(bytes) = read_if_there(&place.join(STEP))? else { return Ok(None) };
         // A document of another version cannot be read, and counts as none.
         Ok(serde_json::from_slice(&bytes).ok().map(|step| (step, place.join(UPPER))))
     }
 
     /// Keeps the directory `upper`, which moves away.
-    pub(super) fn keep_failed(&self, step: &FailedStep, upper: &Path) -> Result<(), StoreError> {
-        create_private(&self.layout().failed())?;
-        let place = self.layout().failed().join(&step.image);
+    pub(super) fn put(&self, step: &FailedStep, upper: &Path) -> Result<(), StoreError> {
+        create_private(&self.store.layout().failed())?;
+        let place = self.store.layout().failed().join(&step.image);
         remove_path(&place)?;
         create_private(&place)?;
         let kept = place.join(UPPER);
         std::fs::rename(upper, &kept).map_err(io_failed("move a failed step to", &kept))?;
         // Last: without this file, the state counts as missing. After a crash in between, the next failure replaces it.
         let bytes = serde_json::to_vec_pretty(step).unwrap_or_default();
-        write_whole(&place.join(STEP), &self.temporary()?, &bytes)
+        write_whole(&place.join(STEP), &self.store.temporary()?, &bytes)
     }
 
     /// Removes the state that was kept of `image`, if any.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn forget_failed(&self, image: &str) -> Result<(), StoreError> {
-        match self.layout().failed().is_dir() {
-            true => remove_path(&self.layout().failed().join(image)),
+    pub fn remove(&self, image: &str) -> Result<(), StoreError> {
+        match self.store.layout().failed().is_dir() {
+            true => remove_path(&self.store.layout().failed().join(image)),
             false => Ok(()),
         }
     }
 
     /// Removes states that were kept before a time, in seconds since 1970.
-    pub(super) fn forget_old_failures(&self, before: u64) -> Result<(), StoreError> {
-        if !self.layout().failed().is_dir() {
+    pub(super) fn remove_older(&self, before: u64) -> Result<(), StoreError> {
+        if !self.store.layout().failed().is_dir() {
             return Ok(());
         }
-        let places = list_files(&self.layout().failed())?;
+        let places = list_files(&self.store.layout().failed())?;
         places
             .iter()
             .filter(|place| used(&place.join(STEP)) < before)

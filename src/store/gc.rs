@@ -72,7 +72,7 @@ impl Store {
                 protected_since,
                 kept: BTreeSet::new(),
                 pinned: self.named_blobs()?,
-                last_built: self.last_built()?,
+                last_built: self.builds().steps()?,
                 report: GcReport::default(),
             };
             collection.run(policy)?;
@@ -83,7 +83,7 @@ impl Store {
             for directory in [self.layout().cache(""), self.layout().logs(), self.layout().quarantine()] {
                 remove_old_files(&directory, before)?;
             }
-            self.forget_old_failures(before)?;
+            self.failures().remove_older(before)?;
         }
         Ok(report)
     }
@@ -91,7 +91,7 @@ impl Store {
     /// Returns the blobs that each image of the index needs, with their sizes.
     fn named_blobs(&self) -> Result<BTreeMap<String, Blobs>, StoreError> {
         let mut named = BTreeMap::new();
-        for (name, digest) in self.images()? {
+        for (name, digest) in self.images().names()? {
             let path = self.layout().blob(&digest);
             let bytes = self.blobs().get(&digest)?;
             let manifest: ImageManifest = parse(&path, &bytes)?;
@@ -166,7 +166,7 @@ impl Collection<'_> {
                 self.report.kept_bytes = total;
                 self.pinned.insert(name, blobs);
             } else {
-                self.store.remove_from_index(&name)?;
+                self.store.images().remove_from_index(&name)?;
             }
         }
         Ok(())
@@ -373,7 +373,7 @@ mod tests {
         let [first, second] = ["first", "second"].map(|name| bench.step(name, 100, 90));
         let build = |steps: &[&Record]| {
             let keys = steps.iter().map(|record| record.input_key);
-            bench.store.save_build("vm", b"{}".to_vec(), keys).unwrap()
+            bench.store.builds().put("vm", b"{}".to_vec(), keys).unwrap()
         };
         build(&[&first]);
         let manifest = build(&[&first, &second]);
@@ -396,14 +396,15 @@ mod tests {
         let layer = bench.store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
         bench.store.blobs().put(b"{}").unwrap();
         let layers = vec![descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)];
-        let manifest = bench.store.save_image("i", &image_manifest(b"{}", layers, &BTreeMap::new())).unwrap();
+        let manifest =
+            bench.store.images().put("i", &image_manifest(b"{}", layers, &BTreeMap::new())).unwrap();
         for digest in [manifest, Digest::of("{}")] {
             date(bench.store.layout().blob(&digest), 30);
         }
         bench.gc(Some(7), None);
         assert!(bench.store.check().unwrap().is_sound());
-        assert_eq!(bench.store.images().unwrap().len(), 1);
-        bench.store.remove_image("i").unwrap();
+        assert_eq!(bench.store.images().names().unwrap().len(), 1);
+        bench.store.images().remove("i").unwrap();
         assert_eq!(bench.gc(Some(7), None).blobs, 3);
     }
 
@@ -432,7 +433,8 @@ mod tests {
         let bench = Bench::new();
         let name = |image: &str, record: &Record| {
             let layer = bench.store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
-            let manifest = bench.store.save_container(image, b"{}", std::slice::from_ref(&layer)).unwrap();
+            let manifest =
+                bench.store.builds().put_container(image, b"{}", std::slice::from_ref(&layer)).unwrap();
             for digest in [manifest, Digest::of("{}"), layer.blob] {
                 date(bench.store.layout().blob(&digest), 30);
             }
@@ -440,7 +442,8 @@ mod tests {
         let [old, new] = [("old", 30), ("new", 3)].map(|(step, days)| bench.step(step, 100, days));
         name("old", &old);
         name("new", &new);
-        let left = || bench.store.images().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let left =
+            || bench.store.images().names().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         bench.gc(Some(7), None);
         assert_eq!(left(), ["container/new", "container/old"], "without a limit, both stay");
         bench.gc(Some(0), Some(150));
@@ -448,10 +451,10 @@ mod tests {
 
         let base = bench.step("base", 200, 30);
         let layer = bench.store.layers().get(&base.diff_ids[0]).unwrap().unwrap();
-        let digest = bench.store.save_base_layers(b"{}", &[layer]).unwrap();
+        let digest = bench.store.bases().put_layers(b"{}", &[layer]).unwrap();
         date(bench.store.layout().blob(&digest), 30);
         let report = bench.gc(Some(0), Some(100));
-        let name = Store::base_name(&digest);
+        let name = super::super::Bases::name(&digest);
         assert_eq!(
             left(),
             std::slice::from_ref(&name),

@@ -9,32 +9,38 @@ use oci_spec::image::{
 use super::Store;
 use super::document::{name_of, parse, parse_digest};
 use super::file::read_if_there;
-use crate::oci::{Digest, descriptor};
+use crate::oci::{DiffId, Digest, descriptor, parse_diff_ids};
 use crate::port::StoreError;
 
-impl Store {
+/// The images of a store: manifests with a name in `index.json`. Artifacts, bases and builds are images, too.
+#[derive(Debug, Clone, Copy)]
+pub struct Images<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl Images<'_> {
     /// Stores an image's manifest (whose config and layers are stored already) and gives it a name in the index, in
     /// place of the image that had it. Atomic.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`] if config or layers are not there, [`StoreError::Invalid`] if `manifest` is no
     /// manifest, [`StoreError::Io`].
-    pub fn save_image(&self, name: &str, manifest: &[u8]) -> Result<Digest, StoreError> {
-        let index = self.layout().index();
+    pub fn put(&self, name: &str, manifest: &[u8]) -> Result<Digest, StoreError> {
+        let index = self.store.layout().index();
         let parsed: ImageManifest = parse(&index, manifest)?;
         for blob in parsed.layers().iter().chain([parsed.config()]) {
             let digest = parse_digest(&index, blob)?;
-            if self.blobs().size(&digest) != Some(blob.size()) {
+            if self.store.blobs().size(&digest) != Some(blob.size()) {
                 return Err(StoreError::MissingBlob { digest });
             }
         }
-        let digest = self.blobs().put(manifest)?;
+        let digest = self.store.blobs().put(manifest)?;
         let media_type = parsed.media_type().clone().unwrap_or(MediaType::ImageManifest);
         let mut named = descriptor(media_type.as_ref(), &digest, manifest.len() as u64);
         named.set_artifact_type(parsed.artifact_type().clone());
         named.set_annotations(Some(HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_owned())])));
         // Read under the lock: another process may name an image at the same time.
-        let _lock = self.lock_exclusive()?;
+        let _lock = self.store.lock_exclusive()?;
         let mut manifests = self.read_index()?.manifests().clone();
         manifests.retain(|manifest| name_of(manifest) != Some(name));
         manifests.push(named);
@@ -46,8 +52,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::DamagedIndex`], [`StoreError::Io`].
-    pub fn remove_image(&self, name: &str) -> Result<(), StoreError> {
-        let _lock = self.lock_exclusive()?;
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let _lock = self.store.lock_exclusive()?;
         self.remove_from_index(name)
     }
 
@@ -62,15 +68,23 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::DamagedIndex`], [`StoreError::Invalid`] for a digest that is not SHA-256, [`StoreError::Io`].
-    pub fn images(&self) -> Result<Vec<(String, Digest)>, StoreError> {
+    pub fn names(&self) -> Result<Vec<(String, Digest)>, StoreError> {
         let index = self.read_index()?;
         let named = index.manifests().iter().filter_map(|manifest| Some((name_of(manifest)?, manifest)));
-        let path = self.layout().index();
+        let path = self.store.layout().index();
         named.map(|(name, manifest)| Ok((name.to_owned(), parse_digest(&path, manifest)?))).collect()
     }
 
+    /// Returns the layers of an image by its config, lowest first. Empty if the config is missing or is not an image's.
+    pub(super) fn stack(&self, name: &str) -> Result<Vec<DiffId>, StoreError> {
+        let Some(image) = self.get(name)? else { return Ok(Vec::new()) };
+        let Some(config) = image.blobs.first() else { return Ok(Vec::new()) };
+        let config = self.store.blobs().get(&config.digest).ok();
+        Ok(config.and_then(|config| parse_diff_ids(&config).ok()).unwrap_or_default())
+    }
+
     pub(super) fn read_index(&self) -> Result<ImageIndex, StoreError> {
-        let path = self.layout().index();
+        let path = self.store.layout().index();
         serde_json::from_slice(&read_if_there(&path)?.unwrap_or_default())
             .map_err(|error| StoreError::DamagedIndex { path, reason: error.to_string() })
     }
@@ -81,7 +95,7 @@ impl Store {
         manifests
             .sort_by_key(|manifest| (name_of(manifest).map(str::to_owned), manifest.digest().to_string()));
         let index = ImageIndexBuilder::default().schema_version(2u32).manifests(manifests).build();
-        self.write_document(&self.layout().index(), &index.expect("every required field is set"))
+        self.store.write_document(&self.store.layout().index(), &index.expect("every required field is set"))
     }
 }
 
@@ -103,23 +117,23 @@ mod tests {
         let (_directory, store) = store();
         let save = |name: &str, config: &[u8]| {
             store.blobs().put(config).unwrap();
-            store.save_image(name, &image_manifest(config, Vec::new(), &BTreeMap::new())).unwrap()
+            store.images().put(name, &image_manifest(config, Vec::new(), &BTreeMap::new())).unwrap()
         };
         let (one, two, other) = (save("a", b"1"), save("a", b"2"), save("b", b"1"));
         assert_eq!(
-            (one, store.images().unwrap()),
+            (one, store.images().names().unwrap()),
             (other, vec![("a".to_owned(), two), ("b".to_owned(), other)])
         );
-        store.remove_image("a").unwrap();
-        assert_eq!(store.images().unwrap(), [("b".to_owned(), other)]);
+        store.images().remove("a").unwrap();
+        assert_eq!(store.images().names().unwrap(), [("b".to_owned(), other)]);
     }
 
     #[test]
     fn an_image_without_its_blobs_is_refused() {
         let (_directory, store) = store();
         let manifest = image_manifest(b"absent", Vec::new(), &BTreeMap::new());
-        assert!(matches!(store.save_image("a", &manifest), Err(StoreError::MissingBlob { .. })));
-        assert!(matches!(store.save_image("a", b"{}"), Err(StoreError::Invalid { .. })));
+        assert!(matches!(store.images().put("a", &manifest), Err(StoreError::MissingBlob { .. })));
+        assert!(matches!(store.images().put("a", b"{}"), Err(StoreError::Invalid { .. })));
     }
 
     #[test]
@@ -130,9 +144,9 @@ mod tests {
         std::thread::scope(|scope| {
             for name in 0..16 {
                 let (store, manifest) = (Store::open(store.path()).unwrap(), &manifest);
-                scope.spawn(move || store.save_image(&name.to_string(), manifest).unwrap());
+                scope.spawn(move || store.images().put(&name.to_string(), manifest).unwrap());
             }
         });
-        assert_eq!(store.images().unwrap().len(), 16);
+        assert_eq!(store.images().names().unwrap().len(), 16);
     }
 }

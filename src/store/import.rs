@@ -9,9 +9,9 @@ use std::path::Path;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
-use super::Store;
 use super::document::{chain, expected_diff_ids, invalid, name_of, parse, parse_digest};
 use super::file::failed;
+use super::{Bases, Store};
 use crate::directory::read_document;
 use crate::oci::{
     DiffId, Digest, RawManifest, VerifyingReader, find_image, is_foreign, is_index_type, refuse_artifact,
@@ -30,7 +30,7 @@ pub struct Imported {
     pub manifest: Option<Digest>,
 }
 
-impl Store {
+impl Bases<'_> {
     /// Imports an image from the OCI layout `directory`: the one with the name or digest `reference`, or the only one. From an
     /// image for several platforms, Linux on `architecture` (in Go's words: `amd64`) is taken.
     ///
@@ -43,7 +43,7 @@ impl Store {
         architecture: &str,
     ) -> Result<Imported, StoreError> {
         let source = OciLayout { directory, architecture };
-        source.import(self, reference).map_err(cannot_import(directory))
+        source.import(self.store, reference).map_err(cannot_import(directory))
     }
 
     /// Imports a root file system from a tar archive, compressed with gzip, zstd or not at all, as one layer.
@@ -53,7 +53,7 @@ impl Store {
     pub fn import_rootfs_tar(&self, file: &Path) -> Result<Imported, StoreError> {
         let import = || {
             let source = File::open(file).map_err(failed("open", file))?;
-            self.layers().import_unknown(source, file)
+            self.store.layers().import_unknown(source, file)
         };
         let layer = import().map_err(cannot_import(file))?;
         Ok(Imported { diff_ids: vec![layer.diff_id], config: None, manifest: None })
@@ -245,7 +245,10 @@ mod tests {
         }
 
         fn import(&self, reference: Option<&str>) -> Result<Imported, String> {
-            self.store.import_oci_layout(&self.layout(), reference, "amd64").map_err(|error| chain(&error))
+            self.store
+                .bases()
+                .import_oci_layout(&self.layout(), reference, "amd64")
+                .map_err(|error| chain(&error))
         }
     }
 
@@ -369,7 +372,7 @@ mod tests {
         for encoding in [Encoding::None, Encoding::Gzip, Encoding::Zstd] {
             let blob = encoding::encode(encoding, &mut archive("a").as_slice(), Vec::new()).unwrap();
             std::fs::write(&file, &blob).unwrap();
-            let imported = source.store.import_rootfs_tar(&file).unwrap();
+            let imported = source.store.bases().import_rootfs_tar(&file).unwrap();
             assert_eq!(imported.diff_ids, [DiffId::new(Digest::of(archive("a")))]);
         }
         for (content, expected) in [
@@ -378,7 +381,7 @@ mod tests {
             (&archive("a")[..300], "ends within a header"),
         ] {
             std::fs::write(&file, content).unwrap();
-            let error = chain(&source.store.import_rootfs_tar(&file).unwrap_err());
+            let error = chain(&source.store.bases().import_rootfs_tar(&file).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -84,10 +84,13 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-pub use artifact::Artifact;
+pub use base::Bases;
 pub use blob::{BlobWriter, Blobs};
+pub use build::Builds;
 pub use check::CheckReport;
+pub use failed::Failures;
 pub use gc::{GcPolicy, GcReport};
+pub use image::Images;
 pub use import::Imported;
 pub use layers::Layers;
 pub use listing::{ImagesDocument, RemovedDocument, StepsDocument};
@@ -190,6 +193,26 @@ impl Store {
     /// Returns the store's unpacked layers.
     pub const fn snapshots(&self) -> Snapshots<'_> {
         Snapshots { store: self }
+    }
+
+    /// Returns the store's named images.
+    pub const fn images(&self) -> Images<'_> {
+        Images { store: self }
+    }
+
+    /// Returns the store's bases.
+    pub const fn bases(&self) -> Bases<'_> {
+        Bases { store: self }
+    }
+
+    /// Returns the last builds of images.
+    pub const fn builds(&self) -> Builds<'_> {
+        Builds { store: self }
+    }
+
+    /// Returns the kept states of failed hooks.
+    pub const fn failures(&self) -> Failures<'_> {
+        Failures { store: self }
     }
 
     /// Returns the flag that ends long work.

@@ -42,11 +42,11 @@ impl LayerStore for Store {
     }
 
     fn base_image(&self, source: &BaseSource, architecture: Architecture) -> Result<BaseImage, StoreError> {
-        Store::base_image(self, source, architecture)
+        self.bases().get(source, architecture)
     }
 
     fn keep_base(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
-        Store::keep_base(self, source, base)
+        self.bases().put_as(source, base)
     }
 
     fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {

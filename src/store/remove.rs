@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Store;
+use super::Images;
 use super::base::BASE_PREFIX;
 use super::build::PREFIX;
 use super::census::chain;
@@ -22,19 +22,19 @@ pub struct ListedImage {
     pub used_by: BTreeSet<String>,
 }
 
-impl Store {
+impl Images<'_> {
     /// Returns the images that were imported, pulled or made as containers, sorted by name.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`], [`StoreError::MissingBlob`].
-    pub fn list_images(&self) -> Result<Vec<ListedImage>, StoreError> {
+    pub fn list(&self) -> Result<Vec<ListedImage>, StoreError> {
         let users = self.users_of_bases()?;
-        let named = self.images()?.into_iter().filter(|(name, _)| !name.starts_with(PREFIX));
+        let named = self.names()?.into_iter().filter(|(name, _)| !name.starts_with(PREFIX));
         let listed = named.map(|(name, manifest)| {
             let blob_bytes =
-                self.image(&name)?.map_or(0, |image| image.blobs.iter().map(|blob| blob.bytes).sum());
+                self.get(&name)?.map_or(0, |image| image.blobs.iter().map(|blob| blob.bytes).sum());
             // A pulled image or a container may have the layers of a base. No step needs that name.
-            let stack = if name.starts_with(BASE_PREFIX) { self.stack_of(&name)? } else { Vec::new() };
+            let stack = if name.starts_with(BASE_PREFIX) { self.stack(&name)? } else { Vec::new() };
             let used_by = users.get(&stack).cloned().unwrap_or_default();
             Ok(ListedImage { name, manifest, blob_bytes, used_by })
         });
@@ -43,7 +43,7 @@ impl Store {
 
     /// Returns the layers of each base that steps in the store are built on, with the images of these steps.
     fn users_of_bases(&self) -> Result<BTreeMap<Vec<DiffId>, BTreeSet<String>>, StoreError> {
-        let files = self.records().files_by_input()?;
+        let files = self.store.records().files_by_input()?;
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
         let mut users: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for record in known.values() {
@@ -80,19 +80,25 @@ mod tests {
         config.push_step("web", &diff_ids);
         let config = config.to_bytes();
         bench.store.blobs().put(&config).unwrap();
-        bench.store.save_container("web", &config, &web).unwrap();
-        let base = bench.store.save_base_layers(&config, &web).unwrap();
-        assert!(bench.store.list_images().unwrap().iter().all(|image| image.used_by.is_empty()));
+        bench.store.builds().put_container("web", &config, &web).unwrap();
+        let base = bench.store.bases().put_layers(&config, &web).unwrap();
+        assert!(bench.store.images().list().unwrap().iter().all(|image| image.used_by.is_empty()));
 
         let base_step = save(Record { diff_ids, ..bench.step("webbase", 10, 0) }, "x");
         // Its record has the name of the image that it was built for first.
         save(bench.step_above(Some(&base_step), "own", 10, 0), "y");
-        let used: Vec<_> =
-            bench.store.list_images().unwrap().into_iter().map(|image| (image.name, image.used_by)).collect();
+        let used: Vec<_> = bench
+            .store
+            .images()
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|image| (image.name, image.used_by))
+            .collect();
         let users = ["x", "y"].map(str::to_owned).into();
         assert_eq!(
             used,
-            [(super::Store::base_name(&base), users), ("container/web".to_owned(), Default::default())]
+            [(super::super::Bases::name(&base), users), ("container/web".to_owned(), Default::default())]
         );
     }
 }

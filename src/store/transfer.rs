@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use oci_spec::image::ImageManifest;
 
-use super::Store;
 use super::document::{invalid, parse, parse_digest};
+use super::{Images, Store};
 use crate::oci::{Digest, RawManifest, descriptor, image_manifest};
 use crate::port::{BlobSource, Layer, StoreError};
 
@@ -50,34 +50,34 @@ pub struct StoredImage {
     pub blobs: Vec<StoredBlob>,
 }
 
-impl Store {
+impl Images<'_> {
     /// Returns the image called `name` in the index, or `None`.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Invalid`].
-    pub fn image(&self, name: &str) -> Result<Option<StoredImage>, StoreError> {
-        let Some((_, digest)) = self.images()?.into_iter().find(|(known, _)| known == name) else {
+    pub fn get(&self, name: &str) -> Result<Option<StoredImage>, StoreError> {
+        let Some((_, digest)) = self.names()?.into_iter().find(|(known, _)| known == name) else {
             return Ok(None);
         };
-        self.image_of(self.blobs().get(&digest)?).map(Some)
+        self.image_of(self.store.blobs().get(&digest)?).map(Some)
     }
 
     /// Returns an image of these layers (lowest first), in these blobs, which has no name.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn unnamed_image(&self, config: &[u8], layers: &[Layer]) -> Result<StoredImage, StoreError> {
-        self.blobs().put(config)?;
+    pub fn of_layers(&self, config: &[u8], layers: &[Layer]) -> Result<StoredImage, StoreError> {
+        self.store.blobs().put(config)?;
         self.image_of(manifest_of(config, layers))
     }
 
     fn image_of(&self, manifest: Vec<u8>) -> Result<StoredImage, StoreError> {
-        let path = self.layout().blob(&Digest::of(&manifest));
+        let path = self.store.layout().blob(&Digest::of(&manifest));
         let parsed: ImageManifest = parse(&path, &manifest)?;
         let blobs = [parsed.config()].into_iter().chain(parsed.layers());
         let blobs = blobs.map(|blob| {
             let digest = parse_digest(&path, blob)?;
-            Ok(StoredBlob { store: self.clone(), digest, bytes: blob.size() })
+            Ok(StoredBlob { store: self.store.clone(), digest, bytes: blob.size() })
         });
         let blobs = blobs.collect::<Result<_, StoreError>>()?;
         let manifest = RawManifest::new("application/vnd.oci.image.manifest.v1+json", manifest);
@@ -90,9 +90,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
-    pub fn save_layers(&self, name: &str, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
-        self.blobs().put(config)?;
-        self.save_image(name, &manifest_of(config, layers))
+    pub fn put_layers(&self, name: &str, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
+        self.store.blobs().put(config)?;
+        self.put(name, &manifest_of(config, layers))
     }
 }
 
@@ -114,8 +114,8 @@ mod tests {
         let layer = store.blobs().put(b"layer").unwrap();
         store.blobs().put(b"{}").unwrap();
         let manifest = image_manifest(b"{}", vec![descriptor("a/b", &layer, 5)], &BTreeMap::new());
-        store.save_image("name", &manifest).unwrap();
-        let image = store.image("name").unwrap().unwrap();
+        store.images().put("name", &manifest).unwrap();
+        let image = store.images().get("name").unwrap().unwrap();
         assert_eq!(image.manifest.bytes, manifest);
         let sizes: Vec<_> = image.blobs.iter().map(|blob| (blob.digest, blob.bytes)).collect();
         assert_eq!(sizes, [(Digest::of("{}"), 2), (layer, 5)]);
@@ -123,6 +123,6 @@ mod tests {
         assert_eq!((read(0).unwrap(), read(2).unwrap()), ("layer".to_owned(), "yer".to_owned()));
         std::fs::write(store.layout().blob(&layer), "LAYER").unwrap();
         assert_eq!(read(0).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert!(store.image("other").unwrap().is_none());
+        assert!(store.images().get("other").unwrap().is_none());
     }
 }

@@ -117,7 +117,7 @@ impl Workspace for LayerWorkspace {
     }
 
     fn keep_failed(self: Box<Self>, failed: &FailedStep) -> Result<(), StoreError> {
-        self.store.keep_failed(failed, &self.upper)
+        self.store.failures().put(failed, &self.upper)
     }
 }
 

@@ -42,7 +42,7 @@ impl Bench {
             }
             let file = self.at("layer.tar");
             fs::write(&file, encoder.finish().unwrap().0).unwrap();
-            self.store.import_rootfs_tar(&file).unwrap().diff_ids[0]
+            self.store.bases().import_rootfs_tar(&file).unwrap().diff_ids[0]
         };
         layers.iter().map(import).collect()
     }
@@ -79,7 +79,7 @@ impl Bench {
             descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes)
         });
         let manifest = image_manifest(&config, layers.collect(), &BTreeMap::new());
-        self.store.save_image("judged", &manifest).unwrap();
+        self.store.images().put("judged", &manifest).unwrap();
     }
 
     /// Returns what umoci makes of the layers.
@@ -256,7 +256,7 @@ fn zeros_take_nothing_where_a_layer_is_unpacked() {
     fs::create_dir(&tree).unwrap();
     fs::File::create(tree.join("sparse")).unwrap().set_len(3 << 30).unwrap();
     run("tar", &["-S", "-C", tree.to_str().unwrap(), "-cf", file.to_str().unwrap(), "."]);
-    let stack = bench.store.import_rootfs_tar(&file).unwrap().diff_ids;
+    let stack = bench.store.bases().import_rootfs_tar(&file).unwrap().diff_ids;
     let snapshot: &Path = &bench.store.snapshots().unpack(&stack).unwrap()[0];
     let metadata = fs::metadata(snapshot.join("sparse")).unwrap();
     assert_eq!((metadata.len(), metadata.blocks()), (3 << 30, 0));
