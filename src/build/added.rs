@@ -5,7 +5,7 @@ use super::BuildError;
 use super::command::init_directory;
 use super::step::StepRun;
 use crate::element::{Environment, PROVIDER_DATA, Phase, is_source_list, plain_list_phase};
-use crate::plan::{Action, CopyModes, Step, Task};
+use crate::plan::{Action, CopyModes, StepName, Task};
 use crate::port::{Event, Root};
 
 /// The number of diskimage-builder's hook that fetches things.
@@ -104,7 +104,7 @@ impl StepRun<'_> {
 
     /// Warns of what hooks have put into the hooks directory in vain: once, in the step in which that turns out.
     pub(super) fn warn_of_ignored(&self, root: &dyn Root) -> Result<(), BuildError> {
-        let is_final = self.jobs.step == Step::FINAL;
+        let is_final = *self.jobs.step == StepName::Final;
         let mut ignored = self.added_data(root)?;
         ignored.retain(|path| is_final || PROVIDER_DATA.contains(&path.as_str()));
         for path in &ignored {

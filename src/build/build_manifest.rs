@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BuiltStep, Package};
 use crate::oci::{ChainId, DiffId, Digest};
-use crate::plan::{InputKey, Plan};
+use crate::plan::{InputKey, Plan, StepName};
 
 /// The form of the manifest. It goes up when something in it changes its meaning or vanishes, or packages are listed otherwise:
 /// builds take the list over from an earlier manifest.
@@ -42,7 +42,7 @@ pub struct BuildManifest {
 #[serde(rename_all = "kebab-case")]
 pub struct LayerEntry {
     /// The step that made it: an element's name, or `base:…`, `image:packages`, `image:late`.
-    pub step: String,
+    pub step: StepName,
     /// The key of that step.
     pub input_key: InputKey,
     /// The layer's identity.
@@ -129,8 +129,11 @@ mod tests {
 
     fn manifest(layer: &str, outputs: &[&str], stale: &[&str]) -> BuildManifest {
         let key = InputKey::new(Digest::of("key"));
-        let layer =
-            LayerEntry { step: "a".to_owned(), input_key: key, diff_id: DiffId::new(Digest::of(layer)) };
+        let layer = LayerEntry {
+            step: "a".parse().unwrap(),
+            input_key: key,
+            diff_id: DiffId::new(Digest::of(layer)),
+        };
         BuildManifest {
             version: VERSION,
             image: "vm".to_owned(),

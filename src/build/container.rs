@@ -4,7 +4,7 @@ use super::{BuildError, BuiltStep};
 use crate::distro::BaseSource;
 use crate::image::ContainerSettings;
 use crate::oci::{self, ConfigError, ImageConfig};
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use crate::port::LayerStore;
 
 /// Returns the config of a container of `plan` whose layers are those of `steps` (all of the plan's, the final stage
@@ -27,7 +27,7 @@ pub fn container_config(
         }
     };
     for step in steps.iter().skip(1) {
-        config.push_step(&Step::describe(&step.name), &step.diff_ids);
+        config.push_step(&step.name.describe(), &step.diff_ids);
     }
     config.apply(&overrides(settings));
     Ok(config.to_bytes())
@@ -37,7 +37,7 @@ fn bootstrapped(plan: &Plan, steps: &[BuiltStep]) -> Result<ImageConfig, ConfigE
     let (architecture, _) = plan.architecture.oci();
     let mut config = ImageConfig::new(architecture, plan.source_date_epoch)?;
     for base in steps.iter().take(1) {
-        config.push_step(&Step::describe(&base.name), &base.diff_ids);
+        config.push_step(&base.name.describe(), &base.diff_ids);
     }
     Ok(config)
 }

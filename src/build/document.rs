@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::forecast::{Forecast, Prospect};
 use crate::element::Relevance;
 use crate::oci::{DiffId, Digest};
-use crate::plan::{InputKey, KeyFields};
+use crate::plan::{InputKey, KeyFields, StepName};
 
 /// The form of these documents. It goes up when something in one of them changes its meaning or vanishes.
 const VERSION: u32 = 1;
@@ -50,7 +50,7 @@ pub struct ExplainDocument {
 #[serde(rename_all = "kebab-case")]
 pub struct StepExplanation {
     /// The step's name.
-    pub step: String,
+    pub step: StepName,
     /// Its key.
     pub input_key: InputKey,
     /// The key of the step below.
@@ -82,7 +82,7 @@ pub struct LayerLine {
     /// Its place, from 0.
     pub index: usize,
     /// The step that made it.
-    pub step: String,
+    pub step: StepName,
     /// The layer's identity.
     pub diff_id: DiffId,
     /// The digest of its blob in the store.

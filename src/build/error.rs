@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::element::Phase;
+use crate::plan::StepName;
 use crate::port::{DiskError, Exit, HookFilesError, PackageError, SandboxError, StoreError};
 
 /// How a job ended.
@@ -33,7 +34,7 @@ pub struct HookFailure {
     /// The image.
     pub image: String,
     /// The step: the element's own, or the final stage.
-    pub step: String,
+    pub step: StepName,
     /// Whose hook it is.
     pub element: String,
     /// Its phase.
@@ -56,7 +57,7 @@ pub enum BuildError {
         /// The image.
         image: String,
         /// The step.
-        step: String,
+        step: StepName,
         /// The task.
         task: String,
         /// How it ended.
@@ -68,7 +69,7 @@ pub enum BuildError {
         /// The image.
         image: String,
         /// The step.
-        step: String,
+        step: StepName,
         /// The phase.
         phase: String,
         /// How the shell ended; its output is traced.
@@ -111,13 +112,13 @@ pub enum BuildError {
         /// The image.
         image: String,
         /// The step.
-        step: String,
+        step: StepName,
     },
     /// The user asked to stop while a hook or task was running.
     #[error("interrupted: `{phase}/{task}` of step `{step}` was running for {}", duration(*.ran))]
     Interrupted {
         /// The step.
-        step: String,
+        step: StepName,
         /// The phase.
         phase: String,
         /// The hook or task.
@@ -132,7 +133,7 @@ pub enum BuildError {
     #[error("step `{step}` has no hook `{hook}`")]
     NoSuchHook {
         /// The step.
-        step: String,
+        step: StepName,
         /// The phase and the name that were asked for.
         hook: String,
         /// Those that the step has, in their order.
@@ -142,7 +143,7 @@ pub enum BuildError {
     #[error("nothing is below step `{step}`")]
     NothingBelow {
         /// The step.
-        step: String,
+        step: StepName,
     },
     /// Something that a hook asked for could not be fetched.
     #[error(transparent)]
@@ -206,7 +207,7 @@ impl BuildError {
     }
 
     /// Returns the step in which a hook or task failed, if one did.
-    pub fn step(&self) -> Option<&str> {
+    pub fn step(&self) -> Option<&StepName> {
         match self {
             BuildError::HookFailed(failure) => Some(&failure.step),
             BuildError::TaskFailed { step, .. } | BuildError::EnvironmentFailed { step, .. } => Some(step),

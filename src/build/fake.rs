@@ -11,7 +11,7 @@ use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
 use crate::element::{Environment, Phase};
 use crate::layer::Encoding;
 use crate::oci::{BlobStream, DiffId, Digest};
-use crate::plan::{Aspect, ContentKey, InputKey, Plan, Record, ResolvedSource, Stamp, Tasks};
+use crate::plan::{Aspect, ContentKey, InputKey, Plan, Record, ResolvedSource, Stamp, StepName, Tasks};
 use crate::port::*;
 
 /// What a job does: whatever it writes becomes a part of the layer.
@@ -128,7 +128,7 @@ impl World {
 
     /// Returns the names of the steps that have a record.
     pub(crate) fn recorded(&self) -> BTreeSet<String> {
-        self.0.records.lock().unwrap().iter().map(|record| record.step.clone()).collect()
+        self.0.records.lock().unwrap().iter().map(|record| record.step.to_string()).collect()
     }
 
     /// Returns all logs as text, by `image/step/task`.
@@ -643,7 +643,12 @@ impl PackageSession for FakeSession<'_> {
 }
 
 impl Logs for World {
-    fn create(&self, image: &str, step: &str, task: &str) -> io::Result<(PathBuf, Box<dyn Write + Send>)> {
+    fn create(
+        &self,
+        image: &str,
+        step: &StepName,
+        task: &str,
+    ) -> io::Result<(PathBuf, Box<dyn Write + Send>)> {
         let name = format!("{image}/{step}/{task}");
         let log = FakeLog { world: self.clone(), name: name.clone() };
         Ok((PathBuf::from(name), Box::new(log)))

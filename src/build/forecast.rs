@@ -7,7 +7,7 @@ use super::BuildError;
 use super::registries::{Refused, Registries};
 use super::stack::{Hit, Sources, find, host_misses};
 use crate::oci::{ChainId, DiffId};
-use crate::plan::{InputKey, Miss, Plan, Record, Step, explain_miss};
+use crate::plan::{InputKey, Miss, Plan, Record, Step, StepName, explain_miss};
 use crate::port::{HostFiles, LayerStore};
 
 /// What a build would do with one step.
@@ -15,7 +15,7 @@ use crate::port::{HostFiles, LayerStore};
 #[serde(rename_all = "kebab-case")]
 pub struct Forecast {
     /// The step's name.
-    pub step: String,
+    pub step: StepName,
     /// Its key.
     pub input_key: InputKey,
     /// What would happen.
@@ -45,7 +45,7 @@ pub enum Prospect {
     /// It is unchanged itself, but a step below has to be built: unless that comes out the same, so has this one.
     Depends {
         /// The lowest step that has to be built.
-        on: String,
+        on: StepName,
     },
 }
 
@@ -86,7 +86,7 @@ struct Below<'a> {
     /// The layers, as long as no step is missing.
     stack: Vec<DiffId>,
     /// The lowest step that has to be built.
-    missing: Option<&'a str>,
+    missing: Option<&'a StepName>,
 }
 
 impl<'a> Below<'a> {
@@ -112,7 +112,7 @@ impl<'a> Below<'a> {
         };
         let reasons = if host.is_empty() { explain_miss(step, content_key, records) } else { host };
         Ok(match self.missing {
-            Some(on) if reasons == [Miss::Below] => Prospect::Depends { on: on.to_owned() },
+            Some(on) if reasons == [Miss::Below] => Prospect::Depends { on: on.clone() },
             _ => {
                 let stack = self.missing.is_none().then_some(self.stack.as_slice());
                 Prospect::Miss { reasons, refused: registries.refusals(step, stack) }

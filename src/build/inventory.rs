@@ -9,7 +9,7 @@ use super::{BuildError, Builder};
 use crate::distro::base_environment;
 use crate::element::Phase;
 use crate::oci::DiffId;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, StepName};
 use crate::port::{Job, Network, View};
 
 /// An installed package.
@@ -46,7 +46,7 @@ impl Builder<'_> {
         let workspace = self.workspace(stack)?;
         // Not read-only: a root may lack `/proc` and the like, and mount points are made in it.
         let root = self.ports.sandbox.open(&overlay(workspace.as_ref()))?;
-        let jobs = JobRun { ports: &self.ports, image: &plan.image, step: Step::FINAL };
+        let jobs = JobRun { ports: &self.ports, image: &plan.image, step: &StepName::Final };
         let job = Job {
             argv: ["sh", "-euc", SCRIPT].map(str::to_owned).into(),
             env: base_environment(plan.source_date_epoch),

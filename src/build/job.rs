@@ -9,6 +9,7 @@ use super::error::Outcome;
 use super::redact::Redactor;
 use super::{BuildError, Ports};
 use crate::element::{Environment, Phase, split_environment};
+use crate::plan::StepName;
 use crate::port::{Event, Exit, Job, Root, SandboxError};
 
 /// How many lines of output an error shows.
@@ -22,7 +23,7 @@ const MAX_LINE_BYTES: usize = 64 << 10;
 pub(super) struct JobRun<'a> {
     pub(super) ports: &'a Ports<'a>,
     pub(super) image: &'a str,
-    pub(super) step: &'a str,
+    pub(super) step: &'a StepName,
 }
 
 impl JobRun<'_> {

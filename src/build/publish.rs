@@ -6,7 +6,7 @@ use std::io::Read;
 use super::{BuiltStep, Found, Ports};
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, TagOrDigest};
-use crate::plan::{Evidence, Plan, Record, Step};
+use crate::plan::{Evidence, Plan, Record, Step, StepName};
 use crate::port::{Blob, Layer, LayerBlobs, LayerStore, RemoteCache, RemoteError, StoreError, Tagged};
 use crate::share::{EMPTY, SharedStep, StepKey, Withheld, image_index, image_tag, publishable};
 use crate::trust::{Policy, Requirement, SigningKey};
@@ -45,7 +45,7 @@ pub struct Publication {
 
 /// A step as the repository has it, or is to have it.
 struct Entry {
-    name: String,
+    name: StepName,
     manifest: Vec<u8>,
     /// `None` if the manifest is there.
     new: Option<SharedStep>,
@@ -86,7 +86,7 @@ impl Publisher<'_> {
         built: &[BuiltStep],
         encoding: Encoding,
     ) -> Result<Publication, RemoteError> {
-        let steps: Vec<_> = plan.steps.iter().chain([&plan.finish]).take(built.len()).collect();
+        let steps: Vec<_> = plan.all_steps().take(built.len()).collect();
         let (count, withheld) = publishable(steps.iter().copied());
         let records = records(ports.store, plan, &steps[..count], built)?;
         let (there, index) = self.look(plan, &records)?;
@@ -241,7 +241,7 @@ fn step_manifests(entries: &[Entry]) -> Vec<Tagged> {
 
 /// Returns the index of what the image consists of; `None` if nothing of it is published.
 fn index_of(plan: &Plan, entries: &[Entry]) -> Option<Tagged> {
-    let steps = entries.iter().map(|entry| (entry.name.as_str(), entry.manifest.as_slice()));
+    let steps = entries.iter().map(|entry| (&entry.name, entry.manifest.as_slice()));
     let index = Tagged { tag: image_tag(&plan.image), media_type: INDEX, bytes: image_index(steps) };
     (!entries.is_empty()).then_some(index)
 }

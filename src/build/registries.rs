@@ -97,7 +97,7 @@ impl<'a> Registries<'a> {
     /// Asks for every step of `plan`, by its input key, that `store` does not have.
     pub(super) fn ask_for(&self, plan: &Plan, store: &dyn LayerStore) -> Result<(), BuildError> {
         let mut keys = Vec::new();
-        for step in plan.steps.iter().chain([&plan.finish]) {
+        for step in plan.all_steps() {
             if !self.from.is_empty() && store.by_input(step.input_key)?.is_none() {
                 keys.push(StepKey::Input(step.input_key));
             }

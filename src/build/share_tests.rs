@@ -213,9 +213,7 @@ fn a_registry_cannot_swap_steps() {
     let (a, plan, other) = (Machine::with_key(1), image("").plan(), image("echo other").plan());
     let shelf = published(&plan, &a);
     let other_shelf = published(&other, &a);
-    for (step, other) in
-        plan.steps.iter().chain([&plan.finish]).zip(other.steps.iter().chain([&other.finish]))
-    {
+    for (step, other) in plan.all_steps().zip(other.all_steps()) {
         let tag = |step: &crate::plan::Step| StepKey::Input(step.input_key).tag().to_string();
         shelf.put(&tag(step), other_shelf.manifest(&tag(other)).unwrap());
     }
@@ -373,7 +371,7 @@ fn what_saw_a_secret_stays_here_with_all_above() {
     assert_eq!((publication.steps, publication.new), (2, 2));
     let withheld = publication.withheld.unwrap();
     assert_eq!(
-        (withheld.step.as_str(), withheld.secrets.as_slice()),
+        (withheld.step.to_string().as_str(), withheld.secrets.as_slice()),
         ("top", ["DIB_PASSWORD".to_owned()].as_slice())
     );
     assert!(!shelf.text().contains("hunter2") && !shelf.text().contains("\"top\""), "{}", shelf.text());

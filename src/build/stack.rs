@@ -19,7 +19,7 @@ use crate::distro::apt::Choices;
 use crate::element::Place;
 use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId, Digest};
-use crate::plan::{Action, Evidence, Foundation, InputKey, Miss, Plan, Record, Step, Tasks, Work};
+use crate::plan::{Action, Evidence, Foundation, InputKey, Miss, Plan, Record, Step, StepName, Tasks, Work};
 use crate::port::{
     AddedSources, Breaks, Commit, Event, Events, FailedStep, HookFiles, HostFiles, LayerStore, Logs,
     Packages, Root, RootSpec, Sandbox, StoreError, Workspace,
@@ -79,7 +79,7 @@ pub enum OnFailure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BuiltStep {
     /// Its name.
-    pub name: String,
+    pub name: StepName,
     /// Its key.
     pub input_key: InputKey,
     /// Its layers, lowest first; none if it changed nothing.
@@ -383,7 +383,7 @@ impl Builder<'_> {
         workspace: &dyn Workspace,
         root: &dyn Root,
     ) -> Result<StepRun<'b>, BuildError> {
-        let surroundings = self.surroundings.clone().filter(|_| step.name == Step::FINAL);
+        let surroundings = self.surroundings.clone().filter(|_| step.name == StepName::Final);
         let cache = self.surroundings.as_ref().and_then(|callers| callers.cache.clone());
         let sharing = self.sharing(plan);
         let places = Places::make(workspace, self.ports.store, (cache, &sharing), surroundings, tasks)?;
@@ -392,7 +392,7 @@ impl Builder<'_> {
         self.ports.hooks.show_machine_files(tasks, &places.machine)?;
         self.ports.hooks.lay_out_build(&disk_parameters(&tasks.environment), &places.build)?;
         let mut below = self.ports.hooks.take_over(places.left(), root.path())?;
-        if step.name == Step::FINAL {
+        if step.name == StepName::Final {
             // In diskimage-builder they are gone when the tree is copied onto the disk: what hooks clean up now is the image.
             below.clear();
         }
@@ -418,7 +418,7 @@ impl Builder<'_> {
     /// Returns a name for the builds whose hooks see each other's downloads: those of the same elements and the same image. For a
     /// caller with surroundings the image does not count: users of diskimage-builder often give it a new name each day.
     fn sharing(&self, plan: &Plan) -> String {
-        let steps = plan.steps.iter().chain([&plan.finish]);
+        let steps = plan.all_steps();
         let tasks = steps.filter_map(|step| match &step.work {
             Work::Tasks(tasks) => Some(tasks),
             Work::Base(_) => None,
@@ -537,7 +537,7 @@ pub fn stored_steps(
     host: &dyn HostFiles,
 ) -> Result<Vec<BuiltStep>, StoreError> {
     let (mut steps, mut stack) = (Vec::new(), Vec::new());
-    for step in plan.steps.iter().chain([&plan.finish]) {
+    for step in plan.all_steps() {
         let records = stored(store, step, &stack)?;
         let fitting = records.into_iter().find(|(record, _)| misses(step, record, host).is_empty());
         let Some((record, found)) = fitting else { break };

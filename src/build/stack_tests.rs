@@ -4,7 +4,7 @@ use super::fake::{Effect, World, but_for};
 use super::*;
 use crate::element::fixture::element;
 use crate::oci::{DiffId, Digest};
-use crate::plan::Step;
+use crate::plan::StepName;
 use crate::plan::fixture::Image;
 
 /// Returns three elements in a row; `comment` is in a hook of the middle one, and changes nothing that it does.
@@ -141,7 +141,7 @@ fn a_failed_hook_of_the_final_stage_is_its_elements_and_not_of_its_step() {
     world.behave(but_for("finalise.d/90-last", Effect { status: 1, ..Effect::default() }));
     match world.finish(&plan, &[]).unwrap_err() {
         BuildError::HookFailed(failure) => {
-            assert_eq!((failure.element.as_str(), failure.step.as_str()), ("last", Step::FINAL));
+            assert_eq!((failure.element.as_str(), &failure.step), ("last", &StepName::Final));
         }
         other => panic!("{other:?}"),
     }

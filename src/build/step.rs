@@ -21,7 +21,7 @@ use crate::element::{
     Environment, Phase, PhaseClass, Place, environment_argv, environment_order, is_pure_shell,
     is_source_list, run_parts_order,
 };
-use crate::plan::{Action, Evidence, INSTALL_TYPE_FRAGMENT, Step, Task, Tasks};
+use crate::plan::{Action, Evidence, INSTALL_TYPE_FRAGMENT, StepName, Task, Tasks};
 use crate::port::{
     CacheMount, Event, Exit, IndexState, Job, Moment, Network, PackageError, PackageSession, Root, View,
 };
@@ -58,7 +58,7 @@ impl StepRun<'_> {
     /// Runs all tasks, in order, on `root`, and the hooks that hooks have added; then makes the initramfs again if any of them
     /// asked for it.
     pub(super) fn run(&self, root: &dyn Root) -> Result<(), BuildError> {
-        if self.jobs.step == Step::FINAL {
+        if *self.jobs.step == StepName::Final {
             // At the end, `/tmp` is empty.
             self.warn_of_ignored(root)?;
         }
@@ -70,11 +70,11 @@ impl StepRun<'_> {
                 self.jobs.ports.hooks.forget_hooks(phase, &added, root.path())?;
             }
         }
-        if self.jobs.step != Step::FINAL {
+        if *self.jobs.step != StepName::Final {
             self.warn_of_ignored(root)?;
         }
         self.make_initramfs(root)?;
-        if self.jobs.step == Step::FINAL { self.prepare_first_boot(root) } else { Ok(()) }
+        if *self.jobs.step == StepName::Final { self.prepare_first_boot(root) } else { Ok(()) }
     }
 
     /// Runs all tasks before a hook, so that the root is as that hook finds it.
@@ -371,7 +371,7 @@ impl StepRun<'_> {
 
     fn unclaimed(&self) -> BTreeSet<LeftState> {
         match self.jobs.step {
-            Step::FINAL => self.places.unclaimed(),
+            StepName::Final => self.places.unclaimed(),
             // Layers keep the files of all other steps.
             _ => BTreeSet::new(),
         }
@@ -488,7 +488,7 @@ impl StepRun<'_> {
         BuildError::HookFailed(Box::new(HookFailure {
             image: self.jobs.image.to_owned(),
             step: self.jobs.step.to_owned(),
-            element: owner.map_or(self.jobs.step, |element| element.name.as_str()).to_owned(),
+            element: owner.map_or_else(|| self.jobs.step.to_string(), |element| element.name.to_string()),
             phase: task.phase,
             hook: task.name.clone(),
             outcome,

@@ -83,9 +83,11 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
             let hook = format!("{}:{}/{}", failure.step, failure.phase, failure.hook);
             Some(look_inside(plywood, &failure.image, &hook))
         }
-        BuildError::EnvironmentFailed { image, step, .. } => Some(look_inside(plywood, image, step)),
-        BuildError::TaskFailed { image, step, .. } if !stands_on_nothing(step) => {
-            Some(look_inside(plywood, image, step))
+        BuildError::EnvironmentFailed { image, step, .. } => {
+            Some(look_inside(plywood, image, &step.to_string()))
+        }
+        BuildError::TaskFailed { image, step, .. } if !step.is_lowest() => {
+            Some(look_inside(plywood, image, &step.to_string()))
         }
         BuildError::NoSuchHook { known, .. } => Some(format!("its hooks and tasks: {}", known.join(", "))),
         BuildError::Miss { image, .. } => Some(format!("{plywood} build {image}")),
@@ -97,11 +99,6 @@ fn build(error: &BuildError, plywood: &str) -> Option<String> {
         BuildError::Disk(error) => disk(error, plywood),
         _ => None,
     }
-}
-
-/// Returns true if a step has no layers below, so that a shell would show an empty root.
-fn stands_on_nothing(step: &str) -> bool {
-    ["base:", "root:"].iter().any(|lowest| step.starts_with(lowest))
 }
 
 fn raise(limit: Limit) -> String {

@@ -22,7 +22,7 @@ pub(super) fn run(global: &Global, args: &Layers, session: &Session<'_>) -> Resu
 }
 
 fn print(lines: &[LayerLine]) -> Result<(), Failure> {
-    let width = lines.iter().map(|line| line.step.len()).max().unwrap_or_default();
+    let width = lines.iter().map(|line| line.step.to_string().len()).max().unwrap_or_default();
     for line in lines {
         say!(
             "{:>3}  {:width$}  {}  {:>10}  {:>10}  {:>7} entries",

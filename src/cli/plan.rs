@@ -23,7 +23,7 @@ pub(super) fn run(global: &Global, args: &Plan, session: &Session<'_>) -> Result
 }
 
 fn print(image: &ImageForecast) -> Result<(), Failure> {
-    let width = image.steps.iter().map(|step| step.step.len()).max().unwrap_or_default();
+    let width = image.steps.iter().map(|step| step.step.to_string().len()).max().unwrap_or_default();
     say!("{}", image.image)?;
     for step in &image.steps {
         say!("  {:width$}  {}  {}", step.step, step.input_key.short(), describe(&step.outcome))?;

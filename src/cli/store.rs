@@ -72,7 +72,7 @@ fn list(records: Vec<ListedRecord>, json: bool) -> Result<ExitCode, Failure> {
         answer::json(&StepsDocument::new(records))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let width = records.iter().map(|listed| listed.record.step.len()).max().unwrap_or_default();
+    let width = records.iter().map(|listed| listed.record.step.to_string().len()).max().unwrap_or_default();
     for listed in &records {
         let (record, blobs, unpacked) = (&listed.record, listed.blob_bytes, listed.unpacked_bytes);
         say!(

@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::profile::{PREFIX, Profile};
 use crate::element::Phase;
 use crate::element::Place;
-use crate::plan::Step;
+use crate::plan::StepName;
 use crate::port::{Event, View};
 
 /// Converts events to lines of the log. Keeps the times of the current phase.
 #[derive(Debug, Default)]
 pub struct Narrator {
     /// The step and phase of the running hooks, and their times.
-    running: Option<(String, String, Profile)>,
+    running: Option<(StepName, String, Profile)>,
 }
 
 impl Narrator {
@@ -62,7 +62,7 @@ impl Narrator {
         self.end().into_iter().chain([line]).collect()
     }
 
-    fn started(&mut self, step: &str, phase: &str, task: &str) -> Vec<String> {
+    fn started(&mut self, step: &StepName, phase: &str, task: &str) -> Vec<String> {
         let mut lines = self.enter(step, phase);
         if task != Event::ENVIRONMENT {
             lines.push(format!("{PREFIX}Running {}/{phase}/{task}", hooks_directory(phase)));
@@ -70,7 +70,14 @@ impl Narrator {
         lines
     }
 
-    fn finished(&mut self, step: &str, phase: &str, task: &str, exit: &str, took: Duration) -> Vec<String> {
+    fn finished(
+        &mut self,
+        step: &StepName,
+        phase: &str,
+        task: &str,
+        exit: &str,
+        took: Duration,
+    ) -> Vec<String> {
         // A failed phase has no table, so that the output of the hook is the end of the log.
         if exit != "exit status 0" {
             self.running = None;
@@ -88,25 +95,24 @@ impl Narrator {
     }
 
     /// Enters a phase of a step, if it differs from the current one.
-    fn enter(&mut self, step: &str, phase: &str) -> Vec<String> {
-        let is_running =
-            self.running.as_ref().is_some_and(|(a, b, _)| (a.as_str(), b.as_str()) == (step, phase));
+    fn enter(&mut self, step: &StepName, phase: &str) -> Vec<String> {
+        let is_running = self.running.as_ref().is_some_and(|(a, b, _)| (a, b.as_str()) == (step, phase));
         if is_running {
             return Vec::new();
         }
         let mut lines = self.end();
-        self.running = Some((step.to_owned(), phase.to_owned(), Profile::default()));
+        self.running = Some((step.clone(), phase.to_owned(), Profile::default()));
         lines.push(format!("Running hooks from {}/{phase}", hooks_directory(phase)));
         lines
     }
 }
 
 /// Describes a step.
-fn named(step: &str) -> String {
+fn named(step: &StepName) -> String {
     match step {
-        Step::FINAL => "the final stage".to_owned(),
-        step if step.contains(':') => step.to_owned(),
-        element => format!("element {element}"),
+        StepName::Final => "the final stage".to_owned(),
+        StepName::Element(element) => format!("element {element}"),
+        other => other.to_string(),
     }
 }
 
@@ -128,27 +134,27 @@ mod tests {
         events.iter().flat_map(|event| narrator.lines(event)).collect()
     }
 
-    fn started<'a>(step: &'a str, phase: &'a str, task: &'a str) -> Event<'a> {
+    fn started<'a>(step: &'a StepName, phase: &'a str, task: &'a str) -> Event<'a> {
         Event::TaskStarted { image: "x", step, phase, task }
     }
 
-    fn finished<'a>(step: &'a str, phase: &'a str, task: &'a str, exit: &'a str) -> Event<'a> {
+    fn finished<'a>(step: &'a StepName, phase: &'a str, task: &'a str, exit: &'a str) -> Event<'a> {
         Event::TaskFinished { image: "x", step, phase, task, exit, milliseconds: 1500, log: Path::new("log") }
     }
 
     #[test]
     fn a_phase_lists_its_hooks_and_ends_with_their_times() {
-        let mut narrator = Narrator::default();
+        let (mut narrator, web) = (Narrator::default(), &"web".parse().unwrap());
         let lines = told(
             &mut narrator,
             &[
-                Event::StepStarted { image: "x", step: "web" },
-                started("web", "install.d", Event::ENVIRONMENT),
-                finished("web", "install.d", Event::ENVIRONMENT, "exit status 0"),
-                started("web", "install.d", "50-web"),
-                Event::TaskOutput { image: "x", step: "web", task: "50-web", line: "+ true" },
-                finished("web", "install.d", "50-web", "exit status 0"),
-                started("web", "post-root.d", "60-look"),
+                Event::StepStarted { image: "x", step: web },
+                started(web, "install.d", Event::ENVIRONMENT),
+                finished(web, "install.d", Event::ENVIRONMENT, "exit status 0"),
+                started(web, "install.d", "50-web"),
+                Event::TaskOutput { image: "x", step: web, task: "50-web", line: "+ true" },
+                finished(web, "install.d", "50-web", "exit status 0"),
+                started(web, "post-root.d", "60-look"),
             ],
         );
         let expected = [
@@ -168,22 +174,22 @@ mod tests {
 
     #[test]
     fn a_phase_that_fails_has_no_table() {
-        let mut narrator = Narrator::default();
-        narrator.lines(&started("web", "install.d", "50-web"));
-        assert!(narrator.lines(&finished("web", "install.d", "50-web", "exit status 3")).is_empty());
+        let (mut narrator, web) = (Narrator::default(), &"web".parse().unwrap());
+        narrator.lines(&started(web, "install.d", "50-web"));
+        assert!(narrator.lines(&finished(web, "install.d", "50-web", "exit status 3")).is_empty());
         assert!(narrator.end().is_empty());
     }
 
     #[test]
     fn a_cached_layer_has_a_line() {
-        let hit = |step| Event::StepHit { image: "x", step, by: "input", from: "store", diff_ids: &[] };
-        let mut narrator = Narrator::default();
         for (step, line) in [
             ("web", "Layer of element web is cached: its hooks are not run"),
             ("image:final", "Layer of the final stage is cached: its hooks are not run"),
             ("base:debian", "Layer of base:debian is cached: its hooks are not run"),
         ] {
-            assert_eq!(narrator.lines(&hit(step)), [line]);
+            let step = &step.parse().unwrap();
+            let hit = Event::StepHit { image: "x", step, by: "input", from: "store", diff_ids: &[] };
+            assert_eq!(Narrator::default().lines(&hit), [line]);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::element::Relevance;
 use crate::image::ImageName;
 use crate::load::HostFileSystem;
 use crate::oci::{DiffId, Repository};
-use crate::plan::{Step, Work};
+use crate::plan::{Step, StepName, Work};
 use crate::port::{Event, Events, StoreError};
 use crate::registry::Client;
 use crate::store::Store;
@@ -83,8 +83,7 @@ impl Look<'_> {
         let steps = built_steps(&resolved, &store)?;
         // The final stage has a layer in containers and archives only, so it is left out.
         let layers = steps.iter().take(resolved.plan.steps.len());
-        let layers =
-            layers.flat_map(|step| step.diff_ids.iter().map(|diff_id| (step.name.as_str(), *diff_id)));
+        let layers = layers.flat_map(|step| step.diff_ids.iter().map(|diff_id| (&step.name, *diff_id)));
         let lines = layers.enumerate().map(|(index, (step, diff_id))| line(&store, index, step, diff_id));
         Ok(LayersDocument::new(image.to_owned(), lines.collect::<Result<_, _>>()?))
     }
@@ -121,18 +120,18 @@ pub(super) fn built_steps(resolved: &Resolved<'_>, store: &Store) -> Result<Vec<
     }
 }
 
-fn not_built(image: &ImageName, step: &str) -> Failure {
+fn not_built(image: &ImageName, step: &StepName) -> Failure {
     Message::with_hint(
         format!("step `{step}` of image `{image}` is not in the store"),
         Hint::call(["build", image.as_str()]),
     )
 }
 
-fn line(store: &Store, index: usize, step: &str, diff_id: DiffId) -> Result<LayerLine, StoreError> {
+fn line(store: &Store, index: usize, step: &StepName, diff_id: DiffId) -> Result<LayerLine, StoreError> {
     let layer = store.layers().require(&diff_id)?;
     Ok(LayerLine {
         index,
-        step: step.to_owned(),
+        step: step.clone(),
         diff_id,
         digest: layer.blob,
         blob_bytes: layer.blob_bytes,

@@ -337,8 +337,9 @@ mod tests {
     #[test]
     fn containers_with_more_layers_than_engines_load_are_warned_of() {
         let key = InputKey::new(Digest::of("key"));
-        let forecast = |step: &str, outcome| Forecast { step: step.to_owned(), input_key: key, outcome };
-        let unbuilt = |step| forecast(step, Prospect::Depends { on: "base".to_owned() });
+        let forecast =
+            |step: &str, outcome| Forecast { step: step.parse().unwrap(), input_key: key, outcome };
+        let unbuilt = |step| forecast(step, Prospect::Depends { on: "base".parse().unwrap() });
         let hit =
             |layers| Prospect::Hit { diff_ids: vec![DiffId::new(Digest::of("key")); layers], registry: None };
         let counted = |layers| count_layers(&[forecast("base", hit(layers)), unbuilt("a")], None);

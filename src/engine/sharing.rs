@@ -117,7 +117,7 @@ impl Target<'_> {
             published.map_err(|source| NotPublished { image: image.to_owned(), source })?;
         stage.end();
         let secrets = withheld.as_ref().map_or(&[][..], |withheld| &withheld.secrets);
-        let withheld = withheld.as_ref().map(|withheld| withheld.step.as_str());
+        let withheld = withheld.as_ref().map(|withheld| &withheld.step);
         events.emit(Event::StepsPublished { image, repository, steps, new, withheld, secrets });
         Ok(())
     }

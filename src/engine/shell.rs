@@ -60,7 +60,7 @@ pub(crate) fn shell(
         (Some((failed, upper)), _) => {
             let message = format!("`{}` of step `{}` failed here", failed.task, failed.step);
             events.emit(Event::Warning { message: &message });
-            ShellAt::Failed(find(plan, &failed.step)?, failed, upper)
+            ShellAt::Failed(find(plan, &failed.step.to_string())?, failed, upper)
         }
         (None, State::At(at)) => place(plan, at)?,
         (None, _) => ShellAt::Step(&plan.finish),
@@ -77,8 +77,7 @@ fn place<'a>(plan: &'a Plan, at: &'a str) -> Result<ShellAt<'a>, Failure> {
 }
 
 fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Step, Failure> {
-    let mut steps = plan.steps.iter().chain([&plan.finish]);
-    steps.find(|step| step.name == name).ok_or_else(|| unknown_step(plan, name))
+    plan.all_steps().find(|step| step.name == name).ok_or_else(|| unknown_step(plan, name))
 }
 
 /// No state of a failed hook was kept.

@@ -26,7 +26,7 @@ use super::step::{Action, Plan, Step, Task, Tasks, Work};
 use super::tasks::{Removals, Share, check_data, extra_packages, task};
 use super::variables::is_keyed;
 use super::view::{final_view, late_view, root_view, view_of};
-use super::{KeyFields, PlanError, Seal};
+use super::{KeyFields, PlanError, Seal, StepName};
 use crate::element::{
     Element, ElementName, HookOrder, NativeProvider, Phase, PhaseClass, Place, Slot, duplicate_hooks,
     needs_phase_order, run_parts_order, slot,
@@ -108,15 +108,15 @@ impl<'a> Composition<'a> {
                 let identity = ("definition".to_owned(), definition.identity().to_string());
                 let fields = common_fields(request, "base").chain([identity]);
                 Step::new(
-                    format!("base:{name}"),
+                    StepName::Base(name.clone()),
                     KeyFields::new(fields),
                     None,
                     Work::Base((**definition).clone()),
                 )
             }
             Foundation::Elements { operating_system } => {
-                let name = format!("root:{operating_system}");
-                composition.step(&name, composition.root_tasks()?)
+                let name = StepName::Root(operating_system.clone());
+                composition.step(name, composition.root_tasks()?)
             }
         };
         composition.steps.push(lowest);
@@ -137,12 +137,12 @@ impl<'a> Composition<'a> {
             self.add_element(element)?;
         }
         let packages = Tasks { list: extra_packages(self.request.packages), ..Tasks::default() };
-        self.push(Step::PACKAGES, packages);
+        self.push(StepName::Packages, packages);
         let late = |element: &Element, phase, hook: &str| slot(&element.name, phase, hook) == Slot::Late;
         let share = Share { removals: Removals::AtOnce, served: &[], ..self.share(&LAYER_PHASES, &late) };
         let list = share.tasks()?;
         let view = late_view(self.request, &self.owners(Slot::Late), &LAYER_PHASES);
-        self.push(Step::LATE, Tasks { list, ..view });
+        self.push(StepName::Late, Tasks { list, ..view });
         Ok(())
     }
 
@@ -157,7 +157,7 @@ impl<'a> Composition<'a> {
         let mut owners = self.owners(Slot::Prepare);
         owners.extend(self.system.iter().cloned());
         let view = view_of(self.request, &owners, &PREPARING);
-        self.push(Step::PREPARE, Tasks { list, phases: PREPARING.to_vec(), ..view });
+        self.push(StepName::Prepare, Tasks { list, phases: PREPARING.to_vec(), ..view });
         Ok(())
     }
 
@@ -168,21 +168,21 @@ impl<'a> Composition<'a> {
         let share = Share { elements: own, served: own, ..self.share(phases, &takes) };
         let list = share.tasks()?;
         let view = view_of(self.request, own, phases);
-        self.push(element.name.as_str(), Tasks { list, phases: phases.to_vec(), ..view });
+        self.push((&element.name).into(), Tasks { list, phases: phases.to_vec(), ..view });
         Ok(())
     }
 
     /// Adds one step for each phase, or for two phases together.
     fn add_phases(&mut self) -> Result<(), PlanError> {
-        let steps: [(&str, &[Phase]); 3] = [
-            (Step::PREPARE, &PREPARING),
-            (Step::INSTALL, &INSTALLING[..1]),
-            (Step::POST_INSTALL, &INSTALLING[1..]),
+        let steps: [(StepName, &[Phase]); 3] = [
+            (StepName::Prepare, &PREPARING),
+            (StepName::Install, &INSTALLING[..1]),
+            (StepName::PostInstall, &INSTALLING[1..]),
         ];
         for (name, phases) in steps {
             let share = Share { removals: Removals::InEachPhase, ..self.share(phases, &|_, _, _| true) };
             let mut list = share.tasks()?;
-            if name == Step::INSTALL {
+            if name == StepName::Install {
                 list.extend(extra_packages(self.request.packages));
             }
             let view = view_of(self.request, self.request.elements, phases);
@@ -227,7 +227,7 @@ impl<'a> Composition<'a> {
             list.push(task(Phase::Cleanup, "put-resolver-back", Action::PutResolverBack));
         }
         let phases = Phase::of_class(PhaseClass::Final).collect();
-        Ok(self.step(Step::FINAL, Tasks { list, phases, ..final_view(self.request, &hooks)? }))
+        Ok(self.step(StepName::Final, Tasks { list, phases, ..final_view(self.request, &hooks)? }))
     }
 
     /// Returns the work of all elements in these phases, including that of providers.
@@ -270,13 +270,13 @@ impl<'a> Composition<'a> {
     }
 
     /// Adds a step, unless it has no tasks.
-    fn push(&mut self, name: &str, tasks: Tasks) {
+    fn push(&mut self, name: StepName, tasks: Tasks) {
         if !tasks.list.is_empty() {
             self.steps.push(self.step(name, tasks));
         }
     }
 
-    fn step(&self, name: &str, tasks: Tasks) -> Step {
+    fn step(&self, name: StepName, tasks: Tasks) -> Step {
         let fields = common_fields(self.request, "tasks").chain(task_fields(self.request.seal, &tasks));
         let parent = self.steps.last().map(|step| step.input_key);
         Step::new(name, KeyFields::new(fields), parent, Work::Tasks(tasks))

@@ -131,11 +131,11 @@ mod tests {
     use super::*;
     use crate::element::fixture::element;
     use crate::element::{GitReference, Selection, SourceRequest};
+    use crate::plan::GitCheckout;
     use crate::plan::fixture::{Image, tasks};
-    use crate::plan::{GitCheckout, Step};
 
     fn written(image: &Image) -> Option<BTreeMap<String, String>> {
-        tasks(&image.plan(), Step::FINAL).list.iter().find_map(|task| match &task.action {
+        tasks(&image.plan(), "image:final").list.iter().find_map(|task| match &task.action {
             Action::WriteManifests(texts) => Some(texts.clone()),
             _ => None,
         })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{
-    Foundation, InputFile, MachineFile, Plan, PlanError, Request, ResolvedSource, Seal, Step, Tasks, Work,
+    Foundation, InputFile, MachineFile, Plan, PlanError, Request, ResolvedSource, Seal, Tasks, Work,
     plan_image,
 };
 use crate::distro::{Architecture, BaseDefinition};
@@ -128,14 +128,9 @@ impl Image {
     }
 }
 
-/// Returns the steps of a plan, the final stage last.
-pub(crate) fn all_steps(plan: &Plan) -> impl Iterator<Item = &Step> {
-    plan.steps.iter().chain([&plan.finish])
-}
-
 /// Returns the tasks of the step called `name`.
 pub(crate) fn tasks<'a>(plan: &'a Plan, name: &str) -> &'a Tasks {
-    match all_steps(plan).find(|step| step.name == name).map(|step| &step.work) {
+    match plan.all_steps().find(|step| step.name == name).map(|step| &step.work) {
         Some(Work::Tasks(tasks)) => tasks,
         other => panic!("{name}: {other:?}"),
     }

@@ -4,13 +4,15 @@
 //! must not change any key. If the steps now produce other bytes, increase `BEHAVIOUR_VERSION` in
 //! `key.rs`, and accept the new keys with `INSTA_UPDATE=always cargo test --lib plan::golden`.
 
-use super::fixture::{Image, all_steps};
+use super::fixture::Image;
 use crate::oci::{ChainId, DiffId, Digest};
 
 #[test]
 fn keys_are_pinned() {
     let below = ChainId::of(&[DiffId::new(Digest::of("below"))]);
-    let keys: Vec<_> = all_steps(&Image::full().plan())
+    let keys: Vec<_> = Image::full()
+        .plan()
+        .all_steps()
         .map(|step| format!("{}\n  {}\n  {}", step.name, step.input_key, step.content_key(below)))
         .collect();
     insta::assert_snapshot!(keys.join("\n"));

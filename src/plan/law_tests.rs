@@ -1,7 +1,7 @@
 //! Changes that affect a step's keys, and changes that do not.
 
 use super::Foundation;
-use super::fixture::{Image, all_steps, tasks};
+use super::fixture::{Image, tasks};
 use super::*;
 use crate::distro::Architecture;
 use crate::element::fixture::element;
@@ -23,12 +23,12 @@ fn write(image: &mut Image, owner: usize, path: &str, text: &str) {
 fn changed(old: &Plan, new: &Plan, case: &str) -> Vec<String> {
     let below = ChainId::of(&[DiffId::new(Digest::of("below"))]);
     let mut changed = Vec::new();
-    for (old, new) in all_steps(old).zip(all_steps(new)) {
+    for (old, new) in old.all_steps().zip(new.all_steps()) {
         assert_eq!(old.name, new.name, "{case}");
         let differs = old.fields != new.fields;
         assert_eq!(old.content_key(below) != new.content_key(below), differs, "{case}: {}", new.name);
         if differs {
-            changed.push(new.name.clone());
+            changed.push(new.name.to_string());
         }
         assert_eq!(old.input_key != new.input_key, !changed.is_empty(), "{case}: {}", new.name);
     }
@@ -145,7 +145,7 @@ fn an_invisible_change_changes_no_key() {
     if let Foundation::Base { name, .. } = &mut renamed.foundation {
         *name = "elsewhere".parse().unwrap();
     }
-    let keys = |plan: &Plan| all_steps(plan).map(|step| step.input_key).collect::<Vec<_>>();
+    let keys = |plan: &Plan| plan.all_steps().map(|step| step.input_key).collect::<Vec<_>>();
     assert_eq!(keys(&renamed.plan()), keys(&Image::full().plan()), "the base's name");
 }
 
@@ -154,7 +154,7 @@ fn the_order_of_elements_matters_to_package_removals() {
     let plan = Image::full().plan();
     let mut other = Image::full();
     other.elements.swap(WEB, LEAF);
-    let late = |plan: &Plan| plan.steps.iter().find(|step| step.name == Step::LATE).unwrap().fields.clone();
+    let late = |plan: &Plan| plan.steps.iter().find(|step| step.name == "image:late").unwrap().fields.clone();
     assert_ne!(late(&plan), late(&other.plan()));
 }
 
@@ -162,7 +162,7 @@ fn the_order_of_elements_matters_to_package_removals() {
 #[test]
 fn hooks_see_exactly_the_inputs_in_the_key() {
     let plan = Image::full().plan();
-    for step in all_steps(&plan) {
+    for step in plan.all_steps() {
         let Work::Tasks(tasks) = &step.work else { continue };
         let labelled = |prefix: &str| -> Vec<String> {
             let labels = step.fields.fields().iter().filter_map(|field| field.label.strip_prefix(prefix));
@@ -217,7 +217,7 @@ fn a_hook_sees_its_own_files_and_those_they_mention() {
         ]
     );
     assert_eq!(web.files.keys().collect::<Vec<_>>(), ["web.conf"]);
-    let last = tasks(&plan, Step::FINAL);
+    let last = tasks(&plan, "image:final");
     let hooks: Vec<_> = last.hooks.keys().map(String::as_str).collect();
     assert_eq!(hooks, ["bin/tool", "environment.d/10-tools", "environment.d/60-leaf", "finalise.d/80-web"]);
 }
@@ -225,7 +225,7 @@ fn a_hook_sees_its_own_files_and_those_they_mention() {
 #[test]
 fn secrets_are_in_no_field() {
     let plan = Image::full().plan();
-    for step in all_steps(&plan) {
+    for step in plan.all_steps() {
         let shown = step.fields.fields().iter().filter(|field| field.value.contains("hunter"));
         assert_eq!(shown.count(), 0, "{}", step.name);
     }
@@ -234,7 +234,7 @@ fn secrets_are_in_no_field() {
 #[test]
 fn an_image_without_elements_is_its_base() {
     let plan = Image::bare().plan();
-    let names: Vec<_> = all_steps(&plan).map(|step| step.name.as_str()).collect();
+    let names: Vec<_> = plan.all_steps().map(|step| step.name.to_string()).collect();
     assert_eq!(names, ["base:debian-bookworm", "image:final"]);
     assert_eq!(plan.finish.parent, Some(plan.steps[0].input_key));
 }
@@ -268,7 +268,7 @@ fn elements_that_cannot_be_layers_are_refused() {
     assert!(Image { elements: same, ..Image::bare() }.try_plan().is_ok(), "one file, whoever brings it");
     let shared = vec![hook("a", "schema.yaml", "a"), hook("b", "schema.yaml", "b")];
     let plan = Image { elements: shared, ..Image::bare() }.try_plan().unwrap();
-    let owner = &tasks(&plan, Step::FINAL).hooks["schema.yaml"];
+    let owner = &tasks(&plan, "image:final").hooks["schema.yaml"];
     assert_eq!(owner.name.as_str(), "b", "of top-level files the last element's counts");
 }
 

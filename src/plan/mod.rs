@@ -43,6 +43,7 @@ mod request;
 mod seal;
 mod source;
 mod step;
+mod step_name;
 mod tasks;
 mod unread;
 mod variables;
@@ -65,6 +66,7 @@ pub use step::{
     Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,
     Tasks, WORK_DIR_ON_HOST, Work,
 };
+pub use step_name::{StepName, StepNameError};
 pub use unread::{Unread, unread};
 pub use variables::{
     element_variables, elements_yaml, is_about_the_call, mentions_variable, names_log, names_written_file,

@@ -1,6 +1,6 @@
 //! The steps of images in element order and in phase order, with and without a base.
 
-use super::fixture::{Image, all_steps, tasks};
+use super::fixture::{Image, tasks};
 use super::{InputFile, MachineContent, MachineFile, Plan, ResolvedSource, SourceContent, Step};
 use crate::element::fixture::{Builder, element};
 use crate::element::{HookOrder, Selection, SourceRequest};
@@ -34,8 +34,11 @@ fn elements() -> Vec<crate::element::Element> {
 
 /// Returns each step with its tasks.
 fn outline(plan: &Plan) -> Vec<String> {
-    let steps = all_steps(plan).map(|step| {
-        let list = tasks(plan, &step.name).list.iter().map(|task| format!("{}/{}", task.phase, task.name));
+    let steps = plan.all_steps().map(|step| {
+        let list = tasks(plan, &step.name.to_string())
+            .list
+            .iter()
+            .map(|task| format!("{}/{}", task.phase, task.name));
         format!("{}: {}", step.name, list.collect::<Vec<_>>().join(" "))
     });
     steps.collect()
@@ -80,8 +83,8 @@ fn a_step_sees_no_hooks_of_phases_that_are_not_its_own() {
         let mut image = Image::of_elements("os", elements());
         image.order = order;
         let plan = image.plan();
-        let sees = |step: &&Step| tasks(&plan, &step.name).hooks.contains_key(path);
-        all_steps(&plan).filter(sees).map(|step| step.name.clone()).collect()
+        let sees = |step: &&Step| tasks(&plan, &step.name.to_string()).hooks.contains_key(path);
+        plan.all_steps().filter(sees).map(|step| step.name.to_string()).collect()
     };
     for (order, path, expected) in [
         (HookOrder::Element, "root.d/60-leaf", vec!["root:os"]),
@@ -132,7 +135,7 @@ fn hooks_on_the_host_see_the_host_files_they_mention() {
 
 #[test]
 fn the_boot_loader_has_its_packages_in_its_own_step_and_its_work_in_the_final_stage() {
-    for (order, step) in [(HookOrder::Element, "bootloader"), (HookOrder::Phase, Step::INSTALL)] {
+    for (order, step) in [(HookOrder::Element, "bootloader"), (HookOrder::Phase, "image:install")] {
         let loader =
             element("bootloader").hook("finalise.d/50-bootloader", "grub-install $IMAGE_BLOCK_DEVICE");
         let other = element("other").hook("finalise.d/50-other", "");
@@ -141,7 +144,7 @@ fn the_boot_loader_has_its_packages_in_its_own_step_and_its_work_in_the_final_st
         let packages = "install.d/50-bootloader-packages install packages of the boot loader";
         assert_eq!(texts(step), ["install.d/refresh-package-index refresh package indices", packages]);
         let last = ["finalise.d/50-bootloader install boot loader", "finalise.d/50-other hook"];
-        assert_eq!(texts(Step::FINAL)[..2], last);
+        assert_eq!(texts("image:final")[..2], last);
     }
 }
 

@@ -2,15 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentKey, Evidence, InputKey, KeyFields};
+use super::{ContentKey, Evidence, InputKey, KeyFields, StepName};
 use crate::oci::DiffId;
 
 /// A built step: its keys, their fields, and its layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// The step's name: an element, or `base:…`, `image:…`.
-    pub step: String,
+    pub step: StepName,
     /// The first image it was built for.
     pub image: String,
     pub input_key: InputKey,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::hooks::phase_of;
-use super::{ContentKey, Foundation, InputKey, KeyFields, Record, ResolvedSource};
+use super::{ContentKey, Foundation, InputKey, KeyFields, Record, ResolvedSource, StepName};
 use crate::distro::{Architecture, BaseDefinition, BaseSource};
 use crate::element::{BOOT_LOADER_HOOK, Element, Phase, Place, Relevance};
 use crate::oci::{ChainId, DiffId, Digest};
@@ -42,12 +42,17 @@ pub struct Plan {
     pub finish: Step,
 }
 
+impl Plan {
+    /// Returns its steps, lowest first, and the final stage.
+    pub fn all_steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().chain([&self.finish])
+    }
+}
+
 /// One step: its inputs and its work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// An element; or with a colon, which no element's name has: `base:<its name>`,
-    /// `root:<operating system>`, and the constants below.
-    pub name: String,
+    pub name: StepName,
     /// The inputs of the step, without the layers below.
     pub fields: KeyFields,
     /// The key of the step below; `None` for the base.
@@ -57,23 +62,10 @@ pub struct Step {
 }
 
 impl Step {
-    /// Name of the step that has to come before anything is installed.
-    pub const PREPARE: &str = "image:prepare";
-    /// Name of the step with all hooks of `install.d`, in phase order.
-    pub const INSTALL: &str = "image:install";
-    /// Name of the step with all hooks of `post-install.d`, in phase order.
-    pub const POST_INSTALL: &str = "image:post-install";
-    /// Name of the step that installs the packages of the image definition.
-    pub const PACKAGES: &str = "image:packages";
-    /// Name of the step that removes packages, after all elements.
-    pub const LATE: &str = "image:late";
-    /// Name of the final stage.
-    pub const FINAL: &str = "image:final";
-
     /// Returns a step above `parent`.
-    pub fn new(name: impl Into<String>, fields: KeyFields, parent: Option<InputKey>, work: Work) -> Self {
+    pub fn new(name: StepName, fields: KeyFields, parent: Option<InputKey>, work: Work) -> Self {
         let input_key = fields.input_key(parent);
-        Self { name: name.into(), fields, parent, input_key, work }
+        Self { name, fields, parent, input_key, work }
     }
 
     /// Returns the source of its layers, if it uses a base that consists of layers.
@@ -105,12 +97,6 @@ impl Step {
             diff_ids,
             evidence: None,
         }
-    }
-
-    /// Describes the step called `name`, for the history of an image.
-    pub fn describe(name: &str) -> String {
-        let kind = if name.contains(':') { "" } else { "element " };
-        format!("plywood {kind}{name}")
     }
 
     /// Returns its content key; `parent` is `None` for the lowest step.

@@ -276,8 +276,8 @@ fn copy(from: &str, to: &str, modes: CopyModes) -> Action {
 #[cfg(test)]
 mod tests {
     use crate::element::fixture::{Builder, element};
+    use crate::plan::Plan;
     use crate::plan::fixture::{Image, tasks};
-    use crate::plan::{Plan, Step};
 
     fn plan(elements: Vec<Builder>) -> Plan {
         let elements = elements.into_iter().map(Builder::build).collect();
@@ -398,9 +398,9 @@ mod tests {
             let above = element("above").hook("install.d/10-x", "");
             let plan = plan(vec![listing, above]);
             let last = plan.steps.last().unwrap();
-            assert_eq!(last.name == Step::LATE, expected.is_some(), "{list}");
+            assert_eq!(last.name == "image:late", expected.is_some(), "{list}");
             if let Some(expected) = expected {
-                assert_eq!(lines(&plan, Step::LATE), [expected]);
+                assert_eq!(lines(&plan, "image:late"), [expected]);
             }
         }
     }
@@ -409,7 +409,7 @@ mod tests {
     fn packages_of_the_image_come_after_those_of_elements() {
         let plan = Image { packages: vec!["vim".to_owned(), "git".to_owned()], ..Image::bare() }.plan();
         assert_eq!(
-            lines(&plan, Step::PACKAGES),
+            lines(&plan, "image:packages"),
             ["install.d/refresh-package-index refresh package indices", "install.d/packages install vim git",]
         );
     }
@@ -421,7 +421,7 @@ mod tests {
             element("b").hook("finalise.d/9-b", "").hook("pre-finalise.d/10-b", ""),
         ]);
         assert_eq!(
-            lines(&plan, Step::FINAL),
+            lines(&plan, "image:final"),
             [
                 "pre-finalise.d/10-b hook",
                 "finalise.d/9-b hook",

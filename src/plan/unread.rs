@@ -60,8 +60,7 @@ pub fn unread(
     env: &BTreeMap<String, String>,
     files: &BTreeMap<String, PathBuf>,
 ) -> Vec<Unread> {
-    let tasks: Vec<_> =
-        plan.steps.iter().chain([&plan.finish]).filter_map(|step| tasks(&step.work)).collect();
+    let tasks: Vec<_> = plan.all_steps().filter_map(|step| tasks(&step.work)).collect();
     // The environment of a step has only the variables that a text of the step mentions.
     let is_read = |name: &str| tasks.iter().any(|tasks| tasks.environment.contains_key(name));
     let variables = env.keys().filter(|name| !is_read(name) && !is_for_others(name));

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::oci::{DiffId, Digest};
+use crate::plan::StepName;
 
 /// One event. Serializes to one JSON object with a field `event`: the lines of `--progress json`.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
@@ -23,7 +24,7 @@ pub enum Event<'a> {
         /// The image.
         image: &'a str,
         /// The step's name: an element, or `base:…`, `image:…`.
-        step: &'a str,
+        step: &'a StepName,
         /// The key that found it: `input` or `content`.
         by: &'static str,
         /// Where it was found: `store`, or the repository that it was fetched from.
@@ -36,14 +37,14 @@ pub enum Event<'a> {
         /// The image.
         image: &'a str,
         /// The step's name.
-        step: &'a str,
+        step: &'a StepName,
     },
     /// A hook or a provider of a step starts.
     TaskStarted {
         /// The image.
         image: &'a str,
         /// The step's name.
-        step: &'a str,
+        step: &'a StepName,
         /// The phase: `install.d`.
         phase: &'a str,
         /// The hook's name, or the provider's.
@@ -54,7 +55,7 @@ pub enum Event<'a> {
         /// The image.
         image: &'a str,
         /// The step's name.
-        step: &'a str,
+        step: &'a StepName,
         /// The task's name.
         task: &'a str,
         /// The text without its line end; invalid UTF-8 is replaced.
@@ -65,7 +66,7 @@ pub enum Event<'a> {
         /// The image.
         image: &'a str,
         /// The step's name.
-        step: &'a str,
+        step: &'a StepName,
         /// The phase.
         phase: &'a str,
         /// The task's name.
@@ -78,7 +79,7 @@ pub enum Event<'a> {
         /// The image.
         image: &'a str,
         /// The step's name.
-        step: &'a str,
+        step: &'a StepName,
         /// The phase.
         phase: &'a str,
         /// The task's name.
@@ -95,7 +96,7 @@ pub enum Event<'a> {
         /// The image.
         image: &'a str,
         /// The step's name.
-        step: &'a str,
+        step: &'a StepName,
         /// Its layers, lowest first; empty if the step changed nothing.
         diff_ids: &'a [DiffId],
         /// How long it took.
@@ -203,7 +204,7 @@ pub enum Event<'a> {
         new: usize,
         /// The step that is not published, because it was built with secrets; the steps above it
         /// are not published either.
-        withheld: Option<&'a str>,
+        withheld: Option<&'a StepName>,
         /// The names of these secrets.
         secrets: &'a [String],
     },

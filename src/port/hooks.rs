@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CacheMount, IoError};
 use crate::element::Phase;
-use crate::plan::Tasks;
+use crate::plan::{StepName, Tasks};
 
 /// Lays out hooks directories.
 pub trait HookFiles: Sync {
@@ -103,5 +103,10 @@ pub enum HookFilesError {
 /// Keeps the output of jobs.
 pub trait Logs: Sync {
     /// Starts the log of one task; replaces an older log of the same name.
-    fn create(&self, image: &str, step: &str, task: &str) -> io::Result<(PathBuf, Box<dyn Write + Send>)>;
+    fn create(
+        &self,
+        image: &str,
+        step: &StepName,
+        task: &str,
+    ) -> io::Result<(PathBuf, Box<dyn Write + Send>)>;
 }

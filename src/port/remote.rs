@@ -5,6 +5,7 @@ use std::io::Read;
 
 use super::{Layer, StoreError};
 use crate::oci::{BlobStream, Digest, Tag, TagOrDigest};
+use crate::plan::StepName;
 
 /// A blob, as a manifest names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,7 +114,7 @@ pub enum RemoteError {
     /// again. Another encoding of the layer cannot replace it: the layer belongs to an imported
     /// base, or all encodings are damaged.
     #[error("cannot publish `{step}`: `{repository}` holds a damaged copy of its blob {digest}")]
-    KeepsDamaged { repository: String, step: String, digest: Digest },
+    KeepsDamaged { repository: String, step: StepName, digest: Digest },
     #[error("the registry of `{repository}` does not allow manifests to be deleted")]
     KeepsAll { repository: String },
     #[error("interrupted")]

@@ -8,7 +8,7 @@ use super::IoError;
 use crate::distro::{Architecture, BaseSource};
 use crate::layer::{CaptureRules, Encoding};
 use crate::oci::{BlobStream, DamagedBlob, DiffId, Digest};
-use crate::plan::{ContentKey, InputKey, Record};
+use crate::plan::{ContentKey, InputKey, Record, StepName};
 
 /// A layer in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ pub trait Workspace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedStep {
     pub image: String,
-    pub step: String,
+    pub step: StepName,
     /// For example `install.d`.
     pub phase: String,
     /// The hook or task that failed.

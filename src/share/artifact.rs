@@ -101,7 +101,7 @@ impl SharedStep {
         let fields = String::from_utf8(canonical_json(&fields)).expect("JSON is UTF-8");
         let parent = parent.map(|key| (PARENT_KEY, key.to_string()));
         let all = [
-            (STEP, step.clone()),
+            (STEP, step.to_string()),
             (IMAGE, image.clone()),
             (INPUT_KEY, input_key.to_string()),
             (CONTENT_KEY, content_key.to_string()),
@@ -145,7 +145,7 @@ fn parse(document: Value) -> Result<SharedStep, Refusal> {
         return Err(Refusal::malformed(format!("it has {} layers", layers.len())));
     }
     let record = Record {
-        step: all.text(STEP)?.to_owned(),
+        step: all.parse(STEP)?,
         image: all.text(IMAGE)?.to_owned(),
         input_key: all.parse(INPUT_KEY)?,
         content_key: all.parse(CONTENT_KEY)?,

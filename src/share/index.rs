@@ -6,6 +6,7 @@ use oci_spec::image::{ImageIndex, ImageIndexBuilder, MediaType};
 
 use super::artifact::ARTIFACT_TYPE;
 use crate::oci::{Digest, canonical_json, descriptor};
+use crate::plan::StepName;
 
 /// The annotation that names the step of a manifest.
 const STEP: &str = "plywood.step";
@@ -14,7 +15,7 @@ const STEP: &str = "plywood.step";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepIndex {
     /// The name of each step and the digest of its manifest, lowest first.
-    pub steps: Vec<(String, Digest)>,
+    pub steps: Vec<(StepName, Digest)>,
 }
 
 impl StepIndex {
@@ -25,8 +26,8 @@ impl StepIndex {
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let index: ImageIndex = serde_json::from_slice(bytes)?;
         let step = |manifest: &oci_spec::image::Descriptor| {
-            let name = manifest.annotations().as_ref()?.get(STEP)?.clone();
-            Some((name, manifest.digest().to_string().parse().ok()?))
+            let name = manifest.annotations().as_ref()?.get(STEP)?;
+            Some((name.parse().ok()?, manifest.digest().to_string().parse().ok()?))
         };
         Ok(Self { steps: index.manifests().iter().filter_map(step).collect() })
     }
@@ -34,12 +35,12 @@ impl StepIndex {
 
 /// Returns the index of the manifests that an image is published with: name of the step and bytes of the manifest, lowest
 /// first. In canonical JSON.
-pub fn image_index<'a>(steps: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+pub fn image_index<'a>(steps: impl IntoIterator<Item = (&'a StepName, &'a [u8])>) -> Vec<u8> {
     let manifests = steps.into_iter().map(|(name, manifest)| {
         let media_type = MediaType::ImageManifest.to_string();
         let mut described = descriptor(&media_type, &Digest::of(manifest), manifest.len() as u64);
         described.set_artifact_type(Some(MediaType::from(ARTIFACT_TYPE)));
-        described.set_annotations(Some(HashMap::from([(STEP.to_owned(), name.to_owned())])));
+        described.set_annotations(Some(HashMap::from([(STEP.to_owned(), name.to_string())])));
         described
     });
     let index = ImageIndexBuilder::default()
@@ -55,9 +56,10 @@ mod tests {
 
     #[test]
     fn an_index_names_its_steps_in_order() {
-        let index = image_index([("base:x", b"1".as_slice()), ("web", b"2")]);
+        let (base, web) = ("base:x".parse().unwrap(), "web".parse().unwrap());
+        let index = image_index([(&base, b"1".as_slice()), (&web, b"2")]);
         let steps = StepIndex::parse(&index).unwrap().steps;
-        assert_eq!(steps, [("base:x".to_owned(), Digest::of("1")), ("web".to_owned(), Digest::of("2"))]);
+        assert_eq!(steps, [(base, Digest::of("1")), (web, Digest::of("2"))]);
         assert!(StepIndex::parse(b"<html>").is_err());
     }
 }

@@ -46,7 +46,7 @@ mod tests {
         let digest = Digest::of(format!("{name} {created}"));
         let fields = KeyFields::default();
         let (input_key, content_key) = (InputKey::new(digest), fields.content_key(None));
-        let (step, image) = (name.to_owned(), "vm".to_owned());
+        let (step, image) = (name.parse().unwrap(), "vm".to_owned());
         let (parent, diff_ids) = (None, Vec::new());
         let record = Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
         (digest, SharedStep { record, layers: Vec::new(), config: None, created })
@@ -61,7 +61,7 @@ mod tests {
             let gone = PrunePolicy { since, keep_last }.select(&published, spared);
             let mut gone: Vec<_> = gone
                 .iter()
-                .map(|digest| (published[digest].record.step.clone(), published[digest].created))
+                .map(|digest| (published[digest].record.step.to_string(), published[digest].created))
                 .collect();
             gone.sort();
             gone

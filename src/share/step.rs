@@ -1,7 +1,7 @@
 //! What is told of a built step.
 
 use super::StepKey;
-use crate::plan::{Evidence, Record, Step};
+use crate::plan::{Evidence, Record, Step, StepName};
 use crate::port::{Blob, Layer};
 
 /// A built step, as it is published.
@@ -45,7 +45,7 @@ impl SharedStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withheld {
     /// The step's name.
-    pub step: String,
+    pub step: StepName,
     /// The secret variables that it was made with.
     pub secrets: Vec<String>,
 }
@@ -77,10 +77,10 @@ mod tests {
         let mut image = Image::full();
         let plan = image.plan();
         let (count, withheld) = publishable(&plan.steps);
-        let names: Vec<_> = plan.steps[..count].iter().map(|step| step.name.as_str()).collect();
+        let names: Vec<_> = plan.steps[..count].iter().map(|step| step.name.to_string()).collect();
         assert_eq!(names, ["base:debian-bookworm", "tools"]);
         let secrets = vec!["DIB_WEB_PASSWORD".to_owned()];
-        assert_eq!(withheld, Some(Withheld { step: "web".to_owned(), secrets }));
+        assert_eq!(withheld, Some(Withheld { step: "web".parse().unwrap(), secrets }));
         image.variables.remove("DIB_WEB_PASSWORD");
         let plan = image.plan();
         assert_eq!(publishable(&plan.steps), (plan.steps.len(), None));

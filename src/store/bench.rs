@@ -36,7 +36,7 @@ impl Bench {
         let fields = KeyFields::new([("name".to_owned(), name.to_owned())]);
         let parent = parent.map(|parent| parent.input_key);
         let (input_key, content_key) = (fields.input_key(parent), fields.content_key(None));
-        let (step, image) = (name.to_owned(), "i".to_owned());
+        let (step, image) = (name.parse().unwrap(), "i".to_owned());
         let record = Record { step, image, input_key, content_key, parent, fields, diff_ids, evidence: None };
         self.store.records().put(&record).unwrap();
         let layer = self.store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
@@ -59,8 +59,14 @@ impl Bench {
 
     /// Names of the steps that are there, in order, without a mark of use on them.
     pub(super) fn left_unused(&self) -> Vec<String> {
-        let mut left: Vec<_> =
-            self.store.records().list().unwrap().into_iter().map(|listed| listed.record.step).collect();
+        let mut left: Vec<_> = self
+            .store
+            .records()
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|listed| listed.record.step.to_string())
+            .collect();
         left.sort();
         left
     }
@@ -73,7 +79,7 @@ impl Bench {
                 self.store.records().by_input(listed.record.input_key).unwrap(),
                 Some(listed.record.clone())
             );
-            left.push(listed.record.step);
+            left.push(listed.record.step.to_string());
         }
         left.sort();
         left

@@ -307,7 +307,7 @@ mod tests {
         let diff_ids = store.bases().import_rootfs_tar(&file).unwrap().diff_ids;
         let fields = KeyFields::default();
         let (input_key, content_key) = (fields.input_key(None), fields.content_key(None));
-        let (step, image) = ("s".to_owned(), "i".to_owned());
+        let (step, image) = ("s".parse().unwrap(), "i".to_owned());
         let record =
             Record { step, image, input_key, content_key, parent: None, fields, diff_ids, evidence: None };
         store.records().put(&record).unwrap();

@@ -90,7 +90,7 @@ mod tests {
         };
         let fields = KeyFields::new([("name".to_owned(), path.to_owned())]);
         let record = Record {
-            step: "a".to_owned(),
+            step: "a".parse().unwrap(),
             image: "i".to_owned(),
             input_key: fields.input_key(None),
             content_key: fields.content_key(None),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{ListedImage, ListedRecord};
 use crate::oci::{DiffId, Digest};
-use crate::plan::InputKey;
+use crate::plan::{InputKey, StepName};
 
 /// The version of these documents. It increases when a field is removed or changes its meaning.
 const VERSION: u32 = 1;
@@ -29,7 +29,7 @@ pub struct StepLine {
     /// The image that it was first built for.
     pub image: String,
     /// The step's name.
-    pub step: String,
+    pub step: StepName,
     /// Its key.
     pub input_key: InputKey,
     /// Its layers, lowest first.

@@ -280,7 +280,7 @@ fn records_are_hits_only_while_their_layers_are_there() {
     let layer = bench.layer(&[], |root| write(root.join("a"), "a")).unwrap();
     let fields = KeyFields::new([("file a".to_owned(), "1".to_owned())]);
     let record = Record {
-        step: "a".to_owned(),
+        step: "a".parse().unwrap(),
         image: "i".to_owned(),
         input_key: fields.input_key(None),
         content_key: fields.content_key(None),
@@ -370,7 +370,7 @@ fn committing_child() {
         let layer = workspace.commit(&commit()).unwrap().unwrap();
         let fields = KeyFields::new([("number".to_owned(), number.to_string())]);
         let record = Record {
-            step: number.to_string(),
+            step: number.to_string().parse().unwrap(),
             image: "i".to_owned(),
             input_key: fields.input_key(None),
             content_key: fields.content_key(None),

@@ -125,7 +125,7 @@ fn depends_on_order(failure: &(dyn Error + 'static)) -> bool {
     let unordered = matches!(failure.downcast_ref(), Some(PlanError::NeedsPhaseOrder { .. }))
         || matches!(failure.downcast_ref(), Some(ResolveError::Cycle(_)));
     let error = failure.downcast_ref::<BuildError>();
-    let own_step = error.and_then(BuildError::step).is_some_and(|step| !step.contains(':'));
+    let own_step = error.and_then(BuildError::step).is_some_and(|step| step.element().is_some());
     // A hook that exceeds a limit exceeds it in each order.
     let over_limit = matches!(error.and_then(BuildError::exit), Some(Exit::OverLimit(_)));
     unordered || (own_step && !over_limit) || failure.source().is_some_and(depends_on_order)

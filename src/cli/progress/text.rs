@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use crate::cli::report::shown;
 use crate::oci::DiffId;
+use crate::plan::StepName;
 use crate::port::{Direction, Event, How, Pace};
 
 /// Smaller transfers end before a progress line is useful.
@@ -26,7 +27,7 @@ pub(super) struct Position {
     /// The total number of steps; 0 if it was not announced.
     pub(super) steps: usize,
     /// The last step that began. The final stage begins again for each kind of output.
-    last: String,
+    last: Option<StepName>,
 }
 
 impl Narrator {
@@ -38,7 +39,7 @@ impl Narrator {
     fn text(&mut self, event: &Event<'_>) -> Option<String> {
         match *event {
             Event::ImageStarted { image, steps } => {
-                self.images.insert(image.to_owned(), Position { step: 0, steps, last: String::new() });
+                self.images.insert(image.to_owned(), Position { step: 0, steps, last: None });
                 None
             }
             Event::StepHit { image, step, diff_ids, by, from } => {
@@ -118,10 +119,12 @@ impl Narrator {
         Some(format!("{repository}: {} of {}, {}", size(all.done), size(all.bytes), pace(all)))
     }
 
-    fn advance(&mut self, image: &str, step: &str) -> String {
-        if let Some(position) = self.images.get_mut(image).filter(|position| position.last != step) {
+    fn advance(&mut self, image: &str, step: &StepName) -> String {
+        if let Some(position) =
+            self.images.get_mut(image).filter(|position| position.last.as_ref() != Some(step))
+        {
             position.step += 1;
-            step.clone_into(&mut position.last);
+            position.last = Some(step.clone());
             // The final stage comes after the announced steps.
             position.steps = position.steps.max(position.step);
         }
@@ -231,19 +234,20 @@ mod tests {
     #[test]
     fn each_step_counts_once_as_hit_or_built() {
         let mut narrator = Narrator::default();
-        let image = "vm";
+        let (image, step) = ("vm", &"web".parse().unwrap());
+        let base = &"base:debian".parse().unwrap();
         narrator.line(&Event::ImageStarted { image, steps: 2 });
-        let hit = Event::StepHit { image, step: "base", by: "input", from: "store", diff_ids: &[] };
-        assert_eq!(narrator.line(&hit).unwrap(), "vm 1/2 base: cached: nothing to add");
-        let started = Event::StepStarted { image, step: "web" };
+        let hit = Event::StepHit { image, step: base, by: "input", from: "store", diff_ids: &[] };
+        assert_eq!(narrator.line(&hit).unwrap(), "vm 1/2 base:debian: cached: nothing to add");
+        let started = Event::StepStarted { image, step };
         assert_eq!(narrator.line(&started).unwrap(), "vm 2/2 web: building");
-        let finished = Event::StepFinished { image, step: "web", diff_ids: &[], milliseconds: 1500 };
+        let finished = Event::StepFinished { image, step, diff_ids: &[], milliseconds: 1500 };
         assert_eq!(narrator.line(&finished).unwrap(), "vm 2/2 web: nothing to add (1.5 s)");
-        let finish = Event::StepStarted { image, step: "image:final" };
+        let finish = Event::StepStarted { image, step: &StepName::Final };
         for _ in ["a disk", "an archive"] {
             assert_eq!(narrator.line(&finish).unwrap(), "vm 3/3 image:final: building");
         }
-        let elsewhere = Event::StepStarted { image: "of a shell", step: "web" };
+        let elsewhere = Event::StepStarted { image: "of a shell", step };
         assert_eq!(narrator.line(&elsewhere).unwrap(), "of a shell web: building", "no count is known");
     }
 
@@ -255,7 +259,7 @@ mod tests {
             repository: "host/cache",
             steps: 5,
             new: 1,
-            withheld: Some("devuser"),
+            withheld: Some(&"devuser".parse().unwrap()),
             secrets: &secrets,
         };
         assert_eq!(
