@@ -1,6 +1,8 @@
-//! The supervisor: plywood executed again, alone in its process, to make namespaces and start pid 1 in them.
+//! The supervisor: plywood executed again as a process with one thread. It makes the namespaces and
+//! starts pid 1 in them.
 //!
-//! A process with threads must not fork and go on; this one has a single thread.
+//! plywood itself has threads. After fork(2) in such a process, only async-signal-safe calls are
+//! allowed, so plywood executes itself instead.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -22,18 +24,20 @@ use super::wire::{Assignment, Letter, Report, Terminal};
 use super::{init, network, setup};
 use crate::port::{Network, SandboxError};
 
-/// The name under which plywood executes itself as a supervisor.
+/// `argv[0]` of a supervisor.
 pub(super) const NAME: &str = "plywood-sandbox";
 
-/// The host name that every job sees: it must not differ from machine to machine.
+/// The host name that every job sees. It is the same on all build hosts, so that programs that
+/// write it into files make equal layers.
 const HOST_NAME: &[u8] = b"plywood";
 
-/// Signals that the keys of a terminal send: the business of the job in its foreground, not ours.
+/// Signals that a terminal sends. They are meant for the job in the foreground; the supervisor
+/// ignores them.
 const KEYS: [Signal; 5] =
     [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
-/// Does a supervisor's work if this process was started as one, and returns what `main` is to return. To be called first
-/// in `main`.
+/// Runs as a supervisor if this process was started as one, and then returns the exit code for
+/// `main`. Call it first in `main`, before any thread starts.
 #[must_use]
 pub fn run_if_asked() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -46,9 +50,13 @@ pub fn run_if_asked() -> Option<ExitCode> {
     }
 }
 
-/// Carries out the assignment that process `owner` wrote, and reports to it. An error means that the report could not be written. Returns
-/// three times: in the job's process if its program cannot be executed, in pid 1, and here.
+/// Carries out the assignment that process `owner` wrote, and reports to it. An error means that
+/// the report could not be written.
+///
+/// Returns in up to three processes: in the supervisor, in pid 1, and in the job's process if its
+/// program cannot be executed.
 fn supervise([owner, assignment, report]: [Cow<'_, str>; 3]) -> io::Result<()> {
+    // First: if plywood is killed from now on, the kernel kills this process, and with it the job.
     die_with(&owner)?;
     let assignment: Option<Assignment> = Letter::of_process(&owner, &assignment)?.read()?;
     let assignment = assignment.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -59,7 +67,10 @@ fn supervise([owner, assignment, report]: [Cow<'_, str>; 3]) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks the kernel to kill this process when its parent dies, and makes sure that it has not died before.
+/// Asks the kernel to kill this process when its parent dies.
+///
+/// # Errors
+/// If the parent is already dead: the kernel sends the signal only for deaths after the request.
 pub(super) fn die_with(owner: &str) -> io::Result<()> {
     set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let parent = rustix::process::getppid().map(Pid::as_raw_nonzero);
@@ -71,6 +82,8 @@ pub(super) fn die_with(owner: &str) -> io::Result<()> {
 }
 
 fn run_namespaces(assignment: &Assignment, report: &mut Letter) -> Result<(), SandboxError> {
+    // Before the fork: processes inherit their control group, so everything the job starts is
+    // limited.
     for door in &assignment.doors {
         fs::write(door, "0").map_err(setup(format!("enter the control group of `{}`", door.display())))?;
     }
@@ -79,10 +92,13 @@ fn run_namespaces(assignment: &Assignment, report: &mut Letter) -> Result<(), Sa
         ignore_keys()?;
     }
     make_namespaces(assignment.job.network)?;
+    // Pid 1 cannot see the supervisor's pid, which is outside of its namespace. It reads this pipe
+    // instead: end of file means that the supervisor is dead, "would block" that it lives.
     let (alive, hold) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(setup("make a pipe"))?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(setup("start a first process"))? {
         ForkResult::Child => {
+            // Otherwise pid 1 would hold the write end itself, and never read the end of the file.
             drop::<OwnedFd>(hold);
             init::run(assignment, report, &alive);
             Ok(())
@@ -95,25 +111,30 @@ fn run_namespaces(assignment: &Assignment, report: &mut Letter) -> Result<(), Sa
 }
 
 fn make_namespaces(network: Network) -> Result<(), SandboxError> {
-    // Before the pid namespace is made: this may start a process, which would become pid 1 there
-    // and end the namespace with it.
+    // Before the pid namespace exists: this may start a process. It would become pid 1 of the
+    // namespace, which ends with its pid 1.
     if network == Network::None {
         network::enter_empty().map_err(setup("make a network without interfaces"))?;
     }
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     // SAFETY: no descriptors are unshared, only namespaces.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(setup("make namespaces"))?;
+    // Mounts made here must not appear in plywood's namespace. Unmounts there must still arrive
+    // here: otherwise the copy in this namespace would keep a disk busy that plywood has unmounted.
     let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", downstream).map_err(setup("separate mounts"))?;
     rustix::system::sethostname(HOST_NAME).map_err(setup("set the host name"))
 }
 
-/// Marks every descriptor but the standard ones to be closed on execution, also those that plywood's caller leaked.
+/// Marks all descriptors above standard error to be closed on execution, including those that
+/// plywood's caller leaked. Through an open directory of the build host, a job could leave its
+/// root.
 fn inherit_nothing_further() -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {
         let number = entry?.file_name().to_string_lossy().parse::<i32>().map_err(io::Error::other)?;
         if number > 2 {
-            // SAFETY: the descriptor was open a moment ago, and no other thread could have closed it.
+            // SAFETY: the descriptor was open a moment ago, and no other thread could have closed
+            // it.
             let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
             fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
         }

@@ -1,27 +1,32 @@
-//! Which device nodes a job in the target may make: those that every system has, and none of the machine's.
+//! Limits the device nodes that a job in the target may make to those that every system has.
 //!
-//! Hooks make systems inside the target (debootstrap, sbuild, mock), whose `/dev/null` has to work; so the target is not mounted
-//! `nodev`. A seccomp filter answers other calls of mknod(2) with EPERM, as container engines do, and programs know that.
-//! It keeps accidents away from the machine's disks. It is no boundary for a program that wants to get at them: jobs may mount.
+//! Hooks make systems inside the target (debootstrap, sbuild, mock), whose `/dev/null` has to work.
+//! So the target is not mounted `nodev`. Instead, a seccomp filter answers other calls of mknod(2)
+//! with EPERM, as container engines do; programs know how to handle that.
 //!
-//! Source: seccomp(2); the kernel's `include/uapi/linux/{audit,filter,seccomp}.h`, `arch/*/entry/syscalls`, `kdev_t.h`, and
-//! `Documentation/admin-guide/devices.txt`.
+//! The filter protects the disks of the build host against accidents. It does not stop a malicious
+//! program, because jobs may mount.
+//!
+//! Source: seccomp(2); the kernel's `include/uapi/linux/{audit,filter,seccomp}.h`,
+//! `arch/*/entry/syscalls`, `kdev_t.h`, and `Documentation/admin-guide/devices.txt`.
 
 use std::io;
 
 use nix::libc::{self, sock_filter, sock_fprog};
 
-/// Major and minor number: null, zero, full, random, urandom, tty, console, ptmx; and what removes a name in an overlay.
+/// Major and minor numbers of null, zero, full, random, urandom, tty, console and ptmx; and 0/0,
+/// which is a whiteout of overlayfs.
 const HARMLESS: [(u32, u32); 9] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (0, 0)];
 
 /// A system call that makes a node.
 struct Call {
     number: u32,
-    /// The place of its argument `mode`; the device is the next one.
+    /// Index of the argument `mode`. The argument `dev` follows it.
     mode: u32,
 }
 
-/// The calls of each architecture that runs on the machines plywood runs on.
+/// The system calls that make nodes, by audit architecture. A 64-bit kernel also runs 32-bit
+/// programs, whose calls have other numbers; without them, such a program would bypass the filter.
 #[cfg(target_arch = "x86_64")]
 const CALLS: [(u32, &[Call]); 2] = [
     (0xc000_003e, &[Call { number: 133, mode: 1 }, Call { number: 259, mode: 2 }]),
@@ -35,17 +40,20 @@ const CALLS: [(u32, &[Call]); 2] = [
     (0x4000_0028, &[Call { number: 14, mode: 1 }, Call { number: 324, mode: 2 }]),
 ];
 
-/// The bit by which x86-64 tells calls of programs with 32-bit pointers; their numbers are the same.
+/// The bit that marks calls of x32 programs (x86-64 with 32-bit pointers). Apart from it, their
+/// call numbers are those of x86-64.
 const X32: u32 = 0x4000_0000;
 
-/// Answers every call of this process, and of those it starts, that would make another device node, with EPERM.
+/// Makes every later call of this process and its children fail with EPERM if it would make another
+/// device node.
 ///
 /// # Errors
 /// If the kernel has no seccomp filters, or this process may not set one.
 pub(super) fn forbid_making_others() -> io::Result<()> {
     let mut filter = filter();
     let program = sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // Without this flag, kernels before 5.16 slow every program under a filter down.
+    // Without this flag, kernels before 5.16 turn on mitigations of speculative execution, which
+    // slow down every program under the filter.
     let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     // SAFETY: the program and its filter live through the call, and their lengths are right.
     let status =
@@ -53,7 +61,8 @@ pub(super) fn forbid_making_others() -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Returns the filter, a program that the kernel runs on the number, architecture and arguments of each call.
+/// Returns the filter: a BPF program that the kernel runs on the number, architecture and arguments
+/// of each call.
 fn filter() -> Vec<sock_filter> {
     let mut program = vec![load(ARCHITECTURE)];
     for (architecture, calls) in CALLS {
@@ -61,11 +70,13 @@ fn filter() -> Vec<sock_filter> {
         program.push(if_equal(architecture, 0, body.len()));
         program.extend(body);
     }
+    // An architecture that the filter does not know cannot run here; the kernel would not start its
+    // programs.
     program.push(ALLOW);
     program
 }
 
-/// Returns what is done for one architecture.
+/// Returns the instructions for one architecture.
 fn calls_of(calls: &[Call]) -> Vec<sock_filter> {
     let mut program = vec![load(NUMBER), and(!X32)];
     for call in calls {
@@ -77,19 +88,19 @@ fn calls_of(calls: &[Call]) -> Vec<sock_filter> {
     program
 }
 
-/// Returns what is done for one call; it decides every case.
+/// Returns the instructions for one call. They always end in a decision.
 fn device_of(call: &Call) -> Vec<sock_filter> {
     let harmless = HARMLESS.iter().enumerate().map(|(place, (major, minor))| {
-        // To the last instruction.
+        // Jumps to the last instruction, which allows.
         if_equal(major << 8 | minor, HARMLESS.len() - place, 0)
     });
     let devices: Vec<_> = [load(argument(call.mode + 1))].into_iter().chain(harmless).collect();
     let mut program = vec![
         load(argument(call.mode)),
         and(libc::S_IFMT),
-        // Block devices: to the refusal.
+        // A block device: jumps to the refusal.
         if_equal(libc::S_IFBLK, devices.len() + 1, 0),
-        // What is no device: to the last instruction.
+        // Neither a block nor a character device: jumps to the last instruction, which allows.
         if_equal(libc::S_IFCHR, 0, devices.len() + 1),
     ];
     program.extend(devices);
@@ -97,7 +108,8 @@ fn device_of(call: &Call) -> Vec<sock_filter> {
     program
 }
 
-/// Places in `struct seccomp_data`. Its arguments have 64 bits; modes and devices are in the lower half.
+/// Offsets in `struct seccomp_data`. Its arguments have 64 bits; modes and devices are in the lower
+/// half.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
@@ -120,7 +132,7 @@ fn and(mask: u32) -> sock_filter {
     sock_filter { code: (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16, jt: 0, jf: 0, k: mask }
 }
 
-/// Skips `equal` instructions where what was loaded is `value`, else `other`.
+/// Skips `equal` instructions if the loaded number is `value`, otherwise `other`.
 fn if_equal(value: u32, equal: usize, other: usize) -> sock_filter {
     let skip = |count: usize| u8::try_from(count).expect("the filter is short");
     sock_filter {
@@ -135,7 +147,7 @@ fn if_equal(value: u32, equal: usize, other: usize) -> sock_filter {
 mod tests {
     use super::*;
 
-    /// Runs the filter as the kernel does, for the instructions that it has.
+    /// Interprets the filter as the kernel does; supports only the instructions that it uses.
     fn decide(architecture: u32, number: u32, arguments: [u32; 4]) -> u32 {
         let program = filter();
         let (mut place, mut loaded) = (0, 0);

@@ -1,4 +1,5 @@
-//! The first process of a sandbox: makes the job's view, starts the job, reaps, and takes everybody along when it ends.
+//! The first process of a sandbox. It makes the job's view, starts the job, and reaps every process
+//! that ends. When pid 1 ends, the kernel kills all others in the namespace.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr};
@@ -27,41 +28,51 @@ use super::wire::{Assignment, Ended, Letter, Report, Terminal};
 use super::{devices, setup, view};
 use crate::port::{CacheMount, Exit, Job, SandboxError, View};
 
-/// Where programs are looked for if the job's environment does not say.
+/// The search path for programs if the job's environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The status of a job whose program exists and cannot run, as of a shell.
+/// The exit status of a job whose program exists and cannot be executed; shells use the same
+/// number.
 const NO_INTERPRETER: i32 = 126;
 
-/// How many files a job may have open at first; some programs visit every possible descriptor when they start.
+/// Soft limit of open files. Some programs visit every possible descriptor when they start, which
+/// takes long under the limits of a billion that container runtimes set. Jobs may raise it up to
+/// the hard limit.
 const OPEN_FILES: u64 = 1024;
 
-/// What root in a sandbox cannot do: it would happen to the machine.
+/// Capabilities that root in a sandbox lacks, because they change the whole build host: kernel
+/// modules, raw I/O, reboot, clock.
 const MACHINE_WIDE: [CapabilitySet; 4] =
     [CapabilitySet::SYS_MODULE, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_BOOT, CapabilitySet::SYS_TIME];
 
-/// Is pid 1. `alive` reads end of file when the supervisor is dead.
+/// Runs as pid 1. `alive` reads end of file when the supervisor is dead.
 pub(super) fn run(assignment: &Assignment, report: &mut Letter, alive: &OwnedFd) {
     let result = die_with_supervisor(alive).and_then(|()| run_job(assignment));
-    // Nobody is left to tell if that fails; plywood takes a missing report for a failure.
+    // If writing fails, no other process can report it. plywood treats a missing report as a
+    // failure.
     let _ = report.write(&Report::from(result));
 }
 
 fn die_with_supervisor(alive: &OwnedFd) -> Result<(), SandboxError> {
     set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(setup("follow the supervisor"))?;
+    // The supervisor may have died before the request above, and then no signal comes.
     match rustix::io::read(alive, &mut [0_u8; 1]) {
         Err(rustix::io::Errno::AGAIN) => Ok(()),
         _ => Err(setup("follow the supervisor")(io::Error::from(io::ErrorKind::ConnectionReset))),
     }
 }
 
-/// Returns in pid 1 with how the job ended, and in the job's process only if it cannot become its program.
+/// Returns in pid 1 with the job's end, and in the job's process only if its program cannot be
+/// executed.
 fn run_job(assignment: &Assignment) -> Result<Ended, SandboxError> {
-    // Before the view is made: users other than root have to enter the directories above a mount.
+    // Before the view is made, because it creates directories above mounts. With the caller's
+    // umask, for example 077, users other than root could not enter them; apt downloads as the user
+    // `_apt`.
     umask(Mode::from_raw_mode(0o022));
     let mut trace = view::enter(assignment)?;
     let events = trace.watch().map(Events::begin).transpose().map_err(setup("watch what hooks open"))?;
+    // From here on, the process gives up rights that making the view needs.
     limit_resources().map_err(setup("set resource limits"))?;
     drop_machine_wide_rights().map_err(setup("drop capabilities"))?;
     if assignment.job.view == View::Target {
@@ -69,7 +80,9 @@ fn run_job(assignment: &Assignment) -> Result<Ended, SandboxError> {
     }
     rustix::process::chdir(&assignment.job.cwd).map_err(setup(format!("enter `{}`", assignment.job.cwd)))?;
     let program = Program::find(&assignment.job)?;
-    // SAFETY: this process has one thread.
+    // The job is not pid 1 itself: the kernel withholds signals from a pid 1 that has no handler
+    // for them, so that even `kill -9 $$` would do nothing in a hook. And most programs do not reap
+    // orphans. SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(setup("start a process"))? {
         ForkResult::Parent { child } => {
             let exit = match (&events, trace.watch()) {
@@ -82,26 +95,29 @@ fn run_job(assignment: &Assignment) -> Result<Ended, SandboxError> {
     }
 }
 
-/// Wakes this process when a process ends, while it reads what processes open.
+/// Waits for ended processes and for events of opened files at the same time.
 struct Events {
     ended: SignalFd,
 }
 
 impl Events {
-    /// Gets ready, before the job starts.
+    /// Call it before the job starts, so that no event is lost.
     fn begin(watch: &mut Watch) -> io::Result<Self> {
         watch.begin()?;
         let ends = SigSet::from(Signal::SIGCHLD);
-        // Else it would not wait in the descriptor. The job unblocks all signals.
+        // A signal that is not blocked is not delivered through the descriptor. The job unblocks
+        // all signals.
         ends.thread_block()?;
         Ok(Self { ended: SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
     }
 
-    /// Takes leave of every process that ends, and of what they open; when it is `job`, ends all others, so that nothing is
-    /// opened after the last event that is read.
+    /// Reaps every process that ends and reads the events of opened files, until `job` ends. Then
+    /// it kills all other processes, so that no file is opened after the last event that is read.
     fn reap_until_end_of(&self, job: Pid, watch: &mut Watch) -> Result<Exit, SandboxError> {
         let failed = |error: Errno| setup("wait for a process")(error);
-        // A mount namespace that ends before its events are read takes the paths of what was opened there along.
+        // Paths in a mount namespace of the job can be found only while the namespace exists. A
+        // high priority helps to read events before it ends; a path that cannot be found becomes a
+        // gap in the evidence.
         let _ = setpriority_process(None, -20);
         loop {
             let mut ready = [self.ended.as_fd(), watch.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -110,8 +126,11 @@ impl Events {
                 Err(error) => return Err(failed(error)),
             }
             watch.drain();
+            // One pending SIGCHLD may stand for many ended processes, so `reap` asks for all of
+            // them.
             while self.ended.read_signal().map_err(failed)?.is_some() {}
             if let Some(exit) = reap(job)? {
+                // For pid 1, -1 means all other processes of its namespace.
                 match nix::sys::signal::kill(Pid::from_raw(-1), Signal::SIGKILL) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(error) => return Err(failed(error)),
@@ -123,7 +142,7 @@ impl Events {
     }
 }
 
-/// Takes leave of every process that has ended; returns how `job` did, if it is among them.
+/// Reaps every process that has ended. Returns the end of `job` if it is among them.
 fn reap(job: Pid) -> Result<Option<Exit>, SandboxError> {
     let mut exit = None;
     loop {
@@ -139,7 +158,7 @@ fn reap(job: Pid) -> Result<Option<Exit>, SandboxError> {
     }
 }
 
-/// Returns the caches that a job on the host left mounted in the target.
+/// Returns the caches that a job in a host phase left mounted in the target.
 fn left_mounts(view: View) -> Result<Vec<CacheMount>, SandboxError> {
     if view == View::Target {
         return Ok(Vec::new());
@@ -148,7 +167,7 @@ fn left_mounts(view: View) -> Result<Vec<CacheMount>, SandboxError> {
     Ok(cache_mounts(&mounts))
 }
 
-/// Takes leave of every process that ends; returns when it is `job`.
+/// Reaps every process that ends; returns when `job` ends.
 fn reap_until_end_of(job: Pid) -> Result<Exit, SandboxError> {
     loop {
         match wait() {
@@ -164,10 +183,12 @@ fn limit_resources() -> io::Result<()> {
     let files = getrlimit(Resource::Nofile);
     let soft = files.maximum.map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES));
     setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum: files.maximum })?;
+    // A core dump would become a file of the layer.
     Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
 }
 
 fn drop_machine_wide_rights() -> io::Result<()> {
+    // From the bounding set: root gets all other capabilities back at each execve(2).
     for capability in MACHINE_WIDE {
         if capability_is_in_bounding_set(capability)? {
             remove_capability_from_bounding_set(capability)?;
@@ -182,11 +203,14 @@ fn become_job(program: &Program, terminal: Terminal) -> Result<Infallible, Sandb
         Terminal::Detached => drop(rustix::process::setsid().map_err(setup("start a session"))?),
         Terminal::Inherited => come_to_foreground()?,
     }
+    // After the terminal: the supervisor ignores SIGTTOU, which would stop this process when it
+    // takes the terminal from the background.
     reset_signals()?;
     program.execute()
 }
 
-/// Makes this process a group of its own, and the one that the terminal (if there is one) listens to.
+/// Moves this process into a process group of its own, and makes it the foreground group of the
+/// terminal, if there is one.
 fn come_to_foreground() -> Result<(), SandboxError> {
     rustix::process::setpgid(None, None).map_err(setup("make a process group"))?;
     let stdin = io::stdin();
@@ -197,6 +221,8 @@ fn come_to_foreground() -> Result<(), SandboxError> {
 }
 
 fn reset_signals() -> Result<(), SandboxError> {
+    // Ignored signals stay ignored across execve(2). Rust ignores SIGPIPE. With it, `yes` in
+    // `yes | head` would complain and fail instead of ending silently.
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default action installs no handler that could run.
@@ -205,7 +231,7 @@ fn reset_signals() -> Result<(), SandboxError> {
     SigSet::empty().thread_set_mask().map_err(setup("reset signals"))
 }
 
-/// A program that was found, with all it is started with.
+/// The arguments of execve(2).
 struct Program {
     path: CString,
     argv: Vec<CString>,
@@ -229,8 +255,9 @@ impl Program {
         })
     }
 
-    /// Executes the program; gives a text without `#!` line to bash, as diskimage-builder's bash does, or to `sh` where there is no
-    /// bash; ends with a message and status [`NO_INTERPRETER`] if the program that a `#!` line names is not there.
+    /// Executes the program. A script without `#!` line is run by bash, as diskimage-builder's bash
+    /// does, or by `sh` in a root without bash. If the interpreter in the `#!` line does not exist,
+    /// prints a message and exits with status [`NO_INTERPRETER`].
     fn execute(&self) -> Result<Infallible, SandboxError> {
         let mut error = nix::unistd::execve(&self.path, &self.argv, &self.env);
         if error == Err(Errno::ENOEXEC) {
@@ -242,7 +269,8 @@ impl Program {
         }
         if error == Err(Errno::ENOENT) {
             let missing = missing_interpreter(&first_line(&self.path));
-            // This process stands in for the program: what it writes is the program's output.
+            // Standard error of this process is already that of the job, so the message is in the
+            // log of the hook.
             let _ = writeln!(io::stderr(), "{}: {missing}", self.path.to_string_lossy());
             // SAFETY: ends the process at once; a forked process has nothing to clean up.
             unsafe { nix::libc::_exit(NO_INTERPRETER) };
@@ -254,27 +282,29 @@ impl Program {
 fn first_line(path: &CStr) -> Vec<u8> {
     let mut start = Vec::new();
     let file = File::open(OsStr::from_bytes(path.to_bytes()));
-    // What cannot be read has no line to show.
+    // An unreadable file counts as one without `#!` line; the message then names the dynamic
+    // loader.
     let _ = file.and_then(|file| file.take(256).read_to_end(&mut start));
     start.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec()
 }
 
-/// Returns why a program that exists cannot be executed, by its first line.
+/// Says why execve(2) answers ENOENT for a program that exists, given its first line.
 fn missing_interpreter(line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line);
     match line.strip_prefix("#!") {
         Some(rest) if rest.ends_with('\r') => {
-            "its lines end as on Windows, so its interpreter is not found".to_owned()
+            "it has CRLF line endings, so the kernel cannot find its interpreter".to_owned()
         }
         Some(rest) => {
             let interpreter = rest.split_whitespace().next().unwrap_or_default();
-            format!("its interpreter `{interpreter}` is not there")
+            format!("its interpreter `{interpreter}` does not exist")
         }
-        None => "the dynamic loader it was linked for is not there".to_owned(),
+        None => "its dynamic loader does not exist".to_owned(),
     }
 }
 
-/// Finds `program` as a shell does: by its path if it has a `/`, else in the directories of `search`.
+/// Finds `program` as a shell does: by its path if it has a `/`, else in the directories of
+/// `search`.
 fn search_program(program: &str, search: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Path::new(program).exists().then(|| PathBuf::from(program));
@@ -288,11 +318,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_tells_what_is_missing() {
+    fn a_missing_interpreter_is_named() {
         for (line, expected) in [
-            ("#! /usr/bin/pythonx -u", "its interpreter `/usr/bin/pythonx` is not there"),
-            ("#!/bin/sh\r", "its lines end as on Windows, so its interpreter is not found"),
-            ("\x7fELF", "the dynamic loader it was linked for is not there"),
+            ("#! /usr/bin/pythonx -u", "its interpreter `/usr/bin/pythonx` does not exist"),
+            ("#!/bin/sh\r", "it has CRLF line endings, so the kernel cannot find its interpreter"),
+            ("\x7fELF", "its dynamic loader does not exist"),
         ] {
             assert_eq!(missing_interpreter(line.as_bytes()), expected);
         }

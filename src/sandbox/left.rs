@@ -1,16 +1,16 @@
-//! The mounts that a hook on the host leaves in the target.
+//! The mounts that a hook of a host phase leaves in the target.
 //!
-//! A hook of diskimage-builder mounts a cache into the image once, for all that comes after it. Here a mount ends with its
-//! job, so it is noted, and made again for each later job. Only mounts from [`View::CACHE`] are noted: it is unknown what
-//! others depend on.
+//! With diskimage-builder, a hook mounts a cache into the image once, and all later hooks see it.
+//! Here a mount ends with its job. So plywood records the mount and makes it again for each later
+//! job. It records only mounts from [`View::CACHE`], because it cannot know what others depend on.
 
 use std::path::Path;
 
 use super::mountinfo::Line;
 use crate::port::{CacheMount, View};
 
-/// Returns the directories of the cache among `mounts` that are mounted in the target. Mounts whose paths are not UTF-8 are left
-/// out, because they are noted as text.
+/// Returns the directories of the cache among `mounts` that are mounted in the target. Mounts whose
+/// paths are not UTF-8 are left out, because they are recorded as text.
 pub(super) fn cache_mounts(mounts: &[Line]) -> Vec<CacheMount> {
     let Some(cache) = mounts.iter().find(|mount| mount.place == Path::new(View::CACHE)) else {
         return Vec::new();

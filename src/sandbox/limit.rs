@@ -1,8 +1,12 @@
-//! Limits of a job: its time by a clock, its processes and memory by control groups, version 1, 2 or both at once.
+//! Limits of a job: time by a clock; processes and memory by control groups of version 1, version
+//! 2, or both.
 //!
-//! A group is made for each job, below the one that plywood is in where version 1 has the controller; in version 2 below the
-//! nearest group that hands the controller on. The supervisor enters it before it does anything else. Groups outlive
-//! their processes: after a SIGKILL an empty one is left, which the next job with limits removes.
+//! Each job gets a group of its own. With version 1 it is below plywood's group; with version 2 it
+//! is below the nearest ancestor that enables the controller for its children. The supervisor
+//! enters the group before anything else.
+//!
+//! Groups outlive their processes. After a SIGKILL, an empty group is left; the next job with
+//! limits removes it.
 //!
 //! Source: Linux, `admin-guide/cgroup-v2.rst`, `cgroup-v1/memory.rst`, `cgroup-v1/pids.rst`.
 
@@ -16,7 +20,7 @@ use std::time::{Duration, Instant};
 use super::setup;
 use crate::port::{Limit, Limits, SandboxError};
 
-/// What names of groups begin with.
+/// Prefix of the names of groups. The pid of plywood follows.
 const PREFIX: &str = "plywood-";
 
 /// The control groups of one job. Dropping it removes them; the job must have ended.
@@ -40,7 +44,8 @@ enum Version {
 }
 
 impl Groups {
-    /// Makes what the limits need: nothing for none, or for time alone.
+    /// Makes the groups that the limits need. Without limits, or with a time limit alone, there are
+    /// none.
     ///
     /// # Errors
     /// [`SandboxError::NoController`] if this host's control groups cannot hold a limit.
@@ -51,8 +56,8 @@ impl Groups {
         if wanted.is_empty() {
             return Ok(groups);
         }
-        // Other mounts may have names that are not UTF-8. They are of no interest here, and must
-        // not make this fail.
+        // Mount points may have names that are not UTF-8. Those of control groups do not, and the
+        // others must not make this fail.
         let read = |path: &str| match fs::read(path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(error) => Err(setup(format!("read `{path}`"))(error)),
@@ -75,12 +80,12 @@ impl Groups {
         fs::create_dir(&directory)
             .map_err(setup(format!("make the control group `{}`", directory.display())))?;
         let place = Place { directory, ..parent };
-        // First of all it is ours to remove.
+        // Before the settings: if one of them fails, dropping `self` removes the group.
         self.places.push(place.clone());
         for (file, value) in settings(&place, &self.limits) {
             let path = place.directory.join(file);
             match fs::write(&path, value.to_string()) {
-                // A kernel that does not account for swap.
+                // The kernel was built or started without accounting of swap.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && file.contains("sw") => {}
                 result => result.map_err(setup(format!("write `{}`", path.display())))?,
             }
@@ -88,12 +93,12 @@ impl Groups {
         Ok(())
     }
 
-    /// Returns the files that a process enters the groups by.
+    /// Returns the files into which a process writes its pid, or `0`, to enter the groups.
     pub(super) fn doors(&self) -> Vec<PathBuf> {
         self.places.iter().map(|place| place.directory.join("cgroup.procs")).collect()
     }
 
-    /// Returns the limit of processes or memory that the job ran into.
+    /// Returns the limit of memory or processes that the job reached, if any.
     pub(super) fn exceeded(&self) -> Option<Limit> {
         let hit = |controller: &str| {
             let mut places = self.places.iter().filter(|place| place.controllers.contains(&controller));
@@ -119,7 +124,8 @@ impl Drop for Groups {
         const PATIENCE: Duration = Duration::from_secs(1);
         let started = Instant::now();
         for place in &self.places {
-            // Killed processes leave a group a moment after they were waited for.
+            // A killed process leaves its group shortly after its parent has reaped it. Until then
+            // the kernel refuses to remove the group.
             while fs::remove_dir(&place.directory).is_err() && started.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -133,24 +139,27 @@ fn count(text: &str, name: &str) -> u64 {
     lines.find(|(found, _)| *found == name).and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Returns what to write into the files of a group, in this order.
+/// Returns the files of a group and the numbers to write into them, in this order: version 1
+/// refuses a limit of memory and swap that is below the limit of memory.
 fn settings(place: &Place, limits: &Limits) -> Vec<(&'static str, u64)> {
     let memory = limits.memory.filter(|_| place.controllers.contains(&"memory"));
     let processes = limits.processes.filter(|_| place.controllers.contains(&"pids"));
     let mut settings = match (memory, place.version) {
+        // Without swap: otherwise a job over its limit would fill the swap of the build host
+        // instead of ending.
         (Some(bytes), Version::Two) => vec![("memory.max", bytes), ("memory.swap.max", 0)],
         (Some(bytes), Version::One) => {
             vec![("memory.limit_in_bytes", bytes), ("memory.memsw.limit_in_bytes", bytes)]
         }
         (None, _) => Vec::new(),
     };
-    // The supervisor and the first process of the sandbox are in the group, too.
+    // The supervisor and pid 1 of the sandbox are in the group, too.
     settings.extend(processes.map(|count| ("pids.max", count + 2)));
     settings
 }
 
-/// Returns the groups below which those of jobs are made, or the controller that none has. `mounts` is
-/// `/proc/self/mountinfo`, `own` is `/proc/self/cgroup`.
+/// Returns the groups below which a job's groups are made, or as an error the first controller that
+/// no group offers. `mounts` is `/proc/self/mountinfo`, `own` is `/proc/self/cgroup`.
 fn parents(
     wanted: &[&'static str],
     mounts: &str,
@@ -169,6 +178,8 @@ fn parents(
     }
     let Some(first) = left.first() else { return Ok(places) };
     let (mount, directory) = version_two(mounts, own).ok_or(*first)?;
+    // In version 2, a group that has processes cannot enable controllers for its children, so
+    // plywood's own group rarely can. An ancestor does, such as systemd's slice.
     let above = directory.ancestors().take_while(|above| above.starts_with(&mount));
     let hands_on = |above: &&Path| {
         let handed = subtree_control(above);
@@ -179,7 +190,7 @@ fn parents(
     Ok(places)
 }
 
-/// Returns the group that this process is in, of a controller of version 1.
+/// Returns this process' group in the hierarchy of a version 1 controller.
 fn version_one(controller: &str, mounts: &str, own: &str) -> Option<PathBuf> {
     let has = |list: &str| list.split(',').any(|one| one == controller);
     let (_, path) = groups(own).find(|(controllers, _)| has(controllers))?;
@@ -187,7 +198,7 @@ fn version_one(controller: &str, mounts: &str, own: &str) -> Option<PathBuf> {
     mounts.find_map(|mount| mount.directory(path))
 }
 
-/// Returns where the groups of version 2 are mounted, and which one this process is in.
+/// Returns the mount point of version 2, and this process' group below it.
 fn version_two(mounts: &str, own: &str) -> Option<(PathBuf, PathBuf)> {
     let (_, path) = groups(own).find(|(controllers, _)| controllers.is_empty())?;
     let mut mounts = hierarchies(mounts).filter(|mount| mount.kind == "cgroup2");
@@ -208,7 +219,8 @@ struct Hierarchy<'a> {
 }
 
 impl Hierarchy<'_> {
-    /// Returns where a group is below the mount, if it is.
+    /// Returns the directory of a group, or `None` if it is outside of the mounted part. A
+    /// container sees only its own part.
     fn directory(&self, group: &str) -> Option<PathBuf> {
         let inner = Path::new(group).strip_prefix(self.root).ok()?;
         Some(Path::new(self.place).join(inner))
@@ -225,7 +237,8 @@ fn hierarchies(mounts: &str) -> impl Iterator<Item = Hierarchy<'_>> {
     })
 }
 
-/// Removes the groups of processes that were killed. One that is in use cannot be removed.
+/// Removes the groups that killed processes of plywood have left. The kernel refuses to remove a
+/// group that is in use.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {

@@ -1,4 +1,5 @@
-//! The machine's own root as hooks see it, in a form that lets plywood watch which files they open.
+//! The root of the build host as hooks see it, mounted so that plywood can watch which files they
+//! open.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +15,11 @@ use super::mountinfo::Line;
 use super::watch::Watch;
 use crate::plan::NOT_OF_HOST;
 
-/// Mounts at `target` a read-only view of each of the machine's mounts, nested as they are there. Mounts that the sandbox covers are
-/// left out. Returns the root directory of the view and `watch`, which watches all of them.
+/// Mounts at `target` a read-only view of each mount of the build host, nested as on the host.
+/// Leaves out mounts that the sandbox covers. Returns the root directory of the view, and `watch`,
+/// which watches all of them.
 pub(super) fn attach(mut watch: Box<Watch>, target: &Path) -> io::Result<(OwnedFd, Box<Watch>)> {
-    // The list comes first: the view itself would be in it.
+    // Before anything is mounted: otherwise the list would contain the view itself.
     let mounts = machine_mounts(Line::of_process()?);
     let nothing = Path::new(ROOTS).join("empty");
     fs::create_dir_all(&nothing)?;
@@ -25,7 +27,7 @@ pub(super) fn attach(mut watch: Box<Watch>, target: &Path) -> io::Result<(OwnedF
         let within = target.join(path.strip_prefix("/").unwrap_or(&path));
         match attach_one(&mut watch, &path, &nothing, attributes, &within) {
             Err(error) if path == Path::new("/") => return Err(error),
-            // Another mount covers it, so that no path leads to it.
+            // Another mount covers its mount point, so no path leads to it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => watch.lose(format!("`{}` cannot be watched: {error}", path.display())),
             Ok(()) => {}
@@ -44,16 +46,19 @@ fn attach_one(
     let place = mount::place(target)?;
     let as_it_is = || Mount::alone(path)?.read_only();
     match fs::metadata(path) {
-        // A user's FUSE file system. Root can neither read nor mark it, but a hook that becomes this user could read it
-        // without a trace. So it is left out, and hooks find the empty directory beneath.
+        // A user's FUSE file system. Root can neither read nor mark it, but a hook that becomes
+        // this user could read it without a trace. So hooks see the empty directory beneath
+        // instead.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        // A file bound over another one. An overlay can only show directories.
         Ok(found) if !found.is_dir() => {
             as_it_is()?.attach(place.as_fd())?;
             watch.assume(path)
         }
         found => {
             found?;
-            // Not every file system can be a part of an overlay, nor can overlays that are as high as they can be.
+            // Some file systems cannot be a lower layer of an overlay, and overlays stack at most
+            // two deep. They are marked themselves.
             let view = Mount::view_of(path, nothing, attributes).or_else(|_| as_it_is())?;
             view.attach(place.as_fd())?;
             watch.add(view.as_fd(), path)
@@ -61,15 +66,15 @@ fn attach_one(
     }
 }
 
-/// Returns the mounts that hooks can see, those that hold others first, and their restrictions. Of several at one place, the last
-/// one counts.
+/// Returns the mounts that hooks can see and their restrictions; parents come before the mounts
+/// below them. If several are at one path, the last one counts: it covers the others.
 fn machine_mounts(mounts: impl IntoIterator<Item = Line>) -> BTreeMap<PathBuf, MountAttrFlags> {
     let is_covered = |path: &Path| NOT_OF_HOST.iter().any(|place| path.starts_with(place));
     let places = mounts.into_iter().map(|line| (line.place, attributes(&line.options)));
     places.filter(|(path, _)| !is_covered(path)).collect()
 }
 
-/// Returns the restrictions of a mount, by its options.
+/// Parses the options of a mount into its restrictions, which the view keeps.
 fn attributes(options: &str) -> MountAttrFlags {
     let flag = |option: &str| match option {
         "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,

@@ -1,4 +1,4 @@
-//! Runs one program on a root file system, shut off from the machine, by Linux namespaces.
+//! Runs one program on a root file system, isolated from the build host by Linux namespaces.
 //!
 //! ```text
 //! plywood        private mount namespace from the first moment on; opens roots (overlays) in it
@@ -11,11 +11,12 @@
 //! ```
 //!
 //! Invariants:
-//! - Everything made for a job is released by the kernel when its processes end, and its processes end when
-//!   plywood ends, by whatever signal: nothing is ever left to clean up.
-//! - A job writes to its root, to what its binds allow, and nowhere else. Mount points that had to be made in the
-//!   root are removed again, and their directory's time is put back: no trace of the sandbox is in a layer.
-//! - Paths inside a root are resolved beneath it, whatever symlinks it holds.
+//! - The kernel releases everything made for a job when the job's processes end. They end when
+//!   plywood ends, even by SIGKILL. So nothing is left to clean up.
+//! - A job can write to its root and to its writable binds only. plywood removes the mount points
+//!   that it made in a root, and restores the time of their directories: a layer has no trace of
+//!   the sandbox.
+//! - Paths inside a root are resolved beneath it: symlinks cannot lead out of it.
 
 mod child;
 mod devices;
@@ -48,18 +49,20 @@ use crate::port::{Job, Limits, Network, Root, RootSpec, Sandbox, SandboxError};
 
 pub use child::run_if_asked;
 
-/// Where roots are mounted: a directory that exists for good, under a tmpfs that only this process sees.
+/// The directory where roots are mounted, under a tmpfs that only this process sees. The directory
+/// itself stays on the build host; it is the same for all processes.
 const ROOTS: &str = "/run/plywood";
 
-/// Proof that this process has a mount namespace of its own: what it mounts is gone with it.
+/// Proof that this process has a mount namespace of its own. Its mounts end with it.
 #[derive(Debug, Clone, Copy)]
 pub struct PrivateMounts(());
 
-/// Gives the calling thread, and what it starts from now on, a mount namespace of its own.
+/// Moves the calling thread, and the threads and processes that it starts later, into a mount
+/// namespace of their own.
 ///
-/// To be called at the start of `main`, before any thread. The machine's own mounts and unmounts are still seen
-/// here; ours are never seen there. Ours are shared with the sandboxes' copies, so that a disk unmounted here is
-/// unmounted in every job that was just starting.
+/// Call it at the start of `main`, before any thread starts. Mounts and unmounts of the build host
+/// still reach this namespace; those made here never reach the host. They do reach the namespaces
+/// of sandboxes, so that unmounting a disk here also unmounts it in a job that is just starting.
 ///
 /// # Errors
 /// [`SandboxError::NotRoot`] without the right to mount.
@@ -78,10 +81,10 @@ pub fn enter_private_mounts() -> Result<PrivateMounts, SandboxError> {
     Ok(PrivateMounts(()))
 }
 
-/// Parts the mounts of this process from those of the machine.
+/// Stops mounts of this process from reaching the build host.
 fn part_root() -> io::Result<()> {
     match mount::part_from_original("/".as_ref()) {
-        // The root of a chroot may be a plain directory, and only mounts have propagation.
+        // In a chroot, `/` may be a plain directory, and only a mount has a propagation type.
         Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
             mount::make_root_a_mount()?;
             mount::part_from_original("/".as_ref())
@@ -101,33 +104,36 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Makes a sandbox that starts its jobs through this very program, and ends them once `interrupted` is true.
+    /// Makes a sandbox that starts jobs through this program, and ends them within 0.1 s once
+    /// `interrupted` is true.
     pub fn new(_mounts: PrivateMounts, interrupted: Arc<AtomicBool>) -> Self {
         let (limits, network) = (Limits::default(), Network::Host);
         Self { launcher: PathBuf::from("/proc/self/exe"), interrupted, limits, network, hidden: None }
     }
 
-    /// Gives each job that is not interactive these limits.
+    /// Sets limits for each job that is not interactive.
     ///
     /// # Errors
-    /// [`SandboxError::NoController`] if this host cannot hold them.
+    /// [`SandboxError::NoController`] if the control groups of this host cannot enforce them.
     pub fn limited(self, limits: Limits) -> Result<Self, SandboxError> {
-        // Now, and not at the first hook.
+        // A trial: a host that cannot enforce the limits should refuse before the build, and not at
+        // the first hook.
         limit::Groups::make(&limits)?;
         Ok(Self { limits, ..self })
     }
 
-    /// Hides this directory of the host from jobs. They see only the parts of it that their binds show.
+    /// Hides this directory of the build host from jobs. They see only the parts of it that their
+    /// binds show.
     pub fn hiding(self, directory: &Path) -> Self {
         Self { hidden: Some(directory.to_owned()), ..self }
     }
 
-    /// Keeps every job off the network.
+    /// Runs every job without a network.
     pub fn offline(self) -> Self {
         Self { network: Network::None, ..self }
     }
 
-    /// Returns a job with no more of the network than this sandbox gives.
+    /// Returns `job`, without a network if this sandbox is offline.
     fn restricted(&self, job: &Job) -> Job {
         match self.network {
             Network::Host => job.clone(),
@@ -135,7 +141,8 @@ impl Namespaces {
         }
     }
 
-    /// Starts jobs through `launcher`, a program whose `main` begins with [`run_if_asked`].
+    /// Starts jobs through `launcher`, a program whose `main` begins with [`run_if_asked`]. For
+    /// tests, whose own program is another one.
     pub fn with_launcher(self, launcher: PathBuf) -> Self {
         Self { launcher, ..self }
     }
@@ -147,7 +154,7 @@ impl Sandbox for Namespaces {
     }
 }
 
-/// Returns a function for `map_err` that adds the step that failed.
+/// Returns a function for `map_err` that adds the failed action, as a verb in the imperative.
 fn setup<E: Into<io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> SandboxError {
     move |error| SandboxError::Setup { action: action.into(), source: error.into() }
 }

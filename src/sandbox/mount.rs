@@ -1,7 +1,8 @@
-//! Mounts as values: made detached, given their attributes, then attached to a place.
+//! Mounts as values: made detached, given their attributes, then attached to a path. So no process
+//! ever sees a mount without its attributes.
 //!
-//! Linux 5.10 has all of these calls but mount_setattr(2), which came with 5.12; [`Mount::read_only`] does without it where it is
-//! missing.
+//! All of these calls are in Linux 5.10 except for mount_setattr(2), which is in 5.12.
+//! [`Mount::read_only`] has a replacement for it.
 //!
 //! Source: fsopen(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2), mount(2).
 
@@ -39,14 +40,17 @@ impl Mount {
         Self::create(context)
     }
 
-    /// Makes a read-only view of the directory `lower` alone, without what is mounted below it: a file system of its own, whose
-    /// files have the numbers and times that they have there. `nothing` is an empty directory.
+    /// Makes a read-only view of the directory `lower` without the mounts below it: an overlay, so
+    /// a file system of its own. Files keep their inode numbers and times. `nothing` is an empty
+    /// directory.
     pub(super) fn view_of(lower: &Path, nothing: &Path, attributes: MountAttrFlags) -> io::Result<Self> {
         let lowers = [place(lower)?, place(nothing)?];
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        // By descriptors, as colons and commas in a path mean something there. An overlay without a top wants two directories.
+        // By descriptors, because colons and commas in a path are separators in the option. And
+        // overlayfs requires two lower directories if there is no upper one.
         let lowers = lowers.each_ref().map(|lower| path_of(lower).display().to_string()).join(":");
-        // Else files would have other device numbers than their directories: tar and find would not go on to them.
+        // Without `xino`, files would have other device numbers than their directories;
+        // `tar --one-file-system` and `find -xdev` would skip them.
         let options =
             [("lowerdir", lowers.as_str()), ("xino", "on"), ("redirect_dir", "off"), ("metacopy", "off")];
         debug!(lower = %lower.display(), ?options, ?attributes, "mounts a read-only view");
@@ -92,7 +96,8 @@ impl Mount {
             userns_fd: 0,
         };
         let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
-        // SAFETY: the path is a terminated string, `change` lives through the call and its size is given.
+        // SAFETY: the path is a terminated string, `change` lives through the call and its size is
+        // given.
         let status = unsafe {
             libc::syscall(
                 libc::SYS_mount_setattr,
@@ -106,15 +111,15 @@ impl Mount {
         if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Does what [`Mount::read_only`] does, on kernels without mount_setattr(2): they change attributes of attached mounts only,
-    /// and one mount at a time.
+    /// The replacement for [`Mount::read_only`] on kernels without mount_setattr(2). mount(2)
+    /// changes the attributes of attached mounts only, and of one mount at a time.
     fn remounted_read_only(&self) -> io::Result<Self> {
         let place = TemporaryPlace::new(self.shape()?)?;
         self.attach_at(&place.0)?;
         for mount in Line::of_process()?.iter().filter(|mount| mount.place.starts_with(&place.0)) {
             let flags = MountFlags::BIND | MountFlags::RDONLY | flags_of(&mount.options);
             match mount_remount(&mount.place, flags, c"") {
-                // Another mount covers it, so that no path leads to it.
+                // Another mount covers its mount point, so no path leads to it.
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -127,12 +132,12 @@ impl Mount {
         self.0.as_fd()
     }
 
-    /// Returns a path to what is mounted, valid for this process while the mount is held.
+    /// Returns a path to the mounted directory or file, valid for this process while `self` exists.
     pub(super) fn path(&self) -> PathBuf {
         path_of(&self.0)
     }
 
-    /// Returns the shape that a mount point for this mount has to have.
+    /// Returns the shape that a mount point for this mount needs.
     pub(super) fn shape(&self) -> io::Result<Shape> {
         Shape::of(&self.path())
     }
@@ -149,8 +154,8 @@ impl Mount {
     }
 }
 
-/// Returns the flags that a remount has to repeat, by the options in a line of mountinfo. The kernel keeps those about
-/// access times by itself.
+/// Parses the options in a line of mountinfo into the flags that a remount must repeat, because it
+/// clears those that are missing. The kernel keeps the ones about access times by itself.
 fn flags_of(options: &str) -> MountFlags {
     let flag = |option: &str| match option {
         "ro" => MountFlags::RDONLY,
@@ -162,7 +167,7 @@ fn flags_of(options: &str) -> MountFlags {
     options.split(',').map(flag).fold(MountFlags::empty(), |all, one| all | one)
 }
 
-/// A mount point below [`ROOTS`] for a moment. Dropping it unmounts what is there, and removes it.
+/// A temporary mount point below [`ROOTS`]. Dropping it unmounts and removes it.
 pub(super) struct TemporaryPlace(PathBuf);
 
 impl TemporaryPlace {
@@ -182,14 +187,14 @@ impl TemporaryPlace {
 impl Drop for TemporaryPlace {
     fn drop(&mut self) {
         let _ = unmount(&self.0, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-        // On the tmpfs of this process: what stays takes a name and ends with it.
+        // On the tmpfs of this process: a leftover costs one name and ends with the process.
         let _ = fs::remove_dir(&self.0).or_else(|_| fs::remove_file(&self.0));
     }
 }
 
-/// Makes something below [`ROOTS`] with `make`, which fails where there is something already, and returns its path.
-///
-/// Sandboxes that are just starting see the same directory and do the same.
+/// Calls `make` with unused paths below [`ROOTS`] until it makes one, and returns that path. `make`
+/// must fail with `AlreadyExists` if the path is in use: sandboxes that are just starting see the
+/// same directory and count from the same number.
 pub(super) fn make_unused(make: impl Fn(&Path) -> io::Result<()>) -> io::Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -201,28 +206,30 @@ pub(super) fn make_unused(make: impl Fn(&Path) -> io::Result<()>) -> io::Result<
     }
 }
 
-/// Lets mounts and unmounts at and below `path` reach the copies that are made of these mounts from now on, but no longer those that
-/// they are copies of.
+/// Separates the mounts at and below `path` from the mounts that they were copied from. Changes
+/// made here reach only the copies that are made from now on.
 pub(super) fn part_from_original(path: &Path) -> io::Result<()> {
+    // Downstream (MS_SLAVE) leaves the peer group of the original; shared then begins a new group.
     for propagation in [MountPropagationFlags::DOWNSTREAM, MountPropagationFlags::SHARED] {
         mount_change(path, propagation | MountPropagationFlags::REC)?;
     }
     Ok(())
 }
 
-/// Makes the root directory of this process a mount, which it is not in a chroot. The current directory stays the same.
+/// Makes the root directory of this process a mount. In a chroot, it may be a plain directory. The
+/// current directory stays the same.
 pub(super) fn make_root_a_mount() -> io::Result<()> {
     let current = std::env::current_dir();
     let root = Mount::tree("/".as_ref())?;
     root.attach_at("/".as_ref())?;
-    // By the handle: the path `/` still leads to the directory beneath.
+    // By the descriptor: the path `/` still leads to the directory beneath the mount.
     rustix::process::fchdir(root.as_fd())?;
     rustix::process::chroot(".")?;
-    // By its name: the directory that is open now is one of the old root, beneath the new mount.
+    // By its name: the directory that was the current one lies beneath the new mount.
     std::env::set_current_dir(current.unwrap_or_else(|_| "/".into()))
 }
 
-/// Opens a directory or file as a place to mount on.
+/// Opens a directory or file as a mount point.
 pub(super) fn place(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }

@@ -11,19 +11,20 @@ use std::path::PathBuf;
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
-    /// As statx(2) gives it.
+    /// The mount id of statx(2).
     pub(super) id: u64,
     /// Major and minor number.
     pub(super) device: String,
-    /// The directory or file of the file system that is shown, absolute within it.
+    /// The mounted directory or file, absolute within its file system.
     pub(super) root: PathBuf,
     pub(super) place: PathBuf,
-    /// Of the mount, separated by commas.
+    /// Options of the mount, separated by commas.
     pub(super) options: String,
 }
 
 impl Line {
-    /// Reads bytes in the form of `/proc/self/mountinfo`. Paths in it need not be UTF-8. Lines of another form are left out.
+    /// Parses the content of a file `mountinfo`. Paths in it may have any bytes. Skips malformed
+    /// lines.
     pub(super) fn all(mountinfo: &[u8]) -> impl Iterator<Item = Self> {
         mountinfo.split(|byte| *byte == b'\n').filter_map(Self::parse)
     }
@@ -47,11 +48,12 @@ impl Line {
     }
 }
 
-/// Replaces the escapes that the kernel writes for white space and backslashes: a backslash and three octal digits.
+/// Replaces the kernel's escapes for white space and backslashes: a backslash and three octal
+/// digits.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut path = Vec::new();
     let mut rest = field;
-    // In one pass: the backslash of `\134040` must not begin another escape.
+    // In one pass: the backslash that `\134040` stands for must not begin another escape.
     while let [first, after @ ..] = rest {
         let digits = after.get(..3).filter(|_| *first == b'\\');
         let escaped = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_may_have_any_name() {
+    fn mount_points_may_have_any_bytes() {
         let mountinfo = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
             2 1 0:5 /a\\040b /x\xff\\011\\012y rw - tmpfs none rw\n\
             3 1 0:5 / /c\\134040d\\9 rw - tmpfs \xe9 rw\n";

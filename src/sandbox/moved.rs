@@ -1,8 +1,8 @@
-//! Directories of lower layers that a job moved.
+//! Completes directories of lower layers that a job has renamed.
 //!
-//! overlayfs lets a program rename such a directory, as on any file system, and keeps of it only what changed and the path that it
-//! had (`redirect_dir=on`). A layer has to be complete. So before a root is closed, each of these directories is replaced by a copy
-//! of what it shows: what `mv` makes from one file system to another.
+//! With `redirect_dir=on`, overlayfs records only the changes of such a directory and its former
+//! path. A layer needs all of its files. So before a root is closed, plywood replaces each of these
+//! directories by a full copy, as `mv` between two file systems does.
 //!
 //! Source: the kernel's `Documentation/filesystems/overlayfs.rst`, "Renaming directories".
 
@@ -20,13 +20,15 @@ use super::setup;
 use super::target::{modification_time, set_modification_time};
 use crate::port::SandboxError;
 
-/// The path of a moved directory in the lower layers.
+/// The extended attribute with the former path of a renamed directory.
 const REDIRECT: &str = "trusted.overlay.redirect";
 
-/// The name of a copy while it is made: no job runs, and the store has no place for it.
+/// Suffix of the name of an unfinished copy. It is made in the root itself, where no job runs at
+/// that time.
 const COPY_SUFFIX: &str = ".plywood-moved";
 
-/// Returns the directories of the upper directory `upper` that are moved ones, relative to it. Those within them are left out.
+/// Returns the renamed directories below `upper`, relative to it. Those within another one are left
+/// out: its copy includes them.
 pub(super) fn find(upper: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     visit(&open(CWD, upper.as_os_str())?, Path::new(""), &mut found)?;
@@ -42,7 +44,7 @@ fn visit(directory: &OwnedFd, path: &Path, found: &mut Vec<PathBuf>) -> io::Resu
             continue;
         }
         let inner = match open(directory, name) {
-            // Of an unknown type, and no directory.
+            // A file system that does not tell types, and an entry that is no directory.
             Err(Errno::NOTDIR | Errno::LOOP) => continue,
             opened => opened?,
         };
@@ -61,8 +63,9 @@ fn open(parent: impl std::os::fd::AsFd, name: &OsStr) -> Result<OwnedFd, Errno> 
     openat(parent, name, flags, Mode::empty())
 }
 
-/// Replaces the moved directory `path` of the mounted root `root` by the copy that `copy` makes of its first argument at its second,
-/// both relative to `root`. Its parent keeps its time.
+/// Replaces the renamed directory `path` of the mounted root `root` by a copy. `copy` gets the
+/// source and the target, both relative to `root`. The parent directory keeps its modification
+/// time.
 pub(super) fn replace(
     root: &Path,
     path: &Path,
@@ -73,6 +76,8 @@ pub(super) fn replace(
     let copied = path.with_file_name(name);
     let parent = root.join(path).parent().unwrap_or(root).to_owned();
     let failed = || setup::<io::Error>(format!("complete the moved directory `/{}`", path.display()));
+    // The layer must show the time at which the job renamed the directory, and not that of this
+    // replacement.
     let time = modification_time(&parent).map_err(failed())?;
     copy(path, &copied)?;
     fs::remove_dir_all(root.join(path)).map_err(failed())?;

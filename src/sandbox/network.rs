@@ -1,4 +1,4 @@
-//! The network of a job that has none: a loopback interface, raised.
+//! The network of a job without network: a loopback interface that is up.
 
 use std::fs::File;
 use std::io;
@@ -13,11 +13,13 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use super::child::die_with;
 
-/// Gives this process, which has one thread, a network namespace with nothing but a raised `lo`.
+/// Moves this process, which must have one thread, into a network namespace with `lo` alone, which
+/// is up.
 ///
-/// Raising an interface takes `CAP_NET_ADMIN`, which root in a container usually lacks. A process that makes a user namespace has
-/// all rights over a network that belongs to it. So in this case another process makes both and raises the interface. This process
-/// is in the user namespace around that one, which gives it the right to enter the network.
+/// Bringing an interface up needs `CAP_NET_ADMIN`, which root in a container usually lacks. The
+/// creator of a user namespace has all rights over the network namespaces that belong to it. So in
+/// this case a child process makes both and brings the interface up. This process may then enter
+/// the network namespace, because its own user namespace is the parent of the child's.
 pub(super) fn enter_empty() -> io::Result<()> {
     unshare(UnshareFlags::NEWNET)?;
     match raise_loopback() {
@@ -32,11 +34,11 @@ fn enter_network_of_user_namespace() -> io::Result<()> {
     match unsafe { fork() }? {
         ForkResult::Child => {
             let made = unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET).and_then(|()| raise_loopback());
-            // After the user namespace: the kernel drops this setting when a process gets other
-            // credentials. Without it, nothing would wake or kill this process if its parent ended
-            // while it is stopped.
+            // After the user namespace, because the kernel clears this setting when the credentials
+            // of a process change. Without it, a stopped process would stay forever if its parent
+            // died.
             let bound = made.and_then(|()| die_with(&parent.to_string()));
-            // Stopped until the parent has entered: the network is gone with its last process.
+            // Stops until the parent has entered: a network namespace ends with its last process.
             let stopped = bound.and_then(|()| Ok(raise(Signal::SIGSTOP)?));
             let number = stopped.err().and_then(|error| error.raw_os_error()).unwrap_or(libc::EPERM);
             // SAFETY: ends this process without a destructor of the parent's values.
@@ -44,7 +46,8 @@ fn enter_network_of_user_namespace() -> io::Result<()> {
         }
         ForkResult::Parent { child } => {
             let entered = enter_network_of(child);
-            // It may have ended already. Waited for here: nothing else does.
+            // The child may have ended already. It must be reaped here, because nothing else waits
+            // for it.
             let _ = kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None));
             entered
         }
@@ -67,7 +70,7 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
-/// Raises `lo` in this process' network namespace.
+/// Brings `lo` up in this process' network namespace.
 ///
 /// Source: netdevice(7), `SIOCSIFFLAGS`.
 fn raise_loopback() -> io::Result<()> {

@@ -1,8 +1,10 @@
 //! Overlays of unpacked layers.
 //!
-//! They are mounted by mount(2), whose options have to fit into one page: overlayfs knows the newer calls, which take a layer at a
-//! time, from Linux 6.5 on. So each directory gets a short name for the moment, a symlink in a directory that the mounting thread
-//! works in. Colons and commas in the directories' own paths then mean nothing either.
+//! plywood mounts them with mount(2), whose options must fit into one page. The newer calls take
+//! one layer at a time, but overlayfs supports that only since Linux 6.5. So each directory gets a
+//! short temporary name: a symlink in a directory that is the current one of the mounting thread.
+//! This also hides colons and commas in the paths of the layers, which are separators in the
+//! options.
 //!
 //! Source: the kernel's `Documentation/filesystems/overlayfs.rst`.
 
@@ -20,7 +22,7 @@ use tracing::debug;
 use super::mount::{Mount, TemporaryPlace, make_unused};
 use super::target::Shape;
 
-/// The kernel's limit of lower layers in one overlay.
+/// The kernel's limit of lower layers in one overlay (`OVL_MAX_STACK`).
 const MOST_LOWERS: usize = 500;
 
 /// The writable top of an overlay.
@@ -28,11 +30,12 @@ const MOST_LOWERS: usize = 500;
 pub(super) struct Top<'a> {
     /// Receives every change.
     pub(super) upper: &'a Path,
-    /// Overlayfs' own, on the file system of `upper`.
+    /// Scratch directory of overlayfs, on the file system of `upper`.
     pub(super) work: &'a Path,
 }
 
-/// Makes the merged view of `lowers`, lowest first: at least one with a top, at least two without.
+/// Makes the merged view of `lowers`, lowest first. Needs at least one with a top, and at least two
+/// without.
 pub(super) fn mount(lowers: &[PathBuf], top: Option<Top<'_>>) -> io::Result<Mount> {
     check_depth(lowers)?;
     if let Some(top) = top {
@@ -52,12 +55,13 @@ fn check_depth(lowers: &[PathBuf]) -> io::Result<()> {
     if lowers.len() <= MOST_LOWERS {
         return Ok(());
     }
-    let message = format!("{} layers, and the kernel stacks {MOST_LOWERS} at most", lowers.len());
+    let message = format!("{} layers are too many: the kernel stacks at most {MOST_LOWERS}", lowers.len());
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
-/// Removes the mark by which a volatile overlay refuses to be mounted again. It guards against a crash of the machine
-/// in between, and no workspace outlives the process that made it.
+/// Removes the mark that stops a volatile overlay from being mounted a second time. The mark
+/// protects against a crash of the build host between the mounts. Here that cannot happen: no
+/// workspace outlives the process that made it.
 fn forget_earlier_mount(work: &Path) -> io::Result<()> {
     match fs::remove_dir_all(work.join("work/incompat")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -67,16 +71,23 @@ fn forget_earlier_mount(work: &Path) -> io::Result<()> {
 
 /// Returns the options of an overlay whose directories have the names of [`Names`].
 ///
-/// A layer must depend on nothing but itself and the names below it: no files that are only half copied, no index beside the
-/// layer. Directories below may be moved, and the layer is completed afterwards (see [`super::moved`]). The top is volatile:
-/// nothing waits for the disk, since a layer that is not committed is worth nothing.
+/// - `metacopy=off`: after a `chown`, the upper directory has the whole file. Otherwise it would
+///   have the metadata alone, and the layer would lack the content.
+/// - `index=off`: no index in the work directory that the layer would depend on.
+/// - `redirect_dir=on`: jobs can rename directories of lower layers; [`super::moved`] completes the
+///   layer afterwards. Without a top there is nothing to rename.
+/// - `volatile`: fsync(2) returns at once, which makes package managers much faster. After a crash
+///   of the build host the layer may be damaged, but only committed layers are used again, and the
+///   store syncs their blobs itself.
 fn options(lowers: usize, has_top: bool) -> String {
+    // overlayfs wants the highest layer first, and plywood counts from the lowest.
     let highest_first: Vec<_> = (0..lowers).rev().map(|number| number.to_string()).collect();
     let top = if has_top { "upperdir=u,workdir=w,volatile,redirect_dir=on" } else { "redirect_dir=off" };
     format!("lowerdir={},{top},metacopy=off,index=off", highest_first.join(":"))
 }
 
-/// A directory of symlinks to the directories of an overlay: lower ones by their number, the lowest is 0. Removed when dropped.
+/// A directory of symlinks to the directories of an overlay. The names of the lower ones are their
+/// numbers, from 0 for the lowest. Dropping it removes the directory.
 struct Names(PathBuf);
 
 impl Names {
@@ -91,10 +102,12 @@ impl Names {
         Ok(names)
     }
 
-    /// Calls `body` in a thread whose working directory this is; other threads keep theirs.
+    /// Calls `body` in a new thread whose current directory is this one. Other threads resolve
+    /// relative paths at the same time, so the process must keep its own.
     fn work_in(&self, body: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
         let work = || {
-            // SAFETY: unshares the working directory, the root directory and the umask; no descriptors.
+            // SAFETY: unshares the working directory, the root directory and the umask; no
+            // descriptors.
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }?;
             rustix::process::chdir(&self.0)?;
             body()
@@ -108,7 +121,7 @@ impl Names {
 
 impl Drop for Names {
     fn drop(&mut self) {
-        // On the tmpfs of this process: what stays takes a name and ends with it.
+        // On the tmpfs of this process: a leftover costs one name and ends with the process.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -121,12 +134,12 @@ mod tests {
     fn too_many_layers_are_refused_with_the_limit() {
         let layers = vec![PathBuf::from("/layer"); MOST_LOWERS + 1];
         let refusal = check_depth(&layers).unwrap_err().to_string();
-        assert_eq!(refusal, "501 layers, and the kernel stacks 500 at most");
+        assert_eq!(refusal, "501 layers are too many: the kernel stacks at most 500");
         assert!(check_depth(&layers[1..]).is_ok());
     }
 
     #[test]
-    fn forgetting_an_earlier_mount_needs_none() {
+    fn forgetting_an_earlier_mount_works_without_one() {
         let work = tempfile::tempdir().unwrap();
         forget_earlier_mount(work.path()).unwrap();
         fs::create_dir_all(work.path().join("work/incompat/volatile")).unwrap();
@@ -134,9 +147,9 @@ mod tests {
         assert!(!work.path().join("work/incompat").exists());
     }
 
-    /// mount(2) copies one page of options, the terminating NUL included.
+    /// mount(2) copies one page of options, including the terminating NUL.
     #[test]
-    fn as_many_layers_as_the_kernel_stacks_fit_into_the_options_of_a_mount() {
+    fn options_for_the_highest_stack_fit_into_a_page() {
         assert!(options(MOST_LOWERS, true).len() < 4096);
         assert_eq!(
             options(3, true),

@@ -1,8 +1,10 @@
-//! The machine's resolver configuration in a root: there while a job runs, and in no layer.
+//! The resolver configuration of the build host in a root: present while a job runs, and absent
+//! from layers.
 //!
-//! It is written and not mounted: over a mount point nothing can be moved, linked or removed, and hooks may well want to make
-//! `/etc/resolv.conf` a symlink. A symlink or text that a hook leaves there stays. Where it left the machine's text, the file
-//! becomes again what it was.
+//! plywood writes it into the root and does not mount it, because a mount point cannot be renamed,
+//! linked or removed, and hooks do make `/etc/resolv.conf` a symlink. A symlink or text that a hook
+//! writes stays in the image. If the file still has the text of the host, plywood restores the
+//! former content.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -16,12 +18,13 @@ use nix::libc::O_NOFOLLOW;
 use super::mount;
 use super::target::{MadeTargets, Shape};
 
-/// Where programs look for it.
+/// The path of the resolver configuration in every root.
 pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 
-/// A file that holds the machine's configuration for a while.
+/// A file that has the configuration of the build host until [`Planted::remove`].
 pub(super) struct Planted {
-    /// By way of `_directory`: a job may put a symlink in the place of `/etc`, which would lead to the host's own file.
+    /// Leads through `_directory`: a job may replace `/etc` by a symlink, which would lead to the
+    /// file of the host itself.
     path: PathBuf,
     _directory: OwnedFd,
     content: Vec<u8>,
@@ -30,10 +33,11 @@ pub(super) struct Planted {
 }
 
 impl Planted {
-    /// Writes `text` to the resolver configuration of `root`, which `targets` makes where it is absent.
+    /// Writes `text` to the resolver configuration of `root`. If the file is absent, `targets`
+    /// makes it.
     ///
-    /// Returns `None` where the configuration has to be mounted instead: the root is read-only, or the configuration is a symlink
-    /// into one of the paths `elsewhere` (relative to `root`).
+    /// Returns `None` if the configuration must be mounted instead: the root is read-only, or the
+    /// file is a symlink into one of the paths `elsewhere` (relative to `root`).
     pub(super) fn plant(
         root: &Path,
         targets: &mut MadeTargets,
@@ -60,8 +64,9 @@ impl Planted {
         }
     }
 
-    /// Removes the machine's configuration, if a regular file is still where it was written. A text that a job wrote in its
-    /// place stays. If a job appended lines, only the machine's are removed.
+    /// Removes the configuration of the host if the path is still a regular file. Other text, which
+    /// a job has written, stays. If a job has appended lines, only the lines of the host are
+    /// removed.
     pub(super) fn remove(self) -> io::Result<()> {
         match fs::symlink_metadata(&self.path) {
             Ok(entry) if entry.is_file() => self.replace(&fs::read(&self.path)?),
@@ -71,9 +76,11 @@ impl Planted {
         }
     }
 
-    /// Replaces `found`, the present content of the file, by the content that it would have without the machine's configuration.
+    /// Replaces `found`, the present content of the file, by the content that it would have without
+    /// the host's configuration.
     fn replace(&self, found: &[u8]) -> io::Result<()> {
         match found.strip_prefix(self.text.as_slice()) {
+            // With its former time: an unchanged file must not be in the layer.
             Some([]) => self.write(&self.content)?.set_modified(self.modified),
             Some(appended) if !self.text.is_empty() => {
                 self.write(&[&self.content, appended].concat()).map(drop)
@@ -96,7 +103,8 @@ mod tests {
 
     use super::*;
 
-    /// Plants the text `machine` in a root with this `/etc/resolv.conf`, lets a job have its way, and takes it away.
+    /// Plants the text `machine` in a root with this `/etc/resolv.conf`, calls `job`, and removes
+    /// the text again.
     fn after(own: Option<&str>, job: impl Fn(&Path)) -> (PathBuf, tempfile::TempDir) {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("etc/resolv.conf");

@@ -1,4 +1,4 @@
-//! Roots that are open: an overlay, a read-only view or a directory, mounted for this process alone.
+//! Open roots: an overlay, a read-only view or a directory, mounted for this process alone.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,18 +19,19 @@ use crate::port::{CacheMount, Exit, HostOpens, Job, Network, Root, RootSpec, San
 pub(super) struct MountedRoot {
     path: PathBuf,
     sandbox: Namespaces,
-    /// How it is unmounted; `None` when it is.
+    /// Flags for unmounting; `None` after that.
     unmount: Option<UnmountFlags>,
     cache_mounts: RefCell<Vec<CacheMount>>,
     host_opens: RefCell<HostOpens>,
-    /// What receives the changes of an overlay.
+    /// The upper directory of an overlay.
     upper: Option<PathBuf>,
 }
 
 impl MountedRoot {
     pub(super) fn open(spec: &RootSpec, sandbox: Namespaces) -> Result<Self, SandboxError> {
         let path = new_mount_point()?;
-        // A copy of a disk parts from it: unmounting the copy would unmount the disk's own file systems as well.
+        // Without the separation, unmounting the copy of a disk would also unmount the disk's own
+        // file systems, which are in the same peer group.
         let mounted = mount_spec(spec)
             .and_then(|mount| mount.attach_at(&path))
             .and_then(|()| mount::part_from_original(&path));
@@ -51,7 +52,7 @@ impl MountedRoot {
         })
     }
 
-    /// Keeps what a job has left mounted and opened, and returns how it ended.
+    /// Records what a job has left mounted and has opened, and returns how it ended.
     fn note(&self, Ended { exit, mounts, opens }: Ended) -> Result<Exit, SandboxError> {
         let HostOpens { files, gap } = opens.unwrap_or_default();
         let mut opens = self.host_opens.borrow_mut();
@@ -67,7 +68,7 @@ impl MountedRoot {
         Ok(exit)
     }
 
-    /// Makes whole what overlayfs keeps of moved directories.
+    /// Completes the renamed directories in the upper directory.
     fn complete_moved(&self) -> Result<(), SandboxError> {
         let Some(upper) = &self.upper else { return Ok(()) };
         for path in moved::find(upper).map_err(setup("look for moved directories"))? {
@@ -76,7 +77,8 @@ impl MountedRoot {
         Ok(())
     }
 
-    /// Copies a directory of this root within it, with all that belongs to its files. As a job, it ends when plywood is to end.
+    /// Copies a directory within this root, with owners, times and extended attributes. A job does
+    /// it, so that an interrupt ends it.
     fn copy(&self, from: &Path, to: &Path) -> Result<(), SandboxError> {
         let absolute = |path: &Path| Path::new(View::HOST_MOUNT).join(path).into_os_string().into_string();
         let [from, to] = [absolute(from), absolute(to)].map(|path| {
@@ -132,6 +134,7 @@ impl Root for MountedRoot {
     }
 
     fn close(mut self: Box<Self>) -> Result<(), SandboxError> {
+        // Before unmounting: only the merged view has the files of a renamed directory.
         self.complete_moved()?;
         self.unmount(UnmountFlags::empty())
             .map_err(|source| SandboxError::Unmount { target: self.path.clone(), source })
@@ -140,12 +143,13 @@ impl Root for MountedRoot {
 
 impl Drop for MountedRoot {
     fn drop(&mut self) {
-        // A caller that wants the error calls `close`. Detached, the mount ends with its last user.
+        // A caller that needs the error calls `close`. Detached, because after an error a process
+        // may still use the root; the mount then ends with its last user.
         let _ = self.unmount(UnmountFlags::DETACH);
     }
 }
 
-/// Makes an empty directory that no other root of this process has.
+/// Makes an empty directory for one root of this process.
 fn new_mount_point() -> Result<PathBuf, SandboxError> {
     mount::make_unused(|path| fs::create_dir(path)).map_err(setup("make a mount point"))
 }
@@ -158,6 +162,7 @@ fn mount_spec(spec: &RootSpec) -> io::Result<Mount> {
             overlay::mount(lowers, Some(Top { upper, work }))
         }
         RootSpec::ReadOnly { lowers } => match lowers.as_slice() {
+            // overlayfs refuses a single lower directory without an upper one.
             [single] => Mount::tree(single)?.read_only(),
             several => overlay::mount(several, None),
         },
@@ -165,9 +170,13 @@ fn mount_spec(spec: &RootSpec) -> io::Result<Mount> {
     }
 }
 
-/// Returns the flags that unmount the root of `spec`. A directory comes with the file systems of a disk that are mounted below it. One
-/// call unmounts them together only if it ignores processes that use them; the caller that mounted the disk waits for their last user.
-/// An overlay's upper directory is read as soon as it is unmounted, so a process that still uses the overlay is an error.
+/// Returns the flags that unmount the root of `spec`.
+///
+/// - A directory may have the file systems of a disk mounted below it. Only a detaching unmount
+///   takes them all at once; the caller that mounted the disk waits until they are no longer in
+///   use.
+/// - The store reads the upper directory of an overlay as soon as it is unmounted. A process that
+///   still uses the overlay could change it meanwhile, so it makes this unmount fail.
 fn unmount_flags(spec: &RootSpec) -> UnmountFlags {
     match spec {
         RootSpec::Directory(_) => UnmountFlags::DETACH,
@@ -175,12 +184,14 @@ fn unmount_flags(spec: &RootSpec) -> UnmountFlags {
     }
 }
 
-/// Returns what stands below a first layer: an overlay wants something there, and spares that layer the waiting for the
-/// disk as it does all others.
+/// Returns the lower directory of a first layer. Overlayfs requires one; without an overlay, the
+/// hooks of the first layer would wait for the disk at each fsync(2).
 ///
-/// It is on the file system of the upper directory: else overlayfs numbers directories as they come into memory, and a directory
-/// that the kernel forgot for want of memory has another number afterwards. Programs such as tar then take it for another one.
+/// It must be on the file system of the upper directory. Otherwise overlayfs makes up inode numbers
+/// for directories, and a directory that the kernel has dropped from memory gets another number
+/// afterwards. Programs such as tar then report that it changed.
 fn empty_directory(work: &Path) -> io::Result<PathBuf> {
+    // Beside `work`, which is on that file system.
     let path = work.with_added_extension("empty");
     fs::create_dir_all(&path)?;
     Ok(path)

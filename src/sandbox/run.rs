@@ -1,4 +1,5 @@
-//! plywood's side of a job: start the supervisor, pass on the output, wait, clean mount points up.
+//! plywood's side of a job: starts the supervisor, passes on the output, waits, and removes the
+//! mount points that it made.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,10 +23,10 @@ use super::wire::{Assignment, Ended, Letter, Report, Terminal};
 use super::{Namespaces, child, setup, view};
 use crate::port::{Exit, Job, Limit, SandboxError, View};
 
-/// How soon a wish to stop is noticed while a job is silent.
+/// How often plywood checks for an interrupt while a job is silent.
 const INTERRUPT_CHECK_MILLISECONDS: u16 = 100;
 
-/// How much output is passed on at once.
+/// Size of the buffer for output; equals the default capacity of a pipe on Linux.
 const OUTPUT_BYTES: usize = 64 << 10;
 
 /// Runs `job` on the root mounted at `root`; see [`crate::port::Root::run`].
@@ -49,7 +50,8 @@ pub(super) fn run(
             let ended = supervisor.into_ended();
             let is_success = matches!(&ended, Ok(ended) if ended.exit.is_success());
             match groups.exceeded().filter(|_| !is_success) {
-                // Also where it was the supervisor that the kernel chose to kill.
+                // Even if there is no report: short of memory, the kernel may have killed the
+                // supervisor.
                 Some(limit) => Ok(over(limit)),
                 None => ended,
             }
@@ -57,10 +59,10 @@ pub(super) fn run(
     })
 }
 
-/// Traces the start of a job and its end. The output of the job is shown elsewhere.
+/// Logs the start and the end of a job for `-vv`, without its output.
 fn traced(job: &Job, body: impl FnOnce() -> Result<Ended, SandboxError>) -> Result<Ended, SandboxError> {
     let Job { argv, env, cwd, view, binds, network, .. } = job;
-    // Names of variables alone: their values may be secrets.
+    // Only the names of variables: values may be secrets.
     debug!(?argv, ?view, ?network, cwd, variables = ?env.keys(), "starts a job");
     binds.iter().for_each(|bind| debug!(?bind, "mounts for the job"));
     let started = Instant::now();
@@ -70,7 +72,8 @@ fn traced(job: &Job, body: impl FnOnce() -> Result<Ended, SandboxError>) -> Resu
     ended
 }
 
-/// Returns how a job ended that ran into a limit: nothing that it did is of use.
+/// Returns the end of a job that exceeded a limit. Its step fails, so its mounts and opens do not
+/// matter.
 fn over(limit: Limit) -> Ended {
     Ended { exit: Exit::OverLimit(limit), mounts: Vec::new(), opens: None }
 }
@@ -81,6 +84,8 @@ pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> R
         with_targets(root, job, || {
             let stdio = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
             let supervisor = Supervisor::start(sandbox, root, job, Terminal::Inherited, stdio, Vec::new())?;
+            // Before any return: the kernel stops a background process that reads from the
+            // terminal.
             let waited = supervisor.wait(&sandbox.interrupted);
             take_terminal_back();
             waited?;
@@ -89,7 +94,8 @@ pub(super) fn run_interactive(sandbox: &Namespaces, root: &Path, job: &Job) -> R
     })
 }
 
-/// Makes what `job` needs in its root and that lacks, calls `body`, and removes it again.
+/// Makes the mount points that `job` needs and its root lacks, calls `body`, and removes them
+/// again.
 fn with_targets(
     root: &Path,
     job: &Job,
@@ -99,6 +105,8 @@ fn with_targets(
     let result = make_targets(&mut targets, root, job).and_then(|()| {
         let planted = plant_resolver(&mut targets, root, job)?;
         let result = body();
+        // Before the mount points: `/etc/resolv.conf` may be one of them, and a file with content
+        // counts as written by the job, and stays.
         let removed = planted.map_or(Ok(()), Planted::remove).map_err(setup("remove the resolver"));
         result.and_then(|ended| removed.map(|()| ended))
     });
@@ -133,7 +141,7 @@ fn make_targets(targets: &mut MadeTargets, root: &Path, job: &Job) -> Result<(),
     }
     for target in files {
         match targets.make(root, target, Shape::File, &view::OWN_MOUNTS) {
-            // The view does without.
+            // A read-only root. The view then skips this mount.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             other => drop(other.map_err(make_failed(target))?),
         }
@@ -157,7 +165,7 @@ fn duplicate(descriptor: &OwnedFd) -> Result<Stdio, SandboxError> {
 enum Pumped {
     /// The job has ended.
     Ended,
-    /// It runs, and has had its seconds.
+    /// The job still runs, and has used up the given seconds.
     TimeIsUp(u64),
 }
 
@@ -166,7 +174,7 @@ struct Supervisor {
     child: Child,
     handle: OwnedFd,
     report: Letter,
-    /// Kept so that the supervisor can open it.
+    /// The supervisor opens it through `/proc`, so it must stay open here.
     _assignment: Letter,
 }
 
@@ -179,19 +187,23 @@ impl Supervisor {
         [stdin, stdout, stderr]: [Stdio; 3],
         doors: Vec<PathBuf>,
     ) -> Result<Self, SandboxError> {
+        // Jobs in the target do not see the file system of the host at all.
         let hidden = sandbox.hidden.clone().filter(|_| job.view != View::Target);
         let assignment = Assignment { job: job.clone(), root: root.to_owned(), terminal, hidden, doors };
         let assignment = Letter::with(&assignment).map_err(setup("write down the job"))?;
-        let report = Letter::empty().map_err(setup("make room for a report"))?;
+        let report = Letter::empty().map_err(setup("make a file for the report"))?;
         let mut command = Command::new(&sandbox.launcher);
         command.arg0(child::NAME).args([
             std::process::id().to_string(),
             assignment.number(),
             report.number(),
         ]);
+        // A job can read `/proc/1/environ`. The variables of plywood's caller may be secrets, and
+        // must not be there.
         command.stdin(stdin).stdout(stdout).stderr(stderr).env_clear();
         if terminal == Terminal::Detached {
-            // Keys pressed on the caller's terminal are the caller's business.
+            // Ctrl-C on the caller's terminal then reaches plywood alone, which ends the job in
+            // order.
             command.process_group(0);
         }
         let mut child = command.spawn().map_err(setup("start a supervisor"))?;
@@ -204,9 +216,8 @@ impl Supervisor {
         }
     }
 
-    /// Hands everything from `pipe` to `output` until the supervisor has ended.
-    ///
-    /// Then every process of the job is dead. Other processes that hold an end of the pipe are not waited for.
+    /// Passes everything from `pipe` to `output` until the supervisor has ended. At that time every
+    /// process of the job is dead. Does not wait for other processes that hold the write end.
     fn pump(
         &self,
         mut pipe: File,
@@ -222,6 +233,8 @@ impl Supervisor {
             {
                 return Ok(Pumped::TimeIsUp(seconds));
             }
+            // The pipe first: output that the job wrote before its end is read before the end is
+            // seen.
             let pipe_first = [pipe.as_fd(), self.handle.as_fd()];
             let (ready, watched) = poll_readable(if open { &pipe_first } else { &pipe_first[1..] })?;
             if sandbox.interrupted.load(Ordering::Relaxed) {
@@ -264,13 +277,15 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        // After `into_ended` both do nothing: the child is known to have ended.
+        // After `into_ended` both do nothing, because `Child` remembers that it has been waited
+        // for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits a moment; returns the first of `descriptors` that can be read or has ended, and how many there are.
+/// Waits up to 0.1 s. Returns the index of the first descriptor that can be read or has ended, and
+/// the number of descriptors.
 fn poll_readable(descriptors: &[BorrowedFd<'_>]) -> Result<(Option<usize>, usize), SandboxError> {
     let mut entries: Vec<_> = descriptors.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
     match poll(&mut entries, PollTimeout::from(INTERRUPT_CHECK_MILLISECONDS)) {
@@ -280,7 +295,7 @@ fn poll_readable(descriptors: &[BorrowedFd<'_>]) -> Result<(Option<usize>, usize
     Ok((entries.iter().position(|entry| entry.any() == Some(true)), entries.len()))
 }
 
-/// Makes this process the foreground of its terminal again, if it has one.
+/// Moves this process back to the foreground of its terminal, if it has one.
 fn take_terminal_back() {
     let stdin = io::stdin();
     if tcgetpgrp(&stdin).is_ok() {
@@ -289,7 +304,8 @@ fn take_terminal_back() {
     }
 }
 
-/// Blocks, until dropped, the signal by which a process in the background is stopped when it changes its terminal.
+/// Blocks SIGTTOU until dropped. The kernel sends it to a background process that changes its
+/// terminal, and by default it stops the process.
 struct SignalBlock;
 
 impl SignalBlock {

@@ -1,4 +1,5 @@
-//! Mount points inside a root: found through its own symlinks, made where absent, and removed without a trace.
+//! Mount points inside a root: resolved through the root's own symlinks, made if absent, and
+//! removed without a trace.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,10 +12,10 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 
 use super::mount;
 
-/// How many symlinks one path may lead through; the kernel's own limit.
+/// Limit of symlinks in one path; the same as the kernel's.
 const MOST_LINKS: usize = 40;
 
-/// What a mount point is.
+/// The type of a mount point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     File,
@@ -22,18 +23,19 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// Returns the shape that a mount point for `source` has to have.
+    /// Returns the shape that a mount point for `source` needs.
     pub(super) fn of(source: &Path) -> io::Result<Self> {
         let is_directory = fs::metadata(source)?.is_dir();
         Ok(if is_directory { Shape::Directory } else { Shape::File })
     }
 }
 
-/// The entries that were made in a root as mount points.
+/// The entries that plywood made in a root as mount points.
 #[derive(Debug, Default)]
 pub(super) struct MadeTargets(Vec<Made>);
 
-/// Both paths go by way of `_directory`: a job may put a symlink in the place of a directory, which would lead out of its root.
+/// Both paths lead through `_directory`: a job may replace a directory by a symlink, which would
+/// lead out of its root.
 #[derive(Debug)]
 struct Made {
     path: PathBuf,
@@ -45,11 +47,12 @@ struct Made {
 }
 
 impl MadeTargets {
-    /// Makes `target` and the directories above it where absent, resolving symlinks beneath `root`; returns its place below `root`.
-    /// Nothing is made at or below the paths `elsewhere` (relative to `root`): something else will be mounted there, and `None`
-    /// is returned.
+    /// Makes `target` and the directories above it if they are absent, and resolves symlinks
+    /// beneath `root`. Returns the resolved path relative to `root`. At or below the paths
+    /// `elsewhere` (relative to `root`) it makes nothing and returns `None`, because something else
+    /// will be mounted there.
     ///
-    /// No other process may change `root` meanwhile.
+    /// No other process may change `root` during the call.
     pub(super) fn make(
         &mut self,
         root: &Path,
@@ -93,17 +96,20 @@ impl MadeTargets {
         Ok(Some(here))
     }
 
-    /// Removes what was made, unless something was put into it or in its place, and puts the times of the directories back.
+    /// Removes the made entries, except for those that a job has filled or replaced, and restores
+    /// the times of the directories.
     pub(super) fn remove(self) -> io::Result<()> {
+        // In reverse: an entry must go before the directory that holds it.
         self.0.into_iter().rev().try_for_each(Made::remove)
     }
 }
 
 impl Made {
     fn make(path: PathBuf, shape: Shape) -> io::Result<Self> {
-        // Safe here, as no job runs yet: from now on the directory is known by its descriptor alone.
+        // By path only here, where no job runs yet. Later uses go through the descriptor.
         let directory = mount::place(path.parent().unwrap_or(Path::new("/")))?;
-        // With the dot, calls that do not follow links see the directory and not the link to it in `/proc`.
+        // With the dot, calls that do not follow symlinks reach the directory. Without it, they
+        // would reach the symlink in `/proc`.
         let parent = mount::path_of(&directory).join(".");
         let path = mount::path_of(&directory).join(path.file_name().unwrap_or_default());
         let parent_time_before = modification_time(&parent)?;
@@ -117,7 +123,7 @@ impl Made {
 
     fn remove(self) -> io::Result<()> {
         let Some(time) = absent_is_none(modification_time(&self.parent))? else { return Ok(()) };
-        // A job may have filled or replaced it: that is part of its layer.
+        // A job may have filled or replaced the entry. Then it belongs to the layer.
         let is_used = |entry: fs::Metadata| entry.is_symlink() || entry.is_file() && entry.len() > 0;
         let removed = match self.shape {
             _ if fs::symlink_metadata(&self.path).is_ok_and(is_used) => return Ok(()),
@@ -128,8 +134,9 @@ impl Made {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             other => {
                 absent_is_none(other)?;
-                // A job that changed the directory gave it a time of its own, which belongs to the
-                // layer.
+                // If a job changed the directory, its time belongs to the layer. Otherwise the time
+                // before this program's own changes is restored: it must not make a layer of a step
+                // that changed nothing.
                 let unchanged = time == self.parent_time_after;
                 set_modification_time(&self.parent, if unchanged { self.parent_time_before } else { time })
             }
@@ -137,7 +144,7 @@ impl Made {
     }
 }
 
-/// Returns the names of `path`, last first, so that the next one is popped.
+/// Returns the names of `path`, last first, so that `pop` gives the next one.
 fn components_reversed(path: &Path) -> Vec<OsString> {
     path.components()
         .rev()
@@ -231,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_job_did_beside_its_mount_points_stays() {
+    fn files_that_a_job_wrote_beside_mount_points_stay() {
         let root = root();
         let mut made = MadeTargets::default();
         made.make(root.path(), "/etc/a/b", Shape::Directory, &[]).unwrap();
@@ -245,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_may_remove_what_holds_a_mount_point() {
+    fn a_job_may_remove_the_directory_of_a_mount_point() {
         let root = root();
         let mut made = MadeTargets::default();
         made.make(root.path(), "/etc/a/b", Shape::File, &[]).unwrap();

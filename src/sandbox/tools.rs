@@ -1,8 +1,8 @@
-//! The commands that every job finds first in its `PATH`, besides those of its root.
+//! The commands that plywood puts first in the `PATH` of every job.
 //!
 //! They need a POSIX shell, coreutils and awk.
 
-/// A command: its name, and its text.
+/// Name and text of a command.
 pub(super) type Tool = (&'static str, &'static str);
 
 macro_rules! tools {
@@ -60,13 +60,14 @@ pub(super) const LIBRARY: [Tool; 13] = library![
     "ramdisk-functions",
 ];
 
-/// The program by which hooks run directories of programs: it is in the hooks directory and, as a program, in the library.
+/// The program that runs the hooks in a directory. Jobs find it in the hooks directory and in the
+/// library.
 pub(super) const RUN_PARTS: &str = include_str!("../load/dib-run-parts");
 
 /// Forbids maintainer scripts to start services.
 ///
-/// Source: Debian's policy-rc.d specification, `/usr/share/doc/init-system-helpers/README.policy-rc.d.gz`: 101 is
-/// "action not allowed".
+/// Source: Debian's policy-rc.d specification,
+/// `/usr/share/doc/init-system-helpers/README.policy-rc.d.gz`: 101 is "action not allowed".
 pub(super) const SERVICE_POLICY: &str = "#!/bin/sh\nexit 101\n";
 
 #[cfg(test)]
@@ -79,7 +80,8 @@ mod tests {
     const MIRRORS: &str =
         "distro\tdebian\nrelease\tbookworm\narchive\thttp://m/debian\t/k.gpg\nsecurity\thttp://m/sec\t\n";
 
-    /// Writes the command `name` and a file of this text, and returns a call of the one by `sh` and the path of the other.
+    /// Writes the command `name` and a file with `text`. Returns a call of the command by `sh`, and
+    /// the path of the file.
     fn call(name: &str, text: &str) -> (tempfile::TempDir, Command, String) {
         let directory = tempfile::tempdir().unwrap();
         let (_, program) = TOOLS.into_iter().find(|(known, _)| *known == name).unwrap();
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_is_not_there_or_not_readable_has_a_status_of_its_own() {
+    fn absent_and_malformed_maps_have_their_own_exit_statuses() {
         for (map, args, status, expected) in [
             ("", "--element no-such-element a", 2, ""),
             ("", "--element no-such-element --missing-ok a b", 0, "a,b"),
@@ -154,7 +156,8 @@ mod tests {
         }
     }
 
-    /// Calls `install-packages` with an `apt-get` and a `pkg-map` that print what they are called with.
+    /// Calls `install-packages` with an `apt-get` and a `pkg-map` that print what they are called
+    /// with.
     #[test]
     fn packages_are_installed_removed_and_updated_by_every_option() {
         let table = [
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_nothing_knows_keeps_its_name() {
+    fn an_unknown_service_keeps_its_name() {
         let (_directory, mut command, _) = call("svc-map", "");
         assert_eq!(
             outcome(command.args(["no-such-service", "other"])),
@@ -194,7 +197,7 @@ mod tests {
         );
     }
 
-    /// Runs `apt-sources` on a text, as the machine's own awk does.
+    /// Runs `apt-sources` on a text with the build host's awk.
     fn rewrite(sources: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_of_the_distribution_are_reached_through_the_mirrors() {
+    fn sources_of_the_distribution_are_rewritten_to_the_mirrors() {
         let cases = [
             (
                 "deb http://deb.debian.test/debian bookworm main",
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sources_are_passed_on() {
+    fn other_sources_are_kept() {
         let lines = [
             "deb http://deb.debian.test/debian trixie main",
             "deb http://deb.debian.test/debian bookwormer main",

@@ -1,4 +1,4 @@
-//! What a job sees: its root, fresh kernel file systems, a `/run` and `/dev` of its own, and its binds.
+//! The view of a job: its root, new kernel file systems, its own `/run` and `/dev`, and its binds.
 
 use std::fs::{self, Permissions};
 use std::io::{self, IsTerminal};
@@ -22,25 +22,28 @@ use super::wire::{Assignment, Terminal};
 use crate::distro::PRIVATE;
 use crate::port::{Access, Bind, Job, Network, SandboxError, View};
 
-/// Where something of the sandbox is mounted over a job's root, relative to it. Nothing there is ever in a layer.
+/// The directories of a job's root that the sandbox mounts over, relative to it. Nothing that a job
+/// writes there is in a layer.
 pub(super) const OWN_MOUNTS: [&str; 4] = ["proc", "sys", "dev", "run"];
 
-/// Those that a target beside the job has, too.
+/// The directories that are also mounted over in the target of a host phase.
 pub(super) const KERNEL_MOUNTS: [&str; 3] = ["proc", "sys", "dev"];
 
-/// Homes of the machine's users: nothing that a hook may read unasked.
+/// Home directories of the build host. They are hidden, because they are not part of the key.
 const HOMES: [&str; 2] = ["/root", "/home"];
 
-/// Says that no service may be started. Mounted over a job's root where that has it, or where it can be made.
+/// The program that forbids package scripts to start services. Mounted over a job's root if the
+/// root has it or it can be made.
 pub(super) const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Where the machine's resolver configuration is in every sandbox.
+/// The path of the build host's resolver configuration in every sandbox.
 const MACHINES_RESOLVER: &str = "/run/plywood/resolv.conf";
 
-/// Files of `/proc` that belong to the whole machine.
+/// Files of `/proc` that change the whole build host: kernel settings, and keys that reboot it.
 const MACHINE_WIDE: [&str; 2] = ["/proc/sys", "/proc/sysrq-trigger"];
 
-/// The devices of a job: name, major and minor number. No disks, and nothing else of the machine.
+/// The device nodes of a job: name, major and minor number. There are no disks or other devices of
+/// the build host.
 ///
 /// Source: the kernel's `Documentation/admin-guide/devices.txt`.
 const DEVICES: [(&str, u32, u32); 6] =
@@ -54,24 +57,32 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Switches this process (alone in its mount namespace) to the view that `assignment` asks for.
+/// Switches this process, which must be alone in its mount namespace, to the view that `assignment`
+/// asks for.
 ///
-/// Returns what watches the files of the host that the job opens, if that is asked for, and, if it cannot be watched, why not.
+/// Returns the watch over the files of the host that the job opens, if the assignment asks for one;
+/// or the reason why the kernel cannot watch them.
 pub(super) fn enter(assignment: &Assignment) -> Result<Trace, SandboxError> {
+    // First, while the paths of the binds still mean files of the build host.
     let mut machine = Machine::read(assignment)?;
     let (root, trace) = Assembly::attach(assignment, &mut machine)?;
     root.mount_kernel_files()?;
     root.mount_devices()?;
+    // After `/dev`, before the binds: the resolver configuration may be a symlink into `/run`, and
+    // binds may have targets in all of these.
     root.mount_run(&machine.resolver)?;
     if assignment.job.view == View::Host {
+        // Copies of the mounts above, so that a `chroot` into the target finds the protected
+        // `/proc` and not another one.
         root.mount_below_target()?;
     }
+    // Before the binds, which show parts of the hidden directory at other paths.
     root.hide(assignment)?;
     for (bind, source) in assignment.job.binds.iter().zip(machine.sources) {
         source.map_or(Ok(()), |source| root.bind(source, bind))?;
-        // A bind may uncover the directory again: the caller's directory may hold the store. Binds
-        // come with those that hold others first, so no bind of something inside the store is
-        // covered by this.
+        // A bind may uncover the directory again: the caller's directory may contain the store.
+        // Binds are ordered so that a directory comes before those inside it, so this covers no
+        // bind of something inside the store.
         if assignment.hidden.as_ref().is_some_and(|hidden| hidden.starts_with(&bind.target)) {
             root.hide(assignment)?;
         }
@@ -83,10 +94,10 @@ pub(super) fn enter(assignment: &Assignment) -> Result<Trace, SandboxError> {
     Ok(trace)
 }
 
-/// What a job gets of the machine, taken before the machine is covered.
+/// Parts of the build host that a job gets, read before the view covers the host.
 struct Machine {
     resolver: Vec<u8>,
-    /// What is to be mounted by each of the job's binds; `None` once it is.
+    /// The mount of each of the job's binds; `None` once it is attached.
     sources: Vec<Option<Mount>>,
     terminal: Option<Mount>,
 }
@@ -99,14 +110,15 @@ impl Machine {
         Ok(Self { resolver, sources, terminal: terminal_of(assignment.terminal) })
     }
 
-    /// Takes what is to be mounted at `target`, if anything is.
+    /// Takes the mount of the bind at `target`, if there is one.
     fn take(&mut self, assignment: &Assignment, target: &str) -> Option<Mount> {
         let place = assignment.job.binds.iter().position(|bind| bind.target == target)?;
         self.sources[place].take()
     }
 }
 
-/// Returns the resolver configuration that `job` has: the machine's, or none without a network.
+/// Returns the resolver configuration for `job`: that of the build host, or an empty one without a
+/// network.
 pub(super) fn resolver_of(job: &Job) -> Vec<u8> {
     match job.network {
         Network::Host => fs::read(RESOLVER).unwrap_or_default(),
@@ -123,7 +135,8 @@ fn source_of(bind: &Bind) -> Result<Mount, SandboxError> {
     tree.map_err(mount::error(bind.source.display(), &bind.target))
 }
 
-/// Mounts two layers of files; where the file system cannot be a part of an overlay, copies the lower files.
+/// Mounts an overlay of the directories [`Bind::LAYERS`]. If their file system cannot be part of an
+/// overlay, copies the lower files.
 fn copy_on_write(source: &Path) -> io::Result<Mount> {
     let [below, own, work] = Bind::LAYERS.map(|name| source.join(name));
     let top = Top { upper: &own, work: &work };
@@ -133,7 +146,7 @@ fn copy_on_write(source: &Path) -> io::Result<Mount> {
             let copy = own.join(entry.file_name());
             if entry.file_type()?.is_file() && !copy.exists() {
                 fs::copy(entry.path(), &copy)?;
-                // By size and time, apt sees whether its digest fits an index.
+                // With its time: apt compares size and time to decide whether an index fits.
                 fs::File::options().write(true).open(copy)?.set_modified(entry.metadata()?.modified()?)?;
             }
         }
@@ -141,29 +154,31 @@ fn copy_on_write(source: &Path) -> io::Result<Mount> {
     })
 }
 
-/// Returns the caller's terminal, if standard input is one, for programs that ask for its name.
+/// Returns the caller's terminal if standard input is one. Mounted in the view, it gives programs
+/// such as tty(1) a name for it.
 fn terminal_of(terminal: Terminal) -> Option<Mount> {
     let is_terminal = terminal == Terminal::Inherited && io::stdin().is_terminal();
     is_terminal.then(|| fs::read_link("/proc/self/fd/0").and_then(|name| Mount::tree(&name)).ok()).flatten()
 }
 
-/// A job's root while it is put together, still inside the machine's.
+/// A job's root while it is assembled, at a path of the build host.
 struct Assembly {
     path: PathBuf,
     root: OwnedFd,
 }
 
 impl Assembly {
-    /// Mounts the job's `/` on top of the place where plywood has mounted the target.
+    /// Mounts the job's `/` over the path where plywood has mounted the target.
     fn attach(assignment: &Assignment, host: &mut Machine) -> Result<(Self, Trace), SandboxError> {
         let failed = || mount::error(assignment.root.display(), "/");
+        // A copy, before the path is covered by the job's own root.
         let target = Mount::tree(&assignment.root).map_err(failed())?;
         match assignment.job.view {
             View::Target => Ok((Self::at(&target, &assignment.root).map_err(failed())?, Trace::NotAsked)),
             View::Host | View::HostBare => {
                 let (root, trace) = Self::machine(assignment)?;
                 match host.take(assignment, "/tmp") {
-                    // The target is below it, so it has to come first.
+                    // Before the target, which is mounted below `/tmp`.
                     Some(tmp) => root.mount_tmp(tmp)?,
                     None => {
                         root.mount_fresh("/tmp", "1777", |tmp| fs::create_dir_all(tmp.join(BELOW_TMP)))?
@@ -186,7 +201,8 @@ impl Assembly {
         made.map(drop).map_err(mount::error("a directory", "/tmp"))
     }
 
-    /// Mounts the machine's own root, read-only; in a form that can be watched, if that is asked for and the kernel can do it.
+    /// Mounts the root of the build host read-only, and watches it if the job asks for that and the
+    /// kernel can do it.
     fn machine(assignment: &Assignment) -> Result<(Self, Trace), SandboxError> {
         let failed = || mount::error(assignment.root.display(), "/");
         let watch = assignment.job.traced.then(Watch::new);
@@ -196,7 +212,7 @@ impl Assembly {
                 return Ok((Self { path: assignment.root.clone(), root }, Trace::Watched(watch)));
             }
             Some(Err(error)) => {
-                Trace::Impossible(format!("the kernel does not tell what hooks open: {error}"))
+                Trace::Impossible(format!("the kernel cannot report the files that hooks open: {error}"))
             }
             None => Trace::NotAsked,
         };
@@ -213,7 +229,7 @@ impl Assembly {
         self.mount_kind("proc", &[], "/proc")?;
         for path in MACHINE_WIDE {
             match self.protect(path) {
-                // Not every kernel has every file.
+                // Some kernels are built without sysrq.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other.map_err(mount::error(path, path))?,
             }
@@ -223,18 +239,21 @@ impl Assembly {
             .map_err(mount::error("sysfs", "/sys"))
     }
 
-    /// Makes what is at `path` read-only.
+    /// Mounts a read-only copy of `path` over it.
     fn protect(&self, path: &str) -> io::Result<()> {
         self.tree(path)?.read_only()?.attach(self.place(path)?.as_fd())
     }
 
     fn mount_devices(&self) -> Result<(), SandboxError> {
         self.mount_fresh("/dev", "0755", make_devices)?;
+        // Without these options, only root could open `ptmx`, and terminals would not belong to
+        // group 5, which is `tty` on Debian, Fedora and SUSE.
         self.mount_kind("devpts", &[("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")], "/dev/pts")?;
         self.mount_kind("tmpfs", &[("mode", "1777")], "/dev/shm")
     }
 
-    /// Mounts an empty `/run` with what is the sandbox's own, and shows some of it in other places.
+    /// Mounts an empty `/run`, puts the sandbox's own files into it, and mounts some of them at
+    /// other paths.
     fn mount_run(&self, resolver: &[u8]) -> Result<(), SandboxError> {
         self.mount_fresh("/run", "0755", |run| {
             make_directory(&run.join("lock"), 0o1777)?;
@@ -254,21 +273,23 @@ impl Assembly {
         })?;
         let policy = format!("{PRIVATE}/policy-rc.d");
         self.show(&policy, POLICY).map_err(mount::error(&policy, POLICY))?;
-        // Where it is not written into the root itself.
+        // plywood writes the configuration into writable roots before the job, see `resolver`. A
+        // mount over it would keep hooks from replacing the file.
         if self.content(RESOLVER).is_some_and(|found| found == resolver) {
             return Ok(());
         }
         self.show(MACHINES_RESOLVER, RESOLVER).map_err(mount::error(MACHINES_RESOLVER, RESOLVER))
     }
 
-    /// Returns what is in a regular file, as seen from inside the root.
+    /// Returns the content of a regular file, as seen from inside the root.
     fn content(&self, path: &str) -> Option<Vec<u8>> {
         let place = self.place(path).ok()?;
         let file = mount::path_of(&place);
         fs::metadata(&file).is_ok_and(|entry| entry.is_file()).then(|| fs::read(&file).ok()).flatten()
     }
 
-    /// Mounts in a target beside the job what it would have as the job's own root, for hooks that `chroot`.
+    /// Mounts the kernel file systems in the target of a host phase, for hooks that `chroot` into
+    /// it.
     fn mount_below_target(&self) -> Result<(), SandboxError> {
         let target = self.place(View::HOST_MOUNT).map_err(mount::error("the target", View::HOST_MOUNT))?;
         for name in KERNEL_MOUNTS {
@@ -278,7 +299,8 @@ impl Assembly {
         Ok(())
     }
 
-    /// Mounts a file of the assembled root over another, unless that is absent and cannot be made.
+    /// Mounts a file of the assembled root over another. Does nothing if the other is absent and
+    /// the root is read-only.
     fn show(&self, source: &str, target: &str) -> io::Result<()> {
         match MadeTargets::default().make(&self.path, target, Shape::File, &[]) {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
@@ -294,7 +316,8 @@ impl Assembly {
             .map_err(mount::error(bind.source.display(), &bind.target))
     }
 
-    /// Mounts a tmpfs at `target` after `fill` has put its first content below the path that it is given.
+    /// Mounts a tmpfs at `target`. Before that, `fill` writes its first content below the path that
+    /// it gets.
     fn mount_fresh(
         &self,
         target: &str,
@@ -309,9 +332,9 @@ impl Assembly {
             .map_err(mount::error("tmpfs", target))
     }
 
-    /// Covers the directory that the job is not to see, if its root has it.
+    /// Covers the directory that the job must not see, if its root has it.
     fn hide(&self, assignment: &Assignment) -> Result<(), SandboxError> {
-        // A store whose path is not text is refused before any job runs.
+        // plywood refuses a store whose path is not UTF-8 before any job runs.
         let Some(hidden) = assignment.hidden.as_ref().and_then(|hidden| hidden.to_str()) else {
             return Ok(());
         };
@@ -319,8 +342,8 @@ impl Assembly {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(())
             }
-            // Any other failure fails here again: a directory that cannot be covered must not stay
-            // visible.
+            // After any other error, mounting fails with it, too: a directory that cannot be
+            // covered must not stay visible.
             _ => self.mount_fresh(hidden, "0700", |_| Ok(())),
         }
     }
@@ -352,18 +375,20 @@ fn beneath(root: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
     Ok(openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?)
 }
 
-/// [`View::HOST_MOUNT`] below `/tmp`.
+/// [`View::HOST_MOUNT`] relative to `/tmp`.
 const BELOW_TMP: &str = "plywood/mnt";
 
 fn make_devices(dev: &Path) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o666);
     for (name, major, minor) in DEVICES {
         mknodat(CWD, dev.join(name), FileType::CharacterDevice, mode, makedev(major, minor))?;
+        // The umask has cleared write permissions of the mode that mknod(2) got.
         fs::set_permissions(dev.join(name), Permissions::from_mode(0o666))?;
     }
     for (name, target) in DEVICE_LINKS {
         symlink(target, dev.join(name))?;
     }
+    // A mount point for the caller's terminal.
     fs::write(dev.join("console"), "")?;
     ["pts", "shm"].into_iter().try_for_each(|name| fs::create_dir(dev.join(name)))
 }
@@ -379,12 +404,18 @@ fn write_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// Makes `root` this process' `/` and leaves nothing of the machine's mounted in this namespace.
+/// Makes `root` this process' `/`, and unmounts everything of the build host in this namespace.
+/// With chroot(2) alone, a job could get out of its root.
 fn leave_machine(root: &Path) -> Result<(), SandboxError> {
     let left = rustix::process::chdir(root)
         .and_then(|()| match rustix::process::pivot_root(".", ".") {
-            // The machine runs in its initramfs, whose root can only be covered.
+            // The build host runs in its initramfs, whose root file system cannot be pivoted.
+            // Moving a mount over it hides it.
             Err(Errno::INVAL) => mount_move(".", "/").and_then(|()| rustix::process::chroot(".")),
+            // pivot_root(2) with twice the same directory stacks the old root over the new one, so
+            // no directory for it is needed in the image. "." then means the upper of both. The
+            // unmount is detached, because it must take all other file systems of the host along,
+            // which are mounted below.
             pivoted => pivoted.and_then(|()| unmount(".", UnmountFlags::DETACH)),
         })
         .and_then(|()| rustix::process::chdir("/"));
@@ -396,7 +427,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_of_host_jobs_is_in_their_private_tmp() {
+    fn the_target_of_host_phases_is_in_their_private_tmp() {
         assert_eq!(View::HOST_MOUNT, format!("/tmp/{BELOW_TMP}"));
     }
 }

@@ -1,17 +1,19 @@
-//! Traces which files of the host a job opens, by fanotify.
+//! Watches with fanotify which files of the build host a job opens.
 //!
-//! The job sees each of the host's mounts through a read-only overlay of its own. A mark on an overlay's file system reports
-//! every open there and nothing else: through `chroot`, bind mounts, and mount namespaces that the job makes, but none of the
-//! opens of other processes of the host, and none in the target. A mount that overlayfs refuses is marked itself; opens of
-//! other processes then come from outside of the job's pid namespace and are left out.
+//! The job sees each mount of the host through a private read-only overlay. A mark on the overlay's
+//! file system reports all opens of the job: also those through `chroot`, bind mounts and mount
+//! namespaces that the job makes. It reports neither opens by other processes of the host nor opens
+//! in the target. A mount that overlayfs refuses is marked itself. Opens by other processes then
+//! come from outside of the job's pid namespace and are ignored.
 //!
-//! Pid 1 of the sandbox reads the events. When the job has ended it kills what the job left running, so that the queue it then
-//! empties is complete.
+//! Pid 1 of the sandbox reads the events. After the job it kills the remaining processes of the
+//! job, so that the queue is complete when it is emptied.
 //!
-//! A file that cannot be identified is a gap in the evidence, and never left out silently: see [`Watch::lose`].
+//! A file that cannot be identified is a gap in the evidence, and is always reported: see
+//! [`Watch::lose`].
 //!
-//! Source: fanotify(7), fanotify_init(2), fanotify_mark(2). All that is used here is in Linux 5.1; mount ids of statx(2) are
-//! in Linux 5.8.
+//! Source: fanotify(7), fanotify_init(2), fanotify_mark(2). All that is used here is in Linux 5.1;
+//! mount ids of statx(2) are in Linux 5.8.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -29,10 +31,10 @@ use super::mountinfo::Line;
 use crate::plan::{Aspect, Stamp};
 use crate::port::{HostOpen, HostOpens};
 
-/// Whether the files of the host that a job opens are noted.
+/// Whether the files of the host that a job opens are recorded.
 pub(super) enum Trace {
     NotAsked,
-    /// Why they cannot be noted.
+    /// The reason why they cannot be recorded.
     Impossible(String),
     Watched(Box<Watch>),
 }
@@ -65,36 +67,39 @@ type Version = (FileId, Stamp);
 struct Opened {
     /// The file, opened for this process; `None` if the queue of events overflowed.
     file: Option<OwnedFd>,
-    /// In the pid namespace of this process; 0 for a process outside.
+    /// The pid in the namespace of this process; 0 for a process outside of it.
     process: i32,
 }
 
 /// The files of the host that a job has opened.
 pub(super) struct Watch {
     group: Fanotify,
-    /// Where each watched mount is on the host, by its mount id.
+    /// Paths of the watched mounts on the host, by mount id.
     mounts: HashMap<u64, PathBuf>,
-    /// The same by the device number of its file system.
+    /// The same paths, by device number of the file system.
     devices: HashMap<String, PathBuf>,
-    /// `/proc` of the job, and the descriptors of this process in it: the job may cover them.
+    /// `/proc` of the job, and `/proc/self/fd`, opened in advance: the job may mount over them.
     proc: Option<[OwnedFd; 2]>,
-    /// Other mounts in the mount namespaces of the job, by mount id: where they are, and the path of the host that they show.
+    /// Mounts that the job made, by mount id: their mount point, and the path of the host that they
+    /// show.
     made: HashMap<u64, (PathBuf, PathBuf)>,
-    /// Files whose path is known.
+    /// Files whose path on the host is already recorded.
     named: HashMap<FileId, Stamp>,
     opened: BTreeMap<(String, Aspect), Version>,
     gap: Option<String>,
 }
 
 impl Watch {
-    /// Makes a watch that watches nothing yet.
+    /// Makes a watch without marks.
     ///
     /// # Errors
     /// Without `CAP_SYS_ADMIN` in the first user namespace, or if the kernel has no fanotify.
     pub(super) fn new() -> io::Result<Box<Self>> {
-        // A queue with a limit drops events as soon as hooks open files faster than this process reads.
+        // Without a limit of the queue. Otherwise the kernel drops events when hooks open files
+        // faster than this process reads them.
         let flags = InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK | InitFlags::FAN_UNLIMITED_QUEUE;
-        // Without blocking: a fifo is opened for its event, too.
+        // Nonblocking: the kernel opens each file for its event, and opening a fifo would wait for
+        // a writer.
         let files = EventFFlags::O_RDONLY
             | EventFFlags::O_CLOEXEC
             | EventFFlags::O_NONBLOCK
@@ -114,7 +119,8 @@ impl Watch {
 
     /// Watches the file system of `mount`, which shows the directory `path` of the host.
     pub(super) fn add(&mut self, mount: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-        // A mount that is attached nowhere has no other name, and a descriptor made by O_PATH cannot be marked.
+        // Through `/proc`: a detached mount has no other path, and fanotify_mark(2) refuses a
+        // descriptor opened with O_PATH.
         let name = format!("/proc/self/fd/{}", mount.as_raw_fd());
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
         self.group.mark(flags, MaskFlags::FAN_OPEN | MaskFlags::FAN_ONDIR, mount, Some(name.as_str()))?;
@@ -125,8 +131,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Notes the file at `path` as opened, whether or not the job opens it. A single file that is mounted cannot be marked without
-    /// its whole file system.
+    /// Records the file at `path` as opened, whether or not the job opens it. A single mounted file
+    /// cannot be marked without its whole file system.
     pub(super) fn assume(&mut self, path: &Path) -> io::Result<()> {
         let found = examine(mount::place(path)?.as_fd())?;
         let name = path.to_str().ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
@@ -134,14 +140,15 @@ impl Watch {
         Ok(())
     }
 
-    /// Gets ready to name what is opened. To be called when the view is complete, before the job starts.
+    /// Opens the files that name opened files. Call it when the view is complete, before the job
+    /// starts.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         let open = |path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         self.proc = Some([open("/proc")?, open("/proc/self/fd")?]);
         Ok(())
     }
 
-    /// Reads all events that have come.
+    /// Reads all pending events.
     pub(super) fn drain(&mut self) {
         loop {
             match self.next_event() {
@@ -156,14 +163,16 @@ impl Watch {
         }
     }
 
-    /// Reads one event. With a buffer for several, the kernel would stop at an event whose file it cannot open for this process, and
-    /// return the events before it without the error: the loss would go unnoticed.
+    /// Reads one event. Given a buffer for several, the kernel stops at an event whose file it
+    /// cannot open for this process, and returns the events before it without the error. The loss
+    /// would go unnoticed.
     fn next_event(&self) -> Result<Opened, Errno> {
         let mut event = [0; size_of::<fanotify_event_metadata>()];
         rustix::io::read(&self.group, &mut event)?;
         // SAFETY: the kernel has written the structure, all of whose fields are numbers.
         let event: fanotify_event_metadata = unsafe { std::ptr::read_unaligned(event.as_ptr().cast()) };
-        // SAFETY: the kernel has made the descriptor for this event, and nothing else in this process has it.
+        // SAFETY: the kernel has made the descriptor for this event, and nothing else in this
+        // process has it.
         let file = (event.fd != FAN_NOFD).then(|| unsafe { OwnedFd::from_raw_fd(event.fd) });
         Ok(Opened { file, process: event.pid })
     }
@@ -178,30 +187,32 @@ impl Watch {
 
     fn note(&mut self, event: &Opened) {
         let Some(file) = &event.file else {
-            return self.lose("the kernel has lost track of what hooks open".to_owned());
+            return self.lose("the kernel has dropped reports of opened files".to_owned());
         };
-        // Not of the job, or this process, while it makes the job's view.
+        // 0 is a process outside of the job. 1 is this process, while it makes the job's view.
         if matches!(event.process, 0 | 1) {
             return;
         }
         let (path, aspect, found) = match self.opened(file.as_fd(), event.process) {
             Ok(Some((path, aspect, found))) => (path, aspect, found),
             Ok(None) => return,
-            Err(error) => return self.lose(format!("cannot tell what a hook has opened: {error}")),
+            Err(error) => return self.lose(format!("cannot identify a file that a hook has opened: {error}")),
         };
-        // One path, two files: the host has replaced the file, or the kernel has given the id of a mount that is gone to another
-        // one, so that `made` names a wrong path. Either way the first file alone would be evidence.
+        // Two files at one path. Either the host has replaced the file, or the kernel has reused
+        // the id of a mount that is gone, so that `made` has a wrong path. In both cases the
+        // evidence would name the first file only.
         if *self.opened.entry((path.clone(), aspect)).or_insert_with(|| found.clone()) != found {
-            self.lose(format!("`{path}` is not one file while hooks run"));
+            self.lose(format!("`{path}` was replaced while hooks ran"));
         }
     }
 
-    /// Remembers the first reason for which the trace is incomplete.
+    /// Records that the trace is incomplete. The first reason is kept.
     pub(super) fn lose(&mut self, reason: String) {
         self.gap.get_or_insert(reason);
     }
 
-    /// Returns the path of a file that was opened, its aspect and its identity; `None` if another path of it is known already.
+    /// Returns path, aspect and identity of an opened file; `None` if another path of it is
+    /// recorded already.
     fn opened(
         &mut self,
         file: BorrowedFd<'_>,
@@ -218,21 +229,22 @@ impl Watch {
                 let path = path.into_os_string().into_string().expect("made of text");
                 Ok(Some((path, aspect_of(&found), (id, stamp))))
             }
-            // The same file by a path that nobody knows any more.
+            // Opened through a mount that is gone, but recorded by another path before.
             None if self.named.get(&id) == Some(&stamp) => Ok(None),
-            None => Err(io::Error::other(format!("`{name}` is in a mount that is gone"))),
+            None => Err(io::Error::other(format!("`{name}` is in a mount that no longer exists"))),
         }
     }
 
-    /// Returns the path on the host of a file that a process opened by `name`.
+    /// Returns the path on the host of the file that `process` opened as `name`.
     fn path_on_host(&mut self, found: &Statx, name: &Path, process: i32) -> Option<PathBuf> {
         let id = found.stx_mnt_id;
         if self.mounts.contains_key(&id) {
-            // Shown where it is.
+            // Mounted by the view, which shows host files at their own paths.
             return Some(name.to_owned());
         }
         if !self.made.contains_key(&id) {
-            // The process may have ended, while others still are in its mount namespace.
+            // The process may have ended. Others may still be in its mount namespace, so all are
+            // tried.
             let others = self.processes();
             let all = ["self".to_owned(), process.to_string()].into_iter().chain(others);
             for process in all {
@@ -254,14 +266,13 @@ impl Watch {
         names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect()
     }
 
-    /// Learns the mounts in the mount namespace of a process. It may be gone soon.
+    /// Reads the mounts in the mount namespace of a process, which may have ended.
     fn learn_mounts(&mut self, process: &str) {
         let Some([proc, _]) = &self.proc else { return };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(proc, format!("{process}/mountinfo"), flags, Mode::empty());
         let mut text = Vec::new();
-        // The process may have ended. Files in mounts that were not learned become a gap when they
-        // are opened.
+        // An error is no loss yet: an opened file in an unknown mount becomes a gap.
         let _ = file.map(|file| fs::File::from(file).read_to_end(&mut text));
         for Line { id, device, root, place, .. } in Line::all(&text) {
             let Some(host) = self.devices.get(&device) else { continue };
@@ -285,7 +296,7 @@ fn examine(file: BorrowedFd<'_>) -> io::Result<Statx> {
     }
 }
 
-/// Returns the aspect of a file that a process learns by opening it.
+/// Returns what a process learns about a file by opening it.
 fn aspect_of(found: &Statx) -> Aspect {
     match FileType::from_raw_mode(found.stx_mode.into()) {
         FileType::Directory => Aspect::Listing,
@@ -303,7 +314,7 @@ fn stamp_of(found: &Statx) -> Stamp {
     Stamp::new(found.stx_size, time(found.stx_mtime), time(found.stx_ctime))
 }
 
-/// Joins paths without a slash at the end where `rest` is empty.
+/// Joins paths. Unlike [`Path::join`], adds no slash if `rest` is empty.
 fn join(path: &Path, rest: &Path) -> PathBuf {
     path.components().chain(rest.components()).collect()
 }

@@ -1,7 +1,7 @@
-//! What plywood and the supervisor tell each other: one assignment, one report.
+//! The messages between plywood and the supervisor: one assignment, one report.
 //!
-//! Both travel through anonymous files that the supervisor opens by `/proc/<plywood>/fd/<n>`: so no descriptor has to be
-//! inherited, and none can leak into another child that starts at the same time.
+//! Both are in anonymous files that the supervisor opens as `/proc/<plywood>/fd/<n>`. So no
+//! descriptor is inherited, and none can leak into another child that starts at the same time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -14,29 +14,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::port::{CacheMount, Exit, HostOpens, Job, SandboxError};
 
-/// What the supervisor is to do.
+/// The task of a supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Assignment {
     pub(super) job: Job,
-    /// Where plywood has mounted the root.
+    /// The path where plywood has mounted the root.
     pub(super) root: PathBuf,
     pub(super) terminal: Terminal,
-    /// A directory of the host that the job does not see.
+    /// A directory of the host that the job must not see.
     pub(super) hidden: Option<PathBuf>,
-    /// The files by which the supervisor enters the job's control groups.
+    /// The files `cgroup.procs` of the job's control groups.
     pub(super) doors: Vec<PathBuf>,
 }
 
-/// Who owns standard input, output and error of a job.
+/// Where standard input, output and error of a job lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Terminal {
-    /// The caller's are inherited; the job is in the foreground of its terminal.
+    /// To the caller's; the job is in the foreground of the caller's terminal.
     Inherited,
-    /// Nothing to read, and a pipe to write to, in a session of its own.
+    /// Input is empty, output is a pipe, and the job has a session of its own.
     Detached,
 }
 
-/// How a job ended, what it left mounted, and what it opened of the host if that was asked for.
+/// How a job ended, what it left mounted, and the files of the host that it opened if it was
+/// watched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ended {
     pub(super) exit: Exit,
@@ -44,7 +45,7 @@ pub(super) struct Ended {
     pub(super) opens: Option<HostOpens>,
 }
 
-/// How it went.
+/// The result of an assignment.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
     Ended(Ended),
@@ -53,7 +54,7 @@ pub(super) enum Report {
     SetupFailed { action: String, cause: Cause },
 }
 
-/// An I/O error that crosses a process boundary.
+/// An I/O error in a form that can be serialized.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Cause {
     Errno(i32),
@@ -110,19 +111,17 @@ impl From<Cause> for io::Error {
 pub(super) struct Letter(File);
 
 impl Letter {
-    /// Makes a letter without content.
     pub(super) fn empty() -> io::Result<Self> {
         Ok(Self(File::from(memfd_create("plywood-sandbox", MemfdFlags::CLOEXEC)?)))
     }
 
-    /// Makes a letter that says `message`.
     pub(super) fn with(message: &impl Serialize) -> io::Result<Self> {
         let mut letter = Self::empty()?;
         letter.write(message)?;
         Ok(letter)
     }
 
-    /// Opens the letter that the process `owner` has as descriptor `number`.
+    /// Opens the letter with descriptor `number` of the process `owner`.
     pub(super) fn of_process(owner: &str, number: &str) -> io::Result<Self> {
         File::options().read(true).write(true).open(format!("/proc/{owner}/fd/{number}")).map(Self)
     }
@@ -132,7 +131,8 @@ impl Letter {
         self.0.as_raw_fd().to_string()
     }
 
-    /// Writes `message`, unless something was written before: the first of two reports is the cause of the second.
+    /// Writes `message` if the letter is empty. The first report wins: a later one is usually its
+    /// consequence.
     pub(super) fn write(&mut self, message: &impl Serialize) -> io::Result<()> {
         if self.0.metadata()?.len() == 0 {
             self.0.write_all(&serde_json::to_vec(message)?)?;
@@ -140,7 +140,7 @@ impl Letter {
         Ok(())
     }
 
-    /// Reads the message; `None` if nothing was written.
+    /// Reads the message; `None` if the letter is empty.
     pub(super) fn read<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let mut text = Vec::new();
         self.0.rewind()?;

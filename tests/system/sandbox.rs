@@ -157,8 +157,8 @@ fn missing_programs_are_named() {
 fn a_program_without_its_interpreter_ends_as_in_a_shell() {
     let scratch = scratch();
     for (line, missing) in [
-        ("#!/usr/bin/pythonx -u", "its interpreter `/usr/bin/pythonx` is not there"),
-        ("#!/bin/sh\\r", "its lines end as on Windows, so its interpreter is not found"),
+        ("#!/usr/bin/pythonx -u", "its interpreter `/usr/bin/pythonx` does not exist"),
+        ("#!/bin/sh\\r", "it has CRLF line endings, so the kernel cannot find its interpreter"),
     ] {
         scratch.shell(&format!("printf '{line}\\n' >/usr/bin/hook; chmod +x /usr/bin/hook"));
         let mut job = shell("");
