@@ -1,24 +1,27 @@
-//! Parses access control lists in the text form of GNU tar, star and bsdtar into the extended attributes that hold them.
+//! Parses access control lists in the text form of GNU tar, star and bsdtar into extended
+//! attributes.
 //!
-//! Source: POSIX.1e draft 17, "Long and Short Text Forms"; star(4), `SCHILY.acl.access`, which adds the number of a named user or
-//! group as a fourth field; Linux, `include/uapi/linux/posix_acl_xattr.h`.
+//! Source: POSIX.1e draft 17, "Long and Short Text Forms"; star(4), `SCHILY.acl.access`, which adds
+//! the number of a named user or group as a fourth field; Linux,
+//! `include/uapi/linux/posix_acl_xattr.h`.
 
 use super::entry::Xattrs;
 
-/// Keys of PAX records, and the attribute that each stands for.
+/// Keys of PAX records and the attributes that they become.
 const LISTS: [(&[u8], &[u8]); 2] = [
     (b"SCHILY.acl.access", b"system.posix_acl_access"),
     (b"SCHILY.acl.default", b"system.posix_acl_default"),
 ];
-/// PAX key of an NFSv4 list. No Linux file system holds such a list as an attribute.
+/// PAX key of an NFSv4 list. No local file system of Linux can store one.
 const NFS4: &[u8] = b"SCHILY.acl.ace";
-/// Number of lines that name neither a user nor a group.
+/// The id in lines without a user or group (`ACL_UNDEFINED_ID`).
 const NOBODY: u32 = u32::MAX;
 
-/// Adds the lists among these records to `xattrs`. An attribute that is there already stays: it has the same list in numbers.
+/// Adds the lists among these records to `xattrs`. An attribute that is present wins: it is the
+/// same list with numbers in place of names.
 ///
 /// # Errors
-/// The reason, worded to follow the path of the entry.
+/// The rest of a sentence that begins with the path of the entry and "is".
 pub(super) fn add_lists<'r>(
     get: impl Fn(&[u8]) -> Option<&'r Vec<u8>>,
     xattrs: &mut Xattrs,
@@ -34,14 +37,14 @@ pub(super) fn add_lists<'r>(
     Ok(())
 }
 
-/// Tag, permissions, and number of a user or group.
+/// Tag, permissions, and id of a user or group.
 type Line = (u16, u16, u32);
 
 fn parse(text: &[u8]) -> Result<Vec<u8>, String> {
     let text = std::str::from_utf8(text).map_err(|_| malformed("a byte that is not UTF-8"))?;
     let lines = text.split([',', '\n']).map(str::trim).filter(|line| !line.is_empty());
     let mut lines: Vec<Line> = lines.map(parse_line).collect::<Result<_, _>>()?;
-    // The kernel refuses lines in another order.
+    // The kernel refuses a list in another order.
     lines.sort_unstable_by_key(|(tag, _, number)| (*tag, *number));
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in lines {
@@ -50,7 +53,8 @@ fn parse(text: &[u8]) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Reads `user:bob:rwx:1001`. A name without a number is refused: only the machine that wrote it knows its users.
+/// Parses `user:bob:rwx:1001`. Refuses a name without a number, because only the machine that wrote
+/// the archive knows the number.
 fn parse_line(line: &str) -> Result<Line, String> {
     let bad = || malformed(line);
     let fields: Vec<&str> = line.strip_prefix("default:").unwrap_or(line).split(':').collect();
@@ -73,7 +77,7 @@ fn parse_line(line: &str) -> Result<Line, String> {
     Ok((tag, parse_permissions(permissions).ok_or_else(bad)?, number))
 }
 
-/// Reads `r-x`.
+/// Parses `r-x`.
 fn parse_permissions(text: &str) -> Option<u16> {
     text.chars().try_fold(0, |permissions, letter| match letter {
         'r' => Some(permissions | 4),
@@ -110,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_all_writers_are_read() {
+    fn lists_of_gnu_tar_and_bsdtar_are_parsed() {
         let gnu = "user::rw-\nuser:1001:rwx\ngroup::r--\ngroup:20:r--\nmask::rwx\nother::---\n";
         let bsdtar = "user::rw-,group::r--,other::---,user:bob:rwx:1001,group:dialout:r--:20,mask::rwx";
         let expected =

@@ -1,8 +1,11 @@
 //! Decodes tar archives of any writer into entries.
 //!
-//! Reads what [`Encoder`](super::Encoder) writes, and ustar, GNU and PAX archives of docker, buildkit, umoci and GNU tar.
-//! Nothing is unpacked here. Paths come out relative, without `.` and empty components; `..` is refused. Extended
-//! attributes that are no content ([`is_content`]) are dropped. A global PAX header that would change members is refused.
+//! Reads archives of [`Encoder`](super::Encoder), and ustar, GNU and PAX archives of docker,
+//! buildkit, umoci and GNU tar. Unpacks nothing.
+//!
+//! Paths become relative, without `.` and empty components; `..` is refused. Extended attributes
+//! that do not belong to the layer ([`is_content`]) are dropped. A global PAX header that would
+//! change members is refused.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -18,8 +21,9 @@ use super::error::{LayerError, display};
 use super::member::{Member, Members, parse_number};
 use super::xattr::is_content;
 
-/// Beginning of names in the root where AUFS keeps its own: `.wh..wh.aufs`, `.wh..wh.orph`, `.wh..wh.plnk`. They come out
-/// as the entries that they are, and are no part of the layer; hard links may lead to those in the last.
+/// Prefix of the names that AUFS uses in the root for its own files: `.wh..wh.aufs`,
+/// `.wh..wh.orph`, `.wh..wh.plnk`. The decoder returns them as ordinary entries. They are not part
+/// of the layer, but hard links may lead to files in `.wh..wh.plnk`.
 ///
 /// Source: `aufs(5)`; moby `pkg/archive/whiteouts.go`.
 pub const AUFS: &[u8] = b".wh..wh.";
@@ -30,7 +34,7 @@ pub struct Decoder<R> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Starts at the beginning of an archive that is not compressed. Small reads are many: give it a buffer.
+    /// Reads an uncompressed archive. Makes many small reads, so `input` should be buffered.
     pub fn new(input: R) -> Self {
         Self { members: Members::new(input) }
     }
@@ -38,20 +42,21 @@ impl<R: Read> Decoder<R> {
     /// Returns the next entry with a reader of its content, or `None` at the end of the archive.
     ///
     /// # Errors
-    /// [`LayerError::Read`] where the archive is no tar archive or ends early, [`LayerError::BadPath`],
-    /// [`LayerError::BadHeader`] and [`LayerError::Unsupported`] for a member that no layer may hold.
+    /// [`LayerError::Read`] where the archive is no tar archive or ends early,
+    /// [`LayerError::BadPath`], [`LayerError::BadHeader`] and [`LayerError::Unsupported`] for a
+    /// member that no layer may hold.
     pub fn next_entry(&mut self) -> Result<Option<(Entry, Content<'_, R>)>, LayerError> {
         let Some(member) = self.members.next()? else { return Ok(None) };
         Ok(Some((decode(member)?, Content(&mut self.members))))
     }
 
-    /// Returns the reader, somewhere after the last entry that was read.
+    /// Returns the reader, at an unspecified position after the last entry.
     pub fn into_inner(self) -> R {
         self.members.into_inner()
     }
 }
 
-/// The bytes of a file in an archive; empty for everything else.
+/// The content of a file in an archive; empty for other kinds.
 pub struct Content<'a, R>(&'a mut Members<R>);
 
 impl<R: Read> Read for Content<'_, R> {
@@ -65,19 +70,19 @@ fn decode(member: Member) -> Result<Entry, LayerError> {
     let entry = match whiteout(&path)? {
         Some(entry) => entry,
         None => match kind(&member, &path)? {
-            // Overlayfs takes the device for a removal wherever it comes from, and so does every engine that uses it.
+            // overlayfs treats every such device as a whiteout, so all engines that use it do.
             Kind::CharDevice(0, 0) => Entry::whiteout(path),
             kind => Entry { kind, meta: meta(&member, &path)?, path },
         },
     };
     if entry.path.is_empty() && !matches!(entry.kind, Kind::Directory | Kind::OpaqueWhiteout) {
-        let problem = "puts something else in the root's place";
+        let problem = "replaces the root directory by another kind of entry";
         return Err(LayerError::BadPath { path: display(&member.path), problem });
     }
     Ok(entry)
 }
 
-/// Makes a path of an archive relative and plain.
+/// Makes a path of an archive relative, and removes `.` and empty components.
 fn normalise(raw: &[u8]) -> Result<Vec<u8>, LayerError> {
     let bad = |problem| LayerError::BadPath { path: display(raw), problem };
     if raw.contains(&0) {
@@ -102,7 +107,7 @@ fn whiteout(path: &[u8]) -> Result<Option<Entry>, LayerError> {
         None => Ok(None),
         Some(_) if parent.is_empty() && name.starts_with(AUFS) => Ok(None),
         Some(b"" | b"." | b"..") => {
-            Err(LayerError::BadPath { path: display(path), problem: "removes something that is no name" })
+            Err(LayerError::BadPath { path: display(path), problem: "is a whiteout without a valid name" })
         }
         Some(hidden) => Ok(Some(Entry::whiteout([parent, hidden].concat()))),
     }
@@ -129,11 +134,12 @@ fn link<'m>(member: &'m Member, path: &[u8]) -> Result<&'m [u8], LayerError> {
     match member.link.as_deref() {
         Some(target) if target.contains(&0) => Err(bad("links to a name with a NUL byte")),
         Some(target) if !target.is_empty() => Ok(target),
-        _ => Err(bad("is a link to nothing")),
+        _ => Err(bad("is a link without a target")),
     }
 }
 
-/// Reads the number of a device. Numbers that the kernel would cut off are refused.
+/// Reads the number of a device. Refuses numbers of which the kernel would ignore some bits: the
+/// node would be another device.
 ///
 /// Source: Linux, `include/linux/kdev_t.h`: a major number has 12 bits, a minor one 20.
 fn device(member: &Member, path: &[u8], kind: fn(u32, u32) -> Kind) -> Result<Kind, LayerError> {
@@ -141,8 +147,7 @@ fn device(member: &Member, path: &[u8], kind: fn(u32, u32) -> Kind) -> Result<Ki
         // Some writers leave the fields of a zero empty.
         let is_empty = member.header.as_bytes()[field].iter().all(|byte| matches!(byte, 0 | b' '));
         let number = match value {
-            // Version 7 has no such fields. Read as zeros, they would turn the device into a
-            // removal.
+            // Version 7 headers lack these fields. As zeros, they would make the device a whiteout.
             Ok(None) => Err(io::ErrorKind::InvalidData.into()),
             Err(_) if is_empty => Ok(0),
             value => value.map(Option::unwrap_or_default),
@@ -178,8 +183,8 @@ fn owner(
         Some(text) => parse_number(text).ok_or_else(|| io::ErrorKind::InvalidData.into()),
         None => in_header,
     };
-    // chown takes the highest number as -1, "keep the owner": the user who unpacks would own the
-    // file.
+    // For chown(2), the highest number is -1, "keep the owner": the file would belong to the user
+    // who unpacks it.
     let narrow = |number: u64| u32::try_from(number).ok().filter(|number| *number != u32::MAX);
     number
         .and_then(|number| narrow(number).ok_or_else(|| io::ErrorKind::InvalidData.into()))
@@ -189,13 +194,14 @@ fn owner(
 fn mtime(member: &Member, path: &[u8]) -> Result<i64, LayerError> {
     let seconds = match member.pax.get(b"mtime".as_slice()) {
         Some(text) => parse_seconds(text).ok_or_else(|| io::ErrorKind::InvalidData.into()),
-        // Base-256 fields hold negative numbers, which `tar` returns as they lie in memory.
+        // Fields in base 256 can be negative. The crate returns them as unsigned, with the same
+        // bits.
         None => member.header.mtime().map(|seconds| seconds as i64),
     };
     seconds.map_err(|source| bad_header(path, "mtime", source))
 }
 
-/// Reads `-12.5` as whole seconds, rounded down as file systems without fractions do.
+/// Parses `-12.5` as whole seconds, rounded down.
 fn parse_seconds(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -207,8 +213,9 @@ fn parse_seconds(text: &[u8]) -> Option<i64> {
     seconds.checked_sub(i64::from(below))
 }
 
-/// Reads extended attributes as star, GNU tar and Go write them, and as libarchive does, which writes both: names as in
-/// URLs, values in base64.
+/// Reads the extended attributes of star, GNU tar and Go (`SCHILY.xattr`), and of libarchive
+/// (`LIBARCHIVE.xattr`), which escapes names as in URLs and encodes values in base64. libarchive
+/// writes both forms.
 fn xattrs(member: &Member, path: &[u8]) -> Result<Xattrs, LayerError> {
     let mut xattrs = Xattrs::new();
     for (key, value) in &member.pax {
@@ -220,6 +227,7 @@ fn xattrs(member: &Member, path: &[u8]) -> Result<Xattrs, LayerError> {
             }
         }
     }
+    // After libarchive's form, so that the plain form wins if there are both.
     let named = |(key, value): (&Vec<u8>, &Vec<u8>)| {
         let name = key.strip_prefix(XATTR.as_bytes()).filter(|name| is_content(name))?;
         Some((name.to_vec(), value.clone()))
@@ -229,7 +237,7 @@ fn xattrs(member: &Member, path: &[u8]) -> Result<Xattrs, LayerError> {
     Ok(xattrs)
 }
 
-/// Reads `a%3Db`.
+/// Decodes `a%3Db`.
 fn unescape(text: &[u8]) -> Option<Vec<u8>> {
     let (mut plain, mut rest) = (Vec::new(), text);
     while let [first, tail @ ..] = rest {
@@ -245,7 +253,7 @@ fn unescape(text: &[u8]) -> Option<Vec<u8>> {
     Some(plain)
 }
 
-/// libarchive leaves the padding out.
+/// libarchive omits the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -316,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_outside_or_nowhere_is_refused() {
+    fn paths_and_links_out_of_the_root_are_refused() {
         for (kind, name, link) in [
             (EntryType::Regular, "../x", ""),
             (EntryType::Regular, "a/../../x", ""),
@@ -346,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_have_content_whatever_other_headers_say() {
+    fn a_size_in_the_header_of_a_member_without_content_is_ignored() {
         for kind in
             [EntryType::Directory, EntryType::Link, EntryType::Symlink, EntryType::Fifo, EntryType::Char]
         {
@@ -362,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_after_a_single_block_of_zeros_are_not_lost_in_silence() {
+    fn entries_after_a_single_block_of_zeros_are_an_error() {
         let (file, zeros) = (|name: &[u8]| member(EntryType::Regular, name, |_| ()), vec![0; 512]);
         let broken = [file(b"a"), zeros.clone(), file(b"b")].concat();
         let error = paths(&broken).unwrap_err();
@@ -377,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_the_kernel_takes_for_others_are_refused() {
+    fn numbers_that_the_kernel_cuts_off_are_refused() {
         let device = |major, minor| {
             let device = member(EntryType::Char, b"dev", |header| {
                 header.set_device_major(major).unwrap();
@@ -400,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn checksums_of_signed_bytes_are_right_as_well() {
+    fn checksums_of_signed_bytes_are_accepted() {
         let mut bytes = member(EntryType::Regular, b"x", |header| header.as_old_mut().name[1] = 0xe9);
         let sum =
             bytes[..148].iter().chain(&bytes[156..]).map(|byte| i32::from(byte.cast_signed())).sum::<i32>()
@@ -429,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn access_control_lists_come_as_attributes() {
+    fn access_control_lists_become_attributes() {
         let list = |text: &[u8]| {
             let mut builder = Builder::new(Vec::new());
             builder.append_pax_extensions([("SCHILY.acl.access", text)]).unwrap();
@@ -467,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tar_archive_is_an_error() {
+    fn other_files_than_tar_archives_are_an_error() {
         let result = decode_one(&[b'x'; 2048]);
         assert!(matches!(result, Err(LayerError::Read(_))), "{result:?}");
     }

@@ -1,4 +1,4 @@
-//! What an upper tree changes.
+//! Computes the changeset of an upper tree against the layers below.
 //!
 //! ```text
 //! below            upper (overlayfs)            changeset
@@ -10,11 +10,12 @@
 //!                                                 b
 //! ```
 //!
-//! Order: depth first; within a directory removals first, then the rest, each in byte order of the names. A directory
-//! comes before its content. Of several names of one file the first in this order is the file, the others are links.
+//! Order: depth first; a directory before its content; within a directory whiteouts first, then the
+//! other entries, each sorted by name, bytewise. If a file has several names, the first in this
+//! order is the file, and the others are hard links.
 //!
-//! Not a change: a directory's time alone. Every temporary file moves it, and to tell so would store a layer
-//! whenever a hook looks at something.
+//! A changed time of a directory alone is not a change. Every temporary file changes it, so hooks
+//! that leave nothing behind would make layers.
 //!
 //! Source: OCI image-spec, `layer.md`, "Creating" and "Whiteouts".
 
@@ -25,42 +26,45 @@ use super::entry::{Entry, Kind, Meta};
 use super::error::{LayerError, display};
 use super::tree::{FileId, Opacity, TreeNode};
 
-/// One directory as the layers below have it, merged. `None` stands for a directory that they lack.
+/// One directory in the merged view of the layers below. Callers pass `None` for a directory that
+/// these layers lack.
 pub trait LowerDir: Sized {
-    /// Why it cannot be read.
+    /// The error of reading it.
     type Error: From<LayerError>;
 
-    /// Returns its own mode, owner, time and extended attributes.
+    /// Returns the metadata of the directory itself.
     fn meta(&self) -> Result<Meta, Self::Error>;
 
     /// Returns the names of its entries, in any order.
     fn names(&self) -> Result<Vec<Vec<u8>>, Self::Error>;
 
-    /// Returns the entry `name`, without children, or `None` if there is none.
+    /// Returns the entry `name` without its children; `None` if the directory lacks it.
     fn node(&self, name: &[u8]) -> Result<Option<TreeNode>, Self::Error>;
 
-    /// Returns the directory `name` in it, which is there.
+    /// Returns the subdirectory `name`, which must exist.
     fn enter(&self, name: &[u8]) -> Result<Self, Self::Error>;
 
-    /// Returns true if its file `name` has the bytes of the upper tree's file at `path`. Their sizes are equal.
+    /// Returns true if its file `name` has the same content as the upper tree's file at `path`.
+    /// Called only if their sizes are equal.
     fn same_bytes(&self, name: &[u8], path: &[u8]) -> Result<bool, Self::Error>;
 }
 
-/// The difference between an upper tree and what is below it.
+/// The difference between an upper tree and the layers below it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changeset {
-    /// What changed, in the order of the archive. Empty if nothing did.
+    /// The changes, in the order of the archive. Empty if there are none.
     pub entries: Vec<Entry>,
-    /// Paths of the upper tree that say nothing new, each with everything beneath it.
+    /// Paths of the upper tree that equal the layers below, each with everything beneath it.
     pub dropped: Vec<Vec<u8>>,
 }
 
-/// Computes what the tree `upper` changes in `lower`.
+/// Computes the changeset from `lower` to `upper`.
 ///
-/// Times of both are compared, and those of `upper` returned, as they are: clamp them before.
+/// Compares times as they are, and returns those of `upper`. The caller must clamp them before.
 ///
 /// # Errors
-/// [`LayerError::ReservedName`] if `upper` holds a name starting with `.wh.`, and what `lower` reports.
+/// [`LayerError::ReservedName`] if `upper` has a name that starts with `.wh.`, and the errors of
+/// `lower`.
 pub fn diff<L: LowerDir>(upper: &TreeNode, lower: Option<&L>) -> Result<Changeset, L::Error> {
     let mut drafts = Drafts::default();
     drafts.add_directory(Vec::new(), upper, upper.opacity, None, lower)?;
@@ -76,13 +80,13 @@ enum Verdict {
     Differs,
 }
 
-/// A name of the upper tree and what is known about it so far.
+/// A name of the upper tree, and the verdict so far.
 struct Draft {
     entry: Entry,
     parent: Option<usize>,
     verdict: Verdict,
     file: Option<FileId>,
-    /// The file of the same name below, if it has several names too.
+    /// Identity of the file of the same name below, if that has several names, too.
     file_below: Option<FileId>,
 }
 
@@ -113,7 +117,9 @@ impl Drafts {
             });
         }
         for (name, child) in &node.children {
-            // Overlayfs marks the topmost directory alone: what is made anew within it sees nothing below either.
+            // overlayfs marks only the topmost new directory as opaque. Directories within it hide
+            // their lower content, too: after `rm -r d; mkdir -p d/e`, files that `d/e` had before
+            // must not come back.
             let opacity = if opacity == Opacity::Opaque { opacity } else { child.opacity };
             self.add(join(&path, name), name, child, opacity, index, lower)?;
         }
@@ -155,8 +161,8 @@ impl Drafts {
         Ok(())
     }
 
-    /// Emits all names of a file if one of them changed, or if they were not one file before: otherwise the result
-    /// would have two files where the upper tree has one.
+    /// Emits all names of a file if one of them changed, or if they were different files before.
+    /// Otherwise the unpacked result would have two files where the upper tree has one.
     fn keep_links_together(&mut self) {
         let mut groups: BTreeMap<FileId, Vec<usize>> = BTreeMap::new();
         for (index, draft) in self.0.iter().enumerate() {
@@ -174,9 +180,10 @@ impl Drafts {
         }
     }
 
-    /// Emits the parents of what is emitted: readers would otherwise make them up.
+    /// Emits the parent directories of emitted entries. Without their entries, each tool that
+    /// unpacks the layer would choose modes and times of its own.
     fn keep_parents(&mut self) {
-        // From the end: a parent is before its entries, so its verdict is complete when its turn
+        // From the end: a parent comes before its entries, so its verdict is final when its turn
         // comes.
         for index in (0..self.0.len()).rev() {
             let Draft { verdict, parent, .. } = self.0[index];
@@ -192,7 +199,8 @@ impl Drafts {
         let verdicts: Vec<Verdict> = self.0.iter().map(|draft| draft.verdict).collect();
         for mut draft in self.0 {
             if draft.verdict == Verdict::Same {
-                // Beneath a dropped directory everything is dropped: only the topmost is named.
+                // A dropped directory covers everything beneath it, so only the topmost path is
+                // listed.
                 if draft.parent.is_some_and(|parent| verdicts[parent] == Verdict::Differs) {
                     changeset.dropped.push(draft.entry.path);
                 }
@@ -211,7 +219,8 @@ impl Drafts {
     }
 }
 
-/// Returns the names of a directory that are below but no more, sorted. A directory within an opaque one is opaque, too.
+/// Returns the sorted names that the directory has below and lacks now. A directory within an
+/// opaque one is opaque, too.
 fn removals<L: LowerDir>(
     node: &TreeNode,
     opacity: Opacity,
@@ -229,6 +238,7 @@ fn removals<L: LowerDir>(
             gone.push(name.clone());
         }
     }
+    // `names` comes in the order of a file system; the archive must not depend on it.
     gone.sort();
     Ok(gone)
 }
@@ -268,7 +278,7 @@ mod tests {
     use super::*;
     use crate::layer::Xattrs;
 
-    /// A directory below, in memory. A file's bytes are its user number: all else being equal, they differ with it.
+    /// A lower directory in memory. Files named `rewritten` differ from all others.
     impl LowerDir for TreeNode {
         type Error = LayerError;
 
@@ -293,8 +303,8 @@ mod tests {
         }
     }
 
-    /// Reads a tree: one path a line, parents first; then words: a type (`dir`, `opaque`, `gone`, `->target`, or a number
-    /// of bytes), and optionally `@mtime`, `#inode`, `mode=…`.
+    /// Reads a tree: one path a line, parents first; then words: a type (`dir`, `opaque`, `gone`,
+    /// `->target`, or a number of bytes), and optionally `@mtime`, `#inode`, `mode=…`.
     fn tree(text: &str) -> TreeNode {
         let mut root = TreeNode::new(Kind::Directory, meta());
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -344,7 +354,8 @@ mod tests {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// What holds for every changeset: parents come first, no path comes twice, no link before its file.
+    /// Checks the invariants of a changeset: parents come first, no path occurs twice, no link
+    /// comes before its file.
     fn check_invariants(changeset: &Changeset) {
         let mut seen = HashSet::from([Vec::new()]);
         for entry in &changeset.entries {
@@ -380,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_differ_is_dropped() {
+    fn unchanged_entries_are_dropped() {
         assert_diff("a 1\n d dir\n d/b 2", "a 1\n d dir\n d/b 2", "");
         assert_diff("d dir\n d/b 2", "d dir @99", "");
         assert_diff("l ->x", "l ->x", "");
@@ -388,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_counts() {
+    fn a_difference_in_content_time_mode_or_type_is_a_change() {
         assert_diff("a 1", "a 2", "/ a");
         assert_diff("a 1", "a 1 @5", "/ a");
         assert_diff("a 1", "a 1 mode=755", "/ a");
@@ -408,13 +419,13 @@ mod tests {
     }
 
     #[test]
-    fn removals_come_first_and_only_for_what_is_below() {
+    fn removals_come_first_and_only_for_existing_names() {
         assert_diff("d dir\n d/z 1", "d dir\n d/a 1\n d/z gone\n d/never gone", "/ d/ -d/z d/a");
         assert_diff("a 1", "never gone", "");
     }
 
     #[test]
-    fn opaque_directories_become_removals_of_what_they_hide() {
+    fn opaque_directories_become_removals_of_hidden_entries() {
         assert_diff(
             "d dir\n d/a 1\n d/b 1\n d/s dir\n d/s/x 1",
             "d dir opaque\n d/b 1\n d/c 1\n d/a gone",
@@ -441,7 +452,7 @@ mod tests {
 
     #[test]
     fn names_of_one_file_stay_together() {
-        // A link to an unchanged file: the file comes along.
+        // A link to an unchanged file: the file is emitted, too.
         assert_diff("a 1", "a 1 #7\n b 1 #7", "/ a b=a");
         // One file before and after.
         assert_diff("a 1 #3\n b 1 #3", "a 1 #7\n b 1 #7", "");
@@ -466,7 +477,8 @@ mod tests {
         assert_eq!(changeset.dropped, [b"never".to_vec()]);
     }
 
-    /// A directory of random content: files, links and directories, of few names so that trees collide.
+    /// A directory of random content: files, links and directories, of few names so that trees
+    /// collide.
     fn any_tree() -> impl Strategy<Value = TreeNode> {
         let leaf = prop_oneof![
             (0u64..3).prop_map(Kind::File),
@@ -515,7 +527,7 @@ mod tests {
             let (mut before, mut after) = (Flat::new(), Flat::new());
             flatten(b"", &lower, &mut before);
             flatten(b"", &upper, &mut after);
-            // All there is. Overlayfs says so of the topmost directory alone.
+            // The upper tree is everything. overlayfs marks only the topmost directory.
             upper.opacity = Opacity::Opaque;
             let changeset = diff(&upper, Some(&lower)).unwrap();
             check_invariants(&changeset);

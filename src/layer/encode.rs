@@ -1,6 +1,7 @@
-//! Entries to tar, in one form.
+//! Encodes entries as a tar archive.
 //!
-//! Equal entries give equal bytes, on every machine and in every release: DiffIDs depend on it. The form:
+//! Equal entries give equal bytes, on every build host and in every release of plywood, because
+//! DiffIDs depend on the bytes. The form:
 //!
 //! | what | choice |
 //! |---|---|
@@ -12,13 +13,13 @@
 //! | mtime | whole seconds; before 1970 or after 2242 PAX `mtime` |
 //! | size | from 8 GiB on PAX `size` |
 //! | extended attributes | PAX `SCHILY.xattr.` records, sorted by name |
-//! | sparse files | written in full: holes depend on the file system |
-//! | hard link | type `1` with the meta data of its file and no content |
-//! | whiteout | empty file `.wh.<name>`, mode 0, owner 0, time 0: it has no meta data that could differ |
+//! | sparse files | written in full, because holes depend on the file system |
+//! | hard link | type `1` with the metadata of its file and no content |
+//! | whiteout | empty file `.wh.<name>`, mode 0, owner 0, time 0: no metadata that could differ |
 //! | end | two zero blocks, no padding to a record |
 //!
-//! Records of one PAX header are in byte order of their keys. GNU tar, Go's `archive/tar` (docker, skopeo, umoci) and
-//! Python read all of this.
+//! Records of one PAX header are sorted by key, bytewise. GNU tar, Go's `archive/tar` (docker,
+//! skopeo, umoci) and Python read this form.
 //!
 //! Source: POSIX.1-2017 `pax`, "ustar Interchange Format"; OCI image-spec, `layer.md`.
 
@@ -38,9 +39,9 @@ pub(super) const XATTR: &str = "SCHILY.xattr.";
 
 /// The largest name a ustar header holds.
 const NAME_BYTES: usize = 100;
-/// The first owner number that seven octal digits cannot say.
+/// The first owner number that does not fit into seven octal digits.
 const OWNER_LIMIT: u64 = 1 << 21;
-/// The first size and time that eleven octal digits cannot say.
+/// The first size and time that does not fit into eleven octal digits.
 const NUMBER_LIMIT: u64 = 1 << 33;
 /// Size of the buffer between a file and the archive.
 const COPY_BYTES: usize = 256 * 1024;
@@ -58,7 +59,7 @@ impl<W: Write> Encoder<W> {
         Self { tar: tar::Builder::new(out), buffer: vec![0; COPY_BYTES], entries: 0 }
     }
 
-    /// Appends an entry that has no content: everything but a file.
+    /// Appends an entry without content: any kind except a file of more than 0 bytes.
     ///
     /// # Errors
     /// [`LayerError::ReservedName`], [`LayerError::Write`].
@@ -69,7 +70,8 @@ impl<W: Write> Encoder<W> {
     /// Appends an entry; `content` is read to its end if it is a file.
     ///
     /// # Errors
-    /// [`LayerError::SizeChanged`] if `content` has another size than the entry, otherwise as [`Encoder::append`].
+    /// [`LayerError::SizeChanged`] if `content` has another size than the entry, otherwise as
+    /// [`Encoder::append`].
     pub fn append_file(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), LayerError> {
         let name = member_name(entry)?;
         let write_error = |source| LayerError::Write { path: display(&entry.path), source };
@@ -78,8 +80,8 @@ impl<W: Write> Encoder<W> {
         add_xattrs(entry, &mut records)?;
         records.sort();
         self.tar.append_pax_extensions(records.iter()).map_err(write_error)?;
-        // The header alone. `copy` writes the content, as the crate would not notice that a file
-        // changed its size.
+        // The header alone. `copy` writes the content, because the crate does not notice a changed
+        // size: the archive would go out of step with its headers.
         self.tar.append(&header, io::empty()).map_err(write_error)?;
         if let Kind::File(bytes) = entry.kind {
             self.copy(&entry.path, bytes, content)?;
@@ -88,7 +90,7 @@ impl<W: Write> Encoder<W> {
         Ok(())
     }
 
-    /// Ends the archive and returns the writer and the number of entries written.
+    /// Writes the end of the archive. Returns the writer and the number of entries.
     ///
     /// # Errors
     /// [`LayerError::Write`].
@@ -103,7 +105,7 @@ impl<W: Write> Encoder<W> {
         let error = |source| LayerError::Write { path: display(path), source };
         let mut found = 0;
         loop {
-            // One byte past the end is asked for, so that a file that grew is noticed.
+            // Asks for one byte past the end, to notice a file that grew.
             let wanted = (expected - found).saturating_add(1).min(COPY_BYTES as u64) as usize;
             let count = read_some(content, &mut self.buffer[..wanted]).map_err(error)?;
             found += count as u64;
@@ -146,7 +148,8 @@ impl Records {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
     }
 
-    /// Returns `value` if a header field below `limit` can say it; otherwise records it and returns 0.
+    /// Returns `value` for the header if it is below `limit`; otherwise adds a record and returns
+    /// 0.
     fn number(&mut self, key: &str, value: i64, limit: u64) -> u64 {
         match u64::try_from(value) {
             Ok(value) if value < limit => value,
@@ -157,7 +160,8 @@ impl Records {
         }
     }
 
-    /// Returns what of `value` a header's name field holds; records it if that is not all.
+    /// Returns the part of `value` that fits into the name field of a header; adds a record if that
+    /// is not all.
     fn name<'v>(&mut self, key: &str, value: &'v [u8]) -> &'v [u8] {
         if value.len() > NAME_BYTES {
             self.add(key, value);
@@ -202,8 +206,8 @@ fn set_meta(header: &mut Header, meta: &Meta, records: &mut Records) {
     header.set_mtime(records.number("mtime", *mtime, NUMBER_LIMIT));
 }
 
-/// Records extended attributes. PAX keys are UTF-8 and end at the first `=`; a name that cannot be one is refused,
-/// as no reader would find it again.
+/// Adds records for extended attributes. PAX keys are UTF-8 and end at the first `=`. Other names
+/// are refused, because a reader would see another name.
 fn add_xattrs(entry: &Entry, records: &mut Records) -> Result<(), LayerError> {
     for (name, value) in &entry.meta.xattrs {
         let key = std::str::from_utf8(name).ok().filter(|key| !key.contains(['=', '\0']));
@@ -367,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_reserved_are_refused() {
+    fn reserved_names_are_refused() {
         for path in ["etc/.wh.x", ".wh.x", "etc/.wh..wh..opq"] {
             let result = encode(&[(entry(path.as_bytes(), Kind::Fifo), vec![])]);
             assert!(matches!(result, Err(LayerError::ReservedName { .. })), "{path}: {result:?}");
@@ -375,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_that_no_reader_would_find_are_refused() {
+    fn attribute_names_that_are_no_pax_keys_are_refused() {
         for name in [b"user.a=b".as_slice(), b"user.\xff"] {
             let mut file = entry(b"x", Kind::File(0));
             file.meta.xattrs.insert(name.to_vec(), vec![]);
@@ -384,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changes_its_size_is_noticed() {
+    fn a_file_that_changes_its_size_is_an_error() {
         for (listed, read) in [(3, 2), (3, 4), (0, 1)] {
             let result = encode(&[(entry(b"x", Kind::File(listed)), vec![7; read])]);
             assert!(matches!(result, Err(LayerError::SizeChanged { expected, .. }) if expected == listed));

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One entry of a layer: what a tar member says, in our own words.
+/// One entry of a layer: a tar member without the details of its encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Relative to the root, without leading or trailing slash; empty for the root itself. Any bytes but NUL.
+    /// Relative to the root, without leading or trailing slash; empty for the root itself. Any
+    /// bytes but NUL.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
-    /// Mode, owner, time and extended attributes. [`Meta::NONE`] for whiteouts, which have none of these.
+    /// Mode, owner, time and extended attributes. [`Meta::NONE`] for whiteouts, which have none of
+    /// these.
     pub meta: Meta,
 }
 
@@ -22,7 +24,7 @@ impl Entry {
     }
 }
 
-/// What an entry has beside its path and content.
+/// The metadata of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
     /// Permission bits with setuid, setgid and sticky: the lower 12 bits.
@@ -33,7 +35,7 @@ pub struct Meta {
     pub gid: u32,
     /// Modification time in whole seconds since 1970.
     pub mtime: i64,
-    /// Extended attributes that belong to content, by name.
+    /// The extended attributes that belong to content: see [`super::is_content`].
     pub xattrs: Xattrs,
 }
 
@@ -41,10 +43,11 @@ pub struct Meta {
 pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl Meta {
-    /// Nothing, for entries that only say that something is gone.
+    /// The metadata of whiteouts.
     pub const NONE: Self = Self { mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
 
-    /// Of a directory that is named by paths alone: root's, mode 0755, from 1970.
+    /// The metadata of a directory that has no entry of its own and is only part of other paths:
+    /// owned by root, mode 0755, time 0.
     pub const IMPLIED_DIRECTORY: Self =
         Self { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
 }
@@ -58,7 +61,8 @@ pub enum Kind {
     File(u64),
     /// A symbolic link to this target, verbatim.
     Symlink(Vec<u8>),
-    /// Another name of the file at this path (relative to the root), which comes earlier in the archive.
+    /// Another name of the file at this path (relative to the root), which is an earlier entry or
+    /// in a lower layer.
     Hardlink(Vec<u8>),
     /// A character device of this major and minor number.
     CharDevice(u32, u32),
@@ -66,13 +70,14 @@ pub enum Kind {
     BlockDevice(u32, u32),
     /// A named pipe.
     Fifo,
-    /// The name is gone: hides what lower layers have there.
+    /// Hides the entry that lower layers have at this path.
     Whiteout,
-    /// Everything that lower layers have in the directory `path` is gone.
+    /// Hides everything that lower layers have in the directory `path`.
     OpaqueWhiteout,
 }
 
-/// Compression of a layer's blob. Transport only: the layer's identity is its DiffID.
+/// Compression of a layer's blob. It does not change the identity of the layer, which is its
+/// DiffID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
@@ -85,7 +90,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// Bytes that [`Encoding::detect`] wants to see.
+    /// Number of bytes that [`Encoding::detect`] needs.
     pub const MAGIC_BYTES: usize = 4;
 
     /// Returns the media type of a layer in this encoding.
@@ -99,19 +104,21 @@ impl Encoding {
         }
     }
 
-    /// Tells the encoding of a layer by its media type; `None` for what is no layer of ours.
+    /// Returns the encoding with this OCI media type; `None` for other types, such as those of
+    /// docker.
     pub fn of_media_type(media_type: &str) -> Option<Self> {
         [Encoding::None, Encoding::Gzip, Encoding::Zstd]
             .into_iter()
             .find(|encoding| encoding.media_type() == media_type)
     }
 
-    /// Tells the encoding of a file by its first bytes. What is neither gzip nor zstd counts as not compressed.
+    /// Detects the encoding of a file by its first bytes. Everything except gzip and zstd counts as
+    /// uncompressed.
     pub fn detect(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Encoding::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Encoding::Zstd,
-            // A skippable frame: pzstd begins with one. Source: RFC 8878, 3.1.2.
+            // A skippable frame of zstd; pzstd begins with one. Source: RFC 8878, 3.1.2.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Encoding::Zstd,
             _ => Encoding::None,
         }

@@ -1,4 +1,4 @@
-//! What can be wrong with a layer.
+//! Errors of layers.
 
 use std::io;
 
@@ -14,9 +14,9 @@ pub enum LayerError {
     /// A path of the archive leads out of the root or cannot be a path at all.
     #[error("archive member `{path}` {problem}")]
     BadPath {
-        /// As the archive has it; bytes that are no UTF-8 replaced.
+        /// The path in the archive, with U+FFFD for bytes that are not UTF-8.
         path: String,
-        /// What is wrong, to be read after the path.
+        /// The fault, as the rest of a sentence that begins with the path.
         problem: &'static str,
     },
     /// A member that no layer may hold.
@@ -34,7 +34,7 @@ pub enum LayerError {
         path: String,
         /// The field.
         field: &'static str,
-        /// Why, where the archive's parser says so.
+        /// The error of the archive's parser.
         source: io::Error,
     },
     /// The archive cannot be read further.
@@ -61,14 +61,14 @@ pub enum LayerError {
     SizeChanged {
         /// The file.
         path: String,
-        /// When it was listed.
+        /// The size when it was listed.
         expected: u64,
-        /// When it was read; a longer file counts as one byte more.
+        /// The size when it was read; one more than `expected` for any longer file.
         found: u64,
     },
 }
 
-/// Shows a path of bytes to people.
+/// Formats a path for messages; the root is `/`.
 pub(crate) fn display(path: &[u8]) -> String {
     if path.is_empty() { "/".to_owned() } else { String::from_utf8_lossy(path).into_owned() }
 }

@@ -1,7 +1,8 @@
-//! Members of a tar archive: a header, what its extension headers add, and the content.
+//! Members of a tar archive: a header, its extension headers, and the content.
 //!
-//! Headers are parsed by the `tar` crate. Its iterator over members is not used: it splits PAX records at line ends
-//! instead of by their length, and so cannot read a file capability with a byte 10 in it, nor a name with a line end.
+//! The `tar` crate parses headers. Its iterator over members is not used, because it splits PAX
+//! records at line ends instead of by their length. It therefore cannot read a file capability that
+//! contains a byte 10, or a name with a line end.
 //!
 //! Source: POSIX.1-2017 `pax`, "pax Header Block"; GNU tar manual, "Basic Tar Format".
 
@@ -14,18 +15,18 @@ use super::error::{LayerError, display};
 use super::sparse::{Run, SPARSE_MAP, SparseForm, SparseMap, SparseReader};
 
 const BLOCK_BYTES: u64 = 512;
-/// More than the path and all attributes of any file take: a value has 64 KiB at most, and ext4 keeps the names in one block.
+/// Path and attributes of a real file are smaller: a value has at most 64 KiB, and ext4 stores the
+/// names in one block. The limit stops a hostile archive from exhausting memory.
 const EXTENSION_LIMIT_BYTES: u64 = 8 << 20;
 
 /// One member.
 pub(super) struct Member {
-    /// The main header.
     pub header: Header,
-    /// Name, as the archive has it.
+    /// Name in the archive, not normalized.
     pub path: Vec<u8>,
-    /// Target of a link, as the archive has it.
+    /// Target of a link, not normalized.
     pub link: Option<Vec<u8>>,
-    /// Bytes of content, holes of a sparse file included.
+    /// Size of the content, including the holes of a sparse file.
     pub bytes: u64,
     /// PAX records by key.
     pub pax: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -34,11 +35,11 @@ pub(super) struct Member {
 /// Reads members one after the other.
 pub(super) struct Members<R> {
     input: R,
-    /// Bytes of the current member's content that were not read yet.
+    /// Unread bytes of the current member's content.
     content: u64,
-    /// Bytes between its content and the next header.
+    /// Bytes between this content and the next header.
     padding: u64,
-    /// The places of its content, if it is sparse.
+    /// The map of the current member if it is sparse.
     sparse: Option<SparseReader>,
 }
 
@@ -51,7 +52,8 @@ impl<R: Read> Members<R> {
         self.input
     }
 
-    /// Returns the next member, or `None` at the end of the archive. Skips what is left of the last one's content.
+    /// Returns the next member, or `None` at the end of the archive. Skips the unread content of
+    /// the previous one.
     pub(super) fn next(&mut self) -> Result<Option<Member>, LayerError> {
         let mut extensions = Extensions::default();
         while let Some(header) = self.next_header()? {
@@ -67,9 +69,9 @@ impl<R: Read> Members<R> {
         Ok(None)
     }
 
-    /// Reads content of the current member; zeros where a sparse file has holes.
+    /// Reads content of the current member. Holes of a sparse file are zeros.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Taken out, as reading stored bytes needs all of `self`.
+        // Taken out, because reading stored bytes borrows all of `self`.
         let Some(mut sparse) = self.sparse.take() else { return self.read_stored(buffer) };
         let count = match sparse.next(buffer.len() as u64) {
             Run::Hole(bytes) => {
@@ -103,14 +105,16 @@ impl<R: Read> Members<R> {
                 .ok_or_else(|| bad_header(&header, "size", io::Error::from(io::ErrorKind::InvalidData)))?,
             None => size,
         };
-        // The size counts a map that is part of the content, and the blocks up to the next header are its padding.
+        // Before the map is read: in version 1.0, the map is part of the content, and the size
+        // includes it.
         self.expect(bytes);
         let sparse = self.sparse_map(&header, &pax)?;
-        // What is left is data: the map was read from the content.
+        // The rest is data: reading the map has consumed its part of the content.
         let stored = self.content;
         let bytes = sparse.as_ref().map_or(bytes, |sparse| sparse.bytes);
         self.sparse = sparse.map(|sparse| sparse.reader(stored)).transpose().map_err(LayerError::Read)?;
-        // GNU tar gives sparse files a path with `GNUSparseFile.0` in it, for readers that do not know them.
+        // For readers that do not support sparse files, GNU tar writes a path with
+        // `GNUSparseFile.0` in it. The real name is in this record, so it comes first.
         let named = pax.remove(b"GNU.sparse.name".as_slice());
         let path = named.or_else(|| pax.remove(b"path".as_slice())).or(path);
         let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
@@ -119,7 +123,7 @@ impl<R: Read> Members<R> {
         Ok(Member { header, path, link, bytes, pax })
     }
 
-    /// Reads the map of a sparse file; `None` for other members.
+    /// Returns the map of a sparse file; `None` for other members.
     fn sparse_map(
         &mut self,
         header: &Header,
@@ -155,7 +159,8 @@ impl<R: Read> Members<R> {
         Ok(map)
     }
 
-    /// Source: GNU tar, "PAX Format, Version 1.0": decimal numbers, one a line, in whole blocks before the data.
+    /// Source: GNU tar, "PAX Format, Version 1.0": decimal numbers, one a line, in whole blocks
+    /// before the data.
     fn sparse_map_in_content(&mut self, pax: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<SparseMap> {
         let bytes = pax.get(b"GNU.sparse.realsize".as_slice()).and_then(|text| parse_number(text));
         let mut map = SparseMap { bytes: bytes.ok_or(io::ErrorKind::InvalidData)?, ranges: Vec::new() };
@@ -165,7 +170,7 @@ impl<R: Read> Members<R> {
                 let line: Vec<u8> = block.drain(..=end).collect();
                 return parse_number(&line[..end]).ok_or(io::Error::from(io::ErrorKind::InvalidData));
             }
-            // A number has 20 digits at most.
+            // A number has at most 20 digits.
             if block.len() > BLOCK_BYTES as usize {
                 return Err(io::ErrorKind::InvalidData.into());
             }
@@ -194,15 +199,16 @@ impl<R: Read> Members<R> {
     fn next_header(&mut self) -> Result<Option<Header>, LayerError> {
         self.skip()?;
         let mut header = Header::new_old();
-        // Some writers leave out one or both of the two zero blocks at the end. One block alone is
-        // damage or a concatenation: the entries behind it must not be lost in silence.
+        // The archive ends with two blocks of zeros, but some writers omit one or both. If a single
+        // block is followed by more, the archive is damaged or concatenated: ending here would
+        // silently lose the rest.
         if self.next_block(&mut header)? == Block::Content {
             verify_checksum(&header)?;
             return Ok(Some(header));
         }
         match self.next_block(&mut header)? {
             Block::Content => Err(invalid_archive(
-                "it goes on after a single block of zeros, where tools disagree whether it ends",
+                "more data follows a single block of zeros: the archive is damaged or concatenated",
             )),
             Block::End => Ok(None),
         }
@@ -247,7 +253,7 @@ impl<R: Read> Members<R> {
     }
 }
 
-/// A block where a header could be.
+/// A block at the position of a header.
 #[derive(PartialEq)]
 enum Block {
     Content,
@@ -255,7 +261,7 @@ enum Block {
     End,
 }
 
-/// What extension headers say about the member after them.
+/// The values of the extension headers before a member.
 #[derive(Default)]
 struct Extensions {
     path: Option<Vec<u8>>,
@@ -263,7 +269,7 @@ struct Extensions {
     pax: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// Reads until `buffer` is full or the input ends. Returns how many bytes were read.
+/// Reads until `buffer` is full or the input ends. Returns the number of bytes.
 pub(crate) fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -277,8 +283,9 @@ pub(crate) fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<
     Ok(filled)
 }
 
-/// Returns true for members that never have content. Their size field is ignored: star records the size of the file in a hard
-/// link, and other writers record the size of a directory on disk.
+/// Returns true for types of members without content. Their size field must be ignored: star writes
+/// the size of the file into a hard link, and other writers the size of a directory on disk.
+/// Skipping that many bytes would swallow the members after it.
 ///
 /// Source: Go `archive/tar`, `isHeaderOnlyType`, which container engines read layers with.
 fn has_no_content(kind: EntryType) -> bool {
@@ -286,8 +293,9 @@ fn has_no_content(kind: EntryType) -> bool {
     matches!(kind, Link | Symlink | Char | Block | Directory | Fifo)
 }
 
-/// Fails for a global header that changes the members after it: GNU tar and bsdtar follow it, container engines do not.
-/// `git archive` writes one that only has a comment.
+/// Fails for a global header that changes the members after it. GNU tar and bsdtar apply it,
+/// container engines ignore it, so the layer would be different for each. A header with a comment
+/// alone is accepted: `git archive` writes one.
 fn refuse_global(pax: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), LayerError> {
     let changes = |key: &&Vec<u8>| {
         let is_known =
@@ -314,22 +322,24 @@ fn verify_checksum(header: &Header) -> Result<(), LayerError> {
     let blanks = 8 * u32::from(b' ');
     let summed = || bytes[..148].iter().chain(&bytes[156..]);
     let sum = summed().map(|byte| u32::from(*byte)).sum::<u32>() + blanks;
-    // Old writers added the bytes as signed numbers, which differs for names that are not ASCII.
+    // Old writers summed signed bytes. The result differs for names that are not ASCII.
     let signed = summed().map(|byte| i32::from(byte.cast_signed())).sum::<i32>() + blanks as i32;
     if header.cksum().is_ok_and(|expected| expected == sum || i64::from(expected) == i64::from(signed)) {
         return Ok(());
     }
-    Err(invalid_archive("a header's checksum is wrong: this is no tar archive, or it is damaged"))
+    Err(invalid_archive("the checksum of a header is wrong: the file is no tar archive, or it is damaged"))
 }
 
-/// Reads records `<length> <key>=<value>\n`. The last record of a key counts, and an empty one deletes the key.
+/// Parses records `<length> <key>=<value>\n`. The last record of a key wins, and an empty value
+/// deletes the key. Extended attributes are the exception: their values may be empty.
 fn parse_pax(mut records: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LayerError> {
     let mut pax = BTreeMap::new();
     while !records.is_empty() {
         let (key, value, rest) =
             parse_record(records).ok_or_else(|| invalid_archive("a PAX record is malformed"))?;
         if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
-            // Version 0.0 repeats these two keys for each range. Joined to one list, they are version 0.1.
+            // Version 0.0 repeats these two keys for each range. Joined to a list, they have the
+            // form of version 0.1.
             let map: &mut Vec<u8> = pax.entry(SPARSE_MAP.to_vec()).or_default();
             if !map.is_empty() {
                 map.push(b',');

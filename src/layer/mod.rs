@@ -5,7 +5,7 @@
 //!   (TreeNode)                                                                   (Entry…)
 //! ```
 //!
-//! Nothing here touches a file: trees come in as values, contents as readers.
+//! This module does no I/O of its own: trees are values, and contents are readers.
 //!
 //! Source: OCI image-spec v1.1, `layer.md`.
 
@@ -21,8 +21,9 @@ mod sparse;
 mod tree;
 mod xattr;
 
-/// Size of a hole in bytes: so many zeros at a multiple of this size become a hole wherever a file is written. All writers use
-/// this number, so that a disk of new layers equals a disk of unpacked ones.
+/// Size of a hole in bytes. Whoever writes a file leaves a hole for this many zeros at a multiple
+/// of this size. All writers use the same number, so that a disk of new layers equals a disk of
+/// unpacked ones.
 pub const HOLE_BYTES: usize = 64 * 1024;
 
 pub use capture::{Action, CaptureRules, Rewrite, Times};

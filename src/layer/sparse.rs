@@ -1,6 +1,7 @@
-//! Sparse files of GNU tar: where the bytes that an archive holds belong.
+//! Sparse files of GNU tar: the map from stored bytes to offsets in the file.
 //!
-//! Source: GNU tar manual, "Storing Sparse Files": the old format and versions 0.0, 0.1 and 1.0 of the PAX format.
+//! Source: GNU tar manual, "Storing Sparse Files": the old format and versions 0.0, 0.1 and 1.0 of
+//! the PAX format.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -11,16 +12,17 @@ use super::member::parse_number;
 
 /// PAX key of the map in version 0.1.
 pub(super) const SPARSE_MAP: &[u8] = b"GNU.sparse.map";
-/// More ranges than any file of a real image has.
+/// Files of real images have a few thousand ranges. The limit stops a hostile archive from
+/// exhausting memory.
 const MAX_RANGES: usize = 1 << 20;
 
-/// Where the map of a sparse file is.
+/// The location of the map in the archive.
 pub(super) enum SparseForm {
-    /// In the header, and in blocks after it.
+    /// In the header, and in blocks after it (old GNU format).
     Old,
-    /// In PAX records.
+    /// In PAX records (versions 0.0 and 0.1).
     Records,
-    /// Before the data.
+    /// In the content, before the data (version 1.0).
     Content,
 }
 
@@ -39,16 +41,16 @@ impl SparseForm {
     }
 }
 
-/// The ranges of a file that are no holes, in order.
+/// The ranges of a file that have data, in order.
 pub(super) struct SparseMap {
-    /// Of the file, holes included.
+    /// Size of the file, holes included.
     pub bytes: u64,
     /// Offsets and lengths.
     pub ranges: Vec<(u64, u64)>,
 }
 
 impl SparseMap {
-    /// Reads the map in the records of versions 0.0 and 0.1.
+    /// Parses the map in the records of versions 0.0 and 0.1.
     pub(super) fn of_records(pax: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<Self> {
         let bytes = pax.get(b"GNU.sparse.size".as_slice()).and_then(|text| parse_number(text));
         let mut map = Self { bytes: bytes.ok_or(io::ErrorKind::InvalidData)?, ranges: Vec::new() };
@@ -62,21 +64,21 @@ impl SparseMap {
         Ok(map)
     }
 
-    /// Adds a range behind the others.
+    /// Adds a range. It must be after all others and within the file.
     pub(super) fn add(&mut self, offset: u64, length: u64) -> io::Result<()> {
         let after = self.ranges.last().map_or(0, |(offset, length)| offset + length);
         let end = offset.checked_add(length).filter(|end| *end <= self.bytes);
         if offset < after || end.is_none() || self.ranges.len() >= MAX_RANGES {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "its ranges are not in order or leave the file",
+                "its ranges overlap, are not in order, or exceed the file",
             ));
         }
         self.ranges.push((offset, length));
         Ok(())
     }
 
-    /// Returns a reader of the file; `stored` is how many bytes of it the archive has.
+    /// Returns a reader of the file. `stored` is the number of data bytes in the archive.
     pub(super) fn reader(self, stored: u64) -> io::Result<SparseReader> {
         let mapped: u64 = self.ranges.iter().map(|(_, length)| length).sum();
         if mapped != stored {
@@ -87,15 +89,15 @@ impl SparseMap {
     }
 }
 
-/// What comes next in a sparse file.
+/// A piece of a sparse file.
 pub(super) enum Run {
-    /// So many zeros.
+    /// This many zeros.
     Hole(u64),
-    /// So many bytes of the archive.
+    /// This many bytes of the archive.
     Data(u64),
 }
 
-/// Walks through a sparse file.
+/// Splits a sparse file into runs.
 pub(super) struct SparseReader {
     bytes: u64,
     ranges: VecDeque<(u64, u64)>,
@@ -103,7 +105,7 @@ pub(super) struct SparseReader {
 }
 
 impl SparseReader {
-    /// Returns what comes next, of `limit` bytes at most; an empty hole at the end.
+    /// Returns the next run, of at most `limit` bytes; an empty hole at the end of the file.
     pub(super) fn next(&mut self, limit: u64) -> Run {
         while self.ranges.front().is_some_and(|(offset, length)| offset + length <= self.position) {
             self.ranges.pop_front();
@@ -132,7 +134,7 @@ mod tests {
 
     use crate::layer::{Decoder, Kind};
 
-    /// What GNU tar makes of sparse files in all its formats.
+    /// Decodes archives of GNU tar in all its sparse formats.
     #[test]
     fn sparse_files_of_gnu_tar_are_read_whole() {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
@@ -161,7 +163,7 @@ mod tests {
                 assert_eq!(entry.path, number.to_string().as_bytes(), "{format:?}");
                 assert_eq!(entry.kind, Kind::File(3_000_001), "{format:?}");
                 let mut bytes = Vec::new();
-                // Of one, only a part: the next entry must be found all the same.
+                // Reads only a part of one file: the next entry must still be found.
                 let limit = if number == 1 { 100_000 } else { u64::MAX };
                 content.by_ref().take(limit).read_to_end(&mut bytes).unwrap();
                 assert!(bytes == expected[..expected.len().min(limit as usize)], "{format:?} {number}");

@@ -1,22 +1,22 @@
-//! A layer before it is an archive: the tree of its upper directory, without the bytes of its files.
+//! The tree of an upper directory, without the content of its files: a layer before it is encoded.
 
 use std::collections::BTreeMap;
 
 use super::entry::{Kind, Meta};
 
-/// One name in a tree, and what is below it.
+/// One name in a tree, with its children.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeNode {
-    /// What it is: everything but [`Kind::Hardlink`] (several nodes share [`TreeNode::file`] instead) and
+    /// Any kind except [`Kind::Hardlink`] (nodes of one file share [`TreeNode::file`] instead) and
     /// [`Kind::OpaqueWhiteout`] (see [`TreeNode::opacity`]).
     pub kind: Kind,
     /// Mode, owner, time and extended attributes.
     pub meta: Meta,
-    /// For files with several names: what they share. Unique within one tree.
+    /// Identity of a file with several names; `None` for one name. Unique within one tree.
     pub file: Option<FileId>,
     /// For directories: their content, by name.
     pub children: BTreeMap<Vec<u8>, TreeNode>,
-    /// For directories: what becomes of the content that the directory has below.
+    /// For directories: whether the content of lower layers shows.
     pub opacity: Opacity,
 }
 
@@ -36,11 +36,11 @@ pub struct FileId {
     pub inode: u64,
 }
 
-/// What becomes of the content that a directory has in lower layers.
+/// Whether the content of a directory in lower layers shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opacity {
-    /// It is seen through.
+    /// The content shows where the upper directory has no entry of that name.
     Merged,
-    /// It is gone.
+    /// The content is hidden.
     Opaque,
 }

@@ -1,6 +1,6 @@
-//! Which extended attributes belong to a layer.
+//! The extended attributes that belong to a layer.
 
-/// Returns true if the extended attribute `name` is part of a file's content, as layers see it:
+/// Returns true if the extended attribute `name` belongs to the layer:
 ///
 /// | kept | why |
 /// |---|---|
@@ -8,8 +8,9 @@
 /// | `system.posix_acl_access`, `system.posix_acl_default` | permissions, as mode bits are |
 /// | `user.*` but `user.overlay.*` | belongs to the program that wrote the file |
 ///
-/// Everything else depends on the machine: `security.selinux` on its policy, `security.ima` on its keys,
-/// `trusted.overlay.*` and `user.overlay.*` are overlayfs' own notes, and in a foreign layer an attack on it.
+/// All others depend on the machine: `security.selinux` on its policy, `security.ima` on its keys.
+/// overlayfs stores its own state in `trusted.overlay.*` and `user.overlay.*`; in a downloaded
+/// layer, such an attribute is an attack on it.
 pub fn is_content(name: &[u8]) -> bool {
     match name {
         b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,

@@ -196,7 +196,9 @@ impl Watch {
         let (path, aspect, found) = match self.opened(file.as_fd(), event.process) {
             Ok(Some((path, aspect, found))) => (path, aspect, found),
             Ok(None) => return,
-            Err(error) => return self.lose(format!("cannot identify a file that a hook has opened: {error}")),
+            Err(error) => {
+                return self.lose(format!("cannot identify a file that a hook has opened: {error}"));
+            }
         };
         // Two files at one path. Either the host has replaced the file, or the kernel has reused
         // the id of a mount that is gone, so that `made` has a wrong path. In both cases the

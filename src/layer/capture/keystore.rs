@@ -1,14 +1,15 @@
 //! The times in a Java keystore of certificate authorities.
 //!
-//! Debian's `ca-certificates-java` makes one out of the certificates of the image, with the time of the build in each
-//! entry, under a password that everybody knows.
+//! Debian's `ca-certificates-java` makes one from the certificates of the image. It has the time of
+//! the build in each entry, and a well-known password.
 //!
 //! ```text
 //! magic u32 = feedfeed · version u32 · count u32 · entries · SHA-1
 //! entry: tag u32 = 2 · alias · milliseconds since 1970 i64 · type, from version 2 on · bytes u32 · certificate
 //! ```
 //!
-//! Big endian; texts have their length in a u16 before them. Source: OpenJDK, `sun.security.provider.JavaKeyStore`.
+//! Numbers are big endian; a text follows its length, a u16. Source: OpenJDK,
+//! `sun.security.provider.JavaKeyStore`.
 
 use sha1::{Digest, Sha1};
 
@@ -16,13 +17,14 @@ const MAGIC: u32 = 0xfeed_feed;
 const TRUSTED_CERTIFICATE: u32 = 2;
 const DIGEST_BYTES: usize = 20;
 
-/// The password of Debian's keystore, which the digest is made with.
+/// The password of Debian's keystore. It is part of the input of the digest.
 const PASSWORD: &str = "changeit";
-/// What stands between password and content in the digest's input.
+/// The text between password and content in the input of the digest.
 const WHITENER: &[u8] = b"Mighty Aphrodite";
 
-/// Returns the keystore `content` with no time after `epoch` (seconds since 1970), or `None` if it is no keystore of
-/// certificates alone with the known password: one that was made by hand is kept as it is.
+/// Returns the keystore `content` with its times clamped to `epoch` (seconds since 1970). Returns
+/// `None` for everything else than a keystore of certificates with the known password: a keystore
+/// that somebody made by hand stays as it is.
 pub(super) fn clamp(content: &[u8], epoch: i64) -> Option<Vec<u8>> {
     let (body, found) = content.split_at_checked(content.len().checked_sub(DIGEST_BYTES)?)?;
     if digest(body)[..] != *found {
@@ -34,6 +36,7 @@ pub(super) fn clamp(content: &[u8], epoch: i64) -> Option<Vec<u8>> {
         let clamped = i64::from_be_bytes(time).min(epoch.saturating_mul(1000));
         new[place..place + 8].copy_from_slice(&clamped.to_be_bytes());
     }
+    // Java refuses a keystore whose digest does not fit its content.
     let digest = digest(&new);
     new.extend(digest);
     Some(new)
@@ -44,7 +47,7 @@ fn digest(body: &[u8]) -> [u8; DIGEST_BYTES] {
     Sha1::new().chain_update(password).chain_update(WHITENER).chain_update(body).finalize().into()
 }
 
-/// Returns where in `body` the time of each entry is.
+/// Returns the offset of the time of each entry in `body`.
 fn places_of_times(body: &[u8]) -> Option<Vec<usize>> {
     let mut reader = Reader { rest: body };
     let (magic, version, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_keystore_of_certificates_stays() {
+    fn other_files_stay() {
         let good = keystore(2, &[20_000]);
         let mut other_password = good.clone();
         *other_password.last_mut().unwrap() ^= 1;

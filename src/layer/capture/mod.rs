@@ -1,11 +1,12 @@
-//! What is left out and rewritten when a layer is captured.
+//! The rules that drop or rewrite files when a layer is captured.
 //!
-//! Two builds of the same inputs differ in a known set of files: identities that must not be shared, logs, caches,
-//! backups, journals of tools. [`CaptureRules`] says by path what becomes of each: pure functions, which the
-//! store applies to an upper directory before it computes the changeset.
+//! Two builds of the same inputs differ in a known set of files: identities that machines must not
+//! share, logs, caches, backups, journals of tools. [`CaptureRules`] decides by path what happens
+//! to each. The rules are pure functions. The store applies them to an upper directory before it
+//! computes the changeset.
 //!
-//! Rules look at what a step *wrote*. A removed file stays removed; a file of a lower layer is seen through
-//! where the step's own version is dropped.
+//! Rules apply to files that a step *wrote*. A removed file stays removed. If the step's version of
+//! a file is dropped, the version of the lower layers shows again.
 
 mod keystore;
 mod pattern;

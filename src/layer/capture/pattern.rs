@@ -1,12 +1,11 @@
 //! Paths with wildcards.
 
-/// A path relative to the root; `*` stands for any bytes within a component, a component `**` for one or more
-/// components.
+/// A path relative to the root. `*` matches any bytes within a component; a component `**` matches
+/// one or more components.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pattern(pub(super) &'static str);
 
 impl Pattern {
-    /// Returns true if the pattern covers `path`.
     pub(super) fn matches(self, path: &[u8]) -> bool {
         matches_path(self.0.as_bytes(), path)
     }

@@ -1,41 +1,43 @@
-//! Files of which a part is replaced.
+//! Rules that replace a part of a file.
 
 use super::{keystore, shadow};
 
-/// How a file's content is made independent of the build's time and machine.
+/// A rule that makes the content of a file independent of the time of the build and of the build
+/// host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewrite {
-    /// The time of its source in the header of a compiled Python file.
+    /// The modification time of the source in the header of a compiled Python file.
     PycHeader,
     /// The days of the last password change in `/etc/shadow`.
     ShadowDays,
     /// The times in a Java keystore of certificate authorities.
     KeystoreTimes,
-    /// The random name of a machine in an iSCSI network.
+    /// The random name of an iSCSI initiator.
     InitiatorName,
-    /// The random name and id of a machine in a network of NVMe storage.
+    /// The random name and id of an NVMe host.
     NvmeHost,
     /// The random id in `/etc/machine-id`.
     MachineId,
-    /// The drift of the build machine's clock in `/etc/adjtime`.
+    /// The drift of the build host's clock in `/etc/adjtime`.
     ClockDrift,
-    /// The build machine's arrays in the `mdadm.conf` that its package generates.
+    /// The arrays of the build host in the `mdadm.conf` that its package generates.
     Arrays,
 }
 
-/// The times that a rewrite depends on, in seconds since 1970.
+/// The times that a rewrite depends on, in seconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// The source date epoch: no later time remains.
+    /// The source date epoch: later times are clamped to it.
     pub epoch: i64,
-    /// When the hooks whose changes are captured began.
+    /// When the first captured hook started.
     pub started: i64,
-    /// When they had ended.
+    /// When the last captured hook ended.
     pub ended: i64,
 }
 
 impl Rewrite {
-    /// How many bytes from the start of the file [`Rewrite::apply`] wants to see: `None` for all of them.
+    /// Returns how many bytes from the start of the file [`Rewrite::apply`] needs; `None` for all
+    /// of them.
     pub fn head_bytes(self) -> Option<usize> {
         match self {
             Rewrite::PycHeader => Some(PYC_HEADER_BYTES),
@@ -49,8 +51,8 @@ impl Rewrite {
         }
     }
 
-    /// Returns what takes the place of `head`, the bytes that [`Rewrite::head_bytes`] asked for, or `None` if they may
-    /// stay.
+    /// Returns the replacement of `head`, the first [`Rewrite::head_bytes`] of the file; `None` if
+    /// the file needs no change. Applying a rule twice changes nothing more.
     pub fn apply(self, head: &[u8], times: &Times) -> Option<Vec<u8>> {
         let new = match self {
             Rewrite::PycHeader => clamp_pyc(head, times.epoch),
@@ -68,11 +70,12 @@ impl Rewrite {
 
 const PYC_HEADER_BYTES: usize = 16;
 
-/// Clamps the source's time as the source's own time is clamped, so that Python still takes the file as fresh.
+/// Clamps the time of the source. The modification time of the source itself is clamped, too. If
+/// the two differed, Python would compile the source again at each start.
 ///
-/// Header since Python 3.7: magic (two bytes, CR LF), flags, time, size; little endian, four bytes each. Flag 1 says
-/// that a hash stands in place of time and size. Before, there were no flags. Source: PEP 552; CPython,
-/// `importlib/_bootstrap_external.py`, on magic numbers.
+/// Header since Python 3.7: magic (two bytes, CR LF), flags, time, size; little endian, four bytes
+/// each. Flag 1 says that a hash replaces time and size. Earlier versions have no flags. Source:
+/// PEP 552; CPython, `importlib/_bootstrap_external.py`, on magic numbers.
 fn clamp_pyc(head: &[u8], epoch: i64) -> Option<Vec<u8>> {
     /// Magic numbers of Python 3.0 to 3.6, and of Python 2 from this one on.
     const WITHOUT_FLAGS: (std::ops::RangeInclusive<u16>, u16) = (3000..=3379, 20_000);
@@ -90,8 +93,9 @@ fn clamp_pyc(head: &[u8], epoch: i64) -> Option<Vec<u8>> {
     Some(new)
 }
 
-/// Says whether this is an id. Somebody who writes `uninitialized` wants systemd to treat the next boot as the first:
-/// presets are applied, and units with `ConditionFirstBoot=` run. An empty file does not do that.
+/// Returns true if `content` is an id. Other text must stay: with `uninitialized`, systemd treats
+/// the next boot as the first one, so it applies presets and runs units with `ConditionFirstBoot=`.
+/// With an empty file, it only makes an id.
 ///
 /// Source: machine-id(5), "First Boot Semantics".
 fn is_machine_id(content: &[u8]) -> bool {
@@ -99,7 +103,8 @@ fn is_machine_id(content: &[u8]) -> bool {
     id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// Keeps whether the hardware clock is in local time, and nothing that was measured. Source: adjtime_config(5).
+/// Keeps `UTC` or `LOCAL`, which is configuration, and resets the measured drift of the build
+/// host's clock. Source: adjtime_config(5).
 fn forget_drift(content: &[u8]) -> Vec<u8> {
     match content.split(|&byte| byte == b'\n').nth(2) {
         Some(line) if line.starts_with(b"LOCAL") => b"0.0 0 0.0\n0\nLOCAL\n".to_vec(),
@@ -107,7 +112,8 @@ fn forget_drift(content: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Removes from a generated `mdadm.conf` the arrays that were found and the date. A file that an administrator wrote stays.
+/// Removes the arrays of the build host and the date from a generated `mdadm.conf`. A file without
+/// the generated line was written by an administrator, and stays.
 ///
 /// Source: Debian, package mdadm, `mkconf`.
 fn forget_arrays(content: &[u8]) -> Option<Vec<u8>> {
@@ -118,8 +124,9 @@ fn forget_arrays(content: &[u8]) -> Option<Vec<u8>> {
     Some(content.split(|&byte| byte == b'\n').filter(stays).collect::<Vec<_>>().join(&b'\n'))
 }
 
-/// Asks for a name to be made at the first start, where Debian's package has made one up: no two machines may share it. A
-/// name that an administrator chose stays.
+/// Replaces a generated name by `GenerateName=yes`, which makes open-iscsi generate one when it
+/// starts. Two machines with one name would corrupt each other's disks. A name that an
+/// administrator chose stays.
 ///
 /// Source: Debian, package open-iscsi, `open-iscsi.postinst` and `startup-checks.sh`.
 fn generate_initiator_name(content: &[u8]) -> Option<Vec<u8>> {
@@ -130,9 +137,11 @@ fn generate_initiator_name(content: &[u8]) -> Option<Vec<u8>> {
     made_up.then(|| b"GenerateName=yes\n".to_vec())
 }
 
-/// Returns true for a host name or host id that was generated from a UUID. A name that an administrator chose has another form.
+/// Returns true for a generated host name or host id, which consists of a UUID. A name that an
+/// administrator chose has another form.
 ///
-/// Source: Debian, package nvme-cli, `nvme-cli.postinst`; NVM Express Base Specification, "NVMe Qualified Names".
+/// Source: Debian, package nvme-cli, `nvme-cli.postinst`; NVM Express Base Specification, "NVMe
+/// Qualified Names".
 fn is_nvme_uuid(content: &[u8]) -> bool {
     const UUID_BYTES: usize = 36;
     let name = content.trim_ascii();
@@ -154,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_up_name_of_an_iscsi_initiator_is_made_up_anew_and_a_chosen_one_stays() {
+    fn a_generated_iscsi_name_is_replaced_and_a_chosen_one_stays() {
         let made_up =
             "## DO NOT EDIT OR REMOVE THIS FILE!\n## x\nInitiatorName=iqn.1993-08.org.debian:01:1f2e\n";
         let apply = |content: &str| Rewrite::InitiatorName.apply(content.as_bytes(), &times(0));
@@ -165,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_up_nvme_host_is_forgotten_and_a_chosen_one_stays() {
+    fn a_generated_nvme_host_is_removed_and_a_chosen_one_stays() {
         let apply = |content: &str| Rewrite::NvmeHost.apply(content.as_bytes(), &times(0));
         let uuid = "4c4c4544-0048-3310-8052-c7c04f4d4332";
         assert_eq!(apply(&format!("nqn.2014-08.org.nvmexpress:uuid:{uuid}\n")), Some(Vec::new()));
@@ -187,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn pyc_of_older_pythons_have_their_time_in_another_place() {
+    fn pyc_times_of_older_pythons_are_clamped() {
         let pyc = |magic: u16, mtime: u32| {
             let words = [mtime, 77, 1234].map(u32::to_le_bytes).concat();
             [&magic.to_le_bytes()[..], b"\r\n", &words].concat()
@@ -199,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_random_machine_id_is_removed_and_a_first_boot_that_is_asked_for_stays() {
+    fn a_machine_id_is_removed_and_uninitialized_stays() {
         let apply = |content: &str| Rewrite::MachineId.apply(content.as_bytes(), &times(0));
         assert_eq!(apply("0123456789abcdef0123456789abcdef\n"), Some(Vec::new()));
         assert_eq!(apply("0123456789abcdef0123456789abcdef"), Some(Vec::new()));
@@ -209,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_in_local_time_stays_so() {
+    fn drift_is_reset_and_local_time_stays() {
         let apply = |content: &str| Rewrite::ClockDrift.apply(content.as_bytes(), &times(0));
         let utc = Some(b"0.0 0 0.0\n0\nUTC\n".to_vec());
         assert_eq!(apply("-0.9 1790000000 0.0\n1790000000\nUTC\n"), utc);
@@ -220,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_that_were_found_are_forgotten_and_those_that_somebody_wrote_stay() {
+    fn generated_arrays_are_removed_and_written_ones_stay() {
         let generated = "HOMEHOST <system>\nMAILADDR root\nARRAY /dev/md/0 UUID=1:2\n\n\
             # This configuration was auto-generated on Mon, 30 Nov 2026 12:00:00 +0000 by mkconf\n";
         let apply = |content: &str| Rewrite::Arrays.apply(content.as_bytes(), &times(0));

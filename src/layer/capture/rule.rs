@@ -4,7 +4,7 @@ use super::pattern::Pattern;
 use super::rewrite::Rewrite;
 use crate::layer::Kind;
 
-/// What becomes of a path at capture.
+/// What capture does with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// It is captured as it is.
@@ -23,7 +23,7 @@ pub struct CaptureRules {
     rules: &'static [Rule],
 }
 
-/// One row: the first whose pattern and kinds fit decides.
+/// One row of the table. The first row whose pattern and kinds match decides.
 #[derive(Debug)]
 struct Rule {
     pattern: Pattern,
@@ -31,12 +31,12 @@ struct Rule {
     action: Action,
 }
 
-/// What kind of entry a rule is about.
+/// The kinds of entries that a rule applies to.
 #[derive(Debug, Clone, Copy)]
 enum Kinds {
     /// Regular files.
     Files,
-    /// Everything but directories.
+    /// All kinds except directories.
     Leaves,
     /// Everything.
     All,
@@ -58,7 +58,7 @@ impl CaptureRules {
         Self { rules: STANDARD }
     }
 
-    /// Returns no rules: everything is captured as it is.
+    /// Returns an empty set of rules, which captures everything unchanged.
     pub const fn none() -> Self {
         Self { rules: &[] }
     }
@@ -68,8 +68,8 @@ impl CaptureRules {
         self.rules.iter().map(|rule| rule.pattern.0)
     }
 
-    /// Says what becomes of the entry of kind `kind` at `path` (relative to the root). Whiteouts are kept: a removal is
-    /// what the step meant, whatever it removed.
+    /// Returns the action for the entry of kind `kind` at `path` (relative to the root). Whiteouts
+    /// are always kept: a step that removes a file wants it removed.
     pub fn action(&self, path: &[u8], kind: &Kind) -> Action {
         if *kind == Kind::Whiteout {
             return Action::Keep;
@@ -97,37 +97,45 @@ const fn leaves(pattern: &'static str) -> Rule {
     rule(pattern, Kinds::Leaves, Action::Drop)
 }
 
-/// What differs from build to build, or must not be shared by machines, and is not needed.
+/// The files that differ from build to build, or that machines must not share.
 ///
-/// Each rule keeps the meaning that the file has at first boot, in a container and on an upgrade:
-/// `docs/normalization.md` says how.
+/// Each rule keeps the meaning of the file at first boot, in a container and on an upgrade.
+/// `docs/normalization.md` has the details of each rule.
 const STANDARD: &[Rule] = &[
-    // What only a running system has. Pid files, sockets, device nodes of the sandbox. `/var/lock` leads to `/run/lock`
-    // in images that no init system has set up.
+    // State of a running system: pid files, sockets, device nodes of the sandbox. The kernel, udev
+    // and systemd-tmpfiles fill these directories at boot. `run/lock` stays, because `/var/lock`
+    // points to it, and without an init system nothing else makes it.
     rule("run/lock", Kinds::All, Action::Keep),
     rule("run/**", Kinds::All, Action::Drop),
     rule("dev/**", Kinds::All, Action::Drop),
     rule("proc/**", Kinds::All, Action::Drop),
     rule("sys/**", Kinds::All, Action::Drop),
-    // Identities: random, and shared by every machine made from the image. systemd fills an empty machine-id at first
-    // boot, and needs the file to be there; D-Bus makes its own from it.
+    // Identities: random in each build, and the same on every machine made from the image. Machines
+    // with one id get the same DHCP lease. systemd fills an empty machine-id at first boot, but the
+    // file must exist; D-Bus links its own file to it.
     rule("etc/machine-id", Kinds::Files, Action::Rewrite(Rewrite::MachineId)),
     file("var/lib/dbus/machine-id"),
+    // Everybody who has the image could pose as each of its machines. Units of the final stage make
+    // new keys at first boot.
     file("etc/ssh/ssh_host_*"),
+    // Machines with one seed may draw the same random numbers. Written at the first shutdown.
     file("var/lib/systemd/random-seed"),
     file("var/lib/urandom/random-seed"),
-    // systemd-boot's, on the EFI system partition: two machines with one seed would draw the same numbers.
+    // The seeds of systemd-boot, on the EFI system partition.
     file("boot/efi/loader/random-seed"),
     file("boot/loader/random-seed"),
     file("efi/loader/random-seed"),
+    // Decrypts the credentials of every machine. systemd makes it when it first needs one.
     file("var/lib/systemd/credential.secret"),
+    // The private key would be public. A unit of the final stage makes a new pair at first boot.
     file("etc/ssl/certs/ssl-cert-snakeoil.pem"),
     file("etc/ssl/private/ssl-cert-snakeoil.key"),
-    // The build machine's arrays and clock.
+    // Arrays and clock of the build host, which other build hosts do not have.
     rule("etc/mdadm/mdadm.conf", Kinds::Files, Action::Rewrite(Rewrite::Arrays)),
     rule("etc/adjtime", Kinds::Files, Action::Rewrite(Rewrite::ClockDrift)),
-    // Logs have dates and durations. Those that package tools make anew are dropped; the others are kept empty, since
-    // daemons that write to `lastlog`, `wtmp` or `btmp` do not create them.
+    // Logs have dates and durations. Package tools create their logs again, so those are dropped.
+    // The others become empty files: programs that write to `lastlog`, `wtmp` or `btmp` do not
+    // create them, and the files keep their owners and modes.
     leaves("var/log/journal/**"),
     file("var/log/apt/**"),
     file("var/log/dpkg.log"),
@@ -135,12 +143,14 @@ const STANDARD: &[Rule] = &[
     file("var/log/bootstrap.log"),
     file("var/log/fontconfig.log"),
     rule("var/log/**", Kinds::Files, Action::Empty),
-    // Caches of inode numbers, times or the order of a directory; made again when they are missing.
+    // Caches with inode numbers, times or the order of a directory, which differ between two file
+    // systems. Programs or timers make them again.
     file("var/cache/ldconfig/aux-cache"),
     file("var/cache/man/**"),
     file("var/cache/fontconfig/**"),
     file("var/lib/systemd/catalog/database"),
-    // Package indexes and downloads: as fresh as the minute of the build.
+    // Package indexes and downloads differ with the minute of the build, and are outdated when the
+    // image boots.
     file("var/lib/apt/lists/**"),
     file("var/cache/apt/pkgcache.bin"),
     file("var/cache/apt/srcpkgcache.bin"),
@@ -148,9 +158,11 @@ const STANDARD: &[Rule] = &[
     file("var/cache/dnf/**"),
     file("var/cache/libdnf5/**"),
     file("var/cache/yum/**"),
-    // Names the kernels of the machine that ran apt.
+    // Names the kernel that ran apt, which is the build host's. apt writes it when a kernel is
+    // installed or removed.
     file("etc/apt/apt.conf.d/01autoremove-kernels"),
-    // Backups hold the state before the last change, which depends on how many changes there were.
+    // Backups have the state before the last change, so they depend on the number of changes.
+    // Upgrades use the current files.
     file("var/lib/dpkg/*-old"),
     file("var/cache/debconf/*-old"),
     file("var/lib/ucf/hashfile.*"),
@@ -161,17 +173,18 @@ const STANDARD: &[Rule] = &[
     file("etc/gshadow-"),
     file("etc/subuid-"),
     file("etc/subgid-"),
-    // The day of the build, for every user that a package made.
+    // The day of the build, for every account that a package made.
     rule("etc/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
     rule("var/lib/extrausers/shadow", Kinds::Files, Action::Rewrite(Rewrite::ShadowDays)),
-    // Random, and equal on every machine that is made from the image: storage would take them for
-    // one host.
+    // Random in each build, and the same on every machine made from the image. Storage servers
+    // would treat these machines as one host.
     rule("etc/iscsi/initiatorname.iscsi", Kinds::Files, Action::Rewrite(Rewrite::InitiatorName)),
     rule("etc/nvme/hostid", Kinds::Files, Action::Rewrite(Rewrite::NvmeHost)),
     rule("etc/nvme/hostnqn", Kinds::Files, Action::Rewrite(Rewrite::NvmeHost)),
-    // The time of the build, for every certificate.
+    // The time of the build, for each certificate. Nothing reads it.
     rule("etc/ssl/certs/java/cacerts", Kinds::Files, Action::Rewrite(Rewrite::KeystoreTimes)),
-    // The time of the source; without it Python compiles again at every start, as the source's own time is clamped.
+    // The time of the source. It must equal the source's own modification time, which is clamped;
+    // otherwise Python compiles again at every start.
     rule("**/*.pyc", Kinds::Files, Action::Rewrite(Rewrite::PycHeader)),
 ];
 
@@ -261,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_links_and_removals_stay_where_rules_are_about_files() {
+    fn rules_for_files_keep_directories_links_and_removals() {
         let rules = CaptureRules::standard();
         for (path, kind, expected) in [
             ("var/lib/apt/lists/partial", Kind::Directory, Action::Keep),

@@ -1,7 +1,8 @@
-//! The days in `/etc/shadow`.
+//! The days of the last password change in `/etc/shadow`.
 //!
-//! Tools that make an account write the day of the build, or that of the source date epoch. Both are normalized, and the
-//! account works at first boot as if its password had been set on that day.
+//! Tools that make an account write the day of the build, or the day of the source date epoch if
+//! they know `SOURCE_DATE_EPOCH`. Both are normalized. At first boot, the account works as if its
+//! password had been set on that day.
 //!
 //! Source: shadow(5); Linux-PAM, `modules/pam_unix/passverify.c`, `check_shadow_expiry`.
 
@@ -9,11 +10,11 @@ use super::rewrite::Times;
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
-/// 2100-01-01. A password of that day does not expire while the image is in use.
+/// 2100-01-01 in days since 1970. A password of that day does not expire while the image is in use.
 ///
-/// The empty field, which shadow(5) defines as "aging is disabled", is no alternative: Linux-PAM before 1.6 (Debian 12,
-/// Ubuntu 22.04, EL 9) reads it as the day -1 and refuses the login. All versions accept a day in the future, and the user
-/// can change the password, from which time on it expires after `max` days.
+/// An empty field means "aging is disabled" according to shadow(5), but Linux-PAM before 1.6
+/// (Debian 12, Ubuntu 22.04, EL 9) reads it as day -1 and refuses the login. All versions accept a
+/// day in the future. When the user changes the password, it expires after `max` days from then on.
 const NEVER: i64 = 47_482;
 
 /// Fields of a line, counted from 0.
@@ -48,16 +49,18 @@ impl Days {
         fields.join(&b':')
     }
 
-    /// Day 0 asks for a new password at the next login, whatever the epoch is.
+    /// Day 0 is never a day of the build: it requires a new password at the next login, so it must
+    /// stay.
     fn is_of_the_build(&self, day: i64) -> bool {
         day > 0 && (day == self.epoch || (day > self.epoch && (self.first..=self.last).contains(&day)))
     }
 
-    /// Returns the day of the epoch, unless the password would expire by it.
+    /// Returns the day of the epoch, or [`NEVER`] if the password would expire before 2100: with an
+    /// old epoch, nobody could log in at first boot.
     fn replacement(&self, max: Option<i64>) -> i64 {
         match max {
             Some(max) if max >= 0 && self.epoch.saturating_add(max) < NEVER => NEVER,
-            // Day 0 would ask for a new password.
+            // Day 0 would require a new password.
             _ => self.epoch.max(1),
         }
     }
@@ -72,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_of_the_build_do_not_expire_and_all_others_stay() {
+    fn days_of_the_build_are_replaced_and_all_others_stay() {
         // The build began on day 20787 and ended on day 20788; the epoch's day is 3652.
         let times = Times { epoch: 3652 * 86_400 + 5, started: 20_787 * 86_400, ended: 20_788 * 86_400 + 9 };
         for (line, expected) in [
