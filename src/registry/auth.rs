@@ -1,11 +1,13 @@
-//! Who we are, to each registry.
+//! Authentication to registries.
 //!
-//! The first request to a registry is anonymous; its refusal says how to authenticate. From then on requests to it carry
-//! what it wants: name and password, or a token for what they are about. Tokens are kept by what they are good for, and
-//! fetched anew before they expire and when the registry refuses them. One refresh serves all workers. Where tokens live so
-//! short that other workers use them up first, a worker fetches one that nobody else gets ([`Auth::alone`]).
+//! The first request to a registry is anonymous. The refusal says how to authenticate. Later
+//! requests carry either name and password, or a token for their scopes. Tokens are kept by scope,
+//! and replaced shortly before they expire or when the registry refuses them. One new token serves
+//! all workers. Some tokens are valid for so few requests that other workers use them up first;
+//! then a worker fetches one for itself ([`Auth::alone`]).
 //!
-//! Source: the Distribution registry's "Token Authentication Specification" and "OAuth2 Token Authentication".
+//! Source: the Distribution registry's "Token Authentication Specification" and "OAuth2 Token
+//! Authentication".
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,16 +27,17 @@ use super::transport::Transport;
 use crate::oci::{Challenge, Repository, parse_challenges};
 
 const CLIENT_ID: &str = "plywood";
-/// Services that do not say how long a token is good for mean this.
+/// Lifetime of tokens if the service does not state it: the default in the specification.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
-/// No token is used for longer, whatever its service says.
+/// Limit of the lifetime. A service can state any number, and a huge one would overflow the
+/// addition to the clock.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long before its end a token is no longer used.
+/// Time before its end at which a token is replaced, so that it does not expire during a request.
 const MARGIN: Duration = Duration::from_secs(10);
-/// Tokens are some kilobytes at most.
+/// Real tokens have at most a few kilobytes.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
-/// What a token is good for: `repository:a/b:pull`.
+/// The scopes of a token, such as `repository:a/b:pull`.
 pub(super) type Scopes = BTreeSet<String>;
 
 /// Accounts and tokens for all registries.
@@ -43,7 +46,7 @@ pub(super) struct Auth {
     hosts: Mutex<HashMap<String, Arc<Mutex<Host>>>>,
 }
 
-/// What is known of one registry.
+/// The state of one registry.
 #[derive(Default)]
 struct Host {
     challenge: Option<Challenge>,
@@ -53,11 +56,11 @@ struct Host {
 
 struct Token {
     header: HeaderValue,
-    /// When to stop using it.
+    /// The token is replaced after this time.
     until: Instant,
 }
 
-/// A token service's answer. Services give the token either name.
+/// The answer of a token service. The token has one of two names.
 #[derive(Deserialize)]
 struct TokenAnswer {
     token: Option<String>,
@@ -70,7 +73,8 @@ impl Auth {
         Self { credentials, hosts: Mutex::default() }
     }
 
-    /// Returns what to send with a request about `repository`; `None` while its registry has not asked for anything.
+    /// Returns the `Authorization` header for requests about `repository`; `None` as long as its
+    /// registry has not required one.
     pub(super) fn authorization(
         &self,
         transport: &Transport,
@@ -78,7 +82,8 @@ impl Auth {
         scopes: &Scopes,
     ) -> Result<Option<HeaderValue>, RegistryError> {
         let host = self.host(repository);
-        // Held while a token is fetched: the others wait for it instead of fetching their own.
+        // Held while a token is fetched, so that the other workers wait for it instead of fetching
+        // their own.
         let mut host = lock(&host);
         self.authorize(&mut host, transport, repository, scopes)
     }
@@ -111,8 +116,8 @@ impl Auth {
         }
     }
 
-    /// Sends a request with a token that was fetched for it, and that nobody else uses before it. Other requests to the registry
-    /// that need a token wait meanwhile.
+    /// Sends a request with a new token that no other request has used. Other requests to the
+    /// registry that need a token wait until it is done.
     pub(super) fn alone<T>(
         &self,
         transport: &Transport,
@@ -127,7 +132,8 @@ impl Auth {
         send(header.as_ref())
     }
 
-    /// Learns from a refusal how to authenticate; forgets what was refused. Returns whether it is worth another try.
+    /// Learns from a refusal how to authenticate, and removes the refused token. Returns true if
+    /// another attempt can succeed.
     pub(super) fn learn(
         &self,
         repository: &Repository,
@@ -135,7 +141,7 @@ impl Auth {
         refused: Option<&HeaderValue>,
         answer: &Answer,
     ) -> bool {
-        // A redirect led to another host. Its challenge must not replace the registry's own.
+        // A redirect led to another host. Its challenge must not replace that of the registry.
         if host_of(&answer.url) != repository.api_host() {
             return false;
         }
@@ -148,7 +154,7 @@ impl Auth {
         let mut host = lock(&host);
         let is_new = host.challenge.as_ref() != Some(challenge) && refused.is_none();
         host.challenge = Some(challenge.clone());
-        // Another thread may have fetched a new token since, which must stay.
+        // Another worker may have fetched a new token in the meantime, which must stay.
         let is_current = host.tokens.get(scopes).is_some_and(|token| Some(&token.header) == refused);
         if is_current {
             host.tokens.remove(scopes);
@@ -156,7 +162,7 @@ impl Auth {
         is_new || matches!(challenge, Challenge::Bearer { .. })
     }
 
-    /// Returns whether no account is known for a repository.
+    /// Returns true if there is no account for a repository.
     pub(super) fn is_anonymous(&self, repository: &Repository) -> bool {
         let host = self.host(repository);
         let mut host = lock(&host);
@@ -182,7 +188,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|held| held.into_inner())
 }
 
-/// Where one registry's tokens come from.
+/// The token service of a registry.
 struct TokenService<'a> {
     transport: &'a Transport,
     realm: &'a str,
@@ -220,10 +226,11 @@ impl TokenService<'_> {
         let answer = answer.expect(&[200])?;
         let request = answer.request.clone();
         parse_token(&answer.read(MAX_ANSWER_BYTES)?)
-            .ok_or_else(|| RegistryError::Unexpected { request, reason: "it holds no token".to_owned() })
+            .ok_or_else(|| RegistryError::Unexpected { request, reason: "it has no token".to_owned() })
     }
 
-    /// Returns the URL of the service. Refuses plain HTTP to other machines, which would expose the account.
+    /// Returns the URL of the service. Refuses plain HTTP to other hosts, which would expose the
+    /// account.
     fn url(&self, query: &str) -> Result<Uri, RegistryError> {
         let separator = match (query, self.realm.contains('?')) {
             ("", _) => "",
@@ -232,7 +239,7 @@ impl TokenService<'_> {
         };
         let unusable = || RegistryError::Unexpected {
             request: format!("GET {}", self.repository),
-            reason: "its token service is no URL".to_owned(),
+            reason: "the URL of its token service is invalid".to_owned(),
         };
         let url: Uri = format!("{}{separator}{query}", self.realm).parse().map_err(|_| unusable())?;
         let host = host_of(&url);
@@ -276,6 +283,8 @@ fn parse_token(bytes: &[u8]) -> Option<Token> {
     let token = token.filter(|token| !token.is_empty()).or(access_token)?;
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
+    // A quarter of a short life at most: a token of a few seconds would otherwise be outdated at
+    // once.
     let life = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(LONGEST_LIFE);
     Some(Token { header, until: Instant::now() + life.saturating_sub(MARGIN.min(life / 4)) })
 }
@@ -288,7 +297,7 @@ fn basic(account: &Account) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// Percent-encodes all but what is never special.
+/// Percent-encodes all bytes except the unreserved characters.
 ///
 /// Source: RFC 3986, 2.3.
 pub(super) fn encode(text: &str) -> String {
@@ -306,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_has_either_name_and_ends_before_it_expires() {
+    fn tokens_have_either_name_and_are_replaced_before_they_expire() {
         let life = |text: &str| {
             let token = parse_token(text.as_bytes())?;
             assert_eq!(token.header, "Bearer t");
@@ -322,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_asks_for_all_scopes() {
+    fn a_form_has_all_scopes() {
         let transport = Transport::new(crate::registry::Settings::default(), Default::default());
         let repository = "a.example/b".parse().unwrap();
         let service = TokenService {

@@ -13,10 +13,11 @@ use super::upload::Upload;
 use crate::oci::{Digest, RawManifest, Tag, TagOrDigest};
 use crate::port::{Blob, BlobSource, Direction, Events, Open, RemoteCache, RemoteError, Tagged, Take};
 
-/// How many manifests are read or written at a time: they are small, and what takes time is the way.
+/// Number of concurrent transfers of manifests. They are small, so most of the time is the round
+/// trip.
 const DOCUMENTS_AT_A_TIME: usize = 8;
 
-/// A repository that built steps are shared through.
+/// A repository through which build hosts share steps.
 pub struct CacheRepository<'a> {
     remote: Remote,
     name: String,
@@ -24,7 +25,7 @@ pub struct CacheRepository<'a> {
 }
 
 impl<'a> CacheRepository<'a> {
-    /// Tells `events` of transfers.
+    /// Reports transfers to `events`.
     pub fn new(remote: Remote, events: &'a dyn Events) -> Self {
         Self { name: remote.repository().to_string(), remote, events }
     }
@@ -71,7 +72,8 @@ impl RemoteCache for CacheRepository<'_> {
 
     fn manifests(&self, references: &[TagOrDigest]) -> Vec<Result<Option<Vec<u8>>, RemoteError>> {
         let Some((first, rest)) = references.split_first() else { return Vec::new() };
-        // The first goes alone: it gets the token for all, and a registry that is down is not waited for by each.
+        // The first goes alone. It gets the token for all. And if the registry is down, only one
+        // request waits for it.
         let first = self.manifest(first);
         let rest = match &first {
             Ok(_) => each(DOCUMENTS_AT_A_TIME, rest, |reference| infallible(self.manifest(reference))),
@@ -137,7 +139,7 @@ fn certain<T>(result: Result<T, Infallible>) -> T {
     value
 }
 
-/// A blob that is opened anew for each attempt.
+/// A blob that is opened again for each attempt.
 struct Opened<'a, 'o> {
     blob: &'a Blob,
     open: &'a Open<'o>,

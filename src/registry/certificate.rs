@@ -1,4 +1,4 @@
-//! Certificates: those that the system trusts, and those that are set for one registry.
+//! Certificates: those of the system, and those set for one registry.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::error::RegistryError;
 use crate::directory::read_document;
 
-/// Where distributions keep the authorities that they trust, in one file.
+/// The files in which distributions keep the authorities that they trust.
 const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -20,15 +20,16 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 /// The files with certificates for one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Certificates {
-    /// Authorities, trusted beside the system's.
+    /// Authorities, trusted in addition to those of the system.
     pub(super) authorities: Vec<PathBuf>,
-    /// The certificate to show, and its key.
+    /// The client certificate and its key.
     pub(super) client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Certificates {
-    /// Finds what `directories` have for a host and port: every `.crt` is an authority, the first `.cert` the one to show, with
-    /// the `.key` of its name. The first directory that has a kind of them decides about that.
+    /// Finds the files for a host and port in `directories`. Each `.crt` is an authority. The first
+    /// `.cert` is the client certificate, and the `.key` of the same name is its key. For each of
+    /// the two kinds, the first directory that has it decides.
     ///
     /// Source: containers-certs.d(5); Docker manual, "Verify repository client with certificates".
     pub(super) fn find(directories: &[PathBuf], host: &str) -> Self {
@@ -36,7 +37,7 @@ impl Certificates {
         found.fold(Self::default(), Self::or)
     }
 
-    /// Takes from `other` what is not there.
+    /// Returns `self`, with the kinds that it lacks from `other`.
     pub(super) fn or(self, other: Self) -> Self {
         let authorities = if self.authorities.is_empty() { other.authorities } else { self.authorities };
         Self { authorities, client: self.client.or(other.client) }
@@ -49,6 +50,7 @@ impl Certificates {
     fn in_directory(directory: &Path) -> Self {
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
         let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
+        // The order of a directory differs between file systems, and the first `.cert` decides.
         files.sort();
         let of_kind = |kind: &'static str| {
             files.iter().filter(move |path| path.extension().is_some_and(|is| is == kind))
@@ -58,37 +60,37 @@ impl Certificates {
     }
 }
 
-/// Returns the authorities that the system trusts; `SSL_CERT_FILE` names others. None where there is no file: then no host is
-/// trusted whose authority is not set.
+/// Returns the authorities that the system trusts, or those in `SSL_CERT_FILE`. The list is empty
+/// if there is no such file; then only authorities set for a registry are trusted.
 pub(super) fn system_certificates(environment: &BTreeMap<String, String>) -> Vec<CertificateDer<'static>> {
     let named = environment.get("SSL_CERT_FILE").map(PathBuf::from);
     let bundles = named.into_iter().chain(SYSTEM_BUNDLES.map(PathBuf::from));
     bundles.filter_map(|path| read_certificates(&path).ok()).next().unwrap_or_default()
 }
 
-/// Reads the certificates in a PEM file, of which there must be one.
+/// Reads the certificates in a PEM file. Fails if there is none.
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     let certificates = certificates.map_err(|error| unusable(path, &error.to_string()))?;
     if certificates.is_empty() {
-        Err(unusable(path, "it holds no certificate in PEM form"))
+        Err(unusable(path, "it has no certificate in PEM form"))
     } else {
         Ok(certificates)
     }
 }
 
-/// A certificate to show to a registry.
+/// A client certificate.
 #[derive(Debug)]
 pub(super) struct ClientCertificate {
-    /// It, and those that vouch for it.
+    /// The certificate, followed by the authorities that signed it.
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-/// Reads a certificate to show, with those that vouch for it, and its key.
+/// Reads a client certificate, the authorities that signed it, and its key.
 pub(super) fn client_certificate(chain: &Path, key: &Path) -> Result<ClientCertificate, RegistryError> {
     let private = PrivateKeyDer::from_pem_slice(&read(key)?)
-        .map_err(|_| unusable(key, "it holds no private key in PEM form without password"))?;
+        .map_err(|_| unusable(key, "it has no private key in PEM form without a password"))?;
     Ok(ClientCertificate { chain: read_certificates(chain)?, key: private })
 }
 
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_lie_where_engines_have_them_under_any_name() {
+    fn certificates_are_found_by_extension_in_the_directories_of_engines() {
         let directory = tempfile::tempdir().unwrap();
         let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
         for path in [
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_what_is_needed_is_refused_by_name() {
+    fn a_file_without_certificate_or_key_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.crt");
         let missing = read_certificates(&path).unwrap_err().to_string();

@@ -1,15 +1,17 @@
-//! Whose account is used: the files that `docker login` and `podman login` write.
+//! Accounts, from the files of `docker login` and `podman login`. In this order:
 //!
-//! | file | looked for |
-//! |---|---|
-//! | `$REGISTRY_AUTH_FILE` | first |
-//! | `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json` | after it, if `$DOCKER_CONFIG` is set; else last |
-//! | `$XDG_RUNTIME_DIR/containers/auth.json`, `$XDG_CONFIG_HOME/containers/auth.json` | in between |
+//! 1. `$REGISTRY_AUTH_FILE`
+//! 2. `$DOCKER_CONFIG/config.json`
+//! 3. `$XDG_RUNTIME_DIR/containers/auth.json`
+//! 4. `$XDG_CONFIG_HOME/containers/auth.json`, by default `~/.config/containers/auth.json`
+//! 5. `~/.docker/config.json`, unless `$DOCKER_CONFIG` is set
 //!
-//! In each: a helper for the registry (`credHelpers`), then an entry for the repository or what it lies in (`auths`, the
-//! longest name wins), then the helper for everything (`credsStore`). The first file that knows the registry decides.
+//! In each file: a helper for the registry (`credHelpers`), then an entry for the repository or a
+//! prefix of it (`auths`; the longest name wins), then the helper for all registries
+//! (`credsStore`). The first file with an account decides.
 //!
-//! Source: Docker CLI reference, "Configuration files", "Credential helper protocol"; containers-auth.json(5).
+//! Source: Docker CLI reference, "Configuration files", "Credential helper protocol";
+//! containers-auth.json(5).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,11 +29,11 @@ use crate::directory::read_document;
 use crate::exec::Run;
 use crate::oci::Repository;
 
-/// What a helper answers as the name of a user who has an identity token instead of a password.
+/// The user name in the answer of a helper that has an identity token in place of a password.
 const TOKEN_USER: &str = "<token>";
-/// Under which name Docker Hub's credentials are kept.
+/// The name of Docker Hub in these files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// A helper may have to ask its user for the password of his passwords.
+/// Time limit for a helper. It may have to ask the user for the password of a keyring.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An account.
@@ -44,7 +46,7 @@ pub enum Account {
         /// The password.
         password: String,
     },
-    /// A token that the token service exchanges for those of single repositories.
+    /// An identity token. The token service exchanges it for tokens of single repositories.
     Identity(String),
 }
 
@@ -58,7 +60,7 @@ impl fmt::Debug for Account {
     }
 }
 
-/// Where accounts are looked up.
+/// The files with accounts.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     files: Vec<PathBuf>,
@@ -89,7 +91,7 @@ struct HelperAnswer {
 }
 
 impl Credentials {
-    /// Looks accounts up in the files that the variables of `environment` lead to.
+    /// Returns the files that the variables in `environment` name.
     pub fn of_environment(environment: &BTreeMap<String, String>) -> Self {
         let path = |name: &str, rest: &str| {
             let value = environment.get(name).filter(|value| !value.is_empty())?;
@@ -106,8 +108,8 @@ impl Credentials {
         Self { files: files.into_iter().flatten().collect() }
     }
 
-    /// Returns the account for a repository, or `None` if no file knows one. Files are read each time: somebody may have
-    /// logged in.
+    /// Returns the account for a repository, or `None` if no file has one. Reads the files each
+    /// time, because the user may log in during a build.
     ///
     /// # Errors
     /// [`RegistryError::Credentials`] for a file that cannot be read, [`RegistryError::Helper`].
@@ -117,9 +119,9 @@ impl Credentials {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 result => result.map_err(|error| unusable(path, error.to_string()))?,
             };
-            // The text of a parse error shows places, no values.
+            // Only the line: the text of a parse error may quote a password.
             let file: File = serde_json::from_slice(&bytes).map_err(|error| {
-                unusable(path, format!("no JSON of the right form at line {}", error.line()))
+                unusable(path, format!("line {} is not the JSON of `docker login`", error.line()))
             })?;
             if let Some(account) = file.account(path, repository)? {
                 return Ok(Some(account));
@@ -144,7 +146,8 @@ impl File {
         if self.creds_store.is_empty() { Ok(None) } else { ask_helper(&self.creds_store, server) }
     }
 
-    /// Old entries are URLs: `https://registry.example/v2/`.
+    /// Returns the entry named `key`. Also finds old entries, whose names are URLs:
+    /// `https://registry.example/v2/`.
     fn entry(&self, key: &str) -> Option<&Entry> {
         let plain = |name: &str| {
             let name = name.trim_start_matches("https://").trim_start_matches("http://");
@@ -168,7 +171,7 @@ impl Entry {
         }
         let decoded =
             BASE64_STANDARD.decode(self.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        // A password may have colons.
+        // At the first colon: a password may contain more.
         let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
         let (name, password) = pair
             .ok_or_else(|| unusable(path, "an `auth` in it is not `user:password` in Base64".to_owned()))?;
@@ -179,7 +182,8 @@ impl Entry {
     }
 }
 
-/// Returns under which names an account for a repository may be, the most special first, the registry last.
+/// Returns the names that an account for a repository may have: the longest first, the registry
+/// last.
 fn keys(repository: &Repository) -> Vec<String> {
     let mut name = repository.to_string();
     let mut keys = Vec::new();
@@ -198,7 +202,7 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Account>, RegistryError
     let program = format!("docker-credential-{name}");
     let failed =
         |source| RegistryError::Helper { program: program.clone(), server: server.to_owned(), source };
-    // A name with a slash would be a path, not a helper.
+    // A slash would make the name a path, so that the file could name any program.
     let run = Run::named(program.replace('/', "_")).arg("get").inherit_environment();
     let answer = run.ask(server.as_bytes(), HELPER_TIMEOUT).map_err(|error| failed(error.into()))?;
     if !answer.exit.success() {
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_special_entry_wins() {
+    fn the_longest_name_wins() {
         let encode = |text: &str| BASE64_STANDARD.encode(text);
         let config = serde_json::json!({ "auths": {
             "quay.example": { "auth": encode("all:p:with:colons") },
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_file_that_knows_the_registry_decides() {
+    fn the_first_file_with_an_account_decides() {
         let directory = tempfile::tempdir().unwrap();
         let places = [
             ("REGISTRY_AUTH_FILE", "own.json", "own.json"),
@@ -308,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_an_error_without_its_content() {
+    fn errors_of_unreadable_files_show_no_content() {
         for config in
             ["{", r#"{"auths":{"a.example":{"auth":"c2VjcmV0"}}}"#, r#"{"auths":{"a.example":"hunter2"}}"#]
         {
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_shows_a_secret() {
+    fn debug_output_shows_no_secret() {
         let shown = format!("{:?} {:?}", user("name", "hunter2"), Account::Identity("hunter2".to_owned()));
         assert!(!shown.contains("hunter2"), "{shown}");
     }

@@ -1,10 +1,11 @@
-//! Blobs on their way from a registry.
+//! Downloads of blobs.
 //!
-//! A blob is read as one stream, however often the connection breaks: each time it is asked for from where the bytes stopped
-//! (`Range`), or read past that point where the registry cannot do so. Digest and size are those of the whole. A blob
-//! that comes out wrong is fetched again from the start; its reader never sees the end of a wrong one.
+//! The reader of a blob sees one stream, however often the connection breaks. After a break,
+//! plywood requests the rest (`Range`). If the registry does not support that, plywood requests the
+//! whole blob again and skips the known bytes. Digest and size are verified over the whole blob. A
+//! damaged blob is downloaded again from the start; its reader gets an error in place of the end.
 //!
-//! A blob is hashed once, by the reader that it is handed out with.
+//! The bytes are hashed once, by the reader that the caller gets.
 //!
 //! Source: OCI distribution-spec v1.1, "Pulling blobs"; RFC 9110, 14.
 
@@ -24,23 +25,25 @@ use crate::port::How;
 /// Real configs are a few kilobytes. The limit stops a hostile registry from exhausting memory.
 const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 
-/// A blob that did not get from a registry to where it was wanted.
+/// A failed download of a blob.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError<E: std::error::Error + 'static> {
-    /// The registry did not give it.
+    /// The download failed.
     #[error(transparent)]
     Registry(RegistryError),
-    /// It could not be put where it was wanted.
+    /// The callback of the caller failed.
     #[error(transparent)]
     Taking(E),
 }
 
 impl Remote {
-    /// Gives the bytes of a blob to `take`, which reads them to the end. If they turn out wrong, its read fails, and it is
-    /// called again, up to three times: it must keep nothing then.
+    /// Passes the bytes of a blob to `take`, which must read them to the end. If the blob is
+    /// damaged, the last read fails, and `take` is called again for a new download, up to three
+    /// times in all. `take` must discard what it has read before an error.
     ///
     /// # Errors
-    /// [`PullError::Registry`] if the blob cannot be had, [`PullError::Taking`] if `take` fails for a reason of its own.
+    /// [`PullError::Registry`] if the download fails, [`PullError::Taking`] if `take` fails for a
+    /// reason of its own.
     pub fn pull_blob<T, E: std::error::Error + 'static>(
         &self,
         digest: &Digest,
@@ -55,6 +58,7 @@ impl Remote {
             let mut blob = VerifyingReader::new(&mut stream as &mut dyn Read, *digest);
             let (taken, damage) = (take(&mut blob), blob.damage());
             fetches += 1;
+            // The failure of the stream first: the error of `take` is only its consequence.
             match (stream.failure(damage), taken) {
                 (None, Ok(taken)) => {
                     transfer.finish(How::Moved);
@@ -70,7 +74,7 @@ impl Remote {
     /// Reads a small blob, such as a config, into memory.
     ///
     /// # Errors
-    /// [`RegistryError::TooLarge`] if it is not small; if it cannot be had.
+    /// [`RegistryError::TooLarge`] if it has more than 16 MiB, and all errors of a download.
     pub fn read_blob(
         &self,
         digest: &Digest,
@@ -95,27 +99,27 @@ impl Remote {
     }
 }
 
-/// The bytes of one blob, from as many answers as it takes.
+/// The bytes of one blob, from one or more answers.
 struct Stream<'a> {
     remote: &'a Remote,
     digest: Digest,
     bytes: u64,
     position: u64,
     body: Option<Body>,
-    /// The registry has not yet failed to go on in the middle.
+    /// False once the registry has answered a range request with something else than the range.
     has_ranges: bool,
     attempts: Attempts<'a>,
     transfer: &'a Transfer<'a>,
-    /// Why the last read failed.
+    /// The reason for which the last read failed.
     failure: Option<RegistryError>,
 }
 
 /// The bytes of one answer.
 struct Body {
     reader: Box<dyn Read>,
-    /// How many are left to come, where the answer says so.
+    /// Bytes still to come, if the answer has a length.
     left: Option<u64>,
-    /// How many of them we have already, from an answer before.
+    /// Bytes at the start that an earlier answer has delivered already.
     known: u64,
 }
 
@@ -124,7 +128,8 @@ impl Body {
         Self { left: answer.length(), reader: Box::new(answer.into_reader()), known }
     }
 
-    /// Reads some bytes, either all of them known or none; no bytes at the end of the connection, be it that of the answer or not.
+    /// Reads some bytes, which are either all known or all new. Returns [`Piece::End`] when the
+    /// connection ends, whether or not the answer is complete.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Piece> {
         let most = match usize::try_from(self.known).unwrap_or(usize::MAX) {
             0 => buffer.len(),
@@ -142,13 +147,13 @@ impl Body {
     }
 }
 
-/// What a read gave.
+/// The result of a read.
 enum Piece {
-    /// So many bytes that we had.
+    /// This many bytes that an earlier answer has delivered.
     Known(usize),
-    /// So many bytes that we want.
+    /// This many new bytes.
     New(usize),
-    /// None: no more come.
+    /// No more bytes.
     End,
 }
 
@@ -163,12 +168,15 @@ impl<'a> Stream<'a> {
         self.remote.request(Method::GET, &format!("blobs/{}", self.digest))
     }
 
-    /// Asks for the bytes from the position on, where the registry can go on in the middle; else for all of them.
+    /// Requests the bytes from the position on, or all of them if the registry does not support
+    /// ranges.
     fn open(&mut self) -> Result<Body, RegistryError> {
         let position = self.position;
         if position > 0 && self.has_ranges {
             let request = self.request().header(RANGE, format!("bytes={position}-"));
             let answer = self.remote.call(&request, &[200, 206, 416])?;
+            // Some registries answer a range with 416 or with other bytes. Requesting the whole
+            // blob then still succeeds.
             match answer.status {
                 200 => return self.whole(answer),
                 206 if starts_at(&answer, position) => return Ok(Body::new(answer, 0)),
@@ -178,17 +186,20 @@ impl<'a> Stream<'a> {
         self.whole(self.remote.call(&self.request(), &[200])?)
     }
 
-    /// Takes an answer with the whole blob. A page for people has another size.
+    /// Accepts an answer with the whole blob. A proxy may answer with an HTML page instead; a blob
+    /// may be HTML, too, so an answer of the right size is never refused.
     fn whole(&self, answer: Answer) -> Result<Body, RegistryError> {
         let is_blob = answer.length() == Some(self.bytes);
         let answer = if is_blob { answer } else { answer.refuse_page()? };
         Ok(Body::new(answer, self.position))
     }
 
-    /// Reads some bytes; none at the end.
+    /// Reads some new bytes; none at the end of the blob.
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
         loop {
             self.attempts.check()?;
+            // Timeouts of the connection do not notice a registry that sends a byte from time to
+            // time.
             if let Some(elapsed) = self.attempts.stalled() {
                 self.retry(RegistryError::Stalled { request: self.request().text(), elapsed })?;
             }
@@ -198,7 +209,7 @@ impl<'a> Stream<'a> {
                 Ok(Piece::Known(count)) => self.attempts.progressed(count),
                 Ok(Piece::End) if is_complete => return Ok(0),
                 Ok(Piece::End) => self.end()?,
-                // All is there: how the connection ends is no matter.
+                // The blob is complete, so an error at the end of the connection does not matter.
                 Err(RegistryError::BrokenOff { .. }) if is_complete => return Ok(0),
                 Err(error) => self.retry(error)?,
             }
@@ -214,7 +225,8 @@ impl<'a> Stream<'a> {
             .map_err(|source| RegistryError::BrokenOff { request: self.request().text(), source })
     }
 
-    /// Tells a blob that ends too early from an answer that broke off.
+    /// Handles an early end. An answer that is complete by its own length means that the registry's
+    /// blob is too short; retrying the rest cannot help. Otherwise the connection broke.
     fn end(&mut self) -> Result<(), RegistryError> {
         let (request, expected, found) = (self.request().text(), self.bytes, self.position);
         match &self.body {
@@ -242,7 +254,7 @@ impl<'a> Stream<'a> {
         Ok(count)
     }
 
-    /// Returns why the blob could not be read, or that it was in vain.
+    /// Returns the error of the download, or that the blob is damaged.
     fn failure(self, damage: Option<DamagedBlob>) -> Option<RegistryError> {
         let request = self.request().text();
         let wrong = |DamagedBlob { expected, found }| RegistryError::WrongDigest { request, expected, found };
@@ -258,6 +270,8 @@ impl Read for Stream<'_> {
         if self.failure.is_some() {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        // The clock runs only in reads: a slow reader, such as one that decodes, must not count as
+        // a stalled registry.
         self.attempts.resume();
         let read = self.next(buffer);
         self.attempts.pause();
@@ -269,7 +283,7 @@ impl Read for Stream<'_> {
     }
 }
 
-/// Returns whether an answer says that its bytes are those from `position` on.
+/// Returns true if an answer declares that its bytes begin at `position`.
 fn starts_at(answer: &Answer, position: u64) -> bool {
     let range = answer.header("content-range").unwrap_or_default();
     range.trim_start_matches("bytes").trim_start().starts_with(&format!("{position}-"))

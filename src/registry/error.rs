@@ -1,4 +1,4 @@
-//! What can go wrong between here and a registry.
+//! Errors of the registry client.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 use crate::exec::ExecError;
 use crate::oci::{Digest, ManifestError};
 
-/// A registry that cannot be reached, refuses, or serves something else than it should.
+/// An error of a registry, of the way to it, or of the local files that the client needs.
 ///
-/// No text in it holds a credential: URLs are without user and query, headers are never shown.
+/// No text contains a credential: URLs have no user and no query, and headers are never shown.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The request got no answer.
@@ -33,7 +33,7 @@ pub enum RegistryError {
         source: io::Error,
     },
     /// The answer comes, but so slowly that it would take for ever.
-    #[error("{request}: next to nothing came in {} s", elapsed.as_secs())]
+    #[error("{request}: the download stalled: less than 16 KiB came in {} s", elapsed.as_secs())]
     Stalled {
         /// Method and URL.
         request: String,
@@ -61,7 +61,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// It was tried again and again.
-    #[error("gave up on {action} after {attempts} attempt{} in {} s", if *attempts == 1 { "" } else { "s" }, elapsed.as_secs())]
+    #[error("gave up {action} after {attempts} attempt{} in {} s", if *attempts == 1 { "" } else { "s" }, elapsed.as_secs())]
     GaveUp {
         /// What was tried: `blob sha256:… of registry.example/a`.
         action: String,
@@ -129,7 +129,7 @@ pub enum RegistryError {
         found: u64,
     },
     /// What was served as a manifest is none.
-    #[error("{request}: the answer (`{content_type}`) cannot be used")]
+    #[error("{request}: the answer (`{content_type}`) is not a manifest that plywood can read")]
     NoManifest {
         /// Method and URL.
         request: String,
@@ -147,7 +147,7 @@ pub enum RegistryError {
         limit: u64,
     },
     /// Plain HTTP to a host that it is not allowed for.
-    #[error("`{host}` would be spoken to without encryption")]
+    #[error("the connection to `{host}` would not be encrypted")]
     PlainHttp {
         /// Host and port.
         host: String,
@@ -179,7 +179,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// A proxy of the environment cannot be used.
-    #[error("`{variable}` names no proxy that can be used: expected `http://HOST:PORT`")]
+    #[error("cannot use the proxy in the variable `{variable}`: expected `http://HOST:PORT`")]
     Proxy {
         /// The variable. Its value may hold a password.
         variable: &'static str,
@@ -196,11 +196,11 @@ pub enum RegistryError {
     #[error("interrupted")]
     Interrupted,
     /// Another transfer of the same push or pull has failed, whose error is the one to show.
-    #[error("stopped, as another transfer failed")]
+    #[error("stopped because another transfer failed")]
     Stopped,
 }
 
-/// A credential helper that gave nothing.
+/// An error of a credential helper.
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
     /// It cannot be run.
@@ -214,13 +214,13 @@ pub enum HelperError {
         /// What it said.
         said: String,
     },
-    /// It answered something that is no answer. What that was is not said: there may be a password in it.
-    #[error("its answer is not what helpers answer")]
+    /// The answer is malformed. The message does not quote it, because it may contain a password.
+    #[error("its answer is not the JSON of a credential helper")]
     Answer,
 }
 
 impl RegistryError {
-    /// Returns whether the same may go well in a while.
+    /// Returns true if the same request may succeed later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::NoAnswer { source, .. } => is_transient(source),
@@ -232,12 +232,13 @@ impl RegistryError {
         }
     }
 
-    /// Returns true if the bytes that came are wrong: damaged in transit or in the registry.
+    /// Returns true if the bytes were damaged, in transit or in the registry.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self, Self::WrongDigest { .. } | Self::WrongSize { .. })
     }
 
-    /// Returns true if no server was reached. A mistyped host name gives the same error, however often it is tried.
+    /// Returns true if no server was reached. Few retries suffice then: a mistyped host name fails
+    /// in the same way each time.
     pub(super) fn is_absence(&self) -> bool {
         let Self::NoAnswer { source, .. } = self else { return false };
         match &**source {
@@ -248,7 +249,7 @@ impl RegistryError {
         }
     }
 
-    /// Returns how long the registry asked to be left alone.
+    /// Returns the wait that the registry asked for.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
@@ -257,7 +258,7 @@ impl RegistryError {
         }
     }
 
-    /// Returns what is wrong with the encryption, if that is why there was no answer.
+    /// Returns the problem with the encryption, if that is the reason for the missing answer.
     pub fn tls_trouble(&self) -> Option<TlsTrouble> {
         let Self::NoAnswer { source, .. } = self else { return None };
         match tls_error(source)? {
@@ -276,7 +277,7 @@ impl RegistryError {
         }
     }
 
-    /// Returns the status that the registry refused with, whatever was tried since.
+    /// Returns the HTTP status of the refusal, also after retries.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
@@ -288,20 +289,20 @@ impl RegistryError {
     }
 }
 
-/// What can be wrong with the encryption of a connection.
+/// A problem with the encryption of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsTrouble {
-    /// Nobody who is trusted vouches for the registry's certificate, or it is for another host.
+    /// No trusted authority has signed the registry's certificate, or it is for another host.
     Certificate,
-    /// The registry's certificate is that of a certificate authority, which may vouch for others and not for itself.
+    /// The registry presents a CA certificate as its server certificate.
     Authority,
-    /// The registry wants to be shown another certificate than it was, or one at all.
+    /// The registry requires a client certificate, or another one.
     Client,
-    /// The registry does not encrypt at all.
+    /// The registry uses plain HTTP.
     NoTls,
 }
 
-/// Certificates do not get better by waiting; connections may.
+/// Returns true for errors of connections, which may succeed later. Errors of certificates stay.
 fn is_transient(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Io(_) => tls_error(error).is_none(),
@@ -314,12 +315,13 @@ fn is_transient(error: &ureq::Error) -> bool {
     }
 }
 
-/// Returns true if a certificate is refused because it is an authority's. rustls passes the reason on as webpki words it.
+/// Returns true if a certificate was refused because it is that of an authority. rustls has no
+/// variant for this; it passes on the text of webpki.
 pub(super) fn is_authority(reason: &OtherError) -> bool {
     reason.0.to_string() == "CaUsedAsEndEntity"
 }
 
-/// Rustls reports what it finds wrong as an I/O error.
+/// Returns the TLS error in `error`. rustls wraps its errors in I/O errors.
 fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
     match error {
         ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),

@@ -1,6 +1,7 @@
 //! Manifests and tags of a repository.
 //!
-//! Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing manifests", "Content discovery", "Content management".
+//! Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing manifests", "Content
+//! discovery", "Content management".
 
 use serde::Deserialize;
 use ureq::http::Method;
@@ -11,21 +12,21 @@ use super::message::{Answer, Body, Request};
 use super::remote::Remote;
 use crate::oci::{Digest, MANIFEST_TYPES, RawManifest, Tag, TagError, TagOrDigest};
 
-/// Registries have to take manifests up to this size, and refuse larger ones.
+/// Registries must accept manifests up to this size, and common ones refuse larger ones.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
-/// How many names of one answer are asked for.
+/// Number of tags to request in one answer.
 const PAGE: usize = 1000;
-/// Most answers that are read for one list, as a hostile registry may send a list that never ends.
+/// Limit of answers for one list. A hostile registry may send a list that never ends.
 pub(super) const MAX_PAGES: usize = 10_000;
 
-/// What became of a manifest that was to be deleted.
+/// The result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone.
+    /// The manifest was deleted.
     Deleted,
-    /// It was not there.
+    /// The repository has no such manifest.
     Missing,
-    /// The registry does not delete.
+    /// The registry does not support deletion.
     Unsupported,
 }
 
@@ -35,12 +36,13 @@ struct TagList {
 }
 
 impl Remote {
-    /// Returns a manifest byte for byte, or `None` if the repository has none of that name. Verified: its digest is the one
-    /// asked for, else the one that the registry says.
+    /// Returns the bytes of a manifest, or `None` if the repository has no such manifest. The
+    /// digest is verified: against `target`, or for a tag against the digest that the registry
+    /// sends.
     ///
     /// # Errors
-    /// [`RegistryError::NoManifest`], [`RegistryError::TooLarge`], [`RegistryError::WrongDigest`]; else as the registry
-    /// answers.
+    /// [`RegistryError::NoManifest`], [`RegistryError::TooLarge`], [`RegistryError::WrongDigest`],
+    /// and all errors of a request.
     pub fn get_manifest(&self, target: &TagOrDigest) -> Result<Option<RawManifest>, RegistryError> {
         let request = self.manifest(Method::GET, target);
         let mut attempts = self.attempts(format_args!("reading manifest {target}"));
@@ -77,28 +79,31 @@ impl Remote {
         raw.map(Some).map_err(|source| RegistryError::NoManifest { request, content_type, source })
     }
 
-    /// Returns the digest of a manifest, or `None` if the repository has none of that name.
+    /// Returns the digest of a manifest, or `None` if the repository has no such manifest. Costs
+    /// one `HEAD` request for most registries.
     ///
     /// # Errors
-    /// As the registry answers.
+    /// All errors of a request.
     pub fn head_manifest(&self, target: &TagOrDigest) -> Result<Option<Digest>, RegistryError> {
         let request = self.manifest(Method::HEAD, target);
-        let answer = self.ask(format_args!("looking for manifest {target}"), &request, &[200, 404])?;
+        let answer = self.ask(format_args!("looking up manifest {target}"), &request, &[200, 404])?;
         if answer.status == 404 {
             return Ok(None);
         }
         match digest_of(&answer.refuse_page()?) {
             Some(digest) => Ok(Some(digest)),
-            // Old registries say it with the document only.
+            // Old registries send the digest with the document only.
             None => Ok(self.get_manifest(target)?.map(|manifest| manifest.digest())),
         }
     }
 
-    /// Writes a manifest, whose blobs must be there, under a tag or its own digest; returns its digest. Idempotent. Where the
-    /// registry does not link it to its subject, it is added to the subject's list of referrers.
+    /// Uploads a manifest under a tag or its own digest, and returns its digest. The repository
+    /// must have its blobs. Idempotent. If the manifest has a subject and the registry does not
+    /// link them, adds it to the subject's list of referrers.
     ///
     /// # Errors
-    /// [`RegistryError::TooLarge`], [`RegistryError::WrongDigest`] if the registry read something else; else as it answers.
+    /// [`RegistryError::TooLarge`], [`RegistryError::WrongDigest`] if the registry received other
+    /// bytes, and all errors of a request.
     pub fn put_manifest(
         &self,
         target: &TagOrDigest,
@@ -123,10 +128,10 @@ impl Remote {
         Ok(digest)
     }
 
-    /// Deletes a manifest, and with it all tags that name it.
+    /// Deletes a manifest and all tags that name it.
     ///
     /// # Errors
-    /// As the registry answers; that it does not delete is no error.
+    /// All errors of a request. A registry without deletion is [`Deletion::Unsupported`].
     pub fn delete_manifest(&self, digest: &Digest) -> Result<Deletion, RegistryError> {
         let request = self.request(Method::DELETE, &format!("manifests/{digest}"));
         let expected = [200, 202, 204, 400, 404, 405, 501];
@@ -141,16 +146,18 @@ impl Remote {
     /// Returns false if the registry has no such repository.
     ///
     /// # Errors
-    /// As the registry answers.
+    /// All errors of a request.
     pub fn exists(&self) -> Result<bool, RegistryError> {
         let request = self.request(Method::GET, "tags/list?n=1");
-        Ok(self.ask("looking for the repository", &request, &[200, 404])?.status == 200)
+        Ok(self.ask("looking up the tags", &request, &[200, 404])?.status == 200)
     }
 
-    /// Returns all tags of the repository, in the registry's order; none if there is no such repository.
+    /// Returns all tags of the repository, in the order of the registry; none if there is no such
+    /// repository.
     ///
     /// # Errors
-    /// [`RegistryError::Unexpected`] if a text in the list is not a tag; else as the registry answers.
+    /// [`RegistryError::Unexpected`] if a text in the list is not a tag, and all errors of a
+    /// request.
     pub fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         let mut tags = Vec::new();
         let mut request = Some(self.request(Method::GET, &format!("tags/list?n={PAGE}")));
@@ -174,7 +181,7 @@ impl Remote {
         Ok(tags)
     }
 
-    /// Returns the request for what follows a page, if something does.
+    /// Returns the request for the next page, if there is one.
     pub(super) fn next_page(&self, answer: &Answer) -> Result<Option<Request<'static>>, RegistryError> {
         let link = answer.header(LINK.as_str()).and_then(parse_next);
         let url = link.map(|link| self.transport().resolve(answer, link)).transpose()?;
@@ -186,7 +193,7 @@ impl Remote {
     }
 }
 
-/// Returns the digest that an answer names. One of another algorithm says nothing to us.
+/// Returns the SHA-256 digest in the headers of an answer. Ignores other algorithms.
 fn digest_of(answer: &Answer) -> Option<Digest> {
     answer.header("docker-content-digest")?.parse().ok()
 }

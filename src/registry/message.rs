@@ -1,4 +1,4 @@
-//! Requests, and the answers to them.
+//! HTTP requests and answers.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use super::meter::Transfer;
 use crate::oci::Digest;
 use crate::port::BlobSource;
 
-/// How long a document may take: manifests, tokens, errors. The largest is 4 MiB.
+/// Time limit for reading a document: a manifest, a token or an error. The largest has 4 MiB.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How much of an error's text is read.
+/// Limit of the bytes that are read of an error.
 const MAX_REASON_BYTES: u64 = 8 << 10;
-/// How much of it is shown.
+/// Limit of the characters that are shown of an error.
 const MAX_REASON_CHARACTERS: usize = 300;
 
-/// A request, which can be sent again as it is.
+/// A request. It can be sent several times.
 pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) url: Uri,
@@ -27,7 +27,7 @@ pub(super) struct Request<'a> {
     pub(super) body: Body<'a>,
 }
 
-/// What is sent with a request.
+/// The body of a request.
 pub(super) enum Body<'a> {
     Empty,
     Bytes(&'a [u8]),
@@ -40,11 +40,11 @@ pub(super) enum Body<'a> {
     },
 }
 
-/// How many bytes there are, and these.
+/// Size and reader of a body.
 pub(super) type OpenBody<'b> = (u64, Box<dyn Read + 'b>);
 
 impl Body<'_> {
-    /// Opens what is to be sent, from the start.
+    /// Opens the body at its start; `None` if there is none.
     pub(super) fn open(&self) -> Result<Option<OpenBody<'_>>, RegistryError> {
         match self {
             Self::Empty => Ok(None),
@@ -72,7 +72,7 @@ impl<'a> Request<'a> {
         Self { body, ..self }
     }
 
-    /// Method and URL for messages; what follows `?` may be a secret.
+    /// Returns method and URL for messages, without the query, which may be a secret.
     pub(super) fn text(&self) -> String {
         describe(&self.method, &self.url)
     }
@@ -83,7 +83,7 @@ pub(super) fn describe(method: &Method, url: &Uri) -> String {
     format!("{method} {}://{host}{}", url.scheme_str().unwrap_or_default(), url.path())
 }
 
-/// Returns host and port, without a user that a hostile `Location` may name.
+/// Returns host and port. Omits a user, which a hostile `Location` may contain.
 pub(super) fn host_of(url: &Uri) -> String {
     match (url.host(), url.port_u16()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -115,14 +115,14 @@ pub(super) fn shown_headers(headers: &HeaderMap) -> String {
     let shown = headers.iter().filter(|(name, _)| SHOWN_HEADERS.contains(&name.as_str()));
     let line = |(name, value): (&HeaderName, &HeaderValue)| {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        // Object stores sign their URLs: the query is a credential.
+        // The query of a URL that an object store has signed is a credential.
         let value = if matches!(name.as_str(), "link" | "location") { shown_url(&value) } else { value };
         format!("{name}: {value}")
     };
     shown.map(line).collect::<Vec<_>>().join("; ")
 }
 
-/// Returns a URL without its query and without a user.
+/// Returns a URL without query and user.
 fn shown_url(text: &str) -> String {
     let path = text.split('?').next().unwrap_or_default();
     // A URL may leave out its scheme: `//user@host/path`.
@@ -135,11 +135,11 @@ fn shown_url(text: &str) -> String {
     }
 }
 
-/// An answer: its head, and its body not read yet.
+/// An answer with an unread body.
 pub(super) struct Answer {
     /// Method and URL of the request, for messages.
     pub(super) request: String,
-    /// Where it came from in the end.
+    /// The URL that answered, after redirects.
     pub(super) url: Uri,
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -147,17 +147,16 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Returns a header as text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Returns how long the body is, where the answer says so.
+    /// Returns the `Content-Length`, if there is one.
     pub(super) fn length(&self) -> Option<u64> {
         self.header(CONTENT_LENGTH.as_str())?.parse().ok()
     }
 
-    /// Reads the whole body, which must not be larger than `limit`. For documents.
+    /// Reads the whole body. More than `limit` bytes are an error. For documents.
     pub(super) fn read(self, limit: u64) -> Result<Vec<u8>, RegistryError> {
         let Self { request, body, .. } = self;
         let mut bytes = Vec::new();
@@ -168,17 +167,17 @@ impl Answer {
         }
     }
 
-    /// Returns the body as a stream.
     pub(super) fn into_reader(self) -> impl Read + 'static {
         self.body.into_reader()
     }
 
-    /// Turns an answer that is none of `expected` into an error.
+    /// Turns an answer with a status that is not in `expected` into an error.
     pub(super) fn expect(self, expected: &[u16]) -> Result<Self, RegistryError> {
         if expected.contains(&self.status) { Ok(self) } else { Err(self.refused()) }
     }
 
-    /// Fails if it is a page for people: what stands between us and the registry made it.
+    /// Fails for an HTML page. A proxy or a login portal between plywood and the registry has sent
+    /// it.
     pub(super) fn refuse_page(self) -> Result<Self, RegistryError> {
         let is_page = self.header(CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/html"));
         if !is_page {
@@ -188,18 +187,19 @@ impl Answer {
         Err(RegistryError::Unexpected { request: self.request, reason })
     }
 
-    /// Turns an answer into the error that it tells of.
+    /// Turns an answer into [`RegistryError::Refused`].
     pub(super) fn refused(self) -> RegistryError {
         let Self { request, status, headers, body, .. } = self;
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?));
         let mut text = Vec::new();
-        // What cannot be read is not known; the status says enough.
+        // Without the text, the status still describes the error.
         let _ = read_document(body.into_reader(), MAX_REASON_BYTES, &mut text);
         RegistryError::Refused { request, status, reason: reason(&text), retry_after }
     }
 }
 
-/// Reads up to `limit` bytes. A document that drips is given up in time.
+/// Reads up to `limit` bytes, for at most [`DOCUMENT_TIMEOUT`]. The timeouts of single reads do not
+/// stop a server that sends one byte at a time.
 fn read_document(reader: impl Read, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
     let (started, mut reader) = (Instant::now(), reader.take(limit));
     let mut piece = [0; 8 << 10];
@@ -216,7 +216,7 @@ fn read_document(reader: impl Read, limit: u64, bytes: &mut Vec<u8>) -> io::Resu
     }
 }
 
-/// Reads `Retry-After`: seconds, or a date.
+/// Parses `Retry-After`: seconds, or a date.
 ///
 /// Source: RFC 9110, 10.2.3.
 fn parse_retry_after(text: &str) -> Option<Duration> {
@@ -228,7 +228,7 @@ fn parse_retry_after(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(u64::try_from(date.as_second() - now).unwrap_or_default()))
 }
 
-/// Returns what an error's body says: the messages of the specification's form, or its beginning if it is plain text.
+/// Returns the messages in the body of an error, or the start of the body if it is plain text.
 ///
 /// Source: distribution-spec, "Error Codes"; RFC 6749, 5.2 for token services.
 fn reason(body: &[u8]) -> String {
@@ -239,7 +239,8 @@ fn reason(body: &[u8]) -> String {
     if text.starts_with('<') { "an HTML page".to_owned() } else { one_line(text.as_bytes()) }
 }
 
-/// Returns the beginning of a text from outside as one line without control characters, for messages.
+/// Returns the start of a remote text for messages: one line without control characters, which
+/// could command the terminal.
 pub(super) fn one_line(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let characters = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_seconds_or_a_date() {
+    fn retry_after_is_seconds_or_a_date() {
         assert_eq!(parse_retry_after(" 7 "), Some(Duration::from_secs(7)));
         assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
         let far = parse_retry_after("Wed, 21 Oct 2065 07:28:00 GMT").unwrap();

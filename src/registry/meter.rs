@@ -1,4 +1,4 @@
-//! How far transfers are, told as events a few times a second.
+//! Reports the progress of transfers as events, a few times a second.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use super::parallel::each_until;
 use crate::oci::{Digest, Repository};
 use crate::port::{Direction, Event, Events, How, Pace};
 
-/// How often each blob reports.
+/// Interval between two reports of one blob.
 const REPORT_MILLISECONDS: u64 = 200;
 
 /// All blobs of one push or pull.
@@ -20,9 +20,9 @@ pub struct Transfers<'a> {
     blobs: usize,
     /// Bytes of all blobs.
     bytes: u64,
-    /// Bytes that have moved, or need not.
+    /// Bytes that have arrived, including those of blobs that needed no transfer.
     done: AtomicU64,
-    /// Bytes that went over the wire.
+    /// Bytes that were transferred, including those of failed attempts.
     moved: AtomicU64,
     /// True once a transfer has failed for good. The others stop then.
     stopped: AtomicBool,
@@ -30,7 +30,7 @@ pub struct Transfers<'a> {
 }
 
 impl<'a> Transfers<'a> {
-    /// Announces blobs of these sizes.
+    /// Reports the start of a push or pull of blobs with these sizes.
     pub fn start(
         events: &'a dyn Events,
         repository: &Repository,
@@ -43,7 +43,7 @@ impl<'a> Transfers<'a> {
             repository: repository.to_string(),
             direction,
             blobs: sizes.len(),
-            // The sizes of a hostile manifest may overflow the sum.
+            // Sizes in a hostile manifest may overflow the sum.
             bytes: sizes.iter().fold(0, |all, bytes| all.saturating_add(*bytes)),
             done: AtomicU64::new(0),
             moved: AtomicU64::new(0),
@@ -55,11 +55,11 @@ impl<'a> Transfers<'a> {
         this
     }
 
-    /// Calls `work`, which moves one of them, on every item, `jobs` at a time; returns the results in the order of the items. After
-    /// the first error those that are under way are stopped, and nothing new is started.
+    /// Calls `work` for every item, `jobs` at a time, and returns the results in the order of the
+    /// items. The first error stops the running transfers, and no more are started.
     ///
     /// # Errors
-    /// The first that occurred.
+    /// The first error.
     pub fn each<T: Sync, R: Send, E: Send>(
         &self,
         jobs: usize,
@@ -69,7 +69,7 @@ impl<'a> Transfers<'a> {
         each_until(&self.stopped, jobs, items, work)
     }
 
-    /// Announces one of them.
+    /// Reports the start of one blob.
     pub fn blob(&'a self, digest: &Digest, bytes: u64) -> Transfer<'a> {
         let transfer = Transfer {
             all: self,
@@ -110,7 +110,7 @@ pub struct Transfer<'a> {
 impl Transfer<'_> {
     /// Reports that the blob has arrived, and how.
     pub fn finish(self, how: How) {
-        // What did not have to move is done, too.
+        // A blob that needed no transfer counts as done.
         let rest = self.bytes.saturating_sub(self.done.load(Ordering::Relaxed));
         self.all.done.fetch_add(rest, Ordering::Relaxed);
         self.all.events.emit(Event::TransferFinished {
@@ -123,7 +123,7 @@ impl Transfer<'_> {
         });
     }
 
-    /// Fails if another one has failed for good.
+    /// Fails if another transfer has failed finally.
     pub(super) fn check(&self) -> Result<(), RegistryError> {
         match self.all.stopped.load(Ordering::Relaxed) {
             true => Err(RegistryError::Stopped),
@@ -131,7 +131,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Counts bytes that moved.
+    /// Counts transferred bytes.
     pub(super) fn advance(&self, count: usize) {
         let count = count as u64;
         self.done.fetch_add(count, Ordering::Relaxed);
@@ -144,13 +144,13 @@ impl Transfer<'_> {
         }
     }
 
-    /// Takes back what moved in vain: the blob starts again.
+    /// Subtracts the bytes of a failed attempt from the progress: the blob starts again.
     pub(super) fn restart(&self) {
         let done = self.done.swap(0, Ordering::Relaxed);
         self.all.done.fetch_sub(done, Ordering::Relaxed);
     }
 
-    /// Counts what is read from `reader`, until another one fails.
+    /// Counts the bytes that are read from `reader`. Reads fail once another transfer has failed.
     pub(super) fn watch<'r>(&'r self, reader: impl Read + 'r) -> Box<dyn Read + 'r> {
         Box::new(Watched { reader, transfer: self })
     }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rate_and_time_left_are_those_of_the_whole_time() {
+    fn rate_and_time_left_are_averages_since_the_start() {
         let second = Duration::from_secs(2);
         assert_eq!(pace(50, 200, second), Pace { done: 50, bytes: 200, rate: 25, seconds_left: Some(6) });
         assert_eq!(pace(0, 200, second).seconds_left, None);

@@ -1,14 +1,17 @@
-//! Registries: the OCI distribution protocol, as a client.
+//! A client for registries: the OCI distribution protocol.
 //!
 //! ```text
 //! Client ── settings, accounts, connections, tokens
 //!   └─ Remote ── one repository: blobs, manifests, tags, referrers
 //! ```
 //!
-//! - Blobs stream, both ways, whatever their size; digest and size are verified while they do.
-//! - What may get better is tried again: with growing waits, as long as the registry asks for, until patience ends.
-//! - A host sees credentials that are meant for it and are sent encrypted; a redirect takes none along. No message has one.
-//! - URLs that a manifest names are never fetched: blobs come from the repository.
+//! - Blobs are streamed in both directions, whatever their size, and their digest and size are
+//!   verified on the way.
+//! - Transient failures are retried with growing waits, and at least the wait that the registry
+//!   asks for, until the patience of the user ends.
+//! - A host gets only credentials for itself, and only over an encrypted connection. Redirects to
+//!   other hosts carry none. No message shows one.
+//! - plywood never fetches URLs in a manifest: blobs come from the repository.
 //!
 //! Source: OCI distribution-spec v1.1.
 

@@ -1,14 +1,14 @@
-//! Several transfers at a time.
+//! Concurrent work on a list.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// Calls `work` on every item, `jobs` at a time, and returns the results in the order of the items. After the first error
-/// nothing new is started.
+/// Calls `work` for every item, `jobs` at a time, and returns the results in the order of the
+/// items. After the first error, no more items are started.
 ///
 /// # Errors
-/// The first that occurred.
+/// The first error.
 pub(super) fn each<T: Sync, R: Send, E: Send>(
     jobs: usize,
     items: &[T],
@@ -17,7 +17,7 @@ pub(super) fn each<T: Sync, R: Send, E: Send>(
     each_until(&AtomicBool::new(false), jobs, items, work)
 }
 
-/// The same; sets `stopped` after the first error, for the work that is under way then to look at.
+/// As [`each`]. After the first error, also sets `stopped`, which running work can check.
 pub(super) fn each_until<T: Sync, R: Send, E: Send>(
     stopped: &AtomicBool,
     jobs: usize,
@@ -34,8 +34,8 @@ pub(super) fn each_until<T: Sync, R: Send, E: Send>(
                 Err(error) => {
                     next.store(items.len(), Ordering::Relaxed);
                     lock(&failure).get_or_insert(error);
-                    // After the failure is stored: transfers that stop because of it fail, too, and
-                    // must not come first.
+                    // After the failure is stored. Transfers that stop because of the flag fail,
+                    // too, and their errors must not come first.
                     stopped.store(true, Ordering::Relaxed);
                 }
             }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_ends_it() {
+    fn no_items_are_started_after_an_error() {
         let started = AtomicUsize::new(0);
         let items: Vec<usize> = (0..1000).collect();
         let result = each(2, &items, |item| {

@@ -1,7 +1,7 @@
-//! Which proxy leads to a host, by the variables that every program on the machine goes by.
+//! Chooses the proxy for a host by the usual environment variables.
 //!
-//! `https_proxy` for HTTPS, `http_proxy` for plain HTTP, `all_proxy` for both; in small or capital letters. Hosts in
-//! `no_proxy`, and this machine, are reached directly.
+//! `https_proxy` is for HTTPS, `http_proxy` for plain HTTP, and `all_proxy` for both, in lower or
+//! upper case. Hosts in `no_proxy` and loopback addresses are reached directly.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,7 +32,8 @@ fn is_excluded(host: &str, list: &str) -> bool {
     list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| matches(host, entry))
 }
 
-/// An entry is `*`, a name (which stands for its subdomains, too), an address or a network, the first two perhaps with a port.
+/// Returns true if `entry` covers `host`. An entry is `*`, a name (which also covers its
+/// subdomains), an address or a network. Names and addresses may have a port.
 fn matches(host: &str, entry: &str) -> bool {
     let (name, port) = split_port(host);
     let (wanted, wanted_port) = if entry.contains('/') { (entry, None) } else { split_port(entry) };

@@ -1,10 +1,12 @@
-//! What refers to a manifest: signatures, records, attestations.
+//! Referrers of a manifest: signatures, records, attestations.
 //!
-//! Registries of the specification's version 1.1 keep the list themselves. For older ones, which answer 404, it is an index
-//! under a tag made of the subject's digest, which the writer of a referrer updates. Two writers at the same time overwrite each
-//! other's list, so each reads the list again a little later.
+//! Registries with version 1.1 of the specification keep the list themselves. Older ones answer
+//! 404. For them, the list is an index under a tag made of the subject's digest, and the writer of
+//! a referrer updates it. Two concurrent writers overwrite each other's list, so each reads the
+//! list again a little later.
 //!
-//! Source: OCI distribution-spec v1.1, "Listing Referrers", "Unavailable Referrers API", "Referrers Tag Schema".
+//! Source: OCI distribution-spec v1.1, "Listing Referrers", "Unavailable Referrers API", "Referrers
+//! Tag Schema".
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType};
 use ureq::http::Method;
@@ -15,14 +17,15 @@ use super::manifest::{MAX_PAGES, read_json};
 use super::remote::Remote;
 use crate::oci::{Digest, RawManifest, TagOrDigest, canonical_json, descriptor};
 
-/// Most attempts to write a list that other clients write at the same time.
+/// Limit of attempts to write a list that other clients write at the same time.
 const MAX_ROUNDS: u32 = 8;
 
 impl Remote {
-    /// Returns the descriptors of what refers to a manifest; those of one artifact type if that is named.
+    /// Returns the descriptors of the referrers of a manifest, only those of `artifact_type` if it
+    /// is given. The list is empty for a registry without referrers.
     ///
     /// # Errors
-    /// As the registry answers. A registry without such lists has an empty one.
+    /// All errors of a request.
     pub fn referrers(
         &self,
         subject: &Digest,
@@ -48,7 +51,8 @@ impl Remote {
         Ok(found)
     }
 
-    /// Adds a manifest to its subject's tagged list, and sees to it that it stays there.
+    /// Adds a manifest to the tagged list of its subject, and checks that no other writer has
+    /// removed it.
     pub(super) fn add_referrer(
         &self,
         subject: &Descriptor,
@@ -62,9 +66,9 @@ impl Remote {
             .digest()
             .to_string()
             .parse()
-            .map_err(|_| unreadable("the subject's digest is no SHA-256".to_owned()))?;
+            .map_err(|_| unreadable("the digest of the subject is not SHA-256".to_owned()))?;
         let new = describe(referrer).map_err(|error| unreadable(error.to_string()))?;
-        // Threads of this process take turns. The rounds below are for other processes.
+        // Threads of this process take turns by the lock. The rounds below are for other processes.
         let _turn = self.list_of_referrers();
         for round in 1..=MAX_ROUNDS {
             let listed = self.tagged_referrers(&subject)?;
@@ -72,13 +76,13 @@ impl Remote {
             if manifests.iter().any(|known| known.digest() == new.digest()) {
                 return Ok(());
             }
-            // Not returned here: another writer may overwrite the list at once. The next round
-            // finds out.
+            // No return here: another writer may have read the list before this write, and may
+            // overwrite it afterwards. The next round checks that.
             manifests.push(new.clone());
             self.put_manifest(&list_tag(&subject), &index_of(manifests))?;
             self.attempts("listing a referrer").wait(round)?;
         }
-        Err(unreadable("others overwrite their list again and again".to_owned()))
+        Err(unreadable("other clients overwrite the list again and again: try again later".to_owned()))
     }
 
     fn tagged_referrers(&self, subject: &Digest) -> Result<Option<ImageIndex>, RegistryError> {
@@ -106,7 +110,7 @@ fn list_tag(subject: &Digest) -> TagOrDigest {
     TagOrDigest::Tag(tag.expect("letters, digits and `-` make a tag"))
 }
 
-/// Describes a referrer as its list does: with its artifact type and annotations.
+/// Returns the descriptor of a referrer for the list: with its artifact type and annotations.
 fn describe(referrer: &RawManifest) -> Result<Descriptor, serde_json::Error> {
     let mut described = descriptor(&referrer.media_type, &referrer.digest(), referrer.bytes.len() as u64);
     if referrer.is_index() {

@@ -1,4 +1,4 @@
-//! A repository in a registry: who asks, for what, and how refusals are met.
+//! A repository in a registry: clients, scopes, and what happens after a refusal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,7 +20,8 @@ use crate::oci::Repository;
 /// The interval between two looks at the interrupt flag.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// Speaks to registries. Clones share connections, tokens and what was learned of each registry.
+/// A client for registries. Clones share connections, tokens and what was learned about each
+/// registry.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -34,11 +35,11 @@ struct Inner {
     referrers: Mutex<()>,
 }
 
-/// How many attempts share their tokens with other workers: without one, with the one that all have, with a new one. A registry
-/// that means its refusal is asked once more.
+/// Number of attempts with shared tokens: without a token, with the current one, with a new one. If
+/// the registry refuses them all, one more attempt has a token of its own.
 const TOKENS: u32 = 3;
 
-/// What is going to be done in a repository. Registries give tokens for that and no more.
+/// The access that a token is requested for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Reading.
@@ -50,7 +51,8 @@ pub enum Access {
 }
 
 impl Client {
-    /// Connects to nothing yet. All transfers end soon after `interrupted` became true.
+    /// Makes a client without connections. All transfers end within about 50 ms once `interrupted`
+    /// is true.
     pub fn new(settings: Settings, credentials: Credentials, interrupted: Arc<AtomicBool>) -> Self {
         let inner = Inner {
             transport: Transport::new(settings, Line::new(Arc::clone(&interrupted))),
@@ -63,14 +65,15 @@ impl Client {
         Self { inner }
     }
 
-    /// Returns a repository, for what is going to be done there. Asks nobody.
+    /// Returns a repository, for requests that need `access`. Sends no request.
     pub fn remote(&self, repository: &Repository, access: Access) -> Remote {
         let scopes = [scope(repository, access)].into();
         Remote { client: self.clone(), repository: repository.clone(), scopes }
     }
 }
 
-/// Ends all connections as soon as `interrupted` is true: a request that waits for its answer hears nothing else.
+/// Closes all connections when `interrupted` becomes true. Nothing else ends a request that waits
+/// for its answer.
 fn hang_up_when(interrupted: Arc<AtomicBool>, inner: &Arc<Inner>) {
     // Weak, so that the thread ends with the last client.
     let inner = Arc::downgrade(inner);
@@ -94,7 +97,7 @@ fn scope(repository: &Repository, access: Access) -> String {
     format!("repository:{}:{actions}", repository.path())
 }
 
-/// A repository in a registry. Methods say what can be repeated: all of them repeat themselves where that is sound.
+/// A repository in a registry. All methods retry transient failures.
 #[derive(Clone)]
 pub struct Remote {
     client: Client,
@@ -103,17 +106,16 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Returns which repository it is.
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
 
-    /// Returns how many blobs are to move at a time.
+    /// Returns the number of concurrent transfers of blobs.
     pub fn jobs(&self) -> usize {
         self.transport().settings().jobs.max(1)
     }
 
-    /// Returns the same repository for requests that read from another one, too.
+    /// Returns the same repository for requests that also read from `other`.
     pub(super) fn reading(&self, other: &Repository) -> Self {
         let mut scopes = self.scopes.clone();
         scopes.insert(scope(other, Access::Pull));
@@ -128,18 +130,18 @@ impl Remote {
         &self.client.inner.pieces
     }
 
-    /// Waits for its turn to change a list of referrers.
+    /// Waits until no other thread of this process changes a list of referrers.
     pub(super) fn list_of_referrers(&self) -> MutexGuard<'_, ()> {
         self.client.inner.referrers.lock().unwrap_or_else(|held| held.into_inner())
     }
 
-    /// Starts the attempts at `action` on this repository.
+    /// Starts attempts. `action` is a gerund for messages, such as `reading manifest latest`.
     pub(super) fn attempts(&self, action: impl std::fmt::Display) -> Attempts<'_> {
         let patience = self.transport().settings().patience;
         Attempts::new(format!("{action} of {}", self.repository), patience, self.transport().line())
     }
 
-    /// Returns the URL of something in the repository: `manifests/latest`.
+    /// Returns the URL of `rest` in the repository, such as `manifests/latest`.
     pub(super) fn url(&self, rest: &str) -> Uri {
         let host = self.repository.api_host();
         let scheme = self.transport().settings().scheme(host);
@@ -147,16 +149,16 @@ impl Remote {
         text.parse().expect("a repository's name has no character that is special in URLs")
     }
 
-    /// Returns a request about something in the repository.
+    /// Returns a request for `rest` in the repository.
     pub(super) fn request(&self, method: Method, rest: &str) -> Request<'static> {
         Request::new(method, self.url(rest))
     }
 
-    /// Sends a request, authorised as the registry wants it, and returns an answer with one of the `expected` statuses. A
-    /// refused token is replaced [`TOKENS`] times; nothing else is tried again.
+    /// Sends a request with the required authorization, and returns an answer with one of the
+    /// `expected` statuses. Replaces a refused token up to [`TOKENS`] times; retries nothing else.
     pub(super) fn call(&self, request: &Request<'_>, expected: &[u16]) -> Result<Answer, RegistryError> {
         let Inner { transport, auth, .. } = &*self.client.inner;
-        // Upload sessions may be on other hosts, which must not see a credential.
+        // An upload session may be on another host, which must not get a credential.
         if host_of(&request.url) != self.repository.api_host() {
             return self.conclude(transport.exchange(request, None)?, expected);
         }
@@ -168,18 +170,18 @@ impl Remote {
                 return self.conclude(answer, expected);
             }
             let fresh = authorize()?;
-            // With an account of name and password, the same would be refused again.
+            // A name and password do not change: the registry would refuse them again.
             if fresh == header {
                 return self.conclude(answer, expected);
             }
             header = fresh;
         }
-        // Other workers may have used up each of these tokens before.
+        // Other workers may have used up each of these tokens first.
         let send = |header: Option<&HeaderValue>| transport.exchange(request, header);
         self.conclude(auth.alone(transport, &self.repository, &self.scopes, send)?, expected)
     }
 
-    /// As [`Remote::call`], and tries again what may get better. For requests that may be repeated.
+    /// As [`Remote::call`], with retries of transient failures. For idempotent requests only.
     pub(super) fn ask(
         &self,
         action: impl std::fmt::Display,

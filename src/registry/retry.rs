@@ -1,4 +1,4 @@
-//! When to try again, and when to give up.
+//! Decides when to try again, and when to give up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,18 +10,21 @@ use tracing::debug;
 use super::error::RegistryError;
 use super::meter::Transfer;
 
-/// More would not help: by then half a minute has passed.
+/// Limit of attempts without progress. The waits between them add up to about half a minute; after
+/// that, another attempt rarely helps.
 const MAX_ATTEMPTS: u32 = 8;
-/// Most attempts where another one rarely helps: blobs that come out wrong, registries that never answered.
+/// Limit of attempts if another one rarely helps: for damaged blobs, and for registries that never
+/// answered.
 pub(super) const MAX_FETCHES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-/// Fewer bytes are no progress: a registry that drips could hold us for ever.
+/// Fewer bytes do not count as progress. Otherwise, a registry that sends a byte a second could
+/// hold up a build forever.
 const PROGRESS_BYTES: u64 = 16 << 10;
-/// How often a wait looks for the user's wish to stop.
+/// Interval of looks at the interrupt flag during a wait.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// What all attempts of a client share.
+/// The state that all attempts of a client share.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     interrupted: Arc<AtomicBool>,
@@ -29,7 +32,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Everything ends soon after `interrupted` became true.
+    /// All attempts end soon after `interrupted` becomes true.
     pub(super) fn new(interrupted: Arc<AtomicBool>) -> Self {
         Self { interrupted, answered: AtomicBool::new(false) }
     }
@@ -39,7 +42,8 @@ impl Line {
         if self.interrupted.load(Ordering::Relaxed) { Err(RegistryError::Interrupted) } else { Ok(()) }
     }
 
-    /// Records that a server has answered once. Later failures are retried for longer, because the network is known to work.
+    /// Records that a server has answered once. Later failures are retried for longer, because the
+    /// network is known to work.
     pub(super) fn note_answer(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }
@@ -49,27 +53,28 @@ impl Line {
     }
 }
 
-/// The attempts at one thing.
+/// The attempts at one action.
 pub(super) struct Attempts<'a> {
     action: String,
     patience: Duration,
     line: &'a Line,
-    /// Whose attempts these are, if bytes move.
+    /// The transfer that these attempts belong to, if any.
     transfer: Option<&'a Transfer<'a>>,
     started: Instant,
-    /// When there was progress last.
+    /// The time of the last progress.
     progress: Instant,
-    /// Since when nothing is waited for.
+    /// The time since which the clock is stopped.
     paused: Option<Instant>,
     failed: u32,
-    /// Failures since there was progress.
+    /// Failures since the last progress.
     in_a_row: u32,
-    /// Bytes since there was progress.
+    /// Bytes since the last progress.
     bytes: u64,
 }
 
 impl<'a> Attempts<'a> {
-    /// Starts the first attempt at `action`, which a message can name: `reading tag …`.
+    /// Starts the first attempt at `action`, a gerund for messages: `reading tag …`. `patience`
+    /// limits the time without progress.
     pub(super) fn new(action: String, patience: Duration, line: &'a Line) -> Self {
         let now = Instant::now();
         Self {
@@ -86,23 +91,24 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Ends them when another transfer has failed.
+    /// Makes these attempts part of `transfer`: they end when another transfer fails.
     pub(super) fn of(self, transfer: &'a Transfer<'a>) -> Self {
         Self { transfer: Some(transfer), ..self }
     }
 
-    /// Fails if no more attempts are wanted.
+    /// Fails if the user has interrupted, or another transfer has failed.
     pub(super) fn check(&self) -> Result<(), RegistryError> {
         self.line.check()?;
         self.transfer.map_or(Ok(()), Transfer::check)
     }
 
-    /// Returns whether this is not the first attempt.
+    /// Returns true after a failed attempt.
     pub(super) fn is_repeated(&self) -> bool {
         self.failed > 0
     }
 
-    /// Notes that bytes were achieved: when there are enough of them, patience starts anew.
+    /// Counts received bytes. When they reach [`PROGRESS_BYTES`], patience and the count of
+    /// failures start again.
     pub(super) fn progressed(&mut self, count: usize) {
         self.bytes += count as u64;
         if self.bytes >= PROGRESS_BYTES {
@@ -110,27 +116,27 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Stops the clock until [`Attempts::resume`], while the reader of the bytes works on them.
+    /// Stops the clock until [`Attempts::resume`], while the reader works on the bytes.
     pub(super) fn pause(&mut self) {
         self.paused = Some(Instant::now());
     }
 
-    /// Goes on: the time since [`Attempts::pause`] does not count.
+    /// Restarts the clock. The time since [`Attempts::pause`] does not count.
     pub(super) fn resume(&mut self) {
         let paused = self.paused.take().map_or(Duration::ZERO, |since| since.elapsed());
         self.progress += paused;
     }
 
-    /// Returns for how long there has been no progress, if that is longer than is waited for it.
+    /// Returns the time without progress if it exceeds the patience.
     pub(super) fn stalled(&self) -> Option<Duration> {
         Some(self.progress.elapsed()).filter(|elapsed| *elapsed > self.patience)
     }
 
-    /// Waits until it is time for another attempt.
+    /// Waits until the time of the next attempt.
     ///
     /// # Errors
-    /// `error` itself if it will not get better, [`RegistryError::GaveUp`] if it was tried often or long enough,
-    /// [`RegistryError::Interrupted`], [`RegistryError::Stopped`].
+    /// `error` itself if it is permanent, [`RegistryError::GaveUp`] after the last attempt or at
+    /// the end of patience, [`RegistryError::Interrupted`], [`RegistryError::Stopped`].
     pub(super) fn again(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         self.check()?;
         if !error.is_transient() {
@@ -141,6 +147,7 @@ impl<'a> Attempts<'a> {
         let wait = back_off(self.in_a_row, random()).max(error.retry_after().unwrap_or_default());
         let is_hopeless = error.is_damage() || (error.is_absence() && !self.line.was_answered());
         let most = if is_hopeless { MAX_FETCHES } else { MAX_ATTEMPTS };
+        // Gives up before a wait that would end after the patience, instead of waiting in vain.
         if self.in_a_row >= most || self.progress.elapsed().saturating_add(wait) > self.patience {
             return Err(RegistryError::GaveUp {
                 action: self.action.clone(),
@@ -153,7 +160,7 @@ impl<'a> Attempts<'a> {
         self.sleep(wait)
     }
 
-    /// Waits as long as after so many failures, without one.
+    /// Waits as after this many failures, without counting one.
     ///
     /// # Errors
     /// As [`Attempts::check`].
@@ -171,7 +178,8 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Doubles with each failure, and takes between half and all of that: clients that failed together do not return together.
+/// Returns the wait: it doubles with each failure, and a random part of its second half is left
+/// out. So clients that failed at the same moment do not all return at the same moment.
 fn back_off(failures: u32, random: u16) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let longest = doubled.min(LONGEST_WAIT);
@@ -180,7 +188,7 @@ fn back_off(failures: u32, random: u16) -> Duration {
 
 fn random() -> u16 {
     let mut bytes = [0; 2];
-    // Without randomness, all clients wait the longest, which is safe.
+    // Without randomness, all clients wait for the longest time, which is safe.
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(2) => u16::from_le_bytes(bytes),
         _ => u16::MAX,
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_get_better_is_tried_again() {
+    fn only_transient_failures_are_retried() {
         let never = Line::default();
         let patience = Duration::from_secs(5);
         for status in [400, 401, 403, 404, 405, 413, 416, 501] {
@@ -224,7 +232,7 @@ mod tests {
         let mut attempts = Attempts::new("reading it".to_owned(), Duration::from_secs(30), &never);
         attempts.again(refused(503, None)).unwrap();
         let error = attempts.again(refused(429, Some(3600))).unwrap_err();
-        assert_eq!(error.to_string(), "gave up on reading it after 2 attempts in 0 s");
+        assert_eq!(error.to_string(), "gave up reading it after 2 attempts in 0 s");
         assert_eq!(error.status(), Some(429));
         let started = Instant::now();
         Attempts::new("x".to_owned(), Duration::from_secs(30), &never).again(refused(429, Some(1))).unwrap();

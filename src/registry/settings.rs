@@ -1,4 +1,4 @@
-//! How each registry is spoken to.
+//! Settings of the client and of single registries.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,21 +7,23 @@ use std::time::Duration;
 use super::certificate::Certificates;
 use crate::oci::{is_loopback, split_port};
 
-/// Where container engines keep certificates for single registries: `<directory>/<host:port>/ca.crt`.
+/// The directories in which container engines keep certificates for single registries:
+/// `<directory>/<host:port>/ca.crt`.
 pub const CERTIFICATE_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
-/// Everything that is not in a request itself.
+/// Settings of a client.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What is special about some registries, by host and port as references write them.
+    /// Settings of single registries, by host and port as in references.
     pub hosts: BTreeMap<String, HostSettings>,
-    /// Where certificates for single registries are looked for, where none are set: the first directory first.
+    /// Directories with certificates of registries, used if `hosts` has none. They are searched in
+    /// order.
     pub certificates: Vec<PathBuf>,
-    /// The caller's environment variable of a name: proxies and certificates.
+    /// The caller's environment, for the variables of proxies and certificates.
     pub environment: BTreeMap<String, String>,
-    /// How long to go on without any progress.
+    /// Longest time without progress before a request is given up.
     pub patience: Duration,
-    /// How many blobs move at a time.
+    /// Number of concurrent transfers of blobs.
     pub jobs: usize,
 }
 
@@ -37,51 +39,53 @@ impl Default for Settings {
     }
 }
 
-/// What is special about one registry.
+/// Settings of one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostSettings {
     /// What it speaks.
     pub protocol: Protocol,
-    /// A PEM file with certificate authorities, trusted beside the system's.
+    /// A PEM file with authorities that are trusted in addition to those of the system.
     pub ca: Option<PathBuf>,
-    /// PEM files with the certificate to show, and its key.
+    /// PEM files with the client certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,
-    /// Send blobs in pieces of this many bytes. `None`: whole, and in pieces of 64 MiB where the registry finds that
-    /// too large.
+    /// Size of pieces in bytes. `None`: blobs are uploaded whole, or in pieces of 64 MiB once the
+    /// registry has refused a whole one as too large.
     pub chunk_bytes: Option<u64>,
 }
 
-/// What a registry speaks.
+/// The protocol of a registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTPS; on this machine plain HTTP.
+    /// HTTPS; plain HTTP for loopback addresses.
     #[default]
     Secure,
-    /// Plain HTTP: the user said so.
+    /// Plain HTTP, because the user has set `insecure = true`.
     Plain,
 }
 
 impl Settings {
-    /// Returns the settings of a host and port.
     pub(super) fn host(&self, host: &str) -> HostSettings {
         self.hosts.get(host).cloned().unwrap_or_default()
     }
 
-    /// Returns the certificates for a host and port.
+    /// Returns the certificates for a host and port: those of its settings, otherwise those of the
+    /// directories.
     pub(super) fn certificates(&self, host: &str) -> Certificates {
         let HostSettings { ca, client, .. } = self.host(host);
         let set = Certificates { authorities: ca.into_iter().collect(), client };
         set.or(Certificates::find(&self.certificates, host))
     }
 
-    /// Returns `http` or `https` for a host and port. A registry on this machine has HTTPS where there are certificates for it.
+    /// Returns `http` or `https` for a host and port. A registry on a loopback address uses HTTPS
+    /// if there are certificates for it.
     pub(super) fn scheme(&self, host: &str) -> &'static str {
         let is_local = || is_loopback(split_port(host).0) && self.certificates(host).is_empty();
         if self.host(host).protocol == Protocol::Plain || is_local() { "http" } else { "https" }
     }
 
-    /// Returns whether what `from` answers may lead to a host and port that is spoken to without encryption. What listens on this
-    /// machine is often for its users alone, and no registry elsewhere has any business there.
+    /// Returns true if an answer of `from` may lead to `host` over plain HTTP. Loopback addresses
+    /// are allowed only for registries on loopback addresses: a remote registry must not make
+    /// plywood send requests to local services, which often trust every local user.
     pub(super) fn may_lead_to_plain(&self, from: &str, host: &str) -> bool {
         let is_here = |host: &str| is_loopback(split_port(host).0);
         self.host(host).protocol == Protocol::Plain || (is_here(from) && is_here(host))
@@ -93,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_for_this_machine_or_where_it_was_asked_for() {
+    fn plain_http_is_used_for_loopback_and_for_insecure_hosts() {
         let plain = HostSettings { protocol: Protocol::Plain, ..HostSettings::default() };
         let ca = HostSettings { ca: Some("ca.crt".into()), ..HostSettings::default() };
         let hosts = [("lab.example:5000", plain), ("localhost:5443", ca)];

@@ -1,9 +1,9 @@
-//! TLS: whose certificate is believed to be a registry's.
+//! TLS: verification of the certificates of registries.
 //!
-//! Certificates are verified by webpki, with one addition. Many private registries show a self-signed certificate that is made as
-//! `openssl req -x509` makes it: a certificate authority's (`CA:TRUE`). webpki refuses that as a server's certificate, whoever
-//! vouches for it; curl and skopeo take it where it is trusted itself. So it is taken here if the user has set exactly this
-//! certificate for this registry.
+//! webpki verifies certificates, with one exception. Many private registries present a self-signed
+//! certificate made with `openssl req -x509`, which is that of an authority (`CA:TRUE`). webpki
+//! always refuses such a certificate for a server. curl and skopeo accept it if it is trusted
+//! itself. So plywood accepts it if the user has set exactly this certificate for this registry.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -25,13 +25,14 @@ use ureq::unversioned::transport::{
 use super::certificate::ClientCertificate;
 use super::error::is_authority;
 
-/// Wraps connections to hosts that speak HTTPS.
+/// Encrypts connections to hosts that use HTTPS.
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
 }
 
 impl Tls {
-    /// Trusts `own`, the certificates that are set for the host, and those of the `system`; shows `client`.
+    /// Trusts `own`, the certificates set for the host, and those of the `system`. Presents
+    /// `client`.
     pub(super) fn new(
         own: Vec<CertificateDer<'static>>,
         system: &[CertificateDer<'static>],
@@ -84,7 +85,6 @@ impl<In: Transport> Connector<In> for Tls {
     }
 }
 
-/// An encrypted connection.
 pub(super) struct Encrypted {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
@@ -122,7 +122,7 @@ impl fmt::Debug for Encrypted {
     }
 }
 
-/// webpki's verifier, which also takes a certificate that is set for the registry itself.
+/// The verifier of webpki, which also accepts a certificate that is set for the registry itself.
 #[derive(Debug)]
 struct Verifier {
     own: Vec<CertificateDer<'static>>,
@@ -130,14 +130,15 @@ struct Verifier {
 }
 
 impl Verifier {
-    /// Returns `None` if nothing is set for the registry: then webpki alone decides.
+    /// Returns `None` if no certificate is set for the registry. Then webpki alone decides.
     fn new(
         own: Vec<CertificateDer<'static>>,
         roots: &RootCertStore,
         provider: Arc<CryptoProvider>,
     ) -> Option<Self> {
         let roots = Arc::new(roots.clone());
-        // It fails without roots, and they are there if one of the registry's own could be parsed.
+        // This fails only without roots. If a certificate of the registry could be parsed, there is
+        // one.
         let webpki = WebPkiServerVerifier::builder_with_provider(roots, provider).build().ok()?;
         (!own.is_empty()).then_some(Self { own, webpki })
     }
@@ -153,7 +154,8 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.webpki.verify_server_cert(shown, chain, name, ocsp, now) {
-            // webpki has compared its dates with the time before it says this, and not yet its name.
+            // When webpki reports this error, it has checked the dates of the certificate, but not
+            // yet its name.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(reason)))
                 if is_authority(&reason) && self.own.iter().any(|own| own == shown) =>
             {
@@ -222,7 +224,7 @@ YrjZBbc9bIJPQdsuPg==
 -----END CERTIFICATE-----";
 
     #[test]
-    fn an_authoritys_certificate_is_a_registrys_where_exactly_it_is_set() {
+    fn a_ca_certificate_is_accepted_only_if_it_is_set_for_the_registry() {
         let [lab, other] = [LAB, OTHER].map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap());
         // In 2027, and in 2037.
         let (valid, expired) = (1_800_000_000, 2_115_000_000);

@@ -1,7 +1,7 @@
-//! How requests get there: connections, certificates, proxies, redirects.
+//! Connections, certificates, proxies and redirects.
 //!
-//! Redirects are followed here and not by the HTTP library, so that one place decides who sees a credential: the host that
-//! was asked, by the protocol that it was asked by, and nobody else.
+//! This module follows redirects itself, so that one place decides who gets a credential: only the
+//! origin (protocol, host and port) of the request.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -24,20 +24,21 @@ use super::retry::Line;
 use super::settings::Settings;
 use super::tls::Tls;
 
-/// A registry that is further away than this is taken for unreachable.
+/// Time limit for a connection. After that, the registry counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection on which nothing moves for so long is given up.
+/// Time limit for the start of an answer, and for a single read or write.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
-/// Of larger bodies the registry is asked first whether it wants them. One that refuses may close the connection while they are
-/// being sent, and nobody hears why.
+/// Before a larger body, plywood asks the registry for permission (`Expect: 100-continue`). A
+/// registry that refuses in the middle may close the connection, and its answer, which says why,
+/// gets lost.
 ///
 /// Source: RFC 9110, 10.1.1.
 const ASK_FIRST_BYTES: u64 = 1 << 20;
-/// How long it is waited for its word: not every server knows the question.
+/// Time limit for that permission. Some servers do not support it, and never answer.
 const ASK_FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections to all hosts, made when first needed.
+/// Connections to all hosts. Each is made when it is first needed.
 pub(super) struct Transport {
     settings: Settings,
     line: Line,
@@ -49,7 +50,7 @@ pub(super) struct Transport {
 #[derive(Clone)]
 struct Route {
     agent: Agent,
-    /// The proxy that leads there, for messages: without its password.
+    /// The proxy, for messages: without its password.
     proxy: Option<String>,
 }
 
@@ -66,7 +67,8 @@ impl Transport {
         &self.settings
     }
 
-    /// Sends a request and returns the answer, whatever its status. Redirects of requests without a body are followed.
+    /// Sends a request and returns the answer, whatever its status. Follows redirects of requests
+    /// without a body.
     pub(super) fn exchange(
         &self,
         request: &Request<'_>,
@@ -74,8 +76,8 @@ impl Transport {
     ) -> Result<Answer, RegistryError> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            // Compared with the first URL each time: a redirect back to the registry may carry the
-            // credential again.
+            // Compared with the first URL each time, so that a redirect back to the registry
+            // carries the credential again.
             let authorization = authorization.filter(|_| is_same_origin(&url, &request.url));
             let answer = self.send(request, &url, authorization)?;
             let is_redirect = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
@@ -89,15 +91,16 @@ impl Transport {
         Err(RegistryError::Unexpected { request: request.text(), reason: "too many redirects".to_owned() })
     }
 
-    /// Returns the URL that a `Location` in an answer names. The host that answered is spoken to as before: behind a proxy
-    /// that ends TLS, registries believe that they are spoken to without.
+    /// Returns the URL in the `Location` of an answer. For the host that answered, the protocol
+    /// stays the same: a registry behind a proxy that ends TLS believes that clients use plain
+    /// HTTP, and sends such URLs.
     pub(super) fn resolve(&self, answer: &Answer, location: &str) -> Result<Uri, RegistryError> {
         let invalid = || RegistryError::Unexpected {
             request: answer.request.clone(),
-            reason: "its `Location` is no URL".to_owned(),
+            reason: "its `Location` is not a valid URL".to_owned(),
         };
         let (base, scheme) = (&answer.url, answer.url.scheme_str().unwrap_or_default());
-        // The query of a relative URL may hold a URL.
+        // The query of a relative URL may contain `://`, too.
         let has_scheme = location
             .split_once("://")
             .is_some_and(|(scheme, _)| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
@@ -190,13 +193,13 @@ impl Transport {
         if let Some(route) = self.routes().get(&key) {
             return Ok(route.clone());
         }
-        // Without the lock, as certificates are read from files. A route that another thread made
-        // meanwhile wins.
+        // Without the lock, because this reads certificates from files. If another thread has made
+        // a route in the meantime, that one is used.
         let route = self.new_route(&key.0, &key.1)?;
         Ok(self.routes().entry(key).or_insert(route).clone())
     }
 
-    /// Ends every connection; requests on it fail.
+    /// Closes all connections. Their requests fail.
     pub(super) fn hang_up(&self) {
         self.routes().values().for_each(|route| route.agent.clone().shutdown());
     }
@@ -206,7 +209,7 @@ impl Transport {
     }
 
     fn new_route(&self, scheme: &str, host: &str) -> Result<Route, RegistryError> {
-        // A shorter patience of the user limits each read and write, too.
+        // A shorter patience of the user also limits each read and write.
         let stall = STALL_TIMEOUT.min(self.settings.patience);
         let proxy = proxy_for(scheme, host, &self.settings.environment);
         let proxy = proxy.map(|(variable, value)| usable_proxy(variable, value)).transpose()?;
@@ -225,7 +228,7 @@ impl Transport {
             .max_idle_connections_per_host(self.settings.jobs.max(4))
             .max_idle_connections(4 * self.settings.jobs.max(4));
         let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
-        // A proxy may be spoken to by HTTPS, too.
+        // Also encrypts connections to a proxy that uses HTTPS.
         let connector = connector.chain(self.tls(host)?);
         let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
         Ok(Route { agent, proxy: described })
@@ -246,7 +249,7 @@ impl Transport {
     }
 }
 
-/// What is sent, until the user asks to stop.
+/// A body that ends with an error once the user interrupts.
 struct Stoppable<'l, R> {
     reader: R,
     line: &'l Line,
@@ -266,7 +269,7 @@ fn run(
     agent.run(request?)
 }
 
-/// Returns the proxy that a variable names, and what messages call it.
+/// Parses the proxy in a variable. Returns it with its description for messages.
 fn usable_proxy(variable: &'static str, value: &str) -> Result<(Proxy, String), RegistryError> {
     let proxy = Proxy::new(value)
         .ok()
@@ -276,7 +279,8 @@ fn usable_proxy(variable: &'static str, value: &str) -> Result<(Proxy, String), 
     Ok((proxy, described))
 }
 
-/// Tells what the network did from what our own bytes did.
+/// Distinguishes errors of the network from errors of the local blob. Retrying cannot repair a
+/// damaged file.
 fn failed(request: &Request<'_>, text: &str, proxy: Option<String>, error: ureq::Error) -> RegistryError {
     match (error, &request.body) {
         (ureq::Error::Io(source), Body::Blob { digest, .. })
@@ -308,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn locations_are_resolved_and_never_lead_out_of_encryption() {
+    fn locations_are_resolved_and_never_lead_to_plain_http() {
         let transport = Transport::new(Settings::default(), Line::default());
         let from = answer("https://a.example:5000/v2/x/blobs/uploads/");
         let cases = [
@@ -332,7 +336,7 @@ mod tests {
         let here = answer("http://localhost:5000/v2/x");
         assert!(
             transport.resolve(&here, "http://127.0.0.1:1/c").is_ok(),
-            "one place on this machine to another"
+            "from one loopback address to another"
         );
         for location in ["ftp://a.example/x", "http://", "https:// /"] {
             assert!(transport.resolve(&from, location).is_err(), "{location}");

@@ -1,4 +1,4 @@
-//! Blobs on their way to a registry.
+//! Uploads of blobs.
 //!
 //! ```text
 //! HEAD each blob, all at once ──200──▶ there
@@ -10,9 +10,10 @@
 //! moved
 //! ```
 //!
-//! A session that broke is left to the registry, and the next attempt starts from the top, with a `HEAD` again: a piece that was
-//! cut kills the session in the registries that matter, and one whose answer got lost must not be sent twice. The `HEAD` finds
-//! out when only the acknowledgement was lost.
+//! After a broken session, the next attempt starts from the top with a new session. It cannot
+//! continue the old one: in common registries, a piece that was cut ends the session, and a piece
+//! whose answer was lost must not be sent twice. The new attempt begins with a `HEAD`, in case the
+//! upload succeeded and only its answer was lost.
 //!
 //! Source: OCI distribution-spec v1.1, "Pushing blobs".
 
@@ -30,14 +31,14 @@ use super::remote::Remote;
 use crate::oci::{Digest, Repository};
 use crate::port::{BlobSource, How};
 
-/// How large pieces are where a registry does not take blobs whole. Small ones cost time: each is a round trip.
+/// Size of the pieces for registries that refuse whole blobs. Each piece costs a round trip.
 const PIECE_BYTES: u64 = 64 << 20;
-/// How many questions what is there are asked at a time. They cost a round trip and next to nothing else: all of an ordinary image
-/// take one.
+/// Number of concurrent `HEAD` requests. Each costs a round trip and little else, so all blobs of
+/// an ordinary image take the time of one.
 const QUESTIONS: usize = 32;
 const OCTETS: &str = "application/octet-stream";
 
-/// A blob to send.
+/// A blob to upload.
 pub struct Upload<'a> {
     /// Its digest.
     pub digest: Digest,
@@ -45,23 +46,24 @@ pub struct Upload<'a> {
     pub bytes: u64,
     /// Its bytes.
     pub source: &'a dyn BlobSource,
-    /// Another repository that may have it. Used if it is of the same registry.
+    /// Another repository that may have the blob. Used if it is in the same registry.
     pub mount_from: Option<&'a Repository>,
 }
 
-/// A repository's copy of a blob, as far as its size tells.
+/// The state of a repository's copy of a blob, by its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Missing,
     Whole,
-    /// It has another size: the registry's disk was full at some time, or lost bytes.
+    /// The copy has another size, for example because the registry's disk was full.
     Damaged {
         found: u64,
     },
 }
 
 impl Held {
-    /// Compares the size that a registry reports with the true one. Zero stands for a registry that reports none.
+    /// Compares the size that a registry reports with `bytes`. Zero means that the registry reports
+    /// no size.
     fn of(size: Option<u64>, bytes: u64) -> Self {
         match size {
             None => Self::Missing,
@@ -72,23 +74,25 @@ impl Held {
 }
 
 impl Remote {
-    /// Returns the size of a blob that the repository has, as it says, or `None`.
+    /// Returns the size of a blob in the repository, as the registry reports it (0 if it reports
+    /// none); `None` if the blob is missing.
     ///
     /// # Errors
-    /// If the registry cannot be asked.
+    /// All errors of a request.
     pub fn head_blob(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
         let request = self.request(Method::HEAD, &format!("blobs/{digest}"));
-        let answer = self.ask(format_args!("looking for blob {digest}"), &request, &[200, 404])?;
+        let answer = self.ask(format_args!("looking up blob {digest}"), &request, &[200, 404])?;
         size_of(answer)
     }
 
-    /// Sends blobs, several at a time. Those that are there, or can be mounted, are not sent; none is sent twice. Returns how those
-    /// that the repository lacked got there, the largest first. Idempotent; the registry verifies digests.
+    /// Uploads the blobs that the repository lacks, several at a time. Blobs that can be mounted
+    /// are not uploaded, and none is uploaded twice. Returns how each missing blob got there, the
+    /// largest first. Idempotent. The registry verifies digests.
     ///
     /// # Errors
-    /// The first that occurs, which stops the others; blobs that had been sent by then stay. [`RegistryError::Source`] if the
-    /// bytes of one cannot be read; [`RegistryError::KeepsDamaged`] if the registry does not replace a copy of another size; else
-    /// as the registry answers.
+    /// The first error stops the other uploads; finished ones stay in the repository.
+    /// [`RegistryError::Source`] if a blob cannot be read locally; [`RegistryError::KeepsDamaged`]
+    /// if the registry does not replace a copy of another size; and all errors of a request.
     pub fn push_blobs(
         &self,
         uploads: &[Upload<'_>],
@@ -100,31 +104,31 @@ impl Remote {
         let asked = transfers.each(QUESTIONS, &blobs, ask)?;
         let lacks = asked.iter().filter(|(_, held)| *held != Held::Whole);
         let mut lacks: BTreeSet<_> = lacks.map(|(digest, _)| *digest).collect();
-        // `remove` is true for the first upload of a digest only, so a blob that is named twice is
-        // sent once.
+        // `remove` is true only for the first upload of a digest, so a blob that is listed twice is
+        // uploaded once.
         let (mut missing, there): (Vec<_>, Vec<_>) =
             uploads.iter().partition(|upload| lacks.remove(&upload.digest));
         for Upload { digest, bytes, .. } in there {
             transfers.blob(digest, *bytes).finish(How::There);
         }
-        // The largest first: begun last, it would run alone in the end.
+        // The largest first: if it began last, it would run alone at the end.
         missing.sort_by_key(|upload| Reverse(upload.bytes));
         let sent = transfers.each(self.jobs(), &missing, |upload| self.push_blob(upload, transfers))?;
         let damaged = asked.iter().filter(|(_, held)| matches!(held, Held::Damaged { .. }));
         let damaged: BTreeSet<_> = damaged.map(|(digest, _)| *digest).collect();
-        // Most registries drop an upload of a digest that they know, and answer as if they had
-        // stored it.
+        // Most registries discard an upload of a digest that they know, and answer as if they had
+        // stored it. Only a second look shows whether the damaged copy was replaced.
         let mut resent = missing.iter().filter(|upload| damaged.contains(&upload.digest));
         resent.try_for_each(|upload| self.refuse_damaged(upload))?;
         Ok(sent)
     }
 
-    /// Asks for the repository's copy of a blob of this size.
+    /// Looks up the repository's copy of a blob.
     fn held(&self, digest: &Digest, bytes: u64) -> Result<Held, RegistryError> {
         Ok(Held::of(self.head_blob(digest)?, bytes))
     }
 
-    /// Sends a blob that is not there, unless it can be mounted.
+    /// Uploads a missing blob, unless it can be mounted.
     fn push_blob(&self, upload: &Upload<'_>, transfers: &Transfers<'_>) -> Result<How, RegistryError> {
         let transfer = transfers.blob(&upload.digest, upload.bytes);
         let mut attempts = self.attempts(format_args!("pushing blob {}", upload.digest)).of(&transfer);
@@ -134,6 +138,7 @@ impl Remote {
                     transfer.finish(how);
                     return Ok(how);
                 }
+                // Not counted as a failed attempt: the same blob in pieces is another request.
                 Err(error) if self.is_new_limit(&error) => transfer.restart(),
                 Err(error) => {
                     transfer.restart();
@@ -163,7 +168,7 @@ impl Remote {
         transfer: &Transfer<'_>,
         is_repeated: bool,
     ) -> Result<How, RegistryError> {
-        // The attempt before may have succeeded, and only its acknowledgement was lost.
+        // The previous attempt may have succeeded, and only its answer was lost.
         let head = || self.request(Method::HEAD, &format!("blobs/{}", upload.digest));
         if is_repeated && Held::of(size_of(self.call(&head(), &[200, 404])?)?, upload.bytes) == Held::Whole {
             return Ok(How::Moved);
@@ -177,7 +182,7 @@ impl Remote {
         Ok(How::Moved)
     }
 
-    /// Opens a session to send a blob in. `None` if the blob could be mounted.
+    /// Opens an upload session; `None` if the registry mounted the blob instead.
     fn open_session(&self, upload: &Upload<'_>) -> Result<Option<Answer>, RegistryError> {
         let from = upload
             .mount_from
@@ -193,7 +198,8 @@ impl Remote {
                 Ok(answer) if answer.status == 201 => return Ok(None),
                 Ok(session) => return Ok(Some(session)),
                 Err(error) if error.is_transient() => return Err(error),
-                // A registry that does not know mounts, or does not let us read there. It may still let us send.
+                // The registry does not support mounts, or refuses access to the other repository.
+                // An upload may still be allowed.
                 Err(_) => {}
             }
         }
@@ -208,7 +214,7 @@ impl Remote {
         self.transport().resolve(answer, answer.header(LOCATION.as_str()).ok_or_else(missing)?)
     }
 
-    /// Returns how large pieces have to be, or `None` to send the whole.
+    /// Returns the size of pieces in bytes; `None` to upload the blob whole.
     fn piece_bytes(&self, session: &Answer) -> Option<u64> {
         let host = self.repository().api_host();
         let wanted = self.transport().settings().host(host).chunk_bytes.or_else(|| self.pieces().of(host))?;
@@ -216,7 +222,8 @@ impl Remote {
         Some(wanted.max(least.unwrap_or(1)))
     }
 
-    /// Learns that the registry does not take blobs whole. Returns whether that is news.
+    /// Records that the registry refuses whole blobs (status 413). Returns true the first time:
+    /// only then another attempt makes sense.
     fn is_new_limit(&self, error: &RegistryError) -> bool {
         let host = self.repository().api_host();
         let is_news = error.status() == Some(413) && self.pieces().of(host).is_none();
@@ -261,7 +268,7 @@ impl Remote {
         self.accept(self.call(&request, &[200, 201, 204])?, digest)
     }
 
-    /// Checks that the registry took what we sent.
+    /// Checks that the registry stored the uploaded bytes.
     fn accept(&self, answer: Answer, sent: &Digest) -> Result<(), RegistryError> {
         let answer = answer.refuse_page()?;
         match answer.header("docker-content-digest").and_then(|text| text.parse().ok()) {
@@ -273,7 +280,7 @@ impl Remote {
     }
 }
 
-/// Adds the digest that ends a session.
+/// Returns the URL that ends a session: with the digest as a parameter.
 fn closing(url: &Uri, digest: &Digest) -> Uri {
     let separator = if url.query().is_some() { '&' } else { '?' };
     let text = format!("{url}{separator}digest={}", encode(&digest.to_string()));

@@ -151,7 +151,7 @@ fn a_helper_is_asked_for_the_account() {
     // A program that takes no care: what it says may be a password.
     std::fs::write(&helper, format!("#!/bin/sh\necho '\"{PASSWORD}\"'\n")).unwrap();
     let said = pull(&format!("{}:{path}", directory.display()));
-    assert!(said.contains("not what helpers answer") && !said.contains(PASSWORD), "{said}");
+    assert!(said.contains("not the JSON of a credential helper") && !said.contains(PASSWORD), "{said}");
 }
 
 /// The reference registry serves a file that its disk has cut, and drops what is sent under the same digest.
