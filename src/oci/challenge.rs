@@ -1,24 +1,25 @@
-//! How a registry says which credentials it wants: the header `WWW-Authenticate`.
+//! The header `WWW-Authenticate`, by which a registry says which credentials it requires.
 //!
-//! Source: RFC 9110, 11.6.1; distribution-spec, "Authentication"; the token flow of the Distribution registry.
+//! Source: RFC 9110, 11.6.1; distribution-spec, "Authentication"; the token flow of the
+//! Distribution registry.
 
 /// One way to authenticate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Challenge {
-    /// User and password with each request.
+    /// Name and password with each request.
     Basic,
-    /// A token that is fetched first.
+    /// A token of a token service.
     Bearer {
-        /// Where tokens are given out, a URL.
+        /// URL of the token service.
         realm: String,
-        /// For whom the token is.
+        /// The registry that the token is for.
         service: Option<String>,
-        /// What the refused request would have needed.
+        /// The scope that the refused request needs.
         scope: Option<String>,
     },
 }
 
-/// Returns the challenges in one header that plywood can meet, in the order given. Others are left out.
+/// Returns the challenges in one header, in order. Leaves out those that plywood does not support.
 pub fn parse_challenges(header: &str) -> Vec<Challenge> {
     let mut schemes: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = header;
@@ -62,7 +63,7 @@ fn split_word(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// Returns a value, quoted or not, and what follows it.
+/// Returns a value, quoted or not, and the rest of the text.
 fn split_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let (word, rest) = split_word(text);
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comma_within_quotes_separates_nothing() {
+    fn a_comma_within_quotes_is_no_separator() {
         let header = r#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull,push""#;
         let expected =
             bearer("https://auth.example/token", Some("registry.example"), Some("repository:a/b:pull,push"));

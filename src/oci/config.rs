@@ -1,7 +1,7 @@
-//! Image configs: made new, or continued from a base image's.
+//! Image configs: new ones, and continued ones of base images.
 //!
-//! A base's config is edited in place as JSON. Reading it into a type and writing that again would lose what the type does
-//! not know: health checks, `OnBuild`, `Shell`, and whatever comes next year.
+//! plywood edits the config of a base as JSON. Reading it into a type and writing it again would
+//! lose the fields that the type lacks: health checks, `OnBuild`, `Shell`, and future ones.
 //!
 //! Source: OCI image-spec v1.1, `config.md`.
 
@@ -12,17 +12,17 @@ use serde_json::{Map, Value, json};
 
 use super::{DiffId, canonical_json};
 
-/// A document that is no image config, or not one that can be continued.
+/// A document that is not an image config, or a config that cannot be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It is no JSON, or not of the form that the specification asks for.
+    /// It does not have the form of the specification.
     #[error("the image config is not valid")]
     Invalid(#[source] oci_spec::OciSpecError),
-    /// A DiffID in it is no digest that plywood reads.
-    #[error("the image config names a layer that cannot be read")]
+    /// A DiffID in it is not a SHA-256 digest.
+    #[error("the image config has a DiffID that plywood cannot read")]
     DiffId(#[from] super::DigestError),
-    /// The source date epoch is no date.
-    #[error("{seconds} seconds since 1970 is no date that a config can hold")]
+    /// The source date epoch is out of range.
+    #[error("the source date epoch {seconds} is out of range for the date in an image config")]
     Epoch {
         /// The source date epoch.
         seconds: i64,
@@ -31,14 +31,14 @@ pub enum ConfigError {
 
 /// An image for another platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it is an image for {found}, and linux/{wanted} is needed here")]
+#[error("the image is for {found}: expected linux/{wanted}")]
 pub struct OtherPlatform {
     found: String,
     wanted: String,
 }
 
-/// Fails for the config of an image that is not for Linux on `architecture` (in Go's words: `amd64`). A config without a platform
-/// passes: old versions of `docker import` wrote none.
+/// Fails for the config of an image for another platform than Linux on `architecture` (as Go writes
+/// it: `amd64`). Accepts a config without a platform: old versions of `docker import` wrote none.
 ///
 /// # Errors
 /// [`OtherPlatform`].
@@ -56,14 +56,15 @@ pub fn refuse_other_platform(config: &[u8], architecture: &str) -> Result<(), Ot
     }
 }
 
-/// What a container of the image runs, and how. `None` and absent names leave the base's value.
+/// The settings of containers of the image. `None` and absent names keep the value of the base.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerSettings {
     /// Environment variables by name.
     pub env: BTreeMap<String, String>,
-    /// The program and its first arguments. Setting it takes the base's `cmd` away, whose words belong to another program.
+    /// The program and its first arguments. Setting it removes the `cmd` of the base, whose
+    /// arguments are for another program.
     pub entrypoint: Option<Vec<String>>,
-    /// Default arguments, or the program where there is no entrypoint.
+    /// Default arguments, or the program if there is no entrypoint.
     pub cmd: Option<Vec<String>>,
     /// User or `user:group`, by name or number.
     pub user: Option<String>,
@@ -73,10 +74,11 @@ pub struct ContainerSettings {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What a shell on Debian has. Always said, as containerd has a default only for configs without any variable.
+/// The `PATH` of a shell on Debian. plywood always sets it, because containerd has a default only
+/// for configs without any variable.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The config of an image in the making.
+/// An unfinished image config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageConfig {
     document: Value,
@@ -84,8 +86,9 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
-    /// Starts the config of a Linux image without layers for `architecture` (in Go's words: `amd64`), made at the source
-    /// date epoch `epoch` (seconds since 1970).
+    /// Starts the config of a Linux image without layers for `architecture` (as Go writes it:
+    /// `amd64`). `epoch` is the source date epoch in seconds since 1970, and becomes the date of
+    /// creation.
     ///
     /// # Errors
     /// [`ConfigError::Epoch`].
@@ -100,13 +103,13 @@ impl ImageConfig {
         Self::dated(document, epoch)
     }
 
-    /// Continues the config `base`, the bytes of a base image's. What it says stays, known to us or not.
+    /// Continues `base`, the bytes of the config of a base image. Keeps all of its fields.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`], [`ConfigError::DiffId`], [`ConfigError::Epoch`].
     pub fn continue_from(base: &[u8], epoch: i64) -> Result<Self, ConfigError> {
         let layers = parse_diff_ids(base)?.len();
-        // Parsed once already, so this cannot fail.
+        // Cannot fail, because `parse_diff_ids` has parsed it.
         let document = serde_json::from_slice(base).map_err(|error| ConfigError::Invalid(error.into()))?;
         let mut config = Self::dated(document, epoch)?;
         config.repair_history(layers);
@@ -121,8 +124,8 @@ impl ImageConfig {
         Ok(Self { document, created })
     }
 
-    /// Adds the layers of one step, lowest first, with one entry of history: `created_by` says what made them. A step
-    /// without layers leaves an entry that says so.
+    /// Adds the layers of one step, lowest first, each with an entry of history; `created_by`
+    /// describes the step. A step without layers gets an entry with `empty_layer`.
     pub fn push_step(&mut self, created_by: &str, diff_ids: &[DiffId]) {
         for diff_id in diff_ids {
             list(&mut self.document["rootfs"]["diff_ids"]).push(json!(diff_id));
@@ -135,7 +138,7 @@ impl ImageConfig {
         }
     }
 
-    /// Applies `settings` over what is there.
+    /// Applies `settings` over the present ones.
     pub fn apply(&mut self, settings: &ContainerSettings) {
         let ContainerSettings { env, entrypoint, cmd, user, working_dir, labels } = settings;
         let config = object(&mut self.document["config"]);
@@ -160,7 +163,7 @@ impl ImageConfig {
         }
     }
 
-    /// Returns the document's bytes, in the one form that plywood writes.
+    /// Returns the config in canonical JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         canonical_json(&self.document)
     }
@@ -169,7 +172,8 @@ impl ImageConfig {
         list(&mut self.document["history"]).push(entry);
     }
 
-    /// Docker refuses an image whose history tells of another number of layers than it has. A base may have none.
+    /// Replaces a history that does not fit the number of layers. Docker refuses such an image;
+    /// some bases have no history.
     fn repair_history(&mut self, layers: usize) {
         let history = list(&mut self.document["history"]);
         let told = history.iter().filter(|entry| entry["empty_layer"] != json!(true)).count();
@@ -179,7 +183,7 @@ impl ImageConfig {
     }
 }
 
-/// Reads the DiffIDs of an image config, lowest first.
+/// Returns the DiffIDs of an image config, lowest first.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`], [`ConfigError::DiffId`].
@@ -188,7 +192,8 @@ pub fn parse_diff_ids(config: &[u8]) -> Result<Vec<DiffId>, ConfigError> {
     Ok(config.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
 }
 
-/// Replaces variables of a name where they are, and adds the others, sorted.
+/// Replaces existing variables in place, and appends the others, sorted by name. So the same
+/// settings always give the same bytes.
 fn merge_env(list: &mut Vec<Value>, env: &BTreeMap<String, String>) {
     for (name, value) in env {
         let new = json!(format!("{name}={value}"));
@@ -200,7 +205,7 @@ fn merge_env(list: &mut Vec<Value>, env: &BTreeMap<String, String>) {
     }
 }
 
-/// Returns the object in `value`; what is none (null, in configs of some tools) becomes an empty one.
+/// Returns the object in `value`. Other values become an empty object: some tools write `null`.
 fn object(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = json!({});
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_config_is_valid_and_always_the_same() {
+    fn a_new_config_is_valid_and_reproducible() {
         let mut config = ImageConfig::new("amd64", EPOCH).unwrap();
         config.push_step("base", &[layer("a")]);
         config.push_step("element docs", &[]);
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_base_says_stays() {
+    fn fields_of_a_base_are_kept() {
         let history = json!([{ "created_by": "docker" }, { "created_by": "ENV", "empty_layer": true }]);
         let mut config = ImageConfig::continue_from(&base(history), EPOCH).unwrap();
         config.apply(&settings());
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_that_does_not_fit_the_layers_is_made_anew() {
+    fn a_history_that_does_not_fit_the_layers_is_replaced() {
         for history in [json!([]), json!([{}, {}]), json!([{ "empty_layer": true }])] {
             let config = ImageConfig::continue_from(&base(history), EPOCH).unwrap();
             assert_eq!(config.document["history"], json!([{ "created_by": "base image" }]));
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_config_is_refused() {
+    fn malformed_configs_are_refused() {
         assert!(matches!(ImageConfig::continue_from(b"{}", EPOCH), Err(ConfigError::Invalid(_))));
         let other = String::from_utf8(base(json!([]))).unwrap().replace("sha256:", "sha512:");
         assert!(matches!(ImageConfig::continue_from(other.as_bytes(), EPOCH), Err(ConfigError::DiffId(_))));

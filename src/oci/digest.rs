@@ -1,4 +1,4 @@
-//! SHA-256 digests and the identities made of them.
+//! SHA-256 digests, and the identities that are digests.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -9,13 +9,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::hex::{decode_hex, encode_hex};
 
-/// The SHA-256 digest of some bytes, written `sha256:` and 64 lower-case hex digits.
+/// A SHA-256 digest, written `sha256:` and 64 lower-case hex digits.
 ///
-/// Other algorithms of the specification are refused: every digest that plywood records, it computes.
+/// Other algorithms of the specification are refused, because plywood computes and verifies every
+/// digest itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// A text that is no digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest: expected `sha256:` and 64 hex digits")]
 pub struct DigestError(String);
@@ -26,17 +26,17 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Computes the digest of everything that `reader` returns.
+    /// Computes the digest of the bytes of `reader`, up to its end.
     ///
     /// # Errors
-    /// As `reader`.
+    /// Those of `reader`.
     pub fn of_reader(reader: impl Read) -> io::Result<Self> {
         let mut reader = HashingReader::new(reader);
         io::copy(&mut reader, &mut io::sink())?;
         Ok(reader.finish().0)
     }
 
-    /// Wraps 32 bytes that are a SHA-256 already.
+    /// Wraps the 32 bytes of a SHA-256 digest.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -51,7 +51,7 @@ impl Digest {
         encode_hex(&self.0)
     }
 
-    /// Returns the first 12 hex digits, for people to read.
+    /// Returns the first 12 hex digits, for messages.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
@@ -106,12 +106,14 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 crate::identity! {
-    /// The digest of a layer's *uncompressed* tar. The identity of a layer, whatever its compression.
+    /// The digest of a layer's *uncompressed* tar: the identity of the layer, whatever its
+    /// compression.
     DiffId
 }
 
 crate::identity! {
-    /// The identity of a stack of layers: the first DiffID, then the digest of "ChainID, space, next DiffID".
+    /// The identity of a stack of layers: the first DiffID, then the digest of "ChainID, space,
+    /// next DiffID".
     ///
     /// Source: OCI image-spec, `config.md`, "Layer ChainID".
     ChainId
@@ -128,7 +130,7 @@ impl ChainId {
     }
 }
 
-/// Computes a digest piece by piece.
+/// Computes a digest incrementally.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher(Sha256);
 
@@ -144,7 +146,7 @@ impl Hasher {
     }
 }
 
-/// Passes reads through, and counts and hashes what was read.
+/// Passes reads through, and counts and hashes the bytes.
 pub struct HashingReader<R> {
     inner: R,
     hasher: Hasher,
@@ -152,7 +154,6 @@ pub struct HashingReader<R> {
 }
 
 impl<R: Read> HashingReader<R> {
-    /// Starts at zero bytes.
     pub fn new(inner: R) -> Self {
         Self { inner, hasher: Hasher::default(), bytes: 0 }
     }
@@ -172,7 +173,7 @@ impl<R: Read> Read for HashingReader<R> {
     }
 }
 
-/// Passes writes through, and counts and hashes what was written.
+/// Passes writes through, and counts and hashes the bytes.
 pub struct HashingWriter<W> {
     inner: W,
     hasher: Hasher,
@@ -180,7 +181,6 @@ pub struct HashingWriter<W> {
 }
 
 impl<W: Write> HashingWriter<W> {
-    /// Starts at zero bytes.
     pub fn new(inner: W) -> Self {
         Self { inner, hasher: Hasher::default(), bytes: 0 }
     }
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    /// The three layers of the specification's own formula, computed with coreutils' sha256sum.
+    /// The formula of the specification.
     #[test]
     fn chain_id_follows_the_specification() {
         let a = DiffId::new(Digest::of("a"));

@@ -1,9 +1,10 @@
-//! Manifests of others, kept byte for byte.
+//! Manifests from registries, kept byte for byte.
 //!
-//! A manifest is named by the digest of its bytes. Parsed and written again it would be another one, so what a registry
-//! gave is passed on as it came.
+//! The identity of a manifest is the digest of its bytes. Parsing and writing it again could change
+//! the bytes, so plywood passes them on unchanged.
 //!
-//! Source: OCI image-spec v1.1, `manifest.md`, `image-index.md`; Docker image manifest version 2, schema 2.
+//! Source: OCI image-spec v1.1, `manifest.md`, `image-index.md`; Docker image manifest version 2,
+//! schema 2.
 
 use oci_spec::image::{Descriptor, MediaType};
 use serde::Deserialize;
@@ -15,7 +16,7 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// Docker's form of an index.
 pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// Every form of manifest that plywood reads, the ones it writes first.
+/// The media types of manifests that plywood reads. The first two are those that it writes.
 pub const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
@@ -23,7 +24,7 @@ pub const MANIFEST_TYPES: [&str; 4] = [
     DOCKER_MANIFEST_LIST,
 ];
 
-/// A manifest or index: its bytes, and what they are.
+/// The bytes and the media type of a manifest or index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawManifest {
     /// One of [`MANIFEST_TYPES`].
@@ -32,13 +33,13 @@ pub struct RawManifest {
     pub bytes: Vec<u8>,
 }
 
-/// A document that is no manifest.
+/// A document that is not a usable manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It is no JSON object with a `schemaVersion`.
-    #[error("it is no manifest")]
+    /// It is not a JSON object with a `schemaVersion`.
+    #[error("it is not a manifest")]
     NoManifest(#[source] serde_json::Error),
-    /// It has a form that plywood does not read, such as Docker's first schema.
+    /// It has another media type, such as Docker's first schema.
     #[error("it has the media type `{found}`, which plywood does not read")]
     UnknownType {
         /// Its media type.
@@ -46,7 +47,7 @@ pub enum ManifestError {
     },
 }
 
-/// The fields that all forms share.
+/// The fields that all types share.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Common {
@@ -57,7 +58,7 @@ struct Common {
 }
 
 impl RawManifest {
-    /// Takes a document that was served as `content_type`. What the document says of itself counts more.
+    /// Parses a document that was served as `content_type`. The `mediaType` in the document wins.
     ///
     /// # Errors
     /// [`ManifestError`].
@@ -71,29 +72,29 @@ impl RawManifest {
         Ok(Self { media_type, bytes })
     }
 
-    /// Returns the digest of its bytes.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.bytes)
     }
 
-    /// Returns whether it lists manifests, one for each platform.
+    /// Returns true for an index, which lists one manifest for each platform.
     pub fn is_index(&self) -> bool {
         is_index_type(&self.media_type)
     }
 
-    /// Returns the manifest that this one says something about.
+    /// Returns the `subject`: the manifest that this one refers to, such as a signature to its
+    /// image.
     pub fn subject(&self) -> Option<Descriptor> {
         serde_json::from_slice::<Common>(&self.bytes).ok()?.subject
     }
 }
 
-/// Returns whether documents of this media type list manifests.
+/// Returns true for the media type of an index.
 pub fn is_index_type(media_type: &str) -> bool {
     media_type == MediaType::ImageIndex.as_ref() || media_type == DOCKER_MANIFEST_LIST
 }
 
-/// Returns whether a layer's bytes need not be where its manifest is: they may not be passed on, and are to be fetched from URLs
-/// that the manifest names, which plywood does not do.
+/// Returns true for a layer that registries need not have. Its license forbids distribution, so
+/// tools are expected to fetch it from URLs in the manifest. plywood never does that.
 pub fn is_foreign(layer: &Descriptor) -> bool {
     let media_type = layer.media_type().as_ref();
     layer.urls().is_some() || media_type.contains("nondistributable") || media_type.contains("foreign")
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_says_itself_what_it_is_and_else_the_header_does() {
+    fn the_media_type_in_the_document_wins_over_the_header() {
         let [manifest, index, docker, list] = MANIFEST_TYPES;
         let said = |media_type: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}"}}"#);
         let cases = [

@@ -1,8 +1,8 @@
-//! Bytes as lower-case hex digits, two each.
+//! Lower-case hex digits.
 
 use std::fmt::Write as _;
 
-/// Writes `bytes` as hex digits.
+/// Returns `bytes` as lower-case hex digits.
 pub fn encode_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -10,8 +10,8 @@ pub fn encode_hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Reads exactly `N` bytes; `None` for a text of another length, or with anything but lower-case hex digits: every value has
-/// one form.
+/// Parses exactly `N` bytes. Returns `None` for another length, and for upper-case digits: each
+/// value has only one form, so that texts can be compared.
 pub fn decode_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {

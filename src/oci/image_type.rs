@@ -1,18 +1,20 @@
-//! Manifests of images, and of what else registries hold.
+//! Distinguishes images from other artifacts.
 //!
-//! Attestations, signatures, programs for WebAssembly, charts and many more have manifests of the same form. Only media
-//! types tell them apart.
+//! Attestations, signatures, WebAssembly programs and Helm charts have manifests of the same form.
+//! Only the media types differ.
 
 use oci_spec::image::{Descriptor, ImageManifest};
 
-/// A manifest that is none of an image whose layers are file systems.
+/// The manifest of something else than an image whose layers are file systems.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoImage {
-    /// Its config is none of an image.
-    #[error("it is no image but an artifact of type `{0}`")]
+    /// Its config has another media type than that of an image.
+    #[error("it is not an image but an artifact of type `{0}`")]
     Artifact(String),
-    /// One of its layers is something else than an archive of files.
-    #[error("its layer {digest} has the media type `{media_type}`, which is none of a file system's layer")]
+    /// One of its layers is not an archive of files.
+    #[error(
+        "its layer {digest} has the media type `{media_type}`: expected a layer of files, such as `application/vnd.oci.image.layer.v1.tar+gzip`"
+    )]
     Layer {
         /// The layer.
         digest: String,
@@ -25,7 +27,7 @@ pub enum NoImage {
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// What layers are called, before the compression.
+/// Media types of layers, without the suffix of the compression.
 const LAYERS: [&str; 4] = [
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -33,7 +35,7 @@ const LAYERS: [&str; 4] = [
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 ];
 
-/// Fails for a manifest whose layers are no file systems, with the media type that says so.
+/// Fails for a manifest whose layers are not file systems.
 ///
 /// # Errors
 /// [`NoImage`].
@@ -52,7 +54,7 @@ pub fn refuse_artifact(manifest: &ImageManifest) -> Result<(), NoImage> {
 fn is_layer(layer: &Descriptor) -> bool {
     let media_type = layer.media_type().to_string();
     let compression = LAYERS.iter().find_map(|known| media_type.strip_prefix(known));
-    // Docker writes a point where the specification has a plus.
+    // Docker writes `.gzip` where the specification has `+gzip`.
     compression.is_some_and(|rest| matches!(rest, "" | "+gzip" | ".gzip" | "+zstd" | ".zstd"))
 }
 
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_told_from_artifacts_by_media_types() {
+    fn images_are_distinguished_from_artifacts_by_media_types() {
         for layer in [
             "application/vnd.oci.image.layer.v1.tar",
             "application/vnd.oci.image.layer.v1.tar+gzip",

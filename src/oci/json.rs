@@ -1,15 +1,16 @@
-//! One byte form for every JSON document that plywood writes.
+//! Canonical JSON, for every JSON document that plywood writes.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// Returns `document` as canonical JSON: keys in byte order, no white space, no floats, one final newline left out.
+/// Returns `document` as canonical JSON: keys sorted bytewise, no white space, no final newline.
+/// Documents must not contain floats.
 ///
-/// `oci-spec` holds annotations and labels in hash maps, so its own output differs from run to run;
-/// a digest over it would too. Documents of others are passed on byte for byte instead.
+/// `oci-spec` keeps annotations and labels in hash maps. Its own output has another order in each
+/// run, and so another digest.
 ///
 /// # Panics
-/// If `document` cannot be JSON at all (a map with keys that are no strings): a defect of the type.
+/// If the type of `document` cannot be JSON, such as a map whose keys are not strings.
 pub fn canonical_json(document: &impl Serialize) -> Vec<u8> {
     let value = serde_json::to_value(document).expect("a document type of ours serialises to JSON");
     let mut bytes = Vec::new();
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hash_maps_are_written_in_byte_order() {
+    fn keys_of_hash_maps_are_sorted_bytewise() {
         let labels: HashMap<String, u32> =
             [("b", 1), ("B", 2), ("a", 3), ("é", 4)].map(|(k, v)| (k.to_owned(), v)).into();
         assert_eq!(String::from_utf8(canonical_json(&labels)).unwrap(), r#"{"B":2,"a":3,"b":1,"é":4}"#);

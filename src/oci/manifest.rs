@@ -8,13 +8,14 @@ use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, Sha256Digest}
 
 use super::{Digest, canonical_json};
 
-/// Describes a blob of `bytes` bytes.
+/// Returns the descriptor of a blob of `bytes` bytes.
 pub fn descriptor(media_type: &str, digest: &Digest, bytes: u64) -> Descriptor {
     let hex: Sha256Digest = digest.hex().parse().expect("64 hex digits are a SHA-256");
     Descriptor::new(MediaType::from(media_type), bytes, hex)
 }
 
-/// Returns the bytes of the manifest of an image: its config, its layers (lowest first), and annotations by name.
+/// Returns the manifest of an image in canonical JSON. `config` is the bytes of the image config;
+/// the lowest layer comes first.
 pub fn image_manifest(
     config: &[u8],
     layers: Vec<Descriptor>,
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_is_always_the_same() {
+    fn a_manifest_is_reproducible() {
         let layer = descriptor("application/vnd.oci.image.layer.v1.tar+zstd", &Digest::of("layer"), 5);
         let annotations =
             BTreeMap::from([("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())]);

@@ -1,9 +1,9 @@
-//! Identities, canonical JSON and image documents of the OCI image specification; references and challenges of the
-//! distribution specification.
+//! Identities, canonical JSON and image documents of the OCI image specification; references and
+//! challenges of the distribution specification.
 //!
-//! Values in, values out: nothing here touches a file. Types of the specification's JSON
-//! come from the `oci-spec` crate; this room adds what it leaves open: one type an identity,
-//! and one byte form for every document that plywood writes.
+//! This module does no I/O. The types of the specification's JSON come from the `oci-spec` crate.
+//! This module adds a type for each kind of identity, and one byte form for the documents that
+//! plywood writes.
 //!
 //! Source: OCI image-spec v1.1, `descriptor.md`, `config.md`, `image-layout.md`.
 
@@ -38,7 +38,8 @@ pub use reference::{
 };
 pub use verify::{BlobStream, DamagedBlob, VerifyingReader};
 
-/// Makes `#[serde(try_from = "String", into = "String")]` right for a type: it is written as it is displayed, and read by its `FromStr`.
+/// Implements the conversions for `#[serde(try_from = "String", into = "String")]`: `Display`
+/// writes the value, and `FromStr` reads it.
 #[macro_export]
 macro_rules! serde_by_text {
     ($name:ident) => {
@@ -58,7 +59,8 @@ macro_rules! serde_by_text {
     };
 }
 
-/// Declares a newtype over [`Digest`] for one kind of identity, so that two kinds cannot be mixed up.
+/// Declares a newtype of [`Digest`] for one kind of identity, so that the compiler rejects a
+/// confusion of two kinds.
 #[macro_export]
 macro_rules! identity {
     ($(#[$doc:meta])* $name:ident) => {
@@ -80,12 +82,12 @@ macro_rules! identity {
         pub struct $name($crate::oci::Digest);
 
         impl $name {
-            /// Wraps a digest that is known to be of this kind.
+            /// Wraps a digest of this kind.
             pub const fn new(digest: $crate::oci::Digest) -> Self {
                 Self(digest)
             }
 
-            /// Returns the digest without its kind.
+            /// Returns the plain digest.
             pub const fn digest(&self) -> &$crate::oci::Digest {
                 &self.0
             }
@@ -95,7 +97,7 @@ macro_rules! identity {
                 self.0.hex()
             }
 
-            /// Returns the first 12 hex digits, for people to read.
+            /// Returns the first 12 hex digits, for messages.
             pub fn short(&self) -> String {
                 self.0.short()
             }

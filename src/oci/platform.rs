@@ -1,4 +1,4 @@
-//! One image out of an index for several platforms.
+//! Chooses one image from an index for several platforms.
 //!
 //! Source: OCI image-spec v1.1, `image-index.md`.
 
@@ -6,22 +6,22 @@ use oci_spec::image::Descriptor;
 
 use super::is_index_type;
 
-/// An index without an image for the platform that was asked for.
+/// An index without an image for the requested platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it has no image for linux/{architecture}{}", but_for(known))]
 pub struct PlatformError {
     architecture: String,
-    /// Which it has images for.
+    /// The platforms that it has images for.
     known: Vec<String>,
 }
 
 fn but_for(known: &[String]) -> String {
-    if known.is_empty() { String::new() } else { format!(" (but for {})", known.join(", ")) }
+    if known.is_empty() { String::new() } else { format!(", only for {}", known.join(", ")) }
 }
 
-/// Returns the image for Linux on `architecture` (in Go's words: `amd64`). Among several, the nearest variant wins, then the
-/// first in the list, as the specification requires. Without any, an image that names no platform is returned if it is the
-/// only one.
+/// Returns the image for Linux on `architecture` (as Go writes it: `amd64`). Among several, the
+/// nearest variant wins, then the first in the list, as the specification requires. If there is
+/// none, returns the image without a platform, if there is exactly one.
 ///
 /// # Errors
 /// [`PlatformError`] if no image fits.
@@ -45,8 +45,8 @@ fn choose_platform<'i>(
     })
 }
 
-/// Returns the distance of a variant from the one that Debian's port to an architecture is made for. Machines of later variants
-/// run code of earlier ones only. An image without a variant counts as one of the port's.
+/// Returns the distance of a variant from the baseline of Debian's port to an architecture. CPUs
+/// run code for their own and earlier variants. An image without a variant counts as the baseline.
 ///
 /// Source: OCI image-spec v1.1, `image-index.md`, "Platform Variants".
 fn distance(architecture: &str, variant: Option<&str>) -> usize {
@@ -59,16 +59,18 @@ fn distance(architecture: &str, variant: Option<&str>) -> usize {
     preferred.iter().position(|known| *known == variant).unwrap_or(preferred.len())
 }
 
-/// How deep indexes may be nested. Digests make a circle impossible; this bounds what a stranger can make us read.
+/// Limit of nested indexes. Digests make circles impossible; the limit stops a hostile registry
+/// from making plywood read without end.
 const MAX_DEPTH: usize = 4;
-/// How many nested indexes are read in all.
+/// Limit of nested indexes that are read in all.
 const MAX_INDEXES: usize = 16;
 
-/// Finds the image for Linux on `architecture` among `images`, in indexes that these name as well: first where the platform
-/// fits, then in nested indexes that do not say what they are for, in their order. `read` returns what an index names.
+/// Finds the image for Linux on `architecture` among `images` and in nested indexes: first by
+/// platform, then in nested indexes without a platform, in order. `read` returns the entries of an
+/// index.
 ///
 /// # Errors
-/// As `read`. The inner error if there is none.
+/// The outer error is that of `read`. The inner error means that there is no such image.
 pub fn find_image<E>(
     images: &[Descriptor],
     architecture: &str,
@@ -119,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns which of these images is chosen for amd64, by its size.
+    /// Returns the size of the image that is chosen for amd64; it equals the index in `platforms`.
     fn chosen(platforms: &[Option<&str>]) -> Result<u64, String> {
         let image = |(place, platform): (usize, &Option<&str>)| {
             let digest = format!("sha256:{place:064x}");
@@ -136,16 +138,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_fits_or_the_only_one_that_does_not_say_is_chosen() {
+    fn the_first_matching_image_or_the_only_one_without_a_platform_is_chosen() {
         assert_eq!(chosen(&[None, Some("arm64"), Some("amd64"), Some("amd64")]), Ok(2));
         assert_eq!(chosen(&[Some("arm64"), None]), Ok(1));
         let refused = |images: &[Option<&str>]| chosen(images).unwrap_err();
-        assert_eq!(refused(&[Some("arm64")]), "it has no image for linux/amd64 (but for linux/arm64)");
+        assert_eq!(refused(&[Some("arm64")]), "it has no image for linux/amd64, only for linux/arm64");
         assert_eq!(refused(&[None, None]), "it has no image for linux/amd64");
     }
 
     #[test]
-    fn of_several_variants_the_one_that_debian_is_made_for_is_chosen() {
+    fn the_variant_of_debians_port_is_chosen() {
         let chosen = |architecture: &str, variants: &[Option<&str>]| {
             let image = |(place, variant): (usize, &Option<&str>)| {
                 let digest = format!("sha256:{place:064x}");

@@ -6,10 +6,11 @@
 //! [::1]:5000/a@sha256:…         IPv6 host, by digest
 //! ```
 //!
-//! Source: OCI distribution-spec v1.1, "Pulling manifests"; the defaults are those that every container tool shares.
+//! Source: OCI distribution-spec v1.1, "Pulling manifests"; the defaults are those of all container
+//! tools.
 
 use std::fmt;
-// From `core`: addresses as values, without the sockets.
+// From `core`, which has no sockets: this module does no I/O.
 use core::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -19,16 +20,15 @@ use serde::{Deserialize, Serialize};
 use super::Digest;
 
 const DEFAULT_HOST: &str = "docker.io";
-/// Where the API of `docker.io` is served.
+/// The host that serves the API of `docker.io`.
 const DEFAULT_API_HOST: &str = "registry-1.docker.io";
-/// Docker Hub's namespace of images that name none.
+/// The namespace on Docker Hub for names without one.
 const DEFAULT_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 const MAX_TAG: usize = 128;
-/// Longer names are refused by registries.
+/// Registries refuse longer names.
 const MAX_NAME: usize = 255;
 
-/// A text that is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a reference: {reason}", escaped(text))]
 pub struct ReferenceError {
@@ -36,7 +36,7 @@ pub struct ReferenceError {
     reason: &'static str,
 }
 
-/// A repository: where it is, and its name there.
+/// A repository: its registry, and its name there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Repository {
@@ -45,7 +45,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Returns the registry as references write it: `docker.io`, `registry.example:5000`.
+    /// Returns the registry as in references: `docker.io`, `registry.example:5000`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -60,7 +60,7 @@ impl Repository {
         &self.path
     }
 
-    /// Returns whether that is a repository of the same registry.
+    /// Returns true if `other` is in the same registry.
     pub fn shares_registry(&self, other: &Self) -> bool {
         self.host == other.host
     }
@@ -74,15 +74,17 @@ impl Repository {
         let host = if host == "index.docker.io" { DEFAULT_HOST } else { host };
         check_host(host)?;
         if !path.split('/').all(is_component) {
-            return Err("a repository's name has lower-case letters, digits, and single `.`, `_`, `-` \
-                        between them");
+            return Err(
+                "the name of a repository consists of lower-case letters and digits, with single `.`, `_`, `-` \
+            between them",
+            );
         }
         if host.len() + path.len() >= MAX_NAME {
             return Err("the name is longer than 255 bytes");
         }
         let lower = host.to_ascii_lowercase();
-        // `Registry/x` has a host only because of its capital. As `registry/x`, the text would name
-        // a repository of Docker Hub.
+        // `Registry/x` has a host only because of its capital letter. `registry/x` would be a
+        // repository on Docker Hub.
         let host = if is_host(&lower) { lower } else { host.to_owned() };
         Ok(Self { host, path })
     }
@@ -105,13 +107,14 @@ impl FromStr for Repository {
             Reference { repository, tag: None, digest: None } => Ok(repository),
             _ => Err(ReferenceError {
                 text: text.to_owned(),
-                reason: "a repository is expected, without tag or digest",
+                reason: "expected a repository without tag or digest",
             }),
         }
     }
 }
 
-/// A tag: the only texts that get into URLs and onto terminals as tags, whoever names them.
+/// A valid tag. Only such texts get into URLs and onto terminals as tags, even if a registry sends
+/// others.
 ///
 /// Source: OCI distribution-spec v1.1, "Pulling manifests": `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -119,10 +122,11 @@ impl FromStr for Repository {
 #[schemars(inline, with = "String")]
 pub struct Tag(String);
 
-/// A text that is not a tag. Shown with escapes and without its end, as it may be anything.
+/// A text that is not a tag. It may come from a registry, so messages show it escaped and
+/// shortened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{}` is not a tag: a tag has up to 128 letters, digits, `_`, `.`, `-`, the first no `.` or `-`",
+    "`{}` is not a tag: expected up to 128 letters, digits, `_`, `.`, `-`, and no `.` or `-` at the start",
     escaped(text)
 )]
 pub struct TagError {
@@ -130,7 +134,6 @@ pub struct TagError {
 }
 
 impl Tag {
-    /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -152,19 +155,19 @@ impl FromStr for Tag {
 
 crate::serde_by_text!(Tag);
 
-/// Returns the beginning of a text from outside as it may be shown: in one line, without what commands a terminal.
+/// Returns the start of a remote text for messages: in one line, with control characters escaped.
 fn escaped(text: &str) -> String {
     const SHOWN: usize = 200;
     let rest = if text.chars().count() > SHOWN { "…" } else { "" };
     format!("{}{rest}", text.chars().take(SHOWN).collect::<String>().escape_debug())
 }
 
-/// What names a manifest in its repository.
+/// The name of a manifest in its repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TagOrDigest {
-    /// A name that may be given to another manifest tomorrow.
+    /// A name that can be moved to another manifest.
     Tag(Tag),
-    /// The manifest itself.
+    /// The identity of the manifest.
     Digest(Digest),
 }
 
@@ -189,19 +192,19 @@ impl From<Digest> for TagOrDigest {
     }
 }
 
-/// A manifest in a repository, as people write it.
+/// A reference to a manifest, as users write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
     /// The repository.
     pub repository: Repository,
-    /// The tag, where one is written.
+    /// The tag, if the text has one.
     pub tag: Option<Tag>,
-    /// The digest, where one is written. It says what is meant, whatever the tag says.
+    /// The digest, if the text has one. It wins over the tag.
     pub digest: Option<Digest>,
 }
 
 impl Reference {
-    /// Returns what to ask the registry for: the digest, else the tag, else `latest`.
+    /// Returns the name for requests: the digest, or the tag, or `latest`.
     pub fn target(&self) -> TagOrDigest {
         match self.digest {
             Some(digest) => TagOrDigest::Digest(digest),
@@ -211,21 +214,22 @@ impl Reference {
 
     fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains("://") {
-            return Err("it begins with the registry or the name, without a protocol");
+            return Err("expected the registry or the name at the start, without a protocol");
         }
         let (text, digest) = match text.split_once('@') {
             Some((text, digest)) => (text, Some(digest)),
             None => (text, None),
         };
-        let digest = digest.map(|digest| digest.parse().map_err(|_| "after `@` stands a SHA-256 digest"));
+        let digest = digest.map(|digest| digest.parse().map_err(|_| "expected a SHA-256 digest after `@`"));
         let name = text.rfind('/').map_or(0, |slash| slash + 1);
         let (repository, tag) = match text[name..].find(':') {
             Some(colon) => (&text[..name + colon], Some(&text[name + colon + 1..])),
             None => (text, None),
         };
         let tag = tag.map(str::parse).transpose();
-        let tag =
-            tag.map_err(|_| "a tag has up to 128 letters, digits, `_`, `.`, `-`, the first no `.` or `-`")?;
+        let tag = tag.map_err(
+            |_| "expected a tag of up to 128 letters, digits, `_`, `.`, `-`, and no `.` or `-` at the start",
+        )?;
         let repository = Repository::parse(repository)?;
         Ok(Self { repository, tag, digest: digest.transpose()? })
     }
@@ -252,7 +256,7 @@ impl FromStr for Reference {
     }
 }
 
-/// Returns whether `host`, a name or address without port, is this machine.
+/// Returns true if `host`, a name or address without port, is a loopback address or `localhost`.
 pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
@@ -267,7 +271,8 @@ pub fn split_port(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Tells a host from the first component of a name on Docker Hub.
+/// Returns true if the first component of a reference is a host. Otherwise it is part of a name on
+/// Docker Hub.
 fn is_host(first: &str) -> bool {
     first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|byte| byte.is_ascii_uppercase())
 }
@@ -275,7 +280,7 @@ fn is_host(first: &str) -> bool {
 fn check_host(host: &str) -> Result<(), &'static str> {
     let (name, port) = split_port(host);
     if !port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0)) {
-        return Err("a port is a number from 1 to 65535");
+        return Err("expected a port from 1 to 65535");
     }
     let is_label = |label: &str| {
         let bytes = label.as_bytes();
@@ -288,7 +293,11 @@ fn check_host(host: &str) -> Result<(), &'static str> {
         Some(address) => address.strip_suffix(']').is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()),
         None => name.split('.').all(is_label),
     };
-    if is_right { Ok(()) } else { Err("before the first `/` stands a host, such as `registry.example:5000`") }
+    if is_right {
+        Ok(())
+    } else {
+        Err("expected a host before the first `/`, such as `registry.example:5000`")
+    }
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
@@ -343,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_refused() {
+    fn malformed_references_are_refused() {
         let long = format!("a.example/{}", "a".repeat(260));
         let tag = format!("a:{}", "t".repeat(129));
         let texts = [
@@ -393,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_known_by_its_names() {
+    fn loopback_addresses_are_recognized() {
         for host in ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "::1"] {
             assert!(is_loopback(host), "{host}");
         }

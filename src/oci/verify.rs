@@ -1,47 +1,47 @@
-//! Blobs that are verified while they are read.
+//! Verifies blobs while they are read.
 
 use std::io::{self, Read};
 
 use super::{Digest, Hasher};
 
-/// A blob whose bytes are not those that its digest names.
+/// A blob whose bytes do not match its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("blob {expected} is damaged: its bytes have digest {found}")]
 pub struct DamagedBlob {
-    /// The name.
+    /// The digest in the name of the blob.
     pub expected: Digest,
-    /// What the bytes give.
+    /// The digest of the bytes.
     pub found: Digest,
 }
 
-/// Reads a blob, and does not let anybody see the end of a wrong one: the read that would have told it fails, with a
+/// Reads a blob and verifies its digest. At the end of a damaged blob, the read fails with a
 /// [`DamagedBlob`] in an error of the kind `InvalidData`.
 ///
-/// Whoever has read one to its end need not hash it again.
+/// A caller that has read to the end without an error need not hash the blob again.
 #[derive(Debug)]
 pub struct VerifyingReader<R> {
     inner: R,
     expected: Digest,
     hasher: Hasher,
-    /// The digest of all bytes, once the end was reached.
+    /// The digest of all bytes; `None` before the end.
     found: Option<Digest>,
 }
 
-/// A blob that comes from wherever.
+/// A blob from any source.
 pub type BlobStream<'a> = VerifyingReader<&'a mut (dyn Read + 'a)>;
 
 impl<R> VerifyingReader<R> {
-    /// Starts at the first byte of what should be the blob `expected`.
+    /// Wraps `inner`, which must be at the first byte of the blob `expected`.
     pub fn new(inner: R, expected: Digest) -> Self {
         Self { inner, expected, hasher: Hasher::default(), found: None }
     }
 
-    /// Returns the digest that the bytes have, if they can be read to their end.
+    /// Returns the expected digest.
     pub fn digest(&self) -> &Digest {
         &self.expected
     }
 
-    /// Returns what is wrong with the bytes, if that was found out.
+    /// Returns the damage, if the end has been read and the digest is wrong.
     pub fn damage(&self) -> Option<DamagedBlob> {
         let found = self.found.filter(|found| *found != self.expected)?;
         Some(DamagedBlob { expected: self.expected, found })
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_end_of_a_right_blob_is_seen() {
+    fn reading_the_end_of_a_damaged_blob_fails() {
         let digest = Digest::of("content");
         let mut right = VerifyingReader::new(b"content".as_slice(), digest);
         assert_eq!((right.read(&mut []).unwrap(), right.damage()), (0, None));

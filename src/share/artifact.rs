@@ -12,10 +12,10 @@ use crate::plan::{BEHAVIOUR_VERSION, Evidence, KeyFields, Record};
 use crate::port::{Blob, Layer};
 use crate::trust::{Policy, Purpose, Signature, SigningKey};
 
-/// What the artifact is.
+/// The artifact type of a published step.
 pub const ARTIFACT_TYPE: &str = "application/vnd.plywood.step.v1";
 
-/// The content of the empty config, and of the layer of a step that has none.
+/// The content of the empty config, and of the only layer of a step without layers.
 ///
 /// Source: OCI image-spec v1.1, `manifest.md`, "Guidance for an Empty Descriptor".
 pub const EMPTY: &[u8] = b"{}";
@@ -30,7 +30,8 @@ const HOST: &str = "plywood.host";
 const BEHAVIOUR: &str = "plywood.behaviour";
 const CREATED: &str = "org.opencontainers.image.created";
 const SIGNATURE: &str = "plywood.signature";
-/// No container engine runs more, and no kernel stacks many more.
+/// Container engines run at most this many layers. The limit stops a hostile registry from naming
+/// more.
 const MAX_LAYERS: usize = 127;
 const DIFF_ID: &str = "plywood.diff-id";
 const TAR_BYTES: &str = "plywood.tar-bytes";
@@ -42,7 +43,8 @@ fn empty_descriptor() -> Descriptor {
 }
 
 impl SharedStep {
-    /// Returns its manifest in canonical JSON, signed if there is a key. The same step, time and key always give the same bytes.
+    /// Returns the manifest of the step in canonical JSON, signed if there is a key. The same step,
+    /// time and key always give the same bytes.
     pub fn to_manifest(&self, key: Option<&SigningKey>) -> Vec<u8> {
         let layers: Vec<_> = self.layers.iter().map(layer_descriptor).collect();
         let manifest = ImageManifestBuilder::default()
@@ -62,10 +64,10 @@ impl SharedStep {
         canonical_json(&manifest)
     }
 
-    /// Reads what a registry gave for `key`.
+    /// Reads the manifest that a registry has under `key`.
     ///
     /// # Errors
-    /// [`Refusal`] if it is not that step's manifest, or if `policy` does not accept its signature.
+    /// [`Refusal`] if it is the manifest of something else, or if `policy` rejects its signature.
     pub fn from_manifest(bytes: &[u8], key: &StepKey, policy: &Policy) -> Result<Self, Refusal> {
         let step = Self::read(bytes, policy)?;
         match step.answers(key) {
@@ -74,7 +76,7 @@ impl SharedStep {
         }
     }
 
-    /// Reads a manifest of whatever step.
+    /// Reads the manifest of any step.
     ///
     /// # Errors
     /// As [`SharedStep::from_manifest`].
@@ -83,9 +85,8 @@ impl SharedStep {
             serde_json::from_slice(bytes).map_err(|error| Refusal::malformed(error.to_string()))?;
         let signature =
             document.get_mut("annotations").and_then(|all| all.as_object_mut()?.remove(SIGNATURE));
-        // Parsed before the signature is judged, from the very value whose bytes are verified. A
-        // second parse of the raw bytes could read duplicate keys in another way than the signature
-        // covers.
+        // Parsed from the value whose canonical bytes are verified. A second parse of the raw bytes
+        // could choose another one of two duplicate keys than the signature covers.
         let statement = canonical_json(&document);
         let step = parse(document)?;
         let signature = signature.as_ref().map(|signature| signature.as_str().unwrap_or_default());
@@ -172,7 +173,8 @@ fn parse_evidence(text: &str) -> Result<Evidence, Refusal> {
     Ok(evidence)
 }
 
-/// Refuses control characters: these texts come from a registry and are shown on terminals.
+/// Refuses control characters: these texts come from a registry, and are shown on terminals, which
+/// they could command.
 fn check_text(name: &str, text: &str) -> Result<(), Refusal> {
     match text.contains(char::is_control) {
         true => Err(Refusal::malformed(format!("annotation `{name}` holds control characters"))),
@@ -206,7 +208,6 @@ fn is_empty(blob: &Descriptor) -> bool {
     *blob.media_type() == MediaType::EmptyJSON
 }
 
-/// The annotations of a manifest or a descriptor.
 struct Annotations<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Annotations<'a> {
@@ -239,7 +240,7 @@ mod tests {
         Layer { diff_id, tar_bytes: 10_240, entries: 3, blob, blob_bytes: 512, encoding: Encoding::Zstd }
     }
 
-    /// Returns the step `web` of the full image, with these layers.
+    /// Returns the step `web` of the fixture with `layers`.
     fn shared(layers: &[Layer]) -> SharedStep {
         let plan = Image::full().plan();
         let step = plan.steps.iter().find(|step| step.name == "web").unwrap();
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_comes_back_by_either_key_and_its_manifest_is_always_the_same() {
+    fn a_step_is_read_back_by_either_key_and_its_manifest_is_reproducible() {
         let key = SigningKey::new([1; 32]);
         let mut base = shared(&[layer("a"), layer("b")]);
         base.config = Some(Blob::of(b"config"));
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_of_a_variable_is_told() {
+    fn a_manifest_has_no_value_of_a_variable() {
         let text = String::from_utf8(shared(&[]).to_manifest(None)).unwrap();
         assert!(
             text.contains("variable DIB_WEB_PASSWORD") && text.contains("file install.d/50-web"),
@@ -293,7 +294,7 @@ mod tests {
         }
     }
 
-    /// Whatever is changed in a signed manifest, it is noticed.
+    /// Every change of a signed manifest breaks its signature.
     #[test]
     fn every_part_of_a_manifest_is_signed() {
         let key = SigningKey::new([1; 32]);
@@ -325,7 +326,7 @@ mod tests {
         assert_eq!(
             SharedStep::from_manifest(&spaced, &asked, &trusting(&key)),
             Ok(step),
-            "white space says nothing"
+            "white space does not matter"
         );
     }
 
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_step_is_said_to_be_none() {
+    fn malformed_manifests_are_refused_with_the_reason() {
         let good = String::from_utf8(shared(&[layer("a")]).to_manifest(None)).unwrap();
         let image = crate::oci::image_manifest(b"{}", Vec::new(), &BTreeMap::new());
         let cases = [

@@ -1,4 +1,5 @@
-//! The steps that an image was last published with: what a miss is explained by, and what pruning spares.
+//! The index of the steps with which an image was last published. It explains misses, and pruning
+//! keeps its steps.
 
 use std::collections::HashMap;
 
@@ -11,18 +12,18 @@ use crate::plan::StepName;
 /// The annotation that names the step of a manifest.
 const STEP: &str = "plywood.step";
 
-/// Which manifests an image was last published with.
+/// The manifests with which an image was last published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepIndex {
-    /// The name of each step and the digest of its manifest, lowest first.
+    /// Name of each step and digest of its manifest, lowest first.
     pub steps: Vec<(StepName, Digest)>,
 }
 
 impl StepIndex {
-    /// Reads an index. Entries that are not steps are left out.
+    /// Parses an index. Leaves out entries that are not steps.
     ///
     /// # Errors
-    /// The reason, if it is no index.
+    /// If `bytes` is not an index.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let index: ImageIndex = serde_json::from_slice(bytes)?;
         let step = |manifest: &oci_spec::image::Descriptor| {
@@ -33,8 +34,8 @@ impl StepIndex {
     }
 }
 
-/// Returns the index of the manifests that an image is published with: name of the step and bytes of the manifest, lowest
-/// first. In canonical JSON.
+/// Returns the index for these steps, in canonical JSON. Each step is its name and the bytes of its
+/// manifest; the lowest comes first.
 pub fn image_index<'a>(steps: impl IntoIterator<Item = (&'a StepName, &'a [u8])>) -> Vec<u8> {
     let manifests = steps.into_iter().map(|(name, manifest)| {
         let media_type = MediaType::ImageManifest.to_string();

@@ -1,21 +1,23 @@
-//! Which published steps may go.
+//! Selects the published steps that may be deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SharedStep;
 use crate::oci::Digest;
 
-/// What of a cache repository is kept beside the last published build of each image.
+/// The steps of a cache repository to keep, in addition to those of the last published build of
+/// each image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PrunePolicy {
-    /// What was published at this time or later, in seconds since 1970.
+    /// Steps that were published at this time or later, in seconds since 1970, are kept.
     pub since: i64,
-    /// So many of each image's step, the newest, however old they are.
+    /// This many of the newest versions of each step of each image are kept, whatever their age.
     pub keep_last: usize,
 }
 
 impl PrunePolicy {
-    /// Returns the manifests of `published` that may go. `spared` are those that the images' last builds consist of.
+    /// Returns the manifests of `published` that may be deleted. Those in `spared`, the last builds
+    /// of the images, never are.
     pub fn select(
         &self,
         published: &BTreeMap<Digest, SharedStep>,
@@ -27,8 +29,8 @@ impl PrunePolicy {
         }
         let mut gone = BTreeSet::new();
         for mut same in kinds.into_values() {
-            // The newest first. The digest decides between steps of the same second, so that every
-            // run selects the same.
+            // The newest first. Between steps of the same second the digest decides, so that all
+            // runs select the same steps.
             same.sort_by(|a, b| b.cmp(a));
             let old = same.into_iter().skip(self.keep_last).filter(|(created, _)| *created < self.since);
             gone.extend(old.map(|(_, digest)| digest).filter(|digest| !spared.contains(digest)));
@@ -53,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_goes_but_for_the_newest_and_what_is_spared() {
+    fn old_steps_are_selected_except_for_the_newest_and_the_spared() {
         let published = [step("a", 10), step("a", 20), step("a", 30), step("b", 10)];
         let spared = BTreeSet::from([published[0].0]);
         let published = BTreeMap::from(published);

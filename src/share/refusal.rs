@@ -1,4 +1,4 @@
-//! Why what a registry gave for a key does not count.
+//! The reasons for not using a published step.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,33 +6,34 @@ use serde::Serialize;
 use super::StepKey;
 use crate::trust::Distrust;
 
-/// Why a published step is not used. Never an error: the step is looked for elsewhere, or built.
+/// The reason why a published step is not used. It does not fail the build: plywood looks for the
+/// step elsewhere, or builds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "refusal", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Refusal {
-    /// The manifest is no step's, or one of a later form.
-    #[error("it is no step that this plywood can read: {reason}")]
+    /// The manifest is not that of a step, or has the form of a later version.
+    #[error("it is not a step that this version of plywood can read: {reason}")]
     Malformed {
         /// What is wrong with it.
         reason: String,
     },
-    /// The manifest is that of another step: the registry maps the key to something else.
+    /// The manifest belongs to another step: the registry has it under the wrong tag.
     #[error("it is published under {asked}, but belongs to another key")]
     OtherStep {
         /// The key that was asked for.
         asked: StepKey,
     },
-    /// Nobody who counts vouches for it.
+    /// The policy rejects its signature.
     #[error(transparent)]
     Distrusted(Distrust),
-    /// Its hooks would read something else on this host.
+    /// Its hooks would read other files on this build host.
     #[error("{reason}")]
     Host {
         /// What is different, and which hook read it.
         reason: String,
     },
-    /// A layer could not be had, or is not what the record says.
-    #[error("its layer could not be taken: {reason}")]
+    /// A layer cannot be downloaded, or differs from the record.
+    #[error("cannot use the layer from the registry: {reason}")]
     Layer {
         /// Why not.
         reason: String,
@@ -40,7 +41,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Makes the refusal of a document that cannot be read.
     pub(super) fn malformed(reason: impl Into<String>) -> Self {
         Refusal::Malformed { reason: reason.into() }
     }

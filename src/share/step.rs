@@ -1,24 +1,26 @@
-//! What is told of a built step.
+//! The published part of a built step.
 
 use super::StepKey;
 use crate::plan::{Evidence, Record, Step, StepName};
 use crate::port::{Blob, Layer};
 
-/// A built step, as it is published.
+/// A built step in its published form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedStep {
-    /// What a miss can be explained by; its key fields are [published](crate::plan::KeyFields::published).
+    /// The record, with key fields in [published](crate::plan::KeyFields::published) form: they
+    /// explain misses.
     pub record: Record,
-    /// Its layers and the blobs that hold them, lowest first: those of the record.
+    /// The layers of the record and their blobs, lowest first.
     pub layers: Vec<Layer>,
-    /// The image config of a base that came as layers.
+    /// The image config of a base that was imported as layers.
     pub config: Option<Blob>,
-    /// When it was published, in seconds since 1970.
+    /// Time of publication, in seconds since 1970.
     pub created: i64,
 }
 
 impl SharedStep {
-    /// Returns what may be told of the step with the record `record`, which gave `layers`.
+    /// Returns the published form of the step with this record and these layers. Removes everything
+    /// that must not leave the build host, such as values of variables.
     pub fn new(record: &Record, layers: Vec<Layer>, config: Option<Blob>, created: i64) -> Self {
         let evidence = record.evidence.as_ref().map(Evidence::published);
         let record = Record { fields: record.fields.published(), evidence, ..record.clone() };
@@ -33,28 +35,29 @@ impl SharedStep {
         }
     }
 
-    /// Returns its two keys.
+    /// Returns the two keys of the step.
     pub fn keys(&self) -> [StepKey; 2] {
-        // The content key first: look-ups ask for the input key, and find a step only when both
-        // tags are there.
+        // The content key first. Look-ups use the input key, so they find a step only when both
+        // tags exist.
         [StepKey::Content(self.record.content_key), StepKey::Input(self.record.input_key)]
     }
 }
 
-/// A step that is kept from others, and why.
+/// A step that is not published, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withheld {
     /// The step's name.
     pub step: StepName,
-    /// The secret variables that it was made with.
+    /// The secret variables that its hooks could read.
     pub secrets: Vec<String>,
 }
 
-/// Returns how many of `steps` (lowest first) may be published, and what keeps the others back.
+/// Returns how many of `steps` (lowest first) may be published, and the first step that may not.
 ///
-/// A layer that was made with a secret may hold it, and a file that a higher layer changes may bring it along: a password's
-/// hash in `/etc/shadow`, where the next element adds a user. So publication ends below the first step that sees a secret. Its
-/// key would find it in this store alone anyhow.
+/// A layer that was built with a secret may contain it, and a higher layer may contain a changed
+/// copy of the same file: the hash of a password in `/etc/shadow`, where the next element adds a
+/// user. So publication ends below the first step with a secret. Other build hosts could not look
+/// that step up anyway, because its key depends on this store.
 pub fn publishable<'a>(steps: impl IntoIterator<Item = &'a Step>) -> (usize, Option<Withheld>) {
     let mut count = 0;
     for step in steps {

@@ -16,9 +16,9 @@ const IMAGE: &str = "i-";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepKey {
-    /// By the keys below.
+    /// Covers the input key of the step below.
     Input(InputKey),
-    /// By the content below.
+    /// Covers the ChainID of the layers below.
     Content(ContentKey),
 }
 
@@ -32,7 +32,7 @@ impl StepKey {
         text.parse().expect("letters, digits and `-` make a tag")
     }
 
-    /// Returns the key that a tag is made of; `None` for a tag of something else.
+    /// Returns the key in a tag; `None` for other tags.
     pub fn of_tag(tag: &Tag) -> Option<Self> {
         let (kind, hex) = tag.as_str().split_once('-')?;
         let digest: Digest = format!("sha256:{hex}").parse().ok()?;
@@ -55,12 +55,13 @@ impl fmt::Display for StepKey {
 
 /// Returns the tag of the last published build of `image`.
 pub fn image_tag(image: &str) -> Tag {
+    // The name of an image may have spaces, or be too long for a tag.
     let named = format!("{IMAGE}{image}").parse();
     let by_digest = || format!("{IMAGE}{}", Digest::of(image).hex()).parse();
     named.or_else(|_| by_digest()).expect("letters, digits and `-` make a tag")
 }
 
-/// Returns true if a tag is that of an image's last published build.
+/// Returns true for the tag of an image's last published build.
 pub fn is_image_tag(tag: &Tag) -> bool {
     tag.as_str().starts_with(IMAGE)
 }
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_comes_back_from_its_tag() {
+    fn a_key_is_parsed_from_its_tag() {
         let digest = Digest::of("key");
         for key in [StepKey::Input(InputKey::new(digest)), StepKey::Content(ContentKey::new(digest))] {
             assert_eq!(StepKey::of_tag(&key.tag()), Some(key));
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tag_is_one_that_registries_take() {
+    fn every_image_has_a_valid_tag() {
         let long = "x".repeat(128);
         for image in ["vm", "contrail.builder_1", "my image", &long] {
             assert!(is_image_tag(&image_tag(image)), "{image}");
