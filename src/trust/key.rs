@@ -1,8 +1,8 @@
 //! Keys and their text forms.
 //!
 //! ```text
-//! ed25519:<64 hex digits>           a public key: what definitions and messages show
-//! ed25519-secret:<64 hex digits>    a signing key: the one line of its file that is no comment
+//! ed25519:<64 hex digits>           a public key, in definitions and messages
+//! ed25519-secret:<64 hex digits>    a signing key: the only line of its file besides comments
 //! ```
 
 use std::fmt;
@@ -17,10 +17,10 @@ use crate::oci::{decode_hex, encode_hex};
 const PUBLIC: &str = "ed25519:";
 const SECRET: &str = "ed25519-secret:";
 
-/// A text that is no key. Shows nothing of it: it may be a secret one.
+/// A text that is not a key. Messages never show a text that may be a signing key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It is no public key.
+    /// It is not a public key.
     #[error(
         "`{text}` is not a public key: expected `ed25519:` and 64 hex digits, as `plywood key show` prints it"
     )]
@@ -28,26 +28,27 @@ pub enum KeyError {
         /// The text, unless it looks like a signing key.
         text: String,
     },
-    /// It is no signing key.
+    /// It is not a signing key.
     #[error(
         "not a signing key: expected a line of `ed25519-secret:` and 64 hex digits, as `plywood key generate` writes it"
     )]
     Secret,
 }
 
-/// A key that signatures are verified with.
+/// A key that verifies signatures.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("type" = "string", "pattern" = "^ed25519:[0-9a-f]{64}$"))]
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// Returns the first 12 hex digits, for people to read.
+    /// Returns the first 12 hex digits, for messages.
     pub fn short(&self) -> String {
         encode_hex(&self.0[..6])
     }
 
-    /// Returns true if `signature` is this key's own over `message`. False for a key that is not a point of the curve.
+    /// Returns true if this key has made `signature` over `message`. Returns false for a key that
+    /// is not a point of the curve.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         VerifyingKey::from_bytes(&self.0).is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
@@ -61,7 +62,8 @@ impl FromStr for PublicKey {
         let shown = if text.starts_with(SECRET) { "…" } else { text };
         let error = || KeyError::Public { text: shown.to_owned() };
         let bytes = text.strip_prefix(PUBLIC).and_then(decode_hex).ok_or_else(error)?;
-        // Of small order or no point at all: a mistake is better found here than at the first signature.
+        // Refuses keys of small order, for which one signature verifies many messages, and texts
+        // that are not a point of the curve.
         match VerifyingKey::from_bytes(&bytes) {
             Ok(key) if !key.is_weak() => Ok(Self(bytes)),
             _ => Err(error()),
@@ -83,17 +85,18 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A key that signs. Its bytes are overwritten in memory when it is dropped, and no debug output shows them.
+/// A key that makes signatures. Dropping it overwrites its bytes in memory, and debug output does
+/// not show them.
 #[derive(Clone)]
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
 impl SigningKey {
-    /// Makes a key of 32 random bytes.
+    /// Makes a key from 32 random bytes.
     pub fn new(seed: [u8; 32]) -> Self {
         Self(ed25519_dalek::SigningKey::from_bytes(&seed))
     }
 
-    /// Returns the key that verifies what this one signs.
+    /// Returns the public key of this key.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
     }
@@ -134,7 +137,7 @@ mod tests {
 
     /// The first test vector of RFC 8032, section 7.1.
     #[test]
-    fn keys_are_those_of_the_standard() {
+    fn keys_and_signatures_match_the_test_vector() {
         let seed = decode_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();
         let key = SigningKey::new(seed);
         let public = "ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_back_from_its_text_and_shows_its_secret_nowhere_else() {
+    fn a_key_is_parsed_from_its_text_and_shown_nowhere_else() {
         let key = SigningKey::new([7; 32]);
         let text = key.to_text();
         assert_eq!(text.parse::<SigningKey>().unwrap().public(), key.public());
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_public_key_is_refused() {
+    fn malformed_and_weak_public_keys_are_refused() {
         let good = SigningKey::new([1; 32]).public().to_string();
         assert_eq!(good.parse::<PublicKey>().unwrap().to_string(), good);
         let small_order = format!("{PUBLIC}01{}", "00".repeat(31));

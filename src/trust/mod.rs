@@ -1,16 +1,17 @@
-//! Whose word counts: keys, signatures, and the policy of a project.
+//! Keys, signatures, and the trust policy of a project.
 //!
 //! ```text
 //! key        ed25519 keys and their text forms
 //! signature  a statement, signed for one purpose
-//! policy     a statement and its signature -> the key that counts, or the reason for distrust
+//! policy     a statement and its signature -> accepted, or the reason for distrust
 //! ```
 //!
-//! What is signed is a text of a fixed form behind a label that says what it is for: a signature made for one purpose is none
-//! for another.
+//! The signed bytes begin with a label of the purpose, so that a signature for one purpose does not
+//! verify for another.
 //!
-//! Source: RFC 8032, "Edwards-Curve Digital Signature Algorithm (EdDSA)"; verified as "Taming the many EdDSAs" (2020) advises:
-//! no small-order keys, one encoding of each signature.
+//! Source: RFC 8032, "Edwards-Curve Digital Signature Algorithm (EdDSA)". Verification follows
+//! "Taming the many EdDSAs" (2020): it rejects small-order keys, and accepts one encoding of each
+//! signature.
 
 mod key;
 mod policy;

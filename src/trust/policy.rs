@@ -1,4 +1,4 @@
-//! Whose signatures count.
+//! The trusted keys, and the decision about a signature.
 
 use std::collections::BTreeSet;
 
@@ -7,33 +7,34 @@ use serde::Serialize;
 
 use super::{PublicKey, Purpose, Signature};
 
-/// Whether a statement needs a good signature.
+/// Whether a statement needs a signature.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Requirement {
-    /// Statements without a signature are accepted. A signature that is there must still be right.
+    /// Statements without a signature by a trusted key are accepted. A wrong signature is still
+    /// refused.
     #[default]
     Optional,
-    /// A statement counts only if a trusted key has signed it.
+    /// Only statements that a trusted key has signed are accepted.
     Required,
 }
 
-/// Which keys are trusted, and whether one of them has to have signed.
+/// The trust policy of a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// The trusted keys.
     pub keys: BTreeSet<PublicKey>,
-    /// Whether one of them has to have signed.
+    /// Whether one of them must have signed.
     pub requirement: Requirement,
 }
 
-/// Why nobody vouches for a statement.
+/// The reason for rejecting a signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "distrust", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Distrust {
     /// It has no signature.
     #[error("it is not signed")]
     Unsigned,
-    /// The signature has no form that is known.
+    /// The signature has an unknown form.
     #[error("its signature cannot be read")]
     Unreadable,
     /// The signing key is not in the list of trusted keys.
@@ -42,7 +43,7 @@ pub enum Distrust {
         /// The key.
         key: PublicKey,
     },
-    /// The statement is not what the key has signed.
+    /// The key has not signed this statement.
     #[error("its signature by {key} is wrong: it was changed after it was signed")]
     Forged {
         /// The key that the signature claims.
@@ -51,10 +52,10 @@ pub enum Distrust {
 }
 
 impl Policy {
-    /// Decides whether `statement` is believed. `signature` is the text of its signature, if it has one.
+    /// Verifies `statement`. `signature` is the text of its signature, if it has one.
     ///
     /// # Errors
-    /// [`Distrust`] if it is not.
+    /// [`Distrust`] if the policy rejects the statement.
     pub fn judge(&self, purpose: Purpose, statement: &[u8], signature: Option<&str>) -> Result<(), Distrust> {
         match self.verify(purpose, statement, signature) {
             Err(Distrust::Unsigned | Distrust::Foreign { .. })
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_says_who_is_believed() {
+    fn a_required_signature_must_be_by_a_trusted_key() {
         use Requirement::{Optional, Required};
         let (ours, theirs) = (SigningKey::new([1; 32]), SigningKey::new([2; 32]));
         let sign = |key: &SigningKey, text: &[u8]| Signature::new(key, Purpose::Step, text).to_string();
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn who_trusts_nobody_and_requires_a_signature_believes_nothing() {
+    fn a_required_signature_without_trusted_keys_rejects_everything() {
         let key = SigningKey::new([1; 32]);
         let signature = Signature::new(&key, Purpose::Step, b"it").to_string();
         let policy = Policy { requirement: Requirement::Required, ..Policy::default() };

@@ -1,8 +1,8 @@
 //! Signatures.
 //!
 //! ```text
-//! "plywood signature" NUL version (u32, little endian) purpose NUL statement     what is signed
-//! ed25519:<public key, 64 hex digits>:<signature, 128 hex digits>                what is kept
+//! "plywood signature" NUL version (u32, little endian) purpose NUL statement     signed bytes
+//! ed25519:<public key, 64 hex digits>:<signature, 128 hex digits>                text form
 //! ```
 
 use std::fmt;
@@ -14,10 +14,10 @@ use crate::oci::{decode_hex, encode_hex};
 /// Version of the signed form.
 const VERSION: u32 = 1;
 
-/// What a signature is for. One made for another purpose does not verify.
+/// The purpose of a signature. A signature for another purpose does not verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// A built step, as it is shared through a registry.
+    /// A published step.
     Step,
 }
 
@@ -29,7 +29,7 @@ impl Purpose {
     }
 }
 
-/// Who signed, and the signature.
+/// A signature and the key that it claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signature {
     key: PublicKey,
@@ -42,12 +42,12 @@ impl Signature {
         Self { key: key.public(), bytes: key.sign(&message(purpose, statement)) }
     }
 
-    /// Returns the key that it claims to be made with.
+    /// Returns the key that the signature claims. Only [`Signature::verifies`] checks the claim.
     pub const fn key(&self) -> &PublicKey {
         &self.key
     }
 
-    /// Returns true if that key has signed `statement` for `purpose`.
+    /// Returns true if the key has signed `statement` for `purpose`.
     pub fn verifies(&self, purpose: Purpose, statement: &[u8]) -> bool {
         self.key.verifies(&message(purpose, statement), &self.bytes)
     }
@@ -64,7 +64,7 @@ impl fmt::Display for Signature {
     }
 }
 
-/// A text that is no signature.
+/// A text that is not a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a signature: expected `ed25519:`, a public key and a signature in hex digits")]
 pub struct SignatureError;
@@ -91,8 +91,7 @@ mod tests {
         assert!(!signature.verifies(Purpose::Step, b"Statement"));
         let foreign = Signature { key: SigningKey::new([2; 32]).public(), ..signature };
         assert!(!foreign.verifies(Purpose::Step, b"statement"));
-        // The bare statement is not what is signed: a signature over another text must not count
-        // for a step.
+        // A signature over the bare statement, without the label of the purpose, does not verify.
         assert!(
             !Signature { bytes: key.sign(b"statement"), ..signature }.verifies(Purpose::Step, b"statement")
         );
