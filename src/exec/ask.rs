@@ -1,4 +1,4 @@
-//! Asking a program that is not trusted to answer.
+//! Asks a program a question, without relying on an answer: with limits of time and size.
 
 use std::fs;
 use std::io::Write;
@@ -11,10 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::watch::read_pieces;
 use super::{ExecError, Run};
 
-/// Who answers more has not understood the question.
+/// Real answers are a few kilobytes. The limit stops a broken program from exhausting memory.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// How a program answered a question.
+/// The answer of a program.
 #[derive(Debug)]
 pub struct Answer {
     /// How it ended.
@@ -24,17 +24,19 @@ pub struct Answer {
 }
 
 impl Run {
-    /// Writes `question`, a short one, to its standard input and returns what it answered, whatever its exit status. A program that does not stop
-    /// answering is killed, which its exit status says.
+    /// Writes `question` to its standard input and returns its answer, whatever its exit status.
+    /// The question must be short, because it is written before the answer is read. A program that
+    /// writes more than 1 MiB is killed, as its exit status shows.
     ///
     /// # Errors
-    /// [`ExecError::NotFound`] or [`ExecError::Missing`] if it is not installed, [`ExecError::Start`] if it cannot be
-    /// talked to, [`ExecError::TimedOut`] if it has not answered within `limit`, and was killed.
+    /// [`ExecError::NotFound`] or [`ExecError::Missing`] if it is not installed,
+    /// [`ExecError::Start`] if it cannot be started, [`ExecError::TimedOut`] if it does not end
+    /// within `limit`; it is killed then.
     pub fn ask(&self, question: &[u8], limit: Duration) -> Result<Answer, ExecError> {
         let deadline = Instant::now() + limit;
         let mut child = self.spawn(Stdio::piped(), Stdio::piped(), Stdio::null())?;
         let mut stdin = child.stdin.take().expect("standard input is piped");
-        // A program that answers without reading is no failure. Closing it ends the question.
+        // A program may answer without reading the question. Closing the pipe ends the question.
         let _ = stdin.write_all(question);
         drop(stdin);
         let pieces = read_pieces(child.stdout.take().expect("standard output is piped"));
@@ -61,23 +63,24 @@ impl Run {
     }
 }
 
-/// Kills a child and its descendants, except those that have become daemons.
+/// Kills a child and its descendants, except for those that have become daemons.
 ///
-/// A process group would be simpler, but a helper in a group of its own could not ask for a password on the terminal.
+/// A process group would be simpler, but a helper in its own group is in the background of the
+/// terminal, where it cannot ask for a password.
 fn end_tree(child: &Child) {
-    // Nobody has waited for the child yet, so its number cannot belong to another process.
+    // The child has not been reaped yet, so its pid cannot belong to another process.
     Pid::from_raw(child.id() as i32).into_iter().for_each(end_with_descendants);
 }
 
 fn end_with_descendants(process: Pid) {
-    // A stopped process neither starts nor waits for others, so the numbers of its children stay
-    // theirs. Errors are those of a process that has ended in between.
+    // A stopped process neither starts nor reaps children, so the pids of its children cannot be
+    // reused meanwhile. An error means that the process has ended.
     let _ = kill_process(process, Signal::STOP);
     children(process).into_iter().for_each(end_with_descendants);
     let _ = kill_process(process, Signal::KILL);
 }
 
-/// Returns the children of all threads of a process; none where the kernel does not tell.
+/// Returns the children of all threads of a process; none if the kernel does not list them.
 fn children(process: Pid) -> Vec<Pid> {
     let threads = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).into_iter().flatten();
     let lists =
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_answered_whatever_the_exit_status() {
+    fn an_answer_is_returned_whatever_the_exit_status() {
         let answer = sh("read name; echo hello $name; exit 3").ask(b"world\n", LIMIT).unwrap();
         assert_eq!((answer.exit.code(), answer.output.as_slice()), (Some(3), b"hello world\n".as_slice()));
         assert_eq!(sh("echo deaf").ask(&[b'x'; 200_000], LIMIT).unwrap().output, b"deaf\n");
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_does_not_come_or_does_not_end_is_not_waited_for() {
+    fn a_late_or_endless_answer_is_cut_off() {
         let started = Instant::now();
         let error = sh("exec sleep 60").ask(b"", Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c 'exec sleep 60'` has not answered within 0 s");
@@ -134,7 +137,7 @@ mod tests {
         let process = fs::read_to_string(file).unwrap();
         let is_alive = || {
             let state = fs::read_to_string(format!("/proc/{}/stat", process.trim())).unwrap_or_default();
-            // One that nobody has waited for yet is still listed.
+            // A zombie is still listed.
             !state.is_empty() && !state.contains(") Z ")
         };
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What can be wrong with a program.
+//! Errors of programs.
 
 use std::io;
 use std::process::ExitStatus;
@@ -15,13 +15,13 @@ pub enum ExecError {
         /// The Debian package that has it.
         package: &'static str,
     },
-    /// It is not installed, and the caller's settings name it, not plywood.
+    /// It is not installed, and settings of the user name it, so plywood does not know its package.
     #[error("program `{program}` not found in PATH")]
     NotFound {
         /// Its name.
         program: String,
     },
-    /// It could not be started, or not be talked to.
+    /// It could not be started, or its pipes failed.
     #[error("cannot run `{command}`")]
     Start {
         /// The command line, secrets hidden.
@@ -29,7 +29,7 @@ pub enum ExecError {
         /// Why not.
         source: io::Error,
     },
-    /// It was asked something, and took too long.
+    /// It did not answer in time.
     #[error("`{command}` has not answered within {} s", limit.as_secs())]
     TimedOut {
         /// The command line, secrets hidden.

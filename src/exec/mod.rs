@@ -1,16 +1,16 @@
-//! The only place that starts ordinary programs of the machine (hooks run in the sandbox instead).
+//! Starts programs of the build host. Only this module does that; hooks run in the sandbox instead.
 //!
-//! A [`Run`] is one call of a [`Program`]. Nothing reaches it that is not said:
+//! A [`Run`] is one call of a [`Program`]. The program gets only this:
 //!
 //! | stream | what happens to it |
 //! |---|---|
-//! | standard input | empty, but in [`Run::ask`] and [`Run::interactive`] |
-//! | standard output | thrown away by [`Run::run`], returned by [`Run::capture`] and [`Run::ask`], watched by [`Run::watch`] |
+//! | standard input | empty, except in [`Run::ask`] and [`Run::interactive`] |
+//! | standard output | discarded by [`Run::run`], returned by [`Run::capture`] and [`Run::ask`], watched by [`Run::watch`] |
 //! | standard error | its last 4 KiB are kept for the error |
-//! | environment | `PATH`, `LC_ALL=C`, `TZ=UTC`, and what [`Run::env`] adds |
+//! | environment | `PATH`, `LC_ALL=C`, `TZ=UTC`, and the variables of [`Run::env`] |
 //!
-//! Every child gets `PR_SET_PDEATHSIG`: it dies with the thread that started it, so no child outlives plywood,
-//! whatever ends it. A thread that starts a program must therefore wait for it.
+//! Every child gets `PR_SET_PDEATHSIG`. It dies with the thread that started it, so no child
+//! outlives plywood, even after SIGKILL. A thread that starts a program must therefore wait for it.
 
 mod ask;
 mod error;

@@ -19,16 +19,17 @@ use super::tail::read_tail;
 use crate::element::shell_line;
 use crate::plan::without_credentials;
 
-/// Where programs are searched after the caller's `PATH`: root's directories are not in everyone's.
+/// Directories that are searched after the caller's `PATH`, which for ordinary users often lacks
+/// `/usr/sbin`.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How soon the end of a program, and a wish to stop, are noticed.
+/// Interval of checks for the end of a program and for an interrupt.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What stands for a secret in messages.
+/// The replacement of a secret in messages.
 const HIDDEN: &str = "***";
 
-/// A program of the machine, and where to get it.
+/// A program of the build host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Program {
     /// Its name, searched in `PATH`.
@@ -41,7 +42,7 @@ pub struct Program {
 #[derive(Debug, Clone)]
 pub struct Run {
     name: String,
-    /// The Debian package that has it, where plywood chose the program.
+    /// The Debian package of the program; `None` if settings of the user name the program.
     package: Option<&'static str>,
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
@@ -49,7 +50,7 @@ pub struct Run {
     secrets: Vec<String>,
 }
 
-/// Where a program's environment starts from.
+/// The variables that a program inherits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Inherits {
     Nothing,
@@ -62,7 +63,7 @@ impl Run {
         Self { package: Some(program.package), ..Self::named(program.name) }
     }
 
-    /// Calls a program that the user's settings name.
+    /// Calls a program that settings of the user name.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -74,7 +75,8 @@ impl Run {
         }
     }
 
-    /// Gives it all of the caller's environment: it has settings there that plywood does not know.
+    /// Passes the caller's whole environment to the program. For programs with settings there that
+    /// plywood does not know.
     pub fn inherit_environment(mut self) -> Self {
         self.inherits = Inherits::Environment;
         self
@@ -97,7 +99,7 @@ impl Run {
         self
     }
 
-    /// Hides `text` wherever a message would show it.
+    /// Replaces `text` by `***` in messages.
     pub fn secret(mut self, text: impl Into<String>) -> Self {
         self.secrets.extend(Some(text.into()).filter(|text| !text.is_empty()));
         self
@@ -106,7 +108,8 @@ impl Run {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// [`ExecError::Missing`] if it is not installed, [`ExecError::Failed`] unless it exits with status 0.
+    /// [`ExecError::Missing`] if it is not installed, [`ExecError::Failed`] unless it exits with
+    /// status 0.
     pub fn run(&self) -> Result<(), ExecError> {
         let mut child = self.spawn(Stdio::null(), Stdio::null(), Stdio::piped())?;
         let stderr = read_tail(child.stderr.take().expect("standard error is piped"));
@@ -121,11 +124,11 @@ impl Run {
         self.capture_both().map(|(output, _)| output)
     }
 
-    /// The same, with the end of its standard error, secrets hidden.
+    /// As [`Run::capture`]; also returns the end of its standard error, with secrets replaced.
     pub fn capture_both(&self) -> Result<(Vec<u8>, String), ExecError> {
         let mut child = self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?;
         let errors = child.stderr.take().expect("standard error is piped");
-        // Both pipes are read at once: a program that fills one of them would wait while this
+        // Reads both pipes at the same time: a program that fills one pipe would wait while this
         // process reads the other.
         let errors = thread::spawn(move || read_tail(errors));
         let mut output = Vec::new();
@@ -146,8 +149,9 @@ impl Run {
         self.conclude(child.wait(), Ok(String::new()))
     }
 
-    /// Runs it on the caller's terminal until it ends or `interrupted` is true; then asks it to end, and kills it if it does
-    /// not within a second. So a program that has changed the terminal can set it right.
+    /// Runs it on the caller's terminal until it ends or `interrupted` is true. Then sends SIGTERM,
+    /// and SIGKILL a second later. So a program that has changed the modes of the terminal can
+    /// restore them.
     ///
     /// # Errors
     /// As [`Run::interactive`]; [`ExecError::Interrupted`].
@@ -165,7 +169,8 @@ impl Run {
         }
     }
 
-    /// Starts it without input and output. It ends with the result, and with the thread that calls this.
+    /// Starts it without input and output. It is killed when the result is dropped, or when the
+    /// calling thread ends.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -176,10 +181,10 @@ impl Run {
         })
     }
 
-    /// Returns the command line, quoted for a shell, secrets hidden.
+    /// Returns the command line, quoted for a shell, with secrets replaced.
     pub fn command_line(&self) -> String {
         let args = self.args.iter().map(|arg| arg.to_string_lossy().into_owned());
-        // Secrets are hidden before words are quoted: quoting would change their text.
+        // Secrets are replaced before quoting, which would change their text.
         shell_line(std::iter::once(self.name.clone()).chain(args).map(|word| self.hide(word)))
     }
 
@@ -187,7 +192,8 @@ impl Run {
         let mut command = self.command();
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let parent = getpid();
-        // SAFETY: the closure runs between fork and exec; it makes three system calls and allocates nothing.
+        // SAFETY: the closure runs between fork and exec; it makes three system calls and allocates
+        // nothing.
         unsafe { command.pre_exec(move || default_signals().and_then(|()| die_with(parent))) };
         let child = command.spawn().map_err(|source| {
             debug!(command = %self.command_line(), error = %source, "cannot start a program");
@@ -214,7 +220,7 @@ impl Run {
         }
     }
 
-    /// Turns the two results of a finished child into one.
+    /// Returns the result of a child that has ended.
     fn conclude(&self, exit: io::Result<ExitStatus>, stderr: io::Result<String>) -> Result<(), ExecError> {
         let exit = exit.map_err(|source| self.broken(source))?;
         let stderr = stderr.map_err(|source| self.broken(source))?;
@@ -237,22 +243,22 @@ impl Run {
     }
 
     fn hide(&self, text: String) -> String {
-        // Passwords in URLs are hidden in any case: a caller may not know that an argument has one.
+        // Passwords in URLs are always replaced: a caller may not know that an argument has one.
         without_credentials(&self.secrets.iter().fold(text, |text, secret| text.replace(secret, HIDDEN)))
     }
 }
 
-/// A program that runs beside its caller. Dropping it ends it.
+/// A program that runs beside its caller. Dropping it ends the program.
 pub struct Background {
     child: Started,
     run: Run,
 }
 
 impl Background {
-    /// Returns how it ended, or `None` while it runs.
+    /// Returns how the program ended; `None` while it runs.
     ///
     /// # Errors
-    /// If it cannot be asked.
+    /// If waiting fails.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, ExecError> {
         self.child.try_wait().map_err(|source| self.run.broken(source))
     }
@@ -264,10 +270,10 @@ impl Drop for Background {
     }
 }
 
-/// Asks a program to end, and kills it if it does not.
+/// Sends SIGTERM, and SIGKILL a second later.
 fn end(child: &mut Started) {
     const PATIENCE: Duration = Duration::from_secs(1);
-    // A child that has ended and was waited for cannot be asked, and need not be.
+    // Fails if the child has ended, which is fine.
     let _ = kill_process(Pid::from_child(child), Signal::TERM);
     let asked = Instant::now();
     while asked.elapsed() < PATIENCE && matches!(child.try_wait(), Ok(None)) {
@@ -284,15 +290,17 @@ fn search_path() -> String {
     }
 }
 
-/// Returns where the program `name` is, which may also be the absolute path of a file. `None` if it is not installed.
+/// Returns the path of the program `name`, which may also be an absolute path; `None` if it is not
+/// installed.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = search_path();
-    // An absolute path takes the place of the directory it is joined to.
+    // `join` returns an absolute path unchanged.
     path.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
 }
 
-/// Undoes what plywood ignores for itself: an ignored signal stays ignored when a program is executed, and most programs rely on
-/// the default. The standard library does the same for SIGPIPE.
+/// Restores the default action of SIGXFSZ, which plywood ignores. An ignored signal stays ignored
+/// across execve(2), and most programs rely on the default. The standard library does the same for
+/// SIGPIPE.
 fn default_signals() -> io::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default action installs no handler that could run.
@@ -300,7 +308,8 @@ fn default_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes this process die with `parent`, also if that died before the kernel knew.
+/// Makes this process die with `parent`. Fails if `parent` is already dead: the kernel sends the
+/// signal only for deaths after the request.
 fn die_with(parent: Pid) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
@@ -325,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_said_reaches_the_environment() {
+    fn a_program_gets_only_the_given_variables() {
         let env = sh("env").env("NAME", "value").capture().unwrap();
         let mut names: Vec<_> = String::from_utf8(env)
             .unwrap()
@@ -341,7 +350,7 @@ mod tests {
     fn a_program_starts_with_the_signals_that_a_shell_gives_it() {
         let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
         for signal in [nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::Signal::SIGPIPE] {
-            // SAFETY: ignoring a signal installs no handler. All of plywood's processes do so.
+            // SAFETY: ignoring a signal installs no handler. All processes of plywood ignore these.
             unsafe { sigaction(signal, &ignore) }.unwrap();
             let number = signal as i32;
             let ignored = sh("sed -n 's/^SigIgn:.//p' /proc/self/status").capture().unwrap();
@@ -374,7 +383,7 @@ mod tests {
         assert!(output.ends_with(b"\n100000\n"));
     }
 
-    /// The signal is set per thread that starts the child: this one waits for it, as the module says.
+    /// The signal is tied to the thread that starts the child.
     #[test]
     fn a_child_dies_with_the_thread_that_started_it() {
         let start = || sh("exec sleep 60").spawn(Stdio::null(), Stdio::null(), Stdio::null()).unwrap();

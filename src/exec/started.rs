@@ -1,4 +1,4 @@
-//! A program that runs, and the trace of its end.
+//! A running program. Its end is logged once.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
-/// A child and the time of its start. Waiting for it traces how it ended.
+/// A child and the time of its start. Waiting for it logs how it ended.
 pub(super) struct Started {
     child: Child,
     since: Instant,
@@ -33,7 +33,7 @@ impl Started {
         Ok(exit)
     }
 
-    /// Traces the end once, however often it is asked for.
+    /// Logs the end the first time.
     fn tell(&mut self, exit: ExitStatus) {
         if !std::mem::replace(&mut self.is_told, true) {
             debug!(pid = self.child.id(), %exit, after = ?self.since.elapsed(), "ended");

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-/// How much of a program's standard error is kept: some 50 lines.
+/// Limit of the bytes that are kept of standard error: about 50 lines.
 const LIMIT_BYTES: usize = 4096;
 
-/// Reads `stream` to its end and returns its last lines as text, bytes that are no UTF-8 replaced.
+/// Reads `stream` to its end and returns its last lines, with U+FFFD for bytes that are not UTF-8.
 pub(super) fn read_tail(mut stream: impl Read) -> io::Result<String> {
     let mut tail = VecDeque::with_capacity(LIMIT_BYTES);
     let mut buffer = [0; LIMIT_BYTES];
@@ -23,7 +23,7 @@ pub(super) fn read_tail(mut stream: impl Read) -> io::Result<String> {
     }
 }
 
-/// Drops the first line where it was cut.
+/// Drops the first line if its start is missing.
 fn text_of(tail: &[u8]) -> String {
     let cut = tail.len() == LIMIT_BYTES;
     let start = if cut { tail.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1) } else { 0 };

@@ -1,4 +1,4 @@
-//! Waiting for a text in a program's output.
+//! Waits for a text in the output of a program.
 
 use std::io::Read;
 use std::process::{ChildStdout, ExitStatus, Stdio};
@@ -9,36 +9,37 @@ use std::time::{Duration, Instant};
 use super::tail::read_tail;
 use super::{ExecError, Run};
 
-/// Bytes taken from the program at once.
+/// Size of the buffer for reads.
 const PIECE_BYTES: usize = 8192;
 
 /// How watching a program ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// The text came.
+    /// The text was found.
     Found,
-    /// The program ended before; the end of its standard error.
+    /// The program ended without it; with the end of its standard error.
     Exited(ExitStatus, String),
-    /// The time was over before.
+    /// The time limit was reached without it.
     TimedOut,
 }
 
-/// What a watched program wrote, and how it ended.
+/// The output of a watched program, and how watching ended.
 #[derive(Debug)]
 pub struct Watched {
-    /// Its standard output up to the ending.
+    /// Its standard output up to that time.
     pub transcript: Vec<u8>,
-    /// Which of the three happened first.
+    /// The event that came first.
     pub ending: Ending,
 }
 
 impl Run {
-    /// Runs the program until `text` is in its standard output, it ends, or `limit` is over; then kills it.
+    /// Runs the program until `text` is in its standard output, it ends, or `limit` is over; then
+    /// kills it.
     ///
-    /// Every piece of output goes to `on_output` as it comes. An empty `text` is never found.
+    /// Passes the output to `on_output` as it comes. An empty `text` is never found.
     ///
     /// # Errors
-    /// If the program cannot be started or waited for. A text that did not come is no error here.
+    /// If the program cannot be started or waited for. A missing text is not an error.
     pub fn watch(
         &self,
         text: &str,
@@ -48,6 +49,7 @@ impl Run {
         let deadline = Instant::now() + limit;
         let mut child = self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?;
         let errors = child.stderr.take().expect("standard error is piped");
+        // On a thread: a program that fills one pipe would wait while this one reads the other.
         let errors = thread::spawn(move || read_tail(errors));
         let pieces = read_pieces(child.stdout.take().expect("standard output is piped"));
         let mut transcript = Vec::new();
@@ -76,7 +78,8 @@ enum Heard {
     Nothing,
 }
 
-/// Reads on a thread of its own, so that waiting can time out. The thread ends with the program or the receiver.
+/// Reads on a thread, because a read cannot time out, and a receiver can. The thread ends with the
+/// program or the receiver.
 pub(super) fn read_pieces(mut stdout: ChildStdout) -> Receiver<Vec<u8>> {
     let (sender, receiver): (SyncSender<Vec<u8>>, _) = sync_channel(16);
     thread::spawn(move || {
@@ -100,7 +103,7 @@ fn listen(
     loop {
         match pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(piece) => {
-                // The text may have begun in the piece before.
+                // The text may begin in the previous piece.
                 let from = transcript.len().saturating_sub(text.len());
                 transcript.extend_from_slice(&piece);
                 on_output(&piece);
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_end_and_a_late_text_are_told_apart() {
+    fn an_early_end_and_a_missing_text_are_distinguished() {
         let watched = watch("echo no; echo why >&2; exit 4", "login:", 10_000);
         assert!(
             matches!(&watched.ending, Ending::Exited(exit, why) if exit.code() == Some(4) && why == "why")

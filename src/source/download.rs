@@ -1,4 +1,4 @@
-//! Files and archives, kept by their content.
+//! Files and archives, stored by digest.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,13 +10,15 @@ use crate::oci::Digest;
 
 const CURL: Program = Program { name: "curl", package: "curl" };
 
-/// How often curl asks again, and how long it waits for a connection, in seconds.
+/// Number of retries, and time limit for a connection in seconds.
 const PATIENCE: [&str; 4] = ["--retry", "3", "--connect-timeout", "10"];
 
-/// The name of the file that was fetched last. Its time is that of the server's copy.
+/// The name of the file that was fetched last. Its modification time is that of the server's copy,
+/// for conditional requests.
 const LATEST: &str = "latest";
 
-/// Fetches the file at `location` into the directory `place`, under its digest, unless the copy there is the newest.
+/// Fetches the file at `location` into the directory `place`, under its digest, unless the copy
+/// there is current.
 pub(super) fn fetch(sources: &Sources, place: &Path, location: &str) -> Result<Digest, SourceError> {
     let latest = place.join(LATEST);
     let arrived = place.join("arriving");
@@ -33,14 +35,15 @@ pub(super) fn fetch(sources: &Sources, place: &Path, location: &str) -> Result<D
     }
 }
 
-/// Returns the digest of the file that was fetched last, if there is one. A file that was changed since is removed, so that it is
-/// fetched again.
+/// Returns the digest of the file that was fetched last, if there is one. Removes a file that has
+/// changed since, so that it is fetched again.
 fn verified(place: &Path, latest: &Path) -> Result<Option<Digest>, SourceError> {
     if !latest.exists() {
         return Ok(None);
     }
     let digest = digest_of(latest)?;
-    // Both names were given to one inode: a changed file no longer has the digest that is its other name.
+    // `latest` and the digest are two names of one inode. If its content has changed, it has
+    // another digest, and there is no file of that name.
     if place.join(digest.hex()).exists() {
         return Ok(Some(digest));
     }
@@ -58,17 +61,18 @@ fn download(sources: &Sources, location: &str, latest: &Path, arrived: &Path) ->
     }
     let curl = curl.arg("--output").arg(arrived).arg("--").arg(location);
     curl.run().map_err(|source| SourceError::Fetch { location: location.to_owned(), source })?;
-    // A server that knows no conditions makes curl stop the transfer and leave an empty file.
+    // If a server ignores the condition, curl compares the time itself, stops the transfer, and
+    // leaves an empty file.
     let empty = fs::metadata(arrived).is_ok_and(|metadata| metadata.len() == 0);
     if empty && latest.exists() { remove_if_there(arrived) } else { Ok(()) }
 }
 
-/// Names what arrived by its content, and calls it the latest.
+/// Names the file that arrived by its digest, and makes it `latest`.
 fn keep(place: &Path, arrived: &Path, latest: &Path) -> Result<Digest, SourceError> {
     let digest = digest_of(arrived)?;
     let named = place.join(digest.hex());
-    // An older file of this name may have been changed since. A plan that has resolved it already
-    // still finds the same bytes.
+    // An older file of this name may be damaged. A running build that has resolved it finds the
+    // same bytes under the name again.
     remove_if_there(&named)?;
     fs::hard_link(arrived, &named).map_err(SourceError::io("link", &named))?;
     fs::rename(arrived, latest).map_err(SourceError::io("rename", arrived))?;

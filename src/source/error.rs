@@ -1,4 +1,4 @@
-//! Why something could not be fetched.
+//! Errors of fetching.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use crate::exec::ExecError;
 use crate::plan::without_credentials;
 use crate::port::IoError;
 
-/// A source that cannot be had.
+/// A source that cannot be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// A line of an element asks for something that cannot be had.
-    #[error("what line {line} of `{file}` of element `{element}` asks for cannot be had")]
+    /// The source on a line of an element cannot be fetched.
+    #[error("cannot fetch the source on line {line} of `{file}` (element `{element}`)")]
     Line {
         /// Whose line.
         element: ElementName,
@@ -23,13 +23,13 @@ pub enum SourceError {
         /// Why.
         source: Box<SourceError>,
     },
-    /// It was never fetched, and may not be now.
+    /// It was never fetched, and the build is offline.
     #[error("`{}` was never fetched, and this build is offline", without_credentials(location))]
     NotCached {
         /// Where it is.
         location: String,
     },
-    /// The location cannot be reached, or has nothing.
+    /// The location cannot be reached, or does not exist.
     #[error("cannot fetch `{}`", without_credentials(location))]
     Fetch {
         /// Where it is.
@@ -42,9 +42,9 @@ pub enum SourceError {
     NoReference {
         /// Where the repository is.
         location: String,
-        /// What was looked for.
+        /// The branch, tag or commit.
         reference: String,
-        /// Whether the repository could not be asked again.
+        /// Whether the build is offline, so that only the mirror was searched.
         offline: bool,
     },
     /// A git repository has no commit at all.
@@ -54,7 +54,7 @@ pub enum SourceError {
         location: String,
     },
     /// git failed on a repository of the cache.
-    #[error("the copy of `{}` in `{}` cannot be read", without_credentials(location), mirror.display())]
+    #[error("cannot read the copy of `{}` in `{}`: remove the directory, and build again", without_credentials(location), mirror.display())]
     Mirror {
         /// Where the repository is.
         location: String,

@@ -1,4 +1,4 @@
-//! Git repositories: a mirror of each in the cache, and what a reference in it stands for.
+//! Git repositories: a mirror of each in the cache, in which references are resolved.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,11 @@ use crate::plan::GitCheckout;
 
 const GIT: Program = Program { name: "git", package: "git" };
 
-/// What is taken over of a repository. Nothing is pruned: an earlier plan may name it.
+/// The references to fetch. Without `--prune`: a plan of a running build may name a branch that was
+/// deleted since.
 const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
-/// How often a location is asked before it counts as out of reach.
+/// Number of attempts before a location counts as unreachable.
 const ATTEMPTS: usize = 3;
 
 /// A bare copy of one repository.
@@ -25,13 +26,14 @@ pub(super) struct Mirror<'a> {
 }
 
 impl<'a> Mirror<'a> {
-    /// Names the copy of the repository at `location` in the directory `place`; it need not be there yet.
+    /// Returns the mirror of the repository at `location` in the directory `place`. It may not
+    /// exist yet.
     pub(super) fn at(sources: &'a Sources, place: &Path, location: &'a str) -> Self {
         Self { sources, location, path: place.join("mirror.git") }
     }
 
-    /// Returns what a checkout of `reference` holds. Asks the repository unless the build is offline or the reference is
-    /// a commit that is here already.
+    /// Returns the checkout of `reference`. Fetches from the repository, unless the build is
+    /// offline or the reference is a commit that the mirror has.
     pub(super) fn resolve(&self, reference: &GitReference) -> Result<GitCheckout, SourceError> {
         match self.sources.reach {
             Reach::Offline if !self.path.exists() => {
@@ -47,7 +49,8 @@ impl<'a> Mirror<'a> {
         }
     }
 
-    /// Returns true if a reference is a commit, which cannot come to mean another one, and is here.
+    /// Returns true if a reference is a full commit id in the mirror. Unlike a branch or tag, it
+    /// can never change, so no request is needed.
     fn holds(&self, reference: &GitReference) -> bool {
         let GitReference::One(reference) = reference else { return false };
         let whole =
@@ -61,8 +64,8 @@ impl<'a> Mirror<'a> {
         Ok(GitCheckout { commit, branch: self.branch()?, refs: self.refs(&["refs/heads", "refs/tags"])? })
     }
 
-    /// Returns one commit, on the default branch as diskimage-builder leaves it, with a branch `fetch_<reference>`, and the
-    /// tags of its history.
+    /// Returns one commit as diskimage-builder leaves it: on the default branch, with a branch
+    /// `fetch_<reference>` and the tags of its history.
     fn one(&self, reference: &str) -> Result<GitCheckout, SourceError> {
         let commit = self.commit(reference).map_err(|_| SourceError::NoReference {
             location: self.location.to_owned(),
@@ -74,7 +77,8 @@ impl<'a> Mirror<'a> {
         Ok(GitCheckout { commit, branch: self.branch()?, refs })
     }
 
-    /// Fetches all branches and tags, and the reference itself where it is neither (a change under review).
+    /// Fetches all branches and tags, and the reference itself if it is neither, such as a change
+    /// under review.
     fn update(&self, reference: &GitReference) -> Result<(), SourceError> {
         if !self.path.exists() {
             self.create()?;
@@ -97,7 +101,7 @@ impl<'a> Mirror<'a> {
         self.follow_default_branch()
     }
 
-    /// Makes an empty copy, whole or not at all.
+    /// Makes an empty mirror. A rename at the end makes sure that an interrupted call leaves none.
     fn create(&self) -> Result<(), SourceError> {
         let unfinished = self.path.with_extension("new");
         let trust = self.trust();
@@ -108,7 +112,8 @@ impl<'a> Mirror<'a> {
         let init = ["init", "--quiet", "--bare", "--template=", "--initial-branch=master", "--"];
         let init = self.bare_git().args(init).arg(&unfinished);
         init.run().map_err(|source| self.broken(source))?;
-        // A checkout takes commits that no branch may point at any more.
+        // A checkout fetches commits by id, and no branch may point at them any more. Garbage
+        // collection would remove such commits.
         for (name, value) in [("uploadpack.allowAnySHA1InWant", "true"), ("gc.auto", "0")] {
             let config = self.bare_git().arg("-C").arg(&unfinished).args(["config", name, value]);
             config.run().map_err(|source| self.broken(source))?;
@@ -116,7 +121,7 @@ impl<'a> Mirror<'a> {
         fs::rename(&unfinished, &self.path).map_err(SourceError::io("rename", &unfinished))
     }
 
-    /// Takes over which branch is the default one.
+    /// Sets the default branch of the mirror to that of the repository.
     fn follow_default_branch(&self) -> Result<(), SourceError> {
         let query = self.git(&["ls-remote", "--symref", "--", self.location, "HEAD"]);
         let printed = attempt(|| query.capture()).map_err(|source| self.unreachable(source))?;
@@ -151,8 +156,9 @@ impl<'a> Mirror<'a> {
         self.bare_git().arg("-C").arg(&self.path).args(args)
     }
 
-    /// Calls git so that it asks nobody for a password. What reads a repository on this machine is a process of its own,
-    /// which takes its settings from files alone.
+    /// Calls git without prompts for passwords. For a repository on the build host, git starts a
+    /// second process that reads it, and takes its settings from files only. So the setting that
+    /// allows repositories of other users is in a file.
     fn bare_git(&self) -> Run {
         let run = self.sources.call(GIT).env("GIT_TERMINAL_PROMPT", "0");
         match local_path(self.location) {
@@ -161,7 +167,7 @@ impl<'a> Mirror<'a> {
         }
     }
 
-    /// Returns the path of the settings by which git reads repositories of other users.
+    /// Returns the path of the settings that allow git to read repositories of other users.
     fn trust(&self) -> PathBuf {
         self.path.with_file_name("trust")
     }
@@ -178,6 +184,7 @@ impl<'a> Mirror<'a> {
 fn attempt<T>(mut call: impl FnMut() -> Result<T, ExecError>) -> Result<T, ExecError> {
     let mut result = call();
     for _ in 1..ATTEMPTS {
+        // Only a failure of git itself may be transient. A missing program or an interrupt is not.
         if !matches!(result, Err(ExecError::Failed { .. })) {
             break;
         }

@@ -1,5 +1,5 @@
-//! Fetches what elements' `source-repository-<name>` files ask for, before the plan is made, so that a layer's key has the
-//! commit or the digest and not the name of a branch.
+//! Fetches the sources in `source-repository-<name>` files of elements. This happens before the
+//! plan is made, so that keys contain the commit or the digest, and not the name of a branch.
 //!
 //! ```text
 //! SourceRequest ─▶ Sources::resolve ─▶ ResolvedSource
@@ -8,12 +8,12 @@
 //!            mirror.git          all branches and tags of a git repository
 //!            trust               settings by which git reads repositories of other users
 //!            <digest>            a file, by its content
-//!            latest              the name of the file that was fetched last, and its time
-//!            lock                held while one of these changes
+//!            latest              the file that was fetched last, with the time of the server's copy
+//!            lock                locked while one of these changes
 //! ```
 //!
-//! The cache is shared by builds; what is in it stays valid for those that have resolved it already: no commit is ever
-//! pruned, no file is overwritten.
+//! Builds share the cache. A build that has resolved a source can rely on it until its end: plywood
+//! prunes no commit and overwrites no file.
 
 mod download;
 mod error;
@@ -30,12 +30,12 @@ use crate::exec::{Program, Run};
 use crate::oci::Digest;
 use crate::plan::{ResolvedSource, SourceContent};
 
-/// Whether locations may be asked.
+/// Whether plywood may use the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// They are, each time.
+    /// Checks the location each time.
     Online,
-    /// What was fetched once has to do.
+    /// Uses only the cache.
     Offline,
 }
 
@@ -48,16 +48,17 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Makes a fetcher that keeps what it fetches in the directory `cache`. `caller` is the caller's environment: git and
-    /// curl find their proxies, keys and settings by it.
+    /// Makes a fetcher with the cache directory `cache`. `caller` is the caller's environment, in
+    /// which git and curl find proxies, keys and settings.
     pub fn new(cache: PathBuf, caller: BTreeMap<String, String>, reach: Reach) -> Self {
         Self { cache, environment: caller, reach }
     }
 
-    /// Finds out what `request` stands for now, and fetches it if it is not there.
+    /// Resolves `request` to its current commit or digest, and fetches the source if the cache
+    /// lacks it. Waits while another process does so for the same location.
     ///
     /// # Errors
-    /// If it cannot be fetched; with [`Reach::Offline`], if it never was.
+    /// If it cannot be fetched. With [`Reach::Offline`], if it was never fetched.
     pub fn resolve(&self, request: SourceRequest) -> Result<ResolvedSource, SourceError> {
         let place = self.place(&request)?;
         let lock = place.join("lock");
@@ -76,7 +77,7 @@ impl Sources {
         Ok(ResolvedSource { request, content, path })
     }
 
-    /// Returns the directory for what comes from one location.
+    /// Returns the cache directory of a location, and makes it if it is absent.
     fn place(&self, request: &SourceRequest) -> Result<PathBuf, SourceError> {
         let kind = if matches!(request.selection, Selection::Git(_)) { "git" } else { "file" };
         let readable: String =
@@ -87,7 +88,8 @@ impl Sources {
         Ok(path)
     }
 
-    /// Calls a program with the caller's environment.
+    /// Calls a program with the caller's environment, except for the variables that [`Run`] sets:
+    /// the output of git and curl must not depend on the locale.
     fn call(&self, program: Program) -> Run {
         let own = ["PATH", "LC_ALL", "TZ"];
         let passed = self.environment.iter().filter(|(name, _)| !own.contains(&name.as_str()));
@@ -95,7 +97,7 @@ impl Sources {
     }
 }
 
-/// Returns the path of a location that is on this machine.
+/// Returns the path of a location on the build host.
 fn local_path(location: &str) -> Option<&Path> {
     let path = location.strip_prefix("file://").unwrap_or(location);
     path.starts_with('/').then(|| Path::new(path))
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_what_it_was_when_it_was_asked_for() {
+    fn references_are_resolved_again_only_online() {
         let world = World::new();
         let one = world.git("rev-parse HEAD");
         world.git("tag v1");
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_no_branch_is_found_by_its_full_name() {
+    fn a_commit_without_a_branch_is_found_by_its_full_reference() {
         let world = World::new();
         let change = world.commit("change");
         world.git("update-ref refs/changes/01/1 HEAD");
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_named() {
+    fn errors_name_the_location_and_the_reference() {
         let world = World::new();
         let location = format!("file://{}", world.repository().display());
         let error = world.checkout("trunk", Reach::Offline).unwrap_err();
