@@ -10,20 +10,22 @@ use rustix::io::Errno;
 use super::walk::trusted_users;
 use super::{Directory, PATH_ONLY, reopen_regular};
 
-/// Mode bits by which others than the owner may write.
+/// Mode bits that allow users other than the owner to write.
 const SHARED: u32 = 0o022;
 
-/// Opens a file to append to it, and makes it if it is missing. Returns it, and true if it was made.
+/// Opens a file to append to it, and makes it if it is missing. Returns the file, and true if it is
+/// new.
 ///
-/// In a directory that only this user, root or the caller of `sudo` can write to, the name may also be a link, a FIFO or a device
-/// (`/dev/stdout`). Elsewhere it must be a regular file with one name, since others may have put it there.
+/// In a directory that only this user, root or the caller of `sudo` can write to, the name may also
+/// be a link, a FIFO or a device (`/dev/stdout`). Elsewhere it must be a regular file with one
+/// name, because other users may have put it there.
 ///
 /// # Errors
-/// As [`Directory::open`]; [`io::ErrorKind::PermissionDenied`] for a link, a file of several names, or no regular file, in a
-/// directory that others can write to.
+/// As [`Directory::open`]; [`io::ErrorKind::PermissionDenied`] for anything other than a regular
+/// file with one name in a directory that other users can write to.
 pub fn open_to_append(path: &Path) -> io::Result<(File, bool)> {
     let (directory, name) = Directory::of_file(path)?;
-    // First as a new file, which no other user can have replaced by a link.
+    // First as a new file: `O_EXCL` makes sure that it is not a link of another user.
     match directory.create_file(&name, 0o666) {
         Ok(file) => {
             rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
@@ -38,7 +40,7 @@ pub fn open_to_append(path: &Path) -> io::Result<(File, bool)> {
         return Ok((file.into(), false));
     }
     let found = rustix::fs::openat(&directory, &name, PATH_ONLY, Mode::empty())?;
-    // A file with a second name may be one of root's, linked here by another user.
+    // A file with a second name may be a file of root that another user has linked here.
     let file = match fstat(&found)?.st_nlink {
         1 => reopen_regular(&found, OFlags::WRONLY | OFlags::APPEND),
         _ => Err(Errno::MLINK.into()),
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_may_have_planted_is_not_written_to() {
+    fn links_and_fifos_of_other_users_are_not_written_to() {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
         fs::write(at("secret"), "kept").unwrap();

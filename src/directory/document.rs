@@ -1,4 +1,4 @@
-//! Reads the files that users write: definitions, lists, accounts, keys.
+//! Reads files that users write: definitions, lists, accounts, keys.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,16 +9,18 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs};
 
 use super::path_of;
 
-/// The largest document that is read. Real ones are kilobytes; a wrong path may lead to a disk image.
+/// Limit of the size of a document. Real ones are a few kilobytes; a wrong path may lead to a disk
+/// image.
 pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
-/// `PIPEFS_MAGIC`: the file system of pipes that have no name.
+/// `PIPEFS_MAGIC`: the file system of pipes without a name.
 const PIPES: u64 = 0x5049_5045;
 
-/// Reads a document: a regular file, or a pipe without a name such as `/dev/stdin` and a shell's `<(command)`.
+/// Reads a document: a regular file, or a pipe without a name such as `/dev/stdin` and a shell's
+/// `<(command)`.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] for a directory, FIFO, socket or device, which are not opened;
+/// [`io::ErrorKind::InvalidInput`] for a directory, FIFO, socket or device, without opening it;
 /// [`io::ErrorKind::FileTooLarge`] for more than [`MAX_DOCUMENT_BYTES`].
 pub fn read_document(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -40,7 +42,8 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     as_text(&read_document(path)?).map(str::to_owned)
 }
 
-/// Returns the bytes of a document as text, without the byte order mark that some editors begin it with.
+/// Returns the bytes of a document as text, without the byte order mark that some editors write at
+/// the start.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] with the line that is not UTF-8.
@@ -54,14 +57,15 @@ pub fn as_text(bytes: &[u8]) -> io::Result<&str> {
 }
 
 fn open_document(path: &Path) -> io::Result<File> {
-    // Examined first: opening a FIFO blocks, opening a device may act.
+    // Examined first: opening a FIFO blocks, and opening a device may have effects.
     let found = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     refuse_special(&found)?;
-    // By the handle, as the name may be another file's by now.
+    // By the descriptor: the name may belong to another file by now.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     match rustix::fs::open(path_of(&found), flags, Mode::empty()) {
         Ok(file) => Ok(file.into()),
-        // Without `/proc`, by the name. Checked again, as it may be another file's by now.
+        // Without `/proc`, by the name. Checked again, because the name may belong to another file
+        // by now.
         Err(rustix::io::Errno::NOENT) => {
             let file = rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty())?;
             refuse_special(&file)?;

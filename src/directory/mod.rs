@@ -1,13 +1,16 @@
-//! Directories that other users may write to.
+//! Safe access to directories that other users may write to.
 //!
-//! Root writes into directories of ordinary users, and everybody writes into `/tmp`. The owner of such a directory can put a
-//! symbolic link, a hard link or a FIFO where a file is about to be written, or exchange a whole directory while a build runs.
-//! A [`Directory`] is safe from this with every setting of `fs.protected_symlinks` and `fs.protected_hardlinks`:
+//! Root writes into directories of ordinary users, and all users write into `/tmp`. The owner of
+//! such a directory can put a symbolic link, a hard link or a FIFO where a file is about to be
+//! written, or exchange a whole directory while a build runs. A [`Directory`] is safe from this
+//! with every setting of `fs.protected_symlinks` and `fs.protected_hardlinks`:
 //!
-//! - It is opened once. Later operations are relative to the open directory, so exchanging its path has no effect.
-//! - A symbolic link on the way is followed only if its owner may decide where it leads (see [`Directory::open`]).
-//! - New files have random names and are created with `O_EXCL`. They get their final names by rename, which replaces a link and
-//!   never writes through it.
+//! - It is opened once. Later operations are relative to the open directory, so exchanging its path
+//!   has no effect.
+//! - A symbolic link on the way is followed only if its owner may decide where it leads (see
+//!   [`Directory::open`]).
+//! - New files have random names and are created with `O_EXCL`. They get their final names by
+//!   rename, which replaces a link and never writes through it.
 
 mod append;
 mod document;
@@ -40,9 +43,10 @@ impl Directory {
     /// Opens the directory at `path`.
     ///
     /// # Errors
-    /// [`ForeignLink`], as the inner error, for a symbolic link of another user that could lead this process astray. Links are
-    /// followed if they belong to root, to this process' user, to the caller of `sudo`, or to the user who owns the directory
-    /// that they lead to. Processes of ordinary users follow all links outside of sticky directories such as `/tmp`.
+    /// [`ForeignLink`], as the inner error, for a symbolic link of another user that could lead to
+    /// a directory of a third one. Links are followed if they belong to root, to this process'
+    /// user, to the caller of `sudo`, or to the owner of the directory that they lead to. Processes
+    /// of ordinary users follow all links outside of sticky directories such as `/tmp`.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::walk(path, walk::Missing::Fail)
     }
@@ -57,7 +61,8 @@ impl Directory {
 
     fn walk(path: &Path, missing: walk::Missing) -> io::Result<Self> {
         let found = walk::walk(path, missing)?;
-        // The walk opens with `O_PATH`, which needs no right to read. Syncing and listing do.
+        // The walk opens with `O_PATH`, which needs no read permission. Syncing and listing need
+        // it.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&found, ".", flags, Mode::empty())?;
         Ok(Self { fd: Arc::new(fd), path: path.to_owned() })
@@ -77,11 +82,13 @@ impl Directory {
         &self.path
     }
 
-    /// Creates the directory `name` with mode 0755, less the umask, and opens it. It must not exist.
+    /// Creates the directory `name` with mode 0755, less the umask, and opens it. It must not
+    /// exist.
     pub fn create_directory(&self, name: &OsStr) -> io::Result<Self> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))?;
         let fd = rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty())?;
-        // Between the two calls, the owner of the directory around it may have put another directory in its place.
+        // Between the two calls, the owner of the directory around it may have put another
+        // directory in its place.
         if rustix::fs::fstat(&fd)?.st_uid != rustix::process::geteuid().as_raw() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -94,30 +101,33 @@ impl Directory {
         Ok(rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))?.into())
     }
 
-    /// Creates a file without a name, to read and write; `None` where the file system has no such files.
+    /// Creates a file without a name, to read and write; `None` if the file system does not support
+    /// that.
     pub fn create_unnamed(&self) -> io::Result<Option<File>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, ".", flags, Mode::from_raw_mode(0o666)) {
             Ok(fd) => Ok(Some(fd.into())),
-            // The file system has no such files; kernels before 3.11 ignore the flag and answer ISDIR.
+            // The file system does not support it; kernels before 3.11 ignore the flag and answer
+            // ISDIR.
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Opens the regular file `name` to read: no link, and nothing that blocks or acts when it is opened.
+    /// Opens the regular file `name` to read. Refuses links, and special files, whose opening may
+    /// block or have effects.
     pub fn open_regular(&self, name: &OsStr) -> io::Result<File> {
         let found = rustix::fs::openat(&self.fd, name, PATH_ONLY, Mode::empty())?;
         reopen_regular(&found, OFlags::RDONLY)
     }
 
-    /// Opens the directory `name`, which is no link.
+    /// Opens the directory `name`. Refuses links.
     pub fn open_directory(&self, name: &OsStr) -> io::Result<Self> {
         let fd = rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty())?;
         Ok(Self { fd: Arc::new(fd), path: self.path.join(name) })
     }
 
-    /// Returns the status of `name`, of a link that of the link itself. `None` if the name is free.
+    /// Returns the status of `name`, without following a link; `None` if the name is free.
     pub fn status(&self, name: &OsStr) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(status) => Ok(Some(status)),
@@ -132,7 +142,7 @@ impl Directory {
         Ok(status.is_some_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::RegularFile))
     }
 
-    /// Returns the names in it, in no particular order.
+    /// Returns the names in the directory, in no particular order.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         Ok(names(&self.fd)?.into_iter().map(OsString::from_vec).collect())
     }
@@ -142,14 +152,16 @@ impl Directory {
         Ok(rustix::fs::linkat(CWD, path_of(file), &self.fd, name, AtFlags::SYMLINK_FOLLOW)?)
     }
 
-    /// Renames within it. An entry of the new name is replaced, a link itself rather than its target.
+    /// Renames within the directory. Replaces an entry of the new name; if it is a link, then the
+    /// link and not its target.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
     }
 
-    /// Renames within it. An entry of the new name gets the old name.
+    /// Renames within the directory. An entry of the new name gets the old name.
     pub fn exchange(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        // Should the name be taken or become free in between, the kernel refuses: nothing is replaced unseen.
+        // If the name is taken or becomes free between the two calls, the second one fails. It
+        // never replaces an entry.
         let flags = match self.status(to)? {
             Some(_) => RenameFlags::EXCHANGE,
             None => RenameFlags::NOREPLACE,
@@ -157,7 +169,8 @@ impl Directory {
         Ok(rustix::fs::renameat_with(&self.fd, from, &self.fd, to, flags)?)
     }
 
-    /// Removes `name`, and everything below it if it is a directory. Follows no link. Succeeds if the name is missing.
+    /// Removes `name`, and everything below it if it is a directory. Follows no link. Succeeds if
+    /// the name is missing.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         let removed = match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => self.remove_directory(name),
@@ -175,8 +188,8 @@ impl Directory {
         Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Gives `name`, and everything below it, to another user. Follows no link. A file with several names keeps its owner: the
-    /// other names may be in directories of other users.
+    /// Gives `name`, and everything below it, to another user. Follows no link. A file with several
+    /// names keeps its owner: the other names may be in directories of other users.
     pub fn give(&self, name: &OsStr, uid: u32, gid: u32) -> io::Result<()> {
         let Some(status) = self.status(name)? else { return Ok(()) };
         let kind = FileType::from_raw_mode(status.st_mode);
@@ -185,7 +198,8 @@ impl Directory {
             inner.names()?.iter().try_for_each(|name| inner.give(name, uid, gid))?;
             return give(&inner, uid, gid);
         }
-        // Through a handle: between counting its names and changing its owner, the name must not become another file's.
+        // Through a descriptor: between counting the names and changing the owner, the name must
+        // not become that of another file.
         let found = rustix::fs::openat(&self.fd, name, PATH_ONLY, Mode::empty())?;
         match rustix::fs::fstat(&found)?.st_nlink {
             1 => give(&found, uid, gid),
@@ -193,7 +207,7 @@ impl Directory {
         }
     }
 
-    /// Returns its current path, without links.
+    /// Returns the current path of the directory, without links.
     pub fn resolve(&self) -> io::Result<PathBuf> {
         std::fs::read_link(path_of(self))
     }
@@ -204,8 +218,8 @@ impl Directory {
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
-    /// Returns which users beside the trusted ones (root, this process' user, the caller of `sudo`) may write to it. Groups are
-    /// not looked at.
+    /// Returns the users other than the trusted ones (root, this process' user, the caller of
+    /// `sudo`) who may write to the directory. Ignores groups.
     pub fn access(&self) -> io::Result<Writers> {
         const EVERYBODY: u32 = 0o002;
         let status = rustix::fs::fstat(&self.fd)?;
@@ -216,12 +230,13 @@ impl Directory {
         })
     }
 
-    /// Makes it this user's, with mode 0755 and without access lists.
+    /// Makes the directory this user's, with mode 0755 and without access lists.
     pub fn take_over(&self) -> io::Result<()> {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        // The owner first: from then on, nobody else can set an access list again.
+        // The owner first: from then on, the old owner can no longer set an access list.
         give(self, uid, gid)?;
-        // A default list of the old owner would let that user write to every directory that is made here.
+        // A default list of the old owner would let that user write to every directory that is made
+        // here.
         for list in ["system.posix_acl_access", "system.posix_acl_default"] {
             match rustix::fs::fremovexattr(&self.fd, list) {
                 Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
@@ -231,7 +246,8 @@ impl Directory {
         Ok(rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(0o755))?)
     }
 
-    /// Syncs its names to the disk.
+    /// Syncs the names of the directory to the disk. A new file is safe from a crash only after
+    /// this and a sync of the file.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.fd)?)
     }
@@ -254,11 +270,12 @@ impl AsFd for Directory {
     }
 }
 
-/// Flags that open a directory by its last name, which is not followed if it is a link.
+/// Flags that open a directory, and fail for a link.
 pub const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Flags that examine a name without opening the file: opening a FIFO blocks, opening a device may act.
+/// Flags that examine a name without opening the file: opening a FIFO blocks, and opening a device
+/// may have effects.
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Returns the names in a directory, in no particular order.
@@ -274,29 +291,31 @@ pub fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-/// Returns the directory part of a path, `.` if it has none.
+/// Returns the directory part of a path; `.` if it has none.
 pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Returns a path by which other programs can open the file while this process has it open.
+/// Returns a path of an open file, by which other programs can open it while this process has it
+/// open.
 pub fn path_of(file: impl AsFd) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_fd().as_raw_fd()).into()
 }
 
-/// Returns a name of `prefix`, 16 random hexadecimal digits, and `suffix`.
+/// Returns `prefix`, 16 random hexadecimal digits, and `suffix`. Other users cannot guess the name,
+/// and so cannot occupy it.
 pub fn random_name(prefix: &str, suffix: &str) -> io::Result<OsString> {
     let mut bytes = [0; 8];
     getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(format!("{prefix}{:016x}{suffix}", u64::from_ne_bytes(bytes)).into())
 }
 
-/// Opens the regular file `found`, a handle that was opened with `O_PATH`.
+/// Opens the regular file `found`, a descriptor of `O_PATH`.
 fn reopen_regular(found: &OwnedFd, flags: OFlags) -> io::Result<File> {
     if FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    // By the handle, as the name may be another file's by now.
+    // By the descriptor: the name may belong to another file by now.
     Ok(rustix::fs::open(path_of(found), flags | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
@@ -357,11 +376,12 @@ mod tests {
     }
 
     #[test]
-    fn access_lists_end_with_the_take_over() {
+    fn taking_over_a_directory_removes_access_lists() {
         const DEFAULT: &str = "system.posix_acl_default";
         let place = tempfile::tempdir().unwrap();
         let (own, nobody) = (rustix::process::geteuid().as_raw(), u32::MAX);
-        // Owner, one user, group, mask, others. Source: acl(5); Linux, `include/uapi/linux/posix_acl_xattr.h`.
+        // Owner, one user, group, mask, others. Source: acl(5); Linux,
+        // `include/uapi/linux/posix_acl_xattr.h`.
         let entries = [
             (0x01u16, 7u16, nobody),
             (0x02, 7, own),

@@ -1,4 +1,4 @@
-//! Walks to a directory, one component after the other.
+//! Opens a directory, one component of its path after the other.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -13,10 +13,10 @@ use rustix::io::Errno;
 
 use super::PATH_ONLY;
 
-/// Most symbolic links in a path, as in the kernel.
+/// Limit of symbolic links in a path; the same as the kernel's.
 const MAX_LINKS: u32 = 40;
 
-/// The handling of a directory that is missing.
+/// What to do about a missing directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     Fail,
@@ -26,9 +26,9 @@ pub(super) enum Missing {
 /// A symbolic link of another user in a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignLink {
-    /// Its path, as the caller or a link before it has it.
+    /// Its path, as the caller or an earlier link wrote it.
     pub path: PathBuf,
-    /// Its owner's number.
+    /// The user id of its owner.
     pub owner: u32,
 }
 
@@ -50,10 +50,11 @@ pub(super) fn walk(path: &Path, missing: Missing) -> io::Result<OwnedFd> {
     Walk { missing, trusted: trusted_users(), links: 0 }.from(None, path, Path::new(""))
 }
 
-/// Returns the users whose links are followed everywhere: root, this process' user, the caller of `sudo`.
+/// Returns the users whose links are always followed: root, this process' user, the caller of
+/// `sudo`.
 pub(super) fn trusted_users() -> BTreeSet<u32> {
     let own = rustix::process::geteuid().as_raw();
-    // For processes that are not root, the variable is only a claim.
+    // Anybody can set the variable. Only a process of root can rely on `sudo` to have set it.
     let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
     [0, own].into_iter().chain(caller.filter(|_| own == 0)).collect()
 }
@@ -65,7 +66,8 @@ struct Walk {
 }
 
 impl Walk {
-    /// Walks from `start`, or the working directory. `shown` is the path up to there, for messages.
+    /// Walks from `start`, or from the current directory. `shown` is the path of `start` for
+    /// messages.
     fn from(&mut self, start: Option<OwnedFd>, path: &Path, shown: &Path) -> io::Result<OwnedFd> {
         let open = |path| rustix::fs::open(path, PATH_ONLY | OFlags::DIRECTORY, Mode::empty());
         let mut here = start.map_or_else(|| open("."), Ok)?;
@@ -83,7 +85,7 @@ impl Walk {
     }
 
     fn enter(&mut self, here: OwnedFd, name: &OsStr, shown: &Path) -> io::Result<OwnedFd> {
-        // Opened before it is examined, so that the type and the owner are those of the entry that is entered.
+        // Opened before it is examined, so that type and owner belong to the entry that is entered.
         let found = match rustix::fs::openat(&here, name, PATH_ONLY, Mode::empty()) {
             Err(Errno::NOENT) if self.missing == Missing::Make => make(&here, name)?,
             result => result?,
@@ -111,7 +113,8 @@ impl Walk {
         }
         let found = self.from(Some(here), &target, path.parent().unwrap_or(Path::new("")))?;
         self.missing = missing;
-        // That user owns the target, and could do there whatever the link could lead to.
+        // The owner of the link also owns the target, so the link gives no access that its owner
+        // lacks.
         if may_decide || fstat(&found)?.st_uid == status.st_uid {
             return Ok(found);
         }
@@ -122,8 +125,9 @@ impl Walk {
     }
 }
 
-/// Returns true if links of other users in this directory are a danger: to root everywhere, to ordinary users in directories that
-/// everybody shares. The kernel's `fs.protected_symlinks` covers the latter.
+/// Returns true if links of other users in this directory are dangerous: for root everywhere, for
+/// ordinary users in sticky directories that all users can write to. The kernel's
+/// `fs.protected_symlinks` covers the latter only.
 fn is_risky(directory: &OwnedFd) -> io::Result<bool> {
     const STICKY_AND_SHARED: u32 = 0o1002;
     let mode = fstat(directory)?.st_mode;
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn links_lead_where_they_lead() {
+    fn relative_absolute_and_looping_links_are_resolved_as_by_the_kernel() {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
         fs::create_dir_all(at("a/b")).unwrap();
