@@ -152,6 +152,8 @@ impl Auth {
         let Some(challenge) = challenges.iter().find(is_token).or(challenges.first()) else { return false };
         let host = self.host(repository);
         let mut host = lock(&host);
+        // With `Basic`, only the first refusal, of a request without an account, is news. A later
+        // one means that the account is wrong, and another attempt with it is useless.
         let is_new = host.challenge.as_ref() != Some(challenge) && refused.is_none();
         host.challenge = Some(challenge.clone());
         // Another worker may have fetched a new token in the meantime, which must stay.

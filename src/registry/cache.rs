@@ -148,6 +148,7 @@ struct Opened<'a, 'o> {
 impl BlobSource for Opened<'_, '_> {
     fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
         let mut source = (self.open)(self.blob).map_err(io::Error::other)?;
+        // The store opens blobs only at their start.
         io::copy(&mut (&mut source).take(offset), &mut io::sink())?;
         Ok(source)
     }

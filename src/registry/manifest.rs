@@ -134,6 +134,7 @@ impl Remote {
     /// All errors of a request. A registry without deletion is [`Deletion::Unsupported`].
     pub fn delete_manifest(&self, digest: &Digest) -> Result<Deletion, RegistryError> {
         let request = self.request(Method::DELETE, &format!("manifests/{digest}"));
+        // The specification has 400 and 405 for registries without deletion.
         let expected = [200, 202, 204, 400, 404, 405, 501];
         let answer = self.ask(format_args!("deleting manifest {digest}"), &request, &expected)?;
         Ok(match answer.status {

@@ -59,12 +59,14 @@ fn address(name: &str) -> Option<IpAddr> {
 
 fn is_within(ip: IpAddr, network: &str, bits: &str) -> bool {
     let (Some(network), Ok(bits)) = (address(network), bits.parse::<u32>()) else { return false };
+    // In the upper bits, so that the length of a prefix counts from the same end for both versions.
     let number = |ip| match ip {
         IpAddr::V4(ip) => (u128::from(u32::from(ip)) << 96, 32),
         IpAddr::V6(ip) => (u128::from(ip), 128),
     };
     let ((ip, width), (network, network_width)) = (number(ip), number(network));
     let shift = 128u32.checked_sub(bits);
+    // A prefix of 0 bits shifts by 128, which gives `None` on both sides: it matches all addresses.
     let same = shift.is_some_and(|shift| ip.checked_shr(shift) == network.checked_shr(shift));
     width == network_width && bits <= width && same
 }

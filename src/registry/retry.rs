@@ -144,6 +144,7 @@ impl<'a> Attempts<'a> {
         }
         self.failed += 1;
         self.in_a_row += 1;
+        // At least as long as the registry asks for: it would refuse an earlier request again.
         let wait = back_off(self.in_a_row, random()).max(error.retry_after().unwrap_or_default());
         let is_hopeless = error.is_damage() || (error.is_absence() && !self.line.was_answered());
         let most = if is_hopeless { MAX_FETCHES } else { MAX_ATTEMPTS };
@@ -171,6 +172,7 @@ impl<'a> Attempts<'a> {
     fn sleep(&self, wait: Duration) -> Result<(), RegistryError> {
         let end = Instant::now() + wait;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
+            // In slices, because a signal does not end a sleep of this thread.
             self.check()?;
             thread::sleep(left.min(SLICE));
         }

@@ -144,6 +144,8 @@ impl Transport {
             head = head.header(AUTHORIZATION, authorization);
         }
         let mut body = request.body.open()?;
+        // RFC 9110, 8.6: a request states the length of its body, even if it is 0, if the method
+        // allows a body.
         let may_have_body = !matches!(request.method, Method::GET | Method::HEAD);
         if let Some(bytes) = body.as_ref().map(|(bytes, _)| *bytes).or(may_have_body.then_some(0)) {
             head = head.header(CONTENT_LENGTH, bytes);
@@ -225,6 +227,7 @@ impl Transport {
             .timeout_recv_response(Some(stall))
             .timeout_per_read(Some(stall))
             .timeout_per_write(Some(stall))
+            // One for each worker. Others would be closed, and each new one costs a TLS handshake.
             .max_idle_connections_per_host(self.settings.jobs.max(4))
             .max_idle_connections(4 * self.settings.jobs.max(4));
         let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());

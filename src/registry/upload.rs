@@ -257,10 +257,12 @@ impl Remote {
         while offset < upload.bytes {
             let bytes = piece.min(upload.bytes - offset);
             let body = Body::Blob { digest, source: *source, offset, bytes, transfer };
+            // The range is inclusive and has no unit: the specification differs from RFC 9110 here.
             let request = Request::new(Method::PATCH, url)
                 .header(CONTENT_TYPE, OCTETS)
                 .header(CONTENT_RANGE, format!("{offset}-{}", offset + bytes - 1))
                 .body(body);
+            // Each answer has the URL for the next piece.
             url = self.location(&self.call(&request, &[202])?)?;
             offset += bytes;
         }

@@ -59,6 +59,7 @@ impl SharedStep {
         let statement = canonical_json(&manifest);
         let Some(key) = key else { return statement };
         let signature = Signature::new(key, Purpose::Step, &statement);
+        // After signing: the signed bytes are those of the manifest without its signature.
         let mut manifest = serde_json::to_value(&manifest).expect("it was serialised above");
         manifest["annotations"][SIGNATURE] = signature.to_string().into();
         canonical_json(&manifest)
@@ -142,6 +143,7 @@ fn parse(document: Value) -> Result<SharedStep, Refusal> {
     let layers = manifest.layers().iter().filter(|layer| !is_empty(layer));
     let layers = layers.map(parse_layer).collect::<Result<Vec<_>, _>>()?;
     let config = (!is_empty(manifest.config())).then(|| parse_blob(manifest.config())).transpose()?;
+    // Only a base that was imported as layers, which has a config, has more than one layer.
     if layers.len() > if config.is_some() { MAX_LAYERS } else { 1 } {
         return Err(Refusal::malformed(format!("it has {} layers", layers.len())));
     }

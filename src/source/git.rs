@@ -103,6 +103,7 @@ impl<'a> Mirror<'a> {
 
     /// Makes an empty mirror. A rename at the end makes sure that an interrupted call leaves none.
     fn create(&self) -> Result<(), SourceError> {
+        // A killed call may have left this directory.
         let unfinished = self.path.with_extension("new");
         let trust = self.trust();
         fs::write(&trust, "[safe]\n\tdirectory = *\n").map_err(SourceError::io("write", &trust))?;

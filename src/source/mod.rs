@@ -62,6 +62,7 @@ impl Sources {
     pub fn resolve(&self, request: SourceRequest) -> Result<ResolvedSource, SourceError> {
         let place = self.place(&request)?;
         let lock = place.join("lock");
+        // Until the end of this function: two builds must not change one mirror at the same time.
         let file = File::create(&lock).map_err(SourceError::io("open", &lock))?;
         file.lock().map_err(SourceError::io("lock", &lock))?;
         let (content, path) = match &request.selection {
