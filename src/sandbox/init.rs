@@ -82,7 +82,9 @@ fn run_job(assignment: &Assignment) -> Result<Ended, SandboxError> {
     let program = Program::find(&assignment.job)?;
     // The job is not pid 1 itself: the kernel withholds signals from a pid 1 that has no handler
     // for them, so that even `kill -9 $$` would do nothing in a hook. And most programs do not reap
-    // orphans. SAFETY: this process has one thread.
+    // orphans.
+    //
+    // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(setup("start a process"))? {
         ForkResult::Parent { child } => {
             let exit = match (&events, trace.watch()) {
@@ -221,7 +223,7 @@ fn come_to_foreground() -> Result<(), SandboxError> {
 }
 
 fn reset_signals() -> Result<(), SandboxError> {
-    // Ignored signals stay ignored across execve(2). Rust ignores SIGPIPE. With it, `yes` in
+    // Ignored signals stay ignored across execve(2), and Rust ignores SIGPIPE. So `yes` in
     // `yes | head` would complain and fail instead of ending silently.
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
