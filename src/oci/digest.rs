@@ -16,6 +16,7 @@ use super::hex::{decode_hex, encode_hex};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
+/// A text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest: expected `sha256:` and 64 hex digits")]
 pub struct DigestError(String);
@@ -154,6 +155,7 @@ pub struct HashingReader<R> {
 }
 
 impl<R: Read> HashingReader<R> {
+    /// Wraps `inner`, with no bytes counted.
     pub fn new(inner: R) -> Self {
         Self { inner, hasher: Hasher::default(), bytes: 0 }
     }
@@ -181,6 +183,7 @@ pub struct HashingWriter<W> {
 }
 
 impl<W: Write> HashingWriter<W> {
+    /// Wraps `inner`, with no bytes counted.
     pub fn new(inner: W) -> Self {
         Self { inner, hasher: Hasher::default(), bytes: 0 }
     }

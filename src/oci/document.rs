@@ -72,6 +72,7 @@ impl RawManifest {
         Ok(Self { media_type, bytes })
     }
 
+    /// Returns the digest of the bytes: the identity of the manifest.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.bytes)
     }

@@ -29,6 +29,7 @@ const MAX_TAG: usize = 128;
 /// Registries refuse longer names.
 const MAX_NAME: usize = 255;
 
+/// A text that is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a reference: {reason}", escaped(text))]
 pub struct ReferenceError {
@@ -134,6 +135,7 @@ pub struct TagError {
 }
 
 impl Tag {
+    /// Returns the text of the tag.
     pub fn as_str(&self) -> &str {
         &self.0
     }

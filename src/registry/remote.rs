@@ -106,6 +106,7 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Returns the name of the repository.
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
