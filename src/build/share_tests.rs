@@ -243,7 +243,8 @@ fn a_changed_blob_is_refused_and_its_step_built() {
     let warnings = b.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0].starts_with("step `low`: what `shelf/cache` has for it is not used: its layer"),
+        warnings[0]
+            .starts_with("step `low`: what `shelf/cache` has for it is not used: cannot use the layer"),
         "{warnings:?}"
     );
     assert!(warnings[0].contains("is damaged"), "{warnings:?}");

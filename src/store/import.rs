@@ -303,7 +303,7 @@ mod tests {
         let diff_id = DiffId::new(Digest::of(archive("a")));
         source.index(&[source.image_on("arm64", &archive("a"), diff_id)]);
         let error = source.import(None).unwrap_err();
-        assert!(error.contains("an image for linux/arm64, and linux/amd64 is needed"), "{error}");
+        assert!(error.contains("the image is for linux/arm64: expected linux/amd64"), "{error}");
         source.index(&[source.image_on("", &archive("a"), diff_id)]);
         source.import(None).unwrap();
     }
