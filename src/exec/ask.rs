@@ -17,7 +17,6 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// The answer of a program.
 #[derive(Debug)]
 pub struct Answer {
-    /// How it ended.
     pub exit: ExitStatus,
     /// Its standard output.
     pub output: Vec<u8>,

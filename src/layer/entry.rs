@@ -10,7 +10,6 @@ pub struct Entry {
     /// Relative to the root, without leading or trailing slash; empty for the root itself. Any
     /// bytes but NUL.
     pub path: Vec<u8>,
-    /// What it is.
     pub kind: Kind,
     /// Mode, owner, time and extended attributes. [`Meta::NONE`] for whiteouts, which have none of
     /// these.
@@ -29,9 +28,7 @@ impl Entry {
 pub struct Meta {
     /// Permission bits with setuid, setgid and sticky: the lower 12 bits.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// Modification time in whole seconds since 1970.
     pub mtime: i64,
@@ -55,7 +52,6 @@ impl Meta {
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A directory.
     Directory,
     /// A regular file of this many bytes.
     File(u64),
@@ -68,7 +64,6 @@ pub enum Kind {
     CharDevice(u32, u32),
     /// A block device of this major and minor number.
     BlockDevice(u32, u32),
-    /// A named pipe.
     Fifo,
     /// Hides the entry that lower layers have at this path.
     Whiteout,

@@ -7,10 +7,7 @@ use std::io;
 pub enum LayerError {
     /// A real file has a name that the format reserves for whiteouts.
     #[error("`{path}` starts with `.wh.`, which the layer format reserves for removals")]
-    ReservedName {
-        /// The file.
-        path: String,
-    },
+    ReservedName { path: String },
     /// A path of the archive leads out of the root or cannot be a path at all.
     #[error("archive member `{path}` {problem}")]
     BadPath {
@@ -21,45 +18,22 @@ pub enum LayerError {
     },
     /// A member that no layer may hold.
     #[error("archive member `{path}` is {what}, which a layer cannot hold")]
-    Unsupported {
-        /// The member.
-        path: String,
-        /// What it is.
-        what: String,
-    },
+    Unsupported { path: String, what: String },
     /// A number of a member's header cannot be read or does not fit.
     #[error("archive member `{path}` has an invalid {field}")]
-    BadHeader {
-        /// The member.
-        path: String,
-        /// The field.
-        field: &'static str,
-        /// The error of the archive's parser.
-        source: io::Error,
-    },
+    BadHeader { path: String, field: &'static str, source: io::Error },
     /// The archive cannot be read further.
     #[error("cannot read the layer archive")]
     Read(#[source] io::Error),
     /// The archive cannot be written further.
     #[error("cannot write `{path}` into the layer archive")]
-    Write {
-        /// The entry.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
+    Write { path: String, source: io::Error },
     /// An entry cannot be made in a directory.
     #[error("cannot unpack `{path}`")]
-    Apply {
-        /// The entry.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
+    Apply { path: String, source: io::Error },
     /// A file became shorter or longer while it was read.
     #[error("`{path}` changed while it was read: expected {expected} bytes, found {found}")]
     SizeChanged {
-        /// The file.
         path: String,
         /// The size when it was listed.
         expected: u64,

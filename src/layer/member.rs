@@ -28,7 +28,6 @@ pub(super) struct Member {
     pub link: Option<Vec<u8>>,
     /// Size of the content, including the holes of a sparse file.
     pub bytes: u64,
-    /// PAX records by key.
     pub pax: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 

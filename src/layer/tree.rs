@@ -10,7 +10,6 @@ pub struct TreeNode {
     /// Any kind except [`Kind::Hardlink`] (nodes of one file share [`TreeNode::file`] instead) and
     /// [`Kind::OpaqueWhiteout`] (see [`TreeNode::opacity`]).
     pub kind: Kind,
-    /// Mode, owner, time and extended attributes.
     pub meta: Meta,
     /// Identity of a file with several names; `None` for one name. Unique within one tree.
     pub file: Option<FileId>,
@@ -30,9 +29,7 @@ impl TreeNode {
 /// A file by device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
-    /// Device number.
     pub device: u64,
-    /// Inode number.
     pub inode: u64,
 }
 

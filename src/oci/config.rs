@@ -23,10 +23,7 @@ pub enum ConfigError {
     DiffId(#[from] super::DigestError),
     /// The source date epoch is out of range.
     #[error("the source date epoch {seconds} is out of range for the date in an image config")]
-    Epoch {
-        /// The source date epoch.
-        seconds: i64,
-    },
+    Epoch { seconds: i64 },
 }
 
 /// An image for another platform.
@@ -59,7 +56,6 @@ pub fn refuse_other_platform(config: &[u8], architecture: &str) -> Result<(), Ot
 /// The settings of containers of the image. `None` and absent names keep the value of the base.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerSettings {
-    /// Environment variables by name.
     pub env: BTreeMap<String, String>,
     /// The program and its first arguments. Setting it removes the `cmd` of the base, whose
     /// arguments are for another program.
@@ -70,7 +66,6 @@ pub struct ContainerSettings {
     pub user: Option<String>,
     /// Working directory, absolute.
     pub working_dir: Option<String>,
-    /// Labels by name.
     pub labels: BTreeMap<String, String>,
 }
 

@@ -29,7 +29,6 @@ pub const MANIFEST_TYPES: [&str; 4] = [
 pub struct RawManifest {
     /// One of [`MANIFEST_TYPES`].
     pub media_type: String,
-    /// The document.
     pub bytes: Vec<u8>,
 }
 
@@ -41,10 +40,7 @@ pub enum ManifestError {
     NoManifest(#[source] serde_json::Error),
     /// It has another media type, such as Docker's first schema.
     #[error("it has the media type `{found}`, which plywood does not read")]
-    UnknownType {
-        /// Its media type.
-        found: String,
-    },
+    UnknownType { found: String },
 }
 
 /// The fields that all types share.

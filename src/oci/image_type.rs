@@ -15,12 +15,7 @@ pub enum NoImage {
     #[error(
         "its layer {digest} has the media type `{media_type}`: expected a layer of files, such as `application/vnd.oci.image.layer.v1.tar+gzip`"
     )]
-    Layer {
-        /// The layer.
-        digest: String,
-        /// Its media type.
-        media_type: String,
-    },
+    Layer { digest: String, media_type: String },
 }
 
 /// Source: OCI image-spec v1.1, `media-types.md`; Docker image manifest version 2, schema 2.

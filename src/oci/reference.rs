@@ -197,7 +197,6 @@ impl From<Digest> for TagOrDigest {
 /// A reference to a manifest, as users write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// The repository.
     pub repository: Repository,
     /// The tag, if the text has one.
     pub tag: Option<Tag>,

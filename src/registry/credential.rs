@@ -39,11 +39,8 @@ const HELPER_TIMEOUT: Duration = Duration::from_secs(120);
 /// An account.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Account {
-    /// A name and a password.
     User {
-        /// The name.
         name: String,
-        /// The password.
         password: String,
     },
     /// An identity token. The token service exchanges it for tokens of single repositories.

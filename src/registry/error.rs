@@ -14,139 +14,86 @@ use crate::oci::{Digest, ManifestError};
 /// No text contains a credential: URLs have no user and no query, and headers are never shown.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The request got no answer.
     #[error("{request}: no answer{}", through(proxy.as_deref()))]
     NoAnswer {
-        /// Method and URL.
         request: String,
-        /// The proxy that was to lead there: `proxy.example:3128, which https_proxy names`.
+        /// The proxy, without its password: `proxy.example:3128, which https_proxy names`.
         proxy: Option<String>,
-        /// Why not.
         source: Box<ureq::Error>,
     },
-    /// The answer broke off.
     #[error("{request}: the answer broke off")]
-    BrokenOff {
-        /// Method and URL.
-        request: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The answer comes, but so slowly that it would take for ever.
+    BrokenOff { request: String, source: io::Error },
+    /// The answer comes too slowly: there was no progress for longer than the patience of the user.
     #[error("{request}: the download stalled: less than 16 KiB came in {} s", elapsed.as_secs())]
-    Stalled {
-        /// Method and URL.
-        request: String,
-        /// For how long.
-        elapsed: Duration,
-    },
-    /// The registry said no.
+    Stalled { request: String, elapsed: Duration },
     #[error("{request}: the registry answered {status}{}", quoted(reason))]
     Refused {
-        /// Method and URL.
         request: String,
-        /// Status code of HTTP.
         status: u16,
-        /// What it gave as reason; may be empty.
+        /// The reason that the registry gives; may be empty.
         reason: String,
-        /// How long it asks to be left alone.
+        /// The wait that the registry asks for.
         retry_after: Option<Duration>,
     },
-    /// The answer makes no sense for the request.
+    /// The answer does not fit the request.
     #[error("{request}: unexpected answer: {reason}")]
-    Unexpected {
-        /// Method and URL.
-        request: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// It was tried again and again.
+    Unexpected { request: String, reason: String },
     #[error("gave up {action} after {attempts} attempt{} in {} s", if *attempts == 1 { "" } else { "s" }, elapsed.as_secs())]
     GaveUp {
-        /// What was tried: `blob sha256:… of registry.example/a`.
+        /// A gerund: `reading manifest latest of registry.example/a`.
         action: String,
-        /// How often.
         attempts: u32,
-        /// For how long.
         elapsed: Duration,
-        /// How the last attempt failed.
         source: Box<RegistryError>,
     },
-    /// The registry wants other credentials than it was given.
+    /// The registry requires credentials, or refuses the given ones.
     #[error("`{host}` refuses access to `{repository}` {}", if *anonymous { "without credentials" } else { "with the credentials for it" })]
     Unauthorized {
-        /// The registry.
         host: String,
-        /// The repository.
         repository: String,
-        /// No credentials were found for it.
+        /// True if no credentials for the repository were found.
         anonymous: bool,
-        /// What the registry said.
         source: Box<RegistryError>,
     },
-    /// The token service of a registry gave no token.
+    /// The token service of the registry refused a token, or failed.
     #[error("no token for `{repository}` from the token service of `{host}`")]
-    NoToken {
-        /// The registry.
-        host: String,
-        /// The repository.
-        repository: String,
-        /// What the service said.
-        source: Box<RegistryError>,
-    },
-    /// Bytes are not those that their digest names.
+    NoToken { host: String, repository: String, source: Box<RegistryError> },
+    /// The bytes do not match their digest.
     #[error("{request}: the answer has digest {found} instead of {expected}")]
     WrongDigest {
-        /// Method and URL.
         request: String,
-        /// As asked for, or as the registry says.
+        /// The requested digest, or the one in the headers of the answer.
         expected: Digest,
-        /// What the bytes give.
         found: Digest,
     },
     /// A blob has another size than its descriptor says.
     #[error("{request}: the answer has {found} bytes instead of {expected}")]
     WrongSize {
-        /// Method and URL.
         request: String,
-        /// As the descriptor says.
+        /// The size in the descriptor.
         expected: u64,
-        /// What came; where there is more, what had come by then.
+        /// The number of bytes received. A longer blob is refused at once, so it may have more.
         found: u64,
     },
-    /// The registry keeps a copy of another size although the blob was sent again.
+    /// The registry keeps a copy of another size, although the blob was uploaded again.
     #[error(
         "`{repository}` holds a damaged copy of blob {digest} ({found} bytes instead of {expected}) and does not replace it"
     )]
     KeepsDamaged {
-        /// The repository.
         repository: String,
-        /// The blob.
         digest: Digest,
         /// Bytes of the blob.
         expected: u64,
         /// Bytes of the copy.
         found: u64,
     },
-    /// What was served as a manifest is none.
+    /// The answer is not a manifest.
     #[error("{request}: the answer (`{content_type}`) is not a manifest that plywood can read")]
-    NoManifest {
-        /// Method and URL.
-        request: String,
-        /// As what it was served.
-        content_type: String,
-        /// Why not.
-        source: ManifestError,
-    },
-    /// A document is larger than any registry has to take.
+    NoManifest { request: String, content_type: String, source: ManifestError },
+    /// A document exceeds the limit.
     #[error("{request}: the document is larger than {limit} bytes")]
-    TooLarge {
-        /// Method and URL.
-        request: String,
-        /// How large it may be.
-        limit: u64,
-    },
-    /// Plain HTTP to a host that it is not allowed for.
+    TooLarge { request: String, limit: u64 },
+    /// A request would use plain HTTP, which the settings of the host do not allow.
     #[error("the connection to `{host}` would not be encrypted")]
     PlainHttp {
         /// Host and port.
@@ -154,48 +101,26 @@ pub enum RegistryError {
     },
     /// A file with credentials cannot be read.
     #[error("cannot read credentials from `{}`: {reason}", path.display())]
-    Credentials {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Credentials { path: PathBuf, reason: String },
     /// A credential helper failed.
     #[error("credential helper `{program}` gave no credentials for `{server}`")]
-    Helper {
-        /// The program.
-        program: String,
-        /// The server that it was asked for.
-        server: String,
-        /// Why not.
-        source: HelperError,
-    },
+    Helper { program: String, server: String, source: HelperError },
     /// A certificate or key cannot be used.
     #[error("cannot use certificate or key `{}`: {reason}", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Certificate { path: PathBuf, reason: String },
     /// A proxy of the environment cannot be used.
     #[error("cannot use the proxy in the variable `{variable}`: expected `http://HOST:PORT`")]
     Proxy {
-        /// The variable. Its value may hold a password.
+        /// The name alone: the value may contain a password.
         variable: &'static str,
     },
-    /// The bytes to send cannot be read.
+    /// A blob cannot be read locally for an upload.
     #[error("cannot read blob {digest} to send it")]
-    Source {
-        /// The blob.
-        digest: Digest,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The user asked to stop.
+    Source { digest: Digest, source: io::Error },
+    /// The user has interrupted.
     #[error("interrupted")]
     Interrupted,
-    /// Another transfer of the same push or pull has failed, whose error is the one to show.
+    /// Another transfer of the same push or pull has failed. Its error is the one to show.
     #[error("stopped because another transfer failed")]
     Stopped,
 }
@@ -203,17 +128,10 @@ pub enum RegistryError {
 /// An error of a credential helper.
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
-    /// It cannot be run.
     #[error(transparent)]
     Run(#[from] ExecError),
-    /// It failed.
     #[error("it ended with {exit}{}", quoted(said))]
-    Failed {
-        /// How it ended.
-        exit: std::process::ExitStatus,
-        /// What it said.
-        said: String,
-    },
+    Failed { exit: std::process::ExitStatus, said: String },
     /// The answer is malformed. The message does not quote it, because it may contain a password.
     #[error("its answer is not the JSON of a credential helper")]
     Answer,

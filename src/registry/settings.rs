@@ -42,7 +42,6 @@ impl Default for Settings {
 /// Settings of one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostSettings {
-    /// What it speaks.
     pub protocol: Protocol,
     /// A PEM file with authorities that are trusted in addition to those of the system.
     pub ca: Option<PathBuf>,

@@ -40,11 +40,8 @@ const OCTETS: &str = "application/octet-stream";
 
 /// A blob to upload.
 pub struct Upload<'a> {
-    /// Its digest.
     pub digest: Digest,
-    /// Its size.
     pub bytes: u64,
-    /// Its bytes.
     pub source: &'a dyn BlobSource,
     /// Another repository that may have the blob. Used if it is in the same registry.
     pub mount_from: Option<&'a Repository>,

@@ -46,7 +46,6 @@ impl SharedStep {
 /// A step that is not published, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withheld {
-    /// The step's name.
     pub step: StepName,
     /// The secret variables that its hooks could read.
     pub secrets: Vec<String>,

@@ -14,55 +14,32 @@ pub enum SourceError {
     /// The source on a line of an element cannot be fetched.
     #[error("cannot fetch the source on line {line} of `{file}` (element `{element}`)")]
     Line {
-        /// Whose line.
         element: ElementName,
-        /// The file.
         file: String,
         /// Counted from 1.
         line: usize,
-        /// Why.
         source: Box<SourceError>,
     },
     /// It was never fetched, and the build is offline.
     #[error("`{}` was never fetched, and this build is offline", without_credentials(location))]
-    NotCached {
-        /// Where it is.
-        location: String,
-    },
+    NotCached { location: String },
     /// The location cannot be reached, or does not exist.
     #[error("cannot fetch `{}`", without_credentials(location))]
-    Fetch {
-        /// Where it is.
-        location: String,
-        /// What git or curl says.
-        source: ExecError,
-    },
+    Fetch { location: String, source: ExecError },
     /// A git repository has no such branch, tag or commit.
     #[error("`{}` has no branch, tag or commit `{reference}`{}", without_credentials(location), if *offline { " as far as it was fetched, and this build is offline" } else { "" })]
     NoReference {
-        /// Where the repository is.
         location: String,
-        /// The branch, tag or commit.
         reference: String,
         /// Whether the build is offline, so that only the mirror was searched.
         offline: bool,
     },
     /// A git repository has no commit at all.
     #[error("`{}` has no commit on its default branch", without_credentials(location))]
-    Empty {
-        /// Where the repository is.
-        location: String,
-    },
+    Empty { location: String },
     /// git failed on a repository of the cache.
     #[error("cannot read the copy of `{}` in `{}`: remove the directory, and build again", without_credentials(location), mirror.display())]
-    Mirror {
-        /// Where the repository is.
-        location: String,
-        /// The copy.
-        mirror: PathBuf,
-        /// What git says.
-        source: ExecError,
-    },
+    Mirror { location: String, mirror: PathBuf, source: ExecError },
     /// Reading or writing the cache failed.
     #[error(transparent)]
     Io(#[from] IoError),

@@ -21,7 +21,6 @@ const ATTEMPTS: usize = 3;
 pub(super) struct Mirror<'a> {
     sources: &'a Sources,
     location: &'a str,
-    /// Where it is.
     pub(super) path: PathBuf,
 }
 
