@@ -1,4 +1,4 @@
-# Everything that builds, checks and shows plywood. `make help` lists it.
+# Builds, checks and demonstrates plywood. `make help` lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,7 +9,7 @@ CARGO ?= cargo
 BINARY ?= target/release/plywood
 PREFIX ?= /usr/local
 DESTDIR ?=
-# Man pages and completions, laid out as below PREFIX/share.
+# Man pages and completions, in the layout of PREFIX/share.
 SHARE = $(dir $(BINARY))share
 
 .PHONY: help
@@ -17,23 +17,24 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
-deps: ## Install what building, testing and the demo need beside Rust (Debian 12; as root)
+deps: ## Install the Debian packages for building, testing and the demo (Debian 12; as root)
 	@scripts/install-dependencies
 
 .PHONY: toolchain
 toolchain:
 	@[[ -n $$(type -P $(CARGO)) ]] || { printf '%s\n' "make: '$(CARGO)' is not on the PATH: install Rust with rustup. sudo has a PATH of its own: sudo env PATH=\"\$$PATH\" make ..." >&2; exit 1; }
 
-# Linked with its C library: the binary runs on systems with an older one, or another. What cargo compiles is else the same.
+# Links the C library statically, so that the binary runs on systems with an older or another C
+# library. Nothing else differs from a build by cargo.
 .PHONY: build
 build: BUILD ?= --release
-build: toolchain ## Build the release binary, target/release/plywood, its man pages and completions
+build: toolchain ## Build target/release/plywood, its man pages and completions
 	$(CARGO) rustc --locked --bin plywood $(BUILD) -- -C target-feature=+crt-static
 	@$(MAKE) --no-print-directory pages
 
-# Removes old pages by their names: BINARY may be in a directory whose `share` has files of other programs.
+# Removes old pages by name, because the `share` beside BINARY may have files of other programs.
 .PHONY: pages
-pages: ## Write the man pages and completions of what was built, below target
+pages: ## Write the man pages and completions of the built binary, below target
 	rm -f $(SHARE)/man/man1/plywood*.1
 	$(BINARY) manual $(SHARE)/man/man1
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
@@ -50,15 +51,15 @@ check: toolchain ## Format, lints, doc comments, dependency rules (by cargo-deny
 	scripts/check-shell
 
 .PHONY: test-unit
-test-unit: ## Run the tests that need neither root nor anything installed
+test-unit: ## Run the tests that need neither root nor other programs
 	$(CARGO) test --locked
 
 .PHONY: test
-test: deps check ## Install what is needed, then run every check and every test (as root)
+test: deps check ## Install packages, then run every check and every test (as root)
 	$(CARGO) test --locked --no-fail-fast --features system-tests
 
 .PHONY: docs
-docs: ## Write the reference pages and schemas anew from the types
+docs: ## Write the reference pages and schemas from the types
 	PLYWOOD_UPDATE_DOCS=1 $(CARGO) test --locked --test reference
 
 .PHONY: book
@@ -67,16 +68,17 @@ book: ## Build the pages of docs/ as a book, target/book/index.html (needs mdBoo
 	mdbook build
 
 .PHONY: bench
-bench: deps ## Run the benchmarks, each beside a floor or a peer
+bench: deps ## Run the benchmarks
 	$(CARGO) bench --locked
 
 .PHONY: demo
 demo: deps build ## Build examples/contrail-builder, boot its disk, run its container
 	scripts/demo
 
-# Does not depend on `build`: root would compile, with another toolchain, and leave files that you cannot replace.
+# Does not depend on `build`: root would compile with another toolchain, and leave files that you
+# cannot replace.
 .PHONY: install
-install: ## Install what `make build` built below PREFIX (default /usr/local), staged below DESTDIR
+install: ## Install what `make build` built, below PREFIX (/usr/local), staged below DESTDIR
 	@[[ -x $(BINARY) && -d $(SHARE) ]] || { echo "make: cannot install: '$(BINARY)' is not there; run 'make build' first, without sudo" >&2; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/plywood
 	for name in disk-image-create ramdisk-image-create diskimage-builder element-info; do \
@@ -87,5 +89,5 @@ install: ## Install what `make build` built below PREFIX (default /usr/local), s
 	cp -R --no-preserve=ownership $(SHARE)/. $(DESTDIR)$(PREFIX)/share/
 
 .PHONY: clean
-clean: ## Remove what was built; stores of layers stay
+clean: ## Remove the build results; stores of layers stay
 	$(CARGO) clean
