@@ -1,4 +1,4 @@
-# Functions of the element `ansible`: DIB_ANSIBLE_* to checked values.
+# Functions of the element `ansible`. They check DIB_ANSIBLE_* and print the values.
 # shellcheck shell=bash
 
 ansible_die() {
@@ -6,12 +6,12 @@ ansible_die() {
     exit 1
 }
 
-# Prints the words of a space, comma or newline separated list.
+# Prints the words of a list that is separated by spaces, commas or newlines.
 ansible_words() {
     tr -s ', \t\n' '\n' <<<"$1" | sed '/^$/d'
 }
 
-# Prints the path of a file option: relative ones are files that the image definition hands over.
+# Prints the path of a file option. A relative path is a name in the `files` of the image.
 ansible_file() {
     case $1 in
         /*) echo "$1" ;;
@@ -19,19 +19,21 @@ ansible_file() {
     esac
 }
 
-# Prints which product DIB_ANSIBLE_VERSION asks for: ansible-core (the engine) or ansible (engine and collections).
+# Prints the product that DIB_ANSIBLE_VERSION selects: ansible-core (the engine) or ansible (engine
+# and collections).
 ansible_product() {
     case $DIB_ANSIBLE_VERSION in
         '' | core | core:*) echo ansible-core ;;
         ansible | ansible:*) echo ansible ;;
-        # A bare number says it itself: the engine is 2.11 and later; `ansible` was 2.10 and earlier, and is 3 and later.
+        # A number alone decides: 2.11 and later 2.x are the engine. 2.10 and earlier, and 3 and
+        # later, are `ansible`.
         2.[0-9] | 2.[0-9].* | 2.10 | 2.10.*) echo ansible ;;
         2.*) echo ansible-core ;;
         *) echo ansible ;;
     esac
 }
 
-# Prints the version asked for: exact, with a final `.*`, or `*` for any.
+# Prints the requested version: exact, with a final `.*`, or `*` for any.
 ansible_version() {
     case $DIB_ANSIBLE_VERSION in
         '' | core | ansible) echo '*' ;;
@@ -39,7 +41,7 @@ ansible_version() {
     esac
 }
 
-# Says whether the version $1 is one that was asked for.
+# Succeeds if the version $1 matches the requested version.
 ansible_version_matches() {
     local wanted
     wanted=$(ansible_version)

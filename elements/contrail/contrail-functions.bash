@@ -1,7 +1,7 @@
-# Functions of the element `contrail`: DIB_CONTRAIL_* to checked values, and where things are.
+# Functions of the element `contrail`. They check DIB_CONTRAIL_*, and print values and paths.
 # shellcheck shell=bash
 
-# What the image says about its own making.
+# The record of the image about its packages.
 CONTRAIL_RECORD=/usr/share/contrail-builder
 
 contrail_die() {
@@ -13,12 +13,13 @@ contrail_is_apt() {
     command -v apt-get >/dev/null
 }
 
-# Prints the words of a space, comma or newline separated list, sorted, each once.
+# Prints the words of a list that is separated by spaces, commas or newlines: sorted, without
+# duplicates.
 contrail_words() {
     tr -s ', \t\n' '\n' <<<"$1" | sed '/^$/d' | LC_ALL=C sort -u
 }
 
-# Prints the path of a file option: relative ones are files that the image definition hands over.
+# Prints the path of a file option. A relative path is a name in the `files` of the image.
 contrail_file() {
     case $1 in
         /*) echo "$1" ;;
@@ -26,12 +27,12 @@ contrail_file() {
     esac
 }
 
-# Prints the address of the package repository in the state asked for, without a slash at its end.
+# Prints the URL of the package repository in the requested snapshot, without a slash at its end.
 contrail_repository() {
     echo "${DIB_CONTRAIL_REPO_BASE%/}${DIB_CONTRAIL_REPO_SNAPSHOT:+/snapshots/$DIB_CONTRAIL_REPO_SNAPSHOT}"
 }
 
-# Prints the suite that the package repository has for this distribution.
+# Prints the suite of the package repository for this distribution.
 contrail_suite() {
     if contrail_is_apt; then
         # shellcheck source=/dev/null

@@ -15,7 +15,7 @@ devuser_keys() {
     esac
 }
 
-# Says whether the user may become root without a password.
+# Succeeds if the user may become root without a password.
 devuser_sudo() {
     case ${DIB_DEV_USER_PWDLESS_SUDO,,} in
         1 | y | yes | true) return 0 ;;

@@ -1,4 +1,4 @@
-# Functions of the element `hosts`: DIB_HOSTS_* to lines, and lines into /etc/hosts.
+# Functions of the element `hosts`. They turn DIB_HOSTS_* into lines, and write these to /etc/hosts.
 # shellcheck shell=bash
 
 HOSTS_BEGIN='# BEGIN entries of the element hosts'
@@ -9,7 +9,7 @@ hosts_die() {
     exit 1
 }
 
-# Prints the path of a file option: relative ones are files that the image definition hands over.
+# Prints the path of a file option. A relative path is a name in the `files` of the image.
 hosts_file() {
     case $1 in
         /*) echo "$1" ;;
@@ -26,7 +26,8 @@ hosts_is_ipv4() {
     done
 }
 
-# RFC 4291, section 2.2: eight groups, one run of zeros as `::`, the last two groups perhaps as IPv4.
+# RFC 4291, section 2.2: eight groups, one run of zeros as `::`, the last two groups perhaps as
+# IPv4.
 hosts_is_ipv6() {
     local text=$1 group count=0 groups
     if [[ $text == *.* ]]; then
@@ -72,7 +73,8 @@ hosts_check_entry() {
     esac
 }
 
-# Reads entries on standard input and prints them in canonical form; $1 says where they come from.
+# Reads entries on standard input and prints them in canonical form. $1 names their origin for
+# messages.
 hosts_parse() {
     local source=$1 line number=0 fields
     while IFS= read -r line || [[ -n $line ]]; do
@@ -86,7 +88,7 @@ hosts_parse() {
     done
 }
 
-# Prints all entries, those of the file first, in order, each once.
+# Prints all entries in order, those of the file first, without duplicates.
 hosts_entries() {
     local file
     {
@@ -99,7 +101,8 @@ hosts_entries() {
     } | awk '!seen[$0]++'
 }
 
-# Copies a hosts file (or cloud-init's template of one) from standard input, without the block of an earlier run.
+# Copies a hosts file (or cloud-init's template of one) from standard input, without the block of an
+# earlier run.
 hosts_without_block() {
     awk -v begin="$HOSTS_BEGIN" -v end="$HOSTS_END" '
         $0 == begin { inside = 1 }
@@ -107,7 +110,7 @@ hosts_without_block() {
         $0 == end   { inside = 0 }'
 }
 
-# In strict mode: leaves one line each for 127.0.0.1 and ::1, which names localhost alone.
+# In strict mode, leaves one line each for 127.0.0.1 and ::1, with only the name localhost.
 hosts_localhost() {
     if [[ $DIB_HOSTS_LOCALHOST == keep ]]; then
         cat
@@ -118,16 +121,16 @@ hosts_localhost() {
          END { if (!seen["127.0.0.1"]) print "127.0.0.1 localhost"; if (!seen["::1"]) print "::1 localhost" }'
 }
 
-# Brings the file $1 up to date with the entries $2.
+# Updates the file $1 with the entries $2.
 hosts_update() {
     local file=$1 entries=$2 text
     text=$(hosts_without_block <"$file" | hosts_localhost)
     [[ -z $entries ]] || text+=$'\n'"$HOSTS_BEGIN"$'\n'"$entries"$'\n'"$HOSTS_END"
-    # Written through, not renamed: the file may be a mount point while an image is built.
+    # Overwrites the file instead of renaming one: it may be a mount point during the build.
     printf '%s\n' "$text" >"$file"
 }
 
-# Prints cloud-init's template of /etc/hosts for this distribution, if it is there.
+# Prints the path of cloud-init's template of /etc/hosts for this distribution, if it exists.
 hosts_template() {
     local family
     case $DISTRO_NAME in
@@ -143,7 +146,7 @@ hosts_apply() {
     entries=$(hosts_entries)
     [[ -e /etc/hosts ]] || printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >/etc/hosts
     hosts_update /etc/hosts "$entries"
-    # With manage_etc_hosts, cloud-init writes /etc/hosts anew from its template at each boot.
+    # With manage_etc_hosts, cloud-init writes /etc/hosts from its template at each boot.
     template=$(hosts_template)
     [[ -z $template ]] || hosts_update "$template" "$entries"
 }

@@ -1,9 +1,10 @@
-# Functions of the element `insecure-docker-registry`: DIB_DOCKER_* to checked lists, and blocks of TOML.
+# Functions of the element `insecure-docker-registry`. They check DIB_DOCKER_*, print lists, and
+# write blocks of TOML.
 # shellcheck shell=bash
 
-# The directory that holds one folder of settings for each registry, for containerd.
+# For containerd: the directory with one subdirectory of settings for each registry.
 REGISTRY_CERTS=/etc/containerd/certs.d
-# Where the certificates are put: docker reads them here, podman too; the others are told.
+# The directory of the certificates. docker and podman read it; the settings of the others name it.
 REGISTRY_CA_ROOT=/etc/docker/certs.d
 
 registry_die() {
@@ -11,7 +12,8 @@ registry_die() {
     exit 1
 }
 
-# Prints the words of a space, comma or newline separated list, sorted, each once.
+# Prints the words of a list that is separated by spaces, commas or newlines: sorted, without
+# duplicates.
 registry_words() {
     tr -s ', \t\n' '\n' <<<"$1" | sed '/^$/d' | LC_ALL=C sort -u
 }
@@ -24,13 +26,13 @@ registry_serves() {
     registry_words "$DIB_DOCKER_RUNTIMES" | grep -qx "$1"
 }
 
-# Prints the insecure registries that are hosts; only docker understands networks.
+# Prints the insecure registries that are hosts. Only docker supports networks.
 registry_insecure_hosts() {
     registry_words "$DIB_DOCKER_INSECURE_REGISTRIES" | { grep -v / || true; }
 }
 
 registry_mirrors() {
-    # A mirror list is an order of preference: not sorted.
+    # Not sorted, because mirrors are in order of preference.
     tr -s ', \t\n' '\n' <<<"$DIB_DOCKER_REGISTRY_MIRRORS" | awk 'NF && !seen[$0]++'
 }
 
@@ -94,7 +96,8 @@ registry_check_options() {
     done < <(registry_ca_pairs)
 }
 
-# Replaces (or adds, at the end) the element's block in the file $1 by standard input; an empty input removes the block.
+# Replaces the block of this element in the file $1 by standard input, or adds the block at the end.
+# An empty input removes the block.
 registry_block() {
     local file=$1 block text=
     local begin='# BEGIN insecure-docker-registry' end='# END insecure-docker-registry'
