@@ -69,6 +69,9 @@ fn show(project: &Project, element: &Element) -> Result<(), Failure> {
     for (phase, hooks) in &description.hooks {
         print_words(phase.dir(), hooks.iter().copied())?;
     }
+    for (slot, hooks) in &description.slots {
+        print_words(&format!("slot {slot}"), hooks.iter().map(String::as_str))?;
+    }
     print_words("environment.d", description.environment.iter().copied())?;
     print_words("static", description.statics.iter().copied())?;
     print_words("bin", description.programs.iter().copied())?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::order::find_cycle;
 use super::{
-    Assignments, Catalog, Element, ElementName, Hook, NativeProvider, OPERATING_SYSTEM, Phase,
+    Assignments, Catalog, Element, ElementName, Hook, NativeProvider, OPERATING_SYSTEM, Phase, SLOT_FILE,
     duplicate_hooks, nearest,
 };
 
@@ -54,6 +54,7 @@ fn check_element(element: &Element, known: &Known<'_>) -> Vec<Finding> {
     report.directories();
     report.strays(known);
     report.modes();
+    report.slots();
     report.lists();
     report.repeated_keys();
     report.dependencies(known);
@@ -152,6 +153,13 @@ impl Report<'_> {
     fn modes(&mut self) {
         for widened in self.element.widened() {
             self.add(Severity::Warning, Some(widened.path.clone()), widened);
+        }
+    }
+
+    /// Finds lines about the places of hooks that do nothing, or that plywood knows better.
+    fn slots(&mut self) {
+        for conflict in self.element.slot_conflicts() {
+            self.add(Severity::Warning, Some(SLOT_FILE.to_owned()), conflict);
         }
     }
 
@@ -340,6 +348,10 @@ mod tests {
             (
                 good("a").file("svc-map", "x: y"),
                 "Error a svc-map: `svc-map` of element `a`, line 1, column 4: expected mapping start",
+            ),
+            (
+                good("a").slots("install.d/50-x late"),
+                "Warning a plywood-slots: line 1: no hook of `install.d` has a name that starts with `50-x`",
             ),
             (
                 good("a").deps(&["pakage-installs"]),

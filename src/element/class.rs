@@ -1,35 +1,104 @@
 //! Where hooks stand in element order, if not in their element's own step.
 //!
 //! In phase order, a repository is there before any package is installed, and all files are there before an index of them is built.
-//! With one step for each element, such hooks have to be listed here. Most hooks are in neither table and run in the step of their
-//! element, which is right for every element whose hooks do not depend on those of others.
-//!
-//! | slot | is |
-//! |---|---|
-//! | own | the element's own step |
-//! | prepare | before anything is installed, together with the elements that make the operating system |
-//! | late | after all elements, in the order of phases and numbers |
-//! | final | the final stage, before its own phases |
+//! With one step for each element, such hooks have to say where they stand: in the file [`SLOT_FILE`](super::SLOT_FILE) of their element. Elements of
+//! diskimage-builder have no such file; the table here stands in for it. Most hooks are in the step of their element, which is right
+//! for every element whose hooks do not depend on those of others.
 
-use super::{ElementName, Phase};
+use super::{Element, ElementName, Phase, Slot, SlotRule};
 
-/// A place for hooks in element order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Slot {
-    /// The element's own step.
-    Own,
-    /// The step before anything is installed.
-    Prepare,
-    /// The step after all elements.
-    Late,
-    /// The final stage.
-    Final,
+/// A line of [`SLOT_FILE`] that contradicts what else is known of the element.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SlotConflict {
+    /// No hook has such a name.
+    #[error("line {line}: no hook of `{phase}` has a name that starts with `{prefix}`")]
+    NoHook {
+        /// The line, counted from 1.
+        line: usize,
+        /// The phase.
+        phase: Phase,
+        /// The start of the name.
+        prefix: String,
+    },
+    /// Lines above it decide on all its hooks.
+    #[error("line {line} has no effect: lines above it are for the same hooks")]
+    Covered {
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// plywood's table has another slot for an element of this name.
+    #[error(
+        "line {line} puts `{phase}/{hook}` into `{slot}`; plywood's table puts it into `{table}` ({reason})"
+    )]
+    Table {
+        /// The line, counted from 1.
+        line: usize,
+        /// The hook's phase.
+        phase: Phase,
+        /// Its name.
+        hook: String,
+        /// What the line says.
+        slot: Slot,
+        /// What the table says.
+        table: Slot,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Only phase order is right for the element, where slots mean nothing.
+    #[error("slots have no effect: only phase order is right for this element, as {0}")]
+    PhaseOrder(&'static str),
+}
+
+impl Element {
+    /// Returns where its hook `name` of `phase` stands in element order: as its file says, else as plywood's table does.
+    pub fn slot(&self, phase: Phase, name: &str) -> Slot {
+        let rule = self.slots.iter().find(|rule| rule.covers(phase, name));
+        rule.map(|rule| rule.slot)
+            .or_else(|| table_row(&self.name, phase, name).map(|row| row.3))
+            .unwrap_or(Slot::Own)
+    }
+
+    /// Returns its hooks that do not stand in its own step, with their slots, by phase.
+    pub fn hooks_elsewhere(&self) -> impl Iterator<Item = (Slot, String)> {
+        let hooks = Slot::Own.phases().iter().flat_map(|&phase| self.hooks(phase));
+        let slots = hooks.map(|hook| (self.slot(hook.phase, hook.name), hook.path()));
+        slots.filter(|(slot, _)| *slot != Slot::Own)
+    }
+
+    /// Returns what is wrong with its rules of slots, though each can be read.
+    pub fn slot_conflicts(&self) -> Vec<SlotConflict> {
+        let useless =
+            needs_phase_order(&self.name).filter(|_| !self.slots.is_empty()).map(SlotConflict::PhaseOrder);
+        useless
+            .into_iter()
+            .chain(self.slots.iter().enumerate().filter_map(|(at, rule)| self.conflict(at, rule)))
+            .collect()
+    }
+
+    fn conflict(&self, at: usize, rule: &SlotRule) -> Option<SlotConflict> {
+        let SlotRule { line, phase, slot, .. } = *rule;
+        let hooks: Vec<_> =
+            self.hooks(phase).into_iter().filter(|hook| rule.covers(phase, hook.name)).collect();
+        let decided = |name: &str| self.slots[..at].iter().any(|above| above.covers(phase, name));
+        if hooks.is_empty() {
+            return Some(SlotConflict::NoHook { line, phase, prefix: rule.prefix.clone() });
+        }
+        let mut own = hooks.iter().filter(|hook| !decided(hook.name)).peekable();
+        if own.peek().is_none() {
+            return Some(SlotConflict::Covered { line });
+        }
+        own.find_map(|hook| {
+            let row = table_row(&self.name, phase, hook.name).filter(|row| row.3 != slot)?;
+            let hook = hook.name.to_owned();
+            Some(SlotConflict::Table { line, phase, hook, slot, table: row.3, reason: row.4 })
+        })
+    }
 }
 
 /// Hooks of an element, by phase and the start of their names; where they stand; and why.
 type Row = (&'static str, Phase, &'static str, Slot, &'static str);
 
-const PLACES: [Row; 25] = {
+static PLACES: [Row; 25] = {
     use Phase::{ExtraData, Install, PostInstall, PreInstall};
     use Slot::{Final, Late, Prepare};
     [
@@ -79,10 +148,9 @@ const PHASE_ORDER_ONLY: [(&str, &str); 12] = [
 
 const RAMDISK: &str = "a ramdisk is made of pieces that all elements bring in the same phase";
 
-/// Returns where the hook `name` of `element` stands in element order.
-pub fn slot(element: &ElementName, phase: Phase, name: &str) -> Slot {
-    let fits = |row: &&Row| row.0 == element.as_str() && row.1 == phase && name.starts_with(row.2);
-    PLACES.iter().find(fits).map_or(Slot::Own, |row| row.3)
+/// Returns the row of the table for the hook `name` of `element`.
+fn table_row(element: &ElementName, phase: Phase, name: &str) -> Option<&'static Row> {
+    PLACES.iter().find(|row| row.0 == element.as_str() && row.1 == phase && name.starts_with(row.2))
 }
 
 /// Returns why an element cannot be right in element order, if it cannot.
@@ -93,10 +161,11 @@ pub fn needs_phase_order(element: &ElementName) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::fixture::element;
 
     #[test]
     fn hooks_that_stand_in_no_table_are_in_their_elements_own_step() {
-        for (element, phase, hook, expected) in [
+        for (name, phase, hook, expected) in [
             ("apt-sources", Phase::ExtraData, "99-override-default-apt-sources", Slot::Prepare),
             ("apt-sources", Phase::Install, "99-override-default-apt-sources", Slot::Own),
             ("local-config", Phase::PreInstall, "02-proxy", Slot::Prepare),
@@ -105,19 +174,67 @@ mod tests {
             ("element-manifest", Phase::ExtraData, "75-inject-element-manifest", Slot::Final),
             ("somebody-elses", Phase::PostInstall, "97-dkms", Slot::Own),
         ] {
-            assert_eq!(slot(&element.parse().unwrap(), phase, hook), expected, "{element} {hook}");
+            assert_eq!(element(name).build().slot(phase, hook), expected, "{name} {hook}");
         }
         assert!(needs_phase_order(&"iso".parse().unwrap()).is_some());
         assert!(needs_phase_order(&"base".parse().unwrap()).is_none());
     }
 
-    /// A row below another that covers it would never be looked at.
+    #[test]
+    fn an_element_says_where_its_hooks_stand_and_its_first_line_counts() {
+        let slots = "# ours\npost-install.d/97-dkms own # dkms comes later here\n\npost-install.d late\nextra-data.d/10- prepare\n";
+        for (name, phase, hook, expected) in [
+            ("somebody-elses", Phase::PostInstall, "50-x", Slot::Late),
+            ("somebody-elses", Phase::PostInstall, "97-dkms", Slot::Own),
+            ("somebody-elses", Phase::ExtraData, "10-repo", Slot::Prepare),
+            ("somebody-elses", Phase::ExtraData, "100-repo", Slot::Own),
+            ("dkms", Phase::PostInstall, "97-dkms", Slot::Own),
+            ("element-manifest", Phase::ExtraData, "75-inject-element-manifest", Slot::Final),
+        ] {
+            assert_eq!(element(name).slots(slots).build().slot(phase, hook), expected, "{name} {hook}");
+        }
+    }
+
+    #[test]
+    fn lines_that_contradict_hooks_other_lines_or_the_table_are_found() {
+        for (name, slots, expected) in [
+            ("mine", "post-install.d/97- late", None),
+            ("dkms", "post-install.d/97- late", None),
+            (
+                "mine",
+                "post-install.d/98- late",
+                Some("line 1: no hook of `post-install.d` has a name that starts with `98-`"),
+            ),
+            (
+                "mine",
+                "post-install.d late\npost-install.d/97- own",
+                Some("line 2 has no effect: lines above it are for the same hooks"),
+            ),
+            (
+                "dkms",
+                "post-install.d/97- own",
+                Some(
+                    "line 1 puts `post-install.d/97-x` into `own`; plywood's table puts it into `late` (builds every module \
+                     for every kernel of the image)",
+                ),
+            ),
+        ] {
+            let element = element(name).hook("post-install.d/97-x", "").slots(slots).build();
+            let found: Vec<_> = element.slot_conflicts().iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{slots}");
+        }
+        let ramdisk = element("ramdisk").hook("install.d/50-x", "").slots("install.d late").build();
+        assert!(matches!(ramdisk.slot_conflicts()[..], [SlotConflict::PhaseOrder(_)]));
+    }
+
+    /// A row below another that covers it would never be looked at, and the table keeps to what elements may say.
     #[test]
     fn every_row_decides_something() {
         for (place, row) in PLACES.iter().enumerate() {
             let covers =
                 |before: &&Row| before.0 == row.0 && before.1 == row.1 && row.2.starts_with(before.2);
             assert!(!PLACES[..place].iter().any(|before| covers(&before)), "{} {}", row.0, row.2);
+            assert!(row.3.phases().contains(&row.1), "{} {}", row.0, row.2);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Catalog, Element, ElementName, ElementOption, Phase};
+use super::{Catalog, Element, ElementName, ElementOption, Phase, Slot};
 
 /// A summary of an element.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +18,8 @@ pub struct Description<'a> {
     pub provides: &'a BTreeSet<ElementName>,
     /// Its hooks by phase, in the order in which they run, without empty phases.
     pub hooks: BTreeMap<Phase, Vec<&'a str>>,
+    /// Its hooks that do not run in its own step in element order, by slot.
+    pub slots: BTreeMap<Slot, Vec<String>>,
     /// The fragments of its `environment.d`.
     pub environment: Vec<&'a str>,
     /// The variables that configure it.
@@ -39,6 +41,8 @@ impl Element {
             .into_iter()
             .map(|phase| (phase, self.hooks(phase).into_iter().map(|hook| hook.name).collect::<Vec<_>>()));
         let packages = self.package_list().unwrap_or_default().0;
+        let mut slots: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        self.hooks_elsewhere().for_each(|(slot, hook)| slots.entry(slot).or_default().push(hook));
         Description {
             name: &self.name,
             path: self.root.display().to_string(),
@@ -46,6 +50,7 @@ impl Element {
             deps: &self.deps,
             provides: &self.provides,
             hooks: hooks.filter(|(_, names)| !names.is_empty()).collect(),
+            slots,
             environment: self.environment_fragments().into_iter().map(|(name, _)| name).collect(),
             options: self.options(),
             statics: self.files_below("static").map(|(path, _)| path).collect(),
@@ -134,6 +139,8 @@ mod tests {
             .provides(&["http"])
             .hook("install.d/50-b", "")
             .hook("install.d/9-a", "")
+            .hook("post-install.d/90-c", "")
+            .slots("post-install.d/90- late")
             .file("environment.d/10-web", "")
             .file("package-installs.yaml", "nginx:\napache2: {uninstall: true}")
             .build();
@@ -145,7 +152,8 @@ mod tests {
                 "summary": "Serves.",
                 "deps": ["base"],
                 "provides": ["http"],
-                "hooks": { "install.d": ["9-a", "50-b"] },
+                "hooks": { "install.d": ["9-a", "50-b"], "post-install.d": ["90-c"] },
+                "slots": { "late": ["post-install.d/90-c"] },
                 "environment": ["10-web"],
                 "options": [],
                 "static": [],

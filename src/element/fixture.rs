@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Element, ElementFile, ElementName, FileKind, Mode};
+use super::{Element, ElementFile, ElementName, FileKind, Mode, SlotRule};
 use crate::oci::Digest;
 
 /// Collects the parts of an element.
@@ -20,6 +20,7 @@ pub(crate) fn element(name: &str) -> Builder {
         files: Default::default(),
         readme: None,
         restricted: BTreeSet::new(),
+        slots: Vec::new(),
     })
 }
 
@@ -41,6 +42,13 @@ impl Builder {
 
     pub(crate) fn readme(mut self, text: &str) -> Self {
         self.0.readme = Some(text.to_owned());
+        self
+    }
+
+    /// Gives it a file `plywood-slots`.
+    pub(crate) fn slots(mut self, text: &str) -> Self {
+        let rules = text.lines().enumerate().map(|(index, line)| SlotRule::parse(index + 1, line).unwrap());
+        self.0.slots = rules.flatten().collect();
         self
     }
 

@@ -21,7 +21,7 @@
 //! | its packages | `package_file`, `package_rule`, `package_list`, `package_request`, `package_data` (errors), `name_map` |
 //! | its sources | `source_repository` |
 //! | all elements | `catalog`, `check`, `describe`, `nearest`, `provider` |
-//! | the elements of an image | `resolve`, `order`, `class`, `sandwich`, `native`, `family` |
+//! | the elements of an image | `resolve`, `order`, `class`, `slot`, `sandwich`, `native`, `family` |
 //! | command lines | `shell_word` |
 //! | tests | `fixture` |
 //!
@@ -59,6 +59,7 @@ mod relevance;
 mod resolve;
 mod sandwich;
 mod shell_word;
+mod slot;
 mod source_repository;
 mod stray;
 mod variables;
@@ -66,7 +67,7 @@ mod variables;
 pub use assignment::Assignments;
 pub use catalog::{Catalog, Unusable};
 pub use check::{Finding, Severity, check_elements};
-pub use class::{Slot, needs_phase_order, slot};
+pub use class::{SlotConflict, needs_phase_order};
 pub use describe::{Description, graph_dot};
 pub use document::{DocumentError, MAX_YAML_DEPTH};
 pub use environment::{Environment, environment_argv, last_fragment, split_environment, without_trace};
@@ -96,6 +97,7 @@ pub use relevance::{Fragment, Relevance, relevant_fragments};
 pub use resolve::{BaseNames, Resolution, ResolveError, resolve};
 pub use sandwich::{Sandwich, sandwiches};
 pub use shell_word::{shell_line, shell_word};
+pub use slot::{SLOT_FILE, Slot, SlotRule, SlotRuleError};
 pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
 };

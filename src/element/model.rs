@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::ElementName;
+use super::{ElementName, SLOT_FILE, SlotRule};
 use crate::oci::Digest;
 
 /// An element: a directory in diskimage-builder's layout.
@@ -26,6 +26,8 @@ pub struct Element {
     /// enter the element's directory. Not part of its identity: in images these files have the
     /// modes of [`Mode`].
     pub restricted: BTreeSet<String>,
+    /// Where its hooks stand in element order, as [`SLOT_FILE`] says. Not part of its identity: steps differ by their hooks.
+    pub slots: Vec<SlotRule>,
 }
 
 /// A file of `static/` that more users may read in the image than on the build host.
@@ -163,6 +165,7 @@ const DECLARATIONS: [&str; 2] = ["element-deps", "element-provides"];
 /// | `README*`, `LICENSE*`, `CHANGELOG*` … | top | documentation |
 /// | `docs/`, `tests/`, `test-elements/`, `examples/` | top | for developers |
 /// | `element-deps`, `element-provides` | top | the resolved list of elements contains their meaning |
+/// | `plywood-slots` | top | the steps contain its meaning: each has the hooks that stand in it |
 /// | `*.pyc`, `__pycache__/` | outside `static/` | written when a test or a hook runs |
 /// | names that end with `~` | outside `static/` | written by editors; no such hook runs |
 /// | names with a leading dot | top, and in directories there except `static/` | diskimage-builder does not copy them |
@@ -172,7 +175,7 @@ pub fn belongs_to_identity(path: &str) -> bool {
     match rest {
         Some(below) if top == "static" => !below.split('/').any(is_cvs_excluded),
         Some(_) if DEVELOPMENT.contains(&top) => false,
-        None if DECLARATIONS.contains(&top) || is_documentation(top) => false,
+        None if DECLARATIONS.contains(&top) || top == SLOT_FILE || is_documentation(top) => false,
         _ => !path.split('/').any(is_litter) && !path.split('/').take(2).any(|name| name.starts_with('.')),
     }
 }
@@ -234,6 +237,7 @@ mod tests {
             ("LICENSE", false),
             ("element-deps", false),
             ("element-provides", false),
+            ("plywood-slots", false),
             ("tests/install.d/10-x", false),
             ("test-elements/t/install.d/10-x", false),
             ("docs/a.md", false),
@@ -265,6 +269,7 @@ mod tests {
             files: paths.map(|path| (path.to_owned(), file.clone())).into(),
             readme: None,
             restricted: BTreeSet::new(),
+            slots: Vec::new(),
         };
         let names = |iter: &mut dyn Iterator<Item = (&str, &ElementFile)>| {
             iter.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::hook::number_order;
-use super::{Element, ElementName, NativeProvider, Phase, Slot, slot};
+use super::{Element, ElementName, NativeProvider, Phase, Slot};
 
 /// Hooks of an element on both sides of a hook of one of its dependencies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ fn sandwich(outer: &Element, inner: &Element, phase: Phase) -> Option<Sandwich> 
             return Vec::new();
         }
         let hooks = element.hooks(phase).into_iter().map(|hook| hook.name.to_owned());
-        hooks.filter(|name| slot(&element.name, phase, name) == Slot::Own).collect()
+        hooks.filter(|name| element.slot(phase, name) == Slot::Own).collect()
     };
     let outer_hooks = own(outer);
     own(inner).into_iter().find_map(|between| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::variables::is_word_character;
-use super::{Element, Phase};
+use super::{Element, Phase, SLOT_FILE};
 
 /// A file or directory at the top of an element that is ignored although its name resembles a known
 /// name.
@@ -31,13 +31,14 @@ const DATA_DIRECTORIES: [&str; 7] = [
 ];
 
 /// Files with a meaning for elements.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "block-device-default.yaml",
     "element-deps",
     "element-provides",
     "package-installs.json",
     "package-installs.yaml",
     "pkg-map",
+    SLOT_FILE,
     "svc-map",
 ];
 
@@ -149,6 +150,7 @@ mod tests {
                 "package-installs.yml",
                 Some("`package-installs.yml` is ignored: did you mean `package-installs.yaml`?"),
             ),
+            ("plywood-slot", Some("`plywood-slot` is ignored: did you mean `plywood-slots`?")),
             ("element_deps", Some("`element_deps` is ignored: did you mean `element-deps`?")),
             (
                 "block-device-amd64.yml",

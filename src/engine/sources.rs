@@ -112,6 +112,7 @@ fn as_element(file: &str, text: Vec<u8>) -> Result<Element, Failure> {
         files: [(file.to_owned(), list)].into(),
         readme: None,
         restricted: BTreeSet::new(),
+        slots: Vec::new(),
     })
 }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::LoadError;
 use crate::directory::{MAX_DOCUMENT_BYTES as MAX_TEXT_BYTES, as_text, read_text};
 use crate::element::{
-    Element, ElementFile, ElementName, FileKind, Mode, Phase, belongs_to_identity, is_list,
+    Element, ElementFile, ElementName, FileKind, Mode, Phase, SLOT_FILE, SlotRule, belongs_to_identity,
+    is_list,
 };
 use crate::oci::{Digest, HashingReader};
 
@@ -24,18 +25,35 @@ pub(super) fn load_element(name: ElementName, root: &Path) -> Result<Element, Lo
         readme: load_readme(root)?,
         files: walk.files,
         restricted: walk.restricted,
+        slots: load_slots(root)?,
         name,
         root: root.to_owned(),
     })
 }
 
+/// Reads a declaration; empty if it is not there.
+fn load_declaration(path: &Path) -> Result<String, LoadError> {
+    match read_text(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        result => result.map_err(LoadError::io("read", path)),
+    }
+}
+
+/// Reads where the element's hooks stand in element order.
+fn load_slots(root: &Path) -> Result<Vec<SlotRule>, LoadError> {
+    let path = root.join(SLOT_FILE);
+    let text = load_declaration(&path)?;
+    let rules = text.lines().enumerate().filter_map(|(index, text)| {
+        let rule = SlotRule::parse(index + 1, text);
+        rule.map_err(|source| LoadError::Slots { path: path.clone(), line: index + 1, source }).transpose()
+    });
+    rules.collect()
+}
+
 /// Reads a file of one name a line; none if it is not there.
 fn load_names(root: &Path, file: &str) -> Result<Vec<ElementName>, LoadError> {
     let path = root.join(file);
-    let text = match read_text(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        result => result.map_err(LoadError::io("read", &path))?,
-    };
+    let text = load_declaration(&path)?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
     let names = lines.map(|(index, line)| {
         line.parse().map_err(|source| LoadError::Declaration { path: path.clone(), line: index + 1, source })
@@ -204,6 +222,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::element::Slot;
 
     /// Makes an element of `path` or `path!` (executable) files, whose content is their path.
     fn element_dir(files: &[&str]) -> tempfile::TempDir {
@@ -288,6 +307,24 @@ mod tests {
         fs::write(dir.path().join("element-deps"), "a\nb # why\n").unwrap();
         let error = load(&dir).unwrap_err();
         assert!(error.to_string().ends_with("element-deps`, line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_slot_is_named_with_its_line_and_slots_are_no_part_of_the_identity() {
+        let dir = element_dir(&["post-install.d/95-x!"]);
+        let before = load(&dir).unwrap();
+        fs::write(dir.path().join("plywood-slots"), "# ours\npost-install.d/95- late\n").unwrap();
+        let after = load(&dir).unwrap();
+        assert_eq!(after.slot(Phase::PostInstall, "95-x"), Slot::Late);
+        assert!(before.identity().eq(after.identity()));
+        fs::write(dir.path().join("plywood-slots"), "\ninstall.d/5 last\n").unwrap();
+        let error = load(&dir).unwrap_err();
+        assert!(error.to_string().ends_with("plywood-slots`, line 2"), "{error}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            cause.starts_with("slot `last` is unknown: expected `own`, `prepare`, `late`, `final`"),
+            "{cause}"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::PROJECT_FILE;
 use crate::distro::BaseName;
-use crate::element::ElementNameError;
+use crate::element::{ElementNameError, SlotRuleError};
 use crate::oci::Digest;
 use crate::port::IoError;
 
@@ -61,6 +61,16 @@ pub enum LoadError {
         line: usize,
         /// What is wrong with it.
         source: ElementNameError,
+    },
+    /// A line of `plywood-slots` says nothing.
+    #[error("`{}`, line {line}", path.display())]
+    Slots {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: SlotRuleError,
     },
     /// A file name or symlink target that no key could name.
     #[error("`{}` has a name or target that is not UTF-8", path.display())]

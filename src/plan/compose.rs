@@ -29,7 +29,7 @@ use super::view::{final_view, late_view, root_view, view_of};
 use super::{KeyFields, PlanError, Seal, StepName};
 use crate::element::{
     Element, ElementName, HookOrder, NativeProvider, Phase, PhaseClass, Place, Slot, duplicate_hooks,
-    needs_phase_order, run_parts_order, slot,
+    needs_phase_order, run_parts_order,
 };
 use crate::oci::Digest;
 
@@ -138,7 +138,7 @@ impl<'a> Composition<'a> {
         }
         let packages = Tasks { list: extra_packages(self.request.packages), ..Tasks::default() };
         self.push(StepName::Packages, packages);
-        let late = |element: &Element, phase, hook: &str| slot(&element.name, phase, hook) == Slot::Late;
+        let late = |element: &Element, phase, hook: &str| element.slot(phase, hook) == Slot::Late;
         let share = Share { removals: Removals::AtOnce, served: &[], ..self.share(&LAYER_PHASES, &late) };
         let list = share.tasks()?;
         let view = late_view(self.request, &self.owners(Slot::Late), &LAYER_PHASES);
@@ -147,7 +147,7 @@ impl<'a> Composition<'a> {
     }
 
     fn add_preparation(&mut self) -> Result<(), PlanError> {
-        let first = |element: &Element, phase, hook: &str| match slot(&element.name, phase, hook) {
+        let first = |element: &Element, phase, hook: &str| match element.slot(phase, hook) {
             Slot::Own => self.is_of_system(element),
             slot => slot == Slot::Prepare,
         };
@@ -164,7 +164,7 @@ impl<'a> Composition<'a> {
     fn add_element(&mut self, element: &Arc<Element>) -> Result<(), PlanError> {
         let own = std::slice::from_ref(element);
         let phases: &[Phase] = if self.is_prepared(element) { &INSTALLING } else { &LAYER_PHASES };
-        let takes = |element: &Element, phase, hook: &str| slot(&element.name, phase, hook) == Slot::Own;
+        let takes = |element: &Element, phase, hook: &str| element.slot(phase, hook) == Slot::Own;
         let share = Share { elements: own, served: own, ..self.share(phases, &takes) };
         let list = share.tasks()?;
         let view = view_of(self.request, own, phases);
@@ -212,7 +212,7 @@ impl<'a> Composition<'a> {
     fn finish(&self) -> Result<Step, PlanError> {
         let put_off = |element: &Element, phase: Phase, hook: &str| match self.request.order {
             _ if phase.class() == PhaseClass::Final => true,
-            HookOrder::Element => slot(&element.name, phase, hook) == Slot::Final,
+            HookOrder::Element => element.slot(phase, hook) == Slot::Final,
             HookOrder::Phase => false,
         };
         let phases: Vec<_> = LAYER_PHASES.into_iter().chain(Phase::of_class(PhaseClass::Final)).collect();
@@ -251,7 +251,7 @@ impl<'a> Composition<'a> {
     fn owners(&self, wanted: Slot) -> Vec<Arc<Element>> {
         let has = |element: &Element| {
             let hooks = LAYER_PHASES.into_iter().flat_map(|phase| element.hooks(phase));
-            hooks.into_iter().any(|hook| slot(&element.name, hook.phase, hook.name) == wanted)
+            hooks.into_iter().any(|hook| element.slot(hook.phase, hook.name) == wanted)
         };
         self.request.elements.iter().filter(|element| has(element)).cloned().collect()
     }
@@ -260,8 +260,7 @@ impl<'a> Composition<'a> {
     /// installations.
     fn is_prepared(&self, element: &Element) -> bool {
         let hooks: Vec<_> = PREPARING.into_iter().flat_map(|phase| element.hooks(phase)).collect();
-        let early =
-            |hook: &crate::element::Hook<'_>| slot(&element.name, hook.phase, hook.name) == Slot::Prepare;
+        let early = |hook: &crate::element::Hook<'_>| element.slot(hook.phase, hook.name) == Slot::Prepare;
         self.is_of_system(element) || (!hooks.is_empty() && hooks.iter().all(early))
     }
 

@@ -34,6 +34,40 @@ fn elements_are_listed_shown_drawn_and_checked() {
 }
 
 #[test]
+fn an_element_says_in_which_slot_its_hooks_run() {
+    let project = Project::of_elements(&["one", "two"]);
+    project.hook("elements/one/post-install.d/95-index", "ls /etc >/etc/index");
+    let steps = || {
+        let plan = project.run(&["plan", "--json"]).json();
+        let steps = plan["images"][0]["steps"].as_array().unwrap();
+        steps.iter().map(|step| step["step"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(), ["base:debian-bookworm", "one", "two"]);
+
+    project.write("elements/one/plywood-slots", "post-install.d/95- late  # needs the files of all\n");
+    assert_eq!(steps(), ["base:debian-bookworm", "one", "two", "image:late"]);
+    let show = project.run(&["elements", "show", "one"]).stdout;
+    assert!(show.contains("\n  post-install.d: 95-index\n  slot late: post-install.d/95-index\n"), "{show}");
+    assert_eq!(project.run(&["elements", "check", "one"]).stdout, "");
+
+    project.write("elements/one/plywood-slots", "post-install.d/96- late\n");
+    assert_eq!(
+        project.run(&["elements", "check", "one"]).stdout,
+        "warning: one/plywood-slots: line 1: no hook of `post-install.d` has a name that starts with `96-`\n"
+    );
+
+    project.write("elements/one/plywood-slots", "\npost-install.d/95- last\n");
+    let plan = project.run(&["plan"]);
+    assert_eq!(plan.status, Some(1));
+    assert!(
+        plan.stderr.contains("elements/one/plywood-slots`, line 2")
+            && plan.stderr.contains("slot `last` is unknown: expected `own`, `prepare`, `late`, `final`"),
+        "{}",
+        plan.stderr
+    );
+}
+
+#[test]
 fn elements_can_be_looked_at_without_a_project() {
     let project = Project::of_elements(&["one"]);
     std::fs::remove_file(project.path().join("plywood.toml")).unwrap();

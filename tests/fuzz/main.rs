@@ -229,6 +229,7 @@ fn package_list() {
                 files: [("package-installs.yaml".to_owned(), file)].into(),
                 readme: None,
                 restricted: Default::default(),
+                slots: Vec::new(),
             };
             element.package_list()
         }),

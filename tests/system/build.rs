@@ -55,6 +55,25 @@ fn an_unchanged_image_runs_nothing_fetches_nothing_and_writes_no_layer() {
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }
 
+#[test]
+fn an_element_of_the_user_runs_a_hook_after_all_elements_by_its_slot() {
+    let project = Project::of_elements(&["a", "b"]).with_small_base();
+    project.hook("elements/a/post-install.d/95-index", "echo /etc/[ab] >/etc/index");
+    let index = || {
+        let run =
+            project.run(&["shell", "tiny", "--", "sh", "-c", "read -r line </etc/index; echo \"$line\""]);
+        assert_eq!(run.status, Some(0), "{}", run.stderr);
+        run.stdout
+    };
+    assert_eq!(project.build(&[]).made(), ["a", "b", "image:final"]);
+    assert_eq!(index(), "/etc/a\n");
+
+    project.write("elements/a/plywood-slots", "post-install.d/95- late\n");
+    assert_eq!(project.build(&[]).made(), ["a", "b", "image:late", "image:final"]);
+    assert_eq!(index(), "/etc/a /etc/b\n");
+    assert_eq!(project.build(&[]).made(), NOTHING);
+}
+
 /// No layer can keep them, and a build has no directory of the caller.
 #[test]
 fn files_that_hooks_of_the_final_stage_leave_beside_the_image_are_lost_with_a_warning() {
