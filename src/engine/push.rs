@@ -147,6 +147,6 @@ struct BuiltDisk {
 impl BuiltDisk {
     fn container(&self) -> Result<Shipment, Failure> {
         let (architecture, _) = machine_architecture()?.oci();
-        Ok(Shipment::container_disk(&self.path, architecture, self.source_date_epoch)?)
+        Ok(Shipment::container_disk(&self.path, &self.artifact.digest, architecture, self.source_date_epoch)?)
     }
 }

@@ -25,6 +25,12 @@ pub enum OutputError {
         /// The directory.
         path: PathBuf,
     },
+    /// A file is no longer the one that was verified.
+    #[error("`{}` changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The program that converts the disk failed.
     #[error(transparent)]
     Program(#[from] ExecError),

@@ -65,7 +65,7 @@ impl Shipment {
     /// [`OutputError::Io`] if it cannot be read.
     pub fn artifact(path: &Path) -> Result<Self, OutputError> {
         let layer = FramedFile::new(path, Vec::new(), Vec::new())?;
-        let digest = layer.digest()?;
+        let Digests { whole: digest, .. } = layer.digests()?;
         let mut described = descriptor(DISK_FILE, &digest, layer.len());
         described.set_annotations(Some(HashMap::from([(TITLE.to_owned(), name_of(path))])));
         let manifest = ImageManifestBuilder::default()
@@ -79,18 +79,26 @@ impl Shipment {
         Ok(Self { manifest: raw(canonical_json(&manifest)), config: EMPTY.to_vec(), layer, digest })
     }
 
-    /// Makes a containerdisk of the file, for machines of `architecture` (in Go's words). All times are `epoch`, in seconds
-    /// since 1970.
+    /// Makes a containerdisk of the file whose digest is `file`, for machines of `architecture` (in Go's words). All times are
+    /// `epoch`, in seconds since 1970.
     ///
     /// # Errors
-    /// [`OutputError::Io`] if it cannot be read, or is too large for a tar entry.
-    pub fn container_disk(path: &Path, architecture: &str, epoch: i64) -> Result<Self, OutputError> {
+    /// [`OutputError::Io`] if it cannot be read, or is too large for a tar entry; [`OutputError::Changed`] if it has another digest.
+    pub fn container_disk(
+        path: &Path,
+        file: &Digest,
+        architecture: &str,
+        epoch: i64,
+    ) -> Result<Self, OutputError> {
         let bytes = length(path)?;
         let head = tar_head(&name_of(path), bytes, epoch).map_err(io_error("pack", path))?;
         // To the end of the block, and the two empty blocks that end an archive.
         let padding = (BLOCK as u64 - bytes % BLOCK as u64) % BLOCK as u64;
         let layer = FramedFile::new(path, head, vec![0; padding as usize + 2 * BLOCK])?;
-        let digest = layer.digest()?;
+        let Digests { whole: digest, file: found } = layer.digests()?;
+        if found != *file {
+            return Err(OutputError::Changed { path: path.to_owned() });
+        }
         let config = ImageConfig::new(architecture, epoch);
         let mut config = config.map_err(|error| io_error("pack", path)(io::Error::other(error)))?;
         config.push_step("plywood disk", &[DiffId::new(digest)]);
@@ -132,6 +140,12 @@ fn tar_head(name: &str, bytes: u64, epoch: i64) -> io::Result<Vec<u8>> {
     Ok([directory, file].concat())
 }
 
+/// The digests of a [`FramedFile`] and of the file in it.
+struct Digests {
+    whole: Digest,
+    file: Digest,
+}
+
 impl FramedFile {
     fn new(path: &Path, head: Vec<u8>, tail: Vec<u8>) -> Result<Self, OutputError> {
         Ok(Self { path: path.to_owned(), bytes: length(path)?, head, tail })
@@ -143,17 +157,18 @@ impl FramedFile {
         self.bytes + (self.head.len() + self.tail.len()) as u64
     }
 
-    /// Reads all of it.
-    fn digest(&self) -> Result<Digest, OutputError> {
+    /// Reads all of it, once.
+    fn digests(&self) -> Result<Digests, OutputError> {
         let read = || {
-            let mut reader = HashingReader::new(self.open_at(0)?);
-            let mut buffer = vec![0; 1 << 20];
-            while reader.read(&mut buffer)? > 0 {}
-            Ok(reader.finish())
+            let mut file = HashingReader::new(File::open(&self.path)?.take(self.bytes));
+            let mut whole = HashingReader::new(self.head.chain(&mut file).chain(self.tail.as_slice()));
+            io::copy(&mut whole, &mut io::sink())?;
+            let (whole, bytes) = whole.finish();
+            Ok((Digests { whole, file: file.finish().0 }, bytes))
         };
-        let (digest, bytes) = read().map_err(io_error("read", &self.path))?;
+        let (digests, bytes) = read().map_err(io_error("read", &self.path))?;
         match bytes == self.len() {
-            true => Ok(digest),
+            true => Ok(digests),
             false => Err(io_error("read", &self.path)(io::ErrorKind::UnexpectedEof.into())),
         }
     }
@@ -200,7 +215,8 @@ mod tests {
         let path = directory.path().join("vm.qcow2");
         for content in [vec![], vec![7; 511], vec![7; 512], vec![7; 1300]] {
             std::fs::write(&path, &content).unwrap();
-            let shipment = Shipment::container_disk(&path, "amd64", 315_532_800).unwrap();
+            let shipment = Shipment::container_disk(&path, &Digest::of(&content), "amd64", 315_532_800);
+            let shipment = shipment.unwrap();
             let whole = read(&shipment.layer, 0);
             assert_eq!((whole.len() as u64, whole.len() % BLOCK), (shipment.layer.len(), 0));
             assert_eq!(Digest::of(&whole), shipment.digest);
@@ -218,6 +234,15 @@ mod tests {
             assert_eq!(bytes, content);
             assert!(entries.next().is_none());
         }
+    }
+
+    #[test]
+    fn a_disk_that_changed_since_it_was_verified_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vm.qcow2");
+        std::fs::write(&path, "changed").unwrap();
+        let error = Shipment::container_disk(&path, &Digest::of("disk"), "amd64", 0).unwrap_err();
+        assert!(matches!(error, OutputError::Changed { .. }), "{error}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Source: OCI distribution-spec v1.1, "Pulling manifests", "Pushing manifests", "Content
 //! discovery", "Content management".
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
@@ -16,8 +18,12 @@ use crate::oci::{Digest, MANIFEST_TYPES, RawManifest, Tag, TagError, TagOrDigest
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 /// Number of tags to request in one answer.
 const PAGE: usize = 1000;
-/// Limit of answers for one list. A hostile registry may send a list that never ends.
-pub(super) const MAX_PAGES: usize = 10_000;
+/// Most answers that are read for one list, as a hostile registry may send a list that never ends.
+const MAX_PAGES: usize = 10_000;
+
+/// The pages of one list that were asked for, but for the first.
+#[derive(Default)]
+pub(super) struct Pages(BTreeSet<String>);
 
 /// The result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,19 +163,18 @@ impl Remote {
     /// repository.
     ///
     /// # Errors
-    /// [`RegistryError::Unexpected`] if a text in the list is not a tag, and all errors of a
-    /// request.
+    /// [`RegistryError::Unexpected`] if a text in the list is not a tag, or the list does not end; else as the registry answers.
     pub fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         let mut tags = Vec::new();
+        let mut pages = Pages::default();
         let mut request = Some(self.request(Method::GET, &format!("tags/list?n={PAGE}")));
-        for _ in 0..MAX_PAGES {
-            let Some(current) = request else { break };
+        while let Some(current) = request {
             let answer = self.ask("listing tags", &current, &[200, 404])?;
             if answer.status == 404 {
                 break;
             }
-            request = self.next_page(&answer)?;
             let described = answer.request.clone();
+            request = self.next_page(&answer, &mut pages)?;
             let list: TagList = read_json(answer)?;
             for text in list.tags.unwrap_or_default() {
                 let tag = text.parse().map_err(|error: TagError| RegistryError::Unexpected {
@@ -182,11 +187,29 @@ impl Remote {
         Ok(tags)
     }
 
-    /// Returns the request for the next page, if there is one.
-    pub(super) fn next_page(&self, answer: &Answer) -> Result<Option<Request<'static>>, RegistryError> {
+    /// Returns the request for what follows a page, if something does.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unexpected`] if the list comes back to a page, or has more than [`MAX_PAGES`]: the rest of a list must not
+    /// be missing in silence.
+    pub(super) fn next_page(
+        &self,
+        answer: &Answer,
+        pages: &mut Pages,
+    ) -> Result<Option<Request<'static>>, RegistryError> {
         let link = answer.header(LINK.as_str()).and_then(parse_next);
-        let url = link.map(|link| self.transport().resolve(answer, link)).transpose()?;
-        Ok(url.map(|url| Request::new(Method::GET, url)))
+        let Some(url) = link.map(|link| self.transport().resolve(answer, link)).transpose()? else {
+            return Ok(None);
+        };
+        let endless = |reason: &str| RegistryError::Unexpected {
+            request: answer.request.clone(),
+            reason: reason.to_owned(),
+        };
+        match pages.0.insert(url.to_string()) {
+            false => Err(endless("the pages of this list lead back to an earlier one")),
+            true if pages.0.len() >= MAX_PAGES => Err(endless("this list has too many pages")),
+            true => Ok(Some(Request::new(Method::GET, url))),
+        }
     }
 
     fn manifest(&self, method: Method, target: &TagOrDigest) -> Request<'static> {

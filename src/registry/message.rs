@@ -8,9 +8,7 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::error::RegistryError;
-use super::meter::Transfer;
-use crate::oci::Digest;
-use crate::port::BlobSource;
+use super::outgoing::Outgoing;
 
 /// Time limit for reading a document: a manifest, a token or an error. The largest has 4 MiB.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,12 +29,11 @@ pub(super) struct Request<'a> {
 pub(super) enum Body<'a> {
     Empty,
     Bytes(&'a [u8]),
+    /// So many bytes of a blob from an offset on.
     Blob {
-        digest: &'a Digest,
-        source: &'a dyn BlobSource,
+        blob: &'a Outgoing<'a>,
         offset: u64,
         bytes: u64,
-        transfer: &'a Transfer<'a>,
     },
 }
 
@@ -49,10 +46,11 @@ impl Body<'_> {
         match self {
             Self::Empty => Ok(None),
             Self::Bytes(bytes) => Ok(Some((bytes.len() as u64, Box::new(*bytes)))),
-            Self::Blob { digest, source, offset, bytes, transfer } => {
-                let opened = source.open_at(*offset);
-                let opened = opened.map_err(|source| RegistryError::Source { digest: **digest, source })?;
-                Ok(Some((*bytes, transfer.watch(opened.take(*bytes)))))
+            Self::Blob { blob, offset, bytes } => {
+                let opened = blob.open(*offset, *bytes);
+                let opened =
+                    opened.map_err(|source| RegistryError::Source { digest: blob.digest, source })?;
+                Ok(Some((*bytes, opened)))
             }
         }
     }

@@ -25,6 +25,7 @@ mod image;
 mod manifest;
 mod message;
 mod meter;
+mod outgoing;
 mod parallel;
 mod pieces;
 mod proxy;

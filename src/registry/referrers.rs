@@ -13,7 +13,7 @@ use ureq::http::Method;
 
 use super::auth::encode;
 use super::error::RegistryError;
-use super::manifest::{MAX_PAGES, read_json};
+use super::manifest::{Pages, read_json};
 use super::remote::Remote;
 use crate::oci::{Digest, RawManifest, TagOrDigest, canonical_json, descriptor};
 
@@ -38,8 +38,9 @@ impl Remote {
         if answer.status == 404 {
             found = self.tagged_referrers(subject)?.map_or_else(Vec::new, |index| index.manifests().clone());
         } else {
-            for _ in 0..MAX_PAGES {
-                let next = self.next_page(&answer)?;
+            let mut pages = Pages::default();
+            loop {
+                let next = self.next_page(&answer, &mut pages)?;
                 found.extend(read_json::<ImageIndex>(answer)?.manifests().iter().cloned());
                 let Some(next) = next else { break };
                 answer = self.ask(format_args!("listing referrers of {subject}"), &next, &[200])?;

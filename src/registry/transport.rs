@@ -286,10 +286,8 @@ fn usable_proxy(variable: &'static str, value: &str) -> Result<(Proxy, String), 
 /// damaged file.
 fn failed(request: &Request<'_>, text: &str, proxy: Option<String>, error: ureq::Error) -> RegistryError {
     match (error, &request.body) {
-        (ureq::Error::Io(source), Body::Blob { digest, .. })
-            if source.kind() == io::ErrorKind::InvalidData =>
-        {
-            RegistryError::Source { digest: **digest, source }
+        (ureq::Error::Io(source), Body::Blob { blob, .. }) if source.kind() == io::ErrorKind::InvalidData => {
+            RegistryError::Source { digest: blob.digest, source }
         }
         (source, _) => RegistryError::NoAnswer { request: text.to_owned(), proxy, source: Box::new(source) },
     }

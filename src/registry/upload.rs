@@ -19,14 +19,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::io::Read;
 
-use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
+use ureq::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use ureq::http::{Method, Uri};
 
 use super::auth::encode;
 use super::error::RegistryError;
 use super::message::{Answer, Body, Request};
 use super::meter::{Transfer, Transfers};
+use super::outgoing::Outgoing;
 use super::remote::Remote;
 use crate::oci::{Digest, Repository};
 use crate::port::{BlobSource, How};
@@ -59,12 +61,11 @@ enum Held {
 }
 
 impl Held {
-    /// Compares the size that a registry reports with `bytes`. Zero means that the registry reports
-    /// no size.
+    /// Compares the size that a registry reports with the true one.
     fn of(size: Option<u64>, bytes: u64) -> Self {
         match size {
             None => Self::Missing,
-            Some(found) if found == bytes || found == 0 => Self::Whole,
+            Some(found) if found == bytes => Self::Whole,
             Some(found) => Self::Damaged { found },
         }
     }
@@ -122,7 +123,25 @@ impl Remote {
 
     /// Looks up the repository's copy of a blob.
     fn held(&self, digest: &Digest, bytes: u64) -> Result<Held, RegistryError> {
-        Ok(Held::of(self.head_blob(digest)?, bytes))
+        match Held::of(self.head_blob(digest)?, bytes) {
+            // An empty copy, or a registry or proxy that does not say how large blobs are.
+            Held::Damaged { found: 0 } if self.has_bytes(digest)? => Ok(Held::Whole),
+            held => Ok(held),
+        }
+    }
+
+    /// Returns true if the repository's copy of a blob has a first byte.
+    fn has_bytes(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let request =
+            self.request(Method::GET, &format!("blobs/{digest}")).header(RANGE, "bytes=0-0".to_owned());
+        let answer = self.ask(format_args!("looking into blob {digest}"), &request, &[200, 206, 404, 416])?;
+        if !matches!(answer.status, 200 | 206) {
+            return Ok(false);
+        }
+        let (answer, mut byte) = (answer.refuse_page()?, [0]);
+        let request = answer.request.clone();
+        let read = answer.into_reader().read(&mut byte);
+        read.map(|count| count > 0).map_err(|source| RegistryError::BrokenOff { request, source })
     }
 
     /// Uploads a missing blob, unless it can be mounted.
@@ -172,9 +191,10 @@ impl Remote {
         }
         let Some(session) = self.open_session(upload)? else { return Ok(How::Mounted) };
         let url = self.location(&session)?;
+        let blob = Outgoing::new(upload.digest, upload.bytes, upload.source, transfer);
         match self.piece_bytes(&session) {
-            Some(piece) => self.send_pieces(upload, url, piece, transfer)?,
-            None => self.send_whole(upload, &url, transfer)?,
+            Some(piece) => self.send_pieces(&blob, url, piece)?,
+            None => self.send_whole(&blob, &url)?,
         }
         Ok(How::Moved)
     }
@@ -230,30 +250,19 @@ impl Remote {
         is_news
     }
 
-    fn send_whole(
-        &self,
-        upload: &Upload<'_>,
-        url: &Uri,
-        transfer: &Transfer<'_>,
-    ) -> Result<(), RegistryError> {
-        let Upload { digest, bytes, source, .. } = upload;
-        let body = Body::Blob { digest, source: *source, offset: 0, bytes: *bytes, transfer };
+    fn send_whole(&self, blob: &Outgoing<'_>, url: &Uri) -> Result<(), RegistryError> {
+        let digest = &blob.digest;
+        let body = Body::Blob { blob, offset: 0, bytes: blob.bytes };
         let request = Request::new(Method::PUT, closing(url, digest)).header(CONTENT_TYPE, OCTETS).body(body);
         self.accept(self.call(&request, &[200, 201, 204])?, digest)
     }
 
-    fn send_pieces(
-        &self,
-        upload: &Upload<'_>,
-        mut url: Uri,
-        piece: u64,
-        transfer: &Transfer<'_>,
-    ) -> Result<(), RegistryError> {
-        let Upload { digest, source, .. } = upload;
+    fn send_pieces(&self, blob: &Outgoing<'_>, mut url: Uri, piece: u64) -> Result<(), RegistryError> {
+        let digest = &blob.digest;
         let mut offset = 0;
-        while offset < upload.bytes {
-            let bytes = piece.min(upload.bytes - offset);
-            let body = Body::Blob { digest, source: *source, offset, bytes, transfer };
+        while offset < blob.bytes {
+            let bytes = piece.min(blob.bytes - offset);
+            let body = Body::Blob { blob, offset, bytes };
             // The range is inclusive and has no unit: the specification differs from RFC 9110 here.
             let request = Request::new(Method::PATCH, url)
                 .header(CONTENT_TYPE, OCTETS)

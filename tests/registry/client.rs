@@ -54,6 +54,21 @@ fn tags(remote: &Remote) -> Vec<String> {
     remote.tags().unwrap().iter().map(Tag::to_string).collect()
 }
 
+/// What is beyond the end of such a list would be missing in silence.
+#[test]
+fn a_list_of_tags_that_does_not_end_is_refused() {
+    let bench = Bench::new();
+    let page = Fault::Answer(
+        200,
+        &["Content-Type: application/json", "Link: </v2/a/tags/list?last=x>; rel=\"next\""],
+        r#"{"tags": ["x"]}"#,
+    );
+    bench.proxy.hurt("GET", "tags/list", page, usize::MAX);
+    let error = bench.remote.tags().unwrap_err();
+    assert!(error.to_string().contains("lead back to an earlier one"), "{error}");
+    assert_eq!(bench.proxy.lines().len(), 2);
+}
+
 #[test]
 fn a_proxy_that_is_not_there_is_named() {
     let host = format!("{ELSEWHERE}:5000");

@@ -197,6 +197,43 @@ fn a_refusal_of_a_large_upload_is_heard() {
     assert_eq!(lines.iter().filter(|line| line.starts_with("PATCH")).count(), 1, "{lines:?}");
 }
 
+/// The file of a blob was another when it was verified.
+#[test]
+fn a_blob_that_is_not_what_its_digest_says_is_never_sent_to_its_end() {
+    let (content, other) = (noise(2_500_000), noise(2_500_001));
+    for chunk_bytes in [None, Some(1 << 20)] {
+        let bench = Bench::with(|_| HostSettings { chunk_bytes, ..HostSettings::default() });
+        for bytes in [other[1..].to_vec(), content[..2_000_000].to_vec()] {
+            let (source, digest) = (bytes.as_slice(), Digest::of(&content));
+            let upload = Upload { digest, bytes: 2_500_000, source: &source, mount_from: None };
+            let transfers =
+                Transfers::start(&Silent, bench.remote.repository(), Direction::Push, [2_500_000]);
+            let error = bench.remote.push_blobs(&[upload], &transfers).unwrap_err();
+            assert!(matches!(&error, RegistryError::Source { digest: of, .. } if *of == digest), "{error:?}");
+            assert_eq!(bench.remote.head_blob(&digest).unwrap(), None);
+        }
+        assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
+    }
+}
+
+/// A registry whose disk was full has an empty copy; some registries and proxies say no size.
+#[test]
+fn a_copy_without_a_size_is_looked_into() {
+    let bench = Bench::new();
+    let content = noise(10_000);
+    let no_size = || Fault::Answer(200, &["Content-Length: 0"], "");
+    bench.proxy.hurt("HEAD", "blobs", no_size(), 1);
+    bench.proxy.hurt("GET", "blobs", no_size(), 1);
+    assert_eq!(push(&bench.remote, &content).unwrap(), How::Moved);
+    bench.proxy.hurt("HEAD", "blobs", no_size(), 1);
+    assert_eq!(push(&bench.remote, &content).unwrap(), How::There);
+
+    bench.proxy.hurt("HEAD", "blobs", no_size(), usize::MAX);
+    bench.proxy.hurt("GET", "blobs", no_size(), usize::MAX);
+    let error = push(&bench.remote, &content).unwrap_err();
+    assert!(matches!(error, RegistryError::KeepsDamaged { found: 0, .. }), "{error:?}");
+}
+
 #[test]
 fn blobs_go_in_pieces_where_they_have_to() {
     let bench = Bench::with(|_| HostSettings { chunk_bytes: Some(1 << 20), ..HostSettings::default() });
