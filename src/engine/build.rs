@@ -170,9 +170,9 @@ impl Run<'_> {
     }
 
     fn check(&self, image: &Image<'_>) -> Result<Findings, Failure> {
-        let Image { resolved: Resolved { plan, disk, .. }, outputs } = image;
+        let Image { resolved: Resolved { plan, disk, definition, .. }, outputs } = image;
         self.options.places.check(&plan.image, outputs)?;
-        let request = preflight::Request { plan, disk, outputs };
+        let request = preflight::Request { plan, disk, container: &definition.container, outputs };
         let found = preflight::check(self.checks, &self.builder.ports, self.builder.registries, request)?;
         found.warnings.iter().for_each(|message| self.warn(message));
         Ok(found)

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use crate::disk::{
-    Allowance, BlockDevices, ByteSize, DiskRequest, DiskSize, DiskSource, FsName, ParameterError, Request,
-    RootFs, RootParameters,
+    Allowance, BlockDevices, ByteSize, Content, DiskRequest, DiskSize, DiskSource, FsName, ParameterError,
+    Request, RootFs, RootParameters,
 };
 use crate::element::Element;
 use crate::image::DiskSettings;
@@ -71,12 +71,17 @@ impl Disk {
         }
     }
 
-    /// Returns the size that the image's settings give it; `None` for what the content needs, or a variable or file says.
-    pub(crate) const fn given_size(&self) -> Option<ByteSize> {
-        match self.settings.size {
-            DiskSize::Given(size) => Some(size),
-            DiskSize::Auto => None,
-        }
+    /// Returns how large the disk of the image called `image` is at least, with nothing on it.
+    ///
+    /// # Errors
+    /// If its parts cannot be parts of one disk, or do not fit onto a disk of the size that is given.
+    pub(crate) fn least_size(&self, image: &str) -> Result<ByteSize, Failure> {
+        let bytes = match &self.devices {
+            // Its parts may fit only when it has grown with its content.
+            Some(devices) if !devices.has_given_size() => devices.bytes(Content::default()),
+            _ => self.request(image, 0).layout(Content::default())?.bytes,
+        };
+        Ok(ByteSize::from_bytes(bytes))
     }
 
     /// Returns true if the disk has logical volumes.

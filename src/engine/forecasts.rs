@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::failure::{Failure, Hint, Message};
-use super::preflight::{check_sizes, too_many_layers};
+use super::preflight::{self, check_sizes};
 use super::project::Project;
 use super::registry::look_up_client;
 use super::resolve::Resolved;
@@ -45,10 +45,13 @@ impl Look<'_> {
             let outputs: Vec<_> = definition.outputs.iter().copied().map(OutputType::File).collect();
             // The one check of a build that needs no host: a plan should fail where the build
             // would.
-            check_sizes(&resolved.plan, &resolved.disk, &outputs)?;
+            let Resolved { plan, disk, .. } = &resolved;
+            let request =
+                preflight::Request { plan, disk, container: &definition.container, outputs: &outputs };
+            check_sizes(request)?;
             let steps = forecast(&resolved.plan, &store, &HostFileSystem::default(), &registries)?;
-            let warning = too_many_layers(&steps, &resolved.plan, &store, &outputs);
-            for message in resolved.warnings.iter().chain(&warning) {
+            let warnings = preflight::warnings(request, &steps, &store);
+            for message in resolved.warnings.iter().chain(&warnings) {
                 self.events.emit(Event::Warning { message });
             }
             forecasts.push(ImageForecast { image: name.to_string(), steps });

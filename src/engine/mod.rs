@@ -16,6 +16,7 @@
 //! | other verbs | `forecasts` (plan, explain, layers), `shell`, `push`, `pull`, `import`, `prune`, `stored`, `elements`, `doctor` |
 //! | edges, joined to ports | `edges`, `host`, `images`, `writer`, `breaks`, `fetch`, `registry`, `origin`, `container` |
 
+mod account;
 mod base;
 mod breaks;
 mod build;

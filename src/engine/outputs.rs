@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::account::check_user;
 use super::failure::Failure;
 use super::images::Images;
 use super::place::Place;
@@ -173,6 +174,9 @@ impl Outputs<'_> {
         layers: &[DiffId],
         output: &OutputType,
     ) -> Result<Written, Failure> {
+        if let Some(user) = &self.image.container.user {
+            self.builder.on_merged(layers, |root| check_user(&self.plan.image, user, root))??;
+        }
         let config = container_config(self.plan, steps, &self.image.container, self.builder.ports.store)?;
         let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: layers };
         let encoding = encoding(self.image.container.compression);

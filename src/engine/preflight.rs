@@ -12,7 +12,8 @@ use crate::disk::ByteSize;
 use crate::distro::BaseSource;
 use crate::dropin::OutputType;
 use crate::host::Finding;
-use crate::image::OutputFormat;
+use crate::image::{ContainerSettings, OutputFormat};
+use crate::oci::has_command;
 use crate::plan::Plan;
 use crate::port::LayerStore;
 
@@ -55,6 +56,7 @@ pub(crate) trait Checks {
 pub(super) struct Request<'a> {
     pub(super) plan: &'a Plan,
     pub(super) disk: &'a Disk,
+    pub(super) container: &'a ContainerSettings,
     pub(super) outputs: &'a [OutputType],
 }
 
@@ -73,11 +75,11 @@ pub(super) fn check(
     registries: &Registries<'_>,
     request: Request<'_>,
 ) -> Result<Findings, Failure> {
-    let Request { plan, disk, outputs } = request;
+    let Request { plan, disk, outputs, .. } = request;
     // The cheap checks first: the store and a loop device are tried only for a build that could
     // succeed.
     check_clock(plan, checks.now()?)?;
-    check_sizes(plan, disk, outputs)?;
+    check_sizes(request)?;
     let forecasts = forecast(plan, ports.store, ports.host, registries)?;
     let has_base = forecasts.first().is_some_and(is_hit);
     if let Some(base) = plan.foundation.base().filter(|_| !has_base) {
@@ -100,8 +102,7 @@ pub(super) fn check(
         require_whole(checks.loop_devices()?)?;
     }
     outputs.iter().try_for_each(|output| check_format(checks, output))?;
-    let warnings = too_many_layers(&forecasts, plan, ports.store, outputs).into_iter().collect();
-    Ok(Findings { warnings, has_base })
+    Ok(Findings { warnings: warnings(request, &forecasts, ports.store), has_base })
 }
 
 impl Request<'_> {
@@ -117,16 +118,41 @@ fn is_hit(forecast: &Forecast) -> bool {
     matches!(forecast.outcome, Prospect::Hit { .. })
 }
 
-/// Warns of an image with a container output that Docker engines will not load.
-pub(super) fn too_many_layers(
-    forecasts: &[Forecast],
-    plan: &Plan,
-    store: &dyn LayerStore,
-    outputs: &[OutputType],
-) -> Option<String> {
-    if !outputs.iter().any(is_container) {
+/// Returns what a user should know of an image before its outputs are made.
+pub(super) fn warnings(request: Request<'_>, forecasts: &[Forecast], store: &dyn LayerStore) -> Vec<String> {
+    if !request.outputs.iter().any(is_container) {
+        return Vec::new();
+    }
+    too_many_layers(forecasts, request.plan, store).into_iter().chain(no_command(request, store)).collect()
+}
+
+/// Warns of a container that engines start only with a command. Callers of diskimage-builder's `docker` have no way to name one.
+fn no_command(request: Request<'_>, store: &dyn LayerStore) -> Option<String> {
+    let Request { plan, container, outputs, .. } = request;
+    let is_ours = |output: &OutputType| is_container(output) && *output != OutputType::Docker;
+    let has_command = !container.cmd.is_empty() || !container.entrypoint.is_empty();
+    if has_command || !outputs.iter().any(is_ours) || base_has_command(plan, store) {
         return None;
     }
+    Some(format!(
+        "the container of image `{0}` has no command, so that `docker run` needs one each time: set `cmd` or `entrypoint` \
+         in `[image.{0}.container]`",
+        plan.image
+    ))
+}
+
+/// Returns true if the base's own config names a command, or is not known yet.
+fn base_has_command(plan: &Plan, store: &dyn LayerStore) -> bool {
+    match plan.foundation.base().map(|base| &base.source) {
+        None | Some(BaseSource::Mmdebstrap(_)) => false,
+        Some(source) => {
+            store.base_image(source, plan.architecture).map_or(true, |base| has_command(&base.config))
+        }
+    }
+}
+
+/// Warns of an image with a container output that Docker engines will not load.
+fn too_many_layers(forecasts: &[Forecast], plan: &Plan, store: &dyn LayerStore) -> Option<String> {
     let layers = count_layers(forecasts, base_layers(store, plan));
     (layers > DOCKER_LAYERS).then(|| {
         format!(
@@ -155,27 +181,32 @@ fn count_layers(forecasts: &[Forecast], base_layers: Option<usize>) -> usize {
     made.sum::<usize>() + 1
 }
 
-/// Refuses a disk that one of these formats cannot hold.
-pub(super) fn check_sizes(plan: &Plan, disk: &Disk, outputs: &[OutputType]) -> Result<(), Failure> {
-    outputs.iter().try_for_each(|output| check_size(plan, disk, output))
+/// Refuses a disk that cannot be laid out whatever it holds, or that one of these formats cannot hold.
+pub(super) fn check_sizes(request: Request<'_>) -> Result<(), Failure> {
+    let Request { plan, disk, outputs, .. } = request;
+    if !request.makes_disk() {
+        return Ok(());
+    }
+    let least = disk.least_size(&plan.image)?;
+    outputs.iter().try_for_each(|output| check_size(plan, least, output))
 }
 
-fn check_size(plan: &Plan, disk: &Disk, output: &OutputType) -> Result<(), Failure> {
+fn check_size(plan: &Plan, size: ByteSize, output: &OutputType) -> Result<(), Failure> {
     let is_vhd = match output {
         OutputType::File(format) => *format == OutputFormat::Vhd,
         OutputType::Qemu(name) => name == "vpc",
         OutputType::Docker => false,
     };
-    match disk.given_size().filter(|size| is_vhd && *size > LARGEST_VHD) {
-        None => Ok(()),
-        Some(size) => Err(Message::with_hint(
-            format!(
-                "image `{}`: a disk of {size} is too large for {output}: {LARGEST_VHD} at most",
-                plan.image
-            ),
-            format!("set a smaller `size` in `[image.{}.disk]`, or choose another format", plan.image),
-        )),
+    if !is_vhd || size <= LARGEST_VHD {
+        return Ok(());
     }
+    Err(Message::with_hint(
+        format!("image `{}`: a disk of {size} is too large for {output}: {LARGEST_VHD} at most", plan.image),
+        format!(
+            "set a smaller `size` in `[image.{}.disk]` or in its block-device file, or choose another format",
+            plan.image
+        ),
+    ))
 }
 
 /// Checks that the source of the base is there.
@@ -242,7 +273,7 @@ mod tests {
     use crate::distro::StoredFile;
     use crate::engine::disk::DiskRules;
     use crate::engine::fake::{Machine, defined, image, outputs};
-    use crate::image::DiskSettings;
+    use crate::image::{DiskSettings, ImageDefinition};
     use crate::oci::{DiffId, Digest};
     use crate::plan::InputKey;
     use crate::plan::fixture::Image;
@@ -251,8 +282,12 @@ mod tests {
     fn checked(machine: &Machine, planned: &Image, names: &[&str]) -> (Vec<String>, Option<String>) {
         let (name, definition) = defined("web");
         let image = image(planned, (&name, &definition), &outputs(names));
-        let request =
-            Request { plan: &image.resolved.plan, disk: &image.resolved.disk, outputs: &image.outputs };
+        let request = Request {
+            plan: &image.resolved.plan,
+            disk: &image.resolved.disk,
+            container: &definition.container,
+            outputs: &image.outputs,
+        };
         let registries = Registries::none(&machine.world);
         let found = check(machine, &machine.world.ports(), &registries, request);
         (machine.take_calls(), found.err().map(|failure| failure.to_string()))
@@ -311,27 +346,79 @@ mod tests {
         );
     }
 
+    /// Checks the sizes of a disk of this size, described by this block-device file if there is one; returns the message if it is
+    /// refused.
+    fn size_checked(size: &str, layout: Option<&str>, names: &[&str]) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("disk.yaml"), layout.unwrap_or_default()).unwrap();
+        let layout = layout.map(|_| "disk.yaml".into());
+        let settings =
+            DiskSettings { size: size.to_owned().try_into().unwrap(), layout, ..Default::default() };
+        let disk = Disk::load(&settings, dir.path(), &[], &BTreeMap::new(), DiskRules::Plywood).unwrap();
+        let (plan, outputs, container) = (Image::bare().plan(), outputs(names), ContainerSettings::default());
+        let request = Request { plan: &plan, disk: &disk, container: &container, outputs: &outputs };
+        check_sizes(request).err().map(|failure| failure.to_string())
+    }
+
     #[test]
     fn a_disk_that_a_vhd_cannot_hold_is_refused() {
-        let disk = |size: &str| {
-            let settings = DiskSettings { size: size.to_owned().try_into().unwrap(), ..Default::default() };
-            Disk::load(&settings, Path::new(""), &[], &BTreeMap::new(), DiskRules::Plywood).unwrap()
-        };
-        let plan = Image::bare().plan();
-        for (size, format, is_refused) in [
-            ("2040G", "vhd", false),
-            ("2041G", "vhd", true),
-            ("2041G", "vpc", true),
-            ("2041G", "qcow2", false),
-            ("auto", "vhd", false),
+        const OF_FILE: &str = "- local_loop: { name: image0, size: 3TiB }\n\
+                               - mkfs: { base: image0, name: mkfs_root, mount: { mount_point: / } }\n";
+        let grows = "- local_loop: { name: image0 }\n\
+                     - partitioning: { base: image0, label: gpt, partitions: [\
+                         { name: data, type: '8300', size: 3TiB }, { name: root, type: '8300', size: 100% }] }\n\
+                     - mkfs: { base: root, name: mkfs_root, mount: { mount_point: / } }\n";
+        for (size, layout, format, is_refused) in [
+            ("2040G", None, "vhd", false),
+            ("2041G", None, "vhd", true),
+            ("2041G", None, "vpc", true),
+            ("2041G", None, "qcow2", false),
+            ("auto", None, "vhd", false),
+            ("auto", Some(OF_FILE), "vhd", true),
+            ("auto", Some(OF_FILE), "qcow2", false),
+            ("auto", Some(grows), "vhd", true),
+            ("auto", Some(grows), "qcow2", false),
         ] {
-            let found = check_sizes(&plan, &disk(size), &outputs(&["raw", format]));
-            let message = found.err().map(|failure| failure.to_string());
-            assert_eq!(message.is_some(), is_refused, "{size} {format}");
-            assert!(
-                message.is_none_or(|text| text.contains("2041G is too large for") && text.contains("2040G"))
-            );
+            let message = size_checked(size, layout, &["raw", format]);
+            assert_eq!(message.is_some(), is_refused, "{size} {layout:?} {format}: {message:?}");
+            assert!(message.is_none_or(|text| text.contains("is too large for") && text.contains("2040G")));
         }
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_laid_out_is_refused_before_anything_runs() {
+        let of = |kind: &str| {
+            format!(
+                "- local_loop: {{ name: image0, size: 17TiB }}\n\
+                 - mkfs: {{ base: image0, name: mkfs_root, type: {kind}, mount: {{ mount_point: / }} }}\n"
+            )
+        };
+        let message = |kind| size_checked("auto", Some(&of(kind)), &["qcow2"]);
+        for kind in ["ext2", "ext3"] {
+            let found = message(kind).unwrap();
+            let expected = format!("disk.yaml:2:31: file system `mkfs_root` is too large for {kind}, which");
+            assert!(found.contains(&expected), "{found}");
+        }
+        assert_eq!([message("ext4"), message("xfs")], [None, None]);
+        assert!(size_checked("2M", None, &["qcow2"]).unwrap().contains("is too small"));
+        assert_eq!(size_checked("2M", None, &["tar"]), None, "it has no disk");
+    }
+
+    #[test]
+    fn a_container_without_a_command_is_warned_of() {
+        let machine = Machine::default();
+        let (name, mut definition) = defined("web");
+        let planned = Image::bare();
+        let warned = |definition: &ImageDefinition, names: &[&str]| {
+            let image = image(&planned, (&name, definition), &outputs(names));
+            let (plan, disk) = (&image.resolved.plan, &image.resolved.disk);
+            let request = Request { plan, disk, container: &definition.container, outputs: &image.outputs };
+            warnings(request, &[], &machine.world).join("")
+        };
+        assert!(warned(&definition, &["oci"]).contains("has no command"));
+        assert_eq!([warned(&definition, &["qcow2"]), warned(&definition, &["docker"])], ["", ""]);
+        definition.container.cmd = vec!["/bin/sh".to_owned()];
+        assert_eq!(warned(&definition, &["oci"]), "");
     }
 
     #[test]
@@ -349,13 +436,17 @@ mod tests {
 
         let machine = Machine::default();
         let plan = Image::bare().plan();
+        let (name, mut definition) = defined("web");
+        definition.container.cmd = vec!["/bin/sh".to_owned()];
+        let image = image(&Image::bare(), (&name, &definition), &[]);
         let warned = |names: &[&str]| {
-            let forecasts = [forecast("base", hit(140))];
-            too_many_layers(&forecasts, &plan, &machine.world, &outputs(names))
+            let (container, outputs) = (&definition.container, outputs(names));
+            let request = Request { plan: &plan, disk: &image.resolved.disk, container, outputs: &outputs };
+            warnings(request, &[forecast("base", hit(140))], &machine.world).join("")
         };
-        assert_eq!(warned(&["tar", "qcow2"]), None);
+        assert_eq!(warned(&["tar", "qcow2"]), "");
         for name in ["oci", "docker-archive", "docker"] {
-            assert!(warned(&["tar", name]).unwrap().contains("up to 141 layers"));
+            assert!(warned(&["tar", name]).contains("up to 141 layers"));
         }
     }
 }

@@ -73,6 +73,13 @@ pub struct ContainerSettings {
 /// for configs without any variable.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Returns true if a container of this config runs something without being told what.
+pub fn has_command(config: &[u8]) -> bool {
+    let document: Value = serde_json::from_slice(config).unwrap_or_default();
+    let has = |name: &str| document["config"][name].as_array().is_some_and(|words| !words.is_empty());
+    has("Entrypoint") || has("Cmd")
+}
+
 /// An unfinished image config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageConfig {

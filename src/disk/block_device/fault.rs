@@ -196,6 +196,16 @@ pub enum Problem {
         /// What is left before it.
         free: u64,
     },
+    /// More blocks than these file systems can number.
+    #[error(
+        "file system `{name}` is too large for {kind}, which has to be smaller than 16TiB: make it ext4 or xfs"
+    )]
+    LargeExt {
+        /// Its name.
+        name: String,
+        /// ext2 or ext3.
+        kind: &'static str,
+    },
     /// An MBR counts 512-byte sectors in 32 bits.
     #[error("an MBR describes 2 TiB at most (`label: gpt` takes more)")]
     LargeMbr,

@@ -61,6 +61,16 @@ impl FsType {
         }
     }
 
+    /// Returns the size that it has to be smaller than: ext2 and ext3 number blocks of 4 KiB in 32 bits, unless they are made with
+    /// ext4's feature `64bit`.
+    pub(super) fn limit_bytes(self, options: &[String]) -> Option<u64> {
+        let has_wide_numbers = || options.iter().any(|word| word.contains("64bit"));
+        match self {
+            FsType::Ext(ExtVersion::Ext2 | ExtVersion::Ext3) if !has_wide_numbers() => Some(16 << 40),
+            _ => None,
+        }
+    }
+
     /// Returns the least size worth making a root of: XFS refuses less than 300 MiB, Btrfs less than 109.
     pub(super) const fn least_root_bytes(self) -> u64 {
         match self {

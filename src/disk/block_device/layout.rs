@@ -62,6 +62,11 @@ impl Description {
             let name = described.name.clone();
             return Err(described.at.fault(Problem::SmallFat { name, bytes, least }));
         }
+        let limit = described.kind.limit_bytes(&described.options);
+        if limit.is_some_and(|limit| place.extent().is_some_and(|extent| extent.bytes >= limit)) {
+            let (name, kind) = (described.name.clone(), described.kind.name());
+            return Err(described.at.fault(Problem::LargeExt { name, kind }));
+        }
         Ok(FileSystem {
             kind: described.kind.identified(&described.name, described.uuid, target.identity),
             label: described.label.clone(),

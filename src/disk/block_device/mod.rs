@@ -95,6 +95,19 @@ impl BlockDevices {
         ]
     }
 
+    /// Returns true if the size of the disk does not depend on its content.
+    pub fn has_given_size(&self) -> bool {
+        self.description.disk.bytes.is_some() || self.parameters.size_gibibytes.is_some()
+    }
+
+    /// Returns how large the disk is for `content`.
+    pub fn bytes(&self, content: Content) -> u64 {
+        let Self { description, parameters, .. } = self;
+        let root = description.mounted_at("/").map_or(kind::FsType::EXT4, |fs| fs.kind);
+        let computed = || parameters.image_bytes(root, description.other_bytes(), content);
+        whole(description.disk.bytes.unwrap_or_else(computed))
+    }
+
     /// Lays the disk of the image called `image` out for `content`.
     ///
     /// # Errors
@@ -106,15 +119,9 @@ impl BlockDevices {
         source_date_epoch: i64,
     ) -> Result<Layout, BlockDeviceError> {
         let Self { description, parameters, .. } = self;
-        let root = description.mounted_at("/").map_or(kind::FsType::EXT4, |fs| fs.kind);
         let target = Target {
             identity: &Identity::new(image),
-            bytes: whole(
-                description
-                    .disk
-                    .bytes
-                    .unwrap_or_else(|| parameters.image_bytes(root, description.other_bytes(), content)),
-            ),
+            bytes: self.bytes(content),
             sector: parameters.sector.unwrap_or(description.disk.sector),
             source_date_epoch,
         };
