@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::element::shell_line;
 use crate::image::OutputFormat;
+use crate::load::find_project;
 use crate::oci::Repository;
 
 /// Assemble diskimage-builder elements into cached, reproducible OCI layers, cloud images and
@@ -33,11 +34,9 @@ pub(super) struct Global {
         long,
         global = true, help_heading = GLOBAL,
         value_name = "DIR",
-        default_value = ".",
-        hide_default_value = true,
         env = "PLYWOOD_PROJECT"
     )]
-    pub project: PathBuf,
+    pub project: Option<PathBuf>,
     /// Keep layers, records and downloads in this directory [default: /var/cache/plywood as root,
     /// else $XDG_CACHE_HOME/plywood]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", env = "PLYWOOD_STORE")]
@@ -52,20 +51,35 @@ pub(super) struct Global {
 }
 
 impl Global {
+    /// Chooses the project: the directory that is named, else the nearest one that has a definition.
+    pub(super) fn choose_project(&mut self) {
+        self.project = Some(match self.project.take() {
+            None => find_project(),
+            // `.` is what a search ends with: messages tell the one from the other.
+            Some(here) if here == Path::new(".") => std::path::absolute(&here).unwrap_or(here),
+            Some(named) => named,
+        });
+    }
+
+    /// Returns the directory of the project.
+    pub(super) fn project(&self) -> &Path {
+        self.project.as_deref().unwrap_or(Path::new("."))
+    }
+
     /// Returns the directory for outputs: `directory`, or `out` in the project.
     pub(super) fn output_directory(&self, directory: Option<&Path>) -> PathBuf {
         match directory {
             Some(directory) => directory.to_owned(),
-            None if self.project == Path::new(".") => PathBuf::from("out"),
-            None => self.project.join("out"),
+            None if self.project() == Path::new(".") => PathBuf::from("out"),
+            None => self.project().join("out"),
         }
     }
 
     /// Returns the beginning of a command that works on the same project and store.
     pub(super) fn invocation(&self) -> String {
         let mut words = vec!["plywood".to_owned()];
-        if self.project != Path::new(".") {
-            words.extend(["--project".to_owned(), self.project.display().to_string()]);
+        if self.project() != Path::new(".") {
+            words.extend(["--project".to_owned(), self.project().display().to_string()]);
         }
         words.extend(self.store.iter().flat_map(|store| ["--store".to_owned(), store.display().to_string()]));
         shell_line(words)

@@ -9,7 +9,7 @@ use super::dropin::{Verdict, tests_of};
 use super::progress::count;
 use super::report::Failure;
 use crate::element::{Catalog, Element, ElementName, ElementOption, Finding, Severity, graph_dot};
-use crate::engine::{Project, Session};
+use crate::engine::{Project, Session, refuse_own_store};
 
 /// Runs one of the commands.
 pub(super) fn run(global: &Global, command: &Elements, session: &Session<'_>) -> Result<ExitCode, Failure> {
@@ -22,6 +22,8 @@ pub(super) fn run(global: &Global, command: &Elements, session: &Session<'_>) ->
         Elements::Test { elements, output } => {
             let default = || global.output_directory(None).join("element-tests");
             let output = output.clone().unwrap_or_else(default);
+            // Before anything of an earlier run is removed there.
+            refuse_own_store(session, &output)?;
             return test(&project, global, elements, &output, session);
         }
     }

@@ -28,7 +28,6 @@ mod shell;
 mod store;
 mod trace;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -87,9 +86,7 @@ pub fn run(program: &Program) -> ExitCode {
         return dropin::run(command, words, process);
     }
     let mut cli = Cli::parse();
-    if cli.global.project == Path::new(".") {
-        cli.global.project = crate::load::find_project();
-    }
+    cli.global.choose_project();
     // After the command line is parsed, because it decides the form of the last message.
     let progress = cli.command.progress().unwrap_or(Progress::Plain);
     interrupt::end_in_time(program, progress);

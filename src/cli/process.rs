@@ -20,7 +20,7 @@ impl Global {
     pub(super) fn session<'a>(&self, process: &'a Process) -> Session<'a> {
         Session {
             process,
-            project: self.project.clone(),
+            project: self.project().to_owned(),
             store: self.store.clone().or_else(default_store),
             data_dir: data_dir(),
             environment: environment(),

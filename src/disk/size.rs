@@ -1,17 +1,48 @@
 //! Sizes as people write them.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number of bytes.
 ///
 /// Written as a whole number and a unit: `4G`, `512 MiB`, `500MB`, `1048576`. As in qemu-img, a single letter (`K`, `M`,
 /// `G`, `T`) and the IEC units (`KiB` …) count by 1024; the SI units (`KB` …) by 1000. No unit, or `B`, is bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct ByteSize(u64);
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_size(deserializer)
+    }
+}
+
+/// Reads the text of a size. A number without quotes is told that a size is wanted, as most are meant in some unit.
+pub(super) fn read_size<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<String, Error: fmt::Display>,
+{
+    struct Text<T>(PhantomData<T>);
+
+    impl<T: TryFrom<String, Error: fmt::Display>> Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            text.to_owned().try_into().map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Text(PhantomData))
+}
 
 /// A text that is no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

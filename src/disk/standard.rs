@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::size::read_size;
 use super::{
     ByteSize, ByteSizeError, ExtVersion, Extent, FileSystem, FsKind, FsName, FstabEntry, Identity,
     LARGEST_DISK, Layout, Lvm, MountPoint, Partition, PartitionEntry, PartitionKind, Place, SectorSize,
@@ -59,14 +60,20 @@ impl Request<'_> {
 }
 
 /// How large a disk is to be. Written `auto`, or as a [`ByteSize`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum DiskSize {
     /// As the content needs.
     #[default]
     Auto,
     /// This large, rounded up to whole MiB.
     Given(ByteSize),
+}
+
+impl<'de> Deserialize<'de> for DiskSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_size(deserializer)
+    }
 }
 
 /// A text that is not a size of a disk.

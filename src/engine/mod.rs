@@ -66,7 +66,7 @@ pub(crate) use forecasts::Look;
 pub(crate) use host::{require_whole, tool};
 pub(crate) use import::{Import, ImportedBase, import};
 pub(crate) use outputs::Extras;
-pub(crate) use place::{OutputDirectory, Place, Places, cannot_use};
+pub(crate) use place::{OutputDirectory, Place, Places, cannot_use, refuse_own_store};
 pub(crate) use project::{Project, load_file, machine_architecture, upstream_element_path};
 pub(crate) use prune::{Prune, Pruned, prune};
 pub(crate) use pull::{pull, pull_files};

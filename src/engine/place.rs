@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::failure::{Failure, Message};
 use super::project::absolute;
+use super::session::Session;
 use crate::build::Surroundings;
 use crate::directory::Directory;
 use crate::dropin::OutputType;
@@ -96,6 +97,11 @@ impl Places for OutputDirectory {
     fn place(&self, image: &str) -> Result<Rc<dyn Place + '_>, Failure> {
         Ok(Rc::new(InDirectory::new(&self.directory()?, image)?))
     }
+}
+
+/// Refuses a directory of the session's store for outputs.
+pub(crate) fn refuse_own_store(session: &Session<'_>, directory: &Path) -> Result<(), Failure> {
+    session.store.as_ref().map_or(Ok(()), |store| refuse_store(&absolute(directory)?, store))
 }
 
 /// Refuses outputs in a directory of the store: `store check` and `store gc` would take them for damage.

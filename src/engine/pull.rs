@@ -7,7 +7,7 @@ use oci_spec::image::{Descriptor, ImageManifest};
 
 use super::failure::{Failure, Hint, Message};
 use super::fetch::{Fetch, blob_of, manifest, parse, unusable};
-use super::place::cannot_use;
+use super::place::{cannot_use, refuse_own_store};
 use super::registry::{client, tables};
 use super::session::{Session, open_store};
 use crate::directory::Directory;
@@ -39,6 +39,7 @@ pub(crate) fn pull_files(
     directory: &Path,
     events: &dyn Events,
 ) -> Result<Vec<PathBuf>, Failure> {
+    refuse_own_store(session, directory)?;
     let client = client(session, &tables(session)?)?;
     let remote = client.remote(&reference.repository, Access::Pull);
     let artifact: ImageManifest = parse(&remote, &manifest(&remote, &reference.target())?)?;

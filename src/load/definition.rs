@@ -49,6 +49,7 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
             let item = if found.starts_with("string") { format!("\"{value}\"") } else { value.to_owned() };
             ("a list", Some(format!("write `[{item}]`")))
         }
+        ("a size", Some(value)) => ("a size", size_hint(value)),
         ("a string", Some(value)) if !found.starts_with("string") => {
             ("a string", Some(format!("write `\"{value}\"`")))
         }
@@ -63,6 +64,13 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
         value => value,
     };
     (format!("invalid type: {found}, expected {expected}"), hint)
+}
+
+/// Shows how to write a number as a size: as it is if it can be bytes, else with the unit that is probably meant.
+fn size_hint(value: &str) -> Option<String> {
+    let number: u64 = value.parse().ok()?;
+    let unit = if number < 1 << 20 { "G" } else { "" };
+    Some(format!("write `\"{number}{unit}\"`"))
 }
 
 fn suggest(name: &str, expected: &str) -> String {
@@ -84,7 +92,7 @@ mod tests {
     use crate::image::Project;
 
     /// File, what is wrong with it, what to try.
-    const CASES: [(&str, &str, Option<&str>); 32] = [
+    const CASES: [(&str, &str, Option<&str>); 35] = [
         ("[image.a]\nelemnts = []\n", "2:1: unknown key `elemnts`", Some("did you mean `elements`?")),
         (
             "[image.a]\nzzz = 1\n",
@@ -159,8 +167,23 @@ mod tests {
         ),
         (
             "[image.a]\ndisk = { size = 8 }\n",
-            "2:17: invalid type: integer `8`, expected a string",
-            Some("write `\"8\"`"),
+            "2:17: invalid type: integer `8`, expected a size",
+            Some("write `\"8G\"`"),
+        ),
+        (
+            "[image.a]\ndisk = { size = 8589934592 }\n",
+            "2:17: invalid type: integer `8589934592`, expected a size",
+            Some("write `\"8589934592\"`"),
+        ),
+        (
+            "[image.a]\ndisk = { size = 1.5 }\n",
+            "2:17: invalid type: floating point `1.5`, expected a size",
+            None,
+        ),
+        (
+            "[limits]\nhook-memory = 2\n",
+            "2:15: invalid type: integer `2`, expected a size",
+            Some("write `\"2G\"`"),
         ),
         ("[image.a]\ndisk = 8\n", "2:8: invalid type: integer `8`, expected a table", None),
         (

@@ -66,7 +66,10 @@ fn load_readme(root: &Path) -> Result<Option<String>, LoadError> {
         ["README.md", "README.rst"].map(|name| root.join(name)).into_iter().find(|path| path.is_file());
     existing
         .map(|path| {
-            let bytes = fs::read(&path).map_err(LoadError::io("read", &path))?;
+            let mut bytes = Vec::new();
+            // Only for people: of one that is no text at all, the beginning will do.
+            let read = File::open(&path).and_then(|file| file.take(MAX_TEXT_BYTES).read_to_end(&mut bytes));
+            read.map_err(LoadError::io("read", &path))?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         })
         .transpose()
@@ -356,6 +359,14 @@ mod tests {
         fs::write(dir.path().join("source-repository-x"), b"# caf\xe9\nx git /x https://h/x\n").unwrap();
         let Err(LoadError::Io(error)) = load(&dir) else { panic!("its lines would be ignored") };
         assert_eq!(error.source.to_string(), "line 1 is not UTF-8 text");
+    }
+
+    #[test]
+    fn of_an_endless_readme_the_beginning_is_read() {
+        let dir = element_dir(&["README.md"]);
+        File::options().write(true).open(dir.path().join("README.md")).unwrap().set_len(1 << 40).unwrap();
+        let readme = load(&dir).unwrap().readme.unwrap();
+        assert!(readme.len() as u64 == MAX_TEXT_BYTES && readme.starts_with("README.md"));
     }
 
     #[test]

@@ -84,3 +84,39 @@ fn tasks(work: &Work) -> Option<&Tasks> {
 fn is_for_others(name: &str) -> bool {
     is_ambient(name) || !is_keyed(name) || is_source_variable(name) || READ_BY_PLYWOOD.contains(&name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Image;
+    use super::*;
+
+    /// Returns what is said of these variables and files of an image.
+    fn said(variables: &[&str], files: &[&str]) -> Vec<String> {
+        let mut image = Image::full();
+        image.variables.extend(variables.iter().map(|name| ((*name).to_owned(), "v".to_owned())));
+        let elements: Vec<_> = image.elements.iter().cloned().map(Arc::new).collect();
+        let env = variables.iter().map(|name| ((*name).to_owned(), "v".to_owned())).collect();
+        let files = files.iter().map(|name| ((*name).to_owned(), PathBuf::from(name))).collect();
+        unread(&image.plan(), &elements, &env, &files).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn settings_that_no_step_sees_are_found() {
+        let no_element = "no element of this image reads DIB_QUIBBLING_VOLUME";
+        assert_eq!(said(&["DIB_TOOL", "DIB_QUIBBLING_VOLUME"], &[]), [no_element]);
+        let no_hook = "no hook sees `other.conf` of `files`: set a variable to that name that an element of this image reads";
+        assert_eq!(said(&[], &["web.conf", "other.conf"]), [no_hook]);
+        assert_eq!(said(&[], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn the_option_that_was_meant_is_named() {
+        let expected = "no element of this image reads DIB_WEB_PASWORD: did you mean DIB_WEB_PASSWORD?";
+        assert_eq!(said(&["DIB_WEB_PASWORD"], &[]), [expected]);
+    }
+
+    #[test]
+    fn variables_of_plywood_and_programs_are_read_by_others() {
+        assert_eq!(said(&["http_proxy", "DIB_BOOT_LABEL", "DIB_REPOREF_x"], &[]), [""; 0]);
+    }
+}

@@ -85,7 +85,7 @@ fn a_wrong_definition_is_refused_with_its_place_and_a_hint() {
             |project| project.define("outputs = [\"vhd\"]\ndisk = { size = \"4T\" }"),
             &["plan"],
             "error: image `tiny`: a disk of 4T is too large for vhd: 2040G at most\n\n\
-             hint: set a smaller `size` in `[image.tiny.disk]`, or choose another format",
+             hint: set a smaller `size` in `[image.tiny.disk]` or in its block-device file, or choose another format",
         ),
         (
             "a file that leads out of the directory of files",
@@ -332,4 +332,46 @@ fn a_registry_table_that_would_be_ignored_or_means_nothing_is_refused() {
         "error: `[registry.\"localhost:9\"]` has `chunk-mib = 0`: a piece has at least 1 MiB\n\n\
          hint: leave `chunk-mib` out to send blobs whole"
     );
+}
+
+#[test]
+fn files_go_nowhere_into_the_store() {
+    let project = Project::of_elements(&["one"]);
+    project.write("elements/one/test-elements/passes/README.md", "A test\n");
+    let inside = project.store().join("one");
+    std::fs::create_dir_all(&inside).unwrap();
+    let path = inside.to_str().unwrap();
+    for call in [&["pull", "-o", path, "localhost:1/a"][..], &["elements", "test", "-o", path, "one"]] {
+        let run = project.run(call);
+        assert_eq!(run.status, Some(1), "{call:?}");
+        assert!(
+            run.stderr.contains("error: cannot write outputs to `DIR/store/one`: it is in the store"),
+            "{}",
+            run.stderr
+        );
+    }
+    assert!(inside.is_dir());
+}
+
+/// Else a project further up would be built.
+#[test]
+fn a_directory_that_is_named_is_the_project_or_nothing_is() {
+    let project = Project::of_elements(&["one"]);
+    let mut plan = std::process::Command::new(env!("CARGO_BIN_EXE_plywood"));
+    plan.current_dir(project.path().join("elements")).env_remove("PLYWOOD_PROJECT");
+    let plan = plan.arg("--store").arg(project.store()).args(["--project", ".", "plan"]).output().unwrap();
+    let message = String::from_utf8(plan.stderr).unwrap();
+    assert_eq!(plan.status.code(), Some(1), "{message}");
+    assert!(message.contains("/project/elements` has no `plywood.toml`"), "{message}");
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let mut build = std::process::Command::new(env!("CARGO_BIN_EXE_plywood"));
+    let name = std::ffi::OsStr::from_bytes(b"vm\xff.yaml");
+    let build = build.arg("diskimage-builder").arg(name).output().unwrap();
+    assert_eq!(build.status.code(), Some(1));
+    let message = String::from_utf8(build.stderr).unwrap();
+    assert_eq!(message, "diskimage-builder: the argument `vm\u{fffd}.yaml` is not UTF-8 text\n");
 }

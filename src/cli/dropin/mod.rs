@@ -18,6 +18,7 @@ mod usage;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use super::answer::remark;
 use super::process::environment;
 use super::report::{Failure, Message, causes_from, chain, shown};
 use crate::dropin::{Command, Environment};
@@ -68,10 +69,10 @@ struct Call<'a> {
 
 /// Returns the command that the process's arguments (program name first) call, and the command's
 /// own arguments.
-pub(super) fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<(Command, Vec<String>)> {
-    let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).peekable();
-    let program = words.next()?;
-    let named = |name: &String| Command::ALL.into_iter().find(|command| command.name() == name);
+pub(super) fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<(Command, Vec<OsString>)> {
+    let mut words = arguments.into_iter().peekable();
+    let program = words.next()?.to_string_lossy().into_owned();
+    let named = |name: &OsString| Command::ALL.into_iter().find(|command| command.name() == name);
     // The first argument wins over the name: under sudo, the program keeps the name of its first
     // call, which may belong to another command.
     let command = match words.peek().and_then(named) {
@@ -82,7 +83,15 @@ pub(super) fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<(C
 }
 
 /// Runs a command and returns its exit status.
-pub(super) fn run(command: Command, words: Vec<String>, process: &Process) -> ExitCode {
+pub(super) fn run(command: Command, words: Vec<OsString>, process: &Process) -> ExitCode {
+    let words = match words.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>() {
+        Ok(words) => words,
+        // Read as something like it, the name of a file would be that of another.
+        Err(word) => {
+            remark!("{command}: the argument `{}` is not UTF-8 text", word.display());
+            return ExitCode::FAILURE;
+        }
+    };
     let call = Call { command, words, environment: environment(), process };
     ExitCode::from(match command {
         Command::DiskImageCreate | Command::RamdiskImageCreate => create::run(&call),
@@ -108,8 +117,8 @@ mod tests {
         ];
         for (arguments, expected) in table {
             let found = called(arguments.iter().map(OsString::from));
-            let expected = expected
-                .map(|(command, words)| (command, words.iter().map(|word| (*word).to_owned()).collect()));
+            let expected =
+                expected.map(|(command, words)| (command, words.iter().map(OsString::from).collect()));
             assert_eq!(found, expected, "{arguments:?}");
         }
     }

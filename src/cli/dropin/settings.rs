@@ -77,7 +77,7 @@ impl Settings {
         let today = || Timestamp::now().strftime("%Y-%m-%d").to_string();
         Ok(Self {
             global: Global {
-                project: caller.text(PROJECT).map_or_else(|| PathBuf::from("."), PathBuf::from),
+                project: caller.text(PROJECT).map(PathBuf::from),
                 store: caller.text(STORE).map(PathBuf::from),
                 verbose: 0,
                 quiet: false,
@@ -135,6 +135,8 @@ impl<'a> Caller<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::trust::{Requirement, SigningKey};
 
@@ -165,7 +167,7 @@ mod tests {
         let Settings { cache, trust, order, global, .. } =
             settings(&[(CACHE_FROM, ""), (ORDER, "")]).unwrap();
         assert_eq!((cache, trust, order), (CacheSettings::default(), TrustSettings::default(), None));
-        assert_eq!((global.store, global.project), (None, PathBuf::from(".")));
+        assert_eq!((global.project(), &global.store), (Path::new("."), &None));
     }
 
     #[test]
