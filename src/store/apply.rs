@@ -608,7 +608,7 @@ impl Applier {
 }
 
 /// Names the original of a hard link that cannot be made.
-fn explain_link(error: io::Error, target: &[u8]) -> io::Error {
+pub(super) fn explain_link(error: io::Error, target: &[u8]) -> io::Error {
     let target = crate::layer::display(target);
     match error.kind() {
         io::ErrorKind::NotFound => io::Error::new(
@@ -640,7 +640,7 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// Returns `path` and the paths of the directories above it, without the root.
-fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(path), |path| Some(split(path).0)).take_while(|path| !path.is_empty())
 }
 

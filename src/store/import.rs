@@ -53,7 +53,7 @@ impl Bases<'_> {
     pub fn import_rootfs_tar(&self, file: &Path) -> Result<Imported, StoreError> {
         let import = || {
             let source = File::open(file).map_err(failed("open", file))?;
-            self.store.layers().import_unknown(source, file)
+            self.store.layers().import_lowest(source, file)
         };
         let layer = import().map_err(cannot_import(file))?;
         Ok(Imported { diff_ids: vec![layer.diff_id], config: None, manifest: None })

@@ -7,17 +7,20 @@
 //!
 //! The reader of the source hashes it on the way ([`VerifyingReader`]), so nothing here hashes it again.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
+use super::apply::{ancestors, cannot_apply, explain_link};
 use super::blob::{Blobs, NewBlob};
 use super::document::{invalid, verify_diff_id};
-use super::file::failed;
+use super::file::{failed, split};
 use super::room::Room;
 use super::{Layers, encoding};
-use crate::layer::{Decoder, Encoding, Kind, LayerError, read_full};
+use crate::layer::{Decoder, Encoding, Entry, Kind, LayerError, read_full};
 use crate::oci::{DiffId, Digest, HashingReader, VerifyingReader};
 use crate::port::{Blob, Layer, StoreError};
 
@@ -33,6 +36,8 @@ struct Claims<'a> {
     diff_id: Option<&'a DiffId>,
     /// The size of its archive.
     tar_bytes: Option<u64>,
+    /// That nothing is below it.
+    is_lowest: bool,
 }
 
 impl Claims<'_> {
@@ -95,7 +100,7 @@ impl Layers<'_> {
         path: &Path,
         diff_id: &DiffId,
     ) -> Result<Layer, StoreError> {
-        let claims = Claims { diff_id: Some(diff_id), tar_bytes: None };
+        let claims = Claims { diff_id: Some(diff_id), ..Claims::default() };
         self.import_claimed(blob, path, &claims).map(|(layer, _)| layer)
     }
 
@@ -109,7 +114,8 @@ impl Layers<'_> {
         layer: &Layer,
         blob: &mut VerifyingReader<impl Read>,
     ) -> Result<(), StoreError> {
-        let claims = Claims { diff_id: Some(&layer.diff_id), tar_bytes: Some(layer.tar_bytes) };
+        let (diff_id, tar_bytes) = (Some(&layer.diff_id), Some(layer.tar_bytes));
+        let claims = Claims { diff_id, tar_bytes, ..Claims::default() };
         let (_, may_be_whole) = self.import_claimed(blob, &name(blob), &claims)?;
         // Now, while other layers are downloaded. A layer that is not whole waits for those below it.
         let unpack =
@@ -134,8 +140,22 @@ impl Layers<'_> {
 
     /// Imports a layer of which nothing is known. `path` is for messages.
     pub(super) fn import_unknown(&self, source: impl Read, path: &Path) -> Result<Layer, StoreError> {
+        self.import_with(source, path, &Claims::default())
+    }
+
+    /// The same, of a layer that is to stand on no other.
+    pub(super) fn import_lowest(&self, source: impl Read, path: &Path) -> Result<Layer, StoreError> {
+        self.import_with(source, path, &Claims { is_lowest: true, ..Claims::default() })
+    }
+
+    fn import_with(
+        &self,
+        source: impl Read,
+        path: &Path,
+        claims: &Claims<'_>,
+    ) -> Result<Layer, StoreError> {
         let mut source = HashingReader::new(source);
-        let (new, bytes, archive) = self.take_in(&mut source, path, &Claims::default())?;
+        let (new, bytes, archive) = self.take_in(&mut source, path, claims)?;
         let (blob, _) = source.finish();
         new.place(&blob)?;
         let layer = archive.layer(blob, bytes);
@@ -147,7 +167,7 @@ impl Layers<'_> {
     pub(super) fn look_into(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
         let path = self.store.layout().blob(&blob.digest);
         let mut reader = self.store.blobs().open(&blob.digest, blob.bytes)?;
-        let claims = Claims { diff_id: Some(diff_id), tar_bytes: None };
+        let claims = Claims { diff_id: Some(diff_id), ..Claims::default() };
         let archive = read_archive(&mut reader, &path, &claims, &self.store.room()?);
         let rest = io::copy(&mut reader, &mut io::sink());
         if reader.damage().is_some() {
@@ -258,7 +278,7 @@ fn read_archive(
     let encoding = Encoding::detect(&start);
     let archive = encoding::decoder(encoding, start.chain(blob)).map_err(LayerError::Read)?;
     let mut archive = HashingReader::new(archive.take(claims.most(room)));
-    let survey = survey(&mut archive);
+    let survey = survey(&mut archive, claims.is_lowest.then(Names::default));
     let (digest, tar_bytes) = archive.finish();
     // First: an archive that was cut off at a limit looks damaged.
     claims.admit(path, tar_bytes)?;
@@ -269,17 +289,58 @@ fn read_archive(
 }
 
 /// Returns the number of entries, and whether the layer may be whole. Links that lead below it show only when it is unpacked.
-fn survey(archive: impl Read) -> Result<(u64, bool), LayerError> {
+///
+/// # Errors
+/// If it cannot be read, or has a hard link to nothing among `names`.
+fn survey(archive: impl Read, mut names: Option<Names>) -> Result<(u64, bool), LayerError> {
     let mut decoder = Decoder::new(BufReader::with_capacity(128 * 1024, archive));
     let (mut entries, mut has_root, mut removes) = (0, false, false);
     while let Some((entry, _)) = decoder.next_entry()? {
         entries += 1;
+        names.as_mut().map_or(Ok(()), |names| names.add(&entry))?;
         has_root |= entry.path.is_empty();
         removes |= matches!(entry.kind, Kind::Whiteout | Kind::OpaqueWhiteout);
     }
     // Padding after the end of the archive is part of the DiffID.
     io::copy(&mut decoder.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
     Ok((entries, has_root && !removes))
+}
+
+/// The names of an archive that stands on no other, for its hard links. Only their hashes: an archive has hundreds of thousands.
+#[derive(Default)]
+struct Names {
+    hasher: RandomState,
+    known: HashSet<u64>,
+    links: HashSet<u64>,
+    /// Once a name led through a link, only a tree tells where it is.
+    is_unclear: bool,
+}
+
+impl Names {
+    /// Adds the name of an entry. Fails for a hard link to a name that no entry before it has.
+    fn add(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        let Entry { path, kind, .. } = entry;
+        self.is_unclear |= self.leads_through_link(path);
+        if let Kind::Hardlink(target) = kind
+            && !self.is_unclear
+            && !self.known.contains(&self.hasher.hash_one(target))
+            && !self.leads_through_link(target)
+        {
+            return Err(cannot_apply(path)(explain_link(io::ErrorKind::NotFound.into(), target)));
+        }
+        let hash = self.hasher.hash_one(path);
+        self.known.insert(hash);
+        if matches!(kind, Kind::Symlink(_)) {
+            self.links.insert(hash);
+        }
+        Ok(())
+    }
+
+    fn leads_through_link(&self, path: &[u8]) -> bool {
+        let above = ancestors(split(path).0);
+        !self.links.is_empty()
+            && above.into_iter().any(|path| self.links.contains(&self.hasher.hash_one(path)))
+    }
 }
 
 fn refuse_other_compression(start: &[u8], path: &Path) -> Result<(), StoreError> {
@@ -297,7 +358,7 @@ fn refuse_other_compression(start: &[u8], path: &Path) -> Result<(), StoreError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Encoder, Entry, Meta};
+    use crate::layer::{Encoder, Meta};
     use crate::port::LayerStore;
     use crate::store::Store;
 
@@ -396,6 +457,33 @@ mod tests {
         let refused = LayerStore::prove(&store, &[diff_id]).unwrap_err();
         assert!(matches!(refused, StoreError::Layer(LayerError::Apply { .. })), "{refused:?}");
         assert_eq!(store.layers().get(&diff_id).unwrap(), None);
+    }
+
+    #[test]
+    fn a_hard_link_to_nothing_is_found_where_nothing_is_below() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let file = |path: &str| (path.to_owned(), Kind::File(0));
+        let to = |path: &str, target: &str| (path.to_owned(), Kind::Hardlink(target.into()));
+        let link = |path: &str, target: &str| (path.to_owned(), Kind::Symlink(target.into()));
+        for (members, is_refused) in [
+            (vec![file("a/x"), to("b", "a/x"), to("c", "b")], false),
+            (vec![file("a/x"), to("b", "a/y")], true),
+            (vec![to("b", "a"), file("a")], true),
+            (vec![file("usr/lib/x"), link("lib", "usr/lib"), to("b", "lib/x")], false),
+            (vec![link("lib", "usr/lib"), file("lib/x"), to("b", "usr/lib/x")], false),
+        ] {
+            let mut encoder = Encoder::new(Vec::new());
+            for (path, kind) in &members {
+                let entry =
+                    Entry { path: path.clone().into(), kind: kind.clone(), meta: Meta::IMPLIED_DIRECTORY };
+                encoder.append(&entry).unwrap();
+            }
+            let archive = encoder.finish().unwrap().0;
+            let found = store.layers().import_lowest(archive.as_slice(), Path::new("root.tar"));
+            assert_eq!(found.is_err(), is_refused, "{members:?}: {found:?}");
+            assert!(store.layers().import_unknown(archive.as_slice(), Path::new("layer.tar")).is_ok(), "it may be below");
+        }
     }
 
     #[test]
