@@ -104,7 +104,7 @@ mod tests {
     fn settings_that_no_step_sees_are_found() {
         let no_element = "no element of this image reads DIB_QUIBBLING_VOLUME";
         assert_eq!(said(&["DIB_TOOL", "DIB_QUIBBLING_VOLUME"], &[]), [no_element]);
-        let no_hook = "no hook sees `other.conf` of `files`: set a variable to that name that an element of this image reads";
+        let no_hook = "no hook sees `other.conf` of `files`: set a variable that an element of this image reads to that name";
         assert_eq!(said(&[], &["web.conf", "other.conf"]), [no_hook]);
         assert_eq!(said(&[], &[]), [""; 0]);
     }

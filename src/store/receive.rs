@@ -148,12 +148,7 @@ impl Layers<'_> {
         self.import_with(source, path, &Claims { is_lowest: true, ..Claims::default() })
     }
 
-    fn import_with(
-        &self,
-        source: impl Read,
-        path: &Path,
-        claims: &Claims<'_>,
-    ) -> Result<Layer, StoreError> {
+    fn import_with(&self, source: impl Read, path: &Path, claims: &Claims<'_>) -> Result<Layer, StoreError> {
         let mut source = HashingReader::new(source);
         let (new, bytes, archive) = self.take_in(&mut source, path, claims)?;
         let (blob, _) = source.finish();
@@ -482,7 +477,10 @@ mod tests {
             let archive = encoder.finish().unwrap().0;
             let found = store.layers().import_lowest(archive.as_slice(), Path::new("root.tar"));
             assert_eq!(found.is_err(), is_refused, "{members:?}: {found:?}");
-            assert!(store.layers().import_unknown(archive.as_slice(), Path::new("layer.tar")).is_ok(), "it may be below");
+            assert!(
+                store.layers().import_unknown(archive.as_slice(), Path::new("layer.tar")).is_ok(),
+                "it may be below"
+            );
         }
     }
 

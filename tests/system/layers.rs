@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use plywood::layer::{Decoder, Encoder, Encoding, Entry, Kind, Meta, Xattrs};
-use plywood::oci::{DiffId, ImageConfig, descriptor, image_manifest};
+use plywood::oci::{DiffId, Digest, ImageConfig, VerifyingReader, descriptor, image_manifest};
 use plywood::port::LayerBlobs;
 use plywood::store::Store;
 use proptest::strategy::{Strategy, ValueTree};
@@ -40,9 +40,11 @@ impl Bench {
             for (entry, content) in layer {
                 encoder.append_file(entry, &mut content.as_slice()).unwrap();
             }
-            let file = self.at("layer.tar");
-            fs::write(&file, encoder.finish().unwrap().0).unwrap();
-            self.store.bases().import_rootfs_tar(&file).unwrap().diff_ids[0]
+            let (file, archive) = (self.at("layer.tar"), encoder.finish().unwrap().0);
+            fs::write(&file, &archive).unwrap();
+            let digest = Digest::of(&archive);
+            let mut blob = VerifyingReader::new(archive.as_slice(), digest);
+            self.store.layers().import(&mut blob, &file, &DiffId::new(digest)).unwrap().diff_id
         };
         layers.iter().map(import).collect()
     }
@@ -227,6 +229,63 @@ fn layers_of_other_builders_give_what_umoci_unpacks() {
         let layers = model::applied(vec![lower_layer(), upper.clone()], &Meta::IMPLIED_DIRECTORY);
         assert_eq!(bench.mounted(&stack), expected(&layers[1].1), "the model differs: {upper:#?}");
     }
+}
+
+/// Leaves out what engines put into each container, and what they choose themselves: the root of a container, and the mode of
+/// directories that no layer lists.
+fn of_image(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
+    let is_engines = |path: &[u8]| {
+        let top = path.split(|byte| *byte == b'/').next().unwrap_or_default();
+        [b"".as_slice(), b"dev", b"proc", b"sys", b"etc", b"run", b".dockerenv"].contains(&top)
+    };
+    // All that the layers list belongs to somebody else than root.
+    let is_implied = |word: &str| word.starts_with("Directory") && word.contains(" 0:0 ");
+    let shown = |word: &String| if is_implied(word) { "a directory".to_owned() } else { word.clone() };
+    tree.iter()
+        .filter(|(path, _)| !is_engines(path))
+        .map(|(path, word)| (path.clone(), shown(word)))
+        .collect()
+}
+
+/// zstd:chunked and eStargz. The index of an eStargz and its landmarks are members of the archive, which the DiffID names: engines show
+/// them as files, and so does plywood.
+#[test]
+fn layers_that_can_be_fetched_in_parts_show_what_podman_shows() {
+    let bench = Bench::new();
+    let member_of = |path: &str, kind: Kind| member(path, kind, 0o755);
+    let layer = [
+        member_of(".no.prefetch.landmark", Kind::File(1)),
+        member_of("etc", Kind::Directory),
+        member_of("etc/large", Kind::File(3_000_000)),
+        member_of("etc/link", Kind::Hardlink(b"etc/large".to_vec())),
+        member_of("stargz.index.json", Kind::File(700)),
+    ];
+    let plain = bench.import(&[layer.to_vec()]);
+    let directory = bench.at("").display().to_string();
+    let script = r#"cd "$1"; podman() { command podman --root "$PWD/storage" --runroot "$PWD/run" --storage-driver vfs "$@"; }
+        podman import -q layer.tar case; podman push -q --compression-format zstd:chunked case oci:chunked
+        mkdir podman; tar --numeric-owner -C "$(podman image mount case)" -cf - . | tar --numeric-owner -xpf - -C podman
+        podman image umount -a; podman rmi -a"#;
+    run("sh", &["-ec", script, "sh", &directory]);
+    let shown = of_image(&bench.tree("podman"));
+    assert!(shown.contains_key(b"stargz.index.json".as_slice()), "{shown:?}");
+    let index = fs::read_to_string(bench.at("chunked/index.json")).unwrap();
+    let (architecture, _) = plywood::distro::Architecture::by_any_name(std::env::consts::ARCH).unwrap().oci();
+    let chunked = bench.store.bases().import_oci_layout(&bench.at("chunked"), None, architecture).unwrap();
+    assert_eq!(chunked.diff_ids, plain, "{index}");
+    // Each member of the archive is a gzip member of its own, and an empty one with the place of the index ends the blob.
+    let archive = fs::read(bench.at("layer.tar")).unwrap();
+    let mut blob = Vec::new();
+    for part in archive.chunks(512) {
+        let mut encoder = flate2::write::GzEncoder::new(&mut blob, flate2::Compression::fast());
+        encoder.write_all(part).unwrap();
+        encoder.finish().unwrap();
+    }
+    let footer = flate2::GzBuilder::new().extra(b"SG\x16\x000000000000000400STARGZ".as_slice());
+    footer.write(&mut blob, flate2::Compression::none()).finish().unwrap();
+    fs::write(bench.at("layer.esgz"), blob).unwrap();
+    assert_eq!(bench.store.bases().import_rootfs_tar(&bench.at("layer.esgz")).unwrap().diff_ids, plain);
+    assert_eq!(of_image(&bench.mounted(&plain)), shown);
 }
 
 /// A layer that was unpacked above one stack serves no other where it leans on what is below.

@@ -149,6 +149,24 @@ fn many_file_systems_of_one_disk_are_filled_by_layers_and_by_hooks() {
     }
 }
 
+/// The guests of `kernels` have control groups of version 2 alone; other hosts have those of version 1, or both.
+#[test]
+fn hooks_end_at_limits_that_control_groups_hold() {
+    let work = Work::new();
+    let forks = "sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 30 & done; wait'";
+    let cases = [
+        ("PLYWOOD_HOOK_MEMORY", "48M", "install.d/50-all", "x=0123456789abcdef; while :; do x=$x$x; done"),
+        ("PLYWOOD_HOOK_PROCESSES", "8", "extra-data.d/50-all", forks),
+    ];
+    for (variable, value, hook, script) in cases {
+        work.hook("greedy", hook, script);
+        let run = work.create_with("-n -t tar -o x tiny greedy", &[(variable, value)]);
+        let said = [run.stdout, run.stderr].concat();
+        assert!(run.status != Some(0) && said.contains(&format!("raise {variable}")), "{variable}: {said}");
+        fs::remove_file(work.path().join("../elements/greedy").join(hook)).unwrap();
+    }
+}
+
 /// rustup, npm and others rename directories that an earlier step installed.
 #[test]
 fn moved_directories_of_a_lower_layer_are_whole_in_the_layer() {

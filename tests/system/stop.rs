@@ -191,5 +191,8 @@ fn a_build_goes_on_when_nobody_reads_what_it_says() {
         assert!(status.success(), "{progress}: {status}");
     }
     let tar = Command::new("tar").arg("-xOf").arg(out.join("tiny.tar")).arg("ignored").output().unwrap();
-    assert_eq!(String::from_utf8(tar.stdout).unwrap(), "SigIgn:\t0000000000000000\n", "as a shell starts it");
+    let ignored = String::from_utf8(tar.stdout).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim_start_matches("SigIgn:").trim(), 16).unwrap();
+    // The C library ignores signals of its own in programs that it starts.
+    assert_eq!(ignored & ((1 << 31) - 1), 0, "as a shell starts it: {ignored:x}");
 }
