@@ -17,15 +17,18 @@
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
 //! | [`share`] | built steps in the form in which machines share them: artifact manifests, tags |
+//! | [`exec`] | starts programs of the machine |
+//! | [`tree`] | reads trees of files by directory handles: names, metadata, extended attributes, hard links, holes |
 //! | [`directory`] | opens directories that other users may write to, and files in them, and follows none of their links |
-//! | [`load`], [`exec`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
+//! | [`load`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
 //! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
 //! | [`build`] | carries out a plan, through ports alone |
 //! | [`engine`] | what can be done with a project: resolves images, joins edges to ports, decides what is built and written |
 //! | [`cli`] | arguments, messages, exit status: front ends of the engine |
 //!
-//! Core modules import core modules, downwards. Edges import core, `port`, `exec` and `directory`. `build` imports core
-//! and `port`. `engine` imports all of these, and only `cli` imports `engine`: beside it and
+//! Core modules import core modules, downwards. The foundations `exec` and `tree` import core alone, and
+//! `directory` imports `tree`. Edges import core and the foundations. `build` imports core
+//! alone. `engine` imports all of these, and only `cli` imports `engine`: beside it and
 //! core, `cli` imports `load`, `directory`, `exec` and `probe` alone. Nothing imports `cli`.
 
 pub mod block;
@@ -53,4 +56,5 @@ pub mod sandbox;
 pub mod share;
 pub mod source;
 pub mod store;
+pub mod tree;
 pub mod trust;

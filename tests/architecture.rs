@@ -29,9 +29,11 @@ use source::{NamedPath, names};
 enum Kind {
     /// Values in, values out; leans on the modules listed.
     Core(&'static [&'static str]),
-    /// One danger each; leans on core, `port`, `exec` and `directory`.
+    /// What edges share; leans on core and the modules listed.
+    Foundation(&'static [&'static str]),
+    /// One danger each; leans on core and the foundations.
     Edge,
-    /// Carries out a plan through ports; leans on core and `port`.
+    /// Carries out a plan through ports; leans on core.
     Build,
     /// Joins edges to ports and decides what is done; leans on everything but `cli`.
     Engine,
@@ -53,9 +55,10 @@ const MODULES: &[(&str, Kind)] = &[
     ("port", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan"])),
     ("share", Kind::Core(&["oci", "trust", "layer", "plan", "port"])),
     ("dropin", Kind::Core(&["oci", "layer", "element", "distro", "image", "disk", "plan", "port"])),
-    ("directory", Kind::Edge),
+    ("exec", Kind::Foundation(&[])),
+    ("tree", Kind::Foundation(&[])),
+    ("directory", Kind::Foundation(&["tree"])),
     ("load", Kind::Edge),
-    ("exec", Kind::Edge),
     ("probe", Kind::Edge),
     ("sandbox", Kind::Edge),
     ("package", Kind::Edge),
@@ -124,7 +127,8 @@ fn may_import(from: &str, to: &str) -> bool {
     from == to
         || match kind(from) {
             Some(Kind::Core(below)) => below.contains(&to),
-            Some(Kind::Edge) => is_core(to) || ["exec", "directory"].contains(&to),
+            Some(Kind::Foundation(below)) => is_core(to) || below.contains(&to),
+            Some(Kind::Edge) => is_core(to) || matches!(kind(to), Some(Kind::Foundation(_))),
             Some(Kind::Build) => is_core(to),
             Some(Kind::Engine) => to != "cli",
             Some(Kind::Cli(edges)) => is_core(to) || edges.contains(&to),
@@ -285,6 +289,7 @@ fn every_module_is_in_the_tables_that_list_modules() {
     for (name, kind) in MODULES {
         let kind = match kind {
             Kind::Core(_) => "core",
+            Kind::Foundation(_) => "foundation",
             Kind::Edge => "edge",
             Kind::Build => "build",
             Kind::Engine => "engine",
@@ -313,6 +318,9 @@ fn a_forbidden_name_is_found_with_its_line() {
         ("element/mod.rs", "use crate::plan::Plan;", 1, "`element` may not import `plan`"),
         ("plan/key.rs", "\n\nuse crate::{oci::Digest,\n port::BlobStore};", 4, "may not import `port`"),
         ("port/store.rs", "fn f() -> crate::store::Store {}", 1, "may not import `store`"),
+        ("tree/dir.rs", "use crate::store::Store;", 1, "`tree` may not import `store`"),
+        ("tree/dir.rs", "use crate::directory::Directory;", 1, "`tree` may not import `directory`"),
+        ("exec/run.rs", "use crate::tree::Dir;", 1, "`exec` may not import `tree`"),
         ("store/mod.rs", "use crate::{exec, sandbox::{Child}};", 1, "may not import `sandbox`"),
         ("sandbox/run.rs", "use crate::build::Builder;", 1, "may not import `build`"),
         ("build/mod.rs", "use crate::exec::Program;", 1, "`build` may not import `exec`"),
@@ -355,6 +363,7 @@ fn an_allowed_name_passes() {
         ("layer/tar.rs", "use crate::oci::DiffId; use super::Entry; use std::io::{self, Read};"),
         ("plan/mod.rs", "pub(crate) fn f() {} use crate::{oci, layer::entry, image::Image};"),
         ("store/gc.rs", "use crate::{exec, port::BlobStore}; use std::fs::File;"),
+        ("tree/dir.rs", "use crate::layer::Kind; use crate::port::IoError; use rustix::fs::openat;"),
         ("exec/mod.rs", "use std::process::{Command, Stdio};"),
         ("cli/mod.rs", "use crate::engine::Session; use crate::exec::Run; fn f() { remark!(); }"),
         ("main.rs", "fn main() -> std::process::ExitCode { plywood::cli::main() }"),

@@ -5,26 +5,24 @@
 //! a file's place on the disk depends on its path alone. Memory: the handles of files in flight, one buffer a thread, and a name for
 //! each hard-linked file.
 
-use std::collections::HashMap;
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Stat};
-use rustix::fs::{fallocate, fstat, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{fallocate, linkat, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
 use super::error::failed;
-use super::node::Node;
-use super::sparse::{has_holes, next_data};
-use super::walk::{child, open_directory, sorted_names};
-use crate::port::DiskError;
+use super::sparse::next_granules;
+use crate::layer::{Kind, Meta};
+use crate::port::{DiskError, IoError};
+use crate::tree::{Dir, Entry, FileRef, Links, has_holes, meta, open_directory};
 
 /// Enough to make system calls cheap, small enough to stay in the processor's cache.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -36,8 +34,8 @@ const IN_FLIGHT: usize = 64;
 ///
 /// Stops early when `interrupt` becomes true.
 pub(super) fn copy_tree(source: &Path, target: &Path, interrupt: &AtomicBool) -> Result<(), DiskError> {
-    let from = open_directory(CWD, source).map_err(failed("open", source))?;
-    let to = open_directory(CWD, target).map_err(failed("open", target))?;
+    let from = Dir::open(source)?;
+    let to = open_directory(CWD, target).map_err(failed("open directory", target))?;
     let (sender, receiver) = sync_channel(IN_FLIGHT);
     let (receiver, has_failed) = (Mutex::new(receiver), AtomicBool::new(false));
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -45,15 +43,11 @@ pub(super) fn copy_tree(source: &Path, target: &Path, interrupt: &AtomicBool) ->
         let fill =
             || fill_files(&receiver, &has_failed).inspect_err(|_| has_failed.store(true, Ordering::Relaxed));
         let fillers: Vec<_> = (0..threads).map(|_| scope.spawn(fill)).collect();
-        let walk = Walk {
-            root: &to,
-            source,
-            files: sender,
-            links: HashMap::new(),
-            has_failed: &has_failed,
-            interrupt,
-        };
-        let walked = walk.run(&from);
+        let (root, links) = (to.as_fd(), Links::default());
+        let mut walk = Walk { root, files: sender, links, has_failed: &has_failed, interrupt };
+        let walked = walk.directory(&from, &to);
+        // The fillers end when nothing can send files to them any more.
+        drop(walk);
         let filled = fillers.into_iter().map(|filler| filler.join().expect("filling files does not panic"));
         // Where both failed, the walk only noticed that a filler had.
         filled.collect::<Result<(), _>>().and(walked)
@@ -69,107 +63,90 @@ struct Unfilled {
 }
 
 struct Walk<'a> {
-    root: &'a OwnedFd,
-    source: &'a Path,
+    root: BorrowedFd<'a>,
     files: SyncSender<Unfilled>,
     /// Where the first name of a hard-linked file was made, from `root`.
-    links: HashMap<(u64, u64), PathBuf>,
+    links: Links<Vec<u8>>,
     has_failed: &'a AtomicBool,
     interrupt: &'a AtomicBool,
 }
 
 impl Walk<'_> {
-    fn run(mut self, from: &OwnedFd) -> Result<(), DiskError> {
-        let root = self.root;
-        self.directory(from, root, Path::new(""))
-    }
-
     /// Copies the content of a directory, then the directory's own metadata: its time changes with each new name.
-    fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), DiskError> {
-        let source = self.source.join(path);
-        let names = sorted_names(from).map_err(failed("read directory", &source))?;
-        for name in names {
+    fn directory(&mut self, from: &Dir<'_>, to: &OwnedFd) -> Result<(), DiskError> {
+        for entry in from.entries()? {
             if self.interrupt.load(Ordering::Relaxed) {
                 return Err(DiskError::Interrupted);
             }
             if self.has_failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            self.entry(from, to, &name, &child(path, &name))?;
+            self.entry(&entry?, to)?;
         }
-        let stat = fstat(from).map_err(failed("examine", &source))?;
-        let metadata = Node::Open(to.as_fd()).copy_metadata(Node::Open(from.as_fd()), &stat);
-        metadata.map_err(failed("set owner, mode and times of the copy of", &source))
+        let (stat, to) = (from.status()?, FileRef::Open(to.as_fd()));
+        copy_metadata(from.file(), to, &Kind::Directory, &stat)
+            .map_err(failed(SET_METADATA, &from.location()))
     }
 
-    fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CString, path: &Path) -> Result<(), DiskError> {
-        let source = self.source.join(path);
-        let failed = |action| failed(action, &source);
-        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("examine"))?;
-        let copied = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                let to = make_directory(to, name).map_err(failed("copy directory"))?;
-                let from = open_directory(from, name).map_err(failed("open"))?;
-                return self.directory(&from, &to, path);
+    fn entry(&mut self, entry: &Entry<'_>, to: &OwnedFd) -> Result<(), DiskError> {
+        match entry.kind()? {
+            None => Ok(()),
+            Some(Kind::Directory) => {
+                let to = make_directory(to, &entry.name).map_err(entry.failed("copy directory"))?;
+                self.directory(&entry.enter()?, &to)
             }
-            FileType::RegularFile => self.file(from, to, name, path, stat),
-            FileType::Symlink => copy_symlink(from, to, name, &stat),
-            FileType::Socket => Ok(()),
-            kind => copy_special(from, to, name, &stat, kind),
-        };
-        copied.map_err(failed("copy"))
+            Some(Kind::File(_)) => Ok(self.file(entry, to)?),
+            Some(kind) => Ok(copy_special(entry, to, &kind).map_err(entry.failed("copy"))?),
+        }
     }
 
-    fn file(
-        &mut self,
-        from: &OwnedFd,
-        to: &OwnedFd,
-        name: &CString,
-        path: &Path,
-        stat: Stat,
-    ) -> Result<(), Errno> {
-        if stat.st_nlink > 1 {
-            let id = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.links.get(&id) {
-                return linkat(self.root, first, to, name, AtFlags::empty());
-            }
-            self.links.insert(id, path.to_owned());
+    fn file(&mut self, entry: &Entry<'_>, to: &OwnedFd) -> Result<(), IoError> {
+        if let Some(first) = self.links.first(&entry.stat, || entry.path.clone()) {
+            let linked = linkat(self.root, &**first, to, &*entry.name, AtFlags::empty());
+            return linked.map_err(entry.failed("copy"));
         }
-        let reading = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let making = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let from = openat(from, name, reading, Mode::empty())?.into();
-        let to: File = openat(to, name, making, Mode::RUSR | Mode::WUSR)?.into();
-        if !has_holes(&stat) {
-            reserve(&to, stat.st_size as u64)?;
-        }
+        let from = entry.open()?;
+        let to = make_file(to, &entry.name, &entry.stat).map_err(entry.failed("copy"))?;
         // The send fails once every filler has failed. Their errors are reported.
-        let _ = self.files.send(Unfilled { from, to, stat, path: self.source.join(path) });
+        let _ = self.files.send(Unfilled { from, to, stat: entry.stat, path: entry.location() });
         Ok(())
     }
 }
 
+const SET_METADATA: &str = "set owner, mode and times of the copy of";
+
+/// Gives `to` the metadata of `from`, a file of this kind and status. Times keep their fractions of seconds.
+fn copy_metadata(from: FileRef<'_>, to: FileRef<'_>, kind: &Kind, stat: &Stat) -> io::Result<()> {
+    let meta = Meta { xattrs: from.content()?, ..meta(stat, i64::MAX) };
+    let modified = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
+    to.set_meta(kind, &meta, &Timestamps { last_access: modified, last_modification: modified })
+}
+
 /// The file system may have it already: ext4 makes `lost+found`.
-fn make_directory(parent: &OwnedFd, name: &CString) -> Result<OwnedFd, Errno> {
+fn make_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     match mkdirat(parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => open_directory(parent, name),
         Err(errno) => Err(errno),
     }
 }
 
-fn copy_symlink(from: &OwnedFd, to: &OwnedFd, name: &CString, stat: &Stat) -> Result<(), Errno> {
-    symlinkat(readlinkat(from, name, Vec::new())?, to, name)?;
-    Node::Named(to.as_fd(), name).copy_metadata(Node::Named(from.as_fd(), name), stat)
+fn make_file(parent: &OwnedFd, name: &[u8], stat: &Stat) -> Result<File, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?.into();
+    if !has_holes(stat) {
+        reserve(&file, stat.st_size as u64)?;
+    }
+    Ok(file)
 }
 
-fn copy_special(
-    from: &OwnedFd,
-    to: &OwnedFd,
-    name: &CString,
-    stat: &Stat,
-    kind: FileType,
-) -> Result<(), Errno> {
-    mknodat(to, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?;
-    Node::Named(to.as_fd(), name).copy_metadata(Node::Named(from.as_fd(), name), stat)
+/// Copies what is neither a directory nor a regular file.
+fn copy_special(entry: &Entry<'_>, to: &OwnedFd, kind: &Kind) -> io::Result<()> {
+    let name = &*entry.name;
+    match kind {
+        Kind::Symlink(target) => symlinkat(&**target, to, name)?,
+        _ => mknodat(to, name, entry.file_type(), Mode::RUSR | Mode::WUSR, entry.stat.st_rdev)?,
+    }
+    copy_metadata(entry.file(), FileRef::Named(to.as_fd(), name), kind, &entry.stat)
 }
 
 fn fill_files(files: &Mutex<Receiver<Unfilled>>, has_failed: &AtomicBool) -> Result<(), DiskError> {
@@ -180,8 +157,8 @@ fn fill_files(files: &Mutex<Receiver<Unfilled>>, has_failed: &AtomicBool) -> Res
         // After a failure elsewhere the rest is taken and dropped, so that the walk does not wait for us.
         if !has_failed.load(Ordering::Relaxed) {
             copy_bytes(&mut from, &mut to, &stat, &mut buffer).map_err(failed("copy", &path))?;
-            let metadata = Node::Open(to.as_fd()).copy_metadata(Node::Open(from.as_fd()), &stat);
-            metadata.map_err(failed("set owner, mode and times of the copy of", &path))?;
+            let (from, to) = (FileRef::Open(from.as_fd()), FileRef::Open(to.as_fd()));
+            copy_metadata(from, to, &Kind::File(0), &stat).map_err(failed(SET_METADATA, &path))?;
         }
     }
 }
@@ -207,11 +184,11 @@ fn copy_bytes(from: &mut File, to: &mut File, stat: &Stat, buffer: &mut [u8]) ->
     }
     to.set_len(size)?;
     let mut position = 0;
-    while let Some((start, end)) = next_data(&*from, position, size)? {
-        from.seek(SeekFrom::Start(start))?;
-        to.seek(SeekFrom::Start(start))?;
-        copy_range(from, to, end - start, buffer)?;
-        position = end;
+    while let Some(data) = next_granules(&*from, position, size)? {
+        from.seek(SeekFrom::Start(data.start))?;
+        to.seek(SeekFrom::Start(data.start))?;
+        copy_range(from, to, data.end - data.start, buffer)?;
+        position = data.end;
     }
     Ok(())
 }
@@ -232,6 +209,8 @@ fn copy_range(from: &mut File, to: &mut File, bytes: u64, buffer: &mut [u8]) -> 
 mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
     use std::{fs, os::unix::net::UnixListener};
+
+    use rustix::fs::FileType;
 
     use super::*;
 

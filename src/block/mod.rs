@@ -18,11 +18,10 @@ mod fat;
 mod loop_device;
 mod lvm;
 mod mbr;
+mod measure;
 mod mount;
-mod node;
 mod sparse;
 mod table;
-mod walk;
 mod writer;
 
 pub use loop_device::try_loop_device;

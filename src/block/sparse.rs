@@ -3,71 +3,59 @@
 //! Only holes of at least [`HOLE_BYTES`] count, as where layers are unpacked. Smaller holes may be lost there, and disks of the
 //! same files would differ.
 
-use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, OFlags, SeekFrom, Stat, openat, seek};
 use rustix::io::Errno;
 
 use crate::layer::HOLE_BYTES;
+use crate::port::IoError;
+use crate::tree::{Entry, has_holes, next_data};
 
 const GRANULE: u64 = HOLE_BYTES as u64;
 
-/// Returns true if a file takes less of the disk than it is long.
-pub(super) fn has_holes(stat: &Stat) -> bool {
-    stat.st_blocks * 512 < stat.st_size
-}
-
-/// Returns how many bytes of the file `name` are written where it is copied to.
-pub(super) fn data_bytes(directory: &OwnedFd, name: &CString, stat: &Stat) -> Result<u64, Errno> {
-    let size = stat.st_size as u64;
-    if !has_holes(stat) || size < GRANULE {
+/// Returns how many bytes of a regular file are written where it is copied to.
+pub(super) fn data_bytes(entry: &Entry<'_>) -> Result<u64, IoError> {
+    let size = entry.stat.st_size as u64;
+    if !has_holes(&entry.stat) || size < GRANULE {
         return Ok(size);
     }
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    let file = entry.open()?;
     let (mut bytes, mut position) = (0, 0);
-    while let Some((start, end)) = next_data(&file, position, size)? {
-        bytes += end - start;
-        position = end;
+    while let Some(data) = next_granules(&file, position, size).map_err(entry.failed("measure"))? {
+        bytes += data.end - data.start;
+        position = data.end;
     }
     Ok(bytes)
 }
 
-/// Returns the first range of data from `position` on, an earlier range's end or 0.
-pub(super) fn next_data(file: impl AsFd, position: u64, size: u64) -> Result<Option<(u64, u64)>, Errno> {
-    match seek(&file, SeekFrom::Data(position)) {
-        Ok(start) => {
-            // Data is widened to whole granules. It cannot reach into the range before, which ends at a granule.
-            let hole = seek(&file, SeekFrom::Hole(start))?;
-            let end = hole.div_ceil(GRANULE).saturating_mul(GRANULE).min(size);
-            Ok(Some((start / GRANULE * GRANULE, end)))
-        }
-        Err(Errno::NXIO) => Ok(None),
-        Err(errno) => Err(errno),
-    }
+/// Returns the first range of data from `position` on, an earlier range's end or 0, in a file of `size` bytes.
+pub(super) fn next_granules(file: impl AsFd, position: u64, size: u64) -> Result<Option<Range<u64>>, Errno> {
+    let data = next_data(file, position)?;
+    // Data is widened to whole granules. It cannot reach into the range before, which ends at a granule.
+    let granules = |data: Range<u64>| {
+        data.start / GRANULE * GRANULE..data.end.div_ceil(GRANULE).saturating_mul(GRANULE).min(size)
+    };
+    Ok(data.map(granules))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::FileExt;
 
-    use rustix::fs::{AtFlags, statat};
-
     use super::*;
-    use crate::block::walk::open_directory;
+    use crate::tree::Dir;
 
     #[test]
     fn holes_count_from_their_least_size_on() {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let handle = open_directory(rustix::fs::CWD, directory.path()).unwrap();
+        let tree = Dir::open(directory.path()).unwrap();
         let measured = |size: u64, data: &[u64]| {
             let file = File::create(directory.path().join("file")).unwrap();
             file.set_len(size).unwrap();
             data.iter().for_each(|offset| file.write_all_at(&[1; 4096], *offset).unwrap());
-            let stat = statat(&handle, c"file", AtFlags::empty()).unwrap();
-            data_bytes(&handle, &c"file".to_owned(), &stat).unwrap()
+            data_bytes(&tree.entry(b"file".to_vec()).unwrap()).unwrap()
         };
         assert_eq!(measured(3 << 30, &[]), 0);
         assert_eq!(measured(3 << 30, &[1 << 30]), GRANULE);

@@ -527,6 +527,10 @@ impl HookFiles for World {
         Ok(Vec::new())
     }
 
+    fn left_states(&self, _: HostDirs<'_>) -> BTreeSet<LeftState> {
+        BTreeSet::new()
+    }
+
     fn show_elements(&self, _: &Tasks, _: &Path) -> Result<(), HookFilesError> {
         Ok(())
     }

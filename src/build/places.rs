@@ -1,9 +1,7 @@
 //! The directories of the machine that hooks of one step see.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
 
 use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS_ON_HOST};
 use super::step::HOOKS_IN_TARGET;
@@ -102,17 +100,10 @@ impl Places {
         }
     }
 
-    /// Returns the files that hooks on the host have left beside the image or in their working directory. If these are directories
-    /// of the caller, there are none.
-    pub(super) fn unclaimed(&self) -> BTreeSet<LeftState> {
-        let mut states = BTreeSet::new();
-        if self.surroundings.is_none() {
-            let beside = self.beside.as_ref().map(|(path, _)| path);
-            for directory in [&self.work].into_iter().chain(beside) {
-                add_states(directory, directory, &mut states);
-            }
-        }
-        states
+    /// Returns the same if what they leave beside the image, and in their working directory, is lost: `None` if these are
+    /// directories of the caller.
+    pub(super) fn lost(&self) -> Option<HostDirs<'_>> {
+        self.surroundings.is_none().then(|| self.left())
     }
 
     /// Returns what a job with this view sees of them.
@@ -169,25 +160,6 @@ impl Places {
             View::Host | View::HostBare => format!("{}{}", View::HOST_MOUNT, mount.target),
         };
         bind(&self.cache.join(&mount.source), &target, Access::ReadWrite)
-    }
-}
-
-/// A file that a hook has left: its path, size and time.
-pub(super) type LeftState = (PathBuf, u64, Option<SystemTime>);
-
-/// Adds the files below `directory`, by their paths from `top`. Files that cannot be read are left out: the states only serve a
-/// warning.
-fn add_states(directory: &Path, top: &Path, states: &mut BTreeSet<LeftState>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let (path, found) = (entry.path(), entry.metadata());
-        match found {
-            Ok(found) if found.is_dir() => add_states(&path, top, states),
-            Ok(found) => {
-                let name = path.strip_prefix(top).unwrap_or(&path).to_owned();
-                states.insert((name, found.len(), found.modified().ok()));
-            }
-            Err(_) => {}
-        }
     }
 }
 

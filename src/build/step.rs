@@ -13,7 +13,7 @@ use super::error::{HookFailure, Outcome};
 use super::evidence::{Language, Witness};
 use super::facts::{HOOKS_ON_HOST, facts};
 use super::job::JobRun;
-use super::places::{LeftState, Places};
+use super::places::Places;
 use super::{BuildError, added};
 use crate::disk::Layout;
 use crate::distro::{apt, apt::Choices, base_environment};
@@ -23,7 +23,8 @@ use crate::element::{
 };
 use crate::plan::{Action, Evidence, INSTALL_TYPE_FRAGMENT, StepName, Task, Tasks};
 use crate::port::{
-    CacheMount, Event, Exit, IndexState, Job, Moment, Network, PackageError, PackageSession, Root, View,
+    CacheMount, Event, Exit, IndexState, Job, LeftState, Moment, Network, PackageError, PackageSession, Root,
+    View,
 };
 
 /// Where hooks in the target find the hooks directory.
@@ -370,8 +371,10 @@ impl StepRun<'_> {
     }
 
     fn unclaimed(&self) -> BTreeSet<LeftState> {
-        match self.jobs.step {
-            StepName::Final => self.places.unclaimed(),
+        match self.places.lost() {
+            Some(left) if matches!(self.jobs.step, StepName::Final) => {
+                self.jobs.ports.hooks.left_states(left)
+            }
             // Layers keep the files of all other steps.
             _ => BTreeSet::new(),
         }
@@ -382,7 +385,7 @@ impl StepRun<'_> {
     fn warn_of_lost(&self, hook: &str, before: &BTreeSet<LeftState>) {
         let after = self.unclaimed();
         let lost: Vec<_> =
-            after.difference(before).map(|(path, ..)| format!("`{}`", path.display())).collect();
+            after.difference(before).map(|left| format!("`{}`", left.path.display())).collect();
         if !lost.is_empty() {
             let message = format!(
                 "hook `{hook}` left {} beside the image, which `plywood build` does not keep: hooks up to \

@@ -142,6 +142,7 @@ fn full_disk(error: &io::Error) -> Option<String> {
 
 fn output(error: &OutputError) -> Option<String> {
     let is_full = match error {
+        OutputError::Io(error) => return error.hint(),
         OutputError::NoRoom { .. } => true,
         // qemu-img and mksquashfs have no special exit status for a full disk.
         OutputError::Program(error) => error.to_string().contains("No space left on device"),
@@ -198,7 +199,7 @@ fn packages(error: &PackageError, plywood: &str) -> Option<String> {
         PackageError::NoIndices | PackageError::NotDownloaded { .. } => {
             Some("build once without `--offline`: the store keeps what is downloaded".to_owned())
         }
-        PackageError::Io(_) => None,
+        PackageError::Io(error) => error.hint(),
     }
 }
 
@@ -270,6 +271,7 @@ fn key(error: &KeyFileError, plywood: &str) -> Option<String> {
 
 fn disk(error: &DiskError, plywood: &str) -> Option<String> {
     match error {
+        DiskError::Io(error) => error.hint(),
         DiskError::ToolMissing { program, package } => Some(probe::installer().cure(program, package)),
         DiskError::NoDeviceMapper => Some(
             "lay the disk out without `lvm`, or build on a machine whose kernel has the module dm-mod"

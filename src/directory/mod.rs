@@ -21,11 +21,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -33,6 +33,8 @@ pub use append::open_to_append;
 pub use document::{MAX_DOCUMENT_BYTES, as_text, read_document, read_text};
 pub use inside::read_inside;
 pub use walk::ForeignLink;
+
+use crate::tree::{names, open_directory, remove_tree};
 
 /// An open directory. Clones share it.
 #[derive(Debug, Clone)]
@@ -88,7 +90,7 @@ impl Directory {
     /// exist.
     pub fn create_directory(&self, name: &OsStr) -> io::Result<Self> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))?;
-        let fd = rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty())?;
+        let fd = open_directory(&self.fd, name)?;
         // Between the two calls, the owner of the directory around it may have put another
         // directory in its place.
         if rustix::fs::fstat(&fd)?.st_uid != rustix::process::geteuid().as_raw() {
@@ -125,7 +127,7 @@ impl Directory {
 
     /// Opens the directory `name`. Refuses links.
     pub fn open_directory(&self, name: &OsStr) -> io::Result<Self> {
-        let fd = rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty())?;
+        let fd = open_directory(&self.fd, name)?;
         Ok(Self { fd: Arc::new(fd), path: self.path.join(name) })
     }
 
@@ -171,23 +173,10 @@ impl Directory {
         Ok(rustix::fs::renameat_with(&self.fd, from, &self.fd, to, flags)?)
     }
 
-    /// Removes `name`, and everything below it if it is a directory. Follows no link. Succeeds if
-    /// the name is missing.
+    /// Removes `name`, and everything below it if it is a directory. Follows no link, and fails
+    /// where something is mounted. Succeeds if the name is missing.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
-        let removed = match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => self.remove_directory(name),
-            result => result.map_err(io::Error::from),
-        };
-        match removed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
-    }
-
-    fn remove_directory(&self, name: &OsStr) -> io::Result<()> {
-        let inner = self.open_directory(name)?;
-        inner.names()?.iter().try_for_each(|name| inner.remove(name))?;
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+        Ok(remove_tree(self.as_fd(), name.as_bytes())?)
     }
 
     /// Gives `name`, and everything below it, to another user. Follows no link. A file with several
@@ -272,26 +261,9 @@ impl AsFd for Directory {
     }
 }
 
-/// Flags that open a directory, and fail for a link.
-pub const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
 /// Flags that examine a name without opening the file: opening a FIFO blocks, and opening a device
 /// may have effects.
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// Returns the names in a directory, in no particular order.
-pub fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            names.push(name.to_vec());
-        }
-    }
-    Ok(names)
-}
 
 /// Returns the directory part of a path; `.` if it has none.
 pub fn parent(path: &Path) -> &Path {

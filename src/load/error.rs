@@ -125,6 +125,7 @@ impl LoadError {
     /// Returns something to try, as a sentence without full stop.
     pub fn hint(&self) -> Option<String> {
         match self {
+            LoadError::Io(error) => error.hint(),
             LoadError::Definition(error) => error.hint.clone(),
             LoadError::UnknownBase { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `{nearest}`?"))

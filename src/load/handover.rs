@@ -4,15 +4,21 @@
 //! Between steps it lies in the layer, below `/tmp`. Hooks see the hooks directory mounted over its part, and with all of
 //! `/tmp` it is removed at the end.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::FileType;
 
 use super::LoadError;
 use crate::element::{Phase, is_data_for_plywood, is_hook_character, run_parts_order};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks, WORK_DIR_ON_HOST};
-use crate::port::{CacheMount, HostDirs};
+use crate::port::{CacheMount, HostDirs, IoError, LeftState};
+use crate::tree::{Dir, Entry, walk};
 
 /// Where in `/tmp` of a layer what is of the hooks directory lies, and what is of the build directory.
 const HOOKS: &str = "in_target.d";
@@ -276,22 +282,39 @@ fn is_added(tasks: &Tasks, path: &Path) -> bool {
 /// Returns the files and symlinks below a directory, relative to it, in byte order.
 fn files_below(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let mut found = Vec::new();
-    let mut open = vec![PathBuf::new()];
-    while let Some(below) = open.pop() {
-        let path = dir.join(&below);
-        for entry in fs::read_dir(&path).map_err(LoadError::io("read", &path))? {
-            let entry = entry.map_err(LoadError::io("read", &path))?;
-            let kind = entry.file_type().map_err(LoadError::io("read", &path))?;
-            let name = below.join(entry.file_name());
-            match (kind.is_dir(), kind.is_file() || kind.is_symlink()) {
-                (true, _) => open.push(name),
-                (_, true) => found.push(name),
-                _ => {}
-            }
+    walk(&Dir::open(dir)?, &mut |entry| {
+        if matches!(entry.file_type(), FileType::RegularFile | FileType::Symlink) {
+            found.push(path_of(entry));
         }
-    }
-    found.sort();
+        Ok::<_, LoadError>(())
+    })?;
     Ok(found)
+}
+
+fn path_of(entry: &Entry<'_>) -> PathBuf {
+    OsStr::from_bytes(&entry.path).into()
+}
+
+/// Returns the states of what hooks on the host have left in their working directory and beside the image, as far as it can be
+/// read.
+pub(super) fn left_states(left: HostDirs<'_>) -> BTreeSet<LeftState> {
+    let mut states = BTreeSet::new();
+    let mut note = |entry: &Entry<'_>| {
+        if !entry.is_directory() {
+            let (bytes, stat) = (entry.stat.st_size as u64, &entry.stat);
+            states.insert(LeftState {
+                path: path_of(entry),
+                bytes,
+                modified: (stat.st_mtime, stat.st_mtime_nsec),
+            });
+        }
+        Ok::<_, IoError>(())
+    };
+    for dir in [Some(left.work), left.beside].into_iter().flatten() {
+        // An incomplete list only leaves a warning out.
+        let _ = Dir::open(dir).and_then(|dir| walk(&dir, &mut note));
+    }
+    states
 }
 
 /// Copies the file or symlink at `path` below `from` to the same place below `to`.

@@ -1,6 +1,6 @@
 //! The hooks directory of a step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::input::copy_input;
 use super::{LoadError, copy_element, handover};
 use crate::element::{Element, Phase};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
-use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, IoError, View};
+use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, IoError, LeftState, View};
 
 /// The program by which hooks run directories of programs. diskimage-builder has it in the hooks directory.
 const RUN_PARTS: &str = include_str!("dib-run-parts");
@@ -37,6 +37,10 @@ impl HookFiles for HookLayout {
             symlink(target, &link).map_err(LoadError::io("make symlink", &link))?;
         }
         Ok(write_program(RUN_PARTS, &dir.join("dib-run-parts"))?)
+    }
+
+    fn left_states(&self, left: HostDirs<'_>) -> BTreeSet<LeftState> {
+        handover::left_states(left)
     }
 
     fn show_elements(&self, tasks: &Tasks, dir: &Path) -> Result<(), HookFilesError> {

@@ -3,20 +3,19 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::buffer::spare_capacity;
-use rustix::fs::{StatVfsMountFlags, getxattr, listxattr, statvfs};
-use rustix::io::Errno;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use crate::layer::is_content;
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Aspect, NAMES, Stamp};
 use crate::port::{HostFiles, Observation};
+use crate::tree::FileRef;
 
 /// How old the last change of a file has to be for its stamp to tell any later one: file systems keep times in steps, of two
 /// seconds at most (FAT).
@@ -115,8 +114,9 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
         Aspect::Content if found.is_file() => {
             let mut hasher = Hasher::default();
             add_entry(&mut hasher, path, found);
-            add_attributes(&mut hasher, path)?;
-            hasher.update(Digest::of_reader(File::open(path)?)?.bytes());
+            let file = File::open(path)?;
+            add_attributes(&mut hasher, &file)?;
+            hasher.update(Digest::of_reader(file)?.bytes());
             Ok(hasher.finish())
         }
         Aspect::Listing if found.is_dir() => {
@@ -170,24 +170,11 @@ fn add_entry(hasher: &mut Hasher, path: &Path, found: &Metadata) {
     }
 }
 
-/// Adds the extended attributes that a copy may take along.
-fn add_attributes(hasher: &mut Hasher, path: &Path) -> io::Result<()> {
-    // The largest list and the largest value that the kernel has: a shorter buffer would make the
-    // file count as unreadable.
-    const LARGEST: usize = 64 << 10;
-    let mut names = Vec::with_capacity(LARGEST);
-    match listxattr(path, spare_capacity(&mut names)) {
-        Ok(_) => {}
-        Err(Errno::NOTSUP) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    }
-    let mut names: Vec<&[u8]> = names.split(|&byte| byte == 0).filter(|name| is_content(name)).collect();
-    // The kernel lists them in an order that depends on the file system and its history.
-    names.sort_unstable();
-    for name in names {
-        let mut value = Vec::with_capacity(LARGEST);
-        getxattr(path, name, spare_capacity(&mut value))?;
-        add(hasher, name);
+/// Adds the extended attributes that a copy may take along, in byte order: the kernel's order depends on the file system and
+/// its history.
+fn add_attributes(hasher: &mut Hasher, file: &File) -> io::Result<()> {
+    for (name, value) in FileRef::Open(file.as_fd()).content()? {
+        add(hasher, &name);
         add(hasher, &value);
     }
     Ok(())

@@ -1,26 +1,17 @@
 //! A root file system as one tar archive, in the form that layers have.
 
-use std::collections::HashMap;
-use std::fs::{self, DirEntry, File, Metadata};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::write::GzEncoder;
-use rustix::buffer::spare_capacity;
-use rustix::fs::{lgetxattr, llistxattr, major, minor};
-use rustix::io::Errno;
 
 use super::OutputError;
 use super::destination::{Destination, Written};
 use super::error::io_error;
 use super::pending::Pending;
-use crate::layer::{Encoder, Entry, Kind, Meta, Xattrs, is_content};
-
-/// The kernel's limit of a list of names, and of a value: `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`.
-const XATTR_LIMIT_BYTES: usize = 64 << 10;
+use crate::layer::{Encoder, Entry, Kind, Meta, Xattrs};
+use crate::tree::{self, Dir, Links, meta};
 
 /// How the members of an archive are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,113 +105,63 @@ struct Tree<'a> {
 impl Tree<'_> {
     /// Adds the tree as the directory `name`; with an empty name, as the archive's own root.
     fn write<W: Write>(self, encoder: Encoder<W>, name: &[u8]) -> Result<W, OutputError> {
-        let mut walk = Walk { tree: self, encoder, links: HashMap::new() };
-        let status = fs::symlink_metadata(self.root).map_err(io_error("examine", self.root))?;
-        walk.append(self.root, name.to_vec(), &status)?;
-        walk.directory(self.root, name)?;
-        Ok(walk.encoder.finish()?.0)
+        let mut archive = Archive { latest: self.latest, name, encoder, links: Links::default() };
+        let root = Dir::open(self.root)?;
+        archive.append(&root.itself()?)?;
+        tree::walk(&root, &mut |entry| match self.interrupt.load(Ordering::Relaxed) {
+            true => Err(OutputError::Interrupted),
+            false => archive.append(entry),
+        })?;
+        Ok(archive.encoder.finish()?.0)
     }
 }
 
-struct Walk<'a, W: Write> {
-    tree: Tree<'a>,
+struct Archive<'a, W: Write> {
+    /// No time is later.
+    latest: i64,
+    /// The root's.
+    name: &'a [u8],
     encoder: Encoder<W>,
     /// Where in the archive the first name of a hard-linked file is.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: Links<Vec<u8>>,
 }
 
-impl<W: Write> Walk<'_, W> {
-    fn directory(&mut self, source: &Path, name: &[u8]) -> Result<(), OutputError> {
-        let entries = fs::read_dir(source).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let mut entries = entries.map_err(io_error("read directory", source))?;
-        entries.sort_by_key(DirEntry::file_name);
-        for entry in entries {
-            if self.tree.interrupt.load(Ordering::Relaxed) {
-                return Err(OutputError::Interrupted);
-            }
-            let source = entry.path();
-            let name =
-                [name, entry.file_name().as_bytes()].join(if name.is_empty() { &b""[..] } else { b"/" });
-            let status = fs::symlink_metadata(&source).map_err(io_error("examine", &source))?;
-            self.append(&source, name.clone(), &status)?;
-            if status.is_dir() {
-                self.directory(&source, &name)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, source: &Path, path: Vec<u8>, status: &Metadata) -> Result<(), OutputError> {
-        let Some(kind) = self.kind(source, &path, status).map_err(io_error("read", source))? else {
-            return Ok(());
+impl<W: Write> Archive<'_, W> {
+    fn append(&mut self, found: &tree::Entry<'_>) -> Result<(), OutputError> {
+        let path = self.member(&found.path);
+        let Some(kind) = found.kind()? else { return Ok(()) };
+        let kind = match (self.links.first(&found.stat, || path.clone()), kind) {
+            (Some(first), _) => Kind::Hardlink(first.clone()),
+            // In a whole root file system, the device by which overlayfs notes removals is a device like others.
+            (None, Kind::Whiteout) => Kind::CharDevice(0, 0),
+            (None, kind) => kind,
         };
-        let meta = Meta {
-            mode: status.mode() & 0o7777,
-            uid: status.uid(),
-            gid: status.gid(),
-            mtime: status.mtime().min(self.tree.latest),
-            xattrs: xattrs(source).map_err(|errno| io_error("read attributes of", source)(errno.into()))?,
-        };
-        if let Kind::File(_) = kind {
-            let mut content = File::open(source).map_err(io_error("open", source))?;
-            return Ok(self.encoder.append_file(&Entry { path, kind, meta }, &mut content)?);
+        let meta = Meta { xattrs: found.xattrs()?, ..meta(&found.stat, self.latest) };
+        let entry = Entry { path, kind, meta };
+        if let Kind::File(_) = entry.kind {
+            let mut content = tree::content(found.open()?).map_err(found.failed("read"))?;
+            return Ok(self.encoder.append_file(&entry, &mut content)?);
         }
-        Ok(self.encoder.append(&Entry { path, kind, meta })?)
+        Ok(self.encoder.append(&entry)?)
     }
 
-    fn kind(&mut self, source: &Path, path: &[u8], status: &Metadata) -> io::Result<Option<Kind>> {
-        let device = (major(status.rdev()), minor(status.rdev()));
-        Ok(Some(match status.file_type() {
-            kind if kind.is_dir() => Kind::Directory,
-            kind if kind.is_symlink() => Kind::Symlink(fs::read_link(source)?.into_os_string().into_vec()),
-            kind if kind.is_file() => self.first_or_link(path, status),
-            kind if kind.is_char_device() => Kind::CharDevice(device.0, device.1),
-            kind if kind.is_block_device() => Kind::BlockDevice(device.0, device.1),
-            kind if kind.is_fifo() => Kind::Fifo,
-            _ => return Ok(None),
-        }))
+    /// Returns the name of a member of this path below the root.
+    fn member(&self, path: &[u8]) -> Vec<u8> {
+        let parts = [self.name, path].into_iter().filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join(&b'/')
     }
-
-    fn first_or_link(&mut self, path: &[u8], status: &Metadata) -> Kind {
-        let id = (status.dev(), status.ino());
-        match self.links.get(&id) {
-            Some(first) => Kind::Hardlink(first.clone()),
-            None => {
-                if status.nlink() > 1 {
-                    self.links.insert(id, path.to_vec());
-                }
-                Kind::File(status.len())
-            }
-        }
-    }
-}
-
-fn xattrs(path: &Path) -> Result<Xattrs, Errno> {
-    let mut names = Vec::with_capacity(XATTR_LIMIT_BYTES);
-    match llistxattr(path, spare_capacity(&mut names)) {
-        // A file system without attributes has none.
-        Ok(_) | Err(Errno::OPNOTSUPP) => {}
-        Err(errno) => return Err(errno),
-    }
-    let names = names.split(|&byte| byte == 0).filter(|name| is_content(name));
-    names.map(|name| Ok((name.to_vec(), xattr(path, name)?))).collect()
-}
-
-fn xattr(path: &Path, name: &[u8]) -> Result<Vec<u8>, Errno> {
-    let mut value = Vec::with_capacity(XATTR_LIMIT_BYTES);
-    lgetxattr(path, name, spare_capacity(&mut value))?;
-    Ok(value)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Read;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
     use super::*;
 
-    fn tree() -> tempfile::TempDir {
+    fn sample() -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
         let at = |name: &str| tree.path().join(name);
         fs::create_dir(at("b")).unwrap();
@@ -244,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_archive_has_everything_but_sockets_in_order() {
-        let bytes = archive(tree().path(), TarForm::Plain(MemberNames::Bare));
+        let bytes = archive(sample().path(), TarForm::Plain(MemberNames::Bare));
         let mut decoder = crate::layer::Decoder::new(&bytes[..]);
         let mut entries = Vec::new();
         while let Some((entry, _)) = decoder.next_entry().unwrap() {
@@ -262,10 +203,30 @@ mod tests {
         assert_eq!(entries, expected.map(|(path, kind, xattrs)| (path.to_owned(), kind, xattrs)));
     }
 
+    /// Such a path is longer than any system call takes.
+    #[test]
+    fn a_tree_of_300_levels_is_archived_to_the_end() {
+        const NAME: &str = "a-name-of-some-length";
+        let place = tempfile::tempdir().unwrap();
+        let mut handle = tree::open_directory(rustix::fs::CWD, place.path()).unwrap();
+        for _ in 0..300 {
+            rustix::fs::mkdirat(&handle, NAME, rustix::fs::Mode::RWXU).unwrap();
+            handle = tree::open_directory(&handle, NAME).unwrap();
+        }
+        rustix::fs::symlinkat("target", &handle, "link").unwrap();
+        let bytes = archive(place.path(), TarForm::Plain(MemberNames::Bare));
+        let mut decoder = crate::layer::Decoder::new(&bytes[..]);
+        let mut last = None;
+        while let Some((entry, _)) = decoder.next_entry().unwrap() {
+            last = Some((entry.path.len(), entry.kind));
+        }
+        assert_eq!(last, Some((300 * (NAME.len() + 1) + 4, Kind::Symlink(b"target".to_vec()))));
+    }
+
     #[test]
     fn an_app_container_has_its_tree_in_a_directory_beside_its_manifest() {
         let form = TarForm::AppContainer { manifest: b"{}" };
-        let bytes = archive(tree().path(), form);
+        let bytes = archive(sample().path(), form);
         let mut decoder = crate::layer::Decoder::new(&bytes[..]);
         let mut names = Vec::new();
         while let Some((entry, _)) = decoder.next_entry().unwrap() {
@@ -280,7 +241,7 @@ mod tests {
 
     #[test]
     fn members_are_named_as_tar_names_what_is_in_a_directory() {
-        let bytes = archive(tree().path(), TarForm::Plain(MemberNames::Dotted));
+        let bytes = archive(sample().path(), TarForm::Plain(MemberNames::Dotted));
         for (place, name) in [(0, &b"./\0"[..]), (512, b"./a\0")] {
             let place = bytes.windows(name.len()).skip(place).position(|bytes| bytes == name);
             assert!(place.is_some(), "{}", String::from_utf8_lossy(name));
@@ -289,7 +250,7 @@ mod tests {
 
     #[test]
     fn gzip_holds_the_same_bytes_and_no_time() {
-        let tree = tree();
+        let tree = sample();
         let packed = archive(tree.path(), TarForm::Gzip(MemberNames::Dotted));
         assert_eq!(packed[4..8], [0; 4]);
         let mut bytes = Vec::new();

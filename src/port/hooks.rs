@@ -1,5 +1,6 @@
 //! The hooks directory, and the logs of hooks.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,10 @@ pub trait HookFiles: Sync {
     /// fetched.
     fn take_over(&self, dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError>;
 
+    /// Returns the states of the files that hooks on the host left in their working directory and
+    /// beside the image. Leaves out files that it cannot read.
+    fn left_states(&self, left: HostDirs<'_>) -> BTreeSet<LeftState>;
+
     /// Returns the names of the hooks of `phase` that other hooks added to the hooks directory
     /// `dir`, in the order in which they run. `dir` was laid out for `tasks`.
     fn added_hooks(&self, tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, HookFilesError>;
@@ -85,6 +90,17 @@ pub struct HostDirs<'a> {
     pub work: &'a Path,
     /// The directory of the outputs, if it is another one.
     pub beside: Option<&'a Path>,
+}
+
+/// The state of a file that a hook has left. Another one means that the file was written again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftState {
+    /// Its path in the directory.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Modification time, in seconds since 1970 and nanoseconds.
+    pub modified: (i64, u64),
 }
 
 /// A hooks directory that could not be laid out.

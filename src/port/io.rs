@@ -21,9 +21,22 @@ impl IoError {
         move |source| Self { action, path: path.to_owned(), source: source.into() }
     }
 
+    /// Returns advice for a missing right, as a sentence without full stop.
+    pub fn hint(&self) -> Option<String> {
+        let Self { action, path, .. } = self;
+        let is_closed = self.kind() == io::ErrorKind::PermissionDenied;
+        is_closed.then(|| format!("run it as a user who may {action} `{}`, such as root", path.display()))
+    }
+
     /// Returns the kind of the cause.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
+    }
+}
+
+impl From<IoError> for io::Error {
+    fn from(error: IoError) -> Self {
+        Self::new(error.kind(), error)
     }
 }
 
@@ -38,5 +51,10 @@ mod tests {
         let error = IoError::new("read directory", Path::new("/srv/a"))(io::ErrorKind::PermissionDenied);
         assert_eq!(error.to_string(), "cannot read directory `/srv/a`");
         assert_eq!(error.source().unwrap().to_string(), "permission denied");
+        let hint = "run it as a user who may read directory `/srv/a`, such as root";
+        assert_eq!(error.hint().as_deref(), Some(hint));
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), "cannot read directory `/srv/a`");
     }
 }

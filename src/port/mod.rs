@@ -20,7 +20,7 @@ pub use blobs::{BlobSource, LayerBlobs};
 pub use breaks::{Breaks, Moment};
 pub use disk::{BootImages, DiskDevice, DiskError, DiskWriter, OpenDisk};
 pub use event::{Direction, Event, Events, How, Pace};
-pub use hooks::{HookFiles, HookFilesError, HostDirs, Logs};
+pub use hooks::{HookFiles, HookFilesError, HostDirs, LeftState, Logs};
 pub use host::{HostFiles, HostOpen, HostOpens, Observation};
 pub use io::IoError;
 pub use package::{EarlierDownloads, IndexState, PackageError, PackageSession, Packages};

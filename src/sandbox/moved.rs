@@ -9,19 +9,20 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fgetxattr, openat};
+use rustix::fs::{CWD, Dir, FileType};
 use rustix::io::Errno;
 
 use super::setup;
 use super::target::{modification_time, set_modification_time};
 use crate::port::SandboxError;
+use crate::tree::{FileRef, open_directory};
 
 /// The extended attribute with the former path of a renamed directory.
-const REDIRECT: &str = "trusted.overlay.redirect";
+const REDIRECT: &[u8] = b"trusted.overlay.redirect";
 
 /// Suffix of the name of an unfinished copy. It is made in the root itself, where no job runs at
 /// that time.
@@ -31,7 +32,7 @@ const COPY_SUFFIX: &str = ".plywood-moved";
 /// out: its copy includes them.
 pub(super) fn find(upper: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    visit(&open(CWD, upper.as_os_str())?, Path::new(""), &mut found)?;
+    visit(&open_directory(CWD, upper)?, Path::new(""), &mut found)?;
     Ok(found)
 }
 
@@ -43,24 +44,18 @@ fn visit(directory: &OwnedFd, path: &Path, found: &mut Vec<PathBuf>) -> io::Resu
         if !is_directory || name == "." || name == ".." {
             continue;
         }
-        let inner = match open(directory, name) {
+        let inner = match open_directory(directory, name) {
             // A file system that does not tell types, and an entry that is no directory.
             Err(Errno::NOTDIR | Errno::LOOP) => continue,
             opened => opened?,
         };
         let inner_path = path.join(name);
-        match fgetxattr(&inner, REDIRECT, &mut [0_u8; 0]) {
-            Ok(_) => found.push(inner_path),
-            Err(Errno::NODATA | Errno::NOTSUP) => visit(&inner, &inner_path, found)?,
-            Err(error) => return Err(error.into()),
+        match FileRef::Open(inner.as_fd()).attribute(REDIRECT)? {
+            Some(_) => found.push(inner_path),
+            None => visit(&inner, &inner_path, found)?,
         }
     }
     Ok(())
-}
-
-fn open(parent: impl std::os::fd::AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, name, flags, Mode::empty())
 }
 
 /// Replaces the renamed directory `path` of the mounted root `root` by a copy. `copy` gets the

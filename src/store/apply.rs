@@ -36,10 +36,9 @@ use super::below::MergedDir;
 use super::deferred::Deferred;
 use super::file::{DIRECTORY, names, open_beneath, remove_tree, split};
 use super::holes;
-use super::node::{apply_meta, make_whiteout};
-use super::scan::kind;
-use super::xattr;
+use super::overlay::{apply_meta, is_opaque, make_whiteout, set_opaque};
 use crate::layer::{AUFS, Entry, Kind, LayerError, Meta};
+use crate::tree::{FileRef, kind};
 
 /// More symbolic links than the kernel follows in one path, 40. umoci has the same limit.
 const MAX_LINKS: usize = 255;
@@ -329,7 +328,7 @@ impl Applier {
 
     fn set_opaque(&mut self, parent: &Dir, name: &[u8]) -> Result<(), Errno> {
         self.has_opaque = true;
-        xattr::set_opaque(parent.handle.as_fd(), name)
+        set_opaque(FileRef::Named(parent.handle.as_fd(), name))
     }
 
     /// Removes an entry that the archive itself has put there, with everything beneath it.
@@ -591,7 +590,7 @@ impl Applier {
             // Below a directory that the upper tree does not have, nothing can be hidden.
             if let Some(directory) = upper {
                 upper = match openat(&directory, name, DIRECTORY, Mode::empty()) {
-                    Ok(inner) if xattr::is_opaque(inner.as_fd(), b".")? => return Ok(None),
+                    Ok(inner) if is_opaque(FileRef::Open(inner.as_fd()))? => return Ok(None),
                     Ok(inner) => Some(inner),
                     Err(Errno::NOENT) => None,
                     Err(Errno::NOTDIR | Errno::LOOP) => return Ok(None),

@@ -9,15 +9,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 
 use super::compare::equal_bytes;
 use super::file::{DIRECTORY, failed, names, open_beneath, open_directory};
-use super::scan::{file_id, kind, meta};
-use super::xattr;
+use super::overlay::is_opaque;
 use crate::layer::{Kind, LowerDir, Meta, TreeNode};
 use crate::port::StoreError;
+use crate::tree::{FileRef, file_id, is_whiteout, kind, meta};
 
 /// One merged directory.
 pub(super) struct MergedDir {
@@ -78,17 +78,16 @@ impl MergedDir {
     /// Returns the directory's own mode, owner, time and attributes.
     pub(super) fn read_meta(&self) -> Result<Meta, Errno> {
         let layer = &self.layers[0];
-        let stat = statat(layer, ".", AtFlags::SYMLINK_NOFOLLOW)?;
-        let xattrs = xattr::content(layer.as_fd(), b".")?;
-        Ok(Meta { xattrs, ..meta(&stat, self.context.epoch) })
+        let layer = FileRef::Open(layer.as_fd());
+        Ok(Meta { xattrs: layer.content()?, ..meta(&layer.status()?, self.context.epoch) })
     }
 
     /// Returns the entry `name` without children.
     pub(super) fn read_node(&self, name: &[u8]) -> Result<Option<TreeNode>, Errno> {
         let Some((layer, stat, kind)) = self.find(name)? else { return Ok(None) };
-        let xattrs = xattr::content(layer.as_fd(), name)?;
+        let xattrs = FileRef::Named(layer.as_fd(), name).content()?;
         let mut node = TreeNode::new(kind, Meta { xattrs, ..meta(&stat, self.context.epoch) });
-        node.file = file_id(&stat, &node.kind);
+        node.file = file_id(&stat);
         Ok(Some(node))
     }
 
@@ -102,7 +101,7 @@ impl MergedDir {
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
                 opened => layers.push(opened?),
             }
-            if xattr::is_opaque(layer.as_fd(), name)? {
+            if is_opaque(FileRef::Named(layer.as_fd(), name))? {
                 break;
             }
         }
@@ -175,14 +174,9 @@ impl LowerDir for MergedDir {
 }
 
 fn stat(directory: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Errno> {
-    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match FileRef::Named(directory.as_fd(), name).status() {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn is_whiteout(stat: &Stat) -> bool {
-    rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
-        && stat.st_rdev == 0
 }

@@ -1,16 +1,14 @@
 //! Comparing files and trees on disk.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
-use super::file::{DIRECTORY, names};
-use super::scan::{kind, meta};
-use super::xattr;
+use super::overlay::is_opaque;
 use crate::layer::Kind;
+use crate::tree::{FileRef, kind, open_directory, sorted_names};
 
 /// Returns true if two readers give the same bytes.
 pub(super) fn equal_bytes(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
@@ -32,8 +30,8 @@ pub(super) fn equal_bytes(mut a: impl Read, mut b: impl Read) -> io::Result<bool
 
 /// Returns true if two unpacked layers are equal in everything that a layer holds.
 pub(super) fn equal_trees(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<bool> {
-    let left: BTreeSet<_> = names(a)?.into_iter().collect();
-    if left != names(b)?.into_iter().collect() || !equal_nodes(a, b, b".")? {
+    let left = sorted_names(a)?;
+    if left != sorted_names(b)? || !equal_nodes(a, b, b".")? {
         return Ok(false);
     }
     for name in left {
@@ -51,7 +49,7 @@ fn equal_entries(a: BorrowedFd<'_>, b: BorrowedFd<'_>, name: &[u8]) -> io::Resul
     let stat = statat(a, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match kind(a, name, &stat)? {
         Some(Kind::Directory) => {
-            let open = |parent| openat(parent, name, DIRECTORY, Mode::empty());
+            let open = |parent| open_directory(parent, name);
             equal_trees(open(a)?.as_fd(), open(b)?.as_fd())
         }
         Some(Kind::File(_)) => {
@@ -65,16 +63,11 @@ fn equal_entries(a: BorrowedFd<'_>, b: BorrowedFd<'_>, name: &[u8]) -> io::Resul
 
 fn equal_nodes(a: BorrowedFd<'_>, b: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
     let describe = |parent| -> io::Result<_> {
-        let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(match kind(parent, name, &stat)? {
-            // A removal has no meta data.
-            Some(Kind::Whiteout) => None,
-            kind => Some((
-                kind,
-                meta(&stat, i64::MAX),
-                xattr::content(parent, name)?,
-                xattr::is_opaque(parent, name)?,
-            )),
+        let file = FileRef::Named(parent, name);
+        Ok(match file.describe()? {
+            // A removal has no metadata.
+            (Some(Kind::Whiteout), _) => None,
+            described => Some((described, is_opaque(file)?)),
         })
     };
     Ok(describe(a)? == describe(b)?)

@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tracing::debug;
 
-pub(super) use crate::directory::{DIRECTORY, names};
 use crate::port::{IoError, StoreError};
+use crate::tree::retry;
+pub(super) use crate::tree::{DIRECTORY, names, remove_tree};
 
 /// Returns a function that says what was tried with `path` when it failed.
 pub(super) fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> StoreError {
@@ -117,16 +118,6 @@ pub(super) fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlags) -> Resul
     retry(|| rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
 }
 
-/// Repeats `openat2` while the kernel asks for it: a rename elsewhere may race with the resolution.
-pub(super) fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match open() {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return result,
-        }
-    }
-}
-
 /// Locks `file`, which is at `path`. Waits while another process holds the lock.
 pub(super) fn lock(file: impl AsFd, operation: Locking, path: &Path) -> Result<(), StoreError> {
     let (at_once, in_time) = match operation {
@@ -167,30 +158,6 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
     }
-}
-
-/// Removes `name` in `directory` and everything beneath it, if it is there. Follows no link and enters no other
-/// file system: where something is mounted it fails. Several may remove the same tree at once.
-pub(super) fn remove_tree(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match remove_what_is_there(directory, name) {
-        // Another process removes the same tree.
-        Err(Errno::NOENT) => Ok(()),
-        result => result,
-    }
-}
-
-fn remove_what_is_there(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        result => return result,
-    }
-    // NO_XDEV: a mount that was left there may be the build host's own directory.
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let inner = retry(|| rustix::fs::openat2(directory, name, DIRECTORY, Mode::empty(), resolve))?;
-    for child in names(&inner)? {
-        remove_tree(inner.as_fd(), &child)?;
-    }
-    rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
 }
 
 /// Removes `path` and everything beneath it, as [`remove_tree`].

@@ -13,18 +13,17 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat, openat, statat};
-use rustix::io::Errno;
+use rustix::fs::Stat;
 
 use super::Snapshots;
 use super::census::list_files;
-use super::file::{DIRECTORY, failed, names, open_directory, read_if_there, remove_if_there, write_whole};
+use super::file::{failed, read_if_there, remove_if_there, write_whole};
 use crate::oci::{DiffId, Digest, Hasher};
-use crate::port::StoreError;
+use crate::port::{IoError, StoreError};
+use crate::tree::{Dir, is_whiteout};
 
 /// The result of comparing a snapshot with its imprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,26 +140,22 @@ impl Snapshots<'_> {
 
 /// Returns a digest of the states of everything in `directory`.
 fn digest(directory: &Path) -> Result<Digest, StoreError> {
-    let error = || failed::<Errno>("inspect", directory);
-    let root = open_directory(directory)?;
+    let root = Dir::open(directory)?;
     let mut hasher = Hasher::default();
     // The rename from the workspace to the snapshot's name sets the change time of the directory itself.
-    let mut stat = rustix::fs::fstat(&root).map_err(error())?;
+    let mut stat = root.status()?;
     (stat.st_ctime, stat.st_ctime_nsec) = (0, 0);
     add(&mut hasher, b"", &stat);
-    add_directory(&mut hasher, root.as_fd()).map_err(error())?;
+    add_directory(&mut hasher, &root)?;
     Ok(hasher.finish())
 }
 
-fn add_directory(hasher: &mut Hasher, directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut names = names(directory)?;
-    // The order in which a directory is read depends on the file system, and may change while the mount lasts.
-    names.sort();
-    for name in names {
-        let stat = statat(directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
-        add(hasher, &name, &stat);
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            add_directory(hasher, openat(directory, name.as_slice(), DIRECTORY, Mode::empty())?.as_fd())?;
+fn add_directory(hasher: &mut Hasher, directory: &Dir<'_>) -> Result<(), IoError> {
+    for entry in directory.entries()? {
+        let entry = entry?;
+        add(hasher, &entry.name, &entry.stat);
+        if entry.is_directory() {
+            add_directory(hasher, &entry.enter()?)?;
             // The end of a directory. Without this mark, a file moved to the directory above could give the same digest.
             hasher.update(&0u64.to_le_bytes());
         }
@@ -171,8 +166,7 @@ fn add_directory(hasher: &mut Hasher, directory: BorrowedFd<'_>) -> Result<(), E
 fn add(hasher: &mut Hasher, name: &[u8], stat: &Stat) {
     // Overlayfs makes all removals of a workspace names of one inode, and keeps one more name in its work directory. Removing
     // the workspace takes that name away, which sets the change time. The number of names is left out for the same reason.
-    let is_removal = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0;
-    let changed = if is_removal { (0, 0) } else { (stat.st_ctime as u64, stat.st_ctime_nsec) };
+    let changed = if is_whiteout(stat) { (0, 0) } else { (stat.st_ctime as u64, stat.st_ctime_nsec) };
     let owner = (u64::from(stat.st_uid) << 32) | u64::from(stat.st_gid);
     let numbers = [
         // Never 0, which marks the end of a directory.
@@ -194,6 +188,7 @@ fn add(hasher: &mut Hasher, name: &[u8], stat: &Stat) {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::AsFd;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -257,8 +252,8 @@ mod tests {
     fn a_removal_that_loses_another_name_is_unchanged() {
         let outer = tree();
         let tree = outer.path().join("a");
-        let directory = open_directory(&tree).unwrap();
-        super::super::node::make_whiteout(directory.as_fd(), b"gone").unwrap();
+        let directory = Dir::open(&tree).unwrap();
+        super::super::overlay::make_whiteout(directory.as_fd(), b"gone").unwrap();
         fs::hard_link(tree.join("gone"), outer.path().join("work")).unwrap();
         let before = digest(&tree).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));

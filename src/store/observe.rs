@@ -6,22 +6,19 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{
-    AtFlags, IFlags, Mode, OFlags, Stat, ioctl_getflags, ioctl_setflags, openat, statat, utimensat,
-};
+use rustix::fs::{FileType, IFlags, Mode, OFlags, Stat, ioctl_getflags, ioctl_setflags, openat};
 use rustix::io::Errno;
 
-use super::file::{DIRECTORY, failed, names, open_directory, remove_tree};
-use super::node::apply_meta;
-use super::scan::{empty, kind, meta, replace, timestamps};
+use super::file::remove_tree;
+use super::overlay::apply_meta;
+use super::scan::{empty, replace};
 use super::scratch::seconds_now;
 use crate::layer::{Action, Kind, Times};
-use crate::port::{Commit, ObservedTree, StoreError};
+use crate::port::{Commit, IoError, ObservedTree, StoreError};
+use crate::tree::{Dir, Entry, meta, timestamps};
 
 /// How far the clock that dates inodes may lag behind the one that is read here: a tick of the slowest kernel (10 ms).
 const TICK: Duration = Duration::from_millis(20);
@@ -66,15 +63,12 @@ impl ObservedTree for Observed {
             started: self.began.as_secs() as i64,
             ended: seconds_now() as i64,
         };
-        let pass = Pass { root: &self.root, commit, times, mark: self.mark() };
-        let root = open_directory(&self.root)?;
-        let stat = statat(&root, ".", AtFlags::empty()).map_err(failed("inspect", &self.root))?;
-        pass.directory(root.as_fd(), b".", b"", &stat, Some(open_directory(below)?))
+        let (root, below) = (Dir::open(&self.root)?, Dir::open(below)?);
+        Pass { commit, times, mark: self.mark() }.directory(&root.itself()?, Some(below))
     }
 }
 
 struct Pass<'a> {
-    root: &'a Path,
     commit: &'a Commit,
     times: Times,
     mark: (i64, u64),
@@ -85,127 +79,84 @@ impl Pass<'_> {
         (stat.st_ctime, stat.st_ctime_nsec) > self.mark
     }
 
-    /// Normalizes the directory `name` in `parent` with everything in it; `below` is the same directory before the hooks ran.
-    fn directory(
-        &self,
-        parent: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        stat: &Stat,
-        below: Option<OwnedFd>,
-    ) -> Result<(), StoreError> {
-        let absolute = self.absolute(path);
-        let directory = openat(parent, name, DIRECTORY, Mode::empty());
-        let directory = directory.map_err(failed("open directory", &absolute))?;
+    /// Normalizes a directory with everything in it; `below` is the same directory before the hooks ran.
+    fn directory(&self, entry: &Entry<'_>, below: Option<Dir<'_>>) -> Result<(), StoreError> {
+        let directory = entry.enter()?;
         let mut removed = false;
-        for name in names(&directory).map_err(failed("read directory", &absolute))? {
-            let child = if path.is_empty() { name.clone() } else { [path, &name].join(&b'/') };
-            removed |= self.entry(directory.as_fd(), &name, &child, below.as_ref())?;
+        for inner in directory.entries()? {
+            removed |= self.entry(&inner?, below.as_ref())?;
         }
         // Last, as every change in the directory sets its time.
-        if self.is_changed(stat) {
-            let mtime =
-                self.time_of_directory(&directory, stat, below).map_err(failed("inspect", &absolute))?;
-            return self.date(parent, name, path, mtime);
+        if self.is_changed(&entry.stat) {
+            return Ok(date(entry, self.time_of_directory(&directory, &entry.stat, below)?)?);
         }
-        if removed { self.date(parent, name, path, stat.st_mtime) } else { Ok(()) }
+        if removed { Ok(date(entry, entry.stat.st_mtime)?) } else { Ok(()) }
     }
 
     /// Returns the time that the directory would have in a layer. A directory that differs in its time alone is in no layer, and
     /// keeps the time that it had.
     fn time_of_directory(
         &self,
-        directory: &OwnedFd,
+        directory: &Dir<'_>,
         stat: &Stat,
-        below: Option<OwnedFd>,
-    ) -> Result<i64, Errno> {
-        let epoch = self.times.epoch;
+        below: Option<Dir<'_>>,
+    ) -> Result<i64, IoError> {
         if let Some(below) = below {
-            let was = rustix::fs::fstat(&below)?;
-            let sorted = |directory: &OwnedFd| {
-                names(directory).map(|mut names| {
-                    names.sort_unstable();
-                    names
-                })
-            };
-            if same_owner_and_mode(stat, &was) && sorted(directory)? == sorted(&below)? {
+            let was = below.status()?;
+            if same_owner_and_mode(stat, &was) && directory.names()? == below.names()? {
                 return Ok(was.st_mtime);
             }
         }
-        Ok(stat.st_mtime.min(epoch))
+        Ok(stat.st_mtime.min(self.times.epoch))
     }
 
     /// Normalizes one entry. Returns true if it was removed.
-    fn entry(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        below: Option<&OwnedFd>,
-    ) -> Result<bool, StoreError> {
-        let absolute = self.absolute(path);
-        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        let stat = stat.map_err(failed("inspect", &absolute))?;
-        let kind = kind(directory, name, &stat).map_err(failed("read link", &absolute))?;
-        let is_directory = kind == Some(Kind::Directory);
+    fn entry(&self, entry: &Entry<'_>, below: Option<&Dir<'_>>) -> Result<bool, StoreError> {
         // A directory is always entered: a change deeper in it does not show in its own inode.
-        if !is_directory && !self.is_changed(&stat) {
+        if !entry.is_directory() && !self.is_changed(&entry.stat) {
             return Ok(false);
         }
-        let inner = below.filter(|_| is_directory);
-        let inner = inner.and_then(|below| openat(below, name, DIRECTORY, Mode::empty()).ok());
+        let kind = entry.kind()?;
+        let old = below.and_then(|below| below.entry(entry.name.clone()).ok());
+        let old_directory = old.as_ref().filter(|_| entry.is_directory()).and_then(|old| old.enter().ok());
         let action = match &kind {
-            Some(Kind::Directory) if !self.is_changed(&stat) => Action::Keep,
+            Some(Kind::Directory) if !self.is_changed(&entry.stat) => Action::Keep,
             // A socket: nothing answers behind it.
             None => Action::Drop,
             // Its entries are decided one by one, as those of the layers below stay.
-            Some(Kind::Directory) if inner.is_some() => Action::Keep,
-            Some(kind) => self.commit.rules.action(path, kind),
+            Some(Kind::Directory) if old_directory.is_some() => Action::Keep,
+            Some(kind) => self.commit.rules.action(&entry.path, kind),
         };
         match action {
             Action::Drop => {
                 // A layer without the file would let the file of the layer below show through.
-                let old = below.and_then(|below| open_file(below.as_fd(), name).ok());
-                if let (Some(Kind::File(_)), Some(old)) = (kind, old) {
-                    return restore(directory, name, old)
-                        .map_err(failed("restore", &absolute))
-                        .map(|()| false);
+                if let (Some(Kind::File(_)), Some(old)) = (kind, old.filter(is_file)) {
+                    restore(entry, &old).map_err(entry.failed("restore"))?;
+                    return Ok(false);
                 }
-                remove_tree(directory, name).map_err(failed("remove", &absolute))?;
+                remove_tree(entry.directory(), &entry.name).map_err(entry.failed("remove"))?;
                 return Ok(true);
             }
-            Action::Keep if is_directory => {
-                return self.directory(directory, name, path, &stat, inner).map(|()| false);
+            Action::Keep if entry.is_directory() => {
+                return self.directory(entry, old_directory).map(|()| false);
             }
             Action::Keep => {}
-            Action::Empty => empty(directory, name).map(drop).map_err(failed("empty", &absolute))?,
-            Action::Rewrite(rewrite) => replace(directory, name, rewrite, &self.times)
-                .map(drop)
-                .map_err(failed("rewrite", &absolute))?,
+            Action::Empty => drop(empty(entry)?),
+            Action::Rewrite(rewrite) => drop(replace(entry, rewrite, &self.times)?),
         }
-        self.date(directory, name, path, stat.st_mtime.min(self.times.epoch))?;
+        date(entry, entry.stat.st_mtime.min(self.times.epoch))?;
         Ok(false)
     }
+}
 
-    fn date(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        mtime: i64,
-    ) -> Result<(), StoreError> {
-        let set = || utimensat(directory, name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW);
-        // Only after a refusal, as changing the flags is two more system calls and a change of the inode.
-        let result = match set() {
-            Err(Errno::PERM) => with_changes_allowed(directory, name, set),
-            result => result,
-        };
-        result.map_err(failed("set the times of", &self.absolute(path)))
-    }
-
-    fn absolute(&self, path: &[u8]) -> PathBuf {
-        self.root.join(std::ffi::OsStr::from_bytes(path))
-    }
+fn date(entry: &Entry<'_>, mtime: i64) -> Result<(), IoError> {
+    let set = || entry.file().set_times(&timestamps(mtime));
+    // Only after a refusal, as changing the flags is two more system calls and a change of the inode.
+    let result = match set() {
+        Err(Errno::PERM) => with_changes_allowed(entry, set),
+        result => result,
+    };
+    result.map_err(entry.failed("set the times of"))
 }
 
 /// Returns true if two directories have the same owner and mode.
@@ -213,34 +164,24 @@ fn same_owner_and_mode(a: &Stat, b: &Stat) -> bool {
     (a.st_mode, a.st_uid, a.st_gid) == (b.st_mode, b.st_uid, b.st_gid)
 }
 
-/// Opens a regular file to read.
-fn open_file(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: File = openat(directory, name, flags, Mode::empty())?.into();
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::ErrorKind::InvalidInput.into()),
-    }
+fn is_file(entry: &Entry<'_>) -> bool {
+    entry.file_type() == FileType::RegularFile
 }
 
-/// Gives the file `name` the content and the meta data of `old`.
-fn restore(directory: BorrowedFd<'_>, name: &[u8], mut old: File) -> io::Result<()> {
+/// Gives a file the content and the metadata of `old`.
+fn restore(entry: &Entry<'_>, old: &Entry<'_>) -> io::Result<()> {
+    let mut content = old.open()?;
     // In place, so that other names of the file show the same.
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file: File = openat(directory, name, flags, Mode::empty())?.into();
-    io::copy(&mut old, &mut file)?;
-    let meta = meta(&rustix::fs::fstat(&old)?, i64::MAX);
-    apply_meta(directory, name, &Kind::File(0), &meta)
+    let mut file: File = openat(entry.directory(), &*entry.name, flags, Mode::empty())?.into();
+    io::copy(&mut content, &mut file)?;
+    apply_meta(entry.directory(), &entry.name, &Kind::File(0), &meta(&old.stat, i64::MAX))
 }
 
 /// Calls `change` while the file is neither immutable nor append-only; hooks set these flags with `chattr`. Sets them again.
-fn with_changes_allowed(
-    directory: BorrowedFd<'_>,
-    name: &[u8],
-    change: impl FnOnce() -> Result<(), Errno>,
-) -> Result<(), Errno> {
+fn with_changes_allowed(entry: &Entry<'_>, change: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(directory, name, flags, Mode::empty())?;
+    let file = openat(entry.directory(), &*entry.name, flags, Mode::empty())?;
     let locked = ioctl_getflags(&file)?;
     ioctl_setflags(&file, locked - (IFlags::IMMUTABLE | IFlags::APPEND))?;
     let changed = change();
@@ -252,10 +193,12 @@ fn with_changes_allowed(
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
     use crate::layer::CaptureRules;
+    use crate::tree::FileRef;
 
     const EPOCH: i64 = 1_700_000_000;
 
@@ -276,7 +219,7 @@ mod tests {
     }
 
     fn date_path(path: &Path, mtime: i64) {
-        utimensat(rustix::fs::CWD, path, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        FileRef::Named(rustix::fs::CWD, path.as_os_str().as_bytes()).set_times(&timestamps(mtime)).unwrap();
     }
 
     fn mtime(path: &Path) -> i64 {

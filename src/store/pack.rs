@@ -22,11 +22,11 @@ use super::blob::BlobWriter;
 use super::file::{DIRECTORY, failed, open_beneath, split};
 use super::holes::{self, ZeroFinder};
 use super::interrupt::Interrupt;
-use super::node::apply_meta;
-use super::sparse;
+use super::overlay::apply_meta;
 use crate::layer::{Encoder, Encoding, Entry, Kind, LayerError, display};
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::port::{Layer, StoreError};
+use crate::tree;
 
 /// zstd's own default: three times as fast as gzip's, and smaller.
 const LEVEL: i32 = 3;
@@ -105,7 +105,7 @@ fn write_archive(
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
                 let error = |source| LayerError::Write { path: display(&entry.path), source };
                 let file = open_beneath(upper, &entry.path, flags).map_err(|source| error(source.into()))?;
-                let content = sparse::content(file.into()).map_err(error)?;
+                let content = tree::content(file.into()).map_err(error)?;
                 let mut content = ZeroFinder::new(interrupt.reader(content));
                 encoder.append_file(entry, &mut content)?;
                 make_holes(entry, upper, &content.into_holes()).map_err(error)?;

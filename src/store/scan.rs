@@ -4,17 +4,17 @@
 //! whole seconds not after the epoch; extended attributes that are no content are gone. Directories get their times
 //! last, by the caller, as every change within moves them.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::{ffi::OsStr, fs::File, io::Read, io::Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, openat, statat, utimensat};
+use rustix::fs::{Mode, OFlags, openat};
 
-use super::file::{DIRECTORY, failed, names, remove_tree};
-use super::xattr;
-use crate::layer::{Action, FileId, Kind, LayerError, Meta, Opacity, Rewrite, Times, TreeNode, is_content};
-use crate::port::{Commit, StoreError};
+use super::file::remove_tree;
+use super::overlay::OPAQUE;
+use crate::layer::{Action, Kind, LayerError, Meta, Opacity, Rewrite, Times, TreeNode, is_content};
+use crate::port::{Commit, IoError, StoreError};
+use crate::tree::{Dir, Entry, file_id, meta, timestamps};
 
 /// Attributes that say that a directory or file of the upper layer is not all there is of it.
 const INCOMPLETE: [&[u8]; 4] = [
@@ -24,210 +24,107 @@ const INCOMPLETE: [&[u8]; 4] = [
     b"user.overlay.metacopy",
 ];
 
-/// Reads the upper directory `root`, which is `path`, and applies `commit` to it; the hooks that filled it ran in `times`.
+/// Reads the upper directory `root` and applies `commit` to it; the hooks that filled it ran in `times`.
 ///
 /// # Errors
 /// [`LayerError::Unsupported`] if overlayfs kept only a part of a file or directory there, [`StoreError::Io`].
-pub(super) fn scan(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    commit: &Commit,
-    times: &Times,
-) -> Result<TreeNode, StoreError> {
-    let scanner = Scanner { root: path, commit, times };
-    let stat = statat(root, ".", AtFlags::SYMLINK_NOFOLLOW).map_err(failed("inspect", path))?;
-    scanner.node(root, b".", b"", &stat, Kind::Directory)
-}
-
-/// Returns what a file is, or `None` for a socket. `name` is needed for the target of a link.
-pub(super) fn kind(
-    directory: impl AsFd,
-    name: &[u8],
-    stat: &Stat,
-) -> Result<Option<Kind>, rustix::io::Errno> {
-    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-    Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Kind::Directory,
-        FileType::RegularFile => Kind::File(stat.st_size as u64),
-        FileType::Symlink => Kind::Symlink(rustix::fs::readlinkat(directory, name, Vec::new())?.into_bytes()),
-        FileType::CharacterDevice if (major, minor) == (0, 0) => Kind::Whiteout,
-        FileType::CharacterDevice => Kind::CharDevice(major, minor),
-        FileType::BlockDevice => Kind::BlockDevice(major, minor),
-        FileType::Fifo => Kind::Fifo,
-        _ => return Ok(None),
-    }))
-}
-
-/// Returns mode, owner and time of a file; the time is not after `epoch`.
-pub(super) fn meta(stat: &Stat, epoch: i64) -> Meta {
-    let mtime = stat.st_mtime.min(epoch);
-    Meta {
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime,
-        xattrs: Default::default(),
-    }
-}
-
-/// Returns what several names of one file share, or `None` if it has one name.
-pub(super) fn file_id(stat: &Stat, kind: &Kind) -> Option<FileId> {
-    let several = stat.st_nlink > 1 && matches!(kind, Kind::File(_));
-    several.then_some(FileId { device: stat.st_dev, inode: stat.st_ino })
-}
-
-/// Times with this modification time, in whole seconds.
-pub(super) fn timestamps(mtime: i64) -> Timestamps {
-    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
+pub(super) fn scan(root: &Path, commit: &Commit, times: &Times) -> Result<TreeNode, StoreError> {
+    let root = Dir::open(root)?;
+    Scanner { commit, times }.node(&root.itself()?, Kind::Directory)
 }
 
 struct Scanner<'a> {
-    root: &'a Path,
     commit: &'a Commit,
     times: &'a Times,
 }
 
 impl Scanner<'_> {
-    fn directory(&self, directory: &OwnedFd, path: &[u8], node: &mut TreeNode) -> Result<(), StoreError> {
-        for name in names(directory).map_err(failed("read directory", &self.absolute(path)))? {
-            let child = if path.is_empty() { name.clone() } else { [path, &name].join(&b'/') };
-            if let Some(inner) = self.entry(directory.as_fd(), &name, &child)? {
-                node.children.insert(name, inner);
+    fn directory(&self, directory: &Dir<'_>, node: &mut TreeNode) -> Result<(), StoreError> {
+        for entry in directory.entries()? {
+            let entry = entry?;
+            if let Some(inner) = self.entry(&entry)? {
+                node.children.insert(entry.name, inner);
             }
         }
         Ok(())
     }
 
     /// Reads one entry, or drops it by a rule. Sockets are always dropped: nothing answers behind them.
-    fn entry(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-    ) -> Result<Option<TreeNode>, StoreError> {
-        let absolute = self.absolute(path);
-        let stat =
-            statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("inspect", &absolute))?;
-        let kind = kind(directory, name, &stat).map_err(failed("read link", &absolute))?;
-        let action = kind.as_ref().map_or(Action::Drop, |kind| self.commit.rules.action(path, kind));
+    fn entry(&self, entry: &Entry<'_>) -> Result<Option<TreeNode>, StoreError> {
+        let kind = entry.kind()?;
+        let action = kind.as_ref().map_or(Action::Drop, |kind| self.commit.rules.action(&entry.path, kind));
         let bytes = match (action, kind) {
             (Action::Drop, _) | (_, None) => {
-                remove_tree(directory, name).map_err(failed("remove", &absolute))?;
+                remove_tree(entry.directory(), &entry.name).map_err(entry.failed("remove"))?;
                 return Ok(None);
             }
-            (Action::Keep, Some(kind)) => return self.node(directory, name, path, &stat, kind).map(Some),
-            (Action::Empty, _) => empty(directory, name).map_err(failed("empty", &absolute))?,
-            (Action::Rewrite(rewrite), _) => {
-                replace(directory, name, rewrite, self.times).map_err(failed("rewrite", &absolute))?
-            }
+            (Action::Keep, Some(kind)) => return self.node(entry, kind).map(Some),
+            (Action::Empty, _) => empty(entry)?,
+            (Action::Rewrite(rewrite), _) => replace(entry, rewrite, self.times)?,
         };
-        let node = self.node(directory, name, path, &stat, Kind::File(bytes))?;
+        let node = self.node(entry, Kind::File(bytes))?;
         // Writing moved the time, which looked right when the file was inspected.
-        self.date(directory, name, path, &node.meta)?;
+        date(entry, node.meta.mtime)?;
         Ok(Some(node))
     }
 
-    fn node(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        stat: &Stat,
-        kind: Kind,
-    ) -> Result<TreeNode, StoreError> {
+    fn node(&self, entry: &Entry<'_>, kind: Kind) -> Result<TreeNode, StoreError> {
         if kind == Kind::Whiteout {
             return Ok(TreeNode::new(kind, Meta::NONE));
         }
-        let mut node = TreeNode::new(kind, meta(stat, self.commit.source_date_epoch));
-        node.file = file_id(stat, &node.kind);
-        self.attributes(directory, name, path, &mut node)?;
+        let mut node = TreeNode::new(kind, meta(&entry.stat, self.commit.source_date_epoch));
+        node.file = file_id(&entry.stat);
+        take_attributes(entry, &mut node)?;
         if node.kind == Kind::Directory {
-            let absolute = self.absolute(path);
-            let inner = openat(directory, name, DIRECTORY, Mode::empty())
-                .map_err(failed("open directory", &absolute))?;
-            self.directory(&inner, path, &mut node)?;
-        } else {
-            self.clamp(directory, name, path, stat, &node.meta)?;
+            self.directory(&entry.enter()?, &mut node)?;
+        } else if (entry.stat.st_mtime, entry.stat.st_mtime_nsec) != (node.meta.mtime, 0) {
+            date(entry, node.meta.mtime)?;
         }
         Ok(node)
     }
+}
 
-    fn attributes(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        node: &mut TreeNode,
-    ) -> Result<(), StoreError> {
-        let error =
-            |error| failed::<rustix::io::Errno>("read the attributes of", &self.absolute(path))(error);
-        for key in xattr::list(directory, name).map_err(error)? {
-            let value = xattr::get(directory, name, &key).map_err(error)?.unwrap_or_default();
-            if is_content(&key) {
-                node.meta.xattrs.insert(key, value);
-                continue;
-            }
-            // The content of such a file is partly in a lower layer, and the archive would lack it.
-            if INCOMPLETE.contains(&key.as_slice()) {
-                let path = String::from_utf8_lossy(path).into_owned();
-                let what =
-                    "a part of what overlayfs shows (mount with redirect_dir=off,metacopy=off)".to_owned();
-                return Err(LayerError::Unsupported { path, what }.into());
-            }
-            if xattr::OPAQUE.contains(&key.as_slice()) && value == b"y" {
-                node.opacity = Opacity::Opaque;
-            }
-            xattr::remove(directory, name, &key).map_err(error)?;
+/// Notes the attributes that are content, and removes the others.
+fn take_attributes(entry: &Entry<'_>, node: &mut TreeNode) -> Result<(), StoreError> {
+    let failed = |error| entry.failed::<rustix::io::Errno>("read the attributes of")(error);
+    for key in entry.file().attributes().map_err(failed)? {
+        let value = entry.file().attribute(&key).map_err(failed)?.unwrap_or_default();
+        if is_content(&key) {
+            node.meta.xattrs.insert(key, value);
+            continue;
         }
-        Ok(())
-    }
-
-    fn clamp(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        stat: &Stat,
-        meta: &Meta,
-    ) -> Result<(), StoreError> {
-        if (stat.st_mtime, stat.st_mtime_nsec) == (meta.mtime, 0) {
-            return Ok(());
+        // The content of such a file is partly in a lower layer, and the archive would lack it.
+        if INCOMPLETE.contains(&key.as_slice()) {
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let what = "a part of what overlayfs shows (mount with redirect_dir=off,metacopy=off)".to_owned();
+            return Err(LayerError::Unsupported { path, what }.into());
         }
-        self.date(directory, name, path, meta)
+        if OPAQUE.contains(&key.as_slice()) && value == b"y" {
+            node.opacity = Opacity::Opaque;
+        }
+        entry.file().remove_attribute(&key).map_err(failed)?;
     }
+    Ok(())
+}
 
-    fn date(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        meta: &Meta,
-    ) -> Result<(), StoreError> {
-        utimensat(directory, name, &timestamps(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("set the times of", &self.absolute(path)))
-    }
-
-    fn absolute(&self, path: &[u8]) -> PathBuf {
-        self.root.join(OsStr::from_bytes(path))
-    }
+fn date(entry: &Entry<'_>, mtime: i64) -> Result<(), IoError> {
+    entry.file().set_times(&timestamps(mtime)).map_err(entry.failed("set the times of"))
 }
 
 /// Takes a file's content away and returns its size.
-pub(super) fn empty(directory: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<u64> {
-    open_to_write(directory, name)?.set_len(0)?;
-    Ok(0)
+pub(super) fn empty(entry: &Entry<'_>) -> Result<u64, IoError> {
+    let emptied = open_to_write(entry).and_then(|file| file.set_len(0));
+    emptied.map(|()| 0).map_err(entry.failed("empty"))
 }
 
 /// Replaces a part of a file's content and returns its size.
-pub(super) fn replace(
-    directory: BorrowedFd<'_>,
-    name: &[u8],
-    rewrite: Rewrite,
-    times: &Times,
-) -> std::io::Result<u64> {
+pub(super) fn replace(entry: &Entry<'_>, rewrite: Rewrite, times: &Times) -> Result<u64, IoError> {
+    let replaced = open_to_write(entry).and_then(|file| apply(rewrite, file, times));
+    replaced.map_err(entry.failed("rewrite"))
+}
+
+fn apply(rewrite: Rewrite, mut file: File, times: &Times) -> io::Result<u64> {
     use std::io::{Seek, SeekFrom};
-    let mut file = open_to_write(directory, name)?;
     let mut head = Vec::new();
     let limit = rewrite.head_bytes().map_or(u64::MAX, |bytes| bytes as u64);
     (&mut file).take(limit).read_to_end(&mut head)?;
@@ -242,7 +139,7 @@ pub(super) fn replace(
     Ok(file.metadata()?.len())
 }
 
-fn open_to_write(directory: BorrowedFd<'_>, name: &[u8]) -> std::io::Result<File> {
+fn open_to_write(entry: &Entry<'_>) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(directory, name, flags, Mode::empty())?.into())
+    Ok(openat(entry.directory(), &*entry.name, flags, Mode::empty())?.into())
 }

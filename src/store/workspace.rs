@@ -11,14 +11,14 @@ use rustix::io::Errno;
 use super::Store;
 use super::below::MergedDir;
 use super::file::{create_directories, failed, open_beneath, open_directory, remove_tree, split};
-use super::node::{apply_meta, make_whiteout};
+use super::overlay::{apply_meta, make_whiteout};
 use super::pack::pack;
-use super::scan::{meta, scan, timestamps};
+use super::scan::scan;
 use super::scratch::{Scratch, seconds_now};
-use super::xattr;
 use crate::layer::{Changeset, Entry, Kind, Meta, Times, diff};
 use crate::oci::{ChainId, DiffId};
 use crate::port::{Commit, FailedStep, Layer, StoreError, Workspace};
+use crate::tree::{FileRef, timestamps};
 
 /// A workspace in the store.
 pub(super) struct LayerWorkspace {
@@ -100,7 +100,7 @@ impl Workspace for LayerWorkspace {
         let root = open_directory(&self.upper)?;
         let times =
             Times { epoch: commit.source_date_epoch, started: self.created, ended: seconds_now() as i64 };
-        let tree = scan(root.as_fd(), &self.upper, commit, &times)?;
+        let tree = scan(&self.upper, commit, &times)?;
         let upper = open_directory(&self.upper)?;
         let below = MergedDir::open(&self.lowers, upper, commit.source_date_epoch)?;
         let changeset = diff(&tree, below.as_ref())?;
@@ -127,10 +127,7 @@ fn prepare_root(upper: &Path, below: Option<&Path>) -> Result<(), StoreError> {
     let meta = match below {
         Some(path) => {
             let from = open_directory(path)?;
-            let stat = rustix::fs::fstat(&from).map_err(failed("inspect", path))?;
-            let xattrs =
-                xattr::content(from.as_fd(), b".").map_err(failed("read the attributes of", path))?;
-            Meta { xattrs, ..meta(&stat, i64::MAX) }
+            FileRef::Open(from.as_fd()).describe().map_err(failed("inspect", path))?.1
         }
         None => Meta::IMPLIED_DIRECTORY,
     };

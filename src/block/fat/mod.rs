@@ -14,15 +14,18 @@ mod geometry;
 mod name;
 mod record;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use rustix::fs::FileType;
 
 use self::geometry::Geometry;
 use self::name::{Name, Names};
 use self::record::{Kind, RECORD_BYTES, Record};
 use crate::disk::{Extent, SectorSize, VolumeId};
+use crate::tree::{Dir, Entry};
 
 /// How much of a file is copied at once: a multiple of every cluster size.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -56,7 +59,7 @@ pub(super) fn write_fat(disk: &File, extent: Extent, stamp: Stamp, content: &Pat
     let mut writer =
         Writer { disk, extent, geometry, time: stamp.time, fat: vec![0x0fff_fff8, END_OF_CHAIN] };
     let label = Record::label(stamp.label, stamp.time);
-    writer.directory(content, None, vec![label])?;
+    writer.directory(&Dir::open(content)?, None, vec![label])?;
     writer.finish(stamp)
 }
 
@@ -70,8 +73,8 @@ struct Writer<'a> {
 }
 
 /// Something in a directory, before it is written.
-struct Child {
-    path: PathBuf,
+struct Child<'d> {
+    entry: Entry<'d>,
     name: Name,
     /// `None` for a directory.
     bytes: Option<u32>,
@@ -81,7 +84,12 @@ impl Writer<'_> {
     /// Writes a directory and everything below it; returns its first cluster. It begins with `records`.
     ///
     /// Its clusters are taken first, so that those below can name it as their parent.
-    fn directory(&mut self, source: &Path, parent: Option<u32>, mut records: Vec<Record>) -> io::Result<u32> {
+    fn directory(
+        &mut self,
+        source: &Dir<'_>,
+        parent: Option<u32>,
+        mut records: Vec<Record>,
+    ) -> io::Result<u32> {
         let children = children(source)?;
         let dots = if parent.is_some() { 2 } else { 0 };
         let slots = dots + records.len() + children.iter().map(|child| child.name.slots() + 1).sum::<usize>();
@@ -92,8 +100,8 @@ impl Writer<'_> {
         let own = if parent.is_some() { first } else { 0 };
         for child in children {
             let (cluster, kind) = match child.bytes {
-                None => (self.directory(&child.path, Some(own), Vec::new())?, Kind::Directory),
-                Some(size) => (self.file(&child.path, size)?, Kind::File(size)),
+                None => (self.directory(&child.entry.enter()?, Some(own), Vec::new())?, Kind::Directory),
+                Some(size) => (self.file(&child.entry, size)?, Kind::File(size)),
             };
             let record = Record { short: child.name.short(), kind, cluster, time: self.time };
             bytes.extend(child.name.long_records());
@@ -104,13 +112,13 @@ impl Writer<'_> {
     }
 
     /// Writes a file; returns its first cluster, or 0 if it is empty.
-    fn file(&mut self, source: &Path, size: u32) -> io::Result<u32> {
+    fn file(&mut self, source: &Entry<'_>, size: u32) -> io::Result<u32> {
         if size == 0 {
             return Ok(0);
         }
         let first = self.take(u64::from(size))?;
         let mut place = self.place(first)?;
-        let mut reader = File::open(source)?.take(u64::from(size));
+        let mut reader = source.open()?.take(u64::from(size));
         let mut buffer = vec![0; BUFFER_BYTES.min(size as usize)];
         loop {
             match reader.read(&mut buffer)? {
@@ -157,36 +165,32 @@ impl Writer<'_> {
 }
 
 /// Returns what is in a directory, in byte order of the names.
-fn children(source: &Path) -> io::Result<Vec<Child>> {
-    let mut entries = fs::read_dir(source)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
+fn children<'d>(source: &'d Dir<'_>) -> io::Result<Vec<Child<'d>>> {
     let mut names = Names::default();
-    entries.into_iter().map(|entry| child(&entry, &mut names)).collect()
+    source.entries()?.map(|entry| child(entry?, &mut names)).collect()
 }
 
-fn child(entry: &fs::DirEntry, names: &mut Names) -> io::Result<Child> {
-    let path = entry.path();
-    let refuse =
-        |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` {why}", path.display()));
-    let name = entry.file_name();
-    let name = name.to_str().ok_or_else(|| refuse("has a name that is no UTF-8"))?;
-    let name = names.add(name).map_err(refuse)?;
-    let metadata = entry.metadata()?;
-    let bytes = if metadata.is_dir() {
-        None
-    } else if metadata.is_file() {
-        Some(
-            u32::try_from(metadata.len())
-                .map_err(|_| refuse("is larger than the 4 GiB that FAT can hold"))?,
-        )
-    } else {
-        return Err(refuse("is neither file nor directory, and FAT has nothing else"));
+fn child<'d>(entry: Entry<'d>, names: &mut Names) -> io::Result<Child<'d>> {
+    let refuse = |why: &str| {
+        let path = entry.location();
+        io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` {why}", path.display()))
     };
-    Ok(Child { path, name, bytes })
+    let name = str::from_utf8(&entry.name).map_err(|_| refuse("has a name that is no UTF-8"))?;
+    let name = names.add(name).map_err(refuse)?;
+    let bytes = match entry.file_type() {
+        FileType::Directory => None,
+        FileType::RegularFile => Some(
+            u32::try_from(entry.stat.st_size)
+                .map_err(|_| refuse("is larger than the 4 GiB that FAT can hold"))?,
+        ),
+        _ => return Err(refuse("is neither file nor directory, and FAT has nothing else")),
+    };
+    Ok(Child { entry, name, bytes })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{Seek, SeekFrom, Write};
 
     use super::*;

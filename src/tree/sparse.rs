@@ -5,18 +5,35 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{SeekFrom, Stat, fstat, seek};
 use rustix::io::Errno;
 
 /// Bytes of a block in `st_blocks`. Source: stat(3type).
 const BLOCK_BYTES: u64 = 512;
 
+/// Returns true if a file takes less of the disk than it is long.
+pub fn has_holes(stat: &Stat) -> bool {
+    (stat.st_blocks as u64).saturating_mul(BLOCK_BYTES) < stat.st_size as u64
+}
+
+/// Returns the first range of data at or after `position`, or `None` if there is none. On a file system that does not report
+/// holes, everything counts as data.
+pub fn next_data(file: impl AsFd, position: u64) -> Result<Option<Range<u64>>, Errno> {
+    match seek(&file, SeekFrom::Data(position)) {
+        Ok(start) => Ok(Some(start..seek(&file, SeekFrom::Hole(start))?)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(position..u64::MAX)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Returns a reader of the file's content: the file itself, or if it has holes, a reader that skips them.
-pub(super) fn content(file: File) -> io::Result<Box<dyn Read>> {
-    let metadata = file.metadata()?;
-    if metadata.blocks().saturating_mul(BLOCK_BYTES) >= metadata.len() {
+pub fn content(file: File) -> io::Result<Box<dyn Read>> {
+    if !has_holes(&fstat(&file)?) {
         return Ok(Box::new(file));
     }
     Ok(Box::new(SparseFile { file, position: 0, part: Part::Data(0) }))
@@ -39,15 +56,11 @@ enum Part {
 impl SparseFile {
     /// Returns the part at the position. At the end of the file the part is empty.
     fn look(&mut self) -> io::Result<Part> {
-        match seek(&self.file, SeekFrom::Data(self.position)) {
-            Ok(start) if start > self.position => Ok(Part::Hole(start)),
-            Ok(_) => Ok(Part::Data(seek(&self.file, SeekFrom::Hole(self.position))?)),
-            // No data follows.
-            Err(Errno::NXIO) => Ok(Part::Hole(self.file.metadata()?.len())),
-            // The file system does not report holes: everything counts as data.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Part::Data(u64::MAX)),
-            Err(error) => Err(error.into()),
-        }
+        Ok(match next_data(&self.file, self.position)? {
+            Some(data) if data.start > self.position => Part::Hole(data.start),
+            Some(data) => Part::Data(data.end),
+            None => Part::Hole(self.file.metadata()?.len()),
+        })
     }
 }
 

@@ -1,0 +1,42 @@
+//! Removing a tree.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, Mode, ResolveFlags, openat2, unlinkat};
+use rustix::io::Errno;
+
+use super::{DIRECTORY, names};
+
+/// Repeats `openat2` while the kernel asks for it: a rename elsewhere may race with the resolution.
+pub fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match open() {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Removes `name` in `directory` and everything beneath it, if it is there. Follows no link and enters no other
+/// file system: where something is mounted it fails. Several may remove the same tree at once.
+pub fn remove_tree(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match remove_what_is_there(directory, name) {
+        // Another process removes the same tree.
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
+    }
+}
+
+fn remove_what_is_there(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        result => return result,
+    }
+    // NO_XDEV: a mount that was left there may be the build host's own directory.
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let inner = retry(|| openat2(directory, name, DIRECTORY, Mode::empty(), resolve))?;
+    for child in names(&inner)? {
+        remove_tree(inner.as_fd(), &child)?;
+    }
+    unlinkat(directory, name, AtFlags::REMOVEDIR)
+}
