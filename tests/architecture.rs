@@ -8,9 +8,12 @@
 //! | only `exec` and `sandbox` start programs | one place says what happens to streams, secrets and signals |
 //! | `engine` names no type of the command line and asks the process nothing | front ends are thin, and tests are front ends, too |
 //! | only `cli` and `main` exit, and nothing calls `println!` and its kin | a library returns values; its caller decides what is shown. The macros panic where the reader of a pipe has gone |
+//! | files of a module import each other one way | a file can be read and changed with those below it alone |
 //!
 //! Test modules are exempt: a test may read a fixture.
 
+#[path = "architecture/circles.rs"]
+mod circles;
 #[path = "architecture/docs.rs"]
 mod docs;
 #[path = "architecture/source.rs"]
@@ -264,6 +267,17 @@ fn an_item_without_doc_comment_is_found_with_its_line() {
 }
 
 #[test]
+fn files_of_a_module_import_each_other_one_way() {
+    let root = source_root();
+    let files = source_files(&root).into_iter().map(|path| {
+        let text = read(&path);
+        (path.strip_prefix(&root).expect("a file below src/").to_owned(), text)
+    });
+    let found = circles::find(files);
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
 fn every_module_of_the_crate_has_a_rule() {
     let declared: BTreeSet<String> = read(&source_root().join("lib.rs"))
         .lines()
@@ -379,6 +393,28 @@ fn an_allowed_name_passes() {
     for (file, text) in cases {
         let found = violations(Path::new(file), text);
         assert!(found.is_empty(), "{file}: {text}: {found:?}");
+    }
+}
+
+#[test]
+fn circles_of_files_are_found_through_names_that_are_passed_on() {
+    let head = "mod a; mod b; mod c; pub use a::A; pub(super) use c::{self, C}; const LIMIT: u8 = 1;";
+    let cases: [(&str, &str, &str, &[&str]); 6] = [
+        ("use super::b::B;", "", "", &[]),
+        // What the head of a module defines is no file beside it.
+        ("use super::LIMIT;", "use super::{A, LIMIT};", "use crate::x::b::B;", &[]),
+        ("use super::b::B;", "use super::a::A;", "", &["a.rs", "b.rs"]),
+        ("use crate::x::C;", "", "fn f() -> super::A {}", &["a.rs", "c.rs"]),
+        ("use super::b;", "use super::C;", "use super::{A, LIMIT};", &["a.rs", "b.rs", "c.rs"]),
+        ("use super::b::B;", "#[cfg(test)] mod tests { use super::super::a::A; }", "", &[]),
+    ];
+    for (a, b, c, expected) in cases {
+        let files = [("mod.rs", head), ("a.rs", a), ("b.rs", b), ("c.rs", c)];
+        let files = files.map(|(name, text)| (Path::new("x").join(name), text.to_owned()));
+        let found = circles::find(files).join("\n");
+        let named: Vec<_> =
+            ["a.rs", "b.rs", "c.rs"].into_iter().filter(|file| found.contains(*file)).collect();
+        assert_eq!(named, expected, "{a} | {b} | {c}: {found}");
     }
 }
 

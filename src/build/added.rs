@@ -1,12 +1,9 @@
 //! What hooks put into the hooks directory for plywood to act on, as diskimage-builder's providers do: `bin/`, `static/`,
 //! `init-scripts/`, plain lists of packages, and files that ask for things to be fetched.
 
-use super::BuildError;
 use super::command::init_directory;
-use super::step::StepRun;
-use crate::element::{Environment, PROVIDER_DATA, Phase, is_source_list, plain_list_phase};
-use crate::plan::{Action, CopyModes, StepName, Task};
-use crate::port::{Event, Root};
+use crate::element::{Environment, Phase, plain_list_phase};
+use crate::plan::{Action, CopyModes, Task};
 
 /// The number of diskimage-builder's hook that fetches things.
 pub(super) const SOURCES: &str = "98-source-repositories";
@@ -73,54 +70,6 @@ fn copies(action: &Action, dir: &str) -> bool {
 
 fn is_below(path: &str, dir: &str) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
-}
-
-impl StepRun<'_> {
-    /// Fetches what hooks have asked for in this phase or before, and puts it into the image.
-    pub(super) fn place_added(&self, root: &dyn Root, environment: &Environment) -> Result<(), BuildError> {
-        let data = self.added_data(root)?;
-        let lists: Vec<_> = data.into_iter().filter(|path| is_source_list(path)).collect();
-        for list in &lists {
-            let path = self.places.left().hooks.join(list);
-            for source in self.jobs.ports.sources.fetch(&path, environment)? {
-                let name = format!("98-source-{}", source.request.name.replace('/', "_"));
-                let action = Action::Place(Box::new(source));
-                self.run_task(root, &Task { phase: Phase::ExtraData, name, action }, environment)?;
-            }
-        }
-        Ok(self.jobs.ports.hooks.note_acted(&lists, root.path())?)
-    }
-
-    /// Returns the files in the hooks directory that nothing has acted on.
-    pub(super) fn added_data(&self, root: &dyn Root) -> Result<Vec<String>, BuildError> {
-        Ok(self.jobs.ports.hooks.added_data(self.tasks, self.places.left().hooks, root.path())?)
-    }
-
-    /// Notes that what hooks have added for this phase has been acted on.
-    pub(super) fn note_acted(&self, root: &dyn Root, phase: Phase) -> Result<(), BuildError> {
-        let acted: Vec<_> = self.added_data(root)?.into_iter().filter(|path| is_for(phase, path)).collect();
-        Ok(self.jobs.ports.hooks.note_acted(&acted, root.path())?)
-    }
-
-    /// Warns of what hooks have put into the hooks directory in vain: once, in the step in which that turns out.
-    pub(super) fn warn_of_ignored(&self, root: &dyn Root) -> Result<(), BuildError> {
-        let is_final = *self.jobs.step == StepName::Final;
-        let mut ignored = self.added_data(root)?;
-        ignored.retain(|path| is_final || PROVIDER_DATA.contains(&path.as_str()));
-        for path in &ignored {
-            let reason = match PROVIDER_DATA.contains(&path.as_str()) {
-                true => "such files count in elements alone, as with diskimage-builder",
-                false => "the phase that would act on it was over, or the image has no hooks in it",
-            };
-            let message =
-                format!("step `{}`: a hook put `{path}` into the hooks directory: {reason}", self.jobs.step);
-            self.jobs.ports.events.emit(Event::Warning { message: &message });
-        }
-        match is_final {
-            true => Ok(()),
-            false => Ok(self.jobs.ports.hooks.note_acted(&ignored, root.path())?),
-        }
-    }
 }
 
 #[cfg(test)]

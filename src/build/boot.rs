@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use super::BuildError;
 use super::step::StepRun;
 use crate::disk::{
-    Boot, DiskRequest, FileSystem, Firmware, GrubTarget, Kernel, Layout, Signed, SignedFile, early_config,
-    fstab, probe_answers, signed_config,
+    Boot, DiskRequest, Firmware, GrubTarget, Kernel, Layout, Signed, SignedFile, early_config, fstab,
+    signed_config,
 };
 use crate::element::{Environment, Phase};
 use crate::plan::Action;
@@ -31,9 +31,6 @@ const EARLY_CONFIG: &str = "/tmp/plywood-early.cfg";
 
 /// Where the EFI system partition is mounted.
 const ESP: &str = "/boot/efi";
-
-/// What the element `bootloader` does on the disk, but for the boot code.
-const MENU: &str = include_str!("boot-loader.sh");
 
 /// The boot stage on a mounted disk.
 pub(super) struct BootStage<'a> {
@@ -250,16 +247,6 @@ impl BootStage<'_> {
         let argv = head.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
         self.run.capture(self.root, view, "boot", argv)
     }
-}
-
-/// Returns the command that writes the settings and the menu of the element `bootloader` for this disk.
-pub(super) fn menu_argv(layout: &Layout) -> Vec<String> {
-    let name = |path: &str| {
-        layout.mounts().into_iter().find(|fs| fs.mount_path() == Some(path)).map(FileSystem::name)
-    };
-    let [root, boot] = ["/", "/boot"].map(|path| name(path).unwrap_or_default());
-    let words = ["bash".to_owned(), "-c".to_owned(), MENU.to_owned(), "boot-loader".to_owned()];
-    words.into_iter().chain([root, boot, probe_answers(layout)]).collect()
 }
 
 /// Returns the kernel arguments beside `root=`; the last console is the one that gets the login prompt.

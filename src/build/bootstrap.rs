@@ -1,8 +1,8 @@
 //! The base: the root file system that everything else stands on.
 
+use super::BuildError;
+use super::builder::{Builder, overlay};
 use super::job::JobRun;
-use super::stack::overlay;
-use super::{BuildError, Builder};
 use crate::distro::{BaseDefinition, BaseSource, Mmdebstrap};
 use crate::oci::DiffId;
 use crate::plan::{Plan, Step};

@@ -1,7 +1,7 @@
 //! What plywood does for elements, as commands.
 
+use super::facts::HOOKS_IN_TARGET;
 use super::packages::{distribution, requested, unwanted};
-use super::step::HOOKS_IN_TARGET;
 use crate::distro::{apt, apt::Choices};
 use crate::element::{Environment, PackageDataError, Selection, ServiceMap};
 use crate::plan::{Action, CopyModes, GitCheckout, ResolvedSource, SourceContent, Task, Tasks};

@@ -3,49 +3,15 @@
 use std::path::Path;
 
 use super::boot::BootStage;
-use super::stack::commit;
+use super::builder::commit;
+use super::disk_under_hooks::DiskUnderHooks;
 use super::stage::Stage;
 use super::step::StepRun;
 use super::{BuildError, Builder};
 use crate::disk::{DiskRequest, Layout};
-use crate::element::Environment;
 use crate::oci::DiffId;
 use crate::plan::{Plan, Tasks, Work};
-use crate::port::{Access, Bind, BootImages, DiskDevice, DiskWriter, Events, OpenDisk, RootSpec, Workspace};
-
-/// What hooks of the final stage know of the disk that they run on.
-pub(super) struct DiskUnderHooks<'a> {
-    pub(super) layout: &'a Layout,
-    /// Empty if no hook asks for them.
-    pub(super) devices: Vec<DiskDevice>,
-}
-
-impl DiskUnderHooks<'_> {
-    /// What hooks mention that look for its devices: also the beginnings of `IMAGE_BLOCK_DEVICES`, and of what `dib-block-device`
-    /// calls it.
-    const WANTING: [&'static str; 2] = ["IMAGE_BLOCK_DEVICE", "image-block-device"];
-
-    /// Returns what diskimage-builder tells of a disk that is there: its size in KiB, its devices.
-    ///
-    /// Source: diskimage-builder, `lib/disk-image-create`; `block_device/blockdevice.py`, `cmd_getval`.
-    pub(super) fn variables(&self) -> Environment {
-        let size = ("DIB_IMAGE_SIZE", (self.layout.bytes >> 10).to_string());
-        let whole = self.devices.first();
-        let whole = whole.map(|device| ("IMAGE_BLOCK_DEVICE", device.path.display().to_string()));
-        let pair = |device: &DiskDevice| format!(" [{}]={} ", device.name, device.path.display());
-        let all = whole.is_some().then(|| ("IMAGE_BLOCK_DEVICES", self.devices.iter().map(pair).collect()));
-        [size].into_iter().chain(whole).chain(all).map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
-    /// Returns what a job needs to reach the devices, each at its own path.
-    pub(super) fn binds(&self) -> impl Iterator<Item = Bind> {
-        self.devices.iter().map(|DiskDevice { path, .. }| Bind {
-            source: path.clone(),
-            target: path.to_string_lossy().into_owned(),
-            access: Access::ReadWrite,
-        })
-    }
-}
+use crate::port::{BootImages, DiskWriter, Events, OpenDisk, RootSpec, Workspace};
 
 /// A disk with all its content, still mounted.
 pub struct FinishedDisk<'a> {
@@ -137,7 +103,7 @@ impl Builder<'_> {
 
 /// Returns true if hooks of the final stage look for the devices of a disk: they do not go without one.
 pub fn hooks_look_at_disk(plan: &Plan) -> bool {
-    DiskUnderHooks::WANTING.iter().any(|word| final_tasks(plan).mention(word))
+    DiskUnderHooks::is_wanted(final_tasks(plan))
 }
 
 fn final_tasks(plan: &Plan) -> &Tasks {

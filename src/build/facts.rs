@@ -11,7 +11,10 @@ use crate::port::View;
 /// Where hooks on the host find the hooks directory: `TMP_HOOKS_PATH`.
 pub(super) const HOOKS_ON_HOST: &str = View::Host.hooks();
 
-/// Where they leave files for each other: `TMP_BUILD_DIR`.
+/// Where hooks in the target find it.
+pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
+
+/// Where hooks on the host leave files for each other: `TMP_BUILD_DIR`.
 pub(super) const BUILD_DIR_ON_HOST: &str = "/tmp/plywood/build";
 
 /// Where they may leave what is neither in the image nor in a cache: `TMP_IMAGE_DIR`.

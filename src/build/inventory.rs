@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::BuildError;
+use super::builder::{Builder, overlay};
 use super::job::JobRun;
-use super::stack::overlay;
-use super::{BuildError, Builder};
 use crate::distro::base_environment;
 use crate::element::Phase;
 use crate::oci::DiffId;

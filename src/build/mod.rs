@@ -15,11 +15,15 @@
 
 mod added;
 mod boot;
+mod boot_menu;
 mod bootstrap;
 mod build_manifest;
+mod builder;
+mod built;
 mod command;
 mod container;
 mod disk;
+mod disk_under_hooks;
 mod document;
 mod error;
 mod evidence;
@@ -35,6 +39,7 @@ mod inventory;
 mod job;
 mod packages;
 mod places;
+mod ports;
 mod prune;
 mod publish;
 mod receive;
@@ -53,6 +58,8 @@ mod step_tests;
 mod surroundings;
 
 pub use build_manifest::{BuildManifest, LayerEntry, OutputEntry};
+pub use builder::{Builder, OnFailure, OnMiss, Reuse};
+pub use built::{BuiltStep, Found};
 pub use container::container_config;
 pub use disk::{FinishedDisk, hooks_look_at_disk};
 pub use document::{
@@ -62,11 +69,12 @@ pub use error::{BuildError, HookFailure, Outcome};
 pub use facts::host_facts;
 pub use forecast::{Forecast, Prospect, forecast};
 pub use inventory::Package;
+pub use ports::Ports;
 pub use prune::Pruning;
 pub use publish::{Publication, Publisher};
 pub use redact::Redactor;
 pub use registries::{Refused, Registries};
 pub use shell::ShellAt;
-pub use stack::{Builder, BuiltStep, Found, OnFailure, OnMiss, Ports, Reuse, stored_steps};
+pub use stack::stored_steps;
 pub use stage::Stage;
 pub use surroundings::Surroundings;

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::facts::{BUILD_DIR_ON_HOST, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS_ON_HOST};
-use super::step::HOOKS_IN_TARGET;
+use super::facts::{BUILD_DIR_ON_HOST, HOOKS_IN_TARGET, HOOKS_ON_HOST, IMAGE_DIR_ON_HOST, LOCKS_ON_HOST};
 use super::surroundings::Surroundings;
 use crate::plan::{ELEMENTS_ON_HOST, Tasks, WORK_DIR_ON_HOST};
 use crate::port::{Access, Bind, CacheMount, HostDirs, LayerStore, StoreError, View, Workspace};

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::stack::overlay;
-use super::{BuildError, Builder};
+use super::BuildError;
+use super::builder::{Builder, overlay};
 use crate::element::Phase;
 use crate::oci::DiffId;
 use crate::plan::{Plan, Step, Work};

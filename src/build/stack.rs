@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
-
+use super::builder::{Builder, OnFailure, OnMiss, Reuse, overlay};
+use super::built::{BuiltStep, Found};
 use super::evidence::{Witness, misses};
 use super::facts::disk_parameters;
 use super::job::JobRun;
@@ -13,108 +13,13 @@ use super::places::Places;
 use super::receive::{Unavailable, refusal};
 use super::registries::{Offer, Registries};
 use super::step::StepRun;
-use super::surroundings::Surroundings;
 use super::{BuildError, bootstrap};
 use crate::distro::apt::Choices;
 use crate::element::Place;
-use crate::layer::CaptureRules;
 use crate::oci::{ChainId, DiffId, Digest};
-use crate::plan::{Action, Evidence, Foundation, InputKey, Miss, Plan, Record, Step, StepName, Tasks, Work};
-use crate::port::{
-    AddedSources, Breaks, Commit, Event, Events, FailedStep, HookFiles, HostFiles, LayerStore, Logs,
-    Packages, Root, RootSpec, Sandbox, StoreError, Workspace,
-};
+use crate::plan::{Action, Evidence, Foundation, Miss, Plan, Record, Step, StepName, Tasks, Work};
+use crate::port::{Event, FailedStep, HostFiles, LayerStore, Root, RootSpec, StoreError, Workspace};
 use crate::share::Refusal;
-
-/// The world, as a build sees it.
-pub struct Ports<'a> {
-    /// Keys and layers.
-    pub store: &'a dyn LayerStore,
-    /// The build host's own files.
-    pub host: &'a dyn HostFiles,
-    /// Runs hooks.
-    pub sandbox: &'a dyn Sandbox,
-    /// Lays out what hooks see.
-    pub hooks: &'a dyn HookFiles,
-    /// Package repositories.
-    pub packages: &'a dyn Packages,
-    /// Fetches what hooks ask for.
-    pub sources: &'a dyn AddedSources,
-    /// Keeps what hooks print.
-    pub logs: &'a dyn Logs,
-    /// Learns what happens.
-    pub events: &'a dyn Events,
-    /// Receives the position of each step; `None` if no break points are set.
-    pub breaks: Option<&'a dyn Breaks>,
-}
-
-/// Whether layers of earlier builds may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reuse {
-    /// As the keys say.
-    Allowed,
-    /// Every step is made again.
-    Refused,
-}
-
-/// What happens when a step has no layer yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnMiss {
-    /// It is built.
-    Build,
-    /// The build stops with [`BuildError::Miss`].
-    Fail,
-}
-
-/// What becomes of the state that a failed hook left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
-    /// It is thrown away.
-    Discard,
-    /// The store keeps it, one for each image.
-    Keep,
-}
-
-/// A step whose layers are in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BuiltStep {
-    /// Its name.
-    pub name: StepName,
-    /// Its key.
-    pub input_key: InputKey,
-    /// Its layers, lowest first; none if it changed nothing.
-    pub diff_ids: Vec<DiffId>,
-    /// How they came to be there.
-    pub found: Found,
-}
-
-/// How a step's layers came to be in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Found {
-    /// Found by the input key.
-    Input,
-    /// Found by the content key: a step below was made again and came out the same.
-    Content,
-    /// Made now.
-    Built,
-}
-
-/// Makes the layers of images.
-pub struct Builder<'a> {
-    /// The world.
-    pub ports: Ports<'a>,
-    /// Whether layers of earlier builds may be used.
-    pub reuse: Reuse,
-    /// What happens when a step has no layer yet.
-    pub on_miss: OnMiss,
-    /// What becomes of the state that a failed hook left.
-    pub on_failure: OnFailure,
-    /// Where else layers may be found.
-    pub registries: &'a Registries<'a>,
-    /// What hooks of the final stage may write to. With it, that stage always runs: what it leaves there is in no layer.
-    pub surroundings: Option<Surroundings>,
-}
 
 impl Builder<'_> {
     /// Returns every step of `plan` with its layers, lowest first; makes those that are missing.
@@ -241,7 +146,7 @@ impl Builder<'_> {
                 from: from.unwrap_or("store"),
                 diff_ids: &record.diff_ids,
             });
-            taken.push(built_step(step, record.diff_ids.clone(), *found));
+            taken.push(BuiltStep::new(step, record.diff_ids.clone(), *found));
         }
         Ok(taken)
     }
@@ -269,7 +174,7 @@ impl Builder<'_> {
         self.tell_gap(step, evidence.as_ref());
         let record = step.record(&plan.image, stack, diff_ids.clone());
         self.ports.store.save(&Record { evidence, ..record })?;
-        Ok(built_step(step, diff_ids, Found::Built))
+        Ok(BuiltStep::new(step, diff_ids, Found::Built))
     }
 
     /// Warns of a step that no later build will find, and says why.
@@ -429,33 +334,6 @@ impl Builder<'_> {
         let names = [image].into_iter().chain(elements).map(|name| format!("{name}\n"));
         Digest::of(names.collect::<String>()).short()
     }
-
-    /// Makes a workspace above `stack`; warns of layers below that had been changed in the store.
-    pub(super) fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {
-        let workspace = self.ports.store.workspace(stack)?;
-        for diff_id in workspace.renewed() {
-            let message = format!(
-                "the unpacked layer {diff_id} in the store was changed, and is unpacked again \
-                 (`plywood store check` looks for more damage)"
-            );
-            self.ports.events.emit(Event::Warning { message: &message });
-        }
-        Ok(workspace)
-    }
-
-    /// Turns what was changed in the workspace into a layer.
-    pub(super) fn commit(
-        &self,
-        plan: &Plan,
-        workspace: Box<dyn Workspace>,
-    ) -> Result<Option<DiffId>, BuildError> {
-        Ok(workspace.commit(&commit(plan))?.map(|layer| layer.diff_id))
-    }
-}
-
-/// Returns how what hooks of `plan` change is normalized: in layers and on disks alike.
-pub(super) fn commit(plan: &Plan) -> Commit {
-    Commit { source_date_epoch: plan.source_date_epoch, rules: CaptureRules::default() }
 }
 
 /// The layers of a step that was made, and what its hooks read of the host.
@@ -542,7 +420,7 @@ pub fn stored_steps(
         let fitting = records.into_iter().find(|(record, _)| misses(step, record, host).is_empty());
         let Some((record, found)) = fitting else { break };
         stack.extend_from_slice(&record.diff_ids);
-        steps.push(built_step(step, record.diff_ids, found));
+        steps.push(BuiltStep::new(step, record.diff_ids, found));
     }
     Ok(steps)
 }
@@ -559,17 +437,4 @@ fn stacked(below: &[DiffId], built: &[BuiltStep]) -> Vec<DiffId> {
 
 fn miss(plan: &Plan, step: &Step) -> BuildError {
     BuildError::Miss { image: plan.image.clone(), step: step.name.clone() }
-}
-
-/// Returns the root that a step of this workspace works on.
-pub(super) fn overlay(workspace: &dyn Workspace) -> RootSpec {
-    RootSpec::Overlay {
-        lowers: workspace.lowers().to_vec(),
-        upper: workspace.upper().to_owned(),
-        work: workspace.work().to_owned(),
-    }
-}
-
-fn built_step(step: &Step, diff_ids: Vec<DiffId>, found: Found) -> BuiltStep {
-    BuiltStep { name: step.name.clone(), input_key: step.input_key, diff_ids, found }
 }

@@ -6,19 +6,19 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::boot;
+use super::boot_menu::menu_argv;
 use super::command::{Command, command};
-use super::disk::DiskUnderHooks;
+use super::disk_under_hooks::DiskUnderHooks;
 use super::error::{HookFailure, Outcome};
 use super::evidence::{Language, Witness};
-use super::facts::{HOOKS_ON_HOST, facts};
+use super::facts::{HOOKS_IN_TARGET, HOOKS_ON_HOST, facts};
 use super::job::JobRun;
 use super::places::Places;
 use super::{BuildError, added};
 use crate::disk::Layout;
 use crate::distro::{apt, apt::Choices, base_environment};
 use crate::element::{
-    Environment, Phase, PhaseClass, Place, environment_argv, environment_order, is_pure_shell,
+    Environment, PROVIDER_DATA, Phase, PhaseClass, Place, environment_argv, environment_order, is_pure_shell,
     is_source_list, run_parts_order,
 };
 use crate::plan::{Action, Evidence, INSTALL_TYPE_FRAGMENT, StepName, Task, Tasks};
@@ -26,9 +26,6 @@ use crate::port::{
     CacheMount, Event, Exit, IndexState, Job, LeftState, Moment, Network, PackageError, PackageSession, Root,
     View,
 };
-
-/// Where hooks in the target find the hooks directory.
-pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
 
 /// What stands for the job that sources the fragments of `environment.d`.
 const ENVIRONMENT: &str = Event::ENVIRONMENT;
@@ -188,6 +185,53 @@ impl StepRun<'_> {
         self.note_acted(root, phase)
     }
 
+    /// Fetches what hooks have asked for in this phase or before, and puts it into the image.
+    fn place_added(&self, root: &dyn Root, environment: &Environment) -> Result<(), BuildError> {
+        let data = self.added_data(root)?;
+        let lists: Vec<_> = data.into_iter().filter(|path| is_source_list(path)).collect();
+        for list in &lists {
+            let path = self.places.left().hooks.join(list);
+            for source in self.jobs.ports.sources.fetch(&path, environment)? {
+                let name = format!("98-source-{}", source.request.name.replace('/', "_"));
+                let action = Action::Place(Box::new(source));
+                self.run_task(root, &Task { phase: Phase::ExtraData, name, action }, environment)?;
+            }
+        }
+        Ok(self.jobs.ports.hooks.note_acted(&lists, root.path())?)
+    }
+
+    /// Returns the files in the hooks directory that nothing has acted on.
+    fn added_data(&self, root: &dyn Root) -> Result<Vec<String>, BuildError> {
+        Ok(self.jobs.ports.hooks.added_data(self.tasks, self.places.left().hooks, root.path())?)
+    }
+
+    /// Notes that what hooks have added for this phase has been acted on.
+    fn note_acted(&self, root: &dyn Root, phase: Phase) -> Result<(), BuildError> {
+        let acted: Vec<_> =
+            self.added_data(root)?.into_iter().filter(|path| added::is_for(phase, path)).collect();
+        Ok(self.jobs.ports.hooks.note_acted(&acted, root.path())?)
+    }
+
+    /// Warns of what hooks have put into the hooks directory in vain: once, in the step in which that turns out.
+    fn warn_of_ignored(&self, root: &dyn Root) -> Result<(), BuildError> {
+        let is_final = *self.jobs.step == StepName::Final;
+        let mut ignored = self.added_data(root)?;
+        ignored.retain(|path| is_final || PROVIDER_DATA.contains(&path.as_str()));
+        for path in &ignored {
+            let reason = match PROVIDER_DATA.contains(&path.as_str()) {
+                true => "such files count in elements alone, as with diskimage-builder",
+                false => "the phase that would act on it was over, or the image has no hooks in it",
+            };
+            let message =
+                format!("step `{}`: a hook put `{path}` into the hooks directory: {reason}", self.jobs.step);
+            self.jobs.ports.events.emit(Event::Warning { message: &message });
+        }
+        match is_final {
+            true => Ok(()),
+            false => Ok(self.jobs.ports.hooks.note_acted(&ignored, root.path())?),
+        }
+    }
+
     fn pause(
         &self,
         root: &dyn Root,
@@ -254,12 +298,7 @@ impl StepRun<'_> {
         Ok(self.witness.conclude())
     }
 
-    pub(super) fn run_task(
-        &self,
-        root: &dyn Root,
-        task: &Task,
-        environment: &Environment,
-    ) -> Result<(), BuildError> {
+    fn run_task(&self, root: &dyn Root, task: &Task, environment: &Environment) -> Result<(), BuildError> {
         if task.action == Action::Hook {
             return self.run_hook(root, task, environment);
         }
@@ -352,7 +391,7 @@ impl StepRun<'_> {
         layout: &Layout,
         environment: &Environment,
     ) -> Result<(), BuildError> {
-        let job = self.job(root, View::Target, boot::menu_argv(layout), environment.clone())?;
+        let job = self.job(root, View::Target, menu_argv(layout), environment.clone())?;
         let outcome = self.jobs.perform(root, &job, task.phase.dir(), &task.name)?;
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))
     }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 
-use super::report::cut;
+use super::cut::cut;
 use crate::element::{ResolveError, shell_word};
 use crate::engine::{BuildError, NothingKept, Outcome, OutputError, PullError, RegistryError, TlsTrouble};
 use crate::load::{KeyFileError, LoadError};

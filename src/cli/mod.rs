@@ -8,6 +8,7 @@ mod args;
 mod boot;
 mod build;
 mod cache;
+mod cut;
 mod doctor;
 mod dropin;
 mod elements;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use super::cut::cut;
 use crate::engine::line as one_line;
 pub(super) use crate::engine::{Failure, Message, causes_from};
 
@@ -60,19 +61,6 @@ const BEGINNING: usize = 1500;
 /// Returns a message, with its middle left out if it is too long.
 pub(super) fn bounded(text: String) -> String {
     cut(text, MAX_CHARACTERS, BEGINNING)
-}
-
-/// Returns the beginning and the end of a text of more than `most` characters.
-pub(super) fn cut(text: String, most: usize, beginning: usize) -> String {
-    // A text has at most as many characters as bytes, so short texts need no count.
-    let characters = if text.len() <= most { 0 } else { text.chars().count() };
-    if characters <= most {
-        return text;
-    }
-    let end = most - beginning;
-    let (head, tail): (String, String) =
-        (text.chars().take(beginning).collect(), text.chars().skip(characters - end).collect());
-    format!("{head} […{} characters left out…] {tail}", characters - most)
 }
 
 /// Returns a message that is safe to show on a terminal.

@@ -14,7 +14,8 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::answer::tell;
 use super::args::Progress;
-use super::report::{Failure, Message, cut, printable};
+use super::cut::cut;
+use super::report::{Failure, Message, printable};
 use crate::element::Environment;
 use crate::engine::{redact, redacted};
 

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::{Content, FileSystem, Firmware, FsKind, Inodes, Lvm, Partition, PartitionEntry, PartitionKind};
+use super::{
+    Content, Extent, FileSystem, Firmware, FsKind, Inodes, Lvm, Partition, PartitionEntry, PartitionKind,
+    SectorSize,
+};
 
 /// A disk: partitions, and file systems on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,31 +28,6 @@ pub struct Layout {
     pub source_date_epoch: i64,
 }
 
-/// The unit that a disk is addressed by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum SectorSize {
-    /// 512 bytes.
-    #[default]
-    B512,
-    /// 4096 bytes: "4k native". Firmware for the BIOS knows no such disks.
-    B4096,
-}
-
-impl SectorSize {
-    /// Reads `512` or `4096`.
-    pub fn parse(text: &str) -> Option<Self> {
-        [SectorSize::B512, SectorSize::B4096].into_iter().find(|size| size.bytes().to_string() == text.trim())
-    }
-
-    /// Returns the number of bytes.
-    pub const fn bytes(self) -> u64 {
-        match self {
-            SectorSize::B512 => 512,
-            SectorSize::B4096 => 4096,
-        }
-    }
-}
-
 /// The kind of partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
@@ -65,15 +43,6 @@ pub enum Table {
         /// The disk's GUID.
         guid: Uuid,
     },
-}
-
-/// A range of the disk, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    /// From the start of the disk.
-    pub offset: u64,
-    /// How long it is.
-    pub bytes: u64,
 }
 
 impl Layout {

@@ -18,7 +18,10 @@
 
 mod bios;
 mod block_device;
+mod content;
+mod extent;
 mod file_system;
+mod firmware;
 mod fstab;
 mod grub;
 mod identity;
@@ -42,12 +45,16 @@ pub use block_device::{
     Allowance, BlockDeviceError, BlockDevices, DiskSource, ParameterError, Problem, RootParameters,
     SizeError, implied_block_device,
 };
+pub use content::Content;
+use content::Inodes;
+pub use extent::{Extent, SectorSize};
 pub use file_system::{ExtVersion, FileSystem, FsKind, FsName, FstabEntry, MountPoint, Place};
+pub use firmware::Firmware;
 pub use fstab::fstab;
 pub use grub::{Boot, GrubTarget, early_config};
 pub use identity::{Identity, VolumeId};
 pub use kernel::Kernel;
-pub use layout::{Extent, Layout, SectorSize, Table};
+pub use layout::{Layout, Table};
 pub use lvm::{
     LogicalVolume, Lvm, LvmCommand, PhysicalVolume, VolumeGroup, VolumeKind, VolumeName, VolumeSize,
 };
@@ -58,5 +65,4 @@ pub use probe::probe_answers;
 pub use request::DiskRequest;
 pub use secure_boot::{Signed, SignedChain, SignedFile, signed_config};
 pub use size::{ByteSize, ByteSizeError, LARGEST_DISK};
-use standard::Inodes;
-pub use standard::{Content, DiskSize, Firmware, LayoutError, Request, RootFs};
+pub use standard::{DiskSize, LayoutError, Request, RootFs};

@@ -80,8 +80,7 @@ pub use name::{ElementName, ElementNameError};
 pub use name_map::{Distribution, DuplicateServiceError, Mapping, PackageMap, ServiceMap, ServiceNames};
 pub use native::{
     BOOT_LOADER_HOOK, NativeProvider, is_boot_loader, is_data_for_plywood, is_done_natively, is_never_called,
-    is_source_list, is_source_variable, library_variables, plain_list_phase, preset_variables,
-    provider_variables,
+    is_source_list, is_source_variable, plain_list_phase, preset_variables, provider_variables,
 };
 pub use nearest::nearest;
 pub use option::ElementOption;
@@ -91,7 +90,7 @@ pub use package_list::{PackageEntry, PackageList};
 pub use package_request::{PackageRequest, PackageRequests, PhaseRequests, UnsetVariableError, install_type};
 pub use package_rule::{Condition, PACKAGE_PHASES, PackageAction};
 pub use phase::{Phase, PhaseClass, PhaseError, Place};
-pub use provider::{OPERATING_SYSTEM, Provider};
+pub use provider::{OPERATING_SYSTEM, PROVIDER_DATA, Provider};
 pub use pure_shell::is_pure_shell;
 pub use relevance::{Fragment, Relevance, relevant_fragments};
 pub use resolve::{BaseNames, Resolution, ResolveError, resolve};
@@ -102,4 +101,4 @@ pub use source_repository::{
     GitReference, Selection, SourceFault, SourceLine, SourceLineError, SourceRequest, read_source_line,
 };
 pub use stray::{Stray, is_list};
-pub use variables::{Mentions, PROVIDER_DATA, is_ambient};
+pub use variables::{Mentions, is_ambient, library_variables};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Condition, Element, ElementName, Mentions, PACKAGE_PHASES, PROVIDER_DATA, Phase};
+use super::{Condition, Element, ElementName, PACKAGE_PHASES, PROVIDER_DATA, Phase};
 
 /// An element of diskimage-builder that processes the data of all other elements together.
 ///
@@ -179,29 +179,6 @@ pub fn is_boot_loader(element: &Element) -> bool {
     element.name.as_str() == BOOT_LOADER && element.files.contains_key(BOOT_LOADER_HOOK)
 }
 
-/// Variables that files of `_LIB` read for the hooks that source or call them.
-const READ_BY_LIBRARY: [&str; 11] = [
-    "DIB_BAREMETAL_INITRD_PATTERN",
-    "DIB_BAREMETAL_KERNEL_PATTERN",
-    "DIB_BOOT_LABEL",
-    "DIB_LIB_UDEV_ROOT",
-    "DIB_MODULE_ROOT",
-    "DIB_MOUNTPOINTS",
-    "DIB_ROOT_FSTYPE",
-    "DIB_ROOT_LABEL",
-    "FS_TYPE",
-    "RAMDISK_ELEMENT",
-    "ROOT_LABEL",
-];
-
-/// Returns the variables that functions of `_LIB` read, if hooks with these mentions can call the
-/// functions.
-pub fn library_variables(mentions: &Mentions) -> impl Iterator<Item = String> + use<> {
-    let reachable =
-        ["_LIB", "DIB_BLOCK_DEVICE_PARAMS_YAML"].iter().any(|name| mentions.names.contains(*name));
-    READ_BY_LIBRARY.into_iter().filter(move |_| reachable).map(str::to_owned)
-}
-
 /// Returns the variables that providers read for `element`, even if none of its files mention them.
 /// Ignores lists of packages that cannot be parsed: other code reports them.
 pub fn provider_variables(element: &Element) -> BTreeSet<String> {
@@ -258,12 +235,5 @@ mod tests {
             .build();
         let names = provider_variables(&asking);
         assert!(names.contains("DIB_PYTHON_VERSION") && names.contains("DIB_INSTALLTYPE_other"));
-    }
-
-    #[test]
-    fn hooks_that_source_the_library_read_what_it_reads() {
-        let read = |text: &str| library_variables(&Mentions::of(text.as_bytes())).collect::<Vec<_>>();
-        assert!(read("source $_LIB/img-functions").contains(&"DIB_BAREMETAL_KERNEL_PATTERN".to_owned()));
-        assert_eq!(read("source /etc/os-release"), [""; 0]);
     }
 }

@@ -7,6 +7,9 @@ use super::ElementName;
 /// Every image needs one provider of this name.
 pub const OPERATING_SYSTEM: &str = "operating-system";
 
+/// Files at the top of elements that are data for providers and never run.
+pub const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
+
 /// A provider of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Provider {

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Element, ElementFile, FileKind, Mode, is_never_called};
+use super::{Element, ElementFile, FileKind, Mode, PROVIDER_DATA, is_never_called};
 
 /// The variables that a text may read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,9 +79,6 @@ fn mentions_of(file: &ElementFile) -> Mentions {
         None => Mentions { names: BTreeSet::new(), computed: is_program },
     }
 }
-
-/// Files at the top of elements that are data for providers and never run.
-pub const PROVIDER_DATA: [&str; 4] = ["package-installs.json", "package-installs.yaml", "pkg-map", "svc-map"];
 
 /// Returns true if programs may read this variable although no text mentions it: `PATH`,
 /// `http_proxy`, `PIP_INDEX_URL`. Only variables that start with `DIB_` are known to be read by
@@ -189,6 +186,29 @@ fn tests_computed_name(line: &str) -> bool {
     })
 }
 
+/// Variables that files of `_LIB` read for the hooks that source or call them.
+const READ_BY_LIBRARY: [&str; 11] = [
+    "DIB_BAREMETAL_INITRD_PATTERN",
+    "DIB_BAREMETAL_KERNEL_PATTERN",
+    "DIB_BOOT_LABEL",
+    "DIB_LIB_UDEV_ROOT",
+    "DIB_MODULE_ROOT",
+    "DIB_MOUNTPOINTS",
+    "DIB_ROOT_FSTYPE",
+    "DIB_ROOT_LABEL",
+    "FS_TYPE",
+    "RAMDISK_ELEMENT",
+    "ROOT_LABEL",
+];
+
+/// Returns the variables that functions of `_LIB` read, if hooks with these mentions can call the
+/// functions.
+pub fn library_variables(mentions: &Mentions) -> impl Iterator<Item = String> + use<> {
+    let reachable =
+        ["_LIB", "DIB_BLOCK_DEVICE_PARAMS_YAML"].iter().any(|name| mentions.names.contains(*name));
+    READ_BY_LIBRARY.into_iter().filter(move |_| reachable).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,5 +309,12 @@ mod tests {
         assert!(["DIB_A", "DIB_B", "DIB_C"].iter().all(|name| mentions.includes(name)));
         assert!(!mentions.includes("DIB_D") && !mentions.computed);
         assert_eq!(element.tool_mentions().names, [String::from("DIB_B")].into());
+    }
+
+    #[test]
+    fn hooks_that_source_the_library_read_what_it_reads() {
+        let read = |text: &str| library_variables(&Mentions::of(text.as_bytes())).collect::<Vec<_>>();
+        assert!(read("source $_LIB/img-functions").contains(&"DIB_BAREMETAL_KERNEL_PATTERN".to_owned()));
+        assert_eq!(read("source /etc/os-release"), [""; 0]);
     }
 }

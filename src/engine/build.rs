@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::base::{Bases, RegistryBases, fetch_missing};
 use super::breaks::{BreakIns, Pauses};
+use super::checks::Checks;
 use super::delivery::Delivery;
 use super::edges::Edges;
 use super::failure::{Failure, line};
@@ -12,7 +13,7 @@ use super::host::{Host, HostChecks};
 use super::images::Images;
 use super::outputs::{Extras, Outputs, is_container};
 use super::place::{Place, Places, refuse_store};
-use super::preflight::{self, Checks, Findings};
+use super::preflight::{self, Findings};
 use super::project::Project;
 use super::registry::{client, look_up_client};
 use super::resolve::{Resolved, Selection};

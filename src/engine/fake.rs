@@ -11,12 +11,12 @@ use tempfile::TempDir;
 
 use super::base::Bases;
 use super::build::{Image, Options, Run, Unpublished};
+use super::checks::Checks;
 use super::disk::{Disk, DiskRules};
 use super::failure::{Failure, Message};
 use super::images::Images;
 use super::outputs::Extras;
 use super::place::{Place, Places};
-use super::preflight::Checks;
 use super::resolve::Resolved;
 use super::sharing::{PublishTo, Target};
 use super::writer::{Archive, Container, Conversion, DiskIdentity, Writer};
@@ -269,7 +269,7 @@ impl Checks for Machine {
 
     fn store(&self) -> Result<(), Failure> {
         self.note("store");
-        super::host::require_whole(self.finding("store"))
+        super::checks::require_whole(self.finding("store"))
     }
 
     fn loop_devices(&self) -> Result<Finding, Failure> {

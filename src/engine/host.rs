@@ -5,11 +5,11 @@ use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::checks::{Checks, failure, require};
 use super::failure::{Failure, Message};
-use super::preflight::Checks;
 use super::session::Process;
 use crate::block;
-use crate::host::{self, Finding, Rights, Standing, StoreFacts, Tool, Trial, space, tool_named};
+use crate::host::{self, Finding, Rights, StoreFacts, Tool, Trial, space, tool_named};
 use crate::output::qemu_formats;
 use crate::port::{LayerStore, RootSpec, Sandbox, SandboxError, Workspace};
 use crate::probe;
@@ -175,26 +175,6 @@ pub(crate) fn mirror(uri: &str, proxy: Option<&str>) -> Option<Finding> {
     }
     let endpoint = host::endpoint(proxy.unwrap_or(uri))?;
     Some(host::mirror(uri, proxy, &probe::mirror(&endpoint)))
-}
-
-/// Refuses to go on with a finding without which nothing can be built.
-pub(crate) fn require(finding: Finding) -> Result<(), Failure> {
-    if finding.standing == Standing::Lacking { Err(failure(finding)) } else { Ok(()) }
-}
-
-/// Refuses to go on with a finding that limits what is wanted now.
-pub(crate) fn require_whole(finding: Finding) -> Result<(), Failure> {
-    match finding.standing {
-        Standing::Lacking | Standing::Limited => Err(failure(finding)),
-        Standing::Ok | Standing::Untried => Ok(()),
-    }
-}
-
-fn failure(finding: Finding) -> Failure {
-    match finding.cure {
-        Some(cure) => Message::with_hint(finding.found, cure),
-        None => Message::plain(finding.found),
-    }
 }
 
 /// Returns what the kernel said when a sandbox could not be made.

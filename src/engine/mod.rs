@@ -22,6 +22,7 @@ mod breaks;
 mod build;
 #[cfg(test)]
 mod build_tests;
+mod checks;
 mod container;
 mod delivery;
 mod disk;
@@ -59,11 +60,12 @@ pub use session::{Mounts, Process};
 
 pub(crate) use breaks::Pauses;
 pub(crate) use build::{Inspect, Options, Unpublished, Wanted, build};
+pub(crate) use checks::require_whole;
 pub(crate) use disk::DiskRules;
 pub(crate) use doctor::{Diagnosis, diagnose};
 pub(crate) use failure::{causes_from, line};
 pub(crate) use forecasts::Look;
-pub(crate) use host::{require_whole, tool};
+pub(crate) use host::tool;
 pub(crate) use import::{Import, ImportedBase, import};
 pub(crate) use outputs::Extras;
 pub(crate) use place::{OutputDirectory, Place, Places, cannot_use, refuse_own_store};

@@ -1,17 +1,13 @@
 //! Checks that find a failure before the long work starts.
 
-use std::io;
-use std::path::Path;
-
+use super::checks::{Checks, require_whole};
 use super::disk::Disk;
 use super::failure::{Failure, Message};
-use super::host::require_whole;
 use super::outputs::is_container;
 use crate::build::{Forecast, Ports, Prospect, Registries, forecast, hooks_look_at_disk};
 use crate::disk::ByteSize;
 use crate::distro::BaseSource;
 use crate::dropin::OutputType;
-use crate::host::Finding;
 use crate::image::{ContainerSettings, OutputFormat};
 use crate::oci::has_command;
 use crate::plan::Plan;
@@ -26,30 +22,6 @@ const DOCKER_LAYERS: usize = 125;
 ///
 /// Source: Microsoft, "Features Description: Virtual Hard Disk Limits"; QEMU, `block/vpc.c`, `VHD_MAX_SECTORS`.
 const LARGEST_VHD: ByteSize = ByteSize::from_mebibytes(2040 << 10);
-
-/// The host, as the checks before a build see it.
-pub(crate) trait Checks {
-    /// Returns the time, in seconds since 1970.
-    fn now(&self) -> Result<i64, Failure>;
-
-    /// Fails if there is no file at `path`.
-    fn file(&self, path: &Path) -> io::Result<()>;
-
-    /// Checks that the program called `name` is installed.
-    fn tool(&self, name: &str) -> Finding;
-
-    /// Checks that logical volumes can be made.
-    fn device_mapper(&self) -> Finding;
-
-    /// Fails if layers cannot be made in the store.
-    fn store(&self) -> Result<(), Failure>;
-
-    /// Checks that disks can be laid out in the store.
-    fn loop_devices(&self) -> Result<Finding, Failure>;
-
-    /// Returns the disk formats that qemu-img writes.
-    fn qemu_formats(&self) -> Result<Vec<String>, Failure>;
-}
 
 /// An image and the outputs that a build writes.
 #[derive(Clone, Copy)]
@@ -269,6 +241,7 @@ mod tests {
     use super::*;
     use crate::build::Registries;
     use std::collections::BTreeMap;
+    use std::path::Path;
 
     use crate::distro::StoredFile;
     use crate::engine::disk::DiskRules;

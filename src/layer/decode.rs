@@ -18,7 +18,8 @@ use super::acl::add_lists;
 use super::encode::{OPAQUE, WHITEOUT, XATTR};
 use super::entry::{Entry, Kind, Meta, Xattrs};
 use super::error::{LayerError, display};
-use super::member::{Member, Members, parse_number};
+use super::member::{Member, Members};
+use super::number::parse_number;
 use super::xattr::is_content;
 
 /// Prefix of the names that AUFS uses in the root for its own files: `.wh..wh.aufs`,

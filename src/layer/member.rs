@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::error::{LayerError, display};
+use super::number::parse_number;
 use super::sparse::{Run, SPARSE_MAP, SparseForm, SparseMap, SparseReader};
 
 const BLOCK_BYTES: u64 = 512;
@@ -360,11 +361,6 @@ fn parse_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let record = records.get(space + 1..length)?.strip_suffix(b"\n")?;
     let equals = record.iter().position(|byte| *byte == b'=')?;
     Some((&record[..equals], &record[equals + 1..], &records[length..]))
-}
-
-/// Reads a decimal number.
-pub(super) fn parse_number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn until_nul(mut name: Vec<u8>) -> Vec<u8> {

@@ -17,6 +17,7 @@ mod encode;
 mod entry;
 mod error;
 mod member;
+mod number;
 mod sparse;
 mod tree;
 mod xattr;

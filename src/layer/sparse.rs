@@ -8,7 +8,7 @@ use std::io;
 
 use tar::{EntryType, Header};
 
-use super::member::parse_number;
+use super::number::parse_number;
 
 /// PAX key of the map in version 0.1.
 pub(super) const SPARSE_MAP: &[u8] = b"GNU.sparse.map";

@@ -5,12 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{LoadError, parse_definition};
+use super::{LoadError, PROJECT_FILE, parse_definition};
 use crate::directory::read_text;
 use crate::image::{Project, ProjectSettings};
-
-/// The file that makes a directory a project.
-pub const PROJECT_FILE: &str = "plywood.toml";
 
 /// Reads the project in the directory `dir`.
 ///

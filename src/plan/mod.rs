@@ -31,6 +31,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod golden_tests;
 mod hooks;
+mod input;
 mod key;
 #[cfg(test)]
 mod law_tests;
@@ -56,6 +57,7 @@ pub use evidence::{
     Aspect, Evidence, HostChange, HostDifference, HostRead, NAMES, NOT_OF_HOST, Stamp, aspect_below,
     directories_with_links, literal_paths,
 };
+pub use input::InputFile;
 pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
@@ -63,8 +65,8 @@ pub use request::{Foundation, MachineContent, MachineFile, Request};
 pub use seal::{Seal, is_secret, secret_texts, without_credentials};
 pub use source::{GitCheckout, ResolvedSource, SourceContent};
 pub use step::{
-    Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, InputFile, Plan, Step, Task,
-    Tasks, WORK_DIR_ON_HOST, Work,
+    Action, CopyModes, DISK_PARAMETERS, ELEMENTS_ON_HOST, INSTALL_TYPE_FRAGMENT, Plan, Step, Task, Tasks,
+    WORK_DIR_ON_HOST, Work,
 };
 pub use step_name::{StepName, StepNameError};
 pub use unread::{Unread, unread};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::step::InputFile;
+use super::input::InputFile;
 use super::{ResolvedSource, Seal};
 use crate::distro::{Architecture, BaseDefinition, BaseName};
 use crate::element::{Element, ElementName, HookOrder, NativeProvider};

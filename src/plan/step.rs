@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::hooks::phase_of;
+use super::input::InputFile;
 use super::{ContentKey, Foundation, InputKey, KeyFields, Record, ResolvedSource, StepName};
 use crate::distro::{Architecture, BaseDefinition, BaseSource};
 use crate::element::{BOOT_LOADER_HOOK, Element, Phase, Place, Relevance};
@@ -151,16 +152,6 @@ pub struct Tasks {
     pub phases: Vec<Phase>,
 }
 
-impl InputFile {
-    /// Returns a digest of a file's bytes and its execute permission.
-    pub fn digest(bytes: Digest, is_executable: bool) -> Digest {
-        match is_executable {
-            true => Digest::of([b"executable ".as_slice(), bytes.bytes()].concat()),
-            false => bytes,
-        }
-    }
-}
-
 impl Tasks {
     /// Returns the texts of the files that the hook at `path` may source or call on the host: first
     /// its own, then tools, files at the top of elements, and files beside hooks that are not hooks
@@ -188,18 +179,6 @@ impl Tasks {
         let mut files = self.hooks.iter().filter(|(path, _)| *path != BOOT_LOADER_HOOK);
         files.any(|(path, element)| element.text(path).is_some_and(has))
     }
-}
-
-/// A file or directory of the image definition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputFile {
-    /// The path. Not part of any key.
-    pub path: PathBuf,
-    /// The digest of its content and its execute permission.
-    pub digest: Digest,
-    pub is_executable: bool,
-    /// Its bytes, if they were kept. Hooks then see these bytes, even if the file changes.
-    pub content: Option<Arc<[u8]>>,
 }
 
 /// One task of a step.

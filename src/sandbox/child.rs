@@ -17,9 +17,9 @@ use nix::unistd::{ForkResult, fork};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 
+use super::parent::die_with;
 use super::wire::{Assignment, Letter, Report, Terminal};
 use super::{init, network, setup};
 use crate::port::{Network, SandboxError};
@@ -65,20 +65,6 @@ fn supervise([owner, assignment, report]: [Cow<'_, str>; 3]) -> io::Result<()> {
         report.write(&Report::from(Err(error)))?;
     }
     Ok(())
-}
-
-/// Asks the kernel to kill this process when its parent dies.
-///
-/// # Errors
-/// If the parent is already dead: the kernel sends the signal only for deaths after the request.
-pub(super) fn die_with(owner: &str) -> io::Result<()> {
-    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let parent = rustix::process::getppid().map(Pid::as_raw_nonzero);
-    if parent.is_some_and(|parent| parent.to_string() == owner) {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::ConnectionReset.into())
-    }
 }
 
 fn run_namespaces(assignment: &Assignment, report: &mut Letter) -> Result<(), SandboxError> {

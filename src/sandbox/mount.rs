@@ -24,7 +24,7 @@ use tracing::debug;
 
 use super::ROOTS;
 use super::mountinfo::Line;
-use super::target::Shape;
+use super::shape::Shape;
 use crate::port::SandboxError;
 
 /// A mount that is attached nowhere yet.

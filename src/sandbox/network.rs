@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use super::child::die_with;
+use super::parent::die_with;
 
 /// Moves this process, which must have one thread, into a network namespace with `lo` alone, which
 /// is up.

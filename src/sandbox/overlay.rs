@@ -20,7 +20,7 @@ use rustix::thread::UnshareFlags;
 use tracing::debug;
 
 use super::mount::{Mount, TemporaryPlace, make_unused};
-use super::target::Shape;
+use super::shape::Shape;
 
 /// The kernel's limit of lower layers in one overlay (`OVL_MAX_STACK`).
 const MOST_LOWERS: usize = 500;

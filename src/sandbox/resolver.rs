@@ -16,7 +16,8 @@ use std::time::SystemTime;
 use nix::libc::O_NOFOLLOW;
 
 use super::mount;
-use super::target::{MadeTargets, Shape};
+use super::shape::Shape;
+use super::target::MadeTargets;
 
 /// The path of the resolver configuration in every root.
 pub(super) const RESOLVER: &str = "/etc/resolv.conf";

@@ -18,7 +18,8 @@ use tracing::debug;
 
 use super::limit::Groups;
 use super::resolver::{Planted, RESOLVER};
-use super::target::{MadeTargets, Shape};
+use super::shape::Shape;
+use super::target::MadeTargets;
 use super::wire::{Assignment, Ended, Letter, Report, Terminal};
 use super::{Namespaces, child, setup, view};
 use crate::port::{Exit, Job, Limit, SandboxError, View};

@@ -11,24 +11,10 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 
 use super::mount;
+use super::shape::Shape;
 
 /// Limit of symlinks in one path; the same as the kernel's.
 const MOST_LINKS: usize = 40;
-
-/// The type of a mount point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
-    File,
-    Directory,
-}
-
-impl Shape {
-    /// Returns the shape that a mount point for `source` needs.
-    pub(super) fn of(source: &Path) -> io::Result<Self> {
-        let is_directory = fs::metadata(source)?.is_dir();
-        Ok(if is_directory { Shape::Directory } else { Shape::File })
-    }
-}
 
 /// The entries that plywood made in a root as mount points.
 #[derive(Debug, Default)]

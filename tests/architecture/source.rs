@@ -25,6 +25,18 @@ impl Token {
 pub(crate) struct NamedPath {
     pub segments: Vec<String>,
     pub line: usize,
+    pub role: Role,
+}
+
+/// The part that a path plays in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// In `pub use`, of any visibility: the file passes the name on.
+    Export,
+    /// In `use`.
+    Import,
+    /// Anywhere else.
+    Mention,
 }
 
 /// The names that one source file uses outside of its tests.
@@ -41,9 +53,22 @@ pub(crate) fn names(source: &str) -> Names {
     let mut paths = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
+        let (first, role) = (paths.len(), role(&tokens[..at]));
         at = read_path(&tokens, at, &[], &mut paths).max(at + 1);
+        paths[first..].iter_mut().for_each(|path| path.role = role);
     }
     Names { paths, test_modules }
+}
+
+/// Returns the role of a path that follows these tokens.
+fn role(before: &[Token]) -> Role {
+    let mut before = before.iter().rev().map(|token| token.text.as_str());
+    match (before.next(), before.next()) {
+        // The bracket is that of `pub(super)`.
+        (Some("use"), Some("pub" | ")")) => Role::Export,
+        (Some("use"), _) => Role::Import,
+        _ => Role::Mention,
+    }
 }
 
 /// Reads the path or group that starts at `at`, below `prefix`; returns where it ends.
@@ -66,11 +91,11 @@ fn read_path(tokens: &[Token], mut at: usize, prefix: &[String], out: &mut Vec<N
             }
             Some("!") => {
                 segments.last_mut().expect("a segment was pushed").push('!');
-                out.push(NamedPath { segments, line: token.line });
+                out.push(NamedPath { segments, line: token.line, role: Role::Mention });
                 return at + 2;
             }
             _ => {
-                out.push(NamedPath { segments, line: token.line });
+                out.push(NamedPath { segments, line: token.line, role: Role::Mention });
                 return at + 1;
             }
         }

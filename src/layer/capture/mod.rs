@@ -13,6 +13,8 @@ mod pattern;
 mod rewrite;
 mod rule;
 mod shadow;
+mod times;
 
-pub use rewrite::{Rewrite, Times};
+pub use rewrite::Rewrite;
 pub use rule::{Action, CaptureRules};
+pub use times::Times;

@@ -1,5 +1,6 @@
 //! Rules that replace a part of a file.
 
+use super::times::Times;
 use super::{keystore, shadow};
 
 /// A rule that makes the content of a file independent of the time of the build and of the build
@@ -22,17 +23,6 @@ pub enum Rewrite {
     ClockDrift,
     /// The arrays of the build host in the `mdadm.conf` that its package generates.
     Arrays,
-}
-
-/// The times that a rewrite depends on, in seconds since 1970-01-01 UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
-    /// The source date epoch: later times are clamped to it.
-    pub epoch: i64,
-    /// When the first captured hook started.
-    pub started: i64,
-    /// When the last captured hook ended.
-    pub ended: i64,
 }
 
 impl Rewrite {

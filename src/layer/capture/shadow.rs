@@ -6,7 +6,7 @@
 //!
 //! Source: shadow(5); Linux-PAM, `modules/pam_unix/passverify.c`, `check_shadow_expiry`.
 
-use super::rewrite::Times;
+use super::times::Times;
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 

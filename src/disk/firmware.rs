@@ -1,0 +1,24 @@
+//! Firmware that disks boot by.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What starts a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// A PC's BIOS.
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+impl Firmware {
+    /// Returns its name for messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Firmware::Bios => "the BIOS",
+            Firmware::Uefi => "UEFI",
+        }
+    }
+}
