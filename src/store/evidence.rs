@@ -5,25 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::Records;
 use super::census::list_files;
 use super::file::{read_if_there, remove_if_there, write_whole};
+use super::stored_record::StoredRecord;
 use crate::oci::{Digest, canonical_json};
 use crate::plan::{Evidence, Record};
 use crate::port::StoreError;
-
-/// A record as it is on disk: `records/input/<hex>.json`, `records/content/<hex>.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StoredRecord {
-    /// The record without its evidence.
-    pub record: Record,
-    /// The digest of the evidence, if there is one: `records/evidence/<hex>.json`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Digest>,
-}
 
 impl Records<'_> {
     /// Returns the record with its evidence; `None` if that is missing or damaged.

@@ -69,6 +69,7 @@ mod room;
 mod scan;
 mod scratch;
 mod seal;
+mod stored_record;
 mod transfer;
 mod unpack;
 mod workspace;

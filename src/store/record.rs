@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::census::{KnownLayer, list_files, used};
-use super::evidence::StoredRecord;
 use super::file::mark_used;
+use super::stored_record::StoredRecord;
 use crate::oci::DiffId;
 use crate::plan::{ContentKey, InputKey, Record};
 use crate::port::StoreError;
