@@ -3,8 +3,10 @@
 //! Stands in for diskimage-builder's element `bootloader`, whose variables it takes.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use super::BuildError;
+use super::boot_files::BootFiles;
 use super::step::StepRun;
 use crate::disk::{
     Boot, DiskRequest, Firmware, GrubTarget, Kernel, Layout, Signed, SignedFile, early_config, fstab,
@@ -12,7 +14,7 @@ use crate::disk::{
 };
 use crate::element::{Environment, Phase};
 use crate::plan::Action;
-use crate::port::{BootImages, Event, Root, View};
+use crate::port::{BootImages, Event, Root, SandboxError, View};
 
 /// Variables of the boot stage, and what they are where neither the image nor an element sets them.
 ///
@@ -24,10 +26,13 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("DIB_GRUB_TIMEOUT", "5"),
 ];
 
-/// Where the boot stage puts GRUB's image for the BIOS until it is read back.
-const CORE_IMAGE: &str = "/tmp/plywood-core.img";
-/// Where it puts the commands that go into both images.
+/// Where GRUB writes an image of itself, until it is read back.
+const GRUB_IMAGE: &str = "/tmp/plywood-core.img";
+/// Where it reads the commands that go into the image.
 const EARLY_CONFIG: &str = "/tmp/plywood-early.cfg";
+
+/// The most bytes of a boot loader: signed ones with all their modules have 4 MiB.
+const LOADER_BYTES: u64 = 64 << 20;
 
 /// Where the EFI system partition is mounted.
 const ESP: &str = "/boot/efi";
@@ -41,12 +46,8 @@ pub(super) struct BootStage<'a> {
 
 impl BootStage<'_> {
     /// Writes `/etc/fstab`. Hooks of the final stage find it there.
-    ///
-    /// An image may be without any program: this is done from outside.
     pub(super) fn write_fstab(&self) -> Result<(), BuildError> {
-        let script = r#"mkdir -p "$TMP_MOUNT_PATH/etc" && cd "$TMP_MOUNT_PATH/etc" && rm -f fstab &&
-            printf %s "$1" >fstab && touch -d "@$SOURCE_DATE_EPOCH" fstab"#;
-        self.run_shell(View::HostBare, script, &[&fstab(self.layout)]).map(drop)
+        self.write("/etc/fstab", fstab(self.layout).as_bytes())
     }
 
     /// Makes the disk bootable: as the elements say if they have a boot loader, else as `request` does. Writes GRUB's image for UEFI
@@ -58,10 +59,12 @@ impl BootStage<'_> {
         if self.run.tasks.list.iter().any(|task| task.action == Action::InstallBootLoader) {
             let firmware = self.firmware_of_elements()?;
             let found = self.with_grub(&firmware)?;
-            return self.images(if found.is_empty() { &firmware } else { &found });
+            let wanted = if found.is_empty() { &firmware } else { &found };
+            self.files().require(wanted)?;
+            return self.images(wanted);
         }
         let firmware = request.firmware(self.layout);
-        let kernels = self.kernels()?;
+        let kernels = self.files().kernels()?;
         match (request, kernels.is_empty()) {
             // Nothing boots from this disk: `firmware = []`, or no place for boot code.
             _ if firmware.is_empty() => Ok(BootImages::default()),
@@ -71,6 +74,7 @@ impl BootStage<'_> {
             }
             (DiskRequest::Described { .. }, false) => self.install_on_described(&firmware, &kernels),
             (DiskRequest::Standard(_), false) => {
+                self.files().require(&firmware)?;
                 self.write_menu(&kernels)?;
                 self.images(&firmware)
             }
@@ -97,12 +101,7 @@ impl BootStage<'_> {
 
     /// Returns those of `firmware` that the image has GRUB for. Where it has it for some alone, says what the others lack.
     fn with_grub(&self, firmware: &BTreeSet<Firmware>) -> Result<BTreeSet<Firmware>, BuildError> {
-        let mut found = BTreeSet::new();
-        for firmware in firmware {
-            if self.can_boot_by(*firmware)? {
-                found.insert(*firmware);
-            }
-        }
+        let found = self.files().bootable_by(firmware)?;
         for lacking in firmware.difference(&found).filter(|_| !found.is_empty()) {
             let package = GrubTarget::from(*lacking).package();
             self.warn(&format!(
@@ -131,11 +130,12 @@ impl BootStage<'_> {
 
     fn write_menu(&self, kernels: &[Kernel]) -> Result<(), BuildError> {
         let environment = self.run.environment(self.root, Phase::Finalise)?;
-        let (title, cmdline) = (self.title()?, command_line(&environment));
+        let (told, cmdline) = (self.files().os_release()?, command_line(&environment));
+        let title = told.get("PRETTY_NAME").unwrap_or("Linux");
         let timeout = variable(&environment, "DIB_GRUB_TIMEOUT").parse().unwrap_or(5);
-        let boot = Boot { layout: self.layout, title: &title, cmdline: &cmdline, timeout };
-        self.write("/boot/grub/grub.cfg", &boot.config(kernels))?;
-        self.write("/etc/default/grub.d/50-plywood.cfg", &boot.defaults())
+        let boot = Boot { layout: self.layout, title, cmdline: &cmdline, timeout };
+        self.write("/boot/grub/grub.cfg", boot.config(kernels).as_bytes())?;
+        self.write("/etc/default/grub.d/50-plywood.cfg", boot.defaults().as_bytes())
     }
 
     fn warn(&self, what: &str) {
@@ -143,109 +143,67 @@ impl BootStage<'_> {
         self.run.jobs.ports.events.emit(Event::Warning { message: &message });
     }
 
-    fn kernels(&self) -> Result<Vec<Kernel>, BuildError> {
-        let script = r#"ls -1 "$TMP_MOUNT_PATH/boot" 2>/dev/null || true"#;
-        let names = self.run_shell(View::HostBare, script, &[])?;
-        Ok(Kernel::find(String::from_utf8_lossy(&names).lines()))
-    }
-
-    fn title(&self) -> Result<String, BuildError> {
-        let script = r#"[ ! -r /etc/os-release ] || . /etc/os-release; printf %s "${PRETTY_NAME:-Linux}""#;
-        Ok(String::from_utf8_lossy(&self.shell(script, &[])?).into_owned())
+    fn files(&self) -> BootFiles<'_> {
+        BootFiles { image: self.run.jobs.image, root: self.root, variables: &self.run.tasks.environment }
     }
 
     fn images(&self, firmware: &BTreeSet<Firmware>) -> Result<BootImages, BuildError> {
-        self.write(EARLY_CONFIG, &early_config(self.layout))?;
         let mut images = BootImages::default();
         for firmware in firmware {
             match firmware {
                 Firmware::Bios => {
-                    self.make_image(GrubTarget::I386Pc, CORE_IMAGE)?;
                     let boot_image = format!("{}/boot.img", GrubTarget::I386Pc.modules_directory());
-                    images.bios = Some((self.read(&boot_image)?, self.read(CORE_IMAGE)?));
+                    images.bios = Some((self.read(&boot_image)?, self.make_image(GrubTarget::I386Pc)?));
                 }
                 Firmware::Uefi => self.install_for_uefi()?,
             }
         }
-        self.shell(r#"rm -f "$@""#, &[CORE_IMAGE, EARLY_CONFIG])?;
         Ok(images)
     }
 
     /// Copies the distribution's signed loaders if all of them are there; else makes one, which Secure Boot refuses.
     fn install_for_uefi(&self) -> Result<(), BuildError> {
-        match self.signed()? {
+        match self.files().signed()? {
             Signed::Complete(chain) => {
                 for SignedFile { from, to } in &chain.files {
-                    let script = r#"mkdir -p "$(dirname "$2")" && cp -f "$1" "$2" &&
-                        touch -d "@$SOURCE_DATE_EPOCH" "$2""#;
-                    self.shell(script, &[from, &format!("{ESP}/{to}")])?;
+                    self.write(&format!("{ESP}/{to}"), &self.read(from)?)?;
                 }
-                return self.write(&format!("{ESP}/{}", chain.config), &signed_config(self.layout));
+                let config = signed_config(self.layout);
+                return self.write(&format!("{ESP}/{}", chain.config), config.as_bytes());
             }
             Signed::Partial(packages) => self.warn(&format!(
                 "has a part of the signed boot loaders: its own is unsigned, and Secure Boot refuses it (packages {packages})"
             )),
             Signed::Nothing => {}
         }
-        self.make_image(GrubTarget::X86_64Efi, &format!("{ESP}/{}", GrubTarget::EFI_FALLBACK))
+        let image = self.make_image(GrubTarget::X86_64Efi)?;
+        self.write(&format!("{ESP}/{}", GrubTarget::EFI_FALLBACK), &image)
     }
 
-    /// Returns what the image has of its distribution's signed loaders.
-    fn signed(&self) -> Result<Signed, BuildError> {
-        let script = r#"[ ! -r /etc/os-release ] || . /etc/os-release; printf %s "${ID:-}""#;
-        let id = String::from_utf8_lossy(&self.shell(script, &[])?).into_owned();
-        let candidates = Signed::candidates(&id);
-        let candidates: Vec<_> = candidates.iter().map(String::as_str).collect();
-        let script = r#"for path; do [ ! -f "$path" ] || printf '%s\n' "$path"; done"#;
-        let there = String::from_utf8_lossy(&self.shell(script, &candidates)?).into_owned();
-        Ok(Signed::find(&id, &there.lines().collect::<Vec<_>>()))
-    }
-
-    fn can_boot_by(&self, firmware: Firmware) -> Result<bool, BuildError> {
-        if self.has_grub(firmware.into())? {
-            return Ok(true);
+    /// Has the image's own GRUB make an image of itself, and returns it.
+    fn make_image(&self, target: GrubTarget) -> Result<Vec<u8>, BuildError> {
+        self.write(EARLY_CONFIG, early_config(self.layout).as_bytes())?;
+        let arguments = target.mkimage_arguments(EARLY_CONFIG, GRUB_IMAGE);
+        let argv = ["grub-mkimage".to_owned()].into_iter().chain(arguments).collect();
+        self.run.capture(self.root, View::Target, "boot", argv)?;
+        let image = self.read(GRUB_IMAGE)?;
+        for path in [EARLY_CONFIG, GRUB_IMAGE] {
+            self.root.remove(path)?;
         }
-        Ok(firmware == Firmware::Uefi && matches!(self.signed()?, Signed::Complete(_)))
-    }
-
-    fn has_grub(&self, target: GrubTarget) -> Result<bool, BuildError> {
-        let probe = r#"[ -d "$1" ] && command -v grub-mkimage >/dev/null && echo yes || echo no"#;
-        Ok(self.shell(probe, &[&target.modules_directory()])? == b"yes\n")
-    }
-
-    fn make_image(&self, target: GrubTarget, output: &str) -> Result<(), BuildError> {
-        if !self.has_grub(target)? {
-            return Err(BuildError::NoBootLoader {
-                image: self.run.jobs.image.to_owned(),
-                target: target.name(),
-                package: target.package(),
-            });
-        }
-        let arguments = target.mkimage_arguments(EARLY_CONFIG, output);
-        let script = r#"mkdir -p "$(dirname "$1")" && shift && grub-mkimage "$@""#;
-        let arguments: Vec<_> = [output].into_iter().chain(arguments.iter().map(String::as_str)).collect();
-        self.shell(script, &arguments).map(drop)
+        Ok(image)
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, BuildError> {
-        self.shell(r#"cat "$1""#, &[path])
+        let missing = || SandboxError::File {
+            action: "read",
+            path: path.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        };
+        Ok(self.root.read(path, LOADER_BYTES)?.ok_or_else(missing)?)
     }
 
-    fn write(&self, path: &str, text: &str) -> Result<(), BuildError> {
-        let script =
-            r#"mkdir -p "$(dirname "$1")" && printf %s "$2" >"$1" && touch -d "@$SOURCE_DATE_EPOCH" "$1""#;
-        self.shell(script, &[path, text]).map(drop)
-    }
-
-    /// Runs a shell script with arguments in the root, and returns what it prints.
-    fn shell(&self, script: &str, arguments: &[&str]) -> Result<Vec<u8>, BuildError> {
-        self.run_shell(View::Target, script, arguments)
-    }
-
-    fn run_shell(&self, view: View, script: &str, arguments: &[&str]) -> Result<Vec<u8>, BuildError> {
-        let head = ["sh", "-euc", script, "boot"];
-        let argv = head.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
-        self.run.capture(self.root, view, "boot", argv)
+    fn write(&self, path: &str, content: &[u8]) -> Result<(), BuildError> {
+        Ok(self.root.write(path, content, self.run.source_date_epoch)?)
     }
 }
 

@@ -48,7 +48,10 @@ impl BootFiles<'_> {
     }
 
     /// Returns those of `firmware` that the image has a boot loader for.
-    pub(super) fn bootable_by(&self, firmware: &BTreeSet<Firmware>) -> Result<BTreeSet<Firmware>, SandboxError> {
+    pub(super) fn bootable_by(
+        &self,
+        firmware: &BTreeSet<Firmware>,
+    ) -> Result<BTreeSet<Firmware>, SandboxError> {
         let mut found = BTreeSet::new();
         for firmware in firmware {
             if self.can_boot_by(*firmware)? {
@@ -89,7 +92,9 @@ impl BootFiles<'_> {
         let own = base_environment(0);
         let path = self.variables.get("PATH").or(own.get("PATH")).map_or("", String::as_str);
         for directory in path.split(':').filter(|directory| directory.starts_with('/')) {
-            if self.root.look(&format!("{directory}/{MAKER}"))? == Some(EntryKind::File { is_executable: true }) {
+            if self.root.look(&format!("{directory}/{MAKER}"))?
+                == Some(EntryKind::File { is_executable: true })
+            {
                 return Ok(true);
             }
         }

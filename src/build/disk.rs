@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use super::boot::BootStage;
+use super::boot_files::BootFiles;
 use super::builder::commit;
 use super::disk_under_hooks::DiskUnderHooks;
+use super::stack::has_hooks_on_host;
 use super::stage::Stage;
 use super::step::StepRun;
 use super::{BuildError, Builder};
-use crate::disk::{DiskRequest, Layout};
+use crate::disk::{DiskRequest, Layout, Request};
 use crate::oci::DiffId;
-use crate::plan::{Plan, Tasks, Work};
-use crate::port::{BootImages, DiskWriter, Events, OpenDisk, RootSpec, Workspace};
+use crate::plan::{Action, Plan, Task, Tasks, Work};
+use crate::port::{BootImages, DiskWriter, Events, OpenDisk, Root, RootSpec, Workspace};
 
 /// A disk with all its content, still mounted.
 pub struct FinishedDisk<'a> {
@@ -63,6 +65,7 @@ impl Builder<'_> {
     ) -> Result<(Box<dyn OpenDisk>, Layout), BuildError> {
         let stage = Stage::start(self.ports.events, &plan.image, "fill disk");
         let source = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
+        require_boot_loader(plan, request, source.as_ref())?;
         let content = writer.measure(source.path())?;
         let layout = request.layout(content)?;
         writer.ask_for_space(content, raw)?;
@@ -99,6 +102,20 @@ impl Builder<'_> {
         stage.end();
         Ok(images)
     }
+}
+
+/// Fails before the disk is filled if nothing could boot it: the layers have a kernel and no boot loader, and no hook of the final
+/// stage can bring one.
+fn require_boot_loader(plan: &Plan, request: &DiskRequest<'_>, layers: &dyn Root) -> Result<(), BuildError> {
+    let DiskRequest::Standard(Request { firmware, .. }) = request else { return Ok(()) };
+    let tasks = final_tasks(plan);
+    let may_bring_one = |task: &Task| matches!(task.action, Action::Hook | Action::InstallBootLoader);
+    // Hooks on the host may add hooks to the final stage.
+    if tasks.list.iter().any(may_bring_one) || plan.steps.iter().any(has_hooks_on_host) {
+        return Ok(());
+    }
+    let files = BootFiles { image: &plan.image, root: layers, variables: &tasks.environment };
+    if files.kernels()?.is_empty() { Ok(()) } else { files.require(firmware) }
 }
 
 /// Returns true if hooks of the final stage look for the devices of a disk: they do not go without one.

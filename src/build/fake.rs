@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use super::fake_disk::{Disks, FakeTree, Open};
 use super::{BuildError, Builder, BuiltStep, OnFailure, OnMiss, Ports, Registries, Reuse};
-use crate::disk::{Content, Layout};
 use crate::distro::{Architecture, BaseDefinition, BaseSource, Mmdebstrap};
 use crate::element::{Environment, Phase};
 use crate::layer::Encoding;
@@ -27,16 +27,19 @@ pub(crate) struct Effect {
     pub(crate) writes: String,
     pub(crate) status: i32,
     pub(crate) asks_for_initramfs: bool,
+    /// A file of the root that is copied to another path.
+    pub(crate) copies: Option<(String, String)>,
 }
 
 type Behaviour = Box<dyn Fn(&Job) -> Effect + Send>;
 
 /// The store, the sandbox and everything else that a build needs. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct World(Arc<State>);
+pub(crate) struct World(pub(super) Arc<State>);
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
+    pub(super) disks: Disks,
     records: Mutex<Vec<Record>>,
     /// What the layers hold, and their descriptions.
     layers: Mutex<BTreeMap<DiffId, (Layer, Vec<u8>)>>,
@@ -200,7 +203,13 @@ pub(crate) fn usual(job: &Job) -> Effect {
         prints.extend(environment.iter().flat_map(|(name, value)| format!("{name}={value}\0").into_bytes()));
         return Effect { prints, ..Effect::default() };
     }
-    Effect { prints: b"done\n".to_vec(), writes: format!("{}\n", brief(job)), ..Effect::default() }
+    // GRUB's images are the text that it is given.
+    let argument = |name: &str| {
+        let place = job.argv.iter().position(|word| word == name)?;
+        (job.argv[0] == "grub-mkimage").then(|| job.argv[place + 1].clone())
+    };
+    let copies = argument("-c").zip(argument("-o"));
+    Effect { prints: b"done\n".to_vec(), writes: format!("{}\n", brief(job)), copies, ..Effect::default() }
 }
 
 /// Returns what jobs of this line do, where it is not the usual.
@@ -248,7 +257,8 @@ impl LayerStore for World {
         let path = PathBuf::from(format!("work/{count}"));
         let lowers = stack.iter().map(|diff_id| PathBuf::from(diff_id.short())).collect();
         let (upper, work) = (path.join("upper"), path.join("work"));
-        Ok(Box::new(FakeWorkspace { world: self.clone(), path, lowers, upper, work }))
+        let open = Open::new(self, "workspace");
+        Ok(Box::new(FakeWorkspace { world: self.clone(), path, lowers, upper, work, _open: open }))
     }
 
     fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>, StoreError> {
@@ -348,56 +358,13 @@ impl LayerBlobs for World {
     }
 }
 
-/// A tree whose changes nobody looks at.
-struct FakeTree;
-
-impl ObservedTree for FakeTree {
-    fn normalize(self: Box<Self>, _: &Path, _: &Commit) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-impl DiskWriter for World {
-    fn measure(&self, _: &Path) -> Result<Content, DiskError> {
-        Ok(Content { bytes: 1 << 20, entries: 1, blocks: 256, inodes: 1 })
-    }
-
-    fn ask_for_space(&self, _: Content, _: &Path) -> Result<(), DiskError> {
-        Ok(())
-    }
-
-    fn create(&self, _: &Layout, _: &Path) -> Result<Box<dyn OpenDisk>, DiskError> {
-        Ok(Box::new(FakeDisk))
-    }
-}
-
-/// A disk that is mounted at `disk`.
-struct FakeDisk;
-
-impl OpenDisk for FakeDisk {
-    fn root(&self) -> &Path {
-        Path::new("disk")
-    }
-
-    fn fill(&mut self, _: &Path) -> Result<(), DiskError> {
-        Ok(())
-    }
-
-    fn devices(&mut self) -> Result<Vec<DiskDevice>, DiskError> {
-        Ok(Vec::new())
-    }
-
-    fn finish(self: Box<Self>, _: &BootImages) -> Result<(), DiskError> {
-        Ok(())
-    }
-}
-
 struct FakeWorkspace {
     world: World,
     path: PathBuf,
     lowers: Vec<PathBuf>,
     upper: PathBuf,
     work: PathBuf,
+    _open: Open,
 }
 
 impl Workspace for FakeWorkspace {
@@ -439,13 +406,14 @@ impl Sandbox for World {
             RootSpec::ReadOnly { .. } => PathBuf::from("merged"),
             RootSpec::Directory(path) => path.clone(),
         };
-        Ok(Box::new(FakeRoot { world: self.clone(), path }))
+        Ok(Box::new(FakeRoot { world: self.clone(), path, _open: Open::new(self, "root") }))
     }
 }
 
 struct FakeRoot {
     world: World,
     path: PathBuf,
+    _open: Open,
 }
 
 impl Root for FakeRoot {
@@ -470,6 +438,9 @@ impl Root for FakeRoot {
                 self.world.0.host.lock().unwrap().insert(path.to_owned(), text.to_owned());
             }
         }
+        if let Some((from, to)) = effect.copies {
+            self.world.copy_file(&self.path, &from, &to);
+        }
         if !effect.writes.is_empty() {
             self.world
                 .0
@@ -481,6 +452,33 @@ impl Root for FakeRoot {
                 .push_str(&effect.writes);
         }
         Ok(Exit::Status(effect.status))
+    }
+
+    fn look(&self, path: &str) -> Result<Option<EntryKind>, SandboxError> {
+        Ok(self.world.look(&self.path, path))
+    }
+
+    fn read(&self, path: &str, most_bytes: u64) -> Result<Option<Vec<u8>>, SandboxError> {
+        let found = self.world.tree(&self.path).remove(path);
+        assert!(found.as_ref().is_none_or(|bytes| bytes.len() as u64 <= most_bytes), "{path}");
+        Ok(found)
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, SandboxError> {
+        let below = format!("{path}/");
+        let tree = self.world.tree(&self.path);
+        let names = tree.keys().filter_map(|path| path.strip_prefix(&below)?.split('/').next());
+        Ok(names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn write(&self, path: &str, content: &[u8], _: i64) -> Result<(), SandboxError> {
+        self.world.put_file(&self.path, path, content);
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<(), SandboxError> {
+        self.world.remove_file(&self.path, path);
+        Ok(())
     }
 
     fn cache_mounts(&self) -> Vec<CacheMount> {

@@ -15,6 +15,7 @@
 
 mod added;
 mod boot;
+mod boot_files;
 mod boot_menu;
 mod bootstrap;
 mod build_manifest;
@@ -23,6 +24,8 @@ mod built;
 mod command;
 mod container;
 mod disk;
+#[cfg(test)]
+mod disk_tests;
 mod disk_under_hooks;
 mod document;
 mod error;
@@ -32,6 +35,8 @@ mod evidence_tests;
 mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+pub(crate) mod fake_disk;
 #[cfg(test)]
 pub(crate) mod fake_registry;
 mod forecast;

@@ -425,7 +425,7 @@ pub fn stored_steps(
     Ok(steps)
 }
 
-fn has_hooks_on_host(step: &Step) -> bool {
+pub(super) fn has_hooks_on_host(step: &Step) -> bool {
     let Work::Tasks(tasks) = &step.work else { return false };
     tasks.list.iter().any(|task| task.action == Action::Hook && task.phase.place() == Place::Host)
 }

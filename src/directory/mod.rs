@@ -25,7 +25,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, openat2};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -284,8 +284,21 @@ pub fn random_name(prefix: &str, suffix: &str) -> io::Result<OsString> {
     Ok(format!("{prefix}{:016x}{suffix}", u64::from_ne_bytes(bytes)).into())
 }
 
+/// Opens `path` as a program would whose root directory is `root`: no symbolic link leads out of it.
+pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // The kernel asks to try again if a rename or mount anywhere on the machine raced with a `..`
+            // in the path.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            opened => return opened,
+        }
+    }
+}
+
 /// Opens the regular file `found`, a descriptor of `O_PATH`.
-fn reopen_regular(found: &OwnedFd, flags: OFlags) -> io::Result<File> {
+pub fn reopen_regular(found: &OwnedFd, flags: OFlags) -> io::Result<File> {
     if FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }

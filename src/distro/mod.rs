@@ -10,6 +10,7 @@ mod base;
 mod environment;
 mod mirror;
 mod name;
+mod os_release;
 mod source;
 mod transport;
 
@@ -23,5 +24,6 @@ pub use mirror::{
     AptMachine, Keyring, Mirror, Mirrors, PackageSource, parse_source_lines, parse_source_stanzas,
 };
 pub use name::{BaseName, BaseNameError};
+pub use os_release::OsRelease;
 pub use source::{BaseSource, Mmdebstrap, StoredFile, Variant};
 pub use transport::{Setting, is_taken, names_file, parse_acquire, passwords, proxy_detector};

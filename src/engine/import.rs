@@ -7,7 +7,7 @@ use super::fetch::{Fetch, Fetched};
 use super::project::machine_architecture;
 use super::registry::client;
 use super::session::{Session, open_store};
-use crate::distro::{Architecture, BaseDefinition, BaseName, BaseSource};
+use crate::distro::{Architecture, BaseDefinition, BaseName, BaseSource, OsRelease};
 use crate::element::Family;
 use crate::load;
 use crate::oci::{DiffId, Digest, Reference};
@@ -181,8 +181,7 @@ fn distribution(store: &Store, import: &Import<'_>, stack: &[DiffId]) -> Result<
     }
     let told = os_release(store, stack)?;
     let value = |given: Option<&str>, keys: &[&str]| {
-        let said = keys.iter().find_map(|key| told.iter().find(|(name, _)| name == key));
-        given.map(str::to_owned).or_else(|| said.map(|(_, value)| value.clone()))
+        given.or_else(|| keys.iter().find_map(|key| told.get(key))).map(str::to_owned)
     };
     let distro = value(import.distro, &["ID"]);
     let release = value(import.release, &["VERSION_CODENAME", "VERSION_ID"]);
@@ -198,20 +197,16 @@ fn unknown_distribution(source: &str) -> Failure {
 
 /// Reads the variables of `os-release` in the highest layer that has the file. It is read from the archive, as unpacking needs
 /// root.
-fn os_release(store: &Store, stack: &[DiffId]) -> Result<Vec<(String, String)>, Failure> {
-    const LIMIT_BYTES: u64 = 64 << 10;
+fn os_release(store: &Store, stack: &[DiffId]) -> Result<OsRelease, Failure> {
     for diff_id in stack.iter().rev() {
-        let text =
-            store.layers().read_file(diff_id, &["usr/lib/os-release", "etc/os-release"], LIMIT_BYTES)?;
+        let text = store.layers().read_file(
+            diff_id,
+            &["usr/lib/os-release", "etc/os-release"],
+            OsRelease::MOST_BYTES,
+        )?;
         if let Some(text) = text {
-            return Ok(String::from_utf8_lossy(&text).lines().filter_map(assignment).collect());
+            return Ok(OsRelease::parse(&String::from_utf8_lossy(&text)));
         }
     }
-    Ok(Vec::new())
-}
-
-/// Source: os-release(5).
-fn assignment(line: &str) -> Option<(String, String)> {
-    let (name, value) = line.trim().split_once('=')?;
-    Some((name.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+    Ok(OsRelease::default())
 }

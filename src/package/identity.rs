@@ -9,10 +9,11 @@ use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::cache::{FileState, failed};
+use crate::directory::open_in_root;
 use crate::oci::{Digest, Hasher};
 use crate::port::{PackageError, View};
 
@@ -238,7 +239,6 @@ impl<'a> Root<'a> {
     }
 
     fn place(&self, path: &Path) -> Result<Option<Place>, PackageError> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         // In the root the hooks directory is an empty mount point: files that package sources name
         // there are in another place.
         let (directory, path) = match (&self.hooks, path.strip_prefix(&View::Target.hooks()[1..])) {
@@ -246,11 +246,7 @@ impl<'a> Root<'a> {
             (Some(hooks), Ok(below)) => (hooks, below),
             _ => (&self.directory, path),
         };
-        let open = || openat2(directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-        // The kernel asks to try again if a rename or mount anywhere on the machine raced with a
-        // `..` in the path.
-        let opened = std::iter::repeat_with(open).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
-        match opened.expect("the iterator has no end") {
+        match open_in_root(directory, path, OFlags::PATH) {
             // Any text that follows a slash is taken for a path, also one that is too long to be a
             // path.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),

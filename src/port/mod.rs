@@ -26,7 +26,8 @@ pub use io::IoError;
 pub use package::{EarlierDownloads, IndexState, PackageError, PackageSession, Packages};
 pub use remote::{Blob, Open, RemoteCache, RemoteError, Tagged, Take};
 pub use sandbox::{
-    Access, Bind, CacheMount, Exit, Job, Limit, Limits, Network, Root, RootSpec, Sandbox, SandboxError, View,
+    Access, Bind, CacheMount, EntryKind, Exit, Job, Limit, Limits, Network, Root, RootSpec, Sandbox,
+    SandboxError, View,
 };
 pub use sources::{AddedSourceError, AddedSources};
 pub use store::{BaseImage, Commit, FailedStep, Layer, LayerStore, ObservedTree, StoreError, Workspace};

@@ -51,6 +51,28 @@ pub trait Root {
     /// Runs `job` on the caller's terminal: standard input, output and error are inherited.
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError>;
 
+    /// Returns what is at `path`; `None` if nothing is.
+    ///
+    /// Here and in the methods below, paths are absolute, and symbolic links lead where they lead a program in the root: never out
+    /// of it. No program may run in the root meanwhile.
+    fn look(&self, path: &str) -> Result<Option<EntryKind>, SandboxError>;
+
+    /// Returns the content of the regular file at `path`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it has more than `most_bytes`.
+    fn read(&self, path: &str, most_bytes: u64) -> Result<Option<Vec<u8>>, SandboxError>;
+
+    /// Returns the names in the directory at `path`, in byte order, without those that are not UTF-8; none if there is no directory.
+    fn list(&self, path: &str) -> Result<Vec<String>, SandboxError>;
+
+    /// Writes a file with mode 0644, this process' owner and the time `seconds` since 1970. It takes the place of a file or link at
+    /// `path`. Directories above it that are missing are made, with mode 0755.
+    fn write(&self, path: &str, content: &[u8], seconds: i64) -> Result<(), SandboxError>;
+
+    /// Removes the file or link at `path`, if there is one.
+    fn remove(&self, path: &str) -> Result<(), SandboxError>;
+
     /// Returns the mounts from [`View::CACHE`] into the target that jobs left in place since the
     /// root was opened. The mounts themselves ended with their jobs.
     fn cache_mounts(&self) -> Vec<CacheMount>;
@@ -61,6 +83,20 @@ pub trait Root {
 
     /// Unmounts the root. Dropping does the same but loses the error.
     fn close(self: Box<Self>) -> Result<(), SandboxError>;
+}
+
+/// What is at a path of a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// Whether anybody may execute it.
+        is_executable: bool,
+    },
+    /// A directory.
+    Directory,
+    /// A device, socket or FIFO.
+    Other,
 }
 
 /// One program to run.
@@ -253,6 +289,14 @@ pub enum SandboxError {
     NotRoot,
     #[error("cannot mount `{what}` at `{}`", target.display())]
     Mount { what: String, target: PathBuf, source: io::Error },
+    #[error("cannot {action} `{path}` in the root file system of the image")]
+    File {
+        /// The action that failed, in the imperative.
+        action: &'static str,
+        /// The absolute path inside the root.
+        path: String,
+        source: io::Error,
+    },
     #[error("cannot unmount `{}`", target.display())]
     Unmount { target: PathBuf, source: io::Error },
     #[error("program `{program}` not found in the root file system (PATH `{path}`)")]

@@ -202,7 +202,10 @@ mod tests {
         for path in ["old", "new/deep/file"] {
             files.write(&format!("/{path}"), b"text", 1_700_000_000).unwrap();
             let found = fs::metadata(at(path)).unwrap();
-            assert_eq!((found.mode() & 0o7777, found.mtime(), found.atime()), (0o644, 1_700_000_000, 1_700_000_000));
+            assert_eq!(
+                (found.mode() & 0o7777, found.mtime(), found.atime()),
+                (0o644, 1_700_000_000, 1_700_000_000)
+            );
             assert_eq!(fs::read(at(path)).unwrap(), b"text");
         }
         assert_eq!(fs::metadata(at("new/deep")).unwrap().mode() & 0o7777, 0o755);
@@ -222,7 +225,8 @@ mod tests {
         assert_eq!(files.read("/usr/lib/os-release", 9).unwrap().unwrap().len(), 9);
         let error = files.read("/usr/lib/os-release", 8).unwrap_err();
         assert_eq!(error.to_string(), "it has more than 8 bytes");
-        fs::set_permissions(place.path().join("root/usr/lib/os-release"), PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(place.path().join("root/usr/lib/os-release"), PermissionsExt::from_mode(0o755))
+            .unwrap();
         assert_eq!(files.look("/lib/os-release").unwrap(), Some(EntryKind::File { is_executable: true }));
     }
 }

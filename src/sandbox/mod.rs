@@ -20,6 +20,7 @@
 
 mod child;
 mod devices;
+mod files;
 mod init;
 mod left;
 mod limit;

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{UnmountFlags, unmount};
 use tracing::debug;
 
+use super::files::Files;
 use super::mount::{self, Mount};
 use super::overlay::{self, Top};
 use super::wire::Ended;
 use super::{Namespaces, moved, run, setup};
-use crate::port::{CacheMount, Exit, HostOpens, Job, Network, Root, RootSpec, SandboxError, View};
+use crate::port::{CacheMount, EntryKind, Exit, HostOpens, Job, Network, Root, RootSpec, SandboxError, View};
 
 /// A root that is mounted below [`super::ROOTS`].
 pub(super) struct MountedRoot {
@@ -101,6 +102,17 @@ impl MountedRoot {
         Err(setup("copy a moved directory")(io::Error::other(format!("{exit}: {said}"))))
     }
 
+    /// Does `work`, which is to `action` the file `path`, with the files of this root.
+    fn files<T>(
+        &self,
+        action: &'static str,
+        path: &str,
+        work: impl FnOnce(&Files) -> io::Result<T>,
+    ) -> Result<T, SandboxError> {
+        let done = Files::of(&self.path).and_then(|files| work(&files));
+        done.map_err(|source| SandboxError::File { action, path: path.to_owned(), source })
+    }
+
     fn unmount(&mut self, flags: UnmountFlags) -> io::Result<()> {
         if let Some(own) = self.unmount.take() {
             let unmounted = unmount(&self.path, own | flags);
@@ -123,6 +135,26 @@ impl Root for MountedRoot {
 
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError> {
         self.note(run::run_interactive(&self.sandbox, &self.path, &self.sandbox.restricted(job))?)
+    }
+
+    fn look(&self, path: &str) -> Result<Option<EntryKind>, SandboxError> {
+        self.files("look for", path, |files| files.look(path))
+    }
+
+    fn read(&self, path: &str, most_bytes: u64) -> Result<Option<Vec<u8>>, SandboxError> {
+        self.files("read", path, |files| files.read(path, most_bytes))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, SandboxError> {
+        self.files("list", path, |files| files.list(path))
+    }
+
+    fn write(&self, path: &str, content: &[u8], seconds: i64) -> Result<(), SandboxError> {
+        self.files("write", path, |files| files.write(path, content, seconds))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), SandboxError> {
+        self.files("remove", path, |files| files.remove(path))
     }
 
     fn cache_mounts(&self) -> Vec<CacheMount> {

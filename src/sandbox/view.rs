@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_move, unmount};
 
@@ -20,6 +20,7 @@ use super::target::MadeTargets;
 use super::tools::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, RUN_PARTS, SERVICE_POLICY, TOOLS};
 use super::watch::{Trace, Watch};
 use super::wire::{Assignment, Terminal};
+use crate::directory::open_in_root;
 use crate::distro::PRIVATE;
 use crate::port::{Access, Bind, Job, Network, SandboxError, View};
 
@@ -294,7 +295,7 @@ impl Assembly {
     fn mount_below_target(&self) -> Result<(), SandboxError> {
         let target = self.place(View::HOST_MOUNT).map_err(mount::error("the target", View::HOST_MOUNT))?;
         for name in KERNEL_MOUNTS {
-            let shown = self.tree(name).and_then(|tree| tree.attach(beneath(&target, name)?.as_fd()));
+            let shown = self.tree(name).and_then(|tree| tree.attach(place(&target, name)?.as_fd()));
             shown.map_err(mount::error(name, Path::new(View::HOST_MOUNT).join(name)))?;
         }
         Ok(())
@@ -366,14 +367,13 @@ impl Assembly {
 
     /// Opens `path` as seen from inside the root: no symlink leads out of it.
     fn place(&self, path: &str) -> io::Result<OwnedFd> {
-        beneath(&self.root, path)
+        place(&self.root, path)
     }
 }
 
-/// Opens `path` as seen from inside `root`: no symlink leads out of it.
-fn beneath(root: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?)
+/// Opens `path` as seen from inside `root`.
+fn place(root: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+    Ok(open_in_root(root, Path::new(path), OFlags::PATH)?)
 }
 
 /// [`View::HOST_MOUNT`] relative to `/tmp`.

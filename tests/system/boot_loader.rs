@@ -62,3 +62,40 @@ fn a_disk_boots_by_what_the_image_has() {
     assert!(lines[0].starts_with("search.fs_uuid ") && lines[0].ends_with(" root"), "{config}");
     assert_eq!(lines[1..], ["set prefix=($root)/boot/grub", "configfile $prefix/grub.cfg"]);
 }
+
+/// Returns a project whose image has what `system` makes, on a disk for the BIOS.
+fn for_bios(system: &str) -> Project {
+    let project = Project::of_elements(&["a"]).with_small_base();
+    project.define("elements = [\"a\"]\noutputs = [\"raw\"]\ndisk = { firmware = [\"bios\"] }");
+    project.hook("elements/a/install.d/50-a", system);
+    project
+}
+
+#[test]
+fn missing_boot_loader_is_noticed_before_the_disk_is_filled() {
+    for system in [
+        "mkdir -p /boot; : >/boot/vmlinuz-6.1.0",
+        "rm -rf /boot; mkdir -p /srv/boot; ln -s /srv/boot /boot; : >/srv/boot/vmlinuz-6.1.0",
+    ] {
+        let project = for_bios(system);
+        let run = project.run_build(&[]);
+        let lines = run.json_lines();
+        let started: Vec<_> = lines.iter().filter(|event| event["event"] == "stage-started").collect();
+        assert_eq!(started.len(), 1, "{}", run.stderr);
+        assert_eq!(started[0]["stage"], "fill disk");
+        let failed = lines.iter().find(|event| event["event"] == "failed").expect("the build fails");
+        let message = failed["message"].as_str().unwrap();
+        assert!(message.contains("image `tiny` has a kernel, but no GRUB for i386-pc"), "{message}");
+        assert!(!project.out().join("tiny.raw").exists());
+    }
+}
+
+#[test]
+fn kernel_of_the_build_host_is_not_the_images() {
+    let host = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::write(host.path().join("vmlinuz-6.1.0"), "").unwrap();
+    let project = for_bios(&format!("rm -rf /boot; ln -s {} /boot", host.path().display()));
+    let build = project.build(&[]);
+    assert_eq!(build.warnings().len(), 1, "{:?}", build.warnings());
+    assert!(build.warnings()[0].contains("has no kernel in `/boot`"), "{:?}", build.warnings());
+}
