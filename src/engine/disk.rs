@@ -1,13 +1,13 @@
 //! The disk of an image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::failure::Failure;
 use crate::disk::{
-    Allowance, BlockDevices, ByteSize, Content, DiskRequest, DiskSize, DiskSource, FsName, ParameterError,
-    Request, RootFs, RootParameters,
+    Allowance, BlockDevices, ByteSize, Content, DiskRequest, DiskSize, DiskSource, Firmware, FsName,
+    ParameterError, Request, RootFs, RootParameters,
 };
 use crate::element::Element;
 use crate::image::DiskSettings;
@@ -82,6 +82,14 @@ impl Disk {
             _ => self.request(image, 0).layout(Content::default())?.bytes,
         };
         Ok(ByteSize::from_bytes(bytes))
+    }
+
+    /// Returns what has to be able to boot the standard disk; nothing for a described disk, whose author may have other means.
+    pub(crate) fn standard_firmware(&self) -> BTreeSet<Firmware> {
+        match self.devices {
+            None => self.settings.firmware.clone(),
+            Some(_) => BTreeSet::new(),
+        }
     }
 
     /// Returns true if the disk has logical volumes.

@@ -92,10 +92,12 @@ fn is_hit(forecast: &Forecast) -> bool {
 
 /// Returns what a user should know of an image before its outputs are made.
 pub(super) fn warnings(request: Request<'_>, forecasts: &[Forecast], store: &dyn LayerStore) -> Vec<String> {
-    if !request.outputs.iter().any(is_container) {
-        return Vec::new();
+    let mut warnings: Vec<_> = no_boot_loader(request).into_iter().collect();
+    if request.outputs.iter().any(is_container) {
+        warnings.extend(too_many_layers(forecasts, request.plan, store));
+        warnings.extend(no_command(request, store));
     }
-    too_many_layers(forecasts, request.plan, store).into_iter().chain(no_command(request, store)).collect()
+    warnings
 }
 
 /// Warns of a container that engines start only with a command. Callers of diskimage-builder's `docker` have no way to name one.
@@ -130,6 +132,20 @@ fn too_many_layers(forecasts: &[Forecast], plan: &Plan, store: &dyn LayerStore) 
         format!(
             "the container image has up to {layers} layers, and Docker engines load no more than {DOCKER_LAYERS}: \
              join elements, or squash the base"
+        )
+    })
+}
+
+/// Warns of a disk that nothing will boot: no element of its image and no package has to do with GRUB. The build fails only when
+/// it finds a kernel in the layers, without one.
+fn no_boot_loader(request: Request<'_>) -> Option<String> {
+    let Request { plan, disk, outputs, .. } = request;
+    let is_bootable = disk.standard_firmware().is_empty() || plan.may_bring("grub");
+    (outputs.iter().any(OutputType::is_disk) && !is_bootable).then(|| {
+        format!(
+            "image `{}` seems to have no boot loader, as none of its elements and packages mentions GRUB: its disk will not boot \
+             (element `bootloader` installs GRUB; `firmware = []` under `disk` says that nothing boots from it)",
+            plan.image
         )
     })
 }

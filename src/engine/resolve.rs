@@ -306,11 +306,34 @@ mod tests {
 
     #[test]
     fn a_plan_resolves_each_image_once_and_warns_once() {
-        let scratch = Scratch::new("base = 'tiny'");
+        let scratch = Scratch::new("base = 'tiny'\ndisk.firmware = []");
         let warnings = scratch.plan().unwrap().0.into_inner().unwrap();
         assert_eq!(fs::read_to_string(scratch.path().join("count")).unwrap().lines().count(), 1);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].starts_with("element `web`: "), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_plan_warns_of_a_disk_that_nothing_will_boot() {
+        let layout = "disk.layout = 'disk.yaml'";
+        for (settings, is_warned_of) in [
+            ("", true),
+            ("outputs = ['tar', 'raw']", true),
+            ("outputs = ['tar', 'oci']", false),
+            ("disk.firmware = []", false),
+            ("packages = ['grub-efi-amd64']", false),
+            (layout, false),
+        ] {
+            let scratch = Scratch::new(&format!("base = 'tiny'\n{settings}"));
+            scratch.write("disk.yaml", include_str!("../../tests/fixtures/block-device/mbr.yaml"));
+            let warnings = scratch.plan().unwrap().0.into_inner().unwrap();
+            let found = warnings.iter().any(|warning| warning.contains("seems to have no boot loader"));
+            assert_eq!(found, is_warned_of, "{settings}: {warnings:?}");
+        }
+        let scratch = Scratch::new("base = 'tiny'");
+        scratch.write("elements/web/package-installs.yaml", "grub-pc:\n");
+        let warnings = scratch.plan().unwrap().0.into_inner().unwrap();
+        assert!(!warnings.iter().any(|warning| warning.contains("boot loader")), "{warnings:?}");
     }
 
     #[test]

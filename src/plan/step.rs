@@ -115,6 +115,22 @@ pub enum Work {
     Tasks(Tasks),
 }
 
+impl Plan {
+    /// Returns true if the image may contain something with this word: if a file or a package list
+    /// of its elements, or the name of one of its packages, contains the word. The content of an
+    /// imported base is unknown, so for an image on such a base the answer is true.
+    pub fn may_bring(&self, word: &str) -> bool {
+        let names_it = |name: &String| name.contains(word);
+        self.steps.iter().any(|step| match &step.work {
+            Work::Tasks(tasks) => tasks.may_bring(word),
+            Work::Base(BaseDefinition { source: BaseSource::Mmdebstrap(source), .. }) => {
+                source.include.iter().any(names_it)
+            }
+            Work::Base(_) => true,
+        })
+    }
+}
+
 /// Tasks on one root file system, and the files and variables that they see.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tasks {
@@ -172,13 +188,26 @@ impl Tasks {
         own.into_iter().chain(others).filter_map(|(path, element)| element.text(path))
     }
 
+    fn may_bring(&self, word: &str) -> bool {
+        let names_it = |name: &String| name.contains(word);
+        let elements = self.hooks.values().chain(&self.requesting).chain(&self.shown);
+        let has_it = |element: &Arc<Element>| element.files.keys().any(|path| has_word(element, path, word));
+        self.list.iter().any(|task| matches!(&task.action, Action::Install(names) if names.iter().any(names_it)))
+            // What an image gives to its hooks may be a package.
+            || !self.files.is_empty()
+            || elements.into_iter().any(has_it)
+    }
+
     /// Returns true if a file that hooks see contains this word. The hook that plywood replaces is
     /// left out.
     pub fn mention(&self, word: &str) -> bool {
-        let has = |text: &[u8]| text.windows(word.len()).any(|part| part == word.as_bytes());
         let mut files = self.hooks.iter().filter(|(path, _)| *path != BOOT_LOADER_HOOK);
-        files.any(|(path, element)| element.text(path).is_some_and(has))
+        files.any(|(path, element)| has_word(element, path, word))
     }
+}
+
+fn has_word(element: &Element, path: &str, word: &str) -> bool {
+    element.text(path).is_some_and(|text| text.windows(word.len()).any(|part| part == word.as_bytes()))
 }
 
 /// One task of a step.

@@ -13,8 +13,9 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use crate::directory::{names, open_in_root, reopen_regular};
+use crate::directory::{open_in_root, reopen_regular};
 use crate::port::EntryKind;
+use crate::tree::names;
 
 const EXECUTABLE_BY_ANYBODY: u32 = 0o111;
 
