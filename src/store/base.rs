@@ -8,19 +8,13 @@ use super::document::{self, invalid};
 use super::file::failed;
 use super::import::{Imported, cannot_import};
 use super::transfer::manifest_of;
-use super::{Store, StoredImage};
+use super::{Bases, StoredImage};
 use crate::distro::{Architecture, BaseSource, StoredFile};
 use crate::oci::{Digest, ImageConfig};
 use crate::port::{BaseImage, Blob, Layer, StoreError};
 
 /// Prefix of the names of bases in the index.
 pub(super) const BASE_PREFIX: &str = "base/";
-
-/// The bases of a store: images that steps are built on.
-#[derive(Debug, Clone, Copy)]
-pub struct Bases<'a> {
-    pub(super) store: &'a Store,
-}
 
 impl Bases<'_> {
     /// Returns the name in the index of the base that is defined by a manifest or file of this digest.
@@ -205,6 +199,7 @@ mod tests {
     use crate::layer::{Encoder, Entry, Kind, Meta};
     use crate::oci::VerifyingReader;
     use crate::port::LayerStore;
+    use crate::store::Store;
 
     #[test]
     fn a_base_of_one_store_is_kept_by_another_if_it_is_that_base() {

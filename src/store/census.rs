@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Store;
 use super::file::failed;
-use super::layers::StoredLayer;
+use super::stored_layer::StoredLayer;
 use crate::oci::{ChainId, DiffId, Digest};
 use crate::plan::{InputKey, Record};
 use crate::port::StoreError;

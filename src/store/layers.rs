@@ -3,44 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use serde::{Deserialize, Serialize};
-
 use super::census::{KnownLayer, list_files, used};
 use super::document::verify_diff_id;
 use super::file::{failed, mark_used, remove_if_there};
+use super::stored_layer::{LayerBlob, StoredLayer};
 use super::{Store, encoding};
 use crate::layer::{Encoding, LayerError};
-use crate::oci::{DiffId, Digest, HashingReader};
+use crate::oci::{DiffId, HashingReader};
 use crate::port::{Blob, Layer, LayerBlobs, StoreError};
-
-/// A layer and the blobs that hold it, one an encoding: `layers/<DiffID>.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StoredLayer {
-    pub diff_id: DiffId,
-    pub tar_bytes: u64,
-    pub entries: u64,
-    /// Sorted by encoding.
-    pub blobs: Vec<LayerBlob>,
-}
-
-/// One blob of a layer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LayerBlob {
-    pub encoding: Encoding,
-    pub digest: Digest,
-    pub bytes: u64,
-}
-
-impl StoredLayer {
-    /// Describes the layer by one of its blobs.
-    pub(super) fn with(&self, blob: &LayerBlob) -> Layer {
-        let LayerBlob { encoding, digest, bytes } = blob.clone();
-        let Self { diff_id, tar_bytes, entries, blobs: _ } = *self;
-        Layer { diff_id, tar_bytes, entries, blob: digest, blob_bytes: bytes, encoding }
-    }
-}
 
 /// The layers of a store.
 #[derive(Debug, Clone, Copy)]

@@ -69,6 +69,7 @@ mod room;
 mod scan;
 mod scratch;
 mod seal;
+mod stored_layer;
 mod stored_record;
 mod transfer;
 mod unpack;
@@ -83,7 +84,6 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-pub use base::Bases;
 pub use blob::{BlobWriter, Blobs};
 pub use build::Builds;
 pub use check::CheckReport;
@@ -96,7 +96,6 @@ pub use listing::{ImagesDocument, RemovedDocument, StepsDocument};
 pub use record::{ListedRecord, Records};
 pub use remove::ListedImage;
 pub use transfer::{StoredBlob, StoredImage};
-pub use unpack::Snapshots;
 
 use crate::oci::DiffId;
 use crate::port::StoreError;
@@ -109,6 +108,18 @@ use scratch::Scratch;
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+}
+
+/// The bases of a store: images that steps are built on.
+#[derive(Debug, Clone, Copy)]
+pub struct Bases<'a> {
+    store: &'a Store,
+}
+
+/// The snapshots of a store: unpacked layers, as overlayfs needs them.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshots<'a> {
+    store: &'a Store,
 }
 
 #[derive(Debug)]

@@ -71,7 +71,7 @@ impl Store {
 mod tests {
     use std::fs;
 
-    use super::super::layers::StoredLayer;
+    use super::super::stored_layer::StoredLayer;
     use super::*;
 
     /// What is in the way in the quarantine, and what is moved there.

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use super::Store;
+use super::Snapshots;
 use super::apply::{Applier, Below, cannot_apply};
 use super::below::MergedDir;
 use super::census::{Snapshot, list_files};
@@ -25,12 +25,6 @@ use super::room::Room;
 use crate::layer::{Decoder, LayerError, Meta};
 use crate::oci::{ChainId, DiffId, HashingReader};
 use crate::port::StoreError;
-
-/// The snapshots of a store: unpacked layers, as overlayfs needs them.
-#[derive(Debug, Clone, Copy)]
-pub struct Snapshots<'a> {
-    pub(super) store: &'a Store,
-}
 
 impl Snapshots<'_> {
     /// Returns the snapshots of the layers of `stack`, both lowest first; unpacks the layers that have none yet. A snapshot that
