@@ -257,7 +257,6 @@ mod tests {
     use super::*;
     use crate::build::Registries;
     use std::collections::BTreeMap;
-    use std::path::Path;
 
     use crate::distro::StoredFile;
     use crate::engine::disk::DiskRules;
