@@ -1,4 +1,4 @@
-//! A base that the store lacks, from the registry that it was imported from.
+//! Fetches a base that the store lacks from the registry that it was imported from.
 
 use super::failure::Failure;
 use super::fetch::Fetch;
@@ -11,7 +11,7 @@ use crate::store::Store;
 
 /// Fetches bases.
 pub(crate) trait Bases {
-    /// Puts the layers of an image into the store, and returns it.
+    /// Fetches the layers of an image into the store, and returns the image.
     fn fetch(&self, reference: &Reference) -> Result<BaseImage, Failure>;
 }
 
@@ -30,8 +30,8 @@ impl Bases for RegistryBases<'_> {
     }
 }
 
-/// Fetches the base of a plan if `store` lacks it and its definition names a registry. Without a registry, the build reports the
-/// missing base when it comes to that step.
+/// Fetches the base of a plan if `store` lacks it and its definition names a registry. Without a
+/// registry, the build reports the missing base when it reaches that step.
 pub(crate) fn fetch_missing(
     plan: &Plan,
     store: &dyn LayerStore,
@@ -41,15 +41,14 @@ pub(crate) fn fetch_missing(
     let source = plan.steps.iter().find_map(Step::imported_base);
     let Some(source @ BaseSource::Stored { reference: Some(reference), .. }) = source else { return Ok(()) };
     match store.base_image(source, plan.architecture) {
-        // Only a missing base is fetched. A damaged one is an error, which the user has to know
-        // about.
+        // Only a missing base is fetched. A damaged one is an error that the user must see.
         Err(StoreError::NoBase { .. }) => {}
         there => return Ok(there.map(drop)?),
     }
     let message = format!("the store does not have the base: fetching `{reference}`");
     events.emit(Event::Warning { message: &message });
     let base = bases.fetch(&reference.parse::<Reference>()?)?;
-    // Named when all layers are there: what an interrupted fetch leaves has no name, and garbage
-    // collection removes it.
+    // Named only when all layers are stored: an interrupted fetch leaves blobs without a name, and
+    // garbage collection removes them.
     Ok(store.keep_base(source, &base)?)
 }

@@ -1,4 +1,4 @@
-//! Stops a build where its caller wants to look at it.
+//! Stops a build at its caller's break points.
 
 use crate::dropin::{BreakPlace, BreakPoints, Environment};
 use crate::element::{Phase, Place};
@@ -43,7 +43,7 @@ impl Breaks for BreakIns<'_> {
             _ => self.run_outside(root, &job),
         };
         match ended {
-            // As with diskimage-builder, whose shell stops at the first command that fails.
+            // As in diskimage-builder, whose shell stops at the first command that fails.
             Some(reason) if !matches!(moment, Moment::Failed(_)) => {
                 Err(SandboxError::Break { point: point.to_owned(), reason })
             }
@@ -60,18 +60,19 @@ impl Breaks for BreakIns<'_> {
 }
 
 impl BreakIns<'_> {
-    /// Runs the command as a hook of the phase; returns how it failed, if it did.
+    /// Runs the command as a hook of the phase; returns the reason if it failed.
     fn run_in_target(&self, root: &dyn Root, job: Job) -> Result<Option<String>, SandboxError> {
         let argv = ["sh", "-c", &self.pauses.points.command].map(str::to_owned).into();
         let exit = root.run_interactive(&Job { argv, ..job })?;
         Ok((!exit.is_success()).then(|| exit.to_string()))
     }
 
-    /// Runs the command on the build host itself, where it can copy files out of the target. Returns how it failed, if it did.
+    /// Runs the command on the build host itself, where it can copy files out of the target.
+    /// Returns the reason if it failed.
     fn run_outside(&self, root: &dyn Root, job: &Job) -> Option<String> {
         let run = Run::new(BASH).args(["-c", &self.pauses.points.command]);
-        // The caller's variables come last, because the last value of a name counts: paths such as
-        // `HOME` in the job's environment are right in the target only.
+        // The caller's variables come last, because the last value of a name counts. Paths such as
+        // `HOME` in the job's environment are valid in the target only.
         let run = job.env.iter().filter(|(name, _)| is_the_images(name)).fold(run, with);
         let run = self.environment.iter().fold(run, with).env("TMP_MOUNT_PATH", root.path());
         run.interactive().err().map(|error| error.to_string())

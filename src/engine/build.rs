@@ -1,4 +1,4 @@
-//! The verb `build`: layers, then outputs, then what other machines may find.
+//! The verb `build`: builds layers, writes outputs, publishes steps.
 
 use std::io;
 use std::path::Path;
@@ -38,21 +38,20 @@ pub(crate) struct Wanted<'a> {
     pub(crate) outputs: Vec<OutputType>,
 }
 
-/// The settings of a build. Front ends differ in these values alone.
+/// The settings of a build. Front ends differ only in these values.
 pub(crate) struct Options<'a> {
-    /// Packages are fetched with these variables, and commands at break points get them.
+    /// The variables for fetching packages and for commands at break points.
     pub(crate) environment: &'a Environment,
-    /// Whether the network may be used.
     pub(crate) reach: Reach,
     pub(crate) limits: Limits,
     pub(crate) reuse: Reuse,
     pub(crate) on_miss: OnMiss,
     pub(crate) on_failure: OnFailure,
-    /// The repositories that steps are looked up in; empty for those of the project.
+    /// The repositories in which steps are looked up; if empty, those of the project.
     pub(crate) cache_from: &'a [Repository],
     pub(crate) publish_to: PublishTo,
     pub(crate) unpublished: Unpublished,
-    /// Where the caller's commands stop the build.
+    /// The break points of the caller.
     pub(crate) breaks: Option<Pauses<'a>>,
     pub(crate) extras: &'a Extras,
     pub(crate) places: &'a dyn Places,
@@ -63,12 +62,13 @@ pub(crate) struct Options<'a> {
 /// Looks at the root file system at a path.
 pub(crate) type Inspect<'a> = dyn Fn(&Path) -> Result<(), Failure> + 'a;
 
-/// How a build treats steps that could not be published.
+/// The treatment of steps that could not be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unpublished {
-    /// The build fails, when all images are built.
+    /// The build fails after all images are built.
     IsFailure,
-    /// A warning reports it. Callers that delete the image of a failed build keep a good one this way.
+    /// A warning reports it. Callers that delete the image of a failed build then keep the good
+    /// image.
     IsWarning,
 }
 
@@ -81,17 +81,17 @@ pub(crate) fn build(
     events: &dyn Events,
 ) -> Result<(), Failure> {
     let edges = Edges::new(session, options.environment.clone(), options.reach)?.limited(options.limits)?;
-    // Before hooks are given a place, which makes its directory.
+    // Before hooks get a place, because that creates its directory.
     refuse_store(&options.places.directory()?, edges.store.path())?;
     let images = resolve_all(project, wanted, &edges.store)?;
     let tables = &project.file.registry;
-    // Two clients: a look-up gives up early, because the step can be built instead. The base has no
+    // Two clients: a lookup gives up early, because the step can be built instead. The base has no
     // such alternative.
     let (look_up, client) = (look_up_client(session, tables)?, client(session, tables)?);
     let sources = Sources::new(project, options.cache_from, &look_up, events);
     let target = match options.reach {
-        // Not even read: a signing key that is missing must not fail a build that publishes
-        // nothing.
+        // The key is not even read, so that a missing signing key does not fail a build that
+        // publishes nothing.
         Reach::Offline => None,
         _ => Target::new(project, &options.publish_to, &client, events)?,
     };
@@ -128,7 +128,7 @@ fn resolve_all<'a>(
     wanted.into_iter().map(resolve).collect()
 }
 
-/// Returns where steps are looked up: nowhere, if all steps are made again or nothing may be fetched.
+/// Returns the repositories for lookups: none if all steps are rebuilt or nothing may be fetched.
 fn registries<'a>(options: &Options<'_>, sources: &'a Sources<'_>, events: &'a dyn Events) -> Registries<'a> {
     match (options.reuse, options.reach) {
         (Reuse::Refused, _) | (_, Reach::Offline) => Registries::none(events),
@@ -142,7 +142,7 @@ pub(super) struct Image<'a> {
     pub(super) outputs: Vec<OutputType>,
 }
 
-/// One run of the verb, with the world behind ports.
+/// One run of the verb, with the outside world behind ports.
 pub(super) struct Run<'a> {
     pub(super) builder: Builder<'a>,
     pub(super) checks: &'a dyn Checks,
@@ -155,7 +155,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Builds images one after the other. All are checked before the first one is built.
+    /// Builds images one after the other. Checks all of them before it builds the first one.
     pub(super) fn all(&self, images: &[Image<'_>]) -> Result<(), Failure> {
         images.iter().flat_map(|image| &image.resolved.warnings).for_each(|message| self.warn(message));
         let found = images.iter().map(|image| self.check(image)).collect::<Result<Vec<_>, _>>()?;
@@ -163,7 +163,7 @@ impl Run<'_> {
         for (image, found) in images.iter().zip(&found) {
             self.fetch_base(image, found)?;
             let steps = self.build(image)?;
-            // `and` keeps the first failure, and its argument runs in any case: one image that
+            // `and` keeps the first failure, and always evaluates its argument: an image that
             // cannot be published does not stop the others.
             unpublished = unpublished.and(self.publish(image, &steps));
         }
@@ -179,7 +179,8 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// Fetches the base if the store lacks it and the build comes to it: for its layers, or for the config of a container.
+    /// Fetches the base if the store lacks it and the build needs it: for its layers, or for the
+    /// config of a container.
     fn fetch_base(&self, image: &Image<'_>, found: &Findings) -> Result<(), Failure> {
         let is_made = self.builder.reuse == Reuse::Refused || !found.has_base;
         match self.bases {
@@ -191,7 +192,8 @@ impl Run<'_> {
         }
     }
 
-    /// Makes the layers and writes the outputs; returns the steps, with the final stage where an output has its layer.
+    /// Builds the layers and writes the outputs. Returns the steps, including the final stage if an
+    /// output has its layer.
     fn build(&self, image: &Image<'_>) -> Result<Vec<BuiltStep>, Failure> {
         let plan = &image.resolved.plan;
         let steps = self.builder.stack(plan)?;
@@ -200,12 +202,11 @@ impl Run<'_> {
         }
         let place = self.options.places.place(&plan.image)?;
         let place = place.as_ref();
-        // Before the outputs: a file that a hook left under the name of an output is replaced by
-        // that.
+        // Before the outputs, so that an output replaces a hook's file of the same name.
         Delivery { place, builder: &self.builder }.run(plan, &steps)?;
         let mut manifest = self.manifest(plan, &steps, place)?;
         let written = self.write(image, &steps, place, &mut manifest);
-        // Before the result is looked at: hooks leave files there also if they fail.
+        // Before the result is checked: hooks leave files there even if they fail.
         place.hand_over()?;
         let steps = written?;
         self.record(&mut manifest, &steps, place)?;
@@ -218,8 +219,7 @@ impl Run<'_> {
         steps: &[BuiltStep],
         place: &dyn Place,
     ) -> Result<BuildManifest, Failure> {
-        // Listing packages takes a sandbox on all layers, so it is left out where no manifest is
-        // kept.
+        // Listing packages needs a sandbox on all layers, so it is skipped if no manifest is kept.
         let packages = match place.manifest() {
             Some(_) => self.inventory(plan, &stack_of(steps))?,
             None => Vec::new(),
@@ -227,11 +227,12 @@ impl Run<'_> {
         Ok(BuildManifest::new(plan, steps, packages))
     }
 
-    /// Returns the packages of a stack of layers. Asking its package manager takes a sandbox on all layers, unpacked and looked
-    /// through, so the answer is taken over from the last build if that had the same layers.
+    /// Returns the packages of a stack of layers. Asking its package manager needs a sandbox on all
+    /// layers, unpacked and verified, so the answer of the last build is reused if it had the same
+    /// layers.
     fn inventory(&self, plan: &Plan, stack: &[DiffId]) -> Result<Vec<Package>, Failure> {
         let known = match self.builder.reuse {
-            // A manifest that is damaged is replaced by this build's.
+            // A damaged manifest is replaced by this build's.
             Reuse::Allowed => self.images.last_build(&plan.image).ok().flatten(),
             Reuse::Refused => None,
         };
@@ -250,7 +251,7 @@ impl Run<'_> {
     ) -> Result<Vec<BuiltStep>, Failure> {
         let Resolved { plan, disk, definition, .. } = &image.resolved;
         if image.outputs.is_empty() && self.builder.surroundings.is_some() {
-            // What hooks of the final stage write is all that is written.
+            // Without outputs, the files that hooks of the final stage write are the result.
             self.builder.finish(plan, &manifest.stack())?;
         }
         let outputs = Outputs {
@@ -280,25 +281,26 @@ impl Run<'_> {
         write_file(place.beside(), &file, &document)?;
         let keys: Vec<_> = steps.iter().map(|step| step.input_key).collect();
         self.images.save_build(&manifest.image, document, &keys)?;
-        // Last: until the image is built, its failure is worth a look.
+        // Last: until the image is built, the kept state of its failure is useful.
         Ok(self.images.forget_failed(&manifest.image)?)
     }
 
-    /// Records the outputs of earlier builds that are still in the directory, and warns of stale ones.
+    /// Records the outputs of earlier builds that are still in the directory, and warns about stale
+    /// ones.
     fn take_over_earlier(&self, manifest: &mut BuildManifest, place: &dyn Place) {
         let (directory, file) = (place.beside(), place.manifest().unwrap_or_default());
-        // A manifest that cannot be read is replaced: it may be another version's.
+        // An unreadable manifest is replaced: another version may have written it.
         let earlier = directory.open_regular(&file).and_then(io::read_to_string);
         let Ok(Ok(earlier)) = earlier.map(|text| serde_json::from_str(&text)) else { return };
         // Only plain names: plywood writes outputs beside their manifest, and another user may have
-        // written this one.
+        // written this manifest.
         let is_plain = |file: &str| Path::new(file).file_name().is_some_and(|name| name == file);
         manifest.take_over(earlier, |output: &OutputEntry| {
             is_plain(&output.file) && matches!(directory.status(output.file.as_ref()), Ok(Some(_)))
         });
         for output in &manifest.stale_outputs {
             self.warn(&format!(
-                "`{}` is of an earlier build, with other layers: build it again with `-f {}`, or remove it",
+                "`{}` is from an earlier build with other layers: build it again with `-f {}`, or remove it",
                 directory.path().join(&output.file).display(),
                 output.format
             ));

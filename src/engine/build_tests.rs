@@ -1,4 +1,5 @@
-//! Tests of the verb `build`: the stage that each output comes from, and the order of checks, downloads, records and uploads.
+//! Tests of the verb `build`: the stage that each output comes from, and the order of checks,
+//! downloads, records and uploads.
 
 use super::build::Unpublished;
 use super::fake::{Front, Machine, NOW, defined, image, outputs};
@@ -26,7 +27,7 @@ fn build(machine: &Machine, planned: &PlannedImage, names: &[&str], front: &Fron
     machine.build(&[image], front).map_err(|failure| failure.to_string())
 }
 
-/// Returns what is written, with those outputs.
+/// Returns the written outputs.
 fn written(planned: &PlannedImage, names: &[&str], front: &Front<'_>) -> Vec<String> {
     let machine = Machine::default();
     build(&machine, planned, names, front).unwrap();
@@ -48,7 +49,7 @@ fn final_stages(machine: &Machine) -> Vec<&'static str> {
 const DISK: &str = "lay out a disk";
 
 #[test]
-fn all_disks_are_one_disk_in_other_formats() {
+fn all_disk_formats_come_from_one_disk() {
     let found = written(&planned(""), &["qcow2", "vhdx", "raw"], &Front::PLYWOOD);
     let expected = [
         DISK,
@@ -78,7 +79,7 @@ fn an_archive_beside_a_disk_is_the_same_as_without() {
 }
 
 #[test]
-fn an_archive_is_made_of_a_disk_that_hooks_ask_for() {
+fn an_archive_is_made_from_a_disk_if_hooks_use_one() {
     let planned = planned("grub-install $IMAGE_BLOCK_DEVICE");
     let found = written(&planned, &["tar"], &Front::PLYWOOD);
     assert_eq!(found, [DISK, "web.tar (tar) of disk"]);
@@ -95,14 +96,14 @@ fn a_drop_in_takes_archives_from_the_disk_beside_them() {
 }
 
 #[test]
-fn the_final_stage_runs_on_the_disk_for_disks_and_above_the_layers_for_all_else() {
+fn the_final_stage_runs_on_the_disk_for_disks_and_above_the_layers_otherwise() {
     let cases: [(&[&str], &Front<'_>, &[&str]); 7] = [
         (&["qcow2", "raw"], &Front::PLYWOOD, &["disk"]),
         (&["tar", "oci"], &Front::PLYWOOD, &["layers"]),
         (&["qcow2", "tar"], &Front::PLYWOOD, &["disk", "layers"]),
         (&["qcow2", "tar"], &Front::DROP_IN, &["disk"]),
         (&["tar"], &Front::DROP_IN, &["layers"]),
-        // Elements that write the image themselves: what their hooks write is all that is written.
+        // Elements that write the image themselves: the result is what their hooks write.
         (&[], &Front::DROP_IN, &["layers"]),
         (&[], &Front::PLYWOOD, &[]),
     ];
@@ -130,7 +131,7 @@ fn a_build_is_kept_when_its_outputs_are_written() {
 
 /// The package manager is asked in a sandbox on all layers.
 #[test]
-fn packages_are_taken_over_from_the_last_build_of_the_same_layers() {
+fn the_package_list_of_the_last_build_of_the_same_layers_is_reused() {
     let machine = Machine::default();
     let asked = |reuse: Reuse| {
         build(&machine, &planned(""), &["tar"], &Front { reuse, ..Front::PLYWOOD }).unwrap();
@@ -147,7 +148,7 @@ fn a_drop_in_keeps_no_build() {
 }
 
 #[test]
-fn files_are_handed_over_also_if_an_output_fails() {
+fn files_are_handed_over_even_if_an_output_fails() {
     let machine = Machine { unwritable: Some("web.tgz"), ..Machine::default() };
     let error = build(&machine, &planned(""), &["tar", "tgz"], &Front::DROP_IN).unwrap_err();
     assert_eq!(error, "cannot write `web.tgz`");
@@ -195,7 +196,7 @@ fn a_base_that_cannot_be_fetched_fails_before_anything_is_built() {
 }
 
 #[test]
-fn offline_a_missing_base_is_not_fetched_and_the_build_says_so() {
+fn an_offline_build_reports_a_missing_base_and_does_not_fetch_it() {
     let machine = Machine::default();
     let (planned, _) = on_imported_base(&machine);
     let front = Front { online: false, ..Front::PLYWOOD };
@@ -206,7 +207,7 @@ fn offline_a_missing_base_is_not_fetched_and_the_build_says_so() {
 
 /// The layers are found by their key; only the config of a container continues that of the base.
 #[test]
-fn a_base_whose_layers_are_there_is_fetched_for_what_needs_more() {
+fn a_base_with_cached_layers_is_fetched_only_for_its_config_or_a_rebuild() {
     let mut machine = Machine::default();
     let (planned, base) = on_imported_base(&machine);
     machine.remote_base = Some(base);
@@ -242,7 +243,7 @@ fn build_two(
 }
 
 #[test]
-fn images_that_cannot_be_published_are_built_all_the_same_and_the_first_is_named() {
+fn images_that_cannot_be_published_are_still_built_and_the_first_is_named() {
     let (machine, shelf) = (Machine::default(), Shelf::default());
     shelf.go_down();
     let failure = build_two(&machine, &shelf, Unpublished::IsFailure).unwrap_err();
@@ -308,7 +309,7 @@ fn all_images_are_checked_before_the_first_is_built() {
 }
 
 #[test]
-fn a_time_that_has_not_come_is_refused_before_anything_else_is_asked() {
+fn a_source_date_epoch_in_the_future_is_refused_first() {
     let machine = Machine::default();
     let planned = PlannedImage { epoch: NOW + 1, ..planned("") };
     let error = build(&machine, &planned, &["qcow2"], &Front::PLYWOOD).unwrap_err();

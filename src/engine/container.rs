@@ -1,4 +1,5 @@
-//! The container of an image, from the layers that the store has: the same that `build -f oci` would write.
+//! Assembles the container of an image from stored layers: the same container that `build -f oci`
+//! would write.
 
 use super::build::stack_of;
 use super::edges::Edges;
@@ -13,7 +14,8 @@ use crate::plan::Plan;
 use crate::port::{Events, LayerBlobs};
 use crate::store::{Store, StoredImage};
 
-/// Returns the container of the project's image `name`. The final stage runs if it has not yet; nothing else does.
+/// Returns the container of the project's image `name`. Runs the final stage if it has not run yet,
+/// and nothing else.
 pub(super) fn container(
     session: &Session<'_>,
     project: &Project,
@@ -40,7 +42,8 @@ fn finish(
     steps: &[BuiltStep],
     events: &dyn Events,
 ) -> Result<BuiltStep, Failure> {
-    // Checked here: `Edges` would report the missing right, and not the command that gets along.
+    // Checked here: `Edges` would report the missing right, but not the command that works without
+    // it.
     if session.process.mounts.is_err() {
         return Err(Message::with_hint(
             format!(

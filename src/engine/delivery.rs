@@ -1,4 +1,4 @@
-//! Delivers the files that hooks left for the caller while layers were made, as diskimage-builder does: beside the image.
+//! Delivers the files that hooks left for the caller, beside the image as diskimage-builder does.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -22,7 +22,7 @@ pub(super) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Copies the files out of the layers of `steps`, and warns of those that are not copied.
+    /// Copies the files out of the layers of `steps`, and warns about files that it does not copy.
     pub(super) fn run(&self, plan: &Plan, steps: &[BuiltStep]) -> Result<(), Failure> {
         self.builder
             .on_left(plan, steps, |layer| left_files(layer)?.iter().try_for_each(|file| self.deliver(file)))
@@ -39,11 +39,11 @@ impl Delivery<'_> {
         }
         let directory = if file.is_beside_image { self.place.beside() } else { self.place.work() };
         let (directory, name) = self.parent(directory, &file.path)?;
-        // Replaces the name and never writes through it: another user may have planted a link
-        // there.
+        // Replaces the name and never writes through it, because another user may have planted a
+        // link there.
         let pending = Pending::new(&directory, name)?;
         let mut source = File::open(&file.source)?;
-        // The layer may come from a registry, so its set-user-ID bits must not reach the caller's
+        // The layer may come from a registry, so set-user-ID bits must not reach the caller's
         // files.
         let mode = source.metadata()?.permissions().mode() & 0o755 | 0o644;
         io::copy(&mut source, &mut pending.file())
@@ -55,22 +55,26 @@ impl Delivery<'_> {
         Ok(self.place.own(&directory, name)?)
     }
 
-    /// Opens the directory below `directory` that `path` is in, and makes it if it is missing. Follows no symbolic link: another
-    /// user may have planted it. Returns the directory with the name of the file.
+    /// Opens the parent of `path` below `directory`, and creates it if it is missing. Follows no
+    /// symbolic link, because another user may have planted it. Returns the parent with the name of
+    /// the file.
     fn parent<'p>(&self, directory: &Directory, path: &'p Path) -> Result<(Directory, &'p OsStr), Failure> {
         let mut here = directory.clone();
         for part in path.parent().into_iter().flat_map(Path::iter) {
             if here.status(part)?.is_none() {
                 here.create_directory(part)?;
-                // Only what was made here: a directory that was there before keeps its owner.
+                // Only new directories: an existing one keeps its owner.
                 self.place.own(&here, part)?;
             }
             here = here.open_directory(part).map_err(|_| {
                 let place = here.path().join(part);
                 let place = place.display();
                 Message::with_hint(
-                    format!("a hook left `{}` for the caller, and `{place}` is no directory", path.display()),
-                    format!("move `{place}` out of the way"),
+                    format!(
+                        "cannot deliver `{}`, which a hook left for the caller: `{place}` is not a directory",
+                        path.display()
+                    ),
+                    format!("rename or remove `{place}`"),
                 )
             })?;
         }

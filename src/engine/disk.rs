@@ -13,12 +13,14 @@ use crate::element::Element;
 use crate::image::DiskSettings;
 use crate::load::load_block_devices;
 
-/// The rules by which disks are laid out.
+/// The rules for disks without a complete description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DiskRules {
-    /// Without a description, the disk is the standard disk. A described disk grows until all its partitions fit.
+    /// Without a description, the disk is the standard disk. A described disk grows until all its
+    /// partitions fit.
     Plywood,
-    /// Without a description, the disk is a bare file system. The size follows diskimage-builder's formula.
+    /// Without a description, the disk is a bare file system. The size follows diskimage-builder's
+    /// formula.
     Upstream,
 }
 
@@ -30,7 +32,8 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Reads the block-device file that the image's settings or variables name, or an element has; files count from `dir`.
+    /// Reads the block-device file that the image's settings or variables name, or that an element
+    /// has. Paths are relative to `dir`.
     pub(crate) fn load(
         settings: &DiskSettings,
         dir: &Path,
@@ -60,7 +63,7 @@ impl Disk {
         Ok(Self { settings: settings.clone(), devices })
     }
 
-    /// Returns the programs that make its file systems, each with the Debian package that has it.
+    /// Returns the programs that create its file systems, each with its Debian package.
     pub(crate) fn programs(&self) -> Vec<(&'static str, &'static str)> {
         match &self.devices {
             Some(devices) => devices.programs(),
@@ -97,7 +100,7 @@ impl Disk {
         self.devices.as_ref().is_some_and(BlockDevices::has_volumes)
     }
 
-    /// Returns what is asked of the disk of the image called `image`.
+    /// Returns the request for the disk of the image called `image`.
     pub(crate) fn request<'a>(&'a self, image: &'a str, source_date_epoch: i64) -> DiskRequest<'a> {
         let firmware = self.settings.firmware.clone();
         match &self.devices {
@@ -114,15 +117,15 @@ impl Disk {
         }
     }
 
-    /// Adds the variables that describe the disk to hooks.
+    /// Adds the variables that describe the disk to the variables of hooks.
     pub(crate) fn add_variables(&self, variables: &mut BTreeMap<String, String>) {
-        // Neither the image's name nor the time is in these variables.
+        // These variables contain neither the image's name nor the time.
         let told = self.request("", 0).variables();
         variables.extend(told.map(|(name, value)| (name.to_owned(), value)));
     }
 }
 
-/// Returns the parameters of a described disk: those of diskimage-builder's variables, over those of the settings.
+/// Returns the parameters of a described disk: diskimage-builder's variables override the settings.
 fn parameters(
     settings: &DiskSettings,
     variables: &BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! The verb `doctor`: what the host has and lacks for builds.
+//! The verb `doctor`: checks what the host offers and lacks for builds.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::probe;
 /// All findings, in the order in which front ends show them.
 pub(crate) struct Diagnosis {
     pub(crate) host: Vec<Finding>,
-    /// A store that cannot be opened is a finding, too: the other checks go on.
+    /// A store that cannot be opened is a finding too: the other checks continue.
     pub(crate) store: Result<Vec<Finding>, Failure>,
     pub(crate) programs: Vec<Finding>,
 }
@@ -33,7 +33,8 @@ pub(crate) fn diagnose(session: &Session<'_>) -> Diagnosis {
     let store = of_store(session, &host);
     let mut programs = vec![host.device_mapper(), host::kvm(&probe::kvm(), probe::installer())];
     programs.extend(TOOLS.iter().map(tool));
-    // The engine is asked through its client. Without one, the line of the program says enough.
+    // The engine is asked through its client. Without a client, the finding for the program is
+    // enough.
     if probe::is_installed(&tool_named("docker")) {
         programs.push(host::docker_engine(&probe::docker_engine()));
     }
@@ -41,7 +42,7 @@ pub(crate) fn diagnose(session: &Session<'_>) -> Diagnosis {
     Diagnosis { host: of_host, store, programs }
 }
 
-/// Checks the store, and what is tried in it.
+/// Checks the store, and tries operations in it.
 fn of_store(session: &Session<'_>, host: &Host<'_>) -> Result<Vec<Finding>, Failure> {
     let store = open_store(session)?;
     let facts = host.store_facts(&store)?;
@@ -53,18 +54,18 @@ fn of_store(session: &Session<'_>, host: &Host<'_>) -> Result<Vec<Finding>, Fail
     Ok(findings)
 }
 
-/// Checks the mirrors that the host's apt configuration and the caller's variables name, all at once.
+/// Checks the mirrors in the host's apt configuration and the caller's variables, in parallel.
 fn of_mirrors(environment: &Environment) -> Vec<Finding> {
     let machine = load_apt_sources(Path::new(ETC_APT)).unwrap_or_default();
     let named = ["DIB_DISTRIBUTION_MIRROR", "DIB_DEBIAN_SECURITY_MIRROR"].map(|name| environment.get(name));
     let named = named.into_iter().flatten().filter(|uri| !uri.is_empty());
-    // Of each source the first address: the others are its mirrors.
+    // The first URI of each source: the others are its mirrors.
     let configured = machine.sources.iter().flat_map(|source| source.uris.iter().take(1));
     let uris: BTreeSet<_> = named.chain(configured).cloned().collect();
     if uris.is_empty() {
         return vec![host::no_mirrors()];
     }
-    // Side by side, because each may take its whole time limit.
+    // In parallel, because each check may need its whole time limit.
     std::thread::scope(|scope| {
         let asked: Vec<_> = uris
             .iter()
@@ -77,11 +78,11 @@ fn of_mirrors(environment: &Environment) -> Vec<Finding> {
     })
 }
 
-/// Returns the proxy through which apt reaches a mirror, as far as one setting names it for all hosts.
+/// Returns the proxy through which apt reaches a mirror, if one setting names it for all hosts.
 fn proxy_of(uri: &str, machine: &AptMachine, environment: &Environment) -> Option<String> {
     let scheme = uri.split_once("://").map_or("http", |(scheme, _)| scheme).to_ascii_lowercase();
     let setting = format!("acquire::{scheme}::proxy");
-    // As apt does it: names are compared without case, and the last setting of a name wins.
+    // As in apt, names are compared without case, and the last setting of a name wins.
     let of_apt = machine.acquire.iter().rev().find(|(name, _)| name.to_ascii_lowercase() == setting);
     let variable = format!("{scheme}_proxy");
     let named = of_apt.map(|(_, value)| value).or_else(|| environment.get(&variable))?;

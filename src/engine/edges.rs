@@ -1,4 +1,4 @@
-//! Joins edges to the ports that `build` sees.
+//! Connects edges to the ports that `build` uses.
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,18 +33,18 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
-    /// Opens the store and gets ready to run hooks, with the caller's way to the network.
+    /// Opens the store and prepares the sandbox, with the caller's network settings.
     ///
     /// # Errors
-    /// If the kernel is too old, the process lacks rights that a build needs, or a variable names certificate authorities that
-    /// cannot be read.
+    /// If the kernel is too old, if the process lacks rights that a build needs, or if a variable
+    /// names certificate authorities that cannot be read.
     pub(crate) fn new(
         session: &Session<'_>,
         environment: Environment,
         reach: Reach,
     ) -> Result<Self, Failure> {
         let process = session.process;
-        // Before the store is opened, which would make its directory for nothing.
+        // Before the store is opened, which would create its directory in vain.
         let mounts = Host::of(process).mounts()?;
         check_authorities(&environment)?;
         let store = open_store(session)?;
@@ -66,15 +66,15 @@ impl Edges {
         })
     }
 
-    /// Gives each hook these limits.
+    /// Sets the limits of each hook.
     ///
     /// # Errors
-    /// If this host cannot hold them.
+    /// If this host cannot enforce them.
     pub(crate) fn limited(self, limits: Limits) -> Result<Self, Failure> {
         Ok(Self { sandbox: self.sandbox.limited(limits)?, ..self })
     }
 
-    /// Returns the edges as ports, with `events` to learn what happens.
+    /// Returns the edges as ports that report to `events`.
     pub(crate) fn ports<'a>(&'a self, events: &'a dyn Events) -> Ports<'a> {
         Ports {
             store: &self.store,
@@ -90,10 +90,10 @@ impl Edges {
     }
 }
 
-/// Checks the file of certificate authorities that each job will see in place of the caller's variables.
+/// Checks the file of certificate authorities that each job will see.
 fn check_authorities(environment: &Environment) -> Result<(), Failure> {
     let Some(bundle) = ca_bundle(environment) else { return Ok(()) };
-    // Opened, and not only looked at: root on a network file system may see a file and not read it.
+    // Opened, because root may see a file on a network file system that it cannot read.
     let reason = match fs::File::open(bundle.path).and_then(|file| file.metadata()) {
         Ok(found) if found.is_dir() => "it is a directory".to_owned(),
         Ok(_) => return Ok(()),
@@ -101,9 +101,7 @@ fn check_authorities(environment: &Environment) -> Result<(), Failure> {
     };
     let (variable, path) = (bundle.variable, bundle.path.display());
     Err(Message::with_hint(
-        format!(
-            "the variable `{variable}` names the certificate authorities `{path}`, which cannot be read: {reason}"
-        ),
+        format!("cannot read the certificate authorities `{path}` (variable `{variable}`): {reason}"),
         format!("set `{variable}` to a file of certificates in PEM form, or unset it"),
     ))
 }

@@ -1,4 +1,4 @@
-//! Elements that a project can use: found by name, and checked for mistakes.
+//! The elements that a project can use.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ impl Project {
         })
     }
 
-    /// Looks for mistakes in these elements, or in all.
+    /// Checks these elements, or all, for mistakes.
     pub(crate) fn check_elements(&self, wanted: &[String]) -> Result<Vec<Finding>, Failure> {
-        // A misspelt name must not pass for an element without mistakes.
+        // A misspelled name must not look like an element without mistakes.
         for name in wanted {
             self.element(name)?;
         }

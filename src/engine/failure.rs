@@ -1,10 +1,11 @@
-//! Why a verb failed. How that is shown is the front ends' business.
+//! Failures of verbs. Front ends decide how to show them.
 
 use std::error::Error;
 
 use crate::element::shell_line;
 
-/// An error on its way to the user. Front ends search its causes for those that have a hint or an exit status of their own.
+/// An error for the user. Front ends search its causes for errors with a hint or an exit status of
+/// their own.
 pub type Failure = Box<dyn Error>;
 
 /// A message of this module or of a front end.
@@ -15,7 +16,7 @@ pub struct Message {
     hint: Option<Hint>,
 }
 
-/// What to do after an error: text, and calls of plywood on the same project and the same store.
+/// The next action after an error: text, and calls of plywood on the same project and store.
 #[derive(Debug, Default)]
 pub struct Hint(Vec<Part>);
 
@@ -26,7 +27,7 @@ enum Part {
 }
 
 impl Hint {
-    /// Makes a hint that is a call of plywood with these arguments.
+    /// Returns a hint that is a call of plywood with these arguments.
     pub fn call<W: Into<String>>(words: impl IntoIterator<Item = W>) -> Self {
         Self::default().then_call(words)
     }
@@ -43,11 +44,11 @@ impl Hint {
         self
     }
 
-    /// Returns its text. `plywood` begins each call, with the options that say which project and which store.
+    /// Returns the text. `plywood` begins each call, with the options for this project and store.
     fn text(&self, plywood: &str) -> String {
         let text = |part: &Part| match part {
             Part::Text(text) => text.clone(),
-            // Quoted, so that the user can paste a call whose names hold spaces.
+            // Quoted, so that the user can paste a call whose names contain spaces.
             Part::Call(words) => format!("{plywood} {}", shell_line(words)),
         };
         self.0.iter().map(text).collect()
@@ -67,23 +68,23 @@ impl From<String> for Hint {
 }
 
 impl Message {
-    /// Makes an error with a hint: something to type.
+    /// Returns an error with a hint.
     pub fn with_hint(message: impl Into<String>, hint: impl Into<Hint>) -> Failure {
         Box::new(Self { message: message.into(), hint: Some(hint.into()) })
     }
 
-    /// Makes an error that needs no hint.
+    /// Returns an error that needs no hint.
     pub fn plain(message: impl Into<String>) -> Failure {
         Box::new(Self { message: message.into(), hint: None })
     }
 
-    /// Returns what to type next, if the message knows. `plywood` is how this program was called.
+    /// Returns the hint, if the message has one. `plywood` begins the commands in it.
     pub fn hint(&self, plywood: &str) -> Option<String> {
         self.hint.as_ref().map(|hint| hint.text(plywood))
     }
 }
 
-/// Returns an error, its cause, the cause of that, and so on.
+/// Returns an error, its cause, the cause of that cause, and so on.
 pub(crate) fn causes_from<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

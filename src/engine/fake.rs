@@ -1,4 +1,4 @@
-//! A machine in memory: the world of a build, and what the engine needs beside it. It notes every call.
+//! A build host in memory for tests, with everything that the engine needs. It records every call.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,8 @@ pub(super) struct Machine {
     pub(super) calls: RefCell<Vec<String>>,
     /// The manifests of the last builds.
     pub(super) builds: RefCell<BTreeMap<String, Vec<u8>>>,
-    /// Things that the checks find lacking: names of programs, `store`, `loop devices`, `device mapper`, paths.
+    /// The names for which checks fail: names of programs, `store`, `loop devices`,
+    /// `device mapper`, paths.
     pub(super) lacking: BTreeSet<&'static str>,
     /// The name of an output that cannot be written.
     pub(super) unwritable: Option<&'static str>,
@@ -69,7 +70,7 @@ impl Machine {
         warnings.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Builds images as `front` wants it.
+    /// Builds images with the settings of `front`.
     pub(super) fn build(&self, images: &[Image<'_>], front: &Front<'_>) -> Result<(), Failure> {
         let registries = Registries::none(&self.world);
         let environment = Environment::new();
@@ -131,7 +132,8 @@ pub(super) struct Front<'a> {
     pub(super) online: bool,
     /// Whether manifests are kept, as plywood does.
     pub(super) keeps_manifest: bool,
-    /// Whether hooks of the final stage write to the caller's directories, as those of diskimage-builder do.
+    /// Whether hooks of the final stage write to the caller's directories, as those of
+    /// diskimage-builder do.
     pub(super) has_surroundings: bool,
     pub(super) unpublished: Unpublished,
     pub(super) target: Option<&'a Target<'a>>,

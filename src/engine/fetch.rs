@@ -1,4 +1,4 @@
-//! An image from a registry, into the store.
+//! Fetches an image from a registry into the store.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +17,10 @@ use crate::port::{Blob, Direction, Events, How, Layer, StoreError};
 use crate::registry::{Access, Client, PullError, Remote, Transfers};
 use crate::store::Store;
 
-/// An image whose blobs are in the store now.
+/// An image whose blobs are in the store.
 pub(crate) struct Fetched<L> {
-    /// The digest of the document that the reference names: an index for several platforms, or the manifest itself.
+    /// The digest of the document that the reference names: an index for several platforms, or the
+    /// manifest itself.
     pub(crate) digest: Digest,
     /// The image's manifest.
     pub(crate) manifest: RawManifest,
@@ -36,10 +37,10 @@ pub(crate) struct Fetch<'a> {
     pub(crate) events: &'a dyn Events,
 }
 
-/// The purpose that an image is fetched for.
+/// The purpose of a fetch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// To be sent on as it is.
+    /// To push it unchanged.
     Copy,
     /// To build on its layers.
     Base,
@@ -52,8 +53,8 @@ struct Source<'a> {
 }
 
 impl Fetch<'_> {
-    /// Fetches the blobs of an image that the store lacks, and verifies their digests. The DiffIDs of the layers are verified
-    /// when the layers are first used.
+    /// Fetches the blobs of an image that the store lacks, and verifies their digests. The DiffIDs
+    /// of the layers are verified at their first use.
     pub(crate) fn image(&self, reference: &Reference) -> Result<Fetched<()>, Failure> {
         self.fetch(reference, Purpose::Copy, |source, _, blob| self.blob(source, blob))
     }
@@ -72,28 +73,28 @@ impl Fetch<'_> {
         let remote = self.client.remote(&reference.repository, Access::Pull);
         let named = manifest(&remote, &reference.target())?;
         // Before an index is followed: a base that is pinned to the index can be fetched again on a
-        // machine of another architecture.
+        // host of another architecture.
         let digest = named.digest();
         let manifest = self.resolve(&remote, named)?;
         let parsed: ImageManifest = parse(&remote, &manifest)?;
         if purpose == Purpose::Base {
             refuse_artifact(&parsed).map_err(|error| unusable(&remote, error))?;
         }
-        // By digest: a blob that is named twice is transferred, and counted, once.
+        // By digest, so that a blob named twice is transferred and counted once.
         let blobs = [parsed.config()].into_iter().chain(parsed.layers());
         let sizes: BTreeMap<_, _> = blobs.map(|blob| (blob.digest().to_string(), blob.size())).collect();
         let transfers =
             Transfers::start(self.events, remote.repository(), Direction::Pull, sizes.into_values());
         let source = Source { remote: &remote, transfers };
         let config = self.config(&source, &parsed)?;
-        // A copy may be for any machine. Hooks run only in an image for this one.
+        // A copy may be for any machine, but hooks run only in an image for this one.
         if purpose == Purpose::Base {
             let (architecture, _) = machine_architecture()?.oci();
             refuse_other_platform(&config, architecture).map_err(|error| unusable(&remote, error))?;
         }
         let layers = source.layers(&parsed, &config)?;
-        // An image may name a layer many times: empty ones were common once. The largest begins
-        // first, or all wait for it in the end.
+        // An image may name a layer many times; empty layers were common once. The largest layer
+        // starts first, because otherwise all would wait for it at the end.
         let mut distinct: Vec<_> = layers.iter().collect::<BTreeSet<_>>().into_iter().collect();
         distinct.sort_by_key(|(_, blob)| Reverse(blob.bytes));
         let take = |layer: &&(DiffId, Blob)| take(&source, &layer.0, &layer.1).map(|taken| (**layer, taken));
@@ -105,10 +106,10 @@ impl Fetch<'_> {
         Ok(Fetched { digest, manifest, config, layers })
     }
 
-    /// Returns an image's config, which the store may have.
+    /// Returns an image's config, from the store if possible.
     fn config(&self, source: &Source<'_>, manifest: &ImageManifest) -> Result<Vec<u8>, Failure> {
         let config = blob_of(source.remote, manifest.config())?;
-        // A copy that cannot be read is no error: the registry has another one.
+        // An unreadable copy is no error, because the registry has another one.
         if self.store.blobs().contains(&config)
             && let Ok(bytes) = self.store.blobs().get(&config.digest)
         {
@@ -118,7 +119,7 @@ impl Fetch<'_> {
         Ok(source.remote.read_blob(&config.digest, config.bytes, &source.transfers)?)
     }
 
-    /// Follows indexes to the image for this machine.
+    /// Follows indexes to the image for this architecture.
     fn resolve(&self, remote: &Remote, manifest: RawManifest) -> Result<RawManifest, Failure> {
         if !manifest.is_index() {
             return Ok(manifest);
@@ -159,8 +160,7 @@ impl Fetch<'_> {
 fn named(remote: &Remote, image: &Descriptor) -> Result<RawManifest, Failure> {
     let blob = blob_of(remote, image)?;
     let manifest = manifest(remote, &blob.digest.into())?;
-    // The digest is verified by now. A wrong size means that the index was not made from this
-    // image.
+    // The digest is verified already. A wrong size means that the index does not match this image.
     match manifest.bytes.len() as u64 {
         found if found == blob.bytes => Ok(manifest),
         found => {
@@ -195,7 +195,7 @@ impl Source<'_> {
     }
 }
 
-/// Reads a manifest that has to be there.
+/// Reads a manifest that must exist.
 pub(crate) fn manifest(remote: &Remote, target: &TagOrDigest) -> Result<RawManifest, Failure> {
     remote
         .get_manifest(target)?
@@ -210,19 +210,21 @@ pub(crate) fn parse<T: DeserializeOwned>(remote: &Remote, manifest: &RawManifest
 /// Returns the blob that a descriptor names.
 pub(crate) fn blob_of(remote: &Remote, blob: &Descriptor) -> Result<Blob, Failure> {
     let text = blob.digest().to_string();
-    let digest = text
-        .parse()
-        .map_err(|_| unusable(remote, format!("it names a blob by `{text}`, which is no SHA-256 digest")))?;
+    let digest = text.parse().map_err(|_| {
+        unusable(remote, format!("it names a blob by `{text}`, which is not a SHA-256 digest"))
+    })?;
     Ok(Blob { digest, bytes: blob.size() })
 }
 
-/// Fails for a layer that this repository names and does not hold.
+/// Fails for a layer that this repository names but does not hold.
 fn is_there(remote: &Remote, layer: &Descriptor) -> Result<(), Failure> {
     let Blob { digest, .. } = blob_of(remote, layer)?;
     match remote.head_blob(&digest)? {
         Some(_) => Ok(()),
         None => {
-            let reason = format!("its layer {digest} is to be fetched from elsewhere, which is not done");
+            let reason = format!(
+                "its layer {digest} is stored outside of the registry, and plywood does not fetch such layers"
+            );
             Err(unusable(remote, reason))
         }
     }
@@ -231,12 +233,12 @@ fn is_there(remote: &Remote, layer: &Descriptor) -> Result<(), Failure> {
 fn no_image(remote: &Remote, manifest: &ImageManifest) -> Failure {
     let kind = manifest.artifact_type().as_ref().unwrap_or(manifest.config().media_type());
     Message::with_hint(
-        format!("`{}` holds no image there but an artifact of type `{kind}`", remote.repository()),
+        format!("`{}` has an artifact of type `{kind}` there, and not an image", remote.repository()),
         "to write the files of an artifact into a directory: plywood pull -o DIR REF",
     )
 }
 
 /// Returns the failure of a repository whose content plywood cannot use.
 pub(crate) fn unusable(remote: &Remote, reason: impl std::fmt::Display) -> Failure {
-    Message::plain(format!("what `{}` holds cannot be used: {reason}", remote.repository()))
+    Message::plain(format!("cannot use the content of `{}`: {reason}", remote.repository()))
 }

@@ -1,4 +1,5 @@
-//! The verbs `plan`, `explain` and `layers`: what a build would do, and what the store has. They run nothing.
+//! The verbs `plan`, `explain` and `layers`: show what a build would do, and what the store holds.
+//! They run nothing.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +24,12 @@ use crate::port::{Event, Events, StoreError};
 use crate::registry::Client;
 use crate::store::Store;
 
-/// Looks into the store and registries, for steps of a project's images.
+/// Looks up the steps of a project's images in the store and in registries.
 pub(crate) struct Look<'a> {
     pub(crate) session: &'a Session<'a>,
     pub(crate) project: &'a Project,
-    /// The repositories that steps are looked up in, beside the store; empty for those of the project.
+    /// The repositories in which steps are looked up, besides the store; if empty, those of the
+    /// project.
     pub(crate) cache_from: &'a [Repository],
     pub(crate) events: &'a dyn Events,
 }
@@ -65,7 +67,7 @@ impl Look<'_> {
         let sources = Sources::new(self.project, self.cache_from, &client, self.events);
         let store = open_store_to_read(self.session, self.events)?;
         let resolved = self.project.resolved(image, &store)?;
-        // A misspelt step fails before any registry is asked.
+        // A misspelled step fails before any registry is asked.
         if let Some(step) = step {
             resolved.step(step)?;
         }
@@ -79,7 +81,7 @@ impl Look<'_> {
         look_up_client(self.session, &self.project.file.registry)
     }
 
-    /// Lists the layers of an image that is built.
+    /// Lists the layers of a built image.
     pub(crate) fn layers(&self, image: &str) -> Result<LayersDocument, Failure> {
         let store = open_store_to_read(self.session, self.events)?;
         let resolved = self.project.resolved(image, &store)?;
@@ -103,7 +105,7 @@ fn explain((step, forecast): (&Step, Forecast)) -> StepExplanation {
     }
 }
 
-/// Returns why the step's fragments of `environment.d` are in its key.
+/// Returns the reasons why the step's fragments of `environment.d` are in its key.
 fn relevance(step: &Step) -> BTreeMap<String, Relevance> {
     match &step.work {
         Work::Tasks(tasks) => tasks.relevance.clone(),
@@ -111,10 +113,10 @@ fn relevance(step: &Step) -> BTreeMap<String, Relevance> {
     }
 }
 
-/// Returns the steps of an image, the final stage too if it has run.
+/// Returns the steps of an image, including the final stage if it has run.
 ///
 /// # Errors
-/// A message that names the first step that has no layer yet.
+/// A message that names the first step without a layer.
 pub(super) fn built_steps(resolved: &Resolved<'_>, store: &Store) -> Result<Vec<BuiltStep>, Failure> {
     let steps = stored_steps(&resolved.plan, store, &HostFileSystem::default())?;
     match resolved.plan.steps.get(steps.len()) {

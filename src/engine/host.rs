@@ -1,4 +1,5 @@
-//! Runs the checks of the host: all of them for `plywood doctor`, and before a build those that it needs.
+//! Runs the checks of the host: all of them for `plywood doctor`, and the necessary ones before a
+//! build.
 
 use std::error::Error;
 use std::io;
@@ -16,7 +17,7 @@ use crate::probe;
 use crate::sandbox::{Namespaces, PrivateMounts};
 use crate::store::Store;
 
-/// The host, as this process finds it.
+/// The host, as this process sees it.
 pub(crate) struct Host<'a> {
     process: &'a Process,
     rights: Rights,
@@ -28,12 +29,12 @@ impl<'a> Host<'a> {
         Self { process, rights: probe::rights() }
     }
 
-    /// Returns the process' own mounts.
+    /// Returns the process's own mounts.
     ///
     /// # Errors
     /// The finding with the reason, if the process has no mounts of its own or lacks rights.
     pub(crate) fn mounts(&self) -> Result<PrivateMounts, Failure> {
-        // The kernel first: on one that is too old, the other checks fail with misleading reasons.
+        // The kernel first: on an old kernel, the other checks fail with misleading reasons.
         require(self.kernel())?;
         match &self.process.mounts {
             Ok(mounts) => require(self.privileges()).map(|()| *mounts),
@@ -68,7 +69,7 @@ impl<'a> Host<'a> {
         self.process.mounts.is_ok()
     }
 
-    /// Measures the store, and tries in it what unpacking a layer does.
+    /// Measures the store, and tries the operations of unpacking a layer in it.
     pub(crate) fn store_facts(&self, store: &Store) -> Result<StoreFacts, Failure> {
         let workspace = store.workspace(&[])?;
         let facts = probe::store(store.path(), &workspace.scratch("trial", 0o755)?, self.may_try());
@@ -131,8 +132,8 @@ impl Checks for HostChecks<'_> {
 
     fn store(&self) -> Result<(), Failure> {
         let facts = self.host.store_facts(self.store)?;
-        // The overlay last: in a store that is full or on the wrong file system, it fails with
-        // a reason that misleads.
+        // The overlay last: in a full store or on an unsuitable file system, it fails with a
+        // misleading reason.
         require(self.host.store(&facts))?;
         require(space(&facts))?;
         require(self.host.overlay(self.store, &facts)?)
@@ -165,10 +166,10 @@ pub(crate) fn tool(tool: &Tool) -> Finding {
     host::tool(tool, probe::is_installed(tool), probe::installer())
 }
 
-/// Checks that a mirror, or the proxy before it, answers. Returns `None` for an address without a host.
+/// Checks that a mirror, or its proxy, answers. Returns `None` for a URI without a host.
 pub(crate) fn mirror(uri: &str, proxy: Option<&str>) -> Option<Finding> {
     if let Some(path) = uri.strip_prefix("file:").or_else(|| uri.strip_prefix("copy:")) {
-        // apt takes these addresses with one slash and with three.
+        // apt accepts these URIs with one slash and with three.
         let path = format!("/{}", path.trim_start_matches('/'));
         let trial = probe::try_action("read", || Path::new(&path).metadata().map(drop));
         return Some(host::mirror(uri, None, &trial));

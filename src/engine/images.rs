@@ -1,4 +1,5 @@
-//! Documents of images in the store, beside layers and records: their containers, their last builds, failed states.
+//! Documents of images in the store, besides layers and records: containers, last builds, states of
+//! failures.
 
 use crate::oci::DiffId;
 use crate::plan::InputKey;
@@ -13,16 +14,16 @@ pub(crate) trait Images {
     /// Keeps the container of an image's build, for `plywood push`.
     fn save_container(&self, image: &str, config: &[u8], layers: &[Layer]) -> Result<(), StoreError>;
 
-    /// Forgets the container of an image's earlier build if that build had another stack of layers.
+    /// Removes the container of an image's earlier build if that build had another stack of layers.
     fn forget_old_container(&self, image: &str, stack: &[DiffId]) -> Result<(), StoreError>;
 
-    /// Keeps the manifest of an image's build, and with it the steps that have these keys.
+    /// Keeps the manifest of an image's build, and with it the steps with these keys.
     fn save_build(&self, image: &str, manifest: Vec<u8>, keys: &[InputKey]) -> Result<(), StoreError>;
 
     /// Returns the manifest of the last build of an image, if it is kept.
     fn last_build(&self, image: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Forgets the state that a failed hook of an image left.
+    /// Removes the state that a failed hook of an image left.
     fn forget_failed(&self, image: &str) -> Result<(), StoreError>;
 }
 

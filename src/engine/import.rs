@@ -1,4 +1,4 @@
-//! The verb `import`: a root file system from elsewhere as a base.
+//! The verb `import`: imports a root file system as a base.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::oci::{DiffId, Digest, Reference};
 use crate::port::{Event, Events, Layer, StoreError};
 use crate::store::{Imported, Store};
 
-/// The source of a base, and the name that it gets.
+/// The source of a base, and its new name.
 pub(crate) struct Import<'a> {
     pub(crate) source: &'a str,
     pub(crate) name: &'a BaseName,
@@ -23,21 +23,22 @@ pub(crate) struct Import<'a> {
     pub(crate) release: Option<&'a str>,
 }
 
-/// A base that was imported.
+/// An imported base.
 pub(crate) struct ImportedBase {
     pub(crate) layers: usize,
     pub(crate) path: PathBuf,
 }
 
-/// An imported root file system. Until it has a name in the store, the next garbage collection removes it.
+/// An imported root file system. Until it has a name in the store, the next garbage collection
+/// removes it.
 struct Taken {
     diff_ids: Vec<DiffId>,
     form: Form,
-    /// The reference that it can be fetched by again.
+    /// The reference from which it can be fetched again.
     reference: Option<Reference>,
 }
 
-/// Its form in the store, before it has a name there.
+/// The form of the root file system in the store, before it has a name.
 enum Form {
     Imported(Imported),
     Fetched(Fetched<Layer>),
@@ -61,12 +62,11 @@ pub(crate) fn import(
     let Import { source, name, .. } = *import;
     let file = load::load_project(&session.project)?;
     let layers = session.project.join("layers");
-    // Before anything is read or fetched: layers can be gigabytes.
+    // Before anything is read or fetched, because layers can be gigabytes.
     refuse_to_replace(name, &layers)?;
     if shadows_another(session, name, &layers)? {
-        let message = format!(
-            "plywood has a base `{name}` of its own: in this project, the name stands for the imported one from now on"
-        );
+        let message =
+            format!("plywood has its own base `{name}`: in this project, the imported base replaces it");
         events.emit(Event::Warning { message: &message });
     }
     let store = open_store(session)?;
@@ -81,8 +81,7 @@ pub(crate) fn import(
     let (distro, release) = distribution(&store, import, &diff_ids)?;
     let reference = reference.map(|reference| reference.to_string());
     let family = Family::of(&distro).ok_or_else(|| unknown_distribution(source))?;
-    // Named only now: everything that an import leaves when it fails earlier is removed by garbage
-    // collection.
+    // Named last: if an import fails earlier, garbage collection removes everything that it left.
     let manifest = form.save(&store, architecture)?;
     let base = BaseDefinition {
         family,
@@ -96,14 +95,15 @@ pub(crate) fn import(
     Ok(ImportedBase { layers: diff_ids.len(), path: load::save_base(name, &base, &layers)? })
 }
 
-/// Returns true if the project does not define this base yet, and plywood does.
+/// Returns true if plywood defines this base and the project does not yet.
 fn shadows_another(session: &Session<'_>, name: &BaseName, layers: &Path) -> Result<bool, Failure> {
     let all = load::layer_path(&session.project, &session.data_dir);
     Ok(load::load_base_names(&all)?.contains(name)
         && !load::load_base_names(&[layers.to_owned()])?.contains(name))
 }
 
-/// Refuses to replace a definition that was written by hand. An imported base may be imported again.
+/// Refuses to replace a definition that was written by hand. An imported base may be imported
+/// again.
 fn refuse_to_replace(name: &BaseName, layers: &Path) -> Result<(), Failure> {
     let here = [layers.to_owned()];
     if !load::load_base_names(&here)?.contains(name) {
@@ -121,7 +121,8 @@ fn refuse_to_replace(name: &BaseName, layers: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Returns the reference that a source is, or `None` for one that lies in files: with a prefix, a path or an archive's name.
+/// Returns the reference of a source, or `None` for a source in files: with a prefix, a path or an
+/// archive's name.
 fn registry_reference(source: &str) -> Result<Option<Reference>, Failure> {
     if let Some(reference) = source.strip_prefix("docker://") {
         return Ok(Some(reference.parse()?));
@@ -135,7 +136,8 @@ fn registry_reference(source: &str) -> Result<Option<Reference>, Failure> {
     Ok(Some(source.parse()?))
 }
 
-/// Fetches an image, and pins the reference to the digest that its tag has now: the base stays the same when the tag moves on.
+/// Fetches an image, and pins the reference to the current digest of its tag: the base stays the
+/// same when the tag moves.
 fn from_registry(fetch: &Fetch<'_>, reference: &Reference) -> Result<Taken, Failure> {
     let fetched = fetch.base(reference)?;
     Ok(Taken {
@@ -165,7 +167,7 @@ fn import_files(store: &Store, source: &str, architecture: Architecture) -> Resu
     }
 }
 
-/// Splits `PATH[:NAME]`. Both may have colons, so the longest path that is there counts.
+/// Splits `PATH[:NAME]`. Both may contain colons, so the longest existing path counts.
 fn path_and_name(text: &str) -> (&Path, Option<&str>) {
     let ends = text.rmatch_indices(':').map(|(end, _)| (Path::new(&text[..end]), Some(&text[end + 1..])));
     let all = std::iter::once((Path::new(text), None)).chain(ends);
@@ -173,9 +175,9 @@ fn path_and_name(text: &str) -> (&Path, Option<&str>) {
     found.or_else(|| all.last()).unwrap_or((Path::new(text), None))
 }
 
-/// Returns the distribution and its release: as given, or as the root file system says itself.
+/// Returns the distribution and its release: as given, or from the root file system.
 fn distribution(store: &Store, import: &Import<'_>, stack: &[DiffId]) -> Result<(String, String), Failure> {
-    // Without a look into the layers: they may be large.
+    // Without reading the layers, which may be large.
     if let (Some(distro), Some(release)) = (import.distro, import.release) {
         return Ok((distro.to_owned(), release.to_owned()));
     }
@@ -190,7 +192,7 @@ fn distribution(store: &Store, import: &Import<'_>, stack: &[DiffId]) -> Result<
 
 fn unknown_distribution(source: &str) -> Failure {
     Message::with_hint(
-        format!("`{source}` does not say which distribution it is, or one that no family is known of"),
+        format!("`{source}` does not name its distribution, or names one of an unknown family"),
         "add `--distro debian --release bookworm`",
     )
 }

@@ -1,20 +1,21 @@
-//! The verbs of plywood, for any front end.
+//! The verbs of plywood, for all front ends.
 //!
-//! Front ends parse words, choose a display, call one verb and render its answer. The engine decides the rest: it takes plain
-//! values, prints nothing, ends no process, and asks none for its variables or arguments.
+//! Front ends parse arguments, choose a display, call one verb and render its answer. The engine
+//! decides the rest. It takes plain values, prints nothing, ends no process, and reads no variables
+//! or arguments of the process.
 //!
-//! ```text
+//! `` `text
 //! session + project ──▶ resolve ──▶ build | plan | explain | layers | shell | push …
-//! ```
+//! `` `
 //!
 //! | part | files |
 //! |---|---|
-//! | what verbs start from | `session`, `project`, `failure`; `redaction` of traces |
+//! | the input of verbs | `session`, `project`, `failure`; `redaction` of traces |
 //! | an image, resolved once | `resolve`, `sources`, `disk` |
-//! | `build`: check, fetch the base, make layers, deliver, write outputs, publish | `build`, `preflight`, `base`, `delivery`, `outputs`, `sharing` |
-//! | what differs between front ends | `place`: where files go and whose they are; `build::Options` |
+//! | `build`: check, fetch the base, build layers, deliver, write outputs, publish | `build`, `preflight`, `base`, `delivery`, `outputs`, `sharing` |
+//! | differences between front ends | `place`: directories and owners of files; `build::Options` |
 //! | other verbs | `forecasts` (plan, explain, layers), `shell`, `push`, `pull`, `import`, `prune`, `stored`, `elements`, `doctor` |
-//! | edges, joined to ports | `edges`, `host`, `images`, `writer`, `breaks`, `fetch`, `registry`, `origin`, `container` |
+//! | edges, connected to ports | `edges`, `host`, `images`, `writer`, `breaks`, `fetch`, `registry`, `origin`, `container` |
 
 mod account;
 mod base;
@@ -80,7 +81,7 @@ pub(crate) use sharing::{PublishTo, signing_key};
 pub(crate) use shell::{NothingKept, State, shell};
 pub(crate) use stored::{Removed, collect, list_images, list_records, remove_images, verify};
 
-/// Why verbs fail: front ends look into these for exit statuses and hints.
+/// Errors of verbs: front ends search them for exit statuses and hints.
 pub(crate) use crate::{
     build::{BuildError, Outcome},
     output::OutputError,

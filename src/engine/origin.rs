@@ -1,4 +1,5 @@
-//! Other repositories of a registry that hold blobs of an image: the registry mounts these blobs, and they are not uploaded.
+//! Other repositories of a registry that hold blobs of an image. The registry can mount these
+//! blobs, so that they need no upload.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +10,20 @@ use crate::load::{self, LoadError};
 use crate::oci::{Digest, Reference, Repository};
 use crate::store::{Store, StoredImage};
 
-/// Repositories of one registry that may have the blobs of an upload to another of its repositories.
+/// Repositories of one registry that may have the blobs of an upload to another of its
+/// repositories.
 ///
 /// They are guesses: a blob that the registry cannot mount is uploaded.
 pub(super) struct Origins {
-    /// For each blob the repository that an image with this blob came from.
+    /// The repository of an image with this blob, for each known blob.
     known: BTreeMap<Digest, Repository>,
-    /// A repository that the project shares its steps through. It may have any blob.
+    /// The repository through which the project shares its steps. It may have any blob.
     cache: Option<Repository>,
 }
 
 impl Origins {
-    /// Finds what the store and the project know of the registry of `target`. Connects to nothing, and leaves out images that
-    /// cannot be read.
+    /// Collects the repositories of `target`'s registry that the store and the project know.
+    /// Connects to nothing, and skips unreadable images.
     pub(super) fn near(
         target: &Repository,
         session: &Session<'_>,
@@ -46,12 +48,12 @@ impl Origins {
     }
 }
 
-/// Returns the images that were pulled, and where from.
+/// Returns the pulled images and their repositories.
 fn pulled(store: &Store) -> Vec<(Repository, StoredImage)> {
     let images = store.images().names().unwrap_or_default().into_iter();
     let pulled = images.filter_map(|(name, _)| {
         let reference: Reference = name.parse().ok()?;
-        // Other images have short names, which stand for something else among references.
+        // Other images have short names, which mean something else as references.
         if reference.to_string() != name {
             return None;
         }
@@ -60,7 +62,7 @@ fn pulled(store: &Store) -> Vec<(Repository, StoredImage)> {
     pulled.collect()
 }
 
-/// Returns the bases of the project that were imported from registries.
+/// Returns the project's bases that were imported from registries.
 fn bases(session: &Session<'_>, store: &Store) -> Result<Vec<(Repository, StoredImage)>, LoadError> {
     let path = load::layer_path(&session.project, &session.data_dir);
     let base = |name: &_| match load::load_base(name, &path).ok()?.source {

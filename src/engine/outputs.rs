@@ -1,4 +1,5 @@
-//! The outputs of one image: which come from its disk, which from its layers, and where the final stage runs for them.
+//! The outputs of one image: some come from its disk and others from its layers, and the final
+//! stage runs there.
 
 use std::path::Path;
 
@@ -37,10 +38,11 @@ pub(super) struct Outputs<'a> {
     pub(super) extras: &'a Extras,
 }
 
-/// Settings of outputs that an image's definition does not have.
+/// Settings of outputs outside of an image's definition.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
-    /// Of `qemu-img convert -o`: for the qcow2, if there is one, else for what qemu-img writes.
+    /// Options for `qemu-img convert -o`: for the qcow2 if there is one, otherwise for the outputs
+    /// of qemu-img.
     pub(crate) qemu_img_options: Option<String>,
     /// Repository and tag in the Docker engine.
     pub(crate) docker_target: String,
@@ -51,7 +53,8 @@ pub(crate) struct Extras {
 }
 
 impl Outputs<'_> {
-    /// Writes all `outputs` and notes them in the manifest; returns all steps that were made for them.
+    /// Writes all `outputs` and records them in the manifest. Returns all steps that were built for
+    /// them.
     pub(super) fn write(
         &self,
         manifest: &mut BuildManifest,
@@ -72,20 +75,21 @@ impl Outputs<'_> {
                 self.write_layers(manifest, &steps, output)?;
             }
         }
-        // Also if no container was written: `push` must not send one of other layers than the
-        // disk's.
+        // Even if no container was written: `push` must not upload a container whose layers differ
+        // from the disk's.
         self.images.forget_old_container(&self.plan.image, &stack)?;
         Ok(steps)
     }
 
-    /// Returns true if archives are made from the disk: if hooks of the final stage look at a disk, or if a disk is written anyway
-    /// and these hooks write to the caller's directories, which must happen once. Other archives do not depend on a disk.
+    /// Returns true if archives are made from the disk: if hooks of the final stage use a disk, or
+    /// if a disk is written anyway and these hooks write to the caller's directories, which must
+    /// happen once. Other archives do not depend on a disk.
     fn archives_are_of(&self, disks: &[&OutputType]) -> bool {
         let leave_things = self.builder.surroundings.is_some();
         hooks_look_at_disk(self.plan) || (leave_things && !disks.is_empty())
     }
 
-    /// Writes one raw disk, `archives` of what is on it, and converts it to each of the formats.
+    /// Writes one raw disk, `archives` of its content, and converts it to each of the formats.
     fn write_disks(
         &self,
         manifest: &mut BuildManifest,
@@ -97,7 +101,7 @@ impl Outputs<'_> {
         let raw = workspace.scratch("disk", 0o755)?.join("disk.raw");
         let disks = self.writer.disks(workspace.scratch("mount", 0o755)?);
         let disk = self.builder.disk(self.plan, stack, &self.disk, disks.as_ref(), &raw)?;
-        // Archives while the disk is mounted; conversions only after it is closed and complete.
+        // Archives while the disk is mounted; conversions after it is closed and complete.
         for output in archives {
             let stage = self.stage(output);
             let written = self.write_archive(disk.root(), output)?;
@@ -108,7 +112,7 @@ impl Outputs<'_> {
         let has_qcow2 = outputs.contains(&&OutputType::File(OutputFormat::Qcow2));
         for output in outputs {
             let stage = self.stage(output);
-            // What is said of one format means nothing to another.
+            // Options for one format mean nothing for another.
             let is_meant = !has_qcow2 || **output == OutputType::File(OutputFormat::Qcow2);
             let options = self.extras.qemu_img_options.as_deref().filter(|_| is_meant);
             let written = self.convert(&raw, output, options)?;
@@ -132,7 +136,8 @@ impl Outputs<'_> {
         Ok(DiskIdentity { image, source_date_epoch: *source_date_epoch, clusters })
     }
 
-    /// Returns how a disk is written: by plywood itself, or by qemu-img for formats and options that only qemu-img knows.
+    /// Returns the converter of a disk: plywood itself, or qemu-img for formats and options that
+    /// only qemu-img supports.
     fn conversion<'b>(&self, output: &'b OutputType, options: Option<&'b str>) -> Conversion<'b> {
         let compression = self.image.qcow2.compression;
         let qcow2 = Qcow2Options { compression, compatibility: Compatibility::V3 };
@@ -150,7 +155,7 @@ impl Outputs<'_> {
         }
     }
 
-    /// Writes one output from the layers of all `steps`, the final stage included.
+    /// Writes one output from the layers of all `steps`, including the final stage.
     fn write_layers(
         &self,
         manifest: &mut BuildManifest,
@@ -204,7 +209,7 @@ impl Outputs<'_> {
 
     fn load_into_docker(&self, image: &ContainerImage<'_>) -> Result<Written, Failure> {
         let workspace = self.builder.ports.store.workspace(&[])?;
-        // In the store, and not in `/tmp`, which may be memory: the archive is as large as the
+        // In the store and not in `/tmp`, which may be in memory: the archive is as large as the
         // image.
         let archive = workspace.scratch("docker", 0o755)?.join("image.tar");
         let image = ContainerImage { name: &self.extras.docker_target, ..image.clone() };

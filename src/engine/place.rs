@@ -1,4 +1,4 @@
-//! Where the files of one image go, and who owns them. Front ends differ in this.
+//! Directories and owners of an image's files. Front ends differ in this.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -19,39 +19,40 @@ const MANIFEST: &str = "manifest.json";
 
 /// The places of images' files.
 pub(crate) trait Places {
-    /// Returns the directory that outputs go to. It need not be there yet.
+    /// Returns the directory of outputs. It need not exist yet.
     fn directory(&self) -> Result<PathBuf, Failure>;
 
-    /// Returns the caller's directories that hooks of the final stage may write to, if they may. Called before anything is built,
-    /// so that a directory without write permission is refused early.
+    /// Returns the caller's directories that hooks of the final stage may write to; `None` if they
+    /// may not. Called before anything is built, so that a directory without write permission is
+    /// refused early.
     fn surroundings(&self) -> Result<Option<Surroundings>, Failure>;
 
-    /// Fails if an output of an image could not be put in place.
+    /// Fails if an output of an image could not be stored in its place.
     fn check(&self, image: &str, outputs: &[OutputType]) -> Result<(), Failure>;
 
-    /// Returns the place of the image of this name. Called when its layers are there.
+    /// Returns the place of the image of this name. Called when its layers are built.
     fn place(&self, image: &str) -> Result<Rc<dyn Place + '_>, Failure>;
 }
 
 /// The place of one image's files: by default, one directory that belongs to this user.
 pub(crate) trait Place {
-    /// Returns the place of an output whose name ends in a dot and `extension`.
+    /// Returns the destination of an output whose name ends in a dot and `extension`.
     fn destination(&self, output: &OutputType, extension: &str) -> Destination;
 
-    /// Returns how members of archives are named.
+    /// Returns the form of member names in archives.
     fn members(&self) -> MemberNames {
         MemberNames::Bare
     }
 
-    /// Returns where files go that hooks leave in the directory that they start in.
+    /// Returns the destination of files that hooks leave in their working directory.
     fn work(&self) -> &Directory {
         self.beside()
     }
 
-    /// Returns where files go that hooks leave beside the image.
+    /// Returns the destination of files that hooks leave beside the image.
     fn beside(&self) -> &Directory;
 
-    /// Returns the file beside the image that its manifest is kept in, if it is kept.
+    /// Returns the name of the image's manifest beside it; `None` if no manifest is kept.
     fn manifest(&self) -> Option<OsString>;
 
     /// Gives the new file or directory `name` to its owner.
@@ -59,13 +60,15 @@ pub(crate) trait Place {
         Ok(())
     }
 
-    /// Gives everything that was written to its owner. Called after the outputs, also if one of them failed.
+    /// Gives all written files to their owner. Called after the outputs, even if one of them
+    /// failed.
     fn hand_over(&self) -> Result<(), Failure> {
         Ok(())
     }
 }
 
-/// The place of plywood's own commands: the outputs of all images in one directory, which is made when it is needed.
+/// The place of plywood's own commands: one directory for the outputs of all images, created on
+/// demand.
 pub(crate) struct OutputDirectory(pub(crate) PathBuf);
 
 impl Places for OutputDirectory {
@@ -79,7 +82,7 @@ impl Places for OutputDirectory {
 
     fn check(&self, image: &str, outputs: &[OutputType]) -> Result<(), Failure> {
         let path = self.directory()?;
-        // A directory that is not there is made when there is something to put there.
+        // A missing directory is created when the first file is written.
         if !path.exists() {
             return Ok(());
         }
@@ -106,7 +109,7 @@ pub(crate) fn refuse_own_store(session: &Session<'_>, directory: &Path) -> Resul
 
 /// Refuses outputs in a directory of the store: `store check` and `store gc` would take them for damage.
 pub(super) fn refuse_store(directory: &Path, store: &Path) -> Result<(), Failure> {
-    // The directory may not exist yet: the nearest ancestor that does decides where it will be.
+    // The directory may not exist yet: its nearest existing ancestor decides where it will be.
     let found = directory.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
     let is_inside =
         found.zip(store.canonicalize().ok()).is_some_and(|(found, store)| found.starts_with(store));
@@ -130,7 +133,7 @@ struct InDirectory {
 }
 
 impl InDirectory {
-    /// Opens the directory; makes it if it is missing.
+    /// Opens the directory; creates it if it is missing.
     fn new(path: &Path, image: &str) -> Result<Self, Failure> {
         let directory = Directory::create(path).map_err(|error| cannot_use(path, &error))?;
         Ok(Self { directory, image: image.to_owned() })
@@ -141,9 +144,9 @@ impl InDirectory {
     }
 }
 
-/// Returns the error for a directory that cannot be made or opened.
+/// Returns the error for a directory that cannot be created or opened.
 pub(crate) fn cannot_use(directory: &Path, error: &io::Error) -> Failure {
-    Message::plain(format!("cannot make or open the directory `{}`: {error}", directory.display()))
+    Message::plain(format!("cannot create or open the directory `{}`: {error}", directory.display()))
 }
 
 impl Place for InDirectory {

@@ -13,14 +13,15 @@ use crate::oci::has_command;
 use crate::plan::Plan;
 use crate::port::LayerStore;
 
-/// The most layers of an image that Docker engines load (`max depth exceeded`).
+/// The maximum number of layers that Docker engines load (`max depth exceeded`).
 ///
 /// Source: moby, `layer/layer_store.go`, `maxLayerDepth`; tried with Docker 28.
 const DOCKER_LAYERS: usize = 125;
 
 /// The largest disk that a VHD holds.
 ///
-/// Source: Microsoft, "Features Description: Virtual Hard Disk Limits"; QEMU, `block/vpc.c`, `VHD_MAX_SECTORS`.
+/// Source: Microsoft, "Features Description: Virtual Hard Disk Limits"; QEMU, `block/vpc.c`,
+/// `VHD_MAX_SECTORS`.
 const LARGEST_VHD: ByteSize = ByteSize::from_mebibytes(2040 << 10);
 
 /// An image and the outputs that a build writes.
@@ -36,11 +37,12 @@ pub(super) struct Request<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Findings {
     pub(super) warnings: Vec<String>,
-    /// Whether the lowest step has its layers.
+    /// Whether the layers of the lowest step are cached.
     pub(super) has_base: bool,
 }
 
-/// Checks that the host has what the build of an image will need, and that its clock is right.
+/// Checks that the host has everything that the build of an image needs, and that its clock is
+/// right.
 pub(super) fn check(
     checks: &dyn Checks,
     ports: &Ports<'_>,
@@ -66,7 +68,7 @@ pub(super) fn check(
     if makes_disk {
         disk.programs().into_iter().try_for_each(|(program, _)| require_whole(checks.tool(program)))?;
     }
-    // Where all layers are there, the store need not have space for more.
+    // If all layers are cached, the store needs no space for more.
     if !forecasts.iter().all(is_hit) {
         checks.store()?;
     }
@@ -79,8 +81,7 @@ pub(super) fn check(
 
 impl Request<'_> {
     fn makes_disk(&self) -> bool {
-        // Hooks of the final stage that ask for the disk get one, also where only an archive is
-        // written.
+        // Hooks of the final stage that use the disk get one, even if only an archive is written.
         let for_archive = hooks_look_at_disk(self.plan) && self.outputs.iter().any(OutputType::is_archive);
         for_archive || self.outputs.iter().any(OutputType::is_disk)
     }
@@ -130,7 +131,7 @@ fn too_many_layers(forecasts: &[Forecast], plan: &Plan, store: &dyn LayerStore) 
     let layers = count_layers(forecasts, base_layers(store, plan));
     (layers > DOCKER_LAYERS).then(|| {
         format!(
-            "the container image has up to {layers} layers, and Docker engines load no more than {DOCKER_LAYERS}: \
+            "the container image has up to {layers} layers, but Docker engines load at most {DOCKER_LAYERS}: \
              join elements, or squash the base"
         )
     })
@@ -157,15 +158,15 @@ fn base_layers(store: &dyn LayerStore, plan: &Plan) -> Option<usize> {
     Some(store.base_image(source, plan.architecture).ok()?.layers.len())
 }
 
-/// Returns how many layers a container may have. Layers that are not made yet are counted as one for each step, for an imported
-/// base as `base_layers`.
+/// Returns the maximum number of layers of a container. A step that is not built yet counts as one
+/// layer, an imported base as `base_layers`.
 fn count_layers(forecasts: &[Forecast], base_layers: Option<usize>) -> usize {
     let made = forecasts.iter().enumerate().map(|(place, forecast)| match &forecast.outcome {
         Prospect::Hit { diff_ids, .. } => diff_ids.len(),
         _ if place == 0 => base_layers.unwrap_or(1),
         _ => 1,
     });
-    // One more is the final stage's.
+    // One more for the final stage.
     made.sum::<usize>() + 1
 }
 
@@ -197,15 +198,15 @@ fn check_size(plan: &Plan, size: ByteSize, output: &OutputType) -> Result<(), Fa
     ))
 }
 
-/// Checks that the source of the base is there.
+/// Checks that the source of the base exists.
 fn check_base_source(checks: &dyn Checks, source: &BaseSource) -> Result<(), Failure> {
     match source {
         BaseSource::Mmdebstrap(_) => require_whole(checks.tool("mmdebstrap")),
         BaseSource::OciLayout(file) | BaseSource::DockerArchive(file) | BaseSource::RootfsTar(file) => {
             checks.file(&file.path).map_err(|error| {
                 Message::with_hint(
-                    format!("the base cannot be made from `{}`: {error}", file.path.display()),
-                    "its path counts from the file in `layers/` that names it",
+                    format!("cannot build the base from `{}`: {error}", file.path.display()),
+                    "correct its path, which is relative to the file in `layers/` that names it",
                 )
             })
         }
@@ -214,7 +215,8 @@ fn check_base_source(checks: &dyn Checks, source: &BaseSource) -> Result<(), Fai
     }
 }
 
-/// Refuses a source date epoch that files made now could not be clamped to.
+/// Refuses a source date epoch in the future, because times of new files could not be clamped to
+/// it.
 fn check_clock(plan: &Plan, now: i64) -> Result<(), Failure> {
     let epoch = plan.source_date_epoch;
     if epoch <= now {
@@ -224,11 +226,11 @@ fn check_clock(plan: &Plan, now: i64) -> Result<(), Failure> {
         format!(
             "source-date-epoch {epoch} lies in the future: files made by hooks would keep their own times"
         ),
-        "set an earlier `source-date-epoch` in `[project]`, or this machine's clock",
+        "set an earlier `source-date-epoch` in `[project]`, or correct this host's clock",
     ))
 }
 
-/// Returns the programs that these outputs need beside those for a disk.
+/// Returns the programs that these outputs need besides those for a disk.
 fn output_programs(outputs: &[OutputType]) -> impl Iterator<Item = &'static str> {
     use OutputFormat::{Squashfs, Vdi, Vhd, Vmdk};
     outputs.iter().filter_map(|output| match output {
@@ -239,15 +241,15 @@ fn output_programs(outputs: &[OutputType]) -> impl Iterator<Item = &'static str>
     })
 }
 
-/// Refuses an unknown format now, and not when all layers are built.
+/// Refuses an unknown format here, before the layers are built.
 fn check_format(checks: &dyn Checks, output: &OutputType) -> Result<(), Failure> {
     let OutputType::Qemu(name) = output else { return Ok(()) };
     let known = checks.qemu_formats()?;
     match known.contains(name) {
         true => Ok(()),
         false => Err(Message::with_hint(
-            format!("image type `{name}` is neither plywood's nor a format of this machine's qemu-img"),
-            format!("qemu-img knows {}", known.join(", ")),
+            format!("unknown image type `{name}`: neither plywood nor qemu-img on this host supports it"),
+            format!("formats of qemu-img: {}", known.join(", ")),
         )),
     }
 }
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_fails_is_the_last_and_names_what_is_lacking() {
+    fn a_failed_check_is_the_last_and_names_the_problem() {
         for lacking in ["mmdebstrap", "mksquashfs", "qemu-img", "mke2fs", "store", "loop devices"] {
             let machine = Machine::without(&[lacking]);
             let (calls, failure) = checked(&machine, &Image::bare(), &["qcow2", "squashfs", "vmdk"]);
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_outputs_need_is_asked_for() {
+    fn only_requirements_of_the_outputs_are_checked() {
         let (calls, _) = checked(&Machine::default(), &Image::bare(), &["oci", "tar"]);
         assert_eq!(calls, ["clock", "mmdebstrap", "store"]);
         let (calls, _) = checked(&Machine::default(), &Image::bare(), &["docker"]);
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_layers_are_there_neither_base_nor_store_is_asked_for() {
+    fn with_cached_layers_neither_base_nor_store_is_checked() {
         let (machine, planned) = (Machine::default(), Image::bare());
         machine.world.stack(&Image { name: "web".to_owned(), ..planned.clone() }.plan()).unwrap();
         assert_eq!(checked(&machine, &planned, &["tar"]), (vec!["clock".to_owned()], None));
@@ -322,15 +324,15 @@ mod tests {
         planned.base_mut().source = BaseSource::RootfsTar(file);
         let (calls, failure) = checked(&Machine::without(&["rootfs.tar"]), &planned, &["tar"]);
         assert_eq!(calls.last().unwrap(), "file rootfs.tar");
-        assert!(failure.unwrap().starts_with("the base cannot be made from `rootfs.tar`: "));
+        assert!(failure.unwrap().starts_with("cannot build the base from `rootfs.tar`: "));
     }
 
     #[test]
-    fn a_format_that_nobody_knows_is_refused_with_those_that_are_known() {
+    fn an_unknown_format_is_refused_with_a_list_of_formats() {
         let (_, failure) = checked(&Machine::default(), &Image::bare(), &["vdx"]);
         assert_eq!(
             failure.unwrap(),
-            "image type `vdx` is neither plywood's nor a format of this machine's qemu-img"
+            "unknown image type `vdx`: neither plywood nor qemu-img on this host supports it"
         );
     }
 

@@ -1,4 +1,4 @@
-//! A project: its images, and the elements and bases that they can use. It is read once for each command.
+//! A project: its images, and its elements and bases. It is read once for each command.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub(crate) struct Project {
     /// The architecture of the images.
     pub(crate) architecture: Architecture,
     pub(crate) disk_rules: DiskRules,
-    /// Whether sources have to be in the store already.
+    /// Whether sources must be in the store already.
     pub(crate) offline: bool,
     /// The variables of the caller.
     pub(crate) environment: Environment,
@@ -45,7 +45,8 @@ impl Project {
         Self::new(session, file, element_path, load::layer_path(dir, data_dir))
     }
 
-    /// The same, for commands about elements: without a project, those that `disk-image-create` finds.
+    /// Like [`Project::load`], for commands about elements: without a project, uses the elements
+    /// that `disk-image-create` finds.
     pub(crate) fn load_elements(session: &Session<'_>) -> Result<Self, Failure> {
         if let Some(file) = load_file(session)? {
             return Self::of(session, file);
@@ -74,17 +75,18 @@ impl Project {
         })
     }
 
-    /// Writes outputs to this directory.
+    /// Writes outputs into this directory.
     pub(crate) fn writing_to(self, output: PathBuf) -> Self {
         Self { output, ..self }
     }
 
-    /// With `offline`, fetches no sources, and sets `DIB_OFFLINE` for hooks as diskimage-builder does.
+    /// With `offline`, fetches no sources, and sets `DIB_OFFLINE` for hooks as diskimage-builder
+    /// does.
     pub(crate) fn offline(self, offline: bool) -> Self {
         Self { offline, ..self }
     }
 
-    /// Runs hooks of all images in this order, if it is one.
+    /// Runs hooks of all images in this order, if one is given.
     pub(crate) fn in_order(mut self, order: Option<HookOrder>) -> Self {
         for image in self.file.image.values_mut() {
             image.order = order.unwrap_or(image.order);
@@ -92,7 +94,7 @@ impl Project {
         self
     }
 
-    /// Returns the images of these names, all of them for an empty list, in the order they are asked for.
+    /// Returns the images of these names, in order; all images for an empty list.
     pub(crate) fn select(&self, names: &[String]) -> Result<Vec<(&ImageName, &ImageDefinition)>, Failure> {
         if self.file.image.is_empty() {
             return Err(Message::with_hint(
@@ -112,13 +114,13 @@ impl Project {
             let known: Vec<_> = self.file.image.keys().map(|name| format!("`{name}`")).collect();
             Message::with_hint(
                 format!("image `{name}` is not defined in `{}`", self.dir.join("plywood.toml").display()),
-                format!("defined are {}", known.join(", ")),
+                format!("images defined here: {}", known.join(", ")),
             )
         })
     }
 }
 
-/// Reads `plywood.toml`, where the session is in a project.
+/// Reads `plywood.toml`, if the session is in a project.
 pub(crate) fn load_file(session: &Session<'_>) -> Result<Option<ProjectFile>, LoadError> {
     match load::load_project(&session.project) {
         Err(LoadError::NoProject { .. }) => Ok(None),
@@ -126,26 +128,26 @@ pub(crate) fn load_file(session: &Session<'_>) -> Result<Option<ProjectFile>, Lo
     }
 }
 
-/// Returns the architecture of this machine, for which images are built.
+/// Returns the architecture of this host, for which images are built.
 pub(crate) fn machine_architecture() -> Result<Architecture, Failure> {
     let machine = rustix::system::uname();
     Ok(machine.machine().to_string_lossy().parse::<Architecture>()?)
 }
 
-/// Returns the directory of a path that the user gave, for messages and for writing beside it.
+/// Returns the absolute form of a path that the user gave.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Message::plain(format!("`{}`: {error}", path.display())))
 }
 
-/// Returns the directories that are searched for elements without a project: those in `ELEMENTS_PATH`, that of an installed
-/// diskimage-builder, and plywood's own.
+/// Returns the search path of elements without a project: the directories in `ELEMENTS_PATH`, that
+/// of an installed diskimage-builder, and plywood's own.
 pub(crate) fn upstream_element_path(
     environment: &Environment,
     data_dir: &Path,
 ) -> Result<Vec<PathBuf>, Failure> {
     let named = environment.get("ELEMENTS_PATH").map(String::as_str).unwrap_or_default();
     let named = named.split(':').filter(|entry| !entry.is_empty()).map(PathBuf::from);
-    // The caller's directories come first: of two elements with one name, the first is used.
+    // The caller's directories come first: the first of two elements with one name is used.
     let mut path = named.map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
     let virtual_environment = environment.get("VIRTUAL_ENV").map(PathBuf::from);
     let found = load::upstream_elements(virtual_environment.as_deref());

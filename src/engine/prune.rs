@@ -1,4 +1,4 @@
-//! The verb `cache prune`: deletes old steps from a repository that they are shared through.
+//! The verb `cache prune`: deletes old steps from a shared repository.
 
 use super::failure::Failure;
 use super::host::now;
@@ -15,14 +15,14 @@ pub(crate) struct Prune<'a> {
     pub(crate) repository: &'a Repository,
     pub(crate) older_than_seconds: i64,
     pub(crate) keep_last: usize,
-    /// Deletes none of them.
+    /// Only count the steps, and delete none.
     pub(crate) dry_run: bool,
 }
 
-/// The steps of a repository before it was pruned.
+/// The steps of a repository before pruning.
 pub(crate) struct Pruned {
     pub(crate) steps: usize,
-    /// The number of steps that were deleted, or would be without `dry_run`.
+    /// The number of deleted steps, or of steps that `dry_run` would delete.
     pub(crate) gone: usize,
 }
 

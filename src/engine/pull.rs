@@ -1,4 +1,4 @@
-//! The verb `pull`: an image of a registry into the store, or the files of an artifact into a directory.
+//! The verb `pull`: fetches an image into the store, or the files of an artifact into a directory.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use crate::output::{Destination, write_stream};
 use crate::port::{Blob, Direction, Events};
 use crate::registry::{Access, Remote, Transfers};
 
-/// Fetches an image into the store, and names it there by its reference; returns how many layers it has, and its manifest's
-/// digest.
+/// Fetches an image into the store, and names it there by its reference. Returns the number of its
+/// layers, and its manifest's digest.
 pub(crate) fn pull(
     session: &Session<'_>,
     reference: &Reference,
@@ -26,8 +26,8 @@ pub(crate) fn pull(
     let client = client(session, &tables(session)?)?;
     let store = open_store(session)?;
     let fetched = Fetch { client: &client, store: &store, events }.image(reference)?;
-    // When all blobs are there: an interrupted pull leaves blobs without a name, which garbage
-    // collection removes.
+    // After all blobs: an interrupted pull leaves blobs without a name, which garbage collection
+    // removes.
     let digest = store.images().put(&reference.to_string(), &fetched.manifest.bytes)?;
     Ok((fetched.layers.len(), digest))
 }
@@ -48,12 +48,12 @@ pub(crate) fn pull_files(
     let files = files.collect::<Result<Vec<_>, Failure>>()?;
     if files.is_empty() {
         return Err(Message::with_hint(
-            format!("`{reference}` holds no files that have names: it is an image"),
+            format!("cannot write files of `{reference}`: it is an image, whose layers have no file names"),
             Hint::call(["pull".to_owned(), reference.to_string()]),
         ));
     }
     if let Some(title) = first_repeated(files.iter().map(|file| file.title.as_str())) {
-        let reason = format!("it holds two files called `{title}`");
+        let reason = format!("it contains two files called `{title}`");
         return Err(unusable(&remote, reason));
     }
     let directory = Directory::create(directory).map_err(|error| cannot_use(directory, &error))?;
@@ -74,11 +74,12 @@ struct File {
 }
 
 impl File {
-    /// Refuses a name that leads out of the directory, hides the file or commands the terminal: names come from the registry.
+    /// Rejects a name that leads out of the directory, hides the file or contains control
+    /// characters, because names come from the registry.
     fn new(remote: &Remote, layer: &Descriptor, title: &str) -> Result<Self, Failure> {
         let is_unsafe = |c: char| c == '/' || c.is_control();
         if title.is_empty() || title.starts_with('.') || title.contains(is_unsafe) {
-            return Err(unusable(remote, format!("`{}` cannot be the name of a file", title.escape_debug())));
+            return Err(unusable(remote, format!("`{}` is not a valid file name", title.escape_debug())));
         }
         Ok(Self { blob: blob_of(remote, layer)?, title: title.to_owned() })
     }
@@ -93,8 +94,8 @@ fn title(layer: &Descriptor) -> Option<&str> {
     layer.annotations().as_ref()?.get("org.opencontainers.image.title").map(String::as_str)
 }
 
-/// Returns the first title that an earlier file has, too. Files are written side by side, so that chance would decide which of
-/// the two is left.
+/// Returns the first duplicate title. Files are written in parallel, so chance would decide which
+/// of two files remains.
 fn first_repeated<'a>(titles: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let mut known = BTreeSet::new();
     titles.into_iter().find(|title| !known.insert(*title))
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_that_two_files_have_is_found() {
+    fn a_duplicate_title_is_found() {
         assert_eq!(first_repeated(["a", "b", "a", "b"]), Some("a"));
         assert_eq!(first_repeated(["a", "A", "ab"]), None);
         assert_eq!(first_repeated([]), None);

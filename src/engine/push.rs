@@ -1,4 +1,4 @@
-//! The verb `push`: an image to a registry.
+//! The verb `push`: uploads an image to a registry.
 
 use std::path::{Path, PathBuf};
 
@@ -16,30 +16,31 @@ use crate::port::Events;
 use crate::registry::{Access, Remote, Upload};
 use crate::store::{Builds, Store, StoredImage};
 
-/// The part of an image that goes to a registry.
+/// The part of an image to upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     Container,
     /// The qcow2 disk, as an artifact.
     Disk,
-    /// The qcow2 disk, as KubeVirt's `containerDisk` volumes have it.
+    /// The qcow2 disk, in the form of KubeVirt's `containerDisk` volumes.
     ContainerDisk,
 }
 
 /// An upload, and its destination.
 pub(crate) struct Push<'a> {
     pub(crate) session: &'a Session<'a>,
-    /// An image of the project, or one that was pulled.
+    /// An image of the project, or a pulled image.
     pub(crate) image: &'a str,
     pub(crate) what: Pushed,
     pub(crate) reference: &'a Reference,
-    /// The directory that the build wrote the disk to.
+    /// The directory with the disk of the build.
     pub(crate) directory: &'a Path,
     pub(crate) events: &'a dyn Events,
 }
 
 impl Push<'_> {
-    /// Sends what the registry does not have of the image, then its manifest; returns the manifest's digest.
+    /// Uploads the blobs of the image that the registry lacks, then its manifest. Returns the
+    /// manifest's digest.
     pub(crate) fn run(&self) -> Result<Digest, Failure> {
         let Self { session, reference, events, .. } = *self;
         if reference.digest.is_some() {
@@ -63,7 +64,8 @@ impl Push<'_> {
         }
     }
 
-    /// Returns the container of the image's last build, else a pulled image of that name, else a container of the stored layers.
+    /// Returns the container of the image's last build. Otherwise returns a pulled image of that
+    /// name, or a container of the stored layers.
     fn stored(&self, store: &Store, file: Option<ProjectFile>) -> Result<StoredImage, Failure> {
         let name = self.image;
         let pulled = name.parse::<Reference>().map(|reference| reference.to_string());
@@ -88,20 +90,20 @@ impl Push<'_> {
             let hint = Hint::call(["build", image, "-f", "qcow2", "-o", &directory.display().to_string()]);
             Message::with_hint(message, hint)
         };
-        let unbuilt = || failure(format!("the last build of `{image}` wrote no qcow2"));
+        let unbuilt = || failure(format!("cannot push the disk of `{image}`: its last build wrote no qcow2"));
         let manifest: BuildManifest =
             serde_json::from_slice(&store.builds().get(image)?.ok_or_else(unbuilt)?)?;
         let output = manifest.outputs.iter().find(|output| output.format == "qcow2").ok_or_else(unbuilt)?;
         let path = directory.join(&output.file);
         if !path.is_file() {
-            return Err(failure(format!("`{}` is not there", path.display())));
+            return Err(failure(format!("cannot push `{}`: the file does not exist", path.display())));
         }
-        // The file may be of another build, or changed since: its digest decides.
+        // The file may come from another build or have changed, so its digest decides.
         let artifact = Shipment::artifact(&path)?;
         match artifact.digest == output.digest {
             true => Ok(BuiltDisk { path, source_date_epoch: manifest.source_date_epoch, artifact }),
             false => Err(failure(format!(
-                "`{}` is another disk than the last build of `{image}` wrote",
+                "`{}` differs from the disk that the last build of `{image}` wrote",
                 path.display()
             ))),
         }

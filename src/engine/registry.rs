@@ -1,4 +1,4 @@
-//! The way to registries: settings of the project, accounts of the user.
+//! Connections to registries: settings of the project, accounts of the user.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,23 +12,25 @@ use crate::image::RegistrySettings;
 use crate::oci::Repository;
 use crate::registry::{CERTIFICATE_DIRECTORIES, Client, Credentials, HostSettings, Protocol, Settings};
 
-/// How long a registry may be silent when a step is looked up or fetched that could be built as well.
+/// The time that a registry may stay silent during the lookup or fetch of a step that could be
+/// built instead.
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The tables `[registry."HOST"]` of a project.
 pub(crate) type RegistryTables = BTreeMap<String, RegistrySettings>;
 
-/// Reads the tables of the session's project, where there is one.
+/// Reads the tables of the session's project, if there is one.
 pub(crate) fn tables(session: &Session<'_>) -> Result<RegistryTables, Failure> {
     Ok(load_file(session)?.map(|file| file.registry).unwrap_or_default())
 }
 
-/// Gets ready to speak to registries as `tables` say; files in them count from the project of the session. Connects to nothing.
+/// Returns a client with the settings in `tables`. Paths in them are relative to the project of the
+/// session. Connects to nothing.
 pub(crate) fn client(session: &Session<'_>, tables: &RegistryTables) -> Result<Client, Failure> {
     patient_client(session, tables, Settings::default().patience)
 }
 
-/// The same, for look-ups, which give up early.
+/// Returns a client for lookups, which gives up early.
 pub(crate) fn look_up_client(session: &Session<'_>, tables: &RegistryTables) -> Result<Client, Failure> {
     patient_client(session, tables, LOOK_UP_PATIENCE)
 }
@@ -42,11 +44,14 @@ fn patient_client(
     if let Some(host) = tables.keys().find(|host| !is_host(host)) {
         let bare = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
         let bare = bare.split('/').next().unwrap_or_default();
-        // References write IPv6 addresses in brackets; the hint shows the key as it should be.
+        // References have IPv6 addresses in brackets; the hint shows the correct key.
         let is_bare_v6 = bare.parse::<std::net::Ipv6Addr>().is_ok();
         let bare = if is_bare_v6 { format!("[{bare}]") } else { bare.to_owned() };
         return Err(Message::with_hint(
-            format!("`[registry.\"{}\"]` names no host: expected `HOST` or `HOST:PORT`", host.escape_debug()),
+            format!(
+                "`[registry.\"{}\"]` is not a valid table: expected the name `HOST` or `HOST:PORT`",
+                host.escape_debug()
+            ),
             format!("[registry.\"{}\"]", bare.escape_debug()),
         ));
     }
@@ -60,15 +65,14 @@ fn patient_client(
     Ok(Client::new(settings, credentials, session.process.interrupted.clone()))
 }
 
-/// Returns true for a host, perhaps with a port, as references write it.
+/// Returns true for a host, optionally with a port, in the form of references.
 fn is_host(text: &str) -> bool {
     format!("{text}/name").parse::<Repository>().is_ok_and(|repository| repository.host() == text)
 }
 
-/// Returns where certificates for single registries are: the user's before the machine's.
+/// Returns the directories of certificates for single registries: the user's before the system's.
 fn certificate_directories(environment: &Environment) -> Vec<PathBuf> {
-    // The order counts: the first directory with files of one kind for a host decides about that
-    // kind.
+    // The order counts: for each kind of file, the first directory that has it for a host wins.
     let own = environment.get("HOME").map(|home| Path::new(home).join(".config/containers/certs.d"));
     own.into_iter().chain(CERTIFICATE_DIRECTORIES.map(PathBuf::from)).collect()
 }
@@ -77,8 +81,8 @@ fn host_settings(project: &Path, host: &str, table: &RegistrySettings) -> Result
     let RegistrySettings { insecure, ca, client_cert, client_key, chunk_mib } = table;
     if *chunk_mib == Some(0) {
         return Err(Message::with_hint(
-            format!("`[registry.\"{host}\"]` has `chunk-mib = 0`: a piece has at least 1 MiB"),
-            "leave `chunk-mib` out to send blobs whole",
+            format!("`[registry.\"{host}\"]` has `chunk-mib = 0`: expected at least 1"),
+            "remove `chunk-mib` to upload whole blobs",
         ));
     }
     let path = |path: &PathBuf| project.join(path);
@@ -87,7 +91,7 @@ fn host_settings(project: &Path, host: &str, table: &RegistrySettings) -> Result
         (None, None) => None,
         _ => {
             return Err(Message::plain(format!(
-                "`[registry.\"{host}\"]` has one of `client-cert` and `client-key` without the other"
+                "`[registry.\"{host}\"]` has only one of `client-cert` and `client-key`: set both"
             )));
         }
     };

@@ -26,7 +26,7 @@ pub(crate) struct Selection<'a> {
     pub(crate) foundation: Foundation,
     /// In the order of their layers.
     pub(crate) elements: Vec<Arc<Element>>,
-    /// The elements whose work plywood does.
+    /// The elements that plywood replaces.
     pub(crate) native: BTreeSet<NativeProvider>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Resolved<'a> {
     pub(crate) definition: &'a ImageDefinition,
     pub(crate) plan: Plan,
     pub(crate) disk: Disk,
-    /// About files and variables that are ignored, and hooks that may run in the wrong order.
+    /// Warnings about ignored files and variables, and about hooks that may run in the wrong order.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ impl Project {
         self.resolve(self.elements_of(name, definition)?, store)
     }
 
-    /// Returns what an image stands on, and its elements.
+    /// Returns the base and the elements of an image.
     pub(crate) fn elements_of<'a>(
         &self,
         name: &'a ImageName,
@@ -88,7 +88,7 @@ impl Project {
         }
     }
 
-    /// Plans an image and its disk. Fetches what its elements ask for into the cache of `store`.
+    /// Plans an image and its disk. Fetches the sources of its elements into the cache of `store`.
     pub(crate) fn resolve<'a>(
         &self,
         selection: Selection<'a>,
@@ -103,12 +103,12 @@ impl Project {
         if self.offline {
             variables.insert("DIB_OFFLINE".to_owned(), "1".to_owned());
         }
-        // Before the plan, which runs fragments of `environment.d`: the trace shows commands.
+        // Before planning, which runs fragments of `environment.d`: the trace shows their commands.
         redact(&variables);
         let plan = self.plan(&selection, &variables, store)?;
         let mut warnings = selection.warnings();
-        // Callers of diskimage-builder's commands have variables for all of their images in one
-        // environment.
+        // Callers of diskimage-builder's commands often have the variables of all their images in
+        // one environment, so unread variables are normal there.
         if self.disk_rules == DiskRules::Plywood {
             let Selection { definition, elements, .. } = &selection;
             let unread = unread(&plan, elements, &definition.env, &definition.files);
@@ -124,7 +124,7 @@ impl Project {
                 if !definition.architectures.contains(&self.architecture) =>
             {
                 Err(Message::plain(format!(
-                    "base `{name}` is not available for this machine's architecture `{}`",
+                    "base `{name}` is not available for this host's architecture `{}`",
                     self.architecture.debian()
                 )))
             }
@@ -132,8 +132,8 @@ impl Project {
         }
     }
 
-    /// Returns everything that hooks may be shown: the base's facts, the image's own settings, and what
-    /// diskimage-builder tells about the image.
+    /// Returns all variables that hooks may see: the base's facts, the image's own settings, and
+    /// diskimage-builder's variables about the image.
     fn variables(&self, selection: &Selection<'_>) -> BTreeMap<String, String> {
         let Selection { name, definition, foundation, elements, native } = selection;
         let names = elements.iter().map(|element| element.name.as_str());
@@ -142,7 +142,7 @@ impl Project {
         let of_base = |base: &BaseDefinition| base.variables(self.architecture);
         let mut variables = foundation.base().map_or(arch, of_base);
         variables.insert("IMAGE_NAME".to_owned(), name.to_string());
-        // Later ones win, so the settings of the image come last.
+        // The last value of a variable wins, so the settings of the image come last.
         variables.extend(element_variables(elements));
         variables.extend(preset_variables(names));
         variables.extend(definition.env.clone());
@@ -159,7 +159,7 @@ impl Project {
         let source_date_epoch = load::load_epoch(self.file.project.source_date_epoch, &self.dir)?;
         let settings = settings(elements, variables, source_date_epoch)?;
         redact(&settings);
-        // Variables that fragments set may name files, too.
+        // Variables that fragments set may also name files.
         let named: BTreeMap<_, _> = settings.clone().into_iter().chain(variables.clone()).collect();
         Ok(plan_image(&Request {
             image: name.as_str(),
@@ -222,12 +222,12 @@ impl Resolved<'_> {
     }
 }
 
-/// Returns the error for a step that an image does not have, with those that it has.
+/// Returns the error for an unknown step, with the list of steps.
 pub(crate) fn unknown_step(plan: &Plan, name: &str) -> Failure {
     let names: Vec<_> = plan.steps.iter().map(|step| format!("`{}`", step.name)).collect();
     Message::with_hint(
         format!("image `{}` has no step `{name}`", plan.image),
-        format!("its steps are {}", names.join(", ")),
+        format!("its steps: {}", names.join(", ")),
     )
 }
 
@@ -255,7 +255,8 @@ mod tests {
         }
     }
 
-    /// A project in a temporary directory, with a base and an element that counts how often its environment is sourced.
+    /// A project in a temporary directory, with a base and an element that counts how often its
+    /// environment is sourced.
     struct Scratch(tempfile::TempDir);
 
     impl Scratch {
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_needs_a_base_or_an_element_that_makes_one() {
+    fn an_image_needs_a_base_or_an_operating_system_element() {
         let cases = [("", "no element provides `operating-system`"), ("base = 'tiny'\norder = 'phase'", "")];
         for (image, expected) in cases {
             let found = Scratch::new(image).plan().err();
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_see_the_facts_of_the_base_below_the_settings_of_the_image() {
+    fn settings_of_the_image_override_facts_of_the_base() {
         let scratch = Scratch::new("base = 'tiny'\nenv = { DIB_RELEASE = 'mine' }");
         let process = Process { mounts: Err(SandboxError::NotRoot), interrupted: Arc::default() };
         let project = Project::load(&scratch.session(&process)).unwrap();

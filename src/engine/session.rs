@@ -1,4 +1,4 @@
-//! The values that a front end starts from.
+//! The values with which a front end starts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,17 +13,18 @@ use crate::port::{Event, Events, SandboxError};
 use crate::sandbox::PrivateMounts;
 use crate::store::Store;
 
-/// The process' own mount namespace, or why it has none.
+/// The process's own mount namespace, or the reason why it has none.
 pub type Mounts = Result<PrivateMounts, SandboxError>;
 
 /// Values that the process gets when it starts.
 pub struct Process {
-    /// Without mounts of its own, it can build nothing.
+    /// Without mounts of its own, the process cannot build.
     pub mounts: Mounts,
     pub interrupted: Arc<AtomicBool>,
 }
 
-/// The places that a front end works in. The engine gets these values here, and never reads them from the process.
+/// The directories and variables of a front end. The engine gets these values here, and never reads
+/// them from the process.
 pub(crate) struct Session<'a> {
     pub(crate) process: &'a Process,
     /// The directory of `plywood.toml`.
@@ -32,14 +33,17 @@ pub(crate) struct Session<'a> {
     pub(crate) store: Option<PathBuf>,
     /// The directory of plywood's own elements and bases.
     pub(crate) data_dir: PathBuf,
-    /// The variables of the process, as far as they are text.
+    /// The variables of the process that are valid UTF-8.
     pub(crate) environment: Environment,
 }
 
 impl Session<'_> {
     fn store(&self) -> Result<&PathBuf, Failure> {
         self.store.as_ref().ok_or_else(|| {
-            Message::with_hint("there is no place for the store: HOME is not set", "add `--store DIR`")
+            Message::with_hint(
+                "cannot choose a directory for the store: HOME is not set",
+                "add `--store DIR`",
+            )
         })
     }
 }
@@ -49,10 +53,11 @@ pub(crate) fn open_store(session: &Session<'_>) -> Result<Store, Failure> {
     Ok(Store::open_until(session.store()?, session.process.interrupted.clone())?)
 }
 
-/// Opens the store to read it. A store that this user may not write to is read as it is, with a warning.
+/// Opens the store for reading. If this user may not write to it, it is opened read-only, with a
+/// warning.
 pub(crate) fn open_store_to_read(session: &Session<'_>, events: &dyn Events) -> Result<Store, Failure> {
     let path = session.store()?;
-    // Asked, and not tried: to try would leave files in a store that was only to be looked at.
+    // Checked with access(2): a trial would leave files in a store that is only read.
     match rustix::fs::access(path, Access::WRITE_OK) {
         Err(Errno::ACCESS | Errno::ROFS) => {
             let message = format!(
@@ -66,7 +71,7 @@ pub(crate) fn open_store_to_read(session: &Session<'_>, events: &dyn Events) -> 
     Ok(Store::open_to_read(path)?)
 }
 
-/// Returns the home directory of the caller who has these variables.
+/// Returns the home directory of the caller with these variables.
 pub(crate) fn home_of(environment: &Environment) -> Option<PathBuf> {
     environment.get("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
 }

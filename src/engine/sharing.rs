@@ -1,4 +1,4 @@
-//! Sharing of steps through registries, by the settings of front ends and `plywood.toml`.
+//! Shares steps through registries, with the settings of front ends and `plywood.toml`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::port::{Event, Events, LayerBlobs, RemoteCache, RemoteError};
 use crate::registry::{Access, CacheRepository, Client};
 use crate::trust::{Policy, SigningKey};
 
-/// The repositories that steps are looked up in, and the policy that says which signatures count.
+/// The repositories in which steps are looked up, and the policy for signatures.
 pub(crate) struct Sources<'a> {
     repositories: Vec<CacheRepository<'a>>,
     policy: Policy,
@@ -23,7 +23,7 @@ pub(crate) struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// Takes the repositories that are `given`, else those of the project. Connects to nothing.
+    /// Uses the `given` repositories, or those of the project. Connects to nothing.
     pub(crate) fn new(
         project: &Project,
         given: &[Repository],
@@ -37,14 +37,14 @@ impl<'a> Sources<'a> {
         Self { repositories, policy: project.file.trust.policy(), events }
     }
 
-    /// Returns them as the build sees them.
+    /// Returns the repositories in the form that the build uses.
     pub(crate) fn registries(&self) -> Registries<'_> {
         let from = self.repositories.iter().map(|repository| repository as &dyn RemoteCache).collect();
         Registries::new(from, self.policy.clone(), self.events)
     }
 }
 
-/// The repository to publish steps in, and the key; they replace those of the project.
+/// The repository for published steps, and the signing key. They override those of the project.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PublishTo {
     pub(crate) repository: Option<Repository>,
@@ -52,7 +52,7 @@ pub(crate) struct PublishTo {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// The repository that steps are published in, and the key that signs them.
+/// The repository to which steps are published, and the key that signs them.
 pub(crate) struct Target<'a> {
     pub(super) repository: Box<dyn RemoteCache + 'a>,
     pub(super) policy: Policy,
@@ -60,7 +60,8 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Returns the repository that is `given`, else that of the project, if there is one. Connects to nothing.
+    /// Returns the `given` repository, or that of the project, if there is one. Connects to
+    /// nothing.
     ///
     /// # Errors
     /// If the signing key cannot be read.
@@ -83,7 +84,7 @@ impl<'a> Target<'a> {
             );
             events.emit(Event::Warning { message: &message });
         }
-        // The key is read before the build, so that a wrong path fails now and not after hours.
+        // The key is read before the build, so that a wrong path fails at once and not after hours.
         Ok(Some(Self {
             repository: Box::new(CacheRepository::new(client.remote(to, Access::Push), events)),
             policy: trust.policy(),
@@ -93,7 +94,7 @@ impl<'a> Target<'a> {
 }
 
 impl Target<'_> {
-    /// Lets other machines find the steps of an image whose outputs are written. `now` is in seconds since 1970.
+    /// Publishes the steps of an image whose outputs are written. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// [`NotPublished`].
@@ -109,7 +110,7 @@ impl Target<'_> {
         let (events, image, repository) = (ports.events, plan.image.as_str(), self.repository.name());
         let stage = Stage::start(events, image, format!("publish in {repository}"));
         let (to, policy, key) = (self.repository.as_ref(), &self.policy, self.key.as_ref());
-        // Blobs that the look-ups of this build found damaged there are uploaded again.
+        // Blobs that this build's lookups found damaged are uploaded again.
         let damaged = builder.registries.damaged_in(repository);
         let publisher = Publisher { to, blobs, policy, key, now, damaged };
         let published = publisher.publish(ports, plan, steps, encoding(compression));
@@ -123,7 +124,7 @@ impl Target<'_> {
     }
 }
 
-/// An image that was built, and whose steps other machines will not find.
+/// A built image whose steps are not published.
 #[derive(Debug, thiserror::Error)]
 #[error("image `{image}` is built and its outputs are written, but its steps are not published")]
 pub(crate) struct NotPublished {
@@ -131,7 +132,7 @@ pub(crate) struct NotPublished {
     pub(crate) source: RemoteError,
 }
 
-/// Returns the file of the key that the project in the directory `dir` signs with, if it names one.
+/// Returns the file of the signing key, if the project in the directory `dir` names one.
 pub(crate) fn signing_key(file: &ProjectFile, dir: &Path) -> Option<PathBuf> {
     file.trust.sign_with.as_ref().map(|path| dir.join(path))
 }

@@ -1,4 +1,4 @@
-//! The verb `shell`: a shell on an image's root file system; what it changes is thrown away.
+//! The verb `shell`: opens a shell on an image's root file system; its changes are discarded.
 
 use super::edges::Edges;
 use super::failure::Failure;
@@ -24,7 +24,8 @@ pub(crate) enum State<'a> {
     Failed,
 }
 
-/// Opens the shell, or runs `command`. Fetches layers from the project's registries, and builds none.
+/// Opens the shell, or runs `command`. Fetches layers from the project's registries, but builds
+/// none.
 pub(crate) fn shell(
     session: &Session<'_>,
     project: &Project,
@@ -40,7 +41,7 @@ pub(crate) fn shell(
     let builder = Builder {
         ports: edges.ports(events),
         reuse: Reuse::Allowed,
-        // A layer may be fetched, but is never built: opening a shell should not take an hour.
+        // Layers may be fetched but not built, because opening a shell should not take an hour.
         on_miss: OnMiss::Fail,
         on_failure: OnFailure::Discard,
         registries: &sources.registries(),
@@ -68,7 +69,8 @@ pub(crate) fn shell(
     Ok(builder.shell(plan, at, command)?)
 }
 
-/// Finds the step, or the hook of a step, that `at` names. Names of steps may hold colons, too.
+/// Finds the step, or the hook of a step, with the name `at`. Names of steps may contain colons
+/// too.
 fn place<'a>(plan: &'a Plan, at: &'a str) -> Result<ShellAt<'a>, Failure> {
     let hook = at.rsplit_once(':').and_then(|(step, hook)| Some((step, hook.split_once('/')?)));
     let Some((step, (phase, hook))) = hook else { return Ok(ShellAt::Step(find(plan, at)?)) };
@@ -82,7 +84,7 @@ fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Step, Failure> {
 
 /// No state of a failed hook was kept.
 #[derive(Debug, thiserror::Error)]
-#[error("no state of a failed hook of image `{image}` was kept")]
+#[error("cannot open the state of a failed hook of image `{image}`: none was kept")]
 pub(crate) struct NothingKept {
     pub(crate) image: String,
 }

@@ -1,4 +1,4 @@
-//! Fetches the sources that elements name, before there is a plan.
+//! Fetches the sources that elements name, before planning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,9 @@ use crate::port::{AddedSourceError, AddedSources, LayerStore};
 use crate::source::{Reach, Sources};
 use crate::store::Store;
 
-/// Returns `variables` as the fragments of `environment.d` leave them on this build host. A fragment that refuses the image fails
-/// here. Without this, a fragment that matters to no layer would first run in the final stage, when everything is built.
+/// Returns `variables` after the fragments of `environment.d` were sourced on this build host. A
+/// fragment that refuses the image fails here. Otherwise, a fragment that is relevant to no layer
+/// would first run in the final stage, after everything is built.
 pub(crate) fn settings(
     elements: &[Arc<Element>],
     variables: &Environment,
@@ -24,16 +25,19 @@ pub(crate) fn settings(
 ) -> Result<Environment, Failure> {
     let base = base_environment(source_date_epoch);
     let mut given = base.clone();
-    // Later ones win: the image's variables over facts of the host, and these over fixed values.
+    // The last value wins: the image's variables override facts of the host, which override fixed
+    // values.
     given.extend(host_facts());
     given.extend(variables.clone());
     let mut left = source_environment(elements, &given)?;
-    // Fragments find `HOME` and its like as in the build; these name no file of the image.
+    // Fragments see `HOME` and similar variables as in the build. These do not name files of the
+    // image.
     left.retain(|name, value| base.get(name) != Some(value));
     Ok(left)
 }
 
-/// Fetches what `elements` ask for under `settings` into the cache of `store`, with the variables of the caller.
+/// Fetches the sources of `elements`, with the variables `settings`, into the cache of `store`.
+/// Uses the network settings of `caller`.
 pub(crate) fn sources(
     elements: &[Arc<Element>],
     settings: &Environment,
@@ -50,8 +54,8 @@ pub(crate) fn sources(
     Ok(found)
 }
 
-/// Fetches what the lists of one element ask for. `cache` is called only where something is fetched: it makes a directory, and a
-/// plan may be made with a store that can only be read.
+/// Fetches the sources of one element. Calls `cache` only if something is fetched, because it
+/// creates a directory, and planning must work with a read-only store.
 fn sources_of(
     element: &Element,
     settings: &Environment,
@@ -69,7 +73,7 @@ fn sources_of(
     Ok(found)
 }
 
-/// Fetches what hooks ask for while an image is built, into the cache of a store.
+/// Fetches sources that hooks request during a build, into the cache of a store.
 pub(crate) struct SourcesOfHooks {
     caller: Environment,
     cache: PathBuf,
@@ -99,7 +103,8 @@ impl AddedSources for SourcesOfHooks {
     }
 }
 
-/// Returns an element with nothing but a list that a hook has written, so that one reader reads both kinds of lists.
+/// Returns an element whose only file is a list that a hook has written, so that one parser reads
+/// both kinds of lists.
 fn as_element(file: &str, text: Vec<u8>) -> Result<Element, Failure> {
     let name = file.strip_prefix("source-repository-").unwrap_or(file).parse()?;
     let kind = FileKind::File { digest: Digest::of(&text), bytes: text.len() as u64 };

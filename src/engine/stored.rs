@@ -1,4 +1,4 @@
-//! The verbs of `store`: they list, remove and verify its content.
+//! The verbs of `store`: list, remove and verify its content.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,8 @@ pub(crate) fn list_images(session: &Session<'_>, events: &dyn Events) -> Result<
     Ok(open_store_to_read(session, events)?.images().list()?)
 }
 
-/// Removes the records that `policy` names, and everything that no record or name needs then.
+/// Removes the records that `policy` selects, and everything that no remaining record or name
+/// needs.
 pub(crate) fn collect(session: &Session<'_>, policy: &GcPolicy) -> Result<GcReport, Failure> {
     Ok(open_store(session)?.gc(policy)?)
 }
@@ -36,10 +37,11 @@ pub(crate) fn verify(session: &Session<'_>) -> Result<CheckReport, Failure> {
     Ok(open_store(session)?.check()?)
 }
 
-/// Removes images, and the blobs that nothing else needs. Checks all names before it removes the first image.
+/// Removes images, and the blobs that nothing else needs. Checks all names before it removes the
+/// first image.
 ///
 /// # Errors
-/// For the base of an image whose steps are in the store, unless with `force`.
+/// For a base below cached steps, unless `force` is true.
 pub(crate) fn remove_images(
     session: &Session<'_>,
     words: &[String],
@@ -58,7 +60,7 @@ pub(crate) fn remove_images(
     for name in chosen.keys() {
         store.images().remove(name)?;
     }
-    // Without age and size, a collection removes only what no record and no name needs.
+    // Without age and size, a collection removes only blobs that no record and no name needs.
     let GcReport { freed_bytes, .. } = store.gc(&GcPolicy::default())?;
     Ok(Removed { names: chosen.into_keys().map(str::to_owned).collect(), freed_bytes })
 }
@@ -67,12 +69,12 @@ fn in_use(image: &ListedImage) -> Failure {
     let users: Vec<_> = image.used_by.iter().map(|name| format!("`{name}`")).collect();
     let message =
         format!("`{}` is the base of {}, whose steps are in the store", image.name, users.join(", "));
-    let hint = Hint::from("to remove it all the same: ").then_call(["store", "rm", "--force", &image.name]);
+    let hint = Hint::from("to remove it anyway: ").then_call(["store", "rm", "--force", &image.name]);
     let hint = hint.then("; steps that no recent build used go with ").then_call(["store", "gc"]);
     Message::with_hint(message, hint)
 }
 
-/// Returns the image that a word names: by its name, its digest, or the name that the project gives an imported base.
+/// Returns the image with this name, this digest, or this name of an imported base in the project.
 fn find<'i>(
     session: &Session<'_>,
     store: &Store,
@@ -91,7 +93,7 @@ fn find<'i>(
             let message = format!("store `{}` has no image `{word}`", store.path().display());
             Err(Message::with_hint(
                 message,
-                Hint::from("to see which it has: ").then_call(["store", "images"]),
+                Hint::from("to list its images: ").then_call(["store", "images"]),
             ))
         }
         [image] => Ok(image),

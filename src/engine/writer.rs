@@ -1,4 +1,4 @@
-//! Writes outputs to files: the edge `output`, as [`super::outputs`] sees it.
+//! Writes outputs to files: connects the edge `output` to [`super::outputs`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::port::{DiskWriter, LayerBlobs};
 
 /// Writes outputs.
 pub(crate) trait Writer {
-    /// Returns what lays out disks, and mounts them at `mount`.
+    /// Returns the writer of disks that mounts them at `mount`.
     fn disks(&self, mount: PathBuf) -> Box<dyn DiskWriter + '_>;
 
     /// Writes the complete disk `raw` in another format.
@@ -29,7 +29,8 @@ pub(crate) trait Writer {
         identity: &DiskIdentity<'_>,
     ) -> Result<Written, Failure>;
 
-    /// Writes an archive of the root file system at `root`. No time in it is later than `latest`, in seconds since 1970.
+    /// Writes an archive of the root file system at `root`. Clamps times to `latest`, in seconds
+    /// since 1970.
     fn archive(
         &self,
         root: &Path,
@@ -50,13 +51,12 @@ pub(crate) trait Writer {
 /// The program that writes a disk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Conversion<'a> {
-    /// plywood's converter.
     Own(DiskFormat, Qcow2Options),
-    /// qemu-img, as the user says.
+    /// qemu-img, with the user's options.
     Qemu(QemuFormat<'a>),
 }
 
-/// Values beside its content that decide the bytes of a disk's file.
+/// Values that decide the bytes of a disk's file, besides its content.
 pub(crate) struct DiskIdentity<'a> {
     pub(crate) image: &'a str,
     pub(crate) source_date_epoch: i64,
@@ -74,11 +74,11 @@ pub(crate) enum Archive<'a> {
 pub(crate) enum Container<'a> {
     OciLayout(Encoding, &'a Destination),
     DockerArchive(&'a Destination),
-    /// Into the Docker engine that these variables name, by way of an archive.
+    /// Loads the container into the Docker engine that these variables name, through an archive.
     Docker(&'a Path, &'a Environment),
 }
 
-/// Writes files, by the machine's loop devices and programs.
+/// Writes files, with the host's loop devices and programs.
 pub(crate) struct FileWriter {
     pub(crate) interrupted: Arc<AtomicBool>,
 }
@@ -128,7 +128,7 @@ impl Writer for FileWriter {
             Container::Docker(archive, environment) => {
                 let written = write_docker_archive(image, blobs, &Destination::at(archive)?)?;
                 load_into_docker(archive, environment)?;
-                // The archive is scratch: the output is the name in the engine.
+                // The archive is temporary: the output is the name in the engine.
                 Written { path: PathBuf::from(image.name), ..written }
             }
         })

@@ -64,7 +64,7 @@ fn a_wrong_definition_is_refused_with_its_place_and_a_hint() {
             "an image that is not defined",
             |_| {},
             &["build", "tyni"],
-            "error: image `tyni` is not defined in `DIR/project/plywood.toml`\n\nhint: defined are `tiny`",
+            "error: image `tyni` is not defined in `DIR/project/plywood.toml`\n\nhint: images defined here: `tiny`",
         ),
         (
             "an unknown base",
@@ -251,7 +251,7 @@ fn names_that_do_not_exist_are_answered_by_those_that_do() {
             "a step",
             |_| {},
             &["explain", "tiny", "two"],
-            "error: image `tiny` has no step `two`\n\nhint: its steps are `base:debian-bookworm`, `one`",
+            "error: image `tiny` has no step `two`\n\nhint: its steps: `base:debian-bookworm`, `one`",
         ),
         (
             "an element",
@@ -323,14 +323,14 @@ fn a_registry_table_that_would_be_ignored_or_means_nothing_is_refused() {
     ] {
         let said = pull(&format!("[registry.\"{host}\"]\ninsecure = true"));
         let expected =
-            format!("error: `[registry.\"{host}\"]` names no host: expected `HOST` or `HOST:PORT`");
+            format!("error: `[registry.\"{host}\"]` is not a valid table: expected the name `HOST` or `HOST:PORT`");
         assert!(said.starts_with(&expected), "{said}");
         assert!(said.trim_end().ends_with(&format!("hint: [registry.\"{bare}\"]")), "{said}");
     }
     assert_eq!(
         pull("[registry.\"localhost:9\"]\nchunk-mib = 0").trim_end(),
-        "error: `[registry.\"localhost:9\"]` has `chunk-mib = 0`: a piece has at least 1 MiB\n\n\
-         hint: leave `chunk-mib` out to send blobs whole"
+        "error: `[registry.\"localhost:9\"]` has `chunk-mib = 0`: expected at least 1\n\n\
+         hint: remove `chunk-mib` to upload whole blobs"
     );
 }
 

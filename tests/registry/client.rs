@@ -205,7 +205,7 @@ fn a_layer_is_never_fetched_from_the_urls_of_a_manifest() {
     let missing = pull();
     assert_eq!(missing.status, Some(1));
     assert!(
-        missing.stderr.contains("is to be fetched from elsewhere, which is not done"),
+        missing.stderr.contains("is stored outside of the registry, and plywood does not fetch such layers"),
         "{}",
         missing.stderr
     );

@@ -343,9 +343,9 @@ fn a_base_that_is_absent_or_not_what_its_definition_says_is_refused() {
     let source = format!("[source.rootfs-tar]\npath = \"x.tar\"\ndigest = \"sha256:{digest}\"\n");
     project.write("layers/mine.toml", &format!("{base}{source}"));
     let absent = project.refused(&[]);
-    let expected = "error: the base cannot be made from `DIR/project/layers/x.tar`: \
+    let expected = "error: cannot build the base from `DIR/project/layers/x.tar`: \
                     No such file or directory (os error 2)\n\n\
-                    hint: its path counts from the file in `layers/` that names it\n";
+                    hint: correct its path, which is relative to the file in `layers/` that names it\n";
     assert_eq!(absent.stderr, expected, "no step may have been started");
     project.write("layers/x.tar", "");
     let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

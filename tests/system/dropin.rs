@@ -192,7 +192,7 @@ fn what_cannot_be_written_is_said_before_anything_is_built() {
     let work = Work::new();
     for (line, text) in [
         ("-n -t nonsense -o x tiny", "error: image type `nonsense` is neither plywood's nor a format of"),
-        ("-n -t tar -o ../elements/tiny/element-provides/x tiny", "cannot make or open the directory `"),
+        ("-n -t tar -o ../elements/tiny/element-provides/x tiny", "cannot create or open the directory `"),
         ("-n -t docker -o x tiny", "error: Please set --docker-target."),
     ] {
         let run = work.create(line);

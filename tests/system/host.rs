@@ -213,7 +213,7 @@ fn certificate_authorities_that_are_not_there_are_named_by_their_variable() {
         let run = command.env(variable, file).output().unwrap();
         let message = text(&run.stderr);
         let expected =
-            format!("error: the variable `{variable}` names the certificate authorities `{file}`, ");
+            format!("error: cannot read the certificate authorities `{file}` (variable `{variable}`): ");
         assert!(message.starts_with(&expected), "{message}");
         assert_eq!((run.status.code(), message.contains("install.d")), (Some(1), false), "{message}");
     }
