@@ -6,7 +6,7 @@ mod common;
 use common::work::Work;
 
 #[test]
-fn what_is_no_call_is_refused_in_the_words_of_getopt() {
+fn an_invalid_call_is_refused_with_getopts_message() {
     let work = Work::new();
     for (words, message) in [
         (&["--nonsense", "tiny"][..], "disk-image-create: unrecognized option '--nonsense'\n"),
@@ -70,7 +70,7 @@ fn every_line_of_the_log_has_its_time() {
 }
 
 #[test]
-fn definitions_are_shown_as_the_commands_they_stand_for() {
+fn a_dry_run_shows_the_commands_of_a_definition() {
     let work = Work::new();
     work.write(
         "a.yaml",
@@ -87,7 +87,7 @@ fn definitions_are_shown_as_the_commands_they_stand_for() {
 }
 
 #[test]
-fn a_definition_that_is_none_is_refused_before_anything_is_built() {
+fn an_invalid_definition_is_refused_before_anything_is_built() {
     let work = Work::new();
     work.write("bad.yaml", "- imagename: a\n- imagname: b\n");
     let run = work.run("diskimage-builder", &["bad.yaml"]);
@@ -126,7 +126,7 @@ fn elements_are_listed_with_what_they_depend_on() {
 }
 
 #[test]
-fn an_element_is_listed_once_whoever_does_its_work_and_may_depend_on_those_that_depend_on_it() {
+fn an_element_is_listed_once_even_as_provider_or_in_a_cycle() {
     let work = Work::new();
     work.hook("manifests", "cleanup.d/01-manifests", "true");
     work.write("../elements/here/element-deps", "there\nmanifests\n");

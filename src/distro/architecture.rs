@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernel_debian_and_oci_have_their_own_names() {
+    fn each_architecture_has_kernel_debian_and_oci_names() {
         let table = [
             ("x86_64", "amd64", ("amd64", None)),
             ("aarch64", "arm64", ("arm64", None)),

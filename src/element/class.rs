@@ -1,4 +1,4 @@
-//! Where hooks stand in element order, if not in their element's own step.
+//! The steps of hooks in element order that do not run in their element's own step.
 //!
 //! In phase order, a repository is there before any package is installed, and all files are there before an index of them is built.
 //! With one step for each element, such hooks have to say where they stand: in the file [`SLOT_FILE`](super::SLOT_FILE) of their element. Elements of
@@ -95,16 +95,16 @@ impl Element {
     }
 }
 
-/// Hooks of an element, by phase and the start of their names; where they stand; and why.
+/// Hooks of an element, by phase and prefix of their names, with their slot and the reason.
 type Row = (&'static str, Phase, &'static str, Slot, &'static str);
 
 static PLACES: [Row; 25] = {
     use Phase::{ExtraData, Install, PostInstall, PreInstall};
     use Slot::{Final, Late, Prepare};
     [
-        ("apt-conf", ExtraData, "", Prepare, "its configuration rules every installation"),
-        ("apt-preferences", ExtraData, "", Prepare, "its pins rule every installation"),
-        ("apt-sources", ExtraData, "", Prepare, "every installation takes from its sources"),
+        ("apt-conf", ExtraData, "", Prepare, "its configuration applies to every installation"),
+        ("apt-preferences", ExtraData, "", Prepare, "its pins apply to every installation"),
+        ("apt-sources", ExtraData, "", Prepare, "every installation uses its sources"),
         ("elrepo", PreInstall, "", Prepare, "others install from the repository it adds"),
         ("epel", PreInstall, "", Prepare, "others install from the repository it adds"),
         ("fips", PreInstall, "", Prepare, "kernels are installed for the mode it sets"),
@@ -112,25 +112,31 @@ static PLACES: [Row; 25] = {
         ("openstack-ci-mirrors", ExtraData, "", Prepare, "every installation uses its mirrors"),
         ("selinux-permissive", PreInstall, "", Prepare, "packages are installed under the policy it sets"),
         ("dkms", PostInstall, "97-", Late, "builds every module for every kernel of the image"),
-        ("gentoo", PostInstall, "99-", Late, "updates all that is installed"),
+        ("gentoo", PostInstall, "99-", Late, "updates all installed packages"),
         ("hpdsa", PostInstall, "95-", Late, "needs every kernel of the image"),
         ("hpdsa", PostInstall, "98-", Late, "follows the modules that dkms builds"),
-        ("iscsi-boot", PostInstall, "", Late, "makes the initramfs anew"),
+        ("iscsi-boot", PostInstall, "", Late, "rebuilds the initramfs"),
         ("keylime-agent", Install, "80-", Late, "lists the hashes of all files"),
-        ("pip-and-virtualenv", PostInstall, "89-", Late, "clears a cache that everybody fills"),
-        ("ubuntu-common", PostInstall, "99-", Late, "removes what nobody needs any more"),
+        ("pip-and-virtualenv", PostInstall, "89-", Late, "clears a cache that every element fills"),
+        ("ubuntu-common", PostInstall, "99-", Late, "removes packages that are no longer needed"),
         ("yum", PostInstall, "99-", Late, "turns off the cache that every installation uses"),
-        ("zypper", PostInstall, "10-", Late, "makes the initramfs anew"),
+        ("zypper", PostInstall, "10-", Late, "rebuilds the initramfs"),
         ("zypper", PostInstall, "98-", Late, "turns off the cache that every installation uses"),
         ("zypper", PostInstall, "99-", Late, "clears the cache that every installation uses"),
         ("zypper-minimal", PostInstall, "01-", Late, "removes locales of all packages"),
         ("element-manifest", ExtraData, "", Final, "lists all elements of the image"),
-        ("iscsi-boot", ExtraData, "", Final, "looks for an element among all of the image"),
-        ("select-boot-kernel-initrd", ExtraData, "", Final, "lends functions to hooks of the final stage"),
+        ("iscsi-boot", ExtraData, "", Final, "searches all elements of the image"),
+        (
+            "select-boot-kernel-initrd",
+            ExtraData,
+            "",
+            Final,
+            "provides functions for hooks of the final stage",
+        ),
     ]
 };
 
-/// Elements that are right in phase order alone, and why.
+/// Elements that cannot be built in element order, with the reason.
 const PHASE_ORDER_ONLY: [(&str, &str); 12] = [
     ("deploy-baremetal", RAMDISK),
     ("deploy-targetcli", RAMDISK),
@@ -146,14 +152,14 @@ const PHASE_ORDER_ONLY: [(&str, &str); 12] = [
     ("zipl", "it sets how kernels are installed before any element installs one"),
 ];
 
-const RAMDISK: &str = "a ramdisk is made of pieces that all elements bring in the same phase";
+const RAMDISK: &str = "a ramdisk is packed from files that all elements add in the same phase";
 
 /// Returns the row of the table for the hook `name` of `element`.
 fn table_row(element: &ElementName, phase: Phase, name: &str) -> Option<&'static Row> {
     PLACES.iter().find(|row| row.0 == element.as_str() && row.1 == phase && name.starts_with(row.2))
 }
 
-/// Returns why an element cannot be right in element order, if it cannot.
+/// Returns the reason why an element cannot be built in element order; `None` if it can.
 pub fn needs_phase_order(element: &ElementName) -> Option<&'static str> {
     PHASE_ORDER_ONLY.iter().find(|(name, _)| *name == element.as_str()).map(|(_, why)| *why)
 }
@@ -229,7 +235,7 @@ mod tests {
 
     /// A row below another that covers it would never be looked at, and the table keeps to what elements may say.
     #[test]
-    fn every_row_decides_something() {
+    fn every_row_has_an_effect() {
         for (place, row) in PLACES.iter().enumerate() {
             let covers =
                 |before: &&Row| before.0 == row.0 && before.1 == row.1 && row.2.starts_with(before.2);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_element_file_and_place() {
+    fn an_error_names_element_file_line_and_column() {
         let table: [(&str, &[u8], &str); 5] = [
             (
                 "pkg-map",
@@ -191,7 +191,7 @@ mod tests {
 
     /// Python's `json.loads` and `yaml.safe_load` give the same.
     #[test]
-    fn of_two_equal_keys_the_last_one_counts_and_is_reported() {
+    fn the_last_of_duplicate_keys_counts_and_is_reported() {
         let name = "web".parse().unwrap();
         for (path, text, place) in [
             ("svc-map", "a: b\nc: d\na: e\n", "line 3, column 1"),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_says_the_format() {
+    fn the_file_name_decides_the_format() {
         let name = "web".parse().unwrap();
         for (path, text) in
             [("x.json", "{\t\"a\": \"b\"}"), ("x.yaml", "a: b"), ("svc-map", "{\"a\": \"b\"}")]

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fragment_that_was_sourced_last_is_found_with_what_it_printed() {
+    fn the_last_sourced_fragment_is_found_with_its_output() {
         let printed = "dib-run-parts Sourcing environment file /e/a/environment.d/10-a\n+ source /e/a\n\
                        dib-run-parts Sourcing environment file /e/b/environment.d/10-b\n+ source /e/b\n++ echo no\nno\n";
         let (path, rest) = last_fragment(printed).unwrap();

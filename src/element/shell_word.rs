@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_back_the_words_of_a_line() {
+    fn a_shell_parses_a_quoted_line_into_the_same_words() {
         let words = ["plain-1.0@x:/y", "", "two words", "it's", "id; rm -rf $HOME `x` \"y\" *", "~/p", "é"];
         let line = shell_line(words);
         assert_eq!(

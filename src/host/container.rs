@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_engine_leaves_its_signs() {
+    fn each_engine_is_detected_by_its_signs() {
         let none = ContainerSigns::default();
         for (signs, container) in [
             (none, None),

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_inodes_both_run_out() {
+    fn too_few_bytes_or_inodes_are_a_finding() {
         for (bytes, inodes, standing) in [
             (50_000_000_000, None, Standing::Ok),
             (50_000_000_000, Some(500_000), Standing::Ok),

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_go_where_an_address_says() {
+    fn endpoints_are_read_from_uris() {
         let at = |host: &str, port| Some(Endpoint { host: host.to_owned(), port });
         for (uri, expected) in [
             ("http://deb.example.org/debian", at("deb.example.org", 80)),

@@ -118,7 +118,7 @@ mod tests {
     const FULL: &str = "CapPrm:\t0\nCapEff:\t000001ffffffffff\nSeccomp:\t0\n";
 
     #[test]
-    fn a_container_without_privileges_learns_which_capability_it_lacks_and_how_to_get_it() {
+    fn a_container_is_told_its_missing_capability_and_the_fix() {
         let found = |container| privileges(&Rights::read(0, DOCKER, HOST_MAP, Some(container)));
         let docker = found(Container::Docker);
         assert_eq!(docker.standing, Standing::Lacking);

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_a_file_name_and_a_tag() {
+    fn image_names_are_valid_file_names_and_tags() {
         let long = "x".repeat(129);
         let table = [
             ("builder", None),

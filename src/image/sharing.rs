@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn repositories_and_keys_are_checked_where_they_are_written() {
+    fn invalid_repositories_and_keys_are_rejected_with_their_line() {
         for (text, reason) in [
             ("[cache]\nfrom = ['r.example/cache:tag']", "without tag"),
             ("[cache]\nto = 'r.example/Cache'", "is not a reference"),

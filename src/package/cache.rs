@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_by_another_by_itself_and_by_none() {
+    fn a_file_is_replaced_by_another_itself_or_a_missing_one() {
         let directory = tempfile::tempdir().unwrap();
         let [new, kept, absent] = ["new", "kept", "absent"].map(|name| directory.path().join(name));
         fs::write(&new, "new").unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_the_time_and_not_the_fate_of_its_original() {
+    fn a_copy_keeps_its_time_and_content_when_the_original_changes() {
         let directory = tempfile::tempdir().unwrap();
         let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
         copy_files(&from, &to).unwrap();

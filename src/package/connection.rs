@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_tell_what_can_be_reached() {
+    fn routes_decide_which_archives_are_reachable() {
         let head = "Iface\tDestination\tGateway\n";
         let route = format!("{head}eth0\t00000000\t0100A8C0\n");
         let of_loopback = "00000000000000000000000000000001 80 0 0 0 0 0 0 0 lo\n";

@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_without_indices_sees_what_is_unambiguous_and_is_verified_afterwards() {
+    fn a_root_without_indices_sees_unambiguous_downloads_and_is_verified_afterwards() {
         let world = World::new();
         world.index(&[("toy", "right"), ("other", "one")]);
         world.download("toy", "right");

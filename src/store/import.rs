@@ -134,7 +134,9 @@ impl OciLayout<'_> {
         let (path, digest) = self.blob(layer)?;
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_foreign(layer) => {
-                let reason = format!("its layer {digest} is stored outside of the registry, and plywood does not fetch such layers");
+                let reason = format!(
+                    "its layer {digest} is stored outside of the registry, and plywood does not fetch such layers"
+                );
                 return Err(invalid(self.directory, reason));
             }
             result => result.map_err(failed("open", &path))?,

@@ -80,7 +80,7 @@ fn name_again(project: &Project, name: &str) {
 }
 
 #[test]
-fn of_several_names_of_an_image_only_the_one_that_was_asked_for_is_removed() {
+fn removing_one_of_several_names_of_an_image_keeps_the_others() {
     let project = Project::of_elements(&["one"]);
     let archive = root_archive(&project);
     assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));
@@ -101,7 +101,7 @@ fn of_several_names_of_an_image_only_the_one_that_was_asked_for_is_removed() {
 }
 
 #[test]
-fn a_collection_that_cannot_keep_to_its_limit_fails_and_names_the_images() {
+fn a_collection_that_cannot_meet_its_limit_fails_and_names_the_images() {
     let project = Project::of_elements(&["one"]);
     let archive = root_archive(&project);
     assert_eq!(project.run(&["import", &archive, "own"]).status, Some(0));

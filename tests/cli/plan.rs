@@ -8,7 +8,7 @@ use crate::common::project::Project;
 type Change = (&'static str, fn(&Project), &'static [&'static str]);
 
 #[test]
-fn files_that_look_like_hooks_and_do_not_run_are_warned_of_and_stop_nothing() {
+fn files_that_look_like_hooks_but_do_not_run_are_warnings() {
     let project = Project::of_elements(&["one"]);
     project.hook("elements/one/install.d/60-dotted.sh", "true");
     project.write("elements/one/install.d/70-plain", "#!/bin/sh\ntrue\n");
@@ -29,7 +29,7 @@ fn files_that_look_like_hooks_and_do_not_run_are_warned_of_and_stop_nothing() {
 }
 
 #[test]
-fn a_plan_warns_of_files_that_the_image_opens_to_more_users() {
+fn a_plan_warns_of_files_that_more_users_can_read_in_the_image() {
     let project = Project::of_elements(&["one"]);
     project.write("elements/one/static/etc/ssl/k.pem", "secret\n");
     project.write("elements/one/static/etc/motd", "hello\n");
@@ -65,7 +65,7 @@ fn a_plan_warns_of_settings_that_nothing_reads() {
 }
 
 #[test]
-fn a_plan_without_a_store_builds_everything_and_says_so() {
+fn without_a_store_every_step_of_a_plan_is_a_miss() {
     let run = Project::of_elements(&["one", "two"]).run(&["plan"]);
     let words: Vec<_> = run.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     assert_eq!(words[0], ["tiny"]);
@@ -90,7 +90,7 @@ fn changed(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) 
 }
 
 #[test]
-fn a_key_depends_on_what_its_hooks_can_see_and_on_nothing_else() {
+fn a_key_depends_only_on_inputs_that_its_hooks_can_see() {
     const IMAGE: &str = "elements = [\"a\", \"b\", \"c\"]";
     let table: [Change; 8] = [
         ("a README", |project| project.write("elements/b/README.md", "# other\n"), &[]),
@@ -139,7 +139,7 @@ fn a_key_depends_on_what_its_hooks_can_see_and_on_nothing_else() {
 }
 
 #[test]
-fn a_key_does_not_depend_on_who_asks_where() {
+fn a_key_does_not_depend_on_user_or_directory() {
     let here = Project::of_elements(&["a", "b"]);
     let there = Project::of_elements(&["b", "a"]);
     there.define("elements = [\"a\", \"b\"]");
@@ -151,7 +151,7 @@ fn a_key_does_not_depend_on_who_asks_where() {
 }
 
 #[test]
-fn a_secret_is_in_the_key_and_is_shown_nowhere() {
+fn a_secret_is_in_the_key_and_never_shown() {
     let project = Project::of_elements(&["one"]);
     project.hook("elements/one/install.d/50-one", "echo \"$DIB_ONE_PASSWORD\" | sha256sum >/etc/one");
     let with = |password: &str| {
@@ -167,7 +167,7 @@ fn a_secret_is_in_the_key_and_is_shown_nowhere() {
 }
 
 #[test]
-fn a_plan_warns_of_more_layers_than_docker_engines_load() {
+fn a_plan_warns_of_too_many_layers_for_docker() {
     let project = Project::of_elements(&["one"]);
     let directory = project.path().join("many");
     std::fs::create_dir_all(directory.join("blobs/sha256")).unwrap();

@@ -41,7 +41,7 @@ fn a_key_is_made_once_and_shown_as_definitions_take_it() {
 }
 
 #[test]
-fn a_reader_that_has_enough_is_no_failure() {
+fn a_closed_standard_output_is_no_failure() {
     let project = Project::of_elements(&["one"]);
     let mut listing =
         project.command(&["elements", "list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -67,7 +67,7 @@ fn closed_pipe() -> std::io::PipeWriter {
 }
 
 #[test]
-fn a_closed_standard_error_ends_no_command() {
+fn a_closed_standard_error_does_not_stop_a_command() {
     let project = Project::of_elements(&["one"]);
     let key = project.path().join("signing.key");
     project.write("broken.yaml", "- imagename: [");
@@ -98,7 +98,7 @@ fn a_closed_standard_error_ends_no_command() {
 }
 
 #[test]
-fn a_project_is_found_upwards_and_help_is_near() {
+fn a_project_is_found_in_a_parent_directory() {
     let project = Project::of_elements(&["one"]);
     let run = |directory: &str, args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plywood"));
@@ -132,7 +132,7 @@ fn quiet_commands_print_no_warnings() {
 }
 
 #[test]
-fn installing_copies_what_was_built_and_runs_no_cargo() {
+fn make_install_copies_the_build_and_runs_no_cargo() {
     let directory = tempfile::tempdir().unwrap();
     let share = directory.path().join("share");
     let make = |target: &str, binary: &str| {
@@ -210,7 +210,7 @@ fn bash_completes_commands_and_options() {
 }
 
 #[test]
-fn the_trace_tells_of_programs_and_not_of_secrets() {
+fn the_trace_shows_programs_and_redacts_secrets() {
     let project = Project::of_elements(&["one"]);
     project.define("elements = [\"one\"]\n[image.tiny.env]\nDIB_TRACE_PASSWORD = \"trace-hunter2\"");
     // The variable's value stands in a URL, where only the redaction of the trace knows it.

@@ -19,7 +19,7 @@ fn assert_refused(cases: &[Case]) {
 }
 
 #[test]
-fn a_wrong_definition_is_refused_with_its_place_and_a_hint() {
+fn an_invalid_definition_is_refused_with_its_line_and_a_hint() {
     assert_refused(&[
         (
             "no project",
@@ -212,7 +212,7 @@ fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
 }
 
 #[test]
-fn a_store_that_is_none_or_too_new_is_refused() {
+fn a_directory_without_a_store_and_a_newer_store_are_refused() {
     assert_refused(&[
         (
             "somebody else's directory",
@@ -245,7 +245,7 @@ fn a_store_that_is_none_or_too_new_is_refused() {
 }
 
 #[test]
-fn names_that_do_not_exist_are_answered_by_those_that_do() {
+fn an_unknown_name_is_answered_with_the_known_names() {
     assert_refused(&[
         (
             "a step",
@@ -308,7 +308,7 @@ fn a_wrong_command_line_ends_with_status_2() {
 }
 
 #[test]
-fn a_registry_table_that_would_be_ignored_or_means_nothing_is_refused() {
+fn an_invalid_registry_table_is_refused() {
     let pull = |table: &str| {
         let project = Project::of_elements(&["one"]);
         project.write("plywood.toml", &format!("[image.tiny]\nbase = \"debian-bookworm\"\n{table}\n"));
@@ -322,8 +322,9 @@ fn a_registry_table_that_would_be_ignored_or_means_nothing_is_refused() {
         ("::1", "[::1]"),
     ] {
         let said = pull(&format!("[registry.\"{host}\"]\ninsecure = true"));
-        let expected =
-            format!("error: `[registry.\"{host}\"]` is not a valid table: expected the name `HOST` or `HOST:PORT`");
+        let expected = format!(
+            "error: `[registry.\"{host}\"]` is not a valid table: expected the name `HOST` or `HOST:PORT`"
+        );
         assert!(said.starts_with(&expected), "{said}");
         assert!(said.trim_end().ends_with(&format!("hint: [registry.\"{bare}\"]")), "{said}");
     }

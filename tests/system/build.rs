@@ -432,7 +432,7 @@ fn a_manifest_tells_of_outputs_that_are_still_there() {
     let warnings = project.build(&["-f", "oci"]);
     assert_eq!((files("outputs"), files("stale-outputs")), (names(&["tiny.oci"]), names(&["tiny.tar"])));
     let warning = warnings.of("warning").next().unwrap()["message"].as_str().unwrap().to_owned();
-    assert!(warning.contains("tiny.tar` is of an earlier build"), "{warning}");
+    assert!(warning.contains("tiny.tar` is from an earlier build"), "{warning}");
     project.build(&["-f", "tar"]);
     assert_eq!((files("outputs"), files("stale-outputs")), (names(&["tiny.tar", "tiny.oci"]), names(&[])));
 }
