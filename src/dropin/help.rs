@@ -5,61 +5,61 @@ use super::property::PROPERTIES;
 
 const OPTIONS: &str = "\
 Options:
-    -a ARCH                  architecture of the image: amd64, arm64, armhf … (default: this machine's)
+    -a ARCH                  architecture of the image: amd64, arm64, armhf … (default: this host's)
     -o NAME                  name of the outputs, without their endings (default: image)
-    -t TYPE[,TYPE…]          what to write: qcow2, raw, vhd, tar, tgz, squashfs, docker, aci, oci, docker-archive,
+    -t TYPE[,TYPE…]          formats to write: qcow2, raw, vhd, tar, tgz, squashfs, docker, aci, oci, docker-archive,
                              or another format of qemu-img (default: qcow2)
     -x                       trace; -x -x traces more
     -u                       do not compress a qcow2
     -c                       start from an empty environment
-    --logfile FILE           append the log to FILE, and print none unless DIB_QUIET is 0
+    --logfile FILE           append the log to FILE; print it only if DIB_QUIET is 0
     --checksum               write MD5 and SHA-256 files beside disks
     --image-size GIB         size of the disk
-    --image-extra-size MIB   room beside the content of the disk
-    --image-cache DIR        where hooks keep downloads (default: in plywood's store)
-    --max-online-resize N    up to how many blocks the root file system can be enlarged while mounted
-    --min-tmpfs GIB          taken and not used: nothing is built in a tmpfs
-    --mkfs-journal-size MIB  journal of the root file system
-    --mkfs-options STRING    further options of mkfs for the root file system
-    --no-tmpfs               taken and not used
-    --offline                do not bring downloads up to date
+    --image-extra-size MIB   free space on the disk in addition to the content
+    --image-cache DIR        directory for downloads of hooks (default: in plywood's store)
+    --max-online-resize N    maximum size in blocks to which the mounted root file system can grow
+    --min-tmpfs GIB          accepted and ignored: builds use no tmpfs
+    --mkfs-journal-size MIB  size of the root file system's journal
+    --mkfs-options STRING    additional options of mkfs for the root file system
+    --no-tmpfs               accepted and ignored
+    --offline                do not update downloads
     --qemu-img-options K=V,… options of `qemu-img convert -o`
     --root-label LABEL       label of the root file system
-    --ramdisk-element NAME   element that makes the ramdisk (default: ramdisk)
+    --ramdisk-element NAME   element that builds the ramdisk (default: ramdisk)
     --install-type TYPE      default install type (default: source)
     --docker-target NAME     repository and tag, needed for the type docker
 ";
 
 const IMAGE_OPTIONS: &str = "    \
     -n                       leave out the element base
-    -p PACKAGE[,PACKAGE…]    install these packages, too; repeatable
+    -p PACKAGE[,PACKAGE…]    also install these packages; can be given several times
 ";
 
 const REST: &str = "    \
-    -h, --help               show this
+    -h, --help               show this help
     --version                show the version
 
 Variables:
     ELEMENTS_PATH            directories of elements, separated by colons; plywood's own come last
-    DIB_NO_TIMESTAMP         1: no time in front of lines
+    DIB_NO_TIMESTAMP         1: lines without timestamps
     DIB_QUIET                1: nothing on standard output; 0: also with --logfile
-    DIB_SHOW_IMAGE_USAGE     1: what takes 10 MiB of room and more; with DIB_SHOW_IMAGE_USAGE_FULL=1, everything
+    DIB_SHOW_IMAGE_USAGE     1: report files of at least 10 MiB; with DIB_SHOW_IMAGE_USAGE_FULL=1, all files
     OVERWRITE_OLD_IMAGE      1: replace an image of the same name instead of renaming it
-    DIB_CHECKSUM             which checksum files to write: md5,sha256
-    break, break_cmd         where to stop, and what to run there (before-PHASE,after-PHASE,after-error)
-    PLYWOOD_STORE            where layers and downloads are kept
+    DIB_CHECKSUM             checksum files to write: md5,sha256
+    break, break_cmd         break points (before-PHASE,after-PHASE,after-error), and the command to run there
+    PLYWOOD_STORE            directory of the store
     PLYWOOD_ORDER            element: a layer for each element; phase: diskimage-builder's own order (default: element,
-                             and phase where that fails)
-    PLYWOOD_PACKAGES_REVISION  a text; with another one packages are installed anew (default: the day)
-    PLYWOOD_CACHE_FROM       repositories of registries that layers are looked up in, separated by commas
-    PLYWOOD_CACHE_TO         repository that layers are published in
-    PLYWOOD_TRUST_KEYS       public keys of which one must have signed what registries have, separated by commas
-    PLYWOOD_SIGN_KEY         file of the key that published layers are signed with
-    PLYWOOD_HOOK_TIMEOUT     seconds after which a hook that still runs is ended (default: never)
-    PLYWOOD_HOOK_PROCESSES   processes and threads that a hook may have at a time (default: any number)
-    PLYWOOD_HOOK_MEMORY      memory that a hook may take: 2G (default: all)
+                             then phase if element order fails)
+    PLYWOOD_PACKAGES_REVISION  a text; a change of it installs all packages again (default: today's date)
+    PLYWOOD_CACHE_FROM       repositories in which layers are looked up, separated by commas
+    PLYWOOD_CACHE_TO         repository to which layers are published
+    PLYWOOD_TRUST_KEYS       public keys, separated by commas; layers of registries need a signature of one of them
+    PLYWOOD_SIGN_KEY         file of the key that signs published layers
+    PLYWOOD_HOOK_TIMEOUT     seconds after which a hook is stopped (default: never)
+    PLYWOOD_HOOK_PROCESSES   processes and threads of a hook at the same time (default: unlimited)
+    PLYWOOD_HOOK_MEMORY      memory of a hook: 2G (default: unlimited)
 
-One of the elements has to bring an operating system.
+One of the elements must provide an operating system.
 ";
 
 /// Returns the text of a command's `--help`.

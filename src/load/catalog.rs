@@ -101,8 +101,9 @@ mod tests {
         let place = fs::canonicalize(dir.path()).unwrap();
         let place = place.display();
         assert!(
-            reasons[0]
-                .starts_with(&format!("`{place}/deps/element-deps`, line 2: element name `# and then` contains")),
+            reasons[0].starts_with(&format!(
+                "`{place}/deps/element-deps`, line 2: element name `# and then` contains"
+            )),
             "{reasons:?}"
         );
         assert_eq!(*reasons[1], format!("`{place}/loop/a/b` leads back to a directory that it lies in"));

@@ -36,7 +36,7 @@ fn a_plan_warns_of_files_that_more_users_can_read_in_the_image() {
     project.chmod("elements/one", 0o755);
     project.chmod("elements/one/static/etc/motd", 0o644);
     project.chmod("elements/one/static/etc/ssl/k.pem", 0o600);
-    let message = "`static/etc/ssl/k.pem` has the mode 0644 in the image, though others may not read it here: \
+    let message = "`static/etc/ssl/k.pem` has the mode 0644 in the image, although other users may not read it on the build host: \
                    set its mode in a hook";
     assert_eq!(project.run(&["plan"]).stderr, format!("warning: element `one`: {message}\n"));
     let check = project.run(&["elements", "check", "one"]);
@@ -70,7 +70,7 @@ fn without_a_store_every_step_of_a_plan_is_a_miss() {
     let words: Vec<_> = run.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     assert_eq!(words[0], ["tiny"]);
     for (line, step) in words[1..].iter().zip(["base:debian-bookworm", "one", "two"]) {
-        assert_eq!((line[0], &line[2..]), (step, ["miss", "never", "built", "before"].as_slice()));
+        assert_eq!((line[0], &line[2..]), (step, ["miss", "not", "built", "yet"].as_slice()));
     }
     assert_eq!((run.status, words.len()), (Some(0), 4));
 }

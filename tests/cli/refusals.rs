@@ -91,7 +91,7 @@ fn an_invalid_definition_is_refused_with_its_line_and_a_hint() {
             "a file that leads out of the directory of files",
             |project| project.define("files = { \"../x\" = \"plywood.toml\" }"),
             &["plan"],
-            "error: DIR/project/plywood.toml:3:11: `../x` in `files` cannot name a file in \
+            "error: DIR/project/plywood.toml:3:11: `../x` in `files` is not a valid file name in \
              `/tmp/in_target.d/files`: expected one name without `/` (directories are copied whole)",
         ),
         (

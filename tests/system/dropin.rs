@@ -191,7 +191,10 @@ fn elements_that_rely_on_later_ones_are_built_in_phase_order() {
 fn what_cannot_be_written_is_said_before_anything_is_built() {
     let work = Work::new();
     for (line, text) in [
-        ("-n -t nonsense -o x tiny", "error: image type `nonsense` is neither plywood's nor a format of"),
+        (
+            "-n -t nonsense -o x tiny",
+            "error: unknown image type `nonsense`: neither plywood nor qemu-img on this host",
+        ),
         ("-n -t tar -o ../elements/tiny/element-provides/x tiny", "cannot create or open the directory `"),
         ("-n -t docker -o x tiny", "error: Please set --docker-target."),
     ] {

@@ -225,7 +225,7 @@ fn a_small_blob_that_holds_more_than_there_is_room_for_is_refused() {
     let run = small.arg(import.get_program()).args(import.get_args()).output().unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!(String::from_utf8(run.stdout).unwrap(), "status 1\n", "{said}");
-    assert!(said.contains("that there is room for in") && said.contains("store gc"), "{said}");
+    assert!(said.contains("bytes of free space in") && said.contains("store gc"), "{said}");
 }
 
 /// The kernel refuses the process more memory than this, stacks of threads included.
