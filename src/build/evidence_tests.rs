@@ -119,8 +119,8 @@ fn a_step_whose_reads_are_not_known_is_made_each_time_and_says_so() {
     });
     made(&world, &plan);
     assert_eq!(made(&world, &plan), ["low"]);
-    let warning = "step `low` will be built again by the next build: what its hooks read of the build host is not \
-                   known for sure (no fanotify)";
+    let warning = "step `low` will be built again by the next build: the evidence of host files that its hooks \
+                   read is incomplete (no fanotify)";
     assert_eq!(world.events("warning")[0]["message"], warning);
     let reason = "the evidence of host files that its hooks read is incomplete: no fanotify";
     assert_eq!(reasons(&world, &plan), [reason]);

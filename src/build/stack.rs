@@ -181,8 +181,8 @@ impl Builder<'_> {
     fn tell_gap(&self, step: &Step, evidence: Option<&Evidence>) {
         if let Some(gap) = evidence.and_then(|evidence| evidence.gap.as_ref()) {
             let message = format!(
-                "step `{}` will be built again by the next build: what its hooks read of the build host is not known for \
-                 sure ({gap})",
+                "step `{}` will be built again by the next build: the evidence of host files \
+                 that its hooks read is incomplete ({gap})",
                 step.name
             );
             self.ports.events.emit(Event::Warning { message: &message });
