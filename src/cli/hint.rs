@@ -117,13 +117,13 @@ fn quoted(path: &Path) -> String {
 fn look_inside(plywood: &str, image: &str, at: &str) -> String {
     let at = shell_word(at);
     format!(
-        "for a shell on what it left: {plywood} build {image} --on-error shell; \
-         on what it found: {plywood} shell {image} --at {at}"
+        "to open a shell on the state that it left: {plywood} build {image} --on-error shell; \
+         on the state before it: {plywood} shell {image} --at {at}"
     )
 }
 
 fn look_at_failed(plywood: &str, image: &str) -> String {
-    format!("for a shell on what it left: {plywood} shell {image} --failed")
+    format!("to open a shell on the state that it left: {plywood} shell {image} --failed")
 }
 
 /// Returns true if a job printed that the disk was full.

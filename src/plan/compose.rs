@@ -73,6 +73,7 @@ fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError>
         Foundation::Base { .. } => &[Phase::Root, Phase::BlockDevice],
         Foundation::Elements { .. } => &[Phase::BlockDevice],
     };
+    // Here and not in the step that uses it, so that unreadable data is refused before any hook runs.
     check_data(request.elements)?;
     for element in request.elements {
         if let Some(reason) = needs_phase_order(&element.name).filter(|_| request.order == HookOrder::Element)
@@ -124,6 +125,8 @@ impl<'a> Composition<'a> {
     }
 
     fn root_tasks(&self) -> Result<Tasks, PlanError> {
+        // No providers: the root file system that they work on does not exist before these hooks
+        // have run.
         let share = Share { served: &[], ..self.share(&[Phase::Root], &|_, _, _| true) };
         let mut list = share.tasks()?;
         list.push(task(Phase::Root, "set-resolver-aside", Action::SetResolverAside));
@@ -187,6 +190,8 @@ impl<'a> Composition<'a> {
             }
             let view = view_of(self.request, self.request.elements, phases);
             let tasks = Tasks { list, phases: phases.to_vec(), ..view };
+            // Hooks on the host may add the first hooks of a phase at run time, so a step without tasks stays
+            // in the plan if they might.
             match phases.iter().any(|&phase| self.may_get_hooks(phase)) {
                 true => self.steps.push(self.step(name, tasks)),
                 false => self.push(name, tasks),
@@ -318,6 +323,7 @@ fn common_fields(request: &Request<'_>, kind: &str) -> impl Iterator<Item = (Str
 /// Returns the fields for the work and the view of tasks. Destructures the value, so that the
 /// compiler reports a forgotten field.
 fn task_fields(seal: &Seal, tasks: &Tasks) -> Vec<(String, String)> {
+    // Written files are no input: their content changes while a build runs.
     let Tasks { hooks, links, fragments, environment, files, machine, written: _, .. } = tasks;
     let Tasks { requesting, shown, list, phases, .. } = tasks;
     let hooks = hooks.iter().map(|(path, element)| (format!("file {path}"), element.files[path].identity()));

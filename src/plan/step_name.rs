@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::distro::BaseName;
 use crate::element::ElementName;
 
-/// The name of a step. As a text, that of an element's own step is the element's name; all others have a colon, which no element's
-/// name has.
+/// The name of a step. As text, the own step of an element has the element's name. All other names
+/// contain a colon, which names of elements cannot contain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(inline, with = "String")]
@@ -19,7 +19,7 @@ pub enum StepName {
     Base(BaseName),
     /// `root:<operating system>`: the lowest step of an image without a base.
     Root(ElementName),
-    /// `image:prepare`: what has to come before anything is installed.
+    /// `image:prepare`: hooks that must precede all installations.
     Prepare,
     /// The element's own step.
     Element(ElementName),
@@ -29,13 +29,13 @@ pub enum StepName {
     PostInstall,
     /// `image:packages`: the packages of the image definition.
     Packages,
-    /// `image:late`: what needs all elements, and the removal of packages.
+    /// `image:late`: hooks that need all elements, and the removal of packages.
     Late,
     /// `image:final`: the final stage.
     Final,
 }
 
-/// A text that names no step.
+/// A text that is not the name of a step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not the name of a step: expected the name of an element, `base:NAME`, `root:ELEMENT` or `image:STAGE`"
@@ -43,7 +43,7 @@ pub enum StepName {
 pub struct StepNameError(String);
 
 impl StepName {
-    /// The steps of the image as a whole: each is called `image:<stage>`.
+    /// The steps that belong to the image as a whole, named `image:<stage>`.
     const STAGES: [(&str, Self); 6] = [
         ("prepare", Self::Prepare),
         ("install", Self::Install),
@@ -53,7 +53,7 @@ impl StepName {
         ("final", Self::Final),
     ];
 
-    /// Returns the element of which this is the own step, if it is one.
+    /// Returns the element, if this is an element's own step.
     pub const fn element(&self) -> Option<&ElementName> {
         match self {
             Self::Element(element) => Some(element),
@@ -61,12 +61,12 @@ impl StepName {
         }
     }
 
-    /// Returns true for the lowest step of an image: no layer is below it.
+    /// Returns true for the lowest step of an image, which has no layer below.
     pub const fn is_lowest(&self) -> bool {
         matches!(self, Self::Base(_) | Self::Root(_))
     }
 
-    /// Says what the step is, for the history of an image.
+    /// Describes the step, for the history of an image.
     pub fn describe(&self) -> String {
         let kind = if self.element().is_some() { "element " } else { "" };
         format!("plywood {kind}{self}")

@@ -69,6 +69,7 @@ impl Share<'_> {
             in_phase.extend(provider_tasks(self.served, phase)?);
             in_phase.extend(self.data_tasks(phase));
             in_phase.extend(self.removal_task(phase)?);
+            // A stable sort: of equal names, hooks come before tasks of providers.
             in_phase.sort_by(|a, b| run_parts_order(place_name(a), place_name(b)));
             tasks.extend(in_phase);
         }
@@ -154,6 +155,7 @@ impl Share<'_> {
         match &task.action {
             Action::Install(_) | Action::InstallRequested | Action::InstallBootPackages => true,
             Action::Hook => {
+                // A refresh needs a mirror. Hooks that mention no package manager should also run without one.
                 let mut hooks = self.hooks(task.phase).filter(|hook| hook.name == task.name);
                 hooks.any(|hook| hook.file.text.as_deref().is_some_and(mentions_package_manager))
             }

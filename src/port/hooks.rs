@@ -109,7 +109,7 @@ pub enum HookFilesError {
     #[error(transparent)]
     Io(#[from] IoError),
     #[error(
-        "`{}` changed during the build, so hooks would not see what their step's key says (build again, or copy it to where \
+        "`{}` changed during the build and no longer matches the key of its step (build again, or copy it to a directory where \
          nothing changes it)",
         path.display()
     )]

@@ -237,8 +237,8 @@ fn a_failed_hook_says_all_that_helps_and_is_never_cached() {
     assert_eq!(lines[21], "  all of its output: DIR/store/logs/tiny/b/install.d-50-b.log");
     assert_eq!(
         lines[23],
-        "hint: for a shell on what it left: plywood --project DIR/project --store DIR/store build tiny --on-error shell; \
-         on what it found: plywood --project DIR/project --store DIR/store shell tiny --at b:install.d/50-b"
+        "hint: to open a shell on the state that it left: plywood --project DIR/project --store DIR/store build tiny --on-error shell; \
+         on the state before it: plywood --project DIR/project --store DIR/store shell tiny --at b:install.d/50-b"
     );
     let log = fs::read_to_string(project.store().join("logs/tiny/b/install.d-50-b.log")).unwrap();
     assert!(log.starts_with("1\n2\n") && log.ends_with("no such package: foo\n"), "{log}");
