@@ -33,7 +33,6 @@ struct TrimRange {
 pub(super) enum BlockDevice {
     /// A part of the disk, attached as long as this lives.
     Loop(LoopDevice),
-    /// A logical volume.
     Volume(PathBuf),
 }
 

@@ -31,64 +31,38 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("hook `{phase}/{hook}` of element `{element}` failed with {}", outcome.exit)]
 pub struct HookFailure {
-    /// The image.
     pub image: String,
     /// The step: the element's own, or the final stage.
     pub step: StepName,
     /// Whose hook it is.
     pub element: String,
-    /// Its phase.
     pub phase: Phase,
-    /// Its name.
     pub hook: String,
-    /// How it ended.
     pub outcome: Outcome,
 }
 
 /// A build that did not reach its end. Nothing of it is in the store but the steps that were finished.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A hook failed.
     #[error(transparent)]
     HookFailed(Box<HookFailure>),
     /// Something that plywood does for an element failed: a package run, a copy, the bootstrap.
     #[error("`{task}` of step `{step}` failed with {}", outcome.exit)]
-    TaskFailed {
-        /// The image.
-        image: String,
-        /// The step.
-        step: StepName,
-        /// The task.
-        task: String,
-        /// How it ended.
-        outcome: Box<Outcome>,
-    },
-    /// The environment.d files of an image could not be sourced.
+    TaskFailed { image: String, step: StepName, task: String, outcome: Box<Outcome> },
     #[error("environment.d of phase `{phase}` failed with {} in step `{step}`", outcome.exit)]
     EnvironmentFailed {
-        /// The image.
         image: String,
-        /// The step.
         step: StepName,
-        /// The phase.
         phase: String,
         /// How the shell ended; its output is traced.
         outcome: Box<Outcome>,
     },
-    /// A task's output could not be kept.
     #[error("cannot write the log of `{task}`")]
-    Log {
-        /// The task.
-        task: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A disk shall boot by a firmware for which the image has no boot loader.
+    Log { task: String, source: std::io::Error },
     #[error(
         "image `{image}` has a kernel, but no GRUB for {target}: `/usr/lib/grub/{target}` or `grub-mkimage` is missing"
     )]
     NoBootLoader {
-        /// The image.
         image: String,
         /// GRUB's name of the platform.
         target: &'static str,
@@ -97,70 +71,42 @@ pub enum BuildError {
     },
     /// The config of a container could not be made, or not continued from its base's.
     #[error("the container of image `{image}` cannot have a config")]
-    Config {
-        /// The image.
-        image: String,
-        /// Why not.
-        source: crate::oci::ConfigError,
-    },
-    /// The content does not make a disk of the wanted kind.
+    Config { image: String, source: crate::oci::ConfigError },
     #[error(transparent)]
     Layout(#[from] crate::disk::LayoutError),
-    /// A step would have to be built, and the user said not to.
     #[error("step `{step}` of image `{image}` is not in the store")]
-    Miss {
-        /// The image.
-        image: String,
-        /// The step.
-        step: StepName,
-    },
-    /// The user asked to stop while a hook or task was running.
+    Miss { image: String, step: StepName },
     #[error("interrupted: `{phase}/{task}` of step `{step}` was running for {}", duration(*.ran))]
     Interrupted {
-        /// The step.
         step: StepName,
-        /// The phase.
         phase: String,
         /// The hook or task.
         task: String,
         /// How long it had been running.
         ran: Duration,
     },
-    /// The package lists of elements cannot be used.
     #[error(transparent)]
     PackageData(#[from] crate::element::PackageDataError),
-    /// A shell was asked for at a hook that the step does not have.
     #[error("step `{step}` has no hook `{hook}`")]
     NoSuchHook {
-        /// The step.
         step: StepName,
         /// The phase and the name that were asked for.
         hook: String,
         /// Those that the step has, in their order.
         known: Vec<String>,
     },
-    /// A shell was asked for below the lowest step.
     #[error("nothing is below step `{step}`")]
-    NothingBelow {
-        /// The step.
-        step: StepName,
-    },
-    /// Something that a hook asked for could not be fetched.
+    NothingBelow { step: StepName },
     #[error(transparent)]
     AddedSource(#[from] crate::port::AddedSourceError),
-    /// The hooks directory could not be laid out.
     #[error(transparent)]
     HookFiles(#[from] HookFilesError),
-    /// Package repositories cannot be used.
     #[error(transparent)]
     Packages(#[from] PackageError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The sandbox failed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }

@@ -15,7 +15,6 @@ use crate::port::{HostFiles, HostOpen, HostOpens};
 pub(super) enum Language {
     /// Work on variables alone: [`is_pure_shell`](crate::element::is_pure_shell).
     PureShell,
-    /// Anything.
     Any,
 }
 

@@ -17,13 +17,11 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Publishes the steps of images in one repository.
 pub struct Publisher<'a> {
-    /// The repository.
     pub to: &'a dyn RemoteCache,
     /// Gives out the layers.
     pub blobs: &'a dyn LayerBlobs,
     /// What is there already stays if this believes it.
     pub policy: &'a Policy,
-    /// Signs.
     pub key: Option<&'a SigningKey>,
     /// Now, in seconds since 1970.
     pub now: i64,

@@ -46,27 +46,16 @@ pub struct BiosBoot {
 /// Boot code that cannot be installed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BootCodeError {
-    /// `boot.img` is something else.
     #[error(
         "`boot.img` is not GRUB's: expected one sector of 512 bytes that ends with 55 aa, found {bytes} bytes"
     )]
-    NotBootImage {
-        /// Its length.
-        bytes: usize,
-    },
-    /// There is nowhere to put it.
+    NotBootImage { bytes: usize },
     #[error("the disk has no BIOS boot partition (try: `bios` among the firmware of the disk)")]
     NoPartition,
-    /// `core.img` is something else.
     #[error("`core.img` of {bytes} bytes is too short: it has at least two sectors")]
-    ShortCore {
-        /// Its length.
-        bytes: usize,
-    },
-    /// The partition is too small.
+    ShortCore { bytes: usize },
     #[error("`core.img` has {bytes} bytes, the BIOS boot partition only {room}")]
     LargeCore {
-        /// Its length.
         bytes: usize,
         /// Of the partition.
         room: u64,

@@ -39,7 +39,6 @@ impl FileSystem {
 pub enum Place {
     /// A partition, or the whole disk.
     Extent(Extent),
-    /// A logical volume.
     Volume(VolumeName),
 }
 
@@ -60,7 +59,6 @@ pub enum FsKind {
     Ext {
         /// Which of them.
         version: ExtVersion,
-        /// Its UUID.
         uuid: Uuid,
         /// The seed of its directory hashes.
         hash_seed: Uuid,

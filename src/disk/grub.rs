@@ -30,7 +30,6 @@ const MODULES: &str = "part_gpt part_msdos lvm ext2 xfs btrfs fat normal configf
 /// How a system is started from a disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Boot<'a> {
-    /// The disk.
     pub layout: &'a Layout,
     /// The name in the menu: `Debian GNU/Linux`.
     pub title: &'a str,

@@ -32,7 +32,6 @@ pub struct PhysicalVolume {
 /// The space of physical volumes, put together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeGroup {
-    /// Its name.
     pub name: String,
     /// Names of physical volumes.
     pub physical: Vec<String>,
@@ -43,7 +42,6 @@ pub struct VolumeGroup {
 /// A part of a group, used like a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogicalVolume {
-    /// Its name.
     pub name: VolumeName,
     /// How much of the group.
     pub size: VolumeSize,
@@ -92,9 +90,7 @@ pub enum VolumeKind {
 /// A program of LVM, and what it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LvmCommand {
-    /// Its name.
     pub program: &'static str,
-    /// Its arguments.
     pub arguments: Vec<String>,
 }
 

@@ -16,7 +16,6 @@ pub struct Machine<'a> {
     pub firmware: Firmware,
     /// The UEFI firmware's file, needed for [`Firmware::Uefi`] alone.
     pub ovmf: &'a Path,
-    /// Main memory.
     pub memory: ByteSize,
     /// A disk with the label `CIDATA` for cloud-init's NoCloud data source.
     pub seed: Option<&'a Path>,
@@ -33,7 +32,6 @@ pub struct Machine<'a> {
 /// What executes a guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
-    /// The processor.
     Kvm,
     /// QEMU itself. It works everywhere and takes several times as long.
     Tcg,
@@ -62,9 +60,7 @@ pub enum Writes {
 /// A TCP port of this host, on the loopback interface, that leads to one of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
-    /// On this host.
     pub host: u16,
-    /// In the machine.
     pub guest: u16,
 }
 

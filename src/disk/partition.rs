@@ -24,7 +24,6 @@ pub enum PartitionEntry {
     Gpt {
         /// What it is for.
         kind: PartitionKind,
-        /// Its own GUID.
         guid: Uuid,
     },
     /// In an MBR, or in the chain that hangs on it.

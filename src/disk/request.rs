@@ -11,7 +11,6 @@ pub enum DiskRequest<'a> {
     Standard(Request<'a>),
     /// A disk that a block-device file describes.
     Described {
-        /// The description.
         devices: &'a BlockDevices,
         /// The image's name, which all identities are derived from.
         image: &'a str,

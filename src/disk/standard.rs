@@ -79,10 +79,8 @@ impl<'de> Deserialize<'de> for DiskSize {
 /// A text that is not a size of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiskSizeError {
-    /// It is not a size.
     #[error(transparent)]
     Size(#[from] ByteSizeError),
-    /// It is above [`LARGEST_DISK`].
     #[error("`{0}` is too large for a disk: {LARGEST_DISK} at most")]
     TooLarge(String),
 }
@@ -161,21 +159,16 @@ impl RootFs {
 /// A request that no disk can meet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// The size is too small.
     #[error("a disk of {given} is too small: at least {needed} are needed (try: `size = \"auto\"`)")]
     TooSmall {
-        /// As asked for.
         given: ByteSize,
         /// The least that works.
         needed: ByteSize,
     },
-    /// A block-device file that does not describe a disk for this content.
     #[error(transparent)]
     BlockDevice(#[from] super::BlockDeviceError),
-    /// The file system cannot have the label.
     #[error("label `{label}` does not fit: it must have 1 to {limit} printable ASCII characters")]
     Label {
-        /// As asked for.
         label: String,
         /// How many bytes the file system takes.
         limit: usize,

@@ -26,22 +26,17 @@ const EXPANDER: &str = "expand";
 /// Elements whose variables or lines a shell could not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
-    /// A fragment of environment.d failed.
     #[error("`environment.d/{fragment}` of element `{element}` failed with {exit}: {printed}")]
     Fragment {
         /// Whose fragment.
         element: ElementName,
-        /// Its name.
         fragment: String,
-        /// How it ended.
         exit: ExitStatus,
         /// The end of what it printed.
         printed: String,
     },
-    /// The fragments of environment.d could not be sourced.
     #[error("environment.d of the image's elements fails on this machine")]
     Environment(#[source] ExecError),
-    /// A fragment ended the shell before its time.
     #[error(
         "{} ends the shell that sources it: fragments of environment.d are sourced, and may `return`, but not `exit`",
         fragment_text(fragment.as_ref())
@@ -50,19 +45,16 @@ pub enum ShellError {
         /// Whose fragment, and its name, as far as the shell has said.
         fragment: Option<(ElementName, String)>,
     },
-    /// A line names a variable that is not set, or is no shell.
     #[error("`{file}` of element `{element}`, line {line}, cannot be expanded: {printed}")]
     Line {
         /// Whose line.
         element: String,
-        /// The file.
         file: String,
         /// Counted from 1.
         line: usize,
         /// What the shell says.
         printed: String,
     },
-    /// The shell could not be run.
     #[error(transparent)]
     Shell(ExecError),
 }

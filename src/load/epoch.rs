@@ -10,18 +10,14 @@ const GIT: Program = Program { name: "git", package: "git" };
 /// A source date epoch that git does not know.
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
-    /// The project is no repository, has no commit, or git is not installed.
     #[error("`source-date-epoch` is \"git\", but the time of the last commit of `{}` cannot be read", dir.display())]
     Git {
-        /// The project.
         dir: PathBuf,
         /// What git said.
         source: ExecError,
     },
-    /// Git answered something else than a number.
     #[error("git says that the last commit of `{}` was at `{answer}`, which is no time", dir.display())]
     Answer {
-        /// The project.
         dir: PathBuf,
         /// What it said.
         answer: String,

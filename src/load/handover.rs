@@ -107,7 +107,6 @@ pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>
 /// A file that a hook has left for the caller, in an unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftFile {
-    /// Where it is.
     pub source: PathBuf,
     /// Whether it is for the directory of the image; the others are for the directory of the caller.
     pub is_beside_image: bool,

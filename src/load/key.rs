@@ -14,26 +14,14 @@ use crate::trust::{KeyError, SigningKey};
 /// A key file that cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// It cannot be read.
     #[error(transparent)]
     Read(IoError),
-    /// It cannot be made.
     #[error(transparent)]
     Make(IoError),
-    /// A file is there: a key that is lost cannot be got back.
     #[error("`{}` is there already, and a signing key is never overwritten", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It holds no key.
+    Exists { path: PathBuf },
     #[error("`{}` holds no signing key", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: KeyError,
-    },
+    Invalid { path: PathBuf, source: KeyError },
 }
 
 /// Makes a new key and writes it to the file `path`, which only its owner can read. Makes the directory, if it is missing.

@@ -40,7 +40,6 @@ pub struct Converter {
 /// A format of qemu-img that is written as its user says, and not made the same each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QemuFormat<'a> {
-    /// Its name there.
     pub name: &'a str,
     /// Whether qemu-img is asked to compress it.
     pub compressed: bool,

@@ -22,11 +22,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// A file in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Its path.
     pub path: PathBuf,
-    /// Its length.
     pub bytes: u64,
-    /// Its digest.
     pub digest: Digest,
 }
 

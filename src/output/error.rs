@@ -10,16 +10,10 @@ use crate::port::IoError;
 /// A result that could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// A directory that is not an OCI layout is at the path of the result.
     #[error("cannot write an OCI image layout to `{}`: the directory there is not one", path.display())]
-    Occupied {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A directory has the name of a file.
+    Occupied { path: PathBuf },
     #[error("cannot write the file `{}`: a directory has that name", path.display())]
     Directory {
         /// The directory.
@@ -34,44 +28,28 @@ pub enum OutputError {
     /// The program that converts the disk failed.
     #[error(transparent)]
     Program(#[from] ExecError),
-    /// A converted disk is not built as its format says.
     #[error("`{}` is no {format} disk: {reason}", path.display())]
     Unexpected {
-        /// The file.
         path: PathBuf,
-        /// The format.
         format: &'static str,
         /// What was not found.
         reason: &'static str,
     },
-    /// A layer could not be read from the store.
     #[error(transparent)]
     Store(#[from] crate::port::StoreError),
-    /// A root file system cannot be archived.
     #[error(transparent)]
     Archive(#[from] LayerError),
-    /// A result is not complete.
     #[error("cannot write `{}`", path.display())]
-    Incomplete {
-        /// Its final name.
-        path: PathBuf,
-        /// Why it failed.
-        source: Box<OutputError>,
-    },
-    /// The file system of a result has no space for it.
+    Incomplete { path: PathBuf, source: Box<OutputError> },
     #[error("`{}` needs {needed_bytes} bytes, and its file system has {free_bytes} bytes of free space", path.display())]
     NoRoom {
-        /// The result.
         path: PathBuf,
         /// What it takes at least.
         needed_bytes: u64,
-        /// What is free.
         free_bytes: u64,
     },
-    /// Options that exclude each other.
     #[error("zstd compression needs `compat=1.1`: readers of version 0.10 know zlib alone")]
     ZstdNeedsVersion3,
-    /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
 }

@@ -55,7 +55,6 @@ pub(super) enum Packed {
 pub(super) struct Packing<'a> {
     /// The size of a cluster, a power of two.
     pub(super) cluster_bytes: usize,
-    /// How it is compressed.
     pub(super) compression: Qcow2Compression,
     /// Those that need not be compressed again, if any may be.
     pub(super) known: Option<&'a KnownClusters>,

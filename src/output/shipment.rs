@@ -39,7 +39,6 @@ const BLOCK: usize = 512;
 /// A disk, ready to be sent: its manifest, its config, its only layer.
 #[derive(Debug)]
 pub struct Shipment {
-    /// The manifest.
     pub manifest: RawManifest,
     /// The config's bytes.
     pub config: Vec<u8>,

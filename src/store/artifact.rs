@@ -23,7 +23,6 @@ pub(super) struct Artifact {
     pub artifact_type: String,
     /// What form it has: `application/json`.
     pub media_type: String,
-    /// The document.
     pub content: Vec<u8>,
     /// Annotations of its manifest, by name.
     pub annotations: BTreeMap<String, String>,

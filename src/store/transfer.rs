@@ -16,9 +16,7 @@ use crate::port::{BlobSource, Layer, StoreError};
 #[derive(Debug, Clone)]
 pub struct StoredBlob {
     store: Store,
-    /// Its digest.
     pub digest: Digest,
-    /// Its size.
     pub bytes: u64,
 }
 

@@ -14,7 +14,6 @@ const ATTRIBUTE_ARCHIVE: u8 = 0x20;
 pub(super) enum Kind {
     /// The volume's label.
     Label,
-    /// A directory.
     Directory,
     /// A file of this many bytes.
     File(u32),

@@ -56,36 +56,26 @@ pub struct BlockDeviceError {
     pub line: usize,
     /// Counted from 1, in characters.
     pub column: usize,
-    /// What is wrong there.
     pub problem: Box<Problem>,
 }
 
 /// What is wrong at a place of a block-device file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// It is no YAML.
     #[error("{0}")]
     Syntax(String),
-    /// A value of another form.
     #[error("{what} is {found}: expected {expected}")]
     Unexpected {
         /// Whose value.
         what: &'static str,
         /// What it should be.
         expected: &'static str,
-        /// What it is.
         found: String,
     },
-    /// A node of the list with none or several keys.
     #[error("a node has one key, its plugin; found {}", if .0.is_empty() { "none".to_owned() } else { .0.join(", ") })]
     NotOnePlugin(Vec<String>),
-    /// No such plugin.
     #[error("`{name}` is not a plugin: expected one of local_loop, partitioning, lvm, mkfs, mount, fstab")]
-    UnknownPlugin {
-        /// As written.
-        name: String,
-    },
-    /// A key that means nothing at its place.
+    UnknownPlugin { name: String },
     #[error("`{what}` has no key `{name}`: {}", match .nearest {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => format!("expected one of {known}"),
@@ -93,14 +83,12 @@ pub enum Problem {
     UnknownKey {
         /// What the key is in.
         what: &'static str,
-        /// As written.
         name: String,
         /// The key that looks most like it.
         nearest: Option<String>,
         /// All keys that there could be.
         known: String,
     },
-    /// A key that has to be there.
     #[error("`{plugin}` has no `{key}`")]
     Missing {
         /// Whose key.
@@ -108,90 +96,68 @@ pub enum Problem {
         /// Which one.
         key: &'static str,
     },
-    /// Two nodes of one name.
     #[error("the name `{name}` is taken by a node in line {line}")]
     DuplicateName {
-        /// The name.
         name: String,
         /// Where the first one is.
         line: usize,
     },
-    /// A node stands on one that is not there, or is no such thing.
     #[error("`{base}`, the base of `{name}`, is not {expected}")]
     BadBase {
-        /// The node.
         name: String,
         /// What it stands on.
         base: String,
         /// What that would have to be.
         expected: &'static str,
     },
-    /// A value that is not one of the known ones.
     #[error("`{value}` is not {what}: expected {expected}")]
     BadValue {
-        /// As written.
         value: String,
         /// What it should be.
         what: &'static str,
         /// What would be right.
         expected: String,
     },
-    /// A size.
     #[error(transparent)]
     Size(#[from] SizeError),
-    /// There is no disk, or another one than `image0`.
     #[error("the disk is a `local_loop` called `image0`, and the only one; found {}", .0)]
     Disk(String),
     /// A second file system, partition table or volume in one place, or a second mount of one file system.
     #[error("`{0}` is in use already")]
     Occupied(String),
-    /// A label that its file system cannot have.
     #[error("label `{label}` is too long for {kind}: {} characters, {limit} at most", .label.chars().count())]
     LongLabel {
-        /// The label.
         label: String,
         /// The file system.
         kind: &'static str,
         /// How many characters it takes.
         limit: usize,
     },
-    /// Two file systems of one label.
     #[error("label `{label}` is used by the file system in line {line}")]
     DuplicateLabel {
-        /// The label.
         label: String,
         /// Where the first one is.
         line: usize,
     },
-    /// Two file systems at one place.
     #[error("mount point `{path}` is used in line {line}")]
     DuplicateMountPoint {
-        /// The path.
         path: String,
         /// Where the first one is.
         line: usize,
     },
-    /// Nothing is mounted at `/`.
     #[error("nothing has the mount point `/`")]
     NoRoot,
-    /// A primary partition behind a logical one.
     #[error("primary partition `{0}` stands behind a logical one: primary partitions come first")]
     LatePrimary(String),
-    /// An MBR has four entries.
     #[error("an MBR has room for four primary partitions, or three and logical ones; `{0}` is one too many")]
     ManyPrimaries(String),
-    /// A flag that GPTs do not have.
     #[error("partitions of a GPT have no flag `primary`")]
     PrimaryInGpt,
-    /// An MBR on a disk whose sectors it was not made for.
     #[error("an MBR needs sectors of 512 bytes (`label: gpt` takes all sizes)")]
     MbrSectors,
-    /// A partition that does not fit.
     #[error("partition `{name}` of {wanted} bytes does not fit: {free} bytes are left")]
     NoRoom {
-        /// The partition.
         name: String,
-        /// Its size.
         wanted: u64,
         /// What is left before it.
         free: u64,
@@ -209,12 +175,9 @@ pub enum Problem {
     /// An MBR counts 512-byte sectors in 32 bits.
     #[error("an MBR describes 2 TiB at most (`label: gpt` takes more)")]
     LargeMbr,
-    /// FAT32 has a least size.
     #[error("`{name}` of {bytes} bytes is too small for FAT32: {least} bytes at least")]
     SmallFat {
-        /// The node.
         name: String,
-        /// Its size.
         bytes: u64,
         /// What it takes.
         least: u64,

@@ -50,7 +50,6 @@ pub struct RootParameters {
 /// What the size of a disk allows for beside the root file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Allowance {
-    /// Nothing.
     #[default]
     None,
     /// An EFI system partition: diskimage-builder's 525 MiB, also on top of a given size.
@@ -63,9 +62,7 @@ pub enum Allowance {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} is `{value}`: expected {expected}")]
 pub struct ParameterError {
-    /// Its name.
     pub variable: &'static str,
-    /// Its value.
     pub value: String,
     /// What would be right.
     pub expected: &'static str,

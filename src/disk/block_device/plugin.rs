@@ -3,9 +3,7 @@
 /// What a node makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plugin {
-    /// The disk.
     LocalLoop,
-    /// A partition table.
     Partitioning,
     /// Physical volumes, groups, logical volumes.
     Lvm,
