@@ -1,18 +1,18 @@
-//! plywood presses diskimage-builder elements into cached, reproducible OCI layers, and the layers
-//! into bootable disks and builder containers.
+//! plywood builds diskimage-builder elements into cached, reproducible OCI layers, and writes the
+//! layers as bootable disks and builder containers.
 //!
 //! ```text
 //! read -> resolve -> plan -> build -> output
 //! ```
 //!
-//! The modules, and who may import whom (`tests/architecture.rs` holds the code to it):
+//! The modules (`tests/architecture.rs` checks the imports between them):
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`oci`] | digest, DiffID, ChainID, manifest, config, canonical JSON |
-//! | [`trust`] | keys, signatures, whose word counts |
-//! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, rules of capture |
-//! | [`element`], [`distro`], [`image`], [`disk`] | what the user wrote, as values; `distro` and `disk` lean on `element`, `image` on all three, all on `oci` |
+//! | [`trust`] | keys, signatures, the policy for signatures |
+//! | [`layer`] | entries, changesets, whiteouts, tar encoding and decoding, capture rules |
+//! | [`element`], [`distro`], [`image`], [`disk`] | the user's definitions, as values; `distro` and `disk` import `element`, `image` imports all three, all import `oci` |
 //! | [`host`] | the requirements of a build on its host: checks, findings, cures |
 //! | [`plan`] | ordered steps, their keys, the reasons of a cache miss |
 //! | [`port`] | what the build needs of the world, in our own words |
@@ -22,8 +22,8 @@
 //! | [`directory`] | opens directories that other users may write to, and files in them, and follows none of their links |
 //! | [`load`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
 //! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
-//! | [`build`] | carries out a plan, through ports alone |
-//! | [`engine`] | what can be done with a project: resolves images, joins edges to ports, decides what is built and written |
+//! | [`build`] | runs a plan, through ports only |
+//! | [`engine`] | the verbs of plywood: resolves images, connects edges to ports, makes the decisions |
 //! | [`cli`] | arguments, messages, exit status: front ends of the engine |
 //!
 //! Core modules import core modules, downwards. The foundations `exec` and `tree` import core alone, and

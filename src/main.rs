@@ -1,4 +1,4 @@
-//! Process set-up.
+//! Sets up the process, then calls the front end.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,17 +12,17 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 fn main() -> ExitCode {
     settle_signals();
-    // The sandbox starts its jobs through this program again.
+    // The sandbox starts its jobs by executing this program again.
     if let Some(status) = sandbox::run_if_asked() {
         return status;
     }
-    // Before any thread, as it changes a table of glibc's.
+    // Before any thread starts, because it changes a table of glibc.
     #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
     look_hosts_up_without_plugins();
     let interrupted = Arc::new(AtomicBool::new(false));
     let caught = Arc::new(AtomicUsize::new(0));
-    // Under nohup(1), SIGHUP is ignored already. Plywood, and the sandboxes that inherit this, then
-    // go on when the terminal is gone.
+    // Under nohup(1), SIGHUP is ignored already. plywood, and the sandboxes that inherit this, then
+    // continue when the terminal is closed.
     let hangs_up = !matches!(set(Signal::SIGHUP, SigHandler::SigDfl), SigHandler::SigIgn);
     if !hangs_up {
         set(Signal::SIGHUP, SigHandler::SigIgn);
@@ -39,18 +39,19 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    // Before any thread: a mount namespace belongs to a thread and those it starts.
+    // Before any thread starts: a mount namespace belongs to a thread and to the threads that it
+    // starts.
     let mounts = sandbox::enter_private_mounts();
     let program = Program::new(mounts, interrupted, caught);
     let status = cli::run(&program);
     match program.signal_status() {
-        // A command that was done before it noticed the signal has succeeded.
+        // A command that completed before it noticed the signal has succeeded.
         Some(of_signal) if status != ExitCode::SUCCESS => ExitCode::from(of_signal),
         _ => status,
     }
 }
 
-/// Undoes what a caller has set for signals that this program relies on.
+/// Resets the caller's settings of signals that this program relies on.
 fn settle_signals() {
     // While SIGCHLD is ignored, the kernel reaps children itself, and their exit status is lost.
     set(Signal::SIGCHLD, SigHandler::SigDfl);
@@ -60,17 +61,18 @@ fn settle_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Sets what happens at a signal, and returns what happened before.
+/// Sets the action for a signal, and returns the previous action.
 fn set(signal: Signal, handler: SigHandler) -> SigHandler {
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: neither the default nor ignoring installs a handler that could run.
     unsafe { sigaction(signal, &action) }.map_or(SigHandler::SigDfl, |before| before.handler())
 }
 
-/// Has glibc look host names up by what is linked into this program, `/etc/hosts` and DNS.
+/// Makes glibc look up host names with the code that is linked into this program: `/etc/hosts` and
+/// DNS.
 ///
-/// Any other source in `/etc/nsswitch.conf` is a library of the host, which is made for the host's own glibc. Loading it would
-/// bring a second glibc into this process, and crash it.
+/// Any other source in `/etc/nsswitch.conf` is a library of the host, built for the host's own
+/// glibc. Loading it would load a second glibc into this process, and crash it.
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 fn look_hosts_up_without_plugins() {
     use std::ffi::{c_char, c_int};
@@ -78,6 +80,7 @@ fn look_hosts_up_without_plugins() {
     unsafe extern "C" {
         fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
     }
-    // SAFETY: both are terminated strings, and no other thread is there yet. It fails for unknown databases alone.
+    // SAFETY: both are terminated strings, and no other thread exists yet. The call fails only for
+    // unknown databases.
     unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
 }
