@@ -93,7 +93,6 @@ pub enum DiskError {
     BootCode(#[from] BootCodeError),
     #[error("cannot write the partition table of `{}`", path.display())]
     PartitionTable { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    /// A file system is still in use although all its users should have ended.
     #[error("`{}` is still in use {seconds} s after it was unmounted", path.display())]
     Busy { path: PathBuf, seconds: u64 },
     #[error("the disk has logical volumes, and this kernel has no device mapper to make them with")]

@@ -102,7 +102,6 @@ pub enum RemoteError {
         repository: String,
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The registry repeatedly serves bytes that do not match a blob's digest.
     #[error("cannot fetch a layer from `{repository}`")]
     Damaged {
         repository: String,
