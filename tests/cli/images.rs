@@ -167,7 +167,7 @@ fn one_of_several_images_in_a_docker_archive_is_imported_by_its_tag() {
     assert_eq!(run.status, Some(0), "{}", run.stderr);
     let run = project.run(&["import", &format!("{archive}:img/foreign:1.0"), "foreign"]);
     assert_eq!(run.status, Some(1));
-    assert!(run.stderr.contains("an image for linux/pdp11"), "{}", run.stderr);
+    assert!(run.stderr.contains("the image is for linux/pdp11"), "{}", run.stderr);
     let run = project.run(&["import", &format!("{archive}:img/none:1.0"), "none"]);
     assert!(run.stderr.contains("it has no image `img/none:1.0`"), "{}", run.stderr);
 }
