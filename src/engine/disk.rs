@@ -74,10 +74,10 @@ impl Disk {
         }
     }
 
-    /// Returns how large the disk of the image called `image` is at least, with nothing on it.
+    /// Returns the minimum size of the disk of the image called `image`, without content.
     ///
     /// # Errors
-    /// If its parts cannot be parts of one disk, or do not fit onto a disk of the size that is given.
+    /// If its parts cannot be on one disk, or do not fit on a disk of the given size.
     pub(crate) fn least_size(&self, image: &str) -> Result<ByteSize, Failure> {
         let bytes = match &self.devices {
             // Its parts may fit only when it has grown with its content.

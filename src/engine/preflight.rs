@@ -190,7 +190,10 @@ fn check_size(plan: &Plan, size: ByteSize, output: &OutputType) -> Result<(), Fa
         return Ok(());
     }
     Err(Message::with_hint(
-        format!("image `{}`: a disk of {size} is too large for {output}: {LARGEST_VHD} at most", plan.image),
+        format!(
+            "image `{}`: a disk of {size} is too large for {output}, which holds at most {LARGEST_VHD}",
+            plan.image
+        ),
         format!(
             "set a smaller `size` in `[image.{}.disk]` or in its block-device file, or choose another format",
             plan.image

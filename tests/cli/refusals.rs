@@ -84,7 +84,7 @@ fn an_invalid_definition_is_refused_with_its_line_and_a_hint() {
             "a disk that its format cannot hold",
             |project| project.define("outputs = [\"vhd\"]\ndisk = { size = \"4T\" }"),
             &["plan"],
-            "error: image `tiny`: a disk of 4T is too large for vhd: 2040G at most\n\n\
+            "error: image `tiny`: a disk of 4T is too large for vhd, which holds at most 2040G\n\n\
              hint: set a smaller `size` in `[image.tiny.disk]` or in its block-device file, or choose another format",
         ),
         (
