@@ -86,13 +86,31 @@ impl Downloads {
         }
         let named = archives(lists, &packages(&new))?;
         fs::create_dir_all(&self.directory).map_err(failed("make directory", &self.directory))?;
+        let mut verified = Verified::read(&self.verified);
         for download in new.iter().filter(|download| is_named(&named, download)) {
+            let (downloaded, path) = (from.join(&download.name), self.path(download));
             // The digest makes apt's name longer. Such a package is downloaded again each time.
-            if self.path(download).file_name().is_some_and(|name| name.len() <= LONGEST_NAME) {
-                link(&from.join(&download.name), &self.path(download))?;
+            if path.file_name().is_some_and(|name| name.len() <= LONGEST_NAME) {
+                link(&downloaded, &path)?;
+                verified.move_from(&downloaded, &path, download.digest)?;
             }
         }
-        Ok(())
+        verified.write(&from.with_added_extension("verified"), &self.verified)
+    }
+
+    /// Removes the files in `to`, at the end of a session, and notes the states that this gives to the shared files. Otherwise the
+    /// next build would compute every digest again.
+    pub(super) fn take_back(&self, to: &Path) -> Result<(), PackageError> {
+        let mut verified = Verified::read(&self.verified);
+        for download in self.list()? {
+            let (path, shown) = (self.path(&download), to.join(&download.name));
+            if let Some(state) = FileState::of(&shown)?
+                && verified.0.get(&download.digest) == Some(&state)
+            {
+                verified.move_from(&shown, &path, download.digest)?;
+            }
+        }
+        verified.write(&to.with_added_extension("verified"), &self.verified)
     }
 
     fn list(&self) -> Result<BTreeSet<Download>, PackageError> {
@@ -200,6 +218,18 @@ impl Verified {
         // Without this file, and for every line that cannot be read, digests are computed again.
         let text = fs::read_to_string(path).unwrap_or_default();
         Self(text.lines().filter_map(Self::parse).collect())
+    }
+
+    /// Removes the name `other` of a file that has this digest, and notes the state of its name `path`: each name that an inode gets
+    /// or loses moves the time of its last change.
+    fn move_from(&mut self, other: &Path, path: &Path, digest: Digest) -> Result<(), PackageError> {
+        let before = FileState::of(other)?;
+        remove_file(other)?;
+        let after = FileState::of(path)?;
+        // `path` may be another file: two builds keep the same download.
+        let is_same = |after: &FileState| before.is_some_and(|before| after.is_same_content(&before));
+        self.0.extend(after.filter(is_same).map(|state| (digest, state)));
+        Ok(())
     }
 
     fn parse(line: &str) -> Option<(Digest, FileState)> {
@@ -342,6 +372,36 @@ mod tests {
             let state = FileState::of(&world.kept()).unwrap().unwrap();
             assert_eq!(noted.0, [(Digest::of("right"), state)].into());
         }
+    }
+
+    #[test]
+    fn digests_are_known_to_the_next_build() {
+        let world = World::new();
+        world.index(&[("toy", "right")]);
+        let is_noted = |after: &str| {
+            let noted = Verified::read(&world.path("cache/verified"));
+            let state = FileState::of(&world.kept()).unwrap().unwrap();
+            assert_eq!(noted.0, [(Digest::of("right"), state)].into(), "{after}");
+        };
+        world.download("toy", "right");
+        is_noted("a download");
+        for _ in 0..2 {
+            assert_eq!(world.offered(), files(&[("toy", "right")]));
+            world.downloads().take_back(&world.path("to")).unwrap();
+            assert_eq!(world.shown(), files(&[]));
+            is_noted("a session");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changed_during_a_session_is_not_noted() {
+        let world = World::new();
+        world.index(&[("toy", "right")]);
+        world.download("toy", "right");
+        world.offered();
+        fs::write(world.kept(), "wrong").unwrap();
+        world.downloads().take_back(&world.path("to")).unwrap();
+        assert_eq!(world.offered(), files(&[]));
     }
 
     #[test]

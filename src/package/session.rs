@@ -475,7 +475,9 @@ impl PackageSession for AptSession<'_> {
     }
 
     fn close(self: Box<Self>) -> Result<(), PackageError> {
-        self.packages.downloads.keep(&self.scratch.join("archives/own"), &self.scratch.join("lists/below"))
+        let downloads = &self.packages.downloads;
+        downloads.keep(&self.scratch.join("archives/own"), &self.scratch.join("lists/below"))?;
+        downloads.take_back(&self.scratch.join("archives/below"))
     }
 }
 
