@@ -1,10 +1,12 @@
 //! The errors of system calls and programs, in the words of the port.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 
 use crate::exec::ExecError;
-use crate::port::{DiskError, IoError};
+use crate::port::{DiskError, Exit, IoError};
 
 /// Says what was tried, and where.
 pub(super) fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> DiskError {
@@ -20,9 +22,17 @@ impl From<ExecError> for DiskError {
             ExecError::TimedOut { command, .. } => not_run(&command, io::ErrorKind::TimedOut.into()),
             ExecError::Interrupted { .. } => DiskError::Interrupted,
             ExecError::Failed { command, exit, stderr } => {
-                DiskError::ToolFailed { command, exit: exit.to_string(), stderr }
+                DiskError::ToolFailed { command, exit: exit_of(exit), stderr }
             }
         }
+    }
+}
+
+/// Returns the end of a program. A program that was waited for has a status or was ended by a signal.
+fn exit_of(status: ExitStatus) -> Exit {
+    match status.signal() {
+        Some(signal) => Exit::Signal(signal),
+        None => Exit::Status(status.code().unwrap_or_default()),
     }
 }
 

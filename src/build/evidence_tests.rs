@@ -36,7 +36,7 @@ fn copying(opens: &'static [&'static str]) -> impl Fn(&Job) -> Effect + Send {
 /// Builds, and returns the names of the steps that were made.
 fn made(world: &World, plan: &Plan) -> Vec<String> {
     let steps = world.stack(plan).unwrap();
-    steps.into_iter().filter(|step| step.found == Found::Built).map(|step| step.name.to_string()).collect()
+    steps.into_iter().filter(|step| step.found.is_none()).map(|step| step.name.to_string()).collect()
 }
 
 /// Returns why `low` would be built; empty if it would not.
@@ -197,7 +197,7 @@ fn another_machine_uses_a_step_if_the_content_that_hooks_read_is_the_same_there(
             now: 1_700_000_000,
             damaged: Default::default(),
         };
-        let made: Vec<_> = steps.iter().filter(|step| step.found == Found::Built).collect();
+        let made: Vec<_> = steps.iter().filter(|step| step.found.is_none()).collect();
         let made: Vec<_> = made.iter().map(|step| step.name.to_string()).collect();
         if !made.is_empty() {
             publisher.publish(&world.ports(), &plan, &steps, Encoding::Zstd).unwrap();

@@ -169,7 +169,7 @@ impl JobRun<'_> {
             step: self.step,
             phase,
             task,
-            exit: &exit.to_string(),
+            exit,
             milliseconds: started.elapsed().as_millis() as u64,
             log: &output.log,
         });

@@ -64,7 +64,7 @@ mod surroundings;
 
 pub use build_manifest::{BuildManifest, LayerEntry, OutputEntry};
 pub use builder::{Builder, OnFailure, OnMiss, Reuse};
-pub use built::{BuiltStep, Found};
+pub use built::BuiltStep;
 pub use container::container_config;
 pub use disk::{FinishedDisk, hooks_look_at_disk};
 pub use document::{

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use super::{BuiltStep, Found, Ports};
+use super::{BuiltStep, Ports};
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, TagOrDigest};
 use crate::plan::{Evidence, Plan, Record, Step, StepName};
@@ -94,7 +94,7 @@ impl Publisher<'_> {
             let prepare = || self.prepare(ports, plan, step, record, encoding);
             entries.push(match there {
                 // Made here although it is there: the registry may have lost its blobs.
-                Some((there, manifest)) if built.found == Found::Built => prepare()?.or_as(&there, manifest),
+                Some((there, manifest)) if built.found.is_none() => prepare()?.or_as(&there, manifest),
                 Some((_, manifest)) => {
                     Entry { name: step.name.clone(), manifest, new: None, blobs: BTreeMap::new() }
                 }

@@ -9,10 +9,10 @@ use std::sync::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::BuildError;
 use super::evidence::misses;
-use super::{BuildError, Found};
 use crate::oci::{ChainId, DiffId, Digest, Tag, TagOrDigest};
-use crate::plan::{Plan, Record, Step};
+use crate::plan::{Found, Plan, Record, Step};
 use crate::port::{Event, Events, HostFiles, Layer, LayerStore, RemoteCache, RemoteError, StoreError};
 use crate::share::{Refusal, SharedStep, StepIndex, StepKey, image_tag};
 use crate::trust::Policy;

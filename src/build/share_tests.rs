@@ -8,8 +8,8 @@ use super::*;
 use crate::element::fixture::element;
 use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest};
-use crate::plan::Plan;
 use crate::plan::fixture::Image;
+use crate::plan::{Found, Plan};
 use crate::port::RemoteCache;
 use crate::share::StepKey;
 use crate::trust::{Policy, Requirement, SigningKey};
@@ -87,7 +87,11 @@ impl Machine {
 }
 
 fn found(steps: &[BuiltStep]) -> Vec<String> {
-    let found = |step: &BuiltStep| serde_json::to_value(step.found).unwrap().as_str().unwrap().to_owned();
+    let found = |step: &BuiltStep| match step.found {
+        Some(Found::Input) => "input",
+        Some(Found::Content) => "content",
+        None => "built",
+    };
     steps.iter().map(|step| format!("{} {}", step.name, found(step))).collect()
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::builder::{Builder, OnFailure, OnMiss, Reuse, overlay};
-use super::built::{BuiltStep, Found};
+use super::built::BuiltStep;
 use super::evidence::{Witness, misses};
 use super::facts::disk_parameters;
 use super::job::JobRun;
@@ -17,7 +17,7 @@ use super::{BuildError, bootstrap};
 use crate::distro::apt::Choices;
 use crate::element::Place;
 use crate::oci::{ChainId, DiffId, Digest};
-use crate::plan::{Action, Evidence, Foundation, Miss, Plan, Record, Step, StepName, Tasks, Work};
+use crate::plan::{Action, Evidence, Found, Foundation, Miss, Plan, Record, Step, StepName, Tasks, Work};
 use crate::port::{Event, FailedStep, HostFiles, LayerStore, Root, RootSpec, StoreError, Workspace};
 use crate::share::Refusal;
 
@@ -142,11 +142,11 @@ impl Builder<'_> {
             self.ports.events.emit(Event::StepHit {
                 image: &plan.image,
                 step: &step.name,
-                by: if *found == Found::Input { "input" } else { "content" },
+                by: *found,
                 from: from.unwrap_or("store"),
                 diff_ids: &record.diff_ids,
             });
-            taken.push(BuiltStep::new(step, record.diff_ids.clone(), *found));
+            taken.push(BuiltStep::new(step, record.diff_ids.clone(), Some(*found)));
         }
         Ok(taken)
     }
@@ -174,7 +174,7 @@ impl Builder<'_> {
         self.tell_gap(step, evidence.as_ref());
         let record = step.record(&plan.image, stack, diff_ids.clone());
         self.ports.store.save(&Record { evidence, ..record })?;
-        Ok(BuiltStep::new(step, diff_ids, Found::Built))
+        Ok(BuiltStep::new(step, diff_ids, None))
     }
 
     /// Warns of a step that no later build will find, and says why.
@@ -420,7 +420,7 @@ pub fn stored_steps(
         let fitting = records.into_iter().find(|(record, _)| misses(step, record, host).is_empty());
         let Some((record, found)) = fitting else { break };
         stack.extend_from_slice(&record.diff_ids);
-        steps.push(BuiltStep::new(step, record.diff_ids, found));
+        steps.push(BuiltStep::new(step, record.diff_ids, Some(found)));
     }
     Ok(steps)
 }

@@ -4,8 +4,8 @@ use super::fake::{Effect, World, but_for};
 use super::*;
 use crate::element::fixture::element;
 use crate::oci::{DiffId, Digest};
-use crate::plan::StepName;
 use crate::plan::fixture::Image;
+use crate::plan::{Found, StepName};
 
 /// Returns three elements in a row; `comment` is in a hook of the middle one, and changes nothing that it does.
 fn image(comment: &str) -> Image {
@@ -18,7 +18,11 @@ fn image(comment: &str) -> Image {
 
 /// Returns how each step was found, as `name found`.
 fn found(steps: &[BuiltStep]) -> Vec<String> {
-    let found = |step: &BuiltStep| serde_json::to_value(step.found).unwrap().as_str().unwrap().to_owned();
+    let found = |step: &BuiltStep| match step.found {
+        Some(Found::Input) => "input",
+        Some(Found::Content) => "content",
+        None => "built",
+    };
     steps.iter().map(|step| format!("{} {}", step.name, found(step))).collect()
 }
 

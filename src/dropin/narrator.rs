@@ -6,7 +6,7 @@ use super::profile::{PREFIX, Profile};
 use crate::element::Phase;
 use crate::element::Place;
 use crate::plan::StepName;
-use crate::port::{Event, View};
+use crate::port::{Event, Exit, View};
 
 /// Converts events to lines of the log. Keeps the times of the current phase.
 #[derive(Debug, Default)]
@@ -75,11 +75,11 @@ impl Narrator {
         step: &StepName,
         phase: &str,
         task: &str,
-        exit: &str,
+        exit: Exit,
         took: Duration,
     ) -> Vec<String> {
         // A failed phase has no table, so that the output of the hook is the end of the log.
-        if exit != "exit status 0" {
+        if !exit.is_success() {
             self.running = None;
             return Vec::new();
         }
@@ -129,6 +129,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::plan::Found;
 
     fn told(narrator: &mut Narrator, events: &[Event<'_>]) -> Vec<String> {
         events.iter().flat_map(|event| narrator.lines(event)).collect()
@@ -138,7 +139,7 @@ mod tests {
         Event::TaskStarted { image: "x", step, phase, task }
     }
 
-    fn finished<'a>(step: &'a StepName, phase: &'a str, task: &'a str, exit: &'a str) -> Event<'a> {
+    fn finished<'a>(step: &'a StepName, phase: &'a str, task: &'a str, exit: Exit) -> Event<'a> {
         Event::TaskFinished { image: "x", step, phase, task, exit, milliseconds: 1500, log: Path::new("log") }
     }
 
@@ -150,10 +151,10 @@ mod tests {
             &[
                 Event::StepStarted { image: "x", step: web },
                 started(web, "install.d", Event::ENVIRONMENT),
-                finished(web, "install.d", Event::ENVIRONMENT, "exit status 0"),
+                finished(web, "install.d", Event::ENVIRONMENT, Exit::Status(0)),
                 started(web, "install.d", "50-web"),
                 Event::TaskOutput { image: "x", step: web, task: "50-web", line: "+ true" },
-                finished(web, "install.d", "50-web", "exit status 0"),
+                finished(web, "install.d", "50-web", Exit::Status(0)),
                 started(web, "post-root.d", "60-look"),
             ],
         );
@@ -176,7 +177,7 @@ mod tests {
     fn a_phase_that_fails_has_no_table() {
         let (mut narrator, web) = (Narrator::default(), &"web".parse().unwrap());
         narrator.lines(&started(web, "install.d", "50-web"));
-        assert!(narrator.lines(&finished(web, "install.d", "50-web", "exit status 3")).is_empty());
+        assert!(narrator.lines(&finished(web, "install.d", "50-web", Exit::Status(3))).is_empty());
         assert!(narrator.end().is_empty());
     }
 
@@ -188,7 +189,7 @@ mod tests {
             ("base:debian", "Layer of base:debian is cached: its hooks are not run"),
         ] {
             let step = &step.parse().unwrap();
-            let hit = Event::StepHit { image: "x", step, by: "input", from: "store", diff_ids: &[] };
+            let hit = Event::StepHit { image: "x", step, by: Found::Input, from: "store", diff_ids: &[] };
             assert_eq!(Narrator::default().lines(&hit), [line]);
         }
     }

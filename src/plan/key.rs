@@ -27,6 +27,16 @@ crate::identity! {
     ContentKey
 }
 
+/// The key that found the layers of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// The input key.
+    Input,
+    /// The content key: a step below was built again, with the same result.
+    Content,
+}
+
 /// Version of the encoding and of the way in which hooks run. Increased when a step run by this
 /// plywood could produce other bytes than by the previous one. Every layer is then rebuilt.
 pub const BEHAVIOUR_VERSION: u32 = 7;

@@ -58,7 +58,7 @@ pub use evidence::{
     directories_with_links, literal_paths,
 };
 pub use input::InputFile;
-pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, InputKey, KeyFields};
+pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, Found, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;
 pub use request::{Foundation, MachineContent, MachineFile, Request};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::IoError;
+use super::{Exit, IoError};
 use crate::disk::{BootCodeError, Content, Layout};
 
 /// Creates raw disks.
@@ -73,7 +73,7 @@ pub enum DiskError {
     ToolFailed {
         /// The command line.
         command: String,
-        exit: String,
+        exit: Exit,
         /// The end of its standard error.
         stderr: String,
     },

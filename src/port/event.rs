@@ -5,8 +5,9 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::Exit;
 use crate::oci::{DiffId, Digest};
-use crate::plan::StepName;
+use crate::plan::{Found, StepName};
 
 /// One event. Serializes to one JSON object with a field `event`: the lines of `--progress json`.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
@@ -26,7 +27,7 @@ pub enum Event<'a> {
         /// The step's name: an element, or `base:…`, `image:…`.
         step: &'a StepName,
         /// The key that found it: `input` or `content`.
-        by: &'static str,
+        by: Found,
         /// Where it was found: `store`, or the repository that it was fetched from.
         from: &'a str,
         /// Its layers.
@@ -85,7 +86,9 @@ pub enum Event<'a> {
         /// The task's name.
         task: &'a str,
         /// How it ended: `exit status 0`.
-        exit: &'a str,
+        #[serde(serialize_with = "as_text")]
+        #[schemars(with = "String")]
+        exit: Exit,
         /// How long it ran.
         milliseconds: u64,
         /// Its log.
@@ -218,6 +221,11 @@ pub enum Event<'a> {
 impl Event<'_> {
     /// The name of the task that sources the files of `environment.d` before those of a phase.
     pub const ENVIRONMENT: &'static str = "environment.d";
+}
+
+/// Serializes the end of a job as messages name it: `exit status 0`.
+fn as_text<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(exit)
 }
 
 /// The direction of a transfer.

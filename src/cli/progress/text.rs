@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use crate::cli::report::shown;
 use crate::oci::DiffId;
-use crate::plan::StepName;
+use crate::plan::{Found, StepName};
 use crate::port::{Direction, Event, How, Pace};
 
 /// Smaller transfers end before a progress line is useful.
@@ -44,7 +44,7 @@ impl Narrator {
             }
             Event::StepHit { image, step, diff_ids, by, from } => {
                 let place = self.advance(image, step);
-                let why = if by == "content" { "; the layers below it came out the same" } else { "" };
+                let why = if by == Found::Content { "; the layers below it came out the same" } else { "" };
                 let from = if from == "store" { String::new() } else { format!(" in {from}") };
                 Some(match layers(diff_ids) {
                     Some(layers) => format!("{place} {step}: cached {layers}{from}{why}"),
@@ -237,7 +237,7 @@ mod tests {
         let (image, step) = ("vm", &"web".parse().unwrap());
         let base = &"base:debian".parse().unwrap();
         narrator.line(&Event::ImageStarted { image, steps: 2 });
-        let hit = Event::StepHit { image, step: base, by: "input", from: "store", diff_ids: &[] };
+        let hit = Event::StepHit { image, step: base, by: Found::Input, from: "store", diff_ids: &[] };
         assert_eq!(narrator.line(&hit).unwrap(), "vm 1/2 base:debian: cached: nothing to add");
         let started = Event::StepStarted { image, step };
         assert_eq!(narrator.line(&started).unwrap(), "vm 2/2 web: building");
