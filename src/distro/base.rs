@@ -36,8 +36,7 @@ pub struct BaseDefinition {
 }
 
 fn any_architecture() -> BTreeSet<Architecture> {
-    use Architecture::{Amd64, Arm64, Armhf, Ppc64el, Riscv64, S390x};
-    [Amd64, Arm64, Armhf, Ppc64el, Riscv64, S390x].into()
+    Architecture::ALL.into()
 }
 
 impl BaseDefinition {

@@ -190,7 +190,7 @@ fn architecture(
     machine: Architecture,
 ) -> Result<Architecture, ArchitectureError> {
     match given(&arguments.architecture, caller, "ARCH") {
-        Some(name) => Architecture::by_any_name(&name),
+        Some(name) => name.parse(),
         None => Ok(machine),
     }
 }

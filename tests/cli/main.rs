@@ -12,5 +12,5 @@ mod refusals;
 
 /// Returns this machine's architecture as images have it.
 fn architecture() -> &'static str {
-    plywood::distro::Architecture::by_any_name(std::env::consts::ARCH).unwrap().oci().0
+    std::env::consts::ARCH.parse::<plywood::distro::Architecture>().unwrap().oci().0
 }
