@@ -9,8 +9,9 @@ use super::host::{Host, mirror, tool};
 use super::session::{Session, open_store};
 use crate::distro::AptMachine;
 use crate::element::Environment;
-use crate::host::{self, Finding, Standing, TOOLS, tool_named, without_credentials};
+use crate::host::{self, Finding, Standing, TOOLS, tool_named};
 use crate::load::load_apt_sources;
+use crate::plan::without_credentials;
 use crate::probe;
 
 /// All findings, in the order in which front ends show them.

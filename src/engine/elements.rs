@@ -1,6 +1,5 @@
 //! The elements that a project can use.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::failure::{Failure, Hint, Message};
@@ -31,11 +30,7 @@ impl Project {
         for name in wanted {
             self.element(name)?;
         }
-        let mut provided = BTreeSet::new();
-        for name in load::load_base_names(&self.layer_path)? {
-            provided.extend(load::load_base(&name, &self.layer_path)?.provided_names());
-        }
-        let mut findings = check_elements(&self.catalog, &provided);
+        let mut findings = check_elements(&self.catalog, &self.provided_names()?);
         findings.extend(load::check_syntax(&self.catalog)?);
         let is_wanted = |finding: &Finding| wanted.iter().any(|name| name == finding.element.as_str());
         findings.retain(|finding| wanted.is_empty() || is_wanted(finding));

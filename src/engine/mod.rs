@@ -62,7 +62,6 @@ pub use session::{Mounts, Process};
 pub(crate) use breaks::Pauses;
 pub(crate) use build::{Inspect, Options, Unpublished, Wanted, build};
 pub(crate) use checks::require_whole;
-pub(crate) use disk::DiskRules;
 pub(crate) use doctor::{Diagnosis, diagnose};
 pub(crate) use failure::{causes_from, line};
 pub(crate) use forecasts::Look;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::failure::{Failure, Message};
-use super::project::absolute;
 use super::session::Session;
 use crate::build::Surroundings;
 use crate::directory::Directory;
 use crate::dropin::OutputType;
 use crate::image::OutputFormat;
+use crate::load::absolute;
 use crate::output::{Destination, MemberNames, check_oci_layout};
 
 /// The end of the name of an image's manifest.
@@ -73,7 +73,7 @@ pub(crate) struct OutputDirectory(pub(crate) PathBuf);
 
 impl Places for OutputDirectory {
     fn directory(&self) -> Result<PathBuf, Failure> {
-        absolute(&self.0)
+        Ok(absolute(&self.0)?)
     }
 
     fn surroundings(&self) -> Result<Option<Surroundings>, Failure> {

@@ -1,14 +1,17 @@
 //! A project: its images, and its elements and bases. It is read once for each command.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::disk::DiskRules;
 use super::failure::{Failure, Message};
-use super::session::Session;
-use crate::distro::Architecture;
-use crate::element::{Catalog, Environment, HookOrder};
+use super::session::{Session, home_of};
+use crate::distro::{Architecture, BaseDefinition, BaseName};
+use crate::element::{Catalog, Element, ElementName, Environment, HookOrder};
 use crate::image::{ImageDefinition, ImageName, Project as ProjectFile};
 use crate::load::{self, LoadError};
+use crate::plan::{InputFile, MachineFile};
 
 /// The default directory of outputs in a project.
 const OUTPUT: &str = "out";
@@ -55,6 +58,19 @@ impl Project {
         Self::new(session, ProjectFile::default(), element_path, vec![session.data_dir.join("layers")])
     }
 
+    /// Returns the project that a call of diskimage-builder's commands stands for: this file, in the directory `dir`, which outputs
+    /// go to as well. The file names its elements by their whole search path; bases there are none.
+    pub(crate) fn of_call(
+        session: &Session<'_>,
+        file: ProjectFile,
+        architecture: Architecture,
+        dir: PathBuf,
+    ) -> Result<Self, Failure> {
+        let element_path = file.project.elements.clone();
+        let project = Self::new(session, file, element_path, Vec::new())?;
+        Ok(Self { architecture, disk_rules: DiskRules::Upstream, output: dir.clone(), dir, ..project })
+    }
+
     fn new(
         session: &Session<'_>,
         file: ProjectFile,
@@ -73,6 +89,49 @@ impl Project {
             environment: session.environment.clone(),
             output: session.project.join(OUTPUT),
         })
+    }
+
+    /// Reads the base of this name.
+    pub(crate) fn base(&self, name: &BaseName) -> Result<BaseDefinition, LoadError> {
+        load::load_base(name, &self.layer_path)
+    }
+
+    /// Returns the names of elements that its bases stand for.
+    pub(crate) fn provided_names(&self) -> Result<BTreeSet<ElementName>, LoadError> {
+        let mut provided = BTreeSet::new();
+        for name in load::load_base_names(&self.layer_path)? {
+            provided.extend(self.base(&name)?.provided_names());
+        }
+        Ok(provided)
+    }
+
+    /// Returns the latest modification time in its layers, in seconds since 1970.
+    pub(crate) fn source_date_epoch(&self) -> Result<i64, Failure> {
+        Ok(load::load_epoch(self.file.project.source_date_epoch, &self.dir)?)
+    }
+
+    /// Reads the files that an image's definition names.
+    pub(crate) fn input_files(
+        &self,
+        image: &ImageDefinition,
+    ) -> Result<BTreeMap<String, InputFile>, LoadError> {
+        load::load_input_files(&self.dir, &image.files)
+    }
+
+    /// Reads the files of the machine that `variables` name and hooks of `elements` may read. What is written into `store` is none.
+    pub(crate) fn machine_files(
+        &self,
+        elements: &[Arc<Element>],
+        variables: &BTreeMap<String, String>,
+        store: &Path,
+    ) -> Result<Vec<MachineFile>, LoadError> {
+        Ok(load::load_machine_files(&load::MachineView {
+            elements,
+            variables,
+            home: home_of(&self.environment).as_deref(),
+            directory: &load::absolute(&self.dir)?,
+            written: &[self.output.clone(), store.to_owned()],
+        }))
     }
 
     /// Writes outputs into this directory.
@@ -134,11 +193,6 @@ pub(crate) fn machine_architecture() -> Result<Architecture, Failure> {
     Ok(machine.machine().to_string_lossy().parse::<Architecture>()?)
 }
 
-/// Returns the absolute form of a path that the user gave.
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| Message::plain(format!("`{}`: {error}", path.display())))
-}
-
 /// Returns the search path of elements without a project: the directories in `ELEMENTS_PATH`, that
 /// of an installed diskimage-builder, and plywood's own.
 pub(crate) fn upstream_element_path(
@@ -148,7 +202,7 @@ pub(crate) fn upstream_element_path(
     let named = environment.get("ELEMENTS_PATH").map(String::as_str).unwrap_or_default();
     let named = named.split(':').filter(|entry| !entry.is_empty()).map(PathBuf::from);
     // The caller's directories come first: the first of two elements with one name is used.
-    let mut path = named.map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
+    let mut path = named.map(|entry| load::absolute(&entry)).collect::<Result<Vec<_>, _>>()?;
     let virtual_environment = environment.get("VIRTUAL_ENV").map(PathBuf::from);
     let found = load::upstream_elements(virtual_environment.as_deref());
     for own in found.into_iter().chain([data_dir.join("elements")]) {

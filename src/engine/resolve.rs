@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskRules};
 use super::failure::{Failure, Message};
-use super::project::{Project, absolute};
+use super::project::Project;
 use super::redaction::redact;
-use super::session::home_of;
 use super::sources::{settings, sources};
 use crate::distro::{BaseDefinition, BaseName};
 use crate::element::{
@@ -15,7 +14,6 @@ use crate::element::{
     preset_variables, resolve, sandwiches,
 };
 use crate::image::{ImageDefinition, ImageName};
-use crate::load;
 use crate::plan::{Foundation, Plan, Request, Step, element_variables, plan_image, unread};
 use crate::store::Store;
 
@@ -61,7 +59,7 @@ impl Project {
     }
 
     fn on_base(&self, name: &BaseName, image: &ImageDefinition) -> Result<(Foundation, Resolution), Failure> {
-        let definition = load::load_base(name, &self.layer_path)?;
+        let definition = self.base(name)?;
         let provides = definition.provided_names();
         let names = BaseNames { base: name.as_str(), provides: &provides };
         let resolution = resolve(&self.catalog, &image.elements, Some(names), image.order)?;
@@ -156,7 +154,7 @@ impl Project {
         store: &Store,
     ) -> Result<Plan, Failure> {
         let Selection { name, definition, foundation, elements, native } = selection;
-        let source_date_epoch = load::load_epoch(self.file.project.source_date_epoch, &self.dir)?;
+        let source_date_epoch = self.source_date_epoch()?;
         let settings = settings(elements, variables, source_date_epoch)?;
         redact(&settings);
         // Variables that fragments set may also name files.
@@ -173,14 +171,8 @@ impl Project {
             settings: &settings,
             sources: &sources(elements, &settings, &self.environment, store)?,
             native,
-            files: &load::load_input_files(&self.dir, &definition.files)?,
-            machine: &load::load_machine_files(&load::MachineView {
-                elements,
-                variables: &named,
-                home: home_of(&self.environment).as_deref(),
-                directory: &absolute(&self.dir)?,
-                written: &[self.output.clone(), store.path().to_owned()],
-            }),
+            files: &self.input_files(definition)?,
+            machine: &self.machine_files(elements, &named, store.path())?,
             packages: &definition.packages,
             seal: &store.seal()?,
         })?)

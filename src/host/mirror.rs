@@ -30,14 +30,6 @@ pub fn endpoint(uri: &str) -> Option<Endpoint> {
     (!host.is_empty()).then(|| Endpoint { host: host.to_owned(), port })
 }
 
-/// Returns a URI without its name and password.
-pub fn without_credentials(uri: &str) -> String {
-    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let host = rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host);
-    format!("{scheme}://{host}{}", &rest[end..])
-}
-
 /// Checks the mirror at `uri`, reached through `proxy` if there is one. Both must be without
 /// credentials.
 pub fn mirror(uri: &str, proxy: Option<&str>, trial: &Trial) -> Finding {
@@ -66,13 +58,6 @@ pub fn no_mirrors() -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_password_is_shown() {
-        assert_eq!(without_credentials("http://u:p@h:1/x@y"), "http://h:1/x@y");
-        assert_eq!(without_credentials("https://h"), "https://h");
-        assert_eq!(without_credentials("file:/srv"), "file:/srv");
-    }
 
     #[test]
     fn endpoints_are_read_from_uris() {

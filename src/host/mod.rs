@@ -24,7 +24,7 @@ pub use finding::{DoctorDocument, Finding, Standing};
 pub use installer::Installer;
 pub use kernel::{OLDEST_KERNEL, kernel};
 pub use kvm::{KvmTrial, kvm};
-pub use mirror::{Endpoint, endpoint, mirror, no_mirrors, without_credentials};
+pub use mirror::{Endpoint, endpoint, mirror, no_mirrors};
 pub use rights::{Rights, privileges};
 pub use tool::{OVMF, QEMU_SYSTEM, TOOLS, Tool, docker_engine, tool, tool_named};
 pub use trial::{Trial, device_mapper, loop_devices, namespaces};

@@ -51,6 +51,14 @@ fn owner(path: &Path) -> Option<u32> {
     Some(fs::metadata(path).ok()?.uid())
 }
 
+/// Returns a path from the root: a relative one starts in the current directory.
+///
+/// # Errors
+/// [`LoadError::Io`] if the current directory is gone.
+pub fn absolute(path: &Path) -> Result<PathBuf, LoadError> {
+    std::path::absolute(path).map_err(LoadError::io("find", path))
+}
+
 /// Returns where the elements of the project in `dir` are looked for: the directories it names, then plywood's own.
 ///
 /// A directory that it names has to be there; the default one need not.

@@ -16,14 +16,13 @@ use crate::directory::read_document;
 use crate::dropin::{Arguments, BuildRequest, Command, Environment, OutputType};
 use crate::element::{HookOrder, ResolveError};
 use crate::engine::{
-    self, BuildError, DiskRules, Extras, Inspect, OnFailure, OnMiss, Options, Pauses, Project, PublishTo,
-    Reach, Reuse, Session, Unpublished, Wanted, machine_architecture, tables, upstream_element_path,
+    self, BuildError, Extras, Inspect, OnFailure, OnMiss, Options, Pauses, Project, PublishTo, Reach, Reuse,
+    Session, Unpublished, Wanted, machine_architecture, tables, upstream_element_path,
 };
 use crate::image::{
     ContainerSettings, DiskSettings, EpochRequest, ImageDefinition, ImageName, PackageSettings,
     Project as ProjectFile, ProjectSettings, Qcow2Settings,
 };
-use crate::load;
 use crate::plan::PlanError;
 use crate::port::Exit;
 
@@ -156,28 +155,15 @@ fn project(
 ) -> Result<Project, Failure> {
     let element_path = upstream_element_path(environment, &session.data_dir)?;
     let file = ProjectFile {
-        project: ProjectSettings { source_date_epoch: epoch(environment)?, elements: element_path.clone() },
+        project: ProjectSettings { source_date_epoch: epoch(environment)?, elements: element_path },
         packages: PackageSettings { revision: settings.packages_revision.clone() },
         registry: tables(session)?,
         cache: settings.cache.clone(),
         trust: settings.trust.clone(),
         ..ProjectFile::default()
     };
-    Ok(Project {
-        dir: std::env::current_dir()?,
-        file,
-        catalog: load::load_catalog(&element_path)?,
-        element_path,
-        layer_path: Vec::new(),
-        architecture: request.architecture,
-        disk_rules: DiskRules::Upstream,
-        // The image's own `DIB_OFFLINE` decides.
-        offline: false,
-        environment: session.environment.clone(),
-        // The image's name may have a relative path, which starts here. Hooks find it in
-        // `IMAGE_NAME`.
-        output: std::env::current_dir()?,
-    })
+    // The image's name may have a relative path, which starts here. Hooks find it in `IMAGE_NAME`.
+    Project::of_call(session, file, request.architecture, std::env::current_dir()?)
 }
 
 fn epoch(environment: &Environment) -> Result<EpochRequest, Failure> {
