@@ -409,7 +409,7 @@ mod tests {
             warnings(request, &[], &machine.world).join("")
         };
         assert!(warned(&definition, &["oci"]).contains("has no command"));
-        assert_eq!([warned(&definition, &["qcow2"]), warned(&definition, &["docker"])], ["", ""]);
+        assert_eq!([warned(&definition, &["tar"]), warned(&definition, &["docker"])], ["", ""]);
         definition.container.cmd = vec!["/bin/sh".to_owned()];
         assert_eq!(warned(&definition, &["oci"]), "");
     }
@@ -437,7 +437,7 @@ mod tests {
             let request = Request { plan: &plan, disk: &image.resolved.disk, container, outputs: &outputs };
             warnings(request, &[forecast("base", hit(140))], &machine.world).join("")
         };
-        assert_eq!(warned(&["tar", "qcow2"]), "");
+        assert_eq!(warned(&["tar", "squashfs"]), "");
         for name in ["oci", "docker-archive", "docker"] {
             assert!(warned(&["tar", name]).contains("up to 141 layers"));
         }
