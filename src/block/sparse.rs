@@ -1,7 +1,7 @@
 //! Files with holes: where their data is.
 //!
-//! Only holes of at least [`HOLE_BYTES`] count, as where layers are unpacked. Smaller holes may be lost there, and disks of the
-//! same files would differ.
+//! Only holes of at least [`HOLE_BYTES`] count, as where layers are unpacked. Smaller holes may be
+//! lost there, and disks of the same files would differ.
 
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -29,10 +29,12 @@ pub(super) fn data_bytes(entry: &Entry<'_>) -> Result<u64, IoError> {
     Ok(bytes)
 }
 
-/// Returns the first range of data from `position` on, an earlier range's end or 0, in a file of `size` bytes.
+/// Returns the first range of data from `position` on, an earlier range's end or 0, in a file of
+/// `size` bytes.
 pub(super) fn next_granules(file: impl AsFd, position: u64, size: u64) -> Result<Option<Range<u64>>, Errno> {
     let data = next_data(file, position)?;
-    // Data is widened to whole granules. It cannot reach into the range before, which ends at a granule.
+    // Data is widened to whole granules. It cannot reach into the range before, which ends at a
+    // granule.
     let granules = |data: Range<u64>| {
         data.start / GRANULE * GRANULE..data.end.div_ceil(GRANULE).saturating_mul(GRANULE).min(size)
     };

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use crate::layer::{Kind, Meta};
 use crate::tree::{FileRef, timestamps};
 
-/// What overlayfs writes on a directory whose lower content is gone. The second form is of unprivileged mounts.
+/// What overlayfs writes on a directory whose lower content is gone. The second form is of
+/// unprivileged mounts.
 pub(super) const OPAQUE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"user.overlay.opaque"];
 
 /// Returns true if overlayfs hides the lower directories of this name.
@@ -24,7 +25,8 @@ pub(super) fn is_opaque(file: FileRef<'_>) -> Result<bool, Errno> {
 
 /// Makes a directory opaque: overlayfs hides the lower directories of its name.
 pub(super) fn set_opaque(file: FileRef<'_>) -> Result<(), Errno> {
-    // An ordinary user cannot set attributes of the `trusted` class, and mounts overlays that read the other one.
+    // An ordinary user cannot set attributes of the `trusted` class, and mounts overlays that read
+    // the other one.
     match file.set_attribute(OPAQUE[0], b"y") {
         Err(Errno::PERM) => file.set_attribute(OPAQUE[1], b"y"),
         result => result,

@@ -58,8 +58,9 @@ impl<'r> Dir<'r> {
         sorted_names(self).map_err(|error| self.failed("read directory")(error.into()))
     }
 
-    /// Returns what is in it, in byte order of the names. Each entry is inspected when the iterator comes to it: one that is
-    /// removed before that is an error of kind [`io::ErrorKind::NotFound`].
+    /// Returns what is in it, in byte order of the names. Each entry is inspected when the iterator
+    /// comes to it: one that is removed before that is an error of kind
+    /// [`io::ErrorKind::NotFound`].
     pub fn entries(&self) -> Result<impl Iterator<Item = Result<Entry<'_>, IoError>>, IoError> {
         Ok(self.names()?.into_iter().map(|name| self.entry(name)))
     }
@@ -138,7 +139,8 @@ impl<'d> Entry<'d> {
 
     /// Opens the regular file to read.
     pub fn open(&self) -> Result<File, IoError> {
-        // NONBLOCK has no effect on regular files. A FIFO that has got the name since would wait for its other end.
+        // NONBLOCK has no effect on regular files. A FIFO that has got the name since would wait
+        // for its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = openat(self.directory, &*self.name, flags, Mode::empty());
         opened.map(File::from).map_err(self.failed("open"))
@@ -161,7 +163,8 @@ impl<'d> Entry<'d> {
     }
 }
 
-/// Calls `visit` for everything below a directory: in byte order of the names, each directory before what is in it.
+/// Calls `visit` for everything below a directory: in byte order of the names, each directory
+/// before what is in it.
 pub fn walk<E: From<IoError>>(
     directory: &Dir<'_>,
     visit: &mut impl FnMut(&Entry<'_>) -> Result<(), E>,

@@ -9,13 +9,14 @@ use rustix::io::Errno;
 use super::kind;
 use crate::layer::{Kind, Meta, Xattrs, is_content};
 
-/// A file of any type, in one of two ways. Borrows the handle: the path by which a name is reached is good only while that is
-/// open.
+/// A file of any type, in one of two ways. Borrows the handle: the path by which a name is reached
+/// is good only while that is open.
 #[derive(Debug, Clone, Copy)]
 pub enum FileRef<'a> {
     /// An open file or directory.
     Open(BorrowedFd<'a>),
-    /// A name in an open directory. For what cannot be opened: symbolic links, devices, pipes. `.` is the directory itself.
+    /// A name in an open directory. For what cannot be opened: symbolic links, devices, pipes. `.`
+    /// is the directory itself.
     Named(BorrowedFd<'a>, &'a [u8]),
 }
 
@@ -105,12 +106,15 @@ impl<'a> FileRef<'a> {
         }
     }
 
-    /// Gives a file of this kind owner, mode and attributes of `meta`, and these times. Other attributes that it has stay.
+    /// Gives a file of this kind owner, mode and attributes of `meta`, and these times. Other
+    /// attributes that it has stay.
     ///
     /// # Errors
-    /// One of an attribute names it: the kernel refuses some on links, and values that are malformed.
+    /// One of an attribute names it: the kernel refuses some on links, and values that are
+    /// malformed.
     pub fn set_meta(self, kind: &Kind, meta: &Meta, times: &Timestamps) -> io::Result<()> {
-        // In this order: a change of owner clears setuid bits and file capabilities, and everything changes times.
+        // In this order: a change of owner clears setuid bits and file capabilities, and everything
+        // changes times.
         self.set_owner(meta)?;
         // Symbolic links have no mode of their own.
         if !matches!(kind, Kind::Symlink(_)) {
@@ -135,8 +139,8 @@ impl<'a> FileRef<'a> {
     fn set_mode(self, mode: Mode) -> Result<(), Errno> {
         match self {
             FileRef::Open(file) => fs::fchmod(file, mode),
-            // Kernels before 6.6 have no flag that keeps it from following a link. The caller has just made the file, and not
-            // as a link.
+            // Kernels before 6.6 have no flag that keeps it from following a link. The caller has
+            // just made the file, and not as a link.
             FileRef::Named(directory, name) => fs::chmodat(directory, name, mode, AtFlags::empty()),
         }
     }
@@ -152,8 +156,8 @@ impl<'a> FileRef<'a> {
     }
 }
 
-/// Returns the path of `name` in `directory` for calls on extended attributes, which before Linux 6.13 take no directory. The
-/// entry in `/proc` resolves to that very directory.
+/// Returns the path of `name` in `directory` for calls on extended attributes, which before Linux
+/// 6.13 take no directory. The entry in `/proc` resolves to that very directory.
 fn proc_path(directory: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);

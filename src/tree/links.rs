@@ -19,7 +19,8 @@ impl<T> Default for Links<T> {
 }
 
 impl<T> Links<T> {
-    /// Returns what was noted for the first name of this file. If this is the first one, notes `of_this` and returns `None`.
+    /// Returns what was noted for the first name of this file. If this is the first one, notes
+    /// `of_this` and returns `None`.
     pub fn first(&mut self, stat: &Stat, of_this: impl FnOnce() -> T) -> Option<&T> {
         match self.0.entry(file_id(stat)?) {
             Entry::Occupied(first) => Some(first.into_mut()),

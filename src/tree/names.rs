@@ -28,8 +28,8 @@ pub fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-/// Returns the names in a directory in byte order. The order in which the kernel lists them depends on the file system and may
-/// change while the mount lasts.
+/// Returns the names in a directory in byte order. The order in which the kernel lists them depends
+/// on the file system and may change while the mount lasts.
 pub fn sorted_names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = names(directory)?;
     names.sort_unstable();

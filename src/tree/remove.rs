@@ -17,8 +17,9 @@ pub fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> 
     }
 }
 
-/// Removes `name` in `directory` and everything beneath it, if it is there. Follows no link and enters no other
-/// file system: where something is mounted it fails. Several may remove the same tree at once.
+/// Removes `name` in `directory` and everything beneath it, if it is there. Follows no link and
+/// enters no other file system: where something is mounted it fails. Several may remove the same
+/// tree at once.
 pub fn remove_tree(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match remove_what_is_there(directory, name) {
         // Another process removes the same tree.

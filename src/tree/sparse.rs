@@ -1,7 +1,8 @@
 //! Files with holes, read without their holes.
 //!
-//! An archive holds the zeros of a hole, too. Reading them from the file would fill the page cache with zeros, page by page:
-//! for a file of 200 GiB with a few bytes in it, that is all of the host's memory.
+//! An archive holds the zeros of a hole, too. Reading them from the file would fill the page cache
+//! with zeros, page by page: for a file of 200 GiB with a few bytes in it, that is all of the
+//! host's memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,8 +21,8 @@ pub fn has_holes(stat: &Stat) -> bool {
     (stat.st_blocks as u64).saturating_mul(BLOCK_BYTES) < stat.st_size as u64
 }
 
-/// Returns the first range of data at or after `position`, or `None` if there is none. On a file system that does not report
-/// holes, everything counts as data.
+/// Returns the first range of data at or after `position`, or `None` if there is none. On a file
+/// system that does not report holes, everything counts as data.
 pub fn next_data(file: impl AsFd, position: u64) -> Result<Option<Range<u64>>, Errno> {
     match seek(&file, SeekFrom::Data(position)) {
         Ok(start) => Ok(Some(start..seek(&file, SeekFrom::Hole(start))?)),
@@ -31,7 +32,8 @@ pub fn next_data(file: impl AsFd, position: u64) -> Result<Option<Range<u64>>, E
     }
 }
 
-/// Returns a reader of the file's content: the file itself, or if it has holes, a reader that skips them.
+/// Returns a reader of the file's content: the file itself, or if it has holes, a reader that skips
+/// them.
 pub fn content(file: File) -> io::Result<Box<dyn Read>> {
     if !has_holes(&fstat(&file)?) {
         return Ok(Box::new(file));

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 use crate::layer::{FileId, Kind, Meta, Xattrs};
 
-/// Returns the kind of the file `name`, or `None` for a socket. The name is needed for the target of a link.
+/// Returns the kind of the file `name`, or `None` for a socket. The name is needed for the target
+/// of a link.
 pub fn kind(directory: impl AsFd, name: &[u8], stat: &Stat) -> Result<Option<Kind>, Errno> {
     let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
     Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
@@ -27,7 +28,8 @@ pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// Returns mode, owner and time of a file, without attributes; the time is not after `latest`, in seconds since 1970.
+/// Returns mode, owner and time of a file, without attributes; the time is not after `latest`, in
+/// seconds since 1970.
 pub fn meta(stat: &Stat, latest: i64) -> Meta {
     Meta {
         mode: stat.st_mode & 0o7777,
@@ -38,8 +40,8 @@ pub fn meta(stat: &Stat, latest: i64) -> Meta {
     }
 }
 
-/// Returns what all names of a file share, or `None` if it has one name or is no regular file: layers and disks hold links,
-/// devices and pipes once for each name.
+/// Returns what all names of a file share, or `None` if it has one name or is no regular file:
+/// layers and disks hold links, devices and pipes once for each name.
 pub fn file_id(stat: &Stat) -> Option<FileId> {
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     (stat.st_nlink > 1 && is_file).then_some(FileId { device: stat.st_dev, inode: stat.st_ino })
