@@ -20,7 +20,7 @@
 //! | [`exec`] | starts programs of the machine |
 //! | [`tree`] | reads trees of files by directory handles: names, metadata, extended attributes, hard links, holes |
 //! | [`directory`] | opens directories that other users may write to, and files in them, and follows none of their links |
-//! | [`load`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
+//! | [`load`], [`staging`], [`probe`], [`sandbox`], [`package`], [`source`], [`store`], [`block`], [`output`], [`registry`] | the edges: one danger each |
 //! | [`dropin`] | diskimage-builder's command lines, YAML definitions and log lines, as values |
 //! | [`build`] | runs a plan, through ports only |
 //! | [`engine`] | the verbs of plywood: resolves images, connects edges to ports, makes the decisions |
@@ -55,6 +55,7 @@ pub mod registry;
 pub mod sandbox;
 pub mod share;
 pub mod source;
+pub mod staging;
 pub mod store;
 pub mod tree;
 pub mod trust;

@@ -62,6 +62,7 @@ const MODULES: &[(&str, Kind)] = &[
     ("tree", Kind::Foundation(&[])),
     ("directory", Kind::Foundation(&["tree"])),
     ("load", Kind::Edge),
+    ("staging", Kind::Edge),
     ("probe", Kind::Edge),
     ("sandbox", Kind::Edge),
     ("package", Kind::Edge),

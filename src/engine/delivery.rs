@@ -10,10 +10,10 @@ use super::failure::{Failure, Message};
 use super::place::Place;
 use crate::build::{Builder, BuiltStep};
 use crate::directory::Directory;
-use crate::load::{LeftFile, left_files};
 use crate::output::Pending;
 use crate::plan::Plan;
 use crate::port::Event;
+use crate::staging::{LeftFile, left_files};
 
 /// Delivers files to the place of an image.
 pub(super) struct Delivery<'a> {

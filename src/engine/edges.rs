@@ -12,10 +12,11 @@ use super::sources::SourcesOfHooks;
 use crate::build::Ports;
 use crate::distro::ca_bundle;
 use crate::element::Environment;
-use crate::load::{self, HookLayout, HostFileSystem};
+use crate::load::{self, HostFileSystem};
 use crate::package::{AptPackages, Reach};
 use crate::port::{Events, LayerStore, Limits};
 use crate::sandbox::Namespaces;
+use crate::staging::HookLayout;
 use crate::store::Store;
 
 /// The directory of apt's configuration on the build host.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::PROJECT_FILE;
 use crate::distro::BaseName;
 use crate::element::{ElementNameError, SlotRuleError};
-use crate::oci::Digest;
 use crate::port::IoError;
 
 /// A definition that cannot be read.
@@ -65,14 +64,6 @@ pub enum LoadError {
     },
     #[error("`{}` leads back to a directory that it lies in", path.display())]
     Loop { path: PathBuf },
-    #[error("`{}` changed while it was used", path.display())]
-    Changed {
-        path: PathBuf,
-        /// When it was read first.
-        expected: Digest,
-        /// When it was copied.
-        found: Digest,
-    },
 }
 
 impl LoadError {

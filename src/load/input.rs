@@ -1,14 +1,14 @@
 //! Files and directories that an image definition names.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
-use crate::oci::{Digest, Hasher, HashingReader};
-use crate::plan::InputFile;
+use crate::oci::{Digest, HashingReader};
+use crate::plan::{InputFile, InputKind};
 
 /// Reads the digests of what an image definition names; relative paths count from the project `dir`.
 ///
@@ -39,24 +39,7 @@ pub(super) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-/// Copies an input, with modes 0644 and 0755 whatever the umask; as it was when the plan was made, if that was kept.
-///
-/// # Errors
-/// [`LoadError::Changed`] if it is no longer what it was when the plan was made.
-pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), LoadError> {
-    if let Some(content) = &file.content {
-        fs::write(target, content).map_err(LoadError::io("write", target))?;
-        return set_mode(target, mode_of(file.is_executable));
-    }
-    copy(&file.path, target)?;
-    let found = digest_of(target)?;
-    match found == file.digest {
-        true => Ok(()),
-        false => Err(LoadError::Changed { path: file.path.clone(), expected: file.digest, found }),
-    }
-}
-
-/// Returns the [digest](InputFile::digest) of a file, or that of a directory's names, kinds and contents in byte order of the names.
+/// Returns the [digest](InputFile::digest) of a file, or that [of a directory](InputFile::digest_of_directory).
 pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     let found = fs::metadata(path).map_err(LoadError::io("read", path))?;
     if !found.is_dir() {
@@ -68,43 +51,20 @@ pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
         io::copy(&mut reader, &mut io::sink()).map_err(LoadError::io("read", path))?;
         return Ok(InputFile::digest(reader.finish().0, is_executable(path)));
     }
-    let mut hasher = Hasher::default();
+    let mut entries = Vec::new();
     for entry in sorted_entries(path)? {
         let kind = entry.symlink_metadata().map_err(LoadError::io("read", &entry))?.file_type();
-        let content = if kind.is_symlink() {
+        let (kind, digest) = if kind.is_symlink() {
             let target = fs::read_link(&entry).map_err(LoadError::io("read", &entry))?;
-            Digest::of(target.as_os_str().as_encoded_bytes())
-        } else if kind.is_dir() || kind.is_file() {
-            digest_of(&entry)?
+            (InputKind::Symlink, Digest::of(target.as_os_str().as_encoded_bytes()))
+        } else if kind.is_dir() {
+            (InputKind::Directory, digest_of(&entry)?)
         } else {
-            return Err(LoadError::Special { path: entry });
+            (InputKind::File, digest_of(&entry)?)
         };
-        let name = entry.file_name().unwrap_or_default().as_encoded_bytes();
-        let kind = if kind.is_symlink() { b'l' } else { b'd' + u8::from(kind.is_file()) };
-        hasher.update(&[kind]);
-        hasher.update(Digest::of(name).bytes());
-        hasher.update(content.bytes());
+        entries.push((entry.file_name().unwrap_or_default().to_owned(), kind, digest));
     }
-    Ok(hasher.finish())
-}
-
-fn copy(source: &Path, target: &Path) -> Result<(), LoadError> {
-    if !source.is_dir() {
-        fs::copy(source, target).map_err(LoadError::io("copy", source))?;
-        return set_mode(target, mode_of(is_executable(source)));
-    }
-    fs::create_dir(target).map_err(LoadError::io("make directory", target))?;
-    set_mode(target, 0o755)?;
-    for entry in sorted_entries(source)? {
-        let copied = target.join(entry.file_name().unwrap_or_default());
-        if entry.is_symlink() {
-            let link = fs::read_link(&entry).map_err(LoadError::io("read", &entry))?;
-            symlink(link, &copied).map_err(LoadError::io("make symlink", &copied))?;
-        } else {
-            copy(&entry, &copied)?;
-        }
-    }
-    Ok(())
+    Ok(InputFile::digest_of_directory(&entries))
 }
 
 fn sorted_entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
@@ -116,16 +76,10 @@ fn sorted_entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Ok(paths)
 }
 
-const fn mode_of(is_executable: bool) -> u32 {
-    if is_executable { 0o755 } else { 0o644 }
-}
-
-fn set_mode(path: &Path, bits: u32) -> Result<(), LoadError> {
-    fs::set_permissions(path, Permissions::from_mode(bits)).map_err(LoadError::io("set the mode of", path))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn load(dir: &Path) -> InputFile {
@@ -134,30 +88,21 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_has_the_digest_of_all_that_is_in_it_and_is_copied_whole() {
+    fn the_digest_of_a_directory_covers_everything_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("repository");
         fs::create_dir_all(root.join("pool/a")).unwrap();
         fs::write(root.join("pool/a/x.deb"), "x").unwrap();
         symlink("pool", root.join("link")).unwrap();
         let input = load(dir.path());
-        copy_input(&input, &dir.path().join("copy")).unwrap();
-        assert_eq!(fs::read(dir.path().join("copy/link/a/x.deb")).unwrap(), b"x");
-
         for change in [("pool/a/x.deb", "y"), ("pool/a/z.deb", "x"), ("pool/empty", "")] {
             fs::write(root.join(change.0), change.1).unwrap();
             assert_ne!(load(dir.path()).digest, input.digest, "{change:?}");
         }
         fs::write(root.join("pool/a/x.deb"), "x").unwrap();
         let before = load(dir.path());
-        fs::set_permissions(root.join("pool/a/x.deb"), Permissions::from_mode(0o700)).unwrap();
-        let executable = load(dir.path());
-        assert_ne!(executable.digest, before.digest, "executable");
-        copy_input(&executable, &dir.path().join("program")).unwrap();
-        let mode = fs::metadata(dir.path().join("program/pool/a/x.deb")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o755);
-        let changed = copy_input(&input, &dir.path().join("other")).unwrap_err();
-        assert!(matches!(changed, LoadError::Changed { .. }), "{changed}");
+        fs::set_permissions(root.join("pool/a/x.deb"), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_ne!(load(dir.path()).digest, before.digest, "executable");
     }
 
     #[test]

@@ -1,21 +1,18 @@
 //! Reads definitions and elements from disk into values of the core.
 //!
-//! Nothing is decided here: what a file means is said by `element`, `distro` and `image`. Everything is read in byte
-//! order of the names, so that the result depends on the content alone.
+//! `element`, `distro` and `image` decide what a file means. Everything is read in byte order of the names, so that the
+//! result depends on the content alone. What is read here is written for hooks by `staging`.
 
 mod apt;
 mod base;
 mod block_device;
 mod catalog;
-mod copy;
 mod data;
 mod definition;
 mod element;
 mod environment;
 mod epoch;
 mod error;
-mod handover;
-mod hooks;
 mod host;
 mod input;
 mod key;
@@ -28,14 +25,11 @@ pub use apt::load_apt_sources;
 pub use base::{load_base, load_base_names, save_base};
 pub use block_device::load_block_devices;
 pub use catalog::load_catalog;
-pub use copy::copy_element;
 pub use data::data_dir;
 pub use definition::parse_definition;
 pub use environment::{ShellError, expand_line, source_environment};
 pub use epoch::{EpochError, load_epoch};
 pub use error::{DefinitionError, LoadError};
-pub use handover::{LeftFile, left_files};
-pub use hooks::HookLayout;
 pub use host::HostFileSystem;
 pub use input::load_input_files;
 pub use key::{KeyFileError, exposed_key, generate_key, load_key};

@@ -1,9 +1,10 @@
 //! Files that an image definition gives to hooks.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::oci::Digest;
+use crate::oci::{Digest, Hasher};
 
 /// A file or directory of the image definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,4 +26,29 @@ impl InputFile {
             false => bytes,
         }
     }
+
+    /// Returns the digest of a directory from the names, kinds and digests of its entries, which are in byte order of the names.
+    /// A symlink has the digest of its target.
+    pub fn digest_of_directory(entries: &[(OsString, InputKind, Digest)]) -> Digest {
+        let mut hasher = Hasher::default();
+        for (name, kind, digest) in entries {
+            hasher.update(match kind {
+                InputKind::Directory => b"d",
+                InputKind::File => b"e",
+                InputKind::Symlink => b"l",
+            });
+            // By their digests, which have one length: no two lists of entries give the same bytes.
+            hasher.update(Digest::of(name.as_encoded_bytes()).bytes());
+            hasher.update(digest.bytes());
+        }
+        hasher.finish()
+    }
+}
+
+/// What an entry of a directory that an image definition names is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    Directory,
+    File,
+    Symlink,
 }

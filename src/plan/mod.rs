@@ -57,7 +57,7 @@ pub use evidence::{
     Aspect, Evidence, HostChange, HostDifference, HostRead, NAMES, NOT_OF_HOST, Stamp, aspect_below,
     directories_with_links, literal_paths,
 };
-pub use input::InputFile;
+pub use input::{InputFile, InputKind};
 pub use key::{BEHAVIOUR_VERSION, ContentKey, Field, Found, InputKey, KeyFields};
 pub use miss::{Miss, explain_miss};
 pub use record::Record;

@@ -62,7 +62,7 @@ pub(super) const LIBRARY: [Tool; 13] = library![
 
 /// The program that runs the hooks in a directory. Jobs find it in the hooks directory and in the
 /// library.
-pub(super) const RUN_PARTS: &str = include_str!("../load/dib-run-parts");
+pub(super) const RUN_PARTS: &str = include_str!("../staging/dib-run-parts");
 
 /// Forbids maintainer scripts to start services.
 ///

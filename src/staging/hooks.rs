@@ -6,11 +6,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::copy::copy_element;
 use super::input::copy_input;
-use super::{LoadError, copy_element, handover};
+use super::{handover, io_error};
 use crate::element::{Element, Phase};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
-use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, IoError, LeftState, View};
+use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, LeftState, View};
 
 /// The program by which hooks run directories of programs. diskimage-builder has it in the hooks directory.
 const RUN_PARTS: &str = include_str!("dib-run-parts");
@@ -34,9 +35,9 @@ impl HookFiles for HookLayout {
         }
         for (path, target) in &tasks.links {
             let link = dir.join(path);
-            symlink(target, &link).map_err(LoadError::io("make symlink", &link))?;
+            symlink(target, &link).map_err(io_error("make symlink", &link))?;
         }
-        Ok(write_program(RUN_PARTS, &dir.join("dib-run-parts"))?)
+        write_program(RUN_PARTS, &dir.join("dib-run-parts"))
     }
 
     fn left_states(&self, left: HostDirs<'_>) -> BTreeSet<LeftState> {
@@ -50,7 +51,7 @@ impl HookFiles for HookLayout {
             make_directory(&dir)?;
             for (name, text) in element.declarations() {
                 let path = dir.join(name);
-                fs::write(&path, text).map_err(LoadError::io("write", &path))?;
+                fs::write(&path, text).map_err(io_error("write", &path))?;
             }
         }
         Ok(())
@@ -66,11 +67,11 @@ impl HookFiles for HookLayout {
     fn lay_out_build(&self, parameters: &str, dir: &Path) -> Result<(), HookFilesError> {
         for (name, target) in [("hooks", View::Host.hooks()), ("mnt", View::HOST_MOUNT)] {
             let link = dir.join(name);
-            symlink(target, &link).map_err(LoadError::io("make symlink", &link))?;
+            symlink(target, &link).map_err(io_error("make symlink", &link))?;
         }
         let file = dir.join(DISK_PARAMETERS);
         make_directory(file.parent().unwrap_or(dir))?;
-        Ok(fs::write(&file, parameters).map_err(LoadError::io("write", &file))?)
+        fs::write(&file, parameters).map_err(io_error("write", &file))
     }
 
     fn hand_over(
@@ -80,43 +81,43 @@ impl HookFiles for HookLayout {
         left: HostDirs<'_>,
         root: &Path,
     ) -> Result<(), HookFilesError> {
-        Ok(handover::keep(tasks, mounts, left, root)?)
+        handover::keep(tasks, mounts, left, root)
     }
 
     fn take_over(&self, dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
-        Ok(handover::restore(dirs, root)?)
+        handover::restore(dirs, root)
     }
 
     fn added_hooks(&self, tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, HookFilesError> {
-        Ok(handover::added_hooks(tasks, phase, dir)?)
+        handover::added_hooks(tasks, phase, dir)
     }
 
     fn added_fragments(&self, tasks: &Tasks, dir: &Path) -> Result<Vec<String>, HookFilesError> {
-        Ok(handover::added_fragments(tasks, dir)?)
+        handover::added_fragments(tasks, dir)
     }
 
     fn added_data(&self, tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, HookFilesError> {
-        Ok(handover::added_data(tasks, dir, root)?)
+        handover::added_data(tasks, dir, root)
     }
 
     fn note_acted(&self, paths: &[String], root: &Path) -> Result<(), HookFilesError> {
-        Ok(handover::note_acted(paths, root)?)
+        handover::note_acted(paths, root)
     }
 
     fn forget_hooks(&self, phase: Phase, names: &[String], root: &Path) -> Result<(), HookFilesError> {
-        Ok(handover::forget_hooks(phase, names, root)?)
+        handover::forget_hooks(phase, names, root)
     }
 }
 
 /// Writes the fragment that gives elements without an install type of their own the default one.
 ///
 /// Source: diskimage-builder, `lib/disk-image-create`.
-fn write_install_type(dir: &Path) -> Result<(), LoadError> {
+fn write_install_type(dir: &Path) -> Result<(), HookFilesError> {
     const TEXT: &str = "export DIB_DEFAULT_INSTALLTYPE=${DIB_DEFAULT_INSTALLTYPE:-source}\n";
     let fragments = dir.join("environment.d");
     make_directory(&fragments)?;
     let path = fragments.join(INSTALL_TYPE_FRAGMENT);
-    fs::write(&path, TEXT).map_err(LoadError::io("write", &path))
+    fs::write(&path, TEXT).map_err(io_error("write", &path))
 }
 
 /// Returns which files the hooks directory has of each element.
@@ -130,24 +131,14 @@ fn by_element(tasks: &Tasks) -> Vec<(Arc<Element>, Vec<&str>)> {
     elements.into_values().collect()
 }
 
-fn write_program(text: &str, path: &Path) -> Result<(), LoadError> {
+fn write_program(text: &str, path: &Path) -> Result<(), HookFilesError> {
     fs::write(path, text)
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
-        .map_err(LoadError::io("write", path))
+        .map_err(io_error("write", path))
 }
 
-fn make_directory(path: &Path) -> Result<(), LoadError> {
+fn make_directory(path: &Path) -> Result<(), HookFilesError> {
     fs::create_dir_all(path)
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
-        .map_err(LoadError::io("make directory", path))
-}
-
-impl From<LoadError> for HookFilesError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Io(error) => HookFilesError::Io(error),
-            LoadError::Changed { path, .. } => HookFilesError::Changed { path },
-            other => IoError::new("lay out", Path::new("hooks"))(std::io::Error::other(other)).into(),
-        }
-    }
+        .map_err(io_error("make directory", path))
 }

@@ -1,13 +1,14 @@
 //! Writes an element's files somewhere else.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::LoadError;
+use super::{io_error, set_mode};
 use crate::element::{Element, ElementFile, FileKind};
 use crate::oci::{Digest, HashingReader};
+use crate::port::HookFilesError;
 
 /// Copies the files of `element` for which `place` gives a path below `target` (which is made if it is not there).
 ///
@@ -15,12 +16,12 @@ use crate::oci::{Digest, HashingReader};
 /// umask. Directories are made with mode 0755. A file that is there already is an error.
 ///
 /// # Errors
-/// [`LoadError::Changed`] if a file is no longer what it was when the element was read.
-pub fn copy_element<'a>(
+/// [`HookFilesError::Changed`] if a file is no longer what it was when the element was read.
+pub(super) fn copy_element<'a>(
     element: &'a Element,
     place: impl Fn(&'a str) -> Option<&'a str>,
     target: &Path,
-) -> Result<(), LoadError> {
+) -> Result<(), HookFilesError> {
     make_directory(target)?;
     for (path, file) in &element.files {
         if let Some(below) = place(path) {
@@ -33,7 +34,7 @@ pub fn copy_element<'a>(
 }
 
 /// Makes the directories between `target` and the file `below` it, each with its mode.
-fn make_directories(target: &Path, below: &str) -> Result<(), LoadError> {
+fn make_directories(target: &Path, below: &str) -> Result<(), HookFilesError> {
     let mut dir = target.to_owned();
     let parent = Path::new(below).parent().unwrap_or(Path::new(""));
     parent.components().try_for_each(|component| {
@@ -42,22 +43,18 @@ fn make_directories(target: &Path, below: &str) -> Result<(), LoadError> {
     })
 }
 
-fn make_directory(path: &Path) -> Result<(), LoadError> {
+fn make_directory(path: &Path) -> Result<(), HookFilesError> {
     if !path.is_dir() {
-        fs::create_dir_all(path).map_err(LoadError::io("make directory", path))?;
+        fs::create_dir_all(path).map_err(io_error("make directory", path))?;
         set_mode(path, 0o755)?;
     }
     Ok(())
 }
 
-fn set_mode(path: &Path, bits: u32) -> Result<(), LoadError> {
-    fs::set_permissions(path, Permissions::from_mode(bits)).map_err(LoadError::io("set the mode of", path))
-}
-
-fn copy_file(file: &ElementFile, source: &Path, target: &Path) -> Result<(), LoadError> {
+fn copy_file(file: &ElementFile, source: &Path, target: &Path) -> Result<(), HookFilesError> {
     match &file.kind {
         FileKind::EmptyDirectory => make_directory(target),
-        FileKind::Symlink(link) => symlink(link, target).map_err(LoadError::io("make symlink", target)),
+        FileKind::Symlink(link) => symlink(link, target).map_err(io_error("make symlink", target)),
         FileKind::File { digest, .. } => {
             match &file.text {
                 Some(text) => write_file(&mut text.as_ref(), target)?,
@@ -68,57 +65,67 @@ fn copy_file(file: &ElementFile, source: &Path, target: &Path) -> Result<(), Loa
     }
 }
 
-fn copy_checked(source: &Path, target: &Path, expected: &Digest) -> Result<(), LoadError> {
-    let mut reader = HashingReader::new(File::open(source).map_err(LoadError::io("read", source))?);
+fn copy_checked(source: &Path, target: &Path, expected: &Digest) -> Result<(), HookFilesError> {
+    let mut reader = HashingReader::new(File::open(source).map_err(io_error("read", source))?);
     write_file(&mut reader, target)?;
     match reader.finish().0 {
         found if found == *expected => Ok(()),
-        found => Err(LoadError::Changed { path: source.to_owned(), expected: *expected, found }),
+        _ => Err(HookFilesError::Changed { path: source.to_owned() }),
     }
 }
 
-fn write_file(content: &mut impl Read, target: &Path) -> Result<(), LoadError> {
-    let mut file = File::create_new(target).map_err(LoadError::io("write", target))?;
-    io::copy(content, &mut file).map(drop).map_err(LoadError::io("write", target))
+fn write_file(content: &mut impl Read, target: &Path) -> Result<(), HookFilesError> {
+    let mut file = File::create_new(target).map_err(io_error("write", target))?;
+    io::copy(content, &mut file).map(drop).map_err(io_error("write", target))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::load::element::load_element;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
+    use super::*;
+    use crate::load::load_catalog;
+
+    /// Returns a directory of elements with the element `e`.
     fn source() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("static/etc/empty")).unwrap();
-        fs::create_dir_all(dir.path().join("bin")).unwrap();
-        fs::write(dir.path().join("static/etc/motd"), "hello").unwrap();
-        fs::write(dir.path().join("bin/tool"), "#!/bin/sh").unwrap();
-        fs::set_permissions(dir.path().join("bin/tool"), Permissions::from_mode(0o700)).unwrap();
-        symlink("motd", dir.path().join("static/etc/issue")).unwrap();
+        let root = dir.path().join("e");
+        fs::create_dir_all(root.join("static/etc/empty")).unwrap();
+        fs::create_dir_all(root.join("bin")).unwrap();
+        fs::write(root.join("static/etc/motd"), "hello").unwrap();
+        fs::write(root.join("bin/tool"), "#!/bin/sh").unwrap();
+        fs::set_permissions(root.join("bin/tool"), fs::Permissions::from_mode(0o700)).unwrap();
+        symlink("motd", root.join("static/etc/issue")).unwrap();
         dir
+    }
+
+    fn load(elements: &Path) -> Arc<Element> {
+        let catalog = load_catalog(&[elements.to_owned()]).unwrap();
+        catalog.get("e").unwrap().clone()
     }
 
     #[test]
     fn what_is_chosen_arrives_as_the_identity_says() {
         let (from, to) = (source(), tempfile::tempdir().unwrap());
-        let element = load_element("e".parse().unwrap(), from.path()).unwrap();
+        let element = load(from.path());
         copy_element(&element, |path| path.strip_prefix("static/"), to.path()).unwrap();
         assert_eq!(fs::read(to.path().join("etc/motd")).unwrap(), b"hello");
         assert_eq!(fs::read_link(to.path().join("etc/issue")).unwrap(), Path::new("motd"));
         assert!(to.path().join("etc/empty").is_dir() && !to.path().join("bin").exists());
 
-        let all = to.path().join("all");
+        let all = to.path().join("all/e");
         copy_element(&element, Some, &all).unwrap();
-        let copied = load_element("e".parse().unwrap(), &all).unwrap();
+        let copied = load(&to.path().join("all"));
         assert!(copied.identity().eq(element.identity()));
     }
 
     #[test]
     fn a_file_that_changed_since_it_was_read_is_an_error() {
         let (from, to) = (source(), tempfile::tempdir().unwrap());
-        let element = load_element("e".parse().unwrap(), from.path()).unwrap();
-        fs::write(from.path().join("static/etc/motd"), "other").unwrap();
+        let element = load(from.path());
+        fs::write(from.path().join("e/static/etc/motd"), "other").unwrap();
         let error = copy_element(&element, Some, to.path()).unwrap_err();
-        assert!(matches!(error, LoadError::Changed { .. }), "{error}");
+        assert!(matches!(error, HookFilesError::Changed { .. }), "{error}");
     }
 }

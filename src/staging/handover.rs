@@ -14,10 +14,10 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::LoadError;
+use super::io_error;
 use crate::element::{Phase, is_data_for_plywood, is_hook_character, run_parts_order};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks, WORK_DIR_ON_HOST};
-use crate::port::{CacheMount, HostDirs, IoError, LeftState};
+use crate::port::{CacheMount, HookFilesError, HostDirs, IoError, LeftState};
 use crate::tree::{Dir, Entry, walk};
 
 /// Where in `/tmp` of a layer what is of the hooks directory lies, and what is of the build directory.
@@ -55,7 +55,7 @@ pub(super) fn keep(
     mounts: &[CacheMount],
     left: HostDirs<'_>,
     root: &Path,
-) -> Result<(), LoadError> {
+) -> Result<(), HookFilesError> {
     let is_kept = |path: &Path| is_added(tasks, path) && !runs_here(tasks, left.hooks, path);
     keep_files(left.hooks, place(root, HOOKS), is_kept)?;
     keep_files(left.build, place(root, BUILD), |path| path != Path::new(DISK_PARAMETERS))?;
@@ -71,22 +71,26 @@ pub(super) fn keep(
     }
     let lines: String = mounts.iter().map(|mount| format!("{}\t{}\n", mount.source, mount.target)).collect();
     let Some(kept) = place(root, HOOKS).filter(|_| !lines.is_empty()) else { return Ok(()) };
-    fs::create_dir_all(&kept).map_err(LoadError::io("make directory", &kept))?;
+    fs::create_dir_all(&kept).map_err(io_error("make directory", &kept))?;
     let path = kept.join(MOUNTS);
     // A hook may have put a symlink there, through which this process would write to a file of the
     // host.
     remove_link(&path)?;
-    fs::write(&path, lines).map_err(LoadError::io("write", &path))
+    fs::write(&path, lines).map_err(io_error("write", &path))
 }
 
-fn keep_files(dir: &Path, kept: Option<PathBuf>, is_added: impl Fn(&Path) -> bool) -> Result<(), LoadError> {
+fn keep_files(
+    dir: &Path,
+    kept: Option<PathBuf>,
+    is_added: impl Fn(&Path) -> bool,
+) -> Result<(), HookFilesError> {
     let Some(kept) = kept.filter(|_| dir.is_dir()) else { return Ok(()) };
     let added = files_below(dir)?.into_iter().filter(|path| is_added(path));
     added.into_iter().try_for_each(|path| copy(&path, dir, &kept))
 }
 
 /// Copies what steps below have kept into the directories, and returns the mounts they noted.
-pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, LoadError> {
+pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
     restore_files(dirs.build, place(root, BUILD))?;
     restore_files(dirs.work, place_left(root, IN_WORK))?;
     if let Some(beside) = dirs.beside {
@@ -98,7 +102,7 @@ pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>
     for mount in &mounts {
         let cache = dirs.cache.join(&mount.source);
         if !cache.exists() {
-            fs::create_dir_all(&cache).map_err(LoadError::io("make directory", &cache))?;
+            fs::create_dir_all(&cache).map_err(io_error("make directory", &cache))?;
         }
     }
     Ok(mounts)
@@ -127,7 +131,7 @@ impl LeftFile {
 ///
 /// # Errors
 /// If the layer cannot be read.
-pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, LoadError> {
+pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, HookFilesError> {
     let mut files = Vec::new();
     for (name, is_beside_image) in [(IN_WORK, false), (BESIDE, true)] {
         let Some(kept) = place_left(layer, name).filter(|kept| kept.is_dir()) else { continue };
@@ -137,7 +141,7 @@ pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, LoadError> {
     Ok(files)
 }
 
-fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
+fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), HookFilesError> {
     let Some(kept) = kept.filter(|kept| kept.is_dir()) else { return Ok(()) };
     let acted = acted(&kept)?;
     // A step whose elements have such a directory copies all of it, what an earlier step has copied included.
@@ -156,8 +160,8 @@ fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), LoadError> {
 
 /// Returns the mounts that are noted at `path`. The layer may be somebody else's, so a source that leads out of the cache is
 /// left out.
-fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, LoadError> {
-    let text = fs::read_to_string(path).map_err(LoadError::io("read", path))?;
+fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
+    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
     let inside =
         |source: &str| Path::new(source).components().all(|part| matches!(part, Component::Normal(_)));
     let pairs = text.lines().filter_map(|line| line.split_once('\t')).filter(|(source, _)| inside(source));
@@ -183,7 +187,7 @@ fn place_left(root: &Path, name: &str) -> Option<PathBuf> {
 
 /// Returns the names of the hooks of `phase` that are in the hooks directory `dir` beside those of `tasks`, as dib-run-parts would
 /// take them, in its order.
-pub(super) fn added_hooks(tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, LoadError> {
+pub(super) fn added_hooks(tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, HookFilesError> {
     let is_hook = |name: &str| name.chars().all(is_hook_character);
     let mut names = added_names(tasks, phase.dir(), dir)?;
     let runs = |name: &String| is_hook(name) && is_executable(&dir.join(phase.dir()).join(name));
@@ -193,7 +197,7 @@ pub(super) fn added_hooks(tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec
 }
 
 /// Returns the names of the files in its `environment.d` beside those of `tasks`, in byte order.
-pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, LoadError> {
+pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, HookFilesError> {
     let is_fragment = |name: &str| name.chars().all(|c| is_hook_character(c) || c == '.');
     let mut names = added_names(tasks, ENVIRONMENT, dir)?;
     names.retain(|name| is_fragment(name));
@@ -202,7 +206,7 @@ pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, 
 
 /// Returns the files of the hooks directory `dir` that hooks have put there for plywood to act on. Files that the notes in the
 /// root at `root` list as done are left out.
-pub(super) fn added_data(tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, LoadError> {
+pub(super) fn added_data(tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, HookFilesError> {
     let acted = place(root, HOOKS).map_or_else(|| Ok(Vec::new()), |kept| acted(&kept))?;
     let paths = files_below(dir)?.into_iter().filter(|path| is_added(tasks, path));
     let paths = paths.filter_map(|path| path.to_str().map(str::to_owned));
@@ -210,9 +214,9 @@ pub(super) fn added_data(tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<S
 }
 
 /// Notes in the root at `root` that plywood has acted on these files of the hooks directory.
-pub(super) fn note_acted(paths: &[String], root: &Path) -> Result<(), LoadError> {
+pub(super) fn note_acted(paths: &[String], root: &Path) -> Result<(), HookFilesError> {
     let Some(kept) = place(root, HOOKS).filter(|_| !paths.is_empty()) else { return Ok(()) };
-    fs::create_dir_all(&kept).map_err(LoadError::io("make directory", &kept))?;
+    fs::create_dir_all(&kept).map_err(io_error("make directory", &kept))?;
     let mut lines = acted(&kept)?;
     lines.extend_from_slice(paths);
     lines.sort();
@@ -220,14 +224,14 @@ pub(super) fn note_acted(paths: &[String], root: &Path) -> Result<(), LoadError>
     let path = kept.join(ACTED);
     remove_link(&path)?;
     fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>())
-        .map_err(LoadError::io("write", &path))
+        .map_err(io_error("write", &path))
 }
 
-fn acted(kept: &Path) -> Result<Vec<String>, LoadError> {
+fn acted(kept: &Path) -> Result<Vec<String>, HookFilesError> {
     let path = kept.join(ACTED);
     match path.symlink_metadata() {
         Ok(entry) if entry.is_file() => {
-            let text = fs::read_to_string(&path).map_err(LoadError::io("read", &path))?;
+            let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
             Ok(text.lines().map(str::to_owned).collect())
         }
         _ => Ok(Vec::new()),
@@ -235,12 +239,12 @@ fn acted(kept: &Path) -> Result<Vec<String>, LoadError> {
 }
 
 /// Removes what was kept of these hooks in the root at `root`.
-pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Result<(), LoadError> {
+pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Result<(), HookFilesError> {
     let kept = place(root, Path::new(HOOKS).join(phase.dir()));
     for path in kept.iter().flat_map(|kept| names.iter().map(|name| kept.join(name))) {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(LoadError::io("remove", &path)(error));
+                return Err(io_error("remove", &path)(error));
             }
             _ => {}
         }
@@ -249,7 +253,7 @@ pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Resul
 }
 
 /// Returns the names of the files and symlinks that are directly in `dir/below` and not of `tasks`, in byte order.
-fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, LoadError> {
+fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, HookFilesError> {
     let path = dir.join(below);
     // A symlink may come from somebody else's layer: hooks are not looked for elsewhere on the host.
     if path.is_symlink() || !path.is_dir() {
@@ -279,13 +283,13 @@ fn is_added(tasks: &Tasks, path: &Path) -> bool {
 }
 
 /// Returns the files and symlinks below a directory, relative to it, in byte order.
-fn files_below(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
+fn files_below(dir: &Path) -> Result<Vec<PathBuf>, HookFilesError> {
     let mut found = Vec::new();
     walk(&Dir::open(dir)?, &mut |entry| {
         if matches!(entry.file_type(), FileType::RegularFile | FileType::Symlink) {
             found.push(path_of(entry));
         }
-        Ok::<_, LoadError>(())
+        Ok::<_, HookFilesError>(())
     })?;
     Ok(found)
 }
@@ -317,32 +321,32 @@ pub(super) fn left_states(left: HostDirs<'_>) -> BTreeSet<LeftState> {
 }
 
 /// Copies the file or symlink at `path` below `from` to the same place below `to`.
-fn copy(path: &Path, from: &Path, to: &Path) -> Result<(), LoadError> {
+fn copy(path: &Path, from: &Path, to: &Path) -> Result<(), HookFilesError> {
     let (source, target) = (from.join(path), to.join(path));
     make_parents(path, to)?;
     remove_link(&target)?;
     if source.is_symlink() {
-        let link = fs::read_link(&source).map_err(LoadError::io("read", &source))?;
-        return symlink(link, &target).map_err(LoadError::io("make symlink", &target));
+        let link = fs::read_link(&source).map_err(io_error("read", &source))?;
+        return symlink(link, &target).map_err(io_error("make symlink", &target));
     }
-    fs::copy(&source, &target).map(drop).map_err(LoadError::io("copy", &source))
+    fs::copy(&source, &target).map(drop).map_err(io_error("copy", &source))
 }
 
 /// Makes the directories that `path` is in below `to`. A symlink in the place of one, which may lead out of there, is removed.
-fn make_parents(path: &Path, to: &Path) -> Result<(), LoadError> {
+fn make_parents(path: &Path, to: &Path) -> Result<(), HookFilesError> {
     let mut parents: Vec<_> =
         path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
     parents.reverse();
     for parent in parents.into_iter().map(|parent| to.join(parent)) {
         remove_link(&parent)?;
-        fs::create_dir_all(&parent).map_err(LoadError::io("make directory", &parent))?;
+        fs::create_dir_all(&parent).map_err(io_error("make directory", &parent))?;
     }
-    fs::create_dir_all(to).map_err(LoadError::io("make directory", to))
+    fs::create_dir_all(to).map_err(io_error("make directory", to))
 }
 
-fn remove_link(path: &Path) -> Result<(), LoadError> {
+fn remove_link(path: &Path) -> Result<(), HookFilesError> {
     if path.is_symlink() {
-        fs::remove_file(path).map_err(LoadError::io("remove", path))?;
+        fs::remove_file(path).map_err(io_error("remove", path))?;
     }
     Ok(())
 }
