@@ -67,6 +67,11 @@ impl<'a> Witness<'a> {
         for HostOpen { path, aspect, stamp } in files {
             // The trace has the file's own path. A link that led there may be turned to another
             // file, and this file stay the same.
+            //
+            // A link that is turned after the hook passed it and before this look is noted as
+            // turned, so the next look-up does not miss. This cannot be closed here: only the
+            // trace tells which directories count, and it is complete when the job has ended.
+            // `begin` notes earlier all links below `NAMES` and on the paths in the hook's text.
             directories_with_links(&path).for_each(|above| self.look(seen, above, Aspect::Links, hook));
             if seen.reads.contains_key(&(path.clone(), aspect)) {
                 continue;

@@ -16,7 +16,7 @@ use super::file::remove_tree;
 use super::overlay::apply_meta;
 use super::scan::{empty, replace};
 use super::scratch::seconds_now;
-use crate::layer::{Action, Kind, Times};
+use crate::layer::{Action, Kind, Meta, Times};
 use crate::port::{Commit, IoError, ObservedTree, StoreError};
 use crate::tree::{Dir, Entry, meta, timestamps};
 
@@ -168,14 +168,20 @@ fn is_file(entry: &Entry<'_>) -> bool {
     entry.file_type() == FileType::RegularFile
 }
 
-/// Gives a file the content and the metadata of `old`.
+/// Gives a file the content, the metadata and the extended attributes of `old`.
 fn restore(entry: &Entry<'_>, old: &Entry<'_>) -> io::Result<()> {
     let mut content = old.open()?;
     // In place, so that other names of the file show the same.
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file: File = openat(entry.directory(), &*entry.name, flags, Mode::empty())?.into();
     io::copy(&mut content, &mut file)?;
-    apply_meta(entry.directory(), &entry.name, &Kind::File(0), &meta(&old.stat, i64::MAX))
+    // After the content: the kernel removes file capabilities from a file that is written to.
+    let xattrs = old.file().content()?;
+    for key in entry.file().content()?.keys().filter(|key| !xattrs.contains_key(*key)) {
+        entry.file().remove_attribute(key)?;
+    }
+    let meta = Meta { xattrs, ..meta(&old.stat, i64::MAX) };
+    apply_meta(entry.directory(), &entry.name, &Kind::File(0), &meta)
 }
 
 /// Calls `change` while the file is neither immutable nor append-only; hooks set these flags with `chattr`. Sets them again.
@@ -308,6 +314,25 @@ mod tests {
             assert_eq!(fs::read_to_string(disk.join(path)).unwrap(), *text, "{path}");
             assert_eq!(mtime(&disk.join(path)), EPOCH - 9, "{path}");
         }
+    }
+
+    #[test]
+    fn a_restored_file_has_its_own_extended_attributes_again() {
+        use rustix::fs::{XattrFlags, lgetxattr, lremovexattr, lsetxattr};
+        let scratch = filled(&[("var/lib/apt/lists/index", "of the base")]);
+        let set = |path: &Path, name: &str| lsetxattr(path, name, b"1", XattrFlags::empty()).unwrap();
+        for tree in ["disk", "below"] {
+            set(&scratch.path().join(tree).join("var/lib/apt/lists/index"), "user.base");
+        }
+        let disk = normalized(&scratch, |disk| {
+            let index = disk.join("var/lib/apt/lists/index");
+            fs::write(&index, "newer").unwrap();
+            lremovexattr(&index, "user.base").unwrap();
+            set(&index, "user.hook");
+        });
+        let has =
+            |name: &str| lgetxattr(disk.join("var/lib/apt/lists/index"), name, &mut [0u8; 8][..]).is_ok();
+        assert_eq!((has("user.base"), has("user.hook")), (true, false));
     }
 
     #[test]
