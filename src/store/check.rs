@@ -6,16 +6,17 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use oci_spec::image::{ImageIndex, ImageManifest};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use super::Store;
 use super::census::{Snapshot, chain, list_files, used};
 use super::compare::equal_trees;
-use super::document::{parse, parse_digest};
+use super::document::{name_of, parse, parse_digest};
 use super::file::{failed, is_taken, open_directory, open_if_there, remove_if_there};
 use super::imprint::{Imprint, SnapshotState};
 use super::interrupt::Interrupt;
@@ -134,28 +135,39 @@ impl Store {
     }
 
     fn check_images(&self, report: &mut CheckReport) -> Result<(), StoreError> {
-        for (name, digest) in self.images().names()? {
-            if !self.has_blobs(&digest)? {
-                self.images().remove(&name)?;
-                report.dropped_images.push(name);
+        // Alone, from the look to the removal: a pull may give the name to a new image in between. This reads manifests and
+        // sizes, so it does not keep others waiting.
+        let _lock = self.lock_exclusive()?;
+        let path = self.layout().index();
+        let (mut kept, mut dropped) = (Vec::new(), Vec::new());
+        for entry in self.images().read_index()?.manifests() {
+            // Entries without a name are in nobody's way: nothing reads them.
+            match name_of(entry) {
+                Some(name) if !self.is_image_whole(&path, entry)? => dropped.push(name.to_owned()),
+                _ => kept.push(entry.clone()),
             }
+        }
+        if !dropped.is_empty() {
+            self.images().write_index(kept)?;
+            report.dropped_images.extend(dropped);
         }
         Ok(())
     }
 
-    fn has_blobs(&self, manifest: &Digest) -> Result<bool, StoreError> {
-        let path = self.layout().blob(manifest);
-        let bytes = match self.blobs().get(manifest) {
+    /// Returns true if an entry of the index names the manifest of an image or artifact whose blobs are all here. Another entry,
+    /// such as one of an image for several platforms that some program has named, would make every later collection fail.
+    fn is_image_whole(&self, index: &Path, entry: &Descriptor) -> Result<bool, StoreError> {
+        let Ok(manifest) = parse_digest(index, entry) else { return Ok(false) };
+        let path = self.layout().blob(&manifest);
+        let bytes = match self.blobs().get(&manifest) {
             Err(StoreError::MissingBlob { .. } | StoreError::Damaged { .. }) => return Ok(false),
             result => result?,
         };
-        let manifest: ImageManifest = parse(&path, &bytes)?;
-        for blob in manifest.layers().iter().chain([manifest.config()]) {
-            if self.blobs().size(&parse_digest(&path, blob)?) != Some(blob.size()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let Ok(manifest) = parse::<ImageManifest>(&path, &bytes) else { return Ok(false) };
+        let has = |blob: &Descriptor| {
+            parse_digest(&path, blob).is_ok_and(|digest| self.blobs().size(&digest) == Some(blob.size()))
+        };
+        Ok(manifest.layers().iter().chain([manifest.config()]).all(has))
     }
 
     fn check_snapshots(&self, report: &mut CheckReport) -> Result<(), StoreError> {
@@ -170,6 +182,7 @@ impl Store {
         let height = |snapshot: &Snapshot| snapshot.chain.and_then(|chain| stacks.get(&chain)).map(Vec::len);
         snapshots.sort_by_key(height);
         for Snapshot { path, diff_id, chain } in snapshots {
+            let compared = inode(&path);
             let stack = chain.map(|chain| stacks.get(&chain));
             let is_needed = stack != Some(None);
             // A build that is under way names its stack in a record only when the step ends. Its hooks may run on this snapshot.
@@ -186,6 +199,12 @@ impl Store {
                 continue;
             }
             let name = path.file_name().unwrap_or_default();
+            // Alone, and only the directory that was compared: another process may have replaced a changed snapshot by a good
+            // one since, and run its hooks on that.
+            let _lock = self.lock_exclusive()?;
+            if inode(&path) != compared {
+                continue;
+            }
             std::fs::rename(&path, bin.path().join(name)).map_err(failed("move away", &path))?;
             if is_needed {
                 report.dropped_snapshots.push(diff_id);
@@ -248,6 +267,11 @@ impl Store {
         super::file::remove_path(again)?;
         Ok(equal)
     }
+}
+
+/// Returns the inode number of what is at `path`; `None` if nothing is there.
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 
 /// The digest and the size of a blob. It has no digest if it is not a file; it is `None` if it is gone.
@@ -351,6 +375,28 @@ mod tests {
         assert_eq!((report.damaged_index.as_ref(), report.is_sound()), (Some(&index), false));
         assert_eq!(std::fs::read(store.layout().quarantine().join("index.json")).unwrap(), cut);
         assert_eq!(store.images().names().unwrap(), []);
+        assert_eq!(store.records().by_input(record.input_key).unwrap(), Some(record), "steps stay");
+        assert!(store.check().unwrap().is_sound());
+    }
+
+    #[test]
+    fn a_name_of_something_other_than_an_image_is_dropped_and_keeps_no_collection_from_working() {
+        let (_directory, store, record) = store();
+        let nested = store.blobs().put(br#"{"manifests":[],"schemaVersion":2}"#).unwrap().to_string();
+        let other = format!("sha512:{}", "0".repeat(128));
+        let entry = |name: &str, digest: &str| {
+            let (kind, names) =
+                ("application/vnd.oci.image.index.v1+json", r#""org.opencontainers.image.ref.name""#);
+            format!(
+                r#"{{"mediaType":"{kind}","digest":"{digest}","size":34,"annotations":{{{names}:"{name}"}}}}"#
+            )
+        };
+        let entries = [entry("nested", &nested), entry("other", &other)].join(",");
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#);
+        std::fs::write(store.layout().index(), index).unwrap();
+        let report = store.check().unwrap();
+        assert_eq!(report.dropped_images, ["nested", "other"]);
+        store.gc(&crate::store::GcPolicy::default()).unwrap();
         assert_eq!(store.records().by_input(record.input_key).unwrap(), Some(record), "steps stay");
         assert!(store.check().unwrap().is_sound());
     }
