@@ -157,6 +157,21 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     /// Builds images one after the other. Checks all of them before it builds the first one.
     pub(super) fn all(&self, images: &[Image<'_>]) -> Result<(), Failure> {
+        let result = self.check_and_build(images);
+        // One line at the end, also after a failure. Records are read one by one, and after an upgrade all of them may be
+        // unreadable.
+        let (count, place) = self.images.set_aside();
+        if count > 0 {
+            self.warn(&format!(
+                "{count} records or other documents in the store cannot be read: they are damaged, or another version of \
+                 plywood wrote them. They were moved to `{}`, and their steps are built again",
+                place.display()
+            ));
+        }
+        result
+    }
+
+    fn check_and_build(&self, images: &[Image<'_>]) -> Result<(), Failure> {
         images.iter().flat_map(|image| &image.resolved.warnings).for_each(|message| self.warn(message));
         let found = images.iter().map(|image| self.check(image)).collect::<Result<Vec<_>, _>>()?;
         let mut unpublished = Ok(());

@@ -51,6 +51,8 @@ pub(super) struct Machine {
     pub(super) unwritable: Option<&'static str>,
     /// The image that registries have.
     pub(super) remote_base: Option<BaseImage>,
+    /// How many documents of the store cannot be read.
+    pub(super) set_aside: u64,
 }
 
 impl Machine {
@@ -319,6 +321,10 @@ impl Images for Machine {
     fn forget_failed(&self, image: &str) -> Result<(), StoreError> {
         self.note(format!("forget the failure of {image}"));
         Ok(())
+    }
+
+    fn set_aside(&self) -> (u64, PathBuf) {
+        (self.set_aside, "/store/quarantine".into())
     }
 }
 

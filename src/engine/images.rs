@@ -1,6 +1,8 @@
 //! Documents of images in the store, besides layers and records: containers, last builds, states of
 //! failures.
 
+use std::path::PathBuf;
+
 use crate::oci::DiffId;
 use crate::plan::InputKey;
 use crate::port::{Layer, LayerBlobs, StoreError};
@@ -22,6 +24,9 @@ pub(crate) trait Images {
 
     /// Returns the manifest of the last build of an image, if it is kept.
     fn last_build(&self, image: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Returns how many records and other documents could not be read, and where they are kept now.
+    fn set_aside(&self) -> (u64, PathBuf);
 
     /// Removes the state that a failed hook of an image left.
     fn forget_failed(&self, image: &str) -> Result<(), StoreError>;
@@ -50,5 +55,9 @@ impl Images for Store {
 
     fn forget_failed(&self, image: &str) -> Result<(), StoreError> {
         self.failures().remove(image)
+    }
+
+    fn set_aside(&self) -> (u64, PathBuf) {
+        (Store::set_aside(self), self.path().join("quarantine"))
     }
 }

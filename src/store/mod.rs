@@ -20,9 +20,34 @@
 //! lock                        shared to use something, exclusive to take something away or to change an index
 //! ```
 //!
-//! Every document and blob is written to a temporary file, synced, then renamed. Blobs come before the layer that
-//! names them, layers before the record that names them: whatever a process sees is whole, also after SIGKILL or a power
-//! failure. Snapshots are not synced; those of an earlier boot are thrown away and unpacked again.
+//! [`Store`] opens, locks, verifies ([`Store::check`]) and cleans ([`Store::gc`]) all of it. Everything else is done through a view
+//! of one part, with the same verbs for each: `put` stores, `get` and `find` return what is there, `list` returns all, `import`
+//! stores bytes from elsewhere once they are verified, `remove` takes out of use.
+//!
+//! | view | what it holds |
+//! |---|---|
+//! | [`Blobs`] | bytes by digest |
+//! | [`Layers`] | the blobs of each layer, by DiffID |
+//! | [`Snapshots`] | unpacked layers |
+//! | [`Records`] | built steps, by input key and content key |
+//! | [`Images`] | named manifests: images and artifacts |
+//! | [`Bases`], [`Builds`] | images that steps are built on, and the last builds of images |
+//! | [`Failures`] | states after failed hooks |
+//!
+//! # Crash order
+//!
+//! Every document and blob is written to a temporary file, synced, then renamed, and its directory is synced. Blobs come before the
+//! layer that names them, layers before the record that names them; removals go the other way round. So whatever a process sees is
+//! whole, also after SIGKILL or a power failure: a crash leaves at worst a part that nothing names yet, and the next collection
+//! removes it. Snapshots are not synced; those of an earlier boot are thrown away and unpacked again.
+//!
+//! # Locks
+//!
+//! There is one lock, held for moments. Shared: to give a part its name, or to look at parts that must stay together until the look
+//! ends, such as a record and its layers. Alone: to take something away, or to change a document that others change as well. Nothing
+//! long happens under it: bytes are written and synced before, and trees that were moved away are removed after. The kernel releases
+//! the lock when its holder dies. A function that holds it calls none that takes it: a second handle of the same process would wait
+//! for the first one for ever.
 //!
 //! Source: OCI image-spec v1.1, `image-layout.md`; kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
 
@@ -128,6 +153,8 @@ struct Inner {
     /// For temporary files of this process. `None` where nothing may be written.
     scratch: Option<Scratch>,
     temporaries: AtomicU64,
+    /// Documents that this process could not read and has moved to quarantine.
+    set_aside: AtomicU64,
     interrupt: Interrupt,
     /// Snapshots that this process has found intact.
     intact: Mutex<BTreeSet<PathBuf>>,
@@ -171,8 +198,9 @@ impl Store {
     }
 
     fn new(layout: Layout, scratch: Option<Scratch>, interrupt: Interrupt) -> Self {
-        let (temporaries, intact, renewed) = Default::default();
-        Self { inner: Arc::new(Inner { layout, scratch, temporaries, interrupt, intact, renewed }) }
+        let (temporaries, set_aside, intact, renewed) = Default::default();
+        let inner = Inner { layout, scratch, temporaries, set_aside, interrupt, intact, renewed };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Returns the store's directory, absolute.
@@ -223,6 +251,12 @@ impl Store {
     /// Returns the kept states of failed hooks.
     pub const fn failures(&self) -> Failures<'_> {
         Failures { store: self }
+    }
+
+    /// Returns how many records and other documents this process could not read and has moved to quarantine: they are damaged,
+    /// or another version of plywood wrote them.
+    pub fn set_aside(&self) -> u64 {
+        self.inner.set_aside.load(Ordering::Relaxed)
     }
 
     /// Returns the flag that ends long work.

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,21 +23,24 @@ impl Store {
         let Some(bytes) = read_if_there(path)? else {
             // A directory or a dangling link in place of a document is as damaged as unreadable
             // text.
-            if is_taken(path) && !self.is_read_only() {
-                self.quarantine(path)?;
+            if is_taken(path) {
+                self.set_document_aside(path)?;
             }
             return Ok(None);
         };
         match serde_json::from_slice(&bytes) {
             Ok(document) => Ok(Some(document)),
-            Err(_) => {
-                // A reader leaves it to the next process that may write.
-                if !self.is_read_only() {
-                    self.quarantine(path)?;
-                }
-                Ok(None)
-            }
+            Err(_) => self.set_document_aside(path).map(|()| None),
         }
+    }
+
+    fn set_document_aside(&self, path: &Path) -> Result<(), StoreError> {
+        // A reader leaves it to the next process that may write.
+        if self.is_read_only() {
+            return Ok(());
+        }
+        self.inner.set_aside.fetch_add(1, Ordering::Relaxed);
+        self.quarantine(path)
     }
 
     /// Moves a damaged file out of use, in place of an earlier one of its name. It stays there for inspection.
@@ -90,5 +94,19 @@ mod tests {
             assert_eq!(store.read_document::<StoredLayer>(&path).unwrap(), None);
             assert_eq!((path.exists(), kept.is_dir()), (false, is_tree));
         }
+    }
+
+    /// As after an upgrade, if the form of records has changed since.
+    #[test]
+    fn documents_of_another_form_are_counted_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let path = store.layout().input_records().join("0.json");
+        fs::write(&path, r#"{"key":"of an earlier plywood"}"#).unwrap();
+        assert_eq!(Store::open_to_read(store.path()).unwrap().records().list().unwrap(), []);
+        assert!(path.exists(), "a reader changes nothing");
+        assert_eq!((store.records().list().unwrap(), store.set_aside()), (Vec::new(), 1));
+        assert!(store.layout().quarantine().join("0.json").exists());
+        assert_eq!((store.records().list().unwrap(), store.set_aside()), (Vec::new(), 1), "only once");
     }
 }
