@@ -1,6 +1,8 @@
-//! Whole builds: cold, beside the same work by hand; and warm, beside doing nothing but writing the disk again.
+//! Whole builds: cold, beside the same work by hand; and warm, beside doing nothing but writing the
+//! disk again.
 //!
-//! Needs root, loop devices and the machine's package mirror. Downloads are on the disk in all laps.
+//! Needs root, loop devices and the machine's package mirror. Downloads are on the disk in all
+//! laps.
 
 mod fixture;
 mod race;
@@ -103,7 +105,8 @@ impl Project {
     }
 }
 
-/// What someone would type who has these tools and no other; what is left is a disk without boot code.
+/// What someone would type who has these tools and no other; what is left is a disk without boot
+/// code.
 const BY_HAND: &str = r#"
     rm -rf "$1"
     mmdebstrap --quiet --mode=root --variant=minbase --include=ca-certificates,systemd-sysv \

@@ -1,7 +1,9 @@
-//! One list of diskimage-builder's elements to qcow2, by diskimage-builder and by plywood under its name.
+//! One list of diskimage-builder's elements to qcow2, by diskimage-builder and by plywood under its
+//! name.
 //!
-//! Needs root, sudo, loop devices, the machine's package mirror, and the Python package index for diskimage-builder. Every lap of
-//! diskimage-builder downloads its packages again, and so does plywood's cold one.
+//! Needs root, sudo, loop devices, the machine's package mirror, and the Python package index for
+//! diskimage-builder. Every lap of diskimage-builder downloads its packages again, and so does
+//! plywood's cold one.
 
 #[path = "../tests/common/cloud_image.rs"]
 mod cloud_image;

@@ -1,4 +1,5 @@
-//! Pressing a tree into a disk, and the disk into a qcow2: beside writing the same bytes, and beside tar and qemu-img.
+//! Pressing a tree into a disk, and the disk into a qcow2: beside writing the same bytes, and
+//! beside tar and qemu-img.
 //!
 //! Needs root, loop devices, and once, for the tree, the network.
 
@@ -30,7 +31,8 @@ fn main() {
     convert(&raw, directory.path());
 }
 
-/// Flattening. Nobody syncs: the disk is converted and thrown away. Only the first way makes no file system.
+/// Flattening. Nobody syncs: the disk is converted and thrown away. Only the first way makes no
+/// file system.
 fn fill(tree: &Path, directory: &Path) {
     let archive = directory.join("tree.tar");
     run(r#"tar -C "$1" -cf "$2" ."#, &[text(tree), text(&archive)]);

@@ -1,4 +1,5 @@
-//! Making a layer of what a step left behind, and unpacking one: beside the least that any tool could do, and beside tar.
+//! Making a layer of what a step left behind, and unpacking one: beside the least that any tool
+//! could do, and beside tar.
 //!
 //! Needs root, and once, for the tree, the network.
 
@@ -70,7 +71,8 @@ fn create(tree: &Path) {
         .run();
 }
 
-/// Everything that is unpacked stays until the end: for a while after an inode was freed, ext4 searches for a better one.
+/// Everything that is unpacked stays until the end: for a while after an inode was freed, ext4
+/// searches for a better one.
 fn unpack(tree: &Path) {
     let (layer, store, directory) = Step::of(tree).commit();
     let blob = directory.path().join("store/blobs/sha256").join(layer.blob.hex());

@@ -26,10 +26,10 @@
 //! | [`engine`] | the verbs of plywood: resolves images, connects edges to ports, makes the decisions |
 //! | [`cli`] | arguments, messages, exit status: front ends of the engine |
 //!
-//! Core modules import core modules, downwards. The foundations `exec` and `tree` import core alone, and
-//! `directory` imports `tree`. Edges import core and the foundations. `build` imports core
-//! alone. `engine` imports all of these, and only `cli` imports `engine`: beside it and
-//! core, `cli` imports `load`, `directory`, `exec` and `probe` alone. Nothing imports `cli`.
+//! Core modules import core modules, downwards. The foundations `exec` and `tree` import core
+//! alone, and `directory` imports `tree`. Edges import core and the foundations. `build` imports
+//! core alone. `engine` imports all of these, and only `cli` imports `engine`: beside it and core,
+//! `cli` imports `load`, `directory`, `exec` and `probe` alone. Nothing imports `cli`.
 
 pub mod block;
 pub mod build;

@@ -40,8 +40,8 @@ enum Kind {
     Build,
     /// Joins edges to ports and decides what is done; leans on everything but `cli`.
     Engine,
-    /// Front ends of the engine; lean on core, on it, and on the edges listed: for what is no verb of the engine, such as
-    /// `plywood boot`.
+    /// Front ends of the engine; lean on core, on it, and on the edges listed: for what is no verb
+    /// of the engine, such as `plywood boot`.
     Cli(&'static [&'static str]),
 }
 
@@ -95,7 +95,8 @@ const EFFECTS: &[&str] = &[
     "tracing",
 ];
 
-/// Names that the engine may not use: front ends pass it the settings of the process and the command line.
+/// Names that the engine may not use: front ends pass it the settings of the process and the
+/// command line.
 const OF_FRONT_ENDS: &[&str] = &["clap", "std::env"];
 
 const PRINTING: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"];
@@ -142,8 +143,8 @@ fn may_import(from: &str, to: &str) -> bool {
 
 /// Returns the module that a path leads into, if it starts at the crate's root.
 ///
-/// `super` chains count from the depth of the file, so that they are no way round the rule. Exported macros
-/// live at the root whichever module defines them, and are left out.
+/// `super` chains count from the depth of the file, so that they are no way round the rule.
+/// Exported macros live at the root whichever module defines them, and are left out.
 fn target_module(file: &Path, path: &NamedPath) -> Option<String> {
     let segments: Vec<_> = path.segments.iter().map(String::as_str).collect();
     let supers = segments.iter().take_while(|segment| **segment == "super").count();

@@ -1,5 +1,5 @@
-//! diskimage-builder's commands as their callers see them, where they build nothing: help, mistakes, definitions, lists of
-//! elements.
+//! diskimage-builder's commands as their callers see them, where they build nothing: help,
+//! mistakes, definitions, lists of elements.
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! The plan of every image in `examples/`, and of every base in `layers/`, as text.
 //!
-//! A refactor shows no difference in `tests/golden/`; a change of an element, an example or the planner shows its effect in
-//! review. To take the new texts:
+//! A refactor shows no difference in `tests/golden/`; a change of an element, an example or the
+//! planner shows its effect in review. To take the new texts:
 //!
 //! ```text
 //! INSTA_UPDATE=always cargo test --test plans

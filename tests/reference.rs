@@ -1,7 +1,8 @@
-//! Holds the reference pages and the published schemas to the types they describe, and the book together.
+//! Holds the reference pages and the published schemas to the types they describe, and the book
+//! together.
 //!
-//! The doc comments of `image` and `distro` are the text; these pages are made from them. `make docs` writes them
-//! anew; here they only have to be up to date.
+//! The doc comments of `image` and `distro` are the text; these pages are made from them.
+//! `make docs` writes them anew; here they only have to be up to date.
 
 #[path = "reference/book.rs"]
 mod book;

@@ -1,9 +1,10 @@
 //! Contenders that do the same work, timed against each other.
 //!
-//! Machines are shared and never idle, so nothing here is asserted, and no time stands alone: contenders take turns,
-//! round after round, the best of each counts, and what is printed is the ratio to the first of them. Processor time
-//! is that of this process and of every child that it waited for; what the kernel does on its own threads (writing
-//! back, loop devices) is in the wall time alone.
+//! Machines are shared and never idle, so nothing here is asserted, and no time stands alone:
+//! contenders take turns, round after round, the best of each counts, and what is printed is the
+//! ratio to the first of them. Processor time is that of this process and of every child that it
+//! waited for; what the kernel does on its own threads (writing back, loop devices) is in the wall
+//! time alone.
 
 #![allow(dead_code, reason = "each benchmark uses a part")]
 

@@ -1,9 +1,10 @@
 //! Copying a tree onto a mounted disk.
 //!
-//! One thread walks the tree in byte order of the names and makes everything; others fill the regular files that it has made, and
-//! complete them. So directories get no new names once the walk has left them, hard links have their target, and
-//! a file's place on the disk depends on its path alone. Memory: the handles of files in flight, one buffer a thread, and a name for
-//! each hard-linked file.
+//! One thread walks the tree in byte order of the names and makes everything; others fill the
+//! regular files that it has made, and complete them. So directories get no new names once the walk
+//! has left them, hard links have their target, and a file's place on the disk depends on its path
+//! alone. Memory: the handles of files in flight, one buffer a thread, and a name for each
+//! hard-linked file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -30,7 +31,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Files that are made and wait to be filled. Each holds two open files.
 const IN_FLIGHT: usize = 64;
 
-/// Copies everything below the directory `source` into the directory `target`; sockets, which nothing could answer, are left out.
+/// Copies everything below the directory `source` into the directory `target`; sockets, which
+/// nothing could answer, are left out.
 ///
 /// Stops early when `interrupt` becomes true.
 pub(super) fn copy_tree(source: &Path, target: &Path, interrupt: &AtomicBool) -> Result<(), DiskError> {
@@ -72,7 +74,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Copies the content of a directory, then the directory's own metadata: its time changes with each new name.
+    /// Copies the content of a directory, then the directory's own metadata: its time changes with
+    /// each new name.
     fn directory(&mut self, from: &Dir<'_>, to: &OwnedFd) -> Result<(), DiskError> {
         for entry in from.entries()? {
             if self.interrupt.load(Ordering::Relaxed) {
@@ -115,7 +118,8 @@ impl Walk<'_> {
 
 const SET_METADATA: &str = "set owner, mode and times of the copy of";
 
-/// Gives `to` the metadata of `from`, a file of this kind and status. Times keep their fractions of seconds.
+/// Gives `to` the metadata of `from`, a file of this kind and status. Times keep their fractions of
+/// seconds.
 fn copy_metadata(from: FileRef<'_>, to: FileRef<'_>, kind: &Kind, stat: &Stat) -> io::Result<()> {
     let meta = Meta { xattrs: from.content()?, ..meta(stat, i64::MAX) };
     let modified = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
@@ -154,7 +158,8 @@ fn fill_files(files: &Mutex<Receiver<Unfilled>>, has_failed: &AtomicBool) -> Res
     loop {
         let next = files.lock().expect("no filler panics").recv();
         let Ok(Unfilled { mut from, mut to, stat, path }) = next else { return Ok(()) };
-        // After a failure elsewhere the rest is taken and dropped, so that the walk does not wait for us.
+        // After a failure elsewhere the rest is taken and dropped, so that the walk does not wait
+        // for us.
         if !has_failed.load(Ordering::Relaxed) {
             copy_bytes(&mut from, &mut to, &stat, &mut buffer).map_err(failed("copy", &path))?;
             let (from, to) = (FileRef::Open(from.as_fd()), FileRef::Open(to.as_fd()));
@@ -163,8 +168,8 @@ fn fill_files(files: &Mutex<Receiver<Unfilled>>, has_failed: &AtomicBool) -> Res
     }
 }
 
-/// Takes room for a file before others are made. Otherwise the kernel chooses a place when it writes the file back, and disks of
-/// the same files are different everywhere.
+/// Takes room for a file before others are made. Otherwise the kernel chooses a place when it
+/// writes the file back, and disks of the same files are different everywhere.
 fn reserve(file: &File, bytes: u64) -> Result<(), Errno> {
     match bytes {
         0 => Ok(()),

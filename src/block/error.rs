@@ -28,7 +28,8 @@ impl From<ExecError> for DiskError {
     }
 }
 
-/// Returns the end of a program. A program that was waited for has a status or was ended by a signal.
+/// Returns the end of a program. A program that was waited for has a status or was ended by a
+/// signal.
 fn exit_of(status: ExitStatus) -> Exit {
     match status.signal() {
         Some(signal) => Exit::Signal(signal),

@@ -1,7 +1,8 @@
 //! Loop devices.
 //!
-//! `loopdev` finds a free device and opens it. Attaching is our own, in one `LOOP_CONFIGURE`: in two calls (as `LOOP_SET_FD` and
-//! `LOOP_SET_STATUS64` are) the device would show the whole file for an instant, and a SIGKILL between them would leave it attached.
+//! `loopdev` finds a free device and opens it. Attaching is our own, in one `LOOP_CONFIGURE`: in
+//! two calls (as `LOOP_SET_FD` and `LOOP_SET_STATUS64` are) the device would show the whole file
+//! for an instant, and a SIGKILL between them would leave it attached.
 //!
 //! Source: Linux, `include/uapi/linux/loop.h`; loop(4).
 
@@ -23,7 +24,8 @@ use crate::disk::{Extent, SectorSize};
 
 const LOOP_CONFIGURE: ioctl::Opcode = 0x4c0a;
 
-/// Detach when the last user closes it: the process that has it open, or the file system mounted from it.
+/// Detach when the last user closes it: the process that has it open, or the file system mounted
+/// from it.
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
 /// How long to compete with other programs for a device.
@@ -50,7 +52,8 @@ struct LoopConfig {
     reserved: [u64; 8],
 }
 
-/// A loop device that shows a range of a file. Dropping it detaches it, unless something is mounted from it: then the last unmount does.
+/// A loop device that shows a range of a file. Dropping it detaches it, unless something is mounted
+/// from it: then the last unmount does.
 #[derive(Debug)]
 pub(super) struct LoopDevice {
     /// Open, and so attached, as long as this lives.
@@ -59,14 +62,16 @@ pub(super) struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Attaches `extent` of `backing`, which must be open for writing, as a device of this sector size.
+    /// Attaches `extent` of `backing`, which must be open for writing, as a device of this sector
+    /// size.
     pub(super) fn attach(backing: &File, extent: Extent, sector: SectorSize) -> io::Result<Self> {
         let control = LoopControl::open()?;
         let deadline = Instant::now() + ATTACH_LIMIT;
         let mut pause = Duration::from_millis(1);
         loop {
             match Self::try_attach(&control, backing, extent, sector) {
-                // Another program took the device between the question for a free one and our attaching.
+                // Another program took the device between the question for a free one and our
+                // attaching.
                 Err(error)
                     if error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
                         && Instant::now() < deadline =>
@@ -115,17 +120,20 @@ pub fn try_loop_device(directory: &Path) -> io::Result<()> {
     let path = directory.join("loop-trial");
     let file =
         File::from(rustix::fs::open(&path, flags | rustix::fs::OFlags::CREATE, Mode::RUSR | Mode::WUSR)?);
-    // At once, so that nothing stays after a kill. Not `O_TMPFILE`, which some file systems lack that can hold disks.
+    // At once, so that nothing stays after a kill. Not `O_TMPFILE`, which some file systems lack
+    // that can hold disks.
     fs::remove_file(&path)?;
     file.set_len(TRIED_BYTES)?;
     LoopDevice::attach(&file, Extent { offset: 0, bytes: TRIED_BYTES }, SectorSize::B512).map(drop)
 }
 
-/// Waits until no file system uses the block device at `path`, `limit` at most. Returns true if none does.
+/// Waits until no file system uses the block device at `path`, `limit` at most. Returns true if
+/// none does.
 ///
-/// After an unmount here, mount namespaces of processes that have just been killed may hold the file system a moment longer.
-/// Until the kernel has torn them down, not everything is written. Then it is, to the backing file: the last user of a block
-/// device leaves nothing in its cache. Syncing the device would sync that file as well, which is for whoever keeps it.
+/// After an unmount here, mount namespaces of processes that have just been killed may hold the
+/// file system a moment longer. Until the kernel has torn them down, not everything is written.
+/// Then it is, to the backing file: the last user of a block device leaves nothing in its cache.
+/// Syncing the device would sync that file as well, which is for whoever keeps it.
 pub(super) fn wait_until_unused(path: &Path, limit: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + limit;
     loop {
@@ -157,7 +165,8 @@ fn configure(device: &Device, backing: &File, extent: Extent, sector: SectorSize
     Ok(())
 }
 
-/// Makes the nodes of loop devices that the kernel has and `/dev` lacks: in containers no udev makes them.
+/// Makes the nodes of loop devices that the kernel has and `/dev` lacks: in containers no udev
+/// makes them.
 fn make_nodes() -> io::Result<()> {
     for entry in fs::read_dir("/sys/block")? {
         let name = entry?.file_name().to_string_lossy().into_owned();

@@ -1,7 +1,8 @@
 //! Logical volumes, by the tools of LVM. They need the kernel's device mapper.
 //!
-//! Its devices outlive their process: unlike all else here they are not taken back after a SIGKILL, and a later build of the same
-//! volume group says so. There is no other way to write to a logical volume.
+//! Its devices outlive their process: unlike all else here they are not taken back after a SIGKILL,
+//! and a later build of the same volume group says so. There is no other way to write to a logical
+//! volume.
 
 use std::fs::File;
 use std::io;
@@ -21,8 +22,8 @@ pub fn has_device_mapper() -> bool {
     is_served(Path::new(CONTROL))
 }
 
-/// Returns true if the kernel has a driver for a device. The node alone proves nothing: programs make it themselves, and
-/// opening it loads the driver where that is a module.
+/// Returns true if the kernel has a driver for a device. The node alone proves nothing: programs
+/// make it themselves, and opening it loads the driver where that is a module.
 fn is_served(device: &Path) -> bool {
     match File::open(device) {
         Ok(_) => true,
@@ -96,7 +97,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let node = directory.path().join("control");
         assert!(!is_served(&node));
-        // Opening a socket fails as opening a node without a driver does: with ENXIO. Making such a node needs root.
+        // Opening a socket fails as opening a node without a driver does: with ENXIO. Making such a
+        // node needs root.
         let _socket = UnixListener::bind(&node).unwrap();
         assert!(!is_served(&node));
         assert!(is_served(Path::new("/dev/null")));

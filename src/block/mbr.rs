@@ -6,9 +6,9 @@
 //! extended ---->    next record ---->    nothing
 //! ```
 //!
-//! All have one form: four entries at 446 and the signature 55 aa at the end. The extended partition reaches to the end of the disk.
-//! Starts are counted from the sector of the record that has the entry; those of next records from the start of the extended
-//! partition.
+//! All have one form: four entries at 446 and the signature 55 aa at the end. The extended
+//! partition reaches to the end of the disk. Starts are counted from the sector of the record that
+//! has the entry; those of next records from the start of the extended partition.
 //!
 //! Source: UEFI 2.10, 5.2.1, "Legacy Master Boot Record"; Linux, `block/partitions/msdos.c`.
 
@@ -28,7 +28,8 @@ const EXTENDED: u8 = 0x0f;
 /// A link to the next record.
 const LINK: u8 = 0x05;
 
-/// The cylinder, head and sector of places that these cannot say: nobody has read them since disks had 8 GB.
+/// The cylinder, head and sector of places that these cannot say: nobody has read them since disks
+/// had 8 GB.
 const NO_GEOMETRY: [u8; 3] = [0xfe, 0xff, 0xff];
 
 /// A sector of partition entries.
@@ -42,8 +43,8 @@ struct Entry {
     sectors: u64,
 }
 
-/// Returns the sectors that make the table of a disk with the signature `id`, each with its offset on the disk. Boot code is not
-/// in the first one.
+/// Returns the sectors that make the table of a disk with the signature `id`, each with its offset
+/// on the disk. Boot code is not in the first one.
 pub(super) fn mbr_sectors(layout: &Layout, id: u32) -> Vec<(u64, Record)> {
     let logical: Vec<_> =
         layout.partitions.iter().filter_map(|partition| Some((partition, record(partition)?))).collect();

@@ -54,8 +54,9 @@ pub(super) struct Mounted {
     open: bool,
 }
 
-/// Safety against power cuts is bought with waiting, and worth nothing here: a disk that was interrupted is thrown away.
-/// XFS refuses a UUID that is mounted already, and two builds of one image at once have the same one.
+/// Safety against power cuts is bought with waiting, and worth nothing here: a disk that was
+/// interrupted is thrown away. XFS refuses a UUID that is mounted already, and two builds of one
+/// image at once have the same one.
 fn options(kind: FsKind) -> &'static CStr {
     match kind {
         FsKind::Ext { version: ExtVersion::Ext2, .. } => c"",
@@ -88,8 +89,8 @@ impl Mounted {
         self.device.path()
     }
 
-    /// Punches a hole into the disk wherever the file system has no data: what was written and removed again would
-    /// otherwise stay in every image made of the disk.
+    /// Punches a hole into the disk wherever the file system has no data: what was written and
+    /// removed again would otherwise stay in every image made of the disk.
     pub(super) fn trim(&self) -> Result<(), DiskError> {
         let root = File::open(&self.target).map_err(failed("open", &self.target))?;
         // Blocks that were freed can be trimmed only after the journal has committed that.
@@ -100,11 +101,12 @@ impl Mounted {
             .map_err(failed("trim", &self.target))
     }
 
-    /// Unmounts it, and waits until it is written and released. The device stays attached while the result lives.
+    /// Unmounts it, and waits until it is written and released. The device stays attached while the
+    /// result lives.
     pub(super) fn unmount(mut self) -> Result<ReleasedDevice, DiskError> {
         self.open = false;
-        // Lazily, as the wait is for the last user anyway: a child that another thread has just forked has each file
-        // open that this process has, until it executes its program.
+        // Lazily, as the wait is for the last user anyway: a child that another thread has just
+        // forked has each file open that this process has, until it executes its program.
         let unmounted = unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         debug!(at = %self.target.display(), ?unmounted, "unmounts a file system");
         unmounted.map_err(failed("unmount", &self.target))?;
@@ -129,13 +131,15 @@ impl ReleasedDevice {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if self.open {
-            // Lazily: on this way out something may be wrong, and nothing below may be deleted by anyone.
+            // Lazily: on this way out something may be wrong, and nothing below may be deleted by
+            // anyone.
             let _ = unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         }
     }
 }
 
-/// A directory to mount at. Dropping it removes it if it is empty, and so never what is mounted there.
+/// A directory to mount at. Dropping it removes it if it is empty, and so never what is mounted
+/// there.
 #[derive(Debug)]
 pub(super) struct MountDirectory(PathBuf);
 

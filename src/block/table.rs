@@ -16,8 +16,8 @@ use super::mbr::mbr_sectors;
 use crate::disk::{Layout, Partition, PartitionEntry, SectorSize, Table};
 use crate::port::DiskError;
 
-/// Writes the partition table of `layout`, if it has one: MBR and extended boot records, or protective MBR and both copies of the
-/// GPT.
+/// Writes the partition table of `layout`, if it has one: MBR and extended boot records, or
+/// protective MBR and both copies of the GPT.
 pub(super) fn write_table(layout: &Layout, file: &mut File, raw: &Path) -> Result<(), DiskError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| DiskError::PartitionTable {
         path: raw.to_owned(),

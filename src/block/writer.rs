@@ -30,7 +30,8 @@ pub struct LoopWriter {
 impl LoopWriter {
     /// Mounts below the directory `scratch`, and stops when `interrupt` becomes true.
     ///
-    /// The process must be in a mount namespace of its own: other processes would see and hold the mounts otherwise.
+    /// The process must be in a mount namespace of its own: other processes would see and hold the
+    /// mounts otherwise.
     pub fn new(scratch: PathBuf, interrupt: Arc<AtomicBool>) -> Self {
         Self { scratch, interrupt }
     }
@@ -147,8 +148,8 @@ fn free_space(raw: &Path) -> Result<(PathBuf, u64), DiskError> {
     Ok((directory.to_owned(), status.f_bavail.saturating_mul(status.f_frsize)))
 }
 
-/// Replaces an error by [`DiskError::NoRoom`] if the file system below the disk is full. Programs that write to a loop device see
-/// a full disk below it as an I/O error.
+/// Replaces an error by [`DiskError::NoRoom`] if the file system below the disk is full. Programs
+/// that write to a loop device see a full disk below it as an I/O error.
 fn full(raw: &Path, error: DiskError) -> DiskError {
     match free_space(raw) {
         Ok((path, free_bytes)) if free_bytes < FULL_BYTES && !matches!(error, DiskError::Interrupted) => {
@@ -160,7 +161,8 @@ fn full(raw: &Path, error: DiskError) -> DiskError {
 
 impl LoopDisk {
     fn close(mut self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
-        // What hooks wrote to a device directly is in its cache, apart from that of the file systems on it.
+        // What hooks wrote to a device directly is in its cache, apart from that of the file
+        // systems on it.
         for device in self.devices.drain(..) {
             let path = device.path();
             File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))?;
@@ -175,8 +177,8 @@ impl LoopDisk {
         write_boot_code(&self.layout, boot, &self.file, &self.raw)
     }
 
-    /// Makes every file system that a program makes, and mounts those that the running system mounts; those that plywood writes itself
-    /// stay directories until [`OpenDisk::finish`].
+    /// Makes every file system that a program makes, and mounts those that the running system
+    /// mounts; those that plywood writes itself stay directories until [`OpenDisk::finish`].
     fn mount_all(&mut self) -> Result<(), DiskError> {
         self.volumes = Volumes::make(&self.layout, &self.file, &self.raw)?;
         let layout = self.layout.clone();
@@ -221,21 +223,23 @@ impl LoopDisk {
     fn mount(&mut self, file_system: &FileSystem, device: BlockDevice, path: &str) -> Result<(), DiskError> {
         let target = self.target(path)?;
         let mounted = Mounted::new(device, file_system.kind, target)?;
-        // ext4 looks at its maps of free blocks now. Otherwise it reads them while files are made, and where those go
-        // depends on which maps are there already.
+        // ext4 looks at its maps of free blocks now. Otherwise it reads them while files are made,
+        // and where those go depends on which maps are there already.
         mounted.trim()?;
         self.mounts.push((file_system.clone(), mounted));
         Ok(())
     }
 
-    /// Returns the directory that stands for the absolute `path` of the running system, and makes it.
+    /// Returns the directory that stands for the absolute `path` of the running system, and makes
+    /// it.
     fn target(&self, path: &str) -> Result<PathBuf, DiskError> {
         let target = self.directory.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(&target).map_err(failed("create", &target))?;
         Ok(target)
     }
 
-    /// Moves what is below the mount points of our own file systems into these; what is mounted nowhere is empty.
+    /// Moves what is below the mount points of our own file systems into these; what is mounted
+    /// nowhere is empty.
     fn write_own(&self) -> Result<(), DiskError> {
         for file_system in &self.layout.file_systems {
             let (FsKind::Vfat(id), Place::Extent(extent)) = (file_system.kind, &file_system.place) else {
@@ -272,8 +276,8 @@ impl Drop for LoopDisk {
     }
 }
 
-/// What a running system mounts file systems of the kernel on. A root that was taken in from an archive may lack them, and
-/// would not boot.
+/// What a running system mounts file systems of the kernel on. A root that was taken in from an
+/// archive may lack them, and would not boot.
 const MOUNT_POINTS: [(&str, u32); 5] =
     [("dev", 0o755), ("proc", 0o555), ("run", 0o755), ("sys", 0o555), ("tmp", 0o1777)];
 
@@ -305,7 +309,8 @@ fn make(file_system: &FileSystem, device: &Path, time: i64) -> Result<(), DiskEr
     Ok(run
         .env("E2FSPROGS_FAKE_TIME", time.max(1).to_string())
         .env("SOURCE_DATE_EPOCH", time.to_string())
-        // mkfs.btrfs refuses a UUID that the machine's cache knows: of the same image as it was built before, if anybody looked at it.
+        // mkfs.btrfs refuses a UUID that the machine's cache knows: of the same image as it was
+        // built before, if anybody looked at it.
         .env("BLKID_FILE", "/dev/null")
         .run()?)
 }

@@ -1,5 +1,6 @@
-//! What hooks put into the hooks directory for plywood to act on, as diskimage-builder's providers do: `bin/`, `static/`,
-//! `init-scripts/`, plain lists of packages, and files that ask for things to be fetched.
+//! What hooks put into the hooks directory for plywood to act on, as diskimage-builder's providers
+//! do: `bin/`, `static/`, `init-scripts/`, plain lists of packages, and files that ask for things
+//! to be fetched.
 
 use super::command::init_directory;
 use crate::element::{Environment, Phase, plain_list_phase};
@@ -11,7 +12,8 @@ pub(super) const SOURCES: &str = "98-source-repositories";
 /// Name of the task that fetches package indices.
 const REFRESH: &str = "refresh-package-index";
 
-/// Returns what is to be done in a phase with `data`, which hooks have added, besides the `planned` tasks.
+/// Returns what is to be done in a phase with `data`, which hooks have added, besides the `planned`
+/// tasks.
 pub(super) fn tasks(phase: Phase, planned: &[Task], data: &[String], environment: &Environment) -> Vec<Task> {
     let task = |name: &str, action: Action| Task { phase, name: name.to_owned(), action };
     let copied = |dir: &str| planned.iter().any(|task| copies(&task.action, dir));
@@ -46,7 +48,8 @@ pub(super) fn tasks(phase: Phase, planned: &[Task], data: &[String], environment
     tasks
 }
 
-/// Returns true if `phase` acts on the file `path`, which an earlier hook put into the hooks directory.
+/// Returns true if `phase` acts on the file `path`, which an earlier hook put into the hooks
+/// directory.
 pub(super) fn is_for(phase: Phase, path: &str) -> bool {
     match phase {
         Phase::PreInstall => is_below(path, "bin") || plain_list_phase(path) == Some(phase),

@@ -50,11 +50,12 @@ impl BootStage<'_> {
         self.write("/etc/fstab", fstab(self.layout).as_bytes())
     }
 
-    /// Makes the disk bootable: as the elements say if they have a boot loader, else as `request` does. Writes GRUB's image for UEFI
-    /// into the root; returns its images for the BIOS.
+    /// Makes the disk bootable: as the elements say if they have a boot loader, else as `request`
+    /// does. Writes GRUB's image for UEFI into the root; returns its images for the BIOS.
     ///
     /// # Errors
-    /// [`BuildError::NoBootLoader`] if there is a kernel to start, but no GRUB for one of the firmwares.
+    /// [`BuildError::NoBootLoader`] if there is a kernel to start, but no GRUB for one of the
+    /// firmwares.
     pub(super) fn install(&self, request: &DiskRequest<'_>) -> Result<BootImages, BuildError> {
         if self.run.tasks.list.iter().any(|task| task.action == Action::InstallBootLoader) {
             let firmware = self.firmware_of_elements()?;
@@ -81,8 +82,8 @@ impl BootStage<'_> {
         }
     }
 
-    /// Makes a described disk bootable. Its author may want another boot loader, so GRUB is installed only if the image has the
-    /// element `bootloader`.
+    /// Makes a described disk bootable. Its author may want another boot loader, so GRUB is
+    /// installed only if the image has the element `bootloader`.
     fn install_on_described(
         &self,
         firmware: &BTreeSet<Firmware>,
@@ -99,7 +100,8 @@ impl BootStage<'_> {
         self.images(&firmware)
     }
 
-    /// Returns those of `firmware` that the image has GRUB for. Where it has it for some alone, says what the others lack.
+    /// Returns those of `firmware` that the image has GRUB for. Where it has it for some alone,
+    /// says what the others lack.
     fn with_grub(&self, firmware: &BTreeSet<Firmware>) -> Result<BTreeSet<Firmware>, BuildError> {
         let found = self.files().bootable_by(firmware)?;
         for lacking in firmware.difference(&found).filter(|_| !found.is_empty()) {
@@ -161,7 +163,8 @@ impl BootStage<'_> {
         Ok(images)
     }
 
-    /// Copies the distribution's signed loaders if all of them are there; else makes one, which Secure Boot refuses.
+    /// Copies the distribution's signed loaders if all of them are there; else makes one, which
+    /// Secure Boot refuses.
     fn install_for_uefi(&self) -> Result<(), BuildError> {
         match self.files().signed()? {
             Signed::Complete(chain) => {
@@ -207,7 +210,8 @@ impl BootStage<'_> {
     }
 }
 
-/// Returns the kernel arguments beside `root=`; the last console is the one that gets the login prompt.
+/// Returns the kernel arguments beside `root=`; the last console is the one that gets the login
+/// prompt.
 fn command_line(environment: &Environment) -> String {
     let consoles = ["DIB_BOOTLOADER_VIRTUAL_TERMINAL", "DIB_BOOTLOADER_SERIAL_CONSOLE"]
         .map(|name| variable(environment, name))

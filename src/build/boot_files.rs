@@ -1,6 +1,7 @@
 //! What a root file system has to boot by: kernels and boot loaders.
 //!
-//! Its files alone are looked at, and nothing runs: so it can be asked of the layers before there is a disk.
+//! Its files alone are looked at, and nothing runs: so it can be asked of the layers before there
+//! is a disk.
 
 use std::collections::BTreeSet;
 

@@ -5,7 +5,8 @@ use crate::disk::{FileSystem, Layout, probe_answers};
 /// What the element does on the disk, but for the boot code.
 const MENU: &str = include_str!("boot-loader.sh");
 
-/// Returns the command that writes the settings and the menu of the element `bootloader` for this disk.
+/// Returns the command that writes the settings and the menu of the element `bootloader` for this
+/// disk.
 pub(super) fn menu_argv(layout: &Layout) -> Vec<String> {
     let name = |path: &str| {
         layout.mounts().into_iter().find(|fs| fs.mount_path() == Some(path)).map(FileSystem::name)

@@ -7,11 +7,12 @@ use super::{BuiltStep, Package};
 use crate::oci::{ChainId, DiffId, Digest};
 use crate::plan::{InputKey, Plan, StepName};
 
-/// The form of the manifest. It goes up when something in it changes its meaning or vanishes, or packages are listed otherwise:
-/// builds take the list over from an earlier manifest.
+/// The form of the manifest. It goes up when something in it changes its meaning or vanishes, or
+/// packages are listed otherwise: builds take the list over from an earlier manifest.
 const VERSION: u32 = 1;
 
-/// The manifest of an image. Depends on the image's content alone: no times, no paths, nothing of how it was built.
+/// The manifest of an image. Depends on the image's content alone: no times, no paths, nothing of
+/// how it was built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct BuildManifest {
@@ -61,7 +62,8 @@ pub struct OutputEntry {
     pub digest: Digest,
     /// Its size in bytes.
     pub bytes: u64,
-    /// The layers it consists of: those of the image, and for a container whose final stage changed something, one more.
+    /// The layers it consists of: those of the image, and for a container whose final stage changed
+    /// something, one more.
     pub diff_ids: Vec<DiffId>,
 }
 
@@ -90,8 +92,8 @@ impl BuildManifest {
         (is_same && !stack.is_empty()).then_some(manifest.packages)
     }
 
-    /// Takes over the outputs of the manifest that was there before, as far as they still are: those of the same layers are
-    /// this image's, others are stale.
+    /// Takes over the outputs of the manifest that was there before, as far as they still are:
+    /// those of the same layers are this image's, others are stale.
     pub fn take_over(&mut self, earlier: BuildManifest, is_there: impl Fn(&OutputEntry) -> bool) {
         let is_same = (&earlier.image, &earlier.layers) == (&self.image, &self.layers);
         let written: Vec<_> = self.outputs.iter().map(|output| output.file.clone()).collect();

@@ -48,7 +48,8 @@ pub struct Builder<'a> {
     pub on_failure: OnFailure,
     /// Where else layers may be found.
     pub registries: &'a Registries<'a>,
-    /// What hooks of the final stage may write to. With it, that stage always runs: what it leaves there is in no layer.
+    /// What hooks of the final stage may write to. With it, that stage always runs: what it leaves
+    /// there is in no layer.
     pub surroundings: Option<Surroundings>,
 }
 

@@ -21,14 +21,16 @@ impl Command {
         Self { argv, view: View::Target, bind: None }
     }
 
-    /// A script beside the target, which is at `TMP_MOUNT_PATH`: programs of the image may be gone by then.
+    /// A script beside the target, which is at `TMP_MOUNT_PATH`: programs of the image may be gone
+    /// by then.
     fn on_host(script: &str, arguments: &[&str]) -> Self {
         let words = ["sh", "-euc", script, "plywood"].into_iter().chain(arguments.iter().copied());
         Self { argv: words.map(str::to_owned).collect(), view: View::HostBare, bind: None }
     }
 }
 
-/// Returns the command that carries out `task`, one of `tasks`; `None` if there is nothing to do, and for hooks.
+/// Returns the command that carries out `task`, one of `tasks`; `None` if there is nothing to do,
+/// and for hooks.
 pub(super) fn command(
     task: &Task,
     tasks: &Tasks,
@@ -39,7 +41,8 @@ pub(super) fn command(
         (!names.is_empty()).then(|| Command::in_target(package_argv(choices, action, names)))
     };
     Ok(match &task.action {
-        // Hooks are files, a boot loader is for a disk, and a refresh sees other mounts than a command.
+        // Hooks are files, a boot loader is for a disk, and a refresh sees other mounts than a
+        // command.
         Action::Hook | Action::InstallBootLoader | Action::RefreshIndex => None,
         Action::InstallBootPackages => boot_packages(variables).map(Command::in_target),
         Action::Copy { from, to, modes } => Some(Command::in_target(copy(from, to, *modes))),
@@ -73,7 +76,8 @@ enum PackageAction {
     Remove,
 }
 
-/// An image of elements has a package manager that plywood need not know, under the name that all elements use.
+/// An image of elements has a package manager that plywood need not know, under the name that all
+/// elements use.
 fn package_argv(choices: Choices, action: PackageAction, names: &[String]) -> Vec<String> {
     let command: &[&str] = match (choices, action) {
         (Choices::Plywood, PackageAction::Install) => return apt::install(names),
@@ -84,9 +88,9 @@ fn package_argv(choices: Choices, action: PackageAction, names: &[String]) -> Ve
     command.iter().map(|word| (*word).to_owned()).chain(names.iter().cloned()).collect()
 }
 
-/// Copies a directory of the hooks directory onto one of the target, through symlinks such as `/lib -> usr/lib`, which
-/// rsync and cp would replace or refuse. Owners are root; directories that exist stay as they are. Needs no more than coreutils and
-/// find, as hooks do.
+/// Copies a directory of the hooks directory onto one of the target, through symlinks such as
+/// `/lib -> usr/lib`, which rsync and cp would replace or refuse. Owners are root; directories that
+/// exist stay as they are. Needs no more than coreutils and find, as hooks do.
 fn copy(from: &str, to: &str, modes: CopyModes) -> Vec<String> {
     const SCRIPT: &str = r#"umask 022
         cd "$1"
@@ -107,7 +111,8 @@ fn copy(from: &str, to: &str, modes: CopyModes) -> Vec<String> {
     ["bash", "-euo", "pipefail", "-c", SCRIPT, "copy", &from, to, mode].map(str::to_owned).into()
 }
 
-/// Copies the init scripts for this image's init system. Source: diskimage-builder, element dib-init-system.
+/// Copies the init scripts for this image's init system. Source: diskimage-builder, element
+/// dib-init-system.
 fn init_scripts(tasks: &Tasks, variables: &Environment) -> Option<Vec<String>> {
     let init = variables.get("DIB_INIT_SYSTEM").filter(|init| !init.is_empty())?;
     let from = format!("init-scripts/{init}");
@@ -125,7 +130,8 @@ pub(super) fn init_directory(init: &str) -> (&'static str, CopyModes) {
     }
 }
 
-/// Installs the packages of a plain list, by the map of the element that the list's name ends with, if that has one.
+/// Installs the packages of a plain list, by the map of the element that the list's name ends with,
+/// if that has one.
 ///
 /// Source: diskimage-builder, `elements/package-installs/bin/package-installs`.
 fn added_packages(list: &str) -> Vec<String> {
@@ -169,7 +175,8 @@ fn services(tasks: &Tasks, variables: &Environment) -> Result<String, PackageDat
     Ok(services.iter().map(|(service, name)| format!("{service}: {name}\n")).collect())
 }
 
-/// Puts what was fetched into the target; its bytes depend on what was found when the plan was made alone.
+/// Puts what was fetched into the target; its bytes depend on what was found when the plan was made
+/// alone.
 fn place(resolved: &ResolvedSource) -> Command {
     let ResolvedSource { request, content, path } = resolved;
     const SOURCE: &str = "/tmp/plywood/source";
@@ -230,7 +237,8 @@ fn boot_packages(variables: &Environment) -> Option<Vec<String>> {
         _ if !matches!(variable("DIB_SKIP_GRUB_PACKAGE_INSTALL"), "" | "False") => return None,
         _ if architecture.contains("ppc") => &["grub-ppc64"],
         "efi" => &["grub-efi", &for_efi],
-        // Also where no element says how the disk starts: packages for both kinds exclude each other.
+        // Also where no element says how the disk starts: packages for both kinds exclude each
+        // other.
         _ => &["grub-pc"],
     };
     let command = ["install-packages", "-m", "bootloader"];
@@ -245,8 +253,9 @@ const CLEAN_UP: &str = r#"cd "$TMP_MOUNT_PATH"
 [ ! -d root ] || find root -xdev -type f -name '*.log' -delete
 [ ! -d var/log ] || find var/log -xdev -type f -size +0 -exec truncate -s 0 {} +"#;
 
-/// A tool that makes a root file system leaves a copy of the machine's resolver configuration in it, which is nobody else's
-/// business. Source: diskimage-builder, `lib/common-functions`, `create_base`.
+/// A tool that makes a root file system leaves a copy of the machine's resolver configuration in
+/// it, which is nobody else's business. Source: diskimage-builder, `lib/common-functions`,
+/// `create_base`.
 ///
 /// It is also the first to notice that no hook has made one.
 const SET_RESOLVER_ASIDE: &str = r#"cd "$TMP_MOUNT_PATH"
@@ -258,8 +267,9 @@ mv etc/resolv.conf etc/resolv.conf.ORIG
 : >etc/resolv.conf
 chmod 0777 etc/resolv.conf"#;
 
-/// The machine's configuration is in no layer, so that a file with text is a hook's own. It stays, unless a hook wrote
-/// `resolv.conf.ORIG` after it: both are places for the image's configuration. The mode is that of [`SET_RESOLVER_ASIDE`].
+/// The machine's configuration is in no layer, so that a file with text is a hook's own. It stays,
+/// unless a hook wrote `resolv.conf.ORIG` after it: both are places for the image's configuration.
+/// The mode is that of [`SET_RESOLVER_ASIDE`].
 ///
 /// Source: diskimage-builder, `lib/img-functions`, `finalise_base`.
 const PUT_RESOLVER_BACK: &str = r#"cd "$TMP_MOUNT_PATH/etc"

@@ -7,8 +7,9 @@ use crate::oci::{self, ConfigError, ImageConfig};
 use crate::plan::Plan;
 use crate::port::LayerStore;
 
-/// Returns the config of a container of `plan` whose layers are those of `steps` (all of the plan's, the final stage
-/// last): what the base's own config says, an entry of history for each step, and over it `settings`.
+/// Returns the config of a container of `plan` whose layers are those of `steps` (all of the
+/// plan's, the final stage last): what the base's own config says, an entry of history for each
+/// step, and over it `settings`.
 ///
 /// # Errors
 /// If the store does not have the base, or its config cannot be continued.

@@ -39,8 +39,8 @@ impl FinishedDisk<'_> {
 }
 
 impl Builder<'_> {
-    /// Writes the disk of `plan`, whose layers are `stack` (lowest first), to the file `raw`, which must not exist, and runs the
-    /// final stage on it.
+    /// Writes the disk of `plan`, whose layers are `stack` (lowest first), to the file `raw`, which
+    /// must not exist, and runs the final stage on it.
     pub fn disk<'b>(
         &'b self,
         plan: &'b Plan,
@@ -104,8 +104,8 @@ impl Builder<'_> {
     }
 }
 
-/// Fails before the disk is filled if nothing could boot it: the layers have a kernel and no boot loader, and no hook of the final
-/// stage can bring one.
+/// Fails before the disk is filled if nothing could boot it: the layers have a kernel and no boot
+/// loader, and no hook of the final stage can bring one.
 fn require_boot_loader(plan: &Plan, request: &DiskRequest<'_>, layers: &dyn Root) -> Result<(), BuildError> {
     let DiskRequest::Standard(Request { firmware, .. }) = request else { return Ok(()) };
     let tasks = final_tasks(plan);
@@ -118,7 +118,8 @@ fn require_boot_loader(plan: &Plan, request: &DiskRequest<'_>, layers: &dyn Root
     if files.kernels()?.is_empty() { Ok(()) } else { files.require(firmware) }
 }
 
-/// Returns true if hooks of the final stage look for the devices of a disk: they do not go without one.
+/// Returns true if hooks of the final stage look for the devices of a disk: they do not go without
+/// one.
 pub fn hooks_look_at_disk(plan: &Plan) -> bool {
     DiskUnderHooks::is_wanted(final_tasks(plan))
 }

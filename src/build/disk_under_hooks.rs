@@ -13,8 +13,8 @@ pub(super) struct DiskUnderHooks<'a> {
 }
 
 impl DiskUnderHooks<'_> {
-    /// What hooks mention that look for its devices: also the beginnings of `IMAGE_BLOCK_DEVICES`, and of what `dib-block-device`
-    /// calls it.
+    /// What hooks mention that look for its devices: also the beginnings of `IMAGE_BLOCK_DEVICES`,
+    /// and of what `dib-block-device` calls it.
     const WANTING: [&'static str; 2] = ["IMAGE_BLOCK_DEVICE", "image-block-device"];
 
     /// Returns true if hooks among these tasks look for the devices.
@@ -24,7 +24,8 @@ impl DiskUnderHooks<'_> {
 
     /// Returns what diskimage-builder tells of a disk that is there: its size in KiB, its devices.
     ///
-    /// Source: diskimage-builder, `lib/disk-image-create`; `block_device/blockdevice.py`, `cmd_getval`.
+    /// Source: diskimage-builder, `lib/disk-image-create`; `block_device/blockdevice.py`,
+    /// `cmd_getval`.
     pub(super) fn variables(&self) -> Environment {
         let size = ("DIB_IMAGE_SIZE", (self.layout.bytes >> 10).to_string());
         let whole = self.devices.first();

@@ -10,7 +10,8 @@ use crate::element::Relevance;
 use crate::oci::{DiffId, Digest};
 use crate::plan::{InputKey, KeyFields, StepName};
 
-/// The form of these documents. It goes up when something in one of them changes its meaning or vanishes.
+/// The form of these documents. It goes up when something in one of them changes its meaning or
+/// vanishes.
 const VERSION: u32 = 1;
 
 /// `plywood plan --json`: what a build would do.

@@ -41,7 +41,8 @@ pub struct HookFailure {
     pub outcome: Outcome,
 }
 
-/// A build that did not reach its end. Nothing of it is in the store but the steps that were finished.
+/// A build that did not reach its end. Nothing of it is in the store but the steps that were
+/// finished.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error(transparent)]
@@ -131,7 +132,8 @@ impl BuildError {
         }
     }
 
-    /// Returns the phase and the name of the hook or task that failed, if one did. A task of plywood's own has no phase.
+    /// Returns the phase and the name of the hook or task that failed, if one did. A task of
+    /// plywood's own has no phase.
     pub(super) fn failed_task(&self) -> Option<(String, String)> {
         match self {
             BuildError::HookFailed(failure) => Some((failure.phase.to_string(), failure.hook.clone())),

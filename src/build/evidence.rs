@@ -1,4 +1,5 @@
-//! What hooks read of the build host: noted while a step runs, compared with the host when its record is found.
+//! What hooks read of the build host: noted while a step runs, compared with the host when its
+//! record is found.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -37,21 +38,24 @@ impl<'a> Witness<'a> {
         Self { host, seen: RefCell::default() }
     }
 
-    /// Notes what cannot be traced, before `hook` with these texts runs: the names on the host, and what is at and below the paths
-    /// that the texts have. Names do not count for shell that works on variables alone.
+    /// Notes what cannot be traced, before `hook` with these texts runs: the names on the host, and
+    /// what is at and below the paths that the texts have. Names do not count for shell that works
+    /// on variables alone.
     ///
     /// What changes between now and the hook's look at it makes the next look-up a miss.
     pub(super) fn begin(&self, hook: &str, texts: &[&[u8]], language: Language) {
         let mut seen = self.seen.borrow_mut();
         let seen = seen.get_or_insert_default();
-        // The first look counts: names that appear while the step runs make the next look-up a miss.
+        // The first look counts: names that appear while the step runs make the next look-up a
+        // miss.
         if language == Language::Any && seen.names.is_empty() {
             seen.names = self.host.names();
         }
         for text in texts {
             for path in literal_paths(&String::from_utf8_lossy(text)) {
                 self.look(seen, &path, Aspect::Entry, hook);
-                // A hook that has a directory in its text may look for files there by names that the text does not have.
+                // A hook that has a directory in its text may look for files there by names that
+                // the text does not have.
                 if let Some(aspect) = aspect_below(&path) {
                     self.look(seen, &path, aspect, hook);
                 }
@@ -111,7 +115,8 @@ impl<'a> Witness<'a> {
     }
 }
 
-/// Returns why a record of `step` does not count on this host although its key is the right one; empty if it does.
+/// Returns why a record of `step` does not count on this host although its key is the right one;
+/// empty if it does.
 pub(super) fn misses(step: &Step, record: &Record, host: &dyn HostFiles) -> Vec<Miss> {
     match &record.evidence {
         None if step.reads_host() => {
@@ -123,7 +128,8 @@ pub(super) fn misses(step: &Step, record: &Record, host: &dyn HostFiles) -> Vec<
     }
 }
 
-/// Returns a change as a reason. A path that this user may not read looks changed, whether or not it is.
+/// Returns a change as a reason. A path that this user may not read looks changed, whether or not
+/// it is.
 fn reason(change: HostChange, host: &dyn HostFiles) -> Miss {
     match host.hidden(&change.path, change.aspect) {
         Some(path) => {

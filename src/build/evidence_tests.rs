@@ -143,7 +143,8 @@ fn a_file_that_changes_while_a_hook_runs_is_not_known() {
     assert_eq!(reasons(&world, &plan), [reason]);
 }
 
-/// Random reads and random hosts: a step is found exactly if every file that its hook read is as it was.
+/// Random reads and random hosts: a step is found exactly if every file that its hook read is as it
+/// was.
 #[test]
 fn a_look_up_finds_a_step_exactly_if_its_reads_give_the_same() {
     const FILES: [&str; 4] = ["/srv/a", "/srv/b", "/var/c", "/usr/bin/d"];

@@ -1,7 +1,7 @@
 //! What diskimage-builder tells hooks about a build, where it is the same for every build.
 //!
-//! What differs from image to image (`IMAGE_ELEMENT`), or can be set by the caller (`DIB_RELEASE`), is in the step's key, and
-//! stands over what is here.
+//! What differs from image to image (`IMAGE_ELEMENT`), or can be set by the caller (`DIB_RELEASE`),
+//! is in the step's key, and stands over what is here.
 
 use crate::distro::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, apt::Choices, search_path};
 use crate::element::{Environment, Phase, Place};
@@ -20,7 +20,8 @@ pub(super) const BUILD_DIR_ON_HOST: &str = "/tmp/plywood/build";
 /// Where they may leave what is neither in the image nor in a cache: `TMP_IMAGE_DIR`.
 pub(super) const IMAGE_DIR_ON_HOST: &str = "/tmp/plywood/image";
 
-/// Where they find files to lock: `DIB_LOCKFILES`. All builds that share the store see the same ones.
+/// Where they find files to lock: `DIB_LOCKFILES`. All builds that share the store see the same
+/// ones.
 pub(super) const LOCKS_ON_HOST: &str = "/tmp/plywood/lockfiles";
 
 /// The function that hooks on the host end with, as bash exports it.

@@ -194,7 +194,8 @@ impl World {
     }
 }
 
-/// Returns what jobs do: they write their own line, and fragments of `environment.d` set `DIB_FROM_FRAGMENT`.
+/// Returns what jobs do: they write their own line, and fragments of `environment.d` set
+/// `DIB_FROM_FRAGMENT`.
 pub(crate) fn usual(job: &Job) -> Effect {
     if is_environment(job) {
         let mut environment = job.env.clone();

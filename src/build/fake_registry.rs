@@ -34,7 +34,8 @@ impl Shelf {
         *self.0.is_down.lock().unwrap() = true;
     }
 
-    /// Returns the requests since the last call: `get k`, `put c`, `fetch`, `send`, with the first letter of a tag.
+    /// Returns the requests since the last call: `get k`, `put c`, `fetch`, `send`, with the first
+    /// letter of a tag.
     pub(crate) fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut self.0.requests.lock().unwrap())
     }

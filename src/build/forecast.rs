@@ -42,16 +42,19 @@ pub enum Prospect {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         refused: Vec<Refused>,
     },
-    /// It is unchanged itself, but a step below has to be built: unless that comes out the same, so has this one.
+    /// It is unchanged itself, but a step below has to be built: unless that comes out the same, so
+    /// has this one.
     Depends {
         /// The lowest step that has to be built.
         on: StepName,
     },
 }
 
-/// Returns for each step of `plan` what a build would do. Reads the store and asks registries; runs and writes nothing.
+/// Returns for each step of `plan` what a build would do. Reads the store and asks registries; runs
+/// and writes nothing.
 ///
-/// A miss is explained by what the store has and by what registries have of the image's last published build.
+/// A miss is explained by what the store has and by what registries have of the image's last
+/// published build.
 pub fn forecast(
     plan: &Plan,
     store: &dyn LayerStore,

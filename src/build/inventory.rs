@@ -30,8 +30,8 @@ pub struct Package {
     pub source_version: String,
 }
 
-/// Prints the installed packages, one a line, fields separated by tabs; nothing on a root without package manager. Busybox has an `rpm` of
-/// its own, which lists nothing.
+/// Prints the installed packages, one a line, fields separated by tabs; nothing on a root without
+/// package manager. Busybox has an `rpm` of its own, which lists nothing.
 const SCRIPT: &str = r#"
 if command -v dpkg-query >/dev/null; then
   dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\n'

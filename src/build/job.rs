@@ -27,7 +27,8 @@ pub(super) struct JobRun<'a> {
 }
 
 impl JobRun<'_> {
-    /// Runs `job`, called `task`, to its end; its output goes to its log and, line by line, into events.
+    /// Runs `job`, called `task`, to its end; its output goes to its log and, line by line, into
+    /// events.
     pub(super) fn perform(
         &self,
         root: &dyn Root,
@@ -147,7 +148,8 @@ impl JobRun<'_> {
         })
     }
 
-    /// Returns a redactor of the secrets of a job's environment, and of those that package managers read from files.
+    /// Returns a redactor of the secrets of a job's environment, and of those that package managers
+    /// read from files.
     fn redactor(&self, job: &Job) -> Redactor {
         let mut environment = self.ports.packages.secrets();
         environment.extend(job.env.clone());
@@ -188,7 +190,8 @@ impl Minutes {
         Self { started, told: 0 }
     }
 
-    /// Returns how long the job has been running, in milliseconds, if a minute has passed since the last time.
+    /// Returns how long the job has been running, in milliseconds, if a minute has passed since the
+    /// last time.
     fn passed(&mut self) -> Option<u64> {
         let elapsed = self.started.elapsed();
         let minutes = elapsed.as_secs() / 60;
@@ -239,7 +242,8 @@ impl Output<'_> {
     }
 
     fn show(&mut self, redacted: &[u8]) {
-        // A log that cannot be written (a full disk) must not end the hook; the flush at its end reports it.
+        // A log that cannot be written (a full disk) must not end the hook; the flush at its end
+        // reports it.
         let _ = self.file.write_all(redacted);
         let line = String::from_utf8_lossy(redacted.trim_ascii_end()).into_owned();
         if self.tail.len() == TAIL_LINES {

@@ -6,7 +6,8 @@ use crate::element::{
     Distribution, Element, Environment, Mapping, PackageDataError, PackageRequest, PackageRequests, Phase,
 };
 
-/// Returns the packages to install in `phase`, by the distribution's names, in the order of the lists.
+/// Returns the packages to install in `phase`, by the distribution's names, in the order of the
+/// lists.
 pub(super) fn requested(
     elements: &[Arc<Element>],
     phase: Phase,
@@ -17,8 +18,8 @@ pub(super) fn requested(
     translated(elements, install, variables)
 }
 
-/// Returns the packages to remove that were wanted for the build alone in `phases`, or not at all, by the distribution's
-/// names.
+/// Returns the packages to remove that were wanted for the build alone in `phases`, or not at all,
+/// by the distribution's names.
 pub(super) fn unwanted(
     elements: &[Arc<Element>],
     phases: &[Phase],
@@ -44,7 +45,8 @@ fn squash(elements: &[Arc<Element>], variables: &Environment) -> Result<PackageR
     Ok(PackageRequests::squash(lists.iter().map(|(name, list)| (*name, list)), variables)?)
 }
 
-/// Translates names by the maps of the elements that ask for them; a name that a map lacks is taken as it is.
+/// Translates names by the maps of the elements that ask for them; a name that a map lacks is taken
+/// as it is.
 fn translated(
     elements: &[Arc<Element>],
     requests: &[PackageRequest],

@@ -14,13 +14,13 @@ const CACHE: &str = "dib";
 /// What they see as `DIB_LOCKFILES`, likewise.
 const LOCKS: &str = "dib-lockfiles";
 
-/// The lock directory of builds whose cache is a directory of the caller: any image may use that cache, so all of them have to
-/// lock the same files.
+/// The lock directory of builds whose cache is a directory of the caller: any image may use that
+/// cache, so all of them have to lock the same files.
 const SHARED: &str = "shared";
 
-/// Directories of the host that programs need to write to: those of container engines, which elements call that start from a
-/// container image, and `/var/tmp`. Hooks get empty ones, which end with the step: nothing there is in a key. Name of the
-/// stand-in, place, and mode.
+/// Directories of the host that programs need to write to: those of container engines, which
+/// elements call that start from a container image, and `/var/tmp`. Hooks get empty ones, which end
+/// with the step: nothing there is in a key. Name of the stand-in, place, and mode.
 const WRITTEN_ON_HOST: [(&str, &str, u32); 2] =
     [("containers", "/var/lib/containers", 0o755), ("var-tmp", "/var/tmp", 0o1777)];
 
@@ -51,8 +51,9 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Makes the directories of a step beside its layer; `surroundings` are shown, too. Downloads of hooks are kept in the caller's
-    /// directory, if there is one, or else in that of the store which the builds of `sharing` have.
+    /// Makes the directories of a step beside its layer; `surroundings` are shown, too. Downloads
+    /// of hooks are kept in the caller's directory, if there is one, or else in that of the store
+    /// which the builds of `sharing` have.
     pub(super) fn make(
         workspace: &dyn Workspace,
         store: &dyn LayerStore,
@@ -61,7 +62,8 @@ impl Places {
         tasks: &Tasks,
     ) -> Result<Self, StoreError> {
         let work = workspace.scratch("work", 0o755)?;
-        // Hooks write beside the image by its name: the directory has to be there, wherever the name leads.
+        // Hooks write beside the image by its name: the directory has to be there, wherever the
+        // name leads.
         let image = tasks.environment.get("IMAGE_NAME").map(String::as_str).unwrap_or_default();
         let beside = match ImagePlace::of(image) {
             // In the final stage the caller's own directories are shown.
@@ -99,8 +101,8 @@ impl Places {
         }
     }
 
-    /// Returns the same if what they leave beside the image, and in their working directory, is lost: `None` if these are
-    /// directories of the caller.
+    /// Returns the same if what they leave beside the image, and in their working directory, is
+    /// lost: `None` if these are directories of the caller.
     pub(super) fn lost(&self) -> Option<HostDirs<'_>> {
         self.surroundings.is_none().then(|| self.left())
     }
@@ -124,8 +126,9 @@ impl Places {
                 let written = self.written.iter();
                 let written = written.map(|(path, place)| bind(path, place, Access::ReadWrite));
                 let surroundings = self.surroundings.iter().flat_map(Surroundings::binds);
-                // The order is that of mounting. What may hold others comes first: the caller's directories may lie below
-                // `/var/tmp`, and plywood's own below the directory of the image.
+                // The order is that of mounting. What may hold others comes first: the caller's
+                // directories may lie below `/var/tmp`, and plywood's own below the directory of
+                // the image.
                 written.chain(surroundings).chain(beside).chain(own).chain([work]).collect()
             }
         }
@@ -143,7 +146,8 @@ impl Places {
         inputs.chain(written.map(|(place, path)| bind(path, place, Access::ReadWrite)))
     }
 
-    /// Returns where a job with this view starts: hooks on the host may write there, as they do where diskimage-builder is called.
+    /// Returns where a job with this view starts: hooks on the host may write there, as they do
+    /// where diskimage-builder is called.
     pub(super) fn working_directory(&self, view: View) -> String {
         match (view, &self.surroundings) {
             (View::Target, _) => "/".to_owned(),
@@ -198,7 +202,8 @@ impl ImagePlace {
     }
 }
 
-/// Returns an absolute path without steps up. By its names alone: the directories are those of the sandbox, not of this process.
+/// Returns an absolute path without steps up. By its names alone: the directories are those of the
+/// sandbox, not of this process.
 fn normal(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::from("/"), |mut normal, step| {
         match step {

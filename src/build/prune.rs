@@ -17,8 +17,8 @@ pub struct Pruning {
 }
 
 impl Pruning {
-    /// Looks at every manifest in `repository`. Age alone decides, whatever the signature. Manifests that are not steps are never
-    /// deleted.
+    /// Looks at every manifest in `repository`. Age alone decides, whatever the signature.
+    /// Manifests that are not steps are never deleted.
     ///
     /// # Errors
     /// If the registry does not answer.

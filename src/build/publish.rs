@@ -25,8 +25,8 @@ pub struct Publisher<'a> {
     pub key: Option<&'a SigningKey>,
     /// Now, in seconds since 1970.
     pub now: i64,
-    /// Blobs that the repository holds in damaged copies. Registries keep what they have under a digest, so their layers are
-    /// published in another encoding, by another digest.
+    /// Blobs that the repository holds in damaged copies. Registries keep what they have under a
+    /// digest, so their layers are published in another encoding, by another digest.
     pub damaged: BTreeSet<Digest>,
 }
 
@@ -69,11 +69,13 @@ impl Entry {
 }
 
 impl Publisher<'_> {
-    /// Publishes the steps of `plan` that were built or found (the lowest first, all there are), but for those that secrets
-    /// keep back. What is there already costs one request a step. Blobs come before the manifests that name them: stopped
-    /// half-way, it leaves nothing that cannot be used.
+    /// Publishes the steps of `plan` that were built or found (the lowest first, all there are),
+    /// but for those that secrets keep back. What is there already costs one request a step. Blobs
+    /// come before the manifests that name them: stopped half-way, it leaves nothing that cannot be
+    /// used.
     ///
-    /// Layers are published as the blobs that `encoding` has, where the store has such: so images and steps share them.
+    /// Layers are published as the blobs that `encoding` has, where the store has such: so images
+    /// and steps share them.
     ///
     /// # Errors
     /// If the registry or the store fails.
@@ -124,8 +126,8 @@ impl Publisher<'_> {
         Ok((there, index))
     }
 
-    /// Returns what the repository has for a step if it can stay: others would find the same layers by it, and believe it as
-    /// they would believe us.
+    /// Returns what the repository has for a step if it can stay: others would find the same layers
+    /// by it, and believe it as they would believe us.
     fn good(&self, manifest: &[u8], record: &Record) -> Option<SharedStep> {
         let own = self.key.map(SigningKey::public);
         let policy = Policy {

@@ -22,7 +22,8 @@ impl Builder<'_> {
     /// Fetches the layers of `offers` that the store lacks, those of one registry at the same time.
     ///
     /// # Errors
-    /// If the store cannot take them. A layer that a registry does not have, or has wrong, is no error.
+    /// If the store cannot take them. A layer that a registry does not have, or has wrong, is no
+    /// error.
     pub(super) fn receive(&self, plan: &Plan, offers: &[&Offer]) -> Result<Unavailable, BuildError> {
         let mut lacking: BTreeMap<usize, BTreeMap<Blob, &Layer>> = BTreeMap::new();
         for offer in offers {

@@ -1,7 +1,8 @@
 //! Secrets in what is printed of jobs: `set -x`, a program's own trace, an error message.
 //!
-//! A secret is found as it is and as programs commonly write it: quoted by a shell's trace, escaped in JSON or in a URL, and in
-//! base64 at each of its three alignments. Base64 that is wrapped in the middle of a secret, and every other encoding, is not.
+//! A secret is found as it is and as programs commonly write it: quoted by a shell's trace, escaped
+//! in JSON or in a URL, and in base64 at each of its three alignments. Base64 that is wrapped in
+//! the middle of a secret, and every other encoding, is not.
 
 use std::collections::BTreeSet;
 
@@ -36,8 +37,8 @@ enum Match {
 }
 
 impl Redactor {
-    /// Returns a redactor of the secrets among these variables. Output is redacted line by line, so each line of a secret
-    /// counts for itself.
+    /// Returns a redactor of the secrets among these variables. Output is redacted line by line, so
+    /// each line of a secret counts for itself.
     pub fn of(environment: &Environment) -> Self {
         let texts = environment.iter().flat_map(|(name, value)| secret_texts(name, value));
         let spelled: BTreeSet<_> = texts.filter(|line| line.len() >= MIN_BYTES).flat_map(spellings).collect();
@@ -61,8 +62,8 @@ impl Redactor {
         self.run(line, |found| matches!(found, Match::Secret(_))).0
     }
 
-    /// As [`Redactor::apply`] for the beginning of a line. Returns as well how many bytes of `line` that covers: at its end, what may
-    /// be the beginning of a secret is left for later.
+    /// As [`Redactor::apply`] for the beginning of a line. Returns as well how many bytes of `line`
+    /// that covers: at its end, what may be the beginning of a secret is left for later.
     pub(super) fn apply_to_beginning(&self, line: &[u8]) -> (Vec<u8>, usize) {
         self.run(line, |found| !matches!(found, Match::Plain))
     }
@@ -85,7 +86,8 @@ impl Redactor {
         (redacted, at)
     }
 
-    /// Returns the first that `counts` of what the secrets say to these bytes, the longest secret first.
+    /// Returns the first that `counts` of what the secrets say to these bytes, the longest secret
+    /// first.
     fn find(&self, rest: &[u8], counts: impl Fn(&Match) -> bool) -> Match {
         let say = |secret: &Vec<u8>| match () {
             () if rest.starts_with(secret) => Match::Secret(secret.len()),
@@ -97,7 +99,8 @@ impl Redactor {
     }
 }
 
-/// Returns how a text is printed: as it is, as a shell's trace quotes it, in JSON, in URLs, in base64.
+/// Returns how a text is printed: as it is, as a shell's trace quotes it, in JSON, in URLs, in
+/// base64.
 fn spellings(text: &str) -> Vec<Vec<u8>> {
     let json = serde_json::Value::from(text).to_string();
     let mut spelled = vec![
@@ -124,8 +127,9 @@ fn in_url(text: &str, kept: &str, space: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-/// Returns what stands in base64 for a text that has so many bytes before it, whatever they are, without the characters at the ends
-/// that depend on the text's neighbors as well. In both alphabets.
+/// Returns what stands in base64 for a text that has so many bytes before it, whatever they are,
+/// without the characters at the ends that depend on the text's neighbors as well. In both
+/// alphabets.
 ///
 /// Source: RFC 4648, 4 and 5.
 fn in_base64(text: &[u8], before: usize) -> Vec<String> {

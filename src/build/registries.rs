@@ -1,7 +1,8 @@
 //! What registries have of steps. Each key is asked for once.
 //!
-//! What a registry says is a proposal. It counts if the policy believes it, if it is the answer to what was asked, and if it was
-//! made on the very stack that the step is to stand on; and its layers, only if they have the DiffIDs that were promised.
+//! What a registry says is a proposal. It counts if the policy believes it, if it is the answer to
+//! what was asked, and if it was made on the very stack that the step is to stand on; and its
+//! layers, only if they have the DiffIDs that were promised.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -83,8 +84,8 @@ impl std::fmt::Display for Refused {
 }
 
 impl<'a> Registries<'a> {
-    /// Looks steps up in these repositories, the first first; `policy` says what is believed, `events` learn
-    /// what fails.
+    /// Looks steps up in these repositories, the first first; `policy` says what is believed,
+    /// `events` learn what fails.
     pub fn new(from: Vec<&'a dyn RemoteCache>, policy: Policy, events: &'a dyn Events) -> Self {
         Self { from, policy, events, known: Mutex::default() }
     }
@@ -114,7 +115,8 @@ impl<'a> Registries<'a> {
         self.ask_from(0, open);
     }
 
-    /// Asks one registry after the other, from the place `first` on, for what those before did not have.
+    /// Asks one registry after the other, from the place `first` on, for what those before did not
+    /// have.
     fn ask_from(&self, first: usize, mut open: Vec<StepKey>) {
         let mut answers: BTreeMap<_, Answer> = open.iter().map(|key| (*key, Answer::default())).collect();
         for registry in first..self.from.len() {
@@ -149,7 +151,8 @@ impl<'a> Registries<'a> {
         }
     }
 
-    /// Tells of a repository that is not there, once: a miss in it says nothing of the steps. It is not asked again.
+    /// Tells of a repository that is not there, once: a miss in it says nothing of the steps. It is
+    /// not asked again.
     fn note_absence(&self, registry: usize) {
         let is_first = self.known().looked_for.insert(registry);
         if is_first && matches!(self.from[registry].exists(), Ok(false)) {
@@ -202,7 +205,8 @@ impl<'a> Registries<'a> {
         None
     }
 
-    /// Refuses an offer whose layer turned out to be none: it is not made again, and the registries after it are asked.
+    /// Refuses an offer whose layer turned out to be none: it is not made again, and the registries
+    /// after it are asked.
     pub(super) fn refuse(&self, offer: &Offer, why: Refusal) {
         let refused = self.note_refusal(offer, why);
         self.warn(&format!("step `{}`: {refused}", offer.step.record.step));
@@ -233,8 +237,8 @@ impl<'a> Registries<'a> {
         refused
     }
 
-    /// Returns what registries have for `step` above `stack` and is not used, each reason of each registry once; the stack is
-    /// `None` if it is not known.
+    /// Returns what registries have for `step` above `stack` and is not used, each reason of each
+    /// registry once; the stack is `None` if it is not known.
     pub(super) fn refusals(&self, step: &Step, stack: Option<&[DiffId]>) -> Vec<Refused> {
         let by_content = stack.map(|stack| StepKey::Content(step.content_key(ChainId::of(stack))));
         let keys = [Some(StepKey::Input(step.input_key)), by_content];
@@ -245,7 +249,8 @@ impl<'a> Registries<'a> {
         refused
     }
 
-    /// Returns the steps that `plan`'s image was last published with, as far as they are believed: what a miss is explained by.
+    /// Returns the steps that `plan`'s image was last published with, as far as they are believed:
+    /// what a miss is explained by.
     pub(super) fn records(&self, plan: &Plan) -> Vec<Record> {
         let places = (0..self.from.len()).filter(|place| !self.known().silent.contains(place));
         let from = places.map(|place| self.from[place]).collect::<Vec<_>>();

@@ -211,7 +211,8 @@ fn a_record_that_nobody_vouches_for_is_a_miss_that_says_why() {
     }
 }
 
-/// A registry that maps keys to other steps, all of them rightly signed, gets none of them into an image.
+/// A registry that maps keys to other steps, all of them rightly signed, gets none of them into an
+/// image.
 #[test]
 fn a_registry_cannot_swap_steps() {
     let (a, plan, other) = (Machine::with_key(1), image("").plan(), image("echo other").plan());
@@ -397,7 +398,8 @@ fn a_step_that_changes_nothing_is_shared_too() {
     assert_eq!((found(&steps), steps[2].diff_ids.len()), (all("input"), 0));
 }
 
-/// Imports a base of one layer into the store of `machine`. Returns its layer, its config, and the plan of an image on it.
+/// Imports a base of one layer into the store of `machine`. Returns its layer, its config, and the
+/// plan of an image on it.
 fn on_imported_base(machine: &Machine) -> (DiffId, Vec<u8>, Plan) {
     let layer = DiffId::new(Digest::of("base layer"));
     let config = serde_json::json!({

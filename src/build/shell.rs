@@ -12,7 +12,8 @@ use crate::port::{Exit, FailedStep, RootSpec};
 /// Which state of an image a shell shows.
 #[derive(Debug, Clone, Copy)]
 pub enum ShellAt<'a> {
-    /// As the first hook of this step finds it: the layers below. The final stage stands on all layers.
+    /// As the first hook of this step finds it: the layers below. The final stage stands on all
+    /// layers.
     Step(&'a Step),
     /// As this hook of a step finds it: the step's hooks before it are run.
     Hook(&'a Step, Phase, &'a str),
@@ -38,12 +39,13 @@ impl<'a> ShellAt<'a> {
 }
 
 impl Builder<'_> {
-    /// Runs `command` (a login shell if empty) on the caller's terminal, on a state of `plan`'s image, with what the hooks
-    /// see that run there. What it changes is thrown away.
+    /// Runs `command` (a login shell if empty) on the caller's terminal, on a state of `plan`'s
+    /// image, with what the hooks see that run there. What it changes is thrown away.
     ///
     /// # Errors
-    /// [`BuildError::Miss`] if a layer below is not in the store, [`BuildError::NothingBelow`] for the base,
-    /// [`BuildError::NoSuchHook`], and what a hook before the one that was asked for fails with.
+    /// [`BuildError::Miss`] if a layer below is not in the store, [`BuildError::NothingBelow`] for
+    /// the base, [`BuildError::NoSuchHook`], and what a hook before the one that was asked for
+    /// fails with.
     pub fn shell(&self, plan: &Plan, at: ShellAt<'_>, command: &[String]) -> Result<Exit, BuildError> {
         let step = at.step();
         let Work::Tasks(tasks) = &step.work else {

@@ -29,7 +29,8 @@ impl Builder<'_> {
         self.steps(plan, &plan.steps, &[])
     }
 
-    /// Returns the final stage of `plan` above `stack`, with its layer if it changed anything: the top of a container.
+    /// Returns the final stage of `plan` above `stack`, with its layer if it changed anything: the
+    /// top of a container.
     pub fn finish(&self, plan: &Plan, stack: &[DiffId]) -> Result<BuiltStep, BuildError> {
         if self.surroundings.is_some() {
             return self.build(plan, &plan.finish, stack);
@@ -47,7 +48,8 @@ impl Builder<'_> {
         Ok(result)
     }
 
-    /// Calls `work` with each unpacked layer of `steps` of `plan`, lowest first, if hooks may have left files for the caller there.
+    /// Calls `work` with each unpacked layer of `steps` of `plan`, lowest first, if hooks may have
+    /// left files for the caller there.
     ///
     /// # Errors
     /// If a layer cannot be unpacked, or as `work` says.
@@ -64,9 +66,11 @@ impl Builder<'_> {
         workspace.lowers().iter().try_for_each(|layer| work(layer))
     }
 
-    /// Finds or makes the layers of `steps` of `plan`, which stand on each other, the first on `below`.
+    /// Finds or makes the layers of `steps` of `plan`, which stand on each other, the first on
+    /// `below`.
     ///
-    /// All that are found in a row are fetched together, and only when it is known that the build may go on after them.
+    /// All that are found in a row are fetched together, and only when it is known that the build
+    /// may go on after them.
     pub(super) fn steps(
         &self,
         plan: &Plan,
@@ -113,8 +117,8 @@ impl Builder<'_> {
         tasks.list.iter().any(|task| breaks.await_phase(task.phase))
     }
 
-    /// Makes sure that the layers of `hits`, the first above `stack`, are in the store, and their records; stops before the
-    /// first step with a layer that cannot be fetched or used.
+    /// Makes sure that the layers of `hits`, the first above `stack`, are in the store, and their
+    /// records; stops before the first step with a layer that cannot be fetched or used.
     fn take(
         &self,
         plan: &Plan,
@@ -189,7 +193,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Warns of what registries have for a step that has to be made all the same, and says why it is not used.
+    /// Warns of what registries have for a step that has to be made all the same, and says why it
+    /// is not used.
     fn tell_refusals(&self, step: &Step, stack: &[DiffId]) {
         let refused = self.registries.refusals(step, Some(stack));
         // The user was warned of a layer that cannot be used when it was fetched.
@@ -244,7 +249,8 @@ impl Builder<'_> {
         Ok((self.commit(plan, workspace)?.into_iter().collect(), evidence))
     }
 
-    /// Keeps the state that a failed hook or task left, if the user wants that; returns its error, which then says so.
+    /// Keeps the state that a failed hook or task left, if the user wants that; returns its error,
+    /// which then says so.
     fn failed(
         &self,
         plan: &Plan,
@@ -298,7 +304,8 @@ impl Builder<'_> {
         self.ports.hooks.lay_out_build(&disk_parameters(&tasks.environment), &places.build)?;
         let mut below = self.ports.hooks.take_over(places.left(), root.path())?;
         if step.name == StepName::Final {
-            // In diskimage-builder they are gone when the tree is copied onto the disk: what hooks clean up now is the image.
+            // In diskimage-builder they are gone when the tree is copied onto the disk: what hooks
+            // clean up now is the image.
             below.clear();
         }
         let scratch = workspace.scratch("packages", 0o755)?;
@@ -320,8 +327,9 @@ impl Builder<'_> {
         })
     }
 
-    /// Returns a name for the builds whose hooks see each other's downloads: those of the same elements and the same image. For a
-    /// caller with surroundings the image does not count: users of diskimage-builder often give it a new name each day.
+    /// Returns a name for the builds whose hooks see each other's downloads: those of the same
+    /// elements and the same image. For a caller with surroundings the image does not count: users
+    /// of diskimage-builder often give it a new name each day.
     fn sharing(&self, plan: &Plan) -> String {
         let steps = plan.all_steps();
         let tasks = steps.filter_map(|step| match &step.work {
@@ -356,10 +364,12 @@ pub(super) struct Hit {
     pub(super) offer: Option<Offer>,
 }
 
-/// Returns what the store, or else a registry, has of a step whose layers were made on just this stack.
+/// Returns what the store, or else a registry, has of a step whose layers were made on just this
+/// stack.
 ///
-/// The input key alone does not do: a step below that was made again, because its layer was lost or the user refused it,
-/// may have come out as another one, with other packages. Nothing that stands on the old one fits the new one.
+/// The input key alone does not do: a step below that was made again, because its layer was lost or
+/// the user refused it, may have come out as another one, with other packages. Nothing that stands
+/// on the old one fits the new one.
 pub(super) fn find(sources: &Sources<'_>, step: &Step, stack: &[DiffId]) -> Result<Option<Hit>, StoreError> {
     let Sources { store, host, registries } = *sources;
     for (record, found) in stored(store, step, stack)? {
@@ -375,8 +385,8 @@ pub(super) fn find(sources: &Sources<'_>, step: &Step, stack: &[DiffId]) -> Resu
     }))
 }
 
-/// Returns why the record that the store has of a step on this stack does not fit the host; empty if it fits, or if there is no
-/// record.
+/// Returns why the record that the store has of a step on this stack does not fit the host; empty
+/// if it fits, or if there is no record.
 pub(super) fn host_misses(
     store: &dyn LayerStore,
     host: &dyn HostFiles,
@@ -388,11 +398,13 @@ pub(super) fn host_misses(
     Ok(first.unwrap_or_default())
 }
 
-/// Returns the records that the store has of a step on this stack, each with the key that found it. They may not fit the host.
+/// Returns the records that the store has of a step on this stack, each with the key that found it.
+/// They may not fit the host.
 fn stored(store: &dyn LayerStore, step: &Step, stack: &[DiffId]) -> Result<Vec<(Record, Found)>, StoreError> {
     let content_key = step.content_key(ChainId::of(stack));
     let mut found = Vec::new();
-    // The input key finds a record of these inputs on any stack below; the content key tells whether it is this stack.
+    // The input key finds a record of these inputs on any stack below; the content key tells
+    // whether it is this stack.
     if let Some(record) = store.by_input(step.input_key)?
         && record.content_key == content_key
     {
@@ -404,8 +416,8 @@ fn stored(store: &dyn LayerStore, step: &Step, stack: &[DiffId]) -> Result<Vec<(
     Ok(found)
 }
 
-/// Returns the steps of `plan` that the store has, lowest first, the final stage last: all of them, or those below the first
-/// that it lacks, or that does not fit the host any more.
+/// Returns the steps of `plan` that the store has, lowest first, the final stage last: all of them,
+/// or those below the first that it lacks, or that does not fit the host any more.
 ///
 /// # Errors
 /// If the store cannot be read.

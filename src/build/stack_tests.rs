@@ -7,7 +7,8 @@ use crate::oci::{DiffId, Digest};
 use crate::plan::fixture::Image;
 use crate::plan::{Found, StepName};
 
-/// Returns three elements in a row; `comment` is in a hook of the middle one, and changes nothing that it does.
+/// Returns three elements in a row; `comment` is in a hook of the middle one, and changes nothing
+/// that it does.
 fn image(comment: &str) -> Image {
     let elements = ["low", "middle", "top"].map(|name| {
         let text = if name == "middle" { comment } else { "" };

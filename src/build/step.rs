@@ -1,7 +1,8 @@
 //! One step's tasks on an open root.
 //!
-//! Per phase: the environment.d files are sourced, where the phase runs, by a shell of its own; then each task runs as
-//! one job with the environment they left. That is what dib-run-parts does, with a sandbox around every hook.
+//! Per phase: the environment.d files are sourced, where the phase runs, by a shell of its own;
+//! then each task runs as one job with the environment they left. That is what dib-run-parts does,
+//! with a sandbox around every hook.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -53,8 +54,8 @@ pub(super) struct StepRun<'a> {
 }
 
 impl StepRun<'_> {
-    /// Runs all tasks, in order, on `root`, and the hooks that hooks have added; then makes the initramfs again if any of them
-    /// asked for it.
+    /// Runs all tasks, in order, on `root`, and the hooks that hooks have added; then makes the
+    /// initramfs again if any of them asked for it.
     pub(super) fn run(&self, root: &dyn Root) -> Result<(), BuildError> {
         if *self.jobs.step == StepName::Final {
             // At the end, `/tmp` is empty.
@@ -113,7 +114,8 @@ impl StepRun<'_> {
         planned.chain(self.tasks.phases.iter().copied()).collect()
     }
 
-    /// Adds the units that make, at first boot, what capture rules keep out of images: see `docs/normalization.md`.
+    /// Adds the units that make, at first boot, what capture rules keep out of images: see
+    /// `docs/normalization.md`.
     fn prepare_first_boot(&self, root: &dyn Root) -> Result<(), BuildError> {
         const TASK: &str = "first-boot";
         let argv = ["sh", "-euc", FIRST_BOOT, TASK].map(str::to_owned).to_vec();
@@ -155,7 +157,8 @@ impl StepRun<'_> {
         Ok(())
     }
 
-    /// Runs the tasks of a phase, and what plywood does with data that hooks have added, by their numbers.
+    /// Runs the tasks of a phase, and what plywood does with data that hooks have added, by their
+    /// numbers.
     fn run_tasks(
         &self,
         root: &dyn Root,
@@ -212,7 +215,8 @@ impl StepRun<'_> {
         Ok(self.jobs.ports.hooks.note_acted(&acted, root.path())?)
     }
 
-    /// Warns of what hooks have put into the hooks directory in vain: once, in the step in which that turns out.
+    /// Warns of what hooks have put into the hooks directory in vain: once, in the step in which
+    /// that turns out.
     fn warn_of_ignored(&self, root: &dyn Root) -> Result<(), BuildError> {
         let is_final = *self.jobs.step == StepName::Final;
         let mut ignored = self.added_data(root)?;
@@ -244,8 +248,8 @@ impl StepRun<'_> {
         Ok(breaks.reached(moment, root, job, failure)?)
     }
 
-    /// Returns the caches that hooks have mounted into the target, in steps below and up to now, but for those that package
-    /// runs have in a form of their own.
+    /// Returns the caches that hooks have mounted into the target, in steps below and up to now,
+    /// but for those that package runs have in a form of their own.
     fn mounts(&self, root: &dyn Root) -> Vec<CacheMount> {
         let mut mounts = self.below.clone();
         mounts.extend(root.cache_mounts().into_iter().filter(|mount| !self.below.contains(mount)));
@@ -253,7 +257,8 @@ impl StepRun<'_> {
         mounts
     }
 
-    /// Makes the initramfs once, if any task asked for it: in diskimage-builder every package does that again.
+    /// Makes the initramfs once, if any task asked for it: in diskimage-builder every package does
+    /// that again.
     fn make_initramfs(&self, root: &dyn Root) -> Result<(), BuildError> {
         const TASK: &str = "make-initramfs";
         if !self.packages.take_initramfs_request() {
@@ -280,7 +285,8 @@ impl StepRun<'_> {
         self.jobs.capture(root, &job, phase, task)
     }
 
-    /// Runs a command on the caller's terminal, where the hooks of `phase` run, with their environment.
+    /// Runs a command on the caller's terminal, where the hooks of `phase` run, with their
+    /// environment.
     pub(super) fn interactive(
         &self,
         root: &dyn Root,
@@ -292,7 +298,8 @@ impl StepRun<'_> {
         Ok(root.run_interactive(&job)?)
     }
 
-    /// Hands new downloads to later builds, and returns what hooks read of the host; `None` if none ran there.
+    /// Hands new downloads to later builds, and returns what hooks read of the host; `None` if none
+    /// ran there.
     pub(super) fn close(self) -> Result<Option<Evidence>, BuildError> {
         self.packages.close()?;
         Ok(self.witness.conclude())
@@ -323,8 +330,8 @@ impl StepRun<'_> {
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))
     }
 
-    /// Fetches the package indices if they have to be. No mounts that hooks made: what they wrote must not get into indices
-    /// that builds share.
+    /// Fetches the package indices if they have to be. No mounts that hooks made: what they wrote
+    /// must not get into indices that builds share.
     fn refresh_index(
         &self,
         root: &dyn Root,
@@ -372,7 +379,8 @@ impl StepRun<'_> {
         self.jobs.ports.events.emit(Event::Warning { message: &message });
     }
 
-    /// Fails with the names of the packages that a run of apt would have to download, if this build is offline.
+    /// Fails with the names of the packages that a run of apt would have to download, if this build
+    /// is offline.
     fn require_downloads(&self, root: &dyn Root, job: &Job, task: &Task) -> Result<(), BuildError> {
         if !self.packages.is_offline() || job.argv.first().is_none_or(|program| program != "apt-get") {
             return Ok(());
@@ -419,8 +427,8 @@ impl StepRun<'_> {
         }
     }
 
-    /// Warns of files that a hook of the final stage has left beside the image: they get neither into a layer nor into a directory
-    /// of the caller.
+    /// Warns of files that a hook of the final stage has left beside the image: they get neither
+    /// into a layer nor into a directory of the caller.
     fn warn_of_lost(&self, hook: &str, before: &BTreeSet<LeftState>) {
         let after = self.unclaimed();
         let lost: Vec<_> =
@@ -435,7 +443,8 @@ impl StepRun<'_> {
         }
     }
 
-    /// Returns the environment that a phase's tasks have: what is left after sourcing the environment.d files.
+    /// Returns the environment that a phase's tasks have: what is left after sourcing the
+    /// environment.d files.
     pub(super) fn environment(&self, root: &dyn Root, phase: Phase) -> Result<Environment, BuildError> {
         let mut start = self.start_environment(phase);
         let added = self.jobs.ports.hooks.added_fragments(self.tasks, self.places.left().hooks)?;
@@ -462,8 +471,8 @@ impl StepRun<'_> {
         environment
     }
 
-    /// Has it noted what `job` reads of the host, if it runs there: the job of `hook`, with these texts. On a disk nothing is: no
-    /// record says what was done there.
+    /// Has it noted what `job` reads of the host, if it runs there: the job of `hook`, with these
+    /// texts. On a disk nothing is: no record says what was done there.
     fn trace(&self, job: &mut Job, hook: &str, texts: &[&[u8]], language: Language) {
         if job.view != View::Target && self.disk.is_none() {
             job.traced = true;

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::port::{Access, Bind};
 
-/// Directories of the caller that hooks on the host may write to in the final stage, as those of diskimage-builder do: kernels
-/// beside an image, manifests, whole images of their own. And one for downloads.
+/// Directories of the caller that hooks on the host may write to in the final stage, as those of
+/// diskimage-builder do: kernels beside an image, manifests, whole images of their own. And one for
+/// downloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// Where the caller is, and these hooks start.

@@ -51,7 +51,8 @@ pub(super) struct Global {
 }
 
 impl Global {
-    /// Chooses the project: the directory that is named, else the nearest one that has a definition.
+    /// Chooses the project: the directory that is named, else the nearest one that has a
+    /// definition.
     pub(super) fn choose_project(&mut self) {
         self.project = Some(match self.project.take() {
             None => find_project(),

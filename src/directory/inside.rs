@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-/// Reads at most `limit` bytes of the regular file at `path` of the root file system in `root`: symbolic links do not lead out of
-/// it. `None` if there is no such file.
+/// Reads at most `limit` bytes of the regular file at `path` of the root file system in `root`:
+/// symbolic links do not lead out of it. `None` if there is no such file.
 ///
 /// # Errors
 /// If it cannot be read.

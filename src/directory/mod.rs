@@ -284,13 +284,14 @@ pub fn random_name(prefix: &str, suffix: &str) -> io::Result<OsString> {
     Ok(format!("{prefix}{:016x}{suffix}", u64::from_ne_bytes(bytes)).into())
 }
 
-/// Opens `path` as a program would whose root directory is `root`: no symbolic link leads out of it.
+/// Opens `path` as a program would whose root directory is `root`: no symbolic link leads out of
+/// it.
 pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // The kernel asks to try again if a rename or mount anywhere on the machine raced with a `..`
-            // in the path.
+            // The kernel asks to try again if a rename or mount anywhere on the machine raced with
+            // a `..` in the path.
             Err(Errno::AGAIN | Errno::INTR) => {}
             opened => return opened,
         }

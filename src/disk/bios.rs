@@ -6,11 +6,13 @@
 //! partition
 //! ```
 //!
-//! The firmware loads sector 0, that loads the first sector of core.img (by the number at [`KERNEL_SECTOR`]), and that loads the
-//! rest (by the block list at [`BLOCK_LIST`]). Writing those numbers is all that `grub-install` does to the two; it also probes the
-//! machine for where the disk is, which plywood knows.
+//! The firmware loads sector 0, that loads the first sector of core.img (by the number at
+//! [`KERNEL_SECTOR`]), and that loads the rest (by the block list at [`BLOCK_LIST`]). Writing those
+//! numbers is all that `grub-install` does to the two; it also probes the machine for where the
+//! disk is, which plywood knows.
 //!
-//! Source: GRUB manual, "BIOS installation"; GRUB's `boot/i386/pc/boot.S`, `diskboot.S`, `include/grub/i386/pc/boot.h`.
+//! Source: GRUB manual, "BIOS installation"; GRUB's `boot/i386/pc/boot.S`, `diskboot.S`,
+//! `include/grub/i386/pc/boot.h`.
 
 use super::Extent;
 
@@ -19,17 +21,20 @@ const SECTOR: usize = 512;
 /// How much of sector 0 is boot code; the disk signature and the MBR's table follow.
 const BOOT_CODE_BYTES: usize = 440;
 
-/// Offset in boot.img of the 64-bit number of core.img's first sector: `GRUB_BOOT_MACHINE_KERNEL_SECTOR`.
+/// Offset in boot.img of the 64-bit number of core.img's first sector:
+/// `GRUB_BOOT_MACHINE_KERNEL_SECTOR`.
 const KERNEL_SECTOR: usize = 0x5c;
 
-/// Offset in boot.img of a jump over the check of the drive number: `GRUB_BOOT_MACHINE_DRIVE_CHECK`. Two NOPs in its place
-/// switch the check on: BIOSes exist that pass a wrong drive number.
+/// Offset in boot.img of a jump over the check of the drive number:
+/// `GRUB_BOOT_MACHINE_DRIVE_CHECK`. Two NOPs in its place switch the check on: BIOSes exist that
+/// pass a wrong drive number.
 const DRIVE_CHECK: usize = 0x66;
 
 /// Offset in core.img of its last block list entry: 64-bit start, 16-bit count, 16-bit segment.
 const BLOCK_LIST: usize = 0x1f4;
 
-/// Where the rest of core.img is loaded: `GRUB_BOOT_MACHINE_KERNEL_SEG` and the first sector's 0x20 paragraphs.
+/// Where the rest of core.img is loaded: `GRUB_BOOT_MACHINE_KERNEL_SEG` and the first sector's 0x20
+/// paragraphs.
 const KERNEL_SEGMENT: u16 = 0x820;
 
 const NOP: u8 = 0x90;
@@ -66,7 +71,8 @@ impl BiosBoot {
     /// Patches GRUB's two images for a core image at the start of `place`.
     ///
     /// # Errors
-    /// If one of them is not what GRUB makes, or `core.img` is larger than `place` or than a block list can say.
+    /// If one of them is not what GRUB makes, or `core.img` is larger than `place` or than a block
+    /// list can say.
     pub fn new(boot_image: &[u8], core_image: &[u8], place: Extent) -> Result<Self, BootCodeError> {
         if boot_image.len() != SECTOR || !boot_image.ends_with(&[0x55, 0xaa]) {
             return Err(BootCodeError::NotBootImage { bytes: boot_image.len() });

@@ -21,15 +21,18 @@ impl Content {
         self.blocks.saturating_mul(4)
     }
 
-    /// Returns the bytes it takes on a file system at most: every entry may waste most of a 4 KiB block.
+    /// Returns the bytes it takes on a file system at most: every entry may waste most of a 4 KiB
+    /// block.
     const fn allocated_bytes(self) -> u64 {
         self.bytes.saturating_add(self.entries.saturating_mul(4096))
     }
 
-    /// Returns the size of a root file system for it that leaves a quarter free, and 256 MiB at least.
+    /// Returns the size of a root file system for it that leaves a quarter free, and 256 MiB at
+    /// least.
     ///
-    /// On top of the content: 5 % for inode tables, bitmaps and the reserve of root, 64 MiB for the journal. The free part is
-    /// what a first boot needs before the root is grown: logs, package lists, keys.
+    /// On top of the content: 5 % for inode tables, bitmaps and the reserve of root, 64 MiB for the
+    /// journal. The free part is what a first boot needs before the root is grown: logs, package
+    /// lists, keys.
     pub(super) const fn root_bytes(self, inodes: Inodes) -> u64 {
         let needed = self.minimum_bytes(inodes);
         let free = needed / 4;
@@ -58,8 +61,8 @@ impl Inodes {
     /// Of ext2, ext3 and ext4 as plywood makes them: see the arguments of `mke2fs`.
     pub(in crate::disk) const EXT: Self = Self::OnePer(16384);
 
-    /// Returns the least size of a file system for so many inodes: the first eleven are its own, and what is left of a group of
-    /// blocks at the end may have none.
+    /// Returns the least size of a file system for so many inodes: the first eleven are its own,
+    /// and what is left of a group of blocks at the end may have none.
     pub(in crate::disk) const fn file_system_bytes(self, inodes: u64) -> u64 {
         match self {
             Self::OnePer(bytes) => {

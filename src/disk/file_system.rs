@@ -43,7 +43,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// Returns its range of the disk; a logical volume has none that could be known before it is made.
+    /// Returns its range of the disk; a logical volume has none that could be known before it is
+    /// made.
     pub const fn extent(&self) -> Option<Extent> {
         match self {
             Place::Extent(extent) => Some(*extent),

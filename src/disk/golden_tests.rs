@@ -1,4 +1,5 @@
-//! Pinned texts and arguments of one pinned disk. A refactor shows no difference here; a change shows in review.
+//! Pinned texts and arguments of one pinned disk. A refactor shows no difference here; a change
+//! shows in review.
 
 use std::path::Path;
 

@@ -8,10 +8,11 @@
 //! | [`Boot::config`] | `/boot/grub/grub.cfg` | GRUB: the menu |
 //! | [`Boot::defaults`] | `/etc/default/grub.d/` | `update-grub` in the running system, after kernel upgrades |
 //!
-//! The last makes the first upgrade write a menu that starts the kernel the same way as ours. All that such a menu uses is in our core
-//! images, so that nothing has to be installed again.
+//! The last makes the first upgrade write a menu that starts the kernel the same way as ours. All
+//! that such a menu uses is in our core images, so that nothing has to be installed again.
 //!
-//! Source: GRUB manual, "Embedding a configuration file into GRUB", "Writing full configuration files".
+//! Source: GRUB manual, "Embedding a configuration file into GRUB", "Writing full configuration
+//! files".
 
 use std::fmt::Write as _;
 
@@ -21,8 +22,8 @@ use super::{FileSystem, Firmware, Layout};
 /// Where GRUB's files are in Debian and its like; `grub2` elsewhere.
 const DIRECTORY: &str = "/boot/grub";
 
-/// In both core images: what it takes to read our disks, to run our menu, and to run one that `update-grub` writes, without
-/// loading a module from the disk.
+/// In both core images: what it takes to read our disks, to run our menu, and to run one that
+/// `update-grub` writes, without loading a module from the disk.
 const MODULES: &str = "part_gpt part_msdos lvm ext2 xfs btrfs fat normal configfile linux search search_fs_uuid search_label \
                        search_fs_file serial terminal terminfo echo test true regexp sleep keystatus loadenv gzio \
                        xzio minicmd ls cat boot halt reboot font gfxterm all_video gettext";
@@ -33,14 +34,16 @@ pub struct Boot<'a> {
     pub layout: &'a Layout,
     /// The name in the menu: `Debian GNU/Linux`.
     pub title: &'a str,
-    /// Kernel arguments beside `root=`. A `console=ttyS0,115200` among them gives GRUB that serial console, too.
+    /// Kernel arguments beside `root=`. A `console=ttyS0,115200` among them gives GRUB that serial
+    /// console, too.
     pub cmdline: &'a str,
     /// How long the menu waits, in seconds; -1 waits for a key.
     pub timeout: i32,
 }
 
 impl Boot<'_> {
-    /// Returns `/boot/grub/grub.cfg` with an entry for each of `kernels`, the first being the default.
+    /// Returns `/boot/grub/grub.cfg` with an entry for each of `kernels`, the first being the
+    /// default.
     pub fn config(&self, kernels: &[Kernel]) -> String {
         let timeout = self.timeout;
         let mut text =
@@ -107,8 +110,8 @@ impl Boot<'_> {
     }
 }
 
-/// Returns the commands inside the core images of a disk: they find the file system that holds `/boot/grub` by its UUID. Then GRUB
-/// enters normal mode, which reads `grub.cfg` there.
+/// Returns the commands inside the core images of a disk: they find the file system that holds
+/// `/boot/grub` by its UUID. Then GRUB enters normal mode, which reads `grub.cfg` there.
 pub fn early_config(layout: &Layout) -> String {
     let Some((file_system, directory)) = layout.locate(DIRECTORY) else { return String::new() };
     let uuid = file_system.kind.uuid();
@@ -155,8 +158,8 @@ impl GrubTarget {
         }
     }
 
-    /// Returns the arguments of the image's own `grub-mkimage` that make a core image at `output` with the text of
-    /// [`early_config`] from the file `config`.
+    /// Returns the arguments of the image's own `grub-mkimage` that make a core image at `output`
+    /// with the text of [`early_config`] from the file `config`.
     pub fn mkimage_arguments(self, config: &str, output: &str) -> Vec<String> {
         let directory = self.modules_directory();
         let options = ["-O", self.name(), "-d", &directory, "-c", config, "-o", output, "-p", DIRECTORY];
@@ -170,7 +173,8 @@ impl GrubTarget {
 }
 
 impl GrubTarget {
-    /// Where firmware looks for a boot loader on a disk that it does not know, from the root of the EFI system partition.
+    /// Where firmware looks for a boot loader on a disk that it does not know, from the root of the
+    /// EFI system partition.
     ///
     /// Source: UEFI 2.10, 3.5.1.1, "Removable Media Boot Behavior".
     pub const EFI_FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";

@@ -6,9 +6,11 @@ use uuid::{Builder, Uuid};
 
 use crate::oci::Digest;
 
-/// Derives every UUID and id of one image's disk by SHA-256 of the image's name and the thing's role.
+/// Derives every UUID and id of one image's disk by SHA-256 of the image's name and the thing's
+/// role.
 ///
-/// Two images never share one, two builds of one image always do. A hash, not arithmetic: sums of labels collide.
+/// Two images never share one, two builds of one image always do. A hash, not arithmetic: sums of
+/// labels collide.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     image: String,
@@ -33,8 +35,9 @@ impl Identity {
         VolumeId(u32::from_be_bytes([a, b, c, d]))
     }
 
-    /// Returns the seed by which an ext4 of `role`, such as `root`, hashes names. It is that of every image: where a directory's
-    /// files lie depends on it, and disks with the same files shall have them in the same places.
+    /// Returns the seed by which an ext4 of `role`, such as `root`, hashes names. It is that of
+    /// every image: where a directory's files lie depends on it, and disks with the same files
+    /// shall have them in the same places.
     pub fn hash_seed(role: &str) -> Uuid {
         Self::new("").uuid(&format!("hash seed {role}"))
     }

@@ -15,8 +15,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Finds the kernels among the names of the files in `/boot`, the one to start first: newest versions first, rescue
-    /// kernels (`0-rescue-…`, as dracut names them) last.
+    /// Finds the kernels among the names of the files in `/boot`, the one to start first: newest
+    /// versions first, rescue kernels (`0-rescue-…`, as dracut names them) last.
     pub fn find<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
         let names: BTreeSet<_> = names.into_iter().collect();
         let mut kernels: Vec<_> = names.iter().filter_map(|name| Self::named(name, &names)).collect();
@@ -36,8 +36,8 @@ impl Kernel {
     }
 }
 
-/// Compares versions as dpkg does: runs of digits by their value, `~` before the end, the end before letters, letters before
-/// everything else.
+/// Compares versions as dpkg does: runs of digits by their value, `~` before the end, the end
+/// before letters, letters before everything else.
 ///
 /// Source: Debian Policy, 5.6.12, "Version".
 pub(super) fn compare_versions(a: &str, b: &str) -> Ordering {

@@ -46,7 +46,8 @@ pub enum Table {
 }
 
 impl Layout {
-    /// Returns the file systems that are mounted in the running system, by their paths, parents first; swap space last.
+    /// Returns the file systems that are mounted in the running system, by their paths, parents
+    /// first; swap space last.
     pub fn mounts(&self) -> Vec<&FileSystem> {
         let mut mounts: Vec<_> = self.file_systems.iter().filter(|fs| fs.mount.is_some()).collect();
         mounts.sort_by_key(|file_system| file_system.mount_path());
@@ -67,7 +68,8 @@ impl Layout {
         self.partitions.iter().find(|partition| Some(partition.extent) == file_system.place.extent())
     }
 
-    /// Returns what the kernel calls a partition without knowing what is on it: `PARTUUID=…` takes it.
+    /// Returns what the kernel calls a partition without knowing what is on it: `PARTUUID=…` takes
+    /// it.
     pub fn partition_uuid(&self, partition: &Partition) -> String {
         match (self.table, partition.entry) {
             (_, PartitionEntry::Gpt { guid, .. }) => guid.to_string(),
@@ -88,15 +90,17 @@ impl Layout {
         (self.bytes - bytes).saturating_add(content.minimum_bytes(inodes))
     }
 
-    /// Returns what could boot this disk: a BIOS if its boot code has a place, UEFI if it finds a partition of its own.
+    /// Returns what could boot this disk: a BIOS if its boot code has a place, UEFI if it finds a
+    /// partition of its own.
     pub fn bootable_by(&self) -> BTreeSet<Firmware> {
         let bios = self.bios_boot().map(|_| Firmware::Bios);
         let uefi = self.locate("/boot/efi/EFI").filter(|(fs, _)| matches!(fs.kind, FsKind::Vfat(_)));
         bios.into_iter().chain(uefi.map(|_| Firmware::Uefi)).collect()
     }
 
-    /// Returns where boot code for the BIOS can lie outside of file systems: in a GPT's BIOS boot partition, or behind an MBR,
-    /// before the first partition. No BIOS reads disks of large sectors.
+    /// Returns where boot code for the BIOS can lie outside of file systems: in a GPT's BIOS boot
+    /// partition, or behind an MBR, before the first partition. No BIOS reads disks of large
+    /// sectors.
     pub fn bios_boot(&self) -> Option<Extent> {
         let first = self.partitions.iter().map(|partition| partition.extent.offset).min();
         match self.table {

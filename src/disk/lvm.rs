@@ -1,6 +1,7 @@
 //! Logical volumes: which there are, and the commands that make them.
 //!
-//! Source: lvm(8), pvcreate(8), vgcreate(8), lvcreate(8); diskimage-builder, `block_device/level1/lvm.py`.
+//! Source: lvm(8), pvcreate(8), vgcreate(8), lvcreate(8); diskimage-builder,
+//! `block_device/level1/lvm.py`.
 
 use super::{ByteSize, Extent};
 

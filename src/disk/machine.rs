@@ -80,7 +80,8 @@ impl FromStr for Forward {
     }
 }
 
-/// Returns the arguments of `qemu-system-x86_64`: no window, a network behind QEMU's own NAT, exit in place of reboot.
+/// Returns the arguments of `qemu-system-x86_64`: no window, a network behind QEMU's own NAT, exit
+/// in place of reboot.
 pub fn boot_command(machine: &Machine) -> Vec<String> {
     let accelerator = match machine.accelerator {
         Accelerator::Kvm => "pc,accel=kvm",
@@ -89,7 +90,8 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
     let mut words = vec!["-machine".to_owned(), accelerator.to_owned()];
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
     if machine.accelerator == Accelerator::Kvm {
-        // QEMU's default model lacks instructions that some distributions are compiled for, such as x86-64-v2.
+        // QEMU's default model lacks instructions that some distributions are compiled for, such as
+        // x86-64-v2.
         add("-cpu", "host".to_owned());
     }
     add("-m", machine.memory.bytes().div_ceil(1 << 20).to_string());
@@ -116,7 +118,8 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
             add("-monitor", "none".to_owned());
         }
         Console::Terminal => {
-            // `signal=off` makes Ctrl-C a key of the guest; `mux` gives QEMU's monitor the escape key Ctrl-A.
+            // `signal=off` makes Ctrl-C a key of the guest; `mux` gives QEMU's monitor the escape
+            // key Ctrl-A.
             add("-chardev", "stdio,id=console,mux=on,signal=off".to_owned());
             add("-serial", "chardev:console".to_owned());
             add("-mon", "chardev=console".to_owned());

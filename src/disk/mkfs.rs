@@ -1,7 +1,8 @@
 //! Arguments of the programs that make and check file systems.
 //!
-//! Features are written out and not left to the machine's configuration: a newer mke2fs or mkfs.xfs switches on
-//! what the GRUB or the kernel inside an older image cannot read, and two machines would give different disks.
+//! Features are written out and not left to the machine's configuration: a newer mke2fs or mkfs.xfs
+//! switches on what the GRUB or the kernel inside an older image cannot read, and two machines
+//! would give different disks.
 
 use std::path::Path;
 
@@ -13,7 +14,8 @@ const EXT2_FEATURES: &str = "none,ext_attr,resize_inode,dir_index,filetype,spars
 const EXT3_FEATURES: &str =
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file";
 
-/// What ext4 of Linux 4.4 and GRUB 2.02 read; also e2fsprogs 1.47's default less `metadata_csum_seed` and `orphan_file`.
+/// What ext4 of Linux 4.4 and GRUB 2.02 read; also e2fsprogs 1.47's default less
+/// `metadata_csum_seed` and `orphan_file`.
 const EXT4_FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,\
                              sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
 
@@ -48,7 +50,8 @@ impl From<FsKind> for Maker {
 }
 
 impl Maker {
-    /// Returns the name of the program, and the Debian package that has it; `None` for plywood itself.
+    /// Returns the name of the program, and the Debian package that has it; `None` for plywood
+    /// itself.
     pub const fn program(self) -> Option<(&'static str, &'static str)> {
         match self {
             Maker::Ext => Some(("mke2fs", "e2fsprogs")),
@@ -59,7 +62,8 @@ impl Maker {
         }
     }
 
-    /// Returns the same of the program that checks what was made; `None` where there is nothing to check.
+    /// Returns the same of the program that checks what was made; `None` where there is nothing to
+    /// check.
     pub const fn checker(self) -> Option<(&'static str, &'static str)> {
         match self {
             Maker::Ext => Some(("e2fsck", "e2fsprogs")),
@@ -70,7 +74,8 @@ impl Maker {
     }
 }
 
-/// Returns the arguments that make `file_system` on `device`, which must read as zeros; none if plywood makes it itself.
+/// Returns the arguments that make `file_system` on `device`, which must read as zeros; none if
+/// plywood makes it itself.
 pub fn make_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
     let words = match file_system.kind {
         FsKind::Ext { version, hash_seed, .. } => {
@@ -80,7 +85,8 @@ pub fn make_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
                 ExtVersion::Ext4 => EXT4_FEATURES,
             };
             let name = file_system.kind.name();
-            // Nothing is left for the first boot to initialise: on a sparse file that costs nothing.
+            // Nothing is left for the first boot to initialise: on a sparse file that costs
+            // nothing.
             let extended = format!("hash_seed={hash_seed},lazy_itable_init=0,lazy_journal_init=0,nodiscard");
             format!("-q -F -t {name} -b 4096 -I 256 -i 16384 -O {features} -E {extended}")
         }
@@ -98,8 +104,8 @@ pub fn make_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
     overridden(own, &file_system.options).into_iter().chain(identity).chain(label).collect()
 }
 
-/// Adds the user's words. A flag whose value is a list of settings may stand only once: the lists are joined, the user's settings in
-/// place of ours. Of other flags the last one counts.
+/// Adds the user's words. A flag whose value is a list of settings may stand only once: the lists
+/// are joined, the user's settings in place of ours. Of other flags the last one counts.
 fn overridden(mut words: Vec<String>, user: &[String]) -> Vec<String> {
     let mut user = user.iter();
     while let Some(word) = user.next() {

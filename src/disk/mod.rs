@@ -1,12 +1,13 @@
-//! Disks as values: where partitions and file systems lie, what they are called, what mounts them, what boots them.
+//! Disks as values: where partitions and file systems lie, what they are called, what mounts them,
+//! what boots them.
 //!
 //! ```text
 //! Request + Content -> Layout -> fstab, mkfs arguments, GRUB configuration, QEMU arguments
 //! ```
 //!
-//! Nothing here touches a device. Every name that tools would draw at random (GUIDs, UUIDs, volume ids, hash
-//! seeds) is derived from the image's name (but for the seeds) and its role on the disk ([`Identity`]), so that the same request gives
-//! the same layout, byte for byte.
+//! Nothing here touches a device. Every name that tools would draw at random (GUIDs, UUIDs, volume
+//! ids, hash seeds) is derived from the image's name (but for the seeds) and its role on the disk
+//! ([`Identity`]), so that the same request gives the same layout, byte for byte.
 //!
 //! The standard layout, a GPT with as much of this as the firmware needs:
 //!

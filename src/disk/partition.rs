@@ -32,7 +32,8 @@ pub enum PartitionEntry {
         kind: u8,
         /// Whether a BIOS starts from it.
         boot: BootFlag,
-        /// Where its extended boot record lies, for a logical partition: bytes from the start of the disk.
+        /// Where its extended boot record lies, for a logical partition: bytes from the start of
+        /// the disk.
         record: Option<u64>,
     },
 }
@@ -73,7 +74,8 @@ impl PartitionKind {
     }
 }
 
-/// Source: UEFI 2.10, 5.3.3, table 5.7; GRUB manual, "BIOS installation"; Discoverable Partitions Specification; sgdisk(8), `-L`.
+/// Source: UEFI 2.10, 5.3.3, table 5.7; GRUB manual, "BIOS installation"; Discoverable Partitions
+/// Specification; sgdisk(8), `-L`.
 const CODES: [(&str, PartitionKind); 40] = [
     ("0700", kind(0xebd0a0a2_b9e5_4433_87c0_68b6b72699c7)),
     ("0c01", kind(0xe3c9e316_0b5c_4db8_817d_f92df00215ae)),

@@ -1,7 +1,7 @@
 //! What `grub-probe` would say on the running system.
 //!
-//! `grub-mkconfig` asks it for devices, file systems and UUIDs. While an image is built it would look at the disks of the build
-//! machine, or fail; the layout knows the answers.
+//! `grub-mkconfig` asks it for devices, file systems and UUIDs. While an image is built it would
+//! look at the disks of the build machine, or fail; the layout knows the answers.
 //!
 //! Source: GRUB 2.06, `util/grub-mkconfig.in`, `util/grub-mkconfig_lib.in`.
 
@@ -42,7 +42,8 @@ abstraction) echo \"$abstraction\" ;;
 esac
 ";
 
-/// Returns a script in place of `grub-probe` for a system on `layout`. What is on no mounted file system is on the root.
+/// Returns a script in place of `grub-probe` for a system on `layout`. What is on no mounted file
+/// system is on the root.
 pub fn probe_answers(layout: &Layout) -> String {
     let mut text = HEAD.to_owned();
     for file_system in layout.mounts().into_iter().rev() {

@@ -43,7 +43,8 @@ impl DiskRequest<'_> {
         }
     }
 
-    /// Returns what has to be able to boot `layout`, made by this request. Of a described disk that is what it has room for.
+    /// Returns what has to be able to boot `layout`, made by this request. Of a described disk that
+    /// is what it has room for.
     pub fn firmware(&self, layout: &Layout) -> BTreeSet<Firmware> {
         match self {
             DiskRequest::Standard(request) => request.firmware.clone(),

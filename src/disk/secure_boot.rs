@@ -1,15 +1,18 @@
-//! The signed chain of a distribution, which UEFI's Secure Boot accepts: firmware → shim → GRUB → kernel.
+//! The signed chain of a distribution, which UEFI's Secure Boot accepts: firmware → shim → GRUB →
+//! kernel.
 //!
-//! Microsoft has signed shim, and the distribution has signed GRUB and the kernel. So none of these files can be made here: they
-//! are copied onto the EFI system partition as packages bring them. The signed GRUB takes its configuration from a directory
-//! whose name is built into it.
+//! Microsoft has signed shim, and the distribution has signed GRUB and the kernel. So none of these
+//! files can be made here: they are copied onto the EFI system partition as packages bring them.
+//! The signed GRUB takes its configuration from a directory whose name is built into it.
 //!
-//! Source: UEFI 2.10, 3.5.1.1, "Removable Media Boot Behavior"; shim, `README.md`; Debian, `debian/build-efi-images` of GRUB.
+//! Source: UEFI 2.10, 3.5.1.1, "Removable Media Boot Behavior"; shim, `README.md`; Debian,
+//! `debian/build-efi-images` of GRUB.
 
 use super::grub::early_config;
 use super::{GrubTarget, Layout};
 
-/// A file of the chain: where packages have it, and the name that the file before it in the chain looks for.
+/// A file of the chain: where packages have it, and the name that the file before it in the chain
+/// looks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedFile {
     /// Its path in the image.
@@ -38,7 +41,8 @@ pub enum Signed {
     Nothing,
 }
 
-/// How a distribution names the files. `{vendor}` stands for its directory on the EFI system partition.
+/// How a distribution names the files. `{vendor}` stands for its directory on the EFI system
+/// partition.
 struct Naming {
     /// `ID` in `/etc/os-release`, and the directory that its GRUB looks into.
     vendors: &'static [(&'static str, &'static str)],
@@ -46,7 +50,8 @@ struct Naming {
     shim: &'static [&'static str],
     /// Paths of GRUB.
     grub: &'static [&'static str],
-    /// Paths of the manager of machine owners' keys, which shim starts on request. It can be missing.
+    /// Paths of the manager of machine owners' keys, which shim starts on request. It can be
+    /// missing.
     keys: &'static [&'static str],
     packages: &'static str,
 }
@@ -75,7 +80,8 @@ const NAMINGS: [Naming; 2] = [
 ];
 
 impl Signed {
-    /// Returns every path that [`Signed::find`] may ask for in an image of the distribution `id` (`ID` in `/etc/os-release`).
+    /// Returns every path that [`Signed::find`] may ask for in an image of the distribution `id`
+    /// (`ID` in `/etc/os-release`).
     pub fn candidates(id: &str) -> Vec<String> {
         let Some((naming, vendor)) = naming(id) else { return Vec::new() };
         let paths = [naming.shim, naming.grub, naming.keys].concat();
@@ -112,7 +118,8 @@ fn naming(id: &str) -> Option<(&'static Naming, &'static str)> {
     })
 }
 
-/// Returns the configuration beside a signed GRUB: it finds the menu by the UUID of the file system that has it.
+/// Returns the configuration beside a signed GRUB: it finds the menu by the UUID of the file system
+/// that has it.
 pub fn signed_config(layout: &Layout) -> String {
     format!("{}configfile $prefix/grub.cfg\n", early_config(layout))
 }

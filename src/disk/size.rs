@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number of bytes.
 ///
-/// Written as a whole number and a unit: `4G`, `512 MiB`, `500MB`, `1048576`. As in qemu-img, a single letter (`K`, `M`,
-/// `G`, `T`) and the IEC units (`KiB` …) count by 1024; the SI units (`KB` …) by 1000. No unit, or `B`, is bytes.
+/// Written as a whole number and a unit: `4G`, `512 MiB`, `500MB`, `1048576`. As in qemu-img, a
+/// single letter (`K`, `M`, `G`, `T`) and the IEC units (`KiB` …) count by 1024; the SI units (`KB`
+/// …) by 1000. No unit, or `B`, is bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
 pub struct ByteSize(u64);
@@ -21,7 +22,8 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// Reads the text of a size. A number without quotes is told that a size is wanted, as most are meant in some unit.
+/// Reads the text of a size. A number without quotes is told that a size is wanted, as most are
+/// meant in some unit.
 pub(super) fn read_size<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -56,8 +58,8 @@ impl ByteSizeError {
     }
 }
 
-/// The largest disk. Above it, the descriptors of ext4's block groups do not fit into one block group. A larger size is probably a
-/// wrong unit.
+/// The largest disk. Above it, the descriptors of ext4's block groups do not fit into one block
+/// group. A larger size is probably a wrong unit.
 pub const LARGEST_DISK: ByteSize = ByteSize(256 << 40);
 
 const UNITS: &[(&str, u64)] = &[

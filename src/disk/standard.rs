@@ -14,14 +14,15 @@ use super::{
 
 const MIB: u64 = 1 << 20;
 
-/// Partitions start and end on multiples of this: above every physical sector, page and erase block in use.
+/// Partitions start and end on multiples of this: above every physical sector, page and erase block
+/// in use.
 const ALIGNMENT: u64 = MIB;
 
 /// GRUB's core image is 100 to 200 KiB; one unit of alignment is the least a partition can have.
 const BIOS_BOOT_BYTES: u64 = MIB;
 
-/// Room for shim, GRUB and a second copy of both (20 MiB), and for firmware updates that the guest leaves there.
-/// FAT32 needs 33 MiB at least. Empty space costs nothing in a sparse image.
+/// Room for shim, GRUB and a second copy of both (20 MiB), and for firmware updates that the guest
+/// leaves there. FAT32 needs 33 MiB at least. Empty space costs nothing in a sparse image.
 const ESP_BYTES: u64 = 128 * MIB;
 
 /// The smallest root file system worth making; xfs refuses less than 300 MiB.
@@ -176,10 +177,12 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// Plans the standard disk for `content` (see the module's drawing): root is last, so that it can grow.
+    /// Plans the standard disk for `content` (see the module's drawing): root is last, so that it
+    /// can grow.
     ///
     /// # Errors
-    /// [`LayoutError::TooSmall`] if a given size cannot hold the content, [`LayoutError::Label`] if the label is too long.
+    /// [`LayoutError::TooSmall`] if a given size cannot hold the content, [`LayoutError::Label`] if
+    /// the label is too long.
     pub fn standard(request: &Request, content: Content) -> Result<Self, LayoutError> {
         let identity = Identity::new(request.image);
         let mut partitions = boot_partitions(&request.firmware, &identity);

@@ -15,7 +15,8 @@ impl OsRelease {
     /// The most bytes that are read of one.
     pub const MOST_BYTES: u64 = 64 << 10;
 
-    /// Reads the text of one. The last assignment counts, as in a shell; lines that assign nothing are left out.
+    /// Reads the text of one. The last assignment counts, as in a shell; lines that assign nothing
+    /// are left out.
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter_map(|line| line.trim().split_once('='));
         Self(lines.map(|(name, value)| (name.to_owned(), unquoted(value))).collect())
@@ -27,7 +28,8 @@ impl OsRelease {
     }
 }
 
-/// Takes the quotes from a value: within double quotes, and without any, a backslash takes the next character as it is.
+/// Takes the quotes from a value: within double quotes, and without any, a backslash takes the next
+/// character as it is.
 fn unquoted(value: &str) -> String {
     let within = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
     if let Some(plain) = within('\'') {

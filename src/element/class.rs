@@ -1,13 +1,14 @@
 //! The steps of hooks in element order that do not run in their element's own step.
 //!
-//! In phase order, a repository is there before any package is installed, and all files are there before an index of them is built.
-//! With one step for each element, such hooks have to say where they stand: in the file [`SLOT_FILE`](super::SLOT_FILE) of their element. Elements of
-//! diskimage-builder have no such file; the table here stands in for it. Most hooks are in the step of their element, which is right
-//! for every element whose hooks do not depend on those of others.
+//! In phase order, a repository is there before any package is installed, and all files are there
+//! before an index of them is built. With one step for each element, such hooks have to say where
+//! they stand: in the file [`SLOT_FILE`](super::SLOT_FILE) of their element. Elements of
+//! diskimage-builder have no such file; the table here stands in for it. Most hooks are in the step
+//! of their element, which is right for every element whose hooks do not depend on those of others.
 
 use super::{Element, ElementName, Phase, Slot, SlotRule};
 
-/// A line of [`SLOT_FILE`] that contradicts what else is known of the element.
+/// A line of [`SLOT_FILE`](super::SLOT_FILE) that contradicts what else is known of the element.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlotConflict {
     /// No hook has such a name.
@@ -50,7 +51,8 @@ pub enum SlotConflict {
 }
 
 impl Element {
-    /// Returns where its hook `name` of `phase` stands in element order: as its file says, else as plywood's table does.
+    /// Returns where its hook `name` of `phase` stands in element order: as its file says, else as
+    /// plywood's table does.
     pub fn slot(&self, phase: Phase, name: &str) -> Slot {
         let rule = self.slots.iter().find(|rule| rule.covers(phase, name));
         rule.map(|rule| rule.slot)
@@ -233,7 +235,8 @@ mod tests {
         assert!(matches!(ramdisk.slot_conflicts()[..], [SlotConflict::PhaseOrder(_)]));
     }
 
-    /// A row below another that covers it would never be looked at, and the table keeps to what elements may say.
+    /// A row below another that covers it would never be looked at, and the table keeps to what
+    /// elements may say.
     #[test]
     fn every_row_has_an_effect() {
         for (place, row) in PLACES.iter().enumerate() {

@@ -26,7 +26,8 @@ pub struct Element {
     /// enter the element's directory. Not part of its identity: in images these files have the
     /// modes of [`Mode`].
     pub restricted: BTreeSet<String>,
-    /// Where its hooks stand in element order, as [`SLOT_FILE`] says. Not part of its identity: steps differ by their hooks.
+    /// Where its hooks stand in element order, as [`SLOT_FILE`] says. Not part of its identity:
+    /// steps differ by their hooks.
     pub slots: Vec<SlotRule>,
 }
 

@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use super::{Phase, nearest};
 
-/// The file of an element that says where its hooks stand. Hooks do not see it, and it is in no key by itself: steps differ by the
-/// hooks that they run. diskimage-builder has no such file, and ignores it.
+/// The file of an element that says where its hooks stand. Hooks do not see it, and it is in no key
+/// by itself: steps differ by the hooks that they run. diskimage-builder has no such file, and
+/// ignores it.
 pub const SLOT_FILE: &str = "plywood-slots";
 
 /// A place for hooks in element order.
@@ -45,7 +46,8 @@ impl Slot {
         }
     }
 
-    /// Returns the phases whose hooks can stand there. Others would run where their work is lost or comes too late.
+    /// Returns the phases whose hooks can stand there. Others would run where their work is lost or
+    /// comes too late.
     pub(super) const fn phases(self) -> &'static [Phase] {
         use Phase::{ExtraData, Install, PostInstall, PostRoot, PreInstall};
         match self {

@@ -9,8 +9,8 @@ use crate::directory::read_inside;
 /// Real files are kilobytes.
 const LIMIT_BYTES: u64 = 16 << 20;
 
-/// Refuses the `user` of a container of `image` whose root file system, at `root`, does not have it: engines would not start it. Numbers
-/// need no entry.
+/// Refuses the `user` of a container of `image` whose root file system, at `root`, does not have
+/// it: engines would not start it. Numbers need no entry.
 pub(super) fn check_user(image: &str, user: &str, root: &Path) -> Result<(), Failure> {
     let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
     let wanted = [("user", name, "/etc/passwd")].into_iter();

@@ -158,8 +158,8 @@ impl Run<'_> {
     /// Builds images one after the other. Checks all of them before it builds the first one.
     pub(super) fn all(&self, images: &[Image<'_>]) -> Result<(), Failure> {
         let result = self.check_and_build(images);
-        // One line at the end, also after a failure. Records are read one by one, and after an upgrade all of them may be
-        // unreadable.
+        // One line at the end, also after a failure. Records are read one by one, and after an
+        // upgrade all of them may be unreadable.
         let (count, place) = self.images.set_aside();
         if count > 0 {
             self.warn(&format!(

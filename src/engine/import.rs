@@ -197,8 +197,8 @@ fn unknown_distribution(source: &str) -> Failure {
     )
 }
 
-/// Reads the variables of `os-release` in the highest layer that has the file. It is read from the archive, as unpacking needs
-/// root.
+/// Reads the variables of `os-release` in the highest layer that has the file. It is read from the
+/// archive, as unpacking needs root.
 fn os_release(store: &Store, stack: &[DiffId]) -> Result<OsRelease, Failure> {
     for diff_id in stack.iter().rev() {
         let text = store.layers().read_file(

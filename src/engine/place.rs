@@ -107,7 +107,8 @@ pub(crate) fn refuse_own_store(session: &Session<'_>, directory: &Path) -> Resul
     session.store.as_ref().map_or(Ok(()), |store| refuse_store(&absolute(directory)?, store))
 }
 
-/// Refuses outputs in a directory of the store: `store check` and `store gc` would take them for damage.
+/// Refuses outputs in a directory of the store: `store check` and `store gc` would take them for
+/// damage.
 pub(super) fn refuse_store(directory: &Path, store: &Path) -> Result<(), Failure> {
     // The directory may not exist yet: its nearest existing ancestor decides where it will be.
     let found = directory.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());

@@ -101,7 +101,8 @@ pub(super) fn warnings(request: Request<'_>, forecasts: &[Forecast], store: &dyn
     warnings
 }
 
-/// Warns of a container that engines start only with a command. Callers of diskimage-builder's `docker` have no way to name one.
+/// Warns of a container that engines start only with a command. Callers of diskimage-builder's
+/// `docker` have no way to name one.
 fn no_command(request: Request<'_>, store: &dyn LayerStore) -> Option<String> {
     let Request { plan, container, outputs, .. } = request;
     let is_ours = |output: &OutputType| is_container(output) && *output != OutputType::Docker;
@@ -137,8 +138,8 @@ fn too_many_layers(forecasts: &[Forecast], plan: &Plan, store: &dyn LayerStore) 
     })
 }
 
-/// Warns of a disk that nothing will boot: no element of its image and no package has to do with GRUB. The build fails only when
-/// it finds a kernel in the layers, without one.
+/// Warns of a disk that nothing will boot: no element of its image and no package has to do with
+/// GRUB. The build fails only when it finds a kernel in the layers, without one.
 fn no_boot_loader(request: Request<'_>) -> Option<String> {
     let Request { plan, disk, outputs, .. } = request;
     let is_bootable = disk.standard_firmware().is_empty() || plan.may_bring("grub");
@@ -170,7 +171,8 @@ fn count_layers(forecasts: &[Forecast], base_layers: Option<usize>) -> usize {
     made.sum::<usize>() + 1
 }
 
-/// Refuses a disk that cannot be laid out whatever it holds, or that one of these formats cannot hold.
+/// Refuses a disk that cannot be laid out whatever it holds, or that one of these formats cannot
+/// hold.
 pub(super) fn check_sizes(request: Request<'_>) -> Result<(), Failure> {
     let Request { plan, disk, outputs, .. } = request;
     if !request.makes_disk() {
@@ -339,8 +341,8 @@ mod tests {
         );
     }
 
-    /// Checks the sizes of a disk of this size, described by this block-device file if there is one; returns the message if it is
-    /// refused.
+    /// Checks the sizes of a disk of this size, described by this block-device file if there is
+    /// one; returns the message if it is refused.
     fn size_checked(size: &str, layout: Option<&str>, names: &[&str]) -> Option<String> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("disk.yaml"), layout.unwrap_or_default()).unwrap();

@@ -58,8 +58,9 @@ impl Project {
         Self::new(session, ProjectFile::default(), element_path, vec![session.data_dir.join("layers")])
     }
 
-    /// Returns the project that a call of diskimage-builder's commands stands for: this file, in the directory `dir`, which outputs
-    /// go to as well. The file names its elements by their whole search path; bases there are none.
+    /// Returns the project that a call of diskimage-builder's commands stands for: this file, in
+    /// the directory `dir`, which outputs go to as well. The file names its elements by their whole
+    /// search path; bases there are none.
     pub(crate) fn of_call(
         session: &Session<'_>,
         file: ProjectFile,
@@ -118,7 +119,8 @@ impl Project {
         load::load_input_files(&self.dir, &image.files)
     }
 
-    /// Reads the files of the machine that `variables` name and hooks of `elements` may read. What is written into `store` is none.
+    /// Reads the files of the machine that `variables` name and hooks of `elements` may read. What
+    /// is written into `store` is none.
     pub(crate) fn machine_files(
         &self,
         elements: &[Arc<Element>],

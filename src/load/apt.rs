@@ -8,8 +8,8 @@ use super::LoadError;
 use crate::directory::read_document;
 use crate::distro::{AptMachine, parse_acquire, parse_source_lines, parse_source_stanzas};
 
-/// Reads how this machine reaches package repositories, from its apt configuration in the directory `etc_apt`
-/// (`/etc/apt`). A machine without apt has none.
+/// Reads how this machine reaches package repositories, from its apt configuration in the directory
+/// `etc_apt` (`/etc/apt`). A machine without apt has none.
 pub fn load_apt_sources(etc_apt: &Path) -> Result<AptMachine, LoadError> {
     let mut machine = AptMachine::default();
     for file in configuration_files(etc_apt, "sources.list", "sources.list.d")? {
@@ -20,7 +20,8 @@ pub fn load_apt_sources(etc_apt: &Path) -> Result<AptMachine, LoadError> {
             _ => Vec::new(),
         });
     }
-    // apt reads the directory first, so that the file has the last word. A statement may go on in no other file.
+    // apt reads the directory first, so that the file has the last word. A statement may go on in
+    // no other file.
     let mut settings = String::new();
     for file in parts_first(configuration_files(etc_apt, "apt.conf", "apt.conf.d")?) {
         if is_read(&file, &["conf"]) {

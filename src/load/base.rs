@@ -47,8 +47,8 @@ pub fn load_base_names(layer_path: &[PathBuf]) -> Result<BTreeSet<BaseName>, Loa
     Ok(names)
 }
 
-/// Writes the base `name` into the directory `dir`, which is made if it is not there, and returns the file's path.
-/// Atomic; replaces a base of that name.
+/// Writes the base `name` into the directory `dir`, which is made if it is not there, and returns
+/// the file's path. Atomic; replaces a base of that name.
 pub fn save_base(name: &BaseName, base: &BaseDefinition, dir: &Path) -> Result<PathBuf, LoadError> {
     let path = file_of(name, dir);
     let text = toml::to_string(base).expect("a base definition is a TOML table");
@@ -84,7 +84,8 @@ fn unknown(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefinition, Lo
 const RELEASES: [(&str, &str); 5] =
     [("10", "buster"), ("11", "bullseye"), ("12", "bookworm"), ("13", "trixie"), ("14", "forky")];
 
-/// Returns the base of `known` that was probably meant by `name`: by the number of its release, by a part of its name, or by a slip.
+/// Returns the base of `known` that was probably meant by `name`: by the number of its release, by
+/// a part of its name, or by a slip.
 fn meant<'a>(name: &str, known: &'a [BaseName]) -> Option<&'a BaseName> {
     let part = |part: &str| known.iter().find(|base| base.as_str().contains(part));
     let distro = name.trim_end_matches(|c: char| c.is_ascii_digit());

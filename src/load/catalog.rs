@@ -10,12 +10,13 @@ use crate::element::{Catalog, ElementName, Unusable};
 
 /// Reads every element in the directories of `element_path`, the first of which wins.
 ///
-/// Each directory below an entry is an element, called as the last component of its real path. Those with a leading
-/// dot, or with another name that no element can have, are none. What is wrong with a file of an element is remembered by
-/// [`Catalog::unusable`].
+/// Each directory below an entry is an element, called as the last component of its real path.
+/// Those with a leading dot, or with another name that no element can have, are none. What is wrong
+/// with a file of an element is remembered by [`Catalog::unusable`].
 ///
 /// # Errors
-/// [`LoadError::NoElementDirectory`] if an entry is no directory, [`LoadError::Io`] if it cannot be read.
+/// [`LoadError::NoElementDirectory`] if an entry is no directory, [`LoadError::Io`] if it cannot be
+/// read.
 pub fn load_catalog(element_path: &[PathBuf]) -> Result<Catalog, LoadError> {
     let mut catalog = Catalog::default();
     for dir in element_path {

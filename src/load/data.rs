@@ -6,8 +6,9 @@ use std::path::PathBuf;
 /// Names the directory in place of the one that was installed.
 const VARIABLE: &str = "PLYWOOD_DATA_DIR";
 
-/// Returns the directory that holds plywood's own `elements/` and `layers/`: the value of `PLYWOOD_DATA_DIR`, else
-/// `../share/plywood` from the program, else the source tree that the program was built from.
+/// Returns the directory that holds plywood's own `elements/` and `layers/`: the value of
+/// `PLYWOOD_DATA_DIR`, else `../share/plywood` from the program, else the source tree that the
+/// program was built from.
 pub fn data_dir() -> PathBuf {
     let installed = || {
         let program = env::current_exe().ok()?.canonicalize().ok()?;

@@ -10,7 +10,8 @@ use crate::element::nearest;
 /// Reads `text`, the content of the file `path`.
 ///
 /// # Errors
-/// The first thing that is wrong: no TOML, an unknown key, a value of the wrong type or that its type refuses.
+/// The first thing that is wrong: no TOML, an unknown key, a value of the wrong type or that its
+/// type refuses.
 pub fn parse_definition<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, DefinitionError> {
     toml::from_str(text).map_err(|error| {
         let (line, column) = position(text, error.span().map_or(0, |span| span.start));
@@ -26,7 +27,8 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Replaces serde's "field" by `key`, and turns the names or the type that serde expected into a hint.
+/// Replaces serde's "field" by `key`, and turns the names or the type that serde expected into a
+/// hint.
 fn explain(message: &str) -> (String, Option<String>) {
     if let Some((found, expected)) =
         message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
@@ -66,7 +68,8 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
     (format!("invalid type: {found}, expected {expected}"), hint)
 }
 
-/// Shows how to write a number as a size: as it is if it can be bytes, else with the unit that is probably meant.
+/// Shows how to write a number as a size: as it is if it can be bytes, else with the unit that is
+/// probably meant.
 fn size_hint(value: &str) -> Option<String> {
     let number: u64 = value.parse().ok()?;
     let unit = if number < 1 << 20 { "G" } else { "" };

@@ -77,16 +77,16 @@ fn load_readme(root: &Path) -> Result<Option<String>, LoadError> {
 
 struct Walk<'a> {
     root: &'a Path,
-    /// Whether other users may look into the element at all. With the umask 077 they may read nothing, so that the modes of files
-    /// were not chosen.
+    /// Whether other users may look into the element at all. With the umask 077 they may read
+    /// nothing, so that the modes of files were not chosen.
     is_open: bool,
     files: BTreeMap<String, ElementFile>,
     restricted: BTreeSet<String>,
 }
 
 impl Walk<'_> {
-    /// Takes in the directory at `path` (relative, empty for the element itself). `above` holds the real paths of the
-    /// directories it lies in.
+    /// Takes in the directory at `path` (relative, empty for the element itself). `above` holds the
+    /// real paths of the directories it lies in.
     fn directory(&mut self, path: &str, above: &mut Vec<PathBuf>) -> Result<(), LoadError> {
         let dir = self.root.join(path);
         let real = fs::canonicalize(&dir).map_err(LoadError::io("read", &dir))?;
@@ -161,8 +161,8 @@ impl Walk<'_> {
     }
 }
 
-/// Decides on a symlink outside of `static/` that leads nowhere. Data is left out. A list or a hook is an error, because the image
-/// would silently lack its packages or its work.
+/// Decides on a symlink outside of `static/` that leads nowhere. Data is left out. A list or a hook
+/// is an error, because the image would silently lack its packages or its work.
 fn dangling(path: &str, full: PathBuf) -> Result<(), LoadError> {
     let is_hook = path.split_once('/').is_some_and(|(dir, name)| {
         Phase::ALL.iter().any(|phase| phase.dir() == dir) && name.starts_with(|c: char| c.is_ascii_digit())

@@ -1,8 +1,8 @@
 //! What a shell makes of variables and lines of elements, before there is a plan.
 //!
-//! Some of what plywood does for elements depends on variables that their environment.d sets: what is fetched, which
-//! install type an element has. diskimage-builder finds that out on the machine, in its extra-data phase; so does this.
-//! Nothing else of an element runs here.
+//! Some of what plywood does for elements depends on variables that their environment.d sets: what
+//! is fetched, which install type an element has. diskimage-builder finds that out on the machine,
+//! in its extra-data phase; so does this. Nothing else of an element runs here.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -17,7 +17,8 @@ use crate::plan::is_secret;
 
 const BASH: Program = Program { name: "bash", package: "bash" };
 
-/// Expands its argument as diskimage-builder does: wildcards are left alone, for `*` is a reference.
+/// Expands its argument as diskimage-builder does: wildcards are left alone, for `*` is a
+/// reference.
 const EXPAND: &str = "set -euf; eval echo $1";
 
 /// The name of the expanding shell in its own messages.
@@ -66,7 +67,8 @@ fn fragment_text(fragment: Option<&(ElementName, String)>) -> String {
     }
 }
 
-/// Returns the variables that the fragments of environment.d of `elements` make of `variables`, on this machine.
+/// Returns the variables that the fragments of environment.d of `elements` make of `variables`, on
+/// this machine.
 pub fn source_environment(
     elements: &[Arc<Element>],
     variables: &Environment,
@@ -99,8 +101,8 @@ fn fragment_at(fragments: &[(&str, &Arc<Element>)], path: &str) -> Option<(Eleme
     at.map(|(name, element)| (element.name.clone(), (*name).to_owned()))
 }
 
-/// Returns the error of the fragment that made the shell fail, with its output. The command line would not tell: it is the same for
-/// all fragments.
+/// Returns the error of the fragment that made the shell fail, with its output. The command line
+/// would not tell: it is the same for all fragments.
 fn failed_fragment(fragments: &[(&str, &Arc<Element>)], error: ExecError) -> ShellError {
     let ExecError::Failed { exit, stderr, .. } = &error else { return ShellError::Environment(error) };
     let Some((path, printed)) = last_fragment(stderr) else { return ShellError::Environment(error) };
@@ -126,8 +128,8 @@ pub fn expand_line(
     Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
 }
 
-/// Returns the error of a line that the shell rejected. The shell's own name and line number are removed from its message: they mean
-/// nothing to the user.
+/// Returns the error of a line that the shell rejected. The shell's own name and line number are
+/// removed from its message: they mean nothing to the user.
 fn unexpanded(element: &Element, line: SourceLine<'_>, error: ExecError) -> ShellError {
     let ExecError::Failed { stderr, .. } = error else { return ShellError::Shell(error) };
     let own = |text: &'_ str| {

@@ -43,7 +43,8 @@ fn commit_time(dir: &Path) -> Result<i64, EpochError> {
 }
 
 fn commit_time_query(dir: &Path) -> Run {
-    // Builds run as root in projects of other users, whose repositories git refuses to read otherwise.
+    // Builds run as root in projects of other users, whose repositories git refuses to read
+    // otherwise.
     let read_any = ["-c", "safe.directory=*"];
     let query = ["log", "-1", "--format=%ct", "HEAD"];
     Run::new(GIT).args(read_any).arg("-C").arg(dir).args(query)

@@ -17,15 +17,15 @@ use crate::plan::{Aspect, NAMES, Stamp};
 use crate::port::{HostFiles, Observation};
 use crate::tree::FileRef;
 
-/// How old the last change of a file has to be for its stamp to tell any later one: file systems keep times in steps, of two
-/// seconds at most (FAT).
+/// How old the last change of a file has to be for its stamp to tell any later one: file systems
+/// keep times in steps, of two seconds at most (FAT).
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 /// How long the names of the host count without a new look.
 const NAMES_LAST: Duration = Duration::from_secs(1);
 
-/// How many names of each entry of the directories [`NAMES`] are looked at, the highest levels first: `/opt` may hold whole
-/// distributions.
+/// How many names of each entry of the directories [`NAMES`] are looked at, the highest levels
+/// first: `/opt` may hold whole distributions.
 const MOST_NAMES: usize = 10_000;
 
 /// The files of the machine that this process runs on.
@@ -105,7 +105,8 @@ fn stamp_tells(path: &Path, found: &Metadata, aspect: Aspect) -> bool {
     // Another file system may be mounted in the same place. Images of one recipe have the same
     // sizes and times, whatever is in their files; only those are read-only.
     let is_writable = || statvfs(path).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::RDONLY));
-    // A directory keeps its stamp when what is below it changes, and a link when a link that it leads through is turned.
+    // A directory keeps its stamp when what is below it changes, and a link when a link that it
+    // leads through is turned.
     !found.is_symlink() && !matches!(aspect, Aspect::Listing | Aspect::Names) && is_writable()
 }
 
@@ -139,8 +140,8 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
         Aspect::Entry => {
             let mut hasher = Hasher::default();
             add_entry(&mut hasher, path, found);
-            // A hook that reads `/srv/current/x` reads another file when the link `/srv/current` is turned, and nothing at the
-            // end of the path may tell.
+            // A hook that reads `/srv/current/x` reads another file when the link `/srv/current` is
+            // turned, and nothing at the end of the path may tell.
             let parent = path.parent().unwrap_or(path);
             let leads_to = fs::canonicalize(path).or_else(|_| fs::canonicalize(parent));
             if let Some(elsewhere) = leads_to.ok().filter(|found| found != path && found != parent) {
@@ -152,7 +153,8 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
     }
 }
 
-/// Adds a path and its entry, as [`add_entry`] does. Adds nothing if the path does not exist any more.
+/// Adds a path and its entry, as [`add_entry`] does. Adds nothing if the path does not exist any
+/// more.
 fn add_path(hasher: &mut Hasher, path: &Path) {
     let Ok(found) = fs::symlink_metadata(path) else { return };
     add(hasher, path.as_os_str().as_bytes());
@@ -170,8 +172,8 @@ fn add_entry(hasher: &mut Hasher, path: &Path, found: &Metadata) {
     }
 }
 
-/// Adds the extended attributes that a copy may take along, in byte order: the kernel's order depends on the file system and
-/// its history.
+/// Adds the extended attributes that a copy may take along, in byte order: the kernel's order
+/// depends on the file system and its history.
 fn add_attributes(hasher: &mut Hasher, file: &File) -> io::Result<()> {
     for (name, value) in FileRef::Open(file.as_fd()).content()? {
         add(hasher, &name);
@@ -185,13 +187,15 @@ fn add(hasher: &mut Hasher, bytes: &[u8]) {
     hasher.update(bytes);
 }
 
-/// Returns a digest of all names below each entry of `directories`. A directory that cannot be read has no entries.
+/// Returns a digest of all names below each entry of `directories`. A directory that cannot be read
+/// has no entries.
 fn all_names(directories: &[&str]) -> BTreeMap<String, Digest> {
     let entries = directories.iter().flat_map(|directory| entries(Path::new(directory)).unwrap_or_default());
     entries.map(|path| (path.to_string_lossy().into_owned(), names_below(&path))).collect()
 }
 
-/// Returns a digest of a path and all names below it, the highest level first, up to [`MOST_NAMES`].
+/// Returns a digest of a path and all names below it, the highest level first, up to
+/// [`MOST_NAMES`].
 fn names_below(path: &Path) -> Digest {
     let mut hasher = Hasher::default();
     for path in walk(path) {
@@ -200,7 +204,8 @@ fn names_below(path: &Path) -> Digest {
     hasher.finish()
 }
 
-/// Returns the first directory at or below a path, as far as [`names_below`] looks, whose entries this user may not see.
+/// Returns the first directory at or below a path, as far as [`names_below`] looks, whose entries
+/// this user may not see.
 fn hidden_below(path: &Path) -> Option<PathBuf> {
     walk(path).find(|path| is_directory(path) && is_hidden(entries(path)))
 }

@@ -10,10 +10,12 @@ use super::LoadError;
 use crate::oci::{Digest, HashingReader};
 use crate::plan::{InputFile, InputKind};
 
-/// Reads the digests of what an image definition names; relative paths count from the project `dir`.
+/// Reads the digests of what an image definition names; relative paths count from the project
+/// `dir`.
 ///
 /// # Errors
-/// [`LoadError::Input`] if something cannot be read, or is something else than a file, directory or symlink.
+/// [`LoadError::Input`] if something cannot be read, or is something else than a file, directory or
+/// symlink.
 pub fn load_input_files(
     dir: &Path,
     files: &BTreeMap<String, PathBuf>,
@@ -39,7 +41,8 @@ pub(super) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-/// Returns the [digest](InputFile::digest) of a file, or that [of a directory](InputFile::digest_of_directory).
+/// Returns the [digest](InputFile::digest) of a file, or that [of a
+/// directory](InputFile::digest_of_directory).
 pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     let found = fs::metadata(path).map_err(LoadError::io("read", path))?;
     if !found.is_dir() {

@@ -24,7 +24,8 @@ pub enum KeyFileError {
     Invalid { path: PathBuf, source: KeyError },
 }
 
-/// Makes a new key and writes it to the file `path`, which only its owner can read. Makes the directory, if it is missing.
+/// Makes a new key and writes it to the file `path`, which only its owner can read. Makes the
+/// directory, if it is missing.
 ///
 /// # Errors
 /// [`KeyFileError::Exists`], [`KeyFileError::Make`].
@@ -61,7 +62,8 @@ pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
     text.parse().map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
 }
 
-/// Returns the mode of a key file that other users can read, and so sign with; `None` for one that they cannot.
+/// Returns the mode of a key file that other users can read, and so sign with; `None` for one that
+/// they cannot.
 pub fn exposed_key(path: &Path) -> Option<u32> {
     const OTHERS: u32 = 0o077;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;

@@ -1,8 +1,9 @@
-//! Files of the build host that hooks on the host read because a variable names them: keys, package sources, configurations.
+//! Files of the build host that hooks on the host read because a variable names them: keys, package
+//! sources, configurations.
 //!
-//! Their digests are in keys, so hooks are shown what was read then: small files are kept in memory, and a file that changes while
-//! the image is built does no harm. Files that a build writes to, such as logs, are no inputs: hooks get them as they are, and no
-//! key has them.
+//! Their digests are in keys, so hooks are shown what was read then: small files are kept in
+//! memory, and a file that changes while the image is built does no harm. Files that a build writes
+//! to, such as logs, are no inputs: hooks get them as they are, and no key has them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -20,7 +21,8 @@ use crate::plan::{
     names_log, names_written_file,
 };
 
-/// Directories without files of the caller: they belong to the machine, as the programs that hooks call do.
+/// Directories without files of the caller: they belong to the machine, as the programs that hooks
+/// call do.
 const OF_THE_SYSTEM: [&str; 8] = ["/bin", "/dev", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
 
 /// Variables that name places to write to.
@@ -38,7 +40,8 @@ const PUBLIC_KEYS: [&str; 4] = ["authorized_keys", "id_dsa.pub", "id_ed25519.pub
 /// Larger files are not kept in memory.
 const MAX_KEPT_BYTES: u64 = 4 << 20;
 
-/// How many steps up a relative path may go: [`WORK_DIR_ON_HOST`] has that many directories of its own.
+/// How many steps up a relative path may go: [`WORK_DIR_ON_HOST`] has that many directories of its
+/// own.
 const MAX_STEPS_UP: usize = 4;
 
 /// Where to look for files.
@@ -55,8 +58,8 @@ pub struct MachineView<'a> {
     pub written: &'a [PathBuf],
 }
 
-/// Returns the files and directories that variables name, and the public ssh keys in the caller's home, as far as they exist and
-/// can be read.
+/// Returns the files and directories that variables name, and the public ssh keys in the caller's
+/// home, as far as they exist and can be read.
 pub fn load_machine_files(view: &MachineView<'_>) -> Vec<MachineFile> {
     let identities = own_output(view);
     let outputs = output_directories(view);
@@ -92,7 +95,8 @@ fn is_mentioned(elements: &[Arc<Element>], variable: &str) -> bool {
     files.filter_map(|file| file.text.as_deref()).any(|text| mentions_variable(text, variable))
 }
 
-/// Returns the identities of the files that this process writes to: its standard output and error, and its log.
+/// Returns the identities of the files that this process writes to: its standard output and error,
+/// and its log.
 fn own_output(view: &MachineView<'_>) -> Vec<(u64, u64)> {
     let streams = [io::stdout().as_fd().try_clone_to_owned(), io::stderr().as_fd().try_clone_to_owned()];
     let streams = streams.into_iter().filter_map(|stream| File::from(stream.ok()?).metadata().ok());
@@ -100,8 +104,9 @@ fn own_output(view: &MachineView<'_>) -> Vec<(u64, u64)> {
     streams.chain(log).filter(Metadata::is_file).map(|entry| identity(&entry)).collect()
 }
 
-/// Returns the directories that the build itself writes to, without symlinks: the caller's, that of the image, and the others that
-/// `view` names. For one that does not exist yet, the nearest directory above it counts.
+/// Returns the directories that the build itself writes to, without symlinks: the caller's, that of
+/// the image, and the others that `view` names. For one that does not exist yet, the nearest
+/// directory above it counts.
 fn output_directories(view: &MachineView<'_>) -> Vec<PathBuf> {
     let image = view.variables.get(IMAGE).map(|image| view.directory.join(image));
     let beside = image.as_deref().and_then(Path::parent);
@@ -137,8 +142,9 @@ impl NamedFile {
         Some(Self { place, path, entry })
     }
 
-    /// Returns true if one of these directories is at or below it. A directory that the build writes to has another digest each
-    /// time, so that no step with it in its key would ever be a hit.
+    /// Returns true if one of these directories is at or below it. A directory that the build
+    /// writes to has another digest each time, so that no step with it in its key would ever be a
+    /// hit.
     fn holds_any(&self, outputs: &[PathBuf]) -> bool {
         let found = self.path.canonicalize().ok().filter(|_| self.entry.is_dir());
         found.is_some_and(|path| outputs.iter().any(|output| output.starts_with(&path)))
@@ -157,7 +163,8 @@ impl NamedFile {
 fn input(path: &Path) -> Option<InputFile> {
     let mut content = Vec::new();
     let is_executable = is_executable(path);
-    // Digest and content are of one read: a file that changes in between would be shown under the digest of another content.
+    // Digest and content are of one read: a file that changes in between would be shown under the
+    // digest of another content.
     if path.is_file() {
         File::open(path).ok()?.take(MAX_KEPT_BYTES + 1).read_to_end(&mut content).ok()?;
         if content.len() as u64 <= MAX_KEPT_BYTES {
@@ -185,8 +192,9 @@ fn is_inside(path: &str) -> bool {
     steps.filter(|step| matches!(step, Component::ParentDir)).count() <= MAX_STEPS_UP
 }
 
-/// Returns true if a word names a directory on purpose: not a mount point such as `/`, a home or the caller's own directory, and not
-/// a word such as `debian` that happens to be the name of a directory.
+/// Returns true if a word names a directory on purpose: not a mount point such as `/`, a home or
+/// the caller's own directory, and not a word such as `debian` that happens to be the name of a
+/// directory.
 fn is_directory_shown(variable: &str, word: &str, entry: &Metadata) -> bool {
     let steps = Path::new(word).components().filter(|step| matches!(step, Component::Normal(_))).count();
     let is_meant = match word.starts_with('/') {

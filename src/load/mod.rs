@@ -1,7 +1,8 @@
 //! Reads definitions and elements from disk into values of the core.
 //!
-//! `element`, `distro` and `image` decide what a file means. Everything is read in byte order of the names, so that the
-//! result depends on the content alone. What is read here is written for hooks by `staging`.
+//! `element`, `distro` and `image` decide what a file means. Everything is read in byte order of
+//! the names, so that the result depends on the content alone. What is read here is written for
+//! hooks by `staging`.
 
 mod apt;
 mod base;

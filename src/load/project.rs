@@ -24,11 +24,11 @@ pub fn load_project(dir: &Path) -> Result<Project, LoadError> {
     Ok(parse_definition(&path, &text)?)
 }
 
-/// Returns the directory of the nearest project, from the current directory upwards, relative to it. The current directory if
-/// there is none.
+/// Returns the directory of the nearest project, from the current directory upwards, relative to
+/// it. The current directory if there is none.
 ///
-/// A project further up counts only if it belongs to root or to the owner of the current directory: a build runs its hooks as
-/// root, and anybody can put files into `/tmp`.
+/// A project further up counts only if it belongs to root or to the owner of the current directory:
+/// a build runs its hooks as root, and anybody can put files into `/tmp`.
 pub fn find_project() -> PathBuf {
     find_from(Path::new("."))
 }
@@ -59,7 +59,8 @@ pub fn absolute(path: &Path) -> Result<PathBuf, LoadError> {
     std::path::absolute(path).map_err(LoadError::io("find", path))
 }
 
-/// Returns where the elements of the project in `dir` are looked for: the directories it names, then plywood's own.
+/// Returns where the elements of the project in `dir` are looked for: the directories it names,
+/// then plywood's own.
 ///
 /// A directory that it names has to be there; the default one need not.
 pub fn element_path(dir: &Path, settings: &ProjectSettings, data_dir: &Path) -> Vec<PathBuf> {
@@ -73,7 +74,8 @@ pub fn element_path(dir: &Path, settings: &ProjectSettings, data_dir: &Path) -> 
     path
 }
 
-/// Returns where the bases of the project in `dir` are looked for: its `layers/`, then plywood's own.
+/// Returns where the bases of the project in `dir` are looked for: its `layers/`, then plywood's
+/// own.
 pub fn layer_path(dir: &Path, data_dir: &Path) -> Vec<PathBuf> {
     let mut path = vec![dir.join("layers"), data_dir.join("layers")];
     path.dedup();

@@ -46,7 +46,8 @@ fn check_script(element: &Element, path: &str) -> Result<Option<Finding>, ExecEr
     }
 }
 
-/// Returns what bash says first, without the path that the finding has already: `line 3: syntax error …`.
+/// Returns what bash says first, without the path that the finding has already:
+/// `line 3: syntax error …`.
 fn first_complaint(stderr: &str, file: &Path) -> String {
     let line = stderr.lines().next().unwrap_or("bash cannot read it");
     let prefix = format!("{}: ", file.display());

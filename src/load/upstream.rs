@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// Where Python packages are installed, beside a virtual environment.
 const PREFIXES: [&str; 2] = ["/usr/local", "/usr"];
 
-/// Returns the directory of elements of the diskimage-builder that is installed in this virtual environment, or else on
-/// this machine; `None` if there is none.
+/// Returns the directory of elements of the diskimage-builder that is installed in this virtual
+/// environment, or else on this machine; `None` if there is none.
 pub fn upstream_elements(virtual_environment: Option<&Path>) -> Option<PathBuf> {
     let prefixes = virtual_environment.into_iter().chain(PREFIXES.map(Path::new));
     prefixes

@@ -1,15 +1,16 @@
 //! Compressed clusters of earlier disks.
 //!
-//! Compressing is most of what writing a qcow2 costs, and from one build of an image to the next few clusters change. So finished
-//! files are kept, each with an index of its clusters behind it:
+//! Compressing is most of what writing a qcow2 costs, and from one build of an image to the next
+//! few clusters change. So finished files are kept, each with an index of its clusters behind it:
 //!
 //! ```text
 //! qcow2 | a compressed cluster: SHA-256 of its content, offset (8 bytes), length (4), CRC-32 of what is stored (4) | …
 //!       | number of clusters (8), CRC-32 of the index (4), mark (32)
 //! ```
 //!
-//! Numbers are little endian. The mark names this form and the compressor: what is found is, byte for byte, what compressing would
-//! give. What is missing, damaged or of another compressor is compressed. Memory: about 100 bytes for each 64 KiB of a kept file.
+//! Numbers are little endian. The mark names this form and the compressor: what is found is, byte
+//! for byte, what compressing would give. What is missing, damaged or of another compressor is
+//! compressed. Memory: about 100 bytes for each 64 KiB of a kept file.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -45,7 +46,8 @@ impl ClusterCache {
         Self { directory, image: image.to_owned() }
     }
 
-    /// Reads the indexes of all files that are there. A file that cannot be read is as good as none.
+    /// Reads the indexes of all files that are there. A file that cannot be read is as good as
+    /// none.
     pub(super) fn load(&self, compression: Qcow2Compression) -> KnownClusters {
         let mut known = KnownClusters::none(compression);
         for path in self.newest_first() {
@@ -232,7 +234,8 @@ mod tests {
         disk
     }
 
-    /// Writes a disk, with the cache if there is one; returns the file's bytes, and how many clusters were found.
+    /// Writes a disk, with the cache if there is one; returns the file's bytes, and how many
+    /// clusters were found.
     fn written(disk: &File, cache: Option<&ClusterCache>) -> (Vec<u8>, u64) {
         let target = tempfile::tempfile().unwrap();
         let known = cache.map(|cache| cache.load(OPTIONS.compression));

@@ -7,9 +7,11 @@
 //!   blobs/sha256/<digest> …          manifest.json
 //! ```
 //!
-//! Both name the same DiffIDs in the same config. The layout's blobs are compressed as the image definition says.
+//! Both name the same DiffIDs in the same config. The layout's blobs are compressed as the image
+//! definition says.
 //!
-//! Source: OCI image-spec, `image-layout.md`; Docker image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
+//! Source: OCI image-spec, `image-layout.md`; Docker image specification v1.2, "Combined Image JSON
+//! + Filesystem Changeset Format".
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -33,7 +35,8 @@ use crate::port::{Layer, LayerBlobs};
 /// An image, ready to be written.
 #[derive(Debug, Clone)]
 pub struct ContainerImage<'a> {
-    /// Its name: in an archive with the tag `latest`, unless it has one; in a layout it is always called `latest`.
+    /// Its name: in an archive with the tag `latest`, unless it has one; in a layout it is always
+    /// called `latest`.
     pub name: &'a str,
     /// The bytes of its config.
     pub config: &'a [u8],
@@ -46,10 +49,11 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The only tag of what is written here.
 const TAG: &str = "latest";
 
-/// Writes the image as OCI image layout into a directory of the name `target`, in place of one that is there.
+/// Writes the image as OCI image layout into a directory of the name `target`, in place of one that
+/// is there.
 ///
-/// The digest of the result is the manifest's. A layout that is there already is replaced in one step, and lends
-/// the blobs that it has.
+/// The digest of the result is the manifest's. A layout that is there already is replaced in one
+/// step, and lends the blobs that it has.
 pub fn write_oci_layout(
     image: &ContainerImage<'_>,
     encoding: Encoding,
@@ -143,8 +147,8 @@ impl Old {
         Ok(Self { blobs: blobs.and_then(|blobs| blobs.open_directory("sha256".as_ref())).ok() })
     }
 
-    /// Gives its blob of the layer a further name in `store`; says no if it has none, if its bytes are others, or if another user
-    /// could change them later.
+    /// Gives its blob of the layer a further name in `store`; says no if it has none, if its bytes
+    /// are others, or if another user could change them later.
     fn lend(&self, layer: &Layer, store: &Directory) -> bool {
         let name = layer.blob.hex();
         let Some(Ok(file)) = self.blobs.as_ref().map(|blobs| blobs.open_regular(name.as_ref())) else {
@@ -188,7 +192,8 @@ pub fn write_docker_archive(
 
 const DOCKER: Program = Program { name: "docker", package: "docker.io" };
 
-/// Loads an archive into the Docker engine that `environment` names (`DOCKER_HOST` and the like), else this machine's.
+/// Loads an archive into the Docker engine that `environment` names (`DOCKER_HOST` and the like),
+/// else this machine's.
 pub fn load_into_docker(archive: &Path, environment: &BTreeMap<String, String>) -> Result<(), OutputError> {
     let is_dockers = |name: &str| name.starts_with("DOCKER_") || name == "HOME";
     let run = Run::new(DOCKER).args(["load", "--quiet", "--input"]).arg(archive);
@@ -245,7 +250,8 @@ impl PendingDirectory {
 
 impl Drop for PendingDirectory {
     fn drop(&mut self) {
-        // After a commit this is the old directory, or nothing. What cannot be removed now, the next writer removes.
+        // After a commit this is the old directory, or nothing. What cannot be removed now, the
+        // next writer removes.
         let _ = self.place.directory.remove(&self.name);
     }
 }

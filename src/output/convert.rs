@@ -22,7 +22,8 @@ use crate::image::Qcow2Compression;
 
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
 
-/// Turns raw disks into files of other formats. The same disk and converter always give the same bytes.
+/// Turns raw disks into files of other formats. The same disk and converter always give the same
+/// bytes.
 #[derive(Debug, Clone)]
 pub struct Converter {
     /// What ids inside the files are derived from.
@@ -70,7 +71,8 @@ impl Converter {
         destination.publish(pending)
     }
 
-    /// Writes the complete disk `raw` in a format, and with options, that only qemu-img has to know.
+    /// Writes the complete disk `raw` in a format, and with options, that only qemu-img has to
+    /// know.
     pub fn convert_for_qemu(
         &self,
         raw: &Path,

@@ -38,12 +38,14 @@ pub struct Destination {
     pub checksums: BTreeSet<Checksum>,
     /// What it is called in them.
     pub name: String,
-    /// How a file that has the name already is renamed, with its checksum files. Without it, it is replaced.
+    /// How a file that has the name already is renamed, with its checksum files. Without it, it is
+    /// replaced.
     pub old: Option<OsString>,
 }
 
 impl Destination {
-    /// Returns the place of a file as plywood's own commands have it: with its SHA-256 beside it, in place of a file that is there.
+    /// Returns the place of a file as plywood's own commands have it: with its SHA-256 beside it,
+    /// in place of a file that is there.
     pub fn new(directory: &Directory, file: &OsStr) -> Self {
         Self {
             directory: directory.clone(),
@@ -63,7 +65,8 @@ impl Destination {
         Ok(Self::new(&directory, &file))
     }
 
-    /// Fails if a file cannot be written here now. A build asks before it starts, so that it does not fail after an hour.
+    /// Fails if a file cannot be written here now. A build asks before it starts, so that it does
+    /// not fail after an hour.
     ///
     /// # Errors
     /// [`OutputError::Directory`], [`OutputError::Io`] if no file can be created in the directory.
@@ -96,7 +99,8 @@ impl Destination {
         Pending::new(&self.directory, &self.file)
     }
 
-    /// Gives a complete file its name, and its checksums beside it. A checksum is never beside a file that it is not of.
+    /// Gives a complete file its name, and its checksums beside it. A checksum is never beside a
+    /// file that it is not of.
     pub(super) fn publish(&self, pending: Pending) -> Result<Written, OutputError> {
         let sums = Sums::of(pending.file(), self.checksums.contains(&Checksum::Md5));
         let sums = sums.map_err(io_error("read", pending.target()))?;
@@ -109,7 +113,8 @@ impl Destination {
         Ok(Written { path: self.path(), bytes: sums.bytes, digest: sums.sha256 })
     }
 
-    /// Moves a file that has the name, and its checksum files; without a place to move them to, removes the latter.
+    /// Moves a file that has the name, and its checksum files; without a place to move them to,
+    /// removes the latter.
     fn make_room(&self) -> Result<(), OutputError> {
         let failed = |action, name: &OsStr| io_error(action, &self.directory.path().join(name));
         let is_there = self.directory.has_file(&self.file).map_err(failed("examine", &self.file))?;

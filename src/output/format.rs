@@ -13,7 +13,8 @@ pub enum DiskFormat {
     Qcow2,
     /// The disk byte for byte, with holes.
     Raw,
-    /// Microsoft's, for Azure, Hyper-V and Xen: of fixed size, which Azure asks for. As a file it has holes.
+    /// Microsoft's, for Azure, Hyper-V and Xen: of fixed size, which Azure asks for. As a file it
+    /// has holes.
     Vhd,
     /// VMware's: compressed (`streamOptimized`), as OVF packages hold it.
     Vmdk,
@@ -88,8 +89,8 @@ impl Default for Qcow2Options {
 }
 
 impl Qcow2Options {
-    /// Returns the options changed as `qemu-img -o` has them (`compat=0.10`); `None` if something is asked for that only
-    /// qemu-img can do.
+    /// Returns the options changed as `qemu-img -o` has them (`compat=0.10`); `None` if something
+    /// is asked for that only qemu-img can do.
     pub fn changed(self, options: &str) -> Option<Self> {
         options.split(',').try_fold(self, |changed, option| match option.split_once('=')? {
             ("compat", "0.10" | "v2") => Some(Self { compatibility: Compatibility::V2, ..changed }),

@@ -1,8 +1,8 @@
 //! Results as files: disks in the formats of hypervisors, root file systems as archives.
 //!
-//! Every result is written to a file without a name in its own directory ([`Pending`]), synced, and named last: a file
-//! under its final name is complete, and nothing else is left of one that is not. What lies beside each, and what becomes of one that was
-//! there, its [`Destination`] says.
+//! Every result is written to a file without a name in its own directory ([`Pending`]), synced, and
+//! named last: a file under its final name is complete, and nothing else is left of one that is
+//! not. What lies beside each, and what becomes of one that was there, its [`Destination`] says.
 
 mod app_container;
 mod clusters;

@@ -5,8 +5,8 @@
 //!    └──────────────── those channels, in the disk's order ──────────────────> consumer
 //! ```
 //!
-//! What the consumer gets depends on the disk alone: not on the number of packers, nor on which one is faster. Every
-//! channel is bounded, so memory is flat.
+//! What the consumer gets depends on the disk alone: not on the number of packers, nor on which one
+//! is faster. Every channel is bounded, so memory is flat.
 
 use std::fs::File;
 use std::io;
@@ -70,10 +70,12 @@ struct Batch {
 /// Packed clusters, and the number of the first.
 type PackedBatch = io::Result<(u64, Vec<Packed>)>;
 
-/// Hands every cluster of `raw` that is not a hole to `consume`, with its number, in ascending order.
+/// Hands every cluster of `raw` that is not a hole to `consume`, with its number, in ascending
+/// order.
 ///
 /// # Errors
-/// The first of reading, compressing or consuming; [`io::ErrorKind::Interrupted`] once `interrupt` is true.
+/// The first of reading, compressing or consuming; [`io::ErrorKind::Interrupted`] once `interrupt`
+/// is true.
 pub(super) fn pack(
     raw: &File,
     packing: Packing<'_>,
@@ -225,7 +227,8 @@ fn deflate(compress: &mut Compress, cluster: &[u8]) -> io::Result<Option<Vec<u8>
     Ok((status == Status::StreamEnd).then_some(compressed))
 }
 
-/// Returns true if every byte is zero. Compares by blocks, which compilers turn into wide instructions.
+/// Returns true if every byte is zero. Compares by blocks, which compilers turn into wide
+/// instructions.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(128).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }

@@ -17,14 +17,16 @@ use crate::directory::{Directory, path_of, random_name};
 const PART: (&str, &str) = (".plywood.", ".part");
 /// What a directory that is not complete is called more than the file that locks it.
 pub(super) const DIRECTORY_SUFFIX: &str = ".d";
-/// How often a name is tried. A second attempt is needed if a sweep removes the file before it is locked.
+/// How often a name is tried. A second attempt is needed if a sweep removes the file before it is
+/// locked.
 const ATTEMPTS: u32 = 100;
 
 /// A file that gets its name when it is complete.
 ///
-/// Until then it has none, so that nothing is left of it whatever ends this process: callers who stop builds by SIGKILL
-/// give each build another name, and nobody would ever clean up. On file systems without nameless files it has a random
-/// temporary name. Dropping it removes it; after a SIGKILL the next writer in the directory does.
+/// Until then it has none, so that nothing is left of it whatever ends this process: callers who
+/// stop builds by SIGKILL give each build another name, and nobody would ever clean up. On file
+/// systems without nameless files it has a random temporary name. Dropping it removes it; after a
+/// SIGKILL the next writer in the directory does.
 ///
 /// It is locked while it lives.
 #[derive(Debug)]
@@ -96,7 +98,8 @@ impl Pending {
         path_of(&self.file)
     }
 
-    /// Syncs it and gives it its final name, in place of whatever has it: a link is replaced, never written through.
+    /// Syncs it and gives it its final name, in place of whatever has it: a link is replaced, never
+    /// written through.
     ///
     /// # Errors
     /// Then nothing has the final name that did not have it before.
@@ -176,7 +179,8 @@ fn sweep(directory: &Directory) -> io::Result<()> {
     Ok(())
 }
 
-/// Locks the file, unless another writer has; says no as well if that one was just finished and the name is another file's now.
+/// Locks the file, unless another writer has; says no as well if that one was just finished and the
+/// name is another file's now.
 fn claim(directory: &Directory, name: &OsStr, file: &File) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     match flock(file, FlockOperation::NonBlockingLockExclusive) {

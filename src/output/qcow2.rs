@@ -8,7 +8,8 @@
 //!         …   refcount blocks and table: how many users each cluster of this file has
 //! ```
 //!
-//! Clusters that are zero are not in the file. Nothing depends on time, and nothing on the number of threads.
+//! Clusters that are zero are not in the file. Nothing depends on time, and nothing on the number
+//! of threads.
 //!
 //! Source: QEMU, `docs/interop/qcow2.txt`.
 
@@ -47,8 +48,8 @@ const COMPRESSION_TYPE: u64 = 1 << 3;
 
 const HEADER_BYTES: usize = 112;
 
-/// Writes the disk `raw` to the empty file `target`, with the clusters that are `known`; returns what it compressed, if anybody may
-/// want to know it later.
+/// Writes the disk `raw` to the empty file `target`, with the clusters that are `known`; returns
+/// what it compressed, if anybody may want to know it later.
 pub(super) fn write_qcow2(
     raw: &File,
     target: &File,
@@ -126,8 +127,9 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// Compressed clusters lie byte by byte behind each other, also across clusters of the file. The entry counts whole sectors, and
-    /// so do the refcounts: a cluster of the file has as many users as compressed clusters have sectors in it.
+    /// Compressed clusters lie byte by byte behind each other, also across clusters of the file.
+    /// The entry counts whole sectors, and so do the refcounts: a cluster of the file has as many
+    /// users as compressed clusters have sectors in it.
     fn append_compressed(&mut self, bytes: &[u8], content: Option<Digest>) -> io::Result<u64> {
         let offset = self.room_for(bytes.len() as u64);
         self.file.write_all_at(bytes, offset)?;
@@ -145,7 +147,8 @@ impl<'a> Image<'a> {
         let (mut start, mut end) = self.packed;
         if start + bytes > end {
             let next = self.end();
-            // Where something else was stored behind, what is left of the cluster before it stays empty.
+            // Where something else was stored behind, what is left of the cluster before it stays
+            // empty.
             if end != next {
                 start = next;
             }
@@ -176,7 +179,8 @@ impl<'a> Image<'a> {
         Ok(self.clusters)
     }
 
-    /// Writes the refcounts, their own clusters' included; returns where their table is and how many clusters it has.
+    /// Writes the refcounts, their own clusters' included; returns where their table is and how
+    /// many clusters it has.
     fn write_refcounts(&mut self) -> io::Result<(u64, u64)> {
         let data_clusters = self.refcounts.len() as u64;
         let (mut blocks, mut table_clusters) = (0, 0);
@@ -294,7 +298,8 @@ mod tests {
         assert_eq!(image[(noise & !COPIED) as usize..][..32], *Digest::of(0u64.to_be_bytes()).bytes());
     }
 
-    /// Golden, uncompressed: compressors may change their bytes with a version, our own layout must not.
+    /// Golden, uncompressed: compressors may change their bytes with a version, our own layout must
+    /// not.
     #[test]
     fn layout_is_pinned() {
         let options = Qcow2Options { compression: Qcow2Compression::None, compatibility: Compatibility::V3 };

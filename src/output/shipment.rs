@@ -5,9 +5,11 @@
 //! | artifact | one layer, the file itself, with its name as title | `plywood pull -o`, `oras pull` |
 //! | containerdisk | an image with one layer that holds `/disk/<name>`, owned by user 107 | KubeVirt's `containerDisk` volumes |
 //!
-//! Nothing is copied: a layer's bytes are the file's, with a tar header before and zeros after them.
+//! Nothing is copied: a layer's bytes are the file's, with a tar header before and zeros after
+//! them.
 //!
-//! Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage"; KubeVirt user guide, "containerDisk".
+//! Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage"; KubeVirt user
+//! guide, "containerDisk".
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -78,11 +80,12 @@ impl Shipment {
         Ok(Self { manifest: raw(canonical_json(&manifest)), config: EMPTY.to_vec(), layer, digest })
     }
 
-    /// Makes a containerdisk of the file whose digest is `file`, for machines of `architecture` (in Go's words). All times are
-    /// `epoch`, in seconds since 1970.
+    /// Makes a containerdisk of the file whose digest is `file`, for machines of `architecture` (in
+    /// Go's words). All times are `epoch`, in seconds since 1970.
     ///
     /// # Errors
-    /// [`OutputError::Io`] if it cannot be read, or is too large for a tar entry; [`OutputError::Changed`] if it has another digest.
+    /// [`OutputError::Io`] if it cannot be read, or is too large for a tar entry;
+    /// [`OutputError::Changed`] if it has another digest.
     pub fn container_disk(
         path: &Path,
         file: &Digest,
@@ -188,7 +191,8 @@ impl BlobSource for FramedFile {
     }
 }
 
-/// Writes what `source` gives into a file, with its checksum beside it. A source that fails leaves nothing.
+/// Writes what `source` gives into a file, with its checksum beside it. A source that fails leaves
+/// nothing.
 ///
 /// # Errors
 /// [`OutputError::Io`].

@@ -6,7 +6,8 @@
 //! | vmdk | the descriptor's line `CID=`, and its extent's | content id, 8 hex digits; the file's name |
 //! | vdi | header: 0x188, 0x198 | UUIDs of the image and of its last snapshot |
 //!
-//! Source: Microsoft, "Virtual Hard Disk Image Format Specification"; VMware, "Virtual Disk Format 5.0"; QEMU, `block/vdi.c`.
+//! Source: Microsoft, "Virtual Hard Disk Image Format Specification"; VMware, "Virtual Disk Format
+//! 5.0"; QEMU, `block/vdi.c`.
 
 use std::fs::File;
 use std::io;
@@ -97,8 +98,8 @@ fn stamp_vmdk(file: &File, stamp: &Stamp) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Sets the content id, which qemu-img writes with one to eight digits, and the extent's name, for which it takes the name
-/// that the file has while it is written.
+/// Sets the content id, which qemu-img writes with one to eight digits, and the extent's name, for
+/// which it takes the name that the file has while it is written.
 fn stamped_descriptor(text: &str, stamp: &Stamp) -> String {
     let id = stamp.identity.volume_id("vmdk").0;
     let line = |line: &str| match line.split_once(" SPARSE ") {

@@ -47,7 +47,8 @@ pub enum TarForm<'a> {
     },
 }
 
-/// Writes everything below the directory `root` to an archive. No time in it is later than `latest`, in seconds since 1970.
+/// Writes everything below the directory `root` to an archive. No time in it is later than
+/// `latest`, in seconds since 1970.
 ///
 /// Sockets are left out. Stops when `interrupt` becomes true.
 pub fn write_tar(
@@ -132,7 +133,8 @@ impl<W: Write> Archive<'_, W> {
         let Some(kind) = found.kind()? else { return Ok(()) };
         let kind = match (self.links.first(&found.stat, || path.clone()), kind) {
             (Some(first), _) => Kind::Hardlink(first.clone()),
-            // In a whole root file system, the device by which overlayfs notes removals is a device like others.
+            // In a whole root file system, the device by which overlayfs notes removals is a device
+            // like others.
             (None, Kind::Whiteout) => Kind::CharDevice(0, 0),
             (None, kind) => kind,
         };

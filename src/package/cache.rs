@@ -1,7 +1,8 @@
 //! Files that builds share: hard links where nothing writes, copies where a job may write.
 //!
-//! Symbolic links are linked and copied as links. They are made in roots, and lead somewhere only there: nothing on the build host
-//! may open a file of these directories without looking at its type first.
+//! Symbolic links are linked and copied as links. They are made in roots, and lead somewhere only
+//! there: nothing on the build host may open a file of these directories without looking at its
+//! type first.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -54,13 +55,14 @@ pub(super) fn link(from: &Path, to: &Path) -> Result<(), PackageError> {
     }
 }
 
-/// Copies the files of the directory `from`, with their times, into the directory `to`, except apt's lock. Makes `to`. A job may
-/// write to the copies.
+/// Copies the files of the directory `from`, with their times, into the directory `to`, except
+/// apt's lock. Makes `to`. A job may write to the copies.
 pub(super) fn copy_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     for_each_file(from, to, copy)
 }
 
-/// Copies the file `from`, if it exists, to the new file `to`, with its time. A symbolic link is copied as a link.
+/// Copies the file `from`, if it exists, to the new file `to`, with its time. A symbolic link is
+/// copied as a link.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PackageError> {
     if let Ok(target) = fs::read_link(from) {
         return symlink(target, to).map_err(failed("link", to));
@@ -97,7 +99,8 @@ pub(super) fn empty(directory: &Path) -> Result<(), PackageError> {
     fs::create_dir(directory).map_err(failed("make directory", directory))
 }
 
-/// Gives the file `from`, if it exists, the second name `to`, and replaces any file of that name. Atomic.
+/// Gives the file `from`, if it exists, the second name `to`, and replaces any file of that name.
+/// Atomic.
 pub(super) fn replace_file(from: &Path, to: &Path) -> Result<(), PackageError> {
     let next = from.with_added_extension(NEXT);
     remove_file(&next)?;
@@ -116,11 +119,13 @@ pub(super) fn move_file(from: &Path, to: &Path) -> Result<(), PackageError> {
     }
 }
 
-/// The extension of a replacement for a shared file while it is prepared beside the session's own file. A name beside the shared file
-/// could not be made unique by the process id: in containers that share a store, many processes have the number 1.
+/// The extension of a replacement for a shared file while it is prepared beside the session's own
+/// file. A name beside the shared file could not be made unique by the process id: in containers
+/// that share a store, many processes have the number 1.
 const NEXT: &str = "next";
 
-/// Makes the directory `to` hold exactly the files of `from`, in one step. If two processes do so at once, the second wins.
+/// Makes the directory `to` hold exactly the files of `from`, in one step. If two processes do so
+/// at once, the second wins.
 pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     let next = from.with_added_extension(NEXT);
     remove_directory(&next)?;
@@ -128,8 +133,8 @@ pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> 
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(failed("make directory", parent))?;
     }
-    // Other builds may be linking these files. If the old directory were removed first, they would get some of the indices, and
-    // install older or fewer packages without an error.
+    // Other builds may be linking these files. If the old directory were removed first, they would
+    // get some of the indices, and install older or fewer packages without an error.
     if renameat_with(CWD, &next, CWD, to, RenameFlags::EXCHANGE).is_err() {
         // There is no old directory yet, or the file system cannot exchange names.
         remove_directory(to)?;
@@ -147,7 +152,8 @@ pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> 
 pub(super) struct FileState(pub(super) [i128; 4]);
 
 impl FileState {
-    /// Returns the state of a file, or `None` if it does not exist. Symbolic links are not followed.
+    /// Returns the state of a file, or `None` if it does not exist. Symbolic links are not
+    /// followed.
     pub(super) fn of(path: &Path) -> Result<Option<Self>, PackageError> {
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -155,7 +161,8 @@ impl FileState {
         }
     }
 
-    /// Returns true if both are one inode of one size that nobody has written to, whatever names it got or lost.
+    /// Returns true if both are one inode of one size that nobody has written to, whatever names it
+    /// got or lost.
     pub(super) fn is_same_content(&self, other: &Self) -> bool {
         self.0[..3] == other.0[..3]
     }

@@ -5,9 +5,10 @@
 //! cache/apt/verified                            digests that were computed, and the files' states at that time
 //! ```
 //!
-//! apt installs a file that it finds among its downloads if name and size fit, and does not compute its digest. So a file is shown
-//! only if the package indices of the root at hand name it with its digest. Hooks see it beneath a layer of their own: nothing that
-//! they write reaches the shared file.
+//! apt installs a file that it finds among its downloads if name and size fit, and does not compute
+//! its digest. So a file is shown only if the package indices of the root at hand name it with its
+//! digest. Hooks see it beneath a layer of their own: nothing that they write reaches the shared
+//! file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -53,7 +54,8 @@ impl Downloads {
         self.show(fitting.into_values(), to)
     }
 
-    /// Shows in `to` every file whose name no other file has, and returns these: for a root that has no indices yet.
+    /// Shows in `to` every file whose name no other file has, and returns these: for a root that
+    /// has no indices yet.
     pub(super) fn offer_all(&self, to: &Path) -> Result<BTreeSet<Download>, PackageError> {
         let known = self.list()?;
         let mut by_name = BTreeMap::<&str, Vec<&Download>>::new();
@@ -66,8 +68,8 @@ impl Downloads {
         Ok(unique)
     }
 
-    /// Keeps the files in the directory `from` that the indices in `lists` name. The caller makes sure that nothing writes to them
-    /// any more.
+    /// Keeps the files in the directory `from` that the indices in `lists` name. The caller makes
+    /// sure that nothing writes to them any more.
     pub(super) fn keep(&self, from: &Path, lists: &Path) -> Result<(), PackageError> {
         let mut new = BTreeSet::new();
         for entry in fs::read_dir(from).map_err(failed("read", from))? {
@@ -98,8 +100,8 @@ impl Downloads {
         verified.write(&from.with_added_extension("verified"), &self.verified)
     }
 
-    /// Removes the files in `to`, at the end of a session, and notes the states that this gives to the shared files. Otherwise the
-    /// next build would compute every digest again.
+    /// Removes the files in `to`, at the end of a session, and notes the states that this gives to
+    /// the shared files. Otherwise the next build would compute every digest again.
     pub(super) fn take_back(&self, to: &Path) -> Result<(), PackageError> {
         let mut verified = Verified::read(&self.verified);
         for download in self.list()? {
@@ -130,8 +132,8 @@ impl Downloads {
         self.directory.join(format!("{}-{}", download.digest.hex(), download.name))
     }
 
-    /// Removes from `to` every file that is not among `fitting`, by name. New indices can give an old name another digest: apt
-    /// would install the old file if it had the same size.
+    /// Removes from `to` every file that is not among `fitting`, by name. New indices can give an
+    /// old name another digest: apt would install the old file if it had the same size.
     fn withdraw(&self, fitting: &BTreeMap<&str, &Download>, to: &Path) -> Result<(), PackageError> {
         for entry in fs::read_dir(to).map_err(failed("read", to))? {
             let entry = entry.map_err(failed("read", to))?;
@@ -150,7 +152,8 @@ impl Downloads {
         Ok(())
     }
 
-    /// Shows files under apt's names. Removes a shared file whose content does not have the digest in its name.
+    /// Shows files under apt's names. Removes a shared file whose content does not have the digest
+    /// in its name.
     fn show<'a>(
         &self,
         downloads: impl IntoIterator<Item = &'a Download>,
@@ -200,7 +203,8 @@ fn packages(downloads: &BTreeSet<Download>) -> BTreeSet<&str> {
     downloads.iter().map(|download| package_of(&download.name)).collect()
 }
 
-/// Returns true if the indices give a file's name its digest and no other. If they give several, only apt knows which it prefers.
+/// Returns true if the indices give a file's name its digest and no other. If they give several,
+/// only apt knows which it prefers.
 fn is_named(named: &Archives, download: &Download) -> bool {
     named.get(&download.name).is_some_and(|digests| digests.iter().eq([&download.digest]))
 }
@@ -209,7 +213,8 @@ fn digest_of(path: &Path) -> Result<Digest, PackageError> {
     File::open(path).and_then(Digest::of_reader).map_err(failed("read", path))
 }
 
-/// The states in which files had their digests, so that each digest is computed once. A lost entry only costs time.
+/// The states in which files had their digests, so that each digest is computed once. A lost entry
+/// only costs time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Verified(BTreeMap<Digest, FileState>);
 
@@ -220,8 +225,8 @@ impl Verified {
         Self(text.lines().filter_map(Self::parse).collect())
     }
 
-    /// Removes the name `other` of a file that has this digest, and notes the state of its name `path`: each name that an inode gets
-    /// or loses moves the time of its last change.
+    /// Removes the name `other` of a file that has this digest, and notes the state of its name
+    /// `path`: each name that an inode gets or loses moves the time of its last change.
     fn move_from(&mut self, other: &Path, path: &Path, digest: Digest) -> Result<(), PackageError> {
         let before = FileState::of(other)?;
         remove_file(other)?;

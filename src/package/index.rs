@@ -1,6 +1,7 @@
 //! Reads the names and digests of packages from package indices.
 //!
-//! Source: Debian's repository format, "Packages" indices; apt, `pkgAcqArchive` (names of downloaded files).
+//! Source: Debian's repository format, "Packages" indices; apt, `pkgAcqArchive` (names of
+//! downloaded files).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,8 +14,8 @@ use super::cache::failed;
 use crate::oci::Digest;
 use crate::port::PackageError;
 
-/// Digests by the name under which apt keeps the file of a package. Repositories may disagree about a name, so there can be
-/// several.
+/// Digests by the name under which apt keeps the file of a package. Repositories may disagree about
+/// a name, so there can be several.
 pub(super) type Archives = BTreeMap<String, BTreeSet<Digest>>;
 
 /// Returns the files of `packages` that the indices in the directory `lists` name.
@@ -26,7 +27,8 @@ pub(super) fn archives(lists: &Path, packages: &BTreeSet<&str>) -> Result<Archiv
     };
     for entry in entries {
         let entry = entry.map_err(failed("read", lists))?;
-        // Links are left out: they lead to files of a root, and would be followed on the build host.
+        // Links are left out: they lead to files of a root, and would be followed on the build
+        // host.
         let is_index = entry.file_name().as_encoded_bytes().ends_with(b"Packages");
         if is_index && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let text = fs::read(entry.path()).map_err(failed("read", &entry.path()))?;
@@ -38,7 +40,8 @@ pub(super) fn archives(lists: &Path, packages: &BTreeSet<&str>) -> Result<Archiv
 
 fn add_archives(text: &[u8], packages: &BTreeSet<&str>, found: &mut Archives) {
     let mut start = 0;
-    // An index has tens of thousands of stanzas, of which few count: a parser for all fields would take seconds.
+    // An index has tens of thousands of stanzas, of which few count: a parser for all fields would
+    // take seconds.
     for end in memmem::find_iter(text, b"\n\n").chain([text.len()]) {
         let stanza = &text[start..end];
         start = end;

@@ -73,7 +73,8 @@ fn refuse_what_no_layer_can_hold(request: &Request<'_>) -> Result<(), PlanError>
         Foundation::Base { .. } => &[Phase::Root, Phase::BlockDevice],
         Foundation::Elements { .. } => &[Phase::BlockDevice],
     };
-    // Here and not in the step that uses it, so that unreadable data is refused before any hook runs.
+    // Here and not in the step that uses it, so that unreadable data is refused before any hook
+    // runs.
     check_data(request.elements)?;
     for element in request.elements {
         if let Some(reason) = needs_phase_order(&element.name).filter(|_| request.order == HookOrder::Element)
@@ -190,8 +191,8 @@ impl<'a> Composition<'a> {
             }
             let view = view_of(self.request, self.request.elements, phases);
             let tasks = Tasks { list, phases: phases.to_vec(), ..view };
-            // Hooks on the host may add the first hooks of a phase at run time, so a step without tasks stays
-            // in the plan if they might.
+            // Hooks on the host may add the first hooks of a phase at run time, so a step without
+            // tasks stays in the plan if they might.
             match phases.iter().any(|&phase| self.may_get_hooks(phase)) {
                 true => self.steps.push(self.step(name, tasks)),
                 false => self.push(name, tasks),

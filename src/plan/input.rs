@@ -27,8 +27,8 @@ impl InputFile {
         }
     }
 
-    /// Returns the digest of a directory from the names, kinds and digests of its entries, which are in byte order of the names.
-    /// A symlink has the digest of its target.
+    /// Returns the digest of a directory from the names, kinds and digests of its entries, which
+    /// are in byte order of the names. A symlink has the digest of its target.
     pub fn digest_of_directory(entries: &[(OsString, InputKind, Digest)]) -> Digest {
         let mut hasher = Hasher::default();
         for (name, kind, digest) in entries {

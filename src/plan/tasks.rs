@@ -155,7 +155,8 @@ impl Share<'_> {
         match &task.action {
             Action::Install(_) | Action::InstallRequested | Action::InstallBootPackages => true,
             Action::Hook => {
-                // A refresh needs a mirror. Hooks that mention no package manager should also run without one.
+                // A refresh needs a mirror. Hooks that mention no package manager should also run
+                // without one.
                 let mut hooks = self.hooks(task.phase).filter(|hook| hook.name == task.name);
                 hooks.any(|hook| hook.file.text.as_deref().is_some_and(mentions_package_manager))
             }

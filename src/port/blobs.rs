@@ -25,7 +25,8 @@ pub trait LayerBlobs: Sync {
 
 /// Opens the bytes of one blob, repeatedly: an upload may have to start again.
 pub trait BlobSource: Sync {
-    /// Opens the bytes from `offset` on. Uploads hash what they read: they need not be verified here.
+    /// Opens the bytes from `offset` on. Uploads hash what they read: they need not be verified
+    /// here.
     fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>>;
 }
 

@@ -53,8 +53,8 @@ pub trait Root {
 
     /// Returns what is at `path`; `None` if nothing is.
     ///
-    /// Here and in the methods below, paths are absolute, and symbolic links lead where they lead a program in the root: never out
-    /// of it. No program may run in the root meanwhile.
+    /// Here and in the methods below, paths are absolute, and symbolic links lead where they lead a
+    /// program in the root: never out of it. No program may run in the root meanwhile.
     fn look(&self, path: &str) -> Result<Option<EntryKind>, SandboxError>;
 
     /// Returns the content of the regular file at `path`; `None` if there is none.
@@ -63,11 +63,13 @@ pub trait Root {
     /// If it has more than `most_bytes`.
     fn read(&self, path: &str, most_bytes: u64) -> Result<Option<Vec<u8>>, SandboxError>;
 
-    /// Returns the names in the directory at `path`, in byte order, without those that are not UTF-8; none if there is no directory.
+    /// Returns the names in the directory at `path`, in byte order, without those that are not
+    /// UTF-8; none if there is no directory.
     fn list(&self, path: &str) -> Result<Vec<String>, SandboxError>;
 
-    /// Writes a file with mode 0644, this process' owner and the time `seconds` since 1970. It takes the place of a file or link at
-    /// `path`. Directories above it that are missing are made, with mode 0755.
+    /// Writes a file with mode 0644, this process' owner and the time `seconds` since 1970. It
+    /// takes the place of a file or link at `path`. Directories above it that are missing are made,
+    /// with mode 0755.
     fn write(&self, path: &str, content: &[u8], seconds: i64) -> Result<(), SandboxError>;
 
     /// Removes the file or link at `path`, if there is one.

@@ -163,7 +163,8 @@ impl Remote {
     /// repository.
     ///
     /// # Errors
-    /// [`RegistryError::Unexpected`] if a text in the list is not a tag, or the list does not end; else as the registry answers.
+    /// [`RegistryError::Unexpected`] if a text in the list is not a tag, or the list does not end;
+    /// else as the registry answers.
     pub fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         let mut tags = Vec::new();
         let mut pages = Pages::default();
@@ -190,8 +191,8 @@ impl Remote {
     /// Returns the request for what follows a page, if something does.
     ///
     /// # Errors
-    /// [`RegistryError::Unexpected`] if the list comes back to a page, or has more than [`MAX_PAGES`]: the rest of a list must not
-    /// be missing in silence.
+    /// [`RegistryError::Unexpected`] if the list comes back to a page, or has more than
+    /// [`MAX_PAGES`]: the rest of a list must not be missing in silence.
     pub(super) fn next_page(
         &self,
         answer: &Answer,

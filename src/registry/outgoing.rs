@@ -1,7 +1,7 @@
 //! A blob on its way out: hashed while it is sent.
 //!
-//! The file that a blob is read from may be another since it was verified. The last piece of a wrong blob is held back, so that no
-//! registry can store it under any name.
+//! The file that a blob is read from may be another since it was verified. The last piece of a
+//! wrong blob is held back, so that no registry can store it under any name.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +11,8 @@ use super::meter::Transfer;
 use crate::oci::{DamagedBlob, Digest, Hasher};
 use crate::port::BlobSource;
 
-/// A blob, sent whole or in pieces. A piece may be sent more than once; the next one begins where it ended.
+/// A blob, sent whole or in pieces. A piece may be sent more than once; the next one begins where
+/// it ended.
 pub(super) struct Outgoing<'a> {
     pub(super) digest: Digest,
     pub(super) bytes: u64,

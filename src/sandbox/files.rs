@@ -1,8 +1,8 @@
 //! Files of a root, read and written from outside.
 //!
-//! An image holds whatever its hooks have left. A link to `/etc/shadow` in it means the image's file and never the machine's, so
-//! each path is resolved by the kernel beneath the root. Files are examined before they are opened: opening a device may act, and
-//! opening a FIFO blocks.
+//! An image holds whatever its hooks have left. A link to `/etc/shadow` in it means the image's
+//! file and never the machine's, so each path is resolved by the kernel beneath the root. Files are
+//! examined before they are opened: opening a device may act, and opening a FIFO blocks.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -64,8 +64,8 @@ impl Files {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?);
         file.write_all(content)?;
-        // A directory may hand its group down, and this process may have a umask. The mode comes last: a
-        // change of owner may take bits away.
+        // A directory may hand its group down, and this process may have a umask. The mode comes
+        // last: a change of owner may take bits away.
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
@@ -172,7 +172,8 @@ mod tests {
         for path in ["/etc", "/boot", "/absolute"] {
             assert!(files.list(path).unwrap().is_empty(), "{path}");
         }
-        // A link that is the file itself is replaced, and one on the way there leads nowhere in this root.
+        // A link that is the file itself is replaced, and one on the way there leads nowhere in
+        // this root.
         files.write("/absolute", b"own", 1).unwrap();
         assert_eq!(files.read("/absolute", 3).unwrap().unwrap(), b"own");
         assert!(files.write("/etc/fstab", b"x", 1).is_err());

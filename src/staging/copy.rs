@@ -10,10 +10,12 @@ use crate::element::{Element, ElementFile, FileKind};
 use crate::oci::{Digest, HashingReader};
 use crate::port::HookFilesError;
 
-/// Copies the files of `element` for which `place` gives a path below `target` (which is made if it is not there).
+/// Copies the files of `element` for which `place` gives a path below `target` (which is made if it
+/// is not there).
 ///
-/// What arrives is what the element's identity says: bytes of the recorded digest, modes 0755 and 0644 whatever the
-/// umask. Directories are made with mode 0755. A file that is there already is an error.
+/// What arrives is what the element's identity says: bytes of the recorded digest, modes 0755 and
+/// 0644 whatever the umask. Directories are made with mode 0755. A file that is there already is an
+/// error.
 ///
 /// # Errors
 /// [`HookFilesError::Changed`] if a file is no longer what it was when the element was read.

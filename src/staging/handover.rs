@@ -1,8 +1,9 @@
-//! What hooks on the host leave in the hooks directory, for hooks in the target, and in the build directory, for each other: of
-//! their own step, and of later ones; and what they leave beside the image, for the caller.
+//! What hooks on the host leave in the hooks directory, for hooks in the target, and in the build
+//! directory, for each other: of their own step, and of later ones; and what they leave beside the
+//! image, for the caller.
 //!
-//! Between steps it lies in the layer, below `/tmp`. Hooks see the hooks directory mounted over its part, and with all of
-//! `/tmp` it is removed at the end.
+//! Between steps it lies in the layer, below `/tmp`. Hooks see the hooks directory mounted over its
+//! part, and with all of `/tmp` it is removed at the end.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,36 +21,40 @@ use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks, WORK_DIR_ON_HOS
 use crate::port::{CacheMount, HookFilesError, HostDirs, IoError, LeftState};
 use crate::tree::{Dir, Entry, walk};
 
-/// Where in `/tmp` of a layer what is of the hooks directory lies, and what is of the build directory.
+/// Where in `/tmp` of a layer what is of the hooks directory lies, and what is of the build
+/// directory.
 const HOOKS: &str = "in_target.d";
 const BUILD: &str = "plywood-build";
 
 /// The directory of what is sourced before each phase.
 const ENVIRONMENT: &str = "environment.d";
 
-/// Where the mounts of caches are noted: lines of the directory in the cache, a tab, and the place in the target.
+/// Where the mounts of caches are noted: lines of the directory in the cache, a tab, and the place
+/// in the target.
 const MOUNTS: &str = "cache-mounts.tsv";
 
 /// Where it is noted which files of the hooks directory plywood has acted on, one a line.
 const ACTED: &str = "acted-on.list";
 
-/// Directories that plywood copies into the image once: a later step that copied them again would undo changes in between.
+/// Directories that plywood copies into the image once: a later step that copied them again would
+/// undo changes in between.
 const COPIED_ONCE: [&str; 2] = ["init-scripts", "static"];
 
 /// What plywood itself puts into a hooks directory.
 const OWN: [&str; 2] = ["dib-run-parts", "files"];
 
-/// Where in `/tmp` of a layer the files for the caller lie: those for the caller's directory, and those for the directory of the
-/// image if that is another one.
+/// Where in `/tmp` of a layer the files for the caller lie: those for the caller's directory, and
+/// those for the directory of the image if that is another one.
 const LEFT: &str = "plywood-left";
 const IN_WORK: &str = "work";
 const BESIDE: &str = "beside";
 
-/// The directory of plywood's own mount points, where hooks on the host leave files in `/tmp` itself.
+/// The directory of plywood's own mount points, where hooks on the host leave files in `/tmp`
+/// itself.
 const MOUNT_POINTS: &str = "plywood";
 
-/// Copies what is in the hooks directory beside the files of `tasks`, and what is in the build directory, into the root at `root`,
-/// with these mounts.
+/// Copies what is in the hooks directory beside the files of `tasks`, and what is in the build
+/// directory, into the root at `root`, with these mounts.
 pub(super) fn keep(
     tasks: &Tasks,
     mounts: &[CacheMount],
@@ -112,15 +117,16 @@ pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftFile {
     pub source: PathBuf,
-    /// Whether it is for the directory of the image; the others are for the directory of the caller.
+    /// Whether it is for the directory of the image; the others are for the directory of the
+    /// caller.
     pub is_beside_image: bool,
     /// Relative to that directory. Without steps up.
     pub path: PathBuf,
 }
 
 impl LeftFile {
-    /// Returns true if it may be taken out of the layer. Somebody else's layer could use a symlink to lead elsewhere, and a
-    /// hidden file to set up the caller's tools.
+    /// Returns true if it may be taken out of the layer. Somebody else's layer could use a symlink
+    /// to lead elsewhere, and a hidden file to set up the caller's tools.
     pub fn is_deliverable(&self) -> bool {
         let is_hidden = self.path.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
         !is_hidden && !self.source.is_symlink()
@@ -144,7 +150,8 @@ pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, HookFilesError> {
 fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), HookFilesError> {
     let Some(kept) = kept.filter(|kept| kept.is_dir()) else { return Ok(()) };
     let acted = acted(&kept)?;
-    // A step whose elements have such a directory copies all of it, what an earlier step has copied included.
+    // A step whose elements have such a directory copies all of it, what an earlier step has copied
+    // included.
     let is_done = |path: &Path| {
         COPIED_ONCE.iter().any(|dir| path.starts_with(dir))
             && acted.iter().any(|done| path == Path::new(done))
@@ -158,8 +165,8 @@ fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), HookFilesError
     Ok(())
 }
 
-/// Returns the mounts that are noted at `path`. The layer may be somebody else's, so a source that leads out of the cache is
-/// left out.
+/// Returns the mounts that are noted at `path`. The layer may be somebody else's, so a source that
+/// leads out of the cache is left out.
 fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
     let inside =
@@ -170,7 +177,8 @@ fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
     Ok(mounts.collect())
 }
 
-/// Returns the directory called `name` (relative) in `/tmp` of a root; `None` if a symlink would lead out of it.
+/// Returns the directory called `name` (relative) in `/tmp` of a root; `None` if a symlink would
+/// lead out of it.
 fn place(root: &Path, name: impl AsRef<Path>) -> Option<PathBuf> {
     let tmp = root.join("tmp");
     let kept = tmp.join(&name);
@@ -180,13 +188,14 @@ fn place(root: &Path, name: impl AsRef<Path>) -> Option<PathBuf> {
     (tmp.is_dir() && !parts.any(Path::is_symlink)).then_some(kept)
 }
 
-/// Returns the directory of files for the caller that are called [`IN_WORK`] or [`BESIDE`], as [`place`] does.
+/// Returns the directory of files for the caller that are called [`IN_WORK`] or [`BESIDE`], as
+/// [`place`] does.
 fn place_left(root: &Path, name: &str) -> Option<PathBuf> {
     place(root, Path::new(LEFT).join(name))
 }
 
-/// Returns the names of the hooks of `phase` that are in the hooks directory `dir` beside those of `tasks`, as dib-run-parts would
-/// take them, in its order.
+/// Returns the names of the hooks of `phase` that are in the hooks directory `dir` beside those of
+/// `tasks`, as dib-run-parts would take them, in its order.
 pub(super) fn added_hooks(tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, HookFilesError> {
     let is_hook = |name: &str| name.chars().all(is_hook_character);
     let mut names = added_names(tasks, phase.dir(), dir)?;
@@ -204,8 +213,8 @@ pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, 
     Ok(names)
 }
 
-/// Returns the files of the hooks directory `dir` that hooks have put there for plywood to act on. Files that the notes in the
-/// root at `root` list as done are left out.
+/// Returns the files of the hooks directory `dir` that hooks have put there for plywood to act on.
+/// Files that the notes in the root at `root` list as done are left out.
 pub(super) fn added_data(tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, HookFilesError> {
     let acted = place(root, HOOKS).map_or_else(|| Ok(Vec::new()), |kept| acted(&kept))?;
     let paths = files_below(dir)?.into_iter().filter(|path| is_added(tasks, path));
@@ -252,10 +261,12 @@ pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Resul
     Ok(())
 }
 
-/// Returns the names of the files and symlinks that are directly in `dir/below` and not of `tasks`, in byte order.
+/// Returns the names of the files and symlinks that are directly in `dir/below` and not of `tasks`,
+/// in byte order.
 fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, HookFilesError> {
     let path = dir.join(below);
-    // A symlink may come from somebody else's layer: hooks are not looked for elsewhere on the host.
+    // A symlink may come from somebody else's layer: hooks are not looked for elsewhere on the
+    // host.
     if path.is_symlink() || !path.is_dir() {
         return Ok(Vec::new());
     }
@@ -264,7 +275,8 @@ fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, Ho
     Ok(files.filter(added).collect())
 }
 
-/// Returns true if the file at `path` of the hooks directory `dir` is a hook of a phase of these tasks: no later step runs it.
+/// Returns true if the file at `path` of the hooks directory `dir` is a hook of a phase of these
+/// tasks: no later step runs it.
 fn runs_here(tasks: &Tasks, dir: &Path, path: &Path) -> bool {
     let Some((phase, name)) = path.to_str().and_then(|path| path.split_once('/')) else { return false };
     let is_here = tasks.phases.iter().any(|own| own.dir() == phase);
@@ -298,8 +310,8 @@ fn path_of(entry: &Entry<'_>) -> PathBuf {
     OsStr::from_bytes(&entry.path).into()
 }
 
-/// Returns the states of what hooks on the host have left in their working directory and beside the image, as far as it can be
-/// read.
+/// Returns the states of what hooks on the host have left in their working directory and beside the
+/// image, as far as it can be read.
 pub(super) fn left_states(left: HostDirs<'_>) -> BTreeSet<LeftState> {
     let mut states = BTreeSet::new();
     let mut note = |entry: &Entry<'_>| {
@@ -332,7 +344,8 @@ fn copy(path: &Path, from: &Path, to: &Path) -> Result<(), HookFilesError> {
     fs::copy(&source, &target).map(drop).map_err(io_error("copy", &source))
 }
 
-/// Makes the directories that `path` is in below `to`. A symlink in the place of one, which may lead out of there, is removed.
+/// Makes the directories that `path` is in below `to`. A symlink in the place of one, which may
+/// lead out of there, is removed.
 fn make_parents(path: &Path, to: &Path) -> Result<(), HookFilesError> {
     let mut parents: Vec<_> =
         path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();

@@ -13,7 +13,8 @@ use crate::element::{Element, Phase};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
 use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, LeftState, View};
 
-/// The program by which hooks run directories of programs. diskimage-builder has it in the hooks directory.
+/// The program by which hooks run directories of programs. diskimage-builder has it in the hooks
+/// directory.
 const RUN_PARTS: &str = include_str!("dib-run-parts");
 
 /// Lays out hooks directories from the elements' own directories.

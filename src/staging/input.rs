@@ -10,7 +10,8 @@ use crate::oci::{Digest, HashingReader};
 use crate::plan::{InputFile, InputKind};
 use crate::port::HookFilesError;
 
-/// Copies an input, with modes 0644 and 0755 whatever the umask; as it was when the plan was made, if that was kept.
+/// Copies an input, with modes 0644 and 0755 whatever the umask; as it was when the plan was made,
+/// if that was kept.
 ///
 /// # Errors
 /// [`HookFilesError::Changed`] if it is no longer what it was when the plan was made.
@@ -19,7 +20,8 @@ pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), HookFile
         fs::write(target, content).map_err(io_error("write", target))?;
         return set_mode(target, mode_of(file.is_executable));
     }
-    // What arrives is hashed on the way: hashing the source first would miss a change between the two.
+    // What arrives is hashed on the way: hashing the source first would miss a change between the
+    // two.
     match copy(&file.path, target)? {
         digest if digest == file.digest => Ok(()),
         _ => Err(HookFilesError::Changed { path: file.path.clone() }),
@@ -32,7 +34,8 @@ fn copy(source: &Path, target: &Path) -> Result<Digest, HookFilesError> {
     if found.is_dir() {
         return copy_directory(source, target);
     }
-    // The plan refuses a FIFO and a device, so there was a file. Opening a FIFO would wait for its other end.
+    // The plan refuses a FIFO and a device, so there was a file. Opening a FIFO would wait for its
+    // other end.
     if !found.is_file() {
         return Err(HookFilesError::Changed { path: source.to_owned() });
     }

@@ -6,8 +6,8 @@
 //! | `copy`, `input` | copy elements and inputs, and refuse those that changed since the plan was made |
 //! | `handover` | keeps what hooks leave in the layer, and gives it to the hooks of later steps and to the caller |
 //!
-//! Everything here runs as root on the build host, beside files that hooks and strangers' layers wrote: no symlink of theirs is
-//! followed.
+//! Everything here runs as root on the build host, beside files that hooks and strangers' layers
+//! wrote: no symlink of theirs is followed.
 
 mod copy;
 mod handover;

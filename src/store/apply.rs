@@ -1,7 +1,7 @@
 //! Applies the entries of an archive to an upper directory of overlayfs, above the layers below.
 //!
-//! Container engines apply a layer to the merged tree of the layers below it. An upper directory gives the same tree, but its
-//! content depends on the layers below in these cases:
+//! Container engines apply a layer to the merged tree of the layers below it. An upper directory
+//! gives the same tree, but its content depends on the layers below in these cases:
 //!
 //! | entry | depends on |
 //! |---|---|
@@ -12,15 +12,18 @@
 //!
 //! A layer without any of these is *whole*: it unpacks to the same directory above every stack.
 //!
-//! Every name is resolved beneath the directory's handle, component by component, as in a chroot: no content of an archive or
-//! a layer lets an entry read or write outside. The last component is never followed. Owners come before modes (chown clears
-//! setuid) and before attributes (chown clears file capabilities). Directories get their metadata when all entries are there,
-//! as every entry changes their times.
+//! Every name is resolved beneath the directory's handle, component by component, as in a chroot:
+//! no content of an archive or a layer lets an entry read or write outside. The last component is
+//! never followed. Owners come before modes (chown clears setuid) and before attributes (chown
+//! clears file capabilities). Directories get their metadata when all entries are there, as every
+//! entry changes their times.
 //!
-//! Removals hide entries of lower layers and never entries of the same archive, in whichever order these come.
+//! Removals hide entries of lower layers and never entries of the same archive, in whichever order
+//! these come.
 //!
-//! Source: OCI image-spec, `layer.md`, "Applying Changesets"; containerd `archive/tar.go`; umoci `oci/layer/unpack.go`;
-//! kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
+//! Source: OCI image-spec, `layer.md`, "Applying Changesets"; containerd `archive/tar.go`; umoci
+//! `oci/layer/unpack.go`; kernel documentation, `overlayfs.rst`, "whiteouts and opaque
+//! directories".
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,7 +50,8 @@ const ENTRY_BYTES: u64 = 4096;
 
 /// The layers below the upper directory.
 pub(super) enum Below {
-    /// They are not known yet. An entry that depends on them is an error, and [`Applier::leans`] is true then.
+    /// They are not known yet. An entry that depends on them is an error, and [`Applier::leans`] is
+    /// true then.
     Unknown,
     /// These layers, or none.
     Layers(Option<Rc<MergedDir>>),
@@ -57,16 +61,17 @@ pub(super) enum Below {
 pub(super) struct Applier {
     root: OwnedFd,
     below: Below,
-    /// The parent of the last entry, by its name in the archive: most entries have the same parent as the one before. `None` if
-    /// the name leads through links.
+    /// The parent of the last entry, by its name in the archive: most entries have the same parent
+    /// as the one before. `None` if the name leads through links.
     last: Option<(Vec<u8>, Rc<Dir>)>,
-    /// The same for removals. `None` if the last entry was not a removal; the inner `None` stands for a directory that the
-    /// layers below do not show.
+    /// The same for removals. `None` if the last entry was not a removal; the inner `None` stands
+    /// for a directory that the layers below do not show.
     last_removal: Option<(Vec<u8>, Option<Rc<Dir>>)>,
     directories: Deferred,
     /// Removals that were made, by paths.
     removals: Vec<Vec<u8>>,
-    /// Directories that were made for removals alone. A removal of one of them removes it, as no entry of the archive is in it.
+    /// Directories that were made for removals alone. A removal of one of them removes it, as no
+    /// entry of the archive is in it.
     bare: BTreeSet<Vec<u8>>,
     /// Copies of files of lower layers, made for hard links, by the path of the original.
     copies: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
@@ -97,8 +102,8 @@ impl Dir {
 }
 
 impl Applier {
-    /// Starts with the empty directory `root`. Content and entries may take `budget` bytes. A directory gets the meta data
-    /// `nowhere` if neither the archive nor a layer below has it.
+    /// Starts with the empty directory `root`. Content and entries may take `budget` bytes. A
+    /// directory gets the meta data `nowhere` if neither the archive nor a layer below has it.
     pub(super) fn new(root: OwnedFd, below: Below, budget: u64, nowhere: Meta) -> Self {
         Self {
             root,
@@ -159,7 +164,8 @@ impl Applier {
     /// # Errors
     /// [`LayerError::Apply`].
     pub(super) fn finish(&mut self) -> Result<(), LayerError> {
-        // In this order: linking may make directories, and removing names changes the times that are set last.
+        // In this order: linking may make directories, and removing names changes the times that
+        // are set last.
         self.link_originals().map_err(cannot_apply(b""))?;
         self.complete_root().map_err(cannot_apply(b""))?;
         self.drop_needless_removals().map_err(cannot_apply(b""))?;
@@ -181,7 +187,8 @@ impl Applier {
         if self.is_exhausted() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    /// Gives the root the meta data that it has below if the archive does not list it, and removes AUFS' own files from it.
+    /// Gives the root the meta data that it has below if the archive does not list it, and removes
+    /// AUFS' own files from it.
     fn complete_root(&mut self) -> io::Result<()> {
         // Only now: hard links of the archive may lead to files among them.
         for name in names(&self.root)?.iter().filter(|name| name.starts_with(AUFS)) {
@@ -194,10 +201,11 @@ impl Applier {
         Ok(())
     }
 
-    /// Removes removals in directories that were made opaque after them: overlayfs does not merge these, and would show
-    /// each as a name that cannot be examined.
+    /// Removes removals in directories that were made opaque after them: overlayfs does not merge
+    /// these, and would show each as a name that cannot be examined.
     fn drop_needless_removals(&mut self) -> io::Result<()> {
-        // The opaque directory may be far above the removal, so all are looked at; without one, none is needless.
+        // The opaque directory may be far above the removal, so all are looked at; without one,
+        // none is needless.
         let removals = if self.has_opaque { std::mem::take(&mut self.removals) } else { Vec::new() };
         for path in removals {
             let (parent, name) = split(&path);
@@ -211,7 +219,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Opens the directory that `path` leads to in the merged tree so far; makes it if it is missing.
+    /// Opens the directory that `path` leads to in the merged tree so far; makes it if it is
+    /// missing.
     fn parent(&mut self, path: &[u8]) -> io::Result<Rc<Dir>> {
         if let Some((known, directory)) = &self.last
             && known == path
@@ -219,14 +228,16 @@ impl Applier {
             return Ok(directory.clone());
         }
         let directory = match open_beneath(&self.root, path, DIRECTORY) {
-            // The upper directory lacks a component, or has a link or a removal there: only the merged tree tells where it leads.
+            // The upper directory lacks a component, or has a link or a removal there: only the
+            // merged tree tells where it leads.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 let path = self.resolve(path)?;
                 self.open(&path)?
             }
             opened => Dir::new(path.to_vec(), opened?),
         };
-        // An entry comes into it, so neither it nor those above it are there for removals alone any more.
+        // An entry comes into it, so neither it nor those above it are there for removals alone any
+        // more.
         for path in ancestors(&directory.path) {
             self.bare.remove(path);
         }
@@ -245,14 +256,16 @@ impl Applier {
         Ok(directory)
     }
 
-    /// Returns `path` without links: all are followed within the root. A missing component is taken for a directory.
+    /// Returns `path` without links: all are followed within the root. A missing component is taken
+    /// for a directory.
     fn resolve(&mut self, path: &[u8]) -> io::Result<Vec<u8>> {
         let mut rest: VecDeque<Vec<u8>> = components(path).map(<[u8]>::to_vec).collect();
         let (mut done, mut links) = (Vec::new(), 0);
         while let Some(name) = rest.pop_front() {
             match name.as_slice() {
                 b"." => continue,
-                // From a path without links, the parent is the path's own. The root is its own parent, as in a chroot.
+                // From a path without links, the parent is the path's own. The root is its own
+                // parent, as in a chroot.
                 b".." => {
                     done.truncate(split(&done).0.len());
                     continue;
@@ -277,7 +290,8 @@ impl Applier {
         Ok(done)
     }
 
-    /// Returns the kind of `name` in `directory`, a path without links, in the merged tree; `None` if it is missing or removed.
+    /// Returns the kind of `name` in `directory`, a path without links, in the merged tree; `None`
+    /// if it is missing or removed.
     fn look_up(&mut self, directory: &[u8], name: &[u8]) -> io::Result<Option<Kind>> {
         let path = join(directory, name);
         match statat(&self.root, path.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -290,7 +304,8 @@ impl Applier {
         }
     }
 
-    /// Opens the directory `name`. If it is missing, makes it and gives it the meta data that it has below.
+    /// Opens the directory `name`. If it is missing, makes it and gives it the meta data that it
+    /// has below.
     fn enter(&mut self, parent: &Dir, name: &[u8]) -> io::Result<Dir> {
         let open = || openat(&parent.handle, name, DIRECTORY, Mode::empty());
         let path = parent.child(name);
@@ -320,7 +335,8 @@ impl Applier {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Ok(());
         }
-        // A removal or an entry was here, which hid the name below. A plain directory would be merged with it again.
+        // A removal or an entry was here, which hid the name below. A plain directory would be
+        // merged with it again.
         self.remove(parent, name)?;
         rustix::fs::mkdirat(&parent.handle, name, Mode::RWXU)?;
         Ok(self.set_opaque(parent, name)?)
@@ -349,7 +365,8 @@ impl Applier {
     /// Hides `name` in `directory`, or everything in it, as far as it comes from the layers below.
     fn apply_removal(&mut self, directory: &[u8], name: Option<&[u8]>) -> io::Result<()> {
         let Some(directory) = self.parent_of_removal(directory)? else { return Ok(()) };
-        // A removal may remove directories that were made for other removals, the last parent among them.
+        // A removal may remove directories that were made for other removals, the last parent among
+        // them.
         self.last = None;
         match name {
             Some(name) => self.remove_below(&directory, name),
@@ -369,7 +386,8 @@ impl Applier {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
             resolved => {
                 let resolved = resolved?;
-                // Only where the layers below show something: elsewhere, the removal would be seen as a name.
+                // Only where the layers below show something: elsewhere, the removal would be seen
+                // as a name.
                 let below = self.below(&resolved)?;
                 below.map(|_| self.open(&resolved)).transpose()?.map(Rc::new)
             }
@@ -494,7 +512,8 @@ impl Applier {
         }
     }
 
-    /// Copies the entry `original` in the directory `above` of the layers below, with its meta data.
+    /// Copies the entry `original` in the directory `above` of the layers below, with its meta
+    /// data.
     fn copy_up(&mut self, above: &[u8], original: &[u8], parent: &Dir, name: &[u8]) -> io::Result<()> {
         let below = self.below(above)?.ok_or(Errno::NOENT)?;
         let node = below.read_node(original)?.ok_or(Errno::NOENT)?;
@@ -513,7 +532,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Makes copies of lower files and their originals one file again, unless the archive has replaced or removed the original.
+    /// Makes copies of lower files and their originals one file again, unless the archive has
+    /// replaced or removed the original.
     fn link_originals(&mut self) -> io::Result<()> {
         // At the end, as a later entry may replace or remove the original.
         for (original, copies) in std::mem::take(&mut self.copies) {
@@ -547,7 +567,8 @@ impl Applier {
         };
         match kind {
             Kind::File(_) => {
-                // EXCL: whatever was there is removed by now, and a link must not be written through.
+                // EXCL: whatever was there is removed by now, and a link must not be written
+                // through.
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = File::from(openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -581,8 +602,8 @@ impl Applier {
         Ok(directory.below.get_or_init(|| below).clone())
     }
 
-    /// Returns the directory `path` (a path without links) as the layers below show it; `None` if they have no such directory or
-    /// the upper tree hides it.
+    /// Returns the directory `path` (a path without links) as the layers below show it; `None` if
+    /// they have no such directory or the upper tree hides it.
     fn below(&mut self, path: &[u8]) -> io::Result<Option<Rc<MergedDir>>> {
         let Some(mut below) = self.below_root()? else { return Ok(None) };
         let mut upper = Some(open_beneath(&self.root, b"", DIRECTORY)?);

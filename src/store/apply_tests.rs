@@ -19,7 +19,8 @@ mod model;
 
 use model::{Layering, Member, Shown, Tree};
 
-/// Returns the meta data of all entries unless a test says otherwise. The owner is the user who runs the tests.
+/// Returns the meta data of all entries unless a test says otherwise. The owner is the user who
+/// runs the tests.
 fn owner() -> Meta {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     Meta { mode: 0o755, uid, gid, mtime: 77, xattrs: Xattrs::new() }
@@ -112,8 +113,9 @@ proptest! {
     }
 }
 
-/// Reads a layer, one entry a line: a path and what it is. `f=text` is a file, `d` a directory, `->x` a link to `x`,
-/// `=x` another name of `x`, `gone` a removal, `opaque` the removal of everything in it, `fifo` a pipe. A mode may follow.
+/// Reads a layer, one entry a line: a path and what it is. `f=text` is a file, `d` a directory,
+/// `->x` a link to `x`, `=x` another name of `x`, `gone` a removal, `opaque` the removal of
+/// everything in it, `fifo` a pipe. A mode may follow.
 fn layer(text: &str) -> Vec<Member> {
     let member = |line: &str| {
         let mut words = line.split_whitespace();
@@ -140,7 +142,8 @@ fn layer(text: &str) -> Vec<Member> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(member).collect()
 }
 
-/// Shows a tree as one line: `a/` is a directory, `a=text` a file, `a->x` a link; a mode that is not 755 follows.
+/// Shows a tree as one line: `a/` is a directory, `a=text` a file, `a->x` a link; a mode that is
+/// not 755 follows.
 fn line(tree: &Tree) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let words = tree.iter().filter(|(path, _)| !path.is_empty()).map(|(path, shown)| {
@@ -159,8 +162,9 @@ fn line(tree: &Tree) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What images of the field hold, and the tree that container engines make of it. Each upper layer is unpacked with its
-/// entries in this order and, unless the table says that the order counts, in the opposite order.
+/// What images of the field hold, and the tree that container engines make of it. Each upper layer
+/// is unpacked with its entries in this order and, unless the table says that the order counts, in
+/// the opposite order.
 #[test]
 fn entries_in_any_order_above_anything() {
     const LOWER: &str = "app d 700\n app/old f=1\n app/sub d 1777\n app/sub/x f=2\n home d 2775\n home/u f=3\n \
@@ -203,7 +207,8 @@ fn entries_in_any_order_above_anything() {
         ("app f=9\n app d", "app/", false),
         ("app fifo\n app d\n app/sub d", "app/ app/sub/", false),
         ("new f=1\n new f=2", "APP new=2", false),
-        // Through links of lower layers: see `links_of_lower_layers_are_followed` for those that change the rest.
+        // Through links of lower layers: see `links_of_lower_layers_are_followed` for those that
+        // change the rest.
         ("lib/new f=9", "APP usr/lib/new=9", true),
         ("lib/deep/x f=9", "APP usr/lib/deep/ usr/lib/deep/x=9", true),
         // Hard links to files of lower layers.

@@ -1,7 +1,8 @@
 //! Small documents beside images: OCI artifacts, assembled by `ocipkg`.
 //!
-//! `ocipkg` puts the manifest together. Blobs and manifest are written here, the manifest in our one JSON form: `ocipkg`
-//! holds annotations in hash maps, which would give it another digest every time.
+//! `ocipkg` puts the manifest together. Blobs and manifest are written here, the manifest in our
+//! one JSON form: `ocipkg` holds annotations in hash maps, which would give it another digest every
+//! time.
 //!
 //! Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage".
 
@@ -29,8 +30,8 @@ pub(super) struct Artifact {
 }
 
 impl Images<'_> {
-    /// Keeps a document as an OCI artifact called `name` in the index, in place of what had the name; returns the digest of
-    /// its manifest. For small documents: it is held in memory.
+    /// Keeps a document as an OCI artifact called `name` in the index, in place of what had the
+    /// name; returns the digest of its manifest. For small documents: it is held in memory.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`].

@@ -1,5 +1,5 @@
-//! Bases that come as layers. They are imported once, and are then images of the store with the name
-//! `base/<digest of the source>`.
+//! Bases that come as layers. They are imported once, and are then images of the store with the
+//! name `base/<digest of the source>`.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,16 +17,18 @@ use crate::port::{BaseImage, Blob, Layer, StoreError};
 pub(super) const BASE_PREFIX: &str = "base/";
 
 impl Bases<'_> {
-    /// Returns the name in the index of the base that is defined by a manifest or file of this digest.
+    /// Returns the name in the index of the base that is defined by a manifest or file of this
+    /// digest.
     pub fn name(digest: &Digest) -> String {
         format!("{BASE_PREFIX}{}", digest.hex())
     }
 
-    /// Returns the layers and the config of a base that comes as layers; imports them if they are missing.
+    /// Returns the layers and the config of a base that comes as layers; imports them if they are
+    /// missing.
     ///
     /// # Errors
-    /// [`StoreError::Import`] with the cause for a source that cannot be imported, [`StoreError::WrongBase`] if its digest
-    /// differs from the definition's.
+    /// [`StoreError::Import`] with the cause for a source that cannot be imported,
+    /// [`StoreError::WrongBase`] if its digest differs from the definition's.
     pub(super) fn get(
         &self,
         source: &BaseSource,
@@ -85,8 +87,8 @@ impl Bases<'_> {
         }
     }
 
-    /// Keeps what was imported as a base, with its own config, or one that says nothing; returns the digest of its manifest,
-    /// by which definitions name it.
+    /// Keeps what was imported as a base, with its own config, or one that says nothing; returns
+    /// the digest of its manifest, by which definitions name it.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::MissingLayer`].
@@ -146,8 +148,8 @@ impl Bases<'_> {
     /// Keeps a base that was fetched, whose layers are here, as that which `source` defines.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] if the config names other layers, [`StoreError::Damaged`] if `source` names an image by its
-    /// manifest and this is another one.
+    /// [`StoreError::Invalid`] if the config names other layers, [`StoreError::Damaged`] if
+    /// `source` names an image by its manifest and this is another one.
     pub(super) fn put_as(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
         let path = Path::new("the config of a fetched base");
         if document::expected_diff_ids(path, &base.config, base.layers.len())? != base.diff_ids() {

@@ -21,7 +21,8 @@ use crate::tree::{FileRef, file_id, is_whiteout, kind, meta};
 
 /// One merged directory.
 pub(super) struct MergedDir {
-    /// The same directory in the layers that have it and are not hidden, the highest first. At least one.
+    /// The same directory in the layers that have it and are not hidden, the highest first. At
+    /// least one.
     layers: Vec<OwnedFd>,
     /// Within the root, for messages.
     path: PathBuf,
@@ -35,7 +36,8 @@ struct Context {
 }
 
 impl MergedDir {
-    /// Opens the root of unpacked layers, the lowest first; `None` if there are none. `upper` is what is compared with them.
+    /// Opens the root of unpacked layers, the lowest first; `None` if there are none. `upper` is
+    /// what is compared with them.
     pub(super) fn open(lowers: &[PathBuf], upper: OwnedFd, epoch: i64) -> Result<Option<Self>, StoreError> {
         let layers = lowers.iter().rev().map(|path| open_directory(path)).collect::<Result<Vec<_>, _>>()?;
         let context = Rc::new(Context { upper, epoch });
@@ -139,7 +141,8 @@ impl MergedDir {
 
 #[cfg(test)]
 impl MergedDir {
-    /// Returns true for a directory of one layer that holds removals: overlayfs does not merge it, and would show them.
+    /// Returns true for a directory of one layer that holds removals: overlayfs does not merge it,
+    /// and would show them.
     pub(super) fn shows_removals(&self) -> bool {
         let removed =
             |name: &Vec<u8>| stat(&self.layers[0], name).unwrap().is_some_and(|stat| is_whiteout(&stat));

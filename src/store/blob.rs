@@ -10,14 +10,16 @@ use super::file::{failed, open_if_there, place, read_if_there};
 use crate::oci::{Digest, HashingWriter, VerifyingReader};
 use crate::port::{Blob, StoreError};
 
-/// The blobs of a store: layers in any encoding, configs and manifests, each named by the digest of its bytes.
+/// The blobs of a store: layers in any encoding, configs and manifests, each named by the digest of
+/// its bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Blobs<'a> {
     pub(super) store: &'a Store,
 }
 
 impl Blobs<'_> {
-    /// Stores `bytes` as a blob and returns its digest. Idempotent, atomic, durable. For small documents.
+    /// Stores `bytes` as a blob and returns its digest. Idempotent, atomic, durable. For small
+    /// documents.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -44,10 +46,12 @@ impl Blobs<'_> {
         Ok(BlobWriter(HashingWriter::new(NewBlob::create(self.store.clone())?)))
     }
 
-    /// Opens a blob of `bytes` bytes. Reading its end fails if they are not those that its digest names.
+    /// Opens a blob of `bytes` bytes. Reading its end fails if they are not those that its digest
+    /// names.
     ///
     /// # Errors
-    /// [`StoreError::MissingBlob`], [`StoreError::Invalid`] if it has another size, [`StoreError::Io`].
+    /// [`StoreError::MissingBlob`], [`StoreError::Invalid`] if it has another size,
+    /// [`StoreError::Io`].
     pub fn open(&self, digest: &Digest, bytes: u64) -> Result<VerifyingReader<File>, StoreError> {
         let path = self.store.layout().blob(digest);
         let file = open_if_there(&path)?.ok_or(StoreError::MissingBlob { digest: *digest })?;
@@ -72,9 +76,11 @@ impl Blobs<'_> {
         }
     }
 
-    /// Returns true if the store has a blob of this size, and marks it as used. The digest is not verified.
+    /// Returns true if the store has a blob of this size, and marks it as used. The digest is not
+    /// verified.
     pub fn contains(&self, blob: &Blob) -> bool {
-        // Marked first: a collection that starts after the look would find an old blob that nothing names yet.
+        // Marked first: a collection that starts after the look would find an old blob that nothing
+        // names yet.
         mark_used(&self.store.layout().blob(&blob.digest));
         self.size(&blob.digest) == Some(blob.bytes)
     }
@@ -100,8 +106,8 @@ impl NewBlob {
         Ok(Self { store, temporary, file })
     }
 
-    /// Syncs the blob and gives it its name, which its bytes have: the caller knows. A blob of that name that was there is
-    /// replaced, which heals a damaged one.
+    /// Syncs the blob and gives it its name, which its bytes have: the caller knows. A blob of that
+    /// name that was there is replaced, which heals a damaged one.
     pub(super) fn place(self, digest: &Digest) -> Result<(), StoreError> {
         // Before the lock: syncing gigabytes would keep collections and index changes waiting.
         self.file.sync_all().map_err(failed("sync", &self.temporary))?;
@@ -127,17 +133,19 @@ impl Write for NewBlob {
 
 impl Drop for NewBlob {
     fn drop(&mut self) {
-        // Renamed already after success; what stays is removed with the process's scratch directory.
+        // Renamed already after success; what stays is removed with the process's scratch
+        // directory.
         let _ = std::fs::remove_file(&self.temporary);
     }
 }
 
-/// Writes a blob that is hashed on the way. Dropped before [`BlobWriter::finish`], it leaves nothing.
+/// Writes a blob that is hashed on the way. Dropped before [`BlobWriter::finish`], it leaves
+/// nothing.
 pub struct BlobWriter(HashingWriter<NewBlob>);
 
 impl BlobWriter {
-    /// Ends the blob, syncs it and gives it its name; returns digest and size. A blob of that digest that was there is
-    /// replaced, which heals a damaged one.
+    /// Ends the blob, syncs it and gives it its name; returns digest and size. A blob of that
+    /// digest that was there is replaced, which heals a damaged one.
     ///
     /// # Errors
     /// [`StoreError::Io`].

@@ -1,4 +1,5 @@
-//! The last build of each image: its manifest, as an OCI artifact that names the steps of the build.
+//! The last build of each image: its manifest, as an OCI artifact that names the steps of the
+//! build.
 //!
 //! The garbage collector keeps these steps at any age.
 
@@ -17,7 +18,8 @@ use crate::port::{Layer, StoreError};
 pub(super) const PREFIX: &str = "build/";
 /// Prefix of the names of the containers of builds in the index.
 pub(super) const CONTAINER_PREFIX: &str = "container/";
-/// The type of the artifact. Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage".
+/// The type of the artifact. Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact
+/// Usage".
 const ARTIFACT_TYPE: &str = "application/vnd.plywood.build.v1+json";
 /// The annotation that names the steps: their input keys, separated by spaces.
 const KEYS: &str = "plywood.input-keys";
@@ -29,8 +31,8 @@ pub struct Builds<'a> {
 }
 
 impl Builds<'_> {
-    /// Keeps `manifest` (JSON) as that of the last build of `image`, made of the steps with the keys `steps`, in place of
-    /// the build before; returns the digest of the artifact's manifest.
+    /// Keeps `manifest` (JSON) as that of the last build of `image`, made of the steps with the
+    /// keys `steps`, in place of the build before; returns the digest of the artifact's manifest.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`].
@@ -63,7 +65,8 @@ impl Builds<'_> {
         format!("{CONTAINER_PREFIX}{image}")
     }
 
-    /// Keeps the container that was built of `image`: its config, and its layers (lowest first) in the blobs given.
+    /// Keeps the container that was built of `image`: its config, and its layers (lowest first) in
+    /// the blobs given.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
@@ -71,7 +74,8 @@ impl Builds<'_> {
         self.store.images().put_layers(&Self::container_name(image), config, layers)
     }
 
-    /// Forgets the container of `image` unless it stands on the layers `stack`: it is of a build before the last.
+    /// Forgets the container of `image` unless it stands on the layers `stack`: it is of a build
+    /// before the last.
     ///
     /// # Errors
     /// [`StoreError::Invalid`], [`StoreError::Io`].

@@ -30,7 +30,8 @@ impl KnownLayer {
 }
 
 impl Store {
-    /// Returns the stacks of all records and images in the store, and every stack that is the lower part of one.
+    /// Returns the stacks of all records and images in the store, and every stack that is the lower
+    /// part of one.
     pub(super) fn stacks(&self) -> Result<BTreeMap<ChainId, Vec<DiffId>>, StoreError> {
         let files = self.records().files_by_input()?;
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
@@ -78,7 +79,8 @@ impl Snapshot {
     }
 }
 
-/// Returns a record and the records of the steps below it, highest first, as far as they are `known`.
+/// Returns a record and the records of the steps below it, highest first, as far as they are
+/// `known`.
 pub(super) fn chain<'a>(record: &'a Record, known: &BTreeMap<InputKey, &'a Record>) -> Vec<&'a Record> {
     let below = |record: &&'a Record| known.get(&record.parent?).copied();
     // A damaged record must not send us round in circles.

@@ -1,8 +1,8 @@
 //! Verifies a store and takes damaged parts out of use.
 //!
-//! Blobs are the truth: all of them are read and hashed. A layer without a good blob, a record without its layers and
-//! an image without its blobs are dropped, and the next build makes them again. Each snapshot is compared with a fresh one that
-//! is unpacked from its blob.
+//! Blobs are the truth: all of them are read and hashed. A layer without a good blob, a record
+//! without its layers and an image without its blobs are dropped, and the next build makes them
+//! again. Each snapshot is compared with a fresh one that is unpacked from its blob.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -44,7 +44,8 @@ pub struct CheckReport {
     pub dropped_images: Vec<String>,
     /// Layers whose snapshot differed from their blob.
     pub dropped_snapshots: Vec<DiffId>,
-    /// The index of images, if it could not be read. It is in quarantine now, and an empty index has replaced it.
+    /// The index of images, if it could not be read. It is in quarantine now, and an empty index
+    /// has replaced it.
     pub damaged_index: Option<PathBuf>,
 }
 
@@ -56,7 +57,8 @@ impl CheckReport {
 }
 
 impl Store {
-    /// Verifies every blob, record, image and snapshot; drops what is damaged. Other processes may use the store meanwhile.
+    /// Verifies every blob, record, image and snapshot; drops what is damaged. Other processes may
+    /// use the store meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Io`] where something cannot be read at all.
@@ -135,8 +137,8 @@ impl Store {
     }
 
     fn check_images(&self, report: &mut CheckReport) -> Result<(), StoreError> {
-        // Alone, from the look to the removal: a pull may give the name to a new image in between. This reads manifests and
-        // sizes, so it does not keep others waiting.
+        // Alone, from the look to the removal: a pull may give the name to a new image in between.
+        // This reads manifests and sizes, so it does not keep others waiting.
         let _lock = self.lock_exclusive()?;
         let path = self.layout().index();
         let (mut kept, mut dropped) = (Vec::new(), Vec::new());
@@ -154,8 +156,9 @@ impl Store {
         Ok(())
     }
 
-    /// Returns true if an entry of the index names the manifest of an image or artifact whose blobs are all here. Another entry,
-    /// such as one of an image for several platforms that some program has named, would make every later collection fail.
+    /// Returns true if an entry of the index names the manifest of an image or artifact whose blobs
+    /// are all here. Another entry, such as one of an image for several platforms that some program
+    /// has named, would make every later collection fail.
     fn is_image_whole(&self, index: &Path, entry: &Descriptor) -> Result<bool, StoreError> {
         let Ok(manifest) = parse_digest(index, entry) else { return Ok(false) };
         let path = self.layout().blob(&manifest);
@@ -177,7 +180,8 @@ impl Store {
             oldest_owner(&self.layout().work())?.unwrap_or(0)
         };
         let stacks = self.stacks()?;
-        // A layer that leans on others is unpacked above their snapshots, so these are verified first.
+        // A layer that leans on others is unpacked above their snapshots, so these are verified
+        // first.
         let mut snapshots = self.snapshots().list()?;
         let height = |snapshot: &Snapshot| snapshot.chain.and_then(|chain| stacks.get(&chain)).map(Vec::len);
         snapshots.sort_by_key(height);
@@ -185,7 +189,8 @@ impl Store {
             let compared = inode(&path);
             let stack = chain.map(|chain| stacks.get(&chain));
             let is_needed = stack != Some(None);
-            // A build that is under way names its stack in a record only when the step ends. Its hooks may run on this snapshot.
+            // A build that is under way names its stack in a record only when the step ends. Its
+            // hooks may run on this snapshot.
             if !is_needed && used(&self.layout().layer(&diff_id)) >= protected_since {
                 continue;
             }
@@ -199,8 +204,8 @@ impl Store {
                 continue;
             }
             let name = path.file_name().unwrap_or_default();
-            // Alone, and only the directory that was compared: another process may have replaced a changed snapshot by a good
-            // one since, and run its hooks on that.
+            // Alone, and only the directory that was compared: another process may have replaced a
+            // changed snapshot by a good one since, and run its hooks on that.
             let _lock = self.lock_exclusive()?;
             if inode(&path) != compared {
                 continue;
@@ -216,7 +221,8 @@ impl Store {
         self.check_what_stands_on(&damaged, report)
     }
 
-    /// Drops the records of steps above these layers: the steps may have run on the damaged snapshots.
+    /// Drops the records of steps above these layers: the steps may have run on the damaged
+    /// snapshots.
     fn check_what_stands_on(
         &self,
         damaged: &BTreeSet<DiffId>,
@@ -241,8 +247,8 @@ impl Store {
         Ok(())
     }
 
-    /// Compares a snapshot with a fresh one, which is made at `again` and removed. `stack` is the stack that it leans on, itself
-    /// included.
+    /// Compares a snapshot with a fresh one, which is made at `again` and removed. `stack` is the
+    /// stack that it leans on, itself included.
     fn is_snapshot_good(
         &self,
         diff_id: &DiffId,
@@ -274,7 +280,8 @@ fn inode(path: &Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 
-/// The digest and the size of a blob. It has no digest if it is not a file; it is `None` if it is gone.
+/// The digest and the size of a blob. It has no digest if it is not a file; it is `None` if it is
+/// gone.
 type Hashed = Option<(Option<Digest>, u64)>;
 
 /// Hashes files on all processors; the results are in the files' order.

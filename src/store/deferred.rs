@@ -10,7 +10,8 @@ const LIMIT_BYTES: usize = 256 << 20;
 /// Bytes that a directory takes in memory beside its path and attributes.
 const DIRECTORY_BYTES: usize = 200;
 
-/// Meta data of directories. Set earlier, each entry that comes into a directory would change its time again.
+/// Meta data of directories. Set earlier, each entry that comes into a directory would change its
+/// time again.
 pub(super) struct Deferred {
     metas: BTreeMap<Vec<u8>, Meta>,
     nowhere: Meta,
@@ -23,11 +24,12 @@ impl Deferred {
         Self { metas: BTreeMap::new(), nowhere, bytes: 0 }
     }
 
-    /// Notes the meta data of a directory; a later call replaces it. Fails beyond a limit of memory: a small compressed archive
-    /// can decode to any number of directories.
+    /// Notes the meta data of a directory; a later call replaces it. Fails beyond a limit of
+    /// memory: a small compressed archive can decode to any number of directories.
     pub(super) fn set(&mut self, path: &[u8], meta: &Meta) -> io::Result<()> {
         let attributes: usize = meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        // Never given back, not even by `forget`: an archive could replace the same directory forever.
+        // Never given back, not even by `forget`: an archive could replace the same directory
+        // forever.
         self.bytes = self.bytes.saturating_add(DIRECTORY_BYTES + path.len() + attributes);
         if self.bytes > LIMIT_BYTES {
             return Err(io::Error::other(format!(
@@ -38,7 +40,8 @@ impl Deferred {
         Ok(())
     }
 
-    /// Notes the meta data of a directory that the archive has not listed so far: `meta`, which it has below, or else `nowhere`.
+    /// Notes the meta data of a directory that the archive has not listed so far: `meta`, which it
+    /// has below, or else `nowhere`.
     pub(super) fn imply(&mut self, path: &[u8], meta: Option<Meta>) -> io::Result<()> {
         let meta = meta.unwrap_or_else(|| self.nowhere.clone());
         self.set(path, &meta)

@@ -6,7 +6,8 @@
 //! <layer>/layer.tar        or a link to one that came before
 //! ```
 //!
-//! The members come in any order, so the archive is read twice: first the documents and the links, then the layers.
+//! The members come in any order, so the archive is read twice: first the documents and the links,
+//! then the layers.
 //!
 //! Source: Docker image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
 
@@ -27,7 +28,8 @@ use crate::port::StoreError;
 
 /// The largest document of an archive. Real ones are a few kilobytes; larger files are layers.
 const DOCUMENT_LIMIT_BYTES: u64 = 4 << 20;
-/// The limit for all documents and links of an archive, which are in memory at once. An image has a few kilobytes of them.
+/// The limit for all documents and links of an archive, which are in memory at once. An image has a
+/// few kilobytes of them.
 const CONTENTS_LIMIT_BYTES: u64 = 64 << 20;
 
 #[derive(Deserialize)]
@@ -40,8 +42,8 @@ struct Image {
 }
 
 impl Bases<'_> {
-    /// Imports an image for Linux on `architecture` (in Go's words: `amd64`) from an archive of `docker save`, compressed or not:
-    /// the one with the tag `reference`, or the only one.
+    /// Imports an image for Linux on `architecture` (in Go's words: `amd64`) from an archive of
+    /// `docker save`, compressed or not: the one with the tag `reference`, or the only one.
     ///
     /// # Errors
     /// [`StoreError::Import`] with the cause.
@@ -200,13 +202,15 @@ impl Contents {
     }
 }
 
-/// Returns a reference as people write it: skopeo writes `docker.io/library/name:tag` where docker writes `name:tag`.
+/// Returns a reference as people write it: skopeo writes `docker.io/library/name:tag` where docker
+/// writes `name:tag`.
 fn familiar(reference: &str) -> &str {
     let reference = reference.strip_prefix("docker.io/").unwrap_or(reference);
     reference.strip_prefix("library/").unwrap_or(reference)
 }
 
-/// Returns the name that a symbolic link at `path` leads to: `../a/layer.tar` from `b/layer.tar` is `a/layer.tar`.
+/// Returns the name that a symbolic link at `path` leads to: `../a/layer.tar` from `b/layer.tar` is
+/// `a/layer.tar`.
 fn target_path(path: &[u8], target: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
     parts.pop();

@@ -1,8 +1,8 @@
 //! Compressing and decompressing archives.
 //!
-//! gzip is made by blocks, several at a time, as `pigz` does: each block is deflated with the end of the one before it as
-//! dictionary, and ends on a byte. Blocks are cut by size alone, so that the bytes do not depend on the number of
-//! threads. The header has no name and no time.
+//! gzip is made by blocks, several at a time, as `pigz` does: each block is deflated with the end
+//! of the one before it as dictionary, and ends on a byte. Blocks are cut by size alone, so that
+//! the bytes do not depend on the number of threads. The header has no name and no time.
 //!
 //! Source: RFC 1951, RFC 1952.
 
@@ -16,7 +16,8 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use super::pack::{workers, zstd_encoder};
 use crate::layer::Encoding;
 
-/// Returns a reader of the archive in `blob`. Blobs of several gzip members or zstd frames are one archive.
+/// Returns a reader of the archive in `blob`. Blobs of several gzip members or zstd frames are one
+/// archive.
 pub(super) fn decoder<'a, R: Read + 'a>(encoding: Encoding, blob: R) -> io::Result<Box<dyn Read + 'a>> {
     let blob = BufReader::with_capacity(128 * 1024, blob);
     Ok(match encoding {
@@ -132,7 +133,8 @@ fn deflate(block: &Block) -> io::Result<Vec<u8>> {
     if !block.dictionary.is_empty() {
         deflate.set_dictionary(&block.dictionary)?;
     }
-    // A block that does not compress grows by a few bytes; there is always room for the mark that ends it.
+    // A block that does not compress grows by a few bytes; there is always room for the mark that
+    // ends it.
     let mut out = Vec::with_capacity(block.bytes.len() + block.bytes.len() / 1000 + 64);
     loop {
         let rest = &block.bytes[deflate.total_in() as usize..];

@@ -1,7 +1,8 @@
 //! Stores the evidence of host reads beside the records of steps.
 //!
-//! Evidence may list thousands of files. A look-up needs the evidence of one record, while explaining a miss reads all records.
-//! So evidence is in a file of its own, which the two records of a step name by its digest.
+//! Evidence may list thousands of files. A look-up needs the evidence of one record, while
+//! explaining a miss reads all records. So evidence is in a file of its own, which the two records
+//! of a step name by its digest.
 
 use std::collections::BTreeSet;
 
@@ -43,8 +44,8 @@ impl Records<'_> {
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Removes evidence that no record names. The caller holds the store's lock alone, so that no other process is between
-    /// writing evidence and writing its records.
+    /// Removes evidence that no record names. The caller holds the store's lock alone, so that no
+    /// other process is between writing evidence and writing its records.
     pub(super) fn collect_evidence(&self) -> Result<(), StoreError> {
         let mut named = BTreeSet::new();
         let layout = self.store.layout();

@@ -1,4 +1,5 @@
-//! States that failed hooks left, kept for inspection: `failed/<image>/upper`, and beside it `step.json`.
+//! States that failed hooks left, kept for inspection: `failed/<image>/upper`, and beside it
+//! `step.json`.
 //!
 //! Each image has one state, that of its last failure. It never becomes part of a layer.
 
@@ -16,7 +17,8 @@ pub struct Failures<'a> {
 }
 
 impl Failures<'_> {
-    /// Returns the state of the last failure of `image`: the step that failed, and the upper directory. `None` if it was not kept.
+    /// Returns the state of the last failure of `image`: the step that failed, and the upper
+    /// directory. `None` if it was not kept.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -35,7 +37,8 @@ impl Failures<'_> {
         create_private(&place)?;
         let kept = place.join(UPPER);
         std::fs::rename(upper, &kept).map_err(io_failed("move a failed step to", &kept))?;
-        // Last: without this file, the state counts as missing. After a crash in between, the next failure replaces it.
+        // Last: without this file, the state counts as missing. After a crash in between, the next
+        // failure replaces it.
         let bytes = serde_json::to_vec_pretty(step).unwrap_or_default();
         write_whole(&place.join(STEP), &self.store.temporary()?, &bytes)
     }

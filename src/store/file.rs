@@ -1,4 +1,5 @@
-//! Files and directories of the store: errors with paths, whole writes, removal that stays where it should.
+//! Files and directories of the store: errors with paths, whole writes, removal that stays where it
+//! should.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -24,14 +25,15 @@ pub(super) fn create_directories(path: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(path).map_err(|error| failed("create directory", taken(path))(error))
 }
 
-/// Returns the lowest of `path` and its parents that exists and is not a directory; `path` if there is none.
+/// Returns the lowest of `path` and its parents that exists and is not a directory; `path` if there
+/// is none.
 fn taken(path: &Path) -> &Path {
     let is_taken = |path: &&Path| path.symlink_metadata().is_ok() && !path.is_dir();
     path.ancestors().find(is_taken).unwrap_or(path)
 }
 
-/// Makes a directory that only its owner can enter, if it is missing. Unpacked layers hold setuid programs, which other users
-/// must not be able to start.
+/// Makes a directory that only its owner can enter, if it is missing. Unpacked layers hold setuid
+/// programs, which other users must not be able to start.
 pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt;
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
@@ -40,8 +42,8 @@ pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Writes a file so that readers see all of `bytes` or what was there before, also after a power failure.
-/// `temporary` is on the same file system.
+/// Writes a file so that readers see all of `bytes` or what was there before, also after a power
+/// failure. `temporary` is on the same file system.
 pub(super) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = File::create(temporary).map_err(failed("create", temporary))?;
     file.write_all(bytes).map_err(failed("write", temporary))?;
@@ -72,8 +74,8 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
     directory.sync_all().map_err(failed("sync", parent))
 }
 
-/// Opens a file. Returns `None` if the name is free, or belongs to something else such as a directory or a FIFO, which the next
-/// write replaces.
+/// Opens a file. Returns `None` if the name is free, or belongs to something else such as a
+/// directory or a FIFO, which the next write replaces.
 pub(super) fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
     // NONBLOCK: opening a FIFO would wait for its other end. It has no effect on regular files.
     let opened = rustix::fs::open(path, OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
@@ -144,7 +146,8 @@ pub(super) enum Locking {
     Exclusive,
 }
 
-/// Dates the last use of a file, for the garbage collector. Failing to do so only makes it look older.
+/// Dates the last use of a file, for the garbage collector. Failing to do so only makes it look
+/// older.
 pub(super) fn mark_used(path: &Path) {
     use rustix::fs::{CWD, Timespec, Timestamps, UTIME_NOW};
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };

@@ -1,11 +1,13 @@
 //! Removes records, layers, snapshots and blobs that are no longer needed.
 //!
-//! Some parts stay under every policy: bases, pulled images and artifacts of the index, and everything that was made or found
-//! since the start of the oldest process that still has the store open. The steps and the container of the last build of each
-//! image stay at any age, as far as they fit the size limit. A record stays only together with the records of the steps below.
+//! Some parts stay under every policy: bases, pulled images and artifacts of the index, and
+//! everything that was made or found since the start of the oldest process that still has the store
+//! open. The steps and the container of the last build of each image stay at any age, as far as
+//! they fit the size limit. A record stays only together with the records of the steps below.
 //!
-//! Records go before layers, and layers before blobs, all under the exclusive lock. So no process finds a record whose layer is
-//! about to be removed, and a kill in between leaves unused blobs, but never a record without its blobs.
+//! Records go before layers, and layers before blobs, all under the exclusive lock. So no process
+//! finds a record whose layer is about to be removed, and a kill in between leaves unused blobs,
+//! but never a record without its blobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,10 +28,11 @@ use crate::port::StoreError;
 /// Limits of a collection. Data that nothing refers to is removed in any case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcPolicy {
-    /// Records, downloads and logs go if they were not used for so long. The records of the last build of each image stay.
+    /// Records, downloads and logs go if they were not used for so long. The records of the last
+    /// build of each image stay.
     pub unused_for: Option<Duration>,
-    /// Bytes that layers (unpacked ones included) and images may take. The records that were used longest ago go first, then
-    /// containers that do not fit.
+    /// Bytes that layers (unpacked ones included) and images may take. The records that were used
+    /// longest ago go first, then containers that do not fit.
     pub max_bytes: Option<u64>,
 }
 
@@ -53,13 +56,15 @@ pub struct GcReport {
 }
 
 impl Store {
-    /// Removes what `policy` says and what nothing refers to. Other processes may use the store meanwhile.
+    /// Removes what `policy` says and what nothing refers to. Other processes may use the store
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Io`], [`StoreError::DamagedIndex`], [`StoreError::Invalid`] if a manifest cannot be read: then nothing is
-    /// removed.
+    /// [`StoreError::Io`], [`StoreError::DamagedIndex`], [`StoreError::Invalid`] if a manifest
+    /// cannot be read: then nothing is removed.
     pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport, StoreError> {
-        // Before the lock, which making it needs. Snapshots are moved there and removed after the lock is released.
+        // Before the lock, which making it needs. Snapshots are moved there and removed after the
+        // lock is released.
         let bin = self.scratch()?;
         let report = {
             // Before the owners are looked at: a process that starts now waits, and finds only what
@@ -213,7 +218,8 @@ impl Collection<'_> {
             self.report.layers += 1;
             self.report.freed_bytes += layer.unpacked_bytes();
         }
-        // After the records were removed: a snapshot of a stack that only they named goes with them.
+        // After the records were removed: a snapshot of a stack that only they named goes with
+        // them.
         let stacks = self.store.stacks()?;
         let is_new =
             |diff_id: &DiffId| layers.get(diff_id).is_some_and(|layer| layer.used >= self.protected_since);
@@ -271,8 +277,8 @@ fn has_any(layer: &KnownLayer, blobs: &Blobs) -> bool {
     layer.stored.blobs.iter().any(|blob| blobs.contains_key(&blob.digest))
 }
 
-/// Returns the size of the blobs that do not belong to a known layer: configs, manifests, layers that were pulled and never
-/// unpacked.
+/// Returns the size of the blobs that do not belong to a known layer: configs, manifests, layers
+/// that were pulled and never unpacked.
 fn loose_bytes(layers: &BTreeMap<DiffId, KnownLayer>, blobs: &Blobs) -> u64 {
     let of_layers = layers.values().flat_map(|layer| &layer.stored.blobs);
     let of_layers: BTreeSet<_> = of_layers.map(|blob| &blob.digest).collect();
@@ -285,8 +291,8 @@ fn held(layers: &BTreeMap<DiffId, KnownLayer>, blobs: &Blobs) -> u64 {
     own.map(|layer| bytes(layers, &layer.stored.diff_id)).sum::<u64>() + loose_bytes(layers, blobs)
 }
 
-/// Removes files that came into `directory`, or anywhere beneath it, before a time. By the time of the inode: downloads
-/// carry the server's modification time.
+/// Removes files that came into `directory`, or anywhere beneath it, before a time. By the time of
+/// the inode: downloads carry the server's modification time.
 fn remove_old_files(directory: &Path, before: u64) -> Result<(), StoreError> {
     use std::os::unix::fs::MetadataExt;
     for path in list_files(directory)? {

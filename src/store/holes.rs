@@ -1,10 +1,11 @@
 //! Holes in files.
 //!
-//! An archive holds all zeros of a file. Long runs of zeros are not written: an unpacked layer takes no more of the disk than
-//! the files that the layer was made of.
+//! An archive holds all zeros of a file. Long runs of zeros are not written: an unpacked layer
+//! takes no more of the disk than the files that the layer was made of.
 //!
-//! Holes depend on the content alone, so that a disk made of unpacked layers is the same everywhere: each granule of
-//! [`HOLE_BYTES`](crate::layer::HOLE_BYTES) that holds only zeros is a hole. A swap file has no holes: the kernel would refuse it.
+//! Holes depend on the content alone, so that a disk made of unpacked layers is the same
+//! everywhere: each granule of [`HOLE_BYTES`](crate::layer::HOLE_BYTES) that holds only zeros is a
+//! hole. A swap file has no holes: the kernel would refuse it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -51,14 +52,16 @@ pub(super) fn copy(
     if written < offset { file.set_len(offset) } else { Ok(()) }
 }
 
-/// Returns true for a granule that stays a hole. A shorter one, at the end of a file, is always written.
+/// Returns true for a granule that stays a hole. A shorter one, at the end of a file, is always
+/// written.
 fn is_hole(granule: &[u8]) -> bool {
     granule.len() == GRANULE_BYTES && *granule == ZEROS
 }
 
 /// Returns true if `start`, the beginning of a file, has the signature of a swap area.
 ///
-/// Source: `mkswap(8)`, Linux `include/linux/swap.h`, `union swap_header`. Pages have 4 KiB on most machines and 64 KiB at most.
+/// Source: `mkswap(8)`, Linux `include/linux/swap.h`, `union swap_header`. Pages have 4 KiB on most
+/// machines and 64 KiB at most.
 fn has_swap_signature(start: &[u8]) -> bool {
     let pages = [4096, 8192, 16384, SWAP_HEADER_BYTES];
     pages.iter().any(|page| matches!(start.get(page - 10..*page), Some(b"SWAPSPACE2" | b"SWAP-SPACE")))
@@ -121,8 +124,8 @@ impl<R: Read> Read for ZeroFinder<R> {
     }
 }
 
-/// Gives the blocks of these ranges back to the file system. A write like any other: it changes the file's time and removes
-/// file capabilities.
+/// Gives the blocks of these ranges back to the file system. A write like any other: it changes the
+/// file's time and removes file capabilities.
 pub(super) fn punch(file: &File, holes: &[Range<u64>]) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     for hole in holes {

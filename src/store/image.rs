@@ -12,19 +12,20 @@ use super::file::read_if_there;
 use crate::oci::{DiffId, Digest, descriptor, parse_diff_ids};
 use crate::port::StoreError;
 
-/// The images of a store: manifests with a name in `index.json`. Artifacts, bases and builds are images, too.
+/// The images of a store: manifests with a name in `index.json`. Artifacts, bases and builds are
+/// images, too.
 #[derive(Debug, Clone, Copy)]
 pub struct Images<'a> {
     pub(super) store: &'a Store,
 }
 
 impl Images<'_> {
-    /// Stores an image's manifest (whose config and layers are stored already) and gives it a name in the index, in
-    /// place of the image that had it. Atomic.
+    /// Stores an image's manifest (whose config and layers are stored already) and gives it a name
+    /// in the index, in place of the image that had it. Atomic.
     ///
     /// # Errors
-    /// [`StoreError::MissingBlob`] if config or layers are not there, [`StoreError::Invalid`] if `manifest` is no
-    /// manifest, [`StoreError::Io`].
+    /// [`StoreError::MissingBlob`] if config or layers are not there, [`StoreError::Invalid`] if
+    /// `manifest` is no manifest, [`StoreError::Io`].
     pub fn put(&self, name: &str, manifest: &[u8]) -> Result<Digest, StoreError> {
         let index = self.store.layout().index();
         let parsed: ImageManifest = parse(&index, manifest)?;
@@ -67,7 +68,8 @@ impl Images<'_> {
     /// Returns the named images (and artifacts) and the digests of their manifests, sorted by name.
     ///
     /// # Errors
-    /// [`StoreError::DamagedIndex`], [`StoreError::Invalid`] for a digest that is not SHA-256, [`StoreError::Io`].
+    /// [`StoreError::DamagedIndex`], [`StoreError::Invalid`] for a digest that is not SHA-256,
+    /// [`StoreError::Io`].
     pub fn names(&self) -> Result<Vec<(String, Digest)>, StoreError> {
         let index = self.read_index()?;
         let named = index.manifests().iter().filter_map(|manifest| Some((name_of(manifest)?, manifest)));
@@ -75,7 +77,8 @@ impl Images<'_> {
         named.map(|(name, manifest)| Ok((name.to_owned(), parse_digest(&path, manifest)?))).collect()
     }
 
-    /// Returns the layers of an image by its config, lowest first. Empty if the config is missing or is not an image's.
+    /// Returns the layers of an image by its config, lowest first. Empty if the config is missing
+    /// or is not an image's.
     pub(super) fn stack(&self, name: &str) -> Result<Vec<DiffId>, StoreError> {
         let Some(image) = self.get(name)? else { return Ok(Vec::new()) };
         let Some(config) = image.blobs.first() else { return Ok(Vec::new()) };

@@ -1,7 +1,7 @@
 //! Bases from elsewhere: OCI layouts, docker archives, root file system archives.
 //!
-//! Everything streams, once: a blob is copied into the store while its digest, its DiffID and its entries are read. Nothing
-//! is unpacked here and nothing is fetched.
+//! Everything streams, once: a blob is copied into the store while its digest, its DiffID and its
+//! entries are read. Nothing is unpacked here and nothing is fetched.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -31,8 +31,9 @@ pub struct Imported {
 }
 
 impl Bases<'_> {
-    /// Imports an image from the OCI layout `directory`: the one with the name or digest `reference`, or the only one. From an
-    /// image for several platforms, Linux on `architecture` (in Go's words: `amd64`) is taken.
+    /// Imports an image from the OCI layout `directory`: the one with the name or digest
+    /// `reference`, or the only one. From an image for several platforms, Linux on `architecture`
+    /// (in Go's words: `amd64`) is taken.
     ///
     /// # Errors
     /// [`StoreError::Import`] with the cause.
@@ -46,7 +47,8 @@ impl Bases<'_> {
         source.import(self.store, reference).map_err(cannot_import(directory))
     }
 
-    /// Imports a root file system from a tar archive, compressed with gzip, zstd or not at all, as one layer.
+    /// Imports a root file system from a tar archive, compressed with gzip, zstd or not at all, as
+    /// one layer.
     ///
     /// # Errors
     /// [`StoreError::Import`] with the cause.
@@ -80,7 +82,8 @@ impl OciLayout<'_> {
             several => self.find(&path, several)?,
         };
         let bytes = self.read_blob(&image)?;
-        // A manifest of Docker's first schema is refused by its type, rather than for fields that it cannot have.
+        // A manifest of Docker's first schema is refused by its type, rather than for fields that
+        // it cannot have.
         RawManifest::new(image.media_type().as_ref(), bytes.clone())
             .map_err(|error| invalid(&path, chain(&error)))?;
         let manifest: ImageManifest = parse(&path, &bytes)?;

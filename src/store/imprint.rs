@@ -1,15 +1,17 @@
 //! Imprints of snapshots, which show whether a snapshot is still as it was unpacked.
 //!
-//! A snapshot is a plain directory, and every layer that is built on it trusts it. So the state of each of its files is noted
-//! when it is made, and compared before it is used: name, owner, mode, size, modification time, inode number and inode change
-//! time. Programs cannot set the inode change time, so a change of content shows even where the modification time was put
-//! back. Content is not read: that takes too long for each build, and [`super::Store::check`] does it.
+//! A snapshot is a plain directory, and every layer that is built on it trusts it. So the state of
+//! each of its files is noted when it is made, and compared before it is used: name, owner, mode,
+//! size, modification time, inode number and inode change time. Programs cannot set the inode
+//! change time, so a change of content shows even where the modification time was put back. Content
+//! is not read: that takes too long for each build, and [`super::Store::check`] does it.
 //!
 //! ```text
 //! imprints/<name of the snapshot>-<inode number of the snapshot>    digest of the states
 //! ```
 //!
-//! The inode number tells the noted snapshot from a copy of it, and from one that another process makes at the same time.
+//! The inode number tells the noted snapshot from a copy of it, and from one that another process
+//! makes at the same time.
 
 use std::fs;
 use std::io;
@@ -59,10 +61,12 @@ impl Snapshots<'_> {
         write_whole(&path, &self.store.temporary()?, imprint.digest.to_string().as_bytes())
     }
 
-    /// Returns true if a snapshot is there and intact. Takes it out of use if it is there but not intact.
+    /// Returns true if a snapshot is there and intact. Takes it out of use if it is there but not
+    /// intact.
     pub(super) fn has_intact(&self, snapshot: &Path, diff_id: &DiffId) -> Result<bool, StoreError> {
         let seen = || self.store.inner.intact.lock().unwrap_or_else(|held| held.into_inner());
-        // One comparison for each process is enough: a second one could not rule out a change after it either.
+        // One comparison for each process is enough: a second one could not rule out a change after
+        // it either.
         if seen().contains(snapshot) && snapshot.is_dir() {
             return Ok(true);
         }
@@ -93,16 +97,19 @@ impl Snapshots<'_> {
         };
         let is_intact = metadata.is_dir()
             && match digest(snapshot) {
-                // Another process has taken it out of use, and removes its files while they are looked at here.
+                // Another process has taken it out of use, and removes its files while they are
+                // looked at here.
                 Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => false,
                 digest => digest?.to_string().as_bytes() == noted,
             };
         Ok(if is_intact { SnapshotState::Intact } else { SnapshotState::Changed })
     }
 
-    /// Takes a snapshot out of use, unless it is intact or gone by now. Returns the state that it had.
+    /// Takes a snapshot out of use, unless it is intact or gone by now. Returns the state that it
+    /// had.
     fn discard(&self, snapshot: &Path) -> Result<SnapshotState, StoreError> {
-        // Made before the lock, which making it needs. Dropped after the lock is released, as removing takes long.
+        // Made before the lock, which making it needs. Dropped after the lock is released, as
+        // removing takes long.
         let bin = self.store.scratch()?;
         let _lock = self.store.lock_exclusive()?;
         // Compared again: another process may have replaced it between the first look and the lock.
@@ -113,8 +120,8 @@ impl Snapshots<'_> {
         Ok(state)
     }
 
-    /// Removes imprints whose snapshots are gone. The caller holds the store's lock alone: an imprint is saved shortly before
-    /// its snapshot gets its name.
+    /// Removes imprints whose snapshots are gone. The caller holds the store's lock alone: an
+    /// imprint is saved shortly before its snapshot gets its name.
     pub(super) fn collect_imprints(&self) -> Result<(), StoreError> {
         for path in list_files(&self.store.layout().imprints())? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -142,7 +149,8 @@ impl Snapshots<'_> {
 fn digest(directory: &Path) -> Result<Digest, StoreError> {
     let root = Dir::open(directory)?;
     let mut hasher = Hasher::default();
-    // The rename from the workspace to the snapshot's name sets the change time of the directory itself.
+    // The rename from the workspace to the snapshot's name sets the change time of the directory
+    // itself.
     let mut stat = root.status()?;
     (stat.st_ctime, stat.st_ctime_nsec) = (0, 0);
     add(&mut hasher, b"", &stat);
@@ -156,7 +164,8 @@ fn add_directory(hasher: &mut Hasher, directory: &Dir<'_>) -> Result<(), IoError
         add(hasher, &entry.name, &entry.stat);
         if entry.is_directory() {
             add_directory(hasher, &entry.enter()?)?;
-            // The end of a directory. Without this mark, a file moved to the directory above could give the same digest.
+            // The end of a directory. Without this mark, a file moved to the directory above could
+            // give the same digest.
             hasher.update(&0u64.to_le_bytes());
         }
     }
@@ -164,8 +173,9 @@ fn add_directory(hasher: &mut Hasher, directory: &Dir<'_>) -> Result<(), IoError
 }
 
 fn add(hasher: &mut Hasher, name: &[u8], stat: &Stat) {
-    // Overlayfs makes all removals of a workspace names of one inode, and keeps one more name in its work directory. Removing
-    // the workspace takes that name away, which sets the change time. The number of names is left out for the same reason.
+    // Overlayfs makes all removals of a workspace names of one inode, and keeps one more name in
+    // its work directory. Removing the workspace takes that name away, which sets the change time.
+    // The number of names is left out for the same reason.
     let changed = if is_whiteout(stat) { (0, 0) } else { (stat.st_ctime as u64, stat.st_ctime_nsec) };
     let owner = (u64::from(stat.st_uid) << 32) | u64::from(stat.st_gid);
     let numbers = [
@@ -261,7 +271,8 @@ mod tests {
         assert_eq!(digest(&tree).unwrap(), before);
     }
 
-    /// The imprint is saved before the snapshot has its name: a collection in between must not take it.
+    /// The imprint is saved before the snapshot has its name: a collection in between must not take
+    /// it.
     #[test]
     fn snapshots_that_are_made_during_collections_have_imprints() {
         let outer = tempfile::tempdir().unwrap();

@@ -14,8 +14,8 @@ impl Interrupt {
         Self(flag)
     }
 
-    /// Fails once the user asked to end. The error is not [`io::ErrorKind::Interrupted`], as every loop over a reader tries again
-    /// after that one.
+    /// Fails once the user asked to end. The error is not [`io::ErrorKind::Interrupted`], as every
+    /// loop over a reader tries again after that one.
     pub(super) fn check(&self) -> io::Result<()> {
         match self.0.load(Ordering::Relaxed) {
             true => Err(io::Error::other("interrupted")),

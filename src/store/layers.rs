@@ -19,7 +19,8 @@ pub struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// Returns a layer by the blob that is decoded fastest, or `None` if the store has none of its blobs.
+    /// Returns a layer by the blob that is decoded fastest, or `None` if the store has none of its
+    /// blobs.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -42,11 +43,12 @@ impl Layers<'_> {
         self.get(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })
     }
 
-    /// Returns the layer if the store has it in this very blob. Reads a blob that came with an image and that nobody has looked
-    /// into; of others it verifies the size, not the digest.
+    /// Returns the layer if the store has it in this very blob. Reads a blob that came with an
+    /// image and that nobody has looked into; of others it verifies the size, not the digest.
     ///
     /// # Errors
-    /// [`StoreError::WrongLayer`], [`StoreError::Layer`] if the blob holds something else; [`StoreError::Io`].
+    /// [`StoreError::WrongLayer`], [`StoreError::Layer`] if the blob holds something else;
+    /// [`StoreError::Io`].
     pub fn find(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
         // Marked before the look, as the blob is: a collection in between keeps both.
         mark_used(&self.store.layout().layer(diff_id));
@@ -64,8 +66,8 @@ impl Layers<'_> {
     /// Notes that a blob, which is in the store, holds a layer, beside those known already.
     pub(super) fn put(&self, layer: &Layer) -> Result<(), StoreError> {
         let Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding } = *layer;
-        // Alone, from reading to writing: two processes that add blobs of different encodings at the same time would
-        // each write a list without the other's.
+        // Alone, from reading to writing: two processes that add blobs of different encodings at
+        // the same time would each write a list without the other's.
         let _lock = self.store.lock_exclusive()?;
         let known = self.stored(&diff_id)?.map_or_else(Vec::new, |stored| stored.blobs);
         let mut blobs: Vec<_> = known.into_iter().filter(|known| known.encoding != encoding).collect();
@@ -123,7 +125,8 @@ impl Layers<'_> {
         let writer = self.store.blobs().writer()?;
         let path = writer.path().to_owned();
         let writer = encoding::encode(encoding, &mut archive, writer).map_err(failed("write", &path))?;
-        // Before the blob gets its name: a damaged source must not become a good blob of another layer.
+        // Before the blob gets its name: a damaged source must not become a good blob of another
+        // layer.
         verify_diff_id(&layer.diff_id, archive.finish().0)?;
         let (blob, blob_bytes) = writer.finish()?;
         Ok(Layer { blob, blob_bytes, encoding, ..layer.clone() })

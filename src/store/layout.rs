@@ -38,7 +38,8 @@ impl Layout {
             });
         }
         let directory = Directory::create(root).map_err(failed("open or make directory", root))?;
-        // Paths get into overlay mounts and other processes: they do not depend on the working directory.
+        // Paths get into overlay mounts and other processes: they do not depend on the working
+        // directory.
         let path = directory.resolve().map_err(failed("resolve", root))?;
         let layout = Self { root: path };
         // A store that another process has half made looks like a foreign directory.
@@ -59,7 +60,8 @@ impl Layout {
         }
     }
 
-    /// Refuses, for root, a store that another user owns or that everybody can write to. An empty directory becomes root's alone.
+    /// Refuses, for root, a store that another user owns or that everybody can write to. An empty
+    /// directory becomes root's alone.
     fn own(&self, directory: &Directory) -> Result<(), StoreError> {
         let failed = || failed("take over", &self.root);
         let access = directory.access().map_err(failed())?;
@@ -78,8 +80,8 @@ impl Layout {
         Ok(!has_marker && self.foreign_name()?.is_none())
     }
 
-    /// Verifies the marker, or writes it into an empty directory. The marker comes first: what has none and is not
-    /// empty belongs to somebody else, an OCI layout for example.
+    /// Verifies the marker, or writes it into an empty directory. The marker comes first: what has
+    /// none and is not empty belongs to somebody else, an OCI layout for example.
     fn claim(&self) -> Result<(), StoreError> {
         let marker = self.root.join(MARKER);
         match read_if_there(&marker)? {
@@ -197,7 +199,8 @@ impl Layout {
         self.snapshots().join(diff_id.hex())
     }
 
-    /// The snapshot of a layer that leans on the layers below it, in the stack with this ChainID, whose highest layer it is.
+    /// The snapshot of a layer that leans on the layers below it, in the stack with this ChainID,
+    /// whose highest layer it is.
     pub(super) fn snapshot_above(&self, diff_id: &DiffId, chain: &ChainId) -> PathBuf {
         self.snapshots().join(format!("{}@{}", diff_id.hex(), chain.hex()))
     }

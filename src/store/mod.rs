@@ -20,9 +20,10 @@
 //! lock                        shared to use something, exclusive to take something away or to change an index
 //! ```
 //!
-//! [`Store`] opens, locks, verifies ([`Store::check`]) and cleans ([`Store::gc`]) all of it. Everything else is done through a view
-//! of one part, with the same verbs for each: `put` stores, `get` and `find` return what is there, `list` returns all, `import`
-//! stores bytes from elsewhere once they are verified, `remove` takes out of use.
+//! [`Store`] opens, locks, verifies ([`Store::check`]) and cleans ([`Store::gc`]) all of it.
+//! Everything else is done through a view of one part, with the same verbs for each: `put` stores,
+//! `get` and `find` return what is there, `list` returns all, `import` stores bytes from elsewhere
+//! once they are verified, `remove` takes out of use.
 //!
 //! | view | what it holds |
 //! |---|---|
@@ -36,20 +37,24 @@
 //!
 //! # Crash order
 //!
-//! Every document and blob is written to a temporary file, synced, then renamed, and its directory is synced. Blobs come before the
-//! layer that names them, layers before the record that names them; removals go the other way round. So whatever a process sees is
-//! whole, also after SIGKILL or a power failure: a crash leaves at worst a part that nothing names yet, and the next collection
-//! removes it. Snapshots are not synced; those of an earlier boot are thrown away and unpacked again.
+//! Every document and blob is written to a temporary file, synced, then renamed, and its directory
+//! is synced. Blobs come before the layer that names them, layers before the record that names
+//! them; removals go the other way round. So whatever a process sees is whole, also after SIGKILL
+//! or a power failure: a crash leaves at worst a part that nothing names yet, and the next
+//! collection removes it. Snapshots are not synced; those of an earlier boot are thrown away and
+//! unpacked again.
 //!
 //! # Locks
 //!
-//! There is one lock, held for moments. Shared: to give a part its name, or to look at parts that must stay together until the look
-//! ends, such as a record and its layers. Alone: to take something away, or to change a document that others change as well. Nothing
-//! long happens under it: bytes are written and synced before, and trees that were moved away are removed after. The kernel releases
-//! the lock when its holder dies. A function that holds it calls none that takes it: a second handle of the same process would wait
-//! for the first one for ever.
+//! There is one lock, held for moments. Shared: to give a part its name, or to look at parts that
+//! must stay together until the look ends, such as a record and its layers. Alone: to take
+//! something away, or to change a document that others change as well. Nothing long happens under
+//! it: bytes are written and synced before, and trees that were moved away are removed after. The
+//! kernel releases the lock when its holder dies. A function that holds it calls none that takes
+//! it: a second handle of the same process would wait for the first one for ever.
 //!
-//! Source: OCI image-spec v1.1, `image-layout.md`; kernel documentation, `overlayfs.rst`, "whiteouts and opaque directories".
+//! Source: OCI image-spec v1.1, `image-layout.md`; kernel documentation, `overlayfs.rst`,
+//! "whiteouts and opaque directories".
 
 mod apply;
 #[cfg(test)]
@@ -167,8 +172,8 @@ struct Inner {
 struct Lock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 
 impl Store {
-    /// Opens the store at `path`; makes one where there is nothing or an empty directory. Removes what killed processes
-    /// left.
+    /// Opens the store at `path`; makes one where there is nothing or an empty directory. Removes
+    /// what killed processes left.
     ///
     /// # Errors
     /// [`StoreError::NotAStore`], [`StoreError::Newer`], [`StoreError::Io`].
@@ -176,7 +181,8 @@ impl Store {
         Self::open_until(path, Arc::default())
     }
 
-    /// Opens the store as [`Store::open`]. Reading and writing layers fails soon after `interrupted` became true.
+    /// Opens the store as [`Store::open`]. Reading and writing layers fails soon after
+    /// `interrupted` became true.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -188,8 +194,8 @@ impl Store {
         Ok(Self::new(layout, Some(scratch), Interrupt::when(interrupted)))
     }
 
-    /// Opens the store at `path` for a user who may only read it. Nothing in it changes; calls that would change it fail. Steps
-    /// that saw secrets are not found: see [`Store::seal`].
+    /// Opens the store at `path` for a user who may only read it. Nothing in it changes; calls that
+    /// would change it fail. Steps that saw secrets are not found: see [`Store::seal`].
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -253,8 +259,8 @@ impl Store {
         Failures { store: self }
     }
 
-    /// Returns how many records and other documents this process could not read and has moved to quarantine: they are damaged,
-    /// or another version of plywood wrote them.
+    /// Returns how many records and other documents this process could not read and has moved to
+    /// quarantine: they are damaged, or another version of plywood wrote them.
     pub fn set_aside(&self) -> u64 {
         self.inner.set_aside.load(Ordering::Relaxed)
     }
@@ -306,7 +312,8 @@ fn lock(layout: &Layout, operation: Locking) -> Result<Lock, StoreError> {
     Ok(Lock(file))
 }
 
-/// Removes the files of killed processes, and snapshots of an earlier boot. Does nothing while another process holds the lock.
+/// Removes the files of killed processes, and snapshots of an earlier boot. Does nothing while
+/// another process holds the lock.
 fn sweep(layout: &Layout) -> Result<(), StoreError> {
     let path = layout.lock();
     let file = File::open(&path).map_err(failed("open", &path))?;
@@ -324,7 +331,8 @@ fn sweep(layout: &Layout) -> Result<(), StoreError> {
 /// Increases when layers are unpacked in another way. Snapshots of another form are discarded.
 const SNAPSHOTS_FORM: &[u8] = b"form 2\n";
 
-/// Throws snapshots away that a power failure may have damaged: all of an earlier boot. Their blobs stay.
+/// Throws snapshots away that a power failure may have damaged: all of an earlier boot. Their blobs
+/// stay.
 fn discard_unsynced(layout: &Layout) -> Result<(), StoreError> {
     let mut current = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     current.extend_from_slice(SNAPSHOTS_FORM);

@@ -1,8 +1,9 @@
 //! Normalizes the files that hooks change in place on a mounted disk, by the rules of layers.
 //!
-//! A changed file has an inode change time after the moment when the observation began. Hooks cannot set that time, and all file
-//! systems of one machine take it from the same clock. FAT keeps no such time, and is not mounted here: its content lies in the
-//! file system around it until the hooks have ended.
+//! A changed file has an inode change time after the moment when the observation began. Hooks
+//! cannot set that time, and all file systems of one machine take it from the same clock. FAT keeps
+//! no such time, and is not mounted here: its content lies in the file system around it until the
+//! hooks have ended.
 
 use std::fs::File;
 use std::io;
@@ -20,7 +21,8 @@ use crate::layer::{Action, Kind, Meta, Times};
 use crate::port::{Commit, IoError, ObservedTree, StoreError};
 use crate::tree::{Dir, Entry, meta, timestamps};
 
-/// How far the clock that dates inodes may lag behind the one that is read here: a tick of the slowest kernel (10 ms).
+/// How far the clock that dates inodes may lag behind the one that is read here: a tick of the
+/// slowest kernel (10 ms).
 const TICK: Duration = Duration::from_millis(20);
 
 /// The clock counts as set back if it advanced so much less than the monotonic clock.
@@ -79,7 +81,8 @@ impl Pass<'_> {
         (stat.st_ctime, stat.st_ctime_nsec) > self.mark
     }
 
-    /// Normalizes a directory with everything in it; `below` is the same directory before the hooks ran.
+    /// Normalizes a directory with everything in it; `below` is the same directory before the hooks
+    /// ran.
     fn directory(&self, entry: &Entry<'_>, below: Option<Dir<'_>>) -> Result<(), StoreError> {
         let directory = entry.enter()?;
         let mut removed = false;
@@ -93,8 +96,8 @@ impl Pass<'_> {
         if removed { Ok(date(entry, entry.stat.st_mtime)?) } else { Ok(()) }
     }
 
-    /// Returns the time that the directory would have in a layer. A directory that differs in its time alone is in no layer, and
-    /// keeps the time that it had.
+    /// Returns the time that the directory would have in a layer. A directory that differs in its
+    /// time alone is in no layer, and keeps the time that it had.
     fn time_of_directory(
         &self,
         directory: &Dir<'_>,
@@ -151,7 +154,8 @@ impl Pass<'_> {
 
 fn date(entry: &Entry<'_>, mtime: i64) -> Result<(), IoError> {
     let set = || entry.file().set_times(&timestamps(mtime));
-    // Only after a refusal, as changing the flags is two more system calls and a change of the inode.
+    // Only after a refusal, as changing the flags is two more system calls and a change of the
+    // inode.
     let result = match set() {
         Err(Errno::PERM) => with_changes_allowed(entry, set),
         result => result,
@@ -184,7 +188,8 @@ fn restore(entry: &Entry<'_>, old: &Entry<'_>) -> io::Result<()> {
     apply_meta(entry.directory(), &entry.name, &Kind::File(0), &meta)
 }
 
-/// Calls `change` while the file is neither immutable nor append-only; hooks set these flags with `chattr`. Sets them again.
+/// Calls `change` while the file is neither immutable nor append-only; hooks set these flags with
+/// `chattr`. Sets them again.
 fn with_changes_allowed(entry: &Entry<'_>, change: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(entry.directory(), &*entry.name, flags, Mode::empty())?;
@@ -208,7 +213,8 @@ mod tests {
 
     const EPOCH: i64 = 1_700_000_000;
 
-    /// A disk and the layers that it was filled from, both with these files, dated before the epoch.
+    /// A disk and the layers that it was filled from, both with these files, dated before the
+    /// epoch.
     fn filled(files: &[(&str, &str)]) -> tempfile::TempDir {
         let scratch = tempfile::tempdir().unwrap();
         for tree in ["disk", "below"] {
@@ -293,7 +299,8 @@ mod tests {
         }
     }
 
-    /// Layers of an image base are kept as they are, and show through where a step's own version is dropped.
+    /// Layers of an image base are kept as they are, and show through where a step's own version is
+    /// dropped.
     #[test]
     fn what_came_with_the_base_stays() {
         let files = [

@@ -5,8 +5,8 @@
 //! (this thread)   └──> zstd (its own workers) ──> digest, blob
 //! ```
 //!
-//! Memory is a few chunks, whatever the size. zstd's output depends on its mode but not on its number of workers, so there
-//! is always at least one: with none, the bytes would be others.
+//! Memory is a few chunks, whatever the size. zstd's output depends on its mode but not on its
+//! number of workers, so there is always at least one: with none, the bytes would be others.
 
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -53,7 +53,8 @@ pub(super) fn pack(
         let compressing = scope.spawn(|| compress(compressed, blob));
         let written = write_archive(entries, upper, Fanout::new([to_hash, to_blob]), interrupt);
         let (diff_id, tar_bytes) = hashing.join().expect("hashing does not panic");
-        // A full disk ends the compressor first, and then the archive, whose error would hide the cause.
+        // A full disk ends the compressor first, and then the archive, whose error would hide the
+        // cause.
         let (blob, blob_bytes) = compressing.join().expect("compressing does not panic")?;
         let entries = written?;
         let encoding = Encoding::Zstd;
@@ -118,7 +119,8 @@ fn write_archive(
     Ok(entries)
 }
 
-/// Makes a file sparse where unpacking its layer would. A disk made of new layers then has the same size as one made later.
+/// Makes a file sparse where unpacking its layer would. A disk made of new layers then has the same
+/// size as one made later.
 fn make_holes(entry: &Entry, upper: BorrowedFd<'_>, zeros: &[Range<u64>]) -> io::Result<()> {
     let bytes: u64 = zeros.iter().map(|range| range.end - range.start).sum();
     if bytes == 0 {
@@ -129,7 +131,8 @@ fn make_holes(entry: &Entry, upper: BorrowedFd<'_>, zeros: &[Range<u64>]) -> io:
     // A file that has these holes already stays untouched.
     if (stat.st_blocks as u64).saturating_mul(512) > (stat.st_size as u64).saturating_sub(bytes) {
         holes::punch(&file, zeros)?;
-        // The kernel treats a hole as a write: it sets the time and removes file capabilities, which the archive has by now.
+        // The kernel treats a hole as a write: it sets the time and removes file capabilities,
+        // which the archive has by now.
         let (parent, name) = split(&entry.path);
         let parent = open_beneath(upper, parent, DIRECTORY)?;
         apply_meta(parent.as_fd(), name, &entry.kind, &entry.meta)?;

@@ -1,4 +1,5 @@
-//! Reads one file of a layer without unpacking it: unpacking gives files to other users, which needs root.
+//! Reads one file of a layer without unpacking it: unpacking gives files to other users, which
+//! needs root.
 
 use std::io::{BufReader, Read};
 
@@ -8,8 +9,9 @@ use crate::oci::DiffId;
 use crate::port::StoreError;
 
 impl Layers<'_> {
-    /// Returns the first `limit` bytes of a regular file in a layer: of the first of these paths (relative to the root) that is
-    /// one. `None` if the layer has none of them. Reads the layer's archive as far as needed.
+    /// Returns the first `limit` bytes of a regular file in a layer: of the first of these paths
+    /// (relative to the root) that is one. `None` if the layer has none of them. Reads the layer's
+    /// archive as far as needed.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::Layer`] if the archive cannot be read.

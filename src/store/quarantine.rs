@@ -17,8 +17,8 @@ impl Store {
         write_whole(path, &self.temporary()?, &canonical_json(document))
     }
 
-    /// Reads a JSON document. Returns `None` if it is missing or cannot be read. An unreadable one goes to quarantine, and the
-    /// caller makes it again.
+    /// Reads a JSON document. Returns `None` if it is missing or cannot be read. An unreadable one
+    /// goes to quarantine, and the caller makes it again.
     pub(super) fn read_document<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
         let Some(bytes) = read_if_there(path)? else {
             // A directory or a dangling link in place of a document is as damaged as unreadable
@@ -43,7 +43,8 @@ impl Store {
         self.quarantine(path)
     }
 
-    /// Moves a damaged file out of use, in place of an earlier one of its name. It stays there for inspection.
+    /// Moves a damaged file out of use, in place of an earlier one of its name. It stays there for
+    /// inspection.
     pub(super) fn quarantine(&self, path: &Path) -> Result<(), StoreError> {
         let kept = self.layout().quarantine().join(path.file_name().unwrap_or_default());
         let rename = || std::fs::rename(path, &kept);

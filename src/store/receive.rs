@@ -5,7 +5,8 @@
 //!        └─> decode ──> DiffID another one: reads the archive to its end
 //! ```
 //!
-//! The reader of the source hashes it on the way ([`VerifyingReader`]), so nothing here hashes it again.
+//! The reader of the source hashes it on the way ([`VerifyingReader`]), so nothing here hashes it
+//! again.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -29,7 +30,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that may wait to be decoded.
 const QUEUE: usize = 4;
 
-/// What is said of a layer by those who have it, as far as they say anything. Nothing of it is believed.
+/// What is said of a layer by those who have it, as far as they say anything. Nothing of it is
+/// believed.
 #[derive(Debug, Default)]
 struct Claims<'a> {
     /// The digest of its archive.
@@ -41,7 +43,8 @@ struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// Returns how much of an archive is worth reading: one byte more is enough to see that there is too much.
+    /// Returns how much of an archive is worth reading: one byte more is enough to see that there
+    /// is too much.
     fn most(&self, room: &Room) -> u64 {
         self.tar_bytes.unwrap_or(u64::MAX).min(room.bytes).saturating_add(1)
     }
@@ -88,12 +91,12 @@ impl Blobs<'_> {
 }
 
 impl Layers<'_> {
-    /// Imports one layer of an image: the archive in its blob must have the DiffID `diff_id`. `path` is where it comes from, for
-    /// messages.
+    /// Imports one layer of an image: the archive in its blob must have the DiffID `diff_id`.
+    /// `path` is where it comes from, for messages.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`], [`StoreError::WrongLayer`] if it is another; [`StoreError::Layer`], [`StoreError::NoRoom`],
-    /// [`StoreError::Io`].
+    /// [`StoreError::Damaged`], [`StoreError::WrongLayer`] if it is another; [`StoreError::Layer`],
+    /// [`StoreError::NoRoom`], [`StoreError::Io`].
     pub fn import(
         &self,
         blob: &mut VerifyingReader<impl Read>,
@@ -104,8 +107,8 @@ impl Layers<'_> {
         self.import_claimed(blob, path, &claims).map(|(layer, _)| layer)
     }
 
-    /// Imports a layer from another store, and unpacks it if it does not depend on the layers below. An archive is not read
-    /// beyond its recorded size.
+    /// Imports a layer from another store, and unpacks it if it does not depend on the layers
+    /// below. An archive is not read beyond its recorded size.
     ///
     /// # Errors
     /// As [`Layers::import`]; [`StoreError::LargerThanSaid`].
@@ -117,7 +120,8 @@ impl Layers<'_> {
         let (diff_id, tar_bytes) = (Some(&layer.diff_id), Some(layer.tar_bytes));
         let claims = Claims { diff_id, tar_bytes, ..Claims::default() };
         let (_, may_be_whole) = self.import_claimed(blob, &name(blob), &claims)?;
-        // Now, while other layers are downloaded. A layer that is not whole waits for those below it.
+        // Now, while other layers are downloaded. A layer that is not whole waits for those below
+        // it.
         let unpack =
             || if may_be_whole { self.store.snapshots().unpack_whole(&layer.diff_id) } else { Ok(()) };
         unpack().or_else(|error| self.remove(&layer.diff_id).and(Err(error)))
@@ -205,13 +209,14 @@ fn name<R>(blob: &VerifyingReader<R>) -> PathBuf {
     format!("blob {}", blob.digest()).into()
 }
 
-/// Fails for a damaged blob. Asked before anything else is said of it: what it decodes to says nothing.
+/// Fails for a damaged blob. Asked before anything else is said of it: what it decodes to says
+/// nothing.
 fn refuse_damage<R>(blob: &VerifyingReader<R>) -> Result<(), StoreError> {
     blob.damage().map_or(Ok(()), |damage| Err(damage.into()))
 }
 
-/// Copies all of `source`, as far as there is room, handing on each chunk that was written; `pass_on` may give another back to
-/// be filled. Returns the size.
+/// Copies all of `source`, as far as there is room, handing on each chunk that was written;
+/// `pass_on` may give another back to be filled. Returns the size.
 fn copy(
     source: &mut impl Read,
     path: &Path,
@@ -259,7 +264,8 @@ impl Read for Chunks {
     }
 }
 
-/// Reads the archive in a blob, whose encoding its first bytes tell, to its end, and verifies what is said of it.
+/// Reads the archive in a blob, whose encoding its first bytes tell, to its end, and verifies what
+/// is said of it.
 fn read_archive(
     mut blob: impl Read,
     path: &Path,
@@ -283,7 +289,8 @@ fn read_archive(
     Ok(Archive { encoding, diff_id: DiffId::new(digest), tar_bytes, entries, may_be_whole })
 }
 
-/// Returns the number of entries, and whether the layer may be whole. Links that lead below it show only when it is unpacked.
+/// Returns the number of entries, and whether the layer may be whole. Links that lead below it show
+/// only when it is unpacked.
 ///
 /// # Errors
 /// If it cannot be read, or has a hard link to nothing among `names`.
@@ -301,7 +308,8 @@ fn survey(archive: impl Read, mut names: Option<Names>) -> Result<(u64, bool), L
     Ok((entries, has_root && !removes))
 }
 
-/// The names of an archive that stands on no other, for its hard links. Only their hashes: an archive has hundreds of thousands.
+/// The names of an archive that stands on no other, for its hard links. Only their hashes: an
+/// archive has hundreds of thousands.
 #[derive(Default)]
 struct Names {
     hasher: RandomState,
@@ -364,7 +372,8 @@ mod tests {
         encoder.finish().unwrap().0
     }
 
-    /// Returns an archive of one file that does not compress, of more than all chunks that may wait.
+    /// Returns an archive of one file that does not compress, of more than all chunks that may
+    /// wait.
     fn large() -> Vec<u8> {
         let (mut state, bytes) = (7u64, (2 * QUEUE * CHUNK_BYTES) as u64 + 5);
         let noise = std::iter::repeat_with(|| {

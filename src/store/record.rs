@@ -95,7 +95,8 @@ impl Records<'_> {
         Ok(None)
     }
 
-    /// Returns the record at `path` if it is whole, is the record of that name, and its layers are there; marks it used.
+    /// Returns the record at `path` if it is whole, is the record of that name, and its layers are
+    /// there; marks it used.
     fn find(&self, path: PathBuf, is_it: impl Fn(&Record) -> bool) -> Result<Option<Record>, StoreError> {
         // A collector between the look at the layers and the mark would take them away.
         let _lock = self.store.lock_shared()?;

@@ -41,7 +41,8 @@ impl Images<'_> {
         listed.collect()
     }
 
-    /// Returns the layers of each base that steps in the store are built on, with the images of these steps.
+    /// Returns the layers of each base that steps in the store are built on, with the images of
+    /// these steps.
     fn users_of_bases(&self) -> Result<BTreeMap<Vec<DiffId>, BTreeSet<String>>, StoreError> {
         let files = self.store.records().files_by_input()?;
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();

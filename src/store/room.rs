@@ -1,8 +1,8 @@
 //! Limits the size of layers that come from elsewhere.
 //!
-//! The size of a blob says nothing about the archive in it: a few kilobytes can decode to terabytes of zeros, and a size that a
-//! registry claims can be wrong. An archive is therefore read only as far as the store has free space for it, and unpacking it
-//! takes no more.
+//! The size of a blob says nothing about the archive in it: a few kilobytes can decode to terabytes
+//! of zeros, and a size that a registry claims can be wrong. An archive is therefore read only as
+//! far as the store has free space for it, and unpacking it takes no more.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! An upper directory, read into a tree and put into the form of a snapshot on the way.
 //!
-//! In place, and therefore seen by the changeset, the archive and the snapshot alike: rules are applied; times are
-//! whole seconds not after the epoch; extended attributes that are no content are gone. Directories get their times
-//! last, by the caller, as every change within moves them.
+//! In place, and therefore seen by the changeset, the archive and the snapshot alike: rules are
+//! applied; times are whole seconds not after the epoch; extended attributes that are no content
+//! are gone. Directories get their times last, by the caller, as every change within moves them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -24,10 +24,12 @@ const INCOMPLETE: [&[u8]; 4] = [
     b"user.overlay.metacopy",
 ];
 
-/// Reads the upper directory `root` and applies `commit` to it; the hooks that filled it ran in `times`.
+/// Reads the upper directory `root` and applies `commit` to it; the hooks that filled it ran in
+/// `times`.
 ///
 /// # Errors
-/// [`LayerError::Unsupported`] if overlayfs kept only a part of a file or directory there, [`StoreError::Io`].
+/// [`LayerError::Unsupported`] if overlayfs kept only a part of a file or directory there,
+/// [`StoreError::Io`].
 pub(super) fn scan(root: &Path, commit: &Commit, times: &Times) -> Result<TreeNode, StoreError> {
     let root = Dir::open(root)?;
     Scanner { commit, times }.node(&root.itself()?, Kind::Directory)
@@ -49,7 +51,8 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Reads one entry, or drops it by a rule. Sockets are always dropped: nothing answers behind them.
+    /// Reads one entry, or drops it by a rule. Sockets are always dropped: nothing answers behind
+    /// them.
     fn entry(&self, entry: &Entry<'_>) -> Result<Option<TreeNode>, StoreError> {
         let kind = entry.kind()?;
         let action = kind.as_ref().map_or(Action::Drop, |kind| self.commit.rules.action(&entry.path, kind));

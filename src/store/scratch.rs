@@ -1,8 +1,9 @@
 //! Directories that live as long as their owner, whatever becomes of it.
 //!
-//! `work/<start>-<process>-<number>/`, with a lock on the directory that the kernel releases when the owner ends. What is
-//! there without a lock was left by a process that was killed: [`sweep`] removes it. The start (seconds since 1970)
-//! tells the garbage collector since when something may be in use.
+//! `work/<start>-<process>-<number>/`, with a lock on the directory that the kernel releases when
+//! the owner ends. What is there without a lock was left by a process that was killed: [`sweep`]
+//! removes it. The start (seconds since 1970) tells the garbage collector since when something may
+//! be in use.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +26,8 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one in `work`. The caller holds the store's lock, so that no sweep sees the directory before it is locked.
+    /// Makes one in `work`. The caller holds the store's lock, so that no sweep sees the directory
+    /// before it is locked.
     pub(super) fn create(work: &Path) -> Result<Self, StoreError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -54,12 +56,14 @@ impl Drop for Scratch {
     }
 }
 
-/// Returns the seconds since 1970. Names scratch directories and dates uses; no layer depends on it.
+/// Returns the seconds since 1970. Names scratch directories and dates uses; no layer depends on
+/// it.
 pub(super) fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Returns the directories in `work` that have no living owner. The caller holds the store's lock alone.
+/// Returns the directories in `work` that have no living owner. The caller holds the store's lock
+/// alone.
 pub(super) fn orphans(work: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut orphans = Vec::new();
     for path in list(work)? {

@@ -13,8 +13,9 @@ use crate::plan::Seal;
 use crate::port::StoreError;
 
 impl Store {
-    /// Returns the store's seal; the first call makes it. Nobody but the store's owner can read its file: of a store that is
-    /// open to read it is one that nothing was sealed with, and no step that saw a secret is found by it.
+    /// Returns the store's seal; the first call makes it. Nobody but the store's owner can read its
+    /// file: of a store that is open to read it is one that nothing was sealed with, and no step
+    /// that saw a secret is found by it.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`] if the file does not hold 32 bytes.
@@ -43,7 +44,8 @@ impl Store {
             .open(&temporary)
             .map_err(failed("write", &temporary))?;
         file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write", &temporary))?;
-        // A link does not replace: of two first calls at once, one seal stays, and both return that.
+        // A link does not replace: of two first calls at once, one seal stays, and both return
+        // that.
         let linked = fs::hard_link(&temporary, &path);
         fs::remove_file(&temporary).map_err(failed("remove", &temporary))?;
         match linked {

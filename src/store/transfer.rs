@@ -82,8 +82,8 @@ impl Images<'_> {
         Ok(StoredImage { manifest, blobs })
     }
 
-    /// Keeps an image of these layers (lowest first), in these blobs, under a name; returns the digest of its manifest, which
-    /// depends on nothing else.
+    /// Keeps an image of these layers (lowest first), in these blobs, under a name; returns the
+    /// digest of its manifest, which depends on nothing else.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].

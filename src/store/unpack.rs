@@ -1,8 +1,8 @@
 //! Unpacks the archive of a layer into a directory for overlayfs.
 //!
-//! A whole layer has one snapshot, named by its DiffID. A layer that leans on the layers below it (see
-//! [`apply`](super::apply)) has one for each of its stacks, named by its DiffID and the stack's ChainID: images from
-//! different builders share layers.
+//! A whole layer has one snapshot, named by its DiffID. A layer that leans on the layers below it
+//! (see [`apply`](super::apply)) has one for each of its stacks, named by its DiffID and the
+//! stack's ChainID: images from different builders share layers.
 
 use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -27,13 +27,14 @@ use crate::oci::{ChainId, DiffId, HashingReader};
 use crate::port::StoreError;
 
 impl Snapshots<'_> {
-    /// Returns the snapshots of the layers of `stack`, both lowest first; unpacks the layers that have none yet. A snapshot that
-    /// is in the stack several times is returned once, at its highest place: there it hides the lower ones, and overlayfs refuses
-    /// a directory that is listed twice.
+    /// Returns the snapshots of the layers of `stack`, both lowest first; unpacks the layers that
+    /// have none yet. A snapshot that is in the stack several times is returned once, at its
+    /// highest place: there it hides the lower ones, and overlayfs refuses a directory that is
+    /// listed twice.
     ///
     /// # Errors
-    /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Layer`], [`StoreError::NoRoom`],
-    /// [`StoreError::Io`].
+    /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Layer`],
+    /// [`StoreError::NoRoom`], [`StoreError::Io`].
     pub fn unpack(&self, stack: &[DiffId]) -> Result<Vec<PathBuf>, StoreError> {
         let mut lowers: Vec<PathBuf> = Vec::new();
         for height in 1..=stack.len() {
@@ -44,8 +45,9 @@ impl Snapshots<'_> {
         Ok(lowers)
     }
 
-    /// Unpacks the layers of `stack` as [`Snapshots::unpack`]. A well-formed archive can hold entries that no directory can hold,
-    /// such as a hard link to nothing. A layer that cannot be unpacked is forgotten, so that no later build finds it.
+    /// Unpacks the layers of `stack` as [`Snapshots::unpack`]. A well-formed archive can hold
+    /// entries that no directory can hold, such as a hard link to nothing. A layer that cannot be
+    /// unpacked is forgotten, so that no later build finds it.
     ///
     /// # Errors
     /// As [`Snapshots::unpack`].
@@ -60,7 +62,8 @@ impl Snapshots<'_> {
         Ok(())
     }
 
-    /// Returns the snapshot of the highest layer of `stack`; `lowers` are the snapshots of the others.
+    /// Returns the snapshot of the highest layer of `stack`; `lowers` are the snapshots of the
+    /// others.
     fn snapshot(&self, stack: &[DiffId], lowers: &[PathBuf]) -> Result<PathBuf, StoreError> {
         let (Some(diff_id), Some(chain)) = (stack.last(), ChainId::of(stack)) else {
             unreachable!("a stack has a highest layer");
@@ -85,8 +88,8 @@ impl Snapshots<'_> {
         self.put(&directory, diff_id, name.as_ref())
     }
 
-    /// Makes the unpacked layer in `directory` a snapshot. A layer that leans on those below it names its stack by `chain`, the
-    /// ChainID of the stack with the layer.
+    /// Makes the unpacked layer in `directory` a snapshot. A layer that leans on those below it
+    /// names its stack by `chain`, the ChainID of the stack with the layer.
     pub(super) fn put(
         &self,
         directory: &Path,
@@ -98,14 +101,16 @@ impl Snapshots<'_> {
             None => self.store.layout().snapshot(diff_id),
         };
         let imprint = Imprint::of(directory)?;
-        // A collection between the two steps would remove the imprint, as its snapshot is not there yet. Every other process
-        // would then take the snapshot out of use, under the hooks that run on it.
+        // A collection between the two steps would remove the imprint, as its snapshot is not there
+        // yet. Every other process would then take the snapshot out of use, under the hooks that
+        // run on it.
         let _lock = self.store.lock_shared()?;
         // The imprint comes first: a snapshot without one counts as unknown.
         self.save_imprint(&snapshot, &imprint)?;
         debug!(path = %snapshot.display(), "makes a snapshot");
         match std::fs::rename(directory, &snapshot) {
-            // It is there already: another process has unpacked it, or another step gave the same layer. XFS has a code of its own.
+            // It is there already: another process has unpacked it, or another step gave the same
+            // layer. XFS has a code of its own.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -137,8 +142,9 @@ impl Snapshots<'_> {
         }
     }
 
-    /// Unpacks a layer into the new directory `directory`, and verifies its DiffID on the way. Returns true if it leans on
-    /// the layers below. The directory is incomplete if these are unknown and it leans on them.
+    /// Unpacks a layer into the new directory `directory`, and verifies its DiffID on the way.
+    /// Returns true if it leans on the layers below. The directory is incomplete if these are
+    /// unknown and it leans on them.
     pub(super) fn unpack_to(
         &self,
         diff_id: &DiffId,
@@ -185,10 +191,12 @@ enum Unpacked {
     Abandoned,
 }
 
-/// Unpacks an archive into the empty directory `directory`, and reads the archive to its very end. `name` is for messages.
+/// Unpacks an archive into the empty directory `directory`, and reads the archive to its very end.
+/// `name` is for messages.
 ///
 /// # Errors
-/// [`StoreError::Layer`] where an entry cannot be read or applied, [`StoreError::NoRoom`], [`StoreError::Io`].
+/// [`StoreError::Layer`] where an entry cannot be read or applied, [`StoreError::NoRoom`],
+/// [`StoreError::Io`].
 fn unpack(
     archive: impl Read,
     directory: &Path,
@@ -226,7 +234,8 @@ pub(super) fn apply_all(
 ) -> Result<(), LayerError> {
     let mut decoder = Decoder::new(BufReader::with_capacity(BUFFER_BYTES, archive));
     while let Some((entry, content)) = decoder.next_entry()? {
-        // The archive's own reader is interruptible, too, but is not called while a sparse file gives years of zeros.
+        // The archive's own reader is interruptible, too, but is not called while a sparse file
+        // gives years of zeros.
         let mut content = interrupt.reader(content);
         applier.apply(&entry, &mut content).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => LayerError::Read(source),

@@ -64,7 +64,8 @@ impl LayerWorkspace {
     }
 
     fn keep_snapshot(&self, diff_id: &DiffId, changeset: &Changeset) -> Result<(), StoreError> {
-        // Removals alone make it lean: the changeset lists all its directories, and copies files rather than linking to lower ones.
+        // Removals alone make it lean: the changeset lists all its directories, and copies files
+        // rather than linking to lower ones.
         let leans = changeset.entries.iter().any(|entry| entry.kind == Kind::Whiteout);
         let chain = if leans { ChainId::of(&[self.stack.as_slice(), &[*diff_id]].concat()) } else { None };
         self.store.snapshots().put(&self.upper, diff_id, chain.as_ref()).map(drop)
@@ -121,7 +122,8 @@ impl Workspace for LayerWorkspace {
     }
 }
 
-/// Gives the upper directory the mode, owner and attributes of the root below: overlayfs shows those of the highest.
+/// Gives the upper directory the mode, owner and attributes of the root below: overlayfs shows
+/// those of the highest.
 fn prepare_root(upper: &Path, below: Option<&Path>) -> Result<(), StoreError> {
     let to = open_directory(upper)?;
     let meta = match below {

@@ -4,9 +4,9 @@
 //! files -> module paths -> imports, re-exports resolved -> groups of files that reach each other
 //! ```
 //!
-//! A `mod.rs` heads its files. If it passes a name of one of them on, whoever imports the name depends on that file, and the
-//! `mod.rs` does not. Its files may use what it defines itself, as a function may use the constants above it: that closes no
-//! circle.
+//! A `mod.rs` heads its files. If it passes a name of one of them on, whoever imports the name
+//! depends on that file, and the `mod.rs` does not. Its files may use what it defines itself, as a
+//! function may use the constants above it: that closes no circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ type Module = Vec<String>;
 /// The files of a crate, by their modules.
 struct Files(BTreeMap<Module, (PathBuf, Names)>);
 
-/// Returns a line for each group of files that import each other, with the imports that close the circle.
+/// Returns a line for each group of files that import each other, with the imports that close the
+/// circle.
 pub(crate) fn find(files: impl IntoIterator<Item = (PathBuf, String)>) -> Vec<String> {
     let files = files.into_iter().map(|(path, text)| (module(&path), (path, names(&text))));
     let files = Files(files.collect());

@@ -4,8 +4,9 @@
 //! text -> tokens (comments and literals gone) -> without test items -> paths, groups expanded
 //! ```
 //!
-//! `use crate::{oci::Digest, layer::{self, Entry}}` becomes `crate::oci::Digest`, `crate::layer::self` and
-//! `crate::layer::Entry`, each with its line. A macro call counts as a path ending in `!`.
+//! `use crate::{oci::Digest, layer::{self, Entry}}` becomes `crate::oci::Digest`,
+//! `crate::layer::self` and `crate::layer::Entry`, each with its line. A macro call counts as a
+//! path ending in `!`.
 
 /// One word or sign of Rust source, with its 1-based line.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +48,8 @@ pub(crate) struct Names {
     pub test_modules: Vec<String>,
 }
 
-/// Returns every path that `source` names outside of comments, literals and items under `#[cfg(test)]`.
+/// Returns every path that `source` names outside of comments, literals and items under
+/// `#[cfg(test)]`.
 pub(crate) fn names(source: &str) -> Names {
     let (tokens, test_modules) = without_tests(tokens(source));
     let mut paths = Vec::new();
@@ -178,7 +180,8 @@ fn is(tokens: &[Token], at: usize, text: &str) -> bool {
     tokens.get(at).is_some_and(|token| token.text == text)
 }
 
-/// Splits source into words and signs; comments, strings, characters, lifetimes and numbers are dropped.
+/// Splits source into words and signs; comments, strings, characters, lifetimes and numbers are
+/// dropped.
 fn tokens(source: &str) -> Vec<Token> {
     let mut out = Vec::new();
     let (mut rest, mut line) = (source, 1);

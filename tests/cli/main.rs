@@ -1,5 +1,5 @@
-//! The command line as a user sees it, where it needs neither root nor network: messages, hints, exit status, and what
-//! `plan`, `explain` and `elements` say.
+//! The command line as a user sees it, where it needs neither root nor network: messages, hints,
+//! exit status, and what `plan`, `explain` and `elements` say.
 
 #[path = "../common/mod.rs"]
 mod common;

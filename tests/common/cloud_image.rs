@@ -1,11 +1,12 @@
-//! The list of elements that diskimage-builder and plywood are compared by: a cloud image of Debian.
+//! The list of elements that diskimage-builder and plywood are compared by: a cloud image of
+//! Debian.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// diskimage-builder's own, of every class (an operating system, tools, ones that need others, one that lists the image), and
-/// the two of [`write_own_elements`].
+/// diskimage-builder's own, of every class (an operating system, tools, ones that need others, one
+/// that lists the image), and the two of [`write_own_elements`].
 pub(crate) const ELEMENTS: [&str; 12] = [
     "base",
     "debian-minimal",

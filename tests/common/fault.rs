@@ -1,6 +1,7 @@
 //! A proxy in front of a registry that does to connections what networks and registries do.
 //!
-//! It counts requests and hurts those that it is told to hurt. Each request has a connection of its own, on both sides.
+//! It counts requests and hurts those that it is told to hurt. Each request has a connection of its
+//! own, on both sides.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -26,7 +27,8 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// The answer is this, and the registry never hears of the request: status, headers, body.
     Answer(u16, &'static [&'static str], &'static str),
-    /// The answer is this status, and the connection is closed without a look at the request's body.
+    /// The answer is this status, and the connection is closed without a look at the request's
+    /// body.
     Deaf(u16),
     /// As [`Fault::Answer`], a redirect to this URL.
     Redirect(String),
@@ -126,7 +128,8 @@ impl Proxy {
         self.state.lock().unwrap().gate = Some(Gate { uses, life, tokens: Vec::new() });
     }
 
-    /// Returns the requests since the last call, in the order in which they came, and heals everything.
+    /// Returns the requests since the last call, in the order in which they came, and heals
+    /// everything.
     pub(crate) fn take(&self) -> Vec<Seen> {
         let mut state = self.state.lock().unwrap();
         state.rules.clear();
@@ -288,7 +291,8 @@ fn refuse_and_close(mut client: &TcpStream, status: u16) -> io::Result<()> {
     client.shutdown(Shutdown::Both)
 }
 
-/// Answers without asking the registry. Takes the request's body first, as servers that want to be heard do.
+/// Answers without asking the registry. Takes the request's body first, as servers that want to be
+/// heard do.
 fn answer(
     mut client: &TcpStream,
     reader: impl Read,

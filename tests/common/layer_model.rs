@@ -1,9 +1,12 @@
-//! Layers in memory, applied one entry after the other to one tree, as umoci applies them to a directory.
+//! Layers in memory, applied one entry after the other to one tree, as umoci applies them to a
+//! directory.
 //!
-//! Removals take away what lower layers have, never what the same layer has, whatever comes first. Directories on the
-//! way to an entry are followed through links within the root; one that is nowhere is made. A removal makes nothing.
+//! Removals take away what lower layers have, never what the same layer has, whatever comes first.
+//! Directories on the way to an entry are followed through links within the root; one that is
+//! nowhere is made. A removal makes nothing.
 //!
-//! The module above brings `Entry`, `Kind` and `Meta` into scope: it is the crate itself or its user.
+//! The module above brings `Entry`, `Kind` and `Meta` into scope: it is the crate itself or its
+//! user.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -175,8 +178,8 @@ fn is_within(path: &[u8], directory: &[u8]) -> bool {
     directory.is_empty() || inside.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// Applies layers, the lowest first, and leaves out entries that cannot be applied. Returns the layers that are left
-/// and the tree after each.
+/// Applies layers, the lowest first, and leaves out entries that cannot be applied. Returns the
+/// layers that are left and the tree after each.
 pub(super) fn applied(layers: Vec<Vec<Member>>, nowhere: &Meta) -> Vec<(Vec<Member>, Tree)> {
     let mut tree = Tree::new();
     let apply = |layer: Vec<Member>| {

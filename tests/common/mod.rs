@@ -1,4 +1,5 @@
-//! What several tests need: small projects, a real root file system, and a sandbox that starts the built program.
+//! What several tests need: small projects, a real root file system, and a sandbox that starts the
+//! built program.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use super::work::Work;
 
-/// A project with one image, `tiny`. Its store is beside it unless [`Project::with_store`] names another.
+/// A project with one image, `tiny`. Its store is beside it unless [`Project::with_store`] names
+/// another.
 pub(crate) struct Project {
     directory: TempDir,
     store: Option<PathBuf>,
@@ -26,7 +27,8 @@ impl Project {
         project
     }
 
-    /// Makes a project whose image has these elements; the hook of each writes its name to `/etc/<name>`.
+    /// Makes a project whose image has these elements; the hook of each writes its name to
+    /// `/etc/<name>`.
     pub(crate) fn of_elements(names: &[&str]) -> Self {
         let project = Self::new(&format!("elements = {names:?}\noutputs = [\"tar\"]"));
         names.iter().for_each(|name| project.element(name));
@@ -38,7 +40,8 @@ impl Project {
         Self { store: Some(store.into()), ..self }
     }
 
-    /// Puts the layer of `debian-bookworm` into the project's store, from one that is made once for all tests.
+    /// Puts the layer of `debian-bookworm` into the project's store, from one that is made once for
+    /// all tests.
     pub(crate) fn with_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&base_store().join("."), &self.store());
@@ -46,7 +49,8 @@ impl Project {
         self
     }
 
-    /// Has a root file system with little more than a shell as its base, which costs nearly nothing.
+    /// Has a root file system with little more than a shell as its base, which costs nearly
+    /// nothing.
     pub(crate) fn with_small_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&small_base().store().join("."), &self.store());
@@ -203,7 +207,8 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
     assert!(status.success(), "cannot copy {} to {}", from.display(), to.display());
 }
 
-/// How the program ended, and what it wrote. The project's directory is written as `DIR`, plywood's own as `DATA`.
+/// How the program ended, and what it wrote. The project's directory is written as `DIR`, plywood's
+/// own as `DATA`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     /// `None` after a signal.

@@ -1,4 +1,5 @@
-//! Somebody who follows a page of the book: writes its files, types its commands, and compares what they print.
+//! Somebody who follows a page of the book: writes its files, types its commands, and compares what
+//! they print.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -29,7 +30,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader whose `debian-bookworm` is little more than a shell: for pages whose point is not Debian.
+    /// A reader whose `debian-bookworm` is little more than a shell: for pages whose point is not
+    /// Debian.
     pub(crate) fn with_small_base() -> Self {
         Self::at(Project::new("").with_small_base())
     }
@@ -44,7 +46,8 @@ impl Reader {
         let programs = Self::programs(&project);
         fs::create_dir(&programs).unwrap();
         PROGRAMS.iter().for_each(|name| symlink(env!("CARGO_BIN_EXE_plywood"), programs.join(name)).unwrap());
-        // The tests are root already, and the sudo of the machine would drop the variables that name the store.
+        // The tests are root already, and the sudo of the machine would drop the variables that
+        // name the store.
         fs::write(programs.join("sudo"), SUDO).unwrap();
         fs::set_permissions(programs.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
         Self { project, registry: None }
@@ -102,8 +105,8 @@ fn commands_of(block: &Block) -> Vec<Command> {
     if block.language == "console" { commands(&block.text) } else { Vec::new() }
 }
 
-/// Returns a script that writes the files of a page and runs its commands, in order. What each prints goes into a file of
-/// `answers`, named by its number.
+/// Returns a script that writes the files of a page and runs its commands, in order. What each
+/// prints goes into a file of `answers`, named by its number.
 fn script(blocks: &[Block], answers: &Path) -> String {
     let mut numbers = 0..;
     let parts = blocks.iter().map(|block| match block.file() {
@@ -127,8 +130,8 @@ fn run(command: &Command, answer: &Path) -> String {
     format!("{{\n{text}\n}} >{answer} 2>&1 </dev/null\n[ $? {expected} 0 ] || exit {SURPRISE}\n")
 }
 
-/// Says whether a program printed what a page shows. A line `…` stands for any lines, `…` within a line for any text.
-/// Digests, and numbers with a fraction, such as times and sizes, may be any.
+/// Says whether a program printed what a page shows. A line `…` stands for any lines, `…` within a
+/// line for any text. Digests, and numbers with a fraction, such as times and sizes, may be any.
 fn prints(shown: &[String], printed: &str) -> bool {
     let printed: Vec<_> = printed.lines().map(settle).collect();
     let shown: Vec<_> = shown.iter().map(|line| settle(line)).collect();

@@ -1,4 +1,5 @@
-//! A registry of one's own: Debian's `docker-registry`, on a private port, with a directory that vanishes.
+//! A registry of one's own: Debian's `docker-registry`, on a private port, with a directory that
+//! vanishes.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -83,7 +84,8 @@ impl Drop for Server {
     }
 }
 
-/// Starts the program from a thread that lives as long as the test program: the kernel ends it with that.
+/// Starts the program from a thread that lives as long as the test program: the kernel ends it with
+/// that.
 fn spawn(config: PathBuf) -> Child {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -121,7 +123,8 @@ fn config(directory: &Path, port: u16, door: Door) -> String {
     )
 }
 
-/// Makes `ca.crt`, `server.crt` for localhost and [`ELSEWHERE`], and `client.crt`, each with its `.key`.
+/// Makes `ca.crt`, `server.crt` for localhost and [`ELSEWHERE`], and `client.crt`, each with its
+/// `.key`.
 fn make_certificates(directory: &Path, door: Door) {
     let script = "
         new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'

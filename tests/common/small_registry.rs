@@ -1,7 +1,9 @@
-//! A registry in this process, in memory and without accounts: the part of the distribution protocol that the client needs.
+//! A registry in this process, in memory and without accounts: the part of the distribution
+//! protocol that the client needs.
 //!
-//! It checks digests, the order of pieces, and that the blobs of a manifest are there. With the feature `system-tests`, the same
-//! tests run against Debian's `docker-registry`, which keeps this one like a real registry.
+//! It checks digests, the order of pieces, and that the blobs of a manifest are there. With the
+//! feature `system-tests`, the same tests run against Debian's `docker-registry`, which keeps this
+//! one like a real registry.
 //!
 //! Source: distribution-spec, "Endpoints".
 

@@ -1,4 +1,5 @@
-//! A proxy as companies have them: whoever may use it names a host, and is connected. Every name leads to this machine.
+//! A proxy as companies have them: whoever may use it names a host, and is connected. Every name
+//! leads to this machine.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! diskimage-builder itself, from the Python package index, in a virtual environment that all tests share.
+//! diskimage-builder itself, from the Python package index, in a virtual environment that all tests
+//! share.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use plywood::load::load_apt_sources;
 /// The version that plywood's compatibility is held to.
 pub(crate) const VERSION: &str = "3.43.0";
 
-/// Returns the virtual environment with diskimage-builder; makes it the first time. Nobody may write to it.
+/// Returns the virtual environment with diskimage-builder; makes it the first time. Nobody may
+/// write to it.
 pub(crate) fn diskimage_builder() -> &'static Path {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
     PLACE.get_or_init(|| {
@@ -40,7 +42,8 @@ pub(crate) fn elements() -> PathBuf {
     found.find(|path| path.is_dir()).expect("diskimage-builder has elements")
 }
 
-/// Returns the mirrors of this machine as the variables by which Debian's elements are told of them.
+/// Returns the mirrors of this machine as the variables by which Debian's elements are told of
+/// them.
 pub(crate) fn mirrors() -> [(&'static str, String); 2] {
     let machine = load_apt_sources(Path::new("/etc/apt")).unwrap();
     let mirrors = machine.mirrors("debian", "bookworm");

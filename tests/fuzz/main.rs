@@ -1,7 +1,9 @@
-//! Parsers of what strangers write, fed with damaged inputs: they return a value or an error, soon, and never panic.
+//! Parsers of what strangers write, fed with damaged inputs: they return a value or an error, soon,
+//! and never panic.
 //!
-//! `tests/fuzz/corpus/TARGET` holds inputs that are worth damaging. Each case takes one of them, damages it in a few places, and
-//! parses it; a case that fails is made as small as it gets and written into a file. A run takes seconds. A long one is
+//! `tests/fuzz/corpus/TARGET` holds inputs that are worth damaging. Each case takes one of them,
+//! damages it in a few places, and parses it; a case that fails is made as small as it gets and
+//! written into a file. A run takes seconds. A long one is
 //!
 //! ```text
 //! PROPTEST_CASES=1000000 cargo test --release --test fuzz TARGET
@@ -106,8 +108,9 @@ fn change(input: &mut [u8], at: &Index, new: impl Fn(u8) -> u8) {
     }
 }
 
-/// Parses every input of a target's corpus as it is, then damaged. `parse` returns true if it took the input, and panics if it
-/// breaks a promise. Something of each corpus has to be taken: else it would test nothing but refusals.
+/// Parses every input of a target's corpus as it is, then damaged. `parse` returns true if it took
+/// the input, and panics if it breaks a promise. Something of each corpus has to be taken: else it
+/// would test nothing but refusals.
 fn fuzz(target: &str, parse: impl Fn(&[u8]) -> bool) {
     let corpus: Vec<_> = inputs(target).iter().map(|path| fs::read(path).unwrap()).collect();
     assert!(corpus.iter().filter(|input| parse(input)).count() > 0, "no input of {target} is taken");

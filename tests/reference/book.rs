@@ -1,4 +1,5 @@
-//! The book: each page is in the table of contents, links lead somewhere, commands and examples are spelled correctly.
+//! The book: each page is in the table of contents, links lead somewhere, commands and examples are
+//! spelled correctly.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +31,8 @@ fn taught() -> impl Iterator<Item = Page> {
     paths.map(|path| Page::read(&path))
 }
 
-/// Returns where a link of a page leads: a path in the repository and a fragment. `None` outside of the repository.
+/// Returns where a link of a page leads: a path in the repository and a fragment. `None` outside of
+/// the repository.
 fn target(page: &str, link: &str) -> Option<(String, Option<String>)> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
@@ -159,7 +161,8 @@ fn every_page_with_commands_is_followed_by_a_test() {
     }
 }
 
-/// Returns the words of a call of plywood in a line, if there is one. What a page leaves open (`…`) cannot be checked.
+/// Returns the words of a call of plywood in a line, if there is one. What a page leaves open (`…`)
+/// cannot be checked.
 fn call(line: &str) -> Option<Vec<String>> {
     let line = line.split(" #").next()?.split([';', '&', '>', '<']).next()?;
     let words = line.split_whitespace().map(|word| word.trim_matches(['"', '\'']).to_owned());
@@ -172,7 +175,8 @@ fn call(line: &str) -> Option<Vec<String>> {
     (words.first()? == "plywood" && !line.contains("plywood  ") && !line.contains('…')).then_some(words)
 }
 
-/// Says whether a word may stand before a command: a prompt, a key of YAML, `sudo` with its options, a variable.
+/// Says whether a word may stand before a command: a prompt, a key of YAML, `sudo` with its
+/// options, a variable.
 fn leads_to_a_call(word: &str) -> bool {
     ["$", "-", "run:", "cmd:", "sudo"].contains(&word)
         || word.starts_with("--preserve-env")

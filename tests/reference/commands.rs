@@ -71,7 +71,8 @@ fn value_name(arg: &Arg) -> String {
     names.first().map_or_else(|| arg.get_id().to_string().to_uppercase(), ToString::to_string)
 }
 
-/// Returns the help with the values an option takes; the bracket that names its default is a column of its own.
+/// Returns the help with the values an option takes; the bracket that names its default is a column
+/// of its own.
 fn help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let help = help.split(" [default:").next().unwrap_or_default().replace('|', "\\|");

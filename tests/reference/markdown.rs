@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-/// Returns the sections of `schema`, whose tables are at `path` in a file (empty for its top level).
+/// Returns the sections of `schema`, whose tables are at `path` in a file (empty for its top
+/// level).
 pub(crate) fn sections(schema: &Value, top: &str) -> String {
     let mut page = Page { defs: &schema["$defs"], text: String::new() };
     page.section(top, &Table { path: Vec::new(), preface: "", schema });
@@ -138,7 +139,8 @@ fn alternatives(schema: &Value) -> impl Iterator<Item = &Value> {
     ["oneOf", "anyOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten()
 }
 
-/// Returns the alternatives that are a table with one key: the key, its value, and what is said of it.
+/// Returns the alternatives that are a table with one key: the key, its value, and what is said of
+/// it.
 fn variants(schema: &Value) -> impl Iterator<Item = (&str, &Value, &str)> {
     alternatives(schema).filter_map(|variant| {
         let (name, value) = variant["properties"].as_object()?.iter().next()?;
@@ -179,7 +181,8 @@ fn description(schema: &Value) -> &str {
     schema["description"].as_str().unwrap_or_default()
 }
 
-/// Returns a default as TOML, or nothing where it is only "absent" or a table, whose keys have theirs.
+/// Returns a default as TOML, or nothing where it is only "absent" or a table, whose keys have
+/// theirs.
 fn default(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

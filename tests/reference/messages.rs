@@ -6,7 +6,8 @@ use std::path::Path;
 use super::file;
 use super::page::Page;
 
-/// Returns the text literals of Rust source, as the program has them, with `…` for each value that is put in.
+/// Returns the text literals of Rust source, as the program has them, with `…` for each value that
+/// is put in.
 fn literals(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = source;

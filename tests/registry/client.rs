@@ -341,7 +341,8 @@ fn texts_of_a_registry_reach_neither_a_url_nor_the_terminal_as_they_are() {
     }
 }
 
-/// Some services give tokens that last for seconds or for a few requests. With many workers, others use up each token.
+/// Some services give tokens that last for seconds or for a few requests. With many workers, others
+/// use up each token.
 #[test]
 fn short_lived_tokens_last_for_many_workers() {
     let bench = Bench::new();

@@ -306,7 +306,8 @@ fn nothing_is_sent_when_all_is_there() {
     assert!(lines.iter().all(|line| line.starts_with("HEAD")), "{lines:?}");
 }
 
-/// A push of an image that the registry has takes one round trip for the manifest and one for all blobs.
+/// A push of an image that the registry has takes one round trip for the manifest and one for all
+/// blobs.
 #[test]
 fn all_blobs_are_looked_up_at_once() {
     const LATENCY: Duration = Duration::from_millis(300);

@@ -1,7 +1,7 @@
 //! Disks of block-device files, written for real and read back by other programs.
 //!
-//! Needs root, loop devices, fdisk, gdisk, dosfstools, mtools, xfsprogs. Disks are booted with diskimage-builder's elements, in
-//! `dib_elements`.
+//! Needs root, loop devices, fdisk, gdisk, dosfstools, mtools, xfsprogs. Disks are booted with
+//! diskimage-builder's elements, in `dib_elements`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -178,7 +178,8 @@ fn every_layout_is_read_back_by_other_programs() {
     }
 }
 
-/// A name is a role in the image; a code that meant another type than sgdisk's would be found by no tool.
+/// A name is a role in the image; a code that meant another type than sgdisk's would be found by no
+/// tool.
 #[test]
 fn codes_of_partition_types_are_sgdisks() {
     let scratch = tempfile::tempdir().unwrap();

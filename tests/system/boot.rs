@@ -1,4 +1,5 @@
-//! `plywood boot`: its end, ports, larger disks, ssh. Boots no system: a disk whose boot sector speaks is enough.
+//! `plywood boot`: its end, ports, larger disks, ssh. Boots no system: a disk whose boot sector
+//! speaks is enough.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +13,8 @@ use tempfile::TempDir;
 /// A disk whose boot sector does something and stops.
 struct Disk(TempDir);
 
-/// `mov dx, 0x3f8; mov si, text; 1: lodsb; test al, al; jz 2f; out dx, al; jmp 1b; 2: hlt; jmp 2b`, then the text.
+/// `mov dx, 0x3f8; mov si, text; 1: lodsb; test al, al; jz 2f; out dx, al; jmp 1b; 2: hlt; jmp 2b`,
+/// then the text.
 const SPEAKS: [u8; 17] =
     [0xba, 0xf8, 0x03, 0xbe, 0x11, 0x7c, 0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8, 0xf4, 0xeb, 0xfd];
 

@@ -1,4 +1,5 @@
-//! Builds on a real Debian: what is made again, what is not, and what is said. Needs root and a package mirror.
+//! Builds on a real Debian: what is made again, what is not, and what is said. Needs root and a
+//! package mirror.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +20,8 @@ fn built() -> Project {
     project
 }
 
-/// Returns the files of a store that a build may add, with their inodes: what is written again has another.
+/// Returns the files of a store that a build may add, with their inodes: what is written again has
+/// another.
 fn contents(store: &Path) -> BTreeSet<(String, u64)> {
     let parts = [
         "blobs/sha256",
@@ -86,7 +88,8 @@ fn files_that_hooks_of_the_final_stage_leave_beside_the_image_are_lost_with_a_wa
     assert!(project.out().join("kept").is_file() && !project.out().join("lost").exists());
 }
 
-/// What is changed, how, which steps are made again, and which are found because what is below came out the same.
+/// What is changed, how, which steps are made again, and which are found because what is below came
+/// out the same.
 type Change = (&'static str, fn(&Project), &'static [&'static str], &'static [&'static str]);
 
 #[test]
@@ -243,7 +246,8 @@ fn a_failed_hook_says_all_that_helps_and_is_never_cached() {
     let log = fs::read_to_string(project.store().join("logs/tiny/b/install.d-50-b.log")).unwrap();
     assert!(log.starts_with("1\n2\n") && log.ends_with("no such package: foo\n"), "{log}");
 
-    // As hooks of the element find it: what is below is there, its own result is not, its files are.
+    // As hooks of the element find it: what is below is there, its own result is not, its files
+    // are.
     let inside = "cat /etc/a; ls /etc/b /tmp/in_target.d/install.d; echo >/etc/lost";
     let shell = project.run(&["shell", "tiny", "--at", "b", "--", "sh", "-c", inside]);
     assert_eq!(shell.stdout, "a\n/tmp/in_target.d/install.d:\n50-b\n");
@@ -357,7 +361,8 @@ fn a_base_that_is_absent_or_not_what_its_definition_says_is_refused() {
     assert!(run.stderr.ends_with(&expected), "{}", run.stderr);
 }
 
-/// Makes an archive of the bookworm root without what a running system mounts, and with its own `/etc/mark`.
+/// Makes an archive of the bookworm root without what a running system mounts, and with its own
+/// `/etc/mark`.
 fn archive(project: &Project, mark: &str) -> PathBuf {
     let tree = project.path().join("tree");
     let path = project.path().join("root.tar");

@@ -1,5 +1,5 @@
-//! Caches in the store: what a hook writes reaches no other step, and what is damaged is not used. Needs root; some need the
-//! machine's package mirror.
+//! Caches in the store: what a hook writes reaches no other step, and what is damaged is not used.
+//! Needs root; some need the machine's package mirror.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +14,8 @@ use crate::common::project::{Project, Run};
 use crate::common::work::Work;
 use plywood::oci::Digest;
 
-/// Leaves a file of the right name and size where apt looks for `hello`, and damages the package indices.
+/// Leaves a file of the right name and size where apt looks for `hello`, and damages the package
+/// indices.
 const POISON: &str = r#"
 file=$(apt-cache show hello | sed -n 's,^Filename: .*/,,p')
 size=$(apt-cache show hello | sed -n 's,^Size: ,,p')
@@ -185,7 +186,8 @@ impl Drop for Repository {
     }
 }
 
-/// A machine whose `/etc/apt` has the account of a repository, and an image that takes a package from there.
+/// A machine whose `/etc/apt` has the account of a repository, and an image that takes a package
+/// from there.
 struct Customer {
     project: Project,
     etc_apt: PathBuf,
@@ -401,8 +403,8 @@ fn damage(store: &Path, numbers: &mut Numbers) -> (String, PathBuf, Vec<u8>) {
     (format!("{what} {}", path.display()), path, before)
 }
 
-/// Whatever is damaged, a build gives the same bytes or fails. It works again after a check, or says which file is damaged:
-/// an index of images cannot be made again.
+/// Whatever is damaged, a build gives the same bytes or fails. It works again after a check, or
+/// says which file is damaged: an index of images cannot be made again.
 #[test]
 fn damage_in_the_store_never_gives_other_bytes() {
     const SEEDS: u64 = 32;
@@ -414,7 +416,8 @@ fn damage_in_the_store_never_gives_other_bytes() {
     for seed in 0..SEEDS {
         let mut numbers = Numbers(seed);
         let (what, damaged, before) = damage(&project.store(), &mut numbers);
-        // Every other time a step is made again, on layers that may be damaged, and comes out the same.
+        // Every other time a step is made again, on layers that may be damaged, and comes out the
+        // same.
         if seed % 2 == 0 {
             project.hook("elements/top/install.d/50-top", &format!("# {seed}\ncat /etc/low >/etc/top"));
         }

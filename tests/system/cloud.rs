@@ -1,5 +1,5 @@
-//! The first boot of a cloud machine, as a cloud does it: a larger disk, and a seed that tells who may come in.
-//! Needs root, the machine's package mirror, QEMU.
+//! The first boot of a cloud machine, as a cloud does it: a larger disk, and a seed that tells who
+//! may come in. Needs root, the machine's package mirror, QEMU.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Containers as others read them: skopeo, umoci and a Docker engine. Needs root, a package mirror and these programs.
+//! Containers as others read them: skopeo, umoci and a Docker engine. Needs root, a package mirror
+//! and these programs.
 
 use std::fs;
 use std::process::{Command, Output};

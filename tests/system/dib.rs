@@ -1,4 +1,5 @@
-//! One list of diskimage-builder's own elements, built by diskimage-builder and by plywood in both orders: the same files.
+//! One list of diskimage-builder's own elements, built by diskimage-builder and by plywood in both
+//! orders: the same files.
 //!
 //! Prints every difference, and fails on any that [`DIFFERENT`] does not know.
 
@@ -14,8 +15,8 @@ use crate::common::project::Project;
 use crate::common::upstream;
 use plywood::oci::{Digest, HashingReader};
 
-/// What differs, by the start of its path, and why. diskimage-builder itself gives others each time in those marked with a
-/// star.
+/// What differs, by the start of its path, and why. diskimage-builder itself gives others each time
+/// in those marked with a star.
 const DIFFERENT: [(&str, &str); 27] = [
     ("boot/initrd.img-", "* times and order of its files"),
     ("etc/dib-manifests/dib", "* order of elements; arguments and environment of the one that was called"),
@@ -83,7 +84,8 @@ fn define(project: &Project, own: &Path) {
     project.write("plywood.toml", &text);
 }
 
-/// Builds a tar with diskimage-builder, in a mount namespace that takes all its mounts along when it ends.
+/// Builds a tar with diskimage-builder, in a mount namespace that takes all its mounts along when
+/// it ends.
 fn by_diskimage_builder(work: &Path, own: &Path) -> std::path::PathBuf {
     let tools = work.join("bin");
     fs::create_dir(&tools).unwrap();
@@ -122,7 +124,8 @@ fn entries(archive: &Path) -> BTreeMap<String, Entry> {
             tar::EntryType::Link => found[&link].clone(),
             kind if kind.is_file() => {
                 if path.ends_with(".pyc") {
-                    // Where SOURCE_DATE_EPOCH is set, Python puts a hash of the source in place of its time.
+                    // Where SOURCE_DATE_EPOCH is set, Python puts a hash of the source in place of
+                    // its time.
                     std::io::copy(&mut entry.by_ref().take(PYC_HEADER_BYTES), &mut std::io::sink()).unwrap();
                 }
                 let mut reader = HashingReader::new(&mut entry);

@@ -1,8 +1,9 @@
-//! diskimage-builder's own elements, unmodified, each looked at as a user would. Needs root, the machine's package mirror,
-//! its Python package index, and the network for diskimage-builder itself.
+//! diskimage-builder's own elements, unmodified, each looked at as a user would. Needs root, the
+//! machine's package mirror, its Python package index, and the network for diskimage-builder
+//! itself.
 //!
-//! What is found makes the table of docs/dib-compatibility.md: `PLYWOOD_UPDATE_DOCS=1` writes it, without that it has to be
-//! up to date.
+//! What is found makes the table of docs/dib-compatibility.md: `PLYWOOD_UPDATE_DOCS=1` writes it,
+//! without that it has to be up to date.
 
 mod disks;
 mod images;

@@ -1,6 +1,7 @@
 //! Real disks: written on loop devices, booted under both firmwares, killed in the middle.
 //!
-//! Needs root, loop devices, mmdebstrap, gdisk, dosfstools, xfsprogs, qemu-system-x86, ovmf, and the machine's own apt sources.
+//! Needs root, loop devices, mmdebstrap, gdisk, dosfstools, xfsprogs, qemu-system-x86, ovmf, and
+//! the machine's own apt sources.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -283,7 +284,8 @@ enum Writes {
     Vanish,
 }
 
-/// Runs the disk until its console shows `text` or the machine ends, and returns what the console showed.
+/// Runs the disk until its console shows `text` or the machine ends, and returns what the console
+/// showed.
 fn console(disk: &Path, firmware: Firmware, writes: Writes, text: &str) -> (Ending, String) {
     let ovmf = Path::new(plywood::host::OVMF.name);
     let memory = ByteSize::from_mebibytes(1024);

@@ -36,8 +36,8 @@ fn from_a_dockerfile() {
     Reader::with_debian().with_registry().follow("docs/how-to/dockerfile.md");
 }
 
-/// diskimage-builder's `debian-minimal` takes minutes and is tested in `dib_elements`. Here its name stands for an operating
-/// system with little more than a shell.
+/// diskimage-builder's `debian-minimal` takes minutes and is tested in `dib_elements`. Here its
+/// name stands for an operating system with little more than a shell.
 fn with_debian_minimal() -> Reader {
     let reader = Reader::with_small_base();
     let (work, elements) = (Work::new(), reader.project.path().join("elements"));

@@ -1,6 +1,8 @@
-//! diskimage-builder's commands as their callers see them, where they build: outputs, names, exit statuses, break points.
+//! diskimage-builder's commands as their callers see them, where they build: outputs, names, exit
+//! statuses, break points.
 //!
-//! Needs root, overlayfs, loop devices and qemu-utils; the operating system is a tiny element made here, without network.
+//! Needs root, overlayfs, loop devices and qemu-utils; the operating system is a tiny element made
+//! here, without network.
 
 use std::fs;
 use std::io::Read;
@@ -261,7 +263,8 @@ fn a_build_needs_neither_home_nor_terminal_nor_environment() {
     work.hook("tiny", "root.d/20-expected", "echo \"${DIB_EXPECTED:-unset}\" >\"$TARGET_ROOT/etc/expected\"");
     let variables = [("DIB_MINE", "x"), ("DIB_EXPECTED", "x")];
     work.create_with("-n -t tar -o x tiny look", &variables).expect_success();
-    // The elements are found without their path once they are where plywood's own are; here the path is gone, too.
+    // The elements are found without their path once they are where plywood's own are; here the
+    // path is gone, too.
     let run = work.create_with("-c -n -t tar -o x tiny look", &variables);
     assert!(run.stdout.contains("error: element `tiny` not found"), "{}", run.stdout);
 }

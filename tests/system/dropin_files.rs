@@ -1,5 +1,6 @@
-//! Files that pass between hooks on the host and the caller: those that variables name, and those that hooks leave behind; and
-//! what else hooks and callers rely on. Needs root, overlayfs, git, python3.
+//! Files that pass between hooks on the host and the caller: those that variables name, and those
+//! that hooks leave behind; and what else hooks and callers rely on. Needs root, overlayfs, git,
+//! python3.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -39,7 +40,8 @@ fn a_variable_may_name_a_file_relative_to_the_caller() {
 #[test]
 fn files_that_are_written_during_a_build_are_no_inputs() {
     let work = Work::new();
-    // Something writes to all of them while hooks run, and one hook looks at every variable there is.
+    // Something writes to all of them while hooks run, and one hook looks at every variable there
+    // is.
     let script = "env >/dev/null; echo from hook >>\"$NAME_LOG\"; cp \"$DIB_DATA\" $TMP_MOUNT_PATH/etc/data
         echo $LOGFILE $GITHUB_ENV >/dev/null; echo started >here; sleep 1";
     work.hook("web", "extra-data.d/50-web", script);

@@ -1,4 +1,5 @@
-//! What hooks can rely on when one of diskimage-builder's commands runs them. Needs root, overlayfs, loop devices, cpio.
+//! What hooks can rely on when one of diskimage-builder's commands runs them. Needs root,
+//! overlayfs, loop devices, cpio.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
@@ -180,7 +181,8 @@ fn hooks_reach_the_disk_past_its_file_systems() {
     let config = "- local_loop: {name: image0}\n- partitioning:\n    base: image0\n    label: mbr\n    partitions:\n    \
                   - {name: spare, flags: [primary], size: 1MiB}\n    \
                   - {name: root, flags: [boot, primary], size: 100%, mkfs: {name: mkfs_root, mount: {mount_point: /, fstab: {}}}}\n";
-    // Boot code of one's own into the gap behind the MBR, a file into a partition without a file system.
+    // Boot code of one's own into the gap behind the MBR, a file into a partition without a file
+    // system.
     let script = r#"[ $DIB_IMAGE_SIZE = 524288 ]
 eval declare -A devices=($IMAGE_BLOCK_DEVICES)
 [ ${devices[image0]} = $IMAGE_BLOCK_DEVICE ]

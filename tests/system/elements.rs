@@ -1,5 +1,5 @@
-//! Shipped elements against real package repositories, on a real Debian. Needs root, the machine's package mirror and its
-//! Python package index.
+//! Shipped elements against real package repositories, on a real Debian. Needs root, the machine's
+//! package mirror and its Python package index.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -145,8 +145,8 @@ fn ansible_has_the_version_that_was_asked_for_or_none() {
 fn the_ssh_server_starts_by_its_service_or_its_socket_without_an_ordering_cycle() {
     let project = Project::new("'openssh-server'", "");
     project.build();
-    // Its status says of other units that they are not there. Having looked at the units decides: a program that
-    // cannot start names no cycle either.
+    // Its status says of other units that they are not there. Having looked at the units decides: a
+    // program that cannot start names no cycle either.
     let verify =
         "systemctl enable ssh.socket 2>&1; echo '[Unit]\nAfter=b.target' >/etc/systemd/system/a.target
         echo '[Unit]\nAfter=a.target\nRequires=a.target' >/etc/systemd/system/b.target

@@ -1,4 +1,5 @@
-//! Images through a registry, between plywood, skopeo, umoci, podman and a Docker engine. Needs root, a package mirror and these programs.
+//! Images through a registry, between plywood, skopeo, umoci, podman and a Docker engine. Needs
+//! root, a package mirror and these programs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -249,7 +250,8 @@ fn a_container_that_no_build_has_written_is_made_of_layers_that_are_there() {
     );
 }
 
-/// Pushes and returns how many blobs were mounted from `from`, how many sent, and how many bytes that took.
+/// Pushes and returns how many blobs were mounted from `from`, how many sent, and how many bytes
+/// that took.
 fn mounted(project: &Project, proxy: &Proxy, image: &str, to: &str, from: &str) -> (usize, usize, u64) {
     proxy.take();
     let push = project.run(&["push", "--progress", "json", image, &format!("{}/{to}:1", proxy.host())]);
@@ -374,7 +376,8 @@ fn a_disk_goes_as_an_artifact_and_as_kubevirt_wants_it() {
     run("umoci", &["unpack", "--image", &format!("{}:copy", at("copy")), &at("bundle")]);
     let inside = directory.path().join("bundle/rootfs/disk/tiny.qcow2");
     run("cmp", &[disk.to_str().unwrap(), inside.to_str().unwrap()]);
-    // As the user guide makes one: FROM scratch, ADD --chown=107:107 to /disk/; QEMU there is this user.
+    // As the user guide makes one: FROM scratch, ADD --chown=107:107 to /disk/; QEMU there is this
+    // user.
     let metadata = fs::metadata(&inside).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (107, 107, 0o440));
     let names = |path: &str| -> Vec<_> {

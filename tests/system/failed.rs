@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use crate::common::project::{Project, Run};
 
-/// Returns a project whose element `web` fails in the second of three hooks, after it wrote something.
+/// Returns a project whose element `web` fails in the second of three hooks, after it wrote
+/// something.
 fn failing() -> Project {
     let project = Project::new("elements = [\"web\"]\noutputs = []").with_small_base();
     project.hook("elements/web/extra-data.d/40-data", "echo data >\"$TMP_MOUNT_PATH/etc/data\"");

@@ -1,4 +1,5 @@
-//! Hosts that lack something: what `plywood doctor` finds there, and how `plywood build` refuses with the same words.
+//! Hosts that lack something: what `plywood doctor` finds there, and how `plywood build` refuses
+//! with the same words.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +13,8 @@ use crate::common::work::{Run, Work};
 use plywood::host::KvmTrial;
 use plywood::probe;
 
-/// Runs plywood in a world that `words` make: a program and arguments that execute what follows them.
+/// Runs plywood in a world that `words` make: a program and arguments that execute what follows
+/// them.
 fn run_in(project: &Project, words: &[&str], args: &[&str]) -> Output {
     let plywood = project.command(args);
     let mut command = Command::new(words[0]);
@@ -120,7 +122,8 @@ fn no_setting_of_the_caller_makes_a_build_hang_or_fail() {
 #[test]
 fn jobs_without_network_have_a_loopback_interface_without_the_right_to_raise_one() {
     let project = Project::of_elements(&["a"]).with_small_base();
-    // A datagram to an address without a route is refused; to a raised loopback interface it is not.
+    // A datagram to an address without a route is refused; to a raised loopback interface it is
+    // not.
     project.hook("elements/a/install.d/50-a", "echo x >/dev/udp/127.0.0.1/9; echo reached >/etc/a");
     let words = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
     let build = run_in(&project, &words, &["build", "--offline"]);

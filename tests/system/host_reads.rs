@@ -1,4 +1,5 @@
-//! What hooks read of the build host counts when their steps are looked up. Needs root, overlayfs and fanotify.
+//! What hooks read of the build host counts when their steps are looked up. Needs root, overlayfs
+//! and fanotify.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,8 +10,8 @@ use rustix::fs::{XattrFlags, setxattr};
 
 use crate::common::project::{Project, Run};
 
-/// Returns a project whose element `web` has this script in `extra-data.d`, and a directory of the host for it to read, which
-/// the script has as `HOST`, and its name as `NAME`.
+/// Returns a project whose element `web` has this script in `extra-data.d`, and a directory of the
+/// host for it to read, which the script has as `HOST`, and its name as `NAME`.
 fn project(script: &str) -> (Project, tempfile::TempDir) {
     // Not in `/tmp`, nor in a home: the sandbox has its own there.
     let host = tempfile::tempdir_in("/srv").unwrap();
@@ -37,7 +38,8 @@ fn assert_hit(project: &Project, case: &str) {
     assert!(outcome.starts_with("hit"), "{case}: {outcome}");
 }
 
-/// Builds, sees that nothing would be built, changes the host, and sees that the step would be, and why.
+/// Builds, sees that nothing would be built, changes the host, and sees that the step would be, and
+/// why.
 fn check(case: &str, script: &str, prepare: fn(&Path), change: fn(&Path), reason: &str) {
     let (project, host) = project(script);
     prepare(host.path());
@@ -255,7 +257,8 @@ fn the_store_is_hidden_from_hooks_of_the_host() {
     assert!(seen.status.success() && seen.stdout.is_empty(), "{}", String::from_utf8_lossy(&seen.stdout));
 }
 
-/// Returns the program with these arguments, where `directory` is in the place of the host's `place`: other tests see the host's own.
+/// Returns the program with these arguments, where `directory` is in the place of the host's
+/// `place`: other tests see the host's own.
 fn with_place(project: &Project, directory: &Path, place: &str, args: &[&str]) -> Run {
     with_mount(project, "--bind", directory, place, args)
 }

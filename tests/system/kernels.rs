@@ -1,8 +1,10 @@
-//! Kernels of other releases: each is booted in QEMU and runs the tests of `mounts`, which stack layers, build images and make
-//! disks. Needs root, the machine's package mirror, QEMU, a static C library, kmod and cpio.
+//! Kernels of other releases: each is booted in QEMU and runs the tests of `mounts`, which stack
+//! layers, build images and make disks. Needs root, the machine's package mirror, QEMU, a static C
+//! library, kmod and cpio.
 //!
-//! The guest is an initramfs with this test program, plywood as `make build` links it, and programs of this machine. It has
-//! a disk for stores. There is no KVM: a guest is emulated everywhere alike.
+//! The guest is an initramfs with this test program, plywood as `make build` links it, and programs
+//! of this machine. It has a disk for stores. There is no KVM: a guest is emulated everywhere
+//! alike.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -39,8 +41,8 @@ fn temporary() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Returns a directory with the kernel of a Debian release, `vmlinuz`, and the modules that a guest needs; downloads it the first
-/// time.
+/// Returns a directory with the kernel of a Debian release, `vmlinuz`, and the modules that a guest
+/// needs; downloads it the first time.
 fn kernel(suite: &str) -> PathBuf {
     let place = temporary().join("kernels").join(suite);
     if !place.join("vmlinuz").exists() {
@@ -53,7 +55,8 @@ fn kernel(suite: &str) -> PathBuf {
     place
 }
 
-/// Returns plywood as it is installed, made of the crates that were compiled for the tests as far as they are the same.
+/// Returns plywood as it is installed, made of the crates that were compiled for the tests as far
+/// as they are the same.
 fn installed_plywood() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -64,7 +67,8 @@ fn installed_plywood() -> &'static Path {
         let binary = target.join("debug/plywood");
         make.args(["build", "BUILD=--features system-tests"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         make.arg(format!("BINARY={}", binary.display()));
-        // What cargo says to this program about its own package would make crates that read it be compiled anew.
+        // What cargo says to this program about its own package would make crates that read it be
+        // compiled anew.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
             make.env_remove(name);
         }

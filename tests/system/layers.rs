@@ -1,4 +1,5 @@
-//! Layers of all forms, unpacked and mounted as overlayfs, against a model and against umoci. Needs root.
+//! Layers of all forms, unpacked and mounted as overlayfs, against a model and against umoci. Needs
+//! root.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -110,7 +111,8 @@ fn run(program: &str, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// What an entry shows, but for times of directories: each tool has its own where an archive lists none.
+/// What an entry shows, but for times of directories: each tool has its own where an archive lists
+/// none.
 fn word(kind: &Kind, meta: &Meta, content: &[u8]) -> String {
     let Meta { mode, uid, gid, mtime, .. } = meta;
     let mtime = if *kind == Kind::Directory { 0 } else { *mtime };
@@ -231,8 +233,8 @@ fn layers_of_other_builders_give_what_umoci_unpacks() {
     }
 }
 
-/// Leaves out what engines put into each container, and what they choose themselves: the root of a container, and the mode of
-/// directories that no layer lists.
+/// Leaves out what engines put into each container, and what they choose themselves: the root of a
+/// container, and the mode of directories that no layer lists.
 fn of_image(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
     let is_engines = |path: &[u8]| {
         let top = path.split(|byte| *byte == b'/').next().unwrap_or_default();
@@ -247,8 +249,8 @@ fn of_image(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
         .collect()
 }
 
-/// zstd:chunked and eStargz. The index of an eStargz and its landmarks are members of the archive, which the DiffID names: engines show
-/// them as files, and so does plywood.
+/// zstd:chunked and eStargz. The index of an eStargz and its landmarks are members of the archive,
+/// which the DiffID names: engines show them as files, and so does plywood.
 #[test]
 fn layers_that_can_be_fetched_in_parts_show_what_podman_shows() {
     let bench = Bench::new();
@@ -273,7 +275,8 @@ fn layers_that_can_be_fetched_in_parts_show_what_podman_shows() {
     let (architecture, _) = std::env::consts::ARCH.parse::<plywood::distro::Architecture>().unwrap().oci();
     let chunked = bench.store.bases().import_oci_layout(&bench.at("chunked"), None, architecture).unwrap();
     assert_eq!(chunked.diff_ids, plain, "{index}");
-    // Each member of the archive is a gzip member of its own, and an empty one with the place of the index ends the blob.
+    // Each member of the archive is a gzip member of its own, and an empty one with the place of
+    // the index ends the blob.
     let archive = fs::read(bench.at("layer.tar")).unwrap();
     let mut blob = Vec::new();
     for part in archive.chunks(512) {

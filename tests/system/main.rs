@@ -1,5 +1,6 @@
-//! What needs root, loop devices, QEMU, a Docker engine or the network: one program, so that its tests run side by side and
-//! share what is costly to make. A part of them: `cargo test --features system-tests --test system disk::`.
+//! What needs root, loop devices, QEMU, a Docker engine or the network: one program, so that its
+//! tests run side by side and share what is costly to make. A part of them:
+//! `cargo test --features system-tests --test system disk::`.
 
 #![cfg(feature = "system-tests")]
 

@@ -1,5 +1,6 @@
-//! What the sandbox mounts, and how it behaves under hooks: stacks of many layers, disks of many file systems, moved
-//! directories, device nodes. Needs root, overlayfs, loop devices, xfsprogs, fdisk.
+//! What the sandbox mounts, and how it behaves under hooks: stacks of many layers, disks of many
+//! file systems, moved directories, device nodes. Needs root, overlayfs, loop devices, xfsprogs,
+//! fdisk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,7 +101,8 @@ fn read_from(raw: &Path, partition: &str, file: &str) -> String {
     program("debugfs", &["-R", &format!("cat {file}"), &disk], Path::new("/"))
 }
 
-/// The smallest image of all, with a disk of two file systems and what hooks leave on it. Old kernels build it too.
+/// The smallest image of all, with a disk of two file systems and what hooks leave on it. Old
+/// kernels build it too.
 #[test]
 fn an_image_and_its_disk_are_built() {
     let work = Work::new();
@@ -149,7 +151,8 @@ fn many_file_systems_of_one_disk_are_filled_by_layers_and_by_hooks() {
     }
 }
 
-/// The guests of `kernels` have control groups of version 2 alone; other hosts have those of version 1, or both.
+/// The guests of `kernels` have control groups of version 2 alone; other hosts have those of
+/// version 1, or both.
 #[test]
 fn hooks_end_at_limits_that_control_groups_hold() {
     let work = Work::new();

@@ -22,7 +22,8 @@ fn converter(qcow2: Qcow2Options) -> Converter {
     }
 }
 
-/// 700 MiB, of which some 40 MiB are data: text, noise, and clusters that are half one half the other, scattered over L2 tables.
+/// 700 MiB, of which some 40 MiB are data: text, noise, and clusters that are half one half the
+/// other, scattered over L2 tables.
 fn raw(path: &Path) {
     let disk = File::create(path).unwrap();
     disk.set_len(700 << 20).unwrap();

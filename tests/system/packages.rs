@@ -1,4 +1,5 @@
-//! Debian roots, packages and initramfs images by real package managers. Needs root and the machine's package mirror.
+//! Debian roots, packages and initramfs images by real package managers. Needs root and the
+//! machine's package mirror.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -85,7 +86,8 @@ fn succeed(scratch: &Scratch, job: &Job) -> String {
     output
 }
 
-/// Lists everything below `root` but for what a layer never keeps: path, type, mode, owner, content.
+/// Lists everything below `root` but for what a layer never keeps: path, type, mode, owner,
+/// content.
 fn inventory(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut pending = vec![root.to_owned()];
@@ -170,8 +172,9 @@ fn assert_reproducible_initramfs(release: &str) {
     assert_eq!(first.lines().count(), 1, "{first}");
 }
 
-/// apt reads all indices again, half the cost of a run, where a package source is newer than its digest of them. Seconds have
-/// passed since they were fetched, and the sources are written anew for each call.
+/// apt reads all indices again, half the cost of a run, where a package source is newer than its
+/// digest of them. Seconds have passed since they were fetched, and the sources are written anew
+/// for each call.
 fn assert_indices_are_read_once(scratch: &Scratch, apt: &Apt) {
     let call = ["apt-get", "-oDebug::pkgCacheGen=true", "install", "--simulate", "apt"].map(str::to_owned);
     let output = succeed(scratch, &apt.in_target(call.to_vec()));

@@ -1,4 +1,5 @@
-//! Root writes into directories of other users, who have planted links there. What the links lead to stays as it is.
+//! Root writes into directories of other users, who have planted links there. What the links lead
+//! to stays as it is.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
@@ -94,7 +95,8 @@ fn a_layout_and_a_manifest_replace_planted_names() {
     plant(&at(".tiny.oci.0.part.d"), &victim.directory());
     plant(&at("tiny.manifest.json"), &victim.file());
     plant(&at("tiny.docker.tar"), &victim.file());
-    // What looks like a killed writer's leaves nothing behind that is not removed, and is not followed.
+    // What looks like a killed writer's leaves nothing behind that is not removed, and is not
+    // followed.
     plant(&at(".plywood.0000000000000000.part"), &victim.file());
     plant_fifo(&at(".plywood.0000000000000001.part"));
     project.build(&[]);

@@ -1,4 +1,5 @@
-//! Calls by an ordinary user who may use sudo: without terminal, home or standard input, as services call. Needs sudo.
+//! Calls by an ordinary user who may use sudo: without terminal, home or standard input, as
+//! services call. Needs sudo.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +12,8 @@ use crate::common::work::{Run, Work};
 /// Debian's `nobody`, who has no home and no shell.
 const USER: u32 = 65534;
 
-/// Gives the user sudo and a place, in a mount namespace that takes both along when it ends, and becomes that user.
+/// Gives the user sudo and a place, in a mount namespace that takes both along when it ends, and
+/// becomes that user.
 const BECOME_USER: &str = r#"
 mount --bind "$1/sudoers" /etc/sudoers
 mount --bind "$1" /mnt

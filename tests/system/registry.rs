@@ -1,4 +1,5 @@
-//! Registries that ask who comes, by certificates and accounts; and layers that are larger than the machine.
+//! Registries that ask who comes, by certificates and accounts; and layers that are larger than the
+//! machine.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -154,7 +155,8 @@ fn a_helper_is_asked_for_the_account() {
     assert!(said.contains("not the JSON of a credential helper") && !said.contains(PASSWORD), "{said}");
 }
 
-/// The reference registry serves a file that its disk has cut, and drops what is sent under the same digest.
+/// The reference registry serves a file that its disk has cut, and drops what is sent under the
+/// same digest.
 #[test]
 fn a_push_does_not_rely_on_a_copy_that_was_cut() {
     let server = Server::start(Door::Open);

@@ -1,5 +1,5 @@
-//! The same inputs give the same layers: the whole example, twice from nothing, under conditions that differ in all that
-//! must not matter. Needs root and a package mirror, and some minutes.
+//! The same inputs give the same layers: the whole example, twice from nothing, under conditions
+//! that differ in all that must not matter. Needs root and a package mirror, and some minutes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use tempfile::TempDir;
 struct Conditions {
     /// Where the project, the store and the outputs are, below the test's directory.
     place: &'static str,
-    /// The order in which files of the project are made, and so mostly the one in which they are read.
+    /// The order in which files of the project are made, and so mostly the one in which they are
+    /// read.
     order: &'static [&'static str],
     umask: &'static str,
     /// The processors it may use.

@@ -1,4 +1,5 @@
-//! Builds that are stopped, and machines that do not give what is needed. Needs root, loop devices and a package mirror.
+//! Builds that are stopped, and machines that do not give what is needed. Needs root, loop devices
+//! and a package mirror.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,8 +13,8 @@ use crate::common::registry::{Door, Server};
 use plywood::sandbox::enter_private_mounts;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Returns an image whose build does everything that takes hold of something: hooks on the host and in the target, a
-/// package, a disk on a loop device.
+/// Returns an image whose build does everything that takes hold of something: hooks on the host and
+/// in the target, a package, a disk on a loop device.
 fn eventful() -> Project {
     let project =
         Project::new("elements = [\"slow\"]\npackages = [\"hello\"]\noutputs = [\"qcow2\", \"oci\"]")
@@ -27,7 +28,8 @@ fn eventful() -> Project {
     project
 }
 
-/// Returns everything on the machine that holds something below `path`: mounts, loop devices, processes.
+/// Returns everything on the machine that holds something below `path`: mounts, loop devices,
+/// processes.
 fn holders(path: &Path) -> Vec<String> {
     let path = path.to_str().unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -56,7 +58,8 @@ fn processes(path: &str) -> Vec<String> {
     numbers.filter(holds).map(|process| process.display().to_string()).collect()
 }
 
-/// Waits until nothing holds anything below `path` any more: the kernel ends namespaces a moment after their processes.
+/// Waits until nothing holds anything below `path` any more: the kernel ends namespaces a moment
+/// after their processes.
 #[track_caller]
 fn assert_nothing_left(path: &Path, when: &str) {
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -223,7 +226,8 @@ fn a_store_on_a_read_only_disk_says_so() {
     assert!(run.stderr.contains("hint: choose a writable store with `--store DIR`"), "{}", run.stderr);
 }
 
-/// An ordinary user with a copy of a project, plywood and its bases, and the store of somebody else.
+/// An ordinary user with a copy of a project, plywood and its bases, and the store of somebody
+/// else.
 struct Nobody {
     place: tempfile::TempDir,
 }

@@ -1,4 +1,5 @@
-//! Jobs in real namespaces on a real root. Needs root, overlayfs, and a package mirror for the first run.
+//! Jobs in real namespaces on a real root. Needs root, overlayfs, and a package mirror for the
+//! first run.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,8 +18,8 @@ fn scratch() -> Scratch {
     Scratch::on(&sandbox(&Arc::default()), &[bookworm()])
 }
 
-/// Lists everything in an upper directory that differs from the layer below: names, times of directories, and of files those
-/// that a layer would have.
+/// Lists everything in an upper directory that differs from the layer below: names, times of
+/// directories, and of files those that a layer would have.
 fn changes(upper: &Path, lower: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(upper).unwrap().map(Result::unwrap) {

@@ -1,5 +1,5 @@
-//! Layers shared through a registry: what one machine has built, another does not build; and what is not believed.
-//! Needs root, a package mirror, docker-registry, QEMU.
+//! Layers shared through a registry: what one machine has built, another does not build; and what
+//! is not believed. Needs root, a package mirror, docker-registry, QEMU.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -246,7 +246,8 @@ fn damage(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
-/// A registry does not replace a blob of a digest that it has, so the layer is published in a blob of another digest.
+/// A registry does not replace a blob of a digest that it has, so the layer is published in a blob
+/// of another digest.
 #[test]
 fn a_damaged_layer_is_published_again_by_the_next_build() {
     let cut = |file: &Path| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(20).unwrap();

@@ -1,4 +1,5 @@
-//! Commands that are asked to stop: each ends within a moment, wherever it is, says so, and leaves nothing.
+//! Commands that are asked to stop: each ends within a moment, wherever it is, says so, and leaves
+//! nothing.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};

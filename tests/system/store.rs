@@ -1,4 +1,5 @@
-//! The store with what needs root: owners, devices, extended attributes of the system, overlayfs' own forms.
+//! The store with what needs root: owners, devices, extended attributes of the system, overlayfs'
+//! own forms.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -450,7 +451,8 @@ fn no_collection_takes_anything_from_a_build_that_runs() {
     let (quiet, busy) = (project(), project());
     let collect = || {
         let gc = busy.run(&["store", "gc", "--older-than", "0", "--max-size", "1"]);
-        // The base, which was imported, does not fit; while the build runs, what it holds does not either.
+        // The base, which was imported, does not fit; while the build runs, what it holds does not
+        // either.
         let is_base_alone = gc.stderr.contains("size of imported and pulled images, which `store gc` keeps");
         assert!(gc.status == Some(0) || is_base_alone, "{}", gc.stderr);
     };

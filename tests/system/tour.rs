@@ -1,5 +1,5 @@
-//! The tutorial, and its machine once more: with the distribution's signed loaders, Secure Boot starts it.
-//! Needs root, the machine's package mirror, QEMU, OVMF, an ssh client, docker-registry.
+//! The tutorial, and its machine once more: with the distribution's signed loaders, Secure Boot
+//! starts it. Needs root, the machine's package mirror, QEMU, OVMF, an ssh client, docker-registry.
 
 use std::fs;
 use std::io::Read;

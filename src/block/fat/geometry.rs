@@ -52,7 +52,8 @@ impl Geometry {
         let sector_bytes = sector.bytes() as u32;
         let sectors = u32::try_from(extent.bytes / sector.bytes()).ok()?;
         let usable = sectors.checked_sub(RESERVED_SECTORS)?;
-        // A cluster takes four bytes of the FAT. The specification's formula, at times a sector more than needed.
+        // A cluster takes four bytes of the FAT. The specification's formula, at times a sector
+        // more than needed.
         let fat_sectors = usable.div_ceil((sector_bytes / 2 * sectors_per_cluster + FATS) / 2);
         let clusters = usable.checked_sub(FATS * fat_sectors)? / sectors_per_cluster;
         Some(Self {

@@ -1,4 +1,5 @@
-//! FAT32, written in one pass without the kernel: it may have no vfat, and its driver writes the time of the build.
+//! FAT32, written in one pass without the kernel: it may have no vfat, and its driver writes the
+//! time of the build.
 //!
 //! ```text
 //! reserved, 32 sectors      FAT    its copy    clusters, from number 2
@@ -8,7 +9,8 @@
 //!
 //! Every time is the one given; every id too. Equal content gives equal bytes.
 //!
-//! Source: Microsoft, "FAT32 File System Specification", 1.03; UEFI 2.10, 13.3, "File System Format".
+//! Source: Microsoft, "FAT32 File System Specification", 1.03; UEFI 2.10, 13.3, "File System
+//! Format".
 
 mod geometry;
 mod name;
@@ -44,11 +46,13 @@ pub(super) struct Stamp<'a> {
     pub(super) label: &'a str,
     /// The time of everything on it, in seconds since 1970.
     pub(super) time: i64,
-    /// The unit that the disk is addressed by: firmware and kernels refuse a file system of smaller sectors.
+    /// The unit that the disk is addressed by: firmware and kernels refuse a file system of smaller
+    /// sectors.
     pub(super) sector: SectorSize,
 }
 
-/// Makes a FAT32 file system in `extent` of `disk`, which must read as zeros, with everything below the directory `content`.
+/// Makes a FAT32 file system in `extent` of `disk`, which must read as zeros, with everything below
+/// the directory `content`.
 ///
 /// Owners, modes and links have no place in FAT; symbolic links are refused.
 ///
@@ -81,7 +85,8 @@ struct Child<'d> {
 }
 
 impl Writer<'_> {
-    /// Writes a directory and everything below it; returns its first cluster. It begins with `records`.
+    /// Writes a directory and everything below it; returns its first cluster. It begins with
+    /// `records`.
     ///
     /// Its clusters are taken first, so that those below can name it as their parent.
     fn directory(

@@ -1,4 +1,5 @@
-//! Names: a short one of eight characters and three for everything, a long one where that is not the same.
+//! Names: a short one of eight characters and three for everything, a long one where that is not
+//! the same.
 
 use std::collections::HashSet;
 
@@ -48,7 +49,8 @@ impl Names {
         Ok(Name { short, long: if same { Vec::new() } else { long } })
     }
 
-    /// Returns the name itself in capitals if it is short, else its beginning and a number that no other has.
+    /// Returns the name itself in capitals if it is short, else its beginning and a number that no
+    /// other has.
     fn free_short(&self, name: &str) -> [u8; 11] {
         let numbered = (1u32..).map(|number| shortened(name, number));
         let mut candidates = exact(name).into_iter().chain(numbered);
@@ -110,7 +112,8 @@ fn exact(name: &str) -> Option<[u8; 11]> {
     (fits(base, 8) && fits(extension, 3) && !dotted).then(|| joined(base, extension))
 }
 
-/// Returns a short name with the beginning of a longer one: `grub-core.module` becomes `GRUB-C~1.MOD`.
+/// Returns a short name with the beginning of a longer one: `grub-core.module` becomes
+/// `GRUB-C~1.MOD`.
 fn shortened(name: &str, number: u32) -> [u8; 11] {
     let (base, extension) = match name.trim_start_matches('.').rsplit_once('.') {
         Some(parts) => parts,

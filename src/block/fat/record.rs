@@ -68,8 +68,8 @@ pub(super) fn padded<const N: usize>(text: &str) -> [u8; N] {
     field
 }
 
-/// Returns time and date, in UTC: two seconds are the finest step. FAT knows the years 1980 to 2107; earlier and later times
-/// become the first and last of them.
+/// Returns time and date, in UTC: two seconds are the finest step. FAT knows the years 1980 to
+/// 2107; earlier and later times become the first and last of them.
 fn dos_time(seconds: i64) -> [u16; 2] {
     const FIRST: i64 = 315_532_800;
     const LAST: i64 = 4_354_819_198;

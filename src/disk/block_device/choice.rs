@@ -35,8 +35,9 @@ impl<'a> DiskSource<'a> {
         fstab: { options: defaults, fsck-passno: 1 }
 ";
 
-    /// Chooses: `DIB_BLOCK_DEVICE_CONFIG`, a text or `file://` and a path; else the file of the first of `elements` that has one for
-    /// this architecture or for all; else the bare disk. `has_file` says whether an element has a file.
+    /// Chooses: `DIB_BLOCK_DEVICE_CONFIG`, a text or `file://` and a path; else the file of the
+    /// first of `elements` that has one for this architecture or for all; else the bare disk.
+    /// `has_file` says whether an element has a file.
     pub fn choose(
         variables: &'a BTreeMap<String, String>,
         elements: impl IntoIterator<Item = &'a str>,
@@ -55,7 +56,8 @@ impl<'a> DiskSource<'a> {
     }
 }
 
-/// Returns the files of an element that describe a disk for an architecture, the more special one first.
+/// Returns the files of an element that describe a disk for an architecture, the more special one
+/// first.
 fn files(architecture: &str) -> [&'static str; 2] {
     let special = match architecture {
         "amd64" => "block-device-amd64.yaml",
@@ -74,7 +76,8 @@ fn files(architecture: &str) -> [&'static str; 2] {
     [special, "block-device-default.yaml"]
 }
 
-/// Returns the element that makes the disk of a virtual machine where the request names `vm` and nothing that lays out a disk.
+/// Returns the element that makes the disk of a virtual machine where the request names `vm` and
+/// nothing that lays out a disk.
 ///
 /// Source: diskimage-builder, `lib/common-functions`.
 pub fn implied_block_device<'a>(

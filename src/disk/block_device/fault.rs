@@ -122,7 +122,8 @@ pub enum Problem {
     Size(#[from] SizeError),
     #[error("the disk is a `local_loop` called `image0`, and the only one; found {}", .0)]
     Disk(String),
-    /// A second file system, partition table or volume in one place, or a second mount of one file system.
+    /// A second file system, partition table or volume in one place, or a second mount of one file
+    /// system.
     #[error("`{0}` is in use already")]
     Occupied(String),
     #[error("label `{label}` is too long for {kind}: {} characters, {limit} at most", .label.chars().count())]

@@ -86,7 +86,8 @@ impl<'a> Fields<'a> {
         nested
     }
 
-    /// Fails if a key is left that nothing took: without what it asks for, such as encryption, the disk would still look right.
+    /// Fails if a key is left that nothing took: without what it asks for, such as encryption, the
+    /// disk would still look right.
     pub(super) fn finish(&self) -> Result<(), Fault> {
         let Some((key, _)) = self.entries.first() else { return Ok(()) };
         let name = key.text("a key")?.to_owned();

@@ -61,8 +61,8 @@ impl FsType {
         }
     }
 
-    /// Returns the size that it has to be smaller than: ext2 and ext3 number blocks of 4 KiB in 32 bits, unless they are made with
-    /// ext4's feature `64bit`.
+    /// Returns the size that it has to be smaller than: ext2 and ext3 number blocks of 4 KiB in 32
+    /// bits, unless they are made with ext4's feature `64bit`.
     pub(super) fn limit_bytes(self, options: &[String]) -> Option<u64> {
         let has_wide_numbers = || options.iter().any(|word| word.contains("64bit"));
         match self {
@@ -71,7 +71,8 @@ impl FsType {
         }
     }
 
-    /// Returns the least size worth making a root of: XFS refuses less than 300 MiB, Btrfs less than 109.
+    /// Returns the least size worth making a root of: XFS refuses less than 300 MiB, Btrfs less
+    /// than 109.
     pub(super) const fn least_root_bytes(self) -> u64 {
         match self {
             FsType::Xfs => 320 << 20,

@@ -16,8 +16,8 @@
 //! | `mount` | `base`, `mount_point` |
 //! | `fstab` | `base`, `options` (defaults), `dump-freq` (0), `fsck-passno` (2) |
 //!
-//! What diskimage-builder would find out while it makes the disk is found out before anything runs. Names that it draws at random
-//! are derived from the image's ([`Identity`]).
+//! What diskimage-builder would find out while it makes the disk is found out before anything runs.
+//! Names that it draws at random are derived from the image's ([`Identity`]).
 //!
 //! Source: diskimage-builder, `doc/source/user_guide/building_an_image.rst`, `block_device/`.
 
@@ -72,7 +72,8 @@ impl BlockDevices {
         !self.description.volumes.is_empty()
     }
 
-    /// Returns the programs that make its volumes and file systems, each with the Debian package that has it.
+    /// Returns the programs that make its volumes and file systems, each with the Debian package
+    /// that has it.
     pub fn programs(&self) -> Vec<(&'static str, &'static str)> {
         let identity = Identity::new("");
         let kinds = self.description.file_systems.iter().map(|fs| fs.kind.identified("", None, &identity));
@@ -80,8 +81,8 @@ impl BlockDevices {
         self.has_volumes().then_some(("lvm", "lvm2")).into_iter().chain(makers).collect()
     }
 
-    /// Returns the variables that hooks of every phase have: `DIB_ROOT_LABEL`, `DIB_ROOT_FSTYPE`, `DIB_BOOT_LABEL`,
-    /// `DIB_MOUNTPOINTS`.
+    /// Returns the variables that hooks of every phase have: `DIB_ROOT_LABEL`, `DIB_ROOT_FSTYPE`,
+    /// `DIB_BOOT_LABEL`, `DIB_MOUNTPOINTS`.
     pub fn variables(&self) -> [(&'static str, String); 4] {
         let at = |path| self.description.mounted_at(path);
         let label = |path| at(path).map_or_else(String::new, |fs| fs.label.clone());
@@ -129,7 +130,8 @@ impl BlockDevices {
     }
 }
 
-/// Rounds up to a MiB, as the standard disk does: Azure takes no vhd of another size, and the disk is the same in all formats.
+/// Rounds up to a MiB, as the standard disk does: Azure takes no vhd of another size, and the disk
+/// is the same in all formats.
 const fn whole(bytes: u64) -> u64 {
     const MIB: u64 = 1 << 20;
     bytes.saturating_add(MIB - 1) / MIB * MIB

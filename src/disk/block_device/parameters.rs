@@ -85,15 +85,16 @@ impl Default for RootParameters {
     }
 }
 
-/// Returns a number of GiB without its unit, if it has one. diskimage-builder ignores all text after the number, so that `500M` is
-/// 500 GiB there. Other units are refused here.
+/// Returns a number of GiB without its unit, if it has one. diskimage-builder ignores all text
+/// after the number, so that `500M` is 500 GiB there. Other units are refused here.
 fn without_unit(value: &str) -> &str {
     let unit = ["GiB", "GB", "G"].into_iter().find_map(|unit| value.strip_suffix(unit));
     unit.unwrap_or(value).trim_end()
 }
 
 impl RootParameters {
-    /// Reads them from the variables of a build; an empty variable is none. `MKFS_OPTS` is that of `--mkfs-options`.
+    /// Reads them from the variables of a build; an empty variable is none. `MKFS_OPTS` is that of
+    /// `--mkfs-options`.
     ///
     /// # Errors
     /// If a number is none.
@@ -133,8 +134,8 @@ impl RootParameters {
         })
     }
 
-    /// Returns the size of the disk for this content, in bytes, where the block-device file does not give it. `other_bytes` are those
-    /// of partitions beside the root's.
+    /// Returns the size of the disk for this content, in bytes, where the block-device file does
+    /// not give it. `other_bytes` are those of partitions beside the root's.
     pub(super) fn image_bytes(&self, root: FsType, other_bytes: u64, content: Content) -> u64 {
         let kibibytes = match (self.size_gibibytes, self.extra_mebibytes) {
             (Some(size), _) => (size * 1024.0 * 1024.0) as u64,
@@ -190,7 +191,8 @@ impl RootParameters {
     }
 }
 
-/// Returns how many inodes a root file system has that is made with [`RootParameters::root_options`] alone.
+/// Returns how many inodes a root file system has that is made with
+/// [`RootParameters::root_options`] alone.
 fn inodes(root: FsType) -> Inodes {
     match root {
         FsType::EXT4 => Inodes::OnePer(4096),

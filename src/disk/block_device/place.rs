@@ -5,8 +5,9 @@
 //! GPT   | table ..1 MiB | one | two | three ...                                     | 1 MiB, copy of the table
 //! ```
 //!
-//! A size in percent is of what is left when its turn comes. In an MBR each partition starts on a multiple of the alignment; a
-//! logical one has its extended boot record one alignment before it. Those of a GPT are whole MiB, one behind the other.
+//! A size in percent is of what is left when its turn comes. In an MBR each partition starts on a
+//! multiple of the alignment; a logical one has its extended boot record one alignment before it.
+//! Those of a GPT are whole MiB, one behind the other.
 //!
 //! Source: diskimage-builder, `block_device/level1/mbr.py`, `partitioning.py`.
 

@@ -1,7 +1,8 @@
 //! From the tree form of a file, or its graph form, or a mixture, to nodes.
 //!
-//! A plugin's key inside a node, or inside a partition, is a node of its own that stands on it: without `base` it takes the name it
-//! stands in, without `name` it is called `<plugin>_<base>`. The graph form is the same without nesting.
+//! A plugin's key inside a node, or inside a partition, is a node of its own that stands on it:
+//! without `base` it takes the name it stands in, without `name` it is called `<plugin>_<base>`.
+//! The graph form is the same without nesting.
 
 use super::document::Item;
 use super::fault::{Fault, Problem};
@@ -74,7 +75,8 @@ impl Nodes {
     }
 }
 
-/// What a node stands on. The base of LVM is that of its physical volumes; what is written there means nothing.
+/// What a node stands on. The base of LVM is that of its physical volumes; what is written there
+/// means nothing.
 fn base(plugin: Plugin, fields: &mut Fields<'_>, parent: Option<&Word>) -> Result<Option<Word>, Fault> {
     if plugin == Plugin::Lvm {
         fields.skip("base");

@@ -1,4 +1,5 @@
-//! Elements for machines of metal and for build farms, phase by phase: `pypi` is right in no other order.
+//! Elements for machines of metal and for build farms, phase by phase: `pypi` is right in no other
+//! order.
 
 use super::images::check;
 use super::{Check, Image};
