@@ -1,7 +1,7 @@
 //! Layers of all forms, unpacked and mounted as overlayfs, against a model and against umoci. Needs
 //! root.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -233,6 +233,95 @@ fn layers_of_other_builders_give_what_umoci_unpacks() {
     }
 }
 
+/// The engines that most images run on judge, hand-made and random stacks alike. With the storage
+/// driver `vfs`, both apply layers to one tree, as the specification says; overlay drivers unpack
+/// each layer alone, and so lose the modes of directories that it does not list.
+#[test]
+fn layers_of_other_builders_give_what_docker_and_podman_unpack() {
+    const RANDOM: usize = 24;
+    let bench = Bench::new();
+    let stacks: Vec<_> = foreign_layers()
+        .into_iter()
+        .map(|upper| vec![lower_layer(), upper])
+        .chain(stacks_for_engines(RANDOM))
+        .collect();
+    let judge = |(number, layers): (usize, &Vec<Vec<Member>>)| {
+        let stack = bench.import(layers);
+        bench.save(&stack);
+        let image = format!("oci:{}:judged", bench.at("store").display());
+        let archive =
+            format!("docker-archive:{}:case:{number}", bench.at(&format!("{number}.tar")).display());
+        run("skopeo", &["copy", "--insecure-policy", &image, &archive]);
+        bench.mounted(&stack)
+    };
+    let ours: Vec<_> = stacks.iter().enumerate().map(judge).collect();
+    let (directory, cases) = (bench.at("").display().to_string(), ours.len().to_string());
+    let by_docker = r#"cd "$1"; n=0; while [ "$n" -lt "$2" ]; do if docker load -q -i $n.tar; then
+        docker create --name c$n case:$n none; mkdir docker-$n; docker export c$n | tar --numeric-owner -xpf - -C docker-$n; fi
+        n=$((n+1)); done"#;
+    let engine = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/with-docker-engine");
+    // Not the machine's own engine, which may have another storage driver.
+    let environment = ["DOCKER_HOST=unix:///nonexistent", "DOCKER_DRIVER=vfs", engine];
+    run("env", &[&environment[..], &["sh", "-ec", by_docker, "sh", &directory, &cases]].concat());
+    let by_podman = r#"cd "$1"; podman() { command podman --root "$PWD/storage" --runroot "$PWD/run" --storage-driver vfs "$@"; }
+        n=0; while [ "$n" -lt "$2" ]; do if podman load -q -i $n.tar; then mkdir podman-$n
+        tar --numeric-owner -C "$(podman image mount case:$n)" -cf - . | tar --numeric-owner -xpf - -C podman-$n; fi; n=$((n+1)); done
+        podman image umount -a; podman rmi -a"#;
+    run("sh", &["-ec", by_podman, "sh", &directory, &cases]);
+    let mut differences = Vec::new();
+    for engine in ["docker", "podman"] {
+        let taken = |number: &usize| bench.at(&format!("{engine}-{number}")).exists();
+        let taken: Vec<_> = (0..ours.len()).filter(taken).collect();
+        // An engine may refuse a random stack, such as one with removals below a file, and never
+        // one that a builder makes.
+        let by_hand = foreign_layers().len();
+        assert!(taken.starts_with(&(0..by_hand).collect::<Vec<_>>()), "{engine}: {taken:?}");
+        assert!(taken.len() > by_hand + RANDOM / 3, "{engine}: {taken:?}");
+        for number in taken {
+            let theirs = of_image(&bench.tree(&format!("{engine}-{number}")));
+            let ours = of_image(&ours[number]);
+            if ours != theirs && !removes_own(&stacks[number]) {
+                differences.push(format!(
+                    "{engine}, {:#?}: theirs {:#?}, ours {:#?}",
+                    stacks[number],
+                    theirs.iter().filter(|(path, word)| ours.get(*path) != Some(word)).collect::<Vec<_>>(),
+                    ours.iter().filter(|(path, word)| theirs.get(*path) != Some(word)).collect::<Vec<_>>(),
+                ));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// Returns true if a layer of the stack removes an entry that stands before the whiteout in the
+/// same layer. Engines remove it. The specification says that whiteouts hide lower layers alone,
+/// and umoci and plywood keep it.
+fn removes_own(stack: &[Vec<Member>]) -> bool {
+    let is_removed = |(entry, _): &Member, whiteout: &[u8]| {
+        entry.kind != Kind::Whiteout
+            && entry.path.strip_prefix(whiteout).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    stack.iter().any(|layer| {
+        layer.iter().enumerate().any(|(place, (entry, _))| {
+            entry.kind == Kind::Whiteout
+                && layer[..place].iter().any(|member| is_removed(member, &entry.path))
+        })
+    })
+}
+
+/// Returns random stacks of layers that the engines take. A name that comes twice in a layer is
+/// refused by Docker.
+fn stacks_for_engines(cases: usize) -> Vec<Vec<Vec<Member>>> {
+    let once = |(layer, _): (Vec<Member>, Tree)| -> Vec<Member> {
+        let mut known = BTreeSet::new();
+        layer.into_iter().filter(|(entry, _)| known.insert(entry.path.clone())).collect()
+    };
+    // Without its second names, a stack may have other entries that cannot be applied.
+    let applied = |stack: Vec<Vec<Member>>| model::applied(stack, &Meta::IMPLIED_DIRECTORY);
+    let stacks = random_layers(cases).into_iter().map(|stack| stack.into_iter().map(once).collect());
+    stacks.map(|stack| applied(stack).into_iter().map(|(layer, _)| layer).collect()).collect()
+}
+
 /// Leaves out what engines put into each container, and what they choose themselves: the root of a
 /// container, and the mode of directories that no layer lists.
 fn of_image(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
@@ -243,10 +332,13 @@ fn of_image(tree: &BTreeMap<Vec<u8>, String>) -> BTreeMap<Vec<u8>, String> {
     // All that the layers list belongs to somebody else than root.
     let is_implied = |word: &str| word.starts_with("Directory") && word.contains(" 0:0 ");
     let shown = |word: &String| if is_implied(word) { "a directory".to_owned() } else { word.clone() };
-    tree.iter()
-        .filter(|(path, _)| !is_engines(path))
-        .map(|(path, word)| (path.clone(), shown(word)))
-        .collect()
+    // Docker makes a directory for a removal in a directory that is nowhere.
+    let is_bare = |path: &[u8], word: &str| {
+        let below = [path, b"/"].concat();
+        is_implied(word) && !tree.keys().any(|other| other.starts_with(&below))
+    };
+    let known = tree.iter().filter(|(path, word)| !is_engines(path) && !is_bare(path, word));
+    known.map(|(path, word)| (path.clone(), shown(word))).collect()
 }
 
 /// zstd:chunked and eStargz. The index of an eStargz and its landmarks are members of the archive,
