@@ -86,7 +86,8 @@ pub(super) fn remove_file(path: &Path) -> Result<(), PackageError> {
     }
 }
 
-fn remove_directory(path: &Path) -> Result<(), PackageError> {
+/// Removes a directory with everything in it, if it exists.
+pub(super) fn remove_directory(path: &Path) -> Result<(), PackageError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),

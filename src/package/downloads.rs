@@ -15,8 +15,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cache::{FileState, failed, link, move_file, remove_file};
+use super::cache::{FileState, failed, link, move_file, remove_directory, remove_file};
 use super::index::{Archives, archives, package_of};
+use crate::directory::read_text;
 use crate::oci::Digest;
 use crate::port::PackageError;
 
@@ -122,8 +123,11 @@ impl Downloads {
         };
         let mut found = BTreeSet::new();
         for entry in entries {
-            let name = entry.map_err(failed("read", &self.directory))?.file_name();
-            found.extend(name.to_str().and_then(Download::parse));
+            let entry = entry.map_err(failed("read", &self.directory))?;
+            // Anything else is damage; reading a FIFO would never end.
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                found.extend(entry.file_name().to_str().and_then(Download::parse));
+            }
         }
         Ok(found)
     }
@@ -221,7 +225,7 @@ struct Verified(BTreeMap<Digest, FileState>);
 impl Verified {
     fn read(path: &Path) -> Self {
         // Without this file, and for every line that cannot be read, digests are computed again.
-        let text = fs::read_to_string(path).unwrap_or_default();
+        let text = read_text(path).unwrap_or_default();
         Self(text.lines().filter_map(Self::parse).collect())
     }
 
@@ -250,6 +254,10 @@ impl Verified {
         };
         let text: String = self.0.iter().map(line).collect();
         fs::write(next, text).map_err(failed("write", next))?;
+        // A directory there is damage, and holds nothing that cannot be computed again.
+        if path.symlink_metadata().is_ok_and(|status| status.is_dir()) {
+            remove_directory(path)?;
+        }
         move_file(next, path)
     }
 }
