@@ -315,7 +315,7 @@ fn an_element_that_provides_something_is_named_once() {
     let work = Work::new();
     let run = work.run("element-info", &["tiny", "tiny"]);
     assert_eq!(run.status, Some(1), "{}", run.stdout);
-    assert!(run.stderr.contains("element `tiny` is named twice"), "{}", run.stderr);
+    assert!(run.stderr.contains("element `tiny` is listed twice"), "{}", run.stderr);
     work.write("../elements/plain/README.md", "x");
     work.run("element-info", &["tiny", "plain", "plain"]).expect_success();
 }
