@@ -56,7 +56,8 @@ test-unit: ## Run the tests that need neither root nor other programs
 
 .PHONY: test
 test: deps check ## Install packages, then run every check and every test (as root)
-	$(CARGO) test --locked --no-fail-fast --features system-tests
+	@# Tests wait for mirrors and guests: there is one more at once than there are cores.
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) $(CARGO) test --locked --no-fail-fast --features system-tests
 
 .PHONY: docs
 docs: ## Write the reference pages and schemas from the types

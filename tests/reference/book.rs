@@ -155,7 +155,8 @@ fn the_name_of_a_file_stands_before_its_text() {
 /// A page whose commands no test runs would be believed.
 #[test]
 fn every_page_with_commands_is_followed_by_a_test() {
-    let tests = ["docs", "tour"].map(|name| super::read(&format!("tests/system/{name}.rs"))).concat();
+    let tests =
+        ["docs", "docs/tutorial"].map(|name| super::read(&format!("tests/system/{name}.rs"))).concat();
     for page in taught().filter(|page| !page.texts("console").is_empty()) {
         assert!(tests.contains(&format!("follow(\"{}\")", page.path)), "no test follows {}", page.path);
     }

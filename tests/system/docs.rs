@@ -1,4 +1,6 @@
-//! The how-to pages, followed command by command. The tutorial is in [`super::tour`].
+//! The how-to pages, followed command by command.
+
+mod tutorial;
 
 use std::fs;
 

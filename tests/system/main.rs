@@ -41,4 +41,3 @@ mod sandbox;
 mod shared_cache;
 mod stop;
 mod store;
-mod tour;
