@@ -227,6 +227,10 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
             "get the file with the expected digest, or write `digest = \"{found}\"` into the base's definition"
         )),
         StoreError::Io(IoError { action, path, source }) => match source.kind() {
+            // The store itself: what is in the way is not plywood's to remove.
+            io::ErrorKind::NotADirectory if *action == "open or make directory" => Some(
+                "a file is in the place of one of its parents: choose another with `--store DIR`".to_owned(),
+            ),
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory if action.ends_with("directory") => {
                 Some(format!("another file is in the place of a directory of the store: rm {}", quoted(path)))
             }

@@ -212,6 +212,22 @@ fn files_of_elements_that_cannot_be_read_are_named_with_line_and_column() {
 }
 
 #[test]
+fn a_store_below_a_file_is_refused_and_the_file_is_not_to_be_removed() {
+    let project = Project::of_elements(&["one"]);
+    project.write("thesis.tex", "");
+    let mut plywood = Command::new(env!("CARGO_BIN_EXE_plywood"));
+    let run =
+        plywood.current_dir(project.path()).args(["--store", "thesis.tex/store", "plan"]).output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(
+        said,
+        "error: cannot open or make directory `thesis.tex/store`\n  Caused by: Not a directory (os error 20)\n\n\
+         hint: a file is in the place of one of its parents: choose another with `--store DIR`\n"
+    );
+    assert_eq!(run.status.code(), Some(1));
+}
+
+#[test]
 fn a_directory_without_a_store_and_a_newer_store_are_refused() {
     assert_refused(&[
         (
