@@ -62,7 +62,7 @@ impl Element {
 
     /// Returns its hooks that do not stand in its own step, with their slots, by phase.
     pub fn hooks_elsewhere(&self) -> impl Iterator<Item = (Slot, String)> {
-        let hooks = Slot::Own.phases().iter().flat_map(|&phase| self.hooks(phase));
+        let hooks = Slot::Own.phases().iter().flat_map(|&phase| self.possible_hooks(phase));
         let slots = hooks.map(|hook| (self.slot(hook.phase, hook.name), hook.path()));
         slots.filter(|(slot, _)| *slot != Slot::Own)
     }
@@ -80,7 +80,7 @@ impl Element {
     fn conflict(&self, at: usize, rule: &SlotRule) -> Option<SlotConflict> {
         let SlotRule { line, phase, slot, .. } = *rule;
         let hooks: Vec<_> =
-            self.hooks(phase).into_iter().filter(|hook| rule.covers(phase, hook.name)).collect();
+            self.possible_hooks(phase).into_iter().filter(|hook| rule.covers(phase, hook.name)).collect();
         let decided = |name: &str| self.slots[..at].iter().any(|above| above.covers(phase, name));
         if hooks.is_empty() {
             return Some(SlotConflict::NoHook { line, phase, prefix: rule.prefix.clone() });
@@ -231,6 +231,10 @@ mod tests {
             let found: Vec<_> = element.slot_conflicts().iter().map(ToString::to_string).collect();
             assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{slots}");
         }
+        let typed = element("web").hook("install.d/web-source-install/60-x", "").slots("install.d/60- late");
+        let typed = typed.build();
+        assert_eq!(typed.slot_conflicts(), []);
+        assert_eq!(typed.hooks_elsewhere().collect::<Vec<_>>(), [(Slot::Late, "install.d/60-x".to_owned())]);
         let ramdisk = element("ramdisk").hook("install.d/50-x", "").slots("install.d late").build();
         assert!(matches!(ramdisk.slot_conflicts()[..], [SlotConflict::PhaseOrder(_)]));
     }

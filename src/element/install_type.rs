@@ -45,6 +45,20 @@ impl Element {
         hooks
     }
 
+    /// Returns the hooks of a phase, including those of all install types, each name once.
+    pub(super) fn possible_hooks(&self, phase: Phase) -> Vec<Hook<'_>> {
+        let below = self.files_below(PHASE.dir()).filter_map(|(path, _)| path.split_once('/'));
+        let dirs: BTreeSet<_> = below
+            .map(|(dir, _)| dir)
+            .filter(|dir| phase == PHASE && install_type_of(dir).is_some())
+            .collect();
+        let typed = dirs.into_iter().flat_map(|dir| self.hooks_in(phase, &format!("{PHASE}/{dir}")));
+        let mut hooks: Vec<_> = self.hooks(phase).into_iter().chain(typed).collect();
+        hooks.sort_by(|a, b| run_parts_order(a.name, b.name));
+        hooks.dedup_by(|a, b| a.name == b.name);
+        hooks
+    }
+
     /// Returns the names of the variables that choose its install types.
     pub fn install_type_variables(&self) -> BTreeSet<String> {
         let below = self.files_below(PHASE.dir()).filter_map(|(path, _)| path.split_once('/'));

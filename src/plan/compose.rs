@@ -256,7 +256,8 @@ impl<'a> Composition<'a> {
     /// Returns the elements that have hooks in this slot.
     fn owners(&self, wanted: Slot) -> Vec<Arc<Element>> {
         let has = |element: &Element| {
-            let hooks = LAYER_PHASES.into_iter().flat_map(|phase| element.hooks(phase));
+            let hooks =
+                LAYER_PHASES.into_iter().flat_map(|phase| element.chosen_hooks(phase, self.request.settings));
             hooks.into_iter().any(|hook| element.slot(hook.phase, hook.name) == wanted)
         };
         self.request.elements.iter().filter(|element| has(element)).cloned().collect()

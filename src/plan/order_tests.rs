@@ -185,6 +185,30 @@ fn hooks_see_the_files_of_other_elements_they_mention() {
     assert!(user.hooks.contains_key("environment.d/10-data") && user.hooks.contains_key("top.conf"));
 }
 
+/// Else the step would have a task whose hook is missing.
+#[test]
+fn a_hook_of_an_install_type_is_in_the_step_of_its_slot() {
+    let web = element("web")
+        .hook("install.d/40-own", "")
+        .hook("install.d/web-source-install/60-build", "make")
+        .hook("install.d/web-source-install/90-index", "ls")
+        .hook("install.d/90-index", "replaced")
+        .slots("install.d/90- late");
+    let plan = Image { elements: vec![web.build()], ..Image::bare() }.plan();
+    for (step, list, links) in [
+        ("web", "install.d/40-own install.d/60-build", "install.d/60-build install.d/90-index"),
+        ("image:late", "install.d/90-index", "install.d/90-index"),
+    ] {
+        let tasks = tasks(&plan, step);
+        let hooks = tasks.list.iter().filter(|task| matches!(task.action, super::Action::Hook));
+        let hooks: Vec<_> = hooks.map(|task| format!("{}/{}", task.phase, task.name)).collect();
+        let linked: Vec<_> = tasks.links.keys().map(String::as_str).collect();
+        assert_eq!((hooks.join(" ").as_str(), linked.join(" ").as_str()), (list, links), "{step}");
+        assert!(tasks.hooks.contains_key("install.d/web-source-install/90-index"), "{step}");
+        assert!(!tasks.hooks.contains_key("install.d/90-index"), "{step}");
+    }
+}
+
 #[test]
 fn sources_are_placed_in_the_order_of_their_requests() {
     let elements = vec![

@@ -15,7 +15,7 @@ use super::request::{MachineContent, MachineFile, Request};
 use super::step::Tasks;
 use super::variables::{mentioned_name, mentions_variable};
 use crate::element::{
-    DuplicateHook, Element, Fragment, Mentions, PROVIDER_DATA, Phase, PhaseClass, Place, Relevance,
+    DuplicateHook, Element, Fragment, Mentions, PROVIDER_DATA, Phase, PhaseClass, Place, Relevance, Slot,
     environment_order, is_done_natively, is_never_called, is_source_variable, library_variables,
     provider_variables, relevant_fragments,
 };
@@ -24,21 +24,23 @@ use crate::element::{
 /// those of other phases.
 pub(super) fn view_of(request: &Request<'_>, elements: &[Arc<Element>], phases: &[Phase]) -> Tasks {
     let mut hooks = hooks_of(elements, phases);
-    let links = links_of(request, elements, phases, &mut hooks);
+    let links = links_of(request, elements, phases, &|_, _| true, &mut hooks);
     Tasks { requesting: elements.to_vec(), links, ..view(request, elements, hooks) }
 }
 
-/// Returns the links that place hooks of the chosen install types in their phase, and removes the
-/// hooks that they replace.
+/// Returns the links that place hooks of the chosen install types in their phase, if `takes` is true
+/// for the element and the name of the hook. Removes the hooks that they replace.
 fn links_of(
     request: &Request<'_>,
     elements: &[Arc<Element>],
     phases: &[Phase],
+    takes: &dyn Fn(&Element, &str) -> bool,
     hooks: &mut Hooks,
 ) -> BTreeMap<String, String> {
     let mut links = BTreeMap::new();
     for element in elements.iter().filter(|_| phases.contains(&Phase::Install)) {
-        for (name, dir) in element.typed_entries(request.settings) {
+        let entries = element.typed_entries(request.settings);
+        for (name, dir) in entries.into_iter().filter(|(name, _)| takes(element, name)) {
             let path = format!("{}/{name}", Phase::Install);
             hooks.remove(&path);
             links.insert(path, format!("{dir}/{name}"));
@@ -50,8 +52,10 @@ fn links_of(
 /// Returns the view of hooks of `elements` in the late step: their own files, and the package lists
 /// of all elements.
 pub(super) fn late_view(request: &Request<'_>, elements: &[Arc<Element>], phases: &[Phase]) -> Tasks {
-    let hooks = hooks_of(elements, phases);
-    Tasks { requesting: request.elements.to_vec(), ..view(request, request.elements, hooks) }
+    let mut hooks = hooks_of(elements, phases);
+    let is_late = |element: &Element, name: &str| element.slot(Phase::Install, name) == Slot::Late;
+    let links = links_of(request, elements, phases, &is_late, &mut hooks);
+    Tasks { requesting: request.elements.to_vec(), links, ..view(request, request.elements, hooks) }
 }
 
 fn hooks_of(elements: &[Arc<Element>], phases: &[Phase]) -> Hooks {
