@@ -1,4 +1,4 @@
-//! How a root file system names its distribution: `/etc/os-release`.
+//! The file `/etc/os-release`, which names the distribution of a root file system.
 //!
 //! Source: os-release(5).
 
@@ -9,27 +9,27 @@ use std::collections::BTreeMap;
 pub struct OsRelease(BTreeMap<String, String>);
 
 impl OsRelease {
-    /// Where it is.
+    /// The path of the file.
     pub const PATH: &str = "/etc/os-release";
 
-    /// The most bytes that are read of one.
+    /// The maximum size that is read.
     pub const MOST_BYTES: u64 = 64 << 10;
 
-    /// Reads the text of one. The last assignment counts, as in a shell; lines that assign nothing
-    /// are left out.
+    /// Parses the text of the file. The last assignment of a variable counts, as in a shell. Lines
+    /// without an assignment are ignored.
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter_map(|line| line.trim().split_once('='));
         Self(lines.map(|(name, value)| (name.to_owned(), unquoted(value))).collect())
     }
 
-    /// Returns the value of a variable, if it has one.
+    /// Returns the value of a variable, if it is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 }
 
-/// Takes the quotes from a value: within double quotes, and without any, a backslash takes the next
-/// character as it is.
+/// Removes the quotes of a value. Within double quotes, and without quotes, a backslash escapes the
+/// next character.
 fn unquoted(value: &str) -> String {
     let within = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
     if let Some(plain) = within('\'') {

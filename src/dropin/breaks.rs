@@ -1,8 +1,8 @@
 //! Break points, at which a build stops for inspection.
 //!
-//! `` `text
-//! break=before-install,after-error break_cmd='cp …' break_outside_target=1
-//! `` `
+//! ```text
+//! break=before-install,after-error  break_cmd='cp …' break_outside_target=1
+//! ```
 //!
 //! Source: diskimage-builder, `lib/common-functions`, `check_break`.
 

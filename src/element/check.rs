@@ -156,7 +156,7 @@ impl Report<'_> {
         }
     }
 
-    /// Finds lines about the places of hooks that do nothing, or that plywood knows better.
+    /// Finds slot rules without effect, and rules that contradict plywood's table.
     fn slots(&mut self) {
         for conflict in self.element.slot_conflicts() {
             self.add(Severity::Warning, Some(SLOT_FILE.to_owned()), conflict);

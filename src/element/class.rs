@@ -1,30 +1,27 @@
 //! The steps of hooks in element order that do not run in their element's own step.
 //!
 //! In phase order, a repository is there before any package is installed, and all files are there
-//! before an index of them is built. With one step for each element, such hooks have to say where
-//! they stand: in the file [`SLOT_FILE`](super::SLOT_FILE) of their element. Elements of
-//! diskimage-builder have no such file; the table here stands in for it. Most hooks are in the step
-//! of their element, which is right for every element whose hooks do not depend on those of others.
+//! before an index of them is built. With one step for each element, such hooks need a slot in the
+//! file [`SLOT_FILE`](super::SLOT_FILE) of their element. Elements of diskimage-builder have no such
+//! file; the table here replaces it. Most hooks are in the step of their element, which is right for
+//! every element whose hooks do not depend on those of others.
 
 use super::{Element, ElementName, Phase, Slot, SlotRule};
 
-/// A line of [`SLOT_FILE`](super::SLOT_FILE) that contradicts what else is known of the element.
+/// A line of [`SLOT_FILE`](super::SLOT_FILE) that contradicts the hooks of the element, another line
+/// or plywood's table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlotConflict {
-    /// No hook has such a name.
     #[error("line {line}: no hook of `{phase}` has a name that starts with `{prefix}`")]
     NoHook {
-        /// The line, counted from 1.
+        /// Counted from 1.
         line: usize,
-        /// The phase.
         phase: Phase,
-        /// The start of the name.
         prefix: String,
     },
-    /// Lines above it decide on all its hooks.
     #[error("line {line} has no effect: lines above it are for the same hooks")]
     Covered {
-        /// The line, counted from 1.
+        /// Counted from 1.
         line: usize,
     },
     /// plywood's table has another slot for an element of this name.
@@ -32,27 +29,23 @@ pub enum SlotConflict {
         "line {line} puts `{phase}/{hook}` into `{slot}`; plywood's table puts it into `{table}` ({reason})"
     )]
     Table {
-        /// The line, counted from 1.
+        /// Counted from 1.
         line: usize,
-        /// The hook's phase.
         phase: Phase,
-        /// Its name.
         hook: String,
-        /// What the line says.
+        /// The slot in the line.
         slot: Slot,
-        /// What the table says.
+        /// The slot in the table.
         table: Slot,
-        /// Why.
         reason: &'static str,
     },
-    /// Only phase order is right for the element, where slots mean nothing.
-    #[error("slots have no effect: only phase order is right for this element, as {0}")]
+    #[error("slots have no effect: this element works only in phase order, because {0}")]
     PhaseOrder(&'static str),
 }
 
 impl Element {
-    /// Returns where its hook `name` of `phase` stands in element order: as its file says, else as
-    /// plywood's table does.
+    /// Returns the slot of its hook `name` of `phase`: that of the first line in its file that
+    /// matches, else that of plywood's table, else [`Slot::Own`].
     pub fn slot(&self, phase: Phase, name: &str) -> Slot {
         let rule = self.slots.iter().find(|rule| rule.covers(phase, name));
         rule.map(|rule| rule.slot)
@@ -60,14 +53,14 @@ impl Element {
             .unwrap_or(Slot::Own)
     }
 
-    /// Returns its hooks that do not stand in its own step, with their slots, by phase.
+    /// Returns its hooks in other slots than [`Slot::Own`], with their slots, by phase.
     pub fn hooks_elsewhere(&self) -> impl Iterator<Item = (Slot, String)> {
         let hooks = Slot::Own.phases().iter().flat_map(|&phase| self.possible_hooks(phase));
         let slots = hooks.map(|hook| (self.slot(hook.phase, hook.name), hook.path()));
         slots.filter(|(slot, _)| *slot != Slot::Own)
     }
 
-    /// Returns what is wrong with its rules of slots, though each can be read.
+    /// Returns the conflicts of its slot rules.
     pub fn slot_conflicts(&self) -> Vec<SlotConflict> {
         let useless =
             needs_phase_order(&self.name).filter(|_| !self.slots.is_empty()).map(SlotConflict::PhaseOrder);
@@ -189,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_says_where_its_hooks_stand_and_its_first_line_counts() {
+    fn the_first_line_that_matches_a_hook_sets_its_slot() {
         let slots = "# ours\npost-install.d/97-dkms own # dkms comes later here\n\npost-install.d late\nextra-data.d/10- prepare\n";
         for (name, phase, hook, expected) in [
             ("somebody-elses", Phase::PostInstall, "50-x", Slot::Late),
@@ -239,8 +232,8 @@ mod tests {
         assert!(matches!(ramdisk.slot_conflicts()[..], [SlotConflict::PhaseOrder(_)]));
     }
 
-    /// A row below another that covers it would never be looked at, and the table keeps to what
-    /// elements may say.
+    /// A row below another that covers it would have no effect, and each row must be a rule that an
+    /// element could have.
     #[test]
     fn every_row_has_an_effect() {
         for (place, row) in PLACES.iter().enumerate() {

@@ -3,15 +3,15 @@
 //! An element is a directory in diskimage-builder's layout. The module `load` reads it. This module
 //! computes values from texts and values, so that each rule can be tested as a table:
 //!
-//! `` `text
-//! Element ──┬─ hooks(phase) the hooks, in dib-run-parts' order
+//! ```text
+//! Element ──┬─ hooks(phase)         the hooks, in dib-run-parts' order
 //!           ├─ mentions             the variables that its texts may read
 //!           ├─ package_installs     the packages that it requests
 //!           └─ package_map …        the names of packages on a distribution
-//! Catalog ──── resolve(requested) the elements of an image, in order
+//! Catalog ──── resolve(requested)   the elements of an image, in order
 //!         ├─── check_elements       errors and probable mistakes
 //!         └─── graph_dot            the graph of dependencies
-//! `` `
+//! ```
 //!
 //! | topic | modules |
 //! |---|---|

@@ -26,8 +26,8 @@ pub struct Element {
     /// enter the element's directory. Not part of its identity: in images these files have the
     /// modes of [`Mode`].
     pub restricted: BTreeSet<String>,
-    /// Where its hooks stand in element order, as [`SLOT_FILE`] says. Not part of its identity:
-    /// steps differ by their hooks.
+    /// The rules of [`SLOT_FILE`]. Not part of its identity: the keys of steps cover the hooks that
+    /// they run.
     pub slots: Vec<SlotRule>,
 }
 
@@ -166,7 +166,7 @@ const DECLARATIONS: [&str; 2] = ["element-deps", "element-provides"];
 /// | `README*`, `LICENSE*`, `CHANGELOG*` … | top | documentation |
 /// | `docs/`, `tests/`, `test-elements/`, `examples/` | top | for developers |
 /// | `element-deps`, `element-provides` | top | the resolved list of elements contains their meaning |
-/// | `plywood-slots` | top | the steps contain its meaning: each has the hooks that stand in it |
+/// | `plywood-slots` | top | the keys of steps cover the hooks that they run |
 /// | `*.pyc`, `__pycache__/` | outside `static/` | written when a test or a hook runs |
 /// | names that end with `~` | outside `static/` | written by editors; no such hook runs |
 /// | names with a leading dot | top, and in directories there except `static/` | diskimage-builder does not copy them |

@@ -1,6 +1,6 @@
 //! Slots: places for hooks in element order, and the lines of [`SLOT_FILE`] that give them.
 //!
-//! | slot | is |
+//! | slot | step |
 //! |---|---|
 //! | `own` | the element's own step |
 //! | `prepare` | before anything is installed, together with the elements that make the operating system |
@@ -14,9 +14,8 @@ use serde::Serialize;
 
 use super::{Phase, nearest};
 
-/// The file of an element that says where its hooks stand. Hooks do not see it, and it is in no key
-/// by itself: steps differ by the hooks that they run. diskimage-builder has no such file, and
-/// ignores it.
+/// The file of an element with the slots of its hooks. Hooks do not see it, and no key contains it:
+/// the keys of steps cover the hooks that they run. diskimage-builder ignores it.
 pub const SLOT_FILE: &str = "plywood-slots";
 
 /// A place for hooks in element order.
@@ -46,8 +45,8 @@ impl Slot {
         }
     }
 
-    /// Returns the phases whose hooks can stand there. Others would run where their work is lost or
-    /// comes too late.
+    /// Returns the phases whose hooks can be in the slot. The work of other hooks would be lost or
+    /// come too late there.
     pub(super) const fn phases(self) -> &'static [Phase] {
         use Phase::{ExtraData, Install, PostInstall, PostRoot, PreInstall};
         match self {
@@ -65,45 +64,29 @@ impl fmt::Display for Slot {
     }
 }
 
-/// A line of [`SLOT_FILE`]: hooks by phase and the start of their names, and where they stand.
+/// A line of [`SLOT_FILE`]: hooks, by phase and by the start of their names, and their slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotRule {
     /// The line, counted from 1.
     pub line: usize,
-    /// The phase of the hooks.
     pub phase: Phase,
-    /// The start of their names.
+    /// The start of the names of the hooks.
     pub prefix: String,
-    /// Their place.
     pub slot: Slot,
 }
 
-/// A line of [`SLOT_FILE`] that says nothing.
+/// A line of [`SLOT_FILE`] that is not a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlotRuleError {
-    /// It has not two words.
-    #[error("`{0}` is no rule: expected hooks and a slot, such as `post-install.d/95- late`")]
+    #[error("`{0}` is not a slot rule: expected hooks and a slot, such as `post-install.d/95- late`")]
     Form(String),
-    /// The hooks are not of a phase that makes layers.
-    #[error("`{hooks}` names no hooks: expected {}, or the start of a hook's name behind it", listed(Slot::Own.phases()))]
-    Phase {
-        /// What is there.
-        hooks: String,
-    },
-    /// The slot is unknown.
+    /// The phase is unknown, or its hooks make no layer.
+    #[error("`{hooks}` has no phase with slots: expected {}, or one of them, `/` and the start of a hook's name", listed(Slot::Own.phases()))]
+    Phase { hooks: String },
     #[error("slot `{name}` is unknown: expected {}{}", listed(&Slot::ALL), meant(name))]
-    Slot {
-        /// What is there.
-        name: String,
-    },
-    /// The slot is not for hooks of this phase.
-    #[error("hooks of `{phase}` cannot stand in slot `{slot}`: it is for {}", listed(slot.phases()))]
-    Unfit {
-        /// The phase.
-        phase: Phase,
-        /// The slot.
-        slot: Slot,
-    },
+    Slot { name: String },
+    #[error("hooks of `{phase}` cannot be in slot `{slot}`: expected {}", listed(slot.phases()))]
+    Unfit { phase: Phase, slot: Slot },
 }
 
 fn listed(names: &[impl fmt::Display]) -> String {
@@ -116,10 +99,10 @@ fn meant(name: &str) -> String {
 }
 
 impl SlotRule {
-    /// Reads a line of [`SLOT_FILE`]; `None` if it is empty or a comment.
+    /// Parses a line of [`SLOT_FILE`]; `None` if it is empty or a comment.
     ///
     /// # Errors
-    /// [`SlotRuleError`] if it is no rule.
+    /// [`SlotRuleError`] if it is not a rule.
     pub fn parse(line: usize, text: &str) -> Result<Option<Self>, SlotRuleError> {
         let text = text.split('#').next().unwrap_or_default().trim();
         let words: Vec<_> = text.split_whitespace().collect();
@@ -137,7 +120,7 @@ impl SlotRule {
         }
     }
 
-    /// Returns true if it is about the hook `name` of `phase`.
+    /// Returns true if the rule is for the hook `name` of `phase`.
     pub(super) fn covers(&self, phase: Phase, name: &str) -> bool {
         self.phase == phase && name.starts_with(&self.prefix)
     }
@@ -157,21 +140,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_says_nothing_is_an_error_with_what_was_expected() {
+    fn an_invalid_line_is_an_error_that_names_what_was_expected() {
         for (line, expected) in [
-            ("late", "`late` is no rule: expected hooks and a slot, such as `post-install.d/95- late`"),
+            (
+                "late",
+                "`late` is not a slot rule: expected hooks and a slot, such as `post-install.d/95- late`",
+            ),
             (
                 "install.d/50-x latr",
                 "slot `latr` is unknown: expected `own`, `prepare`, `late`, `final` (did you mean `late`?)",
             ),
             (
                 "finalise.d late",
-                "`finalise.d` names no hooks: expected `extra-data.d`, `pre-install.d`, `install.d`, `post-install.d`, \
-                 `post-root.d`, or the start of a hook's name behind it",
+                "`finalise.d` has no phase with slots: expected `extra-data.d`, `pre-install.d`, `install.d`, \
+                 `post-install.d`, `post-root.d`, or one of them, `/` and the start of a hook's name",
             ),
             (
                 "install.d prepare",
-                "hooks of `install.d` cannot stand in slot `prepare`: it is for `extra-data.d`, `pre-install.d`",
+                "hooks of `install.d` cannot be in slot `prepare`: expected `extra-data.d`, `pre-install.d`",
             ),
         ] {
             assert_eq!(SlotRule::parse(1, line).unwrap_err().to_string(), expected, "{line}");

@@ -1,8 +1,8 @@
 //! Parses `source-repository-<name>` files: sources to fetch and to place into the image.
 //!
-//! `` `text
+//! ```text
 //! <name> <git|tar|file> <destination> <location> [<reference>]
-//! `` `
+//! ```
 //!
 //! A shell expands each line first, so it may contain variables. Variables of the image override a
 //! request. They contain the request's name, with every character except letters and digits

@@ -4,9 +4,9 @@
 //! decides the rest. It takes plain values, prints nothing, ends no process, and reads no variables
 //! or arguments of the process.
 //!
-//! `` `text
+//! ```text
 //! session + project ──▶ resolve ──▶ build | plan | explain | layers | shell | push …
-//! `` `
+//! ```
 //!
 //! | part | files |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! The requirements of a build on its host: one function for each check.
 //!
-//! `` `text
+//! ```text
 //! facts (read or tried by `probe`) ──► a check ──► Finding: standing, result, cure
-//! `` `
+//! ```
 //!
 //! `plywood doctor` shows all findings. `plywood build` stops at the first finding that prevents
 //! it, so both print the same texts.

@@ -39,7 +39,7 @@ fn load_declaration(path: &Path) -> Result<String, LoadError> {
     }
 }
 
-/// Reads where the element's hooks stand in element order.
+/// Reads the slot rules of the element.
 fn load_slots(root: &Path) -> Result<Vec<SlotRule>, LoadError> {
     let path = root.join(SLOT_FILE);
     let text = load_declaration(&path)?;

@@ -39,14 +39,12 @@ pub enum LoadError {
         line: usize,
         source: ElementNameError,
     },
-    /// A line of `plywood-slots` says nothing.
+    /// A line of `plywood-slots` is not a rule.
     #[error("`{}`, line {line}", path.display())]
     Slots {
-        /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What is wrong with it.
         source: SlotRuleError,
     },
     /// A file name or symlink target that no key could name.

@@ -73,7 +73,7 @@ pub struct ContainerSettings {
 /// for configs without any variable.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Returns true if a container of this config runs something without being told what.
+/// Returns true if the config has a program, so that a container runs without a command line.
 pub fn has_command(config: &[u8]) -> bool {
     let document: Value = serde_json::from_slice(config).unwrap_or_default();
     let has = |name: &str| document["config"][name].as_array().is_some_and(|words| !words.is_empty());

@@ -1,14 +1,17 @@
 //! Composes the steps of an image from its resolved parts.
 //!
-//! `` `text
-//! in element order in phase order
+//! ```text
+//! in element order                                        in phase order
 //!
-//! base, or root the root file system base, or root prepare extra-data and pre-install of the
-//! prepare extra-data, pre-install operating system's elements, and install install, packages of
-//! the image hooks that must precede all others post-install post-install, post-root element … the
-//! other hooks of one element packages packages of the image definition late hooks that need all
-//! elements, removals final pre-finalise, finalise and cleanup of all elements: see
-//! [`Plan::finish`] `` `
+//! base, or root     the root file system                  base, or root
+//! prepare           extra-data and pre-install of the     prepare        extra-data, pre-install
+//!                   operating system's elements, and      install        install, packages of the image
+//!                   hooks that must precede all others    post-install   post-install, post-root
+//! element …         the other hooks of one element
+//! packages          packages of the image definition
+//! late              hooks that need all elements, removals
+//! final             pre-finalise, finalise and cleanup of all elements: see [`Plan::finish`]
+//! ```
 //!
 //! The hooks of a step see exactly what is in its key: the files of [`Tasks::hooks`], the variables
 //! of [`Tasks::environment`], the files of [`Tasks::files`]. Both are made from the same values

@@ -2,10 +2,10 @@
 //!
 //! A key is the SHA-256 of this encoding:
 //!
-//! `` `text
+//! ```text
 //! "plywood step" NUL version (u32)
-//! then for each field, in order: length of label (u64) label length of value (u64) value
-//! `` `
+//! then for each field, in order:   length of label (u64)  label  length of value (u64)  value
+//! ```
 //!
 //! Integers are little endian. With labels and lengths, two different lists of fields never have
 //! the same encoding.

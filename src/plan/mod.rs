@@ -1,14 +1,14 @@
 //! Ordered steps, their keys, and the reasons of a cache miss.
 //!
-//! `` `text
-//! compose an image's resolved parts -> steps Request -> Plan
-//! tasks an element -> its tasks, in order
-//! view hooks -> the files and variables that they can see
-//! key the inputs of a step -> its two keys KeyFields -> InputKey, ContentKey
-//! seal a secret -> the value in a key
-//! evidence what hooks read of the build host, besides the inputs in a key
-//! miss a step and earlier records -> the reasons to build it
-//! `` `
+//! ```text
+//! compose   an image's resolved parts -> steps           Request -> Plan
+//! tasks     an element -> its tasks, in order
+//! view      hooks -> the files and variables that they can see
+//! key       the inputs of a step -> its two keys         KeyFields -> InputKey, ContentKey
+//! seal      a secret -> the value in a key
+//! evidence  what hooks read of the build host, besides the inputs in a key
+//! miss      a step and earlier records -> the reasons to build it
+//! ```
 //!
 //! The inputs in the key of a step, and those left out on purpose:
 //!

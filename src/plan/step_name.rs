@@ -110,7 +110,7 @@ impl FromStr for StepName {
 
 crate::serde_by_text!(StepName);
 
-/// For the names that users give: one that no step can have is none of a plan's either.
+/// For names that users give. A text that is not the name of a step equals no step.
 impl PartialEq<str> for StepName {
     fn eq(&self, text: &str) -> bool {
         text.parse().is_ok_and(|name: Self| name == *self)
