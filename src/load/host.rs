@@ -15,7 +15,7 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Aspect, NAMES, Stamp};
 use crate::port::{HostFiles, Observation};
-use crate::tree::FileRef;
+use crate::tree::{FileRef, sorted_paths};
 
 /// How old the last change of a file has to be for its stamp to tell any later one: file systems
 /// keep times in steps, of two seconds at most (FAT).
@@ -69,7 +69,7 @@ impl HostFiles for HostFileSystem {
         match aspect {
             Some(Aspect::Entry) => None,
             Some(Aspect::Content) => is_hidden(File::open(path)).then(|| path.to_owned()),
-            Some(Aspect::Listing | Aspect::Links) => is_hidden(entries(path)).then(|| path.to_owned()),
+            Some(Aspect::Listing | Aspect::Links) => is_hidden(sorted_paths(path)).then(|| path.to_owned()),
             Some(Aspect::Names) | None => hidden_below(path),
         }
     }
@@ -123,7 +123,7 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
         Aspect::Listing if found.is_dir() => {
             let mut hasher = Hasher::default();
             add_entry(&mut hasher, path, found);
-            for path in entries(path)? {
+            for path in sorted_paths(path)? {
                 add_path(&mut hasher, &path);
             }
             Ok(hasher.finish())
@@ -132,7 +132,7 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
         Aspect::Names if path.is_dir() => Ok(names_below(&fs::canonicalize(path)?)),
         Aspect::Links if found.is_dir() => {
             let mut hasher = Hasher::default();
-            for path in entries(path)?.iter().filter(|path| path.is_symlink()) {
+            for path in sorted_paths(path)?.iter().filter(|path| path.is_symlink()) {
                 add_path(&mut hasher, path);
             }
             Ok(hasher.finish())
@@ -190,7 +190,8 @@ fn add(hasher: &mut Hasher, bytes: &[u8]) {
 /// Returns a digest of all names below each entry of `directories`. A directory that cannot be read
 /// has no entries.
 fn all_names(directories: &[&str]) -> BTreeMap<String, Digest> {
-    let entries = directories.iter().flat_map(|directory| entries(Path::new(directory)).unwrap_or_default());
+    let entries =
+        directories.iter().flat_map(|directory| sorted_paths(Path::new(directory)).unwrap_or_default());
     entries.map(|path| (path.to_string_lossy().into_owned(), names_below(&path))).collect()
 }
 
@@ -207,7 +208,7 @@ fn names_below(path: &Path) -> Digest {
 /// Returns the first directory at or below a path, as far as [`names_below`] looks, whose entries
 /// this user may not see.
 fn hidden_below(path: &Path) -> Option<PathBuf> {
-    walk(path).find(|path| is_directory(path) && is_hidden(entries(path)))
+    walk(path).find(|path| is_directory(path) && is_hidden(sorted_paths(path)))
 }
 
 /// Returns a path and those below it, the highest level first, up to [`MOST_NAMES`].
@@ -216,7 +217,7 @@ fn walk(path: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::from_fn(move || {
         let path = next.pop_front()?;
         if is_directory(&path) {
-            next.extend(entries(&path).unwrap_or_default());
+            next.extend(sorted_paths(&path).unwrap_or_default());
         }
         Some(path)
     })
@@ -229,14 +230,6 @@ fn is_directory(path: &Path) -> bool {
 
 fn is_hidden<T>(look: io::Result<T>) -> bool {
     look.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-}
-
-/// Returns the paths in a directory, sorted.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let paths = fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
-    let mut paths = paths.collect::<io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::LoadError;
-use crate::oci::{Digest, HashingReader};
+use crate::oci::Digest;
 use crate::plan::{InputFile, InputKind};
+use crate::tree::sorted_paths;
 
 /// Reads the digests of what an image definition names; relative paths count from the project
 /// `dir`.
@@ -50,12 +50,11 @@ pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
         if !found.is_file() {
             return Err(LoadError::Special { path: path.to_owned() });
         }
-        let mut reader = HashingReader::new(File::open(path).map_err(LoadError::io("read", path))?);
-        io::copy(&mut reader, &mut io::sink()).map_err(LoadError::io("read", path))?;
-        return Ok(InputFile::digest(reader.finish().0, is_executable(path)));
+        let digest = File::open(path).and_then(Digest::of_reader).map_err(LoadError::io("read", path))?;
+        return Ok(InputFile::digest(digest, is_executable(path)));
     }
     let mut entries = Vec::new();
-    for entry in sorted_entries(path)? {
+    for entry in sorted_paths(path).map_err(LoadError::io("read", path))? {
         let kind = entry.symlink_metadata().map_err(LoadError::io("read", &entry))?.file_type();
         let (kind, digest) = if kind.is_symlink() {
             let target = fs::read_link(&entry).map_err(LoadError::io("read", &entry))?;
@@ -68,15 +67,6 @@ pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
         entries.push((entry.file_name().unwrap_or_default().to_owned(), kind, digest));
     }
     Ok(InputFile::digest_of_directory(&entries))
-}
-
-fn sorted_entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let entries = fs::read_dir(directory).map_err(LoadError::io("read", directory))?;
-    let mut paths = entries
-        .map(|entry| Ok(entry.map_err(LoadError::io("read", directory))?.path()))
-        .collect::<Result<Vec<_>, LoadError>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 #[cfg(test)]

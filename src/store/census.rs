@@ -10,6 +10,7 @@ use super::stored_layer::StoredLayer;
 use crate::oci::{ChainId, DiffId, Digest};
 use crate::plan::{InputKey, Record};
 use crate::port::StoreError;
+use crate::tree::sorted_paths;
 
 /// A layer and what it takes.
 pub(super) struct KnownLayer {
@@ -89,12 +90,7 @@ pub(super) fn chain<'a>(record: &'a Record, known: &BTreeMap<InputKey, &'a Recor
 
 /// Returns the entries of a directory, sorted.
 pub(super) fn list_files(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let entries = std::fs::read_dir(directory).map_err(failed("read directory", directory))?;
-    let paths =
-        entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed("read directory", directory)));
-    let mut paths = paths.collect::<Result<Vec<_>, _>>()?;
-    paths.sort();
-    Ok(paths)
+    sorted_paths(directory).map_err(failed("read directory", directory))
 }
 
 /// Returns when a file was written or marked as used, in seconds since 1970.

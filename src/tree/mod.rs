@@ -22,7 +22,7 @@ mod status;
 pub use dir::{Dir, Entry, walk};
 pub use file_ref::FileRef;
 pub use links::Links;
-pub use names::{DIRECTORY, names, open_directory, sorted_names};
+pub use names::{DIRECTORY, names, open_directory, sorted_names, sorted_paths};
 pub use remove::{remove_tree, retry};
 pub use sparse::{content, has_holes, next_data};
 pub use status::{file_id, is_whiteout, kind, meta, timestamps};

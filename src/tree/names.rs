@@ -1,6 +1,8 @@
 //! Opening a directory, and the names in it.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -34,4 +36,13 @@ pub fn sorted_names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = names(directory)?;
     names.sort_unstable();
     Ok(names)
+}
+
+/// Returns the paths of the entries of a directory, sorted. A symbolic link to a directory is
+/// followed.
+pub fn sorted_paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
+    let mut paths = paths.collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
 }
