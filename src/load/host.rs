@@ -68,6 +68,8 @@ impl HostFiles for HostFileSystem {
         }
         match aspect {
             Some(Aspect::Entry) => None,
+            // A FIFO that has replaced the file would wait for its other end.
+            Some(Aspect::Content) if !path.is_file() => None,
             Some(Aspect::Content) => is_hidden(File::open(path)).then(|| path.to_owned()),
             Some(Aspect::Listing | Aspect::Links) => is_hidden(sorted_paths(path)).then(|| path.to_owned()),
             Some(Aspect::Names) | None => hidden_below(path),
@@ -238,6 +240,17 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn a_file_that_became_a_fifo_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mknodat(CWD, &path, FileType::Fifo, 0o600.into(), 0).unwrap();
+        let (host, path) = (HostFileSystem::default(), path.to_str().unwrap());
+        assert!(host.observe(path, Aspect::Content).is_none());
+        assert_eq!(host.hidden(path, Some(Aspect::Content)), None);
+    }
 
     #[test]
     fn each_aspect_sees_what_a_hook_can_see_by_it() {
