@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::{io_error, set_mode};
+use super::{io_error, open_planned, set_mode};
 use crate::element::{Element, ElementFile, FileKind};
 use crate::oci::{Digest, HashingReader};
 use crate::port::HookFilesError;
@@ -68,7 +68,7 @@ fn copy_file(file: &ElementFile, source: &Path, target: &Path) -> Result<(), Hoo
 }
 
 fn copy_checked(source: &Path, target: &Path, expected: &Digest) -> Result<(), HookFilesError> {
-    let mut reader = HashingReader::new(File::open(source).map_err(io_error("read", source))?);
+    let mut reader = HashingReader::new(open_planned(source)?);
     write_file(&mut reader, target)?;
     match reader.finish().0 {
         found if found == *expected => Ok(()),
@@ -127,6 +127,17 @@ mod tests {
         let (from, to) = (source(), tempfile::tempdir().unwrap());
         let element = load(from.path());
         fs::write(from.path().join("e/static/etc/motd"), "other").unwrap();
+        let error = copy_element(&element, Some, to.path()).unwrap_err();
+        assert!(matches!(error, HookFilesError::Changed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_became_a_fifo_is_not_waited_for() {
+        let (from, to) = (source(), tempfile::tempdir().unwrap());
+        let element = load(from.path());
+        let path = from.path().join("e/static/etc/motd");
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let error = copy_element(&element, Some, to.path()).unwrap_err();
         assert!(matches!(error, HookFilesError::Changed { .. }), "{error}");
     }

@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{io_error, set_mode};
+use super::{io_error, open_planned, set_mode};
 use crate::oci::{Digest, HashingReader};
 use crate::plan::{InputFile, InputKind};
 use crate::port::HookFilesError;
+use crate::tree::sorted_paths;
 
 /// Copies an input, with modes 0644 and 0755 whatever the umask; as it was when the plan was made,
 /// if that was kept.
@@ -30,17 +31,14 @@ pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), HookFile
 
 /// Copies a file or a directory. Returns the digest that it has as an input.
 fn copy(source: &Path, target: &Path) -> Result<Digest, HookFilesError> {
-    let found = fs::metadata(source).map_err(io_error("read", source))?;
-    if found.is_dir() {
+    if fs::metadata(source).map_err(io_error("read", source))?.is_dir() {
         return copy_directory(source, target);
     }
-    // The plan refuses a FIFO and a device, so there was a file. Opening a FIFO would wait for its
-    // other end.
-    if !found.is_file() {
-        return Err(HookFilesError::Changed { path: source.to_owned() });
-    }
-    let is_executable = found.permissions().mode() & 0o111 != 0;
-    let mut reader = HashingReader::new(File::open(source).map_err(io_error("read", source))?);
+    // The plan refuses a FIFO and a device, so there was a file.
+    let found = open_planned(source)?;
+    let mode = found.metadata().map_err(io_error("read", source))?.permissions().mode();
+    let is_executable = mode & 0o111 != 0;
+    let mut reader = HashingReader::new(found);
     let mut file = File::create_new(target).map_err(io_error("write", target))?;
     io::copy(&mut reader, &mut file).map_err(io_error("copy", source))?;
     set_mode(target, mode_of(is_executable))?;
@@ -51,7 +49,7 @@ fn copy_directory(source: &Path, target: &Path) -> Result<Digest, HookFilesError
     fs::create_dir(target).map_err(io_error("make directory", target))?;
     set_mode(target, 0o755)?;
     let mut entries = Vec::new();
-    for entry in sorted_entries(source).map_err(io_error("read", source))? {
+    for entry in sorted_paths(source).map_err(io_error("read", source))? {
         let name = entry.file_name().unwrap_or_default().to_owned();
         let copied = target.join(&name);
         let (kind, digest) = if entry.is_symlink() {
@@ -67,19 +65,14 @@ fn copy_directory(source: &Path, target: &Path) -> Result<Digest, HookFilesError
     Ok(InputFile::digest_of_directory(&entries))
 }
 
-fn sorted_entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths =
-        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
 const fn mode_of(is_executable: bool) -> u32 {
     if is_executable { 0o755 } else { 0o644 }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::load::load_input_files;
 

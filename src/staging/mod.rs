@@ -14,7 +14,7 @@ mod handover;
 mod hooks;
 mod input;
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -22,11 +22,25 @@ use std::path::Path;
 pub use handover::{LeftFile, left_files};
 pub use hooks::HookLayout;
 
+use rustix::fs::{Mode, OFlags, open};
+
 use crate::port::{HookFilesError, IoError};
 
 /// Returns a function that adds to an error what was tried with `path`.
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HookFilesError {
     move |error| IoError::new(action, path)(error).into()
+}
+
+/// Opens the regular file `path`, which was one when the plan was made, to read.
+fn open_planned(path: &Path) -> Result<File, HookFilesError> {
+    // NONBLOCK: the opening of a FIFO that has replaced the file would wait for its other end.
+    let opened =
+        open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    let file = opened.map(File::from).map_err(|error| io_error("read", path)(error.into()))?;
+    match file.metadata().map_err(io_error("read", path))?.is_file() {
+        true => Ok(file),
+        false => Err(HookFilesError::Changed { path: path.to_owned() }),
+    }
 }
 
 /// Sets a mode, whatever the umask.
