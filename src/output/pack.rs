@@ -19,9 +19,9 @@ use std::thread;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::clusters::KnownClusters;
-use super::raw::next_data;
 use crate::image::Qcow2Compression;
 use crate::oci::Digest;
+use crate::tree::next_data;
 
 /// Clusters that travel together: 1 MiB makes channels and system calls cheap.
 const BATCH_CLUSTERS: usize = 16;
@@ -118,10 +118,10 @@ fn read_batches(raw: &File, packing: Packing<'_>, send: impl Fn(Batch) -> bool) 
     let cluster = packing.cluster_bytes as u64;
     let size = raw.metadata()?.len();
     let mut position = 0;
-    while let Some((start, end)) = next_data(raw, position)? {
+    while let Some(data) = next_data(raw, position)? {
         // A range may begin in the cluster in which the one before ended.
-        position = position.max(start / cluster * cluster);
-        let end = end.div_ceil(cluster) * cluster;
+        position = position.max(data.start / cluster * cluster);
+        let end = data.end.div_ceil(cluster) * cluster;
         while position < end {
             let bytes = (end - position).min(BATCH_CLUSTERS as u64 * cluster);
             let batch =

@@ -22,12 +22,17 @@ pub fn has_holes(stat: &Stat) -> bool {
 }
 
 /// Returns the first range of data at or after `position`, or `None` if there is none. On a file
-/// system that does not report holes, everything counts as data.
+/// system that does not report holes, everything up to the end of the file counts as data.
 pub fn next_data(file: impl AsFd, position: u64) -> Result<Option<Range<u64>>, Errno> {
     match seek(&file, SeekFrom::Data(position)) {
         Ok(start) => Ok(Some(start..seek(&file, SeekFrom::Hole(start))?)),
         Err(Errno::NXIO) => Ok(None),
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(position..u64::MAX)),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+            // Up to the end and no further: a caller that asks again at the end of a range would
+            // otherwise never get `None`.
+            let size = fstat(&file)?.st_size as u64;
+            Ok((position < size).then_some(position..size))
+        }
         Err(error) => Err(error),
     }
 }
@@ -96,6 +101,14 @@ mod tests {
     use std::io::{Seek, Write};
 
     use super::*;
+
+    /// Files of `/proc` are empty by their size, and their file system does not report holes.
+    #[test]
+    fn without_reports_of_holes_data_ends_with_the_file() {
+        let file = File::open("/proc/self/status").unwrap();
+        assert_eq!(seek(&file, SeekFrom::Data(0)), Err(Errno::INVAL));
+        assert_eq!(next_data(&file, 0).unwrap(), None);
+    }
 
     #[test]
     fn a_file_with_holes_reads_as_if_it_had_none() {
