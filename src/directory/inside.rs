@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+
+use super::open_in_root;
 
 /// Reads at most `limit` bytes of the regular file at `path` of the root file system in `root`:
 /// symbolic links do not lead out of it. `None` if there is no such file.
@@ -13,11 +15,10 @@ use rustix::io::Errno;
 /// # Errors
 /// If it cannot be read.
 pub fn read_inside(root: &Path, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let directory = openat2(CWD, root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::empty())?;
+    let directory = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     // A FIFO would keep the reader waiting for its writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat2(directory, path, flags, Mode::empty(), resolve) {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match open_in_root(directory, Path::new(path), flags) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(None),
         opened => File::from(opened?),
     };

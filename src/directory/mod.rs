@@ -34,7 +34,7 @@ pub use document::{MAX_DOCUMENT_BYTES, as_text, read_document, read_text};
 pub use inside::read_inside;
 pub use walk::ForeignLink;
 
-use crate::tree::{names, open_directory, remove_tree};
+use crate::tree::{names, open_directory, remove_tree, retry};
 
 /// An open directory. Clones share it.
 #[derive(Debug, Clone)]
@@ -288,14 +288,7 @@ pub fn random_name(prefix: &str, suffix: &str) -> io::Result<OsString> {
 /// it.
 pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // The kernel asks to try again if a rename or mount anywhere on the machine raced with
-            // a `..` in the path.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            opened => return opened,
-        }
-    }
+    retry(|| openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
 }
 
 /// Opens the regular file `found`, a descriptor of `O_PATH`.

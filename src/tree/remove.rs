@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 use super::{DIRECTORY, names};
 
-/// Repeats `openat2` while the kernel asks for it: a rename elsewhere may race with the resolution.
+/// Repeats `openat2` while the kernel asks for it: a rename or mount anywhere on the machine may
+/// race with a `..` in the path.
 pub fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match open() {
