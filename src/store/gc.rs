@@ -10,6 +10,7 @@
 //! but never a record without its blobs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::Store;
 use super::build::{CONTAINER_PREFIX, PREFIX};
 use super::census::{KnownLayer, Snapshot, chain, list_files, used};
 use super::document::{parse, parse_digest};
-use super::file::{failed, remove_path};
+use super::file::{failed, remove_if_there, remove_path};
 use super::scratch::{Scratch, oldest_owner, seconds_now};
 use crate::oci::{DiffId, Digest};
 use crate::plan::InputKey;
@@ -295,12 +296,20 @@ fn held(layers: &BTreeMap<DiffId, KnownLayer>, blobs: &Blobs) -> u64 {
 /// the inode: downloads carry the server's modification time.
 fn remove_old_files(directory: &Path, before: u64) -> Result<(), StoreError> {
     use std::os::unix::fs::MetadataExt;
-    for path in list_files(directory)? {
-        let metadata = std::fs::symlink_metadata(&path).map_err(failed("inspect", &path))?;
+    let paths = match list_files(directory) {
+        // No lock is held here, so builds may replace files and directories at the same time.
+        Err(StoreError::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        paths => paths?,
+    };
+    for path in paths {
+        let metadata = match std::fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            metadata => metadata.map_err(failed("inspect", &path))?,
+        };
         if metadata.is_dir() {
             remove_old_files(&path, before)?;
         } else if metadata.ctime() < before as i64 {
-            std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+            remove_if_there(&path)?;
         }
     }
     Ok(())
@@ -336,7 +345,7 @@ mod tests {
 
     #[test]
     fn no_layer_stays_without_those_below_it() {
-        // What there is (name, KiB, days), what it stands on, the limit, and what is left.
+        // The limit in KiB, and the steps that are left.
         type Case = (u64, &'static [&'static str]);
         let cases: [Case; 4] =
             [(1000, &["base", "big", "small"]), (700, &["base", "small"]), (520, &["base"]), (400, &[])];
@@ -355,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_is_as_young_as_what_stands_on_it() {
+    fn a_base_is_as_young_as_the_steps_above_it() {
         let bench = Bench::new();
         let base = bench.step("base", 10, 90);
         bench.step_above(Some(&base), "child", 10, 3);
@@ -364,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_since_a_process_opened_the_store_stays() {
+    fn a_record_that_was_used_since_a_process_opened_the_store_stays() {
         let bench = Bench::new();
         let found = bench.step("found", 10, 30);
         bench.step("forgotten", 10, 30);
@@ -374,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_build_of_an_image_stays_however_old_while_there_is_room() {
+    fn the_last_build_of_an_image_stays_at_any_age_within_the_limit() {
         let bench = Bench::new();
         let [first, second] = ["first", "second"].map(|name| bench.step(name, 100, 90));
         let build = |steps: &[&Record]| {
@@ -392,6 +401,12 @@ mod tests {
         assert_eq!(bench.left_unused(), ["second"]);
         bench.gc(Some(30), Some(50));
         assert!(bench.left_unused().is_empty(), "a limit is a limit");
+    }
+
+    #[test]
+    fn a_directory_that_another_process_removes_does_not_stop_a_collection() {
+        let bench = Bench::new();
+        remove_old_files(&bench.store.layout().cache("gone"), u64::MAX).unwrap();
     }
 
     #[test]
@@ -415,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn blobs_that_nothing_names_go() {
+    fn blobs_that_nothing_names_are_removed() {
         let bench = Bench::new();
         let blob = bench.store.blobs().put(b"lost").unwrap();
         assert_eq!(bench.gc(None, None).blobs, 0, "it may be about to be named");
@@ -461,11 +476,7 @@ mod tests {
         date(bench.store.layout().blob(&digest), 30);
         let report = bench.gc(Some(0), Some(100));
         let name = super::super::Bases::name(&digest);
-        assert_eq!(
-            left(),
-            std::slice::from_ref(&name),
-            "the base stays, so there is no room for the container"
-        );
+        assert_eq!(left(), std::slice::from_ref(&name), "the base stays, so the container does not fit");
         assert!(
             report.images[&name] >= 200 * 1024 && report.images[&name] == report.image_bytes,
             "{report:?}"
