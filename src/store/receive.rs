@@ -25,13 +25,12 @@ use crate::layer::{Decoder, Encoding, Entry, Kind, LayerError, read_full};
 use crate::oci::{DiffId, Digest, HashingReader, VerifyingReader};
 use crate::port::{Blob, Layer, StoreError};
 
-/// How much is read at a time.
+/// The size of a read.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that may wait to be decoded.
 const QUEUE: usize = 4;
 
-/// What is said of a layer by those who have it, as far as they say anything. Nothing of it is
-/// believed.
+/// What the source of a layer claims about it. Each claim is verified.
 #[derive(Debug, Default)]
 struct Claims<'a> {
     /// The digest of its archive.
@@ -133,9 +132,9 @@ impl Layers<'_> {
         path: &Path,
         claims: &Claims<'_>,
     ) -> Result<(Layer, bool), StoreError> {
-        let taken = self.take_in(blob, path, claims);
+        let imported = self.copy_and_read(blob, path, claims);
         refuse_damage(blob)?;
-        let (new, bytes, archive) = taken?;
+        let (new, bytes, archive) = imported?;
         let layer = archive.layer(*blob.digest(), bytes);
         new.place(&layer.blob)?;
         self.put(&layer)?;
@@ -147,14 +146,14 @@ impl Layers<'_> {
         self.import_with(source, path, &Claims::default())
     }
 
-    /// The same, of a layer that is to stand on no other.
+    /// Imports a layer of which nothing is known, and which will have no layers below it.
     pub(super) fn import_lowest(&self, source: impl Read, path: &Path) -> Result<Layer, StoreError> {
         self.import_with(source, path, &Claims { is_lowest: true, ..Claims::default() })
     }
 
     fn import_with(&self, source: impl Read, path: &Path, claims: &Claims<'_>) -> Result<Layer, StoreError> {
         let mut source = HashingReader::new(source);
-        let (new, bytes, archive) = self.take_in(&mut source, path, claims)?;
+        let (new, bytes, archive) = self.copy_and_read(&mut source, path, claims)?;
         let (blob, _) = source.finish();
         new.place(&blob)?;
         let layer = archive.layer(blob, bytes);
@@ -162,7 +161,7 @@ impl Layers<'_> {
         Ok(layer)
     }
 
-    /// Reads the layer in a blob that is here, and remembers it. `None` for a damaged blob.
+    /// Reads the layer in a blob of the store, and records it. `None` for a damaged blob.
     pub(super) fn look_into(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
         let path = self.store.layout().blob(&blob.digest);
         let mut reader = self.store.blobs().open(&blob.digest, blob.bytes)?;
@@ -179,7 +178,7 @@ impl Layers<'_> {
     }
 
     /// Copies a source to its end, and reads the archive that is in it.
-    fn take_in(
+    fn copy_and_read(
         &self,
         source: &mut impl Read,
         path: &Path,
@@ -209,14 +208,14 @@ fn name<R>(blob: &VerifyingReader<R>) -> PathBuf {
     format!("blob {}", blob.digest()).into()
 }
 
-/// Fails for a damaged blob. Asked before anything else is said of it: what it decodes to says
-/// nothing.
+/// Fails for a damaged blob. Callers check this before any other error: damaged bytes also decode
+/// to wrong archives, and these errors would hide the cause.
 fn refuse_damage<R>(blob: &VerifyingReader<R>) -> Result<(), StoreError> {
     blob.damage().map_or(Ok(()), |damage| Err(damage.into()))
 }
 
-/// Copies all of `source`, as far as there is room, handing on each chunk that was written;
-/// `pass_on` may give another back to be filled. Returns the size.
+/// Copies `source` to its end, as far as the free space allows. Calls `pass_on` with each chunk
+/// after it is written, which may return another chunk for reuse. Returns the size.
 fn copy(
     source: &mut impl Read,
     path: &Path,
@@ -308,14 +307,15 @@ fn survey(archive: impl Read, mut names: Option<Names>) -> Result<(u64, bool), L
     Ok((entries, has_root && !removes))
 }
 
-/// The names of an archive that stands on no other, for its hard links. Only their hashes: an
-/// archive has hundreds of thousands.
+/// The names of an archive without layers below it, for its hard links. Only their hashes, because
+/// an archive has hundreds of thousands of names. A collision can accept a bad link, which fails
+/// later, when the layer is unpacked.
 #[derive(Default)]
 struct Names {
     hasher: RandomState,
     known: HashSet<u64>,
     links: HashSet<u64>,
-    /// Once a name led through a link, only a tree tells where it is.
+    /// True after a name that leads through a link: only a tree tells where its file is.
     is_unclear: bool,
 }
 
@@ -333,7 +333,13 @@ impl Names {
         }
         let hash = self.hasher.hash_one(path);
         self.known.insert(hash);
-        if matches!(kind, Kind::Symlink(_)) {
+        let is_link = match kind {
+            Kind::Symlink(_) => true,
+            // A second name of a symbolic link leads where the first one does.
+            Kind::Hardlink(target) => self.links.contains(&self.hasher.hash_one(target)),
+            _ => false,
+        };
+        if is_link {
             self.links.insert(hash);
         }
         Ok(())
@@ -388,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_is_copied_whole_whether_or_not_somebody_reads_what_is_in_it() {
+    fn a_blob_is_copied_whole_even_if_it_holds_no_archive() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let archive = large();
@@ -418,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_in_unread_is_a_layer_once_it_was_read() {
+    fn an_imported_blob_is_a_layer_once_it_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let bytes = archive("a");
@@ -476,6 +482,7 @@ mod tests {
             (vec![to("b", "a"), file("a")], true),
             (vec![file("usr/lib/x"), link("lib", "usr/lib"), to("b", "lib/x")], false),
             (vec![link("lib", "usr/lib"), file("lib/x"), to("b", "usr/lib/x")], false),
+            (vec![link("lib", "usr/lib"), to("l", "lib"), file("l/x"), to("b", "usr/lib/x")], false),
         ] {
             let mut encoder = Encoder::new(Vec::new());
             for (path, kind) in &members {
