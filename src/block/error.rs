@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use crate::exec::ExecError;
 use crate::port::{DiskError, Exit, IoError};
 
-/// Says what was tried, and where.
+/// Returns a function that adds to an error the action that failed, and its path.
 pub(super) fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> DiskError {
     move |error| IoError::new(action, path)(error).into()
 }

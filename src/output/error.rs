@@ -66,7 +66,7 @@ impl OutputError {
     }
 }
 
-/// Says what was tried, and where.
+/// Returns a function that adds to an error the action that failed, and its path.
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> OutputError + use<> {
     let path = path.to_owned();
     move |error| IoError::new(action, &path)(error).into()

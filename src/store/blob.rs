@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Store;
-use super::file::mark_used;
-use super::file::{failed, open_if_there, place, read_if_there};
+use super::file::{failed, mark_used, open_if_there, place, read_if_there};
 use crate::oci::{Digest, HashingWriter, VerifyingReader};
 use crate::port::{Blob, StoreError};
 

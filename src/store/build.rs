@@ -74,8 +74,8 @@ impl Builds<'_> {
         self.store.images().put_layers(&Self::container_name(image), config, layers)
     }
 
-    /// Forgets the container of `image` unless it stands on the layers `stack`: it is of a build
-    /// before the last.
+    /// Forgets the container of `image` unless `stack` are its lowest layers: it belongs to an
+    /// earlier build.
     ///
     /// # Errors
     /// [`StoreError::Invalid`], [`StoreError::Io`].

@@ -143,7 +143,7 @@ impl Store {
         let path = self.layout().index();
         let (mut kept, mut dropped) = (Vec::new(), Vec::new());
         for entry in self.images().read_index()?.manifests() {
-            // Entries without a name are in nobody's way: nothing reads them.
+            // Nothing reads entries without a name, so they stay.
             match name_of(entry) {
                 Some(name) if !self.is_image_whole(&path, entry)? => dropped.push(name.to_owned()),
                 _ => kept.push(entry.clone()),

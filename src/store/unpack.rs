@@ -17,8 +17,7 @@ use super::apply::{Applier, Below, cannot_apply};
 use super::below::MergedDir;
 use super::census::{Snapshot, list_files};
 use super::document::verify_diff_id;
-use super::file::mark_used;
-use super::file::{failed, open_directory};
+use super::file::{failed, mark_used, open_directory};
 use super::imprint::Imprint;
 use super::interrupt::Interrupt;
 use super::room::Room;
@@ -110,7 +109,8 @@ impl Snapshots<'_> {
         debug!(path = %snapshot.display(), "makes a snapshot");
         match std::fs::rename(directory, &snapshot) {
             // It is there already: another process has unpacked it, or another step gave the same
-            // layer. XFS has a code of its own.
+            // layer. Both are equal, so the one in use stays: hooks may run on it. XFS reports it
+            // by another code than ext4.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -137,6 +137,7 @@ impl Snapshots<'_> {
         let scratch = self.store.scratch()?;
         let directory = scratch.path().join("root");
         match self.unpack_to(diff_id, &directory, BelowRoot::Unknown)? {
+            // It leans on layers that may not have arrived yet, and is unpacked above them later.
             true => Ok(()),
             false => self.put(&directory, diff_id, None).map(drop),
         }
@@ -211,7 +212,7 @@ fn unpack(
         BelowRoot::Layers(lowers) => (merged(lowers, root()?)?, true),
     };
     let mut applier = Applier::new(root()?, below, room.bytes, Meta::IMPLIED_DIRECTORY);
-    // Whatever the error is called, one of these two is its reason where it is true.
+    // If one of the first two conditions is true, it is the cause, and the error only a symptom.
     match apply_all(archive, &mut applier, interrupt) {
         Err(_) if !is_known && applier.leans() => Ok(Unpacked::Abandoned),
         Err(_) if applier.is_exhausted() => Err(room.exceeded(name)),

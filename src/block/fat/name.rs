@@ -133,7 +133,7 @@ fn joined(base: &str, extension: &str) -> [u8; 11] {
     short
 }
 
-/// Says whether a character may be in a short name.
+/// Returns true if a short name may contain the character.
 fn is_short(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'()-@^_`{}~".contains(&byte)
 }
