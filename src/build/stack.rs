@@ -39,11 +39,11 @@ impl Builder<'_> {
         Ok(steps.pop().expect("one step gives one"))
     }
 
-    /// Mounts the merged view of `stack` and calls `work` with the place.
-    pub fn on_merged<T>(&self, stack: &[DiffId], work: impl FnOnce(&Path) -> T) -> Result<T, BuildError> {
+    /// Opens the merged view of `stack`, read-only, and calls `work` with it.
+    pub fn on_merged<T>(&self, stack: &[DiffId], work: impl FnOnce(&dyn Root) -> T) -> Result<T, BuildError> {
         let workspace = self.workspace(stack)?;
         let root = self.ports.sandbox.open(&RootSpec::ReadOnly { lowers: workspace.lowers().to_vec() })?;
-        let result = work(root.path());
+        let result = work(root.as_ref());
         root.close()?;
         Ok(result)
     }

@@ -14,7 +14,6 @@
 
 mod append;
 mod document;
-mod inside;
 mod walk;
 
 use std::ffi::{OsStr, OsString};
@@ -31,7 +30,6 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use append::open_to_append;
 pub use document::{MAX_DOCUMENT_BYTES, as_text, read_document, read_text};
-pub use inside::read_inside;
 pub use walk::ForeignLink;
 
 use crate::tree::{names, open_directory, remove_tree, retry};

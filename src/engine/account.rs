@@ -1,17 +1,14 @@
 //! The user and group that a container runs as.
 
-use std::io;
-use std::path::Path;
-
 use super::failure::{Failure, Message};
-use crate::directory::read_inside;
+use crate::port::{Root, SandboxError};
 
 /// Real files are kilobytes.
 const LIMIT_BYTES: u64 = 16 << 20;
 
-/// Refuses the `user` of a container of `image` whose root file system, at `root`, does not have
-/// it: engines would not start it. Numbers need no entry.
-pub(super) fn check_user(image: &str, user: &str, root: &Path) -> Result<(), Failure> {
+/// Refuses the `user` of a container of `image` that the root file system `root` does not have:
+/// engines would not start the container. Numbers need no entry.
+pub(super) fn check_user(image: &str, user: &str, root: &dyn Root) -> Result<(), Failure> {
     let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
     let wanted = [("user", name, "/etc/passwd")].into_iter();
     for (what, name, file) in wanted.chain(group.map(|group| ("group", group, "/etc/group"))) {
@@ -31,12 +28,12 @@ pub(super) fn check_user(image: &str, user: &str, root: &Path) -> Result<(), Fai
 }
 
 /// Returns true for numbers, and for names that begin a line of `file`.
-fn is_known(name: &str, file: &str, root: &Path) -> io::Result<bool> {
+fn is_known(name: &str, file: &str, root: &dyn Root) -> Result<bool, SandboxError> {
     // Without a name, engines take the default.
     if name.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(true);
     }
-    let text = read_inside(root, file, LIMIT_BYTES)?.unwrap_or_default();
+    let text = root.read(file, LIMIT_BYTES)?.unwrap_or_default();
     let mut names =
         text.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b':').next());
     Ok(names.any(|known| known == name.as_bytes()))
@@ -45,13 +42,14 @@ fn is_known(name: &str, file: &str, root: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::fake::World;
+    use crate::port::{RootSpec, Sandbox};
 
     #[test]
     fn users_and_groups_are_numbers_or_names_of_the_image() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("etc")).unwrap();
-        let passwd = "root:x:0:0::/root:/bin/sh\nme:x:7:7::/:/bin/sh\n";
-        std::fs::write(root.path().join("etc/passwd"), passwd).unwrap();
+        let world = World::default();
+        world.merge(&[("/etc/passwd", "root:x:0:0::/root:/bin/sh\nme:x:7:7::/:/bin/sh\n")]);
+        let root = world.open(&RootSpec::ReadOnly { lowers: Vec::new() }).unwrap();
         for (user, missing) in [
             ("me", None),
             ("0", None),
@@ -61,7 +59,7 @@ mod tests {
             ("me:staff", Some("group `staff`, which `/etc/group`")),
             (":0", None),
         ] {
-            let found = check_user("web", user, root.path()).err().map(|failure| failure.to_string());
+            let found = check_user("web", user, root.as_ref()).err().map(|failure| failure.to_string());
             assert_eq!(found.is_some(), missing.is_some(), "{user}: {found:?}");
             assert!(missing.is_none_or(|text| found.as_ref().unwrap().contains(text)), "{found:?}");
         }

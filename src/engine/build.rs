@@ -213,7 +213,7 @@ impl Run<'_> {
         let plan = &image.resolved.plan;
         let steps = self.builder.stack(plan)?;
         if let Some(inspect) = self.options.inspect {
-            self.builder.on_merged(&stack_of(&steps), inspect)??;
+            self.builder.on_merged(&stack_of(&steps), |root| inspect(root.path()))??;
         }
         let place = self.options.places.place(&plan.image)?;
         let place = place.as_ref();

@@ -279,6 +279,22 @@ fn steps_are_published_when_the_outputs_are_written() {
 }
 
 #[test]
+fn a_container_with_an_unknown_user_is_refused_before_it_is_written() {
+    let machine = Machine::default();
+    machine.world.merge(&[("/etc/passwd", "joe:x:7:7::/:/bin/sh\n")]);
+    let (name, mut definition) = defined("web");
+    for (user, refused) in [("joe", false), ("jo", true)] {
+        definition.container.user = Some(user.to_owned());
+        let image = image(&planned(""), (&name, &definition), &outputs(&["oci"]));
+        let message = machine.build(&[image], &Front::PLYWOOD).err().map(|failure| failure.to_string());
+        let is_named = message.is_some_and(|text| text.contains("user `jo`, which `/etc/passwd`"));
+        assert_eq!(is_named, refused, "{user}");
+        let is_written = machine.take_calls().iter().any(|call| call.starts_with("web."));
+        assert_eq!(is_written, !refused, "{user}");
+    }
+}
+
+#[test]
 fn unreadable_records_are_one_warning() {
     let machine = Machine { set_aside: 40, ..Machine::default() };
     build(&machine, &planned(""), &["oci"], &Front::PLYWOOD).unwrap();

@@ -166,7 +166,7 @@ impl Outputs<'_> {
         let layers: Vec<_> = steps.iter().flat_map(|step| step.diff_ids.clone()).collect();
         let written = match is_container(output) {
             true => self.write_container(steps, &layers, output)?,
-            false => self.builder.on_merged(&layers, |root| self.write_archive(root, output))??,
+            false => self.builder.on_merged(&layers, |root| self.write_archive(root.path(), output))??,
         };
         stage.end();
         self.note(manifest, output, written, layers);
