@@ -58,6 +58,6 @@ impl Images for Store {
     }
 
     fn set_aside(&self) -> (u64, PathBuf) {
-        (Store::set_aside(self), self.path().join("quarantine"))
+        Store::set_aside(self)
     }
 }

@@ -259,10 +259,10 @@ impl Store {
         Failures { store: self }
     }
 
-    /// Returns how many records and other documents this process could not read and has moved to
-    /// quarantine: they are damaged, or another version of plywood wrote them.
-    pub fn set_aside(&self) -> u64 {
-        self.inner.set_aside.load(Ordering::Relaxed)
+    /// Returns how many records and other documents this process could not read, and the directory
+    /// that it has moved them to: they are damaged, or another version of plywood wrote them.
+    pub fn set_aside(&self) -> (u64, PathBuf) {
+        (self.inner.set_aside.load(Ordering::Relaxed), self.layout().quarantine())
     }
 
     /// Returns the flag that ends long work.

@@ -106,8 +106,8 @@ mod tests {
         fs::write(&path, r#"{"key":"of an earlier plywood"}"#).unwrap();
         assert_eq!(Store::open_to_read(store.path()).unwrap().records().list().unwrap(), []);
         assert!(path.exists(), "a reader changes nothing");
-        assert_eq!((store.records().list().unwrap(), store.set_aside()), (Vec::new(), 1));
+        assert_eq!((store.records().list().unwrap(), store.set_aside().0), (Vec::new(), 1));
         assert!(store.layout().quarantine().join("0.json").exists());
-        assert_eq!((store.records().list().unwrap(), store.set_aside()), (Vec::new(), 1), "only once");
+        assert_eq!((store.records().list().unwrap(), store.set_aside().0), (Vec::new(), 1), "only once");
     }
 }
