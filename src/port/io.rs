@@ -25,7 +25,8 @@ impl IoError {
     pub fn hint(&self) -> Option<String> {
         let Self { action, path, .. } = self;
         let is_closed = self.kind() == io::ErrorKind::PermissionDenied;
-        is_closed.then(|| format!("run it as a user who may {action} `{}`, such as root", path.display()))
+        is_closed
+            .then(|| format!("run plywood as a user who may {action} `{}`, such as root", path.display()))
     }
 
     /// Returns the kind of the cause.
@@ -51,7 +52,7 @@ mod tests {
         let error = IoError::new("read directory", Path::new("/srv/a"))(io::ErrorKind::PermissionDenied);
         assert_eq!(error.to_string(), "cannot read directory `/srv/a`");
         assert_eq!(error.source().unwrap().to_string(), "permission denied");
-        let hint = "run it as a user who may read directory `/srv/a`, such as root";
+        let hint = "run plywood as a user who may read directory `/srv/a`, such as root";
         assert_eq!(error.hint().as_deref(), Some(hint));
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
