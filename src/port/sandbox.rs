@@ -51,25 +51,26 @@ pub trait Root {
     /// Runs `job` on the caller's terminal: standard input, output and error are inherited.
     fn run_interactive(&self, job: &Job) -> Result<Exit, SandboxError>;
 
-    /// Returns what is at `path`; `None` if nothing is.
+    /// Returns the kind of the entry at `path`; `None` if there is none.
     ///
-    /// Here and in the methods below, paths are absolute, and symbolic links lead where they lead a
-    /// program in the root: never out of it. No program may run in the root meanwhile.
+    /// Here and in the methods below, paths are absolute, and symbolic links are followed as a
+    /// program in the root follows them: they never lead out of it. No job may run in the root at
+    /// the same time.
     fn look(&self, path: &str) -> Result<Option<EntryKind>, SandboxError>;
 
-    /// Returns the content of the regular file at `path`; `None` if there is none.
+    /// Returns the content of the regular file at `path`; `None` if nothing has this path.
     ///
     /// # Errors
-    /// If it has more than `most_bytes`.
+    /// If the entry is not a regular file, or has more than `most_bytes`.
     fn read(&self, path: &str, most_bytes: u64) -> Result<Option<Vec<u8>>, SandboxError>;
 
-    /// Returns the names in the directory at `path`, in byte order, without those that are not
-    /// UTF-8; none if there is no directory.
+    /// Returns the names in the directory at `path`, in byte order; no names if there is no such
+    /// directory. Leaves out names that are not UTF-8.
     fn list(&self, path: &str) -> Result<Vec<String>, SandboxError>;
 
-    /// Writes a file with mode 0644, this process' owner and the time `seconds` since 1970. It
-    /// takes the place of a file or link at `path`. Directories above it that are missing are made,
-    /// with mode 0755.
+    /// Writes a file with mode 0644, the user and group of this process, and the time `seconds`
+    /// since 1970. Replaces a file or link at `path`. Creates missing directories above it with
+    /// mode 0755.
     fn write(&self, path: &str, content: &[u8], seconds: i64) -> Result<(), SandboxError>;
 
     /// Removes the file or link at `path`, if there is one.
@@ -87,12 +88,12 @@ pub trait Root {
     fn close(self: Box<Self>) -> Result<(), SandboxError>;
 }
 
-/// What is at a path of a root.
+/// The kind of an entry of a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
     File {
-        /// Whether anybody may execute it.
+        /// True if its owner, its group or others may execute it.
         is_executable: bool,
     },
     /// A directory.

@@ -1,8 +1,8 @@
-//! Files of a root, read and written from outside.
+//! Reads and writes files of a root without running a program in it.
 //!
-//! An image holds whatever its hooks have left. A link to `/etc/shadow` in it means the image's
-//! file and never the machine's, so each path is resolved by the kernel beneath the root. Files are
-//! examined before they are opened: opening a device may act, and opening a FIFO blocks.
+//! Hooks can leave any links in an image. A link to `/etc/shadow` means the file of the image and
+//! never that of the build host, so the kernel resolves each path beneath the root. Files are
+//! examined before they are opened: opening a device may have effects, and opening a FIFO blocks.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -64,8 +64,8 @@ impl Files {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?);
         file.write_all(content)?;
-        // A directory may hand its group down, and this process may have a umask. The mode comes
-        // last: a change of owner may take bits away.
+        // A setgid directory gives its group to new files, and the umask of this process limits
+        // their modes. The mode comes last: a change of owner may clear bits of it.
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
@@ -82,12 +82,13 @@ impl Files {
         }
     }
 
-    /// Opens a directory, and makes it and those above it where they are missing.
+    /// Opens a directory. Creates it and those above it if they are missing.
     fn make_directories(&self, path: &Path) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let (mut here, mut directory) = (PathBuf::from("/"), self.open(Path::new("/"), flags)?);
         for step in path.components().skip(1) {
             here.push(step);
+            // From the root, and not from `directory`: a link may be absolute.
             directory = match self.open(&here, flags) {
                 Err(Errno::NOENT) => make_directory(&directory, step.as_os_str())?,
                 opened => opened?,
@@ -96,7 +97,7 @@ impl Files {
         Ok(directory)
     }
 
-    /// Opens what is at `path`, if anything is.
+    /// Opens the entry at `path`; `None` if there is none.
     fn find(&self, path: &str, flags: OFlags) -> io::Result<Option<OwnedFd>> {
         match self.open(Path::new(path), flags) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
@@ -109,7 +110,7 @@ impl Files {
     }
 }
 
-/// Splits an absolute path without steps up into a directory and a name.
+/// Splits an absolute path without `..` into a directory and a name.
 fn split(path: &str) -> io::Result<(&Path, &OsStr)> {
     let path = Path::new(path);
     let is_plain = path.has_root() && path.components().all(|step| step != Component::ParentDir);
@@ -120,7 +121,7 @@ fn split(path: &str) -> io::Result<(&Path, &OsStr)> {
 fn make_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     let mode = Mode::from_raw_mode(0o755);
     rustix::fs::mkdirat(parent, name, mode)?;
-    // Whatever the umask of this process is.
+    // mkdir(2) applies the umask of this process.
     rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
@@ -140,7 +141,8 @@ mod tests {
 
     use super::*;
 
-    /// A root that holds links out of it, beside a directory that stands for the machine.
+    /// Returns a root with links that lead out of it. A directory beside it stands for the build
+    /// host.
     fn planted() -> (tempfile::TempDir, Files) {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_of_an_image_leads_to_a_file_of_the_machine() {
+    fn links_of_an_image_never_lead_to_files_of_the_build_host() {
         let (place, files) = planted();
         for path in ["/absolute", "/upwards", "/etc/secret", "/boot/secret", "/../machine/secret", "/loop"] {
             assert_eq!(files.look(path).unwrap(), None, "{path}");
@@ -172,8 +174,8 @@ mod tests {
         for path in ["/etc", "/boot", "/absolute"] {
             assert!(files.list(path).unwrap().is_empty(), "{path}");
         }
-        // A link that is the file itself is replaced, and one on the way there leads nowhere in
-        // this root.
+        // Writing replaces a link at the path itself. A link above it leads to a name that does not
+        // exist in this root.
         files.write("/absolute", b"own", 1).unwrap();
         assert_eq!(files.read("/absolute", 3).unwrap().unwrap(), b"own");
         assert!(files.write("/etc/fstab", b"x", 1).is_err());

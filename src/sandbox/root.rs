@@ -102,7 +102,7 @@ impl MountedRoot {
         Err(setup("copy a moved directory")(io::Error::other(format!("{exit}: {said}"))))
     }
 
-    /// Does `work`, which is to `action` the file `path`, with the files of this root.
+    /// Calls `work` with the files of this root. `action` and `path` describe it in an error.
     fn files<T>(
         &self,
         action: &'static str,

@@ -156,7 +156,10 @@ impl Watch {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
                 Err(error) => {
-                    self.lose(format!("cannot read what hooks open: {}", io::Error::from(error)));
+                    self.lose(format!(
+                        "cannot read the kernel's reports of opened files: {}",
+                        io::Error::from(error)
+                    ));
                     return;
                 }
             }
