@@ -1,28 +1,28 @@
-//! How much has to go onto a disk, and the file system that it takes.
+//! The amount of content of a disk, and the file system size that it needs.
 
 const MIB: u64 = 1 << 20;
 
-/// How much has to go onto a disk.
+/// The amount of content of a disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Of all regular files together without their holes, each hard-linked file once.
+    /// The size of all regular files without their holes. A hard-linked file counts once.
     pub bytes: u64,
     /// Files, directories, links and devices.
     pub entries: u64,
-    /// Blocks of 4 KiB that files and directories take: what `du` counts.
+    /// Blocks of 4 KiB that files and directories occupy, as `du` counts them.
     pub blocks: u64,
-    /// The inodes that they take: entries, with each hard-linked file once.
+    /// Inodes of these entries. A hard-linked file counts once.
     pub inodes: u64,
 }
 
 impl Content {
-    /// Returns what `du` says of it, in KiB.
+    /// Returns the size that `du` reports, in KiB.
     pub(super) const fn used_kibibytes(self) -> u64 {
         self.blocks.saturating_mul(4)
     }
 
-    /// Returns the bytes it takes on a file system at most: every entry may waste most of a 4 KiB
-    /// block.
+    /// Returns an upper bound of the bytes that it occupies on a file system: each entry may waste
+    /// most of a 4 KiB block.
     const fn allocated_bytes(self) -> u64 {
         self.bytes.saturating_add(self.entries.saturating_mul(4096))
     }
@@ -30,16 +30,16 @@ impl Content {
     /// Returns the size of a root file system for it that leaves a quarter free, and 256 MiB at
     /// least.
     ///
-    /// On top of the content: 5 % for inode tables, bitmaps and the reserve of root, 64 MiB for the
-    /// journal. The free part is what a first boot needs before the root is grown: logs, package
-    /// lists, keys.
+    /// Besides the content, it has 5 % for inode tables, bitmaps and the reserve of root, and 64
+    /// MiB for the journal. A first boot writes logs, package lists and keys into the free quarter
+    /// before the root grows.
     pub(super) const fn root_bytes(self, inodes: Inodes) -> u64 {
         let needed = self.minimum_bytes(inodes);
         let free = needed / 4;
         needed.saturating_add(if free < 256 * MIB { 256 * MIB } else { free })
     }
 
-    /// Returns the least root file system that it fits on.
+    /// Returns the size of the smallest root file system on which it fits.
     pub(super) const fn minimum_bytes(self, inodes: Inodes) -> u64 {
         let allocated = self.allocated_bytes();
         let bytes = allocated.saturating_add(allocated / 20).saturating_add(64 * MIB);
@@ -48,21 +48,21 @@ impl Content {
     }
 }
 
-/// How many inodes a file system has.
+/// The number of inodes of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::disk) enum Inodes {
-    /// One for so many bytes, from the first moment on.
+    /// One for this number of bytes, fixed when the file system is made.
     OnePer(u64),
-    /// As many as there is free space for.
+    /// As many as fit into the free space.
     Any,
 }
 
 impl Inodes {
-    /// Of ext2, ext3 and ext4 as plywood makes them: see the arguments of `mke2fs`.
+    /// The inodes of ext2, ext3 and ext4 as plywood makes them: see the arguments of `mke2fs`.
     pub(in crate::disk) const EXT: Self = Self::OnePer(16384);
 
-    /// Returns the least size of a file system for so many inodes: the first eleven are its own,
-    /// and what is left of a group of blocks at the end may have none.
+    /// Returns the smallest size of a file system for this number of inodes. The file system uses
+    /// the first eleven itself, and an incomplete group of blocks at its end may have no inodes.
     pub(in crate::disk) const fn file_system_bytes(self, inodes: u64) -> u64 {
         match self {
             Self::OnePer(bytes) => {

@@ -1,21 +1,21 @@
-//! Ranges of a disk, and the unit that it is addressed by.
+//! Ranges of a disk, and its sector size.
 
 /// A range of the disk, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// From the start of the disk.
+    /// The distance from the start of the disk.
     pub offset: u64,
-    /// How long it is.
+    /// Its length.
     pub bytes: u64,
 }
 
-/// The unit that a disk is addressed by.
+/// The unit in which a disk is addressed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SectorSize {
     /// 512 bytes.
     #[default]
     B512,
-    /// 4096 bytes: "4k native". Firmware for the BIOS knows no such disks.
+    /// 4096 bytes: "4k native". The BIOS cannot boot from such disks.
     B4096,
 }
 

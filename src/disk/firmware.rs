@@ -1,4 +1,4 @@
-//! Firmware that disks boot by.
+//! The firmware that boots a disk.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -22,8 +22,7 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// Reads the text of a size. A number without quotes is told that a size is wanted, as most are
-/// meant in some unit.
+/// Reads the text of a size. Refuses a number without quotes, because its unit would be unclear.
 pub(super) fn read_size<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

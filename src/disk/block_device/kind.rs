@@ -61,8 +61,8 @@ impl FsType {
         }
     }
 
-    /// Returns the size that it has to be smaller than: ext2 and ext3 number blocks of 4 KiB in 32
-    /// bits, unless they are made with ext4's feature `64bit`.
+    /// Returns the size at which it is too large: ext2 and ext3 number blocks of 4 KiB in 32 bits,
+    /// unless they are made with ext4's feature `64bit`.
     pub(super) fn limit_bytes(self, options: &[String]) -> Option<u64> {
         let has_wide_numbers = || options.iter().any(|word| word.contains("64bit"));
         match self {

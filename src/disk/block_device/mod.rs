@@ -101,7 +101,7 @@ impl BlockDevices {
         self.description.disk.bytes.is_some() || self.parameters.size_gibibytes.is_some()
     }
 
-    /// Returns how large the disk is for `content`.
+    /// Returns the size of the disk for `content`.
     pub fn bytes(&self, content: Content) -> u64 {
         let Self { description, parameters, .. } = self;
         let root = description.mounted_at("/").map_or(kind::FsType::EXT4, |fs| fs.kind);
