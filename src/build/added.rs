@@ -1,6 +1,5 @@
-//! What hooks put into the hooks directory for plywood to act on, as diskimage-builder's providers
-//! do: `bin/`, `static/`, `init-scripts/`, plain lists of packages, and files that ask for things
-//! to be fetched.
+//! Tasks for files that hooks put into the hooks directory, and that diskimage-builder's providers
+//! process: `bin/`, `static/`, `init-scripts/`, plain lists of packages, and lists of sources.
 
 use super::command::init_directory;
 use crate::element::{Environment, Phase, plain_list_phase};
@@ -12,7 +11,7 @@ pub(super) const SOURCES: &str = "98-source-repositories";
 /// Name of the task that fetches package indices.
 const REFRESH: &str = "refresh-package-index";
 
-/// Returns what is to be done in a phase with `data`, which hooks have added, besides the `planned`
+/// Returns the tasks of a phase for `data`, the files that hooks have added, besides the `planned`
 /// tasks.
 pub(super) fn tasks(phase: Phase, planned: &[Task], data: &[String], environment: &Environment) -> Vec<Task> {
     let task = |name: &str, action: Action| Task { phase, name: name.to_owned(), action };

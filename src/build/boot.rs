@@ -1,6 +1,6 @@
 //! Makes a disk bootable with the image's own GRUB, without probing.
 //!
-//! Stands in for diskimage-builder's element `bootloader`, whose variables it takes.
+//! Replaces diskimage-builder's element `bootloader`, and reads the same variables.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,7 +16,8 @@ use crate::element::{Environment, Phase};
 use crate::plan::Action;
 use crate::port::{BootImages, Event, Root, SandboxError, View};
 
-/// Variables of the boot stage, and what they are where neither the image nor an element sets them.
+/// Variables of the boot stage, with the values that they have if neither the image nor an element
+/// sets them.
 ///
 /// Source: diskimage-builder, `elements/bootloader/README.rst`.
 const DEFAULTS: [(&str, &str); 4] = [
@@ -26,15 +27,15 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("DIB_GRUB_TIMEOUT", "5"),
 ];
 
-/// Where GRUB writes an image of itself, until it is read back.
+/// The file in which GRUB writes an image of itself. It is removed when plywood has read it.
 const GRUB_IMAGE: &str = "/tmp/plywood-core.img";
-/// Where it reads the commands that go into the image.
+/// The file with the commands that GRUB puts into the image.
 const EARLY_CONFIG: &str = "/tmp/plywood-early.cfg";
 
-/// The most bytes of a boot loader: signed ones with all their modules have 4 MiB.
+/// Limit of the size of a boot loader. Signed ones, which contain all modules, have 4 MiB.
 const LOADER_BYTES: u64 = 64 << 20;
 
-/// Where the EFI system partition is mounted.
+/// The mount point of the EFI system partition.
 const ESP: &str = "/boot/efi";
 
 /// The boot stage on a mounted disk.
@@ -50,8 +51,8 @@ impl BootStage<'_> {
         self.write("/etc/fstab", fstab(self.layout).as_bytes())
     }
 
-    /// Makes the disk bootable: as the elements say if they have a boot loader, else as `request`
-    /// does. Writes GRUB's image for UEFI into the root; returns its images for the BIOS.
+    /// Makes the disk bootable. An element with a boot loader decides the firmware; otherwise
+    /// `request` does. Writes GRUB's image for UEFI into the root; returns its images for the BIOS.
     ///
     /// # Errors
     /// [`BuildError::NoBootLoader`] if there is a kernel to start, but no GRUB for one of the
@@ -100,8 +101,8 @@ impl BootStage<'_> {
         self.images(&firmware)
     }
 
-    /// Returns those of `firmware` that the image has GRUB for. Where it has it for some alone,
-    /// says what the others lack.
+    /// Returns the members of `firmware` for which the image has GRUB. If it has GRUB for some of
+    /// them only, warns about each of the others.
     fn with_grub(&self, firmware: &BTreeSet<Firmware>) -> Result<BTreeSet<Firmware>, BuildError> {
         let found = self.files().bootable_by(firmware)?;
         for lacking in firmware.difference(&found).filter(|_| !found.is_empty()) {
@@ -114,7 +115,8 @@ impl BootStage<'_> {
         Ok(found)
     }
 
-    /// Returns what the elements want to boot the disk by, as far as it can be.
+    /// Returns the firmware for which the elements make the disk bootable, without firmware that
+    /// the layout has no place for.
     ///
     /// Source: diskimage-builder, `elements/bootloader/finalise.d/50-bootloader`.
     fn firmware_of_elements(&self) -> Result<BTreeSet<Firmware>, BuildError> {
@@ -163,8 +165,8 @@ impl BootStage<'_> {
         Ok(images)
     }
 
-    /// Copies the distribution's signed loaders if all of them are there; else makes one, which
-    /// Secure Boot refuses.
+    /// Copies the distribution's signed loaders if the image has all of them. Otherwise makes an
+    /// unsigned loader, which Secure Boot refuses.
     fn install_for_uefi(&self) -> Result<(), BuildError> {
         match self.files().signed()? {
             Signed::Complete(chain) => {
@@ -183,7 +185,7 @@ impl BootStage<'_> {
         self.write(&format!("{ESP}/{}", GrubTarget::EFI_FALLBACK), &image)
     }
 
-    /// Has the image's own GRUB make an image of itself, and returns it.
+    /// Runs the image's own GRUB, which makes an image of itself, and returns that image.
     fn make_image(&self, target: GrubTarget) -> Result<Vec<u8>, BuildError> {
         self.write(EARLY_CONFIG, early_config(self.layout).as_bytes())?;
         let arguments = target.mkimage_arguments(EARLY_CONFIG, GRUB_IMAGE);
@@ -210,8 +212,7 @@ impl BootStage<'_> {
     }
 }
 
-/// Returns the kernel arguments beside `root=`; the last console is the one that gets the login
-/// prompt.
+/// Returns the kernel arguments other than `root=`. The last console gets the login prompt.
 fn command_line(environment: &Environment) -> String {
     let consoles = ["DIB_BOOTLOADER_VIRTUAL_TERMINAL", "DIB_BOOTLOADER_SERIAL_CONSOLE"]
         .map(|name| variable(environment, name))

@@ -1,7 +1,6 @@
-//! What a root file system has to boot by: kernels and boot loaders.
+//! Finds the kernels and boot loaders of a root file system.
 //!
-//! Its files alone are looked at, and nothing runs: so it can be asked of the layers before there
-//! is a disk.
+//! This runs no program. It therefore also works on read-only layers, before the disk exists.
 
 use std::collections::BTreeSet;
 
@@ -11,31 +10,31 @@ use crate::distro::{OsRelease, base_environment};
 use crate::element::Environment;
 use crate::port::{EntryKind, Root, SandboxError};
 
-/// The program of GRUB that makes its images.
+/// GRUB's program that makes its images.
 const MAKER: &str = "grub-mkimage";
 
 /// The root file system of an image.
 pub(super) struct BootFiles<'a> {
     pub(super) image: &'a str,
     pub(super) root: &'a dyn Root,
-    /// The variables that programs of the image have, as far as the image sets them.
+    /// The variables that the image sets for its programs.
     pub(super) variables: &'a Environment,
 }
 
 impl BootFiles<'_> {
-    /// Returns the kernels, the one to start first.
+    /// Returns the kernels. The first one is the default of the menu.
     pub(super) fn kernels(&self) -> Result<Vec<Kernel>, SandboxError> {
         let names = self.root.list("/boot")?;
         Ok(Kernel::find(names.iter().map(String::as_str)))
     }
 
-    /// Returns what the image says of its distribution.
+    /// Returns the variables that describe the distribution; empty if the image has none.
     pub(super) fn os_release(&self) -> Result<OsRelease, SandboxError> {
         let text = self.root.read(OsRelease::PATH, OsRelease::MOST_BYTES)?.unwrap_or_default();
         Ok(OsRelease::parse(&String::from_utf8_lossy(&text)))
     }
 
-    /// Returns what the image has of its distribution's signed loaders.
+    /// Returns the signed boot loaders of the distribution that the image has.
     pub(super) fn signed(&self) -> Result<Signed, SandboxError> {
         let told = self.os_release()?;
         let id = told.get("ID").unwrap_or_default();
@@ -48,7 +47,7 @@ impl BootFiles<'_> {
         Ok(Signed::find(id, &there.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
-    /// Returns those of `firmware` that the image has a boot loader for.
+    /// Returns the members of `firmware` for which the image has a boot loader.
     pub(super) fn bootable_by(
         &self,
         firmware: &BTreeSet<Firmware>,
@@ -90,6 +89,7 @@ impl BootFiles<'_> {
         if self.root.look(&target.modules_directory())? != Some(EntryKind::Directory) {
             return Ok(false);
         }
+        // The same search path as that of the job that runs it later.
         let own = base_environment(0);
         let path = self.variables.get("PATH").or(own.get("PATH")).map_or("", String::as_str);
         for directory in path.split(':').filter(|directory| directory.starts_with('/')) {

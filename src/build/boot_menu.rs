@@ -1,8 +1,8 @@
-//! GRUB's menu, as diskimage-builder's element `bootloader` writes it.
+//! The command that writes GRUB's menu as diskimage-builder's element `bootloader` does.
 
 use crate::disk::{FileSystem, Layout, probe_answers};
 
-/// What the element does on the disk, but for the boot code.
+/// The element's work, without the boot code.
 const MENU: &str = include_str!("boot-loader.sh");
 
 /// Returns the command that writes the settings and the menu of the element `bootloader` for this

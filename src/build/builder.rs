@@ -12,25 +12,25 @@ use crate::port::{Commit, Event, RootSpec, StoreError, Workspace};
 /// Whether layers of earlier builds may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
-    /// As the keys say.
+    /// The keys decide.
     Allowed,
-    /// Every step is made again.
+    /// Every step is built again.
     Refused,
 }
 
-/// What happens when a step has no layer yet.
+/// The reaction to a miss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnMiss {
-    /// It is built.
+    /// The step is built.
     Build,
     /// The build stops with [`BuildError::Miss`].
     Fail,
 }
 
-/// What becomes of the state that a failed hook left.
+/// The treatment of the state that a failed hook left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// It is thrown away.
+    /// It is removed.
     Discard,
     /// The store keeps it, one for each image.
     Keep,
@@ -38,23 +38,22 @@ pub enum OnFailure {
 
 /// Makes the layers of images.
 pub struct Builder<'a> {
-    /// The world.
     pub ports: Ports<'a>,
     /// Whether layers of earlier builds may be used.
     pub reuse: Reuse,
-    /// What happens when a step has no layer yet.
+    /// The reaction to a miss.
     pub on_miss: OnMiss,
-    /// What becomes of the state that a failed hook left.
+    /// The treatment of the state that a failed hook left.
     pub on_failure: OnFailure,
-    /// Where else layers may be found.
+    /// The registries in which steps are looked up besides the store.
     pub registries: &'a Registries<'a>,
-    /// What hooks of the final stage may write to. With it, that stage always runs: what it leaves
-    /// there is in no layer.
+    /// The caller's directories that hooks of the final stage may write to. If there are any, that
+    /// stage always runs, because no layer contains the files that it writes there.
     pub surroundings: Option<Surroundings>,
 }
 
 impl Builder<'_> {
-    /// Makes a workspace above `stack`; warns of layers below that had been changed in the store.
+    /// Creates a workspace above `stack`. Warns about layers below that were changed in the store.
     pub(super) fn workspace(&self, stack: &[DiffId]) -> Result<Box<dyn Workspace>, StoreError> {
         let workspace = self.ports.store.workspace(stack)?;
         for diff_id in workspace.renewed() {
@@ -67,7 +66,7 @@ impl Builder<'_> {
         Ok(workspace)
     }
 
-    /// Turns what was changed in the workspace into a layer.
+    /// Turns the changes in the workspace into a layer. Returns `None` if there are none.
     pub(super) fn commit(
         &self,
         plan: &Plan,
@@ -77,12 +76,13 @@ impl Builder<'_> {
     }
 }
 
-/// Returns how what hooks of `plan` change is normalized: in layers and on disks alike.
+/// Returns the settings that normalize the changes of hooks of `plan`. They are the same for layers
+/// and for disks.
 pub(super) fn commit(plan: &Plan) -> Commit {
     Commit { source_date_epoch: plan.source_date_epoch, rules: CaptureRules::default() }
 }
 
-/// Returns the root that a step of this workspace works on.
+/// Returns the root for the jobs of a step in this workspace.
 pub(super) fn overlay(workspace: &dyn Workspace) -> RootSpec {
     RootSpec::Overlay {
         lowers: workspace.lowers().to_vec(),

@@ -1,4 +1,4 @@
-//! What plywood does for elements, as commands.
+//! The commands of tasks that plywood does in place of elements.
 
 use super::facts::HOOKS_IN_TARGET;
 use super::packages::{distribution, requested, unwanted};
@@ -175,8 +175,8 @@ fn services(tasks: &Tasks, variables: &Environment) -> Result<String, PackageDat
     Ok(services.iter().map(|(service, name)| format!("{service}: {name}\n")).collect())
 }
 
-/// Puts what was fetched into the target; its bytes depend on what was found when the plan was made
-/// alone.
+/// Puts a fetched source into the target. Its bytes depend only on the source that the plan
+/// resolved.
 fn place(resolved: &ResolvedSource) -> Command {
     let ResolvedSource { request, content, path } = resolved;
     const SOURCE: &str = "/tmp/plywood/source";
@@ -245,7 +245,7 @@ fn boot_packages(variables: &Environment) -> Option<Vec<String>> {
     Some(command.iter().chain(names).map(|word| (*word).to_owned()).collect())
 }
 
-/// What diskimage-builder does after the hooks of cleanup.d.
+/// diskimage-builder's work after the hooks of cleanup.d.
 ///
 /// Source: diskimage-builder, `lib/img-functions`, `finalise_base`.
 const CLEAN_UP: &str = r#"cd "$TMP_MOUNT_PATH"
@@ -253,8 +253,8 @@ const CLEAN_UP: &str = r#"cd "$TMP_MOUNT_PATH"
 [ ! -d root ] || find root -xdev -type f -name '*.log' -delete
 [ ! -d var/log ] || find var/log -xdev -type f -size +0 -exec truncate -s 0 {} +"#;
 
-/// A tool that makes a root file system leaves a copy of the machine's resolver configuration in
-/// it, which is nobody else's business. Source: diskimage-builder, `lib/common-functions`,
+/// Tools that make a root file system leave a copy of the build host's resolver configuration in
+/// it, which must not get into the image. Source: diskimage-builder, `lib/common-functions`,
 /// `create_base`.
 ///
 /// It is also the first to notice that no hook has made one.

@@ -7,9 +7,9 @@ use crate::oci::{self, ConfigError, ImageConfig};
 use crate::plan::Plan;
 use crate::port::LayerStore;
 
-/// Returns the config of a container of `plan` whose layers are those of `steps` (all of the
-/// plan's, the final stage last): what the base's own config says, an entry of history for each
-/// step, and over it `settings`.
+/// Returns the config of a container of `plan` with the layers of `steps` (all steps of the plan,
+/// the final stage last). It has the values of the base's own config, an entry of history for each
+/// step, and the values of `settings`, which override those of the base.
 ///
 /// # Errors
 /// If the store does not have the base, or its config cannot be continued.
@@ -43,7 +43,7 @@ fn bootstrapped(plan: &Plan, steps: &[BuiltStep]) -> Result<ImageConfig, ConfigE
     Ok(config)
 }
 
-/// Returns what an image's definition says of its container; an empty list says nothing.
+/// Returns the settings of an image's container. An empty list counts as unset.
 fn overrides(settings: &ContainerSettings) -> oci::ContainerSettings {
     let words = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
     oci::ContainerSettings {

@@ -24,7 +24,7 @@ pub struct FinishedDisk<'a> {
 }
 
 impl FinishedDisk<'_> {
-    /// Returns where its root file system is mounted, with the others below.
+    /// Returns the mount point of the root file system, with the others below.
     pub fn root(&self) -> &Path {
         self.disk.root()
     }
@@ -104,8 +104,8 @@ impl Builder<'_> {
     }
 }
 
-/// Fails before the disk is filled if nothing could boot it: the layers have a kernel and no boot
-/// loader, and no hook of the final stage can bring one.
+/// Fails before the disk is filled if the layers have a kernel and no boot loader, and no hook of
+/// the final stage can add one.
 fn require_boot_loader(plan: &Plan, request: &DiskRequest<'_>, layers: &dyn Root) -> Result<(), BuildError> {
     let DiskRequest::Standard(Request { firmware, .. }) = request else { return Ok(()) };
     let tasks = final_tasks(plan);
@@ -118,8 +118,7 @@ fn require_boot_loader(plan: &Plan, request: &DiskRequest<'_>, layers: &dyn Root
     if files.kernels()?.is_empty() { Ok(()) } else { files.require(firmware) }
 }
 
-/// Returns true if hooks of the final stage look for the devices of a disk: they do not go without
-/// one.
+/// Returns true if hooks of the final stage use the devices of a disk, and so need a disk.
 pub fn hooks_look_at_disk(plan: &Plan) -> bool {
     DiskUnderHooks::is_wanted(final_tasks(plan))
 }

@@ -1,5 +1,5 @@
-//! Tests of the way from a stack of layers to a disk: what the boot stage writes, and what is left
-//! when something fails.
+//! Tests of disks made from a stack of layers: the files of the boot stage, and the clean-up after
+//! a failure.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -90,8 +90,7 @@ fn press(world: &World, image: &Image, request: &DiskRequest<'_>) -> Result<(), 
     builder.disk(&plan, &[], request, world, Path::new("disk.raw"))?.close()
 }
 
-/// Presses a disk of merged layers with these files; returns what is on it beside them, and its
-/// boot code.
+/// Writes a disk of merged layers with these files. Returns its other files, and its boot code.
 fn pressed(files: &[(&str, &str)], request: &DiskRequest<'_>) -> (Tree, BootImages) {
     let world = World::default();
     world.merge(files);

@@ -1,11 +1,11 @@
-//! A disk, as hooks of the final stage know it.
+//! The disk that hooks of the final stage see.
 
 use crate::disk::Layout;
 use crate::element::Environment;
 use crate::plan::Tasks;
 use crate::port::{Access, Bind, DiskDevice};
 
-/// What hooks of the final stage know of the disk that they run on.
+/// The disk on which hooks of the final stage run.
 pub(super) struct DiskUnderHooks<'a> {
     pub(super) layout: &'a Layout,
     /// Empty if no hook asks for them.
@@ -13,16 +13,17 @@ pub(super) struct DiskUnderHooks<'a> {
 }
 
 impl DiskUnderHooks<'_> {
-    /// What hooks mention that look for its devices: also the beginnings of `IMAGE_BLOCK_DEVICES`,
-    /// and of what `dib-block-device` calls it.
+    /// Words in the text of hooks that use the devices. They are also the beginnings of
+    /// `IMAGE_BLOCK_DEVICES`, and of the names that `dib-block-device` uses.
     const WANTING: [&'static str; 2] = ["IMAGE_BLOCK_DEVICE", "image-block-device"];
 
-    /// Returns true if hooks among these tasks look for the devices.
+    /// Returns true if hooks among these tasks use the devices.
     pub(super) fn is_wanted(tasks: &Tasks) -> bool {
         Self::WANTING.iter().any(|word| tasks.mention(word))
     }
 
-    /// Returns what diskimage-builder tells of a disk that is there: its size in KiB, its devices.
+    /// Returns the variables with which diskimage-builder describes the disk: its size in KiB, its
+    /// devices.
     ///
     /// Source: diskimage-builder, `lib/disk-image-create`; `block_device/blockdevice.py`,
     /// `cmd_getval`.
@@ -35,7 +36,7 @@ impl DiskUnderHooks<'_> {
         [size].into_iter().chain(whole).chain(all).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// Returns what a job needs to reach the devices, each at its own path.
+    /// Returns the mounts through which a job reaches the devices, each at its own path.
     pub(super) fn binds(&self) -> impl Iterator<Item = Bind> {
         self.devices.iter().map(|DiskDevice { path, .. }| Bind {
             source: path.clone(),

@@ -1,5 +1,5 @@
-//! What hooks read of the build host: noted while a step runs, compared with the host when its
-//! record is found.
+//! Records the host files that hooks read while a step runs, and compares them with the host when
+//! the record of the step is found.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub(super) enum Language {
     Any,
 }
 
-/// Notes what the hooks of one step read of the host.
+/// Records the host files that the hooks of one step read.
 pub(super) struct Witness<'a> {
     host: &'a dyn HostFiles,
     /// `None` until something runs on the host.
@@ -38,11 +38,11 @@ impl<'a> Witness<'a> {
         Self { host, seen: RefCell::default() }
     }
 
-    /// Notes what cannot be traced, before `hook` with these texts runs: the names on the host, and
-    /// what is at and below the paths that the texts have. Names do not count for shell that works
-    /// on variables alone.
+    /// Records the facts that cannot be traced, before `hook` with these texts runs: the names on
+    /// the host, and the entries at and below the paths in the texts. For shell that works on
+    /// variables alone, names are left out.
     ///
-    /// What changes between now and the hook's look at it makes the next look-up a miss.
+    /// A change between this call and the hook's own look makes the next look-up a miss.
     pub(super) fn begin(&self, hook: &str, texts: &[&[u8]], language: Language) {
         let mut seen = self.seen.borrow_mut();
         let seen = seen.get_or_insert_default();
@@ -63,7 +63,7 @@ impl<'a> Witness<'a> {
         }
     }
 
-    /// Notes what `hook` has opened.
+    /// Records the files that `hook` has opened.
     pub(super) fn end(&self, hook: &str, HostOpens { files, gap }: HostOpens) {
         let mut seen = self.seen.borrow_mut();
         let Some(seen) = seen.as_mut() else { return };
@@ -80,7 +80,7 @@ impl<'a> Witness<'a> {
             if seen.reads.contains_key(&(path.clone(), aspect)) {
                 continue;
             }
-            // What is there now is what the hook has read only if nothing was written since.
+            // The file has the content that the hook has read only if it was not written since.
             match self.host.observe(&path, aspect) {
                 Some(found) if found.stamp.as_ref() == Some(&stamp) => {
                     let stamp = found.is_settled.then_some(stamp);
@@ -93,7 +93,7 @@ impl<'a> Witness<'a> {
         }
     }
 
-    /// Returns what was noted; `None` if nothing ran on the host.
+    /// Returns the evidence; `None` if no job ran on the host.
     pub(super) fn conclude(self) -> Option<Evidence> {
         let Seen { reads, names, gap } = self.seen.into_inner()?;
         Some(Evidence { reads: reads.into_values().collect(), names, gap })
@@ -140,7 +140,7 @@ fn reason(change: HostChange, host: &dyn HostFiles) -> Miss {
     }
 }
 
-/// Returns what is not as it was when `evidence` was noted.
+/// Returns the differences between the host and `evidence`.
 fn changes(evidence: &Evidence, host: &dyn HostFiles) -> Vec<HostChange> {
     let mut changes: Vec<_> = evidence.reads.iter().filter_map(|read| change(read, host)).collect();
     if !evidence.names.is_empty() {

@@ -1,7 +1,8 @@
-//! What diskimage-builder tells hooks about a build, where it is the same for every build.
+//! Variables with which diskimage-builder describes a build to hooks, and which are the same in
+//! every build.
 //!
-//! What differs from image to image (`IMAGE_ELEMENT`), or can be set by the caller (`DIB_RELEASE`),
-//! is in the step's key, and stands over what is here.
+//! Variables that differ between images (`IMAGE_ELEMENT`), or that the caller can set
+//! (`DIB_RELEASE`), are in the step's key, and override these.
 
 use crate::distro::{HOST_TOOLS, IMAGE_TOOLS, LIBRARY, apt::Choices, search_path};
 use crate::element::{Environment, Phase, Place};
@@ -17,7 +18,7 @@ pub(super) const HOOKS_IN_TARGET: &str = View::Target.hooks();
 /// Where hooks on the host leave files for each other: `TMP_BUILD_DIR`.
 pub(super) const BUILD_DIR_ON_HOST: &str = "/tmp/plywood/build";
 
-/// Where they may leave what is neither in the image nor in a cache: `TMP_IMAGE_DIR`.
+/// Where they may leave files that get neither into the image nor into a cache: `TMP_IMAGE_DIR`.
 pub(super) const IMAGE_DIR_ON_HOST: &str = "/tmp/plywood/image";
 
 /// Where they find files to lock: `DIB_LOCKFILES`. All builds that share the store see the same

@@ -12,15 +12,15 @@ use crate::port::*;
 pub(crate) type Tree = BTreeMap<String, Vec<u8>>;
 
 /// The layers of an image, merged.
-pub(crate) const MERGED: &str = "merged";
+const MERGED: &str = "merged";
 
-/// Where a disk is mounted.
-pub(crate) const DISK: &str = "disk";
+/// The mount point of a disk.
+pub(super) const DISK: &str = "disk";
 
 #[derive(Default)]
 pub(super) struct Disks {
     trees: Mutex<BTreeMap<PathBuf, Tree>>,
-    /// The call that fails.
+    /// The call that is to fail.
     failing: Mutex<Option<&'static str>>,
     calls: Mutex<Vec<&'static str>>,
     open: Mutex<Vec<&'static str>>,
@@ -92,7 +92,7 @@ impl World {
     }
 }
 
-/// Notes that something is open, as long as it lives.
+/// Counts as open until it is dropped.
 pub(super) struct Open {
     world: World,
     name: &'static str,
@@ -158,7 +158,7 @@ impl OpenDisk for FakeDisk {
     }
 }
 
-/// A tree whose changes nobody looks at.
+/// A tree that does not normalize changes.
 pub(super) struct FakeTree;
 
 impl ObservedTree for FakeTree {

@@ -1,4 +1,4 @@
-//! Runs jobs, keeps what they print, and tells how they ended.
+//! Runs jobs, keeps their output, and reports how they ended.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -76,7 +76,7 @@ impl JobRun<'_> {
         })
     }
 
-    /// Runs `job`, called `task`, and returns what it prints; only a failure leaves a log.
+    /// Runs `job`, called `task`, and returns its output. Only a failure leaves a log.
     pub(super) fn capture(
         &self,
         root: &dyn Root,
@@ -234,7 +234,7 @@ impl Output<'_> {
         }
     }
 
-    /// Ends the line here, and begins another with what may be the beginning of a secret.
+    /// Ends the line here, and begins another one with the bytes that may begin a secret.
     fn cut_line(&mut self) {
         let (redacted, covered) = self.redactor.apply_to_beginning(&self.line);
         self.line.drain(..covered);

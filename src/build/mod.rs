@@ -1,16 +1,18 @@
-//! Carries out a plan, through ports alone.
+//! Carries out a plan, only through ports.
 //!
 //! ```text
-//! stack     for each step: key known? take its layers; else run it in a workspace and commit a layer
-//! registries  what registries have of steps, and what of it counts
-//! receive   layers of found steps, fetched where the store lacks them
-//! publish   built steps to a registry
-//! prune     old ones out of it
-//! evidence  what hooks read of the host, and whether it is still so
-//! step      one step's tasks on an open root: environment, hooks, packages, initramfs
-//! disk      the stack onto a disk, the final stage on it, boot code, conversion
-//! container the config of an OCI image: the base's, and an entry of history for each step
-//! manifest  what an image is made of, as JSON
+//! builder         the settings of a build, and its workspaces
+//! stack           for each step: uses its layers on a hit; otherwise runs it and commits a layer
+//! registries      looks up steps in registries, and checks the answers
+//! receive         fetches the layers of hits that the store lacks
+//! publish         publishes built steps in a registry
+//! prune           removes old steps from a registry
+//! evidence        records the host files that hooks read, and compares them later
+//! step            one step's tasks on an open root: environment, hooks, packages, initramfs
+//! disk            writes the stack onto a disk, and runs the final stage there
+//! boot            makes that disk bootable
+//! container       the config of an OCI image: that of the base, with a history of the steps
+//! build_manifest  the layers, packages and outputs of an image, as JSON
 //! ```
 
 mod added;

@@ -1,4 +1,4 @@
-//! The directories of the machine that hooks of one step see.
+//! The directories of the build host that hooks of one step see.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -8,10 +8,10 @@ use super::surroundings::Surroundings;
 use crate::plan::{ELEMENTS_ON_HOST, Tasks, WORK_DIR_ON_HOST};
 use crate::port::{Access, Bind, CacheMount, HostDirs, LayerStore, StoreError, View, Workspace};
 
-/// What hooks on the host see as [`View::CACHE`], by its name in the store.
+/// The name in the store of the directory that hooks on the host see as [`View::CACHE`].
 const CACHE: &str = "dib";
 
-/// What they see as `DIB_LOCKFILES`, likewise.
+/// The name in the store of the directory that they see as `DIB_LOCKFILES`.
 const LOCKS: &str = "dib-lockfiles";
 
 /// The lock directory of builds whose cache is a directory of the caller: any image may use that
@@ -24,23 +24,24 @@ const SHARED: &str = "shared";
 const WRITTEN_ON_HOST: [(&str, &str, u32); 2] =
     [("containers", "/var/lib/containers", 0o755), ("var-tmp", "/var/tmp", 0o1777)];
 
-/// Directories of the machine.
+/// Directories of the build host.
 pub(super) struct Places {
     /// The hooks directory, filled by [`crate::port::HookFiles`].
     pub(super) hooks: PathBuf,
-    /// For what hooks on the host leave for each other, filled likewise.
+    /// Files that hooks on the host leave for each other, filled by the same port.
     pub(super) build: PathBuf,
-    /// Whole elements by name, filled likewise.
+    /// Whole elements by name, filled by the same port.
     pub(super) elements: PathBuf,
-    /// Copies of the machine's files, filled likewise.
+    /// Copies of files of the build host, filled by the same port.
     pub(super) machine: PathBuf,
-    /// For what hooks on the host need while they run.
+    /// Temporary files of hooks on the host.
     image: PathBuf,
-    /// In place of directories of the host, as far as it has them.
+    /// Replacements of directories that the host has.
     written: Vec<(PathBuf, &'static str)>,
-    /// For what hooks on the host leave in the caller's directory.
+    /// Files that hooks on the host leave in their working directory.
     work: PathBuf,
-    /// For what they leave beside the image, if that is somewhere else: and where they find it.
+    /// Files that they leave beside the image, with the path at which they see it; `None` if that
+    /// is their working directory.
     beside: Option<(PathBuf, String)>,
     /// Kept between builds.
     cache: PathBuf,
@@ -101,13 +102,13 @@ impl Places {
         }
     }
 
-    /// Returns the same if what they leave beside the image, and in their working directory, is
-    /// lost: `None` if these are directories of the caller.
+    /// Returns the same directories if no one keeps the files that hooks leave beside the image and
+    /// in their working directory; `None` if these are directories of the caller.
     pub(super) fn lost(&self) -> Option<HostDirs<'_>> {
         self.surroundings.is_none().then(|| self.left())
     }
 
-    /// Returns what a job with this view sees of them.
+    /// Returns the mounts of these directories in a job with this view.
     pub(super) fn binds(&self, view: View) -> Vec<Bind> {
         match view {
             View::Target => vec![bind(&self.hooks, HOOKS_IN_TARGET, Access::ReadOnly)],
@@ -126,9 +127,9 @@ impl Places {
                 let written = self.written.iter();
                 let written = written.map(|(path, place)| bind(path, place, Access::ReadWrite));
                 let surroundings = self.surroundings.iter().flat_map(Surroundings::binds);
-                // The order is that of mounting. What may hold others comes first: the caller's
-                // directories may lie below `/var/tmp`, and plywood's own below the directory of
-                // the image.
+                // In the order of mounting: a directory that may contain others comes first. The
+                // caller's directories may be below `/var/tmp`, and plywood's own below the
+                // directory of the image.
                 written.chain(surroundings).chain(beside).chain(own).chain([work]).collect()
             }
         }
@@ -166,7 +167,7 @@ impl Places {
     }
 }
 
-/// Makes the directories that stand in for those of the host, as far as it has them.
+/// Creates replacements of those directories in [`WRITTEN_ON_HOST`] that the host has.
 fn written_on_host(workspace: &dyn Workspace) -> Result<Vec<(PathBuf, &'static str)>, StoreError> {
     // A mount at a link to `/tmp` would cover the hooks' own `/tmp`, and with it the target.
     let needs_one =

@@ -1,24 +1,24 @@
-//! The world, as a build sees it.
+//! The ports of a build.
 
 use crate::port::{AddedSources, Breaks, Events, HookFiles, HostFiles, LayerStore, Logs, Packages, Sandbox};
 
-/// What a build needs of the world.
+/// The ports of a build.
 pub struct Ports<'a> {
-    /// Keys and layers.
+    /// Records and layers.
     pub store: &'a dyn LayerStore,
     /// The build host's own files.
     pub host: &'a dyn HostFiles,
     /// Runs hooks.
     pub sandbox: &'a dyn Sandbox,
-    /// Lays out what hooks see.
+    /// Lays out the files that hooks see.
     pub hooks: &'a dyn HookFiles,
     /// Package repositories.
     pub packages: &'a dyn Packages,
-    /// Fetches what hooks ask for.
+    /// Fetches the sources that hooks request.
     pub sources: &'a dyn AddedSources,
-    /// Keeps what hooks print.
+    /// Keeps the output of hooks.
     pub logs: &'a dyn Logs,
-    /// Learns what happens.
+    /// Receives the progress of the build.
     pub events: &'a dyn Events,
     /// Receives the position of each step; `None` if no break points are set.
     pub breaks: Option<&'a dyn Breaks>,

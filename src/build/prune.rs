@@ -1,4 +1,4 @@
-//! Old steps out of a cache repository.
+//! Removes old steps from a cache repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use crate::port::{RemoteCache, RemoteError};
 use crate::share::{PrunePolicy, SharedStep, StepIndex, StepKey, is_image_tag};
 use crate::trust::Policy;
 
-/// What there is in a cache repository, and what of it may go.
+/// The steps in a cache repository, and those that may be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pruning {
     /// How many steps it has.
     pub steps: usize,
-    /// The manifests that may go.
+    /// The manifests that may be deleted.
     pub gone: BTreeSet<Digest>,
 }
 
@@ -38,7 +38,7 @@ impl Pruning {
         Ok(Self { steps: published.len(), gone: policy.select(&published, &spared) })
     }
 
-    /// Deletes what may go. Stopped half-way, it leaves a sound cache.
+    /// Deletes these manifests. After an interruption, the remaining ones are still usable.
     ///
     /// # Errors
     /// [`RemoteError::KeepsAll`] if the registry deletes nothing.

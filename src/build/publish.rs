@@ -1,4 +1,4 @@
-//! Built steps to a registry, for other machines.
+//! Publishes built steps in a registry, for other build hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -18,36 +18,36 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Publishes the steps of images in one repository.
 pub struct Publisher<'a> {
     pub to: &'a dyn RemoteCache,
-    /// Gives out the layers.
+    /// The source of the layers' bytes.
     pub blobs: &'a dyn LayerBlobs,
-    /// What is there already stays if this believes it.
+    /// Published steps that this policy trusts stay as they are.
     pub policy: &'a Policy,
     pub key: Option<&'a SigningKey>,
-    /// Now, in seconds since 1970.
+    /// The time of publication, in seconds since 1970.
     pub now: i64,
     /// Blobs that the repository holds in damaged copies. Registries keep what they have under a
     /// digest, so their layers are published in another encoding, by another digest.
     pub damaged: BTreeSet<Digest>,
 }
 
-/// What became of the steps of an image.
+/// The result of publishing an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
-    /// How many steps others can find now.
+    /// How many steps other build hosts can find now.
     pub steps: usize,
     /// How many of them they could not find before.
     pub new: usize,
-    /// What the others are kept back for.
+    /// The first step that is not published, and the reason.
     pub withheld: Option<Withheld>,
 }
 
-/// A step as the repository has it, or is to have it.
+/// A step that the repository has, or gets.
 struct Entry {
     name: StepName,
     manifest: Vec<u8>,
-    /// `None` if the manifest is there.
+    /// `None` if the repository has the manifest.
     new: Option<SharedStep>,
-    /// What the repository may lack.
+    /// Blobs that the repository may lack.
     blobs: BTreeMap<Blob, Source>,
 }
 
@@ -69,13 +69,12 @@ impl Entry {
 }
 
 impl Publisher<'_> {
-    /// Publishes the steps of `plan` that were built or found (the lowest first, all there are),
-    /// but for those that secrets keep back. What is there already costs one request a step. Blobs
-    /// come before the manifests that name them: stopped half-way, it leaves nothing that cannot be
-    /// used.
+    /// Publishes the steps of `plan` in `built` (all of them, lowest first), without those that
+    /// depend on secrets. A step that the repository has costs one request. Blobs come before the
+    /// manifests that name them, so an interrupted call leaves no manifest without its blobs.
     ///
-    /// Layers are published as the blobs that `encoding` has, where the store has such: so images
-    /// and steps share them.
+    /// If the store has a blob of a layer in `encoding`, that blob is published, so that images and
+    /// steps share it.
     ///
     /// # Errors
     /// If the registry or the store fails.
@@ -105,14 +104,15 @@ impl Publisher<'_> {
         }
         self.send(&entries)?;
         self.to.publish(&step_manifests(&entries))?;
-        // An index may only name what is there.
+        // After the manifests, because an index may only name manifests that the repository has.
         self.to
             .publish(index_of(plan, &entries).filter(|new| index.as_ref() != Some(&new.bytes)).as_slice())?;
         let new = entries.iter().filter(|entry| entry.new.is_some()).count();
         Ok(Publication { steps: count, new, withheld })
     }
 
-    /// Returns what the repository has under the tags of these steps and under that of the image.
+    /// Returns the manifests under the tags of these steps, and the index under the tag of the
+    /// image.
     #[expect(clippy::type_complexity, reason = "two kinds of documents from one look")]
     fn look(
         &self,
@@ -126,8 +126,8 @@ impl Publisher<'_> {
         Ok((there, index))
     }
 
-    /// Returns what the repository has for a step if it can stay: others would find the same layers
-    /// by it, and believe it as they would believe us.
+    /// Returns the published form of a step if it can stay: other build hosts would find the same
+    /// layers by it, and trust it as they trust this publisher.
     fn good(&self, manifest: &[u8], record: &Record) -> Option<SharedStep> {
         let own = self.key.map(SigningKey::public);
         let policy = Policy {
@@ -218,7 +218,7 @@ fn records(
     let record = |(step, built): (&&Step, &BuiltStep)| {
         let record = step.record(&plan.image, &stack, built.diff_ids.clone());
         stack.extend_from_slice(&built.diff_ids);
-        // What hooks read of the host is said by the store alone.
+        // Only the store knows which host files the hooks have read.
         let stored = store.by_input(record.input_key)?;
         let is_it = |stored: &Record| {
             (stored.content_key, &stored.diff_ids) == (record.content_key, &record.diff_ids)
@@ -239,7 +239,7 @@ fn step_manifests(entries: &[Entry]) -> Vec<Tagged> {
     new.flat_map(tagged).collect()
 }
 
-/// Returns the index of what the image consists of; `None` if nothing of it is published.
+/// Returns the index of the steps of the image; `None` if no step is published.
 fn index_of(plan: &Plan, entries: &[Entry]) -> Option<Tagged> {
     let steps = entries.iter().map(|entry| (&entry.name, entry.manifest.as_slice()));
     let index = Tagged { tag: image_tag(&plan.image), media_type: INDEX, bytes: image_index(steps) };

@@ -1,4 +1,4 @@
-//! Layers of found steps, fetched where the store lacks them.
+//! Fetches the layers of found steps that the store lacks.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,7 +15,7 @@ use crate::share::Refusal;
 /// The largest image config that is read.
 const CONFIG_LIMIT_BYTES: u64 = 16 << 20;
 
-/// How it went with the layers of some offers: those that could not be had.
+/// The layers of offers that could not be fetched.
 pub(super) type Unavailable = BTreeMap<DiffId, Refusal>;
 
 impl Builder<'_> {
@@ -100,7 +100,7 @@ fn unreadable(digest: Digest) -> impl FnOnce(std::io::Error) -> StoreError {
     move |error| IoError::new("read", format!("blob {digest}").as_ref())(error).into()
 }
 
-/// Tells a layer that is not what it should be from a store that cannot take it.
+/// Distinguishes a wrong layer from a failure of the store.
 pub(super) fn refusal(error: RemoteError) -> Result<Refusal, BuildError> {
     match error {
         RemoteError::Store(

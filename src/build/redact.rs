@@ -1,4 +1,4 @@
-//! Secrets in what is printed of jobs: `set -x`, a program's own trace, an error message.
+//! Redacts secrets in the output of jobs: `set -x`, a program's own trace, an error message.
 //!
 //! A secret is found as it is and as programs commonly write it: quoted by a shell's trace, escaped
 //! in JSON or in a URL, and in base64 at each of its three alignments. Base64 that is wrapped in
@@ -12,7 +12,7 @@ use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use crate::element::Environment;
 use crate::plan::secret_texts;
 
-/// What stands for a secret.
+/// The text that replaces a secret.
 const STARS: &[u8] = b"***";
 
 /// Shorter texts (`yes`, `1`) keep nothing secret, and redacting them would spoil every log.
@@ -27,11 +27,11 @@ pub struct Redactor {
     secrets: Vec<Vec<Vec<u8>>>,
 }
 
-/// What becomes of the bytes at one place.
+/// The treatment of the bytes at one position.
 enum Match {
     /// A secret of this length.
     Secret(usize),
-    /// What may become a secret with more bytes behind it.
+    /// The beginning of a secret, which more bytes could complete.
     Beginning,
     Plain,
 }
@@ -62,8 +62,8 @@ impl Redactor {
         self.run(line, |found| matches!(found, Match::Secret(_))).0
     }
 
-    /// As [`Redactor::apply`] for the beginning of a line. Returns as well how many bytes of `line`
-    /// that covers: at its end, what may be the beginning of a secret is left for later.
+    /// As [`Redactor::apply`], for the beginning of a line. Also returns how many bytes of `line`
+    /// the result covers: bytes at the end that may begin a secret are left for later.
     pub(super) fn apply_to_beginning(&self, line: &[u8]) -> (Vec<u8>, usize) {
         self.run(line, |found| !matches!(found, Match::Plain))
     }
@@ -86,8 +86,8 @@ impl Redactor {
         (redacted, at)
     }
 
-    /// Returns the first that `counts` of what the secrets say to these bytes, the longest secret
-    /// first.
+    /// Compares these bytes with each secret, the longest first, and returns the first result that
+    /// `counts`.
     fn find(&self, rest: &[u8], counts: impl Fn(&Match) -> bool) -> Match {
         let say = |secret: &Vec<u8>| match () {
             () if rest.starts_with(secret) => Match::Secret(secret.len()),
@@ -127,9 +127,8 @@ fn in_url(text: &str, kept: &str, space: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-/// Returns what stands in base64 for a text that has so many bytes before it, whatever they are,
-/// without the characters at the ends that depend on the text's neighbors as well. In both
-/// alphabets.
+/// Returns the base64 form, in both alphabets, of a text with `before` bytes of any value in front.
+/// Leaves out the characters at both ends, which also depend on the bytes around the text.
 ///
 /// Source: RFC 4648, 4 and 5.
 fn in_base64(text: &[u8], before: usize) -> Vec<String> {

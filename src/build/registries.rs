@@ -1,8 +1,8 @@
-//! What registries have of steps. Each key is asked for once.
+//! Looks up steps in registries. Each key is looked up once.
 //!
-//! What a registry says is a proposal. It counts if the policy believes it, if it is the answer to
-//! what was asked, and if it was made on the very stack that the step is to stand on; and its
-//! layers, only if they have the DiffIDs that were promised.
+//! An answer is only a proposal. It is used if the policy trusts its signature, if it belongs to
+//! the requested key, and if the step was built on the same stack. A layer is used only if it has
+//! the DiffID in the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -18,7 +18,7 @@ use crate::port::{Event, Events, HostFiles, Layer, LayerStore, RemoteCache, Remo
 use crate::share::{Refusal, SharedStep, StepIndex, StepKey, image_tag};
 use crate::trust::Policy;
 
-/// The registries that steps are looked up in, and what they have said.
+/// The registries in which steps are looked up, and their answers.
 pub struct Registries<'a> {
     from: Vec<&'a dyn RemoteCache>,
     policy: Policy,
@@ -29,19 +29,19 @@ pub struct Registries<'a> {
 #[derive(Default)]
 struct Known {
     answers: BTreeMap<StepKey, Answer>,
-    /// Registries that did not answer, by their place: they are left alone from then on.
+    /// Registries that did not answer, by their place. They are not asked again.
     silent: BTreeSet<usize>,
-    /// Registries whose repository was looked for, by their place.
+    /// Registries whose repository was looked up, by their place.
     looked_for: BTreeSet<usize>,
-    /// Whether the user asked to stop while they were asked.
+    /// True if the user interrupted a look-up.
     is_interrupted: bool,
-    /// Layers that could not be had, and from where.
+    /// Layers that could not be fetched, with the place of their registry.
     useless: Vec<(usize, Vec<Layer>)>,
     /// Blobs that a registry holds in a damaged copy, with its place.
     damaged: BTreeSet<(usize, Digest)>,
 }
 
-/// What was said of one key.
+/// The answers for one key.
 #[derive(Clone, Default)]
 struct Answer {
     offers: Vec<Offer>,
@@ -84,13 +84,13 @@ impl std::fmt::Display for Refused {
 }
 
 impl<'a> Registries<'a> {
-    /// Looks steps up in these repositories, the first first; `policy` says what is believed,
-    /// `events` learn what fails.
+    /// Looks up steps in these repositories, in order. `policy` decides which signatures are
+    /// trusted; `events` receive failures.
     pub fn new(from: Vec<&'a dyn RemoteCache>, policy: Policy, events: &'a dyn Events) -> Self {
         Self { from, policy, events, known: Mutex::default() }
     }
 
-    /// Looks nowhere.
+    /// Looks up nothing.
     pub fn none(events: &'a dyn Events) -> Self {
         Self::new(Vec::new(), Policy::default(), events)
     }
@@ -107,7 +107,7 @@ impl<'a> Registries<'a> {
         if self.known().is_interrupted { Err(StoreError::Interrupted.into()) } else { Ok(()) }
     }
 
-    /// Asks for all these keys at once. What was asked before is not asked again.
+    /// Looks up all these keys at once, without those that were looked up before.
     pub(super) fn ask(&self, keys: impl IntoIterator<Item = StepKey>) {
         let known = self.known();
         let open = keys.into_iter().filter(|key| !known.answers.contains_key(key)).collect();
@@ -115,8 +115,8 @@ impl<'a> Registries<'a> {
         self.ask_from(0, open);
     }
 
-    /// Asks one registry after the other, from the place `first` on, for what those before did not
-    /// have.
+    /// Asks one registry after the other, from the place `first` on. Each is asked for the keys
+    /// that the registries before it did not have.
     fn ask_from(&self, first: usize, mut open: Vec<StepKey>) {
         let mut answers: BTreeMap<_, Answer> = open.iter().map(|key| (*key, Answer::default())).collect();
         for registry in first..self.from.len() {
@@ -151,8 +151,8 @@ impl<'a> Registries<'a> {
         }
     }
 
-    /// Tells of a repository that is not there, once: a miss in it says nothing of the steps. It is
-    /// not asked again.
+    /// Warns once about a repository that does not exist, because a misspelled name looks like a
+    /// miss. It is not asked again.
     fn note_absence(&self, registry: usize) {
         let is_first = self.known().looked_for.insert(registry);
         if is_first && matches!(self.from[registry].exists(), Ok(false)) {
@@ -164,7 +164,8 @@ impl<'a> Registries<'a> {
         }
     }
 
-    /// Tells what failed, once for a registry. One that answers nothing is not asked again.
+    /// Warns about failures, once for each registry. A registry without any answer is not asked
+    /// again.
     fn note_failures(&self, registry: usize, given: &[Result<Option<Vec<u8>>, RemoteError>]) {
         let mut failures = given.iter().filter_map(|given| given.as_ref().err());
         let Some(first) = failures.next() else { return };
@@ -180,7 +181,7 @@ impl<'a> Registries<'a> {
 
     /// Returns the step that a registry has for `step` above `stack`, and which key found it.
     ///
-    /// What its hooks read of the host where it was built has to be the same on this `host`.
+    /// The host files that its hooks read where it was built must be the same on this `host`.
     pub(super) fn find(&self, step: &Step, stack: &[DiffId], host: &dyn HostFiles) -> Option<(Offer, Found)> {
         if self.from.is_empty() {
             return None;
@@ -205,8 +206,8 @@ impl<'a> Registries<'a> {
         None
     }
 
-    /// Refuses an offer whose layer turned out to be none: it is not made again, and the registries
-    /// after it are asked.
+    /// Refuses an offer whose layer cannot be used. It is not offered again, and the registries
+    /// after this one are asked.
     pub(super) fn refuse(&self, offer: &Offer, why: Refusal) {
         let refused = self.note_refusal(offer, why);
         self.warn(&format!("step `{}`: {refused}", offer.step.record.step));
@@ -226,7 +227,7 @@ impl<'a> Registries<'a> {
         there.map(|(_, blob)| *blob).collect()
     }
 
-    /// Remembers why an offer does not count; once, however often it is looked at.
+    /// Records why an offer is refused, once for each reason.
     fn note_refusal(&self, offer: &Offer, why: Refusal) -> Refused {
         let refused = self.refused(offer.registry, &offer.key, why);
         let mut known = self.known();
@@ -237,8 +238,8 @@ impl<'a> Registries<'a> {
         refused
     }
 
-    /// Returns what registries have for `step` above `stack` and is not used, each reason of each
-    /// registry once; the stack is `None` if it is not known.
+    /// Returns the refused steps that registries have for `step` above `stack`, each reason of each
+    /// registry once. The stack is `None` if it is unknown.
     pub(super) fn refusals(&self, step: &Step, stack: Option<&[DiffId]>) -> Vec<Refused> {
         let by_content = stack.map(|stack| StepKey::Content(step.content_key(ChainId::of(stack))));
         let keys = [Some(StepKey::Input(step.input_key)), by_content];
@@ -249,8 +250,7 @@ impl<'a> Registries<'a> {
         refused
     }
 
-    /// Returns the steps that `plan`'s image was last published with, as far as they are believed:
-    /// what a miss is explained by.
+    /// Returns the trusted steps with which `plan`'s image was last published. They explain misses.
     pub(super) fn records(&self, plan: &Plan) -> Vec<Record> {
         let places = (0..self.from.len()).filter(|place| !self.known().silent.contains(place));
         let from = places.map(|place| self.from[place]).collect::<Vec<_>>();
@@ -276,7 +276,7 @@ impl<'a> Registries<'a> {
         self.from[place]
     }
 
-    /// Returns what was offered for a key, but for what turned out to be nothing.
+    /// Returns the offers for a key, without those whose layers cannot be used.
     fn offers(&self, key: &StepKey) -> Vec<Offer> {
         let known = self.known();
         let offers = known.answers.get(key).map(|answer| answer.offers.as_slice()).unwrap_or_default();

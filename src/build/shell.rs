@@ -9,7 +9,7 @@ use crate::oci::DiffId;
 use crate::plan::{Plan, Step, Work};
 use crate::port::{Exit, FailedStep, RootSpec};
 
-/// Which state of an image a shell shows.
+/// The state of an image that a shell shows.
 #[derive(Debug, Clone, Copy)]
 pub enum ShellAt<'a> {
     /// As the first hook of this step finds it: the layers below. The final stage stands on all
@@ -40,12 +40,12 @@ impl<'a> ShellAt<'a> {
 
 impl Builder<'_> {
     /// Runs `command` (a login shell if empty) on the caller's terminal, on a state of `plan`'s
-    /// image, with what the hooks see that run there. What it changes is thrown away.
+    /// image, with the files that hooks see there. Its changes are discarded.
     ///
     /// # Errors
     /// [`BuildError::Miss`] if a layer below is not in the store, [`BuildError::NothingBelow`] for
-    /// the base, [`BuildError::NoSuchHook`], and what a hook before the one that was asked for
-    /// fails with.
+    /// the base, [`BuildError::NoSuchHook`], and the failure of a hook that precedes the requested
+    /// one.
     pub fn shell(&self, plan: &Plan, at: ShellAt<'_>, command: &[String]) -> Result<Exit, BuildError> {
         let step = at.step();
         let Work::Tasks(tasks) = &step.work else {

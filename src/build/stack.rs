@@ -1,4 +1,4 @@
-//! The layers of an image: each step's are found by one of its two keys, or made.
+//! The layers of an image: the layers of each step are found by one of its two keys, or built.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -69,8 +69,8 @@ impl Builder<'_> {
     /// Finds or makes the layers of `steps` of `plan`, which stand on each other, the first on
     /// `below`.
     ///
-    /// All that are found in a row are fetched together, and only when it is known that the build
-    /// may go on after them.
+    /// The layers of all hits in a row are fetched together, and only after it is certain that the
+    /// build may continue after them.
     pub(super) fn steps(
         &self,
         plan: &Plan,
@@ -90,7 +90,7 @@ impl Builder<'_> {
         Ok(built)
     }
 
-    /// Returns what is known of the first of `steps`, up to one that is not found.
+    /// Returns the hits among `steps`, up to the first miss.
     fn hits(&self, steps: &[Step], below: &[DiffId]) -> Result<Vec<Hit>, BuildError> {
         let (mut hits, mut stack) = (Vec::new(), below.to_vec());
         if self.reuse == Reuse::Refused {
@@ -111,14 +111,15 @@ impl Builder<'_> {
         Sources { store: self.ports.store, host: self.ports.host, registries: self.registries }
     }
 
-    /// Returns true if a break point is set in a step, so that it has to be made.
+    /// Returns true if a break point is set in a step. The step is then built, and not looked up.
     fn is_awaited(&self, step: &Step) -> bool {
         let (Some(breaks), Work::Tasks(tasks)) = (self.ports.breaks, &step.work) else { return false };
         tasks.list.iter().any(|task| breaks.await_phase(task.phase))
     }
 
-    /// Makes sure that the layers of `hits`, the first above `stack`, are in the store, and their
-    /// records; stops before the first step with a layer that cannot be fetched or used.
+    /// Fetches the layers of `hits` that the store lacks, and saves their records. The first of
+    /// `hits` is above `stack`. Stops before the first step with a layer that cannot be fetched or
+    /// used.
     fn take(
         &self,
         plan: &Plan,
@@ -181,7 +182,7 @@ impl Builder<'_> {
         Ok(BuiltStep::new(step, diff_ids, None))
     }
 
-    /// Warns of a step that no later build will find, and says why.
+    /// Warns about a step that no later build will find, with the reason.
     fn tell_gap(&self, step: &Step, evidence: Option<&Evidence>) {
         if let Some(gap) = evidence.and_then(|evidence| evidence.gap.as_ref()) {
             let message = format!(
@@ -193,8 +194,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Warns of what registries have for a step that has to be made all the same, and says why it
-    /// is not used.
+    /// Warns about layers in registries for a step that is built nevertheless, with the reason.
     fn tell_refusals(&self, step: &Step, stack: &[DiffId]) {
         let refused = self.registries.refusals(step, Some(stack));
         // The user was warned of a layer that cannot be used when it was fetched.
@@ -212,7 +212,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Makes the layers of a step; returns them, and what its hooks read of the host.
+    /// Builds the layers of a step. Returns them, and the host files that its hooks read.
     fn make(&self, plan: &Plan, step: &Step, stack: &[DiffId]) -> Result<Made, BuildError> {
         let started = Instant::now();
         self.ports.events.emit(Event::StepStarted { image: &plan.image, step: &step.name });
@@ -249,8 +249,8 @@ impl Builder<'_> {
         Ok((self.commit(plan, workspace)?.into_iter().collect(), evidence))
     }
 
-    /// Keeps the state that a failed hook or task left, if the user wants that; returns its error,
-    /// which then says so.
+    /// Keeps the state that a failed hook or task left, if the user wants that. Returns the error
+    /// of the hook or task, which then records that the state is kept.
     fn failed(
         &self,
         plan: &Plan,
@@ -276,7 +276,7 @@ impl Builder<'_> {
         let kept = root.close().map_err(BuildError::from);
         match kept.and_then(|()| Ok(workspace.keep_failed(&failed)?)) {
             Ok(()) => error.note_kept(),
-            // The failure of the hook is the news, and its error must not be lost behind this one.
+            // The user needs the error of the hook, so this error must not replace it.
             Err(why) => {
                 let message = format!("the state that `{}` left could not be kept: {why}", failed.task);
                 self.ports.events.emit(Event::Warning { message: &message });
@@ -285,7 +285,7 @@ impl Builder<'_> {
         error
     }
 
-    /// Lays out what the tasks of a step on `root` see, beside the workspace's layer.
+    /// Lays out the files that the tasks of a step on `root` see, beside the workspace's layer.
     pub(super) fn prepare<'b>(
         &'b self,
         plan: &'b Plan,
@@ -304,8 +304,8 @@ impl Builder<'_> {
         self.ports.hooks.lay_out_build(&disk_parameters(&tasks.environment), &places.build)?;
         let mut below = self.ports.hooks.take_over(places.left(), root.path())?;
         if step.name == StepName::Final {
-            // In diskimage-builder they are gone when the tree is copied onto the disk: what hooks
-            // clean up now is the image.
+            // In diskimage-builder, these mounts end before the tree is copied onto the disk. With
+            // them, hooks that clean up would remove files of a cache in place of the image's.
             below.clear();
         }
         let scratch = workspace.scratch("packages", 0o755)?;
@@ -344,7 +344,7 @@ impl Builder<'_> {
     }
 }
 
-/// The layers of a step that was made, and what its hooks read of the host.
+/// The layers of a built step, and the host files that its hooks read.
 type Made = (Vec<DiffId>, Option<Evidence>);
 
 /// Where steps are looked up, and the host that they have to fit.
@@ -354,7 +354,7 @@ pub(super) struct Sources<'a> {
     pub(super) registries: &'a Registries<'a>,
 }
 
-/// What is known of a step.
+/// A step that was found.
 pub(super) struct Hit {
     /// Its record, under its own keys.
     pub(super) record: Record,
@@ -364,12 +364,11 @@ pub(super) struct Hit {
     pub(super) offer: Option<Offer>,
 }
 
-/// Returns what the store, or else a registry, has of a step whose layers were made on just this
-/// stack.
+/// Looks up a step that was built on this stack, first in the store and then in registries.
 ///
-/// The input key alone does not do: a step below that was made again, because its layer was lost or
-/// the user refused it, may have come out as another one, with other packages. Nothing that stands
-/// on the old one fits the new one.
+/// The input key alone is not enough. If a step below was built again, because its layer was lost
+/// or the user refused it, it may have another result, with other packages. Layers above the old
+/// result do not fit the new one.
 pub(super) fn find(sources: &Sources<'_>, step: &Step, stack: &[DiffId]) -> Result<Option<Hit>, StoreError> {
     let Sources { store, host, registries } = *sources;
     for (record, found) in stored(store, step, stack)? {
@@ -378,7 +377,7 @@ pub(super) fn find(sources: &Sources<'_>, step: &Step, stack: &[DiffId]) -> Resu
         }
     }
     Ok(registries.find(step, stack, host).map(|(offer, found)| {
-        // Only the layers and the evidence of a record that somebody else wrote are kept.
+        // Another user wrote the record in the registry: keys and their fields come from the plan.
         let record = step.record(&offer.step.record.image, stack, offer.diff_ids());
         let record = Record { evidence: offer.step.record.evidence.clone(), ..record };
         Hit { record, found, offer: Some(offer) }

@@ -1,8 +1,8 @@
 //! One step's tasks on an open root.
 //!
-//! Per phase: the environment.d files are sourced, where the phase runs, by a shell of its own;
-//! then each task runs as one job with the environment they left. That is what dib-run-parts does,
-//! with a sandbox around every hook.
+//! For each phase, a shell of its own sources the environment.d files in the view of the phase.
+//! Then each task runs as one job with the resulting environment. dib-run-parts does the same,
+//! without a sandbox around each hook.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -28,13 +28,13 @@ use crate::port::{
     View,
 };
 
-/// What stands for the job that sources the fragments of `environment.d`.
+/// The name of the job that sources the fragments of `environment.d`.
 const ENVIRONMENT: &str = Event::ENVIRONMENT;
 
 /// The default install type, which [`INSTALL_TYPE_FRAGMENT`] sets.
 const INSTALL_TYPE: &str = "DIB_DEFAULT_INSTALLTYPE";
 
-/// Looks at the target from outside: an image may be without any program.
+/// Runs on the build host, because an image may have no program.
 const FIRST_BOOT: &str = include_str!("first-boot.sh");
 
 /// Runs the tasks of one step.
@@ -45,20 +45,20 @@ pub(super) struct StepRun<'a> {
     /// Whose choices hold for packages.
     pub(super) choices: Choices,
     pub(super) places: Places,
-    /// The caches that hooks of steps below have mounted.
+    /// The caches that hooks of lower steps have mounted.
     pub(super) below: Vec<CacheMount>,
     pub(super) packages: Box<dyn PackageSession + 'a>,
     pub(super) witness: Witness<'a>,
-    /// The disk that `/` is on, in its final stage.
+    /// The disk with `/`, in the final stage of a disk.
     pub(super) disk: Option<DiskUnderHooks<'a>>,
 }
 
 impl StepRun<'_> {
-    /// Runs all tasks, in order, on `root`, and the hooks that hooks have added; then makes the
-    /// initramfs again if any of them asked for it.
+    /// Runs all tasks on `root`, in order, and the hooks that other hooks have added. Then updates
+    /// the initramfs if any of them requested it.
     pub(super) fn run(&self, root: &dyn Root) -> Result<(), BuildError> {
         if *self.jobs.step == StepName::Final {
-            // At the end, `/tmp` is empty.
+            // Before the tasks: they empty `/tmp`, which has the files to warn about.
             self.warn_of_ignored(root)?;
         }
         for phase in self.phases() {
@@ -76,7 +76,7 @@ impl StepRun<'_> {
         if *self.jobs.step == StepName::Final { self.prepare_first_boot(root) } else { Ok(()) }
     }
 
-    /// Runs all tasks before a hook, so that the root is as that hook finds it.
+    /// Runs all tasks that precede a hook. The root then has the state that the hook starts from.
     ///
     /// # Errors
     /// [`BuildError::NoSuchHook`] if the step has no such hook.
@@ -114,8 +114,8 @@ impl StepRun<'_> {
         planned.chain(self.tasks.phases.iter().copied()).collect()
     }
 
-    /// Adds the units that make, at first boot, what capture rules keep out of images: see
-    /// `docs/normalization.md`.
+    /// Adds the units that create, at first boot, the files that capture rules keep out of images:
+    /// see `docs/normalization.md`.
     fn prepare_first_boot(&self, root: &dyn Root) -> Result<(), BuildError> {
         const TASK: &str = "first-boot";
         let argv = ["sh", "-euc", FIRST_BOOT, TASK].map(str::to_owned).to_vec();
@@ -148,7 +148,7 @@ impl StepRun<'_> {
         let failure = done.as_ref().err().map(ToString::to_string);
         self.pause(root, moment, &environment, failure.as_deref())?;
         done?;
-        // What hooks of the final stage leave there, no step takes over.
+        // No step follows the final stage that could use files of its hooks.
         let is_taken_over = phase.place() == Place::Host && phase.class() == PhaseClass::Layer;
         if is_taken_over && tasks.iter().any(|task| task.action == Action::Hook) {
             let mounts = self.mounts(root);
@@ -157,8 +157,8 @@ impl StepRun<'_> {
         Ok(())
     }
 
-    /// Runs the tasks of a phase, and what plywood does with data that hooks have added, by their
-    /// numbers.
+    /// Runs the tasks of a phase, and plywood's own tasks for data that hooks have added, ordered
+    /// by their numbers.
     fn run_tasks(
         &self,
         root: &dyn Root,
@@ -188,7 +188,8 @@ impl StepRun<'_> {
         self.note_acted(root, phase)
     }
 
-    /// Fetches what hooks have asked for in this phase or before, and puts it into the image.
+    /// Fetches the sources that hooks have requested in this phase or before, and puts them into
+    /// the image.
     fn place_added(&self, root: &dyn Root, environment: &Environment) -> Result<(), BuildError> {
         let data = self.added_data(root)?;
         let lists: Vec<_> = data.into_iter().filter(|path| is_source_list(path)).collect();
@@ -203,20 +204,20 @@ impl StepRun<'_> {
         Ok(self.jobs.ports.hooks.note_acted(&lists, root.path())?)
     }
 
-    /// Returns the files in the hooks directory that nothing has acted on.
+    /// Returns the files in the hooks directory that plywood has not processed yet.
     fn added_data(&self, root: &dyn Root) -> Result<Vec<String>, BuildError> {
         Ok(self.jobs.ports.hooks.added_data(self.tasks, self.places.left().hooks, root.path())?)
     }
 
-    /// Notes that what hooks have added for this phase has been acted on.
+    /// Records that plywood has processed the files that hooks have added for this phase.
     fn note_acted(&self, root: &dyn Root, phase: Phase) -> Result<(), BuildError> {
         let acted: Vec<_> =
             self.added_data(root)?.into_iter().filter(|path| added::is_for(phase, path)).collect();
         Ok(self.jobs.ports.hooks.note_acted(&acted, root.path())?)
     }
 
-    /// Warns of what hooks have put into the hooks directory in vain: once, in the step in which
-    /// that turns out.
+    /// Warns about files in the hooks directory that have no effect. Warns once, in the step in
+    /// which that is certain.
     fn warn_of_ignored(&self, root: &dyn Root) -> Result<(), BuildError> {
         let is_final = *self.jobs.step == StepName::Final;
         let mut ignored = self.added_data(root)?;
@@ -248,8 +249,8 @@ impl StepRun<'_> {
         Ok(breaks.reached(moment, root, job, failure)?)
     }
 
-    /// Returns the caches that hooks have mounted into the target, in steps below and up to now,
-    /// but for those that package runs have in a form of their own.
+    /// Returns the caches that hooks have mounted into the target, in lower steps and in this one,
+    /// without those that package operations replace by their own mounts.
     fn mounts(&self, root: &dyn Root) -> Vec<CacheMount> {
         let mut mounts = self.below.clone();
         mounts.extend(root.cache_mounts().into_iter().filter(|mount| !self.below.contains(mount)));
@@ -257,8 +258,8 @@ impl StepRun<'_> {
         mounts
     }
 
-    /// Makes the initramfs once, if any task asked for it: in diskimage-builder every package does
-    /// that again.
+    /// Updates the initramfs if any task requested it. In diskimage-builder, each package updates
+    /// it again.
     fn make_initramfs(&self, root: &dyn Root) -> Result<(), BuildError> {
         const TASK: &str = "make-initramfs";
         if !self.packages.take_initramfs_request() {
@@ -271,7 +272,7 @@ impl StepRun<'_> {
         outcome.success().map_err(|outcome| self.jobs.task_failed(TASK, outcome))
     }
 
-    /// Runs a command of plywood's own and returns what it prints.
+    /// Runs one of plywood's own commands and returns its output.
     pub(super) fn capture(
         &self,
         root: &dyn Root,
@@ -280,13 +281,13 @@ impl StepRun<'_> {
         argv: Vec<String>,
     ) -> Result<Vec<u8>, BuildError> {
         let phase = Phase::Finalise;
-        // Nor is a mount of hooks made again, whose place would be left in the image.
+        // Without the caches that hooks have mounted: their mount points would stay in the image.
         let job = self.job_without_mounts(root, view, argv, self.start_environment(phase))?;
         self.jobs.capture(root, &job, phase, task)
     }
 
-    /// Runs a command on the caller's terminal, where the hooks of `phase` run, with their
-    /// environment.
+    /// Runs a command on the caller's terminal, in the view and the environment of the hooks of
+    /// `phase`.
     pub(super) fn interactive(
         &self,
         root: &dyn Root,
@@ -298,8 +299,8 @@ impl StepRun<'_> {
         Ok(root.run_interactive(&job)?)
     }
 
-    /// Hands new downloads to later builds, and returns what hooks read of the host; `None` if none
-    /// ran there.
+    /// Shares new downloads with later builds. Returns the evidence of the host files that hooks
+    /// read; `None` if no hook ran on the host.
     pub(super) fn close(self) -> Result<Option<Evidence>, BuildError> {
         self.packages.close()?;
         Ok(self.witness.conclude())
@@ -330,8 +331,8 @@ impl StepRun<'_> {
         outcome.success().map_err(|outcome| self.jobs.task_failed(&task.name, outcome))
     }
 
-    /// Fetches the package indices if they have to be. No mounts that hooks made: what they wrote
-    /// must not get into indices that builds share.
+    /// Fetches the package indices if they are stale. The job has no mounts of hooks, because files
+    /// of hooks must not get into the indices that builds share.
     fn refresh_index(
         &self,
         root: &dyn Root,
@@ -349,7 +350,7 @@ impl StepRun<'_> {
         let mut env = environment.clone();
         env.extend(self.packages.environment(task.phase.place()));
         let mut binds = self.packages.refresh_binds(root.path())?;
-        // Elements bring repositories among their files.
+        // The files of an element may include package sources.
         binds.extend(self.places.binds(View::Target));
         let job = Job {
             argv: apt::update(),
@@ -427,7 +428,7 @@ impl StepRun<'_> {
         }
     }
 
-    /// Warns of files that a hook of the final stage has left beside the image: they get neither
+    /// Warns about files that a hook of the final stage has left beside the image. They get neither
     /// into a layer nor into a directory of the caller.
     fn warn_of_lost(&self, hook: &str, before: &BTreeSet<LeftState>) {
         let after = self.unclaimed();
@@ -443,8 +444,8 @@ impl StepRun<'_> {
         }
     }
 
-    /// Returns the environment that a phase's tasks have: what is left after sourcing the
-    /// environment.d files.
+    /// Returns the environment of a phase's tasks: the variables after sourcing the environment.d
+    /// files.
     pub(super) fn environment(&self, root: &dyn Root, phase: Phase) -> Result<Environment, BuildError> {
         let mut start = self.start_environment(phase);
         let added = self.jobs.ports.hooks.added_fragments(self.tasks, self.places.left().hooks)?;
@@ -471,8 +472,8 @@ impl StepRun<'_> {
         environment
     }
 
-    /// Has it noted what `job` reads of the host, if it runs there: the job of `hook`, with these
-    /// texts. On a disk nothing is: no record says what was done there.
+    /// Records the host files that `job` reads if it runs on the host. It is the job of `hook`,
+    /// with these texts. Jobs on a disk are not traced, because no record describes a disk.
     fn trace(&self, job: &mut Job, hook: &str, texts: &[&[u8]], language: Language) {
         if job.view != View::Target && self.disk.is_none() {
             job.traced = true;
@@ -494,7 +495,7 @@ impl StepRun<'_> {
         environment.extend(facts(phase, self.choices));
         environment.extend(self.packages.environment(phase.place()));
         environment.extend(self.tasks.environment.clone());
-        // There is a disk from the phase on that makes it.
+        // As in diskimage-builder, which makes the disk before its final phases.
         let disk = self.disk.as_ref().filter(|_| phase.class() == PhaseClass::Final);
         environment.extend(disk.map(DiskUnderHooks::variables).unwrap_or_default());
         environment
@@ -567,7 +568,7 @@ fn insert(tasks: &mut Vec<Task>, task: Task) {
     tasks.insert(place, task);
 }
 
-/// Returns whose files hooks of a phase see.
+/// Returns the view of the hooks of a phase.
 const fn view_of(phase: Phase) -> View {
     match (phase, phase.place()) {
         (Phase::Root, _) => View::HostBare,

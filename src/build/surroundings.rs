@@ -9,16 +9,16 @@ use crate::port::{Access, Bind};
 /// downloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Where the caller is, and these hooks start.
+    /// The working directory of the caller and of these hooks.
     pub directory: PathBuf,
-    /// Where outputs go, and what else the caller names for what hooks leave.
+    /// The directory of outputs, and others that the caller names for files of hooks.
     pub further: Vec<PathBuf>,
-    /// What hooks of all phases see as `DIB_IMAGE_CACHE`, in place of the store's.
+    /// The directory that hooks of all phases see as `DIB_IMAGE_CACHE`, in place of the store's.
     pub cache: Option<PathBuf>,
 }
 
 impl Surroundings {
-    /// Returns what a job needs to see them, each at its own path.
+    /// Returns the mounts through which a job sees them, each at its own path.
     pub(super) fn binds(&self) -> impl Iterator<Item = Bind> {
         let mut seen: Vec<&Path> = vec![&self.directory];
         for path in &self.further {
