@@ -64,9 +64,12 @@ impl FsType {
     /// Returns the size at which it is too large: ext2 and ext3 number blocks of 4 KiB in 32 bits,
     /// unless they are made with ext4's feature `64bit`.
     pub(super) fn limit_bytes(self, options: &[String]) -> Option<u64> {
-        let has_wide_numbers = || options.iter().any(|word| word.contains("64bit"));
+        // One word may list several features (`-Oextents,64bit`), and `^` turns one off.
+        let mut features = options.iter().flat_map(|word| word.split(','));
+        let has_wide_numbers =
+            features.any(|feature| feature.ends_with("64bit") && !feature.ends_with("^64bit"));
         match self {
-            FsType::Ext(ExtVersion::Ext2 | ExtVersion::Ext3) if !has_wide_numbers() => Some(16 << 40),
+            FsType::Ext(ExtVersion::Ext2 | ExtVersion::Ext3) if !has_wide_numbers => Some(16 << 40),
             _ => None,
         }
     }
@@ -102,6 +105,31 @@ impl FsType {
             FsType::Btrfs => "btrfs",
             FsType::Vfat => "vfat",
             FsType::Swap => "swap",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_feature_64bit_lifts_the_limit_of_ext2_and_ext3() {
+        let limit = |kind: &str, words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            FsType::parse(kind).unwrap().limit_bytes(&words)
+        };
+        let limited = Some(16 << 40);
+        for (kind, words, expected) in [
+            ("ext3", &[][..], limited),
+            ("ext3", &["-O", "64bit"], None),
+            ("ext2", &["-Oextents,64bit"], None),
+            ("ext3", &["-O", "^64bit"], limited),
+            ("ext2", &["-Oextents,^64bit"], limited),
+            ("ext4", &[], None),
+            ("xfs", &[], None),
+        ] {
+            assert_eq!(limit(kind, words), expected, "{kind} {words:?}");
         }
     }
 }
