@@ -10,7 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::cloud_image::{ELEMENTS, VARIABLES, write_own_elements};
+use crate::common::cloud_image::{
+    ELEMENTS, SMALL_INITRAMFS, VARIABLES, write_own_elements, write_small_initramfs,
+};
 use crate::common::project::Project;
 use crate::common::upstream;
 use plywood::oci::{Digest, HashingReader};
@@ -58,6 +60,7 @@ fn diskimage_builder_and_plywood_make_the_same_files_of_the_same_elements() {
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let own = work.path().join("elements");
     write_own_elements(&own);
+    write_small_initramfs(&own);
     let reference = entries(&by_diskimage_builder(work.path(), &own));
     let project = Project::new("outputs = []");
     define(&project, &own);
@@ -71,13 +74,19 @@ fn diskimage_builder_and_plywood_make_the_same_files_of_the_same_elements() {
     assert!(unknown.is_empty(), "differences that nobody knows of:\n{}", unknown.join("\n"));
 }
 
+/// Returns the elements that are compared.
+fn elements() -> Vec<&'static str> {
+    ELEMENTS.into_iter().chain([SMALL_INITRAMFS]).collect()
+}
+
 /// Defines the image `tiny` by diskimage-builder's elements, without a base.
 fn define(project: &Project, own: &Path) {
     let variables =
         VARIABLES.map(|(name, value)| (name, value.to_owned())).into_iter().chain(upstream::mirrors());
     let env: Vec<_> = variables.map(|(name, value)| format!("{name} = {value:?}")).collect();
+    let elements = elements();
     let text = format!(
-        "[project]\nelements = [{own:?}, {:?}]\n[image.tiny]\nelements = {ELEMENTS:?}\noutputs = [\"tar\"]\nenv = {{ {} }}\n",
+        "[project]\nelements = [{own:?}, {:?}]\n[image.tiny]\nelements = {elements:?}\noutputs = [\"tar\"]\nenv = {{ {} }}\n",
         upstream::elements(),
         env.join(", ")
     );
@@ -95,7 +104,7 @@ fn by_diskimage_builder(work: &Path, own: &Path) -> std::path::PathBuf {
     let path = format!("{}:{}:{}", tools.display(), programs.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "disk-image-create", "--no-tmpfs"]);
-    command.args(["-t", "tar", "-o", "reference"]).args(ELEMENTS).current_dir(work);
+    command.args(["-t", "tar", "-o", "reference"]).args(elements()).current_dir(work);
     command.envs(VARIABLES).envs(upstream::mirrors()).env("PATH", path);
     command
         .env("ELEMENTS_PATH", own)

@@ -15,6 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::common::cloud_image::{SMALL_INITRAMFS, write_small_initramfs};
 use crate::common::upstream;
 use images::images;
 
@@ -80,12 +81,14 @@ impl Project {
             project.write(path, text);
         }
         make_repository(&project.path("repository"));
+        write_small_initramfs(&project.path("elements"));
         project.write("plywood.toml", &project.definition());
         project
     }
 
     fn definition(&self) -> String {
         let Image { name, elements, outputs, keys, .. } = self.image;
+        let elements: Vec<_> = elements.iter().copied().chain([SMALL_INITRAMFS]).collect();
         let upstream = upstream::elements();
         let keys = keys.replace("PROJECT", &self.directory.path().display().to_string());
         let mirrors = upstream::mirrors().map(|(name, uri)| format!("{name} = '{uri}'")).join("\n");
