@@ -1,4 +1,4 @@
-//! Writes an element's files somewhere else.
+//! Copies the files of an element.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,15 +10,15 @@ use crate::element::{Element, ElementFile, FileKind};
 use crate::oci::{Digest, HashingReader};
 use crate::port::HookFilesError;
 
-/// Copies the files of `element` for which `place` gives a path below `target` (which is made if it
-/// is not there).
+/// Copies the files of `element` for which `place` returns a path. The path is relative to the
+/// directory `target`, which is created if it is missing.
 ///
-/// What arrives is what the element's identity says: bytes of the recorded digest, modes 0755 and
-/// 0644 whatever the umask. Directories are made with mode 0755. A file that is there already is an
+/// The copies match the identity of the element: their bytes have the recorded digests, and their
+/// modes are 0755 or 0644, whatever the umask. Directories get mode 0755. An existing file is an
 /// error.
 ///
 /// # Errors
-/// [`HookFilesError::Changed`] if a file is no longer what it was when the element was read.
+/// [`HookFilesError::Changed`] if a file has changed since the element was read.
 pub(super) fn copy_element<'a>(
     element: &'a Element,
     place: impl Fn(&'a str) -> Option<&'a str>,
@@ -35,7 +35,7 @@ pub(super) fn copy_element<'a>(
     Ok(())
 }
 
-/// Makes the directories between `target` and the file `below` it, each with its mode.
+/// Creates the directories between `target` and the file `below` it, each with mode 0755.
 fn make_directories(target: &Path, below: &str) -> Result<(), HookFilesError> {
     let mut dir = target.to_owned();
     let parent = Path::new(below).parent().unwrap_or(Path::new(""));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen_arrives_as_the_identity_says() {
+    fn chosen_files_are_copied_as_the_identity_records_them() {
         let (from, to) = (source(), tempfile::tempdir().unwrap());
         let element = load(from.path());
         copy_element(&element, |path| path.strip_prefix("static/"), to.path()).unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_became_a_fifo_is_not_waited_for() {
+    fn a_file_that_became_a_fifo_does_not_block() {
         let (from, to) = (source(), tempfile::tempdir().unwrap());
         let element = load(from.path());
         let path = from.path().join("e/static/etc/motd");

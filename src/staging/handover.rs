@@ -1,9 +1,12 @@
-//! What hooks on the host leave in the hooks directory, for hooks in the target, and in the build
-//! directory, for each other: of their own step, and of later ones; and what they leave beside the
-//! image, for the caller.
+//! Carries files of hooks from step to step, and to the caller.
 //!
-//! Between steps it lies in the layer, below `/tmp`. Hooks see the hooks directory mounted over its
-//! part, and with all of `/tmp` it is removed at the end.
+//! Hooks of host phases leave files in three places: in the hooks directory, for hooks of target
+//! phases; in the build directory, for each other; and in their working directory or beside the
+//! image, for the caller. Hooks of the same step and of later steps need them.
+//!
+//! Between steps, the layer holds these files, below `/tmp`. In target phases, the hooks directory
+//! is mounted over the kept copy of it. At the end of the build, plywood removes `/tmp` with
+//! everything in it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -21,40 +24,40 @@ use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks, WORK_DIR_ON_HOS
 use crate::port::{CacheMount, HookFilesError, HostDirs, IoError, LeftState};
 use crate::tree::{Dir, Entry, walk};
 
-/// Where in `/tmp` of a layer what is of the hooks directory lies, and what is of the build
+/// Directories in `/tmp` of a layer: files of the hooks directory, and files of the build
 /// directory.
 const HOOKS: &str = "in_target.d";
 const BUILD: &str = "plywood-build";
 
-/// The directory of what is sourced before each phase.
+/// The directory of fragments, which are sourced before each phase.
 const ENVIRONMENT: &str = "environment.d";
 
-/// Where the mounts of caches are noted: lines of the directory in the cache, a tab, and the place
-/// in the target.
+/// The file that lists mounts of caches. Each line has the directory in the cache, a tab, and the
+/// mount point in the target.
 const MOUNTS: &str = "cache-mounts.tsv";
 
-/// Where it is noted which files of the hooks directory plywood has acted on, one a line.
+/// The file that lists the files of the hooks directory that plywood has acted on, one per line.
 const ACTED: &str = "acted-on.list";
 
 /// Directories that plywood copies into the image once: a later step that copied them again would
 /// undo changes in between.
 const COPIED_ONCE: [&str; 2] = ["init-scripts", "static"];
 
-/// What plywood itself puts into a hooks directory.
+/// Entries that plywood itself puts into a hooks directory.
 const OWN: [&str; 2] = ["dib-run-parts", "files"];
 
-/// Where in `/tmp` of a layer the files for the caller lie: those for the caller's directory, and
-/// those for the directory of the image if that is another one.
+/// The directory in `/tmp` of a layer that holds files for the caller. `IN_WORK` is for the
+/// caller's directory, and `BESIDE` for the directory of the image if that is another one.
 const LEFT: &str = "plywood-left";
 const IN_WORK: &str = "work";
 const BESIDE: &str = "beside";
 
-/// The directory of plywood's own mount points, where hooks on the host leave files in `/tmp`
-/// itself.
+/// The directory of plywood's own mount points. It is among the files that hooks leave if they see
+/// the directory of the image as `/tmp`.
 const MOUNT_POINTS: &str = "plywood";
 
-/// Copies what is in the hooks directory beside the files of `tasks`, and what is in the build
-/// directory, into the root at `root`, with these mounts.
+/// Copies files that hooks have left into the root at `root`, with a list of these mounts. From the
+/// hooks directory it copies the files that are not from `tasks`.
 pub(super) fn keep(
     tasks: &Tasks,
     mounts: &[CacheMount],
@@ -78,8 +81,8 @@ pub(super) fn keep(
     let Some(kept) = place(root, HOOKS).filter(|_| !lines.is_empty()) else { return Ok(()) };
     fs::create_dir_all(&kept).map_err(io_error("make directory", &kept))?;
     let path = kept.join(MOUNTS);
-    // A hook may have put a symlink there, through which this process would write to a file of the
-    // host.
+    // A hook may have put a symlink there. This process would follow it and write to a file of the
+    // build host.
     remove_link(&path)?;
     fs::write(&path, lines).map_err(io_error("write", &path))
 }
@@ -94,7 +97,8 @@ fn keep_files(
     added.into_iter().try_for_each(|path| copy(&path, dir, &kept))
 }
 
-/// Copies what steps below have kept into the directories, and returns the mounts they noted.
+/// Copies the files that the steps below have kept to the directories, and returns the mounts that
+/// they have listed.
 pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
     restore_files(dirs.build, place(root, BUILD))?;
     restore_files(dirs.work, place_left(root, IN_WORK))?;
@@ -117,23 +121,24 @@ pub(super) fn restore(dirs: HostDirs<'_>, root: &Path) -> Result<Vec<CacheMount>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftFile {
     pub source: PathBuf,
-    /// Whether it is for the directory of the image; the others are for the directory of the
+    /// True if it is for the directory of the image, false if it is for the directory of the
     /// caller.
     pub is_beside_image: bool,
-    /// Relative to that directory. Without steps up.
+    /// Relative to that directory, without `..`.
     pub path: PathBuf,
 }
 
 impl LeftFile {
-    /// Returns true if it may be taken out of the layer. Somebody else's layer could use a symlink
-    /// to lead elsewhere, and a hidden file to set up the caller's tools.
+    /// Returns true if the file may be copied out of the layer. In a layer from a registry, a
+    /// symlink could lead to other files, and a hidden file could configure the caller's tools.
     pub fn is_deliverable(&self) -> bool {
         let is_hidden = self.path.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
         !is_hidden && !self.source.is_symlink()
     }
 }
 
-/// Returns what hooks have left for the caller in an unpacked layer, in byte order of the paths.
+/// Returns the files that hooks have left for the caller in an unpacked layer, in byte order of the
+/// paths.
 ///
 /// # Errors
 /// If the layer cannot be read.
@@ -150,8 +155,8 @@ pub fn left_files(layer: &Path) -> Result<Vec<LeftFile>, HookFilesError> {
 fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), HookFilesError> {
     let Some(kept) = kept.filter(|kept| kept.is_dir()) else { return Ok(()) };
     let acted = acted(&kept)?;
-    // A step whose elements have such a directory copies all of it, what an earlier step has copied
-    // included.
+    // A step whose elements have such a directory copies all of it. A file that an earlier step has
+    // copied would be copied again, so it must not be restored.
     let is_done = |path: &Path| {
         COPIED_ONCE.iter().any(|dir| path.starts_with(dir))
             && acted.iter().any(|done| path == Path::new(done))
@@ -165,8 +170,8 @@ fn restore_files(dir: &Path, kept: Option<PathBuf>) -> Result<(), HookFilesError
     Ok(())
 }
 
-/// Returns the mounts that are noted at `path`. The layer may be somebody else's, so a source that
-/// leads out of the cache is left out.
+/// Returns the mounts that the file at `path` lists. The layer may come from a registry, so sources
+/// that lead out of the cache are ignored.
 fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
     let inside =
@@ -182,20 +187,21 @@ fn read_mounts(path: &Path) -> Result<Vec<CacheMount>, HookFilesError> {
 fn place(root: &Path, name: impl AsRef<Path>) -> Option<PathBuf> {
     let tmp = root.join("tmp");
     let kept = tmp.join(&name);
-    // plywood reads and writes here as root, outside of the sandbox. A hook, or a layer of somebody
-    // else, could use a symlink in any part of the path to read or replace files of the host.
+    // plywood reads and writes here as root, outside the sandbox. A hook, or a layer from a
+    // registry, could use a symlink in any part of the path to read or replace files of the build
+    // host.
     let mut parts = kept.ancestors().take(name.as_ref().components().count() + 1);
     (tmp.is_dir() && !parts.any(Path::is_symlink)).then_some(kept)
 }
 
-/// Returns the directory of files for the caller that are called [`IN_WORK`] or [`BESIDE`], as
-/// [`place`] does.
+/// Returns the directory [`IN_WORK`] or [`BESIDE`] of files for the caller; `None` as for
+/// [`place`].
 fn place_left(root: &Path, name: &str) -> Option<PathBuf> {
     place(root, Path::new(LEFT).join(name))
 }
 
-/// Returns the names of the hooks of `phase` that are in the hooks directory `dir` beside those of
-/// `tasks`, as dib-run-parts would take them, in its order.
+/// Returns the names of the hooks of `phase` that hooks have added to the hooks directory `dir`:
+/// the files that dib-run-parts would run, in its order.
 pub(super) fn added_hooks(tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec<String>, HookFilesError> {
     let is_hook = |name: &str| name.chars().all(is_hook_character);
     let mut names = added_names(tasks, phase.dir(), dir)?;
@@ -205,7 +211,7 @@ pub(super) fn added_hooks(tasks: &Tasks, phase: Phase, dir: &Path) -> Result<Vec
     Ok(names)
 }
 
-/// Returns the names of the files in its `environment.d` beside those of `tasks`, in byte order.
+/// Returns the names of the fragments that hooks have added to `environment.d`, in byte order.
 pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, HookFilesError> {
     let is_fragment = |name: &str| name.chars().all(|c| is_hook_character(c) || c == '.');
     let mut names = added_names(tasks, ENVIRONMENT, dir)?;
@@ -213,8 +219,8 @@ pub(super) fn added_fragments(tasks: &Tasks, dir: &Path) -> Result<Vec<String>, 
     Ok(names)
 }
 
-/// Returns the files of the hooks directory `dir` that hooks have put there for plywood to act on.
-/// Files that the notes in the root at `root` list as done are left out.
+/// Returns the files that hooks have put into the hooks directory `dir` for plywood to act on,
+/// without those that the root at `root` lists as done.
 pub(super) fn added_data(tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<String>, HookFilesError> {
     let acted = place(root, HOOKS).map_or_else(|| Ok(Vec::new()), |kept| acted(&kept))?;
     let paths = files_below(dir)?.into_iter().filter(|path| is_added(tasks, path));
@@ -222,7 +228,7 @@ pub(super) fn added_data(tasks: &Tasks, dir: &Path, root: &Path) -> Result<Vec<S
     Ok(paths.filter(|path| is_data_for_plywood(path) && !acted.contains(path)).collect())
 }
 
-/// Notes in the root at `root` that plywood has acted on these files of the hooks directory.
+/// Lists these files of the hooks directory as done in the root at `root`.
 pub(super) fn note_acted(paths: &[String], root: &Path) -> Result<(), HookFilesError> {
     let Some(kept) = place(root, HOOKS).filter(|_| !paths.is_empty()) else { return Ok(()) };
     fs::create_dir_all(&kept).map_err(io_error("make directory", &kept))?;
@@ -247,7 +253,7 @@ fn acted(kept: &Path) -> Result<Vec<String>, HookFilesError> {
     }
 }
 
-/// Removes what was kept of these hooks in the root at `root`.
+/// Removes the kept copies of these hooks in the root at `root`.
 pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Result<(), HookFilesError> {
     let kept = place(root, Path::new(HOOKS).join(phase.dir()));
     for path in kept.iter().flat_map(|kept| names.iter().map(|name| kept.join(name))) {
@@ -261,12 +267,12 @@ pub(super) fn forget_hooks(phase: Phase, names: &[String], root: &Path) -> Resul
     Ok(())
 }
 
-/// Returns the names of the files and symlinks that are directly in `dir/below` and not of `tasks`,
+/// Returns the names of the files and symlinks directly in `dir/below` that are not from `tasks`,
 /// in byte order.
 fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, HookFilesError> {
     let path = dir.join(below);
-    // A symlink may come from somebody else's layer: hooks are not looked for elsewhere on the
-    // host.
+    // A symlink may come from a layer of a registry. Following it would run files of the build host
+    // as hooks.
     if path.is_symlink() || !path.is_dir() {
         return Ok(Vec::new());
     }
@@ -276,7 +282,7 @@ fn added_names(tasks: &Tasks, below: &str, dir: &Path) -> Result<Vec<String>, Ho
 }
 
 /// Returns true if the file at `path` of the hooks directory `dir` is a hook of a phase of these
-/// tasks: no later step runs it.
+/// tasks. Then this step runs it, and no later step may.
 fn runs_here(tasks: &Tasks, dir: &Path, path: &Path) -> bool {
     let Some((phase, name)) = path.to_str().and_then(|path| path.split_once('/')) else { return false };
     let is_here = tasks.phases.iter().any(|own| own.dir() == phase);
@@ -310,8 +316,8 @@ fn path_of(entry: &Entry<'_>) -> PathBuf {
     OsStr::from_bytes(&entry.path).into()
 }
 
-/// Returns the states of what hooks on the host have left in their working directory and beside the
-/// image, as far as it can be read.
+/// Returns the states of the files that hooks of host phases have left in their working directory
+/// and beside the image, as far as they can be read.
 pub(super) fn left_states(left: HostDirs<'_>) -> BTreeSet<LeftState> {
     let mut states = BTreeSet::new();
     let mut note = |entry: &Entry<'_>| {
@@ -326,7 +332,7 @@ pub(super) fn left_states(left: HostDirs<'_>) -> BTreeSet<LeftState> {
         Ok::<_, IoError>(())
     };
     for dir in [Some(left.work), left.beside].into_iter().flatten() {
-        // An incomplete list only leaves a warning out.
+        // The list serves only for a warning, so an error here must not fail the build.
         let _ = Dir::open(dir).and_then(|dir| walk(&dir, &mut note));
     }
     states
@@ -344,8 +350,8 @@ fn copy(path: &Path, from: &Path, to: &Path) -> Result<(), HookFilesError> {
     fs::copy(&source, &target).map(drop).map_err(io_error("copy", &source))
 }
 
-/// Makes the directories that `path` is in below `to`. A symlink in the place of one, which may
-/// lead out of there, is removed.
+/// Creates the directories above `path` below `to`. Removes a symlink in the place of one, because
+/// it may lead out of `to`.
 fn make_parents(path: &Path, to: &Path) -> Result<(), HookFilesError> {
     let mut parents: Vec<_> =
         path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
@@ -379,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hooks_leave_for_the_caller_gets_there_by_way_of_the_layer() {
+    fn files_for_the_caller_are_delivered_from_the_layer() {
         let work = tempfile::tempdir().unwrap();
         let [left, beside, empty, root, caller, images, later] =
             ["left", "beside", "empty", "root", "caller", "images", "later"]
@@ -402,7 +408,10 @@ mod tests {
         keep(&tasks, &[], dirs(&left, Some(&beside)), &root).unwrap();
         restore(dirs(&later, None), &root).unwrap();
         assert_eq!(fs::read_to_string(later.join("web-schema.yaml")).unwrap(), "web-schema.yaml");
-        assert!(!later.join("ca.pem").exists(), "it is shown anew to every step");
+        assert!(
+            !later.join("ca.pem").exists(),
+            "files of the build host are not kept: every step shows them again"
+        );
 
         let delivered = |file: &LeftFile| (file.is_beside_image, file.path.to_string_lossy().into_owned());
         let files = left_files(&root).unwrap();
@@ -420,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hooks_add_and_mount_reaches_later_steps_by_way_of_the_layer() {
+    fn added_files_and_mounts_reach_later_steps_through_the_layer() {
         let work = tempfile::tempdir().unwrap();
         let [first, second, build, later, cache, root] =
             ["first", "second", "build", "later", "cache", "root"].map(|name| work.path().join(name));
@@ -450,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn added_hooks_are_told_from_what_was_laid_out_and_run_in_one_step_alone() {
+    fn added_hooks_are_told_apart_from_laid_out_hooks_and_run_in_one_step() {
         let work = tempfile::tempdir().unwrap();
         let [hooks, build, root] = ["hooks", "build", "root"].map(|name| work.path().join(name));
         let element = Arc::new(element("e").hook("install.d/50-e", "").build());
@@ -482,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_added_leaves_no_trace_and_no_link_is_followed() {
+    fn no_directory_is_kept_without_added_files_and_no_link_is_followed() {
         let work = tempfile::tempdir().unwrap();
         let [hooks, build, root, outside] =
             ["hooks", "build", "root", "outside"].map(|name| work.path().join(name));
@@ -498,9 +507,9 @@ mod tests {
         assert!(files_below(&outside).unwrap().is_empty());
     }
 
-    /// As a layer of somebody else, or a hook, may plant them.
+    /// A hook or a layer from a registry may plant such links.
     #[test]
-    fn links_among_what_a_layer_keeps_lead_nowhere() {
+    fn planted_links_among_kept_files_are_not_followed() {
         let work = tempfile::tempdir().unwrap();
         let [hooks, left, later, root, outside] =
             ["hooks", "left", "later", "root", "outside"].map(|name| work.path().join(name));
@@ -525,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_the_noted_mounts_is_neither_read_nor_written_through() {
+    fn a_link_in_the_place_of_the_list_of_mounts_is_not_followed() {
         let work = tempfile::tempdir().unwrap();
         let [empty, root, outside] = ["empty", "root", "outside"].map(|name| work.path().join(name));
         fs::create_dir(&empty).unwrap();
@@ -543,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_handed_over_and_lead_nobody_out() {
+    fn links_are_carried_over_and_not_followed() {
         let work = tempfile::tempdir().unwrap();
         let [hooks, build, root, outside] =
             ["hooks", "build", "root", "outside"].map(|name| work.path().join(name));

@@ -13,8 +13,8 @@ use crate::element::{Element, Phase};
 use crate::plan::{DISK_PARAMETERS, INSTALL_TYPE_FRAGMENT, Tasks};
 use crate::port::{CacheMount, HookFiles, HookFilesError, HostDirs, LeftState, View};
 
-/// The program by which hooks run directories of programs. diskimage-builder has it in the hooks
-/// directory.
+/// The program with which hooks run the programs of a directory. diskimage-builder puts it into the
+/// hooks directory.
 const RUN_PARTS: &str = include_str!("dib-run-parts");
 
 /// Lays out hooks directories from the elements' own directories.
@@ -26,7 +26,7 @@ impl HookFiles for HookLayout {
         for (element, paths) in by_element(tasks) {
             copy_element(&element, |path| paths.contains(&path).then_some(path), dir)?;
         }
-        // Hooks on the host put others beside those of any phase.
+        // A hook of a host phase may add hooks to any phase, also to one without hooks so far.
         Phase::ALL.into_iter().try_for_each(|phase| make_directory(&dir.join(phase.dir())))?;
         write_install_type(dir)?;
         let files = dir.join("files");
@@ -110,7 +110,7 @@ impl HookFiles for HookLayout {
     }
 }
 
-/// Writes the fragment that gives elements without an install type of their own the default one.
+/// Writes the fragment that sets the default install type, for elements that do not set one.
 ///
 /// Source: diskimage-builder, `lib/disk-image-create`.
 fn write_install_type(dir: &Path) -> Result<(), HookFilesError> {
@@ -121,7 +121,7 @@ fn write_install_type(dir: &Path) -> Result<(), HookFilesError> {
     fs::write(&path, TEXT).map_err(io_error("write", &path))
 }
 
-/// Returns which files the hooks directory has of each element.
+/// Returns each element with its files in the hooks directory.
 fn by_element(tasks: &Tasks) -> Vec<(Arc<Element>, Vec<&str>)> {
     let mut elements: BTreeMap<&str, (Arc<Element>, Vec<&str>)> = BTreeMap::new();
     for (path, element) in &tasks.hooks {

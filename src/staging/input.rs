@@ -11,30 +11,29 @@ use crate::plan::{InputFile, InputKind};
 use crate::port::HookFilesError;
 use crate::tree::sorted_paths;
 
-/// Copies an input, with modes 0644 and 0755 whatever the umask; as it was when the plan was made,
-/// if that was kept.
+/// Copies an input with modes 0644 and 0755, whatever the umask. Writes the content that the plan
+/// has kept, if it has.
 ///
 /// # Errors
-/// [`HookFilesError::Changed`] if it is no longer what it was when the plan was made.
+/// [`HookFilesError::Changed`] if the input has changed since the plan was made.
 pub(super) fn copy_input(file: &InputFile, target: &Path) -> Result<(), HookFilesError> {
     if let Some(content) = &file.content {
         fs::write(target, content).map_err(io_error("write", target))?;
         return set_mode(target, mode_of(file.is_executable));
     }
-    // What arrives is hashed on the way: hashing the source first would miss a change between the
-    // two.
+    // Hashed while it is copied: hashing the source first would miss a change before the copy.
     match copy(&file.path, target)? {
         digest if digest == file.digest => Ok(()),
         _ => Err(HookFilesError::Changed { path: file.path.clone() }),
     }
 }
 
-/// Copies a file or a directory. Returns the digest that it has as an input.
+/// Copies a file or a directory. Returns its digest as an input.
 fn copy(source: &Path, target: &Path) -> Result<Digest, HookFilesError> {
     if fs::metadata(source).map_err(io_error("read", source))?.is_dir() {
         return copy_directory(source, target);
     }
-    // The plan refuses a FIFO and a device, so there was a file.
+    // The plan refuses FIFOs and devices, so `source` was a file.
     let found = open_planned(source)?;
     let mode = found.metadata().map_err(io_error("read", source))?.permissions().mode();
     let is_executable = mode & 0o111 != 0;
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_copied_whole_and_as_it_was_planned() {
+    fn a_directory_is_copied_whole_unless_it_changed_since_the_plan() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("repository");
         fs::create_dir_all(root.join("pool/a")).unwrap();
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_became_a_fifo_is_not_waited_for() {
+    fn a_file_that_became_a_fifo_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("repository");
         fs::write(&path, "x").unwrap();

@@ -3,11 +3,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | `hooks` | lays out the directories of a step from its tasks: hooks, elements, inputs |
-//! | `copy`, `input` | copy elements and inputs, and refuse those that changed since the plan was made |
-//! | `handover` | keeps what hooks leave in the layer, and gives it to the hooks of later steps and to the caller |
+//! | `copy`, `input` | copy elements and inputs, and refuse files that changed since the plan was
+//! made | | `handover` | keeps files that hooks leave in the layer, for the hooks of later steps
+//! and for the caller |
 //!
-//! Everything here runs as root on the build host, beside files that hooks and strangers' layers
-//! wrote: no symlink of theirs is followed.
+//! This module runs as root on the build host, among files that hooks or foreign layers wrote. It
+//! follows none of their symlinks.
 
 mod copy;
 mod handover;
@@ -26,14 +27,14 @@ use rustix::fs::{Mode, OFlags, open};
 
 use crate::port::{HookFilesError, IoError};
 
-/// Returns a function that adds to an error what was tried with `path`.
+/// Returns a function that adds `action` and `path` to an error.
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HookFilesError {
     move |error| IoError::new(action, path)(error).into()
 }
 
-/// Opens the regular file `path`, which was one when the plan was made, to read.
+/// Opens `path`, which was a regular file when the plan was made, for reading.
 fn open_planned(path: &Path) -> Result<File, HookFilesError> {
-    // NONBLOCK: the opening of a FIFO that has replaced the file would wait for its other end.
+    // NONBLOCK: if a FIFO has replaced the file, opening it would wait for a writer.
     let opened =
         open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
     let file = opened.map(File::from).map_err(|error| io_error("read", path)(error.into()))?;
