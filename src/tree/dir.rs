@@ -1,4 +1,4 @@
-//! Directories, and what is in them.
+//! Directories and their entries.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -33,7 +33,7 @@ impl<'r> Dir<'r> {
         Ok(Self { handle, root, path: Vec::new() })
     }
 
-    /// Returns its path from the root; that of the root is empty.
+    /// Returns the path from the root of the tree; empty for the root.
     pub fn path(&self) -> &[u8] {
         &self.path
     }
@@ -43,7 +43,7 @@ impl<'r> Dir<'r> {
         if self.path.is_empty() { self.root.to_owned() } else { join(self.root, &self.path) }
     }
 
-    /// Returns its status as it is now.
+    /// Returns the current status.
     pub fn status(&self) -> Result<Stat, IoError> {
         self.file().status().map_err(|error| self.failed("inspect")(error.into()))
     }
@@ -58,8 +58,8 @@ impl<'r> Dir<'r> {
         sorted_names(self).map_err(|error| self.failed("read directory")(error.into()))
     }
 
-    /// Returns what is in it, in byte order of the names. Each entry is inspected when the iterator
-    /// comes to it: one that is removed before that is an error of kind
+    /// Returns the entries in byte order of the names. The iterator inspects an entry when it
+    /// reaches it; an entry that was removed before is an error of kind
     /// [`io::ErrorKind::NotFound`].
     pub fn entries(&self) -> Result<impl Iterator<Item = Result<Entry<'_>, IoError>>, IoError> {
         Ok(self.names()?.into_iter().map(|name| self.entry(name)))
@@ -77,7 +77,7 @@ impl<'r> Dir<'r> {
         Ok(Entry { directory: self, name, path, stat })
     }
 
-    /// Returns the directory as an entry of its own, with the name `.`.
+    /// Returns the directory itself as an entry with the name `.`.
     pub fn itself(&self) -> Result<Entry<'_>, IoError> {
         Ok(Entry { directory: self, name: b".".to_vec(), path: self.path.clone(), stat: self.status()? })
     }
@@ -98,36 +98,33 @@ impl AsFd for Dir<'_> {
 #[derive(Debug)]
 pub struct Entry<'d> {
     directory: &'d Dir<'d>,
-    /// The name.
     pub name: Vec<u8>,
-    /// The path from the root of the tree.
+    /// Path from the root of the tree.
     pub path: Vec<u8>,
-    /// The status; of a link, that of the link itself.
+    /// For a symbolic link, the status of the link itself.
     pub stat: Stat,
 }
 
 impl<'d> Entry<'d> {
-    /// Returns the handle of the directory that it is in.
+    /// Returns the handle of the directory that holds the entry.
     pub fn directory(&self) -> BorrowedFd<'d> {
         self.directory.as_fd()
     }
 
-    /// Returns its type.
     pub fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// Returns true for a directory.
     pub fn is_directory(&self) -> bool {
         self.file_type() == FileType::Directory
     }
 
-    /// Returns its kind with the target of a link, or `None` for a socket.
+    /// Returns the kind, with the target of a link; `None` for a socket.
     pub fn kind(&self) -> Result<Option<Kind>, IoError> {
         super::kind(self.directory, &self.name, &self.stat).map_err(self.failed("read link"))
     }
 
-    /// Returns it as a file. Reads and sets what the name stands for now.
+    /// Returns a reference for metadata and attributes. It resolves the name again at each use.
     pub fn file(&self) -> FileRef<'_> {
         FileRef::Named(self.directory.as_fd(), &self.name)
     }
@@ -137,10 +134,10 @@ impl<'d> Entry<'d> {
         self.file().content().map_err(self.failed("read the attributes of"))
     }
 
-    /// Opens the regular file to read.
+    /// Opens a regular file for reading.
     pub fn open(&self) -> Result<File, IoError> {
-        // NONBLOCK has no effect on regular files. A FIFO that has got the name since would wait
-        // for its other end.
+        // NONBLOCK has no effect on regular files. If a FIFO has taken the name since, opening it
+        // would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = openat(self.directory, &*self.name, flags, Mode::empty());
         opened.map(File::from).map_err(self.failed("open"))
@@ -157,14 +154,14 @@ impl<'d> Entry<'d> {
         if self.path.is_empty() { self.directory.location() } else { join(self.directory.root, &self.path) }
     }
 
-    /// Returns a function that adds to an error what was tried with the entry.
+    /// Returns a function that adds `action` and the path of the entry to an error.
     pub fn failed<E: Into<io::Error>>(&self, action: &'static str) -> impl FnOnce(E) -> IoError {
         move |error| IoError::new(action, &self.location())(error)
     }
 }
 
-/// Calls `visit` for everything below a directory: in byte order of the names, each directory
-/// before what is in it.
+/// Calls `visit` for every entry below a directory, in byte order of the names. A directory comes
+/// before its entries.
 pub fn walk<E: From<IoError>>(
     directory: &Dir<'_>,
     visit: &mut impl FnMut(&Entry<'_>) -> Result<(), E>,
@@ -201,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_any_bytes_come_in_byte_order_and_no_link_is_entered() {
+    fn names_are_bytes_in_byte_order_and_links_are_not_entered() {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("root");
         let names: [&[u8]; 7] = [b"\x01\n", b" ", b"-a", b"a b", b"a\\", b"\xc3\xa9", b"\xff\xfe"];
@@ -219,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_have_kinds_and_files_one_identity_for_all_names() {
+    fn entries_have_kinds_and_hard_links_share_an_identity() {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
         fs::write(at("a"), "12345").unwrap();
@@ -290,7 +287,8 @@ mod tests {
         );
     }
 
-    /// Runs in a thread, whose capabilities are its own: root may read every directory.
+    /// Root may read every directory. The test drops the capability in a thread of its own, because
+    /// capabilities belong to threads.
     #[test]
     fn a_directory_that_may_not_be_read_is_named() {
         let place = tempfile::tempdir().unwrap();
@@ -311,7 +309,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 
-    /// Such a path is longer than any system call takes.
+    /// Its path is longer than a system call accepts.
     #[test]
     fn a_tree_of_300_levels_is_read_to_the_end() {
         const NAME: &str = "a-name-of-some-length";

@@ -9,25 +9,26 @@ use rustix::io::Errno;
 use super::kind;
 use crate::layer::{Kind, Meta, Xattrs, is_content};
 
-/// A file of any type, in one of two ways. Borrows the handle: the path by which a name is reached
-/// is good only while that is open.
+/// A reference to a file of any type. It borrows the handle, because the path in `/proc` is valid
+/// only while the handle is open.
 #[derive(Debug, Clone, Copy)]
 pub enum FileRef<'a> {
     /// An open file or directory.
     Open(BorrowedFd<'a>),
-    /// A name in an open directory. For what cannot be opened: symbolic links, devices, pipes. `.`
-    /// is the directory itself.
+    /// A name in an open directory, for files that must not be opened: symbolic links, devices,
+    /// pipes. `.` is the directory itself.
     Named(BorrowedFd<'a>, &'a [u8]),
 }
 
-/// How large lists of names and values are at most that take no second system call.
+/// The size of the first buffer for a list of names or a value. Larger ones take a second system
+/// call.
 const SMALL_BYTES: usize = 1024;
 
 /// The kernel's limit of a list of names, and of a value: `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`.
 const LARGEST_BYTES: usize = 64 << 10;
 
 impl<'a> FileRef<'a> {
-    /// Returns the status; of a link, that of the link itself.
+    /// Returns the status; for a link, the status of the link itself.
     pub fn status(self) -> Result<Stat, Errno> {
         match self {
             FileRef::Open(file) => fs::fstat(file),
@@ -45,7 +46,8 @@ impl<'a> FileRef<'a> {
         Ok((kind(directory, name, &stat)?, Meta { xattrs: self.content()?, ..super::meta(&stat, i64::MAX) }))
     }
 
-    /// Returns the names of all extended attributes. None where the file system has none.
+    /// Returns the names of all extended attributes. Empty if the file system does not support
+    /// them.
     pub fn attributes(self) -> Result<Vec<Vec<u8>>, Errno> {
         let listed = match self {
             FileRef::Open(file) => read(|buffer| fs::flistxattr(file, buffer)),
@@ -61,7 +63,7 @@ impl<'a> FileRef<'a> {
         Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
     }
 
-    /// Returns the value of an extended attribute, or `None` if there is none of that name.
+    /// Returns the value of an extended attribute, or `None` if the file does not have it.
     pub fn attribute(self, key: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
         let value = match self {
             FileRef::Open(file) => read(|buffer| fs::fgetxattr(file, key, buffer)),
@@ -106,15 +108,15 @@ impl<'a> FileRef<'a> {
         }
     }
 
-    /// Gives a file of this kind owner, mode and attributes of `meta`, and these times. Other
-    /// attributes that it has stay.
+    /// Sets the owner, mode and attributes of `meta`, and these times, on a file of this kind.
+    /// Keeps other attributes of the file.
     ///
     /// # Errors
-    /// One of an attribute names it: the kernel refuses some on links, and values that are
-    /// malformed.
+    /// An error about an attribute names it: the kernel refuses some attributes on links, and
+    /// malformed values.
     pub fn set_meta(self, kind: &Kind, meta: &Meta, times: &Timestamps) -> io::Result<()> {
-        // In this order: a change of owner clears setuid bits and file capabilities, and everything
-        // changes times.
+        // The order matters: a change of owner clears setuid bits and file capabilities, and each
+        // of these calls may change times.
         self.set_owner(meta)?;
         // Symbolic links have no mode of their own.
         if !matches!(kind, Kind::Symlink(_)) {
@@ -139,13 +141,13 @@ impl<'a> FileRef<'a> {
     fn set_mode(self, mode: Mode) -> Result<(), Errno> {
         match self {
             FileRef::Open(file) => fs::fchmod(file, mode),
-            // Kernels before 6.6 have no flag that keeps it from following a link. The caller has
-            // just made the file, and not as a link.
+            // Kernels before 6.6 have no flag against following a link here. `set_meta` does not
+            // call this for links.
             FileRef::Named(directory, name) => fs::chmodat(directory, name, mode, AtFlags::empty()),
         }
     }
 
-    /// Sets the times; of a link, those of the link itself.
+    /// Sets the times; for a link, the times of the link itself.
     pub fn set_times(self, times: &Timestamps) -> Result<(), Errno> {
         match self {
             FileRef::Open(file) => fs::futimens(file, times),
@@ -156,15 +158,15 @@ impl<'a> FileRef<'a> {
     }
 }
 
-/// Returns the path of `name` in `directory` for calls on extended attributes, which before Linux
-/// 6.13 take no directory. The entry in `/proc` resolves to that very directory.
+/// Returns a path of `name` in `directory` for calls on extended attributes. Before Linux 6.13,
+/// these calls accept no directory handle; the link in `/proc` leads to the open directory itself.
 fn proc_path(directory: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path
 }
 
-/// Reads a list or value, with a second call only if it is large.
+/// Reads a list or value. Makes a second call only if it is large.
 fn read(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut small = [0; SMALL_BYTES];
     match call(&mut small) {
@@ -189,7 +191,8 @@ mod tests {
 
     use super::*;
 
-    /// Most file systems hold few names: ext4 has room for 4 KiB with their values.
+    /// Uses attributes that fit into 4 KiB with their values, because ext4 has no more space for
+    /// them.
     #[test]
     fn lists_of_any_length_are_read_whole() {
         for bytes in [0, 1, SMALL_BYTES, SMALL_BYTES + 1, 4097, LARGEST_BYTES] {
@@ -232,7 +235,7 @@ mod tests {
         assert!(error.unwrap_err().to_string().contains("attribute `nonsense`"));
     }
 
-    /// Of a user who may not give files away.
+    /// Metadata that a user without capabilities can set.
     fn own_meta() -> Meta {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Meta { mode: 0o4751, uid, gid, mtime: 7, xattrs: Xattrs::new() }

@@ -8,7 +8,8 @@ use rustix::fs::Stat;
 use super::file_id;
 use crate::layer::FileId;
 
-/// What was noted for the first name of each file that has several. Takes memory for these alone.
+/// A note for the first name of each file that has several names. Files with one name take no
+/// memory.
 #[derive(Debug)]
 pub struct Links<T>(HashMap<FileId, T>);
 
@@ -19,8 +20,8 @@ impl<T> Default for Links<T> {
 }
 
 impl<T> Links<T> {
-    /// Returns what was noted for the first name of this file. If this is the first one, notes
-    /// `of_this` and returns `None`.
+    /// Returns the note for the first name of this file. If this is the first name, stores
+    /// `of_this` as its note and returns `None`.
     pub fn first(&mut self, stat: &Stat, of_this: impl FnOnce() -> T) -> Option<&T> {
         match self.0.entry(file_id(stat)?) {
             Entry::Occupied(first) => Some(first.into_mut()),

@@ -1,15 +1,16 @@
 //! Trees of files, read directory by directory.
 //!
-//! - A [`Dir`] is an open directory. What is in it is reached by its handle and a name, so that a
-//!   tree that others rename, replace or link elsewhere cannot lead out of it. No symbolic link is
-//!   followed.
-//! - An [`Entry`] is a name in a directory, with its status: type, metadata, attributes, content.
+//! - A [`Dir`] is an open directory. Entries are reached by its handle and their name, and symbolic
+//!   links are not followed. Other processes that rename or replace parts of the tree therefore
+//!   cannot lead a walk out of it.
+//! - An [`Entry`] is a name in a directory, with its status. It gives access to type, metadata,
+//!   attributes and content.
 //! - A [`FileRef`] reads and sets metadata and extended attributes, by handle or by name.
-//! - [`Links`] finds further names of a file.
+//! - [`Links`] finds hard links: further names of a file.
 //! - [`remove_tree`] removes a name with everything beneath it.
 //!
-//! Names are bytes, as the kernel has them. A path may be longer than any system call takes. Each
-//! directory on the way to the current one is an open file.
+//! Names are bytes, as in the kernel. A path may be longer than a system call accepts. A walk keeps
+//! every directory on the way to the current one open.
 
 mod dir;
 mod file_ref;

@@ -8,7 +8,7 @@ use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// Flags that open a directory by its last name, which is not followed if it is a link.
+/// Flags that open a directory. The last component of the path is not followed if it is a link.
 pub const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -30,16 +30,15 @@ pub fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-/// Returns the names in a directory in byte order. The order in which the kernel lists them depends
-/// on the file system and may change while the mount lasts.
+/// Returns the names in a directory in byte order. The kernel's own order depends on the file
+/// system, and may change while it is mounted.
 pub fn sorted_names(directory: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = names(directory)?;
     names.sort_unstable();
     Ok(names)
 }
 
-/// Returns the paths of the entries of a directory, sorted. A symbolic link to a directory is
-/// followed.
+/// Returns the sorted paths of the entries of a directory. `directory` may be a symbolic link.
 pub fn sorted_paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let paths = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
     let mut paths = paths.collect::<io::Result<Vec<_>>>()?;

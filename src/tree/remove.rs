@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use super::{DIRECTORY, names};
 
-/// Repeats `openat2` while the kernel asks for it: a rename or mount anywhere on the machine may
-/// race with a `..` in the path.
+/// Repeats `openat2` while it fails with `EAGAIN` or `EINTR`. The kernel returns `EAGAIN` if a
+/// rename or mount anywhere on the machine races with a `..` in the path.
 pub fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match open() {
@@ -18,9 +18,9 @@ pub fn retry<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> 
     }
 }
 
-/// Removes `name` in `directory` and everything beneath it, if it is there. Follows no link and
-/// enters no other file system: where something is mounted it fails. Several may remove the same
-/// tree at once.
+/// Removes `name` in `directory` and everything below it, if it exists. Follows no link. Fails at a
+/// mount point instead of entering another file system. Several processes may remove the same tree
+/// at once.
 pub fn remove_tree(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match remove_what_is_there(directory, name) {
         // Another process removes the same tree.
@@ -34,7 +34,8 @@ fn remove_what_is_there(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Er
         Err(Errno::ISDIR) => {}
         result => return result,
     }
-    // NO_XDEV: a mount that was left there may be the build host's own directory.
+    // NO_XDEV: a mount that was left behind may show a directory of the build host, whose files
+    // must not be removed.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let inner = retry(|| openat2(directory, name, DIRECTORY, Mode::empty(), resolve))?;
     for child in names(&inner)? {

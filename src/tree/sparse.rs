@@ -1,8 +1,8 @@
-//! Files with holes, read without their holes.
+//! Reading files with holes.
 //!
-//! An archive holds the zeros of a hole, too. Reading them from the file would fill the page cache
-//! with zeros, page by page: for a file of 200 GiB with a few bytes in it, that is all of the
-//! host's memory.
+//! An archive also holds the zeros of a hole. Reading these zeros from the file would fill the page
+//! cache: for a file of 200 GiB with a few bytes in it, all memory of the build host. The reader
+//! here makes the zeros itself.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 /// Bytes of a block in `st_blocks`. Source: stat(3type).
 const BLOCK_BYTES: u64 = 512;
 
-/// Returns true if a file takes less of the disk than it is long.
+/// Returns true if a file uses less disk space than its length.
 pub fn has_holes(stat: &Stat) -> bool {
     (stat.st_blocks as u64).saturating_mul(BLOCK_BYTES) < stat.st_size as u64
 }
@@ -28,8 +28,8 @@ pub fn next_data(file: impl AsFd, position: u64) -> Result<Option<Range<u64>>, E
         Ok(start) => Ok(Some(start..seek(&file, SeekFrom::Hole(start))?)),
         Err(Errno::NXIO) => Ok(None),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => {
-            // Up to the end and no further: a caller that asks again at the end of a range would
-            // otherwise never get `None`.
+            // The range ends at the end of the file: otherwise a caller that continues at the end
+            // of each range would never get `None`.
             let size = fstat(&file)?.st_size as u64;
             Ok((position < size).then_some(position..size))
         }
@@ -37,8 +37,7 @@ pub fn next_data(file: impl AsFd, position: u64) -> Result<Option<Range<u64>>, E
     }
 }
 
-/// Returns a reader of the file's content: the file itself, or if it has holes, a reader that skips
-/// them.
+/// Returns a reader of the content: the file itself, or a reader that does not read its holes.
 pub fn content(file: File) -> io::Result<Box<dyn Read>> {
     if !has_holes(&fstat(&file)?) {
         return Ok(Box::new(file));
@@ -46,14 +45,13 @@ pub fn content(file: File) -> io::Result<Box<dyn Read>> {
     Ok(Box::new(SparseFile { file, position: 0, part: Part::Data(0) }))
 }
 
-/// A file with holes.
 struct SparseFile {
     file: File,
     position: u64,
     part: Part,
 }
 
-/// The part of the file at the position, with its end.
+/// The kind of the part at the position, and where this part ends.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Data(u64),
@@ -88,7 +86,8 @@ impl Read for SparseFile {
                 let count = wanted(end);
                 self.file.read_at(&mut buffer[..count], self.position)?
             }
-            // At the end. A file that has grown since gives more, which the encoder reports.
+            // At the end of the file. If the file has grown since, this returns more bytes, and the
+            // encoder reports the difference.
             _ => self.file.read_at(buffer, self.position)?,
         };
         self.position += count as u64;
@@ -102,9 +101,9 @@ mod tests {
 
     use super::*;
 
-    /// Files of `/proc` are empty by their size, and their file system does not report holes.
+    /// Files of `/proc` have size 0, and their file system does not report holes.
     #[test]
-    fn without_reports_of_holes_data_ends_with_the_file() {
+    fn data_ends_with_the_file_if_the_file_system_reports_no_holes() {
         let file = File::open("/proc/self/status").unwrap();
         assert_eq!(seek(&file, SeekFrom::Data(0)), Err(Errno::INVAL));
         assert_eq!(next_data(&file, 0).unwrap(), None);

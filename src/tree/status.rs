@@ -1,4 +1,4 @@
-//! The status of a file in the words of layers.
+//! Translates the status of a file into the types of layers.
 
 use std::os::fd::AsFd;
 
@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use crate::layer::{FileId, Kind, Meta, Xattrs};
 
-/// Returns the kind of the file `name`, or `None` for a socket. The name is needed for the target
-/// of a link.
+/// Returns the kind of the file `name`, or `None` for a socket. `name` serves to read the target of
+/// a link.
 pub fn kind(directory: impl AsFd, name: &[u8], stat: &Stat) -> Result<Option<Kind>, Errno> {
     let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
     Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
@@ -23,12 +23,12 @@ pub fn kind(directory: impl AsFd, name: &[u8], stat: &Stat) -> Result<Option<Kin
     }))
 }
 
-/// Returns true for the device by which overlayfs notes a removal.
+/// Returns true for the device with which overlayfs marks a removal.
 pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// Returns mode, owner and time of a file, without attributes; the time is not after `latest`, in
+/// Returns mode, owner and time of a file, without attributes. Later times become `latest`, in
 /// seconds since 1970.
 pub fn meta(stat: &Stat, latest: i64) -> Meta {
     Meta {
@@ -40,14 +40,14 @@ pub fn meta(stat: &Stat, latest: i64) -> Meta {
     }
 }
 
-/// Returns what all names of a file share, or `None` if it has one name or is no regular file:
-/// layers and disks hold links, devices and pipes once for each name.
+/// Returns the identity that all names of a regular file share. `None` for a file with one name,
+/// and for other types: layers and disks hold links, devices and pipes once for each name.
 pub fn file_id(stat: &Stat) -> Option<FileId> {
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     (stat.st_nlink > 1 && is_file).then_some(FileId { device: stat.st_dev, inode: stat.st_ino })
 }
 
-/// Times with this modification time, in whole seconds.
+/// Returns timestamps for a modification time in whole seconds.
 pub fn timestamps(mtime: i64) -> Timestamps {
     let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
