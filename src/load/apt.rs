@@ -1,4 +1,4 @@
-//! The machine's own apt configuration.
+//! The apt configuration of the build host.
 
 use std::fs;
 use std::io;
@@ -8,8 +8,8 @@ use super::LoadError;
 use crate::directory::read_document;
 use crate::distro::{AptMachine, parse_acquire, parse_source_lines, parse_source_stanzas};
 
-/// Reads how this machine reaches package repositories, from its apt configuration in the directory
-/// `etc_apt` (`/etc/apt`). A machine without apt has none.
+/// Reads the apt configuration in the directory `etc_apt` (`/etc/apt`), which says how the build
+/// host reaches package repositories. Empty on a build host without apt.
 pub fn load_apt_sources(etc_apt: &Path) -> Result<AptMachine, LoadError> {
     let mut machine = AptMachine::default();
     for file in configuration_files(etc_apt, "sources.list", "sources.list.d")? {
@@ -20,8 +20,8 @@ pub fn load_apt_sources(etc_apt: &Path) -> Result<AptMachine, LoadError> {
             _ => Vec::new(),
         });
     }
-    // apt reads the directory first, so that the file has the last word. A statement may go on in
-    // no other file.
+    // apt reads the directory before the file, so settings of the file win. The `;` ends each
+    // file's last statement: a statement must not continue in the next file.
     let mut settings = String::new();
     for file in parts_first(configuration_files(etc_apt, "apt.conf", "apt.conf.d")?) {
         if is_read(&file, &["conf"]) {
@@ -37,13 +37,14 @@ pub fn load_apt_sources(etc_apt: &Path) -> Result<AptMachine, LoadError> {
     Ok(machine)
 }
 
-/// Puts the single file behind those of the directory.
+/// Moves the single file behind the files of the directory.
 fn parts_first(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     files.rotate_left(1);
     files
 }
 
-/// Returns true if apt reads a file of a directory: it has one of these extensions or none.
+/// Returns true if apt reads this file of a directory: files with one of these extensions, or
+/// without extension.
 fn is_read(file: &Path, extensions: &[&str]) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     match name.rsplit_once('.') {
@@ -52,7 +53,7 @@ fn is_read(file: &Path, extensions: &[&str]) -> bool {
     }
 }
 
-/// Returns the single file and those of the directory, in byte order of their names.
+/// Returns the single file, then the files of the directory in byte order of their names.
 fn configuration_files(etc_apt: &Path, single: &str, directory: &str) -> Result<Vec<PathBuf>, LoadError> {
     let directory = etc_apt.join(directory);
     let mut files = match fs::read_dir(&directory) {

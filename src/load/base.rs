@@ -13,7 +13,8 @@ use crate::element::nearest;
 /// Reads the base `name` from the first directory of `layer_path` that has it.
 ///
 /// # Errors
-/// [`LoadError::UnknownBase`] if none has it, [`LoadError::Definition`] if its file is wrong.
+/// [`LoadError::UnknownBase`] if no directory has it, [`LoadError::Definition`] if its file is
+/// invalid.
 pub fn load_base(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefinition, LoadError> {
     for dir in layer_path {
         let path = file_of(name, dir);
@@ -30,7 +31,7 @@ pub fn load_base(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefiniti
     unknown(name, layer_path)
 }
 
-/// Returns the names of the bases that can be had.
+/// Returns the names of the available bases.
 pub fn load_base_names(layer_path: &[PathBuf]) -> Result<BTreeSet<BaseName>, LoadError> {
     let mut names = BTreeSet::new();
     for dir in layer_path {
@@ -47,8 +48,8 @@ pub fn load_base_names(layer_path: &[PathBuf]) -> Result<BTreeSet<BaseName>, Loa
     Ok(names)
 }
 
-/// Writes the base `name` into the directory `dir`, which is made if it is not there, and returns
-/// the file's path. Atomic; replaces a base of that name.
+/// Writes the base `name` into the directory `dir` and returns the path of the file. Creates a
+/// missing directory, and replaces a base of the same name. Atomic.
 pub fn save_base(name: &BaseName, base: &BaseDefinition, dir: &Path) -> Result<PathBuf, LoadError> {
     let path = file_of(name, dir);
     let text = toml::to_string(base).expect("a base definition is a TOML table");
@@ -84,8 +85,8 @@ fn unknown(name: &BaseName, layer_path: &[PathBuf]) -> Result<BaseDefinition, Lo
 const RELEASES: [(&str, &str); 5] =
     [("10", "buster"), ("11", "bullseye"), ("12", "bookworm"), ("13", "trixie"), ("14", "forky")];
 
-/// Returns the base of `known` that was probably meant by `name`: by the number of its release, by
-/// a part of its name, or by a slip.
+/// Returns the base of `known` that the user probably meant by `name`: the base of that release
+/// number, a base with `name` in its name, or the base with the most similar name.
 fn meant<'a>(name: &str, known: &'a [BaseName]) -> Option<&'a BaseName> {
     let part = |part: &str| known.iter().find(|base| base.as_str().contains(part));
     let distro = name.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -94,7 +95,8 @@ fn meant<'a>(name: &str, known: &'a [BaseName]) -> Option<&'a BaseName> {
         let slip = || nearest(name, known.iter().map(BaseName::as_str));
         return part(name).or_else(|| known.iter().find(|base| Some(base.as_str()) == slip()));
     }
-    // Another number is another release, however much the names look alike.
+    // `debian12` and `debian11` are similar names and different releases, so similarity must not
+    // decide here.
     let is_debian = matches!(distro.trim_end_matches(['-', '_', '.']), "debian" | "");
     let (_, release) = RELEASES.iter().find(|(of, _)| is_debian && *of == number)?;
     part(release)
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn every_base_of_ours_can_be_read() {
+    fn plywoods_own_bases_can_be_read() {
         let names = load_base_names(&own()).unwrap();
         assert!(names.len() >= 3, "{names:?}");
         for name in names {
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_base_comes_with_the_known_ones() {
+    fn the_error_for_an_unknown_base_lists_the_known_bases() {
         let error = load_base(&"debian-bookwrom".parse().unwrap(), &own()).unwrap_err();
         assert!(
             error.to_string().starts_with("base `debian-bookwrom` not found: there are `debian-bookworm`"),
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_can_be_meant_by_its_number_or_a_part_of_its_name() {
+    fn a_base_is_suggested_by_its_release_number_or_a_part_of_its_name() {
         let known = ["debian-bookworm", "debian-bullseye", "debian-trixie"].map(|name| name.parse().unwrap());
         for (name, expected) in [
             ("debian-12", Some("debian-bookworm")),
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_directory_wins_and_what_was_saved_is_read_again() {
+    fn the_first_directory_wins_and_a_saved_base_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let mut base = load_base(&"debian-bookworm".parse().unwrap(), &own()).unwrap();
         base.release = "mine".to_owned();
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_that_is_none_is_found_at_its_place() {
+    fn an_invalid_digest_is_reported_with_its_position() {
         let dir = tempfile::tempdir().unwrap();
         let text = "distro = 'd'\nrelease = 'r'\nfamily = 'debian'\n[source.rootfs-tar]\npath = 'a.tar'\ndigest = 'md5:0'\n";
         fs::write(dir.path().join("bad.toml"), text).unwrap();

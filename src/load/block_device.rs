@@ -8,10 +8,10 @@ use crate::directory::read_text;
 use crate::disk::{BlockDevices, DiskSource, RootParameters};
 use crate::element::Element;
 
-/// Reads the block-device file that `source` names; files of the machine count from `dir`.
+/// Reads the block-device file that `source` names. A path of the build host is relative to `dir`.
 ///
 /// # Errors
-/// If it cannot be read, or describes no disk.
+/// If the file cannot be read, or does not describe a valid disk.
 pub fn load_block_devices(
     source: DiskSource<'_>,
     dir: &Path,

@@ -8,15 +8,17 @@ use super::LoadError;
 use super::element::load_element;
 use crate::element::{Catalog, ElementName, Unusable};
 
-/// Reads every element in the directories of `element_path`, the first of which wins.
+/// Reads every element in the directories of `element_path`. If several have an element of the same
+/// name, the first one wins.
 ///
-/// Each directory below an entry is an element, called as the last component of its real path.
-/// Those with a leading dot, or with another name that no element can have, are none. What is wrong
-/// with a file of an element is remembered by [`Catalog::unusable`].
+/// Each directory in a directory of the path is an element. Its name is the last component of its
+/// real path. Directories with a leading dot, or another name that elements cannot have, are
+/// ignored. An element with an invalid file does not fail the call: [`Catalog::unusable`] has the
+/// reason.
 ///
 /// # Errors
-/// [`LoadError::NoElementDirectory`] if an entry is no directory, [`LoadError::Io`] if it cannot be
-/// read.
+/// [`LoadError::NoElementDirectory`] if an entry of the path is not a directory, [`LoadError::Io`]
+/// if it cannot be read.
 pub fn load_catalog(element_path: &[PathBuf]) -> Result<Catalog, LoadError> {
     let mut catalog = Catalog::default();
     for dir in element_path {
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn every_directory_is_an_element_by_its_real_name() {
+    fn every_directory_is_an_element_with_its_real_name() {
         let dir = tempfile::tempdir().unwrap();
         files(
             dir.path(),
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_element_is_a_matter_of_those_who_use_it() {
+    fn an_unusable_element_does_not_affect_others() {
         let dir = tempfile::tempdir().unwrap();
         files(dir.path(), &["good/pkg-map", "deps/element-deps", "loop/a/x"]);
         fs::write(dir.path().join("deps/element-deps"), "base\n# and then\n").unwrap();
@@ -107,11 +109,14 @@ mod tests {
             )),
             "{reasons:?}"
         );
-        assert_eq!(*reasons[1], format!("`{place}/loop/a/b` leads back to a directory that it lies in"));
+        assert_eq!(
+            *reasons[1],
+            format!("`{place}/loop/a/b` is a loop: it leads back to a directory above it")
+        );
     }
 
     #[test]
-    fn nothing_keeps_our_own_elements_from_being_built() {
+    fn plywoods_own_elements_are_all_usable() {
         let catalog = load_catalog(&[data_dir().join("elements")]).unwrap();
         let layers = [data_dir().join("layers")];
         let bases = load_base_names(&layers).unwrap();
@@ -123,8 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_directory_is_named() {
+    fn an_entry_that_is_not_a_directory_is_named() {
         let error = load_catalog(&["/not/a/dir".into()]).unwrap_err();
-        assert_eq!(error.to_string(), "`/not/a/dir` is in the search path of elements, but is no directory");
+        assert_eq!(
+            error.to_string(),
+            "`/not/a/dir` is in the search path of elements, but is not a directory"
+        );
     }
 }

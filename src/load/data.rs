@@ -1,14 +1,14 @@
-//! Where plywood's own elements and bases are.
+//! Finds plywood's own elements and bases.
 
 use std::env;
 use std::path::PathBuf;
 
-/// Names the directory in place of the one that was installed.
+/// This variable names a directory to use instead of the installed one.
 const VARIABLE: &str = "PLYWOOD_DATA_DIR";
 
-/// Returns the directory that holds plywood's own `elements/` and `layers/`: the value of
-/// `PLYWOOD_DATA_DIR`, else `../share/plywood` from the program, else the source tree that the
-/// program was built from.
+/// Returns the directory with plywood's own `elements/` and `layers/`: the value of
+/// `PLYWOOD_DATA_DIR`, else `../share/plywood` beside the directory of the program, else the source
+/// tree from which the program was built.
 pub fn data_dir() -> PathBuf {
     let installed = || {
         let program = env::current_exe().ok()?.canonicalize().ok()?;

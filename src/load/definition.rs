@@ -1,4 +1,4 @@
-//! From TOML text to a type, with errors that say where and what to try.
+//! Parses TOML. Errors have the position and a hint.
 
 use std::path::Path;
 
@@ -7,11 +7,10 @@ use serde::de::DeserializeOwned;
 use super::DefinitionError;
 use crate::element::nearest;
 
-/// Reads `text`, the content of the file `path`.
+/// Parses `text`, the content of the file `path`.
 ///
 /// # Errors
-/// The first thing that is wrong: no TOML, an unknown key, a value of the wrong type or that its
-/// type refuses.
+/// The first problem: invalid TOML, an unknown key, or a value of the wrong type or form.
 pub fn parse_definition<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, DefinitionError> {
     toml::from_str(text).map_err(|error| {
         let (line, column) = position(text, error.span().map_or(0, |span| span.start));
@@ -27,8 +26,8 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Replaces serde's "field" by `key`, and turns the names or the type that serde expected into a
-/// hint.
+/// Returns the message and the hint for an error of serde. Replaces "field" by "key", and turns the
+/// expected names or types into the hint.
 fn explain(message: &str) -> (String, Option<String>) {
     if let Some((found, expected)) =
         message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
@@ -43,7 +42,7 @@ fn explain(message: &str) -> (String, Option<String>) {
     }
 }
 
-/// Explains a value of another type than its key has, in TOML's words, and shows how to write it.
+/// Explains a value of the wrong type with the terms of TOML, and shows how to write it.
 fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
     let value = found.split_once(['"', '`']).map(|(_, rest)| rest.trim_end().trim_end_matches(['"', '`']));
     let (expected, hint) = match (expected.trim_end(), value) {
@@ -59,7 +58,7 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
         (expected, _) if expected == "a map" || expected.starts_with("struct ") => ("a table", None),
         (expected, _) => (expected, None),
     };
-    // Compared as a whole: the text of a value may have these words in it.
+    // Compared as a whole: the value that `found` quotes may contain these words.
     let found = match found {
         "sequence" => "a list",
         "map" => "a table",
@@ -68,8 +67,8 @@ fn wrong_type(found: &str, expected: &str) -> (String, Option<String>) {
     (format!("invalid type: {found}, expected {expected}"), hint)
 }
 
-/// Shows how to write a number as a size: as it is if it can be bytes, else with the unit that is
-/// probably meant.
+/// Shows how to write a number as a size. A large number is taken for bytes, a small one for
+/// gibibytes.
 fn size_hint(value: &str) -> Option<String> {
     let number: u64 = value.parse().ok()?;
     let unit = if number < 1 << 20 { "G" } else { "" };
@@ -80,7 +79,7 @@ fn suggest(name: &str, expected: &str) -> String {
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     match nearest(name.trim_matches('`'), known.iter().copied()) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
-        None if known.is_empty() => "nothing can stand here".to_owned(),
+        None if known.is_empty() => "remove it: no key is allowed here".to_owned(),
         None => format!(
             "{}: `{}`",
             if known.len() == 1 { "expected" } else { "expected one of" },
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
     use crate::image::Project;
 
-    /// File, what is wrong with it, what to try.
+    /// Text, message, hint.
     const CASES: [(&str, &str, Option<&str>); 35] = [
         ("[image.a]\nelemnts = []\n", "2:1: unknown key `elemnts`", Some("did you mean `elements`?")),
         (
@@ -228,7 +227,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_error_says_where_what_and_what_to_try() {
+    fn an_error_has_position_problem_and_hint() {
         let found = CASES.map(|(text, ..)| {
             let error = parse_definition::<Project>(Path::new("plywood.toml"), text).unwrap_err();
             (text, error.to_string(), error.hint)

@@ -31,7 +31,7 @@ pub(super) fn load_element(name: ElementName, root: &Path) -> Result<Element, Lo
     })
 }
 
-/// Reads a declaration; empty if it is not there.
+/// Reads a file of declarations; empty if it does not exist.
 fn load_declaration(path: &Path) -> Result<String, LoadError> {
     match read_text(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -50,7 +50,7 @@ fn load_slots(root: &Path) -> Result<Vec<SlotRule>, LoadError> {
     rules.collect()
 }
 
-/// Reads a file of one name a line; none if it is not there.
+/// Reads a file with one name per line; empty if it does not exist.
 fn load_names(root: &Path, file: &str) -> Result<Vec<ElementName>, LoadError> {
     let path = root.join(file);
     let text = load_declaration(&path)?;
@@ -67,7 +67,7 @@ fn load_readme(root: &Path) -> Result<Option<String>, LoadError> {
     existing
         .map(|path| {
             let mut bytes = Vec::new();
-            // Only for people: of one that is no text at all, the beginning will do.
+            // Only people read it, so a part of a file that is too large is enough.
             let read = File::open(&path).and_then(|file| file.take(MAX_TEXT_BYTES).read_to_end(&mut bytes));
             read.map_err(LoadError::io("read", &path))?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -77,16 +77,16 @@ fn load_readme(root: &Path) -> Result<Option<String>, LoadError> {
 
 struct Walk<'a> {
     root: &'a Path,
-    /// Whether other users may look into the element at all. With the umask 077 they may read
-    /// nothing, so that the modes of files were not chosen.
+    /// True if other users can read the directory of the element. If they cannot, the umask was
+    /// probably 077, and the modes of files say nothing about their author's intention.
     is_open: bool,
     files: BTreeMap<String, ElementFile>,
     restricted: BTreeSet<String>,
 }
 
 impl Walk<'_> {
-    /// Takes in the directory at `path` (relative, empty for the element itself). `above` holds the
-    /// real paths of the directories it lies in.
+    /// Reads the directory at `path` (relative, empty for the element itself). `above` has the real
+    /// paths of the directories above it.
     fn directory(&mut self, path: &str, above: &mut Vec<PathBuf>) -> Result<(), LoadError> {
         let dir = self.root.join(path);
         let real = fs::canonicalize(&dir).map_err(LoadError::io("read", &dir))?;
@@ -111,15 +111,15 @@ impl Walk<'_> {
             result => result.map_err(LoadError::io("read", &full))?,
         };
         let is_dir = metadata.is_dir();
-        // Walked as a directory of data, it would leave the element without the list that it seems
-        // to have.
+        // As a directory of data it would be accepted, and the element would silently lack the
+        // list.
         if is_dir && is_list(&path) && !path.contains('/') {
             return Err(LoadError::io("read", &full)(io::ErrorKind::IsADirectory.into()));
         }
         if !belongs_to_identity(&if is_dir { format!("{path}/") } else { path.clone() }) {
             return Ok(());
         }
-        // Checked before the file is read: the digest of a file of gigabytes takes long.
+        // Checked before the file is read: computing the digest of gigabytes takes long.
         if metadata.is_file() && !in_image && is_list(&path) && metadata.len() > MAX_TEXT_BYTES {
             return Err(LoadError::TooLarge { path: full, limit_bytes: MAX_TEXT_BYTES });
         }
@@ -129,14 +129,13 @@ impl Walk<'_> {
             kind if kind.is_file() => load_file(&full, mode_of(&metadata), in_image)?,
             _ => return Err(LoadError::Special { path: full }),
         };
-        // The image has the file with one of two modes, so that a private key would become readable
-        // there.
+        // In the image, files have mode 0644 or 0755. A private key would become readable there.
         if in_image && self.is_open && metadata.is_file() && metadata.permissions().mode() & OTHERS_READ == 0
         {
             self.restricted.insert(path.clone());
         }
         if !in_image && is_list(&path) {
-            // Readers of lists skip lines that they cannot decode: a package could be left out
+            // Readers of lists skip lines that they cannot decode, so a package could be missing
             // silently.
             let text = file.text.as_deref().unwrap_or_default();
             as_text(text).map_err(LoadError::io("read", &full))?;
@@ -161,8 +160,8 @@ impl Walk<'_> {
     }
 }
 
-/// Decides on a symlink outside of `static/` that leads nowhere. Data is left out. A list or a hook
-/// is an error, because the image would silently lack its packages or its work.
+/// Handles a dangling symlink outside `static/`. For data, the link is ignored. For a list or a
+/// hook it is an error, because the image would silently lack the packages or the work of the hook.
 fn dangling(path: &str, full: PathBuf) -> Result<(), LoadError> {
     let is_hook = path.split_once('/').is_some_and(|(dir, name)| {
         Phase::ALL.iter().any(|phase| phase.dir() == dir) && name.starts_with(|c: char| c.is_ascii_digit())
@@ -181,7 +180,7 @@ fn entry_names(dir: &Path) -> Result<Vec<String>, LoadError> {
     Ok(names)
 }
 
-/// The right of others to read a file or directory.
+/// The permission of other users to read.
 const OTHERS_READ: u32 = 0o004;
 
 fn is_open(directory: &Path) -> bool {
@@ -202,7 +201,8 @@ fn load_symlink(path: &Path) -> Result<ElementFile, LoadError> {
     Ok(ElementFile { kind: FileKind::Symlink(target), mode: Mode::Plain, text: None })
 }
 
-/// Reads a file; keeps what a hook, a provider or a search for variables may want to look into.
+/// Reads a file. Keeps its text if hooks, or the search for variables, may need it: small files
+/// outside `static/`, and small programs.
 fn load_file(path: &Path, mode: Mode, in_image: bool) -> Result<ElementFile, LoadError> {
     let mut file = File::open(path).map_err(LoadError::io("read", path))?;
     let mut text = Vec::new();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_with_normal_modes_and_without_what_does_not_count() {
+    fn files_are_read_with_normalized_modes_and_without_ignored_files() {
         let dir = element_dir(&["install.d/50-x!", "static/etc/x", "README.md", "tests/x", "svc-map", ".x"]);
         let element = load(&dir).unwrap();
         let paths: Vec<_> = element.files.keys().collect();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_more_users_may_read_in_the_image_are_noted_unless_the_umask_made_them() {
+    fn files_that_become_readable_in_the_image_are_listed_unless_the_umask_caused_their_mode() {
         let dir = element_dir(&["static/etc/key", "static/etc/run!", "install.d/50-x!"]);
         for (mode, expected) in [(0o755, &["static/etc/key", "static/etc/run"][..]), (0o700, &[])] {
             fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_are_lines_and_a_bad_one_is_named() {
+    fn dependencies_are_one_per_line_and_a_bad_line_is_named() {
         let dir = element_dir(&[]);
         fs::write(dir.path().join("element-deps"), "b\n\n  a \n").unwrap();
         assert_eq!(load(&dir).unwrap().deps, ["a", "b"].map(|name| name.parse().unwrap()).into());
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_slot_is_named_with_its_line_and_slots_are_no_part_of_the_identity() {
+    fn a_bad_slot_is_named_with_its_line_and_slots_are_not_in_the_identity() {
         let dir = element_dir(&["post-install.d/95-x!"]);
         let before = load(&dir).unwrap();
         fs::write(dir.path().join("plywood-slots"), "# ours\npost-install.d/95- late\n").unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_endless_readme_the_beginning_is_read() {
+    fn only_the_beginning_of_a_large_readme_is_read() {
         let dir = element_dir(&["README.md"]);
         File::options().write(true).open(dir.path().join("README.md")).unwrap().set_len(1 << 40).unwrap();
         let readme = load(&dir).unwrap().readme.unwrap();

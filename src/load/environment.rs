@@ -1,8 +1,8 @@
-//! What a shell makes of variables and lines of elements, before there is a plan.
+//! Evaluates variables and lines of elements with a shell, before there is a plan.
 //!
-//! Some of what plywood does for elements depends on variables that their environment.d sets: what
-//! is fetched, which install type an element has. diskimage-builder finds that out on the machine,
-//! in its extra-data phase; so does this. Nothing else of an element runs here.
+//! Two facts about an element depend on variables that `environment.d` sets: the sources that
+//! plywood fetches, and the install type. diskimage-builder finds them out on the build host, in
+//! its extra-data phase, and so does this module. It runs nothing else of an element.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -17,23 +17,22 @@ use crate::plan::is_secret;
 
 const BASH: Program = Program { name: "bash", package: "bash" };
 
-/// Expands its argument as diskimage-builder does: wildcards are left alone, for `*` is a
-/// reference.
+/// Expands its argument as diskimage-builder does. `-f` keeps wildcards, because `*` is a valid
+/// reference of a source.
 const EXPAND: &str = "set -euf; eval echo $1";
 
-/// The name of the expanding shell in its own messages.
+/// The name under which the expanding shell reports errors.
 const EXPANDER: &str = "expand";
 
-/// Elements whose variables or lines a shell could not read.
+/// A fragment or line of an element that the shell cannot evaluate.
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
     #[error("`environment.d/{fragment}` of element `{element}` failed with {exit}: {printed}")]
     Fragment {
-        /// Whose fragment.
         element: ElementName,
         fragment: String,
         exit: ExitStatus,
-        /// The end of what it printed.
+        /// The end of its output.
         printed: String,
     },
     #[error("environment.d of the image's elements fails on this machine")]
@@ -43,17 +42,16 @@ pub enum ShellError {
         fragment_text(fragment.as_ref())
     )]
     Ended {
-        /// Whose fragment, and its name, as far as the shell has said.
+        /// The element and the name of the fragment, if the trace of the shell has them.
         fragment: Option<(ElementName, String)>,
     },
     #[error("`{file}` of element `{element}`, line {line}, cannot be expanded: {printed}")]
     Line {
-        /// Whose line.
         element: String,
         file: String,
         /// Counted from 1.
         line: usize,
-        /// What the shell says.
+        /// The message of the shell.
         printed: String,
     },
     #[error(transparent)]
@@ -67,8 +65,8 @@ fn fragment_text(fragment: Option<&(ElementName, String)>) -> String {
     }
 }
 
-/// Returns the variables that the fragments of environment.d of `elements` make of `variables`, on
-/// this machine.
+/// Sources the fragments of environment.d of `elements` on the build host, starting with
+/// `variables`. Returns the resulting variables.
 pub fn source_environment(
     elements: &[Arc<Element>],
     variables: &Environment,
@@ -101,8 +99,8 @@ fn fragment_at(fragments: &[(&str, &Arc<Element>)], path: &str) -> Option<(Eleme
     at.map(|(name, element)| (element.name.clone(), (*name).to_owned()))
 }
 
-/// Returns the error of the fragment that made the shell fail, with its output. The command line
-/// would not tell: it is the same for all fragments.
+/// Returns the error of the fragment that made the shell fail, with its output. The error of the
+/// command would not name the fragment, because one command sources all of them.
 fn failed_fragment(fragments: &[(&str, &Arc<Element>)], error: ExecError) -> ShellError {
     let ExecError::Failed { exit, stderr, .. } = &error else { return ShellError::Environment(error) };
     let Some((path, printed)) = last_fragment(stderr) else { return ShellError::Environment(error) };
@@ -114,7 +112,7 @@ fn failed_fragment(fragments: &[(&str, &Arc<Element>)], error: ExecError) -> She
     }
 }
 
-/// Returns what a shell makes of a line of `element`, with these variables.
+/// Expands a line of `element` with these variables.
 pub fn expand_line(
     element: &Element,
     line: SourceLine<'_>,
@@ -193,7 +191,7 @@ mod tests {
         let given = variables(&[("DIB_PASSWORD", "hunter2")]);
         for (text, printed) in [
             ("export X=$DIB_PASSWORD\necho bad >&2\nfalse\n", "exit status: 1: bad"),
-            // What is wrong is often said on standard output.
+            // Many programs report errors on standard output.
             ("export X=$DIB_PASSWORD\necho bad\nexit 3\n", "exit status: 3: bad"),
             ("[ \"$DIB_PASSWORD\" = x ]\n", "exit status: 1: + source "),
             ("export X=${DIB_X:?name it}\n", "line 1: DIB_X: name it"),

@@ -1,4 +1,4 @@
-//! From a requested source date epoch to seconds.
+//! Determines the source date epoch in seconds.
 
 use std::path::{Path, PathBuf};
 
@@ -7,27 +7,19 @@ use crate::image::EpochRequest;
 
 const GIT: Program = Program { name: "git", package: "git" };
 
-/// A source date epoch that git does not know.
+/// The time of the last commit cannot be read from git.
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
     #[error("`source-date-epoch` is \"git\", but the time of the last commit of `{}` cannot be read", dir.display())]
-    Git {
-        dir: PathBuf,
-        /// What git said.
-        source: ExecError,
-    },
-    #[error("git says that the last commit of `{}` was at `{answer}`, which is no time", dir.display())]
-    Answer {
-        dir: PathBuf,
-        /// What it said.
-        answer: String,
-    },
+    Git { dir: PathBuf, source: ExecError },
+    #[error("git prints `{answer}` as the time of the last commit of `{}`: expected seconds since 1970", dir.display())]
+    Answer { dir: PathBuf, answer: String },
 }
 
 /// Returns the source date epoch of the project in `dir`, in seconds since 1970.
 ///
 /// # Errors
-/// [`EpochError`] if it is that of the last commit, and there is none.
+/// [`EpochError`] if the request is the time of the last commit, and git does not have it.
 pub fn load_epoch(request: EpochRequest, dir: &Path) -> Result<i64, EpochError> {
     match request {
         EpochRequest::Seconds(seconds) => Ok(seconds),
@@ -43,8 +35,8 @@ fn commit_time(dir: &Path) -> Result<i64, EpochError> {
 }
 
 fn commit_time_query(dir: &Path) -> Run {
-    // Builds run as root in projects of other users, whose repositories git refuses to read
-    // otherwise.
+    // Builds run as root in projects of other users. By default, git refuses to read repositories
+    // of other users.
     let read_any = ["-c", "safe.directory=*"];
     let query = ["log", "-1", "--format=%ct", "HEAD"];
     Run::new(GIT).args(read_any).arg("-C").arg(dir).args(query)

@@ -1,4 +1,4 @@
-//! What can be wrong with definitions on disk.
+//! Errors of reading definitions.
 
 use std::fmt;
 use std::io;
@@ -25,12 +25,12 @@ pub enum LoadError {
     #[error("base `{name}` not found{}", known_list(known))]
     UnknownBase {
         name: BaseName,
-        /// All that could be had.
+        /// All available bases.
         known: Vec<BaseName>,
-        /// The one with the most similar name.
+        /// The base that was probably meant.
         nearest: Option<BaseName>,
     },
-    #[error("`{}` is in the search path of elements, but is no directory", path.display())]
+    #[error("`{}` is in the search path of elements, but is not a directory", path.display())]
     NoElementDirectory { path: PathBuf },
     #[error("`{}`, line {line}", path.display())]
     Declaration {
@@ -47,20 +47,16 @@ pub enum LoadError {
         line: usize,
         source: SlotRuleError,
     },
-    /// A file name or symlink target that no key could name.
+    /// Keys are text, so they cannot contain such a name or target.
     #[error("`{}` has a name or target that is not UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
-    #[error("`{}` is neither a file nor a directory nor a symlink: expected one of these", path.display())]
+    #[error("`{}` is a special file: expected a file, a directory or a symlink", path.display())]
     Special { path: PathBuf },
-    #[error("`{}` is a symlink that leads nowhere", path.display())]
+    #[error("`{}` is a dangling symlink: its target does not exist", path.display())]
     Dangling { path: PathBuf },
     #[error("`{}` is larger than {} MiB: expected a text", path.display(), limit_bytes >> 20)]
-    TooLarge {
-        path: PathBuf,
-        /// The largest size that is read.
-        limit_bytes: u64,
-    },
-    #[error("`{}` leads back to a directory that it lies in", path.display())]
+    TooLarge { path: PathBuf, limit_bytes: u64 },
+    #[error("`{}` is a loop: it leads back to a directory above it", path.display())]
     Loop { path: PathBuf },
 }
 
@@ -70,7 +66,7 @@ impl LoadError {
         move |error| IoError::new(action, path)(error).into()
     }
 
-    /// Returns something to try, as a sentence without full stop.
+    /// Returns a hint, as a sentence without full stop.
     pub fn hint(&self) -> Option<String> {
         match self {
             LoadError::Io(error) => error.hint(),
@@ -88,7 +84,7 @@ impl LoadError {
 }
 
 fn no_project(dir: &Path) -> String {
-    // `.` is the default, for which the directories above were searched as well.
+    // `.` is the default. In that case plywood has also searched the directories above.
     match dir == Path::new(".") {
         true => format!("neither `.` nor a directory above it has a `{PROJECT_FILE}`"),
         false => format!("`{}` has no `{PROJECT_FILE}`", dir.display()),
@@ -98,12 +94,12 @@ fn no_project(dir: &Path) -> String {
 fn known_list(known: &[BaseName]) -> String {
     let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
     match names.is_empty() {
-        true => ": there are no bases at all".to_owned(),
+        true => ": there are no bases".to_owned(),
         false => format!(": there are {}", names.join(", ")),
     }
 }
 
-/// A TOML file that is not what it should be.
+/// An error in a TOML file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefinitionError {
     pub path: PathBuf,
@@ -112,7 +108,6 @@ pub struct DefinitionError {
     /// Counted from 1, in characters.
     pub column: usize,
     pub message: String,
-    /// Something to try.
     pub hint: Option<String>,
 }
 

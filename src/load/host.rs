@@ -1,4 +1,4 @@
-//! The build host's own files, for evidence of what hooks read there.
+//! Observes files of the build host, as evidence of what hooks read there.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File, Metadata};
@@ -17,21 +17,21 @@ use crate::plan::{Aspect, NAMES, Stamp};
 use crate::port::{HostFiles, Observation};
 use crate::tree::{FileRef, sorted_paths};
 
-/// How old the last change of a file has to be for its stamp to tell any later one: file systems
-/// keep times in steps, of two seconds at most (FAT).
+/// A file is settled if its last change is older than this. Any later change then gives it another
+/// stamp: file systems keep times in steps of at most two seconds (FAT).
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
-/// How long the names of the host count without a new look.
+/// How long the list of names on the build host is reused.
 const NAMES_LAST: Duration = Duration::from_secs(1);
 
-/// How many names of each entry of the directories [`NAMES`] are looked at, the highest levels
-/// first: `/opt` may hold whole distributions.
+/// The largest number of names that are read below each entry of the directories [`NAMES`], highest
+/// levels first. `/opt` may hold whole distributions.
 const MOST_NAMES: usize = 10_000;
 
-/// The files of the machine that this process runs on.
+/// The files of the build host.
 #[derive(Default)]
 pub struct HostFileSystem {
-    /// Digests that were computed before, by what they are of.
+    /// Digests that were computed before.
     digests: Mutex<HashMap<(String, Aspect, Stamp), Digest>>,
     names: Mutex<Option<(Instant, BTreeMap<String, Digest>)>>,
 }
@@ -50,10 +50,10 @@ impl HostFiles for HostFileSystem {
             return Some(Observation { digest: *digest, stamp: Some(before), is_settled });
         }
         let digest = digest(Path::new(path), &found, aspect).ok()?;
-        // A file that was written to meanwhile has a digest of neither state.
+        // If the file was written to in the meantime, the digest belongs to neither state.
         let stamp = Some(before).filter(|before| self.stamp(path).as_ref() == Some(before));
-        // A file that is not settled may change and keep its stamp: its digest must not be found
-        // again once it is.
+        // A file that is not settled may change and keep its stamp. Its digest must not be reused
+        // later.
         if stamp.is_some() && is_settled {
             lock(&self.digests).insert(known, digest);
         }
@@ -62,13 +62,14 @@ impl HostFiles for HostFileSystem {
 
     fn hidden(&self, path: &str, aspect: Option<Aspect>) -> Option<PathBuf> {
         let path = Path::new(path);
-        // Followed, too: the end of a link may lie in a directory that is closed to this user.
+        // The link itself and its target: the target may lie in a directory that this user cannot
+        // enter.
         if is_hidden(fs::symlink_metadata(path)) || is_hidden(fs::canonicalize(path)) {
             return Some(path.to_owned());
         }
         match aspect {
             Some(Aspect::Entry) => None,
-            // A FIFO that has replaced the file would wait for its other end.
+            // If a FIFO has replaced the file, opening it would wait for a writer.
             Some(Aspect::Content) if !path.is_file() => None,
             Some(Aspect::Content) => is_hidden(File::open(path)).then(|| path.to_owned()),
             Some(Aspect::Listing | Aspect::Links) => is_hidden(sorted_paths(path)).then(|| path.to_owned()),
@@ -95,20 +96,21 @@ fn stamp_of(found: &Metadata) -> Stamp {
     Stamp::new(found.size(), modified, (found.ctime(), nanoseconds(found.ctime_nsec())))
 }
 
-/// Returns true if a later change of a file would give it another stamp.
+/// Returns true if any later change of the file gives it another stamp.
 fn is_settled(found: &Metadata) -> bool {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let age = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(found.ctime());
     age >= SETTLED_AFTER.as_secs() as i64
 }
 
-/// Returns true if an equal stamp means that the path is the same in this aspect.
+/// Returns true if an equal stamp proves that the path is unchanged in this aspect.
 fn stamp_tells(path: &Path, found: &Metadata, aspect: Aspect) -> bool {
-    // Another file system may be mounted in the same place. Images of one recipe have the same
-    // sizes and times, whatever is in their files; only those are read-only.
+    // Another file system may have been mounted there since. Images of file systems that were built
+    // by one recipe may have files of equal sizes and times and different content. Such images are
+    // read-only, so the stamp counts only on writable file systems.
     let is_writable = || statvfs(path).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::RDONLY));
-    // A directory keeps its stamp when what is below it changes, and a link when a link that it
-    // leads through is turned.
+    // A directory keeps its stamp when something below it changes. A link keeps its stamp when
+    // another link on the way to its target changes.
     !found.is_symlink() && !matches!(aspect, Aspect::Listing | Aspect::Names) && is_writable()
 }
 
@@ -130,7 +132,7 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
             }
             Ok(hasher.finish())
         }
-        // Through a link, as a hook goes.
+        // A hook follows a link, so the digest does as well.
         Aspect::Names if path.is_dir() => Ok(names_below(&fs::canonicalize(path)?)),
         Aspect::Links if found.is_dir() => {
             let mut hasher = Hasher::default();
@@ -142,8 +144,8 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
         Aspect::Entry => {
             let mut hasher = Hasher::default();
             add_entry(&mut hasher, path, found);
-            // A hook that reads `/srv/current/x` reads another file when the link `/srv/current` is
-            // turned, and nothing at the end of the path may tell.
+            // If the link `/srv/current` changes, a hook that reads `/srv/current/x` reads another
+            // file, even if both files have equal entries.
             let parent = path.parent().unwrap_or(path);
             let leads_to = fs::canonicalize(path).or_else(|_| fs::canonicalize(parent));
             if let Some(elsewhere) = leads_to.ok().filter(|found| found != path && found != parent) {
@@ -155,27 +157,26 @@ fn digest(path: &Path, found: &Metadata, aspect: Aspect) -> io::Result<Digest> {
     }
 }
 
-/// Adds a path and its entry, as [`add_entry`] does. Adds nothing if the path does not exist any
-/// more.
+/// Adds a path and its entry, as [`add_entry`] does. Adds nothing if the path no longer exists.
 fn add_path(hasher: &mut Hasher, path: &Path) {
     let Ok(found) = fs::symlink_metadata(path) else { return };
     add(hasher, path.as_os_str().as_bytes());
     add_entry(hasher, path, &found);
 }
 
-/// Adds type, mode, owner, whether a file is empty, and link target.
+/// Adds type, mode, owner, whether a file is empty, and the target of a link.
 fn add_entry(hasher: &mut Hasher, path: &Path, found: &Metadata) {
     for number in [found.mode(), found.uid(), found.gid(), u32::from(found.is_file() && found.size() == 0)] {
         hasher.update(&number.to_le_bytes());
     }
     if found.is_symlink() {
-        // One that cannot be read counts as one that leads nowhere.
+        // A link that cannot be read counts as a link with an empty target.
         add(hasher, fs::read_link(path).unwrap_or_default().as_os_str().as_bytes());
     }
 }
 
-/// Adds the extended attributes that a copy may take along, in byte order: the kernel's order
-/// depends on the file system and its history.
+/// Adds the extended attributes that a copy may keep, in byte order. The kernel's order depends on
+/// the file system and its history.
 fn add_attributes(hasher: &mut Hasher, file: &File) -> io::Result<()> {
     for (name, value) in FileRef::Open(file.as_fd()).content()? {
         add(hasher, &name);
@@ -190,15 +191,14 @@ fn add(hasher: &mut Hasher, bytes: &[u8]) {
 }
 
 /// Returns a digest of all names below each entry of `directories`. A directory that cannot be read
-/// has no entries.
+/// counts as empty.
 fn all_names(directories: &[&str]) -> BTreeMap<String, Digest> {
     let entries =
         directories.iter().flat_map(|directory| sorted_paths(Path::new(directory)).unwrap_or_default());
     entries.map(|path| (path.to_string_lossy().into_owned(), names_below(&path))).collect()
 }
 
-/// Returns a digest of a path and all names below it, the highest level first, up to
-/// [`MOST_NAMES`].
+/// Returns a digest of a path and at most [`MOST_NAMES`] names below it, highest levels first.
 fn names_below(path: &Path) -> Digest {
     let mut hasher = Hasher::default();
     for path in walk(path) {
@@ -207,13 +207,13 @@ fn names_below(path: &Path) -> Digest {
     hasher.finish()
 }
 
-/// Returns the first directory at or below a path, as far as [`names_below`] looks, whose entries
-/// this user may not see.
+/// Returns the first directory at or below a path, among those that [`names_below`] reads, whose
+/// entries this user may not read.
 fn hidden_below(path: &Path) -> Option<PathBuf> {
     walk(path).find(|path| is_directory(path) && is_hidden(sorted_paths(path)))
 }
 
-/// Returns a path and those below it, the highest level first, up to [`MOST_NAMES`].
+/// Returns a path and the paths below it, highest levels first, at most [`MOST_NAMES`].
 fn walk(path: &Path) -> impl Iterator<Item = PathBuf> {
     let mut next = VecDeque::from([path.to_owned()]);
     std::iter::from_fn(move || {
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_became_a_fifo_is_not_waited_for() {
+    fn a_file_that_became_a_fifo_does_not_block() {
         use rustix::fs::{CWD, FileType, mknodat};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fifo");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn each_aspect_sees_what_a_hook_can_see_by_it() {
+    fn each_aspect_changes_with_the_facts_that_a_hook_can_observe() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let reset = || {
@@ -290,7 +290,7 @@ mod tests {
             ("a name more", |d| fs::write(d.join("b"), "").unwrap(), [false, true, false, true]),
             ("a name more below", |d| fs::write(d.join("sub/b"), "").unwrap(), [false, false, false, true]),
             (
-                "a link that leads elsewhere",
+                "another target of a link",
                 |d| {
                     fs::remove_file(d.join("link")).unwrap();
                     symlink("b", d.join("link")).unwrap();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_another_one_when_a_link_on_the_way_is_turned() {
+    fn an_entry_changes_if_a_link_on_the_way_changes() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for version in ["one", "two"] {
@@ -324,20 +324,20 @@ mod tests {
             fs::remove_file(at("current")).ok();
             symlink(version, at("current")).unwrap();
             let entry = |name: &str| host.observe(at(name).to_str().unwrap(), Aspect::Entry).unwrap();
-            assert!(!entry("link").is_settled, "its stamp does not change");
+            assert!(!entry("link").is_settled, "the stamp does not change with the link");
             seen.push(["current/a", "link"].map(|name| entry(name).digest));
         }
         assert!(seen[0][0] != seen[1][0] && seen[0][1] != seen[1][1]);
     }
 
     #[test]
-    fn what_is_gone_or_of_another_kind_is_not_observed() {
+    fn missing_files_and_files_of_another_kind_are_not_observed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_str().unwrap();
         let host = HostFileSystem::default();
         assert_eq!(host.observe(path, Aspect::Content), None);
         assert_eq!(host.observe(&format!("{path}/absent"), Aspect::Entry), None);
-        assert!(!host.observe(path, Aspect::Listing).unwrap().is_settled, "it is just made");
+        assert!(!host.observe(path, Aspect::Listing).unwrap().is_settled, "the directory is new");
         assert!(host.observe("/etc", Aspect::Entry).unwrap().is_settled);
     }
 }

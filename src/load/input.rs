@@ -10,12 +10,11 @@ use crate::oci::Digest;
 use crate::plan::{InputFile, InputKind};
 use crate::tree::sorted_paths;
 
-/// Reads the digests of what an image definition names; relative paths count from the project
-/// `dir`.
+/// Computes the digests of the files and directories that an image definition names. Relative paths
+/// start at the project `dir`.
 ///
 /// # Errors
-/// [`LoadError::Input`] if something cannot be read, or is something else than a file, directory or
-/// symlink.
+/// [`LoadError::Input`] if an entry cannot be read, or is a special file.
 pub fn load_input_files(
     dir: &Path,
     files: &BTreeMap<String, PathBuf>,
@@ -30,7 +29,7 @@ pub fn load_input_files(
         .collect()
 }
 
-/// Reads the digest of one input.
+/// Computes the digest of one input.
 pub(super) fn input_file(path: PathBuf) -> Result<InputFile, LoadError> {
     let digest = digest_of(&path)?;
     Ok(InputFile { is_executable: is_executable(&path), path, digest, content: None })
@@ -46,7 +45,7 @@ pub(super) fn is_executable(path: &Path) -> bool {
 pub(super) fn digest_of(path: &Path) -> Result<Digest, LoadError> {
     let found = fs::metadata(path).map_err(LoadError::io("read", path))?;
     if !found.is_dir() {
-        // A FIFO would be waited for, and a device such as `/dev/zero` has no end.
+        // Reading a FIFO would wait for a writer, and a device such as `/dev/zero` has no end.
         if !found.is_file() {
             return Err(LoadError::Special { path: path.to_owned() });
         }

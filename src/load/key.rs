@@ -11,21 +11,21 @@ use crate::directory::{Directory, parent, read_text};
 use crate::port::IoError;
 use crate::trust::{KeyError, SigningKey};
 
-/// A key file that cannot be made or used.
+/// A key file that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     #[error(transparent)]
     Read(IoError),
     #[error(transparent)]
     Make(IoError),
-    #[error("`{}` is there already, and a signing key is never overwritten", path.display())]
+    #[error("`{}` already exists: plywood never overwrites a signing key", path.display())]
     Exists { path: PathBuf },
-    #[error("`{}` holds no signing key", path.display())]
+    #[error("`{}` is not a file of a signing key", path.display())]
     Invalid { path: PathBuf, source: KeyError },
 }
 
-/// Makes a new key and writes it to the file `path`, which only its owner can read. Makes the
-/// directory, if it is missing.
+/// Makes a new key and writes it to the file `path`, which only its owner can read. Creates a
+/// missing directory.
 ///
 /// # Errors
 /// [`KeyFileError::Exists`], [`KeyFileError::Make`].
@@ -62,8 +62,8 @@ pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
     text.parse().map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
 }
 
-/// Returns the mode of a key file that other users can read, and so sign with; `None` for one that
-/// they cannot.
+/// Returns the mode of a key file if other users can read it, and therefore sign with the key; else
+/// `None`.
 pub fn exposed_key(path: &Path) -> Option<u32> {
     const OTHERS: u32 = 0o077;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_its_owners_alone_and_never_overwritten() {
+    fn a_key_is_readable_by_its_owner_alone_and_never_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys/signing.key");
         let key = generate_key(&path).unwrap();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_key_is_named() {
+    fn a_file_without_a_key_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let error = load_key(&path).unwrap_err();

@@ -1,9 +1,10 @@
-//! Files of the build host that hooks on the host read because a variable names them: keys, package
-//! sources, configurations.
+//! Files of the build host that variables name for hooks of host phases: keys, package sources,
+//! configurations.
 //!
-//! Their digests are in keys, so hooks are shown what was read then: small files are kept in
-//! memory, and a file that changes while the image is built does no harm. Files that a build writes
-//! to, such as logs, are no inputs: hooks get them as they are, and no key has them.
+//! Their digests are in keys, so hooks must see the content that was hashed. Small files are
+//! therefore kept in memory, and a change during the build has no effect on them. Files that a
+//! build writes to, such as logs, are not inputs: hooks see their current content, and no key
+//! covers it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -21,45 +22,44 @@ use crate::plan::{
     names_log, names_written_file,
 };
 
-/// Directories without files of the caller: they belong to the machine, as the programs that hooks
-/// call do.
+/// Directories that belong to the build host's system and hold no files of the caller.
 const OF_THE_SYSTEM: [&str; 8] = ["/bin", "/dev", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
 
-/// Variables that name places to write to.
+/// Variables that name directories to write to.
 const WRITTEN_TO: [&str; 3] = ["DIB_IMAGE_CACHE", "DIB_LOCKFILES", "DIB_MANIFEST_SAVE_DIR"];
 
-/// The variable that names the image, by a path to its outputs.
+/// The variable that holds the path of the image, without extension.
 const IMAGE: &str = "IMAGE_NAME";
 
 /// The variable that names plywood's own log.
 const LOG: &str = "LOGFILE";
 
-/// Files that hooks look for in the caller's home: keys that anybody may see.
+/// Public keys that hooks look for in the caller's home.
 const PUBLIC_KEYS: [&str; 4] = ["authorized_keys", "id_dsa.pub", "id_ed25519.pub", "id_rsa.pub"];
 
 /// Larger files are not kept in memory.
 const MAX_KEPT_BYTES: u64 = 4 << 20;
 
-/// How many steps up a relative path may go: [`WORK_DIR_ON_HOST`] has that many directories of its
-/// own.
+/// The largest number of `..` in a relative path: [`WORK_DIR_ON_HOST`] has that many directories of
+/// its own.
 const MAX_STEPS_UP: usize = 4;
 
-/// Where to look for files.
+/// The inputs of the search for files.
 pub struct MachineView<'a> {
-    /// The elements of the image: only variables that one of their texts mentions are looked at.
+    /// The elements of the image. Only variables that one of their texts mentions count.
     pub elements: &'a [Arc<Element>],
-    /// What hooks may be shown.
+    /// The variables that hooks may see.
     pub variables: &'a BTreeMap<String, String>,
-    /// The caller's.
+    /// The home directory of the caller.
     pub home: Option<&'a Path>,
-    /// Where relative paths start.
+    /// Relative paths start here.
     pub directory: &'a Path,
-    /// Further directories that a build writes to: the store, and where outputs go.
+    /// Further directories that a build writes to: the store and output directories.
     pub written: &'a [PathBuf],
 }
 
 /// Returns the files and directories that variables name, and the public ssh keys in the caller's
-/// home, as far as they exist and can be read.
+/// home. Ignores those that do not exist or cannot be read.
 pub fn load_machine_files(view: &MachineView<'_>) -> Vec<MachineFile> {
     let identities = own_output(view);
     let outputs = output_directories(view);
@@ -70,7 +70,7 @@ pub fn load_machine_files(view: &MachineView<'_>) -> Vec<MachineFile> {
     for (name, value) in view.variables.iter().filter(|(name, _)| is_looked_at(name)) {
         for word in words(value) {
             let Some(named) = NamedFile::find(name, word, view.directory) else { continue };
-            // Such a directory is neither in a key nor shown to hooks.
+            // Each build changes such a directory, so it is neither in a key nor shown to hooks.
             if named.holds_any(&outputs) {
                 continue;
             }
@@ -104,9 +104,9 @@ fn own_output(view: &MachineView<'_>) -> Vec<(u64, u64)> {
     streams.chain(log).filter(Metadata::is_file).map(|entry| identity(&entry)).collect()
 }
 
-/// Returns the directories that the build itself writes to, without symlinks: the caller's, that of
-/// the image, and the others that `view` names. For one that does not exist yet, the nearest
-/// directory above it counts.
+/// Returns the canonical paths of the directories that the build itself writes to: the caller's
+/// directory, the directory of the image, and the others that `view` names. A directory that does
+/// not exist yet is replaced by the nearest existing directory above it.
 fn output_directories(view: &MachineView<'_>) -> Vec<PathBuf> {
     let image = view.variables.get(IMAGE).map(|image| view.directory.join(image));
     let beside = image.as_deref().and_then(Path::parent);
@@ -123,7 +123,7 @@ fn identity(entry: &Metadata) -> (u64, u64) {
 
 /// A file or directory that a variable names.
 struct NamedFile {
-    /// Where hooks find it.
+    /// The path under which hooks find it.
     place: String,
     path: PathBuf,
     entry: Metadata,
@@ -142,9 +142,8 @@ impl NamedFile {
         Some(Self { place, path, entry })
     }
 
-    /// Returns true if one of these directories is at or below it. A directory that the build
-    /// writes to has another digest each time, so that no step with it in its key would ever be a
-    /// hit.
+    /// Returns true if one of these directories is at or below this one. A directory that the build
+    /// writes to has another digest each time, so a step with it in its key would never be a hit.
     fn holds_any(&self, outputs: &[PathBuf]) -> bool {
         let found = self.path.canonicalize().ok().filter(|_| self.entry.is_dir());
         found.is_some_and(|path| outputs.iter().any(|output| output.starts_with(&path)))
@@ -159,12 +158,12 @@ impl NamedFile {
     }
 }
 
-/// Reads a file that is small enough to be kept; of others, no more than the digest.
+/// Computes the digest of a file, and keeps the content of a small one.
 fn input(path: &Path) -> Option<InputFile> {
     let mut content = Vec::new();
     let is_executable = is_executable(path);
-    // Digest and content are of one read: a file that changes in between would be shown under the
-    // digest of another content.
+    // Digest and content come from one read. Otherwise a file that changes in between would have
+    // the digest of other content.
     if path.is_file() {
         File::open(path).ok()?.take(MAX_KEPT_BYTES + 1).read_to_end(&mut content).ok()?;
         if content.len() as u64 <= MAX_KEPT_BYTES {
@@ -176,7 +175,8 @@ fn input(path: &Path) -> Option<InputFile> {
     input_file(path.to_owned()).ok()
 }
 
-/// Returns the words of a value that may be paths: alone, in a list, or as a `file://` URL.
+/// Returns the words of a value that may be paths: the whole value, items of a list, or `file://`
+/// URLs.
 fn words(value: &str) -> impl Iterator<Item = &str> {
     let words = value.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';'));
     words.map(|word| word.strip_prefix("file://").unwrap_or(word)).filter(|word| !word.is_empty())
@@ -186,14 +186,14 @@ fn is_of_system(path: &Path) -> bool {
     OF_THE_SYSTEM.iter().any(|directory| path.starts_with(directory))
 }
 
-/// Returns true if a relative path leads to a place that hooks can be shown.
+/// Returns true if hooks can be shown a file at this relative path.
 fn is_inside(path: &str) -> bool {
     let steps = Path::new(path).components();
     steps.filter(|step| matches!(step, Component::ParentDir)).count() <= MAX_STEPS_UP
 }
 
-/// Returns true if a word names a directory on purpose: not a mount point such as `/`, a home or
-/// the caller's own directory, and not a word such as `debian` that happens to be the name of a
+/// Returns true if a word names a directory on purpose. Excluded are top-level directories such as
+/// `/`, the caller's own directory, and words such as `debian` that happen to be the name of a
 /// directory.
 fn is_directory_shown(variable: &str, word: &str, entry: &Metadata) -> bool {
     let steps = Path::new(word).components().filter(|step| matches!(step, Component::Normal(_))).count();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_mentioned_variables_name_are_found_and_nothing_else() {
+    fn only_files_that_mentioned_variables_name_are_found() {
         let machine = tempfile::tempdir().unwrap();
         let at = |name: &str| machine.path().join(name).to_string_lossy().into_owned();
         files(
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_that_hold_the_outputs_are_no_inputs() {
+    fn directories_that_hold_outputs_are_not_inputs() {
         let machine = tempfile::tempdir().unwrap();
         files(
             machine.path(),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_a_build_writes_to_are_no_inputs() {
+    fn files_that_a_build_writes_to_are_not_inputs() {
         let machine = tempfile::tempdir().unwrap();
         files(machine.path(), &["build.log", "github", "ca.pem"]);
         let at = |name: &str| machine.path().join(name).to_string_lossy().into_owned();

@@ -1,8 +1,8 @@
-//! Reads definitions and elements from disk into values of the core.
+//! Reads definitions and elements from files.
 //!
-//! `element`, `distro` and `image` decide what a file means. Everything is read in byte order of
-//! the names, so that the result depends on the content alone. What is read here is written for
-//! hooks by `staging`.
+//! The modules `element`, `distro` and `image` interpret the content. Directories are read in byte
+//! order of the names, so that the result depends on the content alone. `staging` writes the files
+//! for hooks.
 
 mod apt;
 mod base;

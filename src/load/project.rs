@@ -12,7 +12,7 @@ use crate::image::{Project, ProjectSettings};
 /// Reads the project in the directory `dir`.
 ///
 /// # Errors
-/// [`LoadError::NoProject`] if the file is not there, [`LoadError::Definition`] if it is wrong.
+/// [`LoadError::NoProject`] if the file does not exist, [`LoadError::Definition`] if it is invalid.
 pub fn load_project(dir: &Path) -> Result<Project, LoadError> {
     let path = dir.join(PROJECT_FILE);
     let text = match read_text(&path) {
@@ -24,11 +24,11 @@ pub fn load_project(dir: &Path) -> Result<Project, LoadError> {
     Ok(parse_definition(&path, &text)?)
 }
 
-/// Returns the directory of the nearest project, from the current directory upwards, relative to
-/// it. The current directory if there is none.
+/// Returns the relative path of the nearest project at or above the current directory, or `.` if
+/// there is none.
 ///
-/// A project further up counts only if it belongs to root or to the owner of the current directory:
-/// a build runs its hooks as root, and anybody can put files into `/tmp`.
+/// A project counts only if its file belongs to root or to the owner of the current directory: a
+/// build runs its hooks as root, and every user can put files into `/tmp`.
 pub fn find_project() -> PathBuf {
     find_from(Path::new("."))
 }
@@ -51,18 +51,19 @@ fn owner(path: &Path) -> Option<u32> {
     Some(fs::metadata(path).ok()?.uid())
 }
 
-/// Returns a path from the root: a relative one starts in the current directory.
+/// Returns an absolute path. A relative one starts in the current directory.
 ///
 /// # Errors
-/// [`LoadError::Io`] if the current directory is gone.
+/// [`LoadError::Io`] if the current directory no longer exists.
 pub fn absolute(path: &Path) -> Result<PathBuf, LoadError> {
     std::path::absolute(path).map_err(LoadError::io("find", path))
 }
 
-/// Returns where the elements of the project in `dir` are looked for: the directories it names,
+/// Returns the search path for the elements of the project in `dir`: the directories that it names,
 /// then plywood's own.
 ///
-/// A directory that it names has to be there; the default one need not.
+/// The default directory is left out if it does not exist. A missing directory that the project
+/// names stays in the path, so that loading fails.
 pub fn element_path(dir: &Path, settings: &ProjectSettings, data_dir: &Path) -> Vec<PathBuf> {
     let is_default = settings.elements == ProjectSettings::default().elements;
     let named = settings.elements.iter().map(|path| dir.join(path));
@@ -74,7 +75,7 @@ pub fn element_path(dir: &Path, settings: &ProjectSettings, data_dir: &Path) -> 
     path
 }
 
-/// Returns where the bases of the project in `dir` are looked for: its `layers/`, then plywood's
+/// Returns the search path for the bases of the project in `dir`: its `layers/`, then plywood's
 /// own.
 pub fn layer_path(dir: &Path, data_dir: &Path) -> Vec<PathBuf> {
     let mut path = vec![dir.join("layers"), data_dir.join("layers")];
@@ -91,7 +92,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let deep = scratch.path().join("project/elements/web");
         fs::create_dir_all(&deep).unwrap();
-        assert_eq!(find_from(&deep), deep, "there is none");
+        assert_eq!(find_from(&deep), deep, "no project above");
         fs::write(scratch.path().join("project").join(PROJECT_FILE), "").unwrap();
         assert_eq!(find_from(&deep), deep.join("../.."));
         assert_eq!(find_from(&scratch.path().join("project")), scratch.path().join("project"));

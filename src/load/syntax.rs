@@ -1,4 +1,4 @@
-//! Asks bash whether the scripts of elements can be read at all.
+//! Checks the syntax of the scripts of elements with bash.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ const BASH: Program = Program { name: "bash", package: "bash" };
 /// Checks the syntax of every shell script of `catalog`, in order of elements and files.
 ///
 /// # Errors
-/// If bash cannot be run; what it has to say about a script is a [`Finding`].
+/// If bash cannot be run. A syntax error is a [`Finding`].
 pub fn check_syntax(catalog: &Catalog) -> Result<Vec<Finding>, ExecError> {
     let mut findings = Vec::new();
     for element in catalog.iter() {
@@ -46,7 +46,7 @@ fn check_script(element: &Element, path: &str) -> Result<Option<Finding>, ExecEr
     }
 }
 
-/// Returns what bash says first, without the path that the finding has already:
+/// Returns the first message of bash without the path, which the finding has already:
 /// `line 3: syntax error …`.
 fn first_complaint(stderr: &str, file: &Path) -> String {
     let line = stderr.lines().next().unwrap_or("bash cannot read it");
@@ -62,7 +62,7 @@ mod tests {
     use crate::load::{data_dir, load_catalog};
 
     #[test]
-    fn a_script_that_bash_cannot_read_is_found_with_its_line() {
+    fn a_syntax_error_is_reported_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let files = [
             ("install.d/50-bad", "#!/bin/bash\nif true; then\n"),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_scripts_can_be_read() {
+    fn plywoods_own_scripts_have_valid_syntax() {
         let catalog = load_catalog(&[data_dir().join("elements")]).unwrap();
         assert_eq!(check_syntax(&catalog).unwrap(), []);
     }

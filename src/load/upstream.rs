@@ -1,13 +1,13 @@
-//! The elements of an installed diskimage-builder.
+//! Finds the elements of an installed diskimage-builder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where Python packages are installed, beside a virtual environment.
+/// The prefixes below which Python packages are installed, besides a virtual environment.
 const PREFIXES: [&str; 2] = ["/usr/local", "/usr"];
 
-/// Returns the directory of elements of the diskimage-builder that is installed in this virtual
-/// environment, or else on this machine; `None` if there is none.
+/// Returns the elements directory of the diskimage-builder that is installed in this virtual
+/// environment, or else on the build host; `None` if it is not installed.
 pub fn upstream_elements(virtual_environment: Option<&Path>) -> Option<PathBuf> {
     let prefixes = virtual_environment.into_iter().chain(PREFIXES.map(Path::new));
     prefixes
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_virtual_environment_is_looked_into_first() {
+    fn a_virtual_environment_comes_first() {
         let prefix = tempfile::tempdir().unwrap();
         let elements = prefix.path().join("lib/python3.11/site-packages/diskimage_builder/elements");
         fs::create_dir_all(&elements).unwrap();

@@ -31,7 +31,9 @@ fn a_key_is_made_once_and_shown_as_definitions_take_it() {
         (again.status, again.stderr.as_str()),
         (
             Some(1),
-            "error: `DIR/project/keys/signing.key` is there already, and a signing key is never overwritten\n\n\
+            "error: `DIR/project/keys/signing.key` already exists: plywood never overwrites a signing key
+            
+             \
              hint: plywood --project DIR/project --store DIR/store key show --sign-key DIR/project/keys/signing.key\n"
         )
     );
@@ -41,7 +43,7 @@ fn a_key_is_made_once_and_shown_as_definitions_take_it() {
 }
 
 #[test]
-fn a_closed_standard_output_is_no_failure() {
+fn a_closed_standard_output_does_not_fail_a_command() {
     let project = Project::of_elements(&["one"]);
     let mut listing =
         project.command(&["elements", "list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
