@@ -5,21 +5,23 @@
 //!
 //! | entry | depends on |
 //! |---|---|
-//! | in a directory that the archive does not list | owner, mode, attributes and time of that directory below |
+//! | in a directory that the archive does not list | owner, mode, attributes and time of that
+//! directory in the layers below |
 //! | through a symbolic link of a lower layer | the target of the link |
 //! | hard link to a file of a lower layer | the file, which is copied up |
-//! | removal | whether the name is there: overlayfs shows a removal in a directory that it does not merge |
+//! | removal | whether the layers below have the name: overlayfs shows the device of a removal in a
+//! directory that it does not merge |
 //!
 //! A layer without any of these is *whole*: it unpacks to the same directory above every stack.
 //!
-//! Every name is resolved beneath the directory's handle, component by component, as in a chroot:
-//! no content of an archive or a layer lets an entry read or write outside. The last component is
-//! never followed. Owners come before modes (chown clears setuid) and before attributes (chown
-//! clears file capabilities). Directories get their metadata when all entries are there, as every
-//! entry changes their times.
+//! Every name is resolved beneath the directory's handle, component by component, as in a chroot.
+//! No archive or layer can make an entry read or write outside. The last component is never
+//! followed. Owners are set before modes (chown clears setuid) and before attributes (chown clears
+//! file capabilities). Directories get their metadata after all entries, because each new entry
+//! changes the time of its directory.
 //!
-//! Removals hide entries of lower layers and never entries of the same archive, in whichever order
-//! these come.
+//! Removals hide entries of lower layers, and never entries of the same archive. The order of
+//! entries in the archive does not matter for this.
 //!
 //! Source: OCI image-spec, `layer.md`, "Applying Changesets"; containerd `archive/tar.go`; umoci
 //! `oci/layer/unpack.go`; kernel documentation, `overlayfs.rst`, "whiteouts and opaque
@@ -43,15 +45,16 @@ use super::overlay::{apply_meta, is_opaque, make_whiteout, set_opaque};
 use crate::layer::{AUFS, Entry, Kind, LayerError, Meta};
 use crate::tree::{FileRef, kind};
 
-/// More symbolic links than the kernel follows in one path, 40. umoci has the same limit.
+/// The largest number of symbolic links in one path. The kernel follows 40; umoci has the same
+/// limit as plywood.
 const MAX_LINKS: usize = 255;
-/// Bytes that an entry takes on a disk beside its content.
+/// Bytes that an entry uses on a disk besides its content.
 const ENTRY_BYTES: u64 = 4096;
 
 /// The layers below the upper directory.
 pub(super) enum Below {
-    /// They are not known yet. An entry that depends on them is an error, and [`Applier::leans`] is
-    /// true then.
+    /// They are not known yet. An entry that depends on them fails, and then [`Applier::leans`] is
+    /// true.
     Unknown,
     /// These layers, or none.
     Layers(Option<Rc<MergedDir>>),
@@ -61,21 +64,21 @@ pub(super) enum Below {
 pub(super) struct Applier {
     root: OwnedFd,
     below: Below,
-    /// The parent of the last entry, by its name in the archive: most entries have the same parent
-    /// as the one before. `None` if the name leads through links.
+    /// The parent of the last entry, by its name in the archive. Most entries have the same parent
+    /// as the entry before. `None` if the name leads through links.
     last: Option<(Vec<u8>, Rc<Dir>)>,
-    /// The same for removals. `None` if the last entry was not a removal; the inner `None` stands
-    /// for a directory that the layers below do not show.
+    /// The parent of the last removal. `None` if the last entry was not a removal. The inner option
+    /// is `None` if the layers below do not show that directory.
     last_removal: Option<(Vec<u8>, Option<Rc<Dir>>)>,
     directories: Deferred,
-    /// Removals that were made, by paths.
+    /// Paths of removals in the upper directory.
     removals: Vec<Vec<u8>>,
-    /// Directories that were made for removals alone. A removal of one of them removes it, as no
-    /// entry of the archive is in it.
+    /// Directories that exist only to hold removals. A removal of such a directory deletes it,
+    /// because no entry of the archive is in it.
     bare: BTreeSet<Vec<u8>>,
     /// Copies of files of lower layers, made for hard links, by the path of the original.
     copies: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
-    /// True once a directory was made opaque: removals in it may be needless.
+    /// True after a directory was made opaque. Earlier removals in it may then be needless.
     has_opaque: bool,
     leans: bool,
     /// Bytes that may still be written.
@@ -87,7 +90,7 @@ struct Dir {
     /// Path from the root, without links.
     path: Vec<u8>,
     handle: OwnedFd,
-    /// The same directory in the layers below, once it was looked up.
+    /// The same directory in the layers below, after the first look-up.
     below: OnceCell<Option<Rc<MergedDir>>>,
 }
 
@@ -102,8 +105,8 @@ impl Dir {
 }
 
 impl Applier {
-    /// Starts with the empty directory `root`. Content and entries may take `budget` bytes. A
-    /// directory gets the meta data `nowhere` if neither the archive nor a layer below has it.
+    /// Starts with the empty directory `root`. Content and entries may use `budget` bytes. A
+    /// directory that neither the archive nor a layer below has gets the metadata `nowhere`.
     pub(super) fn new(root: OwnedFd, below: Below, budget: u64, nowhere: Meta) -> Self {
         Self {
             root,
@@ -120,12 +123,12 @@ impl Applier {
         }
     }
 
-    /// Returns true if an entry so far depends on the layers below.
+    /// Returns true if one of the entries so far depends on the layers below.
     pub(super) fn leans(&self) -> bool {
         self.leans
     }
 
-    /// Returns true if the archive wanted more bytes than the budget has.
+    /// Returns true if the archive needs more bytes than the budget has.
     pub(super) fn is_exhausted(&self) -> bool {
         self.budget == 0
     }
@@ -137,7 +140,7 @@ impl Applier {
         match &entry.kind {
             Kind::Whiteout => return self.apply_removal(above, Some(name)),
             Kind::OpaqueWhiteout => return self.apply_removal(&entry.path, None),
-            // It may replace a directory on the way to the last removal.
+            // The entry may replace a directory on the path of the last removal.
             _ => self.last_removal = None,
         }
         if entry.path.is_empty() {
@@ -147,7 +150,7 @@ impl Applier {
         match &entry.kind {
             Kind::Directory => {
                 self.make_directory(&parent, name)?;
-                // Listed by the archive, it outlives a removal of its name.
+                // The archive lists it, so a removal of its name must not delete it.
                 self.bare.remove(&parent.child(name));
                 self.directories.set(&parent.child(name), &entry.meta)
             }
@@ -164,14 +167,14 @@ impl Applier {
     /// # Errors
     /// [`LayerError::Apply`].
     pub(super) fn finish(&mut self) -> Result<(), LayerError> {
-        // In this order: linking may make directories, and removing names changes the times that
-        // are set last.
+        // The order matters: linking may create directories, and removing names changes times of
+        // directories, which are therefore set last.
         self.link_originals().map_err(cannot_apply(b""))?;
         self.complete_root().map_err(cannot_apply(b""))?;
         self.drop_needless_removals().map_err(cannot_apply(b""))?;
         for (path, meta) in self.directories.deepest_first() {
             match open_beneath(&self.root, path, DIRECTORY) {
-                // A later entry of the archive has replaced it.
+                // A later entry of the archive has replaced the directory.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
                 opened => opened
                     .map_err(io::Error::from)
@@ -187,10 +190,10 @@ impl Applier {
         if self.is_exhausted() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    /// Gives the root the meta data that it has below if the archive does not list it, and removes
+    /// If the archive does not list the root, gives it the metadata that it has below. Removes
     /// AUFS' own files from it.
     fn complete_root(&mut self) -> io::Result<()> {
-        // Only now: hard links of the archive may lead to files among them.
+        // Only after all entries: hard links of the archive may lead to these files.
         for name in names(&self.root)?.iter().filter(|name| name.starts_with(AUFS)) {
             remove_tree(self.root.as_fd(), name)?;
         }
@@ -201,11 +204,11 @@ impl Applier {
         Ok(())
     }
 
-    /// Removes removals in directories that were made opaque after them: overlayfs does not merge
-    /// these, and would show each as a name that cannot be examined.
+    /// Deletes removals in directories that were made opaque after them. Overlayfs does not merge
+    /// opaque directories, and would show each removal as a name that cannot be opened.
     fn drop_needless_removals(&mut self) -> io::Result<()> {
-        // The opaque directory may be far above the removal, so all are looked at; without one,
-        // none is needless.
+        // The opaque directory may be far above a removal, so all removals are checked. Without an
+        // opaque directory, all are needed.
         let removals = if self.has_opaque { std::mem::take(&mut self.removals) } else { Vec::new() };
         for path in removals {
             let (parent, name) = split(&path);
@@ -219,7 +222,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Opens the directory that `path` leads to in the merged tree so far; makes it if it is
+    /// Opens the directory to which `path` leads in the merged tree so far. Creates it if it is
     /// missing.
     fn parent(&mut self, path: &[u8]) -> io::Result<Rc<Dir>> {
         if let Some((known, directory)) = &self.last
@@ -228,26 +231,27 @@ impl Applier {
             return Ok(directory.clone());
         }
         let directory = match open_beneath(&self.root, path, DIRECTORY) {
-            // The upper directory lacks a component, or has a link or a removal there: only the
-            // merged tree tells where it leads.
+            // The upper directory lacks a component of the path, or has a link or a removal in its
+            // place. Only the merged tree shows where the path leads.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 let path = self.resolve(path)?;
                 self.open(&path)?
             }
             opened => Dir::new(path.to_vec(), opened?),
         };
-        // An entry comes into it, so neither it nor those above it are there for removals alone any
-        // more.
+        // An entry will be in it, so this directory and those above it no longer exist only for
+        // removals.
         for path in ancestors(&directory.path) {
             self.bare.remove(path);
         }
         let directory = Rc::new(directory);
-        // The next entry may replace a link on the way, and the same name leads elsewhere then.
+        // A path through links is not kept: the next entry may replace such a link, and the same
+        // name then leads to another directory.
         self.last = (directory.path == path).then(|| (path.to_vec(), directory.clone()));
         Ok(directory)
     }
 
-    /// Opens the directory `path`, which leads through no links; makes it if it is missing.
+    /// Opens the directory `path`, which has no links. Creates it if it is missing.
     fn open(&mut self, path: &[u8]) -> io::Result<Dir> {
         let mut directory = Dir::new(Vec::new(), open_beneath(&self.root, b"", DIRECTORY)?);
         for name in components(path) {
@@ -256,16 +260,16 @@ impl Applier {
         Ok(directory)
     }
 
-    /// Returns `path` without links: all are followed within the root. A missing component is taken
-    /// for a directory.
+    /// Returns `path` without links. All links are followed within the root. A missing component
+    /// counts as a directory.
     fn resolve(&mut self, path: &[u8]) -> io::Result<Vec<u8>> {
         let mut rest: VecDeque<Vec<u8>> = components(path).map(<[u8]>::to_vec).collect();
         let (mut done, mut links) = (Vec::new(), 0);
         while let Some(name) = rest.pop_front() {
             match name.as_slice() {
                 b"." => continue,
-                // From a path without links, the parent is the path's own. The root is its own
-                // parent, as in a chroot.
+                // `done` has no links, so its parent is the path without the last name. The root is
+                // its own parent, as in a chroot.
                 b".." => {
                     done.truncate(split(&done).0.len());
                     continue;
@@ -304,8 +308,8 @@ impl Applier {
         }
     }
 
-    /// Opens the directory `name`. If it is missing, makes it and gives it the meta data that it
-    /// has below.
+    /// Opens the directory `name`. If it is missing, creates it with the metadata that it has
+    /// below.
     fn enter(&mut self, parent: &Dir, name: &[u8]) -> io::Result<Dir> {
         let open = || openat(&parent.handle, name, DIRECTORY, Mode::empty());
         let path = parent.child(name);
@@ -325,7 +329,7 @@ impl Applier {
         Ok(Dir::new(path, open()?))
     }
 
-    /// Makes a directory, or keeps the one that is there.
+    /// Creates a directory, or keeps an existing one.
     fn make_directory(&mut self, parent: &Dir, name: &[u8]) -> io::Result<()> {
         match rustix::fs::mkdirat(&parent.handle, name, Mode::RWXU) {
             Err(Errno::EXIST) => {}
@@ -335,8 +339,8 @@ impl Applier {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Ok(());
         }
-        // A removal or an entry was here, which hid the name below. A plain directory would be
-        // merged with it again.
+        // The removal or entry here has hidden the name in the layers below. Overlayfs would merge
+        // a plain directory with that name again, so this one is opaque.
         self.remove(parent, name)?;
         rustix::fs::mkdirat(&parent.handle, name, Mode::RWXU)?;
         Ok(self.set_opaque(parent, name)?)
@@ -347,7 +351,7 @@ impl Applier {
         set_opaque(FileRef::Named(parent.handle.as_fd(), name))
     }
 
-    /// Removes an entry that the archive itself has put there, with everything beneath it.
+    /// Removes an entry of the archive itself, with everything below it.
     fn remove(&mut self, parent: &Dir, name: &[u8]) -> io::Result<()> {
         let stat = match statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(()),
@@ -362,11 +366,11 @@ impl Applier {
         Ok(remove_tree(parent.handle.as_fd(), name)?)
     }
 
-    /// Hides `name` in `directory`, or everything in it, as far as it comes from the layers below.
+    /// Hides `name` in `directory`, or everything in it. Affects only entries of the layers below.
     fn apply_removal(&mut self, directory: &[u8], name: Option<&[u8]>) -> io::Result<()> {
         let Some(directory) = self.parent_of_removal(directory)? else { return Ok(()) };
-        // A removal may remove directories that were made for other removals, the last parent among
-        // them.
+        // A removal may delete directories that exist only for other removals, and the last parent
+        // may be one of them.
         self.last = None;
         match name {
             Some(name) => self.remove_below(&directory, name),
@@ -382,12 +386,12 @@ impl Applier {
             return Ok(directory.clone());
         }
         let directory = match self.resolve(path) {
-            // A file is in the way, so there is nothing to remove.
+            // A component of the path is a file, so there is nothing to remove.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
             resolved => {
                 let resolved = resolved?;
-                // Only where the layers below show something: elsewhere, the removal would be seen
-                // as a name.
+                // Only if the layers below show this directory: otherwise overlayfs would show the
+                // device of the removal.
                 let below = self.below(&resolved)?;
                 below.map(|_| self.open(&resolved)).transpose()?.map(Rc::new)
             }
@@ -409,7 +413,8 @@ impl Applier {
             Err(Errno::EXIST) => {
                 let stat = statat(&parent.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                // A directory is merged with one below; every other entry hides the name already.
+                // Overlayfs merges a directory with a directory below. Every other entry hides the
+                // name already.
                 if is_directory && hidden == Kind::Directory {
                     self.remove_bare(&path)?;
                     self.set_opaque(parent, name)?;
@@ -428,13 +433,14 @@ impl Applier {
             let names = below.map_or(Ok(Vec::new()), |below| below.merged_names())?;
             return names.iter().try_for_each(|name| self.remove_below(directory, name));
         }
-        // Nothing is left below to be removed, and overlayfs would show the removals in them.
+        // In an opaque directory, these directories hide nothing, and overlayfs would show the
+        // devices of their removals.
         self.remove_bare(&directory.path)?;
         self.last_removal = None;
         Ok(self.set_opaque(directory, b".")?)
     }
 
-    /// Removes the directories beneath `path` that were made for removals alone.
+    /// Removes the directories below `path` that exist only for removals.
     fn remove_bare(&mut self, path: &[u8]) -> io::Result<()> {
         let bare = std::mem::take(&mut self.bare);
         let (gone, kept) = bare.into_iter().partition(|bare| bare != path && is_within(bare, path));
@@ -442,7 +448,7 @@ impl Applier {
         let gone: BTreeSet<Vec<u8>> = gone;
         for path in gone {
             let (parent, name) = split(&path);
-            // It may be gone already, with the directory that it was in.
+            // The directory may be gone already, with its parent.
             if let Ok(directory) = open_beneath(&self.root, parent, DIRECTORY) {
                 self.directories.forget(&path);
                 remove_tree(directory.as_fd(), name)?;
@@ -460,7 +466,7 @@ impl Applier {
         let above = self.resolve(above)?;
         let (original, path) = (join(&above, target), parent.child(name));
         if is_within(&original, &path) {
-            // The link would replace the directory that its original is in.
+            // The link would replace the directory that holds its original.
             if original != path {
                 return Err(Errno::NOENT.into());
             }
@@ -468,7 +474,8 @@ impl Applier {
         }
         let from = match self.in_archive(&above, target)? {
             Some(above) => (above, target.to_vec()),
-            // A copy within the entry that the link replaces is removed with that entry.
+            // A copy inside the entry that the link replaces is not usable: it is removed with that
+            // entry.
             None => match self
                 .copies
                 .get(&original)
@@ -481,12 +488,13 @@ impl Applier {
                 None => return self.copy_up(&above, target, parent, name),
             },
         };
-        // The name is the original's already. Removing it first could remove the file's only name.
+        // Both names are the same file already. Removing the name first could remove the only name
+        // of the file.
         if same_file(&from.0, &from.1, &parent.handle, name) {
             return Ok(());
         }
         self.remove(parent, name)?;
-        // The removed entry may have been a directory, and the last parent.
+        // The removed entry may have been the directory in `last`.
         self.last = None;
         rustix::fs::linkat(&from.0, from.1, &parent.handle, name, AtFlags::empty())?;
         if let Some(copies) = self.copies.get_mut(&original) {
@@ -495,10 +503,10 @@ impl Applier {
         Ok(())
     }
 
-    /// Opens the directory `above` if the archive has an entry `name` in it.
+    /// Opens the directory `above` if the archive has put an entry `name` into it.
     ///
     /// # Errors
-    /// [`Errno::NOENT`] if the archive removes it.
+    /// [`Errno::NOENT`] if the archive removes that name.
     fn in_archive(&self, above: &[u8], name: &[u8]) -> Result<Option<OwnedFd>, Errno> {
         let directory = match open_beneath(&self.root, above, DIRECTORY) {
             Err(Errno::NOENT) => return Ok(None),
@@ -512,8 +520,7 @@ impl Applier {
         }
     }
 
-    /// Copies the entry `original` in the directory `above` of the layers below, with its meta
-    /// data.
+    /// Copies the entry `original` in the directory `above` of the layers below, with its metadata.
     fn copy_up(&mut self, above: &[u8], original: &[u8], parent: &Dir, name: &[u8]) -> io::Result<()> {
         let below = self.below(above)?.ok_or(Errno::NOENT)?;
         let node = below.read_node(original)?.ok_or(Errno::NOENT)?;
@@ -532,8 +539,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Makes copies of lower files and their originals one file again, unless the archive has
-    /// replaced or removed the original.
+    /// Links the originals of copied lower files to their copies, so that they are one file again.
+    /// Skips originals that the archive has replaced or removed.
     fn link_originals(&mut self) -> io::Result<()> {
         // At the end, as a later entry may replace or remove the original.
         for (original, copies) in std::mem::take(&mut self.copies) {
@@ -567,8 +574,8 @@ impl Applier {
         };
         match kind {
             Kind::File(_) => {
-                // EXCL: whatever was there is removed by now, and a link must not be written
-                // through.
+                // EXCL: an entry of this name was removed before. If a link were here, the content
+                // would go to its target.
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = File::from(openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -602,13 +609,13 @@ impl Applier {
         Ok(directory.below.get_or_init(|| below).clone())
     }
 
-    /// Returns the directory `path` (a path without links) as the layers below show it; `None` if
-    /// they have no such directory or the upper tree hides it.
+    /// Returns the directory `path` (without links) as the layers below show it. `None` if they do
+    /// not have it, or the upper tree hides it.
     fn below(&mut self, path: &[u8]) -> io::Result<Option<Rc<MergedDir>>> {
         let Some(mut below) = self.below_root()? else { return Ok(None) };
         let mut upper = Some(open_beneath(&self.root, b"", DIRECTORY)?);
         for name in components(path) {
-            // Below a directory that the upper tree does not have, nothing can be hidden.
+            // If the upper tree lacks a directory, it cannot hide anything below it.
             if let Some(directory) = upper {
                 upper = match openat(&directory, name, DIRECTORY, Mode::empty()) {
                     Ok(inner) if is_opaque(FileRef::Open(inner.as_fd()))? => return Ok(None),
@@ -627,7 +634,7 @@ impl Applier {
     }
 }
 
-/// Names the original of a hard link that cannot be made.
+/// Adds the original to the error of a hard link that cannot be created.
 pub(super) fn explain_link(error: io::Error, target: &[u8]) -> io::Error {
     let target = crate::layer::display(target);
     match error.kind() {
@@ -646,7 +653,7 @@ pub(super) fn explain_link(error: io::Error, target: &[u8]) -> io::Error {
     }
 }
 
-/// Returns a function that names the entry that could not be applied.
+/// Returns a function that adds the name of the entry to an error.
 pub(super) fn cannot_apply(path: &[u8]) -> impl FnOnce(io::Error) -> LayerError {
     move |source| LayerError::Apply { path: crate::layer::display(path), source }
 }
@@ -664,7 +671,7 @@ pub(super) fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(path), |path| Some(split(path).0)).take_while(|path| !path.is_empty())
 }
 
-/// Returns true for `directory` and all paths beneath it.
+/// Returns true if `path` is `directory` or below it.
 fn is_within(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

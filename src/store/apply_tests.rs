@@ -19,14 +19,13 @@ mod model;
 
 use model::{Layering, Member, Shown, Tree};
 
-/// Returns the meta data of all entries unless a test says otherwise. The owner is the user who
-/// runs the tests.
+/// Returns the default metadata of entries. The owner is the user who runs the tests.
 fn owner() -> Meta {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     Meta { mode: 0o755, uid, gid, mtime: 77, xattrs: Xattrs::new() }
 }
 
-/// Returns the meta data of directories that neither the archive nor a layer below has.
+/// Returns the metadata of directories that neither the archive nor a layer below has.
 fn nowhere() -> Meta {
     Meta { mtime: 0, ..owner() }
 }
@@ -39,7 +38,7 @@ fn archive(members: &[Member]) -> Vec<u8> {
     encoder.finish().unwrap().0
 }
 
-/// Unpacks an archive to `directory`; returns true if it leans on `lowers`, the lowest first.
+/// Unpacks an archive to `directory`. Returns true if it depends on `lowers`, lowest first.
 fn unpack(archive: impl Read, directory: &Path, lowers: &[PathBuf]) -> Result<bool, LayerError> {
     fs::create_dir(directory).unwrap();
     let root = || open_directory(directory).unwrap();
@@ -48,7 +47,7 @@ fn unpack(archive: impl Read, directory: &Path, lowers: &[PathBuf]) -> Result<bo
     apply_all(archive, &mut applier, &Interrupt::default()).map(|()| applier.leans())
 }
 
-/// Returns what overlayfs shows of unpacked layers.
+/// Returns the tree that overlayfs shows of unpacked layers.
 fn shown(lowers: &[PathBuf]) -> Tree {
     let upper = open_directory(lowers.last().unwrap()).unwrap();
     let root = MergedDir::open(lowers, upper, i64::MAX).unwrap().unwrap();
@@ -77,9 +76,9 @@ fn show(directory: &MergedDir, path: &[u8], tree: &mut Tree) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// Layers that are unpacked one by one and merged show the tree that an engine makes of them.
+    /// Layers that are unpacked one by one and merged give the same tree as in a container engine.
     #[test]
-    fn merged_layers_are_what_they_give_applied_to_one_tree(layers in model::any_layers(owner())) {
+    fn merging_unpacked_layers_equals_applying_them_to_one_tree(layers in model::any_layers(owner())) {
         let directory = tempfile::tempdir().unwrap();
         let mut lowers = Vec::new();
         for (number, (layer, expected)) in model::applied(layers, &nowhere()).into_iter().enumerate() {
@@ -90,9 +89,9 @@ proptest! {
         }
     }
 
-    /// A layer that leans on nothing is the same above everything.
+    /// A whole layer unpacks to the same directory above every stack.
     #[test]
-    fn whole_layers_do_not_depend_on_what_is_below(layers in model::any_layers(owner())) {
+    fn whole_layers_do_not_depend_on_the_layers_below(layers in model::any_layers(owner())) {
         let directory = tempfile::tempdir().unwrap();
         let mut layers = model::applied(layers, &nowhere());
         let (top, _) = layers.pop().unwrap();
@@ -113,9 +112,9 @@ proptest! {
     }
 }
 
-/// Reads a layer, one entry a line: a path and what it is. `f=text` is a file, `d` a directory,
-/// `->x` a link to `x`, `=x` another name of `x`, `gone` a removal, `opaque` the removal of
-/// everything in it, `fifo` a pipe. A mode may follow.
+/// Parses a layer with one entry per line: a path and the kind of the entry. `f=text` is a file,
+/// `d` a directory, `->x` a symbolic link to `x`, `=x` a hard link to `x`, `gone` a removal,
+/// `opaque` the removal of everything in the directory, `fifo` a pipe. A mode may follow.
 fn layer(text: &str) -> Vec<Member> {
     let member = |line: &str| {
         let mut words = line.split_whitespace();
@@ -128,7 +127,7 @@ fn layer(text: &str) -> Vec<Member> {
             _ if what.starts_with("f=") => Kind::File(what.len() as u64 - 2),
             _ if what.starts_with("->") => Kind::Symlink(what[2..].into()),
             _ if what.starts_with('=') => Kind::Hardlink(what[1..].into()),
-            _ => panic!("what is `{what}`?"),
+            _ => panic!("unknown kind `{what}`"),
         };
         let content = if let Kind::File(_) = kind { what[2..].into() } else { Vec::new() };
         let mode = words.next().map_or(0o755, |mode| u32::from_str_radix(mode, 8).unwrap());
@@ -142,8 +141,8 @@ fn layer(text: &str) -> Vec<Member> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(member).collect()
 }
 
-/// Shows a tree as one line: `a/` is a directory, `a=text` a file, `a->x` a link; a mode that is
-/// not 755 follows.
+/// Formats a tree as one line: `a/` is a directory, `a=text` a file, `a->x` a link. A mode other
+/// than 755 follows.
 fn line(tree: &Tree) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let words = tree.iter().filter(|(path, _)| !path.is_empty()).map(|(path, shown)| {
@@ -162,9 +161,9 @@ fn line(tree: &Tree) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What images of the field hold, and the tree that container engines make of it. Each upper layer
-/// is unpacked with its entries in this order and, unless the table says that the order counts, in
-/// the opposite order.
+/// Layers as other builders make them, and the trees that container engines make of them. Each
+/// upper layer is unpacked with its entries in this order. If the third column is true, it is also
+/// unpacked in the opposite order.
 #[test]
 fn entries_in_any_order_above_anything() {
     const LOWER: &str = "app d 700\n app/old f=1\n app/sub d 1777\n app/sub/x f=2\n home d 2775\n home/u f=3\n \
@@ -181,7 +180,8 @@ fn entries_in_any_order_above_anything() {
         ("app/sub/y f=9\n app/sub opaque", "app/:700 app/old=1 app/sub/:1777 app/sub/y=9", true),
         ("app/sub opaque\n app opaque", "app/:700", true),
         ("app/sub/x gone\n app opaque", "app/:700", true),
-        // Removals of what is there, with an entry of the same name, and of nothing.
+        // Removals of existing names, together with an entry of the same name, and of missing
+        // names.
         ("app gone", "", true),
         ("app/old gone\n app/sub gone", "app/:700", true),
         ("app/old gone\n app/old f=9", "app/:700 app/old=9 app/sub/:1777 app/sub/x=2", true),
@@ -200,15 +200,15 @@ fn entries_in_any_order_above_anything() {
         ("new/deep/x f=9", "APP new/ new/deep/ new/deep/x=9", true),
         ("app/sub/new f=9\n app d 711", "app/:711 app/old=1 app/sub/:1777 app/sub/new=9 app/sub/x=2", true),
         ("app d 711\n app d 700", "APP", false),
-        // One type in the place of another.
+        // An entry of another type under the same name.
         ("app f=9", "app=9", true),
         ("app ->usr", "app->usr", true),
         ("app ->usr\n app/x f=9", "app->usr usr/x=9", false),
         ("app f=9\n app d", "app/", false),
         ("app fifo\n app d\n app/sub d", "app/ app/sub/", false),
         ("new f=1\n new f=2", "APP new=2", false),
-        // Through links of lower layers: see `links_of_lower_layers_are_followed` for those that
-        // change the rest.
+        // Through links of lower layers. `links_of_lower_layers_are_followed_within_the_root` tests
+        // other links.
         ("lib/new f=9", "APP usr/lib/new=9", true),
         ("lib/deep/x f=9", "APP usr/lib/deep/ usr/lib/deep/x=9", true),
         // Hard links to files of lower layers.
@@ -268,7 +268,7 @@ fn links_of_lower_layers_are_followed_within_the_root() {
 }
 
 #[test]
-fn a_link_that_an_entry_replaces_leads_nowhere_from_then_on() {
+fn a_replaced_link_is_no_longer_followed() {
     let directory = tempfile::tempdir().unwrap();
     let (low, high) = (directory.path().join("low"), directory.path().join("high"));
     unpack(archive(&layer("l ->.")).as_slice(), &low, &[]).unwrap();
@@ -277,7 +277,7 @@ fn a_link_that_an_entry_replaces_leads_nowhere_from_then_on() {
 }
 
 #[test]
-fn what_cannot_be_applied_is_an_error() {
+fn an_entry_that_cannot_be_applied_is_an_error() {
     let lower = "d d\n d/f f=1\n f f=1\n loop ->loop";
     for (upper, path) in [
         ("h =absent", "h"),
@@ -311,7 +311,7 @@ fn a_link_and_its_original_of_a_lower_layer_are_one_file() {
 }
 
 #[test]
-fn what_aufs_keeps_in_the_root_is_no_part_of_a_layer() {
+fn files_of_aufs_in_the_root_are_not_part_of_a_layer() {
     let directory = tempfile::tempdir().unwrap();
     let mut builder = tar::Builder::new(Vec::new());
     let mut add = |path: &str, kind: tar::EntryType, link: &str, content: &[u8]| {
@@ -348,7 +348,8 @@ fn what_aufs_keeps_in_the_root_is_no_part_of_a_layer() {
     assert_eq!(fs::metadata(root.join("a")).unwrap().nlink(), 2);
 }
 
-/// Unpacks into `outer/root`, beside a file `outer/secret` that must stay as it is and alone.
+/// Unpacks into `outer/root`, beside a file `outer/secret`, which must not change. No other file
+/// may appear beside it.
 fn unpack_in(text: &str, look: impl FnOnce(&Path, Result<bool, LayerError>)) {
     let outer = tempfile::tempdir().unwrap();
     let root = outer.path().join("root");
@@ -387,7 +388,7 @@ fn nothing_is_written_outside() {
 }
 
 #[test]
-fn links_lead_where_they_would_inside() {
+fn links_lead_where_they_would_in_a_chroot() {
     unpack_in("lib ->usr/lib\n usr d\n usr/lib d\n lib/x f=x", |root, result| {
         result.unwrap();
         assert_eq!(fs::read(root.join("usr/lib/x")).unwrap(), b"x");
@@ -401,7 +402,7 @@ fn links_lead_where_they_would_inside() {
 #[test]
 fn times_of_directories_survive_their_content() {
     unpack_in(" / d\n d d\n d/x f=1\n d/y =d/x", |root, result| {
-        assert!(!result.unwrap(), "it leans on nothing");
+        assert!(!result.unwrap(), "the layer is whole");
         for path in ["", "d", "d/x"] {
             assert_eq!(fs::metadata(root.join(path)).unwrap().mtime(), 77, "{path}");
         }

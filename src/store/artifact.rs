@@ -1,8 +1,8 @@
-//! Small documents beside images: OCI artifacts, assembled by `ocipkg`.
+//! Stores small documents as OCI artifacts, which `ocipkg` assembles.
 //!
-//! `ocipkg` puts the manifest together. Blobs and manifest are written here, the manifest in our
-//! one JSON form: `ocipkg` holds annotations in hash maps, which would give it another digest every
-//! time.
+//! This module writes the blobs and the manifest. It writes the manifest in plywood's canonical
+//! JSON form: `ocipkg` keeps annotations in hash maps, so their order, and the digest, would differ
+//! each time.
 //!
 //! Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage".
 
@@ -17,21 +17,21 @@ use super::{Images, Store};
 use crate::oci::{Digest, canonical_json};
 use crate::port::StoreError;
 
-/// A document to be kept under a name.
+/// A document that the store keeps under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Artifact {
-    /// What the document is for: `application/vnd.plywood.build.v1`.
+    /// The purpose of the document, such as `application/vnd.plywood.build.v1`.
     pub artifact_type: String,
-    /// What form it has: `application/json`.
+    /// The format of the content, such as `application/json`.
     pub media_type: String,
     pub content: Vec<u8>,
-    /// Annotations of its manifest, by name.
+    /// Annotations of the manifest, by name.
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Images<'_> {
-    /// Keeps a document as an OCI artifact called `name` in the index, in place of what had the
-    /// name; returns the digest of its manifest. For small documents: it is held in memory.
+    /// Stores a document as an OCI artifact with the name `name` in the index, and returns the
+    /// digest of its manifest. Replaces an image of that name. The document is held in memory.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`].
@@ -40,7 +40,7 @@ impl Images<'_> {
         Ok(saved.manifest)
     }
 
-    /// Returns the document called `name` that [`Images::put_artifact`] kept, or `None`.
+    /// Returns the document that [`Images::put_artifact`] stored as `name`, or `None`.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Invalid`].
@@ -64,7 +64,7 @@ impl Images<'_> {
         Ok(builder.build()?.clone())
     }
 
-    /// Takes our own error out of `ocipkg`'s.
+    /// Extracts plywood's own error from the error of `ocipkg`.
     fn unwrap_error(&self, error: anyhow::Error) -> StoreError {
         error.downcast().unwrap_or_else(|error| invalid(&self.store.layout().index(), format!("{error:#}")))
     }
@@ -82,7 +82,7 @@ fn read_artifact(stored: StoredArtifact) -> anyhow::Result<Artifact> {
     })
 }
 
-/// Where `ocipkg` puts an artifact together.
+/// Gives `ocipkg` access to the store.
 struct ArtifactBuilder {
     store: Store,
     name: String,
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_comes_back_and_its_manifest_is_always_the_same() {
+    fn a_document_can_be_read_again_and_its_manifest_is_reproducible() {
         let artifact = Artifact {
             artifact_type: "application/vnd.plywood.build.v1".to_owned(),
             media_type: "application/json".to_owned(),

@@ -1,4 +1,4 @@
-//! Bases that come as layers. They are imported once, and are then images of the store with the
+//! Bases that consist of layers. They are imported once, and are then images of the store with the
 //! name `base/<digest of the source>`.
 
 use std::fs::File;
@@ -17,14 +17,14 @@ use crate::port::{BaseImage, Blob, Layer, StoreError};
 pub(super) const BASE_PREFIX: &str = "base/";
 
 impl Bases<'_> {
-    /// Returns the name in the index of the base that is defined by a manifest or file of this
+    /// Returns the name in the index of the base whose source, a manifest or a file, has this
     /// digest.
     pub fn name(digest: &Digest) -> String {
         format!("{BASE_PREFIX}{}", digest.hex())
     }
 
-    /// Returns the layers and the config of a base that comes as layers; imports them if they are
-    /// missing.
+    /// Returns the layers and the config of a base that consists of layers. Imports them if they
+    /// are missing.
     ///
     /// # Errors
     /// [`StoreError::Import`] with the cause for a source that cannot be imported,
@@ -87,8 +87,8 @@ impl Bases<'_> {
         }
     }
 
-    /// Keeps what was imported as a base, with its own config, or one that says nothing; returns
-    /// the digest of its manifest, by which definitions name it.
+    /// Stores an import as a base. A bare root file system gets a minimal config. Returns the
+    /// digest of the manifest, by which definitions name the base.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::MissingLayer`].
@@ -97,17 +97,19 @@ impl Bases<'_> {
         self.put_layers(&config, &layers)
     }
 
-    /// Keeps an image of these layers (lowest first) as a base; returns the digest of its manifest.
+    /// Stores an image of these layers (lowest first) as a base. Returns the digest of its
+    /// manifest.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
     pub fn put_layers(&self, config: &[u8], layers: &[Layer]) -> Result<Digest, StoreError> {
-        // By digest: projects that share a store may use one name for different bases.
+        // The name is the digest, because projects that share a store may use one name for
+        // different bases.
         let name = Self::name(&Digest::of(manifest_of(config, layers)));
         self.store.images().put_layers(&name, config, layers)
     }
 
-    /// Returns the image that a base is, by the digest of its manifest, if it is here.
+    /// Returns the image of a base by the digest of its manifest; `None` if the store lacks it.
     ///
     /// # Errors
     /// As [`super::Images::get`].
@@ -115,7 +117,7 @@ impl Bases<'_> {
         self.store.images().get(&Self::name(manifest))
     }
 
-    /// Returns config and layers of what was imported.
+    /// Returns config and layers of an import.
     fn parts(
         &self,
         imported: &Imported,
@@ -139,17 +141,17 @@ impl Bases<'_> {
             let missing = || StoreError::MissingLayer { diff_id: *diff_id };
             let blob = Blob { digest: document::parse_digest(&path, blob)?, bytes: blob.size() };
             let named = self.store.layers().find(diff_id, &blob)?;
-            // The layer may have been compressed again since, and is then in another blob.
+            // The layer may have been compressed again since. Then another blob holds it.
             named.map_or_else(|| self.store.layers().get(diff_id)?.ok_or_else(missing), Ok)
         });
         Ok(BaseImage { layers: layers.collect::<Result<_, _>>()?, config })
     }
 
-    /// Keeps a base that was fetched, whose layers are here, as that which `source` defines.
+    /// Stores a fetched base, whose layers are in the store, as the base that `source` defines.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] if the config names other layers, [`StoreError::Damaged`] if
-    /// `source` names an image by its manifest and this is another one.
+    /// `source` has the digest of another manifest.
     pub(super) fn put_as(&self, source: &BaseSource, base: &BaseImage) -> Result<(), StoreError> {
         let path = Path::new("the config of a fetched base");
         if document::expected_diff_ids(path, &base.config, base.layers.len())? != base.diff_ids() {
@@ -204,7 +206,7 @@ mod tests {
     use crate::store::Store;
 
     #[test]
-    fn a_base_of_one_store_is_kept_by_another_if_it_is_that_base() {
+    fn a_base_from_another_store_is_kept_if_its_digest_matches() {
         let directory = tempfile::tempdir().unwrap();
         let open = |name: &str| Store::open(&directory.path().join(name)).unwrap();
         let (a, b) = (open("a"), open("b"));
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_was_imported_elsewhere_is_named_with_the_store_that_lacks_it() {
+    fn the_error_for_a_missing_base_names_the_base_and_the_store() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let source = BaseSource::Stored { digest: Digest::of("manifest"), reference: None };

@@ -1,4 +1,4 @@
-//! What is below an upper directory: unpacked layers, merged as overlayfs merges them.
+//! The layers below an upper directory, merged as overlayfs merges them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,30 +21,30 @@ use crate::tree::{FileRef, file_id, is_whiteout, kind, meta};
 
 /// One merged directory.
 pub(super) struct MergedDir {
-    /// The same directory in the layers that have it and are not hidden, the highest first. At
-    /// least one.
+    /// This directory in each layer that has it and is not hidden, highest first. At least one.
     layers: Vec<OwnedFd>,
-    /// Within the root, for messages.
+    /// Path within the root, for messages.
     path: PathBuf,
     context: Rc<Context>,
 }
 
 struct Context {
     upper: OwnedFd,
-    /// Times are compared after clamping: an upper directory's are clamped too.
+    /// Times are clamped to the epoch before they are compared, because the times of an upper
+    /// directory are clamped too.
     epoch: i64,
 }
 
 impl MergedDir {
-    /// Opens the root of unpacked layers, the lowest first; `None` if there are none. `upper` is
-    /// what is compared with them.
+    /// Opens the root of unpacked layers, lowest first; `None` if there are none. `upper` is the
+    /// directory that is compared with them.
     pub(super) fn open(lowers: &[PathBuf], upper: OwnedFd, epoch: i64) -> Result<Option<Self>, StoreError> {
         let layers = lowers.iter().rev().map(|path| open_directory(path)).collect::<Result<Vec<_>, _>>()?;
         let context = Rc::new(Context { upper, epoch });
         Ok((!layers.is_empty()).then(|| Self { layers, path: PathBuf::from("/"), context }))
     }
 
-    /// Returns the highest layer's entry of this name, unless it is removed there.
+    /// Returns the entry of the highest layer that has this name; `None` if that layer removes it.
     fn find(&self, name: &[u8]) -> Result<Option<(&OwnedFd, Stat, Kind)>, Errno> {
         for layer in &self.layers {
             let Some(stat) = stat(layer, name)? else { continue };
@@ -99,7 +99,7 @@ impl MergedDir {
         for layer in &self.layers {
             match openat(layer, name, DIRECTORY, Mode::empty()) {
                 Err(Errno::NOENT) => continue,
-                // A file, link or removal: nothing below is seen.
+                // A file, a link or a removal hides the layers below it.
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
                 opened => layers.push(opened?),
             }
@@ -141,8 +141,8 @@ impl MergedDir {
 
 #[cfg(test)]
 impl MergedDir {
-    /// Returns true for a directory of one layer that holds removals: overlayfs does not merge it,
-    /// and would show them.
+    /// Returns true for a directory that only one layer has and that holds removals. Overlayfs does
+    /// not merge it, and would show their devices.
     pub(super) fn shows_removals(&self) -> bool {
         let removed =
             |name: &Vec<u8>| stat(&self.layers[0], name).unwrap().is_some_and(|stat| is_whiteout(&stat));

@@ -57,7 +57,7 @@ impl Bench {
         self.store.gc(&GcPolicy { unused_for, max_bytes: max_kib.map(|kib| kib * 1024) }).unwrap()
     }
 
-    /// Names of the steps that are there, in order, without a mark of use on them.
+    /// Returns the sorted names of the recorded steps, without marking them as used.
     pub(super) fn left_unused(&self) -> Vec<String> {
         let mut left: Vec<_> = self
             .store
@@ -71,7 +71,8 @@ impl Bench {
         left
     }
 
-    /// Names of the steps that are found, in order; each must still have its layer's blob.
+    /// Returns the sorted names of the recorded steps. Asserts that each still has the blob of its
+    /// layer.
     pub(super) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for listed in self.store.records().list().unwrap() {

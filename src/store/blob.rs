@@ -1,4 +1,4 @@
-//! Blobs: files named by the digest of their bytes.
+//! Blobs: files whose name is the digest of their bytes.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -24,9 +24,9 @@ impl Blobs<'_> {
     /// [`StoreError::Io`].
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        // An existing blob is not written again: an unchanged build leaves the store as it was. It
-        // is marked before it is looked for, so that a collection in between keeps it, and read, so
-        // that a damaged one is replaced.
+        // An existing blob is not written again: an unchanged build leaves the store as it was. The
+        // blob is marked as used before the look-up, so that a collection in between keeps it. It
+        // is read and verified, so that a damaged blob is replaced.
         mark_used(&self.store.layout().blob(&digest));
         if self.get(&digest).is_ok() {
             return Ok(digest);
@@ -45,8 +45,8 @@ impl Blobs<'_> {
         Ok(BlobWriter(HashingWriter::new(NewBlob::create(self.store.clone())?)))
     }
 
-    /// Opens a blob of `bytes` bytes. Reading its end fails if they are not those that its digest
-    /// names.
+    /// Opens a blob of `bytes` bytes. The reader verifies the digest and fails at the end if it
+    /// differs.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Invalid`] if it has another size,
@@ -78,20 +78,20 @@ impl Blobs<'_> {
     /// Returns true if the store has a blob of this size, and marks it as used. The digest is not
     /// verified.
     pub fn contains(&self, blob: &Blob) -> bool {
-        // Marked first: a collection that starts after the look would find an old blob that nothing
-        // names yet.
+        // Marked before the look-up: otherwise a collection right after it would remove an old blob
+        // that nothing names yet.
         mark_used(&self.store.layout().blob(&blob.digest));
         self.size(&blob.digest) == Some(blob.bytes)
     }
 
-    /// Returns the size of a blob, or `None` if it is not there.
+    /// Returns the size of a blob, or `None` if the store lacks it.
     pub(super) fn size(&self, digest: &Digest) -> Option<u64> {
         let found = std::fs::metadata(self.store.layout().blob(digest)).ok();
         found.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 }
 
-/// A blob that has no name yet. Dropped before it has one, it leaves nothing.
+/// A blob that has no name yet. If it is dropped before it has one, nothing remains.
 pub(super) struct NewBlob {
     store: Store,
     temporary: PathBuf,
@@ -105,16 +105,17 @@ impl NewBlob {
         Ok(Self { store, temporary, file })
     }
 
-    /// Syncs the blob and gives it its name, which its bytes have: the caller knows. A blob of that
-    /// name that was there is replaced, which heals a damaged one.
+    /// Syncs the blob and gives it its name. The caller has verified that the bytes have this
+    /// digest. Replaces an existing blob of that name, which repairs a damaged one.
     pub(super) fn place(self, digest: &Digest) -> Result<(), StoreError> {
-        // Before the lock: syncing gigabytes would keep collections and index changes waiting.
+        // Before the lock: syncing gigabytes under the lock would block collections and changes of
+        // the index.
         self.file.sync_all().map_err(failed("sync", &self.temporary))?;
         let _lock = self.store.lock_shared()?;
         place(&self.temporary, &self.store.layout().blob(digest))
     }
 
-    /// Where the bytes are as yet, for messages.
+    /// The path of the temporary file, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.temporary
     }
@@ -132,19 +133,19 @@ impl Write for NewBlob {
 
 impl Drop for NewBlob {
     fn drop(&mut self) {
-        // Renamed already after success; what stays is removed with the process's scratch
-        // directory.
+        // After success the file is renamed, and this fails. If the removal fails otherwise, the
+        // file is removed with the scratch directory of the process.
         let _ = std::fs::remove_file(&self.temporary);
     }
 }
 
-/// Writes a blob that is hashed on the way. Dropped before [`BlobWriter::finish`], it leaves
-/// nothing.
+/// Writes a blob and computes its digest. If it is dropped before [`BlobWriter::finish`], nothing
+/// remains.
 pub struct BlobWriter(HashingWriter<NewBlob>);
 
 impl BlobWriter {
-    /// Ends the blob, syncs it and gives it its name; returns digest and size. A blob of that
-    /// digest that was there is replaced, which heals a damaged one.
+    /// Ends the blob, syncs it and gives it its name. Returns digest and size. Replaces an existing
+    /// blob of that digest, which repairs a damaged one.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -154,7 +155,7 @@ impl BlobWriter {
         Ok((digest, bytes))
     }
 
-    /// Where the bytes are before they have a digest, for messages.
+    /// The path of the temporary file, for messages.
     pub(super) fn path(&self) -> &Path {
         self.0.get_ref().path()
     }
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!(read(7).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(matches!(store.blobs().get(&digest), Err(StoreError::Damaged { .. })));
         store.blobs().put(b"content").unwrap();
-        assert_eq!(read(7).unwrap(), "content", "writing it again heals it");
+        assert_eq!(read(7).unwrap(), "content", "writing it again repairs it");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The last build of each image: its manifest, as an OCI artifact that names the steps of the
 //! build.
 //!
-//! The garbage collector keeps these steps at any age.
+//! The garbage collector keeps these steps, however old they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,8 +31,9 @@ pub struct Builds<'a> {
 }
 
 impl Builds<'_> {
-    /// Keeps `manifest` (JSON) as that of the last build of `image`, made of the steps with the
-    /// keys `steps`, in place of the build before; returns the digest of the artifact's manifest.
+    /// Stores `manifest` (JSON) as the manifest of the last build of `image`, which consists of the
+    /// steps with the keys `steps`. Replaces the build before. Returns the digest of the artifact's
+    /// manifest.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`].
@@ -60,13 +61,13 @@ impl Builds<'_> {
         Ok(self.store.images().artifact(&format!("{PREFIX}{image}"))?.map(|artifact| artifact.content))
     }
 
-    /// Returns the name in the index of the container that was built last of `image`.
+    /// Returns the name in the index of the last container of `image`.
     pub fn container_name(image: &str) -> String {
         format!("{CONTAINER_PREFIX}{image}")
     }
 
-    /// Keeps the container that was built of `image`: its config, and its layers (lowest first) in
-    /// the blobs given.
+    /// Stores the container that was built for `image`: its config, and its layers (lowest first)
+    /// in these blobs.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
@@ -74,8 +75,8 @@ impl Builds<'_> {
         self.store.images().put_layers(&Self::container_name(image), config, layers)
     }
 
-    /// Forgets the container of `image` unless `stack` are its lowest layers: it belongs to an
-    /// earlier build.
+    /// Removes the name of the container of `image` unless its lowest layers are `stack`. A
+    /// container on other layers belongs to an earlier build.
     ///
     /// # Errors
     /// [`StoreError::Invalid`], [`StoreError::Io`].
@@ -88,7 +89,7 @@ impl Builds<'_> {
         if diff_ids.starts_with(stack) { Ok(()) } else { self.store.images().remove(&name) }
     }
 
-    /// Returns the keys of the steps that the last builds of all images were made of.
+    /// Returns the keys of the steps of the last builds of all images.
     pub(super) fn steps(&self) -> Result<BTreeSet<InputKey>, StoreError> {
         let mut keys = BTreeSet::new();
         for (_, digest) in

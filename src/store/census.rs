@@ -12,11 +12,11 @@ use crate::plan::{InputKey, Record};
 use crate::port::StoreError;
 use crate::tree::sorted_paths;
 
-/// A layer and what it takes.
+/// A layer and the space that it uses.
 pub(super) struct KnownLayer {
     pub stored: StoredLayer,
     pub used: u64,
-    /// Number of its snapshots. A layer that leans on those below it has one for each stack.
+    /// Number of its snapshots. A layer that depends on the layers below has one for each stack.
     pub unpacked: u64,
 }
 
@@ -31,8 +31,8 @@ impl KnownLayer {
 }
 
 impl Store {
-    /// Returns the stacks of all records and images in the store, and every stack that is the lower
-    /// part of one.
+    /// Returns the stacks of all records and images in the store, and all lower parts of these
+    /// stacks.
     pub(super) fn stacks(&self) -> Result<BTreeMap<ChainId, Vec<DiffId>>, StoreError> {
         let files = self.records().files_by_input()?;
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
@@ -40,7 +40,7 @@ impl Store {
         let mut add = |stack: &[DiffId]| {
             for height in (1..=stack.len()).rev() {
                 let Some(chain) = ChainId::of(&stack[..height]) else { return };
-                // The lower parts of a known stack are known, too.
+                // The lower parts of a known stack are known already.
                 if stacks.insert(chain, stack[..height].to_vec()).is_some() {
                     return;
                 }
@@ -63,7 +63,7 @@ impl Store {
 pub(super) struct Snapshot {
     pub path: PathBuf,
     pub diff_id: DiffId,
-    /// ChainID of the stack whose highest layer it is, if it leans on the others.
+    /// If the layer depends on the layers below: the ChainID of the stack that ends with it.
     pub chain: Option<ChainId>,
 }
 
@@ -80,11 +80,10 @@ impl Snapshot {
     }
 }
 
-/// Returns a record and the records of the steps below it, highest first, as far as they are
-/// `known`.
+/// Returns a record and the `known` records of the steps below it, highest first.
 pub(super) fn chain<'a>(record: &'a Record, known: &BTreeMap<InputKey, &'a Record>) -> Vec<&'a Record> {
     let below = |record: &&'a Record| known.get(&record.parent?).copied();
-    // A damaged record must not send us round in circles.
+    // The limit matters for a damaged record whose parents form a loop.
     std::iter::successors(Some(record), below).take(known.len()).collect()
 }
 
@@ -93,7 +92,7 @@ pub(super) fn list_files(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     sorted_paths(directory).map_err(failed("read directory", directory))
 }
 
-/// Returns when a file was written or marked as used, in seconds since 1970.
+/// Returns the time when a file was last written or marked as used, in seconds since 1970.
 pub(super) fn used(path: &Path) -> u64 {
     let modified = std::fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
     seconds(modified.unwrap_or(UNIX_EPOCH))

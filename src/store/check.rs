@@ -1,8 +1,8 @@
-//! Verifies a store and takes damaged parts out of use.
+//! Verifies a store and removes damaged parts.
 //!
-//! Blobs are the truth: all of them are read and hashed. A layer without a good blob, a record
-//! without its layers and an image without its blobs are dropped, and the next build makes them
-//! again. Each snapshot is compared with a fresh one that is unpacked from its blob.
+//! Everything else depends on blobs, so all of them are read and hashed. A layer without a good
+//! blob, a record without its layers and an image without its blobs are dropped, and the next build
+//! makes them again. Each snapshot is compared with a new one that is unpacked from the blob.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -27,25 +27,25 @@ use super::unpack::BelowRoot;
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::port::StoreError;
 
-/// What a check found. Everything named here has been taken out of use already.
+/// The result of a check. The parts that are listed here have already been dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckReport {
-    /// Blobs read.
+    /// Number of blobs.
     pub blobs: u64,
-    /// Their bytes.
+    /// Size of the blobs.
     pub bytes: u64,
-    /// Blobs whose bytes are wrong, by file; in quarantine now.
+    /// Files of blobs whose bytes are wrong. They are in quarantine now.
     pub damaged_blobs: Vec<PathBuf>,
-    /// Layers that have no good blob left.
+    /// Layers without a good blob.
     pub dropped_layers: Vec<DiffId>,
     /// Files of records that need such a layer or cannot be read.
     pub dropped_records: Vec<PathBuf>,
-    /// Names of images that need a blob that is not there.
+    /// Names of images that need a missing blob.
     pub dropped_images: Vec<String>,
     /// Layers whose snapshot differed from their blob.
     pub dropped_snapshots: Vec<DiffId>,
-    /// The index of images, if it could not be read. It is in quarantine now, and an empty index
-    /// has replaced it.
+    /// The index of images, if it was unreadable. It is in quarantine now, and an empty index has
+    /// replaced it.
     pub damaged_index: Option<PathBuf>,
 }
 
@@ -57,14 +57,14 @@ impl CheckReport {
 }
 
 impl Store {
-    /// Verifies every blob, record, image and snapshot; drops what is damaged. Other processes may
-    /// use the store meanwhile.
+    /// Verifies every blob, record, image and snapshot, and drops damaged ones. Other processes may
+    /// use the store at the same time.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where something cannot be read at all.
+    /// [`StoreError::Io`] if a file cannot be read.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
-        // First, as the checks of images and snapshots read it.
+        // First, because the checks of images and snapshots read the index.
         self.check_index(&mut report)?;
         // From the bottom up: each check relies on the parts below it.
         self.check_blobs(&mut report)?;
@@ -78,7 +78,7 @@ impl Store {
     fn check_blobs(&self, report: &mut CheckReport) -> Result<(), StoreError> {
         let paths = list_files(&self.layout().blobs())?;
         for (path, result) in paths.iter().zip(hash_all(&paths, self.interrupt())) {
-            // A collection has removed it since it was listed.
+            // A collection has removed the blob since it was listed.
             let Some((digest, bytes)) = result? else { continue };
             report.blobs += 1;
             report.bytes += bytes;
@@ -118,7 +118,7 @@ impl Store {
                 None => false,
             };
             if !is_good {
-                // Unreadable ones are in quarantine already.
+                // An unreadable record is in quarantine already, and then this fails.
                 let _ = std::fs::remove_file(&path);
                 report.dropped_records.push(path);
             }
@@ -137,8 +137,8 @@ impl Store {
     }
 
     fn check_images(&self, report: &mut CheckReport) -> Result<(), StoreError> {
-        // Alone, from the look to the removal: a pull may give the name to a new image in between.
-        // This reads manifests and sizes, so it does not keep others waiting.
+        // The lock is held from the look-up to the removal, because a pull may give the name to a
+        // new image in between. Only manifests and sizes are read, so the lock is held briefly.
         let _lock = self.lock_exclusive()?;
         let path = self.layout().index();
         let (mut kept, mut dropped) = (Vec::new(), Vec::new());
@@ -156,9 +156,9 @@ impl Store {
         Ok(())
     }
 
-    /// Returns true if an entry of the index names the manifest of an image or artifact whose blobs
-    /// are all here. Another entry, such as one of an image for several platforms that some program
-    /// has named, would make every later collection fail.
+    /// Returns true if an entry of the index names the manifest of an image or artifact, and the
+    /// store has all its blobs. Other programs may add other entries, such as an index for several
+    /// platforms. Every later collection would fail at them.
     fn is_image_whole(&self, index: &Path, entry: &Descriptor) -> Result<bool, StoreError> {
         let Ok(manifest) = parse_digest(index, entry) else { return Ok(false) };
         let path = self.layout().blob(&manifest);
@@ -180,7 +180,7 @@ impl Store {
             oldest_owner(&self.layout().work())?.unwrap_or(0)
         };
         let stacks = self.stacks()?;
-        // A layer that leans on others is unpacked above their snapshots, so these are verified
+        // A layer that depends on others is unpacked above their snapshots, so these are verified
         // first.
         let mut snapshots = self.snapshots().list()?;
         let height = |snapshot: &Snapshot| snapshot.chain.and_then(|chain| stacks.get(&chain)).map(Vec::len);
@@ -189,8 +189,8 @@ impl Store {
             let compared = inode(&path);
             let stack = chain.map(|chain| stacks.get(&chain));
             let is_needed = stack != Some(None);
-            // A build that is under way names its stack in a record only when the step ends. Its
-            // hooks may run on this snapshot.
+            // A running build writes the record that names its stack when the step ends. Its hooks
+            // may use this snapshot now.
             if !is_needed && used(&self.layout().layer(&diff_id)) >= protected_since {
                 continue;
             }
@@ -198,14 +198,14 @@ impl Store {
                 && self.is_snapshot_good(&diff_id, stack.flatten(), &path, &bin.path().join("again"))?
             {
                 if self.snapshots().state(&path)? != SnapshotState::Intact {
-                    // It was copied or touched, and its content is right.
+                    // The snapshot was copied or touched, but its content is correct.
                     self.snapshots().save_imprint(&path, &Imprint::of(&path)?)?;
                 }
                 continue;
             }
             let name = path.file_name().unwrap_or_default();
-            // Alone, and only the directory that was compared: another process may have replaced a
-            // changed snapshot by a good one since, and run its hooks on that.
+            // Only the directory that was compared is removed: another process may have replaced a
+            // changed snapshot by a good one since, and its hooks may use that.
             let _lock = self.lock_exclusive()?;
             if inode(&path) != compared {
                 continue;
@@ -215,7 +215,8 @@ impl Store {
                 report.dropped_snapshots.push(diff_id);
             }
         }
-        // Unpacking layers above others has compared the snapshots of these with their imprints.
+        // Unpacking layers above others has also compared the snapshots of the others with their
+        // imprints.
         report.dropped_snapshots.extend(self.snapshots().take_renewed());
         let damaged = report.dropped_snapshots.iter().copied().collect();
         self.check_what_stands_on(&damaged, report)
@@ -235,7 +236,7 @@ impl Store {
         let known = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
         for (path, record, _) in &files {
             let chain = chain(record, &known);
-            // With a record missing below, the layers that the step ran on are not known.
+            // If a record below is missing, the layers that the step ran on are unknown.
             let is_whole = chain.last().is_none_or(|lowest| lowest.parent.is_none());
             let mut below = chain.iter().skip(1).flat_map(|record| &record.diff_ids);
             if !is_whole || below.any(|diff_id| damaged.contains(diff_id)) {
@@ -247,8 +248,8 @@ impl Store {
         Ok(())
     }
 
-    /// Compares a snapshot with a fresh one, which is made at `again` and removed. `stack` is the
-    /// stack that it leans on, itself included.
+    /// Compares a snapshot with a new one, which is unpacked to `again` and then removed. If the
+    /// layer depends on others, `stack` is its stack, with the layer itself.
     fn is_snapshot_good(
         &self,
         diff_id: &DiffId,
@@ -275,16 +276,16 @@ impl Store {
     }
 }
 
-/// Returns the inode number of what is at `path`; `None` if nothing is there.
+/// Returns the inode number of `path`, or `None` if it does not exist.
 fn inode(path: &Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 
-/// The digest and the size of a blob. It has no digest if it is not a file; it is `None` if it is
-/// gone.
+/// The digest and the size of a blob. The digest is `None` for a name that is not a file. The whole
+/// is `None` if the blob is gone.
 type Hashed = Option<(Option<Digest>, u64)>;
 
-/// Hashes files on all processors; the results are in the files' order.
+/// Hashes files on all processors. The results have the order of the files.
 fn hash_all(paths: &[PathBuf], interrupt: &Interrupt) -> Vec<Result<Hashed, StoreError>> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_store_is_sound() {
+    fn an_undamaged_store_is_sound() {
         let (_directory, store, record) = store();
         let report = store.check().unwrap();
         assert!(report.is_sound() && report.blobs == 1, "{report:?}");
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_blob_takes_with_it_what_needs_it() {
+    fn everything_that_needs_a_damaged_blob_is_dropped() {
         let (_directory, store, record) = store();
         let layer = store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
         let mut bytes = store.blobs().get(&layer.blob).unwrap();
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_something_other_than_an_image_is_dropped_and_keeps_no_collection_from_working() {
+    fn a_name_that_is_not_an_image_is_dropped_and_collections_work_again() {
         let (_directory, store, record) = store();
         let nested = store.blobs().put(br#"{"manifests":[],"schemaVersion":2}"#).unwrap().to_string();
         let other = format!("sha512:{}", "0".repeat(128));
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn another_encoding_of_a_layer_saves_it() {
+    fn a_layer_with_a_good_blob_in_another_encoding_is_kept() {
         let (_directory, store, record) = store();
         let plain = store.layers().get(&record.diff_ids[0]).unwrap().unwrap();
         let gzip = store.layers().encoded(&record.diff_ids[0], Encoding::Gzip).unwrap();

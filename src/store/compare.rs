@@ -1,4 +1,4 @@
-//! Comparing files and trees on disk.
+//! Compares files and trees on disk.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use super::overlay::is_opaque;
 use crate::layer::Kind;
 use crate::tree::{FileRef, kind, open_directory, sorted_names};
 
-/// Returns true if two readers give the same bytes.
+/// Returns true if two readers return the same bytes.
 pub(super) fn equal_bytes(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {
     let (mut left, mut right) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
     loop {
@@ -28,7 +28,7 @@ pub(super) fn equal_bytes(mut a: impl Read, mut b: impl Read) -> io::Result<bool
     }
 }
 
-/// Returns true if two unpacked layers are equal in everything that a layer holds.
+/// Returns true if two unpacked layers are equal in names, content and metadata.
 pub(super) fn equal_trees(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<bool> {
     let left = sorted_names(a)?;
     if left != sorted_names(b)? || !equal_nodes(a, b, b".")? {

@@ -1,17 +1,17 @@
-//! Meta data that the directories of an archive get when all their entries are there.
+//! Metadata that directories of an archive get after all their entries.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use crate::layer::Meta;
 
-/// A real system has a few hundred thousand directories at most, and attributes on few of them.
+/// Real systems have a few hundred thousand directories at most, and few of them have attributes.
 const LIMIT_BYTES: usize = 256 << 20;
-/// Bytes that a directory takes in memory beside its path and attributes.
+/// Bytes that a directory uses in memory besides its path and attributes.
 const DIRECTORY_BYTES: usize = 200;
 
-/// Meta data of directories. Set earlier, each entry that comes into a directory would change its
-/// time again.
+/// Metadata of directories, which is set at the end: each new entry in a directory changes its
+/// time.
 pub(super) struct Deferred {
     metas: BTreeMap<Vec<u8>, Meta>,
     nowhere: Meta,
@@ -19,17 +19,17 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// Starts empty. Directories that are neither listed nor below get `nowhere`.
+    /// Starts empty. Directories that neither the archive nor a layer below has get `nowhere`.
     pub(super) fn new(nowhere: Meta) -> Self {
         Self { metas: BTreeMap::new(), nowhere, bytes: 0 }
     }
 
-    /// Notes the meta data of a directory; a later call replaces it. Fails beyond a limit of
-    /// memory: a small compressed archive can decode to any number of directories.
+    /// Stores the metadata of a directory. A later call replaces it. Fails beyond a memory limit: a
+    /// small compressed archive can decode to any number of directories.
     pub(super) fn set(&mut self, path: &[u8], meta: &Meta) -> io::Result<()> {
         let attributes: usize = meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        // Never given back, not even by `forget`: an archive could replace the same directory
-        // forever.
+        // The count never decreases, not even in `forget`: an archive could replace the same
+        // directory forever.
         self.bytes = self.bytes.saturating_add(DIRECTORY_BYTES + path.len() + attributes);
         if self.bytes > LIMIT_BYTES {
             return Err(io::Error::other(format!(
@@ -40,19 +40,19 @@ impl Deferred {
         Ok(())
     }
 
-    /// Notes the meta data of a directory that the archive has not listed so far: `meta`, which it
-    /// has below, or else `nowhere`.
+    /// Stores the metadata of a directory that the archive has not listed so far: `meta`, from the
+    /// layers below, or else `nowhere`.
     pub(super) fn imply(&mut self, path: &[u8], meta: Option<Meta>) -> io::Result<()> {
         let meta = meta.unwrap_or_else(|| self.nowhere.clone());
         self.set(path, &meta)
     }
 
-    /// Returns true if meta data is noted for this directory.
+    /// Returns true if this directory has stored metadata.
     pub(super) fn contains(&self, path: &[u8]) -> bool {
         self.metas.contains_key(path)
     }
 
-    /// Forgets a directory that was removed, and all beneath it.
+    /// Forgets a removed directory and all directories below it.
     pub(super) fn forget(&mut self, path: &[u8]) {
         // Siblings such as `x-y` sort between `x` and `x/`, so the range starts behind the slash.
         let inside = [path, b"/"].concat();
@@ -62,7 +62,7 @@ impl Deferred {
         gone.iter().for_each(|path| drop(self.metas.remove(path)));
     }
 
-    /// Returns paths and meta data, the deepest first.
+    /// Returns paths and metadata, deepest first.
     pub(super) fn deepest_first(&self) -> impl Iterator<Item = (&Vec<u8>, &Meta)> {
         self.metas.iter().rev()
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_counts_and_what_is_gone_is_forgotten() {
+    fn the_last_metadata_counts_and_removed_directories_are_forgotten() {
         let mut deferred = Deferred::new(Meta::IMPLIED_DIRECTORY);
         let meta = |mode| Meta { mode, ..Meta::IMPLIED_DIRECTORY };
         deferred.imply(b"a", None).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_cannot_have_more_kept_than_there_is_memory_for() {
+    fn the_memory_for_directories_is_limited() {
         let large =
             Meta { xattrs: [(b"user.a".to_vec(), vec![0; 8 << 20])].into(), ..Meta::IMPLIED_DIRECTORY };
         let mut deferred = Deferred::new(Meta::IMPLIED_DIRECTORY);

@@ -6,7 +6,7 @@
 //! <layer>/layer.tar        or a link to one that came before
 //! ```
 //!
-//! The members come in any order, so the archive is read twice: first the documents and the links,
+//! Members have no fixed order, so the archive is read twice: first the documents and the links,
 //! then the layers.
 //!
 //! Source: Docker image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
@@ -28,8 +28,8 @@ use crate::port::StoreError;
 
 /// The largest document of an archive. Real ones are a few kilobytes; larger files are layers.
 const DOCUMENT_LIMIT_BYTES: u64 = 4 << 20;
-/// The limit for all documents and links of an archive, which are in memory at once. An image has a
-/// few kilobytes of them.
+/// The limit for all documents and links of an archive, which are in memory at once. Real images
+/// have a few kilobytes of them.
 const CONTENTS_LIMIT_BYTES: u64 = 64 << 20;
 
 #[derive(Deserialize)]
@@ -42,8 +42,8 @@ struct Image {
 }
 
 impl Bases<'_> {
-    /// Imports an image for Linux on `architecture` (in Go's words: `amd64`) from an archive of
-    /// `docker save`, compressed or not: the one with the tag `reference`, or the only one.
+    /// Imports an image for Linux on `architecture` (a name of Go, such as `amd64`) from an archive
+    /// of `docker save`, compressed or not: the image with the tag `reference`, or the only image.
     ///
     /// # Errors
     /// [`StoreError::Import`] with the cause.
@@ -66,7 +66,7 @@ struct DockerArchive<'a> {
 #[derive(Default)]
 struct Contents {
     documents: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Names that stand for other names.
+    /// Names of links, and the names to which they lead.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Bytes of all documents and links.
     bytes: u64,
@@ -118,7 +118,8 @@ impl DockerArchive<'_> {
                 Kind::File(bytes) if *bytes <= DOCUMENT_LIMIT_BYTES => {
                     let mut document = Vec::new();
                     content.read_to_end(&mut document).map_err(LayerError::Read)?;
-                    // Small layers are as small as documents. Only JSON is kept.
+                    // A small layer is not larger than a document, so the size does not tell them
+                    // apart. Only JSON is kept.
                     if matches!(document.first(), Some(b'{' | b'[')) {
                         self.admit(&mut contents, &entry.path, &document)?;
                         contents.documents.insert(entry.path.clone(), document);
@@ -139,7 +140,7 @@ impl DockerArchive<'_> {
         Ok(contents)
     }
 
-    /// Counts the bytes that are kept of a member. Fails beyond [`CONTENTS_LIMIT_BYTES`].
+    /// Counts the bytes of a member that stays in memory. Fails beyond [`CONTENTS_LIMIT_BYTES`].
     fn admit(&self, contents: &mut Contents, path: &[u8], content: &[u8]) -> Result<(), StoreError> {
         contents.bytes += (path.len() + content.len()) as u64;
         if contents.bytes > CONTENTS_LIMIT_BYTES {
@@ -191,7 +192,7 @@ impl Contents {
     /// Follows links.
     fn resolve(&self, name: &[u8]) -> Vec<u8> {
         let mut name = name.to_vec();
-        // A path without a circle has at most as many links as there are.
+        // A chain without a loop has at most as many links as the archive.
         for _ in 0..self.links.len() {
             match self.links.get(&name) {
                 Some(target) => name = target.clone(),
@@ -202,15 +203,15 @@ impl Contents {
     }
 }
 
-/// Returns a reference as people write it: skopeo writes `docker.io/library/name:tag` where docker
-/// writes `name:tag`.
+/// Returns the short form of a reference: skopeo writes `docker.io/library/name:tag`, and docker
+/// `name:tag`.
 fn familiar(reference: &str) -> &str {
     let reference = reference.strip_prefix("docker.io/").unwrap_or(reference);
     reference.strip_prefix("library/").unwrap_or(reference)
 }
 
-/// Returns the name that a symbolic link at `path` leads to: `../a/layer.tar` from `b/layer.tar` is
-/// `a/layer.tar`.
+/// Returns the name to which a symbolic link at `path` leads: `../a/layer.tar` at `b/layer.tar`
+/// leads to `a/layer.tar`.
 fn target_path(path: &[u8], target: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
     parts.pop();
@@ -231,7 +232,7 @@ mod tests {
     use crate::store::document::chain;
 
     #[test]
-    fn an_archive_cannot_fill_the_memory_with_documents() {
+    fn the_memory_for_documents_is_limited() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
         let document = [b"{".as_slice(), &vec![b' '; DOCUMENT_LIMIT_BYTES as usize - 1]].concat();

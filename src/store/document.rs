@@ -1,4 +1,4 @@
-//! What documents of images say: JSON, digests, DiffIDs, names.
+//! Parses documents of images: JSON, digests, DiffIDs, names.
 
 use std::path::Path;
 
@@ -8,17 +8,17 @@ use serde::de::DeserializeOwned;
 use crate::oci::{DiffId, Digest, DigestError, parse_diff_ids};
 use crate::port::StoreError;
 
-/// Reads a JSON document of `path`.
+/// Parses the JSON document at `path`.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(bytes).map_err(|error| invalid(path, error.to_string()))
 }
 
-/// Returns the digest that a descriptor in `path` names.
+/// Returns the digest of a descriptor in the document at `path`.
 pub(super) fn parse_digest(path: &Path, blob: &Descriptor) -> Result<Digest, StoreError> {
     blob.digest().to_string().parse().map_err(|error: DigestError| invalid(path, error.to_string()))
 }
 
-/// Reads the DiffIDs of a config, of which there must be as many as layers.
+/// Returns the DiffIDs of a config. Fails unless there is one for each layer.
 pub(super) fn expected_diff_ids(
     path: &Path,
     config: &[u8],
@@ -32,7 +32,7 @@ pub(super) fn expected_diff_ids(
     Ok(diff_ids)
 }
 
-/// Fails unless an archive has the DiffID that its image or record says.
+/// Fails unless the archive has the expected DiffID.
 pub(super) fn verify_diff_id(expected: &DiffId, found: Digest) -> Result<(), StoreError> {
     match DiffId::new(found) {
         found if found == *expected => Ok(()),
@@ -40,7 +40,7 @@ pub(super) fn verify_diff_id(expected: &DiffId, found: Digest) -> Result<(), Sto
     }
 }
 
-/// Returns the error that the document at `path` is not what it should be.
+/// Returns the error for an invalid document at `path`.
 pub(super) fn invalid(path: &Path, reason: String) -> StoreError {
     StoreError::Invalid { path: path.to_owned(), reason }
 }

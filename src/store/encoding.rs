@@ -1,8 +1,8 @@
 //! Compressing and decompressing archives.
 //!
-//! gzip is made by blocks, several at a time, as `pigz` does: each block is deflated with the end
-//! of the one before it as dictionary, and ends on a byte. Blocks are cut by size alone, so that
-//! the bytes do not depend on the number of threads. The header has no name and no time.
+//! gzip compresses several blocks at a time, as `pigz` does. The dictionary of each block is the
+//! end of the block before, and each block ends at a byte boundary. All blocks have the same size,
+//! so that the output does not depend on the number of threads. The header has no name and no time.
 //!
 //! Source: RFC 1951, RFC 1952.
 
@@ -44,11 +44,11 @@ pub(super) fn encode<W: Write>(encoding: Encoding, archive: &mut dyn Read, out: 
     }
 }
 
-/// Level 6 is gzip's own default; a higher one costs twice the time for a hundredth of the size.
+/// gzip's own default. Higher levels take twice the time to save one percent.
 const GZIP_LEVEL: u32 = 6;
-/// Changing it changes the bytes of every gzip blob.
+/// A change of this size changes the bytes of every gzip blob.
 const BLOCK_BYTES: usize = 512 * 1024;
-/// Deflate's window.
+/// The window of deflate.
 const DICTIONARY_BYTES: usize = 32 * 1024;
 /// Identification, method deflate, no flags, no time, no extra flags, unknown system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -81,7 +81,7 @@ fn gzip<W: Write>(archive: &mut dyn Read, mut out: W, threads: usize) -> io::Res
 
 type Worker = (SyncSender<Block>, Receiver<io::Result<Vec<u8>>>);
 
-/// Deals blocks out to the workers in turn and takes the results back in the same turn.
+/// Gives blocks to the workers in turn, and collects the results in the same order.
 fn deflate_in_order(
     archive: &mut dyn Read,
     out: &mut impl Write,
@@ -133,8 +133,8 @@ fn deflate(block: &Block) -> io::Result<Vec<u8>> {
     if !block.dictionary.is_empty() {
         deflate.set_dictionary(&block.dictionary)?;
     }
-    // A block that does not compress grows by a few bytes; there is always room for the mark that
-    // ends it.
+    // An incompressible block grows by a few bytes, so the output is a little larger than the
+    // block.
     let mut out = Vec::with_capacity(block.bytes.len() + block.bytes.len() / 1000 + 64);
     loop {
         let rest = &block.bytes[deflate.total_in() as usize..];
@@ -154,7 +154,7 @@ fn deflate(block: &Block) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Text that compresses, without a period that blocks could align with.
+    /// Returns compressible text without a period, because blocks could align with one.
     fn sample(bytes: usize) -> Vec<u8> {
         let mut state = 1u32;
         let mut step = || {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_encoding_gives_back_what_went_in() {
+    fn every_encoding_decodes_to_the_same_bytes() {
         for bytes in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 5 * BLOCK_BYTES + 7] {
             let content = sample(bytes);
             for encoding in [Encoding::None, Encoding::Gzip, Encoding::Zstd] {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_compress_is_kept() {
+    fn incompressible_bytes_survive() {
         let mut state = 7u64;
         let random: Vec<u8> = std::iter::repeat_with(|| {
             state ^= state << 13;

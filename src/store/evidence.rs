@@ -1,8 +1,8 @@
 //! Stores the evidence of host reads beside the records of steps.
 //!
-//! Evidence may list thousands of files. A look-up needs the evidence of one record, while
-//! explaining a miss reads all records. So evidence is in a file of its own, which the two records
-//! of a step name by its digest.
+//! Evidence may list thousands of files. A look-up needs the evidence of one record, but explaining
+//! a miss reads all records. Evidence is therefore in a separate file, and the two records of a
+//! step have its digest.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::plan::{Evidence, Record};
 use crate::port::StoreError;
 
 impl Records<'_> {
-    /// Returns the record with its evidence; `None` if that is missing or damaged.
+    /// Returns the record with its evidence; `None` if the evidence is missing or damaged.
     pub(super) fn with_evidence(&self, stored: StoredRecord) -> Result<Option<Record>, StoreError> {
         let StoredRecord { record, evidence } = stored;
         let Some(digest) = evidence else { return Ok(Some(record)) };
@@ -23,7 +23,7 @@ impl Records<'_> {
         Ok(evidence.map(|evidence| Record { evidence: Some(evidence), ..record }))
     }
 
-    /// Writes the evidence of a record, and returns the record that names it.
+    /// Writes the evidence of a record. Returns the record with the digest of the evidence.
     pub(super) fn put_evidence(&self, record: &Record) -> Result<StoredRecord, StoreError> {
         let mut record = record.clone();
         let Some(evidence) = record.evidence.take() else {
@@ -31,21 +31,22 @@ impl Records<'_> {
         };
         let bytes = canonical_json(&evidence);
         let digest = Digest::of(&bytes);
-        // Before the records that name it. Written again even if it is there, as it may be damaged.
+        // Before the records that name it, so that a crash leaves no record without evidence. An
+        // existing file may be damaged, so it is written again.
         write_whole(&self.store.layout().evidence(&digest), &self.store.temporary()?, &bytes)?;
         Ok(StoredRecord { record, evidence: Some(digest) })
     }
 
     fn read_evidence(&self, digest: &Digest) -> Result<Option<Evidence>, StoreError> {
-        // A wrong list of host reads could turn a miss into a hit, so damaged evidence counts as
-        // missing.
+        // A wrong list of host reads could turn a miss into a hit. Damaged evidence therefore
+        // counts as missing.
         let bytes = read_if_there(&self.store.layout().evidence(digest))?;
         let bytes = bytes.filter(|bytes| Digest::of(bytes) == *digest);
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Removes evidence that no record names. The caller holds the store's lock alone, so that no
-    /// other process is between writing evidence and writing its records.
+    /// Removes evidence that no record names. The caller holds the exclusive lock: without it,
+    /// another process could have written evidence and not yet its records.
     pub(super) fn collect_evidence(&self) -> Result<(), StoreError> {
         let mut named = BTreeSet::new();
         let layout = self.store.layout();
@@ -66,7 +67,7 @@ mod tests {
     use crate::plan::{Aspect, HostRead, KeyFields};
     use crate::store::{GcPolicy, Store};
 
-    /// Returns a store with the record of a step that read this file of the host.
+    /// Returns a store with the record of a step that read this file of the build host.
     fn store(path: &str) -> (tempfile::TempDir, Store, Record) {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_its_evidence_and_a_list_of_records_has_none() {
+    fn look_ups_return_evidence_and_lists_do_not() {
         let (_directory, store, record) = store("/srv/a");
         assert_eq!(store.records().by_input(record.input_key).unwrap().as_ref(), Some(&record));
         assert_eq!(store.records().by_content(record.content_key).unwrap().as_ref(), Some(&record));
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_whose_evidence_is_damaged_is_not_found_until_it_is_saved_again() {
+    fn a_record_with_damaged_evidence_is_a_miss_until_it_is_saved_again() {
         let (_directory, store, record) = store("/srv/a");
         let path = list_files(&store.layout().all_evidence()).unwrap().remove(0);
         let damages: [&[u8]; 2] = [b"{\"reads\":[]}", b"{"];
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_goes_with_its_records() {
+    fn evidence_is_removed_with_its_records() {
         let (_directory, store, record) = store("/srv/a");
         store.records().collect_evidence().unwrap();
         assert!(store.records().by_input(record.input_key).unwrap().is_some());

@@ -1,7 +1,7 @@
-//! States that failed hooks left, kept for inspection: `failed/<image>/upper`, and beside it
+//! Keeps the state after a failed hook for inspection: `failed/<image>/upper`, and beside it
 //! `step.json`.
 //!
-//! Each image has one state, that of its last failure. It never becomes part of a layer.
+//! Each image has at most one state, from its last failure. It never becomes part of a layer.
 
 use std::path::{Path, PathBuf};
 
@@ -17,19 +17,19 @@ pub struct Failures<'a> {
 }
 
 impl Failures<'_> {
-    /// Returns the state of the last failure of `image`: the step that failed, and the upper
-    /// directory. `None` if it was not kept.
+    /// Returns the kept state of the last failure of `image`: the failed step and the upper
+    /// directory. `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn get(&self, image: &str) -> Result<Option<(FailedStep, PathBuf)>, StoreError> {
         let place = self.store.layout().failed().join(image);
         let Some(bytes) = read_if_there(&place.join(STEP))? else { return Ok(None) };
-        // A document of another version cannot be read, and counts as none.
+        // An unreadable document, such as one of another version, counts as missing.
         Ok(serde_json::from_slice(&bytes).ok().map(|step| (step, place.join(UPPER))))
     }
 
-    /// Keeps the directory `upper`, which moves away.
+    /// Moves the directory `upper` into the store and keeps it.
     pub(super) fn put(&self, step: &FailedStep, upper: &Path) -> Result<(), StoreError> {
         create_private(&self.store.layout().failed())?;
         let place = self.store.layout().failed().join(&step.image);
@@ -37,13 +37,13 @@ impl Failures<'_> {
         create_private(&place)?;
         let kept = place.join(UPPER);
         std::fs::rename(upper, &kept).map_err(io_failed("move a failed step to", &kept))?;
-        // Last: without this file, the state counts as missing. After a crash in between, the next
-        // failure replaces it.
+        // Last, because a state without this file counts as missing. After a crash in between, the
+        // next failure replaces the state.
         let bytes = serde_json::to_vec_pretty(step).unwrap_or_default();
         write_whole(&place.join(STEP), &self.store.temporary()?, &bytes)
     }
 
-    /// Removes the state that was kept of `image`, if any.
+    /// Removes the kept state of `image`, if any.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -54,7 +54,7 @@ impl Failures<'_> {
         }
     }
 
-    /// Removes states that were kept before a time, in seconds since 1970.
+    /// Removes states from before a time, in seconds since 1970.
     pub(super) fn remove_older(&self, before: u64) -> Result<(), StoreError> {
         if !self.store.layout().failed().is_dir() {
             return Ok(());

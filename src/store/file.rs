@@ -1,5 +1,4 @@
-//! Files and directories of the store: errors with paths, whole writes, removal that stays where it
-//! should.
+//! Files and directories of the store: errors with paths, atomic writes, locks, safe removal.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,25 +14,25 @@ use crate::port::{IoError, StoreError};
 use crate::tree::retry;
 pub(super) use crate::tree::{DIRECTORY, names, remove_tree};
 
-/// Returns a function that says what was tried with `path` when it failed.
+/// Returns a function that adds `action` and `path` to an error.
 pub(super) fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> StoreError {
     move |error| IoError::new(action, path)(error).into()
 }
 
-/// Makes a directory and those above it.
+/// Creates a directory and its missing parents.
 pub(super) fn create_directories(path: &Path) -> Result<(), StoreError> {
     std::fs::create_dir_all(path).map_err(|error| failed("create directory", taken(path))(error))
 }
 
-/// Returns the lowest of `path` and its parents that exists and is not a directory; `path` if there
-/// is none.
+/// Returns the first of `path` and its parents, upwards, that exists and is not a directory; `path`
+/// if there is none.
 fn taken(path: &Path) -> &Path {
     let is_taken = |path: &&Path| path.symlink_metadata().is_ok() && !path.is_dir();
     path.ancestors().find(is_taken).unwrap_or(path)
 }
 
-/// Makes a directory that only its owner can enter, if it is missing. Unpacked layers hold setuid
-/// programs, which other users must not be able to start.
+/// Creates a missing directory that only its owner can enter. Unpacked layers hold setuid programs,
+/// which other users must not be able to start.
 pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt;
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
@@ -42,12 +41,12 @@ pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Writes a file so that readers see all of `bytes` or what was there before, also after a power
+/// Writes a file atomically and durably: readers see the old or the new content, also after a power
 /// failure. `temporary` is on the same file system.
 pub(super) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = File::create(temporary).map_err(failed("create", temporary))?;
     file.write_all(bytes).map_err(failed("write", temporary))?;
-    // Before the rename: after a power failure, the name could otherwise lead to an empty file.
+    // Before the rename: otherwise, after a power failure, the name could lead to an empty file.
     file.sync_all().map_err(failed("sync", temporary))?;
     place(temporary, path)
 }
@@ -56,15 +55,15 @@ pub(super) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result
 pub(super) fn place(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     let rename = || std::fs::rename(temporary, path);
     let renamed = match rename() {
-        // A directory has the name. It moves to the temporary files, and is swept with them.
+        // A directory has the name. It is moved to the temporary files, which are removed later.
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
             std::fs::rename(path, temporary.with_added_extension("aside")).and_then(|()| rename())
         }
         result => result,
     };
     renamed.map_err(failed("rename a temporary file to", path))?;
-    // A rename is durable only once its directory is synced. A record must not outlive the name of
-    // its layer.
+    // A rename is durable only after its directory is synced. Without this, a record could survive
+    // a power failure that its layer does not survive.
     sync_parent(path)
 }
 
@@ -74,10 +73,10 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
     directory.sync_all().map_err(failed("sync", parent))
 }
 
-/// Opens a file. Returns `None` if the name is free, or belongs to something else such as a
-/// directory or a FIFO, which the next write replaces.
+/// Opens a file. Returns `None` if it does not exist, or is not a regular file. The next write
+/// replaces a directory or FIFO of that name.
 pub(super) fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
-    // NONBLOCK: opening a FIFO would wait for its other end. It has no effect on regular files.
+    // NONBLOCK: opening a FIFO would wait for a writer. The flag has no effect on regular files.
     let opened = rustix::fs::open(path, OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
     let file = match opened {
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
@@ -87,12 +86,12 @@ pub(super) fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
     Ok(is_file.then_some(file))
 }
 
-/// Returns true if the name belongs to something other than a regular file.
+/// Returns true if the path exists and is not a regular file.
 pub(super) fn is_taken(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| !found.is_file())
 }
 
-/// Reads a file. Returns `None` as [`open_if_there`].
+/// Reads a file. Returns `None` in the same cases as [`open_if_there`].
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(mut file) = open_if_there(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
@@ -100,7 +99,7 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> 
     Ok(Some(bytes))
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -108,12 +107,12 @@ pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Opens a directory without following a link at its end.
+/// Opens a directory. Does not follow the last component if it is a link.
 pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, StoreError> {
     rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed("open directory", path))
 }
 
-/// Opens `path`, of whose components none is a symbolic link, beneath `root`.
+/// Opens `path` beneath `root`. Fails if a component is a symbolic link.
 pub(super) fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
@@ -126,7 +125,7 @@ pub(super) fn lock(file: impl AsFd, operation: Locking, path: &Path) -> Result<(
         Locking::Shared => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
         Locking::Exclusive => (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive),
     };
-    // Without waiting first, so that the trace of a command that hangs here shows the reason.
+    // The first attempt does not wait, so that the trace shows that a command waits here.
     match rustix::fs::flock(&file, at_once) {
         Err(Errno::WOULDBLOCK) => debug!(path = %path.display(), ?operation, "waits for the lock"),
         result => return result.map_err(failed("lock", path)),
@@ -137,17 +136,16 @@ pub(super) fn lock(file: impl AsFd, operation: Locking, path: &Path) -> Result<(
     Ok(())
 }
 
-/// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Locking {
-    /// Together with others who share it.
+    /// Several processes can hold it at the same time.
     Shared,
-    /// Alone.
+    /// No other process holds it at the same time.
     Exclusive,
 }
 
-/// Dates the last use of a file, for the garbage collector. Failing to do so only makes it look
-/// older.
+/// Sets the time of the last use of a file, for the garbage collector. Errors are ignored: the file
+/// then only looks older.
 pub(super) fn mark_used(path: &Path) {
     use rustix::fs::{CWD, Timespec, Timestamps, UTIME_NOW};
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -163,7 +161,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Removes `path` and everything beneath it, as [`remove_tree`].
+/// Removes `path` and everything below it, as [`remove_tree`] does.
 pub(super) fn remove_path(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::ffi::OsStrExt;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
@@ -177,9 +175,9 @@ mod tests {
 
     use super::*;
 
-    /// Whatever a killed build left, every process that opens the store afterwards wants to remove.
+    /// Every process that opens the store after a killed build tries to remove the leftovers.
     #[test]
-    fn several_remove_the_same_tree_at_once() {
+    fn several_processes_can_remove_the_same_tree_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let tree = directory.path().join("left");
         for inner in 0..100 {

@@ -1,13 +1,13 @@
 //! Removes records, layers, snapshots and blobs that are no longer needed.
 //!
-//! Some parts stay under every policy: bases, pulled images and artifacts of the index, and
-//! everything that was made or found since the start of the oldest process that still has the store
-//! open. The steps and the container of the last build of each image stay at any age, as far as
-//! they fit the size limit. A record stays only together with the records of the steps below.
+//! Every policy keeps bases, pulled images and artifacts of the index. It also keeps everything
+//! that was made or used since the start of the oldest process that has the store open. The steps
+//! and the container of the last build of each image stay at any age, if they fit the size limit. A
+//! record stays only together with the records of the steps below.
 //!
-//! Records go before layers, and layers before blobs, all under the exclusive lock. So no process
-//! finds a record whose layer is about to be removed, and a kill in between leaves unused blobs,
-//! but never a record without its blobs.
+//! Records are removed before layers, and layers before blobs, all under the exclusive lock. No
+//! process therefore finds a record whose layer is about to be removed. A kill in between leaves
+//! unused blobs, and never a record without its blobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -29,47 +29,47 @@ use crate::port::StoreError;
 /// Limits of a collection. Data that nothing refers to is removed in any case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcPolicy {
-    /// Records, downloads and logs go if they were not used for so long. The records of the last
-    /// build of each image stay.
+    /// Records, downloads and logs that were unused for longer are removed, except the records of
+    /// the last build of each image.
     pub unused_for: Option<Duration>,
-    /// Bytes that layers (unpacked ones included) and images may take. The records that were used
-    /// longest ago go first, then containers that do not fit.
+    /// Bytes that layers (also unpacked) and images may use. The least recently used records are
+    /// removed first, then containers that do not fit.
     pub max_bytes: Option<u64>,
 }
 
-/// What a collection removed.
+/// The result of a collection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcReport {
-    /// Records, by input key and by content key.
+    /// Number of removed files of records.
     pub records: u64,
-    /// Layers with everything they had.
+    /// Number of removed layers.
     pub layers: u64,
-    /// Blobs, those of layers included.
+    /// Number of removed blobs.
     pub blobs: u64,
-    /// Bytes of all these.
+    /// Bytes of removed blobs and unpacked layers.
     pub freed_bytes: u64,
-    /// Bytes of the layers and images that are left.
+    /// Bytes of the kept layers and images.
     pub kept_bytes: u64,
-    /// Bases and pulled images, with the bytes that each keeps. They may share layers.
+    /// Bases and pulled images, with the bytes that each one needs. They may share layers.
     pub images: BTreeMap<String, u64>,
-    /// Bytes that these keep together.
+    /// Bytes that these images need together.
     pub image_bytes: u64,
 }
 
 impl Store {
-    /// Removes what `policy` says and what nothing refers to. Other processes may use the store
-    /// meanwhile.
+    /// Removes data by `policy`, and data that nothing refers to. Other processes may use the store
+    /// at the same time.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::DamagedIndex`], [`StoreError::Invalid`] if a manifest
-    /// cannot be read: then nothing is removed.
+    /// cannot be read. Nothing is removed then.
     pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport, StoreError> {
-        // Before the lock, which making it needs. Snapshots are moved there and removed after the
-        // lock is released.
+        // Before the lock, because creating a scratch directory takes the lock. Snapshots are moved
+        // there, and removed after the lock is released.
         let bin = self.scratch()?;
         let report = {
-            // Before the owners are looked at: a process that starts now waits, and finds only what
-            // stays.
+            // Before the owners are listed: a process that starts now waits for the lock, and then
+            // finds only the parts that stay.
             let _lock = self.lock_exclusive()?;
             let protected_since = oldest_owner(&self.layout().work())?.unwrap_or(0);
             let mut collection = Collection {
@@ -119,7 +119,7 @@ struct Collection<'a> {
     bin: &'a Scratch,
     protected_since: u64,
     kept: BTreeSet<DiffId>,
-    /// The blobs that images need, by the names of these.
+    /// The blobs that each image needs, by its name.
     pinned: BTreeMap<String, Blobs>,
     last_built: BTreeSet<InputKey>,
     report: GcReport,
@@ -128,7 +128,7 @@ struct Collection<'a> {
 impl Collection<'_> {
     fn run(&mut self, policy: &GcPolicy) -> Result<(), StoreError> {
         let layers = self.store.layers().list()?;
-        // With a limit, containers are not pinned: a build can make them again from layers.
+        // With a size limit, containers may be removed: a build can make them again from layers.
         let is_container = |name: &String| policy.max_bytes.is_some() && name.starts_with(CONTAINER_PREFIX);
         let containers: BTreeMap<_, _> = self.pinned.extract_if(.., |name, _| is_container(name)).collect();
         let pinned = self.pinned_blobs();
@@ -136,12 +136,13 @@ impl Collection<'_> {
         self.kept = layers.values().filter(is_needed).map(|layer| layer.stored.diff_id).collect();
         self.report.kept_bytes = self.kept.iter().map(|diff_id| bytes(&layers, diff_id)).sum::<u64>()
             + loose_bytes(&layers, &pinned);
-        // Records first: the limit spares the steps of a build rather than its container.
+        // Records come first: if space is short, the steps of a build are worth more than its
+        // container.
         self.collect_records(policy, &layers)?;
         self.collect_containers(containers, policy, &layers)?;
         let is_of_build = |name: &str| name.starts_with(PREFIX) || name.starts_with(CONTAINER_PREFIX);
         let images: Vec<_> = self.pinned.iter().filter(|(name, _)| !is_of_build(name)).collect();
-        // Together, as images may share layers.
+        // Counted together, because images may share layers.
         self.report.image_bytes = held(&layers, &all_blobs(images.iter().map(|(_, blobs)| *blobs)));
         self.report.images =
             images.iter().map(|(name, blobs)| ((*name).clone(), held(&layers, blobs))).collect();
@@ -154,7 +155,7 @@ impl Collection<'_> {
         all_blobs(self.pinned.values())
     }
 
-    /// Keeps the containers whose layers stay or fit, and forgets the others.
+    /// Keeps the containers whose layers stay or fit. Removes the names of the others.
     fn collect_containers(
         &mut self,
         containers: BTreeMap<String, Blobs>,
@@ -189,8 +190,7 @@ impl Collection<'_> {
         let known: BTreeMap<_, _> = files.iter().map(|(_, record, _)| (record.input_key, record)).collect();
         let mut kept = BTreeSet::new();
         for (_, record, used) in &files {
-            // The whole chain counts: a layer is as young as the steps above it, and useless
-            // without the layers below.
+            // A record keeps its whole chain: a layer is useless without the layers below it.
             let chain = chain(record, &known);
             let chain_layers = chain.iter().flat_map(|record| record.diff_ids.iter().copied());
             let new: BTreeSet<_> = chain_layers.filter(|diff_id| !self.kept.contains(diff_id)).collect();
@@ -219,8 +219,8 @@ impl Collection<'_> {
             self.report.layers += 1;
             self.report.freed_bytes += layer.unpacked_bytes();
         }
-        // After the records were removed: a snapshot of a stack that only they named goes with
-        // them.
+        // Computed after records were removed, so that snapshots of their stacks are removed as
+        // well.
         let stacks = self.store.stacks()?;
         let is_new =
             |diff_id: &DiffId| layers.get(diff_id).is_some_and(|layer| layer.used >= self.protected_since);
@@ -231,14 +231,15 @@ impl Collection<'_> {
             .into_iter()
             .filter(|Snapshot { diff_id, chain, .. }| {
                 let has_stack = chain.is_none_or(|chain| stacks.contains_key(&chain));
-                // A build that is under way names its stack in a record only when the step ends.
+                // A running build writes the record that names its stack when the step ends.
                 self.kept.contains(diff_id) && (has_stack || is_new(diff_id))
             })
             .map(|snapshot| snapshot.path)
             .collect();
         for path in list_files(&layout.snapshots())?.iter().filter(|path| !kept.contains(*path)) {
             let away = self.bin.path().join(path.file_name().unwrap_or_default());
-            // Moved, as removing a large tree would keep the lock for seconds.
+            // Moved away first, because removing a large tree under the lock would block others for
+            // seconds.
             std::fs::rename(path, away).map_err(failed("move away", path))?;
         }
         self.store.snapshots().collect_imprints()
@@ -251,12 +252,13 @@ impl Collection<'_> {
         let needed: BTreeSet<_> =
             of_layers.chain(self.pinned_blobs().into_keys()).map(|digest| layout.blob(&digest)).collect();
         for path in list_files(&layout.blobs())? {
-            // A build that is under way has not written the layer or manifest that names its blob.
+            // A running build may not have written the layer or manifest that names its blob yet.
             if needed.contains(&path) || used(&path) >= self.protected_since {
                 continue;
             }
             let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            // A directory in place of a blob must not make every collection fail.
+            // Not `remove_file`: a directory in the place of a blob would make every collection
+            // fail.
             remove_path(&path)?;
             self.report.blobs += 1;
             self.report.freed_bytes += bytes;
@@ -278,26 +280,26 @@ fn has_any(layer: &KnownLayer, blobs: &Blobs) -> bool {
     layer.stored.blobs.iter().any(|blob| blobs.contains_key(&blob.digest))
 }
 
-/// Returns the size of the blobs that do not belong to a known layer: configs, manifests, layers
-/// that were pulled and never unpacked.
+/// Returns the size of the blobs that belong to no known layer: configs, manifests, and layers that
+/// were pulled and never unpacked.
 fn loose_bytes(layers: &BTreeMap<DiffId, KnownLayer>, blobs: &Blobs) -> u64 {
     let of_layers = layers.values().flat_map(|layer| &layer.stored.blobs);
     let of_layers: BTreeSet<_> = of_layers.map(|blob| &blob.digest).collect();
     blobs.iter().filter(|(digest, _)| !of_layers.contains(digest)).map(|(_, bytes)| bytes).sum()
 }
 
-/// Returns the size of what an image with these blobs keeps in the store.
+/// Returns the bytes that an image with these blobs needs in the store.
 fn held(layers: &BTreeMap<DiffId, KnownLayer>, blobs: &Blobs) -> u64 {
     let own = layers.values().filter(|layer| has_any(layer, blobs));
     own.map(|layer| bytes(layers, &layer.stored.diff_id)).sum::<u64>() + loose_bytes(layers, blobs)
 }
 
-/// Removes files that came into `directory`, or anywhere beneath it, before a time. By the time of
-/// the inode: downloads carry the server's modification time.
+/// Removes files in and below `directory` whose inode changed before a time. The modification time
+/// does not count: downloads have the time of the server.
 fn remove_old_files(directory: &Path, before: u64) -> Result<(), StoreError> {
     use std::os::unix::fs::MetadataExt;
     let paths = match list_files(directory) {
-        // No lock is held here, so builds may replace files and directories at the same time.
+        // No lock is held here, so builds may remove files and directories at the same time.
         Err(StoreError::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(()),
         paths => paths?,
     };
@@ -322,7 +324,7 @@ mod tests {
     use crate::plan::Record;
 
     #[test]
-    fn old_records_go_with_their_layers() {
+    fn old_records_are_removed_with_their_layers() {
         let bench = Bench::new();
         bench.step("old", 10, 30);
         bench.step("new", 10, 3);
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_unused_go_until_the_rest_fits() {
+    fn least_recently_used_records_are_removed_until_the_rest_fits() {
         let bench = Bench::new();
         for (name, days) in [("a", 4), ("b", 3), ("c", 2), ("d", 1)] {
             bench.step(name, 100, days);
@@ -344,8 +346,8 @@ mod tests {
     }
 
     #[test]
-    fn no_layer_stays_without_those_below_it() {
-        // The limit in KiB, and the steps that are left.
+    fn a_layer_stays_only_with_the_layers_below_it() {
+        // The limit in KiB, and the steps that stay.
         type Case = (u64, &'static [&'static str]);
         let cases: [Case; 4] =
             [(1000, &["base", "big", "small"]), (700, &["base", "small"]), (520, &["base"]), (400, &[])];
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_is_as_young_as_the_steps_above_it() {
+    fn a_base_stays_as_long_as_steps_above_it() {
         let bench = Bench::new();
         let base = bench.step("base", 10, 90);
         bench.step_above(Some(&base), "child", 10, 3);
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_build_of_an_image_stays_at_any_age_within_the_limit() {
+    fn the_last_build_of_an_image_stays_unless_it_exceeds_the_limit() {
         let bench = Bench::new();
         let [first, second] = ["first", "second"].map(|name| bench.step(name, 100, 90));
         let build = |steps: &[&Record]| {
@@ -400,7 +402,7 @@ mod tests {
         bench.gc(Some(30), None);
         assert_eq!(bench.left_unused(), ["second"]);
         bench.gc(Some(30), Some(50));
-        assert!(bench.left_unused().is_empty(), "a limit is a limit");
+        assert!(bench.left_unused().is_empty(), "the limit counts also for the last build");
     }
 
     #[test]
@@ -433,7 +435,7 @@ mod tests {
     fn blobs_that_nothing_names_are_removed() {
         let bench = Bench::new();
         let blob = bench.store.blobs().put(b"lost").unwrap();
-        assert_eq!(bench.gc(None, None).blobs, 0, "it may be about to be named");
+        assert_eq!(bench.gc(None, None).blobs, 0, "a running build may name it soon");
         date(bench.store.layout().blob(&blob), 1);
         assert_eq!(bench.gc(None, None).blobs, 1);
     }
@@ -443,14 +445,14 @@ mod tests {
         let bench = Bench::new();
         let path = bench.store.layout().blob(&Digest::of("lost"));
         std::fs::create_dir_all(path.join("inner")).unwrap();
-        assert_eq!(bench.gc(None, None).blobs, 0, "it is as young as this process");
+        assert_eq!(bench.gc(None, None).blobs, 0, "it is not older than this process");
         std::fs::File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(bench.gc(None, None).blobs, 1);
         assert!(!path.exists());
     }
 
     #[test]
-    fn a_limit_counts_for_containers_and_names_the_images_that_stay() {
+    fn the_limit_removes_containers_and_the_report_names_the_images_that_stay() {
         let bench = Bench::new();
         let name = |image: &str, record: &Record| {
             let layer = bench.store.layers().get(&record.diff_ids[0]).unwrap().unwrap();

@@ -1,11 +1,11 @@
 //! Holes in files.
 //!
-//! An archive holds all zeros of a file. Long runs of zeros are not written: an unpacked layer
-//! takes no more of the disk than the files that the layer was made of.
+//! An archive holds all zeros of a sparse file. Unpacking does not write long runs of zeros, so an
+//! unpacked layer uses no more disk space than the files that the layer was made of.
 //!
-//! Holes depend on the content alone, so that a disk made of unpacked layers is the same
-//! everywhere: each granule of [`HOLE_BYTES`](crate::layer::HOLE_BYTES) that holds only zeros is a
-//! hole. A swap file has no holes: the kernel would refuse it.
+//! Holes depend only on the content, so that a disk made of unpacked layers is the same everywhere:
+//! each granule of [`HOLE_BYTES`](crate::layer::HOLE_BYTES) that holds only zeros is a hole. Swap
+//! files get no holes, because the kernel refuses swap files with holes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,15 +17,15 @@ use rustix::io::Errno;
 
 use crate::layer::{HOLE_BYTES as GRANULE_BYTES, read_full};
 
-/// Large enough that few system calls are needed, and that the start holds every swap signature.
+/// Large enough for few system calls, and for the first buffer to hold every swap signature.
 const BUFFER_BYTES: usize = 2 * GRANULE_BYTES;
 
-/// The largest page of any Linux, at whose end the signature of a swap area is.
+/// The largest page size of Linux. The signature of a swap area is at the end of the first page.
 const SWAP_HEADER_BYTES: usize = 64 * 1024;
 
 static ZEROS: [u8; GRANULE_BYTES] = [0; GRANULE_BYTES];
 
-/// Writes `content` to the empty `file`; calls `spend` with the number of bytes before each write.
+/// Writes `content` to the empty `file`. Before each write, calls `spend` with the number of bytes.
 pub(super) fn copy(
     content: &mut impl Read,
     file: &File,
@@ -33,7 +33,7 @@ pub(super) fn copy(
 ) -> io::Result<()> {
     let (mut buffer, mut offset, mut written, mut is_swap) = (vec![0; BUFFER_BYTES], 0, 0, false);
     loop {
-        // Full buffers keep the granules aligned, however little each read of a decoder gives.
+        // Full buffers keep granules aligned: a single read of a decoder may return fewer bytes.
         let filled = read_full(content, &mut buffer)?;
         if filled == 0 {
             break;
@@ -48,11 +48,11 @@ pub(super) fn copy(
             offset += granule.len() as u64;
         }
     }
-    // A hole at the end was not written, so it does not count to the length yet.
+    // A hole at the end was not written, so the file is still too short.
     if written < offset { file.set_len(offset) } else { Ok(()) }
 }
 
-/// Returns true for a granule that stays a hole. A shorter one, at the end of a file, is always
+/// Returns true for a granule that becomes a hole. A shorter one at the end of a file is always
 /// written.
 fn is_hole(granule: &[u8]) -> bool {
     granule.len() == GRANULE_BYTES && *granule == ZEROS
@@ -67,13 +67,14 @@ fn has_swap_signature(start: &[u8]) -> bool {
     pages.iter().any(|page| matches!(start.get(page - 10..*page), Some(b"SWAPSPACE2" | b"SWAP-SPACE")))
 }
 
-/// Passes a file's content on, and notes the granules of zeros that unpacking turns into holes.
+/// A reader that passes content on, and collects the granules of zeros that unpacking turns into
+/// holes.
 pub(super) struct ZeroFinder<R> {
     content: R,
     position: u64,
-    /// True if the current granule holds only zeros as far as it was read.
+    /// True if the current granule so far holds only zeros.
     is_zero: bool,
-    /// The start of the file, as far as it can hold the signature of a swap area.
+    /// The start of the file, up to the last place of a swap signature.
     start: Vec<u8>,
     /// Granules of zeros; adjacent ones are one range.
     zeros: Vec<Range<u64>>,
@@ -84,13 +85,13 @@ impl<R: Read> ZeroFinder<R> {
         Self { content, position: 0, is_zero: true, start: Vec::new(), zeros: Vec::new() }
     }
 
-    /// Returns the ranges that are holes in every unpacked form of the file that was read.
+    /// Returns the ranges that are holes after the file was unpacked.
     pub(super) fn into_holes(self) -> Vec<Range<u64>> {
         if has_swap_signature(&self.start) { Vec::new() } else { self.zeros }
     }
 
     fn look_at(&mut self, mut bytes: &[u8]) {
-        // Collected, as one read may give less than a page.
+        // Collected over several reads, because one read may return less than a page.
         let missing = SWAP_HEADER_BYTES - self.start.len();
         self.start.extend_from_slice(&bytes[..missing.min(bytes.len())]);
         while !bytes.is_empty() {
@@ -124,13 +125,13 @@ impl<R: Read> Read for ZeroFinder<R> {
     }
 }
 
-/// Gives the blocks of these ranges back to the file system. A write like any other: it changes the
-/// file's time and removes file capabilities.
+/// Makes these ranges holes. The kernel treats this as a write: it changes the time of the file and
+/// removes file capabilities.
 pub(super) fn punch(file: &File, holes: &[Range<u64>]) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     for hole in holes {
         match rustix::fs::fallocate(file, flags, hole.start, hole.end - hole.start) {
-            // On a file system without holes, unpacking makes none either.
+            // On a file system without holes, unpacking creates none either.
             Err(Errno::OPNOTSUPP) => return Ok(()),
             result => result?,
         }
@@ -179,9 +180,9 @@ mod tests {
         }
     }
 
-    /// A file that was written in full takes no more than one that was unpacked.
+    /// A file that was written in full uses no more space than an unpacked one.
     #[test]
-    fn zeros_that_were_written_become_the_same_holes() {
+    fn written_zeros_become_the_same_holes_as_unpacked_zeros() {
         const G: usize = GRANULE_BYTES;
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let (written, unpacked) = (directory.path().join("written"), directory.path().join("unpacked"));

@@ -1,4 +1,4 @@
-//! Images: manifests with a name in `index.json`, layers in other encodings.
+//! Images: manifests with a name in `index.json`.
 
 use std::collections::HashMap;
 
@@ -13,19 +13,19 @@ use crate::oci::{DiffId, Digest, descriptor, parse_diff_ids};
 use crate::port::StoreError;
 
 /// The images of a store: manifests with a name in `index.json`. Artifacts, bases and builds are
-/// images, too.
+/// also images.
 #[derive(Debug, Clone, Copy)]
 pub struct Images<'a> {
     pub(super) store: &'a Store,
 }
 
 impl Images<'_> {
-    /// Stores an image's manifest (whose config and layers are stored already) and gives it a name
-    /// in the index, in place of the image that had it. Atomic.
+    /// Stores the manifest of an image, whose config and layers are already stored, and gives it a
+    /// name in the index. Replaces an image of that name. Atomic.
     ///
     /// # Errors
-    /// [`StoreError::MissingBlob`] if config or layers are not there, [`StoreError::Invalid`] if
-    /// `manifest` is no manifest, [`StoreError::Io`].
+    /// [`StoreError::MissingBlob`] if the store lacks config or layers, [`StoreError::Invalid`] if
+    /// `manifest` is not a manifest, [`StoreError::Io`].
     pub fn put(&self, name: &str, manifest: &[u8]) -> Result<Digest, StoreError> {
         let index = self.store.layout().index();
         let parsed: ImageManifest = parse(&index, manifest)?;
@@ -40,7 +40,8 @@ impl Images<'_> {
         let mut named = descriptor(media_type.as_ref(), &digest, manifest.len() as u64);
         named.set_artifact_type(parsed.artifact_type().clone());
         named.set_annotations(Some(HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_owned())])));
-        // Read under the lock: another process may name an image at the same time.
+        // The index is read under the lock: otherwise a name that another process adds at the same
+        // time would be lost.
         let _lock = self.store.lock_exclusive()?;
         let mut manifests = self.read_index()?.manifests().clone();
         manifests.retain(|manifest| name_of(manifest) != Some(name));
@@ -49,7 +50,7 @@ impl Images<'_> {
         Ok(digest)
     }
 
-    /// Takes a name out of the index; the blobs stay until they are collected.
+    /// Removes a name from the index. The blobs stay until the next collection.
     ///
     /// # Errors
     /// [`StoreError::DamagedIndex`], [`StoreError::Io`].
@@ -58,14 +59,15 @@ impl Images<'_> {
         self.remove_from_index(name)
     }
 
-    /// Takes a name out of the index; the caller holds the lock.
+    /// Removes a name from the index. The caller holds the lock.
     pub(super) fn remove_from_index(&self, name: &str) -> Result<(), StoreError> {
         let mut manifests = self.read_index()?.manifests().clone();
         manifests.retain(|manifest| name_of(manifest) != Some(name));
         self.write_index(manifests)
     }
 
-    /// Returns the named images (and artifacts) and the digests of their manifests, sorted by name.
+    /// Returns the names of images and artifacts with the digests of their manifests, sorted by
+    /// name.
     ///
     /// # Errors
     /// [`StoreError::DamagedIndex`], [`StoreError::Invalid`] for a digest that is not SHA-256,
@@ -78,7 +80,7 @@ impl Images<'_> {
     }
 
     /// Returns the layers of an image by its config, lowest first. Empty if the config is missing
-    /// or is not an image's.
+    /// or does not belong to an image.
     pub(super) fn stack(&self, name: &str) -> Result<Vec<DiffId>, StoreError> {
         let Some(image) = self.get(name)? else { return Ok(Vec::new()) };
         let Some(config) = image.blobs.first() else { return Ok(Vec::new()) };
@@ -92,7 +94,7 @@ impl Images<'_> {
             .map_err(|error| StoreError::DamagedIndex { path, reason: error.to_string() })
     }
 
-    /// Writes the index; the caller holds the lock.
+    /// Writes the index. The caller holds the lock.
     pub(super) fn write_index(&self, mut manifests: Vec<Descriptor>) -> Result<(), StoreError> {
         // Sorted, so that equal stores have equal indexes.
         manifests
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn many_may_name_images_at_once() {
+    fn several_processes_can_name_images_at_once() {
         let (_directory, store) = store();
         store.blobs().put(b"{}").unwrap();
         let manifest = image_manifest(b"{}", Vec::new(), &BTreeMap::new());

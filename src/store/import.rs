@@ -1,7 +1,7 @@
-//! Bases from elsewhere: OCI layouts, docker archives, root file system archives.
+//! Imports bases: OCI layouts, docker archives, root file system archives.
 //!
-//! Everything streams, once: a blob is copied into the store while its digest, its DiffID and its
-//! entries are read. Nothing is unpacked here and nothing is fetched.
+//! Each blob is read once: it is copied into the store while its digest, its DiffID and its entries
+//! are determined. This module unpacks nothing and fetches nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,21 +19,21 @@ use crate::oci::{
 };
 use crate::port::StoreError;
 
-/// What was imported.
+/// An imported image or root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// Its layers, lowest first.
+    /// Layers, lowest first.
     pub diff_ids: Vec<DiffId>,
-    /// The source's image config, byte for byte. `None` for a bare root file system.
+    /// The image config of the source, byte for byte. `None` for a bare root file system.
     pub config: Option<Vec<u8>>,
-    /// Digest of the source's manifest, where it has one.
+    /// Digest of the manifest of the source, if it has one.
     pub manifest: Option<Digest>,
 }
 
 impl Bases<'_> {
-    /// Imports an image from the OCI layout `directory`: the one with the name or digest
-    /// `reference`, or the only one. From an image for several platforms, Linux on `architecture`
-    /// (in Go's words: `amd64`) is taken.
+    /// Imports an image from the OCI layout `directory`: the image with the name or digest
+    /// `reference`, or the only image. From an image for several platforms, imports the one for
+    /// Linux on `architecture` (a name of Go, such as `amd64`).
     ///
     /// # Errors
     /// [`StoreError::Import`] with the cause.
@@ -47,8 +47,8 @@ impl Bases<'_> {
         source.import(self.store, reference).map_err(cannot_import(directory))
     }
 
-    /// Imports a root file system from a tar archive, compressed with gzip, zstd or not at all, as
-    /// one layer.
+    /// Imports a root file system as one layer from a tar archive, which may be compressed with
+    /// gzip or zstd.
     ///
     /// # Errors
     /// [`StoreError::Import`] with the cause.
@@ -82,8 +82,8 @@ impl OciLayout<'_> {
             several => self.find(&path, several)?,
         };
         let bytes = self.read_blob(&image)?;
-        // A manifest of Docker's first schema is refused by its type, rather than for fields that
-        // it cannot have.
+        // Checks the media type first. Otherwise a manifest of Docker's first schema would be
+        // refused for missing fields, which explains nothing.
         RawManifest::new(image.media_type().as_ref(), bytes.clone())
             .map_err(|error| invalid(&path, chain(&error)))?;
         let manifest: ImageManifest = parse(&path, &bytes)?;
@@ -108,7 +108,7 @@ impl OciLayout<'_> {
         match (reference, images) {
             (None, [_]) => Ok(images),
             (None, []) => Err(invalid(path, "it names no image".to_owned())),
-            // One image for several platforms, as some tools write it.
+            // Some tools list the platforms of one image like this.
             (None, several) if several.iter().all(|image| name_of(image).is_none()) => Ok(several),
             (None, _) => Err(invalid(path, format!("it names several images (choose one of `{}`)", names()))),
             (Some(reference), images) => {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_imported_with_its_config_as_it_is() {
+    fn an_image_is_imported_with_its_config_unchanged() {
         let source = Source::new();
         let image = source.image("a");
         source.index(std::slice::from_ref(&image));
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused_by_its_type() {
+    fn artifacts_and_old_manifests_are_refused_by_their_type() {
         let source = Source::new();
         let config = source.blob(b"{}");
         let of = |config_type: &str, layer_type: &str| {

@@ -1,16 +1,17 @@
-//! Imprints of snapshots, which show whether a snapshot is still as it was unpacked.
+//! Imprints of snapshots, which show whether a snapshot has changed since it was unpacked.
 //!
-//! A snapshot is a plain directory, and every layer that is built on it trusts it. So the state of
-//! each of its files is noted when it is made, and compared before it is used: name, owner, mode,
-//! size, modification time, inode number and inode change time. Programs cannot set the inode
-//! change time, so a change of content shows even where the modification time was put back. Content
-//! is not read: that takes too long for each build, and [`super::Store::check`] does it.
+//! A snapshot is a plain directory, and every layer that is built on it depends on its content.
+//! plywood records the state of each of its files when it makes the snapshot, and compares the
+//! states before it uses the snapshot: name, owner, mode, size, modification time, inode number and
+//! inode change time. Programs cannot set the inode change time, so it shows a change of content
+//! even if the modification time was reset. Comparing the content itself would take too long for
+//! each build; [`super::Store::check`] does it.
 //!
 //! ```text
 //! imprints/<name of the snapshot>-<inode number of the snapshot>    digest of the states
 //! ```
 //!
-//! The inode number tells the noted snapshot from a copy of it, and from one that another process
+//! The inode number distinguishes the snapshot from a copy of it, and from one that another process
 //! makes at the same time.
 
 use std::fs;
@@ -30,17 +31,17 @@ use crate::tree::{Dir, is_whiteout};
 /// The result of comparing a snapshot with its imprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SnapshotState {
-    /// It is as it was unpacked.
+    /// Unchanged since it was unpacked.
     Intact,
-    /// Something in it was changed.
+    /// A file in it has changed.
     Changed,
-    /// It is not the directory that was unpacked: a copy of it, or made by an earlier plywood.
+    /// It is another directory than the unpacked one: a copy, or a snapshot of an earlier version
+    /// of plywood.
     Unknown,
-    /// It is not there.
     Absent,
 }
 
-/// The noted state of a snapshot.
+/// The recorded state of a snapshot.
 pub(super) struct Imprint {
     inode: u64,
     digest: Digest,
@@ -55,18 +56,18 @@ impl Imprint {
 }
 
 impl Snapshots<'_> {
-    /// Saves the imprint of the unpacked layer that is `snapshot`, or becomes it next.
+    /// Saves the imprint of a snapshot, or of the unpacked layer that will be renamed to
+    /// `snapshot`.
     pub(super) fn save_imprint(&self, snapshot: &Path, imprint: &Imprint) -> Result<(), StoreError> {
         let path = self.imprint_file(snapshot, imprint.inode);
         write_whole(&path, &self.store.temporary()?, imprint.digest.to_string().as_bytes())
     }
 
-    /// Returns true if a snapshot is there and intact. Takes it out of use if it is there but not
-    /// intact.
+    /// Returns true if a snapshot exists and is intact. Discards a snapshot that is not intact.
     pub(super) fn has_intact(&self, snapshot: &Path, diff_id: &DiffId) -> Result<bool, StoreError> {
         let seen = || self.store.inner.intact.lock().unwrap_or_else(|held| held.into_inner());
-        // One comparison for each process is enough: a second one could not rule out a change after
-        // it either.
+        // Each process compares a snapshot once. A second comparison would not help: the snapshot
+        // could change after it as well.
         if seen().contains(snapshot) && snapshot.is_dir() {
             return Ok(true);
         }
@@ -84,7 +85,7 @@ impl Snapshots<'_> {
         Ok(true)
     }
 
-    /// Returns the layers whose snapshots were found changed since the last call.
+    /// Returns the layers whose changed snapshots were discarded since the last call.
     pub(super) fn take_renewed(&self) -> Vec<DiffId> {
         std::mem::take(&mut *self.store.inner.renewed.lock().unwrap_or_else(|held| held.into_inner()))
     }
@@ -97,22 +98,22 @@ impl Snapshots<'_> {
         };
         let is_intact = metadata.is_dir()
             && match digest(snapshot) {
-                // Another process has taken it out of use, and removes its files while they are
-                // looked at here.
+                // Another process has discarded the snapshot, and removes its files at the same
+                // time.
                 Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => false,
                 digest => digest?.to_string().as_bytes() == noted,
             };
         Ok(if is_intact { SnapshotState::Intact } else { SnapshotState::Changed })
     }
 
-    /// Takes a snapshot out of use, unless it is intact or gone by now. Returns the state that it
-    /// had.
+    /// Discards a snapshot, unless it is intact or gone by now. Returns its state.
     fn discard(&self, snapshot: &Path) -> Result<SnapshotState, StoreError> {
-        // Made before the lock, which making it needs. Dropped after the lock is released, as
-        // removing takes long.
+        // Created before the lock, because creating it takes the lock. Dropped after the lock is
+        // released, because removing a tree takes long.
         let bin = self.store.scratch()?;
         let _lock = self.store.lock_exclusive()?;
-        // Compared again: another process may have replaced it between the first look and the lock.
+        // Compared again: another process may have replaced the snapshot before this one got the
+        // lock.
         let state = self.state(snapshot)?;
         if matches!(state, SnapshotState::Changed | SnapshotState::Unknown) {
             fs::rename(snapshot, bin.path().join("snapshot")).map_err(failed("move away", snapshot))?;
@@ -120,15 +121,15 @@ impl Snapshots<'_> {
         Ok(state)
     }
 
-    /// Removes imprints whose snapshots are gone. The caller holds the store's lock alone: an
-    /// imprint is saved shortly before its snapshot gets its name.
+    /// Removes imprints whose snapshots are gone. The caller holds the exclusive lock: without it,
+    /// another process could have saved an imprint and not yet renamed its snapshot.
     pub(super) fn collect_imprints(&self) -> Result<(), StoreError> {
         for path in list_files(&self.store.layout().imprints())? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let snapshot = name
                 .rsplit_once('-')
                 .map(|(name, inode)| (self.store.layout().snapshots().join(name), inode));
-            // A snapshot of this name that has another inode number is another snapshot.
+            // A snapshot of this name with another inode number is another snapshot.
             let is_there = snapshot.is_some_and(|(snapshot, inode)| {
                 fs::symlink_metadata(snapshot).is_ok_and(|metadata| metadata.ino().to_string() == inode)
             });
@@ -149,8 +150,8 @@ impl Snapshots<'_> {
 fn digest(directory: &Path) -> Result<Digest, StoreError> {
     let root = Dir::open(directory)?;
     let mut hasher = Hasher::default();
-    // The rename from the workspace to the snapshot's name sets the change time of the directory
-    // itself.
+    // The rename of the workspace to the snapshot changes the change time of the directory itself,
+    // so it is left out.
     let mut stat = root.status()?;
     (stat.st_ctime, stat.st_ctime_nsec) = (0, 0);
     add(&mut hasher, b"", &stat);
@@ -164,8 +165,8 @@ fn add_directory(hasher: &mut Hasher, directory: &Dir<'_>) -> Result<(), IoError
         add(hasher, &entry.name, &entry.stat);
         if entry.is_directory() {
             add_directory(hasher, &entry.enter()?)?;
-            // The end of a directory. Without this mark, a file moved to the directory above could
-            // give the same digest.
+            // Marks the end of a directory. Without the mark, moving a file to the directory above
+            // could give the same digest.
             hasher.update(&0u64.to_le_bytes());
         }
     }
@@ -173,9 +174,9 @@ fn add_directory(hasher: &mut Hasher, directory: &Dir<'_>) -> Result<(), IoError
 }
 
 fn add(hasher: &mut Hasher, name: &[u8], stat: &Stat) {
-    // Overlayfs makes all removals of a workspace names of one inode, and keeps one more name in
-    // its work directory. Removing the workspace takes that name away, which sets the change time.
-    // The number of names is left out for the same reason.
+    // All removals that overlayfs makes in a workspace are hard links of one inode, and one more
+    // link is in its work directory. Removing the workspace removes that link, which changes the
+    // change time and the link count. Both are left out.
     let changed = if is_whiteout(stat) { (0, 0) } else { (stat.st_ctime as u64, stat.st_ctime_nsec) };
     let owner = (u64::from(stat.st_uid) << 32) | u64::from(stat.st_gid);
     let numbers = [
@@ -213,7 +214,7 @@ mod tests {
         tree
     }
 
-    /// Writes the same number of other bytes and puts the time back.
+    /// Writes the same number of different bytes, and resets the modification time.
     fn flip(path: &Path) {
         let modified = fs::metadata(path).unwrap().modified().unwrap();
         fs::write(path, "CONTENT").unwrap();
@@ -257,9 +258,9 @@ mod tests {
         assert_eq!(digest(&outer.path().join("snapshot")).unwrap(), before);
     }
 
-    /// As where overlayfs' work directory goes: a further name of a removal is taken away.
+    /// When the work directory of overlayfs is removed, a removal loses one of its hard links.
     #[test]
-    fn a_removal_that_loses_another_name_is_unchanged() {
+    fn a_removal_that_loses_a_hard_link_is_unchanged() {
         let outer = tree();
         let tree = outer.path().join("a");
         let directory = Dir::open(&tree).unwrap();
@@ -271,8 +272,8 @@ mod tests {
         assert_eq!(digest(&tree).unwrap(), before);
     }
 
-    /// The imprint is saved before the snapshot has its name: a collection in between must not take
-    /// it.
+    /// The imprint is saved before the snapshot gets its name. A collection in between must not
+    /// remove it.
     #[test]
     fn snapshots_that_are_made_during_collections_have_imprints() {
         let outer = tempfile::tempdir().unwrap();

@@ -1,21 +1,20 @@
-//! Ends long work when the user asks for it.
+//! Ends long operations when the user interrupts the command.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The flag that ends reading and writing of layers.
+/// A flag that ends reading and writing of layers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Ends work once `flag` is true.
     pub(super) fn when(flag: Arc<AtomicBool>) -> Self {
         Self(flag)
     }
 
-    /// Fails once the user asked to end. The error is not [`io::ErrorKind::Interrupted`], as every
-    /// loop over a reader tries again after that one.
+    /// Fails after an interrupt. The error kind is not [`io::ErrorKind::Interrupted`], because
+    /// loops over readers retry after that one.
     pub(super) fn check(&self) -> io::Result<()> {
         match self.0.load(Ordering::Relaxed) {
             true => Err(io::Error::other("interrupted")),
@@ -23,13 +22,13 @@ impl Interrupt {
         }
     }
 
-    /// Wraps `reader`, which fails once the user asked to end.
+    /// Wraps `reader`. The result fails after an interrupt.
     pub(super) fn reader<R: Read>(&self, reader: R) -> Interruptible<R> {
         Interruptible { interrupt: self.clone(), reader }
     }
 }
 
-/// A reader that ends with an error when the user asks to end.
+/// A reader that fails after an interrupt.
 pub(super) struct Interruptible<R> {
     interrupt: Interrupt,
     reader: R,
@@ -47,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_loop_goes_on_reading_after_the_interrupt() {
+    fn reading_ends_after_an_interrupt() {
         let flag = Arc::new(AtomicBool::new(false));
         let mut reader = Interrupt::when(flag.clone()).reader(io::repeat(0));
         reader.read_exact(&mut [0; 100]).unwrap();

@@ -1,4 +1,4 @@
-//! Layers: archives known by their DiffID, each in one or more blobs.
+//! Layers: archives with a DiffID, each in one or more blobs.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -19,7 +19,7 @@ pub struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// Returns a layer by the blob that is decoded fastest, or `None` if the store has none of its
+    /// Returns a layer with its blob that decodes fastest; `None` if the store has none of its
     /// blobs.
     ///
     /// # Errors
@@ -43,14 +43,14 @@ impl Layers<'_> {
         self.get(diff_id)?.ok_or(StoreError::MissingLayer { diff_id: *diff_id })
     }
 
-    /// Returns the layer if the store has it in this very blob. Reads a blob that came with an
-    /// image and that nobody has looked into; of others it verifies the size, not the digest.
+    /// Returns the layer if the store has it in exactly this blob. For a known blob, only the size
+    /// is verified. A blob that was pulled and never read is read and verified first.
     ///
     /// # Errors
     /// [`StoreError::WrongLayer`], [`StoreError::Layer`] if the blob holds something else;
     /// [`StoreError::Io`].
     pub fn find(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
-        // Marked before the look, as the blob is: a collection in between keeps both.
+        // Marked before the look-up, like the blob, so that a collection in between keeps both.
         mark_used(&self.store.layout().layer(diff_id));
         if !self.store.blobs().contains(blob) {
             return Ok(None);
@@ -63,11 +63,11 @@ impl Layers<'_> {
         stored.and_then(known).map_or_else(|| self.look_into(diff_id, blob), |layer| Ok(Some(layer)))
     }
 
-    /// Notes that a blob, which is in the store, holds a layer, beside those known already.
+    /// Records that a blob of the store holds a layer, besides its known blobs.
     pub(super) fn put(&self, layer: &Layer) -> Result<(), StoreError> {
         let Layer { diff_id, tar_bytes, entries, blob, blob_bytes, encoding } = *layer;
-        // Alone, from reading to writing: two processes that add blobs of different encodings at
-        // the same time would each write a list without the other's.
+        // The lock is held from reading to writing. Otherwise, if two processes add blobs of
+        // different encodings, each would write a list without the blob of the other.
         let _lock = self.store.lock_exclusive()?;
         let known = self.stored(&diff_id)?.map_or_else(Vec::new, |stored| stored.blobs);
         let mut blobs: Vec<_> = known.into_iter().filter(|known| known.encoding != encoding).collect();
@@ -79,16 +79,17 @@ impl Layers<'_> {
 
     /// Removes a layer that could not be unpacked. Its blobs stay until the next collection.
     pub(super) fn remove(&self, diff_id: &DiffId) -> Result<(), StoreError> {
-        // If the user stopped the unpacking, nothing is known against the layer.
+        // After an interrupt, unpacking has failed although the layer may be good.
         if self.store.interrupt().check().is_err() {
             return Ok(());
         }
-        // Alone: another process that adds a blob at the same time would write the document again.
+        // Exclusive: otherwise a process that adds a blob at the same time would write the document
+        // again.
         let _lock = self.store.lock_exclusive()?;
         remove_if_there(&self.store.layout().layer(diff_id))
     }
 
-    /// Returns all layers with their last uses and what they take.
+    /// Returns all layers with their last uses and sizes.
     pub(super) fn list(&self) -> Result<BTreeMap<DiffId, KnownLayer>, StoreError> {
         let (mut layers, mut unpacked) = (BTreeMap::new(), BTreeMap::new());
         for snapshot in self.store.snapshots().list()? {
@@ -107,7 +108,7 @@ impl Layers<'_> {
     pub(super) fn archive(&self, layer: &Layer) -> Result<Box<dyn Read>, StoreError> {
         let blob = self.store.blobs().open(&layer.blob, layer.blob_bytes)?;
         let archive = encoding::decoder(layer.encoding, blob).map_err(LayerError::Read)?;
-        // Around what is decoded: a small blob may hold hours of zeros.
+        // Around the decoder, not the blob: a small blob may decode to hours of zeros.
         Ok(Box::new(self.store.interrupt().reader(archive)))
     }
 
@@ -125,8 +126,8 @@ impl Layers<'_> {
         let writer = self.store.blobs().writer()?;
         let path = writer.path().to_owned();
         let writer = encoding::encode(encoding, &mut archive, writer).map_err(failed("write", &path))?;
-        // Before the blob gets its name: a damaged source must not become a good blob of another
-        // layer.
+        // Before the blob gets its name: otherwise a damaged source would become a valid blob of
+        // another layer.
         verify_diff_id(&layer.diff_id, archive.finish().0)?;
         let (blob, blob_bytes) = writer.finish()?;
         Ok(Layer { blob, blob_bytes, encoding, ..layer.clone() })

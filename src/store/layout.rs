@@ -1,4 +1,4 @@
-//! Where things are in a store, and what makes a directory one.
+//! The paths of a store, and the marker that makes a directory a store.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::oci::{ChainId, DiffId, Digest, canonical_json};
 use crate::plan::{ContentKey, InputKey};
 use crate::port::StoreError;
 
-/// The format this plywood writes, and the latest it reads.
+/// The format that this version of plywood writes, and the latest that it reads.
 const FORMAT: u32 = 1;
 /// The file that makes a directory a store.
 const MARKER: &str = "plywood-store";
@@ -29,7 +29,7 @@ struct Marker {
 }
 
 impl Layout {
-    /// Opens the store at `root`, or makes one where there is nothing or an empty directory.
+    /// Opens the store at `root`. Creates one if the directory is missing or empty.
     pub(super) fn open(root: &Path) -> Result<Self, StoreError> {
         if root.exists() && !root.is_dir() {
             return Err(StoreError::NotAStore {
@@ -38,13 +38,14 @@ impl Layout {
             });
         }
         let directory = Directory::create(root).map_err(failed("open or make directory", root))?;
-        // Paths get into overlay mounts and other processes: they do not depend on the working
-        // directory.
+        // Overlay mounts and other processes use these paths, so they must not depend on the
+        // working directory.
         let path = directory.resolve().map_err(failed("resolve", root))?;
         let layout = Self { root: path };
-        // A store that another process has half made looks like a foreign directory.
+        // Without the lock, a store that another process is creating would look like a foreign
+        // directory.
         lock(&directory, Locking::Exclusive, &layout.root)?;
-        // Before anything in it is read: an untrusted owner could have written it.
+        // Before any file is read: an untrusted owner could have written them.
         layout.own(&directory)?;
         layout.claim()?;
         layout.populate()?;
@@ -60,8 +61,8 @@ impl Layout {
         }
     }
 
-    /// Refuses, for root, a store that another user owns or that everybody can write to. An empty
-    /// directory becomes root's alone.
+    /// If the caller is root, refuses a store that another user owns or that all users can write
+    /// to. An empty directory becomes root's own.
     fn own(&self, directory: &Directory) -> Result<(), StoreError> {
         let failed = || failed("take over", &self.root);
         let access = directory.access().map_err(failed())?;
@@ -80,8 +81,9 @@ impl Layout {
         Ok(!has_marker && self.foreign_name()?.is_none())
     }
 
-    /// Verifies the marker, or writes it into an empty directory. The marker comes first: what has
-    /// none and is not empty belongs to somebody else, an OCI layout for example.
+    /// Verifies the marker, or writes it into an empty directory. The marker is the first file of a
+    /// store: a directory with other files and no marker is not a store, but for example an OCI
+    /// layout.
     fn claim(&self) -> Result<(), StoreError> {
         let marker = self.root.join(MARKER);
         match read_if_there(&marker)? {
@@ -106,17 +108,18 @@ impl Layout {
         StoreError::NotAStore { path: self.root.clone(), reason }
     }
 
-    /// Of the files made here. Left by a killed process, it is written again.
+    /// The temporary path for the files made here. A killed process may leave the file, and the
+    /// next one overwrites it.
     fn temporary(&self) -> PathBuf {
         self.root.join(format!(".{MARKER}"))
     }
 
-    /// Returns a name in the directory that no unfinished store has.
+    /// Returns a name in the directory that does not belong to an unfinished store.
     fn foreign_name(&self) -> Result<Option<String>, StoreError> {
         for entry in std::fs::read_dir(&self.root).map_err(failed("read directory", &self.root))? {
             let name = entry.map_err(failed("read directory", &self.root))?.file_name();
             let name = name.to_string_lossy();
-            // `mkfs` leaves `lost+found` on a file system of its own.
+            // `mkfs` creates `lost+found` in the root of a file system.
             if name.strip_prefix('.') != Some(MARKER) && name != "lost+found" {
                 return Ok(Some(name.into_owned()));
             }
@@ -124,7 +127,7 @@ impl Layout {
         Ok(None)
     }
 
-    /// Makes what is missing.
+    /// Creates missing files and directories.
     fn populate(&self) -> Result<(), StoreError> {
         for directory in [
             "blobs/sha256",
@@ -199,8 +202,8 @@ impl Layout {
         self.snapshots().join(diff_id.hex())
     }
 
-    /// The snapshot of a layer that leans on the layers below it, in the stack with this ChainID,
-    /// whose highest layer it is.
+    /// The snapshot of a layer that depends on the layers below it, in the stack with this ChainID,
+    /// which ends with the layer.
     pub(super) fn snapshot_above(&self, diff_id: &DiffId, chain: &ChainId) -> PathBuf {
         self.snapshots().join(format!("{}@{}", diff_id.hex(), chain.hex()))
     }
@@ -241,7 +244,7 @@ impl Layout {
         self.root.join("lock")
     }
 
-    /// The boot of the machine that the snapshots were made in.
+    /// The file with the boot id of the machine when the snapshots were made.
     pub(super) fn boot(&self) -> PathBuf {
         self.root.join("boot")
     }
@@ -256,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_is_made_where_there_is_nothing_and_opened_where_there_is_one() {
+    fn a_missing_store_is_created_and_an_existing_one_is_opened() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b");
         Layout::open(&path).unwrap();
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_directory_is_refused_and_left_alone() {
+    fn a_foreign_directory_is_refused_and_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("oci-layout"), "{}").unwrap();
         let error = Layout::open(directory.path()).unwrap_err();
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn many_may_open_one_store_for_the_first_time() {
+    fn several_processes_can_create_one_store_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
         std::thread::scope(|scope| {

@@ -79,7 +79,6 @@ pub struct RemovedDocument {
 }
 
 impl StepsDocument {
-    /// Makes the document of these steps.
     pub fn new(steps: Vec<ListedRecord>) -> Self {
         Self { version: VERSION, steps: steps.into_iter().map(StepLine::from).collect() }
     }
@@ -100,7 +99,6 @@ impl From<ListedRecord> for StepLine {
 }
 
 impl ImagesDocument {
-    /// Makes the document of these images.
     pub fn new(images: Vec<ListedImage>) -> Self {
         Self { version: VERSION, images: images.into_iter().map(ImageLine::from).collect() }
     }
@@ -113,7 +111,6 @@ impl From<ListedImage> for ImageLine {
 }
 
 impl RemovedDocument {
-    /// Makes the document of a removal.
     pub const fn new(removed: Vec<String>, freed_bytes: u64) -> Self {
         Self { version: VERSION, removed, freed_bytes }
     }

@@ -1,4 +1,4 @@
-//! What hooks printed: one file a task, below `logs/<image>/<step>/`.
+//! The output of hooks: one file for each task, below `logs/<image>/<step>/`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

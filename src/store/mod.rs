@@ -5,27 +5,27 @@
 //! oci-layout, index.json      an OCI image layout: skopeo and umoci read it as it is
 //! blobs/sha256/<hex>          layers, configs, manifests
 //! records/input/<hex>.json    built steps by input key
-//! records/content/<hex>.json  the same by content key
-//! records/evidence/<hex>.json what the hooks of a step read of the build host, by digest
+//! records/content/<hex>.json  built steps by content key
+//! records/evidence/<hex>.json files of the build host that the hooks of a step read, by digest
 //! layers/<DiffID hex>.json    size of a layer, and its blobs in several encodings
 //! snapshots/<DiffID hex>/     a layer unpacked for overlayfs; removals are 0/0 character devices
-//! snapshots/<DiffID hex>@<ChainID hex>/  one that leans on the layers below it, in this stack
+//! snapshots/<DiffID hex>@<ChainID hex>/  a layer that depends on the layers below it, in this stack
 //! imprints/                   states of the files in snapshots, which show later changes
-//! boot                        the boot of the machine that the snapshots belong to
-//! work/<start>-<pid>-<n>/     of one owner, who holds a lock on it; swept when the owner is gone
+//! boot                        the boot of the machine in which the snapshots were made
+//! work/<start>-<pid>-<n>/     directory of one process, which holds a lock on it
 //! cache/                      downloads, compressed clusters of the last disks; shared by builds
-//! quarantine/                 what was found damaged
+//! quarantine/                 damaged files
 //! logs/                       output of hooks
 //! failed/<image>/             the state after a failed hook, if the user asked to keep it
-//! lock                        shared to use something, exclusive to take something away or to change an index
+//! lock                        shared to use parts, exclusive to remove parts or to change an index
 //! ```
 //!
-//! [`Store`] opens, locks, verifies ([`Store::check`]) and cleans ([`Store::gc`]) all of it.
-//! Everything else is done through a view of one part, with the same verbs for each: `put` stores,
-//! `get` and `find` return what is there, `list` returns all, `import` stores bytes from elsewhere
-//! once they are verified, `remove` takes out of use.
+//! [`Store`] opens, locks, verifies ([`Store::check`]) and cleans ([`Store::gc`]) the whole store.
+//! Each part has a view, and all views have the same verbs: `put` stores a value, `get` and `find`
+//! return one, `list` returns all, `import` verifies and stores bytes from other sources, `remove`
+//! removes a value.
 //!
-//! | view | what it holds |
+//! | view | content |
 //! |---|---|
 //! | [`Blobs`] | bytes by digest |
 //! | [`Layers`] | the blobs of each layer, by DiffID |
@@ -37,21 +37,25 @@
 //!
 //! # Crash order
 //!
-//! Every document and blob is written to a temporary file, synced, then renamed, and its directory
-//! is synced. Blobs come before the layer that names them, layers before the record that names
-//! them; removals go the other way round. So whatever a process sees is whole, also after SIGKILL
-//! or a power failure: a crash leaves at worst a part that nothing names yet, and the next
-//! collection removes it. Snapshots are not synced; those of an earlier boot are thrown away and
-//! unpacked again.
+//! Every document and blob is written to a temporary file, synced and renamed. Then its directory
+//! is synced. Blobs are written before the layer that names them, and layers before the record that
+//! names them. Removals have the opposite order. Processes therefore see only complete parts, also
+//! after SIGKILL or a power failure. A crash can leave a part that nothing names, and the next
+//! collection removes it. Snapshots are not synced: plywood discards the snapshots of an earlier
+//! boot and unpacks the layers again.
 //!
 //! # Locks
 //!
-//! There is one lock, held for moments. Shared: to give a part its name, or to look at parts that
-//! must stay together until the look ends, such as a record and its layers. Alone: to take
-//! something away, or to change a document that others change as well. Nothing long happens under
-//! it: bytes are written and synced before, and trees that were moved away are removed after. The
-//! kernel releases the lock when its holder dies. A function that holds it calls none that takes
-//! it: a second handle of the same process would wait for the first one for ever.
+//! There is one lock, and it is held briefly.
+//!
+//! - Shared: to rename a new part to its name, or to read parts that belong together, such as a
+//!   record and its layers.
+//! - Exclusive: to remove a part, or to change a document that other processes change as well.
+//!
+//! No long operation runs under the lock: bytes are written and synced before, and trees are moved
+//! away under the lock and removed after it. The kernel releases the lock when its holder dies. A
+//! function that holds the lock must not call a function that takes it: the second handle would
+//! wait for the first one forever.
 //!
 //! Source: OCI image-spec v1.1, `image-layout.md`; kernel documentation, `overlayfs.rst`,
 //! "whiteouts and opaque directories".
@@ -134,7 +138,7 @@ use interrupt::Interrupt;
 use layout::Layout;
 use scratch::Scratch;
 
-/// A store on disk. Clones share it.
+/// A store on disk. Clones refer to the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -146,7 +150,7 @@ pub struct Bases<'a> {
     store: &'a Store,
 }
 
-/// The snapshots of a store: unpacked layers, as overlayfs needs them.
+/// The snapshots of a store: layers that are unpacked for overlayfs.
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshots<'a> {
     store: &'a Store,
@@ -155,7 +159,7 @@ pub struct Snapshots<'a> {
 #[derive(Debug)]
 struct Inner {
     layout: Layout,
-    /// For temporary files of this process. `None` where nothing may be written.
+    /// For temporary files of this process. `None` if the store is open read-only.
     scratch: Option<Scratch>,
     temporaries: AtomicU64,
     /// Documents that this process could not read and has moved to quarantine.
@@ -172,8 +176,8 @@ struct Inner {
 struct Lock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 
 impl Store {
-    /// Opens the store at `path`; makes one where there is nothing or an empty directory. Removes
-    /// what killed processes left.
+    /// Opens the store at `path`. Creates one if the directory is missing or empty. Removes files
+    /// that killed processes left.
     ///
     /// # Errors
     /// [`StoreError::NotAStore`], [`StoreError::Newer`], [`StoreError::Io`].
@@ -181,8 +185,8 @@ impl Store {
         Self::open_until(path, Arc::default())
     }
 
-    /// Opens the store as [`Store::open`]. Reading and writing layers fails soon after
-    /// `interrupted` became true.
+    /// Opens the store as [`Store::open`] does. Reading and writing layers fails soon after
+    /// `interrupted` becomes true.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -194,8 +198,8 @@ impl Store {
         Ok(Self::new(layout, Some(scratch), Interrupt::when(interrupted)))
     }
 
-    /// Opens the store at `path` for a user who may only read it. Nothing in it changes; calls that
-    /// would change it fail. Steps that saw secrets are not found: see [`Store::seal`].
+    /// Opens the store at `path` for a user who may only read it. Calls that would change it fail.
+    /// Steps that saw secrets are not found: see [`Store::seal`].
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -209,7 +213,7 @@ impl Store {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Returns the store's directory, absolute.
+    /// Returns the absolute path of the store.
     pub fn path(&self) -> &Path {
         self.layout().root()
     }
@@ -259,13 +263,14 @@ impl Store {
         Failures { store: self }
     }
 
-    /// Returns how many records and other documents this process could not read, and the directory
-    /// that it has moved them to: they are damaged, or another version of plywood wrote them.
+    /// Returns the number of records and other documents that this process could not read, and the
+    /// directory to which it has moved them. They are damaged, or another version of plywood wrote
+    /// them.
     pub fn set_aside(&self) -> (u64, PathBuf) {
         (self.inner.set_aside.load(Ordering::Relaxed), self.layout().quarantine())
     }
 
-    /// Returns the flag that ends long work.
+    /// Returns the flag that ends long operations.
     fn interrupt(&self) -> &Interrupt {
         &self.inner.interrupt
     }
@@ -289,7 +294,8 @@ impl Store {
         self.inner.scratch.as_ref().ok_or_else(read_only)
     }
 
-    /// Makes a directory of its own, on the store's file system, that vanishes with the result.
+    /// Creates a temporary directory on the file system of the store. It is removed when the result
+    /// is dropped. Takes the shared lock.
     fn scratch(&self) -> Result<Scratch, StoreError> {
         self.own_scratch()?;
         let _lock = self.lock_shared()?;
@@ -324,15 +330,16 @@ fn sweep(layout: &Layout) -> Result<(), StoreError> {
     discard_unsynced(layout)?;
     let orphans = scratch::orphans(&layout.work())?;
     drop(file);
-    // Without the lock, as removing may take long. Several sweeps can remove the same tree at once.
+    // Without the lock, because removing may take long. Several processes can remove the same tree
+    // at once.
     orphans.iter().try_for_each(|path| remove_path(path))
 }
 
-/// Increases when layers are unpacked in another way. Snapshots of another form are discarded.
+/// The version of the way in which layers are unpacked. Snapshots of another version are discarded.
 const SNAPSHOTS_FORM: &[u8] = b"form 2\n";
 
-/// Throws snapshots away that a power failure may have damaged: all of an earlier boot. Their blobs
-/// stay.
+/// Discards all snapshots of an earlier boot, because a power failure may have damaged them. Their
+/// blobs stay.
 fn discard_unsynced(layout: &Layout) -> Result<(), StoreError> {
     let mut current = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     current.extend_from_slice(SNAPSHOTS_FORM);

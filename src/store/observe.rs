@@ -1,9 +1,9 @@
-//! Normalizes the files that hooks change in place on a mounted disk, by the rules of layers.
+//! Normalizes files that hooks have changed on a mounted disk, by the rules of layers.
 //!
-//! A changed file has an inode change time after the moment when the observation began. Hooks
-//! cannot set that time, and all file systems of one machine take it from the same clock. FAT keeps
-//! no such time, and is not mounted here: its content lies in the file system around it until the
-//! hooks have ended.
+//! A file counts as changed if its inode change time is later than the start of the observation.
+//! Hooks cannot set that time, and all file systems of one machine take it from the same clock. FAT
+//! has no such time, but it is not mounted here: until the hooks have ended, its content is in the
+//! file system around it.
 
 use std::fs::File;
 use std::io;
@@ -21,14 +21,14 @@ use crate::layer::{Action, Kind, Meta, Times};
 use crate::port::{Commit, IoError, ObservedTree, StoreError};
 use crate::tree::{Dir, Entry, meta, timestamps};
 
-/// How far the clock that dates inodes may lag behind the one that is read here: a tick of the
-/// slowest kernel (10 ms).
+/// The kernel sets inode times by a clock that may lag behind by one tick: 10 ms on the slowest
+/// kernels. This is more.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The clock counts as set back if it advanced so much less than the monotonic clock.
+/// If the clock advanced less than the monotonic clock by this much, it was set back.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
-/// A tree under observation, and the moment when that began.
+/// An observed tree, and the time when the observation began.
 pub(super) struct Observed {
     root: PathBuf,
     began: Duration,
@@ -38,7 +38,7 @@ pub(super) struct Observed {
 impl Observed {
     pub(super) fn start(root: &Path) -> Self {
         let (began, clock) = (since_1970(), Instant::now());
-        // Later changes must not get a time before this moment.
+        // Every later change must get a time after `began`.
         std::thread::sleep(TICK);
         Self { root: root.to_owned(), began, clock }
     }
@@ -46,7 +46,7 @@ impl Observed {
     /// Returns the latest inode change time of unchanged files, in seconds and nanoseconds.
     fn mark(&self) -> (i64, u64) {
         let lasted = since_1970().saturating_sub(self.began);
-        // If the clock was set back, changed files may look old: then all files count as changed.
+        // If the clock was set back, changed files may look old. All files count as changed then.
         match lasted + TOLERANCE < self.clock.elapsed() {
             true => (i64::MIN, 0),
             false => (self.began.as_secs() as i64, self.began.subsec_nanos().into()),
@@ -81,7 +81,7 @@ impl Pass<'_> {
         (stat.st_ctime, stat.st_ctime_nsec) > self.mark
     }
 
-    /// Normalizes a directory with everything in it; `below` is the same directory before the hooks
+    /// Normalizes a directory with everything in it. `below` is the same directory before the hooks
     /// ran.
     fn directory(&self, entry: &Entry<'_>, below: Option<Dir<'_>>) -> Result<(), StoreError> {
         let directory = entry.enter()?;
@@ -89,15 +89,15 @@ impl Pass<'_> {
         for inner in directory.entries()? {
             removed |= self.entry(&inner?, below.as_ref())?;
         }
-        // Last, as every change in the directory sets its time.
+        // Last, because every change in the directory sets its time.
         if self.is_changed(&entry.stat) {
             return Ok(date(entry, self.time_of_directory(&directory, &entry.stat, below)?)?);
         }
         if removed { Ok(date(entry, entry.stat.st_mtime)?) } else { Ok(()) }
     }
 
-    /// Returns the time that the directory would have in a layer. A directory that differs in its
-    /// time alone is in no layer, and keeps the time that it had.
+    /// Returns the time that the directory would have in a layer. If only its time has changed, the
+    /// directory would not be in a layer, so it gets its old time.
     fn time_of_directory(
         &self,
         directory: &Dir<'_>,
@@ -115,7 +115,8 @@ impl Pass<'_> {
 
     /// Normalizes one entry. Returns true if it was removed.
     fn entry(&self, entry: &Entry<'_>, below: Option<&Dir<'_>>) -> Result<bool, StoreError> {
-        // A directory is always entered: a change deeper in it does not show in its own inode.
+        // Directories are always entered: a change deeper in the tree does not change their own
+        // inode.
         if !entry.is_directory() && !self.is_changed(&entry.stat) {
             return Ok(false);
         }
@@ -124,15 +125,16 @@ impl Pass<'_> {
         let old_directory = old.as_ref().filter(|_| entry.is_directory()).and_then(|old| old.enter().ok());
         let action = match &kind {
             Some(Kind::Directory) if !self.is_changed(&entry.stat) => Action::Keep,
-            // A socket: nothing answers behind it.
+            // A socket: its process has ended.
             None => Action::Drop,
-            // Its entries are decided one by one, as those of the layers below stay.
+            // Rules apply to its entries one by one, because the entries of the layers below stay.
             Some(Kind::Directory) if old_directory.is_some() => Action::Keep,
             Some(kind) => self.commit.rules.action(&entry.path, kind),
         };
         match action {
             Action::Drop => {
-                // A layer without the file would let the file of the layer below show through.
+                // As in a layer: if the layer lacks the file, the image shows the file of the layer
+                // below.
                 if let (Some(Kind::File(_)), Some(old)) = (kind, old.filter(is_file)) {
                     restore(entry, &old).map_err(entry.failed("restore"))?;
                     return Ok(false);
@@ -154,7 +156,7 @@ impl Pass<'_> {
 
 fn date(entry: &Entry<'_>, mtime: i64) -> Result<(), IoError> {
     let set = || entry.file().set_times(&timestamps(mtime));
-    // Only after a refusal, as changing the flags is two more system calls and a change of the
+    // Only after a refusal, because changing the flags takes more system calls and changes the
     // inode.
     let result = match set() {
         Err(Errno::PERM) => with_changes_allowed(entry, set),
@@ -172,14 +174,14 @@ fn is_file(entry: &Entry<'_>) -> bool {
     entry.file_type() == FileType::RegularFile
 }
 
-/// Gives a file the content, the metadata and the extended attributes of `old`.
+/// Copies content, metadata and extended attributes of `old` to a file.
 fn restore(entry: &Entry<'_>, old: &Entry<'_>) -> io::Result<()> {
     let mut content = old.open()?;
-    // In place, so that other names of the file show the same.
+    // In place, so that hard links of the file get the same content.
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file: File = openat(entry.directory(), &*entry.name, flags, Mode::empty())?.into();
     io::copy(&mut content, &mut file)?;
-    // After the content: the kernel removes file capabilities from a file that is written to.
+    // After the content: a write removes file capabilities.
     let xattrs = old.file().content()?;
     for key in entry.file().content()?.keys().filter(|key| !xattrs.contains_key(*key)) {
         entry.file().remove_attribute(key)?;
@@ -188,15 +190,15 @@ fn restore(entry: &Entry<'_>, old: &Entry<'_>) -> io::Result<()> {
     apply_meta(entry.directory(), &entry.name, &Kind::File(0), &meta)
 }
 
-/// Calls `change` while the file is neither immutable nor append-only; hooks set these flags with
-/// `chattr`. Sets them again.
+/// Clears the flags `immutable` and `append-only`, which hooks set with `chattr`, calls `change`,
+/// and sets the flags again.
 fn with_changes_allowed(entry: &Entry<'_>, change: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(entry.directory(), &*entry.name, flags, Mode::empty())?;
     let locked = ioctl_getflags(&file)?;
     ioctl_setflags(&file, locked - (IFlags::IMMUTABLE | IFlags::APPEND))?;
     let changed = change();
-    // Also after a failure: the caller may go on with other files.
+    // Also after a failure, so that the disk keeps the flags that the hook has set.
     ioctl_setflags(&file, locked)?;
     changed
 }
@@ -213,8 +215,8 @@ mod tests {
 
     const EPOCH: i64 = 1_700_000_000;
 
-    /// A disk and the layers that it was filled from, both with these files, dated before the
-    /// epoch.
+    /// Returns a disk and the layers that it was filled from. Both have these files, with times
+    /// before the epoch.
     fn filled(files: &[(&str, &str)]) -> tempfile::TempDir {
         let scratch = tempfile::tempdir().unwrap();
         for tree in ["disk", "below"] {
@@ -290,7 +292,7 @@ mod tests {
             ("srv/link", EPOCH),
             ("srv/old", 5),
             ("etc", EPOCH),
-            // Nothing remains of what happened there.
+            // The changes in it were undone, so it keeps its old time.
             ("etc/ssh", EPOCH - 9),
             ("etc/ssh/sshd_config", EPOCH - 9),
             ("var/log", EPOCH - 9),
@@ -299,10 +301,10 @@ mod tests {
         }
     }
 
-    /// Layers of an image base are kept as they are, and show through where a step's own version is
-    /// dropped.
+    /// Layers of an imported base keep their files. If a rule drops a step's version of a file, the
+    /// image has the version of the base.
     #[test]
-    fn what_came_with_the_base_stays() {
+    fn files_of_the_base_stay() {
         let files = [
             ("etc/ssh/ssh_host_rsa_key", "of the base"),
             ("var/lib/apt/lists/index", "of the base"),
@@ -315,7 +317,7 @@ mod tests {
             fs::write(disk.join("run/base/other"), "pid").unwrap();
             fs::remove_file(disk.join("etc/ssh/ssh_host_rsa_key")).unwrap();
         });
-        assert!(!disk.join("etc/ssh/ssh_host_rsa_key").exists(), "a removal stays");
+        assert!(!disk.join("etc/ssh/ssh_host_rsa_key").exists(), "the file stays removed");
         assert!(!disk.join("run/base/other").exists());
         for (path, text) in &files[1..] {
             assert_eq!(fs::read_to_string(disk.join(path)).unwrap(), *text, "{path}");
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_file_has_its_own_extended_attributes_again() {
+    fn a_restored_file_has_its_old_extended_attributes() {
         use rustix::fs::{XattrFlags, lgetxattr, lremovexattr, lsetxattr};
         let scratch = filled(&[("var/lib/apt/lists/index", "of the base")]);
         let set = |path: &Path, name: &str| lsetxattr(path, name, b"1", XattrFlags::empty()).unwrap();
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_hides_no_change() {
+    fn changes_are_noticed_although_the_clock_was_set_back() {
         let mut observed = Observed::start(Path::new("/"));
         assert!(observed.mark() > (0, 0));
         observed.clock -= Duration::from_secs(3600);

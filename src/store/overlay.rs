@@ -1,4 +1,4 @@
-//! What overlayfs and unpacked layers need of a single file.
+//! Marks of overlayfs on single files: opaque directories, removals, metadata.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use crate::layer::{Kind, Meta};
 use crate::tree::{FileRef, timestamps};
 
-/// What overlayfs writes on a directory whose lower content is gone. The second form is of
-/// unprivileged mounts.
+/// The attributes with which overlayfs marks an opaque directory. Unprivileged mounts use the
+/// second one.
 pub(super) const OPAQUE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"user.overlay.opaque"];
 
-/// Returns true if overlayfs hides the lower directories of this name.
+/// Returns true if overlayfs hides lower directories of this name.
 pub(super) fn is_opaque(file: FileRef<'_>) -> Result<bool, Errno> {
     for key in OPAQUE {
         if file.attribute(key)?.as_deref() == Some(b"y") {
@@ -23,22 +23,21 @@ pub(super) fn is_opaque(file: FileRef<'_>) -> Result<bool, Errno> {
     Ok(false)
 }
 
-/// Makes a directory opaque: overlayfs hides the lower directories of its name.
+/// Makes a directory opaque: overlayfs hides lower directories of its name.
 pub(super) fn set_opaque(file: FileRef<'_>) -> Result<(), Errno> {
-    // An ordinary user cannot set attributes of the `trusted` class, and mounts overlays that read
-    // the other one.
+    // Ordinary users cannot set `trusted` attributes. Their overlays read the `user` attribute.
     match file.set_attribute(OPAQUE[0], b"y") {
         Err(Errno::PERM) => file.set_attribute(OPAQUE[1], b"y"),
         result => result,
     }
 }
 
-/// Makes the device that overlayfs takes for a removal.
+/// Creates the device that marks a removal for overlayfs.
 pub(super) fn make_whiteout(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
 }
 
-/// Gives the entry `name` owner, mode, attributes and times.
+/// Sets owner, mode, attributes and times of the entry `name`.
 pub(super) fn apply_meta(parent: BorrowedFd<'_>, name: &[u8], kind: &Kind, meta: &Meta) -> io::Result<()> {
     FileRef::Named(parent, name).set_meta(kind, meta, &timestamps(meta.mtime))
 }

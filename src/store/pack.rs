@@ -1,12 +1,12 @@
-//! A changeset to a blob, as a pipeline over threads.
+//! Packs a changeset into a blob, with several threads.
 //!
 //! ```text
 //! files ──> tar ──┬──> DiffID
 //! (this thread)   └──> zstd (its own workers) ──> digest, blob
 //! ```
 //!
-//! Memory is a few chunks, whatever the size. zstd's output depends on its mode but not on its
-//! number of workers, so there is always at least one: with none, the bytes would be others.
+//! A few chunks are in memory, whatever the size of the layer. The output of zstd is the same for
+//! every number of workers, but differs without workers, so there is always at least one.
 
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -28,7 +28,7 @@ use crate::oci::{DiffId, Digest, Hasher};
 use crate::port::{Layer, StoreError};
 use crate::tree;
 
-/// zstd's own default: three times as fast as gzip's, and smaller.
+/// zstd's own default: three times as fast as the default of gzip, and smaller.
 const LEVEL: i32 = 3;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks that may wait for a consumer.
@@ -36,10 +36,10 @@ const QUEUE: usize = 4;
 
 type Chunk = Arc<Vec<u8>>;
 
-/// Writes `entries` of the upper directory as an archive, compressed, into `blob`.
+/// Writes `entries` of the upper directory as a compressed archive into `blob`.
 ///
 /// # Errors
-/// [`LayerError`] where an entry cannot be encoded, [`StoreError::Io`].
+/// [`LayerError`] if an entry cannot be encoded, [`StoreError::Io`].
 pub(super) fn pack(
     entries: &[Entry],
     upper: BorrowedFd<'_>,
@@ -53,8 +53,8 @@ pub(super) fn pack(
         let compressing = scope.spawn(|| compress(compressed, blob));
         let written = write_archive(entries, upper, Fanout::new([to_hash, to_blob]), interrupt);
         let (diff_id, tar_bytes) = hashing.join().expect("hashing does not panic");
-        // A full disk ends the compressor first, and then the archive, whose error would hide the
-        // cause.
+        // On a full disk the compressor fails first, and this makes the archive fail. The error of
+        // the compressor is the cause, so it is reported.
         let (blob, blob_bytes) = compressing.join().expect("compressing does not panic")?;
         let entries = written?;
         let encoding = Encoding::Zstd;
@@ -62,7 +62,7 @@ pub(super) fn pack(
     })
 }
 
-/// Returns how many threads compress.
+/// Returns the number of compressing threads.
 pub(super) fn workers() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -86,7 +86,7 @@ fn compress(chunks: Receiver<Chunk>, blob: BlobWriter) -> Result<(Digest, u64), 
     write().map_err(failed("write", &path))?.finish()
 }
 
-/// Starts a zstd frame in the one mode that plywood uses.
+/// Starts a zstd frame with plywood's settings.
 pub(super) fn zstd_encoder<W: Write>(out: W) -> io::Result<zstd::Encoder<'static, W>> {
     let mut encoder = zstd::Encoder::new(out, LEVEL)?;
     encoder.multithread(workers() as u32)?;
@@ -119,8 +119,8 @@ fn write_archive(
     Ok(entries)
 }
 
-/// Makes a file sparse where unpacking its layer would. A disk made of new layers then has the same
-/// size as one made later.
+/// Makes the same holes in a file as unpacking its layer would. A disk made from this snapshot then
+/// has the same size as a disk made from an unpacked layer.
 fn make_holes(entry: &Entry, upper: BorrowedFd<'_>, zeros: &[Range<u64>]) -> io::Result<()> {
     let bytes: u64 = zeros.iter().map(|range| range.end - range.start).sum();
     if bytes == 0 {
@@ -128,11 +128,11 @@ fn make_holes(entry: &Entry, upper: BorrowedFd<'_>, zeros: &[Range<u64>]) -> io:
     }
     let file = std::fs::File::from(open_beneath(upper, &entry.path, OFlags::RDWR | OFlags::NOFOLLOW)?);
     let stat = rustix::fs::fstat(&file)?;
-    // A file that has these holes already stays untouched.
+    // If the file has these holes already, it is not changed.
     if (stat.st_blocks as u64).saturating_mul(512) > (stat.st_size as u64).saturating_sub(bytes) {
         holes::punch(&file, zeros)?;
-        // The kernel treats a hole as a write: it sets the time and removes file capabilities,
-        // which the archive has by now.
+        // Punching a hole is a write for the kernel: it sets the time and removes file
+        // capabilities. Both are restored from the entry.
         let (parent, name) = split(&entry.path);
         let parent = open_beneath(upper, parent, DIRECTORY)?;
         apply_meta(parent.as_fd(), name, &entry.kind, &entry.meta)?;
@@ -140,11 +140,12 @@ fn make_holes(entry: &Entry, upper: BorrowedFd<'_>, zeros: &[Range<u64>]) -> io:
     Ok(())
 }
 
-/// Collects bytes into chunks and gives each chunk to both consumers.
+/// Collects bytes into chunks and sends each chunk to both consumers.
 struct Fanout {
     consumers: [SyncSender<Chunk>; 2],
     chunk: Vec<u8>,
-    /// Chunks on their way, oldest first: their memory is used again once both consumers are done.
+    /// Sent chunks, oldest first. Their memory is reused after both consumers have finished with
+    /// them.
     sent: std::collections::VecDeque<Chunk>,
 }
 

@@ -1,4 +1,4 @@
-//! Reads one file of a layer without unpacking it: unpacking gives files to other users, which
+//! Reads one file of a layer without unpacking the layer. Unpacking sets owners of files, which
 //! needs root.
 
 use std::io::{BufReader, Read};
@@ -9,9 +9,9 @@ use crate::oci::DiffId;
 use crate::port::StoreError;
 
 impl Layers<'_> {
-    /// Returns the first `limit` bytes of a regular file in a layer: of the first of these paths
-    /// (relative to the root) that is one. `None` if the layer has none of them. Reads the layer's
-    /// archive as far as needed.
+    /// Returns the first `limit` bytes of the first of these paths (relative to the root) that is a
+    /// regular file in the layer; `None` if the layer has none of them. Reads the archive as far as
+    /// needed.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::Layer`] if the archive cannot be read.
@@ -27,7 +27,7 @@ impl Layers<'_> {
         while let Some((entry, content)) = decoder.next_entry()? {
             let place = paths.iter().position(|path| path.as_bytes() == entry.path);
             let (Some(place), Kind::File(_)) = (place, &entry.kind) else { continue };
-            // An archive is in no particular order, so a better path may still come.
+            // Entries have no fixed order, so an earlier path of the list may come later.
             if best.as_ref().is_none_or(|(known, _)| place <= *known) {
                 let mut bytes = Vec::new();
                 content.take(limit).read_to_end(&mut bytes).map_err(LayerError::Read)?;

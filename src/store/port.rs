@@ -1,4 +1,4 @@
-//! The store as builds see it: the views behind the port [`LayerStore`].
+//! Implements the port [`LayerStore`], which builds use, with the views of the store.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Reads and writes the JSON documents of the store. Damaged ones go to quarantine.
+//! Reads and writes the JSON documents of the store. Moves damaged ones to quarantine.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -17,12 +17,12 @@ impl Store {
         write_whole(path, &self.temporary()?, &canonical_json(document))
     }
 
-    /// Reads a JSON document. Returns `None` if it is missing or cannot be read. An unreadable one
-    /// goes to quarantine, and the caller makes it again.
+    /// Reads a JSON document. Returns `None` if it is missing or unreadable. Moves an unreadable
+    /// one to quarantine.
     pub(super) fn read_document<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StoreError> {
         let Some(bytes) = read_if_there(path)? else {
-            // A directory or a dangling link in place of a document is as damaged as unreadable
-            // text.
+            // A directory or a dangling link in the place of a document counts as a damaged
+            // document.
             if is_taken(path) {
                 self.set_document_aside(path)?;
             }
@@ -35,7 +35,7 @@ impl Store {
     }
 
     fn set_document_aside(&self, path: &Path) -> Result<(), StoreError> {
-        // A reader leaves it to the next process that may write.
+        // The next process that may write moves it.
         if self.is_read_only() {
             return Ok(());
         }
@@ -43,13 +43,13 @@ impl Store {
         self.quarantine(path)
     }
 
-    /// Moves a damaged file out of use, in place of an earlier one of its name. It stays there for
-    /// inspection.
+    /// Moves a damaged file to quarantine, where it stays for inspection. Replaces an earlier one
+    /// of its name.
     pub(super) fn quarantine(&self, path: &Path) -> Result<(), StoreError> {
         let kept = self.layout().quarantine().join(path.file_name().unwrap_or_default());
         let rename = || std::fs::rename(path, &kept);
         let moved = match rename() {
-            // A rename does not replace a file by a directory, nor a directory with content.
+            // A rename cannot replace a file with a directory, or a directory that has entries.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -65,7 +65,7 @@ impl Store {
             result => result,
         };
         match moved {
-            // Another process was faster.
+            // Another process has moved it.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             result => result.map_err(failed("move to quarantine", path)),
         }
@@ -79,7 +79,8 @@ mod tests {
     use super::super::stored_layer::StoredLayer;
     use super::*;
 
-    /// What is in the way in the quarantine, and what is moved there.
+    /// Tests all combinations of an existing entry in the quarantine and the entry that is moved
+    /// there.
     #[test]
     fn quarantine_takes_files_and_directories_of_the_same_name() {
         let directory = tempfile::tempdir().unwrap();
@@ -97,7 +98,7 @@ mod tests {
         }
     }
 
-    /// As after an upgrade, if the form of records has changed since.
+    /// This happens after an upgrade that changes the form of records.
     #[test]
     fn documents_of_another_form_are_counted_and_kept() {
         let directory = tempfile::tempdir().unwrap();
@@ -105,7 +106,7 @@ mod tests {
         let path = store.layout().input_records().join("0.json");
         fs::write(&path, r#"{"key":"of an earlier plywood"}"#).unwrap();
         assert_eq!(Store::open_to_read(store.path()).unwrap().records().list().unwrap(), []);
-        assert!(path.exists(), "a reader changes nothing");
+        assert!(path.exists(), "a read-only store is not changed");
         assert_eq!((store.records().list().unwrap(), store.set_aside().0), (Vec::new(), 1));
         assert!(store.layout().quarantine().join("0.json").exists());
         assert_eq!((store.records().list().unwrap(), store.set_aside().0), (Vec::new(), 1), "only once");

@@ -1,12 +1,12 @@
-//! Blobs from elsewhere, into the store.
+//! Imports blobs into the store.
 //!
 //! ```text
-//! source ──> blob              this thread: reads, and writes
-//!        └─> decode ──> DiffID another one: reads the archive to its end
+//! source ──> blob              this thread: reads and writes
+//!        └─> decode ──> DiffID second thread: reads the archive to its end
 //! ```
 //!
-//! The reader of the source hashes it on the way ([`VerifyingReader`]), so nothing here hashes it
-//! again.
+//! The source computes its own digest while it is read ([`VerifyingReader`]), so this module does
+//! not.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -30,20 +30,20 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that may wait to be decoded.
 const QUEUE: usize = 4;
 
-/// What the source of a layer claims about it. Each claim is verified.
+/// Claims of the source about a layer. Each claim is verified.
 #[derive(Debug, Default)]
 struct Claims<'a> {
-    /// The digest of its archive.
+    /// The digest of the archive.
     diff_id: Option<&'a DiffId>,
-    /// The size of its archive.
+    /// The size of the archive.
     tar_bytes: Option<u64>,
-    /// That nothing is below it.
+    /// True if there is no layer below.
     is_lowest: bool,
 }
 
 impl Claims<'_> {
-    /// Returns how much of an archive is worth reading: one byte more is enough to see that there
-    /// is too much.
+    /// Returns the number of bytes to read from an archive: one more than allowed, to notice an
+    /// archive that is too large.
     fn most(&self, room: &Room) -> u64 {
         self.tar_bytes.unwrap_or(u64::MAX).min(room.bytes).saturating_add(1)
     }
@@ -56,13 +56,13 @@ impl Claims<'_> {
     }
 }
 
-/// What is in a blob.
+/// The archive in a blob.
 struct Archive {
     encoding: Encoding,
     diff_id: DiffId,
     tar_bytes: u64,
     entries: u64,
-    /// False if it leans on the layers below it for certain: see [`apply`](super::apply).
+    /// False if the archive certainly depends on the layers below: see [`apply`](super::apply).
     may_be_whole: bool,
 }
 
@@ -74,7 +74,7 @@ impl Archive {
 }
 
 impl Blobs<'_> {
-    /// Imports a blob without reading what is in it.
+    /// Imports a blob without reading its archive.
     ///
     /// # Errors
     /// [`StoreError::Damaged`], [`StoreError::NoRoom`], [`StoreError::Io`].
@@ -90,12 +90,12 @@ impl Blobs<'_> {
 }
 
 impl Layers<'_> {
-    /// Imports one layer of an image: the archive in its blob must have the DiffID `diff_id`.
-    /// `path` is where it comes from, for messages.
+    /// Imports one layer of an image. The archive in the blob must have the DiffID `diff_id`.
+    /// `path` names the source in messages.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`], [`StoreError::WrongLayer`] if it is another; [`StoreError::Layer`],
-    /// [`StoreError::NoRoom`], [`StoreError::Io`].
+    /// [`StoreError::Damaged`], [`StoreError::WrongLayer`] for another DiffID,
+    /// [`StoreError::Layer`], [`StoreError::NoRoom`], [`StoreError::Io`].
     pub fn import(
         &self,
         blob: &mut VerifyingReader<impl Read>,
@@ -107,7 +107,7 @@ impl Layers<'_> {
     }
 
     /// Imports a layer from another store, and unpacks it if it does not depend on the layers
-    /// below. An archive is not read beyond its recorded size.
+    /// below. Does not read an archive beyond its recorded size.
     ///
     /// # Errors
     /// As [`Layers::import`]; [`StoreError::LargerThanSaid`].
@@ -119,8 +119,8 @@ impl Layers<'_> {
         let (diff_id, tar_bytes) = (Some(&layer.diff_id), Some(layer.tar_bytes));
         let claims = Claims { diff_id, tar_bytes, ..Claims::default() };
         let (_, may_be_whole) = self.import_claimed(blob, &name(blob), &claims)?;
-        // Now, while other layers are downloaded. A layer that is not whole waits for those below
-        // it.
+        // Unpacked at once, while other layers are downloaded. A layer that is not whole must wait
+        // for the layers below it.
         let unpack =
             || if may_be_whole { self.store.snapshots().unpack_whole(&layer.diff_id) } else { Ok(()) };
         unpack().or_else(|error| self.remove(&layer.diff_id).and(Err(error)))
@@ -141,12 +141,12 @@ impl Layers<'_> {
         Ok((layer, archive.may_be_whole))
     }
 
-    /// Imports a layer of which nothing is known. `path` is for messages.
+    /// Imports a layer without claims. `path` is for messages.
     pub(super) fn import_unknown(&self, source: impl Read, path: &Path) -> Result<Layer, StoreError> {
         self.import_with(source, path, &Claims::default())
     }
 
-    /// Imports a layer of which nothing is known, and which will have no layers below it.
+    /// Imports a layer that will have no layers below it, and has no other claims.
     pub(super) fn import_lowest(&self, source: impl Read, path: &Path) -> Result<Layer, StoreError> {
         self.import_with(source, path, &Claims { is_lowest: true, ..Claims::default() })
     }
@@ -161,7 +161,7 @@ impl Layers<'_> {
         Ok(layer)
     }
 
-    /// Reads the layer in a blob of the store, and records it. `None` for a damaged blob.
+    /// Reads the layer in a blob of the store, and records it. Returns `None` for a damaged blob.
     pub(super) fn look_into(&self, diff_id: &DiffId, blob: &Blob) -> Result<Option<Layer>, StoreError> {
         let path = self.store.layout().blob(&blob.digest);
         let mut reader = self.store.blobs().open(&blob.digest, blob.bytes)?;
@@ -177,7 +177,7 @@ impl Layers<'_> {
         Ok(Some(layer))
     }
 
-    /// Copies a source to its end, and reads the archive that is in it.
+    /// Copies a source to its end, and reads the archive in it.
     fn copy_and_read(
         &self,
         source: &mut impl Read,
@@ -190,8 +190,9 @@ impl Layers<'_> {
         let (copied, archive) = thread::scope(|scope| {
             let chunks = Chunks { full, to_copier, current: Vec::new(), position: 0 };
             let reading = scope.spawn(|| read_archive(chunks, path, claims, &room));
-            // A reader that has failed takes no more chunks. The rest is copied all the same, as
-            // only the digest of the whole tells a damaged blob from a layer that cannot be read.
+            // After the reader has failed, it takes no more chunks. The rest is still copied: only
+            // the digest of the whole blob shows whether the blob is damaged, or good and
+            // unreadable.
             let mut source = self.store.interrupt().reader(source);
             let copied = copy(&mut source, path, &mut blob, &room, |chunk| {
                 to_reader.send(chunk).ok()?;
@@ -208,14 +209,14 @@ fn name<R>(blob: &VerifyingReader<R>) -> PathBuf {
     format!("blob {}", blob.digest()).into()
 }
 
-/// Fails for a damaged blob. Callers check this before any other error: damaged bytes also decode
-/// to wrong archives, and these errors would hide the cause.
+/// Fails for a damaged blob. Callers check this before other errors, because damaged bytes also
+/// cause errors of the decoder, which would hide the cause.
 fn refuse_damage<R>(blob: &VerifyingReader<R>) -> Result<(), StoreError> {
     blob.damage().map_or(Ok(()), |damage| Err(damage.into()))
 }
 
-/// Copies `source` to its end, as far as the free space allows. Calls `pass_on` with each chunk
-/// after it is written, which may return another chunk for reuse. Returns the size.
+/// Copies `source` to its end, within the free space. After each chunk, calls `pass_on` with it,
+/// which may return another chunk for reuse. Returns the size.
 fn copy(
     source: &mut impl Read,
     path: &Path,
@@ -233,7 +234,7 @@ fn copy(
     room.admit(path, bytes).map(|()| bytes)
 }
 
-/// Fills a chunk, or makes it shorter where there is not enough; returns its length.
+/// Fills a chunk, or shortens it at the end of `source`. Returns its length.
 fn fill(source: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<usize> {
     chunk.resize(CHUNK_BYTES, 0);
     let filled = read_full(source, chunk)?;
@@ -241,7 +242,7 @@ fn fill(source: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// The chunks of a blob that is being copied, as they come. Used ones go back.
+/// Reads the chunks of a blob while it is copied. Returns used chunks to the copier.
 struct Chunks {
     full: Receiver<Vec<u8>>,
     to_copier: Sender<Vec<u8>>,
@@ -253,7 +254,7 @@ impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position == self.current.len() {
             let Ok(next) = self.full.recv() else { return Ok(0) };
-            // Fails once the copier has read everything and is gone.
+            // Fails after the copier has ended, when it needs no more chunks.
             let _ = self.to_copier.send(std::mem::replace(&mut self.current, next));
             self.position = 0;
         }
@@ -263,8 +264,8 @@ impl Read for Chunks {
     }
 }
 
-/// Reads the archive in a blob, whose encoding its first bytes tell, to its end, and verifies what
-/// is said of it.
+/// Reads the archive in a blob to its end, and verifies the claims. The first bytes show the
+/// encoding.
 fn read_archive(
     mut blob: impl Read,
     path: &Path,
@@ -280,7 +281,7 @@ fn read_archive(
     let mut archive = HashingReader::new(archive.take(claims.most(room)));
     let survey = survey(&mut archive, claims.is_lowest.then(Names::default));
     let (digest, tar_bytes) = archive.finish();
-    // First: an archive that was cut off at a limit looks damaged.
+    // Before other errors: an archive that was cut off at a limit looks damaged.
     claims.admit(path, tar_bytes)?;
     room.admit(path, tar_bytes)?;
     let (entries, may_be_whole) = survey?;
@@ -288,11 +289,11 @@ fn read_archive(
     Ok(Archive { encoding, diff_id: DiffId::new(digest), tar_bytes, entries, may_be_whole })
 }
 
-/// Returns the number of entries, and whether the layer may be whole. Links that lead below it show
-/// only when it is unpacked.
+/// Returns the number of entries, and false if the layer certainly depends on the layers below.
+/// Only unpacking shows all such dependencies.
 ///
 /// # Errors
-/// If it cannot be read, or has a hard link to nothing among `names`.
+/// If the archive cannot be read, or has a hard link to a name that is not in `names`.
 fn survey(archive: impl Read, mut names: Option<Names>) -> Result<(u64, bool), LayerError> {
     let mut decoder = Decoder::new(BufReader::with_capacity(128 * 1024, archive));
     let (mut entries, mut has_root, mut removes) = (0, false, false);
@@ -307,20 +308,21 @@ fn survey(archive: impl Read, mut names: Option<Names>) -> Result<(u64, bool), L
     Ok((entries, has_root && !removes))
 }
 
-/// The names of an archive without layers below it, for its hard links. Only their hashes, because
-/// an archive has hundreds of thousands of names. A collision can accept a bad link, which fails
-/// later, when the layer is unpacked.
+/// The names in an archive without layers below it, to check its hard links. Only hashes are kept,
+/// because an archive may have hundreds of thousands of names. A collision accepts a bad link,
+/// which then fails when the layer is unpacked.
 #[derive(Default)]
 struct Names {
     hasher: RandomState,
     known: HashSet<u64>,
     links: HashSet<u64>,
-    /// True after a name that leads through a link: only a tree tells where its file is.
+    /// True after a name that leads through a link. From then on, only the unpacked tree shows
+    /// which files exist.
     is_unclear: bool,
 }
 
 impl Names {
-    /// Adds the name of an entry. Fails for a hard link to a name that no entry before it has.
+    /// Adds the name of an entry. Fails for a hard link to a name that no earlier entry has.
     fn add(&mut self, entry: &Entry) -> Result<(), LayerError> {
         let Entry { path, kind, .. } = entry;
         self.is_unclear |= self.leads_through_link(path);
@@ -335,7 +337,7 @@ impl Names {
         self.known.insert(hash);
         let is_link = match kind {
             Kind::Symlink(_) => true,
-            // A second name of a symbolic link leads where the first one does.
+            // A hard link to a symbolic link is a symbolic link.
             Kind::Hardlink(target) => self.links.contains(&self.hasher.hash_one(target)),
             _ => false,
         };
@@ -378,8 +380,7 @@ mod tests {
         encoder.finish().unwrap().0
     }
 
-    /// Returns an archive of one file that does not compress, of more than all chunks that may
-    /// wait.
+    /// Returns an archive of one incompressible file, larger than the queue of chunks.
     fn large() -> Vec<u8> {
         let (mut state, bytes) = (7u64, (2 * QUEUE * CHUNK_BYTES) as u64 + 5);
         let noise = std::iter::repeat_with(|| {
@@ -415,7 +416,7 @@ mod tests {
                 Err(error) => assert_eq!(error.to_string(), receive().unwrap_err().to_string()),
             }
         }
-        // A reader that gives up early does not hide that the blob is damaged.
+        // A damaged blob is reported although the reader of the archive fails first.
         let mut damaged = VerifyingReader::new(no_archive.as_slice(), Digest::of(&archive));
         let error = store.layers().import(&mut damaged, Path::new("x"), &diff_id).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn an_imported_blob_is_a_layer_once_it_is_read() {
+    fn an_imported_blob_becomes_a_layer_when_it_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let bytes = archive("a");
@@ -436,7 +437,7 @@ mod tests {
         assert_eq!((store.layers().get(&lie).unwrap(), store.layers().get(&diff_id).unwrap()), (None, None));
         let path = store.layout().blob(&blob.digest);
         std::fs::write(&path, vec![0; bytes.len()]).unwrap();
-        assert_eq!(store.layers().find(&diff_id, &blob).unwrap(), None, "a damaged one is none");
+        assert_eq!(store.layers().find(&diff_id, &blob).unwrap(), None, "a damaged blob is not a layer");
         std::fs::write(&path, &bytes).unwrap();
         let layer = store.layers().find(&diff_id, &blob).unwrap();
         assert!(layer.is_some() && layer == store.layers().get(&diff_id).unwrap());
@@ -461,7 +462,7 @@ mod tests {
         let layer = archive.layer(blob, bytes.len() as u64);
         let mut source = bytes.as_slice();
         let mut reader = VerifyingReader::new(&mut source as &mut dyn Read, blob);
-        // It may be in a layer below.
+        // The original of the link may be in a layer below.
         LayerStore::receive(&store, &layer, &mut reader).unwrap();
         assert_eq!(store.layers().get(&diff_id).unwrap(), Some(layer));
         let refused = LayerStore::prove(&store, &[diff_id]).unwrap_err();
@@ -470,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hard_link_to_nothing_is_found_where_nothing_is_below() {
+    fn a_hard_link_to_nothing_is_refused_in_the_lowest_layer() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let file = |path: &str| (path.to_owned(), Kind::File(0));
@@ -495,13 +496,13 @@ mod tests {
             assert_eq!(found.is_err(), is_refused, "{members:?}: {found:?}");
             assert!(
                 store.layers().import_unknown(archive.as_slice(), Path::new("layer.tar")).is_ok(),
-                "it may be below"
+                "the original may be in a layer below"
             );
         }
     }
 
     #[test]
-    fn a_layer_is_stored_if_it_is_what_it_is_said_to_be() {
+    fn a_layer_is_stored_if_it_matches_its_claims() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let (bytes, other) = (archive("a"), archive("b"));
@@ -513,7 +514,7 @@ mod tests {
         for wrong in [&other, &bytes[..512], &longer] {
             assert!(matches!(receive(wrong, &diff_id), Err(StoreError::Damaged { .. })));
         }
-        // The blob is right, but it does not hold the layer that the record says.
+        // The blob has its digest, but holds another layer than the record names.
         let lie = DiffId::new(Digest::of(&other));
         assert!(matches!(receive(&bytes, &lie), Err(StoreError::WrongLayer { .. })));
         let recorded = |tar_bytes| {

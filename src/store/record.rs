@@ -10,12 +10,11 @@ use crate::oci::DiffId;
 use crate::plan::{ContentKey, InputKey, Record};
 use crate::port::StoreError;
 
-/// One record of a built step, for people and for the garbage collector.
+/// A record of a built step with its sizes and last use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedRecord {
-    /// What was built.
     pub record: Record,
-    /// When it was made or found last, in seconds since 1970.
+    /// The time when it was last made or found, in seconds since 1970.
     pub used: u64,
     /// Bytes of its layers' blobs, in all encodings.
     pub blob_bytes: u64,
@@ -30,7 +29,7 @@ pub struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// Returns the record of this input key if the store has its layers, and marks it as used.
+    /// Returns the record with this input key if the store has its layers, and marks it as used.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -38,7 +37,7 @@ impl Records<'_> {
         self.find(self.store.layout().input_record(&key), |record| record.input_key == key)
     }
 
-    /// Returns the record of this content key; otherwise as [`Records::by_input`].
+    /// Returns the record with this content key, as [`Records::by_input`] does.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -46,26 +45,26 @@ impl Records<'_> {
         self.find(self.store.layout().content_record(&key), |record| record.content_key == key)
     }
 
-    /// Stores a record under both its keys, in place of an earlier one.
+    /// Stores a record under both its keys. Replaces an earlier one.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::Io`].
     pub fn put(&self, record: &Record) -> Result<(), StoreError> {
-        // Shared with other builds. It keeps collections away until the record that needs the
-        // layers is written.
+        // Keeps collections from removing the layers before the record is written. Other builds may
+        // hold this lock as well.
         let _lock = self.store.lock_shared()?;
         if let Some(diff_id) = self.missing_layer(record)? {
             return Err(StoreError::MissingLayer { diff_id });
         }
         let stored = self.put_evidence(record)?;
-        // The input record is last: look-ups ask for it first, and a kill in between leaves a step
-        // that is found by content.
+        // The input record is last: if the process is killed in between, the step is still found by
+        // content.
         let layout = self.store.layout();
         self.store.write_document(&layout.content_record(&record.content_key), &stored)?;
         self.store.write_document(&layout.input_record(&record.input_key), &stored)
     }
 
-    /// Returns the records by input key, the one used last first.
+    /// Returns the records by input key, most recently used first.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -95,10 +94,10 @@ impl Records<'_> {
         Ok(None)
     }
 
-    /// Returns the record at `path` if it is whole, is the record of that name, and its layers are
-    /// there; marks it used.
+    /// Returns the record at `path` if it is complete, belongs there, and the store has its layers.
+    /// Marks it as used.
     fn find(&self, path: PathBuf, is_it: impl Fn(&Record) -> bool) -> Result<Option<Record>, StoreError> {
-        // A collector between the look at the layers and the mark would take them away.
+        // A collection between the look-up of the layers and the mark would remove them.
         let _lock = self.store.lock_shared()?;
         let Some(stored) = self.read(&path)?.filter(|stored| is_it(&stored.record)) else {
             return Ok(None);
@@ -122,12 +121,13 @@ impl Records<'_> {
         Ok([list_files(&layout.input_records())?, list_files(&layout.content_records())?].concat())
     }
 
-    /// Returns the readable records by input key, without evidence, with their files and last uses.
+    /// Returns the readable records by input key, without evidence, and with their files and last
+    /// uses.
     pub(super) fn files_by_input(&self) -> Result<Vec<(PathBuf, Record, u64)>, StoreError> {
         self.read_all(list_files(&self.store.layout().input_records())?)
     }
 
-    /// Returns the readable records by both keys, as [`Records::files_by_input`].
+    /// Returns the readable records by both keys, as [`Records::files_by_input`] does.
     pub(super) fn files(&self) -> Result<Vec<(PathBuf, Record, u64)>, StoreError> {
         self.read_all(self.paths()?)
     }

@@ -9,21 +9,21 @@ use super::census::chain;
 use crate::oci::{DiffId, Digest};
 use crate::port::StoreError;
 
-/// An image of the store, as it is listed for people.
+/// An image of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedImage {
-    /// Its name in the index.
+    /// The name in the index.
     pub name: String,
-    /// Digest of its manifest.
+    /// Digest of the manifest.
     pub manifest: Digest,
-    /// Bytes of its config and layers; other images may share them.
+    /// Bytes of config and layers. Other images may share them.
     pub blob_bytes: u64,
     /// For a base: the images with steps in the store that are built on it.
     pub used_by: BTreeSet<String>,
 }
 
 impl Images<'_> {
-    /// Returns the images that were imported, pulled or made as containers, sorted by name.
+    /// Returns imported and pulled images and containers of builds, sorted by name.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`], [`StoreError::MissingBlob`].
@@ -33,7 +33,8 @@ impl Images<'_> {
         let listed = named.map(|(name, manifest)| {
             let blob_bytes =
                 self.get(&name)?.map_or(0, |image| image.blobs.iter().map(|blob| blob.bytes).sum());
-            // A pulled image or a container may have the layers of a base. No step needs that name.
+            // A pulled image or a container may have the layers of a base, but steps need only the
+            // name of the base.
             let stack = if name.starts_with(BASE_PREFIX) { self.stack(&name)? } else { Vec::new() };
             let used_by = users.get(&stack).cloned().unwrap_or_default();
             Ok(ListedImage { name, manifest, blob_bytes, used_by })
@@ -65,7 +66,7 @@ mod tests {
     use crate::plan::Record;
 
     #[test]
-    fn a_base_is_used_by_what_stands_on_it_and_other_names_of_its_layers_are_not() {
+    fn a_base_is_used_by_the_images_built_on_it_and_other_images_with_its_layers_are_not() {
         let bench = Bench::new();
         let save = |record: Record, image: &str| {
             let record = Record { image: image.to_owned(), ..record };
@@ -86,7 +87,7 @@ mod tests {
         assert!(bench.store.images().list().unwrap().iter().all(|image| image.used_by.is_empty()));
 
         let base_step = save(Record { diff_ids, ..bench.step("webbase", 10, 0) }, "x");
-        // Its record has the name of the image that it was built for first.
+        // The record has the name of the image for which the step was built first.
         save(bench.step_above(Some(&base_step), "own", 10, 0), "y");
         let used: Vec<_> = bench
             .store

@@ -1,8 +1,7 @@
-//! Limits the size of layers that come from elsewhere.
+//! Limits the size of imported layers.
 //!
-//! The size of a blob says nothing about the archive in it: a few kilobytes can decode to terabytes
-//! of zeros, and a size that a registry claims can be wrong. An archive is therefore read only as
-//! far as the store has free space for it, and unpacking it takes no more.
+//! A blob of a few kilobytes can decode to terabytes of zeros, and the size that a registry claims
+//! can be wrong. Archives are therefore read and unpacked only within the free space of the store.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +9,17 @@ use super::Store;
 use super::file::failed;
 use crate::port::StoreError;
 
-/// The part of the free space that stays free: what else uses that disk needs some, too.
+/// One part in this many of the free space stays free, for other users of that disk.
 const LEFT_FREE: u64 = 8;
 
-/// The room there is for one layer.
+/// The free space for one layer.
 pub(super) struct Room {
     store: PathBuf,
     pub(super) bytes: u64,
 }
 
 impl Store {
-    /// Returns how large a layer may be now.
+    /// Returns the size that a layer may have now.
     pub(super) fn room(&self) -> Result<Room, StoreError> {
         let status = rustix::fs::statvfs(self.path()).map_err(failed("measure", self.path()))?;
         let free = status.f_bavail.saturating_mul(status.f_frsize);
@@ -29,12 +28,12 @@ impl Store {
 }
 
 impl Room {
-    /// Fails for what takes more; `name` is for messages.
+    /// Fails if `bytes` exceed the limit. `name` is for messages.
     pub(super) fn admit(&self, name: &Path, bytes: u64) -> Result<(), StoreError> {
         if bytes <= self.bytes { Ok(()) } else { Err(self.exceeded(name)) }
     }
 
-    /// Returns the error for a layer that takes more.
+    /// Returns the error for a layer that exceeds the limit.
     pub(super) fn exceeded(&self, name: &Path) -> StoreError {
         StoreError::NoRoom { layer: name.to_owned(), room: self.bytes, path: self.store.clone() }
     }

@@ -1,8 +1,9 @@
-//! An upper directory, read into a tree and put into the form of a snapshot on the way.
+//! Reads an upper directory into a tree, and normalizes it at the same time.
 //!
-//! In place, and therefore seen by the changeset, the archive and the snapshot alike: rules are
-//! applied; times are whole seconds not after the epoch; extended attributes that are no content
-//! are gone. Directories get their times last, by the caller, as every change within moves them.
+//! The upper directory itself changes, so that changeset, archive and snapshot agree. Rules are
+//! applied, times become whole seconds that are not after the epoch, and extended attributes that
+//! are not content are removed. The caller sets the times of directories at the end, because every
+//! change in a directory changes its time.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,7 +17,8 @@ use crate::layer::{Action, Kind, LayerError, Meta, Opacity, Rewrite, Times, Tree
 use crate::port::{Commit, IoError, StoreError};
 use crate::tree::{Dir, Entry, file_id, meta, timestamps};
 
-/// Attributes that say that a directory or file of the upper layer is not all there is of it.
+/// Attributes with which overlayfs marks a file or directory whose content is partly in a lower
+/// layer.
 const INCOMPLETE: [&[u8]; 4] = [
     b"trusted.overlay.redirect",
     b"trusted.overlay.metacopy",
@@ -24,11 +26,11 @@ const INCOMPLETE: [&[u8]; 4] = [
     b"user.overlay.metacopy",
 ];
 
-/// Reads the upper directory `root` and applies `commit` to it; the hooks that filled it ran in
+/// Reads the upper directory `root` and applies `commit` to it. Its hooks ran in the period
 /// `times`.
 ///
 /// # Errors
-/// [`LayerError::Unsupported`] if overlayfs kept only a part of a file or directory there,
+/// [`LayerError::Unsupported`] if a part of a file or directory is in a lower layer,
 /// [`StoreError::Io`].
 pub(super) fn scan(root: &Path, commit: &Commit, times: &Times) -> Result<TreeNode, StoreError> {
     let root = Dir::open(root)?;
@@ -51,8 +53,8 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Reads one entry, or drops it by a rule. Sockets are always dropped: nothing answers behind
-    /// them.
+    /// Reads one entry, or drops it by a rule. Sockets are always dropped, because their processes
+    /// have ended.
     fn entry(&self, entry: &Entry<'_>) -> Result<Option<TreeNode>, StoreError> {
         let kind = entry.kind()?;
         let action = kind.as_ref().map_or(Action::Drop, |kind| self.commit.rules.action(&entry.path, kind));
@@ -66,7 +68,7 @@ impl Scanner<'_> {
             (Action::Rewrite(rewrite), _) => replace(entry, rewrite, self.times)?,
         };
         let node = self.node(entry, Kind::File(bytes))?;
-        // Writing moved the time, which looked right when the file was inspected.
+        // The rewrite has changed the time after `node` compared it.
         date(entry, node.meta.mtime)?;
         Ok(Some(node))
     }
@@ -87,7 +89,7 @@ impl Scanner<'_> {
     }
 }
 
-/// Notes the attributes that are content, and removes the others.
+/// Adds attributes that are content to `node`, and removes the others.
 fn take_attributes(entry: &Entry<'_>, node: &mut TreeNode) -> Result<(), StoreError> {
     let failed = |error| entry.failed::<rustix::io::Errno>("read the attributes of")(error);
     for key in entry.file().attributes().map_err(failed)? {
@@ -96,7 +98,7 @@ fn take_attributes(entry: &Entry<'_>, node: &mut TreeNode) -> Result<(), StoreEr
             node.meta.xattrs.insert(key, value);
             continue;
         }
-        // The content of such a file is partly in a lower layer, and the archive would lack it.
+        // The archive would lack the part of the content that is in a lower layer.
         if INCOMPLETE.contains(&key.as_slice()) {
             let path = String::from_utf8_lossy(&entry.path).into_owned();
             let what = "a part of what overlayfs shows (mount with redirect_dir=off,metacopy=off)".to_owned();
@@ -114,13 +116,13 @@ fn date(entry: &Entry<'_>, mtime: i64) -> Result<(), IoError> {
     entry.file().set_times(&timestamps(mtime)).map_err(entry.failed("set the times of"))
 }
 
-/// Takes a file's content away and returns its size.
+/// Empties a file and returns its new size.
 pub(super) fn empty(entry: &Entry<'_>) -> Result<u64, IoError> {
     let emptied = open_to_write(entry).and_then(|file| file.set_len(0));
     emptied.map(|()| 0).map_err(entry.failed("empty"))
 }
 
-/// Replaces a part of a file's content and returns its size.
+/// Rewrites a part of a file and returns its new size.
 pub(super) fn replace(entry: &Entry<'_>, rewrite: Rewrite, times: &Times) -> Result<u64, IoError> {
     let replaced = open_to_write(entry).and_then(|file| apply(rewrite, file, times));
     replaced.map_err(entry.failed("rewrite"))
@@ -134,7 +136,7 @@ fn apply(rewrite: Rewrite, mut file: File, times: &Times) -> io::Result<u64> {
     if let Some(new) = rewrite.apply(&head, times) {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&new)?;
-        // A rewrite that saw only the head leaves the rest of the file.
+        // A rewrite that reads only the head keeps the rest of the file.
         if rewrite.head_bytes().is_none() {
             file.set_len(new.len() as u64)?;
         }

@@ -1,9 +1,9 @@
-//! Directories that live as long as their owner, whatever becomes of it.
+//! Temporary directories that do not outlive their process.
 //!
-//! `work/<start>-<process>-<number>/`, with a lock on the directory that the kernel releases when
-//! the owner ends. What is there without a lock was left by a process that was killed: [`sweep`]
-//! removes it. The start (seconds since 1970) tells the garbage collector since when something may
-//! be in use.
+//! The process that owns `work/<start>-<process>-<number>/` holds a lock on it, which the kernel
+//! releases when the process ends. A directory without a lock belongs to a killed process, and
+//! [`sweep`] removes it. The start (seconds since 1970) tells the garbage collector which parts a
+//! running process may use.
 
 use std::fs::File;
 use std::io;
@@ -21,20 +21,20 @@ use crate::port::StoreError;
 #[derive(Debug)]
 pub(super) struct Scratch {
     path: PathBuf,
-    /// Holds the lock. Closed before nothing else may want it: the directory is gone by then.
+    /// Holds the lock. `drop` removes the directory before this handle is closed.
     _lock: File,
 }
 
 impl Scratch {
-    /// Makes one in `work`. The caller holds the store's lock, so that no sweep sees the directory
-    /// before it is locked.
+    /// Creates a directory in `work`. The caller holds the lock of the store, so that no sweep sees
+    /// the directory before it is locked.
     pub(super) fn create(work: &Path) -> Result<Self, StoreError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let path = work.join(format!("{}-{}-{number}", seconds_now(), std::process::id()));
             match std::fs::create_dir(&path) {
-                // A process in another container may have the same number.
+                // A process in another container may have the same process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 result => result.map_err(failed("create directory", &path))?,
             }
@@ -51,19 +51,19 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The next sweep removes the rest.
+        // If this fails, the next sweep removes the rest.
         let _ = remove_path(&self.path);
     }
 }
 
-/// Returns the seconds since 1970. Names scratch directories and dates uses; no layer depends on
-/// it.
+/// Returns the seconds since 1970, for names of scratch directories and times of last use. No layer
+/// depends on it.
 pub(super) fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Returns the directories in `work` that have no living owner. The caller holds the store's lock
-/// alone.
+/// Returns the directories in `work` without a running owner. The caller holds the exclusive lock
+/// of the store.
 pub(super) fn orphans(work: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut orphans = Vec::new();
     for path in list(work)? {
@@ -74,13 +74,13 @@ pub(super) fn orphans(work: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(orphans)
 }
 
-/// Returns when the oldest owner that still lives started, in seconds since 1970.
+/// Returns the start of the oldest running owner, in seconds since 1970.
 pub(super) fn oldest_owner(work: &Path) -> Result<Option<u64>, StoreError> {
     let mut oldest = None;
     for path in list(work)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // An unreadable name counts as the oldest: a collection then keeps too much rather than too
-        // little.
+        // An unreadable name counts as the oldest, so that a collection does not remove parts that
+        // are in use.
         let start = name.split('-').next().and_then(|start| start.parse().ok()).unwrap_or(0);
         if is_owned(&path)? {
             oldest = Some(oldest.map_or(start, |oldest: u64| oldest.min(start)));
@@ -100,7 +100,7 @@ fn is_owned(path: &Path) -> Result<bool, StoreError> {
         result => result.map_err(failed("open", path))?,
     };
     match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-        // The lock ends with the handle, when this function returns.
+        // This lock is released when the function returns.
         Ok(()) => Ok(false),
         Err(Errno::WOULDBLOCK) => Ok(true),
         Err(error) => Err(failed("lock", path)(error)),

@@ -1,4 +1,4 @@
-//! The random bytes that stand between secrets and keys. They never leave the store.
+//! Random bytes that key the hashes of secrets. They never leave the store.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -13,9 +13,9 @@ use crate::plan::Seal;
 use crate::port::StoreError;
 
 impl Store {
-    /// Returns the store's seal; the first call makes it. Nobody but the store's owner can read its
-    /// file: of a store that is open to read it is one that nothing was sealed with, and no step
-    /// that saw a secret is found by it.
+    /// Returns the seal of the store; the first call creates it. Only the owner of the store can
+    /// read its file. A read-only store of another user gets a random seal instead, so steps that
+    /// saw secrets are not found.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Invalid`] if the file does not hold 32 bytes.
@@ -44,8 +44,8 @@ impl Store {
             .open(&temporary)
             .map_err(failed("write", &temporary))?;
         file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write", &temporary))?;
-        // A link does not replace: of two first calls at once, one seal stays, and both return
-        // that.
+        // Creating a link does not replace an existing file. If two processes make a seal at once,
+        // one stays, and both return that one.
         let linked = fs::hard_link(&temporary, &path);
         fs::remove_file(&temporary).map_err(failed("remove", &temporary))?;
         match linked {

@@ -1,4 +1,4 @@
-//! Records of layers, as they are on disk.
+//! The form of layers on disk.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest};
 use crate::port::Layer;
 
-/// A layer and the blobs that hold it, one an encoding: `layers/<DiffID>.json`.
+/// A layer and its blobs, one for each encoding: `layers/<DiffID>.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StoredLayer {
@@ -27,7 +27,7 @@ pub(super) struct LayerBlob {
 }
 
 impl StoredLayer {
-    /// Describes the layer by one of its blobs.
+    /// Returns the layer with one of its blobs.
     pub(super) fn with(&self, blob: &LayerBlob) -> Layer {
         let LayerBlob { encoding, digest, bytes } = blob.clone();
         let Self { diff_id, tar_bytes, entries, blobs: _ } = *self;

@@ -1,11 +1,11 @@
-//! Records of steps, as they are on disk.
+//! The form of records on disk.
 
 use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 use crate::plan::Record;
 
-/// A record as it is on disk: `records/input/<hex>.json`, `records/content/<hex>.json`.
+/// A record of a step: `records/input/<hex>.json`, `records/content/<hex>.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StoredRecord {

@@ -1,4 +1,4 @@
-//! What goes between the store and registries.
+//! Blobs and images for uploads to registries.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use super::{Images, Store};
 use crate::oci::{Digest, RawManifest, descriptor, image_manifest};
 use crate::port::{BlobSource, Layer, StoreError};
 
-/// A blob of the store, to be sent.
+/// A blob of the store, for an upload.
 #[derive(Debug, Clone)]
 pub struct StoredBlob {
     store: Store,
@@ -23,7 +23,7 @@ pub struct StoredBlob {
 impl BlobSource for StoredBlob {
     fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
         if offset == 0 {
-            // Refuses a blob of another size before anything is sent.
+            // Refuses a blob of the wrong size before the upload starts.
             self.store.blobs().open(&self.digest, self.bytes).map_err(io::Error::other)?;
         }
         let mut file = File::open(self.path())?;
@@ -38,7 +38,7 @@ impl StoredBlob {
     }
 }
 
-/// An image of the store: its manifest, and the blobs that it names.
+/// An image of the store: its manifest and its blobs.
 #[derive(Debug, Clone)]
 pub struct StoredImage {
     /// The manifest, byte for byte.
@@ -48,7 +48,7 @@ pub struct StoredImage {
 }
 
 impl Images<'_> {
-    /// Returns the image called `name` in the index, or `None`.
+    /// Returns the image with the name `name` in the index, or `None`.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], [`StoreError::Invalid`].
@@ -59,7 +59,7 @@ impl Images<'_> {
         self.image_of(self.store.blobs().get(&digest)?).map(Some)
     }
 
-    /// Returns an image of these layers (lowest first), in these blobs, which has no name.
+    /// Returns an image of these layers (lowest first) without a name.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -82,8 +82,8 @@ impl Images<'_> {
         Ok(StoredImage { manifest, blobs })
     }
 
-    /// Keeps an image of these layers (lowest first), in these blobs, under a name; returns the
-    /// digest of its manifest, which depends on nothing else.
+    /// Stores an image of these layers (lowest first) under a name. Returns the digest of its
+    /// manifest, which depends only on `config` and `layers`.
     ///
     /// # Errors
     /// [`StoreError::MissingBlob`], [`StoreError::Io`].
@@ -93,7 +93,7 @@ impl Images<'_> {
     }
 }
 
-/// Returns the manifest of an image of these layers, lowest first, in these blobs.
+/// Returns the manifest of an image of these layers, lowest first.
 pub(super) fn manifest_of(config: &[u8], layers: &[Layer]) -> Vec<u8> {
     let blobs = layers.iter();
     let blobs = blobs.map(|layer| descriptor(layer.encoding.media_type(), &layer.blob, layer.blob_bytes));
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_gives_its_blobs_from_any_place_on() {
+    fn blobs_of_an_image_can_be_read_from_any_offset() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let layer = store.blobs().put(b"layer").unwrap();
@@ -119,7 +119,7 @@ mod tests {
         let read = |offset| io::read_to_string(image.blobs[1].open_at(offset).unwrap());
         assert_eq!((read(0).unwrap(), read(2).unwrap()), ("layer".to_owned(), "yer".to_owned()));
         std::fs::write(store.layout().blob(&layer), "longer").unwrap();
-        assert!(image.blobs[1].open_at(0).is_err(), "it has another size");
+        assert!(image.blobs[1].open_at(0).is_err(), "the size is wrong");
         assert!(store.images().get("other").unwrap().is_none());
     }
 }

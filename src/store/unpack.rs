@@ -1,8 +1,8 @@
 //! Unpacks the archive of a layer into a directory for overlayfs.
 //!
-//! A whole layer has one snapshot, named by its DiffID. A layer that leans on the layers below it
-//! (see [`apply`](super::apply)) has one for each of its stacks, named by its DiffID and the
-//! stack's ChainID: images from different builders share layers.
+//! A whole layer has one snapshot, named by its DiffID. A layer that depends on the layers below it
+//! (see [`apply`](super::apply)) has one snapshot for each of its stacks, named by its DiffID and
+//! the ChainID of the stack. Such layers come from other builders, whose images may share them.
 
 use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -26,10 +26,10 @@ use crate::oci::{ChainId, DiffId, HashingReader};
 use crate::port::StoreError;
 
 impl Snapshots<'_> {
-    /// Returns the snapshots of the layers of `stack`, both lowest first; unpacks the layers that
-    /// have none yet. A snapshot that is in the stack several times is returned once, at its
-    /// highest place: there it hides the lower ones, and overlayfs refuses a directory that is
-    /// listed twice.
+    /// Returns the snapshots of the layers of `stack`, lowest first. Unpacks layers without a
+    /// snapshot. A snapshot that is in the stack several times is returned once, at its highest
+    /// position: overlayfs refuses a directory that is listed twice, and the highest position
+    /// decides what it shows.
     ///
     /// # Errors
     /// [`StoreError::MissingLayer`], [`StoreError::WrongLayer`], [`StoreError::Layer`],
@@ -44,9 +44,9 @@ impl Snapshots<'_> {
         Ok(lowers)
     }
 
-    /// Unpacks the layers of `stack` as [`Snapshots::unpack`]. A well-formed archive can hold
-    /// entries that no directory can hold, such as a hard link to nothing. A layer that cannot be
-    /// unpacked is forgotten, so that no later build finds it.
+    /// Unpacks the layers of `stack` as [`Snapshots::unpack`] does. Removes a layer that cannot be
+    /// unpacked, so that no later build finds it. A well-formed archive may have entries that no
+    /// directory can hold, such as a hard link to nothing.
     ///
     /// # Errors
     /// As [`Snapshots::unpack`].
@@ -61,18 +61,19 @@ impl Snapshots<'_> {
         Ok(())
     }
 
-    /// Returns the snapshot of the highest layer of `stack`; `lowers` are the snapshots of the
+    /// Returns the snapshot of the highest layer of `stack`. `lowers` are the snapshots of the
     /// others.
     fn snapshot(&self, stack: &[DiffId], lowers: &[PathBuf]) -> Result<PathBuf, StoreError> {
         let (Some(diff_id), Some(chain)) = (stack.last(), ChainId::of(stack)) else {
             unreachable!("a stack has a highest layer");
         };
-        // Only unpacking tells whether a layer leans on those below, so either name may be there.
+        // Only unpacking shows whether a layer depends on those below, so the snapshot may have
+        // either name.
         let forms =
             [self.store.layout().snapshot(diff_id), self.store.layout().snapshot_above(diff_id, &chain)];
         for form in forms {
             if self.has_intact(&form, diff_id)? {
-                // From here on, no collection takes it away while this process runs.
+                // No collection removes a layer that was used since this process started.
                 mark_used(&self.store.layout().layer(diff_id));
                 debug!(path = %form.display(), "uses a snapshot");
                 return Ok(form);
@@ -87,8 +88,8 @@ impl Snapshots<'_> {
         self.put(&directory, diff_id, name.as_ref())
     }
 
-    /// Makes the unpacked layer in `directory` a snapshot. A layer that leans on those below it
-    /// names its stack by `chain`, the ChainID of the stack with the layer.
+    /// Makes the unpacked layer in `directory` a snapshot. For a layer that depends on the layers
+    /// below, `chain` is the ChainID of the stack that ends with the layer.
     pub(super) fn put(
         &self,
         directory: &Path,
@@ -100,17 +101,17 @@ impl Snapshots<'_> {
             None => self.store.layout().snapshot(diff_id),
         };
         let imprint = Imprint::of(directory)?;
-        // A collection between the two steps would remove the imprint, as its snapshot is not there
-        // yet. Every other process would then take the snapshot out of use, under the hooks that
-        // run on it.
+        // Without the lock, a collection could run before the rename and remove the imprint,
+        // because its snapshot does not exist yet. Other processes would then discard the snapshot
+        // while hooks use it.
         let _lock = self.store.lock_shared()?;
         // The imprint comes first: a snapshot without one counts as unknown.
         self.save_imprint(&snapshot, &imprint)?;
         debug!(path = %snapshot.display(), "makes a snapshot");
         match std::fs::rename(directory, &snapshot) {
-            // It is there already: another process has unpacked it, or another step gave the same
-            // layer. Both are equal, so the one in use stays: hooks may run on it. XFS reports it
-            // by another code than ext4.
+            // The snapshot exists: another process has unpacked it, or another step produced the
+            // same layer. Both are equal, and hooks may use the existing one, so it stays. XFS and
+            // ext4 report this with different codes.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -125,7 +126,7 @@ impl Snapshots<'_> {
         }
     }
 
-    /// Unpacks a layer whose stack is not known, if it is whole.
+    /// Unpacks a layer whose stack is unknown, if it is whole.
     ///
     /// # Errors
     /// As [`Snapshots::unpack`].
@@ -137,15 +138,15 @@ impl Snapshots<'_> {
         let scratch = self.store.scratch()?;
         let directory = scratch.path().join("root");
         match self.unpack_to(diff_id, &directory, BelowRoot::Unknown)? {
-            // It leans on layers that may not have arrived yet, and is unpacked above them later.
+            // It depends on layers that may not be in the store yet, and is unpacked above them
+            // later.
             true => Ok(()),
             false => self.put(&directory, diff_id, None).map(drop),
         }
     }
 
-    /// Unpacks a layer into the new directory `directory`, and verifies its DiffID on the way.
-    /// Returns true if it leans on the layers below. The directory is incomplete if these are
-    /// unknown and it leans on them.
+    /// Unpacks a layer into the new directory `directory` and verifies its DiffID. Returns true if
+    /// it depends on the layers below. If these are unknown, the directory is incomplete then.
     pub(super) fn unpack_to(
         &self,
         diff_id: &DiffId,
@@ -158,7 +159,7 @@ impl Snapshots<'_> {
         let name = format!("layer {diff_id}");
         let (room, name) = (self.store.room()?, Path::new(&name));
         let unpacked = unpack(&mut archive, directory, below, &room, self.store.interrupt(), name)?;
-        // It was not read to its end, so it has no digest to compare.
+        // The archive was not read to its end, so there is no digest to compare.
         if unpacked == Unpacked::Abandoned {
             return Ok(true);
         }
@@ -172,7 +173,7 @@ impl Snapshots<'_> {
     }
 }
 
-/// The layers below a layer that is unpacked.
+/// The layers below the layer that is being unpacked.
 #[derive(Clone, Copy)]
 pub(super) enum BelowRoot<'a> {
     /// They are not known yet.
@@ -181,22 +182,22 @@ pub(super) enum BelowRoot<'a> {
     Layers(&'a [PathBuf]),
 }
 
-/// How an archive was unpacked.
+/// The result of unpacking an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unpacked {
-    /// It does not depend on the layers below.
+    /// The archive does not depend on the layers below.
     Whole,
-    /// It depends on the layers below.
+    /// The archive depends on the layers below.
     Leaning,
-    /// It depends on the layers below, which are unknown. The archive was not read to its end.
+    /// The archive depends on the layers below, which are unknown. It was not read to its end.
     Abandoned,
 }
 
-/// Unpacks an archive into the empty directory `directory`, and reads the archive to its very end.
+/// Unpacks an archive into the empty directory `directory`, and reads the archive to its end.
 /// `name` is for messages.
 ///
 /// # Errors
-/// [`StoreError::Layer`] where an entry cannot be read or applied, [`StoreError::NoRoom`],
+/// [`StoreError::Layer`] if an entry cannot be read or applied, [`StoreError::NoRoom`],
 /// [`StoreError::Io`].
 fn unpack(
     archive: impl Read,
@@ -212,7 +213,7 @@ fn unpack(
         BelowRoot::Layers(lowers) => (merged(lowers, root()?)?, true),
     };
     let mut applier = Applier::new(root()?, below, room.bytes, Meta::IMPLIED_DIRECTORY);
-    // If one of the first two conditions is true, it is the cause, and the error only a symptom.
+    // The order matters: unknown layers below and a used-up budget cause errors of single entries.
     match apply_all(archive, &mut applier, interrupt) {
         Err(_) if !is_known && applier.leans() => Ok(Unpacked::Abandoned),
         Err(_) if applier.is_exhausted() => Err(room.exceeded(name)),
@@ -223,11 +224,12 @@ fn unpack(
 }
 
 fn merged(lowers: &[PathBuf], upper: OwnedFd) -> Result<Below, StoreError> {
-    // No epoch: times of lower directories are taken over as they are.
+    // No epoch: a directory that the archive does not list gets the unclamped time of the lower
+    // directory.
     Ok(Below::Layers(MergedDir::open(lowers, upper, i64::MAX)?.map(Rc::new)))
 }
 
-/// Applies all entries of an archive, and reads it to its very end.
+/// Applies all entries of an archive, and reads it to its end.
 pub(super) fn apply_all(
     archive: impl Read,
     applier: &mut Applier,
@@ -235,8 +237,8 @@ pub(super) fn apply_all(
 ) -> Result<(), LayerError> {
     let mut decoder = Decoder::new(BufReader::with_capacity(BUFFER_BYTES, archive));
     while let Some((entry, content)) = decoder.next_entry()? {
-        // The archive's own reader is interruptible, too, but is not called while a sparse file
-        // gives years of zeros.
+        // The reader of the archive is interruptible too. But the zeros of a sparse file do not
+        // come from that reader, and there may be terabytes of them.
         let mut content = interrupt.reader(content);
         applier.apply(&entry, &mut content).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => LayerError::Read(source),

@@ -1,4 +1,4 @@
-//! Workspaces: one layer is made in each.
+//! Workspaces: each one makes one layer.
 
 use std::fs::{self, Permissions};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -36,7 +36,7 @@ impl LayerWorkspace {
     pub(super) fn create(store: Store, stack: &[DiffId]) -> Result<Self, StoreError> {
         let scratch = store.scratch()?;
         let lowers = store.snapshots().unpack(stack)?;
-        // At once, so that it names layers of this stack only.
+        // Read at once, so that the list has only layers of this stack.
         let renewed = store.snapshots().take_renewed();
         let (upper, work) = (scratch.path().join("upper"), scratch.path().join("work"));
         for directory in [&upper, &work] {
@@ -48,7 +48,7 @@ impl LayerWorkspace {
         Ok(Self { store, scratch, stack: stack.to_vec(), lowers, renewed, upper, work, created })
     }
 
-    /// Brings the upper directory into the form that unpacking the layer gives.
+    /// Makes the upper directory equal to the unpacked layer.
     fn settle(&self, changeset: &Changeset) -> Result<(), StoreError> {
         let root = open_directory(&self.upper)?;
         let settle = || -> Result<(), Errno> {
@@ -57,15 +57,15 @@ impl LayerWorkspace {
                 remove_tree(open_beneath(&root, parent, super::file::DIRECTORY)?.as_fd(), name)?;
             }
             changeset.entries.iter().try_for_each(|entry| hide(root.as_fd(), entry))?;
-            // Last, as every change within a directory moves its time.
+            // Last, because every change in a directory sets its time.
             changeset.entries.iter().try_for_each(|entry| date(root.as_fd(), entry))
         };
         settle().map_err(failed("finish", &self.upper))
     }
 
     fn keep_snapshot(&self, diff_id: &DiffId, changeset: &Changeset) -> Result<(), StoreError> {
-        // Removals alone make it lean: the changeset lists all its directories, and copies files
-        // rather than linking to lower ones.
+        // The layer depends on others only if it has removals: plywood's changesets list all
+        // directories, and copy files instead of linking to files of lower layers.
         let leans = changeset.entries.iter().any(|entry| entry.kind == Kind::Whiteout);
         let chain = if leans { ChainId::of(&[self.stack.as_slice(), &[*diff_id]].concat()) } else { None };
         self.store.snapshots().put(&self.upper, diff_id, chain.as_ref()).map(drop)
@@ -92,7 +92,8 @@ impl Workspace for LayerWorkspace {
     fn scratch(&self, name: &str, mode: u32) -> Result<PathBuf, StoreError> {
         let path = self.scratch.path().join("scratch").join(name);
         create_directories(&path)?;
-        // Whatever the umask: programs of other users may have to write there.
+        // Set explicitly, because the umask must not decide: programs of other users may have to
+        // write there.
         fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed("set the mode of", &path))?;
         Ok(path)
     }
@@ -110,7 +111,8 @@ impl Workspace for LayerWorkspace {
         }
         let layer =
             pack(&changeset.entries, root.as_fd(), self.store.blobs().writer()?, self.store.interrupt())?;
-        // The blob and the layer's document are durable before anything depends on the snapshot.
+        // Before the snapshot: blob and document must be durable before other parts depend on the
+        // layer.
         self.store.layers().put(&layer)?;
         self.settle(&changeset)?;
         self.keep_snapshot(&layer.diff_id, &changeset)?;
@@ -122,8 +124,8 @@ impl Workspace for LayerWorkspace {
     }
 }
 
-/// Gives the upper directory the mode, owner and attributes of the root below: overlayfs shows
-/// those of the highest.
+/// Copies mode, owner and attributes of the root below to the upper directory, because overlayfs
+/// shows those of the highest layer.
 fn prepare_root(upper: &Path, below: Option<&Path>) -> Result<(), StoreError> {
     let to = open_directory(upper)?;
     let meta = match below {
@@ -136,7 +138,7 @@ fn prepare_root(upper: &Path, below: Option<&Path>) -> Result<(), StoreError> {
     apply_meta(to.as_fd(), b".", &Kind::Directory, &meta).map_err(failed("prepare", upper))
 }
 
-/// Makes the removals that the changeset has and overlayfs expressed by an opaque directory.
+/// Creates removals of the changeset that overlayfs has expressed by an opaque directory.
 fn hide(root: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
     if entry.kind != Kind::Whiteout {
         return Ok(());
