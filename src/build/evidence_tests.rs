@@ -215,7 +215,7 @@ fn another_machine_uses_a_step_if_the_content_that_hooks_read_is_the_same_there(
     let (made, warnings) = build(&changed, &shelf);
     assert_eq!(made, ["low"]);
     let reason = "host file `/srv/a`, which `extra-data.d/50-low` read, has changed";
-    let warning = format!("step `low`: what `shelf/cache` has for it is not used: {reason}");
+    let warning = format!("step `low`: the step published in `shelf/cache` is not used: {reason}");
     assert_eq!(warnings[0]["message"], warning.as_str());
     let appeared = [("/srv/a", "2"), ("/srv/mentioned", "")];
     assert_eq!(build(&appeared, &shelf).0, ["low"]);

@@ -58,7 +58,7 @@ pub(super) struct Offer {
     pub(super) step: SharedStep,
 }
 
-/// What a registry has for a step and is not used, and why.
+/// A published step that is not used, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Refused {
@@ -79,7 +79,7 @@ impl Offer {
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "what `{}` has for it is not used: {}", self.registry, self.why)
+        write!(f, "the step published in `{}` is not used: {}", self.registry, self.why)
     }
 }
 
@@ -158,7 +158,7 @@ impl<'a> Registries<'a> {
         if is_first && matches!(self.from[registry].exists(), Ok(false)) {
             let name = self.from[registry].name();
             self.warn(&format!(
-                "`{name}` is not there: nothing was published in it yet, or its name is wrong"
+                "the repository `{name}` does not exist: nothing was published to it yet, or its name is wrong"
             ));
             self.known().silent.insert(registry);
         }

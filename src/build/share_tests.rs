@@ -194,13 +194,16 @@ fn a_record_that_nobody_vouches_for_is_a_miss_that_says_why() {
         let b = Machine::with_key(1);
         let explained = b.explained(&plan, &shelf);
         assert!(
-            explained[0].contains(&format!("`shelf/cache` has for it is not used: {why}")),
+            explained[0].contains(&format!("the step published in `shelf/cache` is not used: {why}")),
             "{explained:?}"
         );
         assert_eq!(b.build(&plan, &shelf), all("built"), "{why}");
         let warnings = b.warnings();
         assert_eq!(warnings.len(), 4, "{warnings:?}");
-        assert_eq!(warnings[1], format!("step `low`: what `shelf/cache` has for it is not used: {why}"));
+        assert_eq!(
+            warnings[1],
+            format!("step `low`: the step published in `shelf/cache` is not used: {why}")
+        );
         assert_eq!(
             b.world.stack(&plan).unwrap().iter().map(|step| &step.diff_ids).collect::<Vec<_>>(),
             expected.iter().map(|step| &step.diff_ids).collect::<Vec<_>>()
@@ -249,7 +252,7 @@ fn a_changed_blob_is_refused_and_its_step_built() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
         warnings[0]
-            .starts_with("step `low`: what `shelf/cache` has for it is not used: cannot use the layer"),
+            .starts_with("step `low`: the step published in `shelf/cache` is not used: cannot use the layer"),
         "{warnings:?}"
     );
     assert!(warnings[0].contains("is damaged"), "{warnings:?}");
@@ -294,14 +297,15 @@ fn a_registry_that_is_down_is_a_warning_and_asked_no_more() {
 }
 
 #[test]
-fn a_repository_that_is_not_there_is_told_of_and_asked_no_more() {
+fn a_repository_that_does_not_exist_causes_one_warning_and_is_not_asked_again() {
     let (plan, shelf, machine) = (image("").plan(), Shelf::default(), Machine::new());
     shelf.be_absent();
     assert_eq!(machine.build(&plan, &shelf), all("built"));
     assert_eq!(shelf.take_requests(), ["get k"; 4]);
-    let expected = "`shelf/cache` is not there: nothing was published in it yet, or its name is wrong";
+    let expected =
+        "the repository `shelf/cache` does not exist: nothing was published to it yet, or its name is wrong";
     assert_eq!(machine.warnings(), [expected]);
-    // One that is there and has nothing of it is asked by the other keys as well.
+    // An existing repository without these steps is also asked for the other keys.
     let (empty, machine) = (Shelf::default(), Machine::new());
     machine.build(&plan, &empty);
     assert!(empty.take_requests().contains(&"get c".to_owned()) && machine.warnings().is_empty());

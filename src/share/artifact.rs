@@ -187,7 +187,7 @@ fn check_text(name: &str, text: &str) -> Result<(), Refusal> {
 fn parse_layer(layer: &Descriptor) -> Result<Layer, Refusal> {
     let media_type = layer.media_type().to_string();
     let encoding = Encoding::of_media_type(&media_type)
-        .ok_or_else(|| Refusal::malformed(format!("`{media_type}` is no layer")))?;
+        .ok_or_else(|| Refusal::malformed(format!("`{media_type}` is not the media type of a layer")))?;
     let Blob { digest: blob, bytes: blob_bytes } = parse_blob(layer)?;
     let all = Annotations::of(layer.annotations());
     Ok(Layer {
@@ -354,7 +354,7 @@ mod tests {
                 "annotation `plywood.image` holds control characters",
             ),
             (good.replace("\"10240\"", "\"-1\"").into(), "annotation `plywood.tar-bytes`: invalid digit"),
-            (good.replace("tar+zstd", "tar+xz").into(), "is no layer"),
+            (good.replace("tar+zstd", "tar+xz").into(), "is not the media type of a layer"),
             (shared(&[layer("a"), layer("b")]).to_manifest(None), "it has 2 layers"),
         ];
         let asked = StepKey::Input(shared(&[]).record.input_key);

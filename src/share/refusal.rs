@@ -11,13 +11,13 @@ use crate::trust::Distrust;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "refusal", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Refusal {
-    /// The manifest is not that of a step, or has the form of a later version.
+    /// The manifest does not describe a step, or was written by a later version of plywood.
     #[error("it is not a step that this version of plywood can read: {reason}")]
     Malformed {
-        /// What is wrong with it.
+        /// The problem with the manifest.
         reason: String,
     },
-    /// The manifest belongs to another step: the registry has it under the wrong tag.
+    /// The manifest describes another step: the registry has it under the wrong tag.
     #[error("it is published under {asked}, but belongs to another key")]
     OtherStep {
         /// The key that was asked for.
@@ -26,16 +26,16 @@ pub enum Refusal {
     /// The policy rejects its signature.
     #[error(transparent)]
     Distrusted(Distrust),
-    /// Its hooks would read other files on this build host.
+    /// The hooks of the step would read different files on this build host.
     #[error("{reason}")]
     Host {
-        /// What is different, and which hook read it.
+        /// The file that differs, and the hook that read it.
         reason: String,
     },
-    /// A layer cannot be downloaded, or differs from the record.
+    /// A layer cannot be downloaded, or does not match the record.
     #[error("cannot use the layer from the registry: {reason}")]
     Layer {
-        /// Why not.
+        /// The error.
         reason: String,
     },
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{PublicKey, Purpose, Signature};
 
-/// Whether a statement needs a signature.
+/// Decides whether a statement needs a signature.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Requirement {
     /// Statements without a signature by a trusted key are accepted. A wrong signature is still
@@ -21,9 +21,7 @@ pub enum Requirement {
 /// The trust policy of a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// The trusted keys.
     pub keys: BTreeSet<PublicKey>,
-    /// Whether one of them must have signed.
     pub requirement: Requirement,
 }
 
@@ -31,7 +29,7 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "distrust", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Distrust {
-    /// It has no signature.
+    /// The statement has no signature.
     #[error("it is not signed")]
     Unsigned,
     /// The signature has an unknown form.
@@ -39,11 +37,8 @@ pub enum Distrust {
     Unreadable,
     /// The signing key is not in the list of trusted keys.
     #[error("it is signed by {key}, which is not trusted")]
-    Foreign {
-        /// The key.
-        key: PublicKey,
-    },
-    /// The key has not signed this statement.
+    Foreign { key: PublicKey },
+    /// The statement differs from the one that the key has signed.
     #[error("its signature by {key} is wrong: it was changed after it was signed")]
     Forged {
         /// The key that the signature claims.
@@ -96,7 +91,7 @@ mod tests {
             (None, Some(Distrust::Unsigned), None),
             (Some(&foreign), Some(Distrust::Foreign { key: theirs }), None),
             (Some(&forged), Some(Distrust::Forged { key: ours }), Some(Distrust::Forged { key: ours })),
-            (Some("what"), Some(Distrust::Unreadable), Some(Distrust::Unreadable)),
+            (Some("nonsense"), Some(Distrust::Unreadable), Some(Distrust::Unreadable)),
         ] {
             for (requirement, expected) in [(Required, required), (Optional, optional)] {
                 let policy = Policy { keys: [ours].into(), requirement };

@@ -196,7 +196,7 @@ fn what_nobody_vouches_for_is_built_with_the_reason() {
         let b = small();
         trust(&b, &public);
         let explained = b.run(&["explain", "tiny", "a", "--cache-from", &repository]).stdout;
-        let expected = format!("what `{repository}` has for it is not used: {why}");
+        let expected = format!("the step published in `{repository}` is not used: {why}");
         assert!(explained.contains(&expected), "{explained}");
         assert_eq!(b.build(&["--cache-from", &repository]).made(), ALL[1..], "{why}");
         assert_eq!(b.layers(), a.layers(), "{why}");
