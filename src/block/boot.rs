@@ -8,7 +8,7 @@ use super::error::failed;
 use crate::disk::{BiosBoot, BootCodeError, Layout};
 use crate::port::{BootImages, DiskError};
 
-/// Writes what `boot` holds to its places on `disk`; bytes between are left as they are.
+/// Writes the boot code of `boot` to its places on `disk`. Other bytes do not change.
 pub(super) fn write_boot_code(
     layout: &Layout,
     boot: &BootImages,

@@ -1,10 +1,10 @@
-//! Copying a tree onto a mounted disk.
+//! Copies a tree to a mounted disk.
 //!
-//! One thread walks the tree in byte order of the names and makes everything; others fill the
-//! regular files that it has made, and complete them. So directories get no new names once the walk
-//! has left them, hard links have their target, and a file's place on the disk depends on its path
-//! alone. Memory: the handles of files in flight, one buffer a thread, and a name for each
-//! hard-linked file.
+//! One thread walks the tree in byte order of the names and creates all entries. Other threads copy
+//! the content and metadata of regular files. Directories therefore get no new names after the walk
+//! has left them, hard links have their target, and the place of a file on the disk depends only on
+//! its path. In memory are the handles of unfinished files, one buffer for each thread, and one
+//! name for each hard-linked file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -25,14 +25,14 @@ use crate::layer::{Kind, Meta};
 use crate::port::{DiskError, IoError};
 use crate::tree::{Dir, Entry, FileRef, Links, has_holes, meta, open_directory};
 
-/// Enough to make system calls cheap, small enough to stay in the processor's cache.
+/// Large enough for few system calls, small enough for the cache of the processor.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Files that are made and wait to be filled. Each holds two open files.
+/// The largest number of created files that wait for their content. Each needs two open files.
 const IN_FLIGHT: usize = 64;
 
-/// Copies everything below the directory `source` into the directory `target`; sockets, which
-/// nothing could answer, are left out.
+/// Copies everything below the directory `source` into the directory `target`, without sockets,
+/// because their processes have ended.
 ///
 /// Stops early when `interrupt` becomes true.
 pub(super) fn copy_tree(source: &Path, target: &Path, interrupt: &AtomicBool) -> Result<(), DiskError> {
@@ -48,15 +48,15 @@ pub(super) fn copy_tree(source: &Path, target: &Path, interrupt: &AtomicBool) ->
         let (root, links) = (to.as_fd(), Links::default());
         let mut walk = Walk { root, files: sender, links, has_failed: &has_failed, interrupt };
         let walked = walk.directory(&from, &to);
-        // The fillers end when nothing can send files to them any more.
+        // The fillers end when the sender is dropped.
         drop(walk);
         let filled = fillers.into_iter().map(|filler| filler.join().expect("filling files does not panic"));
-        // Where both failed, the walk only noticed that a filler had.
+        // If both failed, the error of the filler is the cause: the walk ended because of it.
         filled.collect::<Result<(), _>>().and(walked)
     })
 }
 
-/// A regular file that is made, and empty.
+/// A created regular file without its content.
 struct Unfilled {
     from: File,
     to: File,
@@ -67,15 +67,15 @@ struct Unfilled {
 struct Walk<'a> {
     root: BorrowedFd<'a>,
     files: SyncSender<Unfilled>,
-    /// Where the first name of a hard-linked file was made, from `root`.
+    /// The path of the first name of each hard-linked file, relative to `root`.
     links: Links<Vec<u8>>,
     has_failed: &'a AtomicBool,
     interrupt: &'a AtomicBool,
 }
 
 impl Walk<'_> {
-    /// Copies the content of a directory, then the directory's own metadata: its time changes with
-    /// each new name.
+    /// Copies the content of a directory, and then its metadata, because each new name changes its
+    /// time.
     fn directory(&mut self, from: &Dir<'_>, to: &OwnedFd) -> Result<(), DiskError> {
         for entry in from.entries()? {
             if self.interrupt.load(Ordering::Relaxed) {
@@ -110,7 +110,7 @@ impl Walk<'_> {
         }
         let from = entry.open()?;
         let to = make_file(to, &entry.name, &entry.stat).map_err(entry.failed("copy"))?;
-        // The send fails once every filler has failed. Their errors are reported.
+        // The send fails after every filler has failed. Their errors are reported.
         let _ = self.files.send(Unfilled { from, to, stat: entry.stat, path: entry.location() });
         Ok(())
     }
@@ -118,15 +118,15 @@ impl Walk<'_> {
 
 const SET_METADATA: &str = "set owner, mode and times of the copy of";
 
-/// Gives `to` the metadata of `from`, a file of this kind and status. Times keep their fractions of
-/// seconds.
+/// Copies the metadata of `from`, a file of this kind and status, to `to`. Times keep their
+/// fractions of seconds.
 fn copy_metadata(from: FileRef<'_>, to: FileRef<'_>, kind: &Kind, stat: &Stat) -> io::Result<()> {
     let meta = Meta { xattrs: from.content()?, ..meta(stat, i64::MAX) };
     let modified = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
     to.set_meta(kind, &meta, &Timestamps { last_access: modified, last_modification: modified })
 }
 
-/// The file system may have it already: ext4 makes `lost+found`.
+/// Creates a directory. It may exist already: `mkfs.ext4` creates `lost+found`.
 fn make_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     match mkdirat(parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => open_directory(parent, name),
@@ -143,7 +143,7 @@ fn make_file(parent: &OwnedFd, name: &[u8], stat: &Stat) -> Result<File, Errno> 
     Ok(file)
 }
 
-/// Copies what is neither a directory nor a regular file.
+/// Copies a link, a device or a FIFO.
 fn copy_special(entry: &Entry<'_>, to: &OwnedFd, kind: &Kind) -> io::Result<()> {
     let name = &*entry.name;
     match kind {
@@ -158,8 +158,8 @@ fn fill_files(files: &Mutex<Receiver<Unfilled>>, has_failed: &AtomicBool) -> Res
     loop {
         let next = files.lock().expect("no filler panics").recv();
         let Ok(Unfilled { mut from, mut to, stat, path }) = next else { return Ok(()) };
-        // After a failure elsewhere the rest is taken and dropped, so that the walk does not wait
-        // for us.
+        // After a failure, the rest is received and dropped, so that the walk does not wait
+        // forever.
         if !has_failed.load(Ordering::Relaxed) {
             copy_bytes(&mut from, &mut to, &stat, &mut buffer).map_err(failed("copy", &path))?;
             let (from, to) = (FileRef::Open(from.as_fd()), FileRef::Open(to.as_fd()));
@@ -168,20 +168,21 @@ fn fill_files(files: &Mutex<Receiver<Unfilled>>, has_failed: &AtomicBool) -> Res
     }
 }
 
-/// Takes room for a file before others are made. Otherwise the kernel chooses a place when it
-/// writes the file back, and disks of the same files are different everywhere.
+/// Allocates the blocks of a file before other files are created. Otherwise the kernel chooses them
+/// at write-back, in an order that differs from build to build.
 fn reserve(file: &File, bytes: u64) -> Result<(), Errno> {
     match bytes {
         0 => Ok(()),
         _ => match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            // Of file systems that cannot, the kernel's choice is good enough.
+            // A file system without this feature gets the kernel's choice. The image works all the
+            // same.
             Err(Errno::OPNOTSUPP) => Ok(()),
             result => result,
         },
     }
 }
 
-/// Copies a file's bytes; holes stay holes.
+/// Copies the content of a file. Holes stay holes.
 fn copy_bytes(from: &mut File, to: &mut File, stat: &Stat, buffer: &mut [u8]) -> io::Result<()> {
     let size = stat.st_size as u64;
     if !has_holes(stat) {
@@ -219,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// A tree with what needs no root to make.
+    /// Returns a tree of entries that an ordinary user can create.
     fn tree() -> tempfile::TempDir {
         let tree = tempfile::tempdir().unwrap();
         let at = |path: &str| tree.path().join(path);
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_stay_holes_and_sockets_stay_away() {
+    fn holes_stay_holes_and_sockets_are_left_out() {
         let copy = copy_of(tree().path());
         let sparse = fs::read(copy.path().join("sparse")).unwrap();
         assert_eq!((&sparse[5 << 20..][..6], sparse.len()), (&b"middle"[..], 10 << 20));

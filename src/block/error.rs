@@ -1,4 +1,4 @@
-//! The errors of system calls and programs, in the words of the port.
+//! Converts errors of system calls and programs to errors of the port.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use crate::exec::ExecError;
 use crate::port::{DiskError, Exit, IoError};
 
-/// Returns a function that adds to an error the action that failed, and its path.
+/// Returns a function that adds `action` and `path` to an error.
 pub(super) fn failed<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> DiskError {
     move |error| IoError::new(action, path)(error).into()
 }
@@ -28,8 +28,7 @@ impl From<ExecError> for DiskError {
     }
 }
 
-/// Returns the end of a program. A program that was waited for has a status or was ended by a
-/// signal.
+/// Returns how a program ended: with a status, or by a signal.
 fn exit_of(status: ExitStatus) -> Exit {
     match status.signal() {
         Some(signal) => Exit::Signal(signal),

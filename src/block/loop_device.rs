@@ -1,8 +1,8 @@
 //! Loop devices.
 //!
-//! `loopdev` finds a free device and opens it. Attaching is our own, in one `LOOP_CONFIGURE`: in
-//! two calls (as `LOOP_SET_FD` and `LOOP_SET_STATUS64` are) the device would show the whole file
-//! for an instant, and a SIGKILL between them would leave it attached.
+//! `loopdev` finds a free device and opens it. This module attaches it with one call,
+//! `LOOP_CONFIGURE`. With the two older calls (`LOOP_SET_FD` and `LOOP_SET_STATUS64`), the device
+//! would show the whole file for an instant, and a SIGKILL between them would leave it attached.
 //!
 //! Source: Linux, `include/uapi/linux/loop.h`; loop(4).
 
@@ -24,14 +24,14 @@ use crate::disk::{Extent, SectorSize};
 
 const LOOP_CONFIGURE: ioctl::Opcode = 0x4c0a;
 
-/// Detach when the last user closes it: the process that has it open, or the file system mounted
-/// from it.
+/// The kernel detaches the device when its last user ends: a process that has it open, or a mounted
+/// file system.
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
-/// How long to compete with other programs for a device.
+/// How long to retry if other programs take the free device first.
 const ATTACH_LIMIT: Duration = Duration::from_secs(20);
 
-/// `struct loop_config` with the `struct loop_info64` inside it.
+/// `struct loop_config`, with the fields of its `struct loop_info64`.
 #[repr(C)]
 struct LoopConfig {
     fd: u32,
@@ -52,17 +52,17 @@ struct LoopConfig {
     reserved: [u64; 8],
 }
 
-/// A loop device that shows a range of a file. Dropping it detaches it, unless something is mounted
-/// from it: then the last unmount does.
+/// A loop device that shows a range of a file. It is detached when this is dropped, or after the
+/// last unmount of its file system.
 #[derive(Debug)]
 pub(super) struct LoopDevice {
-    /// Open, and so attached, as long as this lives.
+    /// The open handle keeps the device attached.
     _device: Device,
     path: PathBuf,
 }
 
 impl LoopDevice {
-    /// Attaches `extent` of `backing`, which must be open for writing, as a device of this sector
+    /// Attaches `extent` of `backing`, which must be open for writing, to a device with this sector
     /// size.
     pub(super) fn attach(backing: &File, extent: Extent, sector: SectorSize) -> io::Result<Self> {
         let control = LoopControl::open()?;
@@ -70,8 +70,7 @@ impl LoopDevice {
         let mut pause = Duration::from_millis(1);
         loop {
             match Self::try_attach(&control, backing, extent, sector) {
-                // Another program took the device between the question for a free one and our
-                // attaching.
+                // Another program has taken the device after the kernel reported it as free.
                 Err(error)
                     if error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
                         && Instant::now() < deadline =>
@@ -110,7 +109,7 @@ impl LoopDevice {
     }
 }
 
-/// Attaches a file in `directory` and detaches it again, to learn whether this host can do so.
+/// Attaches and detaches a file in `directory`, to find out whether the build host can do it.
 ///
 /// # Errors
 /// The kernel's error.
@@ -120,24 +119,24 @@ pub fn try_loop_device(directory: &Path) -> io::Result<()> {
     let path = directory.join("loop-trial");
     let file =
         File::from(rustix::fs::open(&path, flags | rustix::fs::OFlags::CREATE, Mode::RUSR | Mode::WUSR)?);
-    // At once, so that nothing stays after a kill. Not `O_TMPFILE`, which some file systems lack
-    // that can hold disks.
+    // Removed at once, so that nothing stays after a kill. `O_TMPFILE` would do the same, but some
+    // file systems that can hold disks lack it.
     fs::remove_file(&path)?;
     file.set_len(TRIED_BYTES)?;
     LoopDevice::attach(&file, Extent { offset: 0, bytes: TRIED_BYTES }, SectorSize::B512).map(drop)
 }
 
-/// Waits until no file system uses the block device at `path`, `limit` at most. Returns true if
-/// none does.
+/// Waits, at most for `limit`, until no file system uses the block device at `path`. Returns false
+/// after the limit.
 ///
-/// After an unmount here, mount namespaces of processes that have just been killed may hold the
-/// file system a moment longer. Until the kernel has torn them down, not everything is written.
-/// Then it is, to the backing file: the last user of a block device leaves nothing in its cache.
-/// Syncing the device would sync that file as well, which is for whoever keeps it.
+/// After an unmount, mount namespaces of processes that were just killed may keep the file system
+/// for a moment. The kernel writes its last data when they are gone. The data is in the backing
+/// file then, because the cache of a block device is written when its last user ends. Syncing the
+/// device instead would also sync the backing file, which is slow and left to the caller.
 pub(super) fn wait_until_unused(path: &Path, limit: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + limit;
     loop {
-        // For a block device, O_EXCL asks for it alone; a mounted file system has claimed it.
+        // O_EXCL on a block device fails while a mounted file system uses the device.
         let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
         match File::options().read(true).write(true).custom_flags(exclusive).open(path) {
             Ok(_) => return Ok(true),
@@ -155,18 +154,18 @@ fn configure(device: &Device, backing: &File, extent: Extent, sector: SectorSize
         offset: extent.offset,
         size_limit: extent.bytes,
         flags: LO_FLAGS_AUTOCLEAR,
-        // SAFETY: integers and arrays of integers, for which zero is the kernel's "not said".
+        // SAFETY: all fields are integers or arrays of integers. Zero means "not set" for the
+        // kernel.
         ..unsafe { std::mem::zeroed() }
     };
     // SAFETY: the device is open as long as `device` is borrowed.
     let fd = unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) };
-    // SAFETY: LOOP_CONFIGURE reads a `struct loop_config`, which `LoopConfig` is, field by field.
+    // SAFETY: LOOP_CONFIGURE reads a `struct loop_config`, and `LoopConfig` has the same fields.
     unsafe { ioctl::ioctl(fd, ioctl::Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) }?;
     Ok(())
 }
 
-/// Makes the nodes of loop devices that the kernel has and `/dev` lacks: in containers no udev
-/// makes them.
+/// Creates missing device nodes of the kernel's loop devices. In containers, no udev creates them.
 fn make_nodes() -> io::Result<()> {
     for entry in fs::read_dir("/sys/block")? {
         let name = entry?.file_name().to_string_lossy().into_owned();

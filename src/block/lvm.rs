@@ -1,8 +1,8 @@
-//! Logical volumes, by the tools of LVM. They need the kernel's device mapper.
+//! Makes logical volumes with the tools of LVM. They need the device mapper of the kernel.
 //!
-//! Its devices outlive their process: unlike all else here they are not taken back after a SIGKILL,
-//! and a later build of the same volume group says so. There is no other way to write to a logical
-//! volume.
+//! Devices of the device mapper outlive the process. Unlike loop devices and mounts, they stay
+//! after a SIGKILL, and a later build of the same volume group reports them. There is no other way
+//! to write to a logical volume.
 
 use std::fs::File;
 use std::io;
@@ -17,36 +17,36 @@ use crate::port::DiskError;
 /// The control node of the device mapper.
 const CONTROL: &str = "/dev/mapper/control";
 
-/// Returns true if the kernel has the device mapper. Logical volumes need it.
+/// Returns true if the kernel has the device mapper, which logical volumes need.
 pub fn has_device_mapper() -> bool {
     is_served(Path::new(CONTROL))
 }
 
-/// Returns true if the kernel has a driver for a device. The node alone proves nothing: programs
-/// make it themselves, and opening it loads the driver where that is a module.
+/// Returns true if the kernel has a driver for a device. A device node does not prove it, because
+/// programs can create nodes. Opening the node loads the driver if it is a module.
 fn is_served(device: &Path) -> bool {
     match File::open(device) {
         Ok(_) => true,
-        // Only root may open it, and only root makes disks.
+        // The device exists. Only root may open it, and making disks needs root anyway.
         Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
     }
 }
 
-/// Fails with [`DiskError::NoDeviceMapper`] if the kernel lacks it.
+/// Fails with [`DiskError::NoDeviceMapper`] if the kernel lacks the device mapper.
 pub(super) fn require_device_mapper() -> Result<(), DiskError> {
     if has_device_mapper() { Ok(()) } else { Err(DiskError::NoDeviceMapper) }
 }
 
-/// The logical volumes of a disk, in use. Dropping them lets go of them, but loses the error.
+/// The active logical volumes of a disk. Dropping this deactivates them, but loses the error.
 #[derive(Default)]
 pub(super) struct Volumes {
     lvm: Lvm,
-    /// What the physical volumes lie on; attached as long as this lives.
+    /// The devices of the physical volumes. They are attached until this is dropped.
     _devices: Vec<LoopDevice>,
 }
 
 impl Volumes {
-    /// Makes those of `layout`, if it has any.
+    /// Creates the logical volumes of `layout`, if it has any.
     pub(super) fn make(layout: &Layout, file: &File, raw: &Path) -> Result<Self, DiskError> {
         if layout.lvm.is_empty() {
             return Ok(Self::default());
@@ -67,7 +67,7 @@ impl Volumes {
         Ok(volumes)
     }
 
-    /// Lets go of them.
+    /// Deactivates the volumes.
     pub(super) fn release(mut self) -> Result<(), DiskError> {
         let lvm = std::mem::take(&mut self.lvm);
         Ok(lvm.release_commands().iter().try_for_each(run)?)
@@ -93,12 +93,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_no_driver_serves_is_no_device_mapper() {
+    fn a_node_without_a_driver_does_not_count_as_device_mapper() {
         let directory = tempfile::tempdir().unwrap();
         let node = directory.path().join("control");
         assert!(!is_served(&node));
-        // Opening a socket fails as opening a node without a driver does: with ENXIO. Making such a
-        // node needs root.
+        // Opening a socket fails with ENXIO, like opening a node without a driver. Creating such a
+        // node would need root.
         let _socket = UnixListener::bind(&node).unwrap();
         assert!(!is_served(&node));
         assert!(is_served(Path::new("/dev/null")));

@@ -1,4 +1,4 @@
-//! Master boot records, and the chain of extended boot records that logical partitions hang on.
+//! Master boot records, and the chain of extended boot records, which hold logical partitions.
 //!
 //! ```text
 //! MBR               record of 5          record of 6
@@ -6,9 +6,9 @@
 //! extended ---->    next record ---->    nothing
 //! ```
 //!
-//! All have one form: four entries at 446 and the signature 55 aa at the end. The extended
-//! partition reaches to the end of the disk. Starts are counted from the sector of the record that
-//! has the entry; those of next records from the start of the extended partition.
+//! All records have the same form: four entries at byte 446 and the signature 55 aa at the end. The
+//! extended partition extends to the end of the disk. The start of a partition is relative to the
+//! sector of its record. The start of the next record is relative to the extended partition.
 //!
 //! Source: UEFI 2.10, 5.2.1, "Legacy Master Boot Record"; Linux, `block/partitions/msdos.c`.
 
@@ -16,20 +16,20 @@ use crate::disk::{BootFlag, Layout, Partition, PartitionEntry};
 
 const SECTOR: u64 = 512;
 
-/// Where the disk's signature is.
+/// The offset of the disk's signature.
 const DISK_ID: usize = 440;
 
-/// Where the four entries are, and how large each is.
+/// The offset of the four entries, and the size of each.
 const ENTRIES: usize = 446;
 const ENTRY_BYTES: usize = 16;
 
-/// The extended partition: "addressed by sector numbers".
+/// The type of an extended partition that is addressed by sector numbers.
 const EXTENDED: u8 = 0x0f;
-/// A link to the next record.
+/// The type of a link to the next record.
 const LINK: u8 = 0x05;
 
-/// The cylinder, head and sector of places that these cannot say: nobody has read them since disks
-/// had 8 GB.
+/// The value of cylinder, head and sector for positions beyond 8 GB, which they cannot express.
+/// Systems read the sector numbers instead.
 const NO_GEOMETRY: [u8; 3] = [0xfe, 0xff, 0xff];
 
 /// A sector of partition entries.
@@ -43,8 +43,8 @@ struct Entry {
     sectors: u64,
 }
 
-/// Returns the sectors that make the table of a disk with the signature `id`, each with its offset
-/// on the disk. Boot code is not in the first one.
+/// Returns the sectors of the partition table of a disk with the signature `id`, each with its
+/// offset on the disk. The first one is without boot code.
 pub(super) fn mbr_sectors(layout: &Layout, id: u32) -> Vec<(u64, Record)> {
     let logical: Vec<_> =
         layout.partitions.iter().filter_map(|partition| Some((partition, record(partition)?))).collect();
@@ -74,7 +74,7 @@ fn chain(logical: &[(&Partition, u64)]) -> Vec<(u64, Record)> {
     records.collect()
 }
 
-/// Returns where the extended boot record of a logical partition lies.
+/// Returns the offset of the extended boot record of a logical partition; `None` for a primary one.
 fn record(partition: &Partition) -> Option<u64> {
     match partition.entry {
         PartitionEntry::Mbr { record, .. } => record,

@@ -1,4 +1,4 @@
-//! How much a tree takes on a disk.
+//! Measures the space that a tree needs on a disk.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::disk::Content;
 use crate::port::{DiskError, IoError};
 use crate::tree::{Dir, Entry, Links, walk};
 
-/// Returns how much is below the directory `root`.
+/// Measures everything below the directory `root`.
 pub(super) fn measure(root: &Path) -> Result<Content, DiskError> {
     let (mut content, mut links) = (Content::default(), Links::default());
     walk(&Dir::open(root)?, &mut |entry| {
         content.entries += 1;
-        // Hard links share an inode and its blocks; only the first name counts them.
+        // Hard links share an inode and its blocks, which count only for the first name.
         match links.first(&entry.stat, || ()) {
             Some(()) => Ok(()),
             None => add(entry, &mut content),
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hard_links_count_once_and_holes_not_at_all() {
+    fn hard_links_count_once_and_holes_do_not_count() {
         let tree = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let at = |name: &str| tree.path().join(name);
         fs::create_dir(at("d")).unwrap();

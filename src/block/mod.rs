@@ -6,11 +6,10 @@
 //! table, mkfs, mount                              check, boot code, sync
 //! ```
 //!
-//! Each partition is attached with a loop device of its own, by offset and size: nothing depends on
-//! the kernel scanning partition tables, on udev, or on device-mapper. All that is taken from the
-//! kernel it takes back when this process dies, also by SIGKILL: loop devices are attached with
-//! autoclear in one system call, mounts are made in the process's own mount namespace (which `main`
-//! enters at the start).
+//! Each partition has its own loop device with an offset and a size. This needs no partition scan
+//! of the kernel, no udev and no device mapper. The kernel cleans up when the process dies, also
+//! after SIGKILL: loop devices are attached with autoclear in one system call, and mounts are in
+//! the process's own mount namespace, which `main` enters at the start.
 
 mod boot;
 mod copy;

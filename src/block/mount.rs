@@ -17,7 +17,7 @@ use crate::port::DiskError;
 /// `_IOWR('X', 121, struct fstrim_range)`
 const FITRIM: ioctl::Opcode = 0xc018_5879;
 
-/// Killed processes are gone in milliseconds; a machine under load takes its time.
+/// The kernel needs milliseconds to end killed processes, and longer under load.
 const BUSY_LIMIT: Duration = Duration::from_secs(30);
 
 /// `struct fstrim_range`
@@ -28,10 +28,10 @@ struct TrimRange {
     least: u64,
 }
 
-/// What a file system is mounted from.
+/// The device of a mounted file system.
 #[derive(Debug)]
 pub(super) enum BlockDevice {
-    /// A part of the disk, attached as long as this lives.
+    /// A part of the disk, attached until this is dropped.
     Loop(LoopDevice),
     Volume(PathBuf),
 }
@@ -54,9 +54,9 @@ pub(super) struct Mounted {
     open: bool,
 }
 
-/// Safety against power cuts is bought with waiting, and worth nothing here: a disk that was
-/// interrupted is thrown away. XFS refuses a UUID that is mounted already, and two builds of one
-/// image at once have the same one.
+/// Returns mount options for speed: write barriers protect against power failures, but an
+/// interrupted disk is discarded anyway. XFS refuses a UUID that is mounted already, and two builds
+/// of one image at the same time have the same UUID.
 fn options(kind: FsKind) -> &'static CStr {
     match kind {
         FsKind::Ext { version: ExtVersion::Ext2, .. } => c"",
@@ -84,29 +84,30 @@ impl Mounted {
         Ok(Self { target, device, open: true })
     }
 
-    /// Returns the node of the device that it is mounted from.
+    /// Returns the device node.
     pub(super) fn device(&self) -> &Path {
         self.device.path()
     }
 
-    /// Punches a hole into the disk wherever the file system has no data: what was written and
-    /// removed again would otherwise stay in every image made of the disk.
+    /// Punches holes into the disk where the file system has no data. Otherwise the content of
+    /// removed files would stay in every image of the disk.
     pub(super) fn trim(&self) -> Result<(), DiskError> {
         let root = File::open(&self.target).map_err(failed("open", &self.target))?;
-        // Blocks that were freed can be trimmed only after the journal has committed that.
+        // The kernel trims freed blocks only after the journal has committed that they are free.
         rustix::fs::syncfs(&root).map_err(failed("sync", &self.target))?;
         let mut range = TrimRange { start: 0, length: u64::MAX, least: 0 };
-        // SAFETY: FITRIM reads and writes a `struct fstrim_range`, which `TrimRange` is.
+        // SAFETY: FITRIM reads and writes a `struct fstrim_range`, and `TrimRange` has the same
+        // fields.
         unsafe { ioctl::ioctl(&root, ioctl::Updater::<FITRIM, TrimRange>::new(&mut range)) }
             .map_err(failed("trim", &self.target))
     }
 
-    /// Unmounts it, and waits until it is written and released. The device stays attached while the
-    /// result lives.
+    /// Unmounts the file system, and waits until it is written and released. The device stays
+    /// attached until the result is dropped.
     pub(super) fn unmount(mut self) -> Result<ReleasedDevice, DiskError> {
         self.open = false;
-        // Lazily, as the wait is for the last user anyway: a child that another thread has just
-        // forked has each file open that this process has, until it executes its program.
+        // Lazily, because the function waits for the last user anyway. A child that another thread
+        // has just forked keeps all files of this process open until it executes its program.
         let unmounted = unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         debug!(at = %self.target.display(), ?unmounted, "unmounts a file system");
         unmounted.map_err(failed("unmount", &self.target))?;
@@ -118,7 +119,7 @@ impl Mounted {
     }
 }
 
-/// A device whose file system is complete and not mounted any more.
+/// A device whose file system is complete and unmounted.
 pub(super) struct ReleasedDevice(PathBuf, #[expect(dead_code, reason = "keeps the device attached")] Mounted);
 
 impl ReleasedDevice {
@@ -131,20 +132,21 @@ impl ReleasedDevice {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if self.open {
-            // Lazily: on this way out something may be wrong, and nothing below may be deleted by
-            // anyone.
+            // Lazily, because this runs after a failure, when the file system may still be in use.
+            // A file system that stays mounted could be emptied by a later removal of its
+            // directory.
             let _ = unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         }
     }
 }
 
-/// A directory to mount at. Dropping it removes it if it is empty, and so never what is mounted
-/// there.
+/// A directory for a mount. Dropping it removes the directory only if it is empty, so it never
+/// removes files of a mounted file system.
 #[derive(Debug)]
 pub(super) struct MountDirectory(PathBuf);
 
 impl MountDirectory {
-    /// Makes `path` and its parents.
+    /// Creates `path` and its parents.
     pub(super) fn new(path: PathBuf) -> Result<Self, DiskError> {
         fs::create_dir_all(&path).map_err(failed("create", &path))?;
         Ok(Self(path))

@@ -1,7 +1,7 @@
-//! Files with holes: where their data is.
+//! Finds the data of files with holes.
 //!
-//! Only holes of at least [`HOLE_BYTES`] count, as where layers are unpacked. Smaller holes may be
-//! lost there, and disks of the same files would differ.
+//! Only holes of at least [`HOLE_BYTES`] count, as in unpacked layers. Unpacking may lose smaller
+//! holes, and disks of the same files would then differ.
 
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use crate::tree::{Entry, has_holes, next_data};
 
 const GRANULE: u64 = HOLE_BYTES as u64;
 
-/// Returns how many bytes of a regular file are written where it is copied to.
+/// Returns the number of bytes that a copy of a regular file writes.
 pub(super) fn data_bytes(entry: &Entry<'_>) -> Result<u64, IoError> {
     let size = entry.stat.st_size as u64;
     if !has_holes(&entry.stat) || size < GRANULE {
@@ -29,11 +29,11 @@ pub(super) fn data_bytes(entry: &Entry<'_>) -> Result<u64, IoError> {
     Ok(bytes)
 }
 
-/// Returns the first range of data from `position` on, an earlier range's end or 0, in a file of
-/// `size` bytes.
+/// Returns the first range of data at or after `position` in a file of `size` bytes. `position` is
+/// 0 or the end of an earlier range.
 pub(super) fn next_granules(file: impl AsFd, position: u64, size: u64) -> Result<Option<Range<u64>>, Errno> {
     let data = next_data(file, position)?;
-    // Data is widened to whole granules. It cannot reach into the range before, which ends at a
+    // Ranges are widened to whole granules. They cannot overlap, because each range ends at a
     // granule.
     let granules = |data: Range<u64>| {
         data.start / GRANULE * GRANULE..data.end.div_ceil(GRANULE).saturating_mul(GRANULE).min(size)
@@ -50,7 +50,7 @@ mod tests {
     use crate::tree::Dir;
 
     #[test]
-    fn holes_count_from_their_least_size_on() {
+    fn only_holes_of_a_whole_granule_count() {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let tree = Dir::open(directory.path()).unwrap();
         let measured = |size: u64, data: &[u64]| {
@@ -63,6 +63,6 @@ mod tests {
         assert_eq!(measured(3 << 30, &[1 << 30]), GRANULE);
         assert_eq!(measured(10 * GRANULE, &[0, 8192, 9 * GRANULE]), 2 * GRANULE);
         assert_eq!(measured(GRANULE + 4096, &[GRANULE]), 4096);
-        assert_eq!(measured(8192, &[0]), 8192, "too short to have any");
+        assert_eq!(measured(8192, &[0]), 8192, "too short for a hole");
     }
 }

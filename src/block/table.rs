@@ -30,7 +30,8 @@ pub(super) fn write_table(layout: &Layout, file: &mut File, raw: &Path) -> Resul
             .try_for_each(|(offset, sector)| file.write_all_at(&sector, offset))
             .map_err(|error| failed(error.into())),
         Table::Gpt { guid } => {
-            // The size in sectors, less the MBR itself; larger disks say "as large as can be".
+            // The size in sectors without the MBR itself. If it exceeds 32 bits, the specification
+            // wants the largest number.
             let sectors = layout.bytes / layout.sector.bytes() - 1;
             let protected = ProtectiveMBR::with_lb_size(u32::try_from(sectors).unwrap_or(u32::MAX));
             protected.overwrite_lba0(file).map_err(|error| failed(error.into()))?;

@@ -20,7 +20,7 @@ use crate::disk::{self, Content, Extent, FileSystem, FsKind, Layout, Maker, Plac
 use crate::exec::{Program, Run};
 use crate::port::{BootImages, DiskDevice, DiskError, DiskWriter, OpenDisk};
 
-/// Writes disks with the kernel's own file systems, on loop devices. Needs root.
+/// Writes disks with the file systems of the kernel, on loop devices. Needs root.
 #[derive(Debug, Clone)]
 pub struct LoopWriter {
     scratch: PathBuf,
@@ -28,10 +28,11 @@ pub struct LoopWriter {
 }
 
 impl LoopWriter {
-    /// Mounts below the directory `scratch`, and stops when `interrupt` becomes true.
+    /// Returns a writer that mounts below the directory `scratch` and stops when `interrupt`
+    /// becomes true.
     ///
-    /// The process must be in a mount namespace of its own: other processes would see and hold the
-    /// mounts otherwise.
+    /// The process must have its own mount namespace. Otherwise other processes would see the
+    /// mounts and keep them in use.
     pub fn new(scratch: PathBuf, interrupt: Arc<AtomicBool>) -> Self {
         Self { scratch, interrupt }
     }
@@ -43,8 +44,8 @@ impl DiskWriter for LoopWriter {
     }
 
     fn ask_for_space(&self, content: Content, raw: &Path) -> Result<(), DiskError> {
-        // The smaller of the two: files with few blocks have holes, and each small file counts as a
-        // whole block.
+        // The smaller number is a lower bound: `bytes` is larger for files with holes, and `blocks`
+        // counts a whole block for each small file.
         let needed_bytes = content.bytes.min(content.blocks.saturating_mul(BLOCK_BYTES));
         let (path, free_bytes) = free_space(raw)?;
         match free_bytes < needed_bytes {
@@ -86,12 +87,12 @@ struct LoopDisk {
     layout: Layout,
     raw: PathBuf,
     file: File,
-    /// Parents first, each with its place in the layout.
+    /// Parents first, each with its file system of the layout.
     mounts: Vec<(FileSystem, Mounted)>,
-    /// Further ones, for hooks.
+    /// Devices that only hooks use.
     devices: Vec<LoopDevice>,
     volumes: Volumes,
-    /// Dropped last.
+    /// Dropped after the mounts in it.
     directory: MountDirectory,
     interrupt: Arc<AtomicBool>,
 }
@@ -138,18 +139,19 @@ impl OpenDisk for LoopDisk {
 /// The block size of the file systems that hold raw disks.
 const BLOCK_BYTES: u64 = 4096;
 
-/// A file system with less free space counts as full: its last blocks often cannot be allocated.
+/// A file system with less free space counts as full, because its last blocks often cannot be
+/// allocated.
 const FULL_BYTES: u64 = 1 << 20;
 
-/// Returns the directory that `raw` is in, and the free space there in bytes.
+/// Returns the directory of `raw` and its free space in bytes.
 fn free_space(raw: &Path) -> Result<(PathBuf, u64), DiskError> {
     let directory = raw.parent().unwrap_or(Path::new("."));
     let status = rustix::fs::statvfs(directory).map_err(failed("measure", directory))?;
     Ok((directory.to_owned(), status.f_bavail.saturating_mul(status.f_frsize)))
 }
 
-/// Replaces an error by [`DiskError::NoRoom`] if the file system below the disk is full. Programs
-/// that write to a loop device see a full disk below it as an I/O error.
+/// Replaces an error by [`DiskError::NoRoom`] if the file system that holds the disk is full.
+/// Programs that write to a loop device get an I/O error in this case.
 fn full(raw: &Path, error: DiskError) -> DiskError {
     match free_space(raw) {
         Ok((path, free_bytes)) if free_bytes < FULL_BYTES && !matches!(error, DiskError::Interrupted) => {
@@ -161,8 +163,8 @@ fn full(raw: &Path, error: DiskError) -> DiskError {
 
 impl LoopDisk {
     fn close(mut self: Box<Self>, boot: &BootImages) -> Result<(), DiskError> {
-        // What hooks wrote to a device directly is in its cache, apart from that of the file
-        // systems on it.
+        // Data that hooks wrote directly to a device is in the cache of the device, which is
+        // separate from the caches of file systems.
         for device in self.devices.drain(..) {
             let path = device.path();
             File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))?;
@@ -178,7 +180,7 @@ impl LoopDisk {
     }
 
     /// Makes every file system that a program makes, and mounts those that the running system
-    /// mounts; those that plywood writes itself stay directories until [`OpenDisk::finish`].
+    /// mounts. File systems that plywood writes itself stay directories until [`OpenDisk::finish`].
     fn mount_all(&mut self) -> Result<(), DiskError> {
         self.volumes = Volumes::make(&self.layout, &self.file, &self.raw)?;
         let layout = self.layout.clone();
@@ -207,7 +209,7 @@ impl LoopDisk {
         }
     }
 
-    /// Returns the device that shows this range of the disk; attaches one if there is none.
+    /// Returns the device of this range of the disk. Attaches one if needed.
     fn attached(&mut self, extent: Extent) -> Result<PathBuf, DiskError> {
         let shows = |file_system: &FileSystem| file_system.place.extent() == Some(extent);
         if let Some((_, mounted)) = self.mounts.iter().find(|(file_system, _)| shows(file_system)) {
@@ -223,23 +225,22 @@ impl LoopDisk {
     fn mount(&mut self, file_system: &FileSystem, device: BlockDevice, path: &str) -> Result<(), DiskError> {
         let target = self.target(path)?;
         let mounted = Mounted::new(device, file_system.kind, target)?;
-        // ext4 looks at its maps of free blocks now. Otherwise it reads them while files are made,
-        // and where those go depends on which maps are there already.
+        // This makes ext4 read its bitmaps of free blocks. Otherwise it would read them while files
+        // are created, and the places of files would depend on the bitmaps that it has read so far.
         mounted.trim()?;
         self.mounts.push((file_system.clone(), mounted));
         Ok(())
     }
 
-    /// Returns the directory that stands for the absolute `path` of the running system, and makes
-    /// it.
+    /// Creates and returns the directory for the absolute `path` of the running system.
     fn target(&self, path: &str) -> Result<PathBuf, DiskError> {
         let target = self.directory.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(&target).map_err(failed("create", &target))?;
         Ok(target)
     }
 
-    /// Moves what is below the mount points of our own file systems into these; what is mounted
-    /// nowhere is empty.
+    /// Writes the file systems that plywood writes itself, with the files below their mount points,
+    /// and empties these directories. A file system without a mount point is empty.
     fn write_own(&self) -> Result<(), DiskError> {
         for file_system in &self.layout.file_systems {
             let (FsKind::Vfat(id), Place::Extent(extent)) = (file_system.kind, &file_system.place) else {
@@ -247,7 +248,7 @@ impl LoopDisk {
             };
             let (time, sector) = (self.layout.source_date_epoch, self.layout.sector);
             let stamp = Stamp { id, label: &file_system.label, time, sector };
-            // What is mounted nowhere is made of an empty directory.
+            // A file system without a mount point is made from an empty directory.
             let (content, _nothing) = match file_system.mount_path() {
                 Some(path) => (self.target(path)?, None),
                 None => {
@@ -262,7 +263,7 @@ impl LoopDisk {
         Ok(())
     }
 
-    /// Turns "no space left" into numbers, if the content can be measured.
+    /// Returns an error with the needed size for "no space left", if the content can be measured.
     fn too_small(&self, source: &Path) -> Option<DiskError> {
         let needed_bytes = self.layout.needed_bytes(measure(source).ok()?);
         Some(DiskError::TooSmall { given_bytes: self.layout.bytes, needed_bytes })
@@ -271,13 +272,14 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
-        // Children before parents; a vector drops from its start.
+        // Children must be unmounted before their parents, and a vector drops its first element
+        // first.
         while self.mounts.pop().is_some() {}
     }
 }
 
-/// What a running system mounts file systems of the kernel on. A root that was taken in from an
-/// archive may lack them, and would not boot.
+/// Directories on which a running system mounts file systems of the kernel. A root from an archive
+/// may lack them, and would not boot.
 const MOUNT_POINTS: [(&str, u32); 5] =
     [("dev", 0o755), ("proc", 0o555), ("run", 0o755), ("sys", 0o555), ("tmp", 0o1777)];
 
@@ -305,12 +307,12 @@ fn empty(directory: &Path) -> io::Result<()> {
 fn make(file_system: &FileSystem, device: &Path, time: i64) -> Result<(), DiskError> {
     let Some((name, package)) = Maker::from(file_system.kind).program() else { return Ok(()) };
     let run = Run::new(Program { name, package }).args(disk::make_arguments(file_system, device));
-    // e2fsprogs before 1.47.1 knows the first name alone, and takes 0 for "no time given".
+    // e2fsprogs before 1.47.1 reads only the first variable, and ignores a time of 0.
     Ok(run
         .env("E2FSPROGS_FAKE_TIME", time.max(1).to_string())
         .env("SOURCE_DATE_EPOCH", time.to_string())
-        // mkfs.btrfs refuses a UUID that the machine's cache knows: of the same image as it was
-        // built before, if anybody looked at it.
+        // mkfs.btrfs refuses a UUID that is in the blkid cache of the machine. An earlier build of
+        // the same image may be in that cache.
         .env("BLKID_FILE", "/dev/null")
         .run()?)
 }
@@ -325,14 +327,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn space_is_asked_for_before_a_disk_is_made() {
+    fn free_space_is_checked_before_a_disk_is_made() {
         let directory = tempfile::tempdir().unwrap();
         let raw = directory.path().join("disk.raw");
         let writer = LoopWriter::new(directory.path().to_owned(), Arc::default());
         let content =
             |bytes: u64| Content { bytes, entries: 1, blocks: bytes.div_ceil(BLOCK_BYTES), inodes: 1 };
         writer.ask_for_space(content(1), &raw).unwrap();
-        // A sparse file takes what its blocks take.
+        // A sparse file needs only space for its blocks.
         writer.ask_for_space(Content { bytes: 1 << 60, ..content(1) }, &raw).unwrap();
         let error = writer.ask_for_space(content(1 << 60), &raw).unwrap_err();
         let DiskError::NoRoom { path, needed_bytes, .. } = error else { panic!("{error}") };

@@ -1,4 +1,4 @@
-//! Where the parts of a FAT32 file system lie, and the sectors that say so.
+//! The positions of the parts of a FAT32 file system, and the sectors that describe them.
 
 use std::io;
 
@@ -6,21 +6,21 @@ use super::ROOT_CLUSTER;
 use super::record::padded;
 use crate::disk::{Extent, SectorSize, VolumeId};
 
-/// How much of a sector is described, however large it is.
+/// The described part of a sector, for all sector sizes.
 const DESCRIBED_BYTES: usize = 512;
 
-/// The usual number; only eight are used.
+/// The usual number. Only eight are used.
 const RESERVED_SECTORS: u32 = 32;
 
 const FATS: u32 = 2;
 
-/// Where the copies of boot sector and FSInfo begin.
+/// The first sector of the copies of boot sector and FSInfo.
 pub(super) const BACKUP_SECTOR: u32 = 6;
 
-/// With fewer clusters readers take the file system for FAT16: the number is all they go by.
+/// Readers treat a file system with fewer clusters as FAT16: only the number of clusters decides.
 const LEAST_CLUSTERS: u32 = 65_525;
 
-/// A page.
+/// The size of a page.
 const MOST_CLUSTER_BYTES: u32 = 4096;
 
 /// Sizes of one file system.
@@ -35,7 +35,7 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// Chooses the largest clusters that leave enough of them for FAT32.
+    /// Chooses the largest clusters with which there are enough clusters for FAT32.
     pub(super) fn new(extent: Extent, sector: SectorSize) -> io::Result<Self> {
         let most = MOST_CLUSTER_BYTES / sector.bytes() as u32;
         let sizes = std::iter::successors(Some(most), |size| Some(size / 2).filter(|&size| size > 0));
@@ -43,7 +43,8 @@ impl Geometry {
         geometries.find(|geometry| geometry.clusters >= LEAST_CLUSTERS).ok_or_else(|| {
             let bytes = extent.bytes;
             let least = if sector == SectorSize::B512 { 33 } else { 257 };
-            let reason = format!("{bytes} bytes are no size for FAT32, which takes {least} MiB to 2 TiB");
+            let reason =
+                format!("a FAT32 file system cannot have {bytes} bytes: expected {least} MiB to 2 TiB");
             io::Error::new(io::ErrorKind::InvalidInput, reason)
         })
     }
@@ -52,8 +53,8 @@ impl Geometry {
         let sector_bytes = sector.bytes() as u32;
         let sectors = u32::try_from(extent.bytes / sector.bytes()).ok()?;
         let usable = sectors.checked_sub(RESERVED_SECTORS)?;
-        // A cluster takes four bytes of the FAT. The specification's formula, at times a sector
-        // more than needed.
+        // A cluster has four bytes in the FAT. This is the formula of the specification, which
+        // sometimes gives one sector more than needed.
         let fat_sectors = usable.div_ceil((sector_bytes / 2 * sectors_per_cluster + FATS) / 2);
         let clusters = usable.checked_sub(FATS * fat_sectors)? / sectors_per_cluster;
         Some(Self {
@@ -78,7 +79,7 @@ impl Geometry {
         self.offset(RESERVED_SECTORS + FATS * self.fat_sectors)
     }
 
-    /// Returns where a sector begins.
+    /// Returns the offset of a sector.
     pub(super) fn offset(&self, sector: u32) -> u64 {
         u64::from(sector) * u64::from(self.sector_bytes)
     }
@@ -93,7 +94,7 @@ impl Geometry {
         put(14, &(RESERVED_SECTORS as u16).to_le_bytes());
         put(16, &[FATS as u8]);
         put(21, &[0xf8]);
-        // A BIOS' geometry, which nobody uses for FAT32: 63 sectors, 255 heads.
+        // The BIOS geometry, which is unused on FAT32: 63 sectors, 255 heads.
         put(24, &[63, 0, 255, 0]);
         put(28, &(self.first_sector as u32).to_le_bytes());
         put(32, &self.sectors.to_le_bytes());
@@ -109,7 +110,7 @@ impl Geometry {
         sector
     }
 
-    /// The FSInfo sector: hints that spare readers a walk through the FAT.
+    /// The FSInfo sector: hints with which readers do not need to read the whole FAT.
     pub(super) fn info_sector(&self, taken_clusters: u32) -> [u8; DESCRIBED_BYTES] {
         let mut sector = [0; DESCRIBED_BYTES];
         let mut put = |offset: usize, bytes: &[u8]| sector[offset..][..bytes.len()].copy_from_slice(bytes);
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_always_enough_clusters_and_everything_fits() {
+    fn every_size_has_enough_clusters_and_all_parts_fit() {
         let sizes = [33, 34, 64, 128, 256, 260, 512, 1024, 550, 100_000].map(|size| (size, SectorSize::B512));
         let large = [257, 260, 500, 1024, 100_000].map(|size| (size, SectorSize::B4096));
         for (mebibytes, sector) in sizes.into_iter().chain(large) {

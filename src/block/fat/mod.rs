@@ -1,5 +1,5 @@
-//! FAT32, written in one pass without the kernel: it may have no vfat, and its driver writes the
-//! time of the build.
+//! Writes FAT32 in one pass without the kernel, because the kernel may lack vfat, and its driver
+//! writes the time of the build.
 //!
 //! ```text
 //! reserved, 32 sectors      FAT    its copy    clusters, from number 2
@@ -7,7 +7,7 @@
 //! copies of both at 6                          byte order of the paths, without gaps
 //! ```
 //!
-//! Every time is the one given; every id too. Equal content gives equal bytes.
+//! All times and ids are given by the caller, so equal content gives equal bytes.
 //!
 //! Source: Microsoft, "FAT32 File System Specification", 1.03; UEFI 2.10, 13.3, "File System
 //! Format".
@@ -29,7 +29,7 @@ use self::record::{Kind, RECORD_BYTES, Record};
 use crate::disk::{Extent, SectorSize, VolumeId};
 use crate::tree::{Dir, Entry};
 
-/// How much of a file is copied at once: a multiple of every cluster size.
+/// The size of a read: a multiple of every cluster size.
 const BUFFER_BYTES: usize = 1 << 20;
 
 const ROOT_CLUSTER: u32 = 2;
@@ -37,27 +37,27 @@ const ROOT_CLUSTER: u32 = 2;
 /// Marks the last cluster of a file.
 const END_OF_CHAIN: u32 = 0x0fff_ffff;
 
-/// What makes two file systems of the same content the same, byte for byte.
+/// The inputs besides the content. Two file systems with equal content and stamp are equal, byte
+/// for byte.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp<'a> {
-    /// The volume's id.
+    /// The id of the volume.
     pub(super) id: VolumeId,
-    /// Its label, 11 ASCII characters at most.
+    /// The label of the volume, at most 11 ASCII characters.
     pub(super) label: &'a str,
-    /// The time of everything on it, in seconds since 1970.
+    /// The time of all entries, in seconds since 1970.
     pub(super) time: i64,
-    /// The unit that the disk is addressed by: firmware and kernels refuse a file system of smaller
-    /// sectors.
+    /// The sector size of the disk. Firmware and kernels refuse a file system with smaller sectors.
     pub(super) sector: SectorSize,
 }
 
-/// Makes a FAT32 file system in `extent` of `disk`, which must read as zeros, with everything below
-/// the directory `content`.
+/// Makes a FAT32 file system with everything below the directory `content` in `extent` of `disk`.
+/// The extent must contain only zeros.
 ///
-/// Owners, modes and links have no place in FAT; symbolic links are refused.
+/// FAT has no owners, modes and links. Symbolic links are refused.
 ///
 /// # Errors
-/// If a name, a file or all of it does not fit, naming which.
+/// If a name, a file or the whole content does not fit. The error names it.
 pub(super) fn write_fat(disk: &File, extent: Extent, stamp: Stamp, content: &Path) -> io::Result<()> {
     let geometry = Geometry::new(extent, stamp.sector)?;
     let mut writer =
@@ -72,11 +72,11 @@ struct Writer<'a> {
     extent: Extent,
     geometry: Geometry,
     time: i64,
-    /// For each cluster that is taken, the next of its file.
+    /// For each used cluster, the next cluster of its file.
     fat: Vec<u32>,
 }
 
-/// Something in a directory, before it is written.
+/// An entry of a directory, before it is written.
 struct Child<'d> {
     entry: Entry<'d>,
     name: Name,
@@ -85,10 +85,11 @@ struct Child<'d> {
 }
 
 impl Writer<'_> {
-    /// Writes a directory and everything below it; returns its first cluster. It begins with
-    /// `records`.
+    /// Writes a directory, which begins with `records`, and everything below it. Returns its first
+    /// cluster.
     ///
-    /// Its clusters are taken first, so that those below can name it as their parent.
+    /// Reserves the clusters of the directory first, so that directories below can name it as their
+    /// parent.
     fn directory(
         &mut self,
         source: &Dir<'_>,
@@ -101,7 +102,7 @@ impl Writer<'_> {
         let first = self.take((slots * RECORD_BYTES) as u64)?;
         records.extend(parent.into_iter().flat_map(|parent| Record::dots(first, parent, self.time)));
         let mut bytes: Vec<u8> = records.iter().flat_map(Record::bytes).collect();
-        // The root directory is cluster 2, but its children's `..` says 0.
+        // The root directory is cluster 2, but the `..` of its children has 0.
         let own = if parent.is_some() { first } else { 0 };
         for child in children {
             let (cluster, kind) = match child.bytes {
@@ -116,7 +117,7 @@ impl Writer<'_> {
         Ok(first)
     }
 
-    /// Writes a file; returns its first cluster, or 0 if it is empty.
+    /// Writes a file. Returns its first cluster, or 0 if it is empty.
     fn file(&mut self, source: &Entry<'_>, size: u32) -> io::Result<u32> {
         if size == 0 {
             return Ok(0);
@@ -134,7 +135,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Takes clusters for `bytes`, one behind the other; returns the first.
+    /// Reserves consecutive clusters for `bytes`. Returns the first one.
     fn take(&mut self, bytes: u64) -> io::Result<u32> {
         let (first, count) = (self.fat.len() as u64, bytes.div_ceil(self.geometry.cluster_bytes()).max(1));
         if first + count > u64::from(self.geometry.clusters) + u64::from(ROOT_CLUSTER) {
@@ -146,7 +147,7 @@ impl Writer<'_> {
         Ok(first as u32)
     }
 
-    /// Returns where a cluster is on the disk.
+    /// Returns the offset of a cluster on the disk.
     fn place(&self, cluster: u32) -> io::Result<u64> {
         let number = cluster.checked_sub(ROOT_CLUSTER).ok_or(io::ErrorKind::InvalidInput)?;
         let within = self.geometry.first_cluster_offset() + u64::from(number) * self.geometry.cluster_bytes();
@@ -169,7 +170,7 @@ impl Writer<'_> {
     }
 }
 
-/// Returns what is in a directory, in byte order of the names.
+/// Returns the entries of a directory, in byte order of the names.
 fn children<'d>(source: &'d Dir<'_>) -> io::Result<Vec<Child<'d>>> {
     let mut names = Names::default();
     source.entries()?.map(|entry| child(entry?, &mut names)).collect()
@@ -180,7 +181,7 @@ fn child<'d>(entry: Entry<'d>, names: &mut Names) -> io::Result<Child<'d>> {
         let path = entry.location();
         io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` {why}", path.display()))
     };
-    let name = str::from_utf8(&entry.name).map_err(|_| refuse("has a name that is no UTF-8"))?;
+    let name = str::from_utf8(&entry.name).map_err(|_| refuse("has a name that is not UTF-8"))?;
     let name = names.add(name).map_err(refuse)?;
     let bytes = match entry.file_type() {
         FileType::Directory => None,
@@ -188,7 +189,7 @@ fn child<'d>(entry: Entry<'d>, names: &mut Names) -> io::Result<Child<'d>> {
             u32::try_from(entry.stat.st_size)
                 .map_err(|_| refuse("is larger than the 4 GiB that FAT can hold"))?,
         ),
-        _ => return Err(refuse("is neither file nor directory, and FAT has nothing else")),
+        _ => return Err(refuse("is not a file or directory, and FAT holds only these")),
     };
     Ok(Child { entry, name, bytes })
 }
@@ -230,7 +231,7 @@ mod tests {
         bytes
     }
 
-    /// Another program's reader: the crate `fatfs`, on a copy of the extent.
+    /// Returns an independent reader, the crate `fatfs`, of a copy of the extent.
     fn read(disk: &File) -> fatfs::FileSystem<File> {
         let mut copy = tempfile::tempfile().unwrap();
         copy.write_all(&bytes(disk)[EXTENT.offset as usize..][..EXTENT.bytes as usize]).unwrap();
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_read_back_with_the_stamps_time() {
+    fn content_can_be_read_and_has_the_time_of_the_stamp() {
         let fat = read(&disk(content().path()));
         assert_eq!((fat.volume_id(), fat.volume_label().as_str()), (0x1234_abcd, "ESP"));
         assert_eq!(fat.fat_type(), fatfs::FatType::Fat32);
@@ -258,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn equal_content_gives_equal_bytes_and_nothing_outside() {
+    fn equal_content_gives_equal_bytes_and_no_write_outside_the_extent() {
         let (first, second) = (bytes(&disk(content().path())), bytes(&disk(content().path())));
         assert!(first == second);
         assert!(first[..1 << 20].iter().chain(&first[first.len() - (1 << 20)..]).all(|&byte| byte == 0));
     }
 
     #[test]
-    fn what_fat_cannot_hold_is_named() {
+    fn an_entry_that_fat_cannot_hold_is_named() {
         let refused = |make: &dyn Fn(&Path)| {
             let content = tempfile::tempdir().unwrap();
             make(content.path());
@@ -274,11 +275,11 @@ mod tests {
             write_fat(&disk, EXTENT, STAMP, content.path()).unwrap_err().to_string()
         };
         let link = refused(&|root| std::os::unix::fs::symlink("x", root.join("link")).unwrap());
-        assert!(link.contains("/link` is neither file nor directory"), "{link}");
+        assert!(link.contains("/link` is not a file or directory"), "{link}");
         let case = refused(&|root| {
             ["A", "a"].map(|name| fs::write(root.join(name), "").unwrap()).into_iter().collect()
         });
-        assert!(case.contains("/a` differs from another name by case alone"), "{case}");
+        assert!(case.contains("/a` differs from another name only by case"), "{case}");
         let large = refused(&|root| File::create(root.join("f")).unwrap().set_len(100 << 20).unwrap());
         assert!(large.contains("too small"), "{large}");
         let huge = refused(&|root| File::create(root.join("f")).unwrap().set_len(5 << 30).unwrap());

@@ -1,5 +1,5 @@
-//! Names: a short one of eight characters and three for everything, a long one where that is not
-//! the same.
+//! Names. Every entry has a short name of eight and three characters, and a long name if the short
+//! one differs from the real name.
 
 use std::collections::HashSet;
 
@@ -12,18 +12,18 @@ const LONGEST: usize = 255;
 
 const ATTRIBUTE_LONG: u8 = 0x0f;
 
-/// Marks the first record, which has the end of the name.
+/// Marks the first record, which holds the end of the name.
 const LAST_PIECE: u8 = 0x40;
 
 /// A name in a directory.
 #[derive(Debug, Clone)]
 pub(super) struct Name {
     short: [u8; 11],
-    /// In UTF-16; empty if the short name says it all.
+    /// In UTF-16. Empty if the short name is the real name.
     long: Vec<u16>,
 }
 
-/// The names of one directory: no two are the same, and no two short ones.
+/// The names of one directory. Long names and short names are unique.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     folded: HashSet<String>,
@@ -31,7 +31,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Adds a name; the error says why FAT cannot have it.
+    /// Adds a name. The error is the reason why FAT cannot have it.
     pub(super) fn add(&mut self, name: &str) -> Result<Name, &'static str> {
         let long: Vec<u16> = name.encode_utf16().collect();
         if long.len() > LONGEST {
@@ -41,7 +41,7 @@ impl Names {
             return Err("has a name with a character that FAT does not allow there");
         }
         if !self.folded.insert(name.to_uppercase()) {
-            return Err("differs from another name by case alone, which FAT does not tell apart");
+            return Err("differs from another name only by case, which FAT ignores");
         }
         let short = self.free_short(name);
         self.short.insert(short);
@@ -49,8 +49,7 @@ impl Names {
         Ok(Name { short, long: if same { Vec::new() } else { long } })
     }
 
-    /// Returns the name itself in capitals if it is short, else its beginning and a number that no
-    /// other has.
+    /// Returns the name itself in capitals if it is short, else its beginning and an unused number.
     fn free_short(&self, name: &str) -> [u8; 11] {
         let numbered = (1u32..).map(|number| shortened(name, number));
         let mut candidates = exact(name).into_iter().chain(numbered);
@@ -65,12 +64,12 @@ impl Name {
         self.short
     }
 
-    /// Returns how many records the long name takes.
+    /// Returns the number of records of the long name.
     pub(super) fn slots(&self) -> usize {
         self.long.len().div_ceil(PIECE)
     }
 
-    /// Returns the records of the long name, its end first.
+    /// Returns the records of the long name, last part first.
     pub(super) fn long_records(&self) -> Vec<u8> {
         let mut pieces: Vec<_> = (1..).zip(self.long.chunks(PIECE)).collect();
         if let Some((number, _)) = pieces.last_mut() {
@@ -82,7 +81,7 @@ impl Name {
 }
 
 fn long_record(number: u8, piece: &[u16], checksum: u8) -> [u8; RECORD_BYTES] {
-    // Ended by a zero where there is room, then padded with ones.
+    // If there is space, the name ends with a zero, and 0xffff fills the rest.
     let mut units = [0xffff; PIECE];
     units[..piece.len()].copy_from_slice(piece);
     if let Some(end) = units.get_mut(piece.len()) {
@@ -99,12 +98,12 @@ fn long_record(number: u8, piece: &[u16], checksum: u8) -> [u8; RECORD_BYTES] {
     record
 }
 
-/// Ties long records to their short one.
+/// Returns the checksum that links long records to their short record.
 fn checksum(short: &[u8; 11]) -> u8 {
     short.iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte))
 }
 
-/// Returns the short name that is the name itself in capitals, if there is one.
+/// Returns the name in capitals as a short name, if it is short enough.
 fn exact(name: &str) -> Option<[u8; 11]> {
     let (base, extension) = name.rsplit_once('.').unwrap_or((name, ""));
     let fits = |part: &str, limit| part.len() <= limit && part.bytes().all(is_short);
@@ -112,7 +111,7 @@ fn exact(name: &str) -> Option<[u8; 11]> {
     (fits(base, 8) && fits(extension, 3) && !dotted).then(|| joined(base, extension))
 }
 
-/// Returns a short name with the beginning of a longer one: `grub-core.module` becomes
+/// Returns a short name with the beginning of a longer name: `grub-core.module` becomes
 /// `GRUB-C~1.MOD`.
 fn shortened(name: &str, number: u32) -> [u8; 11] {
     let (base, extension) = match name.trim_start_matches('.').rsplit_once('.') {
@@ -143,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_names_are_kept_and_long_ones_numbered() {
+    fn short_names_are_kept_and_long_names_get_numbers() {
         let mut names = Names::default();
         for (name, short, slots) in [
             ("EFI", "EFI        ", 0),

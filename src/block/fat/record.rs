@@ -9,10 +9,9 @@ const ATTRIBUTE_LABEL: u8 = 0x08;
 const ATTRIBUTE_DIRECTORY: u8 = 0x10;
 const ATTRIBUTE_ARCHIVE: u8 = 0x20;
 
-/// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The volume's label.
+    /// The label of the volume.
     Label,
     Directory,
     /// A file of this many bytes.
@@ -22,10 +21,10 @@ pub(super) enum Kind {
 /// A record with a short name.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    /// Eight characters and three, without the dot, padded with spaces.
+    /// Eight and three characters, without the dot, padded with spaces.
     pub(super) short: [u8; 11],
     pub(super) kind: Kind,
-    /// The first one; 0 for an empty file.
+    /// The first cluster; 0 for an empty file.
     pub(super) cluster: u32,
     /// In seconds since 1970.
     pub(super) time: i64,
@@ -36,7 +35,7 @@ impl Record {
         Self { short: padded(label), kind: Kind::Label, cluster: 0, time }
     }
 
-    /// Returns the two records at the start of every directory but the root: itself and its parent.
+    /// Returns the first two records of every directory except the root: itself and its parent.
     pub(super) fn dots(own: u32, parent: u32, time: i64) -> [Self; 2] {
         let kind = Kind::Directory;
         [(".", own), ("..", parent)].map(|(name, cluster)| Self { short: padded(name), kind, cluster, time })
@@ -53,7 +52,8 @@ impl Record {
         let mut bytes = [0; RECORD_BYTES];
         bytes[..11].copy_from_slice(&self.short);
         bytes[11] = attribute;
-        // Created, accessed (a date alone), first cluster's upper half, modified, its lower half.
+        // Time and date of creation, date of access, upper half of the cluster, time and date of
+        // modification, lower half of the cluster.
         let fields = [time, date, date, [high0, high1], time, date, [low0, low1]].concat();
         bytes[14..28].copy_from_slice(&fields);
         bytes[28..].copy_from_slice(&size.to_le_bytes());
@@ -68,8 +68,8 @@ pub(super) fn padded<const N: usize>(text: &str) -> [u8; N] {
     field
 }
 
-/// Returns time and date, in UTC: two seconds are the finest step. FAT knows the years 1980 to
-/// 2107; earlier and later times become the first and last of them.
+/// Returns time and date in UTC, in steps of two seconds. FAT has the years 1980 to 2107; times
+/// outside become the first or last possible time.
 fn dos_time(seconds: i64) -> [u16; 2] {
     const FIRST: i64 = 315_532_800;
     const LAST: i64 = 4_354_819_198;
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_outside_of_fats_years_are_clamped() {
+    fn times_that_fat_does_not_have_are_clamped() {
         let year = |seconds| (dos_time(seconds)[1] >> 9) + 1980;
         assert_eq!([0, 1_700_000_001, i64::MAX].map(year), [1980, 2023, 2107]);
         assert_eq!(dos_time(i64::MIN), [0, 1 << 5 | 1]);
