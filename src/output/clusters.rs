@@ -1,16 +1,18 @@
 //! Compressed clusters of earlier disks.
 //!
-//! Compressing is most of what writing a qcow2 costs, and from one build of an image to the next
-//! few clusters change. So finished files are kept, each with an index of its clusters behind it:
+//! Compression takes most of the time of writing a qcow2, and few clusters change from one build of
+//! an image to the next. Finished files are therefore kept, each with an index of its clusters at
+//! the end:
 //!
 //! ```text
 //! qcow2 | a compressed cluster: SHA-256 of its content, offset (8 bytes), length (4), CRC-32 of what is stored (4) | …
 //!       | number of clusters (8), CRC-32 of the index (4), mark (32)
 //! ```
 //!
-//! Numbers are little endian. The mark names this form and the compressor: what is found is, byte
-//! for byte, what compressing would give. What is missing, damaged or of another compressor is
-//! compressed. Memory: about 100 bytes for each 64 KiB of a kept file.
+//! Numbers are little endian. The mark identifies this format and the compressor, so a cached
+//! cluster has exactly the bytes that compression would give. Clusters that are missing or damaged,
+//! or come from another compressor, are compressed again. The index needs about 100 bytes of memory
+//! for each 64 KiB of a kept file.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -27,13 +29,13 @@ use crate::directory::Directory;
 use crate::image::Qcow2Compression;
 use crate::oci::Digest;
 
-/// How many files are kept: those that were of use last.
+/// The number of files that are kept: the most recently used ones.
 const KEPT_FILES: usize = 8;
 
 const ENTRY_BYTES: usize = 48;
 const FOOTER_BYTES: usize = 44;
 
-/// The clusters of the disks that were written last, in a directory of their own.
+/// The clusters of the last disks, in a directory of their own.
 #[derive(Debug, Clone)]
 pub struct ClusterCache {
     directory: PathBuf,
@@ -41,13 +43,12 @@ pub struct ClusterCache {
 }
 
 impl ClusterCache {
-    /// Keeps what is written for the image of this name.
+    /// Returns the cache for the image of this name.
     pub fn new(directory: PathBuf, image: &str) -> Self {
         Self { directory, image: image.to_owned() }
     }
 
-    /// Reads the indexes of all files that are there. A file that cannot be read is as good as
-    /// none.
+    /// Reads the indexes of all kept files. Ignores unreadable files.
     pub(super) fn load(&self, compression: Qcow2Compression) -> KnownClusters {
         let mut known = KnownClusters::none(compression);
         for path in self.newest_first() {
@@ -56,7 +57,7 @@ impl ClusterCache {
         known
     }
 
-    /// Keeps a finished file, unless nearly all its clusters were found.
+    /// Keeps a finished file, unless nearly all its clusters were in the cache.
     pub(super) fn keep(
         &self,
         known: &KnownClusters,
@@ -78,7 +79,7 @@ impl ClusterCache {
         })
     }
 
-    /// Returns the files that are there and complete.
+    /// Returns the complete files.
     fn newest_first(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let complete = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
@@ -93,12 +94,12 @@ impl ClusterCache {
 /// A compressed cluster of a finished file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cluster {
-    /// Of what it holds.
+    /// The digest of the uncompressed content.
     pub(super) content: Digest,
-    /// Where in the file it is stored.
+    /// The offset in the file.
     pub(super) offset: u64,
     pub(super) length: u32,
-    /// Of what is stored.
+    /// The CRC-32 of the stored bytes.
     pub(super) checksum: u32,
 }
 
@@ -127,14 +128,14 @@ impl Cluster {
 pub(super) struct KnownClusters {
     mark: Digest,
     files: Vec<KeptFile>,
-    /// Each with the number of its file.
+    /// By content, with the number of the file.
     places: HashMap<Digest, (usize, Cluster)>,
 }
 
 #[derive(Debug)]
 struct KeptFile {
     file: File,
-    /// How many clusters were found in it.
+    /// The number of clusters that were reused from the file.
     found: AtomicU64,
 }
 
@@ -143,13 +144,14 @@ impl KnownClusters {
         Self { mark: mark(compression), files: Vec::new(), places: HashMap::new() }
     }
 
-    /// Returns a cluster as it is stored, by the digest of its content.
+    /// Returns the stored bytes of a cluster by the digest of its content.
     pub(super) fn find(&self, content: &Digest) -> Option<Vec<u8>> {
         let (number, cluster) = self.places.get(content)?;
         let kept = &self.files[*number];
         let mut bytes = vec![0; cluster.length as usize];
         kept.file.read_exact_at(&mut bytes, cluster.offset).ok()?;
-        // A wrong cluster would get into the disk unseen, so a damaged one is compressed again.
+        // Nothing would notice a wrong cluster in the disk. A damaged cluster is therefore
+        // compressed again.
         let is_sound = crc32fast::hash(&bytes) == cluster.checksum;
         is_sound.then(|| {
             kept.found.fetch_add(1, Ordering::Relaxed);
@@ -157,7 +159,7 @@ impl KnownClusters {
         })
     }
 
-    /// Takes in the index of a file; nothing, if it is damaged or another compressor's.
+    /// Adds the index of a file. Fails if it is damaged or belongs to another compressor.
     fn add(&mut self, file: File) -> io::Result<()> {
         let index = read_index(&file, &self.mark)?;
         let number = self.files.len();
@@ -168,11 +170,11 @@ impl KnownClusters {
         Ok(())
     }
 
-    /// Returns how many clusters were found, and gives the files that had them the present time.
+    /// Returns the number of reused clusters, and sets the time of the files that had them to now.
     fn take_stock(&self) -> u64 {
         let used = self.files.iter().filter(|kept| kept.found.load(Ordering::Relaxed) > 0);
         used.map(|kept| {
-            // Failing to set the time only makes the file look older.
+            // Errors are ignored: the file then only looks older.
             let _ = kept.file.set_modified(SystemTime::now());
             kept.found.load(Ordering::Relaxed)
         })
@@ -180,7 +182,8 @@ impl KnownClusters {
     }
 }
 
-/// Names the form of the files, and everything that a compressed cluster's bytes depend on.
+/// Identifies the format of the files, and everything that determines the bytes of a compressed
+/// cluster.
 fn mark(compression: Qcow2Compression) -> Digest {
     Digest::of(format!("plywood clusters 1\n{}\n{compression:?}\n", env!("CARGO_PKG_VERSION")))
 }
@@ -224,7 +227,7 @@ mod tests {
     const OPTIONS: Qcow2Options =
         Qcow2Options { compression: Qcow2Compression::Zlib, compatibility: Compatibility::V3 };
 
-    /// A disk of some clusters of text; each number makes another one.
+    /// Returns a disk of clusters of text, a different one for each number.
     fn disk(numbers: impl IntoIterator<Item = u64>) -> File {
         let disk = tempfile::tempfile().unwrap();
         disk.set_len(100 << 16).unwrap();
@@ -234,8 +237,8 @@ mod tests {
         disk
     }
 
-    /// Writes a disk, with the cache if there is one; returns the file's bytes, and how many
-    /// clusters were found.
+    /// Writes a disk, with the cache if given. Returns the bytes of the file and the number of
+    /// reused clusters.
     fn written(disk: &File, cache: Option<&ClusterCache>) -> (Vec<u8>, u64) {
         let target = tempfile::tempfile().unwrap();
         let known = cache.map(|cache| cache.load(OPTIONS.compression));
@@ -250,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_disk_had_is_found_and_makes_the_same_file() {
+    fn clusters_of_an_earlier_disk_are_reused_and_give_the_same_file() {
         let directory = tempfile::tempdir().unwrap();
         let cache = ClusterCache::new(directory.path().to_owned(), "tiny");
         let (first, second) = (disk(0..50), disk((20..60).chain(0..10)));
         assert_eq!(written(&first, Some(&cache)).1, 0);
         assert_eq!(written(&second, Some(&cache)), (written(&second, None).0, 40));
-        // The second took the first one's place.
+        // The second file has replaced the first.
         assert_eq!(
             written(&disk(0..20), Some(&ClusterCache::new(directory.path().to_owned(), "other"))).1,
             10
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_kept_for_an_image_if_it_brings_something_and_the_oldest_goes() {
+    fn a_file_with_new_clusters_is_kept_and_the_oldest_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let cache = |image: &str| ClusterCache::new(directory.path().to_owned(), image);
         written(&disk(0..50), Some(&cache("first")));
@@ -279,7 +282,7 @@ mod tests {
         assert_eq!(names(), ["first"]);
         for number in 1..=KEPT_FILES as u64 {
             written(&disk(number * 1000..number * 1000 + 9), Some(&cache(&number.to_string())));
-            // Its clusters are used, and so it stays.
+            // Its clusters are used, so it stays.
             written(&disk(1000..1009), Some(&cache("again")));
         }
         assert_eq!(names().len(), KEPT_FILES);
@@ -287,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_noticed_and_other_compressors_have_no_part() {
+    fn damaged_clusters_and_other_compressors_are_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let cache = ClusterCache::new(directory.path().to_owned(), "tiny");
         let disk = disk(0..50);
@@ -295,7 +298,7 @@ mod tests {
         assert_eq!(cache.load(Qcow2Compression::Zstd).files.len(), 0);
         let path = directory.path().join("tiny");
         let sound = fs::read(&path).unwrap();
-        // Where the damage is, and how many clusters are found all the same.
+        // The place of the damage, and the number of clusters that are still reused.
         let (data, index) = (2 << 16, sound.len() - FOOTER_BYTES - 10);
         for (damage, found) in [(data, 49), (index, 0), (sound.len() - 1, 0), (sound.len() - FOOTER_BYTES, 0)]
         {

@@ -1,4 +1,4 @@
-//! Builder containers: an OCI image layout in a directory, or an archive for `docker load`.
+//! Writes containers as an OCI image layout in a directory, or as an archive for `docker load`.
 //!
 //! ```text
 //! NAME.oci/                        NAME.docker.tar
@@ -7,8 +7,8 @@
 //!   blobs/sha256/<digest> …          manifest.json
 //! ```
 //!
-//! Both name the same DiffIDs in the same config. The layout's blobs are compressed as the image
-//! definition says.
+//! Both have the same config with the same DiffIDs. The image definition says how the blobs of the
+//! layout are compressed.
 //!
 //! Source: OCI image-spec, `image-layout.md`; Docker image specification v1.2, "Combined Image JSON
 //! + Filesystem Changeset Format".
@@ -32,28 +32,27 @@ use crate::layer::Encoding;
 use crate::oci::{DiffId, Digest, canonical_json, descriptor, image_manifest};
 use crate::port::{Layer, LayerBlobs};
 
-/// An image, ready to be written.
+/// A complete image.
 #[derive(Debug, Clone)]
 pub struct ContainerImage<'a> {
-    /// Its name: in an archive with the tag `latest`, unless it has one; in a layout it is always
-    /// called `latest`.
+    /// The name of the image. In an archive, it gets the tag `latest` if it has no tag. In a
+    /// layout, the image is always called `latest`.
     pub name: &'a str,
-    /// The bytes of its config.
     pub config: &'a [u8],
-    /// Its layers, lowest first: those of the config.
+    /// The layers of the config, lowest first.
     pub diff_ids: &'a [DiffId],
 }
 
-/// The annotation that names a manifest of an index. Source: OCI image-spec, `annotations.md`.
+/// The annotation with the name of a manifest in an index. Source: OCI image-spec,
+/// `annotations.md`.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The only tag of what is written here.
+/// The tag of all written images.
 const TAG: &str = "latest";
 
-/// Writes the image as OCI image layout into a directory of the name `target`, in place of one that
-/// is there.
+/// Writes the image as OCI image layout to the directory `target`.
 ///
-/// The digest of the result is the manifest's. A layout that is there already is replaced in one
-/// step, and lends the blobs that it has.
+/// An existing layout is replaced atomically. Its blobs are reused by hard links. The digest in the
+/// result is the digest of the manifest.
 pub fn write_oci_layout(
     image: &ContainerImage<'_>,
     encoding: Encoding,
@@ -85,10 +84,10 @@ pub fn write_oci_layout(
     Ok(Written { path: target.path(), bytes, digest: Digest::of(&manifest) })
 }
 
-/// Fails if an OCI layout cannot be written to `target` now.
+/// Fails if an OCI layout cannot be written to `target`.
 ///
 /// # Errors
-/// [`OutputError::Occupied`] if a directory there is not an OCI layout.
+/// [`OutputError::Occupied`] if `target` is a directory that is not an OCI layout.
 pub fn check_oci_layout(target: &Destination) -> Result<(), OutputError> {
     Old::open(target).map(drop)
 }
@@ -105,7 +104,7 @@ fn index(manifest: &[u8]) -> Vec<u8> {
     canonical_json(&index.expect("every required field is set"))
 }
 
-/// Puts a layer's blob into the directory `store`.
+/// Copies the blob of a layer into the directory `store`.
 fn copy(layer: &Layer, blobs: &dyn LayerBlobs, store: &Directory) -> Result<(), OutputError> {
     let name = layer.blob.hex();
     let failed = |action| io_error(action, &store.path().join(&name));
@@ -127,13 +126,13 @@ fn write(directory: &Directory, name: &str, content: &[u8]) -> Result<(), Output
     write().map_err(io_error("write", &directory.path().join(name)))
 }
 
-/// The layout that is replaced, if there is one.
+/// The existing layout that will be replaced, if any.
 struct Old {
     blobs: Option<Directory>,
 }
 
 impl Old {
-    /// Refuses to replace a directory that holds something else than an image.
+    /// Opens the existing layout. Refuses a directory with other content.
     fn open(target: &Destination) -> Result<Self, OutputError> {
         let failed = || io_error("read directory", &target.path());
         let Ok(directory) = target.directory.open_directory(&target.file) else {
@@ -147,8 +146,8 @@ impl Old {
         Ok(Self { blobs: blobs.and_then(|blobs| blobs.open_directory("sha256".as_ref())).ok() })
     }
 
-    /// Gives its blob of the layer a further name in `store`; says no if it has none, if its bytes
-    /// are others, or if another user could change them later.
+    /// Links the layer's blob of the old layout into `store`. Returns false if the old layout lacks
+    /// it, if its bytes differ, or if another user could change it later.
     fn lend(&self, layer: &Layer, store: &Directory) -> bool {
         let name = layer.blob.hex();
         let Some(Ok(file)) = self.blobs.as_ref().map(|blobs| blobs.open_regular(name.as_ref())) else {
@@ -192,8 +191,8 @@ pub fn write_docker_archive(
 
 const DOCKER: Program = Program { name: "docker", package: "docker.io" };
 
-/// Loads an archive into the Docker engine that `environment` names (`DOCKER_HOST` and the like),
-/// else this machine's.
+/// Loads an archive into the Docker engine that `environment` names (`DOCKER_HOST` and similar), or
+/// else into the engine of the build host.
 pub fn load_into_docker(archive: &Path, environment: &BTreeMap<String, String>) -> Result<(), OutputError> {
     let is_dockers = |name: &str| name.starts_with("DOCKER_") || name == "HOME";
     let run = Run::new(DOCKER).args(["load", "--quiet", "--input"]).arg(archive);
@@ -201,7 +200,7 @@ pub fn load_into_docker(archive: &Path, environment: &BTreeMap<String, String>) 
     Ok(named.fold(run, |run, (name, value)| run.env(name, value)).run()?)
 }
 
-/// Returns the name as a reference, as engines take it: in lower case, and with a tag.
+/// Returns the name as a reference that engines accept: in lower case and with a tag.
 fn tagged(name: &str) -> String {
     let host = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[host..].split_once(':') {
@@ -210,7 +209,7 @@ fn tagged(name: &str) -> String {
     }
 }
 
-/// Adds a file whose owner, mode and time are always the same.
+/// Adds a file with fixed owner, mode and time.
 fn append(archive: &mut Builder<impl Write>, name: &str, bytes: u64, content: impl Read) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);
@@ -222,12 +221,12 @@ fn append(archive: &mut Builder<impl Write>, name: &str, bytes: u64, content: im
     archive.append_data(&mut header, name, content)
 }
 
-/// A directory that is not complete yet, which no tool takes for an image. Dropping it removes it.
+/// An incomplete directory with a temporary name. Dropping this removes it.
 struct PendingDirectory {
     place: Destination,
     name: OsString,
     content: Directory,
-    /// The file that locks its name.
+    /// The file that locks the temporary name.
     _lock: Pending,
 }
 
@@ -240,7 +239,8 @@ impl PendingDirectory {
         Ok(Self { place: place.clone(), name, content, _lock: lock })
     }
 
-    /// Gives the directory its name; what has it already changes places with it and is removed.
+    /// Renames the directory to its name. An existing directory is exchanged with it and then
+    /// removed.
     fn commit(self) -> Result<(), OutputError> {
         let Destination { directory, file, .. } = &self.place;
         let named = directory.exchange(&self.name, file).and_then(|()| directory.sync());
@@ -250,8 +250,8 @@ impl PendingDirectory {
 
 impl Drop for PendingDirectory {
     fn drop(&mut self) {
-        // After a commit this is the old directory, or nothing. What cannot be removed now, the
-        // next writer removes.
+        // After a commit, the name belongs to the old directory or does not exist. If this fails,
+        // the next writer removes the directory.
         let _ = self.place.directory.remove(&self.name);
     }
 }
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_layout_or_nothing_is_replaced_by_a_layout() {
+    fn a_layout_replaces_only_a_layout() {
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("web.oci");
         let refuse_to_replace = || Old::open(&Destination::at(&target).unwrap()).map(drop);

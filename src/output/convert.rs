@@ -1,4 +1,4 @@
-//! A raw disk in another format.
+//! Converts raw disks to other formats.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,34 +22,32 @@ use crate::image::Qcow2Compression;
 
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
 
-/// Turns raw disks into files of other formats. The same disk and converter always give the same
-/// bytes.
+/// Converts raw disks to other formats. The same disk and converter always give the same bytes.
 #[derive(Debug, Clone)]
 pub struct Converter {
-    /// What ids inside the files are derived from.
+    /// Ids in the files are derived from this.
     pub identity: Identity,
-    /// What times inside the files are set to, in seconds since 1970.
+    /// The value of times in the files, in seconds since 1970.
     pub source_date_epoch: i64,
-    /// How qcow2 files are written.
     pub qcow2: Qcow2Options,
-    /// Where the compressed clusters of earlier qcow2 files are, if they may be used.
+    /// The compressed clusters of earlier qcow2 files, if they may be reused.
     pub clusters: Option<ClusterCache>,
-    /// Stops the work when it becomes true.
+    /// Stops the conversion when it becomes true.
     pub interrupt: Arc<AtomicBool>,
 }
 
-/// A format of qemu-img that is written as its user says, and not made the same each time.
+/// A format of qemu-img with options of the user. Its output is not normalized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QemuFormat<'a> {
     pub name: &'a str,
-    /// Whether qemu-img is asked to compress it.
+    /// Passes `-c` to qemu-img.
     pub compressed: bool,
-    /// What follows `-o`.
+    /// The argument of `-o`.
     pub options: Option<&'a str>,
 }
 
 impl Converter {
-    /// Writes the complete disk `raw` to its destination, which appears complete or not at all.
+    /// Converts the complete disk `raw` and writes it to `destination`. Atomic.
     pub fn convert(
         &self,
         raw: &Path,
@@ -57,7 +55,7 @@ impl Converter {
         format: DiskFormat,
     ) -> Result<Written, OutputError> {
         if matches!(format, DiskFormat::Raw | DiskFormat::Vhd) {
-            // The other formats compress, by an unknown factor.
+            // The other formats are compressed, and their size is unknown.
             destination.ask_for_space(data_bytes(raw)?)?;
         }
         let pending = destination.pending()?;
@@ -71,8 +69,7 @@ impl Converter {
         destination.publish(pending)
     }
 
-    /// Writes the complete disk `raw` in a format, and with options, that only qemu-img has to
-    /// know.
+    /// Converts the complete disk `raw` to a format of qemu-img, with options for qemu-img.
     pub fn convert_for_qemu(
         &self,
         raw: &Path,
@@ -97,7 +94,7 @@ impl Converter {
             _ => io_error("write", pending.target())(error),
         })?;
         if let Some((cache, known)) = cache.zip(known) {
-            // Without it the next disk is compressed again: no reason to fail.
+            // The disk itself is complete. Without the cache, the next one is compressed again.
             let _ = cache.keep(&known, pending.file(), &clusters);
         }
         Ok(())
@@ -112,7 +109,7 @@ impl Converter {
 }
 
 impl QemuFormat<'_> {
-    /// Returns the arguments of `qemu-img` that turn `raw` into `target`.
+    /// Returns the arguments of `qemu-img` that convert `raw` to `target`.
     fn arguments(&self, raw: &Path, target: &Path) -> Vec<OsString> {
         let compress = self.compressed.then_some("-c");
         let options = self.options.into_iter().flat_map(|options| ["-o", options]);
@@ -121,7 +118,7 @@ impl QemuFormat<'_> {
     }
 }
 
-/// Returns the names of the formats that this machine's qemu-img knows.
+/// Returns the names of the formats that the qemu-img of the build host supports.
 pub fn qemu_formats() -> Result<Vec<String>, OutputError> {
     let help = Run::new(QEMU_IMG).arg("--help").capture()?;
     let help = String::from_utf8_lossy(&help);
@@ -135,10 +132,10 @@ fn run_qemu_img(arguments: Vec<OsString>, pending: &Pending) -> Result<(), Outpu
     run.map_err(|error| OutputError::from(error).of_result(pending.target()))
 }
 
-/// Returns the arguments of `qemu-img` that turn `raw` into `target`.
+/// Returns the arguments of `qemu-img` that convert `raw` to `target`.
 fn qemu_img_arguments(raw: &Path, target: &Path, format: DiskFormat) -> Vec<OsString> {
     let options: &[&str] = match format {
-        // Without this the size is rounded up to a whole number of CHS cylinders.
+        // Without `force_size`, the size is rounded up to a whole number of CHS cylinders.
         DiskFormat::Vhd => &["-o", "subformat=fixed,force_size=on"],
         DiskFormat::Vmdk => &["-o", "subformat=streamOptimized"],
         DiskFormat::Qcow2 | DiskFormat::Raw | DiskFormat::Vdi => &[],
@@ -147,7 +144,7 @@ fn qemu_img_arguments(raw: &Path, target: &Path, format: DiskFormat) -> Vec<OsSt
     words.map(OsString::from).chain([raw.into(), target.into()]).collect()
 }
 
-/// Returns how much of a file is no hole, in bytes.
+/// Returns the size of a file without its holes, in bytes.
 fn data_bytes(path: &Path) -> Result<u64, OutputError> {
     const SECTOR: u64 = 512;
     let status = std::fs::metadata(path).map_err(io_error("examine", path))?;

@@ -1,4 +1,4 @@
-//! Where a complete file goes, and what lies beside it.
+//! The destination of a complete file, and of its checksum files.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -16,10 +16,10 @@ use crate::directory::Directory;
 use crate::image::Checksum;
 use crate::oci::{Digest, Hasher};
 
-/// How much of a file is read at once.
+/// The size of a read.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A file in place.
+/// A written file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     pub path: PathBuf,
@@ -27,25 +27,24 @@ pub struct Written {
     pub digest: Digest,
 }
 
-/// The place of an output.
+/// The destination of an output.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// The directory that the file is written in.
     pub directory: Directory,
-    /// The file's final name in it.
+    /// The final name of the file in the directory.
     pub file: OsString,
-    /// The checksum files that are written beside it.
+    /// The checksum files to write beside the file.
     pub checksums: BTreeSet<Checksum>,
-    /// What it is called in them.
+    /// The name of the file in the checksum files.
     pub name: String,
-    /// How a file that has the name already is renamed, with its checksum files. Without it, it is
+    /// The new name of an existing file and its checksum files. If this is `None`, they are
     /// replaced.
     pub old: Option<OsString>,
 }
 
 impl Destination {
-    /// Returns the place of a file as plywood's own commands have it: with its SHA-256 beside it,
-    /// in place of a file that is there.
+    /// Returns the destination that plywood's own commands use: with a SHA-256 file, and replacing
+    /// an existing file.
     pub fn new(directory: &Directory, file: &OsStr) -> Self {
         Self {
             directory: directory.clone(),
@@ -56,7 +55,7 @@ impl Destination {
         }
     }
 
-    /// Returns the same for a path.
+    /// Returns the destination for a path, as [`Destination::new`] does.
     ///
     /// # Errors
     /// [`OutputError::Io`] if its directory cannot be opened.
@@ -65,8 +64,8 @@ impl Destination {
         Ok(Self::new(&directory, &file))
     }
 
-    /// Fails if a file cannot be written here now. A build asks before it starts, so that it does
-    /// not fail after an hour.
+    /// Fails if a file cannot be written here. A build checks this before it starts, so that it
+    /// does not fail after an hour.
     ///
     /// # Errors
     /// [`OutputError::Directory`], [`OutputError::Io`] if no file can be created in the directory.
@@ -75,17 +74,17 @@ impl Destination {
         if status.is_some_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory) {
             return Err(OutputError::Directory { path: self.path() });
         }
-        // Creates a file without a name and drops it: only an attempt shows a read-only file system
+        // Creates a file without a name and drops it. Only an attempt shows a read-only file system
         // or a quota.
         self.pending().map(drop)
     }
 
-    /// Returns the file's path, for messages.
+    /// Returns the path for messages.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join(&self.file)
     }
 
-    /// Fails if its file system has no space for so many bytes.
+    /// Fails if the file system has less free space than this.
     pub(super) fn ask_for_space(&self, needed_bytes: u64) -> Result<(), OutputError> {
         let free_bytes = self.directory.free_bytes().map_err(io_error("measure", self.directory.path()))?;
         match free_bytes < needed_bytes {
@@ -94,13 +93,13 @@ impl Destination {
         }
     }
 
-    /// Makes the temporary file for it.
+    /// Creates the temporary file.
     pub(super) fn pending(&self) -> Result<Pending, OutputError> {
         Pending::new(&self.directory, &self.file)
     }
 
-    /// Gives a complete file its name, and its checksums beside it. A checksum is never beside a
-    /// file that it is not of.
+    /// Gives a complete file its name, and writes its checksum files. Old checksum files are
+    /// removed before the file appears, so that none ever belongs to another file.
     pub(super) fn publish(&self, pending: Pending) -> Result<Written, OutputError> {
         let sums = Sums::of(pending.file(), self.checksums.contains(&Checksum::Md5));
         let sums = sums.map_err(io_error("read", pending.target()))?;
@@ -113,8 +112,8 @@ impl Destination {
         Ok(Written { path: self.path(), bytes: sums.bytes, digest: sums.sha256 })
     }
 
-    /// Moves a file that has the name, and its checksum files; without a place to move them to,
-    /// removes the latter.
+    /// Renames an existing file and its checksum files to the name `old`. Without `old`, removes
+    /// the checksum files.
     fn make_room(&self) -> Result<(), OutputError> {
         let failed = |action, name: &OsStr| io_error(action, &self.directory.path().join(name));
         let is_there = self.directory.has_file(&self.file).map_err(failed("examine", &self.file))?;
@@ -213,7 +212,7 @@ mod tests {
     );
 
     #[test]
-    fn sums_lie_beside_a_file_and_move_away_with_it() {
+    fn checksum_files_are_written_and_renamed_with_their_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.raw");
         let destination = Destination {
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn space_is_asked_for_by_the_bytes_that_a_file_takes() {
+    fn free_space_is_compared_with_the_needed_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let destination = Destination::at(&directory.path().join("x.raw")).unwrap();
         destination.ask_for_space(1).unwrap();
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_checked_before_there_is_anything_to_put_there() {
+    fn destinations_are_checked_before_a_file_exists() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.raw");
         Destination::at(&path).unwrap().check().unwrap();
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_replaced_leaves_no_sum_behind() {
+    fn a_replaced_file_loses_its_checksum_files() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.raw");
         publish(&Destination { checksums: Checksum::ALL.into(), ..Destination::at(&path).unwrap() }, "a");

@@ -1,4 +1,4 @@
-//! What can go wrong with a result.
+//! The errors of writing outputs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use crate::exec::ExecError;
 use crate::layer::LayerError;
 use crate::port::IoError;
 
-/// A result that could not be written.
+/// An output that cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     #[error(transparent)]
@@ -15,26 +15,14 @@ pub enum OutputError {
     #[error("cannot write an OCI image layout to `{}`: the directory there is not one", path.display())]
     Occupied { path: PathBuf },
     #[error("cannot write the file `{}`: a directory has that name", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file is no longer the one that was verified.
+    Directory { path: PathBuf },
+    /// A file has changed since it was verified.
     #[error("`{}` changed while it was read", path.display())]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The program that converts the disk failed.
+    Changed { path: PathBuf },
     #[error(transparent)]
     Program(#[from] ExecError),
-    #[error("`{}` is no {format} disk: {reason}", path.display())]
-    Unexpected {
-        path: PathBuf,
-        format: &'static str,
-        /// What was not found.
-        reason: &'static str,
-    },
+    #[error("`{}` is not a {format} disk: {reason}", path.display())]
+    Unexpected { path: PathBuf, format: &'static str, reason: &'static str },
     #[error(transparent)]
     Store(#[from] crate::port::StoreError),
     #[error(transparent)]
@@ -44,18 +32,18 @@ pub enum OutputError {
     #[error("`{}` needs {needed_bytes} bytes, and its file system has {free_bytes} bytes of free space", path.display())]
     NoRoom {
         path: PathBuf,
-        /// What it takes at least.
+        /// A lower bound.
         needed_bytes: u64,
         free_bytes: u64,
     },
-    #[error("zstd compression needs `compat=1.1`: readers of version 0.10 know zlib alone")]
+    #[error("zstd compression needs `compat=1.1`: version 0.10 supports only zlib")]
     ZstdNeedsVersion3,
     #[error("interrupted")]
     Interrupted,
 }
 
 impl OutputError {
-    /// Names the result that an archive's member, or a program, was meant for.
+    /// Adds the path of the output to an error of an archive or a program.
     pub(super) fn of_result(self, path: &Path) -> Self {
         match self {
             OutputError::Archive(_) | OutputError::Program(_) => {
@@ -66,7 +54,7 @@ impl OutputError {
     }
 }
 
-/// Returns a function that adds to an error the action that failed, and its path.
+/// Returns a function that adds `action` and `path` to an error.
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> OutputError + use<> {
     let path = path.to_owned();
     move |error| IoError::new(action, &path)(error).into()

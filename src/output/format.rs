@@ -9,25 +9,24 @@ use crate::image::Qcow2Compression;
 /// A format of disk images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DiskFormat {
-    /// QEMU's own: sparse, compressed.
+    /// The format of QEMU: sparse and compressed.
     Qcow2,
     /// The disk byte for byte, with holes.
     Raw,
-    /// Microsoft's, for Azure, Hyper-V and Xen: of fixed size, which Azure asks for. As a file it
-    /// has holes.
+    /// The format of Microsoft, for Azure, Hyper-V and Xen. Its size is fixed, because Azure
+    /// requires it; the file is sparse.
     Vhd,
-    /// VMware's: compressed (`streamOptimized`), as OVF packages hold it.
+    /// The format of VMware: compressed (`streamOptimized`), as in OVF packages.
     Vmdk,
-    /// VirtualBox's.
+    /// The format of VirtualBox.
     Vdi,
 }
 
 impl DiskFormat {
-    /// Every format.
     pub const ALL: [DiskFormat; 5] =
         [DiskFormat::Qcow2, DiskFormat::Raw, DiskFormat::Vhd, DiskFormat::Vmdk, DiskFormat::Vdi];
 
-    /// Returns the name that users say, which is also the file name's extension.
+    /// Returns the name of the format, which is also the extension of file names.
     pub const fn extension(self) -> &'static str {
         match self {
             DiskFormat::Qcow2 => "qcow2",
@@ -38,12 +37,12 @@ impl DiskFormat {
         }
     }
 
-    /// Returns the format that goes by this name.
+    /// Returns the format with this name.
     pub fn from_extension(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.extension() == name)
     }
 
-    /// Tells the format of a file by its signature; what has none is raw.
+    /// Returns the format of a file by its signature. A file without a signature is raw.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -63,7 +62,7 @@ impl DiskFormat {
         Ok(found.map_or(DiskFormat::Raw, |(_, _, format)| format))
     }
 
-    /// Returns QEMU's name of it.
+    /// Returns QEMU's name of the format.
     pub const fn qemu_name(self) -> &'static str {
         match self {
             DiskFormat::Vhd => "vpc",
@@ -72,25 +71,24 @@ impl DiskFormat {
     }
 }
 
-/// How a qcow2 is written.
+/// Options of a qcow2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Qcow2Options {
-    /// How clusters are compressed.
     pub compression: Qcow2Compression,
-    /// Who has to be able to read it.
+    /// The version of the format.
     pub compatibility: Compatibility,
 }
 
 impl Default for Qcow2Options {
-    /// zlib in version 3: every QEMU since 1.1 reads it, and every cloud takes it.
+    /// zlib in version 3: QEMU since 1.1 and all clouds support it.
     fn default() -> Self {
         Self { compression: Qcow2Compression::Zlib, compatibility: Compatibility::V3 }
     }
 }
 
 impl Qcow2Options {
-    /// Returns the options changed as `qemu-img -o` has them (`compat=0.10`); `None` if something
-    /// is asked for that only qemu-img can do.
+    /// Applies options in the syntax of `qemu-img -o` (`compat=0.10`). Returns `None` for an option
+    /// that only qemu-img supports.
     pub fn changed(self, options: &str) -> Option<Self> {
         options.split(',').try_fold(self, |changed, option| match option.split_once('=')? {
             ("compat", "0.10" | "v2") => Some(Self { compatibility: Compatibility::V2, ..changed }),
@@ -102,7 +100,7 @@ impl Qcow2Options {
     }
 }
 
-/// Version of a qcow2, in the words of `qemu-img -o compat=`.
+/// The version of a qcow2, as in `qemu-img -o compat=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compatibility {
     /// `0.10`: version 2 of the format.
@@ -116,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_of_qemu_img_are_understood_or_left_to_it() {
+    fn options_of_qemu_img_are_applied_or_left_to_it() {
         use Compatibility::{V2, V3};
         use Qcow2Compression::{Zlib, Zstd};
         let table = [

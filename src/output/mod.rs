@@ -1,8 +1,9 @@
-//! Results as files: disks in the formats of hypervisors, root file systems as archives.
+//! Writes outputs: disks in the formats of hypervisors, root file systems as archives, containers.
 //!
-//! Every result is written to a file without a name in its own directory ([`Pending`]), synced, and
-//! named last: a file under its final name is complete, and nothing else is left of one that is
-//! not. What lies beside each, and what becomes of one that was there, its [`Destination`] says.
+//! Every output is written to a file without a name in its directory ([`Pending`]), and synced. At
+//! the end it gets its name. A file with its final name is therefore complete, and an incomplete
+//! file leaves nothing. The [`Destination`] defines checksum files, and whether an existing file is
+//! renamed or replaced.
 
 mod app_container;
 mod clusters;

@@ -1,12 +1,12 @@
-//! Compressing a disk's clusters on all processors, in the disk's order.
+//! Compresses the clusters of a disk on all processors, and returns them in the order of the disk.
 //!
 //! ```text
 //! reader ─ batches ─> packers (one a processor) ─ each through a channel of its own ─┐
 //!    └──────────────── those channels, in the disk's order ──────────────────> consumer
 //! ```
 //!
-//! What the consumer gets depends on the disk alone: not on the number of packers, nor on which one
-//! is faster. Every channel is bounded, so memory is flat.
+//! The order in which the consumer gets clusters depends only on the disk, and not on the number or
+//! speed of packers. Every channel is bounded, so the memory is limited.
 
 use std::fs::File;
 use std::io;
@@ -23,42 +23,42 @@ use crate::image::Qcow2Compression;
 use crate::oci::Digest;
 use crate::tree::next_data;
 
-/// Clusters that travel together: 1 MiB makes channels and system calls cheap.
+/// Clusters of one batch: with 1 MiB, channels and system calls cost little.
 const BATCH_CLUSTERS: usize = 16;
 
-/// zlib's default, and what qemu-img uses.
+/// The default of zlib, which qemu-img uses.
 const ZLIB_LEVEL: u32 = 6;
 
-/// zstd's default.
+/// The default of zstd.
 const ZSTD_LEVEL: i32 = 3;
 
-/// QEMU inflates with a window of 4 KiB.
+/// QEMU decompresses with a window of 4 KiB.
 const ZLIB_WINDOW_BITS: u8 = 12;
 
-/// A cluster as it is stored.
+/// A cluster in its stored form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Packed {
-    /// All zeros: not stored.
+    /// All zeros. It is not stored.
     Zero,
-    /// As it is, because compression does not shrink it or is not wanted.
+    /// Uncompressed, because compression is off or does not make it smaller.
     Plain(Vec<u8>),
     /// Compressed, and smaller than a cluster.
     Compressed {
         bytes: Vec<u8>,
-        /// The digest of what it holds, where that was looked for among known clusters.
+        /// The digest of the content, if the known clusters were searched for it.
         content: Option<Digest>,
     },
 }
 
-/// How clusters are packed.
+/// Options of packing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packing<'a> {
     /// The size of a cluster, a power of two.
     pub(super) cluster_bytes: usize,
     pub(super) compression: Qcow2Compression,
-    /// Those that need not be compressed again, if any may be.
+    /// Compressed clusters that may be reused.
     pub(super) known: Option<&'a KnownClusters>,
-    /// How many packers run.
+    /// The number of packers.
     pub(super) threads: usize,
 }
 
@@ -67,15 +67,15 @@ struct Batch {
     bytes: Vec<u8>,
 }
 
-/// Packed clusters, and the number of the first.
+/// The number of the first cluster, and the packed clusters.
 type PackedBatch = io::Result<(u64, Vec<Packed>)>;
 
-/// Hands every cluster of `raw` that is not a hole to `consume`, with its number, in ascending
+/// Calls `consume` for every cluster of `raw` that is not a hole, with its number, in ascending
 /// order.
 ///
 /// # Errors
-/// The first of reading, compressing or consuming; [`io::ErrorKind::Interrupted`] once `interrupt`
-/// is true.
+/// The first error of reading, compressing or consuming; [`io::ErrorKind::Interrupted`] if
+/// `interrupt` becomes true.
 pub(super) fn pack(
     raw: &File,
     packing: Packing<'_>,
@@ -92,8 +92,8 @@ pub(super) fn pack(
         let reader = scope.spawn(move || {
             read_batches(raw, packing, |batch| {
                 let (reply, result) = sync_channel(1);
-                // The channel comes first: the consumer takes batches in this order. Both sends
-                // fail once it has given up.
+                // The channel of the result is sent first, because it fixes the order for the
+                // consumer. Both sends fail after the consumer has given up.
                 !interrupt.load(Ordering::Relaxed)
                     && in_order.send(result).is_ok()
                     && batches.send((batch, reply)).is_ok()
@@ -103,7 +103,8 @@ pub(super) fn pack(
             let (first, clusters) = result.recv().map_err(io::Error::other)??;
             (first..).zip(clusters).try_for_each(|(number, cluster)| consume(number, cluster))
         });
-        // The reader may be waiting for space in this channel, and would wait forever.
+        // After a failure, the reader may be waiting for space in this channel. Without the drop it
+        // would wait forever.
         drop(packed);
         let read = reader.join().expect("reading does not panic");
         if interrupt.load(Ordering::Relaxed) {
@@ -113,13 +114,13 @@ pub(super) fn pack(
     })
 }
 
-/// Reads the data of `raw` in whole clusters and hands them to `send`, until that says no.
+/// Reads the data of `raw` in whole clusters and passes them to `send`, until `send` returns false.
 fn read_batches(raw: &File, packing: Packing<'_>, send: impl Fn(Batch) -> bool) -> io::Result<()> {
     let cluster = packing.cluster_bytes as u64;
     let size = raw.metadata()?.len();
     let mut position = 0;
     while let Some(data) = next_data(raw, position)? {
-        // A range may begin in the cluster in which the one before ended.
+        // A range may begin in the cluster in which the range before ended.
         position = position.max(data.start / cluster * cluster);
         let end = data.end.div_ceil(cluster) * cluster;
         while position < end {
@@ -138,7 +139,8 @@ fn read_batches(raw: &File, packing: Packing<'_>, send: impl Fn(Batch) -> bool) 
     Ok(())
 }
 
-/// Reads `bytes` at `position`; zeros beyond the end of the file, whose last cluster may be short.
+/// Reads `bytes` at `position`. Fills with zeros beyond the end of the file, whose last cluster may
+/// be incomplete.
 fn read_padded(raw: &File, position: u64, bytes: u64, size: u64) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; bytes as usize];
     let present = bytes.min(size - position) as usize;
@@ -153,12 +155,11 @@ fn run_packer(packing: Packing<'_>, batches: &Mutex<Receiver<(Batch, SyncSender<
         let Ok((batch, reply)) = next else { return };
         let clusters = packer.as_mut().map_err(|error| io::Error::new(error.kind(), error.to_string()));
         let clusters = clusters.and_then(|packer| packer.pack_batch(&batch.bytes, packing.cluster_bytes));
-        // The send fails once the consumer has given up.
+        // The send fails after the consumer has given up.
         let _ = reply.send(clusters.map(|clusters| (batch.first_cluster, clusters)));
     }
 }
 
-/// Packs clusters one after the other.
 struct Packer<'a> {
     compressor: Compressor,
     known: Option<&'a KnownClusters>,
@@ -189,7 +190,7 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// A compressor with its memory, kept from cluster to cluster.
+/// A compressor. Its memory is reused for each cluster.
 enum Compressor {
     None,
     Zlib(Compress),
@@ -217,7 +218,7 @@ impl Compressor {
     }
 }
 
-/// Returns the cluster as one deflate stream without header, or `None` if that is no smaller.
+/// Returns the cluster as one deflate stream without header, or `None` if that is not smaller.
 fn deflate(compress: &mut Compress, cluster: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut compressed = vec![0; cluster.len()];
     compress.reset();
@@ -227,8 +228,7 @@ fn deflate(compress: &mut Compress, cluster: &[u8]) -> io::Result<Option<Vec<u8>
     Ok((status == Status::StreamEnd).then_some(compressed))
 }
 
-/// Returns true if every byte is zero. Compares by blocks, which compilers turn into wide
-/// instructions.
+/// Returns true if every byte is zero. Works on blocks, for which compilers use wide instructions.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(128).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }
@@ -250,7 +250,8 @@ mod tests {
         all
     }
 
-    /// Clusters 0, 100..140 and the last, half one: text, noise and zeros in turns.
+    /// Returns a disk with clusters 0, 100..140 and half of the last one: text, noise and zeros in
+    /// turn.
     fn disk() -> File {
         let disk = tempfile::tempfile().unwrap();
         disk.set_len(200 * CLUSTER as u64 + 512).unwrap();
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_the_consumer_and_interrupts_end_it() {
+    fn errors_of_the_consumer_and_interrupts_end_packing() {
         let packing =
             Packing { cluster_bytes: CLUSTER, compression: Qcow2Compression::Zlib, known: None, threads: 2 };
         let full = |_, _| Err(io::ErrorKind::StorageFull.into());

@@ -1,4 +1,4 @@
-//! A file that is not complete yet.
+//! Files that get their names when they are complete.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,22 +13,22 @@ use super::OutputError;
 use super::error::io_error;
 use crate::directory::{Directory, path_of, random_name};
 
-/// How temporary names begin and end. No tool takes such a file for an image.
+/// The beginning and the end of temporary names. No tool takes such a file for an image.
 const PART: (&str, &str) = (".plywood.", ".part");
-/// What a directory that is not complete is called more than the file that locks it.
+/// The name of an incomplete directory is the name of the file that locks it, with this suffix.
 pub(super) const DIRECTORY_SUFFIX: &str = ".d";
-/// How often a name is tried. A second attempt is needed if a sweep removes the file before it is
-/// locked.
+/// The number of attempts to create a file. A second one is needed if a sweep removes the file
+/// before it is locked.
 const ATTEMPTS: u32 = 100;
 
 /// A file that gets its name when it is complete.
 ///
-/// Until then it has none, so that nothing is left of it whatever ends this process: callers who
-/// stop builds by SIGKILL give each build another name, and nobody would ever clean up. On file
-/// systems without nameless files it has a random temporary name. Dropping it removes it; after a
-/// SIGKILL the next writer in the directory does.
+/// Until then it has no name, so that it disappears with the process. This matters for callers who
+/// stop builds by SIGKILL and give each build another name: nobody would remove incomplete files.
+/// On file systems without nameless files, the file has a random temporary name. Dropping this
+/// removes it. After a SIGKILL, the next writer in the directory removes it.
 ///
-/// It is locked while it lives.
+/// The file is locked until this is dropped.
 #[derive(Debug)]
 pub struct Pending {
     file: File,
@@ -40,7 +40,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Creates the file that is to become `name` in `directory`.
+    /// Creates the file that will be `name` in `directory`.
     ///
     /// # Errors
     /// If the directory is not writable.
@@ -57,7 +57,7 @@ impl Pending {
         }
     }
 
-    /// Creates it with a temporary name. Removes those of writers that were killed.
+    /// Creates the file with a temporary name. Removes temporary files of killed writers.
     ///
     /// # Errors
     /// As [`Pending::new`].
@@ -83,26 +83,26 @@ impl Pending {
         &self.file
     }
 
-    /// Returns its final path, by which messages call it.
+    /// Returns the final path, for messages.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Returns its temporary name, if it has one.
+    /// Returns the temporary name, if any.
     pub(super) fn part(&self) -> Option<&OsStr> {
         self.part.as_ref().map(|part| part.name.as_os_str())
     }
 
-    /// Returns a path by which programs can open it while this process lives.
+    /// Returns a path with which other programs can open the file while this process runs.
     pub fn path_for_programs(&self) -> PathBuf {
         path_of(&self.file)
     }
 
-    /// Syncs it and gives it its final name, in place of whatever has it: a link is replaced, never
-    /// written through.
+    /// Syncs the file and gives it its final name. Replaces an existing file. A link of that name
+    /// is replaced too, and its target does not change.
     ///
     /// # Errors
-    /// Then nothing has the final name that did not have it before.
+    /// After an error, an existing file still has the final name.
     pub fn commit(mut self) -> Result<(), OutputError> {
         self.file.sync_all().map_err(io_error("sync", &self.target))?;
         let part = self.part.take().map_or_else(|| self.link(), Ok)?;
@@ -110,7 +110,8 @@ impl Pending {
         self.directory.sync().map_err(io_error("sync", self.directory.path()))
     }
 
-    /// Gives it a temporary name: a link cannot take another file's place, and a rename can.
+    /// Gives the file a temporary name. `rename` can then replace an existing file, which `link`
+    /// cannot.
     fn link(&self) -> Result<Part, OutputError> {
         let link = || {
             sweep(&self.directory)?;
@@ -121,7 +122,7 @@ impl Pending {
     }
 }
 
-/// A temporary name. Dropping it removes the file, unless that has got another.
+/// A temporary name. Dropping it removes the file, unless it was renamed.
 #[derive(Debug)]
 struct Part {
     directory: Directory,
@@ -144,21 +145,21 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Once it is renamed, the name may be another writer's.
+        // After a rename, the temporary name may belong to another writer.
         if !self.is_renamed {
             let _ = self.directory.remove(&self.name);
         }
     }
 }
 
-/// Writes a small file whole: it appears complete, or not at all.
+/// Writes a small file atomically.
 pub fn write_file(directory: &Directory, name: &OsStr, content: &[u8]) -> Result<(), OutputError> {
     let pending = Pending::new(directory, name)?;
     pending.file().write_all(content).map_err(io_error("write", pending.target()))?;
     pending.commit()
 }
 
-/// Removes the temporary files of killed writers: those without a lock.
+/// Removes temporary files without a lock, which belong to killed writers.
 fn sweep(directory: &Directory) -> io::Result<()> {
     let names = directory.names()?;
     let is_part = |name: &&OsString| {
@@ -166,8 +167,8 @@ fn sweep(directory: &Directory) -> io::Result<()> {
         name.starts_with(PART.0.as_bytes()) && name.ends_with(PART.1.as_bytes())
     };
     for name in names.iter().filter(is_part) {
-        // A file that cannot be opened belongs to another user, and only plain files are temporary
-        // ones.
+        // A file that cannot be opened belongs to another user, and only regular files are
+        // temporary files of plywood.
         let Ok(file) = directory.open_regular(name) else { continue };
         if claim(directory, name, &file)? {
             directory.remove(
@@ -179,8 +180,8 @@ fn sweep(directory: &Directory) -> io::Result<()> {
     Ok(())
 }
 
-/// Locks the file, unless another writer has; says no as well if that one was just finished and the
-/// name is another file's now.
+/// Locks the file. Returns false if another writer has locked it, or has just renamed it, so that
+/// the name belongs to another file now.
 fn claim(directory: &Directory, name: &OsStr, file: &File) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
@@ -228,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_complete_has_no_name() {
+    fn an_incomplete_file_has_no_name() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("disk.qcow2");
         let pending = Pending::new(&open(&directory), NAME.as_ref()).unwrap();
         fs::write(pending.path_for_programs(), "by a program").unwrap();
         assert_eq!(names(directory.path()), [""; 0]);
-        // As a kill between the link and the rename leaves it.
+        // The state after a kill between the link and the rename.
         fs::write(directory.path().join(LEFT), "left by a killed writer").unwrap();
         pending.commit().unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"by a program");
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn two_writers_get_two_names_and_a_killed_ones_is_removed() {
+    fn two_writers_get_two_names_and_files_of_killed_writers_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(LEFT), "left by a killed writer").unwrap();
         fs::create_dir(directory.path().join(format!("{LEFT}.d"))).unwrap();

@@ -1,4 +1,4 @@
-//! QEMU's qcow2, written in one pass.
+//! Writes qcow2 files of QEMU in one pass.
 //!
 //! ```text
 //! cluster 0   header
@@ -8,8 +8,8 @@
 //!         …   refcount blocks and table: how many users each cluster of this file has
 //! ```
 //!
-//! Clusters that are zero are not in the file. Nothing depends on time, and nothing on the number
-//! of threads.
+//! Clusters of zeros are not in the file. The bytes do not depend on the time or the number of
+//! threads.
 //!
 //! Source: QEMU, `docs/interop/qcow2.txt`.
 
@@ -35,12 +35,12 @@ const TABLE_ENTRIES: u64 = CLUSTER / 8;
 /// Refcounts of 16 bits in a block of one cluster.
 const BLOCK_ENTRIES: u64 = CLUSTER / 2;
 
-/// The one user of this cluster is this entry, so it may be written in place.
+/// Only this entry refers to the cluster, so QEMU may write to it in place.
 const COPIED: u64 = 1 << 63;
 
 const COMPRESSED: u64 = 1 << 62;
 
-/// Where in an entry of a compressed cluster the number of further sectors begins.
+/// The first bit of the number of further sectors in an entry of a compressed cluster.
 const SECTORS_SHIFT: u32 = 62 - (CLUSTER_BITS - 8);
 
 /// Incompatible feature: the header names a compression other than deflate.
@@ -48,8 +48,8 @@ const COMPRESSION_TYPE: u64 = 1 << 3;
 
 const HEADER_BYTES: usize = 112;
 
-/// Writes the disk `raw` to the empty file `target`, with the clusters that are `known`; returns
-/// what it compressed, if anybody may want to know it later.
+/// Writes the disk `raw` to the empty file `target`, and reuses `known` clusters. If `known` is
+/// given, returns the compressed clusters.
 pub(super) fn write_qcow2(
     raw: &File,
     target: &File,
@@ -67,17 +67,18 @@ pub(super) fn write_qcow2(
 
 struct Image<'a> {
     file: &'a File,
-    /// Of the disk, in whole sectors.
+    /// The size of the disk, in whole sectors.
     disk_bytes: u64,
     l1: Vec<u64>,
     /// The L2 table being filled, and its number.
     l2: Vec<u64>,
     l2_number: u64,
-    /// By cluster of the file; as long as the file is.
+    /// One for each cluster of the file.
     refcounts: Vec<u16>,
-    /// Those that are compressed and whose content's digest is known.
+    /// Compressed clusters with a known digest of their content.
     clusters: Vec<Cluster>,
-    /// Where the next compressed cluster goes, and the end of the clusters that are taken for such.
+    /// The offset for the next compressed cluster, and the end of the space that is reserved for
+    /// compressed clusters.
     packed: (u64, u64),
 }
 
@@ -98,7 +99,7 @@ impl<'a> Image<'a> {
         image
     }
 
-    /// Takes clusters at the end of the file, each with one user, and returns where they begin.
+    /// Appends clusters to the file, each with refcount 1, and returns the offset of the first.
     fn take(&mut self, clusters: u64) -> u64 {
         let start = self.end();
         self.refcounts.resize(self.refcounts.len() + clusters as usize, 1);
@@ -127,9 +128,9 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// Compressed clusters lie byte by byte behind each other, also across clusters of the file.
-    /// The entry counts whole sectors, and so do the refcounts: a cluster of the file has as many
-    /// users as compressed clusters have sectors in it.
+    /// Appends a compressed cluster directly after the one before; it may cross a boundary of
+    /// clusters of the file. The refcount of a cluster of the file is the number of compressed
+    /// clusters in it.
     fn append_compressed(&mut self, bytes: &[u8], content: Option<Digest>) -> io::Result<u64> {
         let offset = self.room_for(bytes.len() as u64);
         self.file.write_all_at(bytes, offset)?;
@@ -147,13 +148,13 @@ impl<'a> Image<'a> {
         let (mut start, mut end) = self.packed;
         if start + bytes > end {
             let next = self.end();
-            // Where something else was stored behind, what is left of the cluster before it stays
+            // If other data follows the last compressed cluster, the rest of its cluster stays
             // empty.
             if end != next {
                 start = next;
             }
             end = next + CLUSTER;
-            // No user of its own: each compressed cluster counts itself.
+            // Refcount 0: `append_compressed` counts each compressed cluster.
             self.refcounts.push(0);
         }
         self.packed = (start + bytes, end);
@@ -179,12 +180,13 @@ impl<'a> Image<'a> {
         Ok(self.clusters)
     }
 
-    /// Writes the refcounts, their own clusters' included; returns where their table is and how
-    /// many clusters it has.
+    /// Writes the refcounts, also of their own clusters. Returns the offset of their table and its
+    /// number of clusters.
     fn write_refcounts(&mut self) -> io::Result<(u64, u64)> {
         let data_clusters = self.refcounts.len() as u64;
         let (mut blocks, mut table_clusters) = (0, 0);
-        // Each block counts 32,768 clusters, those of blocks and table among them.
+        // Each block has the refcounts of 32,768 clusters. The blocks and the table are clusters
+        // too, so their number is increased until it fits.
         while (blocks, table_clusters) != refcount_clusters(data_clusters + blocks + table_clusters) {
             (blocks, table_clusters) = refcount_clusters(data_clusters + blocks + table_clusters);
         }
@@ -228,7 +230,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Returns how many blocks and table clusters count `clusters`.
+/// Returns the number of blocks and table clusters for `clusters` refcounts.
 fn refcount_clusters(clusters: u64) -> (u64, u64) {
     let blocks = clusters.div_ceil(BLOCK_ENTRIES);
     (blocks, blocks.div_ceil(TABLE_ENTRIES))
@@ -242,7 +244,8 @@ fn big_endian(table: &[u64]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Two clusters of text around a hole that spans an L2 table, then noise.
+    /// Returns a disk with two clusters of text around a hole as large as an L2 table, and then
+    /// noise.
     fn raw() -> File {
         let raw = tempfile::tempfile().unwrap();
         raw.set_len((600 << 20) + 512).unwrap();
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_as_the_format_says() {
+    fn headers_match_the_specification() {
         use Qcow2Compression::{Zlib, Zstd};
         for (compression, compatibility, expected) in [
             (Zlib, Compatibility::V2, "2 0 0"),
@@ -298,8 +301,8 @@ mod tests {
         assert_eq!(image[(noise & !COPIED) as usize..][..32], *Digest::of(0u64.to_be_bytes()).bytes());
     }
 
-    /// Golden, uncompressed: compressors may change their bytes with a version, our own layout must
-    /// not.
+    /// A golden test without compression: a new version of a compressor may change its bytes, but
+    /// plywood's own layout must not change.
     #[test]
     fn layout_is_pinned() {
         let options = Qcow2Options { compression: Qcow2Compression::None, compatibility: Compatibility::V3 };

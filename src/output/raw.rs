@@ -1,4 +1,4 @@
-//! Reading a raw disk: ranges of data, holes left out.
+//! Copies raw disks with their holes.
 
 use std::fs::File;
 use std::io;
@@ -6,10 +6,10 @@ use std::os::unix::fs::FileExt;
 
 use crate::tree::next_data;
 
-/// How much is copied at once.
+/// The size of a read.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Gives `part` the content of `raw`, holes included.
+/// Copies `raw` with its holes to the empty file `part`.
 pub(super) fn copy_sparse(raw: &File, part: &File) -> io::Result<()> {
     part.set_len(raw.metadata()?.len())?;
     let mut buffer = vec![0; BUFFER_BYTES];

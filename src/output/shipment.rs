@@ -1,12 +1,12 @@
-//! Disks in the forms in which registries hold them.
+//! Disks in the forms for registries.
 //!
 //! | form | manifest | for |
 //! |---|---|---|
 //! | artifact | one layer, the file itself, with its name as title | `plywood pull -o`, `oras pull` |
 //! | containerdisk | an image with one layer that holds `/disk/<name>`, owned by user 107 | KubeVirt's `containerDisk` volumes |
 //!
-//! Nothing is copied: a layer's bytes are the file's, with a tar header before and zeros after
-//! them.
+//! Nothing is copied: the bytes of a layer are the bytes of the file, for a containerdisk between a
+//! tar header and zeros.
 //!
 //! Source: OCI image-spec v1.1, `manifest.md`, "Guidelines for Artifact Usage"; KubeVirt user
 //! guide, "containerDisk".
@@ -26,31 +26,29 @@ use crate::oci::{
 };
 use crate::port::BlobSource;
 
-/// What the manifest of a disk says it is.
+/// The artifact type of a disk.
 pub const DISK_ARTIFACT: &str = "application/vnd.plywood.disk.v1";
-/// What the file in it is. The name's ending says which format it has.
+/// The media type of the file. The extension of its name gives the format.
 const DISK_FILE: &str = "application/vnd.plywood.disk.v1.file";
 /// Source: OCI image-spec, `annotations.md`.
 const TITLE: &str = "org.opencontainers.image.title";
 /// The config of an artifact.
 const EMPTY: &[u8] = b"{}";
-/// The user that QEMU is in KubeVirt's pods.
+/// The user of QEMU in pods of KubeVirt.
 const QEMU_USER: u64 = 107;
 const BLOCK: usize = 512;
 
-/// A disk, ready to be sent: its manifest, its config, its only layer.
+/// A disk for an upload: its manifest, its config and its only layer.
 #[derive(Debug)]
 pub struct Shipment {
     pub manifest: RawManifest,
-    /// The config's bytes.
     pub config: Vec<u8>,
-    /// The layer's bytes.
     pub layer: FramedFile,
-    /// The layer's digest.
+    /// The digest of the layer.
     pub digest: Digest,
 }
 
-/// A file, with something before and something after it.
+/// A file with further bytes before and after it.
 #[derive(Debug)]
 pub struct FramedFile {
     path: PathBuf,
@@ -60,10 +58,10 @@ pub struct FramedFile {
 }
 
 impl Shipment {
-    /// Makes an artifact of the file.
+    /// Makes an artifact from the file.
     ///
     /// # Errors
-    /// [`OutputError::Io`] if it cannot be read.
+    /// [`OutputError::Io`] if the file cannot be read.
     pub fn artifact(path: &Path) -> Result<Self, OutputError> {
         let layer = FramedFile::new(path, Vec::new(), Vec::new())?;
         let Digests { whole: digest, .. } = layer.digests()?;
@@ -80,11 +78,11 @@ impl Shipment {
         Ok(Self { manifest: raw(canonical_json(&manifest)), config: EMPTY.to_vec(), layer, digest })
     }
 
-    /// Makes a containerdisk of the file whose digest is `file`, for machines of `architecture` (in
-    /// Go's words). All times are `epoch`, in seconds since 1970.
+    /// Makes a containerdisk from the file with the digest `file`, for machines of `architecture`
+    /// (a name of Go). All times are `epoch`, in seconds since 1970.
     ///
     /// # Errors
-    /// [`OutputError::Io`] if it cannot be read, or is too large for a tar entry;
+    /// [`OutputError::Io`] if the file cannot be read or is too large for a tar entry;
     /// [`OutputError::Changed`] if it has another digest.
     pub fn container_disk(
         path: &Path,
@@ -94,7 +92,7 @@ impl Shipment {
     ) -> Result<Self, OutputError> {
         let bytes = length(path)?;
         let head = tar_head(&name_of(path), bytes, epoch).map_err(io_error("pack", path))?;
-        // To the end of the block, and the two empty blocks that end an archive.
+        // Zeros up to the end of the block, and the two empty blocks at the end of an archive.
         let padding = (BLOCK as u64 - bytes % BLOCK as u64) % BLOCK as u64;
         let layer = FramedFile::new(path, head, vec![0; padding as usize + 2 * BLOCK])?;
         let Digests { whole: digest, file: found } = layer.digests()?;
@@ -123,7 +121,8 @@ fn length(path: &Path) -> Result<u64, OutputError> {
     std::fs::metadata(path).map(|metadata| metadata.len()).map_err(io_error("inspect", path))
 }
 
-/// Returns the entries of a tar up to the file's bytes: `disk/`, and the head of `disk/<name>`.
+/// Returns the part of a tar archive before the bytes of the file: the entry `disk/` and the header
+/// of `disk/<name>`.
 fn tar_head(name: &str, bytes: u64, epoch: i64) -> io::Result<Vec<u8>> {
     let entry = |path: &str, kind, mode, owner, bytes| {
         let mut header = Header::new_ustar();
@@ -153,13 +152,13 @@ impl FramedFile {
         Ok(Self { path: path.to_owned(), bytes: length(path)?, head, tail })
     }
 
-    /// Returns how many bytes it has with what is around it.
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    /// Returns the size of the file and the bytes around it.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> u64 {
         self.bytes + (self.head.len() + self.tail.len()) as u64
     }
 
-    /// Reads all of it, once.
+    /// Reads everything once.
     fn digests(&self) -> Result<Digests, OutputError> {
         let read = || {
             let mut file = HashingReader::new(File::open(&self.path)?.take(self.bytes));
@@ -191,8 +190,8 @@ impl BlobSource for FramedFile {
     }
 }
 
-/// Writes what `source` gives into a file, with its checksum beside it. A source that fails leaves
-/// nothing.
+/// Writes the bytes of `source` to a file, and its checksum file. If `source` fails, nothing
+/// remains.
 ///
 /// # Errors
 /// [`OutputError::Io`].
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_containerdisk_is_a_tar_of_the_disk_from_any_place_on() {
+    fn a_containerdisk_is_a_tar_of_the_disk_and_can_be_read_from_any_offset() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vm.qcow2");
         for content in [vec![], vec![7; 511], vec![7; 512], vec![7; 1300]] {

@@ -1,4 +1,4 @@
-//! A root file system as a SquashFS, written by mksquashfs.
+//! Writes a root file system as a SquashFS with mksquashfs.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,10 +8,10 @@ use crate::exec::{Program, Run};
 
 const MKSQUASHFS: Program = Program { name: "mksquashfs", package: "squashfs-tools" };
 
-/// Writes everything below the directory `root` to the file system `destination`. The same tree and
+/// Writes everything below the directory `root` to the SquashFS `destination`. The same tree and
 /// time always give the same bytes.
 ///
-/// `time` is that of the file system itself, in seconds since 1970.
+/// `time` is the time of the file system itself, in seconds since 1970.
 pub fn write_squashfs(root: &Path, destination: &Destination, time: i64) -> Result<Written, OutputError> {
     let pending = destination.pending()?;
     let run = Run::new(MKSQUASHFS).args(arguments(root, &pending.path_for_programs(), time));
@@ -19,8 +19,8 @@ pub fn write_squashfs(root: &Path, destination: &Destination, time: i64) -> Resu
     destination.publish(pending)
 }
 
-/// Returns the arguments of mksquashfs. The content of `proc` and `sys` comes from the kernel and
-/// is left out.
+/// Returns the arguments of mksquashfs. The content of `proc` and `sys` is left out, because it
+/// comes from the kernel.
 fn arguments(root: &Path, target: &Path, time: i64) -> Vec<OsString> {
     let time = time.to_string();
     let options = ["-comp", "xz", "-noappend", "-no-recovery", "-no-progress", "-quiet", "-mkfs-time", &time];

@@ -1,6 +1,6 @@
-//! Times and ids that qemu-img draws, replaced by what the image's name gives.
+//! Replaces the times and random ids that qemu-img writes by values that depend only on the image.
 //!
-//! | format | place | what |
+//! | format | place | value |
 //! |---|---|---|
 //! | vhd | footer: 24, 64, 68 | seconds since 2000; checksum; UUID |
 //! | vmdk | the descriptor's line `CID=`, and its extent's | content id, 8 hex digits; the file's name |
@@ -25,28 +25,29 @@ const VHD_TIME: usize = 24;
 const VHD_CHECKSUM: usize = 64;
 const VHD_UUID: usize = 68;
 
-/// 2000-01-01T00:00:00Z, where VHD's time begins.
+/// 2000-01-01T00:00:00Z: times in a VHD are relative to it.
 const VHD_EPOCH: i64 = 946_684_800;
 
 const VDI_SIGNATURE: (u64, [u8; 4]) = (0x40, [0x7f, 0x10, 0xda, 0xbe]);
 const VDI_IMAGE_UUID: u64 = 0x188;
 const VDI_SNAPSHOT_UUID: u64 = 0x198;
 
-/// A descriptor lies behind the header's sector and is small.
+/// The descriptor is small and follows the sector of the header.
 const VMDK_DESCRIPTOR: u64 = 512;
 const VMDK_DESCRIPTOR_BYTES: usize = 2048;
 
-/// What the image's files are stamped with.
+/// The values to write.
 #[derive(Debug, Clone)]
 pub(super) struct Stamp<'a> {
     pub(super) identity: &'a Identity,
     /// In seconds since 1970.
     pub(super) time: i64,
-    /// The file's final name.
+    /// The final name of the file.
     pub(super) name: &'a str,
 }
 
-/// Stamps the complete disk `file`; formats without time and id stay as they are.
+/// Writes the values of `stamp` to the complete disk `file`. Formats without time and id do not
+/// change.
 pub(super) fn stamp(file: &File, path: &Path, format: DiskFormat, stamp: &Stamp) -> Result<(), OutputError> {
     let found = match format {
         DiskFormat::Qcow2 | DiskFormat::Raw => Ok(true),
@@ -57,7 +58,7 @@ pub(super) fn stamp(file: &File, path: &Path, format: DiskFormat, stamp: &Stamp)
     if found.map_err(io_error("stamp", path))? {
         return Ok(());
     }
-    let reason = "its signature is not where the format has it";
+    let reason = "its signature is missing";
     Err(OutputError::Unexpected { path: path.to_owned(), format: format.extension(), reason })
 }
 
@@ -76,7 +77,7 @@ fn stamped_footer(mut footer: [u8; VHD_FOOTER_BYTES], stamp: &Stamp) -> [u8; VHD
     let time = u32::try_from(stamp.time - VHD_EPOCH).unwrap_or(0);
     footer[VHD_TIME..][..4].copy_from_slice(&time.to_be_bytes());
     footer[VHD_UUID..][..16].copy_from_slice(stamp.identity.uuid("vhd").as_bytes());
-    // The complement of the sum of all bytes, the checksum's own taken as zero.
+    // The checksum is the complement of the sum of all bytes, with the checksum itself as zero.
     footer[VHD_CHECKSUM..][..4].fill(0);
     let sum: u32 = footer.iter().map(|&byte| u32::from(byte)).sum();
     footer[VHD_CHECKSUM..][..4].copy_from_slice(&(!sum).to_be_bytes());
@@ -98,8 +99,8 @@ fn stamp_vmdk(file: &File, stamp: &Stamp) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Sets the content id, which qemu-img writes with one to eight digits, and the extent's name, for
-/// which it takes the name that the file has while it is written.
+/// Sets the content id, which qemu-img writes with one to eight digits, and the name of the extent,
+/// for which qemu-img uses the temporary name of the file.
 fn stamped_descriptor(text: &str, stamp: &Stamp) -> String {
     let id = stamp.identity.volume_id("vmdk").0;
     let line = |line: &str| match line.split_once(" SPARSE ") {
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_footers_checksum_is_the_complement_of_its_sum() {
+    fn the_checksum_of_a_footer_is_the_complement_of_its_sum() {
         let identity = Identity::new("builder");
         let footer = stamped_footer(
             [1; VHD_FOOTER_BYTES],
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_has_one_form_however_short_its_id_was() {
+    fn the_content_id_of_a_descriptor_always_has_eight_digits() {
         let identity = Identity::new("builder");
         let stamp = Stamp { identity: &identity, time: 0, name: "disk.vmdk" };
         let of =

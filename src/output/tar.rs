@@ -1,4 +1,4 @@
-//! A root file system as one tar archive, in the form that layers have.
+//! Writes a root file system as one tar archive, in the form of layers.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -13,12 +13,12 @@ use super::pending::Pending;
 use crate::layer::{Encoder, Entry, Kind, Meta, Xattrs};
 use crate::tree::{self, Dir, Links, meta};
 
-/// How the members of an archive are named.
+/// The form of member names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberNames {
     /// `etc/hosts`, as in layers.
     Bare,
-    /// `./etc/hosts`, as `tar -C ROOT .` has them.
+    /// `./etc/hosts`, as `tar -C ROOT .` writes them.
     Dotted,
 }
 
@@ -34,23 +34,20 @@ impl MemberNames {
 /// The form of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TarForm<'a> {
-    /// As it is.
+    /// Uncompressed.
     Plain(MemberNames),
-    /// Compressed by gzip, without name and time in its header.
+    /// Compressed with gzip, without name and time in its header.
     Gzip(MemberNames),
-    /// An App Container Image: the tree in the directory `rootfs`, beside it the file `manifest`.
+    /// An App Container Image: the tree in the directory `rootfs`, and the file `manifest`.
     ///
     /// Source: App Container specification, `aci.md`, "Image Layout".
-    AppContainer {
-        /// The manifest's text.
-        manifest: &'a [u8],
-    },
+    AppContainer { manifest: &'a [u8] },
 }
 
-/// Writes everything below the directory `root` to an archive. No time in it is later than
-/// `latest`, in seconds since 1970.
+/// Writes everything below the directory `root` to an archive. Later times become `latest`, in
+/// seconds since 1970.
 ///
-/// Sockets are left out. Stops when `interrupt` becomes true.
+/// Leaves sockets out. Stops when `interrupt` becomes true.
 pub fn write_tar(
     root: &Path,
     destination: &Destination,
@@ -94,17 +91,18 @@ fn manifest_entry(manifest: &[u8], time: i64) -> Entry {
     Entry { path: b"manifest".to_vec(), kind: Kind::File(manifest.len() as u64), meta }
 }
 
-/// What is written.
+/// The tree to write.
 #[derive(Clone, Copy)]
 struct Tree<'a> {
     root: &'a Path,
-    /// No time is later.
+    /// Later times become this one.
     latest: i64,
     interrupt: &'a AtomicBool,
 }
 
 impl Tree<'_> {
-    /// Adds the tree as the directory `name`; with an empty name, as the archive's own root.
+    /// Adds the tree as the directory `name`. With an empty name, the tree is the root of the
+    /// archive.
     fn write<W: Write>(self, encoder: Encoder<W>, name: &[u8]) -> Result<W, OutputError> {
         let mut archive = Archive { latest: self.latest, name, encoder, links: Links::default() };
         let root = Dir::open(self.root)?;
@@ -118,12 +116,12 @@ impl Tree<'_> {
 }
 
 struct Archive<'a, W: Write> {
-    /// No time is later.
+    /// Later times become this one.
     latest: i64,
-    /// The root's.
+    /// The name of the root.
     name: &'a [u8],
     encoder: Encoder<W>,
-    /// Where in the archive the first name of a hard-linked file is.
+    /// The member name of the first name of each hard-linked file.
     links: Links<Vec<u8>>,
 }
 
@@ -133,8 +131,8 @@ impl<W: Write> Archive<'_, W> {
         let Some(kind) = found.kind()? else { return Ok(()) };
         let kind = match (self.links.first(&found.stat, || path.clone()), kind) {
             (Some(first), _) => Kind::Hardlink(first.clone()),
-            // In a whole root file system, the device by which overlayfs notes removals is a device
-            // like others.
+            // In a complete root file system, a character device 0/0 is not a removal, but a
+            // device.
             (None, Kind::Whiteout) => Kind::CharDevice(0, 0),
             (None, kind) => kind,
         };
@@ -147,7 +145,7 @@ impl<W: Write> Archive<'_, W> {
         Ok(self.encoder.append(&entry)?)
     }
 
-    /// Returns the name of a member of this path below the root.
+    /// Returns the member name of a path below the root.
     fn member(&self, path: &[u8]) -> Vec<u8> {
         let parts = [self.name, path].into_iter().filter(|part| !part.is_empty());
         parts.collect::<Vec<_>>().join(&b'/')
@@ -186,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_has_everything_but_sockets_in_order() {
+    fn an_archive_has_everything_except_sockets_in_byte_order() {
         let bytes = archive(sample().path(), TarForm::Plain(MemberNames::Bare));
         let mut decoder = crate::layer::Decoder::new(&bytes[..]);
         let mut entries = Vec::new();
@@ -205,7 +203,7 @@ mod tests {
         assert_eq!(entries, expected.map(|(path, kind, xattrs)| (path.to_owned(), kind, xattrs)));
     }
 
-    /// Such a path is longer than any system call takes.
+    /// Its path is longer than a system call accepts.
     #[test]
     fn a_tree_of_300_levels_is_archived_to_the_end() {
         const NAME: &str = "a-name-of-some-length";
@@ -242,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_named_as_tar_names_what_is_in_a_directory() {
+    fn dotted_names_are_as_tar_writes_them() {
         let bytes = archive(sample().path(), TarForm::Plain(MemberNames::Dotted));
         for (place, name) in [(0, &b"./\0"[..]), (512, b"./a\0")] {
             let place = bytes.windows(name.len()).skip(place).position(|bytes| bytes == name);
