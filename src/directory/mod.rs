@@ -14,6 +14,7 @@
 
 mod append;
 mod document;
+mod verified;
 mod walk;
 
 use std::ffi::{OsStr, OsString};
@@ -30,6 +31,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use append::open_to_append;
 pub use document::{MAX_DOCUMENT_BYTES, as_text, read_document, read_text};
+pub use verified::{FileState, Verified};
 pub use walk::ForeignLink;
 
 use crate::tree::{names, open_directory, remove_tree, retry};

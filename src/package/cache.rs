@@ -4,13 +4,14 @@
 //! there: nothing on the build host may open a file of these directories without looking at its
 //! type first.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use crate::directory::FileState;
 use crate::port::{IoError, PackageError};
 
 /// apt's lock on a directory. If builds shared it, they would wait for each other.
@@ -148,36 +149,9 @@ pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> 
     remove_directory(&next)
 }
 
-/// A file's inode, size and times. While they stay the same, its content does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileState(pub(super) [i128; 4]);
-
-impl FileState {
-    /// Returns the state of a file, or `None` if it does not exist. Symbolic links are not
-    /// followed.
-    pub(super) fn of(path: &Path) -> Result<Option<Self>, PackageError> {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            metadata => Ok(Some(Self::from(&metadata.map_err(failed("inspect", path))?))),
-        }
-    }
-
-    /// Returns true if both are one inode of one size that nobody has written to, whatever names it
-    /// got or lost.
-    pub(super) fn is_same_content(&self, other: &Self) -> bool {
-        self.0[..3] == other.0[..3]
-    }
-}
-
-impl From<&Metadata> for FileState {
-    fn from(metadata: &Metadata) -> Self {
-        let time =
-            |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-        let modified = time(metadata.mtime(), metadata.mtime_nsec());
-        // Programs can set the time of modification back, but not this one.
-        let changed = time(metadata.ctime(), metadata.ctime_nsec());
-        Self([metadata.ino().into(), metadata.size().into(), modified, changed])
-    }
+/// Returns the state of a file, or `None` if it does not exist. Symbolic links are not followed.
+pub(super) fn state_of(path: &Path) -> Result<Option<FileState>, PackageError> {
+    FileState::of(path).map_err(failed("inspect", path))
 }
 
 /// Returns a function that adds to an error the action that failed, and its path.

@@ -15,9 +15,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cache::{FileState, failed, link, move_file, remove_directory, remove_file};
+use super::cache::{failed, link, move_file, remove_directory, remove_file, state_of};
 use super::index::{Archives, archives, package_of};
-use crate::directory::read_text;
+use crate::directory::Verified;
 use crate::oci::Digest;
 use crate::port::PackageError;
 
@@ -95,10 +95,10 @@ impl Downloads {
             // The digest makes apt's name longer. Such a package is downloaded again each time.
             if path.file_name().is_some_and(|name| name.len() <= LONGEST_NAME) {
                 link(&downloaded, &path)?;
-                verified.move_from(&downloaded, &path, download.digest)?;
+                move_from(&mut verified, &downloaded, &path, download.digest)?;
             }
         }
-        verified.write(&from.with_added_extension("verified"), &self.verified)
+        write(&verified, &from.with_added_extension("verified"), &self.verified)
     }
 
     /// Removes the files in `to`, at the end of a session, and notes the states that this gives to
@@ -107,13 +107,13 @@ impl Downloads {
         let mut verified = Verified::read(&self.verified);
         for download in self.list()? {
             let (path, shown) = (self.path(&download), to.join(&download.name));
-            if let Some(state) = FileState::of(&shown)?
-                && verified.0.get(&download.digest) == Some(&state)
+            if let Some(state) = state_of(&shown)?
+                && verified.has(&download.digest, &state)
             {
-                verified.move_from(&shown, &path, download.digest)?;
+                move_from(&mut verified, &shown, &path, download.digest)?;
             }
         }
-        verified.write(&to.with_added_extension("verified"), &self.verified)
+        write(&verified, &to.with_added_extension("verified"), &self.verified)
     }
 
     fn list(&self) -> Result<BTreeSet<Download>, PackageError> {
@@ -146,7 +146,7 @@ impl Downloads {
             // A shown file is a second name of the shared inode, so that their states are equal.
             // Digests need not be computed.
             let is_same = match fits {
-                Some(download) => FileState::of(&self.path(download))? == FileState::of(&entry.path())?,
+                Some(download) => state_of(&self.path(download))? == state_of(&entry.path())?,
                 None => false,
             };
             if !is_same {
@@ -170,19 +170,21 @@ impl Downloads {
             if shown.exists() {
                 continue;
             }
-            let Some(state) = FileState::of(&path)? else { continue };
-            if before.0.get(&download.digest) != Some(&state) && digest_of(&path)? != download.digest {
+            let Some(state) = state_of(&path)? else { continue };
+            if !before.has(&download.digest, &state) && digest_of(&path)? != download.digest {
                 // Another build may have found the damage at the same time.
                 remove_file(&path)?;
                 continue;
             }
             link(&path, &shown)?;
             // The new name has moved the time of the inode's last change.
-            after.0.extend(FileState::of(&shown)?.map(|state| (download.digest, state)));
+            if let Some(state) = state_of(&shown)? {
+                after.note(download.digest, state);
+            }
         }
         // Written beside `to`, which is this session's own: two sessions never write to one file.
         if after != before {
-            after.write(&to.with_added_extension("verified"), &self.verified)
+            write(&after, &to.with_added_extension("verified"), &self.verified)
         } else {
             Ok(())
         }
@@ -217,49 +219,26 @@ fn digest_of(path: &Path) -> Result<Digest, PackageError> {
     File::open(path).and_then(Digest::of_reader).map_err(failed("read", path))
 }
 
-/// The states in which files had their digests, so that each digest is computed once. A lost entry
-/// only costs time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Verified(BTreeMap<Digest, FileState>);
-
-impl Verified {
-    fn read(path: &Path) -> Self {
-        // Without this file, and for every line that cannot be read, digests are computed again.
-        let text = read_text(path).unwrap_or_default();
-        Self(text.lines().filter_map(Self::parse).collect())
+/// Removes the name `other` of a file that has this digest, and notes the state that this gives to
+/// its name `path`.
+fn move_from(verified: &mut Verified, other: &Path, path: &Path, digest: Digest) -> Result<(), PackageError> {
+    let before = state_of(other)?;
+    remove_file(other)?;
+    // `path` may be another file: two builds keep the same download.
+    if let (Some(before), Some(after)) = (before, state_of(path)?) {
+        verified.note_renamed(digest, &before, after);
     }
+    Ok(())
+}
 
-    /// Removes the name `other` of a file that has this digest, and notes the state of its name
-    /// `path`: each name that an inode gets or loses moves the time of its last change.
-    fn move_from(&mut self, other: &Path, path: &Path, digest: Digest) -> Result<(), PackageError> {
-        let before = FileState::of(other)?;
-        remove_file(other)?;
-        let after = FileState::of(path)?;
-        // `path` may be another file: two builds keep the same download.
-        let is_same = |after: &FileState| before.is_some_and(|before| after.is_same_content(&before));
-        self.0.extend(after.filter(is_same).map(|state| (digest, state)));
-        Ok(())
+/// Writes to `path` by way of the file `next`, so that readers see all of it or none.
+fn write(verified: &Verified, next: &Path, path: &Path) -> Result<(), PackageError> {
+    fs::write(next, verified.to_text()).map_err(failed("write", next))?;
+    // A directory there is damage, and holds nothing that cannot be computed again.
+    if path.symlink_metadata().is_ok_and(|status| status.is_dir()) {
+        remove_directory(path)?;
     }
-
-    fn parse(line: &str) -> Option<(Digest, FileState)> {
-        let (digest, numbers) = line.split_once(' ')?;
-        let numbers = numbers.split(' ').map(|number| number.parse().ok()).collect::<Option<Vec<_>>>()?;
-        Some((format!("sha256:{digest}").parse().ok()?, FileState(numbers.try_into().ok()?)))
-    }
-
-    /// Writes to `path` by way of the file `next`, so that readers see all of it or none.
-    fn write(&self, next: &Path, path: &Path) -> Result<(), PackageError> {
-        let line = |(digest, FileState([inode, size, modified, changed])): (&Digest, &FileState)| {
-            format!("{} {inode} {size} {modified} {changed}\n", digest.hex())
-        };
-        let text: String = self.0.iter().map(line).collect();
-        fs::write(next, text).map_err(failed("write", next))?;
-        // A directory there is damage, and holds nothing that cannot be computed again.
-        if path.symlink_metadata().is_ok_and(|status| status.is_dir()) {
-            remove_directory(path)?;
-        }
-        move_file(next, path)
-    }
+    move_file(next, path)
 }
 
 #[cfg(test)]
@@ -382,8 +361,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(world.offered(), files(&[("toy", "right")]));
             let noted = Verified::read(&world.path("cache/verified"));
-            let state = FileState::of(&world.kept()).unwrap().unwrap();
-            assert_eq!(noted.0, [(Digest::of("right"), state)].into());
+            let state = state_of(&world.kept()).unwrap().unwrap();
+            assert!(noted.has(&Digest::of("right"), &state));
         }
     }
 
@@ -393,8 +372,8 @@ mod tests {
         world.index(&[("toy", "right")]);
         let is_noted = |after: &str| {
             let noted = Verified::read(&world.path("cache/verified"));
-            let state = FileState::of(&world.kept()).unwrap().unwrap();
-            assert_eq!(noted.0, [(Digest::of("right"), state)].into(), "{after}");
+            let state = state_of(&world.kept()).unwrap().unwrap();
+            assert!(noted.has(&Digest::of("right"), &state), "{after}");
         };
         world.download("toy", "right");
         is_noted("a download");

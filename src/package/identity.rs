@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::cache::{FileState, failed};
-use crate::directory::open_in_root;
+use super::cache::failed;
+use crate::directory::{FileState, open_in_root};
 use crate::oci::{Digest, Hasher};
 use crate::port::{PackageError, View};
 
