@@ -372,7 +372,7 @@ impl Writer for Machine {
     ) -> Result<Written, Failure> {
         let layers = image.diff_ids.len();
         match container {
-            Container::OciLayout(_, to) => self.written(to, format!("{{}} (layout) of {layers} layers")),
+            Container::OciLayout(_, to, _) => self.written(to, format!("{{}} (layout) of {layers} layers")),
             Container::DockerArchive(to) => self.written(to, format!("{{}} (archive) of {layers} layers")),
             Container::Docker(archive, _) => {
                 self.note(format!("docker load of {layers} layers"));

@@ -1,7 +1,7 @@
 //! The outputs of one image: some come from its disk and others from its layers, and the final
 //! stage runs there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::account::check_user;
 use super::failure::Failure;
@@ -18,8 +18,8 @@ use crate::image::{Compression, ImageDefinition, OutputFormat, Qcow2Compression}
 use crate::layer::Encoding;
 use crate::oci::DiffId;
 use crate::output::{
-    Compatibility, ContainerImage, Destination, DiskFormat, Qcow2Options, QemuFormat, TarForm, Written,
-    app_container_manifest,
+    Compatibility, ContainerImage, Destination, DiskFormat, KnownBlobs, Qcow2Options, QemuFormat, TarForm,
+    Written, app_container_manifest,
 };
 use crate::plan::Plan;
 use crate::port::Event;
@@ -128,12 +128,17 @@ impl Outputs<'_> {
     }
 
     fn disk_identity(&self) -> Result<DiskIdentity<'_>, Failure> {
-        let clusters = match self.builder.reuse {
-            Reuse::Allowed => Some(self.builder.ports.store.cache("clusters")?),
-            Reuse::Refused => None,
-        };
+        let clusters = self.cache("clusters")?;
         let Plan { image, source_date_epoch, .. } = self.plan;
         Ok(DiskIdentity { image, source_date_epoch: *source_date_epoch, clusters })
+    }
+
+    /// Returns the directory of a cache of the store, if earlier work may be used.
+    fn cache(&self, name: &str) -> Result<Option<PathBuf>, Failure> {
+        Ok(match self.builder.reuse {
+            Reuse::Allowed => Some(self.builder.ports.store.cache(name)?),
+            Reuse::Refused => None,
+        })
     }
 
     /// Returns the converter of a disk: plywood itself, or qemu-img for formats and options that
@@ -194,7 +199,8 @@ impl Outputs<'_> {
             }
             _ => {
                 self.keep_container(&image, encoding)?;
-                self.writer.container(&image, blobs, Container::OciLayout(encoding, &destination))
+                let known = self.cache("layouts")?.map(KnownBlobs::new);
+                self.writer.container(&image, blobs, Container::OciLayout(encoding, &destination, known))
             }
         }
     }

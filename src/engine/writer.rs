@@ -10,8 +10,8 @@ use crate::disk::Identity;
 use crate::element::Environment;
 use crate::layer::Encoding;
 use crate::output::{
-    ClusterCache, ContainerImage, Converter, Destination, DiskFormat, Qcow2Options, QemuFormat, TarForm,
-    Written, load_into_docker, write_docker_archive, write_oci_layout, write_squashfs, write_tar,
+    ClusterCache, ContainerImage, Converter, Destination, DiskFormat, KnownBlobs, Qcow2Options, QemuFormat,
+    TarForm, Written, load_into_docker, write_docker_archive, write_oci_layout, write_squashfs, write_tar,
 };
 use crate::port::{DiskWriter, LayerBlobs};
 
@@ -72,7 +72,8 @@ pub(crate) enum Archive<'a> {
 
 /// The format of a container, and its destination.
 pub(crate) enum Container<'a> {
-    OciLayout(Encoding, &'a Destination),
+    /// Reads only those blobs of the layout in its place that are not noted as known.
+    OciLayout(Encoding, &'a Destination, Option<KnownBlobs>),
     DockerArchive(&'a Destination),
     /// Loads the container into the Docker engine that these variables name, through an archive.
     Docker(&'a Path, &'a Environment),
@@ -123,7 +124,9 @@ impl Writer for FileWriter {
         container: Container<'_>,
     ) -> Result<Written, Failure> {
         Ok(match container {
-            Container::OciLayout(encoding, to) => write_oci_layout(image, encoding, blobs, to)?,
+            Container::OciLayout(encoding, to, known) => {
+                write_oci_layout(image, encoding, blobs, to, known.as_ref())?
+            }
             Container::DockerArchive(to) => write_docker_archive(image, blobs, to)?,
             Container::Docker(archive, environment) => {
                 let written = write_docker_archive(image, blobs, &Destination::at(archive)?)?;

@@ -12,6 +12,8 @@ mod convert;
 mod destination;
 mod error;
 mod format;
+mod known_blobs;
+mod oci_layout;
 mod pack;
 mod pending;
 mod qcow2;
@@ -23,13 +25,13 @@ mod tar;
 
 pub use app_container::app_container_manifest;
 pub use clusters::ClusterCache;
-pub use container::{
-    ContainerImage, check_oci_layout, load_into_docker, write_docker_archive, write_oci_layout,
-};
+pub use container::{ContainerImage, load_into_docker, write_docker_archive};
 pub use convert::{Converter, QemuFormat, qemu_formats};
 pub use destination::{Destination, Written};
 pub use error::OutputError;
 pub use format::{Compatibility, DiskFormat, Qcow2Options};
+pub use known_blobs::KnownBlobs;
+pub use oci_layout::{check_oci_layout, write_oci_layout};
 pub use pending::{Pending, write_file};
 pub use shipment::{DISK_ARTIFACT, FramedFile, Shipment, write_stream};
 pub use squashfs::write_squashfs;
