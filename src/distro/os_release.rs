@@ -28,19 +28,27 @@ impl OsRelease {
     }
 }
 
-/// Removes the quotes of a value. Within double quotes, and without quotes, a backslash escapes the
-/// next character.
+/// Removes the quotes of a value. Without quotes, a backslash escapes every character, and within
+/// double quotes those that have a meaning there. Source: POSIX.1-2017, "Shell Command Language",
+/// 2.2.3.
 fn unquoted(value: &str) -> String {
     let within = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-    if let Some(plain) = within('\'') {
-        return plain.to_owned();
+    match (within('\''), within('"')) {
+        (Some(plain), _) => plain.to_owned(),
+        (None, Some(quoted)) => unescaped(quoted, |c| matches!(c, '$' | '`' | '"' | '\\')),
+        (None, None) => unescaped(value, |_| true),
     }
-    let mut text = String::new();
-    let mut rest = within('"').unwrap_or(value).chars();
+}
+
+/// Removes the backslashes before characters that they escape.
+fn unescaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut plain = String::new();
+    let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        text.extend(if c == '\\' { rest.next() } else { Some(c) });
+        let escaped = if c == '\\' { rest.next_if(|next| is_escaped(*next)) } else { None };
+        plain.push(escaped.unwrap_or(c));
     }
-    text
+    plain
 }
 
 #[cfg(test)]
@@ -50,13 +58,17 @@ mod tests {
     #[test]
     fn values_are_read_as_a_shell_reads_them() {
         let text = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\n# ID=comment\nVERSION_ID='12'\n\
-                    BUG=\"a \\\"quoted\\\" \\$word\"\nEMPTY=\"\"\nno assignment\nID=ubuntu\n";
+                    BUG=\"a \\\"quoted\\\" \\$word\"\nPATH=\"C:\\dir\\\\new \\'x\\'\"\nBARE=a\\ b\\c\nEMPTY=\"\"\n\
+                    END=\"a\\\\\"\nno assignment\nID=ubuntu\n";
         let told = OsRelease::parse(text);
         for (name, expected) in [
             ("PRETTY_NAME", Some("Debian GNU/Linux 12 (bookworm)")),
             ("ID", Some("ubuntu")),
             ("VERSION_ID", Some("12")),
             ("BUG", Some("a \"quoted\" $word")),
+            ("PATH", Some("C:\\dir\\new \\'x\\'")),
+            ("BARE", Some("a bc")),
+            ("END", Some("a\\")),
             ("EMPTY", None),
             ("NONE", None),
         ] {
