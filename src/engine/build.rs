@@ -264,7 +264,7 @@ impl Run<'_> {
         place: &dyn Place,
         manifest: &mut BuildManifest,
     ) -> Result<Vec<BuiltStep>, Failure> {
-        let Resolved { plan, disk, definition, .. } = &image.resolved;
+        let Resolved { plan, disk, definition, project, .. } = &image.resolved;
         if image.outputs.is_empty() && self.builder.surroundings.is_some() {
             // Without outputs, the files that hooks of the final stage write are the result.
             self.builder.finish(plan, &manifest.stack())?;
@@ -276,6 +276,7 @@ impl Run<'_> {
             plan,
             steps,
             image: definition,
+            project,
             disk: disk.request(&plan.image, plan.source_date_epoch),
             place,
             extras: self.options.extras,

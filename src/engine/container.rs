@@ -1,6 +1,7 @@
 //! Assembles the container of an image from stored layers: the same container that `build -f oci`
 //! would write.
 
+use super::account::ContainerUser;
 use super::build::stack_of;
 use super::edges::Edges;
 use super::failure::{Failure, Hint, Message};
@@ -8,14 +9,14 @@ use super::forecasts::built_steps;
 use super::outputs::encoding;
 use super::project::Project;
 use super::session::Session;
-use crate::build::{Builder, BuiltStep, OnFailure, OnMiss, Registries, Reuse, container_config};
+use crate::build::{Builder, OnFailure, OnMiss, Registries, Reuse, container_config};
 use crate::package::Reach;
 use crate::plan::Plan;
 use crate::port::{Events, LayerBlobs};
 use crate::store::{Store, StoredImage};
 
 /// Returns the container of the project's image `name`. Runs the final stage if it has not run yet,
-/// and nothing else.
+/// and nothing else. Refuses a user that the image does not have.
 pub(super) fn container(
     session: &Session<'_>,
     project: &Project,
@@ -27,29 +28,37 @@ pub(super) fn container(
     let (plan, settings) = (&resolved.plan, &resolved.definition.container);
     let mut steps = built_steps(&resolved, store)?;
     if steps.len() == plan.steps.len() {
-        steps.push(finish(session, plan, &steps, events)?);
+        let why = "the final stage has not run for a container";
+        let finished =
+            with_builder(session, plan, why, events, |builder| Ok(builder.finish(plan, &stack_of(&steps))?))?;
+        steps.push(finished);
     }
     let config = container_config(plan, &steps, settings, store)?;
     let encoding = encoding(settings.compression);
     let layers = stack_of(&steps);
+    if let Some(user) = ContainerUser::of(&plan.image, &config, settings, &resolved.project) {
+        let why = "the user of its container is looked up in the image";
+        with_builder(session, plan, why, events, |builder| {
+            builder.on_merged(&layers, |root| user.check(root))?
+        })?;
+    }
     let layers = layers.iter().map(|diff_id| store.layers().encoded(diff_id, encoding));
     Ok(store.images().of_layers(&config, &layers.collect::<Result<Vec<_>, _>>()?)?)
 }
 
-fn finish(
+/// Calls `work` with a builder, which needs root. `why` is the reason for the call.
+fn with_builder<T>(
     session: &Session<'_>,
     plan: &Plan,
-    steps: &[BuiltStep],
+    why: &str,
     events: &dyn Events,
-) -> Result<BuiltStep, Failure> {
+    work: impl FnOnce(&Builder<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     // Checked here: `Edges` would report the missing right, but not the command that works without
     // it.
     if session.process.mounts.is_err() {
         return Err(Message::with_hint(
-            format!(
-                "the final stage of image `{}` has not run for a container, which needs root",
-                plan.image
-            ),
+            format!("image `{}`: {why}, which needs root", plan.image),
             Hint::from("sudo ").then_call(["build", &plan.image, "-f", "oci"]),
         ));
     }
@@ -62,5 +71,5 @@ fn finish(
         registries: &Registries::none(events),
         surroundings: None,
     };
-    Ok(builder.finish(plan, &stack_of(steps))?)
+    work(&builder)
 }

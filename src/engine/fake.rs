@@ -170,7 +170,8 @@ pub(super) fn image<'a>(
     let settings = DiskSettings::default();
     let disk = Disk::load(&settings, Path::new(""), &[], &BTreeMap::new(), DiskRules::Plywood).unwrap();
     let planned = PlannedImage { name: name.to_string(), ..planned.clone() };
-    let resolved = Resolved { name, definition, plan: planned.plan(), disk, warnings: Vec::new() };
+    let (plan, project) = (planned.plan(), PathBuf::new());
+    let resolved = Resolved { name, definition, project, plan, disk, warnings: Vec::new() };
     Image { resolved, outputs: outputs.to_vec() }
 }
 

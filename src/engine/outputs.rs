@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::account::check_user;
+use super::account::ContainerUser;
 use super::failure::Failure;
 use super::images::Images;
 use super::place::Place;
@@ -33,6 +33,8 @@ pub(super) struct Outputs<'a> {
     /// The steps of the plan, without the final stage.
     pub(super) steps: &'a [BuiltStep],
     pub(super) image: &'a ImageDefinition,
+    /// The directory of the project that defines it.
+    pub(super) project: &'a Path,
     pub(super) disk: DiskRequest<'a>,
     pub(super) place: &'a dyn Place,
     pub(super) extras: &'a Extras,
@@ -184,10 +186,11 @@ impl Outputs<'_> {
         layers: &[DiffId],
         output: &OutputType,
     ) -> Result<Written, Failure> {
-        if let Some(user) = &self.image.container.user {
-            self.builder.on_merged(layers, |root| check_user(&self.plan.image, user, root))??;
+        let settings = &self.image.container;
+        let config = container_config(self.plan, steps, settings, self.builder.ports.store)?;
+        if let Some(user) = ContainerUser::of(&self.plan.image, &config, settings, self.project) {
+            self.builder.on_merged(layers, |root| user.check(root))??;
         }
-        let config = container_config(self.plan, steps, &self.image.container, self.builder.ports.store)?;
         let image = ContainerImage { name: &self.plan.image, config: &config, diff_ids: layers };
         let encoding = encoding(self.image.container.compression);
         let blobs = &*self.images.layer_blobs();

@@ -1,6 +1,7 @@
 //! An image, resolved once: its base, its elements, its plan and its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskRules};
@@ -32,6 +33,8 @@ pub(crate) struct Selection<'a> {
 pub(crate) struct Resolved<'a> {
     pub(crate) name: &'a ImageName,
     pub(crate) definition: &'a ImageDefinition,
+    /// The directory of the project that defines it.
+    pub(crate) project: PathBuf,
     pub(crate) plan: Plan,
     pub(crate) disk: Disk,
     /// Warnings about ignored files and variables, and about hooks that may run in the wrong order.
@@ -113,7 +116,7 @@ impl Project {
             warnings.extend(unread.iter().map(ToString::to_string));
         }
         let Selection { name, definition, .. } = selection;
-        Ok(Resolved { name, definition, plan, disk, warnings })
+        Ok(Resolved { name, definition, project: self.dir.clone(), plan, disk, warnings })
     }
 
     fn check_architecture(&self, foundation: &Foundation) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use toml::de::DeTable;
 
 use super::DefinitionError;
 use crate::element::nearest;
@@ -17,6 +18,21 @@ pub fn parse_definition<T: DeserializeOwned>(path: &Path, text: &str) -> Result<
         let (message, hint) = explain(error.message());
         DefinitionError { path: path.to_owned(), line, column, message, hint }
     })
+}
+
+/// Returns the error that the value at `keys` in `text`, the content of the file `path`, is wrong.
+/// Returns `None` if the text has no such value.
+pub(super) fn wrong_value(
+    path: &Path,
+    text: &str,
+    keys: &[&str],
+    (message, hint): (String, String),
+) -> Option<DefinitionError> {
+    let (last, tables) = keys.split_last()?;
+    let document = DeTable::parse(text).ok()?.into_inner();
+    let table = tables.iter().try_fold(&document, |table, key| table.get(*key)?.get_ref().as_table())?;
+    let (line, column) = position(text, table.get(*last)?.span().start);
+    Some(DefinitionError { path: path.to_owned(), line, column, message, hint: Some(hint) })
 }
 
 /// Returns line and column of the byte at `offset`, both counted from 1.

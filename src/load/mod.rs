@@ -35,7 +35,7 @@ pub use host::HostFileSystem;
 pub use input::load_input_files;
 pub use key::{KeyFileError, exposed_key, generate_key, load_key};
 pub use machine::{MachineView, load_machine_files};
-pub use project::{absolute, element_path, find_project, layer_path, load_project};
+pub use project::{absolute, element_path, find_project, layer_path, load_project, wrong_setting};
 pub use syntax::check_syntax;
 pub use upstream::upstream_elements;
 

@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{LoadError, PROJECT_FILE, parse_definition};
+use super::definition::{parse_definition, wrong_value};
+use super::{DefinitionError, LoadError, PROJECT_FILE};
 use crate::directory::read_text;
 use crate::image::{Project, ProjectSettings};
 
@@ -22,6 +23,17 @@ pub fn load_project(dir: &Path) -> Result<Project, LoadError> {
         result => result.map_err(LoadError::io("read", &path))?,
     };
     Ok(parse_definition(&path, &text)?)
+}
+
+/// Returns the error that the value at `keys` of the project in the directory `dir` is wrong, with
+/// its line. Returns `None` if the project has no such value.
+pub fn wrong_setting(
+    dir: &Path,
+    keys: &[&str],
+    (message, hint): (String, String),
+) -> Option<DefinitionError> {
+    let path = dir.join(PROJECT_FILE);
+    wrong_value(&path, &read_text(&path).ok()?, keys, (message, hint))
 }
 
 /// Returns the relative path of the nearest project at or above the current directory, or `.` if
@@ -86,6 +98,27 @@ pub fn layer_path(dir: &Path, data_dir: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_line() {
+        let project = tempfile::tempdir().unwrap();
+        let place = |text: &str, keys: &[&str]| {
+            fs::write(project.path().join(PROJECT_FILE), text).unwrap();
+            let error = wrong_setting(project.path(), keys, ("wrong".to_owned(), "hint".to_owned()))?;
+            Some((error.line, error.column))
+        };
+        let keys = ["image", "web", "container", "user"];
+        for (text, expected) in [
+            ("[image.web]\ncontainer = { cmd = [], user = 'x' }\n", Some((2, 32))),
+            ("[image.web.container]\n\nuser = 'x'\n", Some((3, 8))),
+            ("image.web.container.user = 'x'", Some((1, 28))),
+            ("[image.web]\n", None),
+            ("[image.web]\ncontainer = 1\n", None),
+            ("[image", None),
+        ] {
+            assert_eq!(place(text, &keys), expected, "{text}");
+        }
+    }
 
     #[test]
     fn the_nearest_project_upwards_is_found() {

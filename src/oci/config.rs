@@ -80,6 +80,12 @@ pub fn has_command(config: &[u8]) -> bool {
     has("Entrypoint") || has("Cmd")
 }
 
+/// Returns the user, or user and group, that containers run as, if the config names one.
+pub fn container_user(config: &[u8]) -> Option<String> {
+    let document: Value = serde_json::from_slice(config).unwrap_or_default();
+    document["config"]["User"].as_str().filter(|user| !user.is_empty()).map(str::to_owned)
+}
+
 /// An unfinished image config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageConfig {

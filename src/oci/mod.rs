@@ -21,7 +21,7 @@ mod verify;
 
 pub use challenge::{Challenge, parse_challenges};
 pub use config::{
-    ConfigError, ContainerSettings, ImageConfig, OtherPlatform, has_command, parse_diff_ids,
+    ConfigError, ContainerSettings, ImageConfig, OtherPlatform, container_user, has_command, parse_diff_ids,
     refuse_other_platform,
 };
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};

@@ -216,7 +216,9 @@ fn a_container_that_no_build_has_written_is_made_of_layers_that_are_there() {
     };
     let definitions = image("twin", "\"greeting\"")
         + &image("topped", "\"greeting\", \"last\"")
-        + &image("unbuilt", "\"greeting\", \"other\"");
+        + &image("unbuilt", "\"greeting\", \"other\"")
+        + &image("owned", "\"greeting\"")
+        + "container = { user = \"absent\" }\n";
     let project = neighbour(pushed, &definitions);
     project.element("other");
     project.hook("elements/last/finalise.d/50-last", "echo last >/etc/last");
@@ -242,6 +244,11 @@ fn a_container_that_no_build_has_written_is_made_of_layers_that_are_there() {
     assert_eq!(unbuilt.status, Some(1));
     let hint = "step `other` of image `unbuilt` is not in the store";
     assert!(unbuilt.stderr.contains(hint) && unbuilt.stderr.contains(" build unbuilt"), "{}", unbuilt.stderr);
+    let owned = push("owned");
+    assert_eq!(owned.status, Some(1));
+    let place =
+        "plywood.toml:17:22: image `owned`: its container would not start, as it runs as user `absent`";
+    assert!(owned.stderr.contains(place), "{}", owned.stderr);
     let unknown = push("unknown");
     assert!(
         unknown.stderr.contains("image `unknown` is neither defined in the project nor pulled"),
