@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::stat::{Mode, umask};
 use plywood::cli::{self, Program};
 use plywood::sandbox;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 fn main() -> ExitCode {
     settle_signals();
+    keep_others_from_writing();
     // The sandbox starts its jobs by executing this program again.
     if let Some(status) = sandbox::run_if_asked() {
         return status;
@@ -59,6 +61,14 @@ fn settle_signals() {
     set(Signal::SIGXFSZ, SigHandler::SigIgn);
     // A blocked signal would never stop a command. This cannot fail: the set is valid.
     let _ = SigSet::empty().thread_set_mask();
+}
+
+/// Takes write permission for group and others from all files that this process makes. CI runners
+/// start jobs with umask 000, and a store that every user can write to cannot be trusted.
+fn keep_others_from_writing() {
+    let others = Mode::S_IWGRP | Mode::S_IWOTH;
+    let callers = umask(others);
+    umask(callers | others);
 }
 
 /// Sets the action for a signal, and returns the previous action.

@@ -211,7 +211,7 @@ fn store(error: &StoreError, plywood: &str) -> Option<String> {
             Some("choose another with `--store DIR`".to_owned())
         }
         StoreError::NotOwn { path, .. } => Some(format!(
-            "if you trust what is in it: chown -R root: {0} && chmod go-w {0}. Otherwise choose another with `--store DIR`",
+            "if you trust what is in it: chown -R root: {0} && chmod -R go-w {0}. Otherwise choose another with `--store DIR`",
             quoted(path)
         )),
         StoreError::NoBase { .. } => Some(format!(

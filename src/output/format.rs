@@ -23,6 +23,7 @@ pub enum DiskFormat {
 }
 
 impl DiskFormat {
+    /// All formats.
     pub const ALL: [DiskFormat; 5] =
         [DiskFormat::Qcow2, DiskFormat::Raw, DiskFormat::Vhd, DiskFormat::Vmdk, DiskFormat::Vdi];
 

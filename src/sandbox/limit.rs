@@ -23,6 +23,12 @@ use crate::port::{Limit, Limits, SandboxError};
 /// Prefix of the names of groups. The pid of plywood follows.
 const PREFIX: &str = "plywood-";
 
+/// The most processes that Linux can have at the same time. A control group refuses larger limits,
+/// which would have no effect.
+///
+/// Source: Linux, `include/linux/threads.h`, `PID_MAX_LIMIT`.
+const MOST_PROCESSES: u64 = 4 * 1024 * 1024;
+
 /// The control groups of one job. Dropping it removes them; the job must have ended.
 pub(super) struct Groups {
     places: Vec<Place>,
@@ -154,7 +160,9 @@ fn settings(place: &Place, limits: &Limits) -> Vec<(&'static str, u64)> {
         (None, _) => Vec::new(),
     };
     // The supervisor and pid 1 of the sandbox are in the group, too.
-    settings.extend(processes.map(|count| ("pids.max", count + 2)));
+    let own_processes = 2;
+    let most = |count: u64| count.saturating_add(own_processes).min(MOST_PROCESSES);
+    settings.extend(processes.map(|count| ("pids.max", most(count))));
     settings
 }
 
@@ -284,6 +292,16 @@ mod tests {
         let own = "9:memory:/docker/x\n8:pids:/docker/x\n";
         let both = vec![one("/sys/fs/cgroup/memory/"), one("/sys/fs/cgroup/pids/")];
         assert_eq!(found(inside, own, ""), Ok(both));
+    }
+
+    #[test]
+    fn a_limit_of_more_processes_than_the_kernel_has_is_the_kernels() {
+        let directory = PathBuf::from("/group");
+        let place = Place { directory, version: Version::Two, controllers: vec!["pids"] };
+        for (wanted, expected) in [(7, 9), (u64::MAX, MOST_PROCESSES), (MOST_PROCESSES, MOST_PROCESSES)] {
+            let limits = Limits { processes: Some(wanted), ..Limits::default() };
+            assert_eq!(settings(&place, &limits), [("pids.max", expected)]);
+        }
     }
 
     #[test]

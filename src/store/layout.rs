@@ -17,6 +17,21 @@ const FORMAT: u32 = 1;
 /// The file that makes a directory a store.
 const MARKER: &str = "plywood-store";
 
+/// The directories that all users may look into.
+const DIRECTORIES: [&str; 11] = [
+    "blobs",
+    "blobs/sha256",
+    "records",
+    "records/input",
+    "records/content",
+    "records/evidence",
+    "layers",
+    "imprints",
+    "cache",
+    "quarantine",
+    "logs",
+];
+
 /// The paths of a store.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
@@ -26,6 +41,15 @@ pub(super) struct Layout {
 #[derive(Serialize, Deserialize)]
 struct Marker {
     format: u32,
+}
+
+/// Returns the error for a directory of the store that untrusted users may write to.
+fn refusal(path: &Path, writers: Writers) -> StoreError {
+    let reason = match writers {
+        Writers::Owner(owner) => format!("belongs to user {owner}"),
+        _ => "can be written by all users".to_owned(),
+    };
+    StoreError::NotOwn { path: path.to_owned(), reason }
 }
 
 impl Layout {
@@ -65,15 +89,29 @@ impl Layout {
     /// to. An empty directory becomes root's own.
     fn own(&self, directory: &Directory) -> Result<(), StoreError> {
         let failed = || failed("take over", &self.root);
-        let access = directory.access().map_err(failed())?;
-        let reason = match access {
-            _ if !geteuid().is_root() => return Ok(()),
-            Writers::Trusted => return Ok(()),
+        if !geteuid().is_root() {
+            return Ok(());
+        }
+        match directory.access().map_err(failed())? {
+            Writers::Trusted => {}
             _ if self.is_empty()? => return directory.take_over().map_err(failed()),
-            Writers::Owner(owner) => format!("belongs to user {owner}"),
-            Writers::Everybody => "can be written by everybody".to_owned(),
-        };
-        Err(StoreError::NotOwn { path: self.root.clone(), reason })
+            others => return Err(refusal(&self.root, others)),
+        }
+        // A build with umask 000, which some CI runners have, made these writable for all users
+        // before plywood limited its umask.
+        for name in DIRECTORIES {
+            let Ok(inner) = name
+                .split('/')
+                .try_fold(directory.clone(), |outer, name| outer.open_directory(name.as_ref()))
+            else {
+                continue;
+            };
+            match inner.access().map_err(failed())? {
+                Writers::Trusted => {}
+                others => return Err(refusal(&self.root.join(name), others)),
+            }
+        }
+        Ok(())
     }
 
     fn is_empty(&self) -> Result<bool, StoreError> {
@@ -129,17 +167,7 @@ impl Layout {
 
     /// Creates missing files and directories.
     fn populate(&self) -> Result<(), StoreError> {
-        for directory in [
-            "blobs/sha256",
-            "records/input",
-            "records/content",
-            "records/evidence",
-            "layers",
-            "imprints",
-            "cache",
-            "quarantine",
-            "logs",
-        ] {
+        for directory in DIRECTORIES {
             create_directories(&self.root.join(directory))?;
         }
         create_private(&self.snapshots())?;

@@ -79,6 +79,7 @@ pub struct RemovedDocument {
 }
 
 impl StepsDocument {
+    /// Returns the document of these steps.
     pub fn new(steps: Vec<ListedRecord>) -> Self {
         Self { version: VERSION, steps: steps.into_iter().map(StepLine::from).collect() }
     }
@@ -99,6 +100,7 @@ impl From<ListedRecord> for StepLine {
 }
 
 impl ImagesDocument {
+    /// Returns the document of these images.
     pub fn new(images: Vec<ListedImage>) -> Self {
         Self { version: VERSION, images: images.into_iter().map(ImageLine::from).collect() }
     }
@@ -111,6 +113,7 @@ impl From<ListedImage> for ImageLine {
 }
 
 impl RemovedDocument {
+    /// Returns the document of a removal.
     pub const fn new(removed: Vec<String>, freed_bytes: u64) -> Self {
         Self { version: VERSION, removed, freed_bytes }
     }

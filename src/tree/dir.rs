@@ -111,10 +111,12 @@ impl<'d> Entry<'d> {
         self.directory.as_fd()
     }
 
+    /// Returns the kind of file, without its details.
     pub fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
+    /// Returns true if the entry is a directory.
     pub fn is_directory(&self) -> bool {
         self.file_type() == FileType::Directory
     }

@@ -5,6 +5,18 @@ use std::process::{Command, Stdio};
 use crate::common::project::Project;
 
 #[test]
+fn a_store_made_with_umask_000_is_writable_only_by_its_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let script = "umask 000; \"$1\" --store \"$2\" store list && find \"$2\" -perm /022";
+    let mut shell = Command::new("sh");
+    let shell = shell.args(["-euc", script, "sh", env!("CARGO_BIN_EXE_plywood")]).arg(&store);
+    let output = shell.output().unwrap();
+    assert!(output.status.success() && store.join("records/input").is_dir(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+}
+
+#[test]
 fn a_key_is_made_once_and_shown_as_definitions_take_it() {
     let project = Project::of_elements(&["one"]);
     let file = project.path().join("keys/signing.key");
@@ -31,9 +43,7 @@ fn a_key_is_made_once_and_shown_as_definitions_take_it() {
         (again.status, again.stderr.as_str()),
         (
             Some(1),
-            "error: `DIR/project/keys/signing.key` already exists: plywood never overwrites a signing key
-            
-             \
+            "error: `DIR/project/keys/signing.key` already exists: plywood never overwrites a signing key\n\n\
              hint: plywood --project DIR/project --store DIR/store key show --sign-key DIR/project/keys/signing.key\n"
         )
     );

@@ -204,6 +204,11 @@ fn root_uses_no_store_that_others_can_fill() {
     lchown(work.store(), Some(0), Some(0)).unwrap();
     fs::set_permissions(work.store(), Permissions::from_mode(0o777)).unwrap();
     let refused = work.create("-n -t tar -o x tiny");
-    assert!(said(&refused).contains("can be written by everybody"), "{}", said(&refused));
+    assert!(said(&refused).contains("can be written by all users"), "{}", said(&refused));
+    // A directory in a store of root, as umask 000 once made it.
+    fs::set_permissions(work.store(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(work.store().join("records"), Permissions::from_mode(0o777)).unwrap();
+    let refused = work.create("-n -t tar -o x tiny");
+    assert!(said(&refused).contains("/records` can be written by all users"), "{}", said(&refused));
     victim.assert_untouched();
 }
