@@ -1,15 +1,15 @@
-//! Boot code for the BIOS, patched for its place on the disk.
+//! Boot code for the BIOS. plywood patches it for its position on the disk.
 //!
 //! ```text
-//! sector 0       boot.img, its first 440 bytes; the rest of the sector is the partition table's
+//! sector 0       the first 440 bytes of boot.img; the partition table uses the rest of the sector
 //! BIOS boot      core.img: its first sector loads the others
 //! partition
 //! ```
 //!
-//! The firmware loads sector 0, that loads the first sector of core.img (by the number at
-//! [`KERNEL_SECTOR`]), and that loads the rest (by the block list at [`BLOCK_LIST`]). Writing those
-//! numbers is all that `grub-install` does to the two; it also probes the machine for where the
-//! disk is, which plywood knows.
+//! The firmware loads sector 0. Its code loads the first sector of core.img, by the number at
+//! [`KERNEL_SECTOR`]. That sector loads the rest, by the block list at [`BLOCK_LIST`].
+//! `grub-install` also writes only these numbers. In addition, it probes the machine for the disk,
+//! which plywood does not need.
 //!
 //! Source: GRUB manual, "BIOS installation"; GRUB's `boot/i386/pc/boot.S`, `diskboot.S`,
 //! `include/grub/i386/pc/boot.h`.
@@ -18,7 +18,7 @@ use super::Extent;
 
 const SECTOR: usize = 512;
 
-/// How much of sector 0 is boot code; the disk signature and the MBR's table follow.
+/// The size of the boot code in sector 0. The disk signature and the table of the MBR follow.
 const BOOT_CODE_BYTES: usize = 440;
 
 /// Offset in boot.img of the 64-bit number of core.img's first sector:
@@ -26,25 +26,25 @@ const BOOT_CODE_BYTES: usize = 440;
 const KERNEL_SECTOR: usize = 0x5c;
 
 /// Offset in boot.img of a jump over the check of the drive number:
-/// `GRUB_BOOT_MACHINE_DRIVE_CHECK`. Two NOPs in its place switch the check on: BIOSes exist that
+/// `GRUB_BOOT_MACHINE_DRIVE_CHECK`. Two NOPs in its place enable the check, because some BIOSes
 /// pass a wrong drive number.
 const DRIVE_CHECK: usize = 0x66;
 
 /// Offset in core.img of its last block list entry: 64-bit start, 16-bit count, 16-bit segment.
 const BLOCK_LIST: usize = 0x1f4;
 
-/// Where the rest of core.img is loaded: `GRUB_BOOT_MACHINE_KERNEL_SEG` and the first sector's 0x20
-/// paragraphs.
+/// The segment to which the rest of core.img is loaded: `GRUB_BOOT_MACHINE_KERNEL_SEG` and the 0x20
+/// paragraphs of the first sector.
 const KERNEL_SEGMENT: u16 = 0x820;
 
 const NOP: u8 = 0x90;
 
-/// Boot code that knows its place.
+/// Boot code that is patched for its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BiosBoot {
-    /// For the first bytes of the disk.
+    /// The first bytes of the disk.
     pub boot: [u8; 440],
-    /// For the start of the BIOS boot partition; whole sectors.
+    /// The start of the BIOS boot partition, in whole sectors.
     pub core: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ pub enum BootCodeError {
     #[error("`core.img` has {bytes} bytes, the BIOS boot partition only {room}")]
     LargeCore {
         bytes: usize,
-        /// Of the partition.
+        /// The size of the partition.
         room: u64,
     },
 }
@@ -71,8 +71,8 @@ impl BiosBoot {
     /// Patches GRUB's two images for a core image at the start of `place`.
     ///
     /// # Errors
-    /// If one of them is not what GRUB makes, or `core.img` is larger than `place` or than a block
-    /// list can say.
+    /// If one of them is not an image of GRUB, or if `core.img` is larger than `place` or than a
+    /// block list allows.
     pub fn new(boot_image: &[u8], core_image: &[u8], place: Extent) -> Result<Self, BootCodeError> {
         if boot_image.len() != SECTOR || !boot_image.ends_with(&[0x55, 0xaa]) {
             return Err(BootCodeError::NotBootImage { bytes: boot_image.len() });
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_places_are_patched_and_nothing_else() {
+    fn only_the_three_places_are_patched() {
         let patched = BiosBoot::new(&boot_image(), &[0xcc; 1300], PLACE).unwrap();
         assert_eq!(patched.boot[0x5c..0x64], 2048u64.to_le_bytes());
         assert_eq!(patched.boot[0x66..0x68], [NOP, NOP]);

@@ -3,9 +3,8 @@
 /// A range of the disk, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// The distance from the start of the disk.
+    /// From the start of the disk.
     pub offset: u64,
-    /// Its length.
     pub bytes: u64,
 }
 

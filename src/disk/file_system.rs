@@ -1,4 +1,4 @@
-//! File systems, and where the running system mounts them.
+//! File systems and their mount points.
 
 use uuid::Uuid;
 
@@ -7,25 +7,23 @@ use super::{Extent, VolumeId, VolumeName};
 /// A file system, or swap space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSystem {
-    /// Which one, with what its kind needs.
     pub kind: FsKind,
-    /// Its label; empty for none.
+    /// Empty for no label.
     pub label: String,
-    /// Where it lies.
     pub place: Place,
-    /// Further arguments of the program that makes it. They outweigh those that plywood gives.
+    /// Further arguments for the program that makes it. They override plywood's own.
     pub options: Vec<String>,
-    /// Where it is mounted in the running system, if it is.
+    /// The mount in the running system, if any.
     pub mount: Option<MountPoint>,
 }
 
 impl FileSystem {
-    /// Returns where it is mounted in the running system.
+    /// Returns the mount point in the running system.
     pub fn mount_path(&self) -> Option<&str> {
         self.mount.as_ref().map(|mount| mount.path.as_str())
     }
 
-    /// Returns what names it in `/etc/fstab` and to the kernel: `UUID=…` or `LABEL=…`.
+    /// Returns its name for `/etc/fstab` and the kernel: `UUID=…` or `LABEL=…`.
     pub fn name(&self) -> String {
         match self.mount.as_ref().and_then(|mount| mount.fstab.as_ref()).map(|entry| entry.by) {
             Some(FsName::Label) => format!("LABEL={}", self.label),
@@ -34,7 +32,7 @@ impl FileSystem {
     }
 }
 
-/// What a file system lies on.
+/// The place of a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A partition, or the whole disk.
@@ -43,8 +41,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// Returns its range of the disk; a logical volume has none that could be known before it is
-    /// made.
+    /// Returns the range of the disk. `None` for a logical volume, whose range LVM chooses when it
+    /// makes the volume.
     pub const fn extent(&self) -> Option<Extent> {
         match self {
             Place::Extent(extent) => Some(*extent),
@@ -58,19 +56,18 @@ impl Place {
 pub enum FsKind {
     /// ext2, ext3 or ext4.
     Ext {
-        /// Which of them.
         version: ExtVersion,
         uuid: Uuid,
-        /// The seed of its directory hashes.
+        /// The seed of directory hashes.
         hash_seed: Uuid,
     },
-    /// XFS, of this UUID.
+    /// XFS with this UUID.
     Xfs(Uuid),
-    /// Btrfs, of this UUID.
+    /// Btrfs with this UUID.
     Btrfs(Uuid),
-    /// FAT32, of this volume id.
+    /// FAT32 with this volume id.
     Vfat(VolumeId),
-    /// Swap space, of this UUID.
+    /// Swap space with this UUID.
     Swap(Uuid),
 }
 
@@ -122,31 +119,31 @@ impl FsKind {
 /// A mount of the running system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPoint {
-    /// Absolute: `/`, `/boot/efi`; [`MountPoint::NONE`] for swap space.
+    /// An absolute path, such as `/boot/efi`; [`MountPoint::NONE`] for swap space.
     pub path: String,
-    /// What `/etc/fstab` says of it; `None` for no line.
+    /// Its line in `/etc/fstab`, if any.
     pub fstab: Option<FstabEntry>,
 }
 
 impl MountPoint {
-    /// What stands in place of a path for swap space. Sorts behind every path.
+    /// The text instead of a path for swap space. It sorts after every path.
     pub const NONE: &str = "none";
 }
 
-/// A line of `/etc/fstab`, beside its first three fields.
+/// A line of `/etc/fstab` without its first three fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FstabEntry {
-    /// What it names the file system by.
+    /// The form of the first field.
     pub by: FsName,
-    /// The fourth field.
+    /// Fourth field.
     pub options: String,
-    /// The fifth field, for dump(8).
+    /// Fifth field, for dump(8).
     pub dump: u8,
-    /// Order of the check at boot, the sixth field: 0 never, 1 first, 2 later.
+    /// Sixth field, the order of the check at boot: 0 never, 1 first, 2 later.
     pub check: u8,
 }
 
-/// What names a file system in `/etc/fstab`, and to the kernel.
+/// The name of a file system in `/etc/fstab` and for the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsName {
     /// `UUID=…`

@@ -2,7 +2,7 @@
 
 use super::{FileSystem, FstabEntry, Layout, MountPoint};
 
-/// Returns the text of `/etc/fstab`: one line a file system, parents first.
+/// Returns the text of `/etc/fstab`: one line for each file system, parents first.
 ///
 /// Source: fstab(5).
 pub fn fstab(layout: &Layout) -> String {
@@ -13,7 +13,7 @@ pub fn fstab(layout: &Layout) -> String {
 fn line(file_system: &FileSystem) -> Option<String> {
     let MountPoint { path, fstab } = file_system.mount.as_ref()?;
     let FstabEntry { options, dump, check, .. } = fstab.as_ref()?;
-    // A space ends a field.
+    // Escaped, because a space ends a field.
     let name = file_system.name().replace(' ', "\\040");
     Some(format!("{name} {path} {} {options} {dump} {check}\n", file_system.kind.name()))
 }

@@ -1,5 +1,5 @@
-//! Pinned texts and arguments of one pinned disk. A refactor shows no difference here; a change
-//! shows in review.
+//! Pins the texts and arguments of one disk. A refactoring must not change them, and reviewers see
+//! every change.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn layout(root: RootFs) -> Layout {
 }
 
 #[test]
-fn fstab_names_by_uuid_or_label() {
+fn fstab_has_uuids_or_labels() {
     insta::assert_snapshot!(fstab(&layout(RootFs::Ext4)));
     let mut by_label = layout(RootFs::Xfs);
     let mounts = by_label.file_systems.iter_mut().filter_map(|file_system| file_system.mount.as_mut());
@@ -62,7 +62,7 @@ fn grub_texts_are_pinned() {
 }
 
 #[test]
-fn without_a_serial_console_grub_stays_on_the_screen() {
+fn without_a_serial_console_grub_uses_the_screen() {
     let layout = layout(RootFs::Ext4);
     let boot = Boot { layout: &layout, title: "Linux", cmdline: "quiet", timeout: 0 };
     assert!(!boot.config(&[]).contains("serial") && !boot.defaults().contains("SERIAL"));

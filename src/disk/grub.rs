@@ -1,15 +1,16 @@
-//! GRUB: its configuration and its images, made without probing.
+//! The configuration and the images of GRUB, which plywood makes without probing the machine.
 //!
-//! Three texts, one for each moment:
+//! There are three texts:
 //!
 //! | text | where | read by |
 //! |---|---|---|
-//! | [`early_config`] | inside the core images | GRUB, before it knows the disk: finds `/boot/grub` |
+//! | [`early_config`] | in the core images | GRUB at its start: finds `/boot/grub` |
 //! | [`Boot::config`] | `/boot/grub/grub.cfg` | GRUB: the menu |
 //! | [`Boot::defaults`] | `/etc/default/grub.d/` | `update-grub` in the running system, after kernel upgrades |
 //!
-//! The last makes the first upgrade write a menu that starts the kernel the same way as ours. All
-//! that such a menu uses is in our core images, so that nothing has to be installed again.
+//! With the third text, `update-grub` writes a menu that starts the kernel in the same way as
+//! plywood's menu. plywood's core images have all modules for such a menu, so GRUB need not be
+//! installed again.
 //!
 //! Source: GRUB manual, "Embedding a configuration file into GRUB", "Writing full configuration
 //! files".
@@ -19,30 +20,30 @@ use std::fmt::Write as _;
 use super::kernel::Kernel;
 use super::{FileSystem, Firmware, Layout};
 
-/// Where GRUB's files are in Debian and its like; `grub2` elsewhere.
+/// The directory of GRUB on Debian and similar distributions. Others use `grub2`.
 const DIRECTORY: &str = "/boot/grub";
 
-/// In both core images: what it takes to read our disks, to run our menu, and to run one that
-/// `update-grub` writes, without loading a module from the disk.
+/// The modules in both core images. With them, GRUB can read plywood's disks and run plywood's menu
+/// or a menu of `update-grub`, without loading modules from the disk.
 const MODULES: &str = "part_gpt part_msdos lvm ext2 xfs btrfs fat normal configfile linux search search_fs_uuid search_label \
                        search_fs_file serial terminal terminfo echo test true regexp sleep keystatus loadenv gzio \
                        xzio minicmd ls cat boot halt reboot font gfxterm all_video gettext";
 
-/// How a system is started from a disk.
+/// The settings with which a system boots from a disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Boot<'a> {
     pub layout: &'a Layout,
     /// The name in the menu: `Debian GNU/Linux`.
     pub title: &'a str,
-    /// Kernel arguments beside `root=`. A `console=ttyS0,115200` among them gives GRUB that serial
-    /// console, too.
+    /// Kernel arguments besides `root=`. GRUB also uses a serial console that they name, such as
+    /// `console=ttyS0,115200`.
     pub cmdline: &'a str,
-    /// How long the menu waits, in seconds; -1 waits for a key.
+    /// The time that the menu waits, in seconds; -1 waits for a key.
     pub timeout: i32,
 }
 
 impl Boot<'_> {
-    /// Returns `/boot/grub/grub.cfg` with an entry for each of `kernels`, the first being the
+    /// Returns `/boot/grub/grub.cfg` with an entry for each of `kernels`. The first one is the
     /// default.
     pub fn config(&self, kernels: &[Kernel]) -> String {
         let timeout = self.timeout;
@@ -70,7 +71,7 @@ impl Boot<'_> {
             "GRUB_CMDLINE_LINUX_DEFAULT=\"\"\nGRUB_CMDLINE_LINUX=\"{}\"",
             shell_text(self.cmdline)
         );
-        // Other systems' disks, should some be attached, do not belong into this system's menu.
+        // If disks of other systems are attached, these systems must not appear in the menu.
         text.push_str("GRUB_DISABLE_OS_PROBER=true\n");
         if let Some((unit, speed)) = self.serial() {
             let _ = writeln!(text, "GRUB_TERMINAL=\"serial console\"");
@@ -93,7 +94,8 @@ impl Boot<'_> {
         text + "}\n"
     }
 
-    /// A kernel without initramfs knows partitions, but no file systems' UUIDs and labels.
+    /// Returns the argument `root=`. A kernel without initramfs can find partitions by their UUIDs,
+    /// but no file systems by UUIDs and labels.
     fn root_argument(&self, root: &FileSystem, kernel: &Kernel) -> String {
         match (&kernel.initrd, self.layout.partition_of(root)) {
             (None, Some(partition)) => format!("root=PARTUUID={}", self.layout.partition_uuid(partition)),
@@ -101,7 +103,7 @@ impl Boot<'_> {
         }
     }
 
-    /// Returns unit and speed of the serial console that the kernel is told to use.
+    /// Returns unit and speed of the serial console in the kernel arguments.
     fn serial(&self) -> Option<(u32, u32)> {
         let console = self.cmdline.split_whitespace().find_map(|word| word.strip_prefix("console=ttyS"))?;
         let (unit, mode) = console.split_once(',').unwrap_or((console, "9600"));
@@ -110,18 +112,18 @@ impl Boot<'_> {
     }
 }
 
-/// Returns the commands inside the core images of a disk: they find the file system that holds
-/// `/boot/grub` by its UUID. Then GRUB enters normal mode, which reads `grub.cfg` there.
+/// Returns the commands in the core images of a disk. They find the file system with `/boot/grub`
+/// by its UUID. Then GRUB enters normal mode, which reads `grub.cfg` there.
 pub fn early_config(layout: &Layout) -> String {
     let Some((file_system, directory)) = layout.locate(DIRECTORY) else { return String::new() };
     let uuid = file_system.kind.uuid();
     format!("search.fs_uuid {uuid} root\nset prefix=($root){directory}\n")
 }
 
-/// One of GRUB's platforms.
+/// A platform of GRUB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrubTarget {
-    /// A PC's BIOS.
+    /// The BIOS of a PC.
     I386Pc,
     /// 64-bit UEFI.
     X86_64Efi,
@@ -137,7 +139,7 @@ impl From<Firmware> for GrubTarget {
 }
 
 impl GrubTarget {
-    /// Returns GRUB's name of it.
+    /// Returns GRUB's name of the platform.
     pub const fn name(self) -> &'static str {
         match self {
             GrubTarget::I386Pc => "i386-pc",
@@ -145,12 +147,12 @@ impl GrubTarget {
         }
     }
 
-    /// Returns the directory of its modules in a root file system.
+    /// Returns the directory of its modules in an image.
     pub fn modules_directory(self) -> String {
         format!("/usr/lib/grub/{}", self.name())
     }
 
-    /// Returns the Debian package that has its modules.
+    /// Returns the Debian package of its modules.
     pub const fn package(self) -> &'static str {
         match self {
             GrubTarget::I386Pc => "grub-pc-bin",
@@ -158,8 +160,8 @@ impl GrubTarget {
         }
     }
 
-    /// Returns the arguments of the image's own `grub-mkimage` that make a core image at `output`
-    /// with the text of [`early_config`] from the file `config`.
+    /// Returns the arguments for the `grub-mkimage` of the image. It writes a core image to
+    /// `output`, with the commands in the file `config`: see [`early_config`].
     pub fn mkimage_arguments(self, config: &str, output: &str) -> Vec<String> {
         let directory = self.modules_directory();
         let options = ["-O", self.name(), "-d", &directory, "-c", config, "-o", output, "-p", DIRECTORY];
@@ -173,14 +175,14 @@ impl GrubTarget {
 }
 
 impl GrubTarget {
-    /// Where firmware looks for a boot loader on a disk that it does not know, from the root of the
-    /// EFI system partition.
+    /// The path of the boot loader that firmware starts from an unknown disk, relative to the EFI
+    /// system partition.
     ///
     /// Source: UEFI 2.10, 3.5.1.1, "Removable Media Boot Behavior".
     pub const EFI_FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
 }
 
-/// Quotes a word of GRUB's language where it has to be.
+/// Quotes a word for GRUB's language, if necessary.
 fn quote(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./=,:+%@~^".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
@@ -189,7 +191,7 @@ fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// Escapes text for the inside of a shell's double quotes.
+/// Escapes text for double quotes in a shell.
 fn shell_text(text: &str) -> String {
     text.chars().flat_map(|c| ['\\'].into_iter().filter(move |_| "\"\\$`".contains(c)).chain([c])).collect()
 }

@@ -1,4 +1,4 @@
-//! Names that tools draw at random, derived instead.
+//! Derives the ids that tools draw at random.
 
 use std::fmt;
 
@@ -6,25 +6,24 @@ use uuid::{Builder, Uuid};
 
 use crate::oci::Digest;
 
-/// Derives every UUID and id of one image's disk by SHA-256 of the image's name and the thing's
+/// Derives every UUID and id of the disk of one image, by SHA-256 of the name of the image and a
 /// role.
 ///
-/// Two images never share one, two builds of one image always do. A hash, not arithmetic: sums of
-/// labels collide.
+/// Two images have different ids, and two builds of one image have equal ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     image: String,
 }
 
 impl Identity {
-    /// Derives for the image of this name.
+    /// Returns the identity of the image with this name.
     pub fn new(image: &str) -> Self {
         Self { image: image.to_owned() }
     }
 
     /// Returns the UUID of `role`, such as `partition root`.
     ///
-    /// Source: RFC 9562, 5.8, "UUID Version 8": the version for one's own ways to make them.
+    /// Source: RFC 9562, 5.8, "UUID Version 8", the version for custom algorithms.
     pub fn uuid(&self, role: &str) -> Uuid {
         Builder::from_custom_bytes(self.bytes(role)).into_uuid()
     }
@@ -35,28 +34,28 @@ impl Identity {
         VolumeId(u32::from_be_bytes([a, b, c, d]))
     }
 
-    /// Returns the seed by which an ext4 of `role`, such as `root`, hashes names. It is that of
-    /// every image: where a directory's files lie depends on it, and disks with the same files
-    /// shall have them in the same places.
+    /// Returns the seed for the directory hashes of an ext4 with this `role`, such as `root`. All
+    /// images have the same seed: the places of files depend on it, and disks with the same files
+    /// must have them in the same places.
     pub fn hash_seed(role: &str) -> Uuid {
         Self::new("").uuid(&format!("hash seed {role}"))
     }
 
-    /// Returns the disk's signature in a master boot record.
+    /// Returns the disk signature for a master boot record.
     pub fn disk_id(&self) -> u32 {
         let [a, b, c, d, ..] = self.bytes("disk signature");
         u32::from_be_bytes([a, b, c, d])
     }
 
     fn bytes(&self, role: &str) -> [u8; 16] {
-        // Lengths keep apart ("a", "bc") and ("ab", "c").
+        // Without the lengths, ("a", "bc") and ("ab", "c") could give the same text.
         let text = format!("plywood disk 1\n{}:{}\n{}:{role}\n", self.image.len(), self.image, role.len());
         let digest = Digest::of(text);
         digest.bytes()[..16].try_into().expect("16 of 32 bytes")
     }
 }
 
-/// The id of a FAT volume: what `blkid` shows as its UUID, `1234-ABCD`.
+/// The id of a FAT volume. `blkid` shows it as UUID: `1234-ABCD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VolumeId(pub u32);
 
@@ -70,7 +69,7 @@ impl fmt::Display for VolumeId {
 mod tests {
     use super::*;
 
-    /// Golden: a change gives every disk of every user other UUIDs.
+    /// A golden test: a change would change the UUIDs of every disk of every user.
     #[test]
     fn identities_are_stable() {
         let identity = Identity::new("builder");
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn name_and_role_both_count() {
+    fn ids_depend_on_name_and_role() {
         let uuid = |image, role| Identity::new(image).uuid(role);
         assert_ne!(uuid("a", "bc"), uuid("ab", "c"));
         assert_ne!(uuid("a", "root"), uuid("a", "esp"));
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_id_is_written_as_blkid_does() {
+    fn a_volume_id_is_written_as_in_blkid() {
         assert_eq!(VolumeId(0x00ab_cdef).to_string(), "00AB-CDEF");
     }
 }

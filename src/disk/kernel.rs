@@ -1,4 +1,4 @@
-//! Kernels, by the names of the files in `/boot`.
+//! Finds kernels by the names of the files in `/boot`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -10,13 +10,13 @@ pub struct Kernel {
     pub version: String,
     /// Such as `vmlinuz-6.1.0-18-cloud-amd64`.
     pub image: String,
-    /// Such as `initrd.img-6.1.0-18-cloud-amd64`; `None` where there is none for this version.
+    /// Such as `initrd.img-6.1.0-18-cloud-amd64`; `None` if this version has none.
     pub initrd: Option<String>,
 }
 
 impl Kernel {
-    /// Finds the kernels among the names of the files in `/boot`, the one to start first: newest
-    /// versions first, rescue kernels (`0-rescue-…`, as dracut names them) last.
+    /// Finds the kernels among the names of the files in `/boot`. Newest versions come first, and
+    /// rescue kernels (dracut names them `0-rescue-…`) last.
     pub fn find<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
         let names: BTreeSet<_> = names.into_iter().collect();
         let mut kernels: Vec<_> = names.iter().filter_map(|name| Self::named(name, &names)).collect();
@@ -36,8 +36,8 @@ impl Kernel {
     }
 }
 
-/// Compares versions as dpkg does: runs of digits by their value, `~` before the end, the end
-/// before letters, letters before everything else.
+/// Compares versions as dpkg does: digits by their value, `~` before the end, the end before
+/// letters, letters before everything else.
 ///
 /// Source: Debian Policy, 5.6.12, "Version".
 pub(super) fn compare_versions(a: &str, b: &str) -> Ordering {
@@ -71,7 +71,7 @@ fn compare_text(a: &[u8], b: &[u8]) -> Ordering {
     differ.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
 }
 
-/// Numbers of any length: the longer one is larger once leading zeros are gone.
+/// Compares numbers of any length: without leading zeros, the longer one is larger.
 fn compare_numbers(a: &[u8], b: &[u8]) -> Ordering {
     let (_, a) = split(a, |&byte| byte == b'0');
     let (_, b) = split(b, |&byte| byte == b'0');

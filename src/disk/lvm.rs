@@ -1,14 +1,14 @@
-//! Logical volumes: which there are, and the commands that make them.
+//! Logical volumes, and the commands that make them.
 //!
 //! Source: lvm(8), pvcreate(8), vgcreate(8), lvcreate(8); diskimage-builder,
 //! `block_device/level1/lvm.py`.
 
 use super::{ByteSize, Extent};
 
-/// LVM hands out space in pieces of this size unless it is told otherwise.
+/// The default size of LVM's extents.
 const PHYSICAL_EXTENT_BYTES: u64 = 4 << 20;
 
-/// All of LVM on a disk.
+/// The LVM parts of a disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lvm {
     /// In the order in which they are made.
@@ -19,18 +19,17 @@ pub struct Lvm {
     pub logical: Vec<LogicalVolume>,
 }
 
-/// A partition that gives its space to a group.
+/// A partition whose space belongs to a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhysicalVolume {
-    /// The layout's name of it.
+    /// The name in the layout.
     pub name: String,
-    /// Where it lies.
     pub extent: Extent,
     /// Further arguments of `pvcreate`.
     pub options: Vec<String>,
 }
 
-/// The space of physical volumes, put together.
+/// The combined space of physical volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeGroup {
     pub name: String,
@@ -44,51 +43,48 @@ pub struct VolumeGroup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogicalVolume {
     pub name: VolumeName,
-    /// How much of the group.
     pub size: VolumeSize,
-    /// How it takes its space.
     pub kind: VolumeKind,
     /// Further arguments of `lvcreate`.
     pub options: Vec<String>,
 }
 
-/// What a logical volume is called.
+/// The name of a logical volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeName {
-    /// The group it is of.
     pub group: String,
-    /// Its name in the group.
+    /// The name in the group.
     pub name: String,
 }
 
 impl VolumeName {
-    /// Returns the device node that LVM makes for it.
+    /// Returns the device node of the volume.
     pub fn device(&self) -> String {
         format!("/dev/{}/{}", self.group, self.name)
     }
 }
 
-/// How much of its group a logical volume has.
+/// The size of a logical volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeSize {
-    /// So much, rounded down to whole physical extents.
+    /// In bytes, rounded down to whole extents.
     Bytes(ByteSize),
-    /// In lvcreate's words: `100%FREE`, `23%VG`, `250`.
+    /// In the syntax of lvcreate: `100%FREE`, `23%VG`, `250`.
     Extents(String),
 }
 
-/// How a logical volume takes its space.
+/// The kind of a logical volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeKind {
-    /// At once.
+    /// Its space is reserved.
     Plain,
-    /// At once, for thin volumes to share.
+    /// Its space is reserved, and thin volumes share it.
     ThinPool,
-    /// From this pool, when it is written to.
+    /// It gets space from this pool when data is written.
     Thin(Option<String>),
 }
 
-/// A program of LVM, and what it is told.
+/// A call of a program of LVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LvmCommand {
     pub program: &'static str,
@@ -101,8 +97,8 @@ impl Lvm {
         self.physical.is_empty() && self.groups.is_empty() && self.logical.is_empty()
     }
 
-    /// Returns the commands that make all of it, in order. `device` returns the device node of
-    /// a physical volume, by its name.
+    /// Returns the commands that make all parts, in order. `device` returns the device node of a
+    /// physical volume by its name.
     pub fn create_commands(&self, device: impl Fn(&str) -> String) -> Vec<LvmCommand> {
         let physical = self.physical.iter().map(|volume| {
             command("pvcreate", [device(&volume.name)].into_iter().chain(volume.options.clone()))
@@ -116,7 +112,7 @@ impl Lvm {
         physical.chain(groups).chain(logical).collect()
     }
 
-    /// Returns the commands that let go of the devices, in order: what is made stays on the disk.
+    /// Returns the commands that deactivate the devices, in order. The volumes stay on the disk.
     pub fn release_commands(&self) -> Vec<LvmCommand> {
         let off = |program, name: String| command(program, ["-an".to_owned(), name]);
         let logical = self.logical.iter().map(|volume| off("lvchange", volume.name.device()));

@@ -1,63 +1,60 @@
-//! The virtual machine that tries a disk.
+//! The virtual machine that boots a disk.
 
 use std::path::Path;
 use std::str::FromStr;
 
 use super::{ByteSize, Firmware};
 
-/// A machine to boot a disk in.
+/// A virtual machine that boots a disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine<'a> {
-    /// The disk, which is not changed.
     pub disk: &'a Path,
-    /// QEMU's name of its format: `qcow2`, `raw`, `vpc`, `vmdk`, `vdi`.
+    /// QEMU's name of the format of the disk: `qcow2`, `raw`, `vpc`, `vmdk`, `vdi`.
     pub format: &'a str,
-    /// What starts it.
     pub firmware: Firmware,
-    /// The UEFI firmware's file, needed for [`Firmware::Uefi`] alone.
+    /// The file of the UEFI firmware. Only [`Firmware::Uefi`] needs it.
     pub ovmf: &'a Path,
     pub memory: ByteSize,
     /// A disk with the label `CIDATA` for cloud-init's NoCloud data source.
     pub seed: Option<&'a Path>,
-    /// What executes the guest's instructions.
     pub accelerator: Accelerator,
-    /// Where the first serial port is.
+    /// The other end of the first serial port.
     pub console: Console<'a>,
-    /// What happens to what the guest writes.
     pub writes: Writes,
-    /// TCP ports of this host that lead into the machine.
+    /// Forwarded TCP ports of the build host.
     pub forwards: &'a [Forward],
 }
 
-/// What executes a guest's instructions.
+/// The component that executes the instructions of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
     Kvm,
-    /// QEMU itself. It works everywhere and takes several times as long.
+    /// QEMU's emulator. It works everywhere and is several times slower.
     Tcg,
 }
 
-/// Where the first serial port of a machine is.
+/// The other end of the first serial port of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Console<'a> {
-    /// On standard output, for a program that reads it.
+    /// Standard output, for a program that reads it.
     Output,
-    /// On the terminal. All keys go to the guest, Ctrl-C too; Ctrl-A is QEMU's own.
+    /// The terminal. All keys go to the guest, also Ctrl-C. Only Ctrl-A goes to QEMU.
     Terminal,
-    /// In a file, which need not have a name: its path may be in `/proc`.
+    /// A file. It may be nameless, with a path in `/proc`.
     File(&'a Path),
 }
 
-/// What happens to what a guest writes to its disk.
+/// The handling of writes to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writes {
-    /// It goes into a temporary file of QEMU's and is lost: the disk stays as it is.
+    /// QEMU writes to a temporary file and removes it at the end. The disk does not change.
     Discarded,
-    /// It goes into the disk.
+    /// Writes change the disk.
     Kept,
 }
 
-/// A TCP port of this host, on the loopback interface, that leads to one of the machine.
+/// A TCP port on the loopback interface of the build host, and the port of the guest to which it is
+/// forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
     pub host: u16,
@@ -80,8 +77,8 @@ impl FromStr for Forward {
     }
 }
 
-/// Returns the arguments of `qemu-system-x86_64`: no window, a network behind QEMU's own NAT, exit
-/// in place of reboot.
+/// Returns the arguments of `qemu-system-x86_64`: no window, a network behind QEMU's NAT, and exit
+/// instead of reboot.
 pub fn boot_command(machine: &Machine) -> Vec<String> {
     let accelerator = match machine.accelerator {
         Accelerator::Kvm => "pc,accel=kvm",
@@ -90,7 +87,7 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
     let mut words = vec!["-machine".to_owned(), accelerator.to_owned()];
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
     if machine.accelerator == Accelerator::Kvm {
-        // QEMU's default model lacks instructions that some distributions are compiled for, such as
+        // The default CPU of QEMU lacks instructions that some distributions need, such as those of
         // x86-64-v2.
         add("-cpu", "host".to_owned());
     }
@@ -107,7 +104,7 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
     if let Some(seed) = machine.seed {
         add("-drive", drive(seed, "raw", "readonly=on"));
     }
-    // On the loopback interface alone: images under test often have well-known passwords.
+    // Only on the loopback interface, because images under test often have well-known passwords.
     let forwards = machine.forwards.iter();
     let forwards = forwards.map(|Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
     add("-nic", format!("user,model=virtio-net-pci{}", forwards.collect::<String>()));
@@ -118,8 +115,8 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
             add("-monitor", "none".to_owned());
         }
         Console::Terminal => {
-            // `signal=off` makes Ctrl-C a key of the guest; `mux` gives QEMU's monitor the escape
-            // key Ctrl-A.
+            // `signal=off` sends Ctrl-C to the guest. `mux` makes Ctrl-A the escape key for QEMU's
+            // monitor.
             add("-chardev", "stdio,id=console,mux=on,signal=off".to_owned());
             add("-serial", "chardev:console".to_owned());
             add("-mon", "chardev=console".to_owned());
@@ -134,7 +131,7 @@ pub fn boot_command(machine: &Machine) -> Vec<String> {
     words
 }
 
-/// A comma ends a value in QEMU's options; doubled it is a comma.
+/// Returns a drive option. A comma ends a value, so commas in the path are doubled.
 fn drive(file: &Path, format: &str, mode: &str) -> String {
     let file = file.display().to_string().replace(',', ",,");
     format!("file={file},format={format},if=virtio,{mode}")

@@ -1,37 +1,37 @@
-//! Arguments of the programs that make and check file systems.
+//! Arguments for the programs that make and check file systems.
 //!
-//! Features are written out and not left to the machine's configuration: a newer mke2fs or mkfs.xfs
-//! switches on what the GRUB or the kernel inside an older image cannot read, and two machines
-//! would give different disks.
+//! All features are listed, and the configuration of the build host does not matter. A newer mke2fs
+//! or mkfs.xfs enables features that GRUB or the kernel in an older image cannot read, and disks
+//! from two machines would differ.
 
 use std::path::Path;
 
 use super::{ExtVersion, FileSystem, FsKind};
 
-/// What ext2 is, and all that e2fsprogs 1.47 makes of it.
+/// The features of ext2 in e2fsprogs 1.47.
 const EXT2_FEATURES: &str = "none,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file";
 
 const EXT3_FEATURES: &str =
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file";
 
-/// What ext4 of Linux 4.4 and GRUB 2.02 read; also e2fsprogs 1.47's default less
-/// `metadata_csum_seed` and `orphan_file`.
+/// The features of ext4 that Linux 4.4 and GRUB 2.02 can read. These are the defaults of e2fsprogs
+/// 1.47 without `metadata_csum_seed` and `orphan_file`.
 const EXT4_FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,\
                              sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
 
-/// What XFS of Linux 5.10 and Debian 12's GRUB read.
+/// The features of XFS that Linux 5.10 and the GRUB of Debian 12 can read.
 const XFS_METADATA: &str = "crc=1,finobt=1,bigtime=1,inobtcount=1,reflink=1,rmapbt=0";
 
-/// The program that makes a file system.
+/// The programs for a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Maker {
-    /// e2fsprogs' mke2fs and e2fsck.
+    /// mke2fs and e2fsck of e2fsprogs.
     Ext,
-    /// xfsprogs' mkfs.xfs and xfs_repair.
+    /// mkfs.xfs and xfs_repair of xfsprogs.
     Xfs,
-    /// btrfs-progs' mkfs.btrfs and btrfs.
+    /// mkfs.btrfs and btrfs of btrfs-progs.
     Btrfs,
-    /// util-linux' mkswap.
+    /// mkswap of util-linux.
     Swap,
     /// plywood itself.
     Own,
@@ -50,7 +50,7 @@ impl From<FsKind> for Maker {
 }
 
 impl Maker {
-    /// Returns the name of the program, and the Debian package that has it; `None` for plywood
+    /// Returns the program that makes the file system, and its Debian package; `None` for plywood
     /// itself.
     pub const fn program(self) -> Option<(&'static str, &'static str)> {
         match self {
@@ -62,7 +62,7 @@ impl Maker {
         }
     }
 
-    /// Returns the same of the program that checks what was made; `None` where there is nothing to
+    /// Returns the program that checks the file system, and its Debian package; `None` without a
     /// check.
     pub const fn checker(self) -> Option<(&'static str, &'static str)> {
         match self {
@@ -74,8 +74,8 @@ impl Maker {
     }
 }
 
-/// Returns the arguments that make `file_system` on `device`, which must read as zeros; none if
-/// plywood makes it itself.
+/// Returns the arguments that make `file_system` on `device`, which must contain only zeros. Empty
+/// if plywood makes it itself.
 pub fn make_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
     let words = match file_system.kind {
         FsKind::Ext { version, hash_seed, .. } => {
@@ -85,8 +85,8 @@ pub fn make_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
                 ExtVersion::Ext4 => EXT4_FEATURES,
             };
             let name = file_system.kind.name();
-            // Nothing is left for the first boot to initialise: on a sparse file that costs
-            // nothing.
+            // Everything is initialized now and not at first boot. On a sparse file this takes no
+            // space.
             let extended = format!("hash_seed={hash_seed},lazy_itable_init=0,lazy_journal_init=0,nodiscard");
             format!("-q -F -t {name} -b 4096 -I 256 -i 16384 -O {features} -E {extended}")
         }
@@ -104,8 +104,8 @@ pub fn make_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
     overridden(own, &file_system.options).into_iter().chain(identity).chain(label).collect()
 }
 
-/// Adds the user's words. A flag whose value is a list of settings may stand only once: the lists
-/// are joined, the user's settings in place of ours. Of other flags the last one counts.
+/// Adds the user's options. A flag with a list of settings may appear only once, so the lists are
+/// joined, and the user's settings override plywood's. Of other flags, the last one counts.
 fn overridden(mut words: Vec<String>, user: &[String]) -> Vec<String> {
     let mut user = user.iter();
     while let Some(word) = user.next() {
@@ -131,7 +131,7 @@ fn joined(own: &str, user: &str) -> String {
     kept.chain(user.split(',')).collect::<Vec<_>>().join(",")
 }
 
-/// Returns the arguments that check the unmounted `file_system` on `device` and change nothing.
+/// Returns the arguments that check the unmounted `file_system` on `device` without changing it.
 pub fn check_arguments(file_system: &FileSystem, device: &Path) -> Vec<String> {
     let flags: &[&str] = match Maker::from(file_system.kind) {
         Maker::Ext => &["-fn"],
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_users_words_outweigh_ours() {
+    fn the_users_options_override_plywoods() {
         let own = "-q -i 16384 -O none,has_journal,metadata_csum -E hash_seed=1,nodiscard";
         let own: Vec<_> = own.split(' ').map(str::to_owned).collect();
         for (user, expected) in [

@@ -1,15 +1,14 @@
-//! Disks as values: where partitions and file systems lie, what they are called, what mounts them,
-//! what boots them.
+//! Disks as values: partitions, file systems, mount points and boot code.
 //!
 //! ```text
 //! Request + Content -> Layout -> fstab, mkfs arguments, GRUB configuration, QEMU arguments
 //! ```
 //!
-//! Nothing here touches a device. Every name that tools would draw at random (GUIDs, UUIDs, volume
-//! ids, hash seeds) is derived from the image's name (but for the seeds) and its role on the disk
-//! ([`Identity`]), so that the same request gives the same layout, byte for byte.
+//! This module uses no devices. Ids that tools would draw at random (GUIDs, UUIDs, volume ids) are
+//! derived from the name of the image and their role on the disk ([`Identity`]). Hash seeds are
+//! derived from the role alone. The same request therefore gives the same layout, byte for byte.
 //!
-//! The standard layout, a GPT with as much of this as the firmware needs:
+//! The standard layout is a GPT with the parts of this that the firmware needs:
 //!
 //! ```text
 //! 0        1 MiB        2 MiB                   130 MiB                         end - 1 MiB

@@ -7,66 +7,62 @@ use super::Extent;
 /// An entry of the partition table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// As the kernel counts: from 1; the logical ones of an MBR from 5.
+    /// The number in the kernel: from 1; logical partitions of an MBR start at 5.
     pub number: u32,
-    /// The layout's name of it, also written into a GPT.
+    /// The name in the layout. A GPT has it too.
     pub name: String,
-    /// What the table says of it beside its place.
+    /// The entry in the table, without the position.
     pub entry: PartitionEntry,
-    /// Where it lies.
     pub extent: Extent,
 }
 
-/// What a partition table says of a partition.
+/// The entry of a partition in its table, without the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionEntry {
-    /// In a GPT.
     Gpt {
-        /// What it is for.
         kind: PartitionKind,
         guid: Uuid,
     },
-    /// In an MBR, or in the chain that hangs on it.
+    /// In an MBR, or in its chain of extended boot records.
     Mbr {
-        /// What it is for: `0x83` is a Linux file system.
+        /// The type: `0x83` is a Linux file system.
         kind: u8,
-        /// Whether a BIOS starts from it.
         boot: BootFlag,
-        /// Where its extended boot record lies, for a logical partition: bytes from the start of
-        /// the disk.
+        /// For a logical partition, the offset of its extended boot record in bytes from the start
+        /// of the disk.
         record: Option<u64>,
     },
 }
 
-/// Whether an MBR marks a partition as the one to start from.
+/// The flag in an MBR that marks the partition to boot from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootFlag {
-    /// Marked, `0x80`.
+    /// `0x80`
     Active,
-    /// Not marked.
+    /// `0`
     Inactive,
 }
 
 impl Partition {
-    /// Returns true if this is a partition of a GPT for this purpose.
+    /// Returns true if this is a partition of a GPT of this type.
     pub fn is(&self, wanted: PartitionKind) -> bool {
         matches!(self.entry, PartitionEntry::Gpt { kind, .. } if kind == wanted)
     }
 }
 
-/// What a partition of a GPT is for: its type GUID.
+/// The type GUID of a partition of a GPT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionKind(pub Uuid);
 
 impl PartitionKind {
-    /// Holds GRUB's core image for the BIOS, without a file system.
+    /// It holds GRUB's core image for the BIOS, without a file system.
     pub const BIOS_BOOT: Self = Self(Uuid::from_u128(0x21686148_6449_6e6f_744e_656564454649));
-    /// What UEFI firmware reads.
+    /// UEFI firmware reads it.
     pub const EFI_SYSTEM: Self = Self(Uuid::from_u128(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b));
     /// A file system of Linux.
     pub const LINUX: Self = Self(Uuid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4));
 
-    /// Returns the kind of a code as sgdisk writes it (`EF00`, `0x8300`), or of a GUID.
+    /// Parses a code of sgdisk (`EF00`, `0x8300`) or a GUID.
     pub fn parse(text: &str) -> Option<Self> {
         let code = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
         let known = CODES.iter().find(|(known, _)| known.eq_ignore_ascii_case(code));
@@ -128,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_sgdisks_in_any_case_or_guids() {
+    fn codes_of_sgdisk_and_guids_are_parsed_in_any_case() {
         for (text, expected) in [
             ("EF00", Some(PartitionKind::EFI_SYSTEM)),
             ("ef02", Some(PartitionKind::BIOS_BOOT)),

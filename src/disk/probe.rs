@@ -1,7 +1,8 @@
-//! What `grub-probe` would say on the running system.
+//! Replaces `grub-probe`: answers for the running system.
 //!
-//! `grub-mkconfig` asks it for devices, file systems and UUIDs. While an image is built it would
-//! look at the disks of the build machine, or fail; the layout knows the answers.
+//! `grub-mkconfig` calls `grub-probe` for devices, file systems and UUIDs. During a build,
+//! `grub-probe` would inspect the disks of the build host, or fail. The answers here come from the
+//! layout.
 //!
 //! Source: GRUB 2.06, `util/grub-mkconfig.in`, `util/grub-mkconfig_lib.in`.
 
@@ -9,7 +10,7 @@ use std::fmt::Write as _;
 
 use super::{FileSystem, FsKind, Layout, Place, Table};
 
-/// Reads the arguments: what is asked for, and of which path or device.
+/// Parses the arguments: the requested value, and the path or device.
 const HEAD: &str = "\
 #!/bin/sh
 # Answers for grub-mkconfig while the image is built.
@@ -28,7 +29,7 @@ done
 case $place in
 ";
 
-/// Anything else has no answer: no hints, no encryption.
+/// Other requests, such as hints and encryption, get no answer.
 const TAIL: &str = "\
 esac
 case $target in
@@ -42,8 +43,8 @@ abstraction) echo \"$abstraction\" ;;
 esac
 ";
 
-/// Returns a script in place of `grub-probe` for a system on `layout`. What is on no mounted file
-/// system is on the root.
+/// Returns a script that replaces `grub-probe` for a system on `layout`. A path outside the other
+/// mounted file systems belongs to the root.
 pub fn probe_answers(layout: &Layout) -> String {
     let mut text = HEAD.to_owned();
     for file_system in layout.mounts().into_iter().rev() {

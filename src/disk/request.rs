@@ -1,31 +1,32 @@
-//! What is asked of a disk, in either way.
+//! Requests for a disk of either kind.
 
 use std::collections::BTreeSet;
 
 use super::{BlockDevices, Content, Firmware, Layout, LayoutError, Request};
 
-/// A disk that is to be made.
+/// A request for a disk.
 #[derive(Debug, Clone)]
 pub enum DiskRequest<'a> {
     /// The standard disk.
     Standard(Request<'a>),
-    /// A disk that a block-device file describes.
+    /// The disk of a block-device file.
     Described {
         devices: &'a BlockDevices,
-        /// The image's name, which all identities are derived from.
+        /// The name of the image, from which all ids are derived.
         image: &'a str,
-        /// The time that tools are told to write, in seconds since 1970.
+        /// The time for all tools, in seconds since 1970.
         source_date_epoch: i64,
-        /// What has to be able to boot it, as far as it can; an element may say otherwise.
+        /// The firmware that should boot the disk, if the disk supports it. An element may change
+        /// this.
         firmware: BTreeSet<Firmware>,
     },
 }
 
 impl DiskRequest<'_> {
-    /// Lays the disk out for `content`.
+    /// Returns the layout of the disk for `content`.
     ///
     /// # Errors
-    /// If no such disk can hold it.
+    /// If no such disk can hold the content.
     pub fn layout(&self, content: Content) -> Result<Layout, LayoutError> {
         match self {
             DiskRequest::Standard(request) => Layout::standard(request, content),
@@ -35,7 +36,7 @@ impl DiskRequest<'_> {
         }
     }
 
-    /// Returns the variables that hooks of every phase have: see [`BlockDevices::variables`].
+    /// Returns the variables for hooks of every phase: see [`BlockDevices::variables`].
     pub fn variables(&self) -> [(&'static str, String); 4] {
         match self {
             DiskRequest::Standard(request) => request.variables(),
@@ -43,8 +44,8 @@ impl DiskRequest<'_> {
         }
     }
 
-    /// Returns what has to be able to boot `layout`, made by this request. Of a described disk that
-    /// is what it has room for.
+    /// Returns the firmware that must be able to boot `layout`, which this request made. For a
+    /// described disk, only firmware that the layout supports.
     pub fn firmware(&self, layout: &Layout) -> BTreeSet<Firmware> {
         match self {
             DiskRequest::Standard(request) => request.firmware.clone(),

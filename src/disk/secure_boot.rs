@@ -1,9 +1,8 @@
-//! The signed chain of a distribution, which UEFI's Secure Boot accepts: firmware → shim → GRUB →
-//! kernel.
+//! The signed chain of a distribution for Secure Boot: firmware → shim → GRUB → kernel.
 //!
-//! Microsoft has signed shim, and the distribution has signed GRUB and the kernel. So none of these
-//! files can be made here: they are copied onto the EFI system partition as packages bring them.
-//! The signed GRUB takes its configuration from a directory whose name is built into it.
+//! Microsoft has signed shim, and the distribution has signed GRUB and the kernel. plywood cannot
+//! make these files, so it copies them from packages to the EFI system partition. The signed GRUB
+//! reads its configuration from a directory whose name is built in.
 //!
 //! Source: UEFI 2.10, 3.5.1.1, "Removable Media Boot Behavior"; shim, `README.md`; Debian,
 //! `debian/build-efi-images` of GRUB.
@@ -11,47 +10,43 @@
 use super::grub::early_config;
 use super::{GrubTarget, Layout};
 
-/// A file of the chain: where packages have it, and the name that the file before it in the chain
-/// looks for.
+/// A file of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedFile {
-    /// Its path in the image.
+    /// The path in the image, where a package installs it.
     pub from: String,
-    /// Its path on the EFI system partition.
+    /// The path on the EFI system partition, where the file before it in the chain looks for it.
     pub to: &'static str,
 }
 
-/// The signed loaders of an image, complete.
+/// The complete signed loaders of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedChain {
-    /// What is copied.
     pub files: Vec<SignedFile>,
-    /// Where GRUB looks for its configuration, from the root of the EFI system partition.
+    /// The path of GRUB's configuration on the EFI system partition.
     pub config: String,
 }
 
-/// What an image has of a signed chain.
+/// The parts of a signed chain that an image has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signed {
-    /// All of it.
     Complete(SignedChain),
-    /// A part of it; these packages have the rest.
+    /// Some parts. These packages have all of them.
     Partial(&'static str),
-    /// None of it, or no signed loaders of the distribution are known.
+    /// No parts, or plywood does not know the signed loaders of the distribution.
     Nothing,
 }
 
-/// How a distribution names the files. `{vendor}` stands for its directory on the EFI system
-/// partition.
+/// The names of the files in a distribution. `{vendor}` stands for the distribution's directory on
+/// the EFI system partition.
 struct Naming {
-    /// `ID` in `/etc/os-release`, and the directory that its GRUB looks into.
+    /// `ID` in `/etc/os-release`, and the directory of its GRUB.
     vendors: &'static [(&'static str, &'static str)],
-    /// Paths of shim; the first that is there counts. So with the others.
+    /// Paths of shim. Here and below, the first existing path counts.
     shim: &'static [&'static str],
     /// Paths of GRUB.
     grub: &'static [&'static str],
-    /// Paths of the manager of machine owners' keys, which shim starts on request. It can be
-    /// missing.
+    /// Paths of the manager for machine owner keys, which shim starts on request. Optional.
     keys: &'static [&'static str],
     packages: &'static str,
 }
@@ -80,15 +75,15 @@ const NAMINGS: [Naming; 2] = [
 ];
 
 impl Signed {
-    /// Returns every path that [`Signed::find`] may ask for in an image of the distribution `id`
-    /// (`ID` in `/etc/os-release`).
+    /// Returns all paths that [`Signed::find`] needs for an image of the distribution `id` (`ID` in
+    /// `/etc/os-release`).
     pub fn candidates(id: &str) -> Vec<String> {
         let Some((naming, vendor)) = naming(id) else { return Vec::new() };
         let paths = [naming.shim, naming.grub, naming.keys].concat();
         paths.iter().map(|path| path.replace("{vendor}", vendor)).collect()
     }
 
-    /// Returns what an image of the distribution `id` has, in which these files are there.
+    /// Returns the parts of the chain in an image of the distribution `id` with the files `there`.
     pub fn find(id: &str, there: &[&str]) -> Self {
         let Some((naming, vendor)) = naming(id) else { return Signed::Nothing };
         let first = |paths: &[&str]| {
@@ -97,7 +92,7 @@ impl Signed {
         };
         let file = |paths, to| first(paths).map(|from| SignedFile { from, to });
         let shim = file(naming.shim, GrubTarget::EFI_FALLBACK);
-        // shim loads it from its own directory.
+        // shim loads GRUB from its own directory.
         let grub = file(naming.grub, "EFI/BOOT/grubx64.efi");
         let keys = file(naming.keys, "EFI/BOOT/mmx64.efi");
         match (shim, grub) {
@@ -118,8 +113,7 @@ fn naming(id: &str) -> Option<(&'static Naming, &'static str)> {
     })
 }
 
-/// Returns the configuration beside a signed GRUB: it finds the menu by the UUID of the file system
-/// that has it.
+/// Returns the configuration for a signed GRUB. It finds the menu by the UUID of its file system.
 pub fn signed_config(layout: &Layout) -> String {
     format!("{}configfile $prefix/grub.cfg\n", early_config(layout))
 }

@@ -1,4 +1,4 @@
-//! Sizes as people write them.
+//! Sizes with units.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number of bytes.
 ///
-/// Written as a whole number and a unit: `4G`, `512 MiB`, `500MB`, `1048576`. As in qemu-img, a
-/// single letter (`K`, `M`, `G`, `T`) and the IEC units (`KiB` …) count by 1024; the SI units (`KB`
-/// …) by 1000. No unit, or `B`, is bytes.
+/// The text form is a whole number and a unit: `4G`, `512 MiB`, `500MB`, `1048576`. As in qemu-img,
+/// single letters (`K`, `M`, `G`, `T`) and IEC units (`KiB` …) have the factor 1024, and SI units
+/// (`KB` …) 1000. No unit, or `B`, means bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
 pub struct ByteSize(u64);
@@ -22,7 +22,7 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// Reads the text of a size. Refuses a number without quotes, because its unit would be unclear.
+/// Parses the text of a size. Refuses a number without quotes, because its unit would be unclear.
 pub(super) fn read_size<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -45,13 +45,12 @@ where
     deserializer.deserialize_str(Text(PhantomData))
 }
 
-/// A text that is no size.
+/// An invalid size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a size: expected a whole number and a unit, such as `4G`, `512MiB` or `500MB`")]
 pub struct ByteSizeError(String);
 
 impl ByteSizeError {
-    /// Makes the error of this text.
     pub(super) fn of(text: &str) -> Self {
         Self(text.to_owned())
     }
@@ -79,12 +78,12 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 impl ByteSize {
-    /// Wraps a number of bytes.
+    /// Returns the size of this many bytes.
     pub const fn from_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// Wraps a number of mebibytes.
+    /// Returns the size of this many mebibytes.
     pub const fn from_mebibytes(mebibytes: u64) -> Self {
         Self(mebibytes << 20)
     }
@@ -123,7 +122,7 @@ impl From<ByteSize> for String {
     }
 }
 
-/// Writes the largest unit that needs no fraction: `4G`, `1536M`, `1000`.
+/// Uses the largest unit that needs no fraction: `4G`, `1536M`, `1000`.
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match UNITS[..4].iter().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor)) {

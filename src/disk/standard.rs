@@ -1,4 +1,4 @@
-//! The standard disk, planned from what a user asks for.
+//! Plans the standard disk.
 
 use std::collections::BTreeSet;
 
@@ -14,41 +14,39 @@ use super::{
 
 const MIB: u64 = 1 << 20;
 
-/// Partitions start and end on multiples of this: above every physical sector, page and erase block
-/// in use.
+/// Partitions start and end at multiples of this size. It is larger than the usual physical
+/// sectors, pages and erase blocks.
 const ALIGNMENT: u64 = MIB;
 
-/// GRUB's core image is 100 to 200 KiB; one unit of alignment is the least a partition can have.
+/// GRUB's core image has 100 to 200 KiB. One unit of alignment is the smallest partition.
 const BIOS_BOOT_BYTES: u64 = MIB;
 
-/// Room for shim, GRUB and a second copy of both (20 MiB), and for firmware updates that the guest
-/// leaves there. FAT32 needs 33 MiB at least. Empty space costs nothing in a sparse image.
+/// Space for shim, GRUB and a second copy of both (20 MiB), and for firmware updates that the guest
+/// stores there. FAT32 needs at least 33 MiB. Empty space costs nothing in a sparse image.
 const ESP_BYTES: u64 = 128 * MIB;
 
-/// The smallest root file system worth making; xfs refuses less than 300 MiB.
+/// The smallest sensible root file system. XFS refuses less than 300 MiB.
 const MIN_ROOT_BYTES: u64 = 320 * MIB;
 
-/// What a user asks of a disk.
+/// A request for a standard disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The image's name, which all identities are derived from.
+    /// The name of the image, from which all ids are derived.
     pub image: &'a str,
-    /// How large the disk is to be.
     pub size: DiskSize,
-    /// What has to be able to boot it; may be empty.
+    /// The firmware that must be able to boot the disk. May be empty.
     pub firmware: BTreeSet<Firmware>,
-    /// The root file system.
     pub root: RootFs,
-    /// Its label; [`RootFs::default_label`] if `None`.
+    /// The label of the root; [`RootFs::default_label`] if `None`.
     pub label: Option<&'a str>,
-    /// What `/etc/fstab` names it by.
+    /// The name of the root in `/etc/fstab`.
     pub by: FsName,
-    /// The time that tools are told to write, in seconds since 1970.
+    /// The time for all tools, in seconds since 1970.
     pub source_date_epoch: i64,
 }
 
 impl Request<'_> {
-    /// Returns what hooks are told of the disk before it is made.
+    /// Returns the variables about the disk for hooks.
     pub(super) fn variables(&self) -> [(&'static str, String); 4] {
         let mounts = if self.firmware.contains(&Firmware::Uefi) { "/boot/efi|/" } else { "/" };
         [
@@ -60,14 +58,14 @@ impl Request<'_> {
     }
 }
 
-/// How large a disk is to be. Written `auto`, or as a [`ByteSize`].
+/// The size of a disk. The text form is `auto` or a [`ByteSize`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub enum DiskSize {
-    /// As the content needs.
+    /// As large as the content needs.
     #[default]
     Auto,
-    /// This large, rounded up to whole MiB.
+    /// This size, rounded up to whole MiB.
     Given(ByteSize),
 }
 
@@ -92,7 +90,7 @@ impl TryFrom<String> for DiskSize {
     fn try_from(text: String) -> Result<Self, DiskSizeError> {
         match text.as_str() {
             "auto" => Ok(DiskSize::Auto),
-            // Less than a MiB is a number whose unit was forgotten.
+            // A size below 1 MiB is probably a number without its unit.
             size => match size.parse()? {
                 small if small < ByteSize::from_mebibytes(1) => Err(ByteSizeError::of(size).into()),
                 large if large > LARGEST_DISK => Err(DiskSizeError::TooLarge(text)),
@@ -123,7 +121,8 @@ pub enum RootFs {
 }
 
 impl RootFs {
-    /// Returns diskimage-builder's label of the root file system, which images of old may rely on.
+    /// Returns diskimage-builder's label of the root file system, because existing images may
+    /// depend on it.
     pub const fn default_label(self) -> &'static str {
         match self {
             RootFs::Ext4 => "cloudimg-rootfs",
@@ -131,7 +130,7 @@ impl RootFs {
         }
     }
 
-    /// Returns the kernel's name of it.
+    /// Returns the kernel's name of the type.
     pub const fn name(self) -> &'static str {
         match self {
             RootFs::Ext4 => "ext4",
@@ -139,7 +138,7 @@ impl RootFs {
         }
     }
 
-    /// Returns how many bytes a label may have.
+    /// Returns the largest length of a label in bytes.
     const fn label_limit(self) -> usize {
         match self {
             RootFs::Ext4 => 16,
@@ -157,28 +156,24 @@ impl RootFs {
     }
 }
 
-/// A request that no disk can meet.
+/// A request that cannot be met.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     #[error("a disk of {given} is too small: at least {needed} are needed (try: `size = \"auto\"`)")]
     TooSmall {
         given: ByteSize,
-        /// The least that works.
+        /// The smallest possible size.
         needed: ByteSize,
     },
     #[error(transparent)]
     BlockDevice(#[from] super::BlockDeviceError),
     #[error("label `{label}` does not fit: it must have 1 to {limit} printable ASCII characters")]
-    Label {
-        label: String,
-        /// How many bytes the file system takes.
-        limit: usize,
-    },
+    Label { label: String, limit: usize },
 }
 
 impl Layout {
-    /// Plans the standard disk for `content` (see the module's drawing): root is last, so that it
-    /// can grow.
+    /// Plans the standard disk for `content`: see the drawing in the module. The root is last, so
+    /// that it can grow.
     ///
     /// # Errors
     /// [`LayoutError::TooSmall`] if a given size cannot hold the content, [`LayoutError::Label`] if
@@ -257,7 +252,7 @@ fn root(request: &Request, extent: Extent, identity: &Identity) -> Result<FileSy
             let hash_seed = Identity::hash_seed("root");
             (FsKind::Ext { version: ExtVersion::Ext4, uuid, hash_seed }, "errors=remount-ro", 1)
         }
-        // XFS checks itself when it is mounted; its fsck does nothing.
+        // XFS checks itself at each mount, and its fsck does nothing.
         RootFs::Xfs => (FsKind::Xfs(uuid), "defaults", 0),
     };
     let fstab = FstabEntry { by: request.by, options: options.to_owned(), dump: 0, check };
@@ -265,7 +260,8 @@ fn root(request: &Request, extent: Extent, identity: &Identity) -> Result<FileSy
 }
 
 fn esp_file_system(extent: Extent, identity: &Identity) -> FileSystem {
-    // FAT has no owners: without a mask everyone could read and root's programs be replaced.
+    // FAT has no owners and modes. The mask keeps other users from reading files and replacing boot
+    // loaders.
     let options = "umask=0077".to_owned();
     let fstab = FstabEntry { by: FsName::Uuid, options, dump: 0, check: 2 };
     let kind = FsKind::Vfat(identity.volume_id("file system esp"));
@@ -298,7 +294,7 @@ mod tests {
         }
     }
 
-    /// What holds for every layout.
+    /// Checks facts about every layout.
     fn check(layout: &Layout) {
         let mut end = ALIGNMENT;
         for partition in &layout.partitions {
@@ -315,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_firmware_decides_on_partitions() {
+    fn the_firmware_determines_the_partitions() {
         use Firmware::{Bios, Uefi};
         for (firmware, names) in [
             (&[][..], &["root"][..]),
@@ -331,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_module_drawing_is_right() {
+    fn the_drawing_in_the_module_is_correct() {
         let both = request(&[Firmware::Bios, Firmware::Uefi]);
         let layout = Layout::standard(&both, Content::default()).unwrap();
         let offsets: Vec<_> = layout.partitions.iter().map(|p| p.extent.offset / MIB).collect();
@@ -340,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn inodes_count_where_their_number_is_fixed() {
+    fn inodes_affect_the_size_if_their_number_is_fixed() {
         let content = Content { bytes: 60_000, entries: 60_000, blocks: 60_000, inodes: 60_000 };
         let auto = |root| Request { size: DiskSize::Auto, root, ..request(&[]) };
         let inodes = |layout: &Layout| layout.partitions[0].extent.bytes / 16384;
@@ -354,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn automatic_sizes_leave_room_and_given_ones_are_checked() {
+    fn automatic_sizes_leave_free_space_and_given_sizes_are_checked() {
         let content = Content { bytes: 1_700_000_000, entries: 72_000, ..Content::default() };
         let auto = Request { size: DiskSize::Auto, ..request(&[Firmware::Bios]) };
         let layout = Layout::standard(&auto, content).unwrap();
@@ -368,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_content_is_an_error_and_no_overflow() {
+    fn absurd_content_is_an_error_without_overflow() {
         let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX, inodes: u64::MAX };
         assert!(Layout::standard(&request(&[]), content).is_err());
     }

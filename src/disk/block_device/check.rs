@@ -1,4 +1,4 @@
-//! What stands on what: from nodes to a description without open ends.
+//! Checks the references between nodes, and returns a consistent description.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,10 @@ use crate::disk::{FsName, FstabEntry, MountPoint};
 /// The name of the disk that becomes the image.
 const MAIN_DISK: &str = "image0";
 
-/// The name of the file system that root parameters are for.
+/// The name of the file system to which root parameters apply.
 const MAIN_FILE_SYSTEM: &str = "mkfs_root";
 
-/// A description of a disk: every name in it is there, and of the right kind.
+/// A description of a disk. Every referenced name exists and has the right kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Description {
     pub(super) disk: LocalLoop,
@@ -28,12 +28,12 @@ pub(super) struct Description {
     pub(super) file_systems: Vec<Described>,
 }
 
-/// A file system, and where it is mounted.
+/// A file system and its mount point.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Described {
     pub(super) name: String,
     pub(super) at: Position,
-    /// A disk, a partition or a logical volume.
+    /// The name of a disk, a partition or a logical volume.
     pub(super) base: String,
     pub(super) kind: FsType,
     pub(super) label: String,
@@ -43,7 +43,7 @@ pub(super) struct Described {
 }
 
 impl Description {
-    /// Joins nodes, with root parameters merged in.
+    /// Checks and combines the nodes and the root parameters.
     pub(super) fn new(nodes: Nodes, parameters: &RootParameters) -> Result<Self, Fault> {
         check_names(&nodes)?;
         let disk = main_disk(&nodes)?;
@@ -57,7 +57,7 @@ impl Description {
         Ok(Self { disk, table: nodes.tables.into_iter().next(), volumes: nodes.volumes, file_systems })
     }
 
-    /// Returns the bytes of the partitions of a fixed size, but for the root's.
+    /// Returns the bytes of the partitions with a fixed size, without the partition of the root.
     pub(super) fn other_bytes(&self) -> u64 {
         let root = self.mounted_at("/").map(|fs| fs.base.as_str());
         let partitions = self.table.iter().flat_map(|table| &table.partitions);
@@ -65,7 +65,6 @@ impl Description {
         others.fold(0, |sum, partition| sum.saturating_add(partition.size.of(0)))
     }
 
-    /// Returns the file system that is mounted at `path`.
     pub(super) fn mounted_at(&self, path: &str) -> Option<&Described> {
         let is_there = |fs: &&Described| fs.mount.as_ref().is_some_and(|mount| mount.path == path);
         self.file_systems.iter().find(is_there)
@@ -103,7 +102,7 @@ fn main_disk(nodes: &Nodes) -> Result<LocalLoop, Fault> {
     }
 }
 
-/// Follows every base, and sees that nothing is used twice.
+/// Checks that every base exists and is used only once.
 fn check_bases(nodes: &Nodes, disk: &LocalLoop) -> Result<(), Fault> {
     let mut devices = Bases::default();
     devices.free.insert(&disk.name.text);
@@ -126,7 +125,7 @@ fn check_bases(nodes: &Nodes, disk: &LocalLoop) -> Result<(), Fault> {
     nodes.fstabs.iter().try_for_each(|fstab| mounts.take(&fstab.base, &fstab.name, "a mount"))
 }
 
-/// What can be stood on, and what is already.
+/// Names that can be a base, and names that are a base already.
 #[derive(Default)]
 struct Bases<'a> {
     free: BTreeSet<&'a str>,
@@ -186,7 +185,7 @@ fn described(mkfs: &Mkfs, nodes: &Nodes, parameters: &RootParameters) -> Result<
         (None, None) if is_main => kind.root_label().to_owned(),
         _ => mkfs.name.text.clone(),
     };
-    // Labels of FAT have no small letters.
+    // Labels of FAT have no lower-case letters.
     let label = if kind == FsType::Vfat { label.to_uppercase() } else { label };
     let options = match &mkfs.options {
         Some(options) => options.text.split_whitespace().map(str::to_owned).collect(),

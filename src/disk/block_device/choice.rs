@@ -1,30 +1,29 @@
-//! Which block-device file an image has.
+//! Chooses the block-device file of an image.
 
 use std::collections::BTreeMap;
 
-/// Where the description of a disk comes from.
+/// The source of the description of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskSource<'a> {
-    /// Text in a variable.
+    /// The text of a variable.
     Text(&'a str),
-    /// A file of the machine.
+    /// A file of the build host.
     File(&'a str),
     /// A file of an element.
     Element {
-        /// The element's name.
         element: &'a str,
-        /// Below the element's directory.
+        /// Relative to the directory of the element.
         file: &'static str,
     },
-    /// Nobody says anything.
+    /// No description.
     Bare,
 }
 
 impl<'a> DiskSource<'a> {
-    /// Names a block-device file, or holds its text.
+    /// This variable names a block-device file, or holds its text.
     pub const VARIABLE: &'static str = "DIB_BLOCK_DEVICE_CONFIG";
 
-    /// The disk of images that say nothing of theirs: one file system without a partition table.
+    /// The disk of images without a description: one file system without a partition table.
     pub const BARE: &'static str = "\
 - local_loop:
     name: image0
@@ -35,9 +34,9 @@ impl<'a> DiskSource<'a> {
         fstab: { options: defaults, fsck-passno: 1 }
 ";
 
-    /// Chooses: `DIB_BLOCK_DEVICE_CONFIG`, a text or `file://` and a path; else the file of the
-    /// first of `elements` that has one for this architecture or for all; else the bare disk.
-    /// `has_file` says whether an element has a file.
+    /// Chooses `DIB_BLOCK_DEVICE_CONFIG`, which is a text or `file://` and a path; else the file of
+    /// the first of `elements` that has one for this architecture or for all; else the bare disk.
+    /// `has_file` returns true if an element has a file.
     pub fn choose(
         variables: &'a BTreeMap<String, String>,
         elements: impl IntoIterator<Item = &'a str>,
@@ -56,8 +55,7 @@ impl<'a> DiskSource<'a> {
     }
 }
 
-/// Returns the files of an element that describe a disk for an architecture, the more special one
-/// first.
+/// Returns the file names for an architecture, most specific first.
 fn files(architecture: &str) -> [&'static str; 2] {
     let special = match architecture {
         "amd64" => "block-device-amd64.yaml",
@@ -69,15 +67,15 @@ fn files(architecture: &str) -> [&'static str; 2] {
         "i386" => "block-device-i386.yaml",
         "riscv64" => "block-device-riscv64.yaml",
         "s390x" => "block-device-s390x.yaml",
-        // One architecture, called differently by distributions.
+        // Distributions have different names for this architecture.
         ppc if ppc.starts_with("ppc64") => "block-device-ppc64el.yaml",
         _ => "block-device-default.yaml",
     };
     [special, "block-device-default.yaml"]
 }
 
-/// Returns the element that makes the disk of a virtual machine where the request names `vm` and
-/// nothing that lays out a disk.
+/// Returns the element that describes the disk of a virtual machine, if the request has `vm` and no
+/// element for a disk.
 ///
 /// Source: diskimage-builder, `lib/common-functions`.
 pub fn implied_block_device<'a>(
@@ -105,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_outweighs_elements_and_the_first_element_wins() {
+    fn the_variable_overrides_elements_and_the_first_element_wins() {
         let has = |element: &str, file: &str| match element {
             "block-device-mbr" => ["block-device-default.yaml", "block-device-ppc64el.yaml"].contains(&file),
             "mine" => ["block-device-arm64.yaml", "block-device-riscv64.yaml"].contains(&file),
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtual_machine_has_an_mbr_unless_it_says_otherwise() {
+    fn a_virtual_machine_has_an_mbr_by_default() {
         for (requested, architecture, expected) in [
             (&["debian", "vm"][..], "amd64", Some("block-device-mbr")),
             (&["debian", "vm"], "arm64", Some("block-device-efi")),

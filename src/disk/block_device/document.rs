@@ -1,4 +1,4 @@
-//! The YAML text as a tree in which everything knows its place.
+//! Parses YAML into a tree with positions.
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
@@ -6,7 +6,7 @@ use serde_saphyr::{Location, Spanned};
 use super::fault::{Fault, Position, Problem};
 use crate::element::MAX_YAML_DEPTH;
 
-/// A value of the file, and where it stands.
+/// A value of the file, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
     pub(super) at: Position,
@@ -15,7 +15,7 @@ pub(super) struct Item {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
-    /// A scalar as it is written: `8E00` is no number here, nor `0700` an octal one.
+    /// A scalar as it is written. `8E00` is not parsed as a number, and `0700` not as an octal one.
     Text(String),
     List(Vec<Item>),
     Map(Vec<(Item, Item)>),
@@ -23,7 +23,7 @@ pub(super) enum Value {
 }
 
 impl Item {
-    /// Reads a YAML document.
+    /// Parses a YAML document.
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let options = serde_saphyr::options! {
             with_snippet: false,
@@ -34,7 +34,8 @@ impl Item {
         tree.map(|tree| located(tree, text)).map_err(|error| {
             let at = error.location().map_or(Position::default(), |location| position(&location));
             let message = error.to_string();
-            // The position is said by us, and options of the parser mean nothing to a user.
+            // The fault has the position already, and options of the parser mean nothing to the
+            // user.
             let end = [" at line ", ", set "].iter().filter_map(|mark| message.find(mark)).min();
             at.fault(Problem::Syntax(message[..end.unwrap_or(message.len())].to_owned()))
         })
@@ -90,7 +91,8 @@ fn located(tree: Spanned<Raw>, text: &str) -> Item {
     Item { at, value }
 }
 
-/// Keeps the last of entries with equal keys, at the place of the first, as Python's YAML does.
+/// Keeps the last of several entries with equal keys, at the position of the first, as Python's
+/// YAML does.
 fn last_of_each(entries: impl Iterator<Item = (Item, Item)>) -> Vec<(Item, Item)> {
     let mut last: Vec<(Item, Item)> = Vec::new();
     for entry in entries {
@@ -102,16 +104,16 @@ fn last_of_each(entries: impl Iterator<Item = (Item, Item)>) -> Vec<(Item, Item)
     last
 }
 
-/// Returns the text of a scalar that the parser takes for a number or a truth value.
+/// Returns the text of a scalar that the parser treats as a number or a boolean.
 fn written(location: &Location, text: &str) -> String {
     let span = location.span();
     text.chars().skip(span.offset() as usize).take(span.len() as usize).collect()
 }
 
-/// A value as the parser gives it.
+/// A value as the parser returns it.
 enum Raw {
     Text(String),
-    /// A number or a truth value.
+    /// A number or a boolean.
     Plain,
     Nothing,
     List(Vec<Spanned<Raw>>),
@@ -183,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scalars_are_texts_as_they_are_written_and_know_their_places() {
+    fn scalars_are_texts_as_written_with_positions() {
         let text =
             "# ä\ntype: 8E00\nsize: 0700\nflag: yes\nquoted: '0x83'\nempty:\nshared: &x 1.50\nagain: *x\n";
         let item = Item::parse(text).unwrap();
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_is_said_with_its_place() {
+    fn a_syntax_error_has_its_position() {
         let fault = Item::parse("- a: [\n").unwrap_err();
         assert_eq!(fault.to_string(), "line 1, column 6: unclosed bracket '['");
     }

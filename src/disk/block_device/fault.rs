@@ -1,10 +1,10 @@
-//! What can be wrong with a block-device file.
+//! The errors of a block-device file.
 
 use std::fmt;
 
 use super::size::SizeError;
 
-/// A place in the file.
+/// A position in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     /// Counted from 1.
@@ -31,7 +31,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// Something wrong in the file, without the file's name.
+/// A problem with its position, without the name of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {problem}")]
 pub(super) struct Fault {
@@ -46,7 +46,7 @@ impl Fault {
     }
 }
 
-/// A block-device file that describes no disk.
+/// An invalid block-device file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}:{column}: {problem}")]
 pub struct BlockDeviceError {
@@ -59,20 +59,19 @@ pub struct BlockDeviceError {
     pub problem: Box<Problem>,
 }
 
-/// What is wrong at a place of a block-device file.
+/// A problem in a block-device file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     #[error("{0}")]
     Syntax(String),
     #[error("{what} is {found}: expected {expected}")]
     Unexpected {
-        /// Whose value.
+        /// The owner of the value.
         what: &'static str,
-        /// What it should be.
         expected: &'static str,
         found: String,
     },
-    #[error("a node has one key, its plugin; found {}", if .0.is_empty() { "none".to_owned() } else { .0.join(", ") })]
+    #[error("expected a node with one key, the name of its plugin; found {}", if .0.is_empty() { "none".to_owned() } else { .0.join(", ") })]
     NotOnePlugin(Vec<String>),
     #[error("`{name}` is not a plugin: expected one of local_loop, partitioning, lvm, mkfs, mount, fstab")]
     UnknownPlugin { name: String },
@@ -81,22 +80,21 @@ pub enum Problem {
         None => format!("expected one of {known}"),
     })]
     UnknownKey {
-        /// What the key is in.
+        /// The map that has the key.
         what: &'static str,
         name: String,
-        /// The key that looks most like it.
+        /// The key with the most similar name.
         nearest: Option<String>,
-        /// All keys that there could be.
+        /// All valid keys.
         known: String,
     },
     #[error("`{plugin}` has no `{key}`")]
     Missing {
-        /// Whose key.
+        /// The plugin that needs the key.
         plugin: &'static str,
-        /// Which one.
         key: &'static str,
     },
-    #[error("the name `{name}` is taken by a node in line {line}")]
+    #[error("the name `{name}` is used by a node in line {line}")]
     DuplicateName {
         name: String,
         /// Where the first one is.
@@ -105,33 +103,25 @@ pub enum Problem {
     #[error("`{base}`, the base of `{name}`, is not {expected}")]
     BadBase {
         name: String,
-        /// What it stands on.
         base: String,
-        /// What that would have to be.
+        /// The kinds of valid bases.
         expected: &'static str,
     },
     #[error("`{value}` is not {what}: expected {expected}")]
-    BadValue {
-        value: String,
-        /// What it should be.
-        what: &'static str,
-        /// What would be right.
-        expected: String,
-    },
+    BadValue { value: String, what: &'static str, expected: String },
     #[error(transparent)]
     Size(#[from] SizeError),
-    #[error("the disk is a `local_loop` called `image0`, and the only one; found {}", .0)]
+    #[error("expected exactly one `local_loop`, with the name `image0`; found {}", .0)]
     Disk(String),
-    /// A second file system, partition table or volume in one place, or a second mount of one file
+    /// A second file system, partition table or volume on one base, or a second mount of one file
     /// system.
-    #[error("`{0}` is in use already")]
+    #[error("`{0}` is already the base of another node")]
     Occupied(String),
     #[error("label `{label}` is too long for {kind}: {} characters, {limit} at most", .label.chars().count())]
     LongLabel {
         label: String,
-        /// The file system.
+        /// The type of the file system.
         kind: &'static str,
-        /// How many characters it takes.
         limit: usize,
     },
     #[error("label `{label}` is used by the file system in line {line}")]
@@ -146,41 +136,42 @@ pub enum Problem {
         /// Where the first one is.
         line: usize,
     },
-    #[error("nothing has the mount point `/`")]
+    #[error("the layout has no file system mounted at `/`")]
     NoRoot,
-    #[error("primary partition `{0}` stands behind a logical one: primary partitions come first")]
+    #[error("primary partition `{0}` follows a logical one: list primary partitions first")]
     LatePrimary(String),
-    #[error("an MBR has room for four primary partitions, or three and logical ones; `{0}` is one too many")]
+    #[error(
+        "partition `{0}` does not fit: an MBR holds four primary partitions, or three primary ones and an extended one"
+    )]
     ManyPrimaries(String),
-    #[error("partitions of a GPT have no flag `primary`")]
+    #[error("partitions of a GPT do not have the flag `primary`: remove it")]
     PrimaryInGpt,
-    #[error("an MBR needs sectors of 512 bytes (`label: gpt` takes all sizes)")]
+    #[error("an MBR needs sectors of 512 bytes: use `label: gpt` for other sizes")]
     MbrSectors,
     #[error("partition `{name}` of {wanted} bytes does not fit: {free} bytes are left")]
     NoRoom {
         name: String,
         wanted: u64,
-        /// What is left before it.
+        /// The space left for it.
         free: u64,
     },
-    /// More blocks than these file systems can number.
+    /// These file systems cannot number so many blocks.
     #[error(
         "file system `{name}` is too large for {kind}, which has to be smaller than 16TiB: make it ext4 or xfs"
     )]
     LargeExt {
-        /// Its name.
         name: String,
         /// ext2 or ext3.
         kind: &'static str,
     },
-    /// An MBR counts 512-byte sectors in 32 bits.
-    #[error("an MBR describes 2 TiB at most (`label: gpt` takes more)")]
+    /// An MBR stores the number of 512-byte sectors in 32 bits.
+    #[error("an MBR supports disks of at most 2 TiB: use `label: gpt` for larger ones")]
     LargeMbr,
     #[error("`{name}` of {bytes} bytes is too small for FAT32: {least} bytes at least")]
     SmallFat {
         name: String,
         bytes: u64,
-        /// What it takes.
+        /// The smallest possible size.
         least: u64,
     },
 }

@@ -1,28 +1,28 @@
-//! The keys of a node, taken one by one. A key that is left over is an error.
+//! Reads the keys of a node one by one. Unread keys are errors.
 
 use super::document::{Item, Value};
 use super::fault::{Fault, Position, Problem};
 use super::plugin::Plugin;
 use crate::element::nearest;
 
-/// A text of the file, and where it stands.
+/// A text of the file, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) at: Position,
     pub(super) text: String,
 }
 
-/// The keys of a map that are not taken yet.
+/// The unread keys of a map.
 pub(super) struct Fields<'a> {
     what: &'static str,
     at: Position,
     entries: Vec<(&'a Item, &'a Item)>,
-    /// Every key that was asked for.
+    /// All keys that were requested.
     known: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
-    /// Opens the map of a `what`, such as `mkfs`. Nothing is an empty map.
+    /// Opens the map of a `what`, such as `mkfs`. A missing value is an empty map.
     pub(super) fn open(what: &'static str, item: &'a Item) -> Result<Self, Fault> {
         let entries = match &item.value {
             Value::Nothing => &[],
@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
         self.take(key).ok_or(missing)?.list(key)
     }
 
-    /// Takes a list of texts, empty where the key is not there.
+    /// Reads a list of texts; empty if the key is missing.
     pub(super) fn words(&mut self, key: &'static str) -> Result<Vec<Word>, Fault> {
         let Some(item) = self.take(key) else { return Ok(Vec::new()) };
         let items = item.list(key)?.iter();
@@ -69,12 +69,12 @@ impl<'a> Fields<'a> {
         self.at.fault(Problem::Missing { plugin: self.what, key })
     }
 
-    /// Reads and throws away a key that means nothing here.
+    /// Ignores a key that has no meaning for plywood.
     pub(super) fn skip(&mut self, key: &'static str) {
         self.take(key);
     }
 
-    /// Takes the keys that are plugins: nodes that stand on this one.
+    /// Reads the keys that are plugins: nodes with this node as their base.
     pub(super) fn nested(&mut self) -> Vec<(Plugin, &'a Item)> {
         let plugin = |key: &Item| match &key.value {
             Value::Text(text) => Plugin::of(text),
@@ -86,8 +86,8 @@ impl<'a> Fields<'a> {
         nested
     }
 
-    /// Fails if a key is left that nothing took: without what it asks for, such as encryption, the
-    /// disk would still look right.
+    /// Fails if a key was not read. Without the feature that it requests, such as encryption, the
+    /// disk would still seem correct.
     pub(super) fn finish(&self) -> Result<(), Fault> {
         let Some((key, _)) = self.entries.first() else { return Ok(()) };
         let name = key.text("a key")?.to_owned();

@@ -1,4 +1,4 @@
-//! What diskimage-builder's own tests pin, on files of our own.
+//! Pins the same facts as diskimage-builder's own tests, with plywood's own files.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn layout(text: &str) -> Layout {
     parse(text).layout("builder", CONTENT, 1_700_000_000).unwrap()
 }
 
-/// A disk of 1 GiB with these partitions, the first of which is the root.
+/// Returns a disk of 1 GiB with these partitions. The first one is the root.
 fn table(label: &str, partitions: &str) -> String {
     format!(
         "- local_loop: {{ name: image0, size: 1GiB }}\n- partitioning: {{ base: image0, label: {label}, partitions: [{partitions}] }}\n\
@@ -45,7 +45,7 @@ fn sectors(layout: &Layout) -> Vec<(u32, u64, u64)> {
 }
 
 #[test]
-fn a_tree_is_its_graph() {
+fn tree_form_and_graph_form_are_equal() {
     let graph = "
 - fstab: { name: fstab_mount_mkfs_root, base: mount_mkfs_root, options: defaults, fsck-passno: 1 }
 - mount: { name: mount_mkfs_root, base: mkfs_root, mount_point: / }
@@ -75,9 +75,9 @@ fn the_built_in_layouts_are_pinned() {
     assert_eq!(layout(MBR).bios_boot().unwrap().bytes, (1 << 20) - 512);
 }
 
-/// The tables that diskimage-builder's tests expect of partx, 10 MiB a partition.
+/// The tables that diskimage-builder's tests expect from partx, with partitions of 10 MiB.
 #[test]
-fn primary_and_logical_partitions_lie_as_diskimage_builder_puts_them() {
+fn primary_and_logical_partitions_are_placed_as_in_diskimage_builder() {
     let primary = partitions(3, "size: 10MiB, flags: [primary]");
     let logical: String = (3..10).map(|number| format!("{{ name: p{number}, size: 10MiB }}, ")).collect();
     for (partitions, expected) in [
@@ -107,16 +107,16 @@ fn primary_and_logical_partitions_lie_as_diskimage_builder_puts_them() {
     assert_eq!(sectors(&many), expected);
 }
 
-/// A FAT32 partition, as diskimage-builder's tests have it.
+/// A FAT32 partition, as in diskimage-builder's tests.
 #[test]
-fn a_partition_has_the_type_that_is_asked_for() {
+fn a_partition_has_the_requested_type() {
     let layout = layout(&table("mbr", &partitions(1, "size: 10MiB, type: 0x0c, flags: [primary]")));
     let PartitionEntry::Mbr { kind, .. } = layout.partitions[0].entry else { panic!("{layout:?}") };
     assert_eq!((kind, sectors(&layout)), (0x0c, vec![(1, 2048, 22527)]));
 }
 
 #[test]
-fn partitions_of_a_gpt_are_whole_mebibytes_and_percents_of_what_is_left() {
+fn partitions_of_a_gpt_are_whole_mebibytes_and_percents_of_the_rest() {
     let three = "{ name: esp, size: 8MiB, type: EF00 }, { name: bsp, size: 8MiB, type: EF02 }, { name: p0, size: 100% }";
     let mebibytes = |layout: &Layout| -> Vec<_> {
         layout.partitions.iter().map(|p| (p.extent.offset >> 20, p.extent.bytes >> 20)).collect()
@@ -126,9 +126,9 @@ fn partitions_of_a_gpt_are_whole_mebibytes_and_percents_of_what_is_left() {
     assert_eq!(mebibytes(&layout(&table("gpt", halves))), [(1, 511), (512, 255), (767, 256)]);
 }
 
-/// Azure takes no other vhd, and a disk is the same in every format.
+/// Azure accepts only such a vhd, and a disk is the same in every format.
 #[test]
-fn every_disk_is_whole_mebibytes() {
+fn every_disk_has_whole_mebibytes() {
     for (size, mebibytes) in [("500MB", 477), ("500MiB", 500), ("524288001", 501)] {
         let text = format!(
             "- local_loop: {{ name: image0, size: {size} }}\n- mkfs: {{ name: root, base: image0, type: ext4, mount: {{ mount_point: / }} }}\n"
@@ -138,7 +138,7 @@ fn every_disk_is_whole_mebibytes() {
 }
 
 #[test]
-fn one_of_everything_is_pinned() {
+fn a_disk_with_every_kind_of_node_is_pinned() {
     let layout = layout(MANY);
     insta::assert_debug_snapshot!("many", layout);
     insta::assert_snapshot!("fstab", fstab(&layout));
@@ -154,14 +154,14 @@ fn is_active(partition: &Partition) -> bool {
 }
 
 #[test]
-fn parents_are_mounted_before_children_and_swap_space_is_last() {
+fn parents_come_before_children_and_swap_space_is_last() {
     let layout = layout(MANY);
     let paths: Vec<_> = layout.mounts().into_iter().filter_map(|fs| fs.mount_path()).collect();
     assert_eq!(paths, ["/", "/boot", "/srv/data", "/var", "/var/log", "none"]);
 }
 
 #[test]
-fn hooks_know_the_disk_before_it_is_made() {
+fn hooks_get_the_variables_of_the_disk_before_it_exists() {
     let values = |devices: &BlockDevices| devices.variables().map(|(_, value)| value);
     assert_eq!(values(&parse(MBR)), ["cloudimg-rootfs", "ext4", "", "/"]);
     assert_eq!(
@@ -178,7 +178,7 @@ fn hooks_know_the_disk_before_it_is_made() {
 }
 
 #[test]
-fn root_parameters_do_not_outweigh_the_file() {
+fn root_parameters_do_not_override_the_file() {
     let parameters = RootParameters {
         kind: "xfs".to_owned(),
         label: Some("mine".to_owned()),
@@ -195,7 +195,7 @@ fn root_parameters_do_not_outweigh_the_file() {
 }
 
 #[test]
-fn sectors_of_4096_bytes_can_be_asked_for_by_the_variable() {
+fn the_variable_can_request_sectors_of_4096_bytes() {
     let parameters = RootParameters { sector: Some(SectorSize::B4096), ..RootParameters::default() };
     let layout = |text: &str| {
         BlockDevices::parse("disk.yaml", text, &parameters).unwrap().layout("builder", CONTENT, 0)
@@ -253,7 +253,7 @@ fn commands_of_logical_volumes_are_pinned() {
     assert_eq!(layout.lvm.physical[1].extent, layout.partitions[1].extent);
 }
 
-/// On a disk that has room for 40 GB.
+/// Returns the layout of a disk with 40 GB.
 fn large(text: &str) -> Layout {
     let parameters = RootParameters { size_gibibytes: Some(41.0), ..RootParameters::default() };
     let devices = BlockDevices::parse("disk.yaml", text, &parameters).unwrap();
@@ -263,7 +263,7 @@ fn large(text: &str) -> Layout {
     devices.layout("builder", CONTENT, 0).unwrap()
 }
 
-/// Old text, new text, what is wrong then.
+/// File, old text, new text, expected error.
 const SLIPS: [(&str, &str, &str, &str); 29] = [
     (
         MBR,
@@ -275,27 +275,27 @@ const SLIPS: [(&str, &str, &str, &str); 29] = [
         MBR,
         "- partitioning:",
         "- mkfs: {}\n  partitioning:",
-        "3:3: a node has one key, its plugin; found `mkfs`, `partitioning`",
+        "3:3: expected a node with one key, the name of its plugin; found `mkfs`, `partitioning`",
     ),
     (MBR, "- partitioning:", "- text\n- partitioning:", "3:3: a node is the text `text`: expected a map"),
     (
         MBR,
         "name: image0",
         "name: image1",
-        "2:23: the disk is a `local_loop` called `image0`, and the only one; found `image1`",
+        "2:23: expected exactly one `local_loop`, with the name `image0`; found `image1`",
     ),
     (MBR, "{ name: image0 }", "{}", "2:15: `local_loop` has no `name`"),
     (MBR, "base: image0", "base: image9", "4:11: `image9`, the base of `partitioning`, is not a local_loop"),
     (MBR, "    base: image0\n", "", "4:5: `partitioning` has no `base`"),
     (MBR, "label: mbr", "label: bsd", "5:12: `bsd` is not a partition table: expected mbr or gpt"),
-    (MBR, "label: mbr", "label: gpt", "7:15: partitions of a GPT have no flag `primary`"),
+    (MBR, "label: mbr", "label: gpt", "7:15: partitions of a GPT do not have the flag `primary`: remove it"),
     (
         MBR,
         "label: mbr",
         "label: mbr\n    align: 100",
         "6:12: `100` is not an alignment: expected a multiple of 512 bytes, such as 1MiB",
     ),
-    (MBR, "name: root", "name: image0", "7:15: the name `image0` is taken by a node in line 2"),
+    (MBR, "name: root", "name: image0", "7:15: the name `image0` is used by a node in line 2"),
     (
         MBR,
         "100%",
@@ -335,7 +335,7 @@ const SLIPS: [(&str, &str, &str, &str); 29] = [
         "mkfs:\n          uuid: root-uuid",
         "11:17: `root-uuid` is not a UUID: expected such as 7b6f4bd9-3a5e-4f5b-9c3a-1d2e3f4a5b6c",
     ),
-    (MBR, "mount_point: /", "mount_point: /srv", "1:1: nothing has the mount point `/`"),
+    (MBR, "mount_point: /", "mount_point: /srv", "1:1: the layout has no file system mounted at `/`"),
     (
         MBR,
         "mount_point: /",
@@ -377,7 +377,7 @@ const SLIPS: [(&str, &str, &str, &str); 29] = [
 ];
 
 #[test]
-fn an_error_says_where_and_what_was_expected() {
+fn an_error_has_position_and_expectation() {
     let found = SLIPS.map(|(text, old, new, _)| {
         let text = text.replacen(old, new, 1);
         let parsed = BlockDevices::parse("disk.yaml", &text, &RootParameters::default());
@@ -388,17 +388,20 @@ fn an_error_says_where_and_what_was_expected() {
 }
 
 #[test]
-fn what_is_used_twice_is_an_error() {
+fn a_base_that_is_used_twice_is_an_error() {
     let more = |text: &str, node: &str| {
         let text = format!("{text}{node}\n");
         BlockDevices::parse("disk.yaml", &text, &RootParameters::default()).unwrap_err().to_string()
     };
     let table = "- partitioning: { base: image0, label: gpt, partitions: [{ name: x, size: 1% }] }";
-    assert!(more(MBR, table).ends_with("`image0` is in use already"));
-    assert!(more(MBR, "- mkfs: { name: x, base: root, type: xfs }").ends_with("`root` is in use already"));
+    assert!(more(MBR, table).ends_with("`image0` is already the base of another node"));
+    assert!(
+        more(MBR, "- mkfs: { name: x, base: root, type: xfs }")
+            .ends_with("`root` is already the base of another node")
+    );
     assert!(
         more(MBR, "- mount: { name: x, base: mkfs_root, mount_point: /x }")
-            .ends_with("`mkfs_root` is in use already")
+            .ends_with("`mkfs_root` is already the base of another node")
     );
     assert!(more(MBR, "- local_loop: { name: image1 }").ends_with("found a second one, `image1`"));
     let label = "- mkfs: { name: fs, base: thin, type: xfs, label: fs_root }";
@@ -426,7 +429,7 @@ fn an_mbr_has_four_entries() {
 }
 
 #[test]
-fn a_key_that_means_nothing_is_an_error_with_its_place_and_the_nearest_key() {
+fn an_unknown_key_is_an_error_with_position_and_nearest_key() {
     for (text, old, new, expected) in [
         (MBR, "fsck-passno", "fck-passno", "`fstab` has no key `fck-passno`: did you mean `fsck-passno`?"),
         (MBR, "options:", "optoins:", "`fstab` has no key `optoins`: did you mean `options`?"),
@@ -466,7 +469,7 @@ fn place(text: &str, word: &str) -> (usize, usize) {
 }
 
 #[test]
-fn the_same_image_has_the_same_disk_and_another_has_another() {
+fn disks_are_equal_for_one_image_and_differ_between_images() {
     let of = |image: &str| parse(MANY).layout(image, CONTENT, 0).unwrap();
     assert_eq!(of("one"), of("one"));
     assert_ne!(of("one").table, of("two").table);

@@ -51,18 +51,18 @@ impl FsType {
         }
     }
 
-    /// Returns the least size that it can be made in.
+    /// Returns the smallest possible size.
     pub(super) const fn least_bytes(self, sector: SectorSize) -> u64 {
         match (self, sector) {
-            // FAT32 has 65,525 clusters at least, and a cluster a sector.
+            // FAT32 has at least 65,525 clusters, and a cluster has at least one sector.
             (FsType::Vfat, SectorSize::B512) => 33 << 20,
             (FsType::Vfat, SectorSize::B4096) => 257 << 20,
             _ => 0,
         }
     }
 
-    /// Returns the size at which it is too large: ext2 and ext3 number blocks of 4 KiB in 32 bits,
-    /// unless they are made with ext4's feature `64bit`.
+    /// Returns the size from which the file system is too large: ext2 and ext3 number blocks of 4
+    /// KiB in 32 bits, unless they have ext4's feature `64bit`.
     pub(super) fn limit_bytes(self, options: &[String]) -> Option<u64> {
         // One word may list several features (`-Oextents,64bit`), and `^` turns one off.
         let mut features = options.iter().flat_map(|word| word.split(','));
@@ -74,8 +74,8 @@ impl FsType {
         }
     }
 
-    /// Returns the least size worth making a root of: XFS refuses less than 300 MiB, Btrfs less
-    /// than 109.
+    /// Returns the smallest sensible size of a root: XFS refuses less than 300 MiB, Btrfs less than
+    /// 109 MiB.
     pub(super) const fn least_root_bytes(self) -> u64 {
         match self {
             FsType::Xfs => 320 << 20,
@@ -84,7 +84,7 @@ impl FsType {
         }
     }
 
-    /// Returns the file system called `name`, with what tools would draw at random for it.
+    /// Returns the file system `name` with derived ids, which tools would otherwise draw at random.
     pub(super) fn identified(self, name: &str, given: Option<Uuid>, identity: &Identity) -> FsKind {
         let role = format!("file system {name}");
         let uuid = given.unwrap_or_else(|| identity.uuid(&role));
@@ -97,7 +97,7 @@ impl FsType {
         }
     }
 
-    /// Returns the kernel's name of it.
+    /// Returns the kernel's name of the type.
     pub(super) const fn name(self) -> &'static str {
         match self {
             FsType::Ext(version) => version.name(),

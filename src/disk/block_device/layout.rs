@@ -1,4 +1,4 @@
-//! From a description to a layout.
+//! Converts a description to a layout.
 
 use super::check::{Described, Description};
 use super::fault::{Fault, Problem};
@@ -9,7 +9,7 @@ use crate::disk::{
     VolumeGroup, VolumeName,
 };
 
-/// What becomes of a description: a disk of this size for this image.
+/// The disk to lay out, besides its description.
 pub(super) struct Target<'a> {
     pub(super) identity: &'a Identity,
     pub(super) bytes: u64,
@@ -77,7 +77,7 @@ impl Description {
     }
 }
 
-/// Returns the extent of a partition, or of the whole disk: [`Description`] has no other bases.
+/// Returns the extent of a partition, or of the whole disk. [`Description`] has no other bases.
 fn extent(layout: &Layout, base: &str) -> Extent {
     let partition = layout.partitions.iter().find(|partition| partition.name == base);
     partition.map_or(Extent { offset: 0, bytes: layout.bytes }, |partition| partition.extent)

@@ -1,23 +1,24 @@
-//! Disks as diskimage-builder describes them: YAML, and a few variables.
+//! Disks that block-device files of diskimage-builder describe: YAML and a few variables.
 //!
 //! ```text
-//! document   text -> tree that knows its places
+//! document   text -> tree with positions
 //! tree       tree form, graph form -> nodes
-//! check      nodes + root parameters -> description: every name is there, labels fit
+//! check      nodes + root parameters -> description: all names exist, labels fit
 //! layout     description + size -> Layout
 //! ```
 //!
 //! | plugin | keys (default) |
 //! |---|---|
-//! | `local_loop` | `name`: `image0`; `size` (what the content takes); `block_size`: 512 or 4096 (512) |
+//! | `local_loop` | `name`: `image0`; `size` (as the content needs); `block_size`: 512 or 4096 (512) |
 //! | `partitioning` | `base`; `label`: mbr or gpt; `align` (1MiB, of an MBR); `partitions`: `name`, `size`, `type`, `flags` |
 //! | `lvm` | `pvs`, `vgs`, `lvs` |
 //! | `mkfs` | `base`, `type`, `label` (the node's name), `opts`, `uuid` |
 //! | `mount` | `base`, `mount_point` |
 //! | `fstab` | `base`, `options` (defaults), `dump-freq` (0), `fsck-passno` (2) |
 //!
-//! What diskimage-builder would find out while it makes the disk is found out before anything runs.
-//! Names that it draws at random are derived from the image's ([`Identity`]).
+//! plywood reports errors before anything runs, which diskimage-builder reports only while it makes
+//! the disk. Names that diskimage-builder draws at random are derived from the name of the image
+//! ([`Identity`]).
 //!
 //! Source: diskimage-builder, `doc/source/user_guide/building_an_image.rst`, `block_device/`.
 
@@ -48,7 +49,7 @@ use self::layout::Target;
 use self::tree::Nodes;
 use super::{Content, Identity, Layout};
 
-/// A disk as a block-device file describes it, complete and consistent.
+/// The disk of a block-device file, complete and consistent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockDevices {
     file: String,
@@ -57,10 +58,10 @@ pub struct BlockDevices {
 }
 
 impl BlockDevices {
-    /// Reads `text`, the content of `file` (a path, or the name of a variable, for messages).
+    /// Parses `text`, the content of `file` (a path or the name of a variable, for messages).
     ///
     /// # Errors
-    /// The first thing that is wrong, with line and column.
+    /// The first error, with line and column.
     pub fn parse(file: &str, text: &str, parameters: &RootParameters) -> Result<Self, BlockDeviceError> {
         let read = || Description::new(Nodes::read(&Item::parse(text)?)?, parameters);
         let description = read().map_err(|fault: fault::Fault| fault.of(file))?;
@@ -72,8 +73,7 @@ impl BlockDevices {
         !self.description.volumes.is_empty()
     }
 
-    /// Returns the programs that make its volumes and file systems, each with the Debian package
-    /// that has it.
+    /// Returns the programs that make its volumes and file systems, each with its Debian package.
     pub fn programs(&self) -> Vec<(&'static str, &'static str)> {
         let identity = Identity::new("");
         let kinds = self.description.file_systems.iter().map(|fs| fs.kind.identified("", None, &identity));
@@ -81,7 +81,7 @@ impl BlockDevices {
         self.has_volumes().then_some(("lvm", "lvm2")).into_iter().chain(makers).collect()
     }
 
-    /// Returns the variables that hooks of every phase have: `DIB_ROOT_LABEL`, `DIB_ROOT_FSTYPE`,
+    /// Returns the variables for hooks of every phase: `DIB_ROOT_LABEL`, `DIB_ROOT_FSTYPE`,
     /// `DIB_BOOT_LABEL`, `DIB_MOUNTPOINTS`.
     pub fn variables(&self) -> [(&'static str, String); 4] {
         let at = |path| self.description.mounted_at(path);
@@ -109,10 +109,10 @@ impl BlockDevices {
         whole(description.disk.bytes.unwrap_or_else(computed))
     }
 
-    /// Lays the disk of the image called `image` out for `content`.
+    /// Returns the layout of the disk of `image` for `content`.
     ///
     /// # Errors
-    /// If the parts do not fit onto the disk, or cannot be parts of such a disk.
+    /// If the parts do not fit on the disk, or the disk cannot have such parts.
     pub fn layout(
         &self,
         image: &str,
@@ -130,7 +130,7 @@ impl BlockDevices {
     }
 }
 
-/// Rounds up to a MiB, as the standard disk does: Azure takes no vhd of another size, and the disk
+/// Rounds up to a MiB, as for the standard disk: Azure refuses a vhd of another size, and the disk
 /// is the same in all formats.
 const fn whole(bytes: u64) -> u64 {
     const MIB: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! Nodes with their keys read, each by itself: what stands on what is not looked at here.
+//! Reads the keys of single nodes. References between nodes are checked later.
 
 use super::fault::{Fault, Position, Problem};
 use super::fields::{Fields, Word};
@@ -19,7 +19,7 @@ pub(super) struct Partitioning {
     pub(super) base: Word,
     pub(super) at: Position,
     pub(super) label: TableLabel,
-    /// Of the partitions of an MBR, in bytes.
+    /// The alignment of the partitions of an MBR, in bytes.
     pub(super) align: u64,
     pub(super) partitions: Vec<PartitionNode>,
 }
@@ -39,14 +39,14 @@ pub(super) struct PartitionNode {
     pub(super) rank: Rank,
 }
 
-/// Where an MBR keeps a partition.
+/// The place of a partition in an MBR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rank {
     Primary,
     Logical,
 }
 
-/// All of LVM that one node describes.
+/// The volumes of one node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Volumes {
     pub(super) name: Word,
@@ -109,7 +109,7 @@ pub(super) struct Fstab {
 
 impl LocalLoop {
     pub(super) fn read(name: Word, fields: &mut Fields<'_>) -> Result<Self, Fault> {
-        // Where the raw file lies is our own affair.
+        // plywood itself decides where the raw file is.
         fields.skip("directory");
         let bytes = fields.optional("size")?.map(|word| bytes(&word)).transpose()?;
         let sector = fields.optional("block_size")?.map(|word| sector(&word)).transpose()?;
@@ -117,9 +117,9 @@ impl LocalLoop {
     }
 }
 
-/// Reads a size, of at most [`LARGEST_DISK`].
+/// Parses a size of at most [`LARGEST_DISK`].
 fn bytes(word: &Word) -> Result<u64, Fault> {
-    // The sum of a few sizes below this limit never overflows.
+    // With this limit, the sum of a few sizes cannot overflow.
     match parse_bytes(&word.text).map_err(|error| word.at.fault(error.into()))? {
         large if large > LARGEST_DISK.bytes() => {
             Err(bad(word, "a size of a disk", format!("{LARGEST_DISK}iB at most")))
@@ -137,7 +137,7 @@ pub(super) fn bad(word: &Word, what: &'static str, expected: impl Into<String>) 
 }
 
 impl Partitioning {
-    /// Reads all but the partitions.
+    /// Reads everything except the partitions.
     pub(super) fn read(base: Word, fields: &mut Fields<'_>) -> Result<Self, Fault> {
         let label = fields.needed("label")?;
         let label = match label.text.as_str() {
@@ -157,7 +157,7 @@ impl Partitioning {
 
 impl PartitionNode {
     pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Fault> {
-        // Its base is the disk of the table it stands in.
+        // The base of a partition is always the disk of its table.
         fields.skip("base");
         let name = fields.needed("name")?;
         let size = fields.needed("size")?;

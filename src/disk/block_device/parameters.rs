@@ -1,23 +1,23 @@
-//! What variables say of a disk beside its block-device file.
+//! Variables that describe a disk, besides its block-device file.
 
 use std::collections::BTreeMap;
 
 use super::kind::FsType;
 use crate::disk::{Content, Inodes, LARGEST_DISK, SectorSize};
 
-/// The variable of the size of the disk.
+/// The variable with the size of the disk.
 const SIZE: &str = "DIB_IMAGE_SIZE";
 
-/// Journals of this size survive a resize to many times the size of the image.
+/// A journal of this size is large enough after the file system has grown to many times its size.
 const JOURNAL_MEBIBYTES: u64 = 64;
 
-/// What an EFI system partition adds to the size of the image.
+/// The space that an EFI system partition adds to the size of the image.
 const ESP_KIBIBYTES: u64 = 525 * 1024;
 
-/// mke2fs wants a file system to be more than twice as large as its journal.
+/// mke2fs requires a file system to be more than twice as large as its journal.
 const BESIDE_JOURNAL_KIBIBYTES: u64 = 4 * 1024;
 
-/// Old versions of qemu-img cannot compress images that are no multiple of it.
+/// Old versions of qemu-img cannot compress images whose size is not a multiple of this.
 const SIZE_UNIT_KIBIBYTES: u64 = 64;
 
 /// Settings of the root file system and of the whole disk that are not in the block-device file.
@@ -25,36 +25,35 @@ const SIZE_UNIT_KIBIBYTES: u64 = 64;
 /// Source: diskimage-builder, `lib/disk-image-create`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RootParameters {
-    /// `FS_TYPE`: the type of the file system `mkfs_root`, where the file does not say.
+    /// `FS_TYPE`: the type of the file system `mkfs_root`, if the file does not have it.
     pub kind: String,
-    /// `ROOT_LABEL`: its label, where the file does not say.
+    /// `ROOT_LABEL`: its label, if the file does not have it.
     pub label: Option<String>,
-    /// `--mkfs-options`: further arguments of the program that makes it.
+    /// `--mkfs-options`: further arguments for the program that makes it.
     pub mkfs_options: String,
-    /// `MAX_ONLINE_RESIZE`: how many blocks it can grow to while it is mounted.
+    /// `MAX_ONLINE_RESIZE`: the number of blocks to which it can grow while it is mounted.
     pub max_online_resize: Option<String>,
-    /// `DIB_JOURNAL_SIZE`: of its journal, in MiB.
+    /// `DIB_JOURNAL_SIZE`: the size of its journal, in MiB.
     pub journal_mebibytes: Option<u64>,
-    /// `DIB_IMAGE_SIZE`: of the disk, in GiB.
+    /// `DIB_IMAGE_SIZE`: the size of the disk, in GiB.
     pub size_gibibytes: Option<f64>,
-    /// `DIB_IMAGE_EXTRA_SIZE`: how much larger than its content the disk is, in MiB.
+    /// `DIB_IMAGE_EXTRA_SIZE`: the free space of the disk, in MiB.
     pub extra_mebibytes: Option<f64>,
-    /// `DIB_BLOCK_SIZE`: the unit the disk is addressed by, whatever the file says.
+    /// `DIB_BLOCK_SIZE`: the sector size of the disk. It overrides the file.
     pub sector: Option<SectorSize>,
-    /// What the size of the disk allows for beside the root file system.
     pub allowance: Allowance,
-    /// `DIB_RELEASE`: the release inside the image, which may be too old for today's features.
+    /// `DIB_RELEASE`: the release in the image, which may be too old for current features.
     pub release: String,
 }
 
-/// What the size of a disk allows for beside the root file system.
+/// The space that the size of a disk includes besides the root file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Allowance {
     #[default]
     None,
-    /// An EFI system partition: diskimage-builder's 525 MiB, also on top of a given size.
+    /// An EFI system partition: 525 MiB, as in diskimage-builder. Also added to a given size.
     Esp,
-    /// All other partitions whose sizes are given in bytes; not on top of a given size.
+    /// All other partitions with sizes in bytes. Not added to a given size.
     Partitions,
 }
 
@@ -86,18 +85,18 @@ impl Default for RootParameters {
 }
 
 /// Returns a number of GiB without its unit, if it has one. diskimage-builder ignores all text
-/// after the number, so that `500M` is 500 GiB there. Other units are refused here.
+/// after the number, so `500M` means 500 GiB there. plywood refuses other units.
 fn without_unit(value: &str) -> &str {
     let unit = ["GiB", "GB", "G"].into_iter().find_map(|unit| value.strip_suffix(unit));
     unit.unwrap_or(value).trim_end()
 }
 
 impl RootParameters {
-    /// Reads them from the variables of a build; an empty variable is none. `MKFS_OPTS` is that of
-    /// `--mkfs-options`.
+    /// Reads the parameters from the variables of a build. An empty variable counts as missing.
+    /// `MKFS_OPTS` holds the value of `--mkfs-options`.
     ///
     /// # Errors
-    /// If a number is none.
+    /// If a variable is not a valid number.
     pub fn of(variables: &BTreeMap<String, String>) -> Result<Self, ParameterError> {
         let text = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let owned = |name: &str| text(name).map(str::to_owned);
@@ -134,8 +133,8 @@ impl RootParameters {
         })
     }
 
-    /// Returns the size of the disk for this content, in bytes, where the block-device file does
-    /// not give it. `other_bytes` are those of partitions beside the root's.
+    /// Returns the size of the disk for this content, in bytes, if the block-device file does not
+    /// have it. `other_bytes` is the size of all partitions except the root.
     pub(super) fn image_bytes(&self, root: FsType, other_bytes: u64, content: Content) -> u64 {
         let kibibytes = match (self.size_gibibytes, self.extra_mebibytes) {
             (Some(size), _) => (size * 1024.0 * 1024.0) as u64,
@@ -159,11 +158,12 @@ impl RootParameters {
             Some(mebibytes) => used.saturating_add((mebibytes * 1024.0) as u64),
             None => (used as f64 / 0.6) as u64,
         };
-        // Where diskimage-builder's rule makes a disk that is too small for any file system.
+        // For small content, diskimage-builder's rule gives a disk that is too small for any file
+        // system.
         let least = (root.least_root_bytes() >> 10).max(journal + BESIDE_JOURNAL_KIBIBYTES);
-        // That rule counts no links: they take inodes and no blocks.
+        // diskimage-builder's rule does not count links, which need inodes and no blocks.
         let least = least.max(inodes(root).file_system_bytes(content.inodes) >> 10);
-        // Each partition begins on an alignment, and so may the end of the disk.
+        // 4 MiB for the alignment of the partitions and of the end of the disk.
         let others = match self.allowance {
             Allowance::Partitions if other_bytes > 0 => (other_bytes >> 10).saturating_add(4 * 1024),
             _ => 0,
@@ -171,14 +171,14 @@ impl RootParameters {
         roomy.max(least).saturating_add(journal).saturating_add(others)
     }
 
-    /// Returns the arguments that make the file system `mkfs_root`, where the file gives none.
+    /// Returns the arguments for the file system `mkfs_root`, if the file has none.
     pub(super) fn root_options(&self, root: FsType) -> Vec<String> {
         let mut options = Vec::new();
         if let Some(blocks) = &self.max_online_resize {
             options.push(format!("-E resize={blocks}"));
         }
         if root == FsType::EXT4 {
-            // The fsck of Ubuntu 14.04 takes checksums for damage.
+            // The fsck of Ubuntu 14.04 reports checksums as damage.
             options.extend((self.release == "trusty").then(|| "-O ^metadata_csum".to_owned()));
             options.push(format!("-i 4096 -J size={}", self.journal()));
         }
@@ -191,8 +191,8 @@ impl RootParameters {
     }
 }
 
-/// Returns how many inodes a root file system has that is made with
-/// [`RootParameters::root_options`] alone.
+/// Returns the number of inodes of a root file system with the options
+/// [`RootParameters::root_options`].
 fn inodes(root: FsType) -> Inodes {
     match root {
         FsType::EXT4 => Inodes::OnePer(4096),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_disk_has_room_for_a_file_system_and_its_journal() {
+    fn the_smallest_disk_holds_a_file_system_and_its_journal() {
         for (variables, root, mebibytes) in [
             (&[][..], FsType::EXT4, 132),
             (&[("DIB_JOURNAL_SIZE", "256")], FsType::EXT4, 516),
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// 900,000 KiB of used space.
+    /// Returns content of 900,000 KiB.
     fn content() -> Content {
         Content { bytes: 900_000 << 10, entries: 0, blocks: 225_000, inodes: 0 }
     }
@@ -246,7 +246,7 @@ mod tests {
             (&[("DIB_JOURNAL_SIZE", "128")], FsType::EXT4, 1_631_104),
             (&[("DIB_IMAGE_SIZE", "5")], FsType::EXT4, 5 << 20),
             (&[("DIB_IMAGE_SIZE", "2.5")], FsType::Xfs, 2_621_440),
-            // Callers of diskimage-builder often write the unit.
+            // Users of diskimage-builder often write the unit.
             (&[("DIB_IMAGE_SIZE", "2.5G")], FsType::Xfs, 2_621_440),
             (&[("DIB_IMAGE_SIZE", "5 GiB")], FsType::EXT4, 5 << 20),
             (&[("DIB_IMAGE_EXTRA_SIZE", "100")], FsType::EXT4, 1_067_968),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn other_partitions_can_be_allowed_for() {
+    fn the_size_can_include_other_partitions() {
         let parameters = RootParameters { allowance: Allowance::Partitions, ..RootParameters::default() };
         let bare = RootParameters::default().image_bytes(FsType::EXT4, 558 << 20, content());
         assert_eq!(parameters.image_bytes(FsType::EXT4, 558 << 20, content()) - bare, 562 << 20);
@@ -268,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn absurd_content_is_no_overflow() {
+    fn absurd_content_does_not_overflow() {
         let content = Content { bytes: u64::MAX, entries: u64::MAX, blocks: u64::MAX, inodes: u64::MAX };
         assert!(parameters(&[]).unwrap().image_bytes(FsType::EXT4, 0, content) > 1 << 60);
     }
 
     #[test]
-    fn options_of_the_root_stand_in_this_order() {
+    fn options_of_the_root_have_this_order() {
         for (variables, root, expected) in [
             (&[][..], FsType::EXT4, "-i 4096 -J size=64"),
             (&[], FsType::Xfs, ""),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_no_number_is_named() {
+    fn a_variable_that_is_not_a_number_is_named() {
         for (name, value, expected) in [
             ("DIB_IMAGE_SIZE", "500M", "DIB_IMAGE_SIZE is `500M`: expected GiB, such as `5` or `2.5`"),
             ("DIB_IMAGE_SIZE", "9e9", "DIB_IMAGE_SIZE is `9e9`: expected 262144 GiB at most"),

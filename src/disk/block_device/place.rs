@@ -1,13 +1,14 @@
-//! Where partitions lie.
+//! Computes the positions of partitions.
 //!
 //! ```text
 //! MBR   | table ..align | primary | primary | record ..align | logical | record ..align | logical | ...
 //! GPT   | table ..1 MiB | one | two | three ...                                     | 1 MiB, copy of the table
 //! ```
 //!
-//! A size in percent is of what is left when its turn comes. In an MBR each partition starts on a
-//! multiple of the alignment; a logical one has its extended boot record one alignment before it.
-//! Those of a GPT are whole MiB, one behind the other.
+//! A size in percent refers to the space that is left after the partitions before. In an MBR, each
+//! partition starts at a multiple of the alignment, and the extended boot record of a logical
+//! partition is one alignment before it. Partitions of a GPT have whole MiB and follow each other
+//! without gaps.
 //!
 //! Source: diskimage-builder, `block_device/level1/mbr.py`, `partitioning.py`.
 
@@ -17,7 +18,7 @@ use crate::disk::{Extent, Identity, Partition, PartitionEntry, PartitionKind, Se
 
 const MIB: u64 = 1 << 20;
 
-/// Where one piece of the disk is put behind another.
+/// Places partitions one after the other.
 struct Placer<'a> {
     disk_bytes: u64,
     next: u64,
@@ -25,7 +26,7 @@ struct Placer<'a> {
     partitions: Vec<Partition>,
 }
 
-/// Returns the table, and its partitions in order.
+/// Returns the table and its partitions in order.
 pub(super) fn place_partitions(
     table: &Partitioning,
     disk_bytes: u64,
@@ -51,7 +52,8 @@ pub(super) fn place_partitions(
     }
 }
 
-/// Four entries: four primary partitions, or three and the one that holds the logical ones.
+/// An MBR has four entries: four primary partitions, or three and an extended one for logical
+/// partitions.
 fn check_ranks(partitions: &[PartitionNode]) -> Result<(), Fault> {
     let logical = partitions.iter().position(|partition| partition.rank == Rank::Logical);
     let primaries = &partitions[..logical.unwrap_or(partitions.len())];
@@ -114,13 +116,13 @@ impl Placer<'_> {
         Ok(())
     }
 
-    /// Logical partitions count from 5, however many primary ones there are.
+    /// The numbers of logical partitions start at 5, whatever the number of primary ones.
     fn next_logical(&self) -> u32 {
         let last = self.partitions.last().map_or(0, |partition| partition.number);
         last.max(4) + 1
     }
 
-    /// Returns the bytes of a partition, in whole `unit`s.
+    /// Returns the size of a partition in bytes, rounded down to a multiple of `unit`.
     fn fitting(&self, node: &PartitionNode, free: u64, unit: u64) -> Result<u64, Fault> {
         let wanted = node.size.of(free);
         let bytes = wanted - wanted % unit;

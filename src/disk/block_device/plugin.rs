@@ -1,6 +1,6 @@
 //! The kinds of nodes.
 
-/// What a node makes.
+/// The plugin of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plugin {
     LocalLoop,

@@ -1,20 +1,20 @@
-//! Sizes as block-device files write them.
+//! Sizes in block-device files.
 
 /// A size of a partition.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Size {
     /// A number of bytes.
     Bytes(u64),
-    /// Percents of what is left.
+    /// Percent of the remaining space.
     Percent(f64),
 }
 
-/// A text that is no size.
+/// An invalid size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a size: expected a number and a unit, such as `8GiB`, `550MiB`, `1.5GB`, or `100%`")]
 pub struct SizeError(String);
 
-/// A letter alone counts by 1000 here, as in SI. Case counts.
+/// Single letters are SI units with factor 1000. Case matters.
 ///
 /// Source: diskimage-builder, `block_device/utils.py`.
 const UNITS: [(&str, u64); 14] = [
@@ -35,7 +35,7 @@ const UNITS: [(&str, u64); 14] = [
 ];
 
 impl Size {
-    /// Reads a size: `<number> [unit]`, or `<number>%`.
+    /// Parses a size: `<number> [unit]`, or `<number>%`.
     pub(super) fn parse(text: &str) -> Result<Self, SizeError> {
         let error = || SizeError(text.to_owned());
         match text.strip_suffix('%') {
@@ -50,11 +50,11 @@ impl Size {
         }
     }
 
-    /// Returns the bytes it is where `free` are left.
+    /// Returns the size in bytes if `free` bytes are left.
     pub(super) fn of(self, free: u64) -> u64 {
         match self {
             Size::Bytes(bytes) => bytes,
-            // Whole numbers of percents exactly; 100 % must not be a byte less or more.
+            // Integers for whole percents, because 100 % must be exactly `free`.
             Size::Percent(percent) if percent.fract() == 0.0 => {
                 (u128::from(free) * percent as u128 / 100) as u64
             }
@@ -63,7 +63,7 @@ impl Size {
     }
 }
 
-/// Reads `<number> [unit]`; a unit alone is one of it.
+/// Parses `<number> [unit]`. A unit without a number means one unit.
 pub(super) fn parse_bytes(text: &str) -> Result<u64, SizeError> {
     let error = || SizeError(text.to_owned());
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn percents_are_of_what_is_left_and_bytes_are_not() {
+    fn percents_refer_to_the_remaining_space_and_bytes_do_not() {
         for (text, free, expected) in [
             ("154MiB", 0, 154 << 20),
             ("50%", 1001, 500),

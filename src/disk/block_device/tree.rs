@@ -1,8 +1,8 @@
-//! From the tree form of a file, or its graph form, or a mixture, to nodes.
+//! Reads the nodes of a file in tree form, in graph form, or in a mixture of both.
 //!
-//! A plugin's key inside a node, or inside a partition, is a node of its own that stands on it:
-//! without `base` it takes the name it stands in, without `name` it is called `<plugin>_<base>`.
-//! The graph form is the same without nesting.
+//! In the tree form, the key of a plugin inside a node or a partition is a nested node. The default
+//! of its `base` is the name of the outer node, and the default of its `name` is `<plugin>_<base>`.
+//! The graph form has no nesting.
 
 use super::document::Item;
 use super::fault::{Fault, Problem};
@@ -10,7 +10,7 @@ use super::fields::{Fields, Word};
 use super::node::{Fstab, LocalLoop, Mkfs, Mount, PartitionNode, Partitioning, Volumes};
 use super::plugin::Plugin;
 
-/// All nodes of a file, in its order.
+/// All nodes of a file, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Nodes {
     pub(super) loops: Vec<LocalLoop>,
@@ -38,7 +38,7 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Reads a node, then those inside it. `parent` is what it stands in.
+    /// Reads a node and then its nested nodes. `parent` is the name of the outer node.
     fn node(&mut self, plugin: Plugin, item: &Item, parent: Option<&Word>) -> Result<(), Fault> {
         let mut fields = Fields::open(plugin.name(), item)?;
         let nested = fields.nested();
@@ -75,8 +75,8 @@ impl Nodes {
     }
 }
 
-/// What a node stands on. The base of LVM is that of its physical volumes; what is written there
-/// means nothing.
+/// Returns the base of a node. A `base` of LVM is ignored, because each physical volume has its
+/// own.
 fn base(plugin: Plugin, fields: &mut Fields<'_>, parent: Option<&Word>) -> Result<Option<Word>, Fault> {
     if plugin == Plugin::Lvm {
         fields.skip("base");
