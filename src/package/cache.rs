@@ -1,8 +1,8 @@
 //! Files that builds share: hard links where nothing writes, copies where a job may write.
 //!
-//! Symbolic links are linked and copied as links. They are made in roots, and lead somewhere only
-//! there: nothing on the build host may open a file of these directories without looking at its
-//! type first.
+//! Symbolic links are linked and copied as links. They come from roots, and their targets are valid
+//! only there. Code on the build host must therefore check the type of a file in these directories
+//! before it opens the file.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,14 +17,17 @@ use crate::port::{IoError, PackageError};
 /// apt's lock on a directory. If builds shared it, they would wait for each other.
 const LOCK: &str = "lock";
 
-/// Links each file of the directory `from` into the directory `to`, except apt's lock. Makes `to`.
+/// Links each file of the directory `from` into the directory `to`, except apt's lock. Creates
+/// `to`.
 pub(super) fn link_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     for_each_file(from, to, link)
 }
 
-/// Calls `take` with each file of `from` and its place in `to`, except for apt's lock. Makes `to`.
+/// Calls `take` for each file of `from` with its path and its new path in `to`, except for apt's
+/// lock. Creates `to`.
 ///
-/// A file that another process removes meanwhile is left out: everything here can be fetched again.
+/// A file that another process removes at the same time is skipped, because everything here can be
+/// fetched again.
 fn for_each_file(
     from: &Path,
     to: &Path,
@@ -37,7 +40,7 @@ fn for_each_file(
     };
     for entry in entries {
         let entry = entry.map_err(failed("read", from))?;
-        // For a repository in the root itself, apt keeps symbolic links to the indices there.
+        // For a repository in the root itself, apt stores symbolic links to its indices.
         let counts = |kind: fs::FileType| kind.is_file() || kind.is_symlink();
         if entry.file_type().is_ok_and(counts) && entry.file_name() != LOCK {
             take(&entry.path(), &to.join(entry.file_name()))?;
@@ -46,7 +49,7 @@ fn for_each_file(
     Ok(())
 }
 
-/// Gives the file `from`, if it exists, the second name `to`, unless `to` exists. Atomic.
+/// Creates the hard link `to` of the file `from`, if `from` exists and `to` does not. Atomic.
 pub(super) fn link(from: &Path, to: &Path) -> Result<(), PackageError> {
     match fs::hard_link(from, to) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
@@ -57,7 +60,7 @@ pub(super) fn link(from: &Path, to: &Path) -> Result<(), PackageError> {
 }
 
 /// Copies the files of the directory `from`, with their times, into the directory `to`, except
-/// apt's lock. Makes `to`. A job may write to the copies.
+/// apt's lock. Creates `to`. A job may write to the copies.
 pub(super) fn copy_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     for_each_file(from, to, copy)
 }
@@ -69,7 +72,8 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PackageError> {
         return symlink(target, to).map_err(failed("link", to));
     }
     let copied = fs::copy(from, to).and_then(|_| {
-        // apt compares size and time to see whether its `srcpkgcache.bin` fits an index.
+        // apt compares size and time of each index to decide whether its `srcpkgcache.bin` is
+        // valid.
         let modified = fs::metadata(from)?.modified()?;
         File::options().write(true).open(to)?.set_modified(modified)
     });
@@ -95,13 +99,13 @@ pub(super) fn remove_directory(path: &Path) -> Result<(), PackageError> {
     }
 }
 
-/// Removes everything in a directory. Makes the directory if it does not exist.
+/// Removes everything in a directory. Creates a missing directory.
 pub(super) fn empty(directory: &Path) -> Result<(), PackageError> {
     remove_directory(directory)?;
     fs::create_dir(directory).map_err(failed("make directory", directory))
 }
 
-/// Gives the file `from`, if it exists, the second name `to`, and replaces any file of that name.
+/// Creates the hard link `to` of the file `from`, if `from` exists. Replaces an existing `to`.
 /// Atomic.
 pub(super) fn replace_file(from: &Path, to: &Path) -> Result<(), PackageError> {
     let next = from.with_added_extension(NEXT);
@@ -110,10 +114,11 @@ pub(super) fn replace_file(from: &Path, to: &Path) -> Result<(), PackageError> {
     move_file(&next, to)
 }
 
-/// Renames the file `from`, if it exists, to `to`, and replaces any file of that name. Atomic.
+/// Renames the file `from`, if it exists, to `to`. Replaces an existing `to`. Atomic.
 pub(super) fn move_file(from: &Path, to: &Path) -> Result<(), PackageError> {
     let renamed = fs::rename(from, to);
-    // Renaming does nothing, without an error, if both are names of one file.
+    // If both are hard links of one file, `rename` does nothing and succeeds. The old name is then
+    // still there.
     let _ = fs::remove_file(from);
     match renamed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("rename", from)(error)),
@@ -122,12 +127,12 @@ pub(super) fn move_file(from: &Path, to: &Path) -> Result<(), PackageError> {
 }
 
 /// The extension of a replacement for a shared file while it is prepared beside the session's own
-/// file. A name beside the shared file could not be made unique by the process id: in containers
-/// that share a store, many processes have the number 1.
+/// file. It is not prepared beside the shared file, because the process id would not make its name
+/// unique: in containers that share a store, many processes have the id 1.
 const NEXT: &str = "next";
 
-/// Makes the directory `to` hold exactly the files of `from`, in one step. If two processes do so
-/// at once, the second wins.
+/// Replaces the directory `to` by hard links of the files of `from`. Atomic. If two processes do
+/// this at once, the second wins.
 pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> {
     let next = from.with_added_extension(NEXT);
     remove_directory(&next)?;
@@ -135,13 +140,13 @@ pub(super) fn replace_files(from: &Path, to: &Path) -> Result<(), PackageError> 
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(failed("make directory", parent))?;
     }
-    // Other builds may be linking these files. If the old directory were removed first, they would
-    // get some of the indices, and install older or fewer packages without an error.
+    // Other builds may be linking the old files. If the directory were emptied first, they would
+    // get only some of the indices, and install older or fewer packages without an error.
     if renameat_with(CWD, &next, CWD, to, RenameFlags::EXCHANGE).is_err() {
-        // There is no old directory yet, or the file system cannot exchange names.
+        // The old directory is missing, or the file system cannot exchange names.
         remove_directory(to)?;
         match fs::rename(&next, to) {
-            // Another process was faster; its indices are as fresh as ours.
+            // Another process was faster. Its indices are as fresh as these.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
             result => result.map_err(failed("rename", &next))?,
         }
@@ -154,7 +159,7 @@ pub(super) fn state_of(path: &Path) -> Result<Option<FileState>, PackageError> {
     FileState::of(path).map_err(failed("inspect", path))
 }
 
-/// Returns a function that adds to an error the action that failed, and its path.
+/// Returns a function that adds `action` and `path` to an error.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PackageError {
     move |error| IoError::new(action, path)(error).into()
 }
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_by_another_itself_or_a_missing_one() {
+    fn a_file_can_be_replaced_by_another_by_itself_and_by_a_missing_one() {
         let directory = tempfile::tempdir().unwrap();
         let [new, kept, absent] = ["new", "kept", "absent"].map(|name| directory.path().join(name));
         fs::write(&new, "new").unwrap();
@@ -201,7 +206,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
         copy_files(&from, &to).unwrap();
-        assert_eq!(names(&to), [""; 0], "a cache that is not there yet is empty");
+        assert_eq!(names(&to), [""; 0], "a missing cache is empty");
         fs::create_dir(&from).unwrap();
         let (original, copy) = (from.join("Packages"), to.join("Packages"));
         fs::write(&original, "right").unwrap();
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn indices_are_replaced_whole() {
+    fn indices_are_replaced_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let (lists, kept) = (directory.path().join("lists"), directory.path().join("cache/kept"));
         fs::create_dir_all(directory.path().join("cache")).unwrap();

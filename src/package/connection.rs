@@ -1,4 +1,4 @@
-//! Whether the build host has a network.
+//! Finds out whether the build host has a network.
 //!
 //! Source: the kernel's `/proc/net/route`, `/proc/net/ipv6_route` and `/proc/net/fib_trie`.
 
@@ -16,7 +16,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Looks at the routes of this process' network namespace.
+    /// Reads the routes of the network namespace of this process.
     pub(super) fn of_this_machine() -> Self {
         let [routes, routes_6, local] = ["route", "ipv6_route", "fib_trie"]
             .map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
@@ -24,7 +24,7 @@ impl Connection {
     }
 
     fn of(routes: &str, routes_6: &str, local: &str) -> Self {
-        // The device is the first column of one file, and the last of the other.
+        // The device is the first column for IPv4, and the last one for IPv6.
         let leads_out = |line: &str| line.split_whitespace().next().is_some_and(|device| device != "lo");
         let leads_out_6 =
             |line: &str| line.split_whitespace().next_back().is_some_and(|device| device != "lo");
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_decide_which_archives_are_reachable() {
+    fn routes_determine_which_archives_are_reachable() {
         let head = "Iface\tDestination\tGateway\n";
         let route = format!("{head}eth0\t00000000\t0100A8C0\n");
         let of_loopback = "00000000000000000000000000000001 80 0 0 0 0 0 0 0 lo\n";

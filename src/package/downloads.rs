@@ -1,14 +1,13 @@
-//! Downloaded packages, shared by all builds of a store, each under its digest.
+//! Downloaded packages. All builds of a store share them, and each name contains the digest.
 //!
 //! ```text
 //! cache/apt/packages/<SHA-256>-<apt's name>
 //! cache/apt/verified                            digests that were computed, and the files' states at that time
 //! ```
 //!
-//! apt installs a file that it finds among its downloads if name and size fit, and does not compute
-//! its digest. So a file is shown only if the package indices of the root at hand name it with its
-//! digest. Hooks see it beneath a layer of their own: nothing that they write reaches the shared
-//! file.
+//! apt installs an existing download if name and size match, and does not compute its digest. A
+//! file is therefore shown to apt only if the package indices of the root list it with its digest.
+//! Hooks see it below a layer of their own, so that they cannot change the shared file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -40,12 +39,12 @@ pub(super) struct Download {
 }
 
 impl Downloads {
-    /// Keeps downloads below the directory `cache`.
+    /// Returns the downloads below the directory `cache`.
     pub(super) fn new(cache: &Path) -> Self {
         Self { directory: cache.join("packages"), verified: cache.join("verified") }
     }
 
-    /// Makes the directory `to` show the files that the indices in `lists` name, and no others.
+    /// Makes the directory `to` contain exactly the files that the indices in `lists` name.
     pub(super) fn offer(&self, lists: &Path, to: &Path) -> Result<(), PackageError> {
         let known = self.list()?;
         let named = archives(lists, &packages(&known))?;
@@ -55,8 +54,8 @@ impl Downloads {
         self.show(fitting.into_values(), to)
     }
 
-    /// Shows in `to` every file whose name no other file has, and returns these: for a root that
-    /// has no indices yet.
+    /// Shows every file with a unique name in `to`, and returns these files. For a root without
+    /// indices.
     pub(super) fn offer_all(&self, to: &Path) -> Result<BTreeSet<Download>, PackageError> {
         let known = self.list()?;
         let mut by_name = BTreeMap::<&str, Vec<&Download>>::new();
@@ -69,8 +68,8 @@ impl Downloads {
         Ok(unique)
     }
 
-    /// Keeps the files in the directory `from` that the indices in `lists` name. The caller makes
-    /// sure that nothing writes to them any more.
+    /// Keeps the files in the directory `from` that the indices in `lists` name. Nothing may write
+    /// to them any more.
     pub(super) fn keep(&self, from: &Path, lists: &Path) -> Result<(), PackageError> {
         let mut new = BTreeSet::new();
         for entry in fs::read_dir(from).map_err(failed("read", from))? {
@@ -78,7 +77,7 @@ impl Downloads {
             let is_package = entry.file_name().as_encoded_bytes().ends_with(b".deb");
             if let Ok(name) = entry.file_name().into_string()
                 && is_package
-                // A hook may have put a link there, which would be followed on the build host.
+                // A hook may have put a link there, and plywood would follow it on the build host.
                 && entry.file_type().is_ok_and(|kind| kind.is_file())
             {
                 new.insert(Download { name, digest: digest_of(&entry.path())? });
@@ -92,7 +91,7 @@ impl Downloads {
         let mut verified = Verified::read(&self.verified);
         for download in new.iter().filter(|download| is_named(&named, download)) {
             let (downloaded, path) = (from.join(&download.name), self.path(download));
-            // The digest makes apt's name longer. Such a package is downloaded again each time.
+            // With the digest, the name may be too long. Such a package is not kept.
             if path.file_name().is_some_and(|name| name.len() <= LONGEST_NAME) {
                 link(&downloaded, &path)?;
                 move_from(&mut verified, &downloaded, &path, download.digest)?;
@@ -101,8 +100,9 @@ impl Downloads {
         write(&verified, &from.with_added_extension("verified"), &self.verified)
     }
 
-    /// Removes the files in `to`, at the end of a session, and notes the states that this gives to
-    /// the shared files. Otherwise the next build would compute every digest again.
+    /// Removes the files in `to` at the end of a session, and records the new states of the shared
+    /// files. Otherwise the next build would compute every digest again, because removing a hard
+    /// link changes the change time.
     pub(super) fn take_back(&self, to: &Path) -> Result<(), PackageError> {
         let mut verified = Verified::read(&self.verified);
         for download in self.list()? {
@@ -124,7 +124,7 @@ impl Downloads {
         let mut found = BTreeSet::new();
         for entry in entries {
             let entry = entry.map_err(failed("read", &self.directory))?;
-            // Anything else is damage; reading a FIFO would never end.
+            // Anything else is damage, and reading a FIFO would block.
             if entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 found.extend(entry.file_name().to_str().and_then(Download::parse));
             }
@@ -136,15 +136,15 @@ impl Downloads {
         self.directory.join(format!("{}-{}", download.digest.hex(), download.name))
     }
 
-    /// Removes from `to` every file that is not among `fitting`, by name. New indices can give an
-    /// old name another digest: apt would install the old file if it had the same size.
+    /// Removes every file in `to` that is not in `fitting`. New indices may list an old name with
+    /// another digest, and apt would install the old file if the size is equal.
     fn withdraw(&self, fitting: &BTreeMap<&str, &Download>, to: &Path) -> Result<(), PackageError> {
         for entry in fs::read_dir(to).map_err(failed("read", to))? {
             let entry = entry.map_err(failed("read", to))?;
             let name = entry.file_name();
             let fits = name.to_str().and_then(|name| fitting.get(name));
-            // A shown file is a second name of the shared inode, so that their states are equal.
-            // Digests need not be computed.
+            // A shown file is a hard link of the shared file, so their states are equal. No digest
+            // is needed.
             let is_same = match fits {
                 Some(download) => state_of(&self.path(download))? == state_of(&entry.path())?,
                 None => false,
@@ -156,7 +156,7 @@ impl Downloads {
         Ok(())
     }
 
-    /// Shows files under apt's names. Removes a shared file whose content does not have the digest
+    /// Shows files under apt's names. Removes a shared file whose content does not match the digest
     /// in its name.
     fn show<'a>(
         &self,
@@ -177,12 +177,13 @@ impl Downloads {
                 continue;
             }
             link(&path, &shown)?;
-            // The new name has moved the time of the inode's last change.
+            // The new hard link has changed the change time, so the new state is recorded.
             if let Some(state) = state_of(&shown)? {
                 after.note(download.digest, state);
             }
         }
-        // Written beside `to`, which is this session's own: two sessions never write to one file.
+        // The temporary file is beside `to`, which belongs to this session, so two sessions never
+        // write to the same file.
         if after != before {
             write(&after, &to.with_added_extension("verified"), &self.verified)
         } else {
@@ -192,13 +193,14 @@ impl Downloads {
 }
 
 impl Download {
-    /// Reads the name of a file among the shared downloads.
+    /// Parses the name of a shared download.
     fn parse(name: &str) -> Option<Self> {
         let (digest, name) = name.split_once('-')?;
         Some(Self { name: name.to_owned(), digest: format!("sha256:{digest}").parse().ok()? })
     }
 
-    /// Returns false if the indices in `lists` give one of these names another digest, or several.
+    /// Returns false if the indices in `lists` list one of these names with another digest, or with
+    /// several.
     pub(super) fn all_fit(downloads: &BTreeSet<Self>, lists: &Path) -> Result<bool, PackageError> {
         let named = archives(lists, &packages(downloads))?;
         Ok(downloads.iter().all(|download| !named.contains_key(&download.name) || is_named(&named, download)))
@@ -209,8 +211,8 @@ fn packages(downloads: &BTreeSet<Download>) -> BTreeSet<&str> {
     downloads.iter().map(|download| package_of(&download.name)).collect()
 }
 
-/// Returns true if the indices give a file's name its digest and no other. If they give several,
-/// only apt knows which it prefers.
+/// Returns true if the indices list the name of the file only with its digest. If they list several
+/// digests, only apt knows which one it would install.
 fn is_named(named: &Archives, download: &Download) -> bool {
     named.get(&download.name).is_some_and(|digests| digests.iter().eq([&download.digest]))
 }
@@ -219,22 +221,22 @@ fn digest_of(path: &Path) -> Result<Digest, PackageError> {
     File::open(path).and_then(Digest::of_reader).map_err(failed("read", path))
 }
 
-/// Removes the name `other` of a file that has this digest, and notes the state that this gives to
-/// its name `path`.
+/// Removes the hard link `other` of a file with this digest, and records the new state of its other
+/// name `path`.
 fn move_from(verified: &mut Verified, other: &Path, path: &Path, digest: Digest) -> Result<(), PackageError> {
     let before = state_of(other)?;
     remove_file(other)?;
-    // `path` may be another file: two builds keep the same download.
+    // `path` may be another file, if another build kept the same download first.
     if let (Some(before), Some(after)) = (before, state_of(path)?) {
         verified.note_renamed(digest, &before, after);
     }
     Ok(())
 }
 
-/// Writes to `path` by way of the file `next`, so that readers see all of it or none.
+/// Writes to `path` through the temporary file `next`, so that readers see a complete file.
 fn write(verified: &Verified, next: &Path, path: &Path) -> Result<(), PackageError> {
     fs::write(next, verified.to_text()).map_err(failed("write", next))?;
-    // A directory there is damage, and holds nothing that cannot be computed again.
+    // A directory in its place is damage. Nothing in it is needed.
     if path.symlink_metadata().is_ok_and(|status| status.is_dir()) {
         remove_directory(path)?;
     }
@@ -245,7 +247,7 @@ fn write(verified: &Verified, next: &Path, path: &Path) -> Result<(), PackageErr
 mod tests {
     use super::*;
 
-    /// A cache, a session's downloads, indices, and what a session sees.
+    /// A cache, the downloads of a session, indices, and the files that a session sees.
     struct World(tempfile::TempDir);
 
     impl World {
@@ -265,7 +267,7 @@ mod tests {
             Downloads::new(&self.path("cache"))
         }
 
-        /// Lets the indices give version 1 of these packages these contents.
+        /// Makes the indices list version 1 of these packages with these contents.
         fn index(&self, packages: &[(&str, &str)]) {
             let stanza = |(name, content): &(&str, &str)| {
                 let digest = Digest::of(content).hex();
@@ -280,7 +282,7 @@ mod tests {
             self.downloads().keep(&self.path("from"), &self.path("lists")).unwrap();
         }
 
-        /// Returns what a new session is offered.
+        /// Returns the files that a new session sees.
         fn offered(&self) -> BTreeMap<String, String> {
             fs::remove_dir_all(self.path("to")).unwrap();
             fs::create_dir(self.path("to")).unwrap();
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_download_is_offered_where_the_index_has_its_digest() {
+    fn a_download_is_offered_if_the_index_has_its_digest() {
         let world = World::new();
         world.index(&[("toy", "right"), ("other", "other")]);
         world.download("toy", "right");
@@ -313,7 +315,7 @@ mod tests {
         world.index(&[("toy", "newer"), ("other", "right")]);
         assert_eq!(world.offered(), files(&[]));
         world.index(&[("toy", "right"), ("toy", "of another repository")]);
-        assert_eq!(world.offered(), files(&[]), "apt may mean either");
+        assert_eq!(world.offered(), files(&[]), "apt may choose either");
     }
 
     #[test]
@@ -411,6 +413,6 @@ mod tests {
             assert_eq!(Download::all_fit(&offered, &world.path("lists")).unwrap(), fits, "{content}");
         }
         world.index(&[]);
-        assert!(Download::all_fit(&offered, &world.path("lists")).unwrap(), "apt had no use for it");
+        assert!(Download::all_fit(&offered, &world.path("lists")).unwrap(), "the indices do not list it");
     }
 }

@@ -1,8 +1,8 @@
-//! Everything that the package indices of a root depend on: its package sources, architectures,
-//! keys, apt's settings and apt itself.
+//! The identity of package sources. It covers everything that the package indices of a root depend
+//! on: package sources, architectures, keys, settings of apt and apt itself.
 //!
-//! Indices are kept for each identity. If it left something out, one image could use the indices of
-//! another: it would see too few packages, or packages that it does not trust.
+//! Indices are kept for each identity. If the identity lacked an input, one image could use the
+//! indices of another. It would see too few packages, or packages that it does not trust.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use crate::directory::{FileState, open_in_root};
 use crate::oci::{Digest, Hasher};
 use crate::port::{PackageError, View};
 
-/// Package sources and settings. Files that they mention are read, too.
+/// Package sources and settings. Files that they mention are also part of the identity.
 const SETTINGS: [&str; 7] = [
     "etc/apt/apt.conf",
     "etc/apt/apt.conf.d",
@@ -28,8 +28,8 @@ const SETTINGS: [&str; 7] = [
     "etc/apt/mirrors",
 ];
 
-/// Keys, architectures and programs, on which indices depend as well. The programs decide which
-/// files they fetch and how they check them, so a root with another apt has indices of its own.
+/// Keys, architectures and programs. The programs decide which files they fetch and how they check
+/// them, so a root with another apt has its own indices.
 const FURTHER: [&str; 11] = [
     "etc/apt/keyrings",
     "etc/apt/trusted.gpg",
@@ -47,18 +47,18 @@ const FURTHER: [&str; 11] = [
 /// The schemes of repositories that are directories.
 const LOCAL: [&str; 2] = ["file:", "copy:"];
 
-/// How the names of files begin from which apt makes the indices of a repository.
+/// The prefixes of the files from which apt makes the indices of a repository.
 const INDEX_FILES: [&str; 3] = ["InRelease", "Packages", "Release"];
 
-/// How deep these files lie in a repository: `dists/bookworm/main/binary-amd64/Packages` needs
-/// five.
+/// The depth to which a repository is searched for these files.
+/// `dists/bookworm/main/binary-amd64/Packages` needs five.
 const REPOSITORY_LEVELS: u32 = 8;
 
-/// Directories below which only files count when settings mention a path. Directories there hold
-/// thousands of files, and apt reads none of them unasked.
+/// If settings mention a directory below one of these, it is ignored. Directories there may have
+/// thousands of files, and apt does not read them as settings.
 const NO_SETTINGS: [&str; 10] = ["bin", "dev", "lib", "proc", "run", "sbin", "sys", "tmp", "usr", "var"];
 
-/// The identity of package sources, and what it was computed from.
+/// The identity of package sources, and the files from which it was computed.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub(super) digest: Digest,
@@ -67,18 +67,18 @@ pub(super) struct Identity {
     mentioned: Mentioned,
 }
 
-/// The paths that settings mention, whether anything exists there or not.
+/// The paths that settings mention, also missing ones.
 #[derive(Debug, Clone, Default)]
 struct Mentioned {
     paths: BTreeSet<PathBuf>,
-    /// Those of repositories in directories.
+    /// Paths of repositories in directories.
     repositories: BTreeSet<PathBuf>,
 }
 
 impl Identity {
-    /// Returns the identity of the package sources of the root at `root`, whose jobs see `hooks` as
-    /// their hooks directory. `own` is the digest of plywood's additions to them. Nothing is read
-    /// again if no file has changed since `last`.
+    /// Returns the identity of the package sources of the root at `root`. Its jobs see `hooks` as
+    /// their hooks directory. `own` is the digest of plywood's additions. If no file has changed
+    /// since `last`, no file is read again.
     pub(super) fn of(
         root: &Path,
         hooks: Option<&Path>,
@@ -96,7 +96,8 @@ impl Identity {
         let mut hasher = Hasher::default();
         hasher.update(own.bytes());
         for path in found.keys() {
-            // Each part has the same length: no two lists of files give the hasher the same bytes.
+            // Digests have a fixed length, so two different lists of files cannot give the same
+            // bytes.
             hasher.update(Digest::of(path.as_os_str().as_encoded_bytes()).bytes());
             hasher.update(root.content(path)?.unwrap_or(*own).bytes());
         }
@@ -104,7 +105,7 @@ impl Identity {
     }
 }
 
-/// Returns the accounts at archives that the root at `root` has itself.
+/// Returns the accounts for archives in the root at `root`.
 pub(super) fn own_accounts(root: &Path) -> Result<Vec<u8>, PackageError> {
     let root = Root::open(root)?;
     let path = Path::new("etc/apt/auth.conf");
@@ -116,8 +117,7 @@ pub(super) fn own_accounts(root: &Path) -> Result<Vec<u8>, PackageError> {
     }
 }
 
-/// A root. Symbolic links are followed as programs inside the root follow them, so none leads to a
-/// file of the build host.
+/// A root. Symbolic links are followed within the root, so none leads to a file of the build host.
 struct Root<'a> {
     path: &'a Path,
     directory: OwnedFd,
@@ -162,7 +162,7 @@ impl<'a> Root<'a> {
             let path = directory.join(&name);
             if INDEX_FILES.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
                 found.extend(self.inspect(&path)?.map(|(_, state)| (path, state)));
-            // Links may lead to directories, too. The number of levels ends a loop of them.
+            // Links may lead to directories. The number of levels ends a loop of links.
             } else if levels > 0 && !entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 self.find_index_files(&path, levels - 1, found)?;
             }
@@ -200,11 +200,11 @@ impl<'a> Root<'a> {
     fn inspect(&self, path: &Path) -> Result<Option<(Place, FileState)>, PackageError> {
         let Some(place) = self.place(path)? else { return Ok(None) };
         let metadata = fs::metadata(&place.path).map_err(failed("inspect", &self.path.join(path)))?;
-        // Hooks may have made devices and pipes: reading one could block for ever.
+        // Hooks may have created devices and pipes, and reading one could block forever.
         Ok((metadata.is_file() || metadata.is_dir()).then(|| (place, FileState::from(&metadata))))
     }
 
-    /// Returns the digest of a file, `None` for a directory.
+    /// Returns the digest of a file; `None` for a directory.
     fn content(&self, path: &Path) -> Result<Option<Digest>, PackageError> {
         let Some(place) = self.place(path)? else { return Ok(None) };
         if place.path.is_dir() {
@@ -232,23 +232,22 @@ impl<'a> Root<'a> {
         let is_directory = |path: &PathBuf| {
             self.place(path).is_ok_and(|place| place.is_some_and(|place| place.path.is_dir()))
         };
-        // Missing files stay in the list: a later hook may bring the keyring that a package source
+        // Missing files stay in the list: a later hook may install a keyring that a package source
         // names already.
         mentioned.paths.retain(|path| !(holds_no_settings(path) && is_directory(path)));
         Ok(mentioned)
     }
 
     fn place(&self, path: &Path) -> Result<Option<Place>, PackageError> {
-        // In the root the hooks directory is an empty mount point: files that package sources name
-        // there are in another place.
+        // In the root, the hooks directory is an empty mount point. Its files are in the directory
+        // `hooks`.
         let (directory, path) = match (&self.hooks, path.strip_prefix(&View::Target.hooks()[1..])) {
             (Some(hooks), Ok(below)) if below == Path::new("") => (hooks, Path::new(".")),
             (Some(hooks), Ok(below)) => (hooks, below),
             _ => (&self.directory, path),
         };
         match open_in_root(directory, path, OFlags::PATH) {
-            // Any text that follows a slash is taken for a path, also one that is too long to be a
-            // path.
+            // Every text after a slash counts as a path, also one that is too long for a path.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
             opened => {
                 let file = opened.map_err(|error| failed("open", &self.path.join(path))(error.into()))?;
@@ -259,8 +258,8 @@ impl<'a> Root<'a> {
     }
 }
 
-/// A path to an open file, valid as long as the file is open. A path of names could change between
-/// two uses.
+/// A path of an open file, which is valid while the file is open. A normal path could lead to
+/// another file at the second use.
 struct Place {
     path: PathBuf,
     _file: OwnedFd,
@@ -282,12 +281,12 @@ fn local_path(word: &str) -> Option<&str> {
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    // A keyring among the sources is not text. A path with a NUL byte would be an error, although
-    // no file can have it.
+    // NUL is a separator, because a keyring in these directories is binary, and a path with NUL
+    // would cause an error.
     text.split(|c: char| c.is_whitespace() || "\0\"';,=[]{}".contains(c))
 }
 
-/// Returns an absolute path as one below the root.
+/// Returns an absolute path relative to the root.
 fn relative(path: &str) -> Option<PathBuf> {
     let path = path.strip_prefix('/')?.trim_matches('/');
     (!path.is_empty()).then(|| PathBuf::from(path))
@@ -358,12 +357,12 @@ mod tests {
             let after = world.identity();
             assert_ne!(before.digest, after.digest, "{what}");
             let seen = Identity::of(world.0.path(), None, &Digest::of("own"), Some(before)).unwrap();
-            assert_eq!(seen.digest, after.digest, "{what}: noticed by those who saw it before");
+            assert_eq!(seen.digest, after.digest, "{what}: noticed with the earlier identity");
         }
     }
 
     #[test]
-    fn the_target_of_a_link_is_in_the_identity_and_nothing_outside_the_root() {
+    fn the_target_of_a_link_is_in_the_identity_if_it_is_in_the_root() {
         let world = World::new();
         world.write("etc/apt/sources.list.d/long.list", &format!("deb /{} ./\n", "x".repeat(5000)));
         world.write("etc/apt/sources.list.d/keyring.gpg", "\x01/a\0b\n");
@@ -386,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn local_repositories_count_by_their_index_files_wherever_jobs_see_them() {
+    fn index_files_of_local_repositories_are_in_the_identity_also_in_the_hooks_directory() {
         let (world, hooks) = (World::new(), World::new());
         world.write(
             "etc/apt/sources.list",

@@ -14,8 +14,8 @@ use super::cache::failed;
 use crate::oci::Digest;
 use crate::port::PackageError;
 
-/// Digests by the name under which apt keeps the file of a package. Repositories may disagree about
-/// a name, so there can be several.
+/// Digests by apt's name of the file of a package. There can be several, because repositories may
+/// disagree.
 pub(super) type Archives = BTreeMap<String, BTreeSet<Digest>>;
 
 /// Returns the files of `packages` that the indices in the directory `lists` name.
@@ -27,8 +27,8 @@ pub(super) fn archives(lists: &Path, packages: &BTreeSet<&str>) -> Result<Archiv
     };
     for entry in entries {
         let entry = entry.map_err(failed("read", lists))?;
-        // Links are left out: they lead to files of a root, and would be followed on the build
-        // host.
+        // Links are skipped: their targets are in a root, and plywood would follow them on the
+        // build host.
         let is_index = entry.file_name().as_encoded_bytes().ends_with(b"Packages");
         if is_index && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let text = fs::read(entry.path()).map_err(failed("read", &entry.path()))?;
@@ -40,8 +40,8 @@ pub(super) fn archives(lists: &Path, packages: &BTreeSet<&str>) -> Result<Archiv
 
 fn add_archives(text: &[u8], packages: &BTreeSet<&str>, found: &mut Archives) {
     let mut start = 0;
-    // An index has tens of thousands of stanzas, of which few count: a parser for all fields would
-    // take seconds.
+    // An index has tens of thousands of stanzas, and few are needed. Parsing all fields would take
+    // seconds.
     for end in memmem::find_iter(text, b"\n\n").chain([text.len()]) {
         let stanza = &text[start..end];
         start = end;
@@ -58,9 +58,9 @@ fn add_archives(text: &[u8], packages: &BTreeSet<&str>, found: &mut Archives) {
     }
 }
 
-/// Returns the value of a one-line field. `name` begins with the end of the line before.
+/// Returns the value of a one-line field. `name` starts with a line feed.
 fn field<'a>(stanza: &'a [u8], name: &[u8]) -> Option<&'a str> {
-    // No line stands before the first field of a file.
+    // The first field of a file has no line feed before it.
     let start = match stanza.strip_prefix(&name[1..]) {
         Some(_) => name.len() - 1,
         None => memmem::find(stanza, name)? + name.len(),
@@ -76,7 +76,7 @@ fn file_name(package: &str, version: &str, architecture: &str) -> String {
     format!("{package}_{version}_{}.deb", quoted(architecture, "_:."))
 }
 
-/// Escapes the bytes that may not be part of a name, as apt does.
+/// Escapes bytes that names must not have, as apt does.
 fn quoted(text: &str, special: &str) -> String {
     let quote = |byte: u8| match byte {
         b'!'..=b'~' if byte != b'%' && !special.as_bytes().contains(&byte) => char::from(byte).to_string(),
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_found_by_the_names_of_apt() {
+    fn digests_are_found_by_apts_names() {
         let [a, b, c] = ["a", "b", "c"].map(Digest::of);
         let lists = tempfile::tempdir().unwrap();
         let stanza = |package: &str, version: &str, digest: Digest| {

@@ -1,5 +1,5 @@
-//! Debian's package repositories, as a build reaches them: through the machine's mirrors, with
-//! downloads and indices that builds share.
+//! Access to Debian's package repositories: through the mirrors of the build host, with downloads
+//! and indices that builds share.
 //!
 //! ```text
 //! machine's /etc/apt ──► apt.conf, mirrors.tsv, keyrings ──► /run/plywood/apt        of every job
@@ -8,10 +8,9 @@
 //!        └─────────────► copies ──► plywood's own refresh ──► back into the cache, with what apt has digested of them
 //! ```
 //!
-//! Hooks write to a layer of their own above the shared files: nothing that they leave there
-//! reaches another step, and two builds at once never wait for each other's locks. A step that is
-//! killed leaves no half-written file in the cache. None of these files gets into a layer of the
-//! image.
+//! Hooks write to a layer of their own above the shared files. Files that they leave there do not
+//! reach other steps, and parallel builds do not wait for each other's locks. A killed step leaves
+//! no incomplete file in the cache. None of these files gets into a layer of the image.
 
 mod cache;
 mod connection;
@@ -33,23 +32,23 @@ use crate::port::{PackageError, PackageSession, Packages};
 use downloads::Downloads;
 use session::AptSession;
 
-/// Variables by which a caller names mirrors, as for diskimage-builder. Never in a key: mirrors
-/// have the same content.
+/// Variables in which a caller names mirrors, as for diskimage-builder. They are in no key, because
+/// all mirrors have the same content.
 const MIRROR: &str = "DIB_DISTRIBUTION_MIRROR";
 const SECURITY_MIRROR: &str = "DIB_DEBIAN_SECURITY_MIRROR";
 
-/// The use of the network.
+/// How the network is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// Indices are fetched once in each process.
     Online,
-    /// Indices of an earlier build are used if there are any.
+    /// Indices of an earlier build are used, if there are any.
     KeptFirst,
     /// Nothing is fetched.
     Offline,
 }
 
-/// Package repositories of Debian and its like.
+/// Package repositories of Debian and similar distributions.
 pub struct AptPackages {
     caller: BTreeMap<String, String>,
     machine: AptMachine,
@@ -57,15 +56,16 @@ pub struct AptPackages {
     cache: PathBuf,
     reach: Reach,
     downloads: Downloads,
-    /// The proxies that programs of the build host returned, by the URI that they were asked for.
+    /// The answers of proxy detection programs of the build host, by URI.
     detected: Mutex<BTreeMap<String, Option<String>>>,
-    /// Package sources whose indices this process has refreshed.
+    /// The identities of package sources whose indices this process has refreshed.
     fresh: Mutex<BTreeSet<Digest>>,
 }
 
 impl AptPackages {
-    /// Creates access to repositories with the apt configuration `machine` (read from the directory
-    /// `etc_apt`) and the `caller`'s environment. Keeps downloads below the directory `cache`.
+    /// Returns access to repositories with the apt configuration `machine` (from the directory
+    /// `etc_apt`) and the environment of the `caller`. Downloads are kept below the directory
+    /// `cache`.
     pub fn new(
         caller: BTreeMap<String, String>,
         machine: AptMachine,
@@ -86,8 +86,8 @@ impl AptPackages {
         }
     }
 
-    /// Returns the proxies that programs of the build host name for the archives of an image. apt
-    /// would run them itself; they do not exist in the image.
+    /// Returns the proxies for the archives of an image, from proxy detection programs of the build
+    /// host. apt cannot run these programs itself, because the image does not have them.
     fn detected_proxies(&self, base: Option<&BaseDefinition>) -> Result<Vec<Setting>, PackageError> {
         let mirrors = base.map(|base| self.mirrors(base)).unwrap_or_default();
         let mut settings = Vec::new();
@@ -97,7 +97,7 @@ impl AptPackages {
             let authority = rest.split('/').next().unwrap_or(rest);
             let host = split_port(authority.rsplit('@').next().unwrap_or(authority)).0;
             let name = format!("Acquire::{scheme}::Proxy::{host}");
-            // apt does not ask about a host whose proxy is set.
+            // apt does not run the program for a host with a configured proxy.
             let is_set = |(known, value): &Setting| known.eq_ignore_ascii_case(&name) && !value.is_empty();
             if self.machine.acquire.iter().any(is_set) {
                 continue;
@@ -108,14 +108,14 @@ impl AptPackages {
         Ok(settings)
     }
 
-    /// Returns the answer of a program for a URI. Each URI is asked for once.
+    /// Returns the answer of a program for a URI. Runs the program once for each URI.
     fn ask_detector(&self, program: &str, uri: &str) -> Result<Option<String>, PackageError> {
-        // Held while the program runs: images that are built side by side wait for one answer.
+        // Locked while the program runs, so that parallel builds wait for one answer.
         let mut answers = self.detected.lock().unwrap_or_else(|held| held.into_inner());
         if let Some(answer) = answers.get(uri) {
             return Ok(answer.clone());
         }
-        // The message of a failed run shows the URI, which may have a password.
+        // The error of a failed run shows the URI, which may have a password.
         let run = Run::named(program).inherit_environment().arg(uri);
         let run = passwords("", [uri]).into_iter().fold(run, Run::secret);
         let printed = run.capture();

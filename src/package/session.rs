@@ -1,4 +1,4 @@
-//! The package runs of one step.
+//! The package access of one step.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ use crate::port::{
 const ARCHIVES: &str = "/var/cache/apt/archives";
 const LISTS: &str = "/var/lib/apt/lists";
 
-/// Below a session's scratch directory: shared files as jobs see them, and the files that jobs add.
+/// Subdirectories of a session's scratch directory with shared files, and above them files of jobs.
 const LAYERED: [&str; 3] = ["archives", "lists", "state"];
 
 /// The directory into which indices are fetched. Hooks do not see it.
@@ -41,24 +41,23 @@ const FRESH_STATE: &str = "fresh/state";
 ///
 /// ```text
 /// apt/                      apt's configuration
-/// {archives,lists,state}/   see `Bind::LAYERS`: what hooks write goes to `own`, and no further
-/// fresh/{lists,state}/      seen by plywood's own refresh of the indices alone; the only origin of shared indices
+/// {archives,lists,state}/   see `Bind::LAYERS`: files that hooks write are in `own`
+/// fresh/{lists,state}/      only plywood's refresh of the indices sees these; shared indices come only from here
 /// ```
 pub(super) struct AptSession<'a> {
     packages: &'a AptPackages,
-    /// `None` if the image has package sources of its own.
+    /// `None` if the image has its own package sources.
     base: Option<&'a BaseDefinition>,
     scratch: PathBuf,
-    /// The directory that jobs see as their hooks directory: elements may bring repositories among
-    /// their files.
+    /// The directory that jobs see as their hooks directory. Elements may have repositories in it.
     hooks: Option<PathBuf>,
     /// The digest of the files in `apt/`, without accounts.
     configuration: Digest,
-    /// The package sources at the last look.
+    /// The package sources when they were last read.
     identity: RefCell<Option<Identity>>,
     /// The package sources whose indices jobs see.
     shown: RefCell<Option<Digest>>,
-    /// The package sources whose indices are being fetched.
+    /// The package sources of the running refresh.
     refreshing: RefCell<Option<Digest>>,
     /// The earlier downloads that the bootstrap sees.
     offered: RefCell<BTreeSet<Download>>,
@@ -90,8 +89,8 @@ impl<'a> AptSession<'a> {
             session.make_directory(name)?;
         }
         session.write_configuration()?;
-        // Accounts come after the digest: an archive has the same indices for everyone who may read
-        // them.
+        // Accounts are written after the digest is computed, because the indices of an archive do
+        // not depend on the account.
         session.configuration = digest_of_files(&session.scratch.join("apt"))?;
         session.write_accounts(None)?;
         Ok(session)
@@ -101,7 +100,7 @@ impl<'a> AptSession<'a> {
         Bind::LAYERS.iter().try_for_each(|layer| self.make_directory(&format!("{name}/{layer}")))
     }
 
-    /// Writes the content of `/run/plywood/apt`: apt's configuration, the mirrors, and their
+    /// Writes the files of `/run/plywood/apt`: the configuration of apt, the mirrors and their
     /// keyrings.
     fn write_configuration(&self) -> Result<(), PackageError> {
         let authorities = ca_bundle(&self.packages.caller).map(|_| CA_BUNDLE);
@@ -111,8 +110,8 @@ impl<'a> AptSession<'a> {
         self.base.map_or(Ok(()), |base| self.write_mirrors(base))
     }
 
-    /// Returns the settings by which the build host reaches archives. Those that name files name
-    /// the copies that jobs see.
+    /// Returns the settings with which the build host reaches archives. Paths in them lead to the
+    /// copies that jobs see.
     fn transport(&self) -> Result<Vec<Setting>, PackageError> {
         let machine = &self.packages.machine;
         let mut settings = Vec::new();
@@ -129,9 +128,9 @@ impl<'a> AptSession<'a> {
         Ok(settings)
     }
 
-    /// Copies a file, or the files in a directory, beside the configuration. Returns the path at
-    /// which jobs see the copy. Everyone may read it, because apt's methods run as another user;
-    /// only the parents of the scratch directory keep it from users of the host.
+    /// Copies a file, or the files in a directory, beside the configuration. Returns the path of
+    /// the copy for jobs. All users may read the copy, because apt's methods run as another user.
+    /// The parents of the scratch directory protect it from users of the build host.
     fn shown_file(&self, number: usize, value: &str) -> Result<String, PackageError> {
         let (source, name) = (Path::new(value), format!("setting-{number}"));
         let copied = |from: &Path, to: &str| {
@@ -150,14 +149,14 @@ impl<'a> AptSession<'a> {
         } else if source.is_file() {
             copied(source, &format!("apt/{name}"))?;
         } else {
-            // apt reports the missing file if it needs it.
+            // If apt needs the missing file, it reports it.
             return Ok(value.to_owned());
         }
         Ok(format!("{}/{name}", apt::apt_directory()))
     }
 
-    /// Writes the build host's accounts at archives, after those of the root at `root`: apt uses
-    /// the first that fits.
+    /// Writes the accounts for archives: first those of the root at `root`, then those of the build
+    /// host. apt uses the first match.
     fn write_accounts(&self, root: Option<&Path>) -> Result<(), PackageError> {
         let accounts = &self.packages.machine.accounts;
         if accounts.trim().is_empty() {
@@ -165,8 +164,8 @@ impl<'a> AptSession<'a> {
         }
         let own = root.map_or_else(|| Ok(Vec::new()), identity::own_accounts)?;
         let path = self.scratch.join("apt").join(apt::ACCOUNTS);
-        // The mode is right from the first moment: there are passwords in it. apt reads it before
-        // it becomes another user.
+        // Created with its final mode, because the file has passwords. apt reads it before it
+        // changes to another user.
         let mut options = File::options();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(&[&own, b"\n".as_slice(), accounts.as_bytes()].concat()))
@@ -183,8 +182,8 @@ impl<'a> AptSession<'a> {
         self.write("apt/mirrors.tsv", table.as_bytes())
     }
 
-    /// Copies a mirror's keyring beside the configuration; returns the mirror's URI and the
-    /// keyring's name there.
+    /// Copies the keyring of a mirror beside the configuration. Returns the URI of the mirror and
+    /// the name of the keyring there.
     fn reached(
         &self,
         mirror: Option<&Mirror>,
@@ -208,8 +207,7 @@ impl<'a> AptSession<'a> {
         Ok(Some((uri.clone(), name)))
     }
 
-    /// Makes an empty directory that every user may read, in place of the one that is there.
-    /// Returns its path.
+    /// Replaces a directory by an empty one that all users may read. Returns its path.
     fn clear(&self, name: &str) -> Result<PathBuf, PackageError> {
         let path = self.scratch.join(name);
         empty(&path)?;
@@ -233,28 +231,27 @@ impl<'a> AptSession<'a> {
         Bind { source: self.scratch.join(name), target: target.into(), access }
     }
 
-    /// Returns the mounts that each job needs that runs apt.
+    /// Returns the mounts for each job that runs apt.
     fn configuration_binds(&self) -> Vec<Bind> {
         let mut binds = self.network_binds();
         binds.push(self.bind("apt", format!("{PRIVATE}/apt"), Access::ReadOnly));
         binds
     }
 
-    /// Returns the directory in which the indices for these package sources are kept between
-    /// builds.
+    /// Returns the directory that keeps the indices of these package sources between builds.
     fn kept_lists(&self, sources: &Digest) -> PathBuf {
         self.packages.cache.join("lists").join(sources.hex())
     }
 
-    /// Returns the file in which apt's digest of these indices is kept. Without it, apt reads all
-    /// indices again, which is half the cost of a run. apt itself checks whether the digest fits
-    /// the indices.
+    /// Returns the file that keeps apt's binary cache of these indices. Without it, apt parses all
+    /// indices again, which takes half the time of a run. apt itself checks whether the cache
+    /// matches the indices.
     fn kept_digest(&self, sources: &Digest) -> PathBuf {
         self.kept_lists(sources).with_added_extension("bin")
     }
 
-    /// Returns the identity of the package sources of the root at `root`, as this machine reaches
-    /// them.
+    /// Returns the identity of the package sources of the root at `root`, with the configuration of
+    /// the build host.
     fn sources(&self, root: &Path) -> Result<Digest, PackageError> {
         let last = self.identity.take();
         let identity = Identity::of(root, self.hooks.as_deref(), &self.configuration, last)?;
@@ -263,9 +260,9 @@ impl<'a> AptSession<'a> {
         Ok(digest)
     }
 
-    /// Shows jobs the kept indices of these package sources, beneath the files that jobs write. If
-    /// none are kept, the indices of the sources before stay: apt uses those that the new sources
-    /// have as well.
+    /// Shows jobs the kept indices of these package sources, below the files that jobs write. If
+    /// none are kept, the shown indices stay, and apt uses those that also belong to the new
+    /// sources.
     fn show_lists(&self, sources: &Digest) -> Result<(), PackageError> {
         let kept = self.kept_lists(sources);
         let shown = *self.shown.borrow();
@@ -279,7 +276,7 @@ impl<'a> AptSession<'a> {
         Ok(())
     }
 
-    /// Shows jobs the indices of an earlier build, and the downloads that these name. Returns false
+    /// Shows jobs the indices of an earlier build and the downloads that they name. Returns false
     /// if no indices are kept.
     fn show_kept(&self, sources: &Digest) -> Result<bool, PackageError> {
         if !self.kept_lists(sources).is_dir() {
@@ -295,7 +292,7 @@ impl<'a> AptSession<'a> {
         self.packages.downloads.offer(&self.scratch.join("lists/below"), &self.scratch.join("archives/below"))
     }
 
-    /// Makes empty directories for the lists and the state of a refresh.
+    /// Creates empty directories for the lists and the state of a refresh.
     fn clear_fresh(&self) -> Result<[PathBuf; 2], PackageError> {
         self.make_directory("fresh")?;
         let fresh = [self.clear(FRESH_LISTS)?, self.clear(FRESH_STATE)?];
@@ -309,8 +306,8 @@ fn has_dpkg(root: &Path) -> bool {
     root.join("var/lib/dpkg").is_dir()
 }
 
-/// Sets a mode, whatever the user's umask. apt fetches as a user of its own; where that user cannot
-/// read, apt leaves directories with other owners in the layer.
+/// Sets a mode, whatever the umask. apt fetches as its own user. If that user cannot read a
+/// directory, apt creates directories with other owners in the layer.
 fn publish(path: &Path, mode: u32) -> Result<(), PackageError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of", path))
 }
@@ -356,7 +353,7 @@ impl PackageSession for AptSession<'_> {
             view: View::HostBare,
             binds,
             network: Network::Host,
-            // The base's key covers everything that it depends on.
+            // Not traced: the key of the base covers all its inputs.
             traced: false,
         })
     }
@@ -382,8 +379,8 @@ impl PackageSession for AptSession<'_> {
         let sources = self.sources(root)?;
         self.refreshing.replace(Some(sources));
         let [lists, state] = self.clear_fresh()?;
-        // apt fetches only the indices that changed. Copies, as apt writes to indices in place when
-        // it updates them by differences.
+        // With the kept indices, apt fetches only those that changed. They are copies, because apt
+        // updates indices in place.
         self.show_lists(&sources)?;
         copy_files(&self.scratch.join("lists/below"), &lists)?;
         copy(&self.scratch.join("state/below").join(apt::INDEX_DIGEST), &state.join(apt::INDEX_DIGEST))?;
@@ -419,15 +416,14 @@ impl PackageSession for AptSession<'_> {
             return Ok(IndexState::Fresh);
         }
         let sources = self.sources(root)?;
-        // Another step of this process has refreshed them: steps of one run see one state of the
-        // archive.
+        // Another step of this process has refreshed them. All steps of a run use the same state of
+        // the archive.
         if self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).contains(&sources) {
             self.show_lists(&sources)?;
             self.offer_downloads()?;
             return Ok(IndexState::Fresh);
         }
-        // Where nothing can be reached, apt would try for a while, and then print an error for each
-        // index.
+        // Without a network, apt would retry for a while and then print an error for each index.
         let may_do_with_kept =
             self.packages.reach != Reach::Online || Connection::of_this_machine() == Connection::Nothing;
         match may_do_with_kept && self.show_kept(&sources)? {
@@ -449,21 +445,21 @@ impl PackageSession for AptSession<'_> {
     }
 
     fn index_refreshed(&self, root: &Path) -> Result<(), PackageError> {
-        // A refresh runs programs of the root, which could change the sources: only their state
-        // before counts. A bootstrap makes the sources itself.
+        // A refresh runs programs of the root, which could change the sources, so their state
+        // before the refresh counts. A bootstrap creates the sources, so they are read now.
         let refreshed = self.refreshing.take();
         let sources = refreshed.map_or_else(|| self.sources(root), Ok)?;
         let digest = Path::new(FRESH_STATE).join(apt::INDEX_DIGEST);
         replace_files(&self.scratch.join(FRESH_LISTS), &self.kept_lists(&sources))?;
         replace_file(&self.scratch.join(digest), &self.kept_digest(&sources))?;
         self.packages.fresh.lock().unwrap_or_else(|held| held.into_inner()).insert(sources);
-        // The kept indices of these sources have just changed, so that they have to be shown again.
+        // The kept indices of these sources have just changed, so they must be shown again.
         self.shown.replace(None);
         self.show_lists(&sources)?;
         if refreshed.is_none() {
             return Ok(());
         }
-        // Files that hooks made of the old indices would hide the new ones.
+        // Files that hooks made from the old indices would hide the new ones.
         self.clear("lists/own")?;
         self.make_directory("lists/own/partial")?;
         remove_file(&self.scratch.join("state/own").join(apt::INDEX_DIGEST))?;
