@@ -1,4 +1,4 @@
-//! A world in memory: a store without files, and jobs that only say what they would do.
+//! A world in memory: a store without files, and jobs with simulated effects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -14,26 +14,26 @@ use crate::oci::{BlobStream, DiffId, Digest};
 use crate::plan::{Aspect, ContentKey, InputKey, Plan, Record, ResolvedSource, Stamp, StepName, Tasks};
 use crate::port::*;
 
-/// What a job does: whatever it writes becomes a part of the layer.
+/// The effect of a job. Its output becomes a part of the layer.
 #[derive(Clone, Default)]
 pub(crate) struct Effect {
     pub(crate) prints: Vec<u8>,
-    /// Files of the host.
+    /// Files of the build host that it opens.
     pub(crate) opens: Vec<&'static str>,
-    /// A file of the host that gets another text while the job runs.
+    /// A file of the build host whose text changes while the job runs.
     pub(crate) changes_host: Option<(&'static str, &'static str)>,
-    /// Why some of what it opens is not known.
+    /// The reason why some opened files are unknown.
     pub(crate) gap: Option<&'static str>,
     pub(crate) writes: String,
     pub(crate) status: i32,
     pub(crate) asks_for_initramfs: bool,
-    /// A file of the root that is copied to another path.
+    /// A file of the root that it copies to another path.
     pub(crate) copies: Option<(String, String)>,
 }
 
 type Behaviour = Box<dyn Fn(&Job) -> Effect + Send>;
 
-/// The store, the sandbox and everything else that a build needs. Clones share it.
+/// Implements all ports that a build needs. Clones share their state.
 #[derive(Clone, Default)]
 pub(crate) struct World(pub(super) Arc<State>);
 
@@ -41,12 +41,12 @@ pub(crate) struct World(pub(super) Arc<State>);
 pub(super) struct State {
     pub(super) disks: Disks,
     records: Mutex<Vec<Record>>,
-    /// What the layers hold, and their descriptions.
+    /// The contents and descriptions of layers.
     layers: Mutex<BTreeMap<DiffId, (Layer, Vec<u8>)>>,
     base: Mutex<Option<BaseImage>>,
     behaviour: Mutex<Option<Behaviour>>,
     workspaces: Mutex<u32>,
-    /// What was written into each upper directory.
+    /// The text that was written to each upper directory.
     written: Mutex<BTreeMap<PathBuf, String>>,
     failed: Mutex<Vec<FailedStep>>,
     jobs: Mutex<Vec<Job>>,
@@ -62,35 +62,35 @@ pub(super) struct State {
 }
 
 impl World {
-    /// Lets jobs do this, in place of what [`usual`] says.
+    /// Sets the effects of jobs, instead of [`usual`].
     pub(crate) fn behave(&self, behaviour: impl Fn(&Job) -> Effect + Send + 'static) {
         *self.0.behaviour.lock().unwrap() = Some(Box::new(behaviour));
     }
 
-    /// Gives bases that come as one layer, which holds `text`.
+    /// Sets a base of one layer, which holds `text`.
     pub(crate) fn import(&self, text: &str, config: Vec<u8>) -> DiffId {
         let layer = self.add_layer(text.as_bytes());
         *self.0.base.lock().unwrap() = Some(BaseImage { layers: vec![layer.clone()], config });
         layer.diff_id
     }
 
-    /// Lets the host have files with these texts, and no others.
+    /// Sets the files of the build host with their texts.
     pub(crate) fn host(&self, files: &[(&str, &str)]) {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
         *self.0.host.lock().unwrap() = files.collect();
     }
 
-    /// Lets the base vanish from the store; its layers stay.
+    /// Removes the base from the store. Its layers stay.
     pub(crate) fn lose_base(&self) {
         *self.0.base.lock().unwrap() = None;
     }
 
-    /// Lets a layer vanish from the store.
+    /// Removes a layer from the store.
     pub(crate) fn lose(&self, diff_id: DiffId) {
         self.0.layers.lock().unwrap().remove(&diff_id);
     }
 
-    /// Returns the layers that are in the store.
+    /// Returns the layers in the store.
     pub(crate) fn layers(&self) -> BTreeSet<DiffId> {
         self.0.layers.lock().unwrap().keys().copied().collect()
     }
@@ -103,33 +103,33 @@ impl World {
         layer
     }
 
-    /// Forgets that indices were refreshed, as a new process would.
+    /// Forgets that indices were refreshed, like a new process.
     pub(crate) fn restart(&self) {
         *self.0.index_is_fresh.lock().unwrap() = false;
     }
 
-    /// Lets there be indices of an earlier build that do where they cannot be fetched.
+    /// Adds indices of an earlier build, for when indices cannot be fetched.
     pub(crate) fn keep_indices(&self) {
         *self.0.indices_are_kept.lock().unwrap() = true;
     }
 
-    /// Lets a bootstrap find that earlier downloads are not what its indices name.
+    /// Makes a bootstrap report that earlier downloads do not match its indices.
     pub(crate) fn spoil_downloads(&self) {
         *self.0.downloads_are_wrong.lock().unwrap() = true;
     }
 
-    /// Returns the jobs that ran since the last call, each as a line.
+    /// Returns a line for each job that ran since the last call.
     pub(crate) fn take_jobs(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.jobs.lock().unwrap()).iter().map(brief).collect()
     }
 
-    /// Returns the last job whose line is `line`.
+    /// Returns the last job with this line.
     pub(crate) fn job(&self, line: &str) -> Job {
         let jobs = self.0.jobs.lock().unwrap();
         jobs.iter().rfind(|job| brief(job) == line).unwrap_or_else(|| panic!("{line}: {jobs:#?}")).clone()
     }
 
-    /// Returns the names of the steps that have a record.
+    /// Returns the names of the recorded steps.
     pub(crate) fn recorded(&self) -> BTreeSet<String> {
         self.0.records.lock().unwrap().iter().map(|record| record.step.to_string()).collect()
     }
@@ -194,8 +194,8 @@ impl World {
     }
 }
 
-/// Returns what jobs do: they write their own line, and fragments of `environment.d` set
-/// `DIB_FROM_FRAGMENT`.
+/// Returns the default effect of a job: it writes its own line, and fragments of `environment.d`
+/// set `DIB_FROM_FRAGMENT`.
 pub(crate) fn usual(job: &Job) -> Effect {
     if is_environment(job) {
         let mut environment = job.env.clone();
@@ -204,7 +204,7 @@ pub(crate) fn usual(job: &Job) -> Effect {
         prints.extend(environment.iter().flat_map(|(name, value)| format!("{name}={value}\0").into_bytes()));
         return Effect { prints, ..Effect::default() };
     }
-    // GRUB's images are the text that it is given.
+    // The images of GRUB have the text of its input.
     let argument = |name: &str| {
         let place = job.argv.iter().position(|word| word == name)?;
         (job.argv[0] == "grub-mkimage").then(|| job.argv[place + 1].clone())
@@ -213,7 +213,7 @@ pub(crate) fn usual(job: &Job) -> Effect {
     Effect { prints: b"done\n".to_vec(), writes: format!("{}\n", brief(job)), copies, ..Effect::default() }
 }
 
-/// Returns what jobs of this line do, where it is not the usual.
+/// Returns the usual effects, except that jobs with this line have another `effect`.
 pub(crate) fn but_for(line: &'static str, effect: Effect) -> impl Fn(&Job) -> Effect + Send {
     move |job| if brief(job) == line { effect.clone() } else { usual(job) }
 }
@@ -222,12 +222,12 @@ fn is_environment(job: &Job) -> bool {
     job.argv.get(3).is_some_and(|name| name == "environment.d")
 }
 
-/// Returns a line for a job: the hook's path, `source` and fragments, or the command.
+/// Returns a line for a job: the path of the hook, `source` and fragments, or the command.
 fn brief(job: &Job) -> String {
     let words = job.argv.iter().map(String::as_str);
     let words: Vec<_> = match job.argv.first().map(String::as_str) {
         _ if is_environment(job) => ["source"].into_iter().chain(words.skip(5)).collect(),
-        // A script of plywood's own: its name and arguments say enough.
+        // A script of plywood. Its name and arguments identify it.
         Some("sh" | "bash") => words.filter(|word| !word.contains([' ', '\n'])).collect(),
         _ => words.filter(|word| !word.starts_with('-')).collect(),
     };
@@ -303,10 +303,10 @@ impl LayerStore for World {
     }
 }
 
-/// The text of a file of the host that may not be read.
+/// The text of an unreadable file of the build host.
 pub(super) const UNREADABLE: &str = "(unreadable)";
 
-/// A host of files: a text is its own stamp, and settled.
+/// A build host with files. The text of a file is also its stamp, and every file is settled.
 impl HostFiles for World {
     fn stamp(&self, path: &str) -> Option<Stamp> {
         self.0.host.lock().unwrap().get(path).map(|text| stamp(text))
@@ -314,7 +314,7 @@ impl HostFiles for World {
 
     fn observe(&self, path: &str, aspect: Aspect) -> Option<Observation> {
         let host = self.0.host.lock().unwrap();
-        // It has no directories.
+        // This build host has no directories.
         let text = host.get(path).filter(|_| matches!(aspect, Aspect::Content | Aspect::Entry))?;
         if text == UNREADABLE && aspect == Aspect::Content {
             return None;
@@ -424,7 +424,7 @@ impl Root for FakeRoot {
 
     fn run(&self, job: &Job, output: &mut dyn FnMut(&[u8])) -> Result<Exit, SandboxError> {
         let effect = self.world.perform(job);
-        // In pieces, as a pipe gives them.
+        // In pieces, as from a pipe.
         effect.prints.chunks(3).for_each(output);
         *self.world.0.initramfs_is_asked_for.lock().unwrap() |= effect.asks_for_initramfs;
         if job.traced {
