@@ -19,7 +19,7 @@ fn layout(root: RootFs) -> Layout {
 }
 
 #[test]
-fn fstab_has_uuids_or_labels() {
+fn fstab_names_by_uuid_or_label() {
     insta::assert_snapshot!(fstab(&layout(RootFs::Ext4)));
     let mut by_label = layout(RootFs::Xfs);
     let mounts = by_label.file_systems.iter_mut().filter_map(|file_system| file_system.mount.as_mut());

@@ -282,7 +282,7 @@ fn a_changed_blob_is_built_and_everything_else_is_found() {
     let warnings: Vec<_> = build.of("warning").map(|event| event["message"].to_string()).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0].contains("step `a`: what `")
+        warnings[0].contains("step `a`: the step published in `")
             && warnings[0].contains("cannot use the layer from the registry")
     );
     assert_eq!(b.layers(), a.layers());
