@@ -1,4 +1,4 @@
-//! A registry, a proxy in front of it, and what tests of the client do with them.
+//! A registry, a proxy in front of it, and helpers for tests of the client.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use plywood::registry::{
     Access, Client, Credentials, HostSettings, RegistryError, Remote, Settings, Transfers, Upload,
 };
 
-/// A registry for everybody: Debian's where it is installed, else one in this process.
+/// A registry without accounts: Debian's in system tests, else one in this process.
 #[cfg(feature = "system-tests")]
 pub(crate) use super::registry::Server;
 #[cfg(not(feature = "system-tests"))]
 pub(crate) use super::small_registry::Server;
 
-/// In Go's words.
+/// The architecture of this machine, by Go's name.
 pub(crate) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
-/// Hears of nothing.
+/// Ignores all events.
 pub(crate) struct Silent;
 
 impl Events for Silent {
@@ -38,12 +38,12 @@ pub(crate) fn repository(server: &Server, name: &str) -> Repository {
     format!("{}/{name}", server.host()).parse().unwrap()
 }
 
-/// Sends a blob; returns how it got there.
+/// Uploads a blob. Returns how the registry got it.
 pub(crate) fn push(remote: &Remote, content: &[u8]) -> Result<How, RegistryError> {
     push_from(remote, content, None)
 }
 
-/// Sends a blob that another repository may have; returns how it got there.
+/// Uploads a blob that another repository may have. Returns how the registry got it.
 pub(crate) fn push_from(
     remote: &Remote,
     content: &[u8],
@@ -56,13 +56,13 @@ pub(crate) fn push_from(
     Ok(pushed.first().copied().unwrap_or(How::There))
 }
 
-/// Fetches a blob.
+/// Downloads a blob.
 pub(crate) fn pull(remote: &Remote, digest: &Digest, bytes: u64) -> Result<Vec<u8>, RegistryError> {
     let transfers = Transfers::start(&Silent, remote.repository(), Direction::Pull, [bytes]);
     remote.read_blob(digest, bytes, &transfers)
 }
 
-/// Returns bytes that do not compress, always the same.
+/// Returns incompressible bytes, always the same.
 pub(crate) fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 7u64;
     let step = || {
@@ -81,35 +81,34 @@ pub(crate) fn image(layer: &[u8]) -> RawManifest {
     RawManifest::new("", bytes).unwrap()
 }
 
-/// Returns the test's account for a host, kept in a file in `directory`.
+/// Returns the test's account for a host, from a file in `directory`.
 pub(crate) fn account(host: &str, directory: &Path) -> Credentials {
     let config = serde_json::json!({ "auths": { host: { "username": USER, "password": PASSWORD } } });
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
     Credentials::of_environment(&[("DOCKER_CONFIG".to_owned(), directory.display().to_string())].into())
 }
 
-/// A registry, a proxy in front of it, and a repository through that.
+/// A registry, a proxy in front of it, and a repository through the proxy.
 pub(crate) struct Bench {
-    /// The registry.
     pub server: Server,
-    /// What stands in front of it.
+    /// The proxy in front of the registry.
     pub proxy: Proxy,
     /// A repository, through the proxy.
     pub remote: Remote,
 }
 
 impl Bench {
-    /// Starts both.
+    /// Starts registry and proxy.
     pub(crate) fn new() -> Self {
         Self::with(|_| HostSettings::default())
     }
 
-    /// Starts both, with settings for the proxy as a host.
+    /// Starts registry and proxy, with settings for the host of the proxy.
     pub(crate) fn with(host: impl Fn(&Server) -> HostSettings) -> Self {
         Self::start(host, Duration::from_secs(20))
     }
 
-    /// Starts both; the client gives up after so long.
+    /// Starts registry and proxy. The client gives up after `patience`.
     pub(crate) fn patient(patience: Duration) -> Self {
         Self::start(|_| HostSettings::default(), patience)
     }
@@ -123,14 +122,14 @@ impl Bench {
         Self { remote: client(settings).remote(&repository, Access::Push), server, proxy }
     }
 
-    /// Puts a blob into the registry, past the proxy.
+    /// Stores a blob in the registry without the proxy.
     pub(crate) fn store(&self, content: &[u8]) -> Digest {
         let direct = client(Settings::default()).remote(&repository(&self.server, "a"), Access::Push);
         push(&direct, content).unwrap();
         Digest::of(content)
     }
 
-    /// Puts an image into the registry, past the proxy, as `latest`.
+    /// Stores an image in the registry as `latest`, without the proxy.
     pub(crate) fn store_image(&self) -> RawManifest {
         let direct = client(Settings::default()).remote(&repository(&self.server, "a"), Access::Push);
         push(&direct, b"layer").unwrap();

@@ -1,12 +1,11 @@
-//! The list of elements that diskimage-builder and plywood are compared by: a cloud image of
-//! Debian.
+//! The elements with which diskimage-builder and plywood are compared: a cloud image of Debian.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// diskimage-builder's own, of every class (an operating system, tools, ones that need others, one
-/// that lists the image), and the two of [`write_own_elements`].
+/// diskimage-builder's own elements of every class (an operating system, tools, elements with
+/// dependencies, one that lists the image), and the two of [`write_own_elements`].
 pub(crate) const ELEMENTS: [&str; 12] = [
     "base",
     "debian-minimal",
@@ -22,7 +21,7 @@ pub(crate) const ELEMENTS: [&str; 12] = [
     "leaf",
 ];
 
-/// What the caller says beside the machine's mirrors.
+/// Variables of the caller, besides the mirrors of the build host.
 pub(crate) const VARIABLES: [(&str, &str); 5] = [
     ("DIB_RELEASE", "bookworm"),
     ("DIB_CLOUD_INIT_DATASOURCES", "ConfigDrive, NoCloud"),

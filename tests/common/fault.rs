@@ -1,7 +1,7 @@
-//! A proxy in front of a registry that does to connections what networks and registries do.
+//! A proxy in front of a registry. It causes the faults of networks and registries.
 //!
-//! It counts requests and hurts those that it is told to hurt. Each request has a connection of its
-//! own, on both sides.
+//! It records requests and applies faults to the chosen ones. Each request has its own connection,
+//! on both sides.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,57 +10,57 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What happens to a request.
+/// A fault of a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// The connection is cut after so many bytes of the answer's body.
+    /// The connection is cut after this many bytes of the body of the answer.
     CutAnswer(u64),
-    /// The answer does not say how long it is, and is cut after its last byte.
+    /// The answer has no length, and the connection is cut after its last byte.
     CutEnd,
-    /// The connection is cut after so many bytes of the request's body.
+    /// The connection is cut after this many bytes of the body of the request.
     CutRequest(u64),
-    /// The answer is complete, and so many bytes long only.
+    /// The answer is complete, but has only this many bytes.
     Short(u64),
-    /// One byte of the answer's body is another.
+    /// One byte of the body of the answer is wrong.
     Corrupt(u64),
-    /// The registry answers, and nobody hears it.
+    /// The answer of the registry is lost.
     LoseAnswer,
-    /// The answer is this, and the registry never hears of the request: status, headers, body.
+    /// The proxy answers with this status, headers and body, and does not forward the request.
     Answer(u16, &'static [&'static str], &'static str),
-    /// The answer is this status, and the connection is closed without a look at the request's
-    /// body.
+    /// The proxy answers with this status, and closes the connection without reading the body of
+    /// the request.
     Deaf(u16),
     /// As [`Fault::Answer`], a redirect to this URL.
     Redirect(String),
-    /// It is a request for a token, and gets this one.
+    /// The request is for a token, and gets this one.
     Token(usize),
-    /// It has no token that is good, and is told where to get one.
+    /// The request has no valid token, and gets a challenge.
     Challenge,
-    /// The request's `Range` gets lost.
+    /// The header `Range` of the request is lost.
     DropRange,
-    /// The registry hears of the request so much later.
+    /// The request is forwarded after this time.
     Late(Duration),
-    /// The answer comes in pieces of this many bytes, each a millisecond after the other.
+    /// The answer comes in pieces of this many bytes, one per millisecond.
     Slow(usize),
 }
 
-/// Which requests are hurt, how, and how often.
+/// The requests that get a fault, and how often.
 struct Rule {
     method: &'static str,
-    /// Part of the path and query.
+    /// A part of path and query.
     path: String,
     fault: Fault,
     times: usize,
 }
 
-/// A request that came.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Method and path, with query.
     pub line: String,
-    /// Whether it named its sender.
+    /// True if it has credentials.
     pub authorized: bool,
-    /// Its `Range`.
+    /// The header `Range`.
     pub range: Option<String>,
 }
 
@@ -71,13 +71,13 @@ struct State {
     gate: Option<Gate>,
 }
 
-/// Lets those in who have a token of its own service, `/token`.
+/// Accepts only requests with a token of the proxy's own service, `/token`.
 struct Gate {
-    /// For how many requests a token is good.
+    /// The number of requests for which a token is valid.
     uses: usize,
-    /// For how long it is good.
+    /// The time for which a token is valid.
     life: Duration,
-    /// Those that were given out: since when, and how many requests they still are good for.
+    /// Issued tokens, with the time of issue and the number of requests that are left.
     tokens: Vec<(Instant, usize)>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one in front of a port of this machine.
+    /// Starts a proxy in front of a port of this machine.
     pub(crate) fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -97,7 +97,7 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let state = Arc::clone(&shared);
-                // A connection that breaks is what this is for.
+                // Errors of broken connections are expected here.
                 thread::spawn(move || {
                     let _ = serve(&client, upstream, &state);
                     let _ = client.shutdown(Shutdown::Both);
@@ -112,24 +112,24 @@ impl Proxy {
         format!("localhost:{}", self.port)
     }
 
-    /// Hurts the next `times` requests with this method whose path and query contain `path`.
+    /// Applies a fault to the next `times` requests with this method whose path and query contain
+    /// `path`.
     pub(crate) fn hurt(&self, method: &'static str, path: &str, fault: Fault, times: usize) {
         let rule = Rule { method, path: path.to_owned(), fault, times };
         self.state.lock().unwrap().rules.push_back(rule);
     }
 
-    /// From now on wants a token with each request, and gives out ones that are good for so many.
+    /// From now on, requires a token for each request, and issues tokens for this many requests.
     pub(crate) fn guard(&self, uses: usize) {
         self.guard_for(uses, Duration::MAX);
     }
 
-    /// As [`Proxy::guard`]; tokens end after a while as well, and sooner than they say.
+    /// Like [`Proxy::guard`], but tokens also expire after a time, earlier than they claim.
     pub(crate) fn guard_for(&self, uses: usize, life: Duration) {
         self.state.lock().unwrap().gate = Some(Gate { uses, life, tokens: Vec::new() });
     }
 
-    /// Returns the requests since the last call, in the order in which they came, and heals
-    /// everything.
+    /// Returns the requests since the last call in order, and removes all faults.
     pub(crate) fn take(&self) -> Vec<Seen> {
         let mut state = self.state.lock().unwrap();
         state.rules.clear();
@@ -143,7 +143,7 @@ impl Proxy {
     }
 }
 
-/// A head: its first line, its headers.
+/// The head of a message: first line and headers.
 struct Head {
     line: String,
     headers: Vec<(String, String)>,
@@ -198,7 +198,7 @@ fn serve(client: &TcpStream, upstream: u16, state: &Mutex<State>) -> io::Result<
     let mut request = Head::read(&mut reader)?;
     let gate = pass_gate(state, &request);
     note(state, &request);
-    // Who is not let in cannot be hurt.
+    // Faults apply only to requests with a valid token.
     let fault = match gate {
         Some(Fault::Challenge) => gate,
         token => hurt(state, &request).or(token),
@@ -254,7 +254,7 @@ fn note(state: &Mutex<State>, request: &Head) {
     state.lock().unwrap().seen.push(Seen { line, authorized, range });
 }
 
-/// Returns what is to be done to a request.
+/// Returns the fault of a request.
 fn hurt(state: &Mutex<State>, request: &Head) -> Option<Fault> {
     let (method, path) = request.line.split_once(' ').unwrap();
     let mut state = state.lock().unwrap();
@@ -265,7 +265,8 @@ fn hurt(state: &Mutex<State>, request: &Head) -> Option<Fault> {
     })
 }
 
-/// Gives out tokens, and sends away who has none that is good. Registries behind it see no token.
+/// Issues tokens, and rejects requests without a valid token. Does not forward tokens to the
+/// registry.
 fn pass_gate(state: &Mutex<State>, request: &Head) -> Option<Fault> {
     let mut state = state.lock().unwrap();
     let gate = state.gate.as_mut()?;
@@ -284,15 +285,16 @@ fn pass_gate(state: &Mutex<State>, request: &Head) -> Option<Fault> {
     }
 }
 
-/// Answers and closes the connection at once: whoever is still sending hears nothing of it.
+/// Answers and closes the connection at once. A client that is still sending cannot read the
+/// answer.
 fn refuse_and_close(mut client: &TcpStream, status: u16) -> io::Result<()> {
     write!(client, "HTTP/1.1 {status} Fault\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
-    // The kernel resets connections that are closed with bytes unread.
+    // The kernel resets a connection that is closed with unread bytes.
     client.shutdown(Shutdown::Both)
 }
 
-/// Answers without asking the registry. Takes the request's body first, as servers that want to be
-/// heard do.
+/// Answers without the registry. Reads the body of the request first, so that the client reads the
+/// answer.
 fn answer(
     mut client: &TcpStream,
     reader: impl Read,

@@ -1,12 +1,12 @@
-//! Layers in memory, applied one entry after the other to one tree, as umoci applies them to a
-//! directory.
+//! A model of layers: their entries are applied in order to one tree in memory, as umoci does with
+//! a directory.
 //!
-//! Removals take away what lower layers have, never what the same layer has, whatever comes first.
-//! Directories on the way to an entry are followed through links within the root; one that is
-//! nowhere is made. A removal makes nothing.
+//! Removals remove entries of lower layers, and never of the same layer, in any order. Links on the
+//! path of an entry are followed within the root. A missing directory on the path is created, but
+//! not for a removal.
 //!
-//! The module above brings `Entry`, `Kind` and `Meta` into scope: it is the crate itself or its
-//! user.
+//! The parent module imports `Entry`, `Kind` and `Meta`: it is in the crate itself or in a test of
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::{Entry, Kind, Meta};
 
-/// What a name shows.
+/// The entry that a name shows.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Shown {
     pub kind: Kind,
@@ -32,17 +32,17 @@ pub(super) type Member = (Entry, Vec<u8>);
 #[derive(Debug, PartialEq)]
 pub(super) struct Refused;
 
-/// What is on the way to a name.
+/// The result of resolving the path of a name.
 enum Way {
     Open(Vec<u8>),
-    /// Something else than a directory is in the way.
+    /// A component of the path is not a directory.
     Blocked,
 }
 
 /// Applies a layer.
 pub(super) struct Layering<'a> {
     pub tree: &'a mut Tree,
-    /// Of directories that are nowhere.
+    /// The metadata of directories that no layer has.
     pub nowhere: Meta,
     touched: BTreeSet<Vec<u8>>,
 }
@@ -53,7 +53,7 @@ impl<'a> Layering<'a> {
         Self { tree, nowhere, touched: BTreeSet::new() }
     }
 
-    /// Applies an entry, or leaves everything as it was.
+    /// Applies an entry, or changes nothing.
     pub(super) fn apply(&mut self, (entry, content): &Member) -> Result<(), Refused> {
         let before = (self.tree.clone(), self.touched.clone());
         let applied = self.try_apply(entry, content);
@@ -178,8 +178,8 @@ fn is_within(path: &[u8], directory: &[u8]) -> bool {
     directory.is_empty() || inside.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// Applies layers, the lowest first, and leaves out entries that cannot be applied. Returns the
-/// layers that are left and the tree after each.
+/// Applies layers, lowest first, without entries that cannot be applied. Returns the remaining
+/// layers and the tree after each.
 pub(super) fn applied(layers: Vec<Vec<Member>>, nowhere: &Meta) -> Vec<(Vec<Member>, Tree)> {
     let mut tree = Tree::new();
     let apply = |layer: Vec<Member>| {

@@ -1,4 +1,4 @@
-//! What several tests need: small projects, a real root file system, and a sandbox that starts the
+//! Helpers of several tests: small projects, a real root file system, and a sandbox that starts the
 //! built program.
 
 #![allow(dead_code, reason = "each test program uses a part")]
@@ -25,7 +25,8 @@ use plywood::distro::base_environment;
 use plywood::port::{Exit, Job, Network, Root, RootSpec, Sandbox, View};
 use plywood::sandbox::{Namespaces, enter_private_mounts};
 
-/// Returns a minimal Debian bookworm, made by mmdebstrap the first time. Nobody may write to it.
+/// Returns a minimal Debian bookworm. The first call makes it with mmdebstrap. Tests must not
+/// change it.
 pub(crate) fn bookworm() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
@@ -48,7 +49,7 @@ pub(crate) fn sandbox(interrupted: &Arc<AtomicBool>) -> Namespaces {
     Namespaces::new(mounts, Arc::clone(interrupted)).with_launcher(env!("CARGO_BIN_EXE_plywood").into())
 }
 
-/// A writable overlay on [`bookworm`], and what it takes.
+/// A writable overlay on [`bookworm`], with its directories.
 pub(crate) struct Scratch {
     /// Removed last.
     pub directory: tempfile::TempDir,
@@ -72,12 +73,12 @@ impl Scratch {
         Self { directory, root }
     }
 
-    /// Returns what receives the changes.
+    /// Returns the directory that receives the changes.
     pub(crate) fn upper(&self) -> PathBuf {
         self.directory.path().join("upper")
     }
 
-    /// Runs a shell script to its end; returns how it ended and what it wrote.
+    /// Runs a shell script to its end. Returns its exit and its output.
     pub(crate) fn shell(&self, script: &str) -> (Exit, String) {
         run(self.root.as_ref(), &shell(script))
     }
@@ -96,7 +97,7 @@ pub(crate) fn shell(script: &str) -> Job {
     }
 }
 
-/// Runs a job; returns how it ended and what it wrote.
+/// Runs a job. Returns its exit and its output.
 pub(crate) fn run(root: &dyn Root, job: &Job) -> (Exit, String) {
     let mut output = Vec::new();
     let exit = root.run(job, &mut |piece| output.extend_from_slice(piece)).unwrap();

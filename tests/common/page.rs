@@ -1,13 +1,14 @@
 //! A page of the documentation: its blocks, headings and links.
 //!
-//! The word after the three backticks says what a block is, and so what is tested:
+//! The word after the three backticks is the kind of the block, and determines its test:
 //!
 //! | block | test |
 //! |---|---|
-//! | `console` | `$ ` starts a command. `tests/system/docs.rs` runs all commands of a page, in order, and compares what they print |
-//! | `LANGUAGE file=NAME` | the file that a reader writes at this place; commands below find it |
+//! | `console` | `$ ` starts a command. `tests/system/docs.rs` runs all commands of a page in
+//! order, and compares their output | | `LANGUAGE file=NAME` | a file that the reader writes;
+//! commands below use it |
 //! | `LANGUAGE example` | cannot run on a build host of plywood, such as a job file of a CI system: only its syntax is checked |
-//! | `text` | a drawing, or what a program shows: not tested |
+//! | `text` | a drawing or output of a program: not tested |
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,16 +23,16 @@ pub(crate) struct Page {
 /// A fenced block.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Block {
-    /// Number of its first line in the page, from 1.
+    /// The number of its first line in the page, from 1.
     pub(crate) line: usize,
     pub(crate) language: String,
-    /// What follows the language: `file=NAME`, `example`.
+    /// The text after the language: `file=NAME`, `example`.
     pub(crate) word: String,
     pub(crate) text: String,
 }
 
 impl Block {
-    /// Returns the name of the file that this block is.
+    /// Returns the name of the file that this block contains.
     pub(crate) fn file(&self) -> Option<&str> {
         self.word.strip_prefix("file=")
     }
@@ -44,14 +45,14 @@ impl Block {
 /// A command of a `console` block, and the lines below it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Command {
-    /// Its lines, joined by line ends: lines after the first one begin with `> ` in the page.
+    /// Its lines, joined by line feeds. In the page, all lines except the first begin with `> `.
     pub(crate) text: String,
-    /// What the page shows that it prints; empty where the page does not say.
+    /// The output in the page; empty if the page does not show it.
     pub(crate) output: Vec<String>,
 }
 
 impl Command {
-    /// A command fails if the page shows its error.
+    /// Returns true if the page shows an error of the command.
     pub(crate) fn fails(&self) -> bool {
         self.output.iter().any(|line| line.starts_with("error: "))
     }
@@ -71,7 +72,7 @@ pub(crate) fn commands(text: &str) -> Vec<Command> {
     commands
 }
 
-/// A line of a page, and where it is.
+/// A line of a page with its number.
 struct Line<'a> {
     number: usize,
     text: &'a str,
@@ -121,12 +122,13 @@ impl Page {
         lines.collect()
     }
 
-    /// Returns each line of prose with its number: no blocks.
+    /// Returns each line of prose with its number, without blocks.
     pub(crate) fn prose(&self) -> impl Iterator<Item = (usize, &str)> {
         self.lines().into_iter().filter(|line| line.is_prose).map(|line| (line.number, line.text))
     }
 
-    /// Returns each line of code with its number: of blocks, and indented by four spaces.
+    /// Returns each line of code with its number: lines of blocks, and lines that are indented by
+    /// four spaces.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.lines().into_iter().filter(|line| !line.is_prose).map(|line| (line.number, line.text))
     }
@@ -137,7 +139,7 @@ impl Page {
         headings.map(|(_, line)| line.trim_start_matches('#').trim()).collect()
     }
 
-    /// Returns the fragments that lead to a heading, as GitHub and mdBook both make them.
+    /// Returns the fragments of the headings, as both GitHub and mdBook make them.
     pub(crate) fn anchors(&self) -> Vec<String> {
         let mut seen = BTreeMap::new();
         let headings = self.headings();
@@ -150,7 +152,7 @@ impl Page {
         anchors.collect()
     }
 
-    /// Returns where the links of the prose lead, each with its line. Inline code has no links.
+    /// Returns the targets of the links in prose, with their lines. Inline code has no links.
     pub(crate) fn links(&self) -> Vec<(usize, String)> {
         let links = self.prose().flat_map(|(number, line)| {
             let text: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");

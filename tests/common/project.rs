@@ -1,4 +1,4 @@
-//! A small project in a directory of its own, and the built program run on it.
+//! A small project in its own directory, and runs of the built program on it.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::work::Work;
 
-/// A project with one image, `tiny`. Its store is beside it unless [`Project::with_store`] names
+/// A project with one image, `tiny`. Its store is beside it, unless [`Project::with_store`] sets
 /// another.
 pub(crate) struct Project {
     directory: TempDir,
@@ -19,7 +19,7 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Makes a project whose image `tiny` stands on `debian-bookworm` and has these further keys.
+    /// Makes a project whose image `tiny` has the base `debian-bookworm` and these further keys.
     pub(crate) fn new(image: &str) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let project = Self { directory, store: None };
@@ -27,7 +27,7 @@ impl Project {
         project
     }
 
-    /// Makes a project whose image has these elements; the hook of each writes its name to
+    /// Makes a project whose image has these elements. The hook of each element writes its name to
     /// `/etc/<name>`.
     pub(crate) fn of_elements(names: &[&str]) -> Self {
         let project = Self::new(&format!("elements = {names:?}\noutputs = [\"tar\"]"));
@@ -40,8 +40,8 @@ impl Project {
         Self { store: Some(store.into()), ..self }
     }
 
-    /// Puts the layer of `debian-bookworm` into the project's store, from one that is made once for
-    /// all tests.
+    /// Copies the layer of `debian-bookworm` into the store of the project, from a store that all
+    /// tests share.
     pub(crate) fn with_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&base_store().join("."), &self.store());
@@ -49,8 +49,7 @@ impl Project {
         self
     }
 
-    /// Has a root file system with little more than a shell as its base, which costs nearly
-    /// nothing.
+    /// Uses a base with little more than a shell, which costs nearly no time.
     pub(crate) fn with_small_base(self) -> Self {
         fs::create_dir_all(self.store()).unwrap();
         copy_tree(&small_base().store().join("."), &self.store());
@@ -58,7 +57,8 @@ impl Project {
         self.with_base_of(small_base())
     }
 
-    /// Removes unpacked layers: a copied store has others than it was told of, and warns of that.
+    /// Removes unpacked layers: in a copied store they do not match their imprints, which causes
+    /// warnings.
     fn forget_unpacked(&self) {
         for name in ["snapshots", "imprints"] {
             fs::remove_dir_all(self.store().join(name)).unwrap();
@@ -66,13 +66,13 @@ impl Project {
         }
     }
 
-    /// Defines the base as another project does, whose store has it.
+    /// Copies the definition of the base from another project. Its store has the base.
     pub(crate) fn with_base_of(self, other: &Self) -> Self {
         copy_tree(&other.path().join("layers"), &self.path());
         self
     }
 
-    /// Writes `plywood.toml` anew, with these keys of the image.
+    /// Replaces `plywood.toml` by one with these keys of the image.
     pub(crate) fn define(&self, image: &str) {
         self.write("plywood.toml", &format!("[image.tiny]\nbase = \"debian-bookworm\"\n{image}\n"));
     }
@@ -89,7 +89,7 @@ impl Project {
         self.chmod(path, 0o755);
     }
 
-    /// Writes a file, and the directories it lies in.
+    /// Writes a file, and creates its directories.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -101,19 +101,19 @@ impl Project {
         fs::set_permissions(self.path().join(path), Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Returns where `plywood.toml` is.
+    /// Returns the directory of `plywood.toml`.
     pub(crate) fn path(&self) -> PathBuf {
         let path = self.directory.path().join("project");
         fs::create_dir_all(&path).unwrap();
         path
     }
 
-    /// Returns where the store is.
+    /// Returns the path of the store.
     pub(crate) fn store(&self) -> PathBuf {
         self.store.clone().unwrap_or_else(|| self.directory.path().join("store"))
     }
 
-    /// Returns where outputs are written.
+    /// Returns the directory of outputs.
     pub(crate) fn out(&self) -> PathBuf {
         self.directory.path().join("out")
     }
@@ -133,7 +133,7 @@ impl Project {
         Run::of(self.command(args).output().unwrap(), self.directory.path())
     }
 
-    /// Builds the image; returns what happened.
+    /// Builds the image. Returns the events.
     pub(crate) fn build(&self, args: &[&str]) -> Build {
         let run = self.run_build(args);
         assert_eq!(run.status, Some(0), "{}", run.stderr);
@@ -147,7 +147,7 @@ impl Project {
         self.run(&[&common, args].concat())
     }
 
-    /// Builds an image that cannot be built, for what is said in words.
+    /// Starts a build that must fail. Returns its plain output.
     pub(crate) fn refused(&self, args: &[&str]) -> Run {
         let out = self.out();
         let common = ["build", "--progress", "plain", "-o", out.to_str().unwrap()];
@@ -156,7 +156,7 @@ impl Project {
         run
     }
 
-    /// Returns the manifest of the image that was built last.
+    /// Returns the manifest of the last build.
     pub(crate) fn manifest(&self) -> Value {
         serde_json::from_slice(&fs::read(self.out().join("tiny.manifest.json")).unwrap()).unwrap()
     }
@@ -170,7 +170,7 @@ impl Project {
     }
 }
 
-/// Returns a store that holds `debian-bookworm` and nothing else. Nobody may write to it.
+/// Returns a store that holds only `debian-bookworm`. Tests must not change it.
 fn base_store() -> &'static Path {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
     STORE.get_or_init(|| {
@@ -178,14 +178,14 @@ fn base_store() -> &'static Path {
         // Test programs may run at the same time.
         let lock = File::create(tests.join("base-store.lock")).unwrap();
         lock.lock().unwrap();
-        // A base that is defined differently has another key, and is made now.
+        // If the definition of the base has changed, it has another key and is made now.
         let project = Project::new("outputs = []").with_store(tests.join("base-store"));
         project.build(&[]);
         project.store()
     })
 }
 
-/// Returns a project that holds a base for [`Project::with_small_base`] and nothing else.
+/// Returns a project that holds only the base for [`Project::with_small_base`].
 fn small_base() -> &'static Project {
     static BASE: OnceLock<Project> = OnceLock::new();
     BASE.get_or_init(|| {
@@ -201,26 +201,24 @@ fn small_base() -> &'static Project {
     })
 }
 
-/// Copies a directory; of `…/.`, what is in it.
+/// Copies a directory. For `…/.`, copies its content.
 pub(crate) fn copy_tree(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success(), "cannot copy {} to {}", from.display(), to.display());
 }
 
-/// How the program ended, and what it wrote. The project's directory is written as `DIR`, plywood's
-/// own as `DATA`.
+/// The exit and the output of the program. The directory of the project is replaced by `DIR`, and
+/// plywood's own by `DATA`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     /// `None` after a signal.
     pub status: Option<i32>,
-    /// Standard output.
     pub stdout: String,
-    /// Standard error.
     pub stderr: String,
 }
 
 impl Run {
-    /// Takes what a process left.
+    /// Converts the output of a process.
     pub(crate) fn of(output: Output, directory: &Path) -> Self {
         let text = |bytes: &[u8]| {
             String::from_utf8_lossy(bytes)
@@ -235,14 +233,14 @@ impl Run {
         self.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Returns what it printed, as JSON.
+    /// Returns standard output as JSON.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.status, Some(0), "{}", self.stderr);
         serde_json::from_str(&self.stdout).unwrap()
     }
 }
 
-/// What happened during a build.
+/// The events of a build.
 pub(crate) struct Build {
     /// The lines of `--progress json`.
     pub events: Vec<Value>,
@@ -254,12 +252,12 @@ impl Build {
         self.of(event).filter_map(|event| event["step"].as_str()).collect()
     }
 
-    /// Returns the steps whose layer was made.
+    /// Returns the steps that were built.
     pub(crate) fn made(&self) -> Vec<&str> {
         self.steps("step-started")
     }
 
-    /// Returns the steps that were found by this key: `input` or `content`.
+    /// Returns the hits by this key: `input` or `content`.
     pub(crate) fn hits<'a>(&'a self, by: &'a str) -> Vec<&'a str> {
         self.of("step-hit")
             .filter(|event| event["by"] == by)

@@ -1,5 +1,4 @@
-//! Somebody who follows a page of the book: writes its files, types its commands, and compares what
-//! they print.
+//! Follows a page of the book: writes its files, runs its commands, and compares their output.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,33 +9,33 @@ use super::page::{Block, Command, Page, commands};
 use super::project::Project;
 use super::registry::{Door, Server};
 
-/// The registry of the pages. A reader of a test has one on a port of its own.
+/// The registry in the pages. A test has a registry on its own port.
 const REGISTRY: &str = "localhost:5000";
 
 /// The programs that `make install` installs.
 const PROGRAMS: [&str; 5] =
     ["plywood", "disk-image-create", "ramdisk-image-create", "diskimage-builder", "element-info"];
 
-/// Leaves the options of sudo out, and takes variables before the command.
+/// Ignores the options of sudo, and accepts variables before the command.
 const SUDO: &str = "#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nexec env \"$@\"\n";
 
-/// The exit status of the script where a command did not end as the page says.
+/// The exit status of the script if a command did not end as in the page.
 const SURPRISE: i32 = 90;
 
-/// A reader at work in the directory of a project. The page writes its `plywood.toml`.
+/// A reader in the directory of a project. The page writes its `plywood.toml`.
 pub(crate) struct Reader {
     pub(crate) project: Project,
     registry: Option<Server>,
 }
 
 impl Reader {
-    /// A reader whose `debian-bookworm` is little more than a shell: for pages whose point is not
-    /// Debian.
+    /// Returns a reader whose `debian-bookworm` is little more than a shell, for pages that do not
+    /// need Debian.
     pub(crate) fn with_small_base() -> Self {
         Self::at(Project::new("").with_small_base())
     }
 
-    /// A reader whose store has Debian bookworm already.
+    /// Returns a reader whose store has Debian bookworm.
     pub(crate) fn with_debian() -> Self {
         Self::at(Project::new("").with_base())
     }
@@ -46,8 +45,8 @@ impl Reader {
         let programs = Self::programs(&project);
         fs::create_dir(&programs).unwrap();
         PROGRAMS.iter().for_each(|name| symlink(env!("CARGO_BIN_EXE_plywood"), programs.join(name)).unwrap());
-        // The tests are root already, and the sudo of the machine would drop the variables that
-        // name the store.
+        // The tests run as root, and the sudo of the machine would drop the variables that name the
+        // store.
         fs::write(programs.join("sudo"), SUDO).unwrap();
         fs::set_permissions(programs.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
         Self { project, registry: None }
@@ -57,7 +56,7 @@ impl Reader {
         project.path().with_file_name("bin")
     }
 
-    /// Starts the registry that a page says is at `localhost:5000`.
+    /// Starts the registry that pages call `localhost:5000`.
     pub(crate) fn with_registry(self) -> Self {
         Self { registry: Some(Server::start(Door::Open)), ..self }
     }
@@ -83,13 +82,13 @@ impl Reader {
         }
     }
 
-    /// Returns what a command printed as it would with the store of root, which no page names.
+    /// Replaces the store of the test by root's default store, because pages do not name a store.
     fn as_by_default(&self, printed: &str) -> String {
         let store = self.project.store().display().to_string();
         printed.replace(&format!(" --store {store}"), "").replace(&store, "/var/cache/plywood")
     }
 
-    /// Runs a script by bash; returns its exit status.
+    /// Runs a script with bash. Returns its exit status.
     fn shell(&self, script: &str) -> Option<i32> {
         let home = self.project.path().with_file_name("home");
         fs::create_dir_all(&home).unwrap();
@@ -105,8 +104,8 @@ fn commands_of(block: &Block) -> Vec<Command> {
     if block.language == "console" { commands(&block.text) } else { Vec::new() }
 }
 
-/// Returns a script that writes the files of a page and runs its commands, in order. What each
-/// prints goes into a file of `answers`, named by its number.
+/// Returns a script that writes the files of a page and runs its commands in order. The output of
+/// each command goes to a file in `answers` with the number of the command.
 fn script(blocks: &[Block], answers: &Path) -> String {
     let mut numbers = 0..;
     let parts = blocks.iter().map(|block| match block.file() {
@@ -123,15 +122,17 @@ fn write(file: &str, text: &str) -> String {
     format!("mkdir -p \"$(dirname {file})\"\ncat >{file} <<'END OF FILE'\n{text}END OF FILE\n")
 }
 
-/// Variables and the directory that a command sets stay for those after it.
+/// Returns the script of a command. Variables and the directory that it sets stay for later
+/// commands.
 fn run(command: &Command, answer: &Path) -> String {
     let (answer, text) = (answer.display(), &command.text);
     let expected = if command.fails() { "-ne" } else { "-eq" };
     format!("{{\n{text}\n}} >{answer} 2>&1 </dev/null\n[ $? {expected} 0 ] || exit {SURPRISE}\n")
 }
 
-/// Says whether a program printed what a page shows. A line `…` stands for any lines, `…` within a
-/// line for any text. Digests, and numbers with a fraction, such as times and sizes, may be any.
+/// Returns true if a program printed the text of a page. A line `…` stands for any lines, and `…`
+/// within a line for any text. Digests and numbers with a fraction, such as times and sizes, are
+/// not compared.
 fn prints(shown: &[String], printed: &str) -> bool {
     let printed: Vec<_> = printed.lines().map(settle).collect();
     let shown: Vec<_> = shown.iter().map(|line| settle(line)).collect();
@@ -160,7 +161,7 @@ fn line_matches(shown: &str, printed: &str) -> bool {
     }
 }
 
-/// Puts one sign in place of what differs from run to run, and one space in place of several.
+/// Replaces parts that differ from run to run by one character, and several spaces by one.
 fn settle(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.';

@@ -1,5 +1,4 @@
-//! A registry of one's own: Debian's `docker-registry`, on a private port, with a directory that
-//! vanishes.
+//! Debian's `docker-registry` on a private port, with a temporary directory.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -11,24 +10,24 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// The account of registries that want one.
+/// The account of registries with accounts.
 pub(crate) const USER: &str = "tester";
-/// Its password.
+/// The password of the account.
 pub(crate) const PASSWORD: &str = "pass:word";
 
-/// A name that registries have a certificate for, and that leads nowhere.
+/// A name in the certificates of registries. It does not resolve.
 pub(crate) const ELSEWHERE: &str = "registry.test";
 
-/// How a registry is set up.
+/// The access to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// Plain HTTP, for everybody.
+    /// Plain HTTP without accounts.
     Open,
-    /// TLS with a certificate of its own authority, and an account.
+    /// TLS with a certificate of the test's own authority, and an account.
     Guarded,
-    /// TLS, for those who show a certificate of that authority: `client.crt` with `client.key`.
+    /// TLS for clients with a certificate of that authority: `client.crt` with `client.key`.
     Mutual,
-    /// TLS with a certificate that vouches for itself, as an authority's does: `server.crt`.
+    /// TLS with a self-signed certificate, as authorities have it: `server.crt`.
     SelfSigned,
 }
 
@@ -40,7 +39,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one and waits until it answers.
+    /// Starts a registry and waits until it answers.
     pub(crate) fn start(door: Door) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let port = free_port();
@@ -56,7 +55,7 @@ impl Server {
         Self { child, directory, port }
     }
 
-    /// Starts one for everybody, by plain HTTP.
+    /// Starts a registry with plain HTTP and without accounts.
     pub(crate) fn open() -> Self {
         Self::start(Door::Open)
     }
@@ -84,8 +83,8 @@ impl Drop for Server {
     }
 }
 
-/// Starts the program from a thread that lives as long as the test program: the kernel ends it with
-/// that.
+/// Starts the program from a thread that lives as long as the test program. The kernel ends the
+/// program together with that thread.
 fn spawn(config: PathBuf) -> Child {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -142,7 +141,7 @@ fn make_certificates(directory: &Path, door: Door) {
 }
 
 fn make_account(directory: &Path) {
-    // The registry knows bcrypt only, which the C library's crypt() makes.
+    // The registry supports only bcrypt, which crypt() of the C library computes.
     let crypt = format!("print crypt(q({PASSWORD}), q($2b$05$abcdefghijklmnopqrstuu))");
     shell(directory, &format!("printf '{USER}:%s\\n' \"$(perl -e '{crypt}')\" >htpasswd"));
 }
@@ -152,7 +151,7 @@ fn shell(directory: &Path, script: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Returns a port that nobody listens on.
+/// Returns an unused port.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

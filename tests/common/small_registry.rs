@@ -1,9 +1,9 @@
 //! A registry in this process, in memory and without accounts: the part of the distribution
 //! protocol that the client needs.
 //!
-//! It checks digests, the order of pieces, and that the blobs of a manifest are there. With the
-//! feature `system-tests`, the same tests run against Debian's `docker-registry`, which keeps this
-//! one like a real registry.
+//! It checks digests, the order of chunks, and that the blobs of a manifest exist. With the feature
+//! `system-tests`, the same tests run against Debian's `docker-registry`, so that this one stays
+//! like a real registry.
 //!
 //! Source: distribution-spec, "Endpoints".
 
@@ -25,7 +25,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one.
+    /// Starts a registry.
     pub(crate) fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -73,7 +73,7 @@ struct Repository {
     tags: BTreeMap<String, String>,
 }
 
-/// A whole request.
+/// A complete request.
 struct Asked {
     method: String,
     path: String,
@@ -88,7 +88,7 @@ impl Asked {
     }
 }
 
-/// An answer, with the bytes of its body that are to be sent.
+/// An answer, with the range of its body to send.
 struct Said {
     status: u16,
     headers: Vec<(&'static str, String)>,
@@ -131,7 +131,7 @@ fn serve(client: &TcpStream, registry: &Mutex<Registry>) -> io::Result<()> {
     if asked.method == "HEAD" { Ok(()) } else { client.write_all(body) }
 }
 
-/// The first byte of a connection that begins with TLS.
+/// The first byte of a TLS connection.
 const HANDSHAKE: u8 = 22;
 
 fn read(client: &TcpStream) -> io::Result<Asked> {
@@ -233,7 +233,7 @@ impl Registry {
         else {
             return Said::error(404, "BLOB_UPLOAD_UNKNOWN");
         };
-        // A piece that does not continue the upload is refused with the position to go on from.
+        // A chunk at another position is refused with the expected position.
         if let Some(range) = asked.header("content-range")
             && range.split('-').next() != Some(&sent.len().to_string())
         {
@@ -349,7 +349,7 @@ fn created(name: &str, what: &str, digest: &str) -> Said {
     Said::new(201).header("Location", place).header("Docker-Content-Digest", digest)
 }
 
-/// Says how much of an upload is there.
+/// Returns an answer with the received size of an upload.
 fn under_way(name: &str, number: usize, bytes: usize, status: u16) -> Said {
     let place = format!("/v2/{name}/blobs/uploads/{number}?_state=of-{number}");
     Said::new(status).header("Location", place).header("Range", format!("0-{}", bytes.saturating_sub(1)))

@@ -1,5 +1,5 @@
-//! A proxy as companies have them: whoever may use it names a host, and is connected. Every name
-//! leads to this machine.
+//! A proxy like those of companies: a client names a host and is connected to it. Every name leads
+//! to this machine.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts one.
+    /// Starts a proxy.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -33,7 +33,7 @@ impl Tunnel {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Returns the heads of the requests since the last call, each as its lines.
+    /// Returns the lines of the heads of the requests since the last call.
     pub(crate) fn take(&self) -> Vec<Vec<String>> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }

@@ -1,5 +1,4 @@
-//! diskimage-builder itself, from the Python package index, in a virtual environment that all tests
-//! share.
+//! diskimage-builder from the Python package index, in a virtual environment that all tests share.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,11 +8,11 @@ use std::sync::OnceLock;
 use plywood::distro::Mirror;
 use plywood::load::load_apt_sources;
 
-/// The version that plywood's compatibility is held to.
+/// The version with which plywood is compared.
 pub(crate) const VERSION: &str = "3.43.0";
 
-/// Returns the virtual environment with diskimage-builder; makes it the first time. Nobody may
-/// write to it.
+/// Returns the virtual environment with diskimage-builder. The first call makes it. Tests must not
+/// change it.
 pub(crate) fn diskimage_builder() -> &'static Path {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
     PLACE.get_or_init(|| {
@@ -34,7 +33,7 @@ pub(crate) fn diskimage_builder() -> &'static Path {
     })
 }
 
-/// Returns the directory of its elements.
+/// Returns the directory of diskimage-builder's elements.
 pub(crate) fn elements() -> PathBuf {
     let libraries = fs::read_dir(diskimage_builder().join("lib")).unwrap();
     let mut found =
@@ -42,8 +41,7 @@ pub(crate) fn elements() -> PathBuf {
     found.find(|path| path.is_dir()).expect("diskimage-builder has elements")
 }
 
-/// Returns the mirrors of this machine as the variables by which Debian's elements are told of
-/// them.
+/// Returns the mirrors of this machine as variables for Debian's elements.
 pub(crate) fn mirrors() -> [(&'static str, String); 2] {
     let machine = load_apt_sources(Path::new("/etc/apt")).unwrap();
     let mirrors = machine.mirrors("debian", "bookworm");

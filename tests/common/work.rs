@@ -1,4 +1,4 @@
-//! A directory to call the commands in, with elements of its own.
+//! A directory in which tests call the commands, with its own elements.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,23 +7,23 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// A caller's directory, beside it elements and a store.
+/// A directory of a caller, with elements and a store beside it.
 pub(crate) struct Work {
     directory: TempDir,
 }
 
-/// What makes an operating system small enough for a test.
+/// A hook that makes a small operating system.
 const TINY: &str = r#"
 cd "$TARGET_ROOT"
 mkdir -p bin dev etc proc root run sys tmp usr/bin var/log
 echo tiny >etc/tiny
 "#;
 
-/// What every test's operating system can run.
+/// The programs of that operating system.
 const PROGRAMS: [&str; 11] =
     ["bash", "sh", "cat", "cp", "find", "grep", "ls", "mkdir", "rm", "touch", "chmod"];
 
-/// Takes programs of the machine over, and what they need.
+/// Copies programs of the machine with their libraries.
 const COPY: &str = r#"
 cd "$TARGET_ROOT"
 for program in $programs; do
@@ -47,7 +47,7 @@ impl Work {
         work
     }
 
-    /// Lets an element bring programs of this machine.
+    /// Adds programs of this machine to an element.
     pub(crate) fn programs(&self, element: &str, names: &[&str]) {
         let script = format!("programs='{}'{COPY}", names.join(" "));
         self.hook(element, &format!("root.d/20-programs-{element}"), &script);
@@ -62,21 +62,21 @@ impl Work {
         self.directory.path().join("store")
     }
 
-    /// Writes a file, and the directories it lies in.
+    /// Writes a file, and creates its directories.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    /// Gives an element an executable hook, a bash script.
+    /// Adds an executable hook, a bash script, to an element.
     pub(crate) fn hook(&self, element: &str, hook: &str, script: &str) {
         let path = format!("../elements/{element}/{hook}");
         self.write(&path, &format!("#!/bin/bash\nset -eu\n{script}\n"));
         fs::set_permissions(self.path().join(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Returns one of the commands, called by its own name through a symlink, with these words.
+    /// Returns one of the commands with these words. It is called through a symlink with its name.
     pub(crate) fn command(&self, name: &str, words: &[&str]) -> Command {
         let program = self.directory.path().join(name);
         if !program.exists() {
@@ -94,7 +94,7 @@ impl Work {
         Run::of(self.command(name, words).output().unwrap())
     }
 
-    /// Runs `disk-image-create` to its end; the words are separated by spaces.
+    /// Runs `disk-image-create` to its end. The words are separated by spaces.
     pub(crate) fn create(&self, words: &str) -> Run {
         self.create_with(words, &[])
     }
@@ -122,7 +122,7 @@ impl Work {
     }
 }
 
-/// Runs a program of the machine; returns what it prints.
+/// Runs a program of the machine. Returns its output.
 pub(crate) fn program(name: &str, words: &[&str], directory: &Path) -> String {
     let run = Command::new(name).args(words).current_dir(directory).output();
     let run = run.unwrap_or_else(|error| panic!("this test needs the program `{name}`: {error}"));
@@ -137,7 +137,7 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// How a command ended, and what it wrote.
+/// The exit and the output of a command.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// `None` after a signal.
@@ -152,7 +152,7 @@ impl Run {
         Self { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Returns the standard output of a run that has to end well.
+    /// Returns standard output. Fails the test if the run failed.
     #[track_caller]
     pub(crate) fn expect_success(self) -> String {
         assert_eq!(self.status, Some(0), "{}{}", self.stdout, self.stderr);
